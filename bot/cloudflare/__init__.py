@@ -1,0 +1,1 @@
+"""Where Cloudflare is called and its answers are understood."""

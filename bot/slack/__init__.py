@@ -1,0 +1,1 @@
+"""Where Slack enters and leaves."""
