@@ -1,0 +1,40 @@
+"""Who may store credentials, for which buckets, from which channels. Pure: asks nobody."""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from bot.errors import BucketNotAllowed, ChannelNotAllowed, NotAllowed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowlist:
+    """The operator's lists. Users and user groups: somebody must be listed. Channels and buckets: empty means any."""
+
+    users: frozenset[str]
+    usergroups: frozenset[str]
+    channels: frozenset[str]
+    buckets: tuple[str, ...]
+
+    def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
+        """Return the user groups whose members must be known to decide on this user; none when the user is listed."""
+        return frozenset() if user_id in self.users else self.usergroups
+
+    def check_user(self, user_id: str, members: AbstractSet[str]) -> None:
+        """Raise NotAllowed unless the user is listed or among the members of the listed user groups."""
+        if user_id not in self.users and user_id not in members:
+            raise NotAllowed
+
+    def check_channel(self, channel_id: str) -> None:
+        """Raise ChannelNotAllowed when channels are listed and this is none of them."""
+        if self.channels and channel_id not in self.channels:
+            raise ChannelNotAllowed
+
+    def check_bucket(self, bucket: str) -> None:
+        """Raise BucketNotAllowed when buckets are listed and none of the globs matches."""
+        if not self.allows_bucket(bucket):
+            raise BucketNotAllowed
+
+    def allows_bucket(self, bucket: str) -> bool:
+        """Whether the bot serves this bucket."""
+        return not self.buckets or any(fnmatchcase(bucket, glob) for glob in self.buckets)

@@ -1,0 +1,284 @@
+"""What an answer of Cloudflare means: its result, or one of our errors. Pure; sends nothing and remembers nothing.
+
+Only `success` and `errors` decide, never `messages`: a success of Cloudflare carries code 10000 there.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from itertools import chain
+
+from bot.errors import (
+    AnswerNotUnderstood,
+    CallerNotAllowed,
+    CallerRejected,
+    CatalogInactive,
+    CatalogNotEnabled,
+    ChallengePage,
+    CloudflareError,
+    CloudflareUnavailable,
+    CredentialRefused,
+    EdgeRefused,
+    NoSuchBucket,
+    R2NotEnabled,
+    RequestRejected,
+    RouteGone,
+    Throttled,
+)
+
+# What these codes mean whatever the HTTP status: no status is documented for some, and others come with odd ones.
+ERROR_OF_CODE: Mapping[int, type[CloudflareError]] = {
+    971: Throttled,
+    1015: Throttled,
+    10006: NoSuchBucket,
+    10042: R2NotEnabled,
+    30004: CredentialRefused,
+    30005: CredentialRefused,
+    40401: CatalogNotEnabled,
+    40402: CatalogInactive,
+    40406: NoSuchBucket,
+}
+# What these mean inside a 4xx (or a 2xx with `success: false`); inside a 5xx they are Cloudflare's own trouble.
+ERROR_OF_CLIENT_CODE: Mapping[int, type[CloudflareError]] = {
+    1000: CallerRejected,
+    6003: CallerRejected,
+    6103: CallerRejected,
+    6111: CallerRejected,
+    7000: RouteGone,
+    7003: RouteGone,
+    9103: CallerRejected,
+    9106: CallerRejected,
+    9109: CallerRejected,
+    10000: CallerRejected,
+}
+# What a status means on its own, without a code that we know.
+ERROR_OF_STATUS: Mapping[int, type[CloudflareError]] = {
+    HTTPStatus.REQUEST_TIMEOUT: CloudflareUnavailable,
+    HTTPStatus.TOO_MANY_REQUESTS: Throttled,
+    HTTPStatus.UNAUTHORIZED: CallerRejected,
+    HTTPStatus.METHOD_NOT_ALLOWED: RouteGone,
+    HTTPStatus.GONE: RouteGone,
+}
+LONGEST_WAIT = timedelta(days=1)
+LONGEST_MESSAGE = 200
+
+_AMBIGUOUS_CODE = 10001
+_TRANSIENT_TEXT = re.compile(r"internal|try again|tempora|unavailable", re.IGNORECASE)
+_PERMANENT_TEXT = re.compile(r"not allowed|token|permission", re.IGNORECASE)
+_EDGE_CODES = range(1001, 2000)
+_EDGE_STATUSES = (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
+_EDGE_PAGE = re.compile(rb"error code:\s*(1\d{3})\b", re.IGNORECASE)
+_EDGE_PAGE_BYTES = 65_536
+_RAY = re.compile(r"[0-9A-Za-z-]{1,31}")
+# Every kind of token, key or id that Cloudflare gives out is at least 32 of these characters long.
+_TOKEN_SHAPED = re.compile(r"[A-Za-z0-9_-]{32,}|cf[a-z]{1,4}_[A-Za-z0-9_-]+")
+_THROTTLING_CODES = (971, 1015)
+_LARGEST_CODE = 999_999_999
+_MOST_SECONDS = 10**9
+_UNCLEAR = (CloudflareUnavailable, AnswerNotUnderstood)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One HTTP answer. Header names are in lower case. The body is kept out of `repr`: it may echo what was sent."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def cf_ray(self) -> str | None:
+        """Cloudflare's id of this request, as its support asks for it."""
+        ray = self.headers.get("cf-ray", "")
+        return ray if _RAY.fullmatch(ray) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fault:
+    """One entry of the envelope's `errors`."""
+
+    code: int | None
+    message: str
+
+
+def read_result(answer: Answer, *, is_write: bool) -> object:
+    """Return the envelope's `result` (None for an empty 204 or 205), or raise the error that the answer means.
+
+    `is_write` says whether an unclear answer leaves open that something was written. Raises `CloudflareError`s only.
+    """
+    document = _parse_json(answer.body)
+    if _is_success(answer, document):
+        return document.get("result") if isinstance(document, dict) else None
+    fault = _choose_fault(document)
+    kind = _classify(answer, document, fault)
+    raise kind(
+        status=answer.status,
+        cloudflare_code=fault.code,
+        cloudflare_message=_clean(fault.message),
+        cf_ray=answer.cf_ray,
+        retry_after=_find_retry_after(answer, document),
+        possibly_landed=is_write and _is_unclear(kind, answer.status),
+    )
+
+
+def not_understood(answer: Answer, *, is_write: bool) -> AnswerNotUnderstood:
+    """Return the error for an answer that was a success but whose `result` is not what was asked for."""
+    return AnswerNotUnderstood(status=answer.status, cf_ray=answer.cf_ray, possibly_landed=is_write)
+
+
+def _parse_json(body: bytes) -> object:
+    try:
+        document: object = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return document
+
+
+def _is_success(answer: Answer, document: object) -> bool:
+    if answer.status in (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT):
+        return not answer.body.strip() or _says_success(document)
+    return _is_2xx(answer.status) and _says_success(document)
+
+
+def _says_success(document: object) -> bool:
+    return isinstance(document, dict) and document.get("success") is True and not document.get("errors")
+
+
+def _is_2xx(status: int) -> bool:
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+
+
+def _choose_fault(document: object) -> _Fault:
+    """Return the first fault whose code we know, else the first one, else the edge's, else an empty one."""
+    if not isinstance(document, dict):
+        return _Fault(code=None, message="")
+    faults = list(_list_faults(document.get("errors")))
+    known = [fault for fault in faults if fault.code in ERROR_OF_CODE or fault.code in ERROR_OF_CLIENT_CODE]
+    edge = _Fault(code=_read_code(document.get("error_code")), message="")
+    return next(chain(known, faults), edge)
+
+
+def _list_faults(errors: object, *, is_chain: bool = False) -> Iterator[_Fault]:
+    """Yield the faults, each with those of its `error_chain`, which holds the cause of a 6003."""
+    for entry in errors if isinstance(errors, list) else []:
+        if not isinstance(entry, dict):
+            continue
+        message = entry.get("message")
+        yield _Fault(code=_read_code(entry.get("code")), message=message if isinstance(message, str) else "")
+        if not is_chain:
+            yield from _list_faults(entry.get("error_chain"), is_chain=True)
+
+
+def _read_code(value: object) -> int | None:
+    """Read a code that may be a number or digits; anything larger than a code is none."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= _LARGEST_CODE else None
+
+
+def _classify(answer: Answer, document: object, fault: _Fault) -> type[CloudflareError]:
+    """Go from what says most to what says least: a challenge, the code, the edge, the status."""
+    if answer.headers.get("cf-mitigated") == "challenge":
+        return ChallengePage
+    if _is_2xx(answer.status):
+        return _classify_2xx(document, fault)
+    kind = _classify_code(answer.status, fault)
+    if kind is None and _is_from_edge(answer, fault):
+        kind = EdgeRefused
+    return kind or _classify_status(answer.status, document, fault)
+
+
+def _classify_2xx(document: object, fault: _Fault) -> type[CloudflareError]:
+    """Take a 2xx for a refusal only when `success` is false and a code says which; else nobody knows what happened."""
+    says_no = isinstance(document, dict) and document.get("success") is False
+    if fault.code is None or not says_no:
+        return Throttled if fault.code in _THROTTLING_CODES else AnswerNotUnderstood
+    return _classify_code(HTTPStatus.OK, fault) or RequestRejected
+
+
+def _classify_code(status: int, fault: _Fault) -> type[CloudflareError] | None:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Throttled
+    if fault.code == _AMBIGUOUS_CODE:
+        return _classify_ambiguous(status, fault.message)
+    if fault.code is None:
+        return None
+    is_client_code = status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return ERROR_OF_CODE.get(fault.code) or (ERROR_OF_CLIENT_CODE.get(fault.code) if is_client_code else None)
+
+
+def _classify_ambiguous(status: int, message: str) -> type[CloudflareError]:
+    """Code 10001 is "internal error" as well as "Method not allowed for token": its text decides, then its status."""
+    if _TRANSIENT_TEXT.search(message):
+        return CloudflareUnavailable
+    is_permanent = _PERMANENT_TEXT.search(message) or status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return CallerNotAllowed if is_permanent else CloudflareUnavailable
+
+
+def _is_from_edge(answer: Answer, fault: _Fault) -> bool:
+    page = _EDGE_PAGE.search(answer.body[:_EDGE_PAGE_BYTES])
+    return page is not None or (answer.status in _EDGE_STATUSES and fault.code in _EDGE_CODES)
+
+
+def _classify_status(status: int, document: object, fault: _Fault) -> type[CloudflareError]:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return CloudflareUnavailable
+    if status < HTTPStatus.BAD_REQUEST:
+        return AnswerNotUnderstood
+    kind = ERROR_OF_STATUS.get(status)
+    if kind is None and fault.code is None:
+        kind = _classify_without_code(status, document)
+    return kind or RequestRejected
+
+
+def _classify_without_code(status: int, document: object) -> type[CloudflareError] | None:
+    """Tell a bare 404 (no such route) and a 403 of the API itself from whatever else says no, a proxy's page say."""
+    if status == HTTPStatus.NOT_FOUND:
+        return RouteGone
+    is_from_api = isinstance(document, dict) and "success" in document
+    return CallerRejected if status == HTTPStatus.FORBIDDEN and is_from_api else None
+
+
+def _is_unclear(kind: type[CloudflareError], status: int) -> bool:
+    """Say whether a write may have happened although no success was told."""
+    return kind in _UNCLEAR or (kind is EdgeRefused and status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _clean(message: str) -> str:
+    """Make Cloudflare's own text safe to keep: tokens out before it is cut, so that no half of one remains."""
+    printable = "".join(character if character.isprintable() else " " for character in message)
+    return _TOKEN_SHAPED.sub("[removed]", printable)[:LONGEST_MESSAGE].strip()
+
+
+def _find_retry_after(answer: Answer, document: object) -> timedelta | None:
+    """Read Retry-After (RFC 9110, 10.2.3), else the `retry_after` of an edge error's body, at most a day."""
+    header = answer.headers.get("retry-after", "").strip()
+    seconds = _read_seconds(header) if header else None
+    if header and seconds is None:
+        seconds = _read_date(header, answer.headers.get("date", ""))
+    if seconds is None and isinstance(document, dict):
+        seconds = _read_seconds(document.get("retry_after"))
+    return None if seconds is None else timedelta(seconds=min(seconds, LONGEST_WAIT.total_seconds()))
+
+
+def _read_seconds(value: object) -> float | None:
+    """Read a number of seconds as a float, or None for what is no such number (also a negative one and a NaN)."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", value):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(min(value, _MOST_SECONDS)) if value >= 0 else None
+
+
+def _read_date(until: str, now: str) -> float | None:
+    """Read an HTTP date against the answer's own Date, so that a wrong clock here does no harm."""
+    try:
+        return max(0.0, (parsedate_to_datetime(until) - parsedate_to_datetime(now)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return None

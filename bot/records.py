@@ -1,0 +1,414 @@
+"""The tables and their compare-and-set transitions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    Row,
+    String,
+    Table,
+    TypeDecorator,
+    and_,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.database import Database
+from bot.sealing import key_id_of
+from bot.submission import (
+    STEPS,
+    BucketKey,
+    Confirmation,
+    NewSubmission,
+    Opening,
+    SealedResponseUrl,
+    SealedToken,
+    State,
+    Submission,
+    TokenKind,
+)
+
+
+class _UtcDateTime(TypeDecorator[datetime]):
+    """Stores aware datetimes as UTC; SQLite itself knows no time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return value.replace(tzinfo=UTC) if value else None
+
+
+METADATA: Final = MetaData()
+
+_openings: Final = Table(
+    "openings",
+    METADATA,
+    Column("nonce", String, primary_key=True),
+    Column("team_id", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("expires_at", _UtcDateTime, nullable=False),
+    Column("used_by", String),
+)
+
+_submissions: Final = Table(
+    "submissions",
+    METADATA,
+    Column("sequence", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("state", String, nullable=False),
+    Column("team_id", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("account_id", String, nullable=False),
+    Column("bucket", String, nullable=False),
+    Column("channel_id", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("token_kind", String, nullable=False),
+    Column("last_four", String, nullable=False),
+    Column("sealed_token", String),
+    Column("sealed_response_url", String),
+    Column("accepted_at", _UtcDateTime, nullable=False),
+    Column("expires_at", _UtcDateTime, nullable=False),
+    Column("next_attempt_at", _UtcDateTime, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("possibly_written", Boolean, nullable=False, default=False),
+    Column("confirm_until", _UtcDateTime),
+    Column("ended_at", _UtcDateTime),
+    Column("error_code", String),
+    Column("cloudflare_code", Integer),
+    Column("cf_ray", String),
+    Column("credential_before", String),
+    Column("confirmation", String),
+    Column("reported_at", _UtcDateTime),
+    sqlite_autoincrement=True,
+)
+Index(
+    "submissions_open",
+    _submissions.c.account_id,
+    _submissions.c.bucket,
+    _submissions.c.sequence,
+    sqlite_where=_submissions.c.reported_at.is_(None),
+)
+
+_catalogs: Final = Table(
+    "catalogs",
+    METADATA,
+    Column("account_id", String, primary_key=True),
+    Column("bucket", String, primary_key=True),
+    Column("status", String, nullable=False),
+    Column("credential_status", String, nullable=False),
+)
+
+_snapshots: Final = Table(
+    "snapshots",
+    METADATA,
+    Column("account_id", String, primary_key=True),
+    Column("refreshed_at", _UtcDateTime, nullable=False),
+)
+
+
+class Verdict(StrEnum):
+    """What became of a Submit."""
+
+    RECORDED = "recorded"
+    REPLACED = "replaced"
+    ALREADY_UNDER_WAY = "already_under_way"
+    UNKNOWN_OPENING = "unknown_opening"
+    SOMEBODY_ELSES = "somebody_elses"
+    USED = "used"
+    TOO_OLD = "too_old"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """The verdict, and the submission as recorded where there is one."""
+
+    verdict: Verdict
+    submission: Submission | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What a transition changes besides the state; None leaves a column as it is."""
+
+    next_attempt_at: datetime | None = None
+    attempts: int | None = None
+    possibly_written: bool | None = None
+    confirm_until: datetime | None = None
+    error_code: str | None = None
+    cloudflare_code: int | None = None
+    cf_ray: str | None = None
+    credential_before: CredentialStatus | None = None
+    confirmation: Confirmation | None = None
+
+
+class Records:
+    """Reads and moves what the database holds. Every method raises DatabaseUnavailable when the database fails."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add_opening(self, opening: Opening) -> None:
+        """Record an opened modal."""
+        row = {field.name: getattr(opening, field.name) for field in fields(opening)}
+        await self._database.run(lambda connection: connection.execute(insert(_openings), row) and None)
+
+    async def accept(self, new: NewSubmission, nonce: str) -> Acceptance:
+        """Use up the opening and record the submission, both or neither.
+
+        A repeated Submit of the same view replaces what was recorded as long as nothing was sent, and leaves it alone
+        afterwards.
+        """
+        return await self._database.run(lambda connection: _accept(connection, new, nonce))
+
+    async def next_unreported(self, key: BucketKey) -> Submission | None:
+        """Return the bucket's oldest submission that is not ended and told yet."""
+        query = select(_submissions).where(_is_unreported(), _of(key)).order_by(_submissions.c.sequence).limit(1)
+        return await self._database.run(lambda connection: _read_one(connection.execute(query).one_or_none()))
+
+    async def unreported_keys(self) -> list[BucketKey]:
+        """Return the buckets that have something left to do."""
+        query = select(_submissions.c.account_id, _submissions.c.bucket).where(_is_unreported()).distinct()
+        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        return [BucketKey(account_id=row.account_id, bucket=row.bucket) for row in rows]
+
+    async def find(self, submission_id: str) -> Submission | None:
+        """Return one submission."""
+        query = select(_submissions).where(_submissions.c.id == submission_id)
+        return await self._database.run(lambda connection: _read_one(connection.execute(query).one_or_none()))
+
+    async def move(self, submission: Submission, to: State, changes: Changes | None = None) -> Submission | None:
+        """Take one step, if the submission still stands as it was read; return it as it is then, else None."""
+        if to is not submission.state and to not in STEPS.get(submission.state, frozenset()):
+            message = f"no step leads from {submission.state} to {to}"
+            raise ValueError(message)
+        values = {"state": to.value} | _values(changes or Changes())
+        return await self._change(submission, values)
+
+    async def end(
+        self, submission: Submission, ending: State, ended_at: datetime, changes: Changes | None = None
+    ) -> Submission | None:
+        """Move to an ending and erase the sealed token in the same transaction."""
+        values = {"state": ending.value, "ended_at": ended_at, "sealed_token": None, "next_attempt_at": ended_at}
+        return await self._change(submission, values | _values(changes or Changes()))
+
+    async def postpone_report(self, submission: Submission, until: datetime, *, forget_response_url: bool) -> None:
+        """Try the report again at `until`."""
+        values: dict[str, Any] = {"next_attempt_at": until}
+        if forget_response_url:
+            values["sealed_response_url"] = None
+        await self._change(submission, values)
+
+    async def mark_reported(self, submission: Submission, reported_at: datetime) -> None:
+        """Note that the final message is out, and erase the response URL."""
+        await self._change(submission, {"reported_at": reported_at, "sealed_response_url": None})
+
+    async def key_ids_in_use(self) -> frozenset[str]:
+        """Return the ids of the keys that something not yet erased is sealed with."""
+        query = select(_submissions.c.sealed_token, _submissions.c.sealed_response_url).where(_is_unreported())
+        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        return frozenset(key_id_of(sealed) for row in rows for sealed in row if sealed)
+
+    async def forget_openings(self, expired_before: datetime) -> None:
+        """Delete openings that expired before that time."""
+        statement = delete(_openings).where(_openings.c.expires_at < expired_before)
+        await self._database.run(lambda connection: connection.execute(statement) and None)
+
+    async def save_snapshot(self, account_id: str, snapshot: Snapshot) -> None:
+        """Replace the account's catalogs."""
+        await self._database.run(lambda connection: _save_snapshot(connection, account_id, snapshot))
+
+    async def save_catalog(self, account_id: str, catalog: Catalog) -> None:
+        """Correct one catalog of the snapshot."""
+        row = _catalog_row(account_id, catalog)
+        statement = (
+            sqlite_insert(_catalogs)
+            .values(row)
+            .on_conflict_do_update(index_elements=["account_id", "bucket"], set_=row)
+        )
+        await self._database.run(lambda connection: connection.execute(statement) and None)
+
+    async def snapshot(self, account_id: str) -> Snapshot | None:
+        """Return the account's catalogs, or None when nobody has asked Cloudflare yet."""
+        return await self._database.run(lambda connection: _read_snapshot(connection, account_id))
+
+    async def _change(self, submission: Submission, values: dict[str, Any]) -> Submission | None:
+        statement = (
+            update(_submissions)
+            .where(
+                _submissions.c.id == submission.id,
+                _submissions.c.state == submission.state.value,
+                _submissions.c.attempts == submission.attempts,
+                _submissions.c.sealed_token.is_not_distinct_from(submission.sealed_token),
+            )
+            .values(values)
+            .returning(_submissions)
+        )
+        return await self._database.run(lambda connection: _read_one(connection.execute(statement).one_or_none()))
+
+
+def _is_unreported() -> ColumnElement[bool]:
+    return _submissions.c.reported_at.is_(None)
+
+
+def _of(key: BucketKey) -> ColumnElement[bool]:
+    return and_(_submissions.c.account_id == key.account_id, _submissions.c.bucket == key.bucket)
+
+
+def _accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptance:
+    opening = _openings.c
+    claim = (
+        update(_openings)
+        .where(
+            opening.nonce == nonce,
+            opening.team_id == new.team_id,
+            opening.user_id == new.user_id,
+            opening.expires_at > new.accepted_at,
+            or_(opening.used_by.is_(None), opening.used_by == new.id),
+        )
+        .values(used_by=new.id)
+    )
+    if connection.execute(claim).rowcount == 0:
+        return Acceptance(verdict=_why_not(connection, new, nonce))
+    row = _submission_row(new)
+    statement = sqlite_insert(_submissions).values(row).on_conflict_do_nothing(index_elements=["id"])
+    if connection.execute(statement).rowcount == 1:
+        return Acceptance(verdict=Verdict.RECORDED)
+    return _accept_again(connection, new, row)
+
+
+def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
+    opening = connection.execute(select(_openings).where(_openings.c.nonce == nonce)).one_or_none()
+    if opening is None:
+        return Verdict.UNKNOWN_OPENING
+    if (opening.team_id, opening.user_id) != (new.team_id, new.user_id):
+        return Verdict.SOMEBODY_ELSES
+    return Verdict.USED if opening.used_by not in (None, new.id) else Verdict.TOO_OLD
+
+
+def _accept_again(connection: Connection, new: NewSubmission, row: dict[str, Any]) -> Acceptance:
+    """The same view was submitted twice: its opening belongs to it, so this is the same person."""
+    replace = (
+        update(_submissions)
+        .where(_submissions.c.id == new.id, _submissions.c.state == State.ACCEPTED.value)
+        .values(row)
+    )
+    verdict = Verdict.REPLACED if connection.execute(replace).rowcount else Verdict.ALREADY_UNDER_WAY
+    found = connection.execute(select(_submissions).where(_submissions.c.id == new.id)).one()
+    return Acceptance(verdict=verdict, submission=_read_one(found))
+
+
+def _submission_row(new: NewSubmission) -> dict[str, Any]:
+    return {
+        "id": new.id,
+        "state": State.ACCEPTED.value,
+        "team_id": new.team_id,
+        "user_id": new.user_id,
+        "account_id": new.key.account_id,
+        "bucket": new.key.bucket,
+        "channel_id": new.channel_id,
+        "reason": new.reason,
+        "token_kind": new.token_kind.value,
+        "last_four": new.last_four,
+        "sealed_token": new.sealed_token,
+        "sealed_response_url": new.sealed_response_url,
+        "accepted_at": new.accepted_at,
+        "expires_at": new.expires_at,
+        "next_attempt_at": new.accepted_at,
+    }
+
+
+def _read_one(row: Row[Any] | None) -> Submission | None:
+    return None if row is None else _read_submission(row)
+
+
+def _read_submission(row: Row[Any]) -> Submission:
+    return Submission(
+        id=row.id,
+        state=State(row.state),
+        team_id=row.team_id,
+        user_id=row.user_id,
+        key=BucketKey(account_id=row.account_id, bucket=row.bucket),
+        channel_id=row.channel_id,
+        reason=row.reason,
+        token_kind=TokenKind(row.token_kind),
+        last_four=row.last_four,
+        sealed_token=SealedToken(row.sealed_token) if row.sealed_token else None,
+        sealed_response_url=SealedResponseUrl(row.sealed_response_url) if row.sealed_response_url else None,
+        accepted_at=row.accepted_at,
+        expires_at=row.expires_at,
+        next_attempt_at=row.next_attempt_at,
+        attempts=row.attempts,
+        possibly_written=row.possibly_written,
+        confirm_until=row.confirm_until,
+        ended_at=row.ended_at,
+        error_code=row.error_code,
+        cloudflare_code=row.cloudflare_code,
+        cf_ray=row.cf_ray,
+        credential_before=CredentialStatus(row.credential_before) if row.credential_before else None,
+        confirmation=Confirmation(row.confirmation) if row.confirmation else None,
+        reported_at=row.reported_at,
+    )
+
+
+def _values(changes: Changes) -> dict[str, Any]:
+    pairs = ((field.name, getattr(changes, field.name)) for field in fields(changes))
+    return {name: value for name, value in pairs if value is not None}
+
+
+def _catalog_row(account_id: str, catalog: Catalog) -> dict[str, str]:
+    return {
+        "account_id": account_id,
+        "bucket": catalog.bucket,
+        "status": catalog.status.value,
+        "credential_status": catalog.credential_status.value,
+    }
+
+
+def _save_snapshot(connection: Connection, account_id: str, snapshot: Snapshot) -> None:
+    connection.execute(delete(_catalogs).where(_catalogs.c.account_id == account_id))
+    rows: Sequence[dict[str, str]] = [_catalog_row(account_id, catalog) for catalog in snapshot.catalogs]
+    if rows:
+        connection.execute(insert(_catalogs), rows)
+    row = {"account_id": account_id, "refreshed_at": snapshot.refreshed_at}
+    connection.execute(
+        sqlite_insert(_snapshots).values(row).on_conflict_do_update(index_elements=["account_id"], set_=row)
+    )
+
+
+def _read_snapshot(connection: Connection, account_id: str) -> Snapshot | None:
+    refreshed_at = connection.scalar(select(_snapshots.c.refreshed_at).where(_snapshots.c.account_id == account_id))
+    if refreshed_at is None:
+        return None
+    rows = connection.execute(
+        select(_catalogs).where(_catalogs.c.account_id == account_id).order_by(_catalogs.c.bucket)
+    )
+    return Snapshot(catalogs=tuple(_read_catalog(row) for row in rows), refreshed_at=refreshed_at)
+
+
+def _read_catalog(row: Row[Any]) -> Catalog:
+    return Catalog(
+        bucket=row.bucket,
+        status=CatalogStatus(row.status),
+        credential_status=CredentialStatus(row.credential_status),
+    )

@@ -1,0 +1,127 @@
+"""The payloads that Slack sends to an app, in Slack's shapes. Builds them from the workspace's state, sends nothing.
+
+Shapes: https://docs.slack.dev/reference/interaction-payloads and https://docs.slack.dev/interactivity/implementing-slash-commands
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+from bot.sandbox.blocks import JsonObject
+from bot.sandbox.modals import Modals, OpenView
+from bot.sandbox.workspace import Channel, Message, SmallSlackConfig, User
+
+
+@dataclass(frozen=True, slots=True)
+class Payloads:
+    """Builds payloads; each returned dict is new and may be changed by who forges."""
+
+    config: SmallSlackConfig
+    modals: Modals
+
+    def command(self, user: User, channel: Channel, command: str, text: str) -> JsonObject:
+        """Return a slash command, without `trigger_id` and `response_url`; all values are strings."""
+        return {
+            "token": self.config.verification_token,
+            "team_id": self.config.team_id,
+            "team_domain": self.config.team_domain,
+            "channel_id": channel.id,
+            "channel_name": _channel_name(channel),
+            "user_id": user.id,
+            "user_name": user.name,
+            "command": command,
+            "text": text,
+            "api_app_id": self.config.app_id,
+            "is_enterprise_install": "false",
+        }
+
+    def options(self, view: OpenView, block_id: str, action_id: str, query: str) -> JsonObject:
+        """Return a `block_suggestion`: somebody types into an external select."""
+        return {
+            **self._common("block_suggestion", view.user),
+            "container": {"type": "view", "view_id": view.id},
+            "action_id": action_id,
+            "block_id": block_id,
+            "value": query,
+            "view": self.modals.as_json(view),
+        }
+
+    def submission(self, view: OpenView, response_urls: list[JsonObject]) -> JsonObject:
+        """Return a `view_submission`, without `trigger_id`."""
+        return {
+            **self._common("view_submission", view.user),
+            "view": self.modals.as_json(view),
+            "response_urls": response_urls,
+        }
+
+    def closed(self, view: OpenView, *, is_cleared: bool) -> JsonObject:
+        """Return a `view_closed`."""
+        return {
+            **self._common("view_closed", view.user),
+            "view": self.modals.as_json(view),
+            "is_cleared": is_cleared,
+        }
+
+    def view_action(self, view: OpenView, action: JsonObject) -> JsonObject:
+        """Return a `block_actions` from a modal, without `trigger_id`: it carries the full state of the view."""
+        return {
+            **self._common("block_actions", view.user),
+            "container": {"type": "view", "view_id": view.id},
+            "view": self.modals.as_json(view),
+            "actions": [action],
+        }
+
+    def message_action(self, user: User, channel: Channel, message: Message, action: JsonObject) -> JsonObject:
+        """Return a `block_actions` from a message, without `trigger_id` and `response_url`."""
+        is_ephemeral = message.ephemeral_to is not None
+        payload = {
+            **self._common("block_actions", user),
+            "container": {
+                "type": "message",
+                "message_ts": message.ts,
+                "channel_id": channel.id,
+                "is_ephemeral": is_ephemeral,
+            },
+            "channel": {"id": channel.id, "name": _channel_name(channel)},
+            "state": {"values": {}},
+            "actions": [action],
+        }
+        if not is_ephemeral:
+            payload["message"] = message_json(message, self.config)
+        return payload
+
+    def _common(self, kind: str, user: User) -> JsonObject:
+        team_id = user.team_id or self.config.team_id
+        domain = self.config.team_domain if user.team_id is None else f"outside-{user.team_id.lower()}"
+        return {
+            "type": kind,
+            "team": {"id": team_id, "domain": domain},
+            "user": {"id": user.id, "username": user.name, "name": user.name, "team_id": team_id},
+            "api_app_id": self.config.app_id,
+            "token": self.config.verification_token,
+            "enterprise": None,
+            "is_enterprise_install": False,
+        }
+
+
+def message_json(message: Message, config: SmallSlackConfig) -> JsonObject:
+    """Return a message as Slack sends it in payloads and answers."""
+    sent: JsonObject = {
+        "type": "message",
+        "user": message.user_id,
+        "ts": message.ts,
+        "text": message.text,
+        "team": config.team_id,
+    }
+    if message.bot_id:
+        sent |= {"bot_id": message.bot_id, "app_id": config.app_id}
+    if message.blocks:
+        sent["blocks"] = deepcopy(list(message.blocks))
+    if message.client_msg_id:
+        sent["client_msg_id"] = message.client_msg_id
+    return sent
+
+
+def _channel_name(channel: Channel) -> str:
+    if channel.dm_with is not None:
+        return "directmessage"
+    return "privategroup" if channel.is_private else channel.name

@@ -1,0 +1,321 @@
+"""What a person can do in the workspace, awaitable to the end: type a command, fill and submit a modal, press a button.
+
+A step that no person could take (a field that is not there, an option that was not offered) raises AssertionError.
+"""
+
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Literal
+
+from bot.sandbox.answers import CommandOutcome, SubmitOutcome, ViewAnswers, answer_command
+from bot.sandbox.blocks import Field, JsonObject, elements_of, options_problems
+from bot.sandbox.handles import RefusedError, ResponseUrls, Triggers
+from bot.sandbox.modals import Modal, Modals, OpenView, options_of
+from bot.sandbox.payloads import Payloads
+from bot.sandbox.transport import Answer, Failure, Transport
+from bot.sandbox.workspace import PATIENCE, Channel, Message, User, Workspace
+
+SYSTEM_USER_ID = "USYSTEM00"
+
+_DEFAULT_MIN_QUERY_LENGTH = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """An option as a person sees it, and its value."""
+
+    text: str
+    value: str
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOutcome:
+    """What the type-ahead offers; nothing is asked for a query shorter than the field's minimum."""
+
+    options: tuple[Option, ...] = ()
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClickOutcome:
+    """What came of a press; `failure` is what the person sees as a warning sign."""
+
+    failure: Failure | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class UserActions:
+    """The in-process hands and eyes of the workspace's people."""
+
+    workspace: Workspace
+    modals: Modals
+    triggers: Triggers
+    response_urls: ResponseUrls
+    payloads: Payloads
+    transport: Transport
+    problems: list[str] = field(default_factory=list)
+
+    # What a person does.
+
+    async def say(self, user_id: str, channel_id: str, text: str) -> Message:
+        """Post an ordinary message; the app is not told."""
+        channel = self._writable_channel(user_id, channel_id)
+        message = Message(ts="", channel_id=channel.id, user_id=user_id, text=html.escape(text, quote=False))
+        return self.workspace.post(message)
+
+    async def type_command(self, user_id: str, channel_id: str, line: str) -> CommandOutcome:
+        """Type `/command text` in a channel; what the person sees as the answer is in the outcome and the channel."""
+        channel = self._writable_channel(user_id, channel_id)
+        command = line.partition(" ")[0]
+        if command not in {known.command for known in self.workspace.config.commands}:
+            return self._tell_failure(user_id, channel, f"{command} is not a valid command.", None)
+        payload = self.make_command(user_id, channel_id, line)
+        answer = await self.transport.deliver("slash_commands", payload)
+        message = None
+        try:
+            message = answer_command(answer, self.workspace, self.problems, user_id=user_id, channel_id=channel_id)
+        except RefusedError:
+            answer = Answer(failure="dispatch_failed")
+        if answer.failure is not None:
+            text = f"{command} failed with the error {answer.failure}"
+            return self._tell_failure(user_id, channel, text, answer.failure)
+        if message is not None:
+            self.response_urls.remember_original(payload["response_url"], message.ts)
+        return CommandOutcome(message=message)
+
+    async def search_options(self, user_id: str, name: str, query: str) -> SearchOutcome:
+        """Type into the type-ahead with this block_id or action_id; what it offers can then be chosen by `fill`."""
+        view = self._open_view(user_id)
+        one = view.field_at(name)
+        if one.kind != "external_select":
+            raise AssertionError(f"{name!r} is no type-ahead")
+        if len(query) < one.element.get("min_query_length", _DEFAULT_MIN_QUERY_LENGTH):
+            return SearchOutcome()
+        payload = self.payloads.options(view, one.block_id, one.action_id, query)
+        answer = await self.transport.deliver("interactive", payload)
+        if answer.failure is None and (problems := options_problems(answer.body)):
+            self.problems.extend(f"options: {problem}" for problem in problems)
+            answer = Answer(failure="dispatch_failed")
+        if answer.failure is not None:
+            return SearchOutcome(failure=answer.failure)
+        offered = options_of(answer.body or {})
+        view.offered[one.block_id, one.action_id] = offered
+        return SearchOutcome(options=tuple(_option(option) for option in offered))
+
+    async def fill(self, user_id: str, name: str, value: str | Sequence[str]) -> ClickOutcome:
+        """Put a value into the field with this block_id or action_id: a text, an option's value or text, a channel id.
+
+        A type-ahead is searched for the value when it does not offer it yet. A field that dispatches tells the app.
+        """
+        view = self._open_view(user_id)
+        one = view.field_at(name)
+        if one.kind == "external_select" and isinstance(value, str) and value and not _offers(view, one, value):
+            await self.search_options(user_id, name, value)
+        self.modals.fill(view, one, value)
+        if not one.dispatches:
+            return ClickOutcome()
+        state = view.values[one.block_id, one.action_id]
+        return await self._act_in_view(view, {"block_id": one.block_id, "action_id": one.action_id, **state})
+
+    async def submit(self, user_id: str) -> SubmitOutcome:
+        """Press the modal's submit button and wait for what comes of it."""
+        view = self._open_view(user_id)
+        if not view.definition.get("submit"):
+            raise AssertionError("the view has no submit button")
+        view.errors, view.notice = view.complaints(), None
+        if view.errors:
+            self.workspace.changes.announce()
+            return SubmitOutcome(kind="errors", errors=dict(view.errors), view=view.snapshot(), was_sent=False)
+        view.is_busy = True
+        self.workspace.changes.announce()
+        try:
+            answer = await self.transport.deliver("interactive", self.make_submission(user_id))
+        finally:
+            view.is_busy = False
+            self.workspace.changes.announce()
+        return ViewAnswers(self.modals, self.problems).apply(view, answer)
+
+    async def close(self, user_id: str, *, whole_stack: bool = False) -> None:
+        """Press Cancel, or with `whole_stack` the cross that closes everything."""
+        for view in self.modals.close(self._open_view(user_id), whole_stack=whole_stack):
+            if view.definition.get("notify_on_close"):
+                payload = self.payloads.closed(view, is_cleared=whole_stack)
+                await self.transport.deliver("interactive", payload)
+
+    async def click(
+        self, user_id: str, where: Message | Modal, action_id: str, value: str | None = None
+    ) -> ClickOutcome:
+        """Press a button in a message or modal (its confirmation given), or choose `value` in a message's select."""
+        if isinstance(where, Modal):
+            view = self._open_view(user_id)
+            action = _action(view.blocks, action_id, value)
+            return await self._act_in_view(view, action)
+        action = _action(list(where.blocks), action_id, value)
+        payload = self.make_message_action(user_id, where, action)
+        return ClickOutcome(failure=(await self.transport.deliver("interactive", payload)).failure)
+
+    # What a person sees.
+
+    def modal(self, user_id: str) -> Modal | None:
+        """Return the view in front of the user."""
+        view = self.modals.top(user_id)
+        return view.snapshot() if view else None
+
+    def messages(self, channel_id: str, as_user: str | None = None) -> tuple[Message, ...]:
+        """Return a conversation's messages, oldest first; with `as_user` also those that only this user sees."""
+        return self.workspace.seen_messages(channel_id, as_user)
+
+    def ephemerals(self, user_id: str, channel_id: str) -> tuple[Message, ...]:
+        """Return what only this user sees in a conversation."""
+        return tuple(message for message in self.messages(channel_id, user_id) if message.ephemeral_to == user_id)
+
+    async def wait_for_view(
+        self, user_id: str, predicate: Callable[[Modal], bool] = lambda _: True, within: timedelta = PATIENCE
+    ) -> Modal:
+        """Return the user's view as soon as it is as wanted."""
+
+        def look() -> Modal | None:
+            modal = self.modal(user_id)
+            return modal if modal is not None and predicate(modal) else None
+
+        return await self.workspace.changes.wait_until(look, within, f"the view for {user_id}")
+
+    async def wait_for_message(
+        self,
+        channel_id: str,
+        predicate: Callable[[Message], bool] = lambda _: True,
+        within: timedelta = PATIENCE,
+        *,
+        as_user: str | None = None,
+    ) -> Message:
+        """Return the first message as wanted as soon as it is there; with `as_user` also among those only they see."""
+
+        def look() -> Message | None:
+            return next(filter(predicate, self.messages(channel_id, as_user)), None)
+
+        return await self.workspace.changes.wait_until(look, within, f"the message in {channel_id}")
+
+    # What Slack would send, to be forged.
+
+    def make_command(self, user_id: str, channel_id: str, line: str) -> JsonObject:
+        """Return the payload of a typed command with fresh handles, to be changed and sent by `deliver`."""
+        user, channel = self.workspace.users[user_id], self.workspace.channels[channel_id]
+        command, _, text = line.partition(" ")
+        return {
+            **self.payloads.command(user, channel, command, html.escape(text.strip(), quote=False)),
+            "trigger_id": self.triggers.issue(user, channel.id),
+            "response_url": self.response_urls.issue(user.id, channel.id),
+        }
+
+    def make_submission(self, user_id: str, *, as_user: User | None = None) -> JsonObject:
+        """Return the payload of submitting the user's open view now, to be changed and sent by `deliver`.
+
+        `as_user` submits it in somebody else's name; with a `team_id`, as an outside Slack Connect user would.
+        """
+        view = self._open_view(user_id)
+        if as_user is not None:
+            view = replace(view, user=as_user)
+        payload = self.payloads.submission(view, self._response_urls(view))
+        return {**payload, "trigger_id": self.triggers.issue(view.user, view.channel_id)}
+
+    def make_message_action(
+        self, user_id: str, message: Message, action: JsonObject, *, as_user: User | None = None
+    ) -> JsonObject:
+        """Return the payload of an action in a message, to be changed and sent by `deliver`."""
+        user, channel = as_user or self.workspace.users[user_id], self.workspace.channels[message.channel_id]
+        payload = self.payloads.message_action(user, channel, message, self._stamped(action))
+        return {
+            **payload,
+            "trigger_id": self.triggers.issue(user, channel.id),
+            "response_url": self.response_urls.issue(user.id, channel.id, original_ts=message.ts),
+        }
+
+    async def deliver(self, kind: Literal["slash_commands", "interactive"], payload: JsonObject) -> Answer:
+        """Send any payload as Slack would, properly signed; nothing is done with the answer."""
+        return await self.transport.deliver(kind, payload)
+
+    def _open_view(self, user_id: str) -> OpenView:
+        view = self.modals.top(user_id)
+        if view is None:
+            raise AssertionError(f"{user_id} has no view open")
+        return view
+
+    def _writable_channel(self, user_id: str, channel_id: str) -> Channel:
+        channel = self.workspace.channels[channel_id]
+        if channel.is_archived or not channel.is_seen_by(user_id):
+            raise AssertionError(f"{user_id} cannot write in {channel_id}")
+        return channel
+
+    def _tell_failure(self, user_id: str, channel: Channel, text: str, failure: Failure | None) -> CommandOutcome:
+        message = self.workspace.post(
+            Message(ts="", channel_id=channel.id, user_id=SYSTEM_USER_ID, text=text, ephemeral_to=user_id)
+        )
+        return CommandOutcome(message=message, failure=failure or "invalid_command")
+
+    def _response_urls(self, view: OpenView) -> list[JsonObject]:
+        chosen = (
+            (one, view.values[one.block_id, one.action_id]["selected_conversation"])
+            for one in view.fields
+            if one.element.get("response_url_enabled")
+        )
+        return [
+            {
+                "block_id": one.block_id,
+                "action_id": one.action_id,
+                "channel_id": channel_id,
+                "response_url": self.response_urls.issue(view.user.id, channel_id),
+            }
+            for one, channel_id in chosen
+            if channel_id is not None
+        ]
+
+    def _stamped(self, action: JsonObject) -> JsonObject:
+        return {**action, "action_ts": f"{self.workspace.config.clock():.6f}"}
+
+    async def _act_in_view(self, view: OpenView, action: JsonObject) -> ClickOutcome:
+        payload = {
+            **self.payloads.view_action(view, self._stamped(action)),
+            "trigger_id": self.triggers.issue(view.user, view.channel_id),
+        }
+        return ClickOutcome(failure=(await self.transport.deliver("interactive", payload)).failure)
+
+
+def _option(option: JsonObject) -> Option:
+    return Option(
+        text=option["text"]["text"],
+        value=option["value"],
+        description=(option.get("description") or {}).get("text"),
+    )
+
+
+def _offers(view: OpenView, one: Field, value: str) -> bool:
+    key = one.block_id, one.action_id
+    chosen = view.values[key]["selected_option"]
+    options = view.offered.get(key, []) + ([chosen] if chosen else [])
+    return any(value in {option["value"], option["text"]["text"]} for option in options)
+
+
+def _action(blocks: list[JsonObject], action_id: str, value: str | None) -> JsonObject:
+    for block in blocks:
+        for element in elements_of(block):
+            if element["action_id"] == action_id:
+                return {"block_id": block["block_id"], **_pressed(element, value)}
+    raise AssertionError(f"there is no action {action_id!r}")
+
+
+def _pressed(element: JsonObject, value: str | None) -> JsonObject:
+    kind, action_id = element["type"], element["action_id"]
+    if kind == "button":
+        shown = {name: element[name] for name in ("text", "value", "style") if name in element}
+        return {"type": kind, "action_id": action_id, **shown}
+    if kind == "conversations_select":
+        return {"type": kind, "action_id": action_id, "selected_conversation": value}
+    chosen = [option for option in options_of(element) if value in {option["value"], option["text"]["text"]}]
+    if kind == "checkboxes":
+        return {"type": kind, "action_id": action_id, "selected_options": chosen}
+    if not chosen:
+        raise AssertionError(f"{value!r} is not offered in {action_id!r}")
+    return {"type": kind, "action_id": action_id, "selected_option": chosen[0]}

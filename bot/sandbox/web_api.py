@@ -1,0 +1,234 @@
+"""The Web API that an app calls: its methods, its envelope and its error names.
+
+Methods: https://docs.slack.dev/reference/methods
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from bot.sandbox.blocks import JsonObject, view_problems
+from bot.sandbox.faults import Faults
+from bot.sandbox.handles import RefusedError, Triggers, from_app, said
+from bot.sandbox.modals import Modals, OpenView
+from bot.sandbox.payloads import message_json
+from bot.sandbox.transport import Transport
+from bot.sandbox.workspace import Channel, Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiCall:
+    """A call of the Web API that arrived, with its parsed arguments; it may have been refused or failed as ordered."""
+
+    method: str
+    arguments: JsonObject
+    at: float
+
+
+@dataclass(slots=True, kw_only=True)
+class WebApi:
+    """Serves `/api/{method}` and remembers every call."""
+
+    workspace: Workspace
+    modals: Modals
+    triggers: Triggers
+    transport: Transport
+    faults: Faults
+    traffic: list[bytes]
+    problems: list[str]
+    base_url: str = ""
+    calls: list[ApiCall] = field(default_factory=list)
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Serve one call."""
+        body = await request.read()
+        head = "\n".join((request.path_qs, *(f"{name}: {value}" for name, value in request.headers.items())))
+        self.traffic.append(head.encode() + b"\n" + body)
+        method = request.match_info["method"]
+        arguments = await _arguments(request, body)
+        # Noted before anything is done with it: a call that fails as ordered is a call as well.
+        self.calls.append(ApiCall(method=method, arguments=arguments or {}, at=self.workspace.config.clock()))
+        self.workspace.changes.announce()
+        return await self.faults.around(method, request, lambda: self._answer(request, method, arguments))
+
+    def _answer(self, request: web.Request, method: str, arguments: JsonObject | None) -> web.Response:
+        try:
+            answer = {"ok": True, **self._perform(request, method, arguments)}
+        except RefusedError as refused:
+            answer = {"ok": False, "error": refused.error}
+            self.problems.append(" ".join((f"{method}: {refused.error}", *refused.messages)))
+            if refused.messages:
+                answer["response_metadata"] = {"messages": list(refused.messages)}
+        return web.json_response(answer, headers={"X-OAuth-Scopes": ",".join(self.workspace.config.scopes)})
+
+    def _perform(self, request: web.Request, method: str, arguments: JsonObject | None) -> JsonObject:
+        methods: dict[str, Callable[[JsonObject], JsonObject]] = {
+            "apps.connections.open": self._open_connection,
+            "auth.test": self._test_auth,
+            "chat.postEphemeral": self._post_ephemeral,
+            "chat.postMessage": self._post_message,
+            "conversations.info": self._describe_conversation,
+            "usergroups.users.list": self._list_group,
+            "views.open": self._open_view,
+            "views.update": self._update_view,
+        }
+        if method not in methods:
+            raise RefusedError("unknown_method", f"unknown method: {method}")
+        if arguments is None:
+            raise RefusedError("invalid_json")
+        self._authorize(request, method, arguments)
+        return methods[method](arguments)
+
+    def _authorize(self, request: web.Request, method: str, arguments: JsonObject) -> None:
+        config = self.workspace.config
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ") or arguments.get("token", "")
+        if not token:
+            raise RefusedError("not_authed")
+        is_bot, is_app = token in config.bot_tokens, token == config.app_token
+        if not is_bot and not is_app:
+            raise RefusedError("invalid_auth")
+        if is_app != (method == "apps.connections.open"):
+            raise RefusedError("not_allowed_token_type")
+
+    def _open_connection(self, _: JsonObject) -> JsonObject:
+        address = self.base_url.replace("http://", "ws://", 1)
+        return {"url": f"{address}/link/?ticket={self.transport.issue_ticket()}&app_id={self.workspace.config.app_id}"}
+
+    def _test_auth(self, _: JsonObject) -> JsonObject:
+        config = self.workspace.config
+        return {
+            "url": f"https://{config.team_domain}.slack.com/",
+            "team": config.team_name,
+            "user": config.app_name.lower().replace(" ", "-"),
+            "team_id": config.team_id,
+            "user_id": config.bot_user_id,
+            "bot_id": config.bot_id,
+            "is_enterprise_install": False,
+        }
+
+    def _post_message(self, arguments: JsonObject) -> JsonObject:
+        channel = self._writable(_required(arguments, "channel"))
+        client_msg_id = arguments.get("client_msg_id")
+        posted = self.workspace.post(from_app(self.workspace, channel.id, said(arguments), client_msg_id=client_msg_id))
+        return {"channel": channel.id, "ts": posted.ts, "message": message_json(posted, self.workspace.config)}
+
+    def _post_ephemeral(self, arguments: JsonObject) -> JsonObject:
+        channel, user_id = self._writable(_required(arguments, "channel")), _required(arguments, "user")
+        if user_id not in self.workspace.users or not channel.is_seen_by(user_id):
+            raise RefusedError("user_not_in_channel")
+        posted = self.workspace.post(from_app(self.workspace, channel.id, said(arguments), ephemeral_to=user_id))
+        return {"message_ts": posted.ts}
+
+    def _describe_conversation(self, arguments: JsonObject) -> JsonObject:
+        channel = self._found(_required(arguments, "channel"))
+        if channel.dm_with is not None:
+            return {"channel": {"id": channel.id, "is_im": True, "user": channel.dm_with, "is_archived": False}}
+        return {
+            "channel": {
+                "id": channel.id,
+                "name": channel.name,
+                "name_normalized": channel.name,
+                "is_channel": not channel.is_private,
+                "is_group": channel.is_private,
+                "is_im": False,
+                "is_mpim": False,
+                "is_private": channel.is_private,
+                "is_archived": channel.is_archived,
+                "is_member": channel.bot_is_member,
+                "is_shared": channel.is_ext_shared,
+                "is_ext_shared": channel.is_ext_shared,
+                "is_org_shared": False,
+                "context_team_id": self.workspace.config.team_id,
+                "topic": {"value": channel.topic},
+            }
+        }
+
+    def _list_group(self, arguments: JsonObject) -> JsonObject:
+        group = self.workspace.user_groups.get(_required(arguments, "usergroup"))
+        if group is None:
+            raise RefusedError("no_such_subteam")
+        return {"users": list(group.members)}
+
+    def _open_view(self, arguments: JsonObject) -> JsonObject:
+        definition = _view(arguments)
+        trigger_id = _required(arguments, "trigger_id")
+        if self._is_taken(definition.get("external_id"), None):
+            raise RefusedError("duplicate_external_id")
+        trigger = self.triggers.exchange(trigger_id)
+        return {"view": self.modals.as_json(self.modals.open(trigger.user, trigger.channel_id, definition))}
+
+    def _update_view(self, arguments: JsonObject) -> JsonObject:
+        definition = _view(arguments)
+        view = self._open_one(arguments)
+        if arguments.get("hash") not in {None, "", view.hash}:
+            raise RefusedError("hash_conflict")
+        if self._is_taken(definition.get("external_id"), view):
+            raise RefusedError("duplicate_external_id")
+        answered = self.modals.as_json(view)
+        if not self.modals.is_overwritten(view):
+            self.modals.update(view, definition)
+            answered = self.modals.as_json(view)
+        return {"view": answered}
+
+    def _open_one(self, arguments: JsonObject) -> OpenView:
+        external_id = arguments.get("external_id")
+        if external_id:
+            view = self.modals.find_external(external_id)
+        else:
+            view = self.modals.find(_required(arguments, "view_id"))
+        if view is None:
+            raise RefusedError("not_found")
+        return view
+
+    def _is_taken(self, external_id: str | None, by_other_than: OpenView | None) -> bool:
+        holder = self.modals.find_external(external_id) if external_id else None
+        return holder is not None and holder is not by_other_than
+
+    def _found(self, address: str) -> Channel:
+        channel = self.workspace.channel_for(address)
+        if channel is None or (channel.is_private and not channel.bot_is_member):
+            raise RefusedError("channel_not_found")
+        return channel
+
+    def _writable(self, address: str) -> Channel:
+        channel = self._found(address)
+        if channel.is_archived:
+            raise RefusedError("is_archived")
+        if not channel.bot_is_member and channel.dm_with is None:
+            raise RefusedError("not_in_channel")
+        return channel
+
+
+async def _arguments(request: web.Request, body: bytes) -> JsonObject | None:
+    query = dict(request.query)
+    if request.content_type != "application/json":
+        posted: Mapping[str, object] = await request.post() if body else {}
+        return {**query, **{name: value for name, value in posted.items() if isinstance(value, str)}}
+    try:
+        parsed = json.loads(body or b"{}")
+    except ValueError:
+        return None
+    return {**query, **parsed} if isinstance(parsed, dict) else None
+
+
+def _required(arguments: JsonObject, name: str) -> str:
+    value = arguments.get(name)
+    if not value or not isinstance(value, str):
+        raise RefusedError("invalid_arguments", f"[ERROR] missing required field: {name}")
+    return value
+
+
+def _view(arguments: JsonObject) -> JsonObject:
+    view = arguments.get("view")
+    if isinstance(view, str):
+        try:
+            view = json.loads(view)
+        except ValueError:
+            raise RefusedError("invalid_arguments", "[ERROR] view is not valid JSON [json-pointer:/view]") from None
+    if not isinstance(view, dict):
+        raise RefusedError("invalid_arguments", "[ERROR] missing required field: view")
+    if problems := view_problems(view):
+        raise RefusedError("invalid_arguments", *problems)
+    return view

@@ -1,0 +1,50 @@
+"""Secret: a value that cannot be shown, pickled or copied by accident."""
+
+import hmac
+from typing import NoReturn, final
+
+_MASK = "**********"
+
+
+@final
+class Secret:
+    """Holds one secret string.
+
+    It leaves only by `reveal()`, which a test allows in three modules: the composition root, the Cloudflare client and
+    the poster of response URLs. Python cannot wipe a string from memory: keep the life of what `reveal()` returns short.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the plain value; call it only where the value leaves the program."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({_MASK!r})"
+
+    def __str__(self) -> str:
+        return _MASK
+
+    def __format__(self, format_spec: str) -> str:
+        return format(_MASK, format_spec)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    __hash__ = None  # type: ignore[assignment]  # a hash of a secret is a fingerprint of it
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        message = "a Secret cannot be pickled or copied"
+        raise TypeError(message)
+
+    def __copy__(self) -> NoReturn:
+        self.__reduce_ex__(0)
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        self.__reduce_ex__(0)

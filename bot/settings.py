@@ -1,0 +1,319 @@
+"""The environment, `.env` and `NAME_FILE` become one frozen Settings; nothing else reads the environment.
+
+All problems are told at once, by name and with the mend, never with a value.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bot.catalog import CatalogApi
+from bot.secret import Secret
+
+_DURATION_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_OWN_PREFIX: Final = "R2_CREDENTIAL_"
+_FILE_SUFFIX: Final = "_FILE"
+
+
+class SettingsError(Exception):
+    """The settings are not usable: `problems` holds one line for each, by name and with the mend."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _matching(pattern: str, mend: str) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ValueError(mend)
+        return value
+
+    return check
+
+
+def _secret(pattern: str, mend: str) -> BeforeValidator:
+    check = _matching(pattern, mend)
+    return BeforeValidator(
+        lambda value: value if value is None or isinstance(value, Secret) else Secret(str(check(value)))
+    )
+
+
+def _text(pattern: str, mend: str) -> BeforeValidator:
+    return BeforeValidator(_matching(pattern, mend))
+
+
+def _names(pattern: str, mend: str) -> BeforeValidator:
+    """Split at commas; no name is made from an empty text, since "" allows nobody, not the user called ""."""
+
+    def split(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        names = tuple(name.strip() for name in value.split(",") if name.strip())
+        if not all(re.fullmatch(pattern, name) for name in names):
+            raise ValueError(mend)
+        return names
+
+    return BeforeValidator(split)
+
+
+def _duration(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d{1,6})([smhd])", value)
+    if match is None or int(match[1]) == 0:
+        message = "write a number and a unit: 90s, 15m, 1h or 1d"
+        raise ValueError(message)
+    return timedelta(seconds=int(match[1]) * _DURATION_UNITS[match[2]])
+
+
+def _signing_secrets(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    secrets = [part.strip() for part in value.split(",") if part.strip()]
+    if not 1 <= len(secrets) <= 2:  # noqa: PLR2004 - the old one and the new one of a rotation
+        message = "give one signing secret, or two separated by a comma during a rotation"
+        raise ValueError(message)
+    return tuple(Secret(part) for part in secrets)
+
+
+_HTTP_URL: Final = r"https?://[^\s]+"
+_PRINTABLE: Final = r"[\x21-\x7e]+"
+
+
+class Settings(BaseSettings):
+    """Every setting of the bot, checked. The names in the environment are those of the aliases."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,
+        env_ignore_empty=True,
+        case_sensitive=True,
+        validate_default=False,
+        enable_decoding=False,
+    )
+
+    slack_bot_token: Annotated[
+        Secret, _secret(r"xoxb-[\x21-\x7e]+", "is the bot token of the Slack app and starts with xoxb-")
+    ] = Field(alias="SLACK_BOT_TOKEN")
+    slack_app_token: Annotated[
+        Secret | None, _secret(r"xapp-[\x21-\x7e]+", "is an app-level token and starts with xapp-")
+    ] = Field(None, alias="SLACK_APP_TOKEN")
+    slack_signing_secrets: Annotated[tuple[Secret, ...], BeforeValidator(_signing_secrets)] = Field(
+        (), alias="SLACK_SIGNING_SECRET"
+    )
+    slack_api_url: Annotated[str, _text(_HTTP_URL, "is an http(s) URL")] = Field(
+        "https://slack.com/api/", alias="SLACK_API_URL"
+    )
+    cloudflare_account_id: Annotated[
+        str, _text(r"[0-9a-f]{32}", "is 32 lower-case hexadecimal digits; the dashboard shows it under Account home")
+    ] = Field(alias="CLOUDFLARE_ACCOUNT_ID")
+    cloudflare_api_token: Annotated[Secret | None, _secret(_PRINTABLE, "is a Cloudflare API token without blanks")] = (
+        Field(None, alias="CLOUDFLARE_API_TOKEN")
+    )
+    cloudflare_email: Annotated[
+        str | None, _text(r"[^@\s]+@[^@\s]+", "is the e-mail address that the API key belongs to")
+    ] = Field(None, alias="CLOUDFLARE_EMAIL")
+    cloudflare_api_key: Annotated[
+        Secret | None, _secret(_PRINTABLE, "is a Cloudflare Global API key without blanks")
+    ] = Field(None, alias="CLOUDFLARE_API_KEY")
+    cloudflare_base_url: Annotated[str, _text(_HTTP_URL, "is an http(s) URL")] = Field(
+        "https://api.cloudflare.com/client/v4", alias="CLOUDFLARE_BASE_URL"
+    )
+    catalog_api: CatalogApi = Field(CatalogApi.AUTO, alias="R2_CREDENTIAL_CATALOG_API")
+    allowed_users: Annotated[
+        tuple[str, ...], _names(r"[UW][A-Z0-9]+", "holds Slack user ids (U0123ABCD), separated by commas, not names")
+    ] = Field((), alias="R2_CREDENTIAL_ALLOWED_USERS")
+    allowed_usergroups: Annotated[
+        tuple[str, ...], _names(r"S[A-Z0-9]+", "holds Slack user group ids (S0123ABCD), separated by commas, not names")
+    ] = Field((), alias="R2_CREDENTIAL_ALLOWED_USERGROUPS")
+    allowed_channels: Annotated[
+        tuple[str, ...],
+        _names(r"[CGD][A-Z0-9]+", "holds Slack channel ids (C0123ABCD), separated by commas, not names"),
+    ] = Field((), alias="R2_CREDENTIAL_ALLOWED_CHANNELS")
+    allowed_buckets: Annotated[
+        tuple[str, ...], _names(r"[a-z0-9*?\[\]!-]+", "holds bucket names or globs (team-*), separated by commas")
+    ] = Field((), alias="R2_CREDENTIAL_ALLOWED_BUCKETS")
+    database_url: Annotated[
+        str | None,
+        _text(r"sqlite:///.+", "is sqlite:///PATH (a relative path), or sqlite:////PATH (an absolute one)"),
+    ] = Field(None, alias="R2_CREDENTIAL_DATABASE_URL")
+    data_dir: Path = Field(Path("data"), alias="R2_CREDENTIAL_DATA_DIR")
+    sealing_key: Annotated[
+        Secret | None,
+        _secret(r"(?s).*-----BEGIN PRIVATE KEY-----.*", "is a private key in PEM: `keygen PATH` makes one"),
+    ] = Field(None, alias="R2_CREDENTIAL_SEALING_KEY")
+    ttl: Annotated[timedelta, BeforeValidator(_duration)] = Field(timedelta(hours=1), alias="R2_CREDENTIAL_TTL")
+    contact: str | None = Field(None, alias="R2_CREDENTIAL_CONTACT", max_length=200)
+    http_host: str = Field("127.0.0.1", alias="R2_CREDENTIAL_HTTP_HOST", min_length=1)
+    http_port: int = Field(3000, alias="R2_CREDENTIAL_HTTP_PORT", ge=0, le=65535)
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="R2_CREDENTIAL_LOG_LEVEL")
+    log_format: Literal["json", "console"] | None = Field(None, alias="R2_CREDENTIAL_LOG_FORMAT")
+
+    @property
+    def database_path(self) -> Path:
+        """Return the path of the SQLite file."""
+        if self.database_url is None:
+            return self.data_dir / "bot.sqlite"
+        return Path(self.database_url.removeprefix("sqlite:///"))
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _tell_all_problems(cls, values: Mapping[str, Any], handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Look at the settings one by one and together before giving up, so that one start tells everything."""
+        unreadable = {name: value for name, value in values.items() if isinstance(value, _Unreadable)}
+        problems = [f"{name}: {value.problem}" for name, value in unreadable.items()]
+        problems += _problems_together(values)
+        try:
+            settings = handler({name: value for name, value in values.items() if name not in unreadable})
+        except ValidationError as error:
+            problems += _problems_of_fields(error, except_for=unreadable)
+        if problems:
+            raise SettingsError(problems)
+        return settings
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment first, then the files that `NAME_FILE` names, then `.env`."""
+        return env_settings, _NamedFiles(settings_cls, _variables(dotenv_settings, env_settings)), dotenv_settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """Stands for the value of a setting whose `NAME_FILE` gave none."""
+
+    problem: str
+
+
+class _NamedFiles(PydanticBaseSettingsSource):
+    """Takes the value of NAME from the file that NAME_FILE names, as Docker and systemd hand out secrets."""
+
+    def __init__(self, settings_cls: type[BaseSettings], variables: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self._variables = variables
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        name = field.alias or field_name
+        path = self._variables.get(name + _FILE_SUFFIX)
+        if not path:
+            return None, name, False
+        if self._variables.get(name):
+            return _Unreadable(f"and {name}{_FILE_SUFFIX} are both set: keep one of them"), name, False
+        try:
+            return Path(path).read_text().strip(), name, False
+        except (OSError, UnicodeDecodeError):
+            return _Unreadable(f"cannot be read from the file that {name}{_FILE_SUFFIX} names"), name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
+        return {name: value for value, name, _ in found if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedSettings:
+    """The settings, and what the operator should be warned of."""
+
+    settings: Settings
+    warnings: list[str]
+
+
+def load_settings(env_file: Path = Path(".env")) -> LoadedSettings:
+    """Read and check every setting; raises SettingsError with all problems at once."""
+    unknown = _unknown_names(env_file)
+    try:
+        settings = Settings(_env_file=env_file)
+    except SettingsError as error:
+        raise SettingsError([*unknown.in_env_file, *error.problems]) from None
+    if unknown.in_env_file:
+        raise SettingsError(unknown.in_env_file)
+    return LoadedSettings(settings=settings, warnings=unknown.in_environment)
+
+
+@dataclass(frozen=True, slots=True)
+class _UnknownNames:
+    in_env_file: list[str]
+    in_environment: list[str]
+
+
+def _unknown_names(env_file: Path) -> _UnknownNames:
+    known = {field.alias for field in Settings.model_fields.values() if field.alias}
+    known |= {name + _FILE_SUFFIX for name in known}
+
+    def tell(variables: Mapping[str, str | None]) -> list[str]:
+        names = sorted(name for name in variables if name.startswith(_OWN_PREFIX) and name not in known)
+        return [f"{name}: is not a setting of this bot{_did_you_mean(name, known)}" for name in names]
+
+    return _UnknownNames(tell(dotenv_values(env_file)), tell(os.environ))
+
+
+def _did_you_mean(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _variables(*sources: PydanticBaseSettingsSource) -> dict[str, str]:
+    """Return all variables of the sources; the later one wins."""
+    return {
+        name: value
+        for source in sources
+        if isinstance(source, EnvSettingsSource)
+        for name, value in source.env_vars.items()
+        if value
+    }
+
+
+def _problems_of_fields(error: ValidationError, *, except_for: Collection[str]) -> Iterator[str]:
+    for problem in error.errors(include_url=False, include_input=False):
+        name = str(problem["loc"][0])
+        if name in except_for:
+            continue
+        if problem["type"] == "missing":
+            yield f"{name}: {_MISSING[name]}"
+        else:
+            yield f"{name}: {problem.get('ctx', {}).get('error') or problem['msg']!s}"
+
+
+_MISSING: Final = {
+    "SLACK_BOT_TOKEN": "set it to the bot token (xoxb-...) from the Slack app's page OAuth & Permissions",
+    "CLOUDFLARE_ACCOUNT_ID": "set it to the id of the Cloudflare account, 32 hexadecimal digits",
+}
+
+
+def _problems_together(values: Mapping[str, Any]) -> Iterator[str]:
+    """Find what is wrong with the settings as a whole; looks at raw values, since single ones may be bad."""
+    if not values.get("SLACK_APP_TOKEN") and not values.get("SLACK_SIGNING_SECRET"):
+        yield "SLACK_APP_TOKEN or SLACK_SIGNING_SECRET: set the first for Socket Mode, or the second for HTTP"
+    if not values.get("CLOUDFLARE_API_TOKEN"):
+        missing = [name for name in ("CLOUDFLARE_EMAIL", "CLOUDFLARE_API_KEY") if not values.get(name)]
+        if missing:
+            yield "CLOUDFLARE_API_TOKEN: set it (permission Workers R2 Data Catalog Write), or CLOUDFLARE_EMAIL and CLOUDFLARE_API_KEY"
+    elif values.get("CLOUDFLARE_EMAIL") or values.get("CLOUDFLARE_API_KEY"):
+        yield "CLOUDFLARE_API_TOKEN: is set beside CLOUDFLARE_EMAIL or CLOUDFLARE_API_KEY; keep the token, remove the others"
+    if not any(_names_somebody(values.get(name)) for name in _WHO):
+        yield f"{' or '.join(_WHO)}: nobody is listed, so nobody could use the bot; list at least one id"
+
+
+_WHO: Final = ("R2_CREDENTIAL_ALLOWED_USERS", "R2_CREDENTIAL_ALLOWED_USERGROUPS")
+
+
+def _names_somebody(value: object) -> bool:
+    return bool(value) and (not isinstance(value, str) or bool(value.strip(", \t\n")))

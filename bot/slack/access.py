@@ -1,0 +1,99 @@
+"""Decides who may do what from where: the allowlist, and the facts that only Slack knows."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from bot.allowlist import Allowlist
+from bot.errors import AccessRefused, BotError, MembershipUnknown, Outsider, SlackRefused
+from bot.slack.web import SlackWeb
+
+MEMBERSHIP_LIFETIME: Final = timedelta(seconds=60)
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """The workspace, and the Enterprise Grid organization if any, in which the bot is installed."""
+
+    team_id: str
+    enterprise_id: str | None
+
+    def is_home(self, team_id: str | None) -> bool:
+        """Whether an id that Slack gave as somebody's team means this installation; user.team_id may be an `E...`."""
+        return team_id is not None and team_id in (self.team_id, self.enterprise_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who acts, as Slack told it: the id, and every team that the payload names for this person."""
+
+    user_id: str
+    team_ids: frozenset[str]
+
+
+class Memberships:
+    """Who is in which user group, as Slack said at most a minute ago."""
+
+    def __init__(self, web: SlackWeb, clock: Callable[[], datetime]) -> None:
+        self._web = web
+        self._clock = clock
+        self._known: dict[str, tuple[datetime, frozenset[str]]] = {}
+        self._lock = asyncio.Lock()
+
+    async def members_of(self, usergroups: frozenset[str]) -> frozenset[str]:
+        """Return the members of all these groups; raises MembershipUnknown when Slack does not tell."""
+        async with self._lock:
+            groups = [await self._members(usergroup) for usergroup in sorted(usergroups)]
+        return frozenset().union(*groups)
+
+    async def _members(self, usergroup: str) -> frozenset[str]:
+        now = self._clock()
+        asked_at, members = self._known.get(usergroup, (None, frozenset[str]()))
+        if asked_at is not None and timedelta(0) <= now - asked_at < MEMBERSHIP_LIFETIME:
+            return members
+        try:
+            members = await self._web.usergroup_members(usergroup)
+        except BotError as error:
+            _log.warning("usergroup_not_asked", usergroup=usergroup, error=str(error))
+            raise MembershipUnknown from None
+        self._known[usergroup] = (now, members)
+        return members
+
+
+class Gate:
+    """The one place that says yes or no; each method raises the AccessRefused that fits, or returns nothing."""
+
+    def __init__(self, allowlist: Allowlist, home: Home, memberships: Memberships) -> None:
+        self._allowlist = allowlist
+        self._home = home
+        self._memberships = memberships
+
+    async def check_actor(self, actor: Actor) -> None:
+        """Check that somebody belongs here and is listed. A person of another workspace never is, whatever the id."""
+        if not actor.team_ids or not all(self._home.is_home(team_id) for team_id in actor.team_ids):
+            raise Outsider
+        await self.check_user(actor.user_id)
+
+    async def check_user(self, user_id: str) -> None:
+        """Check that a user of this workspace is listed."""
+        usergroups = self._allowlist.usergroups_to_ask(user_id)
+        members = await self._memberships.members_of(usergroups) if usergroups else frozenset[str]()
+        self._allowlist.check_user(user_id, members)
+
+    def check_bucket(self, bucket: str) -> None:
+        """Check that the bot serves this bucket."""
+        self._allowlist.check_bucket(bucket)
+
+    def check_channel(self, channel_id: str) -> None:
+        """Check that the bot may be used in, and post to, this channel."""
+        self._allowlist.check_channel(channel_id)
+
+    def allows_bucket(self, bucket: str) -> bool:
+        """Whether the bot serves this bucket."""
+        return self._allowlist.allows_bucket(bucket)

@@ -1,0 +1,67 @@
+"""Keeps the open modal in step with its submission. Best effort: the modal may be closed, the channel message counts."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from bot.errors import BotError
+from bot.slack.replies import RedactedResult, progress_view, result_view
+from bot.slack.web import SlackWeb
+from bot.submission import Submission
+
+AFTER_ACKNOWLEDGEMENT: Final = timedelta(seconds=1)
+"""An update that comes sooner may be overwritten by the acknowledgement itself."""
+
+_STALE: Final = timedelta(minutes=30)
+
+_log = structlog.get_logger()
+
+
+class ModalProgress:
+    """Shows the latest state of each submission; states that follow each other quickly are shown as one."""
+
+    def __init__(self, web: SlackWeb, clock: Callable[[], datetime], contact: str) -> None:
+        self._web = web
+        self._clock = clock
+        self._contact = contact
+        self._latest: dict[str, Submission] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def show(self, submission: Submission) -> None:
+        """Bring the modal up to date soon; returns at once."""
+        if self._clock() - submission.accepted_at > _STALE:
+            return
+        is_new = submission.id not in self._latest
+        self._latest[submission.id] = submission
+        if is_new:
+            task = asyncio.create_task(self._keep_in_step(submission))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def drain(self) -> None:
+        """Wait until every modal shows the latest; about a second."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _keep_in_step(self, submission: Submission) -> None:
+        wait = submission.accepted_at + AFTER_ACKNOWLEDGEMENT - self._clock()
+        await asyncio.sleep(max(0.0, min(wait, AFTER_ACKNOWLEDGEMENT).total_seconds()))
+        shown = None
+        while (latest := self._latest[submission.id]) is not shown:
+            await self._update(latest)
+            shown = latest
+        del self._latest[submission.id]
+
+    async def _update(self, submission: Submission) -> None:
+        view = (
+            result_view(RedactedResult.of(submission), contact=self._contact)
+            if submission.is_ended
+            else progress_view(submission.key.bucket, submission.state)
+        )
+        try:
+            await self._web.update_view(submission.id, view)
+        except BotError as error:
+            _log.info("modal_not_updated", submission=submission.id, error=str(error))

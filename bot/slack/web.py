@@ -1,0 +1,122 @@
+"""The few calls that the bot makes to Slack, typed (the only user of Slack's Web client outside the composition root).
+
+Retries nothing: delivery knows when to come back, and a person knows when to press again.
+"""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import aiohttp
+from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.web.async_slack_response import AsyncSlackResponse
+
+from bot.errors import SlackRefused, SlackUnavailable
+from bot.slack.blocks import Json
+
+TIMEOUT: Final = timedelta(seconds=2)
+"""A trigger lives 3 s and an acknowledgement has 3 s; no other call may take longer either."""
+
+_PASSING: Final = frozenset(
+    {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
+)
+
+
+_TROUBLE_STATUSES: Final = frozenset({429, *range(500, 600)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """What the bot can know of a channel. `is_visible` is False when Slack would not tell this bot about it."""
+
+    is_visible: bool
+    is_archived: bool = False
+    is_shared_outside: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who the bot is to Slack, and where it is installed."""
+
+    team_id: str
+    enterprise_id: str | None
+    user_id: str
+
+
+class SlackWeb:
+    """Every method raises SlackRefused for a definite no and SlackUnavailable for anything that passes."""
+
+    def __init__(self, client: AsyncWebClient) -> None:
+        self._client = client
+
+    async def identify(self) -> Identity:
+        """Ask who this bot token belongs to (auth.test)."""
+        response = await _told(self._client.auth_test())
+        return Identity(
+            team_id=str(response.get("team_id")),
+            enterprise_id=response.get("enterprise_id"),
+            user_id=str(response.get("user_id")),
+        )
+
+    async def open_view(self, trigger_id: str, view: Json) -> None:
+        """Open a modal (views.open); the trigger lives 3 s."""
+        await _told(self._client.views_open(trigger_id=trigger_id, view=view))
+
+    async def update_view(self, view_id: str, view: Json) -> None:
+        """Replace an open modal (views.update); SlackRefused("not_found") means that its user closed it."""
+        await _told(self._client.views_update(view_id=view_id, view=view))
+
+    async def post(self, channel_id: str, message: Json, client_msg_id: str) -> None:
+        """Post a message (chat.postMessage) to a channel, or to a user as a direct message."""
+        await _told(
+            self._client.chat_postMessage(
+                channel=channel_id, client_msg_id=client_msg_id, unfurl_links=False, unfurl_media=False, **message
+            )
+        )
+
+    async def channel(self, channel_id: str) -> Channel:
+        """Look at a channel (conversations.info)."""
+        try:
+            response = await _told(self._client.conversations_info(channel=channel_id))
+        except SlackRefused as refusal:
+            if refusal.slack_error == "channel_not_found":
+                return Channel(is_visible=False)
+            raise
+        channel = response.get("channel") or {}
+        return Channel(
+            is_visible=True,
+            is_archived=bool(channel.get("is_archived")),
+            is_shared_outside=bool(channel.get("is_ext_shared") or channel.get("is_pending_ext_shared")),
+        )
+
+    async def usergroup_members(self, usergroup: str) -> frozenset[str]:
+        """Return who is in a user group (usergroups.users.list)."""
+        response = await _told(self._client.usergroups_users_list(usergroup=usergroup))
+        return frozenset(str(user) for user in response.get("users") or ())
+
+
+async def _told(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
+    """Await one call and translate what goes wrong; slack_sdk's own errors hold the whole answer."""
+    try:
+        return await call
+    except SlackApiError as error:
+        failure = _translate(error)
+    except (SlackClientError, aiohttp.ClientError, TimeoutError, OSError):
+        failure = SlackUnavailable()
+    raise failure
+
+
+def _translate(error: SlackApiError) -> SlackRefused | SlackUnavailable:
+    response = error.response  # an AsyncSlackResponse, or aiohttp's own when the body was no JSON
+    if not isinstance(response, AsyncSlackResponse):
+        return SlackUnavailable()
+    code = response.get("error")
+    is_trouble = response.status_code in _TROUBLE_STATUSES or code in _PASSING
+    return SlackRefused(code) if isinstance(code, str) and not is_trouble else SlackUnavailable(_retry_after(response))
+
+
+def _retry_after(response: AsyncSlackResponse) -> timedelta | None:
+    header = {name.lower(): value for name, value in response.headers.items()}.get("retry-after")
+    return timedelta(seconds=int(header)) if isinstance(header, str) and header.isdecimal() else None
