@@ -27,7 +27,7 @@ class Allowlist:
 
     def check_channel(self, channel_id: str) -> None:
         """Raise ChannelNotAllowed when channels are listed and this is none of them."""
-        if self.channels and channel_id not in self.channels:
+        if not self.allows_channel(channel_id):
             raise ChannelNotAllowed
 
     def check_bucket(self, bucket: str) -> None:
@@ -38,3 +38,7 @@ class Allowlist:
     def allows_bucket(self, bucket: str) -> bool:
         """Whether the bot serves this bucket."""
         return not self.buckets or any(fnmatchcase(bucket, glob) for glob in self.buckets)
+
+    def allows_channel(self, channel_id: str) -> bool:
+        """Whether the bot is used in this channel."""
+        return not self.channels or channel_id in self.channels

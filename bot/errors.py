@@ -395,8 +395,8 @@ class MembershipUnknown(AccessRefused):
     retryable = True
     whose_move = WhoseMove.NOBODY
     user_message = (
-        "Slack did not tell the bot who is in the user groups that may use it, so it refuses to be safe. Try again in a "
-        "minute."
+        "Slack did not tell the bot who is in the user groups that may use it, so it refuses to be safe. Try again "
+        "in a minute."
     )
 
 

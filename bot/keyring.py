@@ -48,7 +48,7 @@ class KeyFiles:
         return KeyRing(*keys)
 
     def rotate(self, ring: KeyRing, now: datetime, needed: AbstractSet[str]) -> list[str]:
-        """Add the day's key to the ring and destroy the replaced ones that are not `needed`; return the ids of those."""
+        """Add the day's key to the ring, destroy replaced ones that are not `needed`, and return their ids."""
         files = self._newest_first()
         if now - files[0].created_at >= KEY_LIFETIME:
             ring.add(load_key_file(self._create(now))[0])

@@ -22,6 +22,7 @@ from sqlalchemy import (
     TypeDecorator,
     and_,
     delete,
+    func,
     insert,
     or_,
     select,
@@ -168,6 +169,10 @@ class Records:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def ping(self) -> None:
+        """Return when the database answers."""
+        await self._database.run(lambda connection: connection.execute(select(1)) and None)
+
     async def add_opening(self, opening: Opening) -> None:
         """Record an opened modal."""
         row = {field.name: getattr(opening, field.name) for field in fields(opening)}
@@ -181,10 +186,23 @@ class Records:
         """
         return await self._database.run(lambda connection: _accept(connection, new, nonce))
 
-    async def next_unreported(self, key: BucketKey) -> Submission | None:
-        """Return the bucket's oldest submission that is not ended and told yet."""
-        query = select(_submissions).where(_is_unreported(), _of(key)).order_by(_submissions.c.sequence).limit(1)
-        return await self._database.run(lambda connection: _read_one(connection.execute(query).one_or_none()))
+    async def runnable(self, key: BucketKey) -> list[Submission]:
+        """Return the bucket's submissions that ended and are not told yet, and the oldest of those not ended."""
+        submissions = _submissions.alias()
+        oldest = (
+            select(func.min(submissions.c.sequence))
+            .where(submissions.c.ended_at.is_(None), submissions.c.reported_at.is_(None))
+            .where(submissions.c.account_id == key.account_id, submissions.c.bucket == key.bucket)
+            .scalar_subquery()
+        )
+        query = (
+            select(_submissions)
+            .where(_is_unreported(), _of(key))
+            .where(or_(_submissions.c.ended_at.is_not(None), _submissions.c.sequence == oldest))
+            .order_by(_submissions.c.sequence)
+        )
+        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        return [_read_submission(row) for row in rows]
 
     async def unreported_keys(self) -> list[BucketKey]:
         """Return the buckets that have something left to do."""
@@ -307,7 +325,7 @@ def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
 
 
 def _accept_again(connection: Connection, new: NewSubmission, row: dict[str, Any]) -> Acceptance:
-    """The same view was submitted twice: its opening belongs to it, so this is the same person."""
+    """Take a second Submit of the same view; its opening belongs to it, so this is the same person."""
     replace = (
         update(_submissions)
         .where(_submissions.c.id == new.id, _submissions.c.state == State.ACCEPTED.value)

@@ -1,6 +1,7 @@
 """Seals tokens and opens them again, bound to their context (the only user of cryptography).
 
-HPKE (RFC 9180), single shot: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305. Sealing needs the public key only.
+HPKE (RFC 9180), single shot: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305.
+Sealing needs the public key only.
 """
 
 import base64

@@ -11,7 +11,7 @@ class Secret:
     """Holds one secret string.
 
     It leaves only by `reveal()`, which a test allows in three modules: the composition root, the Cloudflare client and
-    the poster of response URLs. Python cannot wipe a string from memory: keep the life of what `reveal()` returns short.
+    the poster of response URLs. Python cannot wipe a string from memory: keep what `reveal()` returns short-lived.
     """
 
     __slots__ = ("_value",)

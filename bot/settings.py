@@ -87,7 +87,8 @@ def _signing_secrets(value: object) -> object:
     return tuple(Secret(part) for part in secrets)
 
 
-_HTTP_URL: Final = r"https?://[^\s]+"
+_URL: Final = r"https://[^\s/?#@]+(/[^\s?#]*)?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/[^\s?#]*)?"
+_URL_MEND: Final = "is https://HOST/PATH; http:// is for this machine only (127.0.0.1, localhost)"
 _PRINTABLE: Final = r"[\x21-\x7e]+"
 
 
@@ -114,9 +115,7 @@ class Settings(BaseSettings):
     slack_signing_secrets: Annotated[tuple[Secret, ...], BeforeValidator(_signing_secrets)] = Field(
         (), alias="SLACK_SIGNING_SECRET"
     )
-    slack_api_url: Annotated[str, _text(_HTTP_URL, "is an http(s) URL")] = Field(
-        "https://slack.com/api/", alias="SLACK_API_URL"
-    )
+    slack_api_url: Annotated[str, _text(_URL, _URL_MEND)] = Field("https://slack.com/api/", alias="SLACK_API_URL")
     cloudflare_account_id: Annotated[
         str, _text(r"[0-9a-f]{32}", "is 32 lower-case hexadecimal digits; the dashboard shows it under Account home")
     ] = Field(alias="CLOUDFLARE_ACCOUNT_ID")
@@ -129,7 +128,7 @@ class Settings(BaseSettings):
     cloudflare_api_key: Annotated[
         Secret | None, _secret(_PRINTABLE, "is a Cloudflare Global API key without blanks")
     ] = Field(None, alias="CLOUDFLARE_API_KEY")
-    cloudflare_base_url: Annotated[str, _text(_HTTP_URL, "is an http(s) URL")] = Field(
+    cloudflare_base_url: Annotated[str, _text(_URL, _URL_MEND)] = Field(
         "https://api.cloudflare.com/client/v4", alias="CLOUDFLARE_BASE_URL"
     )
     catalog_api: CatalogApi = Field(CatalogApi.AUTO, alias="R2_CREDENTIAL_CATALOG_API")
@@ -305,9 +304,12 @@ def _problems_together(values: Mapping[str, Any]) -> Iterator[str]:
     if not values.get("CLOUDFLARE_API_TOKEN"):
         missing = [name for name in ("CLOUDFLARE_EMAIL", "CLOUDFLARE_API_KEY") if not values.get(name)]
         if missing:
-            yield "CLOUDFLARE_API_TOKEN: set it (permission Workers R2 Data Catalog Write), or CLOUDFLARE_EMAIL and CLOUDFLARE_API_KEY"
+            yield (
+                "CLOUDFLARE_API_TOKEN: set it (permission Workers R2 Data Catalog Write), or both CLOUDFLARE_EMAIL and "
+                "CLOUDFLARE_API_KEY"
+            )
     elif values.get("CLOUDFLARE_EMAIL") or values.get("CLOUDFLARE_API_KEY"):
-        yield "CLOUDFLARE_API_TOKEN: is set beside CLOUDFLARE_EMAIL or CLOUDFLARE_API_KEY; keep the token, remove the others"
+        yield "CLOUDFLARE_API_TOKEN: is set beside CLOUDFLARE_EMAIL or CLOUDFLARE_API_KEY; keep only the token"
     if not any(_names_somebody(values.get(name)) for name in _WHO):
         yield f"{' or '.join(_WHO)}: nobody is listed, so nobody could use the bot; list at least one id"
 

@@ -84,7 +84,8 @@ class ApiKey:
 class CloudflareClient:
     """Speaks for one account, over one pool of connections. Close it with `aclose()`.
 
-    Every call raises nothing but `CloudflareError`s, follows no redirect and is safe to repeat. A request takes 30 s at most.
+    Every call raises nothing but `CloudflareError`s, follows no redirect and is safe to repeat; a request takes 30 s at
+    most. On `auto` a call can be two requests.
     TLS certificates are always verified. The environment's proxies and CA bundle (HTTPS_PROXY, NO_PROXY,
     SSL_CERT_FILE) hold for https, where a proxy sees ciphertext only; plain http is for loopback and uses no proxy.
     """

@@ -1,4 +1,4 @@
-"""What Slack does with the app's answer to a command or a submission, down to what the person sees when it is no good."""
+"""What Slack does with an app's answer to a command or a submission, and what a person sees when it is no good."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -37,7 +37,7 @@ class SubmitOutcome:
 def answer_command(
     answer: Answer, workspace: Workspace, problems: list[str], *, user_id: str, channel_id: str
 ) -> Message | None:
-    """Post what the app answered to a command, if anything; raises RefusedError, noted in `problems`, for a bad answer."""
+    """Post what the app answered to a command, if anything; a bad answer is noted and raises RefusedError."""
     content: JsonObject = answer.body or ({"text": answer.text} if answer.text else {})
     if answer.failure is not None or not content:
         return None

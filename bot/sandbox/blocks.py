@@ -31,7 +31,7 @@ class Field:
 
 
 def view_problems(view: object) -> list[str]:
-    """Say all that Slack would refuse in a modal view, in Slack's wording, with JSON pointers; empty when it is fine."""
+    """Say all that Slack would refuse in a modal view, in its wording, with JSON pointers; empty when it is fine."""
     problems = list(_VIEW(view, "/view"))
     if problems or not isinstance(view, dict):
         return problems
@@ -57,7 +57,7 @@ def options_problems(answer: object) -> list[str]:
 
 
 def complete(blocks: list[JsonObject]) -> list[JsonObject]:
-    """Return a copy of valid blocks with what Slack adds: ids that were left out, and `emoji` or `verbatim` of texts."""
+    """Return a copy of valid blocks with what Slack adds: ids that were left out, `emoji` or `verbatim` of texts."""
     completed: list[JsonObject] = deepcopy(blocks)
     for block in completed:
         block.setdefault("block_id", secrets.token_hex(3))

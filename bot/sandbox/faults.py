@@ -11,7 +11,7 @@ from aiohttp import web
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One failure; with nothing but a `delay` the call succeeds late. `after_effect`: Slack does it, then fails to say so."""
+    """One failure; with just a `delay` the call succeeds late. `after_effect`: Slack does it, then fails to say so."""
 
     error: str | None = None
     status: int | None = None

@@ -3,6 +3,7 @@
 import json
 import secrets
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -23,6 +24,11 @@ class RefusedError(Exception):
         super().__init__(error, *messages)
         self.error = error
         self.messages = messages
+
+
+def refuse(error: str, *messages: str) -> NoReturn:
+    """Raise a RefusedError."""
+    raise RefusedError(error, *messages) from None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,11 +58,11 @@ class Triggers:
         """Use up a trigger id; raises RefusedError when it is unknown, used or older than 3 s."""
         trigger = self._issued.get(trigger_id) if isinstance(trigger_id, str) else None
         if trigger is None:
-            raise RefusedError("invalid_trigger_id")
+            refuse("invalid_trigger_id")
         if trigger.is_used:
-            raise RefusedError("exchanged_trigger_id")
+            refuse("exchanged_trigger_id")
         if self.workspace.config.clock() - trigger.issued_at > TRIGGER_SECONDS:
-            raise RefusedError("expired_trigger_id")
+            refuse("expired_trigger_id")
         trigger.is_used = True
         return trigger
 
@@ -114,11 +120,11 @@ class ResponseUrls:
     def _usable(self, secret: str) -> ResponseUrl:
         url = self._issued.get(secret)
         if url is None or self.workspace.config.clock() >= url.expires_at:
-            raise RefusedError("expired_url")
+            refuse("expired_url")
         if url.uses >= RESPONSE_URL_USES:
-            raise RefusedError("used_url")
+            refuse("used_url")
         if self.workspace.channels[url.channel_id].is_archived:
-            raise RefusedError("channel_is_archived")
+            refuse("channel_is_archived")
         return url
 
     def _respond(self, url: ResponseUrl, content: JsonObject) -> None:
@@ -142,15 +148,15 @@ def said(content: JsonObject) -> tuple[str, tuple[JsonObject, ...]]:
         try:
             blocks = json.loads(blocks)
         except ValueError:
-            raise RefusedError("invalid_blocks_format") from None
+            refuse("invalid_blocks_format")
     if not isinstance(text, str):
-        raise RefusedError("invalid_arguments", "[ERROR] must be a string [json-pointer:/text]")
+        refuse("invalid_arguments", "[ERROR] must be a string [json-pointer:/text]")
     if not text and not blocks:
-        raise RefusedError("no_text")
+        refuse("no_text")
     if len(text) > LONGEST_TEXT:
-        raise RefusedError("msg_too_long")
+        refuse("msg_too_long")
     if problems := message_problems(blocks):
-        raise RefusedError("invalid_blocks", *problems)
+        refuse("invalid_blocks", *problems)
     return text, tuple(complete(blocks))
 
 
@@ -182,5 +188,5 @@ def _parse(body: bytes) -> JsonObject:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise RefusedError("invalid_payload")
+        refuse("invalid_payload")
     return content

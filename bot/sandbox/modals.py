@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 
 from bot.sandbox.blocks import Field, JsonObject, complete, fields_of, texts_of
-from bot.sandbox.workspace import Changes, SmallSlackConfig, User, new_id
+from bot.sandbox.workspace import Changes, ImpossibleStepError, SmallSlackConfig, User, new_id, reject_step
 
 MOST_VIEWS = 3
 OVERWRITTEN_WITHIN_SECONDS = 1.0
@@ -45,11 +45,10 @@ class OpenView:
         return fields_of(self.blocks)
 
     def field_at(self, name: str) -> Field:
-        """Return the field with this block_id or action_id; raise AssertionError when there is none."""
+        """Return the field with this block_id or action_id; raise ImpossibleStepError when there is none."""
         found = [one for one in self.fields if name in {one.block_id, one.action_id}]
         if not found:
-            message = f"no field {name!r} in the view; there are {[one.block_id for one in self.fields]}"
-            raise AssertionError(message)
+            reject_step(f"no field {name!r} in the view; there are {[one.block_id for one in self.fields]}")
         return found[0]
 
     def state(self) -> JsonObject:
@@ -190,7 +189,7 @@ class Modals:
         )
 
     def fill(self, view: OpenView, one: Field, value: str | Sequence[str]) -> None:
-        """Put a person's input into a field; an option is named by its value or its text. Raises AssertionError."""
+        """Put a person's input into a field; an option is named by its value or text."""
         view.values[one.block_id, one.action_id] = {"type": one.kind, **_state_of(view, one, value)}
         self.changes.announce()
 
@@ -278,8 +277,7 @@ def _state_of(view: OpenView, one: Field, value: str | Sequence[str]) -> JsonObj
         wanted = [value] if isinstance(value, str) else value
         return {"selected_options": [_option(view, one, name) for name in wanted]}
     if not isinstance(value, str):
-        message = f"the field {one.block_id!r} takes one value"
-        raise AssertionError(message)  # noqa: TRY004 - a wrong step of a test, as every other one here
+        reject_step(f"the field {one.block_id!r} takes one value")
     if one.kind == "plain_text_input":
         return {"value": value or None}
     if one.kind == "conversations_select":
@@ -290,9 +288,9 @@ def _state_of(view: OpenView, one: Field, value: str | Sequence[str]) -> JsonObj
 def _option(view: OpenView, one: Field, name: str) -> JsonObject:
     key = one.block_id, one.action_id
     chosen = view.values[key].get("selected_option")
-    offered = options_of(one.element) + view.offered.get(key, []) + ([chosen] if chosen else [])
+    offered: list[JsonObject] = options_of(one.element) + view.offered.get(key, []) + ([chosen] if chosen else [])
     for option in offered:
         if name in {option["value"], option["text"]["text"]}:
             return option
-    message = f"{name!r} is not offered in {one.block_id!r}; offered are {[option['value'] for option in offered]}"
-    raise AssertionError(message)
+    why = f"{name!r} is not offered in {one.block_id!r}; offered are {[option['value'] for option in offered]}"
+    raise ImpossibleStepError(why)

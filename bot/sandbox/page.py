@@ -12,10 +12,11 @@ from aiohttp import web
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.modals import Modal, OpenView
 from bot.sandbox.user_actions import ClickOutcome, UserActions
-from bot.sandbox.workspace import Channel, Message, fits_filter
+from bot.sandbox.workspace import Channel, ImpossibleStepError, Message, fits_filter, reject_step
 
 _FILES = Path(__file__).with_name("page")
-_TYPES = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
+_NAMES = frozenset({"index.html", "page.css", "page.js", "dom.js", "text.js", "combobox.js", "blocks.js", "modal.js"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -77,10 +78,10 @@ class Page:
     async def _serve_file(self, request: web.Request) -> web.StreamResponse:
         _refuse_strangers(request)
         name = request.match_info.get("name", "index.html")
-        if name not in _TYPES:
+        if name not in _NAMES:
             raise web.HTTPNotFound
         text = await asyncio.to_thread((_FILES / name).read_text, encoding="utf-8")
-        return web.Response(text=text, content_type=_TYPES[name], charset="utf-8", headers=_HEADERS)
+        return web.Response(text=text, content_type=_TYPES[name.rpartition(".")[2]], charset="utf-8", headers=_HEADERS)
 
     async def _serve_events(self, request: web.Request) -> web.StreamResponse:
         _refuse_strangers(request)
@@ -118,7 +119,7 @@ class Page:
             raise web.HTTPNotFound
         try:
             answer = await action(await request.json())
-        except (AssertionError, KeyError, ValueError, TypeError) as wrong:
+        except (ImpossibleStepError, KeyError, ValueError, TypeError) as wrong:
             return web.json_response({"error": str(wrong)}, status=409)
         return web.json_response(answer)
 
@@ -158,13 +159,13 @@ class Page:
         else:
             where = self.actions.workspace.find_message(asked["message"])
         if where is None:
-            raise AssertionError("that message is gone")
+            reject_step("that message is gone")
         return _clicked(await self.actions.click(asked["user"], where, asked["action"], asked.get("value")))
 
     def _view(self, asked: JsonObject) -> OpenView:
         view = self.actions.modals.top(asked["user"])
         if view is None or view.id != asked["view"]:
-            raise AssertionError("that form is no longer open")
+            reject_step("that form is no longer open")
         return view
 
     def _take_values(self, asked: JsonObject) -> OpenView:

@@ -62,7 +62,7 @@ class SmallSlack(UserActions):
         )
         # The composition of the sandbox puts its own here, and calls `notify_panel` when it has something new.
         self.panel: Callable[[], PanelData] = PanelData
-        self._page = Page(self, lambda: self.panel())
+        self._page = Page(self, self._panel_now)
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -144,7 +144,7 @@ class SmallSlack(UserActions):
     ) -> None:
         """Fail the next `times` calls of a method, or of `response_url`.
 
-        `retry_after` alone is a 429; `delay` alone is a late success; with `after_effect` the call is carried out first.
+        `retry_after` alone is a 429, `delay` alone a late success; with `after_effect` the call is carried out first.
         """
         fault = Fault(
             error=error,
@@ -191,6 +191,9 @@ class SmallSlack(UserActions):
     def notify_panel(self) -> None:
         """Tell the page that the panel has something new."""
         self.workspace.changes.announce()
+
+    def _panel_now(self) -> PanelData:
+        return self.panel()
 
     def _default_conversation(self, one: Field, view: OpenView) -> str | None:
         channel = self.workspace.channels.get(view.channel_id or "")

@@ -1,4 +1,4 @@
-"""Brings payloads to the app, by Socket Mode or by signed HTTP, and takes its answer. Knows nothing of what they mean."""
+"""Brings payloads to the app, by Socket Mode or signed HTTP, and takes its answer. Knows not what they mean."""
 
 import asyncio
 import json
@@ -69,7 +69,7 @@ class Transport:
         if self.request_url is None:
             answer = await self._deliver_by_socket(kind, payload)
         else:
-            answer = await self._deliver_by_http(self.request_url, kind, payload)
+            answer = await self._deliver_by_http(kind, payload)
         self.sent.append(Sent(kind=kind, payload=payload, answer=answer, at=self.config.clock()))
         return answer
 
@@ -183,7 +183,7 @@ class Transport:
             self._waiting.pop(envelope_id, None)
         return Answer(status=200, body=body or None)
 
-    async def _deliver_by_http(self, url: str, kind: PayloadKind, payload: JsonObject) -> Answer:
+    async def _deliver_by_http(self, kind: PayloadKind, payload: JsonObject) -> Answer:
         fields = payload if kind == "slash_commands" else {"payload": json.dumps(payload)}
         try:
             answer = await self.post(urlencode(fields).encode())

@@ -1,6 +1,6 @@
 """What a person can do in the workspace, awaitable to the end: type a command, fill and submit a modal, press a button.
 
-A step that no person could take (a field that is not there, an option that was not offered) raises AssertionError.
+A step that no person could take (a field that is not there, an option that was not offered) raises ImpossibleStepError.
 """
 
 import html
@@ -15,7 +15,7 @@ from bot.sandbox.handles import RefusedError, ResponseUrls, Triggers
 from bot.sandbox.modals import Modal, Modals, OpenView, options_of
 from bot.sandbox.payloads import Payloads
 from bot.sandbox.transport import Answer, Failure, Transport
-from bot.sandbox.workspace import PATIENCE, Channel, Message, User, Workspace
+from bot.sandbox.workspace import PATIENCE, Channel, ImpossibleStepError, Message, User, Workspace, reject_step
 
 SYSTEM_USER_ID = "USYSTEM00"
 
@@ -91,7 +91,7 @@ class UserActions:
         view = self._open_view(user_id)
         one = view.field_at(name)
         if one.kind != "external_select":
-            raise AssertionError(f"{name!r} is no type-ahead")
+            reject_step(f"{name!r} is no type-ahead")
         if len(query) < one.element.get("min_query_length", _DEFAULT_MIN_QUERY_LENGTH):
             return SearchOutcome()
         payload = self.payloads.options(view, one.block_id, one.action_id, query)
@@ -124,7 +124,7 @@ class UserActions:
         """Press the modal's submit button and wait for what comes of it."""
         view = self._open_view(user_id)
         if not view.definition.get("submit"):
-            raise AssertionError("the view has no submit button")
+            reject_step("the view has no submit button")
         view.errors, view.notice = view.complaints(), None
         if view.errors:
             self.workspace.changes.announce()
@@ -240,13 +240,13 @@ class UserActions:
     def _open_view(self, user_id: str) -> OpenView:
         view = self.modals.top(user_id)
         if view is None:
-            raise AssertionError(f"{user_id} has no view open")
+            reject_step(f"{user_id} has no view open")
         return view
 
     def _writable_channel(self, user_id: str, channel_id: str) -> Channel:
         channel = self.workspace.channels[channel_id]
         if channel.is_archived or not channel.is_seen_by(user_id):
-            raise AssertionError(f"{user_id} cannot write in {channel_id}")
+            reject_step(f"{user_id} cannot write in {channel_id}")
         return channel
 
     def _tell_failure(self, user_id: str, channel: Channel, text: str, failure: Failure | None) -> CommandOutcome:
@@ -303,13 +303,14 @@ def _action(blocks: list[JsonObject], action_id: str, value: str | None) -> Json
         for element in elements_of(block):
             if element["action_id"] == action_id:
                 return {"block_id": block["block_id"], **_pressed(element, value)}
-    raise AssertionError(f"there is no action {action_id!r}")
+    why = f"there is no action {action_id!r}"
+    raise ImpossibleStepError(why)
 
 
 def _pressed(element: JsonObject, value: str | None) -> JsonObject:
     kind, action_id = element["type"], element["action_id"]
     if kind == "button":
-        shown = {name: element[name] for name in ("text", "value", "style") if name in element}
+        shown: JsonObject = {name: element[name] for name in ("text", "value", "style") if name in element}
         return {"type": kind, "action_id": action_id, **shown}
     if kind == "conversations_select":
         return {"type": kind, "action_id": action_id, "selected_conversation": value}
@@ -317,5 +318,5 @@ def _pressed(element: JsonObject, value: str | None) -> JsonObject:
     if kind == "checkboxes":
         return {"type": kind, "action_id": action_id, "selected_options": chosen}
     if not chosen:
-        raise AssertionError(f"{value!r} is not offered in {action_id!r}")
+        reject_step(f"{value!r} is not offered in {action_id!r}")
     return {"type": kind, "action_id": action_id, "selected_option": chosen[0]}

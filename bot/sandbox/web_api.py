@@ -11,7 +11,7 @@ from aiohttp import web
 
 from bot.sandbox.blocks import JsonObject, view_problems
 from bot.sandbox.faults import Faults
-from bot.sandbox.handles import RefusedError, Triggers, from_app, said
+from bot.sandbox.handles import RefusedError, Triggers, from_app, refuse, said
 from bot.sandbox.modals import Modals, OpenView
 from bot.sandbox.payloads import message_json
 from bot.sandbox.transport import Transport
@@ -75,9 +75,9 @@ class WebApi:
             "views.update": self._update_view,
         }
         if method not in methods:
-            raise RefusedError("unknown_method", f"unknown method: {method}")
+            refuse("unknown_method", f"unknown method: {method}")
         if arguments is None:
-            raise RefusedError("invalid_json")
+            refuse("invalid_json")
         self._authorize(request, method, arguments)
         return methods[method](arguments)
 
@@ -85,12 +85,12 @@ class WebApi:
         config = self.workspace.config
         token = request.headers.get("Authorization", "").removeprefix("Bearer ") or arguments.get("token", "")
         if not token:
-            raise RefusedError("not_authed")
+            refuse("not_authed")
         is_bot, is_app = token in config.bot_tokens, token == config.app_token
         if not is_bot and not is_app:
-            raise RefusedError("invalid_auth")
+            refuse("invalid_auth")
         if is_app != (method == "apps.connections.open"):
-            raise RefusedError("not_allowed_token_type")
+            refuse("not_allowed_token_type")
 
     def _open_connection(self, _: JsonObject) -> JsonObject:
         address = self.base_url.replace("http://", "ws://", 1)
@@ -117,7 +117,7 @@ class WebApi:
     def _post_ephemeral(self, arguments: JsonObject) -> JsonObject:
         channel, user_id = self._writable(_required(arguments, "channel")), _required(arguments, "user")
         if user_id not in self.workspace.users or not channel.is_seen_by(user_id):
-            raise RefusedError("user_not_in_channel")
+            refuse("user_not_in_channel")
         posted = self.workspace.post(from_app(self.workspace, channel.id, said(arguments), ephemeral_to=user_id))
         return {"message_ts": posted.ts}
 
@@ -148,14 +148,14 @@ class WebApi:
     def _list_group(self, arguments: JsonObject) -> JsonObject:
         group = self.workspace.user_groups.get(_required(arguments, "usergroup"))
         if group is None:
-            raise RefusedError("no_such_subteam")
+            refuse("no_such_subteam")
         return {"users": list(group.members)}
 
     def _open_view(self, arguments: JsonObject) -> JsonObject:
         definition = _view(arguments)
         trigger_id = _required(arguments, "trigger_id")
         if self._is_taken(definition.get("external_id"), None):
-            raise RefusedError("duplicate_external_id")
+            refuse("duplicate_external_id")
         trigger = self.triggers.exchange(trigger_id)
         return {"view": self.modals.as_json(self.modals.open(trigger.user, trigger.channel_id, definition))}
 
@@ -163,9 +163,9 @@ class WebApi:
         definition = _view(arguments)
         view = self._open_one(arguments)
         if arguments.get("hash") not in {None, "", view.hash}:
-            raise RefusedError("hash_conflict")
+            refuse("hash_conflict")
         if self._is_taken(definition.get("external_id"), view):
-            raise RefusedError("duplicate_external_id")
+            refuse("duplicate_external_id")
         answered = self.modals.as_json(view)
         if not self.modals.is_overwritten(view):
             self.modals.update(view, definition)
@@ -179,7 +179,7 @@ class WebApi:
         else:
             view = self.modals.find(_required(arguments, "view_id"))
         if view is None:
-            raise RefusedError("not_found")
+            refuse("not_found")
         return view
 
     def _is_taken(self, external_id: str | None, by_other_than: OpenView | None) -> bool:
@@ -189,15 +189,15 @@ class WebApi:
     def _found(self, address: str) -> Channel:
         channel = self.workspace.channel_for(address)
         if channel is None or (channel.is_private and not channel.bot_is_member):
-            raise RefusedError("channel_not_found")
+            refuse("channel_not_found")
         return channel
 
     def _writable(self, address: str) -> Channel:
         channel = self._found(address)
         if channel.is_archived:
-            raise RefusedError("is_archived")
+            refuse("is_archived")
         if not channel.bot_is_member and channel.dm_with is None:
-            raise RefusedError("not_in_channel")
+            refuse("not_in_channel")
         return channel
 
 
@@ -216,7 +216,7 @@ async def _arguments(request: web.Request, body: bytes) -> JsonObject | None:
 def _required(arguments: JsonObject, name: str) -> str:
     value = arguments.get(name)
     if not value or not isinstance(value, str):
-        raise RefusedError("invalid_arguments", f"[ERROR] missing required field: {name}")
+        refuse("invalid_arguments", f"[ERROR] missing required field: {name}")
     return value
 
 
@@ -226,9 +226,9 @@ def _view(arguments: JsonObject) -> JsonObject:
         try:
             view = json.loads(view)
         except ValueError:
-            raise RefusedError("invalid_arguments", "[ERROR] view is not valid JSON [json-pointer:/view]") from None
+            refuse("invalid_arguments", "[ERROR] view is not valid JSON [json-pointer:/view]")
     if not isinstance(view, dict):
-        raise RefusedError("invalid_arguments", "[ERROR] missing required field: view")
+        refuse("invalid_arguments", "[ERROR] missing required field: view")
     if problems := view_problems(view):
-        raise RefusedError("invalid_arguments", *problems)
+        refuse("invalid_arguments", *problems)
     return view

@@ -1,4 +1,4 @@
-"""The state of the one workspace: its people, channels and messages, and who may see and post what. Speaks no protocol."""
+"""The state of the one workspace: its people, channels and messages, and who sees what. Speaks no protocol."""
 
 import asyncio
 import secrets
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from bot.sandbox.blocks import JsonObject, texts_of
 
@@ -27,7 +27,7 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """A conversation; `members` empty means every user, `dm_with` names the one user of a direct message with the bot."""
+    """A conversation; empty `members` means everybody, `dm_with` is the one user of a direct message with the bot."""
 
     id: str
     name: str
@@ -135,6 +135,15 @@ class SmallSlackConfig:
     user_groups: tuple[UserGroup, ...] = DEFAULT_USER_GROUPS
     clock: Callable[[], float] = time.time
     answer_timeout: timedelta = timedelta(seconds=3)
+
+
+class ImpossibleStepError(AssertionError):
+    """A step that no person could take: a field that is not there, an option that is not offered."""
+
+
+def reject_step(why: str) -> NoReturn:
+    """Raise an ImpossibleStepError."""
+    raise ImpossibleStepError(why)
 
 
 class Changes:

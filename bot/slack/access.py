@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from bot.allowlist import Allowlist
-from bot.errors import AccessRefused, BotError, MembershipUnknown, Outsider, SlackRefused
+from bot.errors import BotError, MembershipUnknown, Outsider
 from bot.slack.web import SlackWeb
 
 MEMBERSHIP_LIFETIME: Final = timedelta(seconds=60)
@@ -71,12 +71,12 @@ class Gate:
 
     def __init__(self, allowlist: Allowlist, home: Home, memberships: Memberships) -> None:
         self._allowlist = allowlist
-        self._home = home
+        self.home = home
         self._memberships = memberships
 
     async def check_actor(self, actor: Actor) -> None:
         """Check that somebody belongs here and is listed. A person of another workspace never is, whatever the id."""
-        if not actor.team_ids or not all(self._home.is_home(team_id) for team_id in actor.team_ids):
+        if not actor.team_ids or not all(self.home.is_home(team_id) for team_id in actor.team_ids):
             raise Outsider
         await self.check_user(actor.user_id)
 
@@ -97,3 +97,7 @@ class Gate:
     def allows_bucket(self, bucket: str) -> bool:
         """Whether the bot serves this bucket."""
         return self._allowlist.allows_bucket(bucket)
+
+    def allows_channel(self, channel_id: str) -> bool:
+        """Whether the bot may post to this channel."""
+        return self._allowlist.allows_channel(channel_id)

@@ -55,7 +55,7 @@ def build_form(*, nonce: str, bucket: str, catalogs_known: bool) -> Json:
         "blocks": [
             section(_INTRODUCTION),
             _input(BUCKET_BLOCK, "Bucket", _bucket_element(bucket, catalogs_known=catalogs_known), hint=_BUCKET_HINT),
-            _input(TOKEN_BLOCK, "Cloudflare API token", _TOKEN_ELEMENT, hint=_TOKEN_HINT),
+            _input(TOKEN_BLOCK, "Cloudflare API token", _TOKEN_ELEMENT, hint=_PASTE_HINT),
             _input(CHANNEL_BLOCK, "Post the result to", _CHANNEL_ELEMENT),
             _input(REASON_BLOCK, "Reason", _REASON_ELEMENT, hint=_REASON_HINT, optional=True),
         ],
@@ -156,7 +156,7 @@ _INTRODUCTION: Final = (
     "*what it holds now is replaced.* The token stays encrypted until Cloudflare has it, then it is erased."
 )
 _BUCKET_HINT: Final = "Its R2 Data Catalog (Basin Catalog) must be enabled."
-_TOKEN_HINT: Final = (  # noqa: S105 - a hint, not a token
+_PASTE_HINT: Final = (
     'An R2 API token with "Admin Read & Write" for this bucket, best one made just for it. Slack cannot hide what you '
     "paste here; nobody else sees more than its last four characters."
 )

@@ -1,8 +1,8 @@
-"""Brings the final message to where it can be read: the chosen channel, else its response URL, else a direct message."""
+"""Brings the final message where it can be read: the chosen channel, its response URL, or a direct message."""
 
 import uuid
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import aiohttp
@@ -19,7 +19,9 @@ from bot.submission import RESPONSE_URL_LIFETIME, Submission
 _NAMESPACE: Final = uuid.UUID("6c7b9dd4-4b43-4e0e-93f1-8d6f2d1c0a57")
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
 
-_OPERATOR_CAN_MEND: Final = frozenset({"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"})
+_OPERATOR_CAN_MEND: Final = frozenset(
+    {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"}
+)
 """Errors of the bot token itself: another channel would not help, and the message must wait for a new token."""
 
 _WHY_RESPONSE_URL: Final = "Posted this way because the bot is not a member of this channel."
@@ -31,7 +33,7 @@ _log = structlog.get_logger()
 class Poster:
     """Posts one final message for each submission."""
 
-    def __init__(  # noqa: PLR0913 - the composition root fills this by name
+    def __init__(
         self,
         *,
         web: SlackWeb,
@@ -65,7 +67,7 @@ class Poster:
             await self._web.post(place, self._message(submission, placement), client_msg_id)
         except SlackRefused as refusal:
             if refusal.slack_error in _OPERATOR_CAN_MEND:
-                _log.error("bot_token_refused", slack_error=refusal.slack_error)  # noqa: TRY400 - no stack in our logs
+                _log.error("bot_token_refused", slack_error=refusal.slack_error)
                 raise SlackUnavailable from None
             raise
 
@@ -73,7 +75,7 @@ class Poster:
         try:
             await self._post(submission.user_id, submission, _WHY_DIRECT.format(submission.channel_id))
         except SlackRefused as refusal:
-            _log.error("result_not_posted", submission=submission.id, slack_error=refusal.slack_error)  # noqa: TRY400
+            _log.error("result_not_posted", submission=submission.id, slack_error=refusal.slack_error)
 
     async def _post_by_response_url(self, submission: Submission) -> bool:
         url = self._response_url(submission)

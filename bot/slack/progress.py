@@ -1,4 +1,4 @@
-"""Keeps the open modal in step with its submission. Best effort: the modal may be closed, the channel message counts."""
+"""Keeps the open modal in step with its submission. Best effort: it may be closed, and the channel message counts."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from bot.slack.replies import RedactedResult, progress_view, result_view
 from bot.slack.web import SlackWeb
 from bot.submission import Submission
 
-AFTER_ACKNOWLEDGEMENT: Final = timedelta(seconds=1)
-"""An update that comes sooner may be overwritten by the acknowledgement itself."""
+AFTER_ACKNOWLEDGEMENT: Final = timedelta(seconds=1.2)
+"""Slack may overwrite an update within 1 s of the acknowledgement with the acknowledged view."""
 
 _STALE: Final = timedelta(minutes=30)
 

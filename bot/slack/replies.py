@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from bot.catalog import CredentialStatus
 from bot.errors import AccessRefused, BotError, DeadlineReached, NeverSent, WhoseMove, error_of_code
-from bot.slack.blocks import Json, context, escape, fields, mrkdwn, plain, section
+from bot.slack.blocks import Json, context, escape, fields, plain, section
 from bot.slack.modal import COMMAND
 from bot.submission import Confirmation, State, Submission, TokenKind
 

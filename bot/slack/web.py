@@ -6,7 +6,7 @@ Retries nothing: delivery knows when to come back, and a person knows when to pr
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError

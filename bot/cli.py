@@ -1,0 +1,99 @@
+"""The command line: run, sandbox, keygen, manifest."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from bot import __version__
+
+_SETTINGS_PROBLEM = 2
+"""The exit code of a start that was refused for its settings: a restart will not mend it."""
+
+_app = typer.Typer(
+    help="Stores the credential of a Cloudflare R2 Data Catalog (Basin Catalog) from Slack.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they print local variables
+)
+
+
+def main() -> None:
+    """Run the command that was typed."""
+    _app(prog_name="r2-credential-bot")
+
+
+@_app.callback(invoke_without_command=True)
+def _show_version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:  # noqa: FBT002 - an option of a command line
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@_app.command()
+def run() -> None:
+    """Run the bot. Settings come from the environment and from .env (see the README)."""
+    from bot.app import StartRefused
+    from bot.app import run as run_bot
+    from bot.logs import configure_logging
+    from bot.settings import SettingsError, load_settings
+
+    try:
+        loaded = load_settings()
+    except SettingsError as error:
+        _refuse("The bot cannot start. Mend these settings:", *error.problems)
+    for warning in loaded.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    configure_logging(loaded.settings.log_level, loaded.settings.log_format)
+    try:
+        asyncio.run(run_bot(loaded.settings))
+    except StartRefused as error:
+        _refuse("The bot cannot start.", str(error))
+
+
+@_app.command()
+def sandbox(
+    port: Annotated[int, typer.Option(help="The port of the page on this machine; 0 takes a free one.")] = 8080,
+    transport: Annotated[str, typer.Option(help="How the bot is reached: socket or http.")] = "socket",
+) -> None:
+    """Try the bot without Slack and Cloudflare: everything runs on this machine, and a page shows it."""
+    from bot.sandbox.run import run_sandbox
+
+    asyncio.run(run_sandbox(port=port, transport=transport))
+
+
+@_app.command()
+def keygen(path: Annotated[Path, typer.Argument(help="The file to make; it must not exist.")]) -> None:
+    """Make a private sealing key (PKCS#8 PEM, mode 0600) and print its public half."""
+    from bot.keyring import write_key_file
+    from bot.sealing import generate_private_key
+
+    try:
+        typer.echo(write_key_file(path, generate_private_key()), nl=False)
+    except FileExistsError:
+        _refuse(f"{path} exists already; a key is never replaced. Choose another name.")
+    except OSError as error:
+        _refuse(f"{path} cannot be written ({error.strerror}).")
+
+
+@_app.command()
+def manifest(
+    url: Annotated[
+        str | None, typer.Option(help="Where Slack reaches the bot, https://...: the HTTP manifest.")
+    ] = None,
+) -> None:
+    """Print the Slack app manifest: for Socket Mode, or with --url for HTTP."""
+    from bot.slack.manifest import build_manifest
+
+    try:
+        typer.echo(build_manifest(url), nl=False)
+    except ValueError as error:
+        _refuse(str(error))
+
+
+def _refuse(*lines: str) -> NoReturn:
+    for line in lines:
+        typer.echo(line, err=True)
+    sys.exit(_SETTINGS_PROBLEM)

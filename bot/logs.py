@@ -1,0 +1,60 @@
+"""Structured logging, and the last-resort scrubber that every line passes on its way out.
+
+Nothing secret is logged on purpose anywhere; the scrubber is for what libraries and tracebacks might say.
+"""
+
+import logging
+import re
+import sys
+from typing import Final, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+from bot.pasted import mask_tokens
+
+_SLACK_SECRET: Final = re.compile(r"\b(?:xox[a-z]|xapp)-[A-Za-z0-9-]+|/(?:commands|actions|response)/[^\s\"']{8,}")
+_TALKATIVE: Final = ("slack_bolt", "slack_sdk", "aiohttp", "httpx", "httpcore", "asyncio", "sqlalchemy")
+"""Libraries that write payloads, headers or statements at DEBUG and INFO: their warnings are all that is heard."""
+
+
+def configure_logging(level: str, log_format: str | None, stream: TextIO = sys.stderr) -> None:
+    """Send every log line to `stream`, ours from `level` on, as JSON or for a console (the default on a terminal)."""
+    is_console = log_format == "console" or (log_format is None and stream.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_ScrubbingFormatter(foreign_pre_chain=shared, processors=_renderers(is_console=is_console)))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("slack_bolt").setLevel(logging.CRITICAL)  # its warnings quote whole bodies; we say our own
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def scrub(line: str) -> str:
+    """Mask what looks like a Cloudflare token, a Slack token or a response URL."""
+    return _SLACK_SECRET.sub("[masked]", mask_tokens(line))
+
+
+class _ScrubbingFormatter(structlog.stdlib.ProcessorFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return scrub(super().format(record))
+
+
+def _renderers(*, is_console: bool) -> list[Processor]:
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if is_console:
+        return [remove, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    return [remove, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -1,0 +1,44 @@
+// Builds elements. Text enters the page only through text nodes.
+
+export function el(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "testid") element.dataset.testid = value;
+    else if (name in element && typeof value !== "string") element[name] = value;
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+const SHAPES = {
+  lock: "M5 7V5a3 3 0 0 1 6 0v2M3.5 7h9v6.5h-9z",
+  hash: "M6.5 2.5 5 13.5M11 2.5 9.5 13.5M3 6h10.5M2.5 10h10.5",
+  shared: "M6 10 10 6M5 7 3.5 8.5a2.8 2.8 0 0 0 4 4L9 11M7 5l1.5-1.5a2.8 2.8 0 0 1 4 4L11 9",
+  archive: "M2.5 3h11v3h-11zM3.5 6v7h9V6M6.5 9h3",
+  close: "M4 4l8 8M12 4l-8 8",
+  send: "M2.5 13.5 14 8 2.5 2.5l1.6 5.5zM4 8h5",
+  menu: "M2.5 4h11M2.5 8h11M2.5 12h11",
+  eye: "M1.5 8s2.4-4.5 6.5-4.5S14.5 8 14.5 8 12.1 12.5 8 12.5 1.5 8 1.5 8zM8 6.2a1.8 1.8 0 1 1 0 3.6 1.8 1.8 0 0 1 0-3.6z",
+  down: "M4 6l4 4 4-4",
+  back: "M9.5 3.5 5 8l4.5 4.5",
+  flask: "M6 2h4M6.8 2v4.2L3.2 12.6c-.4.8.1 1.4.9 1.4h7.8c.8 0 1.3-.6.9-1.4L9.2 6.2V2M5 10h6",
+};
+
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  const path = document.createElementNS(SVG, "path");
+  path.setAttribute("d", SHAPES[name]);
+  svg.setAttribute("viewBox", "0 0 16 16");
+  svg.setAttribute("aria-hidden", "true");
+  svg.setAttribute("class", "icon");
+  svg.append(path);
+  return svg;
+}
+
+export function slug(text) {
+  return text.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
+}

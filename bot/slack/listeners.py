@@ -1,0 +1,266 @@
+"""Command, options, submission, button: check, record, dispatch, acknowledge. No listener ever holds a token."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
+from slack_bolt.request.async_request import AsyncBoltRequest
+from slack_bolt.response import BoltResponse
+
+from bot.errors import (
+    AccessRefused,
+    BotError,
+    BucketNotAllowed,
+    DatabaseUnavailable,
+    SlackRefused,
+    SlackUnavailable,
+)
+from bot.pasted import MASK
+from bot.records import Acceptance, Records, Verdict
+from bot.slack import modal, replies
+from bot.slack.access import Actor, Gate
+from bot.slack.blocks import Json, escape
+from bot.slack.ingress import PASTED_TOKEN
+from bot.slack.web import SlackWeb
+from bot.submission import BucketKey, NewSubmission, Opening, PastedToken, State
+
+OPENING_LIFETIME: Final = timedelta(hours=1)
+
+_NOT_OPENED: Final = (
+    "Slack did not open the form: a command lives for three seconds, and this one was too late. Please type it again."
+)
+_UNUSABLE: Final = {
+    Verdict.UNKNOWN_OPENING: "The bot does not know this form.",
+    Verdict.SOMEBODY_ELSES: "This form was opened for somebody else.",
+    Verdict.USED: "This form was submitted before.",
+    Verdict.TOO_OLD: "This form has been open for more than an hour.",
+}
+_START_AFRESH: Final = (
+    "Nothing was sent to Cloudflare, and the token you pasted was not kept. Close this and type "
+    f"`{modal.COMMAND}` to start afresh."
+)
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listeners:
+    """What Bolt calls. Within Slack's 3 s each method waits for the database and for Slack, and for nothing else."""
+
+    account_id: str
+    ttl: timedelta
+    contact: str
+    gate: Gate
+    records: Records
+    web: SlackWeb
+    dispatch: Callable[[BucketKey], None]
+    want_snapshot: Callable[[], None]
+    clock: Callable[[], datetime]
+
+    def register(self, app: AsyncApp) -> None:
+        """Attach everything to Bolt."""
+        app.command(modal.COMMAND)(self.handle_command)
+        app.options(modal.BUCKET_ACTION)(self.handle_options)
+        app.view(modal.CALLBACK_ID)(self.handle_submission)
+        app.action(replies.TRY_AGAIN)(self.handle_try_again)
+        app.error(self.handle_error)
+
+    async def handle_command(self, ack: AsyncAck, body: Json) -> None:
+        """`/r2-credential [bucket]`: open the form, or say why not to this person only."""
+        text = str(body.get("text", "")).strip()
+        if MASK in text:
+            _log.warning("token_typed_in_command", user=body.get("user_id"))
+            await ack(modal.REVOKE_ADVICE)
+        elif text.lower() == "help":
+            await ack(replies.help_text())
+        else:
+            await ack(await self._answer_command(body, text))
+
+    async def handle_options(self, ack: AsyncAck, body: Json) -> None:
+        """Offer the catalogs that match what was typed; a person who may not use the bot sees none."""
+        try:
+            await self.gate.check_actor(_actor_of_interaction(body))
+            snapshot = await self.records.snapshot(self.account_id)
+        except BotError as error:
+            _log.info("options_refused", user=_user_id(body), error=error.code)
+            await ack(options=[])
+            return
+        self.want_snapshot()
+        catalogs = (
+            [catalog for catalog in snapshot.catalogs if self.gate.allows_bucket(catalog.bucket)] if snapshot else []
+        )
+        await ack(options=modal.build_options(catalogs, str(body.get("value", ""))))
+
+    async def handle_submission(self, ack: AsyncAck, body: Json, context: AsyncBoltContext) -> None:
+        """Take a pressed Submit: form errors stay in the form; the rest is recorded before it is acknowledged."""
+        form = modal.parse_form(body["view"])
+        pasted: PastedToken = context[PASTED_TOKEN]
+        try:
+            await self.gate.check_actor(_actor_of_interaction(body))
+            errors = await self._check_form(form, pasted)
+        except AccessRefused as refusal:
+            _log.warning("submission_refused", user=_user_id(body), error=refusal.code)
+            await ack(response_action="update", view=self._refusal_view(refusal))
+            return
+        if errors:
+            await ack(response_action="errors", errors=errors)
+            return
+        try:
+            # Shielded: what is recorded must also be dispatched, whatever becomes of this answer.
+            acceptance = await asyncio.shield(self._record(self._new_submission(body, form, pasted), form.nonce))
+        except DatabaseUnavailable as error:
+            await ack(response_action="errors", errors={modal.TOKEN_BLOCK: error.user_message})
+            return
+        await ack(response_action="update", view=self._acknowledgement(acceptance, form.bucket))
+
+    async def handle_try_again(self, ack: AsyncAck, body: Json) -> None:
+        """Open the form for the bucket of a result, for whoever pressed its button and may."""
+        await ack()
+        bucket = str(next(iter(body.get("actions") or [{}])).get("value", ""))
+        actor = _actor_of_interaction(body)
+        channel_id = str((body.get("channel") or {}).get("id", ""))
+        problem = await self._open_form(actor, str(body.get("trigger_id", "")), channel_id, bucket)
+        if problem:
+            await self.web.open_view(str(body.get("trigger_id", "")), replies.notice_view("Not possible", problem))
+
+    async def handle_error(self, error: Exception, request: AsyncBoltRequest) -> BoltResponse:
+        """Answer for a fault of ours: a reference for the person, a type for the log, nothing of the payload."""
+        reference = secrets.token_hex(4)
+        _log.error("listener_broke", error=type(error).__name__, reference=reference)
+        text = f"Something unexpected happened, reference {reference}. Please tell the operator of the bot."
+        if request.body.get("type") == "view_submission":
+            body: Json = {"response_action": "errors", "errors": {modal.TOKEN_BLOCK: text}}
+            return BoltResponse(status=200, body=body)
+        return BoltResponse(status=200, body=text if "command" in request.body else "")
+
+    async def _answer_command(self, body: Json, bucket: str) -> str:
+        """Return what the person reads, or nothing when the form has opened."""
+        if bucket and not modal.is_bucket_name(bucket):
+            return f"`{escape(bucket[:80])}`: {modal.check_bucket(bucket)}"
+        actor = Actor(user_id=str(body.get("user_id", "")), team_ids=_present(body.get("team_id")))
+        return await self._open_form(actor, str(body.get("trigger_id", "")), str(body.get("channel_id", "")), bucket)
+
+    async def _open_form(self, actor: Actor, trigger_id: str, channel_id: str, bucket: str) -> str:
+        try:
+            await self.gate.check_actor(actor)
+            self.gate.check_channel(channel_id)
+            if bucket:
+                self.gate.check_bucket(bucket)
+            nonce = await self._record_opening(actor)
+            snapshot = await self.records.snapshot(self.account_id)
+            self.want_snapshot()
+            view = modal.build_form(nonce=nonce, bucket=bucket, catalogs_known=snapshot is not None)
+            await self.web.open_view(trigger_id, view)
+        except SlackRefused as refusal:
+            _log.warning("form_not_opened", slack_error=refusal.slack_error)
+            return _NOT_OPENED
+        except BotError as error:
+            _log.warning("form_refused", user=actor.user_id, channel=channel_id, error=error.code)
+            return replies.refusal(error, contact=self.contact)
+        return ""
+
+    async def _record_opening(self, actor: Actor) -> str:
+        nonce = secrets.token_urlsafe(16)
+        team_id = self.gate.home.team_id
+        expires_at = self.clock() + OPENING_LIFETIME
+        await self.records.add_opening(
+            Opening(nonce=nonce, team_id=team_id, user_id=actor.user_id, expires_at=expires_at)
+        )
+        return nonce
+
+    async def _check_form(self, form: modal.UnverifiedForm, pasted: PastedToken) -> dict[str, str]:
+        """Return what is wrong, by block id; raises AccessRefused for what is no slip of the pen."""
+        problems = {
+            modal.BUCKET_BLOCK: modal.check_bucket(form.bucket) or self._check_allowed_bucket(form.bucket),
+            modal.TOKEN_BLOCK: modal.TOKEN_PROBLEMS.get(pasted.kind),
+            modal.CHANNEL_BLOCK: await self._check_channel(form.channel_id),
+            modal.REASON_BLOCK: modal.check_reason(form.reason),
+        }
+        return {block: problem for block, problem in problems.items() if problem}
+
+    def _check_allowed_bucket(self, bucket: str) -> str | None:
+        return None if self.gate.allows_bucket(bucket) else f"{BucketNotAllowed.user_message} Choose another one."
+
+    async def _check_channel(self, channel_id: str) -> str | None:
+        """Say what is wrong with the result channel; one that the bot cannot see is reached by its response URL."""
+        if not channel_id:
+            return "Choose where the result is posted."
+        if not self.gate.allows_channel(channel_id):
+            return "The bot may not post in this channel. Choose another one."
+        return await self._examine_channel(channel_id)
+
+    async def _examine_channel(self, channel_id: str) -> str | None:
+        try:
+            channel = await self.web.channel(channel_id)
+        except SlackUnavailable:
+            return "Slack did not tell the bot about this channel. Press Store again in a moment."
+        except SlackRefused as refusal:
+            _log.error("channel_not_examined", slack_error=refusal.slack_error)
+            return f"Slack does not let the bot look at this channel ({refusal.slack_error}). Tell the bot's operator."
+        if channel.is_archived:
+            return "This channel is archived. Choose another one."
+        if channel.is_shared_outside:
+            return "This channel is shared with another company. Choose one that is not."
+        return None
+
+    def _new_submission(self, body: Json, form: modal.UnverifiedForm, pasted: PastedToken) -> NewSubmission:
+        if pasted.sealed is None:
+            message = "a token of this kind should have been a form error"
+            raise ValueError(message)
+        now = self.clock()
+        return NewSubmission(
+            id=str(body["view"]["id"]),
+            team_id=str(body["view"]["app_installed_team_id"]),
+            user_id=_user_id(body),
+            key=BucketKey(account_id=self.account_id, bucket=form.bucket),
+            channel_id=form.channel_id,
+            reason=form.reason,
+            token_kind=pasted.kind,
+            last_four=pasted.last_four,
+            sealed_token=pasted.sealed,
+            sealed_response_url=pasted.sealed_response_url,
+            accepted_at=now,
+            expires_at=now + self.ttl,
+        )
+
+    async def _record(self, new: NewSubmission, nonce: str) -> Acceptance:
+        acceptance = await self.records.accept(new, nonce)
+        _log.info("submission", id=new.id, user=new.user_id, bucket=new.key.bucket, verdict=acceptance.verdict.value)
+        if acceptance.verdict in (Verdict.RECORDED, Verdict.REPLACED):
+            self.dispatch(new.key)
+        return acceptance
+
+    def _acknowledgement(self, acceptance: Acceptance, bucket: str) -> Json:
+        """Return the view that takes the form's place; it has no input, so the token is off the screen."""
+        if acceptance.verdict in _UNUSABLE:
+            return replies.notice_view("Nothing was sent", f"{_UNUSABLE[acceptance.verdict]} {_START_AFRESH}")
+        submission = acceptance.submission
+        if submission is not None and submission.is_ended:
+            return replies.result_view(replies.RedactedResult.of(submission), contact=self.contact)
+        if submission is not None:
+            return replies.progress_view(submission.key.bucket, submission.state)
+        return replies.progress_view(bucket, State.ACCEPTED)
+
+    def _refusal_view(self, refusal: AccessRefused) -> Json:
+        text = replies.refusal(refusal, contact=self.contact)
+        return replies.notice_view("Nothing was sent", f"{text} {_START_AFRESH}")
+
+
+def _actor_of_interaction(body: Mapping[str, Any]) -> Actor:
+    """Read who acts from every place that names a team: Bolt's own `context.team_id` is the installed one for all."""
+    user, view, team = body.get("user") or {}, body.get("view") or {}, body.get("team") or {}
+    teams = (team.get("id"), user.get("team_id"), view.get("team_id"), view.get("app_installed_team_id"))
+    return Actor(user_id=_user_id(body), team_ids=_present(*teams))
+
+
+def _user_id(body: Mapping[str, Any]) -> str:
+    return str((body.get("user") or {}).get("id", ""))
+
+
+def _present(*team_ids: object) -> frozenset[str]:
+    return frozenset(str(team_id) for team_id in team_ids if team_id)

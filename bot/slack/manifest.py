@@ -1,0 +1,63 @@
+"""The Slack app manifest: one text, with the few lines that Socket Mode and HTTP need different.
+
+`manifest.yml` is what this prints for Socket Mode; a test holds the two together and both against Slack's schema.
+"""
+
+import re
+from typing import Final
+
+_PUBLIC_URL: Final = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?(/[A-Za-z0-9._~/-]*)?")
+_EVENTS_PATH: Final = "/slack/events"
+
+_MANIFEST: Final = """\
+_metadata:
+  major_version: 2
+display_information:
+  name: R2 Credential
+  description: Stores the credential of an R2 Data Catalog (Basin Catalog) without showing it to anyone.
+features:
+  app_home:
+    home_tab_enabled: false
+    messages_tab_enabled: true # the bot writes to you when it may not post in the channel
+    messages_tab_read_only_enabled: true
+  bot_user:
+    display_name: r2-credential
+    always_online: true
+  slash_commands:
+    - command: /r2-credential
+      description: Store the credential of an R2 Data Catalog
+      usage_hint: "[bucket]"
+      should_escape: false{command_url}
+oauth_config:
+  scopes:
+    bot:
+      - commands # /r2-credential
+      - chat:write # the result
+      - channels:read # is the result channel archived, or shared with another company?
+      - groups:read # the same for private channels that the bot is in
+      - usergroups:read # who is in R2_CREDENTIAL_ALLOWED_USERGROUPS
+settings:
+  interactivity:
+    is_enabled: true{interactivity_urls}
+  org_deploy_enabled: false
+  socket_mode_enabled: {socket_mode}
+  token_rotation_enabled: false
+"""
+
+
+def build_manifest(url: str | None) -> str:
+    """Return the manifest as YAML: for Socket Mode, or with the bot's public address for HTTP.
+
+    Raises ValueError for an address that Slack would not take.
+    """
+    if url is None:
+        return _MANIFEST.format(command_url="", interactivity_urls="", socket_mode="true")
+    if not _PUBLIC_URL.fullmatch(url):
+        message = "the URL must be https://HOST, where Slack reaches the bot"
+        raise ValueError(message)
+    events = url.rstrip("/").removesuffix(_EVENTS_PATH) + _EVENTS_PATH
+    return _MANIFEST.format(
+        command_url=f"\n      url: {events}",
+        interactivity_urls=f"\n    request_url: {events}\n    message_menu_options_url: {events}",
+        socket_mode="false",
+    )

@@ -1,0 +1,60 @@
+"""Keeps the list of the account's catalogs fresh, so that nobody who opens a form waits for Cloudflare."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from bot.catalog import Snapshot
+from bot.cloudflare.client import CloudflareClient
+from bot.errors import BotError
+from bot.records import Records
+
+REFRESH_EVERY: Final = timedelta(minutes=5)
+FRESH: Final = timedelta(seconds=30)
+
+_log = structlog.get_logger()
+
+
+class SnapshotKeeper:
+    """Asks Cloudflare at start, every few minutes, and when somebody looks at a list older than 30 s."""
+
+    def __init__(
+        self, cloudflare: CloudflareClient, records: Records, account_id: str, clock: Callable[[], datetime]
+    ) -> None:
+        self._cloudflare = cloudflare
+        self._records = records
+        self._account_id = account_id
+        self._clock = clock
+        self._asked_at: datetime | None = None
+        self._wanted = asyncio.Event()
+
+    def want(self) -> None:
+        """Somebody looks at the list: refresh it soon unless it is fresh. Returns at once."""
+        if self._asked_at is None or not timedelta(0) <= self._clock() - self._asked_at < FRESH:
+            self._wanted.set()
+
+    async def run(self) -> None:
+        """Refresh for ever; a failure is logged and tried again at the next occasion."""
+        while True:
+            self._wanted.clear()
+            await self._refresh()
+            try:
+                async with asyncio.timeout(REFRESH_EVERY.total_seconds()):
+                    await self._wanted.wait()
+            except TimeoutError:
+                continue
+
+    async def _refresh(self) -> None:
+        self._asked_at = self._clock()
+        try:
+            catalogs = tuple(sorted(await self._cloudflare.list_catalogs(), key=lambda catalog: catalog.bucket))
+            await self._records.save_snapshot(
+                self._account_id, Snapshot(catalogs=catalogs, refreshed_at=self._asked_at)
+            )
+        except BotError as error:
+            _log.warning("snapshot_not_refreshed", error=str(error))
+        else:
+            _log.debug("snapshot_refreshed", catalogs=len(catalogs))
