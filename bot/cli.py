@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -56,12 +56,14 @@ def run() -> None:
 @_app.command()
 def sandbox(
     port: Annotated[int, typer.Option(help="The port of the page on this machine; 0 takes a free one.")] = 8080,
-    transport: Annotated[str, typer.Option(help="How the bot is reached: socket or http.")] = "socket",
+    transport: Annotated[
+        Literal["socket", "http"], typer.Option(help="How the page's Slack reaches the bot.")
+    ] = "socket",
 ) -> None:
     """Try the bot without Slack and Cloudflare: everything runs on this machine, and a page shows it."""
     from bot.sandbox.run import run_sandbox
 
-    asyncio.run(run_sandbox(port=port, transport=transport))
+    sys.exit(asyncio.run(run_sandbox(port=port, transport=transport)))
 
 
 @_app.command()

@@ -5,6 +5,7 @@ One thread, since SQLite has one writer anyway; a group, since an fsync for each
 
 import asyncio
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -162,5 +163,7 @@ def _tell(job: _Job, result: object, error: Exception | None) -> None:
 
 
 def _truncate_wal(connection: Connection) -> None:
-    with suppress(DBAPIError):  # busy: the next quiet second does it
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    raw = connection.connection.driver_connection  # through SQLAlchemy it would run inside a transaction, and fail
+    assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - the engine is ours
+    with suppress(sqlite3.Error):  # busy: the next quiet second does it
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -9,7 +9,7 @@ import sys
 from typing import Final, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from bot.pasted import mask_tokens
 
@@ -57,4 +57,10 @@ def _renderers(*, is_console: bool) -> list[Processor]:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if is_console:
         return [remove, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-    return [remove, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [remove, structlog.processors.format_exc_info, _put_first, structlog.processors.JSONRenderer()]
+
+
+def _put_first(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Order a line as a person reads it: when, how bad, what."""
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    return first | dict(event)

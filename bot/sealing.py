@@ -80,7 +80,7 @@ class KeyRing:
 
     def forget(self, key_id: str) -> None:
         """Drop a key: what it sealed opens nowhere any more."""
-        del self._keys[key_id]
+        self._keys.pop(key_id, None)
 
     @property
     def key_ids(self) -> frozenset[str]:

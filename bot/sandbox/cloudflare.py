@@ -117,6 +117,7 @@ class SmallCloudflare:
         self.families: set[str] = set(FAMILIES)
         self.requests: list[ReceivedRequest] = []
         self.writes: list[Write] = []
+        self.on_write: Callable[[], None] = lambda: None
         self.slow_delay = 3.0
         self.retry_after = 5
         self._port = port
@@ -250,6 +251,7 @@ class SmallCloudflare:
             return refusal or _accept(None)
         bucket.token = token
         self.writes.append(Write(bucket=name, token=token, family=family, at=self._clock()))
+        self.on_write()
         if behaviour is Behaviour.SLOW:
             await asyncio.sleep(self.slow_delay)
         if behaviour is Behaviour.ANSWER_LOST and tried == 0:

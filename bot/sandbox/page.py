@@ -183,6 +183,7 @@ class Page:
         return {
             "workspace": config.team_name,
             "app": {"name": config.app_name, "is_here": bool(transport.request_url or transport.connections)},
+            "app_user": config.bot_user_id,
             "you": user_id,
             "users": [{"id": user.id, "name": user.real_name} for user in workspace.users.values()],
             "groups": [{"id": group.id, "name": group.handle} for group in workspace.user_groups.values()],

@@ -16,6 +16,7 @@ AFTER_ACKNOWLEDGEMENT: Final = timedelta(seconds=1.2)
 """Slack may overwrite an update within 1 s of the acknowledgement with the acknowledged view."""
 
 _STALE: Final = timedelta(minutes=30)
+_STOP_PATIENCE: Final = timedelta(seconds=2)
 
 _log = structlog.get_logger()
 
@@ -42,9 +43,13 @@ class ModalProgress:
             task.add_done_callback(self._tasks.discard)
 
     async def drain(self) -> None:
-        """Wait until every modal shows the latest; about a second."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        """Wait until every modal shows the latest, for two seconds at most."""
+        tasks = list(self._tasks)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_STOP_PATIENCE.total_seconds())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep_in_step(self, submission: Submission) -> None:
         wait = submission.accepted_at + AFTER_ACKNOWLEDGEMENT - self._clock()

@@ -2,7 +2,7 @@
 
 import { combobox } from "./combobox.js";
 import { el } from "./dom.js";
-import { plain, textObject } from "./text.js";
+import { glyphs, plain, textObject } from "./text.js";
 
 export function renderBlocks(blocks, context) {
   return blocks.map((block) => {
@@ -13,7 +13,7 @@ export function renderBlocks(blocks, context) {
 }
 
 const BLOCKS = {
-  header: (block) => el("h3", {}, plain(block.text.text)),
+  header: (block) => el("h3", {}, glyphs(plain(block.text.text))),
   divider: () => el("hr"),
   section(block, context) {
     const body = el("div", { class: "section-body" },
@@ -25,13 +25,13 @@ const BLOCKS = {
   actions: (block, context) => block.elements.map((one) => element(one, block, context)),
   input(block, context) {
     const id = `field-${block.block_id}`;
-    const label = el("label", { for: id }, plain(block.label.text),
+    const label = el("label", { for: id }, glyphs(plain(block.label.text)),
       block.optional && el("span", { class: "optional" }, " (optional)"));
     const field = element(block.element, block, context);
     const control = field.matches("input, textarea") ? field : field.querySelector("input");
     if (control) control.id = id;
     return [label, field, el("p", { class: "field-error", testid: "field-error", role: "alert", hidden: true }),
-      block.hint && el("p", { class: "hint" }, plain(block.hint.text))];
+      block.hint && el("p", { class: "hint" }, glyphs(plain(block.hint.text)))];
   },
 };
 
@@ -44,10 +44,10 @@ const ELEMENTS = {
     const press = () => context.press(block, one);
     if (one.url && /^https?:/i.test(one.url)) {
       return el("a", { class: `button ${one.style ?? ""}`, href: one.url, target: "_blank", rel: "noreferrer noopener",
-        testid: `action-${one.action_id}`, onclick: press }, plain(one.text.text));
+        testid: `action-${one.action_id}`, onclick: press }, glyphs(plain(one.text.text)));
     }
     return el("button", { type: "button", class: `button ${one.style ?? ""}`, testid: `action-${one.action_id}`,
-      "aria-label": one.accessibility_label, onclick: press }, plain(one.text.text));
+      "aria-label": one.accessibility_label, onclick: press }, glyphs(plain(one.text.text)));
   },
 
   plain_text_input(one, block, context) {

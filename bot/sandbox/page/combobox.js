@@ -1,6 +1,7 @@
 // A field to choose one option by typing: a text box with a list under it, usable by keyboard alone.
 
 import { el, icon } from "./dom.js";
+import { glyphs } from "./text.js";
 
 const KEYSTROKE_PAUSE = 150;
 let count = 0;
@@ -60,7 +61,7 @@ export function combobox({ chosen, placeholder, search, choose, label, isDisable
         el("li", {
           role: "option", id: `${listId}-${index}`, testid: "option", "data-value": option.value,
           "aria-selected": String(option.value === current?.value), onclick: () => take(option),
-        }, el("span", { class: "option-text" }, option.text), option.description && el("span", { class: "option-description" }, option.description)),
+        }, el("span", { class: "option-text" }, glyphs(option.text)), option.description && el("span", { class: "option-description" }, glyphs(option.description))),
       ),
       ...(note ? [el("li", { class: "note", role: "presentation" }, note)] : []),
     );

@@ -39,6 +39,27 @@ export function icon(name) {
   return svg;
 }
 
+const GLYPHS = {
+  check: "M4.6 8.3 7 10.7l4.6-5", cross: "M5.3 5.3l5.4 5.4M10.7 5.3l-5.4 5.4", stop: "M4.5 8h7", info: "M8 7.4v4M8 4.6v.2",
+  warning: "M8 4.8v4M8 11.2v.2", hourglass: "M8 4.5V8l2.4 1.6", turn: "M11.2 6.4A3.6 3.6 0 1 0 11.6 9M11.6 4.4v2.2H9.4",
+  padlock: "M6.2 7.4V6.2a1.8 1.8 0 0 1 3.6 0v1.2M5.2 7.4h5.6v4H5.2z", question: "M6.3 6.3A1.8 1.8 0 1 1 8.4 8c-.4.2-.4.5-.4 1M8 11.2v.2",
+  key: "M9.9 4.4a1.9 1.9 0 1 1 0 3.8 1.9 1.9 0 0 1 0-3.8zM8.5 7.6l-3.7 3.7M6 10.1l1.2 1.2", circle: "", black: "", green: "", yellow: "",
+  red: "", blue: "",
+};
+
+// A drawn emoji; its character stays in the text, for readers and for copying.
+export function glyph(name, character) {
+  const svg = document.createElementNS(SVG, "svg");
+  const disc = document.createElementNS(SVG, "circle");
+  for (const [key, value] of Object.entries({ cx: 8, cy: 8, r: 7.2 })) disc.setAttribute(key, value);
+  const path = document.createElementNS(SVG, "path");
+  path.setAttribute("d", GLYPHS[name]);
+  svg.setAttribute("viewBox", "0 0 16 16");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(disc, path);
+  return el("span", { class: `glyph glyph-${name}` }, svg, el("span", { class: "unseen" }, character));
+}
+
 export function slug(text) {
   return text.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
 }

@@ -1,0 +1,353 @@
+// The workspace: sidebar, channel, composer, side panel. The server sends the whole state at every change.
+
+import { optionsOf, renderBlocks } from "./blocks.js";
+import { el, icon, slug } from "./dom.js";
+import { ModalView } from "./modal.js";
+import { plain, richText } from "./text.js";
+
+const GROUPED_WITHIN_SECONDS = 300;
+const $ = (id) => document.getElementById(id);
+
+let state = null;
+let source = null;
+let channelId = location.hash.slice(1);
+let userId = sessionStorage.getItem("user") ?? "";
+const drawn = new Map();
+const seen = new Map();
+const drafts = new Map();
+
+const modal = new ModalView($("overlay"), {
+  post,
+  lookUp: { names, conversations },
+  confirmed,
+  background: [$("sidebar"), $("main")],
+  onFocusField: () => showPasteButtons(),
+});
+
+function connect() {
+  source?.close();
+  source = new EventSource(`/page/events?user=${encodeURIComponent(userId)}`);
+  source.onmessage = (event) => {
+    document.body.classList.remove("offline");
+    state = JSON.parse(event.data);
+    userId = state.you;
+    render();
+  };
+  source.onerror = () => document.body.classList.add("offline");
+}
+
+async function post(action, body, isQuiet = false) {
+  try {
+    const answer = await fetch(`/page/${action}`, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ user: userId, ...body }),
+    });
+    const content = await answer.json();
+    if (content.error) toast(content.error);
+    else if (content.failure && !isQuiet) toast(`The app did not answer (${content.failure})`);
+    return content.error ? null : content;
+  } catch {
+    toast("The sandbox cannot be reached. Is it still running?");
+    return null;
+  }
+}
+
+function names() {
+  return Object.fromEntries([...state.users, ...state.groups, ...state.channels, { id: state.app_user, name: state.app.name }].map((one) => [one.id, one.name]));
+}
+
+function conversations(ids) {
+  return state.channels.filter((channel) => ids.includes(channel.id))
+    .map((channel) => ({ value: channel.id, text: channel.is_dm ? `Direct message with ${channel.name}` : `#${channel.name}`, description: describe(channel) }));
+}
+
+function describe(channel) {
+  const facts = [channel.is_private && "private", channel.is_shared && "shared with another company", !channel.has_app && `without ${state.app.name}`];
+  return facts.filter(Boolean).join(", ") || null;
+}
+
+// Draws a part again only when what it shows has changed, so that focus, selection and scrolling survive.
+function draw(part, shown, build) {
+  const key = JSON.stringify(shown);
+  if (drawn.get(part) === key) return;
+  drawn.set(part, key);
+  build();
+}
+
+function render() {
+  const channel = current();
+  document.title = `${channel.is_dm ? "" : "#"}${channel.name} · ${state.workspace} (sandbox)`;
+  seen.set(channel.id, channel.messages.at(-1)?.ts ?? "");
+  const outline = state.channels.map(({ messages, ...rest }) => ({ ...rest, isUnread: (messages.at(-1)?.ts ?? "") > (seen.get(rest.id) ?? "") }));
+  draw("sidebar", [outline, channel.id, state.you, state.users, state.app], () => drawSidebar(outline));
+  const { messages, ...about } = channel;
+  draw("header", [about, state.app], () => drawHeader(channel));
+  draw("messages", [channel.id, messages, about.topic, state.you], () => drawMessages(channel));
+  draw("composer", [channel.id, channel.is_archived, state.you, state.commands], () => drawComposer(channel));
+  draw("panel", state.panel, drawPanel);
+  modal.show(state.view);
+  showPasteButtons();
+}
+
+function current() {
+  return state.channels.find((channel) => channel.id === channelId) ?? state.channels[0];
+}
+
+function select(id) {
+  channelId = id;
+  history.replaceState(null, "", `#${id}`);
+  document.body.classList.remove("menu-open");
+  render();
+  document.querySelector("#composer-place textarea")?.focus();
+}
+
+function drawSidebar(outline) {
+  const chooser = el("select", { testid: "user-chooser", id: "user-chooser", onchange: (event) => becomeUser(event.target.value) },
+    state.users.map((user) => el("option", { value: user.id, selected: user.id === state.you }, user.name)));
+  const entry = (channel) => el("li", {},
+    el("button", {
+      type: "button", testid: `channel-${channel.id}`, title: describe(channel), onclick: () => select(channel.id),
+      class: [channel.id === current().id && "selected", channel.isUnread && "unread", channel.is_archived && "archived"].filter(Boolean).join(" "),
+      "aria-current": channel.id === current().id ? "page" : null,
+    },
+      channel.is_dm ? avatar(channel.name, true) : icon(channel.is_archived ? "archive" : channel.is_private ? "lock" : "hash"),
+      el("span", { class: "name" }, channel.name),
+      channel.is_shared && el("span", { class: "mark" }, icon("shared"), el("span", { class: "unseen" }, "shared with another company")),
+      !channel.has_app && el("span", { class: "mark no-app" }, "no app"),
+      channel.isUnread && el("span", { class: "dot" }, el("span", { class: "unseen" }, "unread"))));
+  $("sidebar").replaceChildren(
+    el("div", { class: "workspace" }, el("span", { class: "badge" }, state.workspace[0]),
+      el("span", {}, el("strong", {}, state.workspace), el("small", {}, "Sandbox workspace")),
+      el("button", { type: "button", class: "quiet menu", "aria-label": "Close the menu", onclick: toggleMenu }, icon("close"))),
+    el("div", { class: "you" }, el("label", { for: "user-chooser" }, "You are"), chooser),
+    el("h2", {}, "Channels"), el("ul", {}, outline.filter((one) => !one.is_dm).map(entry)),
+    el("h2", {}, "Direct messages"), el("ul", {}, outline.filter((one) => one.is_dm).map(entry)),
+    el("p", { class: `presence ${state.app.is_here ? "here" : ""}` }, el("i"), state.app.is_here ? `${state.app.name} is connected` : `${state.app.name} is not connected`));
+}
+
+function becomeUser(id) {
+  userId = id;
+  sessionStorage.setItem("user", id);
+  seen.clear();
+  drafts.clear();
+  connect();
+}
+
+function toggleMenu() {
+  document.body.classList.toggle("menu-open");
+}
+
+function togglePanel() {
+  const isShut = document.body.classList.toggle("panel-shut");
+  sessionStorage.setItem("panel", isShut ? "shut" : "open");
+}
+
+function drawHeader(channel) {
+  const chips = [
+    channel.is_private && "Private", channel.is_shared && "Shared with another company", channel.is_archived && "Archived",
+    !channel.has_app && `${state.app.name} is not in this channel`,
+  ];
+  $("channel-header").replaceChildren(
+    el("button", { type: "button", class: "quiet menu", "aria-label": "Open the menu", onclick: toggleMenu }, icon("menu")),
+    el("div", { class: "title" },
+      el("h1", {}, channel.is_dm ? avatar(channel.name, true) : icon(channel.is_archived ? "archive" : channel.is_private ? "lock" : "hash"), channel.name),
+      el("p", {}, chips.filter(Boolean).map((chip) => el("span", { class: "chip" }, chip)),
+        el("span", { class: "topic" }, channel.is_dm ? "Messages between you and the app" : channel.topic))),
+    el("button", { type: "button", class: "button toggle-panel", testid: "panel-toggle", onclick: togglePanel }, icon("flask"), "Sandbox"));
+}
+
+function drawMessages(channel) {
+  const list = $("messages");
+  const isAtEnd = drawn.get("channel") !== channel.id || list.scrollHeight - list.scrollTop - list.clientHeight < 60;
+  drawn.set("channel", channel.id);
+  list.replaceChildren(
+    el("li", { class: "start" }, el("h2", {}, channel.is_dm ? `You and ${channel.name}` : `This is the start of #${channel.name}`),
+      el("p", {}, channel.is_archived ? "This channel is archived: it can be read, nothing can be added." : ["Type ", el("kbd", {}, "/"), " below to see the commands of the app."])),
+    ...channel.messages.map((message, index) => drawMessage(message, channel.messages[index - 1])));
+  if (isAtEnd) list.scrollTop = list.scrollHeight;
+}
+
+function drawMessage(message, previous) {
+  const when = new Date(Number(message.ts) * 1000);
+  const isGrouped = previous && previous.author_id === message.author_id && previous.is_ephemeral === message.is_ephemeral
+    && Number(message.ts) - Number(previous.ts) < GROUPED_WITHIN_SECONDS && !message.is_app;
+  const time = el("time", { datetime: when.toISOString(), title: when.toLocaleString() }, when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+  const press = async (block, one) => {
+    if (await confirmed(one)) await post("click", { message: message.ts, action: one.action_id });
+  };
+  const context = {
+    names: names(), isMessage: true, press, value: () => null, chosen: (block, one) => initial(one),
+    search: async () => ({ options: [] }),
+    conversations: () => conversations(state.channels.filter((one) => !one.is_archived).map((one) => one.id)),
+    change: (block, one, value) => value && post("click", { message: message.ts, action: one.action_id, value: [value].flat()[0] ?? null }),
+  };
+  const content = message.blocks.length ? renderBlocks(message.blocks, context) : el("div", { class: "text" }, richText(message.text, names()));
+  return el("li", { class: `message ${isGrouped ? "grouped" : ""} ${message.is_ephemeral ? "ephemeral" : ""}`, testid: message.is_ephemeral ? "ephemeral" : "message", "data-ts": message.ts },
+    isGrouped ? el("span", { class: "gutter" }, time) : avatar(message.author, message.is_app, message.author === "System"),
+    el("div", { class: "message-body" },
+      message.is_ephemeral && el("p", { class: "only-you" }, icon("eye"), "Only visible to you"),
+      !isGrouped && el("p", { class: "byline" }, el("strong", {}, message.author), message.is_app && el("span", { class: "app-badge" }, "APP"), time),
+      content,
+      message.is_edited && el("span", { class: "edited" }, "(edited)")));
+}
+
+function initial(one) {
+  const option = one.initial_option;
+  return option ? optionsOf({ options: [option] })[0] : null;
+}
+
+function avatar(name, isApp, isSystem = false) {
+  const letters = name.split(/\s+/).map((word) => word[0]).slice(0, 2).join("");
+  const hue = [...name].reduce((sum, letter) => sum + letter.codePointAt(0), 0) % 6;
+  return el("span", { class: `avatar ${isApp ? "app" : isSystem ? "system" : `hue-${hue}`}`, "aria-hidden": "true" }, isSystem ? "!" : letters);
+}
+
+function drawComposer(channel) {
+  const place = $("composer-place");
+  if (channel.is_archived) {
+    place.replaceChildren(el("p", { class: "archived-note" }, icon("archive"), "This channel is archived."));
+    return;
+  }
+  const hadFocus = place.contains(document.activeElement) || document.activeElement === document.body;
+  const hints = el("ul", { class: "hints", role: "listbox", id: "hints", "aria-label": "Commands", hidden: true });
+  const field = el("textarea", {
+    rows: "1", testid: "composer", spellcheck: "false", "aria-label": "Message", "aria-controls": "hints",
+    placeholder: channel.is_dm ? `Message ${channel.name}` : `Message #${channel.name}`,
+    oninput: () => { drafts.set(channel.id, field.value); grow(); hint(); },
+    onblur: () => setTimeout(() => { hints.hidden = true; }, 100),
+    onfocus: () => hint(),
+    onkeydown: (event) => onKey(event),
+  });
+  const sendButton = el("button", { type: "button", class: "send", testid: "send", "aria-label": "Send", onclick: () => send() }, icon("send"));
+  field.value = drafts.get(channel.id) ?? "";
+  place.replaceChildren(hints, el("div", { class: "composer" }, field, sendButton),
+    el("p", { class: "composer-help" }, el("kbd", {}, "Enter"), " sends, ", el("kbd", {}, "/"), " shows commands"));
+  grow();
+  if (hadFocus) field.focus({ preventScroll: true });
+
+  function grow() {
+    field.style.height = "auto";
+    field.style.height = `${Math.min(field.scrollHeight, 160)}px`;
+    sendButton.classList.toggle("ready", Boolean(field.value.trim()));
+  }
+
+  function matching() {
+    const typed = field.value.split(" ")[0];
+    return field.value.startsWith("/") ? state.commands.filter((one) => (field.value.includes(" ") ? one.command === typed : one.command.startsWith(typed))) : [];
+  }
+
+  function hint() {
+    const found = matching();
+    hints.replaceChildren(...found.map((one, index) =>
+      el("li", { role: "option", "aria-selected": String(index === 0), testid: "command-hint", onmousedown: (event) => { event.preventDefault(); complete(one); } },
+        el("span", {}, el("strong", {}, one.command), " ", el("code", {}, one.usage_hint)), el("small", {}, one.description))));
+    hints.hidden = found.length === 0;
+  }
+
+  function complete(command) {
+    field.value = `${command.command} `;
+    drafts.set(channel.id, field.value);
+    grow();
+    hint();
+  }
+
+  function onKey(event) {
+    const [first] = matching();
+    if (event.key === "Tab" && first && !field.value.includes(" ")) {
+      event.preventDefault();
+      complete(first);
+    } else if (event.key === "Escape" && !hints.hidden) {
+      hints.hidden = true;
+    } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      if (first && field.value !== first.command && !field.value.includes(" ")) complete(first);
+      else send();
+    }
+  }
+
+  function send() {
+    const text = field.value.trim();
+    if (!text) return;
+    field.value = "";
+    drafts.delete(channel.id);
+    grow();
+    hint();
+    post("say", { channel: channel.id, text });
+  }
+}
+
+function drawPanel() {
+  const { tokens, slots } = state.panel;
+  document.body.classList.toggle("no-panel", tokens.length + slots.length === 0);
+  const token = (one) => el("li", { class: "token", testid: `token-${slug(one.label)}` },
+    el("div", {}, el("strong", {}, one.label), el("p", {}, one.explanation), el("code", { title: one.token }, one.token)),
+    el("div", { class: "token-buttons" },
+      el("button", { type: "button", class: "button small paste", hidden: true, onmousedown: (event) => event.preventDefault(), onclick: () => paste(one.token) }, "Paste"),
+      el("button", { type: "button", class: "button small", onclick: (event) => copy(event.target, one.token) }, "Copy")));
+  const slot = (one) => el("tr", { testid: `panel-slot-${one.bucket}` },
+    el("td", {}, el("strong", {}, one.bucket),
+      el("div", { class: "states" }, el("span", { class: `state state-${slug(one.catalog_state)}` }, `catalog ${one.catalog_state}`),
+        el("span", { class: `state state-${slug(one.credential_state)}` }, `credential ${one.credential_state}`))),
+    el("td", {}, one.stored ? el("code", {}, one.stored) : el("span", { class: "nothing" }, "nothing yet"),
+      one.stored_at && el("time", { datetime: one.stored_at }, `at ${new Date(one.stored_at).toLocaleTimeString()}`)));
+  $("panel").replaceChildren(
+    el("header", {}, el("h2", {}, "Sandbox"), el("button", { type: "button", class: "quiet", "aria-label": "Hide the sandbox panel", onclick: togglePanel }, icon("close"))),
+    el("p", { class: "panel-note" }, "Everything here is made up and stays on this machine."),
+    tokens.length > 0 && el("section", {}, el("h3", {}, "Tokens to try"), el("ul", { class: "tokens" }, tokens.map(token))),
+    slots.length > 0 && el("section", {}, el("h3", {}, "Cloudflare’s slots"),
+      el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Bucket"), el("th", { scope: "col" }, "Stored now"))), el("tbody", {}, slots.map(slot)))));
+}
+
+function showPasteButtons() {
+  const isPossible = modal.tokenField() !== null;
+  for (const button of document.querySelectorAll(".paste")) button.hidden = !isPossible;
+}
+
+function paste(token) {
+  const field = modal.tokenField();
+  if (!field) return;
+  field.value = token;
+  field.dispatchEvent(new Event("input"));
+  field.focus();
+}
+
+async function copy(button, text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    const range = document.createRange();
+    range.selectNodeContents(button.closest(".token").querySelector("code"));
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+    button.textContent = "Press Ctrl+C";
+  }
+  setTimeout(() => { button.textContent = "Copy"; }, 1500);
+}
+
+// Asks what a button's `confirm` says; resolves to whether to go on.
+function confirmed(one) {
+  if (!one.confirm) return Promise.resolve(true);
+  const { title, text, confirm, deny, style } = one.confirm;
+  return new Promise((resolve) => {
+    const dialog = el("dialog", { class: "confirm", testid: "confirm", onclose: () => { dialog.remove(); resolve(dialog.returnValue === "yes"); } },
+      el("h2", {}, plain(title.text)), el("div", { class: "text" }, text.type === "mrkdwn" ? richText(text.text, names()) : plain(text.text)),
+      el("footer", {},
+        el("button", { type: "button", class: "button", testid: "confirm-deny", onclick: () => dialog.close("no") }, plain(deny.text)),
+        el("button", { type: "button", class: `button ${style ?? "primary"}`, testid: "confirm-yes", onclick: () => dialog.close("yes") }, plain(confirm.text))));
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+let toastTimer;
+function toast(text) {
+  const place = $("toast");
+  place.textContent = text;
+  place.hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => { place.hidden = true; }, 5000);
+}
+
+addEventListener("hashchange", () => state && location.hash.length > 1 && select(location.hash.slice(1)));
+if (sessionStorage.getItem("panel") === "shut") document.body.classList.add("panel-shut");
+connect();

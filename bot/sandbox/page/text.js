@@ -1,6 +1,6 @@
 // Renders Slack's text: plain_text and mrkdwn, with mentions, links, dates and a few emoji. Never builds HTML from text.
 
-import { el } from "./dom.js";
+import { el, glyph } from "./dom.js";
 
 const EMOJI = {
   white_check_mark: "✅", heavy_check_mark: "✔️", ballot_box_with_check: "☑️", x: "❌", warning: "⚠️", no_entry: "⛔",
@@ -21,6 +21,21 @@ const INLINE = new RegExp(
     "(?<emoji>:[a-z0-9_+-]+:)",
   ].join("|"),
 );
+
+const DRAWN = {
+  "✅": "check", "✔": "check", "☑": "check", "❌": "cross", "⚠": "warning", "⛔": "stop", "🚫": "stop", "⏳": "hourglass",
+  "⌛": "hourglass", "🔒": "padlock", "🔐": "padlock", "🔑": "key", "🔄": "turn", "ℹ": "info", "⚪": "circle", "⚫": "black",
+  "🟢": "green", "🟡": "yellow", "🔴": "red", "🔵": "blue", "🚨": "warning", "❓": "question", "❔": "question",
+};
+const DRAWN_PATTERN = new RegExp(`(${Object.keys(DRAWN).join("|")})\\uFE0F?`, "u");
+
+// Draws the emoji that bots use for states, so that they look alike with and without an emoji font.
+export function glyphs(text) {
+  const found = DRAWN_PATTERN.exec(text);
+  if (!found) return text ? [text] : [];
+  const after = text.slice(found.index + found[0].length);
+  return [...(found.index ? [text.slice(0, found.index)] : []), glyph(DRAWN[found[1]], found[0]), ...glyphs(after)];
+}
 
 export function plain(text, withEmoji = true) {
   return withEmoji ? text.replace(/:([a-z0-9_+-]+):/g, (whole, name) => EMOJI[name] ?? whole) : text;
@@ -72,15 +87,15 @@ function withBreaks(rows, names) {
 }
 
 function lines(text) {
-  return text.split("\n").flatMap((line, index) => (index ? [el("br"), line] : [line]));
+  return text.split("\n").flatMap((line, index) => (index ? [el("br"), ...glyphs(line)] : glyphs(line)));
 }
 
 function inline(text, names) {
   const found = INLINE.exec(text);
-  if (!found) return text ? [decoded(text)] : [];
+  if (!found) return glyphs(decoded(text));
   const before = text.slice(0, found.index);
   const after = text.slice(found.index + found[0].length);
-  return [...(before ? [decoded(before)] : []), styled(found, names), ...inline(after, names)];
+  return [...glyphs(decoded(before)), ...[styled(found, names)].flat(), ...inline(after, names)];
 }
 
 function styled(found, names) {
@@ -92,7 +107,7 @@ function styled(found, names) {
   if (bold) return el("strong", {}, inline(inner, names));
   if (italic) return el("em", {}, inline(inner, names));
   if (strike) return el("s", {}, inline(inner, names));
-  return EMOJI[inner] ?? whole;
+  return EMOJI[inner] ? glyphs(EMOJI[inner]) : whole;
 }
 
 function reference(inner, names) {

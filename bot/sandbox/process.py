@@ -1,0 +1,125 @@
+"""Starts the unchanged bot as a process of its own against the two doubles, through its ordinary settings."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Final, Literal
+
+import aiohttp
+
+import bot
+from bot.sandbox.cloudflare import SmallCloudflare
+from bot.sandbox.slack import SmallSlack
+
+Transport = Literal["socket", "http"]
+
+_STOP_SECONDS: Final = 10
+_PAUSE: Final = 0.02
+
+
+def bot_environment(
+    slack: SmallSlack, cloudflare: SmallCloudflare, data_dir: Path, transport: Transport, http_port: int
+) -> dict[str, str]:
+    """Return the settings of a bot that speaks to the doubles; nothing of this process's environment but PATH."""
+    config = slack.config
+    entrance = (
+        {"SLACK_APP_TOKEN": config.app_token or ""}
+        if transport == "socket"
+        else {"SLACK_SIGNING_SECRET": config.signing_secret}
+    )
+    return entrance | {
+        "PATH": os.environ.get("PATH", ""),
+        "PYTHONPATH": str(Path(bot.__file__).parent.parent),
+        "SLACK_BOT_TOKEN": config.bot_tokens[0],
+        "SLACK_API_URL": slack.api_url,
+        "CLOUDFLARE_ACCOUNT_ID": cloudflare.account_id,
+        "CLOUDFLARE_API_TOKEN": cloudflare.api_token,
+        "CLOUDFLARE_BASE_URL": cloudflare.base_url,
+        "R2_CREDENTIAL_ALLOWED_USERGROUPS": config.user_groups[0].id,
+        "R2_CREDENTIAL_CONTACT": "#data-platform",
+        "R2_CREDENTIAL_DATA_DIR": str(data_dir),
+        "R2_CREDENTIAL_HTTP_PORT": str(http_port),
+    }
+
+
+def find_free_port() -> int:
+    """Return a port that is free on loopback at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class BotProcess:
+    """`python -m bot run` in a process of its own, with `environment` and nothing else."""
+
+    def __init__(self, environment: Mapping[str, str], directory: Path, output: IO[bytes] | None = None) -> None:
+        """Take the working directory (its `.env` would be read), and where stdout and stderr go (here, by default)."""
+        self._environment = environment
+        self._directory = directory
+        self._output = output
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start the process; it is not ready yet."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "bot",
+            "run",
+            cwd=self._directory,
+            env=self._environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+        )
+
+    async def wait_until_ready(self) -> bool:
+        """Ask `/readyz` until it says yes (True) or the process has ended (False)."""
+        url = f"http://127.0.0.1:{self._environment['R2_CREDENTIAL_HTTP_PORT']}/readyz"
+        async with aiohttp.ClientSession() as http:
+            while self._running().returncode is None:
+                if await _says_yes(http, url):
+                    return True
+                await asyncio.sleep(_PAUSE)
+        return False
+
+    async def wait(self) -> int:
+        """Return the exit code once the process has ended."""
+        return await self._running().wait()
+
+    async def stop(self) -> int:
+        """Send SIGTERM and return the exit code; kills what is still there after 10 s."""
+        process = self._running()
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                return await process.wait()
+        except TimeoutError:
+            return await self.kill()
+
+    async def kill(self) -> int:
+        """End the process as a crash would, and return the exit code."""
+        process = self._running()
+        if process.returncode is None:
+            process.kill()
+        return await process.wait()
+
+    def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            message = "the bot was not started"
+            raise RuntimeError(message)
+        return self._process
+
+
+async def _says_yes(http: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with http.get(url) as answer:
+            return answer.ok
+    except aiohttp.ClientError:
+        return False

@@ -1,0 +1,80 @@
+"""`r2-credential-bot sandbox`: both doubles in this process, the unchanged bot in another, and a page that shows it."""
+
+import asyncio
+import signal
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from bot.sandbox.cloudflare import SmallCloudflare
+from bot.sandbox.page import PanelData, PanelSlot, PanelToken
+from bot.sandbox.process import BotProcess, Transport, bot_environment, find_free_port
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, make_token
+
+_CATALOG_WORDS: Final = {"active": "active", "inactive": "switched off", None: "none"}
+
+
+async def run_sandbox(*, port: int, transport: Transport) -> int:
+    """Run until SIGINT or SIGTERM, or until the bot ends; return the bot's exit code."""
+    async with SmallCloudflare() as cloudflare, SmallSlack(port=port) as slack:
+        furnish(cloudflare)
+        show_slots(cloudflare, slack)
+        with tempfile.TemporaryDirectory(prefix="r2-credential-sandbox-") as directory:
+            bot_port = find_free_port()
+            if transport == "http":
+                slack.request_url = f"http://127.0.0.1:{bot_port}/slack/events"
+            environment = bot_environment(slack, cloudflare, Path(directory) / "data", transport, bot_port)
+            return await _run_bot(BotProcess(environment, Path(directory)), slack.url)
+
+
+def furnish(cloudflare: SmallCloudflare) -> None:
+    """Put buckets into the account: one for each state that a catalog can be in."""
+    cloudflare.add_bucket("analytics-events")
+    cloudflare.add_bucket("billing-exports", token=make_token(Behaviour.GOOD, number=1))
+    cloudflare.add_bucket("clickstream-raw")
+    cloudflare.add_bucket("old-warehouse", catalog="inactive")
+    cloudflare.add_bucket("photos", catalog=None)
+
+
+def show_slots(cloudflare: SmallCloudflare, slack: SmallSlack) -> None:
+    """Fill the page's side panel, and keep it up to date."""
+    slack.panel = lambda: describe(cloudflare)
+    cloudflare.on_write = slack.notify_panel
+
+
+def describe(cloudflare: SmallCloudflare) -> PanelData:
+    """Return the tokens to try, and what each slot holds: only a sandbox can look into one."""
+    stored_at = {write.bucket: write.at for write in cloudflare.writes}
+    return PanelData(
+        tokens=tuple(
+            PanelToken(label=each.label, explanation=each.explanation, token=each.token) for each in READY_MADE_TOKENS
+        ),
+        slots=tuple(
+            PanelSlot(
+                bucket=bucket.name,
+                catalog_state=_CATALOG_WORDS[bucket.catalog],
+                credential_state="present" if bucket.token else "absent",
+                stored=bucket.token,
+                stored_at=stored_at.get(bucket.name),
+            )
+            for bucket in cloudflare.buckets.values()
+        ),
+    )
+
+
+async def _run_bot(bot: BotProcess, url: str) -> int:
+    asked_to_stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked_to_stop.set)
+    await bot.start()
+    if await bot.wait_until_ready():
+        print(f"\nThe sandbox is open at {url}\nStop it with Ctrl+C.\n", flush=True)  # noqa: T201 - for the terminal
+        with suppress(asyncio.CancelledError):
+            waits = {asyncio.create_task(asked_to_stop.wait()), asyncio.create_task(bot.wait())}
+            _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in pending:
+                wait.cancel()
+    return await bot.stop()
