@@ -15,8 +15,10 @@ from bot.sandbox.user_actions import ClickOutcome, UserActions
 from bot.sandbox.workspace import Channel, ImpossibleStepError, Message, fits_filter, reject_step
 
 _FILES = Path(__file__).with_name("page")
-_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
-_NAMES = frozenset({"index.html", "page.css", "page.js", "dom.js", "text.js", "combobox.js", "blocks.js", "modal.js"})
+_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+_NAMES = frozenset(
+    {"index.html", "page.css", "icon.svg", "page.js", "dom.js", "text.js", "combobox.js", "blocks.js", "modal.js"}
+)
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",

@@ -76,7 +76,7 @@ export class ModalView {
 
   refresh() {
     const { view, card } = this;
-    const isBusy = view.is_busy || this.isSending;
+    const isBusy = view.is_busy || Boolean(this.isSending);
     card.classList.toggle("busy", isBusy);
     card.setAttribute("aria-busy", String(isBusy));
     if (this.submitButton) this.submitButton.disabled = isBusy;

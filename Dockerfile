@@ -1,0 +1,29 @@
+# Build: docker build -t r2-credential-bot .
+# Run:   docker run --env-file .env --read-only --volume r2-credential:/data r2-credential-bot
+FROM python:3.13-slim AS build
+WORKDIR /src
+RUN python -m venv /opt/bot
+COPY requirements.lock ./
+RUN /opt/bot/bin/pip install --no-cache-dir --no-compile --require-hashes --requirement requirements.lock
+COPY pyproject.toml README.md ./
+COPY bot ./bot
+RUN /opt/bot/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
+    && /opt/bot/bin/python -m compileall -q /opt/bot/lib
+
+FROM python:3.13-slim
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin bot \
+    && install --directory --owner bot --group bot --mode 0700 /data
+COPY --from=build /opt/bot /opt/bot
+ENV PATH=/opt/bot/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    R2_CREDENTIAL_DATA_DIR=/data \
+    R2_CREDENTIAL_HTTP_HOST=0.0.0.0
+WORKDIR /data
+USER bot
+VOLUME /data
+EXPOSE 3000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=3s --start-period=10s \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('R2_CREDENTIAL_HTTP_PORT', '3000') + '/healthz', timeout=2)"]
+ENTRYPOINT ["r2-credential-bot"]
+CMD ["run"]

@@ -1,0 +1,54 @@
+# Two commands matter: `make sandbox` tries the bot, `make test` checks it. Both set themselves up inside the checkout.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: sandbox run test check lint bench lock clean
+
+sandbox: $(VENV)/.run ## try the bot: a page, a small Slack and a small Cloudflare, all on this machine
+	$(BIN)/r2-credential-bot sandbox
+
+run: $(VENV)/.run ## run the bot with the settings of the environment and .env
+	$(BIN)/r2-credential-bot run
+
+test: check ## everything that CI runs
+
+check: lint
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/hadolint Dockerfile
+
+bench: $(VENV)/.dev ## measure; asserts nothing
+	$(BIN)/python -m benchmarks.acknowledge
+	$(BIN)/python -m benchmarks.footprint
+
+lock: $(VENV)/.dev ## renew the locks from pyproject.toml
+	$(BIN)/uv pip compile $(UV_FLAGS) --group build --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile $(UV_FLAGS) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+UV_FLAGS := --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade
+
+clean:
+	rm -rf $(VENV)
+
+# The stamps make a second call install nothing; a changed lock or pyproject installs again.
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.13"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python's venv module is needed (Debian: apt install python3-venv)"; exit 1; }
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.venv requirements.lock pyproject.toml
+	@echo "Installing into $(VENV) ..."
+	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	@echo "Installing what the tests need ..."
+	@$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@touch $@
