@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bot.sandbox.blocks import JsonObject, view_problems
+from bot.sandbox.block_rules import view_problems
+from bot.sandbox.blocks import JsonObject
 from bot.sandbox.handles import RefusedError, from_app, said
 from bot.sandbox.modals import Modal, Modals, OpenView
 from bot.sandbox.transport import Answer, Failure

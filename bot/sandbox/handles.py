@@ -7,7 +7,8 @@ from typing import NoReturn
 
 from aiohttp import web
 
-from bot.sandbox.blocks import JsonObject, complete, message_problems
+from bot.sandbox.block_rules import message_problems
+from bot.sandbox.blocks import JsonObject, complete
 from bot.sandbox.faults import Faults
 from bot.sandbox.workspace import Message, User, Workspace
 

@@ -6,9 +6,9 @@ Shapes: https://docs.slack.dev/reference/interaction-payloads and https://docs.s
 from copy import deepcopy
 from dataclasses import dataclass
 
-from bot.sandbox.blocks import JsonObject
-from bot.sandbox.modals import Modals, OpenView
-from bot.sandbox.workspace import Channel, Message, SmallSlackConfig, User
+from bot.sandbox.blocks import JsonObject, elements_of
+from bot.sandbox.modals import Modals, OpenView, options_of
+from bot.sandbox.workspace import Channel, ImpossibleStepError, Message, SmallSlackConfig, User, reject_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,32 @@ def message_json(message: Message, config: SmallSlackConfig) -> JsonObject:
     return sent
 
 
+def action_of(blocks: list[JsonObject], action_id: str, value: str | None) -> JsonObject:
+    """Return the entry of `actions` for a pressed button or, with `value`, a choice; raises ImpossibleStepError."""
+    for block in blocks:
+        for element in elements_of(block):
+            if element["action_id"] == action_id:
+                return {"block_id": block["block_id"], **_pressed(element, value)}
+    why = f"there is no action {action_id!r}"
+    raise ImpossibleStepError(why)
+
+
 def _channel_name(channel: Channel) -> str:
     if channel.dm_with is not None:
         return "directmessage"
     return "privategroup" if channel.is_private else channel.name
+
+
+def _pressed(element: JsonObject, value: str | None) -> JsonObject:
+    kind, action_id = element["type"], element["action_id"]
+    if kind == "button":
+        shown: JsonObject = {name: element[name] for name in ("text", "value", "style") if name in element}
+        return {"type": kind, "action_id": action_id, **shown}
+    if kind == "conversations_select":
+        return {"type": kind, "action_id": action_id, "selected_conversation": value}
+    chosen = [option for option in options_of(element) if value in {option["value"], option["text"]["text"]}]
+    if kind == "checkboxes":
+        return {"type": kind, "action_id": action_id, "selected_options": chosen}
+    if not chosen:
+        reject_step(f"{value!r} is not offered in {action_id!r}")
+    return {"type": kind, "action_id": action_id, "selected_option": chosen[0]}

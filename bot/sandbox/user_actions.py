@@ -10,12 +10,13 @@ from datetime import timedelta
 from typing import Literal
 
 from bot.sandbox.answers import CommandOutcome, SubmitOutcome, ViewAnswers, answer_command
-from bot.sandbox.blocks import Field, JsonObject, elements_of, options_problems
+from bot.sandbox.block_rules import options_problems
+from bot.sandbox.blocks import Field, JsonObject
 from bot.sandbox.handles import RefusedError, ResponseUrls, Triggers
 from bot.sandbox.modals import Modal, Modals, OpenView, options_of
-from bot.sandbox.payloads import Payloads
+from bot.sandbox.payloads import Payloads, action_of
 from bot.sandbox.transport import Answer, Failure, Transport
-from bot.sandbox.workspace import PATIENCE, Channel, ImpossibleStepError, Message, User, Workspace, reject_step
+from bot.sandbox.workspace import PATIENCE, Channel, Message, User, Workspace, reject_step
 
 SYSTEM_USER_ID = "USYSTEM00"
 
@@ -151,9 +152,9 @@ class UserActions:
         """Press a button in a message or modal (its confirmation given), or choose `value` in a message's select."""
         if isinstance(where, Modal):
             view = self._open_view(user_id)
-            action = _action(view.blocks, action_id, value)
+            action = action_of(view.blocks, action_id, value)
             return await self._act_in_view(view, action)
-        action = _action(list(where.blocks), action_id, value)
+        action = action_of(list(where.blocks), action_id, value)
         payload = self.make_message_action(user_id, where, action)
         return ClickOutcome(failure=(await self.transport.deliver("interactive", payload)).failure)
 
@@ -296,27 +297,3 @@ def _offers(view: OpenView, one: Field, value: str) -> bool:
     chosen = view.values[key]["selected_option"]
     options = view.offered.get(key, []) + ([chosen] if chosen else [])
     return any(value in {option["value"], option["text"]["text"]} for option in options)
-
-
-def _action(blocks: list[JsonObject], action_id: str, value: str | None) -> JsonObject:
-    for block in blocks:
-        for element in elements_of(block):
-            if element["action_id"] == action_id:
-                return {"block_id": block["block_id"], **_pressed(element, value)}
-    why = f"there is no action {action_id!r}"
-    raise ImpossibleStepError(why)
-
-
-def _pressed(element: JsonObject, value: str | None) -> JsonObject:
-    kind, action_id = element["type"], element["action_id"]
-    if kind == "button":
-        shown: JsonObject = {name: element[name] for name in ("text", "value", "style") if name in element}
-        return {"type": kind, "action_id": action_id, **shown}
-    if kind == "conversations_select":
-        return {"type": kind, "action_id": action_id, "selected_conversation": value}
-    chosen = [option for option in options_of(element) if value in {option["value"], option["text"]["text"]}]
-    if kind == "checkboxes":
-        return {"type": kind, "action_id": action_id, "selected_options": chosen}
-    if not chosen:
-        reject_step(f"{value!r} is not offered in {action_id!r}")
-    return {"type": kind, "action_id": action_id, "selected_option": chosen[0]}

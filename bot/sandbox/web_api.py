@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from bot.sandbox.blocks import JsonObject, view_problems
+from bot.sandbox.block_rules import view_problems
+from bot.sandbox.blocks import JsonObject
 from bot.sandbox.faults import Faults
 from bot.sandbox.handles import RefusedError, Triggers, from_app, refuse, said
 from bot.sandbox.modals import Modals, OpenView

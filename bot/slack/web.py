@@ -3,7 +3,8 @@
 Retries nothing: delivery knows when to come back, and a person knows when to press again.
 """
 
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -15,6 +16,8 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from bot.errors import SlackRefused, SlackUnavailable
 from bot.slack.blocks import Json
+
+CHANNEL_LIFETIME: Final = timedelta(minutes=1)
 
 TIMEOUT: Final = timedelta(seconds=2)
 """A trigger lives 3 s and an acknowledgement has 3 s; no other call may take longer either."""
@@ -35,6 +38,11 @@ class Channel:
     is_archived: bool = False
     is_shared_outside: bool = False
 
+    @property
+    def is_good(self) -> bool:
+        """Whether a result may go there."""
+        return self.is_visible and not self.is_archived and not self.is_shared_outside
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
@@ -48,8 +56,10 @@ class Identity:
 class SlackWeb:
     """Every method raises SlackRefused for a definite no and SlackUnavailable for anything that passes."""
 
-    def __init__(self, client: AsyncWebClient) -> None:
+    def __init__(self, client: AsyncWebClient, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
+        self._clock = clock
+        self._good_channels: dict[str, tuple[float, Channel]] = {}
 
     async def identify(self) -> Identity:
         """Ask who this bot token belongs to (auth.test)."""
@@ -77,7 +87,17 @@ class SlackWeb:
         )
 
     async def channel(self, channel_id: str) -> Channel:
-        """Look at a channel (conversations.info)."""
+        """Look at a channel (conversations.info); a good one is remembered for a minute, any other is asked again."""
+        looked_at, channel = self._good_channels.get(channel_id, (-CHANNEL_LIFETIME.total_seconds(), None))
+        now = self._clock()
+        if channel is not None and now - looked_at < CHANNEL_LIFETIME.total_seconds():
+            return channel
+        channel = await self._look_at_channel(channel_id)
+        if channel.is_good:
+            self._good_channels[channel_id] = (now, channel)
+        return channel
+
+    async def _look_at_channel(self, channel_id: str) -> Channel:
         try:
             response = await _told(self._client.conversations_info(channel=channel_id))
         except SlackRefused as refusal:
