@@ -7,7 +7,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,29 +81,42 @@ class Database:
     def _serve(self) -> None:
         assert self._engine is not None  # noqa: S101 - start() opened it
         with self._engine.connect() as connection:
-            while (group := self._next_group(connection)) is not None:
-                _run_group(connection, group)
+            while (first := self._next_job(connection)) is not None:
+                self._run_group(connection, first)
             _truncate_wal(connection)
 
-    def _next_group(self, connection: Connection) -> list[_Job] | None:
+    def _next_job(self, connection: Connection) -> _Job | None:
         try:
-            first = self._jobs.get(timeout=_IDLE_SECONDS)
+            return self._jobs.get(timeout=_IDLE_SECONDS)
         except queue.Empty:
             _truncate_wal(connection)  # so that erased ciphertext does not stay there while nothing happens
-            first = self._jobs.get()
-        group = []
-        while first is not None:
-            group.append(first)
+            return self._jobs.get()
+
+    def _run_group(self, connection: Connection, first: _Job) -> None:
+        """Run a job and all that arrive meanwhile, and commit them together; when one fails, each runs alone."""
+        group: list[_Job] = []
+        try:
+            with connection.begin():
+                results = [job.work(connection) for job in self._gather(first, group)]
+        except Exception:  # noqa: BLE001 - whatever a member raised, the others must not suffer
+            for job in group or [first]:
+                _run_alone(connection, job)
+            return
+        _tell([(job, result, None) for job, result in zip(group, results, strict=True)])
+
+    def _gather(self, first: _Job, group: list[_Job]) -> Iterator[_Job]:
+        """Yield jobs as long as there are some, noting each in `group` before it runs."""
+        job: _Job | None = first
+        while job is not None:
+            group.append(job)
+            yield job
             if len(group) == _GROUP:
-                return group
+                return
             try:
-                first = self._jobs.get_nowait()
+                job = self._jobs.get_nowait()
             except queue.Empty:
-                return group
-        if group:
-            self._jobs.put(None)  # the end was in the middle of a group: meet it again after the group
-            return group
-        return None
+                return
+        self._jobs.put(None)  # the end came in the middle of a group: meet it again after the group
 
 
 def _engine(path: Path) -> Engine:
@@ -122,44 +135,36 @@ def _engine(path: Path) -> Engine:
     return engine
 
 
-def _run_group(connection: Connection, group: list[_Job]) -> None:
-    try:
-        results = _commit(connection, group)
-    except Exception:  # noqa: BLE001 - whatever a member raised, the others must not suffer: each runs alone
-        for job in group:
-            _run_alone(connection, job)
-        return
-    for job, result in zip(group, results, strict=True):
-        _tell(job, result, None)
-
-
-def _commit(connection: Connection, group: list[_Job]) -> list[Any]:
-    with connection.begin():
-        return [job.work(connection) for job in group]
-
-
 def _run_alone(connection: Connection, job: _Job) -> None:
     try:
-        [result] = _commit(connection, [job])
+        with connection.begin():
+            result = job.work(connection)
     except DBAPIError:
-        _tell(job, None, DatabaseUnavailable())
+        _tell([(job, None, DatabaseUnavailable())])
     except Exception as error:  # noqa: BLE001 - handed to the caller, who is on another thread
-        _tell(job, None, error)
+        _tell([(job, None, error)])
     else:
-        _tell(job, result, None)
+        _tell([(job, result, None)])
 
 
-def _tell(job: _Job, result: object, error: Exception | None) -> None:
-    def resolve() -> None:
+def _tell(outcomes: Sequence[tuple[_Job, object, Exception | None]]) -> None:
+    """Hand each result or error to its caller's event loop, in one go for each loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, object, Exception | None]]] = {}
+    for outcome in outcomes:
+        by_loop.setdefault(outcome[0].loop, []).append(outcome)
+    for loop, its_outcomes in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, its_outcomes)
+
+
+def _resolve(outcomes: Sequence[tuple[_Job, object, Exception | None]]) -> None:
+    for job, result, error in outcomes:
         if job.future.cancelled():
-            return
+            continue
         if error is None:
             job.future.set_result(result)
         else:
             job.future.set_exception(error)
-
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        job.loop.call_soon_threadsafe(resolve)
 
 
 def _truncate_wal(connection: Connection) -> None:

@@ -29,6 +29,7 @@ CONFIRM_PATIENCE: Final = timedelta(seconds=15)
 """How long an empty slot after a success is asked about again before it is told as an alarm."""
 
 _CONFIRM_PAUSE: Final = timedelta(seconds=2)
+_SHORTEST_PAUSE: Final = timedelta(milliseconds=100)
 _LONGEST_BACKOFF: Final = timedelta(seconds=60)
 _REPORT_PAUSES: Final = (timedelta(seconds=2), timedelta(minutes=5))
 
@@ -174,10 +175,10 @@ class Delivery:
 
     def _pause(self, submission: Submission, error: BotError) -> timedelta:
         """Retry-After in full, else exponential backoff with full jitter."""
-        if isinstance(error, CloudflareError) and error.retry_after is not None:
-            return error.retry_after
+        if isinstance(error, CloudflareError) and error.retry_after:  # "0" says nothing: it must not become a busy loop
+            return max(error.retry_after, _SHORTEST_PAUSE)
         ceiling = min(timedelta(seconds=2 ** min(submission.attempts, 10)), _LONGEST_BACKOFF)
-        return max(ceiling * self._jitter(), timedelta(milliseconds=100))
+        return max(ceiling * self._jitter(), _SHORTEST_PAUSE)
 
     async def _give_up(self, submission: Submission) -> None:
         if submission.attempts == 0:
@@ -195,13 +196,16 @@ class Delivery:
 
     async def _confirm(self, submission: Submission) -> None:
         """Ask whether the slot shows the credential. It cannot turn a success into a failure any more."""
-        now = self._clock()
-        is_last = submission.confirm_until is None or now >= submission.confirm_until
+        now, pause = self._clock(), _CONFIRM_PAUSE
+        patience = (submission.confirm_until or now) - now
+        is_last = patience <= timedelta(0)
         try:
             catalog = await self._cloudflare.get_catalog(submission.key.bucket)
         except CloudflareError as error:
             _log.warning("credential_not_confirmed", submission=submission.id, error=str(error))
-            confirmation, is_last = Confirmation.UNKNOWN, is_last or not error.retryable
+            pause = max(pause, error.retry_after or pause)
+            confirmation = Confirmation.UNKNOWN
+            is_last = is_last or not error.retryable or pause > max(patience, _CONFIRM_PAUSE)
         else:
             await self._records.save_catalog(submission.key.account_id, catalog)
             confirmation = Confirmation(catalog.credential_status)
@@ -209,7 +213,7 @@ class Delivery:
         if is_last:
             await self._end(submission, State.STORED, Changes(confirmation=confirmation))
         else:
-            await self._records.move(submission, State.CONFIRMING, Changes(next_attempt_at=now + _CONFIRM_PAUSE))
+            await self._records.move(submission, State.CONFIRMING, Changes(next_attempt_at=now + pause))
 
     async def _end(self, submission: Submission, ending: State, changes: Changes) -> None:
         ended = await self._records.end(submission, ending, self._clock(), changes)

@@ -41,7 +41,9 @@ class KeyFiles:
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self._directory.glob("*.destroyed"):
-            path.unlink()
+            _erase(path)  # what a kill has interrupted
+        for path in self._directory.glob(".*.draft"):
+            path.unlink()  # not overwritten: it may be a second name of a good key
         if not self._newest_first():
             self._create(now)
         keys = [load_key_file(file.path)[0] for file in self._newest_first()]
@@ -50,7 +52,7 @@ class KeyFiles:
     def rotate(self, ring: KeyRing, now: datetime, needed: AbstractSet[str]) -> list[str]:
         """Add the day's key to the ring, destroy replaced ones that are not `needed`, and return their ids."""
         files = self._newest_first()
-        if now - files[0].created_at >= KEY_LIFETIME:
+        if not files or now - files[0].created_at >= KEY_LIFETIME:  # none: somebody removed them from a running bot
             ring.add(load_key_file(self._create(now))[0])
             files = self._newest_first()
         replaced = zip(files[1:], files, strict=False)
@@ -98,7 +100,7 @@ def load_key_file(path: Path) -> list[PrivateKey]:
     if exposed:
         raise KeyFileUnusable(path, f"others can read it: run `chmod 600 {path}`, and replace the key if they did")
     try:
-        return load_private_keys(path.read_text())
+        return load_private_keys(path.read_text(encoding="ascii", errors="replace"))
     except ValueError as error:
         raise KeyFileUnusable(path, str(error)) from None
 
@@ -114,7 +116,10 @@ def _parse(path: Path) -> _KeyFile:
 
 def _destroy(path: Path) -> None:
     """Overwrite and remove. On flash and copy-on-write disks the old block may live on: SECURITY.md says so."""
-    doomed = path.rename(path.with_suffix(".destroyed"))  # a kill from here on leaves nothing that looks like a key
+    _erase(path.rename(path.with_suffix(".destroyed")))  # a kill from here on leaves nothing that looks like a key
+
+
+def _erase(doomed: Path) -> None:
     with doomed.open("r+b") as file:
         file.write(b"\0" * doomed.stat().st_size)
         file.flush()

@@ -13,7 +13,11 @@ from structlog.typing import EventDict, Processor
 
 from bot.pasted import mask_tokens
 
-_SLACK_SECRET: Final = re.compile(r"\b(?:xox[a-z]|xapp)-[A-Za-z0-9-]+|/(?:commands|actions|response)/[^\s\"']{8,}")
+_SECRET: Final = re.compile(  # looks for no boundary: a rendered line puts an escape or a colour right before a value
+    r"(?:xox[a-z]|xapp)-[A-Za-z0-9-]+"
+    r"|hooks\.slack(?:-gov)?\.com/[^\s\"']+|/(?:commands|actions|response)/[^\s\"']{8,}"
+    r"|[0-9A-Fa-f]{37,}"
+)
 _TALKATIVE: Final = ("slack_bolt", "slack_sdk", "aiohttp", "httpx", "httpcore", "asyncio", "sqlalchemy")
 """Libraries that write payloads, headers or statements at DEBUG and INFO: their warnings are all that is heard."""
 
@@ -32,6 +36,7 @@ def configure_logging(level: str, log_format: str | None, stream: TextIO = sys.s
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.raiseExceptions = False  # else a line that cannot be made is printed as it came, past the scrubber
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("slack_bolt").setLevel(logging.CRITICAL)  # its warnings quote whole bodies; we say our own
@@ -45,7 +50,7 @@ def configure_logging(level: str, log_format: str | None, stream: TextIO = sys.s
 
 def scrub(line: str) -> str:
     """Mask what looks like a Cloudflare token, a Slack token or a response URL."""
-    return _SLACK_SECRET.sub("[masked]", mask_tokens(line))
+    return _SECRET.sub("[masked]", mask_tokens(line))
 
 
 class _ScrubbingFormatter(structlog.stdlib.ProcessorFormatter):

@@ -10,8 +10,10 @@ MASK: Final = "[looked like a token: masked]"
 
 STORABLE: Final = frozenset({TokenKind.USER, TokenKind.ACCOUNT, TokenKind.UNPREFIXED, TokenKind.UNKNOWN})
 
-_BLANKS: Final = " \t\r\n\v\f\x00\u00a0\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202a\u202c\u2060\ufeff"
-_QUOTES: Final = "\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb"
+_UNSEEN: Final = (  # what has no width but is no white space to Python: zero-width characters, marks of direction
+    "\x00\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+)
+_QUOTES: Final = "\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
 _BEARER: Final = re.compile(r"\A(?:authorization\s*:\s*)?bearer\s+", re.IGNORECASE)
 _PREFIX: Final = re.compile(r"cf(?:ut|at|k|oat)_")
 _LENGTHS: Final = range(20, 501)
@@ -27,18 +29,21 @@ _KINDS: Final = (
 )
 _TOKEN68: Final = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750: what can stand behind "Bearer"
 
+_SHORTEST_MASKED: Final = len("cfut_x")
 _TOKEN_SHAPED: Final = re.compile(
     r"cf(?:ut|at|k|oat)_[A-Za-z0-9_-]+"
-    r"|(?<![A-Za-z0-9_-])[0-9a-f]{37,}(?![A-Za-z0-9_-])"
+    r"|(?<![A-Za-z0-9_-])[0-9A-Fa-f]{37,}(?![A-Za-z0-9_-])"
     # 40 and more random characters hold all three sorts; a bucket name has no capital, a sentence has blanks
     r"|(?<![A-Za-z0-9_-])(?=[A-Za-z0-9_-]*[A-Z])(?=[A-Za-z0-9_-]*[a-z])(?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{40,}"
+    # one of a thousand older tokens has no digit: it is told by its length, which few such words have
+    r"|(?<![A-Za-z0-9_-])(?=[a-z0-9_-]*[A-Z])(?=[A-Z0-9_-]*[a-z])[A-Za-z0-9_-]{40}(?![A-Za-z0-9_-])"
 )
 
 
 def trim(pasted: str) -> str:
     """Remove surrounding blanks and quotes and a leading `Bearer `, in whatever order they were copied."""
     while True:
-        trimmed = _BEARER.sub("", pasted.strip(_BLANKS + _QUOTES), count=1)
+        trimmed = _BEARER.sub("", pasted.strip().strip(_UNSEEN + _QUOTES), count=1)
         if trimmed == pasted:
             return trimmed
         pasted = trimmed
@@ -60,4 +65,6 @@ def classify(trimmed: str) -> TokenKind:
 
 def mask_tokens(text: str) -> str:
     """Replace everything token-shaped in a text that is no place for a token."""
+    if len(text) < _SHORTEST_MASKED:
+        return text
     return _TOKEN_SHAPED.sub(MASK, text)

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     TypeDecorator,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -34,6 +35,7 @@ from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.database import Database
 from bot.sealing import key_id_of
 from bot.submission import (
+    ENDINGS,
     STEPS,
     BucketKey,
     Confirmation,
@@ -188,20 +190,8 @@ class Records:
 
     async def runnable(self, key: BucketKey) -> list[Submission]:
         """Return the bucket's submissions that ended and are not told yet, and the oldest of those not ended."""
-        submissions = _submissions.alias()
-        oldest = (
-            select(func.min(submissions.c.sequence))
-            .where(submissions.c.ended_at.is_(None), submissions.c.reported_at.is_(None))
-            .where(submissions.c.account_id == key.account_id, submissions.c.bucket == key.bucket)
-            .scalar_subquery()
-        )
-        query = (
-            select(_submissions)
-            .where(_is_unreported(), _of(key))
-            .where(or_(_submissions.c.ended_at.is_not(None), _submissions.c.sequence == oldest))
-            .order_by(_submissions.c.sequence)
-        )
-        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        its = {"its_account_id": key.account_id, "its_bucket": key.bucket}
+        rows = await self._database.run(lambda connection: connection.execute(_RUNNABLE, its).all())
         return [_read_submission(row) for row in rows]
 
     async def unreported_keys(self) -> list[BucketKey]:
@@ -217,9 +207,8 @@ class Records:
 
     async def move(self, submission: Submission, to: State, changes: Changes | None = None) -> Submission | None:
         """Take one step, if the submission still stands as it was read; return it as it is then, else None."""
-        if to is not submission.state and to not in STEPS.get(submission.state, frozenset()):
-            message = f"no step leads from {submission.state} to {to}"
-            raise ValueError(message)
+        if to is not submission.state or submission.is_ended:
+            _require_step(submission.state, to)
         values = {"state": to.value} | _values(changes or Changes())
         return await self._change(submission, values)
 
@@ -227,6 +216,10 @@ class Records:
         self, submission: Submission, ending: State, ended_at: datetime, changes: Changes | None = None
     ) -> Submission | None:
         """Move to an ending and erase the sealed token in the same transaction."""
+        if ending not in ENDINGS:
+            message = f"{ending} is no ending"
+            raise ValueError(message)
+        _require_step(submission.state, ending)
         values = {"state": ending.value, "ended_at": ended_at, "sealed_token": None, "next_attempt_at": ended_at}
         return await self._change(submission, values | _values(changes or Changes()))
 
@@ -285,32 +278,67 @@ class Records:
         return await self._database.run(lambda connection: _read_one(connection.execute(statement).one_or_none()))
 
 
+def _require_step(state: State, to: State) -> None:
+    if to not in STEPS.get(state, frozenset()):
+        message = f"no step leads from {state} to {to}"
+        raise ValueError(message)
+
+
 def _is_unreported() -> ColumnElement[bool]:
     return _submissions.c.reported_at.is_(None)
 
 
-def _of(key: BucketKey) -> ColumnElement[bool]:
-    return and_(_submissions.c.account_id == key.account_id, _submissions.c.bucket == key.bucket)
+# Statements that run for each submission are built once: building and hashing them took longer than running them.
+_others: Final = _submissions.alias()
+_RUNNABLE: Final = (
+    select(_submissions)
+    .where(
+        _submissions.c.account_id == bindparam("its_account_id"),
+        _submissions.c.bucket == bindparam("its_bucket"),
+        _is_unreported(),
+        or_(
+            _submissions.c.ended_at.is_not(None),
+            _submissions.c.sequence
+            == select(func.min(_others.c.sequence))
+            .where(
+                _others.c.account_id == bindparam("its_account_id"),
+                _others.c.bucket == bindparam("its_bucket"),
+                _others.c.reported_at.is_(None),
+                _others.c.ended_at.is_(None),
+            )
+            .scalar_subquery(),
+        ),
+    )
+    .order_by(_submissions.c.sequence)
+)
+_CLAIM_OPENING: Final = (
+    update(_openings)
+    .where(
+        _openings.c.nonce == bindparam("its_nonce"),
+        _openings.c.team_id == bindparam("its_team_id"),
+        _openings.c.user_id == bindparam("its_user_id"),
+        or_(
+            and_(_openings.c.used_by.is_(None), _openings.c.expires_at > bindparam("now")),
+            _openings.c.used_by == bindparam("used_by"),  # a repeated Submit: however late, it is told how it stands
+        ),
+    )
+    .values(used_by=bindparam("used_by"))
+)
+_INSERT_SUBMISSION: Final = sqlite_insert(_submissions).on_conflict_do_nothing(index_elements=["id"])
 
 
 def _accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptance:
-    opening = _openings.c
-    claim = (
-        update(_openings)
-        .where(
-            opening.nonce == nonce,
-            opening.team_id == new.team_id,
-            opening.user_id == new.user_id,
-            opening.expires_at > new.accepted_at,
-            or_(opening.used_by.is_(None), opening.used_by == new.id),
-        )
-        .values(used_by=new.id)
-    )
-    if connection.execute(claim).rowcount == 0:
+    claim = {
+        "its_nonce": nonce,
+        "its_team_id": new.team_id,
+        "its_user_id": new.user_id,
+        "now": new.accepted_at,
+        "used_by": new.id,
+    }
+    if connection.execute(_CLAIM_OPENING, claim).rowcount == 0:
         return Acceptance(verdict=_why_not(connection, new, nonce))
     row = _submission_row(new)
-    statement = sqlite_insert(_submissions).values(row).on_conflict_do_nothing(index_elements=["id"])
-    if connection.execute(statement).rowcount == 1:
+    if connection.execute(_INSERT_SUBMISSION, row).rowcount == 1:
         return Acceptance(verdict=Verdict.RECORDED)
     return _accept_again(connection, new, row)
 
@@ -391,7 +419,10 @@ def _read_submission(row: Row[Any]) -> Submission:
 
 def _values(changes: Changes) -> dict[str, Any]:
     pairs = ((field.name, getattr(changes, field.name)) for field in fields(changes))
-    return {name: value for name, value in pairs if value is not None}
+    values = {name: value for name, value in pairs if value is not None}
+    if changes.error_code is not None:  # its code and Ray ID go with it: those of an earlier error must not stay
+        values |= {"cloudflare_code": changes.cloudflare_code, "cf_ray": changes.cf_ray}
+    return values
 
 
 def _catalog_row(account_id: str, catalog: Catalog) -> dict[str, str]:

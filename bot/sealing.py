@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
@@ -46,23 +46,20 @@ class SealingContext:
 
     def info(self) -> bytes:
         """Return HPKE's `info`: a version label and the fields as canonical JSON, so that no two contexts are alike."""
-        return _INFO_LABEL + json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return _INFO_LABEL + canonical.encode("utf-8", "surrogatepass")
 
 
-@dataclass(frozen=True, slots=True)
 class SealingKey:
-    """A public key: can seal, cannot open."""
+    """A public key: can seal, cannot open. Its `key_id`: 16 hex digits of SHA-256 over the raw public key."""
 
-    public: X25519PublicKey
-
-    @property
-    def key_id(self) -> str:
-        """Return the first 16 hex digits of SHA-256 over the raw public key."""
-        return hashlib.sha256(self.public.public_bytes_raw()).hexdigest()[:16]
+    def __init__(self, public: X25519PublicKey) -> None:
+        self._public = public
+        self.key_id = hashlib.sha256(public.public_bytes_raw()).hexdigest()[:16]
 
     def seal(self, plaintext: str, context: SealingContext) -> str:
         """Return `sealed.v1.<key id>.<base64url>`; the same plaintext never gives the same text twice."""
-        sealed = _SUITE.encrypt(plaintext.encode("utf-8", "surrogatepass"), self.public, context.info())
+        sealed = _SUITE.encrypt(plaintext.encode("utf-8", "surrogatepass"), self._public, context.info())
         return f"{_PREFIX}.{self.key_id}.{_encode(sealed)}"
 
 
@@ -149,7 +146,7 @@ def _split_pem(text: str) -> list[str]:
 def _load_private_key(pem: str) -> X25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(pem.encode(), password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, X25519PrivateKey):
         message = "is not an X25519 private key in PKCS#8 PEM (`r2-credential-bot keygen PATH` makes one)"

@@ -219,7 +219,7 @@ class _NamedFiles(PydanticBaseSettingsSource):
             return _Unreadable(f"and {name}{_FILE_SUFFIX} are both set: keep one of them"), name, False
         try:
             return Path(path).read_text().strip(), name, False
-        except (OSError, UnicodeDecodeError):
+        except (OSError, ValueError):  # no such file, no text, no possible path
             return _Unreadable(f"cannot be read from the file that {name}{_FILE_SUFFIX} names"), name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -237,7 +237,10 @@ class LoadedSettings:
 
 def load_settings(env_file: Path = Path(".env")) -> LoadedSettings:
     """Read and check every setting; raises SettingsError with all problems at once."""
-    unknown = _unknown_names(env_file)
+    try:
+        unknown = _unknown_names(env_file)
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError([f"{env_file}: cannot be read as UTF-8 text"]) from None
     try:
         settings = Settings(_env_file=env_file)
     except SettingsError as error:
@@ -318,4 +321,4 @@ _WHO: Final = ("R2_CREDENTIAL_ALLOWED_USERS", "R2_CREDENTIAL_ALLOWED_USERGROUPS"
 
 
 def _names_somebody(value: object) -> bool:
-    return bool(value) and (not isinstance(value, str) or bool(value.strip(", \t\n")))
+    return any(name.strip() for name in value.split(",")) if isinstance(value, str) else value is not None

@@ -138,7 +138,8 @@ class ResponseUrls:
             else:
                 ephemeral_to = None if content.get("response_type") == "in_channel" else url.user_id
                 message = from_app(self.workspace, url.channel_id, (text, blocks), ephemeral_to=ephemeral_to)
-                url.original_ts = url.original_ts or self.workspace.post(message).ts
+                posted = self.workspace.post(message)
+                url.original_ts = url.original_ts or posted.ts
         url.uses += 1
 
 

@@ -48,7 +48,7 @@ class RawAnswer:
     body: bytes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Transport:
     """Sends payloads and remembers them; `request_url` decides which way they go."""
 

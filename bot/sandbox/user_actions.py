@@ -47,7 +47,7 @@ class ClickOutcome:
     failure: Failure | None = None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, repr=False)
 class UserActions:
     """The in-process hands and eyes of the workspace's people."""
 

@@ -125,6 +125,8 @@ async def _told(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
         failure = _translate(error)
     except (SlackClientError, aiohttp.ClientError, TimeoutError, OSError):
         failure = SlackUnavailable()
+    except (AttributeError, ValueError):  # the SDK itself stumbles over a 200 that is no JSON object
+        failure = SlackUnavailable()
     raise failure
 
 
@@ -132,7 +134,7 @@ def _translate(error: SlackApiError) -> SlackRefused | SlackUnavailable:
     response = error.response  # an AsyncSlackResponse, or aiohttp's own when the body was no JSON
     if not isinstance(response, AsyncSlackResponse):
         return SlackUnavailable()
-    code = response.get("error")
+    code = response.data.get("error") if isinstance(response.data, dict) else None  # a proxy's 503 is plain text
     is_trouble = response.status_code in _TROUBLE_STATUSES or code in _PASSING
     return SlackRefused(code) if isinstance(code, str) and not is_trouble else SlackUnavailable(_retry_after(response))
 

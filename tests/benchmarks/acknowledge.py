@@ -28,7 +28,7 @@ from bot.submission import Opening
 
 CONNECTIONS = 16
 REQUESTS = 4000
-ROUNDS = 3
+ROUNDS = 2
 USER, CHANNEL, BUCKET = "U0ADA0001", "C0DATAPLT", "analytics-events"
 
 

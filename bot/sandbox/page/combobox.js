@@ -114,6 +114,7 @@ export function combobox({ chosen, placeholder, search, choose, label, isDisable
     asked += 1;
     options = [];
     active = -1;
+    list.replaceChildren();
     list.hidden = true;
     input.setAttribute("aria-expanded", "false");
     input.removeAttribute("aria-activedescendant");

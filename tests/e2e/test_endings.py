@@ -1,0 +1,176 @@
+"""Every ready-made token goes its way to the ending that the sandbox promises for it."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from bot.sandbox.cloudflare import Failure
+from bot.sandbox.process import Transport
+from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, make_token
+from e2e.conftest import ADA, CROWD, Scene, SetScene, is_result
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+STORED = "Credential stored"
+REFUSED = "Token refused"
+FAILED = "Not stored"
+LONG_ENOUGH = timedelta(seconds=20)
+"""Two backoffs after a server that was down can take six seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """How a token ends: the modal's title, words of the message, and how often Cloudflare was asked to store it."""
+
+    title: str
+    words: tuple[str, ...] = ()
+    tries: int = 1
+
+
+ENDINGS = {
+    "Good": Expected(title=STORED, words=("account API token",)),
+    "Good, of a user": Expected(title=STORED, words=("user API token",)),
+    "Good, older kind": Expected(title=STORED, words=("API token",)),
+    "Weak": Expected(title=REFUSED, words=("Admin Read & Write", "credential_refused", "Cloudflare code 30004")),
+    "Unknown": Expected(title=REFUSED, words=("Admin Read & Write", "credential_refused", "Cloudflare code 30005")),
+    "Expired": Expected(title=REFUSED, words=("expired", "credential_refused", "Cloudflare code 30005")),
+    "Disabled": Expected(title=REFUSED, words=("disabled", "credential_refused", "Cloudflare code 30005")),
+    "Slow": Expected(title=STORED),
+    "Rate-limited": Expected(title=STORED, tries=2),
+    "Server down": Expected(title=STORED, tries=3),
+    "Answer lost": Expected(title=STORED, tries=2),
+    "Challenged": Expected(
+        title=FAILED, words=("your token is not the reason", "challenge_page", "Please ask #data-platform.")
+    ),
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def submitted(scene: Scene) -> Scene:
+    """Submit all the ready-made tokens at once, each by another person into a bucket of its own."""
+    for index in range(len(READY_MADE_TOKENS)):
+        scene.cloudflare.add_bucket(f"ending-{index:02d}")
+    await asyncio.gather(
+        *(
+            scene.submit(f"ending-{index:02d}", ready.token, user=CROWD[index])
+            for index, ready in enumerate(READY_MADE_TOKENS)
+        )
+    )
+    return scene
+
+
+@pytest.mark.parametrize("index", range(len(READY_MADE_TOKENS)), ids=[each.label for each in READY_MADE_TOKENS])
+async def test_each_ready_made_token_comes_to_its_ending(submitted: Scene, index: int) -> None:
+    """One message and the modal tell the ending, and the slot holds the token exactly when they say so."""
+    ready, bucket, user = READY_MADE_TOKENS[index], f"ending-{index:02d}", CROWD[index]
+    expected = ENDINGS[ready.label]
+
+    message = await submitted.slack.wait_for_message(
+        "C0DATAPLT", lambda message: is_result(message, bucket), LONG_ENOUGH
+    )
+    view = await submitted.slack.wait_for_view(user, lambda view: view.title == expected.title)
+
+    is_stored = expected.title == STORED
+    assert (submitted.cloudflare.stored_token(bucket) == ready.token) is is_stored
+    assert ("stored a new credential" in message.text) is is_stored
+    assert ("was not stored; nothing was changed" in message.text) is not is_stored
+    assert [word for word in expected.words if word not in message.shown_text] == []
+    assert ("Ray ID" in message.shown_text) is not is_stored
+    assert ("Try again" in message.shown_text) is not is_stored
+    assert "MADEUP" not in repr(message) + repr(view)
+    paths = [request.path for request in submitted.cloudflare.requests]
+    assert len([path for path in paths if path.endswith(f"/{bucket}/credential")]) == expected.tries
+    assert len(submitted.results(bucket)) == 1
+
+
+@pytest.mark.parametrize(
+    ("bucket", "code", "words"),
+    [
+        pytest.param("old-warehouse", "catalog_inactive", "switched off", id="catalog switched off"),
+        pytest.param("photos", "catalog_not_enabled", "has no catalog", id="no catalog"),
+        pytest.param("never-made", "no_such_bucket", "knows no bucket of this name", id="no such bucket"),
+    ],
+)
+async def test_a_catalog_that_takes_no_credential_is_explained(
+    scene: Scene, bucket: str, code: str, words: str
+) -> None:
+    """Each state of a bucket that takes no credential has a sentence and a code of its own."""
+    await scene.submit(bucket, make_token(Behaviour.GOOD))
+
+    message = await scene.wait_for_result(bucket)
+
+    assert "was not stored; nothing was changed" in message.text
+    assert words in message.text
+    assert f"error {code}" in message.shown_text
+
+
+@pytest.mark.parametrize(
+    ("bucket", "failure", "words"),
+    [
+        pytest.param("caller-out", Failure(status=401, code=10000), "your token is not the reason", id="rejected"),
+        pytest.param("r2-off", Failure(status=403, code=10042), "R2 is not enabled", id="R2 not enabled"),
+        pytest.param("strange-no", Failure(status=400, code=31999), "does not know", id="a code of no table"),
+    ],
+)
+async def test_a_fault_of_the_operator_is_not_put_on_the_person(
+    scene: Scene, bucket: str, failure: Failure, words: str
+) -> None:
+    """What only the operator can mend says so and names whom to ask."""
+    scene.cloudflare.add_bucket(bucket)
+    scene.cloudflare.fail_next("credential", **failure)
+
+    await scene.submit(bucket, make_token(Behaviour.GOOD))
+    message = await scene.wait_for_result(bucket)
+
+    assert words in message.text
+    assert "Please ask #data-platform." in message.text
+    assert scene.cloudflare.stored_token(bucket) is None
+
+
+async def test_a_result_can_be_tried_again_by_its_button(scene: Scene) -> None:
+    """The button opens a fresh form for the same bucket, from which a good token is stored."""
+    bucket, good = "second-chance", make_token(Behaviour.GOOD, number=11)
+    scene.cloudflare.add_bucket(bucket)
+    await scene.submit(bucket, make_token(Behaviour.WEAK))
+    refused = await scene.wait_for_result(bucket)
+
+    await scene.slack.click(ADA, refused, "try_again")
+    form = await scene.slack.wait_for_view(ADA, lambda view: view.has_submit)
+    await scene.slack.fill(ADA, "token", good)
+    await scene.slack.submit(ADA)
+    await scene.slack.wait_for_message(
+        "C0DATAPLT", lambda message: is_result(message, bucket) and "stored a new" in message.text
+    )
+
+    assert form.values["bucket"]["bucket"]["selected_option"]["value"] == bucket
+    assert scene.cloudflare.stored_token(bucket) == good
+
+
+@pytest.mark.parametrize(
+    ("failure", "title", "words"),
+    [
+        pytest.param(
+            Failure(status=503), "Not known if stored", "storing it twice does no harm", id="down until the deadline"
+        ),
+        pytest.param(Failure(status=429, code=971, retry_after=3600), FAILED, "limiting", id="told to wait too long"),
+        pytest.param(Failure(drop_after_store=True), "Not known if stored", "got no answer", id="no answer ever"),
+    ],
+)
+async def test_the_deadline_ends_what_cannot_succeed(
+    set_scene: SetScene, tmp_path: Path, transport: Transport, failure: Failure, title: str, words: str
+) -> None:
+    """When the time of a submission is over it ends as what is known of it, and a later try is not made."""
+    async with set_scene(transport, tmp_path, {"R2_CREDENTIAL_TTL": "2s"}) as scene:
+        await scene.start_ready_bot()
+        scene.cloudflare.fail_next("credential", times=1000, **failure)
+
+        await scene.submit("analytics-events", make_token(Behaviour.GOOD))
+        message = await scene.wait_for_result("analytics-events")
+        await scene.slack.wait_for_view(ADA, lambda view: view.title == title)
+
+        assert words in message.text
+        assert len(scene.results("analytics-events")) == 1

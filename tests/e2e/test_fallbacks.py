@@ -1,0 +1,128 @@
+"""Where the bot may not post, the result finds another way, says why it came that way, and is never silence."""
+
+from datetime import timedelta
+
+import pytest
+
+from bot.sandbox.tokens import Behaviour, make_token
+from e2e.conftest import ADA, GRACE, PLATFORM, Scene
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+GOOD = make_token(Behaviour.GOOD, number=21)
+PUBLIC = "C0ANALYTX"
+PRIVATE = "G0INCID42"
+DIRECT = "D0ADA0001"
+NOT_A_MEMBER = "Posted this way because the bot is not a member of this channel."
+
+
+@pytest.mark.parametrize(
+    ("channel", "bucket"),
+    [
+        pytest.param(PRIVATE, "private-way", id="private channel that the bot cannot see"),
+        pytest.param(PUBLIC, "public-way", id="public channel that the bot is not in"),
+    ],
+)
+async def test_a_channel_without_the_bot_is_reached_by_its_response_url(
+    scene: Scene, channel: str, bucket: str
+) -> None:
+    """The whole channel reads the result, with the reason why it looks different."""
+    scene.cloudflare.add_bucket(bucket)
+
+    await scene.submit(bucket, GOOD, channel=channel)
+    message = await scene.wait_for_result(bucket, channel)
+
+    assert message.ephemeral_to is None
+    assert NOT_A_MEMBER in message.text
+    assert NOT_A_MEMBER in message.shown_text
+    assert len(scene.results(bucket)) == 1
+
+
+@pytest.mark.parametrize(
+    ("bucket", "status"), [pytest.param("used-up", 404, id="gone"), pytest.param("broken-url", 500, id="broken")]
+)
+async def test_a_response_url_that_does_not_work_leads_to_a_direct_message(
+    scene: Scene, bucket: str, status: int
+) -> None:
+    """The person who submitted gets the result and reads which channel it was meant for."""
+    scene.cloudflare.add_bucket(bucket)
+    scene.slack.fail_next("response_url", status=status)
+
+    await scene.submit(bucket, GOOD, channel=PRIVATE)
+    message = await scene.wait_for_result(bucket, DIRECT)
+
+    assert f"You get this as a direct message because the bot could not post in <#{PRIVATE}>." in message.text
+    assert len(scene.results(bucket)) == 1
+
+
+async def test_a_channel_archived_meanwhile_leads_to_a_direct_message(scene: Scene) -> None:
+    """A channel that was open at Submit and is archived when the result comes takes nothing, by either way."""
+    bucket = "archived-meanwhile"
+    scene.cloudflare.add_bucket(bucket)
+
+    await scene.submit(bucket, make_token(Behaviour.SLOW, number=22), user=GRACE, channel=PUBLIC)
+    scene.slack.change_channel(PUBLIC, is_archived=True)
+    try:
+        message = await scene.wait_for_result(bucket, "D0GRACE01")
+    finally:
+        scene.slack.change_channel(PUBLIC, is_archived=False)
+
+    assert f"could not post in <#{PUBLIC}>" in message.text
+
+
+async def test_a_direct_message_can_be_chosen_in_the_first_place(scene: Scene) -> None:
+    """The conversation with the bot is a place like any other and needs no excuse."""
+    bucket = "chosen-direct"
+    scene.cloudflare.add_bucket(bucket)
+
+    await scene.submit(bucket, GOOD, channel=DIRECT)
+    message = await scene.wait_for_result(bucket, DIRECT)
+
+    assert "because" not in message.text
+
+
+async def test_another_channel_than_that_of_the_command_can_be_chosen(scene: Scene) -> None:
+    """The result goes to the chosen channel and nowhere else."""
+    bucket = "elsewhere"
+    scene.cloudflare.add_bucket(bucket)
+
+    await scene.submit(bucket, GOOD, channel=PRIVATE, to=PLATFORM)
+    message = await scene.wait_for_result(bucket, PLATFORM)
+
+    assert scene.results(bucket) == [message]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "trouble"),
+    [
+        pytest.param("slack-limits", {"retry_after": 1}, id="rate limit"),
+        pytest.param("slack-down", {"status": 503}, id="server down"),
+        pytest.param("slack-cuts", {"drop_connection": True}, id="connection broken"),
+        pytest.param("bot-token-out", {"error": "token_revoked"}, id="bot token refused"),
+    ],
+)
+async def test_trouble_that_passes_delays_the_result_and_loses_nothing(
+    scene: Scene, bucket: str, trouble: dict[str, int]
+) -> None:
+    """The message comes to the chosen channel when Slack takes it again, once."""
+    scene.cloudflare.add_bucket(bucket)
+    scene.slack.fail_next("chat.postMessage", **trouble)  # type: ignore[arg-type]  # mypy cannot see into the table
+
+    await scene.submit(bucket, GOOD)
+    message = await scene.wait_for_result(bucket)
+
+    assert "because" not in message.text
+    assert scene.results(bucket) == [message]
+
+
+async def test_a_modal_that_slack_does_not_update_costs_nothing_but_itself(scene: Scene) -> None:
+    """The channel message counts: it comes although every update of the modal fails."""
+    bucket = "no-updates"
+    scene.cloudflare.add_bucket(bucket)
+    scene.slack.fail_next("views.update", error="internal_error", times=1)
+
+    await scene.submit(bucket, GOOD)
+    message = await scene.wait_for_result(bucket)
+
+    assert "stored a new credential" in message.text
+    await scene.slack.wait_for_view(ADA, within=timedelta(seconds=1))

@@ -1,0 +1,104 @@
+"""The main way: from the command to the exact token in the slot and the redacted result in the channel."""
+
+import pytest
+
+from bot.sandbox.tokens import Behaviour, TokenKind, make_token
+from e2e.conftest import ADA, GRACE, PLATFORM, Scene
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_the_exact_token_is_stored_and_told_without_telling_it(scene: Scene) -> None:
+    """What was pasted is in the slot to the letter, and the channel reads who, what and where, but no token."""
+    token = make_token(Behaviour.GOOD, number=1)
+    outcome = await scene.submit("analytics-events", token)
+    message = await scene.wait_for_result("analytics-events")
+
+    assert outcome.kind == "updated"
+    assert scene.cloudflare.stored_token("analytics-events") == token
+    assert message.channel_id == PLATFORM
+    assert message.ephemeral_to is None
+    assert message.text.startswith(f"<@{ADA}> stored a new credential for the catalog of `analytics-events`.")
+    assert f"account API token ending in `{token[-4:]}`" in message.shown_text
+    assert "none → present" in message.shown_text
+    assert token[-12:-4] not in repr(message)
+    assert "MADEUP" not in repr(message)
+    assert scene.slack.problems == []
+
+
+async def test_the_modal_turns_into_progress_and_then_into_the_result(scene: Scene) -> None:
+    """The form gives way to a view without any input, which ends as the result of the same submission."""
+    scene.cloudflare.add_bucket("watched")
+
+    outcome = await scene.submit("watched", make_token(Behaviour.SLOW), user=GRACE)
+    ended = await scene.slack.wait_for_view(GRACE, lambda view: view.title == "Credential stored")
+
+    assert outcome.view is not None
+    assert (outcome.view.title, outcome.view.has_submit, outcome.view.values) == ("Storing...", False, {})
+    assert (ended.id, ended.has_submit, ended.values) == (outcome.view.id, False, {})
+    assert f"Reference {ended.id}" in ended.text
+    assert "MADEUP" not in outcome.view.text + ended.text
+
+
+async def test_a_credential_that_was_there_is_replaced(scene: Scene) -> None:
+    """The slot holds the new token afterwards, and the result says that there was one before."""
+    new = make_token(Behaviour.GOOD, number=3)
+    assert scene.cloudflare.stored_token("billing-exports") not in {new, None}
+
+    await scene.submit("billing-exports", new)
+    message = await scene.wait_for_result("billing-exports")
+
+    assert scene.cloudflare.stored_token("billing-exports") == new
+    assert "present → present" in message.shown_text
+
+
+@pytest.mark.parametrize(
+    ("bucket", "pasted", "stored"),
+    [
+        pytest.param("of-a-user", make_token(Behaviour.GOOD, 4, TokenKind.USER), None, id="user token"),
+        pytest.param("older-kind", make_token(Behaviour.GOOD, 5, TokenKind.UNPREFIXED), None, id="no prefix"),
+        pytest.param(
+            "copy-slip",
+            f' "Authorization: Bearer {make_token(Behaviour.GOOD, 6)}"\n',
+            make_token(Behaviour.GOOD, 6),
+            id="copied with what stood around it",
+        ),
+    ],
+)
+async def test_every_kind_of_token_arrives_to_the_letter(
+    scene: Scene, bucket: str, pasted: str, stored: str | None
+) -> None:
+    """Kinds without a prefix and tokens copied with blanks, quotes and `Bearer` are stored as the bare token."""
+    scene.cloudflare.add_bucket(bucket)
+
+    await scene.submit(bucket, pasted)
+    await scene.wait_for_result(bucket)
+
+    assert scene.cloudflare.stored_token(bucket) == (stored or pasted)
+
+
+async def test_what_the_type_ahead_offers_can_be_chosen_and_explained(scene: Scene) -> None:
+    """A bucket searched in the open form, with a reason, ends in a result that names both."""
+    scene.cloudflare.add_bucket("searched-for")
+    await scene.open_form("")
+    await scene.slack.fill(ADA, "bucket", "searched-for")
+    await scene.slack.fill(ADA, "token", make_token(Behaviour.GOOD, number=7))
+    await scene.slack.fill(ADA, "reason", "the old one <expires> & goes")
+
+    await scene.slack.submit(ADA)
+    message = await scene.wait_for_result("searched-for")
+
+    assert "the old one &lt;expires&gt; &amp; goes" in message.shown_text
+    assert scene.cloudflare.stored_token("searched-for") == make_token(Behaviour.GOOD, number=7)
+
+
+async def test_a_closed_modal_changes_nothing(scene: Scene) -> None:
+    """Whoever closes the progress view finds the result in the channel all the same."""
+    scene.cloudflare.add_bucket("closed-early")
+    await scene.submit("closed-early", make_token(Behaviour.SLOW, number=8))
+
+    await scene.slack.close(ADA)
+    message = await scene.wait_for_result("closed-early")
+
+    assert "stored a new credential" in message.text
+    assert scene.slack.modal(ADA) is None

@@ -1,0 +1,430 @@
+"""The page of the small Slack, in a real browser, with a Bolt app that knows nothing of it."""
+
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
+from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
+from slack_bolt.async_app import AsyncApp
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.sandbox.page import PanelData, PanelSlot, PanelToken
+from bot.sandbox.slack import SmallSlack
+
+JsonObject = dict[str, Any]
+
+ADA, GRACE = "U0ADA0001", "U0GRACE01"
+HERE, PRIVATE, SHARED, ARCHIVED = "C0DATAPLT", "G0INCID42", "C0PARTNER", "C0OLDWARE"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def plain(text: str) -> JsonObject:
+    """Return a plain text object."""
+    return {"type": "plain_text", "text": text}
+
+
+def field(block_id: str, label: str, element: JsonObject, **more: Any) -> JsonObject:  # noqa: ANN401 - any field at all
+    """Return an input block."""
+    element = {"action_id": f"{block_id}_action", **element}
+    return {"type": "input", "block_id": block_id, "label": plain(label), "element": element, **more}
+
+
+OPTIONS = [
+    {"text": plain(name), "value": name, "description": plain(f"credential {state}")}
+    for name, state in (("events-prod", "present"), ("events-staging", "absent"), ("logs", "invalid"))
+]
+FORM: JsonObject = {
+    "type": "modal",
+    "callback_id": "form",
+    "title": plain("Store a credential"),
+    "submit": plain("Submit"),
+    "close": plain("Cancel"),
+    "blocks": [
+        {"type": "section", "text": {"type": "mrkdwn", "text": "Goes *sealed*. :lock:"}},
+        field("bucket", "Bucket", {"type": "external_select", "min_query_length": 1}),
+        field("token", "API token", {"type": "plain_text_input"}, hint=plain("As it was shown")),
+        field("channel", "Result in", {"type": "conversations_select", "default_to_current_conversation": True}),
+        field(
+            "kind", "Kind", {"type": "static_select", "options": OPTIONS, "initial_option": OPTIONS[2]}, optional=True
+        ),
+        field("flags", "Flags", {"type": "checkboxes", "options": OPTIONS}, optional=True, dispatch_action=True),
+        field("reason", "Reason", {"type": "plain_text_input", "multiline": True}, optional=True),
+    ],
+}
+DONE: JsonObject = {
+    "type": "modal",
+    "title": plain("Done"),
+    "close": plain("Close"),
+    "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": ":white_check_mark: Stored"}}],
+}
+RESULT: list[JsonObject] = [
+    {"type": "header", "text": plain("Result")},
+    {
+        "type": "section",
+        "text": {"type": "mrkdwn", "text": f"<@{ADA}> stored it in <#{HERE}> &amp; <https://example.com/x|said so>"},
+        "fields": [{"type": "mrkdwn", "text": "*Token*\n`cfut_abcd`"}, plain("plain <b>text</b>")],
+    },
+    {"type": "divider"},
+    {
+        "type": "actions",
+        "elements": [
+            {
+                "type": "button",
+                "action_id": "again",
+                "style": "primary",
+                "text": plain("Try again"),
+                "confirm": {
+                    "title": plain("Sure?"),
+                    "text": plain("Once more"),
+                    "confirm": plain("Yes"),
+                    "deny": plain("No"),
+                },
+            },
+            {"type": "button", "action_id": "docs", "text": plain("Read"), "url": "https://example.com/docs"},
+            {"type": "static_select", "action_id": "choose", "options": OPTIONS, "placeholder": plain("Choose one")},
+        ],
+    },
+    {
+        "type": "context",
+        "elements": [{"type": "mrkdwn", "text": "> quoted\n```let x = 1```\n<!date^1700000000^{date_num}|then>"}],
+    },
+]
+
+
+def page_app(slack: SmallSlack, seen: list[JsonObject]) -> AsyncApp:
+    """Return a Bolt app that uses every kind of block and keeps what it is told."""
+    app = AsyncApp(client=AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url), signing_secret="unused")
+
+    @app.command("/r2-credential")
+    async def open_form(ack: Any, body: JsonObject, client: AsyncWebClient) -> None:  # noqa: ANN401 - Bolt's
+        if body["text"] == "status":
+            await ack("`present`, as of 3 s ago")
+            return
+        await ack()
+        await client.views_open(trigger_id=body["trigger_id"], view=FORM)
+
+    @app.options("bucket_action")
+    async def offer(ack: Any, payload: JsonObject) -> None:  # noqa: ANN401 - Bolt's
+        await ack(options=[option for option in OPTIONS if payload["value"] in option["value"]])
+
+    @app.view("form")
+    async def submitted(ack: Any, body: JsonObject, client: AsyncWebClient) -> None:  # noqa: ANN401 - Bolt's
+        seen.append(body)
+        values = body["view"]["state"]["values"]
+        if values["token"]["token_action"]["value"] == "wrong":
+            await ack(response_action="errors", errors={"token": "That is no API token"})
+            return
+        await ack(response_action="update", view=DONE)
+        channel = values["channel"]["channel_action"]["selected_conversation"]
+        await client.chat_postMessage(channel=channel, text="Stored", blocks=RESULT)
+
+    @app.action(re.compile("again|docs|choose|flags_action"))
+    async def acted(ack: Any, body: JsonObject) -> None:  # noqa: ANN401 - Bolt's
+        await ack()
+        seen.append(body)
+        slack.workspace.changes.announce()
+
+    return app
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[SmallSlack, list[JsonObject]]]:
+    """Yield a small Slack with its app, and what the app was told."""
+    async with SmallSlack() as slack:
+        seen: list[JsonObject] = []
+        web_client = AsyncWebClient(base_url=slack.api_url)
+        handler = AsyncSocketModeHandler(page_app(slack, seen), slack.config.app_token, web_client=web_client)
+        await handler.connect_async()  # type: ignore[no-untyped-call]  # Bolt left it so
+        await slack.wait_for_connections()
+        slack.panel = lambda: PanelData(
+            tokens=(PanelToken(label="Good one", explanation="Works", token="cfut_good"),),
+            slots=(
+                PanelSlot(
+                    bucket="events-prod",
+                    catalog_state="active",
+                    credential_state="present",
+                    stored="cfut_before",
+                    stored_at=datetime(2026, 11, 1, tzinfo=UTC),
+                ),
+                PanelSlot(bucket="logs", catalog_state="active", credential_state="absent"),
+            ),
+        )
+        try:
+            yield slack, seen
+        finally:
+            await handler.close_async()  # type: ignore[no-untyped-call]  # as above
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """Yield a headless Chromium; without one, skip, except in CI."""
+    if CHROMIUM is None:
+        message = "Chromium is not installed: the page is not tested"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        await started.close()
+
+
+async def open_page(browser: Browser, slack: SmallSlack, **options: Any) -> tuple[Page, list[str]]:  # noqa: ANN401 - the browser's
+    """Open the page and return it with the list in which its errors are collected."""
+    page = await browser.new_page(viewport={"width": 1280, "height": 800}, **options)
+    page.set_default_timeout(5000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    await page.goto(slack.url)
+    return page, errors
+
+
+async def test_the_main_job_in_a_browser(browser: Browser) -> None:
+    """Command, type-ahead by keyboard, errors in the form, the pasted token, progress, and the rendered result."""
+    async with connected() as (slack, seen):
+        page, errors = await open_page(browser, slack)
+        at = page.get_by_test_id
+        await at("composer").fill("/r2")
+        await expect(at("command-hint")).to_contain_text("/r2-credential")
+        await at("composer").press("Enter")
+        await expect(at("composer")).to_have_value("/r2-credential ")
+        await at("composer").press("Enter")
+
+        await expect(at("modal")).to_be_visible()
+        bucket = at("block-bucket").get_by_role("combobox")
+        await expect(bucket).to_be_focused()
+        await bucket.press_sequentially("events")
+        await expect(at("option")).to_have_count(2)
+        await expect(at("option").first).to_contain_text("credential present")
+        await bucket.press("ArrowDown")
+        await bucket.press("Enter")
+        await expect(bucket).to_have_value("events-staging")
+        token = at("block-token").get_by_role("textbox")
+        await token.fill("wrong")
+        await token.press("Enter")
+        await expect(at("block-token").get_by_test_id("field-error")).to_have_text("That is no API token")
+        await expect(token).to_have_attribute("aria-invalid", "true")
+        await expect(token).to_be_focused()
+        await at("token-good-one").get_by_role("button", name="Paste").click()
+        await expect(token).to_have_value("cfut_good")
+        await at("block-flags").get_by_label("logs").check()
+        await at("modal-submit").click()
+        await expect(at("modal")).to_contain_text("Stored")
+        await page.keyboard.press("Escape")
+        await expect(at("modal")).to_have_count(0)
+
+        message = at("message").last
+        await expect(message).to_contain_text("@Ada Lovelace stored it in #data-platform & said so")
+        await expect(message).to_contain_text("plain <b>text</b>")
+        await expect(message.get_by_role("link", name="said so")).to_have_attribute("href", "https://example.com/x")
+        values = seen[-1]["view"]["state"]["values"]
+        assert values["bucket"]["bucket_action"]["selected_option"]["value"] == "events-staging"
+        assert values["token"]["token_action"]["value"] == "cfut_good"
+        assert values["kind"]["kind_action"]["selected_option"]["value"] == "logs"
+        assert [option["value"] for option in values["flags"]["flags_action"]["selected_options"]] == ["logs"]
+        dispatched = next(body for body in seen if body["type"] == "block_actions")
+        assert dispatched["view"]["state"]["values"]["bucket"]["bucket_action"]["selected_option"] is not None
+        assert errors == []
+
+
+async def test_buttons_and_selects_of_a_message_work(browser: Browser) -> None:
+    """A button asks its confirmation first; a select in a message sends the choice."""
+    async with connected() as (slack, seen):
+        page, errors = await open_page(browser, slack)
+        at = page.get_by_test_id
+        await AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url).chat_postMessage(
+            channel=HERE, text="Stored", blocks=RESULT
+        )
+        await at("action-again").click()
+        await at("confirm-deny").click()
+        await at("action-again").click()
+        await at("confirm-yes").click()
+        await at("message").get_by_role("combobox").click()
+        await at("option").filter(has_text="events-prod").click()
+        await slack.workspace.changes.wait_until(lambda: len(seen) > 1 or None, timedelta(seconds=5), "the choice")
+
+        assert [body["actions"][0]["action_id"] for body in seen] == ["again", "choose"]
+        assert errors == []
+
+
+async def test_people_see_their_own_things(browser: Browser) -> None:
+    """Ephemeral messages and modals belong to one person; channels show what they are; the archived one is closed."""
+    async with connected() as (slack, _):
+        page, errors = await open_page(browser, slack)
+        at = page.get_by_test_id
+        await at("composer").fill("/r2-credential status")
+        await at("send").click()
+        await expect(at("ephemeral")).to_contain_text("Only visible to you")
+        await slack.type_command(ADA, HERE, "/r2-credential")
+        await expect(at("modal")).to_be_visible()
+        await expect(at("composer")).not_to_be_focused()
+        await at("modal-cancel").click()
+        await at("user-chooser").select_option(GRACE)
+        await expect(at("ephemeral")).to_have_count(0)
+        await slack.say(ADA, SHARED, "hello *partners*")
+        await expect(at(f"channel-{SHARED}")).to_have_class(re.compile("unread"))
+        await at(f"channel-{SHARED}").click()
+        await expect(at("message")).to_contain_text("hello partners")
+        await expect(page.locator("#channel-header")).to_contain_text("Shared with another company")
+        await at(f"channel-{PRIVATE}").click()
+        await expect(page.locator("#channel-header")).to_contain_text("R2 Credential is not in this channel")
+        await at(f"channel-{ARCHIVED}").click()
+        await expect(page.locator("#composer-place")).to_contain_text("archived")
+        await page.reload()
+        await expect(page.get_by_role("heading", name="old-warehouse", exact=True)).to_be_visible()
+        await expect(at("user-chooser")).to_have_value(GRACE)
+        assert errors == []
+
+
+async def test_the_form_keeps_what_is_typed_in_trouble(browser: Browser) -> None:
+    """Tab stays inside, a list closes before the modal does, and trouble keeps the form with everything typed."""
+    async with connected() as (slack, _):
+        page, _ = await open_page(browser, slack)
+        at = page.get_by_test_id
+        await at("composer").fill("/r2-credential")
+        await at("send").click()
+        await at("modal-submit").click()
+        await expect(at("block-bucket").get_by_test_id("field-error")).to_contain_text("complete this required field")
+        await expect(at("block-channel").get_by_test_id("field-error")).to_be_hidden()
+        bucket = at("block-bucket").get_by_role("combobox")
+        await bucket.fill("logs")
+        await expect(at("option")).to_have_count(1)
+        await bucket.press("Escape")
+        await expect(at("option")).to_have_count(0)
+        await expect(at("modal")).to_be_visible()
+        await bucket.fill("logs")
+        await at("option").click()
+        await at("block-token").get_by_role("textbox").fill("kept")
+        await slack.transport.drop_connections()
+        slack.transport.refuses_connections = True
+        await at("modal-submit").click()
+        await expect(at("modal-notice")).to_contain_text("trouble connecting")
+        await expect(at("block-token").get_by_role("textbox")).to_have_value("kept")
+        await expect(bucket).to_have_value("logs")
+        await at("modal-submit").focus()
+        await page.keyboard.press("Tab")
+        await expect(at("modal-close")).to_be_focused()
+        await page.keyboard.press("Shift+Tab")
+        await expect(at("modal-submit")).to_be_focused()
+
+
+async def test_the_panel_shows_slots_and_copies_tokens(browser: Browser) -> None:
+    """The slots with their exact values, live; the panel can be hidden; a narrow window still has everything."""
+    async with connected() as (slack, _):
+        page, errors = await open_page(browser, slack, permissions=["clipboard-read", "clipboard-write"])
+        at = page.get_by_test_id
+        await expect(at("panel-slot-events-prod")).to_contain_text("cfut_before")
+        await expect(at("panel-slot-logs")).to_contain_text("nothing yet")
+        await at("token-good-one").get_by_role("button", name="Copy").click()
+        await expect(at("token-good-one").get_by_role("button", name="Copied")).to_be_visible()
+        slot = PanelSlot(bucket="logs", catalog_state="active", credential_state="valid", stored="cfut_good")
+        slack.panel = lambda: PanelData(slots=(slot,))
+        slack.notify_panel()
+        await expect(at("panel-slot-logs")).to_contain_text("cfut_good")
+        await page.get_by_label("Hide the sandbox panel").click()
+        await expect(page.locator("#panel")).to_be_hidden()
+        await at("panel-toggle").click()
+        await page.set_viewport_size({"width": 390, "height": 844})
+        await page.get_by_label("Open the menu").click()
+        await at(f"channel-{SHARED}").click()
+        await expect(at("composer")).to_be_focused()
+        overflow = page.locator("html")
+        assert await overflow.evaluate("html => html.scrollWidth") == 390
+        assert errors == []
+
+
+async def test_the_page_comes_back_when_the_events_break(browser: Browser) -> None:
+    """The stream is opened again and the state is whole."""
+    async with connected() as (slack, _):
+        page, _ = await open_page(browser, slack)
+        await expect(page.get_by_test_id("composer")).to_be_visible()
+        await page.context.set_offline(True)
+        await slack.say(GRACE, HERE, "while you were away")
+        await page.context.set_offline(False)
+        await page.reload()
+        await expect(page.get_by_test_id("message")).to_contain_text("while you were away")
+
+
+# Without a browser.
+
+
+async def call(slack: SmallSlack, path: str, body: object = None, **headers: str) -> tuple[int, str, dict[str, str]]:
+    """Ask the server; with a body by POST."""
+    async with aiohttp.ClientSession() as session:
+        method = "GET" if body is None else "POST"
+        async with session.request(method, f"{slack.url}{path}", json=body, headers=headers) as answer:
+            return answer.status, await answer.text(), dict(answer.headers.items())
+
+
+async def test_the_page_is_served_with_a_strict_policy() -> None:
+    """No inline script or style, nothing from elsewhere; unknown files and actions are not there."""
+    async with SmallSlack() as slack:
+        status, text, headers = await call(slack, "")
+        assert status == 200
+        assert headers["Content-Security-Policy"].startswith("default-src 'self'")
+        assert not re.search(r"<style|style=|onclick|https?://", text)
+        for name in re.findall(r'(?:src|href)="/(page/[^"]+)"', text):
+            assert (await call(slack, name))[0] == 200
+        assert (await call(slack, "page/secrets.py"))[0] == 404
+        assert (await call(slack, "page/explode", {}))[0] == 404
+
+
+STRANGERS = {
+    "a foreign origin": {"Origin": "https://evil.example"},
+    "a name that points at loopback": {"Host": "evil.example:80"},
+}
+
+
+@pytest.mark.parametrize("headers", STRANGERS.values(), ids=STRANGERS)
+async def test_other_sites_cannot_drive_the_sandbox(headers: dict[str, str]) -> None:
+    """A page of another site in the same browser is refused everywhere."""
+    async with SmallSlack() as slack:
+        assert (await call(slack, "", **headers))[0] == 403
+        assert (await call(slack, "page/events", **headers))[0] == 403
+        assert (await call(slack, "page/say", {}, **headers))[0] == 403
+
+
+REFUSED: dict[str, tuple[str, object]] = {
+    "no JSON object": ("say", []),
+    "a missing part": ("say", {"user": ADA}),
+    "a channel that is archived": ("say", {"user": ADA, "channel": ARCHIVED, "text": "x"}),
+    "no form": ("submit", {"user": ADA, "view": "V0", "values": {}}),
+    "a form that is gone": ("close", {"user": ADA, "view": "V0"}),
+    "a message that is gone": ("click", {"user": ADA, "message": "1.0", "action": "x"}),
+}
+
+
+@pytest.mark.parametrize(("action", "body"), REFUSED.values(), ids=REFUSED)
+async def test_impossible_requests_are_answered_with_why(action: str, body: object) -> None:
+    """The page shows the reason; nothing happens."""
+    async with SmallSlack() as slack:
+        status, text, _ = await call(slack, f"page/{action}", body)
+        assert status == 409
+        assert "error" in text
+
+
+async def test_an_unknown_person_sees_the_first_ones_state() -> None:
+    """A remembered user that is no longer there does no harm; blank text says nothing."""
+    async with SmallSlack() as slack:
+        await call(slack, "page/say", {"user": ADA, "channel": HERE, "text": "  "})
+        async with aiohttp.ClientSession() as session, session.get(f"{slack.url}page/events?user=U0GONE") as answer:
+            line = (await answer.content.readuntil(b"\n\n")).decode()
+    assert f'"you": "{ADA}"' in line
+    assert '"messages": []' in line
