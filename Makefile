@@ -25,8 +25,8 @@ lint: $(VENV)/.dev
 	$(BIN)/hadolint Dockerfile
 
 bench: $(VENV)/.dev ## measure; asserts nothing
-	$(BIN)/python -m benchmarks.acknowledge
-	$(BIN)/python -m benchmarks.footprint
+	$(BIN)/python tests/benchmarks/acknowledge.py
+	$(BIN)/python tests/benchmarks/footprint.py
 
 lock: $(VENV)/.dev ## renew the locks from pyproject.toml
 	$(BIN)/uv pip compile $(UV_FLAGS) --group build --output-file requirements.lock pyproject.toml

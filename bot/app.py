@@ -4,18 +4,17 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import aiohttp
 import structlog
 from aiohttp import web
 from slack_bolt.async_app import AsyncApp
 from slack_bolt.authorization import AuthorizeResult
-from slack_sdk.errors import SlackApiError
 from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -45,6 +44,7 @@ HOUSEKEEPING_EVERY: Final = timedelta(minutes=10)
 _SLACK_PAUSE: Final = timedelta(seconds=2)
 _HTTP_PATIENCE: Final = timedelta(seconds=3)
 
+_T = TypeVar("_T")
 _log = structlog.get_logger()
 
 
@@ -63,14 +63,22 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    stop, life = asyncio.create_task(stopped.wait()), asyncio.create_task(_live(settings))
+    await asyncio.wait({stop, life}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.done():
+        _log.info("stopping")
+        life.cancel()  # also while it starts: it may be waiting for Slack
+    with suppress(asyncio.CancelledError):
+        await life
+    _log.info("stopped")
+
+
+async def _live(settings: Settings) -> None:
     async with running(settings) as bot:
         _log.info("ready", version=__version__, transport=bot.transport, http=bot.http_address)
-        stop = asyncio.create_task(stopped.wait())
-        done, _ = await asyncio.wait({stop, *bot.background}, return_when=asyncio.FIRST_COMPLETED)
-        _log.info("stopping", by_signal=stop in done)
-        for broken in done - {stop}:
+        done, _ = await asyncio.wait(bot.background, return_when=asyncio.FIRST_COMPLETED)
+        for broken in done:
             broken.result()  # nothing in the background ends by itself: this raises what broke it
-    _log.info("stopped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +139,7 @@ async def running(settings: Settings, clock: Callable[[], datetime] = utc_now) -
         if key_files is not None:
             background.append(asyncio.create_task(_keep_house(records, key_files, key_ring, clock)))
         stack.push_async_callback(_cancel, background)
-        socket = await _connect_socket_mode(settings, ingress, web_client, stack)
+        socket = await _connect_socket_mode(settings, ingress, slack, web_client, stack)
         address = await _serve_http(settings, ingress, records, socket, stack)
         yield RunningBot(
             transport="socket_mode" if socket else "http", http_address=address, background=tuple(background)
@@ -221,20 +229,22 @@ def _allowlist(settings: Settings) -> Allowlist:
 
 
 async def _identify(slack: SlackWeb) -> Home:
-    """Ask Slack where the bot is installed; waits as long as Slack is down, since it can do nothing without."""
+    """Ask Slack where the bot is installed."""
+    identity = await _ask_slack(slack.identify, "SLACK_BOT_TOKEN", "copy it again from OAuth & Permissions")
+    return Home(team_id=identity.team_id, enterprise_id=identity.enterprise_id)
+
+
+async def _ask_slack(ask: Callable[[], Awaitable[_T]], setting: str, mend: str) -> _T:
+    """Ask as long as Slack is down, since the bot can do nothing without; a definite no refuses the start."""
     while True:
         try:
-            identity = await slack.identify()
+            return await ask()
         except SlackRefused as refusal:
-            message = (
-                f"SLACK_BOT_TOKEN: Slack refused it ({refusal.slack_error}); copy it again from OAuth & Permissions"
-            )
+            message = f"{setting}: Slack refused it ({refusal.slack_error}); {mend}"
             raise StartRefused(message) from None
         except SlackUnavailable:
             _log.warning("slack_not_reached", next_try_in_seconds=_SLACK_PAUSE.total_seconds())
             await asyncio.sleep(_SLACK_PAUSE.total_seconds())
-        else:
-            return Home(team_id=identity.team_id, enterprise_id=identity.enterprise_id)
 
 
 def _bolt_app(listeners: Listeners, home: Home) -> AsyncApp:
@@ -249,7 +259,11 @@ def _bolt_app(listeners: Listeners, home: Home) -> AsyncApp:
         name="r2-credential-bot",
         client=AsyncWebClient(token=None, logger=logging.getLogger("slack_sdk")),
         authorize=authorize,
-        request_verification_enabled=False,
+        request_verification_enabled=False,  # these are the ingress's part, or nobody's
+        ssl_check_enabled=False,
+        url_verification_enabled=False,
+        ignoring_self_events_enabled=False,
+        attaching_function_token_enabled=False,
         process_before_response=True,
         logger=logging.getLogger("slack_bolt"),
     )
@@ -258,26 +272,23 @@ def _bolt_app(listeners: Listeners, home: Home) -> AsyncApp:
 
 
 async def _connect_socket_mode(
-    settings: Settings, ingress: Ingress, web_client: AsyncWebClient, stack: AsyncExitStack
+    settings: Settings, ingress: Ingress, slack: SlackWeb, web_client: AsyncWebClient, stack: AsyncExitStack
 ) -> SocketModeIngress | None:
     if settings.slack_app_token is None:
         return None
+    app_token = settings.slack_app_token.reveal()
     socket = SocketModeIngress(
         ingress,
-        app_token=settings.slack_app_token.reveal(),
+        app_token=app_token,
         web_client=web_client,
         logger=logging.getLogger("slack_sdk"),
     )
     stack.push_async_callback(socket.close)
     socket.proxy = web_client.proxy
-    try:
-        # The SDK itself would ask for ever with a token that Slack refuses.
-        socket.wss_uri = await socket.issue_new_wss_url()
-    except SlackApiError as error:
-        message = f"SLACK_APP_TOKEN: Slack refused it ({error.response['error']}); it needs the scope connections:write"
-        raise StartRefused(message) from None
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        _log.warning("slack_not_reached")
+    # The SDK itself would ask for ever with a token that Slack refuses.
+    socket.wss_uri = await _ask_slack(
+        lambda: slack.open_connection(app_token), "SLACK_APP_TOKEN", "it needs the scope connections:write"
+    )
     await socket.connect()  # type: ignore[no-untyped-call]  # slack_sdk does not annotate it
     stack.push_async_callback(ingress.drain)  # answers go back over the socket: before it closes
     return socket

@@ -56,7 +56,9 @@ def run() -> None:
 
 @_app.command()
 def sandbox(
-    port: Annotated[int, typer.Option(help="The port of the page on this machine; 0 takes a free one.")] = 8080,
+    port: Annotated[
+        int | None, typer.Option(help="The port of the page; default: 8080, or a free one when that is taken.")
+    ] = None,
     transport: Annotated[
         Literal["socket", "http"], typer.Option(help="How the page's Slack reaches the bot.")
     ] = "socket",

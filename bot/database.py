@@ -96,7 +96,12 @@ class Database:
         """Run a job and all that arrive meanwhile, and commit them together; when one fails, each runs alone."""
         group: list[_Job] = []
         try:
-            with connection.begin():
+            transaction = connection.begin()
+        except DBAPIError:  # locked: refused together, since each alone would wait for the lock again
+            _tell([(job, None, DatabaseUnavailable()) for job in self._gather(first, group)])
+            return
+        try:
+            with transaction:
                 results = [job.work(connection) for job in self._gather(first, group)]
         except Exception:  # noqa: BLE001 - whatever a member raised, the others must not suffer
             for job in group or [first]:

@@ -87,7 +87,7 @@ async def _give(database: Database, *works: Work) -> list[asyncio.Task[int]]:
 
 async def _wait_until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE.total_seconds()):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110 - a file and a queue of another thread set no event
             await asyncio.sleep(0.02)
 
 
@@ -142,18 +142,18 @@ async def test_functions_are_done_in_the_order_they_were_given(entries: Database
 
 @pytest.mark.parametrize(
     ("waiting", "commits"),
-    [pytest.param(1, 1, id="one"), pytest.param(128, 1, id="a full group"), pytest.param(129, 2, id="one more")],
+    [pytest.param(1, 1, id="one"), pytest.param(127, 1, id="a full group"), pytest.param(128, 2, id="one more")],
 )
 async def test_what_waits_is_committed_together(
     entries: Database, database_path: Path, waiting: int, commits: int
 ) -> None:
-    """One transaction, so one fsync, for up to 128 functions."""
+    """One transaction, so one fsync, for up to 128 functions: the one that is running and those that came meanwhile."""
     counted: list[Connection] = []
     async with _busy_writer(entries):
         tasks = await _give(entries, *map(_add, range(waiting)))
         event.listen(entries._engine, "commit", counted.append)
     await asyncio.gather(*tasks)
-    assert len(counted) == 1 + commits  # the first one is the busy writer's own
+    assert len(counted) == commits
     assert _read(database_path) == list(range(waiting))
 
 

@@ -61,10 +61,15 @@ FORM: JsonObject = {
         field("token", "API token", {"type": "plain_text_input"}, hint=plain("As it was shown")),
         field("channel", "Result in", {"type": "conversations_select", "default_to_current_conversation": True}),
         field(
-            "kind", "Kind", {"type": "static_select", "options": OPTIONS, "initial_option": OPTIONS[2]}, optional=True
+            "kind",
+            "Kind",
+            {"type": "static_select", "options": OPTIONS, "initial_option": OPTIONS[2]},
+            optional=True,
+            dispatch_action=True,
         ),
         field("flags", "Flags", {"type": "checkboxes", "options": OPTIONS}, optional=True, dispatch_action=True),
-        field("reason", "Reason", {"type": "plain_text_input", "multiline": True}, optional=True),
+        field("reason", "Reason", {"type": "plain_text_input", "multiline": True}, optional=True, dispatch_action=True),
+        {"type": "actions", "elements": [{"type": "button", "action_id": "help", "text": plain("Help")}]},
     ],
 }
 DONE: JsonObject = {
@@ -134,7 +139,7 @@ def page_app(slack: SmallSlack, seen: list[JsonObject]) -> AsyncApp:
         channel = values["channel"]["channel_action"]["selected_conversation"]
         await client.chat_postMessage(channel=channel, text="Stored", blocks=RESULT)
 
-    @app.action(re.compile("again|docs|choose|flags_action"))
+    @app.action(re.compile("again|choose|help|.*_action"))
     async def acted(ack: Any, body: JsonObject) -> None:  # noqa: ANN401 - Bolt's
         await ack()
         seen.append(body)
@@ -225,6 +230,13 @@ async def test_the_main_job_in_a_browser(browser: Browser) -> None:
         await at("token-good-one").get_by_role("button", name="Paste").click()
         await expect(token).to_have_value("cfut_good")
         await at("block-flags").get_by_label("logs").check()
+        await at("block-kind").get_by_role("combobox").click()
+        await at("option").filter(has_text="events-prod").click()
+        await at("block-reason").get_by_role("textbox").fill("rotation")
+        await at("block-reason").get_by_role("textbox").press("Control+Enter")
+        await slack.workspace.changes.wait_until(lambda: len(seen) > 3 or None, timedelta(seconds=5), "the fields")
+        await at("action-help").click()
+        await slack.workspace.changes.wait_until(lambda: len(seen) > 4 or None, timedelta(seconds=5), "the press")
         await at("modal-submit").click()
         await expect(at("modal")).to_contain_text("Stored")
         await page.keyboard.press("Escape")
@@ -237,10 +249,12 @@ async def test_the_main_job_in_a_browser(browser: Browser) -> None:
         values = seen[-1]["view"]["state"]["values"]
         assert values["bucket"]["bucket_action"]["selected_option"]["value"] == "events-staging"
         assert values["token"]["token_action"]["value"] == "cfut_good"
-        assert values["kind"]["kind_action"]["selected_option"]["value"] == "logs"
+        assert values["kind"]["kind_action"]["selected_option"]["value"] == "events-prod"
         assert [option["value"] for option in values["flags"]["flags_action"]["selected_options"]] == ["logs"]
-        dispatched = next(body for body in seen if body["type"] == "block_actions")
-        assert dispatched["view"]["state"]["values"]["bucket"]["bucket_action"]["selected_option"] is not None
+        dispatched = [body for body in seen if body["type"] == "block_actions"]
+        actions = [body["actions"][0]["action_id"] for body in dispatched]
+        assert actions == ["flags_action", "kind_action", "reason_action", "help"]
+        assert dispatched[0]["view"]["state"]["values"]["bucket"]["bucket_action"]["selected_option"] is not None
         assert errors == []
 
 
@@ -350,16 +364,18 @@ async def test_the_panel_shows_slots_and_copies_tokens(browser: Browser) -> None
         assert errors == []
 
 
-async def test_the_page_comes_back_when_the_events_break(browser: Browser) -> None:
-    """The stream is opened again and the state is whole."""
-    async with connected() as (slack, _):
-        page, _ = await open_page(browser, slack)
-        await expect(page.get_by_test_id("composer")).to_be_visible()
-        await page.context.set_offline(True)
-        await slack.say(GRACE, HERE, "while you were away")
-        await page.context.set_offline(False)
-        await page.reload()
-        await expect(page.get_by_test_id("message")).to_contain_text("while you were away")
+async def test_the_page_comes_back_when_the_sandbox_does(browser: Browser) -> None:
+    """The stream breaks with the server, is opened again by itself, and brings the whole new state."""
+    async with SmallSlack() as first:
+        page, _ = await open_page(browser, first)
+        await first.say(ADA, HERE, "before")
+        await expect(page.get_by_test_id("message")).to_contain_text("before")
+    await expect(page.locator("body")).to_have_class(re.compile("offline"))
+
+    async with SmallSlack(port=first.port) as second:
+        await second.say(GRACE, HERE, "after")
+        await expect(page.get_by_test_id("message")).to_have_text(re.compile("after"))
+        await expect(page.locator("body")).not_to_have_class(re.compile("offline"))
 
 
 # Without a browser.

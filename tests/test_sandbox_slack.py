@@ -479,6 +479,23 @@ async def test_a_silent_socket_app_times_out() -> None:
         assert rig.slack.modal(ADA) is not None
 
 
+async def test_stopping_gives_up_what_waits(rig: Rig) -> None:
+    """Whoever waits for the app's answer is told at once that there will be none."""
+    thinking = asyncio.Event()
+
+    @rig.app.view("form")
+    async def think(ack: Any) -> None:  # noqa: ANN401 - Bolt's
+        thinking.set()
+        await asyncio.sleep(1)
+
+    await fill_form(rig.slack)
+    submitting = asyncio.create_task(rig.slack.submit(ADA))
+    await thinking.wait()
+    await rig.slack.stop()
+
+    assert (await submitting).failure == "dispatch_failed"
+
+
 BAD_VIEW_ANSWERS: dict[str, tuple[JsonObject, str]] = {
     "errors at an unknown block": (
         {"response_action": "errors", "errors": {"nowhere": "x"}},

@@ -46,10 +46,11 @@ def bot_environment(
     }
 
 
-def find_free_port() -> int:
-    """Return a port that is free on loopback at this moment."""
+def find_free_port(wanted: int = 0) -> int:
+    """Return a port that is free on loopback at this moment, any or the wanted one; raises OSError when it is not."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", wanted))
         port: int = probe.getsockname()[1]
         return port
 
@@ -87,6 +88,11 @@ class BotProcess:
                     return True
                 await asyncio.sleep(_PAUSE)
         return False
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._running().pid
 
     async def wait(self) -> int:
         """Return the exit code once the process has ended."""

@@ -13,7 +13,19 @@ from bot.sandbox.process import BotProcess, Transport, bot_environment, find_fre
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, make_token
 
+DEFAULT_PORT: Final = 8080
+
 _CATALOG_WORDS: Final = {"active": "active", "inactive": "switched off", None: "none"}
+
+
+def choose_port(wanted: int | None) -> int:
+    """Return a port that is free now; raises OSError when one was asked for and cannot be had."""
+    try:
+        return find_free_port(DEFAULT_PORT if wanted is None else wanted)
+    except OSError:
+        if wanted is not None:
+            raise
+        return find_free_port()
 
 
 async def run_sandbox(*, port: int, transport: Transport) -> int:

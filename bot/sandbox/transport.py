@@ -134,7 +134,10 @@ class Transport:
             await socket.close(code=aiohttp.WSCloseCode.GOING_AWAY)
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close what is open, and give up what waits for an answer."""
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(ConnectionResetError())
         await self.drop_connections()
         if self._client is not None:
             await self._client.close()

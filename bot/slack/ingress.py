@@ -195,7 +195,7 @@ def _sealing_context(body: Json, account_id: str) -> SealingContext:
     view = body["view"]
     return SealingContext(
         purpose=TOKEN,
-        team_id=str(view.get("app_installed_team_id", "")),
+        team_id=modal.installed_team_id(body),
         user_id=str(_object(body.get("user")).get("id", "")),
         view_id=str(view.get("id", "")),
         account_id=account_id,

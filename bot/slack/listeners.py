@@ -63,10 +63,10 @@ class Listeners:
     clock: Callable[[], datetime]
 
     def register(self, app: AsyncApp) -> None:
-        """Attach everything to Bolt."""
-        app.command(modal.COMMAND)(self.handle_command)
-        app.options(modal.BUCKET_ACTION)(self.handle_options)
+        """Attach everything to Bolt, which asks one listener after the other."""
         app.view(modal.CALLBACK_ID)(self.handle_submission)
+        app.options(modal.BUCKET_ACTION)(self.handle_options)
+        app.command(modal.COMMAND)(self.handle_command)
         app.action(replies.TRY_AGAIN)(self.handle_try_again)
         app.error(self.handle_error)
 
@@ -215,7 +215,7 @@ class Listeners:
         now = self.clock()
         return NewSubmission(
             id=str(body["view"]["id"]),
-            team_id=str(body["view"]["app_installed_team_id"]),
+            team_id=modal.installed_team_id(body),
             user_id=_user_id(body),
             key=BucketKey(account_id=self.account_id, bucket=form.bucket),
             channel_id=form.channel_id,

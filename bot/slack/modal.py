@@ -95,6 +95,13 @@ def parse_form(view: Mapping[str, Any]) -> UnverifiedForm:
     )
 
 
+def installed_team_id(body: Mapping[str, Any]) -> str:
+    """Return the workspace in which the form was opened: the view says it best, and `team` can be null."""
+    view = _mapping(body.get("view"))
+    candidates = (view.get("app_installed_team_id"), view.get("team_id"), _mapping(body.get("team")).get("id"))
+    return next((team_id for team_id in map(_text, candidates) if team_id), "")
+
+
 def take_token(view: Mapping[str, Any]) -> str:
     """Return what was typed into the token field, and remove it from the view."""
     pasted = ""

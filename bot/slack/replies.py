@@ -250,6 +250,8 @@ def mention(contact: str) -> str:
 
 def _duration(took: timedelta) -> str:
     seconds = took.total_seconds()
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 60:  # noqa: PLR2004 - a minute
         return f"{seconds:.1f} s"
     return f"{int(seconds // 60)} min {int(seconds % 60)} s"

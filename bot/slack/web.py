@@ -70,6 +70,11 @@ class SlackWeb:
             user_id=str(response.get("user_id")),
         )
 
+    async def open_connection(self, app_token: str) -> str:
+        """Return the address of a new Socket Mode connection (apps.connections.open)."""
+        response = await _told(self._client.apps_connections_open(app_token=app_token))
+        return str(response.get("url"))
+
     async def open_view(self, trigger_id: str, view: Json) -> None:
         """Open a modal (views.open); the trigger lives 3 s."""
         await _told(self._client.views_open(trigger_id=trigger_id, view=view))

@@ -9,7 +9,6 @@ import pytest
 import pytest_asyncio
 
 from bot.sandbox.cloudflare import Failure
-from bot.sandbox.process import Transport
 from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, make_token
 from e2e.conftest import ADA, CROWD, Scene, SetScene, is_result
 
@@ -161,10 +160,10 @@ async def test_a_result_can_be_tried_again_by_its_button(scene: Scene) -> None:
     ],
 )
 async def test_the_deadline_ends_what_cannot_succeed(
-    set_scene: SetScene, tmp_path: Path, transport: Transport, failure: Failure, title: str, words: str
+    set_scene: SetScene, tmp_path: Path, failure: Failure, title: str, words: str
 ) -> None:
     """When the time of a submission is over it ends as what is known of it, and a later try is not made."""
-    async with set_scene(transport, tmp_path, {"R2_CREDENTIAL_TTL": "2s"}) as scene:
+    async with set_scene("http", tmp_path, {"R2_CREDENTIAL_TTL": "1s"}) as scene:
         await scene.start_ready_bot()
         scene.cloudflare.fail_next("credential", times=1000, **failure)
 

@@ -1,0 +1,171 @@
+"""A start that cannot succeed ends with exit code 2 and the mend; one that waits can be stopped."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from bot.keyring import KeyFiles
+from bot.sandbox.process import Transport
+from e2e.conftest import Scene, SetScene
+
+REFUSED = 2
+
+
+@pytest_asyncio.fixture
+async def stage(set_scene: SetScene, transport: Transport, tmp_path: Path) -> AsyncIterator[Scene]:
+    """Set a scene whose bot is not started yet."""
+    async with set_scene(transport, tmp_path) as scene:
+        yield scene
+
+
+def with_bad_bot_token(scene: Scene) -> str:
+    """Hand in a bot token that Slack does not know."""
+    scene.environment["SLACK_BOT_TOKEN"] = "xoxb-made-up-and-unknown"
+    return "SLACK_BOT_TOKEN: Slack refused it (invalid_auth); copy it again"
+
+
+def with_file_for_data_dir(scene: Scene) -> str:
+    """Put a file where the data directory should be."""
+    scene.data_dir.write_text("not a directory")
+    return f"R2_CREDENTIAL_DATA_DIR: {scene.data_dir} cannot be used"
+
+
+def with_locked_data_dir(scene: Scene) -> str:
+    """Put the data directory where this user may not look."""
+    if os.geteuid() == 0:
+        pytest.skip("no directory is closed to root")
+    scene.data_dir.mkdir(mode=0o000)
+    return f"R2_CREDENTIAL_DATA_DIR: {scene.data_dir} cannot be used (Permission denied)"
+
+
+def with_exposed_key(scene: Scene) -> str:
+    """Let others read the sealing key."""
+    scene.data_dir.mkdir(mode=0o700)
+    keys = scene.data_dir / "sealing-keys"
+    KeyFiles(keys).load(datetime.now(UTC))
+    [path] = keys.iterdir()
+    path.chmod(0o644)
+    return f"others can read it: run `chmod 600 {path}`"
+
+
+def with_foreign_file_among_the_keys(scene: Scene) -> str:
+    """Put a file among the keys that is none."""
+    keys = scene.data_dir / "sealing-keys"
+    keys.mkdir(mode=0o700, parents=True)
+    (keys / "notes.pem").write_text("no key")
+    return "its name is not one that the bot gave"
+
+
+def with_another_file_for_database(scene: Scene) -> str:
+    """Put something else where the database should be."""
+    scene.data_dir.mkdir(mode=0o700)
+    (scene.data_dir / "bot.sqlite").write_text("no database, " * 1000)
+    return "cannot be opened as a database of this bot"
+
+
+def with_bad_sealing_key(scene: Scene) -> str:
+    """Hand in a sealing key that is cut off."""
+    scene.environment["R2_CREDENTIAL_SEALING_KEY"] = "-----BEGIN PRIVATE KEY-----\nMADEUP"
+    return "R2_CREDENTIAL_SEALING_KEY: holds no PEM private key"
+
+
+def with_nobody_listed(scene: Scene) -> str:
+    """List nobody."""
+    del scene.environment["R2_CREDENTIAL_ALLOWED_USERGROUPS"]
+    return "nobody is listed, so nobody could use the bot"
+
+
+def with_nothing(scene: Scene) -> str:
+    """Set nothing at all."""
+    for name in [name for name in scene.environment if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_"))]:
+        if name != "R2_CREDENTIAL_DATA_DIR":
+            del scene.environment[name]
+    return "SLACK_BOT_TOKEN: set it to the bot token"
+
+
+OBSTACLES = (
+    with_bad_bot_token,
+    with_file_for_data_dir,
+    with_locked_data_dir,
+    with_exposed_key,
+    with_foreign_file_among_the_keys,
+    with_another_file_for_database,
+    with_bad_sealing_key,
+    with_nobody_listed,
+    with_nothing,
+)
+
+
+@pytest.mark.parametrize("transport", ["http"])
+@pytest.mark.parametrize("obstruct", OBSTACLES, ids=lambda obstruct: obstruct.__name__.replace("_", " "))
+async def test_a_start_that_cannot_succeed_says_how_to_mend_it(stage: Scene, obstruct: Callable[[Scene], str]) -> None:
+    """The exit code is 2, the last word is the mend, and nothing looks like a crash."""
+    mend = obstruct(stage)
+
+    code = await (await stage.start_bot()).wait()
+
+    assert mend in stage.printed().decode()
+    assert "The bot cannot start" in stage.printed().decode()
+    assert b"Traceback" not in stage.printed()
+    assert b"MADEUP" not in stage.printed()
+    assert b"made-up-and-unknown" not in stage.printed()
+    assert code == REFUSED
+
+
+@pytest.mark.parametrize("transport", ["socket"])
+async def test_a_bad_app_token_is_refused_at_the_start(stage: Scene) -> None:
+    """Slack's no to the app token ends the start instead of being asked for ever."""
+    stage.environment["SLACK_APP_TOKEN"] = "xapp-made-up-and-unknown"
+
+    code = await (await stage.start_bot()).wait()
+
+    assert b"SLACK_APP_TOKEN: Slack refused it (invalid_auth); it needs the scope connections:write" in stage.printed()
+    assert b"Traceback" not in stage.printed()
+    assert code == REFUSED
+
+
+async def test_a_taken_port_is_refused_by_name(stage: Scene) -> None:
+    """The message names the settings, the address and the system's reason."""
+    port = int(stage.environment["R2_CREDENTIAL_HTTP_PORT"])
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        code = await (await stage.start_bot()).wait()
+
+    assert f"R2_CREDENTIAL_HTTP_PORT: cannot listen on 127.0.0.1:{port}".encode() in stage.printed()
+    assert b"Traceback" not in stage.printed()
+    assert code == REFUSED
+
+
+@pytest.mark.parametrize("method", ["auth.test", "apps.connections.open"])
+@pytest.mark.parametrize("transport", ["socket"])
+async def test_a_start_that_waits_for_slack_can_be_stopped(stage: Scene, method: str) -> None:
+    """SIGTERM ends a bot that cannot reach Slack yet, with exit code 0."""
+    stage.slack.fail_next(method, status=503, times=1000)
+    bot = await stage.start_bot()
+    await stage.slack.workspace.changes.wait_until(
+        lambda: stage.slack.calls_of(method) or None, within=timedelta(seconds=5), what=method
+    )
+
+    async with asyncio.timeout(5):
+        code = await bot.stop()
+
+    assert code == 0, stage.printed().decode()
+    assert b"Traceback" not in stage.printed()
+
+
+@pytest.mark.parametrize("method", ["auth.test", "apps.connections.open"])
+@pytest.mark.parametrize("transport", ["socket"])
+async def test_a_start_outlasts_slacks_trouble(stage: Scene, method: str) -> None:
+    """A bot that is started while Slack is down becomes ready when Slack is back."""
+    stage.slack.fail_next(method, status=503)
+
+    await stage.start_ready_bot()
+
+    assert len(stage.slack.calls_of(method)) > 1
