@@ -67,7 +67,7 @@ def sandbox(
     from bot.sandbox.run import run_sandbox
 
     try:
-        exit_code = asyncio.run(run_sandbox(port=port, transport=transport))
+        exit_code = asyncio.run(run_sandbox(port=free_port, transport=transport))
     except OSError as error:
         _refuse(f"The sandbox cannot start ({error.strerror}). `--port 0` takes a free port.")
     sys.exit(exit_code)

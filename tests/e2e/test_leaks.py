@@ -1,0 +1,249 @@
+"""Marked tokens go every way there is; afterwards they are searched for, in every disguise, in all that was left."""
+
+import asyncio
+import pickle
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from bot.sandbox.process import Transport
+from bot.sandbox.tokens import Behaviour, TokenKind, make_token
+from conftest import FindLeaks
+from e2e.conftest import ADA, CROWD, GRACE, MALLORY, PLATFORM, Scene, SetScene, is_result
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+LOG_FORMATS: dict[Transport, str] = {"socket": "json", "http": "console"}
+PRIVATE = "G0INCID42"
+GLOBAL_KEY = "cfk_" + "MADEUPKEY".ljust(40, "0") + "5a4db0c1"
+OAUTH = "cfoat_" + "MADEUPOAUTH".ljust(40, "0") + "5a4db0c2"
+
+
+@dataclass(slots=True, kw_only=True)
+class Aftermath:
+    """What was left behind when everything was over, and what must not be in it."""
+
+    printed: bytes
+    data_while_running: bytes
+    data_afterwards: bytes
+    traffic: bytes
+    modals: bytes
+    tokens: list[str]
+    response_urls: list[str]
+    secrets: list[str]
+    results: dict[str, str] = field(default_factory=dict)
+
+
+class Marked:
+    """Gives out marked tokens and remembers them."""
+
+    def __init__(self) -> None:
+        self.given: list[str] = [GLOBAL_KEY, OAUTH]
+
+    def __call__(self, behaviour: Behaviour, kind: TokenKind = TokenKind.ACCOUNT) -> str:
+        """Return a token that was not given out before."""
+        # A number with many digits: the text of a token must not be found by chance.
+        self.given.append(make_token(behaviour, 771_300 + len(self.given), kind))
+        return self.given[-1]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def aftermath(
+    set_scene: SetScene, transport: Transport, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Aftermath]:
+    """Drive tokens through success and every failure with the log as talkative as it gets, then stop the bot."""
+    settings = {
+        "R2_CREDENTIAL_LOG_LEVEL": "debug",
+        "R2_CREDENTIAL_LOG_FORMAT": LOG_FORMATS[transport],
+        "R2_CREDENTIAL_TTL": "8s",
+    }
+    async with set_scene(transport, tmp_path_factory.mktemp("leaks"), settings) as scene:
+        scene.cloudflare.retry_after = 1
+        await scene.start_ready_bot()
+        marked = Marked()
+        await _go_all_ways(scene, marked)
+        data_while_running = _read_files(scene.data_dir)
+        modals = repr([scene.slack.modal(user) for user in (ADA, GRACE, MALLORY, *CROWD)]).encode()
+        assert await scene.bot.stop() == 0
+        yield Aftermath(
+            printed=scene.printed(),
+            data_while_running=data_while_running,
+            data_afterwards=_read_files(scene.data_dir),
+            traffic=scene.slack.traffic_received(),
+            modals=modals,
+            tokens=marked.given,
+            response_urls=[url.rpartition("/")[2] for url in _issued_urls(scene)],
+            secrets=[
+                scene.slack.config.bot_tokens[0],
+                scene.slack.config.app_token or "",
+                scene.slack.config.signing_secret,
+                scene.cloudflare.api_token,
+            ],
+            results={message.text: repr(message) for message in scene.slack.workspace.messages if message.bot_id},
+        )
+
+
+async def _go_all_ways(scene: Scene, marked: Marked) -> None:
+    """Take each way with a token of its own; the slow ones at the same time."""
+    endings = [*Behaviour, Behaviour.GOOD]
+    buckets = [f"leak-{at:02d}" for at in range(len(endings))]
+    for bucket in buckets[:-1]:
+        scene.cloudflare.add_bucket(bucket)  # the last one is unknown to Cloudflare
+    scene.slack.fail_next("chat.postMessage", status=503)
+    scene.slack.fail_next("chat.postMessage", drop_connection=True)
+    await asyncio.gather(
+        *(
+            scene.submit(bucket, marked(behaviour), user=CROWD[at], channel=PRIVATE if at % 3 == 0 else PLATFORM)
+            for at, (bucket, behaviour) in enumerate(zip(buckets, endings, strict=True))
+        )
+    )
+    await _misplace(scene, marked)
+    await _forge(scene, marked)
+    await _send_what_nobody_expects(scene, marked)
+    await _never_succeed(scene, marked)
+    for bucket in buckets:
+        await scene.slack.workspace.changes.wait_until(
+            lambda bucket=bucket: scene.results(bucket) or None,  # type: ignore[misc]  # mypy cannot infer this lambda
+            within=timedelta(seconds=20),
+            what=bucket,
+        )
+
+
+async def _misplace(scene: Scene, marked: Marked) -> None:
+    """Put tokens where none belongs, and leave one in a form that is never submitted."""
+    for line in (marked(Behaviour.GOOD), f"analytics-events {marked(Behaviour.GOOD, TokenKind.USER)}"):
+        await scene.slack.type_command(ADA, PLATFORM, f"/r2-credential {line}")
+    await scene.open_form("")
+    await scene.slack.fill(ADA, "token", marked(Behaviour.GOOD))  # half-typed while the search goes on
+    await scene.slack.search_options(ADA, "bucket", marked(Behaviour.GOOD))
+    await scene.slack.fill(ADA, "bucket", "analytics-events")
+    await scene.slack.fill(ADA, "reason", f"because {marked(Behaviour.GOOD)} is new")
+    await scene.slack.submit(ADA)
+    await scene.slack.fill(ADA, "reason", "")
+    for refused in (GLOBAL_KEY, OAUTH, f"{marked(Behaviour.GOOD)} {marked(Behaviour.GOOD)}"):
+        await scene.slack.fill(ADA, "token", refused)
+        await scene.slack.submit(ADA)
+    await scene.slack.close(ADA)
+
+
+async def _forge(scene: Scene, marked: Marked) -> None:
+    """Submit what is refused: somebody else's form, and one that nobody opened."""
+    await scene.open_form("analytics-events", user=GRACE)
+    await scene.slack.fill(GRACE, "token", marked(Behaviour.GOOD))
+    payload = scene.slack.make_submission(GRACE)
+    mallory = {"user": payload["user"] | {"id": MALLORY}}
+    unknown = {"view": payload["view"] | {"private_metadata": "nobody-opened-this"}}
+    for forged in (mallory, unknown, mallory | unknown):
+        await scene.slack.deliver("interactive", payload | forged)
+
+
+async def _send_what_nobody_expects(scene: Scene, marked: Marked) -> None:
+    """Send payloads of kinds that no listener takes, and one that breaks a listener, each with a token in it."""
+    await scene.open_form("analytics-events", user=GRACE)
+    await scene.slack.fill(GRACE, "token", marked(Behaviour.GOOD))
+    payload = scene.slack.make_submission(GRACE)
+    for kind in ("view_closed", "block_actions", "shortcut", "never_heard_of"):
+        await scene.slack.deliver("interactive", payload | {"type": kind, "actions": [{"action_id": "x"}]})
+    await scene.slack.deliver("interactive", payload | {"user": marked(Behaviour.GOOD)})
+    await scene.slack.deliver("interactive", payload | {"team": [marked(Behaviour.GOOD)]})
+    await scene.slack.deliver("interactive", payload | {"view": marked(Behaviour.GOOD)})
+    if scene.transport == "http":
+        token = marked(Behaviour.GOOD).encode()
+        await scene.slack.post_raw(b"payload=" + token)
+        await scene.slack.post_raw(b"text=" + token, headers={"X-Slack-Signature": "v0=0"})
+        await scene.slack.post_raw(token * 20_000)
+
+
+async def _never_succeed(scene: Scene, marked: Marked) -> None:
+    """Let one submission fail until its time is over."""
+    scene.cloudflare.add_bucket("leak-00")
+    await scene.open_form("billing-exports", user=GRACE)
+    await scene.slack.fill(GRACE, "token", marked(Behaviour.CHALLENGED))
+    await scene.slack.submit(GRACE)
+    await scene.slack.wait_for_message(PLATFORM, lambda message: is_result(message, "billing-exports"))
+
+
+def _issued_urls(scene: Scene) -> Iterator[str]:
+    for sent in scene.slack.sent:
+        if sent.kind == "slash_commands":
+            yield sent.payload["response_url"]
+        yield from (entry["response_url"] for entry in sent.payload.get("response_urls", ()))
+
+
+def _read_files(directory: Path) -> bytes:
+    return b"\n".join(path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file())
+
+
+async def test_the_search_itself_finds_what_is_there(find_leaks: FindLeaks) -> None:
+    """A search that finds nothing proves something only if it finds a token in each of its disguises."""
+    token = make_token(Behaviour.GOOD, 771_399)
+    raw = token.encode()
+
+    assert find_leaks(pickle.dumps({"token": token}), token) == ["plain", "url-encoded"]
+    assert find_leaks(raw.hex().upper().encode(), token) == ["hex"]
+    assert find_leaks(raw[::-1], token) == ["reversed"]
+    assert find_leaks(token.encode("utf-16"), token) == ["utf-16"]
+    for ahead in (b"", b"a", b"ab"):
+        assert any("base64" in name for name in find_leaks(_base64(ahead + raw + b"xyz"), token))
+    assert find_leaks(b"cfat_ and nothing else", token) == []
+
+
+def _base64(raw: bytes) -> bytes:
+    import base64
+
+    return base64.b64encode(raw)
+
+
+@pytest.mark.parametrize("place", ["printed", "data_while_running", "data_afterwards", "traffic", "modals"])
+async def test_no_token_is_left_anywhere(aftermath: Aftermath, find_leaks: FindLeaks, place: str) -> None:
+    """Not in output, not in a file of the data directory, not in what Slack was sent: in no disguise, not in part."""
+    found: bytes = getattr(aftermath, place)
+    assert found
+
+    leaks = {token: find_leaks(found, token) for token in aftermath.tokens}
+
+    assert {token: forms for token, forms in leaks.items() if forms} == {}
+    parts = {f"MADEUP{behaviour.value}" for behaviour in Behaviour} | {"MADEUPKEY", "MADEUPOAUTH"}
+    assert [part for part in parts if find_leaks(found, part)] == []
+
+
+@pytest.mark.parametrize("place", ["printed", "data_while_running", "data_afterwards"])
+async def test_no_response_url_is_left_anywhere(aftermath: Aftermath, find_leaks: FindLeaks, place: str) -> None:
+    """Who holds one can post into a channel: it is in no file and no output."""
+    found: bytes = getattr(aftermath, place)
+    assert len(aftermath.response_urls) > len(Behaviour)
+
+    assert [url for url in aftermath.response_urls if find_leaks(found, url)] == []
+
+
+@pytest.mark.parametrize("place", ["printed", "data_while_running", "data_afterwards"])
+async def test_no_secret_of_the_settings_is_left_anywhere(
+    aftermath: Aftermath, find_leaks: FindLeaks, place: str
+) -> None:
+    """The tokens and secrets that the bot itself works with are written nowhere."""
+    found: bytes = getattr(aftermath, place)
+
+    assert [secret for secret in aftermath.secrets if find_leaks(found, secret)] == []
+
+
+async def test_the_bots_own_cloudflare_token_is_not_told_to_slack(
+    aftermath: Aftermath, find_leaks: FindLeaks
+) -> None:
+    """Slack hears its own token in the headers, and nothing of Cloudflare's."""
+    assert find_leaks(aftermath.traffic, aftermath.secrets[-1]) == []
+
+
+async def test_the_ways_were_really_gone(aftermath: Aftermath) -> None:
+    """The log tells of refusals and faults, and the channel of stored and of failed submissions."""
+    texts = " ".join(aftermath.results)
+
+    assert "stored a new credential" in texts
+    assert "was not stored" in texts
+    assert "knows no bucket" in texts
+    for event in (b"token_typed_in_command", b"submission_refused", b"submission_ended", b"delivery_waits"):
+        assert event in aftermath.printed
+    assert len(aftermath.tokens) > 20
