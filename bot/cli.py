@@ -64,13 +64,13 @@ def sandbox(
     ] = "socket",
 ) -> None:
     """Try the bot without Slack and Cloudflare: everything runs on this machine, and a page shows it."""
-    from bot.sandbox.run import run_sandbox
+    from bot.sandbox.run import choose_port, run_sandbox
 
     try:
-        exit_code = asyncio.run(run_sandbox(port=free_port, transport=transport))
+        free_port = choose_port(port)
     except OSError as error:
-        _refuse(f"The sandbox cannot start ({error.strerror}). `--port 0` takes a free port.")
-    sys.exit(exit_code)
+        _refuse(f"The page cannot listen on port {port} ({error.strerror}). Choose another one, or leave --port out.")
+    sys.exit(asyncio.run(run_sandbox(port=free_port, transport=transport)))
 
 
 @_app.command()

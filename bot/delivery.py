@@ -31,7 +31,8 @@ CONFIRM_PATIENCE: Final = timedelta(seconds=15)
 _CONFIRM_PAUSE: Final = timedelta(seconds=2)
 _SHORTEST_PAUSE: Final = timedelta(milliseconds=100)
 _LONGEST_BACKOFF: Final = timedelta(seconds=60)
-_REPORT_PAUSES: Final = (timedelta(seconds=2), timedelta(minutes=5))
+_SHORTEST_SLACK_PAUSE: Final = timedelta(seconds=2)
+_LONGEST_SLACK_PAUSE: Final = timedelta(minutes=5)
 
 _log = structlog.get_logger()
 
@@ -174,9 +175,12 @@ class Delivery:
         )
 
     def _pause(self, submission: Submission, error: BotError) -> timedelta:
-        """Retry-After in full, else exponential backoff with full jitter."""
+        """Retry-After in full, else exponential backoff with full jitter, or Slack's pauses where Slack is the cause."""
         if isinstance(error, CloudflareError) and error.retry_after:  # "0" says nothing: it must not become a busy loop
             return max(error.retry_after, _SHORTEST_PAUSE)
+        if isinstance(error, AccessRefused):  # no attempt that could be counted: the longer it waits, the longer
+            waited = self._clock() - submission.accepted_at
+            return min(max(waited, _SHORTEST_SLACK_PAUSE), _LONGEST_BACKOFF)
         ceiling = min(timedelta(seconds=2 ** min(submission.attempts, 10)), _LONGEST_BACKOFF)
         return max(ceiling * self._jitter(), _SHORTEST_PAUSE)
 
@@ -240,8 +244,8 @@ class Delivery:
 
     async def _report_later(self, submission: Submission, retry_after: timedelta | None) -> None:
         now = self._clock()
-        shortest, longest = _REPORT_PAUSES
-        pause = retry_after or min(max(now - (submission.ended_at or now), shortest), longest)
+        waited = now - (submission.ended_at or now)
+        pause = retry_after or min(max(waited, _SHORTEST_SLACK_PAUSE), _LONGEST_SLACK_PAUSE)
         is_url_dead = now + pause - submission.accepted_at >= RESPONSE_URL_LIFETIME
         _log.warning("report_waits", submission=submission.id, seconds=pause.total_seconds())
         await self._records.postpone_report(submission, now + pause, forget_response_url=is_url_dead)

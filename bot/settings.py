@@ -192,8 +192,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment first, then the files that `NAME_FILE` names, then `.env`."""
-        return env_settings, _NamedFiles(settings_cls, _variables(dotenv_settings, env_settings)), dotenv_settings
+        """Read the environment first, then `.env`. A file stands for a name that is set in neither, else it is told."""
+        return _NamedFiles(settings_cls, _variables(dotenv_settings, env_settings)), env_settings, dotenv_settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,47 @@
-"""What tests of several modules need: a real database file, and a loop whose time can be moved on."""
+"""What tests of several modules need: a database file, time that can be moved on, and a log that is heard."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from datetime import timedelta
+import io
+import logging
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import structlog
+from playwright.async_api import Browser, async_playwright
 
 from bot.database import Database
+from bot.logs import configure_logging
 from bot.records import METADATA, Records
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """Yield a headless Chromium; without one, skip, except in CI."""
+    if CHROMIUM is None:
+        message = "Chromium is not installed: no page is looked at (Debian: apt install chromium)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        yield started
+        await started.close()
 
 
 @pytest.fixture
@@ -45,3 +77,36 @@ async def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], No
 
     monkeypatch.setattr(loop, "time", lambda: real_time() + passed.total_seconds())
     return move_on
+
+
+class Clock:
+    """Tells the time at which it was made until somebody turns it."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, by: timedelta) -> None:
+        """Let time pass."""
+        self.now += by
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Stop the time."""
+    return Clock()
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """Hear every line that the program's own logging lets out at level debug."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    configure_logging("debug", "json", stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()

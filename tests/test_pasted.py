@@ -2,7 +2,6 @@
 
 import json
 import re
-import uuid
 
 import pytest
 from hypothesis import assume, example, given
@@ -239,7 +238,6 @@ def test_a_bucket_name_is_left_alone(name: str) -> None:
 def test_a_uuid_is_left_alone(identifier: str) -> None:
     """With and without hyphens: catalogs, accounts and messages have them."""
     assert mask_tokens(f"id={identifier}") == f"id={identifier}"
-    assert uuid.UUID(identifier)
 
 
 @given(st.from_regex(r"[A-Z][A-Z0-9]{8,14}", fullmatch=True))

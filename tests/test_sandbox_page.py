@@ -1,8 +1,6 @@
 """The page of the small Slack, in a real browser, with a Bolt app that knows nothing of it."""
 
-import os
 import re
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -10,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
@@ -22,16 +20,6 @@ JsonObject = dict[str, Any]
 
 ADA, GRACE = "U0ADA0001", "U0GRACE01"
 HERE, PRIVATE, SHARED, ARCHIVED = "C0DATAPLT", "G0INCID42", "C0PARTNER", "C0OLDWARE"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 def plain(text: str) -> JsonObject:
@@ -174,20 +162,6 @@ async def connected() -> AsyncIterator[tuple[SmallSlack, list[JsonObject]]]:
             yield slack, seen
         finally:
             await handler.close_async()  # type: ignore[no-untyped-call]  # as above
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Yield a headless Chromium; without one, skip, except in CI."""
-    if CHROMIUM is None:
-        message = "Chromium is not installed: the page is not tested"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
-        await started.close()
 
 
 async def open_page(browser: Browser, slack: SmallSlack, **options: Any) -> tuple[Page, list[str]]:  # noqa: ANN401 - the browser's

@@ -292,9 +292,9 @@ function drawPanel() {
   $("panel").replaceChildren(
     el("header", {}, el("h2", {}, "Sandbox"), el("button", { type: "button", class: "quiet", "aria-label": "Hide the sandbox panel", onclick: togglePanel }, icon("close"))),
     el("p", { class: "panel-note" }, "Everything here is made up and stays on this machine."),
-    tokens.length > 0 && el("section", {}, el("h3", {}, "Tokens to try"), el("ul", { class: "tokens" }, tokens.map(token))),
     slots.length > 0 && el("section", {}, el("h3", {}, "Cloudflare’s slots"),
-      el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Bucket"), el("th", { scope: "col" }, "Stored now"))), el("tbody", {}, slots.map(slot)))));
+      el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Bucket"), el("th", { scope: "col" }, "Stored now"))), el("tbody", {}, slots.map(slot)))),
+    tokens.length > 0 && el("section", {}, el("h3", {}, "Tokens to try"), el("ul", { class: "tokens" }, tokens.map(token))));
 }
 
 function showPasteButtons() {

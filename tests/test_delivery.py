@@ -1,0 +1,864 @@
+"""Deliveries against a small Cloudflare and a real database: every ending, every wait, and a kill at every point."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+import pytest_asyncio
+from sqlalchemy import Connection
+
+from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.cloudflare.client import ApiToken, CloudflareClient
+from bot.database import Database
+from bot.delivery import CONFIRM_PATIENCE, Delivery
+from bot.errors import (
+    AccessRefused,
+    BotError,
+    BucketNotAllowed,
+    CatalogRefusal,
+    ChannelNotAllowed,
+    CloudflareTrouble,
+    MembershipUnknown,
+    NotAllowed,
+    OperatorError,
+    Outsider,
+    SlackUnavailable,
+    error_of_code,
+)
+from bot.records import METADATA, Records, Verdict
+from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, SmallCloudflare
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.sealing import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
+from bot.secret import Secret
+from bot.submission import (
+    ENDINGS,
+    RESPONSE_URL_LIFETIME,
+    BucketKey,
+    Confirmation,
+    NewSubmission,
+    Opening,
+    SealedResponseUrl,
+    SealedToken,
+    State,
+    Submission,
+    TokenKind,
+)
+
+START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+TTL = timedelta(minutes=10)
+LAKE = BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="lake")
+OLD = make_token(Behaviour.GOOD, 999)
+GOOD = make_token(Behaviour.GOOD)
+T = TypeVar("T")
+
+
+def _seconds(*numbers: float) -> list[timedelta]:
+    return [timedelta(seconds=number) for number in numbers]
+
+
+@dataclass(slots=True)
+class Clock:
+    """Stands still until it is moved on."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        """Return the time."""
+        return self.now
+
+
+@dataclass(slots=True)
+class Death:
+    """Cancels the task that takes the n-th step; None: nobody dies."""
+
+    at_step: int | None = None
+    steps: int = 0
+
+    async def step(self) -> None:
+        """Die here, or go on."""
+        self.steps += 1
+        task = asyncio.current_task()
+        if self.steps == self.at_step and task is not None:
+            task.cancel()
+            await asyncio.sleep(0)
+
+
+class MortalDatabase(Database):
+    """The database, where one may die before and after each call."""
+
+    death = Death()
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Run as usual, between two chances to die."""
+        await self.death.step()
+        result = await super().run(work)
+        await self.death.step()
+        return result
+
+
+class MortalTransport(httpx.AsyncHTTPTransport):
+    """The network, where one may die before a request goes out and after its answer came."""
+
+    death = Death()
+    after_answer: Callable[[], Awaitable[object]] | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send as usual, between two chances to die."""
+        await self.death.step()
+        response = await super().handle_async_request(request)
+        await response.aread()
+        if self.after_answer is not None:
+            await self.after_answer()
+        await self.death.step()
+        return response
+
+
+@dataclass(slots=True)
+class SimpleGate:
+    """Lets everybody pass, but for the refusals that it was given; each is used once, `always` for ever."""
+
+    refusals: list[AccessRefused] = field(default_factory=list)
+    always: AccessRefused | None = None
+    before_check: Callable[[], Awaitable[object]] | None = None
+
+    async def check_user(self, user_id: str) -> None:
+        """Refuse as ordered."""
+        if self.before_check is not None:
+            await self.before_check()
+            self.before_check = None
+        if self.always is not None:
+            raise self.always
+        if self.refusals and not isinstance(self.refusals[0], BucketNotAllowed | ChannelNotAllowed):
+            raise self.refusals.pop(0)
+
+    def check_bucket(self, bucket: str) -> None:
+        """Refuse as ordered."""
+        if self.refusals and isinstance(self.refusals[0], BucketNotAllowed):
+            raise self.refusals.pop(0)
+
+    def check_channel(self, channel_id: str) -> None:
+        """Refuse as ordered."""
+        if self.refusals:
+            raise self.refusals.pop(0)
+
+
+@dataclass(slots=True)
+class Notes:
+    """A reporter that writes down what it was told; the given failures come first."""
+
+    death: Death
+    shown: list[Submission] = field(default_factory=list)
+    posted: list[Submission] = field(default_factory=list)
+    failures: list[SlackUnavailable] = field(default_factory=list)
+
+    def show_progress(self, submission: Submission) -> None:
+        """Note it."""
+        self.shown.append(submission)
+
+    async def post_result(self, submission: Submission) -> None:
+        """Note it, between two chances to die, or fail as ordered."""
+        await self.death.step()
+        if self.failures:
+            raise self.failures.pop(0)
+        self.posted.append(submission)
+        await self.death.step()
+
+
+@dataclass(slots=True, kw_only=True)
+class House:
+    """A delivery and all that it needs."""
+
+    records: Records
+    cloudflare: SmallCloudflare
+    client: CloudflareClient
+    transport: MortalTransport
+    death: Death
+    reporter: Notes
+    gate: SimpleGate = field(default_factory=SimpleGate)
+    clock: Clock = field(default_factory=Clock)
+    key_ring: KeyRing = field(default_factory=lambda: KeyRing(*load_private_keys(generate_private_key())))
+    jitter: float = 1.0
+
+    @property
+    def delivery(self) -> Delivery:
+        """A delivery that remembers nothing, like one after a restart."""
+        return Delivery(
+            records=self.records,
+            cloudflare=self.client,
+            key_ring=self.key_ring,
+            gate=self.gate,
+            reporter=self.reporter,
+            clock=self.clock,
+            jitter=lambda: self.jitter,
+        )
+
+    def make_submission(self, token: str = GOOD, view_id: str = "V1", bucket: str = "lake") -> NewSubmission:
+        """Return what the ingress and the listener make of a pasted token."""
+        context = SealingContext(
+            purpose=TOKEN,
+            team_id="T1",
+            user_id="U1",
+            view_id=view_id,
+            account_id=SANDBOX_ACCOUNT_ID,
+            bucket=bucket,
+        )
+        return NewSubmission(
+            id=view_id,
+            team_id="T1",
+            user_id="U1",
+            key=replace(LAKE, bucket=bucket),
+            channel_id="C1",
+            reason="",
+            token_kind=TokenKind.ACCOUNT,
+            last_four="four",
+            sealed_token=SealedToken(self.key_ring.sealing_key.seal(token, context)),
+            sealed_response_url=SealedResponseUrl("sealed.v1.madeup.madeup"),
+            accepted_at=self.clock.now,
+            expires_at=self.clock.now + TTL,
+        )
+
+    async def submit(self, token: str = GOOD, view_id: str = "V1", bucket: str = "lake") -> None:
+        """Record a Submit."""
+        nonce = f"nonce of {view_id}"
+        opening = Opening(nonce=nonce, team_id="T1", user_id="U1", expires_at=self.clock.now + TTL)
+        await self.records.add_opening(opening)
+        acceptance = await self.records.accept(self.make_submission(token, view_id, bucket), nonce)
+        assert acceptance.verdict is Verdict.RECORDED
+
+    async def paste_again(self, token: str, view_id: str = "V1") -> None:
+        """Press Submit again in the same view, with another token."""
+        acceptance = await self.records.accept(self.make_submission(token, view_id), f"nonce of {view_id}")
+        assert acceptance.verdict is Verdict.REPLACED
+
+    async def deliver(self, key: BucketKey = LAKE) -> timedelta | None:
+        """Take the steps that are due; return how long to wait for the next one."""
+        due = await self.delivery.deliver(key)
+        return None if due is None else due - self.clock.now
+
+    async def deliver_all(self, key: BucketKey = LAKE) -> list[timedelta]:
+        """Deliver until nothing is left, moving the clock on; return the waits."""
+        waits: list[timedelta] = []
+        while (wait := await self.deliver(key)) is not None:
+            assert wait > timedelta(0)
+            waits.append(wait)
+            self.clock.now += wait
+        return waits
+
+    async def read(self, view_id: str = "V1") -> Submission:
+        """Return a submission as it is recorded."""
+        found = await self.records.find(view_id)
+        assert found is not None
+        return found
+
+    @property
+    def posts(self) -> list[str]:
+        """The methods of the requests that reached Cloudflare."""
+        return [request.method for request in self.cloudflare.requests]
+
+
+@pytest.fixture
+def database(database_path: Path) -> Iterator[MortalDatabase]:
+    """Start a database in which one can die."""
+    database = MortalDatabase(database_path, METADATA)
+    database.start()
+    yield database
+    database.stop()
+
+
+@pytest_asyncio.fixture
+async def house(database: MortalDatabase) -> AsyncIterator[House]:
+    """Build a delivery with an account that has one bucket of each sort; the slot of `lake` holds an older token."""
+    transport = MortalTransport()
+    database.death = transport.death = death = Death()
+    async with SmallCloudflare() as small:
+        small.add_bucket("lake", token=OLD)
+        small.add_bucket("swamp", "inactive")
+        small.add_bucket("pond", None)
+        client = CloudflareClient(
+            account_id=SANDBOX_ACCOUNT_ID,
+            base_url=small.base_url,
+            auth=ApiToken(token=Secret(SANDBOX_API_TOKEN)),
+            transport=transport,
+        )
+        yield House(
+            records=Records(database),
+            cloudflare=small,
+            client=client,
+            transport=transport,
+            death=death,
+            reporter=Notes(death),
+        )
+        await client.aclose()
+
+
+def _catalog_answer(credential_status: str | None) -> Failure:
+    result = {"bucket": "lake", "status": "active", "credential_status": credential_status}
+    return Failure(status=200, body=json.dumps({"success": True, "errors": [], "result": result}))
+
+
+def _assert_told_once(house: House, ended: Submission) -> None:
+    """Whatever the ending: one message, nothing secret left, and the modal shows the same."""
+    assert [posted.id for posted in house.reporter.posted] == [ended.id]
+    assert house.reporter.shown[-1].state is house.reporter.posted[0].state is ended.state
+    assert (ended.sealed_token, ended.sealed_response_url) == (None, None)
+    assert ended.reported_at is not None
+
+
+async def test_a_good_token_is_stored_confirmed_and_told(house: House) -> None:
+    """The plain way: one write, one look, one message, and the progress in its order."""
+    catalog = Catalog(bucket="lake", status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.PRESENT)
+    await house.records.save_snapshot(LAKE.account_id, Snapshot(catalogs=(catalog,), refreshed_at=START))
+    await house.submit()
+    assert await house.deliver() is None
+    ended = await house.read()
+    assert (ended.state, ended.confirmation, ended.error_code) == (State.STORED, Confirmation.PRESENT, None)
+    assert (ended.attempts, ended.credential_before) == (1, CredentialStatus.PRESENT)
+    assert ended.cf_ray is not None
+    assert [(write.bucket, write.token) for write in house.cloudflare.writes] == [("lake", GOOD)]
+    assert house.posts == ["POST", "GET"]
+    assert [shown.state for shown in house.reporter.shown] == [State.STORING, State.CONFIRMING, State.STORED]
+    _assert_told_once(house, ended)
+
+
+async def test_a_bucket_without_submissions_is_left_alone(house: House) -> None:
+    """Nothing to do means nothing sent."""
+    assert await house.deliver() is None
+    assert house.posts == []
+
+
+async def test_the_snapshot_learns_what_the_confirmation_saw(house: House) -> None:
+    """Who opens the form next is told that a credential is there now."""
+    await house.records.save_snapshot(LAKE.account_id, Snapshot(catalogs=(), refreshed_at=START))
+    await house.submit()
+    await house.deliver_all()
+    snapshot = await house.records.snapshot(LAKE.account_id)
+    assert snapshot is not None
+    assert [catalog.credential_status for catalog in snapshot.catalogs] == [CredentialStatus.PRESENT]
+    assert (await house.read()).credential_before is CredentialStatus.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("answers", "waits", "confirmation"),
+    [
+        pytest.param([_catalog_answer("absent")] * 2, _seconds(2, 2), Confirmation.PRESENT, id="absent, then present"),
+        pytest.param([_catalog_answer("absent")] * 99, _seconds(*[2] * 8), Confirmation.ABSENT, id="absent for 15 s"),
+        pytest.param([_catalog_answer(None)], [], Confirmation.UNKNOWN, id="not said"),
+        pytest.param([_catalog_answer("odd")], [], Confirmation.UNKNOWN, id="a status that is new"),
+        pytest.param([Failure(status=403, code=10000)], [], Confirmation.UNKNOWN, id="may not look"),
+        pytest.param([Failure(status=404, code=40401)], [], Confirmation.UNKNOWN, id="no catalog any more"),
+        pytest.param([Failure(status=503)] * 2, _seconds(2, 2), Confirmation.PRESENT, id="down, then present"),
+        pytest.param([Failure(status=503)] * 99, _seconds(*[2] * 8), Confirmation.UNKNOWN, id="down for 15 s"),
+        pytest.param(
+            [Failure(status=429, retry_after=7)], _seconds(7), Confirmation.PRESENT, id="throttled, waits in full"
+        ),
+        pytest.param(
+            [Failure(status=429, retry_after=1)], _seconds(2), Confirmation.PRESENT, id="throttled for a moment"
+        ),
+        pytest.param(
+            [Failure(status=429, retry_after=16)], [], Confirmation.UNKNOWN, id="throttled for longer than it is worth"
+        ),
+    ],
+)
+async def test_a_success_stays_one_whatever_the_slot_shows(
+    house: House, answers: list[Failure], waits: list[timedelta], confirmation: Confirmation
+) -> None:
+    """What cannot be confirmed is told as stored, with what is known of the slot."""
+    for answer in answers:
+        house.cloudflare.fail_next("get", **answer)
+    await house.submit()
+    assert await house.deliver_all() == waits
+    ended = await house.read()
+    assert (ended.state, ended.confirmation) == (State.STORED, confirmation)
+    assert len(house.cloudflare.writes) == 1
+    assert house.clock.now - START <= CONFIRM_PATIENCE + timedelta(seconds=2)
+    _assert_told_once(house, ended)
+
+
+def _leaves(error: type[BotError]) -> set[type[BotError]]:
+    return {error} if not error.__subclasses__() else set().union(*map(_leaves, error.__subclasses__()))
+
+
+DEFINITE_NOES = {
+    "weak token": (Failure(status=400, code=30004), State.REFUSED, "credential_refused"),
+    "bad token": (Failure(status=403, code=30005), State.REFUSED, "credential_refused"),
+    "no catalog": (Failure(status=404, code=40401), State.REFUSED, "catalog_not_enabled"),
+    "catalog switched off": (Failure(status=409, code=40402), State.REFUSED, "catalog_inactive"),
+    "no such bucket": (Failure(status=404, code=40406), State.REFUSED, "no_such_bucket"),
+    "no such bucket, says R2": (Failure(status=404, code=10006), State.REFUSED, "no_such_bucket"),
+    "the bot is unknown": (Failure(status=401, code=10000), State.FAILED, "caller_rejected"),
+    "the bot may not": (
+        Failure(status=403, code=10001, message="Method not allowed for token"),
+        State.FAILED,
+        "caller_not_allowed",
+    ),
+    "no such route": (Failure(status=404, code=7003), State.FAILED, "route_gone"),
+    "no R2": (Failure(status=403, code=10042), State.FAILED, "r2_not_enabled"),
+    "a challenge": (
+        Failure(status=403, body="Are you human?", headers={"cf-mitigated": "challenge"}),
+        State.FAILED,
+        "challenge_page",
+    ),
+    "a code of no table": (Failure(status=400, code=123456), State.FAILED, "request_rejected"),
+}
+
+
+def test_the_table_of_definite_noes_is_complete() -> None:
+    """Every error that is not worth a second try has its row."""
+    codes = {code for _, _, code in DEFINITE_NOES.values()}
+    assert codes == {error.code for error in _leaves(CatalogRefusal) | _leaves(OperatorError)}
+
+
+@pytest.mark.parametrize("name", DEFINITE_NOES)
+async def test_a_definite_no_ends_at_once_and_changes_nothing(house: House, name: str) -> None:
+    """One request (two where the route has a twin), no write, and the old credential is still there."""
+    failure, ending, code = DEFINITE_NOES[name]
+    house.cloudflare.fail_next("credential", times=2, **failure)
+    await house.submit()
+    assert await house.deliver_all() == []
+    ended = await house.read()
+    assert (ended.state, ended.error_code, ended.possibly_written) == (ending, code, False)
+    assert ended.cloudflare_code == failure.get("code")
+    assert ended.cf_ray is not None
+    assert house.posts == ["POST"] * (2 if code == "route_gone" else 1)
+    assert house.cloudflare.stored_token("lake") == OLD
+    assert [shown.state for shown in house.reporter.shown] == [State.STORING, ending]
+    _assert_told_once(house, ended)
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour.WEAK, Behaviour.UNKNOWN, Behaviour.EXPIRED, Behaviour.DISABLED])
+async def test_a_token_that_cloudflare_does_not_want_is_refused(house: House, behaviour: Behaviour) -> None:
+    """Judged by the small Cloudflare itself; the slot keeps what it held."""
+    await house.submit(make_token(behaviour))
+    await house.deliver_all()
+    assert (await house.read()).state is State.REFUSED
+    assert house.cloudflare.stored_token("lake") == OLD
+
+
+async def test_a_token_that_does_not_open_is_never_sent(house: House) -> None:
+    """Its key is gone: the ending says so, and Cloudflare hears nothing."""
+    await house.submit()
+    house.key_ring.forget(house.key_ring.sealing_key.key_id)
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code) == (State.FAILED, "sealed_value_unreadable")
+    assert house.posts == []
+    _assert_told_once(house, ended)
+
+
+@pytest.mark.parametrize("refusal", [NotAllowed(), Outsider(), BucketNotAllowed(), ChannelNotAllowed()], ids=repr)
+async def test_who_is_no_longer_allowed_is_denied(house: House, refusal: AccessRefused) -> None:
+    """The allowlist changed after the Submit: nothing is sent."""
+    await house.submit()
+    house.gate.refusals.append(refusal)
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code, ended.attempts) == (State.DENIED, refusal.code, 0)
+    assert house.posts == []
+    _assert_told_once(house, ended)
+
+
+async def test_it_waits_when_slack_does_not_tell_who_is_allowed(house: House) -> None:
+    """In doubt nothing is sent, and nothing is thrown away."""
+    await house.submit()
+    house.gate.refusals.append(MembershipUnknown())
+    house.gate.refusals += [MembershipUnknown()] * 6
+    assert await house.deliver() == timedelta(seconds=2)
+    assert (house.posts, (await house.read()).state) == ([], State.ACCEPTED)
+    assert await house.deliver_all() == _seconds(2, 2, 4, 8, 16, 32, 60)
+    assert (await house.read()).state is State.STORED
+
+
+async def test_a_membership_that_stays_unknown_ends_at_the_deadline(house: House) -> None:
+    """Never sent, so nothing can have been changed."""
+    await house.submit()
+    house.gate.always = MembershipUnknown()
+    house.clock.now += TTL - timedelta(seconds=30)
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (State.FAILED, "membership_unknown", [])
+    _assert_told_once(house, ended)
+
+
+@pytest.mark.parametrize(
+    ("failure", "wait"),
+    [
+        pytest.param(Failure(status=429, code=971, retry_after=5), 5, id="a moment"),
+        pytest.param(Failure(status=429, code=971, retry_after=299), 299, id="five minutes"),
+        pytest.param(Failure(status=200, code=971, retry_after=31), 31, id="inside a 200"),
+        pytest.param(Failure(status=503, retry_after=45), 45, id="of a server that is down"),
+        pytest.param(Failure(status=429, code=971, retry_after=0), 2, id="0 is no time"),
+        pytest.param(Failure(status=429, headers={"Retry-After": "0.001"}), 0.1, id="hardly a time"),
+    ],
+)
+async def test_retry_after_is_honoured_in_full(house: House, failure: Failure, wait: float) -> None:
+    """Not a request goes out before that, and then the token is stored."""
+    house.cloudflare.fail_next("credential", **failure)
+    await house.submit()
+    assert await house.deliver() == timedelta(seconds=wait)
+    house.clock.now += timedelta(seconds=wait) - timedelta(milliseconds=1)
+    assert await house.deliver() == timedelta(milliseconds=1)
+    assert house.posts == ["POST"]
+    house.clock.now += timedelta(milliseconds=1)
+    assert await house.deliver() is None
+    assert (await house.read()).state is State.STORED
+
+
+@pytest.mark.parametrize(
+    ("jitter", "waits"),
+    [
+        pytest.param(1.0, _seconds(2, 4, 8, 16, 32, 60, 60), id="the longest"),
+        pytest.param(0.5, _seconds(1, 2, 4, 8, 16, 30, 30), id="in the middle"),
+        pytest.param(0.0, _seconds(*[0.1] * 7), id="the shortest"),
+    ],
+)
+async def test_without_retry_after_the_waits_grow_with_jitter(
+    house: House, jitter: float, waits: list[timedelta]
+) -> None:
+    """Exponential, a minute at most, spread by chance, and never none."""
+    house.jitter = jitter
+    house.cloudflare.fail_next("credential", status=503, times=len(waits))
+    await house.submit()
+    assert await house.deliver_all() == waits
+    ended = await house.read()
+    assert (ended.state, ended.attempts) == (State.STORED, len(waits) + 1)
+
+
+async def test_the_backoff_has_an_end_for_any_number_of_attempts(house: House) -> None:
+    """A very long TTL does not overflow it."""
+    house.cloudflare.fail_next("credential", status=503, times=12)
+    await house.submit()
+    waits = await house.deliver_all()
+    assert max(waits) == timedelta(seconds=60)
+
+
+@pytest.mark.parametrize(
+    "behaviour", [Behaviour.SERVER_DOWN, Behaviour.RATE_LIMITED, Behaviour.ANSWER_LOST], ids=lambda each: each.value
+)
+async def test_what_passes_ends_well(house: House, behaviour: Behaviour) -> None:
+    """A lost answer costs a second write of the same token, which does no harm."""
+    await house.submit(make_token(behaviour))
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.confirmation) == (State.STORED, Confirmation.PRESENT)
+    assert {write.token for write in house.cloudflare.writes} == {make_token(behaviour)}
+    _assert_told_once(house, ended)
+
+
+async def test_a_submission_whose_time_is_over_is_never_sent(house: House) -> None:
+    """Also when the bot was down all the time."""
+    await house.submit()
+    house.clock.now += TTL
+    assert await house.deliver() is None
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (State.EXPIRED, "expired", [])
+    _assert_told_once(house, ended)
+
+
+THROTTLED = Failure(status=429, code=971)
+DOWN = Failure(status=503)
+REFUSED = Failure(status=400, code=30004)
+LOST = Failure(drop_after_store=True)
+
+
+@pytest.mark.parametrize(
+    ("failures", "ending", "code"),
+    [
+        pytest.param([THROTTLED] * 999, State.FAILED, "throttled", id="throttled for ever"),
+        pytest.param([THROTTLED, REFUSED], State.REFUSED, "credential_refused", id="throttled, then refused"),
+        pytest.param([DOWN] * 999, State.UNCERTAIN, "cloudflare_unavailable", id="down for ever"),
+        pytest.param([Failure(drop_before_store=True)] * 999, State.UNCERTAIN, "cloudflare_unreachable", id="cut off"),
+        pytest.param([LOST] * 999, State.UNCERTAIN, "cloudflare_unreachable", id="answers lost for ever"),
+        pytest.param(
+            [Failure(status=200, body="what?")] * 999, State.UNCERTAIN, "answer_not_understood", id="never understood"
+        ),
+        pytest.param([DOWN, *[THROTTLED] * 999], State.UNCERTAIN, "throttled", id="down once, then throttled"),
+        pytest.param([DOWN, THROTTLED, REFUSED], State.UNCERTAIN, "credential_refused", id="down once, then refused"),
+        pytest.param([LOST, REFUSED], State.UNCERTAIN, "credential_refused", id="answer lost, then refused"),
+        pytest.param(
+            [LOST, Failure(status=403, code=10000)], State.UNCERTAIN, "caller_rejected", id="answer lost, then rejected"
+        ),
+    ],
+)
+async def test_nobody_is_told_unchanged_when_a_request_may_have_landed(
+    house: House, failures: list[Failure], ending: State, code: str
+) -> None:
+    """A later no says nothing of an earlier request: only where every attempt was surely turned away, it is a no."""
+    for failure in failures:
+        house.cloudflare.fail_next("credential", **failure)
+    await house.submit()
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code) == (ending, code)
+    assert ended.possibly_written is (ending is State.UNCERTAIN)
+    assert house.cloudflare.stored_token("lake") == OLD or ending is State.UNCERTAIN
+    assert START < house.clock.now <= START + TTL
+    _assert_told_once(house, ended)
+
+
+def test_every_trouble_is_retryable() -> None:
+    """Whatever passes is tried again, whatever does not is not."""
+    assert all(error.retryable for error in _leaves(CloudflareTrouble))
+    assert not any(error.retryable for error in _leaves(CatalogRefusal) | _leaves(OperatorError))
+
+
+async def test_a_wait_beyond_the_deadline_ends_at_once(house: House) -> None:
+    """Nobody sits in front of a modal for an hour that is lost already."""
+    house.cloudflare.fail_next("credential", status=429, code=971, retry_after=3600)
+    await house.submit()
+    assert await house.deliver() is None
+    ended = await house.read()
+    assert (ended.state, ended.error_code, ended.cloudflare_code) == (State.FAILED, "throttled", 971)
+    _assert_told_once(house, ended)
+
+
+async def test_the_code_of_an_earlier_answer_is_not_told_with_a_later_one(house: House) -> None:
+    """Throttled first, cut off last: code 971 and its Ray ID would send support the wrong way."""
+    house.cloudflare.fail_next("credential", status=429, code=971)
+    house.cloudflare.fail_next("credential", drop_before_store=True, times=999)
+    await house.submit()
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.error_code, ended.cloudflare_code, ended.cf_ray) == ("cloudflare_unreachable", None, None)
+
+
+@pytest.mark.parametrize(
+    ("after", "code"),
+    [
+        pytest.param("deadline", "cloudflare_unavailable", id="the deadline passed while the bot was down"),
+        pytest.param("denied", "not_allowed", id="then the allowlist changed"),
+        pytest.param("key gone", "sealed_value_unreadable", id="then the key was gone"),
+        pytest.param("membership", "membership_unknown", id="then Slack was down for ever"),
+    ],
+)
+async def test_an_unclear_first_attempt_keeps_every_ending_uncertain(house: House, after: str, code: str) -> None:
+    """Whatever ends it afterwards, Cloudflare may hold the token."""
+    house.cloudflare.fail_next("credential", status=503)
+    await house.submit()
+    assert await house.deliver() == timedelta(seconds=2)
+    house.clock.now += TTL if after == "deadline" else timedelta(seconds=2)
+    house.gate.always = {"denied": NotAllowed(), "membership": MembershipUnknown()}.get(after)
+    if after == "key gone":
+        house.key_ring.forget(house.key_ring.sealing_key.key_id)
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code, ended.possibly_written) == (State.UNCERTAIN, code, True)
+    assert house.posts == ["POST"]
+    _assert_told_once(house, ended)
+
+
+async def test_surely_unsent_and_too_late_is_failed(house: House) -> None:
+    """The bot was down when the throttling was over: the last known answer says that nothing was changed."""
+    house.cloudflare.fail_next("credential", **THROTTLED)
+    await house.submit()
+    await house.deliver()
+    house.clock.now += TTL
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code) == (State.FAILED, "throttled")
+    assert house.cloudflare.stored_token("lake") == OLD
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param(make_token(Behaviour.GOOD, 7), id="an account token"),
+        pytest.param('made"up\\token\n\t', id="quotes, backslash and newline"),
+        pytest.param("madeup-\u20ac-\U0001f600-\x00", id="beyond ASCII"),
+        pytest.param("madeup-\ud800", id="half a character"),
+        pytest.param("m" * 3000, id="as long as Slack lets it be"),
+    ],
+)
+async def test_the_token_in_the_request_is_exactly_the_pasted_one(house: House, token: str) -> None:
+    """The body holds it and nothing else."""
+    await house.submit(token)
+    await house.deliver_all()
+    [body] = [request.body for request in house.cloudflare.requests if request.method == "POST"]
+    assert json.loads(body) == {"token": token}
+
+
+async def test_submissions_of_one_bucket_are_delivered_in_their_order(house: House) -> None:
+    """The second waits for the first, even if that one waits for Cloudflare, so the slot ends with the newest."""
+    first, second = make_token(Behaviour.RATE_LIMITED), make_token(Behaviour.GOOD, 2)
+    await house.submit(first, "V1")
+    await house.submit(second, "V2")
+    assert await house.deliver() == timedelta(seconds=house.cloudflare.retry_after)
+    assert (await house.read("V2")).state is State.ACCEPTED
+    await house.deliver_all()
+    assert [write.token for write in house.cloudflare.writes] == [first, second]
+    assert [posted.id for posted in house.reporter.posted] == ["V1", "V2"]
+
+
+async def test_a_result_that_waits_for_slack_does_not_hold_the_next_submission(house: House) -> None:
+    """The second is stored while the first one's message is still unsent."""
+    await house.submit(view_id="V1")
+    await house.submit(make_token(Behaviour.GOOD, 2), "V2")
+    house.reporter.failures.append(SlackUnavailable())
+    assert await house.deliver() == timedelta(seconds=2)
+    assert [posted.id for posted in house.reporter.posted] == ["V2"]
+    await house.deliver_all()
+    assert [posted.id for posted in house.reporter.posted] == ["V2", "V1"]
+
+
+async def test_a_second_submit_in_the_very_moment_of_sending_wins(house: House) -> None:
+    """The delivery had read the first token; it finds that its copy is stale, and sends the second."""
+    other = make_token(Behaviour.GOOD, 2)
+    await house.submit()
+    house.gate.before_check = lambda: house.paste_again(other)
+    await house.deliver_all()
+    assert [write.token for write in house.cloudflare.writes] == [other]
+    _assert_told_once(house, await house.read())
+
+
+async def test_a_second_submit_in_the_very_moment_of_a_denial_is_judged_anew(house: House) -> None:
+    """The denial was of the first; the second one is checked by itself."""
+    other = make_token(Behaviour.GOOD, 2)
+    await house.submit()
+    house.gate.before_check = lambda: house.paste_again(other)
+    house.gate.refusals.append(NotAllowed())
+    await house.deliver_all()
+    assert (await house.read()).state is State.STORED
+    assert [write.token for write in house.cloudflare.writes] == [other]
+
+
+async def test_a_delivery_that_lost_its_submission_says_nothing(house: House) -> None:
+    """Somebody else ended it while the request was out: the success is not told over that."""
+
+    async def end_it() -> None:
+        await house.records.end(await house.read(), State.UNCERTAIN, house.clock.now)
+
+    house.transport.after_answer = end_it
+    await house.submit()
+    await house.deliver_all()
+    ended = await house.read()
+    assert ended.state is State.UNCERTAIN
+    assert [posted.state for posted in house.reporter.posted] == [State.UNCERTAIN]
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "waits"),
+    [
+        pytest.param([None, None, None, None], _seconds(2, 2, 4, 8), id="as long as it has waited"),
+        pytest.param([timedelta(seconds=30)], _seconds(30), id="as long as Slack says"),
+        pytest.param([timedelta(seconds=0)], _seconds(2), id="0 is no time"),
+        pytest.param([*[None] * 9, None], _seconds(2, 2, 4, 8, 16, 32, 64, 128, 256, 300), id="five minutes at most"),
+    ],
+)
+async def test_the_message_comes_once_when_slack_is_back(
+    house: House, retry_after: list[timedelta | None], waits: list[timedelta]
+) -> None:
+    """Slack is asked again, less and less often, and Cloudflare not at all."""
+    house.reporter.failures = [SlackUnavailable(pause) for pause in retry_after]
+    await house.submit()
+    assert await house.deliver_all() == waits
+    assert house.posts == ["POST", "GET"]
+    _assert_told_once(house, await house.read())
+
+
+async def test_a_response_url_is_not_kept_longer_than_it_lives(house: House) -> None:
+    """Slack stays away for longer than half an hour: the URL is of no use any more and is erased."""
+    house.reporter.failures = [SlackUnavailable(timedelta(minutes=10)) for _ in range(4)]
+    await house.submit()
+    kept = []
+    while (wait := await house.deliver()) is not None:
+        kept.append((await house.read()).sealed_response_url is not None)
+        house.clock.now += wait
+    assert kept == [True, True, False, False]
+    assert house.clock.now - START > RESPONSE_URL_LIFETIME
+    _assert_told_once(house, await house.read())
+
+
+async def _die_at(house: House, step: int, key: BucketKey) -> bool:
+    """Deliver, moving the clock on, and die at a step; say whether there was such a step."""
+    house.death.steps, house.death.at_step = 0, step
+    task = asyncio.create_task(house.deliver_all(key))
+    await asyncio.wait([task])
+    house.death.at_step = None
+    if task.cancelled():
+        return True
+    task.result()
+    return False
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "endings"),
+    [
+        pytest.param(Behaviour.GOOD, {State.STORED}, id="good"),
+        pytest.param(Behaviour.ANSWER_LOST, {State.STORED}, id="answer lost"),
+        pytest.param(Behaviour.SERVER_DOWN, {State.STORED}, id="server down twice"),
+        pytest.param(Behaviour.RATE_LIMITED, {State.STORED}, id="rate-limited once"),
+        # Killed while a request may have been out, the bot cannot know that this very request was refused.
+        pytest.param(Behaviour.WEAK, {State.REFUSED, State.UNCERTAIN}, id="refused"),
+    ],
+)
+async def test_a_kill_at_any_point_loses_and_doubles_nothing(
+    house: House, behaviour: Behaviour, endings: set[State]
+) -> None:
+    """Killed before or after each call to the database, Cloudflare or Slack, and run again, it ends as it should.
+
+    A message is doubled only by a kill between Slack's acceptance and our record of it.
+    """
+    for step in count(1):
+        token, name = make_token(behaviour, step), f"lake-{step}"
+        house.cloudflare.add_bucket(name, token=OLD)
+        await house.submit(token, name, name)
+        key = replace(LAKE, bucket=name)
+        house.reporter.posted.clear()
+        has_died = await _die_at(house, step, key)
+        posted_before, is_marked = len(house.reporter.posted), (await house.read(name)).reported_at is not None
+        await house.deliver_all(key)
+        ended, slot = await house.read(name), house.cloudflare.stored_token(name)
+        assert ended.state in endings, step
+        assert slot == (token if ended.state is State.STORED else OLD), step
+        assert {write.token for write in house.cloudflare.writes if write.bucket == name} <= {token}, step
+        assert (ended.sealed_token, ended.sealed_response_url) == (None, None), step
+        assert len(house.reporter.posted) == posted_before + (0 if is_marked else 1), step
+        assert {posted.state for posted in house.reporter.posted} == {ended.state}, step
+        if not has_died:
+            assert step > 15
+            return
+
+
+async def test_killed_before_the_answer_and_late_it_is_uncertain(house: House) -> None:
+    """The request was out when the bot died, and its time was over when it came back: nobody knows."""
+    await house.submit()
+    house.transport.after_answer = _die
+    with pytest.raises(asyncio.CancelledError):
+        await house.deliver()
+    house.transport.after_answer = None
+    assert (await house.read()).possibly_written
+    house.clock.now += TTL
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (State.UNCERTAIN, None, ["POST"])
+    _assert_told_once(house, ended)
+
+
+async def _die() -> None:
+    raise asyncio.CancelledError
+
+
+async def test_killed_while_storing_a_denial_is_not_told_as_unchanged(house: House) -> None:
+    """What the allowlist says now does not undo a request that may have landed."""
+    await house.submit()
+    house.transport.after_answer = _die
+    with pytest.raises(asyncio.CancelledError):
+        await house.deliver()
+    house.transport.after_answer = None
+    house.gate.always = NotAllowed()
+    await house.deliver_all()
+    assert (await house.read()).state is State.UNCERTAIN
+    assert house.posts == ["POST"]
+
+
+def test_every_ending_is_reached_by_a_test_here() -> None:
+    """A new ending needs its test."""
+    reached: set[Any] = {ending for _, ending, _ in DEFINITE_NOES.values()}
+    assert reached | {State.STORED, State.DENIED, State.UNCERTAIN, State.EXPIRED} == ENDINGS
+    assert all(error_of_code(code) for _, _, code in DEFINITE_NOES.values())

@@ -1,0 +1,536 @@
+"""Settings: checked all at once, told by name with the mend, and never with a value."""
+
+import logging
+import os
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from bot.catalog import CatalogApi
+from bot.sealing import generate_private_key
+from bot.secret import Secret
+from bot.settings import LoadedSettings, SettingsError, load_settings
+
+MARK = "MARKED7f3a"
+"""Made up, and a part of every bad value: it must not come out again."""
+
+GOOD = {
+    "SLACK_BOT_TOKEN": "xoxb-MADEUP-1",
+    "SLACK_APP_TOKEN": "xapp-MADEUP-1",
+    "CLOUDFLARE_ACCOUNT_ID": "0123456789abcdef0123456789abcdef",
+    "CLOUDFLARE_API_TOKEN": "cfat_MADEUP0000000000",
+    "R2_CREDENTIAL_ALLOWED_USERS": "U0ALICE",
+}
+OURS = ("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_")
+SetEnvironment = Callable[[dict[str, str]], None]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SetEnvironment:
+    """Give each test an empty directory and the good settings; return how to have others instead."""
+    monkeypatch.chdir(tmp_path)
+
+    def become(variables: dict[str, str]) -> None:
+        for name in list(os.environ):
+            if name.upper().startswith(OURS):
+                monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    become(GOOD)
+    return become
+
+
+def problems() -> list[str]:
+    """Load the settings, which must fail, and return what is said."""
+    with pytest.raises(SettingsError) as refusal:
+        load_settings()
+    assert str(refusal.value) == "\n".join(refusal.value.problems)
+    return refusal.value.problems
+
+
+def loaded() -> LoadedSettings:
+    """Load the settings, which must work."""
+    return load_settings()
+
+
+def names_told() -> list[str]:
+    """Return the names that the problems are about."""
+    return [problem.partition(":")[0] for problem in problems()]
+
+
+NOBODY = "R2_CREDENTIAL_ALLOWED_USERS or R2_CREDENTIAL_ALLOWED_USERGROUPS"
+NO_ENTRANCE = "SLACK_APP_TOKEN or SLACK_SIGNING_SECRET"
+
+
+def test_the_least_that_is_needed_is_enough() -> None:
+    """Five settings start the bot, and all others have the documented defaults."""
+    settings = loaded().settings
+    assert loaded().warnings == []
+    assert settings.slack_bot_token == Secret("xoxb-MADEUP-1")
+    assert settings.slack_api_url == "https://slack.com/api/"
+    assert settings.slack_signing_secrets == ()
+    assert settings.cloudflare_base_url == "https://api.cloudflare.com/client/v4"
+    assert settings.cloudflare_email is settings.cloudflare_api_key is settings.sealing_key is settings.contact is None
+    assert settings.catalog_api is CatalogApi.AUTO
+    assert settings.allowed_users == ("U0ALICE",)
+    assert settings.allowed_usergroups == settings.allowed_channels == settings.allowed_buckets == ()
+    assert (settings.data_dir, settings.database_path) == (Path("data"), Path("data/bot.sqlite"))
+    assert settings.ttl == timedelta(hours=1)
+    assert (settings.http_host, settings.http_port) == ("127.0.0.1", 3000)
+    assert (settings.log_level, settings.log_format) == ("info", None)
+
+
+def test_nothing_set_tells_everything_at_once(environment: SetEnvironment) -> None:
+    """One start names all that is missing, once each."""
+    environment({})
+    assert sorted(names_told()) == [
+        "CLOUDFLARE_ACCOUNT_ID",
+        "CLOUDFLARE_API_TOKEN",
+        NOBODY,
+        NO_ENTRANCE,
+        "SLACK_BOT_TOKEN",
+    ]
+
+
+@pytest.mark.parametrize("empty", ["", " ", "\t"])
+def test_an_empty_value_is_no_value(environment: SetEnvironment, empty: str) -> None:
+    """A name that is set to nothing, as in a copied .env, is told about as if it were not there."""
+    environment(dict.fromkeys(GOOD, empty))
+    told = names_told()
+    assert {"SLACK_BOT_TOKEN", "CLOUDFLARE_ACCOUNT_ID", NOBODY} <= set(told)
+    assert "CLOUDFLARE_API_TOKEN" in told
+
+
+BAD = {
+    "SLACK_BOT_TOKEN": [f"xoxp-{MARK}", f"xoxb-{MARK} x", f" xoxb-{MARK}", "xoxb-", f"XOXB-{MARK}", f"xoxb-{MARK}é"],
+    "SLACK_APP_TOKEN": [f"xoxb-{MARK}", f"xapp {MARK}", "xapp-"],
+    "SLACK_SIGNING_SECRET": [f"{MARK},{MARK},{MARK}", ",", " , "],
+    "SLACK_API_URL": [f"http://{MARK}.example/api/", f"https://user:{MARK}@slack.com/"],
+    "CLOUDFLARE_ACCOUNT_ID": [MARK, "0123456789ABCDEF0123456789ABCDEF", "a" * 31, "a" * 33, "a" * 32 + "\n"],
+    "CLOUDFLARE_API_TOKEN": [f"{MARK} {MARK}", f"{MARK}\n{MARK}", f"{MARK}\u200b"],
+    "CLOUDFLARE_BASE_URL": [f"ftp://{MARK}", MARK],
+    "R2_CREDENTIAL_CATALOG_API": [MARK, "R2-CATALOG"],
+    "R2_CREDENTIAL_ALLOWED_USERS": [f"@{MARK}", f"U0ALICE,{MARK.lower()}", "C0DATA", "u0alice", "U0ALICE U0BOB", "*"],
+    "R2_CREDENTIAL_ALLOWED_USERGROUPS": [f"@{MARK}", "U0ALICE", "S0OPS;S0DATA", "S"],
+    "R2_CREDENTIAL_ALLOWED_CHANNELS": [f"#{MARK}", "U0ALICE", "C0DATA, #ops"],
+    "R2_CREDENTIAL_ALLOWED_BUCKETS": [MARK, "Team-*", "a bucket", "events/*", "events.2026"],
+    "R2_CREDENTIAL_DATABASE_URL": [f"postgres://x:{MARK}@db/x", f"mysql://{MARK}", "sqlite:///", MARK],
+    "R2_CREDENTIAL_SEALING_KEY": [MARK, f"-----BEGIN RSA PRIVATE KEY-----\n{MARK}"],
+    "R2_CREDENTIAL_TTL": [MARK, "3600", "0m", "-1h", "1.5h", "1 h", "1w", "1H", "1h30m", "9999999s", "h"],
+    "R2_CREDENTIAL_CONTACT": [MARK * 30],
+    "R2_CREDENTIAL_HTTP_PORT": [MARK, "-1", "65536", "3000.5", "0x50"],
+    "R2_CREDENTIAL_LOG_LEVEL": [MARK, "INFO", "trace"],
+    "R2_CREDENTIAL_LOG_FORMAT": [MARK, "JSON", "text"],
+}
+KEY_PAIR = {
+    "CLOUDFLARE_EMAIL": [MARK, f"{MARK}@", f"a b@{MARK}", f"a@b@{MARK}"],
+    "CLOUDFLARE_API_KEY": [f"{MARK} {MARK}", f"{MARK}é"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values], ids=lambda part: repr(part)
+)
+def test_a_bad_value_is_told_by_name(environment: SetEnvironment, name: str, value: str) -> None:
+    """The one that is bad is named, alone, with words that mend it and without its value."""
+    environment(GOOD | {name: value})
+    told = problems()
+    assert [problem for problem in told if problem.startswith(f"{name}: ")] == [
+        problem for problem in told if not problem.startswith(NOBODY)
+    ]
+    assert len(told) == 1
+    assert MARK.lower() not in told[0].lower()
+    assert len(told[0]) > len(name) + 10
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in KEY_PAIR.items() for value in values])
+def test_a_bad_key_pair_is_told_by_name(environment: SetEnvironment, name: str, value: str) -> None:
+    """The older credentials are checked as the token is."""
+    pair = {"CLOUDFLARE_EMAIL": "ops@example.com", "CLOUDFLARE_API_KEY": "MADEUPkey"}
+    environment(GOOD | {"CLOUDFLARE_API_TOKEN": ""} | pair | {name: value})
+    assert names_told() == [name]
+
+
+def chain_of(error: BaseException | None) -> list[BaseException]:
+    """Return an exception and all that hang on it."""
+    return [] if error is None else [error, *chain_of(error.__cause__), *chain_of(error.__context__)]
+
+
+def test_no_value_is_told_anywhere(
+    environment: SetEnvironment, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With every setting bad at once, all are named, and no marked value is in message, traceback, output or log."""
+    caplog.set_level(logging.DEBUG)
+    marked = {name: next(value for value in values if MARK in value) for name, values in BAD.items()}
+    environment(marked | {f"R2_CREDENTIAL_{MARK[:6]}": MARK})
+    Path(".env").write_text(f"R2_CREDENTIAL_TTTL={MARK}\nthis line is no setting {MARK}\n")
+    with pytest.raises(SettingsError) as refusal:
+        load_settings()
+    told = refusal.value.problems
+    assert {problem.partition(":")[0] for problem in told} == {*BAD, "R2_CREDENTIAL_TTTL"}
+    seen = [*told, "".join(traceback.format_exception(refusal.value)), caplog.text, *capfd.readouterr()]
+    seen += [f"{error!r} {vars(error)}" for error in chain_of(refusal.value)]
+    assert [text for text in seen if MARK.lower() in text.lower()] == []
+
+
+def test_a_token_beside_a_key_is_refused(environment: SetEnvironment) -> None:
+    """Two ways to log in leave open which is meant; the mend is to keep the token."""
+    for extra in ({"CLOUDFLARE_EMAIL": "ops@example.com"}, {"CLOUDFLARE_API_KEY": "MADEUP"}):
+        environment(GOOD | extra)
+        assert problems() == [
+            "CLOUDFLARE_API_TOKEN: is set beside CLOUDFLARE_EMAIL or CLOUDFLARE_API_KEY; keep only the token"
+        ]
+
+
+@pytest.mark.parametrize("half", [{"CLOUDFLARE_EMAIL": "ops@example.com"}, {"CLOUDFLARE_API_KEY": "MADEUP"}, {}])
+def test_half_a_key_pair_is_refused(environment: SetEnvironment, half: dict[str, str]) -> None:
+    """An address without a key, or a key without an address, is none."""
+    environment({**GOOD, "CLOUDFLARE_API_TOKEN": "", **half})
+    (problem,) = problems()
+    assert problem.startswith("CLOUDFLARE_API_TOKEN: set it (permission Workers R2 Data Catalog Write), or both")
+
+
+def test_a_key_pair_does_instead_of_the_token(environment: SetEnvironment) -> None:
+    """The older way to log in still works."""
+    pair = {"CLOUDFLARE_EMAIL": "ops@example.com", "CLOUDFLARE_API_KEY": "MADEUPkey"}
+    environment(GOOD | {"CLOUDFLARE_API_TOKEN": ""} | pair)
+    settings = loaded().settings
+    assert settings.cloudflare_api_token is None
+    assert (settings.cloudflare_email, settings.cloudflare_api_key) == ("ops@example.com", Secret("MADEUPkey"))
+
+
+NOTHING = st.text(" \t,\r\n\x0b\x0c\x1f\x85\u00a0\u2003\u3000", max_size=8)
+
+
+@hypothesis_settings(max_examples=40, deadline=None)
+@given(NOTHING, NOTHING)
+def test_a_list_of_nothing_is_nobody(users: str, groups: str) -> None:
+    """Commas and blanks list nobody, and a bot for nobody does not start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("R2_CREDENTIAL_ALLOWED_USERS", users)
+        patch.setenv("R2_CREDENTIAL_ALLOWED_USERGROUPS", groups)
+        assert problems() == [f"{NOBODY}: nobody is listed, so nobody could use the bot; list at least one id"]
+
+
+def test_lists_may_have_blanks_and_spare_commas(environment: SetEnvironment) -> None:
+    """No name is made of the gaps between them."""
+    environment(
+        GOOD
+        | {
+            "R2_CREDENTIAL_ALLOWED_USERS": " U0ALICE ,, W0BOB,",
+            "R2_CREDENTIAL_ALLOWED_USERGROUPS": ",S0OPS",
+            "R2_CREDENTIAL_ALLOWED_CHANNELS": "C0DATA,G0OLD, D0BOB",
+            "R2_CREDENTIAL_ALLOWED_BUCKETS": "team-*, events ,log-[!0-9]?",
+        }
+    )
+    settings = loaded().settings
+    assert settings.allowed_users == ("U0ALICE", "W0BOB")
+    assert settings.allowed_usergroups == ("S0OPS",)
+    assert settings.allowed_channels == ("C0DATA", "G0OLD", "D0BOB")
+    assert settings.allowed_buckets == ("team-*", "events", "log-[!0-9]?")
+
+
+def test_user_groups_alone_are_somebody(environment: SetEnvironment) -> None:
+    """Nobody has to be listed by name."""
+    environment(GOOD | {"R2_CREDENTIAL_ALLOWED_USERS": "", "R2_CREDENTIAL_ALLOWED_USERGROUPS": "S0OPS"})
+    assert loaded().settings.allowed_usergroups == ("S0OPS",)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1s", 1), ("90s", 90), ("15m", 900), ("1h", 3600), ("24h", 86400), ("1d", 86400), ("007m", 420)],
+)
+def test_a_duration_has_a_unit(environment: SetEnvironment, text: str, seconds: int) -> None:
+    """Seconds, minutes, hours and days."""
+    environment(GOOD | {"R2_CREDENTIAL_TTL": text})
+    assert loaded().settings.ttl == timedelta(seconds=seconds)
+
+
+URLS = ("SLACK_API_URL", "CLOUDFLARE_BASE_URL")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("http://api.cloudflare.com/client/v4", id="in the clear"),
+        pytest.param("http://127.0.0.1.example.com/", id="a name that begins like loopback"),
+        pytest.param("http://localhost.example.com/", id="a name that begins like localhost"),
+        pytest.param("http://127.0.0.1@example.com/", id="loopback as a user"),
+        pytest.param("http://127.0.0.1:80@example.com/", id="loopback as user and password"),
+        pytest.param("http://127.0.0.2/", id="not quite loopback"),
+        pytest.param("http://10.0.0.1/", id="a private network"),
+        pytest.param("http://[::2]/", id="not quite loopback, version 6"),
+        pytest.param("https://user:secret@example.com/", id="with a password"),
+        pytest.param("https://", id="no host"),
+        pytest.param("https:///path", id="an empty host"),
+        pytest.param("https://example.com/?x=1", id="with a query"),
+        pytest.param("https://example.com?x=1", id="with a query at once"),
+        pytest.param("https://example.com/#x", id="with a fragment"),
+        pytest.param("https://exam ple.com/", id="with a blank"),
+        pytest.param("https://example.com/\n", id="with a line end"),
+        pytest.param("ftp://example.com/", id="another protocol"),
+        pytest.param("example.com", id="no protocol"),
+        pytest.param("file:///etc/passwd", id="a file"),
+        pytest.param("//example.com", id="half a URL"),
+    ],
+)
+@pytest.mark.parametrize("name", URLS)
+def test_a_url_that_could_leak_is_refused(environment: SetEnvironment, name: str, url: str) -> None:
+    """Tokens go over https, or stay on this machine."""
+    environment(GOOD | {name: url})
+    assert problems() == [
+        f"{name}: is https://HOST/PATH; http:// is for this machine only (127.0.0.1, localhost)"
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://slack.com/api/",
+        "https://proxy.example.com:8443/slack",
+        "https://example.com",
+        "http://127.0.0.1:8080/api/",
+        "http://localhost/",
+        "http://[::1]:8080",
+    ],
+)
+@pytest.mark.parametrize("name", URLS)
+def test_https_and_loopback_are_good(environment: SetEnvironment, name: str, url: str) -> None:
+    """A proxy of one's own and the sandbox both work, and the text stays as it was given."""
+    environment(GOOD | {name: url})
+    assert url in (loaded().settings.slack_api_url, loaded().settings.cloudflare_base_url)
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets"),
+    [("one", ["one"]), ("new,old", ["new", "old"]), (" new , old ", ["new", "old"]), ("one,", ["one"])],
+)
+def test_one_or_two_signing_secrets(environment: SetEnvironment, text: str, secrets: list[str]) -> None:
+    """Two during a rotation; each of them is a Secret."""
+    environment(GOOD | {"SLACK_APP_TOKEN": "", "SLACK_SIGNING_SECRET": text})
+    settings = loaded().settings
+    assert [secret.reveal() for secret in settings.slack_signing_secrets] == secrets
+    assert settings.slack_app_token is None
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [("sqlite:///my.sqlite", "my.sqlite"), ("sqlite:////var/lib/bot/my.sqlite", "/var/lib/bot/my.sqlite")],
+)
+def test_a_database_url_is_a_path(environment: SetEnvironment, url: str, path: str) -> None:
+    """Three slashes are a relative path, four an absolute one, as SQLAlchemy has it."""
+    environment(GOOD | {"R2_CREDENTIAL_DATABASE_URL": url})
+    assert loaded().settings.database_path == Path(path)
+
+
+def test_settings_do_not_show_secrets(environment: SetEnvironment) -> None:
+    """Neither the settings as text nor their fields tell one."""
+    secret = {
+        "SLACK_BOT_TOKEN": f"xoxb-{MARK}",
+        "SLACK_APP_TOKEN": f"xapp-{MARK}",
+        "SLACK_SIGNING_SECRET": MARK,
+        "CLOUDFLARE_API_TOKEN": MARK,
+        "R2_CREDENTIAL_SEALING_KEY": generate_private_key().replace("MC4C", MARK),
+    }
+    environment(GOOD | secret)
+    settings = loaded().settings
+    assert MARK not in f"{settings} {settings!r} {settings.model_dump()} {loaded()!r}"
+    with pytest.raises(ValueError, match="frozen"):
+        settings.ttl = timedelta(0)
+
+
+@pytest.mark.parametrize("spell", [str.lower, str.title, str.swapcase], ids=["lower", "title", "swapped"])
+def test_a_name_of_another_case_is_another_name(environment: SetEnvironment, spell: Callable[[str], str]) -> None:
+    """Nothing is taken from it, neither in the environment nor in .env."""
+    other = {spell(name): value for name, value in GOOD.items()}
+    environment(other)
+    without = names_told()
+    environment({})
+    Path(".env").write_text("".join(f"{name}={value}\n" for name, value in other.items()))
+    assert names_told() == without
+    assert len(without) == 5
+
+
+def test_a_name_of_another_case_changes_nothing(environment: SetEnvironment) -> None:
+    """Beside the right name it is not looked at."""
+    environment(GOOD | {"r2_credential_ttl": "nonsense", "slack_api_url": "http://example.com", "ttl": "9d"})
+    assert loaded().settings.ttl == timedelta(hours=1)
+    assert loaded().settings.slack_api_url == "https://slack.com/api/"
+
+
+def test_env_file_is_read(environment: SetEnvironment) -> None:
+    """Its values may be quoted, exported, commented and spread over lines."""
+    environment({})
+    pem = generate_private_key()
+    lines = [
+        "# made up",
+        'export SLACK_BOT_TOKEN="xoxb-MADEUP-2"',
+        "SLACK_SIGNING_SECRET='MADEUP' # the only one",
+        *(f"{name}={GOOD[name]}" for name in ("CLOUDFLARE_ACCOUNT_ID", "CLOUDFLARE_API_TOKEN")),
+        "R2_CREDENTIAL_ALLOWED_USERGROUPS=S0OPS",
+        f'R2_CREDENTIAL_SEALING_KEY="{pem}"',
+        "R2_CREDENTIAL_CONTACT=",
+        "UNRELATED=1",
+    ]
+    Path(".env").write_text("\n".join(lines))
+    settings = loaded().settings
+    assert settings.slack_bot_token == Secret("xoxb-MADEUP-2")
+    assert settings.slack_signing_secrets == (Secret("MADEUP"),)
+    assert settings.sealing_key == Secret(pem)
+    assert settings.contact is None
+
+
+def test_the_environment_goes_before_env_file() -> None:
+    """What is set for one start overrides what is written down."""
+    Path(".env").write_text("R2_CREDENTIAL_ALLOWED_USERS=U0BOB\nR2_CREDENTIAL_TTL=2h\n")
+    settings = loaded().settings
+    assert (settings.allowed_users, settings.ttl) == (("U0ALICE",), timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"R2_CREDENTIAL_CONTACT=caf\xe9\n", "R2_CREDENTIAL_CONTACT=x\n".encode("utf-16")],
+    ids=["latin-1", "utf-16"],
+)
+def test_an_env_file_that_is_no_utf8_is_refused(content: bytes) -> None:
+    """What an old editor or PowerShell wrote is told as a problem, not as a crash."""
+    Path(".env").write_bytes(content)
+    assert problems() == [".env: cannot be read as UTF-8 text"]
+
+
+def test_an_env_file_with_a_byte_order_mark_is_read() -> None:
+    """The mark that Windows' Notepad writes does not spoil the first name."""
+    Path(".env").write_text("\ufeffR2_CREDENTIAL_TTL=2h\n")
+    assert loaded().settings.ttl == timedelta(hours=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("R2_CREDENTIAL_ALOWED_USERS", "; did you mean R2_CREDENTIAL_ALLOWED_USERS?"),
+        ("R2_CREDENTIAL_ALLOWED_USER", "; did you mean R2_CREDENTIAL_ALLOWED_USERS?"),
+        ("R2_CREDENTIAL_LOGLEVEL", "; did you mean R2_CREDENTIAL_LOG_LEVEL?"),
+        ("R2_CREDENTIAL_SEALING_KEY_FIEL", "; did you mean R2_CREDENTIAL_SEALING_KEY_FILE?"),
+        ("R2_CREDENTIAL_X_FILE_FILE_FILE_FILE_FILE_FILE_FILE_FILE", ""),
+    ],
+)
+def test_an_unknown_name_is_told(environment: SetEnvironment, name: str, meant: str) -> None:
+    """In .env it is a problem, in the environment a warning; each says what was probably meant, and no value."""
+    told = [f"{name}: is not a setting of this bot{meant}"]
+    environment(GOOD | {name: MARK})
+    assert loaded().warnings == told
+    environment(GOOD)
+    Path(".env").write_text(f"{name}={MARK}\n")
+    assert problems() == told
+
+
+def test_unknown_names_in_env_file_are_told_with_all_other_problems(environment: SetEnvironment) -> None:
+    """They do not hide what else is wrong, nor the other way round."""
+    environment({})
+    Path(".env").write_text("R2_CREDENTIAL_B=1\nR2_CREDENTIAL_A=1\n")
+    told = names_told()
+    assert told[:2] == ["R2_CREDENTIAL_A", "R2_CREDENTIAL_B"]
+    assert len(told) == 7
+
+
+def test_names_of_others_are_none_of_our_business(environment: SetEnvironment) -> None:
+    """What does not carry our prefix may stand in either place."""
+    others = {"SLACK_SOMETHING": "1", "CLOUDFLARE_ZONE_ID": "1", "R2_BUCKET": "1", "NOT_R2_CREDENTIAL_X": "1"}
+    environment(GOOD | others)
+    Path(".env").write_text("".join(f"{name}=1\n" for name in others))
+    assert loaded().warnings == []
+
+
+def as_file(name: str, content: str | bytes) -> dict[str, str]:
+    """Write a value into a file and return the variable that names it."""
+    path = Path(f"{name}.value")
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return {f"{name}_FILE": str(path.absolute())}
+
+
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_any_value_can_come_from_a_file(environment: SetEnvironment, place: str) -> None:
+    """`NAME_FILE` holds the value, without the line end that editors add, wherever it is set itself."""
+    pem = generate_private_key()
+    files: dict[str, str] = {}
+    for name, value in {**GOOD, "R2_CREDENTIAL_SEALING_KEY": pem, "R2_CREDENTIAL_TTL": "2h"}.items():
+        files |= as_file(name, f" {value}\n")
+    environment(files if place == "environment" else {})
+    if place == ".env":
+        Path(".env").write_text("".join(f"{name}={value}\n" for name, value in files.items()))
+    settings = loaded().settings
+    assert settings.slack_bot_token == Secret(GOOD["SLACK_BOT_TOKEN"])
+    assert settings.sealing_key == Secret(pem.strip())
+    assert (settings.allowed_users, settings.ttl) == (("U0ALICE",), timedelta(hours=2))
+    assert loaded().warnings == []
+
+
+@pytest.mark.parametrize("direct", ["environment", ".env"])
+def test_a_value_and_a_file_for_it_are_refused(environment: SetEnvironment, direct: str) -> None:
+    """Which one is meant is not guessed, wherever the two are set."""
+    token = {"SLACK_BOT_TOKEN": GOOD["SLACK_BOT_TOKEN"]}
+    rest = {name: value for name, value in GOOD.items() if name not in token}
+    environment(rest | as_file("SLACK_BOT_TOKEN", "xoxb-MADEUP-2") | (token if direct == "environment" else {}))
+    if direct == ".env":
+        Path(".env").write_text(f"SLACK_BOT_TOKEN={token['SLACK_BOT_TOKEN']}\n")
+    assert problems() == ["SLACK_BOT_TOKEN: and SLACK_BOT_TOKEN_FILE are both set: keep one of them"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: f"missing-{MARK}", id="missing"),
+        pytest.param(lambda: str(Path.cwd()), id="a directory"),
+        pytest.param(lambda: as_file("SLACK_BOT_TOKEN", b"xoxb-\xff\xfe")["SLACK_BOT_TOKEN_FILE"], id="no text"),
+        pytest.param(lambda: "x" * 5000, id="a name too long"),
+        pytest.param(lambda: "with\0NUL", id="no possible name"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_by_name(environment: SetEnvironment, make: Callable[[], str]) -> None:
+    """The setting is named once, not the path and not what was read."""
+    environment({name: value for name, value in GOOD.items() if name != "SLACK_BOT_TOKEN"})
+    Path(".env").write_text(f"SLACK_BOT_TOKEN_FILE={make()}\n")
+    assert problems() == ["SLACK_BOT_TOKEN: cannot be read from the file that SLACK_BOT_TOKEN_FILE names"]
+
+
+def test_an_unreadable_file_hides_no_other_problem(environment: SetEnvironment) -> None:
+    """The settings that go together are still looked at, with the unreadable one counted as set."""
+    environment(
+        {
+            "SLACK_APP_TOKEN_FILE": "missing",
+            "CLOUDFLARE_API_TOKEN_FILE": "missing",
+            "R2_CREDENTIAL_ALLOWED_USERS_FILE": "missing",
+            "CLOUDFLARE_EMAIL": "ops@example.com",
+        }
+    )
+    assert sorted(names_told()) == [
+        "CLOUDFLARE_ACCOUNT_ID",
+        "CLOUDFLARE_API_TOKEN",  # cannot be read
+        "CLOUDFLARE_API_TOKEN",  # beside an address
+        "R2_CREDENTIAL_ALLOWED_USERS",
+        "SLACK_APP_TOKEN",
+        "SLACK_BOT_TOKEN",
+    ]
+
+
+def test_an_empty_file_is_an_empty_value(environment: SetEnvironment) -> None:
+    """It is told like any bad value, by the setting's name."""
+    environment(
+        {name: value for name, value in GOOD.items() if name not in ("SLACK_BOT_TOKEN", "R2_CREDENTIAL_ALLOWED_USERS")}
+        | as_file("SLACK_BOT_TOKEN", "\n")
+        | as_file("R2_CREDENTIAL_ALLOWED_USERS", " , \n")
+    )
+    assert sorted(names_told()) == [NOBODY, "SLACK_BOT_TOKEN"]
+
+
+def test_an_empty_name_of_a_file_is_none(environment: SetEnvironment) -> None:
+    """NAME_FILE set to nothing is as good as not set."""
+    environment(GOOD | {"SLACK_BOT_TOKEN_FILE": "", "R2_CREDENTIAL_TTL_FILE": ""})
+    assert loaded().settings.slack_bot_token == Secret(GOOD["SLACK_BOT_TOKEN"])
