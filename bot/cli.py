@@ -57,7 +57,8 @@ def run() -> None:
 @_app.command()
 def sandbox(
     port: Annotated[
-        int | None, typer.Option(help="The port of the page; default: 8080, or a free one when that is taken.")
+        int | None,
+        typer.Option(min=0, max=65535, help="The port of the page; default: 8080, or a free one when that is taken."),
     ] = None,
     transport: Annotated[
         Literal["socket", "http"], typer.Option(help="How the page's Slack reaches the bot.")

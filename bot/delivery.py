@@ -175,7 +175,7 @@ class Delivery:
         )
 
     def _pause(self, submission: Submission, error: BotError) -> timedelta:
-        """Retry-After in full, else exponential backoff with full jitter, or Slack's pauses where Slack is the cause."""
+        """Retry-After in full, else exponential backoff with full jitter; Slack is asked again less and less often."""
         if isinstance(error, CloudflareError) and error.retry_after:  # "0" says nothing: it must not become a busy loop
             return max(error.retry_after, _SHORTEST_PAUSE)
         if isinstance(error, AccessRefused):  # no attempt that could be counted: the longer it waits, the longer

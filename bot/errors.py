@@ -310,7 +310,7 @@ class SealedValueUnreadable(BotError):
     code = "sealed_value_unreadable"
     whose_move = WhoseMove.YOU
     user_message = (
-        "The bot can no longer open the token that it kept encrypted, so nothing was sent to Cloudflare. Your move: "
+        "The bot can no longer open the token that it kept encrypted, so it cannot send it to Cloudflare. Your move: "
         "submit the token again. If this happens twice, tell the operator of the bot: the sealing keys may have been "
         "removed or replaced."
     )

@@ -15,7 +15,7 @@ from bot.pasted import mask_tokens
 
 _SECRET: Final = re.compile(  # looks for no boundary: a rendered line puts an escape or a colour right before a value
     r"(?:xox[a-z]|xapp)-[A-Za-z0-9-]+"
-    r"|hooks\.slack(?:-gov)?\.com/[^\s\"']+|/(?:commands|actions|response)/[^\s\"']{8,}"
+    r"|hooks\.slack(?:-gov)?\.com/[^\s\"'\\]+|/(?:commands|actions|response)/[^\s\"'\\]{8,}"
     r"|[0-9A-Fa-f]{37,}"
 )
 _TALKATIVE: Final = ("slack_bolt", "slack_sdk", "aiohttp", "httpx", "httpcore", "asyncio", "sqlalchemy")
@@ -61,8 +61,24 @@ class _ScrubbingFormatter(structlog.stdlib.ProcessorFormatter):
 def _renderers(*, is_console: bool) -> list[Processor]:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if is_console:
-        return [remove, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-    return [remove, structlog.processors.format_exc_info, _put_first, structlog.processors.JSONRenderer()]
+        return [remove, _scrub_values, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    to_json = structlog.processors.JSONRenderer()
+    return [remove, structlog.processors.format_exc_info, _scrub_values, _put_first, to_json]
+
+
+def _scrub_values(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Mask before a line is rendered: masking afterwards can cut an escape in two, and the line is no JSON any more."""
+    return {scrub(name): value if name == "exc_info" else _scrubbed(value) for name, value in event.items()}
+
+
+def _scrubbed(value: object) -> object:
+    if isinstance(value, dict):
+        return {scrub(str(name)): _scrubbed(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_scrubbed(part) for part in value]
+    if value is None or isinstance(value, int | float):
+        return value
+    return scrub(value if isinstance(value, str) else repr(value))
 
 
 def _put_first(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -181,7 +181,7 @@ def test_a_new_key_comes_each_day(directory: Path, age: timedelta, keys: int) ->
     ],
 )
 def test_a_replaced_key_is_destroyed_in_its_time(
-    directory: Path, since_replaced: timedelta, is_needed: bool, is_gone: bool
+    directory: Path, since_replaced: timedelta, *, is_needed: bool, is_gone: bool
 ) -> None:
     """It goes when no open submission needs it and its retirement is over, and then from ring and disk alike."""
     files = KeyFiles(directory)

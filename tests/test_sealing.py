@@ -10,7 +10,8 @@ from dataclasses import fields, replace
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, ed448, rsa, x448
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x448
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
@@ -62,7 +63,7 @@ def describe_failure(ring: KeyRing, sealed: str, context: SealingContext) -> obj
     return type(error), str(error), repr(error), error.args, vars(error), error.__cause__, error.__context__
 
 
-EVERY_FAILURE = (
+EVERY_FAILURE: object = (
     SealedValueUnreadable,
     "sealed_value_unreadable",
     "SealedValueUnreadable()",
@@ -263,7 +264,9 @@ def test_a_strange_key_does_not_open_it() -> None:
     assert describe_failure(stranger, claimed, CONTEXT) == EVERY_FAILURE
 
 
-@pytest.mark.parametrize("text", ["", "sealed", "sealed.v1", "sealed.v1.x", "sealed.v2.x.y", "a.b.c.d", "sealed.v1.x.y.z"])
+@pytest.mark.parametrize(
+    "text", ["", "sealed", "sealed.v1", "sealed.v1.x", "sealed.v2.x.y", "a.b.c.d", "sealed.v1.x.y.z"]
+)
 def test_the_key_id_of_something_else_is_refused(text: str) -> None:
     """Only a sealed text has a key id."""
     with pytest.raises(ValueError, match=r"\Anot a sealed value\Z"):
@@ -303,10 +306,8 @@ def test_a_forgotten_key_opens_nothing() -> None:
     assert len(ring.key_ids) == 1
 
 
-def _pkcs8(key: serialization.PrivateFormat | object) -> str:
-    pem: bytes = key.private_bytes(  # type: ignore[attr-defined]  # the private keys of cryptography share no base
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def _pkcs8(key: PrivateKeyTypes) -> str:
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return pem.decode()
 
 

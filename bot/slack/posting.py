@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from datetime import datetime
+from http import HTTPStatus
 from typing import Final
 
 import aiohttp
@@ -17,7 +18,8 @@ from bot.slack.web import SlackWeb
 from bot.submission import RESPONSE_URL_LIFETIME, Submission
 
 _NAMESPACE: Final = uuid.UUID("6c7b9dd4-4b43-4e0e-93f1-8d6f2d1c0a57")
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=5, sock_connect=3)
+_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
 _OPERATOR_CAN_MEND: Final = frozenset(
     {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"}
@@ -107,8 +109,8 @@ class Poster:
         """Say whether Slack took it; an answer that never came counts as taken, or the message could come twice."""
         try:
             async with self._http.post(url.reveal(), json=message, timeout=_TIMEOUT, allow_redirects=False) as answer:
-                return answer.ok
-        except aiohttp.ClientConnectorError:
+                return answer.status == HTTPStatus.OK
+        except _NEVER_SENT:
             return False
         except (aiohttp.ClientError, TimeoutError, ValueError):
             _log.warning("response_url_unanswered")

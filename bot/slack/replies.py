@@ -135,7 +135,7 @@ _CONFIRMATIONS: Final = {
         "Cloudflare accepted it, but still says that the slot is empty. The operator of the bot should look at the "
         "catalog in the Cloudflare dashboard; submitting the token again does no harm."
     ),
-    Confirmation.UNKNOWN: "Cloudflare accepted it; the bot could not ask afterwards whether the slot shows it.",
+    Confirmation.UNKNOWN: "Cloudflare accepted it; the bot could not find out afterwards whether the slot shows it.",
 }
 _CREDENTIAL_WORDS: Final = {
     CredentialStatus.PRESENT: "present",
@@ -179,6 +179,8 @@ def _explain(result: RedactedResult) -> str:
     cause = _explain_cause(result)
     if result.ending is not State.UNCERTAIN:
         return cause
+    if result.error is not None and not result.error.retryable:  # its sentence says whose move it is
+        return f"An earlier request with the token got no clear answer, so the slot may hold it. What ended it: {cause}"
     return (
         "A request with the token went out, and no clear answer came back. "
         f"{cause} Your move: submit the same token again; storing it twice does no harm."

@@ -1,0 +1,251 @@
+"""The command line: a bad start says everything at once and ends with 2, and each command does its one thing."""
+
+import logging
+import os
+import runpy
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from typer.testing import CliRunner, Result
+
+import bot
+from bot.cli import _app
+from bot.slack.manifest import build_manifest
+
+REFUSED = 2
+MARK = "MARKED7f3a"
+"""Made up, and a part of every bad value: it must not come out again."""
+
+GOOD = {
+    "SLACK_BOT_TOKEN": "xoxb-MADEUP-1",
+    "SLACK_APP_TOKEN": "xapp-MADEUP-1",
+    "CLOUDFLARE_ACCOUNT_ID": "0123456789abcdef0123456789abcdef",
+    "CLOUDFLARE_API_TOKEN": "cfat_MADEUP0000000000",
+    "R2_CREDENTIAL_ALLOWED_USERS": "U0ALICE",
+}
+BAD = dict.fromkeys(GOOD, f"{MARK} x") | {"R2_CREDENTIAL_TTL": MARK, "R2_CREDENTIAL_HTTP_PORT": MARK}
+
+
+@pytest.fixture(autouse=True)
+def _empty_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Stand in an empty directory without any setting, and put back what a start changes in the process."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, logging.raiseExceptions, sys.getswitchinterval()
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_")):
+            monkeypatch.delenv(name)
+    yield
+    root.handlers[:], level, logging.raiseExceptions, interval = before
+    root.setLevel(level)
+    sys.setswitchinterval(interval)
+    structlog.reset_defaults()
+
+
+def call(*arguments: str, environment: dict[str, str] | None = None) -> Result:
+    """Run one command in this process."""
+    return CliRunner().invoke(_app, arguments, env=environment, prog_name="r2-credential-bot")
+
+
+def call_process(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run one command as a process of its own, with no environment but the given one."""
+    path = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path(bot.__file__).parent.parent)}
+    return subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-m", "bot", *arguments],
+        env=path | environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_a_bad_start_tells_all_problems_and_no_value() -> None:
+    """As a process: exit code 2, one line for each setting on stderr, nothing on stdout, no trace of a value."""
+    Path(".env").write_text(f"R2_CREDENTIAL_ALOWED_USERS={MARK}\n")
+    ended = call_process("run", environment=BAD | {"R2_CREDENTIAL_CONTCAT": MARK})
+    assert ended.returncode == REFUSED
+    first, *problems = ended.stderr.splitlines()
+    assert first == "The bot cannot start. Mend these settings:"
+    told = {problem.partition(":")[0] for problem in problems}
+    assert told == {*BAD, "R2_CREDENTIAL_ALOWED_USERS"}
+    assert MARK not in ended.stdout + ended.stderr
+    assert ended.stdout == ""
+    assert list(Path.cwd().iterdir()) == [Path(".env").absolute()]
+
+
+def test_nothing_set_is_a_bad_start() -> None:
+    """Whoever runs it without reading anything learns what to set."""
+    ended = call("run")
+    assert ended.exit_code == REFUSED
+    assert len(ended.stderr.splitlines()) == 6
+    assert "nobody is listed" in ended.stderr
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param({"R2_CREDENTIAL_DATA_DIR": "occupied"}, "R2_CREDENTIAL_DATA_DIR: occupied", id="data directory"),
+        pytest.param(
+            {"R2_CREDENTIAL_SEALING_KEY": f"-----BEGIN PRIVATE KEY-----{MARK}"},
+            "R2_CREDENTIAL_SEALING_KEY: holds no PEM private key (`r2-credential-bot keygen PATH`",
+            id="sealing key",
+        ),
+        pytest.param(
+            {"R2_CREDENTIAL_DATABASE_URL": "sqlite:////"}, "R2_CREDENTIAL_DATABASE_URL: / cannot", id="database"
+        ),
+    ],
+)
+def test_a_start_that_fails_later_says_why(change: dict[str, str], said: str) -> None:
+    """Good settings that do not work end with 2 as well, with the name and the mend and without a traceback."""
+    Path("occupied").write_text("")
+    ended = call("run", environment=GOOD | change)
+    assert ended.exit_code == REFUSED
+    assert isinstance(ended.exception, SystemExit)
+    first, second = ended.stderr.splitlines()
+    assert first == "The bot cannot start."
+    assert second.startswith(said)
+    assert MARK not in ended.output
+
+
+def test_an_unknown_name_in_the_environment_is_a_warning() -> None:
+    """It is told on stderr with what was meant, and the start goes on to the next trouble."""
+    Path("occupied").write_text("")
+    ended = call("run", environment=GOOD | {"R2_CREDENTIAL_TLT": MARK, "R2_CREDENTIAL_DATA_DIR": "occupied"})
+    warning, refusal, _ = ended.stderr.splitlines()
+    assert warning == "warning: R2_CREDENTIAL_TLT: is not a setting of this bot; did you mean R2_CREDENTIAL_TTL?"
+    assert refusal == "The bot cannot start."
+
+
+def test_keygen_makes_a_private_key_and_prints_the_public_half() -> None:
+    """PKCS#8 PEM, 0600, both halves of one pair, and nothing private on the terminal."""
+    ended = call("keygen", "key.pem")
+    assert ended.exit_code == 0
+    path = Path("key.pem")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    public = serialization.load_pem_public_key(ended.stdout.encode())
+    assert isinstance(private, X25519PrivateKey)
+    assert isinstance(public, X25519PublicKey)
+    assert private.public_key().public_bytes_raw() == public.public_bytes_raw()
+    assert path.read_text().startswith("-----BEGIN PRIVATE KEY-----\n")
+    assert "PRIVATE" not in ended.output
+
+
+def test_keygen_makes_another_key_each_time() -> None:
+    """Two calls, two pairs."""
+    assert call("keygen", "one.pem").stdout != call("keygen", "two.pem").stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        pytest.param("there.pem", "there.pem exists already; a key is never replaced.", id="a file that exists"),
+        pytest.param("missing/key.pem", "missing/key.pem cannot be written (No such file", id="no such directory"),
+        pytest.param("there.pem/key.pem", "there.pem/key.pem cannot be written (Not a directory", id="a file as such"),
+        pytest.param("x" * 300, "cannot be written (File name too long", id="a name too long"),
+        pytest.param(".", ". is not the name of a file", id="this directory"),
+        pytest.param("/", "/ is not the name of a file", id="the root"),
+        pytest.param("..", ".. exists already", id="the directory above"),
+    ],
+)
+def test_keygen_refuses_what_it_cannot_make(path: str, said: str) -> None:
+    """Exit code 2, one sentence, and what was there is as it was."""
+    Path("there.pem").write_text("somebody's key")
+    ended = call("keygen", path)
+    assert ended.exit_code == REFUSED
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stdout == ""
+    assert [(each.name, each.read_text()) for each in Path.cwd().iterdir()] == [("there.pem", "somebody's key")]
+
+
+def test_the_manifest_is_printed_as_it_is() -> None:
+    """Fit to be piped into a file: nothing but the manifest."""
+    assert call("manifest").stdout == build_manifest(None)
+    assert call("manifest", "--url", "https://bot.example.com").stdout == build_manifest("https://bot.example.com")
+
+
+def test_a_manifest_for_a_bad_address_is_refused() -> None:
+    """Exit code 2 and the sentence, and no half of a manifest."""
+    ended = call("manifest", "--url", "http://bot.example.com")
+    assert (ended.exit_code, ended.stdout) == (REFUSED, "")
+    assert ended.stderr == "the URL must be https://HOST, where Slack reaches the bot\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param((), id="nothing"),
+        pytest.param(("walk",), id="an unknown command"),
+        pytest.param(("run", "--fast"), id="an unknown option"),
+        pytest.param(("keygen",), id="a missing path"),
+        pytest.param(("manifest", "--url"), id="a missing value"),
+        pytest.param(("sandbox", "--transport", "pigeon"), id="an unknown transport"),
+        pytest.param(("sandbox", "--port", "many"), id="a port that is no number"),
+        pytest.param(("sandbox", "--port", "65536"), id="a port too high"),
+        pytest.param(("sandbox", "--port", "-1"), id="a port too low"),
+    ],
+)
+def test_a_slip_on_the_command_line_is_told(arguments: tuple[str, ...]) -> None:
+    """Exit code 2, and what is wrong or how to use it instead of a traceback."""
+    ended = call(*arguments)
+    assert ended.exit_code == REFUSED
+    assert isinstance(ended.exception, SystemExit)
+    assert "Usage: r2-credential-bot" in ended.output or "Error" in ended.output
+
+
+def test_a_port_of_the_sandbox_that_is_taken_is_told() -> None:
+    """Exit code 2 and the mend, and nothing is started."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = call("sandbox", "--port", str(port))
+    assert ended.exit_code == REFUSED
+    assert ended.stderr.startswith(f"The page cannot listen on port {port} (")
+    assert "leave --port out" in ended.stderr
+
+
+def test_help_names_every_command() -> None:
+    """One line each."""
+    ended = call("--help")
+    assert ended.exit_code == 0
+    assert [name for name in ("run", "sandbox", "keygen", "manifest") if f" {name} " not in ended.output] == []
+
+
+def test_the_version_is_printed() -> None:
+    """The one that the package has."""
+    ended = call("--version")
+    assert (ended.exit_code, ended.stdout) == (0, f"{bot.__version__}\n")
+
+
+def test_the_package_runs_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m bot` is the same program under its own name."""
+    monkeypatch.setattr(sys, "argv", ["-", "manifest"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("bot", run_name="__main__")
+    assert not ended.value.code
+    assert capsys.readouterr().out == build_manifest(None)
+
+
+def test_the_manifest_does_not_wait_for_the_bot() -> None:
+    """A short command does not load Slack's, Cloudflare's and the database's libraries."""
+    program = (
+        "import sys, bot.cli; sys.argv = ['x', 'manifest']\n"
+        "try: bot.cli.main()\n"
+        "except SystemExit: print(*{'slack_bolt', 'aiohttp', 'sqlalchemy', 'httpx'} & {*sys.modules}, file=sys.stderr)"
+    )
+    path = {"PYTHONPATH": str(Path(bot.__file__).parent.parent)}
+    ended = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], env=path, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert ended.stderr.split() == []
+    assert ended.stdout == build_manifest(None)

@@ -1,0 +1,834 @@
+"""The ingress: nothing passes unsigned, malformed or too big, and nothing behind it holds a token."""
+
+import asyncio
+import io
+import json
+import logging
+import pickle
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
+from slack_bolt.authorization import AuthorizeResult
+from slack_bolt.response import BoltResponse
+from slack_sdk.signature import SignatureVerifier
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.errors import SealedValueUnreadable
+from bot.pasted import MASK
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.tokens import Behaviour, TokenKind, make_token
+from bot.sandbox.workspace import Message
+from bot.sealing import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
+from bot.slack import modal
+from bot.slack.blocks import Json
+from bot.slack.ingress import (
+    BODY_LIMIT,
+    PASTED_TOKEN,
+    HttpIngress,
+    Ingress,
+    SealedPayload,
+    SocketModeIngress,
+    seal_payload,
+)
+from bot.submission import PastedToken
+from bot.submission import TokenKind as PastedKind
+from leaks import find_leaks
+
+ADA = "U0ADA0001"
+PLATFORM = "C0DATAPLT"
+PRIVATE = "G0INCID42"
+BUCKET = "analytics-events"
+ACCOUNT = "5a4db0c0000000000000000000000001"
+SECRET = "0123456789abcdef-made-up"
+OLDER_SECRET = "fedcba9876543210-made-up"
+TOKEN_TEXT = make_token(Behaviour.GOOD, number=881)
+UNPREFIXED = make_token(Behaviour.GOOD, 882, TokenKind.UNPREFIXED)
+
+
+@pytest.fixture(scope="module")
+def key_ring() -> KeyRing:
+    """Make a key ring of one key."""
+    return KeyRing(*load_private_keys(generate_private_key()))
+
+
+# Sealing payloads, of every kind that Slack sends. The small Slack makes them; nothing is sent anywhere.
+
+
+@pytest.fixture
+def slack() -> SmallSlack:
+    """Take a workspace that nobody has started: its people can still fill a form."""
+    slack = SmallSlack()
+    form = modal.build_form(nonce="the-nonce", bucket=BUCKET, catalogs_known=True)
+    slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
+    return slack
+
+
+def fill(slack: SmallSlack, block_id: str, text: str) -> None:
+    """Type into a field of the open form without telling anyone."""
+    view = slack.modals.top(ADA)
+    assert view is not None
+    slack.modals.fill(view, view.field_at(block_id), text)
+
+
+def seal(payload: Json, key_ring: KeyRing) -> SealedPayload:
+    """Do what the ingress does."""
+    return seal_payload(payload, key_ring.sealing_key, ACCOUNT)
+
+
+def everything_of(sealed: SealedPayload) -> bytes:
+    """Write it down in every way in which a program may write something down."""
+    return b"\n".join(
+        (repr(sealed).encode(), str(sealed.body).encode(), json.dumps(sealed.body).encode(), pickle.dumps(sealed))
+    )
+
+
+def make_suggestion(slack: SmallSlack, token: str) -> Json:
+    """Type a token into the bucket search while another one is half typed below it."""
+    fill(slack, modal.TOKEN_BLOCK, token)
+    view = slack.modals.top(ADA)
+    assert view is not None
+    return slack.payloads.options(view, modal.BUCKET_BLOCK, modal.BUCKET_ACTION, token)
+
+
+def make_view_action(slack: SmallSlack, token: str) -> Json:
+    """Press a button in the form while a token is half typed: the payload carries the whole state."""
+    fill(slack, modal.TOKEN_BLOCK, token[:-10])
+    view = slack.modals.top(ADA)
+    assert view is not None
+    return slack.payloads.view_action(view, {"action_id": "x", "value": token})
+
+
+def make_closed(slack: SmallSlack, token: str) -> Json:
+    """Close the form with a token in it."""
+    fill(slack, modal.TOKEN_BLOCK, token)
+    view = slack.modals.top(ADA)
+    assert view is not None
+    return slack.payloads.closed(view, is_cleared=True)
+
+
+def make_command(slack: SmallSlack, token: str) -> Json:
+    """Type a token behind the command."""
+    return slack.make_command(ADA, PLATFORM, f"/r2-credential {BUCKET} {token}")
+
+
+def make_button(slack: SmallSlack, token: str) -> Json:
+    """Press a button of a message in which somebody quoted a token."""
+    said = slack.workspace.post(
+        Message(ts="", channel_id=PLATFORM, user_id=ADA, text=f"use {token}", blocks=({"type": "x", "y": [token]},))
+    )
+    return slack.make_message_action(ADA, said, {"action_id": "try_again", "value": token})
+
+
+def make_submission(slack: SmallSlack, token: str) -> Json:
+    """Submit the token in its field, and again in the reason."""
+    fill(slack, modal.TOKEN_BLOCK, token)
+    fill(slack, modal.REASON_BLOCK, f"the new one is {token}.")
+    return slack.make_submission(ADA)
+
+
+def make_bucket_slip(slack: SmallSlack, token: str) -> Json:
+    """Paste the token into the bucket's field, which is plain text when no catalogs are known."""
+    form = modal.build_form(nonce="the-nonce", bucket="", catalogs_known=False)
+    slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
+    fill(slack, modal.BUCKET_BLOCK, token)
+    return slack.make_submission(ADA)
+
+
+def make_deep(slack: SmallSlack, token: str) -> Json:
+    """Hide a token deep in a payload of no known kind."""
+    return {"type": "shortcut", "a": [{"b": [[{"c": f"..{token}.."}]]}, token], "d": {"e": {"f": token}}}
+
+
+KINDS: dict[str, Callable[[SmallSlack, str], Json]] = {
+    "slash_commands": make_command,
+    "block_suggestion": make_suggestion,
+    "view_submission": make_submission,
+    "view_submission with a token as bucket": make_bucket_slip,
+    "block_actions of a form": make_view_action,
+    "block_actions of a message": make_button,
+    "view_closed": make_closed,
+    "shortcut": make_deep,
+}
+
+
+@pytest.mark.parametrize("token", [TOKEN_TEXT, UNPREFIXED], ids=["with prefix", "without prefix"])
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_no_kind_of_payload_keeps_a_token(
+    slack: SmallSlack, key_ring: KeyRing, make: Callable[[SmallSlack, str], Json], token: str
+) -> None:
+    """Whatever is written down of the sealed payload, the token is in no form in it."""
+    payload = make(slack, token)
+    assert token[:-10] in json.dumps(payload)
+
+    sealed = seal(payload, key_ring)
+
+    assert find_leaks(everything_of(sealed), token) == []
+    assert find_leaks(everything_of(sealed), token[:-10]) == []
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_no_kind_of_payload_keeps_a_response_url(
+    slack: SmallSlack, key_ring: KeyRing, make: Callable[[SmallSlack, str], Json]
+) -> None:
+    """Slack puts one into commands, buttons and submissions; none of them comes through in plain."""
+    payload = make(slack, TOKEN_TEXT)
+    payload["response_url"] = "https://hooks.slack.test/commands/T0/made-up"
+
+    sealed = everything_of(seal(payload, key_ring))
+
+    assert find_leaks(sealed, "/response/") == []
+    assert find_leaks(sealed, "hooks.slack.test") == []
+
+
+PLACES: dict[str, Callable[[Json], object]] = {
+    "command text": lambda body: body["text"],
+    "option search": lambda body: body["value"],
+    "reason": lambda body: body["view"]["state"]["values"]["reason"]["reason"]["value"],
+    "bucket": lambda body: body["view"]["state"]["values"]["bucket"]["bucket"]["value"],
+    "value of a button": lambda body: body["actions"][0]["value"],
+    "deep places": lambda body: body["a"][0]["b"][0][0]["c"],
+}
+MASKED = [
+    ("command text", make_command, f"{BUCKET} {MASK}"),
+    ("option search", make_suggestion, MASK),
+    ("reason", make_submission, f"the new one is {MASK}."),
+    ("bucket", make_bucket_slip, MASK),
+    ("value of a button", make_button, MASK),
+    ("deep places", make_deep, f"..{MASK}.."),
+]
+
+
+@pytest.mark.parametrize(("place", "make", "shown"), MASKED, ids=PLACES)
+def test_a_token_in_a_wrong_place_is_masked_and_marked(
+    slack: SmallSlack, key_ring: KeyRing, place: str, make: Callable[[SmallSlack, str], Json], shown: str
+) -> None:
+    """The listeners see that a token was there, and can tell the person to revoke it."""
+    assert PLACES[place](seal(make(slack, TOKEN_TEXT), key_ring).body) == shown
+
+
+@pytest.mark.parametrize("name", ["trigger_id", "api_app_id", "user", "team", "token"])
+def test_what_is_needed_comes_through_unchanged(slack: SmallSlack, key_ring: KeyRing, name: str) -> None:
+    """Sealing changes nothing of what the listeners need."""
+    payload = slack.make_submission(ADA)
+    before = json.loads(json.dumps(payload[name]))
+
+    assert seal(payload, key_ring).body[name] == before
+
+
+def submit(slack: SmallSlack, key_ring: KeyRing, pasted: str) -> PastedToken:
+    """Return what the ingress tells of a pasted text."""
+    fill(slack, modal.TOKEN_BLOCK, pasted)
+    told = seal(slack.make_submission(ADA), key_ring).pasted
+    assert told is not None
+    return told
+
+
+def context_of(slack: SmallSlack, purpose: str = TOKEN) -> SealingContext:
+    """Return what the submission of the open form is bound to."""
+    view = slack.modals.top(ADA)
+    assert view is not None
+    return SealingContext(
+        purpose=purpose,
+        team_id=slack.config.team_id,
+        user_id=ADA,
+        view_id=view.id,
+        account_id=ACCOUNT,
+        bucket=BUCKET,
+    )
+
+
+@pytest.mark.parametrize("pasted", [TOKEN_TEXT, f'  "Bearer {TOKEN_TEXT}"\n'], ids=["bare", "with copy slips"])
+def test_the_token_opens_where_it_belongs(slack: SmallSlack, key_ring: KeyRing, pasted: str) -> None:
+    """What was pasted comes back trimmed, with its kind and its last four characters told beside it."""
+    told = submit(slack, key_ring, pasted)
+
+    assert told.sealed is not None
+    assert key_ring.open(told.sealed, context_of(slack)).reveal() == TOKEN_TEXT
+    assert (told.kind, told.last_four) == (PastedKind.ACCOUNT, TOKEN_TEXT[-4:])
+
+
+ELSEWHERE = {
+    "purpose": RESPONSE_URL,
+    "team_id": "T0ANOTHER",
+    "user_id": "U0MALLORY",
+    "view_id": "V0ANOTHER",
+    "account_id": "0" * 32,
+    "bucket": "another-bucket",
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_the_token_opens_nowhere_else(slack: SmallSlack, key_ring: KeyRing, name: str) -> None:
+    """Moved to another workspace, person, view, account, bucket or use it stays shut."""
+    told = submit(slack, key_ring, TOKEN_TEXT)
+    moved = replace(context_of(slack), **{name: ELSEWHERE[name]})
+
+    with pytest.raises(SealedValueUnreadable):
+        key_ring.open(told.sealed or "", moved)
+
+
+UNSTORABLE = {
+    "nothing": ("", PastedKind.EMPTY),
+    "a Global API key": (f"cfk_{'a' * 40}5a4db0c1", PastedKind.GLOBAL_KEY),
+    "an OAuth token": (f"cfoat_{'a' * 40}5a4db0c1", PastedKind.OAUTH),
+    "the secret of an S3 key pair": ("5a4d" * 16, PastedKind.S3_SECRET),
+    "the id of an S3 key pair": ("5a4d" * 8, PastedKind.S3_KEY_ID),
+    "two tokens": (f"{TOKEN_TEXT} {TOKEN_TEXT}", PastedKind.SEVERAL),
+    "a word": ("hunter2", PastedKind.NOT_A_TOKEN),
+    "an emoji": ("\U0001f511" * 30, PastedKind.NOT_A_TOKEN),
+    "half a character": ("\ud800" * 30, PastedKind.NOT_A_TOKEN),
+}
+
+
+@pytest.mark.parametrize(("pasted", "kind"), UNSTORABLE.values(), ids=UNSTORABLE)
+def test_what_is_not_to_be_stored_is_not_even_sealed(
+    slack: SmallSlack, key_ring: KeyRing, pasted: str, kind: PastedKind
+) -> None:
+    """Of a wrong kind only the kind goes on: no ciphertext, and not its last four characters either."""
+    assert submit(slack, key_ring, pasted) == PastedToken(kind=kind, last_four="", sealed=None)
+
+
+def test_the_response_url_of_the_chosen_channel_is_sealed(slack: SmallSlack, key_ring: KeyRing) -> None:
+    """It opens for its own purpose only, and the others are gone."""
+    fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
+    payload = slack.make_submission(ADA)
+    [entry] = payload["response_urls"]
+    payload["response_urls"] = [entry | {"channel_id": PRIVATE, "response_url": "https://x.test/no"}, entry]
+
+    told = seal(payload, key_ring).pasted
+
+    assert told is not None
+    assert told.sealed_response_url is not None
+    opened = key_ring.open(told.sealed_response_url, context_of(slack, RESPONSE_URL))
+    assert opened.reveal() == entry["response_url"]
+    with pytest.raises(SealedValueUnreadable):
+        key_ring.open(told.sealed_response_url, context_of(slack, TOKEN))
+
+
+URLS: dict[str, object] = {
+    "none": None,
+    "no list": "https://x.test",
+    "empty": [],
+    "of another channel": [{"channel_id": PRIVATE, "response_url": "https://x.test/1"}],
+    "no address": [{"channel_id": PLATFORM, "response_url": 7}],
+    "no objects": ["https://x.test/2", None],
+}
+
+
+@pytest.mark.parametrize("response_urls", URLS.values(), ids=URLS)
+def test_without_a_fitting_response_url_there_is_none(
+    slack: SmallSlack, key_ring: KeyRing, response_urls: object
+) -> None:
+    """A submission without one, or with a strange one, is sealed all the same."""
+    fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
+
+    sealed = seal(slack.make_submission(ADA) | {"response_urls": response_urls}, key_ring)
+
+    assert sealed.pasted is not None
+    assert sealed.pasted.sealed is not None
+    assert sealed.pasted.sealed_response_url is None
+    assert b"x.test" not in everything_of(sealed)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+STRANGE = st.fixed_dictionaries(
+    {"type": st.sampled_from(["view_submission", "block_actions", "view_closed"])},
+    optional={
+        "user": JSON_VALUES,
+        "view": JSON_VALUES
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "id": JSON_VALUES,
+                "private_metadata": JSON_VALUES,
+                "app_installed_team_id": JSON_VALUES,
+                "state": JSON_VALUES
+                | st.fixed_dictionaries(
+                    {
+                        "values": JSON_VALUES
+                        | st.fixed_dictionaries(
+                            {"token": JSON_VALUES, "bucket": JSON_VALUES, "channel": JSON_VALUES, "reason": JSON_VALUES}
+                        )
+                    }
+                ),
+            },
+        ),
+        "response_urls": JSON_VALUES,
+    },
+)
+
+
+@given(payload=STRANGE)
+def test_no_shape_of_a_payload_breaks_the_sealing(key_ring: KeyRing, payload: Json) -> None:
+    """Slack may leave out or change what it likes: sealing never fails, and never makes a token of nothing."""
+    sealed = seal(payload, key_ring)
+
+    assert sealed.body["type"] in {"view_submission", "block_actions", "view_closed"}
+
+
+@given(
+    token=st.sampled_from([TOKEN_TEXT, UNPREFIXED, f"cfk_{'a' * 40}5a4db0c1"]),
+    around=st.lists(JSON_VALUES, max_size=3),
+    path=st.lists(st.sampled_from(["view", "state", "list", "token", "value", "text"]), max_size=6),
+)
+def test_a_token_is_masked_however_deep_it_lies(
+    key_ring: KeyRing, token: str, around: list[object], path: list[str]
+) -> None:
+    """There is no place in a payload where a token stays."""
+    value: Any = f"<{token}>"
+    for name in path:
+        value = [*around, value] if name == "list" else {name: value}
+
+    sealed = seal({"type": "block_actions", "found": value}, key_ring)
+
+    assert find_leaks(everything_of(sealed), token) == []
+
+
+# Over HTTP: a real server, and an app of Bolt's with listeners of the test.
+
+
+@dataclass(slots=True)
+class Heard:
+    """What the app behind the ingress got to see, and what its listeners are to do."""
+
+    bodies: list[Json] = field(default_factory=list)
+    headers: list[dict[str, object]] = field(default_factory=list)
+    pasted: list[PastedToken | None] = field(default_factory=list)
+    work: Callable[[AsyncAck], Awaitable[None]] = lambda ack: ack()
+
+
+def make_app(heard: Heard) -> AsyncApp:
+    """Build an app that notes what it gets."""
+
+    async def authorize(**_: object) -> AuthorizeResult:
+        return AuthorizeResult(team_id="T0SANDBOX", enterprise_id=None)
+
+    app = AsyncApp(
+        client=AsyncWebClient(), authorize=authorize, request_verification_enabled=False, process_before_response=True
+    )
+
+    async def listen(ack: AsyncAck, body: Json, context: AsyncBoltContext) -> None:
+        heard.bodies.append(body)
+        heard.pasted.append(context.get(PASTED_TOKEN))
+        await heard.work(ack)
+
+    async def tell_error(error: Exception) -> BoltResponse:
+        return BoltResponse(status=200, body="reference 5a4d")
+
+    app.command(modal.COMMAND)(listen)
+    app.view(modal.CALLBACK_ID)(listen)
+    app.options(modal.BUCKET_ACTION)(listen)
+    app.error(tell_error)
+    return app
+
+
+@dataclass(slots=True, kw_only=True)
+class Door:
+    """A server with an ingress, and the hand that knocks."""
+
+    client: TestClient[web.Request, web.Application]
+    ingress: Ingress
+    heard: Heard
+
+    async def post(
+        self,
+        body: bytes,
+        *,
+        secret: str = SECRET,
+        content_type: str = "application/x-www-form-urlencoded",
+        at: float | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, str]:
+        """Send signed bytes; `headers` go over the signed ones, an empty one is left out."""
+        timestamp = str(int(at if at is not None else time.time()))
+        try:
+            signature = SignatureVerifier(secret).generate_signature(timestamp=timestamp, body=body) or ""
+        except UnicodeDecodeError:
+            signature = "v0=nobody-can-sign-this"
+        given = {
+            "Content-Type": content_type,
+            "X-Slack-Request-Timestamp": timestamp,
+            "X-Slack-Signature": signature,
+        } | (headers or {})
+        sent = {name: value for name, value in given.items() if value}
+        async with self.client.post("/slack/events", data=io.BytesIO(body), headers=sent) as answer:
+            return answer.status, await answer.text()
+
+
+@pytest_asyncio.fixture
+async def door(key_ring: KeyRing) -> AsyncIterator[Door]:
+    """Serve an ingress that takes two signing secrets."""
+    heard = Heard()
+    ingress = Ingress(make_app(heard), key_ring, ACCOUNT)
+    verifiers = [SignatureVerifier(SECRET), SignatureVerifier(OLDER_SECRET)]
+    server = web.Application(client_max_size=BODY_LIMIT)
+    server.router.add_post("/slack/events", HttpIngress(ingress, verifiers).handle)
+    async with TestClient(TestServer(server, host="127.0.0.1"), cookie_jar=aiohttp.DummyCookieJar()) as client:
+        yield Door(client=client, ingress=ingress, heard=heard)
+        await ingress.drain()
+
+
+COMMAND_BODY = urlencode(
+    {"command": modal.COMMAND, "text": BUCKET, "user_id": ADA, "team_id": "T0SANDBOX", "trigger_id": "1.2.3"}
+).encode()
+
+
+@pytest.mark.parametrize("secret", [SECRET, OLDER_SECRET], ids=["the new secret", "the old one during a rotation"])
+async def test_a_good_signature_is_let_in(door: Door, secret: str) -> None:
+    """What Slack's own SDK signs with either secret reaches the app."""
+    assert (await door.post(COMMAND_BODY, secret=secret))[0] == 200
+
+    assert [body["text"] for body in door.heard.bodies] == [BUCKET]
+
+
+UNSIGNED: dict[str, dict[str, Any]] = {
+    "wrong secret": {"secret": "made-up-by-mallory"},
+    "signature of nothing": {"headers": {"X-Slack-Signature": "v0="}},
+    "no signature": {"headers": {"X-Slack-Signature": ""}},
+    "no timestamp": {"headers": {"X-Slack-Request-Timestamp": ""}},
+    "neither": {"headers": {"X-Slack-Signature": "", "X-Slack-Request-Timestamp": ""}},
+    "timestamp in words": {"headers": {"X-Slack-Request-Timestamp": "now"}},
+    "timestamp with a fraction": {"headers": {"X-Slack-Request-Timestamp": "1.5"}},
+    "timestamp in other digits": {"headers": {"X-Slack-Request-Timestamp": "١٢٣"}},
+    "negative timestamp": {"headers": {"X-Slack-Request-Timestamp": "-1"}},
+    "endless timestamp": {"headers": {"X-Slack-Request-Timestamp": "9" * 5000}},
+    "another timestamp than was signed": {"headers": {"X-Slack-Request-Timestamp": str(int(time.time()) - 60)}},
+    "signature in other letters": {"headers": {"X-Slack-Signature": "v0=ÄÖÜ"}},
+    "stale by six minutes": {"at": time.time() - 360},
+    "ahead by six minutes": {"at": time.time() + 360},
+}
+
+
+@pytest.mark.parametrize("how", UNSIGNED.values(), ids=UNSIGNED)
+async def test_a_bad_signature_is_turned_away(door: Door, log: io.StringIO, how: dict[str, Any]) -> None:
+    """The answer is 401, the app hears nothing, and the log holds a reason and a reference and no more."""
+    body = COMMAND_BODY + b"&MARKER-in-the-body=1"
+
+    status, text = await door.post(body, **how)
+
+    assert (status, door.heard.bodies) == (401, [])
+    [line] = log.getvalue().splitlines()
+    told = json.loads(line)
+    assert text == f"{told['reason']} {told['reference']}\n"
+    assert set(told) == {"timestamp", "level", "event", "reason", "reference", "logger"}
+    assert told["reason"] == "bad_signature"
+
+
+async def test_a_body_that_is_no_text_is_turned_away(door: Door) -> None:
+    """Bytes that are no UTF-8 cannot have been signed by Slack."""
+    assert (await door.post(b"text=\xff\xfe"))[0] == 401
+
+
+@pytest.mark.parametrize("minutes", [-4.9, 4.9])
+async def test_a_clock_that_is_somewhat_wrong_does_no_harm(door: Door, minutes: float) -> None:
+    """Five minutes are granted either way."""
+    assert (await door.post(COMMAND_BODY, at=time.time() + 60 * minutes))[0] == 200
+
+
+JSON_TYPE = "application/json"
+MALFORMED: dict[str, tuple[bytes, str]] = {
+    "empty form": (b"", "application/x-www-form-urlencoded"),
+    "no form": (b"MARKER", "application/x-www-form-urlencoded"),
+    "no JSON in the payload": (b"payload=MARKER", "application/x-www-form-urlencoded"),
+    "a list in the payload": (b"payload=[%22MARKER%22]", "application/x-www-form-urlencoded"),
+    "a text in the payload": (b"payload=%22MARKER%22", "application/x-www-form-urlencoded"),
+    "empty payload": (b"payload=", "application/x-www-form-urlencoded"),
+    "no JSON": (b"{MARKER", JSON_TYPE),
+    "empty JSON": (b"", JSON_TYPE),
+    "a JSON list": (b'["MARKER"]', JSON_TYPE),
+    "a JSON number": (b"7", JSON_TYPE),
+    "JSON nested too deep to parse": (b'{"MARKER":' + b"[" * 100_000 + b"]" * 100_000 + b"}", JSON_TYPE),
+    "JSON nested too deep to seal": (b'{"MARKER":' + b"[" * 900 + b"]" * 900 + b"}", JSON_TYPE),
+    "a payload nested too deep": (b"payload=" + b'{"a":' * 100_000, "application/x-www-form-urlencoded"),
+    "a form sent as JSON": (COMMAND_BODY, JSON_TYPE),
+}
+
+
+@pytest.mark.parametrize(("body", "content_type"), MALFORMED.values(), ids=MALFORMED)
+async def test_a_malformed_body_is_turned_away(door: Door, log: io.StringIO, body: bytes, content_type: str) -> None:
+    """Even with a good signature: 400, and nothing of the body is answered or logged."""
+    status, text = await door.post(body, content_type=content_type)
+
+    assert status == 400
+    assert text.startswith("malformed_body ")
+    assert "MARKER" not in log.getvalue() + text
+    assert [json.loads(line)["event"] for line in log.getvalue().splitlines()] == ["slack_request_refused"]
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(body=st.binary(max_size=200), content_type=st.sampled_from([JSON_TYPE, "application/x-www-form-urlencoded", ""]))
+def test_no_bytes_break_the_door(key_ring: KeyRing, body: bytes, content_type: str) -> None:
+    """Any signed bytes get an answer of ours: turned away, or handed to the app, which knows them not."""
+
+    async def knock() -> int:
+        ingress = Ingress(make_app(Heard()), key_ring, ACCOUNT)
+        server = web.Application()
+        server.router.add_post("/slack/events", HttpIngress(ingress, [SignatureVerifier(SECRET)]).handle)
+        async with TestClient(TestServer(server, host="127.0.0.1")) as client:
+            return (await Door(client=client, ingress=ingress, heard=Heard()).post(body, content_type=content_type))[0]
+
+    assert asyncio.run(knock()) in {400, 401, 404}
+
+
+@pytest.mark.parametrize("name", ["user", "team", "view", "actions", "enterprise", "type", "command"])
+@pytest.mark.parametrize("value", ["MARKER", ["MARKER"], 7, {}], ids=["text", "list", "number", "empty"])
+async def test_a_payload_of_a_strange_shape_gets_an_answer(
+    door: Door, log: io.StringIO, name: str, value: object
+) -> None:
+    """What is signed and parses, but is not what Slack sends, is no server error and is not quoted."""
+    body: Json = {"type": "view_submission", "view": {"callback_id": modal.CALLBACK_ID}, "user": {"id": ADA}}
+
+    status, text = await door.post(urlencode({"payload": json.dumps(body | {name: value})}).encode())
+
+    assert status in {200, 400, 404}
+    assert "MARKER" not in log.getvalue() + text
+
+
+async def test_a_body_over_the_limit_is_turned_away(door: Door) -> None:
+    """1 MiB is taken, one byte more is not, whatever its signature."""
+    start = b"command=%2Fr2-credential&team_id=T0SANDBOX&user_id=U0ADA0001&text="
+
+    fits = await door.post(start + b"x" * (BODY_LIMIT - len(start)))
+    over = await door.post(start + b"x" * (BODY_LIMIT - len(start) + 1))
+
+    assert (fits[0], over[0]) == (200, 413)
+    assert len(door.heard.bodies) == 1
+
+
+async def test_slack_verifies_the_address(door: Door) -> None:
+    """`url_verification` is answered with its challenge and nothing else."""
+    body = json.dumps({"type": "url_verification", "challenge": "made-up", "token": "x"}).encode()
+
+    status, text = await door.post(body, content_type=JSON_TYPE)
+
+    assert (status, json.loads(text)) == (200, {"challenge": "made-up"})
+
+
+async def test_an_unsigned_url_verification_is_turned_away(door: Door) -> None:
+    """Nobody can use the bot as an echo."""
+    body = json.dumps({"type": "url_verification", "challenge": "made-up"}).encode()
+
+    assert (await door.post(body, content_type=JSON_TYPE, secret="mallory"))[0] == 401
+
+
+async def test_slack_checks_the_certificate(door: Door) -> None:
+    """`ssl_check` comes unsigned, wants a 200 and reaches no listener."""
+    body = b"ssl_check=1&token=made-up"
+
+    assert await door.post(body, headers={"X-Slack-Signature": "", "X-Slack-Request-Timestamp": ""}) == (200, "")
+    assert door.heard.bodies == []
+
+
+async def test_ssl_check_opens_no_back_door(door: Door) -> None:
+    """A command does not get past the signature by calling itself a check of the certificate."""
+    body = b"ssl_check=1&" + COMMAND_BODY
+
+    assert (await door.post(body, headers={"X-Slack-Signature": ""}))[0] == 401
+    assert door.heard.bodies == []
+
+
+LAZY = {"X-Slack-Bolt-Lazy-Only": "1", "X-Slack-Bolt-Lazy-Function-Name": "listen"}
+
+
+async def test_headers_of_bolts_lazy_listeners_have_no_effect(door: Door) -> None:
+    """Nobody can make Bolt run a function without its listener."""
+    assert (await door.post(COMMAND_BODY, headers=LAZY))[0] == 200
+    assert len(door.heard.bodies) == 1
+
+
+def submission_body(slack: SmallSlack) -> bytes:
+    """Return a signed submission's body with a token in it."""
+    fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
+    return urlencode({"payload": json.dumps(slack.make_submission(ADA))}).encode()
+
+
+async def test_behind_the_door_nothing_holds_the_token(door: Door, slack: SmallSlack, log: io.StringIO) -> None:
+    """The app gets the payload with the sealed token beside it, and nobody logs either."""
+    await door.post(submission_body(slack))
+
+    [body], [pasted] = door.heard.bodies, door.heard.pasted
+    assert pasted is not None
+    assert pasted.last_four == TOKEN_TEXT[-4:]
+    assert find_leaks(pickle.dumps(body) + repr(pasted).encode() + log.getvalue().encode(), TOKEN_TEXT) == []
+
+
+async def test_a_late_answer_is_given_in_time_and_the_work_goes_on(
+    door: Door, slack: SmallSlack, log: io.StringIO, pass_time: Callable[[timedelta], None]
+) -> None:
+    """The person reads what is known, with the reference; what the listener does is not cut off."""
+    began, let_go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work(ack: AsyncAck) -> None:
+        began.set()
+        await let_go.wait()
+        ended.set()
+        await ack()
+
+    door.heard.work = work
+    view = slack.modals.top(ADA)
+    assert view is not None
+    request = asyncio.create_task(door.post(submission_body(slack)))
+    await began.wait()
+    pass_time(timedelta(seconds=2.5))
+
+    status, text = await request
+
+    answer = json.loads(text)
+    assert (status, answer["response_action"]) == (200, "errors")
+    assert "it is not known whether this was recorded" in answer["errors"][modal.TOKEN_BLOCK]
+    assert f"Reference: {view.id}" in answer["errors"][modal.TOKEN_BLOCK]
+    assert view.id in log.getvalue()
+    assert not ended.is_set()
+    let_go.set()
+    await door.ingress.drain()
+    assert ended.is_set()
+
+
+async def test_a_late_answer_to_a_command_says_so(
+    door: Door, log: io.StringIO, pass_time: Callable[[timedelta], None]
+) -> None:
+    """Whoever typed a command is not left with Slack's own "operation_timeout"."""
+    began = asyncio.Event()
+
+    async def work(ack: AsyncAck) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    door.heard.work = work
+    request = asyncio.create_task(door.post(COMMAND_BODY))
+    await began.wait()
+    pass_time(timedelta(seconds=2.5))
+
+    status, text = await request
+
+    assert status == 200
+    assert "did not answer in time" in text
+    for task in door.ingress._under_way:
+        task.cancel()
+
+
+async def test_a_listener_that_breaks_is_answered_with_a_reference(door: Door) -> None:
+    """The error handler of the app speaks for it; a server error would tell the person nothing."""
+
+    async def work(ack: AsyncAck) -> None:
+        raise KeyError(TOKEN_TEXT)
+
+    door.heard.work = work
+
+    assert await door.post(COMMAND_BODY) == (200, "reference 5a4d")
+
+
+# Over Socket Mode: the small Slack.
+
+
+@pytest_asyncio.fixture
+async def socket(key_ring: KeyRing) -> AsyncIterator[tuple[SmallSlack, Heard, SocketModeIngress]]:
+    """Connect an ingress to a small Slack."""
+    heard = Heard()
+    async with SmallSlack() as slack:
+        client = AsyncWebClient(token=slack.config.bot_tokens[0], base_url=slack.api_url)
+        client.proxy = None
+        ingress = SocketModeIngress(
+            Ingress(make_app(heard), key_ring, ACCOUNT),
+            app_token=slack.config.app_token or "",
+            web_client=client,
+            logger=logging.getLogger("slack_sdk"),
+        )
+        await ingress.connect()  # type: ignore[no-untyped-call]  # slack_sdk does not annotate it
+        await slack.wait_for_connections()
+        form = modal.build_form(nonce="the-nonce", bucket=BUCKET, catalogs_known=True)
+        slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
+        yield slack, heard, ingress
+        await ingress.close()
+
+
+Socket = tuple[SmallSlack, Heard, SocketModeIngress]
+
+
+async def test_a_frame_is_sealed_before_the_app_sees_it(socket: Socket, log: io.StringIO) -> None:
+    """As over HTTP: the body holds no token, the sealed one stands beside it, the log is silent."""
+    slack, heard, _ = socket
+    fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
+
+    outcome = await slack.submit(ADA)
+
+    assert outcome.failure is None
+    [body], [pasted] = heard.bodies, heard.pasted
+    assert pasted is not None
+    assert pasted.last_four == TOKEN_TEXT[-4:]
+    assert find_leaks(pickle.dumps(body) + log.getvalue().encode(), TOKEN_TEXT) == []
+
+
+async def test_what_the_app_says_goes_back_over_the_socket(socket: Socket) -> None:
+    """The acknowledgement of a command carries the app's text."""
+    slack, heard, _ = socket
+    heard.work = lambda ack: ack("heard you")
+
+    outcome = await slack.type_command(ADA, PLATFORM, "/r2-credential")
+
+    assert outcome.message is not None
+    assert outcome.message.text == "heard you"
+
+
+FRAMES = {
+    "no JSON": "MARKER {",
+    "a list": '["MARKER"]',
+    "no envelope": '{"type": "interactive", "payload": {"text": "MARKER"}}',
+    "no payload": '{"type": "interactive", "envelope_id": "MARKER"}',
+    "nested too deep to parse": '{"envelope_id": "1", "payload": ' + "[" * 100_000,
+    "nested too deep to seal": (
+        '{"envelope_id": "1", "type": "interactive", "payload": {"MARKER": ' + "[" * 900 + "]" * 900 + "}}"
+    ),
+}
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+async def test_a_malformed_frame_does_no_harm(socket: Socket, log: io.StringIO, frame: str) -> None:
+    """It is not quoted in the log, and the next frame is taken as if nothing had been."""
+    slack, heard, _ = socket
+
+    await slack.transport.connections[0].send_str(frame)
+    outcome = await slack.type_command(ADA, PLATFORM, "/r2-credential")
+
+    assert outcome.failure is None
+    assert len(heard.bodies) == 1
+    assert "MARKER" not in log.getvalue()
+
+
+async def test_a_frame_does_not_wait_for_the_one_before(socket: Socket) -> None:
+    """A listener that takes long holds up nobody else."""
+    slack, heard, _ = socket
+    began, let_go = asyncio.Event(), asyncio.Event()
+
+    async def work(ack: AsyncAck) -> None:
+        if not began.is_set():
+            began.set()
+            await let_go.wait()
+        await ack("done")
+
+    heard.work = work
+    first = asyncio.create_task(slack.type_command(ADA, PLATFORM, "/r2-credential one"))
+    await began.wait()
+
+    second = await slack.type_command(ADA, PLATFORM, "/r2-credential two")
+
+    assert second.message is not None
+    assert not first.done()
+    let_go.set()
+    assert (await first).failure is None
