@@ -15,6 +15,7 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin bot \
     && install --directory --owner bot --group bot --mode 0700 /data
 COPY --from=build /opt/bot /opt/bot
 ENV PATH=/opt/bot/bin:$PATH \
+    HOME=/data \
     PYTHONDONTWRITEBYTECODE=1 \
     R2_CREDENTIAL_DATA_DIR=/data \
     R2_CREDENTIAL_HTTP_HOST=0.0.0.0

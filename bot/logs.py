@@ -61,14 +61,14 @@ class _ScrubbingFormatter(structlog.stdlib.ProcessorFormatter):
 def _renderers(*, is_console: bool) -> list[Processor]:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if is_console:
-        return [remove, _scrub_values, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        return [remove, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     to_json = structlog.processors.JSONRenderer()
     return [remove, structlog.processors.format_exc_info, _scrub_values, _put_first, to_json]
 
 
 def _scrub_values(_logger: object, _method: str, event: EventDict) -> EventDict:
     """Mask before a line is rendered: masking afterwards can cut an escape in two, and the line is no JSON any more."""
-    return {scrub(name): value if name == "exc_info" else _scrubbed(value) for name, value in event.items()}
+    return {scrub(name): _scrubbed(value) for name, value in event.items()}
 
 
 def _scrubbed(value: object) -> object:

@@ -3,6 +3,7 @@
 This module cannot import `secret` or `sealing` (a lint contract): it never meets a token, sealed or not.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Self
@@ -153,6 +154,7 @@ _STEP_WORDS: Final = {
 }
 _ORDER: Final = (State.ACCEPTED, State.STORING, State.CONFIRMING, State.STORED)
 
+_SLACK_ID: Final = re.compile(r"[UWSC](?=[A-Z]*[0-9])[A-Z0-9]{7,}")  # a digit: "SECURITY" is no id but a team
 _LASTING_TROUBLE: Final = {
     "throttled": "Cloudflare kept limiting how many requests it takes from the bot.",
     "edge_refused": "Cloudflare's edge kept turning the request away.",
@@ -244,9 +246,9 @@ def _ask_whom(contact: str) -> str:
 
 def mention(contact: str) -> str:
     """Return a user, user group or channel id as a mention, and anything else as text."""
-    if contact.isalnum() and contact.isupper():
+    if _SLACK_ID.fullmatch(contact):
         forms = {"U": "<@{}>", "W": "<@{}>", "S": "<!subteam^{}>", "C": "<#{}>"}
-        return forms.get(contact[0], "{}").format(contact)
+        return forms[contact[0]].format(contact)
     return escape(contact)
 
 
