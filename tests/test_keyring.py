@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from bot.errors import KeyFileUnusable, SealedValueUnreadable
 from bot.keyring import KEY_LIFETIME, RETIREMENT, KeyFiles, load_key_file, write_key_file
-from bot.sealing import TOKEN, KeyRing, SealingContext, generate_private_key, key_id_of
+from bot.sealing import TOKEN, KeyRing, SealingContext, generate_private_key, key_id_of, load_private_keys, public_pem
 
 NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 MOMENT = timedelta(microseconds=1)
@@ -104,7 +104,7 @@ BROKEN = {
     "a changed character": generate_private_key().replace("MC4C", "MC4D").encode(),
     "a block of nonsense": f"-----BEGIN PRIVATE KEY-----\n{MARK}\n-----END PRIVATE KEY-----\n".encode(),
     "another kind of key": _ed25519(),
-    "a public key": write_key_file(Path(tempfile.mkdtemp()) / "x.pem", generate_private_key()).encode(),
+    "a public key": public_pem(load_private_keys(generate_private_key())[0]).encode(),
     "zeros": bytes(119),
     "bytes that are no text": MARK.encode() + b"\xff\xfe",
 }

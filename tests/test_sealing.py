@@ -34,7 +34,7 @@ from bot.sealing import (
 
 PLAIN = "cfat_MADEUP00000000000000000000000000000000000000000"  # made up
 URL = "https://hooks.slack.com/app/T0MADEUP/1/madeup"  # made up
-ANY_TEXT = st.text(st.one_of(st.characters(), st.characters(categories=["Cs"])))
+ANY_TEXT = st.lists(st.text() | st.text(st.characters(categories=["Cs"])), max_size=4).map("".join)
 CONTEXT = SealingContext(
     purpose=TOKEN,
     team_id="T0HOME",
@@ -212,7 +212,7 @@ def test_no_changed_added_or_cut_character_opens() -> None:
     assert [text for text in broken if describe_failure(RING, text, CONTEXT) != EVERY_FAILURE] == []
 
 
-@pytest.mark.parametrize("tail", ["A", "=", "==", "\n", " ", ".", SEALED], ids=repr)
+@pytest.mark.parametrize("tail", ["A", "=", "==", "\n", " ", ".", SEALED], ids=lambda tail: repr(tail[:9]))
 def test_nothing_may_follow_it(tail: str) -> None:
     """What stands behind a sealed text is not ignored."""
     assert describe_failure(RING, SEALED + tail, CONTEXT) == EVERY_FAILURE

@@ -21,7 +21,7 @@ import bot
 from bot.secret import Secret
 
 PLAIN = "cfut_MADEUPmarked000000000000000000000000000000d41d8c"  # made up
-ANY_TEXT = st.text(st.one_of(st.characters(), st.characters(categories=["Cs"])))
+ANY_TEXT = st.lists(st.text() | st.text(st.characters(categories=["Cs"])), max_size=4).map("".join)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,7 @@ _TOO_LATE: Final = (
     "The bot did not answer in time, and it is not known whether this was recorded. Press Store again: that is safe, "
     "nothing is stored twice."
 )
+_COMMAND_TOO_LATE: Final = "The bot did not answer in time. If no form opens, type the command again."
 _INTEGER: Final = re.compile(r"[0-9]{1,12}")
 
 _log = structlog.get_logger()
@@ -67,12 +68,21 @@ class Ingress:
         """
         sealed = seal_payload(verified_body, self._key_ring.sealing_key, self._account_id)
         del verified_body
-        request = AsyncBoltRequest(body=sealed.body, mode="socket_mode", context={PASTED_TOKEN: sealed.pasted})
-        task = asyncio.create_task(self._app.async_dispatch(request))
+        task = asyncio.create_task(self._ask_bolt(sealed))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         done, _ = await asyncio.wait({task}, timeout=_ANSWER_TIMEOUT.total_seconds())
         return task.result() if done else _too_late(sealed.body)
+
+    async def _ask_bolt(self, sealed: "SealedPayload") -> BoltResponse:
+        """Our listeners' faults come to the app's error handler; what breaks Bolt itself must not reach a traceback."""
+        try:
+            request = AsyncBoltRequest(body=sealed.body, mode="socket_mode", context={PASTED_TOKEN: sealed.pasted})
+            return await self._app.async_dispatch(request)
+        except Exception as error:  # noqa: BLE001 - Bolt trusts the shape of a payload, down to any KeyError
+            reference = secrets.token_hex(4)
+            _log.error("slack_payload_broke", error=type(error).__name__, reference=reference)
+            return BoltResponse(status=HTTPStatus.INTERNAL_SERVER_ERROR, body=f"reference {reference}\n")
 
     async def drain(self) -> None:
         """Wait for what is under way; the transport takes nothing new by now."""
@@ -214,12 +224,14 @@ def _find_url(response_urls: object, channel_id: str) -> str | None:
 
 def _too_late(body: Json) -> BoltResponse:
     """Say what is known, which is little: the submission may be recorded a moment later."""
-    _log.error("slack_answer_too_late", type=body.get("type") or body.get("command"))
-    if body.get("type") != "view_submission":
-        return BoltResponse(status=HTTPStatus.SERVICE_UNAVAILABLE)
-    reference = _object(body.get("view")).get("id")
-    errors = {modal.TOKEN_BLOCK: f"{_TOO_LATE} Reference: {reference}"}
-    return BoltResponse(status=HTTPStatus.OK, body={"response_action": "errors", "errors": errors})
+    reference = _object(body.get("view")).get("id") or secrets.token_hex(4)
+    _log.error("slack_answer_too_late", type=body.get("type") or body.get("command"), reference=reference)
+    if body.get("type") == "view_submission":
+        errors = {modal.TOKEN_BLOCK: f"{_TOO_LATE} Reference: {reference}"}
+        return BoltResponse(status=HTTPStatus.OK, body={"response_action": "errors", "errors": errors})
+    if "command" in body:
+        return BoltResponse(status=HTTPStatus.OK, body=f"{_COMMAND_TOO_LATE} Reference: {reference}")
+    return BoltResponse(status=HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _turn_away(status: HTTPStatus, reason: str) -> web.Response:
@@ -242,7 +254,7 @@ def _parse(content_type: str, raw: bytes) -> Json | None:
         form = dict(parse_qsl(text, keep_blank_values=True, strict_parsing=True))
     except ValueError:
         return None
-    return _parse_json(form["payload"]) if "payload" in form else form
+    return _parse_json(form["payload"]) if "payload" in form else form or None
 
 
 def _parse_json(text: str) -> Json | None:
