@@ -1,6 +1,7 @@
 """The command line: run, sandbox, keygen, manifest."""
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -52,6 +53,9 @@ def run() -> None:
         asyncio.run(run_bot(loaded.settings))
     except StartRefused as error:
         _refuse("The bot cannot start.", str(error))
+    except Exception:
+        logging.getLogger("bot").critical("crashed", exc_info=True)
+        sys.exit(1)
 
 
 @_app.command()

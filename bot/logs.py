@@ -22,8 +22,9 @@ _TALKATIVE: Final = ("slack_bolt", "slack_sdk", "aiohttp", "httpx", "httpcore", 
 """Libraries that write payloads, headers or statements at DEBUG and INFO: their warnings are all that is heard."""
 
 
-def configure_logging(level: str, log_format: str | None, stream: TextIO = sys.stderr) -> None:
-    """Send every log line to `stream`, ours from `level` on, as JSON or for a console (the default on a terminal)."""
+def configure_logging(level: str, log_format: str | None, stream: TextIO | None = None) -> None:
+    """Send every log line to `stream` (standard error), ours from `level` on, as JSON or for a console (the default on a terminal)."""
+    stream = stream or sys.stderr
     is_console = log_format == "console" or (log_format is None and stream.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

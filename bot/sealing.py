@@ -136,11 +136,14 @@ def load_private_keys(pem: str) -> list[X25519PrivateKey]:
 
 def _split_pem(text: str) -> list[str]:
     end = "-----END PRIVATE KEY-----"
-    blocks = [block.strip() + "\n" + end + "\n" for block in text.split(end)[:-1]]
-    if not blocks:
+    *bodies, rest = text.split(end)
+    if not bodies:
         message = "holds no PEM private key (`r2-credential-bot keygen PATH` makes one)"
         raise ValueError(message)
-    return blocks
+    if "-----BEGIN" in rest:  # else the older key of a ring would silently be gone
+        message = "ends in the middle of a PEM block: copy it again"
+        raise ValueError(message)
+    return [body.strip() + "\n" + end + "\n" for body in bodies]
 
 
 def _load_private_key(pem: str) -> X25519PrivateKey:

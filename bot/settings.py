@@ -21,6 +21,7 @@ from bot.catalog import CatalogApi
 from bot.secret import Secret
 
 _DURATION_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_TTL: Final = timedelta(days=7)
 _OWN_PREFIX: Final = "R2_CREDENTIAL_"
 _FILE_SUFFIX: Final = "_FILE"
 
@@ -71,10 +72,11 @@ def _duration(value: object) -> object:
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"(\d{1,6})([smhd])", value)
-    if match is None or int(match[1]) == 0:
-        message = "write a number and a unit: 90s, 15m, 1h or 1d"
+    duration = timedelta(seconds=int(match[1]) * _DURATION_UNITS[match[2]]) if match else timedelta(0)
+    if not timedelta(0) < duration <= _LONGEST_TTL:
+        message = "write a number and a unit: 90s, 15m, 1h or 1d; at most 7d"
         raise ValueError(message)
-    return timedelta(seconds=int(match[1]) * _DURATION_UNITS[match[2]])
+    return duration
 
 
 def _signing_secrets(value: object) -> object:
@@ -87,7 +89,7 @@ def _signing_secrets(value: object) -> object:
     return tuple(Secret(part) for part in secrets)
 
 
-_URL: Final = r"https://[^\s/?#@]+(/[^\s?#]*)?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/[^\s?#]*)?"
+_URL: Final = r"https://[A-Za-z0-9.-]+(:\d+)?(/[^\s?#]*)?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/[^\s?#]*)?"
 _URL_MEND: Final = "is https://HOST/PATH; http:// is for this machine only (127.0.0.1, localhost)"
 _PRINTABLE: Final = r"[\x21-\x7e]+"
 
@@ -156,7 +158,7 @@ class Settings(BaseSettings):
     ] = Field(None, alias="R2_CREDENTIAL_SEALING_KEY")
     ttl: Annotated[timedelta, BeforeValidator(_duration)] = Field(timedelta(hours=1), alias="R2_CREDENTIAL_TTL")
     contact: str | None = Field(None, alias="R2_CREDENTIAL_CONTACT", max_length=200)
-    http_host: str = Field("127.0.0.1", alias="R2_CREDENTIAL_HTTP_HOST", min_length=1)
+    http_host: str = Field("127.0.0.1", alias="R2_CREDENTIAL_HTTP_HOST")
     http_port: int = Field(3000, alias="R2_CREDENTIAL_HTTP_PORT", ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="R2_CREDENTIAL_LOG_LEVEL")
     log_format: Literal["json", "console"] | None = Field(None, alias="R2_CREDENTIAL_LOG_FORMAT")
@@ -268,7 +270,7 @@ def _unknown_names(env_file: Path) -> _UnknownNames:
 
 
 def _did_you_mean(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -291,13 +293,23 @@ def _problems_of_fields(error: ValidationError, *, except_for: Collection[str]) 
         if problem["type"] == "missing":
             yield f"{name}: {_MISSING[name]}"
         else:
-            yield f"{name}: {problem.get('ctx', {}).get('error') or problem['msg']!s}"
+            yield f"{name}: {problem.get('ctx', {}).get('error') or _MENDS[name]}"
 
 
 _MISSING: Final = {
     "SLACK_BOT_TOKEN": "set it to the bot token (xoxb-...) from the Slack app's page OAuth & Permissions",
     "CLOUDFLARE_ACCOUNT_ID": "set it to the id of the Cloudflare account, 32 hexadecimal digits",
 }
+
+
+_MENDS: Final = {
+    "R2_CREDENTIAL_CATALOG_API": f"is one of {', '.join(CatalogApi)}",
+    "R2_CREDENTIAL_CONTACT": "is a user, user group or channel id, or a text of at most 200 characters",
+    "R2_CREDENTIAL_HTTP_PORT": "is a port from 0 to 65535; 0 takes a free one",
+    "R2_CREDENTIAL_LOG_LEVEL": "is debug, info, warning or error",
+    "R2_CREDENTIAL_LOG_FORMAT": "is json or console",
+}
+"""What is said of a value that pydantic itself refused."""
 
 
 def _problems_together(values: Mapping[str, Any]) -> Iterator[str]:

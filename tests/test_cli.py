@@ -117,6 +117,14 @@ def test_a_start_that_fails_later_says_why(change: dict[str, str], said: str) ->
     assert MARK not in ended.output
 
 
+def test_what_nobody_expected_is_logged_and_ends_with_1() -> None:
+    """It is no matter of the bot's own settings, so a restart may help; the log says where it happened."""
+    ended = call("run", environment=GOOD | {"SSL_CERT_FILE": "nowhere.pem", "R2_CREDENTIAL_LOG_FORMAT": "json"})
+    assert ended.exit_code == 1
+    assert '"event": "crashed"' in ended.stderr
+    assert "FileNotFoundError" in ended.stderr
+
+
 def test_an_unknown_name_in_the_environment_is_a_warning() -> None:
     """It is told on stderr with what was meant, and the start goes on to the next trouble."""
     Path("occupied").write_text("")

@@ -324,6 +324,7 @@ def _der(key: X25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
 P256 = ec.generate_private_key(ec.SECP256R1())
 BAD_PEM = {
     "nothing": "",
+    "a ring that was cut off while copying": _pkcs8(KEY) + _pkcs8(KEY)[:60],
     "a text": "this is no key",
     "a raw key": KEY.private_bytes_raw().hex(),
     "a public key": public_pem(KEY),

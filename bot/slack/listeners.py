@@ -165,7 +165,7 @@ class Listeners:
         return ""
 
     async def _record_opening(self, actor: Actor) -> str:
-        nonce = secrets.token_urlsafe(16)
+        nonce = secrets.token_hex(16)  # hexadecimal: never taken for a token and masked on its way back
         team_id = self.gate.home.team_id
         expires_at = self.clock() + OPENING_LIFETIME
         await self.records.add_opening(
@@ -230,7 +230,13 @@ class Listeners:
 
     async def _record(self, new: NewSubmission, nonce: str) -> Acceptance:
         acceptance = await self.records.accept(new, nonce)
-        _log.info("submission", id=new.id, user=new.user_id, bucket=new.key.bucket, verdict=acceptance.verdict.value)
+        _log.info(
+            "submission_received",
+            submission=new.id,
+            user=new.user_id,
+            bucket=new.key.bucket,
+            verdict=acceptance.verdict.value,
+        )
         if acceptance.verdict in (Verdict.RECORDED, Verdict.REPLACED):
             self.dispatch(new.key)
         return acceptance

@@ -125,12 +125,16 @@ class SlackWeb:
 async def _told(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
     """Await one call and translate what goes wrong; slack_sdk's own errors hold the whole answer."""
     try:
-        return await call
+        response = await call
     except SlackApiError as error:
         failure = _translate(error)
     except (SlackClientError, aiohttp.ClientError, TimeoutError, OSError):
         failure = SlackUnavailable()
     except (AttributeError, ValueError):  # the SDK itself stumbles over a 200 that is no JSON object
+        failure = SlackUnavailable()
+    else:
+        if isinstance(response.data, dict):
+            return response
         failure = SlackUnavailable()
     raise failure
 
@@ -140,8 +144,8 @@ def _translate(error: SlackApiError) -> SlackRefused | SlackUnavailable:
     if not isinstance(response, AsyncSlackResponse):
         return SlackUnavailable()
     code = response.data.get("error") if isinstance(response.data, dict) else None  # a proxy's 503 is plain text
-    is_trouble = response.status_code in _TROUBLE_STATUSES or code in _PASSING
-    return SlackRefused(code) if isinstance(code, str) and not is_trouble else SlackUnavailable(_retry_after(response))
+    is_trouble = response.status_code in _TROUBLE_STATUSES or not isinstance(code, str) or code in _PASSING
+    return SlackUnavailable(_retry_after(response)) if is_trouble else SlackRefused(str(code))
 
 
 def _retry_after(response: AsyncSlackResponse) -> timedelta | None:

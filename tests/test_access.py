@@ -1,0 +1,260 @@
+"""Who may: the allowlist joined with what only Slack knows, and a no whenever that cannot be known."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.allowlist import Allowlist
+from bot.errors import AccessRefused, BucketNotAllowed, ChannelNotAllowed, MembershipUnknown, NotAllowed, Outsider
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.workspace import UserGroup
+from bot.slack.access import MEMBERSHIP_LIFETIME, Actor, Gate, Home, Memberships
+from bot.slack.web import TIMEOUT, SlackWeb
+from conftest import Clock
+
+ADA = "U0ADA0001"
+GRACE = "U0GRACE01"
+MALLORY = "U0MALLORY"
+GROUP = "S0DATAENG"
+OTHER_GROUP = "S0SECURIT"
+HOME = "T0SANDBOX"
+AWAY = "T0PARTNER"
+ORGANIZATION = "E0NORTHWD"
+
+
+@pytest_asyncio.fixture
+async def slack() -> AsyncIterator[SmallSlack]:
+    """Start a small Slack with two user groups."""
+    async with SmallSlack() as slack:
+        slack.workspace.user_groups[OTHER_GROUP] = UserGroup(id=OTHER_GROUP, handle="security", members=(GRACE,))
+        yield slack
+
+
+@pytest_asyncio.fixture
+async def memberships(slack: SmallSlack, clock: Clock) -> AsyncIterator[Memberships]:
+    """Ask the small Slack who is in a group."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())) as http:
+        client = AsyncWebClient(
+            token=slack.config.bot_tokens[0], base_url=slack.api_url, session=http, retry_handlers=[]
+        )
+        client.proxy = None
+        yield Memberships(SlackWeb(client), clock)
+
+
+def gate_of(
+    memberships: Memberships,
+    *,
+    users: tuple[str, ...] = (),
+    usergroups: tuple[str, ...] = (),
+    channels: tuple[str, ...] = (),
+    buckets: tuple[str, ...] = (),
+    enterprise_id: str | None = None,
+) -> Gate:
+    """Make a gate with these lists."""
+    allowlist = Allowlist(
+        users=frozenset(users), usergroups=frozenset(usergroups), channels=frozenset(channels), buckets=buckets
+    )
+    return Gate(allowlist, Home(team_id=HOME, enterprise_id=enterprise_id), memberships)
+
+
+def actor(user_id: str, *team_ids: str) -> Actor:
+    """Return somebody as a payload names them."""
+    return Actor(user_id=user_id, team_ids=frozenset(team_ids))
+
+
+def change_members(slack: SmallSlack, *members: str) -> None:
+    """Let somebody edit the user group."""
+    slack.workspace.user_groups[GROUP] = replace(slack.workspace.user_groups[GROUP], members=members)
+
+
+OUTSIDERS = {
+    "from another workspace": (AWAY,),
+    "one of the names is another workspace": (HOME, AWAY),
+    "from nowhere": (),
+    "from another organization": (HOME, "E0ANOTHER"),
+    "a name that only begins alike": (f"{HOME}1",),
+}
+
+
+@pytest.mark.parametrize("team_ids", OUTSIDERS.values(), ids=OUTSIDERS)
+async def test_an_outsider_is_refused_whatever_the_id(memberships: Memberships, team_ids: tuple[str, ...]) -> None:
+    """An id on the list does not help somebody whom any part of the payload places elsewhere."""
+    gate = gate_of(memberships, users=(ADA,), usergroups=(GROUP,), enterprise_id=ORGANIZATION)
+
+    with pytest.raises(Outsider):
+        await gate.check_actor(actor(ADA, *team_ids))
+
+
+async def test_an_organization_is_home_only_where_there_is_one(memberships: Memberships) -> None:
+    """An `E...` id is foreign to a bot that is installed in a workspace without an organization."""
+    with pytest.raises(Outsider):
+        await gate_of(memberships, users=(ADA,)).check_actor(actor(ADA, HOME, ORGANIZATION))
+
+
+@pytest.mark.parametrize("team_ids", [(HOME,), (HOME, ORGANIZATION), (ORGANIZATION,)])
+async def test_a_listed_user_at_home_is_let_in(memberships: Memberships, team_ids: tuple[str, ...]) -> None:
+    """The workspace and its organization are both home."""
+    await gate_of(memberships, users=(ADA,), enterprise_id=ORGANIZATION).check_actor(actor(ADA, *team_ids))
+
+
+STRANGERS = {"not listed": MALLORY, "nobody": "", "lower case": ADA.lower(), "a group's id": GROUP}
+
+
+@pytest.mark.parametrize("user_id", STRANGERS.values(), ids=STRANGERS)
+async def test_who_is_on_no_list_is_refused(memberships: Memberships, user_id: str) -> None:
+    """Neither users nor groups name this person."""
+    with pytest.raises(NotAllowed):
+        await gate_of(memberships, users=(ADA,), usergroups=(GROUP,)).check_actor(actor(user_id, HOME))
+
+
+async def test_a_listed_user_is_let_in_without_asking_slack(slack: SmallSlack, memberships: Memberships) -> None:
+    """Nobody waits for Slack, or depends on it, who is listed by id."""
+    slack.fail_next("usergroups.users.list", error="internal_error")
+
+    await gate_of(memberships, users=(ADA,), usergroups=(GROUP,)).check_user(ADA)
+
+    assert slack.calls == []
+
+
+@pytest.mark.parametrize("usergroups", [(GROUP,), (OTHER_GROUP, GROUP)], ids=["the only group", "one of two groups"])
+async def test_a_member_of_a_group_is_let_in(memberships: Memberships, usergroups: tuple[str, ...]) -> None:
+    """Membership in any listed group is enough."""
+    await gate_of(memberships, usergroups=usergroups).check_user(ADA)
+
+
+async def test_membership_is_asked_once_a_minute(slack: SmallSlack, memberships: Memberships, clock: Clock) -> None:
+    """Within 60 s the last answer counts, after that Slack is asked again."""
+    gate = gate_of(memberships, usergroups=(GROUP,))
+    await gate.check_user(ADA)
+    change_members(slack, MALLORY)
+
+    clock.advance(MEMBERSHIP_LIFETIME - timedelta(seconds=1))
+    await gate.check_user(ADA)
+    with pytest.raises(NotAllowed):
+        await gate.check_user(MALLORY)
+    clock.advance(timedelta(seconds=1))
+    with pytest.raises(NotAllowed):
+        await gate.check_user(ADA)
+    await gate.check_user(MALLORY)
+
+    assert len(slack.calls_of("usergroups.users.list")) == 2
+
+
+async def test_a_clock_that_was_set_back_does_not_keep_an_old_answer(
+    slack: SmallSlack, memberships: Memberships, clock: Clock
+) -> None:
+    """An answer from the future is no answer."""
+    gate = gate_of(memberships, usergroups=(GROUP,))
+    await gate.check_user(ADA)
+    change_members(slack, MALLORY)
+
+    clock.advance(timedelta(hours=-1))
+
+    with pytest.raises(NotAllowed):
+        await gate.check_user(ADA)
+
+
+async def test_many_at_once_ask_slack_once(slack: SmallSlack, memberships: Memberships) -> None:
+    """A crowd after a deployment does not become a crowd at Slack."""
+    gate = gate_of(memberships, usergroups=(GROUP,))
+
+    await asyncio.gather(*(gate.check_user(ADA) for _ in range(20)))
+
+    assert len(slack.calls_of("usergroups.users.list")) == 1
+
+
+TROUBLE = ("internal_error", "missing_scope", "no_such_subteam", "invalid_auth")
+
+
+@pytest.mark.parametrize("error", TROUBLE)
+async def test_when_slack_cannot_be_asked_the_answer_is_no(
+    slack: SmallSlack, memberships: Memberships, error: str
+) -> None:
+    """A member is refused with that reason, and let in as soon as Slack answers: the failure is not remembered."""
+    gate = gate_of(memberships, usergroups=(GROUP,))
+    slack.fail_next("usergroups.users.list", error=error)
+
+    with pytest.raises(MembershipUnknown) as refused:
+        await gate.check_user(ADA)
+    await gate.check_user(ADA)
+
+    assert "Slack did not tell the bot" in refused.value.user_message
+
+
+async def test_an_old_answer_does_not_stand_in_for_a_new_one(
+    slack: SmallSlack, memberships: Memberships, clock: Clock
+) -> None:
+    """What Slack said more than a minute ago does not count when it cannot be asked now."""
+    gate = gate_of(memberships, usergroups=(GROUP,))
+    await gate.check_user(ADA)
+    clock.advance(MEMBERSHIP_LIFETIME)
+    slack.fail_next("usergroups.users.list", status=503)
+
+    with pytest.raises(MembershipUnknown):
+        await gate.check_user(ADA)
+
+
+async def test_one_group_that_cannot_be_asked_is_enough_for_a_no(slack: SmallSlack, memberships: Memberships) -> None:
+    """Half an answer is none."""
+    slack.workspace.user_groups.pop(OTHER_GROUP)
+
+    with pytest.raises(MembershipUnknown):
+        await gate_of(memberships, usergroups=(GROUP, OTHER_GROUP)).check_user(ADA)
+
+
+BUCKETS: dict[str, tuple[tuple[str, ...], str, bool]] = {
+    "no list": ((), "any-bucket", True),
+    "by name": (("events", "photos"), "photos", True),
+    "by glob": (("team-a-*",), "team-a-events", True),
+    "another name": (("events",), "events-2", False),
+    "only the end fits": (("events",), "my-events", False),
+    "another team": (("team-a-*",), "team-b-events", False),
+    "nothing": (("team-*",), "", False),
+    "a glob as name": (("team-a-*",), "*", False),
+}
+
+
+@pytest.mark.parametrize(("buckets", "bucket", "is_allowed"), BUCKETS.values(), ids=BUCKETS)
+async def test_buckets_are_checked_by_glob(
+    memberships: Memberships, buckets: tuple[str, ...], bucket: str, *, is_allowed: bool
+) -> None:
+    """The whole name has to fit one of the globs."""
+    gate = gate_of(memberships, users=(ADA,), buckets=buckets)
+
+    assert gate.allows_bucket(bucket) is is_allowed
+    assert _refusal_of(gate.check_bucket, bucket) is (None if is_allowed else BucketNotAllowed)
+
+
+CHANNELS: dict[str, tuple[tuple[str, ...], str, bool]] = {
+    "no list": ((), "C0ANALYTX", True),
+    "listed": (("C0DATAPLT", "C0ANALYTX"), "C0ANALYTX", True),
+    "not listed": (("C0DATAPLT",), "C0ANALYTX", False),
+    "nowhere": (("C0DATAPLT",), "", False),
+    "lower case": (("C0DATAPLT",), "c0dataplt", False),
+}
+
+
+@pytest.mark.parametrize(("channels", "channel_id", "is_allowed"), CHANNELS.values(), ids=CHANNELS)
+async def test_channels_are_checked_by_id(
+    memberships: Memberships, channels: tuple[str, ...], channel_id: str, *, is_allowed: bool
+) -> None:
+    """An id is listed or it is not."""
+    gate = gate_of(memberships, users=(ADA,), channels=channels)
+
+    assert gate.allows_channel(channel_id) is is_allowed
+    assert _refusal_of(gate.check_channel, channel_id) is (None if is_allowed else ChannelNotAllowed)
+
+
+def _refusal_of(check: object, value: str) -> type[AccessRefused] | None:
+    assert callable(check)
+    try:
+        check(value)
+    except AccessRefused as refusal:
+        return type(refusal)
+    return None
