@@ -23,7 +23,7 @@ _TALKATIVE: Final = ("slack_bolt", "slack_sdk", "aiohttp", "httpx", "httpcore", 
 
 
 def configure_logging(level: str, log_format: str | None, stream: TextIO | None = None) -> None:
-    """Send every log line to `stream` (standard error), ours from `level` on, as JSON or for a console (the default on a terminal)."""
+    """Send every log line to `stream` (default: standard error), ours from `level` on; on a terminal for a console."""
     stream = stream or sys.stderr
     is_console = log_format == "console" or (log_format is None and stream.isatty())
     shared: list[Processor] = [
