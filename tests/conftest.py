@@ -86,6 +86,7 @@ class Clock:
         self.now = datetime.now(UTC)
 
     def __call__(self) -> datetime:
+        """Tell the time."""
         return self.now
 
     def advance(self, by: timedelta) -> None:

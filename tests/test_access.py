@@ -8,6 +8,7 @@ from datetime import timedelta
 import aiohttp
 import pytest
 import pytest_asyncio
+from conftest import Clock
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.allowlist import Allowlist
@@ -16,7 +17,6 @@ from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import UserGroup
 from bot.slack.access import MEMBERSHIP_LIFETIME, Actor, Gate, Home, Memberships
 from bot.slack.web import TIMEOUT, SlackWeb
-from conftest import Clock
 
 ADA = "U0ADA0001"
 GRACE = "U0GRACE01"

@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from leaks import find_leaks
 from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
 from slack_bolt.authorization import AuthorizeResult
 from slack_bolt.response import BoltResponse
@@ -44,7 +45,6 @@ from bot.slack.ingress import (
 )
 from bot.submission import PastedToken
 from bot.submission import TokenKind as PastedKind
-from leaks import find_leaks
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"
@@ -411,7 +411,7 @@ class Heard:
     bodies: list[Json] = field(default_factory=list)
     headers: list[dict[str, object]] = field(default_factory=list)
     pasted: list[PastedToken | None] = field(default_factory=list)
-    work: Callable[[AsyncAck], Awaitable[None]] = lambda ack: ack()
+    work: Callable[[AsyncAck], Awaitable[object]] = lambda ack: ack()
 
 
 def make_app(heard: Heard) -> AsyncApp:
@@ -763,7 +763,7 @@ async def socket(key_ring: KeyRing) -> AsyncIterator[tuple[SmallSlack, Heard, So
         form = modal.build_form(nonce="the-nonce", bucket=BUCKET, catalogs_known=True)
         slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
         yield slack, heard, ingress
-        await ingress.close()
+        await ingress.close()  # type: ignore[no-untyped-call]  # as above
 
 
 Socket = tuple[SmallSlack, Heard, SocketModeIngress]

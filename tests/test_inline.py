@@ -253,16 +253,24 @@ async def test_a_dispatch_between_the_end_of_a_worker_and_its_clearing_away_is_n
     dispatcher: InlineDispatcher, delivery: ScriptedDelivery
 ) -> None:
     """A worker that is done but still known cannot be woken: there must be another one."""
+    released = asyncio.Event()
 
     async def come_too_late(key: BucketKey) -> None:
-        delivery.act = None
+        delivery.act = _wait_for(released)
         asyncio.get_running_loop().call_soon(dispatcher.dispatch, key)
 
     delivery.act = come_too_late
     dispatcher.dispatch(LAKE)
     assert [await delivery.next_start(), await delivery.next_start()] == [LAKE, LAKE]
     await _settle()
+    dispatcher.dispatch(LAKE)  # the first worker is cleared away by now, and the second one is still known
+    await _settle()
+    assert delivery.started.empty()
+    released.set()
+    assert await delivery.next_start() == LAKE
+    await _settle()
     assert dispatcher._workers == {}
+    assert delivery.most_of_one_bucket == 1
 
 
 @pytest.mark.parametrize(

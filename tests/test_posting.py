@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 import pytest
 import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from slack_sdk.web.async_client import AsyncWebClient
 from structlog.testing import capture_logs
 
@@ -229,6 +231,21 @@ async def test_a_response_url_that_is_refused_is_followed_by_a_direct_message(sc
     """Whatever is not Slack's plain yes is a no."""
     scene.slack.fail_next("response_url", status=status)
     await scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER))))
+    assert scene.places == [dm_id(ADA)]
+
+
+async def test_a_redirect_of_a_response_url_is_not_followed(scene: Scene) -> None:
+    """The message goes where Slack said, or to the person who submitted."""
+    elsewhere = scene.issue(MEMBER)
+
+    async def move_on(_: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": elsewhere})
+
+    app = web.Application()
+    app.router.add_post("/response", move_on)
+    async with TestServer(app) as server:
+        sealed = scene.seal(str(server.make_url("/response")))
+        await scene.poster.post_result(scene.submission(NOT_MEMBER, sealed))
     assert scene.places == [dm_id(ADA)]
 
 

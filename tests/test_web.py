@@ -14,6 +14,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.errors import SlackRefused, SlackUnavailable
 from bot.sandbox.slack import SmallSlack
+from bot.sandbox.workspace import SmallSlackConfig
 from bot.slack import replies
 from bot.slack.web import TIMEOUT, Channel, Identity, SlackWeb
 
@@ -21,15 +22,16 @@ ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"
 PRIVATE = "G0INCID42"
 VIEW = replies.notice_view("A title", "A text.")
+BOT_TOKEN = SmallSlackConfig().bot_tokens[0]
 MESSAGE = {"text": "A text.", "blocks": []}
 CLIENT_MSG_ID = "6f3cacfe-3614-5dad-9dfa-09675d6189dd"
 
 Call = Callable[[SlackWeb], Awaitable[object]]
 
 
-def connect(api_url: str, http: aiohttp.ClientSession, token: str = "xoxb-sandbox-bot") -> SlackWeb:
+def connect(api_url: str, http: aiohttp.ClientSession, bot_token: str = BOT_TOKEN) -> SlackWeb:
     """Build the client as the composition root does."""
-    client = AsyncWebClient(token=token, base_url=api_url, session=http, retry_handlers=[])
+    client = AsyncWebClient(token=bot_token, base_url=api_url, session=http, retry_handlers=[])
     client.proxy = None
     return SlackWeb(client)
 

@@ -1,7 +1,9 @@
 """Command, options, submission, button: check, record, dispatch, acknowledge. No listener ever holds a token."""
 
 import asyncio
+import html
 import secrets
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,8 +33,9 @@ from bot.submission import BucketKey, NewSubmission, Opening, PastedToken, State
 
 OPENING_LIFETIME: Final = timedelta(hours=1)
 
+_TRIGGER_ERRORS: Final = frozenset({"expired_trigger_id", "exchanged_trigger_id", "invalid_trigger_id"})
 _NOT_OPENED: Final = (
-    "Slack did not open the form: a command lives for three seconds, and this one was too late. Please type it again."
+    "Slack did not open the form: it waits three seconds for the bot, and the bot was too late. Please try again."
 )
 _UNUSABLE: Final = {
     Verdict.UNKNOWN_OPENING: "The bot does not know this form.",
@@ -124,9 +127,10 @@ class Listeners:
         bucket = str(next(iter(body.get("actions") or [{}])).get("value", ""))
         actor = _actor_of_interaction(body)
         channel_id = str((body.get("channel") or {}).get("id", ""))
-        problem = await self._open_form(actor, str(body.get("trigger_id", "")), channel_id, bucket)
+        trigger_id = str(body.get("trigger_id", ""))
+        problem = await self._open_form(actor, trigger_id, channel_id, bucket)
         if problem:
-            await self.web.open_view(str(body.get("trigger_id", "")), replies.notice_view("Not possible", problem))
+            await self._tell(actor.user_id, trigger_id, problem)
 
     async def handle_error(self, error: Exception, request: AsyncBoltRequest) -> BoltResponse:
         """Answer for a fault of ours: a reference for the person, a type for the log, nothing of the payload."""
@@ -141,7 +145,7 @@ class Listeners:
     async def _answer_command(self, body: Json, bucket: str) -> str:
         """Return what the person reads, or nothing when the form has opened."""
         if bucket and not modal.is_bucket_name(bucket):
-            return f"`{escape(bucket[:80])}`: {modal.check_bucket(bucket)}"
+            return f"`{escape(html.unescape(bucket)[:80])}`: {modal.check_bucket(bucket)}"  # Slack escaped it once
         actor = Actor(user_id=str(body.get("user_id", "")), team_ids=_present(body.get("team_id")))
         return await self._open_form(actor, str(body.get("trigger_id", "")), str(body.get("channel_id", "")), bucket)
 
@@ -158,11 +162,23 @@ class Listeners:
             await self.web.open_view(trigger_id, view)
         except SlackRefused as refusal:
             _log.warning("form_not_opened", slack_error=refusal.slack_error)
-            return _NOT_OPENED
+            if refusal.slack_error in _TRIGGER_ERRORS:
+                return _NOT_OPENED
+            return f"Slack did not open the form ({refusal.slack_error}). Please tell the operator of the bot."
         except BotError as error:
             _log.warning("form_refused", user=actor.user_id, channel=channel_id, error=error.code)
             return replies.refusal(error, contact=self.contact)
         return ""
+
+    async def _tell(self, user_id: str, trigger_id: str, problem: str) -> None:
+        """Say it where the form would be, else (the trigger may be dead) in a direct message."""
+        try:
+            await self.web.open_view(trigger_id, replies.notice_view("Not possible", problem))
+        except BotError:
+            try:
+                await self.web.post(user_id, {"text": problem}, str(uuid.uuid4()))
+            except BotError as error:
+                _log.warning("person_not_told", user=user_id, error=str(error))
 
     async def _record_opening(self, actor: Actor) -> str:
         nonce = secrets.token_hex(16)  # hexadecimal: never taken for a token and masked on its way back

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from leaks import find_leaks
 
+from bot.sandbox.blocks import JsonObject
 from bot.sandbox.process import Transport
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
 from e2e.conftest import ADA, CROWD, GRACE, MALLORY, PLATFORM, Scene, SetScene, is_result
-from leaks import find_leaks
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -63,7 +64,6 @@ async def aftermath(
         "R2_CREDENTIAL_TTL": "8s",
     }
     async with set_scene(transport, tmp_path_factory.mktemp("leaks"), settings) as scene:
-        scene.cloudflare.retry_after = 1
         await scene.start_ready_bot()
         marked = Marked()
         await _go_all_ways(scene, marked)
@@ -148,8 +148,10 @@ async def _send_what_nobody_expects(scene: Scene, marked: Marked) -> None:
     await scene.slack.fill(GRACE, "token", marked(Behaviour.GOOD))
     payload = scene.slack.make_submission(GRACE)
     kinds = ("view_closed", "block_actions", "shortcut", "never_heard_of")
-    strange = [{"type": kind, "actions": [{"action_id": "x"}]} for kind in kinds]
-    broken = [{name: marked(Behaviour.GOOD)} for name in ("user", "team", "view", "actions", "enterprise")]
+    strange: list[JsonObject] = [{"type": kind, "actions": [{"action_id": "x"}]} for kind in kinds]
+    broken: list[JsonObject] = [
+        {name: marked(Behaviour.GOOD)} for name in ("user", "team", "view", "actions", "enterprise")
+    ]
     await asyncio.gather(
         *(scene.slack.deliver("interactive", payload | part) for part in (*strange, *broken, {"view": {}}))
     )

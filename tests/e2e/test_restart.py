@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from bot.sandbox.cloudflare import ReceivedRequest
 from bot.sandbox.process import Transport, find_free_port
 from bot.sandbox.tokens import Behaviour, make_token
 from e2e.conftest import ADA, GRACE, PLATFORM, Scene, SetScene, is_result
@@ -33,11 +34,18 @@ def note_writes(scene: Scene) -> asyncio.Event:
     return written
 
 
-async def wait_for_request(scene: Scene) -> None:
-    """Return as soon as Cloudflare was asked to store a credential."""
-    async with asyncio.timeout(5):
-        while not any(request.path.endswith("/credential") for request in scene.cloudflare.requests):
-            await asyncio.sleep(0.01)  # the small Cloudflare announces writes, not requests
+class NotedRequests(list[ReceivedRequest]):
+    """Sets an event as soon as Cloudflare is asked to store a credential."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    def append(self, request: ReceivedRequest) -> None:
+        """Note a request."""
+        super().append(request)
+        if request.path.endswith("/credential"):
+            self.asked.set()
 
 
 async def test_a_kill_after_the_write_ends_as_stored_and_is_told_once(stage: Scene) -> None:
@@ -62,8 +70,9 @@ async def test_a_kill_after_the_write_ends_as_stored_and_is_told_once(stage: Sce
 async def test_a_kill_before_the_write_ends_as_stored_and_is_told_once(stage: Scene) -> None:
     """The request had arrived and nothing had happened yet: the next process brings the right slot to the token."""
     stage.cloudflare.fail_next("credential", delay=60, drop_before_store=True)
+    stage.cloudflare.requests = requests = NotedRequests()
     await stage.submit(BUCKET, GOOD)
-    await wait_for_request(stage)
+    await asyncio.wait_for(requests.asked.wait(), 5)
 
     await stage.bot.kill()
     await stage.start_ready_bot()
@@ -76,6 +85,7 @@ async def test_a_kill_before_the_write_ends_as_stored_and_is_told_once(stage: Sc
     assert code == 0
 
 
+@pytest.mark.parametrize("transport", ["http"])
 async def test_a_kill_between_the_write_and_the_message_loses_no_message(stage: Scene) -> None:
     """What was stored and could not be told is told by the next process, and stored no second time."""
     stage.slack.fail_next("chat.postMessage", status=503, times=1000)
@@ -111,6 +121,7 @@ async def test_sigterm_ends_in_time_and_what_was_in_flight_resumes(stage: Scene)
     assert b"Traceback" not in stage.printed()
 
 
+@pytest.mark.parametrize("transport", ["http"])
 async def test_sigterm_lets_a_quick_step_finish(stage: Scene) -> None:
     """What needs no more than a moment is finished and recorded before the process goes."""
     stage.cloudflare.slow_delay = 0.5
@@ -127,6 +138,7 @@ async def test_sigterm_lets_a_quick_step_finish(stage: Scene) -> None:
     assert len(stage.results(BUCKET)) == 1
 
 
+@pytest.mark.parametrize("transport", ["socket"])
 async def test_an_open_form_outlives_a_restart(stage: Scene) -> None:
     """A form that was open while the bot was restarted is taken by the new process."""
     await stage.open_form(BUCKET)
