@@ -65,6 +65,8 @@ class Database:
         `work` may run twice (its group is repeated one by one when a member fails): it must do nothing but talk to the
         connection. A cancelled caller's work is done all the same.
         """
+        if not self._thread.is_alive():
+            raise DatabaseUnavailable
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
         self._jobs.put(_Job(work, future, loop))

@@ -426,8 +426,8 @@ class DeadlineReached(GivenUp):
 
     code = "deadline_reached"
     user_message = (
-        "The bot kept trying until the submission's time ran out, then gave up and erased the token. Your move: submit "
-        "it again when the reason below is gone."
+        "The bot could not get it done in the time that a submission may wait, so it gave up and erased the token. "
+        "Your move: submit it again once the reason has passed."
     )
 
 

@@ -50,7 +50,8 @@ class SnapshotKeeper:
     async def _refresh(self) -> None:
         self._asked_at = self._clock()
         try:
-            catalogs = tuple(sorted(await self._cloudflare.list_catalogs(), key=lambda catalog: catalog.bucket))
+            by_bucket = {catalog.bucket: catalog for catalog in await self._cloudflare.list_catalogs()}
+            catalogs = tuple(by_bucket[bucket] for bucket in sorted(by_bucket))
             await self._records.save_snapshot(
                 self._account_id, Snapshot(catalogs=catalogs, refreshed_at=self._asked_at)
             )

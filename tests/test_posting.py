@@ -34,7 +34,7 @@ from bot.submission import (
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ADA = "U0ADA0001"
 MEMBER, NOT_MEMBER, PRIVATE, ARCHIVED, NOWHERE = "C0DATAPLT", "C0ANALYTX", "G0INCID42", "C0OLDWARE", "C0NOWHERE"
-WHY_RESPONSE_URL = "because the bot is not a member of this channel"
+WHY_RESPONSE_URL = "because the bot itself may not post in this channel"
 WHY_DIRECT = "because the bot could not post in"
 STORED = Submission(
     id="V1",

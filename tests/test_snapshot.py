@@ -1,8 +1,11 @@
 """The keeper of the catalogs' list: when it asks Cloudflare, and that a failure keeps the old list."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,7 +14,7 @@ from structlog.testing import capture_logs
 
 from bot.catalog import Catalog, CatalogStatus, CredentialStatus
 from bot.cloudflare.client import ApiToken, CloudflareClient
-from bot.database import Database
+from bot.errors import DatabaseUnavailable
 from bot.records import Records
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN
 from bot.secret import Secret
@@ -159,10 +162,22 @@ async def test_a_failure_keeps_the_old_list_and_is_no_end(scene: Scene) -> None:
     assert await scene.listed() == ["mere"]
 
 
-async def test_a_database_that_is_away_is_no_end_either(scene: Scene, database: Database) -> None:
-    """An answer that cannot be recorded is like none."""
+async def test_a_bucket_that_is_listed_twice_is_kept_once(scene: Scene) -> None:
+    """A strange answer is no reason to offer nothing."""
     scene.buckets = ["lake", "lake"]
     await scene.start()
+    assert await scene.listed() == ["lake"]
+
+
+async def test_a_database_that_is_away_is_no_end_either(scene: Scene, database_path: Path) -> None:
+    """An answer that cannot be recorded is like none."""
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as somebody_else:
+        somebody_else.execute("BEGIN IMMEDIATE")
+        scene.running = asyncio.create_task(scene.keeper.run())
+        await scene.asked.get()
+        with pytest.raises(DatabaseUnavailable):
+            await scene.records.ping()
+    await scene.settle()
     assert await scene.listed() == []
     scene.buckets, scene.now = ["lake"], START + FRESH
     scene.keeper.want()

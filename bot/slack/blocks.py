@@ -27,8 +27,8 @@ def section(text: str) -> Json:
 
 
 def fields(*pairs: tuple[str, str]) -> Json:
-    """Return a table of names and values; Slack takes ten."""
-    return {"type": "section", "fields": [mrkdwn(f"*{name}*\n{value}") for name, value in pairs]}
+    """Return a table of names and values; Slack takes ten. No `@here` in a value comes to life."""
+    return {"type": "section", "fields": [{**mrkdwn(f"*{name}*\n{value}"), "verbatim": True} for name, value in pairs]}
 
 
 def context(text: str) -> Json:

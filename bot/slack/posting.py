@@ -26,7 +26,7 @@ _OPERATOR_CAN_MEND: Final = frozenset(
 )
 """Errors of the bot token itself: another channel would not help, and the message must wait for a new token."""
 
-_WHY_RESPONSE_URL: Final = "Posted this way because the bot is not a member of this channel."
+_WHY_RESPONSE_URL: Final = "Posted this way because the bot itself may not post in this channel."
 _WHY_DIRECT: Final = "You get this as a direct message because the bot could not post in <#{}>."
 
 _log = structlog.get_logger()

@@ -52,8 +52,7 @@ class ModalProgress:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep_in_step(self, submission: Submission) -> None:
-        wait = submission.accepted_at + AFTER_ACKNOWLEDGEMENT - self._clock()
-        await asyncio.sleep(max(0.0, min(wait, AFTER_ACKNOWLEDGEMENT).total_seconds()))
+        await asyncio.sleep(AFTER_ACKNOWLEDGEMENT.total_seconds())  # it is acknowledged in this very moment
         shown = None
         while (latest := self._latest[submission.id]) is not shown:
             await self._update(latest)

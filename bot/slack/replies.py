@@ -100,7 +100,8 @@ def notice_view(title: str, text: str) -> Json:
 def refusal(error: BotError, *, contact: str) -> str:
     """Return what a refused person reads: friendly, and with somebody to ask."""
     asks = isinstance(error, AccessRefused) and error.whose_move is WhoseMove.OPERATOR
-    return f"{error.user_message} {_ask_whom(contact)}" if asks else error.user_message
+    text = escape(error.user_message)
+    return f"{text} {_ask_whom(contact)}" if asks else text
 
 
 def help_text() -> str:
@@ -191,11 +192,11 @@ def _explain(result: RedactedResult) -> str:
 
 def _explain_cause(result: RedactedResult) -> str:
     if result.ending is State.EXPIRED:
-        return NeverSent.user_message
+        return escape(NeverSent.user_message)
     if result.error is None:
         return "The bot was stopped before it had an answer."
     if not result.error.retryable:
-        return result.error.user_message
+        return escape(result.error.user_message)
     trouble = _LASTING_TROUBLE[result.error.code]
     return trouble if result.ending is State.UNCERTAIN else f"{DeadlineReached.user_message} {trouble}"
 

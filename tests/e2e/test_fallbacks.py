@@ -14,7 +14,7 @@ GOOD = make_token(Behaviour.GOOD, number=21)
 PUBLIC = "C0ANALYTX"
 PRIVATE = "G0INCID42"
 DIRECT = "D0ADA0001"
-NOT_A_MEMBER = "Posted this way because the bot is not a member of this channel."
+NOT_A_MEMBER = "Posted this way because the bot itself may not post in this channel."
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ async def test_a_kill_after_the_write_ends_as_stored_and_is_told_once(stage: Sce
     assert code == 0
 
 
+@pytest.mark.parametrize("transport", ["http"])
 async def test_a_kill_before_the_write_ends_as_stored_and_is_told_once(stage: Scene) -> None:
     """The request had arrived and nothing had happened yet: the next process brings the right slot to the token."""
     stage.cloudflare.fail_next("credential", delay=60, drop_before_store=True)
@@ -103,6 +104,7 @@ async def test_a_kill_between_the_write_and_the_message_loses_no_message(stage: 
     assert len(stage.cloudflare.writes) == 1
 
 
+@pytest.mark.parametrize("transport", ["socket"])
 async def test_sigterm_ends_in_time_and_what_was_in_flight_resumes(stage: Scene) -> None:
     """A stop waits a while for Cloudflare, leaves the rest where it is recorded, and exits with 0."""
     stage.cloudflare.slow_delay = 60
