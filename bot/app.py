@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from bot.allowlist import Allowlist
 from bot.cloudflare.client import ApiKey, ApiToken, CloudflareClient
 from bot.database import Database
 from bot.delivery import Delivery
-from bot.dispatch.inline import AlreadyRunning, DirectoryLock, InlineDispatcher
+from bot.dispatch.inline import AlreadyRunning, InlineDispatcher, ProcessLock
 from bot.errors import BotError, DatabaseUnavailable, KeyFileUnusable, SlackRefused, SlackUnavailable
 from bot.keyring import KeyFiles
 from bot.records import METADATA, Records
@@ -31,11 +32,13 @@ from bot.sealing import KeyRing, load_private_keys
 from bot.secret import Secret
 from bot.settings import Settings
 from bot.slack.access import Gate, Home, Memberships
-from bot.slack.ingress import BODY_LIMIT, HttpIngress, Ingress, SocketModeIngress
+from bot.slack.http import BODY_LIMIT, HttpIngress
+from bot.slack.ingress import Ingress
 from bot.slack.listeners import Listeners
 from bot.slack.posting import Poster
 from bot.slack.progress import ModalProgress
-from bot.slack.web import TIMEOUT, SlackWeb
+from bot.slack.socket_mode import SocketModeIngress
+from bot.slack.web import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
 from bot.snapshot import SnapshotKeeper
 
 KEY_DIRECTORY: Final = "sealing-keys"
@@ -52,9 +55,14 @@ class StartRefused(Exception):  # noqa: N818 - reads as what it says
     """The bot cannot start; the message says why and how to mend it."""
 
 
-def utc_now() -> datetime:
-    """Return the time."""
-    return datetime.now(UTC)
+def steady_clock() -> Callable[[], datetime]:
+    """Return a clock that starts with the machine's time and cannot be set: no jump holds a delivery or ends one early.
+
+    It goes on while the machine sleeps, where the system can tell (CLOCK_BOOTTIME).
+    """
+    source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    started_at, started = datetime.now(UTC), time.clock_gettime(source)
+    return lambda: started_at + timedelta(seconds=time.clock_gettime(source) - started)
 
 
 async def run(settings: Settings) -> None:
@@ -91,20 +99,20 @@ class RunningBot:
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Callable[[], datetime] = utc_now) -> AsyncIterator[RunningBot]:
+async def running(settings: Settings, clock: Callable[[], datetime] | None = None) -> AsyncIterator[RunningBot]:
     """Start everything, and stop it in the reverse order: first what takes, last what keeps.
 
     Raises StartRefused, with the mend, before anything is taken.
     """
+    clock = clock or steady_clock()
     async with AsyncExitStack() as stack:
         records, key_files, key_ring = _open_data(settings, clock, stack)
         cloudflare = _cloudflare_client(settings)
         stack.push_async_callback(cloudflare.aclose)
-        http = await stack.enter_async_context(
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT.total_seconds()))
-        )
+        http = await stack.enter_async_context(_http_session(TIMEOUT))
+        patient_http = await stack.enter_async_context(_http_session(PATIENT_TIMEOUT))
         web_client = _web_client(settings, http)
-        slack = SlackWeb(web_client)
+        slack = SlackWeb(web_client, patient_client=_web_client(settings, patient_http))
         gate = Gate(_allowlist(settings), await _identify(slack), Memberships(slack, clock))
         contact = settings.contact or ""
         progress = ModalProgress(slack, clock, contact)
@@ -132,15 +140,19 @@ async def running(settings: Settings, clock: Callable[[], datetime] = utc_now) -
             want_snapshot=keeper.want,
             clock=clock,
         )
-        ingress = Ingress(_bolt_app(listeners, gate.home), key_ring, settings.cloudflare_account_id)
-        stack.push_async_callback(ingress.drain)
+        ingress = Ingress(_bolt_app(listeners, gate.home), key_ring, settings.cloudflare_account_id, clock)
+        socket = await _socket_mode(settings, ingress, slack, web_client)
+        address = await _serve_http(settings, ingress, records, socket, stack)
         await dispatcher.start()
         background = [asyncio.create_task(keeper.run())]
         if key_files is not None:
             background.append(asyncio.create_task(_keep_house(records, key_files, key_ring, clock)))
         stack.push_async_callback(_cancel, background)
-        socket = await _connect_socket_mode(settings, ingress, slack, web_client, stack)
-        address = await _serve_http(settings, ingress, records, socket, stack)
+        if socket is not None:
+            stack.push_async_callback(socket.close)
+            await socket.connect()
+            background.append(asyncio.create_task(socket.watch()))
+        stack.push_async_callback(ingress.drain)  # first of all: answers go back over what is closed afterwards
         yield RunningBot(
             transport="socket_mode" if socket else "http", http_address=address, background=tuple(background)
         )
@@ -160,14 +172,20 @@ def _open_data(
     """Take the data directory, and open the key ring and the database in it."""
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stack.callback(DirectoryLock(settings.data_dir).release)
+        settings.database_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (
+            settings.data_dir / "lock",
+            settings.database_path.with_name(f"{settings.database_path.name}.lock"),
+        ):
+            stack.callback(ProcessLock(path).release)
         key_files, key_ring = _key_ring(settings, clock())
         database = Database(settings.database_path, METADATA)
         stack.callback(database.stop)
         database.start()
     except AlreadyRunning:
         message = (
-            f"another process uses {settings.data_dir}: stop it, or set R2_CREDENTIAL_DATA_DIR to another directory"
+            f"another process uses {settings.data_dir} or {settings.database_path}: stop it, or set "
+            "R2_CREDENTIAL_DATA_DIR and R2_CREDENTIAL_DATABASE_URL to others"
         )
         raise StartRefused(message) from None
     except OSError as error:
@@ -204,6 +222,10 @@ def _cloudflare_client(settings: Settings) -> CloudflareClient:
         auth=auth,
         catalog_api=settings.catalog_api,
     )
+
+
+def _http_session(timeout: timedelta) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()))
 
 
 def _web_client(settings: Settings, http: aiohttp.ClientSession) -> AsyncWebClient:
@@ -271,27 +293,17 @@ def _bolt_app(listeners: Listeners, home: Home) -> AsyncApp:
     return app
 
 
-async def _connect_socket_mode(
-    settings: Settings, ingress: Ingress, slack: SlackWeb, web_client: AsyncWebClient, stack: AsyncExitStack
+async def _socket_mode(
+    settings: Settings, ingress: Ingress, slack: SlackWeb, web_client: AsyncWebClient
 ) -> SocketModeIngress | None:
+    """Return the way in over Socket Mode, not connected yet, after asking whether Slack takes the app token at all."""
     if settings.slack_app_token is None:
         return None
     app_token = settings.slack_app_token.reveal()
-    socket = SocketModeIngress(
-        ingress,
-        app_token=app_token,
-        web_client=web_client,
-        logger=logging.getLogger("slack_sdk"),
-    )
-    stack.push_async_callback(socket.close)
-    socket.proxy = web_client.proxy
-    # The SDK itself would ask for ever with a token that Slack refuses.
-    socket.wss_uri = await _ask_slack(
+    await _ask_slack(
         lambda: slack.open_connection(app_token), "SLACK_APP_TOKEN", "it needs the scope connections:write"
     )
-    await socket.connect()  # type: ignore[no-untyped-call]  # slack_sdk does not annotate it
-    stack.push_async_callback(ingress.drain)  # answers go back over the socket: before it closes
-    return socket
+    return SocketModeIngress(ingress, app_token=app_token, web_client=web_client, logger=logging.getLogger("slack_sdk"))
 
 
 async def _serve_http(
@@ -312,7 +324,7 @@ async def _serve_http(
 
     app.router.add_get("/healthz", tell_health)
     app.router.add_get("/readyz", tell_readiness)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_HTTP_PATIENCE.total_seconds())
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_HTTP_PATIENCE.total_seconds(), auto_decompress=False)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:

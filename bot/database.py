@@ -7,6 +7,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from bot.errors import DatabaseUnavailable
 _T = TypeVar("_T")
 _GROUP: Final = 128
 _IDLE_SECONDS: Final = 1.0
+_LONGEST_WAL_SECONDS: Final = 5.0
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -82,17 +84,22 @@ class Database:
 
     def _serve(self) -> None:
         assert self._engine is not None  # noqa: S101 - start() opened it
+        truncated_at = time.monotonic()
         with self._engine.connect() as connection:
             while (first := self._next_job(connection)) is not None:
                 self._run_group(connection, first)
+                if time.monotonic() - truncated_at > _LONGEST_WAL_SECONDS and _truncate_wal(connection):
+                    truncated_at = time.monotonic()
             _truncate_wal(connection)
 
     def _next_job(self, connection: Connection) -> _Job | None:
-        try:
-            return self._jobs.get(timeout=_IDLE_SECONDS)
-        except queue.Empty:
-            _truncate_wal(connection)  # so that erased ciphertext does not stay there while nothing happens
-            return self._jobs.get()
+        """Wait for a job; in a quiet second empty the WAL, so that no erased ciphertext stays in it."""
+        while True:
+            try:
+                return self._jobs.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                if _truncate_wal(connection):
+                    return self._jobs.get()
 
     def _run_group(self, connection: Connection, first: _Job) -> None:
         """Run a job and all that arrive meanwhile, and commit them together; when one fails, each runs alone."""
@@ -174,8 +181,12 @@ def _resolve(outcomes: Sequence[tuple[_Job, object, Exception | None]]) -> None:
             job.future.set_exception(error)
 
 
-def _truncate_wal(connection: Connection) -> None:
+def _truncate_wal(connection: Connection) -> bool:
+    """Move the WAL into the file and empty it; say whether that was possible, or a reader is in the way."""
     raw = connection.connection.driver_connection  # through SQLAlchemy it would run inside a transaction, and fail
     assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - the engine is ours
-    with suppress(sqlite3.Error):  # busy: the next quiet second does it
-        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    try:
+        is_busy, *_ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error:
+        return False
+    return not is_busy

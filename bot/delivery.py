@@ -81,6 +81,7 @@ class Delivery:
         self._reporter = reporter
         self._clock = clock
         self._jitter = jitter
+        self._posted: set[str] = set()
 
     async def deliver(self, key: BucketKey) -> datetime | None:
         """Take every step that is due; return when the next one is, or None when nothing is left.
@@ -120,6 +121,9 @@ class Delivery:
 
     async def _store(self, submission: Submission) -> None:
         """Record that a write may happen, then let it happen: a kill in between must not look like "never sent"."""
+        if self._clock() >= submission.expires_at:  # again: Slack may have taken its time to say who is allowed
+            await self._give_up(submission)
+            return
         started = await self._records.move(
             submission,
             State.STORING,
@@ -235,12 +239,16 @@ class Delivery:
         self._reporter.show_progress(ended)
 
     async def _report(self, submission: Submission) -> None:
-        try:
-            await self._reporter.post_result(submission)
-        except SlackUnavailable as error:
-            await self._report_later(submission, error.retry_after)
-        else:
-            await self._records.mark_reported(submission, self._clock())
+        """Post the result, then note that; where only the noting fails, only that is repeated."""
+        if submission.id not in self._posted:
+            try:
+                await self._reporter.post_result(submission)
+            except SlackUnavailable as error:
+                await self._report_later(submission, error.retry_after)
+                return
+            self._posted.add(submission.id)
+        await self._records.mark_reported(submission, self._clock())
+        self._posted.discard(submission.id)
 
     async def _report_later(self, submission: Submission, retry_after: timedelta | None) -> None:
         now = self._clock()

@@ -15,6 +15,7 @@ from bot.pasted import mask_tokens
 
 _SECRET: Final = re.compile(  # looks for no boundary: a rendered line puts an escape or a colour right before a value
     r"(?:xox[a-z]|xapp)-[A-Za-z0-9-]+"
+    r"|(?<=ticket=)[^&\s\"']+"
     r"|hooks\.slack(?:-gov)?\.com/[^\s\"'\\]+|/(?:commands|actions|response)/[^\s\"'\\]{8,}"
     r"|[0-9A-Fa-f]{37,}"
 )
@@ -40,7 +41,8 @@ def configure_logging(level: str, log_format: str | None, stream: TextIO | None 
     logging.raiseExceptions = False  # else a line that cannot be made is printed as it came, past the scrubber
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("slack_bolt").setLevel(logging.CRITICAL)  # its warnings quote whole bodies; we say our own
+    for name in ("slack_bolt", "slack_sdk"):  # their warnings and errors quote bodies and addresses; we say our own
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -298,8 +298,8 @@ _RUNNABLE: Final = (
         _is_unreported(),
         or_(
             _submissions.c.ended_at.is_not(None),
-            _submissions.c.sequence
-            == select(func.min(_others.c.sequence))
+            _submissions.c.accepted_at
+            == select(func.min(_others.c.accepted_at))
             .where(
                 _others.c.account_id == bindparam("its_account_id"),
                 _others.c.bucket == bindparam("its_bucket"),
@@ -309,7 +309,7 @@ _RUNNABLE: Final = (
             .scalar_subquery(),
         ),
     )
-    .order_by(_submissions.c.sequence)
+    .order_by(_submissions.c.accepted_at, _submissions.c.sequence)
 )
 _CLAIM_OPENING: Final = (
     update(_openings)
@@ -335,9 +335,12 @@ def _accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptanc
         "now": new.accepted_at,
         "used_by": new.id,
     }
-    if connection.execute(_CLAIM_OPENING, claim).rowcount == 0:
-        return Acceptance(verdict=_why_not(connection, new, nonce))
     row = _submission_row(new)
+    if connection.execute(_CLAIM_OPENING, claim).rowcount == 0:
+        is_repeated = connection.scalar(select(_submissions.c.id).where(_is_same_form(new))) is not None
+        return (
+            _accept_again(connection, new, row) if is_repeated else Acceptance(verdict=_why_not(connection, new, nonce))
+        )
     if connection.execute(_INSERT_SUBMISSION, row).rowcount == 1:
         return Acceptance(verdict=Verdict.RECORDED)
     return _accept_again(connection, new, row)
@@ -353,15 +356,25 @@ def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
 
 
 def _accept_again(connection: Connection, new: NewSubmission, row: dict[str, Any]) -> Acceptance:
-    """Take a second Submit of the same view; its opening belongs to it, so this is the same person."""
+    """Take a second Submit of the same view, unless it is the older one and was only slower on its way here."""
     replace = (
         update(_submissions)
-        .where(_submissions.c.id == new.id, _submissions.c.state == State.ACCEPTED.value)
+        .where(
+            _is_same_form(new),
+            _submissions.c.state == State.ACCEPTED.value,
+            _submissions.c.accepted_at <= new.accepted_at,
+        )
         .values(row)
     )
     verdict = Verdict.REPLACED if connection.execute(replace).rowcount else Verdict.ALREADY_UNDER_WAY
-    found = connection.execute(select(_submissions).where(_submissions.c.id == new.id)).one()
+    found = connection.execute(select(_submissions).where(_is_same_form(new))).one()
     return Acceptance(verdict=verdict, submission=_read_one(found))
+
+
+def _is_same_form(new: NewSubmission) -> ColumnElement[bool]:
+    """Whether a row is of this view, and of the person whose view it is."""
+    submission = _submissions.c
+    return and_(submission.id == new.id, submission.team_id == new.team_id, submission.user_id == new.user_id)
 
 
 def _submission_row(new: NewSubmission) -> dict[str, Any]:

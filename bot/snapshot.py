@@ -57,5 +57,7 @@ class SnapshotKeeper:
             )
         except BotError as error:
             _log.warning("snapshot_not_refreshed", error=str(error))
+        except Exception as error:  # noqa: BLE001 - an old list must not end the bot
+            _log.critical("snapshot_broke", error=type(error).__name__)
         else:
             _log.debug("snapshot_refreshed", catalogs=len(catalogs))

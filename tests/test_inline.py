@@ -14,7 +14,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from bot.delivery import Delivery
-from bot.dispatch.inline import STOP_PATIENCE, AlreadyRunning, DirectoryLock, InlineDispatcher
+from bot.dispatch.inline import STOP_PATIENCE, AlreadyRunning, ProcessLock, InlineDispatcher
 from bot.errors import DatabaseUnavailable
 from bot.records import Records
 from bot.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
@@ -357,19 +357,19 @@ async def test_stop_of_an_idle_dispatcher_returns(dispatcher: InlineDispatcher) 
 
 def test_a_second_lock_on_a_directory_is_refused(tmp_path: Path) -> None:
     """As often as somebody tries, and until the first one is released."""
-    lock = DirectoryLock(tmp_path)
+    lock = ProcessLock(tmp_path / "lock")
     for _ in range(2):
         with pytest.raises(AlreadyRunning):
-            DirectoryLock(tmp_path)
+            ProcessLock(tmp_path / "lock")
     lock.release()
-    DirectoryLock(tmp_path).release()
+    ProcessLock(tmp_path / "lock").release()
     assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
 
 
 def test_locks_on_two_directories_do_not_meet(tmp_path: Path) -> None:
     """Two bots may run beside each other."""
     (tmp_path / "other").mkdir()
-    locks = [DirectoryLock(tmp_path), DirectoryLock(tmp_path / "other")]
+    locks = [ProcessLock(tmp_path / "lock"), ProcessLock(tmp_path / "other")]
     for lock in locks:
         lock.release()
 
@@ -377,16 +377,16 @@ def test_locks_on_two_directories_do_not_meet(tmp_path: Path) -> None:
 async def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     """Another process is refused while the holder lives, and let in when it was killed with no chance to clean up."""
     hold = (
-        "import sys, time; from pathlib import Path; from bot.dispatch.inline import DirectoryLock;"
-        "lock = DirectoryLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from bot.dispatch.inline import ProcessLock;"
+        "lock = ProcessLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     )
     holder = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", hold, str(tmp_path), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[1]
+        sys.executable, "-c", hold, str(tmp_path / "lock"), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[1]
     )
     assert holder.stdout is not None
     assert await holder.stdout.readline() == b"held\n"
     with pytest.raises(AlreadyRunning):
-        DirectoryLock(tmp_path)
+        ProcessLock(tmp_path / "lock")
     os.kill(holder.pid, signal.SIGKILL)
     await holder.communicate()
-    DirectoryLock(tmp_path).release()
+    ProcessLock(tmp_path / "lock").release()

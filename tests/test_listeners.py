@@ -33,7 +33,7 @@ from bot.sealing import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_p
 from bot.slack import replies
 from bot.slack.access import MEMBERSHIP_LIFETIME, Gate, Home, Memberships
 from bot.slack.ingress import HttpIngress, Ingress
-from bot.slack.listeners import OPENING_LIFETIME, Listeners
+from bot.slack.listeners import Listeners
 from bot.slack.web import TIMEOUT, SlackWeb
 from bot.submission import BucketKey, Confirmation, State, Submission
 from bot.submission import TokenKind as PastedKind
@@ -742,7 +742,7 @@ async def test_a_form_is_good_for_one_view(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("age", "is_taken"), [(OPENING_LIFETIME - timedelta(seconds=1), True), (OPENING_LIFETIME, False)]
+    ("age", "is_taken"), [(timedelta(minutes=59, seconds=59), True), (timedelta(hours=1), False)]
 )
 async def test_a_form_is_good_for_an_hour(desk: Desk, age: timedelta, *, is_taken: bool) -> None:
     """After that it has to be opened again."""

@@ -118,6 +118,28 @@ async def test_a_channel_is_described(slack_web: SlackWeb, channel_id: str, expe
     assert await slack_web.channel(channel_id) == expected
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"is_pending_ext_shared": True}, Channel(is_visible=True, is_shared_outside=True)),
+        ({"is_shared": True, "is_org_shared": True}, Channel(is_visible=True)),
+    ],
+    ids=["an invitation is on its way", "shared within the organization"],
+)
+async def test_a_channel_that_is_about_to_be_shared_counts_as_shared(
+    http: aiohttp.ClientSession, told: dict[str, bool], expected: Channel
+) -> None:
+    """The other company reads what was posted before it came; another workspace of the organization is no company."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"ok": True, "channel": {"id": PLATFORM, **told}})
+
+    app = web.Application()
+    app.router.add_route("*", "/api/{method}", answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        assert await connect(str(server.make_url("/api/")), http).channel(PLATFORM) == expected
+
+
 async def test_the_members_of_a_group_are_listed(slack_web: SlackWeb) -> None:
     """User ids, as a set."""
     assert await slack_web.usergroup_members("S0DATAENG") == {ADA, "U0GRACE01"}

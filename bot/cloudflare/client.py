@@ -285,7 +285,7 @@ def _parse_catalog(entry: object, *, asked_bucket: str | None = None) -> Catalog
     if not isinstance(entry, dict):
         return None
     bucket = entry.get("bucket", asked_bucket)
-    if not isinstance(bucket, str) or not bucket:
+    if not isinstance(bucket, str) or not _BUCKET_NAME.fullmatch(bucket):
         return None
     return Catalog(
         bucket=bucket,

@@ -21,21 +21,21 @@ STOP_PATIENCE: Final = timedelta(seconds=4)
 _AFTER_TROUBLE: Final = timedelta(seconds=1)
 _AFTER_FAULT: Final = timedelta(seconds=60)
 _LONGEST_SLEEP: Final = timedelta(seconds=60)
-"""A clock that was set back must not hold a delivery: it looks again at least this often."""
+"""However far off the next step is: it is looked for at least this often."""
 
 _log = structlog.get_logger()
 
 
 class AlreadyRunning(Exception):  # noqa: N818 - reads as what it says
-    """Another process works on the same data directory."""
+    """Another process works on the same data."""
 
 
-class DirectoryLock:
-    """Keeps a second process off a data directory; the kernel frees it when the process dies."""
+class ProcessLock:
+    """Keeps a second process off a data directory or a database; the kernel frees it when the process dies."""
 
-    def __init__(self, directory: Path) -> None:
-        """Take the lock; raises AlreadyRunning."""
-        self._descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    def __init__(self, path: Path) -> None:
+        """Take the lock on a file, made when missing; raises AlreadyRunning."""
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -9,10 +9,12 @@ from typing import Final
 import structlog
 
 from bot.allowlist import Allowlist
-from bot.errors import BotError, MembershipUnknown, Outsider
+from bot.errors import MembershipUnknown, Outsider, SlackRefused, SlackUnavailable
 from bot.slack.web import SlackWeb
 
 MEMBERSHIP_LIFETIME: Final = timedelta(seconds=60)
+SILENCE_LIFETIME: Final = timedelta(seconds=5)
+"""How long "Slack did not tell" is an answer too: otherwise everybody who types a command would wait for Slack."""
 
 _log = structlog.get_logger()
 
@@ -37,33 +39,52 @@ class Actor:
     team_ids: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What Slack said of a user group, or (`members` is None) that it did not say; good until `until`."""
+
+    members: frozenset[str] | None
+    until: datetime
+
+
 class Memberships:
-    """Who is in which user group, as Slack said at most a minute ago."""
+    """Who is in which user group, as Slack said at most a minute ago; however many ask, Slack is asked once."""
 
     def __init__(self, web: SlackWeb, clock: Callable[[], datetime]) -> None:
         self._web = web
         self._clock = clock
-        self._known: dict[str, tuple[datetime, frozenset[str]]] = {}
-        self._lock = asyncio.Lock()
+        self._answers: dict[str, _Answer] = {}
+        self._questions: dict[str, asyncio.Task[_Answer]] = {}
 
     async def members_of(self, usergroups: frozenset[str]) -> frozenset[str]:
         """Return the members of all these groups; raises MembershipUnknown when Slack does not tell."""
-        async with self._lock:
-            groups = [await self._members(usergroup) for usergroup in sorted(usergroups)]
-        return frozenset().union(*groups)
+        answers = await asyncio.gather(*(self._answer_for(usergroup) for usergroup in usergroups))
+        known = [answer.members for answer in answers if answer.members is not None]
+        if len(known) < len(answers):
+            raise MembershipUnknown
+        return frozenset().union(*known)
 
-    async def _members(self, usergroup: str) -> frozenset[str]:
-        now = self._clock()
-        asked_at, members = self._known.get(usergroup, (None, frozenset[str]()))
-        if asked_at is not None and timedelta(0) <= now - asked_at < MEMBERSHIP_LIFETIME:
-            return members
+    async def _answer_for(self, usergroup: str) -> _Answer:
+        answer = self._answers.get(usergroup)
+        if answer is not None and self._clock() < answer.until:
+            return answer
+        question = self._questions.get(usergroup)
+        if question is None:
+            question = self._questions[usergroup] = asyncio.create_task(self._ask(usergroup))
+        return await asyncio.shield(question)  # one who gives up must not take the answer from the others
+
+    async def _ask(self, usergroup: str) -> _Answer:
         try:
-            members = await self._web.usergroup_members(usergroup)
-        except BotError as error:
+            members: frozenset[str] | None = await self._web.usergroup_members(usergroup)
+            lifetime = MEMBERSHIP_LIFETIME
+        except (SlackRefused, SlackUnavailable) as error:
             _log.warning("usergroup_not_asked", usergroup=usergroup, error=str(error))
-            raise MembershipUnknown from None
-        self._known[usergroup] = (now, members)
-        return members
+            retry_after = error.retry_after if isinstance(error, SlackUnavailable) else None
+            members, lifetime = None, max(retry_after or timedelta(0), SILENCE_LIFETIME)
+        finally:
+            del self._questions[usergroup]
+        answer = self._answers[usergroup] = _Answer(members=members, until=self._clock() + lifetime)
+        return answer
 
 
 class Gate:

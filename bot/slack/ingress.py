@@ -1,31 +1,20 @@
-"""Where Slack's payloads enter: verify -> parse -> seal -> Bolt, for HTTP and for Socket Mode.
+"""What both transports share: a verified payload is sealed, then Bolt answers it, in time.
 
 Behind this module no payload holds a token. It must not log, store or answer with anything of a payload.
 """
 
 import asyncio
 import json
-import logging
-import re
 import secrets
-import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import structlog
-from aiohttp import web
-from slack_bolt.adapter.socket_mode.async_internals import send_async_response
 from slack_bolt.async_app import AsyncApp, AsyncBoltRequest
 from slack_bolt.response import BoltResponse
-from slack_sdk.signature import SignatureVerifier
-from slack_sdk.socket_mode.aiohttp import SocketModeClient
-from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
-from slack_sdk.socket_mode.request import SocketModeRequest
-from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.pasted import STORABLE, classify, mask_tokens, trim
 from bot.sealing import RESPONSE_URL, TOKEN, KeyRing, SealingContext, SealingKey
@@ -33,8 +22,9 @@ from bot.slack import modal
 from bot.slack.blocks import Json
 from bot.submission import PastedToken, SealedResponseUrl, SealedToken
 
-BODY_LIMIT: Final = 1024 * 1024
 PASTED_TOKEN: Final = "pasted_token"  # noqa: S105 - the key in Bolt's context under which listeners find a PastedToken
+RECEIVED_AT: Final = "received_at"
+"""The key under which they find when the payload came, whatever they wait for afterwards."""
 
 _ANSWER_TIMEOUT: Final = timedelta(seconds=2.5)
 """Slack gives 3 s from its own clock; the rest is for the way there and back."""
@@ -47,7 +37,7 @@ _TOO_LATE: Final = (
     "nothing is stored twice."
 )
 _COMMAND_TOO_LATE: Final = "The bot did not answer in time. If no form opens, type the command again."
-_INTEGER: Final = re.compile(r"[0-9]{1,12}")
+_DRAIN_PATIENCE: Final = timedelta(seconds=3)
 
 _log = structlog.get_logger()
 
@@ -55,8 +45,15 @@ _log = structlog.get_logger()
 class Ingress:
     """Hands sealed payloads to Bolt, counts what is under way, and answers in time whatever happens behind it."""
 
-    def __init__(self, app: AsyncApp, key_ring: KeyRing, account_id: str) -> None:
+    def __init__(
+        self,
+        app: AsyncApp,
+        key_ring: KeyRing,
+        account_id: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._app = app
+        self._clock = clock
         self._key_ring = key_ring
         self._account_id = account_id
         self._under_way: set[asyncio.Task[BoltResponse]] = set()
@@ -66,18 +63,20 @@ class Ingress:
 
         Raises RecursionError for JSON nested deeper than any payload of Slack's.
         """
+        received_at = self._clock()
         sealed = seal_payload(verified_body, self._key_ring.sealing_key, self._account_id)
-        del verified_body
-        task = asyncio.create_task(self._ask_bolt(sealed))
+        verified_body.clear()  # the callers' frames hold it until Bolt has answered
+        task = asyncio.create_task(self._ask_bolt(sealed, received_at))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         done, _ = await asyncio.wait({task}, timeout=_ANSWER_TIMEOUT.total_seconds())
         return task.result() if done else _too_late(sealed.body)
 
-    async def _ask_bolt(self, sealed: "SealedPayload") -> BoltResponse:
+    async def _ask_bolt(self, sealed: "SealedPayload", received_at: datetime) -> BoltResponse:
         """Our listeners' faults come to the app's error handler; what breaks Bolt itself must not reach a traceback."""
         try:
-            request = AsyncBoltRequest(body=sealed.body, mode="socket_mode", context={PASTED_TOKEN: sealed.pasted})
+            context = {PASTED_TOKEN: sealed.pasted, RECEIVED_AT: received_at}
+            request = AsyncBoltRequest(body=sealed.body, mode="socket_mode", context=context)
             return await self._app.async_dispatch(request)
         except Exception as error:  # noqa: BLE001 - Bolt trusts the shape of a payload, down to any KeyError
             reference = secrets.token_hex(4)
@@ -85,80 +84,13 @@ class Ingress:
             return BoltResponse(status=HTTPStatus.INTERNAL_SERVER_ERROR, body=f"reference {reference}\n")
 
     async def drain(self) -> None:
-        """Wait for what is under way; the transport takes nothing new by now."""
-        if self._under_way:
-            await asyncio.wait(self._under_way)
-
-
-class HttpIngress:
-    """Takes Slack's signed requests at `/slack/events` (https://docs.slack.dev/authentication/verifying-requests-from-slack)."""
-
-    def __init__(self, ingress: Ingress, verifiers: Sequence[SignatureVerifier]) -> None:
-        """Take a verifier for each signing secret: two during a rotation."""
-        self._ingress = ingress
-        self._verifiers = verifiers
-
-    async def handle(self, request: web.Request) -> web.Response:
-        """Answer one request: 401 for a bad signature, 400 for a malformed body, 413 for one over `BODY_LIMIT`."""
-        unverified_body = await request.read()
-        if unverified_body.startswith(b"ssl_check=1&") and _parse_ssl_check(unverified_body):
-            return web.Response()  # Slack checks the certificate and wants nothing but a 200
-        if not self._is_signed(request, unverified_body):
-            return _turn_away(HTTPStatus.UNAUTHORIZED, "bad_signature")
-        body = _parse(request.content_type, unverified_body)
-        if body is None:
-            return _turn_away(HTTPStatus.BAD_REQUEST, "malformed_body")
-        if body.get("type") == "url_verification":
-            return web.json_response({"challenge": str(body.get("challenge", ""))})
-        return await self._answer(body)
-
-    async def _answer(self, verified_body: Json) -> web.Response:
-        try:
-            response = await self._ingress.dispatch(verified_body)
-        except RecursionError:
-            return _turn_away(HTTPStatus.BAD_REQUEST, "malformed_body")
-        return web.Response(
-            status=response.status, text=response.body, headers=response.first_headers_without_set_cookie()
-        )
-
-    def _is_signed(self, request: web.Request, unverified_body: bytes) -> bool:
-        timestamp = request.headers.get("X-Slack-Request-Timestamp", "")
-        signature = request.headers.get("X-Slack-Signature", "")
-        if not _INTEGER.fullmatch(timestamp) or not signature.isascii():
-            return False  # the verifier would raise
-        try:
-            return any(
-                verifier.is_valid(body=unverified_body, timestamp=timestamp, signature=signature)
-                for verifier in self._verifiers
-            )
-        except UnicodeDecodeError:
-            return False
-
-
-class SocketModeIngress(SocketModeClient):
-    """Takes Slack's frames over a WebSocket and seals them before the SDK's machinery hands them around.
-
-    The SDK's receiving loop itself holds the last frame until the next one comes: a pong, within `ping_interval`.
-    """
-
-    def __init__(self, ingress: Ingress, *, app_token: str, web_client: AsyncWebClient, logger: logging.Logger) -> None:
-        super().__init__(app_token, logger=logger, web_client=web_client, ping_interval=5)
-        self._ingress = ingress
-        self._frames: set[asyncio.Future[None]] = set()
-        self.socket_mode_request_listeners.append(self._answer)
-
-    async def process_message(self) -> None:
-        """Replace the SDK's step, which would keep the raw frame as long as its listeners run."""
-        message = _parse_json(await self.message_queue.get())
-        if message is not None:
-            task = asyncio.ensure_future(self.run_message_listeners(message, ""))
-            self._frames.add(task)
-            task.add_done_callback(self._frames.discard)
-
-    async def _answer(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
-        started_at = time.time()
-        response = await self._ingress.dispatch(request.payload)
-        await send_async_response(client, request, response, started_at)
+        """Wait for what is under way, three seconds at most: after that nobody waits for the answers either."""
+        tasks = list(self._under_way)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_DRAIN_PATIENCE.total_seconds())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,30 +166,8 @@ def _too_late(body: Json) -> BoltResponse:
     return BoltResponse(status=HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _turn_away(status: HTTPStatus, reason: str) -> web.Response:
-    reference = secrets.token_hex(4)
-    _log.warning("slack_request_refused", reason=reason, reference=reference)
-    return web.Response(status=status, text=f"{reason} {reference}\n")
-
-
-def _parse_ssl_check(unverified_body: bytes) -> bool:
-    """Whether this is nothing but Slack's check of the certificate, which may come unsigned."""
-    return {name for name, _ in parse_qsl(unverified_body.decode("ascii", "replace"))} <= {"ssl_check", "token"}
-
-
-def _parse(content_type: str, raw: bytes) -> Json | None:
-    """Read JSON, a form with a `payload` of JSON, or a plain form (commands); return None for anything else."""
-    try:
-        text = raw.decode()
-        if content_type == "application/json":
-            return _parse_json(text)
-        form = dict(parse_qsl(text, keep_blank_values=True, strict_parsing=True))
-    except ValueError:
-        return None
-    return _parse_json(form["payload"]) if "payload" in form else form or None
-
-
-def _parse_json(text: str) -> Json | None:
+def parse_json_object(text: str) -> Json | None:
+    """Return the object that a JSON text holds, or None for anything else."""
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):

@@ -27,9 +27,9 @@ from bot.records import Acceptance, Records, Verdict
 from bot.slack import modal, replies
 from bot.slack.access import Actor, Gate
 from bot.slack.blocks import Json, escape
-from bot.slack.ingress import PASTED_TOKEN
+from bot.slack.ingress import PASTED_TOKEN, RECEIVED_AT
 from bot.slack.web import SlackWeb
-from bot.submission import BucketKey, NewSubmission, Opening, PastedToken, State
+from bot.submission import BucketKey, NewSubmission, Opening, PastedToken, State, Submission
 
 OPENING_LIFETIME: Final = timedelta(hours=1)
 
@@ -108,16 +108,17 @@ class Listeners:
             errors = await self._check_form(form, pasted)
         except AccessRefused as refusal:
             _log.warning("submission_refused", user=_user_id(body), error=refusal.code)
-            await ack(response_action="update", view=self._refusal_view(refusal))
+            await ack(await self._answer_refusal(body, refusal))
             return
         if errors:
             await ack(response_action="errors", errors=errors)
             return
         try:
             # Shielded: what is recorded must also be dispatched, whatever becomes of this answer.
-            acceptance = await asyncio.shield(self._record(self._new_submission(body, form, pasted), form.nonce))
+            new = self._new_submission(body, form, pasted, context[RECEIVED_AT])
+            acceptance = await asyncio.shield(self._record(new, form.nonce))
         except DatabaseUnavailable as error:
-            await ack(response_action="errors", errors={modal.TOKEN_BLOCK: error.user_message})
+            await ack(_form_error(error.user_message))
             return
         await ack(response_action="update", view=self._acknowledgement(acceptance, form.bucket))
 
@@ -208,6 +209,8 @@ class Listeners:
             return "Choose where the result is posted."
         if not self.gate.allows_channel(channel_id):
             return "The bot may not post in this channel. Choose another one."
+        if channel_id.startswith("D"):
+            return None  # a direct message: Slack shows it to nobody but its two members, so there is nothing to learn
         return await self._examine_channel(channel_id)
 
     async def _examine_channel(self, channel_id: str) -> str | None:
@@ -224,11 +227,12 @@ class Listeners:
             return "This channel is shared with another company. Choose one that is not."
         return None
 
-    def _new_submission(self, body: Json, form: modal.UnverifiedForm, pasted: PastedToken) -> NewSubmission:
+    def _new_submission(
+        self, body: Json, form: modal.UnverifiedForm, pasted: PastedToken, received_at: datetime
+    ) -> NewSubmission:
         if pasted.sealed is None:
             message = "a token of this kind should have been a form error"
             raise ValueError(message)
-        now = self.clock()
         return NewSubmission(
             id=str(body["view"]["id"]),
             team_id=modal.installed_team_id(body),
@@ -240,8 +244,8 @@ class Listeners:
             last_four=pasted.last_four,
             sealed_token=pasted.sealed,
             sealed_response_url=pasted.sealed_response_url,
-            accepted_at=now,
-            expires_at=now + self.ttl,
+            accepted_at=received_at,
+            expires_at=received_at + self.ttl,
         )
 
     async def _record(self, new: NewSubmission, nonce: str) -> Acceptance:
@@ -261,12 +265,26 @@ class Listeners:
         """Return the view that takes the form's place; it has no input, so the token is off the screen."""
         if acceptance.verdict in _UNUSABLE:
             return replies.notice_view("Nothing was sent", f"{_UNUSABLE[acceptance.verdict]} {_START_AFRESH}")
-        submission = acceptance.submission
-        if submission is not None and submission.is_ended:
-            return replies.result_view(replies.RedactedResult.of(submission), contact=self.contact)
-        if submission is not None:
-            return replies.progress_view(submission.key.bucket, submission.state)
+        if acceptance.submission is not None:
+            return self._view_of(acceptance.submission)
         return replies.progress_view(bucket, State.ACCEPTED)
+
+    async def _answer_refusal(self, body: Json, refusal: AccessRefused) -> Json:
+        """Say no to a Submit, unless the same one was recorded before: its token is kept, and may be stored by now."""
+        try:
+            known = await self.records.find(str(body["view"]["id"]))
+        except DatabaseUnavailable as error:
+            return _form_error(error.user_message)
+        if known is not None and (known.team_id, known.user_id) == (modal.installed_team_id(body), _user_id(body)):
+            return {"response_action": "update", "view": self._view_of(known)}
+        if refusal.retryable:
+            return _form_error(refusal.user_message)
+        return {"response_action": "update", "view": self._refusal_view(refusal)}
+
+    def _view_of(self, submission: Submission) -> Json:
+        if submission.is_ended:
+            return replies.result_view(replies.RedactedResult.of(submission), contact=self.contact)
+        return replies.progress_view(submission.key.bucket, submission.state)
 
     def _refusal_view(self, refusal: AccessRefused) -> Json:
         text = replies.refusal(refusal, contact=self.contact)
@@ -278,6 +296,11 @@ def _actor_of_interaction(body: Mapping[str, Any]) -> Actor:
     user, view, team = body.get("user") or {}, body.get("view") or {}, body.get("team") or {}
     teams = (team.get("id"), user.get("team_id"), view.get("team_id"), view.get("app_installed_team_id"))
     return Actor(user_id=_user_id(body), team_ids=_present(*teams))
+
+
+def _form_error(problem: str) -> Json:
+    """Return an answer that leaves the form, with all that was typed, as it is."""
+    return {"response_action": "errors", "errors": {modal.TOKEN_BLOCK: problem}}
 
 
 def _user_id(body: Mapping[str, Any]) -> str:

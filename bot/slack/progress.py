@@ -54,10 +54,12 @@ class ModalProgress:
     async def _keep_in_step(self, submission: Submission) -> None:
         await asyncio.sleep(AFTER_ACKNOWLEDGEMENT.total_seconds())  # it is acknowledged in this very moment
         shown = None
-        while (latest := self._latest[submission.id]) is not shown:
-            await self._update(latest)
-            shown = latest
-        del self._latest[submission.id]
+        try:
+            while (latest := self._latest[submission.id]) is not shown:
+                await self._update(latest)
+                shown = latest
+        finally:
+            del self._latest[submission.id]
 
     async def _update(self, submission: Submission) -> None:
         view = (

@@ -3,6 +3,7 @@
 Retries nothing: delivery knows when to come back, and a person knows when to press again.
 """
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,10 +18,14 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from bot.errors import SlackRefused, SlackUnavailable
 from bot.slack.blocks import Json
 
+LONGEST_RETRY_AFTER: Final = timedelta(minutes=5)
 CHANNEL_LIFETIME: Final = timedelta(minutes=1)
 
 TIMEOUT: Final = timedelta(seconds=2)
-"""A trigger lives 3 s and an acknowledgement has 3 s; no other call may take longer either."""
+"""A trigger lives 3 s and an acknowledgement has 3 s."""
+
+PATIENT_TIMEOUT: Final = timedelta(seconds=15)
+"""For what nobody waits for: a message that was given up too early would be posted twice."""
 
 _PASSING: Final = frozenset(
     {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
@@ -56,8 +61,16 @@ class Identity:
 class SlackWeb:
     """Every method raises SlackRefused for a definite no and SlackUnavailable for anything that passes."""
 
-    def __init__(self, client: AsyncWebClient, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        client: AsyncWebClient,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        patient_client: AsyncWebClient | None = None,
+    ) -> None:
+        """Take a client that gives up within `TIMEOUT`, and one for calls that nobody waits for."""
         self._client = client
+        self._patient_client = patient_client or client
         self._clock = clock
         self._good_channels: dict[str, tuple[float, Channel]] = {}
 
@@ -81,12 +94,12 @@ class SlackWeb:
 
     async def update_view(self, view_id: str, view: Json) -> None:
         """Replace an open modal (views.update); SlackRefused("not_found") means that its user closed it."""
-        await _told(self._client.views_update(view_id=view_id, view=view))
+        await _told(self._patient_client.views_update(view_id=view_id, view=view))
 
     async def post(self, channel_id: str, message: Json, client_msg_id: str) -> None:
         """Post a message (chat.postMessage) to a channel, or to a user as a direct message."""
         await _told(
-            self._client.chat_postMessage(
+            self._patient_client.chat_postMessage(
                 channel=channel_id, client_msg_id=client_msg_id, unfurl_links=False, unfurl_media=False, **message
             )
         )
@@ -150,4 +163,6 @@ def _translate(error: SlackApiError) -> SlackRefused | SlackUnavailable:
 
 def _retry_after(response: AsyncSlackResponse) -> timedelta | None:
     header = {name.lower(): value for name, value in response.headers.items()}.get("retry-after")
-    return timedelta(seconds=int(header)) if isinstance(header, str) and header.isdecimal() else None
+    if not isinstance(header, str) or not re.fullmatch(r"[0-9]{1,6}", header):
+        return None
+    return min(timedelta(seconds=int(header)), LONGEST_RETRY_AFTER)

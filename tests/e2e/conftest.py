@@ -1,6 +1,6 @@
 """The doubles, and the unchanged bot as a process of its own between them, over either transport."""
 
-import os
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,6 +28,7 @@ CROWD = tuple(f"U0CROWD{number:02d}" for number in range(len(READY_MADE_TOKENS))
 """People who may use the bot, so that many forms can be open at once."""
 
 _CONFIG = SmallSlackConfig()
+_REFUSAL_SECONDS = 15
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +59,12 @@ class Scene:
             self.bots.append(bot)
             await bot.start()
         return bot
+
+    async def run_bot_to_its_end(self, changes: Mapping[str, str] | None = None) -> int:
+        """Start a bot that cannot run, and return its exit code."""
+        bot = await self.start_bot(changes)
+        async with asyncio.timeout(_REFUSAL_SECONDS):
+            return await bot.wait()
 
     async def start_ready_bot(self) -> BotProcess:
         """Start a bot and wait until it can be used."""
@@ -159,9 +166,3 @@ async def scene(transport: Transport, tmp_path_factory: pytest.TempPathFactory) 
     async with _set_scene(transport, tmp_path_factory.mktemp("scene")) as scene:
         await scene.start_ready_bot()
         yield scene
-
-
-@pytest.fixture(scope="session")
-def is_root() -> bool:
-    """Whether no file can be kept from this user."""
-    return os.geteuid() == 0

@@ -157,9 +157,7 @@ async def test_an_open_form_outlives_a_restart(stage: Scene) -> None:
 @pytest.mark.parametrize("transport", ["http"])
 async def test_a_second_process_on_the_same_data_is_refused(stage: Scene) -> None:
     """It exits with code 2 and the mend, and the first one works on."""
-    second = await stage.start_bot({"R2_CREDENTIAL_HTTP_PORT": str(find_free_port())})
-
-    code = await second.wait()
+    code = await stage.run_bot_to_its_end({"R2_CREDENTIAL_HTTP_PORT": str(find_free_port())})
 
     assert f"another process uses {stage.data_dir}: stop it, or set R2_CREDENTIAL_DATA_DIR" in stage.printed().decode()
     assert code == 2

@@ -83,7 +83,7 @@ async def test_a_start_that_cannot_succeed_says_how_to_mend_it(stage: Scene, obs
     """The exit code is 2, the last word is the mend, and nothing looks like a crash."""
     mend = obstruct(stage)
 
-    code = await (await stage.start_bot()).wait()
+    code = await stage.run_bot_to_its_end()
 
     assert mend in stage.printed().decode()
     assert "The bot cannot start" in stage.printed().decode()
@@ -98,7 +98,7 @@ async def test_a_bad_app_token_is_refused_at_the_start(stage: Scene) -> None:
     """Slack's no to the app token ends the start instead of being asked for ever."""
     stage.environment["SLACK_APP_TOKEN"] = "xapp-made-up-and-unknown"
 
-    code = await (await stage.start_bot()).wait()
+    code = await stage.run_bot_to_its_end()
 
     assert b"SLACK_APP_TOKEN: Slack refused it (invalid_auth); it needs the scope connections:write" in stage.printed()
     assert b"Traceback" not in stage.printed()
@@ -112,7 +112,7 @@ async def test_a_taken_port_is_refused_by_name(stage: Scene) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
         other.listen()
-        code = await (await stage.start_bot()).wait()
+        code = await stage.run_bot_to_its_end()
 
     assert f"R2_CREDENTIAL_HTTP_PORT: cannot listen on 127.0.0.1:{port}".encode() in stage.printed()
     assert b"Traceback" not in stage.printed()
