@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final, TypeVar
 
 import aiohttp
@@ -172,10 +173,11 @@ def _open_data(
     """Take the data directory, and open the key ring and the database in it."""
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        database_lock = Path(f"{settings.database_path}.lock")
         settings.database_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in (
             settings.data_dir / "lock",
-            settings.database_path.with_name(f"{settings.database_path.name}.lock"),
+            database_lock,
         ):
             stack.callback(ProcessLock(path).release)
         key_files, key_ring = _key_ring(settings, clock())

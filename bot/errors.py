@@ -342,8 +342,8 @@ class DatabaseUnavailable(BotError):
     retryable = True
     whose_move = WhoseMove.OPERATOR
     user_message = (
-        "The bot could not record this, so nothing of it was sent to Cloudflare. Your move: try again in a minute. If "
-        "it happens again, tell the operator of the bot that its database cannot be written."
+        "The bot could not record this, so nothing was sent to Cloudflare because of it. Your move: try again in a "
+        "minute. If it happens again, tell the operator of the bot that its database cannot be written."
     )
 
 

@@ -23,7 +23,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
-    func,
     insert,
     or_,
     select,
@@ -298,14 +297,16 @@ _RUNNABLE: Final = (
         _is_unreported(),
         or_(
             _submissions.c.ended_at.is_not(None),
-            _submissions.c.accepted_at
-            == select(func.min(_others.c.accepted_at))
+            _submissions.c.sequence
+            == select(_others.c.sequence)
             .where(
                 _others.c.account_id == bindparam("its_account_id"),
                 _others.c.bucket == bindparam("its_bucket"),
                 _others.c.reported_at.is_(None),
                 _others.c.ended_at.is_(None),
             )
+            .order_by(_others.c.accepted_at, _others.c.sequence)
+            .limit(1)
             .scalar_subquery(),
         ),
     )

@@ -34,15 +34,9 @@ from bot.sandbox.workspace import Message
 from bot.sealing import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.slack import modal
 from bot.slack.blocks import Json
-from bot.slack.ingress import (
-    BODY_LIMIT,
-    PASTED_TOKEN,
-    HttpIngress,
-    Ingress,
-    SealedPayload,
-    SocketModeIngress,
-    seal_payload,
-)
+from bot.slack.http import BODY_LIMIT, READ_TIMEOUT, HttpIngress
+from bot.slack.ingress import PASTED_TOKEN, Ingress, SealedPayload, seal_payload
+from bot.slack.socket_mode import SocketModeIngress
 from bot.submission import PastedToken
 from bot.submission import TokenKind as PastedKind
 
@@ -486,7 +480,8 @@ async def door(key_ring: KeyRing) -> AsyncIterator[Door]:
     verifiers = [SignatureVerifier(SECRET), SignatureVerifier(OLDER_SECRET)]
     server = web.Application(client_max_size=BODY_LIMIT)
     server.router.add_post("/slack/events", HttpIngress(ingress, verifiers).handle)
-    async with TestClient(TestServer(server, host="127.0.0.1"), cookie_jar=aiohttp.DummyCookieJar()) as client:
+    running = TestServer(server, host="127.0.0.1")
+    async with TestClient(running, cookie_jar=aiohttp.DummyCookieJar()) as client:
         yield Door(client=client, ingress=ingress, heard=heard)
         for task in ingress._under_way:
             task.cancel()
@@ -583,7 +578,7 @@ async def test_a_malformed_body_is_turned_away(door: Door, log: io.StringIO, bod
 @given(body=st.binary(max_size=200), content_type=st.sampled_from([JSON_TYPE, "application/x-www-form-urlencoded", ""]))
 def test_no_bytes_break_the_door(key_ring: KeyRing, body: bytes, content_type: str) -> None:
     """Any signed bytes get an answer of ours: turned away, or handed to the app, which knows them not."""
-    assume(not body.startswith(b"ssl_check=1&"))
+    assume(not body.startswith(b"ssl_check=1"))
 
     async def knock() -> int:
         ingress = Ingress(make_app(Heard()), key_ring, ACCOUNT)
@@ -622,6 +617,66 @@ async def test_a_body_over_the_limit_is_turned_away(door: Door) -> None:
     assert len(door.heard.bodies) == 1
 
 
+async def test_a_long_body_without_length_is_cut_off(door: Door) -> None:
+    """A stream that does not say how long it is is read no further than the limit."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 65_536
+
+    headers = {"X-Slack-Request-Timestamp": str(int(time.time())), "X-Slack-Signature": "v0=made-up"}
+    async with door.client.post("/slack/events", data=endless(), headers=headers) as answer:
+        assert answer.status == 413
+
+
+UNREAD: dict[str, tuple[dict[str, str], int]] = {
+    "unsigned": ({}, 401),
+    "stale": ({"X-Slack-Signature": "v0=x", "X-Slack-Request-Timestamp": "1"}, 401),
+    "too large": ({"Content-Length": str(BODY_LIMIT + 1)}, 413),
+    "compressed": ({"Content-Encoding": "gzip"}, 415),
+    "compressed, somehow": ({"Content-Encoding": "made-up"}, 415),
+}
+
+
+@pytest.mark.parametrize(("headers", "status"), UNREAD.values(), ids=UNREAD)
+async def test_a_stranger_cannot_make_the_bot_read(door: Door, headers: dict[str, str], status: int) -> None:
+    """What cannot be good is answered before its body has come."""
+    lines = {"Host": "bot", "Content-Length": "1000", "Content-Type": "application/json"} | headers
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.client.port)
+
+    writer.write(f"POST /slack/events HTTP/1.1\r\n{head}\r\n".encode())
+    answered = await asyncio.wait_for(reader.readline(), timeout=2)
+
+    assert answered.startswith(f"HTTP/1.1 {status} ".encode())
+    writer.close()
+
+
+async def test_a_body_that_never_comes_is_not_waited_for(
+    door: Door, log: io.StringIO, pass_time: Callable[[timedelta], None]
+) -> None:
+    """Slack sends a request in one go: after three seconds the answer is 408."""
+    began = asyncio.Event()
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield b"MARKER"
+        began.set()
+        await asyncio.Event().wait()
+
+    headers = {"X-Slack-Request-Timestamp": str(int(time.time())), "X-Slack-Signature": "v0=made-up"}
+    request = asyncio.create_task(_status_of(door, drip(), headers))
+    await began.wait()
+    pass_time(READ_TIMEOUT)
+
+    assert await asyncio.wait_for(request, timeout=5) == 408
+    assert "MARKER" not in log.getvalue()
+
+
+async def _status_of(door: Door, body: AsyncIterator[bytes], headers: dict[str, str]) -> int:
+    async with door.client.post("/slack/events", data=body, headers=headers) as answer:
+        return answer.status
+
+
 async def test_slack_verifies_the_address(door: Door) -> None:
     """`url_verification` is answered with its challenge and nothing else."""
     body = json.dumps({"type": "url_verification", "challenge": "made-up", "token": "x"}).encode()
@@ -638,18 +693,25 @@ async def test_an_unsigned_url_verification_is_turned_away(door: Door) -> None:
     assert (await door.post(body, content_type=JSON_TYPE, secret="mallory"))[0] == 401
 
 
-async def test_slack_checks_the_certificate(door: Door) -> None:
+@pytest.mark.parametrize("body", [b"ssl_check=1&token=made-up", b"ssl_check=1"])
+async def test_slack_checks_the_certificate(door: Door, body: bytes) -> None:
     """`ssl_check` comes unsigned, wants a 200 and reaches no listener."""
-    body = b"ssl_check=1&token=made-up"
-
     assert await door.post(body, headers={"X-Slack-Signature": "", "X-Slack-Request-Timestamp": ""}) == (200, "")
     assert door.heard.bodies == []
 
 
-async def test_ssl_check_opens_no_back_door(door: Door) -> None:
-    """A command does not get past the signature by calling itself a check of the certificate."""
-    body = b"ssl_check=1&" + COMMAND_BODY
+NO_SSL_CHECKS = {
+    "a command behind it": b"ssl_check=1&" + COMMAND_BODY,
+    "a payload behind it": b"ssl_check=1&payload=%7B%7D",
+    "another value": b"ssl_check=10",
+    "twice, the last one no": b"ssl_check=1&ssl_check=0",
+    "very long": b"ssl_check=1&token=" + b"x" * 300,
+}
 
+
+@pytest.mark.parametrize("body", NO_SSL_CHECKS.values(), ids=NO_SSL_CHECKS)
+async def test_ssl_check_opens_no_back_door(door: Door, body: bytes) -> None:
+    """Nothing gets past the signature by calling itself a check of the certificate."""
     assert (await door.post(body, headers={"X-Slack-Signature": ""}))[0] == 401
     assert door.heard.bodies == []
 
@@ -842,3 +904,99 @@ async def test_a_frame_does_not_wait_for_the_one_before(socket: Socket) -> None:
     assert not first.done()
     let_go.set()
     assert (await first).failure is None
+
+
+async def test_a_dropped_connection_is_opened_again(socket: Socket) -> None:
+    """At once, and with a new address: the ticket of the old one is used up."""
+    slack, heard, _ = socket
+
+    await slack.transport.drop_connections()
+    await slack.wait_for_connections()
+    outcome = await slack.type_command(ADA, PLATFORM, "/r2-credential")
+
+    assert outcome.failure is None
+    assert len(heard.bodies) == 1
+    assert len(slack.calls_of("apps.connections.open")) == 2
+
+
+async def test_a_connection_that_is_refused_is_tried_again(socket: Socket, log: io.StringIO) -> None:
+    """Each try asks for a new address, and the log tells the failure's type, not the ticket."""
+    slack, _, _ = socket
+    slack.transport.refuses_connections = True
+
+    await slack.transport.drop_connections()
+    await slack.workspace.changes.wait_until(
+        lambda: len(slack.calls_of("apps.connections.open")) > 2 or None, timedelta(seconds=5), "another try"
+    )
+    slack.transport.refuses_connections = False
+    await slack.wait_for_connections()
+
+    assert "WSServerHandshakeError" in log.getvalue()
+    assert "ticket" not in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [{"error": "internal_error"}, {"status": 503}, {"drop_connection": True}],
+    ids=["internal error", "a proxy's page", "broken connection"],
+)
+async def test_slack_that_gives_no_address_is_asked_again(socket: Socket, trouble: dict[str, Any]) -> None:
+    """Whatever happens when a connection is to be renewed, the next try comes."""
+    slack, _, _ = socket
+    slack.fail_next("apps.connections.open", **trouble)
+
+    await slack.transport.drop_connections()
+    await slack.wait_for_connections()
+
+    assert len(slack.calls_of("apps.connections.open")) == 3
+
+
+async def test_a_watchdog_rebuilds_what_nobody_missed(
+    socket: Socket, log: io.StringIO, pass_time: Callable[[timedelta], None]
+) -> None:
+    """A connection that died without a word is replaced after ten seconds at most."""
+    slack, _, ingress = socket
+    assert ingress.message_receiver is not None
+    ingress.message_receiver.cancel()
+    assert ingress.current_session_monitor is not None
+    ingress.current_session_monitor.cancel()
+    await slack.transport.drop_connections()
+    watch = asyncio.create_task(ingress.watch())
+    await asyncio.sleep(0)
+
+    pass_time(timedelta(seconds=10))
+    await slack.wait_for_connections()
+
+    assert "socket_mode_down" in log.getvalue()
+    watch.cancel()
+
+
+async def test_a_closed_ingress_stays_closed(socket: Socket) -> None:
+    """Nobody opens a new connection for a bot that stops."""
+    slack, _, ingress = socket
+
+    await ingress.close()  # type: ignore[no-untyped-call]  # as above
+    await ingress.connect()
+
+    assert len(slack.calls_of("apps.connections.open")) == 1
+
+
+async def test_no_frame_is_kept_while_the_next_one_is_waited_for(socket: Socket) -> None:
+    """Hours may pass until then; neither a task's frame nor the queue holds the last payload."""
+    slack, _, ingress = socket
+    fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
+
+    await slack.submit(ADA)
+    await asyncio.sleep(0)
+
+    frames = [frame for task in asyncio.all_tasks() for frame in task.get_stack()]
+    held = [name for frame in frames for name, value in frame.f_locals.items() if _holds_frame(value)]
+    assert held == []
+    assert ingress.message_queue.empty()
+
+
+def _holds_frame(value: object) -> bool:
+    """Whether this is the text of a frame, or a payload as it came."""
+    if isinstance(value, str):
+        return '"envelope_id"' in value and "MADEUP" in value
+    return isinstance(value, dict) and "envelope_id" in value and "MADEUP" in json.dumps(value, default=str)

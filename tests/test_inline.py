@@ -369,7 +369,7 @@ def test_a_second_lock_on_a_directory_is_refused(tmp_path: Path) -> None:
 def test_locks_on_two_directories_do_not_meet(tmp_path: Path) -> None:
     """Two bots may run beside each other."""
     (tmp_path / "other").mkdir()
-    locks = [ProcessLock(tmp_path / "lock"), ProcessLock(tmp_path / "other")]
+    locks = [ProcessLock(tmp_path / "lock"), ProcessLock(tmp_path / "other" / "lock")]
     for lock in locks:
         lock.release()
 
@@ -381,7 +381,12 @@ async def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
         "lock = ProcessLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     )
     holder = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", hold, str(tmp_path / "lock"), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[1]
+        sys.executable,
+        "-c",
+        hold,
+        str(tmp_path / "lock"),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
     )
     assert holder.stdout is not None
     assert await holder.stdout.readline() == b"held\n"

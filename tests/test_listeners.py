@@ -31,8 +31,9 @@ from bot.sandbox.transport import Answer
 from bot.sandbox.workspace import Message, User
 from bot.sealing import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.slack import replies
-from bot.slack.access import MEMBERSHIP_LIFETIME, Gate, Home, Memberships
-from bot.slack.ingress import HttpIngress, Ingress
+from bot.slack.access import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME, Gate, Home, Memberships
+from bot.slack.http import HttpIngress
+from bot.slack.ingress import Ingress
 from bot.slack.listeners import Listeners
 from bot.slack.web import TIMEOUT, SlackWeb
 from bot.submission import BucketKey, Confirmation, State, Submission
@@ -87,7 +88,7 @@ class Desk:
             want_snapshot=lambda: self.looks.append("looked"),
             clock=self.clock,
         )
-        ingress = Ingress(_bolt_app(listeners, gate.home), self.key_ring, ACCOUNT)
+        ingress = Ingress(_bolt_app(listeners, gate.home), self.key_ring, ACCOUNT, self.clock)
         self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
 
     async def know_catalogs(self) -> None:
@@ -345,6 +346,7 @@ async def test_a_form_that_cannot_be_opened_is_explained(desk: Desk, method: str
     desk.slack.fail_next(method, error=error)
 
     assert words in await desk.command(BUCKET)
+    desk.clock.advance(SILENCE_LIFETIME)
     assert await desk.command(BUCKET) == ""
 
 
@@ -683,16 +685,56 @@ async def test_somebody_who_left_the_group_meanwhile_cannot_submit(desk: Desk) -
 
 
 async def test_when_slack_cannot_be_asked_nobody_can_submit(desk: Desk) -> None:
-    """In doubt the answer is no, with that reason."""
+    """In doubt the answer is no, with that reason; the form stays, since the doubt passes."""
     await desk.open_form()
     desk.clock.advance(MEMBERSHIP_LIFETIME)
     desk.slack.fail_next("usergroups.users.list", status=503)
 
+    refused = await desk.slack.submit(ADA)
+    desk.clock.advance(timedelta(seconds=5))
+    taken = await desk.slack.submit(ADA)
+
+    assert "Slack did not tell the bot who is in the user groups" in refused.errors["token"]
+    assert taken.kind == "updated"
+    assert len(desk.dispatched) == 1
+
+
+async def test_somebody_who_left_meanwhile_still_sees_what_became_of_an_earlier_submit(desk: Desk) -> None:
+    """It was recorded when it was allowed: "nothing was sent" would be a lie."""
+    await desk.open_form()
+    payload = desk.slack.make_submission(ADA), desk.slack.make_submission(ADA)
+    await desk.deliver(payload[0])
+    desk.change_group(GRACE)
+
+    answer = await desk.deliver(payload[1])
+
+    assert answer["view"]["title"]["text"] == "Storing..."
+    assert len(desk.dispatched) == 1
+
+
+@pytest.mark.parametrize(("forge", "words"), STRANGERS.values(), ids=STRANGERS)
+async def test_a_stranger_sees_nothing_of_an_earlier_submit(desk: Desk, forge: Forge, words: str) -> None:
+    """A view's id is no key to what became of it."""
+    await desk.open_form()
+    payload = desk.slack.make_submission(ADA), desk.slack.make_submission(ADA)
+    await desk.deliver(payload[0])
+    forged = forge(payload[1]) | {"user": forge(payload[1])["user"] | {"id": MALLORY}}
+
+    answer = await desk.deliver(forged)
+
+    assert "Nothing was sent" in shown_in(answer)
+    assert BUCKET not in shown_in(answer)
+
+
+async def test_a_refused_person_is_not_told_a_lie_when_the_database_is_down(desk: Desk) -> None:
+    """Whether the same submission was recorded before cannot be known then."""
+    await desk.open_form()
+    desk.change_group(GRACE)
+    desk.execute("ALTER TABLE submissions RENAME TO elsewhere")
+
     outcome = await desk.slack.submit(ADA)
 
-    assert outcome.view is not None
-    assert "Slack did not tell the bot who is in the user groups" in outcome.view.text
-    assert desk.dispatched == []
+    assert list(outcome.errors) == ["token"]
 
 
 # The opening.
@@ -741,9 +783,7 @@ async def test_a_form_is_good_for_one_view(desk: Desk) -> None:
     assert await desk.records.find("V0ANOTHER") is None
 
 
-@pytest.mark.parametrize(
-    ("age", "is_taken"), [(timedelta(minutes=59, seconds=59), True), (timedelta(hours=1), False)]
-)
+@pytest.mark.parametrize(("age", "is_taken"), [(timedelta(minutes=59, seconds=59), True), (timedelta(hours=1), False)])
 async def test_a_form_is_good_for_an_hour(desk: Desk, age: timedelta, *, is_taken: bool) -> None:
     """After that it has to be opened again."""
     await desk.open_form()
@@ -834,7 +874,7 @@ async def test_a_database_that_is_down_keeps_the_form(desk: Desk) -> None:
     taken = await desk.slack.submit(ADA)
 
     assert refused.kind == "errors"
-    assert "could not record this, so nothing was sent to Cloudflare" in refused.errors["token"]
+    assert "could not record this, so nothing of it was sent to Cloudflare" in refused.errors["token"]
     assert taken.kind == "updated"
     assert len(desk.dispatched) == 1
 

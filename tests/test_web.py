@@ -1,6 +1,7 @@
 """The calls to Slack: what it grants comes typed, and each way of failing becomes one of two errors."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -29,11 +30,16 @@ CLIENT_MSG_ID = "6f3cacfe-3614-5dad-9dfa-09675d6189dd"
 Call = Callable[[SlackWeb], Awaitable[object]]
 
 
-def connect(api_url: str, http: aiohttp.ClientSession, bot_token: str = BOT_TOKEN) -> SlackWeb:
+def connect(
+    api_url: str,
+    http: aiohttp.ClientSession,
+    bot_token: str = BOT_TOKEN,
+    clock: Callable[[], float] = time.monotonic,
+) -> SlackWeb:
     """Build the client as the composition root does."""
     client = AsyncWebClient(token=bot_token, base_url=api_url, session=http, retry_handlers=[])
     client.proxy = None
-    return SlackWeb(client)
+    return SlackWeb(client, clock)
 
 
 @pytest_asyncio.fixture
@@ -138,6 +144,43 @@ async def test_a_channel_that_is_about_to_be_shared_counts_as_shared(
     app.router.add_route("*", "/api/{method}", answer)
     async with TestServer(app, host="127.0.0.1") as server:
         assert await connect(str(server.make_url("/api/")), http).channel(PLATFORM) == expected
+
+
+async def test_a_good_channel_is_remembered_for_a_minute(slack: SmallSlack, http: aiohttp.ClientSession) -> None:
+    """Who submits often does not wait for Slack each time; a change is noticed a minute later."""
+    now = 1000.0
+    slack_web = connect(slack.api_url, http, clock=lambda: now)
+    await slack_web.channel(PLATFORM)
+    slack.change_channel(PLATFORM, is_archived=True)
+
+    now += 59.9
+    remembered = await slack_web.channel(PLATFORM)
+    now += 0.1
+    asked_again = await slack_web.channel(PLATFORM)
+
+    assert (remembered.is_archived, asked_again.is_archived) == (False, True)
+    assert len(slack.calls_of("conversations.info")) == 2
+
+
+@pytest.mark.parametrize("channel_id", ["C0OLDWARE", "C0PARTNER", PRIVATE])
+async def test_any_other_channel_is_asked_about_each_time(
+    slack: SmallSlack, slack_web: SlackWeb, channel_id: str
+) -> None:
+    """Whoever has mended a channel need not wait."""
+    await slack_web.channel(channel_id)
+    await slack_web.channel(channel_id)
+
+    assert len(slack.calls_of("conversations.info")) == 2
+
+
+async def test_nobody_waits_longer_than_five_minutes(slack: SmallSlack, slack_web: SlackWeb) -> None:
+    """A wait that Slack (or whoever answers for it) asks for is believed up to a limit."""
+    slack.fail_next("auth.test", retry_after=99_999)
+
+    with pytest.raises(SlackUnavailable) as raised:
+        await slack_web.identify()
+
+    assert raised.value.retry_after == timedelta(minutes=5)
 
 
 async def test_the_members_of_a_group_are_listed(slack_web: SlackWeb) -> None:

@@ -13,7 +13,7 @@ from bot.errors import MembershipUnknown, Outsider, SlackRefused, SlackUnavailab
 from bot.slack.web import SlackWeb
 
 MEMBERSHIP_LIFETIME: Final = timedelta(seconds=60)
-SILENCE_LIFETIME: Final = timedelta(seconds=5)
+SILENCE_LIFETIME: Final = timedelta(seconds=2)
 """How long "Slack did not tell" is an answer too: otherwise everybody who types a command would wait for Slack."""
 
 _log = structlog.get_logger()
@@ -41,10 +41,14 @@ class Actor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
-    """What Slack said of a user group, or (`members` is None) that it did not say; good until `until`."""
+    """What Slack said of a user group, or (`members` is None) that it did not say; good for a while."""
 
     members: frozenset[str] | None
-    until: datetime
+    given_at: datetime
+    lifetime: timedelta
+
+    def is_good(self, now: datetime) -> bool:
+        return timedelta(0) <= now - self.given_at < self.lifetime
 
 
 class Memberships:
@@ -66,7 +70,7 @@ class Memberships:
 
     async def _answer_for(self, usergroup: str) -> _Answer:
         answer = self._answers.get(usergroup)
-        if answer is not None and self._clock() < answer.until:
+        if answer is not None and answer.is_good(self._clock()):
             return answer
         question = self._questions.get(usergroup)
         if question is None:
@@ -83,7 +87,7 @@ class Memberships:
             members, lifetime = None, max(retry_after or timedelta(0), SILENCE_LIFETIME)
         finally:
             del self._questions[usergroup]
-        answer = self._answers[usergroup] = _Answer(members=members, until=self._clock() + lifetime)
+        answer = self._answers[usergroup] = _Answer(members=members, given_at=self._clock(), lifetime=lifetime)
         return answer
 
 
