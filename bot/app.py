@@ -302,10 +302,13 @@ async def _socket_mode(
     if settings.slack_app_token is None:
         return None
     app_token = settings.slack_app_token.reveal()
-    await _ask_slack(
+    address = await _ask_slack(
         lambda: slack.open_connection(app_token), "SLACK_APP_TOKEN", "it needs the scope connections:write"
     )
-    return SocketModeIngress(ingress, app_token=app_token, web_client=web_client, logger=logging.getLogger("slack_sdk"))
+    logger = logging.getLogger("slack_sdk")
+    socket = SocketModeIngress(ingress, app_token=app_token, web_client=web_client, logger=logger)
+    socket.wss_uri = address
+    return socket
 
 
 async def _serve_http(

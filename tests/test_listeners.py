@@ -691,7 +691,7 @@ async def test_when_slack_cannot_be_asked_nobody_can_submit(desk: Desk) -> None:
     desk.slack.fail_next("usergroups.users.list", status=503)
 
     refused = await desk.slack.submit(ADA)
-    desk.clock.advance(timedelta(seconds=5))
+    desk.clock.advance(SILENCE_LIFETIME)
     taken = await desk.slack.submit(ADA)
 
     assert "Slack did not tell the bot who is in the user groups" in refused.errors["token"]
@@ -874,7 +874,7 @@ async def test_a_database_that_is_down_keeps_the_form(desk: Desk) -> None:
     taken = await desk.slack.submit(ADA)
 
     assert refused.kind == "errors"
-    assert "could not record this, so nothing of it was sent to Cloudflare" in refused.errors["token"]
+    assert "could not record this, so nothing was sent to Cloudflare because of it" in refused.errors["token"]
     assert taken.kind == "updated"
     assert len(desk.dispatched) == 1
 

@@ -15,19 +15,19 @@ import aiohttp
 import structlog
 from aiohttp import ClientWebSocketResponse, WSMsgType
 from slack_bolt.adapter.socket_mode.async_internals import send_async_response
-from slack_sdk.errors import SlackApiError
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.errors import BotError
 from bot.slack.ingress import Ingress, parse_json_object
+from bot.slack.web import SlackWeb
 
 _PING_EVERY: Final = timedelta(seconds=5)
 _HANDSHAKE: Final = timedelta(seconds=4)
-_PAUSE: Final = timedelta(seconds=1)
 _WATCH_EVERY: Final = timedelta(seconds=10)
-_PASSING: Final = (SlackApiError, aiohttp.ClientError, TimeoutError, OSError)
+_PASSING: Final = (BotError, aiohttp.ClientError, TimeoutError, OSError)
 _LAST_WORDS: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
 
 _log = structlog.get_logger()
@@ -44,17 +44,27 @@ class SocketModeIngress(SocketModeClient):
         self.socket_mode_request_listeners.append(self._answer)
 
     async def connect(self) -> None:
-        """Connect, however long it takes; each try asks Slack for a new address, whose ticket is good for one."""
+        """Connect, however long it takes. An address holds a ticket for one try: the SDK asks for one when it has none."""
         while not self.closed:
             try:
-                self.wss_uri = await self.issue_new_wss_url()
-                async with asyncio.timeout(_HANDSHAKE.total_seconds()):  # the SDK itself would not stop trying this one
+                async with asyncio.timeout(_HANDSHAKE.total_seconds()):  # the SDK would try this one for ever
                     await super().connect()  # type: ignore[no-untyped-call]  # slack_sdk does not annotate it
-            except _PASSING as error:
-                _log.warning("socket_mode_not_connected", error=type(error).__name__)
-                await asyncio.sleep(_PAUSE.total_seconds())
+            except TimeoutError:
+                _log.warning("socket_mode_not_connected")
             else:
                 return
+            finally:
+                self.wss_uri = None
+
+    async def issue_new_wss_url(self) -> str:
+        """Ask for an address. The SDK's own way breaks on an answer that is no JSON, as a proxy gives it."""
+        return await SlackWeb(self.web_client).open_connection(self.app_token)
+
+    async def connect_to_new_endpoint(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - the SDK's signature
+        """Connect anew, unless somebody else was faster. The SDK would ask for one address more, and not try again."""
+        async with self.connect_operation_lock:
+            if force or not await self.is_connected():
+                await self.connect()
 
     async def watch(self) -> None:
         """Rebuild the connection when it is down and nothing in the SDK has noticed; runs for ever."""
@@ -90,12 +100,8 @@ class SocketModeIngress(SocketModeClient):
         return message.type not in _LAST_WORDS
 
     async def _reconnect(self) -> None:
-        if self.closed or not self.auto_reconnect_enabled:
-            return
-        try:
-            await self.connect_to_new_endpoint()  # does nothing where somebody else is at it, or was faster
-        except _PASSING as error:
-            _log.warning("socket_mode_not_connected", error=type(error).__name__)
+        if not self.closed and self.auto_reconnect_enabled:
+            await self.connect_to_new_endpoint()
 
     async def _answer(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
         started_at = time.time()
