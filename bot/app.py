@@ -46,7 +46,7 @@ KEY_DIRECTORY: Final = "sealing-keys"
 HOUSEKEEPING_EVERY: Final = timedelta(minutes=10)
 
 _SLACK_PAUSE: Final = timedelta(seconds=2)
-_HTTP_PATIENCE: Final = timedelta(seconds=3)
+_HTTP_PATIENCE: Final = timedelta(seconds=1)
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()

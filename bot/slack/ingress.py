@@ -37,7 +37,7 @@ _TOO_LATE: Final = (
     "nothing is stored twice."
 )
 _COMMAND_TOO_LATE: Final = "The bot did not answer in time. If no form opens, type the command again."
-_DRAIN_PATIENCE: Final = timedelta(seconds=3)
+_DRAIN_PATIENCE: Final = timedelta(seconds=2.5)
 
 _log = structlog.get_logger()
 
@@ -84,7 +84,7 @@ class Ingress:
             return BoltResponse(status=HTTPStatus.INTERNAL_SERVER_ERROR, body=f"reference {reference}\n")
 
     async def drain(self) -> None:
-        """Wait for what is under way, three seconds at most: after that nobody waits for the answers either."""
+        """Wait for what is under way, as long as an answer may take: after that nobody waits for it."""
         tasks = list(self._under_way)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=_DRAIN_PATIENCE.total_seconds())

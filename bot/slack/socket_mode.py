@@ -44,7 +44,7 @@ class SocketModeIngress(SocketModeClient):
         self.socket_mode_request_listeners.append(self._answer)
 
     async def connect(self) -> None:
-        """Connect, however long it takes. An address holds a ticket for one try: the SDK asks for one when it has none."""
+        """Connect, however long it takes. An address is good for one try: the SDK asks for one when it has none."""
         while not self.closed:
             try:
                 async with asyncio.timeout(_HANDSHAKE.total_seconds()):  # the SDK would try this one for ever
