@@ -14,7 +14,6 @@ from typing import Final, TypeVar
 
 import aiohttp
 import structlog
-from aiohttp import web
 from slack_bolt.async_app import AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.signature import SignatureVerifier
@@ -31,9 +30,10 @@ from bot.keyring import KeyFiles
 from bot.records import METADATA, Records
 from bot.sealing import KeyRing, load_private_keys
 from bot.secret import Secret
+from bot.server import Server
 from bot.settings import Settings
 from bot.slack.access import Gate, Home, Memberships
-from bot.slack.http import BODY_LIMIT, HttpIngress
+from bot.slack.http import HttpIngress
 from bot.slack.ingress import Ingress
 from bot.slack.listeners import Listeners
 from bot.slack.posting import Poster
@@ -46,7 +46,6 @@ KEY_DIRECTORY: Final = "sealing-keys"
 HOUSEKEEPING_EVERY: Final = timedelta(minutes=10)
 
 _SLACK_PAUSE: Final = timedelta(seconds=2)
-_HTTP_PATIENCE: Final = timedelta(seconds=1)
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
@@ -143,7 +142,11 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
         )
         ingress = Ingress(_bolt_app(listeners, gate.home), key_ring, settings.cloudflare_account_id, clock)
         socket = await _socket_mode(settings, ingress, slack, web_client)
-        address = await _serve_http(settings, ingress, records, socket, stack)
+        server = Server(
+            _http_ingress(settings, ingress) if socket is None else None, lambda: _is_ready(records, socket)
+        )
+        stack.push_async_callback(server.stop)
+        address = await _listen(server, settings)
         await dispatcher.start()
         background = [asyncio.create_task(keeper.run())]
         if key_files is not None:
@@ -311,46 +314,29 @@ async def _socket_mode(
     return socket
 
 
-async def _serve_http(
-    settings: Settings, ingress: Ingress, records: Records, socket: SocketModeIngress | None, stack: AsyncExitStack
-) -> str:
-    """Listen for Slack (HTTP mode) and for health checks (always)."""
-    app = web.Application(client_max_size=BODY_LIMIT)
-    if socket is None:
-        verifiers = [SignatureVerifier(secret.reveal()) for secret in settings.slack_signing_secrets]
-        app.router.add_post("/slack/events", HttpIngress(ingress, verifiers).handle)
+def _http_ingress(settings: Settings, ingress: Ingress) -> HttpIngress:
+    return HttpIngress(ingress, [SignatureVerifier(secret.reveal()) for secret in settings.slack_signing_secrets])
 
-    async def tell_health(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
 
-    async def tell_readiness(_: web.Request) -> web.Response:
-        is_ready = await _answers(records) and (socket is None or await socket.is_connected())
-        return web.Response(status=200, text="ready\n") if is_ready else web.Response(status=503, text="not ready\n")
-
-    app.router.add_get("/healthz", tell_health)
-    app.router.add_get("/readyz", tell_readiness)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_HTTP_PATIENCE.total_seconds(), auto_decompress=False)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
+async def _listen(server: Server, settings: Settings) -> str:
     try:
-        await web.TCPSite(runner, settings.http_host, settings.http_port).start()
+        return await server.listen(settings.http_host, settings.http_port)
     except OSError as error:
         message = (
             f"R2_CREDENTIAL_HTTP_HOST, R2_CREDENTIAL_HTTP_PORT: cannot listen on {settings.http_host}:"
             f"{settings.http_port} ({error.strerror or error})"
         )
         raise StartRefused(message) from None
-    host, port = runner.addresses[0][:2]
-    return f"{host}:{port}"
 
 
-async def _answers(records: Records) -> bool:
+async def _is_ready(records: Records, socket: SocketModeIngress | None) -> bool:
+    """Whether the database answers within a second, and Slack is connected where it has to be."""
     try:
         async with asyncio.timeout(1):
             await records.ping()
     except (TimeoutError, DatabaseUnavailable):
         return False
-    return True
+    return socket is None or await socket.is_connected()
 
 
 async def _keep_house(records: Records, key_files: KeyFiles, key_ring: KeyRing, clock: Callable[[], datetime]) -> None:
