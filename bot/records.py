@@ -220,6 +220,8 @@ class Records:
             raise ValueError(message)
         _require_step(submission.state, ending)
         values = {"state": ending.value, "ended_at": ended_at, "sealed_token": None, "next_attempt_at": ended_at}
+        if ending is State.STORED:  # what went wrong on the way there is not how it ended
+            values |= {"error_code": None, "cloudflare_code": None}
         return await self._change(submission, values | _values(changes or Changes()))
 
     async def postpone_report(self, submission: Submission, until: datetime, *, forget_response_url: bool) -> None:

@@ -102,8 +102,8 @@ DEFAULT_USER_GROUPS = (UserGroup(id="S0DATAENG", handle="data-engineers", member
 DEFAULT_COMMANDS = (
     SlashCommand(
         command="/r2-credential",
-        description="Store a token as an R2 catalog's credential",
-        usage_hint="[bucket | status | history | help]",
+        description="Store the credential of an R2 Data Catalog",
+        usage_hint="[bucket]",
     ),
 )
 

@@ -104,8 +104,10 @@ class Listeners:
         form = modal.parse_form(body["view"])
         pasted: PastedToken = context[PASTED_TOKEN]
         try:
-            await self.gate.check_actor(_actor_of_interaction(body))
-            errors = await self._check_form(form, pasted)
+            # Both may ask Slack: one after the other would take longer than an answer may.
+            _, errors = await asyncio.gather(
+                self.gate.check_actor(_actor_of_interaction(body)), self._check_form(form, pasted)
+            )
         except AccessRefused as refusal:
             _log.warning("submission_refused", user=_user_id(body), error=refusal.code)
             await ack(await self._answer_refusal(body, refusal))
@@ -125,7 +127,8 @@ class Listeners:
     async def handle_try_again(self, ack: AsyncAck, body: Json) -> None:
         """Open the form for the bucket of a result, for whoever pressed its button and may."""
         await ack()
-        bucket = str(next(iter(body.get("actions") or [{}])).get("value", ""))
+        value = str(next(iter(body.get("actions") or [{}])).get("value", ""))
+        bucket = value if modal.is_bucket_name(value) else ""
         actor = _actor_of_interaction(body)
         channel_id = str((body.get("channel") or {}).get("id", ""))
         trigger_id = str(body.get("trigger_id", ""))
