@@ -15,7 +15,7 @@ run: $(VENV)/.run ## run the bot with the settings of the environment and .env
 test: check ## everything that CI runs
 
 check: lint
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

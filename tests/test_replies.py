@@ -365,7 +365,10 @@ def test_the_contact_is_a_mention_or_a_text(contact: str, expected: str) -> None
 @pytest.mark.parametrize(
     ("error", "asks"),
     [
-        *(pytest.param(leaf(), leaf is not MembershipUnknown, id=leaf.code) for leaf in _leaves(AccessRefused)),
+        *(
+            pytest.param(leaf(), leaf is not MembershipUnknown, id=leaf.code)
+            for leaf in sorted(_leaves(AccessRefused), key=lambda leaf: leaf.code)
+        ),
         pytest.param(SlackUnavailable(), False, id="slack_unavailable"),
         pytest.param(DatabaseUnavailable(), False, id="database_unavailable"),
     ],
