@@ -14,7 +14,7 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from bot.delivery import Delivery
-from bot.dispatch.inline import STOP_PATIENCE, AlreadyRunning, ProcessLock, InlineDispatcher
+from bot.dispatch.inline import STOP_PATIENCE, AlreadyRunning, InlineDispatcher, ProcessLock
 from bot.errors import DatabaseUnavailable
 from bot.records import Records
 from bot.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind

@@ -354,7 +354,7 @@ BAD_PEM = {
 @pytest.mark.parametrize("pem", BAD_PEM.values(), ids=BAD_PEM.keys())
 def test_what_is_no_key_of_ours_is_refused(pem: str) -> None:
     """The sentence names the mend and quotes nothing."""
-    with pytest.raises(ValueError, match="keygen PATH|copy it again") as refusal:
+    with pytest.raises(ValueError, match=r"keygen PATH|copy it again") as refusal:
         load_private_keys(pem)
     assert refusal.value.__cause__ is None
     assert not any(line in str(refusal.value) for line in pem.splitlines() if line and "-" not in line)

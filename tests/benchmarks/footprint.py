@@ -1,4 +1,4 @@
-"""What the bot costs while nothing happens: start to ready, memory, CPU. In Socket Mode on the default settings (Linux)."""
+"""What the bot costs while nothing happens: start to ready, memory, CPU (Socket Mode, default settings, Linux)."""
 
 import asyncio
 import os
