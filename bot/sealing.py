@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
@@ -27,6 +27,7 @@ RESPONSE_URL: Final = "response_url"
 
 _PREFIX: Final = "sealed.v1"
 _INFO_LABEL: Final = b"r2-credential-bot sealed.v1\x00"
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _PARTS: Final = 4
 
 
@@ -46,7 +47,7 @@ class SealingContext:
 
     def info(self) -> bytes:
         """Return HPKE's `info`: a version label and the fields as canonical JSON, so that no two contexts are alike."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        canonical = _CANONICAL.encode({name: getattr(self, name) for name in self.__slots__})
         return _INFO_LABEL + canonical.encode("utf-8", "surrogatepass")
 
 

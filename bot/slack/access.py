@@ -62,15 +62,21 @@ class Memberships:
 
     async def members_of(self, usergroups: frozenset[str]) -> frozenset[str]:
         """Return the members of all these groups; raises MembershipUnknown when Slack does not tell."""
-        answers = await asyncio.gather(*(self._answer_for(usergroup) for usergroup in usergroups))
+        answers = [answer for usergroup in usergroups if (answer := self._good_answer(usergroup)) is not None]
+        if len(answers) < len(usergroups):
+            answers = await asyncio.gather(*(self._answer_for(usergroup) for usergroup in usergroups))
         known = [answer.members for answer in answers if answer.members is not None]
         if len(known) < len(answers):
             raise MembershipUnknown
         return frozenset().union(*known)
 
-    async def _answer_for(self, usergroup: str) -> _Answer:
+    def _good_answer(self, usergroup: str) -> _Answer | None:
         answer = self._answers.get(usergroup)
-        if answer is not None and answer.is_good(self._clock()):
+        return answer if answer is not None and answer.is_good(self._clock()) else None
+
+    async def _answer_for(self, usergroup: str) -> _Answer:
+        answer = self._good_answer(usergroup)
+        if answer is not None:
             return answer
         question = self._questions.get(usergroup)
         if question is None:

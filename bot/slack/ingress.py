@@ -114,9 +114,9 @@ def seal_payload(unverified_body: Json, key: SealingKey, account_id: str) -> Sea
     body = _mask(unverified_body)
     if not isinstance(view, dict) or body.get("type") != "view_submission":
         return SealedPayload(body=body, pasted=None)
-    context = _sealing_context(body, account_id)
-    channel_id = modal.parse_form(body["view"]).channel_id
-    return SealedPayload(body=body, pasted=_seal(token, _find_url(response_urls, channel_id), key, context))
+    form = modal.parse_form(body["view"])
+    context = _sealing_context(body, account_id, form.bucket)
+    return SealedPayload(body=body, pasted=_seal(token, _find_url(response_urls, form.channel_id), key, context))
 
 
 def _seal(token: str, response_url: str | None, key: SealingKey, context: SealingContext) -> PastedToken:
@@ -133,7 +133,7 @@ def _seal(token: str, response_url: str | None, key: SealingKey, context: Sealin
     )
 
 
-def _sealing_context(body: Json, account_id: str) -> SealingContext:
+def _sealing_context(body: Json, account_id: str, bucket: str) -> SealingContext:
     view = body["view"]
     return SealingContext(
         purpose=TOKEN,
@@ -141,7 +141,7 @@ def _sealing_context(body: Json, account_id: str) -> SealingContext:
         user_id=str(_object(body.get("user")).get("id", "")),
         view_id=str(view.get("id", "")),
         account_id=account_id,
-        bucket=modal.parse_form(view).bucket,
+        bucket=bucket,
     )
 
 

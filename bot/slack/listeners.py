@@ -116,9 +116,7 @@ class Listeners:
             await ack(response_action="errors", errors=errors)
             return
         try:
-            # Shielded: what is recorded must also be dispatched, whatever becomes of this answer.
-            new = self._new_submission(body, form, pasted, context[RECEIVED_AT])
-            acceptance = await asyncio.shield(self._record(new, form.nonce))
+            acceptance = await self._record(self._new_submission(body, form, pasted, context[RECEIVED_AT]), form.nonce)
         except DatabaseUnavailable as error:
             await ack(_form_error(error.user_message))
             return

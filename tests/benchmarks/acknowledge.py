@@ -28,7 +28,7 @@ from bot.submission import Opening
 
 CONNECTIONS = 16
 REQUESTS = 4000
-ROUNDS = 2
+ROUNDS = 3
 USER, CHANNEL, BUCKET = "U0ADA0001", "C0DATAPLT", "analytics-events"
 
 
