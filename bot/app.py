@@ -142,6 +142,8 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
         )
         ingress = Ingress(_bolt_app(listeners, gate.home), key_ring, settings.cloudflare_account_id, clock)
         socket = await _socket_mode(settings, ingress, slack, web_client)
+        if socket is not None:
+            stack.push_async_callback(socket.close)  # for a start that ends before the socket is connected
         server = Server(
             _http_ingress(settings, ingress) if socket is None else None, lambda: _is_ready(records, socket)
         )

@@ -268,7 +268,7 @@ def test_the_slot_before_and_after_is_told(
     result = _result(confirmation=confirmation, credential_before=before)
     assert expected in _read(replies.result_message(result, contact="")["blocks"])
     failed = _failed(error_of_code("throttled"), credential_before=before)
-    assert "before and after" not in _read(replies.result_message(failed, contact="")["blocks"])
+    assert "as last listed" not in _read(replies.result_message(failed, contact="")["blocks"])
 
 
 def test_an_empty_slot_after_a_success_is_an_alarm() -> None:

@@ -55,7 +55,7 @@ class HttpIngress:
         try:
             async with asyncio.timeout(READ_TIMEOUT.total_seconds()):
                 unverified_body = await _read(request)
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):  # broken off: nobody hears the answer, but a line in the log is enough
             return _turn_away(HTTPStatus.REQUEST_TIMEOUT, "slow_body")
         if unverified_body is None:
             return _turn_away(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large_body")

@@ -216,7 +216,7 @@ def _facts(result: RedactedResult) -> list[tuple[str, str]]:
         ("Token", f"{token} ending in `{escape(result.last_four)}`"),
     ]
     if result.ending is State.STORED:
-        facts.append(("Credential when last listed, and now", _before_and_after(result)))
+        facts.append(("Slot as last listed, and now", _before_and_after(result)))
     if result.reason:
         facts.append(("Reason", escape(result.reason)))
     return facts

@@ -1,0 +1,376 @@
+"""The composition root in this process: what a start needs, what is joined, and that a stop leaves nothing behind."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from conftest import Clock
+
+from bot.app import HOUSEKEEPING_EVERY, RunningBot, StartRefused, run, running, steady_clock
+from bot.keyring import KEY_LIFETIME, write_key_file
+from bot.sandbox.cloudflare import SmallCloudflare
+from bot.sandbox.process import bot_environment, find_free_port
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.sandbox.workspace import Message
+from bot.sealing import generate_private_key
+from bot.settings import Settings, load_settings
+
+ADA = "U0ADA0001"
+PLATFORM = "C0DATAPLT"
+BUCKET = "analytics-events"
+PATIENCE = timedelta(seconds=5)
+SECOND = timedelta(seconds=1)
+PassTime = Callable[[timedelta], None]
+Way = Literal["socket", "http"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Scene:
+    """The doubles, and settings of a bot between them."""
+
+    slack: SmallSlack
+    cloudflare: SmallCloudflare
+    directory: Path
+    monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, str] = field(default_factory=dict)
+
+    def settings(self, way: Way = "http", **changes: str) -> Settings:
+        """Return settings as a process would read them."""
+        environment = bot_environment(self.slack, self.cloudflare, self.directory / "data", way, 0)
+        for name in [name for name in os.environ if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_"))]:
+            self.monkeypatch.delenv(name)
+        for name, value in (environment | changes).items():
+            if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_")):
+                self.monkeypatch.setenv(name, value)
+        return load_settings(self.directory / "no.env").settings
+
+    def meet(self, bot: RunningBot) -> None:
+        """Let the small Slack know where the bot listens."""
+        if bot.transport == "http":
+            self.slack.request_url = f"http://{bot.http_address}/slack/events"
+
+    async def submit(self, number: int = 1) -> None:
+        """Walk from the command to the pressed Store."""
+        outcome = await self.slack.type_command(ADA, PLATFORM, f"/r2-credential {BUCKET}")
+        assert (outcome.failure, outcome.message) == (None, None)
+        await self.slack.fill(ADA, "token", make_token(Behaviour.GOOD, number))
+        assert (await self.slack.submit(ADA)).kind == "updated"
+
+    async def wait_for_result(self) -> Message:
+        """Return the message that tells the outcome."""
+        return await self.slack.wait_for_message(PLATFORM, lambda message: f"`{BUCKET}`" in message.text)
+
+
+@pytest_asyncio.fixture
+async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) -> AsyncIterator[Scene]:
+    """Set the doubles up; the bot is not started yet."""
+    async with SmallCloudflare() as cloudflare, SmallSlack() as slack:
+        cloudflare.add_bucket(BUCKET)
+        yield Scene(slack=slack, cloudflare=cloudflare, directory=tmp_path, monkeypatch=monkeypatch)
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Put back what a run does with SIGTERM and SIGINT."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+async def _get(bot: RunningBot, path: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as http, http.get(f"http://{bot.http_address}{path}") as answer:
+        return answer.status, await answer.text()
+
+
+@pytest.mark.parametrize(("way", "transport"), [("http", "http"), ("socket", "socket_mode")])
+async def test_a_token_finds_its_way(scene: Scene, way: Way, transport: str) -> None:
+    """All parts are joined: from the command to the slot and the message, over either transport."""
+    async with running(scene.settings(way)) as bot:
+        scene.meet(bot)
+        await scene.submit()
+        await scene.wait_for_result()
+
+        assert bot.transport == transport
+        assert await _get(bot, "/healthz") == (200, "ok\n")
+        assert await _get(bot, "/readyz") == (200, "ready\n")
+    assert scene.cloudflare.stored_token(BUCKET) == make_token(Behaviour.GOOD, 1)
+
+
+async def test_a_bot_that_slack_cannot_reach_is_not_ready(scene: Scene) -> None:
+    """A load balancer or a supervisor is told, although the process lives."""
+    async with running(scene.settings("socket")) as bot:
+        scene.slack.transport.refuses_connections = True
+        await scene.slack.transport.drop_connections()
+
+        assert await _get(bot, "/readyz") == (503, "not ready\n")
+        assert await _get(bot, "/healthz") == (200, "ok\n")
+
+
+async def test_a_bot_whose_database_is_away_is_not_ready(scene: Scene) -> None:
+    """A database that somebody holds locked for more than a second cannot record a submission."""
+    settings = scene.settings()
+    async with running(settings) as bot:
+        with closing(sqlite3.connect(settings.database_path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert await _get(bot, "/readyz") == (503, "not ready\n")
+            other.execute("ROLLBACK")
+        assert (await _get(bot, "/readyz"))[0] == 200
+
+
+async def test_what_was_left_unfinished_is_resumed(scene: Scene) -> None:
+    """A stop in the middle costs nothing but time, and a message is never posted twice."""
+    scene.cloudflare.fail_next("credential", status=503, retry_after=2)
+    settings = scene.settings()
+    async with running(settings) as bot:
+        scene.meet(bot)
+        await scene.submit()
+        await _wait_until(lambda: any(request.method == "POST" for request in scene.cloudflare.requests))
+    async with running(settings):
+        await scene.wait_for_result()
+
+    assert len([message for message in scene.slack.workspace.messages if message.bot_id]) == 1
+
+
+async def _wait_until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while not is_so():  # noqa: ASYNC110 - a double sets no event for this
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="both"),
+        pytest.param({"R2_CREDENTIAL_DATA_DIR": "elsewhere"}, id="the same database only"),
+        pytest.param({"R2_CREDENTIAL_DATABASE_URL": "sqlite:///other.sqlite"}, id="the same data directory only"),
+    ],
+)
+async def test_a_second_bot_on_the_same_data_is_refused(scene: Scene, changes: dict[str, str]) -> None:
+    """Two that deliver the same submissions would both send them; the mend is told."""
+    scene.monkeypatch.chdir(scene.directory)
+    shared = {"R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{scene.directory / 'shared' / 'bot.sqlite'}"}
+    async with running(scene.settings(**shared)):
+        with pytest.raises(StartRefused, match="another process uses"):
+            await _start(scene.settings(**(shared | changes)))
+    await _start(scene.settings(**(shared | changes)))
+
+
+async def _start(settings: Settings) -> None:
+    async with running(settings):
+        pass
+
+
+def _spoil_bot_token(scene: Scene) -> dict[str, str]:
+    return {"SLACK_BOT_TOKEN": "xoxb-made-up-and-unknown"}
+
+
+def _spoil_app_token(scene: Scene) -> dict[str, str]:
+    scene.slack.fail_next("apps.connections.open", error="missing_scope")
+    return {"SLACK_APP_TOKEN": "xapp-made-up"}
+
+
+def _spoil_sealing_key(scene: Scene) -> dict[str, str]:
+    return {"R2_CREDENTIAL_SEALING_KEY": "-----BEGIN PRIVATE KEY-----\nmade up\n-----END PRIVATE KEY-----"}
+
+
+def _spoil_key_file(scene: Scene) -> dict[str, str]:
+    keys = scene.directory / "data" / "sealing-keys"
+    keys.mkdir(parents=True)
+    write_key_file(keys / "made-up.pem", generate_private_key())
+    return {}
+
+
+def _spoil_data_dir(scene: Scene) -> dict[str, str]:
+    (scene.directory / "data").write_text("not a directory")
+    return {}
+
+
+def _spoil_database(scene: Scene) -> dict[str, str]:
+    (scene.directory / "data").mkdir()
+    (scene.directory / "data" / "bot.sqlite").write_text("no database, " * 1000)
+    return {}
+
+
+def _spoil_port(scene: Scene) -> dict[str, str]:
+    return {"R2_CREDENTIAL_HTTP_PORT": str(scene.slack.port)}
+
+
+REFUSED: dict[str, tuple[Callable[[Scene], dict[str, str]], str]] = {
+    "unknown bot token": (_spoil_bot_token, "SLACK_BOT_TOKEN: Slack refused it"),
+    "app token without its scope": (_spoil_app_token, "SLACK_APP_TOKEN: Slack refused it"),
+    "no sealing key": (_spoil_sealing_key, "R2_CREDENTIAL_SEALING_KEY: "),
+    "a strange key file": (_spoil_key_file, "its name is not one that the bot gave"),
+    "no data directory": (_spoil_data_dir, "R2_CREDENTIAL_DATA_DIR: .* cannot be used"),
+    "no database": (_spoil_database, "R2_CREDENTIAL_DATABASE_URL: .* cannot be opened"),
+    "a port that is taken": (_spoil_port, "R2_CREDENTIAL_HTTP_PORT: cannot listen on"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), REFUSED.values(), ids=REFUSED)
+async def test_a_start_that_cannot_work_names_the_setting(
+    scene: Scene, spoil: Callable[[Scene], dict[str, str]], words: str
+) -> None:
+    """It is refused before anything is taken, and it lets go of all that it held."""
+    settings = scene.settings("socket", **spoil(scene))
+
+    with pytest.raises(StartRefused, match=words):
+        await _start(settings)
+
+    assert scene.slack.transport.connections == []
+
+
+async def test_slack_is_waited_for(scene: Scene, log: io.StringIO, pass_time: PassTime) -> None:
+    """A bot that starts while Slack is down asks again every two seconds."""
+    scene.slack.fail_next("auth.test", status=503, times=2)
+    starting = asyncio.create_task(_start(scene.settings()))
+
+    while not starting.done():
+        await asyncio.sleep(0.01)  # nothing tells that it has begun to wait
+        pass_time(SECOND / 4)
+
+    await starting
+    assert log.getvalue().count("slack_not_reached") == 2
+
+
+async def test_the_operators_own_key_is_left_alone(scene: Scene) -> None:
+    """With a key of the operator's there are no key files, and nothing rotates; the way is the same."""
+    path = scene.directory / "key.pem"
+    write_key_file(path, generate_private_key())
+    settings = scene.settings(
+        R2_CREDENTIAL_SEALING_KEY_FILE=str(path),
+        CLOUDFLARE_API_TOKEN="",
+        CLOUDFLARE_EMAIL="a@b.c",
+        CLOUDFLARE_API_KEY="x",
+    )
+    async with running(settings) as bot:
+        assert len(bot.background) == 1
+    assert not (settings.data_dir / "sealing-keys").exists()
+
+
+async def test_keys_are_rotated_while_the_bot_runs(
+    scene: Scene, clock: Clock, log: io.StringIO, pass_time: PassTime
+) -> None:
+    """A new key every day; the replaced one is destroyed once nothing is sealed with it any more."""
+    settings = scene.settings()
+    keys = settings.data_dir / "sealing-keys"
+    async with running(settings, clock):
+        [first] = keys.glob("*.pem")
+        for _ in range(3):
+            clock.advance(KEY_LIFETIME)
+            await asyncio.sleep(0.05)  # nothing tells that the housekeeping has begun to wait
+            pass_time(HOUSEKEEPING_EVERY)
+            await asyncio.sleep(0.05)
+
+    assert not first.exists()
+    assert "sealing_keys_destroyed" in log.getvalue()
+
+
+async def test_housekeeping_survives_a_database_that_is_away(
+    scene: Scene, log: io.StringIO, pass_time: PassTime
+) -> None:
+    """It is told, and done ten minutes later."""
+    settings = scene.settings()
+    async with running(settings) as bot:
+        with closing(sqlite3.connect(settings.database_path)) as other, other:
+            other.execute("ALTER TABLE submissions RENAME TO elsewhere")
+        await asyncio.sleep(0.05)  # nothing tells that the housekeeping has begun to wait
+        pass_time(HOUSEKEEPING_EVERY)
+        await _wait_until(lambda: "housekeeping_failed" in log.getvalue())
+
+        assert not any(task.done() for task in bot.background)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("way", ["http", "socket"])
+async def test_a_signal_ends_a_run(
+    scene: Scene, log: io.StringIO, signals: None, way: Way, number: signal.Signals
+) -> None:
+    """It stops in good order and returns; what it held can be taken again at once."""
+    settings = scene.settings(way)
+    life = asyncio.create_task(run(settings))
+    await _wait_until(lambda: '"ready"' in log.getvalue())
+
+    os.kill(os.getpid(), number)
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        await life
+
+    assert [json.loads(line)["event"] for line in log.getvalue().splitlines()][-2:] == ["stopping", "stopped"]
+    await _start(settings)
+
+
+async def test_a_signal_ends_a_start_that_waits_for_slack(scene: Scene, log: io.StringIO, signals: None) -> None:
+    """Nobody has to kill a bot that cannot reach Slack."""
+    scene.slack.fail_next("auth.test", status=503, times=100)
+    life = asyncio.create_task(run(scene.settings()))
+    await _wait_until(lambda: "slack_not_reached" in log.getvalue())
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        await life
+
+    assert '"ready"' not in log.getvalue()
+
+
+async def test_a_start_that_is_refused_ends_a_run(scene: Scene, signals: None) -> None:
+    """The refusal reaches the command line."""
+    with pytest.raises(StartRefused):
+        await run(scene.settings(SLACK_BOT_TOKEN="xoxb-made-up"))
+
+
+async def test_what_breaks_in_the_background_ends_a_run(
+    scene: Scene, log: io.StringIO, signals: None, pass_time: PassTime
+) -> None:
+    """A bot that is half dead does not go on as if nothing were: its supervisor starts it anew."""
+    scene.cloudflare.fail_next("credential", status=503, retry_after=50)
+    port = find_free_port()
+    settings = scene.settings(R2_CREDENTIAL_HTTP_PORT=str(port))
+    scene.slack.request_url = f"http://127.0.0.1:{port}/slack/events"
+    life = asyncio.create_task(run(settings))
+    await _wait_until(lambda: '"ready"' in log.getvalue())
+    await scene.submit()
+    await _wait_until(lambda: "delivery_waits" in log.getvalue())
+
+    with closing(sqlite3.connect(settings.database_path)) as other, other:
+        other.execute("UPDATE submissions SET sealed_response_url = 'nothing that the bot wrote'")
+    pass_time(HOUSEKEEPING_EVERY)
+
+    with pytest.raises(ValueError, match="not a sealed value"):
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            await life
+
+
+def test_the_steady_clock_goes_with_the_wall_clock() -> None:
+    """It starts with the machine's time, knows its zone and never goes back."""
+    clock = steady_clock()
+
+    told = [clock() for _ in range(1000)]
+
+    assert told == sorted(told)
+    assert abs(datetime.now(UTC) - told[-1]) < SECOND
+    assert told[-1].tzinfo is UTC
+
+
+def test_the_steady_clock_goes_on() -> None:
+    """As fast as time does."""
+    clock = steady_clock()
+    started_at, started = clock(), time.monotonic()
+
+    while time.monotonic() - started < 0.05:
+        pass
+
+    assert timedelta(seconds=0.05) <= clock() - started_at < SECOND
