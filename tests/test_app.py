@@ -164,10 +164,10 @@ async def test_a_second_bot_on_the_same_data_is_refused(scene: Scene, changes: d
     """Two that deliver the same submissions would both send them; the mend is told."""
     scene.monkeypatch.chdir(scene.directory)
     shared = {"R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{scene.directory / 'shared' / 'bot.sqlite'}"}
-    async with running(scene.settings(**shared)):
+    async with running(scene.settings("http", **shared)):
         with pytest.raises(StartRefused, match="another process uses"):
-            await _start(scene.settings(**(shared | changes)))
-    await _start(scene.settings(**(shared | changes)))
+            await _start(scene.settings("http", **(shared | changes)))
+    await _start(scene.settings("http", **(shared | changes)))
 
 
 async def _start(settings: Settings) -> None:
