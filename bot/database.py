@@ -23,11 +23,12 @@ _T = TypeVar("_T")
 _GROUP: Final = 128
 _IDLE_SECONDS: Final = 1.0
 _LONGEST_WAL_SECONDS: Final = 5.0
+_BUSY_TIMEOUT: Final = "PRAGMA busy_timeout = 1000"
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA secure_delete = ON",
-    "PRAGMA busy_timeout = 1000",
+    _BUSY_TIMEOUT,
     "PRAGMA foreign_keys = ON",
 )
 
@@ -42,8 +43,9 @@ class _Job:
 class Database:
     """Runs functions of a connection, each atomic, in the order they were given."""
 
-    def __init__(self, path: Path, metadata: MetaData) -> None:
+    def __init__(self, path: Path, metadata: MetaData, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._clock = clock
         self._metadata = metadata
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="database", daemon=True)
@@ -84,12 +86,13 @@ class Database:
 
     def _serve(self) -> None:
         assert self._engine is not None  # noqa: S101 - start() opened it
-        truncated_at = time.monotonic()
+        truncate_at = self._clock() + _LONGEST_WAL_SECONDS
         with self._engine.connect() as connection:
             while (first := self._next_job(connection)) is not None:
                 self._run_group(connection, first)
-                if time.monotonic() - truncated_at > _LONGEST_WAL_SECONDS and _truncate_wal(connection):
-                    truncated_at = time.monotonic()
+                if self._clock() > truncate_at:
+                    is_done = _truncate_wal(connection)
+                    truncate_at = self._clock() + (_LONGEST_WAL_SECONDS if is_done else _IDLE_SECONDS)
             _truncate_wal(connection)
 
     def _next_job(self, connection: Connection) -> _Job | None:
@@ -186,7 +189,10 @@ def _truncate_wal(connection: Connection) -> bool:
     raw = connection.connection.driver_connection  # through SQLAlchemy it would run inside a transaction, and fail
     assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - the engine is ours
     try:
+        raw.execute("PRAGMA busy_timeout = 0")  # a backup may read for minutes: nobody waits for its end
         is_busy, *_ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except sqlite3.Error:
         return False
+    finally:
+        raw.execute(_BUSY_TIMEOUT)
     return not is_busy

@@ -7,9 +7,9 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -46,14 +46,13 @@ class Scene:
     cloudflare: SmallCloudflare
     directory: Path
     monkeypatch: pytest.MonkeyPatch
-    changes: dict[str, str] = field(default_factory=dict)
 
-    def settings(self, way: Way = "http", **changes: str) -> Settings:
+    def settings(self, way: Way = "http", changes: Mapping[str, str] | None = None) -> Settings:
         """Return settings as a process would read them."""
         environment = bot_environment(self.slack, self.cloudflare, self.directory / "data", way, 0)
         for name in [name for name in os.environ if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_"))]:
             self.monkeypatch.delenv(name)
-        for name, value in (environment | changes).items():
+        for name, value in (environment | dict(changes or {})).items():
             if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_")):
                 self.monkeypatch.setenv(name, value)
         return load_settings(self.directory / "no.env").settings
@@ -134,7 +133,7 @@ async def test_a_bot_whose_database_is_away_is_not_ready(scene: Scene) -> None:
 
 async def test_what_was_left_unfinished_is_resumed(scene: Scene) -> None:
     """A stop in the middle costs nothing but time, and a message is never posted twice."""
-    scene.cloudflare.fail_next("credential", status=503, retry_after=2)
+    scene.cloudflare.fail_next("credential", status=503, retry_after=1)
     settings = scene.settings()
     async with running(settings) as bot:
         scene.meet(bot)
@@ -164,10 +163,10 @@ async def test_a_second_bot_on_the_same_data_is_refused(scene: Scene, changes: d
     """Two that deliver the same submissions would both send them; the mend is told."""
     scene.monkeypatch.chdir(scene.directory)
     shared = {"R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{scene.directory / 'shared' / 'bot.sqlite'}"}
-    async with running(scene.settings("http", **shared)):
+    async with running(scene.settings(changes=shared)):
         with pytest.raises(StartRefused, match="another process uses"):
-            await _start(scene.settings("http", **(shared | changes)))
-    await _start(scene.settings("http", **(shared | changes)))
+            await _start(scene.settings(changes=shared | changes))
+    await _start(scene.settings(changes=shared | changes))
 
 
 async def _start(settings: Settings) -> None:
@@ -226,7 +225,7 @@ async def test_a_start_that_cannot_work_names_the_setting(
     scene: Scene, spoil: Callable[[Scene], dict[str, str]], words: str
 ) -> None:
     """It is refused before anything is taken, and it lets go of all that it held."""
-    settings = scene.settings("socket", **spoil(scene))
+    settings = scene.settings("socket", spoil(scene))
 
     with pytest.raises(StartRefused, match=words):
         await _start(settings)
@@ -251,12 +250,13 @@ async def test_the_operators_own_key_is_left_alone(scene: Scene) -> None:
     """With a key of the operator's there are no key files, and nothing rotates; the way is the same."""
     path = scene.directory / "key.pem"
     write_key_file(path, generate_private_key())
-    settings = scene.settings(
-        R2_CREDENTIAL_SEALING_KEY_FILE=str(path),
-        CLOUDFLARE_API_TOKEN="",
-        CLOUDFLARE_EMAIL="a@b.c",
-        CLOUDFLARE_API_KEY="x",
-    )
+    changes = {
+        "R2_CREDENTIAL_SEALING_KEY_FILE": str(path),
+        "CLOUDFLARE_API_TOKEN": "",
+        "CLOUDFLARE_EMAIL": "ada@northwind.test",
+        "CLOUDFLARE_API_KEY": "made-up",
+    }
+    settings = scene.settings(changes=changes)
     async with running(settings) as bot:
         assert len(bot.background) == 1
     assert not (settings.data_dir / "sealing-keys").exists()
@@ -329,7 +329,7 @@ async def test_a_signal_ends_a_start_that_waits_for_slack(scene: Scene, log: io.
 async def test_a_start_that_is_refused_ends_a_run(scene: Scene, signals: None) -> None:
     """The refusal reaches the command line."""
     with pytest.raises(StartRefused):
-        await run(scene.settings(SLACK_BOT_TOKEN="xoxb-made-up"))
+        await run(scene.settings(changes={"SLACK_BOT_TOKEN": "xoxb-made-up"}))
 
 
 async def test_what_breaks_in_the_background_ends_a_run(
@@ -338,7 +338,7 @@ async def test_what_breaks_in_the_background_ends_a_run(
     """A bot that is half dead does not go on as if nothing were: its supervisor starts it anew."""
     scene.cloudflare.fail_next("credential", status=503, retry_after=50)
     port = find_free_port()
-    settings = scene.settings(R2_CREDENTIAL_HTTP_PORT=str(port))
+    settings = scene.settings(changes={"R2_CREDENTIAL_HTTP_PORT": str(port)})
     scene.slack.request_url = f"http://127.0.0.1:{port}/slack/events"
     life = asyncio.create_task(run(settings))
     await _wait_until(lambda: '"ready"' in log.getvalue())

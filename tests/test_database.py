@@ -6,11 +6,12 @@ import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, delete, event, insert
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, delete, event, insert, select
 
 from bot.database import Database
 from bot.errors import DatabaseUnavailable
@@ -167,6 +168,92 @@ async def test_after_a_quiet_second_nothing_erased_is_in_any_file(entries: Datab
     assert _files_with(database_path.parent, MARKED) == []
     await entries.run(_add(2))
     assert _read(database_path) == [2]
+
+
+@dataclass(slots=True)
+class SteadyAsking:
+    """A database that is never quiet, and the seconds that its clock shows."""
+
+    path: Path
+    seconds: float = 0.0
+    database: Database = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.database = Database(self.path, METADATA, clock=lambda: self.seconds)
+
+    async def ask_for(self, seconds: float) -> None:
+        """Ask every half second, as a supervisor asks whether the bot is ready; no second of it is real."""
+        for _ in range(int(2 * seconds)):
+            self.seconds += 0.5
+            await self.database.run(lambda connection: connection.execute(select(1)).scalar_one())
+
+    @property
+    def wal_size(self) -> int:
+        """How long the WAL is."""
+        return self.path.with_name("bot.sqlite-wal").stat().st_size
+
+
+@pytest.fixture
+def asking(database_path: Path) -> Iterator[SteadyAsking]:
+    """Start a database that is going to be asked all the time."""
+    asking = SteadyAsking(database_path)
+    asking.database.start()
+    yield asking
+    asking.database.stop()
+
+
+async def test_nothing_erased_stays_for_longer_than_five_seconds(asking: SteadyAsking) -> None:
+    """There may never be a quiet second: then the WAL is emptied in between."""
+    await asking.database.run(_add(1, MARKED))
+    await asking.database.run(lambda connection: connection.execute(delete(ENTRIES)).rowcount)
+    await asking.ask_for(5)
+    assert asking.wal_size > 0
+    await asking.ask_for(0.5)
+    await _wait_until(lambda: asking.wal_size == 0)
+    assert _files_with(asking.path.parent, MARKED) == []
+
+
+async def test_a_checkpoint_that_a_reader_held_up_comes_after_it(asking: SteadyAsking) -> None:
+    """Also while nobody is quiet: as soon as the reader is gone, nothing erased is in any file."""
+    await asking.database.run(_add(1, MARKED))
+    with closing(sqlite3.connect(asking.path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM entries").fetchall()
+        await asking.database.run(lambda connection: connection.execute(delete(ENTRIES)).rowcount)
+        await asking.ask_for(6)
+        assert asking.wal_size > 0
+    await asking.ask_for(6)
+    await _wait_until(lambda: asking.wal_size == 0)
+    assert _files_with(asking.path.parent, MARKED) == []
+
+
+async def test_a_checkpoint_that_a_reader_held_up_is_tried_again_in_the_next_quiet_second(
+    entries: Database, database_path: Path
+) -> None:
+    """Nobody has to ask anything for that."""
+    await entries.run(_add(1, MARKED))
+    await entries.run(lambda connection: connection.execute(delete(ENTRIES)).rowcount)
+    wal = database_path.with_name("bot.sqlite-wal")
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM entries").fetchall()
+        await entries.run(_add(2))
+        await asyncio.sleep(1.2)  # a second has to be quiet
+        assert wal.stat().st_size > 0
+    await _wait_until(lambda: wal.stat().st_size == 0)
+    assert _files_with(database_path.parent, MARKED) == []
+
+
+async def test_a_reader_holds_up_nobody(asking: SteadyAsking) -> None:
+    """A backup may read for minutes: whoever asks meanwhile does not wait for the checkpoint that cannot be."""
+    await asking.database.run(_add(1))
+    with closing(sqlite3.connect(asking.path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM entries").fetchall()
+        await asking.database.run(_add(2))
+        asking.seconds += 6
+        async with asyncio.timeout(1):
+            await asking.ask_for(5)
 
 
 async def test_after_a_stop_nothing_erased_is_in_any_file(entries: Database, database_path: Path) -> None:
