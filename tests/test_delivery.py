@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -26,6 +28,7 @@ from bot.errors import (
     CatalogRefusal,
     ChannelNotAllowed,
     CloudflareTrouble,
+    DatabaseUnavailable,
     MembershipUnknown,
     NotAllowed,
     OperatorError,
@@ -562,6 +565,38 @@ async def test_a_submission_whose_time_is_over_is_never_sent(house: House) -> No
     _assert_told_once(house, ended)
 
 
+async def test_a_submission_that_expired_while_slack_was_asked_is_not_sent(house: House) -> None:
+    """Slack may take its time to say who is allowed: what counts is the moment before the token goes out."""
+    await house.submit()
+
+    async def take_long() -> None:
+        house.clock.now += TTL
+
+    house.gate.before_check = take_long
+    assert await house.deliver() is None
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (State.EXPIRED, "expired", [])
+    _assert_told_once(house, ended)
+
+
+async def test_a_retry_that_expired_while_slack_was_asked_stays_uncertain(house: House) -> None:
+    """The first request may have landed, so nobody is told that nothing was sent."""
+    house.cloudflare.fail_next("credential", **DOWN)
+    await house.submit()
+    wait = await house.deliver()
+    assert wait is not None
+    house.clock.now += wait
+
+    async def take_long() -> None:
+        house.clock.now += TTL
+
+    house.gate.before_check = take_long
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, house.posts) == (State.UNCERTAIN, ["POST"])
+    _assert_told_once(house, ended)
+
+
 THROTTLED = Failure(status=429, code=971)
 DOWN = Failure(status=503)
 REFUSED = Failure(status=400, code=30004)
@@ -760,6 +795,37 @@ async def test_the_message_comes_once_when_slack_is_back(
     await house.submit()
     assert await house.deliver_all() == waits
     assert house.posts == ["POST", "GET"]
+    _assert_told_once(house, await house.read())
+
+
+async def test_a_message_is_posted_once_although_that_cannot_be_noted(house: House, database_path: Path) -> None:
+    """A database that is away for a while costs no second message: only the noting is repeated."""
+    delivery = house.delivery
+    await house.submit()
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as other:
+        other.execute(
+            "CREATE TRIGGER full BEFORE UPDATE OF reported_at ON submissions BEGIN SELECT RAISE(ABORT, 'made up'); END"
+        )
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable):
+                await delivery.deliver(LAKE)
+        other.execute("DROP TRIGGER full")
+    assert await delivery.deliver(LAKE) is None
+    assert house.posts == ["POST", "GET"]
+    assert delivery._posted == set()
+    _assert_told_once(house, await house.read())
+
+
+async def test_a_message_that_slack_refused_for_now_is_no_posted_one(house: House) -> None:
+    """What is remembered as posted is only what Slack has taken."""
+    delivery = house.delivery
+    house.reporter.failures = [SlackUnavailable()]
+    await house.submit()
+    next_at = await delivery.deliver(LAKE)
+    assert next_at is not None
+    assert house.reporter.posted == []
+    house.clock.now = next_at
+    assert await delivery.deliver(LAKE) is None
     _assert_told_once(house, await house.read())
 
 

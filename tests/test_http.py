@@ -45,6 +45,7 @@ class Port:
     number: int
     heard: asyncio.Queue[None]
     let_go: asyncio.Event
+    ingress: Ingress
     connections: list["Connection"] = field(default_factory=list)
 
     async def connect(self) -> "Connection":
@@ -104,6 +105,7 @@ async def port(clock: Clock, log: io.StringIO) -> AsyncIterator[Port]:
         logger=logging.getLogger("slack_bolt"),
     )
     app.view(modal.CALLBACK_ID)(take)
+    app.options(modal.BUCKET_ACTION)(take)
     ingress = Ingress(app, KeyRing(*load_private_keys(generate_private_key())), ACCOUNT, clock)
 
     async def is_ready() -> bool:
@@ -111,7 +113,7 @@ async def port(clock: Clock, log: io.StringIO) -> AsyncIterator[Port]:
 
     server = Server(HttpIngress(ingress, [SignatureVerifier(SECRET)]), is_ready)
     host, _, number = (await server.listen("127.0.0.1", 0)).partition(":")
-    port = Port(host=host, number=int(number), heard=heard, let_go=let_go)
+    port = Port(host=host, number=int(number), heard=heard, let_go=let_go, ingress=ingress)
     yield port
     for connection in port.connections:
         connection.writer.close()
@@ -268,3 +270,35 @@ async def test_what_is_no_http_is_not_quoted(port: Port, log: io.StringIO, chunk
     assert await connection.status() == 400
     assert "MARKER" not in log.getvalue()
     assert "Error handling request" in log.getvalue()
+
+
+async def test_a_stop_does_not_wait_for_ever_for_what_is_under_way(port: Port, pass_time: PassTime) -> None:
+    """Longer than an answer may take nobody waits for it; what hangs is cut off."""
+    connection = await port.connect()
+    connection.send_signed(_body())
+    await port.heard.get()
+
+    draining = asyncio.create_task(port.ingress.drain())
+    await asyncio.sleep(0)
+    pass_time(timedelta(seconds=2.4))
+    await asyncio.sleep(0.01)  # the drain would have to come back to life, if it were over
+    assert not draining.done()
+    pass_time(timedelta(seconds=0.2))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await draining
+
+    assert port.ingress._under_way == set()
+
+
+async def test_a_search_that_takes_too_long_is_answered_in_time(port: Port, pass_time: PassTime) -> None:
+    """Where there is nobody to read a sentence, Slack is told that there is no answer."""
+    connection = await port.connect()
+    search = {"type": "block_suggestion", "action_id": modal.BUCKET_ACTION, "block_id": "bucket", "value": "x"}
+    connection.send_signed(urlencode({"payload": json.dumps(search)}).encode())
+    await port.heard.get()
+
+    pass_time(timedelta(seconds=2.5))
+
+    assert await connection.status() == 503
+    port.let_go.set()
+    await port.ingress.drain()

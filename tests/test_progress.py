@@ -273,3 +273,21 @@ async def test_drain_gives_up_after_two_seconds(scene: Scene) -> None:
 async def test_drain_with_nothing_to_show_returns(scene: Scene) -> None:
     """There is nothing to wait for."""
     await scene.progress.drain()
+
+
+async def test_a_modal_whose_update_was_given_up_is_forgotten(scene: Scene) -> None:
+    """What a stop cut off leaves nothing behind, and a later state of the same submission is shown again."""
+    submission = scene.open_modal()
+    scene.slack.fail_next("views.update", delay=timedelta(seconds=2.5))
+    scene.progress.show(submission)
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    draining = asyncio.create_task(scene.progress.drain())
+    await scene.pass_time(2.1 * SECOND)
+    await draining
+    assert scene.progress._latest == {}
+
+    scene.progress.show(_stored(submission))
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    await scene.updated()
+    assert "Credential stored" in scene.shown()
+    await scene.pass_time(SECOND)

@@ -180,6 +180,70 @@ async def test_a_repeated_submit_is_answered_after_the_opening_expired(records: 
     )
 
 
+@pytest.mark.parametrize("pasted_earlier", [timedelta(microseconds=1), timedelta(seconds=2)])
+async def test_an_older_submit_that_arrives_later_replaces_nothing(records: Records, pasted_earlier: timedelta) -> None:
+    """It was pasted before and only took longer on its way: the last pasted token counts, not the last that came."""
+    submission = await _accept(records)
+    older = replace(AGAIN, accepted_at=NOW - pasted_earlier)
+    acceptance = await records.accept(older, "nonce of V1")
+    assert acceptance == Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=submission)
+    assert await _read(records) == submission
+
+
+async def test_of_two_submits_of_one_moment_the_later_one_counts(records: Records) -> None:
+    """Clocks tick coarsely; then the order of arrival is all there is."""
+    await _accept(records)
+    assert (await records.accept(replace(AGAIN, accepted_at=NOW), "nonce of V1")).verdict is Verdict.REPLACED
+    assert (await _read(records)).sealed_token == AGAIN.sealed_token
+
+
+async def test_a_replaced_submission_takes_its_new_place_in_the_order(records: Records) -> None:
+    """What somebody else pasted meanwhile is older now: the slot ends with what was pasted last."""
+    await _accept(records)
+    await _accept(records, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=3)))
+    assert [submission.id for submission in await records.runnable(LAKE)] == ["V1"]
+    await records.accept(AGAIN, "nonce of V1")
+    assert [submission.id for submission in await records.runnable(LAKE)] == ["V2"]
+
+
+async def test_submissions_of_one_moment_keep_the_order_of_their_arrival(records: Records) -> None:
+    """Nobody overtakes by the accident of an id."""
+    for name in ("V9", "V1", "V5"):
+        await _accept(records, replace(NEW, id=name))
+    assert [submission.id for submission in await records.runnable(LAKE)] == ["V9"]
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict"),
+    [
+        pytest.param(State.ACCEPTED, Verdict.REPLACED, id="not sent yet"),
+        pytest.param(State.STORING, Verdict.ALREADY_UNDER_WAY, id="under way"),
+        pytest.param(State.STORED, Verdict.ALREADY_UNDER_WAY, id="ended"),
+    ],
+)
+async def test_a_repeated_submit_is_answered_after_the_opening_was_forgotten(
+    records: Records, state: State, verdict: Verdict
+) -> None:
+    """The bot still knows the submission: "does not know this form, nothing was sent" would be a lie."""
+    await _bring_to(records, state)
+    await records.forget_openings(NOW + timedelta(days=1))
+    acceptance = await records.accept(AGAIN, "nonce of V1")
+    assert acceptance == Acceptance(verdict=verdict, submission=await _read(records))
+    assert acceptance.submission is not None
+    assert acceptance.submission.state is state
+
+
+@pytest.mark.parametrize("changes", [{"user_id": "U2"}, {"team_id": "T2"}], ids=["person", "workspace"])
+async def test_nobody_else_repeats_a_submit(records: Records, changes: dict[str, str]) -> None:
+    """A view's id is no key to somebody's submission, with the opening or without it."""
+    submission = await _accept(records)
+    forged = replace(AGAIN, **changes)  # type: ignore[arg-type]  # both are texts
+    assert await records.accept(forged, "nonce of V1") == Acceptance(verdict=Verdict.SOMEBODY_ELSES)
+    await records.forget_openings(NOW + timedelta(days=1))
+    assert await records.accept(forged, "nonce of V1") == Acceptance(verdict=Verdict.UNKNOWN_OPENING)
+    assert await _read(records) == submission
+
+
 async def test_accepting_is_all_or_nothing(records: Records) -> None:
     """When the submission cannot be recorded, its opening is not used up either."""
     await records.add_opening(OPENING)

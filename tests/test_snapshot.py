@@ -35,6 +35,7 @@ class Scene:
         self.asked: asyncio.Queue[None] = asyncio.Queue()
         self.buckets = ["pond", "lake"]
         self.is_down = False
+        self.fault: Exception | None = None
         self.client = CloudflareClient(
             account_id=SANDBOX_ACCOUNT_ID,
             base_url="http://127.0.0.1:1/client/v4",
@@ -46,6 +47,8 @@ class Scene:
 
     def _answer(self, _: httpx.Request) -> httpx.Response:
         self.asked.put_nowait(None)
+        if self.fault is not None:
+            raise self.fault
         if self.is_down:
             return httpx.Response(503)
         warehouses = [{"bucket": bucket, "status": "active"} for bucket in self.buckets]
@@ -183,3 +186,22 @@ async def test_a_database_that_is_away_is_no_end_either(scene: Scene, database_p
     scene.keeper.want()
     await scene.refreshed()
     assert await scene.listed() == ["lake"]
+
+
+@pytest.mark.parametrize("fault", [KeyError("MARKER"), RecursionError("MARKER"), ValueError("MARKER")], ids=repr)
+async def test_no_fault_at_all_ends_the_keeper(scene: Scene, fault: Exception) -> None:
+    """An old list must not end the bot: the fault is logged by its type, and the next occasion refreshes the list."""
+    await scene.start()
+    scene.fault = fault
+    scene.now += FRESH
+    with capture_logs() as logged:
+        scene.keeper.want()
+        await scene.refreshed()
+    assert [(line["event"], line["error"]) for line in logged] == [("snapshot_broke", type(fault).__name__)]
+    assert await scene.listed() == ["lake", "pond"]
+
+    scene.fault, scene.buckets = None, ["new"]
+    scene.now += FRESH
+    scene.keeper.want()
+    await scene.refreshed()
+    assert await scene.listed() == ["new"]

@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+import aiohttp
 import pytest
 import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from conftest import Clock
 from memory import find_holders
 from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
@@ -232,6 +235,29 @@ async def test_close_ends_the_tries_to_connect(line: Line) -> None:
 
     assert connecting.exception() is None
     assert line.addresses <= 2
+
+
+async def test_slacks_pings_are_answered(line: Line) -> None:
+    """Slack drops a connection that stays silent."""
+    pongs: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(autoping=False)
+        await socket.prepare(request)
+        await socket.ping(b"Ping from Slack")
+        async for frame in socket:
+            if frame.type is aiohttp.WSMsgType.PONG:
+                pongs.put_nowait(frame)
+        return socket
+
+    server = web.Application()
+    server.router.add_get("/link", serve)
+    async with TestServer(server, host="127.0.0.1") as running:
+        line.ingress.wss_uri = str(running.make_url("/link"))
+        await line.ingress.connect()
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            assert (await pongs.get()).data == b"Ping from Slack"
+        await line.ingress.close()  # type: ignore[no-untyped-call]  # slack_sdk does not annotate it
 
 
 def _paste(line: Line) -> str:
