@@ -31,7 +31,7 @@ bench: $(VENV)/.dev ## measure; asserts nothing
 lock: $(VENV)/.dev ## renew the locks from pyproject.toml
 	$(BIN)/uv pip compile $(UV_FLAGS) --group build --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile $(UV_FLAGS) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
-UV_FLAGS := --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade
+UV_FLAGS := --extra postgres --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade
 
 clean:
 	rm -rf $(VENV)

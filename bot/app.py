@@ -22,12 +22,13 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot import __version__
 from bot.allowlist import Allowlist
 from bot.cloudflare.client import ApiKey, ApiToken, CloudflareClient
-from bot.database import Database
+from bot.database.schema import METADATA
+from bot.database.sqlite import SqliteDatabase
 from bot.delivery import Delivery
 from bot.dispatch.inline import AlreadyRunning, InlineDispatcher, ProcessLock
 from bot.errors import BotError, DatabaseUnavailable, KeyFileUnusable, SlackRefused, SlackUnavailable
 from bot.keyring import KeyFiles
-from bot.records import METADATA, Records
+from bot.records import Records
 from bot.sealing import KeyRing, load_private_keys
 from bot.secret import Secret
 from bot.server import Server
@@ -186,7 +187,7 @@ def _open_data(
         ):
             stack.callback(ProcessLock(path).release)
         key_files, key_ring = _key_ring(settings, clock())
-        database = Database(settings.database_path, METADATA)
+        database = SqliteDatabase(settings.database_path, METADATA)
         stack.callback(database.stop)
         database.start()
     except AlreadyRunning:

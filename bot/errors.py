@@ -22,7 +22,9 @@ BotError
 │       └── AnswerNotUnderstood
 ├── SealedValueUnreadable      a sealed token or response URL does not open, whatever the reason
 ├── KeyFileUnusable            a file of the key ring is no key, or others can read it
-├── DatabaseUnavailable        the database did not take or give what it was asked for
+├── DatabaseTrouble            the database did not take or give what it was asked for
+│   ├── DatabaseUnavailable
+│   └── CommitUnknown
 ├── AccessRefused              somebody may not do this
 │   ├── Outsider
 │   ├── NotAllowed
@@ -335,15 +337,30 @@ class KeyFileUnusable(BotError):
 # The database.
 
 
-class DatabaseUnavailable(BotError):
-    """The database could not be opened, read or written; the transaction was not committed."""
+class DatabaseTrouble(BotError):
+    """The database did not take or give what it was asked for."""
 
-    code = "database_unavailable"
     retryable = True
     whose_move = WhoseMove.OPERATOR
+
+
+class DatabaseUnavailable(DatabaseTrouble):
+    """The database could not be opened, read or written; the transaction was not committed, for certain."""
+
+    code = "database_unavailable"
     user_message = (
         "The bot could not record this, so nothing was sent to Cloudflare because of it. Your move: try again in a "
         "minute. If it happens again, tell the operator of the bot that its database cannot be written."
+    )
+
+
+class CommitUnknown(DatabaseTrouble):
+    """The connection broke, or time ran out, while the database was committing: nobody can tell whether it did."""
+
+    code = "commit_unknown"
+    user_message = (
+        "It is not known whether the bot recorded this: its database did not answer in time. Press Store again: that "
+        "is safe, nothing is stored twice."
     )
 
 

@@ -2,24 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import (
-    Boolean,
-    Column,
     ColumnElement,
     Connection,
-    DateTime,
-    Dialect,
-    Index,
-    Integer,
-    MetaData,
     Row,
-    String,
-    Table,
-    TypeDecorator,
     and_,
     bindparam,
     delete,
@@ -32,6 +22,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.database import Database
+from bot.database.schema import CATALOGS, OPENINGS, SNAPSHOTS, SUBMISSIONS
 from bot.sealing import key_id_of
 from bot.submission import (
     ENDINGS,
@@ -45,87 +36,6 @@ from bot.submission import (
     State,
     Submission,
     TokenKind,
-)
-
-
-class _UtcDateTime(TypeDecorator[datetime]):
-    """Stores aware datetimes as UTC; SQLite itself knows no time zones."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        return value.astimezone(UTC) if value else None
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        return value.replace(tzinfo=UTC) if value else None
-
-
-METADATA: Final = MetaData()
-
-_openings: Final = Table(
-    "openings",
-    METADATA,
-    Column("nonce", String, primary_key=True),
-    Column("team_id", String, nullable=False),
-    Column("user_id", String, nullable=False),
-    Column("expires_at", _UtcDateTime, nullable=False),
-    Column("used_by", String),
-)
-
-_submissions: Final = Table(
-    "submissions",
-    METADATA,
-    Column("sequence", Integer, primary_key=True),
-    Column("id", String, nullable=False, unique=True),
-    Column("state", String, nullable=False),
-    Column("team_id", String, nullable=False),
-    Column("user_id", String, nullable=False),
-    Column("account_id", String, nullable=False),
-    Column("bucket", String, nullable=False),
-    Column("channel_id", String, nullable=False),
-    Column("reason", String, nullable=False),
-    Column("token_kind", String, nullable=False),
-    Column("last_four", String, nullable=False),
-    Column("sealed_token", String),
-    Column("sealed_response_url", String),
-    Column("accepted_at", _UtcDateTime, nullable=False),
-    Column("expires_at", _UtcDateTime, nullable=False),
-    Column("next_attempt_at", _UtcDateTime, nullable=False),
-    Column("attempts", Integer, nullable=False, default=0),
-    Column("possibly_written", Boolean, nullable=False, default=False),
-    Column("confirm_until", _UtcDateTime),
-    Column("ended_at", _UtcDateTime),
-    Column("error_code", String),
-    Column("cloudflare_code", Integer),
-    Column("cf_ray", String),
-    Column("credential_before", String),
-    Column("confirmation", String),
-    Column("reported_at", _UtcDateTime),
-    sqlite_autoincrement=True,
-)
-Index(
-    "submissions_open",
-    _submissions.c.account_id,
-    _submissions.c.bucket,
-    _submissions.c.sequence,
-    sqlite_where=_submissions.c.reported_at.is_(None),
-)
-
-_catalogs: Final = Table(
-    "catalogs",
-    METADATA,
-    Column("account_id", String, primary_key=True),
-    Column("bucket", String, primary_key=True),
-    Column("status", String, nullable=False),
-    Column("credential_status", String, nullable=False),
-)
-
-_snapshots: Final = Table(
-    "snapshots",
-    METADATA,
-    Column("account_id", String, primary_key=True),
-    Column("refreshed_at", _UtcDateTime, nullable=False),
 )
 
 
@@ -177,7 +87,7 @@ class Records:
     async def add_opening(self, opening: Opening) -> None:
         """Record an opened modal."""
         row = {field.name: getattr(opening, field.name) for field in fields(opening)}
-        await self._database.run(lambda connection: connection.execute(insert(_openings), row) and None)
+        await self._database.run(lambda connection: connection.execute(insert(OPENINGS), row) and None)
 
     async def accept(self, new: NewSubmission, nonce: str) -> Acceptance:
         """Use up the opening and record the submission, both or neither.
@@ -195,13 +105,13 @@ class Records:
 
     async def unreported_keys(self) -> list[BucketKey]:
         """Return the buckets that have something left to do."""
-        query = select(_submissions.c.account_id, _submissions.c.bucket).where(_is_unreported()).distinct()
+        query = select(SUBMISSIONS.c.account_id, SUBMISSIONS.c.bucket).where(_is_unreported()).distinct()
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         return [BucketKey(account_id=row.account_id, bucket=row.bucket) for row in rows]
 
     async def find(self, submission_id: str) -> Submission | None:
         """Return one submission."""
-        query = select(_submissions).where(_submissions.c.id == submission_id)
+        query = select(SUBMISSIONS).where(SUBMISSIONS.c.id == submission_id)
         return await self._database.run(lambda connection: _read_one(connection.execute(query).one_or_none()))
 
     async def move(self, submission: Submission, to: State, changes: Changes | None = None) -> Submission | None:
@@ -237,13 +147,13 @@ class Records:
 
     async def key_ids_in_use(self) -> frozenset[str]:
         """Return the ids of the keys that something not yet erased is sealed with."""
-        query = select(_submissions.c.sealed_token, _submissions.c.sealed_response_url).where(_is_unreported())
+        query = select(SUBMISSIONS.c.sealed_token, SUBMISSIONS.c.sealed_response_url).where(_is_unreported())
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         return frozenset(key_id_of(sealed) for row in rows for sealed in row if sealed)
 
     async def forget_openings(self, expired_before: datetime) -> None:
         """Delete openings that expired before that time."""
-        statement = delete(_openings).where(_openings.c.expires_at < expired_before)
+        statement = delete(OPENINGS).where(OPENINGS.c.expires_at < expired_before)
         await self._database.run(lambda connection: connection.execute(statement) and None)
 
     async def save_snapshot(self, account_id: str, snapshot: Snapshot) -> None:
@@ -254,9 +164,7 @@ class Records:
         """Correct one catalog of the snapshot."""
         row = _catalog_row(account_id, catalog)
         statement = (
-            sqlite_insert(_catalogs)
-            .values(row)
-            .on_conflict_do_update(index_elements=["account_id", "bucket"], set_=row)
+            sqlite_insert(CATALOGS).values(row).on_conflict_do_update(index_elements=["account_id", "bucket"], set_=row)
         )
         await self._database.run(lambda connection: connection.execute(statement) and None)
 
@@ -266,15 +174,15 @@ class Records:
 
     async def _change(self, submission: Submission, values: dict[str, Any]) -> Submission | None:
         statement = (
-            update(_submissions)
+            update(SUBMISSIONS)
             .where(
-                _submissions.c.id == submission.id,
-                _submissions.c.state == submission.state.value,
-                _submissions.c.attempts == submission.attempts,
-                _submissions.c.sealed_token.is_not_distinct_from(submission.sealed_token),
+                SUBMISSIONS.c.id == submission.id,
+                SUBMISSIONS.c.state == submission.state.value,
+                SUBMISSIONS.c.attempts == submission.attempts,
+                SUBMISSIONS.c.sealed_token.is_not_distinct_from(submission.sealed_token),
             )
             .values(values)
-            .returning(_submissions)
+            .returning(SUBMISSIONS)
         )
         return await self._database.run(lambda connection: _read_one(connection.execute(statement).one_or_none()))
 
@@ -286,20 +194,20 @@ def _require_step(state: State, to: State) -> None:
 
 
 def _is_unreported() -> ColumnElement[bool]:
-    return _submissions.c.reported_at.is_(None)
+    return SUBMISSIONS.c.reported_at.is_(None)
 
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
-_others: Final = _submissions.alias()
+_others: Final = SUBMISSIONS.alias()
 _RUNNABLE: Final = (
-    select(_submissions)
+    select(SUBMISSIONS)
     .where(
-        _submissions.c.account_id == bindparam("its_account_id"),
-        _submissions.c.bucket == bindparam("its_bucket"),
+        SUBMISSIONS.c.account_id == bindparam("its_account_id"),
+        SUBMISSIONS.c.bucket == bindparam("its_bucket"),
         _is_unreported(),
         or_(
-            _submissions.c.ended_at.is_not(None),
-            _submissions.c.sequence
+            SUBMISSIONS.c.ended_at.is_not(None),
+            SUBMISSIONS.c.sequence
             == select(_others.c.sequence)
             .where(
                 _others.c.account_id == bindparam("its_account_id"),
@@ -312,22 +220,22 @@ _RUNNABLE: Final = (
             .scalar_subquery(),
         ),
     )
-    .order_by(_submissions.c.accepted_at, _submissions.c.sequence)
+    .order_by(SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.sequence)
 )
 _CLAIM_OPENING: Final = (
-    update(_openings)
+    update(OPENINGS)
     .where(
-        _openings.c.nonce == bindparam("its_nonce"),
-        _openings.c.team_id == bindparam("its_team_id"),
-        _openings.c.user_id == bindparam("its_user_id"),
+        OPENINGS.c.nonce == bindparam("its_nonce"),
+        OPENINGS.c.team_id == bindparam("its_team_id"),
+        OPENINGS.c.user_id == bindparam("its_user_id"),
         or_(
-            and_(_openings.c.used_by.is_(None), _openings.c.expires_at > bindparam("now")),
-            _openings.c.used_by == bindparam("used_by"),  # a repeated Submit: however late, it is told how it stands
+            and_(OPENINGS.c.used_by.is_(None), OPENINGS.c.expires_at > bindparam("now")),
+            OPENINGS.c.used_by == bindparam("used_by"),  # a repeated Submit: however late, it is told how it stands
         ),
     )
     .values(used_by=bindparam("used_by"))
 )
-_INSERT_SUBMISSION: Final = sqlite_insert(_submissions).on_conflict_do_nothing(index_elements=["id"])
+_INSERT_SUBMISSION: Final = sqlite_insert(SUBMISSIONS).on_conflict_do_nothing(index_elements=["id"])
 
 
 def _accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptance:
@@ -340,7 +248,7 @@ def _accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptanc
     }
     row = _submission_row(new)
     if connection.execute(_CLAIM_OPENING, claim).rowcount == 0:
-        is_repeated = connection.scalar(select(_submissions.c.id).where(_is_same_form(new))) is not None
+        is_repeated = connection.scalar(select(SUBMISSIONS.c.id).where(_is_same_form(new))) is not None
         return (
             _accept_again(connection, new, row) if is_repeated else Acceptance(verdict=_why_not(connection, new, nonce))
         )
@@ -350,7 +258,7 @@ def _accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptanc
 
 
 def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
-    opening = connection.execute(select(_openings).where(_openings.c.nonce == nonce)).one_or_none()
+    opening = connection.execute(select(OPENINGS).where(OPENINGS.c.nonce == nonce)).one_or_none()
     if opening is None:
         return Verdict.UNKNOWN_OPENING
     if (opening.team_id, opening.user_id) != (new.team_id, new.user_id):
@@ -361,22 +269,22 @@ def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
 def _accept_again(connection: Connection, new: NewSubmission, row: dict[str, Any]) -> Acceptance:
     """Take a second Submit of the same view, unless it is the older one and was only slower on its way here."""
     replace = (
-        update(_submissions)
+        update(SUBMISSIONS)
         .where(
             _is_same_form(new),
-            _submissions.c.state == State.ACCEPTED.value,
-            _submissions.c.accepted_at <= new.accepted_at,
+            SUBMISSIONS.c.state == State.ACCEPTED.value,
+            SUBMISSIONS.c.accepted_at <= new.accepted_at,
         )
         .values(row)
     )
     verdict = Verdict.REPLACED if connection.execute(replace).rowcount else Verdict.ALREADY_UNDER_WAY
-    found = connection.execute(select(_submissions).where(_is_same_form(new))).one()
+    found = connection.execute(select(SUBMISSIONS).where(_is_same_form(new))).one()
     return Acceptance(verdict=verdict, submission=_read_one(found))
 
 
 def _is_same_form(new: NewSubmission) -> ColumnElement[bool]:
     """Whether a row is of this view, and of the person whose view it is."""
-    submission = _submissions.c
+    submission = SUBMISSIONS.c
     return and_(submission.id == new.id, submission.team_id == new.team_id, submission.user_id == new.user_id)
 
 
@@ -451,23 +359,21 @@ def _catalog_row(account_id: str, catalog: Catalog) -> dict[str, str]:
 
 
 def _save_snapshot(connection: Connection, account_id: str, snapshot: Snapshot) -> None:
-    connection.execute(delete(_catalogs).where(_catalogs.c.account_id == account_id))
+    connection.execute(delete(CATALOGS).where(CATALOGS.c.account_id == account_id))
     rows: Sequence[dict[str, str]] = [_catalog_row(account_id, catalog) for catalog in snapshot.catalogs]
     if rows:
-        connection.execute(insert(_catalogs), rows)
+        connection.execute(insert(CATALOGS), rows)
     row = {"account_id": account_id, "refreshed_at": snapshot.refreshed_at}
     connection.execute(
-        sqlite_insert(_snapshots).values(row).on_conflict_do_update(index_elements=["account_id"], set_=row)
+        sqlite_insert(SNAPSHOTS).values(row).on_conflict_do_update(index_elements=["account_id"], set_=row)
     )
 
 
 def _read_snapshot(connection: Connection, account_id: str) -> Snapshot | None:
-    refreshed_at = connection.scalar(select(_snapshots.c.refreshed_at).where(_snapshots.c.account_id == account_id))
+    refreshed_at = connection.scalar(select(SNAPSHOTS.c.refreshed_at).where(SNAPSHOTS.c.account_id == account_id))
     if refreshed_at is None:
         return None
-    rows = connection.execute(
-        select(_catalogs).where(_catalogs.c.account_id == account_id).order_by(_catalogs.c.bucket)
-    )
+    rows = connection.execute(select(CATALOGS).where(CATALOGS.c.account_id == account_id).order_by(CATALOGS.c.bucket))
     return Snapshot(catalogs=tuple(_read_catalog(row) for row in rows), refreshed_at=refreshed_at)
 
 

@@ -14,9 +14,10 @@ import pytest_asyncio
 import structlog
 from playwright.async_api import Browser, async_playwright
 
-from bot.database import Database
+from bot.database.schema import METADATA
+from bot.database.sqlite import SqliteDatabase
 from bot.logs import configure_logging
-from bot.records import METADATA, Records
+from bot.records import Records
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMIUM_FLAGS = (
@@ -51,16 +52,16 @@ def database_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(database_path: Path) -> Iterator[Database]:
+def database(database_path: Path) -> Iterator[SqliteDatabase]:
     """Start the bot's database on a real file."""
-    database = Database(database_path, METADATA)
+    database = SqliteDatabase(database_path, METADATA)
     database.start()
     yield database
     database.stop()
 
 
 @pytest.fixture
-def records(database: Database) -> Records:
+def records(database: SqliteDatabase) -> Records:
     """Return the tables of that database."""
     return Records(database)
 

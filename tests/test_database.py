@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, delete, event, insert, select
 
-from bot.database import Database
+from bot.database.sqlite import SqliteDatabase
 from bot.errors import DatabaseUnavailable
 
 METADATA = MetaData()
@@ -26,9 +26,9 @@ Work = Callable[[Connection], int]
 
 
 @pytest.fixture
-def entries(database_path: Path) -> Iterator[Database]:
+def entries(database_path: Path) -> Iterator[SqliteDatabase]:
     """Start a database of one small table."""
-    database = Database(database_path, METADATA)
+    database = SqliteDatabase(database_path, METADATA)
     database.start()
     yield database
     database.stop()
@@ -62,7 +62,7 @@ def _files_with(directory: Path, text: str) -> list[str]:
 
 
 @asynccontextmanager
-async def _busy_writer(database: Database) -> AsyncIterator[None]:
+async def _busy_writer(database: SqliteDatabase) -> AsyncIterator[None]:
     """Keep the writer busy inside, so that all that is given meanwhile waits together."""
     begun, released = threading.Event(), threading.Event()
 
@@ -79,7 +79,7 @@ async def _busy_writer(database: Database) -> AsyncIterator[None]:
         await holder
 
 
-async def _give(database: Database, *works: Work) -> list[asyncio.Task[int]]:
+async def _give(database: SqliteDatabase, *works: Work) -> list[asyncio.Task[int]]:
     """Hand these to the database, in this order, without waiting for any."""
     tasks = [asyncio.create_task(database.run(work)) for work in works]
     await asyncio.sleep(0)
@@ -92,20 +92,20 @@ async def _wait_until(is_so: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_result_comes_back_when_it_is_on_disk(entries: Database, database_path: Path) -> None:
+async def test_a_result_comes_back_when_it_is_on_disk(entries: SqliteDatabase, database_path: Path) -> None:
     """What was returned is there for everybody else as well."""
     assert await entries.run(_add(7)) == 7
     assert _read(database_path) == [7]
 
 
-async def test_a_function_is_done_wholly_or_not_at_all(entries: Database, database_path: Path) -> None:
+async def test_a_function_is_done_wholly_or_not_at_all(entries: SqliteDatabase, database_path: Path) -> None:
     """What a function did before it broke is taken back, and its own error reaches the caller."""
     with pytest.raises(ValueError, match="made up"):
         await entries.run(_add_then_break(1))
     assert _read(database_path) == []
 
 
-async def test_a_database_error_comes_as_ours(entries: Database) -> None:
+async def test_a_database_error_comes_as_ours(entries: SqliteDatabase) -> None:
     """No error of SQLAlchemy, which quotes statement and values, leaves the module."""
     await entries.run(_add(1))
     with pytest.raises(DatabaseUnavailable) as caught:
@@ -115,7 +115,7 @@ async def test_a_database_error_comes_as_ours(entries: Database) -> None:
     assert caught.value.__context__ is None
 
 
-async def test_a_failing_member_does_not_hurt_its_group(entries: Database, database_path: Path) -> None:
+async def test_a_failing_member_does_not_hurt_its_group(entries: SqliteDatabase, database_path: Path) -> None:
     """Each member of a broken group is done alone: once, or not at all."""
     async with _busy_writer(entries):
         tasks = await _give(entries, _add(1), _add_then_break(2), _add(1), _add(3), _add(4))
@@ -124,7 +124,7 @@ async def test_a_failing_member_does_not_hurt_its_group(entries: Database, datab
     assert _read(database_path) == [1, 3, 4]
 
 
-async def test_functions_are_done_in_the_order_they_were_given(entries: Database) -> None:
+async def test_functions_are_done_in_the_order_they_were_given(entries: SqliteDatabase) -> None:
     """Also across the border between two groups."""
     done: list[int] = []
 
@@ -146,7 +146,7 @@ async def test_functions_are_done_in_the_order_they_were_given(entries: Database
     [pytest.param(1, 1, id="one"), pytest.param(127, 1, id="a full group"), pytest.param(128, 2, id="one more")],
 )
 async def test_what_waits_is_committed_together(
-    entries: Database, database_path: Path, waiting: int, commits: int
+    entries: SqliteDatabase, database_path: Path, waiting: int, commits: int
 ) -> None:
     """One transaction, so one fsync, for up to 128 functions: the one that is running and those that came meanwhile."""
     counted: list[Connection] = []
@@ -158,7 +158,7 @@ async def test_what_waits_is_committed_together(
     assert _read(database_path) == list(range(waiting))
 
 
-async def test_after_a_quiet_second_nothing_erased_is_in_any_file(entries: Database, database_path: Path) -> None:
+async def test_after_a_quiet_second_nothing_erased_is_in_any_file(entries: SqliteDatabase, database_path: Path) -> None:
     """The WAL is moved into the file and emptied, and the file's freed pages hold zeros."""
     await entries.run(_add(1, MARKED))
     assert _files_with(database_path.parent, MARKED) == ["bot.sqlite-wal"]
@@ -176,10 +176,10 @@ class SteadyAsking:
 
     path: Path
     seconds: float = 0.0
-    database: Database = field(init=False)
+    database: SqliteDatabase = field(init=False)
 
     def __post_init__(self) -> None:
-        self.database = Database(self.path, METADATA, clock=lambda: self.seconds)
+        self.database = SqliteDatabase(self.path, METADATA, clock=lambda: self.seconds)
 
     async def ask_for(self, seconds: float) -> None:
         """Ask every half second, as a supervisor asks whether the bot is ready; no second of it is real."""
@@ -228,7 +228,7 @@ async def test_a_checkpoint_that_a_reader_held_up_comes_after_it(asking: SteadyA
 
 
 async def test_a_checkpoint_that_a_reader_held_up_is_tried_again_in_the_next_quiet_second(
-    entries: Database, database_path: Path
+    entries: SqliteDatabase, database_path: Path
 ) -> None:
     """Nobody has to ask anything for that."""
     await entries.run(_add(1, MARKED))
@@ -256,7 +256,7 @@ async def test_a_reader_holds_up_nobody(asking: SteadyAsking) -> None:
             await asking.ask_for(5)
 
 
-async def test_after_a_stop_nothing_erased_is_in_any_file(entries: Database, database_path: Path) -> None:
+async def test_after_a_stop_nothing_erased_is_in_any_file(entries: SqliteDatabase, database_path: Path) -> None:
     """Whoever copies the directory of a stopped bot finds the file alone, without what was erased."""
     await entries.run(_add(1, MARKED))
     await entries.run(lambda connection: connection.execute(delete(ENTRIES)).rowcount)
@@ -265,7 +265,7 @@ async def test_after_a_stop_nothing_erased_is_in_any_file(entries: Database, dat
     assert _files_with(database_path.parent, MARKED) == []
 
 
-async def test_a_reader_in_the_way_of_the_checkpoint_does_no_harm(entries: Database, database_path: Path) -> None:
+async def test_a_reader_in_the_way_of_the_checkpoint_does_no_harm(entries: SqliteDatabase, database_path: Path) -> None:
     """A backup that reads while the bot stops keeps the WAL alive; everything is still there."""
     await entries.run(_add(1))
     with closing(sqlite3.connect(database_path)) as reader:
@@ -276,7 +276,7 @@ async def test_a_reader_in_the_way_of_the_checkpoint_does_no_harm(entries: Datab
     assert _read(database_path) == [1, 2]
 
 
-async def test_only_the_owner_reads_the_files(entries: Database, database_path: Path) -> None:
+async def test_only_the_owner_reads_the_files(entries: SqliteDatabase, database_path: Path) -> None:
     """The file, its WAL and its directory are closed to everybody else."""
     await entries.run(_add(1))
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in database_path.parent.iterdir()}
@@ -288,7 +288,7 @@ def test_a_file_that_others_could_read_is_closed(database_path: Path) -> None:
     """A file that came from elsewhere does not keep its mode."""
     database_path.parent.mkdir()
     database_path.touch(0o644)
-    database = Database(database_path, METADATA)
+    database = SqliteDatabase(database_path, METADATA)
     database.start()
     database.stop()
     assert stat.S_IMODE(database_path.stat().st_mode) == 0o600
@@ -304,7 +304,7 @@ def test_a_file_that_others_could_read_is_closed(database_path: Path) -> None:
         pytest.param("foreign_keys", 1, id="foreign keys hold"),
     ],
 )
-async def test_the_pragmas_are_in_force(entries: Database, pragma: str, expected: object) -> None:
+async def test_the_pragmas_are_in_force(entries: SqliteDatabase, pragma: str, expected: object) -> None:
     """They are asked of the very connection that writes."""
     assert await entries.run(lambda connection: connection.exec_driver_sql(f"PRAGMA {pragma}").scalar()) == expected
 
@@ -322,7 +322,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(database_path: Pat
     """It may be somebody's only copy of something."""
     database_path.parent.mkdir()
     database_path.write_bytes(content)
-    database = Database(database_path, METADATA)
+    database = SqliteDatabase(database_path, METADATA)
     with pytest.raises(DatabaseUnavailable):
         database.start()
     database.stop()
@@ -332,13 +332,13 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(database_path: Pat
 def test_a_directory_in_the_place_of_the_file_is_refused(database_path: Path) -> None:
     """SQLite's own words for it do not get out."""
     database_path.mkdir(parents=True)
-    database = Database(database_path, METADATA)
+    database = SqliteDatabase(database_path, METADATA)
     with pytest.raises(DatabaseUnavailable):
         database.start()
     database.stop()
 
 
-async def test_a_locked_database_refuses_all_that_waits_together(entries: Database, database_path: Path) -> None:
+async def test_a_locked_database_refuses_all_that_waits_together(entries: SqliteDatabase, database_path: Path) -> None:
     """They wait a second for the lock together, not one after the other; with the lock gone all is well again."""
     with closing(sqlite3.connect(database_path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -350,7 +350,7 @@ async def test_a_locked_database_refuses_all_that_waits_together(entries: Databa
     assert _read(database_path) == [99]
 
 
-async def test_a_cancelled_callers_work_is_done(entries: Database, database_path: Path) -> None:
+async def test_a_cancelled_callers_work_is_done(entries: SqliteDatabase, database_path: Path) -> None:
     """Who was cancelled while waiting cannot know, so the others must not notice."""
     async with _busy_writer(entries):
         first, second = await _give(entries, _add(1), _add(2))
@@ -362,7 +362,7 @@ async def test_a_cancelled_callers_work_is_done(entries: Database, database_path
 
 def test_work_is_done_when_the_loop_is_gone(database_path: Path) -> None:
     """A result that nobody can be told any more does not break the thread."""
-    database = Database(database_path, METADATA)
+    database = SqliteDatabase(database_path, METADATA)
     database.start()
     released = threading.Event()
 
@@ -381,7 +381,7 @@ def test_work_is_done_when_the_loop_is_gone(database_path: Path) -> None:
 
 
 @pytest.mark.parametrize("works", [0, 1, 300], ids=["nothing waits", "one waits", "groups wait"])
-async def test_stop_finishes_what_waits(entries: Database, database_path: Path, works: int) -> None:
+async def test_stop_finishes_what_waits(entries: SqliteDatabase, database_path: Path, works: int) -> None:
     """What was given before the stop, and even just behind it, is on disk when the stop returns."""
     async with _busy_writer(entries):
         tasks = await _give(entries, *map(_add, range(works)))
@@ -395,8 +395,8 @@ async def test_stop_finishes_what_waits(entries: Database, database_path: Path, 
 
 def test_stop_may_come_twice_or_without_a_start(database_path: Path) -> None:
     """A start that failed half-way is cleaned up by the same call."""
-    Database(database_path, METADATA).stop()
-    database = Database(database_path, METADATA)
+    SqliteDatabase(database_path, METADATA).stop()
+    database = SqliteDatabase(database_path, METADATA)
     database.start()
     database.stop()
     database.stop()

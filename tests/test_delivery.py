@@ -19,7 +19,8 @@ from sqlalchemy import Connection
 
 from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.cloudflare.client import ApiToken, CloudflareClient
-from bot.database import Database
+from bot.database.schema import METADATA
+from bot.database.sqlite import SqliteDatabase
 from bot.delivery import CONFIRM_PATIENCE, Delivery
 from bot.errors import (
     AccessRefused,
@@ -36,7 +37,7 @@ from bot.errors import (
     SlackUnavailable,
     error_of_code,
 )
-from bot.records import METADATA, Records, Verdict
+from bot.records import Records, Verdict
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, SmallCloudflare
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sealing import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
@@ -94,15 +95,17 @@ class Death:
             await asyncio.sleep(0)
 
 
-class MortalDatabase(Database):
+class MortalDatabase(SqliteDatabase):
     """The database, where one may die before and after each call."""
 
     death = Death()
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    async def run(
+        self, work: Callable[[Connection], T], afterwards: Callable[[T, Any], Awaitable[None]] | None = None
+    ) -> T:
         """Run as usual, between two chances to die."""
         await self.death.step()
-        result = await super().run(work)
+        result = await super().run(work, afterwards)
         await self.death.step()
         return result
 

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
-from bot.database import Database
+from bot.database.sqlite import SqliteDatabase
 from bot.errors import DatabaseUnavailable
 from bot.records import Acceptance, Changes, Records, Verdict
 from bot.submission import (
@@ -475,7 +475,7 @@ async def test_a_snapshot_is_replaced_wholly_or_not_at_all(records: Records) -> 
     assert await records.snapshot(ACCOUNT) == good
 
 
-async def test_ping_returns_when_the_database_answers(records: Records, database: Database) -> None:
+async def test_ping_returns_when_the_database_answers(records: Records, database: SqliteDatabase) -> None:
     """It says nothing else."""
     await records.ping()
 

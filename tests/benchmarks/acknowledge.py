@@ -18,8 +18,9 @@ from urllib.parse import urlencode
 
 from slack_sdk.signature import SignatureVerifier
 
-from bot.database import Database
-from bot.records import METADATA, Records
+from bot.database.schema import METADATA
+from bot.database.sqlite import SqliteDatabase
+from bot.records import Records
 from bot.sandbox.cloudflare import SmallCloudflare
 from bot.sandbox.process import BotProcess, bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
@@ -119,7 +120,7 @@ async def the_bot() -> AsyncIterator[tuple[int, list[bytes]]]:
 
 async def record_openings(path: Path, team_id: str) -> list[str]:
     """Record an opening for each request, as so many typed commands would have."""
-    database = Database(path, METADATA)
+    database = SqliteDatabase(path, METADATA)
     database.start()
     records = Records(database)
     nonces = [f"nonce-{number}" for number in range(REQUESTS + 1)]

@@ -1,4 +1,4 @@
-"""The SQLite file: one thread owns its only connection and commits what waits in one transaction (group commit).
+"""SQLite: one thread owns its only connection and commits what waits in one transaction (group commit).
 
 One thread, since SQLite has one writer anyway; a group, since an fsync for each submission would be the bottleneck.
 """
@@ -8,7 +8,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ class _Job:
     loop: asyncio.AbstractEventLoop
 
 
-class Database:
+class SqliteDatabase:
     """Runs functions of a connection, each atomic, in the order they were given."""
 
     def __init__(self, path: Path, metadata: MetaData, clock: Callable[[], float] = time.monotonic) -> None:
@@ -63,12 +63,12 @@ class Database:
             path.chmod(0o600)
         self._thread.start()
 
-    async def run(self, work: Callable[[Connection], _T]) -> _T:
-        """Return what `work` returns, once it is on disk; its database errors come as DatabaseUnavailable.
-
-        `work` may run twice (its group is repeated one by one when a member fails): it must do nothing but talk to the
-        connection. A cancelled caller's work is done all the same.
-        """
+    async def run(
+        self, work: Callable[[Connection], _T], afterwards: Callable[[_T, Any], Awaitable[None]] | None = None
+    ) -> _T:
+        """Return what `work` returns, once it is on disk. It runs twice when another one of its group fails."""
+        if afterwards is not None:
+            raise NotImplementedError
         if not self._thread.is_alive():
             raise DatabaseUnavailable
         loop = asyncio.get_running_loop()

@@ -1,0 +1,100 @@
+"""The tables. Every change of them is a new step in `migrations`; a test holds both together."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+)
+
+
+class _UtcDateTime(TypeDecorator[datetime]):
+    """Stores aware datetimes as UTC; SQLite itself knows no time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)) if value else None
+
+
+METADATA: Final = MetaData()
+
+OPENINGS: Final = Table(
+    "openings",
+    METADATA,
+    Column("nonce", String, primary_key=True),
+    Column("team_id", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("expires_at", _UtcDateTime, nullable=False),
+    Column("used_by", String),
+)
+
+SUBMISSIONS: Final = Table(
+    "submissions",
+    METADATA,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("state", String, nullable=False),
+    Column("team_id", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("account_id", String, nullable=False),
+    Column("bucket", String, nullable=False),
+    Column("channel_id", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("token_kind", String, nullable=False),
+    Column("last_four", String, nullable=False),
+    Column("sealed_token", String),
+    Column("sealed_response_url", String),
+    Column("accepted_at", _UtcDateTime, nullable=False),
+    Column("expires_at", _UtcDateTime, nullable=False),
+    Column("next_attempt_at", _UtcDateTime, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("possibly_written", Boolean, nullable=False, default=False),
+    Column("confirm_until", _UtcDateTime),
+    Column("ended_at", _UtcDateTime),
+    Column("error_code", String),
+    Column("cloudflare_code", Integer),
+    Column("cf_ray", String),
+    Column("credential_before", String),
+    Column("confirmation", String),
+    Column("reported_at", _UtcDateTime),
+    sqlite_autoincrement=True,
+)
+Index(
+    "submissions_open",
+    SUBMISSIONS.c.account_id,
+    SUBMISSIONS.c.bucket,
+    SUBMISSIONS.c.sequence,
+    sqlite_where=SUBMISSIONS.c.reported_at.is_(None),
+    postgresql_where=SUBMISSIONS.c.reported_at.is_(None),
+)
+
+CATALOGS: Final = Table(
+    "catalogs",
+    METADATA,
+    Column("account_id", String, primary_key=True),
+    Column("bucket", String, primary_key=True),
+    Column("status", String, nullable=False),
+    Column("credential_status", String, nullable=False),
+)
+
+SNAPSHOTS: Final = Table(
+    "snapshots",
+    METADATA,
+    Column("account_id", String, primary_key=True),
+    Column("refreshed_at", _UtcDateTime, nullable=False),
+)
