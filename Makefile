@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: sandbox run test check lint bench lock clean
+.PHONY: sandbox run test check lint bench chaos lock clean
 
 sandbox: $(VENV)/.run ## try the bot: a page, a small Slack and a small Cloudflare, all on this machine
 	$(BIN)/r2-credential-bot sandbox
@@ -27,6 +27,9 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev ## measure; asserts nothing
 	$(BIN)/python tests/benchmarks/acknowledge.py
 	$(BIN)/python tests/benchmarks/footprint.py
+
+chaos: $(VENV)/.dev ## kill the bot at random moments, on SQLite and on PostgreSQL, and count what is lost
+	$(BIN)/python tests/chaos/kills.py
 
 lock: $(VENV)/.dev ## renew the locks from pyproject.toml
 	$(BIN)/uv pip compile $(UV_FLAGS) --group build --output-file requirements.lock pyproject.toml

@@ -4,13 +4,11 @@ import asyncio
 import logging
 import os
 import signal
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Final, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, Final, Self, TypeVar
 
 import aiohttp
 import structlog
@@ -22,17 +20,14 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot import __version__
 from bot.allowlist import Allowlist
 from bot.cloudflare.client import ApiKey, ApiToken, CloudflareClient
-from bot.database.schema import METADATA
-from bot.database.sqlite import SqliteDatabase
 from bot.delivery import Delivery
-from bot.dispatch.inline import AlreadyRunning, InlineDispatcher, ProcessLock
-from bot.errors import BotError, DatabaseUnavailable, KeyFileUnusable, SlackRefused, SlackUnavailable
-from bot.keyring import KeyFiles
+from bot.dispatch.inline import InlineDispatcher
+from bot.errors import BotError, DatabaseTrouble, SlackRefused, SlackUnavailable
+from bot.pace import LocalPace, Pace, SharedPace
 from bot.records import Records
-from bot.sealing import KeyRing, load_private_keys
 from bot.secret import Secret
 from bot.server import Server
-from bot.settings import Settings
+from bot.settings import Role, Settings
 from bot.slack.access import Gate, Home, Memberships
 from bot.slack.http import HttpIngress
 from bot.slack.ingress import Ingress
@@ -41,29 +36,17 @@ from bot.slack.posting import Poster
 from bot.slack.progress import ModalProgress
 from bot.slack.socket_mode import SocketModeIngress
 from bot.slack.web import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
-from bot.snapshot import SnapshotKeeper
+from bot.snapshot import CatalogsByOthers, SnapshotKeeper
+from bot.store import StartRefused, Store, open_store
+from bot.submission import BucketKey
 
-KEY_DIRECTORY: Final = "sealing-keys"
 HOUSEKEEPING_EVERY: Final = timedelta(minutes=10)
 
+_STOP_NOTICE: Final = timedelta(seconds=1)
 _SLACK_PAUSE: Final = timedelta(seconds=2)
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
-
-
-class StartRefused(Exception):  # noqa: N818 - reads as what it says
-    """The bot cannot start; the message says why and how to mend it."""
-
-
-def steady_clock() -> Callable[[], datetime]:
-    """Return a clock that starts with the machine's time and cannot be set: no jump holds a delivery or ends one early.
-
-    It goes on while the machine sleeps, where the system can tell (CLOCK_BOOTTIME).
-    """
-    source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    started_at, started = datetime.now(UTC), time.clock_gettime(source)
-    return lambda: started_at + timedelta(seconds=time.clock_gettime(source) - started)
 
 
 async def run(settings: Settings) -> None:
@@ -99,70 +82,162 @@ class RunningBot:
     background: tuple[asyncio.Task[None], ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    """What every role has."""
+
+    settings: Settings
+    store: Store
+    slack: SlackWeb
+    web_client: AsyncWebClient
+    http: aiohttp.ClientSession
+    gate: Gate
+    background: list[asyncio.Task[None]]
+
+    @property
+    def contact(self) -> str:
+        """Whom a refused person is told to ask."""
+        return self.settings.contact or ""
+
+    def keep_running(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something for as long as the bot lives."""
+        self.background.append(asyncio.create_task(work))
+
+
 @asynccontextmanager
 async def running(settings: Settings, clock: Callable[[], datetime] | None = None) -> AsyncIterator[RunningBot]:
-    """Start everything, and stop it in the reverse order: first what takes, last what keeps.
+    """Start what the role needs, and stop it in the reverse order: first what takes, last what keeps.
 
+    The port answers from the beginning: not ready, as long as the database or Slack is waited for.
     Raises StartRefused, with the mend, before anything is taken.
     """
-    clock = clock or steady_clock()
     async with AsyncExitStack() as stack:
-        records, key_files, key_ring = _open_data(settings, clock, stack)
-        cloudflare = _cloudflare_client(settings)
-        stack.push_async_callback(cloudflare.aclose)
-        http = await stack.enter_async_context(_http_session(TIMEOUT))
-        patient_http = await stack.enter_async_context(_http_session(PATIENT_TIMEOUT))
-        web_client = _web_client(settings, http)
-        slack = SlackWeb(web_client, patient_client=_web_client(settings, patient_http))
-        gate = Gate(_allowlist(settings), await _identify(slack), Memberships(slack, clock))
-        contact = settings.contact or ""
-        progress = ModalProgress(slack, clock, contact)
-        stack.push_async_callback(progress.drain)
-        poster = Poster(web=slack, http=http, key_ring=key_ring, clock=clock, contact=contact)
-        delivery = Delivery(
-            records=records,
-            cloudflare=cloudflare,
-            key_ring=key_ring,
-            gate=gate,
-            reporter=_Reporter(progress, poster),
-            clock=clock,
-        )
-        dispatcher = InlineDispatcher(delivery, records, clock)
-        stack.push_async_callback(dispatcher.stop)
-        keeper = SnapshotKeeper(cloudflare, records, settings.cloudflare_account_id, clock)
-        listeners = Listeners(
-            account_id=settings.cloudflare_account_id,
-            ttl=settings.ttl,
-            contact=contact,
-            gate=gate,
-            records=records,
-            web=slack,
-            dispatch=dispatcher.dispatch,
-            want_snapshot=keeper.want,
-            clock=clock,
-        )
-        ingress = Ingress(_bolt_app(listeners, gate.home), key_ring, settings.cloudflare_account_id, clock)
-        socket = await _socket_mode(settings, ingress, slack, web_client)
-        if socket is not None:
-            stack.push_async_callback(socket.close)  # for a start that ends before the socket is connected
-        server = Server(
-            _http_ingress(settings, ingress) if socket is None else None, lambda: _is_ready(records, socket)
-        )
+        server = Server()
         stack.push_async_callback(server.stop)
         address = await _listen(server, settings)
-        await dispatcher.start()
-        background = [asyncio.create_task(keeper.run())]
-        if key_files is not None:
-            background.append(asyncio.create_task(_keep_house(records, key_files, key_ring, clock)))
-        stack.push_async_callback(_cancel, background)
-        if socket is not None:
-            stack.push_async_callback(socket.close)
-            await socket.connect()
-            background.append(asyncio.create_task(socket.watch()))
-        stack.push_async_callback(ingress.drain)  # first of all: answers go back over what is closed afterwards
+        store = await open_store(settings, stack, clock)
+        is_worker, is_gateway = settings.role is not Role.GATEWAY, settings.role is not Role.WORKER
+        cloudflare = _cloudflare_client(settings, _pace(settings, store)) if is_worker else None
+        base = await _begin(settings, store, stack)
+        work = await _work(base, cloudflare, stack) if cloudflare else _Work.by_others(store)
+        stack.push_async_callback(_cancel, base.background)
+        socket = await _face_slack(base, work, server, stack) if is_gateway else None
+        if not is_gateway:
+            server.attach(None, lambda: _is_ready(store.records, None))
+        stack.push_async_callback(_announce_stop, server, takes_requests=is_gateway and socket is None)
         yield RunningBot(
-            transport="socket_mode" if socket else "http", http_address=address, background=tuple(background)
+            transport="socket_mode" if socket else "http" if is_gateway else "none",
+            http_address=address,
+            background=tuple(base.background),
         )
+
+
+async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Base:
+    http = await stack.enter_async_context(_http_session(TIMEOUT))
+    patient_http = await stack.enter_async_context(_http_session(PATIENT_TIMEOUT))
+    web_client = _web_client(settings, http)
+    slack = SlackWeb(web_client, patient_client=_web_client(settings, patient_http))
+    gate = Gate(_allowlist(settings), await _identify(slack), Memberships(slack, store.clock))
+    return _Base(
+        settings=settings, store=store, slack=slack, web_client=web_client, http=http, gate=gate, background=[]
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """How whoever faces Slack has work done: here, or by other processes."""
+
+    dispatch: Callable[[BucketKey], None]
+    want_snapshot: Callable[[], None]
+
+    @classmethod
+    def by_others(cls, store: Store) -> Self:
+        """Leave it to the workers: a delivery's job is recorded with its submission."""
+        assert store.jobs is not None  # noqa: S101 - settings want PostgreSQL for every role but "all"
+        return cls(
+            dispatch=_leave_to_jobs, want_snapshot=CatalogsByOthers(store.jobs.refresh_catalogs, store.clock).want
+        )
+
+
+def _leave_to_jobs(_: BucketKey) -> None:
+    """Do nothing: the job was deferred in the transaction that recorded the submission."""
+
+
+async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack) -> _Work:
+    """Start what faces Cloudflare."""
+    settings, store = base.settings, base.store
+    assert store.key_ring is not None  # noqa: S101 - only a gateway has none
+    stack.push_async_callback(cloudflare.aclose)
+    progress = ModalProgress(base.slack, store.clock, base.contact)
+    stack.push_async_callback(progress.drain)
+    poster = Poster(web=base.slack, http=base.http, key_ring=store.key_ring, clock=store.clock, contact=base.contact)
+    delivery = Delivery(
+        records=store.records,
+        cloudflare=cloudflare,
+        key_ring=store.key_ring,
+        gate=base.gate,
+        reporter=_Reporter(progress, poster),
+        clock=store.clock,
+    )
+    keeper = SnapshotKeeper(cloudflare, store.records, settings.cloudflare_account_id, store.clock)
+    if store.jobs is not None and settings.postgres_url is not None:
+        from bot.dispatch.procrastinate import JobRunner  # noqa: PLC0415 - the extra "postgres"
+
+        runner = JobRunner(
+            url=settings.postgres_url.reveal(),
+            jobs=store.jobs,
+            records=store.records,
+            delivery=delivery,
+            refresh_catalogs=keeper.refresh_unless_fresh,
+            keep_house=lambda: _keep_house(store),
+            clock=store.clock,
+        )
+        base.keep_running(runner.run())
+        return _Work(
+            dispatch=_leave_to_jobs, want_snapshot=CatalogsByOthers(store.jobs.refresh_catalogs, store.clock).want
+        )
+    dispatcher = InlineDispatcher(delivery, store.records, store.clock)
+    stack.push_async_callback(dispatcher.stop)
+    await dispatcher.start()
+    base.keep_running(keeper.run())
+    base.keep_running(_keep_house_for_ever(store))
+    return _Work(dispatch=dispatcher.dispatch, want_snapshot=keeper.want)
+
+
+async def _face_slack(base: _Base, work: _Work, server: Server, stack: AsyncExitStack) -> SocketModeIngress | None:
+    """Start what takes Slack's payloads; return the way in over Socket Mode, where that is the way."""
+    settings, store = base.settings, base.store
+    listeners = Listeners(
+        account_id=settings.cloudflare_account_id,
+        ttl=settings.ttl,
+        contact=base.contact,
+        gate=base.gate,
+        records=store.records,
+        web=base.slack,
+        dispatch=work.dispatch,
+        want_snapshot=work.want_snapshot,
+        clock=store.clock,
+    )
+    ingress = Ingress(_bolt_app(listeners, base.gate.home), store.sealing, settings.cloudflare_account_id, store.clock)
+    socket = await _socket_mode(settings, ingress, base.slack, base.web_client)
+    if socket is not None:
+        stack.push_async_callback(socket.close)
+        await socket.connect()
+        base.keep_running(socket.watch())
+    http = _http_ingress(settings, ingress) if socket is None else None
+    server.attach(http, lambda: _is_ready(store.records, socket))
+    stack.push_async_callback(ingress.drain)  # answers go back over what is closed afterwards
+    if socket is not None:
+        stack.push_async_callback(socket.stop_taking)
+    return socket
+
+
+async def _announce_stop(server: Server, *, takes_requests: bool) -> None:
+    """Say "not ready" while everything is still answered, so that a load balancer goes elsewhere; then close."""
+    server.begin_stop()
+    if takes_requests:
+        await asyncio.sleep(_STOP_NOTICE.total_seconds())
+        await server.stop()
 
 
 class _Reporter:
@@ -173,53 +248,16 @@ class _Reporter:
         self.post_result = poster.post_result
 
 
-def _open_data(
-    settings: Settings, clock: Callable[[], datetime], stack: AsyncExitStack
-) -> tuple[Records, KeyFiles | None, KeyRing]:
-    """Take the data directory, and open the key ring and the database in it."""
-    try:
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        database_lock = Path(f"{settings.database_path}.lock")
-        settings.database_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in (
-            settings.data_dir / "lock",
-            database_lock,
-        ):
-            stack.callback(ProcessLock(path).release)
-        key_files, key_ring = _key_ring(settings, clock())
-        database = SqliteDatabase(settings.database_path, METADATA)
-        stack.callback(database.stop)
-        database.start()
-    except AlreadyRunning:
-        message = (
-            f"another process uses {settings.data_dir} or {settings.database_path}: stop it, or set "
-            "R2_CREDENTIAL_DATA_DIR and R2_CREDENTIAL_DATABASE_URL to others"
-        )
-        raise StartRefused(message) from None
-    except OSError as error:
-        message = f"R2_CREDENTIAL_DATA_DIR: {settings.data_dir} cannot be used ({error.strerror})"
-        raise StartRefused(message) from None
-    except DatabaseUnavailable:
-        message = f"R2_CREDENTIAL_DATABASE_URL: {settings.database_path} cannot be opened as a database of this bot"
-        raise StartRefused(message) from None
-    return Records(database), key_files, key_ring
+def _pace(settings: Settings, store: Store) -> Pace:
+    """Count for this process alone, or for all that share a PostgreSQL."""
+    if store.jobs is None:
+        return LocalPace(store.clock)
+    from bot.pace_rows import PaceRows  # noqa: PLC0415 - not needed by one process
+
+    return SharedPace(PaceRows(store.database, settings.cloudflare_account_id), store.clock)
 
 
-def _key_ring(settings: Settings, now: datetime) -> tuple[KeyFiles | None, KeyRing]:
-    """Return the operator's key ring, which only the operator changes, or the bot's own with the files behind it."""
-    try:
-        if settings.sealing_key is not None:
-            return None, KeyRing(*load_private_keys(settings.sealing_key.reveal()))
-        key_files = KeyFiles(settings.data_dir / KEY_DIRECTORY)
-        return key_files, key_files.load(now)
-    except KeyFileUnusable as error:
-        raise StartRefused(str(error)) from None
-    except ValueError as error:
-        message = f"R2_CREDENTIAL_SEALING_KEY: {error}"
-        raise StartRefused(message) from None
-
-
-def _cloudflare_client(settings: Settings) -> CloudflareClient:
+def _cloudflare_client(settings: Settings, pace: Pace) -> CloudflareClient:
     if settings.cloudflare_api_token is not None:
         auth: ApiToken | ApiKey = ApiToken(token=settings.cloudflare_api_token)
     else:
@@ -229,6 +267,7 @@ def _cloudflare_client(settings: Settings) -> CloudflareClient:
         base_url=settings.cloudflare_base_url,
         auth=auth,
         catalog_api=settings.catalog_api,
+        pace=pace,
     )
 
 
@@ -337,23 +376,28 @@ async def _is_ready(records: Records, socket: SocketModeIngress | None) -> bool:
     try:
         async with asyncio.timeout(1):
             await records.ping()
-    except (TimeoutError, DatabaseUnavailable):
+    except (TimeoutError, DatabaseTrouble):
         return False
     return socket is None or await socket.is_connected()
 
 
-async def _keep_house(records: Records, key_files: KeyFiles, key_ring: KeyRing, clock: Callable[[], datetime]) -> None:
-    """Rotate and destroy keys, and forget old openings, every ten minutes."""
+async def _keep_house_for_ever(store: Store) -> None:
     while True:
-        try:
-            now = clock()
-            destroyed = key_files.rotate(key_ring, now, await records.key_ids_in_use())
+        await _keep_house(store)
+        await asyncio.sleep(HOUSEKEEPING_EVERY.total_seconds())
+
+
+async def _keep_house(store: Store) -> None:
+    """Rotate and destroy the bot's own keys, and forget old openings. Never fails."""
+    now = store.clock()
+    try:
+        if store.key_files is not None and store.key_ring is not None:
+            destroyed = store.key_files.rotate(store.key_ring, now, await store.records.key_ids_in_use())
             if destroyed:
                 _log.info("sealing_keys_destroyed", key_ids=destroyed)
-            await records.forget_openings(now - HOUSEKEEPING_EVERY)
-        except (BotError, OSError) as error:
-            _log.error("housekeeping_failed", error=str(error))
-        await asyncio.sleep(HOUSEKEEPING_EVERY.total_seconds())
+        await store.records.forget_openings(now - HOUSEKEEPING_EVERY)
+    except (BotError, OSError) as error:
+        _log.error("housekeeping_failed", error=str(error))
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

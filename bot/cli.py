@@ -34,15 +34,20 @@ def _show_version(version: Annotated[bool, typer.Option("--version", help="Print
 
 
 @_app.command()
-def run() -> None:
+def run(
+    role: Annotated[
+        Literal["all", "gateway", "worker"],
+        typer.Option(help="Do everything, only face Slack, or only face Cloudflare (several processes, PostgreSQL)."),
+    ] = "all",
+) -> None:
     """Run the bot. Settings come from the environment and from .env (see the README)."""
-    from bot.app import StartRefused
     from bot.app import run as run_bot
     from bot.logs import configure_logging
-    from bot.settings import SettingsError, load_settings
+    from bot.settings import Role, SettingsError, load_settings
+    from bot.store import StartRefused
 
     try:
-        loaded = load_settings()
+        loaded = load_settings(role=Role(role))
     except SettingsError as error:
         _refuse("The bot cannot start. Mend these settings:", *error.problems)
     for warning in loaded.warnings:

@@ -11,19 +11,20 @@ from typing import Final, Protocol
 import structlog
 
 from bot.catalog import CredentialStatus
-from bot.cloudflare.client import CloudflareClient
+from bot.cloudflare.client import CloudflareClient, Turn
 from bot.errors import (
     AccessRefused,
     BotError,
     CatalogRefusal,
     CloudflareError,
+    LeaseLost,
     NeverSent,
     SealedValueUnreadable,
     SlackUnavailable,
 )
 from bot.records import Changes, Records
 from bot.sealing import TOKEN, KeyRing, SealingContext
-from bot.submission import RESPONSE_URL_LIFETIME, BucketKey, Confirmation, State, Submission
+from bot.submission import RESPONSE_URL_LIFETIME, BucketKey, Confirmation, Lease, State, Submission
 
 CONFIRM_PATIENCE: Final = timedelta(seconds=15)
 """How long an empty slot after a success is asked about again before it is told as an alarm."""
@@ -61,7 +62,7 @@ class Reporter(Protocol):
 
 
 class Delivery:
-    """Works off what a bucket has open: one unended submission at a time, oldest first, and every unsent result."""
+    """Works off what a bucket has open: the newest submission that is fit to be written, and every unsent result."""
 
     def __init__(  # noqa: PLR0913 - the composition root fills this by name
         self,
@@ -86,27 +87,52 @@ class Delivery:
     async def deliver(self, key: BucketKey) -> datetime | None:
         """Take every step that is due; return when the next one is, or None when nothing is left.
 
-        Must not run twice at once for the same bucket. Raises DatabaseUnavailable.
+        Whoever calls this takes the bucket over: one who is still at it elsewhere sends and records nothing any more.
+        Raises DatabaseTrouble.
         """
-        while work := await self._records.runnable(key):
+        lease = await self._records.take(key)
+        try:
+            return await self._work_off(lease)
+        except LeaseLost:
+            _log.warning("lease_lost", bucket=key.bucket)
+            return None
+
+    async def _work_off(self, lease: Lease) -> datetime | None:
+        blocked_until: datetime | None = None
+        while work := await self._records.work(lease):
             now = self._clock()
-            due = next((submission for submission in work if submission.next_attempt_at <= now), None)
+            plan = _plan(work, blocked_until or now)
+            due = next((submission for submission, at in plan if at <= now), None)
             if due is None:
-                return min(submission.next_attempt_at for submission in work)
-            await self._step(due)
+                return min(at for _, at in plan)
+            if due.is_ended:
+                await self._report(due)
+            elif due.state is not State.CONFIRMING and now >= due.expires_at:
+                await self._give_up(due)
+            else:
+                blocked_until = await self._take_turn(lease)
+                if blocked_until is not None and due.confirm_until is not None and blocked_until > due.confirm_until:
+                    await self._end(due, State.STORED, Changes(confirmation=Confirmation.UNKNOWN))
         return None
 
-    async def _step(self, submission: Submission) -> None:
-        if submission.is_ended:
-            await self._report(submission)
-        elif submission.state is State.CONFIRMING:
-            await self._confirm(submission)
-        elif self._clock() >= submission.expires_at:
-            await self._give_up(submission)
-        else:
-            await self._store_if_allowed(submission)
+    async def _take_turn(self, lease: Lease) -> datetime | None:
+        """Wait in line, and then take the step that is due by then; return when to come back if nothing may be sent."""
+        turn = await self._cloudflare.turn()
+        if isinstance(turn, datetime):
+            return turn
+        try:
+            now = self._clock()
+            plan = _plan(await self._records.work(lease), now)
+            due = next((submission for submission, at in plan if at <= now and not submission.is_ended), None)
+            if due is not None and due.state is State.CONFIRMING:
+                await self._confirm(due, turn)
+            elif due is not None and now < due.expires_at:
+                await self._store_if_allowed(due, turn)
+        finally:
+            turn.give_back()
+        return None
 
-    async def _store_if_allowed(self, submission: Submission) -> None:
+    async def _store_if_allowed(self, submission: Submission, turn: Turn) -> None:
         try:
             await self._gate.check_user(submission.user_id)
             self._gate.check_bucket(submission.key.bucket)
@@ -117,9 +143,9 @@ class Delivery:
             else:
                 await self._end_unwritten(submission, State.DENIED, refusal)
         else:
-            await self._store(submission)
+            await self._store(submission, turn)
 
-    async def _store(self, submission: Submission) -> None:
+    async def _store(self, submission: Submission, turn: Turn) -> None:
         """Record that a write may happen, then let it happen: a kill in between must not look like "never sent"."""
         if self._clock() >= submission.expires_at:  # again: Slack may have taken its time to say who is allowed
             await self._give_up(submission)
@@ -137,7 +163,7 @@ class Delivery:
             return  # replaced by a second Submit in this very moment: the next step reads it anew
         self._reporter.show_progress(started)
         try:
-            cf_ray = await self._send_token(started)
+            cf_ray = await self._send_token(started, turn)
         except SealedValueUnreadable as error:
             await self._end_unwritten(started, State.FAILED, error, landed=submission.possibly_written)
         except CloudflareError as error:
@@ -145,17 +171,20 @@ class Delivery:
         else:
             await self._note_written(started, cf_ray)
 
-    async def _send_token(self, submission: Submission) -> str | None:
+    async def _send_token(self, submission: Submission, turn: Turn) -> str | None:
         """Open the token, send it, let go of it: no other line of the program holds it in plain on its way out."""
         token = self._key_ring.open(submission.sealed_token or "", _sealing_context(submission))
-        receipt = await self._cloudflare.store_credential(submission.key.bucket, token)
+        lease = Lease(key=submission.key, epoch=submission.epoch)
+        receipt = await self._cloudflare.store_credential(
+            submission.key.bucket, token, may_send=lambda: self._records.holds(lease), turn=turn
+        )
         return receipt.cf_ray
 
     async def _note_written(self, submission: Submission, cf_ray: str | None) -> None:
         _log.info("credential_stored", submission=submission.id, bucket=submission.key.bucket, cf_ray=cf_ray)
         now = self._clock()
         changes = Changes(next_attempt_at=now, confirm_until=now + CONFIRM_PATIENCE, cf_ray=cf_ray)
-        confirming = await self._records.move(submission, State.CONFIRMING, changes)
+        confirming = await self._records.move(submission, State.CONFIRMING, changes, supersede_older_at=now)
         if confirming is not None:
             self._reporter.show_progress(confirming)
 
@@ -192,23 +221,29 @@ class Delivery:
         if submission.attempts == 0:
             await self._end(submission, State.EXPIRED, Changes(error_code=NeverSent.code))
         else:
-            ending = State.UNCERTAIN if submission.possibly_written else State.FAILED
-            await self._end(submission, ending, Changes())
+            landed = submission.possibly_written
+            await self._end(submission, State.UNCERTAIN if landed else State.FAILED, Changes(), supersede_older=landed)
 
     async def _end_unwritten(
         self, submission: Submission, ending: State, error: BotError, *, landed: bool | None = None
     ) -> None:
         """End without a success. Where an earlier request may have landed after all, nobody may say "unchanged"."""
         landed = submission.possibly_written if landed is None else landed
-        await self._end(submission, State.UNCERTAIN if landed else ending, _changes(error, possibly_written=landed))
+        # Where Cloudflare wants the token no more, an older one that waits may go on: it cannot do worse.
+        await self._end(
+            submission,
+            State.UNCERTAIN if landed else ending,
+            _changes(error, possibly_written=landed),
+            supersede_older=landed and error.retryable,
+        )
 
-    async def _confirm(self, submission: Submission) -> None:
+    async def _confirm(self, submission: Submission, turn: Turn) -> None:
         """Ask whether the slot shows the credential. It cannot turn a success into a failure any more."""
         now, pause = self._clock(), _CONFIRM_PAUSE
         patience = (submission.confirm_until or now) - now
         is_last = patience <= timedelta(0)
         try:
-            catalog = await self._cloudflare.get_catalog(submission.key.bucket)
+            catalog = await self._cloudflare.get_catalog(submission.key.bucket, turn)
         except CloudflareError as error:
             _log.warning("credential_not_confirmed", submission=submission.id, error=str(error))
             pause = max(pause, error.retry_after or pause)
@@ -223,8 +258,10 @@ class Delivery:
         else:
             await self._records.move(submission, State.CONFIRMING, Changes(next_attempt_at=now + pause))
 
-    async def _end(self, submission: Submission, ending: State, changes: Changes) -> None:
-        ended = await self._records.end(submission, ending, self._clock(), changes)
+    async def _end(
+        self, submission: Submission, ending: State, changes: Changes, *, supersede_older: bool = False
+    ) -> None:
+        ended = await self._records.end(submission, ending, self._clock(), changes, supersede_older=supersede_older)
         if ended is None:
             return
         _log.info(
@@ -241,6 +278,8 @@ class Delivery:
     async def _report(self, submission: Submission) -> None:
         """Post the result, then note that; where only the noting fails, only that is repeated."""
         if submission.id not in self._posted:
+            if not await self._records.holds(Lease(key=submission.key, epoch=submission.epoch)):
+                raise LeaseLost  # somebody else posts it
             try:
                 await self._reporter.post_result(submission)
             except SlackUnavailable as error:
@@ -263,6 +302,27 @@ class Delivery:
         catalogs = snapshot.catalogs if snapshot else ()
         found = (catalog.credential_status for catalog in catalogs if catalog.bucket == submission.key.bucket)
         return submission.credential_before or next(found, CredentialStatus.UNKNOWN)
+
+
+def _plan(work: list[Submission], open_from: datetime) -> list[tuple[Submission, datetime]]:
+    """Return when each is due, in the order in which they are done: the slot first, messages last.
+
+    Of those that may still be sent the newest one holds all others: they only wait for it, or for their own end.
+    Nothing goes to Cloudflare before `open_from`.
+    """
+    ended = [submission for submission in work if submission.is_ended]
+    confirming = [submission for submission in work if submission.state is State.CONFIRMING]
+    sendable = [submission for submission in work if submission not in (*ended, *confirming)]
+    held, newest = sendable[:-1], sendable[-1:]
+    return [
+        *(
+            (submission, min(max(submission.next_attempt_at, open_from), submission.expires_at))
+            for submission in newest
+        ),
+        *((submission, max(submission.next_attempt_at, open_from)) for submission in confirming),
+        *((submission, submission.expires_at) for submission in held),
+        *((submission, submission.next_attempt_at) for submission in ended),
+    ]
 
 
 def _sealing_context(submission: Submission) -> SealingContext:

@@ -25,6 +25,7 @@ BotError
 ├── DatabaseTrouble            the database did not take or give what it was asked for
 │   ├── DatabaseUnavailable
 │   └── CommitUnknown
+├── LeaseLost                  somebody else works on this bucket now
 ├── AccessRefused              somebody may not do this
 │   ├── Outsider
 │   ├── NotAllowed
@@ -362,6 +363,13 @@ class CommitUnknown(DatabaseTrouble):
         "It is not known whether the bot recorded this: its database did not answer in time. Press Store again: that "
         "is safe, nothing is stored twice."
     )
+
+
+class LeaseLost(BotError):
+    """Another process has taken over this bucket: whoever gets this stops at once and sends nothing."""
+
+    code = "lease_lost"
+    user_message = "Another process of the bot has taken this over. Nobody has to do anything."
 
 
 # Access.

@@ -20,7 +20,18 @@ _SECRET: Final = re.compile(  # looks for no boundary: a rendered line puts an e
     r"|hooks\.slack(?:-gov)?\.com/[^\s\"'\\]+|/(?:commands|actions|response)/[^\s\"'\\]{8,}"
     r"|[0-9A-Fa-f]{37,}"
 )
-_TALKATIVE: Final = ("slack_bolt", "slack_sdk", "aiohttp", "httpx", "httpcore", "asyncio", "sqlalchemy")
+_TALKATIVE: Final = (
+    "slack_bolt",
+    "slack_sdk",
+    "aiohttp",
+    "httpx",
+    "httpcore",
+    "asyncio",
+    "sqlalchemy",
+    "alembic",
+    "procrastinate",
+    "psycopg",
+)
 """Libraries that write payloads, headers or statements at DEBUG and INFO: their warnings are all that is heard."""
 
 

@@ -1,8 +1,8 @@
 """The tables and their compare-and-set transitions."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -10,25 +10,30 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Table,
     and_,
     bindparam,
     delete,
+    func,
     insert,
+    not_,
     or_,
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.dialects import postgresql, sqlite
 
 from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.database import Database
-from bot.database.schema import CATALOGS, OPENINGS, SNAPSHOTS, SUBMISSIONS
+from bot.database.schema import CATALOGS, LEASES, OPENINGS, SNAPSHOTS, SUBMISSIONS
+from bot.errors import LeaseLost
 from bot.sealing import key_id_of
 from bot.submission import (
     ENDINGS,
     STEPS,
     BucketKey,
     Confirmation,
+    Lease,
     NewSubmission,
     Opening,
     SealedResponseUrl,
@@ -37,6 +42,9 @@ from bot.submission import (
     Submission,
     TokenKind,
 )
+
+_SLOWEST_RECORDING: Final = timedelta(seconds=3)
+_MOST_WORK: Final = 200
 
 
 class Verdict(StrEnum):
@@ -75,10 +83,14 @@ class Changes:
 
 
 class Records:
-    """Reads and moves what the database holds. Every method raises DatabaseUnavailable when the database fails."""
+    """Reads and moves what the database holds. Every method raises DatabaseTrouble when the database fails.
 
-    def __init__(self, database: Database) -> None:
+    `enqueue` is called for what was recorded, with the driver's connection, inside the recording's transaction.
+    """
+
+    def __init__(self, database: Database, enqueue: Callable[[Any, BucketKey], Awaitable[None]] | None = None) -> None:
         self._database = database
+        self._enqueue = enqueue
 
     async def ping(self) -> None:
         """Return when the database answers."""
@@ -95,13 +107,29 @@ class Records:
         A repeated Submit of the same view replaces what was recorded as long as nothing was sent, and leaves it alone
         afterwards.
         """
-        return await self._database.run(lambda connection: _accept(connection, new, nonce))
 
-    async def runnable(self, key: BucketKey) -> list[Submission]:
-        """Return the bucket's submissions that ended and are not told yet, and the oldest of those not ended."""
-        its = {"its_account_id": key.account_id, "its_bucket": key.bucket}
-        rows = await self._database.run(lambda connection: connection.execute(_RUNNABLE, its).all())
-        return [_read_submission(row) for row in rows]
+        async def enqueue(acceptance: Acceptance, connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
+            if self._enqueue is not None and acceptance.verdict in (Verdict.RECORDED, Verdict.REPLACED):
+                await self._enqueue(connection, new.key)
+
+        afterwards = None if self._enqueue is None else enqueue
+        return await self._database.run(lambda connection: _accept(connection, new, nonce), afterwards)
+
+    async def take(self, key: BucketKey) -> Lease:
+        """Take over a bucket: whoever held it moves nothing any more."""
+        return await self._database.run(lambda connection: _take(connection, key))
+
+    async def holds(self, lease: Lease) -> bool:
+        """Whether nobody has taken the bucket since."""
+        return await self._database.run(lambda connection: _holds(connection, lease))
+
+    async def work(self, lease: Lease) -> list[Submission]:
+        """Return what the bucket has open, what has not ended first, oldest first; raises LeaseLost.
+
+        That is: what ended and is not told yet, what is being confirmed, and of those that may still be sent the newest
+        one, which holds all others, and the one that expires first.
+        """
+        return await self._database.run(lambda connection: _read_work(connection, lease))
 
     async def unreported_keys(self) -> list[BucketKey]:
         """Return the buckets that have something left to do."""
@@ -109,22 +137,45 @@ class Records:
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         return [BucketKey(account_id=row.account_id, bucket=row.bucket) for row in rows]
 
+    async def overdue_keys(self, due_before: datetime) -> list[BucketKey]:
+        """Return the buckets with something that was due before that time."""
+        is_due = SUBMISSIONS.c.next_attempt_at < due_before
+        query = select(SUBMISSIONS.c.account_id, SUBMISSIONS.c.bucket).where(_is_unreported(), is_due).distinct()
+        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        return [BucketKey(account_id=row.account_id, bucket=row.bucket) for row in rows]
+
     async def find(self, submission_id: str) -> Submission | None:
         """Return one submission."""
-        query = select(SUBMISSIONS).where(SUBMISSIONS.c.id == submission_id)
+        query = _SUBMISSIONS_UNDER_LEASE.where(SUBMISSIONS.c.id == submission_id)
         return await self._database.run(lambda connection: _read_one(connection.execute(query).one_or_none()))
 
-    async def move(self, submission: Submission, to: State, changes: Changes | None = None) -> Submission | None:
-        """Take one step, if the submission still stands as it was read; return it as it is then, else None."""
+    async def move(
+        self,
+        submission: Submission,
+        to: State,
+        changes: Changes | None = None,
+        *,
+        supersede_older_at: datetime | None = None,
+    ) -> Submission | None:
+        """Take one step, if the submission still stands as it was read; return it as it is then, else None.
+
+        With `supersede_older_at` all older ones of the bucket that could still be sent end in the same transaction.
+        """
         if to is not submission.state or submission.is_ended:
             _require_step(submission.state, to)
         values = {"state": to.value} | _values(changes or Changes())
-        return await self._change(submission, values)
+        return await self._change(submission, values, supersede_older_at)
 
     async def end(
-        self, submission: Submission, ending: State, ended_at: datetime, changes: Changes | None = None
+        self,
+        submission: Submission,
+        ending: State,
+        ended_at: datetime,
+        changes: Changes | None = None,
+        *,
+        supersede_older: bool = False,
     ) -> Submission | None:
-        """Move to an ending and erase the sealed token in the same transaction."""
+        """Move to an ending and erase the sealed token in the same transaction; see `move` for the rest."""
         if ending not in ENDINGS:
             message = f"{ending} is no ending"
             raise ValueError(message)
@@ -132,7 +183,8 @@ class Records:
         values = {"state": ending.value, "ended_at": ended_at, "sealed_token": None, "next_attempt_at": ended_at}
         if ending is State.STORED:  # what went wrong on the way there is not how it ended
             values |= {"error_code": None, "cloudflare_code": None}
-        return await self._change(submission, values | _values(changes or Changes()))
+        values |= _values(changes or Changes())
+        return await self._change(submission, values, ended_at if supersede_older else None)
 
     async def postpone_report(self, submission: Submission, until: datetime, *, forget_response_url: bool) -> None:
         """Try the report again at `until`."""
@@ -156,6 +208,13 @@ class Records:
         statement = delete(OPENINGS).where(OPENINGS.c.expires_at < expired_before)
         await self._database.run(lambda connection: connection.execute(statement) and None)
 
+    async def latest_time(self) -> datetime | None:
+        """Return the latest time that was ever recorded as past, or None for an empty database."""
+        columns = (SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.ended_at, SNAPSHOTS.c.refreshed_at)
+        query = select(*(select(func.max(column)).scalar_subquery() for column in columns))
+        row = await self._database.run(lambda connection: connection.execute(query).one())
+        return max((time for time in row if time is not None), default=None)
+
     async def save_snapshot(self, account_id: str, snapshot: Snapshot) -> None:
         """Replace the account's catalogs."""
         await self._database.run(lambda connection: _save_snapshot(connection, account_id, snapshot))
@@ -163,16 +222,15 @@ class Records:
     async def save_catalog(self, account_id: str, catalog: Catalog) -> None:
         """Correct one catalog of the snapshot."""
         row = _catalog_row(account_id, catalog)
-        statement = (
-            sqlite_insert(CATALOGS).values(row).on_conflict_do_update(index_elements=["account_id", "bucket"], set_=row)
-        )
-        await self._database.run(lambda connection: connection.execute(statement) and None)
+        await self._database.run(lambda connection: _save_catalog(connection, row))
 
     async def snapshot(self, account_id: str) -> Snapshot | None:
         """Return the account's catalogs, or None when nobody has asked Cloudflare yet."""
         return await self._database.run(lambda connection: _read_snapshot(connection, account_id))
 
-    async def _change(self, submission: Submission, values: dict[str, Any]) -> Submission | None:
+    async def _change(
+        self, submission: Submission, values: dict[str, Any], supersede_older_at: datetime | None = None
+    ) -> Submission | None:
         statement = (
             update(SUBMISSIONS)
             .where(
@@ -180,11 +238,19 @@ class Records:
                 SUBMISSIONS.c.state == submission.state.value,
                 SUBMISSIONS.c.attempts == submission.attempts,
                 SUBMISSIONS.c.sealed_token.is_not_distinct_from(submission.sealed_token),
+                _epoch_of(submission.key) == submission.epoch,
             )
             .values(values)
             .returning(SUBMISSIONS)
         )
-        return await self._database.run(lambda connection: _read_one(connection.execute(statement).one_or_none()))
+
+        def change(connection: Connection) -> Submission | None:
+            row = connection.execute(statement).one_or_none()
+            if row is not None and supersede_older_at is not None:
+                _supersede_older(connection, row, supersede_older_at)
+            return _read_one(row, epoch=submission.epoch)
+
+        return await self._database.run(change)
 
 
 def _require_step(state: State, to: State) -> None:
@@ -197,31 +263,50 @@ def _is_unreported() -> ColumnElement[bool]:
     return SUBMISSIONS.c.reported_at.is_(None)
 
 
+_Insert = sqlite.Insert | postgresql.Insert
+_INSERTS: Final[Mapping[str, Callable[[Table], _Insert]]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def _insert(connection: Connection, table: Table) -> _Insert:
+    """Return the dialect's own INSERT, which knows ON CONFLICT; both spell it alike."""
+    return _INSERTS[connection.dialect.name](table)
+
+
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
-_others: Final = SUBMISSIONS.alias()
-_RUNNABLE: Final = (
+_its_bucket: Final = and_(
+    SUBMISSIONS.c.account_id == bindparam("its_account_id"), SUBMISSIONS.c.bucket == bindparam("its_bucket")
+)
+_may_be_sent: Final = and_(
+    SUBMISSIONS.c.reported_at.is_(None),
+    SUBMISSIONS.c.ended_at.is_(None),
+    SUBMISSIONS.c.state != State.CONFIRMING.value,
+)
+_sendable: Final = select(SUBMISSIONS.c.sequence).where(_its_bucket, _may_be_sent).limit(1)
+_WORK: Final = (
     select(SUBMISSIONS)
     .where(
-        SUBMISSIONS.c.account_id == bindparam("its_account_id"),
-        SUBMISSIONS.c.bucket == bindparam("its_bucket"),
+        _its_bucket,
         _is_unreported(),
         or_(
-            SUBMISSIONS.c.ended_at.is_not(None),
+            not_(_may_be_sent),
             SUBMISSIONS.c.sequence
-            == select(_others.c.sequence)
-            .where(
-                _others.c.account_id == bindparam("its_account_id"),
-                _others.c.bucket == bindparam("its_bucket"),
-                _others.c.reported_at.is_(None),
-                _others.c.ended_at.is_(None),
-            )
-            .order_by(_others.c.accepted_at, _others.c.sequence)
-            .limit(1)
+            == _sendable.order_by(SUBMISSIONS.c.accepted_at.desc(), SUBMISSIONS.c.sequence.desc())
+            .correlate(None)
             .scalar_subquery(),
+            SUBMISSIONS.c.sequence
+            == _sendable.order_by(SUBMISSIONS.c.expires_at, SUBMISSIONS.c.sequence).correlate(None).scalar_subquery(),
         ),
     )
-    .order_by(SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.sequence)
+    .order_by(SUBMISSIONS.c.ended_at.is_not(None), SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.sequence)
+    .limit(_MOST_WORK)
 )
+_EPOCH: Final = select(LEASES.c.epoch).where(
+    LEASES.c.account_id == bindparam("its_account_id"), LEASES.c.bucket == bindparam("its_bucket")
+)
+_SUBMISSIONS_UNDER_LEASE: Final = select(SUBMISSIONS, func.coalesce(LEASES.c.epoch, 0).label("epoch")).outerjoin(
+    LEASES, and_(LEASES.c.account_id == SUBMISSIONS.c.account_id, LEASES.c.bucket == SUBMISSIONS.c.bucket)
+)
+_NEWEST_ACCEPTED: Final = select(func.max(SUBMISSIONS.c.accepted_at)).where(_its_bucket, _may_be_sent)
 _CLAIM_OPENING: Final = (
     update(OPENINGS)
     .where(
@@ -235,7 +320,62 @@ _CLAIM_OPENING: Final = (
     )
     .values(used_by=bindparam("used_by"))
 )
-_INSERT_SUBMISSION: Final = sqlite_insert(SUBMISSIONS).on_conflict_do_nothing(index_elements=["id"])
+_INSERT_SUBMISSION: Final = {
+    dialect: insert(SUBMISSIONS).on_conflict_do_nothing(index_elements=["id"]).returning(SUBMISSIONS.c.id)
+    for dialect, insert in _INSERTS.items()
+}
+
+
+def _names(key: BucketKey) -> dict[str, str]:
+    return {"its_account_id": key.account_id, "its_bucket": key.bucket}
+
+
+def _epoch_of(key: BucketKey) -> ColumnElement[int]:
+    """Return the bucket's epoch at that moment; 0 as long as nobody took it."""
+    epoch = select(LEASES.c.epoch).where(LEASES.c.account_id == key.account_id, LEASES.c.bucket == key.bucket)
+    return func.coalesce(epoch.scalar_subquery(), 0)
+
+
+def _take(connection: Connection, key: BucketKey) -> Lease:
+    statement = (
+        _insert(connection, LEASES)
+        .values(account_id=key.account_id, bucket=key.bucket, epoch=1)
+        .on_conflict_do_update(index_elements=["account_id", "bucket"], set_={"epoch": LEASES.c.epoch + 1})
+        .returning(LEASES.c.epoch)
+    )
+    return Lease(key=key, epoch=connection.execute(statement).scalar_one())
+
+
+def _holds(connection: Connection, lease: Lease) -> bool:
+    return connection.scalar(_EPOCH, _names(lease.key)) == lease.epoch
+
+
+def _read_work(connection: Connection, lease: Lease) -> list[Submission]:
+    if not _holds(connection, lease):
+        raise LeaseLost
+    rows = connection.execute(_WORK, _names(lease.key)).all()
+    return [_read_submission(row, epoch=lease.epoch) for row in rows]
+
+
+def _supersede_older(connection: Connection, newer: Row[Any], at: datetime) -> None:
+    """End what is older and could still be sent: the slot holds something newer now."""
+    its = SUBMISSIONS.c
+    is_older = or_(
+        its.accepted_at < newer.accepted_at,
+        and_(its.accepted_at == newer.accepted_at, its.sequence < newer.sequence),
+    )
+    ending = {
+        "state": State.SUPERSEDED.value,
+        "superseded_by": newer.user_id,
+        "error_code": None,
+        "cloudflare_code": None,
+        "cf_ray": None,
+        "sealed_token": None,
+        "ended_at": at,
+        "next_attempt_at": at,
+    }
+    its_bucket = and_(its.account_id == newer.account_id, its.bucket == newer.bucket)
+    connection.execute(update(SUBMISSIONS).where(its_bucket, _may_be_sent, is_older).values(ending))
 
 
 def _accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptance:
@@ -246,15 +386,32 @@ def _accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptanc
         "now": new.accepted_at,
         "used_by": new.id,
     }
-    row = _submission_row(new)
+    row = _submission_row(new) | _order(connection, new)
     if connection.execute(_CLAIM_OPENING, claim).rowcount == 0:
         is_repeated = connection.scalar(select(SUBMISSIONS.c.id).where(_is_same_form(new))) is not None
         return (
             _accept_again(connection, new, row) if is_repeated else Acceptance(verdict=_why_not(connection, new, nonce))
         )
-    if connection.execute(_INSERT_SUBMISSION, row).rowcount == 1:
+    if connection.scalar(_INSERT_SUBMISSION[connection.dialect.name], row) is not None:
         return Acceptance(verdict=Verdict.RECORDED)
     return _accept_again(connection, new, row)
+
+
+def _order(connection: Connection, new: NewSubmission) -> dict[str, datetime]:
+    """Return the times of a row: its place among its bucket's is that of its arrival at the ingress.
+
+    Recording takes some seconds at most, so one that seems much older than what is recorded already comes from a clock
+    that was set back, and is the newest.
+    """
+    newest = connection.scalar(_NEWEST_ACCEPTED, _names(new.key))
+    accepted_at = new.accepted_at
+    if newest is not None and newest - accepted_at >= _SLOWEST_RECORDING:
+        accepted_at = newest + timedelta(microseconds=1)  # a repeated Submit keeps its sequence, which would not tell
+    return {
+        "accepted_at": accepted_at,
+        "next_attempt_at": new.accepted_at,  # by the clock as it is now: it must not wait until that has caught up
+        "expires_at": accepted_at + (new.expires_at - new.accepted_at),
+    }
 
 
 def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
@@ -273,12 +430,12 @@ def _accept_again(connection: Connection, new: NewSubmission, row: dict[str, Any
         .where(
             _is_same_form(new),
             SUBMISSIONS.c.state == State.ACCEPTED.value,
-            SUBMISSIONS.c.accepted_at <= new.accepted_at,
+            SUBMISSIONS.c.accepted_at <= row["accepted_at"],
         )
         .values(row)
     )
     verdict = Verdict.REPLACED if connection.execute(replace).rowcount else Verdict.ALREADY_UNDER_WAY
-    found = connection.execute(select(SUBMISSIONS).where(_is_same_form(new))).one()
+    found = connection.execute(_SUBMISSIONS_UNDER_LEASE.where(_is_same_form(new))).one()
     return Acceptance(verdict=verdict, submission=_read_one(found))
 
 
@@ -302,17 +459,14 @@ def _submission_row(new: NewSubmission) -> dict[str, Any]:
         "last_four": new.last_four,
         "sealed_token": new.sealed_token,
         "sealed_response_url": new.sealed_response_url,
-        "accepted_at": new.accepted_at,
-        "expires_at": new.expires_at,
-        "next_attempt_at": new.accepted_at,
     }
 
 
-def _read_one(row: Row[Any] | None) -> Submission | None:
-    return None if row is None else _read_submission(row)
+def _read_one(row: Row[Any] | None, epoch: int | None = None) -> Submission | None:
+    return None if row is None else _read_submission(row, row.epoch if epoch is None else epoch)
 
 
-def _read_submission(row: Row[Any]) -> Submission:
+def _read_submission(row: Row[Any], epoch: int) -> Submission:
     return Submission(
         id=row.id,
         state=State(row.state),
@@ -338,6 +492,8 @@ def _read_submission(row: Row[Any]) -> Submission:
         credential_before=CredentialStatus(row.credential_before) if row.credential_before else None,
         confirmation=Confirmation(row.confirmation) if row.confirmation else None,
         reported_at=row.reported_at,
+        superseded_by=row.superseded_by,
+        epoch=epoch,
     )
 
 
@@ -358,6 +514,11 @@ def _catalog_row(account_id: str, catalog: Catalog) -> dict[str, str]:
     }
 
 
+def _save_catalog(connection: Connection, row: dict[str, str]) -> None:
+    statement = _insert(connection, CATALOGS).values(row)
+    connection.execute(statement.on_conflict_do_update(index_elements=["account_id", "bucket"], set_=row))
+
+
 def _save_snapshot(connection: Connection, account_id: str, snapshot: Snapshot) -> None:
     connection.execute(delete(CATALOGS).where(CATALOGS.c.account_id == account_id))
     rows: Sequence[dict[str, str]] = [_catalog_row(account_id, catalog) for catalog in snapshot.catalogs]
@@ -365,7 +526,7 @@ def _save_snapshot(connection: Connection, account_id: str, snapshot: Snapshot) 
         connection.execute(insert(CATALOGS), rows)
     row = {"account_id": account_id, "refreshed_at": snapshot.refreshed_at}
     connection.execute(
-        sqlite_insert(SNAPSHOTS).values(row).on_conflict_do_update(index_elements=["account_id"], set_=row)
+        _insert(connection, SNAPSHOTS).values(row).on_conflict_do_update(index_elements=["account_id"], set_=row)
     )
 
 

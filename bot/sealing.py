@@ -64,6 +64,13 @@ class SealingKey:
         return f"{_PREFIX}.{self.key_id}.{_encode(sealed)}"
 
 
+@dataclass(frozen=True, slots=True)
+class PublicRing:
+    """The one public key of a process that seals and cannot open."""
+
+    sealing_key: SealingKey
+
+
 class KeyRing:
     """The private keys that can open; the newest one seals."""
 
@@ -128,6 +135,18 @@ def public_pem(private_key: X25519PrivateKey) -> str:
         .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         .decode()
     )
+
+
+def load_public_key(pem: str) -> SealingKey:
+    """Read an X25519 public key in PEM; raises ValueError that quotes nothing."""
+    try:
+        key = serialization.load_pem_public_key(pem.encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, X25519PublicKey):
+        message = "is not an X25519 public key in PEM (`r2-credential-bot keygen PATH` prints one)"
+        raise ValueError(message)  # noqa: TRY004 - bad input from a setting, not a caller's wrong type
+    return SealingKey(key)
 
 
 def load_private_keys(pem: str) -> list[X25519PrivateKey]:

@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, ValidationError, model_validator
@@ -24,6 +25,27 @@ _DURATION_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_TTL: Final = timedelta(days=7)
 _OWN_PREFIX: Final = "R2_CREDENTIAL_"
 _FILE_SUFFIX: Final = "_FILE"
+
+
+class Role(StrEnum):
+    """Which part of the bot a process is."""
+
+    ALL = "all"
+    GATEWAY = "gateway"
+    WORKER = "worker"
+
+
+_OTHERS: Final[Mapping[Role, tuple[str, ...]]] = {
+    Role.ALL: (),
+    Role.GATEWAY: (
+        "CLOUDFLARE_API_TOKEN",
+        "CLOUDFLARE_EMAIL",
+        "CLOUDFLARE_API_KEY",
+        "R2_CREDENTIAL_SEALING_KEY",
+    ),
+    Role.WORKER: ("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET"),
+}
+"""Secrets that a role must not know: where they are set all the same, they are not kept, and the operator is warned."""
 
 
 class SettingsError(Exception):
@@ -97,6 +119,8 @@ _PRINTABLE: Final = r"[\x21-\x7e]+"
 class Settings(BaseSettings):
     """Every setting of the bot, checked. The names in the environment are those of the aliases."""
 
+    role: ClassVar[Role] = Role.ALL
+
     model_config = SettingsConfigDict(
         frozen=True,
         extra="ignore",
@@ -148,14 +172,21 @@ class Settings(BaseSettings):
         tuple[str, ...], _names(r"[a-z0-9*?\[\]!-]+", "holds bucket names or globs (team-*), separated by commas")
     ] = Field((), alias="R2_CREDENTIAL_ALLOWED_BUCKETS")
     database_url: Annotated[
-        str | None,
-        _text(r"sqlite:///.+", "is sqlite:///PATH (a relative path), or sqlite:////PATH (an absolute one)"),
+        Secret | None,
+        _secret(
+            r"sqlite:///.+|postgres(ql)?://.+",
+            "is sqlite:///PATH (a relative path), sqlite:////PATH (an absolute one), or postgresql://USER@HOST/NAME",
+        ),
     ] = Field(None, alias="R2_CREDENTIAL_DATABASE_URL")
     data_dir: Path = Field(Path("data"), alias="R2_CREDENTIAL_DATA_DIR")
     sealing_key: Annotated[
         Secret | None,
         _secret(r"(?s).*-----BEGIN PRIVATE KEY-----.*", "is a private key in PEM: `keygen PATH` makes one"),
     ] = Field(None, alias="R2_CREDENTIAL_SEALING_KEY")
+    sealing_public_key: Annotated[
+        Secret | None,
+        _secret(r"(?s).*-----BEGIN PUBLIC KEY-----.*", "is a public key in PEM, as `keygen PATH` prints it"),
+    ] = Field(None, alias="R2_CREDENTIAL_SEALING_PUBLIC_KEY")
     ttl: Annotated[timedelta, BeforeValidator(_duration)] = Field(timedelta(hours=1), alias="R2_CREDENTIAL_TTL")
     contact: str | None = Field(None, alias="R2_CREDENTIAL_CONTACT", max_length=200)
     http_host: str = Field("127.0.0.1", alias="R2_CREDENTIAL_HTTP_HOST")
@@ -164,19 +195,26 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] | None = Field(None, alias="R2_CREDENTIAL_LOG_FORMAT")
 
     @property
+    def postgres_url(self) -> Secret | None:
+        """Return the address of the PostgreSQL, or None where the database is an SQLite file."""
+        url = self.database_url
+        return url if url is not None and url.reveal().startswith("postgres") else None
+
+    @property
     def database_path(self) -> Path:
         """Return the path of the SQLite file."""
         if self.database_url is None:
             return self.data_dir / "bot.sqlite"
-        return Path(self.database_url.removeprefix("sqlite:///"))
+        return Path(self.database_url.reveal().removeprefix("sqlite:///"))
 
     @model_validator(mode="wrap")
     @classmethod
     def _tell_all_problems(cls, values: Mapping[str, Any], handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Look at the settings one by one and together before giving up, so that one start tells everything."""
+        values = {name: value for name, value in values.items() if name not in _OTHERS[cls.role]}
         unreadable = {name: value for name, value in values.items() if isinstance(value, _Unreadable)}
         problems = [f"{name}: {value.problem}" for name, value in unreadable.items()]
-        problems += _problems_together(values)
+        problems += _problems_together(values, cls.role)
         try:
             settings = handler({name: value for name, value in values.items() if name not in unreadable})
         except ValidationError as error:
@@ -196,6 +234,25 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read the environment first, then `.env`. A file stands for a name that is set in neither, else it is told."""
         return _NamedFiles(settings_cls, _variables(dotenv_settings, env_settings)), env_settings, dotenv_settings
+
+
+class GatewaySettings(Settings):
+    """The settings of a process that only faces Slack."""
+
+    role = Role.GATEWAY
+
+
+class WorkerSettings(Settings):
+    """The settings of a process that only faces Cloudflare, and posts results."""
+
+    role = Role.WORKER
+
+
+_SETTINGS_OF: Final[Mapping[Role, type[Settings]]] = {
+    Role.ALL: Settings,
+    Role.GATEWAY: GatewaySettings,
+    Role.WORKER: WorkerSettings,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,19 +294,26 @@ class LoadedSettings:
     warnings: list[str]
 
 
-def load_settings(env_file: Path = Path(".env")) -> LoadedSettings:
-    """Read and check every setting; raises SettingsError with all problems at once."""
+def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> LoadedSettings:
+    """Read and check every setting that the role needs; raises SettingsError with all problems at once."""
     try:
         unknown = _unknown_names(env_file)
+        others = _names_of_others(env_file, role)
     except (OSError, UnicodeDecodeError):
         raise SettingsError([f"{env_file}: cannot be read as UTF-8 text"]) from None
     try:
-        settings = Settings(_env_file=env_file)
+        settings = _SETTINGS_OF[role](_env_file=env_file)
     except SettingsError as error:
         raise SettingsError([*unknown.in_env_file, *error.problems]) from None
     if unknown.in_env_file:
         raise SettingsError(unknown.in_env_file)
-    return LoadedSettings(settings=settings, warnings=unknown.in_environment)
+    warnings = [*unknown.in_environment, *others]
+    if role is Role.ALL and settings.postgres_url is not None and settings.sealing_key is None:
+        warnings.append(
+            "R2_CREDENTIAL_SEALING_KEY: is not set, so this process makes keys of its own; set it before a second "
+            "process works on the same database, since that one could not open what this one seals"
+        )
+    return LoadedSettings(settings=settings, warnings=warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +331,12 @@ def _unknown_names(env_file: Path) -> _UnknownNames:
         return [f"{name}: is not a setting of this bot{_did_you_mean(name, known)}" for name in names]
 
     return _UnknownNames(tell(dotenv_values(env_file)), tell(os.environ))
+
+
+def _names_of_others(env_file: Path, role: Role) -> list[str]:
+    variables = dotenv_values(env_file) | os.environ
+    names = [name for name in _OTHERS[role] if variables.get(name) or variables.get(name + _FILE_SUFFIX)]
+    return [f"{name}: a {role} does not need it and ignores it; do not let it have it" for name in names]
 
 
 def _did_you_mean(name: str, known: set[str]) -> str:
@@ -312,10 +382,19 @@ _MENDS: Final = {
 """What is said of a value that pydantic itself refused."""
 
 
-def _problems_together(values: Mapping[str, Any]) -> Iterator[str]:
+def _problems_together(values: Mapping[str, Any], role: Role) -> Iterator[str]:
     """Find what is wrong with the settings as a whole; looks at raw values, since single ones may be bad."""
-    if not values.get("SLACK_APP_TOKEN") and not values.get("SLACK_SIGNING_SECRET"):
+    if role is not Role.WORKER and not values.get("SLACK_APP_TOKEN") and not values.get("SLACK_SIGNING_SECRET"):
         yield "SLACK_APP_TOKEN or SLACK_SIGNING_SECRET: set the first for Socket Mode, or the second for HTTP"
+    if role is not Role.GATEWAY:
+        yield from _problems_with_caller(values)
+    if role is not Role.ALL:
+        yield from _problems_with_parts(values, role)
+    if not any(_names_somebody(values.get(name)) for name in _WHO):
+        yield f"{' or '.join(_WHO)}: nobody is listed, so nobody could use the bot; list at least one id"
+
+
+def _problems_with_caller(values: Mapping[str, Any]) -> Iterator[str]:
     if not values.get("CLOUDFLARE_API_TOKEN"):
         missing = [name for name in ("CLOUDFLARE_EMAIL", "CLOUDFLARE_API_KEY") if not values.get(name)]
         if missing:
@@ -325,8 +404,17 @@ def _problems_together(values: Mapping[str, Any]) -> Iterator[str]:
             )
     elif values.get("CLOUDFLARE_EMAIL") or values.get("CLOUDFLARE_API_KEY"):
         yield "CLOUDFLARE_API_TOKEN: is set beside CLOUDFLARE_EMAIL or CLOUDFLARE_API_KEY; keep only the token"
-    if not any(_names_somebody(values.get(name)) for name in _WHO):
-        yield f"{' or '.join(_WHO)}: nobody is listed, so nobody could use the bot; list at least one id"
+
+
+def _problems_with_parts(values: Mapping[str, Any], role: Role) -> Iterator[str]:
+    """Look for what joins gateways and workers: one PostgreSQL, and the two halves of one key."""
+    url = values.get("R2_CREDENTIAL_DATABASE_URL")
+    if not isinstance(url, str) or not url.startswith("postgres"):
+        yield f"R2_CREDENTIAL_DATABASE_URL: a {role} needs the postgresql:// address that all of them share"
+    if role is Role.GATEWAY and not values.get("R2_CREDENTIAL_SEALING_PUBLIC_KEY"):
+        yield "R2_CREDENTIAL_SEALING_PUBLIC_KEY: set it to the public half of the workers' key; `keygen` printed it"
+    if role is Role.WORKER and not values.get("R2_CREDENTIAL_SEALING_KEY"):
+        yield "R2_CREDENTIAL_SEALING_KEY: set it to the private key (`keygen PATH` makes one), the same for all workers"
 
 
 _WHO: Final = ("R2_CREDENTIAL_ALLOWED_USERS", "R2_CREDENTIAL_ALLOWED_USERGROUPS")

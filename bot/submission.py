@@ -54,14 +54,27 @@ class State(StrEnum):
     DENIED = "denied"
     FAILED = "failed"
     UNCERTAIN = "uncertain"
+    SUPERSEDED = "superseded"
     EXPIRED = "expired"
 
 
-ENDINGS: Final = frozenset({State.STORED, State.REFUSED, State.DENIED, State.FAILED, State.UNCERTAIN, State.EXPIRED})
+ENDINGS: Final = frozenset(
+    {
+        State.STORED,
+        State.REFUSED,
+        State.DENIED,
+        State.FAILED,
+        State.UNCERTAIN,
+        State.SUPERSEDED,
+        State.EXPIRED,
+    }
+)
 
 STEPS: Final[Mapping[State, frozenset[State]]] = {
-    State.ACCEPTED: frozenset({State.STORING, State.DENIED, State.FAILED, State.EXPIRED}),
-    State.STORING: frozenset({State.CONFIRMING, State.REFUSED, State.DENIED, State.FAILED, State.UNCERTAIN}),
+    State.ACCEPTED: frozenset({State.STORING, State.DENIED, State.FAILED, State.SUPERSEDED, State.EXPIRED}),
+    State.STORING: frozenset(
+        {State.CONFIRMING, State.REFUSED, State.DENIED, State.FAILED, State.UNCERTAIN, State.SUPERSEDED}
+    ),
     State.CONFIRMING: frozenset({State.STORED}),
 }
 """Every step that a submission may take. An ending takes none."""
@@ -81,6 +94,14 @@ class BucketKey:
 
     account_id: str
     bucket: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to work on a bucket, until somebody takes it anew: that one's epoch is higher."""
+
+    key: BucketKey
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +134,7 @@ class NewSubmission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A recorded submission as the database holds it."""
+    """A recorded submission as the database holds it; `epoch` is that of its bucket's lease when it was read."""
 
     id: str
     state: State
@@ -139,6 +160,8 @@ class Submission:
     credential_before: CredentialStatus | None
     confirmation: Confirmation | None
     reported_at: datetime | None
+    superseded_by: str | None
+    epoch: int
 
     @property
     def is_ended(self) -> bool:

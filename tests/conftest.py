@@ -8,13 +8,16 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 import structlog
 from playwright.async_api import Browser, async_playwright
+from postgres import execute, running_postgres
 
-from bot.database.schema import METADATA
 from bot.database.sqlite import SqliteDatabase
 from bot.logs import configure_logging
 from bot.records import Records
@@ -54,7 +57,7 @@ def database_path(tmp_path: Path) -> Path:
 @pytest.fixture
 def database(database_path: Path) -> Iterator[SqliteDatabase]:
     """Start the bot's database on a real file."""
-    database = SqliteDatabase(database_path, METADATA)
+    database = SqliteDatabase(database_path)
     database.start()
     yield database
     database.stop()
@@ -112,3 +115,24 @@ def log() -> Iterator[io.StringIO]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Name a PostgreSQL server: the one of TEST_POSTGRES_URL, else one of this process's own."""
+    if url := os.environ.get("TEST_POSTGRES_URL"):
+        yield url
+        return
+    with TemporaryDirectory(prefix="postgres-") as directory:  # of nobody else's name: as root it runs as nobody
+        Path(directory).chmod(0o755)
+        with running_postgres(Path(directory) / "server") as url:
+            yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """Name a new and empty database."""
+    name = f"test_{uuid4().hex}"
+    execute(postgres_server, f"CREATE DATABASE {name}")
+    yield urlsplit(postgres_server)._replace(path=f"/{name}").geturl()
+    execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import pickle
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
@@ -19,6 +19,7 @@ from bot.cloudflare import client as client_module
 from bot.cloudflare.client import ApiKey, ApiToken, CloudflareClient
 from bot.errors import (
     AnswerNotUnderstood,
+    BotError,
     CallerRejected,
     CatalogInactive,
     CatalogNotEnabled,
@@ -27,6 +28,8 @@ from bot.errors import (
     CloudflareUnavailable,
     CloudflareUnreachable,
     CredentialRefused,
+    DatabaseUnavailable,
+    LeaseLost,
     NoSuchBucket,
     RequestRejected,
     RouteGone,
@@ -49,6 +52,11 @@ KEY = ApiKey(email=SANDBOX_EMAIL, key=Secret(SANDBOX_API_KEY))
 HTTPS = "https://api.example.com/client/v4"
 Make = Callable[..., CloudflareClient]
 Handler = Callable[[httpx.Request], httpx.Response]
+
+
+async def _yes() -> bool:
+    """Nobody has taken the bucket over."""
+    return True
 
 
 @pytest_asyncio.fixture
@@ -107,7 +115,7 @@ async def test_list_get_and_store(server: SmallCloudflare, make: Make) -> None:
     swamp = Catalog(bucket="swamp", status=CatalogStatus.INACTIVE, credential_status=CredentialStatus.PRESENT)
     assert await client.list_catalogs() == [lake, swamp]
 
-    receipt = await client.store_credential("lake", Secret(GOOD))
+    receipt = await client.store_credential("lake", Secret(GOOD), _yes)
 
     assert receipt.cf_ray is not None
     assert server.stored_token("lake") == GOOD
@@ -125,7 +133,7 @@ async def test_requests_are_those_of_the_official_sdk(
     client = make(base_url=server.base_url, auth=auth, catalog_api=family)
     await client.list_catalogs()
     await client.get_catalog("lake")
-    await client.store_credential("lake", Secret(GOOD))
+    await client.store_credential("lake", Secret(GOOD), _yes)
     ours = [_essence(request) for request in server.requests]
     server.requests.clear()
 
@@ -168,7 +176,7 @@ async def test_refusals_over_a_real_socket(
 ) -> None:
     """The client asks once, never again by itself, and its error says what is known."""
     with pytest.raises(kind) as caught:
-        await make(base_url=server.base_url).store_credential(bucket, Secret(make_token(behaviour)))
+        await make(base_url=server.base_url).store_credential(bucket, Secret(make_token(behaviour)), _yes)
     assert len(server.requests) == 1
     assert caught.value.possibly_landed is (kind in (CloudflareUnavailable, CloudflareUnreachable))
     assert (caught.value.cf_ray is None) == (kind is CloudflareUnreachable)
@@ -183,7 +191,7 @@ async def test_a_name_that_no_bucket_can_have_is_not_sent(server: SmallCloudflar
     """It would become a part of the path."""
     client = make(base_url=server.base_url)
     with pytest.raises(NoSuchBucket):
-        await client.store_credential(bucket, Secret(GOOD))
+        await client.store_credential(bucket, Secret(GOOD), _yes)
     with pytest.raises(NoSuchBucket):
         await client.get_catalog(bucket)
     assert server.requests == []
@@ -218,11 +226,77 @@ async def test_transport_failures(make: Make, failure: Exception, *, possibly_la
 
     client = make(handler=handler)
     with pytest.raises(CloudflareUnreachable) as written:
-        await client.store_credential("lake", Secret(GOOD))
+        await client.store_credential("lake", Secret(GOOD), _yes)
     with pytest.raises(CloudflareUnreachable) as read:
         await client.list_catalogs()
     assert written.value.possibly_landed is possibly_landed
     assert read.value.possibly_landed is False
+
+
+def _fence(*answers: bool | BotError) -> tuple[list[int], Callable[[], Awaitable[bool]]]:
+    """Return a fence that answers so, one time after the other, and the numbers of its questions."""
+    asked: list[int] = []
+
+    async def may_send() -> bool:
+        asked.append(len(asked))
+        answer = answers[len(asked) - 1]
+        if isinstance(answer, BotError):
+            raise answer
+        return answer
+
+    return asked, may_send
+
+
+@pytest.mark.parametrize("auth", [BEARER, KEY], ids=["bearer", "e-mail and key"])
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        pytest.param([False], LeaseLost, id="at the headers"),
+        pytest.param([True, False], LeaseLost, id="at the body"),
+        pytest.param([DatabaseUnavailable()], DatabaseUnavailable, id="no answer at the headers"),
+        pytest.param([True, DatabaseUnavailable()], DatabaseUnavailable, id="no answer at the body"),
+    ],
+)
+@pytest.mark.parametrize("is_connected", [False, True], ids=["first request", "open connection"])
+async def test_who_may_not_send_any_more_sends_nothing(
+    server: SmallCloudflare,
+    make: Make,
+    auth: ApiToken | ApiKey,
+    answers: list[bool | BotError],
+    kind: type[BotError],
+    *,
+    is_connected: bool,
+) -> None:
+    """Cloudflare never sees a whole request, the error keeps no secret, and the client goes on working."""
+    client = make(base_url=server.base_url, auth=auth)
+    if is_connected:
+        await client.list_catalogs()
+    asked, may_send = _fence(*answers)
+    with pytest.raises(kind) as caught:
+        await client.store_credential("lake", Secret(GOOD), may_send)
+    assert len(asked) == len(answers)
+    assert (caught.value.__context__, caught.value.__cause__) == (None, None)
+    assert _find_secrets(caught.value.__traceback__) == []
+    await client.list_catalogs()
+    assert {request.method for request in server.requests} == {"GET"}
+    assert server.stored_token("lake") is None
+    await client.store_credential("lake", Secret(GOOD), _yes)
+    assert server.stored_token("lake") == GOOD
+
+
+async def test_the_fence_is_asked_for_each_request_of_a_call(server: SmallCloudflare, make: Make) -> None:
+    """On `auto` a call can be two requests: who lost the bucket between them sends no second one."""
+    server.families.discard("r2-catalog")
+    asked, may_send = _fence(True, True, False)  # noqa: FBT003 - the answers, in their order
+    with pytest.raises(LeaseLost):
+        await make(base_url=server.base_url).store_credential("lake", Secret(GOOD), may_send)
+    assert (len(asked), len(server.requests), server.stored_token("lake")) == (3, 1, None)
+
+
+async def test_reading_asks_no_fence(server: SmallCloudflare, make: Make) -> None:
+    """Only a write is dangerous: a confirmation by somebody who lost the bucket harms nobody."""
+    await make(base_url=server.base_url).get_catalog("lake")
+    assert [request.method for request in server.requests] == ["GET"]
 
 
 async def test_a_refused_connection_has_landed_nothing(make: Make) -> None:
@@ -230,7 +304,7 @@ async def test_a_refused_connection_has_landed_nothing(make: Make) -> None:
     async with SmallCloudflare() as small:
         base_url = small.base_url
     with pytest.raises(CloudflareUnreachable) as caught:
-        await make(base_url=base_url).store_credential("lake", Secret(GOOD))
+        await make(base_url=base_url).store_credential("lake", Secret(GOOD), _yes)
     assert caught.value.possibly_landed is False
 
 
@@ -244,7 +318,7 @@ async def test_the_total_timeout_ends_a_trickle(server: SmallCloudflare, make: M
 
     client = make(handler=lambda _: httpx.Response(200, content=trickle()), total_timeout=timedelta(seconds=0.1))
     with pytest.raises(CloudflareUnreachable) as caught:
-        await client.store_credential("lake", Secret(GOOD))
+        await client.store_credential("lake", Secret(GOOD), _yes)
     assert caught.value.possibly_landed is True
 
 
@@ -255,7 +329,7 @@ async def test_auto_uses_the_family_that_is_there_and_remembers(
     """r2-catalog is asked first; once it is gone it is asked no more, until the other one is gone as well."""
     server.families.discard(gone)
     client = make(base_url=server.base_url)
-    await client.store_credential("lake", Secret(GOOD))
+    await client.store_credential("lake", Secret(GOOD), _yes)
     await client.list_catalogs()
     assert [write.family for write in server.writes] == [family]
     assert sum(f"/{gone}" in request.path for request in server.requests) == (gone == "r2-catalog")
@@ -381,7 +455,7 @@ async def test_a_quoted_token_is_taken_out_whatever_its_form(make: Make) -> None
     odd = "future.format/of:a token"
     client = make(handler=lambda _: _no(400, 30005, f"{odd} is not valid"))
     with pytest.raises(CredentialRefused) as caught:
-        await client.store_credential("lake", Secret(odd))
+        await client.store_credential("lake", Secret(odd), _yes)
     assert caught.value.cloudflare_message == "[removed] is not valid"
 
 
@@ -389,7 +463,7 @@ async def test_a_quoted_token_is_taken_out_whatever_its_form(make: Make) -> None
 async def test_any_text_can_be_sent_and_judged(server: SmallCloudflare, make: Make, token: str) -> None:
     """Cloudflare decides; nothing on the way breaks."""
     with pytest.raises(CredentialRefused):
-        await make(base_url=server.base_url).store_credential("lake", Secret(token))
+        await make(base_url=server.base_url).store_credential("lake", Secret(token), _yes)
 
 
 FAILURES: dict[str, Handler | Exception] = {
@@ -413,7 +487,7 @@ async def test_an_error_keeps_no_secret(make: Make, failure: Handler | Exception
         return failure(request)
 
     with pytest.raises(CloudflareError) as caught:
-        await make(handler=handler, auth=auth).store_credential("lake", Secret(GOOD))
+        await make(handler=handler, auth=auth).store_credential("lake", Secret(GOOD), _yes)
 
     error = caught.value
     assert error.__context__ is None
@@ -446,7 +520,7 @@ def _list_locals(traceback: TracebackType | None) -> Iterator[tuple[str, str, ob
 async def test_a_cancellation_keeps_no_secret(server: SmallCloudflare, make: Make) -> None:
     """Also the exception that ends a task at shutdown leaves the frames of httpx behind."""
     server.fail_next("credential", delay=5)
-    task = asyncio.create_task(make(base_url=server.base_url).store_credential("lake", Secret(GOOD)))
+    task = asyncio.create_task(make(base_url=server.base_url).store_credential("lake", Secret(GOOD), _yes))
     while not server.requests:  # noqa: ASYNC110 - the server is the one under test's peer; it has no event to wait for
         await asyncio.sleep(0.01)
     task.cancel()
@@ -469,7 +543,7 @@ async def test_the_request_never_holds_the_pasted_token(make: Make) -> None:
             assert request.headers["content-length"] == str(len(sent))
             return _ok(None)
 
-    await make(transport=Keeping()).store_credential("lake", Secret(GOOD))
+    await make(transport=Keeping()).store_credential("lake", Secret(GOOD), _yes)
     assert not hasattr(kept[0], "_content")
     assert GOOD not in repr(vars(kept[0])) + repr(vars(kept[0].stream))
 
@@ -482,7 +556,7 @@ async def test_nothing_is_logged_at_debug(
     caplog.set_level(logging.DEBUG)
     for name in ("httpx", "httpcore"):
         assert not logging.getLogger(name).isEnabledFor(logging.INFO)
-    await client.store_credential("lake", Secret(GOOD))
+    await client.store_credential("lake", Secret(GOOD), _yes)
     with pytest.raises(NoSuchBucket):
         await client.get_catalog("nowhere")
     server.fail_next("list", drop_before_store=True)
@@ -554,10 +628,10 @@ async def test_plain_http_ignores_the_environments_proxy(
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    await make(base_url=server.base_url).store_credential("lake", Secret(GOOD))
+    await make(base_url=server.base_url).store_credential("lake", Secret(GOOD), _yes)
     assert server.stored_token("lake") == GOOD
     with pytest.raises(CloudflareUnreachable) as caught:
-        await make(base_url="https://127.0.0.1:1").store_credential("lake", Secret(GOOD))
+        await make(base_url="https://127.0.0.1:1").store_credential("lake", Secret(GOOD), _yes)
     assert caught.value.possibly_landed is False
 
 

@@ -1,11 +1,12 @@
 """The writer thread on real SQLite files: atomic, in order, in groups, and without a trace of what was erased."""
 
 import asyncio
+import resource
 import sqlite3
 import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, delete, event, insert, select
 
+from bot.database import DatabaseCorrupt
 from bot.database.sqlite import SqliteDatabase
-from bot.errors import DatabaseUnavailable
+from bot.errors import CommitUnknown, DatabaseUnavailable
 
 METADATA = MetaData()
 ENTRIES = Table(
@@ -28,7 +30,7 @@ Work = Callable[[Connection], int]
 @pytest.fixture
 def entries(database_path: Path) -> Iterator[SqliteDatabase]:
     """Start a database of one small table."""
-    database = SqliteDatabase(database_path, METADATA)
+    database = SqliteDatabase(database_path, METADATA.create_all)
     database.start()
     yield database
     database.stop()
@@ -179,7 +181,7 @@ class SteadyAsking:
     database: SqliteDatabase = field(init=False)
 
     def __post_init__(self) -> None:
-        self.database = SqliteDatabase(self.path, METADATA, clock=lambda: self.seconds)
+        self.database = SqliteDatabase(self.path, METADATA.create_all, clock=lambda: self.seconds)
 
     async def ask_for(self, seconds: float) -> None:
         """Ask every half second, as a supervisor asks whether the bot is ready; no second of it is real."""
@@ -288,7 +290,7 @@ def test_a_file_that_others_could_read_is_closed(database_path: Path) -> None:
     """A file that came from elsewhere does not keep its mode."""
     database_path.parent.mkdir()
     database_path.touch(0o644)
-    database = SqliteDatabase(database_path, METADATA)
+    database = SqliteDatabase(database_path, METADATA.create_all)
     database.start()
     database.stop()
     assert stat.S_IMODE(database_path.stat().st_mode) == 0o600
@@ -322,8 +324,8 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(database_path: Pat
     """It may be somebody's only copy of something."""
     database_path.parent.mkdir()
     database_path.write_bytes(content)
-    database = SqliteDatabase(database_path, METADATA)
-    with pytest.raises(DatabaseUnavailable):
+    database = SqliteDatabase(database_path, METADATA.create_all)
+    with pytest.raises(DatabaseCorrupt):
         database.start()
     database.stop()
     assert database_path.read_bytes() == content
@@ -332,7 +334,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(database_path: Pat
 def test_a_directory_in_the_place_of_the_file_is_refused(database_path: Path) -> None:
     """SQLite's own words for it do not get out."""
     database_path.mkdir(parents=True)
-    database = SqliteDatabase(database_path, METADATA)
+    database = SqliteDatabase(database_path, METADATA.create_all)
     with pytest.raises(DatabaseUnavailable):
         database.start()
     database.stop()
@@ -350,6 +352,53 @@ async def test_a_locked_database_refuses_all_that_waits_together(entries: Sqlite
     assert _read(database_path) == [99]
 
 
+@contextmanager
+def _no_room_for(path: Path) -> Iterator[None]:
+    """Let every write behind the file's present end fail, as on a broken disk: SQLite calls it an I/O error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("works", "outcomes"),
+    [
+        pytest.param([_add(1), _add(2)], [CommitUnknown] * 2, id="of a group"),
+        pytest.param([_add(1), _add_then_break(2)], [CommitUnknown, ValueError], id="of one alone"),
+    ],
+)
+async def test_a_commit_that_meets_an_io_error_is_unknown(
+    entries: SqliteDatabase, database_path: Path, works: list[Work], outcomes: list[type[Exception]]
+) -> None:
+    """It may be on the disk or not, so nothing of it is repeated; with the disk mended all is well again."""
+    with ExitStack() as stack:
+        with suppress(CommitUnknown):  # what keeps the writer busy is of the same group
+            async with _busy_writer(entries):
+                tasks = await _give(entries, *works)
+                stack.enter_context(_no_room_for(database_path.with_name("bot.sqlite-wal")))
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == outcomes
+    assert await entries.run(_add(99)) == 99
+    assert _read(database_path) == [99]
+
+
+async def test_what_it_cannot_do_is_refused(entries: SqliteDatabase, database_path: Path) -> None:
+    """It has no connection for others, and after the stop none at all."""
+
+    async def afterwards(_: int, __: object) -> None:
+        """Be left alone."""
+
+    with pytest.raises(NotImplementedError):
+        await entries.run(_add(1), afterwards)
+    entries.stop()
+    with pytest.raises(DatabaseUnavailable):
+        await entries.run(_add(1))
+    assert _read(database_path) == []
+
+
 async def test_a_cancelled_callers_work_is_done(entries: SqliteDatabase, database_path: Path) -> None:
     """Who was cancelled while waiting cannot know, so the others must not notice."""
     async with _busy_writer(entries):
@@ -362,7 +411,7 @@ async def test_a_cancelled_callers_work_is_done(entries: SqliteDatabase, databas
 
 def test_work_is_done_when_the_loop_is_gone(database_path: Path) -> None:
     """A result that nobody can be told any more does not break the thread."""
-    database = SqliteDatabase(database_path, METADATA)
+    database = SqliteDatabase(database_path, METADATA.create_all)
     database.start()
     released = threading.Event()
 
@@ -395,8 +444,8 @@ async def test_stop_finishes_what_waits(entries: SqliteDatabase, database_path: 
 
 def test_stop_may_come_twice_or_without_a_start(database_path: Path) -> None:
     """A start that failed half-way is cleaned up by the same call."""
-    SqliteDatabase(database_path, METADATA).stop()
-    database = SqliteDatabase(database_path, METADATA)
+    SqliteDatabase(database_path, METADATA.create_all).stop()
+    database = SqliteDatabase(database_path, METADATA.create_all)
     database.start()
     database.stop()
     database.stop()

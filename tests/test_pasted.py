@@ -162,6 +162,7 @@ def test_trimming_takes_nothing_from_a_token(token: str) -> None:
 @given(ANY_TEXT, PREFIXED, ANY_TEXT)
 def test_a_token_with_a_prefix_is_masked_anywhere(before: str, token: str, after: str) -> None:
     """Glued to whatever it may be, nothing of it is left."""
+    assume(token[4:] not in before + after)
     masked = mask_tokens(before + token + after)
     assert MASK in masked
     assert token[4:] not in masked
@@ -173,19 +174,16 @@ def test_a_token_with_a_prefix_is_masked_anywhere(before: str, token: str, after
 def test_an_older_token_is_masked_anywhere(before: str, token: str, after: str) -> None:
     """It is told by its length and its mixture of characters, where a word begins and ends."""
     assume(before[-1:] not in set(WORD) and after[:1] not in set(WORD))
-    masked = mask_tokens(before + token + after)
-    assert MASK in masked
-    assert token not in masked
+    assert mask_tokens(before + token + after) == mask_tokens(before) + MASK + mask_tokens(after)
 
 
 @given(ANY_TEXT, HEXADECIMAL, ANY_TEXT)
 @example("CLOUDFLARE_API_KEY=", HEX[:37], "")
+@example("", "0" * 37, ":G" + "0" * 37)  # the same digits again, in a longer word: that one stays
 def test_a_long_hexadecimal_number_is_masked_anywhere(before: str, key: str, after: str) -> None:
     """A Global API key and an S3 secret go, where a word begins and ends: a bucket may hold a hash in its name."""
     assume(before[-1:] not in set(WORD) and after[:1] not in set(WORD))
-    masked = mask_tokens(before + key + after)
-    assert MASK in masked
-    assert key not in masked
+    assert mask_tokens(before + key + after) == mask_tokens(before) + MASK + mask_tokens(after)
 
 
 @pytest.mark.parametrize("token", ["cfut_x", "cfat_x", "cfk_xy", "cfoat_x"])

@@ -61,6 +61,8 @@ STORED = Submission(
     credential_before=None,
     confirmation=Confirmation.PRESENT,
     reported_at=None,
+    superseded_by=None,
+    epoch=0,
 )
 
 

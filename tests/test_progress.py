@@ -99,6 +99,8 @@ def _submission(view_id: str, accepted_at: datetime) -> Submission:
         credential_before=None,
         confirmation=None,
         reported_at=None,
+        superseded_by=None,
+        epoch=0,
     )
 
 

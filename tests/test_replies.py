@@ -66,6 +66,8 @@ SUBMISSION = Submission(
     credential_before=CredentialStatus.PRESENT,
     confirmation=Confirmation.PRESENT,
     reported_at=None,
+    superseded_by=None,
+    epoch=0,
 )
 
 
@@ -87,6 +89,7 @@ ENDED_BY: dict[State, list[str | None]] = {
         None,
         *_codes(CatalogRefusal, OperatorError, CloudflareTrouble, SealedValueUnreadable, AccessRefused),
     ],
+    State.SUPERSEDED: [None],
     State.EXPIRED: [NeverSent.code],
 }
 """Every ending with every error that `delivery` can record with it."""
@@ -98,6 +101,15 @@ ENDED = [
     )
     for state, codes in ENDED_BY.items()
     for code in codes
+    if state is not State.SUPERSEDED
+] + [
+    pytest.param(
+        replace(
+            SUBMISSION, state=State.SUPERSEDED, confirmation=None, superseded_by="U0GRACE01", possibly_written=landed
+        ),
+        id=f"superseded, {fate}",
+    )
+    for landed, fate in ((False, "never sent"), (True, "sent before"))
 ]
 STORED = [
     pytest.param(
@@ -111,6 +123,11 @@ STORED = [
 
 def _read(blocks: list[dict[str, Any]]) -> str:
     return "\n".join(texts_of(blocks))
+
+
+def _without_times(text: str) -> str:
+    """Leave out what Slack shows as a time: signs of ours that are no sentence."""
+    return re.sub(r"<!date\^[0-9]+\^{date_short_pretty} at {time}\|[0-9: -]+ UTC>", "then", text)
 
 
 def _result(**changes: Any) -> RedactedResult:  # noqa: ANN401 - fields of a submission
@@ -138,12 +155,12 @@ def test_every_ending_is_told_in_whole_sentences_and_valid_blocks(submission: Su
     assert message_problems(message["blocks"]) == []
     assert view_problems(view) == []
     assert set(message) == {"text", "blocks"}
-    for text in (message["text"], result.explanation):
+    for text in map(_without_times, (message["text"], result.explanation)):
         assert re.match(r"<@|[A-Z]", text)
         assert text.endswith(".")
         assert not re.search(r"  |\.\.|None|[{}]|\. [a-z]|Optional|State\.", text), text
     for part in result.explanation.split(". "):
-        assert part[0].isupper()
+        assert re.match(r"<@|[A-Z]", part)
     assert result.explanation in message["text"]
     assert result.explanation in _read(message["blocks"])
     assert result.explanation in _read(view["blocks"])
@@ -154,7 +171,7 @@ def test_every_ending_is_told_in_whole_sentences_and_valid_blocks(submission: Su
 def test_unchanged_is_said_where_it_is_true_and_nowhere_else(submission: Submission) -> None:
     """A result after which the slot may hold the token never speaks of nothing changed."""
     message = replies.result_message(RedactedResult.of(submission), contact="")
-    is_unchanged = submission.state not in {State.STORED, State.UNCERTAIN}
+    is_unchanged = submission.state not in {State.STORED, State.UNCERTAIN, State.SUPERSEDED}
     assert ("nothing was changed" in message["text"]) is is_unchanged
     assert ("nothing changed" in _read(message["blocks"])) is is_unchanged
     if submission.state is State.UNCERTAIN:
@@ -193,7 +210,7 @@ def test_foreign_text_is_escaped_everywhere(submission: Submission) -> None:
     result = RedactedResult.of(hostile)
     message = replies.result_message(result, contact=foreign, placement="")
     view = replies.result_view(result, contact=foreign)
-    for text in (message["text"], _read(message["blocks"][:3]), _read(view["blocks"])):
+    for text in map(_without_times, (message["text"], _read(message["blocks"][:3]), _read(view["blocks"]))):
         assert "<!" not in text
         assert "<http" not in text
         assert not re.search(r"&(?!amp;|lt;|gt;)", text.replace("Read & Write", ""))
@@ -212,12 +229,12 @@ def test_the_longest_input_fits_into_slacks_limits() -> None:
 
 @pytest.mark.parametrize("state", sorted(ENDINGS))
 def test_a_button_to_try_again_stands_on_what_was_no_success(state: State) -> None:
-    """It carries the bucket, and nothing else; a success has none."""
+    """It carries the bucket, and nothing else; a success has none, nor has what gave way to a newer one."""
     code = ENDED_BY[state][0]
     blocks = replies.result_message(_result(state=state, error_code=code), contact="")["blocks"]
     buttons = [element for block in blocks if block["type"] == "actions" for element in block["elements"]]
     assert [(button["action_id"], button["value"]) for button in buttons] == (
-        [] if state is State.STORED else [(replies.TRY_AGAIN, "lake")]
+        [] if state in {State.STORED, State.SUPERSEDED} else [(replies.TRY_AGAIN, "lake")]
     )
 
 
@@ -269,6 +286,34 @@ def test_the_slot_before_and_after_is_told(
     assert expected in _read(replies.result_message(result, contact="")["blocks"])
     failed = _failed(error_of_code("throttled"), credential_before=before)
     assert "as last listed" not in _read(replies.result_message(failed, contact="")["blocks"])
+
+
+@pytest.mark.parametrize(
+    ("landed", "fate"),
+    [
+        pytest.param(False, "This token was never stored.", id="never sent"),
+        pytest.param(True, "An earlier request with this token got no clear answer", id="sent before"),
+    ],
+)
+def test_who_was_superseded_reads_by_whom_and_when(fate: str, *, landed: bool) -> None:
+    """The time in the reader's own zone, with UTC for what cannot show that; and whether the token went out."""
+    result = _result(
+        state=State.SUPERSEDED,
+        confirmation=None,
+        superseded_by="U0GRACE01",
+        possibly_written=landed,
+        ended_at=datetime(2026, 11, 20, 12, 34, 56, 999999, tzinfo=UTC),
+    )
+    message = replies.result_message(result, contact="S0PLATFORM")
+    assert message["text"].startswith(
+        "The credential that <@U0ADA0001> submitted for `lake` gave way to a newer one. "
+        "<@U0GRACE01> submitted a newer one for the same catalog"
+    )
+    assert "(<!date^1795178096^{date_short_pretty} at {time}|2026-11-20 12:34 UTC>)" in message["text"]
+    assert fate in message["text"]
+    assert message["text"].endswith("Nobody has to do anything.")
+    assert ":fast_forward: *A newer credential took its place*" in _read(message["blocks"])
+    assert replies.result_view(result, contact="")["title"]["text"] == "A newer one took over"
 
 
 def test_an_empty_slot_after_a_success_is_an_alarm() -> None:

@@ -12,10 +12,12 @@ import pytest_asyncio
 from cloudflare import AsyncCloudflare
 
 from bot.sandbox.cloudflare import (
+    NO_LIMIT_TO_SPEAK_OF,
     SANDBOX_ACCOUNT_ID,
     SANDBOX_API_KEY,
     SANDBOX_API_TOKEN,
     SANDBOX_EMAIL,
+    RateLimit,
     SmallCloudflare,
 )
 from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, TokenKind, judge_token, make_token
@@ -44,11 +46,15 @@ async def sdk(server: SmallCloudflare) -> AsyncIterator[AsyncCloudflare]:
         yield client
 
 
+def _raw(server: SmallCloudflare) -> httpx.AsyncClient:
+    base_url = f"{server.base_url}/accounts/{SANDBOX_ACCOUNT_ID}/r2-catalog"
+    return httpx.AsyncClient(base_url=base_url, trust_env=False)
+
+
 @pytest_asyncio.fixture
 async def raw(server: SmallCloudflare) -> AsyncIterator[httpx.AsyncClient]:
     """Speak to the small Cloudflare without any client that knows it."""
-    base_url = f"{server.base_url}/accounts/{SANDBOX_ACCOUNT_ID}/r2-catalog"
-    async with httpx.AsyncClient(base_url=base_url, trust_env=False) as client:
+    async with _raw(server) as client:
         yield client
 
 
@@ -284,6 +290,54 @@ async def test_requests_are_kept_as_they_came(server: SmallCloudflare, raw: http
     assert received.path.endswith("/r2-catalog/lake/credential")
     assert received.headers["x-auth-key"] == "made-up-key"
     assert "made-up-key" not in repr(received)
+
+
+@pytest.mark.parametrize(
+    ("sliding", "later", "status", "left", "resets_in"),
+    [
+        pytest.param(False, 7.5, 429, "0", "1", id="the same window"),
+        pytest.param(False, 8.5, 200, "2", "10", id="the next window, 10 s after the one before began"),
+        pytest.param(True, 9.5, 429, "0", "1", id="sliding: within 10 s of the first"),
+        pytest.param(True, 10.5, 200, "2", "10", id="sliding: 10 s after the first"),
+    ],
+)
+async def test_above_the_limit_nothing_is_taken(
+    sliding: bool,  # noqa: FBT001 - a table
+    later: float,
+    status: int,
+    left: str,
+    resets_in: str,
+) -> None:
+    """Every answer tells what is left; a refusal says when to come back. The first request came at second 2."""
+    now = 102.0
+    limit = RateLimit(requests=3, window_seconds=10, sliding=sliding)
+    async with SmallCloudflare(limit=limit, timer=lambda: now) as small, _raw(small) as client:
+        first = [await client.get("/lake", headers=BEARER) for _ in range(4)]
+        now += later
+        last = await client.get("/lake", headers=BEARER)
+    assert [answer.status_code for answer in first] == [404, 404, 404, 429]
+    assert first[3].json()["errors"][0]["code"] == 971
+    assert first[3].headers["retry-after"] == ("10" if sliding else "8")
+    assert first[0].headers["ratelimit"] == f'"default";r=2;t={"10" if sliding else "8"}'
+    assert last.headers["ratelimit-policy"] == '"default";q=3;w=10'
+    assert last.status_code == (404 if status == 200 else status)
+    assert last.headers["ratelimit"] == f'"default";r={left};t={resets_in}'
+    assert (len(small.accepted_at), len(small.throttled_at)) == ((4, 1) if status == 200 else (3, 2))
+
+
+async def test_each_caller_has_a_limit_of_its_own(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+    """A limit can be set while it runs, and another token is not held up."""
+    server.limit = RateLimit(requests=1, window_seconds=3600)
+    callers = [BEARER, BEARER, {"Authorization": "Bearer of another token"}]
+    answers = [await raw.get("/lake", headers=caller) for caller in callers]
+    assert [answer.status_code for answer in answers] == [200, 429, 401]
+
+
+async def test_a_limit_can_be_announced_that_nobody_meets(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+    """For benchmarks of something else; without any limit there are no headers."""
+    assert "ratelimit" not in (await raw.get("/lake", headers=BEARER)).headers
+    server.limit = NO_LIMIT_TO_SPEAK_OF
+    assert (await raw.get("/lake", headers=BEARER)).headers["ratelimit-policy"] == '"default";q=100000000;w=1'
 
 
 async def test_stop_and_start_keep_the_state_and_the_address() -> None:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 from slack_bolt.request.async_request import AsyncBoltRequest
@@ -21,6 +22,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.sandbox.answers import TROUBLE
 from bot.sandbox.modals import REQUIRED, Modal
+from bot.sandbox.process import find_free_port
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import Channel, ImpossibleStepError, SmallSlackConfig, User, fits_filter
 
@@ -1147,3 +1149,118 @@ async def test_an_answer_for_a_form_that_was_closed_meanwhile_is_dropped() -> No
         assert busy.is_busy
         assert (await submitting).kind == "closed"
         assert rig.slack.modal(ADA) is None
+
+
+# Several replicas.
+
+
+@pytest.fixture
+async def patient_slack() -> AsyncIterator[SmallSlack]:
+    """Yield a small Slack that waits long enough for a second try."""
+    async with SmallSlack(CONFIG) as started:
+        yield started
+
+
+@asynccontextmanager
+async def open_lines(slack: SmallSlack, count: int) -> AsyncIterator[list[aiohttp.ClientWebSocketResponse]]:
+    """Open Socket Mode connections by hand."""
+    app_client = client_for(slack, "xapp-sandbox-app")
+    async with aiohttp.ClientSession() as session:
+        lines = []
+        for _ in range(count):
+            url = (await app_client.apps_connections_open(app_token="xapp-sandbox-app"))["url"]
+            lines.append(await session.ws_connect(str(url)))
+            await lines[-1].receive_json()
+        yield lines
+        for line in lines:
+            await line.close()
+
+
+async def test_what_a_closed_connection_left_unanswered_goes_over_another(patient_slack: SmallSlack) -> None:
+    """The same envelope, at once; whoever has answered before closing is not asked again."""
+    async with open_lines(patient_slack, 3) as lines:
+        sending = asyncio.create_task(patient_slack.type_command(ADA, HERE, "/r2-credential"))
+        first = await lines[0].receive_json()
+        await lines[0].close()
+        second = await lines[1].receive_json()
+        await lines[1].send_json({"envelope_id": second["envelope_id"]})
+        await lines[1].close()
+        outcome = await sending
+
+        assert first == second
+        assert outcome.failure is None
+        with pytest.raises(TimeoutError):
+            await lines[2].receive(timeout=0.05)
+
+
+async def test_where_nobody_is_left_an_envelope_times_out(slack: SmallSlack) -> None:
+    """The last connection closed without an answer."""
+    async with open_lines(slack, 1) as lines:
+        sending = asyncio.create_task(slack.type_command(ADA, HERE, "/r2-credential"))
+        await lines[0].receive_json()
+        await lines[0].close()
+
+        assert (await sending).failure == "operation_timeout"
+
+
+async def test_redelivery_can_be_switched_off(slack: SmallSlack) -> None:
+    """Slack does not promise it: an envelope of a closed connection is then lost, and the person is told."""
+    slack.transport.redelivers = False
+    async with open_lines(slack, 2) as lines:
+        sending = asyncio.create_task(slack.type_command(ADA, HERE, "/r2-credential"))
+        await lines[0].receive_json()
+        await lines[0].close()
+
+        assert (await sending).failure == "operation_timeout"
+
+
+@pytest.mark.parametrize(("redelivers", "failure"), [(True, None), (False, "dispatch_failed")])
+async def test_a_connection_that_is_just_gone_is_passed_over(
+    patient_slack: SmallSlack, *, redelivers: bool, failure: str | None
+) -> None:
+    """It cannot be written to any more, and nobody has told so yet."""
+    slack = patient_slack
+    slack.transport.redelivers = redelivers
+    async with open_lines(slack, 2) as lines:
+        request = slack.transport.connections[0]._req
+        assert request is not None
+        assert request.transport is not None
+        request.transport.abort()  # whoever serves it learns that a moment later
+        sending = asyncio.create_task(slack.type_command(ADA, HERE, "/r2-credential"))
+        if redelivers:
+            await lines[1].send_json({"envelope_id": (await lines[1].receive_json())["envelope_id"]})
+
+        assert (await sending).failure == failure
+
+
+async def test_request_urls_are_used_by_turns_and_bad_ones_passed_over(patient_slack: SmallSlack) -> None:
+    """As a load balancer does it: who refuses the connection or says 503 is no end, any other answer is."""
+    slack = patient_slack
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status={"/busy": 503, "/wrong": 401}.get(request.path, 200))
+
+    server = web.Application()
+    server.router.add_post("/{name}", answer)
+    async with TestServer(server, host="127.0.0.1") as running:
+        one, two, busy, wrong = (str(running.make_url(path)) for path in ("/one", "/two", "/busy", "/wrong"))
+        dead = f"http://127.0.0.1:{find_free_port()}/dead"
+        slack.transport.request_urls = [one, two]
+        assert [await _status(slack) for _ in range(4)] == [200] * 4
+        slack.transport.request_urls = [dead, busy, one]
+        assert await _status(slack) == 200
+        slack.transport.request_urls = [wrong, one]
+        assert await _status(slack) == 401
+        slack.transport.request_urls = [dead, busy]
+        assert await _status(slack) == 503
+        slack.transport.request_urls = [dead]
+        assert await _status(slack) == 0
+
+    assert asked == ["/one", "/two", "/one", "/two", "/busy", "/one", "/wrong", "/busy"]
+
+
+async def _status(slack: SmallSlack) -> int | None:
+    await slack.type_command(ADA, HERE, "/r2-credential")
+    return slack.sent[-1].answer.status

@@ -122,7 +122,7 @@ BAD = {
     "R2_CREDENTIAL_ALLOWED_USERGROUPS": [f"@{MARK}", "U0ALICE", "S0OPS;S0DATA", "S"],
     "R2_CREDENTIAL_ALLOWED_CHANNELS": [f"#{MARK}", "U0ALICE", "C0DATA, #ops"],
     "R2_CREDENTIAL_ALLOWED_BUCKETS": [MARK, "Team-*", "a bucket", "events/*", "events.2026"],
-    "R2_CREDENTIAL_DATABASE_URL": [f"postgres://x:{MARK}@db/x", f"mysql://{MARK}", "sqlite:///", MARK],
+    "R2_CREDENTIAL_DATABASE_URL": [f"mysql://{MARK}", "sqlite:///", MARK],
     "R2_CREDENTIAL_SEALING_KEY": [MARK, f"-----BEGIN RSA PRIVATE KEY-----\n{MARK}"],
     "R2_CREDENTIAL_TTL": [MARK, "3600", "0m", "-1h", "1.5h", "1 h", "1w", "1H", "1h30m", "9999999s", "8d", "h"],
     "R2_CREDENTIAL_CONTACT": [MARK * 30],

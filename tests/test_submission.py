@@ -33,6 +33,8 @@ SUBMISSION = Submission(
     credential_before=None,
     confirmation=None,
     reported_at=None,
+    superseded_by=None,
+    epoch=0,
 )
 
 
@@ -78,6 +80,7 @@ def test_no_state_can_come_again(state: State) -> None:
         pytest.param(State.ACCEPTED, State.UNCERTAIN, id="uncertain without a write"),
         pytest.param(State.STORING, State.STORED, id="stored without a look"),
         pytest.param(State.STORING, State.EXPIRED, id="expired, though it may be written"),
+        pytest.param(State.CONFIRMING, State.SUPERSEDED, id="superseded after a success"),
         pytest.param(State.CONFIRMING, State.REFUSED, id="refused after a success"),
         pytest.param(State.CONFIRMING, State.FAILED, id="failed after a success"),
         pytest.param(State.CONFIRMING, State.UNCERTAIN, id="uncertain after a success"),
@@ -86,6 +89,12 @@ def test_no_state_can_come_again(state: State) -> None:
 def test_a_step_that_would_tell_an_untruth_is_none(state: State, step: State) -> None:
     """Success needs a write, and a write's success is not taken back."""
     assert step not in STEPS[state]
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.STORING])
+def test_whatever_may_still_be_sent_can_be_superseded(state: State) -> None:
+    """A newer credential takes the place of what waits, whether it was tried or not."""
+    assert State.SUPERSEDED in STEPS[state]
 
 
 @pytest.mark.parametrize("state", list(State))

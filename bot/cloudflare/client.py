@@ -7,22 +7,34 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
 import httpx
 
 from bot import __version__
+from bot.budget import Limits, parse_limits
 from bot.catalog import Catalog, CatalogApi, CatalogStatus, CredentialStatus
 from bot.cloudflare.diagnosis import Answer, not_understood, read_result
-from bot.errors import CatalogRefusal, CloudflareUnreachable, NoSuchBucket, RouteGone
+from bot.errors import (
+    BotError,
+    CatalogRefusal,
+    CloudflareUnreachable,
+    DatabaseTrouble,
+    LeaseLost,
+    NoSuchBucket,
+    RouteGone,
+    Throttled,
+)
+from bot.pace import Pace
 from bot.secret import Secret
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 TOTAL_TIMEOUT = timedelta(seconds=30)
+_UNTOLD_RETRY_AFTER = timedelta(seconds=1)
 LARGEST_ANSWER_BYTES = 16 * 1024 * 1024
 
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
@@ -81,11 +93,30 @@ class ApiKey:
         _require_header_value(self.key, "the API key")
 
 
+class Turn:
+    """The right to send one request now; whoever does not use it gives it back."""
+
+    def __init__(self, pace: Pace | None) -> None:
+        self._pace = pace
+
+    def use(self) -> bool:
+        """Say whether it was still to be had."""
+        pace, self._pace = self._pace, None
+        return pace is not None
+
+    def give_back(self) -> None:
+        """Let somebody else have it, unless it was used."""
+        if self._pace is not None:
+            self._pace.done(None)
+            self._pace = None
+
+
 class CloudflareClient:
     """Speaks for one account, over one pool of connections. Close it with `aclose()`.
 
-    Every call raises nothing but `CloudflareError`s, follows no redirect and is safe to repeat; a request takes 30 s at
-    most. On `auto` a call can be two requests.
+    Every call raises nothing but `CloudflareError`s, LeaseLost (`store_credential`) and DatabaseTrouble (where the pace
+    is kept in a database), follows no redirect and is safe to repeat; a request takes 30 s at most. On `auto` a call
+    can be two requests.
     TLS certificates are always verified. The environment's proxies and CA bundle (HTTPS_PROXY, NO_PROXY,
     SSL_CERT_FILE) hold for https, where a proxy sees ciphertext only; plain http is for loopback and uses no proxy.
     """
@@ -97,6 +128,7 @@ class CloudflareClient:
         base_url: str,
         auth: ApiToken | ApiKey,
         catalog_api: CatalogApi = CatalogApi.AUTO,
+        pace: Pace | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         total_timeout: timedelta = TOTAL_TIMEOUT,
     ) -> None:
@@ -107,6 +139,7 @@ class CloudflareClient:
             raise ValueError(message)
         self._account_path = f"accounts/{account_id}"
         self._catalog_api = catalog_api
+        self._pace = pace
         self._preferred = CatalogApi.R2_CATALOG
         self._total_timeout = total_timeout
         connect, total = CONNECT_TIMEOUT.total_seconds(), total_timeout.total_seconds()
@@ -120,6 +153,16 @@ class CloudflareClient:
             trust_env=url.scheme == "https",
         )
 
+    async def turn(self) -> Turn | datetime:
+        """Wait in line for a request, and return the right to send it; or, at once, when to ask again.
+
+        A call that is given no turn waits for its own, and raises Throttled when nothing may be sent for a while.
+        Raises DatabaseTrouble.
+        """
+        if self._pace is None:
+            return Turn(None)
+        return await self._pace.turn() or Turn(self._pace)
+
     async def list_catalogs(self) -> list[Catalog]:
         """Return all catalogs of the account, in Cloudflare's order; entries without a bucket name are left out."""
         answer, result = await self._call("GET")
@@ -130,34 +173,42 @@ class CloudflareClient:
             raise not_understood(answer, is_write=False)
         return [catalog for entry in warehouses if (catalog := _parse_catalog(entry)) is not None]
 
-    async def get_catalog(self, bucket: str) -> Catalog:
+    async def get_catalog(self, bucket: str, turn: Turn | None = None) -> Catalog:
         """Return the catalog of one bucket. An answer that speaks of another bucket is not understood."""
         _require_possible(bucket)
-        answer, result = await self._call("GET", bucket)
+        answer, result = await self._call("GET", bucket, turn=turn)
         catalog = _parse_catalog(result, asked_bucket=bucket)
         if catalog is None or catalog.bucket != bucket:
             raise not_understood(answer, is_write=False)
         return catalog
 
-    async def store_credential(self, bucket: str, token: Secret) -> StoreReceipt:
+    async def store_credential(
+        self, bucket: str, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
+    ) -> StoreReceipt:
         """Write `token` into the bucket's slot; returning means that Cloudflare said so without any doubt.
 
+        `may_send` is asked twice, as the headers and as the body are about to go out, and a no raises LeaseLost: a
+        process that was frozen anywhere before that sends nothing when it wakes. What it raises passes through.
         An error with `possibly_landed` leaves open whether the slot now holds `token`.
         """
         _require_possible(bucket)
-        answer, _ = await self._call("POST", bucket, "credential", token=token)
+        body = _CredentialBody(token, _Fence(may_send))
+        answer, _ = await self._call("POST", bucket, "credential", body=body, turn=turn)
         return StoreReceipt(cf_ray=answer.cf_ray)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
-    async def _call(self, method: str, *path: str, token: Secret | None = None) -> tuple[Answer, object]:
+    async def _call(
+        self, method: str, *path: str, body: "_CredentialBody | None" = None, turn: Turn | None = None
+    ) -> tuple[Answer, object]:
         """Call the family that answered last and, on `auto`, its twin when that route is gone."""
         gone: RouteGone | None = None
         for family in self._list_families():
+            await self._enter(turn)
             try:
-                answered = await self._call_family(family, method, *path, token=token)
+                answered = await self._call_family(family, method, *path, body=body)
             except RouteGone as error:
                 gone = gone or error
             except CatalogRefusal:
@@ -168,6 +219,13 @@ class CloudflareClient:
                 return answered
         raise gone or RouteGone()
 
+    async def _enter(self, turn: Turn | None) -> None:
+        """Use the turn, else take another one: on `auto` a call can be two requests."""
+        if self._pace is None or (turn is not None and turn.use()):
+            return
+        if await self._pace.turn() is not None:
+            raise Throttled
+
     def _list_families(self) -> list[CatalogApi]:
         if self._catalog_api is not CatalogApi.AUTO:
             return [self._catalog_api]
@@ -175,20 +233,30 @@ class CloudflareClient:
         return sorted(families, key=lambda family: family is not self._preferred)
 
     async def _call_family(
-        self, family: CatalogApi, method: str, *path: str, token: Secret | None
+        self, family: CatalogApi, method: str, *path: str, body: "_CredentialBody | None"
     ) -> tuple[Answer, object]:
         url = "/".join([self._account_path, family.value, *path])
-        outcome = await self._exchange(method, url, token)
+        outcome = await self._exchange(method, url, body)
         # Raised here, outside of every `except` block: an exception's context would keep httpx's request alive.
-        if isinstance(outcome, CloudflareUnreachable):
+        if isinstance(outcome, BotError):
             raise outcome
-        return outcome, read_result(outcome, is_write=method != "GET")
+        try:
+            return outcome, read_result(outcome, is_write=method != "GET")
+        except Throttled as error:
+            if self._pace is not None:
+                await self._pace.block(error.retry_after or _UNTOLD_RETRY_AFTER)
+            raise
 
-    async def _exchange(self, method: str, url: str, token: Secret | None) -> Answer | CloudflareUnreachable:
+    async def _exchange(self, method: str, url: str, body: "_CredentialBody | None") -> Answer | BotError:
         """Send one request and read its answer. The frames below this one, which know the secrets, end here."""
+        limits: Limits | None = None
         try:
             async with asyncio.timeout(self._total_timeout.total_seconds()):
-                return await self._send(method, url, token)
+                answer = await self._send(method, url, body)
+                limits = parse_limits(answer.headers)
+                return answer
+        except (LeaseLost, DatabaseTrouble) as stopped:
+            return type(stopped)()
         except _NEVER_SENT:
             never_sent = True
         except (httpx.HTTPError, OSError):  # a TimeoutError is an OSError
@@ -196,15 +264,20 @@ class CloudflareClient:
         except asyncio.CancelledError as cancelled:
             cancelled.__context__ = None
             raise cancelled.with_traceback(None) from None
+        finally:
+            if self._pace is not None:
+                self._pace.done(limits)
         return CloudflareUnreachable(possibly_landed=method != "GET" and not never_sent)
 
-    async def _send(self, method: str, url: str, token: Secret | None) -> Answer:
-        body = None if token is None else _CredentialBody(token)
-        headers = {} if body is None else {"Content-Type": "application/json", "Content-Length": str(body.length)}
-        async with self._http.stream(method, url, content=body, headers=headers) as response:
+    async def _send(self, method: str, url: str, body: "_CredentialBody | None") -> Answer:
+        headers, extensions = {}, {}
+        if body is not None:
+            headers = {"Content-Type": "application/json", "Content-Length": str(body.length)}
+            extensions = {"trace": body.fence.watch}
+        async with self._http.stream(method, url, content=body, headers=headers, extensions=extensions) as response:
             received = await _read_body(response)
-        if token is not None:
-            received = _remove_echo(received, token)
+        if body is not None:
+            received = body.remove_echo(received)
         return Answer(status=response.status_code, headers=dict(response.headers), body=received)
 
 
@@ -223,15 +296,38 @@ class _CallerAuth(httpx.Auth):
         yield request
 
 
+class _Fence:
+    """Stops a request at the last moment when its sender may not send it any more."""
+
+    def __init__(self, may_send: Callable[[], Awaitable[bool]]) -> None:
+        self._may_send = may_send
+
+    async def check(self) -> None:
+        if not await self._may_send():
+            raise LeaseLost
+
+    async def watch(self, event: str, _: object) -> None:
+        """Check as the headers are about to go out (httpx's extension "trace")."""
+        if event.endswith(".send_request_headers.started"):
+            await self.check()
+
+
 class _CredentialBody(httpx.AsyncByteStream):
     """The body with the pasted token, made while it is being sent, so that no request object ever holds it."""
 
-    def __init__(self, token: Secret) -> None:
+    def __init__(self, token: Secret, fence: _Fence) -> None:
         self._token = token
+        self.fence = fence
         self.length = len(self._encode())
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        await self.fence.check()
         yield self._encode()
+
+    def remove_echo(self, answer: bytes) -> bytes:
+        """Take the token out of an answer that quotes it; a short one could be a word of the envelope, and stays."""
+        plain = self._token.reveal().encode("utf-8", "surrogatepass")
+        return answer.replace(plain, b"[removed]") if len(plain) >= _SHORTEST_ECHO else answer
 
     def _encode(self) -> bytes:
         # ASCII with escapes: a lone surrogate would raise an encoding error that quotes the whole body.
@@ -273,12 +369,6 @@ async def _read_body(response: httpx.Response) -> bytes:
         if len(received) > LARGEST_ANSWER_BYTES:
             return b""
     return bytes(received)
-
-
-def _remove_echo(body: bytes, token: Secret) -> bytes:
-    """Take the token out of an answer that quotes it; a short one could be a word of the envelope, and stays."""
-    plain = token.reveal().encode("utf-8", "surrogatepass")
-    return body.replace(plain, b"[removed]") if len(plain) >= _SHORTEST_ECHO else body
 
 
 def _parse_catalog(entry: object, *, asked_bucket: str | None = None) -> Catalog | None:

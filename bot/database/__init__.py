@@ -8,6 +8,14 @@ from sqlalchemy import Connection
 _T = TypeVar("_T")
 
 
+class SchemaTooNew(Exception):  # noqa: N818 - reads as what it says
+    """A newer version of the bot made the database; nothing in it was touched."""
+
+
+class DatabaseCorrupt(Exception):  # noqa: N818 - reads as what it says
+    """The file is no database, or a damaged one; it was left as it is."""
+
+
 class Database(Protocol):
     """Runs functions of a connection, each in a transaction of its own."""
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -72,15 +73,25 @@ SUBMISSIONS: Final = Table(
     Column("credential_before", String),
     Column("confirmation", String),
     Column("reported_at", _UtcDateTime),
+    Column("superseded_by", String),
     sqlite_autoincrement=True,
 )
 Index(
     "submissions_open",
     SUBMISSIONS.c.account_id,
     SUBMISSIONS.c.bucket,
+    SUBMISSIONS.c.accepted_at,
     SUBMISSIONS.c.sequence,
     sqlite_where=SUBMISSIONS.c.reported_at.is_(None),
     postgresql_where=SUBMISSIONS.c.reported_at.is_(None),
+)
+
+LEASES: Final = Table(
+    "leases",
+    METADATA,
+    Column("account_id", String, primary_key=True),
+    Column("bucket", String, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
 )
 
 CATALOGS: Final = Table(
@@ -97,4 +108,18 @@ SNAPSHOTS: Final = Table(
     METADATA,
     Column("account_id", String, primary_key=True),
     Column("refreshed_at", _UtcDateTime, nullable=False),
+)
+
+PACE: Final = Table(
+    "pace",
+    METADATA,
+    Column("account_id", String, primary_key=True),
+    Column("quota", Integer, nullable=False),
+    Column("window_seconds", Integer, nullable=False),
+    Column("spent", JSON, nullable=False),
+    Column("newest_at", _UtcDateTime, nullable=False),
+    Column("next_at", _UtcDateTime, nullable=False),
+    Column("spare", Integer),
+    Column("resets_at", _UtcDateTime),
+    Column("blocked_until", _UtcDateTime),
 )

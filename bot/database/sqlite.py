@@ -9,21 +9,24 @@ import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, MetaData, NullPool, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from bot.errors import DatabaseUnavailable
+from bot.database import DatabaseCorrupt
+from bot.database.migrations import bring_up_to_date, is_up_to_date
+from bot.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
 
 _T = TypeVar("_T")
 _GROUP: Final = 128
 _IDLE_SECONDS: Final = 1.0
 _LONGEST_WAL_SECONDS: Final = 5.0
 _BUSY_TIMEOUT: Final = "PRAGMA busy_timeout = 1000"
+_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -43,20 +46,30 @@ class _Job:
 class SqliteDatabase:
     """Runs functions of a connection, each atomic, in the order they were given."""
 
-    def __init__(self, path: Path, metadata: MetaData, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path,
+        set_up: Callable[[Connection], None] = bring_up_to_date,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._path = path
+        self._set_up = set_up
         self._clock = clock
-        self._metadata = metadata
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="database", daemon=True)
         self._engine: Engine | None = None
 
     def start(self) -> None:
-        """Open the file, make missing tables, start the thread; raises DatabaseUnavailable."""
+        """Open the file, bring its tables up to date, start the thread.
+
+        Raises DatabaseUnavailable, or DatabaseCorrupt and SchemaTooNew with not a byte of the files changed.
+        """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._engine = _engine(self._path)
         try:
-            self._metadata.create_all(self._engine)
+            _inspect(self._path)
+            self._engine = _engine(self._path)
+            with self._engine.begin() as connection:
+                self._set_up(connection)
         except DBAPIError:
             raise DatabaseUnavailable from None
         for path in (self._path, *self._path.parent.glob(self._path.name + "-*")):
@@ -112,10 +125,15 @@ class SqliteDatabase:
         except DBAPIError:  # locked: refused together, since each alone would wait for the lock again
             _tell([(job, None, DatabaseUnavailable()) for job in self._gather(first, group)])
             return
+        is_committing = False
         try:
             with transaction:
                 results = [job.work(connection) for job in self._gather(first, group)]
-        except Exception:  # noqa: BLE001 - whatever a member raised, the others must not suffer
+                is_committing = True
+        except Exception as error:  # noqa: BLE001 - whatever a member raised, the others must not suffer
+            if is_committing and _failure(error) is CommitUnknown:
+                _tell([(job, None, CommitUnknown()) for job in group])
+                return
             for job in group or [first]:
                 _run_alone(connection, job)
             return
@@ -136,6 +154,38 @@ class SqliteDatabase:
         self._jobs.put(None)  # the end came in the middle of a group: meet it again after the group
 
 
+def _inspect(path: Path) -> None:
+    """Look through the file without writing a byte; raises DatabaseCorrupt, SchemaTooNew and DBAPIError."""
+    journal, wal, shm = (path.with_name(f"{path.name}-{ending}") for ending in ("journal", "wal", "shm"))
+    if not path.exists() or journal.exists():  # killed while it was made: only who may write can read it
+        return
+    has_wal = wal.exists() and wal.stat().st_size > 0
+    with _shared_memory(shm) if has_wal else nullcontext():
+        uri = f"{path.absolute().as_uri()}?mode=ro&{'readonly_shm=1' if has_wal else 'immutable=1'}"
+        engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool)
+        try:
+            with engine.connect() as connection:
+                if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
+                    raise DatabaseCorrupt
+                is_up_to_date(connection)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _CORRUPT:
+                raise DatabaseCorrupt from None
+            raise
+
+
+@contextmanager
+def _shared_memory(path: Path) -> Iterator[None]:
+    """Provide the file without which SQLite does not read a WAL; empty, it is left alone by a reader."""
+    is_ours = not path.exists()
+    path.touch(0o600)
+    try:
+        yield
+    finally:
+        if is_ours:
+            path.unlink()
+
+
 def _engine(path: Path) -> Engine:
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
 
@@ -153,15 +203,23 @@ def _engine(path: Path) -> Engine:
 
 
 def _run_alone(connection: Connection, job: _Job) -> None:
+    is_committing = False
     try:
         with connection.begin():
             result = job.work(connection)
-    except DBAPIError:
-        _tell([(job, None, DatabaseUnavailable())])
+            is_committing = True
+    except DBAPIError as error:
+        _tell([(job, None, _failure(error)() if is_committing else DatabaseUnavailable())])
     except Exception as error:  # noqa: BLE001 - handed to the caller, who is on another thread
         _tell([(job, None, error)])
     else:
         _tell([(job, result, None)])
+
+
+def _failure(error: Exception) -> type[DatabaseTrouble]:
+    """Tell what a failed COMMIT means: after an I/O error the file may hold it all the same when it is opened again."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
+    return CommitUnknown if code & 0xFF == sqlite3.SQLITE_IOERR else DatabaseUnavailable
 
 
 def _tell(outcomes: Sequence[tuple[_Job, object, Exception | None]]) -> None:

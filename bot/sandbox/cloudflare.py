@@ -5,8 +5,10 @@ It judges a token by its text alone, keeps everything in memory, and can be told
 
 import asyncio
 import json
+import math
 import re
-from collections import Counter
+import time
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -62,6 +64,19 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """How many requests each caller may make in a window, one after the other or sliding."""
+
+    requests: int
+    window_seconds: int
+    sliding: bool = False
+
+
+NO_LIMIT_TO_SPEAK_OF: Final = RateLimit(requests=10**8, window_seconds=1)
+"""Announced like any limit, so that a caller knows that it may hurry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedRequest:
     """One request as it came in. Header names are in lower case."""
 
@@ -94,7 +109,10 @@ class _PlannedFailure:
 
 
 class SmallCloudflare:
-    """The server; `buckets`, `families`, `requests` and `writes` may be read and changed at any time.
+    """The server; `buckets`, `families`, `requests`, `writes` and `limit` may be read and changed at any time.
+
+    Under a limit `accepted_at` and `throttled_at` note when requests came, in seconds of `time.monotonic()`; windows
+    that do not slide begin at its multiples.
 
     Use it with `async with`, or `start()` and `stop()`. Port 0 takes a free one.
     """
@@ -107,7 +125,9 @@ class SmallCloudflare:
         email: str = SANDBOX_EMAIL,
         api_key: str = SANDBOX_API_KEY,
         port: int = 0,
+        limit: RateLimit | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.account_id = account_id
         self.api_token = api_token
@@ -120,6 +140,11 @@ class SmallCloudflare:
         self.on_write: Callable[[], None] = lambda: None
         self.slow_delay = 3.0
         self.retry_after = 5
+        self.limit = limit
+        self.accepted_at: list[float] = []
+        self.throttled_at: list[float] = []
+        self._timer = timer
+        self._counted: defaultdict[str, deque[float]] = defaultdict(deque)
         self._port = port
         self._clock = clock
         self._failures: list[_PlannedFailure] = []
@@ -166,21 +191,43 @@ class SmallCloudflare:
         self._failures.append(_PlannedFailure(kind, failure, times))
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
+        try:
+            body = await request.read()
+        except ConnectionError:  # whoever sent it died in the middle
+            return web.Response(status=HTTPStatus.BAD_REQUEST)
         headers = {name.lower(): value for name, value in request.headers.items()}
         received = ReceivedRequest(
             method=request.method, path=request.path, headers=headers, body=body, at=self._clock()
         )
         self.requests.append(received)
         ray = f"{0x5A4D << 48 | len(self.requests):016x}-BOX"
+        allowance = self._count(received) if self.limit else None
         try:
-            response = await self._answer(received)
+            response = _throttle(allowance) or await self._answer(received)
         except _Dropped:
             # Cutting the connection is the point; what is returned here no longer reaches anyone.
             _cut(request)
             response = web.Response()
         response.headers["cf-ray"] = ray
+        if allowance is not None:
+            response.headers.update(allowance.headers)
         return response
+
+    def _count(self, received: ReceivedRequest) -> "_Allowance":
+        """Count a request for its caller, unless that one has no more left."""
+        assert self.limit is not None  # noqa: S101 - the caller has looked
+        limit, now = self.limit, self._timer()
+        counted = self._counted[received.headers.get("authorization") or received.headers.get("x-auth-key", "")]
+        began_at = now - limit.window_seconds if limit.sliding else now // limit.window_seconds * limit.window_seconds
+        while counted and (counted[0] <= began_at if limit.sliding else counted[0] < began_at):
+            counted.popleft()
+        first_at = counted[0] if counted else now
+        ends_at = (first_at if limit.sliding else began_at) + limit.window_seconds
+        is_taken = len(counted) < limit.requests
+        if is_taken:
+            counted.append(now)
+        (self.accepted_at if is_taken else self.throttled_at).append(now)
+        return _Allowance(limit, is_taken, limit.requests - len(counted), math.ceil(ends_at - now))
 
     async def _answer(self, received: ReceivedRequest) -> web.Response:
         route = _ROUTE.fullmatch(received.path)
@@ -292,6 +339,24 @@ class SmallCloudflare:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Allowance:
+    """What a request met under a limit, and what is left after it, for how many seconds."""
+
+    limit: RateLimit
+    is_taken: bool
+    remaining: int
+    resets_in: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that Cloudflare's API has had since 2025-09 (draft-ietf-httpapi-ratelimit-headers)."""
+        return {
+            "Ratelimit": f'"default";r={self.remaining};t={self.resets_in}',
+            "Ratelimit-Policy": f'"default";q={self.limit.requests};w={self.limit.window_seconds}',
+        }
+
+
 class _Dropped(Exception):  # noqa: N818 - not an error, an order
     """The connection breaks here."""
 
@@ -300,6 +365,13 @@ def _cut(request: web.Request) -> None:
     transport = request.transport
     if isinstance(transport, asyncio.WriteTransport):
         transport.abort()
+
+
+def _throttle(allowance: _Allowance | None) -> web.Response | None:
+    if allowance is None or allowance.is_taken:
+        return None
+    failure = Failure(status=429, code=971, message="Too many requests.", retry_after=allowance.resets_in)
+    return _make_failure(failure)
 
 
 def _read_token(body: bytes) -> str | None:

@@ -16,6 +16,7 @@ from bot.sandbox.cloudflare import SmallCloudflare
 from bot.sandbox.slack import SmallSlack
 
 Transport = Literal["socket", "http"]
+Role = Literal["all", "gateway", "worker"]
 
 _STOP_SECONDS: Final = 10
 _PAUSE: Final = 0.02
@@ -58,8 +59,15 @@ def find_free_port(wanted: int = 0) -> int:
 class BotProcess:
     """`python -m bot run` in a process of its own, with `environment` and nothing else."""
 
-    def __init__(self, environment: Mapping[str, str], directory: Path, output: IO[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        directory: Path,
+        output: IO[bytes] | None = None,
+        role: Role = "all",
+    ) -> None:
         """Take the working directory (its `.env` would be read), and where stdout and stderr go (here, by default)."""
+        self._role = role
         self._environment = environment
         self._directory = directory
         self._output = output
@@ -72,6 +80,8 @@ class BotProcess:
             "-m",
             "bot",
             "run",
+            "--role",
+            self._role,
             cwd=self._directory,
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,

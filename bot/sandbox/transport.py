@@ -5,7 +5,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 import aiohttp
@@ -50,23 +50,33 @@ class RawAnswer:
 
 @dataclass(slots=True, repr=False)
 class Transport:
-    """Sends payloads and remembers them; `request_url` decides which way they go."""
+    """Sends payloads and remembers them; `request_url` decides which way they go.
+
+    With `request_urls` (several replicas) they go there by turns, as a load balancer with passive health checks does
+    it: whoever refuses the connection or answers 503 is passed over for the next one.
+
+    `redelivers`: an envelope whose connection closes before it was acknowledged goes over another open one, within the
+    same 3 s. Slack does not document that for commands and interactions: switch it off to see the other possibility.
+    """
 
     config: SmallSlackConfig
     changes: Changes
     traffic: list[bytes]
     request_url: str | None
     signing_secret: str
+    request_urls: list[str] = field(default_factory=list)
     refuses_connections: bool = False
+    redelivers: bool = True
     sent: list[Sent] = field(default_factory=list)
     connections: list[web.WebSocketResponse] = field(default_factory=list)
     _tickets: set[str] = field(default_factory=set)
     _waiting: dict[str, asyncio.Future[JsonObject | None]] = field(default_factory=dict)
+    _closings: dict[web.WebSocketResponse, asyncio.Future[None]] = field(default_factory=dict)
     _client: aiohttp.ClientSession | None = None
 
     async def deliver(self, kind: PayloadKind, payload: JsonObject) -> Answer:
         """Send a payload, wait for its answer as long as Slack does, and remember both."""
-        if self.request_url is None:
+        if self.request_url is None and not self.request_urls:
             answer = await self._deliver_by_socket(kind, payload)
         else:
             answer = await self._deliver_by_http(kind, payload)
@@ -86,17 +96,8 @@ class Transport:
             "X-Slack-Signature": signature or "",
         }
         sent = {name: value for name, value in {**signed, **(headers or {})}.items() if value}
-        if self._client is None:
-            self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False)
-        url = self.request_url or ""
-        try:
-            async with asyncio.timeout(self.config.answer_timeout.total_seconds()):
-                async with self._client.post(url, data=body, headers=sent, allow_redirects=False) as answer:
-                    content = await answer.read()
-                    self.traffic.append(content)
-                    return RawAnswer(status=answer.status, headers=answer.headers, body=content)
-        except aiohttp.ClientError:
-            return RawAnswer(status=0, headers={}, body=b"")
+        async with asyncio.timeout(self.config.answer_timeout.total_seconds()):
+            return await self._post_to_any(body, sent)
 
     def issue_ticket(self) -> str:
         """Return a ticket that opens one Socket Mode connection."""
@@ -113,6 +114,7 @@ class Transport:
         socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)
         await self._greet(socket)
+        self._closings[socket] = asyncio.get_running_loop().create_future()
         self.connections.append(socket)
         self.changes.announce()
         try:
@@ -120,6 +122,7 @@ class Transport:
                 self._take_frame(frame)
         finally:
             self.connections.remove(socket)
+            self._closings.pop(socket).cancel()
             self.changes.announce()
         return socket
 
@@ -142,6 +145,26 @@ class Transport:
         if self._client is not None:
             await self._client.close()
             self._client = None
+
+    async def _post_to_any(self, body: bytes, headers: Mapping[str, str]) -> RawAnswer:
+        """Try each request URL once, the next one first; return the first answer, or the last refusal."""
+        if self._client is None:
+            self._client = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False)
+        answer = RawAnswer(status=0, headers={}, body=b"")
+        for url in tuple(self.request_urls) or (self.request_url or "",):
+            self.request_urls = [*self.request_urls[1:], *self.request_urls[:1]]
+            try:
+                async with self._client.post(url, data=body, headers=headers, allow_redirects=False) as response:
+                    content = await response.read()
+            except aiohttp.ClientConnectorError:
+                continue
+            except aiohttp.ClientError:
+                return RawAnswer(status=0, headers={}, body=b"")  # it may have been taken: nobody else gets it
+            self.traffic.append(content)
+            answer = RawAnswer(status=response.status, headers=response.headers, body=content)
+            if answer.status != web.HTTPServiceUnavailable.status_code:
+                break
+        return answer
 
     async def _greet(self, socket: web.WebSocketResponse) -> None:
         await socket.send_json(
@@ -168,16 +191,12 @@ class Transport:
     async def _deliver_by_socket(self, kind: PayloadKind, payload: JsonObject) -> Answer:
         if not self.connections:
             return Answer(failure="dispatch_failed")
-        # The first one takes it and goes to the end of the queue: connections share the load.
-        socket = self.connections.pop(0)
-        self.connections.append(socket)
         envelope_id = secrets.token_hex(16)
         waiting = self._waiting[envelope_id] = asyncio.get_running_loop().create_future()
         envelope = {"envelope_id": envelope_id, "type": kind, "payload": payload, "accepts_response_payload": True}
         try:
             async with asyncio.timeout(self.config.answer_timeout.total_seconds()):
-                await socket.send_json(envelope)
-                body = await waiting
+                body = await self._send_until_answered(envelope, waiting)
         except TimeoutError:
             return Answer(failure="operation_timeout")
         except ConnectionError:
@@ -185,6 +204,26 @@ class Transport:
         finally:
             self._waiting.pop(envelope_id, None)
         return Answer(status=200, body=body or None)
+
+    async def _send_until_answered(
+        self, envelope: JsonObject, waiting: asyncio.Future[JsonObject | None]
+    ) -> JsonObject | None:
+        """Send over one connection after the other, as long as they close without an answer."""
+        while not waiting.done() and self.connections:
+            # The first one takes it and goes to the end of the queue: connections share the load.
+            socket = self.connections.pop(0)
+            self.connections.append(socket)
+            closing: asyncio.Future[Any] = self._closings[socket]
+            try:
+                await socket.send_json(envelope)
+            except ConnectionError:  # it is about to close
+                if not self.redelivers:
+                    raise
+                await asyncio.wait({closing})
+            if not self.redelivers:
+                break
+            await asyncio.wait({waiting, closing}, return_when=asyncio.FIRST_COMPLETED)
+        return await waiting
 
     async def _deliver_by_http(self, kind: PayloadKind, payload: JsonObject) -> Answer:
         fields = payload if kind == "slash_commands" else {"payload": json.dumps(payload)}

@@ -17,7 +17,7 @@ from slack_bolt.async_app import AsyncApp, AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 
 from bot.pasted import STORABLE, classify, mask_tokens, trim
-from bot.sealing import RESPONSE_URL, TOKEN, KeyRing, SealingContext, SealingKey
+from bot.sealing import RESPONSE_URL, TOKEN, KeyRing, PublicRing, SealingContext, SealingKey
 from bot.slack import modal
 from bot.slack.blocks import Json
 from bot.submission import PastedToken, SealedResponseUrl, SealedToken
@@ -48,7 +48,7 @@ class Ingress:
     def __init__(
         self,
         app: AsyncApp,
-        key_ring: KeyRing,
+        key_ring: KeyRing | PublicRing,
         account_id: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:

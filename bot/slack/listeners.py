@@ -18,6 +18,8 @@ from bot.errors import (
     AccessRefused,
     BotError,
     BucketNotAllowed,
+    CommitUnknown,
+    DatabaseTrouble,
     DatabaseUnavailable,
     SlackRefused,
     SlackUnavailable,
@@ -117,8 +119,8 @@ class Listeners:
             return
         try:
             acceptance = await self._record(self._new_submission(body, form, pasted, context[RECEIVED_AT]), form.nonce)
-        except DatabaseUnavailable as error:
-            await ack(_form_error(error.user_message))
+        except DatabaseTrouble as error:
+            await ack(_form_error(f"{error.user_message} Reference: {body['view']['id']}"))
             return
         await ack(response_action="update", view=self._acknowledgement(acceptance, form.bucket))
 
@@ -186,9 +188,11 @@ class Listeners:
         nonce = secrets.token_hex(16)  # hexadecimal: never taken for a token and masked on its way back
         team_id = self.gate.home.team_id
         expires_at = self.clock() + OPENING_LIFETIME
-        await self.records.add_opening(
-            Opening(nonce=nonce, team_id=team_id, user_id=actor.user_id, expires_at=expires_at)
-        )
+        opening = Opening(nonce=nonce, team_id=team_id, user_id=actor.user_id, expires_at=expires_at)
+        try:
+            await self.records.add_opening(opening)
+        except CommitUnknown:  # an opening that nobody can use does no harm: for the person it is the same
+            raise DatabaseUnavailable from None
         return nonce
 
     async def _check_form(self, form: modal.UnverifiedForm, pasted: PastedToken) -> dict[str, str]:
@@ -274,7 +278,7 @@ class Listeners:
         """Say no to a Submit, unless the same one was recorded before: its token is kept, and may be stored by now."""
         try:
             known = await self.records.find(str(body["view"]["id"]))
-        except DatabaseUnavailable as error:
+        except DatabaseTrouble as error:
             return _form_error(error.user_message)
         if known is not None and (known.team_id, known.user_id) == (modal.installed_team_id(body), _user_id(body)):
             return {"response_action": "update", "view": self._view_of(known)}

@@ -5,7 +5,7 @@ This module cannot import `secret` or `sealing` (a lint contract): it never meet
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Self
 
 from bot.catalog import CredentialStatus
@@ -34,6 +34,9 @@ class RedactedResult:
     error: type[BotError] | None
     cloudflare_code: int | None
     cf_ray: str | None
+    possibly_written: bool
+    superseded_by: str | None
+    ended_at: datetime
     took: timedelta
 
     @classmethod
@@ -53,6 +56,9 @@ class RedactedResult:
             error=error_of_code(submission.error_code) if submission.error_code else None,
             cloudflare_code=submission.cloudflare_code,
             cf_ray=submission.cf_ray,
+            possibly_written=submission.possibly_written,
+            superseded_by=submission.superseded_by,
+            ended_at=ended_at,
             took=max(ended_at - submission.accepted_at, timedelta(0)),
         )
 
@@ -68,7 +74,7 @@ def result_message(result: RedactedResult, *, contact: str, placement: str = "")
     `placement` says why the message is where it is, when that is not the chosen channel.
     """
     blocks = [*_body(result, contact), *([context(placement)] if placement else [])]
-    if result.ending is not State.STORED:
+    if result.ending not in (State.STORED, State.SUPERSEDED):
         blocks.append(_try_again(result.bucket))
     text = " ".join(filter(None, [_headline(result), result.explanation, _ask(result, contact), placement]))
     return {"text": text, "blocks": blocks}
@@ -119,6 +125,7 @@ _VIEW_TITLES: Final = {
     State.DENIED: "Not allowed",
     State.FAILED: "Not stored",
     State.UNCERTAIN: "Not known if stored",
+    State.SUPERSEDED: "A newer one took over",
     State.EXPIRED: "Too late",
 }
 _TITLES: Final = {
@@ -127,6 +134,7 @@ _TITLES: Final = {
     State.DENIED: ":no_entry: *Not allowed, nothing changed*",
     State.FAILED: ":x: *Not stored, nothing changed*",
     State.UNCERTAIN: ":warning: *Not known whether it was stored*",
+    State.SUPERSEDED: ":fast_forward: *A newer credential took its place*",
     State.EXPIRED: ":hourglass: *Too late, nothing changed*",
 }
 _ALARM_TITLE: Final = ":warning: *Credential stored, but look at it*"
@@ -173,12 +181,16 @@ def _headline(result: RedactedResult) -> str:
         return f"{user} stored a new credential for the catalog of {bucket}."
     if result.ending is State.UNCERTAIN:
         return f"It is not known whether the credential that {user} submitted for {bucket} was stored."
+    if result.ending is State.SUPERSEDED:
+        return f"The credential that {user} submitted for {bucket} gave way to a newer one."
     return f"The credential that {user} submitted for {bucket} was not stored; nothing was changed."
 
 
 def _explain(result: RedactedResult) -> str:
     if result.ending is State.STORED:
         return _CONFIRMATIONS[result.confirmation or Confirmation.UNKNOWN]
+    if result.ending is State.SUPERSEDED:
+        return _explain_superseded(result)
     cause = _explain_cause(result)
     if result.ending is not State.UNCERTAIN:
         return cause
@@ -187,6 +199,21 @@ def _explain(result: RedactedResult) -> str:
     return (
         "A request with the token went out, and no clear answer came back. "
         f"{cause} Your move: submit the same token again; storing it twice does no harm."
+    )
+
+
+def _explain_superseded(result: RedactedResult) -> str:
+    """Say by whom and when; Slack shows the time in the reader's own zone."""
+    seconds, iso = int(result.ended_at.timestamp()), f"{result.ended_at:%Y-%m-%d %H:%M} UTC"
+    when = f"<!date^{seconds}^{{date_short_pretty}} at {{time}}|{iso}>"
+    fate = (
+        "An earlier request with this token got no clear answer; the newer one was sent after it."
+        if result.possibly_written
+        else "This token was never stored."
+    )
+    return (
+        f"<@{result.superseded_by}> submitted a newer one for the same catalog while this one was waiting, and it "
+        f"took this one's place ({when}). {fate} Nobody has to do anything."
     )
 
 

@@ -1,114 +1,178 @@
 """Slack's way in over Socket Mode (https://docs.slack.dev/apis/events-api/using-socket-mode), on top of Slack's SDK.
 
-Three steps of the SDK are replaced: how it connects (it tries a dead address for ever), how it receives and how it
-takes from its queue (both keep the last payload, with whatever was pasted, in a frame).
+Several connections are kept, each rebuilt when it dies and replaced before Slack ends it. The SDK's own ways are not
+used for that: it closes before it opens, answers over another connection than it was asked on, tries a dead address
+for ever, and keeps the last payload, with whatever was pasted, in a frame.
 """
 
 import asyncio
 import logging
-import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-import aiohttp
 import structlog
-from aiohttp import ClientWebSocketResponse, WSMsgType
-from slack_bolt.adapter.socket_mode.async_internals import send_async_response
-from slack_sdk.socket_mode.aiohttp import SocketModeClient
-from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
-from slack_sdk.socket_mode.request import SocketModeRequest
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.errors import BotError
-from bot.slack.ingress import Ingress, parse_json_object
+from bot.errors import SlackRefused, SlackUnavailable
+from bot.slack.connection import EARLY_NOTICES, SocketModeConnection
+from bot.slack.ingress import Ingress
 from bot.slack.web import SlackWeb
 
-_PING_EVERY: Final = timedelta(seconds=5)
-_HANDSHAKE: Final = timedelta(seconds=4)
-_WATCH_EVERY: Final = timedelta(seconds=10)
-_PASSING: Final = (BotError, aiohttp.ClientError, TimeoutError, OSError)
-_LAST_WORDS: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
+_FIRST_PAUSE: Final = timedelta(milliseconds=500)
+_LONGEST_PAUSE: Final = timedelta(seconds=10)
+_LONGEST_PAUSE_REFUSED: Final = timedelta(seconds=30)
+_STEADY_AFTER: Final = timedelta(seconds=10)
 
 _log = structlog.get_logger()
 
 
-class SocketModeIngress(SocketModeClient):
-    """Takes Slack's frames over a WebSocket and seals them before anything is done with them."""
+class SocketModeIngress:
+    """Keeps `connections` open and takes what Slack sends over any of them. `wss_uri` is an address to use first."""
 
-    def __init__(self, ingress: Ingress, *, app_token: str, web_client: AsyncWebClient, logger: logging.Logger) -> None:
-        super().__init__(app_token, logger=logger, web_client=web_client, ping_interval=_PING_EVERY.total_seconds())
-        self.proxy = web_client.proxy
+    def __init__(
+        self,
+        ingress: Ingress,
+        *,
+        app_token: str,
+        web_client: AsyncWebClient,
+        logger: logging.Logger,
+        connections: int = 2,
+    ) -> None:
+        self.wss_uri: str | None = None
         self._ingress = ingress
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.socket_mode_request_listeners.append(self._answer)
+        self._app_token = app_token
+        self._web_client = web_client
+        self._logger = logger
+        self._lanes = [_Lane(number, self._dial) for number in range(1, connections + 1)]
+        self._keepers: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
+        self._stopping = False
+
+    async def is_connected(self) -> bool:
+        """Say whether Slack can reach the bot: one connection is enough."""
+        return any(lane.is_open for lane in self._lanes)
 
     async def connect(self) -> None:
-        """Connect, however long it takes. An address is good for one try: the SDK asks for one when it has none."""
-        while not self.closed:
-            try:
-                async with asyncio.timeout(_HANDSHAKE.total_seconds()):  # the SDK would try this one for ever
-                    await super().connect()  # type: ignore[no-untyped-call]  # slack_sdk does not annotate it
-            except TimeoutError:
-                _log.warning("socket_mode_not_connected")
-            else:
-                return
-            finally:
-                self.wss_uri = None
-
-    async def issue_new_wss_url(self) -> str:
-        """Ask for an address. The SDK's own way breaks on an answer that is no JSON, as a proxy gives it."""
-        return await SlackWeb(self.web_client).open_connection(self.app_token)
-
-    async def connect_to_new_endpoint(self, force: bool = False) -> None:  # noqa: FBT001, FBT002 - the SDK's signature
-        """Connect anew, unless somebody else was faster. The SDK would ask for one address more, and not try again."""
-        async with self.connect_operation_lock:
-            if force or not await self.is_connected():
-                await self.connect()
+        """Open the first connection, however long it takes; `watch` opens the others."""
+        if not self._stopping:
+            await self._lanes[0].fill()
 
     async def watch(self) -> None:
-        """Rebuild the connection when it is down and nothing in the SDK has noticed; runs for ever."""
+        """Keep every connection open; runs until `stop_taking` or `close`."""
+        async with asyncio.TaskGroup() as group:
+            for lane in [] if self._stopping else self._lanes:
+                keeper = group.create_task(lane.keep())
+                self._keepers.add(keeper)
+                keeper.add_done_callback(self._keepers.discard)
+
+    async def stop_taking(self) -> None:
+        """Answer what was taken, then say goodbye to Slack.
+
+        After a closing frame no acknowledgement can follow. So each connection is closed in a quiet moment, and what
+        Slack sends before it sees that is not taken: it stays Slack's to deliver over another connection.
+        """
+        await self._stop_keeping()
+        await asyncio.gather(*(lane.retire() for lane in self._lanes))
+
+    async def close(self) -> None:
+        """Close at once whatever is open, for good."""
+        await self._stop_keeping()
+        await asyncio.gather(*(lane.close() for lane in self._lanes))
+
+    async def _stop_keeping(self) -> None:
+        self._stopping = True
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    async def _dial(self) -> SocketModeConnection:
+        """Open one connection; raises SlackRefused, SlackUnavailable, or TimeoutError for an address that is dead."""
+        async with self._one_at_a_time:
+            address = self.wss_uri or await SlackWeb(self._web_client).open_connection(self._app_token)
+            self.wss_uri = None  # an address is good for one try
+            connection = SocketModeConnection(
+                self._ingress, app_token=self._app_token, web_client=self._web_client, logger=self._logger
+            )
+            await connection.open(address)
+            return connection
+
+
+class _Lane:
+    """A place for one connection; connections come and go in it."""
+
+    def __init__(self, number: int, dial: Callable[[], Awaitable[SocketModeConnection]]) -> None:
+        self._number = number
+        self._dial = dial
+        self._pause = timedelta(0)
+        self._connection: SocketModeConnection | None = None
+        self._retiring: dict[SocketModeConnection, asyncio.Task[None]] = {}
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None and self._connection.is_open
+
+    async def keep(self) -> None:
+        """Wait until the connection ends or is about to, and put another one there; runs for ever."""
         while True:
-            await asyncio.sleep(_WATCH_EVERY.total_seconds())
-            if not await self.is_connected():
-                _log.warning("socket_mode_down")
-                await self._reconnect()
+            if self._connection is not None:
+                await self._wait_until_over(self._connection)
+            await self.fill()
 
-    async def receive_messages(self) -> None:
-        """Hand each frame on and keep nothing of it while waiting for the next one, which can take hours."""
-        session = self.current_session
-        while session is not None and session is self.current_session and not self.closed:
-            if not await self._receive_one(session):
-                self._start(self._reconnect())
-                return
+    async def fill(self) -> None:
+        """Open a connection, however long it takes; the one that was there goes on until then."""
+        while True:
+            await asyncio.sleep(self._pause.total_seconds())
+            try:
+                connection = await self._dial()
+            except (SlackRefused, SlackUnavailable, TimeoutError) as failure:
+                self._pause = _pause_after(failure, self._pause)
+                _tell(failure, self._pause, self._number)
+            else:
+                break
+        _log.info("socket_mode_connected", connection=self._number)
+        old, self._connection = self._connection, connection
+        if old is not None:
+            self._retiring[old] = asyncio.create_task(old.retire())
+            self._retiring[old].add_done_callback(lambda _: self._retiring.pop(old, None))
 
-    async def process_message(self) -> None:
-        """Take one frame from the queue; no raw text lives as long as its listeners run."""
-        message = parse_json_object(await self.message_queue.get())
-        if message is not None:
-            self._start(self.run_message_listeners(message, ""))
+    async def retire(self) -> None:
+        """Close what is open, each in a quiet moment."""
+        if self._connection is not None:
+            await self._connection.retire()
+        await asyncio.gather(*self._retiring.values())
 
-    async def _receive_one(self, session: ClientWebSocketResponse) -> bool:
-        """Say whether the connection is still open."""
-        message = await session.receive()
-        if message.type is WSMsgType.TEXT:
-            await self.enqueue_message(message.data)
-        elif message.type is WSMsgType.PING:
-            await session.pong(message.data)
-        elif message.type is WSMsgType.PONG:
-            self.last_ping_pong_time = time.time()
-        return message.type not in _LAST_WORDS
+    async def close(self) -> None:
+        """Close what is open, at once."""
+        for connection in (self._connection, *self._retiring):
+            if connection is not None:
+                await connection.close()
+        await asyncio.gather(*self._retiring.values())
 
-    async def _reconnect(self) -> None:
-        if not self.closed and self.auto_reconnect_enabled:
-            await self.connect_to_new_endpoint()
+    async def _wait_until_over(self, connection: SocketModeConnection) -> None:
+        await connection.over.wait()
+        _log.warning("socket_mode_down", connection=self._number, reason=connection.reason)
+        self._pause = timedelta(0) if connection.age >= _STEADY_AFTER else _longer(self._pause, _LONGEST_PAUSE)
+        if connection.reason not in EARLY_NOTICES:
+            await connection.close()  # it is dead, or Slack has too many of ours and must not get one more
 
-    async def _answer(self, client: AsyncBaseSocketModeClient, request: SocketModeRequest) -> None:
-        started_at = time.time()
-        response = await self._ingress.dispatch(request.payload)
-        await send_async_response(client, request, response, started_at)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+def _pause_after(failure: BaseException, pause: timedelta) -> timedelta:
+    """Wait as long as Slack asks for, else twice as long as before; a refusal needs a person, who takes longer."""
+    longest = _LONGEST_PAUSE_REFUSED if isinstance(failure, SlackRefused) else _LONGEST_PAUSE
+    asked = failure.retry_after if isinstance(failure, SlackUnavailable) else None
+    return max(_longer(pause, longest), asked or timedelta(0))
+
+
+def _longer(pause: timedelta, longest: timedelta) -> timedelta:
+    return min(max(pause * 2, _FIRST_PAUSE), longest)
+
+
+def _tell(failure: BaseException, pause: timedelta, number: int) -> None:
+    seconds = pause.total_seconds()
+    if isinstance(failure, SlackRefused):
+        word = failure.slack_error
+        _log.error("socket_mode_refused", connection=number, slack_error=word, next_try_in_seconds=seconds)
+    else:
+        error = type(failure).__name__
+        _log.warning("socket_mode_not_connected", connection=number, error=error, next_try_in_seconds=seconds)

@@ -18,7 +18,6 @@ from urllib.parse import urlencode
 
 from slack_sdk.signature import SignatureVerifier
 
-from bot.database.schema import METADATA
 from bot.database.sqlite import SqliteDatabase
 from bot.records import Records
 from bot.sandbox.cloudflare import SmallCloudflare
@@ -120,7 +119,7 @@ async def the_bot() -> AsyncIterator[tuple[int, list[bytes]]]:
 
 async def record_openings(path: Path, team_id: str) -> list[str]:
     """Record an opening for each request, as so many typed commands would have."""
-    database = SqliteDatabase(path, METADATA)
+    database = SqliteDatabase(path)
     database.start()
     records = Records(database)
     nonces = [f"nonce-{number}" for number in range(REQUESTS + 1)]

@@ -164,10 +164,11 @@ async def hasty(set_scene: SetScene, tmp_path_factory: pytest.TempPathFactory) -
             "always-down", Failure(status=503), "Not known if stored", "storing it twice does no harm", id="down"
         ),
         pytest.param(
-            "told-to-wait", Failure(status=429, code=971, retry_after=3600), FAILED, "limiting", id="told to wait long"
-        ),
-        pytest.param(
             "no-answer", Failure(drop_after_store=True), "Not known if stored", "got no answer", id="no answer ever"
+        ),
+        # The last one: it stops all requests of the account for an hour.
+        pytest.param(
+            "told-to-wait", Failure(status=429, code=971, retry_after=3600), FAILED, "limiting", id="told to wait long"
         ),
     ],
 )

