@@ -17,6 +17,7 @@ from bot.errors import (
     BotError,
     CatalogRefusal,
     CloudflareError,
+    DeadlineReached,
     LeaseLost,
     NeverSent,
     SealedValueUnreadable,
@@ -166,6 +167,10 @@ class Delivery:
             cf_ray = await self._send_token(started, turn)
         except SealedValueUnreadable as error:
             await self._end_unwritten(started, State.FAILED, error, landed=submission.possibly_written)
+        except LeaseLost:
+            if self._clock() < started.expires_at:
+                raise
+            await self._end_unwritten(started, State.FAILED, DeadlineReached(), landed=submission.possibly_written)
         except CloudflareError as error:
             await self._handle_no(started, error, landed=submission.possibly_written or error.possibly_landed)
         else:
@@ -176,9 +181,13 @@ class Delivery:
         token = self._key_ring.open(submission.sealed_token or "", _sealing_context(submission))
         lease = Lease(key=submission.key, epoch=submission.epoch)
         receipt = await self._cloudflare.store_credential(
-            submission.key.bucket, token, may_send=lambda: self._records.holds(lease), turn=turn
+            submission.key.bucket, token, may_send=lambda: self._may_send(submission, lease), turn=turn
         )
         return receipt.cf_ray
+
+    async def _may_send(self, submission: Submission, lease: Lease) -> bool:
+        """Whether nobody has taken over and there is still time: the process may have been frozen until now."""
+        return await self._records.holds(lease) and self._clock() < submission.expires_at
 
     async def _note_written(self, submission: Submission, cf_ray: str | None) -> None:
         _log.info("credential_stored", submission=submission.id, bucket=submission.key.bucket, cf_ray=cf_ray)

@@ -306,7 +306,15 @@ _EPOCH: Final = select(LEASES.c.epoch).where(
 _SUBMISSIONS_UNDER_LEASE: Final = select(SUBMISSIONS, func.coalesce(LEASES.c.epoch, 0).label("epoch")).outerjoin(
     LEASES, and_(LEASES.c.account_id == SUBMISSIONS.c.account_id, LEASES.c.bucket == SUBMISSIONS.c.bucket)
 )
-_NEWEST_ACCEPTED: Final = select(func.max(SUBMISSIONS.c.accepted_at)).where(_its_bucket, _may_be_sent)
+_is_written: Final = SUBMISSIONS.c.confirm_until.is_not(None)
+_last_written: Final = (
+    select(SUBMISSIONS).where(_its_bucket, _is_written).order_by(SUBMISSIONS.c.accepted_at.desc()).limit(1).subquery()
+)
+_NEWEST: Final = select(
+    select(func.max(SUBMISSIONS.c.accepted_at)).where(_its_bucket, _may_be_sent).scalar_subquery().label("open_at"),
+    select(_last_written.c.accepted_at).scalar_subquery().label("written_at"),
+    select(_last_written.c.user_id).scalar_subquery().label("written_by"),
+)
 _CLAIM_OPENING: Final = (
     update(OPENINGS)
     .where(
@@ -364,9 +372,15 @@ def _supersede_older(connection: Connection, newer: Row[Any], at: datetime) -> N
         its.accepted_at < newer.accepted_at,
         and_(its.accepted_at == newer.accepted_at, its.sequence < newer.sequence),
     )
-    ending = {
+    its_bucket = and_(its.account_id == newer.account_id, its.bucket == newer.bucket)
+    ending = _superseded(by=newer.user_id, at=at)
+    connection.execute(update(SUBMISSIONS).where(its_bucket, _may_be_sent, is_older).values(ending))
+
+
+def _superseded(*, by: str, at: datetime) -> dict[str, Any]:
+    return {
         "state": State.SUPERSEDED.value,
-        "superseded_by": newer.user_id,
+        "superseded_by": by,
         "error_code": None,
         "cloudflare_code": None,
         "cf_ray": None,
@@ -374,8 +388,6 @@ def _supersede_older(connection: Connection, newer: Row[Any], at: datetime) -> N
         "ended_at": at,
         "next_attempt_at": at,
     }
-    its_bucket = and_(its.account_id == newer.account_id, its.bucket == newer.bucket)
-    connection.execute(update(SUBMISSIONS).where(its_bucket, _may_be_sent, is_older).values(ending))
 
 
 def _accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptance:
@@ -386,32 +398,41 @@ def _accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptanc
         "now": new.accepted_at,
         "used_by": new.id,
     }
-    row = _submission_row(new) | _order(connection, new)
+    row = _submission_row(new) | _place(connection, new)
     if connection.execute(_CLAIM_OPENING, claim).rowcount == 0:
         is_repeated = connection.scalar(select(SUBMISSIONS.c.id).where(_is_same_form(new))) is not None
         return (
             _accept_again(connection, new, row) if is_repeated else Acceptance(verdict=_why_not(connection, new, nonce))
         )
     if connection.scalar(_INSERT_SUBMISSION[connection.dialect.name], row) is not None:
-        return Acceptance(verdict=Verdict.RECORDED)
+        return Acceptance(
+            verdict=Verdict.RECORDED, submission=_find_recorded(connection, new) if "ended_at" in row else None
+        )
     return _accept_again(connection, new, row)
 
 
-def _order(connection: Connection, new: NewSubmission) -> dict[str, datetime]:
-    """Return the times of a row: its place among its bucket's is that of its arrival at the ingress.
+def _place(connection: Connection, new: NewSubmission) -> dict[str, Any]:
+    """Return what is left of a row: its place among its bucket's is that of its arrival at the ingress.
 
-    Recording takes some seconds at most, so one that seems much older than what is recorded already comes from a clock
-    that was set back, and is the newest.
+    Recording takes some seconds at most. So one that seems much older than what is known already comes from a clock
+    that was set back, and is the newest; one that is a little older than what is written already has come too late.
     """
-    newest = connection.scalar(_NEWEST_ACCEPTED, _names(new.key))
-    accepted_at = new.accepted_at
-    if newest is not None and newest - accepted_at >= _SLOWEST_RECORDING:
-        accepted_at = newest + timedelta(microseconds=1)  # a repeated Submit keeps its sequence, which would not tell
-    return {
-        "accepted_at": accepted_at,
+    newest = connection.execute(_NEWEST, _names(new.key)).one()
+    newest_at = max((at for at in (newest.open_at, newest.written_at) if at is not None), default=new.accepted_at)
+    place = {
+        "accepted_at": new.accepted_at,
         "next_attempt_at": new.accepted_at,  # by the clock as it is now: it must not wait until that has caught up
-        "expires_at": accepted_at + (new.expires_at - new.accepted_at),
+        "expires_at": new.expires_at,
     }
+    if newest_at - new.accepted_at >= _SLOWEST_RECORDING:
+        return place | {"accepted_at": newest_at + timedelta(microseconds=1)}  # a repeated Submit keeps its sequence
+    if newest.written_at is not None and new.accepted_at < newest.written_at:
+        return place | _superseded(by=newest.written_by, at=new.accepted_at)
+    return place
+
+
+def _find_recorded(connection: Connection, new: NewSubmission) -> Submission | None:
+    return _read_one(connection.execute(_SUBMISSIONS_UNDER_LEASE.where(_is_same_form(new))).one())
 
 
 def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
@@ -435,8 +456,7 @@ def _accept_again(connection: Connection, new: NewSubmission, row: dict[str, Any
         .values(row)
     )
     verdict = Verdict.REPLACED if connection.execute(replace).rowcount else Verdict.ALREADY_UNDER_WAY
-    found = connection.execute(_SUBMISSIONS_UNDER_LEASE.where(_is_same_form(new))).one()
-    return Acceptance(verdict=verdict, submission=_read_one(found))
+    return Acceptance(verdict=verdict, submission=_find_recorded(connection, new))
 
 
 def _is_same_form(new: NewSubmission) -> ColumnElement[bool]:

@@ -1,6 +1,7 @@
 """Deliveries against a small Cloudflare and a real database: every ending, every wait, and a kill at every point."""
 
 import asyncio
+import io
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,7 +20,6 @@ from sqlalchemy import Connection
 
 from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.cloudflare.client import ApiToken, CloudflareClient
-from bot.database.schema import METADATA
 from bot.database.sqlite import SqliteDatabase
 from bot.delivery import CONFIRM_PATIENCE, Delivery
 from bot.errors import (
@@ -42,11 +42,13 @@ from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failur
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sealing import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.secret import Secret
+from bot.slack.replies import RedactedResult, result_message
 from bot.submission import (
     ENDINGS,
     RESPONSE_URL_LIFETIME,
     BucketKey,
     Confirmation,
+    Lease,
     NewSubmission,
     Opening,
     SealedResponseUrl,
@@ -81,16 +83,21 @@ class Clock:
 
 @dataclass(slots=True)
 class Death:
-    """Cancels the task that takes the n-th step; None: nobody dies."""
+    """Cancels the task that takes the n-th step, or does something else there; None: nothing happens."""
 
     at_step: int | None = None
     steps: int = 0
+    instead: Callable[[], Awaitable[object]] | None = None
 
     async def step(self) -> None:
         """Die here, or go on."""
         self.steps += 1
         task = asyncio.current_task()
-        if self.steps == self.at_step and task is not None:
+        if self.steps != self.at_step or task is None:
+            return
+        if self.instead is not None:
+            await self.instead()
+        else:
             task.cancel()
             await asyncio.sleep(0)
 
@@ -171,9 +178,9 @@ class Notes:
 
     async def post_result(self, submission: Submission) -> None:
         """Note it, between two chances to die, or fail as ordered."""
-        await self.death.step()
         if self.failures:
             raise self.failures.pop(0)
+        await self.death.step()
         self.posted.append(submission)
         await self.death.step()
 
@@ -186,6 +193,7 @@ class House:
     cloudflare: SmallCloudflare
     client: CloudflareClient
     transport: MortalTransport
+    database: MortalDatabase
     death: Death
     reporter: Notes
     gate: SimpleGate = field(default_factory=SimpleGate)
@@ -206,12 +214,14 @@ class House:
             jitter=lambda: self.jitter,
         )
 
-    def make_submission(self, token: str = GOOD, view_id: str = "V1", bucket: str = "lake") -> NewSubmission:
+    def make_submission(
+        self, token: str = GOOD, view_id: str = "V1", bucket: str = "lake", user_id: str = "U1"
+    ) -> NewSubmission:
         """Return what the ingress and the listener make of a pasted token."""
         context = SealingContext(
             purpose=TOKEN,
             team_id="T1",
-            user_id="U1",
+            user_id=user_id,
             view_id=view_id,
             account_id=SANDBOX_ACCOUNT_ID,
             bucket=bucket,
@@ -219,7 +229,7 @@ class House:
         return NewSubmission(
             id=view_id,
             team_id="T1",
-            user_id="U1",
+            user_id=user_id,
             key=replace(LAKE, bucket=bucket),
             channel_id="C1",
             reason="",
@@ -231,13 +241,21 @@ class House:
             expires_at=self.clock.now + TTL,
         )
 
-    async def submit(self, token: str = GOOD, view_id: str = "V1", bucket: str = "lake") -> None:
+    async def submit(self, token: str = GOOD, view_id: str = "V1", bucket: str = "lake", user_id: str = "U1") -> None:
         """Record a Submit."""
         nonce = f"nonce of {view_id}"
-        opening = Opening(nonce=nonce, team_id="T1", user_id="U1", expires_at=self.clock.now + TTL)
+        opening = Opening(nonce=nonce, team_id="T1", user_id=user_id, expires_at=self.clock.now + TTL)
         await self.records.add_opening(opening)
-        acceptance = await self.records.accept(self.make_submission(token, view_id, bucket), nonce)
+        acceptance = await self.records.accept(self.make_submission(token, view_id, bucket, user_id), nonce)
         assert acceptance.verdict is Verdict.RECORDED
+
+    async def accept_late(self, token: str, view_id: str, *, by: timedelta, ttl: timedelta = TTL) -> None:
+        """Record a Submit that arrived some time ago."""
+        nonce = f"nonce of {view_id}"
+        await self.records.add_opening(Opening(nonce=nonce, team_id="T1", user_id="U1", expires_at=START + 2 * TTL))
+        arrived_at = self.clock.now - by
+        new = replace(self.make_submission(token, view_id), accepted_at=arrived_at, expires_at=arrived_at + ttl)
+        assert (await self.records.accept(new, nonce)).verdict is Verdict.RECORDED
 
     async def paste_again(self, token: str, view_id: str = "V1") -> None:
         """Press Submit again in the same view, with another token."""
@@ -264,6 +282,21 @@ class House:
         assert found is not None
         return found
 
+    async def states(self) -> list[State]:
+        """Say how V1, V2 and so on stand."""
+        found = [await self.records.find(f"V{number}") for number in range(1, 9)]
+        return [submission.state for submission in found if submission is not None]
+
+    @property
+    def sent(self) -> list[str]:
+        """The tokens that reached Cloudflare, in their order, stored or not."""
+        return [json.loads(request.body)["token"] for request in self.cloudflare.requests if request.method == "POST"]
+
+    @property
+    def told(self) -> list[tuple[str, State]]:
+        """The final messages."""
+        return [(posted.id, posted.state) for posted in self.reporter.posted]
+
     @property
     def posts(self) -> list[str]:
         """The methods of the requests that reached Cloudflare."""
@@ -273,7 +306,7 @@ class House:
 @pytest.fixture
 def database(database_path: Path) -> Iterator[MortalDatabase]:
     """Start a database in which one can die."""
-    database = MortalDatabase(database_path, METADATA)
+    database = MortalDatabase(database_path)
     database.start()
     yield database
     database.stop()
@@ -299,6 +332,7 @@ async def house(database: MortalDatabase) -> AsyncIterator[House]:
             cloudflare=small,
             client=client,
             transport=transport,
+            database=database,
             death=death,
             reporter=Notes(death),
         )
@@ -722,27 +756,399 @@ async def test_the_token_in_the_request_is_exactly_the_pasted_one(house: House, 
     assert json.loads(body) == {"token": token}
 
 
-async def test_submissions_of_one_bucket_are_delivered_in_their_order(house: House) -> None:
-    """The second waits for the first, even if that one waits for Cloudflare, so the slot ends with the newest."""
+async def test_of_several_submissions_of_one_bucket_the_newest_is_stored(house: House) -> None:
+    """The older one is not even sent: the slot would only have to be written twice."""
     first, second = make_token(Behaviour.RATE_LIMITED), make_token(Behaviour.GOOD, 2)
     await house.submit(first, "V1")
     await house.submit(second, "V2")
-    assert await house.deliver() == timedelta(seconds=house.cloudflare.retry_after)
-    assert (await house.read("V2")).state is State.ACCEPTED
     await house.deliver_all()
-    assert [write.token for write in house.cloudflare.writes] == [first, second]
-    assert [posted.id for posted in house.reporter.posted] == ["V1", "V2"]
+    assert [write.token for write in house.cloudflare.writes] == [second]
+    assert [(posted.id, posted.state) for posted in house.reporter.posted] == [
+        ("V1", State.SUPERSEDED),
+        ("V2", State.STORED),
+    ]
 
 
 async def test_a_result_that_waits_for_slack_does_not_hold_the_next_submission(house: House) -> None:
     """The second is stored while the first one's message is still unsent."""
     await house.submit(view_id="V1")
-    await house.submit(make_token(Behaviour.GOOD, 2), "V2")
     house.reporter.failures.append(SlackUnavailable())
+    assert await house.deliver() == timedelta(seconds=2)
+    await house.submit(make_token(Behaviour.GOOD, 2), "V2")
     assert await house.deliver() == timedelta(seconds=2)
     assert [posted.id for posted in house.reporter.posted] == ["V2"]
     await house.deliver_all()
     assert [posted.id for posted in house.reporter.posted] == ["V2", "V1"]
+
+
+FIRST, SECOND, THIRD = (make_token(Behaviour.GOOD, number) for number in (1, 2, 3))
+DENIED_FOR_NOW = Failure(status=503, retry_after=300)
+
+
+async def test_a_newer_one_starts_at_once_while_an_older_one_waits_five_minutes(house: House) -> None:
+    """A Retry-After holds the one that was told to wait, and nobody else."""
+    house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
+    await house.submit(FIRST)
+    assert await house.deliver() == timedelta(seconds=300)
+    house.clock.now += timedelta(seconds=1)
+    await house.submit(SECOND, "V2", user_id="U2")
+    assert await house.deliver() is None
+    assert house.sent == [FIRST, SECOND]
+    assert house.cloudflare.stored_token("lake") == SECOND
+    assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.STORED)]
+
+
+@pytest.mark.parametrize(
+    ("landed", "fate"),
+    [
+        pytest.param(False, "This token was never stored.", id="never sent"),
+        pytest.param(True, "An earlier request with this token got no clear answer", id="sent before"),
+    ],
+)
+async def test_who_is_superseded_is_told_by_whom_and_when(house: House, fate: str, *, landed: bool) -> None:
+    """One message, which needs no other one to be understood; and nothing is left of the token."""
+    if landed:
+        house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
+    await house.submit(FIRST)
+    if landed:
+        await house.deliver()
+    house.clock.now += timedelta(seconds=90)
+    await house.submit(SECOND, "V2", user_id="U2")
+    await house.deliver_all()
+    superseded = await house.read()
+    assert (superseded.state, superseded.superseded_by, superseded.error_code) == (State.SUPERSEDED, "U2", None)
+    assert (superseded.sealed_token, superseded.sealed_response_url) == (None, None)
+    assert superseded.ended_at == START + timedelta(seconds=90)
+    [told] = [posted for posted in house.reporter.posted if posted.id == "V1"]
+    text = result_message(RedactedResult.of(told), contact="")["text"]
+    assert "<@U2> submitted a newer one" in text
+    assert f"<!date^{int(superseded.ended_at.timestamp())}^" in text
+    assert fate in text
+
+
+async def test_an_older_one_is_held_while_the_newer_one_waits(house: House) -> None:
+    """Both were told to wait; the older one's time comes first, and passes."""
+    house.cloudflare.fail_next("credential", status=503, retry_after=60)
+    await house.submit(FIRST)
+    await house.deliver()
+    house.cloudflare.fail_next("credential", status=503, retry_after=120)
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() == timedelta(seconds=120)
+    house.clock.now += timedelta(seconds=119)
+    assert await house.deliver() == timedelta(seconds=1)
+    assert house.sent == [FIRST, SECOND]
+    await house.deliver_all()
+    assert house.sent == [FIRST, SECOND, SECOND]
+    assert await house.states() == [State.SUPERSEDED, State.STORED]
+
+
+@pytest.mark.parametrize("name", DEFINITE_NOES)
+async def test_after_a_definite_no_to_the_newer_one_the_older_one_goes_on(house: House, name: str) -> None:
+    """A mis-pasted token does not kill a good one that waits: at its own time, that one is stored."""
+    house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
+    await house.submit(FIRST)
+    await house.deliver()
+    house.clock.now += timedelta(seconds=10)
+    failure, ending, code = DEFINITE_NOES[name]
+    house.cloudflare.fail_next("credential", times=2 if code == "route_gone" else 1, **failure)
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() == timedelta(seconds=290)
+    assert house.told == [("V2", ending)]
+    assert await house.deliver_all() == _seconds(290)
+    assert house.cloudflare.stored_token("lake") == FIRST
+    assert house.told == [("V2", ending), ("V1", State.STORED)]
+
+
+@pytest.mark.parametrize("refusal", [NotAllowed(), BucketNotAllowed(), ChannelNotAllowed()], ids=repr)
+async def test_after_a_denial_of_the_newer_one_the_older_one_goes_on(house: House, refusal: AccessRefused) -> None:
+    """Who may not is as if he had not asked."""
+    await house.submit(FIRST)
+    await house.submit(SECOND, "V2")
+    house.gate.refusals.append(refusal)
+    await house.deliver_all()
+    assert house.sent == [FIRST]
+    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.DENIED)]
+
+
+async def test_after_the_newer_one_failed_for_sure_the_older_one_goes_on(house: House) -> None:
+    """Told to wait for longer than there is time, and surely not written."""
+    await house.submit(FIRST)
+    house.cloudflare.fail_next("credential", status=429, code=971, retry_after=3600)
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() is None
+    assert house.sent == [SECOND, FIRST]
+    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.FAILED)]
+
+
+async def test_a_newer_one_of_which_nobody_knows_takes_the_older_ones_place(house: House) -> None:
+    """At its deadline the slot may hold it: what is older must not be written over that."""
+    await house.submit(FIRST)
+    house.cloudflare.fail_next("credential", drop_after_store=True, times=999)
+    await house.submit(SECOND, "V2", user_id="U2")
+    await house.deliver_all()
+    assert set(house.sent) == {SECOND}
+    assert house.cloudflare.stored_token("lake") == SECOND
+    assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.UNCERTAIN)]
+    assert (await house.read()).superseded_by == "U2"
+
+
+async def test_a_newer_one_whose_deadline_passed_while_the_bot_was_down_takes_the_older_ones_place(
+    house: House,
+) -> None:
+    """Also when the older one has time left: its deadline is its own."""
+    house.cloudflare.fail_next("credential", **DOWN)
+    await house.submit(SECOND, "V2", user_id="U2")
+    await house.deliver()
+    await house.accept_late(FIRST, "V1", by=timedelta(seconds=2), ttl=2 * TTL)
+    house.clock.now += TTL
+    await house.deliver_all()
+    assert house.sent == [SECOND]
+    assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.UNCERTAIN)]
+
+
+async def test_a_newer_one_that_cloudflare_wants_no_more_lets_the_older_one_go_on(house: House) -> None:
+    """Its first request may have landed, but what Cloudflare refuses now is no credential to be kept."""
+    await house.submit(FIRST)
+    house.cloudflare.fail_next("credential", **LOST)
+    house.cloudflare.fail_next("credential", **REFUSED)
+    await house.submit(SECOND, "V2")
+    await house.deliver_all()
+    assert house.sent == [SECOND, SECOND, FIRST]
+    assert house.cloudflare.stored_token("lake") == FIRST
+    assert await house.states() == [State.STORED, State.UNCERTAIN]
+    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.UNCERTAIN)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "ending"),
+    [
+        pytest.param("success", State.STORED, id="stored"),
+        pytest.param("no", State.REFUSED, id="refused"),
+        pytest.param("none", State.SUPERSEDED, id="no answer"),
+    ],
+)
+async def test_a_third_one_that_comes_while_the_second_one_is_sent(house: House, answer: str, ending: State) -> None:
+    """Whatever becomes of the second, the slot ends with the third, and each is told once."""
+    await house.submit(FIRST)
+    await house.submit(SECOND, "V2", user_id="U2")
+    if answer != "success":
+        house.cloudflare.fail_next("credential", **(REFUSED if answer == "no" else LOST))
+
+    async def submit_third() -> None:
+        house.transport.after_answer = None
+        await house.submit(THIRD, "V3", user_id="U3")
+
+    if answer == "none":
+        house.gate.before_check = submit_third
+    else:
+        house.transport.after_answer = submit_third
+    await house.deliver_all()
+    assert house.cloudflare.stored_token("lake") == THIRD
+    assert await house.states() == [State.SUPERSEDED, ending, State.STORED]
+    assert (await house.read()).superseded_by == ("U2" if answer == "success" else "U3")
+    assert sorted(name for name, _ in house.told) == ["V1", "V2", "V3"]
+
+
+async def test_one_that_is_being_confirmed_is_not_disturbed_by_a_newer_one(house: House) -> None:
+    """It was written: that is told, while the newer one is written at once."""
+    house.cloudflare.fail_next("get", **_catalog_answer("absent"))
+    await house.submit(FIRST)
+    assert await house.deliver() == timedelta(seconds=2)
+    house.cloudflare.fail_next("get", **_catalog_answer("absent"))
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() == timedelta(seconds=2)
+    assert await house.states() == [State.CONFIRMING, State.CONFIRMING]
+    assert house.sent == [FIRST, SECOND]
+    await house.deliver_all()
+    assert house.told == [("V1", State.STORED), ("V2", State.STORED)]
+
+
+@pytest.mark.parametrize(
+    ("failure", "ending"),
+    [
+        pytest.param(None, State.EXPIRED, id="never sent"),
+        pytest.param(Failure(status=429, code=971, retry_after=300), State.FAILED, id="surely not written"),
+        pytest.param(DENIED_FOR_NOW, State.UNCERTAIN, id="perhaps written"),
+    ],
+)
+async def test_what_is_held_ends_at_its_own_deadline(house: House, failure: Failure | None, ending: State) -> None:
+    """Nobody waits for an answer for longer than he was promised, because of somebody else's submission."""
+    if failure is not None:
+        house.cloudflare.fail_next("credential", **failure)
+    await house.submit(FIRST)
+    if failure is not None:
+        await house.deliver()
+    house.clock.now += timedelta(minutes=5) - timedelta(seconds=1)
+    house.cloudflare.fail_next("credential", status=503, retry_after=540)
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() == timedelta(minutes=5, seconds=1)
+    house.clock.now = START + TTL
+    wait = await house.deliver()
+    assert wait is not None
+    assert house.told == [("V1", ending)]
+    assert (await house.read()).ended_at == START + TTL
+    await house.deliver_all()
+    assert await house.states() == [ending, State.STORED]
+    assert house.cloudflare.stored_token("lake") == SECOND
+
+
+async def test_hundreds_for_one_bucket_end_with_the_newest(house: House) -> None:
+    """One write, and a message to each."""
+    await asyncio.gather(*(house.submit(FIRST, f"older {number}") for number in range(250)))
+    await house.submit(SECOND, "V1")
+    await house.deliver_all()
+    assert house.sent == [SECOND]
+    assert len({posted.id for posted in house.reporter.posted}) == len(house.reporter.posted) == 251
+
+
+async def test_who_lost_the_bucket_at_any_point_sends_moves_and_tells_nothing_more(house: House) -> None:
+    """Somebody else takes the bucket before or after each call; that one brings it to its end, once.
+
+    Only a request goes out that had passed the fence a moment before, and only a message comes twice that was on its
+    way to Slack in that very moment.
+    """
+    let_out, told_by_both = 0, 0
+    for step in count(2):  # 1 is before its own taking
+        name = f"lake-{step}"
+        older, newer = make_token(Behaviour.GOOD, 2 * step), make_token(Behaviour.GOOD, 2 * step + 1)
+        house.cloudflare.add_bucket(name, token=OLD)
+        key = replace(LAKE, bucket=name)
+        await house.submit(older, f"{name} older", name)
+        await house.submit(newer, f"{name} newer", name)
+        house.reporter.posted.clear()
+        seen: list[tuple[int, int, list[Submission]]] = []
+
+        async def take(key: BucketKey = key, name: str = name, seen: Any = seen) -> None:  # noqa: ANN401 - see above
+            house.death.at_step = None
+            await house.records.take(key)
+            rows = [await house.read(f"{name} {which}") for which in ("older", "newer")]
+            seen.append((len(house.cloudflare.requests), len(house.told), rows))
+
+        house.death.steps, house.death.at_step, house.death.instead = 0, step, take
+        assert await house.delivery.deliver(key) is None
+        house.death.at_step = None
+        if not seen:
+            assert step > 20
+            assert (let_out, told_by_both) == (1, 4)  # a moment before and in the call to Slack, for two messages
+            return
+        [(requests, told, rows)] = seen
+        by_loser = len(house.told) - told
+        assert by_loser <= 1, step
+        told_by_both += by_loser
+        let_out += sum(request.method != "GET" for request in house.cloudflare.requests[requests:])
+        assert [await house.read(row.id) for row in rows] == rows, step
+        is_unnoted = any(row.reported_at is None and row.id in dict(house.told) for row in rows)
+        await house.deliver_all(key)
+        assert house.cloudflare.stored_token(name) == newer, step
+        assert len(house.told) == 2 + is_unnoted, step
+        assert dict(house.told) == {f"{name} older": State.SUPERSEDED, f"{name} newer": State.STORED}, step
+
+
+@pytest.mark.parametrize("question", [1, 2], ids=["at the headers", "at the body"])
+async def test_who_loses_the_bucket_while_the_request_goes_out_sends_no_whole_one(house: House, question: int) -> None:
+    """A process that froze and woke up: the fence stops it, the row stays as it was, and the other one goes on."""
+    asked = 0
+
+    class TakenMeanwhile(Records):
+        async def holds(self, lease: Lease) -> bool:
+            nonlocal asked
+            asked += 1
+            if asked == question:
+                await self.take(lease.key)
+            return await super().holds(lease)
+
+    await house.submit(FIRST)
+    records, house.records = house.records, TakenMeanwhile(house.database)
+    assert await house.deliver() is None
+    house.records = records
+    assert (asked, house.posts, house.told) == (question, [], [])
+    assert (await house.read()).state is State.STORING
+    await house.deliver_all()
+    assert house.sent == [FIRST]
+    _assert_told_once(house, await house.read())
+
+
+@pytest.mark.parametrize("question", [1, 2], ids=["at the headers", "at the body"])
+async def test_a_database_that_does_not_answer_the_fence_lets_nothing_out(house: House, question: int) -> None:
+    """In doubt nothing is sent; when it is back, the delivery goes on."""
+    asked = 0
+
+    class Unavailable(Records):
+        async def holds(self, lease: Lease) -> bool:
+            nonlocal asked
+            asked += 1
+            if asked == question:
+                raise DatabaseUnavailable
+            return await super().holds(lease)
+
+    await house.submit(FIRST)
+    records, house.records = house.records, Unavailable(house.database)
+    with pytest.raises(DatabaseUnavailable):
+        await house.deliver()
+    house.records = records
+    assert (asked, house.posts, house.told) == (question, [], [])
+    await house.deliver_all()
+    assert house.sent == [FIRST]
+    _assert_told_once(house, await house.read())
+
+
+async def test_who_lost_the_bucket_logs_that_and_nothing_else(house: House, log: io.StringIO) -> None:
+    """One line with the bucket, so that somebody who looks for a stall finds it."""
+    await house.submit(FIRST)
+
+    async def take() -> None:
+        await house.records.take(LAKE)
+
+    house.gate.before_check = take
+    assert await house.deliver() is None
+    assert [json.loads(line)["event"] for line in log.getvalue().splitlines()] == ["lease_lost"]
+
+
+async def test_a_clock_that_was_set_back_does_not_delay_the_newest(house: House) -> None:
+    """The older one was recorded by a clock that was an hour ahead; the newer one is stored at once."""
+    house.clock.now += timedelta(hours=1)
+    house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
+    await house.submit(FIRST)
+    await house.deliver()
+    house.clock.now = START
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() is None
+    assert house.sent == [FIRST, SECOND]
+    assert house.cloudflare.stored_token("lake") == SECOND
+    assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.STORED)]
+
+
+async def test_a_clock_that_was_set_forward_expires_what_is_older(house: House) -> None:
+    """And the newer one is stored."""
+    await house.submit(FIRST)
+    house.clock.now += timedelta(hours=1)
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() is None
+    assert house.sent == [SECOND]
+    assert [name for name, _ in house.told] == ["V1", "V2"]
+
+
+async def test_a_process_that_was_frozen_past_the_deadline_sends_nothing(house: House) -> None:
+    """A laptop that was closed in the middle: nobody else took the bucket, but the time is over."""
+
+    class Frozen(Records):
+        async def holds(self, lease: Lease) -> bool:
+            house.clock.now = START + TTL
+            return await super().holds(lease)
+
+    await house.submit(FIRST)
+    house.records = Frozen(house.database)
+    await house.deliver_all()
+    assert house.sent == []
+
+
+async def test_one_that_was_overtaken_by_a_stored_one_is_not_sent(house: House) -> None:
+    """Pasted first, recorded last: a stale token never overwrites a newer one."""
+    await house.submit(SECOND, "V2")
+    await house.deliver_all()
+    await house.accept_late(FIRST, "V1", by=timedelta(seconds=1))
+    await house.deliver_all()
+    assert house.sent == [SECOND]
 
 
 async def test_a_second_submit_in_the_very_moment_of_sending_wins(house: House) -> None:
@@ -930,5 +1336,5 @@ async def test_killed_while_storing_a_denial_is_not_told_as_unchanged(house: Hou
 def test_every_ending_is_reached_by_a_test_here() -> None:
     """A new ending needs its test."""
     reached: set[Any] = {ending for _, ending, _ in DEFINITE_NOES.values()}
-    assert reached | {State.STORED, State.DENIED, State.UNCERTAIN, State.EXPIRED} == ENDINGS
+    assert reached | {State.STORED, State.DENIED, State.UNCERTAIN, State.SUPERSEDED, State.EXPIRED} == ENDINGS
     assert all(error_of_code(code) for _, _, code in DEFINITE_NOES.values())

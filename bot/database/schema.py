@@ -86,6 +86,15 @@ Index(
     postgresql_where=SUBMISSIONS.c.reported_at.is_(None),
 )
 
+Index(
+    "submissions_written",
+    SUBMISSIONS.c.account_id,
+    SUBMISSIONS.c.bucket,
+    SUBMISSIONS.c.accepted_at,
+    sqlite_where=SUBMISSIONS.c.confirm_until.is_not(None),
+    postgresql_where=SUBMISSIONS.c.confirm_until.is_not(None),
+)
+
 LEASES: Final = Table(
     "leases",
     METADATA,

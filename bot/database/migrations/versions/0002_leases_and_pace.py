@@ -20,6 +20,13 @@ def upgrade() -> None:
         sqlite_where=text("reported_at IS NULL"),
         postgresql_where=text("reported_at IS NULL"),
     )
+    op.create_index(
+        "submissions_written",
+        "submissions",
+        ["account_id", "bucket", "accepted_at"],
+        sqlite_where=text("confirm_until IS NOT NULL"),
+        postgresql_where=text("confirm_until IS NOT NULL"),
+    )
     op.create_table(
         "leases",
         Column("account_id", String, primary_key=True),
