@@ -68,7 +68,8 @@ async def run(settings: Settings) -> None:
 async def _live(settings: Settings) -> None:
     async with running(settings) as bot:
         _log.info("ready", version=__version__, transport=bot.transport, http=bot.http_address)
-        done, _ = await asyncio.wait(bot.background, return_when=asyncio.FIRST_COMPLETED)
+        for_ever = asyncio.ensure_future(asyncio.Event().wait())  # a gateway over HTTP has nothing in the background
+        done, _ = await asyncio.wait([for_ever, *bot.background], return_when=asyncio.FIRST_COMPLETED)
         for broken in done:
             broken.result()  # nothing in the background ends by itself: this raises what broke it
 

@@ -83,8 +83,7 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
         now = clock or steady_clock(await _latest_time(records, datetime.now(UTC)))
         key_files, key_ring = _key_ring(settings, now())
     except OSError as error:
-        message = f"R2_CREDENTIAL_DATA_DIR: {settings.data_dir} cannot be used ({error.strerror})"
-        raise StartRefused(message) from None
+        raise _unusable(settings, error) from None
     except DatabaseCorrupt:
         message = (
             f"{_DATABASE}: {path} is damaged, or no database at all, and was left as it is. Put a backup in its place, "
@@ -117,12 +116,16 @@ async def _open_postgres(
     except ImportError:
         message = f"{_DATABASE}: PostgreSQL needs the extra: pip install 'r2-credential-bot[postgres]'"
         raise StartRefused(message) from None
-    database = PostgresDatabase(url)
+    try:
+        database = PostgresDatabase(url)
+    except ValueError:  # its own words could quote the password
+        message = f"{_DATABASE}: is not an address that PostgreSQL's own programs understand"
+        raise StartRefused(message) from None
     stack.push_async_callback(database.stop)
     jobs = Jobs(database)
-    started_at = await _wait_for(database, jobs)
     records = Records(database, enqueue=jobs.deliver_in)
-    now = clock or steady_clock(await _latest_time(records, started_at))
+    started_at = await _wait_for(database, jobs, records)
+    now = clock or steady_clock(started_at)
     if settings.role is Role.GATEWAY:
         return Store(
             database=database,
@@ -133,9 +136,12 @@ async def _open_postgres(
             key_files=None,
             jobs=jobs,
         )
-    if settings.sealing_key is None:
-        _lock(settings.data_dir / "lock", settings, stack)
-    key_files, key_ring = _key_ring(settings, now())
+    try:
+        if settings.sealing_key is None:
+            _lock(settings.data_dir / "lock", settings, stack)
+        key_files, key_ring = _key_ring(settings, now())
+    except OSError as error:
+        raise _unusable(settings, error) from None
     return Store(
         database=database,
         records=records,
@@ -147,17 +153,18 @@ async def _open_postgres(
     )
 
 
-async def _wait_for(database: "PostgresDatabase", jobs: "Jobs") -> datetime:
-    """Return the database's time, once it is there and has all tables."""
+async def _wait_for(database: "PostgresDatabase", jobs: "Jobs", records: Records) -> datetime:
+    """Return the time to begin with, by the database's clock, once it is there and has all tables."""
     while True:
         try:
             await database.start()
             await jobs.prepare()
-            return await database.now()
+            return await _latest_time(records, await database.now())
         except SchemaTooNew:
             message = f"{_DATABASE}: the database belongs to a newer version of the bot. Run that version"
             raise StartRefused(message) from None
         except DatabaseTrouble:
+            await database.stop()  # the next try begins with connections of its own
             _log.warning("database_not_reached", next_try_in_seconds=_PAUSE.total_seconds())
             await asyncio.sleep(_PAUSE.total_seconds())
 
@@ -169,6 +176,10 @@ async def _latest_time(records: Records, now: datetime) -> datetime:
         return now
     _log.warning("clock_was_set_back", seconds=int((latest - now).total_seconds()))
     return latest
+
+
+def _unusable(settings: Settings, error: OSError) -> StartRefused:
+    return StartRefused(f"R2_CREDENTIAL_DATA_DIR: {settings.data_dir} cannot be used ({error.strerror})")
 
 
 def _lock(path: Path, settings: Settings, stack: AsyncExitStack) -> None:

@@ -7,7 +7,7 @@ to wait is a `wake` job without a lock, since a waiting job holds up the later o
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -90,12 +90,11 @@ class Jobs:
 
         async def refresh(connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
             deferrer = self._app.configure_task(_REFRESH, lock=_REFRESH, queueing_lock=_REFRESH, connection=connection)
-            await deferrer.defer_async()
+            with suppress(AlreadyEnqueued):
+                async with connection.transaction():  # a savepoint: the refusal must not spoil the whole transaction
+                    await deferrer.defer_async()
 
-        try:
-            await self._run(refresh)
-        except AlreadyEnqueued:
-            return
+        await self._run(refresh)
 
     async def _run(self, act: Callable[[Any], Awaitable[None]]) -> None:
         async def afterwards(_: None, connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
@@ -126,17 +125,29 @@ class JobRunner:
         self._refresh_catalogs = refresh_catalogs
         self._keep_house = keep_house
         self._clock = clock
+        self._is_stopping = False
 
     async def run(self) -> None:
         """Run for ever; a cancellation lets running jobs finish, for four seconds at most."""
-        while True:
+        work = asyncio.create_task(self._run_through_outages())
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            self._is_stopping = True  # known to everyone: Procrastinate loses a cancellation while the database is away
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            raise
+
+    async def _run_through_outages(self) -> None:
+        while not self._is_stopping:
             app = self._build_app()
             try:
                 async with app.open_async():
                     await self._run_jobs(app)
             except (ConnectorException, BotError) as error:
                 _log.error("jobs_stopped", error=type(error).__name__)
-            await asyncio.sleep(_AFTER_TROUBLE.total_seconds())
+            if not self._is_stopping:
+                await asyncio.sleep(_AFTER_TROUBLE.total_seconds())
 
     async def _run_jobs(self, app: App) -> None:
         await self._find_forgotten(app)
@@ -185,19 +196,33 @@ class JobRunner:
             next_at = self._clock() + _AFTER_FAULT
         finally:
             if next_at is not None:
-                await asyncio.shield(self._leave_word(key, next_at))
+                await self._insist(self._jobs.deliver_at, key, next_at)
 
-    async def _leave_word(self, key: BucketKey, at: datetime) -> None:
+    async def _wake(self, account_id: str, bucket: str) -> None:
+        await self._insist(self._jobs.deliver, BucketKey(account_id=account_id, bucket=bucket))
+
+    async def _insist(self, defer: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Leave a job for the bucket, also when this one is aborted, and however long the database is away.
+
+        Only the end of the process ends that; then this job stays with a dead worker, or `_find_forgotten` helps.
+        """
+        attempts = asyncio.create_task(self._try_until_done(defer, *arguments))
+        try:
+            await asyncio.shield(attempts)
+        except asyncio.CancelledError:
+            await attempts
+            raise
+
+    async def _try_until_done(self, defer: Callable[..., Awaitable[None]], *arguments: object) -> None:
         while True:
             try:
-                await self._jobs.deliver_at(key, at)
+                await defer(*arguments)
             except BotError:
+                if self._is_stopping:
+                    return
                 await asyncio.sleep(_AFTER_TROUBLE.total_seconds())
             else:
                 return
-
-    async def _wake(self, account_id: str, bucket: str) -> None:
-        await self._jobs.deliver(BucketKey(account_id=account_id, bucket=bucket))
 
     async def _refresh(self, timestamp: int = 0) -> None:  # noqa: ARG002 - Procrastinate hands the time of a periodic job
         await self._refresh_catalogs()

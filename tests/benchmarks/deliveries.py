@@ -1,0 +1,293 @@
+"""How fast deliveries start and run, and what waiting ones cost: in one process on SQLite, and on PostgreSQL.
+
+The doubles run in this process and take a good part of the time: the small Cloudflare and the small Slack alone, asked
+by a bare client in the same way, are measured beside the bot in the same run.
+"""
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from footprint import cpu_seconds, resident_bytes
+from postgres import running_postgres
+
+from bot.database import Database
+from bot.database.postgres import PostgresDatabase
+from bot.database.sqlite import SqliteDatabase
+from bot.delivery import Delivery
+from bot.dispatch.inline import InlineDispatcher
+from bot.dispatch.procrastinate import JobRunner, Jobs
+from bot.records import Records
+from bot.sandbox.cloudflare import NO_LIMIT_TO_SPEAK_OF, SmallCloudflare
+from bot.sandbox.process import BotProcess, Role, bot_environment, find_free_port
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.sealing import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys, public_pem
+from bot.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
+
+STARTS = 400
+DELIVERIES = 1000
+IDLE_SECONDS = 20
+PATIENCE = 120
+USER, CHANNEL = "U0ADA0001", "C0DATAPLT"
+
+
+async def main() -> None:
+    """Print all figures."""
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch)
+        directory.chmod(0o711)  # for the server of PostgreSQL, which does not run as root
+        with running_postgres(directory / "postgres") as url:
+            print(f"accept to start, ms, {STARTS} one after the other")
+            await show_starts("inline", start_inline(directory))
+            await show_starts("PostgreSQL", start_on_postgres(url))
+            print(f"deliveries, {DELIVERIES} buckets, all recorded before the start")
+            await show_doubles()
+            await show_deliveries("inline", directory / "inline", None)
+            await show_deliveries("PostgreSQL, one worker", directory / "jobs", url)
+            print("memory and idle CPU")
+            await show_waiting(directory / "waiting")
+            for role in ("all", "gateway", "worker"):
+                await show_idle_role(directory / role, url, role)
+
+
+class Noting(Delivery):
+    """Notes when it is called, and does nothing."""
+
+    def __init__(self) -> None:
+        self.started: asyncio.Queue[float] = asyncio.Queue()
+
+    async def deliver(self, key: BucketKey) -> datetime | None:
+        """Note the time."""
+        self.started.put_nowait(time.perf_counter())
+        return None
+
+
+async def show_starts(name: str, starts: AsyncIterator[float]) -> None:
+    """Print the latencies of one engine."""
+    seconds = [second async for second in starts]
+    p50, p99 = statistics.median(seconds), statistics.quantiles(seconds, n=100)[98]
+    print(f"  {name:24}p50 {p50 * 1000:6.2f}   p99 {p99 * 1000:6.2f}", flush=True)
+
+
+async def start_inline(directory: Path) -> AsyncIterator[float]:
+    """Yield the time from a recorded submission to its delivery's start."""
+    database = SqliteDatabase(directory / "starts.sqlite")
+    database.start()
+    records, delivery = Records(database), Noting()
+    dispatcher = InlineDispatcher(delivery, records, lambda: datetime.now(UTC))
+    for number in range(STARTS):
+        new = await accept(records, number)
+        recorded_at = time.perf_counter()
+        dispatcher.dispatch(new.key)
+        yield await delivery.started.get() - recorded_at
+    await dispatcher.stop()
+    database.stop()
+
+
+async def start_on_postgres(url: str) -> AsyncIterator[float]:
+    """Do the same with a job that was deferred in the transaction of the recording."""
+
+    async def nothing() -> None: ...
+
+    async with postgres(url) as (database, jobs):
+        records, delivery = Records(database, enqueue=jobs.deliver_in), Noting()
+        runner = JobRunner(
+            url=url,
+            jobs=jobs,
+            records=records,
+            delivery=delivery,
+            refresh_catalogs=nothing,
+            keep_house=nothing,
+            clock=lambda: datetime.now(UTC),
+        )
+        running = asyncio.create_task(runner.run())
+        await accept(records, -1)
+        await delivery.started.get()
+        for number in range(STARTS):
+            await accept(records, number)
+            recorded_at = time.perf_counter()
+            yield max(0.0, await delivery.started.get() - recorded_at)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await forget(database)
+
+
+async def show_doubles() -> None:
+    """Ask the doubles as the bot would: two requests of Cloudflare, one message and one view of Slack for each."""
+    async with SmallCloudflare() as cloudflare, SmallSlack() as slack, aiohttp.ClientSession() as http:
+        for number in range(DELIVERIES):
+            cloudflare.add_bucket(bucket(number))
+        cloudflare_headers = {"Authorization": f"Bearer {cloudflare.api_token}"}
+        slack_headers = {"Authorization": f"Bearer {slack.config.bot_tokens[0]}"}
+        root = f"{cloudflare.base_url}/accounts/{cloudflare.account_id}/r2-catalog"
+
+        async def deliver(number: int) -> None:
+            token = {"token": make_token(Behaviour.GOOD, number)}
+            await http.post(f"{root}/{bucket(number)}/credential", json=token, headers=cloudflare_headers)
+            await http.get(f"{root}/{bucket(number)}", headers=cloudflare_headers)
+            message = {"channel": CHANNEL, "text": "a benchmark"}
+            await http.post(f"{slack.api_url}chat.postMessage", json=message, headers=slack_headers)
+            await http.post(f"{slack.api_url}views.update", json={"view_id": "V0", "view": {}}, headers=slack_headers)
+
+        started = time.perf_counter()
+        await asyncio.gather(*(deliver(number) for number in range(DELIVERIES)))
+        print(f"  {'the doubles alone':24}{DELIVERIES / (time.perf_counter() - started):6.0f} per second", flush=True)
+
+
+async def show_deliveries(name: str, directory: Path, url: str | None) -> None:
+    """Start a bot with recorded submissions, and print how fast it works them off."""
+    async with waiting_bot(directory, url, DELIVERIES) as (slack, cloudflare, process):
+        await process.start()
+        while not cloudflare.writes:  # noqa: ASYNC110 - looking often is the measurement
+            await asyncio.sleep(0.002)
+        started, before = time.perf_counter(), cpu_seconds(process.pid)
+        await wait_for(lambda: len(slack.workspace.messages) >= DELIVERIES)
+        seconds = time.perf_counter() - started
+        load = (cpu_seconds(process.pid) - before) / seconds
+    print(f"  {name:24}{DELIVERIES / seconds:6.0f} per second, {load:.0%} of a core", flush=True)
+
+
+async def show_waiting(directory: Path) -> None:
+    """Print the memory of a bot with a thousand submissions that wait for Cloudflare, beside one with none."""
+    sizes = []
+    for count in (0, DELIVERIES):
+        async with waiting_bot(directory / str(count), None, count) as (_, cloudflare, process):
+            cloudflare.fail_next("credential", times=10**6, status=503, retry_after=3600)
+            await process.start()
+            await process.wait_until_ready()
+            await wait_for(lambda: sum("/credential" in each.path for each in cloudflare.requests) >= count)  # noqa: B023 - used at once
+            await asyncio.sleep(3)
+            sizes.append(resident_bytes(process.pid))
+    print(f"  {f'{DELIVERIES} waiting, inline':24}{(sizes[1] - sizes[0]) / 2**20:+6.1f} MB", flush=True)
+
+
+async def show_idle_role(directory: Path, url: str, role: Role) -> None:
+    """Print what a process costs that has nothing to do."""
+    async with waiting_bot(directory, url, 0, role) as (_, _, process):
+        await process.start()
+        await process.wait_until_ready()
+        await asyncio.sleep(5)
+        before = cpu_seconds(process.pid)
+        await asyncio.sleep(IDLE_SECONDS)
+        load = (cpu_seconds(process.pid) - before) / IDLE_SECONDS
+        size = resident_bytes(process.pid) / 2**20
+    print(f"  {f'{role}, PostgreSQL, idle':24}{size:6.0f} MB, {load:.2%} of a core over {IDLE_SECONDS} s", flush=True)
+
+
+@asynccontextmanager
+async def waiting_bot(
+    directory: Path, url: str | None, count: int, role: Role | None = None
+) -> AsyncIterator[tuple[SmallSlack, SmallCloudflare, BotProcess]]:
+    """Record submissions, each for a bucket of its own, and set a bot up for them that is not started yet."""
+    directory.mkdir(parents=True)
+    pem = generate_private_key()
+    async with AsyncExitStack() as stack:
+        cloudflare = await stack.enter_async_context(SmallCloudflare())
+        slack = await stack.enter_async_context(SmallSlack())
+        cloudflare.limit = NO_LIMIT_TO_SPEAK_OF
+        for number in range(count):
+            cloudflare.add_bucket(bucket(number))
+        environment = bot_environment(slack, cloudflare, directory / "data", "http", find_free_port())
+        environment |= {"R2_CREDENTIAL_SEALING_KEY": pem, "R2_CREDENTIAL_LOG_LEVEL": "error"}
+        ring = KeyRing(*load_private_keys(pem))
+        environment["R2_CREDENTIAL_SEALING_PUBLIC_KEY"] = public_pem(load_private_keys(pem)[0])
+        if url is None:
+            database = SqliteDatabase(directory / "data" / "bot.sqlite")
+            database.start()
+            await asyncio.gather(*(accept(Records(database), number, ring) for number in range(count)))
+            database.stop()
+        else:
+            environment["R2_CREDENTIAL_DATABASE_URL"] = url
+            async with postgres(url) as (shared, jobs):
+                await forget(shared)
+                records = Records(shared, enqueue=jobs.deliver_in)
+                for number in range(count):
+                    await accept(records, number, ring)
+        process = BotProcess(environment, directory, role=role or ("all" if url is None else "worker"))
+        try:
+            yield slack, cloudflare, process
+        finally:
+            await process.kill()
+
+
+@asynccontextmanager
+async def postgres(url: str) -> AsyncIterator[tuple[PostgresDatabase, Jobs]]:
+    """Open the database, with all its tables."""
+    database = PostgresDatabase(url)
+    await database.start()
+    jobs = Jobs(database)
+    await jobs.prepare()
+    yield database, jobs
+    await database.stop()
+
+
+async def forget(database: Database) -> None:
+    """Empty the tables."""
+
+    async def empty(_: None, connection: Any) -> None:  # noqa: ANN401 - psycopg's own
+        await connection.execute("TRUNCATE submissions, leases, openings, procrastinate_jobs CASCADE")
+
+    await database.run(lambda _: None, empty)
+
+
+def bucket(number: int) -> str:
+    """Return the name of one of the buckets."""
+    return f"bucket-{number}" if number >= 0 else "warm-up"
+
+
+async def wait_for(look: Callable[[], bool]) -> None:
+    """Wait until something is so; gives up after two minutes."""
+    async with asyncio.timeout(PATIENCE):
+        while not look():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.005)
+
+
+async def accept(records: Records, number: int, ring: KeyRing | None = None) -> NewSubmission:
+    """Record one submission, with its opening."""
+    now = datetime.now(UTC)
+    key = BucketKey(account_id="5a4db0c0000000000000000000000001", bucket=bucket(number))
+    nonce, team_id = f"nonce-{number}-{now.timestamp()}", "T0SANDBOX"
+    new = NewSubmission(
+        id=f"V{number:010}{int(now.timestamp() * 1000) % 10**9}",
+        team_id=team_id,
+        user_id=USER,
+        key=key,
+        channel_id=CHANNEL,
+        reason="",
+        token_kind=TokenKind.ACCOUNT,
+        last_four="made",
+        sealed_token=SealedToken("sealed.v1.none.none"),
+        sealed_response_url=None,
+        accepted_at=now,
+        expires_at=now + timedelta(hours=1),
+    )
+    if ring is not None:
+        context = SealingContext(
+            purpose=TOKEN,
+            team_id=team_id,
+            user_id=USER,
+            view_id=new.id,
+            account_id=key.account_id,
+            bucket=key.bucket,
+        )
+        sealed = ring.sealing_key.seal(make_token(Behaviour.GOOD, number), context)
+        new = replace(new, sealed_token=SealedToken(sealed))
+    await records.add_opening(Opening(nonce=nonce, team_id=team_id, user_id=USER, expires_at=new.expires_at))
+    await records.accept(new, nonce)
+    return new
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
