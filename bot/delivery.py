@@ -31,6 +31,7 @@ CONFIRM_PATIENCE: Final = timedelta(seconds=15)
 """How long an empty slot after a success is asked about again before it is told as an alarm."""
 
 _CONFIRM_PAUSE: Final = timedelta(seconds=2)
+_STALE_AFTER: Final = timedelta(milliseconds=100)
 _SHORTEST_PAUSE: Final = timedelta(milliseconds=100)
 _LONGEST_BACKOFF: Final = timedelta(seconds=60)
 _SHORTEST_SLACK_PAUSE: Final = timedelta(seconds=2)
@@ -111,24 +112,26 @@ class Delivery:
             elif due.state is not State.CONFIRMING and now >= due.expires_at:
                 await self._give_up(due)
             else:
-                blocked_until = await self._take_turn(lease)
+                blocked_until = await self._take_turn(lease, due, now)
                 if blocked_until is not None and due.confirm_until is not None and blocked_until > due.confirm_until:
                     await self._end(due, State.STORED, Changes(confirmation=Confirmation.UNKNOWN))
         return None
 
-    async def _take_turn(self, lease: Lease) -> datetime | None:
+    async def _take_turn(self, lease: Lease, due: Submission, read_at: datetime) -> datetime | None:
         """Wait in line, and then take the step that is due by then; return when to come back if nothing may be sent."""
         turn = await self._cloudflare.turn()
         if isinstance(turn, datetime):
             return turn
         try:
             now = self._clock()
-            plan = _plan(await self._records.work(lease), now)
-            due = next((submission for submission, at in plan if at <= now and not submission.is_ended), None)
-            if due is not None and due.state is State.CONFIRMING:
-                await self._confirm(due, turn)
-            elif due is not None and now < due.expires_at:
-                await self._store_if_allowed(due, turn)
+            current: Submission | None = due
+            if now - read_at > _STALE_AFTER:  # somebody may have submitted a newer one meanwhile
+                plan = _plan(await self._records.work(lease), now)
+                current = next((submission for submission, at in plan if at <= now and not submission.is_ended), None)
+            if current is not None and current.state is State.CONFIRMING:
+                await self._confirm(current, turn)
+            elif current is not None and now < current.expires_at:
+                await self._store_if_allowed(current, turn)
         finally:
             turn.give_back()
         return None
@@ -307,10 +310,8 @@ class Delivery:
         await self._records.postpone_report(submission, now + pause, forget_response_url=is_url_dead)
 
     async def _credential_before(self, submission: Submission) -> CredentialStatus:
-        snapshot = await self._records.snapshot(submission.key.account_id)
-        catalogs = snapshot.catalogs if snapshot else ()
-        found = (catalog.credential_status for catalog in catalogs if catalog.bucket == submission.key.bucket)
-        return submission.credential_before or next(found, CredentialStatus.UNKNOWN)
+        catalog = await self._records.catalog(submission.key)
+        return submission.credential_before or (catalog.credential_status if catalog else CredentialStatus.UNKNOWN)
 
 
 def _plan(work: list[Submission], open_from: datetime) -> list[tuple[Submission, datetime]]:

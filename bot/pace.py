@@ -12,7 +12,7 @@ from bot.errors import DatabaseTrouble
 
 MOMENT: Final = timedelta(seconds=1)
 """The longest stop that is waited for in line."""
-MOST_IN_FLIGHT: Final = 64
+MOST_IN_FLIGHT: Final = 32
 FEW_IN_FLIGHT: Final = 8
 """As long as no request has ended yet: Cloudflare may tell of a limit that is lower than the usual one."""
 

@@ -224,6 +224,15 @@ class Records:
         row = _catalog_row(account_id, catalog)
         await self._database.run(lambda connection: _save_catalog(connection, row))
 
+    async def catalog(self, key: BucketKey) -> Catalog | None:
+        """Return one catalog of the snapshot, or None for one that it does not list."""
+
+        def read(connection: Connection) -> Catalog | None:
+            row = connection.execute(_CATALOG, _names(key)).one_or_none()
+            return None if row is None else _read_catalog(row)
+
+        return await self._database.run(read)
+
     async def snapshot(self, account_id: str) -> Snapshot | None:
         """Return the account's catalogs, or None when nobody has asked Cloudflare yet."""
         return await self._database.run(lambda connection: _read_snapshot(connection, account_id))
@@ -302,6 +311,9 @@ _WORK: Final = (
 )
 _EPOCH: Final = select(LEASES.c.epoch).where(
     LEASES.c.account_id == bindparam("its_account_id"), LEASES.c.bucket == bindparam("its_bucket")
+)
+_CATALOG: Final = select(CATALOGS).where(
+    CATALOGS.c.account_id == bindparam("its_account_id"), CATALOGS.c.bucket == bindparam("its_bucket")
 )
 _SUBMISSIONS_UNDER_LEASE: Final = select(SUBMISSIONS, func.coalesce(LEASES.c.epoch, 0).label("epoch")).outerjoin(
     LEASES, and_(LEASES.c.account_id == SUBMISSIONS.c.account_id, LEASES.c.bucket == SUBMISSIONS.c.bucket)

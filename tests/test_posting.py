@@ -379,6 +379,14 @@ async def test_a_revoked_bot_token_makes_the_message_wait(scene: Scene, error: s
     assert scene.places == [MEMBER]
 
 
+@pytest.mark.parametrize("error", ["duplicate_message_not_found", "duplicate_channel_not_found"])
+async def test_a_message_that_slack_knows_is_not_posted_elsewhere(scene: Scene, error: str) -> None:
+    """Its `client_msg_id` was seen before: the answer to an earlier try was lost, and the message was removed since."""
+    scene.slack.fail_next("chat.postMessage", error=error)
+    await scene.poster.post_result(STORED)
+    assert scene.places == []
+
+
 @pytest.mark.parametrize(
     "error", ["is_archived", "not_in_channel", "restricted_action", "missing_scope", "msg_too_long", "a_new_word"]
 )

@@ -29,7 +29,7 @@ from bot.errors import (
     RouteGone,
     Throttled,
 )
-from bot.pace import Pace
+from bot.pace import MOST_IN_FLIGHT, Pace
 from bot.secret import Secret
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
@@ -148,6 +148,7 @@ class CloudflareClient:
             base_url=url,
             headers={"User-Agent": f"r2-credential-bot/{__version__}", "Accept": "application/json"},
             timeout=httpx.Timeout(total, connect=connect, pool=connect),
+            limits=httpx.Limits(max_keepalive_connections=MOST_IN_FLIGHT),  # the pace limits how many there are
             follow_redirects=False,
             transport=transport,
             trust_env=url.scheme == "https",
