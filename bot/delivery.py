@@ -241,12 +241,12 @@ class Delivery:
     ) -> None:
         """End without a success. Where an earlier request may have landed after all, nobody may say "unchanged"."""
         landed = submission.possibly_written if landed is None else landed
-        # Where Cloudflare wants the token no more, an older one that waits may go on: it cannot do worse.
+        # An older one that waits may go on where Cloudflare said no to this one, which then is not worth keeping.
         await self._end(
             submission,
             State.UNCERTAIN if landed else ending,
             _changes(error, possibly_written=landed),
-            supersede_older=landed and error.retryable,
+            supersede_older=landed and not isinstance(error, CatalogRefusal),
         )
 
     async def _confirm(self, submission: Submission, turn: Turn) -> None:

@@ -906,6 +906,27 @@ async def test_a_newer_one_whose_deadline_passed_while_the_bot_was_down_takes_th
     assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.UNCERTAIN)]
 
 
+async def test_a_newer_one_that_was_frozen_past_its_deadline_takes_the_older_ones_place(house: House) -> None:
+    """Its first request may have landed; its second one was stopped by the fence. The older one has time left."""
+
+    class Frozen(Records):
+        async def holds(self, lease: Lease) -> bool:
+            house.clock.now = START + TTL
+            return await super().holds(lease)
+
+    house.cloudflare.fail_next("credential", **LOST)
+    await house.submit(SECOND, "V2", user_id="U2")
+    assert await house.deliver() == timedelta(seconds=2)
+    house.clock.now += timedelta(seconds=2)
+    await house.accept_late(FIRST, "V1", by=timedelta(seconds=2, milliseconds=1), ttl=2 * TTL)
+    records, house.records = house.records, Frozen(house.database)
+    await house.deliver()
+    house.records = records
+    await house.deliver_all()
+    assert house.sent == [SECOND]
+    assert await house.states() == [State.SUPERSEDED, State.UNCERTAIN]
+
+
 async def test_a_newer_one_that_cloudflare_wants_no_more_lets_the_older_one_go_on(house: House) -> None:
     """Its first request may have landed, but what Cloudflare refuses now is no credential to be kept."""
     await house.submit(FIRST)

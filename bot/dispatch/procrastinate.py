@@ -6,16 +6,19 @@ to wait is a `wake` job without a lock, since a waiting job holds up the later o
 """
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
+from weakref import WeakSet
 
 import structlog
 from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.schema import SchemaManager
+from psycopg import AsyncConnection
 from sqlalchemy import Connection, text
 
 from bot.database import Database
@@ -31,6 +34,7 @@ STALE: Final = timedelta(seconds=5)
 STOP_PATIENCE: Final = timedelta(seconds=4)
 CONCURRENCY: Final = 64
 
+_LONGEST_STOP: Final = STOP_PATIENCE + timedelta(seconds=1)
 _POLL: Final = timedelta(seconds=1)
 _SWEEP_EVERY: Final = timedelta(seconds=2)
 _AFTER_TROUBLE: Final = timedelta(seconds=1)
@@ -90,11 +94,12 @@ class Jobs:
 
         async def refresh(connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
             deferrer = self._app.configure_task(_REFRESH, lock=_REFRESH, queueing_lock=_REFRESH, connection=connection)
-            with suppress(AlreadyEnqueued):
-                async with connection.transaction():  # a savepoint: the refusal must not spoil the whole transaction
-                    await deferrer.defer_async()
+            await deferrer.defer_async()
 
-        await self._run(refresh)
+        try:
+            await self._run(refresh)
+        except AlreadyEnqueued:
+            return
 
     async def _run(self, act: Callable[[Any], Awaitable[None]]) -> None:
         async def afterwards(_: None, connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
@@ -126,6 +131,7 @@ class JobRunner:
         self._keep_house = keep_house
         self._clock = clock
         self._is_stopping = False
+        self._connections = WeakSet[AsyncConnection[Any]]()
 
     async def run(self) -> None:
         """Run for ever; a cancellation lets running jobs finish, for four seconds at most."""
@@ -135,6 +141,9 @@ class JobRunner:
         except asyncio.CancelledError:
             self._is_stopping = True  # known to everyone: Procrastinate loses a cancellation while the database is away
             work.cancel()
+            await asyncio.wait({work}, timeout=_LONGEST_STOP.total_seconds())
+            for connection in self._connections:
+                _shut(connection)  # a server that does not answer would be waited for, without end
             await asyncio.gather(work, return_exceptions=True)
             raise
 
@@ -169,7 +178,9 @@ class JobRunner:
             await asyncio.gather(sweeper, return_exceptions=True)
 
     def _build_app(self) -> App:
-        connector = PsycopgConnector(conninfo=self._url, min_size=1, max_size=4, timeout=2.0, kwargs=_CONNECTION)
+        connector = PsycopgConnector(
+            conninfo=self._url, min_size=1, max_size=4, timeout=2.0, kwargs=_CONNECTION, configure=self._note
+        )
         app = App(connector=connector)
         app.task(name=_DELIVER)(self._deliver)
         app.task(name=_WAKE)(self._wake)
@@ -181,6 +192,9 @@ class JobRunner:
 
         app.periodic(cron="* * * * *")(app.task(name=_KEEP)(keep))
         return app
+
+    async def _note(self, connection: AsyncConnection[Any]) -> None:
+        self._connections.add(connection)
 
     async def _deliver(self, account_id: str, bucket: str) -> None:
         """Take every step that is due, and leave a job for the next one before this one is gone."""
@@ -262,6 +276,13 @@ def _drivers_errors() -> Iterator[None]:
         yield
     except ConnectorException as error:
         raise error.__cause__ or DatabaseUnavailable() from None
+
+
+def _shut(connection: AsyncConnection[Any]) -> None:
+    """End what is waited for, without asking the server (see `bot.database.deadline`)."""
+    if not connection.closed:
+        with socket.socket(fileno=socket.dup(connection.fileno())) as copy, suppress(OSError):
+            copy.shutdown(socket.SHUT_RDWR)
 
 
 def _lock_of(key: BucketKey) -> str:

@@ -27,7 +27,7 @@ _OPERATOR_CAN_MEND: Final = frozenset(
 """Errors of the bot token itself: another channel would not help, and the message must wait for a new token."""
 
 _POSTED_BEFORE: Final = frozenset({"duplicate_message_not_found", "duplicate_channel_not_found"})
-"""Slack knows the `client_msg_id`: an earlier try, whose answer was lost, got through, and somebody removed it since."""
+"""Slack knows the `client_msg_id`: an earlier try, whose answer was lost, got through; somebody removed it."""
 
 _WHY_RESPONSE_URL: Final = "Posted this way because the bot itself may not post in this channel."
 _WHY_DIRECT: Final = "You get this as a direct message because the bot could not post in <#{}>."
