@@ -134,7 +134,10 @@ class JobRunner:
         self._connections = WeakSet[AsyncConnection[Any]]()
 
     async def run(self) -> None:
-        """Run for ever; a cancellation lets running jobs finish, for four seconds at most."""
+        """Run for ever; a cancellation lets running jobs finish, for four seconds at most, if the database answers.
+
+        While it does not, the end takes some seconds more, and what was being done is left to whoever takes it over.
+        """
         work = asyncio.create_task(self._run_through_outages())
         try:
             await asyncio.shield(work)
