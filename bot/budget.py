@@ -24,7 +24,8 @@ LONGEST_PAUSE: Final = timedelta(seconds=1)
 
 _SLOTS_IN_WINDOW: Final = 64
 _MOST_DIGITS: Final = 9
-_LONGEST: Final = timedelta(days=1)
+_LONGEST: Final = timedelta(hours=1)
+"""No window and no reset is taken to be longer: one strange header must not stop an account for days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

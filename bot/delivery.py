@@ -5,6 +5,7 @@ It can be killed anywhere and run again: each finished step is recorded, and eve
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -17,11 +18,13 @@ from bot.errors import (
     BotError,
     CatalogRefusal,
     CloudflareError,
+    DatabaseTrouble,
     DeadlineReached,
     LeaseLost,
     NeverSent,
     SealedValueUnreadable,
     SlackUnavailable,
+    Throttled,
 )
 from bot.records import Changes, Records
 from bot.sealing import TOKEN, KeyRing, SealingContext
@@ -63,6 +66,16 @@ class Reporter(Protocol):
         """Post the final message; raises SlackUnavailable when it has to be tried again."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What came of a try to write: a success (no error), or an error and whether the write may have landed."""
+
+    attempts: int
+    landed: bool
+    error: BotError | None = None
+    cf_ray: str | None = None
+
+
 class Delivery:
     """Works off what a bucket has open: the newest submission that is fit to be written, and every unsent result."""
 
@@ -85,6 +98,7 @@ class Delivery:
         self._clock = clock
         self._jitter = jitter
         self._posted: set[str] = set()
+        self._outcomes: dict[str, _Outcome] = {}
 
     async def deliver(self, key: BucketKey) -> datetime | None:
         """Take every step that is due; return when the next one is, or None when nothing is left.
@@ -107,15 +121,25 @@ class Delivery:
             due = next((submission for submission, at in plan if at <= now), None)
             if due is None:
                 return min(at for _, at in plan)
+            known = self._outcomes.get(due.id)
             if due.is_ended:
                 await self._report(due)
+            elif known is not None and (known.attempts, State.STORING) == (due.attempts, due.state):
+                await self._conclude(due, known)
             elif due.state is not State.CONFIRMING and now >= due.expires_at:
                 await self._give_up(due)
             else:
                 blocked_until = await self._take_turn(lease, due, now)
-                if blocked_until is not None and due.confirm_until is not None and blocked_until > due.confirm_until:
-                    await self._end(due, State.STORED, Changes(confirmation=Confirmation.UNKNOWN))
+                if blocked_until is not None:
+                    await self._end_if_blocked_too_long(due, blocked_until)
         return None
+
+    async def _end_if_blocked_too_long(self, submission: Submission, until: datetime) -> None:
+        """Where nothing may be sent for longer than there is time, the end is known already."""
+        if submission.state is not State.CONFIRMING and until >= submission.expires_at:
+            await self._end_unwritten(submission, State.FAILED, Throttled())
+        elif submission.confirm_until is not None and until > submission.confirm_until:
+            await self._end(submission, State.STORED, Changes(confirmation=Confirmation.UNKNOWN))
 
     async def _take_turn(self, lease: Lease, due: Submission, read_at: datetime) -> datetime | None:
         """Wait in line, and then take the step that is due by then; return when to come back if nothing may be sent."""
@@ -166,18 +190,36 @@ class Delivery:
         if started is None:
             return  # replaced by a second Submit in this very moment: the next step reads it anew
         self._reporter.show_progress(started)
+        outcome = await self._try_to_write(started, turn, landed_before=submission.possibly_written)
+        self._outcomes[started.id] = outcome  # where only the noting fails, only that is repeated
+        await self._conclude(started, outcome)
+
+    async def _try_to_write(self, submission: Submission, turn: Turn, *, landed_before: bool) -> "_Outcome":
+        """Send the token once, and say what came of it."""
         try:
-            cf_ray = await self._send_token(started, turn)
-        except SealedValueUnreadable as error:
-            await self._end_unwritten(started, State.FAILED, error, landed=submission.possibly_written)
+            cf_ray = await self._send_token(submission, turn)
         except LeaseLost:
-            if self._clock() < started.expires_at:
+            if self._clock() < submission.expires_at:
                 raise
-            await self._end_unwritten(started, State.FAILED, DeadlineReached(), landed=submission.possibly_written)
+            return _Outcome(attempts=submission.attempts, landed=landed_before, error=DeadlineReached())
+        except (SealedValueUnreadable, DatabaseTrouble) as error:  # before anything was sent
+            return _Outcome(attempts=submission.attempts, landed=landed_before, error=error)
         except CloudflareError as error:
-            await self._handle_no(started, error, landed=submission.possibly_written or error.possibly_landed)
+            landed = landed_before or error.possibly_landed
+            return _Outcome(attempts=submission.attempts, landed=landed, error=error)
+        return _Outcome(attempts=submission.attempts, landed=True, cf_ray=cf_ray)
+
+    async def _conclude(self, submission: Submission, outcome: "_Outcome") -> None:
+        """Note what came of a try."""
+        error = outcome.error
+        if error is None:
+            await self._note_written(submission, outcome.cf_ray)
+        elif error.retryable:
+            await self._try_later(submission, error, landed=outcome.landed)
         else:
-            await self._note_written(started, cf_ray)
+            ending = State.REFUSED if isinstance(error, CatalogRefusal) else State.FAILED
+            await self._end_unwritten(submission, ending, error, landed=outcome.landed)
+        self._outcomes.pop(submission.id, None)
 
     async def _send_token(self, submission: Submission, turn: Turn) -> str | None:
         """Open the token, send it, let go of it: no other line of the program holds it in plain on its way out."""
@@ -199,13 +241,6 @@ class Delivery:
         confirming = await self._records.move(submission, State.CONFIRMING, changes, supersede_older_at=now)
         if confirming is not None:
             self._reporter.show_progress(confirming)
-
-    async def _handle_no(self, submission: Submission, error: CloudflareError, *, landed: bool) -> None:
-        if error.retryable:
-            await self._try_later(submission, error, landed=landed)
-        else:
-            ending = State.REFUSED if isinstance(error, CatalogRefusal) else State.FAILED
-            await self._end_unwritten(submission, ending, error, landed=landed)
 
     async def _try_later(self, submission: Submission, error: BotError, *, landed: bool | None = None) -> None:
         """Note when to go on. Where Cloudflare asks for more time than there is left, the end is known already."""

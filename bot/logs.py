@@ -34,6 +34,9 @@ _TALKATIVE: Final = (
 )
 """Libraries that write payloads, headers or statements at DEBUG and INFO: their warnings are all that is heard."""
 
+_WORDY: Final = ("slack_bolt", "slack_sdk", "procrastinate", "psycopg.pool")
+"""Libraries whose warnings and errors quote bodies and addresses, or fill pages: we say our own."""
+
 
 def configure_logging(level: str, log_format: str | None, stream: TextIO | None = None) -> None:
     """Send every log line to `stream` (default: standard error), ours from `level` on; on a terminal for a console."""
@@ -53,7 +56,7 @@ def configure_logging(level: str, log_format: str | None, stream: TextIO | None 
     logging.raiseExceptions = False  # else a line that cannot be made is printed as it came, past the scrubber
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
-    for name in ("slack_bolt", "slack_sdk"):  # their warnings and errors quote bodies and addresses; we say our own
+    for name in _WORDY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("aiohttp.server").addFilter(_forget_malformed_request)
     structlog.configure(

@@ -122,19 +122,18 @@ class SharedPace:
         """Take one request from the budget; when there is none now, return how long to wait before asking again."""
         news = tuple(self._news)
 
-        def change(budget: Budget, now: datetime) -> tuple[Budget, tuple[Budget, timedelta, timedelta]]:
+        def change(budget: Budget, now: datetime) -> tuple[Budget, timedelta]:
             budget = budget.rebased(now)
             for heard in news:
                 heard_at = now - max(timedelta(0), self._clock() - heard.at)
                 budget = budget.corrected(heard.limits, heard_at, heard.in_flight)
-            opens_at = budget.opens_at(now)
-            goes_at = max(opens_at, budget.next_at)
-            return budget.take(now) if goes_at <= now else budget, (budget, opens_at - now, goes_at - now)
+            goes_at = max(budget.opens_at(now), budget.next_at)
+            return budget.take(now) if goes_at <= now else budget, goes_at - now
 
-        _, stop, wait = await self._store.change(change)
+        wait = await self._store.change(change)
         del self._news[: len(news)]
-        if stop > MOMENT:
-            self._stopped_until = max(self._stopped_until, self._clock() + stop)
+        if wait > 2 * MOMENT:  # more than the pause between two requests usually is
+            self._stopped_until = max(self._stopped_until, self._clock() + wait)
         return wait if wait > timedelta(0) else None
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from bot.database import Database, DatabaseCorrupt, SchemaTooNew
+from bot.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.database.sqlite import SqliteDatabase
 from bot.dispatch.inline import AlreadyRunning, ProcessLock
 from bot.errors import DatabaseTrouble, KeyFileUnusable
@@ -78,7 +78,7 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
         _lock(Path(f"{path}.lock"), settings, stack)
         database = SqliteDatabase(path)
         stack.callback(database.stop)
-        database.start()
+        await _start_unless_busy(database)
         records = Records(database)
         now = clock or steady_clock(await _latest_time(records, datetime.now(UTC)))
         key_files, key_ring = _key_ring(settings, now())
@@ -105,6 +105,18 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
         key_files=key_files,
         jobs=None,
     )
+
+
+async def _start_unless_busy(database: SqliteDatabase) -> None:
+    """Wait for whoever else holds the file for a moment, a backup for instance."""
+    while True:
+        try:
+            database.start()
+        except DatabaseBusy:
+            _log.warning("database_busy", next_try_in_seconds=_PAUSE.total_seconds())
+            await asyncio.sleep(_PAUSE.total_seconds())
+        else:
+            return
 
 
 async def _open_postgres(

@@ -37,6 +37,7 @@ from bot.errors import (
     SlackUnavailable,
     error_of_code,
 )
+from bot.pace import LocalPace
 from bot.records import Records, Verdict
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, SmallCloudflare
 from bot.sandbox.tokens import Behaviour, make_token
@@ -1104,13 +1105,70 @@ async def test_a_database_that_does_not_answer_the_fence_lets_nothing_out(house:
 
     await house.submit(FIRST)
     records, house.records = house.records, Unavailable(house.database)
-    with pytest.raises(DatabaseUnavailable):
-        await house.deliver()
+    assert await house.deliver() is not None
     house.records = records
     assert (asked, house.posts, house.told) == (question, [], [])
+    assert not (await house.read()).possibly_written
     await house.deliver_all()
     assert house.sent == [FIRST]
     _assert_told_once(house, await house.read())
+
+
+class Forgetful(Records):
+    """Cannot note what comes after a request went out, for a while."""
+
+    fails = 3
+
+    async def end(self, *arguments: Any, **named: Any) -> Submission | None:  # noqa: ANN401 - handed on
+        """Fail as long as it was told to."""
+        self._fail()
+        return await super().end(*arguments, **named)
+
+    async def move(
+        self,
+        submission: Submission,
+        to: State,
+        *arguments: Any,  # noqa: ANN401 - handed on
+        **named: Any,  # noqa: ANN401 - handed on
+    ) -> Submission | None:
+        """Fail for everything but the beginning."""
+        if to is not State.STORING or submission.state is State.STORING:
+            self._fail()
+        return await super().move(submission, to, *arguments, **named)
+
+    def _fail(self) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise DatabaseUnavailable
+
+
+@pytest.mark.parametrize(
+    ("token", "ending"), [(make_token(Behaviour.WEAK), State.REFUSED), (FIRST, State.STORED)], ids=["no", "yes"]
+)
+async def test_an_answer_that_cannot_be_noted_is_not_asked_for_again(house: House, token: str, ending: State) -> None:
+    """A clear no stays one, and a success is not written twice, however long the database is away."""
+    await house.submit(token)
+    house.records = Forgetful(house.database)
+    delivery = house.delivery
+    for _ in range(Forgetful.fails):
+        with pytest.raises(DatabaseUnavailable):
+            await delivery.deliver(LAKE)
+    assert await delivery.deliver(LAKE) is None
+    assert (await house.read()).state is ending
+    assert house.sent == [token]
+    _assert_told_once(house, await house.read())
+
+
+async def test_what_is_blocked_for_longer_than_it_may_wait_is_told_at_once(house: House) -> None:
+    """The account is stopped for an hour, and the submission has ten minutes: the reason is known now."""
+    house.client._pace = LocalPace(house.clock)
+    house.cloudflare.fail_next("credential", status=429, code=971, retry_after=3600)
+    await house.submit(FIRST)
+    await house.deliver_all()
+    await house.submit(SECOND, "V2")
+    await house.deliver_all()
+    assert [(name, state) for name, state in house.told] == [("V1", State.FAILED), ("V2", State.FAILED)]
+    assert house.cloudflare.stored_token("lake") != SECOND
 
 
 async def test_who_lost_the_bucket_logs_that_and_nothing_else(house: House, log: io.StringIO) -> None:

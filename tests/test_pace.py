@@ -259,7 +259,7 @@ def test_a_clock_that_is_set_back_holds_up_nobody() -> None:
         pytest.param("", "default;q=1200;w=300", (1200, 300, None, None), id="policy alone"),
         pytest.param('"default";r=0', "", (None, None, 0, None), id="no reset"),
         pytest.param('"a";r=50;t=30, "b";r=5;t=2', '"b";q=90;w=2,"a";q=99;w=60', (99, 60, 5, 2), id="several"),
-        pytest.param('"default";r=5;t=999999999', "", (None, None, 5, 86400), id="a day at most"),
+        pytest.param('"default";r=5;t=999999999', "", (None, None, 5, 3600), id="an hour at most"),
         pytest.param('"a";r=-1,"b";r=1.5,"c";r=1e3,"d";r=', '"a";q=0;w=9,"b";q=9;w=0,"c";q=9', None, id="no numbers"),
         pytest.param('"default";r=\u0665', '"default";q=12345678901;w=9', None, id="no digits, too many digits"),
         pytest.param(";;,,==;r", "limit=100, remaining=50", None, id="garbage"),
@@ -354,13 +354,13 @@ def test_whoever_gives_up_while_waiting_has_taken_nothing() -> None:
     async def body(loop: VirtualLoop) -> None:
         store = MemoryStore(loop.clock)
         pace = SharedPace(store, loop.clock)
-        await store.change(lambda budget, now: (_spend(budget, now, 700), None))
+        await store.change(lambda budget, now: (_spend(budget, now, 583), None))
         await pace.turn()
         waiting = loop.create_task(pace.turn())
         await asyncio.sleep(0.01)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        assert await store.change(lambda budget, _: (budget, budget.spent.total)) == 701
+        assert await store.change(lambda budget, _: (budget, budget.spent.total)) == 584
         assert await pace.turn() is None
 
     _run(body)

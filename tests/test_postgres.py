@@ -14,6 +14,7 @@ import pytest_asyncio
 from postgres import PostgresProxy, execute
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
+from structlog.testing import capture_logs
 
 from bot.database.postgres import CONNECTIONS, PostgresDatabase
 from bot.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
@@ -634,3 +635,13 @@ def test_what_is_no_url_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(ValueError, match="not a URL of a PostgreSQL database") as caught:
         PostgresDatabase(url)
     assert caught.value.__cause__ is None
+
+
+async def test_what_the_server_says_no_to_is_told(postgres_url: str) -> None:
+    """A database that does not exist, or a wrong password, looks like an outage: the log names the difference."""
+    database = PostgresDatabase(postgres_url.rpartition("/")[0] + "/made_up")
+    with capture_logs() as logs, pytest.raises(DatabaseUnavailable):
+        await database.start()
+    told = [line for line in logs if line["event"] == "postgres_refused"]
+    assert told
+    assert told[0]["reason"] == 'database "made_up" does not exist'

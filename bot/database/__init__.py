@@ -16,6 +16,10 @@ class DatabaseCorrupt(Exception):  # noqa: N818 - reads as what it says
     """The file is no database, or a damaged one; it was left as it is."""
 
 
+class DatabaseBusy(Exception):  # noqa: N818 - reads as what it says
+    """Another program holds the file for itself at the moment."""
+
+
 class Database(Protocol):
     """Runs functions of a connection, each in a transaction of its own."""
 

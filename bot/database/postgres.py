@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self, TypeVar
 
 import psycopg
+import structlog
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, func, select
@@ -36,7 +37,10 @@ _CONNECTION: Final = {
 }
 _COLLISIONS: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 
+_LONGEST_REASON: Final = 200
+
 _T = TypeVar("_T")
+_log = structlog.get_logger()
 _Afterwards = Callable[[_T, Any], Awaitable[None]]
 
 
@@ -183,9 +187,20 @@ class PostgresDatabase:
             self._slots.release()
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
-        connection = await psycopg.AsyncConnection.connect(**self._parameters)
+        try:
+            connection = await psycopg.AsyncConnection.connect(**self._parameters)
+        except psycopg.OperationalError as error:
+            _tell_refusal(str(error))
+            raise
         Deadline.current().watch(connection)  # SQLAlchemy has questions to its first connection
         return connection
+
+
+def _tell_refusal(message: str) -> None:
+    """Log what the server itself said, such as a wrong password: waiting does not mend that. The rest names hosts."""
+    _, _, reason = message.partition("FATAL:")
+    if reason:
+        _log.error("postgres_refused", reason=reason.strip().partition("\n")[0][:_LONGEST_REASON])
 
 
 class _Failed(Exception):  # noqa: N818 - reads as what it says

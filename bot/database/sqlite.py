@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from bot.database import DatabaseCorrupt
+from bot.database import DatabaseBusy, DatabaseCorrupt
 from bot.database.migrations import bring_up_to_date, is_up_to_date
 from bot.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
 
@@ -25,6 +25,7 @@ _T = TypeVar("_T")
 _GROUP: Final = 128
 _IDLE_SECONDS: Final = 1.0
 _LONGEST_WAL_SECONDS: Final = 5.0
+_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _BUSY_TIMEOUT: Final = "PRAGMA busy_timeout = 1000"
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PRAGMAS: Final = (
@@ -58,11 +59,13 @@ class SqliteDatabase:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="database", daemon=True)
         self._engine: Engine | None = None
+        self._inode = 0
 
     def start(self) -> None:
         """Open the file, bring its tables up to date, start the thread.
 
-        Raises DatabaseUnavailable, or DatabaseCorrupt and SchemaTooNew with not a byte of the files changed.
+        Raises DatabaseUnavailable, DatabaseBusy when another program is writing, or DatabaseCorrupt and SchemaTooNew
+        with not a byte of the files changed.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -70,8 +73,11 @@ class SqliteDatabase:
             self._engine = _engine(self._path)
             with self._engine.begin() as connection:
                 self._set_up(connection)
-        except DBAPIError:
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) in _BUSY:
+                raise DatabaseBusy from None
             raise DatabaseUnavailable from None
+        self._inode = self._path.stat().st_ino
         for path in (self._path, *self._path.parent.glob(self._path.name + "-*")):
             path.chmod(0o600)
         self._thread.start()
@@ -121,8 +127,9 @@ class SqliteDatabase:
         """Run a job and all that arrive meanwhile, and commit them together; when one fails, each runs alone."""
         group: list[_Job] = []
         try:
+            self._require_file()
             transaction = connection.begin()
-        except DBAPIError:  # locked: refused together, since each alone would wait for the lock again
+        except (DBAPIError, OSError):  # locked: refused together, since each alone would wait for the lock again
             _tell([(job, None, DatabaseUnavailable()) for job in self._gather(first, group)])
             return
         is_committing = False
@@ -138,6 +145,11 @@ class SqliteDatabase:
                 _run_alone(connection, job)
             return
         _tell([(job, result, None) for job, result in zip(group, results, strict=True)])
+
+    def _require_file(self) -> None:
+        """Raise OSError when the file was removed or replaced: what is written into a removed one is lost."""
+        if self._path.stat().st_ino != self._inode:
+            raise FileNotFoundError
 
     def _gather(self, first: _Job, group: list[_Job]) -> Iterator[_Job]:
         """Yield jobs as long as there are some, noting each in `group` before it runs."""

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final
 
@@ -21,16 +21,35 @@ _NAMESPACE: Final = uuid.UUID("6c7b9dd4-4b43-4e0e-93f1-8d6f2d1c0a57")
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5, sock_connect=3)
 _NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
-_OPERATOR_CAN_MEND: Final = frozenset(
-    {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"}
+_WILL_PASS: Final = frozenset(
+    {
+        "invalid_auth",
+        "not_authed",
+        "account_inactive",
+        "token_revoked",
+        "token_expired",
+        "missing_scope",
+        "not_allowed_token_type",
+        "access_denied",
+        "accesslimited",
+        "ekm_access_denied",
+        "org_login_required",
+        "team_added_to_org",
+        "team_access_not_granted",
+        "message_limit_exceeded",
+        "rate_limited",
+    }
 )
-"""Errors of the bot token itself: another channel would not help, and the message must wait for a new token."""
+"""Errors of the app or the whole workspace: another place would not help, and the message must wait until they pass."""
 
 _POSTED_BEFORE: Final = frozenset({"duplicate_message_not_found", "duplicate_channel_not_found"})
-"""Slack knows the `client_msg_id`: an earlier try, whose answer was lost, got through; somebody removed it."""
+"""Slack knows the `client_msg_id`: an earlier try got through, and somebody removed it since."""
 
 _WHY_RESPONSE_URL: Final = "Posted this way because the bot itself may not post in this channel."
 _WHY_DIRECT: Final = "You get this as a direct message because the bot could not post in <#{}>."
+_WHY_BOTH: Final = (
+    "You get this as a direct message because Slack did not tell whether it was posted in <#{}>; it may be there too."
+)
 
 _log = structlog.get_logger()
 
@@ -52,6 +71,7 @@ class Poster:
         self._key_ring = key_ring
         self._clock = clock
         self._contact = contact
+        self._closed_until: dict[str, datetime] = {}
 
     async def post_result(self, submission: Submission) -> None:
         """Post the outcome, wherever that is possible.
@@ -63,29 +83,38 @@ class Poster:
             await self._post(submission.channel_id, submission)
         except SlackRefused as refusal:
             _log.info("channel_refused", submission=submission.id, slack_error=refusal.slack_error)
-            if not await self._post_by_response_url(submission):
-                await self._post_directly(submission)
+            delivered = await self._post_by_response_url(submission)
+            if delivered is not True:
+                await self._post_directly(submission, _WHY_DIRECT if delivered is False else _WHY_BOTH)
 
     async def _post(self, place: str, submission: Submission, placement: str = "") -> None:
         client_msg_id = str(uuid.uuid5(_NAMESPACE, submission.id))
+        closed_for = self._closed_until.get(place, self._clock()) - self._clock()
+        if closed_for > timedelta(0):  # asking all the same would cost every message that waits a 429 of its own
+            raise SlackUnavailable(retry_after=closed_for)
         try:
             await self._web.post(place, self._message(submission, placement), client_msg_id)
+        except SlackUnavailable as unavailable:
+            if unavailable.retry_after is not None:
+                self._closed_until[place] = self._clock() + unavailable.retry_after
+            raise
         except SlackRefused as refusal:
-            if refusal.slack_error in _OPERATOR_CAN_MEND:
-                _log.error("bot_token_refused", slack_error=refusal.slack_error)
+            if refusal.slack_error in _WILL_PASS:
+                _log.error("posting_refused", slack_error=refusal.slack_error)
                 raise SlackUnavailable from None
             if refusal.slack_error in _POSTED_BEFORE:
                 _log.warning("message_posted_before", submission=submission.id)
                 return
             raise
 
-    async def _post_directly(self, submission: Submission) -> None:
+    async def _post_directly(self, submission: Submission, why: str) -> None:
         try:
-            await self._post(submission.user_id, submission, _WHY_DIRECT.format(submission.channel_id))
+            await self._post(submission.user_id, submission, why.format(submission.channel_id))
         except SlackRefused as refusal:
             _log.error("result_not_posted", submission=submission.id, slack_error=refusal.slack_error)
 
-    async def _post_by_response_url(self, submission: Submission) -> bool:
+    async def _post_by_response_url(self, submission: Submission) -> bool | None:
+        """Say whether it is there; None when Slack did not tell."""
         url = self._response_url(submission)
         if url is None:
             return False
@@ -111,8 +140,8 @@ class Poster:
         except SealedValueUnreadable:
             return None
 
-    async def _send(self, url: Secret, message: Json) -> bool:
-        """Say whether Slack took it; an answer that never came counts as taken, or the message could come twice."""
+    async def _send(self, url: Secret, message: Json) -> bool | None:
+        """Say whether Slack took it, or None for an answer that never came."""
         try:
             async with self._http.post(url.reveal(), json=message, timeout=_TIMEOUT, allow_redirects=False) as answer:
                 return answer.status == HTTPStatus.OK
@@ -120,7 +149,7 @@ class Poster:
             return False
         except (aiohttp.ClientError, TimeoutError, ValueError):
             _log.warning("response_url_unanswered")
-            return True
+            return None
 
     def _message(self, submission: Submission, placement: str) -> Json:
         return result_message(RedactedResult.of(submission), contact=self._contact, placement=placement)

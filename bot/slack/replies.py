@@ -170,6 +170,8 @@ _LASTING_TROUBLE: Final = {
     "cloudflare_unavailable": "Cloudflare kept having trouble (https://www.cloudflarestatus.com).",
     "cloudflare_unreachable": "The bot got no answer from Cloudflare.",
     "answer_not_understood": "Cloudflare answered in a way that the bot does not understand.",
+    "database_unavailable": "The bot's own database kept having trouble.",
+    "commit_unknown": "The bot's own database kept having trouble.",
     "membership_unknown": "Slack did not tell the bot who may use it.",
 }
 """Why the bot kept trying until the deadline: the errors' own sentences promise another try."""

@@ -73,7 +73,7 @@ async def alone(base_url: str, submissions: int) -> None:
 async def together(base_url: str, submissions: int) -> None:
     """Submit everything from several processes, which know of each other by the database alone."""
     with tempfile.TemporaryDirectory(prefix="postgres-") as directory:
-        Path(directory).chmod(0o755)  # noqa: ASYNC240 - nobody waits for it yet
+        Path(directory).chmod(0o755)
         with running_postgres(Path(directory) / "server") as url:
             database = PostgresDatabase(url)
             await database.start()  # makes the tables
