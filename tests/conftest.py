@@ -15,12 +15,16 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 import structlog
+from hypothesis import settings
 from playwright.async_api import Browser, async_playwright
 from postgres import execute, running_postgres
 
 from bot.database.sqlite import SqliteDatabase
 from bot.logs import configure_logging
 from bot.records import Records
+
+settings.register_profile("here", deadline=None)  # a timing is never asserted
+settings.load_profile("here")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMIUM_FLAGS = (

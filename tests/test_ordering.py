@@ -866,7 +866,7 @@ def _explore(engine: Engine, examples: int) -> None:
 
 def test_the_slot_ends_with_the_newest_fit_token_on_sqlite(sqlite_file: SqliteFile) -> None:
     """Whatever happens in between, on a real file."""
-    _explore(sqlite_file, 50)
+    _explore(sqlite_file, 30)
 
 
 def test_the_slot_ends_with_the_newest_fit_token_on_postgresql(postgres: Postgres) -> None:

@@ -359,7 +359,8 @@ async def test_the_job_of_a_dead_worker_is_taken_over(place: Workplace, end: str
 
     assert timedelta(seconds=time.monotonic() - started_at) < STALE
     await place.wait_until(IDLE)
-    assert place.delivery.started.empty()
+    again = {place.delivery.started.get_nowait() for _ in range(place.delivery.started.qsize())}
+    assert POND not in again  # the others may be found again, at the full minute: nothing was done about them
     assert [line["bucket"] for line in logged if line["event"] == "job_taken_over"] == ["lake"]
 
 
