@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import shutil
 import sqlite3
 import stat
 import threading
@@ -449,3 +450,26 @@ def test_stop_may_come_twice_or_without_a_start(database_path: Path) -> None:
     database.start()
     database.stop()
     database.stop()
+
+
+def test_a_file_that_was_left_in_the_middle_of_a_write_is_opened(database_path: Path) -> None:
+    """A kill at that moment leaves a WAL index that no reader can use, only a writer; nothing is lost by that."""
+    database_path.parent.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as killed:
+        killed.execute("PRAGMA journal_mode = WAL")
+        killed.execute("CREATE TABLE kept (x)")
+        killed.execute("INSERT INTO kept VALUES (1)")
+        left = database_path.parent.with_name("left")
+        shutil.copytree(database_path.parent, left)
+    path = left / database_path.name
+    index = path.with_name(f"{path.name}-shm")
+    index.write_bytes(b"\xff" * 8 + index.read_bytes()[8:])
+    uri = f"{path.as_uri()}?mode=ro&readonly_shm=1"
+    with closing(sqlite3.connect(uri, uri=True)) as reader, pytest.raises(sqlite3.OperationalError):
+        reader.execute("PRAGMA quick_check").fetchall()
+
+    database = SqliteDatabase(path)
+    database.start()
+    database.stop()
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT x FROM kept").fetchall() == [(1,)]

@@ -69,13 +69,18 @@ class SqliteDatabase:
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            _inspect(self._path)
+            was_inspected = _inspect(self._path)
             self._engine = _engine(self._path)
             with self._engine.begin() as connection:
+                if not was_inspected:
+                    _look_through(connection)
                 self._set_up(connection)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlite_errorcode", None) in _BUSY:
+            code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+            if code in _BUSY:
                 raise DatabaseBusy from None
+            if code in _CORRUPT:
+                raise DatabaseCorrupt from None
             raise DatabaseUnavailable from None
         self._inode = self._path.stat().st_ino
         for path in (self._path, *self._path.parent.glob(self._path.name + "-*")):
@@ -166,24 +171,32 @@ class SqliteDatabase:
         self._jobs.put(None)  # the end came in the middle of a group: meet it again after the group
 
 
-def _inspect(path: Path) -> None:
-    """Look through the file without writing a byte; raises DatabaseCorrupt, SchemaTooNew and DBAPIError."""
+def _inspect(path: Path) -> bool:
+    """Look through the file without writing a byte; raises DatabaseCorrupt and SchemaTooNew.
+
+    Say whether that was possible: what a kill has left in the middle of a write only a writer can read.
+    """
     journal, wal, shm = (path.with_name(f"{path.name}-{ending}") for ending in ("journal", "wal", "shm"))
-    if not path.exists() or journal.exists():  # killed while it was made: only who may write can read it
-        return
+    if not path.exists() or journal.exists():  # not there yet, or killed while it was made
+        return False
     has_wal = wal.exists() and wal.stat().st_size > 0
     with _shared_memory(shm) if has_wal else nullcontext():
         uri = f"{path.absolute().as_uri()}?mode=ro&{'readonly_shm=1' if has_wal else 'immutable=1'}"
         engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool)
         try:
             with engine.connect() as connection:
-                if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
-                    raise DatabaseCorrupt
+                _look_through(connection)
                 is_up_to_date(connection)
         except DBAPIError as error:
             if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _CORRUPT:
                 raise DatabaseCorrupt from None
-            raise
+            return False
+    return True
+
+
+def _look_through(connection: Connection) -> None:
+    if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
+        raise DatabaseCorrupt
 
 
 @contextmanager

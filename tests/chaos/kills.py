@@ -70,7 +70,9 @@ async def main(engine: str, submissions: int) -> bool:
             print("  the time for submitting is over")
         killer.cancel()
         await asyncio.gather(killer, return_exceptions=True)
-        await asyncio.gather(*(bot.wait_until_ready() for bot in fleet))
+        if not all(await asyncio.gather(*(bot.wait_until_ready() for bot in fleet))):
+            print("  the bot does not start any more")
+            return False
         await wait_for_the_end(slack, tally)
         return tell(slack, cloudflare, tally, time.monotonic() - started)
 
