@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from scripted import ScriptedDelivery
 from structlog.testing import capture_logs
 
-from bot.delivery import Delivery
 from bot.dispatch.inline import STOP_PATIENCE, AlreadyRunning, InlineDispatcher, ProcessLock
 from bot.errors import DatabaseUnavailable
 from bot.records import Records
@@ -25,38 +25,6 @@ POND = BucketKey(account_id="made-up", bucket="pond")
 SECOND = timedelta(seconds=1)
 PATIENCE = timedelta(seconds=5)
 PassTime = Callable[[timedelta], None]
-Answer = datetime | Exception | None
-
-
-class ScriptedDelivery(Delivery):
-    """Notes each start, and does what the test says."""
-
-    def __init__(self) -> None:
-        self.started: asyncio.Queue[BucketKey] = asyncio.Queue()
-        self.running: list[BucketKey] = []
-        self.most_of_one_bucket = 0
-        self.answers: list[Answer] = []
-        self.act: Callable[[BucketKey], Awaitable[None]] | None = None
-
-    async def deliver(self, key: BucketKey) -> datetime | None:
-        """Act, then give the next answer; None when there is no other."""
-        self.running.append(key)
-        self.most_of_one_bucket = max(self.most_of_one_bucket, self.running.count(key))
-        self.started.put_nowait(key)
-        try:
-            if self.act is not None:
-                await self.act(key)
-            answer = self.answers.pop(0) if self.answers else None
-        finally:
-            self.running.remove(key)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    async def next_start(self) -> BucketKey:
-        """Wait for the next start."""
-        async with asyncio.timeout(PATIENCE.total_seconds()):
-            return await self.started.get()
 
 
 class Clock:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from postgres import PostgresProxy, execute
+from scripted import ScriptedDelivery
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from bot.database.postgres import PostgresDatabase
 from bot.database.schema import SUBMISSIONS
-from bot.delivery import Delivery
 from bot.dispatch.procrastinate import STALE, STOP_PATIENCE, JobRunner, Jobs
 from bot.errors import DatabaseUnavailable, NeverSent
 from bot.records import Records
@@ -27,38 +27,6 @@ POND = BucketKey(account_id="made-up", bucket="pond")
 SECOND = timedelta(seconds=1)
 PATIENCE = timedelta(seconds=15)
 SEALED = "sealed.v1.madeup.MADEUPCIPHERTEXT"
-Answer = timedelta | Exception | None
-
-
-class ScriptedDelivery(Delivery):
-    """Notes each start, and does what the test says."""
-
-    def __init__(self) -> None:
-        self.started: asyncio.Queue[BucketKey] = asyncio.Queue()
-        self.running: list[BucketKey] = []
-        self.most_of_one_bucket = 0
-        self.answers: list[Answer] = []
-        self.act: Callable[[BucketKey], Awaitable[None]] | None = None
-
-    async def deliver(self, key: BucketKey) -> datetime | None:
-        """Act, then give the next answer; nothing is left to do when there is no other."""
-        self.running.append(key)
-        self.most_of_one_bucket = max(self.most_of_one_bucket, self.running.count(key))
-        self.started.put_nowait(key)
-        try:
-            if self.act is not None:
-                await self.act(key)
-            answer = self.answers.pop(0) if self.answers else None
-        finally:
-            self.running.remove(key)
-        if isinstance(answer, Exception):
-            raise answer
-        return None if answer is None else datetime.now(UTC) + answer
-
-    async def next_start(self) -> BucketKey:
-        """Wait for the next start."""
-        async with asyncio.timeout(PATIENCE.total_seconds()):
-            return await self.started.get()
 
 
 class Workplace:

@@ -312,8 +312,8 @@ def test_who_was_superseded_reads_by_whom_and_when(fate: str, *, landed: bool) -
     assert "(<!date^1795178096^{date_short_pretty} at {time}|2026-11-20 12:34 UTC>)" in message["text"]
     assert fate in message["text"]
     assert message["text"].endswith("Nobody has to do anything.")
-    assert ":fast_forward: *A newer credential took its place*" in _read(message["blocks"])
-    assert replies.result_view(result, contact="")["title"]["text"] == "A newer one took over"
+    assert ":arrows_counterclockwise: *Gave way to a newer credential*" in _read(message["blocks"])
+    assert replies.result_view(result, contact="")["title"]["text"] == "Gave way to a newer one"
 
 
 def test_an_empty_slot_after_a_success_is_an_alarm() -> None:

@@ -4,10 +4,9 @@ import asyncio
 import io
 import json
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from conftest import Clock
+from load import Load
 from memory import find_holders
 from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
 from slack_bolt.authorization import AuthorizeResult
@@ -513,35 +513,6 @@ async def test_an_answer_that_comes_too_late_for_its_connection_is_told(line: Li
 
     line.pass_time(timedelta(seconds=3))
     assert (await submitting).failure == "operation_timeout"
-
-
-@dataclass(slots=True)
-class Load:
-    """Some people who type one command after the other, and what became of each."""
-
-    slack: SmallSlack
-    is_over: bool = False
-    sent: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    slowest: float = 0.0
-
-    async def go_on(self, person: int) -> None:
-        """Type the next one as soon as the one before is answered."""
-        number = 0
-        while not self.is_over:
-            text, started = f"{person}-{number}", time.monotonic()
-            self.sent.append(text)
-            outcome = await self.slack.type_command(ADA, PLATFORM, f"/r2-credential {text}")
-            self.slowest = max(self.slowest, time.monotonic() - started)
-            if outcome.failure is not None or outcome.message is None or outcome.message.text != text:
-                self.failed.append(text)
-            number += 1
-
-    async def wait_for_more(self, count: int) -> None:
-        """Wait until that many more were sent."""
-        goal = len(self.sent) + count
-        while len(self.sent) < goal:  # noqa: ASYNC110 - the load must not be slowed down by whoever looks at it
-            await asyncio.sleep(0.01)
 
 
 def make_echo(heard: list[str]) -> AsyncApp:

@@ -125,7 +125,7 @@ _VIEW_TITLES: Final = {
     State.DENIED: "Not allowed",
     State.FAILED: "Not stored",
     State.UNCERTAIN: "Not known if stored",
-    State.SUPERSEDED: "A newer one took over",
+    State.SUPERSEDED: "Gave way to a newer one",
     State.EXPIRED: "Too late",
 }
 _TITLES: Final = {
@@ -134,7 +134,7 @@ _TITLES: Final = {
     State.DENIED: ":no_entry: *Not allowed, nothing changed*",
     State.FAILED: ":x: *Not stored, nothing changed*",
     State.UNCERTAIN: ":warning: *Not known whether it was stored*",
-    State.SUPERSEDED: ":fast_forward: *A newer credential took its place*",
+    State.SUPERSEDED: ":arrows_counterclockwise: *Gave way to a newer credential*",
     State.EXPIRED: ":hourglass: *Too late, nothing changed*",
 }
 _ALARM_TITLE: Final = ":warning: *Credential stored, but look at it*"
@@ -214,8 +214,8 @@ def _explain_superseded(result: RedactedResult) -> str:
         else "This token was never stored."
     )
     return (
-        f"<@{result.superseded_by}> submitted a newer one for the same catalog while this one was waiting, and it "
-        f"took this one's place ({when}). {fate} Nobody has to do anything."
+        f"<@{result.superseded_by}> submitted a newer one for the same catalog, and that one was sent to Cloudflare "
+        f"({when}). {fate} Nobody has to do anything."
     )
 
 

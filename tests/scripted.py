@@ -1,0 +1,43 @@
+"""A delivery that does what a test says, for the tests of both dispatchers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+from bot.delivery import Delivery
+from bot.submission import BucketKey
+
+PATIENCE = timedelta(seconds=15)
+Answer = datetime | timedelta | Exception | None
+"""When to come back (a timedelta counts from then), what to raise, or None: nothing is left."""
+
+
+class ScriptedDelivery(Delivery):
+    """Notes each start, and does what the test says."""
+
+    def __init__(self) -> None:
+        self.started: asyncio.Queue[BucketKey] = asyncio.Queue()
+        self.running: list[BucketKey] = []
+        self.most_of_one_bucket = 0
+        self.answers: list[Answer] = []
+        self.act: Callable[[BucketKey], Awaitable[None]] | None = None
+
+    async def deliver(self, key: BucketKey) -> datetime | None:
+        """Act, then give the next answer; None, nothing left to do, when there is no other."""
+        self.running.append(key)
+        self.most_of_one_bucket = max(self.most_of_one_bucket, self.running.count(key))
+        self.started.put_nowait(key)
+        try:
+            if self.act is not None:
+                await self.act(key)
+            answer = self.answers.pop(0) if self.answers else None
+        finally:
+            self.running.remove(key)
+        if isinstance(answer, Exception):
+            raise answer
+        return datetime.now(UTC) + answer if isinstance(answer, timedelta) else answer
+
+    async def next_start(self) -> BucketKey:
+        """Wait for the next start."""
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            return await self.started.get()
