@@ -4,17 +4,22 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from bot.errors import BucketNotAllowed, ChannelNotAllowed, NotAllowed
+from bot.errors import BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed, NotAllowed
+from bot.submission import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowlist:
-    """The operator's lists. Users and user groups: somebody must be listed. Channels and buckets: empty means any."""
+    """The operator's lists. Users and user groups: somebody must be listed. Channels and buckets: empty means any.
+
+    `may_enable`: whether those who may store may also enable catalogs.
+    """
 
     users: frozenset[str]
     usergroups: frozenset[str]
     channels: frozenset[str]
     buckets: tuple[str, ...]
+    may_enable: bool = False
 
     def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
         """Return the user groups whose members must be known to decide on this user; none when the user is listed."""
@@ -34,6 +39,15 @@ class Allowlist:
         """Raise BucketNotAllowed when buckets are listed and none of the globs matches."""
         if not self.allows_bucket(bucket):
             raise BucketNotAllowed
+
+    def check_task(self, task: Task) -> None:
+        """Raise EnablingNotAllowed for enabling a catalog, unless the operator wants that."""
+        if not self.allows_task(task):
+            raise EnablingNotAllowed
+
+    def allows_task(self, task: Task) -> bool:
+        """Whether this is one of the things that the bot does."""
+        return task is not Task.ENABLE or self.may_enable
 
     def allows_bucket(self, bucket: str) -> bool:
         """Whether the bot serves this bucket."""

@@ -22,8 +22,14 @@ class CatalogStatus(StrEnum):
 
 
 class CredentialStatus(StrEnum):
-    """Whether the catalog's slot holds a credential; Cloudflare may leave it out."""
+    """What Cloudflare says of the credential in a catalog's slot.
 
+    A test of it gives VALID, INVALID or ABSENT; where none is offered, a catalog is described as PRESENT or ABSENT, or
+    Cloudflare leaves it out.
+    """
+
+    VALID = "valid"
+    INVALID = "invalid"
     PRESENT = "present"
     ABSENT = "absent"
     UNKNOWN = "unknown"
@@ -31,16 +37,40 @@ class CredentialStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """One bucket's catalog."""
+    """One bucket's catalog; `tested_at` is when Cloudflare last tested its credential, where it ever did."""
 
     bucket: str
     status: CatalogStatus
     credential_status: CredentialStatus
+    tested_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The account's catalogs as they were at `refreshed_at`, sorted by bucket."""
+    """The account's catalogs as they were at `refreshed_at`, sorted by bucket.
+
+    `tested_at` is when their credentials had last been tested, as far as that was due and Cloudflare offers it.
+    """
 
     catalogs: tuple[Catalog, ...]
     refreshed_at: datetime
+    tested_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCredential:
+    """What a catalog's slot holds as far as the bot put it there. Nothing in here is secret.
+
+    `channel_id` is where that was told. `reminded_at`: of the expiry; `broken_at`: since when Cloudflare calls it
+    invalid although it called it valid before, as long as that is not announced.
+    """
+
+    bucket: str
+    submission_id: str
+    stored_by: str
+    stored_at: datetime
+    channel_id: str
+    token_id: str | None
+    expires_at: datetime | None
+    reminded_at: datetime | None
+    broken_at: datetime | None

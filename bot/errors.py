@@ -2,11 +2,22 @@
 
 BotError
 ├── CloudflareError            what Cloudflare answered, or that it did not
-│   ├── CatalogRefusal         the catalog itself said no: the person who submitted can mend it
-│   │   ├── CredentialRefused
-│   │   ├── CatalogNotEnabled
-│   │   ├── CatalogInactive
-│   │   └── NoSuchBucket
+│   ├── Refusal                a definite no that the person who submitted can mend
+│   │   ├── TokenRefusal       it is about the pasted token
+│   │   │   ├── TokenInvalid
+│   │   │   ├── TokenMalformed
+│   │   │   ├── TokenExpired
+│   │   │   ├── TokenDisabled
+│   │   │   ├── TokenNotYetValid
+│   │   │   ├── TokenOfAnotherAccount
+│   │   │   ├── CatalogOutOfReach
+│   │   │   ├── LacksCatalogRights
+│   │   │   ├── LacksStorageRights
+│   │   │   └── CredentialRefused
+│   │   └── CatalogRefusal     it is about the bucket and its catalog
+│   │       ├── CatalogNotEnabled
+│   │       ├── CatalogInactive
+│   │       └── NoSuchBucket
 │   ├── OperatorError          the bot's own access to Cloudflare is not right: whoever runs the bot can mend it
 │   │   ├── CallerRejected
 │   │   ├── CallerNotAllowed
@@ -20,6 +31,14 @@ BotError
 │       ├── CloudflareUnavailable
 │       ├── CloudflareUnreachable
 │       └── AnswerNotUnderstood
+├── NotStorable                what was pasted is no API token: said in the form, and never kept
+│   ├── NothingPasted
+│   ├── GlobalApiKey
+│   ├── OAuthToken
+│   ├── S3SecretAccessKey
+│   ├── S3AccessKeyId
+│   ├── SeveralTokens
+│   └── NotAToken
 ├── SealedValueUnreadable      a sealed token or response URL does not open, whatever the reason
 ├── KeyFileUnusable            a file of the key ring is no key, or others can read it
 ├── DatabaseTrouble            the database did not take or give what it was asked for
@@ -31,6 +50,7 @@ BotError
 │   ├── NotAllowed
 │   ├── BucketNotAllowed
 │   ├── ChannelNotAllowed
+│   ├── EnablingNotAllowed
 │   └── MembershipUnknown
 ├── GivenUp                    the submission's time was over
 │   ├── NeverSent
@@ -45,7 +65,10 @@ from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_TOKENS_PAGE: Final = "https://dash.cloudflare.com/?to=/:account/r2/api-tokens"
+_RIGHT_TOKEN: Final = f'create an R2 API token with the permission "Admin Read & Write" at {_TOKENS_PAGE}'
 
 
 class WhoseMove(StrEnum):
@@ -118,23 +141,131 @@ class CloudflareError(BotError):
         return " ".join([self.code, *(f"{name}={value}" for name, value in known.items() if value is not None)])
 
 
-class CatalogRefusal(CloudflareError):
-    """The catalog said a definite no, and the person who submitted can mend it. Nothing was written."""
+class Refusal(CloudflareError):
+    """A definite no, and the person who submitted can mend it. Nothing was written."""
 
     whose_move = WhoseMove.YOU
 
 
-class CredentialRefused(CatalogRefusal):
-    """Codes 30004 and 30005: Cloudflare looked at the pasted token and did not want it."""
+class TokenRefusal(Refusal):
+    """Cloudflare does not take this token, or the token does not lead to the catalog.
+
+    `passes`: a token that was made a moment ago is answered like this as well, until all of Cloudflare knows it.
+    """
+
+    passes: ClassVar[bool] = False
+
+
+class TokenInvalid(TokenRefusal):
+    """Code 1000 of the endpoint that verifies tokens: there is no such token."""
+
+    code = "token_invalid"
+    passes = True
+    user_message = (
+        "Cloudflare does not know this token: it was cut off while copying, deleted, or rolled since. Your move: copy "
+        f"the whole token again and submit it; or, since Cloudflare shows a token only once, {_RIGHT_TOKEN}."
+    )
+
+
+class TokenMalformed(TokenRefusal):
+    """Code 6003, 6103 or 6111 about the pasted token: it cannot be one."""
+
+    code = "token_malformed"
+    user_message = (
+        "Cloudflare says that this is no token at all: most likely a part of one, or another kind of secret. Your "
+        f"move: copy the whole token again and submit it; or {_RIGHT_TOKEN}."
+    )
+
+
+class TokenExpired(TokenRefusal):
+    """The token's `expires_on` has passed."""
+
+    code = "token_expired"
+    user_message = f"This token has expired. Your move: {_RIGHT_TOKEN}, with a later expiry date, and submit that one."
+
+
+class TokenDisabled(TokenRefusal):
+    """Somebody disabled the token."""
+
+    code = "token_disabled"
+    user_message = (
+        "This token is disabled. Your move: ask whoever disabled it why; then enable it again in the Cloudflare "
+        f"dashboard and submit it, or {_RIGHT_TOKEN}."
+    )
+
+
+class TokenNotYetValid(TokenRefusal):
+    """The token's `not_before` is yet to come."""
+
+    code = "token_not_yet_valid"
+    user_message = (
+        "This token is not valid yet: its start date is in the future, and the catalog would be locked out until "
+        f"then. Your move: submit it again when that day has come, or {_RIGHT_TOKEN} without a start date."
+    )
+
+
+class TokenOfAnotherAccount(TokenRefusal):
+    """Code 10000 of the account's own endpoint: an account token of some other account."""
+
+    code = "token_of_another_account"
+    passes = True
+    user_message = (
+        "This token belongs to another Cloudflare account than the one that the bot works for. Your move: switch to "
+        f"the account that has the bucket, and there {_RIGHT_TOKEN}."
+    )
+
+
+class CatalogOutOfReach(TokenRefusal):
+    """The token is active, but Cloudflare does not let it see this catalog: another account, or no right."""
+
+    code = "catalog_out_of_reach"
+    passes = True
+    user_message = (
+        "This token is active, but it does not reach this catalog: it belongs to another Cloudflare account, is "
+        "limited to other buckets, or lacks the right to R2 Data Catalog (Basin Catalog). Your move: in the account "
+        f"that has the bucket, {_RIGHT_TOKEN}, for this bucket or all buckets."
+    )
+
+
+class LacksCatalogRights(TokenRefusal):
+    """The token is active and of this account, but cannot read this catalog."""
+
+    code = "lacks_catalog_rights"
+    passes = True
+    user_message = (
+        "This token is active, but may not use this catalog: it lacks the right to R2 Data Catalog (Basin Catalog), "
+        'or is limited to other buckets. "Object Read & Write" is not enough. Your move: '
+        f"{_RIGHT_TOKEN}, for this bucket or all buckets; as a custom token it needs "
+        '"Workers R2 Data Catalog Write" and "Workers R2 Storage Write".'
+    )
+
+
+class LacksStorageRights(TokenRefusal):
+    """Codes 30004 and 30005 about a token that was found active and able to read the catalog."""
+
+    code = "lacks_storage_rights"
+    user_message = (
+        "This token is active and reaches the catalog, but Cloudflare did not store it: it lacks the right to read "
+        "and write the bucket's data (R2 storage), or to write in R2 Data Catalog (Basin Catalog). Your move: "
+        f'{_RIGHT_TOKEN}; as a custom token it needs "Workers R2 Storage Write" and "Workers R2 Data Catalog Write".'
+    )
+
+
+class CredentialRefused(TokenRefusal):
+    """Codes 30004 and 30005, or a refusal to show the catalog, about a token of which no more is known."""
 
     code = "credential_refused"
+    passes = True
     user_message = (
         "Cloudflare refused this token: either it is not valid (cut off while copying, expired, disabled or deleted), "
-        "or it lacks a right that the catalog needs. Your move: create an R2 API token with the permission "
-        '"Admin Read & Write" at https://dash.cloudflare.com/?to=/:account/r2/api-tokens and submit that one. It has '
-        "to cover both R2 storage and R2 Data Catalog (Basin Catalog), reading and writing, for this bucket; "
-        '"Object Read & Write" is not enough.'
+        f"or it lacks a right that the catalog needs. Your move: {_RIGHT_TOKEN} and submit that one. It has to cover "
+        'both R2 storage and R2 Data Catalog (Basin Catalog), reading and writing, for this bucket; "Object Read & '
+        'Write" is not enough.'
     )
+
+
+class CatalogRefusal(Refusal):
+    """The catalog is not there, or takes no credential."""
 
 
 class CatalogNotEnabled(CatalogRefusal):
@@ -304,6 +435,75 @@ class AnswerNotUnderstood(CloudflareTrouble):
     )
 
 
+# What was pasted.
+
+
+class NotStorable(BotError):
+    """What was pasted is of a kind that is told by its shape, and is not to be stored."""
+
+    whose_move = WhoseMove.YOU
+
+
+class NothingPasted(NotStorable):
+    """The token field is empty."""
+
+    code = "nothing_pasted"
+    user_message = "Paste the Cloudflare API token."
+
+
+class GlobalApiKey(NotStorable):
+    """A Global API key."""
+
+    code = "global_api_key"
+    user_message = (
+        "This is a Global API key: it opens the whole account. Roll it in Cloudflare, since it was pasted here, and "
+        f"{_RIGHT_TOKEN} instead."
+    )
+
+
+class OAuthToken(NotStorable):
+    """The OAuth token of a command-line session."""
+
+    code = "oauth_token"
+    user_message = f"This is wrangler's OAuth token: it works for an hour only. Instead, {_RIGHT_TOKEN}."
+
+
+class S3SecretAccessKey(NotStorable):
+    """The secret half of an S3 key pair."""
+
+    code = "s3_secret_access_key"
+    user_message = (
+        "This is the Secret Access Key of an S3 key pair. Paste the API token it came from: Cloudflare showed it on "
+        'the same page, as "Token value". This key was pasted here: consider it disclosed.'
+    )
+
+
+class S3AccessKeyId(NotStorable):
+    """The public half of an S3 key pair."""
+
+    code = "s3_access_key_id"
+    user_message = (
+        "This is the Access Key ID of an S3 key pair. Paste the API token it came from: Cloudflare showed it on the "
+        'same page, as "Token value".'
+    )
+
+
+class SeveralTokens(NotStorable):
+    """More than one word, or more than one token."""
+
+    code = "several_tokens"
+    user_message = "This is more than one word. Paste one token, with nothing around it."
+
+
+class NotAToken(NotStorable):
+    """Nothing that could be a token of Cloudflare's."""
+
+    code = "not_a_token"
+    user_message = (
+        "This is not a Cloudflare API token: one has 20 to 500 letters, digits and signs like _ or -. Copy it again."
+    )
+
+
 # Sealing.
 
 
@@ -413,6 +613,16 @@ class ChannelNotAllowed(AccessRefused):
     user_message = "This bot is not used in that channel."
 
 
+class EnablingNotAllowed(AccessRefused):
+    """The bot does not enable catalogs (R2_CREDENTIAL_ALLOW_ENABLE is not set)."""
+
+    code = "enabling_not_allowed"
+    user_message = (
+        "This bot does not enable catalogs. Enable R2 Data Catalog (Basin Catalog) in the bucket's settings in the "
+        "Cloudflare dashboard instead."
+    )
+
+
 class MembershipUnknown(AccessRefused):
     """Slack could not be asked who is in a user group: when in doubt, no."""
 
@@ -437,12 +647,12 @@ class GivenUp(BotError):
 
 
 class NeverSent(GivenUp):
-    """The deadline passed before the token was sent once."""
+    """The deadline passed before anything was done about it."""
 
     code = "expired"
     user_message = (
-        "The time that a submission may wait ran out before the token was sent, so nothing was written and the token "
-        "was erased. Your move: submit it again."
+        "The time that a submission may wait ran out before it was this one's turn, so nothing was written and the "
+        "token was erased. Your move: submit it again."
     )
 
 

@@ -1,6 +1,6 @@
 """The tables and their compare-and-set transitions."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -10,7 +10,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    Table,
     and_,
     bindparam,
     delete,
@@ -21,18 +20,19 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
-from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.catalog import CredentialStatus
 from bot.database import Database
-from bot.database.schema import CATALOGS, LEASES, OPENINGS, SNAPSHOTS, SUBMISSIONS
+from bot.database.schema import CATALOGS, CREDENTIALS, LEASES, OPENINGS, SNAPSHOTS, SUBMISSIONS
+from bot.database.upsert import INSERTS, insert_into
 from bot.errors import LeaseLost
 from bot.sealing import key_id_of
 from bot.submission import (
     ENDINGS,
     STEPS,
     BucketKey,
-    Confirmation,
+    Check,
+    Findings,
     Lease,
     NewSubmission,
     Opening,
@@ -40,12 +40,19 @@ from bot.submission import (
     SealedToken,
     State,
     Submission,
+    Task,
+    TokenFacts,
     TokenKind,
 )
 
 _NO_BUCKET: Final = BucketKey(account_id="", bucket="")
 _SLOWEST_RECORDING: Final = timedelta(seconds=3)
 _MOST_WORK: Final = 30
+_SUCCESSES: Final = (State.STORED, State.CHECKED, State.ENABLED)
+_NOTHING_FOUND: Final = dict.fromkeys(
+    ("checked_at", "patience_until", "error_code", "cloudflare_code", "cloudflare_message", "cf_ray")
+)
+"""What is not known of a token that replaces another one, while that one was being checked."""
 
 
 class Verdict(StrEnum):
@@ -75,12 +82,15 @@ class Changes:
     next_attempt_at: datetime | None = None
     attempts: int | None = None
     possibly_written: bool | None = None
+    checked_at: datetime | None = None
+    patience_until: datetime | None = None
+    findings: Findings | None = None
     confirm_until: datetime | None = None
     error_code: str | None = None
     cloudflare_code: int | None = None
+    cloudflare_message: str | None = None
     cf_ray: str | None = None
-    credential_before: CredentialStatus | None = None
-    confirmation: Confirmation | None = None
+    confirmation: CredentialStatus | None = None
 
 
 class Records:
@@ -116,6 +126,27 @@ class Records:
         afterwards = None if self._enqueue is None else enqueue
         return await self._database.run(lambda connection: _accept(connection, new, nonce), afterwards)
 
+    async def add(self, new: NewSubmission) -> bool:
+        """Record what no form was submitted for; say whether that is new."""
+
+        async def enqueue(is_new: bool, connection: Any) -> None:  # noqa: ANN401, FBT001 - psycopg is optional
+            if self._enqueue is not None and is_new:
+                await self._enqueue(connection, new.key)
+
+        afterwards = None if self._enqueue is None else enqueue
+        return await self._database.run(lambda connection: _add(connection, new), afterwards)
+
+    async def history(self, account_id: str, bucket: str | None, most: int) -> list[Submission]:
+        """Return the last submissions for a bucket, or for all, the newest first."""
+        its_bucket = [SUBMISSIONS.c.bucket == bucket] if bucket else []
+        query = (
+            _SUBMISSIONS_UNDER_LEASE.where(SUBMISSIONS.c.account_id == account_id, *its_bucket)
+            .order_by(SUBMISSIONS.c.sequence.desc())
+            .limit(most)
+        )
+        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        return [_read_submission(row, row.epoch) for row in rows]
+
     async def take(self, key: BucketKey) -> Lease:
         """Take over a bucket: whoever held it moves nothing any more."""
         return await self._database.run(lambda connection: _take(connection, key))
@@ -150,22 +181,25 @@ class Records:
         query = _SUBMISSIONS_UNDER_LEASE.where(SUBMISSIONS.c.id == submission_id)
         return await self._database.run(lambda connection: _read_one(connection.execute(query).one_or_none()))
 
-    async def move(
-        self,
-        submission: Submission,
-        to: State,
-        changes: Changes | None = None,
-        *,
-        supersede_older_at: datetime | None = None,
-    ) -> Submission | None:
-        """Take one step, if the submission still stands as it was read; return it as it is then, else None.
-
-        With `supersede_older_at` all older ones of the bucket that could still be sent end in the same transaction.
-        """
+    async def move(self, submission: Submission, to: State, changes: Changes | None = None) -> Submission | None:
+        """Take one step, if the submission still stands as it was read; return it as it is then, else None."""
         if to is not submission.state or submission.is_ended:
             _require_step(submission.state, to)
-        values = {"state": to.value} | _values(changes or Changes())
-        return await self._change(submission, values, supersede_older_at)
+        return await self._change(submission, {"state": to.value} | _values(changes or Changes()))
+
+    async def note_written(self, submission: Submission, written_at: datetime, changes: Changes) -> Submission | None:
+        """Move on to confirming, since the slot holds the token now; return the submission as it is then, else None.
+
+        In the same transaction all older ones of the bucket that could still be sent end, and what is known of the
+        slot's credential becomes what is known of this one.
+        """
+        _require_step(submission.state, State.CONFIRMING)
+
+        def afterwards(connection: Connection, row: Row[Any]) -> None:
+            _supersede_older(connection, row, written_at)
+            _replace_credential(connection, row, written_at)
+
+        return await self._change(submission, {"state": State.CONFIRMING.value} | _values(changes), afterwards)
 
     async def end(
         self,
@@ -182,10 +216,14 @@ class Records:
             raise ValueError(message)
         _require_step(submission.state, ending)
         values = {"state": ending.value, "ended_at": ended_at, "sealed_token": None, "next_attempt_at": ended_at}
-        if ending is State.STORED:  # what went wrong on the way there is not how it ended
-            values |= {"error_code": None, "cloudflare_code": None}
+        if ending in _SUCCESSES:  # what went wrong on the way there is not how it ended
+            values |= {"error_code": None, "cloudflare_code": None, "cloudflare_message": None}
         values |= _values(changes or Changes())
-        return await self._change(submission, values, ended_at if supersede_older else None)
+        if not supersede_older:
+            return await self._change(submission, values)
+        return await self._change(
+            submission, values, lambda connection, row: _supersede_older(connection, row, ended_at)
+        )
 
     async def postpone_report(self, submission: Submission, until: datetime, *, forget_response_url: bool) -> None:
         """Try the report again at `until`."""
@@ -216,30 +254,11 @@ class Records:
         row = await self._database.run(lambda connection: connection.execute(query).one())
         return max((time for time in row if time is not None), default=None)
 
-    async def save_snapshot(self, account_id: str, snapshot: Snapshot) -> None:
-        """Replace the account's catalogs."""
-        await self._database.run(lambda connection: _save_snapshot(connection, account_id, snapshot))
-
-    async def save_catalog(self, account_id: str, catalog: Catalog) -> None:
-        """Correct one catalog of the snapshot."""
-        row = _catalog_row(account_id, catalog)
-        await self._database.run(lambda connection: _save_catalog(connection, row))
-
-    async def catalog(self, key: BucketKey) -> Catalog | None:
-        """Return one catalog of the snapshot, or None for one that it does not list."""
-
-        def read(connection: Connection) -> Catalog | None:
-            row = connection.execute(_CATALOG, _names(key)).one_or_none()
-            return None if row is None else _read_catalog(row)
-
-        return await self._database.run(read)
-
-    async def snapshot(self, account_id: str) -> Snapshot | None:
-        """Return the account's catalogs, or None when nobody has asked Cloudflare yet."""
-        return await self._database.run(lambda connection: _read_snapshot(connection, account_id))
-
     async def _change(
-        self, submission: Submission, values: dict[str, Any], supersede_older_at: datetime | None = None
+        self,
+        submission: Submission,
+        values: dict[str, Any],
+        afterwards: Callable[[Connection, Row[Any]], None] | None = None,
     ) -> Submission | None:
         statement = (
             update(SUBMISSIONS)
@@ -256,8 +275,8 @@ class Records:
 
         def change(connection: Connection) -> Submission | None:
             row = connection.execute(statement).one_or_none()
-            if row is not None and supersede_older_at is not None:
-                _supersede_older(connection, row, supersede_older_at)
+            if row is not None and afterwards is not None:
+                afterwards(connection, row)
             return _read_one(row, epoch=submission.epoch)
 
         return await self._database.run(change)
@@ -271,15 +290,6 @@ def _require_step(state: State, to: State) -> None:
 
 def _is_unreported() -> ColumnElement[bool]:
     return SUBMISSIONS.c.reported_at.is_(None)
-
-
-_Insert = sqlite.Insert | postgresql.Insert
-_INSERTS: Final[Mapping[str, Callable[[Table], _Insert]]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
-
-def _insert(connection: Connection, table: Table) -> _Insert:
-    """Return the dialect's own INSERT, which knows ON CONFLICT; both spell it alike."""
-    return _INSERTS[connection.dialect.name](table)
 
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
@@ -313,9 +323,6 @@ _WORK: Final = (
 _EPOCH: Final = select(LEASES.c.epoch).where(
     LEASES.c.account_id == bindparam("its_account_id"), LEASES.c.bucket == bindparam("its_bucket")
 )
-_CATALOG: Final = select(CATALOGS).where(
-    CATALOGS.c.account_id == bindparam("its_account_id"), CATALOGS.c.bucket == bindparam("its_bucket")
-)
 _SUBMISSIONS_UNDER_LEASE: Final = select(SUBMISSIONS, func.coalesce(LEASES.c.epoch, 0).label("epoch")).outerjoin(
     LEASES, and_(LEASES.c.account_id == SUBMISSIONS.c.account_id, LEASES.c.bucket == SUBMISSIONS.c.bucket)
 )
@@ -343,7 +350,7 @@ _CLAIM_OPENING: Final = (
 )
 _INSERT_SUBMISSION: Final = {
     dialect: insert(SUBMISSIONS).on_conflict_do_nothing(index_elements=["id"]).returning(SUBMISSIONS.c.id)
-    for dialect, insert in _INSERTS.items()
+    for dialect, insert in INSERTS.items()
 }
 
 
@@ -359,7 +366,7 @@ def _epoch_of(key: BucketKey) -> ColumnElement[int]:
 
 def _take(connection: Connection, key: BucketKey) -> Lease:
     statement = (
-        _insert(connection, LEASES)
+        insert_into(connection, LEASES)
         .values(account_id=key.account_id, bucket=key.bucket, epoch=1)
         .on_conflict_do_update(index_elements=["account_id", "bucket"], set_={"epoch": LEASES.c.epoch + 1})
         .returning(LEASES.c.epoch)
@@ -387,7 +394,29 @@ def _supersede_older(connection: Connection, newer: Row[Any], at: datetime) -> N
     )
     its_bucket = and_(its.account_id == newer.account_id, its.bucket == newer.bucket)
     ending = _superseded(by=newer.user_id, at=at)
-    connection.execute(update(SUBMISSIONS).where(its_bucket, _may_be_sent, is_older).values(ending))
+    is_for_the_slot = its.task == Task.STORE.value
+    connection.execute(update(SUBMISSIONS).where(its_bucket, is_for_the_slot, _may_be_sent, is_older).values(ending))
+
+
+def _replace_credential(connection: Connection, written: Row[Any], at: datetime) -> None:
+    """Keep what the slot holds now; what was said of its credential before is about another one."""
+    key = {"account_id": written.account_id, "bucket": written.bucket}
+    row = key | {
+        "submission_id": written.id,
+        "stored_by": written.user_id,
+        "stored_at": at,
+        "channel_id": written.channel_id,
+        "token_id": written.token_id,
+        "expires_at": written.token_expires_at,
+        "reminded_at": None,
+        "broken_at": None,
+    }
+    statement = insert_into(connection, CREDENTIALS).values(row)
+    connection.execute(statement.on_conflict_do_update(index_elements=[*key], set_=row))
+    its = CATALOGS.c
+    its_catalog = and_(its.account_id == written.account_id, its.bucket == written.bucket)
+    present = CredentialStatus.PRESENT.value
+    connection.execute(update(CATALOGS).where(its_catalog).values(credential_status=present, tested=None))
 
 
 def _superseded(*, by: str, at: datetime) -> dict[str, Any]:
@@ -396,6 +425,7 @@ def _superseded(*, by: str, at: datetime) -> dict[str, Any]:
         "superseded_by": by,
         "error_code": None,
         "cloudflare_code": None,
+        "cloudflare_message": None,
         "cf_ray": None,
         "sealed_token": None,
         "ended_at": at,
@@ -439,9 +469,14 @@ def _place(connection: Connection, new: NewSubmission) -> dict[str, Any]:
     }
     if newest_at - new.accepted_at >= _SLOWEST_RECORDING:
         return place | {"accepted_at": newest_at + timedelta(microseconds=1)}  # a repeated Submit keeps its sequence
-    if newest.written_at is not None and new.accepted_at < newest.written_at:
+    if new.task is Task.STORE and newest.written_at is not None and new.accepted_at < newest.written_at:
         return place | _superseded(by=newest.written_by, at=new.accepted_at)
     return place
+
+
+def _add(connection: Connection, new: NewSubmission) -> bool:
+    row = _submission_row(new) | _place(connection, new)
+    return connection.scalar(_INSERT_SUBMISSION[connection.dialect.name], row) is not None
 
 
 def _find_recorded(connection: Connection, new: NewSubmission) -> Submission | None:
@@ -463,10 +498,10 @@ def _accept_again(connection: Connection, new: NewSubmission, row: dict[str, Any
         update(SUBMISSIONS)
         .where(
             _is_same_form(new),
-            SUBMISSIONS.c.state == State.ACCEPTED.value,
+            SUBMISSIONS.c.state.in_([State.ACCEPTED.value, State.VERIFYING.value]),
             SUBMISSIONS.c.accepted_at <= row["accepted_at"],
         )
-        .values(row)
+        .values(row | _NOTHING_FOUND)
     )
     verdict = Verdict.REPLACED if connection.execute(replace).rowcount else Verdict.ALREADY_UNDER_WAY
     return Acceptance(verdict=verdict, submission=_find_recorded(connection, new))
@@ -481,6 +516,7 @@ def _is_same_form(new: NewSubmission) -> ColumnElement[bool]:
 def _submission_row(new: NewSubmission) -> dict[str, Any]:
     return {
         "id": new.id,
+        "task": new.task.value,
         "state": State.ACCEPTED.value,
         "team_id": new.team_id,
         "user_id": new.user_id,
@@ -502,6 +538,7 @@ def _read_one(row: Row[Any] | None, epoch: int | None = None) -> Submission | No
 def _read_submission(row: Row[Any], epoch: int) -> Submission:
     return Submission(
         id=row.id,
+        task=Task(row.task),
         state=State(row.state),
         team_id=row.team_id,
         user_id=row.user_id,
@@ -517,63 +554,52 @@ def _read_submission(row: Row[Any], epoch: int) -> Submission:
         next_attempt_at=row.next_attempt_at,
         attempts=row.attempts,
         possibly_written=row.possibly_written,
+        checked_at=row.checked_at,
+        patience_until=row.patience_until,
+        findings=_read_findings(row),
         confirm_until=row.confirm_until,
         ended_at=row.ended_at,
         error_code=row.error_code,
         cloudflare_code=row.cloudflare_code,
+        cloudflare_message=row.cloudflare_message or "",
         cf_ray=row.cf_ray,
-        credential_before=CredentialStatus(row.credential_before) if row.credential_before else None,
-        confirmation=Confirmation(row.confirmation) if row.confirmation else None,
+        confirmation=CredentialStatus(row.confirmation) if row.confirmation else None,
         reported_at=row.reported_at,
         superseded_by=row.superseded_by,
         epoch=epoch,
     )
 
 
+def _read_findings(row: Row[Any]) -> Findings | None:
+    if row.checked_at is None:
+        return None
+    token = (
+        TokenFacts(id=row.token_id, owner=TokenKind(row.token_owner), expires_at=row.token_expires_at)
+        if row.token_id
+        else None
+    )
+    return Findings(
+        token=token,
+        unchecked=frozenset(Check(each) for each in (row.unchecked or "").split()),
+        credential=CredentialStatus(row.credential_before or CredentialStatus.UNKNOWN),
+    )
+
+
 def _values(changes: Changes) -> dict[str, Any]:
-    pairs = ((field.name, getattr(changes, field.name)) for field in fields(changes))
+    pairs = ((field.name, getattr(changes, field.name)) for field in fields(changes) if field.name != "findings")
     values = {name: value for name, value in pairs if value is not None}
     if changes.error_code is not None:  # its code and Ray ID go with it: those of an earlier error must not stay
-        values |= {"cloudflare_code": changes.cloudflare_code, "cf_ray": changes.cf_ray}
-    return values
+        cause = ("cloudflare_code", "cloudflare_message", "cf_ray")
+        values |= {name: getattr(changes, name) for name in cause}
+    return values | (_columns_of(changes.findings) if changes.findings is not None else {})
 
 
-def _catalog_row(account_id: str, catalog: Catalog) -> dict[str, str]:
+def _columns_of(findings: Findings) -> dict[str, Any]:
+    token = findings.token
     return {
-        "account_id": account_id,
-        "bucket": catalog.bucket,
-        "status": catalog.status.value,
-        "credential_status": catalog.credential_status.value,
+        "token_id": token.id if token else None,
+        "token_owner": token.owner.value if token else None,
+        "token_expires_at": token.expires_at if token else None,
+        "unchecked": " ".join(sorted(findings.unchecked)),
+        "credential_before": findings.credential.value,
     }
-
-
-def _save_catalog(connection: Connection, row: dict[str, str]) -> None:
-    statement = _insert(connection, CATALOGS).values(row)
-    connection.execute(statement.on_conflict_do_update(index_elements=["account_id", "bucket"], set_=row))
-
-
-def _save_snapshot(connection: Connection, account_id: str, snapshot: Snapshot) -> None:
-    connection.execute(delete(CATALOGS).where(CATALOGS.c.account_id == account_id))
-    rows: Sequence[dict[str, str]] = [_catalog_row(account_id, catalog) for catalog in snapshot.catalogs]
-    if rows:
-        connection.execute(insert(CATALOGS), rows)
-    row = {"account_id": account_id, "refreshed_at": snapshot.refreshed_at}
-    connection.execute(
-        _insert(connection, SNAPSHOTS).values(row).on_conflict_do_update(index_elements=["account_id"], set_=row)
-    )
-
-
-def _read_snapshot(connection: Connection, account_id: str) -> Snapshot | None:
-    refreshed_at = connection.scalar(select(SNAPSHOTS.c.refreshed_at).where(SNAPSHOTS.c.account_id == account_id))
-    if refreshed_at is None:
-        return None
-    rows = connection.execute(select(CATALOGS).where(CATALOGS.c.account_id == account_id).order_by(CATALOGS.c.bucket))
-    return Snapshot(catalogs=tuple(_read_catalog(row) for row in rows), refreshed_at=refreshed_at)
-
-
-def _read_catalog(row: Row[Any]) -> Catalog:
-    return Catalog(
-        bucket=row.bucket,
-        status=CatalogStatus(row.status),
-        credential_status=CredentialStatus(row.credential_status),
-    )

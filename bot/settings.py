@@ -101,6 +101,16 @@ def _duration(value: object) -> object:
     return duration
 
 
+def _reminders(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    days = [part.strip() for part in value.split(",") if part.strip()]
+    if not all(re.fullmatch(r"\d{1,3}d", day) for day in days):
+        message = 'write numbers of days before the expiry, separated by commas: 14d,3d,0d; "," for no reminder'
+        raise ValueError(message)
+    return tuple(sorted({timedelta(days=int(day[:-1])) for day in days}, reverse=True))
+
+
 def _signing_secrets(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -188,6 +198,13 @@ class Settings(BaseSettings):
         _secret(r"(?s).*-----BEGIN PUBLIC KEY-----.*", "is a public key in PEM, as `keygen PATH` prints it"),
     ] = Field(None, alias="R2_CREDENTIAL_SEALING_PUBLIC_KEY")
     ttl: Annotated[timedelta, BeforeValidator(_duration)] = Field(timedelta(hours=1), alias="R2_CREDENTIAL_TTL")
+    fresh_token_patience: Annotated[timedelta, BeforeValidator(_duration)] = Field(
+        timedelta(seconds=60), alias="R2_CREDENTIAL_FRESH_TOKEN_PATIENCE"
+    )
+    allow_enable: bool = Field(default=False, alias="R2_CREDENTIAL_ALLOW_ENABLE")
+    expiry_reminders: Annotated[tuple[timedelta, ...], BeforeValidator(_reminders)] = Field(
+        (timedelta(days=14), timedelta(days=3), timedelta(0)), alias="R2_CREDENTIAL_EXPIRY_REMINDERS"
+    )
     contact: str | None = Field(None, alias="R2_CREDENTIAL_CONTACT", max_length=200)
     http_host: str = Field("127.0.0.1", alias="R2_CREDENTIAL_HTTP_HOST")
     http_port: int = Field(3000, alias="R2_CREDENTIAL_HTTP_PORT", ge=0, le=65535)
@@ -373,6 +390,7 @@ _MISSING: Final = {
 
 
 _MENDS: Final = {
+    "R2_CREDENTIAL_ALLOW_ENABLE": "is true or false",
     "R2_CREDENTIAL_CATALOG_API": f"is one of {', '.join(CatalogApi)}",
     "R2_CREDENTIAL_CONTACT": "is a user, user group or channel id, or a text of at most 200 characters",
     "R2_CREDENTIAL_HTTP_PORT": "is a port from 0 to 65535; 0 takes a free one",

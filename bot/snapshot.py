@@ -1,4 +1,4 @@
-"""Keeps the list of the account's catalogs fresh, so that nobody who opens a form waits for Cloudflare."""
+"""Keeps what is known of the account's catalogs fresh, so that nobody who asks for it waits for Cloudflare."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,90 +7,146 @@ from typing import Final
 
 import structlog
 
-from bot.catalog import Snapshot
+from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.cloudflare.client import CloudflareClient
-from bot.errors import BotError
-from bot.records import Records
+from bot.errors import BotError, CatalogRefusal, RouteGone
+from bot.inventory import Inventory
 
 REFRESH_EVERY: Final = timedelta(minutes=5)
 FRESH: Final = timedelta(seconds=30)
+TEST_EVERY: Final = timedelta(days=1)
+"""How often each stored credential is tested when nobody looks."""
+MOST_TESTS_AT_ONCE: Final = 8
+
+_TEST_SHARE: Final = timedelta(seconds=0.5)
+"""For each catalog: people who look all the time cost half of what Cloudflare lets an account ask."""
 
 _log = structlog.get_logger()
 
 
-class SnapshotKeeper:
-    """Asks Cloudflare at start, every few minutes, and when somebody looks at a list older than 30 s."""
+def is_tested_lately(snapshot: Snapshot, now: datetime) -> bool:
+    """Whether the tests are fresh enough for somebody who looks; the more catalogs, the longer they are."""
+    fresh = max(FRESH, _TEST_SHARE * len(snapshot.catalogs))
+    return snapshot.tested_at is not None and timedelta(0) <= now - snapshot.tested_at < fresh
 
-    def __init__(
-        self, cloudflare: CloudflareClient, records: Records, account_id: str, clock: Callable[[], datetime]
-    ) -> None:
+
+class SnapshotKeeper:
+    """Asks Cloudflare at start, every few minutes, and when somebody looks at what is older than 30 s.
+
+    One question lists all catalogs. A test of a stored credential is a question for each: once a day, and when somebody
+    looks at their state.
+    """
+
+    def __init__(self, cloudflare: CloudflareClient, inventory: Inventory, clock: Callable[[], datetime]) -> None:
         self._cloudflare = cloudflare
-        self._records = records
-        self._account_id = account_id
+        self._inventory = inventory
         self._clock = clock
         self._asked_at: datetime | None = None
         self._wanted = asyncio.Event()
+        self._wants_tests = False
 
-    def want(self) -> None:
-        """Somebody looks at the list: refresh it soon unless it is fresh. Returns at once."""
-        if self._asked_at is None or not timedelta(0) <= self._clock() - self._asked_at < FRESH:
+    def want(self, *, tests: bool = False) -> None:
+        """Somebody looks: refresh it soon unless it is fresh. Returns at once."""
+        if tests or not self._is_fresh(self._asked_at):
+            self._wants_tests = self._wants_tests or tests
             self._wanted.set()
 
     async def run(self) -> None:
         """Refresh for ever; a failure is logged and tried again at the next occasion."""
+        await self.refresh()
         while True:
-            self._wanted.clear()
-            await self.refresh()
             try:
                 async with asyncio.timeout(REFRESH_EVERY.total_seconds()):
                     await self._wanted.wait()
             except TimeoutError:
-                continue
+                await self.refresh()
+            else:
+                tests, self._wants_tests = self._wants_tests, False
+                self._wanted.clear()
+                await self.refresh_unless_fresh(tests=tests)
 
-    async def refresh_unless_fresh(self) -> None:
-        """Ask Cloudflare, unless another process did a moment ago. Never fails."""
+    async def refresh_unless_fresh(self, *, tests: bool = False) -> None:
+        """Ask Cloudflare, unless that happened a moment ago, here or in another process. Never fails."""
         try:
-            known = await self._records.snapshot(self._account_id)
+            known = await self._inventory.snapshot()
         except BotError as error:
             _log.warning("snapshot_not_read", error=str(error))
             return
-        if known is None or not timedelta(0) <= self._clock() - known.refreshed_at < FRESH:
-            await self.refresh()
+        if known is not None and tests and is_tested_lately(known, self._clock()):
+            return
+        if tests or known is None or not self._is_fresh(known.refreshed_at):
+            await self.refresh(tests=tests)
 
-    async def refresh(self) -> None:
-        """Ask Cloudflare and keep what it says. Never fails."""
-        self._asked_at = self._clock()
+    async def refresh(self, *, tests: bool = False) -> None:
+        """Ask Cloudflare and keep what it says; with `tests` for all that were not tested lately. Never fails."""
+        self._asked_at = asked_at = self._clock()
         try:
             by_bucket = {catalog.bucket: catalog for catalog in await self._cloudflare.list_catalogs()}
-            catalogs = tuple(by_bucket[bucket] for bucket in sorted(by_bucket))
-            await self._records.save_snapshot(
-                self._account_id, Snapshot(catalogs=catalogs, refreshed_at=self._asked_at)
-            )
+            listed = tuple(by_bucket[bucket] for bucket in sorted(by_bucket))
+            await self._inventory.save_snapshot(Snapshot(catalogs=listed, refreshed_at=asked_at))
+            await self._test(asked_at, older_than=FRESH if tests else TEST_EVERY)
+            if tests:
+                await self._inventory.note_all_tested(asked_at)
         except BotError as error:
             _log.warning("snapshot_not_refreshed", error=str(error))
         except Exception as error:  # noqa: BLE001 - an old list must not end the bot
             _log.critical("snapshot_broke", error=type(error).__name__)
         else:
-            _log.debug("snapshot_refreshed", catalogs=len(catalogs))
+            _log.debug("snapshot_refreshed", catalogs=len(listed))
+
+    async def _test(self, now: datetime, older_than: timedelta) -> None:
+        """Have Cloudflare test what is due, a few at once; trouble ends it, and what is left is due next time."""
+        known = await self._inventory.snapshot()
+        due = [catalog.bucket for catalog in known.catalogs if _is_due(catalog, now, older_than)] if known else []
+        askers = [self._test_one_after_the_other(due) for _ in range(MOST_TESTS_AT_ONCE)]
+        errors = [error for error in await asyncio.gather(*askers) if error is not None]
+        trouble = next((error for error in errors if not isinstance(error, RouteGone)), None)
+        if trouble is not None:
+            raise trouble
+
+    async def _test_one_after_the_other(self, due: list[str]) -> BotError | None:
+        while due:
+            bucket = due.pop(0)
+            try:
+                status = await self._cloudflare.test_credential(bucket)
+                await self._inventory.save_test(bucket, status, self._clock())
+            except CatalogRefusal:  # it went away, or was disabled, a moment ago
+                continue
+            except BotError as error:
+                due.clear()
+                return error
+        return None
+
+    def _is_fresh(self, asked_at: datetime | None) -> bool:
+        return asked_at is not None and timedelta(0) <= self._clock() - asked_at < FRESH
 
 
 class CatalogsByOthers:
-    """Has some worker refresh the list: what a process without Cloudflare's credentials does when somebody looks."""
+    """Has some worker do that: for a process without Cloudflare's credentials."""
 
-    def __init__(self, ask: Callable[[], Awaitable[None]], clock: Callable[[], datetime]) -> None:
+    def __init__(self, ask: Callable[[bool], Awaitable[None]], clock: Callable[[], datetime]) -> None:
         self._ask = ask
         self._clock = clock
-        self._asked_at: datetime | None = None
-        self._question: asyncio.Task[None] | None = None
+        self._asked_at: dict[bool, datetime] = {}
+        self._questions: set[asyncio.Task[None]] = set()
 
-    def want(self) -> None:
-        """Somebody looks at the list: ask for a fresh one, once in 30 s. Returns at once."""
-        if self._asked_at is None or not timedelta(0) <= self._clock() - self._asked_at < FRESH:
-            self._asked_at = self._clock()
-            self._question = asyncio.create_task(self._ask_once())
+    def want(self, *, tests: bool = False) -> None:
+        """Somebody looks: ask for fresh ones, once in 30 s. Returns at once."""
+        asked_at = self._asked_at.get(tests)
+        if asked_at is None or not timedelta(0) <= self._clock() - asked_at < FRESH:
+            self._asked_at[tests] = self._clock()
+            question = asyncio.create_task(self._ask_once(tests=tests))
+            self._questions.add(question)
+            question.add_done_callback(self._questions.discard)
 
-    async def _ask_once(self) -> None:
+    async def _ask_once(self, *, tests: bool) -> None:
         try:
-            await self._ask()
+            await self._ask(tests)
         except BotError as error:
             _log.warning("snapshot_not_asked_for", error=str(error))
+
+
+def _is_due(catalog: Catalog, now: datetime, older_than: timedelta) -> bool:
+    if catalog.status is not CatalogStatus.ACTIVE or catalog.credential_status is CredentialStatus.ABSENT:
+        return False
+    return catalog.tested_at is None or not timedelta(0) <= now - catalog.tested_at < older_than

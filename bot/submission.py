@@ -43,13 +43,52 @@ class PastedToken:
     sealed_response_url: SealedResponseUrl | None = None
 
 
+class Task(StrEnum):
+    """What a submission asks for."""
+
+    STORE = "store"
+    CHECK = "check"
+    ENABLE = "enable"
+
+
+class Check(StrEnum):
+    """One of the questions that are asked of a pasted token before it is stored."""
+
+    TOKEN = "token"  # noqa: S105 - the name of a check, not a password
+    REACH = "reach"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFacts:
+    """What Cloudflare told of a pasted token. The id is no secret; `expires_at` is None for one that never expires."""
+
+    id: str
+    owner: TokenKind
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the checks before a write have found; `token` is None where Cloudflare offered no answer about it.
+
+    `unchecked` are those that Cloudflare does not offer to this token.
+    """
+
+    token: TokenFacts | None
+    unchecked: frozenset[Check]
+    credential: CredentialStatus
+
+
 class State(StrEnum):
     """Where a submission stands; those of `ENDINGS` are final."""
 
     ACCEPTED = "accepted"
+    VERIFYING = "verifying"
     STORING = "storing"
     CONFIRMING = "confirming"
     STORED = "stored"
+    CHECKED = "checked"
+    ENABLED = "enabled"
     REFUSED = "refused"
     DENIED = "denied"
     FAILED = "failed"
@@ -61,6 +100,8 @@ class State(StrEnum):
 ENDINGS: Final = frozenset(
     {
         State.STORED,
+        State.CHECKED,
+        State.ENABLED,
         State.REFUSED,
         State.DENIED,
         State.FAILED,
@@ -70,22 +111,17 @@ ENDINGS: Final = frozenset(
     }
 )
 
+_WITHOUT_A_TRACE: Final = frozenset({State.REFUSED, State.DENIED, State.FAILED, State.SUPERSEDED, State.EXPIRED})
+
 STEPS: Final[Mapping[State, frozenset[State]]] = {
-    State.ACCEPTED: frozenset({State.STORING, State.DENIED, State.FAILED, State.SUPERSEDED, State.EXPIRED}),
+    State.ACCEPTED: _WITHOUT_A_TRACE | {State.VERIFYING, State.ENABLED},
+    State.VERIFYING: _WITHOUT_A_TRACE | {State.STORING, State.CHECKED},
     State.STORING: frozenset(
         {State.CONFIRMING, State.REFUSED, State.DENIED, State.FAILED, State.UNCERTAIN, State.SUPERSEDED}
     ),
     State.CONFIRMING: frozenset({State.STORED}),
 }
 """Every step that a submission may take. An ending takes none."""
-
-
-class Confirmation(StrEnum):
-    """What Cloudflare said of the slot after our write succeeded."""
-
-    PRESENT = "present"
-    ABSENT = "absent"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +152,13 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSubmission:
-    """A checked Submit, ready to be recorded. `id` is Slack's `view.id` and the idempotency key."""
+    """A checked Submit, ready to be recorded. `id` is Slack's `view.id` and the idempotency key.
+
+    One that enables a catalog has no token.
+    """
 
     id: str
+    task: Task = Task.STORE
     team_id: str
     user_id: str
     key: BucketKey
@@ -126,7 +166,7 @@ class NewSubmission:
     reason: str
     token_kind: TokenKind
     last_four: str
-    sealed_token: SealedToken
+    sealed_token: SealedToken | None
     sealed_response_url: SealedResponseUrl | None
     accepted_at: datetime
     expires_at: datetime
@@ -137,6 +177,7 @@ class Submission:
     """A recorded submission as the database holds it; `epoch` is that of its bucket's lease when it was read."""
 
     id: str
+    task: Task
     state: State
     team_id: str
     user_id: str
@@ -152,13 +193,16 @@ class Submission:
     next_attempt_at: datetime
     attempts: int
     possibly_written: bool
+    checked_at: datetime | None
+    patience_until: datetime | None
+    findings: Findings | None
     confirm_until: datetime | None
     ended_at: datetime | None
     error_code: str | None
     cloudflare_code: int | None
+    cloudflare_message: str
     cf_ray: str | None
-    credential_before: CredentialStatus | None
-    confirmation: Confirmation | None
+    confirmation: CredentialStatus | None
     reported_at: datetime | None
     superseded_by: str | None
     epoch: int

@@ -49,6 +49,7 @@ SUBMISSIONS: Final = Table(
     METADATA,
     Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("id", String, nullable=False, unique=True),
+    Column("task", String, nullable=False, server_default="store"),
     Column("state", String, nullable=False),
     Column("team_id", String, nullable=False),
     Column("user_id", String, nullable=False),
@@ -65,12 +66,19 @@ SUBMISSIONS: Final = Table(
     Column("next_attempt_at", _UtcDateTime, nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
     Column("possibly_written", Boolean, nullable=False, default=False),
+    Column("checked_at", _UtcDateTime),
+    Column("patience_until", _UtcDateTime),
+    Column("token_id", String),
+    Column("token_owner", String),
+    Column("token_expires_at", _UtcDateTime),
+    Column("unchecked", String),
+    Column("credential_before", String),
     Column("confirm_until", _UtcDateTime),
     Column("ended_at", _UtcDateTime),
     Column("error_code", String),
     Column("cloudflare_code", Integer),
+    Column("cloudflare_message", String),
     Column("cf_ray", String),
-    Column("credential_before", String),
     Column("confirmation", String),
     Column("reported_at", _UtcDateTime),
     Column("superseded_by", String),
@@ -95,6 +103,8 @@ Index(
     postgresql_where=SUBMISSIONS.c.confirm_until.is_not(None),
 )
 
+Index("submissions_history", SUBMISSIONS.c.account_id, SUBMISSIONS.c.bucket, SUBMISSIONS.c.sequence)
+
 LEASES: Final = Table(
     "leases",
     METADATA,
@@ -110,6 +120,23 @@ CATALOGS: Final = Table(
     Column("bucket", String, primary_key=True),
     Column("status", String, nullable=False),
     Column("credential_status", String, nullable=False),
+    Column("tested", String),
+    Column("tested_at", _UtcDateTime),
+)
+
+CREDENTIALS: Final = Table(
+    "credentials",
+    METADATA,
+    Column("account_id", String, primary_key=True),
+    Column("bucket", String, primary_key=True),
+    Column("submission_id", String, nullable=False),
+    Column("stored_by", String, nullable=False),
+    Column("stored_at", _UtcDateTime, nullable=False),
+    Column("channel_id", String, nullable=False),
+    Column("token_id", String),
+    Column("expires_at", _UtcDateTime),
+    Column("reminded_at", _UtcDateTime),
+    Column("broken_at", _UtcDateTime),
 )
 
 SNAPSHOTS: Final = Table(
@@ -117,6 +144,7 @@ SNAPSHOTS: Final = Table(
     METADATA,
     Column("account_id", String, primary_key=True),
     Column("refreshed_at", _UtcDateTime, nullable=False),
+    Column("tested_at", _UtcDateTime),
 )
 
 PACE: Final = Table(

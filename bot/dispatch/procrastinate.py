@@ -89,12 +89,13 @@ class Jobs:
 
         await self._run(wake)
 
-    async def refresh_catalogs(self) -> None:
-        """Have some worker ask Cloudflare for the list of catalogs, once however often this is called."""
+    async def refresh_catalogs(self, tests: bool) -> None:  # noqa: FBT001 - handed on as it is
+        """Have some worker ask Cloudflare about the catalogs, once however often this is called."""
 
         async def refresh(connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
-            deferrer = self._app.configure_task(_REFRESH, lock=_REFRESH, queueing_lock=_REFRESH, connection=connection)
-            await deferrer.defer_async()
+            only_once = f"{_REFRESH} tests" if tests else _REFRESH
+            deferrer = self._app.configure_task(_REFRESH, lock=_REFRESH, queueing_lock=only_once, connection=connection)
+            await deferrer.defer_async(tests=tests)
 
         try:
             await self._run(refresh)
@@ -119,7 +120,7 @@ class JobRunner:
         jobs: Jobs,
         records: Records,
         delivery: Delivery,
-        refresh_catalogs: Callable[[], Awaitable[None]],
+        refresh_catalogs: Callable[[bool], Awaitable[None]],
         keep_house: Callable[[], Awaitable[None]],
         clock: Callable[[], datetime],
     ) -> None:
@@ -163,7 +164,7 @@ class JobRunner:
 
     async def _run_jobs(self, app: App) -> None:
         await self._find_forgotten(app)
-        await self._jobs.refresh_catalogs()
+        await self._jobs.refresh_catalogs(tests=False)
         sweeper = asyncio.create_task(self._sweep(app))
         try:
             await app.run_worker_async(
@@ -193,7 +194,7 @@ class JobRunner:
             await self._keep_house()
             await self._find_forgotten(app)
 
-        app.periodic(cron="* * * * *")(app.task(name=_KEEP)(keep))
+        app.periodic(cron="* * * * *")(app.task(name=_KEEP, lock=_KEEP)(keep))
         return app
 
     async def _note(self, connection: AsyncConnection[Any]) -> None:
@@ -241,8 +242,8 @@ class JobRunner:
             else:
                 return
 
-    async def _refresh(self, timestamp: int = 0) -> None:  # noqa: ARG002 - Procrastinate hands the time of a periodic job
-        await self._refresh_catalogs()
+    async def _refresh(self, timestamp: int = 0, *, tests: bool = False) -> None:  # noqa: ARG002 - Procrastinate hands the time of a periodic job
+        await self._refresh_catalogs(tests)
 
     async def _sweep(self, app: App) -> None:
         """Defer the jobs of dead workers anew, then remove them: in this order a kill in between loses nothing."""

@@ -11,6 +11,7 @@ import structlog
 from bot.allowlist import Allowlist
 from bot.errors import MembershipUnknown, Outsider, SlackRefused, SlackUnavailable
 from bot.slack.web import SlackWeb
+from bot.submission import Task
 
 MEMBERSHIP_LIFETIME: Final = timedelta(seconds=60)
 SILENCE_LIFETIME: Final = timedelta(seconds=2)
@@ -124,6 +125,14 @@ class Gate:
     def check_channel(self, channel_id: str) -> None:
         """Check that the bot may be used in, and post to, this channel."""
         self._allowlist.check_channel(channel_id)
+
+    def check_task(self, task: Task) -> None:
+        """Check that this is one of the things that the bot does."""
+        self._allowlist.check_task(task)
+
+    def allows_task(self, task: Task) -> bool:
+        """Whether this is one of the things that the bot does."""
+        return self._allowlist.allows_task(task)
 
     def allows_bucket(self, bucket: str) -> bool:
         """Whether the bot serves this bucket."""

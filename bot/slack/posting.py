@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from http import HTTPStatus
 from typing import Final
 
 import aiohttp
@@ -14,12 +13,11 @@ from bot.sealing import RESPONSE_URL, KeyRing, SealingContext
 from bot.secret import Secret
 from bot.slack.blocks import Json
 from bot.slack.replies import RedactedResult, result_message
+from bot.slack.response_url import post_by_response_url
 from bot.slack.web import SlackWeb
 from bot.submission import RESPONSE_URL_LIFETIME, Submission
 
 _NAMESPACE: Final = uuid.UUID("6c7b9dd4-4b43-4e0e-93f1-8d6f2d1c0a57")
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=5, sock_connect=3)
-_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
 _WILL_PASS: Final = frozenset(
     {
@@ -119,7 +117,7 @@ class Poster:
         if url is None:
             return False
         message = self._message(submission, _WHY_RESPONSE_URL) | {"response_type": "in_channel"}
-        return await self._send(url, message)
+        return await post_by_response_url(self._http, url, message)
 
     def _response_url(self, submission: Submission) -> Secret | None:
         is_alive = self._clock() - submission.accepted_at < RESPONSE_URL_LIFETIME
@@ -138,17 +136,6 @@ class Poster:
                 ),
             )
         except SealedValueUnreadable:
-            return None
-
-    async def _send(self, url: Secret, message: Json) -> bool | None:
-        """Say whether Slack took it, or None for an answer that never came."""
-        try:
-            async with self._http.post(url.reveal(), json=message, timeout=_TIMEOUT, allow_redirects=False) as answer:
-                return answer.status == HTTPStatus.OK
-        except _NEVER_SENT:
-            return False
-        except (aiohttp.ClientError, TimeoutError, ValueError):
-            _log.warning("response_url_unanswered")
             return None
 
     def _message(self, submission: Submission, placement: str) -> Json:

@@ -88,9 +88,14 @@ class SlackWeb:
         response = await _told(self._client.apps_connections_open(app_token=app_token))
         return str(response.get("url"))
 
-    async def open_view(self, trigger_id: str, view: Json) -> None:
-        """Open a modal (views.open); the trigger lives 3 s."""
-        await _told(self._client.views_open(trigger_id=trigger_id, view=view))
+    async def open_view(self, trigger_id: str, view: Json) -> str:
+        """Open a modal (views.open), and return the view's id; the trigger lives 3 s."""
+        response = await _told(self._client.views_open(trigger_id=trigger_id, view=view))
+        return str((response.get("view") or {}).get("id", ""))
+
+    async def publish_home(self, user_id: str, view: Json) -> None:
+        """Replace what a user sees in the App Home (views.publish)."""
+        await _told(self._patient_client.views_publish(user_id=user_id, view=view))
 
     async def update_view(self, view_id: str, view: Json) -> None:
         """Replace an open modal (views.update); SlackRefused("not_found") means that its user closed it."""

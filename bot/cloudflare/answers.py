@@ -1,0 +1,119 @@
+"""What the results of Cloudflare's answers become: values of ours, or "not understood". Pure."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import TypeVar
+
+from bot.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.cloudflare.diagnosis import Answer, not_understood
+
+BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+
+_TOKEN_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
+_TESTED = (CredentialStatus.VALID, CredentialStatus.INVALID, CredentialStatus.ABSENT)
+_Status = TypeVar("_Status", bound=StrEnum)
+
+
+class TokenStatus(StrEnum):
+    """Cloudflare's word for a token's state."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenVerification:
+    """What Cloudflare tells of a token (API page "Verify Token"); `told_at` is its own time, where it said it."""
+
+    id: str
+    status: TokenStatus
+    expires_at: datetime | None
+    not_before: datetime | None
+    told_at: datetime | None
+    cf_ray: str | None
+
+
+def parse_list(answer: Answer, result: object) -> list[Catalog]:
+    """Read all catalogs of an account; entries without a bucket name are left out. Raises AnswerNotUnderstood."""
+    warehouses = result.get("warehouses") if isinstance(result, dict) else result
+    if warehouses is None:
+        return []
+    if not isinstance(warehouses, list):
+        raise not_understood(answer, is_write=False)
+    return [catalog for entry in warehouses if (catalog := _parse_catalog(entry)) is not None]
+
+
+def parse_catalog(answer: Answer, result: object, asked_bucket: str) -> Catalog:
+    """Read one catalog; one that speaks of another bucket is not understood."""
+    catalog = _parse_catalog(result, asked_bucket=asked_bucket)
+    if catalog is None or catalog.bucket != asked_bucket:
+        raise not_understood(answer, is_write=False)
+    return catalog
+
+
+def parse_test(answer: Answer, result: object) -> CredentialStatus:
+    """Read what a test of the stored credential gave. Raises AnswerNotUnderstood."""
+    status = result.get("status") if isinstance(result, dict) else None
+    tested = next((each for each in _TESTED if each == status), None)
+    if tested is None:
+        raise not_understood(answer, is_write=False)
+    return tested
+
+
+def _parse_catalog(entry: object, *, asked_bucket: str | None = None) -> Catalog | None:
+    if not isinstance(entry, dict):
+        return None
+    bucket = entry.get("bucket", asked_bucket)
+    if not isinstance(bucket, str) or not BUCKET_NAME.fullmatch(bucket):
+        return None
+    return Catalog(
+        bucket=bucket,
+        status=_match(entry.get("status"), CatalogStatus.UNKNOWN),
+        credential_status=_match(entry.get("credential_status"), CredentialStatus.UNKNOWN),
+    )
+
+
+def _match(value: object, unknown: _Status) -> _Status:
+    """Return the member with this value, or `unknown` for one that does not exist (yet)."""
+    return next((member for member in type(unknown) if member == value), unknown)
+
+
+def parse_verification(answer: Answer, result: object) -> TokenVerification:
+    """Read a verification; what is not told clearly is not understood."""
+    found = result if isinstance(result, dict) else {}
+    status = next((each for each in TokenStatus if each == found.get("status")), None)
+    token_id = found.get("id")
+    try:
+        expires_at, not_before = (_parse_time(found.get(name)) for name in ("expires_on", "not_before"))
+    except ValueError:
+        status = None
+    if status is None or not isinstance(token_id, str) or not _TOKEN_ID.fullmatch(token_id):
+        raise not_understood(answer, is_write=False)
+    return TokenVerification(
+        id=token_id,
+        status=status,
+        expires_at=expires_at,
+        not_before=not_before,
+        told_at=_parse_date(answer),
+        cf_ray=answer.cf_ray,
+    )
+
+
+def _parse_time(value: object) -> datetime | None:
+    """Read a time of RFC 3339; raises ValueError for anything else, except for none."""
+    if value is None or value == "":
+        return None
+    time_told = datetime.fromisoformat(str(value))
+    return time_told if time_told.tzinfo else time_told.replace(tzinfo=UTC)
+
+
+def _parse_date(answer: Answer) -> datetime | None:
+    """Read the answer's Date header (RFC 9110, 6.6.1)."""
+    try:
+        return parsedate_to_datetime(answer.headers.get("date", ""))
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,232 @@
+"""Before a write: what Cloudflare says of a pasted token and of its catalog. Writes nothing, and asks all at once.
+
+Only a clear no refuses a token: what is unclear is asked again, and what Cloudflare does not offer to this token is
+told as not checked.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+from bot.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.cloudflare.answers import TokenStatus, TokenVerification
+from bot.cloudflare.client import CloudflareClient, Turn
+from bot.errors import (
+    AnswerNotUnderstood,
+    BotError,
+    CallerNotAllowed,
+    CallerRejected,
+    CatalogInactive,
+    CatalogOutOfReach,
+    CatalogRefusal,
+    ChallengePage,
+    CloudflareError,
+    CloudflareTrouble,
+    CredentialRefused,
+    LacksCatalogRights,
+    LacksStorageRights,
+    OperatorError,
+    Refusal,
+    RequestRejected,
+    RouteGone,
+    TokenDisabled,
+    TokenExpired,
+    TokenInvalid,
+    TokenMalformed,
+    TokenNotYetValid,
+    TokenOfAnotherAccount,
+    TokenRefusal,
+)
+from bot.secret import Secret
+from bot.submission import Check, Findings, TokenFacts, TokenKind
+
+TEST_PATIENCE: Final = timedelta(seconds=2)
+"""How long the test of the credential that is there already may take: it is told, and decides nothing."""
+
+_MALFORMED: Final = (6003, 6103, 6111)
+_AUTHENTICATION_ERROR: Final = 10000
+_NOT_OFFERED: Final = (CallerNotAllowed, RouteGone)
+
+_T = TypeVar("_T")
+_MaySend = Callable[[], Awaitable[bool]]
+
+
+class Verification:
+    """Finds out whether a token may be stored."""
+
+    def __init__(self, cloudflare: CloudflareClient, clock: Callable[[], datetime]) -> None:
+        self._cloudflare = cloudflare
+        self._clock = clock
+
+    async def verify(  # noqa: PLR0913 - what is asked about, by name
+        self, *, bucket: str, token: Secret, kind: TokenKind, may_send: _MaySend, turn: Turn, is_patient: bool
+    ) -> Findings:
+        """Return what was found; anything that forbids a write is raised.
+
+        Raises a `TokenRefusal` with `passes` for what a token that was made a moment ago may be answered as well;
+        without `is_patient`, a bare "forbidden" is no such answer any more but a check that is not offered.
+        Raises other `CloudflareError`s, LeaseLost (from `may_send`) and DatabaseTrouble.
+        """
+        told, catalog, reached, credential = await asyncio.gather(
+            self._verify_token(token, kind, may_send),
+            _settle(self._cloudflare.get_catalog(bucket, turn)),
+            _settle(self._cloudflare.get_catalog_as(bucket, token, may_send)),
+            self._test_credential(bucket),
+        )
+        owner, verified = told
+        for outcome in (verified, catalog, reached):
+            if isinstance(outcome, BotError) and not isinstance(outcome, CloudflareError):
+                raise outcome
+        facts = _judge_token(owner, verified, self._clock(), is_patient=is_patient)
+        described = _judge_catalog(catalog)
+        reach = _judge_reach(reached, facts, is_patient=is_patient, is_there=isinstance(described, Catalog))
+        problem = _choose([each for each in (facts, described, reach) if isinstance(each, BotError)])
+        if problem is not None or isinstance(described, BotError):
+            raise problem or AnswerNotUnderstood
+        return Findings(
+            token=facts if isinstance(facts, TokenFacts) else None,
+            unchecked=frozenset(
+                check for check, found in ((Check.TOKEN, facts), (Check.REACH, reach)) if found is None
+            ),
+            credential=credential or described.credential_status,
+        )
+
+    async def _verify_token(
+        self, token: Secret, kind: TokenKind, may_send: _MaySend
+    ) -> tuple[TokenKind, TokenVerification | BotError]:
+        """Ask the endpoint of the token's kind; where the kind cannot be told, the user's first, then the account's."""
+        if kind is not TokenKind.ACCOUNT:
+            of_user = await _settle(self._cloudflare.verify_token(token, TokenKind.USER, may_send))
+            if kind is TokenKind.USER or not isinstance(of_user, (CallerRejected, *_NOT_OFFERED)):
+                return TokenKind.USER, of_user
+            of_account = await _settle(self._cloudflare.verify_token(token, TokenKind.ACCOUNT, may_send))
+            # Two endpoints must say no: where one of them is not offered, nobody knows.
+            knows_no_user = isinstance(of_user, CallerRejected) or isinstance(of_account, TokenVerification)
+            return (TokenKind.ACCOUNT, of_account) if knows_no_user else (TokenKind.USER, of_user)
+        return kind, await _settle(self._cloudflare.verify_token(token, kind, may_send))
+
+    async def _test_credential(self, bucket: str) -> CredentialStatus | None:
+        """Return how the credential is that is there already, or None where that is not to be had soon."""
+        try:
+            async with asyncio.timeout(TEST_PATIENCE.total_seconds()):
+                return await self._cloudflare.test_credential(bucket)
+        except (BotError, TimeoutError):
+            return None
+
+
+def explain_refusal(error: CloudflareError, findings: Findings | None) -> CloudflareError:
+    """Say what a refused write means for a token that was found to be active and to reach the catalog."""
+    is_known = findings is not None and findings.token is not None and not findings.unchecked
+    return _as(LacksStorageRights, error) if isinstance(error, CredentialRefused) and is_known else error
+
+
+async def _settle(question: Awaitable[_T]) -> _T | BotError:
+    """Return an error instead of raising it, so that all are asked; without its frames, which know the token."""
+    try:
+        return await question
+    except BotError as error:
+        return error.with_traceback(None)
+
+
+def _judge_token(
+    owner: TokenKind, verified: TokenVerification | BotError, now: datetime, *, is_patient: bool
+) -> TokenFacts | BotError | None:
+    """Return what is known of the token, what speaks against it, or None for what Cloudflare does not offer to tell."""
+    if isinstance(verified, BotError):
+        return _judge_refused_token(owner, verified, is_patient=is_patient)
+    now = verified.told_at or now  # Cloudflare's own time, so that a wrong clock here does no harm
+    if verified.status is TokenStatus.DISABLED:
+        return TokenDisabled(cf_ray=verified.cf_ray)
+    if verified.status is TokenStatus.EXPIRED or (verified.expires_at is not None and verified.expires_at <= now):
+        return TokenExpired(cf_ray=verified.cf_ray)
+    if verified.not_before is not None and now < verified.not_before:
+        return TokenNotYetValid(cf_ray=verified.cf_ray)
+    return TokenFacts(id=verified.id, owner=owner, expires_at=verified.expires_at)
+
+
+def _judge_refused_token(owner: TokenKind, error: BotError, *, is_patient: bool) -> BotError | None:
+    if isinstance(error, (TokenMalformed, *_NOT_OFFERED)):
+        return error if isinstance(error, TokenMalformed) else None
+    if not isinstance(error, CallerRejected):
+        return _unless_clear(error)
+    if error.cloudflare_code in _MALFORMED:
+        return _as(TokenMalformed, error)
+    if error.cloudflare_code == _AUTHENTICATION_ERROR and owner is TokenKind.ACCOUNT:
+        return _as(TokenOfAnotherAccount, error)
+    return None if _is_bare(error) and not is_patient else _as(TokenInvalid, error)
+
+
+def _judge_catalog(catalog: Catalog | BotError) -> Catalog | BotError:
+    """Return the catalog if it takes a credential; asked for with the bot's own credentials."""
+    if isinstance(catalog, BotError):
+        return _as(AnswerNotUnderstood, catalog) if isinstance(catalog, RequestRejected) else catalog
+    if catalog.status is CatalogStatus.INACTIVE:
+        return CatalogInactive()
+    return AnswerNotUnderstood() if catalog.status is CatalogStatus.UNKNOWN else catalog
+
+
+def _judge_reach(
+    reached: Catalog | BotError, facts: TokenFacts | BotError | None, *, is_patient: bool, is_there: bool
+) -> Catalog | BotError | None:
+    """Return the catalog as the token sees it, what it was told instead, or None for what is not offered to it."""
+    if isinstance(reached, (Catalog, TokenMalformed)):
+        return reached
+    if isinstance(reached, _NOT_OFFERED):
+        return None
+    if isinstance(reached, CatalogRefusal) and not is_there:
+        return reached
+    if not isinstance(reached, (CallerRejected, CatalogRefusal)):
+        return _unless_clear(reached)
+    return None if _is_bare(reached) and not is_patient else _as(_name_refusal(reached, facts), reached)
+
+
+def _name_refusal(error: CloudflareError, facts: TokenFacts | BotError | None) -> type[TokenRefusal]:
+    """Say what it means that the token cannot read a catalog which is there."""
+    if error.cloudflare_code in _MALFORMED:
+        return TokenMalformed
+    if not isinstance(facts, TokenFacts):
+        return CredentialRefused
+    may_be_elsewhere = facts.owner is TokenKind.USER and error.cloudflare_code == _AUTHENTICATION_ERROR
+    return CatalogOutOfReach if may_be_elsewhere else LacksCatalogRights
+
+
+def _choose(problems: list[BotError]) -> BotError | None:
+    """Return what says most: a definite no about the token, then about the catalog, then one that may pass."""
+    order: tuple[Callable[[BotError], bool], ...] = (
+        lambda error: isinstance(error, TokenRefusal) and not error.passes,
+        lambda error: isinstance(error, (CatalogRefusal, OperatorError)),
+        lambda error: isinstance(error, Refusal),
+    )
+    for says_most in order:
+        chosen = next(filter(says_most, problems), None)
+        if chosen is not None:
+            return chosen
+    return max(problems, key=_retry_after, default=None)
+
+
+def _retry_after(error: BotError) -> timedelta:
+    return (error.retry_after if isinstance(error, CloudflareError) else None) or timedelta(0)
+
+
+def _unless_clear(error: BotError) -> BotError:
+    """Take a no that this question cannot be answered with for an answer that is not understood."""
+    return error if isinstance(error, (CloudflareTrouble, ChallengePage)) else _as(AnswerNotUnderstood, error)
+
+
+def _is_bare(error: CloudflareError) -> bool:
+    """Whether it is a "forbidden" that says no more: of the token, or of the question, nobody knows."""
+    return error.status == HTTPStatus.FORBIDDEN and error.cloudflare_code is None
+
+
+def _as(kind: type[CloudflareError], error: BotError) -> CloudflareError:
+    """Return the same answer, under the name of what it means for a pasted token."""
+    if not isinstance(error, CloudflareError):
+        return kind()
+    return kind(
+        status=error.status,
+        cloudflare_code=error.cloudflare_code,
+        cloudflare_message=error.cloudflare_message,
+        cf_ray=error.cf_ray,
+    )

@@ -1,0 +1,80 @@
+"""Looks after what was stored: reminds before a token expires, and announces a credential that stopped working."""
+
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from bot.catalog import StoredCredential
+from bot.errors import BotError
+from bot.inventory import Inventory
+
+LOOK_EVERY: Final = timedelta(minutes=1)
+
+_log = structlog.get_logger()
+
+
+class Announcer(Protocol):
+    """Tells people. Each method raises SlackUnavailable when it has to be tried again, and is safe to repeat."""
+
+    async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
+        """Say that a token expires or has expired; `due_at` tells this reminder from the other ones."""
+
+    async def announce_broken(self, credential: StoredCredential) -> None:
+        """Say that Cloudflare calls a credential invalid that it called valid before."""
+
+
+class CredentialWatch:
+    """Has each thing said once; a failure is logged, and tried again at the next look."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        announcer: Announcer,
+        clock: Callable[[], datetime],
+        reminders: Collection[timedelta],
+    ) -> None:
+        self._inventory = inventory
+        self._announcer = announcer
+        self._clock = clock
+        self._reminders = reminders
+
+    async def look(self) -> None:
+        """Say what is due now. Never fails."""
+        try:
+            credentials = await self._inventory.stored_credentials()
+        except BotError as error:
+            _log.warning("watch_interrupted", error=str(error))
+            return
+        for credential in credentials:
+            try:
+                await self._look_at(credential)
+            except BotError as error:
+                _log.warning("not_announced", bucket=credential.bucket, error=str(error))
+
+    async def _look_at(self, credential: StoredCredential) -> None:
+        now = self._clock()
+        if credential.broken_at is not None:
+            await self._announcer.announce_broken(credential)
+            await self._inventory.note_announced(credential)
+            _log.warning("credential_broken", bucket=credential.bucket, submission=credential.submission_id)
+        due_at = find_reminder(credential, now, self._reminders)
+        if due_at is not None:
+            await self._announcer.remind_of_expiry(credential, due_at)
+            await self._inventory.note_reminded(credential, now)
+            _log.info("expiry_reminded", bucket=credential.bucket, submission=credential.submission_id)
+
+
+def find_reminder(credential: StoredCredential, now: datetime, reminders: Collection[timedelta]) -> datetime | None:
+    """Return when the reminder was due that is still to be sent, or None.
+
+    Of several that were missed only the last one is sent, and none that was due before the token was stored: the result
+    has warned of that.
+    """
+    if credential.expires_at is None:
+        return None
+    passed = [credential.expires_at - reminder for reminder in reminders if credential.expires_at - reminder <= now]
+    due_at = max(passed, default=None)
+    said_until = max(credential.stored_at, credential.reminded_at or credential.stored_at)
+    return due_at if due_at is not None and due_at > said_until else None
