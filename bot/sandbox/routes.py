@@ -1,0 +1,42 @@
+"""The calls that the small Cloudflare knows, told apart by method and path."""
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+FAMILIES: Final = ("r2-catalog", "basin-catalog")
+
+Kind = Literal["verify", "list", "get", "read", "credential", "status", "enable", "disable", "any"]
+"""A kind of request; "read" is a "get" by another token than the bot's own."""
+
+_CATALOGS = rf"/accounts/(?P<account>[^/]+)/(?P<family>{'|'.join(FAMILIES)})"
+_CALLS: Final[tuple[tuple[str, Kind, str], ...]] = (
+    ("GET", "verify", "/user/tokens/verify"),
+    ("GET", "verify", "/accounts/(?P<account>[^/]+)/tokens/verify"),
+    ("GET", "list", _CATALOGS),
+    ("GET", "get", _CATALOGS + "/(?P<bucket>[^/]+)"),
+    ("POST", "credential", _CATALOGS + "/(?P<bucket>[^/]+)/credential"),
+    ("GET", "status", _CATALOGS + "/(?P<bucket>[^/]+)/credential/status"),
+    ("POST", "enable", _CATALOGS + "/(?P<bucket>[^/]+)/enable"),
+    ("POST", "disable", _CATALOGS + "/(?P<bucket>[^/]+)/disable"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where a path leads to, and with which method; a part that the path has not is empty."""
+
+    method: str
+    kind: Kind
+    account: str = ""
+    family: str = ""
+    bucket: str = ""
+
+
+def find_route(path: str) -> Route | None:
+    """Return where a path leads to; each has one method only."""
+    for method, kind, pattern in _CALLS:
+        match = re.fullmatch(f"/client/v4{pattern}", path)
+        if match is not None:
+            return Route(method=method, kind=kind, **match.groupdict())
+    return None

@@ -1,0 +1,84 @@
+"""What the small Cloudflare thinks of a made-up token: what verifying tells, what it opens, which slot takes it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Final, Literal, NamedTuple
+from uuid import NAMESPACE_OID, uuid5
+
+from bot.sandbox.tokens import Behaviour
+
+
+class Refusal(NamedTuple):
+    """A no, in the order in which `refuse` takes it."""
+
+    status: int
+    code: int
+    message: str
+
+
+NOT_ALLOWED: Final = Refusal(HTTPStatus.FORBIDDEN, 10000, "Authentication error")
+INVALID_TOKEN: Final = Refusal(HTTPStatus.UNAUTHORIZED, 1000, "Invalid API Token")
+_METHOD_NOT_ALLOWED = Refusal(HTTPStatus.FORBIDDEN, 10001, "Method not allowed for token")
+_LACKS_A_RIGHT = Refusal(HTTPStatus.BAD_REQUEST, 30004, "The token lacks a right that the catalog needs.")
+_NOT_VALID = Refusal(HTTPStatus.BAD_REQUEST, 30005, "The token is not valid.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A token's place: by default it is active and may do everything.
+
+    `when_read` and `when_stored` are the refusals that it meets, None where it meets none.
+    """
+
+    is_known: bool = True
+    is_of_this_account: bool = True
+    status: Literal["active", "disabled", "expired"] = "active"
+    starts_in: timedelta | None = None
+    expires_in: timedelta | None = timedelta(days=90)
+    when_read: Refusal | None = None
+    when_stored: Refusal | None = None
+    serves_in_a_slot: bool = True
+
+    @property
+    def is_valid_in_a_slot(self) -> bool:
+        """Whether a probe of a slot that holds it finds it valid, however it came there."""
+        return self.serves_in_a_slot and self.when_stored is None
+
+    def describe(self, token: str, now: datetime) -> dict[str, str]:
+        """Return what verifying a known token tells of it.
+
+        The id is no hash of the token that opens anything: the S3 secret key of a real one is its SHA-256.
+        """
+        times = {"expires_on": self.expires_in, "not_before": self.starts_in}
+        return {
+            "id": uuid5(NAMESPACE_OID, token).hex,
+            "status": self.status,
+            **{name: _write_time(now + distance) for name, distance in times.items() if distance is not None},
+        }
+
+
+_USELESS: Final = Standing(when_read=NOT_ALLOWED, when_stored=_NOT_VALID)
+_STANDINGS: Final[Mapping[Behaviour, Standing]] = {
+    Behaviour.NEVER_EXPIRES: Standing(expires_in=None),
+    Behaviour.EXPIRES_SOON: Standing(expires_in=timedelta(days=10)),
+    Behaviour.UNKNOWN: replace(_USELESS, is_known=False),
+    Behaviour.EXPIRED: replace(_USELESS, status="expired", expires_in=timedelta(days=-1)),
+    Behaviour.DISABLED: replace(_USELESS, status="disabled"),
+    Behaviour.NOT_YET_VALID: replace(_USELESS, starts_in=timedelta(days=1)),
+    Behaviour.OTHER_ACCOUNT: replace(_USELESS, is_of_this_account=False),
+    Behaviour.LACKS_CATALOG: Standing(when_read=NOT_ALLOWED, when_stored=_LACKS_A_RIGHT),
+    Behaviour.WEAK: Standing(when_stored=_LACKS_A_RIGHT),
+    Behaviour.UNREADABLE: Standing(when_read=_METHOD_NOT_ALLOWED),
+    Behaviour.STORED_INVALID: Standing(serves_in_a_slot=False),
+}
+
+
+def find_standing(behaviour: Behaviour) -> Standing:
+    """Return the standing of a token that behaves like this; whoever is not listed is in good standing."""
+    return _STANDINGS.get(behaviour, Standing())
+
+
+def _write_time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
