@@ -29,9 +29,12 @@ from bot.secret import Secret
 from bot.server import Server
 from bot.settings import Role, Settings
 from bot.slack.access import Gate, Home, Memberships
+from bot.slack.buttons import Buttons
 from bot.slack.http import HttpIngress
 from bot.slack.ingress import Ingress
 from bot.slack.listeners import Listeners
+from bot.slack.lookups import Lookups
+from bot.slack.opening import FormOpener
 from bot.slack.posting import Poster
 from bot.slack.progress import ModalProgress
 from bot.slack.socket_mode import SocketModeIngress
@@ -39,8 +42,10 @@ from bot.slack.web import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
 from bot.snapshot import CatalogsByOthers, SnapshotKeeper
 from bot.store import StartRefused, Store, open_store
 from bot.submission import BucketKey
+from bot.watch import LOOK_EVERY, CredentialWatch
 
-HOUSEKEEPING_EVERY: Final = timedelta(minutes=10)
+OPENINGS_KEPT_FOR: Final = timedelta(minutes=10)
+"""After they can be used no more."""
 
 _STOP_NOTICE: Final = timedelta(seconds=1)
 _SLACK_PAUSE: Final = timedelta(seconds=2)
@@ -149,15 +154,13 @@ class _Work:
     """How whoever faces Slack has work done: here, or by other processes."""
 
     dispatch: Callable[[BucketKey], None]
-    want_snapshot: Callable[[], None]
+    catalogs: SnapshotKeeper | CatalogsByOthers
 
     @classmethod
     def by_others(cls, store: Store) -> Self:
         """Leave it to the workers: a delivery's job is recorded with its submission."""
         assert store.jobs is not None  # noqa: S101 - settings want PostgreSQL for every role but "all"
-        return cls(
-            dispatch=_leave_to_jobs, want_snapshot=CatalogsByOthers(store.jobs.refresh_catalogs, store.clock).want
-        )
+        return cls(dispatch=_leave_to_jobs, catalogs=CatalogsByOthers(store.jobs.refresh_catalogs, store.clock))
 
 
 def _leave_to_jobs(_: BucketKey) -> None:
@@ -171,16 +174,26 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
     stack.push_async_callback(cloudflare.aclose)
     progress = ModalProgress(base.slack, store.clock, base.contact)
     stack.push_async_callback(progress.drain)
-    poster = Poster(web=base.slack, http=base.http, key_ring=store.key_ring, clock=store.clock, contact=base.contact)
+    poster = Poster(
+        web=base.slack,
+        http=base.http,
+        key_ring=store.key_ring,
+        clock=store.clock,
+        contact=base.contact,
+        may_enable=settings.allow_enable,
+    )
     delivery = Delivery(
         records=store.records,
+        inventory=store.inventory,
         cloudflare=cloudflare,
         key_ring=store.key_ring,
         gate=base.gate,
         reporter=_Reporter(progress, poster),
         clock=store.clock,
+        fresh_token_patience=settings.fresh_token_patience,
     )
-    keeper = SnapshotKeeper(cloudflare, store.records, settings.cloudflare_account_id, store.clock)
+    keeper = SnapshotKeeper(cloudflare, store.inventory, store.clock)
+    watch = CredentialWatch(store.inventory, poster, store.clock, settings.expiry_reminders)
     if store.jobs is not None and settings.postgres_url is not None:
         from bot.dispatch.procrastinate import JobRunner  # noqa: PLC0415 - the extra "postgres"
 
@@ -189,36 +202,25 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
             jobs=store.jobs,
             records=store.records,
             delivery=delivery,
-            refresh_catalogs=keeper.refresh_unless_fresh,
-            keep_house=lambda: _keep_house(store),
+            refresh_catalogs=lambda tests: keeper.refresh_unless_fresh(tests=tests),
+            keep_house=lambda: _keep_house(store, watch),
             clock=store.clock,
         )
         base.keep_running(runner.run())
-        return _Work(
-            dispatch=_leave_to_jobs, want_snapshot=CatalogsByOthers(store.jobs.refresh_catalogs, store.clock).want
-        )
+        return _Work.by_others(store)
     dispatcher = InlineDispatcher(delivery, store.records, store.clock)
     stack.push_async_callback(dispatcher.stop)
     await dispatcher.start()
     base.keep_running(keeper.run())
-    base.keep_running(_keep_house_for_ever(store))
-    return _Work(dispatch=dispatcher.dispatch, want_snapshot=keeper.want)
+    base.keep_running(_keep_house_for_ever(store, watch))
+    return _Work(dispatch=dispatcher.dispatch, catalogs=keeper)
 
 
 async def _face_slack(base: _Base, work: _Work, server: Server, stack: AsyncExitStack) -> SocketModeIngress | None:
     """Start what takes Slack's payloads; return the way in over Socket Mode, where that is the way."""
     settings, store = base.settings, base.store
-    listeners = Listeners(
-        account_id=settings.cloudflare_account_id,
-        ttl=settings.ttl,
-        contact=base.contact,
-        gate=base.gate,
-        records=store.records,
-        web=base.slack,
-        dispatch=work.dispatch,
-        want_snapshot=work.want_snapshot,
-        clock=store.clock,
-    )
+    listeners = _listeners(base, work)
+    stack.push_async_callback(listeners.lookups.stop)
     ingress = Ingress(_bolt_app(listeners, base.gate.home), store.sealing, settings.cloudflare_account_id, store.clock)
     socket = await _socket_mode(settings, ingress, base.slack, base.web_client)
     if socket is not None:
@@ -231,6 +233,55 @@ async def _face_slack(base: _Base, work: _Work, server: Server, stack: AsyncExit
     if socket is not None:
         stack.push_async_callback(socket.stop_taking)
     return socket
+
+
+def _listeners(base: _Base, work: _Work) -> Listeners:
+    settings, store = base.settings, base.store
+    opener = FormOpener(
+        contact=base.contact,
+        gate=base.gate,
+        records=store.records,
+        inventory=store.inventory,
+        web=base.slack,
+        want_snapshot=work.catalogs.want,
+        clock=store.clock,
+    )
+    buttons = Buttons(
+        account_id=settings.cloudflare_account_id,
+        ttl=settings.ttl,
+        contact=base.contact,
+        gate=base.gate,
+        records=store.records,
+        web=base.slack,
+        opener=opener,
+        dispatch=work.dispatch,
+    )
+    lookups = Lookups(
+        account_id=settings.cloudflare_account_id,
+        contact=base.contact,
+        gate=base.gate,
+        records=store.records,
+        inventory=store.inventory,
+        web=base.slack,
+        http=base.http,
+        want_snapshot=work.catalogs.want,
+        clock=store.clock,
+    )
+    return Listeners(
+        account_id=settings.cloudflare_account_id,
+        ttl=settings.ttl,
+        contact=base.contact,
+        gate=base.gate,
+        records=store.records,
+        inventory=store.inventory,
+        web=base.slack,
+        opener=opener,
+        buttons=buttons,
+        lookups=lookups,
+        dispatch=work.dispatch,
+        want_snapshot=work.catalogs.want,
+        clock=store.clock,
+    )
 
 
 async def _announce_stop(server: Server, *, takes_requests: bool) -> None:
@@ -295,6 +346,7 @@ def _allowlist(settings: Settings) -> Allowlist:
         usergroups=frozenset(settings.allowed_usergroups),
         channels=frozenset(settings.allowed_channels),
         buckets=settings.allowed_buckets,
+        may_enable=settings.allow_enable,
     )
 
 
@@ -382,23 +434,24 @@ async def _is_ready(records: Records, socket: SocketModeIngress | None) -> bool:
     return socket is None or await socket.is_connected()
 
 
-async def _keep_house_for_ever(store: Store) -> None:
+async def _keep_house_for_ever(store: Store, watch: CredentialWatch) -> None:
     while True:
-        await _keep_house(store)
-        await asyncio.sleep(HOUSEKEEPING_EVERY.total_seconds())
+        await _keep_house(store, watch)
+        await asyncio.sleep(LOOK_EVERY.total_seconds())
 
 
-async def _keep_house(store: Store) -> None:
-    """Rotate and destroy the bot's own keys, and forget old openings. Never fails."""
+async def _keep_house(store: Store, watch: CredentialWatch) -> None:
+    """Rotate and destroy the bot's own keys, forget old openings, say what is due. Never fails."""
     now = store.clock()
     try:
         if store.key_files is not None and store.key_ring is not None:
             destroyed = store.key_files.rotate(store.key_ring, now, await store.records.key_ids_in_use())
             if destroyed:
                 _log.info("sealing_keys_destroyed", key_ids=destroyed)
-        await store.records.forget_openings(now - HOUSEKEEPING_EVERY)
+        await store.records.forget_openings(now - OPENINGS_KEPT_FOR)
     except (BotError, OSError) as error:
         _log.error("housekeeping_failed", error=str(error))
+    await watch.look()
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

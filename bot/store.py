@@ -15,6 +15,7 @@ from bot.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.database.sqlite import SqliteDatabase
 from bot.dispatch.inline import AlreadyRunning, ProcessLock
 from bot.errors import DatabaseTrouble, KeyFileUnusable
+from bot.inventory import Inventory
 from bot.keyring import KeyFiles
 from bot.records import Records
 from bot.sealing import KeyRing, PublicRing, load_private_keys, load_public_key
@@ -43,6 +44,7 @@ class Store:
 
     database: Database
     records: Records
+    inventory: Inventory
     clock: Callable[[], datetime]
     sealing: KeyRing | PublicRing
     key_ring: KeyRing | None
@@ -99,6 +101,7 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
     return Store(
         database=database,
         records=records,
+        inventory=Inventory(database, settings.cloudflare_account_id),
         clock=now,
         sealing=key_ring,
         key_ring=key_ring,
@@ -142,6 +145,7 @@ async def _open_postgres(
         return Store(
             database=database,
             records=records,
+            inventory=Inventory(database, settings.cloudflare_account_id),
             clock=now,
             sealing=_public_ring(settings),
             key_ring=None,
@@ -157,6 +161,7 @@ async def _open_postgres(
     return Store(
         database=database,
         records=records,
+        inventory=Inventory(database, settings.cloudflare_account_id),
         clock=now,
         sealing=key_ring,
         key_ring=key_ring,

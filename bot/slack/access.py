@@ -1,10 +1,10 @@
 """Decides who may do what from where: the allowlist, and the facts that only Slack knows."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final, Self
 
 import structlog
 
@@ -38,6 +38,18 @@ class Actor:
 
     user_id: str
     team_ids: frozenset[str]
+
+    @classmethod
+    def of_command(cls, body: Mapping[str, Any]) -> Self:
+        """Read who typed a command."""
+        return cls(user_id=str(body.get("user_id", "")), team_ids=_present(body.get("team_id")))
+
+    @classmethod
+    def of_interaction(cls, body: Mapping[str, Any]) -> Self:
+        """Read who acts, from every place that names a team: in Bolt's `context.team_id` it is the installed one."""
+        user, view, team = body.get("user") or {}, body.get("view") or {}, body.get("team") or {}
+        teams = (team.get("id"), user.get("team_id"), view.get("team_id"), view.get("app_installed_team_id"))
+        return cls(user_id=str(user.get("id", "")), team_ids=_present(*teams))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,3 +153,7 @@ class Gate:
     def allows_channel(self, channel_id: str) -> bool:
         """Whether the bot may post to this channel."""
         return self._allowlist.allows_channel(channel_id)
+
+
+def _present(*team_ids: object) -> frozenset[str]:
+    return frozenset(str(team_id) for team_id in team_ids if team_id)

@@ -1,5 +1,6 @@
 """The few pieces of Block Kit that the bot's messages and modals are made of (https://docs.slack.dev/block-kit)."""
 
+from datetime import datetime
 from typing import Any, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
@@ -9,6 +10,16 @@ Json: TypeAlias = dict[str, Any]
 def escape(foreign: str) -> str:
     """Escape what Slack would read as a link or a mention."""
     return foreign.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def date(at: datetime) -> str:
+    """Return a time of day as Slack shows it in the reader's own zone."""
+    return f"<!date^{int(at.timestamp())}^{{date_short_pretty}} at {{time}}|{at:%Y-%m-%d %H:%M} UTC>"
+
+
+def moment(at: datetime) -> str:
+    """Return a time of today, to the second."""
+    return f"<!date^{int(at.timestamp())}^{{time_secs}}|{at:%H:%M:%S} UTC>"
 
 
 def plain(text: str) -> Json:
@@ -32,5 +43,15 @@ def fields(*pairs: tuple[str, str]) -> Json:
 
 
 def context(text: str) -> Json:
-    """Return small print."""
-    return {"type": "context", "elements": [mrkdwn(text)]}
+    """Return small print. No `@here` in it comes to life."""
+    return {"type": "context", "elements": [{**mrkdwn(text), "verbatim": True}]}
+
+
+def actions(*buttons: Json) -> Json:
+    """Return a row of buttons."""
+    return {"type": "actions", "elements": list(buttons)}
+
+
+def button(text: str, action_id: str, value: str, **more: Any) -> Json:  # noqa: ANN401 - parts of Block Kit
+    """Return a button; `more` are `style` and `confirm`."""
+    return {"type": "button", "action_id": action_id, "text": plain(text), "value": value, **more}

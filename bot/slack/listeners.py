@@ -1,13 +1,12 @@
-"""Command, options, submission, button: check, record, dispatch, acknowledge. No listener ever holds a token."""
+"""Command, options, submission: check, record, dispatch, acknowledge. No listener ever holds a token."""
 
 import asyncio
 import html
 import secrets
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
@@ -18,27 +17,26 @@ from bot.errors import (
     AccessRefused,
     BotError,
     BucketNotAllowed,
-    CommitUnknown,
     DatabaseTrouble,
-    DatabaseUnavailable,
     SlackRefused,
     SlackUnavailable,
 )
+from bot.inventory import Inventory
 from bot.pasted import MASK
 from bot.records import Acceptance, Records, Verdict
 from bot.slack import modal, replies
 from bot.slack.access import Actor, Gate
 from bot.slack.blocks import Json, escape
+from bot.slack.buttons import Buttons
 from bot.slack.ingress import PASTED_TOKEN, RECEIVED_AT
+from bot.slack.lookups import Lookups
+from bot.slack.modal import Filling
+from bot.slack.opening import FormOpener
+from bot.slack.results import RedactedProgress, RedactedResult
 from bot.slack.web import SlackWeb
-from bot.submission import BucketKey, NewSubmission, Opening, PastedToken, State, Submission
+from bot.submission import BucketKey, NewSubmission, PastedToken, State, Submission, Task
 
-OPENING_LIFETIME: Final = timedelta(hours=1)
-
-_TRIGGER_ERRORS: Final = frozenset({"expired_trigger_id", "exchanged_trigger_id", "invalid_trigger_id"})
-_NOT_OPENED: Final = (
-    "Slack did not open the form: it waits three seconds for the bot, and the bot was too late. Please try again."
-)
+_LOOK_UPS: Final = ("status", "history")
 _UNUSABLE: Final = {
     Verdict.UNKNOWN_OPENING: "The bot does not know this form.",
     Verdict.SOMEBODY_ELSES: "This form was opened for somebody else.",
@@ -62,7 +60,11 @@ class Listeners:
     contact: str
     gate: Gate
     records: Records
+    inventory: Inventory
     web: SlackWeb
+    opener: FormOpener
+    buttons: Buttons
+    lookups: Lookups
     dispatch: Callable[[BucketKey], None]
     want_snapshot: Callable[[], None]
     clock: Callable[[], datetime]
@@ -72,25 +74,29 @@ class Listeners:
         app.view(modal.CALLBACK_ID)(self.handle_submission)
         app.options(modal.BUCKET_ACTION)(self.handle_options)
         app.command(modal.COMMAND)(self.handle_command)
-        app.action(replies.TRY_AGAIN)(self.handle_try_again)
+        self.buttons.register(app)
+        self.lookups.register(app)
         app.error(self.handle_error)
 
-    async def handle_command(self, ack: AsyncAck, body: Json) -> None:
-        """`/r2-credential [bucket]`: open the form, or say why not to this person only."""
+    async def handle_command(self, ack: AsyncAck, body: Json, context: AsyncBoltContext) -> None:
+        """`/r2-credential [bucket | status | history | help]`: open the form or answer, to this person only."""
         text = str(body.get("text", "")).strip()
+        words = text.split()
         if MASK in text:
             _log.warning("token_typed_in_command", user=body.get("user_id"))
             await ack(modal.REVOKE_ADVICE)
         elif text.lower() == "help":
             await ack(replies.help_text())
+        elif words and words[0].lower() in _LOOK_UPS:
+            await ack(await self._look_up([words[0].lower(), *words[1:]], body, context))
         else:
-            await ack(await self._answer_command(body, text))
+            await ack(await self._open_form(body, text))
 
     async def handle_options(self, ack: AsyncAck, body: Json) -> None:
         """Offer the catalogs that match what was typed; a person who may not use the bot sees none."""
         try:
-            await self.gate.check_actor(_actor_of_interaction(body))
-            snapshot = await self.records.snapshot(self.account_id)
+            await self.gate.check_actor(Actor.of_interaction(body))
+            snapshot = await self.inventory.snapshot()
         except BotError as error:
             _log.info("options_refused", user=_user_id(body), error=error.code)
             await ack(options=[])
@@ -108,7 +114,7 @@ class Listeners:
         try:
             # Both may ask Slack: one after the other would take longer than an answer may.
             _, errors = await asyncio.gather(
-                self.gate.check_actor(_actor_of_interaction(body)), self._check_form(form, pasted)
+                self.gate.check_actor(Actor.of_interaction(body)), self._check_form(form, pasted)
             )
         except AccessRefused as refusal:
             _log.warning("submission_refused", user=_user_id(body), error=refusal.code)
@@ -122,19 +128,7 @@ class Listeners:
         except DatabaseTrouble as error:
             await ack(_form_error(f"{error.user_message} Reference: {body['view']['id']}"))
             return
-        await ack(response_action="update", view=self._acknowledgement(acceptance, form.bucket))
-
-    async def handle_try_again(self, ack: AsyncAck, body: Json) -> None:
-        """Open the form for the bucket of a result, for whoever pressed its button and may."""
-        await ack()
-        value = str(next(iter(body.get("actions") or [{}])).get("value", ""))
-        bucket = value if modal.is_bucket_name(value) else ""
-        actor = _actor_of_interaction(body)
-        channel_id = str((body.get("channel") or {}).get("id", ""))
-        trigger_id = str(body.get("trigger_id", ""))
-        problem = await self._open_form(actor, trigger_id, channel_id, bucket)
-        if problem:
-            await self._tell(actor.user_id, trigger_id, problem)
+        await ack(response_action="update", view=self._acknowledgement(acceptance, form))
 
     async def handle_error(self, error: Exception, request: AsyncBoltRequest) -> BoltResponse:
         """Answer for a fault of ours: a reference for the person, a type for the log, nothing of the payload."""
@@ -146,60 +140,27 @@ class Listeners:
             return BoltResponse(status=200, body=body)
         return BoltResponse(status=200, body=text if "command" in request.body else "")
 
-    async def _answer_command(self, body: Json, bucket: str) -> str:
+    async def _open_form(self, body: Json, bucket: str) -> str:
         """Return what the person reads, or nothing when the form has opened."""
         if bucket and not modal.is_bucket_name(bucket):
-            return f"`{escape(html.unescape(bucket)[:80])}`: {modal.check_bucket(bucket)}"  # Slack escaped it once
-        actor = Actor(user_id=str(body.get("user_id", "")), team_ids=_present(body.get("team_id")))
-        return await self._open_form(actor, str(body.get("trigger_id", "")), str(body.get("channel_id", "")), bucket)
+            return _wrong_bucket(bucket)
+        actor, channel_id = Actor.of_command(body), str(body.get("channel_id", ""))
+        filling = Filling(bucket=bucket)
+        return await self.opener.open(actor, str(body.get("trigger_id", "")), filling, channel_id)
 
-    async def _open_form(self, actor: Actor, trigger_id: str, channel_id: str, bucket: str) -> str:
-        try:
-            await self.gate.check_actor(actor)
-            self.gate.check_channel(channel_id)
-            if bucket:
-                self.gate.check_bucket(bucket)
-            nonce = await self._record_opening(actor)
-            snapshot = await self.records.snapshot(self.account_id)
-            self.want_snapshot()
-            view = modal.build_form(nonce=nonce, bucket=bucket, catalogs_known=snapshot is not None)
-            await self.web.open_view(trigger_id, view)
-        except SlackRefused as refusal:
-            _log.warning("form_not_opened", slack_error=refusal.slack_error)
-            if refusal.slack_error in _TRIGGER_ERRORS:
-                return _NOT_OPENED
-            return f"Slack did not open the form ({refusal.slack_error}). Please tell the operator of the bot."
-        except BotError as error:
-            _log.warning("form_refused", user=actor.user_id, channel=channel_id, error=error.code)
-            return replies.refusal(error, contact=self.contact)
-        return ""
-
-    async def _tell(self, user_id: str, trigger_id: str, problem: str) -> None:
-        """Say it where the form would be, else (the trigger may be dead) in a direct message."""
-        try:
-            await self.web.open_view(trigger_id, replies.notice_view("Not possible", problem))
-        except BotError:
-            try:
-                await self.web.post(user_id, {"text": problem}, str(uuid.uuid4()))
-            except BotError as error:
-                _log.warning("person_not_told", user=user_id, error=str(error))
-
-    async def _record_opening(self, actor: Actor) -> str:
-        nonce = secrets.token_hex(16)  # hexadecimal: never taken for a token and masked on its way back
-        team_id = self.gate.home.team_id
-        expires_at = self.clock() + OPENING_LIFETIME
-        opening = Opening(nonce=nonce, team_id=team_id, user_id=actor.user_id, expires_at=expires_at)
-        try:
-            await self.records.add_opening(opening)
-        except CommitUnknown:  # an opening that nobody can use does no harm: for the person it is the same
-            raise DatabaseUnavailable from None
-        return nonce
+    async def _look_up(self, words: list[str], body: Json, context: AsyncBoltContext) -> str | Json:
+        """Return what `status` or `history` shows to this person."""
+        kind, *buckets = words
+        bucket = " ".join(buckets)
+        if bucket and not modal.is_bucket_name(bucket):
+            return _wrong_bucket(bucket)
+        return await self.lookups.answer_command("status" if kind == "status" else "history", bucket, body, context)
 
     async def _check_form(self, form: modal.UnverifiedForm, pasted: PastedToken) -> dict[str, str]:
         """Return what is wrong, by block id; raises AccessRefused for what is no slip of the pen."""
         problems = {
             modal.BUCKET_BLOCK: modal.check_bucket(form.bucket) or self._check_allowed_bucket(form.bucket),
-            modal.TOKEN_BLOCK: modal.TOKEN_PROBLEMS.get(pasted.kind),
+            modal.TOKEN_BLOCK: _check_kind(pasted),
             modal.CHANNEL_BLOCK: await self._check_channel(form.channel_id),
             modal.REASON_BLOCK: modal.check_reason(form.reason),
         }
@@ -240,6 +201,7 @@ class Listeners:
             raise ValueError(message)
         return NewSubmission(
             id=str(body["view"]["id"]),
+            task=Task.CHECK if form.check_only else Task.STORE,
             team_id=modal.installed_team_id(body),
             user_id=_user_id(body),
             key=BucketKey(account_id=self.account_id, bucket=form.bucket),
@@ -260,19 +222,21 @@ class Listeners:
             submission=new.id,
             user=new.user_id,
             bucket=new.key.bucket,
+            task=new.task.value,
             verdict=acceptance.verdict.value,
         )
         if acceptance.verdict in (Verdict.RECORDED, Verdict.REPLACED):
             self.dispatch(new.key)
         return acceptance
 
-    def _acknowledgement(self, acceptance: Acceptance, bucket: str) -> Json:
+    def _acknowledgement(self, acceptance: Acceptance, form: modal.UnverifiedForm) -> Json:
         """Return the view that takes the form's place; it has no input, so the token is off the screen."""
         if acceptance.verdict in _UNUSABLE:
             return replies.notice_view("Nothing was sent", f"{_UNUSABLE[acceptance.verdict]} {_START_AFRESH}")
         if acceptance.submission is not None:
             return self._view_of(acceptance.submission)
-        return replies.progress_view(bucket, State.ACCEPTED)
+        task = Task.CHECK if form.check_only else Task.STORE
+        return replies.progress_view(RedactedProgress(task=task, bucket=form.bucket, state=State.ACCEPTED))
 
     async def _answer_refusal(self, body: Json, refusal: AccessRefused) -> Json:
         """Say no to a Submit, unless the same one was recorded before: its token is kept, and may be stored by now."""
@@ -288,19 +252,21 @@ class Listeners:
 
     def _view_of(self, submission: Submission) -> Json:
         if submission.is_ended:
-            return replies.result_view(replies.RedactedResult.of(submission), contact=self.contact)
-        return replies.progress_view(submission.key.bucket, submission.state)
+            return replies.result_view(RedactedResult.of(submission), contact=self.contact)
+        return replies.progress_view(RedactedProgress.of(submission, self.clock()))
 
     def _refusal_view(self, refusal: AccessRefused) -> Json:
         text = replies.refusal(refusal, contact=self.contact)
         return replies.notice_view("Nothing was sent", f"{text} {_START_AFRESH}")
 
 
-def _actor_of_interaction(body: Mapping[str, Any]) -> Actor:
-    """Read who acts from every place that names a team: Bolt's own `context.team_id` is the installed one for all."""
-    user, view, team = body.get("user") or {}, body.get("view") or {}, body.get("team") or {}
-    teams = (team.get("id"), user.get("team_id"), view.get("team_id"), view.get("app_installed_team_id"))
-    return Actor(user_id=_user_id(body), team_ids=_present(*teams))
+def _check_kind(pasted: PastedToken) -> str | None:
+    problem = modal.NOT_STORABLE.get(pasted.kind)
+    return problem.user_message if problem else None
+
+
+def _wrong_bucket(typed: str) -> str:
+    return f"`{escape(html.unescape(typed)[:80])}`: {modal.check_bucket(typed)}"  # Slack escaped it once
 
 
 def _form_error(problem: str) -> Json:
@@ -308,9 +274,5 @@ def _form_error(problem: str) -> Json:
     return {"response_action": "errors", "errors": {modal.TOKEN_BLOCK: problem}}
 
 
-def _user_id(body: Mapping[str, Any]) -> str:
+def _user_id(body: Json) -> str:
     return str((body.get("user") or {}).get("id", ""))
-
-
-def _present(*team_ids: object) -> frozenset[str]:
-    return frozenset(str(team_id) for team_id in team_ids if team_id)

@@ -6,6 +6,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bot.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.errors import (
+    GlobalApiKey,
+    NotAToken,
+    NothingPasted,
+    NotStorable,
+    OAuthToken,
+    S3AccessKeyId,
+    S3SecretAccessKey,
+    SeveralTokens,
+)
 from bot.pasted import MASK
 from bot.slack.blocks import Json, plain, section
 from bot.submission import TokenKind
@@ -17,6 +27,7 @@ BUCKET_ACTION: Final = "bucket"
 TOKEN_BLOCK: Final = "token"  # noqa: S105 - the name of a block
 CHANNEL_BLOCK: Final = "channel"
 REASON_BLOCK: Final = "reason"
+CHECK_BLOCK: Final = "check"
 REASON_LENGTH: Final = 300
 
 _BUCKET_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -33,6 +44,17 @@ class UnverifiedForm:
     bucket: str
     channel_id: str
     reason: str
+    check_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """What a form is opened with: everything but the token. Without a `channel_id` it is the one it is opened in."""
+
+    bucket: str = ""
+    channel_id: str = ""
+    reason: str = ""
+    check_only: bool = False
 
 
 def is_bucket_name(text: str) -> bool:
@@ -40,11 +62,12 @@ def is_bucket_name(text: str) -> bool:
     return _BUCKET_NAME.fullmatch(text) is not None
 
 
-def build_form(*, nonce: str, bucket: str, catalogs_known: bool) -> Json:
+def build_form(*, nonce: str, filling: Filling, catalogs: Iterable[Catalog] | None) -> Json:
     """Return the form as a view. Its `private_metadata` is the opening's nonce and nothing else.
 
     Without a snapshot of the catalogs the bucket is a plain text field: a type-ahead could offer nothing.
     """
+    bucket = _bucket_element(filling.bucket, catalogs)
     return {
         "type": "modal",
         "callback_id": CALLBACK_ID,
@@ -54,10 +77,11 @@ def build_form(*, nonce: str, bucket: str, catalogs_known: bool) -> Json:
         "close": plain("Cancel"),
         "blocks": [
             section(_INTRODUCTION),
-            _input(BUCKET_BLOCK, "Bucket", _bucket_element(bucket, catalogs_known=catalogs_known), hint=_BUCKET_HINT),
+            _input(BUCKET_BLOCK, "Bucket", bucket, hint=_BUCKET_HINT),
             _input(TOKEN_BLOCK, "Cloudflare API token", _TOKEN_ELEMENT, hint=_PASTE_HINT),
-            _input(CHANNEL_BLOCK, "Post the result to", _CHANNEL_ELEMENT),
-            _input(REASON_BLOCK, "Reason", _REASON_ELEMENT, hint=_REASON_HINT, optional=True),
+            _input(CHANNEL_BLOCK, "Post the result to", _channel_element(filling.channel_id)),
+            _input(REASON_BLOCK, "Reason", _reason_element(filling.reason), hint=_REASON_HINT, optional=True),
+            _input(CHECK_BLOCK, "Try it first", _check_element(is_ticked=filling.check_only), optional=True),
         ],
     }
 
@@ -92,6 +116,7 @@ def parse_form(view: Mapping[str, Any]) -> UnverifiedForm:
         bucket=_bucket(view),
         channel_id=_text(channel),
         reason=_text(_state(view, REASON_BLOCK).get("value")).strip(),
+        check_only=bool(_state(view, CHECK_BLOCK).get("selected_options")),
     )
 
 
@@ -133,33 +158,19 @@ REVOKE_ADVICE: Final = (
     "create a new one, and paste that into the token field."
 )
 
-TOKEN_PROBLEMS: Final[Mapping[TokenKind, str]] = {
-    TokenKind.EMPTY: "Paste the Cloudflare API token.",
-    TokenKind.GLOBAL_KEY: (
-        "This is a Global API key: it opens the whole account. Roll it in Cloudflare since it was pasted here, and "
-        'create an R2 API token with "Admin Read & Write" instead.'
-    ),
-    TokenKind.OAUTH: (
-        "This is wrangler's OAuth token: it works for an hour only. Create an R2 API token with "
-        '"Admin Read & Write" instead.'
-    ),
-    TokenKind.S3_SECRET: (
-        "This is the Secret Access Key of an S3 key pair. Paste the API token it came from: Cloudflare showed it on "
-        'the same page, as "Token value". This key was pasted here: consider it disclosed.'
-    ),
-    TokenKind.S3_KEY_ID: (
-        "This is the Access Key ID of an S3 key pair. Paste the API token it came from: Cloudflare showed it on the "
-        'same page, as "Token value".'
-    ),
-    TokenKind.SEVERAL: "This is more than one word. Paste one token, with nothing around it.",
-    TokenKind.NOT_A_TOKEN: (
-        "This is not a Cloudflare API token: one has 20 to 500 letters, digits and signs like _ or -. Copy it again."
-    ),
+NOT_STORABLE: Final[Mapping[TokenKind, type[NotStorable]]] = {
+    TokenKind.EMPTY: NothingPasted,
+    TokenKind.GLOBAL_KEY: GlobalApiKey,
+    TokenKind.OAUTH: OAuthToken,
+    TokenKind.S3_SECRET: S3SecretAccessKey,
+    TokenKind.S3_KEY_ID: S3AccessKeyId,
+    TokenKind.SEVERAL: SeveralTokens,
+    TokenKind.NOT_A_TOKEN: NotAToken,
 }
 """What the form says of each kind that is not to be stored."""
 
 _INTRODUCTION: Final = (
-    "Gives the catalog of a bucket the token that it works with. The catalog has one slot: "
+    "Gives the catalog of a bucket the token that it works with. The token is checked first. The catalog has one slot: "
     "*what it holds now is replaced.* The token stays encrypted until Cloudflare has it, then it is erased."
 )
 _BUCKET_HINT: Final = "Its R2 Data Catalog (Basin Catalog) must be enabled."
@@ -173,6 +184,8 @@ _NO_BUCKET_NAME: Final = (
     "A bucket name has 3 to 63 characters: a-z, 0-9 and hyphens, with no hyphen at the beginning or the end."
 )
 _CREDENTIAL_WORDS: Final = {
+    CredentialStatus.VALID: "Credential works: it will be replaced",
+    CredentialStatus.INVALID: "Credential does not work: it will be replaced",
     CredentialStatus.PRESENT: "Credential present: it will be replaced",
     CredentialStatus.ABSENT: "No credential yet",
     CredentialStatus.UNKNOWN: "Cloudflare did not say whether there is a credential",
@@ -198,8 +211,8 @@ _REASON_ELEMENT: Final[Json] = {
 }
 
 
-def _bucket_element(bucket: str, *, catalogs_known: bool) -> Json:
-    if not catalogs_known:
+def _bucket_element(bucket: str, catalogs: Iterable[Catalog] | None) -> Json:
+    if catalogs is None:
         element: Json = {"type": "plain_text_input", "action_id": BUCKET_ACTION, "max_length": 63}
         return element | ({"initial_value": bucket} if bucket else {})
     element = {
@@ -208,7 +221,23 @@ def _bucket_element(bucket: str, *, catalogs_known: bool) -> Json:
         "min_query_length": 0,
         "placeholder": plain("Type to search"),
     }
-    return element | ({"initial_option": _option(bucket, bucket)} if bucket else {})
+    known = next((catalog for catalog in catalogs if catalog.bucket == bucket), None)
+    chosen = _option(bucket, bucket, describe_catalog(known) if known else "")
+    return element | ({"initial_option": chosen} if bucket else {})
+
+
+def _channel_element(channel_id: str) -> Json:
+    return _CHANNEL_ELEMENT | ({"initial_conversation": channel_id} if channel_id else {})
+
+
+def _reason_element(reason: str) -> Json:
+    return _REASON_ELEMENT | ({"initial_value": reason} if reason else {})
+
+
+def _check_element(*, is_ticked: bool) -> Json:
+    option = _option("Check only, change nothing", CHECK_BLOCK, "Everything before the write; the token is erased")
+    element = {"type": "checkboxes", "action_id": CHECK_BLOCK, "options": [option]}
+    return element | ({"initial_options": [option]} if is_ticked else {})
 
 
 def _input(block_id: str, label: str, element: Json, *, hint: str = "", optional: bool = False) -> Json:

@@ -8,12 +8,14 @@ from typing import Final
 import aiohttp
 import structlog
 
+from bot.catalog import StoredCredential
 from bot.errors import SealedValueUnreadable, SlackRefused, SlackUnavailable
 from bot.sealing import RESPONSE_URL, KeyRing, SealingContext
 from bot.secret import Secret
 from bot.slack.blocks import Json
-from bot.slack.replies import RedactedResult, result_message
+from bot.slack.replies import broken_notice, expiry_reminder, result_message
 from bot.slack.response_url import post_by_response_url
+from bot.slack.results import RedactedResult
 from bot.slack.web import SlackWeb
 from bot.submission import RESPONSE_URL_LIFETIME, Submission
 
@@ -53,9 +55,9 @@ _log = structlog.get_logger()
 
 
 class Poster:
-    """Posts one final message for each submission."""
+    """Posts one final message for each submission, and what is to be said of a stored credential later."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root fills this by name
         self,
         *,
         web: SlackWeb,
@@ -63,12 +65,14 @@ class Poster:
         key_ring: KeyRing,
         clock: Callable[[], datetime],
         contact: str,
+        may_enable: bool = False,
     ) -> None:
         self._web = web
         self._http = http
         self._key_ring = key_ring
         self._clock = clock
         self._contact = contact
+        self._may_enable = may_enable
         self._closed_until: dict[str, datetime] = {}
 
     async def post_result(self, submission: Submission) -> None:
@@ -78,20 +82,40 @@ class Poster:
         and the modal is all there is.
         """
         try:
-            await self._post(submission.channel_id, submission)
+            await self._post(submission.channel_id, self._message(submission), submission.id)
         except SlackRefused as refusal:
             _log.info("channel_refused", submission=submission.id, slack_error=refusal.slack_error)
             delivered = await self._post_by_response_url(submission)
             if delivered is not True:
                 await self._post_directly(submission, _WHY_DIRECT if delivered is False else _WHY_BOTH)
 
-    async def _post(self, place: str, submission: Submission, placement: str = "") -> None:
-        client_msg_id = str(uuid.uuid5(_NAMESPACE, submission.id))
+    async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
+        """Remind the channel of the last result, else who stored it. Raises SlackUnavailable."""
+        message = expiry_reminder(credential, self._clock())
+        await self._post_notice(credential, message, f"{credential.submission_id} expires {due_at.isoformat()}")
+
+    async def announce_broken(self, credential: StoredCredential) -> None:
+        """Tell the channel of the last result, else who stored it. Raises SlackUnavailable."""
+        broken_at = credential.broken_at.isoformat() if credential.broken_at else ""
+        await self._post_notice(credential, broken_notice(credential), f"{credential.submission_id} broken {broken_at}")
+
+    async def _post_notice(self, credential: StoredCredential, message: Json, name: str) -> None:
+        for place in (credential.channel_id, credential.stored_by):
+            try:
+                await self._post(place, message, name)
+            except SlackRefused as refusal:
+                _log.warning("notice_refused", bucket=credential.bucket, slack_error=refusal.slack_error)
+            else:
+                return
+
+    async def _post(self, place: str, message: Json, name: str) -> None:
+        """Post a message to a channel or a user, once for each `name`."""
+        client_msg_id = str(uuid.uuid5(_NAMESPACE, name))
         closed_for = self._closed_until.get(place, self._clock()) - self._clock()
         if closed_for > timedelta(0):  # asking all the same would cost every message that waits a 429 of its own
             raise SlackUnavailable(retry_after=closed_for)
         try:
-            await self._web.post(place, self._message(submission, placement), client_msg_id)
+            await self._web.post(place, message, client_msg_id)
         except SlackUnavailable as unavailable:
             if unavailable.retry_after is not None:
                 self._closed_until[place] = self._clock() + unavailable.retry_after
@@ -101,13 +125,14 @@ class Poster:
                 _log.error("posting_refused", slack_error=refusal.slack_error)
                 raise SlackUnavailable from None
             if refusal.slack_error in _POSTED_BEFORE:
-                _log.warning("message_posted_before", submission=submission.id)
+                _log.warning("message_posted_before", name=name)
                 return
             raise
 
     async def _post_directly(self, submission: Submission, why: str) -> None:
         try:
-            await self._post(submission.user_id, submission, why.format(submission.channel_id))
+            message = self._message(submission, why.format(submission.channel_id))
+            await self._post(submission.user_id, message, submission.id)
         except SlackRefused as refusal:
             _log.error("result_not_posted", submission=submission.id, slack_error=refusal.slack_error)
 
@@ -138,5 +163,7 @@ class Poster:
         except SealedValueUnreadable:
             return None
 
-    def _message(self, submission: Submission, placement: str) -> Json:
-        return result_message(RedactedResult.of(submission), contact=self._contact, placement=placement)
+    def _message(self, submission: Submission, placement: str = "") -> Json:
+        return result_message(
+            RedactedResult.of(submission), contact=self._contact, may_enable=self._may_enable, placement=placement
+        )

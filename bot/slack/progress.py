@@ -8,7 +8,8 @@ from typing import Final
 import structlog
 
 from bot.errors import BotError
-from bot.slack.replies import RedactedResult, progress_view, result_view
+from bot.slack.replies import progress_view, result_view
+from bot.slack.results import RedactedProgress, RedactedResult
 from bot.slack.web import SlackWeb
 from bot.submission import Submission
 
@@ -65,7 +66,7 @@ class ModalProgress:
         view = (
             result_view(RedactedResult.of(submission), contact=self._contact)
             if submission.is_ended
-            else progress_view(submission.key.bucket, submission.state)
+            else progress_view(RedactedProgress.of(submission, self._clock()))
         )
         try:
             await self._web.update_view(submission.id, view)

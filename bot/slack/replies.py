@@ -1,101 +1,88 @@
-"""Results, progress and refusals as Block Kit and as one plain sentence. Pure, and redacted by construction.
+"""Results, progress, notices and refusals as Block Kit and as one plain sentence. Pure, and redacted by construction.
 
 This module cannot import `secret` or `sealing` (a lint contract): it never meets a token, sealed or not.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Final, Self
+from typing import Final
 
-from bot.catalog import CredentialStatus
-from bot.errors import AccessRefused, BotError, DeadlineReached, NeverSent, WhoseMove, error_of_code
-from bot.slack.blocks import Json, context, escape, fields, plain, section
+from bot.catalog import CredentialStatus, StoredCredential
+from bot.errors import AccessRefused, BotError, CatalogInactive, CatalogNotEnabled, WhoseMove
+from bot.slack.blocks import Json, actions, button, context, date, escape, fields, mrkdwn, plain, section
 from bot.slack.modal import COMMAND
-from bot.submission import Confirmation, State, Submission, TokenKind
+from bot.slack.results import RedactedProgress, RedactedResult, expiry
+from bot.submission import Check, State, Task, TokenKind
 
 TRY_AGAIN: Final = "try_again"
-"""The action id of the button on a result that was no success; its value is the bucket."""
+"""The action id of the button that opens the form filled in; its value is a submission's id, or a bucket."""
+
+ENABLE: Final = "enable_catalog"
+"""The action id of the button that enables a catalog; its value is the id of the submission that had none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RedactedResult:
-    """All that is shown of an ended submission."""
-
-    submission_id: str
-    user_id: str
-    bucket: str
-    ending: State
-    token_kind: TokenKind
-    last_four: str
-    reason: str
-    credential_before: CredentialStatus | None
-    confirmation: Confirmation | None
-    error: type[BotError] | None
-    cloudflare_code: int | None
-    cf_ray: str | None
-    possibly_written: bool
-    superseded_by: str | None
-    ended_at: datetime
-    took: timedelta
-
-    @classmethod
-    def of(cls, submission: Submission) -> Self:
-        """Take what may be shown from a submission that has ended."""
-        ended_at = submission.ended_at or submission.accepted_at
-        return cls(
-            submission_id=submission.id,
-            user_id=submission.user_id,
-            bucket=submission.key.bucket,
-            ending=submission.state,
-            token_kind=submission.token_kind,
-            last_four=submission.last_four,
-            reason=submission.reason,
-            credential_before=submission.credential_before,
-            confirmation=submission.confirmation,
-            error=error_of_code(submission.error_code) if submission.error_code else None,
-            cloudflare_code=submission.cloudflare_code,
-            cf_ray=submission.cf_ray,
-            possibly_written=submission.possibly_written,
-            superseded_by=submission.superseded_by,
-            ended_at=ended_at,
-            took=max(ended_at - submission.accepted_at, timedelta(0)),
-        )
-
-    @property
-    def explanation(self) -> str:
-        """What happened behind the headline, whose move it is and what to do."""
-        return _explain(self)
-
-
-def result_message(result: RedactedResult, *, contact: str, placement: str = "") -> Json:
+def result_message(result: RedactedResult, *, contact: str, may_enable: bool = False, placement: str = "") -> Json:
     """Return `text` and `blocks` of the one message that tells the outcome.
 
-    `placement` says why the message is where it is, when that is not the chosen channel.
+    `placement` says why the message is where it is, when that is not the chosen channel. With `may_enable` a catalog
+    that is not enabled can be enabled by a button.
     """
-    blocks = [*_body(result, contact), *([context(placement)] if placement else [])]
-    if result.ending not in (State.STORED, State.SUPERSEDED):
-        blocks.append(_try_again(result.bucket))
-    text = " ".join(filter(None, [_headline(result), result.explanation, _ask(result, contact), placement]))
-    return {"text": text, "blocks": blocks}
+    buttons = _buttons(result, may_enable=may_enable)
+    blocks = [
+        *_body(result, contact, may_enable=may_enable),
+        *([context(placement)] if placement else []),
+        *([actions(*buttons)] if buttons else []),
+    ]
+    parts = [result.headline, *_explanation(result, contact, may_enable=may_enable), placement]
+    return {"text": " ".join(filter(None, parts)), "blocks": blocks}
 
 
 def result_view(result: RedactedResult, *, contact: str) -> Json:
     """Return the modal as it stays when all is done."""
-    return _view(_VIEW_TITLES[result.ending], [*_body(result, contact), context("You can close this.")])
+    title = _VIEW_TITLES_OF_TASK.get((result.task, result.ending)) or _VIEW_TITLES[result.ending]
+    return _view(title, [*_body(result, contact), context("You can close this.")])
 
 
-def progress_view(bucket: str, state: State) -> Json:
+def progress_view(progress: RedactedProgress) -> Json:
     """Return the modal while a submission is under way; it has no input any more."""
-    steps = [f"{_mark(state, step)}  {words}" for step, words in _STEP_WORDS.items()]
+    words = _STEP_WORDS[progress.task]
+    steps = "\n".join(f"{_mark(progress.state, step)}  {word}" for step, word in words.items())
+    waiting = [context(f":hourglass: {progress.waiting}")] if progress.waiting else []
     return _view(
-        "Storing...",
+        _PROGRESS_TITLES[progress.task],
         [
-            section(f"The token for the catalog of *{escape(bucket)}* is encrypted and on its way."),
-            section("\n".join(steps)),
+            section(_PROGRESS_WORDS[progress.task].format(bucket=escape(progress.bucket))),
+            section(steps),
+            *waiting,
             context("You can close this: it changes nothing, and the result is posted anyway."),
         ],
     )
+
+
+def expiry_reminder(credential: StoredCredential, now: datetime) -> Json:
+    """Return the message that reminds of a token's expiry."""
+    bucket, by = f"`{escape(credential.bucket)}`", f"<@{credential.stored_by}>"
+    is_over = credential.expires_at is not None and credential.expires_at <= now
+    what = "has expired" if is_over else "expires soon"
+    text = (
+        f"The credential of the catalog of {bucket}, which {by} stored on {date(credential.stored_at)}, {what} "
+        f"({expiry(credential.expires_at, now)}). Your move: create a new R2 API token and store it "
+        f"{'' if is_over else 'before that'}".rstrip()
+        + "."
+    )
+    return _notice(":hourglass:", text, credential)
+
+
+def broken_notice(credential: StoredCredential) -> Json:
+    """Return the message that tells that a credential stopped working."""
+    since = f" (found {date(credential.broken_at)})" if credential.broken_at else ""
+    text = (
+        f"Cloudflare says that the credential of the catalog of `{escape(credential.bucket)}` does not work any more"
+        f"{since}. <@{credential.stored_by}> stored it on {date(credential.stored_at)}. Your move: find out whether "
+        "somebody disabled, changed or deleted that token, and store a new one."
+    )
+    return _notice(":rotating_light:", text, credential)
 
 
 def notice_view(title: str, text: str) -> Json:
@@ -114,13 +101,16 @@ def help_text() -> str:
     """Return the answer to `/r2-credential help`."""
     return (
         f"*{COMMAND}* opens a form that stores the credential of an R2 Data Catalog (Basin Catalog); "
-        f"*{COMMAND} BUCKET* opens it filled in. Paste the token into the form only, never behind the command: Slack "
-        "keeps what is typed there."
+        f"*{COMMAND} BUCKET* opens it filled in. *{COMMAND} status* shows which catalogs have a working credential, "
+        f"*{COMMAND} status BUCKET* one of them; *{COMMAND} history BUCKET* what was submitted for it. Paste the token "
+        "into the form only, never behind the command: Slack keeps what is typed there."
     )
 
 
 _VIEW_TITLES: Final = {
     State.STORED: "Credential stored",
+    State.CHECKED: "All checks passed",
+    State.ENABLED: "Catalog enabled",
     State.REFUSED: "Token refused",
     State.DENIED: "Not allowed",
     State.FAILED: "Not stored",
@@ -128,8 +118,16 @@ _VIEW_TITLES: Final = {
     State.SUPERSEDED: "Gave way to a newer one",
     State.EXPIRED: "Too late",
 }
+_VIEW_TITLES_OF_TASK: Final = {
+    (Task.CHECK, State.REFUSED): "Check not passed",
+    (Task.CHECK, State.FAILED): "Not checked",
+    (Task.ENABLE, State.REFUSED): "Not enabled",
+    (Task.ENABLE, State.FAILED): "Not enabled",
+}
 _TITLES: Final = {
     State.STORED: ":white_check_mark: *Credential stored*",
+    State.CHECKED: ":mag: *All checks passed, nothing changed*",
+    State.ENABLED: ":white_check_mark: *Catalog enabled*",
     State.REFUSED: ":no_entry: *Token refused, nothing changed*",
     State.DENIED: ":no_entry: *Not allowed, nothing changed*",
     State.FAILED: ":x: *Not stored, nothing changed*",
@@ -137,17 +135,16 @@ _TITLES: Final = {
     State.SUPERSEDED: ":arrows_counterclockwise: *Gave way to a newer credential*",
     State.EXPIRED: ":hourglass: *Too late, nothing changed*",
 }
-_ALARM_TITLE: Final = ":warning: *Credential stored, but look at it*"
-
-_CONFIRMATIONS: Final = {
-    Confirmation.PRESENT: "Cloudflare confirms that one is stored; it offers no test on this path.",
-    Confirmation.ABSENT: (
-        "Cloudflare accepted it, but still says that the slot is empty. The operator of the bot should look at the "
-        "catalog in the Cloudflare dashboard; submitting the token again does no harm."
-    ),
-    Confirmation.UNKNOWN: "Cloudflare accepted it; the bot could not find out afterwards whether the slot shows it.",
+_TITLES_OF_TASK: Final = {
+    (Task.CHECK, State.REFUSED): ":no_entry: *Check not passed, nothing changed*",
+    (Task.CHECK, State.FAILED): ":x: *Not checked, nothing changed*",
+    (Task.ENABLE, State.REFUSED): ":x: *Catalog not enabled*",
+    (Task.ENABLE, State.FAILED): ":x: *Catalog not enabled*",
 }
+_ALARM_TITLE: Final = ":rotating_light: *Credential stored, but look at it*"
 _CREDENTIAL_WORDS: Final = {
+    CredentialStatus.VALID: "works",
+    CredentialStatus.INVALID: "does not work",
     CredentialStatus.PRESENT: "present",
     CredentialStatus.ABSENT: "none",
     CredentialStatus.UNKNOWN: "not known",
@@ -158,116 +155,137 @@ _TOKEN_WORDS: Final = {
     TokenKind.UNPREFIXED: "API token",
 }
 _STEP_WORDS: Final = {
-    State.STORING: "Store it at Cloudflare",
-    State.CONFIRMING: "Confirm that the slot holds a credential",
+    Task.STORE: {
+        State.VERIFYING: "Verify the token and the catalog",
+        State.STORING: "Store it at Cloudflare",
+        State.CONFIRMING: "Confirm that the stored credential works",
+    },
+    Task.CHECK: {State.VERIFYING: "Verify the token and the catalog"},
+    Task.ENABLE: {State.VERIFYING: "Enable the catalog at Cloudflare"},
 }
-_ORDER: Final = (State.ACCEPTED, State.STORING, State.CONFIRMING, State.STORED)
+_PROGRESS_TITLES: Final = {Task.STORE: "Storing...", Task.CHECK: "Checking...", Task.ENABLE: "Enabling..."}
+_PROGRESS_WORDS: Final = {
+    Task.STORE: "The token for the catalog of *{bucket}* is encrypted and on its way.",
+    Task.CHECK: "The token for the catalog of *{bucket}* is encrypted and being checked. Nothing will be stored.",
+    Task.ENABLE: "The catalog of *{bucket}* is being enabled.",
+}
+_CHECKS_PASSED: Final = {
+    Check.TOKEN: "Cloudflare knows the token, and it is active.",
+    Check.REACH: "The token reaches this catalog.",
+}
+_ORDER: Final = (State.ACCEPTED, State.VERIFYING, State.STORING, State.CONFIRMING)
+_TO_BE_ENABLED: Final = (CatalogNotEnabled, CatalogInactive)
+_ENABLE_BELOW: Final = 'Or press "Enable the catalog" below.'
 
 _SLACK_ID: Final = re.compile(r"[UWSC](?=[A-Z]*[0-9])[A-Z0-9]{7,}")  # a digit: "SECURITY" is no id but a team
-_LASTING_TROUBLE: Final = {
-    "throttled": "Cloudflare kept limiting how many requests it takes from the bot.",
-    "edge_refused": "Cloudflare's edge kept turning the request away.",
-    "cloudflare_unavailable": "Cloudflare kept having trouble (https://www.cloudflarestatus.com).",
-    "cloudflare_unreachable": "The bot got no answer from Cloudflare.",
-    "answer_not_understood": "Cloudflare answered in a way that the bot does not understand.",
-    "database_unavailable": "The bot's own database kept having trouble.",
-    "commit_unknown": "The bot's own database kept having trouble.",
-    "membership_unknown": "Slack did not tell the bot who may use it.",
-}
-"""Why the bot kept trying until the deadline: the errors' own sentences promise another try."""
 
 
-def _headline(result: RedactedResult) -> str:
-    bucket, user = f"`{escape(result.bucket)}`", f"<@{result.user_id}>"
-    if result.ending is State.STORED:
-        return f"{user} stored a new credential for the catalog of {bucket}."
-    if result.ending is State.UNCERTAIN:
-        return f"It is not known whether the credential that {user} submitted for {bucket} was stored."
-    if result.ending is State.SUPERSEDED:
-        return f"The credential that {user} submitted for {bucket} gave way to a newer one."
-    return f"The credential that {user} submitted for {bucket} was not stored; nothing was changed."
+def _body(result: RedactedResult, contact: str, *, may_enable: bool = False) -> list[Json]:
+    title = _ALARM_TITLE if result.is_alarm else _title(result)
+    explanation, *remarks = _explanation(result, contact, may_enable=may_enable)
+    checks = [section("\n".join(_checks(result)))] if result.ending is State.CHECKED else []
+    return [
+        section(f"{title}\n{explanation}"),
+        *checks,
+        *([section("\n".join(f":warning: {remark}" for remark in remarks))] if remarks else []),
+        fields(*_facts(result)),
+        context(_small_print(result)),
+    ]
 
 
-def _explain(result: RedactedResult) -> str:
-    if result.ending is State.STORED:
-        return _CONFIRMATIONS[result.confirmation or Confirmation.UNKNOWN]
-    if result.ending is State.SUPERSEDED:
-        return _explain_superseded(result)
-    cause = _explain_cause(result)
-    if result.ending is not State.UNCERTAIN:
-        return cause
-    if result.error is not None and not result.error.retryable:  # its sentence says whose move it is
-        return f"An earlier request with the token got no clear answer, so the slot may hold it. What ended it: {cause}"
-    return (
-        "A request with the token went out, and no clear answer came back. "
-        f"{cause} Your move: submit the same token again; storing it twice does no harm."
-    )
+def _title(result: RedactedResult) -> str:
+    return _TITLES_OF_TASK.get((result.task, result.ending)) or _TITLES[result.ending]
 
 
-def _explain_superseded(result: RedactedResult) -> str:
-    """Say by whom and when; Slack shows the time in the reader's own zone."""
-    seconds, iso = int(result.ended_at.timestamp()), f"{result.ended_at:%Y-%m-%d %H:%M} UTC"
-    when = f"<!date^{seconds}^{{date_short_pretty}} at {{time}}|{iso}>"
-    fate = (
-        "An earlier request with this token got no clear answer; the newer one was sent after it."
-        if result.possibly_written
-        else "This token was never stored."
-    )
-    return (
-        f"<@{result.superseded_by}> submitted a newer one for the same catalog, and that one was sent to Cloudflare "
-        f"({when}). {fate} Nobody has to do anything."
-    )
+def _explanation(result: RedactedResult, contact: str, *, may_enable: bool) -> list[str]:
+    """Return what is said behind the headline, then what should be known besides."""
+    mends = [
+        _ENABLE_BELOW if may_enable and _lacks_catalog(result) else "",
+        _ask_whom(contact) if result.asks_operator else "",
+    ]
+    return [" ".join(filter(None, [result.explanation, *mends])), *result.unchecked, *result.warnings]
 
 
-def _explain_cause(result: RedactedResult) -> str:
-    if result.ending is State.EXPIRED:
-        return escape(NeverSent.user_message)
-    if result.error is None:
-        return "The bot was stopped before it had an answer."
-    if not result.error.retryable:
-        return escape(result.error.user_message)
-    trouble = _LASTING_TROUBLE[result.error.code]
-    return trouble if result.ending is State.UNCERTAIN else f"{DeadlineReached.user_message} {trouble}"
+def _lacks_catalog(result: RedactedResult) -> bool:
+    return result.task is not Task.ENABLE and result.error in _TO_BE_ENABLED
 
 
-def _body(result: RedactedResult, contact: str) -> list[Json]:
-    is_alarm = result.confirmation is Confirmation.ABSENT
-    title = _ALARM_TITLE if is_alarm else _TITLES[result.ending]
-    explanation = " ".join(filter(None, [result.explanation, _ask(result, contact)]))
-    return [section(f"{title}\n{explanation}"), fields(*_facts(result)), context(_small_print(result))]
+def _checks(result: RedactedResult) -> Iterable[str]:
+    yield ":white_check_mark: The catalog is there, and active."
+    unchecked = result.findings.unchecked if result.findings else frozenset(Check)
+    for check, words in _CHECKS_PASSED.items():
+        if check not in unchecked:
+            yield f":white_check_mark: {words}"
 
 
 def _facts(result: RedactedResult) -> list[tuple[str, str]]:
-    token = _TOKEN_WORDS.get(result.token_kind, "token")
-    facts = [
-        ("Bucket", f"`{escape(result.bucket)}`"),
-        ("By", f"<@{result.user_id}>"),
-        ("Token", f"{token} ending in `{escape(result.last_four)}`"),
-    ]
+    facts = [("Bucket", f"`{escape(result.bucket)}`"), ("By", f"<@{result.user_id}>")]
+    if result.task is not Task.ENABLE:
+        facts += _token_facts(result)
     if result.ending is State.STORED:
-        facts.append(("Slot as last listed, and now", _before_and_after(result)))
+        facts.append(("Credential before, and now", _before_and_after(result)))
     if result.reason:
         facts.append(("Reason", escape(result.reason)))
     return facts
 
 
+def _token_facts(result: RedactedResult) -> list[tuple[str, str]]:
+    token = result.findings.token if result.findings else None
+    kind = _TOKEN_WORDS.get(token.owner if token else result.token_kind, "token")
+    facts = [("Token", f"{kind} ending in `{escape(result.last_four)}`")]
+    if token is None:
+        return facts
+    return [*facts, ("Token ID", f"`{escape(token.id)}`"), ("Expires", expiry(token.expires_at, result.ended_at))]
+
+
 def _before_and_after(result: RedactedResult) -> str:
-    before = _CREDENTIAL_WORDS[result.credential_before or CredentialStatus.UNKNOWN]
-    after = _CREDENTIAL_WORDS[CredentialStatus(result.confirmation or Confirmation.UNKNOWN)]
-    return f"{before} \u2192 {after}"
+    before = result.findings.credential if result.findings else CredentialStatus.UNKNOWN
+    after = result.confirmation or CredentialStatus.UNKNOWN
+    return f"{_CREDENTIAL_WORDS[before]} \u2192 {_CREDENTIAL_WORDS[after]}"
 
 
 def _small_print(result: RedactedResult) -> str:
     parts = [f"Reference {escape(result.submission_id)}", f"took {_duration(result.took)}"]
-    if result.ending is not State.STORED and result.error:
+    if result.error and not result.is_alarm and result.ending is not State.STORED:
         parts.append(f"error {result.error.code}")
         parts += [f"Cloudflare code {result.cloudflare_code}"] if result.cloudflare_code is not None else []
-        parts += [f"Ray ID {escape(result.cf_ray)}"] if result.cf_ray else []
+        parts += [f"Cloudflare's words: {escape(result.cloudflare_message)}"] if result.cloudflare_message else []
+    if result.cf_ray and (result.error or result.is_alarm):
+        parts.append(f"Ray ID {escape(result.cf_ray)}")
     return " \u00b7 ".join(parts)
 
 
-def _ask(result: RedactedResult, contact: str) -> str:
-    return _ask_whom(contact) if result.error and result.error.whose_move is WhoseMove.OPERATOR else ""
+def _buttons(result: RedactedResult, *, may_enable: bool) -> list[Json]:
+    value = result.submission_id
+    if result.ending in (State.CHECKED, State.ENABLED):
+        return [button("Store a credential", TRY_AGAIN, value, style="primary")]
+    if result.ending in (State.STORED, State.SUPERSEDED) and not result.is_alarm:
+        return []
+    if result.task is Task.ENABLE:
+        return [button("Enable the catalog", ENABLE, value, confirm=_confirm_enabling(result.bucket))]
+    enable = (
+        [button("Enable the catalog", ENABLE, value, confirm=_confirm_enabling(result.bucket))]
+        if may_enable and _lacks_catalog(result)
+        else []
+    )
+    return [button("Try again", TRY_AGAIN, value), *enable]
+
+
+def _confirm_enabling(bucket: str) -> Json:
+    return {
+        "title": plain("Enable the catalog?"),
+        "text": mrkdwn(
+            f"This enables R2 Data Catalog (Basin Catalog) on the bucket `{escape(bucket)}`. The data in it stays as "
+            "it is. The token has to be pasted again afterwards."
+        ),
+        "confirm": plain("Enable"),
+        "deny": plain("Cancel"),
+    }
+
+
+def _notice(emoji: str, text: str, credential: StoredCredential) -> Json:
+    store = button("Store a new one", TRY_AGAIN, credential.bucket, style="primary")
+    return {"text": text, "blocks": [section(f"{emoji} {text}"), actions(store)]}
 
 
 def _ask_whom(contact: str) -> str:
@@ -292,15 +310,10 @@ def _duration(took: timedelta) -> str:
 
 
 def _mark(state: State, step: State) -> str:
-    reached = _ORDER.index(state)
+    reached = max(_ORDER.index(state), 1)  # nobody has to know that it is still in line
     if reached > _ORDER.index(step):
         return ":white_check_mark:"
     return ":hourglass_flowing_sand:" if reached == _ORDER.index(step) else ":white_circle:"
-
-
-def _try_again(bucket: str) -> Json:
-    button = {"type": "button", "action_id": TRY_AGAIN, "text": plain("Try again"), "value": bucket}
-    return {"type": "actions", "elements": [button]}
 
 
 def _view(title: str, blocks: list[Json]) -> Json:
