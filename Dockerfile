@@ -4,7 +4,7 @@ FROM python:3.13-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/bot
 COPY requirements.lock ./
-RUN /opt/bot/bin/pip install --no-cache-dir --no-compile --require-hashes --requirement requirements.lock
+RUN /opt/bot/bin/pip install --no-cache-dir --no-compile --no-deps --require-hashes --requirement requirements.lock
 COPY pyproject.toml README.md ./
 COPY bot ./bot
 RUN /opt/bot/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \

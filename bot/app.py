@@ -19,7 +19,8 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot import __version__
 from bot.allowlist import Allowlist
-from bot.cloudflare.client import ApiKey, ApiToken, CloudflareClient
+from bot.cloudflare.carriers import ApiKey, ApiToken
+from bot.cloudflare.client import CloudflareClient
 from bot.delivery import Delivery
 from bot.dispatch.inline import InlineDispatcher
 from bot.errors import BotError, DatabaseTrouble, SlackRefused, SlackUnavailable

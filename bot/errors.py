@@ -9,6 +9,7 @@ BotError
 │   │   │   ├── TokenExpired
 │   │   │   ├── TokenDisabled
 │   │   │   ├── TokenNotYetValid
+│   │   │   ├── TokenLimitedToAddresses
 │   │   │   ├── TokenOfAnotherAccount
 │   │   │   ├── CatalogOutOfReach
 │   │   │   ├── LacksCatalogRights
@@ -68,7 +69,16 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 _TOKENS_PAGE: Final = "https://dash.cloudflare.com/?to=/:account/r2/api-tokens"
-_RIGHT_TOKEN: Final = f'create an R2 API token with the permission "Admin Read & Write" at {_TOKENS_PAGE}'
+_BOTS_TOKENS_PAGE: Final = "https://dash.cloudflare.com/?to=/:account/api-tokens"
+_RIGHT_TOKEN: Final = (
+    f'create an R2 API token at {_TOKENS_PAGE} with the permission "Admin Read & Write", which includes R2 Data '
+    "Catalog (Basin Catalog)"
+)
+_CUSTOM_TOKEN: Final = (
+    'a custom token needs "Workers R2 Data Catalog Write" and "Workers R2 Storage Write", and "Object Read & Write" is '
+    "not enough"
+)
+_OPERATOR_HAS_TO_ACT: Final = "The operator of the bot has to act"
 
 
 class WhoseMove(StrEnum):

@@ -1,10 +1,11 @@
 """What is known of the account's catalogs: Cloudflare's list, its tests, and what the bot has put into their slots."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import fields
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Table, case, delete, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, delete, not_, null, or_, select, update
 
 from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.database import Database
@@ -14,6 +15,8 @@ from bot.submission import BucketKey
 
 _KEY: Final = ("account_id", "bucket")
 _MOST_AT_ONCE: Final = 500
+_SLOWEST_ANSWER: Final = timedelta(minutes=5)
+"""An answer that seems older than this comes from a clock that was set back: then it is the newest that there is."""
 
 
 class Inventory:
@@ -36,10 +39,13 @@ class Inventory:
         row = _catalog_row(self._account_id, catalog)
         await self._database.run(lambda connection: _save_catalogs(connection, [row]))
 
-    async def save_test(self, bucket: str, status: CredentialStatus, tested_at: datetime) -> None:
-        """Keep what a test of the stored credential gave; one that turned from valid to invalid is to be announced."""
+    async def save_test(self, bucket: str, status: CredentialStatus, asked_at: datetime) -> None:
+        """Keep what a test of the stored credential gave; one that turned from valid to invalid is to be announced.
+
+        A test that was asked for before the credential was stored, or before the last test, says nothing any more.
+        """
         key = BucketKey(account_id=self._account_id, bucket=bucket)
-        await self._database.run(lambda connection: _save_test(connection, key, status, tested_at))
+        await self._database.run(lambda connection: _save_test(connection, key, status, asked_at))
 
     async def note_all_tested(self, tested_at: datetime) -> None:
         """Note that all tests that were due have been made."""
@@ -61,17 +67,26 @@ class Inventory:
         await self._change_credential(credential, {"broken_at": None})
 
     async def _change_credential(self, credential: StoredCredential, values: dict[str, Any]) -> None:
-        its = CREDENTIALS.c
-        statement = (
-            update(CREDENTIALS)
-            .where(
-                its.account_id == self._account_id,
-                its.bucket == credential.bucket,
-                its.submission_id == credential.submission_id,
-            )
-            .values(values)
-        )
+        is_its = _is_of(CREDENTIALS, BucketKey(account_id=self._account_id, bucket=credential.bucket))
+        is_still_the_one = CREDENTIALS.c.submission_id == credential.submission_id
+        statement = update(CREDENTIALS).where(is_its, is_still_the_one).values(values)
         await self._database.run(lambda connection: connection.execute(statement) and None)
+
+
+def note_stored(connection: Connection, account_id: str, stored: StoredCredential) -> None:
+    """Keep what the slot holds now; what was said of its credential before is about another one.
+
+    Whoever changes both tables begins with the catalog: two that wait for each other would be a deadlock.
+    """
+    is_its = _is_of(CATALOGS, BucketKey(account_id=account_id, bucket=stored.bucket))
+    untested = {"credential_status": CredentialStatus.PRESENT.value, "tested": None, "tested_at": None}
+    connection.execute(update(CATALOGS).where(is_its).values(untested))
+    row = {field.name: getattr(stored, field.name) for field in fields(stored)}
+    _upsert(connection, CREDENTIALS, {"account_id": account_id} | row, _KEY)
+
+
+def _is_of(table: Table, key: BucketKey) -> ColumnElement[bool]:
+    return and_(table.c.account_id == key.account_id, table.c.bucket == key.bucket)
 
 
 def _catalog_row(account_id: str, catalog: Catalog) -> dict[str, str]:
@@ -84,36 +99,52 @@ def _catalog_row(account_id: str, catalog: Catalog) -> dict[str, str]:
 
 
 def _save_catalogs(connection: Connection, rows: Sequence[dict[str, str]]) -> None:
-    """Keep what was listed; where the slot is empty, earlier tests of what it held say nothing any more."""
+    """Keep what was listed; where the slot was emptied or filled since, earlier tests of it say nothing any more."""
     statement = insert_into(connection, CATALOGS)
     listed = statement.excluded
-    is_empty = listed.credential_status == CredentialStatus.ABSENT.value
+    absent, unknown = CredentialStatus.ABSENT.value, CredentialStatus.UNKNOWN.value
+    was_or_is_empty = or_(CATALOGS.c.tested == absent, listed.credential_status == absent)
+    still_holds = or_(listed.credential_status == unknown, not_(was_or_is_empty))
     statement = statement.on_conflict_do_update(
         index_elements=_KEY,
         set_={
             "status": listed.status,
             "credential_status": listed.credential_status,
-            "tested": case((is_empty, null()), else_=CATALOGS.c.tested),
+            "tested": case((still_holds, CATALOGS.c.tested), else_=null()),
+            "tested_at": case((still_holds, CATALOGS.c.tested_at), else_=null()),
         },
     )
     connection.execute(statement, rows)
 
 
 def _save_snapshot(connection: Connection, account_id: str, snapshot: Snapshot) -> None:
-    rows = [_catalog_row(account_id, catalog) for catalog in snapshot.catalogs]
+    row = {"account_id": account_id, "refreshed_at": snapshot.refreshed_at}
+    _upsert(connection, SNAPSHOTS, row, ["account_id"])  # first: two that do this at once take their turns here
+    filled = _filled_since(connection, account_id, snapshot.refreshed_at)
+    listed = {catalog.bucket: _catalog_row(account_id, catalog) for catalog in snapshot.catalogs}
+    for bucket in listed.keys() & filled:
+        listed[bucket]["credential_status"] = CredentialStatus.PRESENT.value
     known = connection.scalars(select(CATALOGS.c.bucket).where(CATALOGS.c.account_id == account_id))
-    gone = sorted(set(known) - {row["bucket"] for row in rows})
+    gone = sorted(set(known) - listed.keys())
     for start in range(0, len(gone), _MOST_AT_ONCE):
         some = CATALOGS.c.bucket.in_(gone[start : start + _MOST_AT_ONCE])
         connection.execute(delete(CATALOGS).where(CATALOGS.c.account_id == account_id, some))
-    if rows:
-        _save_catalogs(connection, rows)
-    _upsert(connection, SNAPSHOTS, {"account_id": account_id, "refreshed_at": snapshot.refreshed_at}, ["account_id"])
+    if listed:
+        _save_catalogs(connection, [listed[bucket] for bucket in sorted(listed)])
 
 
-def _save_test(connection: Connection, key: BucketKey, status: CredentialStatus, tested_at: datetime) -> None:
-    its = CATALOGS.c
-    before = connection.scalar(select(its.tested).where(its.account_id == key.account_id, its.bucket == key.bucket))
+def _filled_since(connection: Connection, account_id: str, asked_at: datetime) -> set[str]:
+    """Return the slots that the bot has filled while Cloudflare was asked: its answer may not know that."""
+    its = CREDENTIALS.c
+    is_since = and_(its.stored_at > asked_at, its.stored_at < asked_at + _SLOWEST_ANSWER)
+    return set(connection.scalars(select(its.bucket).where(its.account_id == account_id, is_since)))
+
+
+def _save_test(connection: Connection, key: BucketKey, status: CredentialStatus, asked_at: datetime) -> None:
+    before = connection.execute(select(CATALOGS).where(_is_of(CATALOGS, key)).with_for_update()).one_or_none()
+    stored_at = connection.scalar(select(CREDENTIALS.c.stored_at).where(_is_of(CREDENTIALS, key)))
+    if _is_overtaken(asked_at, by=stored_at) or _is_overtaken(asked_at, by=before.tested_at if before else None):
+        return
     is_empty = status is CredentialStatus.ABSENT
     row = {
         "account_id": key.account_id,
@@ -121,14 +152,17 @@ def _save_test(connection: Connection, key: BucketKey, status: CredentialStatus,
         "status": CatalogStatus.ACTIVE.value,  # no other is tested
         "credential_status": (CredentialStatus.ABSENT if is_empty else CredentialStatus.PRESENT).value,
         "tested": status.value,
-        "tested_at": tested_at,
+        "tested_at": asked_at,
     }
     _upsert(connection, CATALOGS, row, _KEY)
-    broke = before == CredentialStatus.VALID and status is CredentialStatus.INVALID
-    if broke or status is CredentialStatus.VALID:
-        its_credential = (CREDENTIALS.c.account_id == key.account_id, CREDENTIALS.c.bucket == key.bucket)
-        broken_at = tested_at if broke else None
-        connection.execute(update(CREDENTIALS).where(*its_credential).values(broken_at=broken_at))
+    was_valid = before is not None and before.tested == CredentialStatus.VALID
+    if status is CredentialStatus.VALID or (was_valid and status is CredentialStatus.INVALID):
+        broken_at = None if status is CredentialStatus.VALID else asked_at
+        connection.execute(update(CREDENTIALS).where(_is_of(CREDENTIALS, key)).values(broken_at=broken_at))
+
+
+def _is_overtaken(asked_at: datetime, *, by: datetime | None) -> bool:
+    return by is not None and timedelta(0) < by - asked_at < _SLOWEST_ANSWER
 
 
 def _upsert(connection: Connection, table: Table, row: dict[str, Any], key: Sequence[str]) -> None:
@@ -149,19 +183,9 @@ def _read_catalog(row: Row[Any]) -> Catalog:
         bucket=row.bucket,
         status=CatalogStatus(row.status),
         credential_status=CredentialStatus(row.tested or row.credential_status),
-        tested_at=row.tested_at if row.tested else None,
+        tested_at=row.tested_at,
     )
 
 
 def _read_credential(row: Row[Any]) -> StoredCredential:
-    return StoredCredential(
-        bucket=row.bucket,
-        submission_id=row.submission_id,
-        stored_by=row.stored_by,
-        stored_at=row.stored_at,
-        channel_id=row.channel_id,
-        token_id=row.token_id,
-        expires_at=row.expires_at,
-        reminded_at=row.reminded_at,
-        broken_at=row.broken_at,
-    )
+    return StoredCredential(**{field.name: getattr(row, field.name) for field in fields(StoredCredential)})

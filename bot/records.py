@@ -1,78 +1,52 @@
-"""The tables and their compare-and-set transitions."""
+"""What was submitted and how it stands: compare-and-set transitions, each of them under the bucket's lease."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    and_,
-    bindparam,
-    delete,
-    func,
-    insert,
-    not_,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, insert, not_, or_, select, update
 
-from bot.catalog import CredentialStatus
+from bot.catalog import CredentialStatus, StoredCredential
 from bot.database import Database
-from bot.database.schema import CATALOGS, CREDENTIALS, LEASES, OPENINGS, SNAPSHOTS, SUBMISSIONS
-from bot.database.upsert import INSERTS, insert_into
+from bot.database.schema import LEASES, OPENINGS, SNAPSHOTS, SUBMISSIONS
+from bot.database.upsert import insert_into
 from bot.errors import LeaseLost
+from bot.inventory import note_stored
+from bot.recording import Acceptance, Verdict, accept, add
 from bot.sealing import key_id_of
 from bot.submission import (
     ENDINGS,
     STEPS,
     BucketKey,
-    Check,
     Findings,
     Lease,
     NewSubmission,
     Opening,
-    SealedResponseUrl,
-    SealedToken,
     State,
     Submission,
     Task,
-    TokenFacts,
-    TokenKind,
 )
+from bot.submission_rows import (
+    ITS_BUCKET,
+    MAY_BE_SENT,
+    UNDER_LEASE,
+    columns_of,
+    names_of,
+    read_one,
+    read_submission,
+    superseded,
+)
+
+__all__ = ["Acceptance", "Changes", "Records", "Verdict"]
 
 _NO_BUCKET: Final = BucketKey(account_id="", bucket="")
-_SLOWEST_RECORDING: Final = timedelta(seconds=3)
 _MOST_WORK: Final = 30
 _SUCCESSES: Final = (State.STORED, State.CHECKED, State.ENABLED)
-_NOTHING_FOUND: Final = dict.fromkeys(
-    ("checked_at", "patience_until", "error_code", "cloudflare_code", "cloudflare_message", "cf_ray")
-)
-"""What is not known of a token that replaces another one, while that one was being checked."""
+_CAUSE: Final = ("cloudflare_code", "cloudflare_message", "cf_ray")
+"""What stays with an error code, and goes with it."""
 
-
-class Verdict(StrEnum):
-    """What became of a Submit."""
-
-    RECORDED = "recorded"
-    REPLACED = "replaced"
-    ALREADY_UNDER_WAY = "already_under_way"
-    UNKNOWN_OPENING = "unknown_opening"
-    SOMEBODY_ELSES = "somebody_elses"
-    USED = "used"
-    TOO_OLD = "too_old"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Acceptance:
-    """The verdict, and the submission as recorded where there is one."""
-
-    verdict: Verdict
-    submission: Submission | None = None
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,34 +92,26 @@ class Records:
         A repeated Submit of the same view replaces what was recorded as long as nothing was sent, and leaves it alone
         afterwards.
         """
-
-        async def enqueue(acceptance: Acceptance, connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
-            if self._enqueue is not None and acceptance.verdict in (Verdict.RECORDED, Verdict.REPLACED):
-                await self._enqueue(connection, new.key)
-
-        afterwards = None if self._enqueue is None else enqueue
-        return await self._database.run(lambda connection: _accept(connection, new, nonce), afterwards)
+        return await self._record(
+            lambda connection: accept(connection, new, nonce),
+            new.key,
+            lambda acceptance: acceptance.verdict in (Verdict.RECORDED, Verdict.REPLACED),
+        )
 
     async def add(self, new: NewSubmission) -> bool:
         """Record what no form was submitted for; say whether that is new."""
-
-        async def enqueue(is_new: bool, connection: Any) -> None:  # noqa: ANN401, FBT001 - psycopg is optional
-            if self._enqueue is not None and is_new:
-                await self._enqueue(connection, new.key)
-
-        afterwards = None if self._enqueue is None else enqueue
-        return await self._database.run(lambda connection: _add(connection, new), afterwards)
+        return await self._record(lambda connection: add(connection, new), new.key, bool)
 
     async def history(self, account_id: str, bucket: str | None, most: int) -> list[Submission]:
         """Return the last submissions for a bucket, or for all, the newest first."""
         its_bucket = [SUBMISSIONS.c.bucket == bucket] if bucket else []
         query = (
-            _SUBMISSIONS_UNDER_LEASE.where(SUBMISSIONS.c.account_id == account_id, *its_bucket)
+            UNDER_LEASE.where(SUBMISSIONS.c.account_id == account_id, *its_bucket)
             .order_by(SUBMISSIONS.c.sequence.desc())
             .limit(most)
         )
         rows = await self._database.run(lambda connection: connection.execute(query).all())
-        return [_read_submission(row, row.epoch) for row in rows]
+        return [read_submission(row, row.epoch) for row in rows]
 
     async def take(self, key: BucketKey) -> Lease:
         """Take over a bucket: whoever held it moves nothing any more."""
@@ -178,8 +144,8 @@ class Records:
 
     async def find(self, submission_id: str) -> Submission | None:
         """Return one submission."""
-        query = _SUBMISSIONS_UNDER_LEASE.where(SUBMISSIONS.c.id == submission_id)
-        return await self._database.run(lambda connection: _read_one(connection.execute(query).one_or_none()))
+        query = UNDER_LEASE.where(SUBMISSIONS.c.id == submission_id)
+        return await self._database.run(lambda connection: read_one(connection.execute(query).one_or_none()))
 
     async def move(self, submission: Submission, to: State, changes: Changes | None = None) -> Submission | None:
         """Take one step, if the submission still stands as it was read; return it as it is then, else None."""
@@ -197,7 +163,7 @@ class Records:
 
         def afterwards(connection: Connection, row: Row[Any]) -> None:
             _supersede_older(connection, row, written_at)
-            _replace_credential(connection, row, written_at)
+            note_stored(connection, row.account_id, _as_credential(row, written_at))
 
         return await self._change(submission, {"state": State.CONFIRMING.value} | _values(changes), afterwards)
 
@@ -254,6 +220,15 @@ class Records:
         row = await self._database.run(lambda connection: connection.execute(query).one())
         return max((time for time in row if time is not None), default=None)
 
+    async def _record(
+        self, record: Callable[[Connection], _T], key: BucketKey, is_recorded: Callable[[_T], bool]
+    ) -> _T:
+        async def enqueue(result: _T, connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
+            if self._enqueue is not None and is_recorded(result):
+                await self._enqueue(connection, key)
+
+        return await self._database.run(record, None if self._enqueue is None else enqueue)
+
     async def _change(
         self,
         submission: Submission,
@@ -277,7 +252,7 @@ class Records:
             row = connection.execute(statement).one_or_none()
             if row is not None and afterwards is not None:
                 afterwards(connection, row)
-            return _read_one(row, epoch=submission.epoch)
+            return read_one(row, epoch=submission.epoch)
 
         return await self._database.run(change)
 
@@ -293,22 +268,14 @@ def _is_unreported() -> ColumnElement[bool]:
 
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
-_its_bucket: Final = and_(
-    SUBMISSIONS.c.account_id == bindparam("its_account_id"), SUBMISSIONS.c.bucket == bindparam("its_bucket")
-)
-_may_be_sent: Final = and_(
-    SUBMISSIONS.c.reported_at.is_(None),
-    SUBMISSIONS.c.ended_at.is_(None),
-    SUBMISSIONS.c.state != State.CONFIRMING.value,
-)
-_sendable: Final = select(SUBMISSIONS.c.sequence).where(_its_bucket, _may_be_sent).limit(1)
+_sendable: Final = select(SUBMISSIONS.c.sequence).where(ITS_BUCKET, MAY_BE_SENT).limit(1)
 _WORK: Final = (
     select(SUBMISSIONS)
     .where(
-        _its_bucket,
+        ITS_BUCKET,
         _is_unreported(),
         or_(
-            not_(_may_be_sent),
+            not_(MAY_BE_SENT),
             SUBMISSIONS.c.sequence
             == _sendable.order_by(SUBMISSIONS.c.accepted_at.desc(), SUBMISSIONS.c.sequence.desc())
             .correlate(None)
@@ -323,39 +290,6 @@ _WORK: Final = (
 _EPOCH: Final = select(LEASES.c.epoch).where(
     LEASES.c.account_id == bindparam("its_account_id"), LEASES.c.bucket == bindparam("its_bucket")
 )
-_SUBMISSIONS_UNDER_LEASE: Final = select(SUBMISSIONS, func.coalesce(LEASES.c.epoch, 0).label("epoch")).outerjoin(
-    LEASES, and_(LEASES.c.account_id == SUBMISSIONS.c.account_id, LEASES.c.bucket == SUBMISSIONS.c.bucket)
-)
-_is_written: Final = SUBMISSIONS.c.confirm_until.is_not(None)
-_last_written: Final = (
-    select(SUBMISSIONS).where(_its_bucket, _is_written).order_by(SUBMISSIONS.c.accepted_at.desc()).limit(1).subquery()
-)
-_NEWEST: Final = select(
-    select(func.max(SUBMISSIONS.c.accepted_at)).where(_its_bucket, _may_be_sent).scalar_subquery().label("open_at"),
-    select(_last_written.c.accepted_at).scalar_subquery().label("written_at"),
-    select(_last_written.c.user_id).scalar_subquery().label("written_by"),
-)
-_CLAIM_OPENING: Final = (
-    update(OPENINGS)
-    .where(
-        OPENINGS.c.nonce == bindparam("its_nonce"),
-        OPENINGS.c.team_id == bindparam("its_team_id"),
-        OPENINGS.c.user_id == bindparam("its_user_id"),
-        or_(
-            and_(OPENINGS.c.used_by.is_(None), OPENINGS.c.expires_at > bindparam("now")),
-            OPENINGS.c.used_by == bindparam("used_by"),  # a repeated Submit: however late, it is told how it stands
-        ),
-    )
-    .values(used_by=bindparam("used_by"))
-)
-_INSERT_SUBMISSION: Final = {
-    dialect: insert(SUBMISSIONS).on_conflict_do_nothing(index_elements=["id"]).returning(SUBMISSIONS.c.id)
-    for dialect, insert in INSERTS.items()
-}
-
-
-def _names(key: BucketKey) -> dict[str, str]:
-    return {"its_account_id": key.account_id, "its_bucket": key.bucket}
 
 
 def _epoch_of(key: BucketKey) -> ColumnElement[int]:
@@ -375,14 +309,14 @@ def _take(connection: Connection, key: BucketKey) -> Lease:
 
 
 def _holds(connection: Connection, lease: Lease) -> bool:
-    return connection.scalar(_EPOCH, _names(lease.key)) == lease.epoch
+    return connection.scalar(_EPOCH, names_of(lease.key)) == lease.epoch
 
 
 def _read_work(connection: Connection, lease: Lease) -> list[Submission]:
     if not _holds(connection, lease):
         raise LeaseLost
-    rows = connection.execute(_WORK, _names(lease.key)).all()
-    return [_read_submission(row, epoch=lease.epoch) for row in rows]
+    rows = connection.execute(_WORK, names_of(lease.key)).all()
+    return [read_submission(row, epoch=lease.epoch) for row in rows]
 
 
 def _supersede_older(connection: Connection, newer: Row[Any], at: datetime) -> None:
@@ -393,213 +327,30 @@ def _supersede_older(connection: Connection, newer: Row[Any], at: datetime) -> N
         and_(its.accepted_at == newer.accepted_at, its.sequence < newer.sequence),
     )
     its_bucket = and_(its.account_id == newer.account_id, its.bucket == newer.bucket)
-    ending = _superseded(by=newer.user_id, at=at)
+    ending = superseded(by=newer.user_id, at=at)
     is_for_the_slot = its.task == Task.STORE.value
-    connection.execute(update(SUBMISSIONS).where(its_bucket, is_for_the_slot, _may_be_sent, is_older).values(ending))
+    connection.execute(update(SUBMISSIONS).where(its_bucket, is_for_the_slot, MAY_BE_SENT, is_older).values(ending))
 
 
-def _replace_credential(connection: Connection, written: Row[Any], at: datetime) -> None:
-    """Keep what the slot holds now; what was said of its credential before is about another one."""
-    key = {"account_id": written.account_id, "bucket": written.bucket}
-    row = key | {
-        "submission_id": written.id,
-        "stored_by": written.user_id,
-        "stored_at": at,
-        "channel_id": written.channel_id,
-        "token_id": written.token_id,
-        "expires_at": written.token_expires_at,
-        "reminded_at": None,
-        "broken_at": None,
-    }
-    statement = insert_into(connection, CREDENTIALS).values(row)
-    connection.execute(statement.on_conflict_do_update(index_elements=[*key], set_=row))
-    its = CATALOGS.c
-    its_catalog = and_(its.account_id == written.account_id, its.bucket == written.bucket)
-    present = CredentialStatus.PRESENT.value
-    connection.execute(update(CATALOGS).where(its_catalog).values(credential_status=present, tested=None))
-
-
-def _superseded(*, by: str, at: datetime) -> dict[str, Any]:
-    return {
-        "state": State.SUPERSEDED.value,
-        "superseded_by": by,
-        "error_code": None,
-        "cloudflare_code": None,
-        "cloudflare_message": None,
-        "cf_ray": None,
-        "sealed_token": None,
-        "ended_at": at,
-        "next_attempt_at": at,
-    }
-
-
-def _accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptance:
-    claim = {
-        "its_nonce": nonce,
-        "its_team_id": new.team_id,
-        "its_user_id": new.user_id,
-        "now": new.accepted_at,
-        "used_by": new.id,
-    }
-    row = _submission_row(new) | _place(connection, new)
-    if connection.execute(_CLAIM_OPENING, claim).rowcount == 0:
-        is_repeated = connection.scalar(select(SUBMISSIONS.c.id).where(_is_same_form(new))) is not None
-        return (
-            _accept_again(connection, new, row) if is_repeated else Acceptance(verdict=_why_not(connection, new, nonce))
-        )
-    if connection.scalar(_INSERT_SUBMISSION[connection.dialect.name], row) is not None:
-        return Acceptance(
-            verdict=Verdict.RECORDED, submission=_find_recorded(connection, new) if "ended_at" in row else None
-        )
-    return _accept_again(connection, new, row)
-
-
-def _place(connection: Connection, new: NewSubmission) -> dict[str, Any]:
-    """Return what is left of a row: its place among its bucket's is that of its arrival at the ingress.
-
-    Recording takes some seconds at most. So one that seems much older than what is known already comes from a clock
-    that was set back, and is the newest; one that is a little older than what is written already has come too late.
-    """
-    newest = connection.execute(_NEWEST, _names(new.key)).one()
-    newest_at = max((at for at in (newest.open_at, newest.written_at) if at is not None), default=new.accepted_at)
-    place = {
-        "accepted_at": new.accepted_at,
-        "next_attempt_at": new.accepted_at,  # by the clock as it is now: it must not wait until that has caught up
-        "expires_at": new.expires_at,
-    }
-    if newest_at - new.accepted_at >= _SLOWEST_RECORDING:
-        return place | {"accepted_at": newest_at + timedelta(microseconds=1)}  # a repeated Submit keeps its sequence
-    if new.task is Task.STORE and newest.written_at is not None and new.accepted_at < newest.written_at:
-        return place | _superseded(by=newest.written_by, at=new.accepted_at)
-    return place
-
-
-def _add(connection: Connection, new: NewSubmission) -> bool:
-    row = _submission_row(new) | _place(connection, new)
-    return connection.scalar(_INSERT_SUBMISSION[connection.dialect.name], row) is not None
-
-
-def _find_recorded(connection: Connection, new: NewSubmission) -> Submission | None:
-    return _read_one(connection.execute(_SUBMISSIONS_UNDER_LEASE.where(_is_same_form(new))).one())
-
-
-def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
-    opening = connection.execute(select(OPENINGS).where(OPENINGS.c.nonce == nonce)).one_or_none()
-    if opening is None:
-        return Verdict.UNKNOWN_OPENING
-    if (opening.team_id, opening.user_id) != (new.team_id, new.user_id):
-        return Verdict.SOMEBODY_ELSES
-    return Verdict.USED if opening.used_by not in (None, new.id) else Verdict.TOO_OLD
-
-
-def _accept_again(connection: Connection, new: NewSubmission, row: dict[str, Any]) -> Acceptance:
-    """Take a second Submit of the same view, unless it is the older one and was only slower on its way here."""
-    replace = (
-        update(SUBMISSIONS)
-        .where(
-            _is_same_form(new),
-            SUBMISSIONS.c.state.in_([State.ACCEPTED.value, State.VERIFYING.value]),
-            SUBMISSIONS.c.accepted_at <= row["accepted_at"],
-        )
-        .values(row | _NOTHING_FOUND)
-    )
-    verdict = Verdict.REPLACED if connection.execute(replace).rowcount else Verdict.ALREADY_UNDER_WAY
-    return Acceptance(verdict=verdict, submission=_find_recorded(connection, new))
-
-
-def _is_same_form(new: NewSubmission) -> ColumnElement[bool]:
-    """Whether a row is of this view, and of the person whose view it is."""
-    submission = SUBMISSIONS.c
-    return and_(submission.id == new.id, submission.team_id == new.team_id, submission.user_id == new.user_id)
-
-
-def _submission_row(new: NewSubmission) -> dict[str, Any]:
-    return {
-        "id": new.id,
-        "task": new.task.value,
-        "state": State.ACCEPTED.value,
-        "team_id": new.team_id,
-        "user_id": new.user_id,
-        "account_id": new.key.account_id,
-        "bucket": new.key.bucket,
-        "channel_id": new.channel_id,
-        "reason": new.reason,
-        "token_kind": new.token_kind.value,
-        "last_four": new.last_four,
-        "sealed_token": new.sealed_token,
-        "sealed_response_url": new.sealed_response_url,
-    }
-
-
-def _read_one(row: Row[Any] | None, epoch: int | None = None) -> Submission | None:
-    return None if row is None else _read_submission(row, row.epoch if epoch is None else epoch)
-
-
-def _read_submission(row: Row[Any], epoch: int) -> Submission:
-    return Submission(
-        id=row.id,
-        task=Task(row.task),
-        state=State(row.state),
-        team_id=row.team_id,
-        user_id=row.user_id,
-        key=BucketKey(account_id=row.account_id, bucket=row.bucket),
-        channel_id=row.channel_id,
-        reason=row.reason,
-        token_kind=TokenKind(row.token_kind),
-        last_four=row.last_four,
-        sealed_token=SealedToken(row.sealed_token) if row.sealed_token else None,
-        sealed_response_url=SealedResponseUrl(row.sealed_response_url) if row.sealed_response_url else None,
-        accepted_at=row.accepted_at,
-        expires_at=row.expires_at,
-        next_attempt_at=row.next_attempt_at,
-        attempts=row.attempts,
-        possibly_written=row.possibly_written,
-        checked_at=row.checked_at,
-        patience_until=row.patience_until,
-        findings=_read_findings(row),
-        confirm_until=row.confirm_until,
-        ended_at=row.ended_at,
-        error_code=row.error_code,
-        cloudflare_code=row.cloudflare_code,
-        cloudflare_message=row.cloudflare_message or "",
-        cf_ray=row.cf_ray,
-        confirmation=CredentialStatus(row.confirmation) if row.confirmation else None,
-        reported_at=row.reported_at,
-        superseded_by=row.superseded_by,
-        epoch=epoch,
-    )
-
-
-def _read_findings(row: Row[Any]) -> Findings | None:
-    if row.checked_at is None:
-        return None
-    token = (
-        TokenFacts(id=row.token_id, owner=TokenKind(row.token_owner), expires_at=row.token_expires_at)
-        if row.token_id
-        else None
-    )
-    return Findings(
-        token=token,
-        unchecked=frozenset(Check(each) for each in (row.unchecked or "").split()),
-        credential=CredentialStatus(row.credential_before or CredentialStatus.UNKNOWN),
+def _as_credential(written: Row[Any], at: datetime) -> StoredCredential:
+    return StoredCredential(
+        bucket=written.bucket,
+        submission_id=written.id,
+        stored_by=written.user_id,
+        stored_at=at,
+        channel_id=written.channel_id,
+        token_id=written.token_id,
+        expires_at=written.token_expires_at,
+        reminded_at=None,
+        broken_at=None,
     )
 
 
 def _values(changes: Changes) -> dict[str, Any]:
     pairs = ((field.name, getattr(changes, field.name)) for field in fields(changes) if field.name != "findings")
     values = {name: value for name, value in pairs if value is not None}
-    if changes.error_code is not None:  # its code and Ray ID go with it: those of an earlier error must not stay
-        cause = ("cloudflare_code", "cloudflare_message", "cf_ray")
-        values |= {name: getattr(changes, name) for name in cause}
-    return values | (_columns_of(changes.findings) if changes.findings is not None else {})
-
-
-def _columns_of(findings: Findings) -> dict[str, Any]:
-    token = findings.token
-    return {
-        "token_id": token.id if token else None,
-        "token_owner": token.owner.value if token else None,
-        "token_expires_at": token.expires_at if token else None,
-        "unchecked": " ".join(sorted(findings.unchecked)),
-        "credential_before": findings.credential.value,
-    }
+    if changes.findings is not None:  # what was in the way of that has passed: it is not what the rest waits for
+        values = dict.fromkeys(("error_code", *_CAUSE)) | columns_of(changes.findings) | values
+    if changes.error_code is not None:  # those of an earlier error must not stay
+        values |= {name: getattr(changes, name) for name in _CAUSE}
+    return values

@@ -1,7 +1,8 @@
 """Keeps what is known of the account's catalogs fresh, so that nobody who asks for it waits for Cloudflare."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,8 +27,18 @@ _log = structlog.get_logger()
 
 def is_tested_lately(snapshot: Snapshot, now: datetime) -> bool:
     """Whether the tests are fresh enough for somebody who looks; the more catalogs, the longer they are."""
-    fresh = max(FRESH, _TEST_SHARE * len(snapshot.catalogs))
-    return snapshot.tested_at is not None and timedelta(0) <= now - snapshot.tested_at < fresh
+    return snapshot.tested_at is not None and _is_younger(
+        snapshot.tested_at, now, than=_fresh_tests(len(snapshot.catalogs))
+    )
+
+
+def _fresh_tests(catalogs: int) -> timedelta:
+    return max(FRESH, _TEST_SHARE * catalogs)
+
+
+def _is_younger(at: datetime, now: datetime, *, than: timedelta) -> bool:
+    """Whether it is; what seems to come from the future was noted before the clock was set back."""
+    return timedelta(0) <= now - at < than
 
 
 class SnapshotKeeper:
@@ -44,6 +55,7 @@ class SnapshotKeeper:
         self._asked_at: datetime | None = None
         self._wanted = asyncio.Event()
         self._wants_tests = False
+        self._failing: set[str] = set()
 
     def want(self, *, tests: bool = False) -> None:
         """Somebody looks: refresh it soon unless it is fresh. Returns at once."""
@@ -72,8 +84,7 @@ class SnapshotKeeper:
         except BotError as error:
             _log.warning("snapshot_not_read", error=str(error))
             return
-        if known is not None and tests and is_tested_lately(known, self._clock()):
-            return
+        tests = tests and (known is None or not is_tested_lately(known, self._clock()))
         if tests or known is None or not self._is_fresh(known.refreshed_at):
             await self.refresh(tests=tests)
 
@@ -84,7 +95,7 @@ class SnapshotKeeper:
             by_bucket = {catalog.bucket: catalog for catalog in await self._cloudflare.list_catalogs()}
             listed = tuple(by_bucket[bucket] for bucket in sorted(by_bucket))
             await self._inventory.save_snapshot(Snapshot(catalogs=listed, refreshed_at=asked_at))
-            await self._test(asked_at, older_than=FRESH if tests else TEST_EVERY)
+            await self._test(asked_at, older_than=_fresh_tests(len(listed)) if tests else TEST_EVERY)
             if tests:
                 await self._inventory.note_all_tested(asked_at)
         except BotError as error:
@@ -95,30 +106,50 @@ class SnapshotKeeper:
             _log.debug("snapshot_refreshed", catalogs=len(listed))
 
     async def _test(self, now: datetime, older_than: timedelta) -> None:
-        """Have Cloudflare test what is due, a few at once; trouble ends it, and what is left is due next time."""
+        """Have Cloudflare test what is due, a few at once; trouble ends it, and what is left comes first next time."""
         known = await self._inventory.snapshot()
-        due = [catalog.bucket for catalog in known.catalogs if _is_due(catalog, now, older_than)] if known else []
-        askers = [self._test_one_after_the_other(due) for _ in range(MOST_TESTS_AT_ONCE)]
-        errors = [error for error in await asyncio.gather(*askers) if error is not None]
-        trouble = next((error for error in errors if not isinstance(error, RouteGone)), None)
-        if trouble is not None:
-            raise trouble
+        due = self._find_due(known.catalogs, now, older_than) if known else deque()
+        try:
+            if due:  # alone: where Cloudflare offers no test, that costs one request
+                await self._test_one(due.popleft())
+            askers = [self._test_one_after_the_other(due) for _ in range(MOST_TESTS_AT_ONCE)]
+            troubles = [each for each in await asyncio.gather(*askers, return_exceptions=True) if each is not None]
+        except RouteGone:
+            return
+        if troubles:
+            raise troubles[0]
 
-    async def _test_one_after_the_other(self, due: list[str]) -> BotError | None:
-        while due:
-            bucket = due.pop(0)
-            try:
-                status = await self._cloudflare.test_credential(bucket)
-                await self._inventory.save_test(bucket, status, self._clock())
-            except CatalogRefusal:  # it went away, or was disabled, a moment ago
-                continue
-            except BotError as error:
-                due.clear()
-                return error
-        return None
+    async def _test_one_after_the_other(self, due: deque[str]) -> None:
+        try:
+            while due:
+                await self._test_one(due.popleft())
+        except Exception:
+            due.clear()  # for the others as well
+            raise
+
+    async def _test_one(self, bucket: str) -> None:
+        asked_at = self._clock()
+        try:
+            status = await self._cloudflare.test_credential(bucket)
+        except CatalogRefusal:  # it went away, or was disabled, a moment ago
+            return
+        except Exception:
+            self._failing.add(bucket)
+            raise
+        self._failing.discard(bucket)
+        await self._inventory.save_test(bucket, status, asked_at)
+
+    def _find_due(self, catalogs: Iterable[Catalog], now: datetime, older_than: timedelta) -> deque[str]:
+        """Return the buckets to be tested: those tested longest ago first, and last those whose last test failed.
+
+        So neither the end of a round nor one catalog that Cloudflare cannot test keeps any other from its turn.
+        """
+        due = [catalog for catalog in catalogs if _is_due(catalog, now, older_than)]
+        due.sort(key=lambda each: (each.bucket in self._failing, each.tested_at is not None, each.tested_at or now))
+        return deque(catalog.bucket for catalog in due)
 
     def _is_fresh(self, asked_at: datetime | None) -> bool:
-        return asked_at is not None and timedelta(0) <= self._clock() - asked_at < FRESH
+        return asked_at is not None and _is_younger(asked_at, self._clock(), than=FRESH)
 
 
 class CatalogsByOthers:
@@ -133,7 +164,7 @@ class CatalogsByOthers:
     def want(self, *, tests: bool = False) -> None:
         """Somebody looks: ask for fresh ones, once in 30 s. Returns at once."""
         asked_at = self._asked_at.get(tests)
-        if asked_at is None or not timedelta(0) <= self._clock() - asked_at < FRESH:
+        if asked_at is None or not _is_younger(asked_at, self._clock(), than=FRESH):
             self._asked_at[tests] = self._clock()
             question = asyncio.create_task(self._ask_once(tests=tests))
             self._questions.add(question)
@@ -147,6 +178,8 @@ class CatalogsByOthers:
 
 
 def _is_due(catalog: Catalog, now: datetime, older_than: timedelta) -> bool:
-    if catalog.status is not CatalogStatus.ACTIVE or catalog.credential_status is CredentialStatus.ABSENT:
+    if catalog.status is not CatalogStatus.ACTIVE:
         return False
-    return catalog.tested_at is None or not timedelta(0) <= now - catalog.tested_at < older_than
+    if catalog.tested_at is None:
+        return catalog.credential_status is not CredentialStatus.ABSENT  # listed as empty: there is nothing to test
+    return not _is_younger(catalog.tested_at, now, than=older_than)

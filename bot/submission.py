@@ -114,7 +114,7 @@ ENDINGS: Final = frozenset(
 _WITHOUT_A_TRACE: Final = frozenset({State.REFUSED, State.DENIED, State.FAILED, State.SUPERSEDED, State.EXPIRED})
 
 STEPS: Final[Mapping[State, frozenset[State]]] = {
-    State.ACCEPTED: _WITHOUT_A_TRACE | {State.VERIFYING, State.ENABLED},
+    State.ACCEPTED: _WITHOUT_A_TRACE | {State.VERIFYING, State.CHECKED, State.ENABLED},
     State.VERIFYING: _WITHOUT_A_TRACE | {State.STORING, State.CHECKED},
     State.STORING: frozenset(
         {State.CONFIRMING, State.REFUSED, State.DENIED, State.FAILED, State.UNCERTAIN, State.SUPERSEDED}

@@ -5,6 +5,7 @@ told as not checked.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -19,6 +20,7 @@ from bot.errors import (
     CallerNotAllowed,
     CallerRejected,
     CatalogInactive,
+    CatalogNotEnabled,
     CatalogOutOfReach,
     CatalogRefusal,
     ChallengePage,
@@ -27,6 +29,7 @@ from bot.errors import (
     CredentialRefused,
     LacksCatalogRights,
     LacksStorageRights,
+    NoSuchBucket,
     OperatorError,
     Refusal,
     RequestRejected,
@@ -34,6 +37,7 @@ from bot.errors import (
     TokenDisabled,
     TokenExpired,
     TokenInvalid,
+    TokenLimitedToAddresses,
     TokenMalformed,
     TokenNotYetValid,
     TokenOfAnotherAccount,
@@ -47,7 +51,13 @@ TEST_PATIENCE: Final = timedelta(seconds=2)
 
 _MALFORMED: Final = (6003, 6103, 6111)
 _AUTHENTICATION_ERROR: Final = 10000
+_UNAUTHORIZED: Final = 9109
+_FROM_ELSEWHERE: Final = re.compile(r"from location", re.IGNORECASE)
+"""What sets apart, inside code 9109, a token that may be used from certain IP addresses only."""
+
 _NOT_OFFERED: Final = (CallerNotAllowed, RouteGone)
+_UNREADABLE: Final = (CallerRejected, CatalogNotEnabled, NoSuchBucket, CredentialRefused)
+"""What a token is told that cannot read a catalog which is there."""
 
 _T = TypeVar("_T")
 _MaySend = Callable[[], Awaitable[bool]]
@@ -80,11 +90,13 @@ class Verification:
             if isinstance(outcome, BotError) and not isinstance(outcome, CloudflareError):
                 raise outcome
         facts = _judge_token(owner, verified, self._clock(), is_patient=is_patient)
-        described = _judge_catalog(catalog)
+        described = _judge_catalog(catalog, reached)
         reach = _judge_reach(reached, facts, is_patient=is_patient, is_there=isinstance(described, Catalog))
-        problem = _choose([each for each in (facts, described, reach) if isinstance(each, BotError)])
-        if problem is not None or isinstance(described, BotError):
-            raise problem or AnswerNotUnderstood
+        problems = [each for each in (facts, described, reach) if isinstance(each, BotError)]
+        if facts is None and reach is None:
+            problems.append(_judge_unseen([each for each in (verified, reached) if isinstance(each, BotError)]))
+        if problems or isinstance(described, BotError):
+            raise _choose(problems)
         return Findings(
             token=facts if isinstance(facts, TokenFacts) else None,
             unchecked=frozenset(
@@ -97,15 +109,15 @@ class Verification:
         self, token: Secret, kind: TokenKind, may_send: _MaySend
     ) -> tuple[TokenKind, TokenVerification | BotError]:
         """Ask the endpoint of the token's kind; where the kind cannot be told, the user's first, then the account's."""
+        of_user: TokenVerification | BotError | None = None
         if kind is not TokenKind.ACCOUNT:
             of_user = await _settle(self._cloudflare.verify_token(token, TokenKind.USER, may_send))
             if kind is TokenKind.USER or not isinstance(of_user, (CallerRejected, *_NOT_OFFERED)):
                 return TokenKind.USER, of_user
-            of_account = await _settle(self._cloudflare.verify_token(token, TokenKind.ACCOUNT, may_send))
-            # Two endpoints must say no: where one of them is not offered, nobody knows.
-            knows_no_user = isinstance(of_user, CallerRejected) or isinstance(of_account, TokenVerification)
-            return (TokenKind.ACCOUNT, of_account) if knows_no_user else (TokenKind.USER, of_user)
-        return kind, await _settle(self._cloudflare.verify_token(token, kind, may_send))
+        of_account = await _settle(self._cloudflare.verify_token(token, TokenKind.ACCOUNT, may_send))
+        if of_user is not None and _is_no(of_account) and not _is_no(of_user):
+            return TokenKind.USER, of_user  # both must say no: where one of them does not tell, nobody knows
+        return TokenKind.ACCOUNT, of_account
 
     async def _test_credential(self, bucket: str) -> CredentialStatus | None:
         """Return how the credential is that is there already, or None where that is not to be had soon."""
@@ -151,20 +163,29 @@ def _judge_refused_token(owner: TokenKind, error: BotError, *, is_patient: bool)
         return error if isinstance(error, TokenMalformed) else None
     if not isinstance(error, CallerRejected):
         return _unless_clear(error)
-    if error.cloudflare_code in _MALFORMED:
-        return _as(TokenMalformed, error)
+    if (kind := _name_by_code(error)) is not None:
+        return _as(kind, error)
     if error.cloudflare_code == _AUTHENTICATION_ERROR and owner is TokenKind.ACCOUNT:
         return _as(TokenOfAnotherAccount, error)
     return None if _is_bare(error) and not is_patient else _as(TokenInvalid, error)
 
 
-def _judge_catalog(catalog: Catalog | BotError) -> Catalog | BotError:
-    """Return the catalog if it takes a credential; asked for with the bot's own credentials."""
-    if isinstance(catalog, BotError):
-        return _as(AnswerNotUnderstood, catalog) if isinstance(catalog, RequestRejected) else catalog
-    if catalog.status is CatalogStatus.INACTIVE:
-        return CatalogInactive()
-    return AnswerNotUnderstood() if catalog.status is CatalogStatus.UNKNOWN else catalog
+def _judge_catalog(catalog: Catalog | BotError, reached: Catalog | BotError) -> Catalog | BotError:
+    """Return the catalog if it takes a credential; asked for with the bot's own credentials.
+
+    Where the token is shown an active one, what speaks against it is doubtful: it may have been enabled just now.
+    """
+    described = _describe_catalog(catalog)
+    is_seen = isinstance(reached, Catalog) and reached.status is CatalogStatus.ACTIVE
+    return _as(AnswerNotUnderstood, described) if isinstance(described, CatalogRefusal) and is_seen else described
+
+
+def _describe_catalog(catalog: Catalog | BotError) -> Catalog | BotError:
+    if isinstance(catalog, (RequestRejected, TokenRefusal)):  # neither says anything of the catalog
+        return _as(AnswerNotUnderstood, catalog)
+    if isinstance(catalog, BotError) or catalog.status is CatalogStatus.ACTIVE:
+        return catalog
+    return CatalogInactive() if catalog.status is CatalogStatus.INACTIVE else AnswerNotUnderstood()
 
 
 def _judge_reach(
@@ -177,22 +198,38 @@ def _judge_reach(
         return None
     if isinstance(reached, CatalogRefusal) and not is_there:
         return reached
-    if not isinstance(reached, (CallerRejected, CatalogRefusal)):
+    if not isinstance(reached, _UNREADABLE):
         return _unless_clear(reached)
     return None if _is_bare(reached) and not is_patient else _as(_name_refusal(reached, facts), reached)
 
 
+def _judge_unseen(answers: list[BotError]) -> CloudflareError:
+    """Say what it means that Cloudflare answers neither question to this token: nobody knows whether it works.
+
+    Storing it unseen could replace a credential that does.
+    """
+    is_no_answer = any(isinstance(each, RouteGone) for each in answers)
+    return _as(AnswerNotUnderstood if is_no_answer else CredentialRefused, answers[-1])
+
+
 def _name_refusal(error: CloudflareError, facts: TokenFacts | BotError | None) -> type[TokenRefusal]:
     """Say what it means that the token cannot read a catalog which is there."""
-    if error.cloudflare_code in _MALFORMED:
-        return TokenMalformed
+    if (kind := _name_by_code(error)) is not None:
+        return kind
     if not isinstance(facts, TokenFacts):
         return CredentialRefused
-    may_be_elsewhere = facts.owner is TokenKind.USER and error.cloudflare_code == _AUTHENTICATION_ERROR
-    return CatalogOutOfReach if may_be_elsewhere else LacksCatalogRights
+    return LacksCatalogRights if facts.owner is TokenKind.ACCOUNT else CatalogOutOfReach
 
 
-def _choose(problems: list[BotError]) -> BotError | None:
+def _name_by_code(error: CloudflareError) -> type[TokenRefusal] | None:
+    """Return what a code means whatever was asked, if it is such a code."""
+    if error.cloudflare_code in _MALFORMED:
+        return TokenMalformed
+    is_elsewhere = error.cloudflare_code == _UNAUTHORIZED and _FROM_ELSEWHERE.search(error.cloudflare_message)
+    return TokenLimitedToAddresses if is_elsewhere else None
+
+
+def _choose(problems: list[BotError]) -> BotError:
     """Return what says most: a definite no about the token, then about the catalog, then one that may pass."""
     order: tuple[Callable[[BotError], bool], ...] = (
         lambda error: isinstance(error, TokenRefusal) and not error.passes,
@@ -203,7 +240,7 @@ def _choose(problems: list[BotError]) -> BotError | None:
         chosen = next(filter(says_most, problems), None)
         if chosen is not None:
             return chosen
-    return max(problems, key=_retry_after, default=None)
+    return max(problems, key=_retry_after)
 
 
 def _retry_after(error: BotError) -> timedelta:
@@ -213,6 +250,11 @@ def _retry_after(error: BotError) -> timedelta:
 def _unless_clear(error: BotError) -> BotError:
     """Take a no that this question cannot be answered with for an answer that is not understood."""
     return error if isinstance(error, (CloudflareTrouble, ChallengePage)) else _as(AnswerNotUnderstood, error)
+
+
+def _is_no(answer: object) -> bool:
+    """Whether it is a clear no to the question whether there is such a token."""
+    return isinstance(answer, CallerRejected) and not _is_bare(answer)
 
 
 def _is_bare(error: CloudflareError) -> bool:
@@ -229,4 +271,5 @@ def _as(kind: type[CloudflareError], error: BotError) -> CloudflareError:
         cloudflare_code=error.cloudflare_code,
         cloudflare_message=error.cloudflare_message,
         cf_ray=error.cf_ray,
+        retry_after=error.retry_after,
     )

@@ -1,6 +1,6 @@
 """Looks after what was stored: reminds before a token expires, and announces a credential that stopped working."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -48,22 +48,32 @@ class CredentialWatch:
             _log.warning("watch_interrupted", error=str(error))
             return
         for credential in credentials:
-            try:
-                await self._look_at(credential)
-            except BotError as error:
-                _log.warning("not_announced", bucket=credential.bucket, error=str(error))
+            for say in (self._announce_if_broken, self._remind_if_due):
+                await _try_to(say, credential)
 
-    async def _look_at(self, credential: StoredCredential) -> None:
-        now = self._clock()
+    async def _announce_if_broken(self, credential: StoredCredential) -> None:
         if credential.broken_at is not None:
             await self._announcer.announce_broken(credential)
             await self._inventory.note_announced(credential)
             _log.warning("credential_broken", bucket=credential.bucket, submission=credential.submission_id)
+
+    async def _remind_if_due(self, credential: StoredCredential) -> None:
+        now = self._clock()
         due_at = find_reminder(credential, now, self._reminders)
         if due_at is not None:
             await self._announcer.remind_of_expiry(credential, due_at)
             await self._inventory.note_reminded(credential, now)
             _log.info("expiry_reminded", bucket=credential.bucket, submission=credential.submission_id)
+
+
+async def _try_to(say: Callable[[StoredCredential], Awaitable[None]], credential: StoredCredential) -> None:
+    """Say it, or leave it for the next look: what fails holds up nothing else."""
+    try:
+        await say(credential)
+    except BotError as error:
+        _log.warning("not_announced", bucket=credential.bucket, error=str(error))
+    except Exception as error:  # noqa: BLE001 - a reminder must not end the bot, nor the rest of its housekeeping
+        _log.critical("watch_broke", bucket=credential.bucket, error=type(error).__name__)
 
 
 def find_reminder(credential: StoredCredential, now: datetime, reminders: Collection[timedelta]) -> datetime | None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.allowlist import Allowlist
-from bot.errors import BucketNotAllowed, ChannelNotAllowed, NotAllowed
+from bot.errors import BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed, NotAllowed
+from bot.submission import Task
 
 NOBODY = Allowlist(users=frozenset(), usergroups=frozenset(), channels=frozenset(), buckets=())
 LISTED = Allowlist(
@@ -139,3 +140,22 @@ def test_a_plain_name_allows_itself_alone(listed: str, asked: str) -> None:
 def test_a_prefix_glob_allows_what_begins_with_it(asked: str, prefix: str) -> None:
     """`prefix*` is what Python itself calls beginning with the prefix."""
     assert replace(NOBODY, buckets=(f"{prefix}*",)).allows_bucket(asked) == asked.startswith(prefix)
+
+
+def test_enabling_catalogs_is_off_by_default() -> None:
+    """It costs money and cannot be taken back here, so only an operator who wants it has it."""
+    assert not LISTED.allows_task(Task.ENABLE)
+    with pytest.raises(EnablingNotAllowed):
+        LISTED.check_task(Task.ENABLE)
+    wanted = replace(LISTED, may_enable=True)
+    wanted.check_task(Task.ENABLE)
+    assert wanted.allows_task(Task.ENABLE)
+
+
+@pytest.mark.parametrize("task", sorted(set(Task) - {Task.ENABLE}))
+@pytest.mark.parametrize("may_enable", [True, False])
+def test_what_the_bot_is_for_is_always_done(task: Task, *, may_enable: bool) -> None:
+    """No setting switches off storing and checking."""
+    allowlist = replace(NOBODY, may_enable=may_enable)
+    allowlist.check_task(task)
+    assert allowlist.allows_task(task)

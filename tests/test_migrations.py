@@ -24,6 +24,9 @@ from bot.database.postgres import PostgresDatabase
 from bot.database.schema import METADATA
 from bot.database.sqlite import SqliteDatabase
 from bot.errors import DatabaseUnavailable
+from bot.inventory import Inventory
+from bot.records import Records
+from bot.submission import Task
 
 FIRST_VERSION = """
 CREATE TABLE openings (
@@ -210,7 +213,11 @@ def _killed(path: Path, *statements: str, keeps_index: bool = True) -> None:
 def test_what_a_killed_process_left_in_the_wal_is_there(database_path: Path, *, keeps_index: bool) -> None:
     """To look through the file first does not stand in the way of its recovery."""
     _started(database_path).stop()
-    _killed(database_path, "INSERT INTO snapshots VALUES ('a', '2026-01-02')", keeps_index=keeps_index)
+    _killed(
+        database_path,
+        "INSERT INTO snapshots (account_id, refreshed_at) VALUES ('a', '2026-01-02')",
+        keeps_index=keeps_index,
+    )
     _started(database_path).stop()
     assert _ask(database_path, "SELECT account_id FROM snapshots") == [("a",)]
     assert [path.name for path in database_path.parent.iterdir()] == ["bot.sqlite"]
@@ -258,14 +265,14 @@ def _damage(path: Path) -> None:
 
 
 def _damage_behind_a_wal(path: Path) -> None:
-    _killed(path, "INSERT INTO snapshots VALUES ('a', '2026-01-02')")
+    _killed(path, "INSERT INTO snapshots (account_id, refreshed_at) VALUES ('a', '2026-01-02')")
     _damage(path)
 
 
 def _damage_an_index(path: Path) -> None:
     """Let an index hold a row that is in no table: each page is well-formed by itself."""
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("INSERT INTO snapshots VALUES ('a', '2026-01-02')")
+        connection.execute("INSERT INTO snapshots (account_id, refreshed_at) VALUES ('a', '2026-01-02')")
         connection.commit()
         [root] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'snapshots'").fetchone()
     content = bytearray(path.read_bytes())
@@ -339,6 +346,153 @@ async def test_any_number_of_replicas_may_start_at_once(postgres_url: str) -> No
     await asyncio.gather(*(database.start() for database in databases))
     assert await databases[0].run(_differences) == EQUAL
     await asyncio.gather(*(database.stop() for database in databases))
+
+
+SECOND_VERSION = """
+ALTER TABLE submissions ADD COLUMN superseded_by VARCHAR;
+DROP INDEX submissions_open;
+CREATE INDEX submissions_open ON submissions (account_id, bucket, accepted_at, sequence) WHERE reported_at IS NULL;
+CREATE INDEX submissions_written ON submissions (account_id, bucket, accepted_at) WHERE confirm_until IS NOT NULL;
+CREATE TABLE leases (
+    account_id VARCHAR NOT NULL, bucket VARCHAR NOT NULL, epoch BIGINT NOT NULL, PRIMARY KEY (account_id, bucket)
+);
+CREATE TABLE pace (
+    account_id VARCHAR NOT NULL, quota INTEGER NOT NULL, window_seconds INTEGER NOT NULL, spent JSON NOT NULL,
+    newest_at DATETIME NOT NULL, next_at DATETIME NOT NULL, spare INTEGER, resets_at DATETIME, blocked_until DATETIME,
+    PRIMARY KEY (account_id)
+);
+CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY);
+INSERT INTO alembic_version VALUES ('0002');
+INSERT INTO catalogs VALUES ('a', 'lake', 'active', 'present');
+"""
+"""What makes a database of the second version of one of the first."""
+
+OF_POSTGRES = {"INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT": "BIGSERIAL PRIMARY KEY", "DATETIME": "TIMESTAMPTZ"}
+OLD_STATES = (
+    "accepted",
+    "storing",
+    "confirming",
+    "stored",
+    "refused",
+    "denied",
+    "failed",
+    "uncertain",
+    "superseded",
+    "expired",
+)
+ENDED = OLD_STATES[3:]
+
+
+def _old_row(number: int, bucket: str, state: str, minute: int, account_id: str = "a") -> str:
+    """Return a statement that records a submission of the second version, accepted in that minute."""
+    at, ended_at = f"2026-01-02 03:{minute:02}:00", f"'2026-01-02 03:{minute:02}:09'" if state in ENDED else "NULL"
+    sealed = "NULL" if state in ENDED else "'sealed'"
+    confirm_until = ended_at if state == "stored" else f"'{at}'" if state == "confirming" else "NULL"
+    columns = (
+        "sequence, id, state, team_id, user_id, account_id, bucket, channel_id, reason, token_kind, last_four, "
+        "sealed_token, accepted_at, expires_at, next_attempt_at, attempts, possibly_written, confirm_until, ended_at, "
+        "credential_before, confirmation"
+    )
+    return (
+        f"INSERT INTO submissions ({columns}) VALUES ({number}, 'N{number}', '{state}', 'T1', 'U{number}', "  # noqa: S608 - our own words
+        f"'{account_id}', '{bucket}', 'C{number}', 'a reason', 'account', '1234', {sealed}, '{at}', '{at}', '{at}', 1, "
+        f"{'TRUE' if state == 'storing' else 'FALSE'}, {confirm_until}, {ended_at}, 'present', 'unknown')"
+    )
+
+
+OLD_ROWS = [
+    *(_old_row(10 + number, f"only {state}", state, number) for number, state in enumerate(OLD_STATES)),
+    *(_old_row(30 + number, "all", state, number) for number, state in enumerate(OLD_STATES)),
+    _old_row(50, "twice", "stored", 1),
+    _old_row(51, "twice", "stored", 2),
+    _old_row(60, "replaced", "stored", 9),  # a repeated Submit: it keeps its sequence, and is the newer one
+    _old_row(61, "replaced", "stored", 1),
+    _old_row(70, "confirmed now", "stored", 1),
+    _old_row(71, "confirmed now", "confirming", 2),
+    _old_row(80, "at once", "stored", 1),
+    _old_row(81, "at once", "stored", 1),
+    _old_row(90, "twice", "stored", 1, account_id="b"),
+]
+STORED_LAST = [
+    ("a", "all", "N33", "U33", "03:03:09"),
+    ("a", "at once", "N81", "U81", "03:01:09"),
+    ("a", "confirmed now", "N71", "U71", "03:02:00"),
+    ("a", "only confirming", "N12", "U12", "03:02:00"),
+    ("a", "only stored", "N13", "U13", "03:03:09"),
+    ("a", "replaced", "N60", "U60", "03:09:09"),
+    ("a", "twice", "N51", "U51", "03:02:09"),
+    ("b", "twice", "N90", "U90", "03:01:09"),
+]
+NOT_KNOWN = (
+    "SELECT count(*) FROM credentials WHERE token_id IS NOT NULL OR expires_at IS NOT NULL OR reminded_at IS NOT NULL "
+    "OR broken_at IS NOT NULL"
+)
+
+
+@pytest.fixture
+def second_version(first_version: Path) -> Path:
+    """Make a file as the second version of the bot did, with submissions in every state."""
+    with closing(sqlite3.connect(first_version)) as connection:
+        connection.executescript(SECOND_VERSION)
+        for statement in OLD_ROWS:
+            connection.execute(statement)
+        connection.commit()
+    return first_version
+
+
+@pytest.fixture
+def second_version_on_postgres(postgres_url: str) -> str:
+    """Make the same on PostgreSQL."""
+    script = FIRST_VERSION + SECOND_VERSION
+    for theirs, its in OF_POSTGRES.items():
+        script = script.replace(theirs, its)
+    script = script.replace("0, 0,\n", "0, FALSE,\n")
+    for statement in [*script.strip().split(";")[:-1], *OLD_ROWS]:
+        execute(postgres_url, statement)
+    return postgres_url
+
+
+def test_what_was_stored_last_is_what_the_slots_hold(second_version: Path) -> None:
+    """Of each bucket the newest that was written, by its time; who, when and where. Nobody knows the rest."""
+    before = _ask(second_version, "SELECT sequence, id, state, sealed_token, superseded_by FROM submissions")
+    _started(second_version).stop()
+    assert _sqlite_differences(second_version) == EQUAL
+    columns = "account_id, bucket, submission_id, stored_by, substr(stored_at, 12, 8)"
+    assert _ask(second_version, f"SELECT {columns} FROM credentials ORDER BY account_id, bucket") == STORED_LAST  # noqa: S608 - our own words
+    assert _ask(second_version, NOT_KNOWN) == [(0,)]
+    assert _ask(second_version, "SELECT sequence, id, state, sealed_token, superseded_by FROM submissions") == before
+    assert _ask(second_version, "SELECT DISTINCT task, checked_at, unchecked FROM submissions") == [
+        ("store", None, None)
+    ]
+    assert _ask(second_version, "SELECT bucket, credential_status, tested FROM catalogs") == [("lake", "present", None)]
+
+
+async def test_what_was_stored_last_is_what_the_slots_hold_on_postgres(second_version_on_postgres: str) -> None:
+    """The same there."""
+    url = second_version_on_postgres
+    database = PostgresDatabase(url)
+    await database.start()
+    assert await database.run(_differences) == EQUAL
+    await database.stop()
+    columns = "account_id, bucket, submission_id, stored_by, to_char(stored_at, 'HH24:MI:SS')"
+    order = 'ORDER BY account_id, bucket COLLATE "C"'
+    assert execute(url, f"SELECT {columns} FROM credentials {order}") == STORED_LAST  # noqa: S608 - our own words
+    assert execute(url, NOT_KNOWN) == [(0,)]
+    assert execute(url, "SELECT DISTINCT task FROM submissions") == [("store",)]
+
+
+async def test_what_an_older_version_has_recorded_is_read_and_goes_on(second_version: Path) -> None:
+    """Every state of it is one of today's, and what was open stays open."""
+    database = _started(second_version)
+    records = Records(database)
+    submissions = await records.history("a", None, 99)
+    open_states = {submission.state.value for submission in submissions if not submission.is_ended}
+    stored = await Inventory(database, "a").stored_credentials()
+    database.stop()
+    assert {submission.state.value for submission in submissions} == set(OLD_STATES)
+    assert open_states == {"accepted", "storing", "confirming"}
+    assert {(submission.task, submission.findings) for submission in submissions} == {(Task.STORE, None)}
+    assert [credential.channel_id for credential in stored] == ["C33", "C81", "C71", "C12", "C13", "C60", "C51"]
 
 
 async def test_steps_that_break_leave_nothing_behind_on_postgres(postgres_url: str) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
 from bot.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.cloudflare.answers import TokenStatus, TokenVerification
 from bot.cloudflare.client import CloudflareClient, StoreReceipt, Turn
 from bot.database import Database
 from bot.database.postgres import PostgresDatabase
@@ -31,7 +32,6 @@ from bot.database.sqlite import SqliteDatabase
 from bot.delivery import Delivery
 from bot.errors import (
     CallerRejected,
-    CatalogRefusal,
     CloudflareError,
     CloudflareUnavailable,
     CloudflareUnreachable,
@@ -42,10 +42,13 @@ from bot.errors import (
     LeaseLost,
     MembershipUnknown,
     NotAllowed,
+    Refusal,
+    RouteGone,
     SlackUnavailable,
     Throttled,
     error_of_code,
 )
+from bot.inventory import Inventory
 from bot.records import Records, Verdict
 from bot.sealing import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.secret import Secret
@@ -58,6 +61,7 @@ from bot.submission import (
     SealedToken,
     State,
     Submission,
+    Task,
     TokenKind,
 )
 
@@ -66,6 +70,7 @@ START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 TTL = timedelta(minutes=10)
 MOMENT = timedelta(seconds=1)
 
+PATIENCE = timedelta(seconds=60)
 TICK = timedelta(milliseconds=1)
 """No two people press Submit in the very same moment: that order is known to nobody."""
 
@@ -114,6 +119,7 @@ class Pasted:
     arrived: timedelta
     recorded: int
     is_fit: bool = True
+    is_known: bool = True
     sent: int = 0
     landed: int = 0
     is_confirmed: bool = False
@@ -141,6 +147,7 @@ class World:
         self.accepted: list[Pasted] = []
         self.planned: list[Outcome] = []
         self.looks: list[CredentialStatus | type[CloudflareError]] = []
+        self.checks: list[type[CloudflareError]] = []
         self.blocked_until: datetime | None = None
         self.slack_failures = 0
         self.membership_failures = 0
@@ -239,9 +246,42 @@ async def may_be_sent(records: Records, submission_id: str) -> bool:
 class ScriptedCloudflare(CloudflareClient):
     """Does as planned, and checks of every write whether it may be sent now."""
 
+    account_id = "account"
+
     def __init__(self, world: World, records: Records) -> None:
         self._world = world
         self._records = records
+
+    async def verify_token(
+        self, token: Secret, owner: TokenKind, may_send: Callable[[], Awaitable[bool]]
+    ) -> TokenVerification:
+        """Know a token, or not (yet), or have trouble as planned."""
+        await self._ask_about(token, may_send)
+        if self._world.checks:
+            raise self._world.checks.pop(0)(status=503)
+        if not self._world.of_token(token.reveal()).is_known:
+            raise CallerRejected(status=401, cloudflare_code=1000)
+        return TokenVerification(
+            id="id", status=TokenStatus.ACTIVE, expires_at=None, not_before=None, told_at=None, cf_ray=None
+        )
+
+    async def get_catalog_as(self, bucket: str, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> Catalog:
+        """Show the catalog to anybody."""
+        await self._ask_about(token, may_send)
+        return Catalog(bucket=bucket, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.UNKNOWN)
+
+    async def test_credential(self, bucket: str, turn: Turn | None = None) -> CredentialStatus:
+        """Offer no test."""
+        await self._world.point()
+        raise RouteGone
+
+    async def _ask_about(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
+        """Let a question about a token go out as long as it may."""
+        if not await may_send():
+            raise LeaseLost
+        submission = await self._read(self._world.of_token(token.reveal()))
+        assert self._world.clock() < submission.expires_at, "asked about after its deadline"
+        await self._world.point()
 
     async def store_credential(
         self, bucket: str, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
@@ -317,7 +357,7 @@ class ScriptedCloudflare(CloudflareClient):
         """Say whether a newer one ended in a way that lets older ones go on, although it may have landed."""
         found = await self._read(newer)
         error = None if found.error_code is None else error_of_code(found.error_code)
-        is_no = error is not None and issubclass(error, CatalogRefusal)
+        is_no = error is not None and issubclass(error, Refusal)
         return found.state is State.UNCERTAIN and is_no
 
 
@@ -352,6 +392,9 @@ class Slack:
         """Let all pass."""
 
     def check_channel(self, channel_id: str) -> None:
+        """Let all pass."""
+
+    def check_task(self, task: Task) -> None:
         """Let all pass."""
 
 
@@ -403,8 +446,11 @@ class Ordering(RuleBasedStateMachine):
     def _make_delivery(self) -> Delivery:
         """Return one that remembers nothing, like that of another process."""
         world, slack = self._world, Slack(self._world)
+        database = InterruptedDatabase(self._database, world)
         return Delivery(
-            records=WatchedRecords(InterruptedDatabase(self._database, world), world, self._records),
+            records=WatchedRecords(database, world, self._records),
+            inventory=Inventory(database, "account"),
+            fresh_token_patience=PATIENCE,
             cloudflare=ScriptedCloudflare(world, self._records),
             key_ring=KEY_RING,
             gate=slack,
@@ -444,16 +490,23 @@ class Ordering(RuleBasedStateMachine):
 
     @rule(
         look=st.sampled_from([None, CredentialStatus.ABSENT, CredentialStatus.ABSENT, CloudflareUnavailable]),
+        check=st.sampled_from([None, None, CloudflareUnavailable, Throttled]),
         posts=st.sampled_from([0, 0, 2]),
         memberships=st.sampled_from([0, 0, 2]),
         no_turn=st.sampled_from([0, 0, 2, 300]),
     )
     def trouble_elsewhere(
-        self, look: CredentialStatus | type[CloudflareError] | None, posts: int, memberships: int, no_turn: int
+        self,
+        look: CredentialStatus | type[CloudflareError] | None,
+        check: type[CloudflareError] | None,
+        posts: int,
+        memberships: int,
+        no_turn: int,
     ) -> None:
         """Let the next look at the slot show something else, calls to Slack fail, and the pace be used up."""
         world = self._world
         world.looks += [] if look is None else [look]
+        world.checks += [] if check is None else [check]
         world.slack_failures, world.membership_failures = posts, memberships
         world.blocked_until = world.clock() + timedelta(seconds=no_turn)
 
@@ -547,6 +600,7 @@ class Ordering(RuleBasedStateMachine):
             arrived=arrived,
             recorded=len(self._world.pasted),
             is_fit=is_fit,
+            is_known=is_fit or len(self._world.pasted) % 2 == 0,
         )
         opening = Opening(nonce=name, team_id="T1", user_id=user, expires_at=self._world.clock() + 99 * TTL)
         await self._records.add_opening(opening)
@@ -574,6 +628,7 @@ class Ordering(RuleBasedStateMachine):
             arrived=self._world.real,
             recorded=pasted.recorded,
             is_fit=is_fit,
+            is_known=is_fit or int(number) % 2 == 0,
         )
         acceptance = await self._records.accept(self._new(again), name)
         if acceptance.verdict is Verdict.REPLACED:
@@ -582,7 +637,7 @@ class Ordering(RuleBasedStateMachine):
         else:
             assert acceptance.verdict is Verdict.ALREADY_UNDER_WAY
             assert acceptance.submission is not None
-            assert acceptance.submission.state is not State.ACCEPTED
+            assert acceptance.submission.state not in {State.ACCEPTED, State.VERIFYING}
 
     async def _is_clock_behind(self, bucket: str) -> bool:
         rows = [await self._read(pasted) for pasted in self._of(bucket)]
@@ -627,10 +682,18 @@ class Ordering(RuleBasedStateMachine):
         try:
             self._next_at = await self._delivery.deliver(BucketKey(account_id="account", bucket=bucket))
         except asyncio.CancelledError:
+            await self._end_orphans()
             return "killed"
         except DatabaseTrouble:
             return "stopped"
         return "done"
+
+    async def _end_orphans(self) -> None:
+        """End what the killed process had under way at the same time: it dies with it."""
+        orphans = asyncio.all_tasks() - {asyncio.current_task()}
+        for orphan in orphans:
+            orphan.cancel()
+        await asyncio.gather(*orphans, return_exceptions=True)
 
     async def _deliver_twice(self, bucket: str) -> None:
         key = BucketKey(account_id="account", bucket=bucket)
@@ -728,7 +791,8 @@ class Ordering(RuleBasedStateMachine):
 
     async def _finish(self) -> None:
         world = self._world
-        world.planned, world.looks, world.slack_failures, world.membership_failures = [], [], 0, 0
+        world.planned, world.looks, world.checks = [], [], []
+        world.slack_failures = world.membership_failures = 0
         world.blocked_until = world.surprise = None
         hopeful = [bucket for bucket in BUCKETS if await self._has_hope(bucket)]
         for _ in range(300):

@@ -5,6 +5,7 @@ import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,7 +21,7 @@ from bot.database.schema import SUBMISSIONS
 from bot.dispatch.procrastinate import STALE, STOP_PATIENCE, JobRunner, Jobs
 from bot.errors import DatabaseUnavailable, NeverSent
 from bot.records import Records
-from bot.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
+from bot.submission import BucketKey, NewSubmission, Opening, SealedToken, Task, TokenKind
 
 LAKE = BucketKey(account_id="made-up", bucket="lake")
 POND = BucketKey(account_id="made-up", bucket="pond")
@@ -37,7 +38,10 @@ class Workplace:
         self.jobs = Jobs(database)
         self.records = Records(database, enqueue=self.jobs.deliver_in)
         self.delivery = ScriptedDelivery()
-        self.refreshed = asyncio.Queue[None]()
+        self.refreshed = asyncio.Queue[bool]()
+        self.keepers = 0
+        self.most_keepers = 0
+        self.kept = asyncio.Queue[None]()
         self._stack = stack
 
     async def start_runner(self) -> asyncio.Task[None]:
@@ -48,7 +52,7 @@ class Workplace:
             records=self.records,
             delivery=self.delivery,
             refresh_catalogs=self._refresh,
-            keep_house=_do_nothing,
+            keep_house=self._keep_house,
             clock=lambda: datetime.now(UTC),
         )
         task = asyncio.create_task(runner.run())
@@ -57,8 +61,15 @@ class Workplace:
             await self.refreshed.get()
         return task
 
-    async def _refresh(self) -> None:
-        self.refreshed.put_nowait(None)
+    async def _refresh(self, tests: bool) -> None:  # noqa: FBT001 - as the runner hands it on
+        self.refreshed.put_nowait(tests)
+
+    async def _keep_house(self) -> None:
+        self.keepers += 1
+        self.most_keepers = max(self.most_keepers, self.keepers)
+        await asyncio.sleep(0.5)  # as long as it takes to announce something
+        self.keepers -= 1
+        self.kept.put_nowait(None)
 
     def job_rows(self) -> list[tuple[object, ...]]:
         """Return what waits or is being done; not the jobs that the clock brings."""
@@ -73,10 +84,6 @@ class Workplace:
 
 
 IDLE = "NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name IN ('deliver', 'wake'))"
-
-
-async def _do_nothing() -> None:
-    pass
 
 
 async def stop(runner: asyncio.Task[None]) -> float:
@@ -175,6 +182,15 @@ async def test_a_submission_and_its_job_are_recorded_together(place: Workplace) 
     assert "four" not in str(everything)
 
 
+async def test_what_a_button_asks_for_is_recorded_with_one_job(place: Workplace) -> None:
+    """A press that Slack repeats is neither recorded nor seen to again."""
+    new = replace(_submission(LAKE, "V1", datetime.now(UTC)), task=Task.ENABLE, sealed_token=None)
+    assert await place.records.add(new)
+    assert not await place.records.add(new)
+
+    assert [name for name, *_ in place.job_rows()] == ["deliver"]
+
+
 async def test_where_the_recording_fails_there_is_neither_a_submission_nor_a_job(place: Workplace) -> None:
     """Whatever goes wrong before the commit takes both back."""
 
@@ -208,7 +224,7 @@ async def test_a_job_that_cannot_be_left_is_an_error_of_ours(postgres_url: str, 
         for leave in (
             place.jobs.deliver(LAKE),
             place.jobs.deliver_at(LAKE, datetime.now(UTC)),
-            place.jobs.refresh_catalogs(),
+            place.jobs.refresh_catalogs(tests=False),
         ):
             with pytest.raises(DatabaseUnavailable):
                 await leave
@@ -217,12 +233,25 @@ async def test_a_job_that_cannot_be_left_is_an_error_of_ours(postgres_url: str, 
 async def test_a_refresh_that_waits_already_is_not_asked_for_again(place: Workplace) -> None:
     """However many gateways ask, one job waits, and nobody gets an error."""
     for _ in range(3):
-        await place.jobs.refresh_catalogs()
-    await asyncio.gather(*(place.jobs.refresh_catalogs() for _ in range(5)))
+        await place.jobs.refresh_catalogs(tests=False)
+    await asyncio.gather(*(place.jobs.refresh_catalogs(tests=False) for _ in range(5)))
 
     assert [name for name, *_ in place.job_rows()] == ["refresh_catalogs"]
     await place.start_runner()
     await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE status = 'doing')")
+
+
+async def test_tests_that_are_asked_for_are_made_beside_a_refresh_that_waits(place: Workplace) -> None:
+    """A list without tests is not what somebody who wants them waits for; each of both is done once."""
+    for tests in (False, True, True, False):
+        await place.jobs.refresh_catalogs(tests=tests)
+
+    assert sorted(str(args) for *_, args in place.job_rows()) == ['{"tests": false}', '{"tests": true}']
+    runner = await place.start_runner()
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        assert await place.refreshed.get() is True  # the first one was taken by whoever waited for the start
+    await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name = 'refresh_catalogs')")
+    assert not runner.done()
 
 
 # Whoever works them off.
@@ -298,6 +327,20 @@ async def test_a_delivery_that_fails_is_tried_again(
     assert float(str(due[0][0])) == pytest.approx(pause, abs=1)
     assert event in [line["event"] for line in logged]
     assert "MADEUPSECRET" not in str(logged) + log.getvalue()
+
+
+async def test_the_house_is_kept_once_for_all_replicas(place: Workplace) -> None:
+    """Each minute, by one of them: so that each reminder of an expiry is sent once."""
+    for _ in range(3):
+        await place.start_runner()
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        await place.kept.get()
+    await asyncio.sleep(1.5)  # longer than any of them waits before it looks again
+    await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name = 'keep_house')")
+
+    minutes = execute(place.url, "SELECT count(*) FROM procrastinate_periodic_defers WHERE task_name = 'keep_house'")
+    assert minutes == [(1 + place.kept.qsize(),)]
+    assert place.most_keepers == 1
 
 
 # Those who die.

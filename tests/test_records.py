@@ -13,16 +13,18 @@ import pytest
 import pytest_asyncio
 from postgres import execute
 
-from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.catalog import CredentialStatus, StoredCredential
 from bot.database.postgres import PostgresDatabase
 from bot.database.schema import METADATA
 from bot.errors import DatabaseUnavailable, LeaseLost
+from bot.inventory import Inventory
 from bot.records import Acceptance, Changes, Records, Verdict
 from bot.submission import (
     ENDINGS,
     STEPS,
     BucketKey,
-    Confirmation,
+    Check,
+    Findings,
     Lease,
     NewSubmission,
     Opening,
@@ -30,6 +32,8 @@ from bot.submission import (
     SealedToken,
     State,
     Submission,
+    Task,
+    TokenFacts,
     TokenKind,
 )
 
@@ -53,10 +57,16 @@ NEW = NewSubmission(
     expires_at=NOW + timedelta(hours=1),
 )
 AGAIN = replace(NEW, sealed_token=SealedToken("sealed.v1.aaaa.MADEUPTOKEN2"), accepted_at=NOW + timedelta(seconds=9))
+FINDINGS = Findings(
+    token=TokenFacts(id="0f" * 16, owner=TokenKind.ACCOUNT, expires_at=NOW + timedelta(days=30)),
+    unchecked=frozenset({Check.REACH}),
+    credential=CredentialStatus.PRESENT,
+)
 WAYS = {
     State.ACCEPTED: (),
-    State.STORING: (State.STORING,),
-    State.CONFIRMING: (State.STORING, State.CONFIRMING),
+    State.VERIFYING: (State.VERIFYING,),
+    State.STORING: (State.VERIFYING, State.STORING),
+    State.CONFIRMING: (State.VERIFYING, State.STORING, State.CONFIRMING),
 }
 """How a submission comes to each state that is no ending."""
 
@@ -128,6 +138,12 @@ async def _bring_to(records: Records, state: State, new: NewSubmission = NEW) ->
     for step in WAYS[state if state in WAYS else before]:
         submission = _moved(await records.move(submission, step))
     return submission if state in WAYS else _moved(await records.end(submission, state, NOW))
+
+
+async def _storing(records: Records, submission_id: str, changes: Changes | None = None) -> Submission:
+    """Let a recorded submission be sent."""
+    verifying = _moved(await records.move(await _read(records, submission_id), State.VERIFYING))
+    return _moved(await records.move(verifying, State.STORING, changes))
 
 
 async def _open(records: Records, key: BucketKey = LAKE) -> list[str]:
@@ -218,7 +234,67 @@ async def test_a_repeated_submit_replaces_what_was_not_sent(records: Records) ->
     assert (await _open(records), await _open(records, POND)) == ([], ["V1"])
 
 
-@pytest.mark.parametrize("state", [state for state in State if state is not State.ACCEPTED])
+async def test_a_repeated_submit_forgets_what_was_found_about_the_first_token(records: Records) -> None:
+    """It was found about another token: nothing of it may be told, or written down, for the second one."""
+    accepted = await _accept(records)
+    found = Changes(
+        checked_at=NOW,
+        findings=FINDINGS,
+        patience_until=NOW + timedelta(seconds=60),
+        error_code="token_not_known",
+        cloudflare_code=1000,
+        cloudflare_message="Invalid API Token",
+        cf_ray="ray-1",
+    )
+    stale = _moved(await records.move(accepted, State.VERIFYING, found))
+    acceptance = await records.accept(AGAIN, "nonce of V1")
+    assert acceptance.verdict is Verdict.REPLACED
+    expected = replace(
+        accepted,
+        sealed_token=AGAIN.sealed_token,
+        accepted_at=AGAIN.accepted_at,
+        next_attempt_at=AGAIN.accepted_at,
+    )
+    assert acceptance.submission == await _read(records) == expected
+    assert await records.move(stale, State.STORING, Changes(attempts=1)) is None
+
+    await records.note_written(await _storing(records, "V1"), NOW, Changes())
+    [credential] = await Inventory(records._database, ACCOUNT).stored_credentials()
+    assert (credential.token_id, credential.expires_at) == (None, None)
+
+
+@pytest.mark.parametrize("task", [Task.CHECK, Task.ENABLE])
+async def test_what_no_form_was_submitted_for_is_recorded_once(records: Records, task: Task) -> None:
+    """However often Slack repeats the press of a button: its id is the key. It needs no opening."""
+    new = replace(NEW, task=task, sealed_token=None, sealed_response_url=None)
+    assert await records.add(new)
+    assert not await records.add(replace(new, user_id="U2", accepted_at=NOW + timedelta(seconds=1)))
+    added = await _read(records)
+    assert (added.task, added.state, added.user_id, added.accepted_at) == (task, State.ACCEPTED, "U1", NOW)
+    assert (added.next_attempt_at, added.sealed_token) == (NOW, None)
+    assert await _open(records) == ["V1"]
+
+
+async def test_what_was_added_after_the_clock_was_set_back_is_the_newest(records: Records) -> None:
+    """It takes its place as a Submit does."""
+    await _accept(records)
+    back = NOW - timedelta(hours=1)
+    assert await records.add(replace(NEW, id="V2", task=Task.ENABLE, sealed_token=None, accepted_at=back))
+    assert await _open(records) == ["V1", "V2"]
+    assert (await _read(records, "V2")).next_attempt_at == back
+
+
+@pytest.mark.parametrize("task", list(Task))
+async def test_only_what_would_be_written_comes_too_late(records: Records, task: Task) -> None:
+    """A newer token in the slot is no reason to leave a question or the enabling of a catalog undone."""
+    await _accept(records)
+    await _confirming(records, "V1", NOW)
+    await records.add(replace(NEW, id="V2", task=task, accepted_at=NOW - timedelta(seconds=1)))
+    expected = State.SUPERSEDED if task is Task.STORE else State.ACCEPTED
+    assert (await _read(records, "V2")).state is expected
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED, State.VERIFYING}))
 async def test_a_repeated_submit_leaves_alone_what_is_under_way(records: Records, state: State) -> None:
     """From the moment the token may have been sent, the answer is how it stands, and nothing is overwritten."""
     submission = await _bring_to(records, state)
@@ -382,7 +458,7 @@ async def test_a_copy_from_before_a_replacement_never_sends_the_old_token(record
     """A delivery that read the first Submit cannot take the second one's place."""
     stale = await _accept(records)
     await records.accept(AGAIN, "nonce of V1")
-    assert await records.move(stale, State.STORING) is None
+    assert await records.move(stale, State.VERIFYING) is None
     assert await records.end(stale, State.DENIED, NOW) is None
     assert (await _read(records)).sealed_token == AGAIN.sealed_token
 
@@ -406,26 +482,30 @@ async def test_changes_are_kept_and_what_is_not_named_stays(records: Records) ->
         next_attempt_at=NOW + timedelta(seconds=1),
         attempts=1,
         possibly_written=True,
+        checked_at=NOW + timedelta(seconds=2),
+        patience_until=NOW + timedelta(seconds=3),
+        findings=FINDINGS,
         confirm_until=NOW + timedelta(seconds=15),
         error_code="throttled",
         cloudflare_code=971,
+        cloudflare_message="Slow down.",
         cf_ray="ray-1",
-        credential_before=CredentialStatus.PRESENT,
-        confirmation=Confirmation.ABSENT,
+        confirmation=CredentialStatus.INVALID,
     )
-    storing = _moved(await records.move(await _accept(records), State.STORING, changes))
-    assert Changes(**{field.name: getattr(storing, field.name) for field in fields(Changes)}) == changes
-    again = _moved(await records.move(storing, State.STORING, Changes(possibly_written=False)))
-    assert again == replace(storing, possibly_written=False)
+    verifying = _moved(await records.move(await _accept(records), State.VERIFYING, changes))
+    assert Changes(**{field.name: getattr(verifying, field.name) for field in fields(Changes)}) == changes
+    again = _moved(await records.move(verifying, State.VERIFYING, Changes(possibly_written=False)))
+    assert again == replace(verifying, possibly_written=False)
 
 
 async def test_the_code_and_ray_of_an_earlier_error_do_not_stay_with_a_later_one(records: Records) -> None:
     """Support would be asked about a request that has nothing to do with the ending."""
     storing = await _bring_to(records, State.STORING)
-    throttled = Changes(error_code="throttled", cloudflare_code=971, cf_ray="ray-1")
+    throttled = Changes(error_code="throttled", cloudflare_code=971, cloudflare_message="Slow down.", cf_ray="ray-1")
     storing = _moved(await records.move(storing, State.STORING, throttled))
     ended = _moved(await records.end(storing, State.FAILED, NOW, Changes(error_code="cloudflare_unreachable")))
-    assert (ended.error_code, ended.cloudflare_code, ended.cf_ray) == ("cloudflare_unreachable", None, None)
+    assert (ended.error_code, ended.cloudflare_code) == ("cloudflare_unreachable", None)
+    assert (ended.cloudflare_message, ended.cf_ray) == ("", None)
 
 
 async def test_work_is_what_is_untold_and_the_newest_that_may_be_sent(records: Records) -> None:
@@ -438,8 +518,7 @@ async def test_work_is_what_is_untold_and_the_newest_that_may_be_sent(records: R
     await _accept(records, replace(NEW, id="other account", key=replace(LAKE, account_id="0" * 32)))
 
     assert await _open(records) == ["V2", "V4"]
-    newest = await _read(records, newest.id)
-    newest = _moved(await records.move(newest, State.STORING))
+    newest = await _storing(records, newest.id)
     assert await _open(records) == ["V2", "V4"]
     await records.end(await _read(records, "V4"), State.REFUSED, NOW)
     assert await _open(records) == ["V2", "V3", "V4"]
@@ -454,9 +533,11 @@ async def test_work_is_what_is_untold_and_the_newest_that_may_be_sent(records: R
 
 async def _confirming(records: Records, submission_id: str, at: datetime | None = None) -> Submission:
     """Let a submission be written; `at`: with the end of all older ones."""
-    storing = _moved(await records.move(await _read(records, submission_id), State.STORING))
+    storing = await _storing(records, submission_id)
     changes = Changes(confirm_until=at or NOW)
-    return _moved(await records.move(storing, State.CONFIRMING, changes, supersede_older_at=at))
+    if at is None:
+        return _moved(await records.move(storing, State.CONFIRMING, changes))
+    return _moved(await records.note_written(storing, at, changes))
 
 
 async def test_a_lease_is_held_until_somebody_takes_the_bucket(records: Records) -> None:
@@ -496,7 +577,9 @@ async def test_who_lost_the_bucket_moves_nothing(records: Records, state: State)
         if to in ENDINGS:
             assert await records.end(lost, to, NOW, supersede_older=True) is None
         else:
-            assert await records.move(lost, to, supersede_older_at=NOW) is None
+            assert await records.move(lost, to) is None
+    if state is State.STORING:
+        assert await records.note_written(lost, NOW, Changes()) is None
     if state not in ENDINGS:
         assert await records.move(lost, state, Changes(attempts=7)) is None
     await records.postpone_report(lost, NOW + timedelta(days=1), forget_response_url=True)
@@ -509,8 +592,8 @@ async def test_a_bucket_that_somebody_took_keeps_the_others_going(records: Recor
     """A lease is of one bucket; a submission that moved to another one goes by that one's."""
     here, there = await _accept(records), await _accept(records, replace(NEW, id="V2", key=POND))
     await records.take(LAKE)
-    assert await records.move(here, State.STORING) is None
-    assert await records.move(there, State.STORING) is not None
+    assert await records.move(here, State.VERIFYING) is None
+    assert await records.move(there, State.VERIFYING) is not None
 
 
 async def _open_states(records: Records) -> dict[str, str]:
@@ -521,17 +604,142 @@ async def _open_states(records: Records) -> dict[str, str]:
 
 async def _fill(records: Records) -> Submission:
     """Record the newest, V5, and beside it one of each sort; return V5, ready to be moved."""
-    failed = Changes(error_code="throttled", cloudflare_code=971, cf_ray="ray-1", attempts=3, possibly_written=True)
+    failed = Changes(
+        error_code="throttled",
+        cloudflare_code=971,
+        cloudflare_message="Slow down.",
+        cf_ray="ray-1",
+        attempts=3,
+        possibly_written=True,
+    )
     for number in range(1, 6):
         at = NOW + timedelta(seconds=number)
         await _accept(records, replace(NEW, id=f"V{number}", user_id=f"U{number}", accepted_at=at))
     await _accept(records, replace(NEW, id="V6", accepted_at=NOW + timedelta(seconds=6)))
     await _accept(records, replace(NEW, id="V7", key=POND))
     await _accept(records, replace(NEW, id="V8", key=replace(LAKE, account_id="0" * 32)))
-    await records.move(await _read(records, "V2"), State.STORING, failed)
+    await _storing(records, "V2", failed)
     await _confirming(records, "V3")
     await records.end(await _read(records, "V4"), State.DENIED, NOW, Changes(error_code="not_allowed"))
-    return _moved(await records.move(await _read(records, "V5"), State.STORING))
+    return await _storing(records, "V5")
+
+
+@pytest.mark.parametrize("ending", [None, State.UNCERTAIN], ids=["written", "nobody knows"])
+async def test_a_write_ends_only_what_would_be_written_as_well(records: Records, ending: State | None) -> None:
+    """An older question about a token, or the enabling of a catalog, is still worth an answer."""
+    for name, task in (("V1", Task.CHECK), ("V2", Task.ENABLE), ("V3", Task.STORE)):
+        await records.add(replace(NEW, id=name, task=task))
+    newest = replace(NEW, id="V4", accepted_at=NOW + timedelta(seconds=1))
+    await records.add(newest)
+    storing = await _storing(records, "V4")
+    if ending is None:
+        await records.note_written(storing, NOW, Changes())
+    else:
+        await records.end(storing, ending, NOW, supersede_older=True)
+    states = await _open_states(records)
+    assert [states[name] for name in ("V1", "V2", "V3")] == ["accepted", "accepted", "superseded"]
+
+
+async def test_what_is_written_is_what_is_known_of_the_slot(records: Records) -> None:
+    """With the facts that were found, in place of what was there before; other slots keep theirs."""
+    inventory = Inventory(records._database, ACCOUNT)
+    await _accept(records, replace(NEW, id="V0", key=POND))
+    await _confirming(records, "V0", NOW)
+    [other] = await inventory.stored_credentials()
+    await _accept(records)
+    await _confirming(records, "V1", NOW)
+    [first, _] = await inventory.stored_credentials()
+    await inventory.note_reminded(first, NOW)
+
+    later = NOW + timedelta(seconds=9)
+    await _accept(records, replace(NEW, id="V2", user_id="U2", channel_id="C2", accepted_at=NOW))
+    storing = await _storing(records, "V2", Changes(checked_at=NOW, findings=FINDINGS))
+    confirming = _moved(await records.note_written(storing, later, Changes(confirm_until=later, cf_ray="ray-1")))
+
+    assert (confirming.state, confirming.confirm_until, confirming.cf_ray) == (State.CONFIRMING, later, "ray-1")
+    assert confirming == await _read(records, "V2")
+    token = FINDINGS.token
+    assert token is not None
+    assert await inventory.stored_credentials() == [
+        StoredCredential(
+            bucket="lake",
+            submission_id="V2",
+            stored_by="U2",
+            stored_at=later,
+            channel_id="C2",
+            token_id=token.id,
+            expires_at=token.expires_at,
+            reminded_at=None,
+            broken_at=None,
+        ),
+        other,
+    ]
+
+
+async def test_what_is_written_is_noted_wholly_or_not_at_all(records: Records, query: Query) -> None:
+    """Where what is known of the slot cannot be kept, the step is not taken and nobody is superseded."""
+    newest = await _fill(records)
+    before = await _open_states(records)
+    query("ALTER TABLE credentials RENAME TO elsewhere")
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            await records.note_written(newest, NOW, Changes())
+    finally:
+        query("ALTER TABLE elsewhere RENAME TO credentials")
+    assert await _open_states(records) == before
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - {State.STORING}))
+async def test_only_what_was_sent_is_written(records: Records, state: State) -> None:
+    """Whatever else says so is a fault of ours, and changes nothing."""
+    submission = await _bring_to(records, state)
+    with pytest.raises(ValueError, match="no step leads"):
+        await records.note_written(submission, NOW, Changes())
+    assert await _read(records) == submission
+
+
+async def test_what_was_found_ends_the_trouble_before_it(records: Records) -> None:
+    """One that was verified does not end with "unknown token" when its time is over while it waits for its turn."""
+    trouble = Changes(error_code="token_invalid", cloudflare_code=1000, cloudflare_message="No.", cf_ray="ray-1")
+    waiting = _moved(await records.move(await _accept(records), State.VERIFYING, trouble))
+    found = _moved(await records.move(waiting, State.VERIFYING, Changes(checked_at=NOW, findings=FINDINGS)))
+    assert (found.error_code, found.cloudflare_code) == (None, None)
+    assert (found.cloudflare_message, found.cf_ray) == ("", None)
+    assert found.findings == FINDINGS
+
+
+NOTHING_TOLD = Findings(token=None, unchecked=frozenset(Check), credential=CredentialStatus.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "findings",
+    [
+        pytest.param(FINDINGS, id="all"),
+        pytest.param(NOTHING_TOLD, id="nothing, since nothing was offered"),
+        pytest.param(replace(FINDINGS, unchecked=frozenset()), id="every check made"),
+    ],
+)
+async def test_findings_come_back_as_they_were(records: Records, findings: Findings) -> None:
+    """Only where checks were made: one that was never checked has none."""
+    accepted = await _accept(records)
+    assert accepted.findings is None
+    found = await records.move(accepted, State.VERIFYING, Changes(checked_at=NOW, findings=findings))
+    assert _moved(found).findings == findings
+
+
+async def test_the_history_has_the_newest_first(records: Records) -> None:
+    """Of one bucket or of all, of this account only, whatever became of them, and no more than asked for."""
+    for number, key in enumerate((LAKE, POND, LAKE, replace(LAKE, account_id="0" * 32), LAKE)):
+        await _accept(records, replace(NEW, id=f"V{number}", key=key))
+    await records.end(await _read(records, "V2"), State.DENIED, NOW)
+    await records.mark_reported(await _read(records, "V2"), NOW)
+    await records.take(LAKE)
+
+    lake = await records.history(ACCOUNT, "lake", 9)
+    assert lake == [await _read(records, name) for name in ("V4", "V2", "V0")]
+    assert [found.id for found in await records.history(ACCOUNT, "lake", 2)] == ["V4", "V2"]
+    assert [found.id for found in await records.history(ACCOUNT, None, 9)] == ["V4", "V2", "V1", "V0"]
+    assert await records.history(ACCOUNT, "nowhere", 9) == []
 
 
 @pytest.mark.parametrize("ending", [None, State.UNCERTAIN], ids=["written", "nobody knows"])
@@ -541,14 +749,15 @@ async def test_what_is_older_and_could_still_be_sent_is_superseded(records: Reco
     others = {name: await _read(records, name) for name in ("V3", "V4", "V6", "V7", "V8")}
     at = NOW + timedelta(seconds=9)
     if ending is None:
-        await records.move(newest, State.CONFIRMING, supersede_older_at=at)
+        await records.note_written(newest, at, Changes())
     else:
         await records.end(newest, ending, at, supersede_older=True)
     for name, attempts in (("V1", 0), ("V2", 3)):
         superseded = await _read(records, name)
         assert (superseded.state, superseded.superseded_by, superseded.ended_at) == (State.SUPERSEDED, "U5", at)
         assert (superseded.sealed_token, superseded.next_attempt_at) == (None, at)
-        assert (superseded.error_code, superseded.cloudflare_code, superseded.cf_ray) == (None, None, None)
+        assert (superseded.error_code, superseded.cloudflare_code) == (None, None)
+        assert (superseded.cloudflare_message, superseded.cf_ray) == ("", None)
         assert (superseded.attempts, superseded.possibly_written) == (attempts, attempts > 0)
         assert superseded.sealed_response_url == NEW.sealed_response_url
     assert {name: await _read(records, name) for name in others} == others
@@ -567,7 +776,8 @@ async def test_a_stale_copy_supersedes_nothing(records: Records) -> None:
     stale = await _fill(records)
     await records.move(stale, State.STORING, Changes(attempts=1))
     before = await _open_states(records)
-    assert await records.move(stale, State.CONFIRMING, supersede_older_at=NOW) is None
+    assert await records.note_written(stale, NOW, Changes()) is None
+    assert await Inventory(records._database, ACCOUNT).stored_credentials() == []
     assert await records.end(stale, State.UNCERTAIN, NOW, supersede_older=True) is None
     assert await _open_states(records) == before
 
@@ -706,42 +916,6 @@ async def test_old_openings_are_forgotten(records: Records) -> None:
     assert (await records.accept(replace(NEW, user_id="U2"), "nonce-1")).verdict is Verdict.SOMEBODY_ELSES
     await records.forget_openings(OPENING.expires_at + timedelta(seconds=1))
     assert (await records.accept(NEW, "nonce-1")).verdict is Verdict.UNKNOWN_OPENING
-
-
-def _catalog(bucket: str, credential: CredentialStatus = CredentialStatus.ABSENT) -> Catalog:
-    return Catalog(bucket=bucket, status=CatalogStatus.ACTIVE, credential_status=credential)
-
-
-async def test_a_snapshot_replaces_the_one_before(records: Records) -> None:
-    """Of this account only; sorted by bucket, and None before anybody asked."""
-    assert await records.snapshot(ACCOUNT) is None
-    other = Snapshot(catalogs=(_catalog("theirs"),), refreshed_at=NOW)
-    await records.save_snapshot("0" * 32, other)
-    assert await records.snapshot(ACCOUNT) is None
-    await records.save_snapshot(ACCOUNT, Snapshot(catalogs=(_catalog("b"), _catalog("a")), refreshed_at=NOW))
-    assert await records.snapshot(ACCOUNT) == Snapshot(catalogs=(_catalog("a"), _catalog("b")), refreshed_at=NOW)
-    empty = Snapshot(catalogs=(), refreshed_at=NOW + timedelta(minutes=5))
-    await records.save_snapshot(ACCOUNT, empty)
-    assert await records.snapshot(ACCOUNT) == empty
-    assert await records.snapshot("0" * 32) == other
-
-
-async def test_one_catalog_of_a_snapshot_is_corrected(records: Records) -> None:
-    """The others, and the age of the snapshot, stay; a catalog that it did not have is added."""
-    await records.save_snapshot(ACCOUNT, Snapshot(catalogs=(_catalog("a"), _catalog("c")), refreshed_at=NOW))
-    await records.save_catalog(ACCOUNT, _catalog("c", CredentialStatus.PRESENT))
-    await records.save_catalog(ACCOUNT, _catalog("b"))
-    expected = (_catalog("a"), _catalog("b"), _catalog("c", CredentialStatus.PRESENT))
-    assert await records.snapshot(ACCOUNT) == Snapshot(catalogs=expected, refreshed_at=NOW)
-
-
-async def test_a_snapshot_is_replaced_wholly_or_not_at_all(records: Records) -> None:
-    """A list that names a bucket twice leaves the old one standing."""
-    good = Snapshot(catalogs=(_catalog("a"),), refreshed_at=NOW)
-    await records.save_snapshot(ACCOUNT, good)
-    with pytest.raises(DatabaseUnavailable):
-        await records.save_snapshot(ACCOUNT, Snapshot(catalogs=(_catalog("b"), _catalog("b")), refreshed_at=NOW))
-    assert await records.snapshot(ACCOUNT) == good
 
 
 async def test_ping_returns_when_the_database_answers(records: Records) -> None:

@@ -83,7 +83,9 @@ def test_the_least_that_is_needed_is_enough() -> None:
     assert settings.allowed_users == ("U0ALICE",)
     assert settings.allowed_usergroups == settings.allowed_channels == settings.allowed_buckets == ()
     assert (settings.data_dir, settings.database_path) == (Path("data"), Path("data/bot.sqlite"))
-    assert settings.ttl == timedelta(hours=1)
+    assert (settings.ttl, settings.fresh_token_patience) == (timedelta(hours=1), timedelta(seconds=60))
+    assert settings.allow_enable is False
+    assert settings.expiry_reminders == (timedelta(days=14), timedelta(days=3), timedelta(0))
     assert (settings.http_host, settings.http_port) == ("127.0.0.1", 3000)
     assert (settings.log_level, settings.log_format) == ("info", None)
 
@@ -125,6 +127,9 @@ BAD = {
     "R2_CREDENTIAL_DATABASE_URL": [f"mysql://{MARK}", "sqlite:///", MARK],
     "R2_CREDENTIAL_SEALING_KEY": [MARK, f"-----BEGIN RSA PRIVATE KEY-----\n{MARK}"],
     "R2_CREDENTIAL_TTL": [MARK, "3600", "0m", "-1h", "1.5h", "1 h", "1w", "1H", "1h30m", "9999999s", "8d", "h"],
+    "R2_CREDENTIAL_FRESH_TOKEN_PATIENCE": [MARK, "0s", "60", "8d"],
+    "R2_CREDENTIAL_ALLOW_ENABLE": [MARK, "2", "-1", "enable", "true false"],
+    "R2_CREDENTIAL_EXPIRY_REMINDERS": [MARK, "14", "-1d", "14d;3d", "14d 3d", "2h", "1000d", "1.5d", "14D", "14d,x"],
     "R2_CREDENTIAL_CONTACT": [MARK * 30],
     "R2_CREDENTIAL_HTTP_PORT": [MARK, "-1", "65536", "3000.5", "0x50"],
     "R2_CREDENTIAL_LOG_LEVEL": [MARK, "INFO", "trace"],
@@ -252,6 +257,37 @@ def test_a_duration_has_a_unit(environment: SetEnvironment, text: str, seconds: 
     """Seconds, minutes, hours and days."""
     environment(GOOD | {"R2_CREDENTIAL_TTL": text})
     assert loaded().settings.ttl == timedelta(seconds=seconds)
+
+
+def test_the_patience_with_a_fresh_token_can_be_set(environment: SetEnvironment) -> None:
+    """It is a duration like any other."""
+    environment(GOOD | {"R2_CREDENTIAL_FRESH_TOKEN_PATIENCE": "2m"})
+    assert loaded().settings.fresh_token_patience == timedelta(minutes=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_allowed"), [("true", True), ("1", True), ("yes", True), ("false", False), ("0", False), ("", False)]
+)
+def test_enabling_is_allowed_by_a_clear_word(environment: SetEnvironment, text: str, *, is_allowed: bool) -> None:
+    """Nothing at all is a no."""
+    environment(GOOD | {"R2_CREDENTIAL_ALLOW_ENABLE": text})
+    assert loaded().settings.allow_enable is is_allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        pytest.param("14d,3d,0d", [14, 3, 0], id="the default"),
+        pytest.param("30d", [30], id="one"),
+        pytest.param(" 3d , 14d,, ", [14, 3], id="any order, blanks and spare commas"),
+        pytest.param("3d,03d,3d", [3], id="once each"),
+        pytest.param(",", [], id="none"),
+    ],
+)
+def test_reminders_are_days_before_the_expiry(environment: SetEnvironment, text: str, days: list[int]) -> None:
+    """The earliest first; a comma alone switches them off."""
+    environment(GOOD | {"R2_CREDENTIAL_EXPIRY_REMINDERS": text})
+    assert loaded().settings.expiry_reminders == tuple(timedelta(days=number) for number in days)
 
 
 URLS = ("SLACK_API_URL", "CLOUDFLARE_BASE_URL")

@@ -5,11 +5,22 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bot.submission import ENDINGS, RESPONSE_URL_LIFETIME, STEPS, BucketKey, SealedToken, State, Submission, TokenKind
+from bot.submission import (
+    ENDINGS,
+    RESPONSE_URL_LIFETIME,
+    STEPS,
+    BucketKey,
+    SealedToken,
+    State,
+    Submission,
+    Task,
+    TokenKind,
+)
 
 NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 SUBMISSION = Submission(
     id="V0VIEW",
+    task=Task.STORE,
     state=State.ACCEPTED,
     team_id="T0HOME",
     user_id="U0ALICE",
@@ -25,12 +36,15 @@ SUBMISSION = Submission(
     next_attempt_at=NOW,
     attempts=0,
     possibly_written=False,
+    checked_at=None,
+    patience_until=None,
+    findings=None,
     confirm_until=None,
     ended_at=None,
     error_code=None,
     cloudflare_code=None,
+    cloudflare_message="",
     cf_ray=None,
-    credential_before=None,
     confirmation=None,
     reported_at=None,
     superseded_by=None,
@@ -78,8 +92,16 @@ def test_no_state_can_come_again(state: State) -> None:
         pytest.param(State.ACCEPTED, State.STORED, id="stored without a write"),
         pytest.param(State.ACCEPTED, State.CONFIRMING, id="confirmed without a write"),
         pytest.param(State.ACCEPTED, State.UNCERTAIN, id="uncertain without a write"),
+        pytest.param(State.ACCEPTED, State.STORING, id="sent without a check"),
+        pytest.param(State.VERIFYING, State.ACCEPTED, id="not checked, after a check"),
+        pytest.param(State.VERIFYING, State.STORED, id="stored, though only checked"),
+        pytest.param(State.VERIFYING, State.CONFIRMING, id="confirmed, though only checked"),
+        pytest.param(State.VERIFYING, State.UNCERTAIN, id="uncertain, though only checked"),
+        pytest.param(State.VERIFYING, State.ENABLED, id="enabled by a token's check"),
         pytest.param(State.STORING, State.STORED, id="stored without a look"),
         pytest.param(State.STORING, State.EXPIRED, id="expired, though it may be written"),
+        pytest.param(State.STORING, State.CHECKED, id="only checked, though it may be written"),
+        pytest.param(State.STORING, State.ENABLED, id="enabled by a write"),
         pytest.param(State.CONFIRMING, State.SUPERSEDED, id="superseded after a success"),
         pytest.param(State.CONFIRMING, State.REFUSED, id="refused after a success"),
         pytest.param(State.CONFIRMING, State.FAILED, id="failed after a success"),
@@ -91,7 +113,7 @@ def test_a_step_that_would_tell_an_untruth_is_none(state: State, step: State) ->
     assert step not in STEPS[state]
 
 
-@pytest.mark.parametrize("state", [State.ACCEPTED, State.STORING])
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.VERIFYING, State.STORING])
 def test_whatever_may_still_be_sent_can_be_superseded(state: State) -> None:
     """A newer credential takes the place of what waits, whether it was tried or not."""
     assert State.SUPERSEDED in STEPS[state]

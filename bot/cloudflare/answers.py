@@ -107,13 +107,22 @@ def _parse_time(value: object) -> datetime | None:
     """Read a time of RFC 3339; raises ValueError for anything else, except for none."""
     if value is None or value == "":
         return None
-    time_told = datetime.fromisoformat(str(value))
-    return time_told if time_told.tzinfo else time_told.replace(tzinfo=UTC)
+    if not isinstance(value, str):
+        raise ValueError
+    return _in_utc(datetime.fromisoformat(value))
 
 
 def _parse_date(answer: Answer) -> datetime | None:
     """Read the answer's Date header (RFC 9110, 6.6.1)."""
     try:
-        return parsedate_to_datetime(answer.headers.get("date", ""))
-    except (ValueError, TypeError):
+        return _in_utc(parsedate_to_datetime(answer.headers.get("date", "")))
+    except (ValueError, TypeError, OverflowError):
         return None
+
+
+def _in_utc(time_told: datetime) -> datetime:
+    """Take a time without a zone as UTC: two that differ in that cannot be compared. Raises ValueError."""
+    try:
+        return time_told.astimezone(UTC) if time_told.tzinfo else time_told.replace(tzinfo=UTC)
+    except OverflowError:  # at the ends of all time
+        raise ValueError from None

@@ -191,8 +191,8 @@ class JobRunner:
         app.periodic(cron="*/5 * * * *")(app.task(name=_REFRESH, lock=_REFRESH)(self._refresh))
 
         async def keep(timestamp: int) -> None:  # noqa: ARG001 - Procrastinate hands the time of a periodic job
-            await self._keep_house()
             await self._find_forgotten(app)
+            await self._keep_house()  # last: to announce something can take a while
 
         app.periodic(cron="* * * * *")(app.task(name=_KEEP, lock=_KEEP)(keep))
         return app

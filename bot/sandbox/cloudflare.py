@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from http import HTTPStatus
 from typing import Final, Literal, Self, Unpack
 
@@ -32,6 +33,7 @@ __all__ = [
     "SANDBOX_API_TOKEN",
     "SANDBOX_EMAIL",
     "Failure",
+    "Kind",
     "RateLimit",
     "ReceivedRequest",
     "SmallCloudflare",
@@ -183,6 +185,7 @@ class SmallCloudflare:
             _cut(request)
             response = web.Response()
         response.headers["cf-ray"] = ray
+        response.headers["Date"] = format_datetime(self._clock(), usegmt=True)
         if allowance is not None:
             response.headers.update(allowance.headers)
         return response

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, it does n
 
 from postgres import running_postgres
 
-from bot.cloudflare.client import ApiToken, CloudflareClient, Turn
+from bot.cloudflare.carriers import ApiToken
+from bot.cloudflare.client import CloudflareClient, Turn
 from bot.database.postgres import PostgresDatabase
 from bot.errors import Throttled
 from bot.pace import LocalPace, Pace, SharedPace

@@ -10,7 +10,11 @@ _UTC = DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Add what is new; all that was submitted before asked for a token to be stored."""
+    """Add what is new; all that was submitted before asked for a token to be stored, and the last one is in its slot.
+
+    Also one that is still being confirmed: it is written. The last one is told by its time, since a repeated Submit
+    keeps its sequence.
+    """
     op.add_column("submissions", Column("task", String, nullable=False, server_default="store"))
     op.add_column("submissions", Column("checked_at", _UTC))
     op.add_column("submissions", Column("patience_until", _UTC))
@@ -38,7 +42,7 @@ def upgrade() -> None:
     )
     op.execute(
         "INSERT INTO credentials (account_id, bucket, submission_id, stored_by, stored_at, channel_id) "
-        "SELECT account_id, bucket, id, user_id, ended_at, channel_id FROM submissions AS stored WHERE sequence = "
-        "(SELECT max(sequence) FROM submissions AS each WHERE each.account_id = stored.account_id "
-        "AND each.bucket = stored.bucket AND each.state = 'stored')"
+        "SELECT account_id, bucket, id, user_id, COALESCE(ended_at, accepted_at), channel_id FROM "
+        "(SELECT *, row_number() OVER (PARTITION BY account_id, bucket ORDER BY accepted_at DESC, sequence DESC) "
+        "AS place FROM submissions WHERE state IN ('confirming', 'stored')) AS written WHERE place = 1"
     )
