@@ -75,10 +75,14 @@ _RIGHT_TOKEN: Final = (
     "Catalog (Basin Catalog)"
 )
 _CUSTOM_TOKEN: Final = (
-    'a custom token needs "Workers R2 Data Catalog Write" and "Workers R2 Storage Write", and "Object Read & Write" is '
-    "not enough"
+    '"Object Read & Write" is not enough; a custom token needs "Workers R2 Data Catalog Write" and "Workers R2 Storage '
+    'Write"'
 )
-_OPERATOR_HAS_TO_ACT: Final = "The operator of the bot has to act"
+_ENABLE_CATALOG: Final = (
+    "enable R2 Data Catalog (Basin Catalog) in the bucket's settings in the Cloudflare dashboard "
+    '(https://dash.cloudflare.com/?to=/:account/r2/overview), or run "npx wrangler r2 bucket catalog enable" with the '
+    "bucket's name, and submit the token again"
+)
 
 
 class WhoseMove(StrEnum):
@@ -214,6 +218,17 @@ class TokenNotYetValid(TokenRefusal):
     )
 
 
+class TokenLimitedToAddresses(TokenRefusal):
+    """Code 9109 that speaks of a location: the token may be used from certain IP addresses only, and not from here."""
+
+    code = "token_limited_to_addresses"
+    user_message = (
+        "This token may be used from certain IP addresses only, and the catalog would have to use it from others: "
+        "Cloudflare did not even take it from the bot. Your move: remove the client IP address filter from the token "
+        f"and submit it again, or {_RIGHT_TOKEN}, without such a filter."
+    )
+
+
 class TokenOfAnotherAccount(TokenRefusal):
     """Code 10000 of the account's own endpoint: an account token of some other account."""
 
@@ -244,9 +259,7 @@ class LacksCatalogRights(TokenRefusal):
     passes = True
     user_message = (
         "This token is active, but may not use this catalog: it lacks the right to R2 Data Catalog (Basin Catalog), "
-        'or is limited to other buckets. "Object Read & Write" is not enough. Your move: '
-        f"{_RIGHT_TOKEN}, for this bucket or all buckets; as a custom token it needs "
-        '"Workers R2 Data Catalog Write" and "Workers R2 Storage Write".'
+        f"or is limited to other buckets. Your move: {_RIGHT_TOKEN}, for this bucket or all buckets. {_CUSTOM_TOKEN}."
     )
 
 
@@ -257,7 +270,7 @@ class LacksStorageRights(TokenRefusal):
     user_message = (
         "This token is active and reaches the catalog, but Cloudflare did not store it: it lacks the right to read "
         "and write the bucket's data (R2 storage), or to write in R2 Data Catalog (Basin Catalog). Your move: "
-        f'{_RIGHT_TOKEN}; as a custom token it needs "Workers R2 Storage Write" and "Workers R2 Data Catalog Write".'
+        f"{_RIGHT_TOKEN}, for this bucket or all buckets. {_CUSTOM_TOKEN}."
     )
 
 
@@ -268,9 +281,8 @@ class CredentialRefused(TokenRefusal):
     passes = True
     user_message = (
         "Cloudflare refused this token: either it is not valid (cut off while copying, expired, disabled or deleted), "
-        f"or it lacks a right that the catalog needs. Your move: {_RIGHT_TOKEN} and submit that one. It has to cover "
-        'both R2 storage and R2 Data Catalog (Basin Catalog), reading and writing, for this bucket; "Object Read & '
-        'Write" is not enough.'
+        f"or it lacks a right that the catalog needs. Your move: {_RIGHT_TOKEN}, for this bucket or all buckets, and "
+        f"submit that one. {_CUSTOM_TOKEN}."
     )
 
 
@@ -283,9 +295,7 @@ class CatalogNotEnabled(CatalogRefusal):
 
     code = "catalog_not_enabled"
     user_message = (
-        "This bucket has no catalog, so there is nothing that could use a credential. Your move: enable "
-        "R2 Data Catalog (Basin Catalog) in the bucket's settings in the Cloudflare dashboard, or run "
-        '"npx wrangler r2 bucket catalog enable" with the bucket\'s name, and submit the token again.'
+        f"This bucket has no catalog, so there is nothing that could use a credential. Your move: {_ENABLE_CATALOG}."
     )
 
 
@@ -294,9 +304,7 @@ class CatalogInactive(CatalogRefusal):
 
     code = "catalog_inactive"
     user_message = (
-        "The catalog of this bucket is switched off. Your move: enable R2 Data Catalog (Basin Catalog) again in the "
-        'bucket\'s settings in the Cloudflare dashboard, or run "npx wrangler r2 bucket catalog enable" with the '
-        "bucket's name, and submit the token again. What the catalog held is still there."
+        f"The catalog of this bucket is switched off; what it held is still there. Your move: {_ENABLE_CATALOG}."
     )
 
 
@@ -325,7 +333,8 @@ class CallerRejected(OperatorError):
         "Cloudflare did not accept the bot's own credentials; your token is not the reason. The operator of the bot "
         "has to act: check that CLOUDFLARE_API_TOKEN (or CLOUDFLARE_EMAIL with CLOUDFLARE_API_KEY) is valid and "
         "unexpired, belongs to the account CLOUDFLARE_ACCOUNT_ID, and has the permission "
-        '"Workers R2 Data Catalog Write" (the product is now also called Basin Catalog). Submit again after that.'
+        f'"Workers R2 Data Catalog Write" (the product is now also called Basin Catalog), at {_BOTS_TOKENS_PAGE}. Submit '
+        "again after that."
     )
 
 
@@ -335,8 +344,8 @@ class CallerNotAllowed(OperatorError):
     code = "caller_not_allowed"
     user_message = (
         "Cloudflare knows the bot but does not let it do this; your token is not the reason. The operator of the bot "
-        'has to act: give the bot\'s own API token the permission "Workers R2 Data Catalog Write" for the account '
-        "(R2 Data Catalog is now also called Basin Catalog). Submit again after that."
+        'has to act: give the bot\'s own API token the permission "Workers R2 Data Catalog Write" for the account, at '
+        f"{_BOTS_TOKENS_PAGE} (R2 Data Catalog is now also called Basin Catalog). Submit again after that."
     )
 
 
