@@ -74,7 +74,7 @@ _RIGHT_TOKEN: Final = (
     f'create an R2 API token at {_TOKENS_PAGE} with the permission "Admin Read & Write", which includes R2 Data '
     "Catalog (Basin Catalog)"
 )
-_CUSTOM_TOKEN: Final = (
+_CUSTOM_RIGHTS: Final = (
     '"Object Read & Write" is not enough; a custom token needs "Workers R2 Data Catalog Write" and "Workers R2 Storage '
     'Write"'
 )
@@ -259,7 +259,7 @@ class LacksCatalogRights(TokenRefusal):
     passes = True
     user_message = (
         "This token is active, but may not use this catalog: it lacks the right to R2 Data Catalog (Basin Catalog), "
-        f"or is limited to other buckets. Your move: {_RIGHT_TOKEN}, for this bucket or all buckets. {_CUSTOM_TOKEN}."
+        f"or is limited to other buckets. Your move: {_RIGHT_TOKEN}, for this bucket or all buckets. {_CUSTOM_RIGHTS}."
     )
 
 
@@ -270,7 +270,7 @@ class LacksStorageRights(TokenRefusal):
     user_message = (
         "This token is active and reaches the catalog, but Cloudflare did not store it: it lacks the right to read "
         "and write the bucket's data (R2 storage), or to write in R2 Data Catalog (Basin Catalog). Your move: "
-        f"{_RIGHT_TOKEN}, for this bucket or all buckets. {_CUSTOM_TOKEN}."
+        f"{_RIGHT_TOKEN}, for this bucket or all buckets. {_CUSTOM_RIGHTS}."
     )
 
 
@@ -282,7 +282,7 @@ class CredentialRefused(TokenRefusal):
     user_message = (
         "Cloudflare refused this token: either it is not valid (cut off while copying, expired, disabled or deleted), "
         f"or it lacks a right that the catalog needs. Your move: {_RIGHT_TOKEN}, for this bucket or all buckets, and "
-        f"submit that one. {_CUSTOM_TOKEN}."
+        f"submit that one. {_CUSTOM_RIGHTS}."
     )
 
 
@@ -333,8 +333,8 @@ class CallerRejected(OperatorError):
         "Cloudflare did not accept the bot's own credentials; your token is not the reason. The operator of the bot "
         "has to act: check that CLOUDFLARE_API_TOKEN (or CLOUDFLARE_EMAIL with CLOUDFLARE_API_KEY) is valid and "
         "unexpired, belongs to the account CLOUDFLARE_ACCOUNT_ID, and has the permission "
-        f'"Workers R2 Data Catalog Write" (the product is now also called Basin Catalog), at {_BOTS_TOKENS_PAGE}. Submit '
-        "again after that."
+        f'"Workers R2 Data Catalog Write" (the product is now also called Basin Catalog), at {_BOTS_TOKENS_PAGE}. '
+        "Submit again after that."
     )
 
 
