@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 import aiohttp
@@ -265,7 +266,7 @@ def _listeners(base: _Base, work: _Work) -> Listeners:
         inventory=store.inventory,
         web=base.slack,
         http=base.http,
-        want_snapshot=work.catalogs.want,
+        want_snapshot=partial(work.catalogs.want, tests=True),
         clock=store.clock,
     )
     return Listeners(

@@ -11,34 +11,15 @@ import structlog
 from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.cloudflare.client import CloudflareClient
 from bot.errors import BotError, CatalogRefusal, RouteGone
+from bot.freshness import FRESH, fresh_tests, is_tested_lately, is_younger
 from bot.inventory import Inventory
 
 REFRESH_EVERY: Final = timedelta(minutes=5)
-FRESH: Final = timedelta(seconds=30)
 TEST_EVERY: Final = timedelta(days=1)
 """How often each stored credential is tested when nobody looks."""
 MOST_TESTS_AT_ONCE: Final = 8
 
-_TEST_SHARE: Final = timedelta(seconds=0.5)
-"""For each catalog: people who look all the time cost half of what Cloudflare lets an account ask."""
-
 _log = structlog.get_logger()
-
-
-def is_tested_lately(snapshot: Snapshot, now: datetime) -> bool:
-    """Whether the tests are fresh enough for somebody who looks; the more catalogs, the longer they are."""
-    return snapshot.tested_at is not None and _is_younger(
-        snapshot.tested_at, now, than=_fresh_tests(len(snapshot.catalogs))
-    )
-
-
-def _fresh_tests(catalogs: int) -> timedelta:
-    return max(FRESH, _TEST_SHARE * catalogs)
-
-
-def _is_younger(at: datetime, now: datetime, *, than: timedelta) -> bool:
-    """Whether it is; what seems to come from the future was noted before the clock was set back."""
-    return timedelta(0) <= now - at < than
 
 
 class SnapshotKeeper:
@@ -95,7 +76,7 @@ class SnapshotKeeper:
             by_bucket = {catalog.bucket: catalog for catalog in await self._cloudflare.list_catalogs()}
             listed = tuple(by_bucket[bucket] for bucket in sorted(by_bucket))
             await self._inventory.save_snapshot(Snapshot(catalogs=listed, refreshed_at=asked_at))
-            await self._test(asked_at, older_than=_fresh_tests(len(listed)) if tests else TEST_EVERY)
+            await self._test(asked_at, older_than=fresh_tests(len(listed)) if tests else TEST_EVERY)
             if tests:
                 await self._inventory.note_all_tested(asked_at)
         except BotError as error:
@@ -149,7 +130,7 @@ class SnapshotKeeper:
         return deque(catalog.bucket for catalog in due)
 
     def _is_fresh(self, asked_at: datetime | None) -> bool:
-        return asked_at is not None and _is_younger(asked_at, self._clock(), than=FRESH)
+        return asked_at is not None and is_younger(asked_at, self._clock(), than=FRESH)
 
 
 class CatalogsByOthers:
@@ -164,7 +145,7 @@ class CatalogsByOthers:
     def want(self, *, tests: bool = False) -> None:
         """Somebody looks: ask for fresh ones, once in 30 s. Returns at once."""
         asked_at = self._asked_at.get(tests)
-        if asked_at is None or not _is_younger(asked_at, self._clock(), than=FRESH):
+        if asked_at is None or not is_younger(asked_at, self._clock(), than=FRESH):
             self._asked_at[tests] = self._clock()
             question = asyncio.create_task(self._ask_once(tests=tests))
             self._questions.add(question)
@@ -182,4 +163,4 @@ def _is_due(catalog: Catalog, now: datetime, older_than: timedelta) -> bool:
         return False
     if catalog.tested_at is None:
         return catalog.credential_status is not CredentialStatus.ABSENT  # listed as empty: there is nothing to test
-    return not _is_younger(catalog.tested_at, now, than=older_than)
+    return not is_younger(catalog.tested_at, now, than=older_than)

@@ -18,18 +18,17 @@ from bot.cloudflare.client import CloudflareClient
 from bot.database import Database
 from bot.database.sqlite import SqliteDatabase
 from bot.errors import DatabaseUnavailable
+from bot.freshness import FRESH, is_tested_lately
 from bot.inventory import Inventory
 from bot.records import Records
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN
 from bot.secret import Secret
 from bot.snapshot import (
-    FRESH,
     MOST_TESTS_AT_ONCE,
     REFRESH_EVERY,
     TEST_EVERY,
     CatalogsByOthers,
     SnapshotKeeper,
-    is_tested_lately,
 )
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

@@ -51,6 +51,14 @@ class Actor:
         teams = (team.get("id"), user.get("team_id"), view.get("team_id"), view.get("app_installed_team_id"))
         return cls(user_id=str(user.get("id", "")), team_ids=_present(*teams))
 
+    @classmethod
+    def of_event(cls, body: Mapping[str, Any]) -> Self:
+        """Read who caused an event."""
+        event = body.get("event") or {}
+        view = event.get("view") or {}
+        teams = (body.get("team_id"), event.get("user_team"), view.get("team_id"), view.get("app_installed_team_id"))
+        return cls(user_id=str(event.get("user", "")), team_ids=_present(*teams))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:

@@ -55,3 +55,13 @@ def actions(*buttons: Json) -> Json:
 def button(text: str, action_id: str, value: str, **more: Any) -> Json:  # noqa: ANN401 - parts of Block Kit
     """Return a button; `more` are `style` and `confirm`."""
     return {"type": "button", "action_id": action_id, "text": plain(text), "value": value, **more}
+
+
+def header(text: str) -> Json:
+    """Return a headline."""
+    return {"type": "header", "text": plain(text)}
+
+
+def verbatim(text: str) -> Json:
+    """Return a paragraph with foreign words in it: no `@here` and no address in it comes to life."""
+    return {"type": "section", "text": {**mrkdwn(text), "verbatim": True}}

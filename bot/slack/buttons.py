@@ -49,7 +49,7 @@ class Buttons:
         """Open the form with everything but the token, for whoever pressed the button and may."""
         await ack()
         value, actor, trigger_id = _value(body), Actor.of_interaction(body), _trigger_id(body)
-        pressed_in = str((body.get("channel") or {}).get("id", ""))
+        pressed_in = (body.get("channel") or {}).get("id")  # none in the App Home
         try:
             known = None if modal.is_bucket_name(value) else await self.records.find(value)
         except DatabaseTrouble as error:

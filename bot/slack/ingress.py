@@ -18,6 +18,7 @@ from slack_bolt.response import BoltResponse
 
 from bot.pasted import STORABLE, classify, mask_tokens, trim
 from bot.sealing import RESPONSE_URL, TOKEN, KeyRing, PublicRing, SealingContext, SealingKey
+from bot.secret import Secret
 from bot.slack import modal
 from bot.slack.blocks import Json
 from bot.submission import PastedToken, SealedResponseUrl, SealedToken
@@ -25,6 +26,9 @@ from bot.submission import PastedToken, SealedResponseUrl, SealedToken
 PASTED_TOKEN: Final = "pasted_token"  # noqa: S105 - the key in Bolt's context under which listeners find a PastedToken
 RECEIVED_AT: Final = "received_at"
 """The key under which they find when the payload came, whatever they wait for afterwards."""
+
+ANSWER_URL: Final = "answer_url"
+"""The key under which they find, as a Secret, the response URL of a command or of a pressed button; it may be None."""
 
 _ANSWER_TIMEOUT: Final = timedelta(seconds=2.5)
 """Slack gives 3 s from its own clock; the rest is for the way there and back."""
@@ -75,7 +79,7 @@ class Ingress:
     async def _ask_bolt(self, sealed: "SealedPayload", received_at: datetime) -> BoltResponse:
         """Our listeners' faults come to the app's error handler; what breaks Bolt itself must not reach a traceback."""
         try:
-            context = {PASTED_TOKEN: sealed.pasted, RECEIVED_AT: received_at}
+            context = {PASTED_TOKEN: sealed.pasted, RECEIVED_AT: received_at, ANSWER_URL: sealed.answer_url}
             request = AsyncBoltRequest(body=sealed.body, mode="socket_mode", context=context)
             return await self._app.async_dispatch(request)
         except Exception as error:  # noqa: BLE001 - Bolt trusts the shape of a payload, down to any KeyError
@@ -95,10 +99,14 @@ class Ingress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedPayload:
-    """A payload without any token in it, and what was pasted into the form's token field, sealed."""
+    """A payload without any token in it, and what was pasted into the form's token field, sealed.
+
+    `answer_url` is where a command or a pressed button may be answered for half an hour; it is kept in memory only.
+    """
 
     body: Json
     pasted: PastedToken | None
+    answer_url: Secret | None = None
 
 
 def seal_payload(unverified_body: Json, key: SealingKey, account_id: str) -> SealedPayload:
@@ -110,10 +118,11 @@ def seal_payload(unverified_body: Json, key: SealingKey, account_id: str) -> Sea
     view = unverified_body.get("view")
     token = modal.take_token(view) if isinstance(view, dict) else ""
     response_urls = unverified_body.pop("response_urls", None)
-    unverified_body.pop("response_url", None)
+    answer_url = unverified_body.pop("response_url", None)
     body = _mask(unverified_body)
     if not isinstance(view, dict) or body.get("type") != "view_submission":
-        return SealedPayload(body=body, pasted=None)
+        url = Secret(answer_url) if isinstance(answer_url, str) and answer_url else None
+        return SealedPayload(body=body, pasted=None, answer_url=url)
     form = modal.parse_form(body["view"])
     context = _sealing_context(body, account_id, form.bucket)
     return SealedPayload(body=body, pasted=_seal(token, _find_url(response_urls, form.channel_id), key, context))

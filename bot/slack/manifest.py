@@ -17,7 +17,7 @@ display_information:
   description: Stores the credential of an R2 Data Catalog (Basin Catalog) without showing it to anyone.
 features:
   app_home:
-    home_tab_enabled: false
+    home_tab_enabled: true # how all catalogs stand, and a button that no other app's command can shadow
     messages_tab_enabled: true # the bot writes to you when it may not post in the channel
     messages_tab_read_only_enabled: true
   bot_user:
@@ -26,7 +26,7 @@ features:
   slash_commands:
     - command: /r2-credential
       description: Store the credential of an R2 Data Catalog
-      usage_hint: "[bucket]"
+      usage_hint: "[bucket | status | history | help]"
       should_escape: false{command_url}
 oauth_config:
   scopes:
@@ -37,6 +37,9 @@ oauth_config:
       - groups:read # the same for private channels that the bot is in
       - usergroups:read # who is in R2_CREDENTIAL_ALLOWED_USERGROUPS
 settings:
+  event_subscriptions:{event_url}
+    bot_events:
+      - app_home_opened
   interactivity:
     is_enabled: true{interactivity_urls}
   org_deploy_enabled: false
@@ -51,13 +54,14 @@ def build_manifest(url: str | None) -> str:
     Raises ValueError for an address that Slack would not take.
     """
     if url is None:
-        return _MANIFEST.format(command_url="", interactivity_urls="", socket_mode="true")
+        return _MANIFEST.format(command_url="", event_url="", interactivity_urls="", socket_mode="true")
     if not _PUBLIC_URL.fullmatch(url):
         message = "the URL must be https://HOST, where Slack reaches the bot"
         raise ValueError(message)
     events = url.rstrip("/").removesuffix(_EVENTS_PATH) + _EVENTS_PATH
     return _MANIFEST.format(
         command_url=f"\n      url: {events}",
+        event_url=f"\n    request_url: {events}",
         interactivity_urls=f"\n    request_url: {events}\n    message_menu_options_url: {events}",
         socket_mode="false",
     )
