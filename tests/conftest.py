@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 import structlog
+from desk import Desk, open_desk
 from hypothesis import settings
 from playwright.async_api import Browser, async_playwright
 from postgres import execute, running_postgres
@@ -119,6 +120,13 @@ def log() -> Iterator[io.StringIO]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+
+
+@pytest_asyncio.fixture
+async def desk(database: SqliteDatabase, database_path: Path, clock: Clock, log: io.StringIO) -> AsyncIterator[Desk]:
+    """Open a desk for the members of one user group."""
+    async with open_desk(database, database_path, clock) as desk:
+        yield desk
 
 
 @pytest.fixture(scope="session")

@@ -1,184 +1,44 @@
-"""Command, options, submission and button: who is let in, what is asked for again, what is recorded."""
+"""Command, options, submission: who is let in, what is asked for again, what is recorded."""
 
 import io
 import json
 import re
-import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
-import aiohttp
 import pytest
-import pytest_asyncio
-from aiohttp import web
-from aiohttp.test_utils import TestServer
-from conftest import Clock
-from slack_sdk.signature import SignatureVerifier
-from slack_sdk.web.async_client import AsyncWebClient
+from desk import (
+    ACCOUNT,
+    ADA,
+    ANALYTICS,
+    ARCHIVED,
+    BUCKET,
+    EVERYBODY,
+    GRACE,
+    MALLORY,
+    OUTSIDER,
+    PARTNER,
+    PLATFORM,
+    PRIVATE,
+    STRANGERS,
+    TOKEN_TEXT,
+    TTL,
+    Desk,
+    Forge,
+    only,
+    shown_in,
+)
 
 from bot.allowlist import Allowlist
-from bot.app import _bolt_app
-from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.catalog import CredentialStatus
 from bot.pasted import MASK
-from bot.records import Changes, Records
+from bot.records import Changes
 from bot.sandbox.blocks import JsonObject
-from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
-from bot.sandbox.transport import Answer
-from bot.sandbox.workspace import Message, User
-from bot.sealing import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
-from bot.slack import replies
-from bot.slack.access import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME, Gate, Home, Memberships
-from bot.slack.http import HttpIngress
-from bot.slack.ingress import Ingress
-from bot.slack.listeners import Listeners
-from bot.slack.web import TIMEOUT, SlackWeb
-from bot.submission import BucketKey, Confirmation, State, Submission
+from bot.sealing import RESPONSE_URL, TOKEN, SealingContext
+from bot.slack.access import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME
+from bot.submission import BucketKey, State
 from bot.submission import TokenKind as PastedKind
-
-ADA = "U0ADA0001"
-GRACE = "U0GRACE01"
-MALLORY = "U0MALLORY"
-OUTSIDER = User(id=ADA, name="oscar", real_name="Oscar of Acme", team_id="T0PARTNER")
-"""Somebody of another company, who has (or claims) the id of a listed person."""
-
-GROUP = "S0DATAENG"
-PLATFORM = "C0DATAPLT"
-ANALYTICS = "C0ANALYTX"
-PRIVATE = "G0INCID42"
-PARTNER = "C0PARTNER"
-ARCHIVED = "C0OLDWARE"
-ACCOUNT = "5a4db0c0000000000000000000000001"
-BUCKET = "analytics-events"
-TOKEN_TEXT = make_token(Behaviour.GOOD, number=991)
-TTL = timedelta(minutes=20)
-EVERYBODY = Allowlist(users=frozenset(), usergroups=frozenset({GROUP}), channels=frozenset(), buckets=())
-
-
-@dataclass(slots=True, kw_only=True)
-class Desk:
-    """The listeners, with a small Slack before them and a database behind them."""
-
-    slack: SmallSlack
-    records: Records
-    database_path: Path
-    clock: Clock
-    key_ring: KeyRing
-    web: SlackWeb
-    memberships: Memberships
-    contact: str = "#data-platform"
-    dispatched: list[BucketKey] = field(default_factory=list)
-    looks: list[str] = field(default_factory=list)
-    door: HttpIngress | None = None
-
-    def serve(self, allowlist: Allowlist) -> None:
-        """Start, or start again with another allowlist, as an operator would."""
-        gate = Gate(allowlist, Home(team_id=self.slack.config.team_id, enterprise_id=None), self.memberships)
-        listeners = Listeners(
-            account_id=ACCOUNT,
-            ttl=TTL,
-            contact=self.contact,
-            gate=gate,
-            records=self.records,
-            web=self.web,
-            dispatch=self.dispatched.append,
-            want_snapshot=lambda: self.looks.append("looked"),
-            clock=self.clock,
-        )
-        ingress = Ingress(_bolt_app(listeners, gate.home), self.key_ring, ACCOUNT, self.clock)
-        self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
-
-    async def know_catalogs(self) -> None:
-        """Let the bot know the account's catalogs."""
-        states = {
-            BUCKET: (CatalogStatus.ACTIVE, CredentialStatus.ABSENT),
-            "billing-exports": (CatalogStatus.ACTIVE, CredentialStatus.PRESENT),
-            "old-events": (CatalogStatus.INACTIVE, CredentialStatus.PRESENT),
-        }
-        catalogs = tuple(
-            Catalog(bucket=bucket, status=status, credential_status=credential)
-            for bucket, (status, credential) in sorted(states.items())
-        )
-        await self.records.save_snapshot(ACCOUNT, Snapshot(catalogs=catalogs, refreshed_at=self.clock()))
-
-    async def command(self, text: str = "", *, user: str = ADA, channel: str = PLATFORM) -> str:
-        """Type the command; return what only this person reads, nothing when the form opened."""
-        outcome = await self.slack.type_command(user, channel, f"/r2-credential {text}")
-        assert outcome.failure is None
-        assert outcome.message is None or outcome.message.ephemeral_to == user
-        return outcome.message.text if outcome.message else ""
-
-    async def open_form(self, bucket: str = BUCKET, token: str = TOKEN_TEXT, **fields: str) -> None:
-        """Open the form and fill it in."""
-        assert await self.command(bucket) == ""
-        await self.slack.fill(ADA, "token", token)
-        for name, value in fields.items():
-            await self.slack.fill(ADA, name, value)
-
-    async def deliver(self, payload: JsonObject) -> JsonObject:
-        """Send a payload as Slack would, and return the body of the answer."""
-        answer: Answer = await self.slack.deliver("interactive", payload)
-        assert answer.failure is None
-        return answer.body or {}
-
-    async def find(self) -> Submission | None:
-        """Return what was recorded of the view that Ada has before her."""
-        view = self.slack.modal(ADA)
-        assert view is not None
-        return await self.records.find(view.id)
-
-    def execute(self, statement: str) -> None:
-        """Change the database behind the bot's back."""
-        with closing(sqlite3.connect(self.database_path)) as connection, connection:
-            connection.execute(statement)
-
-    def change_group(self, *members: str) -> None:
-        """Edit the user group, and let a minute pass so that it is asked again."""
-        self.slack.workspace.user_groups[GROUP] = replace(self.slack.workspace.user_groups[GROUP], members=members)
-        self.clock.advance(MEMBERSHIP_LIFETIME)
-
-
-@pytest_asyncio.fixture
-async def desk(records: Records, database_path: Path, clock: Clock, log: io.StringIO) -> AsyncIterator[Desk]:
-    """Open the desk for the members of one user group."""
-    async with SmallSlack() as slack, aiohttp.ClientSession(timeout=_TIMEOUT) as http:
-        client = AsyncWebClient(token=slack.config.bot_tokens[0], base_url=slack.api_url, session=http)
-        client.retry_handlers = []
-        client.proxy = None
-        slack_web = SlackWeb(client)
-        desk = Desk(
-            slack=slack,
-            records=records,
-            database_path=database_path,
-            clock=clock,
-            key_ring=KeyRing(*load_private_keys(generate_private_key())),
-            web=slack_web,
-            memberships=Memberships(slack_web, clock),
-        )
-
-        async def handle(request: web.Request) -> web.Response:
-            assert desk.door is not None
-            return await desk.door.handle(request)
-
-        server = web.Application()
-        server.router.add_post("/slack/events", handle)
-        async with TestServer(server, host="127.0.0.1") as running:
-            slack.request_url = str(running.make_url("/slack/events"))
-            desk.serve(EVERYBODY)
-            await desk.know_catalogs()
-            yield desk
-
-
-_TIMEOUT = aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())
-
-
-def shown_in(answer: JsonObject) -> str:
-    """Return all that an answer shows."""
-    return json.dumps(answer, ensure_ascii=False)
-
 
 # The command.
 
@@ -193,7 +53,7 @@ async def test_the_command_opens_the_form(desk: Desk) -> None:
     assert re.fullmatch("[0-9a-f]{32}", view.private_metadata)
     assert view.values["channel"]["channel"]["selected_conversation"] == PLATFORM
     assert view.values["bucket"]["bucket"]["type"] == "external_select"
-    assert desk.looks == ["looked"]
+    assert desk.looks == ["listed"]
     assert desk.slack.problems == []
 
 
@@ -283,11 +143,6 @@ async def test_a_bad_bucket_name_behind_the_command_is_explained(desk: Desk, buc
 async def test_what_was_typed_is_quoted_as_it_was_typed(desk: Desk) -> None:
     """Slack escapes a command's text already."""
     assert "`a&amp;b`" in await desk.command("a&b")
-
-
-def only(**lists: frozenset[str] | tuple[str, ...]) -> Allowlist:
-    """Return an allowlist that is narrower than that of everybody."""
-    return replace(EVERYBODY, **lists)  # type: ignore[arg-type]  # each list has its own type
 
 
 COMMANDS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
@@ -381,7 +236,7 @@ async def test_the_type_ahead_offers_what_matches(desk: Desk) -> None:
         (BUCKET, "No credential yet"),
         ("old-events", "Catalog switched off: enable it first"),
     ]
-    assert desk.looks == ["looked", "looked"]
+    assert desk.looks == ["listed", "listed"]
 
 
 SEARCHES: dict[str, tuple[str, list[str]]] = {
@@ -412,43 +267,6 @@ async def test_only_the_served_buckets_are_offered(desk: Desk) -> None:
     found = await desk.slack.search_options(ADA, "bucket", "")
 
     assert [option.value for option in found.options] == ["billing-exports"]
-
-
-def as_mallory(payload: JsonObject) -> JsonObject:
-    """Put somebody on no list in the place of the person."""
-    return payload | {"user": payload["user"] | {"id": MALLORY}}
-
-
-def from_another_team(payload: JsonObject) -> JsonObject:
-    """Name another workspace as the one from which this comes."""
-    return payload | {"team": {"id": "T0PARTNER", "domain": "acme"}}
-
-
-def of_another_team(payload: JsonObject) -> JsonObject:
-    """Name another workspace as the person's."""
-    return payload | {"user": payload["user"] | {"team_id": "T0PARTNER"}}
-
-
-def in_a_view_of_another_team(payload: JsonObject) -> JsonObject:
-    """Name another workspace as the view's."""
-    return payload | {"view": payload["view"] | {"team_id": "T0PARTNER"}}
-
-
-def of_no_team(payload: JsonObject) -> JsonObject:
-    """Name no workspace anywhere."""
-    user = {name: value for name, value in payload["user"].items() if name != "team_id"}
-    view = {name: value for name, value in payload["view"].items() if not name.endswith("team_id")}
-    return payload | {"team": None, "user": user, "view": view}
-
-
-Forge = Callable[[JsonObject], JsonObject]
-STRANGERS: dict[str, tuple[Forge, str]] = {
-    "on no list": (as_mallory, "not on the list"),
-    "from another workspace": (from_another_team, "you belong to another one"),
-    "a person of another workspace": (of_another_team, "you belong to another one"),
-    "a view of another workspace": (in_a_view_of_another_team, "you belong to another one"),
-    "of no workspace": (of_no_team, "you belong to another one"),
-}
 
 
 @pytest.mark.parametrize(("forge", "_words"), STRANGERS.values(), ids=STRANGERS)
@@ -834,7 +652,9 @@ async def test_a_repeated_submit_after_sending_shows_where_it_stands(desk: Desk)
     await desk.deliver(first)
     recorded = await desk.find()
     assert recorded is not None
-    await desk.records.move(recorded, State.STORING, Changes(attempts=1, possibly_written=True))
+    verifying = await desk.records.move(recorded, State.VERIFYING)
+    assert verifying is not None
+    await desk.records.move(verifying, State.STORING, Changes(attempts=1, possibly_written=True))
 
     answer = await desk.deliver(second)
 
@@ -852,11 +672,13 @@ async def test_a_repeated_submit_after_the_end_shows_the_result(desk: Desk) -> N
     await desk.deliver(first)
     recorded = await desk.find()
     assert recorded is not None
-    storing = await desk.records.move(recorded, State.STORING, Changes(attempts=1))
+    verifying = await desk.records.move(recorded, State.VERIFYING)
+    assert verifying is not None
+    storing = await desk.records.move(verifying, State.STORING, Changes(attempts=1))
     assert storing is not None
     confirming = await desk.records.move(storing, State.CONFIRMING)
     assert confirming is not None
-    await desk.records.end(confirming, State.STORED, desk.clock(), Changes(confirmation=Confirmation.PRESENT))
+    await desk.records.end(confirming, State.STORED, desk.clock(), Changes(confirmation=CredentialStatus.PRESENT))
 
     answer = await desk.deliver(second)
 
@@ -877,108 +699,6 @@ async def test_a_database_that_is_down_keeps_the_form(desk: Desk) -> None:
     assert "could not record this, so nothing was sent to Cloudflare because of it" in refused.errors["token"]
     assert taken.kind == "updated"
     assert len(desk.dispatched) == 1
-
-
-# The button.
-
-
-async def post_result(desk: Desk, bucket: str = BUCKET) -> Message:
-    """Post a result that was no success, with its button."""
-    await desk.open_form(bucket)
-    await desk.slack.submit(ADA)
-    recorded = await desk.find()
-    assert recorded is not None
-    ended = await desk.records.end(recorded, State.FAILED, desk.clock(), Changes(error_code="request_rejected"))
-    assert ended is not None
-    message = replies.result_message(replies.RedactedResult.of(ended), contact="")
-    await desk.web.post(PLATFORM, message, "6f3cacfe-3614-5dad-9dfa-09675d6189dd")
-    await desk.slack.close(ADA)
-    return desk.slack.messages(PLATFORM)[-1]
-
-
-@pytest.mark.parametrize("user", [ADA, GRACE], ids=["whoever submitted", "somebody else who may"])
-async def test_the_button_opens_a_fresh_form(desk: Desk, user: str) -> None:
-    """For the same bucket, and with an opening of its own."""
-    result = await post_result(desk)
-
-    assert (await desk.slack.click(user, result, replies.TRY_AGAIN)).failure is None
-
-    view = desk.slack.modal(user)
-    assert view is not None
-    assert view.values["bucket"]["bucket"]["selected_option"]["value"] == BUCKET
-    assert view.has_submit
-
-
-BUTTONS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
-    "not listed": (MALLORY, EVERYBODY, "not on the list"),
-    "bucket not served any more": (ADA, only(buckets=("billing-*",)), "for that bucket"),
-    "channel not allowed any more": (ADA, only(channels=frozenset({ANALYTICS})), "not used in that channel"),
-}
-
-
-@pytest.mark.parametrize(("user", "allowlist", "words"), BUTTONS_REFUSED.values(), ids=BUTTONS_REFUSED)
-async def test_the_button_is_refused_to_who_may_not(desk: Desk, user: str, allowlist: Allowlist, words: str) -> None:
-    """A notice opens in the place of the form."""
-    result = await post_result(desk)
-    desk.serve(allowlist)
-
-    await desk.slack.click(user, result, replies.TRY_AGAIN)
-
-    view = desk.slack.modal(user)
-    assert view is not None
-    assert words in view.text
-    assert not view.has_submit
-
-
-async def test_the_button_is_refused_to_an_outsider(desk: Desk) -> None:
-    """A message in a shared channel can be reached from outside."""
-    result = await post_result(desk)
-    [actions] = [block for block in result.blocks if block["type"] == "actions"]
-    action = {"action_id": replies.TRY_AGAIN, "block_id": actions["block_id"], "type": "button", "value": BUCKET}
-
-    await desk.deliver(desk.slack.make_message_action(ADA, result, action, as_user=OUTSIDER))
-
-    view = desk.slack.modal(ADA)
-    assert view is not None
-    assert "you belong to another one" in view.text
-    assert not view.has_submit
-
-
-@pytest.mark.parametrize("error", ["expired_trigger_id", "internal_error"])
-async def test_a_button_that_came_too_late_is_told_by_direct_message(desk: Desk, log: io.StringIO, error: str) -> None:
-    """No view can open any more, so the words come another way, and nothing breaks."""
-    result = await post_result(desk)
-    desk.slack.fail_next("views.open", error=error, times=2)
-
-    outcome = await desk.slack.click(ADA, result, replies.TRY_AGAIN)
-
-    assert outcome.failure is None
-    [message] = desk.slack.messages("D0ADA0001")
-    assert "again" in message.text
-    assert "listener_broke" not in log.getvalue()
-
-
-async def test_a_person_who_cannot_be_told_at_all_breaks_nothing(desk: Desk, log: io.StringIO) -> None:
-    """When Slack takes neither a view nor a message, that is logged."""
-    result = await post_result(desk)
-    desk.slack.fail_next("views.open", error="expired_trigger_id", times=2)
-    desk.slack.fail_next("chat.postMessage", status=503)
-
-    await desk.slack.click(ADA, result, replies.TRY_AGAIN)
-
-    assert "person_not_told" in log.getvalue()
-    assert "listener_broke" not in log.getvalue()
-
-
-@pytest.mark.parametrize("value", ["../secrets", "", None, 7], ids=["no bucket name", "empty", "none", "a number"])
-async def test_a_forged_button_opens_no_broken_form(desk: Desk, log: io.StringIO, value: object) -> None:
-    """What a client sends as the button's value is looked at like anything else."""
-    result = await post_result(desk)
-    action = {"action_id": replies.TRY_AGAIN, "block_id": "x", "type": "button", "value": value}
-
-    await desk.deliver(desk.slack.make_message_action(ADA, result, action))
-
-    assert "listener_broke" not in log.getvalue()
 
 
 # Faults of our own.

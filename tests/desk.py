@@ -1,0 +1,264 @@
+"""The listeners, with a small Slack before them and a database behind them; and people who try to get in."""
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from slack_sdk.signature import SignatureVerifier
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.allowlist import Allowlist
+from bot.app import _bolt_app
+from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.database.sqlite import SqliteDatabase
+from bot.inventory import Inventory
+from bot.records import Records
+from bot.sandbox.blocks import JsonObject
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.sandbox.transport import Answer
+from bot.sandbox.workspace import User
+from bot.sealing import KeyRing, generate_private_key, load_private_keys
+from bot.slack.access import MEMBERSHIP_LIFETIME, Gate, Home, Memberships
+from bot.slack.buttons import Buttons
+from bot.slack.http import HttpIngress
+from bot.slack.ingress import Ingress
+from bot.slack.listeners import Listeners
+from bot.slack.lookups import Lookups
+from bot.slack.opening import FormOpener
+from bot.slack.web import TIMEOUT, SlackWeb
+from bot.submission import BucketKey, Submission
+
+if TYPE_CHECKING:
+    from conftest import Clock
+
+ADA = "U0ADA0001"
+GRACE = "U0GRACE01"
+MALLORY = "U0MALLORY"
+OUTSIDER = User(id=ADA, name="oscar", real_name="Oscar of Acme", team_id="T0PARTNER")
+"""Somebody of another company, who has (or claims) the id of a listed person."""
+
+GROUP = "S0DATAENG"
+PLATFORM = "C0DATAPLT"
+ANALYTICS = "C0ANALYTX"
+PRIVATE = "G0INCID42"
+PARTNER = "C0PARTNER"
+ARCHIVED = "C0OLDWARE"
+ACCOUNT = "5a4db0c0000000000000000000000001"
+BUCKET = "analytics-events"
+TOKEN_TEXT = make_token(Behaviour.GOOD, number=991)
+TTL = timedelta(minutes=20)
+EVERYBODY = Allowlist(users=frozenset(), usergroups=frozenset({GROUP}), channels=frozenset(), buckets=())
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """The listeners, with a small Slack before them and a database behind them."""
+
+    slack: SmallSlack
+    records: Records
+    inventory: Inventory
+    database_path: Path
+    clock: "Clock"
+    key_ring: KeyRing
+    web: SlackWeb
+    http: aiohttp.ClientSession
+    memberships: Memberships
+    contact: str = "#data-platform"
+    dispatched: list[BucketKey] = field(default_factory=list)
+    looks: list[str] = field(default_factory=list)
+    door: HttpIngress | None = None
+    lookups: Lookups | None = None
+
+    def serve(self, allowlist: Allowlist) -> None:
+        """Start, or start again with another allowlist, as an operator would."""
+        gate = Gate(allowlist, Home(team_id=self.slack.config.team_id, enterprise_id=None), self.memberships)
+        opener = FormOpener(
+            contact=self.contact,
+            gate=gate,
+            records=self.records,
+            inventory=self.inventory,
+            web=self.web,
+            want_snapshot=lambda: self.looks.append("listed"),
+            clock=self.clock,
+        )
+        buttons = Buttons(
+            account_id=ACCOUNT,
+            ttl=TTL,
+            contact=self.contact,
+            gate=gate,
+            records=self.records,
+            web=self.web,
+            opener=opener,
+            dispatch=self.dispatched.append,
+        )
+        self.lookups = Lookups(
+            account_id=ACCOUNT,
+            contact=self.contact,
+            gate=gate,
+            records=self.records,
+            inventory=self.inventory,
+            web=self.web,
+            http=self.http,
+            want_snapshot=lambda: self.looks.append("tested"),
+            clock=self.clock,
+        )
+        listeners = Listeners(
+            account_id=ACCOUNT,
+            ttl=TTL,
+            contact=self.contact,
+            gate=gate,
+            records=self.records,
+            inventory=self.inventory,
+            web=self.web,
+            opener=opener,
+            buttons=buttons,
+            lookups=self.lookups,
+            dispatch=self.dispatched.append,
+            want_snapshot=lambda: self.looks.append("listed"),
+            clock=self.clock,
+        )
+        ingress = Ingress(_bolt_app(listeners, gate.home), self.key_ring, ACCOUNT, self.clock)
+        self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
+
+    async def know_catalogs(self) -> None:
+        """Let the bot know the account's catalogs."""
+        states = {
+            BUCKET: (CatalogStatus.ACTIVE, CredentialStatus.ABSENT),
+            "billing-exports": (CatalogStatus.ACTIVE, CredentialStatus.PRESENT),
+            "old-events": (CatalogStatus.INACTIVE, CredentialStatus.PRESENT),
+        }
+        catalogs = tuple(
+            Catalog(bucket=bucket, status=status, credential_status=credential)
+            for bucket, (status, credential) in sorted(states.items())
+        )
+        await self.inventory.save_snapshot(Snapshot(catalogs=catalogs, refreshed_at=self.clock()))
+
+    async def command(self, text: str = "", *, user: str = ADA, channel: str = PLATFORM) -> str:
+        """Type the command; return what only this person reads, nothing when the form opened."""
+        outcome = await self.slack.type_command(user, channel, f"/r2-credential {text}")
+        assert outcome.failure is None
+        assert outcome.message is None or outcome.message.ephemeral_to == user
+        return outcome.message.text if outcome.message else ""
+
+    async def open_form(self, bucket: str = BUCKET, token: str = TOKEN_TEXT, **fields: str) -> None:
+        """Open the form and fill it in."""
+        assert await self.command(bucket) == ""
+        await self.slack.fill(ADA, "token", token)
+        for name, value in fields.items():
+            await self.slack.fill(ADA, name, value)
+
+    async def deliver(self, payload: JsonObject) -> JsonObject:
+        """Send a payload as Slack would, and return the body of the answer."""
+        answer: Answer = await self.slack.deliver("interactive", payload)
+        assert answer.failure is None
+        return answer.body or {}
+
+    async def find(self) -> Submission | None:
+        """Return what was recorded of the view that Ada has before her."""
+        view = self.slack.modal(ADA)
+        assert view is not None
+        return await self.records.find(view.id)
+
+    def execute(self, statement: str) -> None:
+        """Change the database behind the bot's back."""
+        with closing(sqlite3.connect(self.database_path)) as connection, connection:
+            connection.execute(statement)
+
+    def change_group(self, *members: str) -> None:
+        """Edit the user group, and let a minute pass so that it is asked again."""
+        self.slack.workspace.user_groups[GROUP] = replace(self.slack.workspace.user_groups[GROUP], members=members)
+        self.clock.advance(MEMBERSHIP_LIFETIME)
+
+
+@asynccontextmanager
+async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> AsyncIterator[Desk]:
+    """Open the desk for the members of one user group."""
+    async with SmallSlack() as slack, aiohttp.ClientSession(timeout=_TIMEOUT) as http:
+        client = AsyncWebClient(token=slack.config.bot_tokens[0], base_url=slack.api_url, session=http)
+        client.retry_handlers = []
+        client.proxy = None
+        slack_web = SlackWeb(client)
+        desk = Desk(
+            slack=slack,
+            records=Records(database),
+            inventory=Inventory(database, ACCOUNT),
+            database_path=path,
+            clock=clock,
+            key_ring=KeyRing(*load_private_keys(generate_private_key())),
+            web=slack_web,
+            http=http,
+            memberships=Memberships(slack_web, clock),
+        )
+
+        async def handle(request: web.Request) -> web.Response:
+            assert desk.door is not None
+            return await desk.door.handle(request)
+
+        server = web.Application()
+        server.router.add_post("/slack/events", handle)
+        async with TestServer(server, host="127.0.0.1") as running:
+            slack.request_url = str(running.make_url("/slack/events"))
+            desk.serve(EVERYBODY)
+            await desk.know_catalogs()
+            yield desk
+            if desk.lookups is not None:
+                await desk.lookups.stop()
+
+
+_TIMEOUT = aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())
+
+
+def shown_in(answer: JsonObject) -> str:
+    """Return all that an answer shows."""
+    return json.dumps(answer, ensure_ascii=False)
+
+
+def only(**lists: frozenset[str] | tuple[str, ...]) -> Allowlist:
+    """Return an allowlist that is narrower than that of everybody."""
+    return replace(EVERYBODY, **lists)  # type: ignore[arg-type]  # each list has its own type
+
+
+def as_mallory(payload: JsonObject) -> JsonObject:
+    """Put somebody on no list in the place of the person."""
+    return payload | {"user": payload["user"] | {"id": MALLORY}}
+
+
+def from_another_team(payload: JsonObject) -> JsonObject:
+    """Name another workspace as the one from which this comes."""
+    return payload | {"team": {"id": "T0PARTNER", "domain": "acme"}}
+
+
+def of_another_team(payload: JsonObject) -> JsonObject:
+    """Name another workspace as the person's."""
+    return payload | {"user": payload["user"] | {"team_id": "T0PARTNER"}}
+
+
+def in_a_view_of_another_team(payload: JsonObject) -> JsonObject:
+    """Name another workspace as the view's."""
+    return payload | {"view": payload["view"] | {"team_id": "T0PARTNER"}}
+
+
+def of_no_team(payload: JsonObject) -> JsonObject:
+    """Name no workspace anywhere."""
+    user = {name: value for name, value in payload["user"].items() if name != "team_id"}
+    view = {name: value for name, value in payload["view"].items() if not name.endswith("team_id")}
+    return payload | {"team": None, "user": user, "view": view}
+
+
+Forge = Callable[[JsonObject], JsonObject]
+STRANGERS: dict[str, tuple[Forge, str]] = {
+    "on no list": (as_mallory, "not on the list"),
+    "from another workspace": (from_another_team, "you belong to another one"),
+    "a person of another workspace": (of_another_team, "you belong to another one"),
+    "a view of another workspace": (in_a_view_of_another_team, "you belong to another one"),
+    "of no workspace": (of_no_team, "you belong to another one"),
+}
