@@ -6,7 +6,7 @@ import pytest
 from slack_sdk.models import blocks as sdk_blocks
 from slack_sdk.models.views import View
 
-from bot.sandbox.block_rules import message_problems, options_problems, view_problems
+from bot.sandbox.block_rules import home_problems, message_problems, options_problems, view_problems
 from bot.sandbox.blocks import complete, elements_of, fields_of, texts_of
 
 JsonObject = dict[str, Any]
@@ -164,6 +164,47 @@ BAD_VIEWS: dict[str, tuple[object, str]] = {
 def test_a_bad_view_is_refused_with_the_reason(view: object, problem: str) -> None:
     """Each limit and each shape is checked, and the answer points at the place."""
     assert any(problem in found for found in view_problems(view)), view_problems(view)
+
+
+def home(*blocks: JsonObject, **more: Any) -> JsonObject:  # noqa: ANN401 - any field at all
+    """Return a view of these blocks for the Home tab."""
+    return {"type": "home", "blocks": list(blocks), **more}
+
+
+def test_a_home_view_takes_every_kind_of_block() -> None:
+    """Input blocks need no submit button there, and the official models are accepted as they are."""
+    everything = home(*EVERYTHING["blocks"], private_metadata="m" * 3000, callback_id="c", external_id="e")
+    official = View(type="home", callback_id="home", blocks=[sdk_blocks.SectionBlock(text="*hello*")])
+
+    assert home_problems(everything) == []
+    assert home_problems(home(*[SECTION] * 100)) == []
+    assert home_problems(official.to_dict()) == []
+
+
+BAD_HOMES: dict[str, tuple[object, str]] = {
+    "no object": (None, "must be an object [json-pointer:/view]"),
+    "a modal": (home(SECTION) | {"type": "modal"}, "must be one of home [json-pointer:/view/type]"),
+    "no blocks": (home(), "no less than 1 items allowed [json-pointer:/view/blocks]"),
+    "101 blocks": (home(*[SECTION] * 101), "no more than 100 items allowed"),
+    "a title": (home(SECTION, title=plain()), "invalid additional property: title"),
+    "a submit button": (home(SECTION, submit=plain()), "invalid additional property: submit"),
+    "a close button": (home(SECTION, close=plain()), "invalid additional property: close"),
+    "a note when it is closed": (home(SECTION, notify_on_close=True), "invalid additional property: notify_on_close"),
+    "long metadata": (home(SECTION, private_metadata="x" * 3001), "less than 3001"),
+    "long callback_id": (home(SECTION, callback_id="x" * 256), "less than 256"),
+    "long external_id": (home(SECTION, external_id="x" * 256), "less than 256"),
+    "unknown block": (home({"type": "carousel"}), "unsupported type: carousel [json-pointer:/view/blocks/0/type]"),
+    "long section": (home({"type": "section", "text": mrkdwn("x" * 3001)}), "less than 3001"),
+    "duplicate block_id": (home(*[SECTION | {"block_id": "a"}] * 2), "block_id must be unique"),
+    "duplicate action_id": (home({"type": "actions", "elements": [BUTTON, BUTTON]}), "action_id must be unique"),
+    "two focused": (home(*[field({"type": "plain_text_input", "focus_on_load": True})] * 2), "only one element can"),
+}
+
+
+@pytest.mark.parametrize(("view", "problem"), BAD_HOMES.values(), ids=BAD_HOMES)
+def test_a_bad_home_view_is_refused_with_the_reason(view: object, problem: str) -> None:
+    """What only a modal has is refused there, with the limits that both have."""
+    assert any(problem in found for found in home_problems(view)), home_problems(view)
 
 
 BAD_MESSAGES: dict[str, tuple[object, str]] = {

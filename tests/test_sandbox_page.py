@@ -13,7 +13,7 @@ from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.sandbox.page import PanelData, PanelSlot, PanelToken
+from bot.sandbox.page_state import PanelData, PanelSlot, PanelToken
 from bot.sandbox.slack import SmallSlack
 
 JsonObject = dict[str, Any]

@@ -1264,3 +1264,415 @@ async def test_request_urls_are_used_by_turns_and_bad_ones_passed_over(patient_s
 async def _status(slack: SmallSlack) -> int | None:
     await slack.type_command(ADA, HERE, "/r2-credential")
     return slack.sent[-1].answer.status
+
+
+# The App Home.
+
+
+def button(value: str | None, label: str = "Press") -> JsonObject:
+    """Return a button as a row of a table has it: one action, and the value that tells it from the others."""
+    one = {"type": "button", "action_id": "row", "text": plain(label)}
+    return one if value is None else {**one, "value": value}
+
+
+ROWS: list[JsonObject] = [
+    {"type": "section", "text": plain("first"), "accessory": button("1")},
+    {"type": "section", "text": plain("second"), "accessory": button("2")},
+    {"type": "actions", "elements": [{"type": "static_select", "action_id": "pick", "options": OPTIONS}]},
+]
+HOME: JsonObject = {
+    "type": "home",
+    "callback_id": "home",
+    "private_metadata": "nonce",
+    "blocks": [
+        *ROWS,
+        {
+            "type": "input",
+            "block_id": "note",
+            "label": plain("Note"),
+            "element": {"type": "plain_text_input", "action_id": "note_text"},
+        },
+    ],
+}
+
+
+def home_saying(text: str) -> JsonObject:
+    """Return a home view with one line."""
+    return {"type": "home", "blocks": [{"type": "section", "text": plain(text)}]}
+
+
+def publishes(rig: Rig) -> list[JsonObject]:
+    """Let the app publish when its home is opened; return where the events that it gets are collected."""
+    events: list[JsonObject] = []
+
+    @rig.app.event("app_home_opened")
+    async def opened(body: JsonObject, client: AsyncWebClient) -> None:
+        events.append(body)
+        await client.views_publish(user_id=body["event"]["user"], view=HOME)
+
+    return events
+
+
+async def test_opening_the_app_home_lets_the_app_publish_it(rig: Rig) -> None:
+    """The event arrives as Slack sends it, without a view the first time and with it the second."""
+    events = publishes(rig)
+
+    outcome = await rig.slack.open_home(ADA)
+    home = await rig.slack.wait_for_home(ADA, lambda one: "second" in one.text)
+    await rig.slack.open_home(ADA)
+    again = await rig.slack.wait_for_home(ADA, lambda one: one.hash != home.hash)
+    await rig.slack.open_home(ADA, tab="messages")
+    await rig.slack.workspace.changes.wait_until(lambda: len(events) > 2 or None, timedelta(seconds=5), "the events")
+
+    first, second, third = events
+    assert (outcome.failure, outcome.was_sent) == (None, True)
+    assert {name: value for name, value in first["event"].items() if name != "event_ts"} == {
+        "type": "app_home_opened",
+        "user": ADA,
+        "channel": "D0ADA0001",
+        "tab": "home",
+    }
+    assert (first["type"], first["team_id"], first["api_app_id"]) == ("event_callback", "T0SANDBOX", "A0R2CREDS")
+    assert (first["is_ext_shared_channel"], first["authorizations"][0]["user_id"]) == (False, "U0R2BOT01")
+    assert (second["event"]["view"]["id"], second["event"]["view"]["hash"]) == (home.id, home.hash)
+    assert ("view" in third["event"], third["event"]["tab"]) == (False, "messages")
+    assert len({event["event_id"] for event in events}) == 3
+    assert (again.id, again.callback_id, again.private_metadata) == (home.id, "home", "nonce")
+    assert (home.block_ids[-1], rig.slack.home(GRACE)) == ("note", None)
+    assert rig.slack.problems == []
+
+
+async def test_a_press_at_home_carries_the_whole_view_and_no_conversation(rig: Rig) -> None:
+    """The right one of two rows is pressed, a choice stays chosen, and a modal opens by the trigger, nowhere."""
+    bodies: list[JsonObject] = []
+
+    @rig.app.action("row")
+    @rig.app.action("pick")
+    async def acted(ack: Any, body: JsonObject, client: AsyncWebClient) -> None:  # noqa: ANN401 - Bolt's
+        bodies.append(body)
+        await ack()
+        if body["actions"][0]["action_id"] == "row":
+            await client.views_open(trigger_id=body["trigger_id"], view=FORM)
+
+    await rig.client.views_publish(user_id=ADA, view=HOME)
+    home = await rig.slack.wait_for_home(ADA)
+
+    chosen = await rig.slack.click(ADA, home, "pick", "logs")
+    typed = await rig.slack.click(ADA, home, "note", "half a note")
+    pressed = await rig.slack.click(ADA, home, "row", "2")
+    modal = await rig.slack.wait_for_view(ADA)
+
+    assert (chosen.failure, typed.failure, pressed.failure) == (None, None, None)
+    choice, press = bodies
+    assert choice["actions"][0]["selected_option"]["value"] == "logs"
+    assert (press["actions"][0]["value"], press["actions"][0]["block_id"]) == ("2", home.block_ids[1])
+    assert press["container"] == {"type": "view", "view_id": home.id}
+    assert {"channel", "message", "response_url"}.isdisjoint(press)
+    view = press["view"]
+    assert (view["type"], view["root_view_id"], view["previous_view_id"], view["submit"]) == (
+        "home",
+        home.id,
+        None,
+        None,
+    )
+    assert view["state"]["values"][home.block_ids[2]]["pick"]["selected_option"]["value"] == "logs"
+    assert view["state"]["values"]["note"]["note_text"]["value"] == "half a note"
+    assert modal.values["channel"]["channel_pick"]["selected_conversation"] is None
+
+
+async def test_home_payloads_can_be_forged(rig: Rig) -> None:
+    """Somebody else presses in Ada's home, an outsider opens it: both go out as they are."""
+    bodies: list[JsonObject] = []
+
+    @rig.app.action("row")
+    async def acted(ack: Any, body: JsonObject) -> None:  # noqa: ANN401 - Bolt's
+        bodies.append(body)
+        await ack()
+
+    await rig.client.views_publish(user_id=ADA, view=HOME)
+    home = await rig.slack.wait_for_home(ADA)
+    action = {"type": "button", "action_id": "row", "block_id": "made-up", "value": "9"}
+
+    mallory = await rig.slack.deliver("interactive", rig.slack.make_home_action(MALLORY, home, action))
+    oscar = rig.slack.make_home_action(ADA, home, action, as_user=OUTSIDER)
+    await rig.slack.deliver("interactive", oscar)
+    opened = rig.slack.make_home_opened(ADA, as_user=OUTSIDER)
+
+    assert mallory.failure is None
+    assert [body["user"]["id"] for body in bodies] == [MALLORY, OUTSIDER.id]
+    assert {body["view"]["id"] for body in bodies} == {home.id}
+    assert bodies[1]["view"]["team_id"] == bodies[1]["team"]["id"] == opened["team_id"] == "T0ACME"
+    assert (bodies[1]["actions"][0]["value"], opened["event"]["user"]) == ("9", OUTSIDER.id)
+
+
+async def test_an_event_is_an_envelope_of_its_own(slack: SmallSlack) -> None:
+    """It takes no answer, and says that it comes for the first time."""
+    async with open_lines(slack, 1) as lines:
+        opening = asyncio.create_task(slack.open_home(ADA))
+        envelope = await lines[0].receive_json()
+        await lines[0].send_json({"envelope_id": envelope.pop("envelope_id"), "payload": {"ignored": True}})
+
+        assert (await opening).failure is None
+    payload = envelope.pop("payload")
+    assert envelope == {
+        "type": "events_api",
+        "accepts_response_payload": False,
+        "retry_attempt": 0,
+        "retry_reason": "",
+    }
+    assert payload["event"]["type"] == "app_home_opened"
+
+
+async def test_an_event_by_http_is_signed_json(slack: SmallSlack) -> None:
+    """The body is the event itself; the content of a good answer does not matter."""
+    seen: list[tuple[bytes, dict[str, str]]] = []
+
+    async def serve(request: web.Request) -> web.Response:
+        seen.append((await request.read(), dict(request.headers)))
+        return web.Response(text="[]", content_type="application/json")
+
+    async with serving(serve) as slack.request_url:
+        outcome = await slack.open_home(ADA)
+
+    body, headers = seen[0]
+    assert outcome.failure is None
+    assert headers["Content-Type"] == "application/json"
+    assert json.loads(body) == slack.sent[0].payload
+    assert SignatureVerifier(slack.config.signing_secret).is_valid_request(body, headers)
+
+
+BAD_EVENT_ANSWERS: dict[str, tuple[Callable[[web.Request], Any], str]] = {
+    "late": (silent, "operation_timeout"),
+    "a server error": (answering(status=500), "dispatch_failed"),
+    "a redirect": (answering(status=302, headers={"Location": "/"}), "dispatch_failed"),
+}
+
+
+@pytest.mark.parametrize(("handler", "failure"), BAD_EVENT_ANSWERS.values(), ids=BAD_EVENT_ANSWERS)
+async def test_an_event_that_is_not_taken_is_a_failure(
+    slack: SmallSlack, handler: Callable[[web.Request], Any], failure: str
+) -> None:
+    """The person sees nothing of it, nothing is sent again, and the test can tell."""
+    async with serving(handler) as slack.request_url:
+        outcome = await slack.open_home(ADA)
+
+    assert (outcome.failure, outcome.was_sent, len(slack.sent)) == (failure, True, 1)
+    assert slack.home(ADA) is None
+
+
+async def test_without_a_connection_or_an_acknowledgement_the_event_fails(slack: SmallSlack) -> None:
+    """Nobody is connected; then somebody is, and keeps silent."""
+    unconnected = await slack.open_home(ADA)
+    async with open_lines(slack, 1):
+        silent_app = await slack.open_home(ADA)
+
+    assert (unconnected.failure, silent_app.failure) == ("dispatch_failed", "operation_timeout")
+
+
+async def test_an_app_that_did_not_subscribe_hears_nothing() -> None:
+    """Its home can be opened and published all the same."""
+    async with SmallSlack(replace(IMPATIENT, bot_events=())) as slack:
+        await client_for(slack).views_publish(user_id=ADA, view=HOME)
+        outcome = await slack.open_home(ADA)
+
+        assert (outcome.failure, outcome.was_sent, slack.sent) == (None, False, [])
+        assert slack.home(ADA) is not None
+
+
+async def test_an_app_without_a_home_tab_publishes_nothing() -> None:
+    """Slack says `not_enabled`, and nobody can open what is not there; the Messages tab is."""
+    async with SmallSlack(replace(IMPATIENT, home_tab_enabled=False)) as slack:
+        assert await error_of(client_for(slack).views_publish(user_id=ADA, view=HOME)) == "not_enabled"
+        with pytest.raises(ImpossibleStepError, match="no Home tab"):
+            await slack.open_home(ADA)
+        await slack.open_home(ADA, tab="messages")
+
+        assert (slack.home(ADA), len(slack.sent)) == (None, 1)
+
+
+PUBLISHINGS: dict[str, tuple[JsonObject, str]] = {
+    "nobody": ({"view": HOME}, "invalid_arguments"),
+    "no user's id": ({"user_id": "ada", "view": HOME}, "invalid_arguments"),
+    "somebody unknown": ({"user_id": "U0NOBODY1", "view": HOME}, "user_not_found"),
+    "no view": ({"user_id": ADA}, "invalid_arguments"),
+    "a view that is no JSON": ({"user_id": ADA, "view": "{"}, "invalid_arguments"),
+    "a modal": ({"user_id": ADA, "view": FORM}, "invalid_arguments"),
+    "a hash before anything was published": ({"user_id": ADA, "view": HOME, "hash": "1.a"}, "hash_conflict"),
+    "a view too large": (
+        {"user_id": ADA, "view": {"type": "home", "blocks": [home_saying("x" * 3000)["blocks"][0]] * 90}},
+        "view_too_large",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "error"), PUBLISHINGS.values(), ids=PUBLISHINGS)
+async def test_a_bad_publishing_is_refused(slack: SmallSlack, arguments: JsonObject, error: str) -> None:
+    """Slack's names for why; nothing is on the Home tab."""
+    assert await error_of(client_for(slack).api_call("views.publish", json=arguments)) == error
+    assert slack.home(ADA) is None
+
+
+async def test_publishing_again_replaces_the_view_unless_somebody_was_faster(slack: SmallSlack) -> None:
+    """The id stays, the hash is new and guards the view; what was typed stays; each person has a view of their own."""
+    client = client_for(slack)
+    first = (await client.views_publish(user_id=ADA, view=HOME))["view"]
+    await slack.click(ADA, await slack.wait_for_home(ADA), "note_text", "kept")
+
+    second = (await client.views_publish(user_id=ADA, view=HOME, hash=first["hash"]))["view"]
+    stale = await error_of(client.views_publish(user_id=ADA, view=home_saying("late"), hash=first["hash"]))
+    grace = (await client.views_publish(user_id=GRACE, view=home_saying("for Grace")))["view"]
+
+    home = slack.home(ADA)
+    assert home is not None
+    assert (first["id"], first["type"], first["app_id"]) == (second["id"], "home", "A0R2CREDS")
+    assert (stale, home.hash) == ("hash_conflict", second["hash"])
+    assert second["hash"] != first["hash"]
+    assert home.values["note"]["note_text"]["value"] == "kept"
+    assert second["state"]["values"]["note"]["note_text"]["value"] == "kept"
+    assert grace["id"] != first["id"]
+
+
+async def test_an_external_id_belongs_to_one_view(slack: SmallSlack) -> None:
+    """Another person's home cannot have it, nor can a modal; the same home can keep it."""
+    client = client_for(slack)
+    mine = HOME | {"external_id": "mine"}
+    await client.views_publish(user_id=ADA, view=mine)
+
+    kept = await client.views_publish(user_id=ADA, view=mine)
+    grace = await error_of(client.views_publish(user_id=GRACE, view=mine))
+    trigger_id = slack.make_command(ADA, HERE, "/r2-credential")["trigger_id"]
+    modal = await error_of(client.views_open(trigger_id=trigger_id, view=FORM | {"external_id": "mine"}))
+
+    assert kept["view"]["external_id"] == "mine"
+    assert (grace, modal) == ("duplicate_external_id", "duplicate_external_id")
+
+
+async def test_a_home_is_neither_opened_nor_updated_as_a_modal(slack: SmallSlack) -> None:
+    """`views.open` takes modals only, and `views.update` does not find the view of a Home tab."""
+    client = client_for(slack)
+    published = (await client.views_publish(user_id=ADA, view=HOME))["view"]
+    trigger_id = slack.make_command(ADA, HERE, "/r2-credential")["trigger_id"]
+
+    assert await error_of(client.views_open(trigger_id=trigger_id, view=HOME)) == "invalid_arguments"
+    assert await error_of(client.views_update(view_id=published["id"], view=HOME)) == "invalid_arguments"
+    assert await error_of(client.views_update(view_id=published["id"], view=DONE)) == "not_found"
+
+
+async def test_impossible_steps_at_home_are_refused(slack: SmallSlack) -> None:
+    """Nothing is there, somebody else's home, an action or a value that is not there."""
+    with pytest.raises(AssertionError, match="did not come"):
+        await slack.wait_for_home(ADA, within=BRIEFLY)
+    await client_for(slack).views_publish(user_id=ADA, view=HOME)
+    home = await slack.wait_for_home(ADA)
+    with pytest.raises(ImpossibleStepError, match="nothing is on the Home tab"):
+        await slack.click(GRACE, home, "row")
+    await client_for(slack).views_publish(user_id=GRACE, view=HOME)
+    with pytest.raises(ImpossibleStepError, match="is not on the Home tab"):
+        await slack.click(GRACE, home, "row")
+    with pytest.raises(ImpossibleStepError, match="no action"):
+        await slack.click(ADA, home, "nothing")
+    with pytest.raises(ImpossibleStepError, match="has the value '3'"):
+        await slack.click(ADA, home, "row", "3")
+    with pytest.raises(ImpossibleStepError, match="not offered"):
+        await slack.click(ADA, home, "pick", "nothing")
+    with pytest.raises(ImpossibleStepError, match="several values"):
+        await slack.click(ADA, home, "row", ["1", "2"])
+    with pytest.raises(AssertionError, match="did not come"):
+        await slack.wait_for_home(ADA, lambda one: "third" in one.text, within=BRIEFLY)
+    assert slack.sent == []
+
+
+async def test_one_of_several_buttons_is_named_by_its_value(slack: SmallSlack) -> None:
+    """In messages and modals too; without a value it is the first."""
+    select = {"type": "static_select", "action_id": "row", "options": OPTIONS}
+    blocks = [*ROWS, {"type": "section", "text": plain("third"), "accessory": button(None)}]
+    await client_for(slack).chat_postMessage(
+        channel=HERE, text="rows", blocks=[*blocks, {**ROWS[2], "elements": [select]}]
+    )
+    message = await slack.wait_for_message(HERE)
+    trigger_id = slack.make_command(ADA, HERE, "/r2-credential")["trigger_id"]
+    await client_for(slack).views_open(trigger_id=trigger_id, view=DONE | {"blocks": blocks})
+    modal = slack.modal(ADA)
+    assert modal is not None
+
+    for where in (message, modal):
+        await slack.click(ADA, where, "row", "2")
+        await slack.click(ADA, where, "row")
+        with pytest.raises(ImpossibleStepError, match="has the value '3'"):
+            await slack.click(ADA, where, "row", "3")
+    await slack.click(ADA, message, "row", "logs")
+
+    actions = [sent.payload["actions"][0] for sent in slack.sent]
+    assert [action.get("value") for action in actions] == ["2", "1", "2", "1", None]
+    assert actions[-1]["selected_option"]["value"] == "logs"
+
+
+# Ephemeral answers with buttons.
+
+
+def status_page(number: int) -> list[JsonObject]:
+    """Return one page of a status table."""
+    row = {"type": "section", "text": plain(f"page {number}"), "accessory": button(str(number + 1), "Next")}
+    return [row, {"type": "context", "elements": [plain(":large_green_circle: fine")]}]
+
+
+async def test_a_commands_ephemeral_answer_is_paged_by_its_buttons(rig: Rig) -> None:
+    """Each press has a response URL that replaces the one message in its place; the last one takes it away."""
+    bodies: list[JsonObject] = []
+    rig.app._async_listeners.clear()
+
+    @rig.app.command("/r2-credential")
+    async def answer(ack: Any) -> None:  # noqa: ANN401 - Bolt's
+        await ack(text="page 1", blocks=status_page(1))
+
+    @rig.app.action("row")
+    async def turn(ack: Any, body: JsonObject, respond: Any) -> None:  # noqa: ANN401 - Bolt's
+        bodies.append(body)
+        await ack()
+        wanted = body["actions"][0]["value"]
+        if wanted == "3":
+            await respond(delete_original=True)
+        else:
+            await respond(f"page {wanted}", blocks=status_page(int(wanted)), replace_original=True)
+
+    first = (await rig.slack.type_command(ADA, PUBLIC, "/r2-credential status")).message
+    assert first is not None
+    await rig.slack.click(ADA, first, "row")
+    second = await rig.slack.wait_for_message(PUBLIC, lambda one: one.text == "page 2", as_user=ADA)
+    await rig.slack.click(ADA, second, "row", "3")
+    await rig.slack.workspace.changes.wait_until(
+        lambda: None if rig.slack.ephemerals(ADA, PUBLIC) else True, timedelta(seconds=5), "the end"
+    )
+
+    assert (second.ts, second.ephemeral_to, second.edited) == (first.ts, ADA, False)
+    assert "page 2" in second.shown_text
+    assert bodies[0]["container"] == {
+        "type": "message",
+        "message_ts": first.ts,
+        "channel_id": PUBLIC,
+        "is_ephemeral": True,
+    }
+    assert "message" not in bodies[0]
+    assert bodies[0]["response_url"] != bodies[1]["response_url"]
+    assert (rig.slack.messages(PUBLIC), rig.slack.ephemerals(GRACE, PUBLIC)) == ((), ())
+
+
+async def test_the_commands_own_response_url_replaces_and_deletes_its_answer(rig: Rig) -> None:
+    """With blocks and buttons; what is wrong leaves the answer as it was."""
+    rig.app._async_listeners.clear()
+
+    @rig.app.command("/r2-credential")
+    async def answer(ack: Any) -> None:  # noqa: ANN401 - Bolt's
+        await ack(text="page 1", blocks=status_page(1))
+
+    outcome = await rig.slack.type_command(ADA, PUBLIC, "/r2-credential status")
+    url = rig.slack.sent[-1].payload["response_url"]
+    bad = await respond(url, replace_original=True, text="x", blocks=[{"type": "input"}])
+    assert rig.slack.ephemerals(ADA, PUBLIC) == (outcome.message,)
+    replaced = await respond(url, replace_original=True, text="page 2", blocks=status_page(2))
+    newer = rig.slack.ephemerals(ADA, PUBLIC)
+    deleted = await respond(url, delete_original=True)
+
+    assert (bad[0], replaced[0], deleted[0]) == (400, 200, 200)
+    assert [(one.text, "Next" in one.shown_text) for one in newer] == [("page 2", True)]
+    assert rig.slack.ephemerals(ADA, PUBLIC) == ()

@@ -1,6 +1,7 @@
 """Slack's rules for Block Kit: what a view, a message or a list of options may hold, as tables of shapes and limits.
 
-Limits: https://docs.slack.dev/reference/block-kit and https://docs.slack.dev/reference/views/modal-views
+Limits: https://docs.slack.dev/reference/block-kit, https://docs.slack.dev/reference/views/modal-views
+and https://docs.slack.dev/reference/views/home-tab-views
 """
 
 from collections import Counter
@@ -19,9 +20,15 @@ def view_problems(view: object) -> list[str]:
     blocks: list[JsonObject] = view["blocks"]
     if any(block["type"] == "input" for block in blocks) and not view.get("submit"):
         problems.append(_problem("missing required field: submit", "/view"))
-    if sum(bool(element.get("focus_on_load")) for block in blocks for element in elements_of(block)) > 1:
-        problems.append(_problem("only one element can have focus_on_load", "/view/blocks"))
-    return problems + list(_duplicates(blocks, "/view/blocks"))
+    return problems + list(_clashes(blocks))
+
+
+def home_problems(view: object) -> list[str]:
+    """Say all that Slack would refuse in a view for the Home tab; empty when it is fine."""
+    problems = list(_HOME(view, "/view"))
+    if problems or not isinstance(view, dict):
+        return problems
+    return list(_clashes(view["blocks"]))
 
 
 def message_problems(blocks: object) -> list[str]:
@@ -39,6 +46,12 @@ def options_problems(answer: object) -> list[str]:
 
 def _problem(what: str, pointer: str) -> str:
     return f"[ERROR] {what} [json-pointer:{pointer}]"
+
+
+def _clashes(blocks: list[JsonObject]) -> Iterator[str]:
+    if sum(bool(element.get("focus_on_load")) for block in blocks for element in elements_of(block)) > 1:
+        yield _problem("only one element can have focus_on_load", "/view/blocks")
+    yield from _duplicates(blocks, "/view/blocks")
 
 
 def _duplicates(blocks: list[JsonObject], pointer: str) -> Iterator[str]:
@@ -317,18 +330,19 @@ _INPUT_BLOCK = _shape(
     {**_BLOCK_ID, "hint": _plain(2000), "optional": _boolean, "dispatch_action": _boolean},
 )
 _MESSAGE_BLOCKS = _items(_kind(_BLOCKS), 50, 0)
+_VIEW_BLOCKS: Mapping[str, Check] = {"blocks": _items(_kind({**_BLOCKS, "input": _INPUT_BLOCK}), 100)}
+_APPS_OWN: Mapping[str, Check] = {
+    "private_metadata": _string(3000, 0),
+    "callback_id": _string(255, 0),
+    "external_id": _string(255, 0),
+}
+_HOME = _shape({"type": _one_of("home"), **_VIEW_BLOCKS}, _APPS_OWN)
 _VIEW = _shape(
+    {"type": _one_of("modal"), "title": _plain(24), **_VIEW_BLOCKS},
     {
-        "type": _one_of("modal"),
-        "title": _plain(24),
-        "blocks": _items(_kind({**_BLOCKS, "input": _INPUT_BLOCK}), 100),
-    },
-    {
+        **_APPS_OWN,
         "submit": _plain(24),
         "close": _plain(24),
-        "private_metadata": _string(3000, 0),
-        "callback_id": _string(255, 0),
-        "external_id": _string(255, 0),
         "clear_on_close": _boolean,
         "notify_on_close": _boolean,
         "submit_disabled": _boolean,

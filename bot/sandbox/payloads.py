@@ -1,14 +1,19 @@
 """The payloads that Slack sends to an app, in Slack's shapes. Builds them from the workspace's state, sends nothing.
 
-Shapes: https://docs.slack.dev/reference/interaction-payloads and https://docs.slack.dev/interactivity/implementing-slash-commands
+Shapes: https://docs.slack.dev/reference/interaction-payloads, https://docs.slack.dev/interactivity/implementing-slash-commands
+and https://docs.slack.dev/reference/events/app_home_opened
 """
 
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Literal
 
 from bot.sandbox.blocks import JsonObject, elements_of
-from bot.sandbox.modals import Modals, OpenView, options_of
-from bot.sandbox.workspace import Channel, ImpossibleStepError, Message, SmallSlackConfig, User, reject_step
+from bot.sandbox.modals import OpenView
+from bot.sandbox.views import View, options_of
+from bot.sandbox.workspace import Channel, Message, SmallSlackConfig, User, dm_id, new_id, reject_step
+
+Tab = Literal["home", "messages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +21,6 @@ class Payloads:
     """Builds payloads; each returned dict is new and may be changed by who forges."""
 
     config: SmallSlackConfig
-    modals: Modals
 
     def command(self, user: User, channel: Channel, command: str, text: str) -> JsonObject:
         """Return a slash command, without `trigger_id` and `response_url`; all values are strings."""
@@ -42,14 +46,14 @@ class Payloads:
             "action_id": action_id,
             "block_id": block_id,
             "value": query,
-            "view": self.modals.as_json(view),
+            "view": view.as_json(self.config),
         }
 
     def submission(self, view: OpenView, response_urls: list[JsonObject]) -> JsonObject:
         """Return a `view_submission`, without `trigger_id`."""
         return {
             **self._common("view_submission", view.user),
-            "view": self.modals.as_json(view),
+            "view": view.as_json(self.config),
             "response_urls": response_urls,
         }
 
@@ -57,16 +61,16 @@ class Payloads:
         """Return a `view_closed`."""
         return {
             **self._common("view_closed", view.user),
-            "view": self.modals.as_json(view),
+            "view": view.as_json(self.config),
             "is_cleared": is_cleared,
         }
 
-    def view_action(self, view: OpenView, action: JsonObject) -> JsonObject:
-        """Return a `block_actions` from a modal, without `trigger_id`: it carries the full state of the view."""
+    def view_action(self, view: View, action: JsonObject) -> JsonObject:
+        """Return a `block_actions` from a view, without `trigger_id`: it carries the full state of the view."""
         return {
             **self._common("block_actions", view.user),
             "container": {"type": "view", "view_id": view.id},
-            "view": self.modals.as_json(view),
+            "view": view.as_json(self.config),
             "actions": [action],
         }
 
@@ -88,6 +92,32 @@ class Payloads:
         if not is_ephemeral:
             payload["message"] = message_json(message, self.config)
         return payload
+
+    def home_opened(self, user: User, tab: Tab, view: View | None) -> JsonObject:
+        """Return the event that somebody opened the App Home; the view is what stands on its Home tab, if anything."""
+        now = self.config.clock()
+        event: JsonObject = {"type": "app_home_opened", "user": user.id, "channel": dm_id(user.id), "tab": tab}
+        if view is not None:
+            event["view"] = view.as_json(self.config)
+        return {
+            "token": self.config.verification_token,
+            "team_id": user.team_id or self.config.team_id,
+            "api_app_id": self.config.app_id,
+            "event": {**event, "event_ts": f"{now:.6f}"},
+            "type": "event_callback",
+            "event_id": new_id("Ev"),
+            "event_time": int(now),
+            "authorizations": [
+                {
+                    "enterprise_id": None,
+                    "team_id": self.config.team_id,
+                    "user_id": self.config.bot_user_id,
+                    "is_bot": True,
+                    "is_enterprise_install": False,
+                }
+            ],
+            "is_ext_shared_channel": False,
+        }
 
     def _common(self, kind: str, user: User) -> JsonObject:
         team_id = user.team_id or self.config.team_id
@@ -122,13 +152,15 @@ def message_json(message: Message, config: SmallSlackConfig) -> JsonObject:
 
 
 def action_of(blocks: list[JsonObject], action_id: str, value: str | None) -> JsonObject:
-    """Return the entry of `actions` for a pressed button or, with `value`, a choice; raises ImpossibleStepError."""
-    for block in blocks:
-        for element in elements_of(block):
-            if element["action_id"] == action_id:
-                return {"block_id": block["block_id"], **_pressed(element, value)}
-    why = f"there is no action {action_id!r}"
-    raise ImpossibleStepError(why)
+    """Return the entry of `actions` for a pressed button or a choice; raises ImpossibleStepError.
+
+    Of several elements with this action_id it is the one that has the value or offers it; without a value, the first.
+    """
+    found = [(block, one) for block in blocks for one in elements_of(block) if one["action_id"] == action_id]
+    if not found:
+        reject_step(f"there is no action {action_id!r}")
+    block, element = next((one for one in found if _has(one[1], value)), found[0])
+    return {"block_id": block["block_id"], **_pressed(element, value)}
 
 
 def _channel_name(channel: Channel) -> str:
@@ -137,9 +169,17 @@ def _channel_name(channel: Channel) -> str:
     return "privategroup" if channel.is_private else channel.name
 
 
+def _has(element: JsonObject, value: str | None) -> bool:
+    if element["type"] == "button":
+        return value in {None, element.get("value")}
+    return any(value in {option["value"], option["text"]["text"]} for option in options_of(element))
+
+
 def _pressed(element: JsonObject, value: str | None) -> JsonObject:
     kind, action_id = element["type"], element["action_id"]
     if kind == "button":
+        if not _has(element, value):
+            reject_step(f"no button {action_id!r} has the value {value!r}")
         shown: JsonObject = {name: element[name] for name in ("text", "value", "style") if name in element}
         return {"type": kind, "action_id": action_id, **shown}
     if kind == "conversations_select":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from bot.sandbox.cloudflare import SmallCloudflare
-from bot.sandbox.page import PanelData, PanelSlot, PanelToken
+from bot.sandbox.page_state import PanelData, PanelSlot, PanelToken
 from bot.sandbox.process import BotProcess, Transport, bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, make_token

@@ -14,8 +14,10 @@ from aiohttp import web
 from bot.sandbox.blocks import Field
 from bot.sandbox.faults import Fault, Faults
 from bot.sandbox.handles import ResponseUrls, Triggers
+from bot.sandbox.homes import Homes
 from bot.sandbox.modals import Modals, OpenView
-from bot.sandbox.page import Page, PanelData
+from bot.sandbox.page import Page
+from bot.sandbox.page_state import PageState, PanelData
 from bot.sandbox.payloads import Payloads
 from bot.sandbox.transport import RawAnswer, Sent, Transport
 from bot.sandbox.user_actions import UserActions
@@ -35,13 +37,15 @@ class SmallSlack(UserActions):
         self.faults, self._traffic, problems = Faults(), list[bytes](), list[str]()
         workspace = Workspace(self.config, Changes())
         modals = Modals(self.config, workspace.changes, self._default_conversation)
+        homes = Homes(self.config, workspace.changes)
         triggers = Triggers(workspace)
         super().__init__(
             workspace=workspace,
             modals=modals,
+            homes=homes,
             triggers=triggers,
             response_urls=ResponseUrls(workspace, self.faults, self._traffic),
-            payloads=Payloads(self.config, modals),
+            payloads=Payloads(self.config),
             transport=Transport(
                 config=self.config,
                 changes=workspace.changes,
@@ -54,6 +58,7 @@ class SmallSlack(UserActions):
         self._web_api = WebApi(
             workspace=workspace,
             modals=modals,
+            homes=homes,
             triggers=triggers,
             transport=self.transport,
             faults=self.faults,
@@ -62,7 +67,7 @@ class SmallSlack(UserActions):
         )
         # The composition of the sandbox puts its own here, and calls `notify_panel` when it has something new.
         self.panel: Callable[[], PanelData] = PanelData
-        self._page = Page(self, self._panel_now)
+        self._page = Page(self, PageState(self, self._panel_now))
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:

@@ -15,8 +15,10 @@ from slack_sdk.signature import SignatureVerifier
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.workspace import Changes, SmallSlackConfig
 
-PayloadKind = Literal["slash_commands", "interactive"]
+PayloadKind = Literal["slash_commands", "interactive", "events_api"]
 Failure = Literal["operation_timeout", "dispatch_failed"]
+
+_FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,7 @@ class Transport:
         stamp = timestamp or str(int(self.config.clock()))
         signature = SignatureVerifier(self.signing_secret).generate_signature(timestamp=stamp, body=body)
         signed = {
-            "Content-Type": "application/x-www-form-urlencoded",
+            "Content-Type": _FORM,
             "User-Agent": "Slackbot 1.0 (sandbox)",
             "X-Slack-Request-Timestamp": stamp,
             "X-Slack-Signature": signature or "",
@@ -193,7 +195,7 @@ class Transport:
             return Answer(failure="dispatch_failed")
         envelope_id = secrets.token_hex(16)
         waiting = self._waiting[envelope_id] = asyncio.get_running_loop().create_future()
-        envelope = {"envelope_id": envelope_id, "type": kind, "payload": payload, "accepts_response_payload": True}
+        envelope = _envelope(envelope_id, kind, payload)
         try:
             async with asyncio.timeout(self.config.answer_timeout.total_seconds()):
                 body = await self._send_until_answered(envelope, waiting)
@@ -226,17 +228,31 @@ class Transport:
         return await waiting
 
     async def _deliver_by_http(self, kind: PayloadKind, payload: JsonObject) -> Answer:
-        fields = payload if kind == "slash_commands" else {"payload": json.dumps(payload)}
+        body, content_type = _http_body(kind, payload)
         try:
-            answer = await self.post(urlencode(fields).encode())
+            answer = await self.post(body, headers={"Content-Type": content_type})
         except TimeoutError:
             return Answer(failure="operation_timeout")
         if answer.status != web.HTTPOk.status_code:
             return Answer(failure="dispatch_failed", status=answer.status)
         text = answer.body.decode("utf-8", "replace")
-        if answer.headers.get("Content-Type", "").startswith("application/json"):
+        if kind != "events_api" and answer.headers.get("Content-Type", "").startswith("application/json"):
             return _json_answer(text)
         return Answer(status=200, text=text or None)
+
+
+def _envelope(envelope_id: str, kind: PayloadKind, payload: JsonObject) -> JsonObject:
+    envelope = {"envelope_id": envelope_id, "type": kind, "payload": payload}
+    if kind != "events_api":
+        return {**envelope, "accepts_response_payload": True}
+    return {**envelope, "accepts_response_payload": False, "retry_attempt": 0, "retry_reason": ""}
+
+
+def _http_body(kind: PayloadKind, payload: JsonObject) -> tuple[bytes, str]:
+    if kind == "events_api":
+        return json.dumps(payload).encode(), "application/json"
+    fields = payload if kind == "slash_commands" else {"payload": json.dumps(payload)}
+    return urlencode(fields).encode(), _FORM
 
 
 def _json_answer(text: str) -> Answer:

@@ -1,22 +1,24 @@
-"""What a person can do in the workspace, awaitable to the end: type a command, fill and submit a modal, press a button.
+"""What a person can do and see: type a command, fill a modal, open the App Home, press a button, each to its end.
 
 A step that no person could take (a field that is not there, an option that was not offered) raises ImpossibleStepError.
 """
 
 import html
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
 
 from bot.sandbox.answers import CommandOutcome, SubmitOutcome, ViewAnswers, answer_command
 from bot.sandbox.block_rules import options_problems
 from bot.sandbox.blocks import Field, JsonObject
-from bot.sandbox.handles import RefusedError, ResponseUrls, Triggers
-from bot.sandbox.modals import Modal, Modals, OpenView, options_of
-from bot.sandbox.payloads import Payloads, action_of
-from bot.sandbox.transport import Answer, Failure, Transport
-from bot.sandbox.workspace import PATIENCE, Channel, Message, User, Workspace, reject_step
+from bot.sandbox.forging import Forge
+from bot.sandbox.handles import RefusedError
+from bot.sandbox.homes import Home
+from bot.sandbox.modals import Modal, OpenView
+from bot.sandbox.payloads import Tab, action_of
+from bot.sandbox.transport import Answer, Failure
+from bot.sandbox.views import View, options_of
+from bot.sandbox.workspace import PATIENCE, Channel, Message, reject_step
 
 SYSTEM_USER_ID = "USYSTEM00"
 
@@ -47,17 +49,20 @@ class ClickOutcome:
     failure: Failure | None = None
 
 
-@dataclass(slots=True, kw_only=True, repr=False)
-class UserActions:
-    """The in-process hands and eyes of the workspace's people."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOutcome:
+    """What came of opening the App Home; `was_sent` False when the app did not subscribe to the event.
 
-    workspace: Workspace
-    modals: Modals
-    triggers: Triggers
-    response_urls: ResponseUrls
-    payloads: Payloads
-    transport: Transport
-    problems: list[str] = field(default_factory=list)
+    A person sees nothing of a `failure`: the tab stays as it was.
+    """
+
+    failure: Failure | None = None
+    was_sent: bool = True
+
+
+@dataclass(slots=True, kw_only=True, repr=False)
+class UserActions(Forge):
+    """The in-process hands and eyes of the workspace's people."""
 
     # What a person does.
 
@@ -115,11 +120,7 @@ class UserActions:
         one = view.field_at(name)
         if one.kind == "external_select" and isinstance(value, str) and value and not _offers(view, one, value):
             await self.search_options(user_id, name, value)
-        self.modals.fill(view, one, value)
-        if not one.dispatches:
-            return ClickOutcome()
-        state = view.values[one.block_id, one.action_id]
-        return await self._act_in_view(view, {"block_id": one.block_id, "action_id": one.action_id, **state})
+        return await self._fill(view, one, value)
 
     async def submit(self, user_id: str) -> SubmitOutcome:
         """Press the modal's submit button and wait for what comes of it."""
@@ -146,15 +147,28 @@ class UserActions:
                 payload = self.payloads.closed(view, is_cleared=whole_stack)
                 await self.transport.deliver("interactive", payload)
 
+    async def open_home(self, user_id: str, *, tab: Tab = "home") -> OpenOutcome:
+        """Open a tab of the App Home; what the app publishes thereupon may come later: see `wait_for_home`."""
+        if tab == "home" and not self.workspace.config.home_tab_enabled:
+            reject_step("the app has no Home tab")
+        if "app_home_opened" not in self.workspace.config.bot_events:
+            return OpenOutcome(was_sent=False)
+        answer = await self.transport.deliver("events_api", self.make_home_opened(user_id, tab=tab))
+        return OpenOutcome(failure=answer.failure)
+
     async def click(
-        self, user_id: str, where: Message | Modal, action_id: str, value: str | None = None
+        self, user_id: str, where: Message | Modal | Home, action_id: str, value: str | Sequence[str] | None = None
     ) -> ClickOutcome:
-        """Press a button in a message or modal (its confirmation given), or choose `value` in a message's select."""
+        """Press a button (its confirmation given), or choose `value` in a select of a message or Home tab.
+
+        Of several buttons with one action_id, `value` says which. A field of a Home tab may be named by its block_id.
+        """
+        if isinstance(where, Home):
+            return await self._click_at_home(user_id, where, action_id, value)
         if isinstance(where, Modal):
             view = self._open_view(user_id)
-            action = action_of(view.blocks, action_id, value)
-            return await self._act_in_view(view, action)
-        action = action_of(list(where.blocks), action_id, value)
+            return await self._act_in_view(view, action_of(view.blocks, action_id, _one_value(value)))
+        action = action_of(list(where.blocks), action_id, _one_value(value))
         payload = self.make_message_action(user_id, where, action)
         return ClickOutcome(failure=(await self.transport.deliver("interactive", payload)).failure)
 
@@ -163,6 +177,11 @@ class UserActions:
     def modal(self, user_id: str) -> Modal | None:
         """Return the view in front of the user."""
         view = self.modals.top(user_id)
+        return view.snapshot() if view else None
+
+    def home(self, user_id: str) -> Home | None:
+        """Return what stands on the user's Home tab."""
+        view = self.homes.of(user_id)
         return view.snapshot() if view else None
 
     def messages(self, channel_id: str, as_user: str | None = None) -> tuple[Message, ...]:
@@ -184,6 +203,17 @@ class UserActions:
 
         return await self.workspace.changes.wait_until(look, within, f"the view for {user_id}")
 
+    async def wait_for_home(
+        self, user_id: str, predicate: Callable[[Home], bool] = lambda _: True, within: timedelta = PATIENCE
+    ) -> Home:
+        """Return what stands on the user's Home tab as soon as it is as wanted."""
+
+        def look() -> Home | None:
+            home = self.home(user_id)
+            return home if home is not None and predicate(home) else None
+
+        return await self.workspace.changes.wait_until(look, within, f"the Home tab of {user_id}")
+
     async def wait_for_message(
         self,
         channel_id: str,
@@ -199,51 +229,6 @@ class UserActions:
 
         return await self.workspace.changes.wait_until(look, within, f"the message in {channel_id}")
 
-    # What Slack would send, to be forged.
-
-    def make_command(self, user_id: str, channel_id: str, line: str) -> JsonObject:
-        """Return the payload of a typed command with fresh handles, to be changed and sent by `deliver`."""
-        user, channel = self.workspace.users[user_id], self.workspace.channels[channel_id]
-        command, _, text = line.partition(" ")
-        return {
-            **self.payloads.command(user, channel, command, html.escape(text.strip(), quote=False)),
-            "trigger_id": self.triggers.issue(user, channel.id),
-            "response_url": self.response_urls.issue(user.id, channel.id),
-        }
-
-    def make_submission(self, user_id: str, *, as_user: User | None = None) -> JsonObject:
-        """Return the payload of submitting the user's open view now, to be changed and sent by `deliver`.
-
-        `as_user` submits it in somebody else's name; with a `team_id`, as an outside Slack Connect user would.
-        """
-        view = self._open_view(user_id)
-        if as_user is not None:
-            view = replace(view, user=as_user)
-        payload = self.payloads.submission(view, self._response_urls(view))
-        return {**payload, "trigger_id": self.triggers.issue(view.user, view.channel_id)}
-
-    def make_message_action(
-        self, user_id: str, message: Message, action: JsonObject, *, as_user: User | None = None
-    ) -> JsonObject:
-        """Return the payload of an action in a message, to be changed and sent by `deliver`."""
-        user, channel = as_user or self.workspace.users[user_id], self.workspace.channels[message.channel_id]
-        payload = self.payloads.message_action(user, channel, message, self._stamped(action))
-        return {
-            **payload,
-            "trigger_id": self.triggers.issue(user, channel.id),
-            "response_url": self.response_urls.issue(user.id, channel.id, original_ts=message.ts),
-        }
-
-    async def deliver(self, kind: Literal["slash_commands", "interactive"], payload: JsonObject) -> Answer:
-        """Send any payload as Slack would, properly signed; nothing is done with the answer."""
-        return await self.transport.deliver(kind, payload)
-
-    def _open_view(self, user_id: str) -> OpenView:
-        view = self.modals.top(user_id)
-        if view is None:
-            reject_step(f"{user_id} has no view open")
-        return view
-
     def _writable_channel(self, user_id: str, channel_id: str) -> Channel:
         channel = self.workspace.channels[channel_id]
         if channel.is_archived or not channel.is_seen_by(user_id):
@@ -256,27 +241,24 @@ class UserActions:
         )
         return CommandOutcome(message=message, failure=failure or "invalid_command")
 
-    def _response_urls(self, view: OpenView) -> list[JsonObject]:
-        chosen = (
-            (one, view.values[one.block_id, one.action_id]["selected_conversation"])
-            for one in view.fields
-            if one.element.get("response_url_enabled")
-        )
-        return [
-            {
-                "block_id": one.block_id,
-                "action_id": one.action_id,
-                "channel_id": channel_id,
-                "response_url": self.response_urls.issue(view.user.id, channel_id),
-            }
-            for one, channel_id in chosen
-            if channel_id is not None
-        ]
+    async def _click_at_home(
+        self, user_id: str, home: Home, name: str, value: str | Sequence[str] | None
+    ) -> ClickOutcome:
+        view = self._home_view(user_id)
+        if view.id != home.id:
+            reject_step(f"{home.id} is not on the Home tab of {user_id}")
+        if fields := view.fields_at(name):
+            return await self._fill(view, fields[0], "" if value is None else value)
+        return await self._act_in_view(view, action_of(view.blocks, name, _one_value(value)))
 
-    def _stamped(self, action: JsonObject) -> JsonObject:
-        return {**action, "action_ts": f"{self.workspace.config.clock():.6f}"}
+    async def _fill(self, view: View, one: Field, value: str | Sequence[str]) -> ClickOutcome:
+        self.modals.fill(view, one, value)
+        if not one.dispatches:
+            return ClickOutcome()
+        state = view.values[one.block_id, one.action_id]
+        return await self._act_in_view(view, {"block_id": one.block_id, "action_id": one.action_id, **state})
 
-    async def _act_in_view(self, view: OpenView, action: JsonObject) -> ClickOutcome:
+    async def _act_in_view(self, view: View, action: JsonObject) -> ClickOutcome:
         payload = {
             **self.payloads.view_action(view, self._stamped(action)),
             "trigger_id": self.triggers.issue(view.user, view.channel_id),
@@ -290,6 +272,12 @@ def _option(option: JsonObject) -> Option:
         value=option["value"],
         description=(option.get("description") or {}).get("text"),
     )
+
+
+def _one_value(value: str | Sequence[str] | None) -> str | None:
+    if value is not None and not isinstance(value, str):
+        reject_step("only a field of a Home tab takes several values")
+    return value
 
 
 def _offers(view: OpenView, one: Field, value: str) -> bool:

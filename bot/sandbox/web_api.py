@@ -4,19 +4,24 @@ Methods: https://docs.slack.dev/reference/methods
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from bot.sandbox.block_rules import view_problems
+from bot.sandbox.block_rules import home_problems, view_problems
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.faults import Faults
 from bot.sandbox.handles import RefusedError, Triggers, from_app, refuse, said
+from bot.sandbox.homes import Homes
 from bot.sandbox.modals import Modals, OpenView
 from bot.sandbox.payloads import message_json
 from bot.sandbox.transport import Transport
-from bot.sandbox.workspace import Channel, Workspace
+from bot.sandbox.views import View
+from bot.sandbox.workspace import Channel, User, Workspace
+
+_LARGEST_VIEW = 250_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,7 @@ class WebApi:
 
     workspace: Workspace
     modals: Modals
+    homes: Homes
     triggers: Triggers
     transport: Transport
     faults: Faults
@@ -73,6 +79,7 @@ class WebApi:
             "conversations.info": self._describe_conversation,
             "usergroups.users.list": self._list_group,
             "views.open": self._open_view,
+            "views.publish": self._publish_view,
             "views.update": self._update_view,
         }
         if method not in methods:
@@ -158,7 +165,22 @@ class WebApi:
         if self._is_taken(definition.get("external_id"), None):
             refuse("duplicate_external_id")
         trigger = self.triggers.exchange(trigger_id)
-        return {"view": self.modals.as_json(self.modals.open(trigger.user, trigger.channel_id, definition))}
+        view = self.modals.open(trigger.user, trigger.channel_id, definition)
+        return {"view": view.as_json(self.workspace.config)}
+
+    def _publish_view(self, arguments: JsonObject) -> JsonObject:
+        user = self._user(_required(arguments, "user_id"))
+        definition = _view(arguments, home_problems)
+        if len(json.dumps(definition)) > _LARGEST_VIEW:
+            refuse("view_too_large")
+        if not self.workspace.config.home_tab_enabled:
+            refuse("not_enabled")
+        published = self.homes.of(user.id)
+        if arguments.get("hash") not in {None, "", published.hash if published else None}:
+            refuse("hash_conflict")
+        if self._is_taken(definition.get("external_id"), published):
+            refuse("duplicate_external_id")
+        return {"view": self.homes.publish(user, definition).as_json(self.workspace.config)}
 
     def _update_view(self, arguments: JsonObject) -> JsonObject:
         definition = _view(arguments)
@@ -167,11 +189,9 @@ class WebApi:
             refuse("hash_conflict")
         if self._is_taken(definition.get("external_id"), view):
             refuse("duplicate_external_id")
-        answered = self.modals.as_json(view)
         if not self.modals.is_overwritten(view):
             self.modals.update(view, definition)
-            answered = self.modals.as_json(view)
-        return {"view": answered}
+        return {"view": view.as_json(self.workspace.config)}
 
     def _open_one(self, arguments: JsonObject) -> OpenView:
         external_id = arguments.get("external_id")
@@ -183,9 +203,19 @@ class WebApi:
             refuse("not_found")
         return view
 
-    def _is_taken(self, external_id: str | None, by_other_than: OpenView | None) -> bool:
-        holder = self.modals.find_external(external_id) if external_id else None
-        return holder is not None and holder is not by_other_than
+    def _is_taken(self, external_id: str | None, by_other_than: View | None) -> bool:
+        if not external_id:
+            return False
+        holders = self.modals.find_external(external_id), self.homes.find_external(external_id)
+        return any(holder is not None and holder is not by_other_than for holder in holders)
+
+    def _user(self, user_id: str) -> User:
+        if not re.fullmatch("[UW][A-Z0-9]+", user_id):
+            refuse("invalid_arguments", "invalid `user_id`")
+        user = self.workspace.users.get(user_id)
+        if user is None:
+            refuse("user_not_found")
+        return user
 
     def _found(self, address: str) -> Channel:
         channel = self.workspace.channel_for(address)
@@ -221,7 +251,7 @@ def _required(arguments: JsonObject, name: str) -> str:
     return value
 
 
-def _view(arguments: JsonObject) -> JsonObject:
+def _view(arguments: JsonObject, problems_of: Callable[[object], list[str]] = view_problems) -> JsonObject:
     view = arguments.get("view")
     if isinstance(view, str):
         try:
@@ -230,6 +260,6 @@ def _view(arguments: JsonObject) -> JsonObject:
             refuse("invalid_arguments", "[ERROR] view is not valid JSON [json-pointer:/view]")
     if not isinstance(view, dict):
         refuse("invalid_arguments", "[ERROR] missing required field: view")
-    if problems := view_problems(view):
+    if problems := problems_of(view):
         refuse("invalid_arguments", *problems)
     return view

@@ -130,6 +130,8 @@ class SmallSlackConfig:
     request_url: str | None = None
     scopes: tuple[str, ...] = ("commands", "chat:write", "channels:read", "groups:read", "im:read", "usergroups:read")
     commands: tuple[SlashCommand, ...] = DEFAULT_COMMANDS
+    bot_events: tuple[str, ...] = ("app_home_opened",)
+    home_tab_enabled: bool = True
     users: tuple[User, ...] = DEFAULT_USERS
     channels: tuple[Channel, ...] = DEFAULT_CHANNELS
     user_groups: tuple[UserGroup, ...] = DEFAULT_USER_GROUPS
@@ -257,6 +259,11 @@ def fits_filter(channel: Channel, wanted: JsonObject | None) -> bool:
 def dm_id(user_id: str) -> str:
     """Return the id of a user's direct message with the bot."""
     return f"D{user_id[1:]}"
+
+
+def new_hash(config: SmallSlackConfig) -> str:
+    """Return a new hash of a view in Slack's form: a time and something random."""
+    return f"{int(config.clock())}.{secrets.token_hex(4)}"
 
 
 def new_id(prefix: str) -> str:
