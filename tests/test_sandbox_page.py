@@ -15,11 +15,13 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.sandbox.page_state import PanelData, PanelSlot, PanelToken
 from bot.sandbox.slack import SmallSlack
+from bot.sandbox.workspace import SmallSlackConfig
 
 JsonObject = dict[str, Any]
 
 ADA, GRACE = "U0ADA0001", "U0GRACE01"
 HERE, PRIVATE, SHARED, ARCHIVED = "C0DATAPLT", "G0INCID42", "C0PARTNER", "C0OLDWARE"
+WITH_ADA, WITH_GRACE = "D0ADA0001", "D0GRACE01"
 
 
 def plain(text: str) -> JsonObject:
@@ -100,6 +102,47 @@ RESULT: list[JsonObject] = [
 ]
 
 
+EMOJI = (
+    *("large_green_circle", "large_yellow_circle", "red_circle", "white_circle", "black_circle", "hourglass"),
+    *("rotating_light", "warning", "mag", "house", "arrow_left", "arrow_right"),
+)
+
+
+def button(action_id: str, label: str, value: str, **more: Any) -> JsonObject:  # noqa: ANN401 - any field at all
+    """Return a button with a value."""
+    return {"type": "button", "action_id": action_id, "text": plain(label), "value": value, **more}
+
+
+def status(number: int) -> list[JsonObject]:
+    """Return one page of a table with a button in each row, and those that turn the page."""
+    rows: list[JsonObject] = [
+        {
+            "type": "section",
+            "text": {"type": "mrkdwn", "text": f":large_green_circle: *{name}* on page {number}\nstored 3 days ago"},
+            "accessory": button("choose", "Renew", name),
+        }
+        for name in ("events-prod", "logs")
+    ]
+    turning = [button("turn", ":arrow_left: Back", str(number - 1)), button("turn_on", "Next", str(number + 1))]
+    return [{"type": "header", "text": plain("Catalogs")}, *rows, {"type": "actions", "elements": turning}]
+
+
+def home(number: int) -> JsonObject:
+    """Return a Home tab: the table, a field, and a button that asks first."""
+    confirm = {"title": plain("Sure?"), "text": plain("All of them"), "confirm": plain("Yes"), "deny": plain("No")}
+    renew_all = button("again", "Renew all", "all", style="danger", confirm=confirm)
+    kind = {"type": "static_select", "action_id": "kind_action", "options": OPTIONS, "placeholder": plain("Any kind")}
+    return {
+        "type": "home",
+        "blocks": [
+            *status(number),
+            field("reason", "Reason", {"type": "plain_text_input"}),
+            {"type": "actions", "elements": [kind, renew_all]},
+            {"type": "context", "elements": [plain(" ".join(f":{name}:" for name in EMOJI))]},
+        ],
+    }
+
+
 def page_app(slack: SmallSlack, seen: list[JsonObject]) -> AsyncApp:
     """Return a Bolt app that uses every kind of block and keeps what it is told."""
     app = AsyncApp(client=AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url), signing_secret="unused")
@@ -108,6 +151,9 @@ def page_app(slack: SmallSlack, seen: list[JsonObject]) -> AsyncApp:
     async def open_form(ack: Any, body: JsonObject, client: AsyncWebClient) -> None:  # noqa: ANN401 - Bolt's
         if body["text"] == "status":
             await ack("`present`, as of 3 s ago")
+            return
+        if body["text"] == "table":
+            await ack(text="Catalogs", blocks=status(1))
             return
         await ack()
         await client.views_open(trigger_id=body["trigger_id"], view=FORM)
@@ -133,7 +179,30 @@ def page_app(slack: SmallSlack, seen: list[JsonObject]) -> AsyncApp:
         seen.append(body)
         slack.workspace.changes.announce()
 
+    add_status(app, seen)
     return app
+
+
+def add_status(app: AsyncApp, seen: list[JsonObject]) -> None:
+    """Let the app publish its Home tab when it is opened, and turn the pages of the table there and in answers."""
+
+    @app.event("app_home_opened")
+    async def opened(body: JsonObject, client: AsyncWebClient) -> None:
+        seen.append(body)
+        if body["event"]["tab"] == "home" and "view" not in body["event"]:
+            await client.views_publish(user_id=body["event"]["user"], view=home(1))
+
+    @app.action(re.compile("turn|turn_on"))
+    async def turn(ack: Any, body: JsonObject, respond: Any, client: AsyncWebClient) -> None:  # noqa: ANN401 - Bolt's
+        await ack()
+        seen.append(body)
+        number = int(body["actions"][0]["value"])
+        if "view" in body:
+            await client.views_publish(user_id=body["user"]["id"], view=home(number))
+        elif number:
+            await respond("Catalogs", blocks=status(number), replace_original=True)
+        else:
+            await respond(delete_original=True)
 
 
 @asynccontextmanager
@@ -353,6 +422,149 @@ async def test_the_page_comes_back_when_the_sandbox_does(browser: Browser) -> No
         await expect(page.locator("body")).not_to_have_class(re.compile("offline"))
 
 
+# The app's own place.
+
+
+async def test_the_home_tab_in_a_browser(browser: Browser) -> None:
+    """Opening it lets the app publish; the right button is pressed, a confirmation asked, the update seen in place."""
+    async with connected() as (slack, seen):
+        page, errors = await open_page(browser, slack)
+        at = page.get_by_test_id
+        await at(f"channel-{WITH_ADA}").click()
+        await expect(at("tab-home")).to_have_attribute("aria-selected", "true")
+        await expect(at("home")).to_contain_text("events-prod on page 1")
+        await expect(at("composer")).to_be_hidden()
+        await at("home").get_by_role("textbox").first.fill("rotation")
+        await at("action-choose").nth(1).click()
+        await at("action-again").click()
+        await at("confirm-deny").click()
+        await at("action-again").click()
+        await at("confirm-yes").click()
+        await at("home").get_by_role("combobox").click()
+        await at("option").filter(has_text="logs").click()
+        await slack.workspace.changes.wait_until(lambda: len(seen) > 3 or None, timedelta(seconds=5), "the choice")
+        await at("action-turn_on").focus()
+        await page.keyboard.press("Enter")
+
+        await expect(at("home")).to_contain_text("logs on page 2")
+        await expect(at("action-turn_on")).to_be_focused()
+        await expect(at("home").get_by_role("textbox").first).to_have_value("rotation")
+        opening, row, again, kind, turn = seen
+        assert opening["event"]["tab"] == "home"
+        assert [body["actions"][0].get("value") for body in (row, again, turn)] == ["logs", "all", "2"]
+        assert kind["actions"][0]["selected_option"]["value"] == "logs"
+        assert row["view"]["state"]["values"]["reason"]["reason_action"]["value"] == "rotation"
+        assert turn["container"] == {"type": "view", "view_id": turn["view"]["id"]}
+        assert errors == []
+
+
+async def test_the_tabs_are_walked_by_keyboard_and_remembered(browser: Browser) -> None:
+    """Arrows go from tab to tab, a reload comes back to the same one, another person has a home of their own."""
+    async with connected() as (slack, seen):
+        page, errors = await open_page(browser, slack)
+        at = page.get_by_test_id
+        await at(f"channel-{WITH_ADA}").click()
+        await at("tab-home").focus()
+        await page.keyboard.press("ArrowRight")
+        await expect(at("tab-messages")).to_be_focused()
+        await expect(at("home")).to_be_hidden()
+        await expect(at("composer")).to_be_visible()
+        await at(f"channel-{HERE}").click()
+        await expect(at("tab-home")).to_be_hidden()
+        await at(f"channel-{WITH_ADA}").click()
+        await expect(at("composer")).to_be_focused()
+        await at("tab-messages").focus()
+        await page.keyboard.press("Home")
+        await expect(at("tab-home")).to_be_focused()
+        await page.keyboard.press("Tab")
+        await expect(at("home")).to_be_focused()
+        await page.reload()
+        await expect(at("home")).to_contain_text("page 1")
+        await at("user-chooser").select_option(GRACE)
+        await expect(at("home")).to_contain_text("page 1")
+        await expect(at(f"channel-{WITH_GRACE}")).to_have_attribute("aria-current", "page")
+        told = [(body["event"]["user"], body["event"]["tab"]) for body in seen]
+        assert told == [(ADA, tab) for tab in ("home", "messages", "messages", "home", "home")] + [(GRACE, "home")]
+        assert errors == []
+
+
+async def test_a_home_tab_is_empty_until_something_is_published(browser: Browser) -> None:
+    """It says so, what is published later appears by itself, and new messages are marked on their tab."""
+    async with SmallSlack() as slack:
+        client = AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url)
+        page, errors = await open_page(browser, slack)
+        at = page.get_by_test_id
+        await at(f"channel-{WITH_ADA}").click()
+        await expect(at("home-placeholder")).to_contain_text("Nothing here yet")
+        await client.views_publish(user_id=GRACE, view=home(1))
+        await client.views_publish(user_id=ADA, view=home(7))
+        await expect(at("home")).to_contain_text("logs on page 7")
+        await expect(at("home-placeholder")).to_have_count(0)
+        await client.chat_postMessage(channel=ADA, text="Stored")
+        await expect(at("tab-messages")).to_contain_text("unread")
+        await at("action-choose").first.click()
+        await expect(page.locator("#toast")).to_contain_text("did not answer")
+        await at(f"channel-{WITH_ADA}").click()
+        await expect(at("message")).to_contain_text("Stored")
+        await expect(at("tab-messages")).not_to_contain_text("unread")
+        assert errors == []
+
+
+async def test_every_state_has_its_sign_and_a_phone_has_room(browser: Browser) -> None:
+    """No emoji stays a word between colons, and nothing is wider than the screen, in the dark as well."""
+    async with SmallSlack() as slack:
+        await AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url).views_publish(user_id=ADA, view=home(1))
+        page, errors = await open_page(browser, slack, color_scheme="dark")
+        at = page.get_by_test_id
+        await page.set_viewport_size({"width": 375, "height": 667})
+        await page.get_by_label("Open the menu").click()
+        await at(f"channel-{WITH_ADA}").click()
+        await expect(at("home")).to_contain_text("Catalogs")
+        await expect(at("home")).not_to_contain_text(re.compile(":[a-z_]+:"))
+        await expect(at("home").locator(".block-context .glyph")).to_have_count(len(EMOJI))
+        assert await page.locator("html").evaluate("html => html.scrollWidth") == 375
+        assert await at("home").evaluate("home => home.scrollWidth <= home.clientWidth")
+        await at("tab-messages").click()
+        await expect(at("composer")).to_be_visible()
+        assert errors == []
+
+
+async def test_an_app_without_a_home_tab_has_no_tabs(browser: Browser) -> None:
+    """Its conversation is a conversation, whatever the address says."""
+    async with SmallSlack(SmallSlackConfig(home_tab_enabled=False)) as slack:
+        page, errors = await open_page(browser, slack)
+        at = page.get_by_test_id
+        await at(f"channel-{WITH_ADA}").click()
+        await expect(at("composer")).to_be_focused()
+        await expect(at("tab-home")).to_be_hidden()
+        await page.goto(f"{slack.url}#{WITH_ADA}/home")
+        await expect(at("composer")).to_be_visible()
+        await expect(at("home")).to_be_hidden()
+        assert errors == []
+
+
+async def test_an_ephemeral_answer_is_paged_in_its_place(browser: Browser) -> None:
+    """The buttons of a command's answer work through the response URL; the last press takes the answer away."""
+    async with connected() as (slack, seen):
+        page, errors = await open_page(browser, slack)
+        at = page.get_by_test_id
+        await at(f"channel-{PRIVATE}").click()
+        await at("composer").fill("/r2-credential table")
+        await at("send").click()
+        await expect(at("ephemeral")).to_contain_text("logs on page 1")
+        await at("action-choose").nth(1).click()
+        await at("action-turn_on").click()
+        await expect(at("ephemeral")).to_contain_text("logs on page 2")
+        await expect(at("ephemeral")).to_have_count(1)
+        await at("action-turn").click()
+        await expect(at("ephemeral")).to_contain_text("logs on page 1")
+        await at("action-turn").click()
+        await expect(at("ephemeral")).to_have_count(0)
+        assert [body["actions"][0]["value"] for body in seen] == ["logs", "2", "1", "0"]
+        assert all(body["container"]["is_ephemeral"] and "message" not in body for body in seen)
+        assert errors == []
+
+
 # Without a browser.
 
 
@@ -399,6 +611,9 @@ REFUSED: dict[str, tuple[str, object]] = {
     "no form": ("submit", {"user": ADA, "view": "V0", "values": {}}),
     "a form that is gone": ("close", {"user": ADA, "view": "V0"}),
     "a message that is gone": ("click", {"user": ADA, "message": "1.0", "action": "x"}),
+    "a Home tab that is gone": ("click", {"user": ADA, "home": "V0", "values": {}, "action": "x"}),
+    "a field of a Home tab that is gone": ("fill", {"user": ADA, "home": "V0", "values": {}, "block": "x"}),
+    "a tab opened by nobody": ("open", {"user": "U0GONE", "tab": "home"}),
 }
 
 

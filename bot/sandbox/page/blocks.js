@@ -24,7 +24,7 @@ const BLOCKS = {
   context: (block, context) => block.elements.map((one) => el("span", { class: "text" }, textObject(one, context.names))),
   actions: (block, context) => block.elements.map((one) => element(one, block, context)),
   input(block, context) {
-    const id = `field-${block.block_id}`;
+    const id = `field-${context.idPrefix ?? ""}${block.block_id}`;
     const label = el("label", { for: id }, glyphs(plain(block.label.text)),
       block.optional && el("span", { class: "optional" }, " (optional)"));
     const field = element(block.element, block, context);
@@ -44,16 +44,16 @@ const ELEMENTS = {
     const press = () => context.press(block, one);
     if (one.url && /^https?:/i.test(one.url)) {
       return el("a", { class: `button ${one.style ?? ""}`, href: one.url, target: "_blank", rel: "noreferrer noopener",
-        testid: `action-${one.action_id}`, onclick: press }, glyphs(plain(one.text.text)));
+        testid: `action-${one.action_id}`, "data-action": one.action_id, "data-value": one.value, onclick: press }, glyphs(plain(one.text.text)));
     }
     return el("button", { type: "button", class: `button ${one.style ?? ""}`, testid: `action-${one.action_id}`,
-      "aria-label": one.accessibility_label, onclick: press }, glyphs(plain(one.text.text)));
+      "data-action": one.action_id, "data-value": one.value, "aria-label": one.accessibility_label, onclick: press }, glyphs(plain(one.text.text)));
   },
 
   plain_text_input(one, block, context) {
     const shared = {
       placeholder: one.placeholder && plain(one.placeholder.text), autocomplete: "off", autocapitalize: "off",
-      spellcheck: "false", "data-element": one.type,
+      spellcheck: "false", "data-element": one.type, "data-action": one.action_id,
       oninput: () => context.change(block, one, field.value, null, "typed"),
       onkeydown: (event) => {
         if (event.key === "Enter" && !event.isComposing && (!one.multiline || event.ctrlKey || event.metaKey)) {
@@ -100,7 +100,7 @@ function choice(one, block, context, search) {
     chosen: context.chosen(block, one),
     placeholder: one.placeholder ? plain(one.placeholder.text) : "Choose an option",
     label: block.label?.text ?? one.placeholder?.text,
-    isDisabled: context.isMessage && one.type === "external_select",
+    isDisabled: context.isSearchless && one.type === "external_select",
     search,
     choose: (option) => context.change(block, one, option?.value ?? "", option, "chosen"),
   });

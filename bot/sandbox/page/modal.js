@@ -1,7 +1,8 @@
 // The modal in front of the person: renders the view, keeps what is typed, sends it, shows what comes back.
 
-import { renderBlocks, shownOption } from "./blocks.js";
+import { renderBlocks } from "./blocks.js";
 import { el, icon } from "./dom.js";
+import { Drafts, dispatches } from "./drafts.js";
 import { glyphs, plain } from "./text.js";
 
 const FOCUSABLE = "a[href], button:not(:disabled), input:not(:disabled), textarea:not(:disabled), [tabindex='0']";
@@ -10,8 +11,7 @@ const FOCUSABLE = "a[href], button:not(:disabled), input:not(:disabled), textare
 export class ModalView {
   constructor(overlay, { post, lookUp, confirmed, background, onFocusField }) {
     Object.assign(this, { overlay, post, lookUp, confirmed, background, onFocusField });
-    this.drafts = new Map();
-    this.texts = new Map();
+    this.drafts = new Drafts();
     this.dispatching = Promise.resolve();
     overlay.addEventListener("keydown", (event) => this.onKey(event));
     overlay.addEventListener("focusin", (event) => {
@@ -22,11 +22,8 @@ export class ModalView {
 
   show(view) {
     if (!view) return this.hide();
-    if (this.view?.id !== view.id) {
-      this.drafts.clear();
-      this.texts.clear();
-    }
     const isNew = this.view?.id !== view.id;
+    if (isNew) this.drafts.clear();
     const isChanged = isNew || this.view.hash !== view.hash;
     this.view = view;
     if (isChanged) this.render(isNew);
@@ -48,10 +45,10 @@ export class ModalView {
     const keep = isNew ? null : this.focusedKey();
     const blocks = renderBlocks(view.blocks, {
       names: this.lookUp.names(),
-      value: (block, one) => this.value(block, one),
-      chosen: (block, one) => this.chosen(block, one),
+      value: (block, one) => this.drafts.value(view, block, one),
+      chosen: (block, one) => this.drafts.chosen(view, block, one, this.lookUp.conversations),
       change: (block, one, value, option, how) => this.change(block, one, value, option, how),
-      enter: (block, one) => (this.dispatches(block, one) ? this.dispatch(block, one) : this.submit()),
+      enter: (block, one) => (dispatches(block) ? this.dispatch(block, one) : this.submit()),
       press: (block, one) => this.press(one),
       search: (block, one, query) => this.search(block, query),
       conversations: (block) => this.lookUp.conversations(view.conversations[block.block_id] ?? []),
@@ -111,47 +108,14 @@ export class ModalView {
     return fields.includes(this.lastText) ? this.lastText : fields.length === 1 ? fields[0] : null;
   }
 
-  key(block, one) {
-    return `${block.block_id}\n${one.action_id}\n${one.type}`;
-  }
-
-  value(block, one) {
-    const draft = this.drafts.get(this.key(block, one));
-    if (draft !== undefined) return draft;
-    const state = this.view.values[block.block_id]?.[one.action_id] ?? {};
-    if (state.selected_options) return state.selected_options.map((option) => option.value);
-    return state.value ?? state.selected_conversation ?? state.selected_option?.value ?? null;
-  }
-
-  chosen(block, one) {
-    const kept = this.texts.get(this.key(block, one));
-    if (kept !== undefined) return kept;
-    const state = this.view.values[block.block_id]?.[one.action_id] ?? {};
-    if (state.selected_option) return shownOption(state.selected_option);
-    return state.selected_conversation ? this.lookUp.conversations([state.selected_conversation])[0] : null;
-  }
-
   change(block, one, value, option, how) {
-    this.drafts.set(this.key(block, one), value);
-    if (how === "chosen") {
-      this.texts.set(this.key(block, one), option);
-      if (this.dispatches(block, one)) this.dispatch(block, one);
-    } else if (this.dispatches(block, one) && one.dispatch_action_config?.trigger_actions_on.includes("on_character_entered")) {
+    const isChosen = how === "chosen";
+    this.drafts.put(block, one, value, isChosen ? option : undefined);
+    if (isChosen) {
+      if (dispatches(block)) this.dispatch(block, one);
+    } else if (dispatches(block) && one.dispatch_action_config?.trigger_actions_on.includes("on_character_entered")) {
       this.dispatch(block, one);
     }
-  }
-
-  dispatches(block, one) {
-    return block.type !== "input" || block.dispatch_action;
-  }
-
-  values() {
-    const values = {};
-    for (const [key, value] of this.drafts) {
-      const [blockId, actionId] = key.split("\n");
-      (values[blockId] ??= {})[actionId] = value;
-    }
-    return values;
   }
 
   dispatch(block, one) {
@@ -160,11 +124,11 @@ export class ModalView {
   }
 
   async press(one) {
-    if (await this.confirmed(one)) await this.send("click", { action: one.action_id });
+    if (await this.confirmed(one)) await this.send("click", { action: one.action_id, value: one.value });
   }
 
   async search(block, query) {
-    const answer = await this.post("search", { view: this.view.id, values: this.values(), block: block.block_id, query }, true);
+    const answer = await this.post("search", { view: this.view.id, values: this.drafts.values(), block: block.block_id, query }, true);
     if (!answer || answer.failure) return { options: [], note: "The options could not be loaded" };
     return { options: answer.options };
   }
@@ -184,7 +148,7 @@ export class ModalView {
   }
 
   send(action, body) {
-    return this.view ? this.post(action, { view: this.view.id, values: this.values(), ...body }) : null;
+    return this.view ? this.post(action, { view: this.view.id, values: this.drafts.values(), ...body }) : null;
   }
 
   focusedKey() {

@@ -1,7 +1,8 @@
-// The workspace: sidebar, channel, composer, side panel. The server sends the whole state at every change.
+// The workspace: sidebar, channel or app with its tabs, composer, side panel. The server sends the whole state at every change.
 
 import { optionsOf, renderBlocks } from "./blocks.js";
 import { el, icon, slug } from "./dom.js";
+import { HomeView } from "./home.js";
 import { ModalView } from "./modal.js";
 import { plain, richText } from "./text.js";
 
@@ -10,7 +11,10 @@ const $ = (id) => document.getElementById(id);
 
 let state = null;
 let source = null;
-let channelId = location.hash.slice(1);
+let [channelId, tab] = addressed();
+let lastTab = "home";
+let opened = null;
+let isFollowing = false;
 let userId = sessionStorage.getItem("user") ?? "";
 const drawn = new Map();
 const seen = new Map();
@@ -24,6 +28,14 @@ const modal = new ModalView($("overlay"), {
   onFocusField: () => showPasteButtons(),
 });
 
+const home = new HomeView($("home"), { post, lookUp: { names, conversations }, confirmed });
+
+// The address names a conversation, and the tab of the app's.
+function addressed() {
+  const [id, name] = location.hash.slice(1).split("/");
+  return [id, name === "home" ? "home" : "messages"];
+}
+
 function connect() {
   source?.close();
   source = new EventSource(`/page/events?user=${encodeURIComponent(userId)}`);
@@ -31,7 +43,10 @@ function connect() {
     document.body.classList.remove("offline");
     state = JSON.parse(event.data);
     userId = state.you;
+    if (isFollowing) channelId = state.channels.find((one) => one.is_dm).id;
+    isFollowing = false;
     render();
+    announceTab();
   };
   source.onerror = () => document.body.classList.add("offline");
 }
@@ -75,13 +90,17 @@ function draw(part, shown, build) {
 
 function render() {
   const channel = current();
-  document.title = `${channel.is_dm ? "" : "#"}${channel.name} · ${state.workspace} (sandbox)`;
-  seen.set(channel.id, channel.messages.at(-1)?.ts ?? "");
-  const outline = state.channels.map(({ messages, ...rest }) => ({ ...rest, isUnread: (messages.at(-1)?.ts ?? "") > (seen.get(rest.id) ?? "") }));
+  const isHome = shownTab(channel) === "home";
+  document.title = `${channel.is_dm ? "" : "#"}${channel.name}${isHome ? ", Home" : ""} · ${state.workspace} (sandbox)`;
+  if (!isHome) seen.set(channel.id, channel.messages.at(-1)?.ts ?? "");
+  const outline = state.channels.map(({ messages, ...rest }) => ({ ...rest, isUnread: isUnread({ messages, ...rest }) }));
   draw("sidebar", [outline, channel.id, state.you, state.users, state.app], () => drawSidebar(outline));
   const { messages, ...about } = channel;
-  draw("header", [about, state.app], () => drawHeader(channel));
-  draw("messages", [channel.id, messages, about.topic, state.you], () => drawMessages(channel));
+  draw("header", [about, state.app, isHome], () => drawHeader(channel, isHome));
+  draw("tabs", [channel.is_dm && state.app.has_home, shownTab(channel), isUnread(channel)], () => drawTabs(channel));
+  for (const [id, isShown] of [["home", isHome], ["messages", !isHome], ["composer-place", !isHome]]) $(id).hidden = !isShown;
+  home.show(state.home, state.app.name);
+  draw("messages", [channel.id, messages, about.topic, state.you, isHome], () => drawMessages(channel, isHome));
   draw("composer", [channel.id, channel.is_archived, state.you, state.commands], () => drawComposer(channel));
   draw("panel", state.panel, drawPanel);
   modal.show(state.view);
@@ -92,12 +111,33 @@ function current() {
   return state.channels.find((channel) => channel.id === channelId) ?? state.channels[0];
 }
 
-function select(id) {
-  channelId = id;
-  history.replaceState(null, "", `#${id}`);
+function isUnread(channel) {
+  return (channel.messages.at(-1)?.ts ?? "") > (seen.get(channel.id) ?? "");
+}
+
+// Which tab of a conversation is shown: only the app's has two.
+function shownTab(channel) {
+  return channel.is_dm && state.app.has_home ? tab : "messages";
+}
+
+function select(id, wanted = "messages") {
+  [channelId, tab] = [id, wanted];
+  if (current().is_dm) lastTab = wanted;
+  opened = null;
+  history.replaceState(null, "", `#${id}${wanted === "home" ? "/home" : ""}`);
   document.body.classList.remove("menu-open");
   render();
-  document.querySelector("#composer-place textarea")?.focus();
+  announceTab();
+  document.querySelector("#composer-place:not([hidden]) textarea")?.focus();
+}
+
+// Tells that a tab of the app was opened; what becomes of it is the app's affair, as in Slack.
+function announceTab() {
+  const channel = current();
+  const now = `${userId} ${channel.id} ${shownTab(channel)}`;
+  if (opened === now) return;
+  opened = now;
+  if (channel.is_dm) post("open", { tab: shownTab(channel) }, true);
 }
 
 function drawSidebar(outline) {
@@ -105,7 +145,8 @@ function drawSidebar(outline) {
     state.users.map((user) => el("option", { value: user.id, selected: user.id === state.you }, user.name)));
   const entry = (channel) => el("li", {},
     el("button", {
-      type: "button", testid: `channel-${channel.id}`, title: describe(channel), onclick: () => select(channel.id),
+      type: "button", testid: `channel-${channel.id}`, title: describe(channel),
+      onclick: () => select(channel.id, channel.is_dm && !channel.isUnread ? lastTab : "messages"),
       class: [channel.id === current().id && "selected", channel.isUnread && "unread", channel.is_archived && "archived"].filter(Boolean).join(" "),
       "aria-current": channel.id === current().id ? "page" : null,
     },
@@ -120,11 +161,12 @@ function drawSidebar(outline) {
       el("button", { type: "button", class: "quiet menu", "aria-label": "Close the menu", onclick: toggleMenu }, icon("close"))),
     el("div", { class: "you" }, el("label", { for: "user-chooser" }, "You are"), chooser),
     el("h2", {}, "Channels"), el("ul", {}, outline.filter((one) => !one.is_dm).map(entry)),
-    el("h2", {}, "Direct messages"), el("ul", {}, outline.filter((one) => one.is_dm).map(entry)),
+    el("h2", {}, "Apps"), el("ul", {}, outline.filter((one) => one.is_dm).map(entry)),
     el("p", { class: `presence ${state.app.is_here ? "here" : ""}` }, el("i"), state.app.is_here ? `${state.app.name} is connected` : `${state.app.name} is not connected`));
 }
 
 function becomeUser(id) {
+  isFollowing = current().is_dm; // everybody has an app conversation of their own
   userId = id;
   sessionStorage.setItem("user", id);
   seen.clear();
@@ -141,7 +183,30 @@ function togglePanel() {
   sessionStorage.setItem("panel", isShut ? "shut" : "open");
 }
 
-function drawHeader(channel) {
+// The two tabs of the app's conversation, to be walked by the arrow keys.
+function drawTabs(channel) {
+  const place = $("tabs");
+  const hadFocus = place.contains(document.activeElement);
+  const shown = shownTab(channel);
+  const other = shown === "home" ? "messages" : "home";
+  const one = (name, label, glyph, hasNews) => el("button", {
+    type: "button", role: "tab", id: `tab-${name}`, testid: `tab-${name}`, "aria-selected": String(name === shown), "aria-controls": name,
+    tabindex: name === shown ? "0" : "-1", onclick: () => select(channel.id, name),
+    onkeydown: (event) => {
+      const wanted = { ArrowLeft: other, ArrowRight: other, Home: "home", End: "messages" }[event.key];
+      if (!wanted) return;
+      event.preventDefault();
+      select(channel.id, wanted);
+      $(`tab-${wanted}`).focus();
+    },
+  }, icon(glyph), label, hasNews && el("span", { class: "dot" }, el("span", { class: "unseen" }, "unread")));
+  place.hidden = !(channel.is_dm && state.app.has_home);
+  place.replaceChildren(el("div", { class: "tabs", role: "tablist", "aria-label": channel.name },
+    one("home", "Home", "home", false), one("messages", "Messages", "chat", shown === "home" && isUnread(channel))));
+  if (hadFocus) $(`tab-${shown}`).focus();
+}
+
+function drawHeader(channel, isHome) {
   const chips = [
     channel.is_private && "Private", channel.is_shared && "Shared with another company", channel.is_archived && "Archived",
     !channel.has_app && `${state.app.name} is not in this channel`,
@@ -151,14 +216,15 @@ function drawHeader(channel) {
     el("div", { class: "title" },
       el("h1", {}, channel.is_dm ? avatar(channel.name, true) : icon(channel.is_archived ? "archive" : channel.is_private ? "lock" : "hash"), channel.name),
       el("p", {}, chips.filter(Boolean).map((chip) => el("span", { class: "chip" }, chip)),
-        el("span", { class: "topic" }, channel.is_dm ? "Messages between you and the app" : channel.topic))),
+        el("span", { class: "topic" }, isHome ? "Only you see what the app shows here" : channel.is_dm ? "Messages between you and the app" : channel.topic))),
     el("button", { type: "button", class: "button toggle-panel", testid: "panel-toggle", onclick: togglePanel }, icon("flask"), "Sandbox"));
 }
 
-function drawMessages(channel) {
+function drawMessages(channel, isHidden) {
   const list = $("messages");
-  const isAtEnd = drawn.get("channel") !== channel.id || list.scrollHeight - list.scrollTop - list.clientHeight < 60;
-  drawn.set("channel", channel.id);
+  const place = `${channel.id} ${isHidden}`;
+  const isAtEnd = drawn.get("channel") !== place || list.scrollHeight - list.scrollTop - list.clientHeight < 60;
+  drawn.set("channel", place);
   list.replaceChildren(
     el("li", { class: "start" }, el("h2", {}, channel.is_dm ? `You and ${channel.name}` : `This is the start of #${channel.name}`),
       el("p", {}, channel.is_archived ? "This channel is archived: it can be read, nothing can be added." : ["Type ", el("kbd", {}, "/"), " below to see the commands of the app."])),
@@ -172,10 +238,10 @@ function drawMessage(message, previous) {
     && Number(message.ts) - Number(previous.ts) < GROUPED_WITHIN_SECONDS && !message.is_app;
   const time = el("time", { datetime: when.toISOString(), title: when.toLocaleString() }, when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
   const press = async (block, one) => {
-    if (await confirmed(one)) await post("click", { message: message.ts, action: one.action_id });
+    if (await confirmed(one)) await post("click", { message: message.ts, action: one.action_id, value: one.value });
   };
   const context = {
-    names: names(), isMessage: true, press, value: () => null, chosen: (block, one) => initial(one),
+    names: names(), isSearchless: true, press, value: () => null, chosen: (block, one) => initial(one),
     search: async () => ({ options: [] }),
     conversations: () => conversations(state.channels.filter((one) => !one.is_archived).map((one) => one.id)),
     change: (block, one, value) => value && post("click", { message: message.ts, action: one.action_id, value: [value].flat()[0] ?? null }),
@@ -348,6 +414,6 @@ function toast(text) {
   toastTimer = setTimeout(() => { place.hidden = true; }, 5000);
 }
 
-addEventListener("hashchange", () => state && location.hash.length > 1 && select(location.hash.slice(1)));
+addEventListener("hashchange", () => state && location.hash.length > 1 && select(...addressed()));
 if (sessionStorage.getItem("panel") === "shut") document.body.classList.add("panel-shut");
 connect();
