@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 from conftest import Clock
 
-from bot.app import HOUSEKEEPING_EVERY, RunningBot, run, running
+from bot.app import RunningBot, run, running
 from bot.keyring import KEY_LIFETIME, write_key_file
 from bot.sandbox.cloudflare import SmallCloudflare
 from bot.sandbox.process import bot_environment, find_free_port
@@ -29,6 +29,7 @@ from bot.sandbox.workspace import Message
 from bot.sealing import generate_private_key
 from bot.settings import Settings, load_settings
 from bot.store import KEY_DIRECTORY, StartRefused, steady_clock
+from bot.watch import LOOK_EVERY
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"
@@ -274,7 +275,7 @@ async def test_keys_are_rotated_while_the_bot_runs(
         for _ in range(3):
             clock.advance(KEY_LIFETIME)
             await asyncio.sleep(0.05)  # nothing tells that the housekeeping has begun to wait
-            pass_time(HOUSEKEEPING_EVERY)
+            pass_time(LOOK_EVERY)
             await asyncio.sleep(0.05)
 
     assert not first.exists()
@@ -284,13 +285,13 @@ async def test_keys_are_rotated_while_the_bot_runs(
 async def test_housekeeping_survives_a_database_that_is_away(
     scene: Scene, log: io.StringIO, pass_time: PassTime
 ) -> None:
-    """It is told, and done ten minutes later."""
+    """It is told, and done a minute later."""
     settings = scene.settings()
     async with running(settings) as bot:
         with closing(sqlite3.connect(settings.database_path)) as other, other:
             other.execute("ALTER TABLE submissions RENAME TO elsewhere")
         await asyncio.sleep(0.05)  # nothing tells that the housekeeping has begun to wait
-        pass_time(HOUSEKEEPING_EVERY)
+        pass_time(LOOK_EVERY)
         await _wait_until(lambda: "housekeeping_failed" in log.getvalue())
 
         assert not any(task.done() for task in bot.background)
@@ -349,7 +350,7 @@ async def test_what_breaks_in_the_background_ends_a_run(
 
     with closing(sqlite3.connect(settings.database_path)) as other, other:
         other.execute("UPDATE submissions SET sealed_response_url = 'nothing that the bot wrote'")
-    pass_time(HOUSEKEEPING_EVERY)
+    pass_time(LOOK_EVERY)
 
     with pytest.raises(ValueError, match="not a sealed value"):
         async with asyncio.timeout(PATIENCE.total_seconds()):

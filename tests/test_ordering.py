@@ -143,6 +143,7 @@ class World:
         self.real = self.started_at = timedelta(0)
         self.offset = timedelta(0)
         self.pasted: dict[str, Pasted] = {}
+        self.replaced: list[Pasted] = []
         self.slots: dict[str, str | None] = dict.fromkeys(BUCKETS)
         self.accepted: list[Pasted] = []
         self.planned: list[Outcome] = []
@@ -181,8 +182,8 @@ class World:
         await surprise()
 
     def of_token(self, token: str) -> Pasted:
-        """Find whose token it is; there is exactly one."""
-        [found] = [pasted for pasted in self.pasted.values() if pasted.token == token]
+        """Find whose token it is; there is exactly one. A question about it may be on its way when it is replaced."""
+        [found] = [pasted for pasted in (*self.pasted.values(), *self.replaced) if pasted.token == token]
         return found
 
 
@@ -337,6 +338,7 @@ class ScriptedCloudflare(CloudflareClient):
     async def _check_sending(self, bucket: str, pasted: Pasted) -> None:
         """Check the rule at the moment in which the token goes out."""
         submission = await self._read(pasted)
+        assert pasted not in self._world.replaced, "sent after it was replaced"
         assert pasted.bucket == bucket
         assert not submission.is_ended
         assert submission.sealed_token is not None
@@ -633,6 +635,7 @@ class Ordering(RuleBasedStateMachine):
         acceptance = await self._records.accept(self._new(again), name)
         if acceptance.verdict is Verdict.REPLACED:
             assert pasted.sent == 0, "replaced after it was sent"
+            self._world.replaced.append(pasted)
             self._world.pasted[name] = again
         else:
             assert acceptance.verdict is Verdict.ALREADY_UNDER_WAY
