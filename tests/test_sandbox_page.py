@@ -458,6 +458,28 @@ async def test_the_home_tab_in_a_browser(browser: Browser) -> None:
         assert errors == []
 
 
+async def test_the_focus_stays_while_the_home_tab_changes(browser: Browser) -> None:
+    """A confirmation and a modal each cover a button that is drawn again meanwhile: the focus comes back to it."""
+    async with connected() as (slack, _):
+        client = AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url)
+        page, errors = await open_page(browser, slack)
+        at = page.get_by_test_id
+        await at(f"channel-{WITH_ADA}").click()
+        await at("action-again").focus()
+        await page.keyboard.press("Enter")
+        await client.views_publish(user_id=ADA, view=home(2))
+        await expect(at("home")).to_contain_text("page 2")
+        await at("confirm-yes").click()
+        await expect(at("action-again")).to_be_focused()
+        await slack.type_command(ADA, HERE, "/r2-credential")
+        await expect(at("modal")).to_be_visible()
+        await client.views_publish(user_id=ADA, view=home(3))
+        await expect(at("home")).to_contain_text("page 3")
+        await page.keyboard.press("Escape")
+        await expect(at("action-again")).to_be_focused()
+        assert errors == []
+
+
 async def test_the_tabs_are_walked_by_keyboard_and_remembered(browser: Browser) -> None:
     """Arrows go from tab to tab, a reload comes back to the same one, another person has a home of their own."""
     async with connected() as (slack, seen):

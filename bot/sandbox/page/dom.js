@@ -43,7 +43,7 @@ export function icon(name) {
 
 const GLYPHS = {
   check: "M4.6 8.3 7 10.7l4.6-5", cross: "M5.3 5.3l5.4 5.4M10.7 5.3l-5.4 5.4", stop: "M4.5 8h7", info: "M8 7.4v4M8 4.6v.2",
-  warning: "M8 4.8v4M8 11.2v.2", hourglass: "M8 4.5V8l2.4 1.6", turn: "M11.2 6.4A3.6 3.6 0 1 0 11.6 9M11.6 4.4v2.2H9.4",
+  warning: "M8 4.8v4M8 11.2v.2", alarm: "M8 4.8v4M8 11.2v.2", hourglass: "M8 4.5V8l2.4 1.6", turn: "M11.2 6.4A3.6 3.6 0 1 0 11.6 9M11.6 4.4v2.2H9.4",
   padlock: "M6.2 7.4V6.2a1.8 1.8 0 0 1 3.6 0v1.2M5.2 7.4h5.6v4H5.2z", question: "M6.3 6.3A1.8 1.8 0 1 1 8.4 8c-.4.2-.4.5-.4 1M8 11.2v.2",
   key: "M9.9 4.4a1.9 1.9 0 1 1 0 3.8 1.9 1.9 0 0 1 0-3.8zM8.5 7.6l-3.7 3.7M6 10.1l1.2 1.2", circle: "", black: "", green: "", yellow: "",
   red: "", blue: "", mag: "M7.2 4.8a2.4 2.4 0 1 1 0 4.8 2.4 2.4 0 0 1 0-4.8zM9 9l2.4 2.4", house: "M4.4 8 8 4.7 11.6 8M5.6 7.4v3.8h4.8V7.4",

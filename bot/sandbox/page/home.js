@@ -61,7 +61,9 @@ export class HomeView {
 
   async press(one) {
     this.pressed = this.focused();
-    if (await this.confirmed(one)) await this.send("click", { action: one.action_id, value: one.value });
+    const goesOn = await this.confirmed(one);
+    this.focusAgain();
+    if (goesOn) await this.send("click", { action: one.action_id, value: one.value });
   }
 
   send(action, body) {
@@ -82,9 +84,12 @@ export class HomeView {
       (action ? one.dataset.action === action : one.closest("[data-block]")?.dataset.block === block));
   }
 
-  // Puts the focus back; after a confirmation it is nowhere, and belongs where the press was.
-  restore(focused) {
-    const mark = focused ?? (document.activeElement === document.body ? this.pressed : null);
+  // Takes the focus that is nowhere, when what covered the tab went away and the pressed button was drawn again meanwhile.
+  focusAgain() {
+    if (document.activeElement === document.body && !this.place.hidden) this.restore(this.pressed);
+  }
+
+  restore(mark) {
     if (!mark) return;
     const alike = this.alike(mark);
     const target = alike.find((one) => one.dataset.value === mark.value) ?? alike[Math.min(mark.index, alike.length - 1)] ?? this.place;

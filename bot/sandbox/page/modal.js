@@ -9,8 +9,8 @@ const FOCUSABLE = "a[href], button:not(:disabled), input:not(:disabled), textare
 
 // `post(action, body)` sends; `names` and `conversations(ids)` look things up; `confirmed(element)` asks "are you sure".
 export class ModalView {
-  constructor(overlay, { post, lookUp, confirmed, background, onFocusField }) {
-    Object.assign(this, { overlay, post, lookUp, confirmed, background, onFocusField });
+  constructor(overlay, { post, lookUp, confirmed, background, onFocusField, onHide }) {
+    Object.assign(this, { overlay, post, lookUp, confirmed, background, onFocusField, onHide });
     this.drafts = new Drafts();
     this.dispatching = Promise.resolve();
     overlay.addEventListener("keydown", (event) => this.onKey(event));
@@ -37,6 +37,7 @@ export class ModalView {
     this.overlay.replaceChildren();
     for (const part of this.background) part.inert = false;
     this.returnTo?.isConnected && this.returnTo.focus();
+    this.onHide();
   }
 
   render(isNew) {

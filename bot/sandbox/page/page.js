@@ -26,6 +26,7 @@ const modal = new ModalView($("overlay"), {
   confirmed,
   background: [$("sidebar"), $("main")],
   onFocusField: () => showPasteButtons(),
+  onHide: () => home.focusAgain(),
 });
 
 const home = new HomeView($("home"), { post, lookUp: { names, conversations }, confirmed });

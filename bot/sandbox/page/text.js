@@ -26,7 +26,7 @@ const INLINE = new RegExp(
 const DRAWN = {
   "✅": "check", "✔": "check", "☑": "check", "❌": "cross", "⚠": "warning", "⛔": "stop", "🚫": "stop", "⏳": "hourglass",
   "⌛": "hourglass", "🔒": "padlock", "🔐": "padlock", "🔑": "key", "🔄": "turn", "ℹ": "info", "⚪": "circle", "⚫": "black",
-  "🟢": "green", "🟡": "yellow", "🔴": "red", "🔵": "blue", "🚨": "warning", "❓": "question", "❔": "question",
+  "🟢": "green", "🟡": "yellow", "🔴": "red", "🔵": "blue", "🚨": "alarm", "❓": "question", "❔": "question",
   "🔍": "mag", "🏠": "house", "⬅": "left", "➡": "right",
 };
 const DRAWN_PATTERN = new RegExp(`(${Object.keys(DRAWN).join("|")})\\uFE0F?`, "u");
