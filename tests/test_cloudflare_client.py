@@ -16,7 +16,8 @@ from cloudflare import AsyncCloudflare
 from bot import __version__
 from bot.catalog import Catalog, CatalogApi, CatalogStatus, CredentialStatus
 from bot.cloudflare import client as client_module
-from bot.cloudflare.client import ApiKey, ApiToken, CloudflareClient
+from bot.cloudflare.carriers import ApiKey, ApiToken
+from bot.cloudflare.client import CloudflareClient
 from bot.errors import (
     AnswerNotUnderstood,
     BotError,

@@ -242,7 +242,12 @@ class House:
         )
 
     def make_submission(
-        self, token: str = GOOD, view_id: str = "V1", bucket: str = "lake", user_id: str = "U1", **changes: Any
+        self,
+        token: str = GOOD,
+        view_id: str = "V1",
+        bucket: str = "lake",
+        user_id: str = "U1",
+        **changes: Any,  # noqa: ANN401 - each field has its own type
     ) -> NewSubmission:
         """Return what the ingress and the listener make of a pasted token."""
         context = SealingContext(
@@ -270,7 +275,12 @@ class House:
         return replace(new, **changes)
 
     async def submit(
-        self, token: str = GOOD, view_id: str = "V1", bucket: str = "lake", user_id: str = "U1", **changes: Any
+        self,
+        token: str = GOOD,
+        view_id: str = "V1",
+        bucket: str = "lake",
+        user_id: str = "U1",
+        **changes: Any,  # noqa: ANN401 - each field has its own type
     ) -> None:
         """Record a Submit."""
         nonce = f"nonce of {view_id}"
@@ -355,7 +365,7 @@ async def house(database: MortalDatabase) -> AsyncIterator[House]:
     transport = MortalTransport(verify=SSLContext(PROTOCOL_TLS_CLIENT))  # loopback: to load the CAs takes its time
     database.death = transport.death = death = Death()
     clock = Clock()
-    async with SmallCloudflare(clock=clock, timer=lambda: clock.now.timestamp()) as small:
+    async with SmallCloudflare(clock=clock, timer=lambda: clock().timestamp()) as small:
         small.add_bucket("lake", token=OLD)
         small.add_bucket("swamp", "inactive")
         small.add_bucket("pond", None)

@@ -125,7 +125,7 @@ async def port(clock: Clock, log: io.StringIO) -> AsyncIterator[Port]:
 def _body() -> bytes:
     """Make a submission's body; nobody keeps anything of it."""
     slack = SmallSlack()
-    form = modal.build_form(nonce="the-nonce", bucket="analytics-events", catalogs_known=True)
+    form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket="analytics-events"), catalogs=())
     slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
     payload = slack.make_submission(ADA)
     payload["view"]["state"]["values"][modal.TOKEN_BLOCK][modal.TOKEN_BLOCK]["value"] = _pasted_token()

@@ -66,7 +66,7 @@ def key_ring() -> KeyRing:
 def slack() -> SmallSlack:
     """Take a workspace that nobody has started: its people can still fill a form."""
     slack = SmallSlack()
-    form = modal.build_form(nonce="the-nonce", bucket=BUCKET, catalogs_known=True)
+    form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket=BUCKET), catalogs=())
     slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
     return slack
 
@@ -84,9 +84,10 @@ def seal(payload: Json, key_ring: KeyRing) -> SealedPayload:
 
 
 def everything_of(sealed: SealedPayload) -> bytes:
-    """Write it down in every way in which a program may write something down."""
+    """Write it down in every way in which a program may write something down; a Secret refuses to be pickled."""
+    picklable = replace(sealed, answer_url=None)
     return b"\n".join(
-        (repr(sealed).encode(), str(sealed.body).encode(), json.dumps(sealed.body).encode(), pickle.dumps(sealed))
+        (repr(sealed).encode(), str(sealed.body).encode(), json.dumps(sealed.body).encode(), pickle.dumps(picklable))
     )
 
 
@@ -136,7 +137,7 @@ def make_submission(slack: SmallSlack, token: str) -> Json:
 
 def make_bucket_slip(slack: SmallSlack, token: str) -> Json:
     """Paste the token into the bucket's field, which is plain text when no catalogs are known."""
-    form = modal.build_form(nonce="the-nonce", bucket="", catalogs_known=False)
+    form = modal.build_form(nonce="the-nonce", filling=modal.Filling(), catalogs=None)
     slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
     fill(slack, modal.BUCKET_BLOCK, token)
     return slack.make_submission(ADA)
@@ -186,6 +187,35 @@ def test_no_kind_of_payload_keeps_a_response_url(
 
     assert find_leaks(sealed, "/response/") == []
     assert find_leaks(sealed, "hooks.slack.test") == []
+
+
+@pytest.mark.parametrize("name", ["slash_commands", "block_actions of a message"])
+def test_the_response_url_of_a_command_or_button_is_kept_in_memory_only(
+    slack: SmallSlack, key_ring: KeyRing, name: str
+) -> None:
+    """It stands beside the payload as a Secret: shown as a mask, and refusing to be pickled or copied."""
+    sealed = seal(KINDS[name](slack, TOKEN_TEXT) | {"response_url": "https://hooks.slack.test/made-up"}, key_ring)
+
+    assert sealed.answer_url is not None
+    assert sealed.answer_url.reveal() == "https://hooks.slack.test/made-up"
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(sealed)
+
+
+@pytest.mark.parametrize("answer_url", [None, "", 7, ["https://hooks.slack.test/made-up"]], ids=repr)
+def test_without_a_usable_response_url_there_is_none(slack: SmallSlack, key_ring: KeyRing, answer_url: object) -> None:
+    """Nothing of another type goes on, and nothing of it stays in the body."""
+    sealed = seal(make_command(slack, TOKEN_TEXT) | {"response_url": answer_url}, key_ring)
+
+    assert (sealed.answer_url, "response_url" in sealed.body) == (None, False)
+
+
+def test_a_submission_has_no_second_response_url(slack: SmallSlack, key_ring: KeyRing) -> None:
+    """Only the one of the chosen channel goes on, sealed; what else might come with it is thrown away."""
+    sealed = seal(make_submission(slack, TOKEN_TEXT) | {"response_url": "https://hooks.slack.test/made-up"}, key_ring)
+
+    assert sealed.answer_url is None
+    assert find_leaks(everything_of(sealed), "hooks.slack.test") == []
 
 
 PLACES: dict[str, Callable[[Json], object]] = {
@@ -830,7 +860,7 @@ async def socket(key_ring: KeyRing) -> AsyncIterator[tuple[SmallSlack, Heard, So
         await ingress.connect()
         watch = asyncio.create_task(ingress.watch())
         await slack.wait_for_connections()
-        form = modal.build_form(nonce="the-nonce", bucket=BUCKET, catalogs_known=True)
+        form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket=BUCKET), catalogs=())
         slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
         yield slack, heard, ingress
         await ingress.close()

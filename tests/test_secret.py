@@ -1,4 +1,4 @@
-"""A Secret does not come out by accident, and its one way out is used in three modules only."""
+"""A Secret does not come out by accident, and its one way out is used in five modules only."""
 
 import ast
 import copy
@@ -123,7 +123,7 @@ def test_a_secret_equals_nothing_but_a_secret(other: object) -> None:
     assert Secret(PLAIN) != other
 
 
-REVEALING_MODULES = {"app.py", "store.py", "settings.py", "cloudflare/client.py", "slack/posting.py"}
+REVEALING_MODULES = {"app.py", "store.py", "settings.py", "cloudflare/carriers.py", "slack/response_url.py"}
 PACKAGE = Path(bot.__file__).parent
 
 

@@ -87,7 +87,7 @@ class Line:
 
     async def submit(self) -> asyncio.Task[Answer]:
         """Press Submit, and return when a listener is at work on it."""
-        form = modal.build_form(nonce="the-nonce", bucket="analytics-events", catalogs_known=True)
+        form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket="analytics-events"), catalogs=())
         self.slack.modals.open(self.slack.workspace.users[ADA], PLATFORM, form)
         submitting = asyncio.create_task(self.slack.deliver("interactive", self.slack.make_submission(ADA)))
         async with asyncio.timeout(PATIENCE.total_seconds()):
@@ -586,7 +586,7 @@ async def test_slacks_pings_are_answered(line: Line) -> None:
 
 def _paste(line: Line) -> str:
     """Make the frame of a submission; nothing of it is kept by the small Slack."""
-    form = modal.build_form(nonce="the-nonce", bucket="analytics-events", catalogs_known=True)
+    form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket="analytics-events"), catalogs=())
     line.slack.modals.open(line.slack.workspace.users[ADA], PLATFORM, form)
     payload = line.slack.make_submission(ADA)
     payload["view"]["state"]["values"][modal.TOKEN_BLOCK][modal.TOKEN_BLOCK]["value"] = _pasted_token()

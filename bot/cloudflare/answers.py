@@ -108,7 +108,7 @@ def _parse_time(value: object) -> datetime | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise ValueError
+        raise ValueError  # noqa: TRY004 - a text that is no time is the same slip
     return _in_utc(datetime.fromisoformat(value))
 
 

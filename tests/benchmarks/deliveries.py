@@ -101,6 +101,8 @@ async def start_on_postgres(url: str) -> AsyncIterator[float]:
 
     async def nothing() -> None: ...
 
+    async def refresh(tests: bool) -> None: ...  # noqa: FBT001 - as the runner hands it on
+
     async with postgres(url) as (database, jobs):
         records, delivery = Records(database, enqueue=jobs.deliver_in), Noting()
         runner = JobRunner(
@@ -108,7 +110,7 @@ async def start_on_postgres(url: str) -> AsyncIterator[float]:
             jobs=jobs,
             records=records,
             delivery=delivery,
-            refresh_catalogs=nothing,
+            refresh_catalogs=refresh,
             keep_house=nothing,
             clock=lambda: datetime.now(UTC),
         )
@@ -125,18 +127,26 @@ async def start_on_postgres(url: str) -> AsyncIterator[float]:
 
 
 async def show_doubles() -> None:
-    """Ask the doubles as the bot would: two requests of Cloudflare, one message and one view of Slack for each."""
+    """Ask the doubles as the bot would: six requests of Cloudflare, one message and one view of Slack for each."""
     async with SmallCloudflare() as cloudflare, SmallSlack() as slack, aiohttp.ClientSession() as http:
         for number in range(DELIVERIES):
             cloudflare.add_bucket(bucket(number))
         cloudflare_headers = {"Authorization": f"Bearer {cloudflare.api_token}"}
         slack_headers = {"Authorization": f"Bearer {slack.config.bot_tokens[0]}"}
-        root = f"{cloudflare.base_url}/accounts/{cloudflare.account_id}/r2-catalog"
+        account = f"{cloudflare.base_url}/accounts/{cloudflare.account_id}"
 
         async def deliver(number: int) -> None:
-            token = {"token": make_token(Behaviour.GOOD, number)}
-            await http.post(f"{root}/{bucket(number)}/credential", json=token, headers=cloudflare_headers)
-            await http.get(f"{root}/{bucket(number)}", headers=cloudflare_headers)
+            token, name = make_token(Behaviour.GOOD, number), bucket(number)
+            of_the_token = {"Authorization": f"Bearer {token}"}
+            catalog, test = f"{account}/r2-catalog/{name}", f"{account}/basin-catalog/{name}/credential/status"
+            await asyncio.gather(
+                http.get(f"{account}/tokens/verify", headers=of_the_token),
+                http.get(catalog, headers=of_the_token),
+                http.get(catalog, headers=cloudflare_headers),
+                http.get(test, headers=cloudflare_headers),
+            )
+            await http.post(f"{catalog}/credential", json={"token": token}, headers=cloudflare_headers)
+            await http.get(test, headers=cloudflare_headers)
             message = {"channel": CHANNEL, "text": "a benchmark"}
             await http.post(f"{slack.api_url}chat.postMessage", json=message, headers=slack_headers)
             await http.post(f"{slack.api_url}views.update", json={"view_id": "V0", "view": {}}, headers=slack_headers)
@@ -167,7 +177,7 @@ async def show_waiting(directory: Path) -> None:
             cloudflare.fail_next("credential", times=10**6, status=503, retry_after=3600)
             await process.start()
             await process.wait_until_ready()
-            await wait_for(lambda: sum("/credential" in each.path for each in cloudflare.requests) >= count)  # noqa: B023 - used at once
+            await wait_for(lambda: sum(each.path.endswith("/credential") for each in cloudflare.requests) >= count)  # noqa: B023 - used at once
             await asyncio.sleep(3)
             sizes.append(resident_bytes(process.pid))
     print(f"  {f'{DELIVERIES} waiting, inline':24}{(sizes[1] - sizes[0]) / 2**20:+6.1f} MB", flush=True)
