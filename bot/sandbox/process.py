@@ -41,7 +41,9 @@ def bot_environment(
         "CLOUDFLARE_API_TOKEN": cloudflare.api_token,
         "CLOUDFLARE_BASE_URL": cloudflare.base_url,
         "R2_CREDENTIAL_ALLOWED_USERGROUPS": config.user_groups[0].id,
+        "R2_CREDENTIAL_ALLOW_ENABLE": "true",
         "R2_CREDENTIAL_CONTACT": "#data-platform",
+        "R2_CREDENTIAL_FRESH_TOKEN_PATIENCE": "8s",  # the small Cloudflare takes four to know a fresh token
         "R2_CREDENTIAL_DATA_DIR": str(data_dir),
         "R2_CREDENTIAL_HTTP_PORT": str(http_port),
     }

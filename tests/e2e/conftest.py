@@ -129,12 +129,13 @@ async def _set_scene(
     engineers = UserGroup(id="S0DATAENG", handle="data-engineers", members=(ADA, GRACE, *CROWD))
     config = SmallSlackConfig(users=(*_CONFIG.users, *crowd), user_groups=(engineers,))
     async with SmallCloudflare() as cloudflare, SmallSlack(config) as slack, AsyncExitStack() as stack:
-        cloudflare.slow_delay, cloudflare.retry_after = 0.5, 1
+        cloudflare.slow_delay, cloudflare.retry_after, cloudflare.fresh_seconds = 0.5, 1, 1.0
         furnish(cloudflare)
         port = find_free_port()
         if transport == "http":
             slack.request_url = f"http://127.0.0.1:{port}/slack/events"
-        environment = bot_environment(slack, cloudflare, directory / "data", transport, port) | dict(settings or {})
+        environment = bot_environment(slack, cloudflare, directory / "data", transport, port)
+        environment |= {"R2_CREDENTIAL_FRESH_TOKEN_PATIENCE": "4s"} | dict(settings or {})
         scene = Scene(
             transport=transport, slack=slack, cloudflare=cloudflare, directory=directory, environment=environment
         )

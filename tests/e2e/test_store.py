@@ -20,7 +20,7 @@ async def test_the_exact_token_is_stored_and_told_without_telling_it(scene: Scen
     assert message.ephemeral_to is None
     assert message.text.startswith(f"<@{ADA}> stored a new credential for the catalog of `analytics-events`.")
     assert f"account API token ending in `{token[-4:]}`" in message.shown_text
-    assert "none → present" in message.shown_text
+    assert "none → works" in message.shown_text
     assert token[-12:-4] not in repr(message)
     assert "MADEUP" not in repr(message)
     assert scene.slack.problems == []
@@ -49,7 +49,7 @@ async def test_a_credential_that_was_there_is_replaced(scene: Scene) -> None:
     message = await scene.wait_for_result("billing-exports")
 
     assert scene.cloudflare.stored_token("billing-exports") == new
-    assert "present → present" in message.shown_text
+    assert "works → works" in message.shown_text
 
 
 @pytest.mark.parametrize(
