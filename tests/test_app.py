@@ -21,13 +21,14 @@ from conftest import Clock
 
 from bot.app import RunningBot, run, running
 from bot.keyring import KEY_LIFETIME, write_key_file
-from bot.sandbox.cloudflare import SmallCloudflare
+from bot.sandbox.cloudflare import ReceivedRequest, SmallCloudflare
 from bot.sandbox.process import bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Message
 from bot.sealing import generate_private_key
 from bot.settings import Settings, load_settings
+from bot.snapshot import REFRESH_EVERY, TEST_EVERY
 from bot.store import KEY_DIRECTORY, StartRefused, steady_clock
 from bot.watch import LOOK_EVERY
 
@@ -64,11 +65,15 @@ class Scene:
         if bot.transport == "http":
             self.slack.request_url = f"http://{bot.http_address}/slack/events"
 
-    async def submit(self, number: int = 1) -> None:
+    def probes(self) -> list[ReceivedRequest]:
+        """Return the tests of stored credentials that were asked for."""
+        return [request for request in self.cloudflare.requests if request.path.endswith("/credential/status")]
+
+    async def submit(self, token: str = make_token(Behaviour.GOOD, 1)) -> None:
         """Walk from the command to the pressed Store."""
         outcome = await self.slack.type_command(ADA, PLATFORM, f"/r2-credential {BUCKET}")
         assert (outcome.failure, outcome.message) == (None, None)
-        await self.slack.fill(ADA, "token", make_token(Behaviour.GOOD, number))
+        await self.slack.fill(ADA, "token", token)
         assert (await self.slack.submit(ADA)).kind == "updated"
 
     async def wait_for_result(self) -> Message:
@@ -295,6 +300,62 @@ async def test_housekeeping_survives_a_database_that_is_away(
         await _wait_until(lambda: "housekeeping_failed" in log.getvalue())
 
         assert not any(task.done() for task in bot.background)
+
+
+async def test_an_expiry_is_reminded_of_while_the_bot_runs(scene: Scene, clock: Clock, pass_time: PassTime) -> None:
+    """Three days before and at the end, once each, in the channel of the result, with a button to the form."""
+    async with running(scene.settings(), clock) as bot:
+        scene.meet(bot)
+        await scene.submit(token=make_token(Behaviour.EXPIRES_SOON))
+        result = await scene.wait_for_result()
+        shown = [result.ts]
+        for days, words in ((6, None), (2, "expires soon"), (0, None), (3, "has expired"), (9, None)):
+            clock.advance(timedelta(days=days))
+            await asyncio.sleep(0.05)  # nothing tells that the housekeeping has begun to wait
+            pass_time(LOOK_EVERY)
+            if words is None:
+                await asyncio.sleep(0.05)
+            else:
+                reminder = await scene.slack.wait_for_message(PLATFORM, _is_new(shown))
+                shown.append(reminder.ts)
+                assert words in reminder.text
+        assert [message.ts for message in scene.slack.messages(PLATFORM)] == shown
+
+        await scene.slack.close(ADA)
+        await scene.slack.click(ADA, reminder, "try_again")
+
+        form = scene.slack.modal(ADA)
+        assert form is not None
+        assert form.values["bucket"]["bucket"]["selected_option"]["value"] == BUCKET
+
+
+async def test_a_credential_that_breaks_is_announced_while_the_bot_runs(
+    scene: Scene, clock: Clock, pass_time: PassTime
+) -> None:
+    """The test of each day finds it, and it is said once."""
+    async with running(scene.settings(), clock) as bot:
+        scene.meet(bot)
+        await scene.submit()
+        shown = [(await scene.wait_for_result()).ts]
+        scene.cloudflare.revoke(make_token(Behaviour.GOOD, 1))
+        for _ in range(3):
+            clock.advance(TEST_EVERY)
+            probes = len(scene.probes())
+            await asyncio.sleep(0.05)  # nothing tells that the keeper has begun to wait
+            pass_time(REFRESH_EVERY)
+            await _wait_until(lambda before=probes: len(scene.probes()) > before)  # type: ignore[misc]  # its default
+            await asyncio.sleep(0.05)
+            pass_time(LOOK_EVERY)
+            if len(shown) == 1:
+                shown.append((await scene.slack.wait_for_message(PLATFORM, _is_new(shown))).ts)
+
+        [_, notice] = scene.slack.messages(PLATFORM)
+        assert [message.ts for message in scene.slack.messages(PLATFORM)] == shown
+        assert f"the credential of the catalog of `{BUCKET}` does not work any more" in notice.text
+
+
+def _is_new(shown: list[str]) -> Callable[[Message], bool]:
+    return lambda message: message.ts not in shown
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

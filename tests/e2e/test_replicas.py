@@ -257,6 +257,22 @@ async def test_tokens_are_stored_over_any_gateway(fleet: Fleet) -> None:
     assert fleet.scene.slack.problems == []
 
 
+async def test_a_gateway_shows_what_the_workers_learn(fleet: Fleet) -> None:
+    """It has no token of Cloudflare: a worker asks for it, and the answer is replaced with what that one found."""
+    bucket, revoked = fleet.new_bucket("looked-at"), make_token(Behaviour.GOOD, 19)
+    fleet.scene.cloudflare.add_bucket(bucket, token=revoked)
+    fleet.scene.cloudflare.revoke(revoked)
+
+    await fleet.scene.slack.type_command(GRACE, PLATFORM, "/r2-credential status")
+    fresh = await fleet.scene.slack.wait_for_message(
+        PLATFORM, lambda message: f"`{bucket}`: *the credential does not" in message.shown_text, PATIENCE, as_user=GRACE
+    )
+
+    assert fresh.ephemeral_to == GRACE
+    hosts = {urlsplit(gateway.cloudflare.url).netloc for gateway in fleet.gateways}
+    assert not any(request.headers.get("host") in hosts for request in fleet.scene.cloudflare.requests)
+
+
 @pytest.mark.parametrize("transport", ["http"], indirect=True)
 async def test_a_gateway_cannot_open_what_it_sealed(fleet: Fleet) -> None:
     """It has no private key and no token of Cloudflare; the workers' key opens."""
