@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from bot.catalog import Catalog, CatalogStatus, CredentialStatus
 from bot.cloudflare.answers import TokenStatus, TokenVerification
 from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE
 from bot.errors import (
     AnswerNotUnderstood,
     BotError,
@@ -55,6 +56,7 @@ _UNAUTHORIZED: Final = 9109
 _FROM_ELSEWHERE: Final = re.compile(r"from location", re.IGNORECASE)
 """What sets apart, inside code 9109, a token that may be used from certain IP addresses only."""
 
+_BARE_STATUSES: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _NOT_OFFERED: Final = (CallerNotAllowed, RouteGone)
 _UNREADABLE: Final = (CallerRejected, CatalogNotEnabled, NoSuchBucket, CredentialRefused)
 """What a token is told that cannot read a catalog which is there."""
@@ -89,9 +91,10 @@ class Verification:
         for outcome in (verified, catalog, reached):
             if isinstance(outcome, BotError) and not isinstance(outcome, CloudflareError):
                 raise outcome
-        facts = _judge_token(owner, verified, self._clock(), is_patient=is_patient)
+        has_reached = isinstance(reached, Catalog)
+        facts = _judge_token(owner, verified, self._clock(), is_patient=is_patient, has_reached=has_reached)
         described = _judge_catalog(catalog, reached)
-        reach = _judge_reach(reached, facts, is_patient=is_patient, is_there=isinstance(described, Catalog))
+        reach = _judge_reach(reached, facts, described, is_patient=is_patient)
         problems = [each for each in (facts, described, reach) if isinstance(each, BotError)]
         if facts is None and reach is None:
             problems.append(_judge_unseen([each for each in (verified, reached) if isinstance(each, BotError)]))
@@ -112,7 +115,8 @@ class Verification:
         of_user: TokenVerification | BotError | None = None
         if kind is not TokenKind.ACCOUNT:
             of_user = await _settle(self._cloudflare.verify_token(token, TokenKind.USER, may_send))
-            if kind is TokenKind.USER or not isinstance(of_user, (CallerRejected, *_NOT_OFFERED)):
+            is_told = not isinstance(of_user, (CallerRejected, *_NOT_OFFERED)) or _is_from_elsewhere(of_user)
+            if kind is TokenKind.USER or is_told:
                 return TokenKind.USER, of_user
         of_account = await _settle(self._cloudflare.verify_token(token, TokenKind.ACCOUNT, may_send))
         if of_user is not None and _is_no(of_account) and not _is_no(of_user):
@@ -143,11 +147,11 @@ async def _settle(question: Awaitable[_T]) -> _T | BotError:
 
 
 def _judge_token(
-    owner: TokenKind, verified: TokenVerification | BotError, now: datetime, *, is_patient: bool
+    owner: TokenKind, verified: TokenVerification | BotError, now: datetime, *, is_patient: bool, has_reached: bool
 ) -> TokenFacts | BotError | None:
     """Return what is known of the token, what speaks against it, or None for what Cloudflare does not offer to tell."""
     if isinstance(verified, BotError):
-        return _judge_refused_token(owner, verified, is_patient=is_patient)
+        return _judge_refused_token(owner, verified, is_patient=is_patient, has_reached=has_reached)
     now = verified.told_at or now  # Cloudflare's own time, so that a wrong clock here does no harm
     if verified.status is TokenStatus.DISABLED:
         return TokenDisabled(cf_ray=verified.cf_ray)
@@ -158,16 +162,18 @@ def _judge_token(
     return TokenFacts(id=verified.id, owner=owner, expires_at=verified.expires_at)
 
 
-def _judge_refused_token(owner: TokenKind, error: BotError, *, is_patient: bool) -> BotError | None:
+def _judge_refused_token(owner: TokenKind, error: BotError, *, is_patient: bool, has_reached: bool) -> BotError | None:
     if isinstance(error, (TokenMalformed, *_NOT_OFFERED)):
         return error if isinstance(error, TokenMalformed) else None
     if not isinstance(error, CallerRejected):
         return _unless_clear(error)
+    if has_reached:  # what reads a catalog is a token: Cloudflare will know it here as well, or does not tell of it
+        return _as(TokenInvalid, error) if is_patient else None
     if (kind := _name_by_code(error)) is not None:
         return _as(kind, error)
     if error.cloudflare_code == _AUTHENTICATION_ERROR and owner is TokenKind.ACCOUNT:
         return _as(TokenOfAnotherAccount, error)
-    return None if _is_bare(error) and not is_patient else _as(TokenInvalid, error)
+    return _unless_bare(TokenInvalid, error, is_patient=is_patient)
 
 
 def _judge_catalog(catalog: Catalog | BotError, reached: Catalog | BotError) -> Catalog | BotError:
@@ -189,18 +195,25 @@ def _describe_catalog(catalog: Catalog | BotError) -> Catalog | BotError:
 
 
 def _judge_reach(
-    reached: Catalog | BotError, facts: TokenFacts | BotError | None, *, is_patient: bool, is_there: bool
+    reached: Catalog | BotError,
+    facts: TokenFacts | BotError | None,
+    described: Catalog | BotError,
+    *,
+    is_patient: bool,
 ) -> Catalog | BotError | None:
-    """Return the catalog as the token sees it, what it was told instead, or None for what is not offered to it."""
+    """Return the catalog as the token sees it, what it was told instead, or None for what is not offered to it.
+
+    "No such catalog" is about the token where the catalog is there, and is left open as long as nobody knows that.
+    """
     if isinstance(reached, (Catalog, TokenMalformed)):
         return reached
     if isinstance(reached, _NOT_OFFERED):
         return None
-    if isinstance(reached, CatalogRefusal) and not is_there:
-        return reached
+    if isinstance(reached, CatalogRefusal) and not isinstance(described, Catalog):
+        return reached if isinstance(described, CatalogRefusal) else _unless_clear(reached)
     if not isinstance(reached, _UNREADABLE):
         return _unless_clear(reached)
-    return None if _is_bare(reached) and not is_patient else _as(_name_refusal(reached, facts), reached)
+    return _unless_bare(_name_refusal(reached, facts), reached, is_patient=is_patient)
 
 
 def _judge_unseen(answers: list[BotError]) -> CloudflareError:
@@ -225,8 +238,14 @@ def _name_by_code(error: CloudflareError) -> type[TokenRefusal] | None:
     """Return what a code means whatever was asked, if it is such a code."""
     if error.cloudflare_code in _MALFORMED:
         return TokenMalformed
-    is_elsewhere = error.cloudflare_code == _UNAUTHORIZED and _FROM_ELSEWHERE.search(error.cloudflare_message)
-    return TokenLimitedToAddresses if is_elsewhere else None
+    return TokenLimitedToAddresses if _is_from_elsewhere(error) else None
+
+
+def _is_from_elsewhere(error: object) -> bool:
+    """Whether it is a token that is known, and may be used from other IP addresses."""
+    if not isinstance(error, CloudflareError) or error.cloudflare_code != _UNAUTHORIZED:
+        return False
+    return _FROM_ELSEWHERE.search(error.cloudflare_message) is not None
 
 
 def _choose(problems: list[BotError]) -> BotError:
@@ -258,8 +277,15 @@ def _is_no(answer: object) -> bool:
 
 
 def _is_bare(error: CloudflareError) -> bool:
-    """Whether it is a "forbidden" that says no more: of the token, or of the question, nobody knows."""
-    return error.status == HTTPStatus.FORBIDDEN and error.cloudflare_code is None
+    """Whether it is a no that says no more, or in no code of ours: of the token, or of the question, nobody knows."""
+    return error.status in _BARE_STATUSES and error.cloudflare_code not in (*ERROR_OF_CODE, *ERROR_OF_CLIENT_CODE)
+
+
+def _unless_bare(kind: type[TokenRefusal], error: CloudflareError, *, is_patient: bool) -> CloudflareError | None:
+    """Give a no its name; a bare one may pass, and after that a "forbidden" is a question that is not offered."""
+    if is_patient or not _is_bare(error):
+        return _as(kind, error)
+    return None if error.status == HTTPStatus.FORBIDDEN else _as(AnswerNotUnderstood, error)
 
 
 def _as(kind: type[CloudflareError], error: BotError) -> CloudflareError:
