@@ -20,13 +20,14 @@ from leaks import find_leaks
 
 from bot.budget import Limits
 from bot.cloudflare.carriers import ApiKey, ApiToken, Bearer, CallerAuth, CredentialBody, Fence
-from bot.cloudflare.client import CloudflareClient
+from bot.cloudflare.client import CloudflareClient, Turn
 from bot.errors import (
     AnswerNotUnderstood,
     BotError,
     CloudflareError,
     DatabaseUnavailable,
     LeaseLost,
+    RouteGone,
     Throttled,
     TokenMalformed,
 )
@@ -520,3 +521,18 @@ async def test_a_stopped_account_sends_no_token_either(make: Make, name: str) ->
     with pytest.raises(Throttled):
         await CALLS_WITH_TOKEN[name](make(handler, pace=pace), TOKEN)
     assert (seen, pace.done_with) == ([], [])
+
+
+async def test_a_test_that_is_known_to_be_missing_leaves_the_turn_to_the_next_request(make: Make) -> None:
+    """One turn is one request: it is taken once, used once and given back once."""
+    pace = PaceNotes()
+    client = make(lambda request: _no(404, 7003) if request.url.path.endswith("status") else _anything(), pace=pace)
+    for expected in (2, 1):  # the first time the question itself is a request
+        pace.turns, pace.done_with = 0, []
+        turn = await client.turn()
+        assert isinstance(turn, Turn)
+        with pytest.raises(RouteGone):
+            await client.test_credential("lake", turn)
+        await client.get_catalog("lake", turn)
+        turn.give_back()
+        assert (pace.turns, pace.done_with) == (expected, [None] * expected)

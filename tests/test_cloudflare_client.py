@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import pickle
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -16,11 +17,13 @@ from cloudflare import AsyncCloudflare
 from bot import __version__
 from bot.catalog import Catalog, CatalogApi, CatalogStatus, CredentialStatus
 from bot.cloudflare import client as client_module
+from bot.cloudflare.answers import TokenStatus, TokenVerification
 from bot.cloudflare.carriers import ApiKey, ApiToken
-from bot.cloudflare.client import CloudflareClient
+from bot.cloudflare.client import NOT_OFFERED_FOR, CloudflareClient
 from bot.errors import (
     AnswerNotUnderstood,
     BotError,
+    CallerNotAllowed,
     CallerRejected,
     CatalogInactive,
     CatalogNotEnabled,
@@ -44,8 +47,9 @@ from bot.sandbox.cloudflare import (
     ReceivedRequest,
     SmallCloudflare,
 )
-from bot.sandbox.tokens import Behaviour, make_token
+from bot.sandbox.tokens import Behaviour, TokenKind, make_token
 from bot.secret import Secret
+from bot.submission import TokenKind as PastedKind
 
 GOOD = make_token(Behaviour.GOOD)
 BEARER = ApiToken(token=Secret(SANDBOX_API_TOKEN))
@@ -73,6 +77,7 @@ async def make() -> AsyncIterator[Make]:
         auth: ApiToken | ApiKey = BEARER,
         catalog_api: CatalogApi = CatalogApi.AUTO,
         total_timeout: timedelta = timedelta(seconds=10),
+        timer: Callable[[], float] = time.monotonic,
     ) -> CloudflareClient:
         clients.append(
             CloudflareClient(
@@ -82,6 +87,7 @@ async def make() -> AsyncIterator[Make]:
                 catalog_api=catalog_api,
                 transport=httpx.MockTransport(handler) if handler else transport,
                 total_timeout=total_timeout,
+                timer=timer,
             )
         )
         return clients[-1]
@@ -150,6 +156,51 @@ async def test_requests_are_those_of_the_official_sdk(
     assert ours == [_essence(request) for request in server.requests]
 
 
+@pytest.mark.parametrize("family", [CatalogApi.R2_CATALOG, CatalogApi.BASIN_CATALOG])
+@pytest.mark.parametrize("auth", [BEARER, KEY], ids=["bearer", "e-mail and key"])
+@pytest.mark.filterwarnings("ignore:Use `:DeprecationWarning")
+async def test_requests_with_a_pasted_token_are_those_of_the_official_sdk(
+    server: SmallCloudflare, make: Make, auth: ApiToken | ApiKey, family: CatalogApi
+) -> None:
+    """As if the SDK had been given that token, whatever the bot's own credentials are; and enabling as the bot does."""
+    client = make(base_url=server.base_url, auth=auth, catalog_api=family)
+    of_user = make_token(Behaviour.GOOD, 1, TokenKind.USER)
+    user = await client.verify_token(Secret(of_user), PastedKind.USER, _yes)
+    account = await client.verify_token(Secret(GOOD), PastedKind.ACCOUNT, _yes)
+    await client.get_catalog_as("lake", Secret(GOOD), _yes)
+    ours = [_essence(request) for request in server.requests]
+    server.requests.clear()
+
+    async with AsyncCloudflare(base_url=server.base_url, max_retries=0, api_token=of_user) as sdk:
+        told_of_user = await sdk.user.tokens.verify()
+    async with AsyncCloudflare(base_url=server.base_url, max_retries=0, api_token=GOOD) as sdk:
+        told_of_account = await sdk.accounts.tokens.verify(account_id=SANDBOX_ACCOUNT_ID)
+        resource = sdk.r2_data_catalog if family is CatalogApi.R2_CATALOG else sdk.basin_catalog
+        await resource.get("lake", account_id=SANDBOX_ACCOUNT_ID)
+
+    assert ours == [_essence(request) for request in server.requests]
+    for told, found in ((told_of_user, user), (told_of_account, account)):
+        assert told is not None
+        assert (told.id, told.status, told.expires_on, told.not_before) == (
+            found.id,
+            found.status,
+            found.expires_at,
+            found.not_before,
+        )
+
+
+@pytest.mark.parametrize("family", [CatalogApi.R2_CATALOG, CatalogApi.BASIN_CATALOG])
+@pytest.mark.filterwarnings("ignore:Use `:DeprecationWarning")
+async def test_enabling_is_that_of_the_official_sdk(server: SmallCloudflare, make: Make, family: CatalogApi) -> None:
+    """The same request, without a body."""
+    await make(base_url=server.base_url, catalog_api=family).enable_catalog("pond", _yes)
+    async with AsyncCloudflare(base_url=server.base_url, max_retries=0, api_token=SANDBOX_API_TOKEN) as sdk:
+        resource = sdk.r2_data_catalog if family is CatalogApi.R2_CATALOG else sdk.basin_catalog
+        await resource.enable("pond", account_id=SANDBOX_ACCOUNT_ID)
+    ours, of_the_sdk = map(_essence, server.requests)
+    assert ours == of_the_sdk
+
+
 def _essence(request: ReceivedRequest) -> dict[str, object]:
     names = ("authorization", "x-auth-email", "x-auth-key", "content-type", "content-length", "accept")
     headers = {name: request.headers[name] for name in names if name in request.headers}
@@ -195,6 +246,12 @@ async def test_a_name_that_no_bucket_can_have_is_not_sent(server: SmallCloudflar
         await client.store_credential(bucket, Secret(GOOD), _yes)
     with pytest.raises(NoSuchBucket):
         await client.get_catalog(bucket)
+    with pytest.raises(NoSuchBucket):
+        await client.get_catalog_as(bucket, Secret(GOOD), _yes)
+    with pytest.raises(NoSuchBucket):
+        await client.test_credential(bucket)
+    with pytest.raises(NoSuchBucket):
+        await client.enable_catalog(bucket, _yes)
     assert server.requests == []
 
 
@@ -465,6 +522,284 @@ async def test_any_text_can_be_sent_and_judged(server: SmallCloudflare, make: Ma
     """Cloudflare decides; nothing on the way breaks."""
     with pytest.raises(CredentialRefused):
         await make(base_url=server.base_url).store_credential("lake", Secret(token), _yes)
+
+
+# Questions about a pasted token.
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner"),
+    [
+        (TokenKind.USER, PastedKind.USER),
+        (TokenKind.UNPREFIXED, PastedKind.USER),
+        (TokenKind.ACCOUNT, PastedKind.ACCOUNT),
+        (TokenKind.UNPREFIXED_ACCOUNT, PastedKind.ACCOUNT),
+    ],
+)
+async def test_a_token_is_known_to_the_endpoint_of_its_owner_only(
+    server: SmallCloudflare, make: Make, kind: TokenKind, owner: PastedKind
+) -> None:
+    """That one tells of it, the other one says that there is no such token."""
+    client, token = make(base_url=server.base_url), Secret(make_token(Behaviour.NEVER_EXPIRES, 5, kind))
+    [other] = {PastedKind.USER, PastedKind.ACCOUNT} - {owner}
+
+    found = await client.verify_token(token, owner, _yes)
+    with pytest.raises(CallerRejected) as caught:
+        await client.verify_token(token, other, _yes)
+
+    assert found == TokenVerification(
+        id=found.id,
+        status=TokenStatus.ACTIVE,
+        expires_at=None,
+        not_before=None,
+        told_at=server.requests[0].at.replace(microsecond=0),
+        cf_ray=found.cf_ray,
+    )
+    assert found.cf_ray is not None
+    assert (caught.value.cloudflare_code, len(server.requests)) == (1000, 2)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status"),
+    [
+        (Behaviour.GOOD, TokenStatus.ACTIVE),
+        (Behaviour.EXPIRED, TokenStatus.EXPIRED),
+        (Behaviour.DISABLED, TokenStatus.DISABLED),
+        (Behaviour.NOT_YET_VALID, TokenStatus.ACTIVE),
+        (Behaviour.LACKS_CATALOG, TokenStatus.ACTIVE),
+    ],
+)
+async def test_verifying_tells_a_status_and_judges_nothing(
+    server: SmallCloudflare, make: Make, behaviour: Behaviour, status: TokenStatus
+) -> None:
+    """What the token may do is another question."""
+    client = make(base_url=server.base_url)
+    found = await client.verify_token(Secret(make_token(behaviour)), PastedKind.ACCOUNT, _yes)
+    assert found.status is status
+    assert (found.not_before is not None) is (behaviour is Behaviour.NOT_YET_VALID)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        pytest.param(lambda _: _no(401, 1000), CallerRejected, id="unknown"),
+        pytest.param(lambda _: _no(403, 10000), CallerRejected, id="of another account"),
+        pytest.param(lambda _: _no(404, 7003), RouteGone, id="no such route"),
+        pytest.param(lambda _: _no(429, 971), Throttled, id="throttled"),
+        pytest.param(lambda _: httpx.Response(503), CloudflareUnavailable, id="down"),
+        pytest.param(lambda _: _ok(None), AnswerNotUnderstood, id="no result"),
+        pytest.param(lambda _: _ok({"id": "1", "status": "paused"}), AnswerNotUnderstood, id="a new status"),
+        pytest.param(
+            lambda _: httpx.Response(403, headers={"cf-mitigated": "challenge"}), ChallengePage, id="challenged"
+        ),
+    ],
+)
+@pytest.mark.parametrize("owner", [PastedKind.USER, PastedKind.ACCOUNT])
+async def test_a_verification_is_asked_for_once(
+    make: Make, answer: Handler, kind: type[CloudflareError], owner: PastedKind
+) -> None:
+    """Whatever comes, it is told as it would be of the bot's own credentials, and nothing was written."""
+    seen: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.method)
+        return answer(request)
+
+    with pytest.raises(kind) as caught:
+        await make(handler=handler).verify_token(Secret(GOOD), owner, _yes)
+    assert (seen, caught.value.possibly_landed) == (["GET"], False)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "behaviour", "kind"),
+    [
+        pytest.param("lake", Behaviour.GOOD, None, id="may"),
+        pytest.param("swamp", Behaviour.WEAK, None, id="may, although it may not be stored"),
+        pytest.param("lake", Behaviour.LACKS_CATALOG, CallerRejected, id="may not"),
+        pytest.param("lake", Behaviour.UNKNOWN, CallerRejected, id="unknown"),
+        pytest.param("lake", Behaviour.UNREADABLE, CallerNotAllowed, id="not allowed"),
+        pytest.param("pond", Behaviour.GOOD, CatalogNotEnabled, id="never enabled"),
+        pytest.param("nowhere", Behaviour.GOOD, NoSuchBucket, id="no such bucket"),
+    ],
+)
+async def test_a_catalog_is_read_with_the_pasted_token(
+    server: SmallCloudflare, make: Make, bucket: str, behaviour: Behaviour, kind: type[CloudflareError] | None
+) -> None:
+    """The answer says whether this token may, and not whether the bot may."""
+    client = make(base_url=server.base_url)
+    reading = client.get_catalog_as(bucket, Secret(make_token(behaviour)), _yes)
+    if kind is None:
+        assert (await reading).bucket == bucket
+    else:
+        with pytest.raises(kind):
+            await reading
+    assert [request.method for request in server.requests] == ["GET"]
+
+
+async def test_reading_with_the_token_finds_the_family_that_is_there(server: SmallCloudflare, make: Make) -> None:
+    """As the bot's own reading does."""
+    server.families.discard("r2-catalog")
+    client = make(base_url=server.base_url)
+    assert (await client.get_catalog_as("lake", Secret(GOOD), _yes)).bucket == "lake"
+    await client.get_catalog("lake")
+    assert [request.path.split("/")[5] for request in server.requests] == ["r2-catalog", *["basin-catalog"] * 2]
+
+
+# The test of what is stored.
+
+
+@pytest.mark.parametrize("catalog_api", [CatalogApi.AUTO, CatalogApi.BASIN_CATALOG])
+@pytest.mark.parametrize(
+    ("token", "status"),
+    [
+        (GOOD, CredentialStatus.VALID),
+        (make_token(Behaviour.STORED_INVALID), CredentialStatus.INVALID),
+        (None, CredentialStatus.ABSENT),
+    ],
+    ids=["works", "does not", "none"],
+)
+async def test_a_stored_credential_is_tested(
+    server: SmallCloudflare, make: Make, token: str | None, status: CredentialStatus, catalog_api: CatalogApi
+) -> None:
+    """By the newer path family, whatever answers the other calls."""
+    server.add_bucket("lake", token=token)
+    client = make(base_url=server.base_url, catalog_api=catalog_api)
+    await client.get_catalog("lake")
+    assert await client.test_credential("lake") is status
+    assert server.requests[-1].path.endswith("/basin-catalog/lake/credential/status")
+
+
+async def test_where_only_the_older_family_is_spoken_nothing_is_tested(server: SmallCloudflare, make: Make) -> None:
+    """It has no test: nothing is sent."""
+    client = make(base_url=server.base_url, catalog_api=CatalogApi.R2_CATALOG)
+    with pytest.raises(RouteGone):
+        await client.test_credential("lake")
+    assert server.requests == []
+
+
+async def test_a_missing_test_is_remembered_for_an_hour(server: SmallCloudflare, make: Make) -> None:
+    """Then it is asked for again, and found when it has come."""
+    now = 1000.0
+    server.offers_status = False
+    client = make(base_url=server.base_url, timer=lambda: now)
+    for _ in range(3):
+        with pytest.raises(RouteGone):
+            await client.test_credential("lake")
+    assert len(server.requests) == 1
+
+    now += NOT_OFFERED_FOR.total_seconds() - 1
+    server.offers_status = True
+    with pytest.raises(RouteGone):
+        await client.test_credential("swamp")
+    assert len(server.requests) == 1
+
+    now += 1
+    assert await client.test_credential("swamp") is CredentialStatus.VALID
+    assert await client.test_credential("lake") is CredentialStatus.ABSENT
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda _: _no(404, 7003), id="7003"),
+        pytest.param(lambda _: _no(404, 7000), id="7000"),
+        pytest.param(lambda _: httpx.Response(404), id="404"),
+        pytest.param(lambda _: httpx.Response(405), id="405"),
+        pytest.param(lambda _: httpx.Response(410), id="410"),
+    ],
+)
+async def test_what_says_that_no_test_is_offered(make: Make, answer: Handler) -> None:
+    """Asked for once, and not again by the next one."""
+    seen: list[httpx.URL] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url)
+        return answer(request)
+
+    client = make(handler=handler)
+    for bucket in ("lake", "swamp"):
+        with pytest.raises(RouteGone):
+            await client.test_credential(bucket)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        pytest.param(lambda _: httpx.Response(503), CloudflareUnavailable, id="down"),
+        pytest.param(lambda _: _no(429, 971), Throttled, id="throttled"),
+        pytest.param(lambda _: _no(403, 10000), CallerRejected, id="may not"),
+        pytest.param(lambda _: _no(404, 40401), CatalogNotEnabled, id="no catalog"),
+        pytest.param(lambda _: _no(404, 40406), NoSuchBucket, id="no such bucket"),
+        pytest.param(lambda _: _ok({"status": "present"}), AnswerNotUnderstood, id="another word"),
+        pytest.param(lambda _: httpx.Response(200, html="<html>"), AnswerNotUnderstood, id="a page"),
+    ],
+)
+async def test_nothing_else_makes_a_test_missing(make: Make, answer: Handler, kind: type[CloudflareError]) -> None:
+    """What passes, or is about one bucket, is asked for again the next time."""
+    answers: list[Handler] = [answer, lambda _: _ok({"status": "valid"})]
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        return answers.pop(0)(request)
+
+    client = make(handler=handler)
+    with pytest.raises(kind):
+        await client.test_credential("lake")
+    assert await client.test_credential("lake") is CredentialStatus.VALID
+
+
+# Enabling.
+
+
+@pytest.mark.parametrize("bucket", ["lake", "swamp", "pond"])
+@pytest.mark.parametrize("gone", ["none", "r2-catalog", "basin-catalog"])
+async def test_a_catalog_is_enabled(server: SmallCloudflare, make: Make, bucket: str, gone: str) -> None:
+    """One that is on, one that is off, and one that never was; repeating it changes nothing."""
+    server.families.discard(gone)
+    client = make(base_url=server.base_url)
+    for _ in range(2):
+        await client.enable_catalog(bucket, _yes)
+    assert (await client.get_catalog(bucket)).status is CatalogStatus.ACTIVE
+    assert {request.body for request in server.requests} == {b""}
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "possibly_landed"),
+    [
+        pytest.param(lambda _: _no(404, 40406), NoSuchBucket, False, id="no such bucket"),
+        pytest.param(lambda _: _no(403, 10000), CallerRejected, False, id="may not"),
+        pytest.param(lambda _: _no(403, 10001, "Method not allowed for token"), CallerNotAllowed, False, id="10001"),
+        pytest.param(lambda _: _no(400, 123456), RequestRejected, False, id="unknown no"),
+        pytest.param(lambda _: _no(429, 971), Throttled, False, id="throttled"),
+        pytest.param(lambda _: httpx.Response(503), CloudflareUnavailable, True, id="down"),
+        pytest.param(lambda _: httpx.Response(200, html="<html>"), AnswerNotUnderstood, True, id="a page"),
+    ],
+)
+async def test_enabling_that_fails(
+    make: Make, answer: Handler, kind: type[CloudflareError], *, possibly_landed: bool
+) -> None:
+    """Is asked for once, never again by itself."""
+    seen: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.method)
+        return answer(request)
+
+    with pytest.raises(kind) as caught:
+        await make(handler=handler).enable_catalog("pond", _yes)
+    assert (seen, caught.value.possibly_landed) == (["POST"], possibly_landed)
+
+
+async def test_who_lost_the_bucket_enables_nothing(server: SmallCloudflare, make: Make) -> None:
+    """Neither at the first request nor at the one to the other family."""
+    client = make(base_url=server.base_url)
+    with pytest.raises(LeaseLost):
+        await client.enable_catalog("pond", _fence(False)[1])  # noqa: FBT003 - the answers, in their order
+    server.families.discard("r2-catalog")
+    with pytest.raises(LeaseLost):
+        await client.enable_catalog("pond", _fence(True, False)[1])  # noqa: FBT003 - the same
+    assert server.buckets["pond"].catalog is None
 
 
 FAILURES: dict[str, Handler | Exception] = {
