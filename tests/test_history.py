@@ -88,7 +88,7 @@ LINES = {
         replace(STORED, state=State.REFUSED, error_code="token_expired"),
         "*refused (token_expired)*",
     ),
-    "a dry run": (replace(STORED, task=Task.CHECK, state=State.CHECKED), "to check only"),
+    "a dry run": (replace(STORED, task=Task.CHECK, state=State.CHECKED), ", check only"),
     "enabled": (replace(STORED, task=Task.ENABLE, state=State.ENABLED, findings=None), "to enable the catalog"),
     "waiting": (
         replace(
@@ -144,7 +144,7 @@ def test_the_sentence_tells_the_newest() -> None:
     """Whoever hears it read hears what happened last."""
     text = history_message([STORED], "lake", NOW)["text"]
 
-    assert text.startswith("The last submission for `lake`, the newest first: <@U0ADA0001>'s for `lake` on ")
+    assert text.startswith("The last submissions for `lake`, the newest first: <@U0ADA0001>'s for `lake` on ")
     assert text.endswith(": stored.")
 
 

@@ -33,7 +33,7 @@ _WORDS: Final = {
     State.SUPERSEDED: "gave way to a newer one",
     State.EXPIRED: "too late",
 }
-_TASKS: Final = {Task.STORE: "to store", Task.CHECK: "to check only", Task.ENABLE: "to enable the catalog"}
+_TASKS: Final = {Task.STORE: "", Task.CHECK: ", check only", Task.ENABLE: ", to enable the catalog"}
 
 
 def history_message(submissions: Iterable[Submission], bucket: str, now: datetime) -> Json:
@@ -43,7 +43,7 @@ def history_message(submissions: Iterable[Submission], bucket: str, now: datetim
     if not shown:
         text = f"Nothing was submitted through this bot {whose} yet."
         return {"text": text, "blocks": [section(text)]}
-    title = f"The last submission{'' if len(shown) == 1 else 's'} {whose}, the newest first"
+    title = f"The last submissions {whose}, the newest first"
     lines = [_line(submission, now, with_bucket=not bucket) for submission in shown]
     return {
         "text": f"{title}: {_say_newest(shown[0])}",
@@ -56,7 +56,7 @@ def _line(submission: Submission, now: datetime, *, with_bucket: bool) -> str:
     who = f"<@{submission.user_id}> on {date(submission.accepted_at)}"
     reason = f"\n>{escape(submission.reason)}" if submission.reason else ""
     mark = _MARKS.get(submission.state, _UNDER_WAY)
-    return f"{mark}{where} *{_outcome(submission, now)}*: {who}, {_TASKS[submission.task]}{_token(submission)}{reason}"
+    return f"{mark}{where} *{_outcome(submission, now)}*: {who}{_TASKS[submission.task]}{_token(submission)}{reason}"
 
 
 def _outcome(submission: Submission, now: datetime) -> str:
