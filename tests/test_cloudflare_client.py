@@ -6,7 +6,7 @@ import pickle
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 
 import httpx
@@ -51,6 +51,7 @@ from bot.sandbox.tokens import Behaviour, TokenKind, make_token
 from bot.secret import Secret
 from bot.submission import TokenKind as PastedKind
 
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 GOOD = make_token(Behaviour.GOOD)
 BEARER = ApiToken(token=Secret(SANDBOX_API_TOKEN))
 KEY = ApiKey(email=SANDBOX_EMAIL, key=Secret(SANDBOX_API_KEY))
@@ -99,8 +100,8 @@ async def make() -> AsyncIterator[Make]:
 
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[SmallCloudflare]:
-    """Start a small Cloudflare with one bucket of each sort."""
-    async with SmallCloudflare() as small:
+    """Start a small Cloudflare with one bucket of each sort, whose time stands still."""
+    async with SmallCloudflare(clock=lambda: NOW) as small:
         small.add_bucket("lake")
         small.add_bucket("swamp", "inactive", GOOD)
         small.add_bucket("pond", None)
@@ -552,7 +553,7 @@ async def test_a_token_is_known_to_the_endpoint_of_its_owner_only(
         status=TokenStatus.ACTIVE,
         expires_at=None,
         not_before=None,
-        told_at=server.requests[0].at.replace(microsecond=0),
+        told_at=NOW,
         cf_ray=found.cf_ray,
     )
     assert found.cf_ray is not None
