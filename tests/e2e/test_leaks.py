@@ -106,6 +106,7 @@ async def _go_all_ways(scene: Scene, marked: Marked) -> None:
     await _forge(scene, marked)
     await _send_what_nobody_expects(scene, marked)
     await _never_succeed(scene, marked)
+    await _look_around(scene, marked)
     for bucket in buckets:
         await scene.slack.workspace.changes.wait_until(
             lambda bucket=bucket: scene.results(bucket) or None,  # type: ignore[misc]  # mypy cannot infer this lambda
@@ -169,6 +170,21 @@ async def _never_succeed(scene: Scene, marked: Marked) -> None:
     await scene.slack.fill(GRACE, "token", marked(Behaviour.CHALLENGED))
     await scene.slack.submit(GRACE)
     await scene.slack.wait_for_message(PLATFORM, lambda message: is_result(message, "billing-exports"))
+
+
+async def _look_around(scene: Scene, marked: Marked) -> None:
+    """Check a token without storing it, and look at what became of the others, each in every way."""
+    scene.cloudflare.add_bucket("leak-dry")
+    await scene.open_form("leak-dry")
+    await scene.slack.fill(ADA, "token", marked(Behaviour.GOOD))
+    await scene.slack.fill(ADA, "check", ["check"])
+    await scene.slack.submit(ADA)
+    await scene.wait_for_result("leak-dry")
+    for line in ("status", "history", "status leak-00", f"history {marked(Behaviour.GOOD)}"):
+        await scene.slack.type_command(ADA, PLATFORM, f"/r2-credential {line}")
+    for user in (ADA, MALLORY):
+        await scene.slack.open_home(user)
+        await scene.slack.wait_for_home(user)
 
 
 def _issued_urls(scene: Scene) -> Iterator[str]:
@@ -238,6 +254,7 @@ async def test_the_ways_were_really_gone(aftermath: Aftermath) -> None:
     assert "stored a new credential" in texts
     assert "was not stored" in texts
     assert "knows no bucket" in texts
+    assert "passed every check" in texts
     for event in (b"token_typed_in_command", b"submission_refused", b"submission_ended", b"delivery_waits"):
         assert event in aftermath.printed
     assert len(aftermath.tokens) > 20
