@@ -27,7 +27,7 @@ _KINDS: Final = (
     (re.compile(r"cfat_.*"), TokenKind.ACCOUNT),
     (re.compile(r"[A-Za-z0-9_-]{40}"), TokenKind.UNPREFIXED),
 )
-_TOKEN68: Final = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750: what can stand behind "Bearer"
+_TOKEN68: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750: what can stand behind "Bearer"; no NAME=VALUE
 
 _SHORTEST_BARE: Final = 37
 _TOKEN_SHAPED: Final = re.compile(

@@ -225,6 +225,7 @@ class House:
     clock: Clock = field(default_factory=Clock)
     key_ring: KeyRing = field(default_factory=lambda: KeyRing(*load_private_keys(generate_private_key())))
     jitter: float = 1.0
+    patience: timedelta = PATIENCE
 
     @property
     def delivery(self) -> Delivery:
@@ -232,7 +233,7 @@ class House:
         return Delivery(
             records=self.records,
             inventory=self.inventory,
-            fresh_token_patience=PATIENCE,
+            fresh_token_patience=self.patience,
             cloudflare=self.client,
             key_ring=self.key_ring,
             gate=self.gate,
@@ -619,6 +620,143 @@ async def test_a_new_token_that_cloudflare_does_not_know_yet_is_stored_a_little_
     assert (await house.read()).state is State.STORED
     shown = [(each.state, each.error_code) for each in house.reporter.shown[:2]]
     assert shown == [(State.VERIFYING, "token_invalid")] * 2
+
+
+@pytest.mark.parametrize(
+    ("patience", "waits"),
+    [
+        pytest.param(0, [], id="none"),
+        pytest.param(1, _seconds(1), id="a second"),
+        pytest.param(10, _seconds(1, 1, 2, 4, 2), id="ten seconds"),
+        pytest.param(60, PATIENT, id="a minute"),
+        pytest.param(300, _seconds(1, 1, 2, 4, 8, 16, 32, 64, 128, 44), id="five minutes"),
+    ],
+)
+async def test_the_patience_is_what_the_setting_says(house: House, patience: int, waits: list[timedelta]) -> None:
+    """With pauses that grow, the last of which ends with it; then Cloudflare's no is final, and nothing was written."""
+    house.patience = timedelta(seconds=patience)
+    await house.submit(make_token(Behaviour.UNKNOWN))
+    assert await house.deliver_all() == waits
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (State.REFUSED, "token_invalid", [])
+    _assert_told_once(house, ended)
+
+
+@pytest.mark.parametrize(
+    "behaviour", [Behaviour.EXPIRED, Behaviour.DISABLED, Behaviour.NOT_YET_VALID], ids=lambda each: each.value
+)
+async def test_what_does_not_pass_gets_no_patience(house: House, behaviour: Behaviour) -> None:
+    """Nobody waits for a token that will not become better."""
+    await house.submit(make_token(behaviour))
+    assert await house.deliver_all() == []
+    assert house.asked.count("GET tokens/verify") == 1
+
+
+async def test_the_patience_is_counted_from_the_first_no(house: House) -> None:
+    """And is not begun anew by trouble, nor by a restart."""
+    house.cloudflare.fail_next("any", status=503, retry_after=100, times=4)
+    await house.submit(make_token(Behaviour.UNKNOWN))
+    assert await house.deliver() == timedelta(seconds=100)
+    house.clock.now += timedelta(seconds=100)
+    assert await house.deliver() == timedelta(seconds=1)
+    began_at = house.clock.now
+    house.clock.now += timedelta(seconds=1)
+    house.cloudflare.fail_next("any", status=503, retry_after=30, times=4)
+    assert await house.deliver() == timedelta(seconds=30)
+    house.clock.now += timedelta(seconds=30)
+    await house.deliver_all()
+    assert house.clock.now - began_at == PATIENCE
+
+
+@pytest.mark.parametrize("task", [Task.STORE, Task.CHECK])
+async def test_a_fresh_token_is_waited_for_whatever_is_to_be_done_with_it(house: House, task: Task) -> None:
+    """Also when it is only checked."""
+    await house.submit(make_token(Behaviour.FRESH), task=task)
+    assert await house.deliver_all() == _seconds(1, 1, 2)
+    assert (await house.read()).state is (State.STORED if task is Task.STORE else State.CHECKED)
+
+
+UNCLEAR: dict[str, list[tuple[Kind, Failure, Check]]] = {
+    "verifying says no, but it reads the catalog": [("verify", Failure(status=401, code=1000), Check.TOKEN)],
+    "verifying is forbidden": [("verify", Failure(status=403), Check.TOKEN)],
+    "reading is forbidden": [("read", Failure(status=403), Check.REACH)],
+}
+
+
+@pytest.mark.parametrize("unclear", UNCLEAR.values(), ids=UNCLEAR)
+async def test_what_is_no_clear_no_is_stored_after_the_patience(
+    house: House, unclear: list[tuple[Kind, Failure, Check]]
+) -> None:
+    """It could be a new token; when it is none, only that question has no answer, and that is told."""
+    for kind, failure, _ in unclear:
+        house.cloudflare.fail_next(kind, times=999, **failure)
+    await house.submit()
+    assert await house.deliver_all() == PATIENT
+    ended = await house.read()
+    assert (ended.state, house.cloudflare.stored_token("lake")) == (State.STORED, GOOD)
+    assert ended.findings is not None
+    assert ended.findings.unchecked == {check for _, _, check in unclear}
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        pytest.param({"verify": Failure(status=401, body="<html>Sign in</html>")}, id="verifying meets a sign-in page"),
+        pytest.param({"read": Failure(status=403, body="<html>Blocked</html>")}, id="reading meets a page"),
+        pytest.param({"read": Failure(status=400, code=123456)}, id="reading meets an unknown code"),
+        pytest.param({"verify": Failure(status=503), "read": Failure(status=503)}, id="both are down"),
+    ],
+)
+async def test_what_is_no_answer_at_all_neither_refuses_nor_writes(house: House, failures: dict[Kind, Failure]) -> None:
+    """It is asked again until the time is over, and the slot keeps what it held."""
+    for kind, failure in {"read": Failure(status=503), **failures}.items():
+        house.cloudflare.fail_next(kind, times=999, **failure)
+    await house.submit()
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, house.posts, house.cloudflare.stored_token("lake")) == (State.FAILED, [], OLD)
+    assert house.clock.now - START > TTL - timedelta(seconds=61)
+    _assert_told_once(house, ended)
+
+
+@pytest.mark.parametrize(
+    ("failures", "ending", "code"),
+    [
+        pytest.param({}, State.CHECKED, None, id="good"),
+        pytest.param({"verify": Failure(status=503)}, State.CHECKED, None, id="after trouble"),
+        pytest.param(
+            {"get": Failure(status=404, code=40401), "read": Failure(status=404, code=40401)},
+            State.REFUSED,
+            "catalog_not_enabled",
+            id="no catalog",
+        ),
+        pytest.param(
+            {"get": Failure(status=403, code=10000)}, State.FAILED, "caller_rejected", id="the bot may not look"
+        ),
+    ],
+)
+async def test_a_check_ends_as_a_write_would(
+    house: House, failures: dict[Kind, Failure], ending: State, code: str | None
+) -> None:
+    """But for the write."""
+    for kind, failure in failures.items():
+        house.cloudflare.fail_next(kind, **failure)
+    await house.submit(task=Task.CHECK)
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (ending, code, [])
+    assert house.cloudflare.stored_token("lake") == OLD
+    _assert_told_once(house, ended)
+
+
+@pytest.mark.parametrize(("seconds", "checks"), [(59, 1), (60, 2), (61, 2)])
+async def test_checks_are_good_for_a_minute(house: House, seconds: int, checks: int) -> None:
+    """To the second: what a write had to wait for longer is found out anew."""
+    house.cloudflare.fail_next("credential", status=503, retry_after=seconds)
+    await house.submit()
+    await house.deliver_all()
+    assert (await house.read()).state is State.STORED
+    assert house.asked.count("GET tokens/verify") == checks
 
 
 @pytest.mark.parametrize(

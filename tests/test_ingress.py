@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from desk import Desk
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from leaks import find_leaks
@@ -27,8 +28,9 @@ from slack_bolt.response import BoltResponse
 from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.cloudflare.carriers import Bearer
 from bot.errors import SealedValueUnreadable
-from bot.pasted import MASK
+from bot.pasted import MASK, trim
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Message
@@ -426,6 +428,139 @@ def test_a_token_is_masked_however_deep_it_lies(
     sealed = seal({"type": "block_actions", "found": value}, key_ring)
 
     assert find_leaks(everything_of(sealed), token) == []
+
+
+# Whatever somebody may paste.
+
+MARK = "MADEUPq7Zk"
+"""Stands in everything that is pasted below, so that an echo of it is found."""
+
+PIECES = st.one_of(
+    st.sampled_from(
+        [
+            TOKEN_TEXT,
+            UNPREFIXED,
+            "Bearer ",
+            "cfut_",
+            "cfoat_",
+            '"',
+            "\0",
+            "\r\n",
+            "\u202e",
+            "\u200b",
+            "\ufeff",
+            "\U0001f511",
+        ]
+    ),
+    st.sampled_from(
+        ['{"token": "', '"}', "${jndi:ldap://x}", "<script>", "<!channel>", "%00", "' OR 1=1 --", "\\u0000"]
+    ),
+    st.text(max_size=20),
+    st.text(st.characters(categories=["Cs", "Cc", "Cf", "Zs", "Mn"]), max_size=10),
+    st.text("abcdefXYZ0123456789_-", max_size=60),
+    st.integers(1, 3000).map(lambda length: "a1B" * (length // 3)),
+)
+PASTED = st.tuples(st.lists(PIECES, max_size=4).map("".join), st.lists(PIECES, max_size=4).map("".join)).map(
+    lambda around: (around[0] + MARK + around[1])[:3000]
+)
+
+
+def assert_not_told(mark: str, text: str | bytes) -> None:
+    """Nothing of it is there, in no form."""
+    assert find_leaks(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"), mark) == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pasted=PASTED)
+def test_whatever_is_pasted_is_sealed_or_refused_and_never_told(
+    slack: SmallSlack, key_ring: KeyRing, pasted: str
+) -> None:
+    """It opens as it was, without the copy slips, and a header can carry it; or the form says what is wrong with it."""
+    assume(MARK in pasted)
+    payload = slack.make_submission(ADA)
+    payload["view"]["state"]["values"][modal.TOKEN_BLOCK] = {modal.TOKEN_BLOCK: {"type": "x", "value": pasted}}
+
+    sealed = seal(payload, key_ring)
+
+    assert_not_told(MARK, everything_of(sealed))
+    assert sealed.pasted is not None
+    if sealed.pasted.sealed is None:
+        assert sealed.pasted == PastedToken(kind=sealed.pasted.kind, last_four="", sealed=None)
+        assert_not_told(MARK, modal.NOT_STORABLE[sealed.pasted.kind].user_message)
+    else:
+        opened = key_ring.open(sealed.pasted.sealed, context_of(slack))
+        assert opened.reveal() == trim(pasted)
+        assert opened.reveal().endswith(sealed.pasted.last_four)
+        Bearer(opened, _nobody_asks)
+
+
+async def _nobody_asks() -> bool:
+    return False
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(pasted=PASTED, place=st.sampled_from([modal.TOKEN_BLOCK, modal.REASON_BLOCK, "private_metadata", "elsewhere"]))
+def test_whatever_is_pasted_anywhere_reaches_the_app_in_one_piece(
+    slack: SmallSlack, key_ring: KeyRing, pasted: str, place: str
+) -> None:
+    """Bolt takes every payload that holds it, and its listener answers."""
+    heard = Heard()
+    payload = slack.make_submission(ADA)
+    if place in (modal.TOKEN_BLOCK, modal.REASON_BLOCK):
+        payload["view"]["state"]["values"][place] = {place: {"type": "x", "value": pasted}}
+    else:
+        payload["view"][place] = pasted
+
+    answer = asyncio.run(Ingress(make_app(heard), key_ring, ACCOUNT).dispatch(payload))
+
+    assert (answer.status, len(heard.bodies)) == (200, 1)
+    for token in (TOKEN_TEXT, UNPREFIXED):
+        is_alone = place == modal.TOKEN_BLOCK or token is TOKEN_TEXT  # an older one is told by where its word ends
+        assert not is_alone or find_leaks(repr((heard.bodies, answer.body)).encode("utf-8", "replace"), token) == []
+
+
+UNUSUAL = {
+    "one character": "x",
+    "as many as the field takes": "x" * 3000,
+    "one more than a token has": "x" * 501,
+    "nothing but a NUL": "\0",
+    "NUL inside": f"{TOKEN_TEXT[:20]}\0{TOKEN_TEXT[20:]}",
+    "a line break inside": f"{TOKEN_TEXT[:20]}\r\nX-Injected: {TOKEN_TEXT[20:]}",
+    "control characters": "\x01\x02\x1b[2J" * 10,
+    "right to left": f"{TOKEN_TEXT[:20]}\u202e{TOKEN_TEXT[20:]}",
+    "nothing but marks": "\u200b\u200e\u202e\ufeff",
+    "emoji": "\U0001f511" * 40,
+    "combining marks": "a\u0301" * 40,
+    "half a character": "\ud800" * 40,
+    "JSON": json.dumps({"token": TOKEN_TEXT}),
+    "JSON of the S3 pair": json.dumps({"accessKeyId": "5a4d" * 8, "secretAccessKey": "5a4d" * 16}),
+    "a line of .env": f"CLOUDFLARE_API_TOKEN={TOKEN_TEXT}",
+    "a line of .env with a remark": f"CLOUDFLARE_API_TOKEN={TOKEN_TEXT} # new",
+    "a line of curl": f'curl -H "Authorization: Bearer {TOKEN_TEXT}" https://api.cloudflare.com',
+    "two tokens": f"{TOKEN_TEXT} {TOKEN_TEXT}",
+    "two tokens in two lines": f"{TOKEN_TEXT}\n{make_token(Behaviour.GOOD, 882)}",
+    "two tokens run together": TOKEN_TEXT * 2,
+    "mark-up of Slack": f"<https://x.test|{TOKEN_TEXT}>",
+    "a mention of everybody": "<!channel> " * 5,
+    "the mask itself": MASK,
+}
+
+
+@pytest.mark.parametrize("pasted", UNUSUAL.values(), ids=UNUSUAL)
+async def test_what_is_no_token_is_said_in_the_form_and_not_quoted(desk: Desk, log: io.StringIO, pasted: str) -> None:
+    """At the field, the form stays as it is, and neither the log nor the database knows what was pasted."""
+    await desk.open_form(token=pasted)
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert (outcome.kind, list(outcome.errors)) == ("errors", [modal.TOKEN_BLOCK])
+    said = outcome.errors[modal.TOKEN_BLOCK]
+    assert said in {each.user_message for each in modal.NOT_STORABLE.values()}
+    assert (await desk.find(), desk.dispatched) == (None, [])
+    for secret in (TOKEN_TEXT[:20], TOKEN_TEXT[20:], "5a4d" * 8):
+        assert_not_told(secret, said + log.getvalue())
+        assert_not_told(secret, desk.database_path.read_bytes())
+    assert len(pasted) < 20 or pasted not in said + log.getvalue()
 
 
 # Over HTTP: a real server, and an app of Bolt's with listeners of the test.
