@@ -1,6 +1,7 @@
 """The form: valid in every shape, honest in its options, clear in its errors, and parsed whatever comes back."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from bot.sandbox.block_rules import options_problems, view_problems
 from bot.sandbox.blocks import texts_of
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.slack import modal
-from bot.slack.modal import UnverifiedForm
+from bot.slack.modal import Filling, UnverifiedForm
 from bot.submission import TokenKind
 
 LONGEST_NAME = "a" * 63
@@ -26,6 +27,11 @@ def _catalog(
     credential: CredentialStatus = CredentialStatus.ABSENT,
 ) -> Catalog:
     return Catalog(bucket=bucket, status=status, credential_status=credential)
+
+
+def _form(bucket: str = "", catalogs: Iterable[Catalog] | None = ()) -> dict[str, Any]:
+    """Return the form as it opens, with a bucket or without."""
+    return modal.build_form(nonce="n", filling=Filling(bucket=bucket), catalogs=catalogs)
 
 
 def _element(view: dict[str, Any], block_id: str) -> dict[str, Any]:
@@ -49,32 +55,95 @@ def _submitted(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a c
 @pytest.mark.parametrize("bucket", ["", "lake", LONGEST_NAME], ids=["empty", "filled in", "the longest name"])
 def test_the_form_is_valid_and_holds_nothing_but_the_nonce(bucket: str, *, catalogs_known: bool) -> None:
     """No account, no user and no token in what a client gets and sends back."""
-    view = modal.build_form(nonce="nonce-1", bucket=bucket, catalogs_known=catalogs_known)
+    catalogs = [_catalog("lake")] if catalogs_known else None
+    view = modal.build_form(nonce="nonce-1", filling=Filling(bucket=bucket), catalogs=catalogs)
     assert view_problems(view) == []
     assert view["private_metadata"] == "nonce-1"
-    assert [block.get("block_id") for block in view["blocks"]] == [None, "bucket", "token", "channel", "reason"]
-    assert [block.get("optional") for block in view["blocks"]] == [None, False, False, False, True]
+    assert [block.get("block_id") for block in view["blocks"]] == [
+        *(None, "bucket", "token", "channel", "reason", "check"),
+    ]
+    assert [block.get("optional") for block in view["blocks"]] == [None, False, False, False, True, True]
     assert "initial_value" not in _element(view, "token")
 
 
 def test_with_a_snapshot_the_bucket_is_a_type_ahead() -> None:
     """It offers something before the first letter, and the bucket of the command is chosen."""
-    element = _element(modal.build_form(nonce="n", bucket="lake", catalogs_known=True), "bucket")
+    element = _element(_form("lake"), "bucket")
     assert (element["type"], element["min_query_length"]) == ("external_select", 0)
     assert element["initial_option"]["value"] == "lake"
-    assert "initial_option" not in _element(modal.build_form(nonce="n", bucket="", catalogs_known=True), "bucket")
+    assert "initial_option" not in _element(_form(), "bucket")
 
 
 def test_without_a_snapshot_the_bucket_is_a_plain_field() -> None:
     """A type-ahead that can offer nothing would be a dead end."""
-    element = _element(modal.build_form(nonce="n", bucket="lake", catalogs_known=False), "bucket")
+    element = _element(_form("lake", catalogs=None), "bucket")
     assert (element["type"], element["initial_value"]) == ("plain_text_input", "lake")
-    assert "initial_value" not in _element(modal.build_form(nonce="n", bucket="", catalogs_known=False), "bucket")
+    assert "initial_value" not in _element(_form(catalogs=None), "bucket")
+
+
+STATES = {
+    "works": (CatalogStatus.ACTIVE, CredentialStatus.VALID, "Credential works: it will be replaced"),
+    "broken": (CatalogStatus.ACTIVE, CredentialStatus.INVALID, "Credential does not work: it will be replaced"),
+    "present": (CatalogStatus.ACTIVE, CredentialStatus.PRESENT, "Credential present: it will be replaced"),
+    "none": (CatalogStatus.ACTIVE, CredentialStatus.ABSENT, "No credential yet"),
+    "not told": (
+        CatalogStatus.ACTIVE,
+        CredentialStatus.UNKNOWN,
+        "Cloudflare did not say whether there is a credential",
+    ),
+    "off": (CatalogStatus.INACTIVE, CredentialStatus.VALID, "Catalog switched off: enable it first"),
+}
+
+
+@pytest.mark.parametrize(("status", "credential", "words"), STATES.values(), ids=STATES)
+def test_the_state_stands_beside_the_name(status: CatalogStatus, credential: CredentialStatus, words: str) -> None:
+    """In the type-ahead and in a form that opens filled in: nobody replaces a good credential unawares."""
+    catalog = _catalog("lake", status, credential)
+
+    [offered] = modal.build_options([catalog], "lake")
+    chosen = _element(_form("lake", [catalog]), "bucket")["initial_option"]
+
+    assert offered["description"]["text"] == chosen["description"]["text"] == words
+    assert options_problems({"options": [offered]}) == []
+
+
+def test_a_bucket_that_is_not_listed_has_no_state() -> None:
+    """Nothing is said of what is not known."""
+    assert "description" not in _element(_form("lake", [_catalog("pond")]), "bucket")["initial_option"]
+
+
+def test_a_form_can_be_filled_in_with_all_but_the_token() -> None:
+    """As the one that failed; there is no way to fill in the token."""
+    filling = Filling(bucket="lake", channel_id="C1", reason="x" * modal.REASON_LENGTH, check_only=True)
+    view = modal.build_form(nonce="n", filling=filling, catalogs=[])
+
+    assert view_problems(view) == []
+    assert _element(view, "bucket")["initial_option"]["value"] == "lake"
+    assert _element(view, "channel")["initial_conversation"] == "C1"
+    assert _element(view, "reason")["initial_value"] == filling.reason
+    assert _element(view, "check")["initial_options"] == _element(view, "check")["options"]
+    assert "initial_value" not in _element(view, "token")
+
+
+CHECKS: dict[str, tuple[object, bool]] = {
+    "ticked": ([{"value": "check"}], True),
+    "not ticked": ([], False),
+    "no list": (None, False),
+    "another option": ([{"value": "anything"}], True),
+}
+
+
+@pytest.mark.parametrize(("chosen", "is_ticked"), CHECKS.values(), ids=CHECKS)
+def test_a_tick_makes_it_a_dry_run(chosen: object, *, is_ticked: bool) -> None:
+    """The field has one option: in doubt nothing is written."""
+    check = {"check": {"type": "checkboxes", "selected_options": chosen}}
+
+    assert modal.parse_form(_submitted(check=check)).check_only is is_ticked
 
 
 def test_the_channel_field_brings_a_response_url() -> None:
     """It is filled with the channel of the command, and offers none that is shared with another company."""
-    element = _element(modal.build_form(nonce="n", bucket="", catalogs_known=True), "channel")
+    element = _element(_form(), "channel")
     assert element["default_to_current_conversation"] is True
     assert element["response_url_enabled"] is True
     assert element["filter"] == {"exclude_external_shared_channels": True}
@@ -82,7 +151,7 @@ def test_the_channel_field_brings_a_response_url() -> None:
 
 def test_the_form_warns_before_anything_is_pasted() -> None:
     """The slot is overwritten, and Slack hides nothing."""
-    text = "\n".join(texts_of(modal.build_form(nonce="n", bucket="", catalogs_known=True)))
+    text = "\n".join(texts_of(_form()))
     assert "what it holds now is replaced" in text
     assert "Slack cannot hide what you paste here" in text
     assert "R2 Data Catalog (Basin Catalog)" in text
@@ -318,7 +387,7 @@ def test_a_reason_is_checked(reason: str, problem: str | None) -> None:
 
 def test_every_kind_that_is_not_stored_has_its_form_error() -> None:
     """And no kind that is stored has one."""
-    assert set(modal.TOKEN_PROBLEMS) == set(TokenKind) - STORABLE
+    assert set(modal.NOT_STORABLE) == set(TokenKind) - STORABLE
 
 
 @pytest.mark.parametrize(
@@ -326,7 +395,7 @@ def test_every_kind_that_is_not_stored_has_its_form_error() -> None:
     [
         pytest.param(TokenKind.EMPTY, "Paste the Cloudflare API token", id="empty"),
         pytest.param(TokenKind.GLOBAL_KEY, "Roll it", id="a Global API key is to be replaced"),
-        pytest.param(TokenKind.OAUTH, "Create an R2 API token", id="wrangler's own token"),
+        pytest.param(TokenKind.OAUTH, "create an R2 API token", id="wrangler's own token"),
         pytest.param(TokenKind.S3_SECRET, "consider it disclosed", id="an S3 secret is disclosed"),
         pytest.param(TokenKind.S3_KEY_ID, "Paste the API token it came from", id="an S3 key id"),
         pytest.param(TokenKind.SEVERAL, "Paste one token", id="several words"),
@@ -335,7 +404,7 @@ def test_every_kind_that_is_not_stored_has_its_form_error() -> None:
 )
 def test_a_form_error_names_the_mend(kind: TokenKind, mend: str) -> None:
     """In whole sentences, and quoting nothing."""
-    problem = modal.TOKEN_PROBLEMS[kind]
+    problem = modal.NOT_STORABLE[kind].user_message
     assert mend in problem
     assert problem[0].isupper()
     assert problem.endswith(".")
