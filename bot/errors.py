@@ -579,8 +579,8 @@ class CommitUnknown(DatabaseTrouble):
 
     code = "commit_unknown"
     user_message = (
-        "It is not known whether the bot recorded this: its database did not answer in time. Press Store again: that "
-        "is safe, nothing is stored twice."
+        "It is not known whether the bot recorded this: its database did not answer in time. Your move: press the "
+        "button again in a moment; that is safe, nothing is done twice."
     )
 
 
@@ -636,10 +636,8 @@ class EnablingNotAllowed(AccessRefused):
     """The bot does not enable catalogs (R2_CREDENTIAL_ALLOW_ENABLE is not set)."""
 
     code = "enabling_not_allowed"
-    user_message = (
-        "This bot does not enable catalogs. Enable R2 Data Catalog (Basin Catalog) in the bucket's settings in the "
-        "Cloudflare dashboard instead."
-    )
+    whose_move = WhoseMove.YOU
+    user_message = f"This bot does not enable catalogs. Your move: {_ENABLE_CATALOG}."
 
 
 class MembershipUnknown(AccessRefused):
@@ -681,7 +679,7 @@ class DeadlineReached(GivenUp):
     code = "deadline_reached"
     user_message = (
         "The bot could not get it done in the time that a submission may wait, so it gave up and erased the token. "
-        "Your move: submit it again once the reason has passed."
+        "Your move: submit it again when that has passed."
     )
 
 

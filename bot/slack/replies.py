@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from bot.catalog import CredentialStatus, StoredCredential
-from bot.errors import AccessRefused, BotError, CatalogInactive, CatalogNotEnabled, WhoseMove
+from bot.errors import AccessRefused, BotError, CatalogInactive, CatalogNotEnabled, CatalogRefusal, WhoseMove
 from bot.slack.blocks import Json, actions, button, context, date, escape, fields, mrkdwn, plain, section
 from bot.slack.modal import COMMAND
 from bot.slack.results import RedactedProgress, RedactedResult, expiry
@@ -40,8 +40,7 @@ def result_message(result: RedactedResult, *, contact: str, may_enable: bool = F
 
 def result_view(result: RedactedResult, *, contact: str) -> Json:
     """Return the modal as it stays when all is done."""
-    title = _VIEW_TITLES_OF_TASK.get((result.task, result.ending)) or _VIEW_TITLES[result.ending]
-    return _view(title, [*_body(result, contact), context("You can close this.")])
+    return _view(_view_title(result), [*_body(result, contact), context("You can close this.")])
 
 
 def progress_view(progress: RedactedProgress) -> Json:
@@ -67,9 +66,8 @@ def expiry_reminder(credential: StoredCredential, now: datetime) -> Json:
     what = "has expired" if is_over else "expires soon"
     text = (
         f"The credential of the catalog of {bucket}, which {by} stored on {date(credential.stored_at)}, {what} "
-        f"({expiry(credential.expires_at, now)}). Your move: create a new R2 API token and store it "
-        f"{'' if is_over else 'before that'}".rstrip()
-        + "."
+        f"({expiry(credential.expires_at, now)}). Your move: create a new R2 API token with "
+        f'"Admin Read &amp; Write" and store it{"" if is_over else " before that"}.'
     )
     return _notice(":hourglass:", text, credential)
 
@@ -123,7 +121,9 @@ _VIEW_TITLES_OF_TASK: Final = {
     (Task.CHECK, State.FAILED): "Not checked",
     (Task.ENABLE, State.REFUSED): "Not enabled",
     (Task.ENABLE, State.FAILED): "Not enabled",
+    (Task.ENABLE, State.UNCERTAIN): "Not known if enabled",
 }
+_NOWHERE_VIEW_TITLE: Final = "Nowhere to store it"
 _TITLES: Final = {
     State.STORED: ":white_check_mark: *Credential stored*",
     State.CHECKED: ":mag: *All checks passed, nothing changed*",
@@ -140,7 +140,9 @@ _TITLES_OF_TASK: Final = {
     (Task.CHECK, State.FAILED): ":x: *Not checked, nothing changed*",
     (Task.ENABLE, State.REFUSED): ":x: *Catalog not enabled*",
     (Task.ENABLE, State.FAILED): ":x: *Catalog not enabled*",
+    (Task.ENABLE, State.UNCERTAIN): ":warning: *Not known whether it was enabled*",
 }
+_NOWHERE_TITLE: Final = ":no_entry: *Nowhere to store it, nothing changed*"
 _ALARM_TITLE: Final = ":rotating_light: *Credential stored, but look at it*"
 _CREDENTIAL_WORDS: Final = {
     CredentialStatus.VALID: "works",
@@ -181,11 +183,10 @@ _SLACK_ID: Final = re.compile(r"[UWSC](?=[A-Z]*[0-9])[A-Z0-9]{7,}")  # a digit: 
 
 
 def _body(result: RedactedResult, contact: str, *, may_enable: bool = False) -> list[Json]:
-    title = _ALARM_TITLE if result.is_alarm else _title(result)
     explanation, *remarks = _explanation(result, contact, may_enable=may_enable)
     checks = [section("\n".join(_checks(result)))] if result.ending is State.CHECKED else []
     return [
-        section(f"{title}\n{explanation}"),
+        section(f"{_title(result)}\n{explanation}"),
         *checks,
         *([section("\n".join(f":warning: {remark}" for remark in remarks))] if remarks else []),
         fields(*_facts(result)),
@@ -194,7 +195,23 @@ def _body(result: RedactedResult, contact: str, *, may_enable: bool = False) -> 
 
 
 def _title(result: RedactedResult) -> str:
-    return _TITLES_OF_TASK.get((result.task, result.ending)) or _TITLES[result.ending]
+    if result.is_alarm:
+        return _ALARM_TITLE
+    if _has_no_place(result):
+        return _NOWHERE_TITLE
+    return _TITLES_OF_TASK.get((result.task, result.outcome)) or _TITLES[result.outcome]
+
+
+def _view_title(result: RedactedResult) -> str:
+    if _has_no_place(result):
+        return _NOWHERE_VIEW_TITLE
+    return _VIEW_TITLES_OF_TASK.get((result.task, result.outcome)) or _VIEW_TITLES[result.outcome]
+
+
+def _has_no_place(result: RedactedResult) -> bool:
+    """Whether nothing was wrong with the token, but with the bucket that it was for."""
+    is_refused = result.task is Task.STORE and result.ending is State.REFUSED
+    return is_refused and result.error is not None and issubclass(result.error, CatalogRefusal)
 
 
 def _explanation(result: RedactedResult, contact: str, *, may_enable: bool) -> list[str]:
@@ -224,6 +241,8 @@ def _facts(result: RedactedResult) -> list[tuple[str, str]]:
         facts += _token_facts(result)
     if result.ending is State.STORED:
         facts.append(("Credential before, and now", _before_and_after(result)))
+    if result.ending is State.CHECKED and result.findings:
+        facts.append(("Credential now", _CREDENTIAL_WORDS[result.findings.credential]))
     if result.reason:
         facts.append(("Reason", escape(result.reason)))
     return facts
@@ -246,7 +265,7 @@ def _before_and_after(result: RedactedResult) -> str:
 
 def _small_print(result: RedactedResult) -> str:
     parts = [f"Reference {escape(result.submission_id)}", f"took {_duration(result.took)}"]
-    if result.error and not result.is_alarm and result.ending is not State.STORED:
+    if result.error and result.ending is not State.STORED:
         parts.append(f"error {result.error.code}")
         parts += [f"Cloudflare code {result.cloudflare_code}"] if result.cloudflare_code is not None else []
         parts += [f"Cloudflare's words: {escape(result.cloudflare_message)}"] if result.cloudflare_message else []
@@ -261,14 +280,13 @@ def _buttons(result: RedactedResult, *, may_enable: bool) -> list[Json]:
         return [button("Store a credential", TRY_AGAIN, value, style="primary")]
     if result.ending in (State.STORED, State.SUPERSEDED) and not result.is_alarm:
         return []
-    if result.task is Task.ENABLE:
-        return [button("Enable the catalog", ENABLE, value, confirm=_confirm_enabling(result.bucket))]
-    enable = (
-        [button("Enable the catalog", ENABLE, value, confirm=_confirm_enabling(result.bucket))]
-        if may_enable and _lacks_catalog(result)
-        else []
-    )
-    return [button("Try again", TRY_AGAIN, value), *enable]
+    is_enabling = result.task is Task.ENABLE
+    can_help = may_enable and (is_enabling or _lacks_catalog(result))
+    confirm = _confirm_enabling(result.bucket)
+    return [
+        *([] if is_enabling else [button("Try again", TRY_AGAIN, value)]),
+        *([button("Enable the catalog", ENABLE, value, confirm=confirm)] if can_help else []),
+    ]
 
 
 def _confirm_enabling(bucket: str) -> Json:

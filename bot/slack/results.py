@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Final, Self
 
 from bot.catalog import CredentialStatus
-from bot.errors import BotError, DeadlineReached, NeverSent, TokenRefusal, WhoseMove, error_of_code
+from bot.errors import BotError, DeadlineReached, GivenUp, TokenRefusal, WhoseMove, error_of_code
 from bot.slack.blocks import date, escape, moment
+from bot.slack.modal import COMMAND
 from bot.submission import Check, Findings, State, Submission, Task, TokenKind
 
 EXPIRES_SOON: Final = timedelta(days=30)
@@ -72,12 +73,19 @@ class RedactedResult:
     @property
     def asks_operator(self) -> bool:
         """Whether it is the operator's move."""
-        return self.error is not None and self.error.whose_move is WhoseMove.OPERATOR
+        is_lost = self.is_alarm and self.confirmation is CredentialStatus.ABSENT
+        return is_lost or (self.error is not None and self.error.whose_move is WhoseMove.OPERATOR)
+
+    @property
+    def outcome(self) -> State:
+        """What people are told: the ending, but for a try to enable a catalog whose answer may have been lost."""
+        is_unclear = self.task is Task.ENABLE and self.error is not None and self.error.retryable
+        return State.UNCERTAIN if is_unclear else self.ending
 
     @property
     def headline(self) -> str:
         """Who, which bucket, and what came of it, in one sentence."""
-        return _HEADLINES[self.task][_outline(self.ending)].format(
+        return _HEADLINES[self.task][_outline(self.outcome)].format(
             user=f"<@{self.user_id}>", bucket=f"`{escape(self.bucket)}`"
         )
 
@@ -96,7 +104,8 @@ class RedactedResult:
         """Which questions about the token have no answer, and what that means."""
         if self.findings is None or self.ending not in (State.STORED, State.CHECKED):
             return []
-        return [_UNCHECKED[check] for check in Check if check in self.findings.unchecked]
+        words = _UNCHECKED_BUT_STORED if self.ending is State.STORED else _UNCHECKED
+        return [words[check] for check in Check if check in self.findings.unchecked]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +121,8 @@ class RedactedProgress:
     @classmethod
     def of(cls, submission: Submission, now: datetime) -> Self:
         """Take what may be shown from a submission under way."""
-        waits = submission.error_code is not None and submission.next_attempt_at > now
+        is_written = submission.state is State.CONFIRMING  # what was in the way of that is over
+        waits = submission.error_code is not None and submission.next_attempt_at > now and not is_written
         return cls(
             task=submission.task,
             bucket=submission.key.bucket,
@@ -150,6 +160,7 @@ _HEADLINES: Final[Mapping[Task, Mapping[State, str]]] = {
         State.ENABLED: "{user} enabled the catalog of {bucket}.",
         State.REFUSED: "The catalog of {bucket}, which {user} wanted to enable, was not enabled.",
         State.FAILED: "The catalog of {bucket}, which {user} wanted to enable, was not enabled.",
+        State.UNCERTAIN: "It is not known whether the catalog of {bucket}, which {user} wanted to enable, was enabled.",
     },
 }
 _CONFIRMATIONS: Final = {
@@ -165,7 +176,8 @@ _CONFIRMATIONS: Final = {
         "catalog in the Cloudflare dashboard; submitting the token again does no harm."
     ),
     CredentialStatus.UNKNOWN: (
-        "Cloudflare accepted it; the bot could not find out afterwards whether the slot shows it."
+        "Cloudflare accepted it, but the bot could not find out afterwards whether it works. Your move: look with "
+        f"`{COMMAND} status` in a few minutes."
     ),
 }
 _REPLACED: Final = {
@@ -178,6 +190,8 @@ _CHECKED: Final = (
     "only when it stores. The token was erased. Your move: paste it again to have it stored."
 )
 _ENABLED: Final = "It can take a credential now. Your move: paste the token again, since it was erased."
+_ENABLE_AGAIN: Final = "Your move: press the button again; enabling a catalog twice does no harm."
+_NOT_ENABLED_IN_TIME: Final = f"The bot did not get to it in the time it had. {_ENABLE_AGAIN}"
 _UNCHECKED: Final = {
     Check.TOKEN: (
         "Not checked: whether the token is active and when it expires. Cloudflare does not tell that about this token, "
@@ -186,6 +200,12 @@ _UNCHECKED: Final = {
     Check.REACH: (
         "Not checked: whether the token reaches this catalog. Cloudflare does not let this token ask; if it does not "
         "reach it, Cloudflare refuses it when it is stored, and leaves the slot as it is."
+    ),
+}
+_UNCHECKED_BUT_STORED: Final = _UNCHECKED | {
+    Check.REACH: (
+        "Not checked: whether the token reaches this catalog. Cloudflare does not let this token ask, but took it all "
+        "the same."
     ),
 }
 _UNTIL_KNOWN: Final = "Waiting for Cloudflare to know this token: a new one can take up to a minute."
@@ -251,18 +271,16 @@ def _explain_uncertain(result: RedactedResult) -> str:
 
 
 def _explain_cause(result: RedactedResult) -> str:
-    if result.ending is State.EXPIRED:
-        return escape(NeverSent.user_message)
     if result.error is None:
         return "The bot was stopped before it had an answer."
+    if result.task is Task.ENABLE and issubclass(result.error, GivenUp):
+        return _NOT_ENABLED_IN_TIME
     if not result.error.retryable:
         return escape(result.error.user_message)
     trouble = _LASTING_TROUBLE[result.error.code]
     if result.ending is State.UNCERTAIN:
         return trouble
-    if result.task is Task.ENABLE:
-        return f"The bot could not get it done in the time it had. {trouble} Your move: press the button again."
-    return f"{DeadlineReached.user_message} {trouble}"
+    return f"{trouble} {_ENABLE_AGAIN if result.task is Task.ENABLE else DeadlineReached.user_message}"
 
 
 def _warn(result: RedactedResult) -> list[str]:
