@@ -388,11 +388,11 @@ class Delivery:
 
     async def _confirm(self, submission: Submission, turn: Turn) -> None:
         """Ask whether the slot's credential works. It cannot turn a success into a failure any more."""
-        now, pause = self._clock(), _CONFIRM_PAUSE
+        now, pause, is_tested = self._clock(), _CONFIRM_PAUSE, False
         patience = (submission.confirm_until or now) - now
         is_last = patience <= timedelta(0)
         try:
-            status = await self._test_credential(submission.key.bucket, turn)
+            status, is_tested = await self._look_into_slot(submission.key.bucket, turn)
         except CloudflareError as error:
             _log.warning("credential_not_confirmed", submission=submission.id, error=str(error))
             pause = max(pause, error.retry_after or pause)
@@ -401,25 +401,35 @@ class Delivery:
         else:
             is_last = is_last or status not in _ALARMS
         if is_last:
-            await self._end(submission, State.STORED, Changes(confirmation=status))
+            changes = Changes(confirmation=status)
+            await self._end(submission, State.STORED, changes, tested_at=now if is_tested else None)
         else:
             await self._records.move(submission, State.CONFIRMING, Changes(next_attempt_at=now + pause))
 
-    async def _test_credential(self, bucket: str, turn: Turn) -> CredentialStatus:
-        """Have Cloudflare test what the slot holds, or, where it offers no test, say whether it holds anything."""
+    async def _look_into_slot(self, bucket: str, turn: Turn) -> tuple[CredentialStatus, bool]:
+        """Have Cloudflare test what the slot holds or, where it offers no test, say whether it holds anything.
+
+        Return with it whether that was a test.
+        """
         try:
-            status = await self._cloudflare.test_credential(bucket, turn)
+            return await self._cloudflare.test_credential(bucket, turn), True
         except OperatorError:
             catalog = await self._cloudflare.get_catalog(bucket, turn)
             await self._inventory.save_catalog(catalog)
-            return catalog.credential_status
-        await self._inventory.save_test(bucket, status, self._clock())
-        return status
+            return catalog.credential_status, False
 
     async def _end(
-        self, submission: Submission, ending: State, changes: Changes, *, supersede_older: bool = False
+        self,
+        submission: Submission,
+        ending: State,
+        changes: Changes,
+        *,
+        supersede_older: bool = False,
+        tested_at: datetime | None = None,
     ) -> None:
-        ended = await self._records.end(submission, ending, self._clock(), changes, supersede_older=supersede_older)
+        ended = await self._records.end(
+            submission, ending, self._clock(), changes, supersede_older=supersede_older, tested_at=tested_at
+        )
         if ended is None:
             return
         _log.info(

@@ -45,7 +45,7 @@ class Inventory:
         A test that was asked for before the credential was stored, or before the last test, says nothing any more.
         """
         key = BucketKey(account_id=self._account_id, bucket=bucket)
-        await self._database.run(lambda connection: _save_test(connection, key, status, asked_at))
+        await self._database.run(lambda connection: note_test(connection, key, status, asked_at))
 
     async def note_all_tested(self, tested_at: datetime) -> None:
         """Note that all tests that were due have been made."""
@@ -83,6 +83,28 @@ def note_stored(connection: Connection, account_id: str, stored: StoredCredentia
     connection.execute(update(CATALOGS).where(is_its).values(untested))
     row = {field.name: getattr(stored, field.name) for field in fields(stored)}
     _upsert(connection, CREDENTIALS, {"account_id": account_id} | row, _KEY)
+
+
+def note_test(connection: Connection, key: BucketKey, status: CredentialStatus, asked_at: datetime) -> None:
+    """Do what `Inventory.save_test` does, inside a transaction."""
+    before = connection.execute(select(CATALOGS).where(_is_of(CATALOGS, key)).with_for_update()).one_or_none()
+    stored_at = connection.scalar(select(CREDENTIALS.c.stored_at).where(_is_of(CREDENTIALS, key)))
+    if _is_overtaken(asked_at, by=stored_at) or _is_overtaken(asked_at, by=before.tested_at if before else None):
+        return
+    is_empty = status is CredentialStatus.ABSENT
+    row = {
+        "account_id": key.account_id,
+        "bucket": key.bucket,
+        "status": CatalogStatus.ACTIVE.value,  # no other is tested
+        "credential_status": (CredentialStatus.ABSENT if is_empty else CredentialStatus.PRESENT).value,
+        "tested": status.value,
+        "tested_at": asked_at,
+    }
+    _upsert(connection, CATALOGS, row, _KEY)
+    was_valid = before is not None and before.tested == CredentialStatus.VALID
+    if status is CredentialStatus.VALID or (was_valid and status is CredentialStatus.INVALID):
+        broken_at = None if status is CredentialStatus.VALID else asked_at
+        connection.execute(update(CREDENTIALS).where(_is_of(CREDENTIALS, key)).values(broken_at=broken_at))
 
 
 def _is_of(table: Table, key: BucketKey) -> ColumnElement[bool]:
@@ -138,27 +160,6 @@ def _filled_since(connection: Connection, account_id: str, asked_at: datetime) -
     its = CREDENTIALS.c
     is_since = and_(its.stored_at > asked_at, its.stored_at < asked_at + _SLOWEST_ANSWER)
     return set(connection.scalars(select(its.bucket).where(its.account_id == account_id, is_since)))
-
-
-def _save_test(connection: Connection, key: BucketKey, status: CredentialStatus, asked_at: datetime) -> None:
-    before = connection.execute(select(CATALOGS).where(_is_of(CATALOGS, key)).with_for_update()).one_or_none()
-    stored_at = connection.scalar(select(CREDENTIALS.c.stored_at).where(_is_of(CREDENTIALS, key)))
-    if _is_overtaken(asked_at, by=stored_at) or _is_overtaken(asked_at, by=before.tested_at if before else None):
-        return
-    is_empty = status is CredentialStatus.ABSENT
-    row = {
-        "account_id": key.account_id,
-        "bucket": key.bucket,
-        "status": CatalogStatus.ACTIVE.value,  # no other is tested
-        "credential_status": (CredentialStatus.ABSENT if is_empty else CredentialStatus.PRESENT).value,
-        "tested": status.value,
-        "tested_at": asked_at,
-    }
-    _upsert(connection, CATALOGS, row, _KEY)
-    was_valid = before is not None and before.tested == CredentialStatus.VALID
-    if status is CredentialStatus.VALID or (was_valid and status is CredentialStatus.INVALID):
-        broken_at = None if status is CredentialStatus.VALID else asked_at
-        connection.execute(update(CREDENTIALS).where(_is_of(CREDENTIALS, key)).values(broken_at=broken_at))
 
 
 def _is_overtaken(asked_at: datetime, *, by: datetime | None) -> bool:

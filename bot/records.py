@@ -12,7 +12,7 @@ from bot.database import Database
 from bot.database.schema import LEASES, OPENINGS, SNAPSHOTS, SUBMISSIONS
 from bot.database.upsert import insert_into
 from bot.errors import LeaseLost
-from bot.inventory import note_stored
+from bot.inventory import note_stored, note_test
 from bot.recording import Acceptance, Verdict, accept, add
 from bot.sealing import key_id_of
 from bot.submission import (
@@ -167,7 +167,7 @@ class Records:
 
         return await self._change(submission, {"state": State.CONFIRMING.value} | _values(changes), afterwards)
 
-    async def end(
+    async def end(  # noqa: PLR0913 - what goes into one transaction, by name
         self,
         submission: Submission,
         ending: State,
@@ -175,8 +175,12 @@ class Records:
         changes: Changes | None = None,
         *,
         supersede_older: bool = False,
+        tested_at: datetime | None = None,
     ) -> Submission | None:
-        """Move to an ending and erase the sealed token in the same transaction; see `move` for the rest."""
+        """Move to an ending and erase the sealed token in the same transaction; see `move` for the rest.
+
+        With `tested_at` the confirmation is what a test of the slot gave then, and is kept as such too.
+        """
         if ending not in ENDINGS:
             message = f"{ending} is no ending"
             raise ValueError(message)
@@ -185,11 +189,14 @@ class Records:
         if ending in _SUCCESSES:  # what went wrong on the way there is not how it ended
             values |= {"error_code": None, "cloudflare_code": None, "cloudflare_message": None}
         values |= _values(changes or Changes())
-        if not supersede_older:
-            return await self._change(submission, values)
-        return await self._change(
-            submission, values, lambda connection, row: _supersede_older(connection, row, ended_at)
-        )
+
+        def afterwards(connection: Connection, row: Row[Any]) -> None:
+            if supersede_older:
+                _supersede_older(connection, row, ended_at)
+            if tested_at is not None:
+                note_test(connection, submission.key, CredentialStatus(row.confirmation), tested_at)
+
+        return await self._change(submission, values, afterwards)
 
     async def postpone_report(self, submission: Submission, until: datetime, *, forget_response_url: bool) -> None:
         """Try the report again at `until`."""
