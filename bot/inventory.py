@@ -5,12 +5,26 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, delete, not_, null, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    not_,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.database import Database
 from bot.database.schema import CATALOGS, CREDENTIALS, SNAPSHOTS
-from bot.database.upsert import insert_into
+from bot.database.upsert import insert_into, upsert
 from bot.submission import BucketKey
 
 _KEY: Final = ("account_id", "bucket")
@@ -67,10 +81,9 @@ class Inventory:
         await self._change_credential(credential, {"broken_at": None})
 
     async def _change_credential(self, credential: StoredCredential, values: dict[str, Any]) -> None:
-        is_its = _is_of(CREDENTIALS, BucketKey(account_id=self._account_id, bucket=credential.bucket))
-        is_still_the_one = CREDENTIALS.c.submission_id == credential.submission_id
-        statement = update(CREDENTIALS).where(is_its, is_still_the_one).values(values)
-        await self._database.run(lambda connection: connection.execute(statement) and None)
+        its = {"its_account_id": self._account_id, "its_bucket": credential.bucket}
+        statement = _CHANGE_CREDENTIAL.where(CREDENTIALS.c.submission_id == credential.submission_id)
+        await self._database.run(lambda connection: connection.execute(statement, its | values) and None)
 
 
 def note_stored(connection: Connection, account_id: str, stored: StoredCredential) -> None:
@@ -78,17 +91,18 @@ def note_stored(connection: Connection, account_id: str, stored: StoredCredentia
 
     Whoever changes both tables begins with the catalog: two that wait for each other would be a deadlock.
     """
-    is_its = _is_of(CATALOGS, BucketKey(account_id=account_id, bucket=stored.bucket))
+    its = {"its_account_id": account_id, "its_bucket": stored.bucket}
     untested = {"credential_status": CredentialStatus.PRESENT.value, "tested": None, "tested_at": None}
-    connection.execute(update(CATALOGS).where(is_its).values(untested))
+    connection.execute(_CHANGE_CATALOG, its | untested)
     row = {field.name: getattr(stored, field.name) for field in fields(stored)}
-    _upsert(connection, CREDENTIALS, {"account_id": account_id} | row, _KEY)
+    upsert(connection, CREDENTIALS, {"account_id": account_id} | row, _KEY)
 
 
 def note_test(connection: Connection, key: BucketKey, status: CredentialStatus, asked_at: datetime) -> None:
     """Do what `Inventory.save_test` does, inside a transaction."""
-    before = connection.execute(select(CATALOGS).where(_is_of(CATALOGS, key)).with_for_update()).one_or_none()
-    stored_at = connection.scalar(select(CREDENTIALS.c.stored_at).where(_is_of(CREDENTIALS, key)))
+    its = {"its_account_id": key.account_id, "its_bucket": key.bucket}
+    before = connection.execute(_LOCK_CATALOG, its).one_or_none()
+    stored_at = connection.scalar(_STORED_AT, its)
     if _is_overtaken(asked_at, by=stored_at) or _is_overtaken(asked_at, by=before.tested_at if before else None):
         return
     is_empty = status is CredentialStatus.ABSENT
@@ -100,15 +114,22 @@ def note_test(connection: Connection, key: BucketKey, status: CredentialStatus, 
         "tested": status.value,
         "tested_at": asked_at,
     }
-    _upsert(connection, CATALOGS, row, _KEY)
+    upsert(connection, CATALOGS, row, _KEY)
     was_valid = before is not None and before.tested == CredentialStatus.VALID
     if status is CredentialStatus.VALID or (was_valid and status is CredentialStatus.INVALID):
         broken_at = None if status is CredentialStatus.VALID else asked_at
-        connection.execute(update(CREDENTIALS).where(_is_of(CREDENTIALS, key)).values(broken_at=broken_at))
+        connection.execute(_CHANGE_CREDENTIAL, its | {"broken_at": broken_at})
 
 
-def _is_of(table: Table, key: BucketKey) -> ColumnElement[bool]:
-    return and_(table.c.account_id == key.account_id, table.c.bucket == key.bucket)
+def _is_its(table: Table) -> ColumnElement[bool]:
+    return and_(table.c.account_id == bindparam("its_account_id"), table.c.bucket == bindparam("its_bucket"))
+
+
+# Statements that run for each submission are built once: building and hashing them took longer than running them.
+_CHANGE_CATALOG: Final = update(CATALOGS).where(_is_its(CATALOGS))
+_CHANGE_CREDENTIAL: Final = update(CREDENTIALS).where(_is_its(CREDENTIALS))
+_LOCK_CATALOG: Final = select(CATALOGS).where(_is_its(CATALOGS)).with_for_update()
+_STORED_AT: Final = select(CREDENTIALS.c.stored_at).where(_is_its(CREDENTIALS))
 
 
 def _catalog_row(account_id: str, catalog: Catalog) -> dict[str, str]:
@@ -141,7 +162,7 @@ def _save_catalogs(connection: Connection, rows: Sequence[dict[str, str]]) -> No
 
 def _save_snapshot(connection: Connection, account_id: str, snapshot: Snapshot) -> None:
     row = {"account_id": account_id, "refreshed_at": snapshot.refreshed_at}
-    _upsert(connection, SNAPSHOTS, row, ["account_id"])  # first: two that do this at once take their turns here
+    upsert(connection, SNAPSHOTS, row, ("account_id",))  # first: two that do this at once take their turns here
     filled = _filled_since(connection, account_id, snapshot.refreshed_at)
     listed = {catalog.bucket: _catalog_row(account_id, catalog) for catalog in snapshot.catalogs}
     for bucket in listed.keys() & filled:
@@ -164,10 +185,6 @@ def _filled_since(connection: Connection, account_id: str, asked_at: datetime) -
 
 def _is_overtaken(asked_at: datetime, *, by: datetime | None) -> bool:
     return by is not None and timedelta(0) < by - asked_at < _SLOWEST_ANSWER
-
-
-def _upsert(connection: Connection, table: Table, row: dict[str, Any], key: Sequence[str]) -> None:
-    connection.execute(insert_into(connection, table).values(row).on_conflict_do_update(index_elements=key, set_=row))
 
 
 def _read_snapshot(connection: Connection, account_id: str) -> Snapshot | None:

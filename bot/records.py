@@ -5,12 +5,26 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, insert, not_, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    String,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from bot.catalog import CredentialStatus, StoredCredential
 from bot.database import Database
 from bot.database.schema import LEASES, OPENINGS, SNAPSHOTS, SUBMISSIONS
-from bot.database.upsert import insert_into
+from bot.database.upsert import INSERTS
 from bot.errors import LeaseLost
 from bot.inventory import note_stored, note_test
 from bot.recording import Acceptance, Verdict, accept, add
@@ -242,21 +256,16 @@ class Records:
         values: dict[str, Any],
         afterwards: Callable[[Connection, Row[Any]], None] | None = None,
     ) -> Submission | None:
-        statement = (
-            update(SUBMISSIONS)
-            .where(
-                SUBMISSIONS.c.id == submission.id,
-                SUBMISSIONS.c.state == submission.state.value,
-                SUBMISSIONS.c.attempts == submission.attempts,
-                SUBMISSIONS.c.sealed_token.is_not_distinct_from(submission.sealed_token),
-                _epoch_of(submission.key) == submission.epoch,
-            )
-            .values(values)
-            .returning(SUBMISSIONS)
-        )
+        its = names_of(submission.key) | {
+            "its_id": submission.id,
+            "its_state": submission.state.value,
+            "its_attempts": submission.attempts,
+            "its_sealed_token": submission.sealed_token,
+            "its_epoch": submission.epoch,
+        }
 
         def change(connection: Connection) -> Submission | None:
-            row = connection.execute(statement).one_or_none()
+            row = connection.execute(_CHANGE, its | values).one_or_none()
             if row is not None and afterwards is not None:
                 afterwards(connection, row)
             return read_one(row, epoch=submission.epoch)
@@ -297,22 +306,41 @@ _WORK: Final = (
 _EPOCH: Final = select(LEASES.c.epoch).where(
     LEASES.c.account_id == bindparam("its_account_id"), LEASES.c.bucket == bindparam("its_bucket")
 )
-
-
-def _epoch_of(key: BucketKey) -> ColumnElement[int]:
-    """Return the bucket's epoch at that moment; 0 as long as nobody took it."""
-    epoch = select(LEASES.c.epoch).where(LEASES.c.account_id == key.account_id, LEASES.c.bucket == key.bucket)
-    return func.coalesce(epoch.scalar_subquery(), 0)
+_TAKE: Final = {
+    dialect: insert(LEASES)
+    .on_conflict_do_update(index_elements=["account_id", "bucket"], set_={"epoch": LEASES.c.epoch + 1})
+    .returning(LEASES.c.epoch)
+    for dialect, insert in INSERTS.items()
+}
+_CHANGE: Final = (
+    update(SUBMISSIONS)
+    .where(
+        SUBMISSIONS.c.id == bindparam("its_id"),
+        SUBMISSIONS.c.state == bindparam("its_state"),
+        SUBMISSIONS.c.attempts == bindparam("its_attempts"),
+        SUBMISSIONS.c.sealed_token.is_not_distinct_from(bindparam("its_sealed_token", type_=String)),
+        func.coalesce(_EPOCH.scalar_subquery(), 0) == bindparam("its_epoch"),  # 0 as long as nobody took it
+    )
+    .returning(SUBMISSIONS)
+)
+_SUPERSEDE_OLDER: Final = update(SUBMISSIONS).where(
+    ITS_BUCKET,
+    MAY_BE_SENT,
+    SUBMISSIONS.c.task == Task.STORE.value,
+    or_(
+        SUBMISSIONS.c.accepted_at < bindparam("its_accepted_at"),
+        and_(
+            SUBMISSIONS.c.accepted_at == bindparam("its_accepted_at"),
+            SUBMISSIONS.c.sequence < bindparam("its_sequence"),
+        ),
+    ),
+)
+"""Those that are older than the one with that time and sequence, and could still be sent."""
 
 
 def _take(connection: Connection, key: BucketKey) -> Lease:
-    statement = (
-        insert_into(connection, LEASES)
-        .values(account_id=key.account_id, bucket=key.bucket, epoch=1)
-        .on_conflict_do_update(index_elements=["account_id", "bucket"], set_={"epoch": LEASES.c.epoch + 1})
-        .returning(LEASES.c.epoch)
-    )
-    return Lease(key=key, epoch=connection.execute(statement).scalar_one())
+    row = {"account_id": key.account_id, "bucket": key.bucket, "epoch": 1}
+    return Lease(key=key, epoch=connection.execute(_TAKE[connection.dialect.name], row).scalar_one())
 
 
 def _holds(connection: Connection, lease: Lease) -> bool:
@@ -328,15 +356,9 @@ def _read_work(connection: Connection, lease: Lease) -> list[Submission]:
 
 def _supersede_older(connection: Connection, newer: Row[Any], at: datetime) -> None:
     """End what is older and could still be sent: the slot holds something newer now."""
-    its = SUBMISSIONS.c
-    is_older = or_(
-        its.accepted_at < newer.accepted_at,
-        and_(its.accepted_at == newer.accepted_at, its.sequence < newer.sequence),
-    )
-    its_bucket = and_(its.account_id == newer.account_id, its.bucket == newer.bucket)
-    ending = superseded(by=newer.user_id, at=at)
-    is_for_the_slot = its.task == Task.STORE.value
-    connection.execute(update(SUBMISSIONS).where(its_bucket, is_for_the_slot, MAY_BE_SENT, is_older).values(ending))
+    its = names_of(BucketKey(account_id=newer.account_id, bucket=newer.bucket))
+    its |= {"its_accepted_at": newer.accepted_at, "its_sequence": newer.sequence}
+    connection.execute(_SUPERSEDE_OLDER, its | superseded(by=newer.user_id, at=at))
 
 
 def _as_credential(written: Row[Any], at: datetime) -> StoredCredential:

@@ -1,7 +1,8 @@
 """INSERT ... ON CONFLICT: the two databases spell it alike, but SQLAlchemy has it for each of them alone."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
@@ -14,3 +15,15 @@ INSERTS: Final[Mapping[str, Callable[[Table], Insert]]] = {"sqlite": sqlite.inse
 def insert_into(connection: Connection, table: Table) -> Insert:
     """Return the dialect's own INSERT, which knows ON CONFLICT."""
     return INSERTS[connection.dialect.name](table)
+
+
+def upsert(connection: Connection, table: Table, row: dict[str, Any], key: tuple[str, ...]) -> None:
+    """Insert a row, or change the one with the same `key` to be like it."""
+    connection.execute(_upsert(connection.dialect.name, table, tuple(row), key), row)
+
+
+@cache
+def _upsert(dialect: str, table: Table, columns: tuple[str, ...], key: tuple[str, ...]) -> Insert:
+    statement = INSERTS[dialect](table)
+    changed = {name: statement.excluded[name] for name in columns}
+    return statement.on_conflict_do_update(index_elements=key, set_=changed)
