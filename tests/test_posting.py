@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestServer
 from slack_sdk.web.async_client import AsyncWebClient
 from structlog.testing import capture_logs
 
+from bot.catalog import CredentialStatus, StoredCredential
 from bot.errors import SlackUnavailable
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import Message, SmallSlackConfig, dm_id
@@ -24,10 +25,10 @@ from bot.slack.web import SlackWeb
 from bot.submission import (
     RESPONSE_URL_LIFETIME,
     BucketKey,
-    Confirmation,
     SealedResponseUrl,
     State,
     Submission,
+    Task,
     TokenKind,
 )
 
@@ -38,6 +39,7 @@ WHY_RESPONSE_URL = "because the bot itself may not post in this channel"
 WHY_DIRECT = "because the bot could not post in"
 STORED = Submission(
     id="V1",
+    task=Task.STORE,
     state=State.STORED,
     team_id="T0SANDBOX",
     user_id=ADA,
@@ -53,13 +55,16 @@ STORED = Submission(
     next_attempt_at=NOW,
     attempts=1,
     possibly_written=True,
+    checked_at=NOW,
+    patience_until=None,
+    findings=None,
     confirm_until=NOW,
     ended_at=NOW + timedelta(seconds=2),
     error_code=None,
     cloudflare_code=None,
+    cloudflare_message="",
     cf_ray=None,
-    credential_before=None,
-    confirmation=Confirmation.PRESENT,
+    confirmation=CredentialStatus.PRESENT,
     reported_at=None,
     superseded_by=None,
     epoch=0,
@@ -75,6 +80,7 @@ class Scene:
     key_ring: KeyRing
     now: datetime = NOW
     contact: str = ""
+    may_enable: bool = False
 
     @property
     def poster(self) -> Poster:
@@ -84,7 +90,12 @@ class Scene:
         )
         client.proxy = None
         return Poster(
-            web=SlackWeb(client), http=self.http, key_ring=self.key_ring, clock=lambda: self.now, contact=self.contact
+            web=SlackWeb(client),
+            http=self.http,
+            key_ring=self.key_ring,
+            clock=lambda: self.now,
+            contact=self.contact,
+            may_enable=self.may_enable,
         )
 
     def seal(self, url: str, **changes: str) -> SealedResponseUrl:
@@ -433,3 +444,106 @@ async def test_the_contact_of_the_settings_is_named(scene: Scene) -> None:
     scene.contact = "S0PLATFORM"
     await scene.poster.post_result(replace(STORED, state=State.DENIED, error_code="not_allowed"))
     assert "<!subteam^S0PLATFORM>" in scene.messages[0].text
+
+
+@pytest.mark.parametrize("may_enable", [False, True])
+async def test_a_catalog_can_be_enabled_where_the_settings_allow_it(scene: Scene, *, may_enable: bool) -> None:
+    """Also where the message had to take another way."""
+    scene.may_enable = may_enable
+    refused = replace(STORED, state=State.REFUSED, error_code="catalog_not_enabled", possibly_written=False)
+    for channel_id, sealed in (
+        (MEMBER, None),
+        (NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER))),
+        (ARCHIVED, None),
+    ):
+        await scene.poster.post_result(replace(refused, channel_id=channel_id, sealed_response_url=sealed))
+    assert scene.places == [MEMBER, NOT_MEMBER, dm_id(ADA)]
+    assert ["Enable the catalog" in message.shown_text for message in scene.messages] == [may_enable] * 3
+
+
+LAKE = StoredCredential(
+    bucket="lake",
+    submission_id="V1",
+    stored_by=ADA,
+    stored_at=NOW - timedelta(days=60),
+    channel_id=MEMBER,
+    token_id="0f" * 16,
+    expires_at=NOW + timedelta(days=3),
+    reminded_at=None,
+    broken_at=NOW,
+)
+Say = Callable[[Poster, StoredCredential], Awaitable[None]]
+NOTICES: dict[str, tuple[Say, str]] = {
+    "a reminder": (lambda poster, credential: poster.remind_of_expiry(credential, NOW), "expires soon"),
+    "a broken credential": (lambda poster, credential: poster.announce_broken(credential), "does not work any more"),
+}
+
+
+@pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
+async def test_a_notice_goes_where_the_credential_was_told(scene: Scene, say: Say, words: str) -> None:
+    """To the channel of its result, and nowhere else."""
+    await say(scene.poster, LAKE)
+    assert scene.places == [MEMBER]
+    assert words in scene.messages[0].text
+    assert f"<@{ADA}>" in scene.messages[0].text
+    assert "Store a new one" in scene.messages[0].shown_text
+    assert scene.slack.problems == []
+
+
+@pytest.mark.parametrize("channel_id", [NOT_MEMBER, PRIVATE, ARCHIVED, NOWHERE])
+@pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
+async def test_a_notice_that_the_channel_does_not_take_goes_to_who_stored_it(
+    scene: Scene, say: Say, words: str, channel_id: str
+) -> None:
+    """Its response URL is dead since long; the log tells of the channel, and not what was said."""
+    with capture_logs() as logs:
+        await say(scene.poster, replace(LAKE, channel_id=channel_id))
+    assert scene.places == [dm_id(ADA)]
+    assert words in scene.messages[0].text
+    assert f"because the bot could not post in <#{channel_id}>" in scene.messages[0].text
+    assert f"because the bot could not post in <#{channel_id}>" in scene.messages[0].shown_text
+    assert [(line["event"], line["bucket"]) for line in logs] == [("notice_refused", "lake")]
+
+
+@pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
+async def test_a_notice_that_nobody_can_be_given_is_logged(scene: Scene, say: Say, words: str) -> None:
+    """Whoever stored it may have left: that must not be tried for ever."""
+    scene.slack.fail_next("chat.postMessage", error="is_archived")
+    scene.slack.fail_next("chat.postMessage", error="user_disabled")
+    with capture_logs() as logs:
+        await say(scene.poster, LAKE)
+    assert [line["slack_error"] for line in logs] == ["is_archived", "user_disabled"]
+    assert scene.places == []
+
+
+@pytest.mark.parametrize("is_direct", [False, True], ids=["the channel", "the direct message"])
+@pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
+async def test_a_notice_waits_for_slack(scene: Scene, say: Say, words: str, *, is_direct: bool) -> None:
+    """Trouble is raised, so that it is tried again, and no other place is tried."""
+    if is_direct:
+        scene.slack.fail_next("chat.postMessage", error="not_in_channel")
+    scene.slack.fail_next("chat.postMessage", status=429, retry_after=30)
+    with pytest.raises(SlackUnavailable) as caught:
+        await say(scene.poster, LAKE)
+    assert caught.value.retry_after == timedelta(seconds=30)
+    assert scene.asked == ([MEMBER, ADA] if is_direct else [MEMBER])
+    assert scene.places == []
+
+
+async def test_slack_knows_a_repeated_notice_and_tells_it_from_others(scene: Scene) -> None:
+    """One id for each reminder and each breaking, the same at each try: Slack then shows it once."""
+    poster, later = scene.poster, NOW + timedelta(days=3)
+    await poster.post_result(STORED)
+    for _ in range(2):
+        await poster.remind_of_expiry(LAKE, NOW)
+    await poster.remind_of_expiry(LAKE, later)
+    await poster.remind_of_expiry(replace(LAKE, submission_id="V2"), NOW)
+    for _ in range(2):
+        await poster.announce_broken(LAKE)
+    await poster.announce_broken(replace(LAKE, broken_at=later))
+    result, reminder, again, *others = [
+        call.arguments["client_msg_id"] for call in scene.slack.calls_of("chat.postMessage")
+    ]
+    assert reminder == again
+    assert others[2] == others[3]
+    assert len({result, reminder, *others}) == 6

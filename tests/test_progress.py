@@ -11,18 +11,21 @@ import pytest_asyncio
 from slack_sdk.web.async_client import AsyncWebClient
 from structlog.testing import capture_logs
 
+from bot.catalog import CredentialStatus
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import SmallSlackConfig
 from bot.slack.progress import AFTER_ACKNOWLEDGEMENT, ModalProgress
 from bot.slack.replies import progress_view
+from bot.slack.results import RedactedProgress
 from bot.slack.web import SlackWeb
-from bot.submission import BucketKey, Confirmation, State, Submission, TokenKind
+from bot.submission import BucketKey, State, Submission, Task, TokenKind
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ADA, GRACE = "U0ADA0001", "U0GRACE01"
 SECOND = timedelta(seconds=1)
 BLINK = timedelta(milliseconds=1)
 PATIENCE = timedelta(seconds=5)
+PROGRESS = RedactedProgress(task=Task.STORE, bucket="lake", state=State.ACCEPTED)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,7 +40,8 @@ class Scene:
     def open_modal(self, user_id: str = ADA) -> Submission:
         """Return the submission of a form whose acknowledgement has just been shown."""
         user = self.slack.workspace.users[user_id]
-        view = self.slack.modals.open(user, "C0DATAPLT", progress_view("lake", State.ACCEPTED))
+        progress = RedactedProgress(task=Task.STORE, bucket="lake", state=State.ACCEPTED)
+        view = self.slack.modals.open(user, "C0DATAPLT", progress_view(progress))
         view.acknowledged_at = self.clock().timestamp()
         return _submission(view.id, self.clock())
 
@@ -76,6 +80,7 @@ class Scene:
 def _submission(view_id: str, accepted_at: datetime) -> Submission:
     return Submission(
         id=view_id,
+        task=Task.STORE,
         state=State.STORING,
         team_id="T0SANDBOX",
         user_id=ADA,
@@ -91,12 +96,15 @@ def _submission(view_id: str, accepted_at: datetime) -> Submission:
         next_attempt_at=accepted_at,
         attempts=1,
         possibly_written=True,
+        checked_at=accepted_at,
+        patience_until=None,
+        findings=None,
         confirm_until=None,
         ended_at=None,
         error_code=None,
         cloudflare_code=None,
+        cloudflare_message="",
         cf_ray=None,
-        credential_before=None,
         confirmation=None,
         reported_at=None,
         superseded_by=None,
@@ -106,7 +114,7 @@ def _submission(view_id: str, accepted_at: datetime) -> Submission:
 
 def _stored(submission: Submission) -> Submission:
     ended_at = submission.accepted_at + SECOND
-    return replace(submission, state=State.STORED, ended_at=ended_at, confirmation=Confirmation.PRESENT)
+    return replace(submission, state=State.STORED, ended_at=ended_at, confirmation=CredentialStatus.PRESENT)
 
 
 @pytest_asyncio.fixture
@@ -165,6 +173,41 @@ async def test_slow_states_are_shown_each(scene: Scene) -> None:
     scene.progress.show(_stored(submission))
     await scene.updated(3)
     assert "Credential stored" in scene.shown()
+
+
+async def test_what_is_waited_for_is_shown(scene: Scene) -> None:
+    """With the time of the next try; once the wait is over it is gone."""
+    submission = replace(scene.open_modal(), state=State.VERIFYING, error_code="token_invalid")
+    scene.progress.show(replace(submission, next_attempt_at=scene.clock() + timedelta(minutes=1)))
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    await scene.updated(1)
+    assert "Waiting for Cloudflare to know this token" in scene.shown()
+    scene.progress.show(replace(submission, next_attempt_at=scene.clock()))
+    await scene.updated(2)
+    assert "Waiting" not in scene.shown()
+
+
+@pytest.mark.parametrize(
+    ("task", "ending", "under_way", "title"),
+    [
+        pytest.param(Task.CHECK, State.CHECKED, "Nothing will be stored.", "All checks passed", id="check"),
+        pytest.param(Task.ENABLE, State.ENABLED, "is being enabled.", "Catalog enabled", id="enable"),
+    ],
+)
+async def test_each_task_is_shown_in_its_own_words(
+    scene: Scene, task: Task, ending: State, under_way: str, title: str
+) -> None:
+    """From its first state to its ending."""
+    submission = replace(scene.open_modal(), task=task, state=State.VERIFYING)
+    scene.progress.show(submission)
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    await scene.updated(1)
+    assert under_way in scene.shown()
+    scene.progress.show(replace(submission, state=ending, ended_at=scene.clock()))
+    await scene.updated(2)
+    view = scene.slack.modals.top(ADA)
+    assert view is not None
+    assert view.snapshot().title == title
 
 
 async def test_what_comes_during_an_update_is_shown_after_it(scene: Scene) -> None:

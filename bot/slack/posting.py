@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import aiohttp
@@ -91,18 +92,20 @@ class Poster:
 
     async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
         """Remind the channel of the last result, else who stored it. Raises SlackUnavailable."""
-        message = expiry_reminder(credential, self._clock())
-        await self._post_notice(credential, message, f"{credential.submission_id} expires {due_at.isoformat()}")
+        name = f"{credential.submission_id} expires {due_at.isoformat()}"
+        await self._post_notice(credential, partial(expiry_reminder, credential, self._clock()), name)
 
     async def announce_broken(self, credential: StoredCredential) -> None:
         """Tell the channel of the last result, else who stored it. Raises SlackUnavailable."""
         broken_at = credential.broken_at.isoformat() if credential.broken_at else ""
-        await self._post_notice(credential, broken_notice(credential), f"{credential.submission_id} broken {broken_at}")
+        name = f"{credential.submission_id} broken {broken_at}"
+        await self._post_notice(credential, partial(broken_notice, credential), name)
 
-    async def _post_notice(self, credential: StoredCredential, message: Json, name: str) -> None:
-        for place in (credential.channel_id, credential.stored_by):
+    async def _post_notice(self, credential: StoredCredential, build: Callable[[str], Json], name: str) -> None:
+        why_direct = _WHY_DIRECT.format(credential.channel_id)
+        for place, placement in ((credential.channel_id, ""), (credential.stored_by, why_direct)):
             try:
-                await self._post(place, message, name)
+                await self._post(place, build(placement), name)
             except SlackRefused as refusal:
                 _log.warning("notice_refused", bucket=credential.bucket, slack_error=refusal.slack_error)
             else:

@@ -59,8 +59,8 @@ def progress_view(progress: RedactedProgress) -> Json:
     )
 
 
-def expiry_reminder(credential: StoredCredential, now: datetime) -> Json:
-    """Return the message that reminds of a token's expiry."""
+def expiry_reminder(credential: StoredCredential, now: datetime, placement: str = "") -> Json:
+    """Return the message that reminds of a token's expiry; `placement` as with a result."""
     bucket, by = f"`{escape(credential.bucket)}`", f"<@{credential.stored_by}>"
     is_over = credential.expires_at is not None and credential.expires_at <= now
     what = "has expired" if is_over else "expires soon"
@@ -69,18 +69,18 @@ def expiry_reminder(credential: StoredCredential, now: datetime) -> Json:
         f"({expiry(credential.expires_at, now)}). Your move: create a new R2 API token with "
         f'"Admin Read &amp; Write" and store it{"" if is_over else " before that"}.'
     )
-    return _notice(":hourglass:", text, credential)
+    return _notice(":hourglass:", text, credential, placement)
 
 
-def broken_notice(credential: StoredCredential) -> Json:
-    """Return the message that tells that a credential stopped working."""
+def broken_notice(credential: StoredCredential, placement: str = "") -> Json:
+    """Return the message that tells that a credential stopped working; `placement` as with a result."""
     since = f" (found {date(credential.broken_at)})" if credential.broken_at else ""
     text = (
         f"Cloudflare says that the credential of the catalog of `{escape(credential.bucket)}` does not work any more"
         f"{since}. <@{credential.stored_by}> stored it on {date(credential.stored_at)}. Your move: find out whether "
         "somebody disabled, changed or deleted that token, and store a new one."
     )
-    return _notice(":rotating_light:", text, credential)
+    return _notice(":rotating_light:", text, credential, placement)
 
 
 def notice_view(title: str, text: str) -> Json:
@@ -301,9 +301,13 @@ def _confirm_enabling(bucket: str) -> Json:
     }
 
 
-def _notice(emoji: str, text: str, credential: StoredCredential) -> Json:
+def _notice(emoji: str, text: str, credential: StoredCredential, placement: str) -> Json:
     store = button("Store a new one", TRY_AGAIN, credential.bucket, style="primary")
-    return {"text": text, "blocks": [section(f"{emoji} {text}"), actions(store)]}
+    why = [context(placement)] if placement else []
+    return {
+        "text": f"{text} {placement}".rstrip(),
+        "blocks": [section(f"{emoji} {text}"), *why, actions(store)],
+    }
 
 
 def _ask_whom(contact: str) -> str:
