@@ -1,6 +1,6 @@
 """A catalog as Cloudflare describes it: values only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -37,12 +37,16 @@ class CredentialStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """One bucket's catalog; `tested_at` is when Cloudflare last tested its credential, where it ever did."""
+    """One bucket's catalog; `tested_at` is when Cloudflare last tested its credential, where it ever did.
+
+    `cf_ray` is Cloudflare's id of the answer that described it, where it was asked about alone.
+    """
 
     bucket: str
     status: CatalogStatus
     credential_status: CredentialStatus
     tested_at: datetime | None = None
+    cf_ray: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

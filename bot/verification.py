@@ -191,7 +191,7 @@ def _describe_catalog(catalog: Catalog | BotError) -> Catalog | BotError:
         return _as(AnswerNotUnderstood, catalog)
     if isinstance(catalog, BotError) or catalog.status is CatalogStatus.ACTIVE:
         return catalog
-    return CatalogInactive() if catalog.status is CatalogStatus.INACTIVE else AnswerNotUnderstood()
+    return CatalogInactive(cf_ray=catalog.cf_ray) if catalog.status is CatalogStatus.INACTIVE else AnswerNotUnderstood()
 
 
 def _judge_reach(

@@ -1,7 +1,7 @@
 """What the results of Cloudflare's answers become: values of ours, or "not understood". Pure."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -52,7 +52,7 @@ def parse_catalog(answer: Answer, result: object, asked_bucket: str) -> Catalog:
     catalog = _parse_catalog(result, asked_bucket=asked_bucket)
     if catalog is None or catalog.bucket != asked_bucket:
         raise not_understood(answer, is_write=False)
-    return catalog
+    return replace(catalog, cf_ray=answer.cf_ray)
 
 
 def parse_test(answer: Answer, result: object) -> CredentialStatus:

@@ -125,6 +125,7 @@ async def test_a_catalog_that_takes_no_credential_is_explained(
     assert "was not stored; nothing was changed" in message.text
     assert words in message.text
     assert f"error {code}" in message.shown_text
+    assert "Ray ID" in message.shown_text
 
 
 @pytest.mark.parametrize(
