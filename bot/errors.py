@@ -214,7 +214,7 @@ class TokenNotYetValid(TokenRefusal):
     code = "token_not_yet_valid"
     user_message = (
         "This token is not valid yet: its start date is in the future, and the catalog would be locked out until "
-        f"then. Your move: submit it again when that day has come, or {_RIGHT_TOKEN} without a start date."
+        f"then. Your move: submit it again when that day has come, or {_RIGHT_TOKEN}, without a start date."
     )
 
 
@@ -356,7 +356,8 @@ class RouteGone(OperatorError):
     user_message = (
         "Cloudflare offers no catalogs at the address that the bot uses; your token is not the reason. The operator "
         "of the bot has to act: check CLOUDFLARE_ACCOUNT_ID (32 characters, from the dashboard's address), that the "
-        "account has R2 Data Catalog (Basin Catalog), and that R2_CREDENTIAL_CATALOG_API is auto."
+        "account has R2 Data Catalog (Basin Catalog), and that R2_CREDENTIAL_CATALOG_API is auto. Submit again after "
+        "that."
     )
 
 
@@ -475,8 +476,8 @@ class GlobalApiKey(NotStorable):
 
     code = "global_api_key"
     user_message = (
-        "This is a Global API key: it opens the whole account. Roll it in Cloudflare, since it was pasted here, and "
-        f"{_RIGHT_TOKEN} instead."
+        "This is a Global API key: it opens the whole account. Roll it in Cloudflare, since it was pasted here; then "
+        f"{_RIGHT_TOKEN}, and paste that."
     )
 
 
@@ -679,7 +680,7 @@ class DeadlineReached(GivenUp):
     code = "deadline_reached"
     user_message = (
         "The bot could not get it done in the time that a submission may wait, so it gave up and erased the token. "
-        "Your move: submit it again when that has passed."
+        "Your move: submit it again later."
     )
 
 

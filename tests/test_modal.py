@@ -1,6 +1,7 @@
 """The form: valid in every shape, honest in its options, clear in its errors, and parsed whatever comes back."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -123,6 +124,31 @@ def test_a_form_can_be_filled_in_with_all_but_the_token() -> None:
     assert _element(view, "reason")["initial_value"] == filling.reason
     assert _element(view, "check")["initial_options"] == _element(view, "check")["options"]
     assert "initial_value" not in _element(view, "token")
+
+
+def test_the_longest_form_fits_into_slacks_limits() -> None:
+    """With and without a list to choose from."""
+    filling = Filling(bucket=LONGEST_NAME, channel_id="C1", reason="&" * modal.REASON_LENGTH, check_only=True)
+    catalogs = [_catalog(LONGEST_NAME, CatalogStatus.ACTIVE, CredentialStatus.UNKNOWN)]
+    for known in (catalogs, None):
+        assert view_problems(modal.build_form(nonce="n" * 64, filling=filling, catalogs=known)) == []
+
+
+def test_an_empty_form_is_filled_in_with_nothing() -> None:
+    """Not with what another one was filled in with either: the parts that never change are shared."""
+    before = json.dumps(_form())
+    modal.build_form(
+        nonce="n", filling=Filling(bucket="lake", channel_id="C1", reason="x", check_only=True), catalogs=[]
+    )
+    assert json.dumps(_form()) == before
+    assert "initial_" not in before
+
+
+def test_a_dry_run_says_that_it_changes_nothing() -> None:
+    """And that the token does not stay."""
+    [option] = _element(_form(), "check")["options"]
+    assert option["text"]["text"] == "Check only, change nothing"
+    assert option["description"]["text"] == "Everything before the write; the token is erased"
 
 
 CHECKS: dict[str, tuple[object, bool]] = {
@@ -395,6 +421,7 @@ def test_every_kind_that_is_not_stored_has_its_form_error() -> None:
     [
         pytest.param(TokenKind.EMPTY, "Paste the Cloudflare API token", id="empty"),
         pytest.param(TokenKind.GLOBAL_KEY, "Roll it", id="a Global API key is to be replaced"),
+        pytest.param(TokenKind.GLOBAL_KEY, 'the permission "Admin Read & Write"', id="and a token takes its place"),
         pytest.param(TokenKind.OAUTH, "create an R2 API token", id="wrangler's own token"),
         pytest.param(TokenKind.S3_SECRET, "consider it disclosed", id="an S3 secret is disclosed"),
         pytest.param(TokenKind.S3_KEY_ID, "Paste the API token it came from", id="an S3 key id"),
@@ -403,8 +430,9 @@ def test_every_kind_that_is_not_stored_has_its_form_error() -> None:
     ],
 )
 def test_a_form_error_names_the_mend(kind: TokenKind, mend: str) -> None:
-    """In whole sentences, and quoting nothing."""
+    """In whole sentences of plain text, which Slack shows as it is, and quoting nothing."""
     problem = modal.NOT_STORABLE[kind].user_message
+    assert not re.search(r"&amp;|[*`<>]", problem)
     assert mend in problem
     assert problem[0].isupper()
     assert problem.endswith(".")

@@ -249,7 +249,7 @@ def test_what_lasted_until_the_end_is_told_as_over(task: Task, code: str) -> Non
     assert explanation.endswith(
         "Your move: press the button again; enabling a catalog twice does no harm."
         if task is Task.ENABLE
-        else "Your move: submit it again when that has passed."
+        else "Your move: submit it again later."
     )
 
 

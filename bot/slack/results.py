@@ -221,10 +221,19 @@ _PASSING_TROUBLE: Final = {
 }
 _LASTING_TROUBLE: Final = {
     "throttled": "Cloudflare kept limiting how many requests it takes from the bot.",
-    "edge_refused": "Cloudflare's edge kept turning the request away.",
+    "edge_refused": (
+        "Cloudflare's edge kept turning the request away; if that goes on, the operator of the bot should look whether "
+        "its network address is blocked."
+    ),
     "cloudflare_unavailable": "Cloudflare kept having trouble (https://www.cloudflarestatus.com).",
-    "cloudflare_unreachable": "The bot got no answer from Cloudflare.",
-    "answer_not_understood": "Cloudflare answered in a way that the bot does not understand.",
+    "cloudflare_unreachable": (
+        "The bot got no answer from Cloudflare; if that goes on, the operator of the bot should check the network "
+        "between the bot and api.cloudflare.com."
+    ),
+    "answer_not_understood": (
+        "Cloudflare kept answering in a way that the bot does not understand; if that goes on, the operator of the bot "
+        "should look for a newer version of it."
+    ),
     "database_unavailable": "The bot's own database kept having trouble.",
     "commit_unknown": "The bot's own database kept having trouble.",
     "membership_unknown": "Slack did not tell the bot who may use it.",
