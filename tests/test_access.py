@@ -1,9 +1,10 @@
 """Who may: the allowlist joined with what only Slack knows, and a no whenever that cannot be known."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import aiohttp
 import pytest
@@ -12,11 +13,20 @@ from conftest import Clock
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.allowlist import Allowlist
-from bot.errors import AccessRefused, BucketNotAllowed, ChannelNotAllowed, MembershipUnknown, NotAllowed, Outsider
+from bot.errors import (
+    AccessRefused,
+    BucketNotAllowed,
+    ChannelNotAllowed,
+    EnablingNotAllowed,
+    MembershipUnknown,
+    NotAllowed,
+    Outsider,
+)
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import UserGroup
 from bot.slack.access import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME, Actor, Gate, Home, Memberships
 from bot.slack.web import TIMEOUT, SlackWeb
+from bot.submission import Task
 
 ADA = "U0ADA0001"
 GRACE = "U0GRACE01"
@@ -274,7 +284,79 @@ async def test_channels_are_checked_by_id(
     assert _refusal_of(gate.check_channel, channel_id) is (None if is_allowed else ChannelNotAllowed)
 
 
-def _refusal_of(check: object, value: str) -> type[AccessRefused] | None:
+@pytest.mark.parametrize("may_enable", [False, True])
+async def test_catalogs_are_enabled_only_where_that_is_allowed(memberships: Memberships, *, may_enable: bool) -> None:
+    """Everything else is what the bot is for."""
+    allowlist = Allowlist(
+        users=frozenset({ADA}), usergroups=frozenset(), channels=frozenset(), buckets=(), may_enable=may_enable
+    )
+    gate = Gate(allowlist, Home(team_id=HOME, enterprise_id=None), memberships)
+
+    for task in Task:
+        is_allowed = may_enable or task is not Task.ENABLE
+        assert gate.allows_task(task) is is_allowed
+        assert _refusal_of(gate.check_task, task) is (None if is_allowed else EnablingNotAllowed)
+
+
+_VIEW = {"team_id": HOME, "app_installed_team_id": HOME}
+PAYLOADS: dict[str, tuple[Callable[[dict[str, Any]], Actor], dict[str, Any], tuple[str, ...]]] = {
+    "a command": (Actor.of_command, {"user_id": ADA, "team_id": HOME}, (HOME,)),
+    "a command that names no team": (Actor.of_command, {"user_id": ADA}, ()),
+    "a submission": (
+        Actor.of_interaction,
+        {"user": {"id": ADA, "team_id": HOME}, "team": {"id": HOME}, "view": _VIEW},
+        (HOME,),
+    ),
+    "a submission by an outsider": (
+        Actor.of_interaction,
+        {"user": {"id": ADA, "team_id": AWAY}, "team": {"id": HOME}, "view": _VIEW},
+        (HOME, AWAY),
+    ),
+    "a press in another workspace": (
+        Actor.of_interaction,
+        {"user": {"id": ADA}, "team": {"id": AWAY}, "view": None},
+        (AWAY,),
+    ),
+    "an org-wide install": (
+        Actor.of_interaction,
+        {"user": {"id": ADA, "team_id": ORGANIZATION}, "team": None, "view": {"app_installed_team_id": HOME}},
+        (HOME, ORGANIZATION),
+    ),
+    "a view of another workspace": (
+        Actor.of_interaction,
+        {"user": {"id": ADA, "team_id": HOME}, "team": {"id": HOME}, "view": _VIEW | {"team_id": AWAY}},
+        (HOME, AWAY),
+    ),
+    "a look at the App Home": (Actor.of_event, {"team_id": HOME, "event": {"user": ADA, "view": _VIEW}}, (HOME,)),
+    "a first look at the App Home": (Actor.of_event, {"team_id": HOME, "event": {"user": ADA}}, (HOME,)),
+    "a look by an outsider": (
+        Actor.of_event,
+        {"team_id": HOME, "event": {"user": ADA, "user_team": AWAY, "view": None}},
+        (HOME, AWAY),
+    ),
+    "a look at a Home of another workspace": (
+        Actor.of_event,
+        {"team_id": HOME, "event": {"user": ADA, "view": _VIEW | {"app_installed_team_id": AWAY}}},
+        (HOME, AWAY),
+    ),
+}
+
+
+@pytest.mark.parametrize(("read", "payload", "teams"), PAYLOADS.values(), ids=PAYLOADS)
+def test_every_team_that_a_payload_names_counts(
+    read: Callable[[dict[str, Any]], Actor], payload: dict[str, Any], teams: tuple[str, ...]
+) -> None:
+    """One that is foreign makes an outsider, wherever it stands."""
+    assert read(payload) == actor(ADA, *teams)
+
+
+@pytest.mark.parametrize("read", [Actor.of_command, Actor.of_interaction, Actor.of_event])
+def test_a_payload_that_names_nobody_is_nobodys(read: Callable[[dict[str, Any]], Actor]) -> None:
+    """And nobody is let in."""
+    assert read({}) == actor("")
+
+
+def _refusal_of(check: object, value: object) -> type[AccessRefused] | None:
     assert callable(check)
     try:
         check(value)

@@ -17,12 +17,14 @@ from bot.errors import SlackRefused, SlackUnavailable
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import SmallSlackConfig
 from bot.slack import replies
+from bot.slack.blocks import section
 from bot.slack.web import TIMEOUT, Channel, Identity, SlackWeb
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"
 PRIVATE = "G0INCID42"
 VIEW = replies.notice_view("A title", "A text.")
+HOME_VIEW = {"type": "home", "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": "A home."}}]}
 BOT_TOKEN = SmallSlackConfig().bot_tokens[0]
 MESSAGE = {"text": "A text.", "blocks": []}
 CLIENT_MSG_ID = "6f3cacfe-3614-5dad-9dfa-09675d6189dd"
@@ -67,6 +69,7 @@ CALLS: dict[str, Call] = {
     "apps.connections.open": lambda slack_web: slack_web.open_connection("xapp-sandbox-app"),
     "views.open": lambda slack_web: slack_web.open_view("1.2.3", VIEW),
     "views.update": lambda slack_web: slack_web.update_view("V0", VIEW),
+    "views.publish": lambda slack_web: slack_web.publish_home(ADA, HOME_VIEW),
     "chat.postMessage": lambda slack_web: slack_web.post(PLATFORM, MESSAGE, CLIENT_MSG_ID),
     "conversations.info": lambda slack_web: slack_web.channel(PLATFORM),
     "usergroups.users.list": lambda slack_web: slack_web.usergroup_members("S0DATAENG"),
@@ -95,6 +98,15 @@ async def test_a_view_opens_and_changes(slack: SmallSlack, slack_web: SlackWeb) 
     changed = slack.modal(ADA)
     assert changed is not None
     assert (opened.title, changed.title) == ("A title", "Another title")
+
+
+async def test_a_home_is_published(slack: SmallSlack, slack_web: SlackWeb) -> None:
+    """What a person sees on the app's tab is what was published last."""
+    for text in ("A home.", "Another home."):
+        await slack_web.publish_home(ADA, {"type": "home", "blocks": [section(text)]})
+
+    home = await slack.wait_for_home(ADA)
+    assert home.text == "Another home."
 
 
 @pytest.mark.parametrize(("place", "found_in"), [(PLATFORM, PLATFORM), (ADA, "D0ADA0001")])
