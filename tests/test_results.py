@@ -195,7 +195,7 @@ HEADLINES: dict[tuple[Task, State], str] = {
         "The token that <@U0ADA0001> had checked for `lake` passed every check; nothing was changed."
     ),
     (Task.CHECK, State.REFUSED): (
-        "The token that <@U0ADA0001> had checked for `lake` must not be stored; nothing was changed."
+        "The token that <@U0ADA0001> had checked for `lake` did not pass every check; nothing was changed."
     ),
     (Task.CHECK, State.DENIED): _NOT_CHECKED,
     (Task.CHECK, State.FAILED): _NOT_CHECKED,

@@ -153,7 +153,7 @@ _HEADLINES: Final[Mapping[Task, Mapping[State, str]]] = {
     },
     Task.CHECK: {
         State.CHECKED: "The token that {user} had checked for {bucket} passed every check; nothing was changed.",
-        State.REFUSED: "The token that {user} had checked for {bucket} must not be stored; nothing was changed.",
+        State.REFUSED: "The token that {user} had checked for {bucket} did not pass every check; nothing was changed.",
         State.FAILED: "The token that {user} submitted for {bucket} could not be checked; nothing was changed.",
     },
     Task.ENABLE: {

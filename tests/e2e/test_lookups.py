@@ -100,7 +100,7 @@ async def test_a_dry_run_of_a_token_that_will_not_do_says_so(scene: Scene) -> No
     await scene.slack.submit(ADA)
     message = await scene.wait_for_result("dry-pond")
 
-    assert "must not be stored; nothing was changed" in message.text
+    assert "did not pass every check; nothing was changed" in message.text
     assert "This token has expired." in message.text
 
 
