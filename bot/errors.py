@@ -270,8 +270,8 @@ class LacksStorageRights(TokenRefusal):
     user_message = (
         "This token is active and reaches the catalog, but Cloudflare did not store it: it lacks the right to read "
         "and write the bucket's data (R2 storage), or to write in R2 Data Catalog (Basin Catalog). Your move: if it "
-        f"was created a moment ago, submit it once more in a minute; else {_RIGHT_TOKEN}, for this bucket or all buckets. "
-        f"{_CUSTOM_RIGHTS}."
+        f"was created a moment ago, submit it once more in a minute; else {_RIGHT_TOKEN}, for this bucket or all "
+        f"buckets. {_CUSTOM_RIGHTS}."
     )
 
 
