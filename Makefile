@@ -31,6 +31,7 @@ bench: $(VENV)/.dev ## measure; asserts nothing
 	$(BIN)/python tests/benchmarks/acknowledge.py
 	$(BIN)/python tests/benchmarks/footprint.py
 	$(BIN)/python tests/benchmarks/deliveries.py
+	$(BIN)/python tests/benchmarks/waiting.py
 	$(BIN)/python tests/benchmarks/pace.py 400
 
 chaos: $(VENV)/.dev ## kill the bot at random moments, on SQLite and on PostgreSQL, and count what is lost
