@@ -15,10 +15,10 @@ run: $(VENV)/.run ## run the bot with the settings of the environment and .env
 test: check ## everything that CI runs
 
 check: lint
-	$(BIN)/python -m pytest -n 4 --dist loadscope
+	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 
 coverage: $(VENV)/.dev ## the same with branch coverage, which must not fall below 95 %; takes twice as long
-	$(BIN)/python -m pytest -n 4 --dist loadscope --cov --cov-report=term
+	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder --cov --cov-report=term
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -39,6 +39,15 @@ CHROMIUM_FLAGS = (
 )
 
 
+SLOWEST_FIRST = ("test_replicas", "test_outages", "test_ordering", "test_delivery", "test_procrastinate", "e2e")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take longest: a worker that meets one of them last keeps all others waiting."""
+    places = {name: place for place, name in enumerate(SLOWEST_FIRST)}
+    items.sort(key=lambda item: next((place for name, place in places.items() if name in item.nodeid), len(places)))
+
+
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
     """Yield a headless Chromium; without one, skip, except in CI."""
