@@ -167,7 +167,7 @@ def _judge_refused_token(owner: TokenKind, error: BotError, *, is_patient: bool,
         return error if isinstance(error, TokenMalformed) else None
     if not isinstance(error, CallerRejected):
         return _unless_clear(error)
-    if has_reached:  # what reads a catalog is a token: Cloudflare will know it here as well, or does not tell of it
+    if has_reached and _is_bare(error):  # what reads a catalog is a token: Cloudflare does not tell of it here
         return _as(TokenInvalid, error) if is_patient else None
     if (kind := _name_by_code(error)) is not None:
         return _as(kind, error)
@@ -205,9 +205,12 @@ def _judge_reach(
 
     "No such catalog" is about the token where the catalog is there, and is left open as long as nobody knows that.
     """
-    if isinstance(reached, (Catalog, TokenMalformed)):
+    if isinstance(reached, Catalog):
+        return reached if reached.status is CatalogStatus.ACTIVE else AnswerNotUnderstood(cf_ray=reached.cf_ray)
+    if isinstance(reached, TokenMalformed):
         return reached
-    if isinstance(reached, _NOT_OFFERED):
+    is_gone = isinstance(reached, RouteGone) and not isinstance(described, Catalog)  # one that answers the bot is not
+    if is_gone or isinstance(reached, CallerNotAllowed):
         return None
     if isinstance(reached, CatalogRefusal) and not isinstance(described, Catalog):
         return reached if isinstance(described, CatalogRefusal) else _unless_clear(reached)

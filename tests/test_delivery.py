@@ -677,7 +677,6 @@ async def test_a_fresh_token_is_waited_for_whatever_is_to_be_done_with_it(house:
 
 
 UNCLEAR: dict[str, list[tuple[Kind, Failure, Check]]] = {
-    "verifying says no, but it reads the catalog": [("verify", Failure(status=401, code=1000), Check.TOKEN)],
     "verifying is forbidden": [("verify", Failure(status=403), Check.TOKEN)],
     "reading is forbidden": [("read", Failure(status=403), Check.REACH)],
 }
@@ -696,6 +695,16 @@ async def test_what_is_no_clear_no_is_stored_after_the_patience(
     assert (ended.state, house.cloudflare.stored_token("lake")) == (State.STORED, GOOD)
     assert ended.findings is not None
     assert ended.findings.unchecked == {check for _, _, check in unclear}
+
+
+async def test_a_token_that_is_unknown_is_not_written_although_it_reads_the_catalog(house: House) -> None:
+    """It may have been revoked a moment ago: after the patience a clear no is a no, and the slot keeps what it held."""
+    house.cloudflare.fail_next("verify", times=999, status=401, code=1000)
+    await house.submit()
+    assert await house.deliver_all() == PATIENT
+    ended = await house.read()
+    assert (ended.state, ended.error_code) == (State.REFUSED, "token_invalid")
+    assert (house.posts, house.cloudflare.stored_token("lake")) == ([], OLD)
 
 
 @pytest.mark.parametrize(
