@@ -138,8 +138,8 @@ class Records:
     async def work(self, lease: Lease) -> list[Submission]:
         """Return what the bucket has open, what has not ended first, oldest first; raises LeaseLost.
 
-        That is: what ended and is not told yet, what is being confirmed, and of those that may still be sent the newest
-        one, which holds all others, and the one that expires first.
+        That is: what ended and is not told yet, what is being confirmed, what is not for the slot, and of those that
+        may still be sent to it the newest one, which holds all others, and the one that expires first.
         """
         return await self._database.run(lambda connection: _read_work(connection, lease))
 
@@ -284,7 +284,8 @@ def _is_unreported() -> ColumnElement[bool]:
 
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
-_sendable: Final = select(SUBMISSIONS.c.sequence).where(ITS_BUCKET, MAY_BE_SENT).limit(1)
+_is_for_the_slot: Final = SUBMISSIONS.c.task == Task.STORE.value
+_sendable: Final = select(SUBMISSIONS.c.sequence).where(ITS_BUCKET, MAY_BE_SENT, _is_for_the_slot).limit(1)
 _WORK: Final = (
     select(SUBMISSIONS)
     .where(
@@ -292,6 +293,7 @@ _WORK: Final = (
         _is_unreported(),
         or_(
             not_(MAY_BE_SENT),
+            not_(_is_for_the_slot),
             SUBMISSIONS.c.sequence
             == _sendable.order_by(SUBMISSIONS.c.accepted_at.desc(), SUBMISSIONS.c.sequence.desc())
             .correlate(None)
@@ -300,7 +302,9 @@ _WORK: Final = (
             == _sendable.order_by(SUBMISSIONS.c.expires_at, SUBMISSIONS.c.sequence).correlate(None).scalar_subquery(),
         ),
     )
-    .order_by(SUBMISSIONS.c.ended_at.is_not(None), SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.sequence)
+    .order_by(
+        SUBMISSIONS.c.ended_at.is_not(None), not_(_is_for_the_slot), SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.sequence
+    )
     .limit(_MOST_WORK)
 )
 _EPOCH: Final = select(LEASES.c.epoch).where(
@@ -326,7 +330,7 @@ _CHANGE: Final = (
 _SUPERSEDE_OLDER: Final = update(SUBMISSIONS).where(
     ITS_BUCKET,
     MAY_BE_SENT,
-    SUBMISSIONS.c.task == Task.STORE.value,
+    _is_for_the_slot,
     or_(
         SUBMISSIONS.c.accepted_at < bindparam("its_accepted_at"),
         and_(

@@ -875,6 +875,36 @@ async def test_a_newer_one_does_not_end_an_older_check(house: House) -> None:
     assert sorted(house.told) == [("V1", State.CHECKED), ("V2", State.STORED)]
 
 
+@pytest.mark.parametrize("task", [Task.CHECK, Task.ENABLE])
+async def test_what_is_not_for_the_slot_holds_nothing(house: House, task: Task) -> None:
+    """Somebody's dry run or enabling that Cloudflare does not answer keeps no good token waiting."""
+    kind: Kind = "verify" if task is Task.CHECK else "enable"
+    house.cloudflare.fail_next("credential", status=503, retry_after=10)
+    await house.submit(FIRST)
+    await house.delivery.deliver(LAKE)  # it waits
+    others = {} if task is Task.CHECK else _enabling("lake")
+    await house.submit(SECOND, "V2", **({"task": task} | others))
+    house.cloudflare.fail_next(kind, times=999, status=503, retry_after=60)
+
+    house.clock.now += timedelta(seconds=10)
+    await house.delivery.deliver(LAKE)
+    await house.delivery.deliver(LAKE)
+
+    assert ((await house.read("V1")).state, house.cloudflare.stored_token("lake")) == (State.STORED, FIRST)
+    assert not (await house.read("V2")).is_ended
+    await house.deliver_all()
+    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.FAILED)]
+
+
+async def test_a_catalog_is_enabled_before_anything_is_stored_in_it(house: House) -> None:
+    """Whoever presses the button and then submits anew is not refused."""
+    lake = replace(LAKE, bucket="pond")
+    await house.submit(**_enabling("pond"))
+    await house.submit(SECOND, "V2", "pond")
+    await house.deliver_all(lake)
+    assert sorted(house.told) == [("V1", State.ENABLED), ("V2", State.STORED)]
+
+
 def _enabling(bucket: str) -> dict[str, Any]:
     return {"bucket": bucket, "task": Task.ENABLE, "sealed_token": None, "token_kind": TokenKind.EMPTY}
 
