@@ -32,6 +32,7 @@ from bot.server import Server
 from bot.settings import Role, Settings
 from bot.slack.access import Gate, Home, Memberships
 from bot.slack.buttons import Buttons
+from bot.slack.channels import Channels
 from bot.slack.http import HttpIngress
 from bot.slack.ingress import Ingress
 from bot.slack.listeners import Listeners
@@ -248,6 +249,7 @@ def _listeners(base: _Base, work: _Work) -> Listeners:
         want_snapshot=work.catalogs.want,
         clock=store.clock,
     )
+    channels = Channels(web=base.slack)
     buttons = Buttons(
         account_id=settings.cloudflare_account_id,
         ttl=settings.ttl,
@@ -255,6 +257,7 @@ def _listeners(base: _Base, work: _Work) -> Listeners:
         gate=base.gate,
         records=store.records,
         web=base.slack,
+        channels=channels,
         opener=opener,
         dispatch=work.dispatch,
     )
@@ -276,7 +279,7 @@ def _listeners(base: _Base, work: _Work) -> Listeners:
         gate=base.gate,
         records=store.records,
         inventory=store.inventory,
-        web=base.slack,
+        channels=channels,
         opener=opener,
         buttons=buttons,
         lookups=lookups,

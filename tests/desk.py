@@ -29,6 +29,7 @@ from bot.sandbox.workspace import User
 from bot.sealing import KeyRing, generate_private_key, load_private_keys
 from bot.slack.access import MEMBERSHIP_LIFETIME, Gate, Home, Memberships
 from bot.slack.buttons import Buttons
+from bot.slack.channels import Channels
 from bot.slack.http import HttpIngress
 from bot.slack.ingress import Ingress
 from bot.slack.listeners import Listeners
@@ -90,6 +91,7 @@ class Desk:
             want_snapshot=lambda: self.looks.append("listed"),
             clock=self.clock,
         )
+        channels = Channels(web=self.web)
         buttons = Buttons(
             account_id=ACCOUNT,
             ttl=TTL,
@@ -97,6 +99,7 @@ class Desk:
             gate=gate,
             records=self.records,
             web=self.web,
+            channels=channels,
             opener=opener,
             dispatch=self.dispatched.append,
         )
@@ -118,7 +121,7 @@ class Desk:
             gate=gate,
             records=self.records,
             inventory=self.inventory,
-            web=self.web,
+            channels=channels,
             opener=opener,
             buttons=buttons,
             lookups=self.lookups,

@@ -7,11 +7,12 @@ import pytest
 from desk import ACCOUNT, ADA, ANALYTICS, BUCKET, EVERYBODY, GRACE, MALLORY, OUTSIDER, PLATFORM, Desk, only
 
 from bot.allowlist import Allowlist
-from bot.records import Changes
+from bot.errors import CommitUnknown
+from bot.records import Changes, Records
 from bot.sandbox.workspace import Message
 from bot.slack import replies
 from bot.slack.results import RedactedResult
-from bot.submission import BucketKey, State, Task
+from bot.submission import BucketKey, NewSubmission, State, Submission, Task
 
 
 async def post_result(desk: Desk, bucket: str = BUCKET) -> Message:
@@ -222,8 +223,7 @@ async def test_enabling_is_refused_to_who_may_not(desk: Desk, user: str, allowli
 async def test_enabling_is_refused_to_an_outsider(desk: Desk) -> None:
     """A message in a shared channel can be reached from outside."""
     refusal = await post_catalog_refusal(desk)
-    [known] = await desk.records.history(ACCOUNT, None, 10)
-    action = {"action_id": replies.ENABLE, "block_id": "x", "type": "button", "value": known.id}
+    action = {"action_id": replies.ENABLE, "block_id": "x", "type": "button", "value": (await last(desk)).id}
 
     await desk.deliver(desk.slack.make_message_action(ADA, refusal, action, as_user=OUTSIDER))
 
@@ -254,6 +254,56 @@ async def test_what_could_not_be_recorded_is_told_in_the_view_that_opened(desk: 
     assert "try again" in view.text
     assert desk.dispatched == []
     assert "listener_broke" not in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param({"is_ext_shared": True}, "shared with another company", id="shared outside since"),
+        pytest.param({"is_archived": True}, "archived", id="archived since"),
+    ],
+)
+async def test_a_channel_that_will_not_do_any_more_gets_no_result(
+    desk: Desk, change: dict[str, bool], words: str
+) -> None:
+    """The button stands where the result went; a form would not take that channel now."""
+    refusal = await post_catalog_refusal(desk)
+    desk.slack.change_channel(PLATFORM, **change)
+    desk.web._good_channels.clear()
+
+    action = {"action_id": replies.ENABLE, "block_id": "x", "type": "button", "value": (await last(desk)).id}
+    await desk.deliver(desk.slack.make_message_action(ADA, refusal, action))
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert words in view.text
+    assert "To choose another channel" in view.text
+    assert desk.dispatched == []
+
+
+async def test_an_enabling_whose_recording_got_no_answer_is_seen_to(desk: Desk) -> None:
+    """It may be recorded: somebody has to look, and nobody is told that it was not."""
+
+    class Unanswered(Records):
+        async def add(self, new: NewSubmission) -> bool:
+            await super().add(new)
+            raise CommitUnknown
+
+    refusal = await post_catalog_refusal(desk)
+    desk.records = Unanswered(desk.records._database)
+    desk.serve(MAY_ENABLE)
+
+    await desk.slack.click(ADA, refusal, replies.ENABLE)
+
+    view = await desk.slack.wait_for_view(ADA, lambda view: view.title == "Not known if recorded")
+    assert "twice does no harm" in view.text
+    assert desk.dispatched == [BucketKey(account_id=ACCOUNT, bucket=BUCKET)]
+
+
+async def last(desk: Desk) -> Submission:
+    """Return what was submitted last."""
+    [submission] = await desk.records.history(ACCOUNT, None, 1)
+    return submission
 
 
 @pytest.mark.parametrize("error", ["expired_trigger_id", "internal_error"])

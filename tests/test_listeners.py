@@ -390,8 +390,8 @@ async def test_a_channel_that_the_bot_is_not_in_will_do(desk: Desk, channel: str
 
 
 ASKING_FAILS: dict[str, tuple[str, str]] = {
-    "Slack in trouble": ("internal_error", "Press Store again"),
-    "rate limit": ("ratelimited", "Press Store again"),
+    "Slack in trouble": ("internal_error", "try again in a moment"),
+    "rate limit": ("ratelimited", "try again in a moment"),
     "scope missing": ("missing_scope", "(missing_scope). Tell the bot's operator."),
 }
 

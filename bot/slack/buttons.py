@@ -1,5 +1,6 @@
 """The buttons of results and of the App Home: open the form filled in, enable a catalog."""
 
+import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,20 +9,30 @@ from datetime import datetime, timedelta
 import structlog
 from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
 
-from bot.errors import BotError, DatabaseTrouble
+from bot.errors import BotError, CommitUnknown, DatabaseTrouble
 from bot.records import Records
 from bot.slack import modal, replies
 from bot.slack.access import Actor, Gate
 from bot.slack.blocks import Json
+from bot.slack.channels import Channels
 from bot.slack.ingress import RECEIVED_AT
 from bot.slack.modal import Filling
 from bot.slack.opening import FormOpener
-from bot.slack.results import RedactedProgress
 from bot.slack.status import STORE
 from bot.slack.web import SlackWeb
 from bot.submission import BucketKey, NewSubmission, State, Submission, Task, TokenKind
 
 _FORGOTTEN = "The bot does not know any more what this button belongs to. Type `/r2-credential` instead."
+
+_ANOTHER_CHANNEL = "To choose another channel, submit the token again: its result offers this button as well."
+_UNTIL_RECORDED = (
+    "This changes when that is done. If it does not within some minutes, press the button again; enabling a catalog "
+    "twice does no harm."
+)
+_NOT_KNOWN_IF_RECORDED = (
+    "The bot's database did not answer in time, so it is not known whether this was recorded. If it was, the result is "
+    "posted. Your move: if none comes within a minute, press the button again; enabling a catalog twice does no harm."
+)
 
 _log = structlog.get_logger()
 
@@ -36,6 +47,7 @@ class Buttons:
     gate: Gate
     records: Records
     web: SlackWeb
+    channels: Channels
     opener: FormOpener
     dispatch: Callable[[BucketKey], None]
 
@@ -75,24 +87,34 @@ class Buttons:
         await ack()
         actor, trigger_id = Actor.of_interaction(body), _trigger_id(body)
         try:
-            await self.gate.check_actor(actor)
-            self.gate.check_task(Task.ENABLE)
             known = await self.records.find(_value(body))
-            if known is None:
-                await self._tell(actor.user_id, trigger_id, _FORGOTTEN)
+            # Both may ask Slack: one after the other would take longer than a trigger lives.
+            _, problem = await asyncio.gather(self.gate.check_actor(actor), self._check_enabling(known))
+            if known is None or problem:
+                await self._tell(actor.user_id, trigger_id, problem or _FORGOTTEN)
                 return
-            self.gate.check_bucket(known.key.bucket)
-            self.gate.check_channel(known.channel_id)
             await self._enable(actor, trigger_id, known, context[RECEIVED_AT])
         except BotError as error:
             _log.warning("enabling_refused", user=actor.user_id, error=error.code)
             await self._tell(actor.user_id, trigger_id, replies.refusal(error, contact=self.contact))
 
+    async def _check_enabling(self, known: Submission | None) -> str | None:
+        """Say what is wrong with the place of the result, which may have changed; raises AccessRefused for the rest."""
+        if known is None:
+            return None
+        self.gate.check_task(Task.ENABLE)
+        self.gate.check_bucket(known.key.bucket)
+        self.gate.check_channel(known.channel_id)
+        problem = await self.channels.examine(known.channel_id)
+        return f"The result would go to <#{known.channel_id}>. {problem} {_ANOTHER_CHANNEL}" if problem else None
+
     async def _enable(self, actor: Actor, trigger_id: str, known: Submission, received_at: datetime) -> None:
-        """Show the progress first: the view's id is the submission's, as with a form."""
+        """Open a view first, since its id is the submission's, as with a form; it promises nothing yet."""
         bucket = known.key.bucket
-        progress = RedactedProgress(task=Task.ENABLE, bucket=bucket, state=State.ACCEPTED)
-        view_id = await self.web.open_view(trigger_id, replies.progress_view(progress))
+        view = replies.notice_view(
+            "Enabling...", f"The catalog of *{bucket}* is about to be enabled. {_UNTIL_RECORDED}"
+        )
+        view_id = await self.web.open_view(trigger_id, view)
         new = NewSubmission(
             id=view_id,
             task=Task.ENABLE,
@@ -110,6 +132,8 @@ class Buttons:
         )
         try:
             await self.records.add(new)
+        except CommitUnknown:  # it may be there: then somebody has to do it
+            await self.web.update_view(view_id, replies.notice_view("Not known if recorded", _NOT_KNOWN_IF_RECORDED))
         except DatabaseTrouble as error:
             await self.web.update_view(view_id, replies.notice_view("Not enabled", error.user_message))
             return

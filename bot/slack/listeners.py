@@ -18,8 +18,6 @@ from bot.errors import (
     BotError,
     BucketNotAllowed,
     DatabaseTrouble,
-    SlackRefused,
-    SlackUnavailable,
 )
 from bot.inventory import Inventory
 from bot.pasted import MASK
@@ -28,12 +26,12 @@ from bot.slack import modal, replies
 from bot.slack.access import Actor, Gate
 from bot.slack.blocks import Json, escape
 from bot.slack.buttons import Buttons
+from bot.slack.channels import Channels
 from bot.slack.ingress import PASTED_TOKEN, RECEIVED_AT
 from bot.slack.lookups import Lookups
 from bot.slack.modal import Filling
 from bot.slack.opening import FormOpener
 from bot.slack.results import RedactedProgress, RedactedResult
-from bot.slack.web import SlackWeb
 from bot.submission import BucketKey, NewSubmission, PastedToken, State, Submission, Task
 
 _LOOK_UPS: Final = ("status", "history")
@@ -61,7 +59,7 @@ class Listeners:
     gate: Gate
     records: Records
     inventory: Inventory
-    web: SlackWeb
+    channels: Channels
     opener: FormOpener
     buttons: Buttons
     lookups: Lookups
@@ -175,23 +173,7 @@ class Listeners:
             return "Choose where the result is posted."
         if not self.gate.allows_channel(channel_id):
             return "The bot may not post in this channel. Choose another one."
-        if channel_id.startswith("D"):
-            return None  # a direct message: Slack shows it to nobody but its two members, so there is nothing to learn
-        return await self._examine_channel(channel_id)
-
-    async def _examine_channel(self, channel_id: str) -> str | None:
-        try:
-            channel = await self.web.channel(channel_id)
-        except SlackUnavailable:
-            return "Slack did not tell the bot about this channel. Press Store again in a moment."
-        except SlackRefused as refusal:
-            _log.error("channel_not_examined", slack_error=refusal.slack_error)
-            return f"Slack does not let the bot look at this channel ({refusal.slack_error}). Tell the bot's operator."
-        if channel.is_archived:
-            return "This channel is archived. Choose another one."
-        if channel.is_shared_outside:
-            return "This channel is shared with another company. Choose one that is not."
-        return None
+        return await self.channels.examine(channel_id)
 
     def _new_submission(
         self, body: Json, form: modal.UnverifiedForm, pasted: PastedToken, received_at: datetime
