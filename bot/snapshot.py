@@ -34,6 +34,7 @@ class SnapshotKeeper:
         self._inventory = inventory
         self._clock = clock
         self._asked_at: datetime | None = None
+        self._round_began_at: datetime | None = None
         self._wanted = asyncio.Event()
         self._wants_tests = False
         self._failing: set[str] = set()
@@ -65,13 +66,14 @@ class SnapshotKeeper:
         except BotError as error:
             _log.warning("snapshot_not_read", error=str(error))
             return
-        tests = tests and (known is None or not is_tested_lately(known, self._clock()))
+        tests = tests and (known is None or not (is_tested_lately(known, self._clock()) or self._is_in_round(known)))
         if tests or known is None or not self._is_fresh(known.refreshed_at):
             await self.refresh(tests=tests)
 
     async def refresh(self, *, tests: bool = False) -> None:
         """Ask Cloudflare and keep what it says; with `tests` for all that were not tested lately. Never fails."""
         self._asked_at = asked_at = self._clock()
+        self._round_began_at = asked_at if tests else self._round_began_at
         try:
             by_bucket = {catalog.bucket: catalog for catalog in await self._cloudflare.list_catalogs()}
             listed = tuple(by_bucket[bucket] for bucket in sorted(by_bucket))
@@ -128,6 +130,12 @@ class SnapshotKeeper:
         due = [catalog for catalog in catalogs if _is_due(catalog, now, older_than)]
         due.sort(key=lambda each: (each.bucket in self._failing, each.tested_at is not None, each.tested_at or now))
         return deque(catalog.bucket for catalog in due)
+
+    def _is_in_round(self, known: Snapshot) -> bool:
+        """Whether all were to be tested lately: that it could not be done is no reason to try it for each look."""
+        return self._round_began_at is not None and is_younger(
+            self._round_began_at, self._clock(), than=fresh_tests(len(known.catalogs))
+        )
 
     def _is_fresh(self, asked_at: datetime | None) -> bool:
         return asked_at is not None and is_younger(asked_at, self._clock(), than=FRESH)

@@ -33,7 +33,7 @@ from bot.slack.status import NEXT_PAGE, STORE
 from bot.submission import BucketKey, NewSubmission, SealedToken, Task, TokenKind
 
 BEING_ASKED = "Cloudflare is being asked again"
-NOT_ANSWERED = "could not be asked again just now"
+NOT_ANSWERED = "could not be asked again about everything just now"
 
 
 async def ask(desk: Desk, text: str, *, user: str = ADA, channel: str = PLATFORM) -> Message:

@@ -400,6 +400,18 @@ async def test_one_that_always_fails_holds_up_no_other(scene: Scene) -> None:
     assert [bucket for bucket in scene.buckets if known[bucket] == "valid"] == scene.buckets[1:]
 
 
+async def test_one_that_always_fails_does_not_make_every_look_a_question(scene: Scene) -> None:
+    """The round counts as begun, whatever came of it: people who look all the time cost no more than others."""
+    scene.buckets = ["bog", "lake"]
+    scene.statuses = {"bog": 503}
+    await scene.look()
+    for _ in range(5):
+        scene.now += SECOND
+        assert await scene.look() == []
+    scene.now += FRESH
+    assert await scene.look() != []
+
+
 async def test_one_that_went_away_is_left_out(scene: Scene) -> None:
     """Its catalog was disabled between the list and the test: the others are tested, and the round is whole."""
     scene.buckets = ["bog", "lake", "pond"]

@@ -243,7 +243,7 @@ def test_the_age_is_told(age: timedelta, words: str) -> None:
 FRESHNESS = {
     Freshness.FRESH: "ago.",
     Freshness.BEING_ASKED: "Cloudflare is being asked again",
-    Freshness.NOT_ANSWERED: "could not be asked again just now.",
+    Freshness.NOT_ANSWERED: "could not be asked again about everything just now.",
 }
 
 

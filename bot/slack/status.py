@@ -292,7 +292,7 @@ def _tell_age(table: Table) -> str:
     follow = {
         Freshness.FRESH: "",
         Freshness.BEING_ASKED: "Cloudflare is being asked again; a fresh table takes this one's place in a moment.",
-        Freshness.NOT_ANSWERED: "Cloudflare could not be asked again just now.",
+        Freshness.NOT_ANSWERED: "Cloudflare could not be asked again about everything just now.",
     }[table.freshness]
     return " ".join(filter(None, [age, follow])) or "Ask again in a minute."
 
