@@ -184,6 +184,7 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
         clock=store.clock,
         contact=base.contact,
         may_enable=settings.allow_enable,
+        allows_channel=base.gate.allows_channel,
     )
     delivery = Delivery(
         records=store.records,
@@ -196,7 +197,9 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
         fresh_token_patience=settings.fresh_token_patience,
     )
     keeper = SnapshotKeeper(cloudflare, store.inventory, store.clock)
-    watch = CredentialWatch(store.inventory, poster, store.clock, settings.expiry_reminders)
+    watch = CredentialWatch(
+        store.inventory, poster, store.clock, settings.expiry_reminders, serves=base.gate.allows_bucket
+    )
     if store.jobs is not None and settings.postgres_url is not None:
         from bot.dispatch.procrastinate import JobRunner  # noqa: PLC0415 - the extra "postgres"
 

@@ -78,3 +78,14 @@ class StoredCredential:
     expires_at: datetime | None
     reminded_at: datetime | None
     broken_at: datetime | None
+
+    def expires_in(self, catalog: Catalog) -> datetime | None:
+        """Return when what is in the slot expires, unless the slot is empty or known to hold another one by now."""
+        is_another_one = (
+            catalog.credential_status is CredentialStatus.VALID
+            and self.expires_at is not None
+            and catalog.tested_at is not None
+            and self.expires_at <= catalog.tested_at
+        )
+        is_gone = catalog.credential_status is CredentialStatus.ABSENT
+        return None if is_another_one or is_gone else self.expires_at

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from bot.catalog import StoredCredential
+from bot.catalog import Snapshot, StoredCredential
 from bot.errors import BotError
 from bot.inventory import Inventory
 
@@ -34,22 +34,28 @@ class CredentialWatch:
         announcer: Announcer,
         clock: Callable[[], datetime],
         reminders: Collection[timedelta],
+        *,
+        serves: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._inventory = inventory
         self._announcer = announcer
         self._clock = clock
         self._reminders = reminders
+        self._serves = serves
 
     async def look(self) -> None:
         """Say what is due now. Never fails."""
         try:
             credentials = await self._inventory.stored_credentials()
+            snapshot = await self._inventory.snapshot()
         except BotError as error:
             _log.warning("watch_interrupted", error=str(error))
             return
         for credential in credentials:
-            for say in (self._announce_if_broken, self._remind_if_due):
-                await _try_to(say, credential)
+            if self._serves(credential.bucket):
+                await _try_to(self._announce_if_broken, credential)
+                if snapshot is None or _is_in_its_slot(credential, snapshot):
+                    await _try_to(self._remind_if_due, credential)
 
     async def _announce_if_broken(self, credential: StoredCredential) -> None:
         if credential.broken_at is not None:
@@ -74,6 +80,12 @@ async def _try_to(say: Callable[[StoredCredential], Awaitable[None]], credential
         _log.warning("not_announced", bucket=credential.bucket, error=str(error))
     except Exception as error:  # noqa: BLE001 - a reminder must not end the bot, nor the rest of its housekeeping
         _log.critical("watch_broke", bucket=credential.bucket, error=type(error).__name__)
+
+
+def _is_in_its_slot(credential: StoredCredential, snapshot: Snapshot) -> bool:
+    """Whether the catalog is still there, and nothing says that it holds another credential, or none, by now."""
+    catalog = next((each for each in snapshot.catalogs if each.bucket == credential.bucket), None)
+    return catalog is not None and credential.expires_in(catalog) is not None
 
 
 def find_reminder(credential: StoredCredential, now: datetime, reminders: Collection[timedelta]) -> datetime | None:

@@ -262,6 +262,22 @@ async def test_a_response_url_that_is_refused_is_logged_without_it(desk: Desk, l
     assert "/response/" not in log.getvalue()
 
 
+async def test_who_may_not_look_any_more_gets_no_fresh_table(desk: Desk, log: io.StringIO) -> None:
+    """A minute may pass between the two."""
+    desk.clock.advance(timedelta(minutes=4))
+    await ask(desk, "status")
+    assert desk.lookups is not None
+    [follow_up] = desk.lookups._follow_ups.values()
+    desk.change_group(GRACE)
+    await refresh(desk)
+
+    await follow_up
+
+    [shown] = desk.slack.ephemerals(ADA, PLATFORM)
+    assert BEING_ASKED in shown.text
+    assert "fresh_table_not_shown" in log.getvalue()
+
+
 async def test_a_stop_lets_nothing_follow(desk: Desk) -> None:
     """A process that ends leaves no task behind."""
     desk.clock.advance(timedelta(minutes=4))

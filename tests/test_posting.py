@@ -81,6 +81,7 @@ class Scene:
     now: datetime = NOW
     contact: str = ""
     may_enable: bool = False
+    allowed: tuple[str, ...] | None = None
 
     @property
     def poster(self) -> Poster:
@@ -96,6 +97,7 @@ class Scene:
             clock=lambda: self.now,
             contact=self.contact,
             may_enable=self.may_enable,
+            allows_channel=lambda channel_id: self.allowed is None or channel_id in self.allowed,
         )
 
     def seal(self, url: str, **changes: str) -> SealedResponseUrl:
@@ -528,6 +530,29 @@ async def test_a_notice_waits_for_slack(scene: Scene, say: Say, words: str, *, i
     assert caught.value.retry_after == timedelta(seconds=30)
     assert scene.asked == ([MEMBER, ADA] if is_direct else [MEMBER])
     assert scene.places == []
+
+
+async def test_a_result_does_not_go_where_it_is_not_allowed_any_more(scene: Scene) -> None:
+    """Also the one that tells that: its bucket is not for that channel."""
+    scene.allowed = (NOT_MEMBER,)
+    await scene.poster.post_result(STORED)
+    assert scene.slack.messages(MEMBER) == ()
+    [message] = scene.slack.messages(dm_id(ADA))
+    assert WHY_DIRECT in message.text
+
+
+@pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
+@pytest.mark.parametrize("is_shared", [True, False], ids=["shared outside since", "not allowed any more"])
+async def test_a_notice_does_not_go_where_a_result_would_not(
+    scene: Scene, say: Say, words: str, *, is_shared: bool
+) -> None:
+    """Weeks may have passed since the result."""
+    scene.slack.change_channel(MEMBER, is_ext_shared=is_shared)
+    scene.allowed = None if is_shared else (NOT_MEMBER,)
+    await say(scene.poster, LAKE)
+    assert scene.slack.messages(MEMBER) == ()
+    [message] = scene.slack.messages(dm_id(ADA))
+    assert words in message.text
 
 
 async def test_slack_knows_a_repeated_notice_and_tells_it_from_others(scene: Scene) -> None:

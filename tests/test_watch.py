@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from bot.catalog import CredentialStatus, StoredCredential
+from bot.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.database.sqlite import SqliteDatabase
 from bot.errors import DatabaseUnavailable, SlackUnavailable
 from bot.inventory import Inventory, note_stored
@@ -172,6 +172,39 @@ async def test_each_reminder_is_sent_once(scene: Scene) -> None:
         scene.watch = scene.new_watch()
         scene.clock.advance(DAY / 4)
     assert said == [("expiry", "lake", NOW - reminder) for reminder in REMINDERS]
+
+
+def _catalog(credential: CredentialStatus, tested_at: datetime | None = None) -> Catalog:
+    return Catalog(bucket="lake", status=CatalogStatus.ACTIVE, credential_status=credential, tested_at=tested_at)
+
+
+SLOTS: dict[str, tuple[Catalog | None, bool]] = {
+    "works, tested before": (_catalog(CredentialStatus.VALID, NOW - DAY), True),
+    "works, tested after its end": (_catalog(CredentialStatus.VALID, NOW), False),
+    "does not work": (_catalog(CredentialStatus.INVALID, NOW), True),
+    "empty": (_catalog(CredentialStatus.ABSENT), False),
+    "not listed": (None, False),
+}
+
+
+@pytest.mark.parametrize(("catalog", "is_reminded"), SLOTS.values(), ids=SLOTS)
+async def test_only_what_is_in_its_slot_is_reminded_of(
+    scene: Scene, catalog: Catalog | None, *, is_reminded: bool
+) -> None:
+    """Somebody may have filled the slot by another way, emptied it, or removed the catalog."""
+    await scene.store(LAKE)
+    listed = (catalog,) if catalog else ()
+    await scene.inventory.save_snapshot(Snapshot(catalogs=listed, refreshed_at=NOW))
+    if catalog is not None and catalog.tested_at is not None:
+        await scene.inventory.save_test("lake", catalog.credential_status, catalog.tested_at)
+    assert bool(await scene.look()) is is_reminded
+
+
+async def test_of_what_is_not_served_any_more_nothing_is_said(scene: Scene) -> None:
+    """The operator took the bucket from the list."""
+    await scene.store(replace(LAKE, broken_at=NOW))
+    scene.watch = CredentialWatch(scene.inventory, scene.channel, scene.clock, REMINDERS, serves=lambda _: False)
+    assert await scene.look() == []
 
 
 async def test_a_newer_token_is_watched_anew(scene: Scene) -> None:

@@ -91,7 +91,8 @@ class Lookups:
             if kind == "history":
                 return await self._history(bucket)
             look = Look(id=secrets.token_hex(4), bucket=bucket)
-            return await self._begin(look, self._replace_by(context.get(ANSWER_URL), look))
+            show = self._replace_by(context.get(ANSWER_URL), look)
+            return status_message(await self._begin_table(look.id, actor, show), look)
         except BotError as error:
             return self._refuse(actor, error)
 
@@ -115,7 +116,7 @@ class Lookups:
         try:
             await self.gate.check_actor(actor)
             self.gate.check_channel(str((body.get("channel") or {}).get("id", "")))
-            table = await self._begin_table(look.id, show)
+            table = await self._begin_table(look.id, actor, show)
         except BotError as error:
             await self._post(url, {"text": self._refuse(actor, error)})
         else:
@@ -133,9 +134,6 @@ class Lookups:
         allowed = [submission for submission in submissions if self.gate.allows_bucket(submission.key.bucket)]
         return history_message(allowed, bucket, self.clock())
 
-    async def _begin(self, look: Look, show: _Show) -> Json:
-        return status_message(await self._begin_table(look.id, show), look)
-
     async def _fill_home(self, actor: Actor, page: int) -> None:
         look = Look(id="0" * 8, page=page)
 
@@ -144,13 +142,13 @@ class Lookups:
 
         try:
             await self.gate.check_actor(actor)
-            table = await self._begin_table(f"home of {actor.user_id}", show)
+            table = await self._begin_table(f"home of {actor.user_id}", actor, show)
         except BotError as error:
             await self._publish(actor, notice_home(self._refuse(actor, error)))
         else:
             await show(table)
 
-    async def _begin_table(self, name: str, show: _Show) -> Table:
+    async def _begin_table(self, name: str, actor: Actor, show: _Show) -> Table:
         """Return the table as it is known, and have a fresh one shown when there is one, unless this one is fresh.
 
         Whoever looks anew under the same name does not want the earlier answer any more.
@@ -163,7 +161,7 @@ class Lookups:
             return await self._read_table(snapshot, Freshness.FRESH)
         table = await self._read_table(snapshot, Freshness.BEING_ASKED)
         self.want_snapshot()
-        follow_up = self._follow_ups[name] = asyncio.create_task(self._follow(snapshot, show))
+        follow_up = self._follow_ups[name] = asyncio.create_task(self._follow(snapshot, actor, show))
         follow_up.add_done_callback(lambda task: self._forget(name, task))
         return table
 
@@ -171,10 +169,11 @@ class Lookups:
         if self._follow_ups.get(name) is follow_up:
             del self._follow_ups[name]
 
-    async def _follow(self, shown: Snapshot | None, show: _Show) -> None:
+    async def _follow(self, shown: Snapshot | None, actor: Actor, show: _Show) -> None:
         """Show the table once more: as soon as it is fresh, or saying that it could not be had."""
         try:
             snapshot, freshness = await self._wait_for_news(shown)
+            await self.gate.check_actor(actor)  # a minute may have passed
             await show(await self._read_table(snapshot, freshness))
         except BotError as error:
             _log.warning("fresh_table_not_shown", error=str(error))

@@ -67,6 +67,7 @@ class Poster:
         clock: Callable[[], datetime],
         contact: str,
         may_enable: bool = False,
+        allows_channel: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._web = web
         self._http = http
@@ -74,14 +75,18 @@ class Poster:
         self._clock = clock
         self._contact = contact
         self._may_enable = may_enable
+        self._allows_channel = allows_channel
         self._closed_until: dict[str, datetime] = {}
 
     async def post_result(self, submission: Submission) -> None:
         """Post the outcome, wherever that is possible.
 
         Raises SlackUnavailable when it must be tried again later. When every place refuses for good, that is logged
-        and the modal is all there is.
+        and the modal is all there is. A channel that is not allowed any more reads nothing.
         """
+        if not self._allows_channel(submission.channel_id):
+            await self._post_directly(submission, _WHY_DIRECT)
+            return
         try:
             await self._post(submission.channel_id, self._message(submission), submission.id)
         except SlackRefused as refusal:
@@ -103,13 +108,23 @@ class Poster:
 
     async def _post_notice(self, credential: StoredCredential, build: Callable[[str], Json], name: str) -> None:
         why_direct = _WHY_DIRECT.format(credential.channel_id)
-        for place, placement in ((credential.channel_id, ""), (credential.stored_by, why_direct)):
+        places = [(credential.channel_id, ""), (credential.stored_by, why_direct)]
+        for place, placement in places if await self._may_still_read(credential.channel_id) else places[1:]:
             try:
                 await self._post(place, build(placement), name)
             except SlackRefused as refusal:
                 _log.warning("notice_refused", bucket=credential.bucket, slack_error=refusal.slack_error)
             else:
                 return
+
+    async def _may_still_read(self, channel_id: str) -> bool:
+        """Whether a channel may read what is said weeks after the result: much may have changed since."""
+        if not self._allows_channel(channel_id):
+            return False
+        try:
+            return not (await self._web.channel(channel_id)).is_shared_outside
+        except SlackRefused:  # it cannot be looked at: posting tells whether there is a way
+            return True
 
     async def _post(self, place: str, message: Json, name: str) -> None:
         """Post a message to a channel or a user, once for each `name`."""

@@ -190,17 +190,7 @@ def _find_need(row: Row, now: datetime) -> Need:
 
 
 def _expires_at(row: Row) -> datetime | None:
-    """Return when the credential expires, unless the slot is known to hold another one than the bot stored."""
-    expires_at = row.stored.expires_at if row.stored else None
-    tested_at = row.catalog.tested_at
-    is_another_one = (
-        row.catalog.credential_status is CredentialStatus.VALID
-        and expires_at is not None
-        and tested_at is not None
-        and expires_at <= tested_at
-    )
-    is_gone = row.catalog.credential_status is CredentialStatus.ABSENT
-    return None if is_another_one or is_gone else expires_at
+    return row.stored.expires_in(row.catalog) if row.stored else None
 
 
 def _page(table: Table, look: Look) -> list[Json]:
