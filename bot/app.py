@@ -19,33 +19,33 @@ from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot import __version__
-from bot.allowlist import Allowlist
-from bot.cloudflare.carriers import ApiKey, ApiToken
+from bot.policy.rules import Allowlist
+from bot.cloudflare.auth import ApiKey, ApiToken
 from bot.cloudflare.client import CloudflareClient
-from bot.delivery import Delivery
-from bot.dispatch.inline import InlineDispatcher
-from bot.errors import BotError, DatabaseTrouble, SlackRefused, SlackUnavailable
-from bot.pace import LocalPace, Pace, SharedPace
-from bot.records import Records
-from bot.secret import Secret
-from bot.server import Server
+from bot.delivery.deliver import Delivery
+from bot.delivery.run_inline import InlineDispatcher
+from bot.model.errors import BotError, DatabaseTrouble, SlackRefused, SlackUnavailable
+from bot.cloudflare.pace import LocalPace, Pace, SharedPace
+from bot.storage.submissions import Records
+from bot.model.secret import Secret
+from bot.operations.server import Server
 from bot.settings import Role, Settings
-from bot.slack.access import Gate, Home, Memberships
-from bot.slack.buttons import Buttons
+from bot.policy.gate import Gate, Home, Memberships
+from bot.slack.stories.enable import Buttons
 from bot.slack.channels import Channels
-from bot.slack.http import HttpIngress
-from bot.slack.ingress import Ingress
-from bot.slack.listeners import Listeners
-from bot.slack.lookups import Lookups
-from bot.slack.opening import FormOpener
-from bot.slack.posting import Poster
-from bot.slack.progress import ModalProgress
-from bot.slack.socket_mode import SocketModeIngress
-from bot.slack.web import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
-from bot.snapshot import CatalogsByOthers, SnapshotKeeper
-from bot.store import StartRefused, Store, open_store
-from bot.submission import BucketKey
-from bot.watch import LOOK_EVERY, CredentialWatch
+from bot.slack.inbound.http import HttpIngress
+from bot.slack.inbound.ingress import Ingress
+from bot.slack.stories.store import Listeners
+from bot.slack.stories.look import Lookups
+from bot.slack.stories.open_form import FormOpener
+from bot.slack.messages.posting import Poster
+from bot.slack.messages.progress import ModalProgress
+from bot.slack.inbound.socket_mode import SocketModeIngress
+from bot.slack.api import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
+from bot.catalogs.refresh import CatalogsByOthers, SnapshotKeeper
+from bot.storage.opening import StartRefused, Store, open_store
+from bot.model.submission import BucketKey
+from bot.catalogs.reminders import LOOK_EVERY, CredentialWatch
 
 OPENINGS_KEPT_FOR: Final = timedelta(minutes=10)
 """After they can be used no more."""
@@ -201,7 +201,7 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
         store.inventory, poster, store.clock, settings.expiry_reminders, serves=base.gate.allows_bucket
     )
     if store.jobs is not None and settings.postgres_url is not None:
-        from bot.dispatch.procrastinate import JobRunner  # noqa: PLC0415 - the extra "postgres"
+        from bot.delivery.run_jobs import JobRunner  # noqa: PLC0415 - the extra "postgres"
 
         runner = JobRunner(
             url=settings.postgres_url.reveal(),
@@ -312,7 +312,7 @@ def _pace(settings: Settings, store: Store) -> Pace:
     """Count for this process alone, or for all that share a PostgreSQL."""
     if store.jobs is None:
         return LocalPace(store.clock)
-    from bot.pace_rows import PaceRows  # noqa: PLC0415 - not needed by one process
+    from bot.storage.budget import PaceRows  # noqa: PLC0415 - not needed by one process
 
     return SharedPace(PaceRows(store.database, settings.cloudflare_account_id), store.clock)
 

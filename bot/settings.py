@@ -18,8 +18,8 @@ from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, Validati
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from bot.catalog import CatalogApi
-from bot.secret import Secret
+from bot.model.catalog import CatalogApi
+from bot.model.secret import Secret
 
 _DURATION_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_TTL: Final = timedelta(days=7)

@@ -15,14 +15,14 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 import structlog
-from desk import Desk, open_desk
+from tests.desk import Desk, open_desk
 from hypothesis import settings
 from playwright.async_api import Browser, async_playwright
-from postgres import execute, running_postgres
+from tests.postgres import execute, running_postgres
 
-from bot.database.sqlite import SqliteDatabase
-from bot.logs import configure_logging
-from bot.records import Records
+from bot.storage.sqlite import SqliteDatabase
+from bot.operations.logs import configure_logging
+from bot.storage.submissions import Records
 
 settings.register_profile("here", deadline=None)  # a timing is never asserted
 settings.load_profile("here")

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
-from bot.delivery import Delivery
-from bot.submission import BucketKey
+from bot.delivery.deliver import Delivery
+from bot.model.submission import BucketKey
 
 PATIENCE = timedelta(seconds=15)
 Answer = datetime | timedelta | Exception | None

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 import httpx
 
 from bot import __version__
-from bot.budget import Limits, parse_limits
-from bot.catalog import Catalog, CatalogApi, CredentialStatus
+from bot.cloudflare.budget import Limits, parse_limits
+from bot.model.catalog import Catalog, CatalogApi, CredentialStatus
 from bot.cloudflare.answers import (
     BUCKET_NAME,
     TokenVerification,
@@ -24,9 +24,9 @@ from bot.cloudflare.answers import (
     parse_test,
     parse_verification,
 )
-from bot.cloudflare.carriers import ApiKey, ApiToken, Bearer, CallerAuth, CredentialBody, Fence
+from bot.cloudflare.auth import ApiKey, ApiToken, Bearer, CallerAuth, CredentialBody, Fence
 from bot.cloudflare.diagnosis import Answer, read_result
-from bot.errors import (
+from bot.model.errors import (
     BotError,
     CatalogRefusal,
     CloudflareUnreachable,
@@ -36,9 +36,9 @@ from bot.errors import (
     RouteGone,
     Throttled,
 )
-from bot.pace import MOST_IN_FLIGHT, Pace
-from bot.secret import Secret
-from bot.submission import TokenKind
+from bot.cloudflare.pace import MOST_IN_FLIGHT, Pace
+from bot.model.secret import Secret
+from bot.model.submission import TokenKind
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 TOTAL_TIMEOUT = timedelta(seconds=30)

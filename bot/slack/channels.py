@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from bot.errors import SlackRefused, SlackUnavailable
-from bot.slack.web import SlackWeb
+from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.slack.api import SlackWeb
 
 _log = structlog.get_logger()
 

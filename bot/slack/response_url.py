@@ -9,7 +9,7 @@ from typing import Final
 import aiohttp
 import structlog
 
-from bot.secret import Secret
+from bot.model.secret import Secret
 from bot.slack.blocks import Json
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5, sock_connect=3)

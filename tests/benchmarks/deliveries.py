@@ -20,21 +20,21 @@ import aiohttp
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from footprint import cpu_seconds, resident_bytes
-from postgres import running_postgres
+from tests.postgres import running_postgres
 
-from bot.database import Database
-from bot.database.postgres import PostgresDatabase
-from bot.database.sqlite import SqliteDatabase
-from bot.delivery import Delivery
-from bot.dispatch.inline import InlineDispatcher
-from bot.dispatch.procrastinate import JobRunner, Jobs
-from bot.records import Records
+from bot.storage.database import Database
+from bot.storage.postgres import PostgresDatabase
+from bot.storage.sqlite import SqliteDatabase
+from bot.delivery.deliver import Delivery
+from bot.delivery.run_inline import InlineDispatcher
+from bot.delivery.run_jobs import JobRunner, Jobs
+from bot.storage.submissions import Records
 from bot.sandbox.cloudflare import NO_LIMIT_TO_SPEAK_OF, SmallCloudflare
 from bot.sandbox.process import BotProcess, Role, bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
-from bot.sealing import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys, public_pem
-from bot.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
+from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys, public_pem
+from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
 
 STARTS = 400
 DELIVERIES = 1000

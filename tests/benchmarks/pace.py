@@ -15,17 +15,17 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, it does not see the tests' own modules
 
-from postgres import running_postgres
+from tests.postgres import running_postgres
 
-from bot.cloudflare.carriers import ApiToken
+from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.client import CloudflareClient, Turn
-from bot.database.postgres import PostgresDatabase
-from bot.errors import Throttled
-from bot.pace import LocalPace, Pace, SharedPace
-from bot.pace_rows import PaceRows
+from bot.storage.postgres import PostgresDatabase
+from bot.model.errors import Throttled
+from bot.cloudflare.pace import LocalPace, Pace, SharedPace
+from bot.storage.budget import PaceRows
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, RateLimit, SmallCloudflare
 from bot.sandbox.tokens import Behaviour, make_token
-from bot.secret import Secret
+from bot.model.secret import Secret
 
 LIMIT: Final = RateLimit(requests=120, window_seconds=10)
 PROCESSES: Final = 2

@@ -24,14 +24,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from postgres import running_postgres
+from tests.postgres import running_postgres
 
 from bot.sandbox.cloudflare import RateLimit, SmallCloudflare
 from bot.sandbox.process import BotProcess, bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import SmallSlackConfig, User, UserGroup
-from bot.sealing import generate_private_key
+from bot.sealing.hpke import generate_private_key
 
 BUCKETS = [f"chaos-{number:02d}" for number in range(20)]
 CHANNEL = "C0DATAPLT"

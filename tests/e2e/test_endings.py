@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from bot.sandbox.cloudflare import Failure
 from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, make_token
-from e2e.conftest import ADA, CROWD, Scene, SetScene, is_result
+from tests.e2e.conftest import ADA, CROWD, Scene, SetScene, is_result
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

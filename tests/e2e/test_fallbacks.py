@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from bot.sandbox.tokens import Behaviour, make_token
-from e2e.conftest import ADA, CROWD, GRACE, PLATFORM, Scene
+from tests.e2e.conftest import ADA, CROWD, GRACE, PLATFORM, Scene
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -16,14 +16,14 @@ from uuid import uuid4
 import aiohttp
 import pytest
 import pytest_asyncio
-from postgres import PostgresProxy, execute
+from tests.postgres import PostgresProxy, execute
 
-from bot.errors import CommitUnknown, DatabaseUnavailable
+from bot.model.errors import CommitUnknown, DatabaseUnavailable
 from bot.sandbox.process import BotProcess, Role, Transport, find_free_port
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Message
-from bot.sealing import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys, public_pem
-from e2e.conftest import ADA, CROWD, GRACE, PLATFORM, Scene, SetScene, is_result
+from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys, public_pem
+from tests.e2e.conftest import ADA, CROWD, GRACE, PLATFORM, Scene, SetScene, is_result
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

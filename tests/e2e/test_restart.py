@@ -11,7 +11,7 @@ import pytest_asyncio
 from bot.sandbox.cloudflare import ReceivedRequest
 from bot.sandbox.process import Transport, find_free_port
 from bot.sandbox.tokens import Behaviour, make_token
-from e2e.conftest import ADA, GRACE, PLATFORM, Scene, SetScene, is_result
+from tests.e2e.conftest import ADA, GRACE, PLATFORM, Scene, SetScene, is_result
 
 BUCKET = "analytics-events"
 GOOD = make_token(Behaviour.GOOD, number=41)

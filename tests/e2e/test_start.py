@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from bot.keyring import KeyFiles
+from bot.sealing.key_files import KeyFiles
 from bot.sandbox.process import Transport
-from e2e.conftest import Scene, SetScene
+from tests.e2e.conftest import Scene, SetScene
 
 REFUSED = 2
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
-from e2e.conftest import ADA, GRACE, PLATFORM, Scene
+from tests.e2e.conftest import ADA, GRACE, PLATFORM, Scene
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -1,0 +1,1 @@
+"""What we know of the account's catalogs."""

@@ -1,0 +1,174 @@
+"""Keeps what is known of the account's catalogs fresh, so that nobody who asks for it waits for Cloudflare."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.cloudflare.client import CloudflareClient
+from bot.model.errors import BotError, CatalogRefusal, RouteGone
+from bot.catalogs.freshness import FRESH, fresh_tests, is_tested_lately, is_younger
+from bot.storage.catalogs import Inventory
+
+REFRESH_EVERY: Final = timedelta(minutes=5)
+TEST_EVERY: Final = timedelta(days=1)
+"""How often each stored credential is tested when nobody looks."""
+MOST_TESTS_AT_ONCE: Final = 8
+
+_log = structlog.get_logger()
+
+
+class SnapshotKeeper:
+    """Asks Cloudflare at start, every few minutes, and when somebody looks at what is older than 30 s.
+
+    One question lists all catalogs. A test of a stored credential is a question for each: once a day, and when somebody
+    looks at their state.
+    """
+
+    def __init__(self, cloudflare: CloudflareClient, inventory: Inventory, clock: Callable[[], datetime]) -> None:
+        self._cloudflare = cloudflare
+        self._inventory = inventory
+        self._clock = clock
+        self._asked_at: datetime | None = None
+        self._round_began_at: datetime | None = None
+        self._wanted = asyncio.Event()
+        self._wants_tests = False
+        self._failing: set[str] = set()
+
+    def want(self, *, tests: bool = False) -> None:
+        """Somebody looks: refresh it soon unless it is fresh. Returns at once."""
+        if tests or not self._is_fresh(self._asked_at):
+            self._wants_tests = self._wants_tests or tests
+            self._wanted.set()
+
+    async def run(self) -> None:
+        """Refresh for ever; a failure is logged and tried again at the next occasion."""
+        await self.refresh()
+        while True:
+            try:
+                async with asyncio.timeout(REFRESH_EVERY.total_seconds()):
+                    await self._wanted.wait()
+            except TimeoutError:
+                await self.refresh()
+            else:
+                tests, self._wants_tests = self._wants_tests, False
+                self._wanted.clear()
+                await self.refresh_unless_fresh(tests=tests)
+
+    async def refresh_unless_fresh(self, *, tests: bool = False) -> None:
+        """Ask Cloudflare, unless that happened a moment ago, here or in another process. Never fails."""
+        try:
+            known = await self._inventory.snapshot()
+        except BotError as error:
+            _log.warning("snapshot_not_read", error=str(error))
+            return
+        tests = tests and (known is None or not (is_tested_lately(known, self._clock()) or self._is_in_round(known)))
+        if tests or known is None or not self._is_fresh(known.refreshed_at):
+            await self.refresh(tests=tests)
+
+    async def refresh(self, *, tests: bool = False) -> None:
+        """Ask Cloudflare and keep what it says; with `tests` for all that were not tested lately. Never fails."""
+        self._asked_at = asked_at = self._clock()
+        self._round_began_at = asked_at if tests else self._round_began_at
+        try:
+            by_bucket = {catalog.bucket: catalog for catalog in await self._cloudflare.list_catalogs()}
+            listed = tuple(by_bucket[bucket] for bucket in sorted(by_bucket))
+            await self._inventory.save_snapshot(Snapshot(catalogs=listed, refreshed_at=asked_at))
+            await self._test(asked_at, older_than=fresh_tests(len(listed)) if tests else TEST_EVERY)
+            if tests:
+                await self._inventory.note_all_tested(asked_at)
+        except BotError as error:
+            _log.warning("snapshot_not_refreshed", error=str(error))
+        except Exception as error:  # noqa: BLE001 - an old list must not end the bot
+            _log.critical("snapshot_broke", error=type(error).__name__)
+        else:
+            _log.debug("snapshot_refreshed", catalogs=len(listed))
+
+    async def _test(self, now: datetime, older_than: timedelta) -> None:
+        """Have Cloudflare test what is due, a few at once; trouble ends it, and what is left comes first next time."""
+        known = await self._inventory.snapshot()
+        due = self._find_due(known.catalogs, now, older_than) if known else deque()
+        try:
+            if due:  # alone: where Cloudflare offers no test, that costs one request
+                await self._test_one(due.popleft())
+            askers = [self._test_one_after_the_other(due) for _ in range(MOST_TESTS_AT_ONCE)]
+            troubles = [each for each in await asyncio.gather(*askers, return_exceptions=True) if each is not None]
+        except RouteGone:
+            return
+        if troubles:
+            raise troubles[0]
+
+    async def _test_one_after_the_other(self, due: deque[str]) -> None:
+        try:
+            while due:
+                await self._test_one(due.popleft())
+        except Exception:
+            due.clear()  # for the others as well
+            raise
+
+    async def _test_one(self, bucket: str) -> None:
+        asked_at = self._clock()
+        try:
+            status = await self._cloudflare.test_credential(bucket)
+        except CatalogRefusal:  # it went away, or was disabled, a moment ago
+            return
+        except Exception:
+            self._failing.add(bucket)
+            raise
+        self._failing.discard(bucket)
+        await self._inventory.save_test(bucket, status, asked_at)
+
+    def _find_due(self, catalogs: Iterable[Catalog], now: datetime, older_than: timedelta) -> deque[str]:
+        """Return the buckets to be tested: those tested longest ago first, and last those whose last test failed.
+
+        So neither the end of a round nor one catalog that Cloudflare cannot test keeps any other from its turn.
+        """
+        due = [catalog for catalog in catalogs if _is_due(catalog, now, older_than)]
+        due.sort(key=lambda each: (each.bucket in self._failing, each.tested_at is not None, each.tested_at or now))
+        return deque(catalog.bucket for catalog in due)
+
+    def _is_in_round(self, known: Snapshot) -> bool:
+        """Whether all were to be tested lately: that it could not be done is no reason to try it for each look."""
+        return self._round_began_at is not None and is_younger(
+            self._round_began_at, self._clock(), than=fresh_tests(len(known.catalogs))
+        )
+
+    def _is_fresh(self, asked_at: datetime | None) -> bool:
+        return asked_at is not None and is_younger(asked_at, self._clock(), than=FRESH)
+
+
+class CatalogsByOthers:
+    """Has some worker do that: for a process without Cloudflare's credentials."""
+
+    def __init__(self, ask: Callable[[bool], Awaitable[None]], clock: Callable[[], datetime]) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._asked_at: dict[bool, datetime] = {}
+        self._questions: set[asyncio.Task[None]] = set()
+
+    def want(self, *, tests: bool = False) -> None:
+        """Somebody looks: ask for fresh ones, once in 30 s. Returns at once."""
+        asked_at = self._asked_at.get(tests)
+        if asked_at is None or not is_younger(asked_at, self._clock(), than=FRESH):
+            self._asked_at[tests] = self._clock()
+            question = asyncio.create_task(self._ask_once(tests=tests))
+            self._questions.add(question)
+            question.add_done_callback(self._questions.discard)
+
+    async def _ask_once(self, *, tests: bool) -> None:
+        try:
+            await self._ask(tests)
+        except BotError as error:
+            _log.warning("snapshot_not_asked_for", error=str(error))
+
+
+def _is_due(catalog: Catalog, now: datetime, older_than: timedelta) -> bool:
+    if catalog.status is not CatalogStatus.ACTIVE:
+        return False
+    if catalog.tested_at is None:
+        return catalog.credential_status is not CredentialStatus.ABSENT  # listed as empty: there is nothing to test
+    return not is_younger(catalog.tested_at, now, than=older_than)

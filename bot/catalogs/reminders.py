@@ -1,0 +1,102 @@
+"""Looks after what was stored: reminds before a token expires, and announces a credential that stopped working."""
+
+from collections.abc import Awaitable, Callable, Collection
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from bot.model.catalog import Snapshot, StoredCredential
+from bot.model.errors import BotError
+from bot.storage.catalogs import Inventory
+
+LOOK_EVERY: Final = timedelta(minutes=1)
+
+_log = structlog.get_logger()
+
+
+class Announcer(Protocol):
+    """Tells people. Each method raises SlackUnavailable when it has to be tried again, and is safe to repeat."""
+
+    async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
+        """Say that a token expires or has expired; `due_at` tells this reminder from the other ones."""
+
+    async def announce_broken(self, credential: StoredCredential) -> None:
+        """Say that Cloudflare calls a credential invalid that it called valid before."""
+
+
+class CredentialWatch:
+    """Has each thing said once; a failure is logged, and tried again at the next look."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        announcer: Announcer,
+        clock: Callable[[], datetime],
+        reminders: Collection[timedelta],
+        *,
+        serves: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        self._inventory = inventory
+        self._announcer = announcer
+        self._clock = clock
+        self._reminders = reminders
+        self._serves = serves
+
+    async def look(self) -> None:
+        """Say what is due now. Never fails."""
+        try:
+            credentials = await self._inventory.stored_credentials()
+            snapshot = await self._inventory.snapshot()
+        except BotError as error:
+            _log.warning("watch_interrupted", error=str(error))
+            return
+        for credential in credentials:
+            if self._serves(credential.bucket):
+                await _try_to(self._announce_if_broken, credential)
+                if snapshot is None or _is_in_its_slot(credential, snapshot):
+                    await _try_to(self._remind_if_due, credential)
+
+    async def _announce_if_broken(self, credential: StoredCredential) -> None:
+        if credential.broken_at is not None:
+            await self._announcer.announce_broken(credential)
+            await self._inventory.note_announced(credential)
+            _log.warning("credential_broken", bucket=credential.bucket, submission=credential.submission_id)
+
+    async def _remind_if_due(self, credential: StoredCredential) -> None:
+        now = self._clock()
+        due_at = find_reminder(credential, now, self._reminders)
+        if due_at is not None:
+            await self._announcer.remind_of_expiry(credential, due_at)
+            await self._inventory.note_reminded(credential, now)
+            _log.info("expiry_reminded", bucket=credential.bucket, submission=credential.submission_id)
+
+
+async def _try_to(say: Callable[[StoredCredential], Awaitable[None]], credential: StoredCredential) -> None:
+    """Say it, or leave it for the next look: what fails holds up nothing else."""
+    try:
+        await say(credential)
+    except BotError as error:
+        _log.warning("not_announced", bucket=credential.bucket, error=str(error))
+    except Exception as error:  # noqa: BLE001 - a reminder must not end the bot, nor the rest of its housekeeping
+        _log.critical("watch_broke", bucket=credential.bucket, error=type(error).__name__)
+
+
+def _is_in_its_slot(credential: StoredCredential, snapshot: Snapshot) -> bool:
+    """Whether the catalog is still there, and nothing says that it holds another credential, or none, by now."""
+    catalog = next((each for each in snapshot.catalogs if each.bucket == credential.bucket), None)
+    return catalog is not None and credential.expires_in(catalog) is not None
+
+
+def find_reminder(credential: StoredCredential, now: datetime, reminders: Collection[timedelta]) -> datetime | None:
+    """Return when the reminder was due that is still to be sent, or None.
+
+    Of several that were missed only the last one is sent, and none that was due before the token was stored: the result
+    has warned of that.
+    """
+    if credential.expires_at is None:
+        return None
+    passed = [credential.expires_at - reminder for reminder in reminders if credential.expires_at - reminder <= now]
+    due_at = max(passed, default=None)
+    said_until = max(credential.stored_at, credential.reminded_at or credential.stored_at)
+    return due_at if due_at is not None and due_at > said_until else None

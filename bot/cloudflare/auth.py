@@ -1,0 +1,127 @@
+"""What a request carries that is secret: the bot's own credentials, or a pasted token, as a header or as the body.
+
+Each lends its secret to httpx at the last moment, so that no frame, no log and no kept request shows it by accident.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from dataclasses import dataclass
+
+import httpx
+
+from bot.model.errors import LeaseLost, TokenMalformed
+from bot.model.secret import Secret
+
+_SHORTEST_ECHO = 16
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiToken:
+    """The bot's own credentials, as an API token."""
+
+    token: Secret
+
+    def __post_init__(self) -> None:
+        _require_header_value(self.token, "the API token")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """The bot's own credentials, as an e-mail address and a Global API key: the older scheme."""
+
+    email: str
+    key: Secret
+
+    def __post_init__(self) -> None:
+        _require_header_value(Secret(self.email), "the e-mail address")
+        _require_header_value(self.key, "the API key")
+
+
+class CallerAuth(httpx.Auth):
+    """Adds the bot's own credentials to each request at the last moment."""
+
+    def __init__(self, credentials: ApiToken | ApiKey) -> None:
+        self._credentials = credentials
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the headers."""
+        if isinstance(self._credentials, ApiToken):
+            request.headers["Authorization"] = f"Bearer {self._credentials.token.reveal()}"
+        else:
+            request.headers["X-Auth-Email"] = self._credentials.email
+            request.headers["X-Auth-Key"] = self._credentials.key.reveal()
+        yield request
+
+
+class Fence:
+    """Stops a request at the last moment when its sender may not send it any more."""
+
+    def __init__(self, may_send: Callable[[], Awaitable[bool]]) -> None:
+        self._may_send = may_send
+
+    async def check(self) -> None:
+        """Raise LeaseLost when the sender may not send any more."""
+        if not await self._may_send():
+            raise LeaseLost
+
+    async def watch(self, event: str, _: object) -> None:
+        """Check as the headers are about to go out (httpx's extension "trace")."""
+        if event.endswith(".send_request_headers.started"):
+            await self.check()
+
+    def remove_echo(self, answer: bytes) -> bytes:
+        """Take out of an answer what was sent and is secret."""
+        return answer
+
+
+class _TokenFence(Fence):
+    """Stops a request that carries a pasted token."""
+
+    def __init__(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
+        super().__init__(may_send)
+        self._token = token
+
+    def remove_echo(self, answer: bytes) -> bytes:
+        """Take the token out of an answer that quotes it; a short one could be a word of the envelope, and stays."""
+        plain = self._token.reveal().encode("utf-8", "surrogatepass")
+        return answer.replace(plain, b"[removed]") if len(plain) >= _SHORTEST_ECHO else answer
+
+
+class Bearer(_TokenFence, httpx.Auth):
+    """A request with a pasted token instead of the bot's own credentials."""
+
+    def __init__(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
+        """Raise TokenMalformed for what no header can carry: the libraries below would quote it."""
+        if not _HEADER_VALUE.fullmatch(token.reveal()):
+            raise TokenMalformed
+        super().__init__(token, may_send)
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the header."""
+        request.headers["Authorization"] = f"Bearer {self._token.reveal()}"
+        yield request
+
+
+class CredentialBody(_TokenFence, httpx.AsyncByteStream):
+    """The body with the pasted token, made while it is being sent, so that no request object ever holds it."""
+
+    def __init__(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
+        super().__init__(token, may_send)
+        self.length = len(self._encode())
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        await self.check()
+        yield self._encode()
+
+    def _encode(self) -> bytes:
+        # ASCII with escapes: a lone surrogate would raise an encoding error that quotes the whole body.
+        return json.dumps({"token": self._token.reveal()}, separators=(",", ":")).encode("ascii")
+
+
+def _require_header_value(secret: Secret, name: str) -> None:
+    """Refuse early what no header can carry: the libraries below quote such a value in their exceptions."""
+    if not _HEADER_VALUE.fullmatch(secret.reveal()):
+        message = f"{name} is empty or has a character that no HTTP header can carry"
+        raise ValueError(message)

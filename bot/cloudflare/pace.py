@@ -1,0 +1,159 @@
+"""Who may send a request to Cloudflare now: a line for each process, one budget for all processes of an account."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol, TypeVar
+
+from bot.cloudflare.budget import Budget, Limits
+from bot.model.errors import DatabaseTrouble
+
+MOMENT: Final = timedelta(seconds=1)
+"""The longest stop that is waited for in line."""
+MOST_IN_FLIGHT: Final = 32
+FEW_IN_FLIGHT: Final = 8
+"""As long as no request has ended yet: Cloudflare may tell of a limit that is lower than the usual one."""
+
+_T = TypeVar("_T")
+
+
+class Pace(Protocol):
+    """Lets requests to Cloudflare go one after the other, as fast as the account's budget allows."""
+
+    async def turn(self) -> datetime | None:
+        """Wait in line; None when one request may go now, whose end `done()` must be told, whatever it is.
+
+        A datetime, at once, when nothing may go for more than a second: come back then. Safe to cancel.
+        Raises DatabaseTrouble where the budget is in a database.
+        """
+        ...
+
+    def done(self, limits: Limits | None) -> None:
+        """Take note that a request has ended, and of what its answer told, if it had one."""
+        ...
+
+    async def block(self, retry_after: timedelta) -> None:
+        """Stop all requests of the account, at least for a second: Cloudflare answered 429."""
+        ...
+
+
+class PaceStore(Protocol):
+    """Where the budget of one account is kept; it begins with `Budget.fresh`."""
+
+    async def change(self, change: Callable[[Budget, datetime], tuple[Budget, _T]]) -> _T:
+        """Replace the budget by what `change` makes of it at the store's own time, one after the other.
+
+        `change` may run twice. Raises DatabaseTrouble.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _News:
+    limits: Limits
+    in_flight: int
+    at: datetime
+
+
+class SharedPace:
+    """The pace of an account whose budget may be shared with other processes.
+
+    Only the head of the line talks to the store, and hands it what was heard meanwhile: one change for each request.
+    """
+
+    def __init__(
+        self,
+        store: PaceStore,
+        clock: Callable[[], datetime],
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._sleep = sleep
+        self._line = asyncio.Lock()
+        self._in_flight = 0
+        self._most_in_flight = FEW_IN_FLIGHT
+        self._has_changed = asyncio.Event()
+        self._news: list[_News] = []
+        self._stopped_until = datetime.min.replace(tzinfo=UTC)
+
+    async def turn(self) -> datetime | None:
+        """Wait in line for a request; see `Pace`."""
+        async with self._line:
+            while True:
+                await self._wait_for_room()
+                if self._is_stopped():
+                    return self._stopped_until
+                wait = await self._take()
+                if self._is_stopped():  # perhaps by a 429 while the store was at work
+                    continue
+                if wait is None:
+                    self._in_flight += 1
+                    return None
+                await self._sleep(wait.total_seconds())
+
+    def done(self, limits: Limits | None) -> None:
+        """Take note of a request's end; see `Pace`."""
+        self._in_flight -= 1
+        self._most_in_flight = MOST_IN_FLIGHT
+        self._has_changed.set()
+        if limits is not None:
+            self._news.append(_News(limits=limits, in_flight=self._in_flight, at=self._clock()))
+
+    async def block(self, retry_after: timedelta) -> None:
+        """Stop all requests of the account; see `Pace`."""
+        retry_after = max(retry_after, MOMENT)
+        self._stopped_until = max(self._stopped_until, self._clock() + retry_after)
+        self._has_changed.set()
+        with suppress(DatabaseTrouble):  # then the other processes meet a 429 of their own
+            await self._store.change(lambda budget, now: (budget.blocked(now + retry_after), None))
+
+    def _is_stopped(self) -> bool:
+        return self._stopped_until - self._clock() > MOMENT
+
+    async def _wait_for_room(self) -> None:
+        while self._in_flight >= self._most_in_flight and not self._is_stopped():
+            self._has_changed.clear()
+            await self._has_changed.wait()
+
+    async def _take(self) -> timedelta | None:
+        """Take one request from the budget; when there is none now, return how long to wait before asking again."""
+        news = tuple(self._news)
+
+        def change(budget: Budget, now: datetime) -> tuple[Budget, timedelta]:
+            budget = budget.rebased(now)
+            for heard in news:
+                heard_at = now - max(timedelta(0), self._clock() - heard.at)
+                budget = budget.corrected(heard.limits, heard_at, heard.in_flight)
+            goes_at = max(budget.opens_at(now), budget.next_at)
+            return budget.take(now) if goes_at <= now else budget, goes_at - now
+
+        wait = await self._store.change(change)
+        del self._news[: len(news)]
+        if wait > 2 * MOMENT:  # more than the pause between two requests usually is
+            self._stopped_until = max(self._stopped_until, self._clock() + wait)
+        return wait if wait > timedelta(0) else None
+
+
+class LocalPace(SharedPace):
+    """The pace of one process on its own, in memory."""
+
+    def __init__(
+        self, clock: Callable[[], datetime], sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
+        super().__init__(MemoryStore(clock), clock, sleep)
+
+
+class MemoryStore:
+    """Keeps a budget in memory."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._budget = Budget.fresh(clock())
+
+    async def change(self, change: Callable[[Budget, datetime], tuple[Budget, _T]]) -> _T:
+        """Replace the budget; see `PaceStore`."""
+        self._budget, result = change(self._budget, self._clock())
+        return result

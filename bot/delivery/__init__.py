@@ -1,0 +1,1 @@
+"""The way of a submission: a step is a module."""

@@ -1,0 +1,136 @@
+"""Runs deliveries in this process: a task for each bucket that has something to do, and nothing that polls."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from bot.delivery.deliver import Delivery
+from bot.model.errors import BotError
+from bot.storage.submissions import Records
+from bot.model.submission import BucketKey
+
+STOP_PATIENCE: Final = timedelta(seconds=4)
+"""How long a stop waits for deliveries that are in the middle of a call; after that they go on at the next start."""
+
+_AFTER_TROUBLE: Final = timedelta(seconds=1)
+_AFTER_FAULT: Final = timedelta(seconds=60)
+_LONGEST_SLEEP: Final = timedelta(seconds=60)
+"""However far off the next step is: it is looked for at least this often."""
+
+_log = structlog.get_logger()
+
+
+class AlreadyRunning(Exception):  # noqa: N818 - reads as what it says
+    """Another process works on the same data."""
+
+
+class ProcessLock:
+    """Keeps a second process off a data directory or a database; the kernel frees it when the process dies."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock on a file, made when missing; raises AlreadyRunning."""
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise AlreadyRunning from None
+
+    def release(self) -> None:
+        """Let the next process in."""
+        os.close(self._descriptor)
+
+
+class InlineDispatcher:
+    """Starts a bucket's delivery within a millisecond and wakes it when its next step is due."""
+
+    def __init__(self, delivery: Delivery, records: Records, clock: Callable[[], datetime]) -> None:
+        self._delivery = delivery
+        self._records = records
+        self._clock = clock
+        self._workers: dict[BucketKey, _Worker] = {}
+        self._is_stopping = False
+
+    async def start(self) -> None:
+        """Resume what was left unfinished."""
+        for key in await self._records.unreported_keys():
+            _log.info("delivery_resumed", bucket=key.bucket)
+            self.dispatch(key)
+
+    def dispatch(self, key: BucketKey) -> None:
+        """See to a bucket; returns at once."""
+        if self._is_stopping:
+            return  # it is recorded: the next start resumes it
+        worker = self._workers.get(key)
+        if worker is None or worker.task.done():  # done a moment ago: its callback has not run yet
+            worker = self._workers[key] = _Worker(lambda: self._delivery.deliver(key), self._clock)
+            worker.task.add_done_callback(lambda task: self._forget(key, task))
+        worker.wake()
+
+    def _forget(self, key: BucketKey, task: asyncio.Task[None]) -> None:
+        if self._workers[key].task is task:
+            del self._workers[key]
+
+    async def stop(self) -> None:
+        """Let running steps finish, leave the rest where it is recorded."""
+        self._is_stopping = True
+        workers = list(self._workers.values())
+        for worker in workers:
+            worker.stop()
+        tasks = [worker.task for worker in workers]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=STOP_PATIENCE.total_seconds())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Worker:
+    """One bucket's task: it ends when nothing is left, so that idle buckets cost nothing."""
+
+    def __init__(self, deliver: Callable[[], Awaitable[datetime | None]], clock: Callable[[], datetime]) -> None:
+        self._deliver = deliver
+        self._clock = clock
+        self._woken = asyncio.Event()
+        self._is_stopping = False
+        self.task = asyncio.create_task(self._run())
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def stop(self) -> None:
+        self._is_stopping = True
+        self._woken.set()
+
+    async def _run(self) -> None:
+        while not self._is_stopping:
+            self._woken.clear()
+            next_at = await self._deliver_once()
+            if next_at is None and not self._woken.is_set():
+                return
+            if next_at is not None:
+                await self._sleep_until(next_at)
+
+    async def _deliver_once(self) -> datetime | None:
+        try:
+            return await self._deliver()
+        except BotError as error:
+            _log.error("delivery_stopped", error=str(error))
+            return self._clock() + _AFTER_TROUBLE
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the care for this bucket
+            _log.critical("delivery_broke", error=type(error).__name__)
+            return self._clock() + _AFTER_FAULT
+
+    async def _sleep_until(self, next_at: datetime) -> None:
+        wait = min(next_at - self._clock(), _LONGEST_SLEEP).total_seconds()
+        try:
+            async with asyncio.timeout(max(wait, 0)):
+                await self._woken.wait()
+        except TimeoutError:
+            return

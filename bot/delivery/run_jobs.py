@@ -1,0 +1,308 @@
+"""Runs deliveries on Procrastinate (https://procrastinate.readthedocs.io) and PostgreSQL, in any number of processes.
+
+A job names a bucket, never a token. One `deliver` job runs at a time for a bucket (Procrastinate's lock); where that
+fails, since a frozen process may wake, the lease in `records` decides. A `deliver` job is always due at once: what has
+to wait is a `wake` job without a lock, since a waiting job holds up the later ones of its lock.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from typing import Any, Final
+from weakref import WeakSet
+
+import structlog
+from procrastinate import App, PsycopgConnector
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
+from procrastinate.jobs import Job, Status
+from procrastinate.schema import SchemaManager
+from psycopg import AsyncConnection
+from sqlalchemy import Connection, text
+
+from bot.storage.database import Database
+from bot.delivery.deliver import Delivery
+from bot.model.errors import BotError, DatabaseUnavailable
+from bot.storage.submissions import Records
+from bot.model.submission import BucketKey
+
+HEARTBEAT: Final = timedelta(seconds=1)
+STALE: Final = timedelta(seconds=5)
+"""A worker without a heartbeat for this long is taken for dead, and its jobs are given to others."""
+
+STOP_PATIENCE: Final = timedelta(seconds=4)
+CONCURRENCY: Final = 64
+
+_LONGEST_STOP: Final = STOP_PATIENCE + timedelta(seconds=1)
+_POLL: Final = timedelta(seconds=1)
+_SWEEP_EVERY: Final = timedelta(seconds=2)
+_AFTER_TROUBLE: Final = timedelta(seconds=1)
+_AFTER_FAULT: Final = timedelta(seconds=60)
+_OVERDUE: Final = timedelta(seconds=10)
+_DELIVER: Final = "deliver"
+_WAKE: Final = "wake"
+_REFRESH: Final = "refresh_catalogs"
+_KEEP: Final = "keep_house"
+_CONNECTION: Final = {
+    "connect_timeout": 2,
+    "tcp_user_timeout": 5000,
+    "application_name": "r2-credential-bot jobs",
+    "options": "-c statement_timeout=5000 -c idle_in_transaction_session_timeout=5000",
+}
+
+_log = structlog.get_logger()
+
+
+class Jobs:
+    """Defers jobs, each inside a transaction of the bot's own connection: all that a gateway needs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._app = App(connector=PsycopgConnector())  # never opened: every call brings its connection
+
+    async def prepare(self) -> None:
+        """Make Procrastinate's tables where they are missing; raises DatabaseTrouble."""
+
+        async def make(is_missing: bool, connection: Any) -> None:  # noqa: ANN401, FBT001 - psycopg is optional
+            if is_missing:
+                await connection.execute(SchemaManager.get_schema())
+
+        await self._database.run(_lock_and_look, make)
+
+    async def deliver_in(self, connection: Any, key: BucketKey) -> None:  # noqa: ANN401 - psycopg is optional
+        """See to a bucket as soon as the transaction of this connection is committed."""
+        deferrer = self._app.configure_task(_DELIVER, lock=_lock_of(key), connection=connection)
+        with _drivers_errors():
+            await deferrer.defer_async(account_id=key.account_id, bucket=key.bucket)
+
+    async def deliver(self, key: BucketKey) -> None:
+        """See to a bucket; raises DatabaseTrouble."""
+        await self._run(lambda connection: self.deliver_in(connection, key))
+
+    async def deliver_at(self, key: BucketKey, at: datetime) -> None:
+        """See to a bucket at that time; raises DatabaseTrouble."""
+
+        async def wake(connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
+            deferrer = self._app.configure_task(_WAKE, schedule_at=at, connection=connection)
+            await deferrer.defer_async(account_id=key.account_id, bucket=key.bucket)
+
+        await self._run(wake)
+
+    async def refresh_catalogs(self, tests: bool) -> None:  # noqa: FBT001 - handed on as it is
+        """Have some worker ask Cloudflare about the catalogs, once however often this is called."""
+
+        async def refresh(connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
+            only_once = f"{_REFRESH} tests" if tests else _REFRESH
+            deferrer = self._app.configure_task(_REFRESH, lock=_REFRESH, queueing_lock=only_once, connection=connection)
+            await deferrer.defer_async(tests=tests)
+
+        try:
+            await self._run(refresh)
+        except AlreadyEnqueued:
+            return
+
+    async def _run(self, act: Callable[[Any], Awaitable[None]]) -> None:
+        async def afterwards(_: None, connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
+            with _drivers_errors():
+                await act(connection)
+
+        await self._database.run(lambda _: None, afterwards)
+
+
+class JobRunner:
+    """Runs jobs until it is stopped, through outages of the database; takes over those of processes that died."""
+
+    def __init__(  # noqa: PLR0913 - the composition root fills this by name
+        self,
+        *,
+        url: str,
+        jobs: Jobs,
+        records: Records,
+        delivery: Delivery,
+        refresh_catalogs: Callable[[bool], Awaitable[None]],
+        keep_house: Callable[[], Awaitable[None]],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._url = url
+        self._jobs = jobs
+        self._records = records
+        self._delivery = delivery
+        self._refresh_catalogs = refresh_catalogs
+        self._keep_house = keep_house
+        self._clock = clock
+        self._is_stopping = False
+        self._connections = WeakSet[AsyncConnection[Any]]()
+
+    async def run(self) -> None:
+        """Run for ever; a cancellation lets running jobs finish, for four seconds at most, if the database answers.
+
+        While it does not, the end takes some seconds more, and what was being done is left to whoever takes it over.
+        """
+        work = asyncio.create_task(self._run_through_outages())
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            self._is_stopping = True  # known to everyone: Procrastinate loses a cancellation while the database is away
+            work.cancel()
+            await asyncio.wait({work}, timeout=_LONGEST_STOP.total_seconds())
+            for connection in self._connections:
+                _shut(connection)  # a server that does not answer would be waited for, without end
+            await asyncio.gather(work, return_exceptions=True)
+            raise
+
+    async def _run_through_outages(self) -> None:
+        while not self._is_stopping:
+            app = self._build_app()
+            try:
+                async with app.open_async():
+                    await self._run_jobs(app)
+            except (ConnectorException, BotError) as error:
+                _log.error("jobs_stopped", error=type(error).__name__)
+            if not self._is_stopping:
+                await asyncio.sleep(_AFTER_TROUBLE.total_seconds())
+
+    async def _run_jobs(self, app: App) -> None:
+        await self._find_forgotten(app)
+        await self._jobs.refresh_catalogs(tests=False)
+        sweeper = asyncio.create_task(self._sweep(app))
+        try:
+            await app.run_worker_async(
+                concurrency=CONCURRENCY,
+                fetch_job_polling_interval=_POLL.total_seconds(),
+                abort_job_polling_interval=_AFTER_FAULT.total_seconds(),
+                update_heartbeat_interval=HEARTBEAT.total_seconds(),
+                stalled_worker_timeout=_AFTER_FAULT.total_seconds(),
+                shutdown_graceful_timeout=STOP_PATIENCE.total_seconds(),
+                delete_jobs="always",
+                install_signal_handlers=False,
+            )
+        finally:
+            sweeper.cancel()
+            await asyncio.gather(sweeper, return_exceptions=True)
+
+    def _build_app(self) -> App:
+        connector = PsycopgConnector(
+            conninfo=self._url, min_size=1, max_size=4, timeout=2.0, kwargs=_CONNECTION, configure=self._note
+        )
+        app = App(connector=connector)
+        app.task(name=_DELIVER)(self._deliver)
+        app.task(name=_WAKE)(self._wake)
+        app.periodic(cron="*/5 * * * *")(app.task(name=_REFRESH, lock=_REFRESH)(self._refresh))
+
+        async def keep(timestamp: int) -> None:  # noqa: ARG001 - Procrastinate hands the time of a periodic job
+            await self._find_forgotten(app)
+            await self._keep_house()  # last: to announce something can take a while
+
+        app.periodic(cron="* * * * *")(app.task(name=_KEEP, lock=_KEEP)(keep))
+        return app
+
+    async def _note(self, connection: AsyncConnection[Any]) -> None:
+        self._connections.add(connection)
+
+    async def _deliver(self, account_id: str, bucket: str) -> None:
+        """Take every step that is due, and leave a job for the next one before this one is gone."""
+        key = BucketKey(account_id=account_id, bucket=bucket)
+        next_at: datetime | None = self._clock()  # where a stop ends it
+        try:
+            next_at = await self._delivery.deliver(key)
+        except BotError as error:
+            _log.error("delivery_stopped", bucket=bucket, error=str(error))
+            next_at = self._clock() + _AFTER_TROUBLE
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the care for this bucket
+            _log.critical("delivery_broke", bucket=bucket, error=type(error).__name__)
+            next_at = self._clock() + _AFTER_FAULT
+        finally:
+            if next_at is not None:
+                await self._insist(self._jobs.deliver_at, key, next_at)
+
+    async def _wake(self, account_id: str, bucket: str) -> None:
+        await self._insist(self._jobs.deliver, BucketKey(account_id=account_id, bucket=bucket))
+
+    async def _insist(self, defer: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Leave a job for the bucket, also when this one is aborted, and however long the database is away.
+
+        Only the end of the process ends that; then this job stays with a dead worker, or `_find_forgotten` helps.
+        """
+        attempts = asyncio.create_task(self._try_until_done(defer, *arguments))
+        try:
+            await asyncio.shield(attempts)
+        except asyncio.CancelledError:
+            await attempts
+            raise
+
+    async def _try_until_done(self, defer: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        while True:
+            try:
+                await defer(*arguments)
+            except BotError:
+                if self._is_stopping:
+                    return
+                await asyncio.sleep(_AFTER_TROUBLE.total_seconds())
+            else:
+                return
+
+    async def _refresh(self, timestamp: int = 0, *, tests: bool = False) -> None:  # noqa: ARG002 - Procrastinate hands the time of a periodic job
+        await self._refresh_catalogs(tests)
+
+    async def _sweep(self, app: App) -> None:
+        """Defer the jobs of dead workers anew, then remove them: in this order a kill in between loses nothing."""
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY.total_seconds())
+            try:
+                for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALE.total_seconds()):
+                    _log.warning("job_taken_over", task=job.task_name, bucket=job.task_kwargs.get("bucket"))
+                    await _defer_anew(app, job)
+                    await app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
+            except ConnectorException as error:  # another process was faster, or the database is away
+                _log.info("sweep_ended", error=type(error).__name__)
+
+    async def _find_forgotten(self, app: App) -> None:
+        """See to buckets that are overdue and have no job: what an outage in the wrong moment has left."""
+        overdue = await self._records.overdue_keys(self._clock() - _OVERDUE)
+        if not overdue:
+            return
+        known = {
+            (job.task_kwargs.get("account_id"), job.task_kwargs.get("bucket"))
+            for status in (Status.TODO, Status.DOING)
+            for job in await app.job_manager.list_jobs_async(status=status.value)
+        }
+        for key in overdue:
+            if (key.account_id, key.bucket) not in known:
+                _log.warning("delivery_found", bucket=key.bucket)
+                await self._jobs.deliver(key)
+
+
+@contextmanager
+def _drivers_errors() -> Iterator[None]:
+    """Give the database the driver's own errors, which it knows how to tell apart; Procrastinate wraps them."""
+    try:
+        yield
+    except ConnectorException as error:
+        raise error.__cause__ or DatabaseUnavailable() from None
+
+
+def _shut(connection: AsyncConnection[Any]) -> None:
+    """End what is waited for, without asking the server (see `bot.storage.deadline`)."""
+    if not connection.closed:
+        with socket.socket(fileno=socket.dup(connection.fileno())) as copy, suppress(OSError):
+            copy.shutdown(socket.SHUT_RDWR)
+
+
+def _lock_of(key: BucketKey) -> str:
+    return f"{key.account_id}/{key.bucket}"
+
+
+def _lock_and_look(connection: Connection) -> bool:
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('r2-credential-bot procrastinate'))"))
+    return connection.scalar(text("SELECT to_regclass('procrastinate_jobs')")) is None
+
+
+async def _defer_anew(app: App, job: Job) -> None:
+    deferrer = app.configure_task(
+        job.task_name, lock=job.lock, queueing_lock=job.queueing_lock, schedule_at=job.scheduled_at
+    )
+    try:
+        await deferrer.defer_async(**job.task_kwargs)
+    except AlreadyEnqueued:
+        return

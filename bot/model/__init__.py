@@ -1,0 +1,1 @@
+"""What we speak of: values and errors. No input, no output."""

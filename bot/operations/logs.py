@@ -1,0 +1,113 @@
+"""Structured logging, and the last-resort scrubber that every line passes on its way out.
+
+Nothing secret is logged on purpose anywhere; the scrubber is for what libraries and tracebacks might say.
+"""
+
+import logging
+import re
+import sys
+from typing import Final, TextIO
+
+import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+from structlog.typing import EventDict, Processor
+
+from bot.model.pasted_token import mask_tokens
+
+_SECRET: Final = re.compile(  # looks for no boundary: a rendered line puts an escape or a colour right before a value
+    r"(?:xox[a-z]|xapp)-[A-Za-z0-9-]+"
+    r"|(?<=ticket=)[^&\s\"']+"
+    r"|hooks\.slack(?:-gov)?\.com/[^\s\"'\\]+|/(?:commands|actions|response)/[^\s\"'\\]{8,}"
+    r"|[0-9A-Fa-f]{37,}"
+)
+_TALKATIVE: Final = (
+    "slack_bolt",
+    "slack_sdk",
+    "aiohttp",
+    "httpx",
+    "httpcore",
+    "asyncio",
+    "sqlalchemy",
+    "alembic",
+    "procrastinate",
+    "psycopg",
+)
+"""Libraries that write payloads, headers or statements at DEBUG and INFO: their warnings are all that is heard."""
+
+_WORDY: Final = ("slack_bolt", "slack_sdk", "procrastinate", "psycopg.pool")
+"""Libraries whose warnings and errors quote bodies and addresses, or fill pages: we say our own."""
+
+
+def configure_logging(level: str, log_format: str | None, stream: TextIO | None = None) -> None:
+    """Send every log line to `stream` (default: standard error), ours from `level` on; on a terminal for a console."""
+    stream = stream or sys.stderr
+    is_console = log_format == "console" or (log_format is None and stream.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_ScrubbingFormatter(foreign_pre_chain=shared, processors=_renderers(is_console=is_console)))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.raiseExceptions = False  # else a line that cannot be made is printed as it came, past the scrubber
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _WORDY:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("aiohttp.server").addFilter(_forget_malformed_request)
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def scrub(line: str) -> str:
+    """Mask what looks like a Cloudflare token, a Slack token or a response URL."""
+    return _SECRET.sub("[masked]", mask_tokens(line))
+
+
+def _forget_malformed_request(record: logging.LogRecord) -> bool:
+    """Keep the line and drop the exception: what cannot be parsed may be a piece of a body, and aiohttp quotes it."""
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.exc_info = None
+    return True
+
+
+class _ScrubbingFormatter(structlog.stdlib.ProcessorFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return scrub(super().format(record))
+
+
+def _renderers(*, is_console: bool) -> list[Processor]:
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if is_console:
+        return [remove, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    to_json = structlog.processors.JSONRenderer()
+    return [remove, structlog.processors.format_exc_info, _scrub_values, _put_first, to_json]
+
+
+def _scrub_values(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Mask before a line is rendered: masking afterwards can cut an escape in two, and the line is no JSON any more."""
+    return {scrub(name): _scrubbed(value) for name, value in event.items()}
+
+
+def _scrubbed(value: object) -> object:
+    if isinstance(value, dict):
+        return {scrub(str(name)): _scrubbed(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_scrubbed(part) for part in value]
+    if value is None or isinstance(value, int | float):
+        return value
+    return scrub(value if isinstance(value, str) else repr(value))
+
+
+def _put_first(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Order a line as a person reads it: when, how bad, what."""
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    return first | dict(event)

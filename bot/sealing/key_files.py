@@ -1,0 +1,136 @@
+"""The key ring that the bot makes itself: files that only its user can read, a new key each day, old keys destroyed.
+
+Destroying keys, not deleting rows, is what makes an erased token unreadable in a WAL, a heap page or a backup.
+"""
+
+import os
+import stat
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from bot.model.errors import KeyFileUnusable
+from bot.sealing.hpke import KeyRing, PrivateKey, SealingKey, generate_private_key, load_private_keys, public_pem
+
+KEY_LIFETIME: Final = timedelta(days=1)
+RETIREMENT: Final = timedelta(minutes=10)
+"""How long a replaced key is kept in any case: longer than the way from sealing to recording can take."""
+
+_STAMP: Final = "%Y%m%dT%H%M%S.%fZ"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KeyFile:
+    path: Path
+    created_at: datetime
+    key_id: str
+
+
+class KeyFiles:
+    """The directory of private keys, one PEM file (0600) each, named by creation time and key id."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def load(self, now: datetime) -> KeyRing:
+        """Return the ring, with a first key made when there is none.
+
+        Raises KeyFileUnusable when a file is not a key, or somebody other than its owner can read it.
+        """
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self._directory.glob("*.destroyed"):
+            _erase(path)  # what a kill has interrupted
+        for path in self._directory.glob(".*.draft"):
+            path.unlink()  # not overwritten: it may be a second name of a good key
+        if not self._newest_first():
+            self._create(now)
+        keys = [load_key_file(file.path)[0] for file in self._newest_first()]
+        return KeyRing(*keys)
+
+    def rotate(self, ring: KeyRing, now: datetime, needed: AbstractSet[str]) -> list[str]:
+        """Add the day's key to the ring, destroy replaced ones that are not `needed`, and return their ids."""
+        files = self._newest_first()
+        if not files or now - files[0].created_at >= KEY_LIFETIME:  # none: somebody removed them from a running bot
+            ring.add(load_key_file(self._create(now))[0])
+            files = self._newest_first()
+        replaced = zip(files[1:], files, strict=False)
+        gone = [old for old, newer in replaced if now - newer.created_at >= RETIREMENT and old.key_id not in needed]
+        for file in gone:
+            _destroy(file.path)
+            ring.forget(file.key_id)
+        return [file.key_id for file in gone]
+
+    def _create(self, now: datetime) -> Path:
+        pem = generate_private_key()
+        key_id = SealingKey(load_private_keys(pem)[0].public_key()).key_id
+        path = self._directory / f"{now.astimezone(UTC).strftime(_STAMP)}-{key_id}.pem"
+        write_key_file(path, pem)
+        return path
+
+    def _newest_first(self) -> list[_KeyFile]:
+        files = [_parse(path) for path in self._directory.glob("*.pem")]
+        return sorted(files, key=lambda file: file.created_at, reverse=True)
+
+
+def write_key_file(path: Path, pem: str) -> str:
+    """Write a new private key, mode 0600, on disk when this returns; return its public half as PEM.
+
+    Raises FileExistsError instead of replacing a key, and OSError when the place cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.draft")
+    draft.unlink(missing_ok=True)  # left by a kill: a half-written key must never be taken for one
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(pem)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    finally:
+        draft.unlink()
+    _sync_directory(path.parent)
+    return public_pem(load_private_keys(pem)[0])
+
+
+def load_key_file(path: Path) -> list[PrivateKey]:
+    """Read the keys of a PEM file; raises KeyFileUnusable with the mend, never with its content."""
+    exposed = stat.S_IMODE(path.stat().st_mode) & 0o077
+    if exposed:
+        raise KeyFileUnusable(path, f"others can read it: run `chmod 600 {path}`, and replace the key if they did")
+    try:
+        return load_private_keys(path.read_text(encoding="ascii", errors="replace"))
+    except ValueError as error:
+        raise KeyFileUnusable(path, str(error)) from None
+
+
+def _parse(path: Path) -> _KeyFile:
+    stamp, _, key_id = path.stem.partition("-")
+    try:
+        created_at = datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        raise KeyFileUnusable(path, "its name is not one that the bot gave: move it elsewhere") from None
+    return _KeyFile(path=path, created_at=created_at, key_id=key_id)
+
+
+def _destroy(path: Path) -> None:
+    """Overwrite and remove. On flash and copy-on-write disks the old block may live on: SECURITY.md says so."""
+    _erase(path.rename(path.with_suffix(".destroyed")))  # a kill from here on leaves nothing that looks like a key
+
+
+def _erase(doomed: Path) -> None:
+    with doomed.open("r+b") as file:
+        file.write(b"\0" * doomed.stat().st_size)
+        file.flush()
+        os.fsync(file.fileno())
+    doomed.unlink()
+    _sync_directory(doomed.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,173 @@
+"""The few calls that the bot makes to Slack, typed (the only user of Slack's Web client outside the composition root).
+
+Retries nothing: delivery knows when to come back, and a person knows when to press again.
+"""
+
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import aiohttp
+from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.web.async_slack_response import AsyncSlackResponse
+
+from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.slack.blocks import Json
+
+LONGEST_RETRY_AFTER: Final = timedelta(minutes=5)
+CHANNEL_LIFETIME: Final = timedelta(minutes=1)
+
+TIMEOUT: Final = timedelta(seconds=2)
+"""A trigger lives 3 s and an acknowledgement has 3 s."""
+
+PATIENT_TIMEOUT: Final = timedelta(seconds=15)
+"""For what nobody waits for: a message that was given up too early would be posted twice."""
+
+_PASSING: Final = frozenset(
+    {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
+)
+
+
+_TROUBLE_STATUSES: Final = frozenset({429, *range(500, 600)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """What the bot can know of a channel. `is_visible` is False when Slack would not tell this bot about it."""
+
+    is_visible: bool
+    is_archived: bool = False
+    is_shared_outside: bool = False
+
+    @property
+    def is_good(self) -> bool:
+        """Whether a result may go there."""
+        return self.is_visible and not self.is_archived and not self.is_shared_outside
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who the bot is to Slack, and where it is installed."""
+
+    team_id: str
+    enterprise_id: str | None
+    user_id: str
+
+
+class SlackWeb:
+    """Every method raises SlackRefused for a definite no and SlackUnavailable for anything that passes."""
+
+    def __init__(
+        self,
+        client: AsyncWebClient,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        patient_client: AsyncWebClient | None = None,
+    ) -> None:
+        """Take a client that gives up within `TIMEOUT`, and one for calls that nobody waits for."""
+        self._client = client
+        self._patient_client = patient_client or client
+        self._clock = clock
+        self._good_channels: dict[str, tuple[float, Channel]] = {}
+
+    async def identify(self) -> Identity:
+        """Ask who this bot token belongs to (auth.test)."""
+        response = await _told(self._client.auth_test())
+        return Identity(
+            team_id=str(response.get("team_id")),
+            enterprise_id=response.get("enterprise_id"),
+            user_id=str(response.get("user_id")),
+        )
+
+    async def open_connection(self, app_token: str) -> str:
+        """Return the address of a new Socket Mode connection (apps.connections.open)."""
+        response = await _told(self._client.apps_connections_open(app_token=app_token))
+        return str(response.get("url"))
+
+    async def open_view(self, trigger_id: str, view: Json) -> str:
+        """Open a modal (views.open), and return the view's id; the trigger lives 3 s."""
+        response = await _told(self._client.views_open(trigger_id=trigger_id, view=view))
+        return str((response.get("view") or {}).get("id", ""))
+
+    async def publish_home(self, user_id: str, view: Json) -> None:
+        """Replace what a user sees in the App Home (views.publish)."""
+        await _told(self._patient_client.views_publish(user_id=user_id, view=view))
+
+    async def update_view(self, view_id: str, view: Json) -> None:
+        """Replace an open modal (views.update); SlackRefused("not_found") means that its user closed it."""
+        await _told(self._patient_client.views_update(view_id=view_id, view=view))
+
+    async def post(self, channel_id: str, message: Json, client_msg_id: str) -> None:
+        """Post a message (chat.postMessage) to a channel, or to a user as a direct message."""
+        await _told(
+            self._patient_client.chat_postMessage(
+                channel=channel_id, client_msg_id=client_msg_id, unfurl_links=False, unfurl_media=False, **message
+            )
+        )
+
+    async def channel(self, channel_id: str) -> Channel:
+        """Look at a channel (conversations.info); a good one is remembered for a minute, any other is asked again."""
+        looked_at, channel = self._good_channels.get(channel_id, (-CHANNEL_LIFETIME.total_seconds(), None))
+        now = self._clock()
+        if channel is not None and now - looked_at < CHANNEL_LIFETIME.total_seconds():
+            return channel
+        channel = await self._look_at_channel(channel_id)
+        if channel.is_good:
+            self._good_channels[channel_id] = (now, channel)
+        return channel
+
+    async def _look_at_channel(self, channel_id: str) -> Channel:
+        try:
+            response = await _told(self._client.conversations_info(channel=channel_id))
+        except SlackRefused as refusal:
+            if refusal.slack_error == "channel_not_found":
+                return Channel(is_visible=False)
+            raise
+        channel = response.get("channel") or {}
+        return Channel(
+            is_visible=True,
+            is_archived=bool(channel.get("is_archived")),
+            is_shared_outside=bool(channel.get("is_ext_shared") or channel.get("is_pending_ext_shared")),
+        )
+
+    async def usergroup_members(self, usergroup: str) -> frozenset[str]:
+        """Return who is in a user group (usergroups.users.list)."""
+        response = await _told(self._client.usergroups_users_list(usergroup=usergroup))
+        return frozenset(str(user) for user in response.get("users") or ())
+
+
+async def _told(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
+    """Await one call and translate what goes wrong; slack_sdk's own errors hold the whole answer."""
+    try:
+        response = await call
+    except SlackApiError as error:
+        failure = _translate(error)
+    except (SlackClientError, aiohttp.ClientError, TimeoutError, OSError):
+        failure = SlackUnavailable()
+    except (AttributeError, ValueError):  # the SDK itself stumbles over a 200 that is no JSON object
+        failure = SlackUnavailable()
+    else:
+        if isinstance(response.data, dict):
+            return response
+        failure = SlackUnavailable()
+    raise failure
+
+
+def _translate(error: SlackApiError) -> SlackRefused | SlackUnavailable:
+    response = error.response  # an AsyncSlackResponse, or aiohttp's own when the body was no JSON
+    if not isinstance(response, AsyncSlackResponse):
+        return SlackUnavailable()
+    code = response.data.get("error") if isinstance(response.data, dict) else None  # a proxy's 503 is plain text
+    is_trouble = response.status_code in _TROUBLE_STATUSES or not isinstance(code, str) or code in _PASSING
+    return SlackUnavailable(_retry_after(response)) if is_trouble else SlackRefused(str(code))
+
+
+def _retry_after(response: AsyncSlackResponse) -> timedelta | None:
+    header = {name.lower(): value for name, value in response.headers.items()}.get("retry-after")
+    if not isinstance(header, str) or not re.fullmatch(r"[0-9]{1,6}", header):
+        return None
+    return min(timedelta(seconds=int(header)), LONGEST_RETRY_AFTER)

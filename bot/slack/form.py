@@ -1,0 +1,280 @@
+"""Builds the form and parses what comes back of it. Block ids live here and nowhere else."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.model.errors import (
+    GlobalApiKey,
+    NotAToken,
+    NothingPasted,
+    NotStorable,
+    OAuthToken,
+    S3AccessKeyId,
+    S3SecretAccessKey,
+    SeveralTokens,
+)
+from bot.model.pasted_token import MASK
+from bot.slack.blocks import Json, plain, section
+from bot.model.submission import TokenKind
+
+COMMAND: Final = "/r2-credential"
+CALLBACK_ID: Final = "store_credential"
+BUCKET_BLOCK: Final = "bucket"
+BUCKET_ACTION: Final = "bucket"
+TOKEN_BLOCK: Final = "token"  # noqa: S105 - the name of a block
+CHANNEL_BLOCK: Final = "channel"
+REASON_BLOCK: Final = "reason"
+CHECK_BLOCK: Final = "check"
+REASON_LENGTH: Final = 300
+
+_BUCKET_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+_INPUT_LENGTH: Final = 3000
+_MOST_OPTIONS: Final = 100
+_OPTION_TEXT: Final = 75
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnverifiedForm:
+    """What a submitted form says. Everything in it comes from a client: nothing is checked yet."""
+
+    nonce: str
+    bucket: str
+    channel_id: str
+    reason: str
+    check_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """What a form is opened with: everything but the token. Without a `channel_id` it is the one it is opened in."""
+
+    bucket: str = ""
+    channel_id: str = ""
+    reason: str = ""
+    check_only: bool = False
+
+
+def is_bucket_name(text: str) -> bool:
+    """Whether a bucket can have this name (Cloudflare: 3 to 63 of a-z, 0-9 and hyphens, none at the ends)."""
+    return _BUCKET_NAME.fullmatch(text) is not None
+
+
+def build_form(*, nonce: str, filling: Filling, catalogs: Iterable[Catalog] | None) -> Json:
+    """Return the form as a view. Its `private_metadata` is the opening's nonce and nothing else.
+
+    Without a snapshot of the catalogs the bucket is a plain text field: a type-ahead could offer nothing.
+    """
+    bucket = _bucket_element(filling.bucket, catalogs)
+    return {
+        "type": "modal",
+        "callback_id": CALLBACK_ID,
+        "private_metadata": nonce,
+        "title": plain("Store a credential"),
+        "submit": plain("Store"),
+        "close": plain("Cancel"),
+        "blocks": [
+            section(_INTRODUCTION),
+            _input(BUCKET_BLOCK, "Bucket", bucket, hint=_BUCKET_HINT),
+            _input(TOKEN_BLOCK, "Cloudflare API token", _TOKEN_ELEMENT, hint=_PASTE_HINT),
+            _input(CHANNEL_BLOCK, "Post the result to", _channel_element(filling.channel_id)),
+            _input(REASON_BLOCK, "Reason", _reason_element(filling.reason), hint=_REASON_HINT, optional=True),
+            _input(CHECK_BLOCK, "Try it first", _check_element(is_ticked=filling.check_only), optional=True),
+        ],
+    }
+
+
+def build_options(catalogs: Iterable[Catalog], query: str) -> list[Json]:
+    """Return the catalogs whose name contains the query, those that begin with it first, and the query itself.
+
+    What was typed is offered when it is a possible name that is not listed: the list may be older than the bucket.
+    """
+    query = query.strip().lower()
+    if MASK.lower() in query:
+        return [_option(_MASKED_OPTION, MASK)]
+    found = sorted((catalog for catalog in catalogs if query in catalog.bucket), key=_match_order(query))
+    options = [_option(catalog.bucket, catalog.bucket, describe_catalog(catalog)) for catalog in found]
+    if is_bucket_name(query) and not any(catalog.bucket == query for catalog in found):
+        options.insert(0, _option(f'Use "{query}"', query, "Not among the catalogs that Cloudflare listed last"))
+    return options[:_MOST_OPTIONS]
+
+
+def describe_catalog(catalog: Catalog) -> str:
+    """Return the state of a catalog in a few words."""
+    if catalog.status is CatalogStatus.INACTIVE:
+        return "Catalog switched off: enable it first"
+    return _CREDENTIAL_WORDS[catalog.credential_status]
+
+
+def parse_form(view: Mapping[str, Any]) -> UnverifiedForm:
+    """Read a submitted view; a part that is missing or of the wrong type is read as empty."""
+    channel = _state(view, CHANNEL_BLOCK).get("selected_conversation")
+    return UnverifiedForm(
+        nonce=_text(view.get("private_metadata")),
+        bucket=_bucket(view),
+        channel_id=_text(channel),
+        reason=_text(_state(view, REASON_BLOCK).get("value")).strip(),
+        check_only=bool(_state(view, CHECK_BLOCK).get("selected_options")),
+    )
+
+
+def installed_team_id(body: Mapping[str, Any]) -> str:
+    """Return the workspace in which the form was opened: the view says it best, and `team` can be null."""
+    view = _mapping(body.get("view"))
+    candidates = (view.get("app_installed_team_id"), view.get("team_id"), _mapping(body.get("team")).get("id"))
+    return next((team_id for team_id in map(_text, candidates) if team_id), "")
+
+
+def take_token(view: Mapping[str, Any]) -> str:
+    """Return what was typed into the token field, and remove it from the view."""
+    pasted = ""
+    for element in _mapping(_mapping(_mapping(view.get("state")).get("values")).get(TOKEN_BLOCK)).values():
+        if isinstance(element, dict):
+            pasted = _text(element.pop("value", None)) or pasted
+    return pasted
+
+
+def check_bucket(bucket: str) -> str | None:
+    """Return what is wrong with the bucket field, or None."""
+    if MASK in bucket:
+        return REVOKE_ADVICE
+    if not bucket:
+        return "Choose the bucket whose catalog gets the credential."
+    return None if is_bucket_name(bucket) else _NO_BUCKET_NAME
+
+
+def check_reason(reason: str) -> str | None:
+    """Return what is wrong with the reason field, or None."""
+    if MASK in reason:
+        return REVOKE_ADVICE
+    too_long = f"Shorten the reason to {REASON_LENGTH} characters; it has {len(reason)}."
+    return too_long if len(reason) > REASON_LENGTH else None
+
+
+REVOKE_ADVICE: Final = (
+    "This looks like a token, and this field is no place for one: others may have seen it. Revoke it in Cloudflare, "
+    "create a new one, and paste that into the token field."
+)
+
+NOT_STORABLE: Final[Mapping[TokenKind, type[NotStorable]]] = {
+    TokenKind.EMPTY: NothingPasted,
+    TokenKind.GLOBAL_KEY: GlobalApiKey,
+    TokenKind.OAUTH: OAuthToken,
+    TokenKind.S3_SECRET: S3SecretAccessKey,
+    TokenKind.S3_KEY_ID: S3AccessKeyId,
+    TokenKind.SEVERAL: SeveralTokens,
+    TokenKind.NOT_A_TOKEN: NotAToken,
+}
+"""What the form says of each kind that is not to be stored."""
+
+_INTRODUCTION: Final = (
+    "Gives the catalog of a bucket the token that it works with. The token is checked first. The catalog has one slot: "
+    "*what it holds now is replaced.* The token stays encrypted until Cloudflare has it, then it is erased."
+)
+_BUCKET_HINT: Final = "Its R2 Data Catalog (Basin Catalog) must be enabled."
+_PASTE_HINT: Final = (
+    'An R2 API token with "Admin Read & Write" for this bucket, best one made just for it. Slack cannot hide what you '
+    "paste here; nobody else sees more than its last four characters."
+)
+_REASON_HINT: Final = "Kept with the record of this change and shown in the result."
+_MASKED_OPTION: Final = "That looked like a token. Revoke it: this field is no place for one."
+_NO_BUCKET_NAME: Final = (
+    "A bucket name has 3 to 63 characters: a-z, 0-9 and hyphens, with no hyphen at the beginning or the end."
+)
+_CREDENTIAL_WORDS: Final = {
+    CredentialStatus.VALID: "Credential works: it will be replaced",
+    CredentialStatus.INVALID: "Credential does not work: it will be replaced",
+    CredentialStatus.PRESENT: "Credential present: it will be replaced",
+    CredentialStatus.ABSENT: "No credential yet",
+    CredentialStatus.UNKNOWN: "Cloudflare did not say whether there is a credential",
+}
+_TOKEN_ELEMENT: Final[Json] = {
+    "type": "plain_text_input",
+    "action_id": TOKEN_BLOCK,
+    "max_length": _INPUT_LENGTH,
+    "placeholder": plain("cfat_..."),
+}
+_CHANNEL_ELEMENT: Final[Json] = {
+    "type": "conversations_select",
+    "action_id": CHANNEL_BLOCK,
+    "default_to_current_conversation": True,
+    "response_url_enabled": True,
+    "filter": {"exclude_external_shared_channels": True},
+}
+_REASON_ELEMENT: Final[Json] = {
+    "type": "plain_text_input",
+    "action_id": REASON_BLOCK,
+    "max_length": REASON_LENGTH,
+    "placeholder": plain("Such as a ticket, or: the old one expires on Friday"),
+}
+
+
+def _bucket_element(bucket: str, catalogs: Iterable[Catalog] | None) -> Json:
+    if catalogs is None:
+        element: Json = {"type": "plain_text_input", "action_id": BUCKET_ACTION, "max_length": 63}
+        return element | ({"initial_value": bucket} if bucket else {})
+    element = {
+        "type": "external_select",
+        "action_id": BUCKET_ACTION,
+        "min_query_length": 0,
+        "placeholder": plain("Type to search"),
+    }
+    known = next((catalog for catalog in catalogs if catalog.bucket == bucket), None)
+    chosen = _option(bucket, bucket, describe_catalog(known) if known else "")
+    return element | ({"initial_option": chosen} if bucket else {})
+
+
+def _channel_element(channel_id: str) -> Json:
+    return _CHANNEL_ELEMENT | ({"initial_conversation": channel_id} if channel_id else {})
+
+
+def _reason_element(reason: str) -> Json:
+    return _REASON_ELEMENT | ({"initial_value": reason} if reason else {})
+
+
+def _check_element(*, is_ticked: bool) -> Json:
+    option = _option("Check only, change nothing", CHECK_BLOCK, "Everything before the write; the token is erased")
+    element = {"type": "checkboxes", "action_id": CHECK_BLOCK, "options": [option]}
+    return element | ({"initial_options": [option]} if is_ticked else {})
+
+
+def _input(block_id: str, label: str, element: Json, *, hint: str = "", optional: bool = False) -> Json:
+    block = {
+        "type": "input",
+        "block_id": block_id,
+        "label": plain(label),
+        "element": element,
+        "optional": optional,
+    }
+    return block | ({"hint": plain(hint)} if hint else {})
+
+
+def _option(text: str, value: str, description: str = "") -> Json:
+    option = {"text": plain(text[:_OPTION_TEXT]), "value": value}
+    return option | ({"description": plain(description[:_OPTION_TEXT])} if description else {})
+
+
+def _match_order(query: str) -> Callable[[Catalog], tuple[bool, str]]:
+    return lambda catalog: (not catalog.bucket.startswith(query), catalog.bucket)
+
+
+def _bucket(view: Mapping[str, Any]) -> str:
+    element = _state(view, BUCKET_BLOCK)
+    return _text(element.get("value")).strip() or _text(_mapping(element.get("selected_option")).get("value"))
+
+
+def _state(view: Mapping[str, Any], block_id: str) -> Mapping[str, Any]:
+    """Return the state of the only element of a block."""
+    block = _mapping(_mapping(_mapping(view.get("state")).get("values")).get(block_id))
+    return _mapping(next(iter(block.values()), None))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    """Return a text that every part of the program can encode: JSON can hold halves of characters."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""

@@ -1,0 +1,1 @@
+"""What Slack sends: verified, sealed, then parsed once."""

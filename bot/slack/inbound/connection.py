@@ -1,0 +1,149 @@
+"""One connection of Socket Mode, on top of Slack's SDK: opened once, read until it ends, no frame kept."""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from aiohttp import ClientWebSocketResponse, WSMsgType
+from slack_bolt.adapter.socket_mode.async_internals import send_async_response
+from slack_sdk.socket_mode.aiohttp import SocketModeClient
+from slack_sdk.socket_mode.request import SocketModeRequest
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.slack.blocks import Json
+from bot.slack.inbound.ingress import Ingress, parse_json_object
+
+EARLY_NOTICES: Final = frozenset({"warning", "refresh_requested"})
+"""Reasons of a `disconnect` frame after which the connection goes on for a while."""
+
+_PING_EVERY: Final = timedelta(seconds=5)
+"""After this long without a frame aiohttp sends a ping, and half as long after that it gives the connection up."""
+
+_HANDSHAKE: Final = timedelta(seconds=4)
+_QUIET_PATIENCE: Final = timedelta(seconds=1)
+_ANSWER_PATIENCE: Final = timedelta(seconds=3)
+_CLOSE_PATIENCE: Final = timedelta(seconds=1)
+_LAST_WORDS: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
+_REASONS: Final = EARLY_NOTICES | {"link_disabled", "too_many_websockets"}
+
+_log = structlog.get_logger()
+
+
+class SocketModeConnection(SocketModeClient):
+    """One WebSocket, opened once. It takes payloads and answers each over itself until it ends."""
+
+    def __init__(self, ingress: Ingress, *, app_token: str, web_client: AsyncWebClient, logger: logging.Logger) -> None:
+        super().__init__(
+            app_token,
+            logger=logger,
+            web_client=web_client,
+            auto_reconnect_enabled=False,
+            ping_interval=_PING_EVERY.total_seconds(),
+        )
+        self.proxy = web_client.proxy
+        self.over = asyncio.Event()
+        self.reason = "closed"
+        self._ingress = ingress
+        self._opened_at = asyncio.get_running_loop().time()
+        self._greeted = asyncio.Event()
+        self._takes = True
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether Slack has said hello and nobody has said goodbye."""
+        session = self.current_session
+        return self._greeted.is_set() and not self.closed and session is not None and not session.closed
+
+    @property
+    def age(self) -> timedelta:
+        """How long ago it was made."""
+        return timedelta(seconds=asyncio.get_running_loop().time() - self._opened_at)
+
+    async def open(self, address: str) -> None:
+        """Return when Slack has said hello; raises TimeoutError."""
+        self.wss_uri = address
+        try:
+            async with asyncio.timeout(_HANDSHAKE.total_seconds()):  # the SDK would try this address for ever
+                await self.connect()  # type: ignore[no-untyped-call]  # slack_sdk does not annotate it
+                await self._greeted.wait()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def retire(self) -> None:
+        """Close in a quiet moment; where none comes, take nothing more and answer what was taken."""
+        await self._wait_until_quiet(_QUIET_PATIENCE)
+        self._takes = False
+        await self._wait_until_quiet(_ANSWER_PATIENCE)
+        await self.close()
+
+    async def close(self) -> None:
+        """Close at once, however the other side takes it."""
+        self._takes = False
+        for answering in self._under_way:
+            answering.cancel()
+        await super().close()  # type: ignore[no-untyped-call]  # as above
+
+    async def disconnect(self) -> None:
+        """Say goodbye, and do not wait long for the answer: a dead connection gives none."""
+        if self.current_session is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_PATIENCE.total_seconds()):
+                    await self.current_session.close()
+
+    async def receive_messages(self) -> None:
+        """Hand each frame on and keep nothing of it while waiting for the next one, which can take hours."""
+        session = self.current_session
+        try:
+            with suppress(ConnectionError):  # from answering a ping
+                while session is not None and await self._receive_one(session):
+                    pass
+        finally:
+            self.over.set()
+
+    async def _receive_one(self, session: ClientWebSocketResponse) -> bool:
+        """Say whether the connection is still open."""
+        frame = await session.receive()
+        if frame.type is WSMsgType.TEXT:
+            self._take(parse_json_object(frame.data) or {})
+        elif frame.type is WSMsgType.PING:
+            await session.pong(frame.data)
+        elif frame.type is WSMsgType.PONG:
+            self.last_ping_pong_time = time.time()
+        return frame.type not in _LAST_WORDS
+
+    def _take(self, message: Json) -> None:
+        """Not through the SDK's queue: that one would lose, at a close, what it has taken already."""
+        kind = message.get("type")
+        if kind == "hello":
+            self._greeted.set()
+        elif kind == "disconnect":
+            reason = message.get("reason")
+            self.reason = reason if reason in _REASONS else "unknown"
+            self.over.set()
+        elif self._takes and (request := SocketModeRequest.from_dict(message)) is not None:
+            answering = asyncio.create_task(self._answer(request))
+            self._under_way.add(answering)
+            answering.add_done_callback(self._finish)
+
+    async def _answer(self, request: SocketModeRequest) -> None:
+        response = await self._ingress.dispatch(request.payload)
+        await send_async_response(self, request, response, time.time())
+
+    def _finish(self, answering: asyncio.Task[None]) -> None:
+        """Whatever went wrong is told by its type: the connection is gone, or the payload was nested too deep."""
+        self._under_way.discard(answering)
+        error = None if answering.cancelled() else answering.exception()
+        if error is not None:
+            _log.error("socket_mode_not_answered", error=type(error).__name__)
+
+    async def _wait_until_quiet(self, patience: timedelta) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience.total_seconds()):
+                while self._under_way and self.is_open:
+                    await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)

@@ -1,0 +1,138 @@
+"""Slack's way in over HTTP: `/slack/events`, signed (https://docs.slack.dev/authentication/verifying-requests-from-slack).
+
+Must not log, store or answer with anything of a request, and lets go of its bytes before Bolt is asked.
+"""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qsl
+
+import structlog
+from aiohttp import web
+from slack_sdk.signature import SignatureVerifier
+
+from bot.slack.blocks import Json
+from bot.slack.inbound.ingress import Ingress, parse_json_object
+
+BODY_LIMIT: Final = 1024 * 1024
+READ_TIMEOUT: Final = timedelta(seconds=3)
+
+_LONGEST_AGE_SECONDS: Final = 300
+_LONGEST_SSL_CHECK: Final = 200
+_INTEGER: Final = re.compile(r"[0-9]{1,12}")
+
+_log = structlog.get_logger()
+
+
+class HttpIngress:
+    """Takes a request from the socket to a verified payload, and hands that on."""
+
+    def __init__(self, ingress: Ingress, verifiers: Sequence[SignatureVerifier]) -> None:
+        """Take a verifier for each signing secret: two during a rotation."""
+        self._ingress = ingress
+        self._verifiers = verifiers
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer one request: 401 for a bad signature, 400 for a malformed body, 408, 413 and 415 as HTTP says."""
+        taken = await self._take(request)
+        if isinstance(taken, web.Response):
+            return taken
+        if taken.get("type") == "url_verification":
+            return web.json_response({"challenge": str(taken.get("challenge", ""))})
+        return await self._answer(taken)
+
+    async def _take(self, request: web.Request) -> Json | web.Response:
+        """Return the verified payload. The bytes end with this frame."""
+        refusal = _refuse_unread(request)
+        if refusal is not None:
+            return refusal
+        try:
+            async with asyncio.timeout(READ_TIMEOUT.total_seconds()):
+                unverified_body = await _read(request)
+        except (TimeoutError, ConnectionError):  # broken off: nobody hears the answer, but a line in the log is enough
+            return _turn_away(HTTPStatus.REQUEST_TIMEOUT, "slow_body")
+        if unverified_body is None:
+            return _turn_away(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large_body")
+        if _is_ssl_check(unverified_body):
+            return web.Response()  # Slack checks the certificate and wants nothing but a 200
+        if not self._is_signed(request, unverified_body):
+            return _turn_away(HTTPStatus.UNAUTHORIZED, "bad_signature")
+        return _parse(request.content_type, unverified_body) or _turn_away(HTTPStatus.BAD_REQUEST, "malformed_body")
+
+    async def _answer(self, verified_body: Json) -> web.Response:
+        try:
+            response = await self._ingress.dispatch(verified_body)
+        except RecursionError:
+            return _turn_away(HTTPStatus.BAD_REQUEST, "malformed_body")
+        return web.Response(
+            status=response.status, text=response.body, headers=response.first_headers_without_set_cookie()
+        )
+
+    def _is_signed(self, request: web.Request, unverified_body: bytes) -> bool:
+        timestamp = request.headers.get("X-Slack-Request-Timestamp", "")
+        signature = request.headers.get("X-Slack-Signature", "")
+        if not _INTEGER.fullmatch(timestamp) or not signature.isascii():
+            return False  # the verifier would raise
+        try:
+            return any(
+                verifier.is_valid(body=unverified_body, timestamp=timestamp, signature=signature)
+                for verifier in self._verifiers
+            )
+        except UnicodeDecodeError:
+            return False
+
+
+def _refuse_unread(request: web.Request) -> web.Response | None:
+    """Turn away what cannot be good whatever its body holds, before a stranger can make us read one."""
+    if "Content-Encoding" in request.headers:
+        return _turn_away(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoded_body")
+    length = request.content_length
+    if length is not None and length > BODY_LIMIT:
+        return _turn_away(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large_body")
+    if length is not None and length <= _LONGEST_SSL_CHECK:
+        return None  # may be the check of the certificate, which may come unsigned
+    timestamp = request.headers.get("X-Slack-Request-Timestamp", "")
+    is_fresh = _INTEGER.fullmatch(timestamp) and abs(time.time() - int(timestamp)) <= _LONGEST_AGE_SECONDS
+    is_promising = is_fresh and "X-Slack-Signature" in request.headers
+    return None if is_promising else _turn_away(HTTPStatus.UNAUTHORIZED, "bad_signature")
+
+
+async def _read(request: web.Request) -> bytes | None:
+    """Read the body, or None when it is too large. `request.read()` would keep it as long as the connection lives."""
+    received = bytearray()
+    async for chunk in request.content.iter_any():
+        received += chunk
+        if len(received) > BODY_LIMIT:
+            return None
+    return bytes(received)
+
+
+def _is_ssl_check(unverified_body: bytes) -> bool:
+    if len(unverified_body) > _LONGEST_SSL_CHECK or not unverified_body.startswith(b"ssl_check=1"):
+        return False
+    form = dict(parse_qsl(unverified_body.decode("ascii", "replace")))
+    return form.get("ssl_check") == "1" and form.keys() <= {"ssl_check", "token"}
+
+
+def _parse(content_type: str, verified_body: bytes) -> Json | None:
+    """Read JSON, a form with a `payload` of JSON, or a plain form (commands); return None for anything else."""
+    try:
+        text = verified_body.decode()
+        if content_type == "application/json":
+            return parse_json_object(text)
+        form = dict(parse_qsl(text, keep_blank_values=True, strict_parsing=True))
+    except ValueError:
+        return None
+    return parse_json_object(form["payload"]) if "payload" in form else form or None
+
+
+def _turn_away(status: HTTPStatus, reason: str) -> web.Response:
+    reference = secrets.token_hex(4)
+    _log.warning("slack_request_refused", reason=reason, reference=reference)
+    return web.Response(status=status, text=f"{reason} {reference}\n")

@@ -1,0 +1,197 @@
+"""What both transports share: a verified payload is sealed, then Bolt answers it, in time.
+
+Behind this module no payload holds a token. It must not log, store or answer with anything of a payload.
+"""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from slack_bolt.async_app import AsyncApp, AsyncBoltRequest
+from slack_bolt.response import BoltResponse
+
+from bot.model.pasted_token import STORABLE, classify, mask_tokens, trim
+from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, PublicRing, SealingContext, SealingKey
+from bot.model.secret import Secret
+from bot.slack import form as modal
+from bot.slack.blocks import Json
+from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken
+
+PASTED_TOKEN: Final = "pasted_token"  # noqa: S105 - the key in Bolt's context under which listeners find a PastedToken
+RECEIVED_AT: Final = "received_at"
+"""The key under which they find when the payload came, whatever they wait for afterwards."""
+
+ANSWER_URL: Final = "answer_url"
+"""The key under which they find, as a Secret, the response URL of a command or of a pressed button; it may be None."""
+
+_ANSWER_TIMEOUT: Final = timedelta(seconds=2.5)
+"""Slack gives 3 s from its own clock; the rest is for the way there and back."""
+
+_UNMASKED: Final = frozenset({"trigger_id"})
+"""Made by Slack, needed unchanged, and never shown to anyone."""
+
+_TOO_LATE: Final = (
+    "The bot did not answer in time, and it is not known whether this was recorded. Press Store again: that is safe, "
+    "nothing is stored twice."
+)
+_COMMAND_TOO_LATE: Final = "The bot did not answer in time. If no form opens, type the command again."
+_DRAIN_PATIENCE: Final = timedelta(seconds=2.5)
+
+_log = structlog.get_logger()
+
+
+class Ingress:
+    """Hands sealed payloads to Bolt, counts what is under way, and answers in time whatever happens behind it."""
+
+    def __init__(
+        self,
+        app: AsyncApp,
+        key_ring: KeyRing | PublicRing,
+        account_id: str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._app = app
+        self._clock = clock
+        self._key_ring = key_ring
+        self._account_id = account_id
+        self._under_way: set[asyncio.Task[BoltResponse]] = set()
+
+    async def dispatch(self, verified_body: Json) -> BoltResponse:
+        """Seal, then let Bolt answer. `verified_body` came with a good signature or over Slack's own socket.
+
+        Raises RecursionError for JSON nested deeper than any payload of Slack's.
+        """
+        received_at = self._clock()
+        sealed = seal_payload(verified_body, self._key_ring.sealing_key, self._account_id)
+        verified_body.clear()  # the callers' frames hold it until Bolt has answered
+        task = asyncio.create_task(self._ask_bolt(sealed, received_at))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        done, _ = await asyncio.wait({task}, timeout=_ANSWER_TIMEOUT.total_seconds())
+        return task.result() if done else _too_late(sealed.body)
+
+    async def _ask_bolt(self, sealed: "SealedPayload", received_at: datetime) -> BoltResponse:
+        """Our listeners' faults come to the app's error handler; what breaks Bolt itself must not reach a traceback."""
+        try:
+            context = {PASTED_TOKEN: sealed.pasted, RECEIVED_AT: received_at, ANSWER_URL: sealed.answer_url}
+            request = AsyncBoltRequest(body=sealed.body, mode="socket_mode", context=context)
+            return await self._app.async_dispatch(request)
+        except Exception as error:  # noqa: BLE001 - Bolt trusts the shape of a payload, down to any KeyError
+            reference = secrets.token_hex(4)
+            _log.error("slack_payload_broke", error=type(error).__name__, reference=reference)
+            return BoltResponse(status=HTTPStatus.INTERNAL_SERVER_ERROR, body=f"reference {reference}\n")
+
+    async def drain(self) -> None:
+        """Wait for what is under way, as long as an answer may take: after that nobody waits for it."""
+        tasks = list(self._under_way)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_DRAIN_PATIENCE.total_seconds())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedPayload:
+    """A payload without any token in it, and what was pasted into the form's token field, sealed.
+
+    `answer_url` is where a command or a pressed button may be answered for half an hour; it is kept in memory only.
+    """
+
+    body: Json
+    pasted: PastedToken | None
+    answer_url: Secret | None = None
+
+
+def seal_payload(unverified_body: Json, key: SealingKey, account_id: str) -> SealedPayload:
+    """Take the token out of a payload, mask what is token-shaped elsewhere, and remove every response URL.
+
+    A submission's token and the response URL of its result channel come back sealed, bound to workspace, user, view,
+    account and bucket. The given body is used up.
+    """
+    view = unverified_body.get("view")
+    token = modal.take_token(view) if isinstance(view, dict) else ""
+    response_urls = unverified_body.pop("response_urls", None)
+    answer_url = unverified_body.pop("response_url", None)
+    body = _mask(unverified_body)
+    if not isinstance(view, dict) or body.get("type") != "view_submission":
+        url = Secret(answer_url) if isinstance(answer_url, str) and answer_url else None
+        return SealedPayload(body=body, pasted=None, answer_url=url)
+    form = modal.parse_form(body["view"])
+    context = _sealing_context(body, account_id, form.bucket)
+    return SealedPayload(body=body, pasted=_seal(token, _find_url(response_urls, form.channel_id), key, context))
+
+
+def _seal(token: str, response_url: str | None, key: SealingKey, context: SealingContext) -> PastedToken:
+    trimmed = trim(token)
+    kind = classify(trimmed)
+    if kind not in STORABLE:
+        return PastedToken(kind=kind, last_four="", sealed=None)
+    url = key.seal(response_url, replace(context, purpose=RESPONSE_URL)) if response_url else None
+    return PastedToken(
+        kind=kind,
+        last_four=trimmed[-4:],
+        sealed=SealedToken(key.seal(trimmed, context)),
+        sealed_response_url=SealedResponseUrl(url) if url else None,
+    )
+
+
+def _sealing_context(body: Json, account_id: str, bucket: str) -> SealingContext:
+    view = body["view"]
+    return SealingContext(
+        purpose=TOKEN,
+        team_id=modal.installed_team_id(body),
+        user_id=str(_object(body.get("user")).get("id", "")),
+        view_id=str(view.get("id", "")),
+        account_id=account_id,
+        bucket=bucket,
+    )
+
+
+def _find_url(response_urls: object, channel_id: str) -> str | None:
+    """Return the response URL that Slack made for the chosen channel."""
+    for entry in response_urls if isinstance(response_urls, list) else []:
+        if isinstance(entry, dict) and entry.get("channel_id") == channel_id:
+            url = entry.get("response_url")
+            return url if isinstance(url, str) else None
+    return None
+
+
+def _too_late(body: Json) -> BoltResponse:
+    """Say what is known, which is little: the submission may be recorded a moment later."""
+    reference = _object(body.get("view")).get("id") or secrets.token_hex(4)
+    _log.error("slack_answer_too_late", type=body.get("type") or body.get("command"), reference=reference)
+    if body.get("type") == "view_submission":
+        errors = {modal.TOKEN_BLOCK: f"{_TOO_LATE} Reference: {reference}"}
+        return BoltResponse(status=HTTPStatus.OK, body={"response_action": "errors", "errors": errors})
+    if "command" in body:
+        return BoltResponse(status=HTTPStatus.OK, body=f"{_COMMAND_TOO_LATE} Reference: {reference}")
+    return BoltResponse(status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def parse_json_object(text: str) -> Json | None:
+    """Return the object that a JSON text holds, or None for anything else."""
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _object(value: object) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _mask(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out
+    """Return the value with every token-shaped text masked, however deep it lies."""
+    if isinstance(value, dict):
+        return {name: part if name in _UNMASKED else _mask(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_mask(part) for part in value]
+    return mask_tokens(value) if isinstance(value, str) else value

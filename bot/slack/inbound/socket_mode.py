@@ -1,0 +1,178 @@
+"""Slack's way in over Socket Mode (https://docs.slack.dev/apis/events-api/using-socket-mode), on top of Slack's SDK.
+
+Several connections are kept, each rebuilt when it dies and replaced before Slack ends it. The SDK's own ways are not
+used for that: it closes before it opens, answers over another connection than it was asked on, tries a dead address
+for ever, and keeps the last payload, with whatever was pasted, in a frame.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.slack.inbound.connection import EARLY_NOTICES, SocketModeConnection
+from bot.slack.inbound.ingress import Ingress
+from bot.slack.api import SlackWeb
+
+_FIRST_PAUSE: Final = timedelta(milliseconds=500)
+_LONGEST_PAUSE: Final = timedelta(seconds=10)
+_LONGEST_PAUSE_REFUSED: Final = timedelta(seconds=30)
+_STEADY_AFTER: Final = timedelta(seconds=10)
+
+_log = structlog.get_logger()
+
+
+class SocketModeIngress:
+    """Keeps `connections` open and takes what Slack sends over any of them. `wss_uri` is an address to use first."""
+
+    def __init__(
+        self,
+        ingress: Ingress,
+        *,
+        app_token: str,
+        web_client: AsyncWebClient,
+        logger: logging.Logger,
+        connections: int = 2,
+    ) -> None:
+        self.wss_uri: str | None = None
+        self._ingress = ingress
+        self._app_token = app_token
+        self._web_client = web_client
+        self._logger = logger
+        self._lanes = [_Lane(number, self._dial) for number in range(1, connections + 1)]
+        self._keepers: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
+        self._stopping = False
+
+    async def is_connected(self) -> bool:
+        """Say whether Slack can reach the bot: one connection is enough."""
+        return any(lane.is_open for lane in self._lanes)
+
+    async def connect(self) -> None:
+        """Open the first connection, however long it takes; `watch` opens the others."""
+        if not self._stopping:
+            await self._lanes[0].fill()
+
+    async def watch(self) -> None:
+        """Keep every connection open; runs until `stop_taking` or `close`."""
+        async with asyncio.TaskGroup() as group:
+            for lane in [] if self._stopping else self._lanes:
+                keeper = group.create_task(lane.keep())
+                self._keepers.add(keeper)
+                keeper.add_done_callback(self._keepers.discard)
+
+    async def stop_taking(self) -> None:
+        """Answer what was taken, then say goodbye to Slack.
+
+        After a closing frame no acknowledgement can follow. So each connection is closed in a quiet moment, and what
+        Slack sends before it sees that is not taken: it stays Slack's to deliver over another connection.
+        """
+        await self._stop_keeping()
+        await asyncio.gather(*(lane.retire() for lane in self._lanes))
+
+    async def close(self) -> None:
+        """Close at once whatever is open, for good."""
+        await self._stop_keeping()
+        await asyncio.gather(*(lane.close() for lane in self._lanes))
+
+    async def _stop_keeping(self) -> None:
+        self._stopping = True
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    async def _dial(self) -> SocketModeConnection:
+        """Open one connection; raises SlackRefused, SlackUnavailable, or TimeoutError for an address that is dead."""
+        async with self._one_at_a_time:
+            address = self.wss_uri or await SlackWeb(self._web_client).open_connection(self._app_token)
+            self.wss_uri = None  # an address is good for one try
+            connection = SocketModeConnection(
+                self._ingress, app_token=self._app_token, web_client=self._web_client, logger=self._logger
+            )
+            await connection.open(address)
+            return connection
+
+
+class _Lane:
+    """A place for one connection; connections come and go in it."""
+
+    def __init__(self, number: int, dial: Callable[[], Awaitable[SocketModeConnection]]) -> None:
+        self._number = number
+        self._dial = dial
+        self._pause = timedelta(0)
+        self._connection: SocketModeConnection | None = None
+        self._retiring: dict[SocketModeConnection, asyncio.Task[None]] = {}
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None and self._connection.is_open
+
+    async def keep(self) -> None:
+        """Wait until the connection ends or is about to, and put another one there; runs for ever."""
+        while True:
+            if self._connection is not None:
+                await self._wait_until_over(self._connection)
+            await self.fill()
+
+    async def fill(self) -> None:
+        """Open a connection, however long it takes; the one that was there goes on until then."""
+        while True:
+            await asyncio.sleep(self._pause.total_seconds())
+            try:
+                connection = await self._dial()
+            except (SlackRefused, SlackUnavailable, TimeoutError) as failure:
+                self._pause = _pause_after(failure, self._pause)
+                _tell(failure, self._pause, self._number)
+            else:
+                break
+        _log.info("socket_mode_connected", connection=self._number)
+        old, self._connection = self._connection, connection
+        if old is not None:
+            self._retiring[old] = asyncio.create_task(old.retire())
+            self._retiring[old].add_done_callback(lambda _: self._retiring.pop(old, None))
+
+    async def retire(self) -> None:
+        """Close what is open, each in a quiet moment."""
+        if self._connection is not None:
+            await self._connection.retire()
+        await asyncio.gather(*self._retiring.values())
+
+    async def close(self) -> None:
+        """Close what is open, at once."""
+        for connection in (self._connection, *self._retiring):
+            if connection is not None:
+                await connection.close()
+        await asyncio.gather(*self._retiring.values())
+
+    async def _wait_until_over(self, connection: SocketModeConnection) -> None:
+        await connection.over.wait()
+        _log.warning("socket_mode_down", connection=self._number, reason=connection.reason)
+        self._pause = timedelta(0) if connection.age >= _STEADY_AFTER else _longer(self._pause, _LONGEST_PAUSE)
+        if connection.reason not in EARLY_NOTICES:
+            await connection.close()  # it is dead, or Slack has too many of ours and must not get one more
+
+
+def _pause_after(failure: BaseException, pause: timedelta) -> timedelta:
+    """Wait as long as Slack asks for, else twice as long as before; a refusal needs a person, who takes longer."""
+    longest = _LONGEST_PAUSE_REFUSED if isinstance(failure, SlackRefused) else _LONGEST_PAUSE
+    asked = failure.retry_after if isinstance(failure, SlackUnavailable) else None
+    return max(_longer(pause, longest), asked or timedelta(0))
+
+
+def _longer(pause: timedelta, longest: timedelta) -> timedelta:
+    return min(max(pause * 2, _FIRST_PAUSE), longest)
+
+
+def _tell(failure: BaseException, pause: timedelta, number: int) -> None:
+    seconds = pause.total_seconds()
+    if isinstance(failure, SlackRefused):
+        word = failure.slack_error
+        _log.error("socket_mode_refused", connection=number, slack_error=word, next_try_in_seconds=seconds)
+    else:
+        error = type(failure).__name__
+        _log.warning("socket_mode_not_connected", connection=number, error=error, next_try_in_seconds=seconds)

@@ -1,0 +1,187 @@
+"""Brings the final message where it can be read: the chosen channel, its response URL, or a direct message."""
+
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+import aiohttp
+import structlog
+
+from bot.model.catalog import StoredCredential
+from bot.model.errors import SealedValueUnreadable, SlackRefused, SlackUnavailable
+from bot.sealing.hpke import RESPONSE_URL, KeyRing, SealingContext
+from bot.model.secret import Secret
+from bot.slack.blocks import Json
+from bot.slack.messages.render import broken_notice, expiry_reminder, result_message
+from bot.slack.response_url import post_by_response_url
+from bot.slack.messages.outcome import RedactedResult
+from bot.slack.api import SlackWeb
+from bot.model.submission import RESPONSE_URL_LIFETIME, Submission
+
+_NAMESPACE: Final = uuid.UUID("6c7b9dd4-4b43-4e0e-93f1-8d6f2d1c0a57")
+
+_WILL_PASS: Final = frozenset(
+    {
+        "invalid_auth",
+        "not_authed",
+        "account_inactive",
+        "token_revoked",
+        "token_expired",
+        "missing_scope",
+        "not_allowed_token_type",
+        "access_denied",
+        "accesslimited",
+        "ekm_access_denied",
+        "org_login_required",
+        "team_added_to_org",
+        "team_access_not_granted",
+        "message_limit_exceeded",
+        "rate_limited",
+    }
+)
+"""Errors of the app or the whole workspace: another place would not help, and the message must wait until they pass."""
+
+_POSTED_BEFORE: Final = frozenset({"duplicate_message_not_found", "duplicate_channel_not_found"})
+"""Slack knows the `client_msg_id`: an earlier try got through, and somebody removed it since."""
+
+_WHY_RESPONSE_URL: Final = "Posted this way because the bot itself may not post in this channel."
+_WHY_DIRECT: Final = "You get this as a direct message because the bot could not post in <#{}>."
+_WHY_BOTH: Final = (
+    "You get this as a direct message because Slack did not tell whether it was posted in <#{}>; it may be there too."
+)
+
+_log = structlog.get_logger()
+
+
+class Poster:
+    """Posts one final message for each submission, and what is to be said of a stored credential later."""
+
+    def __init__(  # noqa: PLR0913 - the composition root fills this by name
+        self,
+        *,
+        web: SlackWeb,
+        http: aiohttp.ClientSession,
+        key_ring: KeyRing,
+        clock: Callable[[], datetime],
+        contact: str,
+        may_enable: bool = False,
+        allows_channel: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        self._web = web
+        self._http = http
+        self._key_ring = key_ring
+        self._clock = clock
+        self._contact = contact
+        self._may_enable = may_enable
+        self._allows_channel = allows_channel
+        self._closed_until: dict[str, datetime] = {}
+
+    async def post_result(self, submission: Submission) -> None:
+        """Post the outcome, wherever that is possible.
+
+        Raises SlackUnavailable when it must be tried again later. When every place refuses for good, that is logged
+        and the modal is all there is. A channel that is not allowed any more reads nothing.
+        """
+        if not self._allows_channel(submission.channel_id):
+            await self._post_directly(submission, _WHY_DIRECT)
+            return
+        try:
+            await self._post(submission.channel_id, self._message(submission), submission.id)
+        except SlackRefused as refusal:
+            _log.info("channel_refused", submission=submission.id, slack_error=refusal.slack_error)
+            delivered = await self._post_by_response_url(submission)
+            if delivered is not True:
+                await self._post_directly(submission, _WHY_DIRECT if delivered is False else _WHY_BOTH)
+
+    async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
+        """Remind the channel of the last result, else who stored it. Raises SlackUnavailable."""
+        name = f"{credential.submission_id} expires {due_at.isoformat()}"
+        await self._post_notice(credential, partial(expiry_reminder, credential, self._clock()), name)
+
+    async def announce_broken(self, credential: StoredCredential) -> None:
+        """Tell the channel of the last result, else who stored it. Raises SlackUnavailable."""
+        broken_at = credential.broken_at.isoformat() if credential.broken_at else ""
+        name = f"{credential.submission_id} broken {broken_at}"
+        await self._post_notice(credential, partial(broken_notice, credential), name)
+
+    async def _post_notice(self, credential: StoredCredential, build: Callable[[str], Json], name: str) -> None:
+        why_direct = _WHY_DIRECT.format(credential.channel_id)
+        places = [(credential.channel_id, ""), (credential.stored_by, why_direct)]
+        for place, placement in places if await self._may_still_read(credential.channel_id) else places[1:]:
+            try:
+                await self._post(place, build(placement), name)
+            except SlackRefused as refusal:
+                _log.warning("notice_refused", bucket=credential.bucket, slack_error=refusal.slack_error)
+            else:
+                return
+
+    async def _may_still_read(self, channel_id: str) -> bool:
+        """Whether a channel may read what is said weeks after the result: much may have changed since."""
+        if not self._allows_channel(channel_id):
+            return False
+        try:
+            return not (await self._web.channel(channel_id)).is_shared_outside
+        except SlackRefused:  # it cannot be looked at: posting tells whether there is a way
+            return True
+
+    async def _post(self, place: str, message: Json, name: str) -> None:
+        """Post a message to a channel or a user, once for each `name`."""
+        client_msg_id = str(uuid.uuid5(_NAMESPACE, name))
+        closed_for = self._closed_until.get(place, self._clock()) - self._clock()
+        if closed_for > timedelta(0):  # asking all the same would cost every message that waits a 429 of its own
+            raise SlackUnavailable(retry_after=closed_for)
+        try:
+            await self._web.post(place, message, client_msg_id)
+        except SlackUnavailable as unavailable:
+            if unavailable.retry_after is not None:
+                self._closed_until[place] = self._clock() + unavailable.retry_after
+            raise
+        except SlackRefused as refusal:
+            if refusal.slack_error in _WILL_PASS:
+                _log.error("posting_refused", slack_error=refusal.slack_error)
+                raise SlackUnavailable from None
+            if refusal.slack_error in _POSTED_BEFORE:
+                _log.warning("message_posted_before", name=name)
+                return
+            raise
+
+    async def _post_directly(self, submission: Submission, why: str) -> None:
+        try:
+            message = self._message(submission, why.format(submission.channel_id))
+            await self._post(submission.user_id, message, submission.id)
+        except SlackRefused as refusal:
+            _log.error("result_not_posted", submission=submission.id, slack_error=refusal.slack_error)
+
+    async def _post_by_response_url(self, submission: Submission) -> bool | None:
+        """Say whether it is there; None when Slack did not tell."""
+        url = self._response_url(submission)
+        if url is None:
+            return False
+        message = self._message(submission, _WHY_RESPONSE_URL) | {"response_type": "in_channel"}
+        return await post_by_response_url(self._http, url, message)
+
+    def _response_url(self, submission: Submission) -> Secret | None:
+        is_alive = self._clock() - submission.accepted_at < RESPONSE_URL_LIFETIME
+        if submission.sealed_response_url is None or not is_alive:
+            return None
+        try:
+            return self._key_ring.open(
+                submission.sealed_response_url,
+                SealingContext(
+                    purpose=RESPONSE_URL,
+                    team_id=submission.team_id,
+                    user_id=submission.user_id,
+                    view_id=submission.id,
+                    account_id=submission.key.account_id,
+                    bucket=submission.key.bucket,
+                ),
+            )
+        except SealedValueUnreadable:
+            return None
+
+    def _message(self, submission: Submission, placement: str = "") -> Json:
+        return result_message(
+            RedactedResult.of(submission), contact=self._contact, may_enable=self._may_enable, placement=placement
+        )

@@ -1,0 +1,74 @@
+"""Keeps the open modal in step with its submission. Best effort: it may be closed, and the channel message counts."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from bot.model.errors import BotError
+from bot.slack.messages.render import progress_view, result_view
+from bot.slack.messages.outcome import RedactedProgress, RedactedResult
+from bot.slack.api import SlackWeb
+from bot.model.submission import Submission
+
+AFTER_ACKNOWLEDGEMENT: Final = timedelta(seconds=1.2)
+"""Slack may overwrite an update within 1 s of the acknowledgement with the acknowledged view."""
+
+_STALE: Final = timedelta(minutes=30)
+_STOP_PATIENCE: Final = timedelta(seconds=2)
+
+_log = structlog.get_logger()
+
+
+class ModalProgress:
+    """Shows the latest state of each submission; states that follow each other quickly are shown as one."""
+
+    def __init__(self, web: SlackWeb, clock: Callable[[], datetime], contact: str) -> None:
+        self._web = web
+        self._clock = clock
+        self._contact = contact
+        self._latest: dict[str, Submission] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def show(self, submission: Submission) -> None:
+        """Bring the modal up to date soon; returns at once."""
+        if self._clock() - submission.accepted_at > _STALE:
+            return
+        is_new = submission.id not in self._latest
+        self._latest[submission.id] = submission
+        if is_new:
+            task = asyncio.create_task(self._keep_in_step(submission))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def drain(self) -> None:
+        """Wait until every modal shows the latest, for two seconds at most."""
+        tasks = list(self._tasks)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=_STOP_PATIENCE.total_seconds())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep_in_step(self, submission: Submission) -> None:
+        await asyncio.sleep(AFTER_ACKNOWLEDGEMENT.total_seconds())  # it is acknowledged in this very moment
+        shown = None
+        try:
+            while (latest := self._latest[submission.id]) is not shown:
+                await self._update(latest)
+                shown = latest
+        finally:
+            del self._latest[submission.id]
+
+    async def _update(self, submission: Submission) -> None:
+        view = (
+            result_view(RedactedResult.of(submission), contact=self._contact)
+            if submission.is_ended
+            else progress_view(RedactedProgress.of(submission, self._clock()))
+        )
+        try:
+            await self._web.update_view(submission.id, view)
+        except BotError as error:
+            _log.info("modal_not_updated", submission=submission.id, error=str(error))

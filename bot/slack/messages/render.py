@@ -1,0 +1,342 @@
+"""Results, progress, notices and refusals as Block Kit and as one plain sentence. Pure, and redacted by construction.
+
+This module cannot import `secret` or `sealing` (a lint contract): it never meets a token, sealed or not.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from bot.model.catalog import CredentialStatus, StoredCredential
+from bot.model.errors import AccessRefused, BotError, CatalogInactive, CatalogNotEnabled, CatalogRefusal, WhoseMove
+from bot.slack.blocks import Json, actions, button, context, date, escape, fields, mrkdwn, plain, section
+from bot.slack.form import COMMAND
+from bot.slack.messages.outcome import RedactedProgress, RedactedResult, expiry
+from bot.model.submission import Check, State, Task, TokenKind
+
+TRY_AGAIN: Final = "try_again"
+"""The action id of the button that opens the form filled in; its value is a submission's id, or a bucket."""
+
+ENABLE: Final = "enable_catalog"
+"""The action id of the button that enables a catalog; its value is the id of the submission that had none."""
+
+
+def result_message(result: RedactedResult, *, contact: str, may_enable: bool = False, placement: str = "") -> Json:
+    """Return `text` and `blocks` of the one message that tells the outcome.
+
+    `placement` says why the message is where it is, when that is not the chosen channel. With `may_enable` a catalog
+    that is not enabled can be enabled by a button.
+    """
+    buttons = _buttons(result, may_enable=may_enable)
+    blocks = [
+        *_body(result, contact, may_enable=may_enable),
+        *([context(placement)] if placement else []),
+        *([actions(*buttons)] if buttons else []),
+    ]
+    parts = [result.headline, *_explanation(result, contact, may_enable=may_enable), placement]
+    return {"text": " ".join(filter(None, parts)), "blocks": blocks}
+
+
+def result_view(result: RedactedResult, *, contact: str) -> Json:
+    """Return the modal as it stays when all is done."""
+    return _view(_view_title(result), [*_body(result, contact), context("You can close this.")])
+
+
+def progress_view(progress: RedactedProgress) -> Json:
+    """Return the modal while a submission is under way; it has no input any more."""
+    words = _STEP_WORDS[progress.task]
+    steps = "\n".join(f"{_mark(progress.state, step)}  {word}" for step, word in words.items())
+    waiting = [context(f":hourglass: {progress.waiting}")] if progress.waiting else []
+    return _view(
+        _PROGRESS_TITLES[progress.task],
+        [
+            section(_PROGRESS_WORDS[progress.task].format(bucket=escape(progress.bucket))),
+            section(steps),
+            *waiting,
+            context("You can close this: it changes nothing, and the result is posted anyway."),
+        ],
+    )
+
+
+def expiry_reminder(credential: StoredCredential, now: datetime, placement: str = "") -> Json:
+    """Return the message that reminds of a token's expiry; `placement` as with a result."""
+    bucket, by = f"`{escape(credential.bucket)}`", f"<@{credential.stored_by}>"
+    is_over = credential.expires_at is not None and credential.expires_at <= now
+    what = "has expired" if is_over else "expires soon"
+    text = (
+        f"The credential of the catalog of {bucket}, which {by} stored on {date(credential.stored_at)}, {what} "
+        f"({expiry(credential.expires_at, now)}). Your move: create a new R2 API token with "
+        f'"Admin Read &amp; Write" and store it{"" if is_over else " before that"}.'
+    )
+    return _notice(":hourglass:", text, credential, placement)
+
+
+def broken_notice(credential: StoredCredential, placement: str = "") -> Json:
+    """Return the message that tells that a credential stopped working; `placement` as with a result."""
+    since = f" (found {date(credential.broken_at)})" if credential.broken_at else ""
+    text = (
+        f"Cloudflare says that the credential of the catalog of `{escape(credential.bucket)}` does not work any more"
+        f"{since}. <@{credential.stored_by}> stored it on {date(credential.stored_at)}. Your move: find out whether "
+        "somebody disabled, changed or deleted that token, and store a new one."
+    )
+    return _notice(":rotating_light:", text, credential, placement)
+
+
+def notice_view(title: str, text: str) -> Json:
+    """Return a modal that only says something; `title` has 24 characters at most."""
+    return _view(title, [section(text)])
+
+
+def refusal(error: BotError, *, contact: str) -> str:
+    """Return what a refused person reads: friendly, and with somebody to ask."""
+    asks = isinstance(error, AccessRefused) and error.whose_move is WhoseMove.OPERATOR
+    text = escape(error.user_message)
+    return f"{text} {_ask_whom(contact)}" if asks else text
+
+
+def help_text() -> str:
+    """Return the answer to `/r2-credential help`."""
+    return (
+        f"*{COMMAND}* opens a form that stores the credential of an R2 Data Catalog (Basin Catalog); "
+        f"*{COMMAND} BUCKET* opens it filled in. *{COMMAND} status* shows which catalogs have a working credential, "
+        f"*{COMMAND} status BUCKET* one of them; *{COMMAND} history BUCKET* what was submitted for it. Paste the token "
+        "into the form only, never behind the command: Slack keeps what is typed there."
+    )
+
+
+_VIEW_TITLES: Final = {
+    State.STORED: "Credential stored",
+    State.CHECKED: "All checks passed",
+    State.ENABLED: "Catalog enabled",
+    State.REFUSED: "Token refused",
+    State.DENIED: "Not allowed",
+    State.FAILED: "Not stored",
+    State.UNCERTAIN: "Not known if stored",
+    State.SUPERSEDED: "Gave way to a newer one",
+    State.EXPIRED: "Too late",
+}
+_VIEW_TITLES_OF_TASK: Final = {
+    (Task.CHECK, State.REFUSED): "Check not passed",
+    (Task.CHECK, State.FAILED): "Not checked",
+    (Task.ENABLE, State.REFUSED): "Not enabled",
+    (Task.ENABLE, State.FAILED): "Not enabled",
+    (Task.ENABLE, State.UNCERTAIN): "Not known if enabled",
+}
+_NOWHERE_VIEW_TITLE: Final = "Nowhere to store it"
+_TITLES: Final = {
+    State.STORED: ":white_check_mark: *Credential stored*",
+    State.CHECKED: ":mag: *All checks passed, nothing changed*",
+    State.ENABLED: ":white_check_mark: *Catalog enabled*",
+    State.REFUSED: ":no_entry: *Token refused, nothing changed*",
+    State.DENIED: ":no_entry: *Not allowed, nothing changed*",
+    State.FAILED: ":x: *Not stored, nothing changed*",
+    State.UNCERTAIN: ":warning: *Not known whether it was stored*",
+    State.SUPERSEDED: ":arrows_counterclockwise: *Gave way to a newer credential*",
+    State.EXPIRED: ":hourglass: *Too late, nothing changed*",
+}
+_TITLES_OF_TASK: Final = {
+    (Task.CHECK, State.REFUSED): ":no_entry: *Check not passed, nothing changed*",
+    (Task.CHECK, State.FAILED): ":x: *Not checked, nothing changed*",
+    (Task.ENABLE, State.REFUSED): ":x: *Catalog not enabled*",
+    (Task.ENABLE, State.FAILED): ":x: *Catalog not enabled*",
+    (Task.ENABLE, State.UNCERTAIN): ":warning: *Not known whether it was enabled*",
+}
+_NOWHERE_TITLE: Final = ":no_entry: *Nowhere to store it, nothing changed*"
+_ALARM_TITLE: Final = ":rotating_light: *Credential stored, but look at it*"
+_CREDENTIAL_WORDS: Final = {
+    CredentialStatus.VALID: "works",
+    CredentialStatus.INVALID: "does not work",
+    CredentialStatus.PRESENT: "present",
+    CredentialStatus.ABSENT: "none",
+    CredentialStatus.UNKNOWN: "not known",
+}
+_TOKEN_WORDS: Final = {
+    TokenKind.USER: "user API token",
+    TokenKind.ACCOUNT: "account API token",
+    TokenKind.UNPREFIXED: "API token",
+}
+_STEP_WORDS: Final = {
+    Task.STORE: {
+        State.VERIFYING: "Verify the token and the catalog",
+        State.STORING: "Store it at Cloudflare",
+        State.CONFIRMING: "Confirm that the stored credential works",
+    },
+    Task.CHECK: {State.VERIFYING: "Verify the token and the catalog"},
+    Task.ENABLE: {State.VERIFYING: "Enable the catalog at Cloudflare"},
+}
+_PROGRESS_TITLES: Final = {Task.STORE: "Storing...", Task.CHECK: "Checking...", Task.ENABLE: "Enabling..."}
+_PROGRESS_WORDS: Final = {
+    Task.STORE: "The token for the catalog of *{bucket}* is encrypted and on its way.",
+    Task.CHECK: "The token for the catalog of *{bucket}* is encrypted and being checked. Nothing will be stored.",
+    Task.ENABLE: "The catalog of *{bucket}* is being enabled.",
+}
+_CHECKS_PASSED: Final = {
+    Check.TOKEN: "Cloudflare knows the token, and it is active.",
+    Check.REACH: "The token reaches this catalog.",
+}
+_ORDER: Final = (State.ACCEPTED, State.VERIFYING, State.STORING, State.CONFIRMING)
+_TO_BE_ENABLED: Final = (CatalogNotEnabled, CatalogInactive)
+_ENABLE_BELOW: Final = 'Or press "Enable the catalog" below.'
+
+_SLACK_ID: Final = re.compile(r"[UWSC](?=[A-Z]*[0-9])[A-Z0-9]{7,}")  # a digit: "SECURITY" is no id but a team
+
+
+def _body(result: RedactedResult, contact: str, *, may_enable: bool = False) -> list[Json]:
+    explanation, *remarks = _explanation(result, contact, may_enable=may_enable)
+    checks = [section("\n".join(_checks(result)))] if result.ending is State.CHECKED else []
+    return [
+        section(f"{_title(result)}\n{explanation}"),
+        *checks,
+        *([section("\n".join(f":warning: {remark}" for remark in remarks))] if remarks else []),
+        fields(*_facts(result)),
+        context(_small_print(result)),
+    ]
+
+
+def _title(result: RedactedResult) -> str:
+    if result.is_alarm:
+        return _ALARM_TITLE
+    if _has_no_place(result):
+        return _NOWHERE_TITLE
+    return _TITLES_OF_TASK.get((result.task, result.outcome)) or _TITLES[result.outcome]
+
+
+def _view_title(result: RedactedResult) -> str:
+    if _has_no_place(result):
+        return _NOWHERE_VIEW_TITLE
+    return _VIEW_TITLES_OF_TASK.get((result.task, result.outcome)) or _VIEW_TITLES[result.outcome]
+
+
+def _has_no_place(result: RedactedResult) -> bool:
+    """Whether nothing was wrong with the token, but with the bucket that it was for."""
+    is_refused = result.task is Task.STORE and result.ending is State.REFUSED
+    return is_refused and result.error is not None and issubclass(result.error, CatalogRefusal)
+
+
+def _explanation(result: RedactedResult, contact: str, *, may_enable: bool) -> list[str]:
+    """Return what is said behind the headline, then what should be known besides."""
+    mends = [
+        _ENABLE_BELOW if may_enable and _lacks_catalog(result) else "",
+        _ask_whom(contact) if result.asks_operator else "",
+    ]
+    return [" ".join(filter(None, [result.explanation, *mends])), *result.unchecked, *result.warnings]
+
+
+def _lacks_catalog(result: RedactedResult) -> bool:
+    return result.task is not Task.ENABLE and result.error in _TO_BE_ENABLED
+
+
+def _checks(result: RedactedResult) -> Iterable[str]:
+    yield ":white_check_mark: The catalog is there, and active."
+    unchecked = result.findings.unchecked if result.findings else frozenset(Check)
+    for check, words in _CHECKS_PASSED.items():
+        if check not in unchecked:
+            yield f":white_check_mark: {words}"
+
+
+def _facts(result: RedactedResult) -> list[tuple[str, str]]:
+    facts = [("Bucket", f"`{escape(result.bucket)}`"), ("By", f"<@{result.user_id}>")]
+    if result.task is not Task.ENABLE:
+        facts += _token_facts(result)
+    if result.ending is State.STORED:
+        facts.append(("Credential before, and now", _before_and_after(result)))
+    if result.ending is State.CHECKED and result.findings:
+        facts.append(("Credential now", _CREDENTIAL_WORDS[result.findings.credential]))
+    if result.reason:
+        facts.append(("Reason", escape(result.reason)))
+    return facts
+
+
+def _token_facts(result: RedactedResult) -> list[tuple[str, str]]:
+    token = result.findings.token if result.findings else None
+    kind = _TOKEN_WORDS.get(token.owner if token else result.token_kind, "token")
+    facts = [("Token", f"{kind} ending in `{escape(result.last_four)}`")]
+    if token is None:
+        return facts
+    return [*facts, ("Token ID", f"`{escape(token.id)}`"), ("Expires", expiry(token.expires_at, result.ended_at))]
+
+
+def _before_and_after(result: RedactedResult) -> str:
+    before = result.findings.credential if result.findings else CredentialStatus.UNKNOWN
+    after = result.confirmation or CredentialStatus.UNKNOWN
+    return f"{_CREDENTIAL_WORDS[before]} \u2192 {_CREDENTIAL_WORDS[after]}"
+
+
+def _small_print(result: RedactedResult) -> str:
+    parts = [f"Reference {escape(result.submission_id)}", f"took {_duration(result.took)}"]
+    if result.error and result.ending is not State.STORED:
+        parts.append(f"error {result.error.code}")
+        parts += [f"Cloudflare code {result.cloudflare_code}"] if result.cloudflare_code is not None else []
+        parts += [f"Cloudflare's words: {escape(result.cloudflare_message)}"] if result.cloudflare_message else []
+    if result.cf_ray and (result.error or result.is_alarm):
+        parts.append(f"Ray ID {escape(result.cf_ray)}")
+    return " \u00b7 ".join(parts)
+
+
+def _buttons(result: RedactedResult, *, may_enable: bool) -> list[Json]:
+    value = result.submission_id
+    if result.ending in (State.CHECKED, State.ENABLED):
+        return [button("Store a credential", TRY_AGAIN, value, style="primary")]
+    if result.ending in (State.STORED, State.SUPERSEDED) and not result.is_alarm:
+        return []
+    is_enabling = result.task is Task.ENABLE
+    can_help = may_enable and (is_enabling or _lacks_catalog(result))
+    confirm = _confirm_enabling(result.bucket)
+    return [
+        *([] if is_enabling else [button("Try again", TRY_AGAIN, value)]),
+        *([button("Enable the catalog", ENABLE, value, confirm=confirm)] if can_help else []),
+    ]
+
+
+def _confirm_enabling(bucket: str) -> Json:
+    return {
+        "title": plain("Enable the catalog?"),
+        "text": mrkdwn(
+            f"This enables R2 Data Catalog (Basin Catalog) on the bucket `{escape(bucket)}`. The data in it stays as "
+            "it is. The token has to be pasted again afterwards."
+        ),
+        "confirm": plain("Enable"),
+        "deny": plain("Cancel"),
+    }
+
+
+def _notice(emoji: str, text: str, credential: StoredCredential, placement: str) -> Json:
+    store = button("Store a new one", TRY_AGAIN, credential.bucket, style="primary")
+    why = [context(placement)] if placement else []
+    return {
+        "text": f"{text} {placement}".rstrip(),
+        "blocks": [section(f"{emoji} {text}"), *why, actions(store)],
+    }
+
+
+def _ask_whom(contact: str) -> str:
+    return f"Please ask {mention(contact)}." if contact else "Please ask whoever runs this bot."
+
+
+def mention(contact: str) -> str:
+    """Return a user, user group or channel id as a mention, and anything else as text."""
+    if _SLACK_ID.fullmatch(contact):
+        forms = {"U": "<@{}>", "W": "<@{}>", "S": "<!subteam^{}>", "C": "<#{}>"}
+        return forms[contact[0]].format(contact)
+    return escape(contact)
+
+
+def _duration(took: timedelta) -> str:
+    seconds = took.total_seconds()
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+def _mark(state: State, step: State) -> str:
+    reached = max(_ORDER.index(state), 1)  # nobody has to know that it is still in line
+    if reached > _ORDER.index(step):
+        return ":white_check_mark:"
+    return ":hourglass_flowing_sand:" if reached == _ORDER.index(step) else ":white_circle:"
+
+
+def _view(title: str, blocks: list[Json]) -> Json:
+    return {"type": "modal", "title": plain(title), "close": plain("Close"), "blocks": blocks}

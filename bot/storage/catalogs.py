@@ -1,0 +1,209 @@
+"""What is known of the account's catalogs: Cloudflare's list, its tests, and what the bot has put into their slots."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    not_,
+    null,
+    or_,
+    select,
+    update,
+)
+
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.storage.database import Database
+from bot.storage.schema import CATALOGS, CREDENTIALS, SNAPSHOTS
+from bot.storage.upsert import insert_into, upsert
+from bot.model.submission import BucketKey
+
+_KEY: Final = ("account_id", "bucket")
+_MOST_AT_ONCE: Final = 500
+_SLOWEST_ANSWER: Final = timedelta(minutes=5)
+"""An answer that seems older than this comes from a clock that was set back: then it is the newest that there is."""
+
+
+class Inventory:
+    """Reads and keeps it for one account. Every method raises DatabaseTrouble when the database fails."""
+
+    def __init__(self, database: Database, account_id: str) -> None:
+        self._database = database
+        self._account_id = account_id
+
+    async def snapshot(self) -> Snapshot | None:
+        """Return the catalogs, or None when nobody has asked Cloudflare yet."""
+        return await self._database.run(lambda connection: _read_snapshot(connection, self._account_id))
+
+    async def save_snapshot(self, snapshot: Snapshot) -> None:
+        """Keep what Cloudflare listed, and forget what it listed no more; what its tests gave stays."""
+        await self._database.run(lambda connection: _save_snapshot(connection, self._account_id, snapshot))
+
+    async def save_catalog(self, catalog: Catalog) -> None:
+        """Correct one catalog."""
+        row = _catalog_row(self._account_id, catalog)
+        await self._database.run(lambda connection: _save_catalogs(connection, [row]))
+
+    async def save_test(self, bucket: str, status: CredentialStatus, asked_at: datetime) -> None:
+        """Keep what a test of the stored credential gave; one that turned from valid to invalid is to be announced.
+
+        A test that was asked for before the credential was stored, or before the last test, says nothing any more.
+        """
+        key = BucketKey(account_id=self._account_id, bucket=bucket)
+        await self._database.run(lambda connection: note_test(connection, key, status, asked_at))
+
+    async def note_all_tested(self, tested_at: datetime) -> None:
+        """Note that all tests that were due have been made."""
+        statement = update(SNAPSHOTS).where(SNAPSHOTS.c.account_id == self._account_id).values(tested_at=tested_at)
+        await self._database.run(lambda connection: connection.execute(statement) and None)
+
+    async def stored_credentials(self) -> list[StoredCredential]:
+        """Return what the bot has stored last in each slot."""
+        query = select(CREDENTIALS).where(CREDENTIALS.c.account_id == self._account_id).order_by(CREDENTIALS.c.bucket)
+        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        return [_read_credential(row) for row in rows]
+
+    async def note_reminded(self, credential: StoredCredential, reminded_at: datetime) -> None:
+        """Note that people were reminded of the expiry of this credential, if it is still the one."""
+        await self._change_credential(credential, {"reminded_at": reminded_at})
+
+    async def note_announced(self, credential: StoredCredential) -> None:
+        """Note that people were told that this credential stopped working, if it is still the one."""
+        await self._change_credential(credential, {"broken_at": None})
+
+    async def _change_credential(self, credential: StoredCredential, values: dict[str, Any]) -> None:
+        its = {"its_account_id": self._account_id, "its_bucket": credential.bucket}
+        statement = _CHANGE_CREDENTIAL.where(CREDENTIALS.c.submission_id == credential.submission_id)
+        await self._database.run(lambda connection: connection.execute(statement, its | values) and None)
+
+
+def note_stored(connection: Connection, account_id: str, stored: StoredCredential) -> None:
+    """Keep what the slot holds now; what was said of its credential before is about another one.
+
+    Whoever changes both tables begins with the catalog: two that wait for each other would be a deadlock.
+    """
+    its = {"its_account_id": account_id, "its_bucket": stored.bucket}
+    untested = {"credential_status": CredentialStatus.PRESENT.value, "tested": None, "tested_at": None}
+    connection.execute(_CHANGE_CATALOG, its | untested)
+    row = {field.name: getattr(stored, field.name) for field in fields(stored)}
+    upsert(connection, CREDENTIALS, {"account_id": account_id} | row, _KEY)
+
+
+def note_test(connection: Connection, key: BucketKey, status: CredentialStatus, asked_at: datetime) -> None:
+    """Do what `Inventory.save_test` does, inside a transaction."""
+    its = {"its_account_id": key.account_id, "its_bucket": key.bucket}
+    before = connection.execute(_LOCK_CATALOG, its).one_or_none()
+    stored_at = connection.scalar(_STORED_AT, its)
+    if _is_overtaken(asked_at, by=stored_at) or _is_overtaken(asked_at, by=before.tested_at if before else None):
+        return
+    is_empty = status is CredentialStatus.ABSENT
+    row = {
+        "account_id": key.account_id,
+        "bucket": key.bucket,
+        "status": CatalogStatus.ACTIVE.value,  # no other is tested
+        "credential_status": (CredentialStatus.ABSENT if is_empty else CredentialStatus.PRESENT).value,
+        "tested": status.value,
+        "tested_at": asked_at,
+    }
+    upsert(connection, CATALOGS, row, _KEY)
+    was_valid = before is not None and before.tested == CredentialStatus.VALID
+    if status is CredentialStatus.VALID or (was_valid and status is CredentialStatus.INVALID):
+        broken_at = None if status is CredentialStatus.VALID else asked_at
+        connection.execute(_CHANGE_CREDENTIAL, its | {"broken_at": broken_at})
+
+
+def _is_its(table: Table) -> ColumnElement[bool]:
+    return and_(table.c.account_id == bindparam("its_account_id"), table.c.bucket == bindparam("its_bucket"))
+
+
+# Statements that run for each submission are built once: building and hashing them took longer than running them.
+_CHANGE_CATALOG: Final = update(CATALOGS).where(_is_its(CATALOGS))
+_CHANGE_CREDENTIAL: Final = update(CREDENTIALS).where(_is_its(CREDENTIALS))
+_LOCK_CATALOG: Final = select(CATALOGS).where(_is_its(CATALOGS)).with_for_update()
+_STORED_AT: Final = select(CREDENTIALS.c.stored_at).where(_is_its(CREDENTIALS))
+
+
+def _catalog_row(account_id: str, catalog: Catalog) -> dict[str, str]:
+    return {
+        "account_id": account_id,
+        "bucket": catalog.bucket,
+        "status": catalog.status.value,
+        "credential_status": catalog.credential_status.value,
+    }
+
+
+def _save_catalogs(connection: Connection, rows: Sequence[dict[str, str]]) -> None:
+    """Keep what was listed; where the slot was emptied or filled since, earlier tests of it say nothing any more."""
+    statement = insert_into(connection, CATALOGS)
+    listed = statement.excluded
+    absent, unknown = CredentialStatus.ABSENT.value, CredentialStatus.UNKNOWN.value
+    was_or_is_empty = or_(CATALOGS.c.tested == absent, listed.credential_status == absent)
+    still_holds = or_(listed.credential_status == unknown, not_(was_or_is_empty))
+    statement = statement.on_conflict_do_update(
+        index_elements=_KEY,
+        set_={
+            "status": listed.status,
+            "credential_status": listed.credential_status,
+            "tested": case((still_holds, CATALOGS.c.tested), else_=null()),
+            "tested_at": case((still_holds, CATALOGS.c.tested_at), else_=null()),
+        },
+    )
+    connection.execute(statement, rows)
+
+
+def _save_snapshot(connection: Connection, account_id: str, snapshot: Snapshot) -> None:
+    row = {"account_id": account_id, "refreshed_at": snapshot.refreshed_at}
+    upsert(connection, SNAPSHOTS, row, ("account_id",))  # first: two that do this at once take their turns here
+    filled = _filled_since(connection, account_id, snapshot.refreshed_at)
+    listed = {catalog.bucket: _catalog_row(account_id, catalog) for catalog in snapshot.catalogs}
+    for bucket in listed.keys() & filled:
+        listed[bucket]["credential_status"] = CredentialStatus.PRESENT.value
+    known = connection.scalars(select(CATALOGS.c.bucket).where(CATALOGS.c.account_id == account_id))
+    gone = sorted(set(known) - listed.keys())
+    for start in range(0, len(gone), _MOST_AT_ONCE):
+        some = CATALOGS.c.bucket.in_(gone[start : start + _MOST_AT_ONCE])
+        connection.execute(delete(CATALOGS).where(CATALOGS.c.account_id == account_id, some))
+    if listed:
+        _save_catalogs(connection, [listed[bucket] for bucket in sorted(listed)])
+
+
+def _filled_since(connection: Connection, account_id: str, asked_at: datetime) -> set[str]:
+    """Return the slots that the bot has filled while Cloudflare was asked: its answer may not know that."""
+    its = CREDENTIALS.c
+    is_since = and_(its.stored_at > asked_at, its.stored_at < asked_at + _SLOWEST_ANSWER)
+    return set(connection.scalars(select(its.bucket).where(its.account_id == account_id, is_since)))
+
+
+def _is_overtaken(asked_at: datetime, *, by: datetime | None) -> bool:
+    return by is not None and timedelta(0) < by - asked_at < _SLOWEST_ANSWER
+
+
+def _read_snapshot(connection: Connection, account_id: str) -> Snapshot | None:
+    taken = connection.execute(select(SNAPSHOTS).where(SNAPSHOTS.c.account_id == account_id)).one_or_none()
+    if taken is None:
+        return None
+    rows = connection.execute(select(CATALOGS).where(CATALOGS.c.account_id == account_id).order_by(CATALOGS.c.bucket))
+    catalogs = tuple(_read_catalog(row) for row in rows)
+    return Snapshot(catalogs=catalogs, refreshed_at=taken.refreshed_at, tested_at=taken.tested_at)
+
+
+def _read_catalog(row: Row[Any]) -> Catalog:
+    return Catalog(
+        bucket=row.bucket,
+        status=CatalogStatus(row.status),
+        credential_status=CredentialStatus(row.tested or row.credential_status),
+        tested_at=row.tested_at,
+    )
+
+
+def _read_credential(row: Row[Any]) -> StoredCredential:
+    return StoredCredential(**{field.name: getattr(row, field.name) for field in fields(StoredCredential)})

@@ -1,0 +1,234 @@
+"""Opens what the bot keeps: the database, the keys and, on PostgreSQL, the way to the jobs. Waits for a PostgreSQL."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
+from bot.storage.sqlite import SqliteDatabase
+from bot.delivery.run_inline import AlreadyRunning, ProcessLock
+from bot.model.errors import DatabaseTrouble, KeyFileUnusable
+from bot.storage.catalogs import Inventory
+from bot.sealing.key_files import KeyFiles
+from bot.storage.submissions import Records
+from bot.sealing.hpke import KeyRing, PublicRing, load_private_keys, load_public_key
+from bot.settings import Role, Settings
+
+if TYPE_CHECKING:
+    from bot.storage.postgres import PostgresDatabase
+    from bot.delivery.run_jobs import Jobs
+
+KEY_DIRECTORY: Final = "sealing-keys"
+
+_PAUSE: Final = timedelta(seconds=1)
+_FURTHEST_BACK: Final = timedelta(days=1)
+_DATABASE: Final = "R2_CREDENTIAL_DATABASE_URL"
+
+_log = structlog.get_logger()
+
+
+class StartRefused(Exception):  # noqa: N818 - reads as what it says
+    """The bot cannot start; the message says why and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """What a process of the bot keeps; a gateway has no `key_ring`, and `jobs` are there on PostgreSQL only."""
+
+    database: Database
+    records: Records
+    inventory: Inventory
+    clock: Callable[[], datetime]
+    sealing: KeyRing | PublicRing
+    key_ring: KeyRing | None
+    key_files: KeyFiles | None
+    jobs: "Jobs | None"
+
+
+def steady_clock(started_at: datetime | None = None) -> Callable[[], datetime]:
+    """Return a clock that cannot be set: no jump holds a delivery or ends one early.
+
+    It starts with the given time, by default the machine's, and goes on while the machine sleeps, where the system can
+    tell (CLOCK_BOOTTIME).
+    """
+    source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    started, first = time.clock_gettime(source), started_at or datetime.now(UTC)
+    return lambda: first + timedelta(seconds=time.clock_gettime(source) - started)
+
+
+async def open_store(settings: Settings, stack: AsyncExitStack, clock: Callable[[], datetime] | None) -> Store:
+    """Open everything; it is closed with `stack`. Without a `clock` it is a steady one, in step with the database.
+
+    Raises StartRefused. An unreachable PostgreSQL is waited for, as long as it takes.
+    """
+    if settings.postgres_url is not None:
+        return await _open_postgres(settings, settings.postgres_url.reveal(), stack, clock)
+    return await _open_files(settings, stack, clock)
+
+
+async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable[[], datetime] | None) -> Store:
+    path = settings.database_path
+    try:
+        _lock(settings.data_dir / "lock", settings, stack)
+        _lock(Path(f"{path}.lock"), settings, stack)
+        database = SqliteDatabase(path)
+        stack.callback(database.stop)
+        await _start_unless_busy(database)
+        records = Records(database)
+        now = clock or steady_clock(await _latest_time(records, datetime.now(UTC)))
+        key_files, key_ring = _key_ring(settings, now())
+    except OSError as error:
+        raise _unusable(settings, error) from None
+    except DatabaseCorrupt:
+        message = (
+            f"{_DATABASE}: {path} is damaged, or no database at all, and was left as it is. Put a backup in its place, "
+            "or move it away to begin with an empty one"
+        )
+        raise StartRefused(message) from None
+    except SchemaTooNew:
+        message = f"{_DATABASE}: {path} belongs to a newer version of the bot and was left as it is. Run that version"
+        raise StartRefused(message) from None
+    except (DatabaseTrouble, ValueError):  # a path without a name
+        message = f"{_DATABASE}: {path} cannot be opened as a database of this bot"
+        raise StartRefused(message) from None
+    return Store(
+        database=database,
+        records=records,
+        inventory=Inventory(database, settings.cloudflare_account_id),
+        clock=now,
+        sealing=key_ring,
+        key_ring=key_ring,
+        key_files=key_files,
+        jobs=None,
+    )
+
+
+async def _start_unless_busy(database: SqliteDatabase) -> None:
+    """Wait for whoever else holds the file for a moment, a backup for instance."""
+    while True:
+        try:
+            database.start()
+        except DatabaseBusy:
+            _log.warning("database_busy", next_try_in_seconds=_PAUSE.total_seconds())
+            await asyncio.sleep(_PAUSE.total_seconds())
+        else:
+            return
+
+
+async def _open_postgres(
+    settings: Settings, url: str, stack: AsyncExitStack, clock: Callable[[], datetime] | None
+) -> Store:
+    try:
+        from bot.storage.postgres import PostgresDatabase  # noqa: PLC0415 - the extra "postgres"
+        from bot.delivery.run_jobs import Jobs  # noqa: PLC0415 - the extra "postgres"
+    except ImportError:
+        message = f"{_DATABASE}: PostgreSQL needs the extra: pip install 'r2-credential-bot[postgres]'"
+        raise StartRefused(message) from None
+    try:
+        database = PostgresDatabase(url)
+    except ValueError:  # its own words could quote the password
+        message = f"{_DATABASE}: is not an address that PostgreSQL's own programs understand"
+        raise StartRefused(message) from None
+    stack.push_async_callback(database.stop)
+    jobs = Jobs(database)
+    records = Records(database, enqueue=jobs.deliver_in)
+    started_at = await _wait_for(database, jobs, records)
+    now = clock or steady_clock(started_at)
+    if settings.role is Role.GATEWAY:
+        return Store(
+            database=database,
+            records=records,
+            inventory=Inventory(database, settings.cloudflare_account_id),
+            clock=now,
+            sealing=_public_ring(settings),
+            key_ring=None,
+            key_files=None,
+            jobs=jobs,
+        )
+    try:
+        if settings.sealing_key is None:
+            _lock(settings.data_dir / "lock", settings, stack)
+        key_files, key_ring = _key_ring(settings, now())
+    except OSError as error:
+        raise _unusable(settings, error) from None
+    return Store(
+        database=database,
+        records=records,
+        inventory=Inventory(database, settings.cloudflare_account_id),
+        clock=now,
+        sealing=key_ring,
+        key_ring=key_ring,
+        key_files=key_files,
+        jobs=jobs,
+    )
+
+
+async def _wait_for(database: "PostgresDatabase", jobs: "Jobs", records: Records) -> datetime:
+    """Return the time to begin with, by the database's clock, once it is there and has all tables."""
+    while True:
+        try:
+            await database.start()
+            await jobs.prepare()
+            return await _latest_time(records, await database.now())
+        except SchemaTooNew:
+            message = f"{_DATABASE}: the database belongs to a newer version of the bot. Run that version"
+            raise StartRefused(message) from None
+        except DatabaseTrouble:
+            await database.stop()  # the next try begins with connections of its own
+            _log.warning("database_not_reached", next_try_in_seconds=_PAUSE.total_seconds())
+            await asyncio.sleep(_PAUSE.total_seconds())
+
+
+async def _latest_time(records: Records, now: datetime) -> datetime:
+    """Return the time to begin with: where the clock was set back since the last run, nothing must wait for that."""
+    latest = await records.latest_time()
+    if latest is None or latest <= now or latest - now > _FURTHEST_BACK:
+        return now
+    _log.warning("clock_was_set_back", seconds=int((latest - now).total_seconds()))
+    return latest
+
+
+def _unusable(settings: Settings, error: OSError) -> StartRefused:
+    return StartRefused(f"R2_CREDENTIAL_DATA_DIR: {settings.data_dir} cannot be used ({error.strerror})")
+
+
+def _lock(path: Path, settings: Settings, stack: AsyncExitStack) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        stack.callback(ProcessLock(path).release)
+    except AlreadyRunning:
+        message = (
+            f"another process uses {settings.data_dir} or {settings.database_path}: stop it, or set "
+            "R2_CREDENTIAL_DATA_DIR and R2_CREDENTIAL_DATABASE_URL to others"
+        )
+        raise StartRefused(message) from None
+
+
+def _key_ring(settings: Settings, now: datetime) -> tuple[KeyFiles | None, KeyRing]:
+    """Return the operator's key ring, which only the operator changes, or the bot's own with the files behind it."""
+    try:
+        if settings.sealing_key is not None:
+            return None, KeyRing(*load_private_keys(settings.sealing_key.reveal()))
+        key_files = KeyFiles(settings.data_dir / KEY_DIRECTORY)
+        return key_files, key_files.load(now)
+    except KeyFileUnusable as error:
+        raise StartRefused(str(error)) from None
+    except ValueError as error:
+        message = f"R2_CREDENTIAL_SEALING_KEY: {error}"
+        raise StartRefused(message) from None
+
+
+def _public_ring(settings: Settings) -> PublicRing:
+    pem = settings.sealing_public_key.reveal() if settings.sealing_public_key is not None else ""
+    try:
+        return PublicRing(load_public_key(pem))
+    except ValueError as error:
+        message = f"R2_CREDENTIAL_SEALING_PUBLIC_KEY: {error}"
+        raise StartRefused(message) from None

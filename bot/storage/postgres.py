@@ -1,0 +1,258 @@
+"""PostgreSQL: a few connections of one pool, a transaction for each function, and nobody waits for a silent server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Self, TypeVar
+
+import psycopg
+import structlog
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from bot.storage.deadline import Deadline
+from bot.storage.migrations import bring_up_to_date, is_up_to_date
+from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
+
+CONNECTIONS: Final = 8
+MIGRATION_LIMIT: Final = timedelta(seconds=60)
+
+_SESSION: Final = {
+    "statement_timeout": "1s",
+    "lock_timeout": "1s",
+    "idle_in_transaction_session_timeout": "3s",  # a frozen process gives its row locks back
+    "TimeZone": "UTC",
+    "default_transaction_isolation": r"read\ committed",
+}
+_CONNECTION: Final = {
+    "application_name": "r2-credential-bot",
+    "keepalives_idle": 30,  # a peer that vanished is noticed while nobody waits
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "prepare_threshold": None,  # neither a pooler nor a migration comes across statements prepared before it
+}
+_COLLISIONS: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+
+_LONGEST_REASON: Final = 200
+
+_T = TypeVar("_T")
+_log = structlog.get_logger()
+_Afterwards = Callable[[_T, Any], Awaitable[None]]
+
+
+class PostgresDatabase:
+    """Runs functions of a connection, each in a transaction of its own, several at once.
+
+    Each takes `time_limit` at most, from the call to the outcome, whatever the server and the network do.
+    """
+
+    def __init__(self, url: str, *, time_limit: timedelta = timedelta(seconds=1.5)) -> None:
+        self._parameters = _parameters(url)
+        self._time_limit = time_limit
+        self._slots = asyncio.Semaphore(CONNECTIONS)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._engine: AsyncEngine | None = None
+
+    async def start(self) -> None:
+        """Connect, and bring the tables up to date; raises DatabaseUnavailable and SchemaTooNew."""
+        self._engine = create_async_engine(
+            "postgresql+psycopg://",
+            async_creator=self._connect,
+            pool_size=CONNECTIONS,
+            max_overflow=0,
+            hide_parameters=True,
+            use_native_hstore=False,
+        )
+        try:
+            if not await self.run(is_up_to_date):
+                await self._run(self._engine, _migrate, None, MIGRATION_LIMIT)
+        except CommitUnknown:  # the next start will know
+            await self.stop()
+            raise DatabaseUnavailable from None
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def run(self, work: Callable[[Connection], _T], afterwards: _Afterwards[_T] | None = None) -> _T:
+        """Return what `work` returns, once it is committed.
+
+        Both functions run twice after a deadlock, or when the connection turns out to be broken before the commit.
+        `afterwards` must not end the transaction.
+        """
+        if self._engine is None:
+            raise DatabaseUnavailable
+        task = asyncio.create_task(self._run(self._engine, work, afterwards, self._time_limit))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def now(self) -> datetime:
+        """Return the time of the server's clock, which all replicas share."""
+        now: datetime = await self.run(
+            lambda connection: connection.execute(select(func.clock_timestamp())).scalar_one()
+        )
+        return now.astimezone(UTC)
+
+    async def stop(self) -> None:
+        """Wait for what was given, which is soon over, also for cancelled callers, and close all connections."""
+        engine, self._engine = self._engine, None
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if engine is not None:
+            await engine.dispose()
+
+    async def _run(
+        self,
+        engine: AsyncEngine,
+        work: Callable[[Connection], _T],
+        afterwards: _Afterwards[_T] | None,
+        time_limit: timedelta,
+    ) -> _T:
+        failure: type[DatabaseTrouble] = DatabaseUnavailable
+        with Deadline.within(time_limit) as deadline:
+            for _ in range(2):
+                try:
+                    return await self._attempt(engine, work, afterwards, deadline)
+                except _Failed as failed:
+                    failure, is_collision, is_broken = failed.failure, failed.is_collision, failed.is_broken
+                if is_broken:
+                    await engine.dispose()  # what broke one connection has most likely broken the idle ones as well
+                if failure is CommitUnknown or deadline.is_over or not (is_broken or is_collision):
+                    break
+        raise failure  # here, where no error of the driver, which quotes values, becomes its context
+
+    async def _attempt(
+        self,
+        engine: AsyncEngine,
+        work: Callable[[Connection], _T],
+        afterwards: _Afterwards[_T] | None,
+        deadline: Deadline,
+    ) -> _T:
+        """Run a transaction once; raises _Failed for whatever the database did."""
+        async with self._connection(engine, deadline) as (connection, raw):
+            await connection.begin()
+            try:
+                async with deadline.limit():
+                    result = await connection.run_sync(work)
+                    if afterwards is not None:
+                        await afterwards(result, raw)
+            except Exception as error:
+                await _roll_back(connection)
+                if _is_of_the_database(error) or (deadline.is_over and isinstance(error, TimeoutError)):
+                    raise _Failed.before_commit(error, raw, deadline) from None
+                raise
+            if deadline.is_over or raw.info.transaction_status in {
+                TransactionStatus.INERROR,
+                TransactionStatus.UNKNOWN,
+            }:
+                await _roll_back(connection)  # PostgreSQL would take a COMMIT after an error for a rollback
+                raise _Failed.before_commit(None, raw, deadline)
+            try:
+                await connection.commit()
+            except DBAPIError:
+                raise _Failed(CommitUnknown, is_broken=True) from None
+        return result
+
+    @asynccontextmanager
+    async def _connection(
+        self, engine: AsyncEngine, deadline: Deadline
+    ) -> AsyncIterator[tuple[AsyncConnection, psycopg.AsyncConnection[Any]]]:
+        """Wait for one of the few connections, and give it back, unless time ran out on it."""
+        try:
+            async with deadline.limit():
+                await self._slots.acquire()
+        except TimeoutError:
+            raise _Failed(DatabaseUnavailable) from None
+        try:
+            try:
+                async with deadline.limit():
+                    connection = await engine.connect()
+            except (DBAPIError, psycopg.Error, OSError, UnicodeError):
+                raise _Failed(DatabaseUnavailable) from None
+            try:
+                raw = (await connection.get_raw_connection()).driver_connection
+                assert raw is not None  # noqa: S101 - it has just been connected
+                deadline.watch(raw)
+                yield connection, raw
+            finally:
+                if deadline.is_over:
+                    await connection.invalidate()
+                await connection.close()
+                deadline.unwatch()
+        finally:
+            self._slots.release()
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        try:
+            connection = await psycopg.AsyncConnection.connect(**self._parameters)
+        except psycopg.OperationalError as error:
+            _tell_refusal(str(error))
+            raise
+        Deadline.current().watch(connection)  # SQLAlchemy has questions to its first connection
+        return connection
+
+
+def _tell_refusal(message: str) -> None:
+    """Log what the server itself said, such as a wrong password: waiting does not mend that. The rest names hosts."""
+    _, _, reason = message.partition("FATAL:")
+    if reason:
+        _log.error("postgres_refused", reason=reason.strip().partition("\n")[0][:_LONGEST_REASON])
+
+
+class _Failed(Exception):  # noqa: N818 - reads as what it says
+    """An attempt that came to nothing, or to nobody knows what."""
+
+    def __init__(self, failure: type[DatabaseTrouble], *, is_collision: bool = False, is_broken: bool = False) -> None:
+        super().__init__()
+        self.failure = failure
+        self.is_collision = is_collision
+        self.is_broken = is_broken
+
+    @classmethod
+    def before_commit(cls, error: Exception | None, raw: psycopg.AsyncConnection[Any], deadline: Deadline) -> Self:
+        """Nothing was written, for certain."""
+        return cls(
+            DatabaseUnavailable,
+            is_collision=_sqlstate(error) in _COLLISIONS,
+            is_broken=deadline.is_over or raw.closed,
+        )
+
+
+def _parameters(url: str) -> dict[str, Any]:
+    try:
+        parameters = conninfo_to_dict(url)
+    except psycopg.Error:
+        message = "not a URL of a PostgreSQL database"
+        raise ValueError(message) from None
+    settings = [parameters.get("options"), *(f"-c{name}={value}" for name, value in _SESSION.items())]
+    return {**parameters, **_CONNECTION, "options": " ".join(str(setting) for setting in settings if setting)}
+
+
+def _migrate(connection: Connection) -> None:
+    for name in ("statement_timeout", "lock_timeout"):  # another replica may be at it
+        connection.exec_driver_sql(f"SET LOCAL {name} = {MIGRATION_LIMIT // timedelta(milliseconds=1)}")
+    bring_up_to_date(connection)
+
+
+async def _roll_back(connection: AsyncConnection) -> None:
+    with suppress(DBAPIError):  # broken: the server rolls back by itself
+        await connection.rollback()
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the error and what it was raised from: Procrastinate wraps the driver's errors in its own."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _is_of_the_database(error: Exception) -> bool:
+    return any(isinstance(cause, psycopg.Error | DBAPIError | PendingRollbackError) for cause in _causes(error))
+
+
+def _sqlstate(error: Exception | None) -> str | None:
+    return next((cause.sqlstate for cause in _causes(error) if isinstance(cause, psycopg.Error)), None)

@@ -1,0 +1,163 @@
+"""Submissions as rows of their table, and back; and which of them are a bucket's, or may still be sent."""
+
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Row, and_, bindparam, func, select
+
+from bot.model.catalog import CredentialStatus
+from bot.storage.schema import LEASES, SUBMISSIONS
+from bot.model.submission import (
+    BucketKey,
+    Check,
+    Findings,
+    NewSubmission,
+    SealedResponseUrl,
+    SealedToken,
+    State,
+    Submission,
+    Task,
+    TokenFacts,
+    TokenKind,
+)
+
+ITS_BUCKET: Final = and_(
+    SUBMISSIONS.c.account_id == bindparam("its_account_id"), SUBMISSIONS.c.bucket == bindparam("its_bucket")
+)
+"""Those of the bucket that `names_of` names."""
+
+MAY_BE_SENT: Final = and_(
+    SUBMISSIONS.c.reported_at.is_(None),
+    SUBMISSIONS.c.ended_at.is_(None),
+    SUBMISSIONS.c.state != State.CONFIRMING.value,
+)
+"""What can still be sent to Cloudflare, or is to be sent again."""
+
+UNDER_LEASE: Final = select(SUBMISSIONS, func.coalesce(LEASES.c.epoch, 0).label("epoch")).outerjoin(
+    LEASES, and_(LEASES.c.account_id == SUBMISSIONS.c.account_id, LEASES.c.bucket == SUBMISSIONS.c.bucket)
+)
+"""Each with the epoch of its bucket; 0 as long as nobody took that."""
+
+NOTHING_FOUND: Final = dict.fromkeys(
+    (
+        "checked_at",
+        "patience_until",
+        "token_id",
+        "token_owner",
+        "token_expires_at",
+        "unchecked",
+        "credential_before",
+        "error_code",
+        "cloudflare_code",
+        "cloudflare_message",
+        "cf_ray",
+    )
+)
+"""What is known of a token that replaces another one, while that one was being checked."""
+
+
+def names_of(key: BucketKey) -> dict[str, str]:
+    """Return what fills a statement that asks about a bucket."""
+    return {"its_account_id": key.account_id, "its_bucket": key.bucket}
+
+
+def new_row(new: NewSubmission) -> dict[str, Any]:
+    """Return the row of what was submitted, without its times: these are its place among its bucket's."""
+    return {
+        "id": new.id,
+        "task": new.task.value,
+        "state": State.ACCEPTED.value,
+        "team_id": new.team_id,
+        "user_id": new.user_id,
+        "account_id": new.key.account_id,
+        "bucket": new.key.bucket,
+        "channel_id": new.channel_id,
+        "reason": new.reason,
+        "token_kind": new.token_kind.value,
+        "last_four": new.last_four,
+        "sealed_token": new.sealed_token,
+        "sealed_response_url": new.sealed_response_url,
+    }
+
+
+def read_one(row: Row[Any] | None, epoch: int | None = None) -> Submission | None:
+    """Read a row where there is one; without an `epoch` the row has it."""
+    return None if row is None else read_submission(row, row.epoch if epoch is None else epoch)
+
+
+def read_submission(row: Row[Any], epoch: int) -> Submission:
+    """Read a row."""
+    return Submission(
+        id=row.id,
+        task=Task(row.task),
+        state=State(row.state),
+        team_id=row.team_id,
+        user_id=row.user_id,
+        key=BucketKey(account_id=row.account_id, bucket=row.bucket),
+        channel_id=row.channel_id,
+        reason=row.reason,
+        token_kind=TokenKind(row.token_kind),
+        last_four=row.last_four,
+        sealed_token=SealedToken(row.sealed_token) if row.sealed_token else None,
+        sealed_response_url=SealedResponseUrl(row.sealed_response_url) if row.sealed_response_url else None,
+        accepted_at=row.accepted_at,
+        expires_at=row.expires_at,
+        next_attempt_at=row.next_attempt_at,
+        attempts=row.attempts,
+        possibly_written=row.possibly_written,
+        checked_at=row.checked_at,
+        patience_until=row.patience_until,
+        findings=_read_findings(row),
+        confirm_until=row.confirm_until,
+        ended_at=row.ended_at,
+        error_code=row.error_code,
+        cloudflare_code=row.cloudflare_code,
+        cloudflare_message=row.cloudflare_message or "",
+        cf_ray=row.cf_ray,
+        confirmation=CredentialStatus(row.confirmation) if row.confirmation else None,
+        reported_at=row.reported_at,
+        superseded_by=row.superseded_by,
+        epoch=epoch,
+    )
+
+
+def _read_findings(row: Row[Any]) -> Findings | None:
+    if row.checked_at is None:
+        return None
+    token = (
+        TokenFacts(id=row.token_id, owner=TokenKind(row.token_owner), expires_at=row.token_expires_at)
+        if row.token_id
+        else None
+    )
+    return Findings(
+        token=token,
+        unchecked=frozenset(Check(each) for each in (row.unchecked or "").split()),
+        credential=CredentialStatus(row.credential_before or CredentialStatus.UNKNOWN),
+    )
+
+
+def columns_of(findings: Findings) -> dict[str, Any]:
+    """Return the columns that hold what the checks have found."""
+    token = findings.token
+    return {
+        "token_id": token.id if token else None,
+        "token_owner": token.owner.value if token else None,
+        "token_expires_at": token.expires_at if token else None,
+        "unchecked": " ".join(sorted(findings.unchecked)),
+        "credential_before": findings.credential.value,
+    }
+
+
+def superseded(*, by: str, at: datetime) -> dict[str, Any]:
+    """Return the columns of one that ends since somebody's newer token is in the slot."""
+    return {
+        "state": State.SUPERSEDED.value,
+        "superseded_by": by,
+        "error_code": None,
+        "cloudflare_code": None,
+        "cloudflare_message": None,
+        "cf_ray": None,
+        "sealed_token": None,
+        "ended_at": at,
+        "next_attempt_at": at,
+    }

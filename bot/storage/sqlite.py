@@ -1,0 +1,281 @@
+"""SQLite: one thread owns its only connection and commits what waits in one transaction (group commit).
+
+One thread, since SQLite has one writer anyway; a group, since an fsync for each submission would be the bottleneck.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError
+
+from bot.storage.database import DatabaseBusy, DatabaseCorrupt
+from bot.storage.migrations import bring_up_to_date, is_up_to_date
+from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
+
+_T = TypeVar("_T")
+_GROUP: Final = 128
+_IDLE_SECONDS: Final = 1.0
+_LONGEST_WAL_SECONDS: Final = 5.0
+_BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+_BUSY_TIMEOUT: Final = "PRAGMA busy_timeout = 1000"
+_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_PRAGMAS: Final = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA secure_delete = ON",
+    _BUSY_TIMEOUT,
+    "PRAGMA foreign_keys = ON",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    work: Callable[[Connection], Any]
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+
+class SqliteDatabase:
+    """Runs functions of a connection, each atomic, in the order they were given."""
+
+    def __init__(
+        self,
+        path: Path,
+        set_up: Callable[[Connection], None] = bring_up_to_date,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = path
+        self._set_up = set_up
+        self._clock = clock
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="database", daemon=True)
+        self._engine: Engine | None = None
+        self._inode = 0
+
+    def start(self) -> None:
+        """Open the file, bring its tables up to date, start the thread.
+
+        Raises DatabaseUnavailable, DatabaseBusy when another program is writing, or DatabaseCorrupt and SchemaTooNew
+        with not a byte of the files changed.
+        """
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            was_inspected = _inspect(self._path)
+            self._engine = _engine(self._path)
+            with self._engine.begin() as connection:
+                if not was_inspected:
+                    _look_through(connection)
+                self._set_up(connection)
+        except DBAPIError as error:
+            code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+            if code in _BUSY:
+                raise DatabaseBusy from None
+            if code in _CORRUPT:
+                raise DatabaseCorrupt from None
+            raise DatabaseUnavailable from None
+        self._inode = self._path.stat().st_ino
+        for path in (self._path, *self._path.parent.glob(self._path.name + "-*")):
+            path.chmod(0o600)
+        self._thread.start()
+
+    async def run(
+        self, work: Callable[[Connection], _T], afterwards: Callable[[_T, Any], Awaitable[None]] | None = None
+    ) -> _T:
+        """Return what `work` returns, once it is on disk. It runs twice when another one of its group fails."""
+        if afterwards is not None:
+            raise NotImplementedError
+        if not self._thread.is_alive():
+            raise DatabaseUnavailable
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_T] = loop.create_future()
+        self._jobs.put(_Job(work, future, loop))
+        return await future
+
+    def stop(self) -> None:
+        """Finish what waits, move the WAL into the file and close."""
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join()
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _serve(self) -> None:
+        assert self._engine is not None  # noqa: S101 - start() opened it
+        truncate_at = self._clock() + _LONGEST_WAL_SECONDS
+        with self._engine.connect() as connection:
+            while (first := self._next_job(connection)) is not None:
+                self._run_group(connection, first)
+                if self._clock() > truncate_at:
+                    is_done = _truncate_wal(connection)
+                    truncate_at = self._clock() + (_LONGEST_WAL_SECONDS if is_done else _IDLE_SECONDS)
+            _truncate_wal(connection)
+
+    def _next_job(self, connection: Connection) -> _Job | None:
+        """Wait for a job; in a quiet second empty the WAL, so that no erased ciphertext stays in it."""
+        while True:
+            try:
+                return self._jobs.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                if _truncate_wal(connection):
+                    return self._jobs.get()
+
+    def _run_group(self, connection: Connection, first: _Job) -> None:
+        """Run a job and all that arrive meanwhile, and commit them together; when one fails, each runs alone."""
+        group: list[_Job] = []
+        try:
+            self._require_file()
+            transaction = connection.begin()
+        except (DBAPIError, OSError):  # locked: refused together, since each alone would wait for the lock again
+            _tell([(job, None, DatabaseUnavailable()) for job in self._gather(first, group)])
+            return
+        is_committing = False
+        try:
+            with transaction:
+                results = [job.work(connection) for job in self._gather(first, group)]
+                is_committing = True
+        except Exception as error:  # noqa: BLE001 - whatever a member raised, the others must not suffer
+            if is_committing and _failure(error) is CommitUnknown:
+                _tell([(job, None, CommitUnknown()) for job in group])
+                return
+            for job in group or [first]:
+                _run_alone(connection, job)
+            return
+        _tell([(job, result, None) for job, result in zip(group, results, strict=True)])
+
+    def _require_file(self) -> None:
+        """Raise OSError when the file was removed or replaced: what is written into a removed one is lost."""
+        if self._path.stat().st_ino != self._inode:
+            raise FileNotFoundError
+
+    def _gather(self, first: _Job, group: list[_Job]) -> Iterator[_Job]:
+        """Yield jobs as long as there are some, noting each in `group` before it runs."""
+        job: _Job | None = first
+        while job is not None:
+            group.append(job)
+            yield job
+            if len(group) == _GROUP:
+                return
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+        self._jobs.put(None)  # the end came in the middle of a group: meet it again after the group
+
+
+def _inspect(path: Path) -> bool:
+    """Look through the file without writing a byte; raises DatabaseCorrupt and SchemaTooNew.
+
+    Say whether that was possible: what a kill has left in the middle of a write only a writer can read.
+    """
+    journal, wal, shm = (path.with_name(f"{path.name}-{ending}") for ending in ("journal", "wal", "shm"))
+    if not path.exists() or journal.exists():  # not there yet, or killed while it was made
+        return False
+    has_wal = wal.exists() and wal.stat().st_size > 0
+    with _shared_memory(shm) if has_wal else nullcontext():
+        uri = f"{path.absolute().as_uri()}?mode=ro&{'readonly_shm=1' if has_wal else 'immutable=1'}"
+        engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool)
+        try:
+            with engine.connect() as connection:
+                _look_through(connection)
+                is_up_to_date(connection)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _CORRUPT:
+                raise DatabaseCorrupt from None
+            return False
+    return True
+
+
+def _look_through(connection: Connection) -> None:
+    if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
+        raise DatabaseCorrupt
+
+
+@contextmanager
+def _shared_memory(path: Path) -> Iterator[None]:
+    """Provide the file without which SQLite does not read a WAL; empty, it is left alone by a reader."""
+    is_ours = not path.exists()
+    path.touch(0o600)
+    try:
+        yield
+    finally:
+        if is_ours:
+            path.unlink()
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3's connection is untyped here
+        connection.isolation_level = None  # the driver begins nothing: "begin" below does
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _run_alone(connection: Connection, job: _Job) -> None:
+    is_committing = False
+    try:
+        with connection.begin():
+            result = job.work(connection)
+            is_committing = True
+    except DBAPIError as error:
+        _tell([(job, None, _failure(error)() if is_committing else DatabaseUnavailable())])
+    except Exception as error:  # noqa: BLE001 - handed to the caller, who is on another thread
+        _tell([(job, None, error)])
+    else:
+        _tell([(job, result, None)])
+
+
+def _failure(error: Exception) -> type[DatabaseTrouble]:
+    """Tell what a failed COMMIT means: after an I/O error the file may hold it all the same when it is opened again."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
+    return CommitUnknown if code & 0xFF == sqlite3.SQLITE_IOERR else DatabaseUnavailable
+
+
+def _tell(outcomes: Sequence[tuple[_Job, object, Exception | None]]) -> None:
+    """Hand each result or error to its caller's event loop, in one go for each loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, object, Exception | None]]] = {}
+    for outcome in outcomes:
+        by_loop.setdefault(outcome[0].loop, []).append(outcome)
+    for loop, its_outcomes in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, its_outcomes)
+
+
+def _resolve(outcomes: Sequence[tuple[_Job, object, Exception | None]]) -> None:
+    for job, result, error in outcomes:
+        if job.future.cancelled():
+            continue
+        if error is None:
+            job.future.set_result(result)
+        else:
+            job.future.set_exception(error)
+
+
+def _truncate_wal(connection: Connection) -> bool:
+    """Move the WAL into the file and empty it; say whether that was possible, or a reader is in the way."""
+    raw = connection.connection.driver_connection  # through SQLAlchemy it would run inside a transaction, and fail
+    assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - the engine is ours
+    try:
+        raw.execute("PRAGMA busy_timeout = 0")  # a backup may read for minutes: nobody waits for its end
+        is_busy, *_ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error:
+        return False
+    finally:
+        raw.execute(_BUSY_TIMEOUT)
+    return not is_busy

@@ -1,0 +1,283 @@
+"""Reminders of an expiry and the news of a broken credential: when they are due, and that each is said once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.conftest import Clock
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.storage.sqlite import SqliteDatabase
+from bot.model.errors import DatabaseUnavailable, SlackUnavailable
+from bot.storage.catalogs import Inventory, note_stored
+from bot.catalogs.reminders import CredentialWatch, find_reminder
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
+REMINDERS = (14 * DAY, 3 * DAY, timedelta(0))
+ACCOUNT = "5a4db0c0000000000000000000000001"
+LAKE = StoredCredential(
+    bucket="lake",
+    submission_id="V1",
+    stored_by="U1",
+    stored_at=NOW - 60 * DAY,
+    channel_id="C1",
+    token_id="0f" * 16,
+    expires_at=NOW,
+    reminded_at=None,
+    broken_at=None,
+)
+
+
+@pytest.mark.parametrize(
+    ("credential", "at", "due"),
+    [
+        pytest.param(LAKE, -15 * DAY, None, id="long before"),
+        pytest.param(LAKE, -14 * DAY - MINUTE, None, id="a minute before the first one"),
+        pytest.param(LAKE, -14 * DAY, -14 * DAY, id="the first one"),
+        pytest.param(LAKE, -10 * DAY, -14 * DAY, id="the first one, late"),
+        pytest.param(LAKE, -2 * DAY, -3 * DAY, id="two were missed: the last one"),
+        pytest.param(LAKE, 40 * DAY, timedelta(0), id="all were missed: that it has expired"),
+        pytest.param(replace(LAKE, reminded_at=NOW - 14 * DAY), -4 * DAY, None, id="said, the next one is not due"),
+        pytest.param(replace(LAKE, reminded_at=NOW - 10 * DAY), -3 * DAY, -3 * DAY, id="the second one"),
+        pytest.param(replace(LAKE, reminded_at=NOW - 3 * DAY), timedelta(0), timedelta(0), id="the last one"),
+        pytest.param(replace(LAKE, reminded_at=NOW), 40 * DAY, None, id="all said"),
+        pytest.param(replace(LAKE, reminded_at=NOW + DAY), DAY, None, id="said late, once"),
+        pytest.param(replace(LAKE, stored_at=NOW - 14 * DAY), -14 * DAY, None, id="stored as it was due"),
+        pytest.param(replace(LAKE, stored_at=NOW - 2 * DAY), -DAY, None, id="stored when two were past"),
+        pytest.param(replace(LAKE, stored_at=NOW - 2 * DAY), timedelta(0), timedelta(0), id="and then it expires"),
+        pytest.param(replace(LAKE, stored_at=NOW + DAY), 2 * DAY, None, id="expired when it was stored"),
+        pytest.param(replace(LAKE, expires_at=None), 40 * DAY, None, id="it never expires, or nobody knows"),
+        pytest.param(replace(LAKE, reminded_at=NOW + 9 * DAY), -3 * DAY, None, id="said before the clock was set back"),
+    ],
+)
+def test_which_reminder_is_due(credential: StoredCredential, at: timedelta, due: timedelta | None) -> None:
+    """The last one that is past, unless it was said, or was past already when the token was stored."""
+    assert find_reminder(credential, NOW + at, REMINDERS) == (None if due is None else NOW + due)
+
+
+def test_without_reminders_none_is_due() -> None:
+    """The operator wants none."""
+    assert find_reminder(LAKE, NOW + 40 * DAY, ()) is None
+
+
+MINUTES = st.integers(-60 * 24 * 60, 60 * 24 * 60).map(lambda number: number * MINUTE)
+
+
+@given(
+    stored=MINUTES,
+    reminders=st.sets(st.integers(0, 60).map(lambda number: number * DAY)),
+    looks=st.lists(MINUTES, max_size=30),
+)
+def test_each_is_said_once_whenever_somebody_looks(
+    stored: timedelta, reminders: set[timedelta], looks: list[timedelta]
+) -> None:
+    """However late, in whatever order (clocks are set back), and never one that was past when the token was stored."""
+    credential = replace(LAKE, stored_at=NOW + stored)
+    said: list[datetime] = []
+    for look in looks:
+        due = find_reminder(credential, NOW + look, reminders)
+        if due is not None:
+            said.append(due)
+            credential = replace(credential, reminded_at=NOW + look)
+            assert credential.stored_at < due <= NOW + look
+    assert len(said) == len(set(said))
+    assert set(said) <= {NOW - reminder for reminder in reminders}
+
+
+@given(stored=MINUTES, reminders=st.sets(st.integers(0, 60).map(lambda number: number * DAY)))
+def test_who_looks_in_time_misses_none(stored: timedelta, reminders: set[timedelta]) -> None:
+    """Each that comes after the token was stored is said when it is due, the earliest first."""
+    credential = replace(LAKE, stored_at=NOW + stored)
+    said: list[datetime] = []
+    for at in sorted(NOW - reminder for reminder in reminders):
+        due = find_reminder(credential, at, reminders)
+        if due is not None:
+            said.append(due)
+            credential = replace(credential, reminded_at=at)
+    assert said == [at for at in sorted(NOW - reminder for reminder in reminders) if at > credential.stored_at]
+
+
+class SmallChannel:
+    """Notes what is said, unless a test lets it fail for a bucket."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str, datetime | None]] = []
+        self.failing: dict[str, Exception] = {}
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
+        """Note it."""
+        self._say(("expiry", credential.bucket, due_at))
+
+    async def announce_broken(self, credential: StoredCredential) -> None:
+        """Note it."""
+        self._say(("broken", credential.bucket, credential.broken_at))
+
+    def _say(self, what: tuple[str, str, datetime | None]) -> None:
+        kind, bucket, _ = what
+        for name in (bucket, f"{kind} {bucket}"):
+            if name in self.failing:
+                raise self.failing[name]
+        self.said.append(what)
+        self.meanwhile()
+
+
+class Scene:
+    """A watch over what a real database holds."""
+
+    def __init__(self, database: SqliteDatabase, clock: Clock) -> None:
+        clock.now = NOW
+        self.database = database
+        self.clock = clock
+        self.inventory = Inventory(database, ACCOUNT)
+        self.channel = SmallChannel()
+        self.watch = self.new_watch()
+
+    def new_watch(self) -> CredentialWatch:
+        """Return another one, as a process that starts has it."""
+        return CredentialWatch(self.inventory, self.channel, self.clock, REMINDERS)
+
+    async def store(self, *credentials: StoredCredential) -> None:
+        """Put these into their slots."""
+        for credential in credentials:
+            await self.database.run(partial(note_stored, account_id=ACCOUNT, stored=credential))
+
+    async def look(self) -> list[tuple[str, str, datetime | None]]:
+        """Look, and return what was said for that."""
+        self.channel.said.clear()
+        await self.watch.look()
+        return self.channel.said[:]
+
+
+@pytest.fixture
+def scene(database: SqliteDatabase, clock: Clock) -> Scene:
+    """Build one."""
+    return Scene(database, clock)
+
+
+async def test_each_reminder_is_sent_once(scene: Scene) -> None:
+    """Across looks, and across processes that start anew."""
+    await scene.store(LAKE, replace(LAKE, bucket="pond", expires_at=None))
+    said = []
+    scene.clock.now = NOW - 20 * DAY
+    while scene.clock.now < NOW + 20 * DAY:
+        said += await scene.look()
+        scene.watch = scene.new_watch()
+        scene.clock.advance(DAY / 4)
+    assert said == [("expiry", "lake", NOW - reminder) for reminder in REMINDERS]
+
+
+def _catalog(credential: CredentialStatus, tested_at: datetime | None = None) -> Catalog:
+    return Catalog(bucket="lake", status=CatalogStatus.ACTIVE, credential_status=credential, tested_at=tested_at)
+
+
+SLOTS: dict[str, tuple[Catalog | None, bool]] = {
+    "works, tested before": (_catalog(CredentialStatus.VALID, NOW - DAY), True),
+    "works, tested after its end": (_catalog(CredentialStatus.VALID, NOW), False),
+    "does not work": (_catalog(CredentialStatus.INVALID, NOW), True),
+    "empty": (_catalog(CredentialStatus.ABSENT), False),
+    "not listed": (None, False),
+}
+
+
+@pytest.mark.parametrize(("catalog", "is_reminded"), SLOTS.values(), ids=SLOTS)
+async def test_only_what_is_in_its_slot_is_reminded_of(
+    scene: Scene, catalog: Catalog | None, *, is_reminded: bool
+) -> None:
+    """Somebody may have filled the slot by another way, emptied it, or removed the catalog."""
+    await scene.store(LAKE)
+    listed = (catalog,) if catalog else ()
+    await scene.inventory.save_snapshot(Snapshot(catalogs=listed, refreshed_at=NOW))
+    if catalog is not None and catalog.tested_at is not None:
+        await scene.inventory.save_test("lake", catalog.credential_status, catalog.tested_at)
+    assert bool(await scene.look()) is is_reminded
+
+
+async def test_of_what_is_not_served_any_more_nothing_is_said(scene: Scene) -> None:
+    """The operator took the bucket from the list."""
+    await scene.store(replace(LAKE, broken_at=NOW))
+    scene.watch = CredentialWatch(scene.inventory, scene.channel, scene.clock, REMINDERS, serves=lambda _: False)
+    assert await scene.look() == []
+
+
+async def test_a_newer_token_is_watched_anew(scene: Scene) -> None:
+    """What was said about the one before says nothing about it."""
+    await scene.store(LAKE)
+    assert await scene.look() == [("expiry", "lake", NOW)]
+    newer = replace(LAKE, submission_id="V2", stored_at=NOW, expires_at=NOW + 15 * DAY)
+    await scene.store(newer)
+    assert await scene.look() == []
+    scene.clock.advance(DAY)
+    assert await scene.look() == [("expiry", "lake", NOW + DAY)]
+
+
+async def test_a_broken_credential_is_announced_once(scene: Scene) -> None:
+    """And again only when it had worked in between."""
+    await scene.store(replace(LAKE, expires_at=None))
+    said = []
+    for status in (CredentialStatus.VALID, CredentialStatus.INVALID, CredentialStatus.INVALID) * 2:
+        await scene.inventory.save_test("lake", status, scene.clock())
+        said += await scene.look()
+        said += await scene.look()
+        scene.clock.advance(DAY)
+    assert said == [("broken", "lake", NOW + DAY), ("broken", "lake", NOW + 4 * DAY)]
+
+
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [
+        pytest.param(SlackUnavailable(), "not_announced", id="Slack is away"),
+        pytest.param(DatabaseUnavailable(), "not_announced", id="the database is away"),
+        pytest.param(KeyError("MARKER"), "watch_broke", id="a fault of ours"),
+    ],
+)
+async def test_what_fails_is_tried_again_and_holds_up_nothing(scene: Scene, error: Exception, event: str) -> None:
+    """Neither the other credentials, nor the other news of the same one, nor the bot."""
+    await scene.store(*(replace(LAKE, bucket=bucket, broken_at=NOW) for bucket in ("bog", "lake", "pond")))
+    scene.channel.failing = {"bog": error, "broken lake": error}
+    with capture_logs() as logged:
+        assert await scene.look() == [("expiry", "lake", NOW), ("broken", "pond", NOW), ("expiry", "pond", NOW)]
+    assert [line["bucket"] for line in logged if line["event"] == event] == ["bog", "bog", "lake"]
+    assert "MARKER" not in str(logged)
+
+    scene.channel.failing = {}
+    assert await scene.look() == [("broken", "bog", NOW), ("expiry", "bog", NOW), ("broken", "lake", NOW)]
+    assert await scene.look() == []
+
+
+def _take_away(path: Path) -> None:
+    path.rename(path.with_name("away"))
+
+
+def _bring_back(path: Path) -> None:
+    path.with_name("away").rename(path)
+
+
+async def test_what_could_not_be_noted_is_said_again(scene: Scene, database_path: Path) -> None:
+    """Better twice than never; whoever says it knows it again by its time."""
+    await scene.store(LAKE)
+    scene.channel.meanwhile = lambda: _take_away(database_path)
+    assert await scene.look() == [("expiry", "lake", NOW)]
+    scene.channel.meanwhile = lambda: None
+    _bring_back(database_path)
+    scene.clock.advance(MINUTE)
+    assert await scene.look() == [("expiry", "lake", NOW)]
+    assert await scene.look() == []
+
+
+async def test_a_database_that_is_away_ends_no_look(scene: Scene, database_path: Path) -> None:
+    """It is logged, and the next look does it all."""
+    await scene.store(LAKE)
+    _take_away(database_path)
+    with capture_logs() as logged:
+        assert await scene.look() == []
+    assert [line["event"] for line in logged] == ["watch_interrupted"]
+    _bring_back(database_path)
+    assert await scene.look() == [("expiry", "lake", NOW)]

@@ -1,0 +1,270 @@
+"""Cloudflare's results become values of ours, or are not understood; nothing else comes out, whatever comes in."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
+
+import pytest
+from cloudflare.types.user import TokenVerifyResponse
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.cloudflare.answers import (
+    BUCKET_NAME,
+    TokenStatus,
+    TokenVerification,
+    parse_catalog,
+    parse_list,
+    parse_test,
+    parse_verification,
+)
+from bot.cloudflare.diagnosis import Answer
+from bot.model.errors import AnswerNotUnderstood, CloudflareError
+from bot.slack.form import is_bucket_name
+
+TOKEN_ID = "ed17574386854bf78a67040be0a770b0"
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+def _answer(**headers: str) -> Answer:
+    return Answer(status=200, headers={"cf-ray": "8f00a1b2-BOX", **headers}, body=b"")
+
+
+def _verification(**changes: object) -> dict[str, object]:
+    return {"id": TOKEN_ID, "status": "active", **changes}
+
+
+# Verifications.
+
+
+@pytest.mark.parametrize("status", TokenStatus)
+@pytest.mark.parametrize(
+    ("told", "time"),
+    [
+        pytest.param("2026-11-20T12:00:00Z", NOW, id="as Cloudflare writes it"),
+        pytest.param("2026-11-20T12:00:00.250Z", NOW + timedelta(milliseconds=250), id="with a fraction"),
+        pytest.param("2026-11-20T12:00:00.123456789Z", NOW + timedelta(microseconds=123456), id="with nanoseconds"),
+        pytest.param("2026-11-20T14:30:00+02:30", NOW, id="in another zone"),
+        pytest.param("2026-11-20T12:00:00", NOW, id="without a zone"),
+        pytest.param(None, None, id="null"),
+        pytest.param("", None, id="empty"),
+    ],
+)
+def test_a_verification_is_read(status: TokenStatus, told: str | None, time: datetime | None) -> None:
+    """Its times are in UTC, and none means none."""
+    answer = _answer(date=format_datetime(NOW, usegmt=True))
+    result = _verification(status=status.value, expires_on=told, not_before=told)
+    assert parse_verification(answer, result) == TokenVerification(
+        id=TOKEN_ID, status=status, expires_at=time, not_before=time, told_at=NOW, cf_ray="8f00a1b2-BOX"
+    )
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        pytest.param(None, id="null"),
+        pytest.param([], id="a list"),
+        pytest.param("active", id="a text"),
+        pytest.param({}, id="nothing in it"),
+        pytest.param({"status": "active"}, id="no id"),
+        pytest.param({"id": TOKEN_ID}, id="no status"),
+        pytest.param(_verification(status="Active"), id="another spelling"),
+        pytest.param(_verification(status="paused"), id="a status that is new"),
+        pytest.param(_verification(status=["active"]), id="status as a list"),
+        pytest.param(_verification(status=True), id="status as a boolean"),
+        pytest.param(_verification(id=7), id="id as a number"),
+        pytest.param(_verification(id=""), id="empty id"),
+        pytest.param(_verification(id="a" * 65), id="long id"),
+        pytest.param(_verification(id="[removed]"), id="an id that was the token"),
+        pytest.param(_verification(id=f"{TOKEN_ID}\n"), id="id with a line break"),
+        pytest.param(_verification(id="<b>id</b>"), id="id with markup"),
+        pytest.param(_verification(expires_on=1795176000), id="a time as a number"),
+        pytest.param(_verification(expires_on="soon"), id="a time as a word"),
+        pytest.param(_verification(expires_on=[]), id="a time as a list"),
+        pytest.param(_verification(expires_on=False), id="a time as a boolean"),
+        pytest.param(_verification(not_before="2026-13-01T00:00:00Z"), id="a month too many"),
+        pytest.param(_verification(expires_on="9999-12-31T23:59:59-23:59"), id="after all time"),
+        pytest.param(_verification(not_before="0001-01-01T00:00:00+23:59"), id="before all time"),
+    ],
+)
+def test_a_verification_that_is_none_is_not_understood(result: object) -> None:
+    """It passes neither for a good token nor for a bad one."""
+    with pytest.raises(AnswerNotUnderstood) as caught:
+        parse_verification(_answer(), result)
+    assert (caught.value.cf_ray, caught.value.possibly_landed) == ("8f00a1b2-BOX", False)
+
+
+@pytest.mark.parametrize(
+    ("date", "time"),
+    [
+        pytest.param("Fri, 20 Nov 2026 12:00:00 GMT", NOW, id="as HTTP says"),
+        pytest.param("Fri, 20 Nov 2026 12:00:00 -0000", NOW, id="of no known zone"),
+        pytest.param("Fri, 20 Nov 2026 14:00:00 +0200", NOW, id="of another zone"),
+        pytest.param("", None, id="empty"),
+        pytest.param(" ", None, id="blank"),
+        pytest.param("yesterday", None, id="a word"),
+        pytest.param("Fri, 99 Nov 2026 12:00:00 GMT", None, id="a day too many"),
+        pytest.param("Fri, 20 Nov 2026 12:00:00 +9999", None, id="a zone that is none"),
+        pytest.param("Fri, 31 Dec 9999 23:59:59 -2359", None, id="after all time"),
+    ],
+)
+def test_cloudflares_own_time_is_read(date: str, time: datetime | None) -> None:
+    """From the Date header, where it holds a date."""
+    assert parse_verification(_answer(date=date), _verification()).told_at == time
+
+
+_ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+@given(
+    expires_on=st.none() | st.datetimes(timezones=_ZONES),
+    not_before=st.none() | st.datetimes(timezones=st.just(UTC)),
+    status=st.sampled_from(TokenStatus),
+)
+def test_times_are_those_of_the_official_sdk(
+    expires_on: datetime | None, not_before: datetime | None, status: TokenStatus
+) -> None:
+    """The SDK reads the same moments out of the same JSON."""
+    times = {"expires_on": expires_on, "not_before": not_before}
+    written = {name: time.isoformat() for name, time in times.items() if time is not None}
+    result = json.loads(json.dumps(_verification(status=status.value, **written)))
+    sdk = TokenVerifyResponse.model_validate(result)
+    try:
+        ours = parse_verification(_answer(), result)
+    except AnswerNotUnderstood:
+        assert expires_on is not None
+        assert expires_on.year in (1, 9999)
+        return
+    assert (ours.id, ours.status) == (sdk.id, sdk.status)
+    assert (ours.expires_at, ours.not_before) == (sdk.expires_on, sdk.not_before)
+
+
+# Tests of what is stored.
+
+
+@pytest.mark.parametrize("status", [CredentialStatus.VALID, CredentialStatus.INVALID, CredentialStatus.ABSENT])
+def test_a_test_is_read(status: CredentialStatus) -> None:
+    """Its three words."""
+    assert parse_test(_answer(), {"status": status.value, "more": 1}) is status
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        [],
+        "valid",
+        {},
+        {"status": None},
+        {"status": "present"},
+        {"status": "unknown"},
+        {"status": "Valid"},
+        {"status": 1},
+        {"status": ["valid"]},
+        {"credential_status": "valid"},
+    ],
+    ids=repr,
+)
+def test_a_test_that_is_none_is_not_understood(result: object) -> None:
+    """Also not a word that a catalog's description has but no test gives."""
+    with pytest.raises(AnswerNotUnderstood):
+        parse_test(_answer(), result)
+
+
+# Anything at all.
+
+_NAMES = st.sampled_from(
+    ["id", "status", "expires_on", "not_before", "warehouses", "bucket", "credential_status", "name", "result"]
+)
+_WORDS = st.sampled_from(
+    ["active", "inactive", "expired", "valid", "absent", "present", "lake", TOKEN_ID, "2026-11-20T12:00:00Z", "24:00"]
+)
+_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers()
+    | _WORDS
+    | st.text()
+    | st.text(st.characters(categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES | st.text(max_size=3), inner, max_size=5),
+    max_leaves=15,
+)
+_HEADERS = st.dictionaries(
+    st.sampled_from(["date", "cf-ray"]),
+    st.text() | st.sampled_from(["Fri, 20 Nov 2026 12:00:00 GMT", "Fri, 20 Nov 2026 12:00:00 +99999999"]),
+)
+_PARSERS: dict[str, Callable[[Answer, object], object]] = {
+    "list": parse_list,
+    "catalog": lambda answer, result: parse_catalog(answer, result, "lake"),
+    "test": parse_test,
+    "verification": parse_verification,
+}
+
+
+@pytest.mark.parametrize("parse", _PARSERS.values(), ids=_PARSERS)
+@given(result=_JSON, headers=_HEADERS)
+@example(result={"id": TOKEN_ID, "status": "active", "expires_on": "\ud800"}, headers={})
+@example(result={"id": TOKEN_ID, "status": "active", "expires_on": "9" * 5000}, headers={"date": "9" * 5000})
+@example(result={"warehouses": [{"bucket": "lake", "status": {}, "credential_status": []}]}, headers={})
+@example(result={"id": TOKEN_ID, "status": float("nan")}, headers={"date": "\ud800"})
+def test_whatever_comes_in_only_our_errors_come_out(
+    parse: Callable[[Answer, object], object], result: object, headers: dict[str, str]
+) -> None:
+    """Any JSON and any header are a value of ours or a CloudflareError."""
+    answer = Answer(status=200, headers=headers, body=b"")
+    try:
+        parse(answer, result)
+    except CloudflareError as error:
+        assert error.possibly_landed is False  # noqa: PT017 - a value is fine as well
+
+
+@given(
+    text=st.text(max_size=40)
+    | st.builds(
+        " ".join, st.lists(st.sampled_from(["Fri,", "20", "Nov", "2026", "12:00:00", "GMT", "+0200", "-", ":", "."]))
+    )
+)
+def test_no_date_header_breaks_anything(text: str) -> None:
+    """A time of Cloudflare's is one, in UTC, or there is none."""
+    told_at = parse_verification(Answer(status=200, headers={"date": text}, body=b""), _verification()).told_at
+    assert told_at is None or told_at.tzinfo is UTC
+
+
+@given(
+    entries=st.lists(_JSON | st.fixed_dictionaries({"bucket": st.sampled_from(["lake", "swamp", "-no", "", "LAKE"])}))
+)
+def test_a_list_holds_possible_buckets_only(entries: list[object]) -> None:
+    """Each can stand in a path, and the good ones are all there, in their order."""
+    listed = parse_list(_answer(), {"warehouses": entries})
+    assert all(BUCKET_NAME.fullmatch(catalog.bucket) for catalog in listed)
+    good = [each["bucket"] for each in entries if isinstance(each, dict) and each.get("bucket") in ("lake", "swamp")]
+    assert [catalog.bucket for catalog in listed if catalog.bucket in ("lake", "swamp")] == good
+
+
+@given(result=_JSON)
+def test_a_catalog_is_always_the_one_that_was_asked_for(result: object) -> None:
+    """Or it is not understood."""
+    try:
+        catalog = parse_catalog(_answer(), result, "lake")
+    except AnswerNotUnderstood:
+        return
+    assert catalog.bucket == "lake"
+
+
+def test_what_is_new_is_unknown_and_hides_nothing() -> None:
+    """A catalog with a status of the future is still one."""
+    result = {"bucket": "lake", "status": "frozen", "credential_status": {"is": "valid"}, "new": 1}
+    assert parse_catalog(_answer(), result, "lake") == Catalog(
+        bucket="lake", status=CatalogStatus.UNKNOWN, credential_status=CredentialStatus.UNKNOWN
+    )
+
+
+@given(name=st.text(max_size=70) | st.from_regex(r"[a-z0-9-]{1,70}"))
+@example("lake\n")
+@example("l\u0430ke")
+def test_the_form_and_the_client_agree_on_bucket_names(name: str) -> None:
+    """What the form lets through is never refused as an impossible path, and the other way round."""
+    assert is_bucket_name(name) is (BUCKET_NAME.fullmatch(name) is not None)

@@ -1,0 +1,538 @@
+"""A secret travels where it must and nowhere else: with every call, through every ending."""
+
+import asyncio
+import gc
+import json
+import logging
+import pickle
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+
+import httpx
+import pytest
+import pytest_asyncio
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from tests.leaks import find_leaks
+
+from bot.cloudflare.budget import Limits
+from bot.cloudflare.auth import ApiKey, ApiToken, Bearer, CallerAuth, CredentialBody, Fence
+from bot.cloudflare.client import CloudflareClient, Turn
+from bot.model.errors import (
+    AnswerNotUnderstood,
+    BotError,
+    CloudflareError,
+    DatabaseUnavailable,
+    LeaseLost,
+    RouteGone,
+    Throttled,
+    TokenMalformed,
+)
+from bot.cloudflare.pace import LocalPace
+from bot.sandbox.cloudflare import (
+    SANDBOX_ACCOUNT_ID,
+    SANDBOX_API_KEY,
+    SANDBOX_API_TOKEN,
+    SANDBOX_EMAIL,
+    SmallCloudflare,
+)
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.model.secret import Secret
+from bot.model.submission import TokenKind
+
+TOKEN = make_token(Behaviour.GOOD, 4242)
+BEARER = ApiToken(token=Secret(SANDBOX_API_TOKEN))
+KEY = ApiKey(email=SANDBOX_EMAIL, key=Secret(SANDBOX_API_KEY))
+OWN_HEADERS = {"authorization", "x-auth-email", "x-auth-key"}
+Handler = Callable[[httpx.Request], httpx.Response]
+Call = Callable[[CloudflareClient, str], Awaitable[object]]
+
+
+async def _yes() -> bool:
+    return True
+
+
+async def _no_more() -> bool:
+    return False
+
+
+async def _no_answer() -> bool:
+    raise DatabaseUnavailable
+
+
+CALLS_WITH_TOKEN: dict[str, Call] = {
+    "verify, of a user": lambda client, token: client.verify_token(Secret(token), TokenKind.USER, _yes),
+    "verify, of the account": lambda client, token: client.verify_token(Secret(token), TokenKind.ACCOUNT, _yes),
+    "read": lambda client, token: client.get_catalog_as("lake", Secret(token), _yes),
+    "store": lambda client, token: client.store_credential("lake", Secret(token), _yes),
+}
+AS_HEADER = ["verify, of a user", "verify, of the account", "read"]
+OTHER_CALLS: dict[str, Call] = {
+    "list": lambda client, _: client.list_catalogs(),
+    "get": lambda client, _: client.get_catalog("lake"),
+    "test": lambda client, _: client.test_credential("lake"),
+    "enable": lambda client, _: client.enable_catalog("lake", _yes),
+}
+
+
+@dataclass(slots=True)
+class PaceNotes:
+    """A pace that lets everything go, and notes what it is told."""
+
+    done_with: list[Limits | None] = field(default_factory=list)
+    blocked_for: list[timedelta] = field(default_factory=list)
+    turns: int = 0
+    stopped_until: datetime | None = None
+
+    async def turn(self) -> datetime | None:
+        """Let it go, unless it is stopped."""
+        self.turns += self.stopped_until is None
+        return self.stopped_until
+
+    def done(self, limits: Limits | None) -> None:
+        """Note it."""
+        self.done_with.append(limits)
+
+    async def block(self, retry_after: timedelta) -> None:
+        """Note it."""
+        self.blocked_for.append(retry_after)
+
+
+@pytest_asyncio.fixture
+async def make() -> AsyncIterator[Callable[..., CloudflareClient]]:
+    """Build clients, and close them afterwards."""
+    clients: list[CloudflareClient] = []
+
+    def build(
+        handler: Handler | None = None,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        base_url: str = "https://api.example.com/client/v4",
+        auth: ApiToken | ApiKey = BEARER,
+        pace: PaceNotes | LocalPace | None = None,
+    ) -> CloudflareClient:
+        clients.append(
+            CloudflareClient(
+                account_id=SANDBOX_ACCOUNT_ID,
+                base_url=base_url,
+                auth=auth,
+                pace=pace,
+                transport=httpx.MockTransport(handler) if handler else transport,
+            )
+        )
+        return clients[-1]
+
+    yield build
+    for client in clients:
+        await client.aclose()
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[SmallCloudflare]:
+    """Start a small Cloudflare with one bucket."""
+    async with SmallCloudflare() as small:
+        small.add_bucket("lake")
+        yield small
+
+
+Make = Callable[..., CloudflareClient]
+
+
+def _ok(result: object, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    return httpx.Response(200, json={"success": True, "errors": [], "messages": [], "result": result}, headers=named)
+
+
+def _no(status: int, code: int, message: str = "made up", **headers: str) -> httpx.Response:
+    envelope = {"success": False, "errors": [{"code": code, "message": message}]}
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    return httpx.Response(status, json=envelope, headers=named)
+
+
+def _anything(**headers: str) -> httpx.Response:
+    """Return what every call here takes for a good answer."""
+    result = {"id": "1f", "status": "active", "bucket": "lake", "warehouses": []}
+    return _ok(result, **headers)
+
+
+def _find_any(text: str, *secrets: str) -> list[str]:
+    return [found for secret in secrets for found in find_leaks(text.encode(), secret)]
+
+
+# Where a secret is in a request.
+
+
+@pytest.mark.parametrize("auth", [BEARER, KEY], ids=["bearer", "e-mail and key"])
+@pytest.mark.parametrize("name", AS_HEADER)
+async def test_a_pasted_token_goes_alone_in_one_header_of_its_own_request(
+    server: SmallCloudflare, make: Make, name: str, auth: ApiToken | ApiKey
+) -> None:
+    """Instead of the bot's own credentials, never beside them, and not in the path, the body or another header."""
+    token = make_token(Behaviour.GOOD, 7, "cfut_") if name == "verify, of a user" else TOKEN  # type: ignore[arg-type]  # its value
+    await CALLS_WITH_TOKEN[name](make(base_url=server.base_url, auth=auth), token)
+
+    [request] = server.requests
+    headers = dict(request.headers)
+    assert headers.pop("authorization") == f"Bearer {token}"
+    assert OWN_HEADERS.isdisjoint(headers)
+    elsewhere = repr([request.method, request.path, headers, request.body])
+    assert [find_leaks(elsewhere.encode(), secret) for secret in (token, SANDBOX_API_TOKEN, SANDBOX_API_KEY)] == [
+        []
+    ] * 3
+
+
+@pytest.mark.parametrize("auth", [BEARER, KEY], ids=["bearer", "e-mail and key"])
+async def test_a_stored_token_goes_in_the_body_only(
+    server: SmallCloudflare, make: Make, auth: ApiToken | ApiKey
+) -> None:
+    """Beside the bot's own credentials, which are in the headers only."""
+    await CALLS_WITH_TOKEN["store"](make(base_url=server.base_url, auth=auth), TOKEN)
+
+    [request] = server.requests
+    assert json.loads(request.body) == {"token": TOKEN}
+    assert find_leaks(repr([request.path, dict(request.headers)]).encode(), TOKEN) == []
+    assert find_leaks(request.body, SANDBOX_API_TOKEN) == []
+
+
+@pytest.mark.parametrize("name", OTHER_CALLS)
+async def test_no_other_request_knows_a_token_that_was_used_before(
+    server: SmallCloudflare, make: Make, name: str
+) -> None:
+    """The connection is the same, the credentials are the bot's own again."""
+    client = make(base_url=server.base_url)
+    for call in CALLS_WITH_TOKEN.values():
+        with suppress(CloudflareError):  # an account's token is none of a user
+            await call(client, TOKEN)
+    server.requests.clear()
+
+    await OTHER_CALLS[name](client, TOKEN)
+
+    [request] = server.requests
+    assert request.headers["authorization"] == f"Bearer {SANDBOX_API_TOKEN}"
+    assert find_leaks(repr([request.path, dict(request.headers), request.body]).encode(), TOKEN) == []
+
+
+@pytest.mark.parametrize("name", CALLS_WITH_TOKEN)
+async def test_no_redirect_carries_a_token_elsewhere(make: Make, name: str) -> None:
+    """An answer that points to another host is not understood, and nobody goes there."""
+    seen: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.url.host)
+        return httpx.Response(307, headers={"location": "https://elsewhere.example.com/"})
+
+    with pytest.raises(AnswerNotUnderstood):
+        await CALLS_WITH_TOKEN[name](make(handler), TOKEN)
+    assert seen == ["api.example.com"]
+
+
+# What is left of it afterwards.
+
+
+def _break(kind: Callable[[str], Exception], message: str = TOKEN) -> Handler:
+    """Make a new exception each time: httpx hangs the request on it."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise kind(message)
+
+    return handler
+
+
+QUOTES: dict[str, Handler] = {
+    "refused": lambda _: _no(401, 1000, f"no such token: {TOKEN}"),
+    "refused without a known code": lambda _: _no(403, 99, TOKEN),
+    "quoted in a page": lambda _: httpx.Response(503, text=f"<b>{TOKEN}</b>"),
+    "quoted as a result": lambda _: _ok({"id": TOKEN, "status": TOKEN, "bucket": TOKEN}),
+    "quoted as the ray": lambda _: httpx.Response(500, headers={"cf-ray": TOKEN}),
+    "quoted as a date": lambda _: httpx.Response(429, headers={"retry-after": TOKEN, "date": TOKEN}),
+    "gone": lambda _: _no(404, 7003, TOKEN),
+    "throttled": lambda _: _no(429, 971, TOKEN, retry_after="5"),
+    "never sent": _break(httpx.ConnectError),
+    "broken": _break(httpx.ReadError),
+    "refused by the library": _break(httpx.LocalProtocolError, f"Illegal header value b'Bearer {TOKEN}'"),
+}
+
+
+@pytest.mark.parametrize("answer", QUOTES.values(), ids=QUOTES)
+@pytest.mark.parametrize("name", CALLS_WITH_TOKEN)
+async def test_no_ending_keeps_the_token(
+    make: Make, caplog: pytest.LogCaptureFixture, name: str, answer: Handler
+) -> None:
+    """No error, no cause, no frame, no log line at DEBUG, and no request that somebody still holds."""
+    caplog.set_level(logging.DEBUG)
+    try:
+        kept: object = await CALLS_WITH_TOKEN[name](make(answer), TOKEN)
+    except CloudflareError as error:
+        assert (error.__context__, error.__cause__) == (None, None)  # noqa: PT017 - some answers are a success of some call
+        assert _find_secrets(error.__traceback__) == []  # noqa: PT017 - the same
+        kept = error
+    told = [repr(kept), str(kept), repr(getattr(kept, "__dict__", "")), caplog.text]
+    assert find_leaks("\n".join(told).encode() + pickle.dumps(kept), TOKEN) == []
+    assert [request for request in _requests_in_memory() if TOKEN in repr(request.headers.raw)] == []
+
+
+def _requests_in_memory() -> list[httpx.Request]:
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, httpx.Request)]
+
+
+def _find_secrets(traceback: TracebackType | None) -> list[str]:
+    """List the locals, in frames other than this module's, that are httpx's or show a secret."""
+    return [
+        f"{module}: {name}"
+        for module, name, value in _list_locals(traceback)
+        if isinstance(value, httpx.Request | httpx.Response | httpx.HTTPError)
+        or any(secret in repr(value) for secret in (TOKEN, SANDBOX_API_TOKEN, SANDBOX_API_KEY))
+        or module.startswith(("httpx", "httpcore"))
+    ]
+
+
+def _list_locals(traceback: TracebackType | None) -> Iterator[tuple[str, str, object]]:
+    while traceback is not None:
+        module = str(traceback.tb_frame.f_globals["__name__"])
+        if module != __name__:
+            for name, value in traceback.tb_frame.f_locals.items():
+                yield module, name, value
+        traceback = traceback.tb_next
+
+
+@pytest.mark.parametrize("name", AS_HEADER)
+async def test_a_cancellation_keeps_no_token(server: SmallCloudflare, make: Make, name: str) -> None:
+    """The exception that ends a task at shutdown leaves the frames of httpx behind."""
+    server.fail_next("any", delay=5)
+    task = asyncio.ensure_future(CALLS_WITH_TOKEN[name](make(base_url=server.base_url), TOKEN))
+    while not server.requests:  # noqa: ASYNC110 - the server is the one under test's peer; it has no event to wait for
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert caught.value.__context__ is None
+    assert _find_secrets(caught.value.__traceback__) == []
+
+
+@pytest.mark.parametrize("name", CALLS_WITH_TOKEN)
+async def test_nothing_is_logged_at_debug(
+    server: SmallCloudflare, make: Make, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """Over a real socket, where httpcore would log each header that it sends and receives."""
+    client = make(base_url=server.base_url)
+    caplog.set_level(logging.DEBUG)
+    with suppress(CloudflareError):
+        await CALLS_WITH_TOKEN[name](client, TOKEN)
+    assert [record.name for record in caplog.records if record.name.startswith("http")] == []
+    assert find_leaks(caplog.text.encode(), TOKEN) == []
+
+
+# What Cloudflare quotes.
+
+
+@pytest.mark.parametrize("name", CALLS_WITH_TOKEN)
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param(TOKEN, id="of a known shape"),
+        pytest.param("future.format:a+token=of/2031", id="of no known shape"),
+        pytest.param("x" * 16, id="the shortest that is taken out"),
+    ],
+)
+async def test_a_quoted_token_is_taken_out(make: Make, name: str, token: str) -> None:
+    """However often, before anything reads the answer."""
+    with pytest.raises(CloudflareError) as caught:
+        await CALLS_WITH_TOKEN[name](make(lambda _: _no(400, 30005, f"{token}: bad ({token})")), token)
+    assert caught.value.cloudflare_message == "[removed]: bad ([removed])"
+
+
+async def test_a_token_that_is_a_word_of_the_envelope_changes_no_answer(make: Make) -> None:
+    """A short one could be any word, and Cloudflare has none so short."""
+    receipt = await make(lambda _: _ok(None, cf_ray="8f00-BOX")).store_credential("lake", Secret("success"), _yes)
+    assert receipt.cf_ray == "8f00-BOX"
+
+
+@given(before=st.binary(max_size=40), token=st.text(st.characters(max_codepoint=126, min_codepoint=33), min_size=16))
+def test_no_token_is_left_in_an_answer(before: bytes, token: str) -> None:
+    """At any place; what does not hold it stays as it is."""
+    cargo = Bearer(Secret(token), _yes)
+    assume(token.encode() not in before and token.encode() not in b"[removed]" * 3)
+    assert cargo.remove_echo(before) == before
+    assert token.encode() not in cargo.remove_echo(before + b'"' + token.encode() + b'"')
+
+
+@pytest.mark.parametrize(
+    "text", ["", "two words", "line\nbreak", "tab\t", "nul\0", "na\u00efve", "\u2028", "\ud800"], ids=ascii
+)
+async def test_a_token_that_no_header_can_carry_is_not_sent(server: SmallCloudflare, make: Make, text: str) -> None:
+    """The libraries below would quote it in their exceptions; ours does not."""
+    for name in AS_HEADER:
+        with pytest.raises(TokenMalformed) as caught:
+            await CALLS_WITH_TOKEN[name](make(base_url=server.base_url), text)
+        assert (caught.value.__context__, str(caught.value)) == (None, "token_malformed")
+    assert server.requests == []
+
+
+def test_every_carrier_hides_its_secret() -> None:
+    """In its repr, and from pickle."""
+    for carrier in (Bearer(Secret(TOKEN), _yes), CredentialBody(Secret(TOKEN), _yes), CallerAuth(BEARER), BEARER, KEY):
+        shown = repr(carrier) + repr(getattr(carrier, "__dict__", ""))
+        assert [find_leaks(shown.encode(), secret) for secret in (TOKEN, SANDBOX_API_TOKEN, SANDBOX_API_KEY)] == [
+            []
+        ] * 3
+        with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+            pickle.dumps(carrier)
+
+
+# The fence.
+
+FENCED: dict[str, Callable[[CloudflareClient, Callable[[], Awaitable[bool]]], Awaitable[object]]] = {
+    "verify": lambda client, may_send: client.verify_token(Secret(TOKEN), TokenKind.ACCOUNT, may_send),
+    "read": lambda client, may_send: client.get_catalog_as("lake", Secret(TOKEN), may_send),
+    "store": lambda client, may_send: client.store_credential("lake", Secret(TOKEN), may_send),
+    "enable": lambda client, may_send: client.enable_catalog("lake", may_send),
+}
+
+
+@pytest.mark.parametrize("name", FENCED)
+@pytest.mark.parametrize(
+    ("may_send", "kind"), [(_no_more, LeaseLost), (_no_answer, DatabaseUnavailable)], ids=["no", "no answer"]
+)
+@pytest.mark.parametrize("is_connected", [False, True], ids=["first request", "open connection"])
+async def test_who_may_not_send_any_more_sends_nothing(
+    server: SmallCloudflare,
+    make: Make,
+    name: str,
+    may_send: Callable[[], Awaitable[bool]],
+    kind: type[BotError],
+    *,
+    is_connected: bool,
+) -> None:
+    """Not even a header line, and the error keeps no secret; the client goes on working."""
+    client = make(base_url=server.base_url)
+    if is_connected:
+        await client.list_catalogs()
+    with pytest.raises(kind) as caught:
+        await FENCED[name](client, may_send)
+    assert (caught.value.__context__, caught.value.__cause__) == (None, None)
+    assert _find_secrets(caught.value.__traceback__) == []
+    assert [request.path.rpartition("/")[2] for request in server.requests] == ["r2-catalog"] * is_connected
+    await FENCED[name](client, _yes)
+
+
+@pytest.mark.parametrize(("name", "questions"), [("verify", 1), ("read", 1), ("store", 2), ("enable", 1)])
+async def test_the_fence_is_asked_as_each_request_goes_out(
+    server: SmallCloudflare, make: Make, name: str, questions: int
+) -> None:
+    """Once at its headers, once more before a body."""
+    asked: list[None] = []
+
+    async def may_send() -> bool:
+        asked.append(None)
+        return True
+
+    await FENCED[name](make(base_url=server.base_url), may_send)
+    assert len(asked) == questions
+
+
+async def test_a_fence_watches_the_headers_only() -> None:
+    """Whatever else httpcore tells."""
+    fence = Fence(_no_more)
+    for event in ("connection.connect_tcp.started", "http11.send_request_headers.complete", "http11.response_closed"):
+        await fence.watch(event, None)
+    for event in ("http11.send_request_headers.started", "http2.send_request_headers.started"):
+        with pytest.raises(LeaseLost):
+            await fence.watch(event, None)
+
+
+# The account's pace.
+
+OTHERS_LIMITS = {"ratelimit": '"default";r=1;t=300', "ratelimit_policy": '"burst";q=10;w=60'}
+
+
+@pytest.mark.parametrize("name", AS_HEADER)
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        pytest.param(lambda _: _anything(**OTHERS_LIMITS), None, id="a low limit"),
+        pytest.param(lambda _: _no(429, 971, retry_after="300", **OTHERS_LIMITS), Throttled, id="429"),
+        pytest.param(lambda _: _no(200, 971, retry_after="300", **OTHERS_LIMITS), Throttled, id="throttled with 200"),
+        pytest.param(lambda _: _no(401, 1000, **OTHERS_LIMITS), CloudflareError, id="a refusal"),
+    ],
+)
+async def test_what_a_pasted_tokens_limits_are_is_nobody_elses_business(
+    make: Make, name: str, answer: Handler, kind: type[CloudflareError] | None
+) -> None:
+    """They take a turn and give it back like all others, but neither correct nor stop the account's pace."""
+    pace = PaceNotes()
+    client = make(answer, pace=pace)
+    if kind is None:
+        await CALLS_WITH_TOKEN[name](client, TOKEN)
+    else:
+        with pytest.raises(kind):
+            await CALLS_WITH_TOKEN[name](client, TOKEN)
+    assert (pace.turns, pace.done_with, pace.blocked_for) == (1, [None], [])
+
+
+@pytest.mark.parametrize("name", [*OTHER_CALLS, "store"])
+async def test_the_limits_of_the_bots_own_requests_count(make: Make, name: str) -> None:
+    """The same answers to the bot's own credentials correct and stop it."""
+    call = {**CALLS_WITH_TOKEN, **OTHER_CALLS}[name]
+    pace = PaceNotes()
+    heard = Limits(quota=10, window=timedelta(seconds=60), remaining=1, resets_in=timedelta(seconds=300))
+    with suppress(AnswerNotUnderstood):  # one answer is not good for all of them
+        await call(make(lambda _: _anything(**OTHERS_LIMITS), pace=pace), TOKEN)
+    with pytest.raises(Throttled):
+        await call(make(lambda _: _no(429, 971, retry_after="300", **OTHERS_LIMITS), pace=pace), TOKEN)
+    assert (pace.done_with, pace.blocked_for) == ([heard, heard], [timedelta(seconds=300)])
+
+
+async def test_a_throttled_token_leaves_the_account_free() -> None:
+    """With the pace that the bot really has: the next request of its own goes at once."""
+    pace = LocalPace(lambda: datetime(2026, 11, 20, tzinfo=UTC))
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        is_own = request.headers["authorization"] == f"Bearer {SANDBOX_API_TOKEN}"
+        return _anything() if is_own else _no(429, 971, retry_after="300", **OTHERS_LIMITS)
+
+    client = CloudflareClient(
+        account_id=SANDBOX_ACCOUNT_ID,
+        base_url="https://api.example.com/client/v4",
+        auth=BEARER,
+        pace=pace,
+        transport=httpx.MockTransport(handler),
+    )
+    with pytest.raises(Throttled) as caught:
+        await client.get_catalog_as("lake", Secret(TOKEN), _yes)
+    assert caught.value.retry_after == timedelta(seconds=300)
+    assert (await client.get_catalog("lake")).bucket == "lake"
+    await client.aclose()
+
+
+@pytest.mark.parametrize("name", CALLS_WITH_TOKEN)
+async def test_a_stopped_account_sends_no_token_either(make: Make, name: str) -> None:
+    """Nothing goes out before the stop is over, and no turn is left open."""
+    pace = PaceNotes(stopped_until=datetime(2026, 11, 20, tzinfo=UTC))
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return _anything()
+
+    with pytest.raises(Throttled):
+        await CALLS_WITH_TOKEN[name](make(handler, pace=pace), TOKEN)
+    assert (seen, pace.done_with) == ([], [])
+
+
+async def test_a_test_that_is_known_to_be_missing_leaves_the_turn_to_the_next_request(make: Make) -> None:
+    """One turn is one request: it is taken once, used once and given back once."""
+    pace = PaceNotes()
+    client = make(lambda request: _no(404, 7003) if request.url.path.endswith("status") else _anything(), pace=pace)
+    for expected in (2, 1):  # the first time the question itself is a request
+        pace.turns, pace.done_with = 0, []
+        turn = await client.turn()
+        assert isinstance(turn, Turn)
+        with pytest.raises(RouteGone):
+            await client.test_credential("lake", turn)
+        await client.get_catalog("lake", turn)
+        turn.give_back()
+        assert (pace.turns, pace.done_with) == (expected, [None] * expected)

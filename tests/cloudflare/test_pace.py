@@ -1,0 +1,472 @@
+"""The pace against model servers, whole minutes of it, in virtual time: never above the limit, and near it."""
+
+import asyncio
+import math
+import random
+import selectors
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import pytest
+
+from bot.cloudflare.budget import Budget, Limits, parse_limits
+from bot.model.errors import DatabaseUnavailable
+from bot.cloudflare.pace import FEW_IN_FLIGHT, MOST_IN_FLIGHT, LocalPace, MemoryStore, Pace, SharedPace
+
+T = TypeVar("T")
+START = datetime(2026, 1, 1, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+ANNOUNCED = Limits(quota=1200, window=5 * MINUTE, remaining=1100, resets_in=4 * MINUTE)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Never waits: where another loop would sleep, its time jumps."""
+
+    def __init__(self) -> None:
+        self._selector_of_jumps = _JumpingSelector()
+        super().__init__(self._selector_of_jumps)
+
+    def time(self) -> float:
+        """Return the seconds that passed since the start."""
+        return self._selector_of_jumps.now
+
+    def clock(self) -> datetime:
+        """Return the same as a time of day."""
+        return START + timedelta(seconds=self.time())
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready and timeout is None:
+            message = "all wait, and for nothing"
+            raise RuntimeError(message)
+        if not ready and timeout is not None:
+            self.now += max(0.0, timeout)
+        return ready
+
+
+def _run(body: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(body(loop))
+    finally:
+        loop.close()
+
+
+@dataclass(kw_only=True)
+class ModelServer:
+    """Counts as Cloudflare may count. Times are in seconds."""
+
+    quota: int = 120
+    window: int = 10
+    sliding: bool = False
+    phase: float = 0.0
+    has_headers: bool = True
+    rounds_up: bool = True
+    ours: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+    counted: deque[float] = field(default_factory=deque)
+
+    def ask(self, now: float, taken: list[float]) -> tuple[bool, dict[str, str], timedelta]:
+        """Return whether a request is taken (and note it there), the headers, and when to come back if not."""
+        began = (now - self.phase) // self.window * self.window + self.phase
+        oldest = now - self.window if self.sliding else began
+        while self.counted and self.counted[0] < oldest:
+            self.counted.popleft()
+        rest = (self.counted[0] if self.sliding and self.counted else began) + self.window - now
+        is_taken = len(self.counted) < self.quota
+        if is_taken:
+            self.counted.append(now)
+        (taken if is_taken else self.refused).append(now)
+        seconds = math.ceil(rest) if self.rounds_up else math.floor(rest)
+        headers = {
+            "ratelimit": f'"default";r={self.quota - len(self.counted)};t={seconds}',
+            "ratelimit-policy": f'"default";q={self.quota};w={self.window}',
+        }
+        return is_taken, headers if self.has_headers else {}, timedelta(seconds=math.ceil(rest))
+
+
+@dataclass(kw_only=True)
+class Run:
+    """Sends many requests at a model server, all wanted at once, by several workers on one budget."""
+
+    server: ModelServer
+    workers: int = 1
+    seed: int = 0
+    others_per_second: float = 0.0
+    is_told: bool = True
+
+    def send(self, count: int) -> float:
+        """Return which share of what was left for us, after the first window, was used."""
+        random_number = random.Random(self.seed)  # noqa: S311 - no secret
+        return _run(lambda loop: self._send(loop, count, random_number))
+
+    async def _send(self, loop: VirtualLoop, count: int, random_number: random.Random) -> float:
+        store = MemoryStore(loop.clock)
+        policy = Limits(quota=self.server.quota, window=timedelta(seconds=self.server.window))
+        if not self.server.has_headers:
+            await store.change(lambda budget, now: (budget.corrected(policy, now, 0), None))
+        paces = [SharedPace(store, loop.clock) for _ in range(self.workers)]
+        others = loop.create_task(self._be_others(loop, random_number))
+        await asyncio.gather(*(self._submit(loop, paces[n % self.workers], random_number) for n in range(count)))
+        others.cancel()
+        return self._share(loop.time())
+
+    async def _submit(self, loop: VirtualLoop, pace: Pace, random_number: random.Random) -> None:
+        is_taken = False
+        while not is_taken:
+            if (back := await pace.turn()) is not None:
+                await asyncio.sleep((back - loop.clock()).total_seconds())
+                continue
+            latency = random_number.uniform(0.001, 0.3)
+            arrives_after = random_number.uniform(0, latency)
+            await asyncio.sleep(arrives_after)
+            is_taken, headers, retry_after = self.server.ask(loop.time(), self.server.ours)
+            await asyncio.sleep(latency - arrives_after)
+            pace.done(parse_limits(headers))
+            if not is_taken:
+                await pace.block(retry_after)
+
+    async def _be_others(self, loop: VirtualLoop, random_number: random.Random) -> None:
+        while self.others_per_second:
+            await asyncio.sleep(random_number.expovariate(self.others_per_second))
+            is_taken, *_ = self.server.ask(loop.time(), self.server.others)
+            if not is_taken:
+                self.server.refused.pop()  # theirs
+
+    def _share(self, end: float) -> float:
+        server = self.server
+        allowed = server.quota * (end - server.window) / server.window
+        taken_by_others = sum(at > server.window for at in server.others)
+        return sum(at > server.window for at in server.ours) / (allowed - taken_by_others)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("has_headers", [True, False], ids=["headers", "no headers"])
+@pytest.mark.parametrize("sliding", [False, True], ids=["fixed", "sliding"])
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("quota", "window", "count"), [(120, 10, 1500), (1200, 300, 2700)], ids=["small", "real"])
+def test_alone_we_never_meet_the_limit_and_use_nine_tenths_of_it(  # noqa: PLR0917 - a table
+    quota: int,
+    window: int,
+    count: int,
+    seed: int,
+    sliding: bool,  # noqa: FBT001 - a table
+    has_headers: bool,  # noqa: FBT001 - a table
+    workers: int,
+) -> None:
+    """Wherever the windows begin, whichever way they are counted and rounded; in the first window as well."""
+    phase = random.Random(seed).uniform(0, window)  # noqa: S311 - no secret
+    server = ModelServer(
+        quota=quota, window=window, sliding=sliding, has_headers=has_headers, phase=phase, rounds_up=seed != 1
+    )
+    used = Run(server=server, workers=workers, seed=seed).send(count)
+    assert server.refused == []
+    assert used >= 0.9
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_others_may_use_the_same_quota(seed: int, workers: int) -> None:
+    """Four tenths of it, at any time: what they leave is used, and no request is refused."""
+    server = ModelServer(quota=1200, window=300, phase=100.0 * seed, rounds_up=seed != 1)
+    used = Run(server=server, workers=workers, seed=seed, others_per_second=1.6).send(2400)
+    assert server.refused == []
+    assert used >= 0.9
+
+
+@pytest.mark.parametrize("sliding", [False, True], ids=["fixed", "sliding"])
+@pytest.mark.parametrize("seed", range(3))
+def test_where_others_leave_too_little_to_see_hardly_a_request_is_refused(seed: int, sliding: bool) -> None:  # noqa: FBT001 - a table
+    """In windows so short that the headers come late, less than one in a hundred is."""
+    server = ModelServer(sliding=sliding, phase=3.0 * seed, rounds_up=seed != 1)
+    Run(server=server, workers=3, seed=seed, others_per_second=4.8).send(1000)
+    assert len(server.refused) < 10
+
+
+def test_a_burst_goes_at_once() -> None:
+    """Half of the quota does not wait for anything but answers, although somebody has used a few of them."""
+
+    async def body(loop: VirtualLoop) -> float:
+        pace = LocalPace(loop.clock)
+        for _ in range(530):
+            assert await pace.turn() is None
+            pace.done(ANNOUNCED)
+        return loop.time()
+
+    assert _run(body) == 0
+
+
+def test_requests_are_spaced_out_as_the_remainder_shrinks() -> None:
+    """Below half of the quota the rest is spread over the window, whose even pace is four in a second."""
+    budget, now = Budget.fresh(START), START
+    for _ in range(600):
+        budget = budget.take(now)
+    assert budget.pause(now) > timedelta(seconds=0.5)
+    with_less = budget.corrected(Limits(remaining=100, resets_in=MINUTE), now, 0)
+    assert with_less.pause(now) == timedelta(seconds=1)
+    assert with_less.opens_at(now) == now
+    used_up = budget.corrected(Limits(remaining=36, resets_in=MINUTE), now, 0)
+    assert used_up.opens_at(now) == now + MINUTE + timedelta(seconds=1.3)
+
+
+def test_a_window_that_begins_anew_is_believed() -> None:
+    """A greater remainder ends what others' use had slowed down."""
+    budget = Budget.fresh(START).corrected(Limits(remaining=40, resets_in=timedelta(seconds=2)), START, 3)
+    assert (budget.spare, budget.resets_at) == (37, START + timedelta(seconds=2))
+    later = budget.corrected(Limits(remaining=1199), START + timedelta(seconds=2), 0)
+    assert (later.spare, later.resets_at) == (None, START + timedelta(seconds=302))
+
+
+def test_a_policy_is_adopted_at_once_with_what_was_spent_under_the_last_one() -> None:
+    """What went within the new window counts, to the full."""
+    budget = Budget.fresh(START)
+    for second in range(0, 100, 5):
+        budget = budget.take(START + timedelta(seconds=second))
+    now = START + timedelta(seconds=99)
+    budget = budget.corrected(Limits(quota=120, window=timedelta(seconds=10)), now, 0)
+    assert (budget.quota, budget.window) == (120, timedelta(seconds=10))
+    assert 2 <= budget.spent.total <= 4
+
+
+def test_a_clock_that_is_set_back_holds_up_nobody() -> None:
+    """What was spent is not forgotten, and it does not last until the clock is there again."""
+    budget = Budget.fresh(START)
+    for _ in range(1164):
+        budget = budget.take(START)
+    assert budget.rebased(START - timedelta(seconds=1)) == budget
+    before = START - 60 * MINUTE
+    rebased = budget.rebased(before)
+    assert rebased.spent.total == 1164
+    assert before + 5 * MINUTE < rebased.opens_at(before) < before + 5.2 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("limit", "policy", "expected"),
+    [
+        pytest.param('"default";r=50;t=30', '"default";q=1200;w=300', (1200, 300, 50, 30), id="as documented"),
+        pytest.param('"default"; t=30 ;r=50', '"default";w=300; q=1200;pk=:YQ==:', (1200, 300, 50, 30), id="order"),
+        pytest.param("default;R=50;T=30", "", (None, None, 50, 30), id="no policy"),
+        pytest.param("", "default;q=1200;w=300", (1200, 300, None, None), id="policy alone"),
+        pytest.param('"default";r=0', "", (None, None, 0, None), id="no reset"),
+        pytest.param('"a";r=50;t=30, "b";r=5;t=2', '"b";q=90;w=2,"a";q=99;w=60', (99, 60, 5, 2), id="several"),
+        pytest.param('"default";r=5;t=999999999', "", (None, None, 5, 3600), id="an hour at most"),
+        pytest.param('"a";r=-1,"b";r=1.5,"c";r=1e3,"d";r=', '"a";q=0;w=9,"b";q=9;w=0,"c";q=9', None, id="no numbers"),
+        pytest.param('"default";r=\u0665', '"default";q=12345678901;w=9', None, id="no digits, too many digits"),
+        pytest.param(";;,,==;r", "limit=100, remaining=50", None, id="garbage"),
+    ],
+)
+def test_headers_are_read_leniently(limit: str, policy: str, expected: tuple[int | None, ...] | None) -> None:
+    """What makes no sense is as if it were not there."""
+    limits = parse_limits({"ratelimit": limit, "ratelimit-policy": policy})
+    if expected is None:
+        assert limits is None
+    else:
+        quota, window, remaining, resets_in = expected
+        assert limits == Limits(
+            quota=quota, window=_seconds(window), remaining=remaining, resets_in=_seconds(resets_in)
+        )
+
+
+def _seconds(number: int | None) -> timedelta | None:
+    return None if number is None else timedelta(seconds=number)
+
+
+def test_no_headers_no_limits() -> None:
+    """An answer may say nothing."""
+    assert parse_limits({"cf-ray": "1"}) is None
+
+
+def test_requests_in_flight_are_few_until_something_is_known() -> None:
+    """Then more, and never more than 64."""
+
+    async def body(loop: VirtualLoop) -> tuple[int, int]:
+        pace, gone = LocalPace(loop.clock), 0
+
+        async def go() -> None:
+            nonlocal gone
+            assert await pace.turn() is None
+            gone += 1
+
+        tasks = [loop.create_task(go()) for _ in range(200)]
+        await asyncio.sleep(1)
+        before = gone
+        pace.done(ANNOUNCED)
+        await asyncio.sleep(1)
+        after = gone - 1
+        for task in tasks:
+            task.cancel()
+        return before, after
+
+    assert _run(body) == (FEW_IN_FLIGHT, MOST_IN_FLIGHT)
+
+
+def test_a_failed_request_frees_its_place() -> None:
+    """Without an answer as well."""
+
+    async def body(loop: VirtualLoop) -> None:
+        pace = LocalPace(loop.clock)
+        for _ in range(FEW_IN_FLIGHT):
+            await pace.turn()
+        waiting = loop.create_task(pace.turn())
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        pace.done(None)
+        assert await waiting is None
+
+    _run(body)
+
+
+def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
+    """Also while one of those who wait gives up."""
+
+    async def body(loop: VirtualLoop) -> list[int]:
+        pace, order = LocalPace(loop.clock), list[int]()
+
+        async def go(number: int) -> None:
+            await pace.turn()
+            order.append(number)
+
+        tasks = [loop.create_task(go(number)) for number in range(FEW_IN_FLIGHT + 4)]
+        await asyncio.sleep(1)
+        tasks[FEW_IN_FLIGHT].cancel()  # the head of the line
+        tasks[FEW_IN_FLIGHT + 2].cancel()
+        for _ in range(FEW_IN_FLIGHT):
+            pace.done(None)
+        await asyncio.sleep(1)
+        return order
+
+    assert _run(body) == [*range(FEW_IN_FLIGHT), FEW_IN_FLIGHT + 1, FEW_IN_FLIGHT + 3]
+
+
+def test_whoever_gives_up_while_waiting_has_taken_nothing() -> None:
+    """The pause before a request is nobody's yet."""
+
+    async def body(loop: VirtualLoop) -> None:
+        store = MemoryStore(loop.clock)
+        pace = SharedPace(store, loop.clock)
+        await store.change(lambda budget, now: (_spend(budget, now, 583), None))
+        await pace.turn()
+        waiting = loop.create_task(pace.turn())
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert await store.change(lambda budget, _: (budget, budget.spent.total)) == 584
+        assert await pace.turn() is None
+
+    _run(body)
+
+
+def _spend(budget: Budget, now: datetime, count: int) -> Budget:
+    for _ in range(count):
+        budget = budget.take(now)
+    return budget
+
+
+def test_a_block_stops_everybody_at_once() -> None:
+    """Those in line, those that come and another process are told when to come back; then it goes on."""
+
+    async def body(loop: VirtualLoop) -> None:
+        store = MemoryStore(loop.clock)
+        pace, other = SharedPace(store, loop.clock), SharedPace(store, loop.clock)
+        for _ in range(FEW_IN_FLIGHT):
+            await pace.turn()
+        in_line = [loop.create_task(pace.turn()) for _ in range(5)]
+        await asyncio.sleep(0)
+        await pace.block(5 * MINUTE)
+        until = START + 5 * MINUTE
+        assert await asyncio.gather(*in_line, pace.turn(), other.turn()) == [until] * 7
+        assert loop.clock() == START
+        await pace.block(MINUTE)  # a shorter one changes nothing
+        pace.done(None)
+        await asyncio.sleep(299.5)
+        assert await pace.turn() is None
+        assert loop.clock() >= until
+
+    _run(body)
+
+
+def test_a_block_during_the_stores_work_is_not_missed() -> None:
+    """A request that was just taken is not sent."""
+
+    async def body(loop: VirtualLoop) -> None:
+        class SlowStore(MemoryStore):
+            async def change(self, change: Callable[[Budget, datetime], tuple[Budget, T]]) -> T:
+                result = await super().change(change)
+                await asyncio.sleep(0.1)
+                return result
+
+        pace = SharedPace(SlowStore(loop.clock), loop.clock)
+        turn = loop.create_task(pace.turn())
+        await asyncio.sleep(0.05)
+        await pace.block(MINUTE)
+        assert await turn == START + MINUTE + timedelta(seconds=0.05)
+
+    _run(body)
+
+
+def test_what_others_have_used_up_stops_as_well() -> None:
+    """Until their window is over for sure, and nobody waits for that in line."""
+
+    async def body(loop: VirtualLoop) -> None:
+        pace = LocalPace(loop.clock)
+        await pace.turn()
+        pace.done(Limits(quota=1200, window=5 * MINUTE, remaining=20, resets_in=MINUTE))
+        assert await pace.turn() == START + MINUTE + timedelta(seconds=1.3)
+
+    _run(body)
+
+
+class _BrokenStore(MemoryStore):
+    is_broken = True
+
+    async def change(self, change: Callable[[Budget, datetime], tuple[Budget, T]]) -> T:
+        if self.is_broken:
+            raise DatabaseUnavailable
+        return await super().change(change)
+
+
+def test_a_store_that_fails_is_told_and_leaves_no_trace() -> None:
+    """The next turn works, and what was heard meanwhile is not lost."""
+
+    async def body(loop: VirtualLoop) -> None:
+        store = _BrokenStore(loop.clock)
+        store.is_broken = False
+        pace = SharedPace(store, loop.clock)
+        await pace.turn()
+        pace.done(Limits(quota=77))
+        store.is_broken = True
+        with pytest.raises(DatabaseUnavailable):
+            await pace.turn()
+        store.is_broken = False
+        assert await pace.turn() is None
+        assert await store.change(lambda budget, _: (budget, budget.quota)) == 77
+
+    _run(body)
+
+
+def test_sleep_is_an_argument() -> None:
+    """Which is asked for seconds."""
+    slept: list[float] = []
+
+    async def body(loop: VirtualLoop) -> None:
+        def sleep(seconds: float) -> Awaitable[object]:
+            slept.append(seconds)
+            return asyncio.sleep(seconds)
+
+        store = MemoryStore(loop.clock)
+        await store.change(lambda budget, now: (_spend(budget, now, 582), None))
+        pace = SharedPace(store, loop.clock, sleep)
+        await pace.turn()
+
+    _run(body)
+    assert [0 < seconds <= 1 for seconds in slept] == [True]

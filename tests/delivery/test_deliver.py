@@ -1,0 +1,1973 @@
+"""Deliveries against a small Cloudflare and a real database: every ending, every wait, and a kill at every point."""
+
+import asyncio
+import io
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+import pytest_asyncio
+from sqlalchemy import Connection
+
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.cloudflare.auth import ApiToken
+from bot.cloudflare.client import CloudflareClient
+from bot.storage.sqlite import SqliteDatabase
+from bot.delivery.deliver import CONFIRM_PATIENCE, Delivery
+from bot.model.errors import (
+    AccessRefused,
+    BotError,
+    BucketNotAllowed,
+    CatalogRefusal,
+    ChannelNotAllowed,
+    CloudflareTrouble,
+    DatabaseUnavailable,
+    EnablingNotAllowed,
+    LacksStorageRights,
+    MembershipUnknown,
+    NotAllowed,
+    OperatorError,
+    Outsider,
+    SlackUnavailable,
+    error_of_code,
+)
+from bot.storage.catalogs import Inventory
+from bot.cloudflare.pace import LocalPace
+from bot.model.pasted_token import classify
+from bot.storage.submissions import Records, Verdict
+from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, Kind, SmallCloudflare
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.sandbox.tokens import TokenKind as SandboxKind
+from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
+from bot.model.secret import Secret
+from bot.slack.messages.render import result_message
+from bot.slack.messages.outcome import RedactedResult
+from bot.model.submission import (
+    ENDINGS,
+    RESPONSE_URL_LIFETIME,
+    BucketKey,
+    Check,
+    Findings,
+    Lease,
+    NewSubmission,
+    Opening,
+    SealedResponseUrl,
+    SealedToken,
+    State,
+    Submission,
+    Task,
+    TokenKind,
+)
+
+START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+TTL = timedelta(minutes=10)
+PATIENCE = timedelta(seconds=60)
+LAKE = BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="lake")
+OLD = make_token(Behaviour.GOOD, 999)
+GOOD = make_token(Behaviour.GOOD)
+T = TypeVar("T")
+
+
+def _seconds(*numbers: float) -> list[timedelta]:
+    return [timedelta(seconds=number) for number in numbers]
+
+
+@dataclass(slots=True)
+class Clock:
+    """Stands still until it is moved on."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        """Return the time."""
+        return self.now
+
+
+@dataclass(slots=True)
+class Death:
+    """Cancels the task that takes the n-th step, or does something else there; None: nothing happens."""
+
+    at_step: int | None = None
+    steps: int = 0
+    instead: Callable[[], Awaitable[object]] | None = None
+
+    async def step(self) -> None:
+        """Die here, or go on."""
+        self.steps += 1
+        task = asyncio.current_task()
+        if self.steps != self.at_step or task is None:
+            return
+        if self.instead is not None:
+            await self.instead()
+        else:
+            task.cancel()
+            await asyncio.sleep(0)
+
+
+class MortalDatabase(SqliteDatabase):
+    """The database, where one may die before and after each call."""
+
+    death = Death()
+
+    async def run(
+        self, work: Callable[[Connection], T], afterwards: Callable[[T, Any], Awaitable[None]] | None = None
+    ) -> T:
+        """Run as usual, between two chances to die."""
+        await self.death.step()
+        result = await super().run(work, afterwards)
+        await self.death.step()
+        return result
+
+
+class MortalTransport(httpx.AsyncHTTPTransport):
+    """The network, where one may die before a request goes out and after its answer came.
+
+    `after_answer` is for answers to writes.
+    """
+
+    death = Death()
+    after_answer: Callable[[], Awaitable[object]] | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send as usual, between two chances to die."""
+        await self.death.step()
+        response = await super().handle_async_request(request)
+        await response.aread()
+        if self.after_answer is not None and request.method == "POST":
+            await self.after_answer()
+        await self.death.step()
+        return response
+
+
+_OF_PLACES = (BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed)
+
+
+@dataclass(slots=True)
+class SimpleGate:
+    """Lets everybody pass, but for the refusals that it was given; each is used once, `always` for ever."""
+
+    refusals: list[AccessRefused] = field(default_factory=list)
+    always: AccessRefused | None = None
+    before_check: Callable[[], Awaitable[object]] | None = None
+    checks_before: int = 0
+
+    async def check_user(self, user_id: str) -> None:
+        """Refuse as ordered."""
+        if self.before_check is not None and self.checks_before == 0:
+            await self.before_check()
+            self.before_check = None
+        self.checks_before = max(0, self.checks_before - 1)
+        if self.always is not None:
+            raise self.always
+        if self.refusals and not isinstance(self.refusals[0], _OF_PLACES):
+            raise self.refusals.pop(0)
+
+    def check_bucket(self, bucket: str) -> None:
+        """Refuse as ordered."""
+        if self.refusals and isinstance(self.refusals[0], BucketNotAllowed):
+            raise self.refusals.pop(0)
+
+    def check_task(self, task: Task) -> None:
+        """Refuse as ordered."""
+        if self.refusals and isinstance(self.refusals[0], EnablingNotAllowed):
+            raise self.refusals.pop(0)
+
+    def check_channel(self, channel_id: str) -> None:
+        """Refuse as ordered."""
+        if self.refusals and isinstance(self.refusals[0], ChannelNotAllowed):
+            raise self.refusals.pop(0)
+
+
+@dataclass(slots=True)
+class Notes:
+    """A reporter that writes down what it was told; the given failures come first."""
+
+    death: Death
+    shown: list[Submission] = field(default_factory=list)
+    posted: list[Submission] = field(default_factory=list)
+    failures: list[SlackUnavailable] = field(default_factory=list)
+
+    def show_progress(self, submission: Submission) -> None:
+        """Note it."""
+        self.shown.append(submission)
+
+    async def post_result(self, submission: Submission) -> None:
+        """Note it, between two chances to die, or fail as ordered."""
+        if self.failures:
+            raise self.failures.pop(0)
+        await self.death.step()
+        self.posted.append(submission)
+        await self.death.step()
+
+
+@dataclass(slots=True, kw_only=True)
+class House:
+    """A delivery and all that it needs."""
+
+    records: Records
+    inventory: Inventory
+    cloudflare: SmallCloudflare
+    client: CloudflareClient
+    transport: MortalTransport
+    database: MortalDatabase
+    death: Death
+    reporter: Notes
+    gate: SimpleGate = field(default_factory=SimpleGate)
+    clock: Clock = field(default_factory=Clock)
+    key_ring: KeyRing = field(default_factory=lambda: KeyRing(*load_private_keys(generate_private_key())))
+    jitter: float = 1.0
+    patience: timedelta = PATIENCE
+
+    @property
+    def delivery(self) -> Delivery:
+        """A delivery that remembers nothing, like one after a restart."""
+        return Delivery(
+            records=self.records,
+            inventory=self.inventory,
+            fresh_token_patience=self.patience,
+            cloudflare=self.client,
+            key_ring=self.key_ring,
+            gate=self.gate,
+            reporter=self.reporter,
+            clock=self.clock,
+            jitter=lambda: self.jitter,
+        )
+
+    def make_submission(
+        self,
+        token: str = GOOD,
+        view_id: str = "V1",
+        bucket: str = "lake",
+        user_id: str = "U1",
+        **changes: Any,  # noqa: ANN401 - each field has its own type
+    ) -> NewSubmission:
+        """Return what the ingress and the listener make of a pasted token."""
+        context = SealingContext(
+            purpose=TOKEN,
+            team_id="T1",
+            user_id=user_id,
+            view_id=view_id,
+            account_id=SANDBOX_ACCOUNT_ID,
+            bucket=bucket,
+        )
+        new = NewSubmission(
+            id=view_id,
+            team_id="T1",
+            user_id=user_id,
+            key=replace(LAKE, bucket=bucket),
+            channel_id="C1",
+            reason="",
+            token_kind=TokenKind.ACCOUNT,
+            last_four="four",
+            sealed_token=SealedToken(self.key_ring.sealing_key.seal(token, context)),
+            sealed_response_url=SealedResponseUrl("sealed.v1.madeup.madeup"),
+            accepted_at=self.clock.now,
+            expires_at=self.clock.now + TTL,
+        )
+        return replace(new, **changes)
+
+    async def submit(
+        self,
+        token: str = GOOD,
+        view_id: str = "V1",
+        bucket: str = "lake",
+        user_id: str = "U1",
+        **changes: Any,  # noqa: ANN401 - each field has its own type
+    ) -> None:
+        """Record a Submit."""
+        nonce = f"nonce of {view_id}"
+        opening = Opening(nonce=nonce, team_id="T1", user_id=user_id, expires_at=self.clock.now + TTL)
+        await self.records.add_opening(opening)
+        acceptance = await self.records.accept(self.make_submission(token, view_id, bucket, user_id, **changes), nonce)
+        assert acceptance.verdict is Verdict.RECORDED
+
+    async def accept_late(self, token: str, view_id: str, *, by: timedelta, ttl: timedelta = TTL) -> None:
+        """Record a Submit that arrived some time ago."""
+        nonce = f"nonce of {view_id}"
+        await self.records.add_opening(Opening(nonce=nonce, team_id="T1", user_id="U1", expires_at=START + 2 * TTL))
+        arrived_at = self.clock.now - by
+        new = replace(self.make_submission(token, view_id), accepted_at=arrived_at, expires_at=arrived_at + ttl)
+        assert (await self.records.accept(new, nonce)).verdict is Verdict.RECORDED
+
+    async def paste_again(self, token: str, view_id: str = "V1") -> None:
+        """Press Submit again in the same view, with another token."""
+        acceptance = await self.records.accept(self.make_submission(token, view_id), f"nonce of {view_id}")
+        assert acceptance.verdict is Verdict.REPLACED
+
+    async def deliver(self, key: BucketKey = LAKE) -> timedelta | None:
+        """Take the steps that are due; return how long to wait for the next one."""
+        due = await self.delivery.deliver(key)
+        return None if due is None else due - self.clock.now
+
+    async def deliver_all(self, key: BucketKey = LAKE) -> list[timedelta]:
+        """Deliver until nothing is left, moving the clock on; return the waits."""
+        waits: list[timedelta] = []
+        while (wait := await self.deliver(key)) is not None:
+            assert wait > timedelta(0)
+            waits.append(wait)
+            self.clock.now += wait
+        return waits
+
+    async def read(self, view_id: str = "V1") -> Submission:
+        """Return a submission as it is recorded."""
+        found = await self.records.find(view_id)
+        assert found is not None
+        return found
+
+    async def states(self) -> list[State]:
+        """Say how V1, V2 and so on stand."""
+        found = [await self.records.find(f"V{number}") for number in range(1, 9)]
+        return [submission.state for submission in found if submission is not None]
+
+    @property
+    def sent(self) -> list[str]:
+        """The tokens that reached Cloudflare, in their order, stored or not."""
+        return [json.loads(request.body)["token"] for request in self.cloudflare.requests if request.method == "POST"]
+
+    @property
+    def told(self) -> list[tuple[str, State]]:
+        """The final messages."""
+        return [(posted.id, posted.state) for posted in self.reporter.posted]
+
+    @property
+    def posts(self) -> list[str]:
+        """The writes that reached Cloudflare, whatever came of them."""
+        return [request.method for request in self.cloudflare.requests if request.method == "POST"]
+
+    @property
+    def asked(self) -> list[str]:
+        """What Cloudflare was asked, without the account, in no order where that is left to chance."""
+        return [
+            f"{each.method} {each.path.partition(f'/{SANDBOX_ACCOUNT_ID}/')[2]}" for each in self.cloudflare.requests
+        ]
+
+
+@pytest.fixture
+def database(database_path: Path) -> Iterator[MortalDatabase]:
+    """Start a database in which one can die."""
+    database = MortalDatabase(database_path)
+    database.start()
+    yield database
+    database.stop()
+
+
+@pytest_asyncio.fixture
+async def house(database: MortalDatabase) -> AsyncIterator[House]:
+    """Build a delivery with an account that has one bucket of each sort; the slot of `lake` holds an older token."""
+    transport = MortalTransport(verify=SSLContext(PROTOCOL_TLS_CLIENT))  # loopback: to load the CAs takes its time
+    database.death = transport.death = death = Death()
+    clock = Clock()
+    async with SmallCloudflare(clock=clock, timer=lambda: clock().timestamp()) as small:
+        small.add_bucket("lake", token=OLD)
+        small.add_bucket("swamp", "inactive")
+        small.add_bucket("pond", None)
+        client = CloudflareClient(
+            account_id=SANDBOX_ACCOUNT_ID,
+            base_url=small.base_url,
+            auth=ApiToken(token=Secret(SANDBOX_API_TOKEN)),
+            transport=transport,
+        )
+        yield House(
+            records=Records(database),
+            inventory=Inventory(database, SANDBOX_ACCOUNT_ID),
+            cloudflare=small,
+            client=client,
+            transport=transport,
+            database=database,
+            death=death,
+            reporter=Notes(death),
+            clock=clock,
+        )
+        await client.aclose()
+
+
+def _test_answer(status: str | None) -> Failure:
+    return Failure(status=200, body=json.dumps({"success": True, "errors": [], "result": {"status": status}}))
+
+
+def _catalog_answer(credential_status: str | None) -> Failure:
+    result = {"bucket": "lake", "status": "active", "credential_status": credential_status}
+    return Failure(status=200, body=json.dumps({"success": True, "errors": [], "result": result}))
+
+
+def _assert_told_once(house: House, ended: Submission) -> None:
+    """Whatever the ending: one message, nothing secret left, and the modal shows the same."""
+    assert [posted.id for posted in house.reporter.posted] == [ended.id]
+    assert house.reporter.shown[-1].state is house.reporter.posted[0].state is ended.state
+    assert (ended.sealed_token, ended.sealed_response_url) == (None, None)
+    assert ended.reported_at is not None
+
+
+async def test_a_good_token_is_stored_confirmed_and_told(house: House) -> None:
+    """The plain way: all checks, one write, one test, one message, and the progress in its order."""
+    catalog = Catalog(bucket="lake", status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.PRESENT)
+    await house.inventory.save_snapshot(Snapshot(catalogs=(catalog,), refreshed_at=START))
+    await house.submit()
+    assert await house.deliver() is None
+    ended = await house.read()
+    assert (ended.state, ended.confirmation, ended.error_code) == (State.STORED, CredentialStatus.VALID, None)
+    assert (ended.attempts, ended.possibly_written) == (1, True)
+    assert ended.cf_ray is not None
+    assert [(write.bucket, write.token) for write in house.cloudflare.writes] == [("lake", GOOD)]
+    checks, write_and_after = house.asked[:4], house.asked[4:]
+    assert sorted(checks) == [
+        "GET basin-catalog/lake/credential/status",
+        "GET r2-catalog/lake",
+        "GET r2-catalog/lake",
+        "GET tokens/verify",
+    ]
+    assert write_and_after == ["POST r2-catalog/lake/credential", "GET basin-catalog/lake/credential/status"]
+    assert [shown.state for shown in house.reporter.shown] == [State.STORING, State.CONFIRMING, State.STORED]
+    _assert_told_once(house, ended)
+
+
+async def test_a_bucket_without_submissions_is_left_alone(house: House) -> None:
+    """Nothing to do means nothing sent."""
+    assert await house.deliver() is None
+    assert house.asked == []
+
+
+async def test_the_snapshot_learns_what_the_confirmation_saw(house: House) -> None:
+    """Who opens the form next is told that a credential is there now."""
+    await house.inventory.save_snapshot(Snapshot(catalogs=(), refreshed_at=START))
+    await house.submit()
+    await house.deliver_all()
+    snapshot = await house.inventory.snapshot()
+    assert snapshot is not None
+    assert [catalog.credential_status for catalog in snapshot.catalogs] == [CredentialStatus.VALID]
+
+
+NO_TEST = Failure(status=404, code=7003)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answers", "waits", "confirmation"),
+    [
+        pytest.param("status", [], [], CredentialStatus.VALID, id="it works"),
+        pytest.param(
+            "status", [_test_answer("absent")] * 2, _seconds(2, 2), CredentialStatus.VALID, id="absent, then it works"
+        ),
+        pytest.param(
+            "status", [_test_answer("invalid")] * 2, _seconds(2, 2), CredentialStatus.VALID, id="invalid, then it works"
+        ),
+        pytest.param(
+            "status", [_test_answer("absent")] * 99, _seconds(*[2] * 8), CredentialStatus.ABSENT, id="absent for 15 s"
+        ),
+        pytest.param(
+            "status",
+            [_test_answer("invalid")] * 99,
+            _seconds(*[2] * 8),
+            CredentialStatus.INVALID,
+            id="invalid for 15 s",
+        ),
+        pytest.param("status", [_test_answer("odd")], _seconds(2), CredentialStatus.VALID, id="a word that is new"),
+        pytest.param("status", [_test_answer(None)] * 99, _seconds(*[2] * 8), CredentialStatus.UNKNOWN, id="no word"),
+        pytest.param("status", [NO_TEST], [], CredentialStatus.PRESENT, id="no test is offered"),
+        pytest.param("status", [Failure(status=405)], [], CredentialStatus.PRESENT, id="no test by this method"),
+        pytest.param("status", [Failure(status=403, code=10000)], [], CredentialStatus.PRESENT, id="may not test"),
+        pytest.param(
+            "status", [Failure(status=404, code=40401)], [], CredentialStatus.UNKNOWN, id="no catalog any more"
+        ),
+        pytest.param("status", [Failure(status=503)] * 2, _seconds(2, 2), CredentialStatus.VALID, id="down, then up"),
+        pytest.param(
+            "status", [Failure(status=503)] * 99, _seconds(*[2] * 8), CredentialStatus.UNKNOWN, id="down for 15 s"
+        ),
+        pytest.param(
+            "status", [Failure(status=429, retry_after=7)], _seconds(7), CredentialStatus.VALID, id="throttled for 7 s"
+        ),
+        pytest.param(
+            "status", [Failure(status=429, retry_after=1)], _seconds(2), CredentialStatus.VALID, id="throttled for 1 s"
+        ),
+        pytest.param(
+            "status", [Failure(status=429, retry_after=16)], [], CredentialStatus.UNKNOWN, id="throttled for too long"
+        ),
+        pytest.param("get", [], [], CredentialStatus.PRESENT, id="present"),
+        pytest.param(
+            "get", [_catalog_answer("absent")] * 2, _seconds(2, 2), CredentialStatus.PRESENT, id="absent, then present"
+        ),
+        pytest.param(
+            "get", [_catalog_answer("absent")] * 99, _seconds(*[2] * 8), CredentialStatus.ABSENT, id="still absent"
+        ),
+        pytest.param("get", [_catalog_answer(None)], [], CredentialStatus.UNKNOWN, id="not said"),
+        pytest.param("get", [_catalog_answer("odd")], [], CredentialStatus.UNKNOWN, id="a status that is new"),
+        pytest.param("get", [Failure(status=403, code=10000)], [], CredentialStatus.UNKNOWN, id="may not look"),
+    ],
+)
+async def test_a_success_stays_one_whatever_the_slot_shows(
+    house: House, kind: Kind, answers: list[Failure], waits: list[timedelta], confirmation: CredentialStatus
+) -> None:
+    """What cannot be confirmed is told as stored, with what is known of the slot."""
+
+    def plan_answers() -> None:
+        for answer in answers:
+            house.cloudflare.fail_next(kind, **answer)
+
+    house.cloudflare.offers_status = kind == "status"
+    house.cloudflare.on_write = plan_answers
+    await house.submit()
+    assert await house.deliver_all() == waits
+    ended = await house.read()
+    assert (ended.state, ended.confirmation) == (State.STORED, confirmation)
+    assert len(house.cloudflare.writes) == 1
+    assert house.clock.now - START <= CONFIRM_PATIENCE + timedelta(seconds=2)
+    _assert_told_once(house, ended)
+
+
+def _leaves(error: type[BotError]) -> set[type[BotError]]:
+    return {error} if not error.__subclasses__() else set().union(*map(_leaves, error.__subclasses__()))
+
+
+DEFINITE_NOES = {
+    "weak token": (Failure(status=400, code=30004), State.REFUSED, "lacks_storage_rights"),
+    "bad token": (Failure(status=403, code=30005), State.REFUSED, "lacks_storage_rights"),
+    "no catalog": (Failure(status=404, code=40401), State.REFUSED, "catalog_not_enabled"),
+    "catalog switched off": (Failure(status=409, code=40402), State.REFUSED, "catalog_inactive"),
+    "no such bucket": (Failure(status=404, code=40406), State.REFUSED, "no_such_bucket"),
+    "no such bucket, says R2": (Failure(status=404, code=10006), State.REFUSED, "no_such_bucket"),
+    "the bot is unknown": (Failure(status=401, code=10000), State.FAILED, "caller_rejected"),
+    "the bot may not": (
+        Failure(status=403, code=10001, message="Method not allowed for token"),
+        State.FAILED,
+        "caller_not_allowed",
+    ),
+    "no such route": (Failure(status=404, code=7003), State.FAILED, "route_gone"),
+    "no R2": (Failure(status=403, code=10042), State.FAILED, "r2_not_enabled"),
+    "a challenge": (
+        Failure(status=403, body="Are you human?", headers={"cf-mitigated": "challenge"}),
+        State.FAILED,
+        "challenge_page",
+    ),
+    "a code of no table": (Failure(status=400, code=123456), State.FAILED, "request_rejected"),
+}
+
+
+def test_the_table_of_definite_noes_is_complete() -> None:
+    """Every error that is not worth a second try has its row."""
+    codes = {code for _, _, code in DEFINITE_NOES.values()}
+    assert codes == {error.code for error in _leaves(CatalogRefusal) | _leaves(OperatorError) | {LacksStorageRights}}
+
+
+@pytest.mark.parametrize("name", DEFINITE_NOES)
+async def test_a_definite_no_ends_at_once_and_changes_nothing(house: House, name: str) -> None:
+    """One request (two where the route has a twin), no write, and the old credential is still there."""
+    failure, ending, code = DEFINITE_NOES[name]
+    house.cloudflare.fail_next("credential", times=2, **failure)
+    await house.submit()
+    assert await house.deliver_all() == []
+    ended = await house.read()
+    assert (ended.state, ended.error_code, ended.possibly_written) == (ending, code, False)
+    assert ended.cloudflare_code == failure.get("code")
+    assert ended.cf_ray is not None
+    assert house.posts == ["POST"] * (2 if code == "route_gone" else 1)
+    assert house.cloudflare.stored_token("lake") == OLD
+    assert [shown.state for shown in house.reporter.shown] == [State.STORING, ending]
+    _assert_told_once(house, ended)
+
+
+ACCOUNT, USER, OLDER, OLDER_ACCOUNT = (
+    SandboxKind.ACCOUNT,
+    SandboxKind.USER,
+    SandboxKind.UNPREFIXED,
+    SandboxKind.UNPREFIXED_ACCOUNT,
+)
+PATIENT = _seconds(1, 1, 2, 4, 8, 16, 28)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kinds", "code", "waits"),
+    [
+        pytest.param(Behaviour.EXPIRED, SandboxKind, "token_expired", [], id="expired"),
+        pytest.param(Behaviour.DISABLED, SandboxKind, "token_disabled", [], id="disabled"),
+        pytest.param(Behaviour.NOT_YET_VALID, SandboxKind, "token_not_yet_valid", [], id="not yet valid"),
+        pytest.param(Behaviour.UNKNOWN, SandboxKind, "token_invalid", PATIENT, id="unknown"),
+        pytest.param(Behaviour.LACKS_CATALOG, [ACCOUNT, OLDER_ACCOUNT], "lacks_catalog_rights", PATIENT, id="no right"),
+        pytest.param(Behaviour.LACKS_CATALOG, [USER, OLDER], "catalog_out_of_reach", PATIENT, id="no right, of a user"),
+        pytest.param(
+            Behaviour.OTHER_ACCOUNT, [ACCOUNT, OLDER_ACCOUNT], "token_of_another_account", PATIENT, id="elsewhere"
+        ),
+        pytest.param(Behaviour.OTHER_ACCOUNT, [USER, OLDER], "catalog_out_of_reach", PATIENT, id="of a user elsewhere"),
+    ],
+)
+async def test_a_token_that_is_no_good_is_refused_before_anything_is_written(
+    house: House, behaviour: Behaviour, kinds: Iterable[SandboxKind], code: str, waits: list[timedelta]
+) -> None:
+    """The checks find it out, after a minute of patience where it could just be new; the slot keeps what it held."""
+    for number, kind in enumerate(kinds):
+        token = make_token(behaviour, number, kind)
+        await house.submit(token, f"V{number}", token_kind=classify(token))
+        assert await house.deliver_all() == waits
+        ended = await house.read(f"V{number}")
+        assert (ended.state, ended.error_code, ended.attempts) == (State.REFUSED, code, 0), kind
+        assert ended.cf_ray is not None
+        assert (ended.sealed_token, ended.possibly_written) == (None, False)
+    assert house.posts == []
+    assert house.cloudflare.stored_token("lake") == OLD
+
+
+async def test_a_new_token_that_cloudflare_does_not_know_yet_is_stored_a_little_later(house: House) -> None:
+    """Meanwhile the modal says what is waited for."""
+    await house.submit(make_token(Behaviour.FRESH))
+    assert await house.deliver_all() == _seconds(1, 1, 2)
+    assert (await house.read()).state is State.STORED
+    shown = [(each.state, each.error_code) for each in house.reporter.shown[:2]]
+    assert shown == [(State.VERIFYING, "token_invalid")] * 2
+
+
+@pytest.mark.parametrize(
+    ("patience", "waits"),
+    [
+        pytest.param(0, [], id="none"),
+        pytest.param(1, _seconds(1), id="a second"),
+        pytest.param(10, _seconds(1, 1, 2, 4, 2), id="ten seconds"),
+        pytest.param(60, PATIENT, id="a minute"),
+        pytest.param(300, _seconds(1, 1, 2, 4, 8, 16, 32, 64, 128, 44), id="five minutes"),
+    ],
+)
+async def test_the_patience_is_what_the_setting_says(house: House, patience: int, waits: list[timedelta]) -> None:
+    """With pauses that grow, the last of which ends with it; then Cloudflare's no is final, and nothing was written."""
+    house.patience = timedelta(seconds=patience)
+    await house.submit(make_token(Behaviour.UNKNOWN))
+    assert await house.deliver_all() == waits
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (State.REFUSED, "token_invalid", [])
+    _assert_told_once(house, ended)
+
+
+@pytest.mark.parametrize(
+    "behaviour", [Behaviour.EXPIRED, Behaviour.DISABLED, Behaviour.NOT_YET_VALID], ids=lambda each: each.value
+)
+async def test_what_does_not_pass_gets_no_patience(house: House, behaviour: Behaviour) -> None:
+    """Nobody waits for a token that will not become better."""
+    await house.submit(make_token(behaviour))
+    assert await house.deliver_all() == []
+    assert house.asked.count("GET tokens/verify") == 1
+
+
+async def test_the_patience_is_counted_from_the_first_no(house: House) -> None:
+    """And is not begun anew by trouble, nor by a restart."""
+    house.cloudflare.fail_next("any", status=503, retry_after=100, times=4)
+    await house.submit(make_token(Behaviour.UNKNOWN))
+    assert await house.deliver() == timedelta(seconds=100)
+    house.clock.now += timedelta(seconds=100)
+    assert await house.deliver() == timedelta(seconds=1)
+    began_at = house.clock.now
+    house.clock.now += timedelta(seconds=1)
+    house.cloudflare.fail_next("any", status=503, retry_after=30, times=4)
+    assert await house.deliver() == timedelta(seconds=30)
+    house.clock.now += timedelta(seconds=30)
+    await house.deliver_all()
+    assert house.clock.now - began_at == PATIENCE
+
+
+@pytest.mark.parametrize("task", [Task.STORE, Task.CHECK])
+async def test_a_fresh_token_is_waited_for_whatever_is_to_be_done_with_it(house: House, task: Task) -> None:
+    """Also when it is only checked."""
+    await house.submit(make_token(Behaviour.FRESH), task=task)
+    assert await house.deliver_all() == _seconds(1, 1, 2)
+    assert (await house.read()).state is (State.STORED if task is Task.STORE else State.CHECKED)
+
+
+UNCLEAR: dict[str, list[tuple[Kind, Failure, Check]]] = {
+    "verifying is forbidden": [("verify", Failure(status=403), Check.TOKEN)],
+    "reading is forbidden": [("read", Failure(status=403), Check.REACH)],
+}
+
+
+@pytest.mark.parametrize("unclear", UNCLEAR.values(), ids=UNCLEAR)
+async def test_what_is_no_clear_no_is_stored_after_the_patience(
+    house: House, unclear: list[tuple[Kind, Failure, Check]]
+) -> None:
+    """It could be a new token; when it is none, only that question has no answer, and that is told."""
+    for kind, failure, _ in unclear:
+        house.cloudflare.fail_next(kind, times=999, **failure)
+    await house.submit()
+    assert await house.deliver_all() == PATIENT
+    ended = await house.read()
+    assert (ended.state, house.cloudflare.stored_token("lake")) == (State.STORED, GOOD)
+    assert ended.findings is not None
+    assert ended.findings.unchecked == {check for _, _, check in unclear}
+
+
+async def test_a_token_that_is_unknown_is_not_written_although_it_reads_the_catalog(house: House) -> None:
+    """It may have been revoked a moment ago: after the patience a clear no is a no, and the slot keeps what it held."""
+    house.cloudflare.fail_next("verify", times=999, status=401, code=1000)
+    await house.submit()
+    assert await house.deliver_all() == PATIENT
+    ended = await house.read()
+    assert (ended.state, ended.error_code) == (State.REFUSED, "token_invalid")
+    assert (house.posts, house.cloudflare.stored_token("lake")) == ([], OLD)
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        pytest.param({"verify": Failure(status=401, body="<html>Sign in</html>")}, id="verifying meets a sign-in page"),
+        pytest.param({"read": Failure(status=403, body="<html>Blocked</html>")}, id="reading meets a page"),
+        pytest.param({"read": Failure(status=400, code=123456)}, id="reading meets an unknown code"),
+        pytest.param({"verify": Failure(status=503), "read": Failure(status=503)}, id="both are down"),
+    ],
+)
+async def test_what_is_no_answer_at_all_neither_refuses_nor_writes(house: House, failures: dict[Kind, Failure]) -> None:
+    """It is asked again until the time is over, and the slot keeps what it held."""
+    for kind, failure in {"read": Failure(status=503), **failures}.items():
+        house.cloudflare.fail_next(kind, times=999, **failure)
+    await house.submit()
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, house.posts, house.cloudflare.stored_token("lake")) == (State.FAILED, [], OLD)
+    assert house.clock.now - START > TTL - timedelta(seconds=61)
+    _assert_told_once(house, ended)
+
+
+@pytest.mark.parametrize(
+    ("failures", "ending", "code"),
+    [
+        pytest.param({}, State.CHECKED, None, id="good"),
+        pytest.param({"verify": Failure(status=503)}, State.CHECKED, None, id="after trouble"),
+        pytest.param(
+            {"get": Failure(status=404, code=40401), "read": Failure(status=404, code=40401)},
+            State.REFUSED,
+            "catalog_not_enabled",
+            id="no catalog",
+        ),
+        pytest.param(
+            {"get": Failure(status=403, code=10000)}, State.FAILED, "caller_rejected", id="the bot may not look"
+        ),
+    ],
+)
+async def test_a_check_ends_as_a_write_would(
+    house: House, failures: dict[Kind, Failure], ending: State, code: str | None
+) -> None:
+    """But for the write."""
+    for kind, failure in failures.items():
+        house.cloudflare.fail_next(kind, **failure)
+    await house.submit(task=Task.CHECK)
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (ending, code, [])
+    assert house.cloudflare.stored_token("lake") == OLD
+    _assert_told_once(house, ended)
+
+
+@pytest.mark.parametrize(("seconds", "checks"), [(59, 1), (60, 2), (61, 2)])
+async def test_checks_are_good_for_a_minute(house: House, seconds: int, checks: int) -> None:
+    """To the second: what a write had to wait for longer is found out anew."""
+    house.cloudflare.fail_next("credential", status=503, retry_after=seconds)
+    await house.submit()
+    await house.deliver_all()
+    assert (await house.read()).state is State.STORED
+    assert house.asked.count("GET tokens/verify") == checks
+
+
+@pytest.mark.parametrize(
+    ("bucket", "code"), [("pond", "catalog_not_enabled"), ("swamp", "catalog_inactive"), ("desert", "no_such_bucket")]
+)
+async def test_a_bucket_that_takes_no_credential_is_found_out_before_the_write(
+    house: House, bucket: str, code: str
+) -> None:
+    """At once, whatever the token is."""
+    await house.submit(bucket=bucket)
+    assert await house.deliver_all(replace(LAKE, bucket=bucket)) == []
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (State.REFUSED, code, [])
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "unchecked"),
+    [
+        pytest.param(Behaviour.GOOD, [], id="all is checked"),
+        pytest.param(Behaviour.UNREADABLE, [Check.REACH], id="it may not ask for the catalog"),
+        pytest.param(Behaviour.VERIFY_DOWN, [], id="after trouble"),
+    ],
+)
+async def test_what_could_not_be_checked_is_kept(house: House, behaviour: Behaviour, unchecked: list[Check]) -> None:
+    """With what Cloudflare told of the token, none of which is secret."""
+    await house.submit(make_token(behaviour))
+    await house.deliver_all()
+    ended = await house.read()
+    assert ended.state is State.STORED
+    assert ended.findings is not None
+    assert ended.findings.token is not None
+    assert ended.findings.token.expires_at == ended.checked_at + timedelta(days=90) if ended.checked_at else False
+    assert ended.findings == Findings(
+        token=ended.findings.token, unchecked=frozenset(unchecked), credential=CredentialStatus.VALID
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "offered", "status"),
+    [
+        pytest.param(OLD, True, CredentialStatus.VALID, id="it works"),
+        pytest.param(make_token(Behaviour.STORED_INVALID), True, CredentialStatus.INVALID, id="it does not work"),
+        pytest.param(None, True, CredentialStatus.ABSENT, id="there is none"),
+        pytest.param(OLD, False, CredentialStatus.PRESENT, id="there is one, and no test"),
+        pytest.param(None, False, CredentialStatus.ABSENT, id="there is none, and no test"),
+    ],
+)
+async def test_what_is_replaced_is_known_before(
+    house: House, before: str | None, status: CredentialStatus, *, offered: bool
+) -> None:
+    """It is asked for together with the checks."""
+    house.cloudflare.add_bucket("lake", token=before)
+    house.cloudflare.offers_status = offered
+    await house.submit()
+    await house.deliver_all()
+    findings = (await house.read()).findings
+    assert findings is not None
+    assert findings.credential is status
+
+
+async def test_trouble_with_the_checks_until_the_deadline_is_told_as_it_is(house: House) -> None:
+    """Nothing was written, for certain, and the reason is known."""
+    house.cloudflare.fail_next("verify", status=503, times=999)
+    await house.submit()
+    waits = await house.deliver_all()
+    assert waits[:6] == _seconds(1, 1, 2, 4, 8, 16)
+    assert max(waits) == timedelta(seconds=60)
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (State.FAILED, "cloudflare_unavailable", [])
+    _assert_told_once(house, ended)
+
+
+async def test_a_time_that_is_over_before_the_patience_is_ends_as_a_refusal(house: House) -> None:
+    """Cloudflare said no as long as it was asked."""
+    await house.submit(make_token(Behaviour.UNKNOWN), expires_at=house.clock.now + timedelta(seconds=30))
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code) == (State.REFUSED, "token_invalid")
+    _assert_told_once(house, ended)
+
+
+async def test_checking_only_writes_nothing(house: House) -> None:
+    """It ends before the write, with the same findings, and the token is erased."""
+    await house.submit(task=Task.CHECK)
+    assert await house.deliver_all() == []
+    ended = await house.read()
+    assert (ended.state, ended.attempts, house.posts) == (State.CHECKED, 0, [])
+    assert ended.findings is not None
+    assert [shown.state for shown in house.reporter.shown] == [State.CHECKED]
+    _assert_told_once(house, ended)
+
+
+async def test_after_a_check_only_an_older_one_goes_on(house: House) -> None:
+    """Whoever only tries does not take anybody's place."""
+    await house.submit(FIRST)
+    await house.submit(SECOND, "V2", task=Task.CHECK)
+    await house.deliver_all()
+    assert house.sent == [FIRST]
+    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.CHECKED)]
+
+
+async def test_a_newer_one_does_not_end_an_older_check(house: House) -> None:
+    """Nothing in the slot depends on it."""
+    await house.submit(FIRST, task=Task.CHECK)
+    await house.submit(SECOND, "V2")
+    await house.deliver_all()
+    assert sorted(house.told) == [("V1", State.CHECKED), ("V2", State.STORED)]
+
+
+@pytest.mark.parametrize("task", [Task.CHECK, Task.ENABLE])
+async def test_what_is_not_for_the_slot_holds_nothing(house: House, task: Task) -> None:
+    """Somebody's dry run or enabling that Cloudflare does not answer keeps no good token waiting."""
+    kind: Kind = "verify" if task is Task.CHECK else "enable"
+    house.cloudflare.fail_next("credential", status=503, retry_after=10)
+    await house.submit(FIRST)
+    await house.delivery.deliver(LAKE)  # it waits
+    others = {} if task is Task.CHECK else _enabling("lake")
+    await house.submit(SECOND, "V2", **({"task": task} | others))
+    house.cloudflare.fail_next(kind, times=999, status=503, retry_after=60)
+
+    house.clock.now += timedelta(seconds=10)
+    await house.delivery.deliver(LAKE)
+    await house.delivery.deliver(LAKE)
+
+    assert ((await house.read("V1")).state, house.cloudflare.stored_token("lake")) == (State.STORED, FIRST)
+    assert not (await house.read("V2")).is_ended
+    await house.deliver_all()
+    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.FAILED)]
+
+
+async def test_a_catalog_is_enabled_before_anything_is_stored_in_it(house: House) -> None:
+    """Whoever presses the button and then submits anew is not refused."""
+    lake = replace(LAKE, bucket="pond")
+    await house.submit(**_enabling("pond"))
+    await house.submit(SECOND, "V2", "pond")
+    await house.deliver_all(lake)
+    assert sorted(house.told) == [("V1", State.ENABLED), ("V2", State.STORED)]
+
+
+def _enabling(bucket: str) -> dict[str, Any]:
+    return {"bucket": bucket, "task": Task.ENABLE, "sealed_token": None, "token_kind": TokenKind.EMPTY}
+
+
+@pytest.mark.parametrize("bucket", ["pond", "swamp", "lake"])
+async def test_a_catalog_is_enabled(house: House, bucket: str) -> None:
+    """One that was never enabled, one that was switched off, and one that is on already."""
+    await house.submit(**_enabling(bucket))
+    assert await house.deliver_all(replace(LAKE, bucket=bucket)) == []
+    ended = await house.read()
+    assert (ended.state, house.asked) == (State.ENABLED, [f"POST r2-catalog/{bucket}/enable"])
+    assert house.cloudflare.buckets[bucket].catalog == "active"
+    _assert_told_once(house, ended)
+
+
+@pytest.mark.parametrize(
+    ("failures", "waits", "ending", "code"),
+    [
+        pytest.param([Failure(status=503)] * 2, _seconds(1, 1), State.ENABLED, None, id="down, then up"),
+        pytest.param([Failure(drop_after_store=True)], _seconds(1), State.ENABLED, None, id="answer lost"),
+        pytest.param([Failure(status=404, code=40406)], [], State.REFUSED, "no_such_bucket", id="no such bucket"),
+        pytest.param(
+            [Failure(status=403, code=10000)], [], State.FAILED, "caller_rejected", id="the bot may not do that"
+        ),
+        pytest.param(
+            [Failure(status=429, retry_after=3600)], [], State.FAILED, "throttled", id="throttled for too long"
+        ),
+    ],
+)
+async def test_enabling_that_fails(
+    house: House, failures: list[Failure], waits: list[timedelta], ending: State, code: str | None
+) -> None:
+    """What passes is done again, which does no harm; what does not is told."""
+    for failure in failures:
+        house.cloudflare.fail_next("enable", **failure)
+    await house.submit(**_enabling("pond"))
+    assert await house.deliver_all(replace(LAKE, bucket="pond")) == waits
+    ended = await house.read()
+    assert (ended.state, ended.error_code) == (ending, code)
+    _assert_told_once(house, ended)
+
+
+async def test_enabling_is_denied_where_the_setting_was_taken_back(house: House) -> None:
+    """What counts is the setting of whoever speaks to Cloudflare."""
+    house.gate.refusals.append(EnablingNotAllowed())
+    await house.submit(**_enabling("pond"))
+    await house.deliver_all(replace(LAKE, bucket="pond"))
+    assert ((await house.read()).state, house.asked) == (State.DENIED, [])
+
+
+@pytest.mark.parametrize(
+    ("losers", "state"), [(1, State.ACCEPTED), (0, State.ACCEPTED)], ids=["taken over", "too late"]
+)
+async def test_enabling_that_was_frozen_sends_nothing(house: House, losers: int, state: State) -> None:
+    """Somebody else does it, or nobody, when the time is over."""
+
+    class Frozen(Records):
+        async def holds(self, lease: Lease) -> bool:
+            if losers:
+                await self.take(lease.key)
+            else:
+                house.clock.now = START + TTL
+            return await super().holds(lease)
+
+    await house.submit(**_enabling("pond"))
+    records, house.records = house.records, Frozen(house.database)
+    await house.deliver(replace(LAKE, bucket="pond"))
+    house.records = records
+    assert house.asked == []
+    await house.deliver_all(replace(LAKE, bucket="pond"))
+    assert (await house.read()).state is (State.ENABLED if losers else State.EXPIRED)
+
+
+async def test_a_write_that_had_to_wait_is_preceded_by_new_checks(house: House) -> None:
+    """The token was revoked while Cloudflare had asked to wait: it is not written, and nobody says "unchanged"."""
+    house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
+    await house.submit(FIRST)
+    assert await house.deliver() == timedelta(seconds=300)
+    house.cloudflare.revoke(FIRST)
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (State.UNCERTAIN, "token_invalid", ["POST"])
+    assert ended.findings is not None
+    assert ended.findings.credential is CredentialStatus.VALID
+
+
+async def test_a_write_that_waited_a_moment_is_not_checked_again(house: House) -> None:
+    """What was found is good for a minute."""
+    house.cloudflare.fail_next("credential", status=503, retry_after=59)
+    await house.submit(FIRST)
+    await house.deliver_all()
+    assert house.asked.count("GET tokens/verify") == 1
+
+
+async def test_an_answer_that_waits_to_be_noted_keeps_no_token(house: House) -> None:
+    """The database is away after the write: what is remembered meanwhile has no frame that knows the token."""
+    token = make_token(Behaviour.WEAK, 4)
+    await house.submit(token)
+    house.records = forgetful = Forgetful(house.database)
+    forgetful.fails = 1
+    delivery = house.delivery
+    with pytest.raises(DatabaseUnavailable):
+        await delivery.deliver(LAKE)
+    [outcome] = delivery._outcomes.values()
+    assert outcome.error is not None
+    assert outcome.error.__traceback__ is None
+    await house.deliver_all()  # somebody else has taken the bucket over, and brought it to its end
+    assert await delivery.deliver(LAKE) is None
+    assert delivery._outcomes == {}
+
+
+async def test_a_token_that_does_not_open_is_never_sent(house: House) -> None:
+    """Its key is gone: the ending says so, and Cloudflare hears nothing."""
+    await house.submit()
+    house.key_ring.forget(house.key_ring.sealing_key.key_id)
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code) == (State.FAILED, "sealed_value_unreadable")
+    assert house.asked == []
+    _assert_told_once(house, ended)
+
+
+@pytest.mark.parametrize("refusal", [NotAllowed(), Outsider(), BucketNotAllowed(), ChannelNotAllowed()], ids=repr)
+async def test_who_is_no_longer_allowed_is_denied(house: House, refusal: AccessRefused) -> None:
+    """The allowlist changed after the Submit: nothing is sent."""
+    await house.submit()
+    house.gate.refusals.append(refusal)
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code, ended.attempts) == (State.DENIED, refusal.code, 0)
+    assert house.asked == []
+    _assert_told_once(house, ended)
+
+
+async def test_it_waits_when_slack_does_not_tell_who_is_allowed(house: House) -> None:
+    """In doubt nothing is sent, and nothing is thrown away."""
+    await house.submit()
+    house.gate.refusals.append(MembershipUnknown())
+    house.gate.refusals += [MembershipUnknown()] * 6
+    assert await house.deliver() == timedelta(seconds=2)
+    assert (house.posts, (await house.read()).state) == ([], State.VERIFYING)
+    assert await house.deliver_all() == _seconds(2, 2, 4, 8, 16, 32, 60)
+    assert (await house.read()).state is State.STORED
+
+
+async def test_a_membership_that_stays_unknown_ends_at_the_deadline(house: House) -> None:
+    """Never sent, so nothing can have been changed."""
+    await house.submit()
+    house.gate.always = MembershipUnknown()
+    house.clock.now += TTL - timedelta(seconds=30)
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (State.FAILED, "membership_unknown", [])
+    _assert_told_once(house, ended)
+
+
+@pytest.mark.parametrize(
+    ("failure", "wait"),
+    [
+        pytest.param(Failure(status=429, code=971, retry_after=5), 5, id="a moment"),
+        pytest.param(Failure(status=429, code=971, retry_after=299), 299, id="five minutes"),
+        pytest.param(Failure(status=200, code=971, retry_after=31), 31, id="inside a 200"),
+        pytest.param(Failure(status=503, retry_after=45), 45, id="of a server that is down"),
+        pytest.param(Failure(status=429, code=971, retry_after=0), 2, id="0 is no time"),
+        pytest.param(Failure(status=429, headers={"Retry-After": "0.001"}), 0.1, id="hardly a time"),
+    ],
+)
+async def test_retry_after_is_honoured_in_full(house: House, failure: Failure, wait: float) -> None:
+    """Not a request goes out before that, and then the token is stored."""
+    house.cloudflare.fail_next("credential", **failure)
+    await house.submit()
+    assert await house.deliver() == timedelta(seconds=wait)
+    house.clock.now += timedelta(seconds=wait) - timedelta(milliseconds=1)
+    assert await house.deliver() == timedelta(milliseconds=1)
+    assert house.posts == ["POST"]
+    house.clock.now += timedelta(milliseconds=1)
+    assert await house.deliver() is None
+    assert (await house.read()).state is State.STORED
+
+
+@pytest.mark.parametrize(
+    ("jitter", "waits"),
+    [
+        pytest.param(1.0, _seconds(2, 4, 8, 16, 32, 60, 60), id="the longest"),
+        pytest.param(0.5, _seconds(1, 2, 4, 8, 16, 30, 30), id="in the middle"),
+        pytest.param(0.0, _seconds(*[0.1] * 7), id="the shortest"),
+    ],
+)
+async def test_without_retry_after_the_waits_grow_with_jitter(
+    house: House, jitter: float, waits: list[timedelta]
+) -> None:
+    """Exponential, a minute at most, spread by chance, and never none."""
+    house.jitter = jitter
+    house.cloudflare.fail_next("credential", status=503, times=len(waits))
+    await house.submit()
+    assert await house.deliver_all() == waits
+    ended = await house.read()
+    assert (ended.state, ended.attempts) == (State.STORED, len(waits) + 1)
+
+
+async def test_the_backoff_has_an_end_for_any_number_of_attempts(house: House) -> None:
+    """A very long TTL does not overflow it."""
+    house.cloudflare.fail_next("credential", status=503, times=12)
+    await house.submit()
+    waits = await house.deliver_all()
+    assert max(waits) == timedelta(seconds=60)
+
+
+@pytest.mark.parametrize(
+    "behaviour", [Behaviour.SERVER_DOWN, Behaviour.RATE_LIMITED, Behaviour.ANSWER_LOST], ids=lambda each: each.value
+)
+async def test_what_passes_ends_well(house: House, behaviour: Behaviour) -> None:
+    """A lost answer costs a second write of the same token, which does no harm."""
+    await house.submit(make_token(behaviour))
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.confirmation) == (State.STORED, CredentialStatus.VALID)
+    assert {write.token for write in house.cloudflare.writes} == {make_token(behaviour)}
+    _assert_told_once(house, ended)
+
+
+async def test_a_submission_whose_time_is_over_is_never_sent(house: House) -> None:
+    """Also when the bot was down all the time."""
+    await house.submit()
+    house.clock.now += TTL
+    assert await house.deliver() is None
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (State.EXPIRED, "expired", [])
+    _assert_told_once(house, ended)
+
+
+async def test_a_submission_that_expired_while_slack_was_asked_is_not_sent(house: House) -> None:
+    """Slack may take its time to say who is allowed: what counts is the moment before the token goes out."""
+    await house.submit()
+
+    async def take_long() -> None:
+        house.clock.now += TTL
+
+    house.gate.before_check = take_long
+    assert await house.deliver() is None
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (State.EXPIRED, "expired", [])
+    _assert_told_once(house, ended)
+
+
+async def test_a_retry_that_expired_while_slack_was_asked_stays_uncertain(house: House) -> None:
+    """The first request may have landed, so nobody is told that nothing was sent."""
+    house.cloudflare.fail_next("credential", **DOWN)
+    await house.submit()
+    wait = await house.deliver()
+    assert wait is not None
+    house.clock.now += wait
+
+    async def take_long() -> None:
+        house.clock.now += TTL
+
+    house.gate.before_check = take_long
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, house.posts) == (State.UNCERTAIN, ["POST"])
+    _assert_told_once(house, ended)
+
+
+THROTTLED = Failure(status=429, code=971)
+DOWN = Failure(status=503)
+REFUSED = Failure(status=400, code=30004)
+LOST = Failure(drop_after_store=True)
+
+
+@pytest.mark.parametrize(
+    ("failures", "ending", "code"),
+    [
+        pytest.param([THROTTLED] * 999, State.FAILED, "throttled", id="throttled for ever"),
+        pytest.param([THROTTLED, REFUSED], State.REFUSED, "lacks_storage_rights", id="throttled, then refused"),
+        pytest.param([DOWN] * 999, State.UNCERTAIN, "cloudflare_unavailable", id="down for ever"),
+        pytest.param([Failure(drop_before_store=True)] * 999, State.UNCERTAIN, "cloudflare_unreachable", id="cut off"),
+        pytest.param([LOST] * 999, State.UNCERTAIN, "cloudflare_unreachable", id="answers lost for ever"),
+        pytest.param(
+            [Failure(status=200, body="what?")] * 999, State.UNCERTAIN, "answer_not_understood", id="never understood"
+        ),
+        pytest.param([DOWN, *[THROTTLED] * 999], State.UNCERTAIN, "throttled", id="down once, then throttled"),
+        pytest.param([DOWN, THROTTLED, REFUSED], State.UNCERTAIN, "lacks_storage_rights", id="down once, then refused"),
+        pytest.param([LOST, REFUSED], State.UNCERTAIN, "lacks_storage_rights", id="answer lost, then refused"),
+        pytest.param(
+            [LOST, Failure(status=403, code=10000)], State.UNCERTAIN, "caller_rejected", id="answer lost, then rejected"
+        ),
+    ],
+)
+async def test_nobody_is_told_unchanged_when_a_request_may_have_landed(
+    house: House, failures: list[Failure], ending: State, code: str
+) -> None:
+    """A later no says nothing of an earlier request: only where every attempt was surely turned away, it is a no."""
+    for failure in failures:
+        house.cloudflare.fail_next("credential", **failure)
+    await house.submit()
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code) == (ending, code)
+    assert ended.possibly_written is (ending is State.UNCERTAIN)
+    assert house.cloudflare.stored_token("lake") == OLD or ending is State.UNCERTAIN
+    assert START < house.clock.now <= START + TTL
+    _assert_told_once(house, ended)
+
+
+def test_every_trouble_is_retryable() -> None:
+    """Whatever passes is tried again, whatever does not is not."""
+    assert all(error.retryable for error in _leaves(CloudflareTrouble))
+    assert not any(error.retryable for error in _leaves(CatalogRefusal) | _leaves(OperatorError))
+
+
+async def test_a_wait_beyond_the_deadline_ends_at_once(house: House) -> None:
+    """Nobody sits in front of a modal for an hour that is lost already."""
+    house.cloudflare.fail_next("credential", status=429, code=971, retry_after=3600)
+    await house.submit()
+    assert await house.deliver() is None
+    ended = await house.read()
+    assert (ended.state, ended.error_code, ended.cloudflare_code) == (State.FAILED, "throttled", 971)
+    _assert_told_once(house, ended)
+
+
+async def test_the_code_of_an_earlier_answer_is_not_told_with_a_later_one(house: House) -> None:
+    """Throttled first, cut off last: code 971 and its Ray ID would send support the wrong way."""
+    house.cloudflare.fail_next("credential", status=429, code=971)
+    house.cloudflare.fail_next("credential", drop_before_store=True, times=999)
+    await house.submit()
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.error_code, ended.cloudflare_code, ended.cf_ray) == ("cloudflare_unreachable", None, None)
+
+
+@pytest.mark.parametrize(
+    ("after", "code"),
+    [
+        pytest.param("deadline", "cloudflare_unavailable", id="the deadline passed while the bot was down"),
+        pytest.param("denied", "not_allowed", id="then the allowlist changed"),
+        pytest.param("key gone", "sealed_value_unreadable", id="then the key was gone"),
+        pytest.param("membership", "membership_unknown", id="then Slack was down for ever"),
+    ],
+)
+async def test_an_unclear_first_attempt_keeps_every_ending_uncertain(house: House, after: str, code: str) -> None:
+    """Whatever ends it afterwards, Cloudflare may hold the token."""
+    house.cloudflare.fail_next("credential", status=503)
+    await house.submit()
+    assert await house.deliver() == timedelta(seconds=2)
+    house.clock.now += TTL if after == "deadline" else timedelta(seconds=2)
+    house.gate.always = {"denied": NotAllowed(), "membership": MembershipUnknown()}.get(after)
+    if after == "key gone":
+        house.key_ring.forget(house.key_ring.sealing_key.key_id)
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code, ended.possibly_written) == (State.UNCERTAIN, code, True)
+    assert house.posts == ["POST"]
+    _assert_told_once(house, ended)
+
+
+async def test_surely_unsent_and_too_late_is_failed(house: House) -> None:
+    """The bot was down when the throttling was over: the last known answer says that nothing was changed."""
+    house.cloudflare.fail_next("credential", **THROTTLED)
+    await house.submit()
+    await house.deliver()
+    house.clock.now += TTL
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code) == (State.FAILED, "throttled")
+    assert house.cloudflare.stored_token("lake") == OLD
+
+
+@pytest.mark.parametrize("kind", SandboxKind)
+async def test_the_token_in_the_request_is_exactly_the_pasted_one(house: House, kind: SandboxKind) -> None:
+    """The body holds it and nothing else, and so does the header of each question about it."""
+    token = make_token(Behaviour.GOOD, 7, kind)
+    await house.submit(token, token_kind=classify(token))
+    await house.deliver_all()
+    [body] = [request.body for request in house.cloudflare.requests if request.method == "POST"]
+    assert json.loads(body) == {"token": token}
+    bearers = {request.headers["authorization"] for request in house.cloudflare.requests}
+    assert bearers == {f"Bearer {token}", f"Bearer {SANDBOX_API_TOKEN}"}
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param('made"up\\token\n\t', id="quotes, backslash and newline"),
+        pytest.param("madeup-\u20ac-\U0001f600-\x00", id="beyond ASCII"),
+        pytest.param("madeup-\ud800", id="half a character"),
+        pytest.param("m" * 3000, id="as long as Slack lets it be"),
+    ],
+)
+async def test_what_can_be_no_token_is_refused_without_a_write(house: House, token: str) -> None:
+    """However it got past the form."""
+    await house.submit(token)
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, house.posts) == (State.REFUSED, [])
+    assert ended.error_code in ("token_malformed", "token_invalid")
+    _assert_told_once(house, ended)
+
+
+async def test_of_several_submissions_of_one_bucket_the_newest_is_stored(house: House) -> None:
+    """The older one is not even sent: the slot would only have to be written twice."""
+    first, second = make_token(Behaviour.RATE_LIMITED), make_token(Behaviour.GOOD, 2)
+    await house.submit(first, "V1")
+    await house.submit(second, "V2")
+    await house.deliver_all()
+    assert [write.token for write in house.cloudflare.writes] == [second]
+    assert [(posted.id, posted.state) for posted in house.reporter.posted] == [
+        ("V1", State.SUPERSEDED),
+        ("V2", State.STORED),
+    ]
+
+
+async def test_a_result_that_waits_for_slack_does_not_hold_the_next_submission(house: House) -> None:
+    """The second is stored while the first one's message is still unsent."""
+    await house.submit(view_id="V1")
+    house.reporter.failures.append(SlackUnavailable())
+    assert await house.deliver() == timedelta(seconds=2)
+    await house.submit(make_token(Behaviour.GOOD, 2), "V2")
+    assert await house.deliver() == timedelta(seconds=2)
+    assert [posted.id for posted in house.reporter.posted] == ["V2"]
+    await house.deliver_all()
+    assert [posted.id for posted in house.reporter.posted] == ["V2", "V1"]
+
+
+FIRST, SECOND, THIRD = (make_token(Behaviour.GOOD, number) for number in (1, 2, 3))
+DENIED_FOR_NOW = Failure(status=503, retry_after=300)
+
+
+async def test_a_newer_one_starts_at_once_while_an_older_one_waits_five_minutes(house: House) -> None:
+    """A Retry-After holds the one that was told to wait, and nobody else."""
+    house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
+    await house.submit(FIRST)
+    assert await house.deliver() == timedelta(seconds=300)
+    house.clock.now += timedelta(seconds=1)
+    await house.submit(SECOND, "V2", user_id="U2")
+    assert await house.deliver() is None
+    assert house.sent == [FIRST, SECOND]
+    assert house.cloudflare.stored_token("lake") == SECOND
+    assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.STORED)]
+
+
+@pytest.mark.parametrize(
+    ("landed", "fate"),
+    [
+        pytest.param(False, "This token was never stored.", id="never sent"),
+        pytest.param(True, "An earlier request with this token got no clear answer", id="sent before"),
+    ],
+)
+async def test_who_is_superseded_is_told_by_whom_and_when(house: House, fate: str, *, landed: bool) -> None:
+    """One message, which needs no other one to be understood; and nothing is left of the token."""
+    if landed:
+        house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
+    await house.submit(FIRST)
+    if landed:
+        await house.deliver()
+    house.clock.now += timedelta(seconds=90)
+    await house.submit(SECOND, "V2", user_id="U2")
+    await house.deliver_all()
+    superseded = await house.read()
+    assert (superseded.state, superseded.superseded_by, superseded.error_code) == (State.SUPERSEDED, "U2", None)
+    assert (superseded.sealed_token, superseded.sealed_response_url) == (None, None)
+    assert superseded.ended_at == START + timedelta(seconds=90)
+    [told] = [posted for posted in house.reporter.posted if posted.id == "V1"]
+    text = result_message(RedactedResult.of(told), contact="")["text"]
+    assert "<@U2> submitted a newer one" in text
+    assert f"<!date^{int(superseded.ended_at.timestamp())}^" in text
+    assert fate in text
+
+
+async def test_an_older_one_is_held_while_the_newer_one_waits(house: House) -> None:
+    """Both were told to wait; the older one's time comes first, and passes."""
+    house.cloudflare.fail_next("credential", status=503, retry_after=60)
+    await house.submit(FIRST)
+    await house.deliver()
+    house.cloudflare.fail_next("credential", status=503, retry_after=120)
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() == timedelta(seconds=120)
+    house.clock.now += timedelta(seconds=119)
+    assert await house.deliver() == timedelta(seconds=1)
+    assert house.sent == [FIRST, SECOND]
+    await house.deliver_all()
+    assert house.sent == [FIRST, SECOND, SECOND]
+    assert await house.states() == [State.SUPERSEDED, State.STORED]
+
+
+@pytest.mark.parametrize("name", DEFINITE_NOES)
+async def test_after_a_definite_no_to_the_newer_one_the_older_one_goes_on(house: House, name: str) -> None:
+    """A mis-pasted token does not kill a good one that waits: at its own time, that one is stored."""
+    house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
+    await house.submit(FIRST)
+    await house.deliver()
+    house.clock.now += timedelta(seconds=10)
+    failure, ending, code = DEFINITE_NOES[name]
+    house.cloudflare.fail_next("credential", times=2 if code == "route_gone" else 1, **failure)
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() == timedelta(seconds=290)
+    assert house.told == [("V2", ending)]
+    assert await house.deliver_all() == _seconds(290)
+    assert house.cloudflare.stored_token("lake") == FIRST
+    assert house.told == [("V2", ending), ("V1", State.STORED)]
+
+
+@pytest.mark.parametrize("refusal", [NotAllowed(), BucketNotAllowed(), ChannelNotAllowed()], ids=repr)
+async def test_after_a_denial_of_the_newer_one_the_older_one_goes_on(house: House, refusal: AccessRefused) -> None:
+    """Who may not is as if he had not asked."""
+    await house.submit(FIRST)
+    await house.submit(SECOND, "V2")
+    house.gate.refusals.append(refusal)
+    await house.deliver_all()
+    assert house.sent == [FIRST]
+    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.DENIED)]
+
+
+async def test_after_the_newer_one_failed_for_sure_the_older_one_goes_on(house: House) -> None:
+    """Told to wait for longer than there is time, and surely not written."""
+    await house.submit(FIRST)
+    house.cloudflare.fail_next("credential", status=429, code=971, retry_after=3600)
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() is None
+    assert house.sent == [SECOND, FIRST]
+    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.FAILED)]
+
+
+async def test_a_newer_one_of_which_nobody_knows_takes_the_older_ones_place(house: House) -> None:
+    """At its deadline the slot may hold it: what is older must not be written over that."""
+    await house.submit(FIRST)
+    house.cloudflare.fail_next("credential", drop_after_store=True, times=999)
+    await house.submit(SECOND, "V2", user_id="U2")
+    await house.deliver_all()
+    assert set(house.sent) == {SECOND}
+    assert house.cloudflare.stored_token("lake") == SECOND
+    assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.UNCERTAIN)]
+    assert (await house.read()).superseded_by == "U2"
+
+
+async def test_a_newer_one_whose_deadline_passed_while_the_bot_was_down_takes_the_older_ones_place(
+    house: House,
+) -> None:
+    """Also when the older one has time left: its deadline is its own."""
+    house.cloudflare.fail_next("credential", **DOWN)
+    await house.submit(SECOND, "V2", user_id="U2")
+    await house.deliver()
+    await house.accept_late(FIRST, "V1", by=timedelta(seconds=2), ttl=2 * TTL)
+    house.clock.now += TTL
+    await house.deliver_all()
+    assert house.sent == [SECOND]
+    assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.UNCERTAIN)]
+
+
+async def test_a_newer_one_that_was_frozen_past_its_deadline_takes_the_older_ones_place(house: House) -> None:
+    """Its first request may have landed; its second one was stopped by the fence. The older one has time left."""
+
+    class Frozen(Records):
+        async def holds(self, lease: Lease) -> bool:
+            house.clock.now = START + TTL
+            return await super().holds(lease)
+
+    house.cloudflare.fail_next("credential", **LOST)
+    await house.submit(SECOND, "V2", user_id="U2")
+    assert await house.deliver() == timedelta(seconds=2)
+    house.clock.now += timedelta(seconds=2)
+    await house.accept_late(FIRST, "V1", by=timedelta(seconds=2, milliseconds=1), ttl=2 * TTL)
+    records, house.records = house.records, Frozen(house.database)
+    await house.deliver()
+    house.records = records
+    await house.deliver_all()
+    assert house.sent == [SECOND]
+    assert await house.states() == [State.SUPERSEDED, State.UNCERTAIN]
+
+
+async def test_a_newer_one_that_cloudflare_wants_no_more_lets_the_older_one_go_on(house: House) -> None:
+    """Its first request may have landed, but what Cloudflare refuses now is no credential to be kept."""
+    await house.submit(FIRST)
+    house.cloudflare.fail_next("credential", **LOST)
+    house.cloudflare.fail_next("credential", **REFUSED)
+    await house.submit(SECOND, "V2")
+    await house.deliver_all()
+    assert house.sent == [SECOND, SECOND, FIRST]
+    assert house.cloudflare.stored_token("lake") == FIRST
+    assert await house.states() == [State.STORED, State.UNCERTAIN]
+    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.UNCERTAIN)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "ending"),
+    [
+        pytest.param("success", State.STORED, id="stored"),
+        pytest.param("no", State.REFUSED, id="refused"),
+        pytest.param("none", State.SUPERSEDED, id="no answer"),
+    ],
+)
+async def test_a_third_one_that_comes_while_the_second_one_is_sent(house: House, answer: str, ending: State) -> None:
+    """Whatever becomes of the second, the slot ends with the third, and each is told once."""
+    await house.submit(FIRST)
+    await house.submit(SECOND, "V2", user_id="U2")
+    if answer != "success":
+        house.cloudflare.fail_next("credential", **(REFUSED if answer == "no" else LOST))
+
+    async def submit_third() -> None:
+        house.transport.after_answer = None
+        await house.submit(THIRD, "V3", user_id="U3")
+
+    if answer == "none":
+        house.gate.before_check = submit_third
+    else:
+        house.transport.after_answer = submit_third
+    await house.deliver_all()
+    assert house.cloudflare.stored_token("lake") == THIRD
+    assert await house.states() == [State.SUPERSEDED, ending, State.STORED]
+    assert (await house.read()).superseded_by == ("U2" if answer == "success" else "U3")
+    assert sorted(name for name, _ in house.told) == ["V1", "V2", "V3"]
+
+
+async def test_one_that_is_being_confirmed_is_not_disturbed_by_a_newer_one(house: House) -> None:
+    """It was written: that is told, while the newer one is written at once."""
+    house.cloudflare.on_write = lambda: house.cloudflare.fail_next("status", **_test_answer("absent"))
+    await house.submit(FIRST)
+    assert await house.deliver() == timedelta(seconds=2)
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() == timedelta(seconds=2)
+    assert await house.states() == [State.CONFIRMING, State.CONFIRMING]
+    assert house.sent == [FIRST, SECOND]
+    await house.deliver_all()
+    assert house.told == [("V1", State.STORED), ("V2", State.STORED)]
+
+
+@pytest.mark.parametrize(
+    ("failure", "ending"),
+    [
+        pytest.param(None, State.EXPIRED, id="never sent"),
+        pytest.param(Failure(status=429, code=971, retry_after=300), State.FAILED, id="surely not written"),
+        pytest.param(DENIED_FOR_NOW, State.UNCERTAIN, id="perhaps written"),
+    ],
+)
+async def test_what_is_held_ends_at_its_own_deadline(house: House, failure: Failure | None, ending: State) -> None:
+    """Nobody waits for an answer for longer than he was promised, because of somebody else's submission."""
+    if failure is not None:
+        house.cloudflare.fail_next("credential", **failure)
+    await house.submit(FIRST)
+    if failure is not None:
+        await house.deliver()
+    house.clock.now += timedelta(minutes=5) - timedelta(seconds=1)
+    house.cloudflare.fail_next("credential", status=503, retry_after=540)
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() == timedelta(minutes=5, seconds=1)
+    house.clock.now = START + TTL
+    wait = await house.deliver()
+    assert wait is not None
+    assert house.told == [("V1", ending)]
+    assert (await house.read()).ended_at == START + TTL
+    await house.deliver_all()
+    assert await house.states() == [ending, State.STORED]
+    assert house.cloudflare.stored_token("lake") == SECOND
+
+
+async def test_hundreds_for_one_bucket_end_with_the_newest(house: House) -> None:
+    """One write, and a message to each."""
+    await asyncio.gather(*(house.submit(FIRST, f"older {number}") for number in range(250)))
+    await house.submit(SECOND, "V1")
+    await house.deliver_all()
+    assert house.sent == [SECOND]
+    assert len({posted.id for posted in house.reporter.posted}) == len(house.reporter.posted) == 251
+
+
+async def test_who_lost_the_bucket_at_any_point_sends_moves_and_tells_nothing_more(house: House) -> None:
+    """Somebody else takes the bucket before or after each call; that one brings it to its end, once.
+
+    Only a request goes out that had passed the fence a moment before, and only a message comes twice that was on its
+    way to Slack in that very moment.
+    """
+    let_out, told_by_both = 0, 0
+    for step in count(2):  # 1 is before its own taking
+        name = f"lake-{step}"
+        older, newer = make_token(Behaviour.GOOD, 2 * step), make_token(Behaviour.GOOD, 2 * step + 1)
+        house.cloudflare.add_bucket(name, token=OLD)
+        key = replace(LAKE, bucket=name)
+        await house.submit(older, f"{name} older", name)
+        await house.submit(newer, f"{name} newer", name)
+        house.reporter.posted.clear()
+        seen: list[tuple[int, int, list[Submission]]] = []
+
+        async def take(key: BucketKey = key, name: str = name, seen: Any = seen) -> None:  # noqa: ANN401 - see above
+            house.death.at_step = None
+            await house.records.take(key)
+            rows = [await house.read(f"{name} {which}") for which in ("older", "newer")]
+            seen.append((len(house.cloudflare.requests), len(house.told), rows))
+
+        house.death.steps, house.death.at_step, house.death.instead = 0, step, take
+        assert await house.delivery.deliver(key) is None
+        house.death.at_step = None
+        if not seen:
+            assert step > 20
+            assert (let_out, told_by_both) == (1, 4)  # a moment before and in the call to Slack, for two messages
+            return
+        [(requests, told, rows)] = seen
+        by_loser = len(house.told) - told
+        assert by_loser <= 1, step
+        told_by_both += by_loser
+        let_out += sum(request.method != "GET" for request in house.cloudflare.requests[requests:])
+        assert [await house.read(row.id) for row in rows] == rows, step
+        is_unnoted = any(row.reported_at is None and row.id in dict(house.told) for row in rows)
+        await house.deliver_all(key)
+        assert house.cloudflare.stored_token(name) == newer, step
+        assert len(house.told) == 2 + is_unnoted, step
+        assert dict(house.told) == {f"{name} older": State.SUPERSEDED, f"{name} newer": State.STORED}, step
+
+
+_QUESTIONS = ["of a check", "of the other check", "at the headers of the write", "at its body"]
+
+
+@pytest.mark.parametrize("question", [1, 2, 3, 4], ids=_QUESTIONS)
+async def test_who_loses_the_bucket_while_the_request_goes_out_sends_no_whole_one(house: House, question: int) -> None:
+    """A process that froze and woke up: the fence stops it, the row stays as it was, and the other one goes on."""
+    asked = 0
+
+    class TakenMeanwhile(Records):
+        async def holds(self, lease: Lease) -> bool:
+            nonlocal asked
+            asked += 1
+            if asked == question:
+                await self.take(lease.key)
+            return await super().holds(lease)
+
+    await house.submit(FIRST)
+    records, house.records = house.records, TakenMeanwhile(house.database)
+    assert await house.deliver() is None
+    house.records = records
+    assert (max(asked, 2 if question < 3 else 0), house.posts, house.told) == (max(question, 2), [], [])
+    assert (await house.read()).state is (State.ACCEPTED if question < 3 else State.STORING)
+    await house.deliver_all()
+    assert house.sent == [FIRST]
+    _assert_told_once(house, await house.read())
+
+
+@pytest.mark.parametrize("question", [1, 2, 3, 4], ids=_QUESTIONS)
+async def test_a_database_that_does_not_answer_the_fence_lets_nothing_out(house: House, question: int) -> None:
+    """In doubt nothing is sent; when it is back, the delivery goes on."""
+    asked = 0
+
+    class Unavailable(Records):
+        async def holds(self, lease: Lease) -> bool:
+            nonlocal asked
+            asked += 1
+            if asked == question:
+                raise DatabaseUnavailable
+            return await super().holds(lease)
+
+    await house.submit(FIRST)
+    records, house.records = house.records, Unavailable(house.database)
+    assert await house.deliver() is not None
+    house.records = records
+    assert (max(asked, 2), house.posts, house.told) == (max(question, 2), [], [])
+    assert not (await house.read()).possibly_written
+    await house.deliver_all()
+    assert house.sent == [FIRST]
+    _assert_told_once(house, await house.read())
+
+
+class Forgetful(Records):
+    """Cannot note what comes after a request went out, for a while."""
+
+    fails = 3
+
+    async def end(self, *arguments: Any, **named: Any) -> Submission | None:  # noqa: ANN401 - handed on
+        """Fail as long as it was told to."""
+        self._fail()
+        return await super().end(*arguments, **named)
+
+    async def move(
+        self,
+        submission: Submission,
+        to: State,
+        *arguments: Any,  # noqa: ANN401 - handed on
+        **named: Any,  # noqa: ANN401 - handed on
+    ) -> Submission | None:
+        """Fail for everything but the beginning."""
+        if submission.state is State.STORING:
+            self._fail()
+        return await super().move(submission, to, *arguments, **named)
+
+    async def note_written(self, *arguments: Any, **named: Any) -> Submission | None:  # noqa: ANN401 - handed on
+        """Fail as long as it was told to."""
+        self._fail()
+        return await super().note_written(*arguments, **named)
+
+    def _fail(self) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise DatabaseUnavailable
+
+
+@pytest.mark.parametrize(
+    ("token", "ending"), [(make_token(Behaviour.WEAK), State.REFUSED), (FIRST, State.STORED)], ids=["no", "yes"]
+)
+async def test_an_answer_that_cannot_be_noted_is_not_asked_for_again(house: House, token: str, ending: State) -> None:
+    """A clear no stays one, and a success is not written twice, however long the database is away."""
+    await house.submit(token)
+    house.records = Forgetful(house.database)
+    delivery = house.delivery
+    for _ in range(Forgetful.fails):
+        with pytest.raises(DatabaseUnavailable):
+            await delivery.deliver(LAKE)
+    assert await delivery.deliver(LAKE) is None
+    assert (await house.read()).state is ending
+    assert house.sent == [token]
+    _assert_told_once(house, await house.read())
+
+
+async def test_what_is_blocked_for_longer_than_it_may_wait_is_told_at_once(house: House) -> None:
+    """The account is stopped for an hour, and the submission has ten minutes: the reason is known now."""
+    house.client._pace = LocalPace(house.clock)
+    house.cloudflare.fail_next("credential", status=429, code=971, retry_after=3600)
+    await house.submit(FIRST)
+    await house.deliver_all()
+    await house.submit(SECOND, "V2")
+    await house.deliver_all()
+    assert [(name, state) for name, state in house.told] == [("V1", State.FAILED), ("V2", State.FAILED)]
+    assert house.cloudflare.stored_token("lake") != SECOND
+
+
+async def test_who_lost_the_bucket_logs_that_and_nothing_else(house: House, log: io.StringIO) -> None:
+    """One line with the bucket, so that somebody who looks for a stall finds it."""
+    await house.submit(FIRST)
+
+    async def take() -> None:
+        await house.records.take(LAKE)
+
+    house.gate.before_check = take
+    assert await house.deliver() is None
+    assert [json.loads(line)["event"] for line in log.getvalue().splitlines()] == ["lease_lost"]
+
+
+async def test_a_clock_that_was_set_back_does_not_delay_the_newest(house: House) -> None:
+    """The older one was recorded by a clock that was an hour ahead; the newer one is stored at once."""
+    house.clock.now += timedelta(hours=1)
+    house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
+    await house.submit(FIRST)
+    await house.deliver()
+    house.clock.now = START
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() is None
+    assert house.sent == [FIRST, SECOND]
+    assert house.cloudflare.stored_token("lake") == SECOND
+    assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.STORED)]
+
+
+async def test_a_clock_that_was_set_forward_expires_what_is_older(house: House) -> None:
+    """And the newer one is stored."""
+    await house.submit(FIRST)
+    house.clock.now += timedelta(hours=1)
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() is None
+    assert house.sent == [SECOND]
+    assert [name for name, _ in house.told] == ["V1", "V2"]
+
+
+async def test_a_process_that_was_frozen_past_the_deadline_sends_nothing(house: House) -> None:
+    """A laptop that was closed in the middle: nobody else took the bucket, but the time is over."""
+
+    class Frozen(Records):
+        async def holds(self, lease: Lease) -> bool:
+            house.clock.now = START + TTL
+            return await super().holds(lease)
+
+    await house.submit(FIRST)
+    house.records = Frozen(house.database)
+    await house.deliver_all()
+    assert house.sent == []
+
+
+async def test_one_that_was_overtaken_by_a_stored_one_is_not_sent(house: House) -> None:
+    """Pasted first, recorded last: a stale token never overwrites a newer one."""
+    await house.submit(SECOND, "V2")
+    await house.deliver_all()
+    await house.accept_late(FIRST, "V1", by=timedelta(seconds=1))
+    await house.deliver_all()
+    assert house.sent == [SECOND]
+
+
+async def test_a_second_submit_in_the_very_moment_of_sending_wins(house: House) -> None:
+    """The delivery had read the first token; it finds that its copy is stale, and sends the second."""
+    other = make_token(Behaviour.GOOD, 2)
+    await house.submit()
+    house.gate.before_check = lambda: house.paste_again(other)
+    await house.deliver_all()
+    assert [write.token for write in house.cloudflare.writes] == [other]
+    _assert_told_once(house, await house.read())
+
+
+async def test_a_second_submit_in_the_very_moment_of_a_denial_is_judged_anew(house: House) -> None:
+    """The denial was of the first; the second one is checked by itself."""
+    other = make_token(Behaviour.GOOD, 2)
+    await house.submit()
+    house.gate.before_check = lambda: house.paste_again(other)
+    house.gate.refusals.append(NotAllowed())
+    await house.deliver_all()
+    assert (await house.read()).state is State.STORED
+    assert [write.token for write in house.cloudflare.writes] == [other]
+    assert [shown.state for shown in house.reporter.shown] == [State.STORING, State.CONFIRMING, State.STORED]
+
+
+async def test_a_delivery_that_lost_its_submission_says_nothing(house: House) -> None:
+    """Somebody else ended it while the request was out: the success is not told over that."""
+
+    async def end_it() -> None:
+        await house.records.end(await house.read(), State.UNCERTAIN, house.clock.now)
+
+    house.transport.after_answer = end_it
+    await house.submit()
+    await house.deliver_all()
+    ended = await house.read()
+    assert ended.state is State.UNCERTAIN
+    assert [posted.state for posted in house.reporter.posted] == [State.UNCERTAIN]
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "waits"),
+    [
+        pytest.param([None, None, None, None], _seconds(2, 2, 4, 8), id="as long as it has waited"),
+        pytest.param([timedelta(seconds=30)], _seconds(30), id="as long as Slack says"),
+        pytest.param([timedelta(seconds=0)], _seconds(2), id="0 is no time"),
+        pytest.param([*[None] * 9, None], _seconds(2, 2, 4, 8, 16, 32, 64, 128, 256, 300), id="five minutes at most"),
+    ],
+)
+async def test_the_message_comes_once_when_slack_is_back(
+    house: House, retry_after: list[timedelta | None], waits: list[timedelta]
+) -> None:
+    """Slack is asked again, less and less often, and Cloudflare not at all."""
+    house.reporter.failures = [SlackUnavailable(pause) for pause in retry_after]
+    await house.submit()
+    assert await house.deliver_all() == waits
+    assert house.posts == ["POST"]
+    _assert_told_once(house, await house.read())
+
+
+async def test_a_message_is_posted_once_although_that_cannot_be_noted(house: House, database_path: Path) -> None:
+    """A database that is away for a while costs no second message: only the noting is repeated."""
+    delivery = house.delivery
+    await house.submit()
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as other:
+        other.execute(
+            "CREATE TRIGGER full BEFORE UPDATE OF reported_at ON submissions BEGIN SELECT RAISE(ABORT, 'made up'); END"
+        )
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable):
+                await delivery.deliver(LAKE)
+        other.execute("DROP TRIGGER full")
+    assert await delivery.deliver(LAKE) is None
+    assert house.posts == ["POST"]
+    assert delivery._reporting._posted == set()
+    _assert_told_once(house, await house.read())
+
+
+async def test_a_message_that_slack_refused_for_now_is_no_posted_one(house: House) -> None:
+    """What is remembered as posted is only what Slack has taken."""
+    delivery = house.delivery
+    house.reporter.failures = [SlackUnavailable()]
+    await house.submit()
+    next_at = await delivery.deliver(LAKE)
+    assert next_at is not None
+    assert house.reporter.posted == []
+    house.clock.now = next_at
+    assert await delivery.deliver(LAKE) is None
+    _assert_told_once(house, await house.read())
+
+
+async def test_a_response_url_is_not_kept_longer_than_it_lives(house: House) -> None:
+    """Slack stays away for longer than half an hour: the URL is of no use any more and is erased."""
+    house.reporter.failures = [SlackUnavailable(timedelta(minutes=10)) for _ in range(4)]
+    await house.submit()
+    kept = []
+    while (wait := await house.deliver()) is not None:
+        kept.append((await house.read()).sealed_response_url is not None)
+        house.clock.now += wait
+    assert kept == [True, True, False, False]
+    assert house.clock.now - START > RESPONSE_URL_LIFETIME
+    _assert_told_once(house, await house.read())
+
+
+async def _die_at(house: House, step: int, key: BucketKey) -> bool:
+    """Deliver, moving the clock on, and die at a step; say whether there was such a step."""
+    house.death.steps, house.death.at_step = 0, step
+    task = asyncio.create_task(house.deliver_all(key))
+    await asyncio.wait([task])
+    house.death.at_step = None
+    if task.cancelled():
+        return True
+    task.result()
+    return False
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "endings"),
+    [
+        pytest.param(Behaviour.GOOD, {State.STORED}, id="good"),
+        pytest.param(Behaviour.ANSWER_LOST, {State.STORED}, id="answer lost"),
+        pytest.param(Behaviour.RATE_LIMITED, {State.STORED}, id="rate-limited once"),
+        # Killed while a request may have been out, the bot cannot know that this very request was refused.
+        pytest.param(Behaviour.WEAK, {State.REFUSED, State.UNCERTAIN}, id="refused"),
+    ],
+)
+async def test_a_kill_at_any_point_loses_and_doubles_nothing(
+    house: House, behaviour: Behaviour, endings: set[State]
+) -> None:
+    """Killed before or after each call to the database, Cloudflare or Slack, and run again, it ends as it should.
+
+    A message is doubled only by a kill between Slack's acceptance and our record of it.
+    """
+    for step in count(1):
+        token, name = make_token(behaviour, step), f"lake-{step}"
+        house.cloudflare.add_bucket(name, token=OLD)
+        await house.submit(token, name, name)
+        key = replace(LAKE, bucket=name)
+        house.reporter.posted.clear()
+        has_died = await _die_at(house, step, key)
+        posted_before, is_marked = len(house.reporter.posted), (await house.read(name)).reported_at is not None
+        await house.deliver_all(key)
+        ended, slot = await house.read(name), house.cloudflare.stored_token(name)
+        assert ended.state in endings, step
+        assert slot == (token if ended.state is State.STORED else OLD), step
+        assert {write.token for write in house.cloudflare.writes if write.bucket == name} <= {token}, step
+        assert (ended.sealed_token, ended.sealed_response_url) == (None, None), step
+        assert len(house.reporter.posted) == posted_before + (0 if is_marked else 1), step
+        assert {posted.state for posted in house.reporter.posted} == {ended.state}, step
+        if not has_died:
+            assert step > 15
+            return
+
+
+async def test_killed_before_the_answer_and_late_it_is_uncertain(house: House) -> None:
+    """The request was out when the bot died, and its time was over when it came back: nobody knows."""
+    await house.submit()
+    house.transport.after_answer = _die
+    with pytest.raises(asyncio.CancelledError):
+        await house.deliver()
+    house.transport.after_answer = None
+    assert (await house.read()).possibly_written
+    house.clock.now += TTL
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code, house.posts) == (State.UNCERTAIN, None, ["POST"])
+    _assert_told_once(house, ended)
+
+
+async def _die() -> None:
+    raise asyncio.CancelledError
+
+
+async def test_killed_while_storing_a_denial_is_not_told_as_unchanged(house: House) -> None:
+    """What the allowlist says now does not undo a request that may have landed."""
+    await house.submit()
+    house.transport.after_answer = _die
+    with pytest.raises(asyncio.CancelledError):
+        await house.deliver()
+    house.transport.after_answer = None
+    house.gate.always = NotAllowed()
+    await house.deliver_all()
+    assert (await house.read()).state is State.UNCERTAIN
+    assert house.posts == ["POST"]
+
+
+def test_every_ending_is_reached_by_a_test_here() -> None:
+    """A new ending needs its test."""
+    reached: set[Any] = {ending for _, ending, _ in DEFINITE_NOES.values()}
+    reached |= {State.STORED, State.CHECKED, State.ENABLED, State.DENIED}
+    assert reached | {State.UNCERTAIN, State.SUPERSEDED, State.EXPIRED} == ENDINGS
+    assert all(error_of_code(code) for _, _, code in DEFINITE_NOES.values())

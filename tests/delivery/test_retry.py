@@ -1,0 +1,115 @@
+"""How long is waited before something is tried again: never a busy loop, never longer than told or needed."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.model.errors import BotError, CloudflareUnavailable, DatabaseUnavailable, MembershipUnknown, Throttled
+from bot.delivery.retry import pause_after, pause_for_fresh_token
+from bot.model.submission import BucketKey, State, Submission, Task, TokenKind
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+PATIENCE = 60 * SECOND
+
+
+def _submission(waited: timedelta = timedelta(0), attempts: int = 0) -> Submission:
+    return Submission(
+        id="V1",
+        task=Task.STORE,
+        state=State.STORING if attempts else State.ACCEPTED,
+        team_id="T1",
+        user_id="U1",
+        key=BucketKey(account_id="a", bucket="lake"),
+        channel_id="C1",
+        reason="",
+        token_kind=TokenKind.ACCOUNT,
+        last_four="four",
+        sealed_token=None,
+        sealed_response_url=None,
+        accepted_at=NOW - waited,
+        expires_at=NOW - waited + timedelta(hours=1),
+        next_attempt_at=NOW,
+        attempts=attempts,
+        possibly_written=False,
+        checked_at=None,
+        patience_until=None,
+        findings=None,
+        confirm_until=None,
+        ended_at=None,
+        error_code=None,
+        cloudflare_code=None,
+        cloudflare_message="",
+        cf_ray=None,
+        confirmation=None,
+        reported_at=None,
+        superseded_by=None,
+        epoch=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "waited", "attempts", "seconds"),
+    [
+        pytest.param(Throttled(retry_after=7 * SECOND), 0, 3, 7, id="as Cloudflare says"),
+        pytest.param(Throttled(retry_after=600 * SECOND), 0, 3, 600, id="as Cloudflare says, though that is long"),
+        pytest.param(Throttled(retry_after=SECOND / 1000), 0, 3, 0.1, id="as Cloudflare says, but no busy loop"),
+        pytest.param(Throttled(retry_after=timedelta(0)), 0, 3, 8, id="a Retry-After of 0 says nothing"),
+        pytest.param(CloudflareUnavailable(), 0, 1, 2, id="after the first try to write"),
+        pytest.param(CloudflareUnavailable(), 0, 5, 32, id="after the fifth"),
+        pytest.param(CloudflareUnavailable(), 0, 6, 60, id="never more than a minute"),
+        pytest.param(CloudflareUnavailable(), 0, 1_000_000, 60, id="however often"),
+        pytest.param(CloudflareUnavailable(), 3500, 1, 2, id="a long wait does not count once it was tried"),
+        pytest.param(DatabaseUnavailable(), 0, 0, 1, id="before a try, at once"),
+        pytest.param(DatabaseUnavailable(), 10, 0, 10, id="before a try, as long as it has waited"),
+        pytest.param(DatabaseUnavailable(), 3500, 0, 60, id="before a try, a minute at most"),
+        pytest.param(DatabaseUnavailable(), -3500, 0, 1, id="before a try, after the clock was set back"),
+        pytest.param(MembershipUnknown(), 0, 0, 2, id="Slack, at once"),
+        pytest.param(MembershipUnknown(), 10, 0, 10, id="Slack, as long as it has waited"),
+        pytest.param(MembershipUnknown(), 3500, 0, 60, id="Slack, a minute at most"),
+    ],
+)
+def test_a_pause_grows_up_to_a_minute(error: BotError, waited: int, attempts: int, seconds: float) -> None:
+    """These are the longest; the dice make most of them shorter."""
+    pause = pause_after(error, _submission(waited * SECOND, attempts), NOW, jitter=1.0)
+    assert pause.total_seconds() == seconds
+
+
+@given(jitter=st.floats(0, 1), attempts=st.integers(0, 50), waited=st.integers(-4000, 4000))
+def test_the_dice_only_shorten_a_pause(jitter: float, attempts: int, waited: int) -> None:
+    """From a tenth of a second, so that nothing spins, to the longest of its place."""
+    submission = _submission(waited * SECOND, attempts)
+    error = CloudflareUnavailable()
+    longest = pause_after(error, submission, NOW, jitter=1.0)
+    assert 0.1 * SECOND <= pause_after(error, submission, NOW, jitter) <= longest <= 60 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("waited", "seconds"),
+    [
+        pytest.param(0, 1, id="at once"),
+        pytest.param(1, 1, id="after one second"),
+        pytest.param(8, 8, id="twice as long as before"),
+        pytest.param(40, 20, id="not beyond the patience"),
+        pytest.param(59.99, 0.1, id="no busy loop at its end"),
+        pytest.param(-30, 1, id="after the clock was set back"),
+    ],
+)
+def test_a_fresh_token_is_asked_about_with_growing_pauses(waited: float, seconds: float) -> None:
+    """The last time when the patience ends."""
+    now = NOW + waited * SECOND
+    assert pause_for_fresh_token(now, NOW + PATIENCE, PATIENCE).total_seconds() == pytest.approx(seconds)
+
+
+@given(seconds=st.integers(1, 86400))
+def test_a_fresh_token_costs_few_questions_and_has_all_the_patience(seconds: int) -> None:
+    """The number of questions grows with the logarithm of the patience, and the last is asked at its end."""
+    patience = seconds * SECOND
+    now, until, questions = NOW, NOW + patience, 0
+    while now < until:
+        now += pause_for_fresh_token(now, until, patience)
+        questions += 1
+    assert timedelta(0) <= now - until < SECOND / 10
+    assert questions <= 2 + seconds.bit_length()

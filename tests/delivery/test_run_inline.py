@@ -1,0 +1,365 @@
+"""The dispatcher with scripted deliveries: one at a time for a bucket, on time, and with an orderly end."""
+
+import asyncio
+import os
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.scripted import ScriptedDelivery
+from structlog.testing import capture_logs
+
+from bot.delivery.run_inline import STOP_PATIENCE, AlreadyRunning, InlineDispatcher, ProcessLock
+from bot.model.errors import DatabaseUnavailable
+from bot.storage.submissions import Records
+from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
+
+START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+LAKE = BucketKey(account_id="made-up", bucket="lake")
+POND = BucketKey(account_id="made-up", bucket="pond")
+SECOND = timedelta(seconds=1)
+PATIENCE = timedelta(seconds=5)
+PassTime = Callable[[timedelta], None]
+
+
+class Clock:
+    """Stands still until it is moved on."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        """Return the time."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Stop the time."""
+    return Clock()
+
+
+@pytest.fixture
+def delivery() -> ScriptedDelivery:
+    """Return a delivery that has nothing to do."""
+    return ScriptedDelivery()
+
+
+@pytest_asyncio.fixture
+async def dispatcher(delivery: ScriptedDelivery, records: Records, clock: Clock) -> AsyncIterator[InlineDispatcher]:
+    """Build the dispatcher, and stop it at the end."""
+    dispatcher = InlineDispatcher(delivery, records, clock)
+    yield dispatcher
+    delivery.act = None
+    await dispatcher.stop()
+
+
+async def _settle() -> None:
+    """Let everything run that can run now."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def _wait_for(event: asyncio.Event) -> Callable[[BucketKey], Awaitable[None]]:
+    async def act(_: BucketKey) -> None:
+        await event.wait()
+
+    return act
+
+
+async def test_a_dispatch_runs_the_delivery_and_leaves_nothing_behind(
+    dispatcher: InlineDispatcher, delivery: ScriptedDelivery
+) -> None:
+    """A bucket with nothing left costs nothing, and can be dispatched again."""
+    for _ in range(2):
+        dispatcher.dispatch(LAKE)
+        assert await delivery.next_start() == LAKE
+        await _settle()
+        assert dispatcher._workers == {}
+    assert delivery.started.empty()
+
+
+async def test_one_delivery_runs_for_a_bucket_and_others_go_on(
+    dispatcher: InlineDispatcher, delivery: ScriptedDelivery
+) -> None:
+    """Dispatches of a busy bucket become one more run behind it; another bucket starts at once."""
+    released = asyncio.Event()
+    delivery.act = _wait_for(released)
+    for _ in range(3):
+        dispatcher.dispatch(LAKE)
+        await _settle()
+    dispatcher.dispatch(POND)
+    assert [await delivery.next_start(), await delivery.next_start()] == [LAKE, POND]
+    await _settle()
+    assert delivery.started.empty()
+    released.set()
+    assert await delivery.next_start() == LAKE
+    await _settle()
+    assert delivery.started.empty()
+    assert delivery.most_of_one_bucket == 1
+
+
+async def test_two_hundred_waiting_buckets_do_not_hold_a_fresh_one(
+    dispatcher: InlineDispatcher, delivery: ScriptedDelivery
+) -> None:
+    """All of them wait at the same time."""
+    delivery.act = _wait_for(asyncio.Event())
+    keys = [BucketKey(account_id="made-up", bucket=f"bucket-{number}") for number in range(200)]
+    for key in keys:
+        dispatcher.dispatch(key)
+    assert [await delivery.next_start() for _ in keys] == keys
+    dispatcher.dispatch(LAKE)
+    assert await delivery.next_start() == LAKE
+    delivery.act = None
+    for worker in dispatcher._workers.values():
+        worker.task.cancel()
+
+
+async def test_start_resumes_what_was_left(
+    dispatcher: InlineDispatcher, delivery: ScriptedDelivery, records: Records
+) -> None:
+    """Each bucket with something unfinished or untold is seen to, once."""
+    for number, key in enumerate([LAKE, LAKE, POND]):
+        await _record(records, key, f"V{number}")
+    await dispatcher.start()
+    assert {await delivery.next_start(), await delivery.next_start()} == {LAKE, POND}
+    await _settle()
+    assert delivery.started.empty()
+
+
+async def _record(records: Records, key: BucketKey, view_id: str) -> None:
+    expires_at = START + timedelta(hours=1)
+    await records.add_opening(Opening(nonce=view_id, team_id="T1", user_id="U1", expires_at=expires_at))
+    new = NewSubmission(
+        id=view_id,
+        team_id="T1",
+        user_id="U1",
+        key=key,
+        channel_id="C1",
+        reason="",
+        token_kind=TokenKind.ACCOUNT,
+        last_four="four",
+        sealed_token=SealedToken("sealed.v1.madeup.madeup"),
+        sealed_response_url=None,
+        accepted_at=START,
+        expires_at=expires_at,
+    )
+    await records.accept(new, view_id)
+
+
+async def test_a_delivery_goes_on_when_it_is_due(
+    dispatcher: InlineDispatcher, delivery: ScriptedDelivery, clock: Clock, pass_time: PassTime
+) -> None:
+    """Not before, and without anybody asking."""
+    delivery.answers = [START + 30 * SECOND]
+    dispatcher.dispatch(LAKE)
+    await delivery.next_start()
+    await _settle()
+    pass_time(29 * SECOND)
+    await _settle()
+    assert delivery.started.empty()
+    pass_time(2 * SECOND)
+    assert await delivery.next_start() == LAKE
+
+
+@pytest.mark.parametrize(
+    "next_at",
+    [pytest.param(START, id="now"), pytest.param(START - timedelta(days=1), id="long ago: the clock was set on")],
+)
+async def test_what_is_due_goes_on_at_once(
+    dispatcher: InlineDispatcher, delivery: ScriptedDelivery, next_at: datetime
+) -> None:
+    """There is no wait below zero."""
+    delivery.answers = [next_at]
+    dispatcher.dispatch(LAKE)
+    assert [await delivery.next_start(), await delivery.next_start()] == [LAKE, LAKE]
+
+
+async def test_a_clock_that_was_set_back_holds_nothing_up(
+    dispatcher: InlineDispatcher, delivery: ScriptedDelivery, clock: Clock, pass_time: PassTime
+) -> None:
+    """It looks again after a minute, whatever the clock says."""
+    clock.now -= timedelta(days=1)
+    delivery.answers = [START + SECOND]
+    dispatcher.dispatch(LAKE)
+    await delivery.next_start()
+    await _settle()
+    pass_time(61 * SECOND)
+    assert await delivery.next_start() == LAKE
+
+
+async def test_a_dispatch_wakes_a_bucket_that_waits(dispatcher: InlineDispatcher, delivery: ScriptedDelivery) -> None:
+    """A new submission does not sit through the wait of an older one's result."""
+    delivery.answers = [START + timedelta(hours=1)]
+    dispatcher.dispatch(LAKE)
+    await delivery.next_start()
+    await _settle()
+    dispatcher.dispatch(LAKE)
+    assert await delivery.next_start() == LAKE
+
+
+async def test_a_dispatch_while_the_last_step_runs_is_not_lost(
+    dispatcher: InlineDispatcher, delivery: ScriptedDelivery
+) -> None:
+    """The delivery has looked for work already when the new submission comes."""
+
+    async def come_late(key: BucketKey) -> None:
+        delivery.act = None
+        dispatcher.dispatch(key)
+
+    delivery.act = come_late
+    dispatcher.dispatch(LAKE)
+    assert [await delivery.next_start(), await delivery.next_start()] == [LAKE, LAKE]
+
+
+async def test_a_dispatch_between_the_end_of_a_worker_and_its_clearing_away_is_not_lost(
+    dispatcher: InlineDispatcher, delivery: ScriptedDelivery
+) -> None:
+    """A worker that is done but still known cannot be woken: there must be another one."""
+    released = asyncio.Event()
+
+    async def come_too_late(key: BucketKey) -> None:
+        delivery.act = _wait_for(released)
+        asyncio.get_running_loop().call_soon(dispatcher.dispatch, key)
+
+    delivery.act = come_too_late
+    dispatcher.dispatch(LAKE)
+    assert [await delivery.next_start(), await delivery.next_start()] == [LAKE, LAKE]
+    await _settle()
+    dispatcher.dispatch(LAKE)  # the first worker is cleared away by now, and the second one is still known
+    await _settle()
+    assert delivery.started.empty()
+    released.set()
+    assert await delivery.next_start() == LAKE
+    await _settle()
+    assert dispatcher._workers == {}
+    assert delivery.most_of_one_bucket == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "pause"),
+    [
+        pytest.param(DatabaseUnavailable(), SECOND, id="the database is away"),
+        pytest.param(RuntimeError("madeup-secret"), 60 * SECOND, id="a fault of ours"),
+        pytest.param(KeyError("madeup-secret"), 60 * SECOND, id="another fault of ours"),
+    ],
+)
+async def test_a_delivery_that_raises_does_not_end_the_care_for_its_bucket(
+    dispatcher: InlineDispatcher, delivery: ScriptedDelivery, pass_time: PassTime, error: Exception, pause: timedelta
+) -> None:
+    """It is tried again after a pause, and the log tells a type and no text."""
+    delivery.answers = [error]
+    with capture_logs() as logs:
+        dispatcher.dispatch(LAKE)
+        await delivery.next_start()
+        await _settle()
+    assert [line["event"] for line in logs] == ["delivery_stopped" if pause == SECOND else "delivery_broke"]
+    assert "madeup-secret" not in str(logs)
+    pass_time(pause - SECOND / 2)
+    await _settle()
+    assert delivery.started.empty()
+    pass_time(SECOND)
+    assert await delivery.next_start() == LAKE
+
+
+async def test_stop_lets_a_running_step_finish(dispatcher: InlineDispatcher, delivery: ScriptedDelivery) -> None:
+    """What is in the middle of a call ends it; what is due later is left for the next start."""
+    released = asyncio.Event()
+    delivery.act = _wait_for(released)
+    delivery.answers = [START]
+    dispatcher.dispatch(LAKE)
+    await delivery.next_start()
+    stopping = asyncio.create_task(dispatcher.stop())
+    await _settle()
+    assert not stopping.done()
+    released.set()
+    await stopping
+    assert delivery.started.empty()
+    assert delivery.running == []
+
+
+async def test_stop_wakes_what_waits_and_takes_nothing_new(
+    dispatcher: InlineDispatcher, delivery: ScriptedDelivery
+) -> None:
+    """A bucket that waits for an hour does not hold the stop; what comes later is resumed by the next start."""
+    delivery.answers = [START + timedelta(hours=1)]
+    dispatcher.dispatch(LAKE)
+    await delivery.next_start()
+    await _settle()
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        await dispatcher.stop()
+    dispatcher.dispatch(LAKE)
+    dispatcher.dispatch(POND)
+    await _settle()
+    assert delivery.started.empty()
+    assert dispatcher._workers == {}
+
+
+async def test_stop_waits_no_longer_than_its_patience(
+    dispatcher: InlineDispatcher, delivery: ScriptedDelivery, pass_time: PassTime
+) -> None:
+    """A call that hangs is cut off, in time for a clean exit."""
+    delivery.act = _wait_for(asyncio.Event())
+    dispatcher.dispatch(LAKE)
+    await delivery.next_start()
+    stopping = asyncio.create_task(dispatcher.stop())
+    await _settle()
+    pass_time(STOP_PATIENCE - SECOND)
+    await _settle()
+    assert not stopping.done()
+    pass_time(2 * SECOND)
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        await stopping
+    assert delivery.running == []
+
+
+async def test_stop_of_an_idle_dispatcher_returns(dispatcher: InlineDispatcher) -> None:
+    """There is nothing to wait for."""
+    await dispatcher.stop()
+
+
+def test_a_second_lock_on_a_directory_is_refused(tmp_path: Path) -> None:
+    """As often as somebody tries, and until the first one is released."""
+    lock = ProcessLock(tmp_path / "lock")
+    for _ in range(2):
+        with pytest.raises(AlreadyRunning):
+            ProcessLock(tmp_path / "lock")
+    lock.release()
+    ProcessLock(tmp_path / "lock").release()
+    assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
+
+
+def test_locks_on_two_directories_do_not_meet(tmp_path: Path) -> None:
+    """Two bots may run beside each other."""
+    (tmp_path / "other").mkdir()
+    locks = [ProcessLock(tmp_path / "lock"), ProcessLock(tmp_path / "other" / "lock")]
+    for lock in locks:
+        lock.release()
+
+
+async def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    """Another process is refused while the holder lives, and let in when it was killed with no chance to clean up."""
+    hold = (
+        "import sys, time; from pathlib import Path; from bot.delivery.run_inline import ProcessLock;"
+        "lock = ProcessLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    )
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        hold,
+        str(tmp_path / "lock"),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+    )
+    assert holder.stdout is not None
+    assert await holder.stdout.readline() == b"held\n"
+    with pytest.raises(AlreadyRunning):
+        ProcessLock(tmp_path / "lock")
+    os.kill(holder.pid, signal.SIGKILL)
+    await holder.communicate()
+    ProcessLock(tmp_path / "lock").release()

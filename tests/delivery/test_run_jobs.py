@@ -1,0 +1,554 @@
+"""Jobs and their runner on a real PostgreSQL, with scripted deliveries: whoever dies, whatever breaks, none is lost."""
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from tests.postgres import PostgresProxy, execute
+from tests.scripted import ScriptedDelivery
+from sqlalchemy import select
+from structlog.testing import capture_logs
+
+from bot.storage.postgres import PostgresDatabase
+from bot.storage.schema import SUBMISSIONS
+from bot.delivery.run_jobs import STALE, STOP_PATIENCE, JobRunner, Jobs
+from bot.model.errors import DatabaseUnavailable, NeverSent
+from bot.storage.submissions import Records
+from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, Task, TokenKind
+
+LAKE = BucketKey(account_id="made-up", bucket="lake")
+POND = BucketKey(account_id="made-up", bucket="pond")
+SECOND = timedelta(seconds=1)
+PATIENCE = timedelta(seconds=15)
+SEALED = "sealed.v1.madeup.MADEUPCIPHERTEXT"
+
+
+class Workplace:
+    """The way to the jobs, and processes that work them off, of which a test may have several."""
+
+    def __init__(self, url: str, database: PostgresDatabase, stack: AsyncExitStack) -> None:
+        self.url = url
+        self.jobs = Jobs(database)
+        self.records = Records(database, enqueue=self.jobs.deliver_in)
+        self.delivery = ScriptedDelivery()
+        self.refreshed = asyncio.Queue[bool]()
+        self.keepers = 0
+        self.most_keepers = 0
+        self.kept = asyncio.Queue[None]()
+        self._stack = stack
+
+    async def start_runner(self) -> asyncio.Task[None]:
+        """Start one, and wait until it works: its first job is always to ask for the list of catalogs."""
+        runner = JobRunner(
+            url=self.url,
+            jobs=self.jobs,
+            records=self.records,
+            delivery=self.delivery,
+            refresh_catalogs=self._refresh,
+            keep_house=self._keep_house,
+            clock=lambda: datetime.now(UTC),
+        )
+        task = asyncio.create_task(runner.run())
+        self._stack.push_async_callback(stop, task)
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            await self.refreshed.get()
+        return task
+
+    async def _refresh(self, tests: bool) -> None:  # noqa: FBT001 - as the runner hands it on
+        self.refreshed.put_nowait(tests)
+
+    async def _keep_house(self) -> None:
+        self.keepers += 1
+        self.most_keepers = max(self.most_keepers, self.keepers)
+        await asyncio.sleep(0.5)  # as long as it takes to announce something
+        self.keepers -= 1
+        self.kept.put_nowait(None)
+
+    def job_rows(self) -> list[tuple[object, ...]]:
+        """Return what waits or is being done; not the jobs that the clock brings."""
+        query = "SELECT task_name, status, scheduled_at, args::text FROM procrastinate_jobs"
+        return execute(self.url, f"{query} WHERE task_name <> 'keep_house'")
+
+    async def wait_until(self, condition: str) -> None:
+        """Wait until an SQL condition holds."""
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            while not await asyncio.to_thread(execute, self.url, f"SELECT 1 WHERE {condition}"):  # noqa: ASYNC110 - the database tells nobody
+                await asyncio.sleep(0.02)
+
+
+IDLE = "NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name IN ('deliver', 'wake'))"
+
+
+async def stop(runner: asyncio.Task[None]) -> float:
+    """Stop a runner, and return how many seconds that took."""
+    started_at = time.monotonic()
+    runner.cancel()
+    done, _ = await asyncio.wait({runner}, timeout=2 * PATIENCE.total_seconds())
+    assert done, "the runner does not stop"
+    return time.monotonic() - started_at
+
+
+@asynccontextmanager
+async def workplace(url: str) -> AsyncIterator[Workplace]:
+    """Open the database at a URL, with all tables."""
+    database = PostgresDatabase(url)
+    await database.start()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(database.stop)
+        place = Workplace(url, database, stack)
+        await place.jobs.prepare()
+        yield place
+
+
+@pytest_asyncio.fixture
+async def place(postgres_url: str) -> AsyncIterator[Workplace]:
+    """Open a database straight at the server; nobody works yet."""
+    async with workplace(postgres_url) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def proxy(postgres_url: str) -> AsyncIterator[PostgresProxy]:
+    """Start a proxy before the database."""
+    async with PostgresProxy(postgres_url) as started:
+        yield started
+
+
+def _held(released: asyncio.Event) -> Callable[[BucketKey], Awaitable[None]]:
+    async def act(_: BucketKey) -> None:
+        await released.wait()
+
+    return act
+
+
+def _submission(key: BucketKey, view_id: str, accepted_at: datetime) -> NewSubmission:
+    return NewSubmission(
+        id=view_id,
+        team_id="T1",
+        user_id="U1",
+        key=key,
+        channel_id="C1",
+        reason="",
+        token_kind=TokenKind.ACCOUNT,
+        last_four="four",
+        sealed_token=SealedToken(SEALED),
+        sealed_response_url=None,
+        accepted_at=accepted_at,
+        expires_at=accepted_at + timedelta(hours=1),
+    )
+
+
+async def _record(records: Records, key: BucketKey, view_id: str = "V1", age: timedelta = timedelta(0)) -> None:
+    now = datetime.now(UTC)
+    opening = Opening(nonce=view_id, team_id="T1", user_id="U1", expires_at=now + timedelta(hours=1))
+    await records.add_opening(opening)
+    await records.accept(_submission(key, view_id, now - age), view_id)
+
+
+# The way to the jobs.
+
+
+async def test_the_tables_are_made_once_by_however_many(postgres_url: str) -> None:
+    """Replicas that start at once do not stumble over each other, and the next start finds them."""
+    async with AsyncExitStack() as stack:
+        databases = [PostgresDatabase(postgres_url) for _ in range(4)]
+        for database in databases:
+            stack.push_async_callback(database.stop)
+        await asyncio.gather(*(database.start() for database in databases))
+        await asyncio.gather(*(Jobs(database).prepare() for database in databases))
+        await Jobs(databases[0]).prepare()
+
+    assert execute(postgres_url, "SELECT count(*) FROM procrastinate_jobs") == [(0,)]
+
+
+async def test_a_submission_and_its_job_are_recorded_together(place: Workplace) -> None:
+    """The job names the bucket; nothing of the token, sealed or not, is in any table of the engine."""
+    await _record(place.records, LAKE)
+
+    assert [(name, status, args) for name, status, _, args in place.job_rows()] == [
+        ("deliver", "todo", '{"bucket": "lake", "account_id": "made-up"}')
+    ]
+    tables = execute(place.url, "SELECT tablename FROM pg_tables WHERE tablename LIKE 'procrastinate%'")
+    everything = [execute(place.url, f"SELECT t::text FROM {name} t") for (name,) in tables]  # noqa: S608 - names of tables
+    assert len(tables) >= 4
+    assert "MADEUPCIPHERTEXT" not in str(everything)
+    assert "four" not in str(everything)
+
+
+async def test_what_a_button_asks_for_is_recorded_with_one_job(place: Workplace) -> None:
+    """A press that Slack repeats is neither recorded nor seen to again."""
+    new = replace(_submission(LAKE, "V1", datetime.now(UTC)), task=Task.ENABLE, sealed_token=None)
+    assert await place.records.add(new)
+    assert not await place.records.add(new)
+
+    assert [name for name, *_ in place.job_rows()] == ["deliver"]
+
+
+async def test_where_the_recording_fails_there_is_neither_a_submission_nor_a_job(place: Workplace) -> None:
+    """Whatever goes wrong before the commit takes both back."""
+
+    async def break_down(connection: Any, key: BucketKey) -> None:  # noqa: ANN401 - psycopg's
+        await place.jobs.deliver_in(connection, key)
+        raise ZeroDivisionError
+
+    database = place.records._database
+    with pytest.raises(ZeroDivisionError):
+        await _record(Records(database, enqueue=break_down), LAKE)
+
+    assert place.job_rows() == []
+    assert await database.run(lambda connection: connection.execute(select(SUBMISSIONS)).all()) == []
+
+
+async def test_where_the_job_cannot_be_deferred_nothing_is_recorded(place: Workplace) -> None:
+    """The database's own no to the job is told as "nothing was recorded", and is true."""
+    execute(place.url, "ALTER TABLE procrastinate_jobs RENAME TO elsewhere")
+
+    with pytest.raises(DatabaseUnavailable):
+        await _record(place.records, LAKE)
+
+    assert await place.records.unreported_keys() == []
+
+
+async def test_a_job_that_cannot_be_left_is_an_error_of_ours(postgres_url: str, proxy: PostgresProxy) -> None:
+    """Nothing of Procrastinate or of the driver comes through."""
+    async with workplace(proxy.url) as place:
+        proxy.refuse()
+        proxy.cut()
+        for leave in (
+            place.jobs.deliver(LAKE),
+            place.jobs.deliver_at(LAKE, datetime.now(UTC)),
+            place.jobs.refresh_catalogs(tests=False),
+        ):
+            with pytest.raises(DatabaseUnavailable):
+                await leave
+
+
+async def test_a_refresh_that_waits_already_is_not_asked_for_again(place: Workplace) -> None:
+    """However many gateways ask, one job waits, and nobody gets an error."""
+    for _ in range(3):
+        await place.jobs.refresh_catalogs(tests=False)
+    await asyncio.gather(*(place.jobs.refresh_catalogs(tests=False) for _ in range(5)))
+
+    assert [name for name, *_ in place.job_rows()] == ["refresh_catalogs"]
+    await place.start_runner()
+    await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE status = 'doing')")
+
+
+async def test_tests_that_are_asked_for_are_made_beside_a_refresh_that_waits(place: Workplace) -> None:
+    """A list without tests is not what somebody who wants them waits for; each of both is done once."""
+    for tests in (False, True, True, False):
+        await place.jobs.refresh_catalogs(tests=tests)
+
+    assert sorted(str(args) for *_, args in place.job_rows()) == ['{"tests": false}', '{"tests": true}']
+    runner = await place.start_runner()
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        assert await place.refreshed.get() is True  # the first one was taken by whoever waited for the start
+    await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name = 'refresh_catalogs')")
+    assert not runner.done()
+
+
+# Whoever works them off.
+
+
+async def test_a_job_runs_and_leaves_nothing_behind(place: Workplace) -> None:
+    """What is recorded is started, twice where it is asked for twice, and finished jobs are gone."""
+    await place.start_runner()
+    for _ in range(2):
+        await _record(place.records, LAKE, f"V{time.monotonic_ns()}")
+        assert await place.delivery.next_start() == LAKE
+    await place.wait_until(IDLE)
+
+    assert place.delivery.started.empty()
+
+
+async def test_one_delivery_runs_for_a_bucket_and_others_go_on(place: Workplace) -> None:
+    """Also where two processes look for work."""
+    released = asyncio.Event()
+    place.delivery.act = _held(released)
+    await place.start_runner()
+    await place.start_runner()
+    for key in (LAKE, LAKE, LAKE, POND):
+        await place.jobs.deliver(key)
+
+    assert {await place.delivery.next_start(), await place.delivery.next_start()} == {LAKE, POND}
+    await asyncio.sleep(1.2)  # longer than either process waits before it looks again
+    assert place.delivery.started.empty()
+    released.set()
+    assert [await place.delivery.next_start(), await place.delivery.next_start()] == [LAKE, LAKE]
+    await place.wait_until(IDLE)
+    assert place.delivery.most_of_one_bucket == 1
+
+
+async def test_a_delivery_goes_on_when_it_is_due(place: Workplace) -> None:
+    """Not before; and while it waits, a fresh submission of its bucket is not held up."""
+    place.delivery.answers = [1.5 * SECOND]
+    await place.start_runner()
+    await place.jobs.deliver(LAKE)
+    await place.delivery.next_start()
+    left_at = time.monotonic()
+    await place.wait_until("EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name = 'wake')")
+
+    await place.jobs.deliver(LAKE)
+    assert await place.delivery.next_start() == LAKE
+    assert time.monotonic() - left_at < 1.5
+    assert await place.delivery.next_start() == LAKE
+    assert time.monotonic() - left_at >= 1.4
+
+
+@pytest.mark.parametrize(
+    ("error", "pause", "event"),
+    [
+        pytest.param(DatabaseUnavailable(), 1, "delivery_stopped", id="an error of ours"),
+        pytest.param(NeverSent(), 1, "delivery_stopped", id="an odd error of ours"),
+        pytest.param(ZeroDivisionError("MADEUPSECRET"), 60, "delivery_broke", id="a fault"),
+    ],
+)
+async def test_a_delivery_that_fails_is_tried_again(
+    place: Workplace, log: io.StringIO, error: Exception, pause: int, event: str
+) -> None:
+    """Soon after trouble, in a minute after a fault; the log has the kind of error and never its text."""
+    place.delivery.answers = [error]
+    await place.start_runner()
+    with capture_logs() as logged:
+        await place.jobs.deliver(LAKE)
+        await place.delivery.next_start()
+        await place.wait_until("EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name = 'wake')")
+
+    due = execute(
+        place.url, "SELECT extract(epoch FROM scheduled_at - now()) FROM procrastinate_jobs WHERE task_name = 'wake'"
+    )
+    assert float(str(due[0][0])) == pytest.approx(pause, abs=1)
+    assert event in [line["event"] for line in logged]
+    assert "MADEUPSECRET" not in str(logged) + log.getvalue()
+
+
+async def test_the_house_is_kept_once_for_all_replicas(place: Workplace) -> None:
+    """Each minute, by one of them: so that each reminder of an expiry is sent once."""
+    for _ in range(3):
+        await place.start_runner()
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        await place.kept.get()
+    await asyncio.sleep(1.5)  # longer than any of them waits before it looks again
+    await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name = 'keep_house')")
+
+    minutes = execute(place.url, "SELECT count(*) FROM procrastinate_periodic_defers WHERE task_name = 'keep_house'")
+    assert minutes == [(1 + place.kept.qsize(),)]
+    assert place.most_keepers == 1
+
+
+# Those who die.
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '6 s'", id="no heartbeat"),
+        pytest.param("DELETE FROM procrastinate_workers", id="removed from the list"),
+    ],
+)
+async def test_the_job_of_a_dead_worker_is_taken_over(place: Workplace, end: str) -> None:
+    """It runs again within a few seconds, once, and the next one of the bucket after it."""
+    await place.jobs.deliver(LAKE)
+    execute(place.url, "INSERT INTO procrastinate_workers DEFAULT VALUES")
+    execute(
+        place.url, "UPDATE procrastinate_jobs SET status = 'doing', worker_id = (SELECT id FROM procrastinate_workers)"
+    )
+    await place.jobs.deliver(LAKE)
+    execute(place.url, end)
+    started_at = time.monotonic()
+
+    with capture_logs() as logged:
+        await place.start_runner()
+        assert [await place.delivery.next_start(), await place.delivery.next_start()] == [LAKE, LAKE]
+
+    assert timedelta(seconds=time.monotonic() - started_at) < STALE
+    await place.wait_until(IDLE)
+    again = {place.delivery.started.get_nowait() for _ in range(place.delivery.started.qsize())}
+    assert POND not in again  # the others may be found again, at the full minute: nothing was done about them
+    assert [line["bucket"] for line in logged if line["event"] == "job_taken_over"] == ["lake"]
+
+
+async def test_a_worker_that_lives_keeps_its_job(place: Workplace) -> None:
+    """A long delivery under a good heartbeat is nobody else's, however long it takes."""
+    released = asyncio.Event()
+    place.delivery.act = _held(released)
+    await place.start_runner()
+    await place.start_runner()
+    await place.jobs.deliver(LAKE)
+    await place.delivery.next_start()
+
+    await asyncio.sleep((STALE + 2.5 * SECOND).total_seconds())
+
+    assert place.delivery.started.empty()
+    released.set()
+    await place.wait_until(IDLE)
+
+
+async def test_what_is_overdue_without_a_job_is_found(place: Workplace) -> None:
+    """A start looks for it; what has a job or is not overdue is left alone."""
+    await _record(place.records, LAKE, "V1", age=timedelta(minutes=1))
+    await _record(place.records, POND, "V2")
+    execute(place.url, "DELETE FROM procrastinate_jobs")
+    with_job = BucketKey(account_id="made-up", bucket="with-job")
+    await _record(place.records, with_job, "V3", age=timedelta(minutes=1))
+
+    with capture_logs() as logged:
+        await place.start_runner()
+        assert {await place.delivery.next_start(), await place.delivery.next_start()} == {LAKE, with_job}
+
+    await place.wait_until(IDLE)
+    assert place.delivery.started.empty()
+    assert [line["bucket"] for line in logged if line["event"] == "delivery_found"] == ["lake"]
+
+
+# Outages.
+
+
+async def test_it_works_on_after_an_outage(postgres_url: str, proxy: PostgresProxy) -> None:
+    """Connections that break, and a server that is away for a while, end nothing."""
+    async with workplace(proxy.url) as place:
+        runner = await place.start_runner()
+        proxy.refuse()
+        proxy.cut()
+        await asyncio.sleep(3)  # longer than a connection is waited for
+        assert not runner.done()
+        await proxy.accept()
+        await _insist(lambda: place.jobs.deliver(LAKE))
+
+        assert await place.delivery.next_start() == LAKE
+        assert not runner.done()
+
+
+async def test_a_delivery_that_ends_in_an_outage_leaves_its_word_afterwards(
+    postgres_url: str, proxy: PostgresProxy
+) -> None:
+    """What is to go on goes on, although there was nobody to tell when it ended."""
+    async with workplace(proxy.url) as place:
+        released = asyncio.Event()
+        place.delivery.act = _held(released)
+        await place.start_runner()
+        await place.jobs.deliver(LAKE)
+        await place.delivery.next_start()
+        proxy.refuse()
+        proxy.cut()
+        place.delivery.answers = [timedelta(0)]
+        released.set()
+        await asyncio.sleep(2)
+        await proxy.accept()
+
+        assert await place.delivery.next_start() == LAKE
+
+
+async def test_a_wake_that_meets_an_outage_is_not_lost(postgres_url: str, proxy: PostgresProxy) -> None:
+    """Its job ends only when the delivery's job is there."""
+    async with workplace(proxy.url) as place:
+        runner = await place.start_runner()
+        await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE status = 'doing')")
+        execute(postgres_url, "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$")
+        await place.jobs.deliver_at(LAKE, datetime.now(UTC) + SECOND)
+        execute(
+            postgres_url,
+            "CREATE TRIGGER no BEFORE INSERT ON procrastinate_jobs FOR EACH ROW WHEN (NEW.task_name = 'deliver') "
+            "EXECUTE FUNCTION no()",
+        )
+        await place.wait_until("EXISTS (SELECT 1 FROM procrastinate_jobs WHERE status = 'doing')")
+        await asyncio.sleep(1.2)
+        execute(postgres_url, "DROP TRIGGER no ON procrastinate_jobs")
+
+        assert await place.delivery.next_start() == LAKE
+        assert not runner.done()
+
+
+async def _insist(act: Callable[[], Awaitable[None]]) -> None:
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while True:
+            try:
+                await act()
+            except DatabaseUnavailable:
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+# The end.
+
+
+async def test_a_stop_is_fast_where_nothing_is_done(place: Workplace) -> None:
+    """Nobody sits through a poll, and the worker's row is gone."""
+    runner = await place.start_runner()
+    await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE status = 'doing')")
+
+    assert await stop(runner) < 1
+    assert runner.cancelled()
+    assert execute(place.url, "SELECT * FROM procrastinate_workers") == []
+
+
+async def test_a_stop_waits_for_a_delivery_that_ends_soon(place: Workplace) -> None:
+    """It ends in order, and leaves no job."""
+    released = asyncio.Event()
+    place.delivery.act = _held(released)
+    runner = await place.start_runner()
+    await place.jobs.deliver(LAKE)
+    await place.delivery.next_start()
+    asyncio.get_running_loop().call_later(0.5, released.set)
+
+    assert 0.4 < await stop(runner) < STOP_PATIENCE.total_seconds()
+    assert place.job_rows() == []
+
+
+async def test_a_stop_in_the_middle_leaves_a_job_for_the_next_one(place: Workplace) -> None:
+    """After the patience the delivery is ended where it is, and goes on in another process at once."""
+    place.delivery.act = _held(asyncio.Event())
+    runner = await place.start_runner()
+    await place.jobs.deliver(LAKE)
+    await place.delivery.next_start()
+
+    took = await stop(runner)
+    place.delivery.act = None
+    await place.start_runner()
+
+    assert await place.delivery.next_start() == LAKE
+    assert took == pytest.approx(STOP_PATIENCE.total_seconds(), abs=1.5)
+
+
+@pytest.mark.parametrize(
+    ("is_busy", "is_silent"),
+    [
+        pytest.param(False, False, id="idle, refused"),
+        pytest.param(True, False, id="busy, refused"),
+        pytest.param(False, True, id="idle, silent"),
+    ],
+)
+async def test_a_stop_ends_also_while_the_database_is_away(
+    postgres_url: str, proxy: PostgresProxy, *, is_busy: bool, is_silent: bool
+) -> None:
+    """A process that is told to go goes, and what it was doing is taken over when the database is back."""
+    async with workplace(proxy.url) as place:
+        runner = await place.start_runner()
+        if is_busy:
+            place.delivery.act = _held(asyncio.Event())
+            await place.jobs.deliver(LAKE)
+            await place.delivery.next_start()
+        if is_silent:
+            proxy.freeze()
+        else:
+            proxy.refuse()
+            proxy.cut()
+
+        await stop(runner)
+
+        if is_silent:
+            proxy.thaw()
+        else:
+            await proxy.accept()
+        place.delivery.act = None
+        if is_busy:
+            await place.start_runner()
+            assert await place.delivery.next_start() == LAKE

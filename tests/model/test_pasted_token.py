@@ -1,0 +1,254 @@
+"""Pasted strings are told by their shape, trimmed of copy slips, and masked where they do not belong."""
+
+import json
+import re
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from bot.model.pasted_token import MASK, STORABLE, classify, mask_tokens, trim
+from bot.model.submission import TokenKind
+
+# All made up, in the shapes that Cloudflare documents.
+USER = "cfut_" + "MADEUP0user1" * 3 + "abcd" + "0badc0de"
+ACCOUNT = "cfat_" + "MADEUP0acct1" * 3 + "abcd" + "0badc0de"
+OLDER = "MADEUP-older_token-0123456789-abcdefghij"
+HEX = "0123456789abcdef" * 5
+
+WORD = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+ANY_TEXT = st.lists(st.text() | st.text(st.characters(categories=["Cs", "Cc", "Cf", "Zs"])), max_size=4).map("".join)
+
+
+def _spell(prefix: str) -> st.SearchStrategy[str]:
+    body = st.text(WORD[:62], min_size=40, max_size=40)
+    checksum = st.text("0123456789abcdef", min_size=8, max_size=8)
+    return st.builds(lambda first, last: prefix + first + last, body, checksum)
+
+
+def _is_mixed(text: str) -> bool:
+    return any(c.isupper() for c in text) and any(c.islower() for c in text)
+
+
+PREFIXED = st.sampled_from(["cfut_", "cfat_", "cfk_", "cfoat_"]).flatmap(_spell)
+UNPREFIXED = st.text(WORD, min_size=40, max_size=40).filter(_is_mixed)
+HEXADECIMAL = st.one_of(
+    st.text("0123456789abcdef", min_size=37, max_size=45),
+    st.text("0123456789abcdef", min_size=64, max_size=64),
+    st.text("0123456789ABCDEF", min_size=64, max_size=64),
+)
+
+
+@pytest.mark.parametrize(
+    ("pasted", "kind"),
+    [
+        pytest.param(USER, TokenKind.USER, id="user token"),
+        pytest.param(ACCOUNT, TokenKind.ACCOUNT, id="account token"),
+        pytest.param(USER[:-1], TokenKind.USER, id="user token of another length"),
+        pytest.param(ACCOUNT + "0", TokenKind.ACCOUNT, id="account token of another length"),
+        pytest.param(OLDER, TokenKind.UNPREFIXED, id="older token"),
+        pytest.param("A" * 40, TokenKind.UNPREFIXED, id="older token of capitals"),
+        pytest.param(HEX[:40].upper(), TokenKind.UNPREFIXED, id="40 upper-case hex"),
+        pytest.param(OLDER[:39], TokenKind.UNKNOWN, id="39 characters"),
+        pytest.param(OLDER + "x", TokenKind.UNKNOWN, id="41 characters"),
+        pytest.param("cfxt_" + OLDER, TokenKind.UNKNOWN, id="a prefix of the future"),
+        pytest.param("MADEUP.jwt.like~token+with/signs=", TokenKind.UNKNOWN, id="other signs of a token"),
+        pytest.param("MADEUP0123456789abcdef==", TokenKind.UNKNOWN, id="padded"),
+        pytest.param("a" * 20, TokenKind.UNKNOWN, id="the shortest"),
+        pytest.param("z" * 500, TokenKind.UNKNOWN, id="the longest"),
+    ],
+)
+def test_what_may_be_a_token_is_storable(pasted: str, kind: TokenKind) -> None:
+    """What Cloudflare documents, and what it may invent, is for Cloudflare to judge."""
+    assert classify(pasted) is kind
+    assert kind in STORABLE
+
+
+@pytest.mark.parametrize(
+    ("pasted", "kind"),
+    [
+        pytest.param("", TokenKind.EMPTY, id="nothing"),
+        pytest.param("cfk_" + OLDER, TokenKind.GLOBAL_KEY, id="global key with its prefix"),
+        *(pytest.param(HEX[:n], TokenKind.GLOBAL_KEY, id=f"{n} hex") for n in range(37, 46)),
+        pytest.param("cfoat_" + OLDER, TokenKind.OAUTH, id="wrangler's token"),
+        pytest.param(HEX[:64], TokenKind.S3_SECRET, id="64 hex"),
+        pytest.param(HEX[:64].upper(), TokenKind.S3_SECRET, id="64 upper-case hex"),
+        pytest.param(HEX[:32], TokenKind.S3_KEY_ID, id="32 hex"),
+        pytest.param(f"{USER} {ACCOUNT}", TokenKind.SEVERAL, id="two tokens with a blank"),
+        pytest.param(f"{USER}\n{ACCOUNT}", TokenKind.SEVERAL, id="two lines"),
+        pytest.param(USER + ACCOUNT, TokenKind.SEVERAL, id="two tokens run together"),
+        pytest.param(USER + USER, TokenKind.SEVERAL, id="the same token twice"),
+        pytest.param(f"{OLDER[:20]}\n{OLDER[20:]}", TokenKind.SEVERAL, id="broken over two lines"),
+        pytest.param("please store my token", TokenKind.SEVERAL, id="a sentence"),
+        pytest.param(f"{OLDER}\u3000{OLDER}", TokenKind.SEVERAL, id="an ideographic blank between"),
+        pytest.param("hunter2", TokenKind.NOT_A_TOKEN, id="too short"),
+        pytest.param("a" * 19, TokenKind.NOT_A_TOKEN, id="one too short"),
+        pytest.param("a" * 501, TokenKind.NOT_A_TOKEN, id="one too long"),
+        pytest.param("Bearer", TokenKind.NOT_A_TOKEN, id="the word alone"),
+        pytest.param(json.dumps({"token": OLDER}, separators=(",", ":")), TokenKind.NOT_A_TOKEN, id="JSON"),
+        pytest.param(f"CLOUDFLARE_API_TOKEN:{OLDER}", TokenKind.NOT_A_TOKEN, id="a line of YAML"),
+        pytest.param(f"CLOUDFLARE_API_TOKEN={OLDER}", TokenKind.NOT_A_TOKEN, id="a line of .env"),
+        pytest.param(f"TOKEN={ACCOUNT}", TokenKind.NOT_A_TOKEN, id="a line of .env with a prefix"),
+        pytest.param(f"={OLDER}", TokenKind.NOT_A_TOKEN, id="the end of such a line"),
+        pytest.param(f"https://example.com/?token={OLDER}", TokenKind.NOT_A_TOKEN, id="a URL"),
+        pytest.param("\U0001f600" * 40, TokenKind.NOT_A_TOKEN, id="emoji"),
+        pytest.param("é" * 40, TokenKind.NOT_A_TOKEN, id="letters beyond ASCII"),
+        pytest.param("\u0661" * 40, TokenKind.NOT_A_TOKEN, id="digits beyond ASCII"),
+        pytest.param(OLDER[:20] + "\0" + OLDER[20:39], TokenKind.NOT_A_TOKEN, id="NUL inside"),
+        pytest.param(OLDER[:20] + "\u200b" + OLDER[20:], TokenKind.NOT_A_TOKEN, id="zero-width space inside"),
+        pytest.param(OLDER[:20] + "\u202e" + OLDER[20:], TokenKind.NOT_A_TOKEN, id="right-to-left mark inside"),
+        pytest.param("\ud800" * 40, TokenKind.NOT_A_TOKEN, id="half a character"),
+    ],
+)
+def test_what_is_no_token_is_told_apart(pasted: str, kind: TokenKind) -> None:
+    """Each slip has a kind of its own, so that the form can name the mend; none of them is stored."""
+    assert classify(pasted) is kind
+    assert kind not in STORABLE
+
+
+@pytest.mark.parametrize(
+    "filling",
+    ["a", "A1b_", "f", "F", "\0", "\n", "\u200f", "\U0001f600", '{"a":1},', "cfut_", USER, '"', "Bearer ", "\ud800"],
+    ids=repr,
+)
+def test_every_length_has_one_kind(filling: str) -> None:
+    """From 1 to 3000 characters, which is all that the field takes, nothing crashes and every answer is a kind."""
+    text = filling * 3000
+    for length in range(1, 3001):
+        kind = classify(trim(text[:length]))
+        assert kind in TokenKind
+        assert kind not in STORABLE or length >= 20
+
+
+@given(ANY_TEXT)
+@example("cfk_" * 12)
+def test_whatever_is_pasted_has_one_kind(pasted: str) -> None:
+    """No text crashes it, and what would be stored can stand in an HTTP header."""
+    trimmed = trim(pasted)
+    if classify(trimmed) in STORABLE:
+        assert re.fullmatch(r"[\x21-\x7e]{20,500}", trimmed)
+
+
+BLANKS = [chr(code) for code in range(0x3001) if chr(code).isspace()]
+MARKS = list("\0\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+QUOTES = list("\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb")
+LEADS = ["Bearer ", "bearer\t", "BEARER  ", "Authorization: Bearer ", "authorization:bearer "]
+
+
+@given(
+    st.lists(st.sampled_from(BLANKS + MARKS + QUOTES + LEADS), max_size=8),
+    st.one_of(PREFIXED, UNPREFIXED, HEXADECIMAL),
+    st.lists(st.sampled_from(BLANKS + MARKS + QUOTES), max_size=8),
+)
+@example(["'", "Bearer ", '"', " "], USER, [" ", '"', "\n", "'"])
+@example(["Bearer ", "Bearer "], OLDER, [])
+def test_copy_slips_are_trimmed_in_any_order(before: list[str], token: str, after: list[str]) -> None:
+    """Blanks, quotes, marks of direction and `Bearer`, however often and however nested, leave the token alone."""
+    assert trim("".join(before) + token + "".join(after)) == token
+
+
+@given(ANY_TEXT)
+def test_trimming_twice_changes_nothing(pasted: str) -> None:
+    """What is trimmed is trimmed to the end, and is a part of what was pasted."""
+    trimmed = trim(pasted)
+    assert trim(trimmed) == trimmed
+    assert trimmed in pasted
+
+
+@pytest.mark.parametrize(
+    "token", [USER, "Bearertoken-MADEUP-0123456789", "-MADEUP-token-with-hyphens-around-", "=MADEUP=0123456789abcdef="]
+)
+def test_trimming_takes_nothing_from_a_token(token: str) -> None:
+    """The word Bearer goes only with a blank behind it, and a token's own signs stay."""
+    assert trim(token) == token
+
+
+@given(ANY_TEXT, PREFIXED, ANY_TEXT)
+def test_a_token_with_a_prefix_is_masked_anywhere(before: str, token: str, after: str) -> None:
+    """Glued to whatever it may be, nothing of it is left."""
+    assume(token[4:] not in before + after)
+    masked = mask_tokens(before + token + after)
+    assert MASK in masked
+    assert token[4:] not in masked
+
+
+@given(ANY_TEXT, UNPREFIXED, ANY_TEXT)
+@example("token=", "AbcdefghijKlmnopqrstUvwxyzabcdEfghijklmn", "")  # one in a thousand has no digit
+@example("https://example.com/?t=", OLDER, "&x=1")
+def test_an_older_token_is_masked_anywhere(before: str, token: str, after: str) -> None:
+    """It is told by its length and its mixture of characters, where a word begins and ends."""
+    assume(before[-1:] not in set(WORD) and after[:1] not in set(WORD))
+    assert mask_tokens(before + token + after) == mask_tokens(before) + MASK + mask_tokens(after)
+
+
+@given(ANY_TEXT, HEXADECIMAL, ANY_TEXT)
+@example("CLOUDFLARE_API_KEY=", HEX[:37], "")
+@example("", "0" * 37, ":G" + "0" * 37)  # the same digits again, in a longer word: that one stays
+def test_a_long_hexadecimal_number_is_masked_anywhere(before: str, key: str, after: str) -> None:
+    """A Global API key and an S3 secret go, where a word begins and ends: a bucket may hold a hash in its name."""
+    assume(before[-1:] not in set(WORD) and after[:1] not in set(WORD))
+    assert mask_tokens(before + key + after) == mask_tokens(before) + MASK + mask_tokens(after)
+
+
+@pytest.mark.parametrize("token", ["cfut_x", "cfat_x", "cfk_xy", "cfoat_x"])
+def test_the_beginning_of_a_token_is_masked(token: str) -> None:
+    """A search box sends every letter that is typed: the first ones behind the prefix go already."""
+    assert mask_tokens(token) == MASK
+
+
+@given(st.lists(st.one_of(PREFIXED, UNPREFIXED, HEXADECIMAL), min_size=2, max_size=4))
+def test_all_of_several_tokens_are_masked(tokens: list[str]) -> None:
+    """Two lines of an .env file lose both values."""
+    assert mask_tokens("\n".join(tokens)).replace(MASK, "").strip() == ""
+
+
+@given(ANY_TEXT)
+def test_masking_twice_changes_nothing(text: str) -> None:
+    """The mask itself does not look like a token."""
+    assert mask_tokens(mask_tokens(text)) == mask_tokens(text)
+
+
+SENTENCES = [
+    "",
+    "ok",
+    "The nightly export needs a new credential, see INFRA-1234.",
+    "Rotation of 2026-11-20, asked for by @alice in #data-platform",
+    "https://example.atlassian.net/browse/INFRA-1234?focusedCommentId=123456",
+    "cfut is a prefix, and so are cfat and cfk",
+    "team-analytics-production-events-eu-west-2026-daily-aggregates",
+    "0123456789abcdef0123456789abcdef",  # an account id
+    "0123456789abcdef0123456789abcdef_analytics-events",
+    "8f00a1b2c3d4e5f6-AMS",  # a Ray ID
+    "T0123ABCD U0123ABCD C0123ABCDEF V0123ABCDEF S0123ABCD",
+    "1234567890.1234567890.0123456789abcdef0123456789abcdef",  # a trigger id
+    "Donaudampfschiffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
+]
+
+
+@pytest.mark.parametrize("text", SENTENCES)
+def test_an_ordinary_text_is_left_alone(text: str) -> None:
+    """People write reasons, tickets, ids and names without being told to revoke them."""
+    assert mask_tokens(text) == text
+
+
+@given(st.from_regex(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", fullmatch=True))
+@example("a" * 36)
+@example("g" * 63)
+@example("prod-" + HEX[:40])
+def test_a_bucket_name_is_left_alone(name: str) -> None:
+    """Every possible name, unless it is nothing but a long hexadecimal number."""
+    assume(not re.fullmatch(r"[0-9a-f]{37,}", name))
+    assert mask_tokens(name) == name
+    assert mask_tokens(f"store it in {name}, please") == f"store it in {name}, please"
+
+
+@given(st.uuids().map(str) | st.uuids().map(lambda value: value.hex))
+def test_a_uuid_is_left_alone(identifier: str) -> None:
+    """With and without hyphens: catalogs, accounts and messages have them."""
+    assert mask_tokens(f"id={identifier}") == f"id={identifier}"
+
+
+@given(st.from_regex(r"[A-Z][A-Z0-9]{8,14}", fullmatch=True))
+def test_a_slack_id_is_left_alone(identifier: str) -> None:
+    """Users, channels, views and workspaces keep their names in every payload."""
+    assert mask_tokens(f"<@{identifier}|x>") == f"<@{identifier}|x>"

@@ -1,0 +1,136 @@
+"""The states of a submission, and the steps between them."""
+
+from dataclasses import FrozenInstanceError, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from bot.model.submission import (
+    ENDINGS,
+    RESPONSE_URL_LIFETIME,
+    STEPS,
+    BucketKey,
+    SealedToken,
+    State,
+    Submission,
+    Task,
+    TokenKind,
+)
+
+NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
+SUBMISSION = Submission(
+    id="V0VIEW",
+    task=Task.STORE,
+    state=State.ACCEPTED,
+    team_id="T0HOME",
+    user_id="U0ALICE",
+    key=BucketKey(account_id="0123456789abcdef0123456789abcdef", bucket="events"),
+    channel_id="C0DATA",
+    reason="",
+    token_kind=TokenKind.ACCOUNT,
+    last_four="0000",
+    sealed_token=SealedToken("sealed.v1.made.up"),
+    sealed_response_url=None,
+    accepted_at=NOW,
+    expires_at=NOW + timedelta(hours=1),
+    next_attempt_at=NOW,
+    attempts=0,
+    possibly_written=False,
+    checked_at=None,
+    patience_until=None,
+    findings=None,
+    confirm_until=None,
+    ended_at=None,
+    error_code=None,
+    cloudflare_code=None,
+    cloudflare_message="",
+    cf_ray=None,
+    confirmation=None,
+    reported_at=None,
+    superseded_by=None,
+    epoch=0,
+)
+
+
+def reachable_from(state: State) -> set[State]:
+    """Return every state that can follow, sooner or later."""
+    found: set[State] = set()
+    ahead = {state}
+    while ahead:
+        found |= ahead
+        ahead = {following for each in ahead for following in STEPS.get(each, frozenset())} - found
+    return found - {state}
+
+
+@pytest.mark.parametrize("ending", sorted(ENDINGS))
+def test_an_ending_takes_no_step(ending: State) -> None:
+    """What is final stays final."""
+    assert ending not in STEPS
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - ENDINGS))
+def test_every_other_state_can_end(state: State) -> None:
+    """No state is a trap: each one has a step, and an ending within reach."""
+    assert STEPS[state]
+    assert reachable_from(state) & ENDINGS
+
+
+def test_every_state_is_reachable() -> None:
+    """From `accepted`, where all begin, and to which nothing goes back."""
+    assert reachable_from(State.ACCEPTED) == set(State) - {State.ACCEPTED}
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_no_state_can_come_again(state: State) -> None:
+    """Steps go forward only: a delivery that is run again cannot run in a circle."""
+    assert state not in {far for near in STEPS.get(state, frozenset()) for far in reachable_from(near) | {near}}
+
+
+@pytest.mark.parametrize(
+    ("state", "step"),
+    [
+        pytest.param(State.ACCEPTED, State.STORED, id="stored without a write"),
+        pytest.param(State.ACCEPTED, State.CONFIRMING, id="confirmed without a write"),
+        pytest.param(State.ACCEPTED, State.UNCERTAIN, id="uncertain without a write"),
+        pytest.param(State.ACCEPTED, State.STORING, id="sent without a check"),
+        pytest.param(State.VERIFYING, State.ACCEPTED, id="not checked, after a check"),
+        pytest.param(State.VERIFYING, State.STORED, id="stored, though only checked"),
+        pytest.param(State.VERIFYING, State.CONFIRMING, id="confirmed, though only checked"),
+        pytest.param(State.VERIFYING, State.UNCERTAIN, id="uncertain, though only checked"),
+        pytest.param(State.VERIFYING, State.ENABLED, id="enabled by a token's check"),
+        pytest.param(State.STORING, State.STORED, id="stored without a look"),
+        pytest.param(State.STORING, State.EXPIRED, id="expired, though it may be written"),
+        pytest.param(State.STORING, State.CHECKED, id="only checked, though it may be written"),
+        pytest.param(State.STORING, State.ENABLED, id="enabled by a write"),
+        pytest.param(State.CONFIRMING, State.SUPERSEDED, id="superseded after a success"),
+        pytest.param(State.CONFIRMING, State.REFUSED, id="refused after a success"),
+        pytest.param(State.CONFIRMING, State.FAILED, id="failed after a success"),
+        pytest.param(State.CONFIRMING, State.UNCERTAIN, id="uncertain after a success"),
+    ],
+)
+def test_a_step_that_would_tell_an_untruth_is_none(state: State, step: State) -> None:
+    """Success needs a write, and a write's success is not taken back."""
+    assert step not in STEPS[state]
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.VERIFYING, State.STORING])
+def test_whatever_may_still_be_sent_can_be_superseded(state: State) -> None:
+    """A newer credential takes the place of what waits, whether it was tried or not."""
+    assert State.SUPERSEDED in STEPS[state]
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_a_submission_knows_whether_it_has_ended(state: State) -> None:
+    """It has, in the states that take no step."""
+    assert replace(SUBMISSION, state=state).is_ended == (state not in STEPS)
+
+
+def test_a_submission_does_not_change() -> None:
+    """A step makes a new value, so no two parts of the program can disagree over one."""
+    with pytest.raises(FrozenInstanceError):
+        SUBMISSION.state = State.STORED  # type: ignore[misc]  # what is tested
+
+
+def test_a_response_url_lives_as_long_as_slack_says() -> None:
+    """Thirty minutes, from Slack's page on handling interactions."""
+    assert timedelta(minutes=30) == RESPONSE_URL_LIFETIME

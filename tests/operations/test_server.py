@@ -1,0 +1,266 @@
+"""The port: what it says before the bot is ready and while it stops, and that a restart behind it loses nothing."""
+
+import asyncio
+import io
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import aiohttp
+import pytest_asyncio
+from tests.conftest import Clock
+from tests.load import Load
+from slack_bolt.async_app import AsyncAck, AsyncApp
+from slack_bolt.authorization import AuthorizeResult
+from slack_sdk.signature import SignatureVerifier
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.sandbox.slack import SmallSlack
+from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
+from bot.operations.server import Server
+from bot.slack import form as modal
+from bot.slack.inbound.http import HttpIngress
+from bot.slack.inbound.ingress import Ingress
+
+ADA = "U0ADA0001"
+PLATFORM = "C0DATAPLT"
+ACCOUNT = "5a4db0c0000000000000000000000001"
+PATIENCE_SECONDS = 5
+PassTime = Callable[[timedelta], None]
+Work = Callable[[str], Awaitable[None]]
+
+
+def make_ingress(slack: SmallSlack, clock: Clock, work: Work) -> HttpIngress:
+    """Build a way in to an app that says what it heard, after some work."""
+
+    async def authorize(**_: object) -> AuthorizeResult:
+        return AuthorizeResult(team_id="T0SANDBOX", enterprise_id=None)
+
+    async def echo(ack: AsyncAck, command: dict[str, str]) -> None:
+        await work(command["text"])
+        await ack(command["text"])
+
+    app = AsyncApp(
+        client=AsyncWebClient(), authorize=authorize, request_verification_enabled=False, process_before_response=True
+    )
+    app.command(modal.COMMAND)(echo)
+    ingress = Ingress(app, KeyRing(*load_private_keys(generate_private_key())), ACCOUNT, clock)
+    return HttpIngress(ingress, [SignatureVerifier(slack.config.signing_secret)])
+
+
+async def be_ready() -> bool:
+    """Say yes."""
+    return True
+
+
+@dataclass(slots=True, kw_only=True)
+class Door:
+    """A small Slack, and the bot's port with an app behind it that answers when it may."""
+
+    slack: SmallSlack
+    server: Server
+    address: str
+    ingress: HttpIngress
+    http: aiohttp.ClientSession
+    heard: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def get(self, path: str) -> int:
+        """Return the status of a page."""
+        async with self.http.get(f"http://{self.address}{path}") as answer:
+            await answer.read()
+            return answer.status
+
+    async def command(self, text: str) -> str | None:
+        """Type the command; return what it answered, or how it failed."""
+        outcome = await self.slack.type_command(ADA, PLATFORM, f"/r2-credential {text}")
+        return outcome.failure or (outcome.message.text if outcome.message else None)
+
+
+@pytest_asyncio.fixture
+async def door(clock: Clock) -> AsyncIterator[Door]:
+    """Open the port; nothing is attached to it yet."""
+    heard, let_go = asyncio.Queue[str](), asyncio.Event()
+
+    async def work(text: str) -> None:
+        heard.put_nowait(text)
+        await let_go.wait()
+
+    async with SmallSlack() as slack, aiohttp.ClientSession() as http:
+        server = Server()
+        address = await server.listen("127.0.0.1", 0)
+        slack.request_url = f"http://{address}/slack/events"
+        ingress = make_ingress(slack, clock, work)
+        yield Door(slack=slack, server=server, address=address, ingress=ingress, http=http, heard=heard, let_go=let_go)
+        let_go.set()
+        await server.stop()
+
+
+async def test_it_listens_before_the_bot_is_ready(door: Door) -> None:
+    """A supervisor sees a process that lives, a load balancer one that is not to be used, and Slack a 503."""
+    assert [await door.get(path) for path in ("/healthz", "/readyz")] == [200, 503]
+    assert await door.command("early") == "dispatch_failed"
+    assert door.slack.sent[-1].answer.status == 503
+
+    door.let_go.set()
+    door.server.attach(door.ingress, be_ready)
+
+    assert [await door.get(path) for path in ("/healthz", "/readyz")] == [200, 200]
+    assert await door.command("now") == "now"
+
+
+async def test_without_an_ingress_there_is_nothing_for_slack(door: Door) -> None:
+    """In Socket Mode the port is for health checks only."""
+    door.server.attach(None, be_ready)
+
+    assert await door.get("/readyz") == 200
+    assert await door.command("x") == "dispatch_failed"
+    assert door.slack.sent[-1].answer.status == 404
+
+
+async def test_a_server_that_never_listened_can_be_stopped() -> None:
+    """A start may be refused before that."""
+    await Server(None, be_ready).stop()
+
+
+async def test_a_stop_is_announced_while_everything_is_answered(door: Door) -> None:
+    """Not ready, but at work; and every connection is told to end with its answer."""
+    door.let_go.set()
+    door.server.attach(door.ingress, be_ready)
+
+    door.server.begin_stop()
+
+    assert await door.get("/readyz") == 503
+    assert await door.get("/healthz") == 200
+    assert await door.command("late") == "late"
+    for path in ("/healthz", "/nothing"):
+        async with door.http.get(f"http://{door.address}{path}") as answer:
+            assert answer.headers["Connection"] == "close"
+
+
+async def test_a_stop_answers_what_is_under_way_and_takes_nothing_more(door: Door) -> None:
+    """Whoever comes then is refused at the door, and a load balancer goes elsewhere."""
+    door.server.attach(door.ingress, be_ready)
+    asking = asyncio.create_task(door.command("under way"))
+    assert await door.heard.get() == "under way"
+
+    stopping = asyncio.create_task(door.server.stop())
+    await _wait_until_refused(door)
+    assert await door.command("too late") == "dispatch_failed"
+    assert not stopping.done()
+    door.let_go.set()
+
+    assert await asking == "under way"
+    await stopping
+
+
+async def _wait_until_refused(door: Door) -> None:
+    host, _, port = door.address.partition(":")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except ConnectionError:
+                return
+            writer.close()
+            await asyncio.sleep(0.005)  # nothing tells when the port is closed
+
+
+async def test_a_connection_that_is_open_may_still_ask(door: Door) -> None:
+    """The port is closed; who was let in before and speaks only now is answered, and then it ends."""
+    host, _, port = door.address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+
+    stopping = asyncio.create_task(door.server.stop())
+    await _wait_until_refused(door)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: bot\r\n\r\n")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        answer = await reader.read()
+        await stopping
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"Connection: close" in answer
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def test_whom_the_system_let_in_is_served(door: Door) -> None:
+    """They stand in the kernel's queue when the port is closed: nobody cuts them off."""
+    host, _, port = door.address.partition(":")
+    late = [socket.create_connection((host, int(port))) for _ in range(3)]  # blocking: the loop accepts nobody
+    for connection in late:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: bot\r\n\r\n")
+
+    await door.server.stop()
+
+    for connection in late:
+        with connection:
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_silent_connection_does_not_hold_up_a_stop(door: Door) -> None:
+    """Half a second, and it is closed."""
+    host, _, port = door.address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    started = time.monotonic()
+
+    await door.server.stop()
+
+    assert await reader.read() == b""
+    assert 0.4 < time.monotonic() - started < 2
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def test_a_handler_that_hangs_does_not_hold_up_a_stop(door: Door, pass_time: PassTime) -> None:
+    """It has as long as an answer may take."""
+    door.server.attach(door.ingress, be_ready)
+    asking = asyncio.create_task(door.command("hangs"))
+    await door.heard.get()
+
+    stopping = asyncio.create_task(door.server.stop())
+    while not stopping.done():
+        await asyncio.sleep(0.005)  # a real moment for the sockets
+        pass_time(timedelta(milliseconds=100))
+
+    assert await asking != "hangs"
+
+
+async def test_a_rolling_restart_loses_doubles_and_delays_nothing(clock: Clock, log: io.StringIO) -> None:
+    """Two replicas behind a load balancer under a steady load: each is stopped and started again, twice in turn."""
+    heard: list[str] = []
+
+    async def work(text: str) -> None:
+        heard.append(text)
+        await asyncio.sleep(0.005)  # so that something is always under way
+
+    async with SmallSlack() as slack, asyncio.timeout(60):
+        ingress = make_ingress(slack, clock, work)
+        servers = [Server(ingress, be_ready) for _ in range(2)]
+        addresses = [await server.listen("127.0.0.1", 0) for server in servers]
+        slack.transport.request_urls = [f"http://{address}/slack/events" for address in addresses]
+        load = Load(slack)
+        people = [asyncio.create_task(load.go_on(person)) for person in range(8)]
+        for turn in range(4):
+            await load.wait_for_more(100)
+            servers[turn % 2].begin_stop()
+            await load.wait_for_more(100)
+            await servers[turn % 2].stop()
+            await load.wait_for_more(100)
+            servers[turn % 2] = Server(ingress, be_ready)
+            host, _, port = addresses[turn % 2].partition(":")
+            await servers[turn % 2].listen(host, int(port))
+        await load.wait_for_more(100)
+        load.is_over = True
+        await asyncio.gather(*people)
+        for server in servers:
+            await server.stop()
+
+    assert load.failed == []
+    assert sorted(heard) == sorted(load.sent)
+    assert load.slowest < 1

@@ -1,0 +1,365 @@
+"""Who may: the allowlist joined with what only Slack knows, and a no whenever that cannot be known."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from tests.conftest import Clock
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.policy.rules import Allowlist
+from bot.model.errors import (
+    AccessRefused,
+    BucketNotAllowed,
+    ChannelNotAllowed,
+    EnablingNotAllowed,
+    MembershipUnknown,
+    NotAllowed,
+    Outsider,
+)
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.workspace import UserGroup
+from bot.policy.gate import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME, Actor, Gate, Home, Memberships
+from bot.slack.api import TIMEOUT, SlackWeb
+from bot.model.submission import Task
+
+ADA = "U0ADA0001"
+GRACE = "U0GRACE01"
+MALLORY = "U0MALLORY"
+GROUP = "S0DATAENG"
+OTHER_GROUP = "S0SECURIT"
+HOME = "T0SANDBOX"
+AWAY = "T0PARTNER"
+ORGANIZATION = "E0NORTHWD"
+
+
+@pytest_asyncio.fixture
+async def slack() -> AsyncIterator[SmallSlack]:
+    """Start a small Slack with two user groups."""
+    async with SmallSlack() as slack:
+        slack.workspace.user_groups[OTHER_GROUP] = UserGroup(id=OTHER_GROUP, handle="security", members=(GRACE,))
+        yield slack
+
+
+@pytest_asyncio.fixture
+async def memberships(slack: SmallSlack, clock: Clock) -> AsyncIterator[Memberships]:
+    """Ask the small Slack who is in a group."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())) as http:
+        client = AsyncWebClient(
+            token=slack.config.bot_tokens[0], base_url=slack.api_url, session=http, retry_handlers=[]
+        )
+        client.proxy = None
+        yield Memberships(SlackWeb(client), clock)
+
+
+def gate_of(
+    memberships: Memberships,
+    *,
+    users: tuple[str, ...] = (),
+    usergroups: tuple[str, ...] = (),
+    channels: tuple[str, ...] = (),
+    buckets: tuple[str, ...] = (),
+    enterprise_id: str | None = None,
+) -> Gate:
+    """Make a gate with these lists."""
+    allowlist = Allowlist(
+        users=frozenset(users), usergroups=frozenset(usergroups), channels=frozenset(channels), buckets=buckets
+    )
+    return Gate(allowlist, Home(team_id=HOME, enterprise_id=enterprise_id), memberships)
+
+
+def actor(user_id: str, *team_ids: str) -> Actor:
+    """Return somebody as a payload names them."""
+    return Actor(user_id=user_id, team_ids=frozenset(team_ids))
+
+
+def change_members(slack: SmallSlack, *members: str) -> None:
+    """Let somebody edit the user group."""
+    slack.workspace.user_groups[GROUP] = replace(slack.workspace.user_groups[GROUP], members=members)
+
+
+OUTSIDERS = {
+    "from another workspace": (AWAY,),
+    "one of the names is another workspace": (HOME, AWAY),
+    "from nowhere": (),
+    "from another organization": (HOME, "E0ANOTHER"),
+    "a name that only begins alike": (f"{HOME}1",),
+}
+
+
+@pytest.mark.parametrize("team_ids", OUTSIDERS.values(), ids=OUTSIDERS)
+async def test_an_outsider_is_refused_whatever_the_id(memberships: Memberships, team_ids: tuple[str, ...]) -> None:
+    """An id on the list does not help somebody whom any part of the payload places elsewhere."""
+    gate = gate_of(memberships, users=(ADA,), usergroups=(GROUP,), enterprise_id=ORGANIZATION)
+
+    with pytest.raises(Outsider):
+        await gate.check_actor(actor(ADA, *team_ids))
+
+
+async def test_an_organization_is_home_only_where_there_is_one(memberships: Memberships) -> None:
+    """An `E...` id is foreign to a bot that is installed in a workspace without an organization."""
+    with pytest.raises(Outsider):
+        await gate_of(memberships, users=(ADA,)).check_actor(actor(ADA, HOME, ORGANIZATION))
+
+
+@pytest.mark.parametrize("team_ids", [(HOME,), (HOME, ORGANIZATION), (ORGANIZATION,)])
+async def test_a_listed_user_at_home_is_let_in(memberships: Memberships, team_ids: tuple[str, ...]) -> None:
+    """The workspace and its organization are both home."""
+    await gate_of(memberships, users=(ADA,), enterprise_id=ORGANIZATION).check_actor(actor(ADA, *team_ids))
+
+
+STRANGERS = {"not listed": MALLORY, "nobody": "", "lower case": ADA.lower(), "a group's id": GROUP}
+
+
+@pytest.mark.parametrize("user_id", STRANGERS.values(), ids=STRANGERS)
+async def test_who_is_on_no_list_is_refused(memberships: Memberships, user_id: str) -> None:
+    """Neither users nor groups name this person."""
+    with pytest.raises(NotAllowed):
+        await gate_of(memberships, users=(ADA,), usergroups=(GROUP,)).check_actor(actor(user_id, HOME))
+
+
+async def test_a_listed_user_is_let_in_without_asking_slack(slack: SmallSlack, memberships: Memberships) -> None:
+    """Nobody waits for Slack, or depends on it, who is listed by id."""
+    slack.fail_next("usergroups.users.list", error="internal_error")
+
+    await gate_of(memberships, users=(ADA,), usergroups=(GROUP,)).check_user(ADA)
+
+    assert slack.calls == []
+
+
+@pytest.mark.parametrize("usergroups", [(GROUP,), (OTHER_GROUP, GROUP)], ids=["the only group", "one of two groups"])
+async def test_a_member_of_a_group_is_let_in(memberships: Memberships, usergroups: tuple[str, ...]) -> None:
+    """Membership in any listed group is enough."""
+    await gate_of(memberships, usergroups=usergroups).check_user(ADA)
+
+
+async def test_membership_is_asked_once_a_minute(slack: SmallSlack, memberships: Memberships, clock: Clock) -> None:
+    """Within 60 s the last answer counts, after that Slack is asked again."""
+    gate = gate_of(memberships, usergroups=(GROUP,))
+    await gate.check_user(ADA)
+    change_members(slack, MALLORY)
+
+    clock.advance(timedelta(seconds=59))
+    await gate.check_user(ADA)
+    with pytest.raises(NotAllowed):
+        await gate.check_user(MALLORY)
+    clock.advance(timedelta(seconds=1))
+    with pytest.raises(NotAllowed):
+        await gate.check_user(ADA)
+    await gate.check_user(MALLORY)
+
+    assert len(slack.calls_of("usergroups.users.list")) == 2
+
+
+async def test_many_at_once_ask_slack_once(slack: SmallSlack, memberships: Memberships) -> None:
+    """A crowd after a deployment does not become a crowd at Slack."""
+    gate = gate_of(memberships, usergroups=(GROUP,))
+
+    await asyncio.gather(*(gate.check_user(ADA) for _ in range(20)))
+
+    assert len(slack.calls_of("usergroups.users.list")) == 1
+
+
+TROUBLE = ("internal_error", "missing_scope", "no_such_subteam", "invalid_auth")
+
+
+@pytest.mark.parametrize("error", TROUBLE)
+async def test_when_slack_cannot_be_asked_the_answer_is_no(
+    slack: SmallSlack, memberships: Memberships, clock: Clock, error: str
+) -> None:
+    """A member is refused with that reason for a moment, in which Slack is left alone; then it is asked again."""
+    gate = gate_of(memberships, usergroups=(GROUP,))
+    slack.fail_next("usergroups.users.list", error=error)
+
+    with pytest.raises(MembershipUnknown) as refused:
+        await gate.check_user(ADA)
+    clock.advance(SILENCE_LIFETIME - timedelta(milliseconds=1))
+    with pytest.raises(MembershipUnknown):
+        await gate.check_user(ADA)
+    clock.advance(timedelta(milliseconds=1))
+    await gate.check_user(ADA)
+
+    assert "Slack did not tell the bot" in refused.value.user_message
+    assert len(slack.calls_of("usergroups.users.list")) == 2
+
+
+async def test_slack_is_left_alone_as_long_as_it_asks_for(
+    slack: SmallSlack, memberships: Memberships, clock: Clock
+) -> None:
+    """A rate limit is no reason to ask once more every few seconds."""
+    gate = gate_of(memberships, usergroups=(GROUP,))
+    slack.fail_next("usergroups.users.list", retry_after=30)
+
+    for seconds in (0, 10, 19):
+        clock.advance(timedelta(seconds=seconds))
+        with pytest.raises(MembershipUnknown):
+            await gate.check_user(ADA)
+    clock.advance(timedelta(seconds=1))
+    await gate.check_user(ADA)
+
+    assert len(slack.calls_of("usergroups.users.list")) == 2
+
+
+async def test_one_who_gives_up_takes_the_answer_from_nobody(slack: SmallSlack, memberships: Memberships) -> None:
+    """The question goes on for those who still wait, and its answer is kept."""
+    gate = gate_of(memberships, usergroups=(GROUP,))
+    slack.fail_next("usergroups.users.list", delay=timedelta(seconds=0.2))
+    first, second = (asyncio.create_task(gate.check_user(ADA)) for _ in range(2))
+    await slack.workspace.changes.wait_until(lambda: slack.calls or None, timedelta(seconds=5), "the question")
+
+    first.cancel()
+    await second
+    await gate.check_user(ADA)
+
+    assert first.cancelled()
+    assert len(slack.calls_of("usergroups.users.list")) == 1
+
+
+async def test_an_old_answer_does_not_stand_in_for_a_new_one(
+    slack: SmallSlack, memberships: Memberships, clock: Clock
+) -> None:
+    """What Slack said more than a minute ago does not count when it cannot be asked now."""
+    gate = gate_of(memberships, usergroups=(GROUP,))
+    await gate.check_user(ADA)
+    clock.advance(MEMBERSHIP_LIFETIME)
+    slack.fail_next("usergroups.users.list", status=503)
+
+    with pytest.raises(MembershipUnknown):
+        await gate.check_user(ADA)
+
+
+async def test_one_group_that_cannot_be_asked_is_enough_for_a_no(slack: SmallSlack, memberships: Memberships) -> None:
+    """Half an answer is none."""
+    slack.workspace.user_groups.pop(OTHER_GROUP)
+
+    with pytest.raises(MembershipUnknown):
+        await gate_of(memberships, usergroups=(GROUP, OTHER_GROUP)).check_user(ADA)
+
+
+BUCKETS: dict[str, tuple[tuple[str, ...], str, bool]] = {
+    "no list": ((), "any-bucket", True),
+    "by name": (("events", "photos"), "photos", True),
+    "by glob": (("team-a-*",), "team-a-events", True),
+    "another name": (("events",), "events-2", False),
+    "only the end fits": (("events",), "my-events", False),
+    "another team": (("team-a-*",), "team-b-events", False),
+    "nothing": (("team-*",), "", False),
+    "a glob as name": (("team-a-*",), "*", False),
+}
+
+
+@pytest.mark.parametrize(("buckets", "bucket", "is_allowed"), BUCKETS.values(), ids=BUCKETS)
+async def test_buckets_are_checked_by_glob(
+    memberships: Memberships, buckets: tuple[str, ...], bucket: str, *, is_allowed: bool
+) -> None:
+    """The whole name has to fit one of the globs."""
+    gate = gate_of(memberships, users=(ADA,), buckets=buckets)
+
+    assert gate.allows_bucket(bucket) is is_allowed
+    assert _refusal_of(gate.check_bucket, bucket) is (None if is_allowed else BucketNotAllowed)
+
+
+CHANNELS: dict[str, tuple[tuple[str, ...], str, bool]] = {
+    "no list": ((), "C0ANALYTX", True),
+    "listed": (("C0DATAPLT", "C0ANALYTX"), "C0ANALYTX", True),
+    "not listed": (("C0DATAPLT",), "C0ANALYTX", False),
+    "nowhere": (("C0DATAPLT",), "", False),
+    "lower case": (("C0DATAPLT",), "c0dataplt", False),
+}
+
+
+@pytest.mark.parametrize(("channels", "channel_id", "is_allowed"), CHANNELS.values(), ids=CHANNELS)
+async def test_channels_are_checked_by_id(
+    memberships: Memberships, channels: tuple[str, ...], channel_id: str, *, is_allowed: bool
+) -> None:
+    """An id is listed or it is not."""
+    gate = gate_of(memberships, users=(ADA,), channels=channels)
+
+    assert gate.allows_channel(channel_id) is is_allowed
+    assert _refusal_of(gate.check_channel, channel_id) is (None if is_allowed else ChannelNotAllowed)
+
+
+@pytest.mark.parametrize("may_enable", [False, True])
+async def test_catalogs_are_enabled_only_where_that_is_allowed(memberships: Memberships, *, may_enable: bool) -> None:
+    """Everything else is what the bot is for."""
+    allowlist = Allowlist(
+        users=frozenset({ADA}), usergroups=frozenset(), channels=frozenset(), buckets=(), may_enable=may_enable
+    )
+    gate = Gate(allowlist, Home(team_id=HOME, enterprise_id=None), memberships)
+
+    for task in Task:
+        is_allowed = may_enable or task is not Task.ENABLE
+        assert gate.allows_task(task) is is_allowed
+        assert _refusal_of(gate.check_task, task) is (None if is_allowed else EnablingNotAllowed)
+
+
+_VIEW = {"team_id": HOME, "app_installed_team_id": HOME}
+PAYLOADS: dict[str, tuple[Callable[[dict[str, Any]], Actor], dict[str, Any], tuple[str, ...]]] = {
+    "a command": (Actor.of_command, {"user_id": ADA, "team_id": HOME}, (HOME,)),
+    "a command that names no team": (Actor.of_command, {"user_id": ADA}, ()),
+    "a submission": (
+        Actor.of_interaction,
+        {"user": {"id": ADA, "team_id": HOME}, "team": {"id": HOME}, "view": _VIEW},
+        (HOME,),
+    ),
+    "a submission by an outsider": (
+        Actor.of_interaction,
+        {"user": {"id": ADA, "team_id": AWAY}, "team": {"id": HOME}, "view": _VIEW},
+        (HOME, AWAY),
+    ),
+    "a press in another workspace": (
+        Actor.of_interaction,
+        {"user": {"id": ADA}, "team": {"id": AWAY}, "view": None},
+        (AWAY,),
+    ),
+    "an org-wide install": (
+        Actor.of_interaction,
+        {"user": {"id": ADA, "team_id": ORGANIZATION}, "team": None, "view": {"app_installed_team_id": HOME}},
+        (HOME, ORGANIZATION),
+    ),
+    "a view of another workspace": (
+        Actor.of_interaction,
+        {"user": {"id": ADA, "team_id": HOME}, "team": {"id": HOME}, "view": _VIEW | {"team_id": AWAY}},
+        (HOME, AWAY),
+    ),
+    "a look at the App Home": (Actor.of_event, {"team_id": HOME, "event": {"user": ADA, "view": _VIEW}}, (HOME,)),
+    "a first look at the App Home": (Actor.of_event, {"team_id": HOME, "event": {"user": ADA}}, (HOME,)),
+    "a look by an outsider": (
+        Actor.of_event,
+        {"team_id": HOME, "event": {"user": ADA, "user_team": AWAY, "view": None}},
+        (HOME, AWAY),
+    ),
+    "a look at a Home of another workspace": (
+        Actor.of_event,
+        {"team_id": HOME, "event": {"user": ADA, "view": _VIEW | {"app_installed_team_id": AWAY}}},
+        (HOME, AWAY),
+    ),
+}
+
+
+@pytest.mark.parametrize(("read", "payload", "teams"), PAYLOADS.values(), ids=PAYLOADS)
+def test_every_team_that_a_payload_names_counts(
+    read: Callable[[dict[str, Any]], Actor], payload: dict[str, Any], teams: tuple[str, ...]
+) -> None:
+    """One that is foreign makes an outsider, wherever it stands."""
+    assert read(payload) == actor(ADA, *teams)
+
+
+@pytest.mark.parametrize("read", [Actor.of_command, Actor.of_interaction, Actor.of_event])
+def test_a_payload_that_names_nobody_is_nobodys(read: Callable[[dict[str, Any]], Actor]) -> None:
+    """And nobody is let in."""
+    assert read({}) == actor("")
+
+
+def _refusal_of(check: object, value: object) -> type[AccessRefused] | None:
+    assert callable(check)
+    try:
+        check(value)
+    except AccessRefused as refusal:
+        return type(refusal)
+    return None

@@ -1,0 +1,328 @@
+"""The bot's own key files: made private, rotated each day, destroyed when nobody needs them, never overwritten."""
+
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.model.errors import KeyFileUnusable, SealedValueUnreadable
+from bot.sealing.key_files import KEY_LIFETIME, RETIREMENT, KeyFiles, load_key_file, write_key_file
+from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, key_id_of, load_private_keys, public_pem
+
+NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
+MOMENT = timedelta(microseconds=1)
+PLAIN = "cfut_MADEUP00000000000000000000000000000000000000000"  # made up
+CONTEXT = SealingContext(purpose=TOKEN, team_id="T0", user_id="U0", view_id="V0", account_id="a", bucket="events")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Name a directory that does not exist yet."""
+    return tmp_path / "data" / "sealing-keys"
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077], ids=["umask 000", "umask 022", "umask 077"])
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run under the umasks that a service meets."""
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+def mode_of(path: Path) -> int:
+    """Return the permission bits."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def only_file(directory: Path) -> Path:
+    """Return the one file that is there, whatever its name."""
+    (path,) = directory.iterdir()
+    return path
+
+
+def opens(ring: KeyRing, sealed: str) -> bool:
+    """Whether the ring still opens it."""
+    try:
+        return ring.open(sealed, CONTEXT).reveal() == PLAIN
+    except SealedValueUnreadable:
+        return False
+
+
+def test_the_first_run_makes_a_private_key(directory: Path, umask: None) -> None:
+    """Under any umask the file is 0600 in a directory of 0700, and the library reads it as an X25519 key."""
+    ring = KeyFiles(directory).load(NOW)
+    path = only_file(directory)
+    assert (mode_of(path), mode_of(directory)) == (0o600, 0o700)
+    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    assert isinstance(key, X25519PrivateKey)
+    assert hashlib.sha256(key.public_key().public_bytes_raw()).hexdigest()[:16] == ring.sealing_key.key_id
+
+
+def test_a_later_start_finds_the_same_ring(directory: Path) -> None:
+    """Nothing is made anew, and what was sealed before the restart opens."""
+    sealed = KeyFiles(directory).load(NOW).sealing_key.seal(PLAIN, CONTEXT)
+    before = only_file(directory).read_bytes()
+    ring = KeyFiles(directory).load(NOW + timedelta(days=30))
+    assert only_file(directory).read_bytes() == before
+    assert opens(ring, sealed)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o620, 0o610, 0o604, 0o602, 0o601, 0o644, 0o666, 0o777, 0o440, 0o404], ids=oct)
+def test_a_key_that_others_can_read_is_refused(directory: Path, mode: int) -> None:
+    """One bit for group or others is enough, and the message is the command that mends it."""
+    KeyFiles(directory).load(NOW)
+    path = only_file(directory)
+    path.chmod(mode)
+    with pytest.raises(KeyFileUnusable) as refusal:
+        KeyFiles(directory).load(NOW)
+    assert f"`chmod 600 {path}`" in str(refusal.value)
+    path.chmod(0o600)
+    KeyFiles(directory).load(NOW)
+
+
+def _ed25519() -> bytes:
+    return ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+MARK = "TUFSS0VE"
+BROKEN = {
+    "empty": b"",
+    "a text": f"{MARK} is no key".encode(),
+    "cut in the middle": generate_private_key().encode()[:60],
+    "a changed character": generate_private_key().replace("MC4C", "MC4D").encode(),
+    "a block of nonsense": f"-----BEGIN PRIVATE KEY-----\n{MARK}\n-----END PRIVATE KEY-----\n".encode(),
+    "another kind of key": _ed25519(),
+    "a public key": public_pem(load_private_keys(generate_private_key())[0]).encode(),
+    "zeros": bytes(119),
+    "bytes that are no text": MARK.encode() + b"\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_key_is_refused_and_kept(directory: Path, content: bytes) -> None:
+    """The refusal names the file and the mend, quotes no content, and the file stays for its owner to look at."""
+    KeyFiles(directory).load(NOW)
+    path = only_file(directory)
+    path.write_bytes(content)
+    with pytest.raises(KeyFileUnusable) as refusal:
+        KeyFiles(directory).load(NOW)
+    message = str(refusal.value)
+    assert message.startswith(f"{path}: ")
+    assert "keygen PATH" in message
+    assert not [word for word in (MARK, "0xff", "byte", "codec") if word in message]
+    assert refusal.value.__cause__ is None
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mine.pem",
+        "2026-11-20-0123456789abcdef.pem",
+        "20261320T083000.000000Z-x.pem",
+        "20261120T083000-x.pem",
+        "-x.pem",
+        ".pem.pem",
+    ],
+)
+def test_a_file_with_a_foreign_name_is_refused(directory: Path, name: str) -> None:
+    """A key that somebody put there has no age: the bot says so instead of guessing, and touches nothing."""
+    KeyFiles(directory).load(NOW)
+    write_key_file(directory / name, pem := generate_private_key())
+    with pytest.raises(KeyFileUnusable, match="move it elsewhere") as refusal:
+        KeyFiles(directory).load(NOW)
+    assert refusal.value.path == directory / name
+    assert (directory / name).read_text() == pem
+
+
+@pytest.mark.parametrize(
+    ("age", "keys"),
+    [
+        pytest.param(timedelta(0), 1, id="at once"),
+        pytest.param(KEY_LIFETIME - MOMENT, 1, id="a moment before a day"),
+        pytest.param(KEY_LIFETIME, 2, id="after a day"),
+        pytest.param(timedelta(days=400), 2, id="after a year"),
+        pytest.param(-timedelta(days=1), 1, id="a clock that was set back"),
+    ],
+)
+def test_a_new_key_comes_each_day(directory: Path, age: timedelta, keys: int) -> None:
+    """The day's key seals, and the replaced one still opens."""
+    files = KeyFiles(directory)
+    ring = files.load(NOW)
+    sealed = ring.sealing_key.seal(PLAIN, CONTEXT)
+    assert files.rotate(ring, NOW + age, frozenset()) == []
+    assert len(ring.key_ids) == len(list(directory.iterdir())) == keys
+    assert (ring.sealing_key.key_id == key_id_of(sealed)) == (keys == 1)
+    assert opens(ring, sealed)
+    assert KeyFiles(directory).load(NOW).sealing_key.key_id == ring.sealing_key.key_id
+
+
+@pytest.mark.parametrize(
+    ("since_replaced", "is_needed", "is_gone"),
+    [
+        pytest.param(timedelta(0), False, False, id="just replaced"),
+        pytest.param(RETIREMENT - MOMENT, False, False, id="a moment before its retirement is over"),
+        pytest.param(RETIREMENT, False, True, id="retired and not needed"),
+        pytest.param(RETIREMENT, True, False, id="retired and needed"),
+        pytest.param(timedelta(days=300), True, False, id="needed for a year"),
+        pytest.param(-timedelta(hours=1), False, False, id="a clock that was set back"),
+    ],
+)
+def test_a_replaced_key_is_destroyed_in_its_time(
+    directory: Path, since_replaced: timedelta, *, is_needed: bool, is_gone: bool
+) -> None:
+    """It goes when no open submission needs it and its retirement is over, and then from ring and disk alike."""
+    files = KeyFiles(directory)
+    ring = files.load(NOW)
+    sealed = ring.sealing_key.seal(PLAIN, CONTEXT)
+    replaced_at = NOW + KEY_LIFETIME
+    files.rotate(ring, replaced_at, frozenset())
+    needed = frozenset({key_id_of(sealed)}) if is_needed else frozenset({"somebody-else"})
+    destroyed = files.rotate(ring, replaced_at + since_replaced, needed)
+    assert destroyed == ([key_id_of(sealed)] if is_gone else [])
+    assert opens(ring, sealed) is not is_gone
+    assert opens(KeyFiles(directory).load(NOW), sealed) is not is_gone
+
+
+def test_a_destroyed_key_is_overwritten(directory: Path, tmp_path: Path) -> None:
+    """A second name of the same file, made before, shows that the bytes themselves are gone."""
+    files = KeyFiles(directory)
+    ring = files.load(NOW)
+    (witness := tmp_path / "witness").hardlink_to(only_file(directory))
+    length = witness.stat().st_size
+    files.rotate(ring, NOW + KEY_LIFETIME, frozenset())
+    files.rotate(ring, NOW + KEY_LIFETIME + RETIREMENT, frozenset())
+    assert witness.read_bytes() == bytes(length)
+    assert len(list(directory.iterdir())) == 1
+
+
+def test_the_key_that_seals_is_never_destroyed(directory: Path) -> None:
+    """However old it is: the new one comes first, and the old one gets its retirement."""
+    files = KeyFiles(directory)
+    ring = files.load(NOW)
+    assert files.rotate(ring, NOW + timedelta(days=10_000), frozenset()) == []
+    assert ring.sealing_key.key_id in ring.key_ids
+    assert len(ring.key_ids) == 2
+
+
+def test_keys_removed_from_a_running_bot_are_replaced(directory: Path) -> None:
+    """What the ring holds in memory still opens, and a new key on disk seals from then on."""
+    files = KeyFiles(directory)
+    ring = files.load(NOW)
+    sealed = ring.sealing_key.seal(PLAIN, CONTEXT)
+    only_file(directory).unlink()
+    assert files.rotate(ring, NOW + MOMENT, frozenset()) == []
+    assert ring.sealing_key.key_id != key_id_of(sealed)
+    assert opens(ring, sealed)
+    assert KeyFiles(directory).load(NOW).sealing_key.key_id == ring.sealing_key.key_id
+
+
+def test_a_kill_while_a_key_was_written_leaves_no_key(directory: Path) -> None:
+    """A half-written draft is removed at the next start and never taken for a key."""
+    directory.mkdir(parents=True)
+    (directory / ".20261120T083000.000000Z-0123456789abcdef.pem.draft").write_text(generate_private_key()[:50])
+    ring = KeyFiles(directory).load(NOW)
+    assert only_file(directory).name.endswith(f"-{ring.sealing_key.key_id}.pem")
+
+
+def test_a_kill_before_the_draft_was_removed_does_not_hurt_the_key(directory: Path) -> None:
+    """The draft is a second name of a good key then: the name goes, the key stays."""
+    sealed = KeyFiles(directory).load(NOW).sealing_key.seal(PLAIN, CONTEXT)
+    key = only_file(directory)
+    (directory / f".{key.name}.draft").hardlink_to(key)
+    assert opens(KeyFiles(directory).load(NOW), sealed)
+    assert only_file(directory) == key
+
+
+def test_a_kill_while_a_key_was_destroyed_is_made_good(directory: Path, tmp_path: Path) -> None:
+    """What was renamed and not yet overwritten is overwritten and removed at the next start, and never opens."""
+    sealed = KeyFiles(directory).load(NOW).sealing_key.seal(PLAIN, CONTEXT)
+    doomed = only_file(directory).rename(directory / "20261120T083000.000000Z-x.destroyed")
+    (witness := tmp_path / "witness").hardlink_to(doomed)
+    ring = KeyFiles(directory).load(NOW)
+    assert not opens(ring, sealed)
+    assert set(witness.read_bytes()) == {0}
+    assert only_file(directory).suffix == ".pem"
+
+
+def test_a_written_key_is_private_and_complete(tmp_path: Path, umask: None) -> None:
+    """`keygen` uses this as well: 0600 under any umask, the public half returned, no draft left."""
+    path = tmp_path / "key.pem"
+    public = write_key_file(path, pem := generate_private_key())
+    assert (path.read_text(), mode_of(path)) == (pem, 0o600)
+    assert serialization.load_pem_public_key(public.encode()) == load_key_file(path)[0].public_key()
+    assert only_file(tmp_path) == path
+
+
+def _existing_file(path: Path) -> None:
+    path.write_text("somebody's key")
+
+
+def _dangling_link(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere"))
+
+
+@pytest.mark.parametrize("occupy", [_existing_file, _dangling_link, Path.mkdir], ids=["file", "link", "directory"])
+def test_a_key_is_never_overwritten(tmp_path: Path, occupy: object) -> None:
+    """Whatever has the name keeps it, and no draft is left beside it."""
+    path = tmp_path / "key.pem"
+    assert callable(occupy)
+    occupy(path)
+    before = path.lstat()
+    with pytest.raises(FileExistsError):
+        write_key_file(path, generate_private_key())
+    assert (path.lstat().st_ino, path.lstat().st_size, path.lstat().st_mode) == (
+        before.st_ino,
+        before.st_size,
+        before.st_mode,
+    )
+    assert only_file(tmp_path) == path
+
+
+def test_a_draft_left_by_a_kill_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    """A second try of the same name works, and does not take the old draft's mode or content."""
+    (draft := tmp_path / ".key.pem.draft").write_text("half")
+    draft.chmod(0o666)
+    write_key_file(tmp_path / "key.pem", generate_private_key())
+    assert mode_of(only_file(tmp_path)) == 0o600
+
+
+def test_a_place_that_is_no_directory_is_refused(tmp_path: Path) -> None:
+    """The operating system's own error comes through for the caller to tell."""
+    with pytest.raises(OSError, match="No such file"):
+        write_key_file(tmp_path / "missing" / "key.pem", generate_private_key())
+
+
+HOURS = st.integers(min_value=0, max_value=40)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(HOURS, st.booleans()), max_size=8))
+def test_what_is_needed_always_opens_and_the_rest_is_gone(life: list[tuple[int, bool]]) -> None:
+    """Through any life of a bot: ring and disk agree, needed keys open, the newest seals, none is kept for nothing."""
+    with tempfile.TemporaryDirectory() as name:
+        files, now = KeyFiles(Path(name)), NOW
+        ring = files.load(now)
+        open_tokens: list[str] = []
+        for hours, is_kept in life:
+            sealed = ring.sealing_key.seal(PLAIN, CONTEXT)
+            open_tokens += [sealed] if is_kept else []
+            now += timedelta(hours=hours)
+            needed = {key_id_of(token) for token in open_tokens}
+            files.rotate(ring, now, needed)
+            assert all(opens(ring, token) for token in open_tokens)
+            assert ring.key_ids == KeyFiles(Path(name)).load(now).key_ids
+            files.rotate(ring, now + RETIREMENT, needed)
+            assert ring.key_ids == needed | {ring.sealing_key.key_id}

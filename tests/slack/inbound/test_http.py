@@ -1,0 +1,304 @@
+"""The way in over HTTP, byte by byte: what is read of a stranger, and what stays in memory of a friend."""
+
+import asyncio
+import io
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from urllib.parse import urlencode
+
+import pytest
+import pytest_asyncio
+from tests.conftest import Clock
+from tests.memory import find_holders
+from slack_bolt.async_app import AsyncAck, AsyncApp
+from slack_bolt.authorization import AuthorizeResult
+from slack_sdk.signature import SignatureVerifier
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
+from bot.operations.server import Server
+from bot.slack import form as modal
+from bot.slack.inbound.http import BODY_LIMIT, READ_TIMEOUT, HttpIngress
+from bot.slack.inbound.ingress import Ingress
+
+ADA = "U0ADA0001"
+PLATFORM = "C0DATAPLT"
+ACCOUNT = "5a4db0c0000000000000000000000001"
+SECRET = "0123456789abcdef-made-up"
+FORM = "application/x-www-form-urlencoded"
+PATIENCE_SECONDS = 5
+PassTime = Callable[[timedelta], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Port:
+    """The bot's port with an app behind it, as the composition root opens it."""
+
+    host: str
+    number: int
+    heard: asyncio.Queue[None]
+    let_go: asyncio.Event
+    ingress: Ingress
+    connections: list["Connection"] = field(default_factory=list)
+
+    async def connect(self) -> "Connection":
+        """Open a connection as a reverse proxy does: it stays open."""
+        connection = Connection(*await asyncio.open_connection(self.host, self.number))
+        self.connections.append(connection)
+        return connection
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One TCP connection, on which every byte is chosen."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send_head(self, **headers: str) -> None:
+        """Send the head of a request; `_` stands for `-`."""
+        lines = {"Host": "bot", "Content-Type": FORM} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        self.writer.write(f"POST /slack/events HTTP/1.1\r\n{head}\r\n".encode())
+
+    def send_signed(self, body: bytes, secret: str = SECRET) -> None:
+        """Send a whole request in one go."""
+        timestamp = str(int(time.time()))
+        signature = SignatureVerifier(secret).generate_signature(timestamp=timestamp, body=body) or ""
+        self.send_head(X_Slack_Request_Timestamp=timestamp, X_Slack_Signature=signature, Content_Length=str(len(body)))
+        self.writer.write(body)
+
+    async def status(self) -> int:
+        """Return the status of the next answer."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+        return int(head.split()[1])
+
+
+@pytest_asyncio.fixture
+async def port(clock: Clock, log: io.StringIO) -> AsyncIterator[Port]:
+    """Open the port before an app that answers when it may."""
+    heard, let_go = asyncio.Queue[None](), asyncio.Event()
+
+    async def authorize(**_: object) -> AuthorizeResult:
+        return AuthorizeResult(team_id="T0SANDBOX", enterprise_id=None)
+
+    async def take(ack: AsyncAck) -> None:
+        heard.put_nowait(None)
+        await let_go.wait()
+        await ack()
+
+    app = AsyncApp(
+        client=AsyncWebClient(),
+        authorize=authorize,
+        request_verification_enabled=False,
+        process_before_response=True,
+        logger=logging.getLogger("slack_bolt"),
+    )
+    app.view(modal.CALLBACK_ID)(take)
+    app.options(modal.BUCKET_ACTION)(take)
+    ingress = Ingress(app, KeyRing(*load_private_keys(generate_private_key())), ACCOUNT, clock)
+
+    async def is_ready() -> bool:
+        return True
+
+    server = Server(HttpIngress(ingress, [SignatureVerifier(SECRET)]), is_ready)
+    host, _, number = (await server.listen("127.0.0.1", 0)).partition(":")
+    port = Port(host=host, number=int(number), heard=heard, let_go=let_go, ingress=ingress)
+    yield port
+    for connection in port.connections:
+        connection.writer.close()
+        with suppress(ConnectionError):
+            await connection.writer.wait_closed()
+    await server.stop()
+
+
+def _body() -> bytes:
+    """Make a submission's body; nobody keeps anything of it."""
+    slack = SmallSlack()
+    form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket="analytics-events"), catalogs=())
+    slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
+    payload = slack.make_submission(ADA)
+    payload["view"]["state"]["values"][modal.TOKEN_BLOCK][modal.TOKEN_BLOCK]["value"] = _pasted_token()
+    return urlencode({"payload": json.dumps(payload)}).encode()
+
+
+def _pasted_token() -> str:
+    return make_token(Behaviour.GOOD, number=734)
+
+
+async def test_nothing_holds_the_token_once_it_is_sealed(port: Port) -> None:
+    """Neither while a listener works on it, nor as long as the connection stays open afterwards."""
+    connection = await port.connect()
+
+    connection.send_signed(_body())
+    await port.heard.get()
+    during = find_holders(_pasted_token)
+    port.let_go.set()
+    status = await connection.status()
+    after = find_holders(_pasted_token)
+
+    assert status == 200
+    assert (during, after) == ([], [])
+
+
+async def test_nothing_holds_the_token_of_a_body_that_was_turned_away(port: Port) -> None:
+    """Also what is not believed may hold a real token: a signing secret may have been rotated."""
+    connection = await port.connect()
+
+    connection.send_signed(_body(), secret="another one")
+
+    assert await connection.status() == 401
+    assert find_holders(_pasted_token) == []
+
+
+def _fresh() -> dict[str, str]:
+    return {"X_Slack_Request_Timestamp": str(int(time.time())), "X_Slack_Signature": "v0=made-up"}
+
+
+UNREAD: dict[str, tuple[dict[str, str], int]] = {
+    "of unknown length, unsigned": ({"Transfer_Encoding": "chunked"}, 401),
+    "too long by a byte": ({"Content_Length": str(BODY_LIMIT + 1)}, 413),
+    "longer than a check of the certificate": ({"Content_Length": "201"}, 401),
+    "without a time": ({"Content_Length": "1000", "X_Slack_Signature": "v0=x"}, 401),
+    "of six minutes ago": (
+        {"Content_Length": "1000", "X_Slack_Request_Timestamp": "1", "X_Slack_Signature": "v0=x"},
+        401,
+    ),
+    "compressed": ({"Content_Length": "10", "Content_Encoding": "gzip"}, 415),
+}
+
+
+@pytest.mark.parametrize(("headers", "status"), UNREAD.values(), ids=UNREAD)
+async def test_what_cannot_be_good_is_answered_before_it_has_come(
+    port: Port, headers: dict[str, str], status: int
+) -> None:
+    """The head alone is enough for a no: nobody makes the bot wait for a body or keep one."""
+    connection = await port.connect()
+
+    connection.send_head(**headers)
+
+    assert await connection.status() == status
+
+
+async def test_a_slow_body_is_given_up(port: Port, log: io.StringIO, pass_time: PassTime) -> None:
+    """A byte now and then does not keep the bot busy: the time is for the whole body."""
+    connection = await port.connect()
+    connection.send_head(**_fresh(), Content_Length="1000")
+    answer = asyncio.create_task(connection.status())
+
+    while not answer.done():
+        connection.writer.write(b"x")
+        await asyncio.sleep(0.01)  # nothing tells that the server has read it
+        pass_time(READ_TIMEOUT / 10)
+
+    assert await answer == 408
+    assert "slow_body" in log.getvalue()
+
+
+async def test_a_body_that_breaks_off_is_no_fault_of_ours(port: Port, log: io.StringIO) -> None:
+    """A client that goes away in the middle costs nothing: no traceback, and the next one is served."""
+    connection = await port.connect()
+    connection.send_head(**_fresh(), Content_Length="1000")
+    connection.writer.write(b"MARKER")
+    await connection.writer.drain()
+    connection.writer.close()
+    await connection.writer.wait_closed()
+
+    other = await port.connect()
+    port.let_go.set()
+    other.send_signed(_body())
+
+    assert await other.status() == 200
+    assert "MARKER" not in log.getvalue()
+    assert "Traceback" not in log.getvalue()
+
+
+async def test_a_check_of_the_certificate_costs_nothing_however_long_it_says_it_is(port: Port) -> None:
+    """One that is longer than Slack's is no check: a megabyte of it is neither read nor parsed."""
+    connection = await port.connect()
+    body = b"ssl_check=1&" + b"a=b&" * 60
+
+    connection.send_head(Content_Length=str(len(body)))
+    connection.writer.write(body)
+
+    assert await connection.status() == 401
+
+
+CHECKS = {
+    "as Slack sends it": (b"ssl_check=1&token=made-up", 200),
+    "with something behind it": (b"ssl_check=1&text=x", 401),
+    "not at the beginning": (b"token=made-up&ssl_check=1", 401),
+}
+
+
+@pytest.mark.parametrize(("body", "status"), CHECKS.values(), ids=CHECKS)
+async def test_a_chunked_check_of_the_certificate_is_none(port: Port, body: bytes, status: int) -> None:
+    """Unsigned, it has to say how long it is, and to hold nothing else."""
+    unsized, sized = await port.connect(), await port.connect()
+
+    unsized.send_head(Transfer_Encoding="chunked")
+    sized.send_head(Content_Length=str(len(body)))
+    sized.writer.write(body)
+
+    assert (await unsized.status(), await sized.status()) == (401, status)
+
+
+MALFORMED = {
+    "chunks that contradict themselves": b"6\r\nMARKER\r\nMARKER\r\n\r\n",
+    "a chunk of a strange size": b"MARKER\r\n",
+}
+
+
+@pytest.mark.parametrize("chunks", MALFORMED.values(), ids=MALFORMED)
+async def test_what_is_no_http_is_not_quoted(port: Port, log: io.StringIO, chunks: bytes) -> None:
+    """The library turns it away with a 400; the piece of a body on which it stumbled is not for the log."""
+    connection = await port.connect()
+
+    connection.send_head(**_fresh(), Transfer_Encoding="chunked")
+    connection.writer.write(chunks)
+
+    assert await connection.status() == 400
+    assert "MARKER" not in log.getvalue()
+    assert "Error handling request" in log.getvalue()
+
+
+async def test_a_stop_does_not_wait_for_ever_for_what_is_under_way(port: Port, pass_time: PassTime) -> None:
+    """Longer than an answer may take nobody waits for it; what hangs is cut off."""
+    connection = await port.connect()
+    connection.send_signed(_body())
+    await port.heard.get()
+
+    draining = asyncio.create_task(port.ingress.drain())
+    await asyncio.sleep(0)
+    pass_time(timedelta(seconds=2.4))
+    await asyncio.sleep(0.01)  # the drain would have to come back to life, if it were over
+    assert not draining.done()
+    pass_time(timedelta(seconds=0.2))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await draining
+
+    assert port.ingress._under_way == set()
+
+
+async def test_a_search_that_takes_too_long_is_answered_in_time(port: Port, pass_time: PassTime) -> None:
+    """Where there is nobody to read a sentence, Slack is told that there is no answer."""
+    connection = await port.connect()
+    search = {"type": "block_suggestion", "action_id": modal.BUCKET_ACTION, "block_id": "bucket", "value": "x"}
+    connection.send_signed(urlencode({"payload": json.dumps(search)}).encode())
+    await port.heard.get()
+
+    pass_time(timedelta(seconds=2.5))
+
+    assert await connection.status() == 503
+    port.let_go.set()
+    await port.ingress.drain()

@@ -1,0 +1,1159 @@
+"""The ingress: nothing passes unsigned, malformed or too big, and nothing behind it holds a token."""
+
+import asyncio
+import io
+import json
+import logging
+import pickle
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from tests.desk import Desk
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from tests.leaks import find_leaks
+from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
+from slack_bolt.authorization import AuthorizeResult
+from slack_bolt.response import BoltResponse
+from slack_sdk.signature import SignatureVerifier
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.cloudflare.auth import Bearer
+from bot.model.errors import SealedValueUnreadable
+from bot.model.pasted_token import MASK, trim
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.sandbox.workspace import Message
+from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
+from bot.slack import form as modal
+from bot.slack.blocks import Json
+from bot.slack.inbound.http import BODY_LIMIT, READ_TIMEOUT, HttpIngress
+from bot.slack.inbound.ingress import PASTED_TOKEN, Ingress, SealedPayload, seal_payload
+from bot.slack.inbound.socket_mode import SocketModeIngress
+from bot.model.submission import PastedToken
+from bot.model.submission import TokenKind as PastedKind
+
+ADA = "U0ADA0001"
+PLATFORM = "C0DATAPLT"
+PRIVATE = "G0INCID42"
+BUCKET = "analytics-events"
+ACCOUNT = "5a4db0c0000000000000000000000001"
+SECRET = "0123456789abcdef-made-up"
+OLDER_SECRET = "fedcba9876543210-made-up"
+TOKEN_TEXT = make_token(Behaviour.GOOD, number=881)
+UNPREFIXED = "MadeUp882" + "Good0" * 6 + "x"
+"""Forty random characters hold all three sorts, as this made-up one does."""
+
+
+@pytest.fixture(scope="module")
+def key_ring() -> KeyRing:
+    """Make a key ring of one key."""
+    return KeyRing(*load_private_keys(generate_private_key()))
+
+
+# Sealing payloads, of every kind that Slack sends. The small Slack makes them; nothing is sent anywhere.
+
+
+@pytest.fixture
+def slack() -> SmallSlack:
+    """Take a workspace that nobody has started: its people can still fill a form."""
+    slack = SmallSlack()
+    form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket=BUCKET), catalogs=())
+    slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
+    return slack
+
+
+def fill(slack: SmallSlack, block_id: str, text: str) -> None:
+    """Type into a field of the open form without telling anyone."""
+    view = slack.modals.top(ADA)
+    assert view is not None
+    slack.modals.fill(view, view.field_at(block_id), text)
+
+
+def seal(payload: Json, key_ring: KeyRing) -> SealedPayload:
+    """Do what the ingress does."""
+    return seal_payload(payload, key_ring.sealing_key, ACCOUNT)
+
+
+def everything_of(sealed: SealedPayload) -> bytes:
+    """Write it down in every way in which a program may write something down; a Secret refuses to be pickled."""
+    picklable = replace(sealed, answer_url=None)
+    return b"\n".join(
+        (repr(sealed).encode(), str(sealed.body).encode(), json.dumps(sealed.body).encode(), pickle.dumps(picklable))
+    )
+
+
+def make_suggestion(slack: SmallSlack, token: str) -> Json:
+    """Type a token into the bucket search while another one is half typed below it."""
+    fill(slack, modal.TOKEN_BLOCK, token)
+    view = slack.modals.top(ADA)
+    assert view is not None
+    return slack.payloads.options(view, modal.BUCKET_BLOCK, modal.BUCKET_ACTION, token)
+
+
+def make_view_action(slack: SmallSlack, token: str) -> Json:
+    """Press a button in the form while a token is half typed: the payload carries the whole state."""
+    fill(slack, modal.TOKEN_BLOCK, token[:-10])
+    view = slack.modals.top(ADA)
+    assert view is not None
+    return slack.payloads.view_action(view, {"action_id": "x", "value": token})
+
+
+def make_closed(slack: SmallSlack, token: str) -> Json:
+    """Close the form with a token in it."""
+    fill(slack, modal.TOKEN_BLOCK, token)
+    view = slack.modals.top(ADA)
+    assert view is not None
+    return slack.payloads.closed(view, is_cleared=True)
+
+
+def make_command(slack: SmallSlack, token: str) -> Json:
+    """Type a token behind the command."""
+    return slack.make_command(ADA, PLATFORM, f"/r2-credential {BUCKET} {token}")
+
+
+def make_button(slack: SmallSlack, token: str) -> Json:
+    """Press a button of a message in which somebody quoted a token."""
+    said = slack.workspace.post(
+        Message(ts="", channel_id=PLATFORM, user_id=ADA, text=f"use {token}", blocks=({"type": "x", "y": [token]},))
+    )
+    return slack.make_message_action(ADA, said, {"action_id": "try_again", "value": token})
+
+
+def make_submission(slack: SmallSlack, token: str) -> Json:
+    """Submit the token in its field, and again in the reason."""
+    fill(slack, modal.TOKEN_BLOCK, token)
+    fill(slack, modal.REASON_BLOCK, f"the new one is {token}.")
+    return slack.make_submission(ADA)
+
+
+def make_bucket_slip(slack: SmallSlack, token: str) -> Json:
+    """Paste the token into the bucket's field, which is plain text when no catalogs are known."""
+    form = modal.build_form(nonce="the-nonce", filling=modal.Filling(), catalogs=None)
+    slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
+    fill(slack, modal.BUCKET_BLOCK, token)
+    return slack.make_submission(ADA)
+
+
+def make_deep(slack: SmallSlack, token: str) -> Json:
+    """Hide a token deep in a payload of no known kind."""
+    return {"type": "shortcut", "a": [{"b": [[{"c": f"..{token}.."}]]}, token], "d": {"e": {"f": token}}}
+
+
+KINDS: dict[str, Callable[[SmallSlack, str], Json]] = {
+    "slash_commands": make_command,
+    "block_suggestion": make_suggestion,
+    "view_submission": make_submission,
+    "view_submission with a token as bucket": make_bucket_slip,
+    "block_actions of a form": make_view_action,
+    "block_actions of a message": make_button,
+    "view_closed": make_closed,
+    "shortcut": make_deep,
+}
+
+
+@pytest.mark.parametrize("token", [TOKEN_TEXT, UNPREFIXED], ids=["with prefix", "without prefix"])
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_no_kind_of_payload_keeps_a_token(
+    slack: SmallSlack, key_ring: KeyRing, make: Callable[[SmallSlack, str], Json], token: str
+) -> None:
+    """Whatever is written down of the sealed payload, the token is in no form in it."""
+    payload = make(slack, token)
+    assert token[:-10] in json.dumps(payload)
+
+    sealed = seal(payload, key_ring)
+
+    assert find_leaks(everything_of(sealed), token) == []
+    assert find_leaks(everything_of(sealed), token[:-10]) == []
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_no_kind_of_payload_keeps_a_response_url(
+    slack: SmallSlack, key_ring: KeyRing, make: Callable[[SmallSlack, str], Json]
+) -> None:
+    """Slack puts one into commands, buttons and submissions; none of them comes through in plain."""
+    payload = make(slack, TOKEN_TEXT)
+    payload["response_url"] = "https://hooks.slack.test/commands/T0/made-up"
+
+    sealed = everything_of(seal(payload, key_ring))
+
+    assert find_leaks(sealed, "/response/") == []
+    assert find_leaks(sealed, "hooks.slack.test") == []
+
+
+@pytest.mark.parametrize("name", ["slash_commands", "block_actions of a message"])
+def test_the_response_url_of_a_command_or_button_is_kept_in_memory_only(
+    slack: SmallSlack, key_ring: KeyRing, name: str
+) -> None:
+    """It stands beside the payload as a Secret: shown as a mask, and refusing to be pickled or copied."""
+    sealed = seal(KINDS[name](slack, TOKEN_TEXT) | {"response_url": "https://hooks.slack.test/made-up"}, key_ring)
+
+    assert sealed.answer_url is not None
+    assert sealed.answer_url.reveal() == "https://hooks.slack.test/made-up"
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(sealed)
+
+
+@pytest.mark.parametrize("answer_url", [None, "", 7, ["https://hooks.slack.test/made-up"]], ids=repr)
+def test_without_a_usable_response_url_there_is_none(slack: SmallSlack, key_ring: KeyRing, answer_url: object) -> None:
+    """Nothing of another type goes on, and nothing of it stays in the body."""
+    sealed = seal(make_command(slack, TOKEN_TEXT) | {"response_url": answer_url}, key_ring)
+
+    assert (sealed.answer_url, "response_url" in sealed.body) == (None, False)
+
+
+def test_a_submission_has_no_second_response_url(slack: SmallSlack, key_ring: KeyRing) -> None:
+    """Only the one of the chosen channel goes on, sealed; what else might come with it is thrown away."""
+    sealed = seal(make_submission(slack, TOKEN_TEXT) | {"response_url": "https://hooks.slack.test/made-up"}, key_ring)
+
+    assert sealed.answer_url is None
+    assert find_leaks(everything_of(sealed), "hooks.slack.test") == []
+
+
+PLACES: dict[str, Callable[[Json], object]] = {
+    "command text": lambda body: body["text"],
+    "option search": lambda body: body["value"],
+    "reason": lambda body: body["view"]["state"]["values"]["reason"]["reason"]["value"],
+    "bucket": lambda body: body["view"]["state"]["values"]["bucket"]["bucket"]["value"],
+    "value of a button": lambda body: body["actions"][0]["value"],
+    "deep places": lambda body: body["a"][0]["b"][0][0]["c"],
+}
+MASKED = [
+    ("command text", make_command, f"{BUCKET} {MASK}"),
+    ("option search", make_suggestion, MASK),
+    ("reason", make_submission, f"the new one is {MASK}."),
+    ("bucket", make_bucket_slip, MASK),
+    ("value of a button", make_button, MASK),
+    ("deep places", make_deep, f"..{MASK}.."),
+]
+
+
+@pytest.mark.parametrize(("place", "make", "shown"), MASKED, ids=PLACES)
+def test_a_token_in_a_wrong_place_is_masked_and_marked(
+    slack: SmallSlack, key_ring: KeyRing, place: str, make: Callable[[SmallSlack, str], Json], shown: str
+) -> None:
+    """The listeners see that a token was there, and can tell the person to revoke it."""
+    assert PLACES[place](seal(make(slack, TOKEN_TEXT), key_ring).body) == shown
+
+
+@pytest.mark.parametrize("name", ["trigger_id", "api_app_id", "user", "team", "token"])
+def test_what_is_needed_comes_through_unchanged(slack: SmallSlack, key_ring: KeyRing, name: str) -> None:
+    """Sealing changes nothing of what the listeners need."""
+    payload = slack.make_submission(ADA)
+    before = json.loads(json.dumps(payload[name]))
+
+    assert seal(payload, key_ring).body[name] == before
+
+
+def submit(slack: SmallSlack, key_ring: KeyRing, pasted: str) -> PastedToken:
+    """Return what the ingress tells of a pasted text."""
+    fill(slack, modal.TOKEN_BLOCK, pasted)
+    told = seal(slack.make_submission(ADA), key_ring).pasted
+    assert told is not None
+    return told
+
+
+def context_of(slack: SmallSlack, purpose: str = TOKEN) -> SealingContext:
+    """Return what the submission of the open form is bound to."""
+    view = slack.modals.top(ADA)
+    assert view is not None
+    return SealingContext(
+        purpose=purpose,
+        team_id=slack.config.team_id,
+        user_id=ADA,
+        view_id=view.id,
+        account_id=ACCOUNT,
+        bucket=BUCKET,
+    )
+
+
+@pytest.mark.parametrize("pasted", [TOKEN_TEXT, f'  "Bearer {TOKEN_TEXT}"\n'], ids=["bare", "with copy slips"])
+def test_the_token_opens_where_it_belongs(slack: SmallSlack, key_ring: KeyRing, pasted: str) -> None:
+    """What was pasted comes back trimmed, with its kind and its last four characters told beside it."""
+    told = submit(slack, key_ring, pasted)
+
+    assert told.sealed is not None
+    assert key_ring.open(told.sealed, context_of(slack)).reveal() == TOKEN_TEXT
+    assert (told.kind, told.last_four) == (PastedKind.ACCOUNT, TOKEN_TEXT[-4:])
+
+
+ELSEWHERE = {
+    "purpose": RESPONSE_URL,
+    "team_id": "T0ANOTHER",
+    "user_id": "U0MALLORY",
+    "view_id": "V0ANOTHER",
+    "account_id": "0" * 32,
+    "bucket": "another-bucket",
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_the_token_opens_nowhere_else(slack: SmallSlack, key_ring: KeyRing, name: str) -> None:
+    """Moved to another workspace, person, view, account, bucket or use it stays shut."""
+    told = submit(slack, key_ring, TOKEN_TEXT)
+    moved = replace(context_of(slack), **{name: ELSEWHERE[name]})
+
+    with pytest.raises(SealedValueUnreadable):
+        key_ring.open(told.sealed or "", moved)
+
+
+UNSTORABLE = {
+    "nothing": ("", PastedKind.EMPTY),
+    "a Global API key": (f"cfk_{'a' * 40}5a4db0c1", PastedKind.GLOBAL_KEY),
+    "an OAuth token": (f"cfoat_{'a' * 40}5a4db0c1", PastedKind.OAUTH),
+    "the secret of an S3 key pair": ("5a4d" * 16, PastedKind.S3_SECRET),
+    "the id of an S3 key pair": ("5a4d" * 8, PastedKind.S3_KEY_ID),
+    "two tokens": (f"{TOKEN_TEXT} {TOKEN_TEXT}", PastedKind.SEVERAL),
+    "a word": ("hunter2", PastedKind.NOT_A_TOKEN),
+    "an emoji": ("\U0001f511" * 30, PastedKind.NOT_A_TOKEN),
+    "half a character": ("\ud800" * 30, PastedKind.NOT_A_TOKEN),
+}
+
+
+@pytest.mark.parametrize(("pasted", "kind"), UNSTORABLE.values(), ids=UNSTORABLE)
+def test_what_is_not_to_be_stored_is_not_even_sealed(
+    slack: SmallSlack, key_ring: KeyRing, pasted: str, kind: PastedKind
+) -> None:
+    """Of a wrong kind only the kind goes on: no ciphertext, and not its last four characters either."""
+    assert submit(slack, key_ring, pasted) == PastedToken(kind=kind, last_four="", sealed=None)
+
+
+def test_the_response_url_of_the_chosen_channel_is_sealed(slack: SmallSlack, key_ring: KeyRing) -> None:
+    """It opens for its own purpose only, and the others are gone."""
+    fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
+    payload = slack.make_submission(ADA)
+    [entry] = payload["response_urls"]
+    payload["response_urls"] = [entry | {"channel_id": PRIVATE, "response_url": "https://x.test/no"}, entry]
+
+    told = seal(payload, key_ring).pasted
+
+    assert told is not None
+    assert told.sealed_response_url is not None
+    opened = key_ring.open(told.sealed_response_url, context_of(slack, RESPONSE_URL))
+    assert opened.reveal() == entry["response_url"]
+    with pytest.raises(SealedValueUnreadable):
+        key_ring.open(told.sealed_response_url, context_of(slack, TOKEN))
+
+
+URLS: dict[str, object] = {
+    "none": None,
+    "no list": "https://x.test",
+    "empty": [],
+    "of another channel": [{"channel_id": PRIVATE, "response_url": "https://x.test/1"}],
+    "no address": [{"channel_id": PLATFORM, "response_url": 7}],
+    "no objects": ["https://x.test/2", None],
+}
+
+
+@pytest.mark.parametrize("response_urls", URLS.values(), ids=URLS)
+def test_without_a_fitting_response_url_there_is_none(
+    slack: SmallSlack, key_ring: KeyRing, response_urls: object
+) -> None:
+    """A submission without one, or with a strange one, is sealed all the same."""
+    fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
+
+    sealed = seal(slack.make_submission(ADA) | {"response_urls": response_urls}, key_ring)
+
+    assert sealed.pasted is not None
+    assert sealed.pasted.sealed is not None
+    assert sealed.pasted.sealed_response_url is None
+    assert b"x.test" not in everything_of(sealed)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+STRANGE = st.fixed_dictionaries(
+    {"type": st.sampled_from(["view_submission", "block_actions", "view_closed"])},
+    optional={
+        "user": JSON_VALUES,
+        "view": JSON_VALUES
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "id": JSON_VALUES,
+                "private_metadata": JSON_VALUES,
+                "app_installed_team_id": JSON_VALUES,
+                "state": JSON_VALUES
+                | st.fixed_dictionaries(
+                    {
+                        "values": JSON_VALUES
+                        | st.fixed_dictionaries(
+                            {"token": JSON_VALUES, "bucket": JSON_VALUES, "channel": JSON_VALUES, "reason": JSON_VALUES}
+                        )
+                    }
+                ),
+            },
+        ),
+        "response_urls": JSON_VALUES,
+    },
+)
+
+
+@settings(deadline=None)
+@given(payload=STRANGE)
+def test_no_shape_of_a_payload_breaks_the_sealing(key_ring: KeyRing, payload: Json) -> None:
+    """Slack may leave out or change what it likes: sealing never fails, and never makes a token of nothing."""
+    sealed = seal(payload, key_ring)
+
+    assert sealed.body["type"] in {"view_submission", "block_actions", "view_closed"}
+
+
+@settings(deadline=None)
+@given(
+    token=st.sampled_from([TOKEN_TEXT, UNPREFIXED, f"cfk_{'a' * 40}5a4db0c1"]),
+    around=st.lists(JSON_VALUES, max_size=3),
+    path=st.lists(st.sampled_from(["view", "state", "list", "token", "value", "text"]), max_size=6),
+)
+def test_a_token_is_masked_however_deep_it_lies(
+    key_ring: KeyRing, token: str, around: list[object], path: list[str]
+) -> None:
+    """There is no place in a payload where a token stays."""
+    value: Any = f"<{token}>"
+    for name in path:
+        value = [*around, value] if name == "list" else {name: value}
+
+    sealed = seal({"type": "block_actions", "found": value}, key_ring)
+
+    assert find_leaks(everything_of(sealed), token) == []
+
+
+# Whatever somebody may paste.
+
+MARK = "MADEUPq7Zk"
+"""Stands in everything that is pasted below, so that an echo of it is found."""
+
+PIECES = st.one_of(
+    st.sampled_from(
+        [
+            TOKEN_TEXT,
+            UNPREFIXED,
+            "Bearer ",
+            "cfut_",
+            "cfoat_",
+            '"',
+            "\0",
+            "\r\n",
+            "\u202e",
+            "\u200b",
+            "\ufeff",
+            "\U0001f511",
+        ]
+    ),
+    st.sampled_from(
+        ['{"token": "', '"}', "${jndi:ldap://x}", "<script>", "<!channel>", "%00", "' OR 1=1 --", "\\u0000"]
+    ),
+    st.text(max_size=20),
+    st.text(st.characters(categories=["Cs", "Cc", "Cf", "Zs", "Mn"]), max_size=10),
+    st.text("abcdefXYZ0123456789_-", max_size=60),
+    st.integers(1, 3000).map(lambda length: "a1B" * (length // 3)),
+)
+PASTED = st.tuples(st.lists(PIECES, max_size=4).map("".join), st.lists(PIECES, max_size=4).map("".join)).map(
+    lambda around: (around[0] + MARK + around[1])[:3000]
+)
+
+
+def assert_not_told(mark: str, text: str | bytes) -> None:
+    """Nothing of it is there, in no form."""
+    assert find_leaks(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"), mark) == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pasted=PASTED)
+def test_whatever_is_pasted_is_sealed_or_refused_and_never_told(
+    slack: SmallSlack, key_ring: KeyRing, pasted: str
+) -> None:
+    """It opens as it was, without the copy slips, and a header can carry it; or the form says what is wrong with it."""
+    assume(MARK in pasted)
+    payload = slack.make_submission(ADA)
+    payload["view"]["state"]["values"][modal.TOKEN_BLOCK] = {modal.TOKEN_BLOCK: {"type": "x", "value": pasted}}
+
+    sealed = seal(payload, key_ring)
+
+    assert_not_told(MARK, everything_of(sealed))
+    assert sealed.pasted is not None
+    if sealed.pasted.sealed is None:
+        assert sealed.pasted == PastedToken(kind=sealed.pasted.kind, last_four="", sealed=None)
+        assert_not_told(MARK, modal.NOT_STORABLE[sealed.pasted.kind].user_message)
+    else:
+        opened = key_ring.open(sealed.pasted.sealed, context_of(slack))
+        assert opened.reveal() == trim(pasted)
+        assert opened.reveal().endswith(sealed.pasted.last_four)
+        Bearer(opened, _nobody_asks)
+
+
+async def _nobody_asks() -> bool:
+    return False
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(pasted=PASTED, place=st.sampled_from([modal.TOKEN_BLOCK, modal.REASON_BLOCK, "private_metadata", "elsewhere"]))
+def test_whatever_is_pasted_anywhere_reaches_the_app_in_one_piece(
+    slack: SmallSlack, key_ring: KeyRing, pasted: str, place: str
+) -> None:
+    """Bolt takes every payload that holds it, and its listener answers."""
+    heard = Heard()
+    payload = slack.make_submission(ADA)
+    if place in (modal.TOKEN_BLOCK, modal.REASON_BLOCK):
+        payload["view"]["state"]["values"][place] = {place: {"type": "x", "value": pasted}}
+    else:
+        payload["view"][place] = pasted
+
+    answer = asyncio.run(Ingress(make_app(heard), key_ring, ACCOUNT).dispatch(payload))
+
+    assert (answer.status, len(heard.bodies)) == (200, 1)
+    for token in (TOKEN_TEXT, UNPREFIXED):
+        is_alone = place == modal.TOKEN_BLOCK or token is TOKEN_TEXT  # an older one is told by where its word ends
+        assert not is_alone or find_leaks(repr((heard.bodies, answer.body)).encode("utf-8", "replace"), token) == []
+
+
+UNUSUAL = {
+    "one character": "x",
+    "as many as the field takes": "x" * 3000,
+    "one more than a token has": "x" * 501,
+    "nothing but a NUL": "\0",
+    "NUL inside": f"{TOKEN_TEXT[:20]}\0{TOKEN_TEXT[20:]}",
+    "a line break inside": f"{TOKEN_TEXT[:20]}\r\nX-Injected: {TOKEN_TEXT[20:]}",
+    "control characters": "\x01\x02\x1b[2J" * 10,
+    "right to left": f"{TOKEN_TEXT[:20]}\u202e{TOKEN_TEXT[20:]}",
+    "nothing but marks": "\u200b\u200e\u202e\ufeff",
+    "emoji": "\U0001f511" * 40,
+    "combining marks": "a\u0301" * 40,
+    "half a character": "\ud800" * 40,
+    "JSON": json.dumps({"token": TOKEN_TEXT}),
+    "JSON of the S3 pair": json.dumps({"accessKeyId": "5a4d" * 8, "secretAccessKey": "5a4d" * 16}),
+    "a line of .env": f"CLOUDFLARE_API_TOKEN={TOKEN_TEXT}",
+    "a line of .env with a remark": f"CLOUDFLARE_API_TOKEN={TOKEN_TEXT} # new",
+    "a line of curl": f'curl -H "Authorization: Bearer {TOKEN_TEXT}" https://api.cloudflare.com',
+    "two tokens": f"{TOKEN_TEXT} {TOKEN_TEXT}",
+    "two tokens in two lines": f"{TOKEN_TEXT}\n{make_token(Behaviour.GOOD, 882)}",
+    "two tokens run together": TOKEN_TEXT * 2,
+    "mark-up of Slack": f"<https://x.test|{TOKEN_TEXT}>",
+    "a mention of everybody": "<!channel> " * 5,
+    "the mask itself": MASK,
+}
+
+
+@pytest.mark.parametrize("pasted", UNUSUAL.values(), ids=UNUSUAL)
+async def test_what_is_no_token_is_said_in_the_form_and_not_quoted(desk: Desk, log: io.StringIO, pasted: str) -> None:
+    """At the field, the form stays as it is, and neither the log nor the database knows what was pasted."""
+    await desk.open_form(token=pasted)
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert (outcome.kind, list(outcome.errors)) == ("errors", [modal.TOKEN_BLOCK])
+    said = outcome.errors[modal.TOKEN_BLOCK]
+    assert said in {each.user_message for each in modal.NOT_STORABLE.values()}
+    assert (await desk.find(), desk.dispatched) == (None, [])
+    for secret in (TOKEN_TEXT[:20], TOKEN_TEXT[20:], "5a4d" * 8):
+        assert_not_told(secret, said + log.getvalue())
+        assert_not_told(secret, desk.database_path.read_bytes())
+    assert len(pasted) < 20 or pasted not in said + log.getvalue()
+
+
+# Over HTTP: a real server, and an app of Bolt's with listeners of the test.
+
+
+@dataclass(slots=True)
+class Heard:
+    """What the app behind the ingress got to see, and what its listeners are to do."""
+
+    bodies: list[Json] = field(default_factory=list)
+    headers: list[dict[str, object]] = field(default_factory=list)
+    pasted: list[PastedToken | None] = field(default_factory=list)
+    work: Callable[[AsyncAck], Awaitable[object]] = lambda ack: ack()
+
+
+def make_app(heard: Heard) -> AsyncApp:
+    """Build an app that notes what it gets."""
+
+    async def authorize(**_: object) -> AuthorizeResult:
+        return AuthorizeResult(team_id="T0SANDBOX", enterprise_id=None)
+
+    app = AsyncApp(
+        client=AsyncWebClient(),
+        authorize=authorize,
+        request_verification_enabled=False,
+        process_before_response=True,
+        logger=logging.getLogger("slack_bolt"),
+    )
+
+    async def listen(ack: AsyncAck, body: Json, context: AsyncBoltContext) -> None:
+        heard.bodies.append(body)
+        heard.pasted.append(context.get(PASTED_TOKEN))
+        await heard.work(ack)
+
+    async def tell_error(error: Exception) -> BoltResponse:
+        return BoltResponse(status=200, body="reference 5a4d")
+
+    app.command(modal.COMMAND)(listen)
+    app.view(modal.CALLBACK_ID)(listen)
+    app.options(modal.BUCKET_ACTION)(listen)
+    app.error(tell_error)
+    return app
+
+
+@dataclass(slots=True, kw_only=True)
+class Door:
+    """A server with an ingress, and the hand that knocks."""
+
+    client: TestClient[web.Request, web.Application]
+    ingress: Ingress
+    heard: Heard
+
+    async def post(
+        self,
+        body: bytes,
+        *,
+        secret: str = SECRET,
+        content_type: str = "application/x-www-form-urlencoded",
+        minutes: float = 0,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, str]:
+        """Send bytes signed so many minutes from now; `headers` go over the signed ones, an empty one is left out."""
+        timestamp = str(int(time.time() + 60 * minutes))
+        try:
+            signature = SignatureVerifier(secret).generate_signature(timestamp=timestamp, body=body) or ""
+        except UnicodeDecodeError:
+            signature = "v0=nobody-can-sign-this"
+        given = {
+            "Content-Type": content_type,
+            "X-Slack-Request-Timestamp": timestamp,
+            "X-Slack-Signature": signature,
+        } | (headers or {})
+        older = str(int(timestamp) - 60)
+        sent = {name: value.replace("OLDER", older) for name, value in given.items() if value}
+        async with self.client.post("/slack/events", data=io.BytesIO(body), headers=sent) as answer:
+            return answer.status, await answer.text()
+
+
+@pytest_asyncio.fixture
+async def door(key_ring: KeyRing) -> AsyncIterator[Door]:
+    """Serve an ingress that takes two signing secrets."""
+    heard = Heard()
+    ingress = Ingress(make_app(heard), key_ring, ACCOUNT)
+    verifiers = [SignatureVerifier(SECRET), SignatureVerifier(OLDER_SECRET)]
+    server = web.Application(client_max_size=BODY_LIMIT)
+    server.router.add_post("/slack/events", HttpIngress(ingress, verifiers).handle)
+    running = TestServer(server, host="127.0.0.1")
+    async with TestClient(running, cookie_jar=aiohttp.DummyCookieJar()) as client:
+        yield Door(client=client, ingress=ingress, heard=heard)
+        for task in ingress._under_way:
+            task.cancel()
+
+
+COMMAND_BODY = urlencode(
+    {"command": modal.COMMAND, "text": BUCKET, "user_id": ADA, "team_id": "T0SANDBOX", "trigger_id": "1.2.3"}
+).encode()
+
+
+@pytest.mark.parametrize("secret", [SECRET, OLDER_SECRET], ids=["the new secret", "the old one during a rotation"])
+async def test_a_good_signature_is_let_in(door: Door, secret: str) -> None:
+    """What Slack's own SDK signs with either secret reaches the app."""
+    assert (await door.post(COMMAND_BODY, secret=secret))[0] == 200
+
+    assert [body["text"] for body in door.heard.bodies] == [BUCKET]
+
+
+UNSIGNED: dict[str, dict[str, Any]] = {
+    "wrong secret": {"secret": "made-up-by-mallory"},
+    "signature of nothing": {"headers": {"X-Slack-Signature": "v0="}},
+    "no signature": {"headers": {"X-Slack-Signature": ""}},
+    "no timestamp": {"headers": {"X-Slack-Request-Timestamp": ""}},
+    "neither": {"headers": {"X-Slack-Signature": "", "X-Slack-Request-Timestamp": ""}},
+    "timestamp in words": {"headers": {"X-Slack-Request-Timestamp": "now"}},
+    "timestamp with a fraction": {"headers": {"X-Slack-Request-Timestamp": "1.5"}},
+    "timestamp in other digits": {"headers": {"X-Slack-Request-Timestamp": "١٢٣"}},
+    "negative timestamp": {"headers": {"X-Slack-Request-Timestamp": "-1"}},
+    "endless timestamp": {"headers": {"X-Slack-Request-Timestamp": "9" * 5000}},
+    "an older timestamp than was signed": {"headers": {"X-Slack-Request-Timestamp": "OLDER"}},
+    "signature in other letters": {"headers": {"X-Slack-Signature": "v0=ÄÖÜ"}},
+    "stale by six minutes": {"minutes": -6},
+    "ahead by six minutes": {"minutes": 6},
+}
+
+
+@pytest.mark.parametrize("how", UNSIGNED.values(), ids=UNSIGNED)
+async def test_a_bad_signature_is_turned_away(door: Door, log: io.StringIO, how: dict[str, Any]) -> None:
+    """The answer is 401, the app hears nothing, and the log holds a reason and a reference and no more."""
+    body = COMMAND_BODY + b"&MARKER-in-the-body=1"
+
+    status, text = await door.post(body, **how)
+
+    assert (status, door.heard.bodies) == (401, [])
+    [line] = log.getvalue().splitlines()
+    told = json.loads(line)
+    assert text == f"{told['reason']} {told['reference']}\n"
+    assert set(told) == {"timestamp", "level", "event", "reason", "reference", "logger"}
+    assert told["reason"] == "bad_signature"
+
+
+async def test_a_body_that_is_no_text_is_turned_away(door: Door) -> None:
+    """Bytes that are no UTF-8 cannot have been signed by Slack."""
+    assert (await door.post(b"text=\xff\xfe"))[0] == 401
+
+
+@pytest.mark.parametrize("minutes", [-4.9, 4.9])
+async def test_a_clock_that_is_somewhat_wrong_does_no_harm(door: Door, minutes: float) -> None:
+    """Five minutes are granted either way."""
+    assert (await door.post(COMMAND_BODY, minutes=minutes))[0] == 200
+
+
+JSON_TYPE = "application/json"
+MALFORMED: dict[str, tuple[bytes, str]] = {
+    "empty form": (b"", "application/x-www-form-urlencoded"),
+    "no form": (b"MARKER", "application/x-www-form-urlencoded"),
+    "no JSON in the payload": (b"payload=MARKER", "application/x-www-form-urlencoded"),
+    "a list in the payload": (b"payload=[%22MARKER%22]", "application/x-www-form-urlencoded"),
+    "a text in the payload": (b"payload=%22MARKER%22", "application/x-www-form-urlencoded"),
+    "empty payload": (b"payload=", "application/x-www-form-urlencoded"),
+    "no JSON": (b"{MARKER", JSON_TYPE),
+    "empty JSON": (b"", JSON_TYPE),
+    "a JSON list": (b'["MARKER"]', JSON_TYPE),
+    "a JSON number": (b"7", JSON_TYPE),
+    "JSON nested too deep to parse": (b'{"MARKER":' + b"[" * 100_000 + b"]" * 100_000 + b"}", JSON_TYPE),
+    "JSON nested too deep to seal": (b'{"MARKER":' + b"[" * 900 + b"]" * 900 + b"}", JSON_TYPE),
+    "a payload nested too deep": (b"payload=" + b'{"a":' * 100_000, "application/x-www-form-urlencoded"),
+    "a form sent as JSON": (COMMAND_BODY, JSON_TYPE),
+}
+
+
+@pytest.mark.parametrize(("body", "content_type"), MALFORMED.values(), ids=MALFORMED)
+async def test_a_malformed_body_is_turned_away(door: Door, log: io.StringIO, body: bytes, content_type: str) -> None:
+    """Even with a good signature: 400, and nothing of the body is answered or logged."""
+    status, text = await door.post(body, content_type=content_type)
+
+    assert status == 400
+    assert text.startswith("malformed_body ")
+    assert "MARKER" not in log.getvalue() + text
+    assert [json.loads(line)["event"] for line in log.getvalue().splitlines()] == ["slack_request_refused"]
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(body=st.binary(max_size=200), content_type=st.sampled_from([JSON_TYPE, "application/x-www-form-urlencoded", ""]))
+def test_no_bytes_break_the_door(key_ring: KeyRing, body: bytes, content_type: str) -> None:
+    """Any signed bytes get an answer of ours: turned away, or handed to the app, which knows them not."""
+    assume(not body.startswith(b"ssl_check=1"))
+
+    async def knock() -> int:
+        ingress = Ingress(make_app(Heard()), key_ring, ACCOUNT)
+        server = web.Application()
+        server.router.add_post("/slack/events", HttpIngress(ingress, [SignatureVerifier(SECRET)]).handle)
+        async with TestClient(TestServer(server, host="127.0.0.1")) as client:
+            return (await Door(client=client, ingress=ingress, heard=Heard()).post(body, content_type=content_type))[0]
+
+    assert asyncio.run(knock()) in {400, 401, 404}
+
+
+@pytest.mark.parametrize("name", ["user", "team", "view", "actions", "enterprise", "type", "command"])
+@pytest.mark.parametrize("value", ["MARKER", ["MARKER"], 7, {}], ids=["text", "list", "number", "empty"])
+async def test_a_payload_of_a_strange_shape_gets_an_answer(
+    door: Door, slack: SmallSlack, log: io.StringIO, name: str, value: object
+) -> None:
+    """What is signed and parses, but is not what Slack sends, gets a reference at worst, and is not quoted."""
+    body = slack.make_submission(ADA) | {name: value}
+
+    status, text = await door.post(urlencode({"payload": json.dumps(body)}).encode())
+
+    assert status in {200, 404, 500}
+    assert "MARKER" not in log.getvalue() + text
+    assert "Traceback" not in log.getvalue()
+    assert status != 500 or json.loads(log.getvalue())["reference"] in text
+
+
+async def test_a_body_over_the_limit_is_turned_away(door: Door) -> None:
+    """1 MiB is taken, one byte more is not, whatever its signature."""
+    start = b"command=%2Fr2-credential&team_id=T0SANDBOX&user_id=U0ADA0001&text="
+
+    fits = await door.post(start + b"x" * (BODY_LIMIT - len(start)))
+    over = await door.post(start + b"x" * (BODY_LIMIT - len(start) + 1))
+
+    assert (fits[0], over[0]) == (200, 413)
+    assert len(door.heard.bodies) == 1
+
+
+async def test_a_long_body_without_length_is_cut_off(door: Door) -> None:
+    """A stream that does not say how long it is is read no further than the limit."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 65_536
+
+    headers = {"X-Slack-Request-Timestamp": str(int(time.time())), "X-Slack-Signature": "v0=made-up"}
+    async with door.client.post("/slack/events", data=endless(), headers=headers) as answer:
+        assert answer.status == 413
+
+
+UNREAD: dict[str, tuple[dict[str, str], int]] = {
+    "unsigned": ({}, 401),
+    "stale": ({"X-Slack-Signature": "v0=x", "X-Slack-Request-Timestamp": "1"}, 401),
+    "too large": ({"Content-Length": str(BODY_LIMIT + 1)}, 413),
+    "compressed": ({"Content-Encoding": "gzip"}, 415),
+    "compressed, somehow": ({"Content-Encoding": "made-up"}, 415),
+}
+
+
+@pytest.mark.parametrize(("headers", "status"), UNREAD.values(), ids=UNREAD)
+async def test_a_stranger_cannot_make_the_bot_read(door: Door, headers: dict[str, str], status: int) -> None:
+    """What cannot be good is answered before its body has come."""
+    lines = {"Host": "bot", "Content-Length": "1000", "Content-Type": "application/json"} | headers
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.client.port)
+
+    writer.write(f"POST /slack/events HTTP/1.1\r\n{head}\r\n".encode())
+    answered = await asyncio.wait_for(reader.readline(), timeout=2)
+
+    assert answered.startswith(f"HTTP/1.1 {status} ".encode())
+    writer.close()
+
+
+async def test_a_body_that_never_comes_is_not_waited_for(
+    door: Door, log: io.StringIO, pass_time: Callable[[timedelta], None]
+) -> None:
+    """Slack sends a request in one go: after three seconds the answer is 408."""
+    began = asyncio.Event()
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield b"MARKER"
+        began.set()
+        await asyncio.Event().wait()
+
+    headers = {"X-Slack-Request-Timestamp": str(int(time.time())), "X-Slack-Signature": "v0=made-up"}
+    request = asyncio.create_task(_status_of(door, drip(), headers))
+    await began.wait()
+    while not request.done():
+        await asyncio.sleep(0.01)  # nothing tells when the server has begun to read
+        pass_time(READ_TIMEOUT / 10)
+
+    assert await request == 408
+    assert "MARKER" not in log.getvalue()
+
+
+async def _status_of(door: Door, body: AsyncIterator[bytes], headers: dict[str, str]) -> int:
+    async with door.client.post("/slack/events", data=body, headers=headers) as answer:
+        return answer.status
+
+
+async def test_slack_verifies_the_address(door: Door) -> None:
+    """`url_verification` is answered with its challenge and nothing else."""
+    body = json.dumps({"type": "url_verification", "challenge": "made-up", "token": "x"}).encode()
+
+    status, text = await door.post(body, content_type=JSON_TYPE)
+
+    assert (status, json.loads(text)) == (200, {"challenge": "made-up"})
+
+
+async def test_an_unsigned_url_verification_is_turned_away(door: Door) -> None:
+    """Nobody can use the bot as an echo."""
+    body = json.dumps({"type": "url_verification", "challenge": "made-up"}).encode()
+
+    assert (await door.post(body, content_type=JSON_TYPE, secret="mallory"))[0] == 401
+
+
+@pytest.mark.parametrize("body", [b"ssl_check=1&token=made-up", b"ssl_check=1"])
+async def test_slack_checks_the_certificate(door: Door, body: bytes) -> None:
+    """`ssl_check` comes unsigned, wants a 200 and reaches no listener."""
+    assert await door.post(body, headers={"X-Slack-Signature": "", "X-Slack-Request-Timestamp": ""}) == (200, "")
+    assert door.heard.bodies == []
+
+
+NO_SSL_CHECKS = {
+    "a command behind it": b"ssl_check=1&" + COMMAND_BODY,
+    "a payload behind it": b"ssl_check=1&payload=%7B%7D",
+    "another value": b"ssl_check=10",
+    "twice, the last one no": b"ssl_check=1&ssl_check=0",
+    "very long": b"ssl_check=1&token=" + b"x" * 300,
+}
+
+
+@pytest.mark.parametrize("body", NO_SSL_CHECKS.values(), ids=NO_SSL_CHECKS)
+async def test_ssl_check_opens_no_back_door(door: Door, body: bytes) -> None:
+    """Nothing gets past the signature by calling itself a check of the certificate."""
+    assert (await door.post(body, headers={"X-Slack-Signature": ""}))[0] == 401
+    assert door.heard.bodies == []
+
+
+LAZY = {"X-Slack-Bolt-Lazy-Only": "1", "X-Slack-Bolt-Lazy-Function-Name": "listen"}
+
+
+async def test_headers_of_bolts_lazy_listeners_have_no_effect(door: Door) -> None:
+    """Nobody can make Bolt run a function without its listener."""
+    assert (await door.post(COMMAND_BODY, headers=LAZY))[0] == 200
+    assert len(door.heard.bodies) == 1
+
+
+def submission_body(slack: SmallSlack) -> bytes:
+    """Return a signed submission's body with a token in it."""
+    fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
+    return urlencode({"payload": json.dumps(slack.make_submission(ADA))}).encode()
+
+
+async def test_behind_the_door_nothing_holds_the_token(door: Door, slack: SmallSlack, log: io.StringIO) -> None:
+    """The app gets the payload with the sealed token beside it, and nobody logs either."""
+    await door.post(submission_body(slack))
+
+    [body], [pasted] = door.heard.bodies, door.heard.pasted
+    assert pasted is not None
+    assert pasted.last_four == TOKEN_TEXT[-4:]
+    assert find_leaks(pickle.dumps(body) + repr(pasted).encode() + log.getvalue().encode(), TOKEN_TEXT) == []
+
+
+async def test_a_late_answer_is_given_in_time_and_the_work_goes_on(
+    door: Door, slack: SmallSlack, log: io.StringIO, pass_time: Callable[[timedelta], None]
+) -> None:
+    """The person reads what is known, with the reference; what the listener does is not cut off."""
+    began, let_go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def work(ack: AsyncAck) -> None:
+        began.set()
+        await let_go.wait()
+        ended.set()
+        await ack()
+
+    door.heard.work = work
+    view = slack.modals.top(ADA)
+    assert view is not None
+    request = asyncio.create_task(door.post(submission_body(slack)))
+    await began.wait()
+    pass_time(timedelta(seconds=2.5))
+
+    status, text = await asyncio.wait_for(request, timeout=5)
+
+    answer = json.loads(text)
+    assert (status, answer["response_action"]) == (200, "errors")
+    assert "it is not known whether this was recorded" in answer["errors"][modal.TOKEN_BLOCK]
+    assert f"Reference: {view.id}" in answer["errors"][modal.TOKEN_BLOCK]
+    assert view.id in log.getvalue()
+    assert not ended.is_set()
+    let_go.set()
+    await door.ingress.drain()
+    assert ended.is_set()
+
+
+async def test_a_late_answer_to_a_command_says_so(
+    door: Door, log: io.StringIO, pass_time: Callable[[timedelta], None]
+) -> None:
+    """Whoever typed a command is not left with Slack's own "operation_timeout"."""
+    began = asyncio.Event()
+
+    async def work(ack: AsyncAck) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    door.heard.work = work
+    request = asyncio.create_task(door.post(COMMAND_BODY))
+    await began.wait()
+    pass_time(timedelta(seconds=2.5))
+
+    status, text = await asyncio.wait_for(request, timeout=5)
+
+    assert status == 200
+    assert "did not answer in time" in text
+    assert json.loads(log.getvalue())["reference"] in text
+
+
+async def test_a_listener_that_breaks_is_answered_with_a_reference(door: Door) -> None:
+    """The error handler of the app speaks for it; a server error would tell the person nothing."""
+
+    async def work(ack: AsyncAck) -> None:
+        raise KeyError(TOKEN_TEXT)
+
+    door.heard.work = work
+
+    assert await door.post(COMMAND_BODY) == (200, "reference 5a4d")
+
+
+# Over Socket Mode: the small Slack.
+
+
+@pytest_asyncio.fixture
+async def socket(key_ring: KeyRing) -> AsyncIterator[tuple[SmallSlack, Heard, SocketModeIngress]]:
+    """Connect an ingress to a small Slack."""
+    heard = Heard()
+    async with SmallSlack() as slack:
+        client = AsyncWebClient(token=slack.config.bot_tokens[0], base_url=slack.api_url)
+        client.proxy = None
+        ingress = SocketModeIngress(
+            Ingress(make_app(heard), key_ring, ACCOUNT),
+            app_token=slack.config.app_token or "",
+            web_client=client,
+            logger=logging.getLogger("slack_sdk"),
+            connections=1,
+        )
+        await ingress.connect()
+        watch = asyncio.create_task(ingress.watch())
+        await slack.wait_for_connections()
+        form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket=BUCKET), catalogs=())
+        slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
+        yield slack, heard, ingress
+        await ingress.close()
+        await watch
+
+
+Socket = tuple[SmallSlack, Heard, SocketModeIngress]
+
+
+async def test_a_frame_is_sealed_before_the_app_sees_it(socket: Socket, log: io.StringIO) -> None:
+    """As over HTTP: the body holds no token, the sealed one stands beside it, the log is silent."""
+    slack, heard, _ = socket
+    fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
+
+    outcome = await slack.submit(ADA)
+
+    assert outcome.failure is None
+    [body], [pasted] = heard.bodies, heard.pasted
+    assert pasted is not None
+    assert pasted.last_four == TOKEN_TEXT[-4:]
+    assert find_leaks(pickle.dumps(body) + log.getvalue().encode(), TOKEN_TEXT) == []
+
+
+async def test_what_the_app_says_goes_back_over_the_socket(socket: Socket) -> None:
+    """The acknowledgement of a command carries the app's text."""
+    slack, heard, _ = socket
+    heard.work = lambda ack: ack("heard you")
+
+    outcome = await slack.type_command(ADA, PLATFORM, "/r2-credential")
+
+    assert outcome.message is not None
+    assert outcome.message.text == "heard you"
+
+
+FRAMES = {
+    "no JSON": "MARKER {",
+    "a list": '["MARKER"]',
+    "no envelope": '{"type": "interactive", "payload": {"text": "MARKER"}}',
+    "no payload": '{"type": "interactive", "envelope_id": "MARKER"}',
+    "nested too deep to parse": '{"envelope_id": "1", "payload": ' + "[" * 100_000,
+    "nested too deep to seal": (
+        '{"envelope_id": "1", "type": "interactive", "payload": {"MARKER": ' + "[" * 900 + "]" * 900 + "}}"
+    ),
+}
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+async def test_a_malformed_frame_does_no_harm(socket: Socket, log: io.StringIO, frame: str) -> None:
+    """It is not quoted in the log, and the next frame is taken as if nothing had been."""
+    slack, heard, _ = socket
+
+    await slack.transport.connections[0].send_str(frame)
+    outcome = await slack.type_command(ADA, PLATFORM, "/r2-credential")
+
+    assert outcome.failure is None
+    assert len(heard.bodies) == 1
+    assert "MARKER" not in log.getvalue()
+
+
+async def test_a_frame_does_not_wait_for_the_one_before(socket: Socket) -> None:
+    """A listener that takes long holds up nobody else."""
+    slack, heard, _ = socket
+    began, let_go = asyncio.Event(), asyncio.Event()
+
+    async def work(ack: AsyncAck) -> None:
+        if not began.is_set():
+            began.set()
+            await let_go.wait()
+        await ack("done")
+
+    heard.work = work
+    first = asyncio.create_task(slack.type_command(ADA, PLATFORM, "/r2-credential one"))
+    await began.wait()
+
+    second = await slack.type_command(ADA, PLATFORM, "/r2-credential two")
+
+    assert second.message is not None
+    assert not first.done()
+    let_go.set()
+    assert (await first).failure is None
+
+
+async def test_a_dropped_connection_is_opened_again(socket: Socket) -> None:
+    """At once, and with a new address: the ticket of the old one is used up."""
+    slack, heard, _ = socket
+
+    await slack.transport.drop_connections()
+    await slack.wait_for_connections()
+    outcome = await slack.type_command(ADA, PLATFORM, "/r2-credential")
+
+    assert outcome.failure is None
+    assert len(heard.bodies) == 1
+    assert len(slack.calls_of("apps.connections.open")) == 2
+
+
+async def test_a_connection_that_is_refused_is_tried_again(
+    socket: Socket, log: io.StringIO, pass_time: Callable[[timedelta], None]
+) -> None:
+    """Each try asks for a new address, and the log tells the failure's type, not the ticket."""
+    slack, _, _ = socket
+    slack.transport.refuses_connections = True
+
+    await slack.transport.drop_connections()
+    while len(slack.calls_of("apps.connections.open")) < 3:
+        await asyncio.sleep(0.01)  # nothing tells how far the SDK has come
+        pass_time(timedelta(seconds=0.5))
+    slack.transport.refuses_connections = False
+    while not slack.transport.connections:
+        await asyncio.sleep(0.01)
+        pass_time(timedelta(seconds=0.5))
+
+    assert "socket_mode_not_connected" in log.getvalue()
+    assert "ticket" not in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [{"error": "internal_error"}, {"status": 503}, {"drop_connection": True}],
+    ids=["internal error", "a proxy's page", "broken connection"],
+)
+async def test_slack_that_gives_no_address_is_asked_again(
+    socket: Socket, trouble: dict[str, Any], pass_time: Callable[[timedelta], None]
+) -> None:
+    """Whatever happens when a connection is to be renewed, the next try comes."""
+    slack, _, _ = socket
+    slack.fail_next("apps.connections.open", **trouble)
+
+    await slack.transport.drop_connections()
+    while not slack.transport.connections:
+        await asyncio.sleep(0.01)  # nothing tells how far the SDK has come
+        pass_time(timedelta(seconds=0.5))
+
+    assert len(slack.calls_of("apps.connections.open")) == 3
+
+
+async def test_no_frame_is_kept_while_the_next_one_is_waited_for(socket: Socket) -> None:
+    """Hours may pass until then; no task's frame holds the last payload."""
+    slack, _, _ = socket
+    fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
+
+    await slack.submit(ADA)
+    await asyncio.sleep(0)
+
+    held = [name for frame in _frames_of_the_ingress() for name, value in frame.f_locals.items() if _is_raw(value)]
+    assert held == []
+
+
+def _frames_of_the_ingress() -> Iterator[FrameType]:
+    """Return where every task stands now, as far as that is code of the ingress or the SDK below it."""
+    for task in asyncio.all_tasks():
+        step: Any = task.get_coro()
+        while (frame := getattr(step, "cr_frame", None)) is not None:
+            if "/bot/slack/" in frame.f_code.co_filename or "/slack_sdk/socket_mode/" in frame.f_code.co_filename:
+                yield frame
+            step = step.cr_await
+
+
+def _is_raw(value: object) -> bool:
+    """Whether this is a WebSocket message, its text, or a payload as it came."""
+    is_data = isinstance(value, str | tuple | dict)
+    return is_data and "envelope_id" in repr(value) and "MADEUP" in repr(value)

@@ -1,0 +1,626 @@
+"""Socket Mode: whatever breaks, the bot comes back by a new address, and no payload stays in memory."""
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from tests.conftest import Clock
+from tests.load import Load
+from tests.memory import find_holders
+from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
+from slack_bolt.authorization import AuthorizeResult
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.sandbox.transport import Answer
+from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
+from bot.slack import form as modal
+from bot.slack.inbound.ingress import PASTED_TOKEN, Ingress
+from bot.slack.inbound.socket_mode import SocketModeIngress
+from bot.model.submission import PastedToken
+
+ADA = "U0ADA0001"
+PLATFORM = "C0DATAPLT"
+ACCOUNT = "5a4db0c0000000000000000000000001"
+PATIENCE = timedelta(seconds=5)
+STEP = timedelta(milliseconds=100)
+PassTime = Callable[[timedelta], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Line:
+    """A small Slack, the bot's end of Socket Mode, and what came out of it."""
+
+    slack: SmallSlack
+    ingress: SocketModeIngress
+    pass_time: PassTime
+    heard: asyncio.Queue[PastedToken | None]
+    let_go: asyncio.Event
+    watching: asyncio.Task[None] | None = None
+
+    @property
+    def addresses(self) -> int:
+        """How many addresses the bot has asked for."""
+        return len(self.slack.calls_of("apps.connections.open"))
+
+    @property
+    def open(self) -> list[web.WebSocketResponse]:
+        """The connections that Slack holds."""
+        return self.slack.transport.connections
+
+    async def start(self) -> None:
+        """Connect, and watch as the composition root does."""
+        await self.ingress.connect()
+        self.watching = asyncio.create_task(self.ingress.watch())
+
+    async def start_both(self) -> None:
+        """Wait until both connections are there."""
+        await self.start()
+        await self.wait_until(lambda: len(self.open) == 2)
+
+    async def wait_until(self, is_so: Callable[[], bool], step: timedelta = STEP) -> timedelta:
+        """Let time run fast until something is so, and return how long that took in the bot's time."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        async with asyncio.timeout(600):  # of the bot's time
+            while not is_so():
+                await asyncio.sleep(0.005)  # a real moment for the sockets: no event tells how far the bot has come
+                self.pass_time(step)
+        return timedelta(seconds=loop.time() - started)
+
+    async def wait_for_addresses(self, count: int) -> None:
+        """Wait until that many were asked for, and so many connections made."""
+        await self.wait_until(lambda: self.addresses == count)
+        await self.wait_until(lambda: len(self.open) >= 2)
+
+    async def submit(self) -> asyncio.Task[Answer]:
+        """Press Submit, and return when a listener is at work on it."""
+        form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket="analytics-events"), catalogs=())
+        self.slack.modals.open(self.slack.workspace.users[ADA], PLATFORM, form)
+        submitting = asyncio.create_task(self.slack.deliver("interactive", self.slack.make_submission(ADA)))
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            await self.heard.get()
+        return submitting
+
+    async def command(self) -> str:
+        """Type the command, and return what came back over the socket."""
+        outcome = await self.slack.type_command(ADA, PLATFORM, "/r2-credential")
+        assert outcome.failure is None
+        return outcome.message.text if outcome.message else ""
+
+
+def make_app(heard: asyncio.Queue[PastedToken | None], let_go: asyncio.Event) -> AsyncApp:
+    """Build an app that tells what it heard, and answers a submission when it may."""
+
+    async def authorize(**_: object) -> AuthorizeResult:
+        return AuthorizeResult(team_id="T0SANDBOX", enterprise_id=None)
+
+    app = AsyncApp(
+        client=AsyncWebClient(),
+        authorize=authorize,
+        request_verification_enabled=False,
+        process_before_response=True,
+        logger=logging.getLogger("slack_bolt"),
+    )
+
+    async def take(ack: AsyncAck, context: AsyncBoltContext) -> None:
+        heard.put_nowait(context.get(PASTED_TOKEN))
+        await let_go.wait()
+        await ack()
+
+    async def answer(ack: AsyncAck) -> None:
+        await ack("heard you")
+
+    app.view(modal.CALLBACK_ID)(take)
+    app.command(modal.COMMAND)(answer)
+    return app
+
+
+@pytest_asyncio.fixture
+async def line(log: io.StringIO, clock: Clock, pass_time: PassTime) -> AsyncIterator[Line]:
+    """Put both ends there, not connected yet."""
+    heard, let_go = asyncio.Queue[PastedToken | None](), asyncio.Event()
+    async with SmallSlack() as slack:
+        ingress = make_ingress(slack, make_app(heard, let_go), clock)
+        line = Line(slack=slack, ingress=ingress, pass_time=pass_time, heard=heard, let_go=let_go)
+        yield line
+        if line.watching is not None:
+            line.watching.cancel()
+            await asyncio.gather(line.watching, return_exceptions=True)
+        await ingress.close()
+
+
+def make_ingress(slack: SmallSlack, app: AsyncApp, clock: Clock) -> SocketModeIngress:
+    """Build the bot's end as the composition root does."""
+    client = AsyncWebClient(token=slack.config.bot_tokens[0], base_url=slack.api_url, retry_handlers=[])
+    client.proxy = None
+    return SocketModeIngress(
+        Ingress(app, KeyRing(*load_private_keys(generate_private_key())), ACCOUNT, clock),
+        app_token=slack.config.app_token or "",
+        web_client=client,
+        logger=logging.getLogger("slack_sdk"),
+    )
+
+
+@asynccontextmanager
+async def serve_lines(talk: Callable[[web.WebSocketResponse], Awaitable[None]]) -> AsyncIterator[str]:
+    """Serve Socket Mode connections by hand, and yield their address."""
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(autoping=False)
+        await socket.prepare(request)
+        await talk(socket)
+        return socket
+
+    server = web.Application()
+    server.router.add_get("/link", serve)
+    async with TestServer(server, host="127.0.0.1") as running:
+        yield str(running.make_url("/link"))
+
+
+async def test_one_connection_is_enough_and_the_other_follows(line: Line) -> None:
+    """The bot is ready at once; each connection came by an address of its own."""
+    await line.ingress.connect()
+    assert await line.ingress.is_connected()
+    assert len(line.open) == 1
+
+    line.watching = asyncio.create_task(line.ingress.watch())
+    await line.slack.wait_for_connections(2)
+
+    assert line.addresses == 2
+    assert [await line.command() for _ in range(4)] == ["heard you"] * 4
+
+
+async def test_a_second_connection_that_is_refused_for_ever_does_no_harm(line: Line, log: io.StringIO) -> None:
+    """The bot stays ready and answers; it knocks with pauses."""
+    await line.ingress.connect()
+    line.slack.transport.refuses_connections = True
+    line.watching = asyncio.create_task(line.ingress.watch())
+
+    taken = await line.wait_until(lambda: log.getvalue().count("socket_mode_not_connected") == 6)
+
+    assert taken > timedelta(seconds=0.5 + 1 + 2 + 4 + 8)
+    assert line.addresses == 7
+    assert await line.ingress.is_connected()
+    assert await line.command() == "heard you"
+
+
+async def _drop(line: Line) -> None:
+    await line.open[0].close(code=aiohttp.WSCloseCode.GOING_AWAY)
+
+
+async def _abort(line: Line) -> None:
+    """End TCP without a word of WebSocket."""
+    transport = line.open[0]._req.transport if line.open[0]._req else None
+    assert transport is not None
+    transport.abort()
+
+
+async def _freeze(line: Line) -> None:
+    """Let the other end hold the connection open and read nothing more, as a machine that vanished."""
+    request = line.open[0]._req
+    assert request is not None
+    assert isinstance(request.transport, asyncio.Transport)
+    request.transport.pause_reading()
+
+
+async def _disable(line: Line) -> None:
+    await line.open[0].send_json({"type": "disconnect", "reason": "link_disabled"})
+
+
+async def _have_too_many(line: Line) -> None:
+    await line.open[0].send_json({"type": "disconnect", "reason": "too_many_websockets"})
+
+
+async def _say_something_new(line: Line) -> None:
+    await line.open[0].send_json({"type": "disconnect", "reason": ["MARKER"]})
+
+
+async def _stop_listening_inside(line: Line) -> None:
+    """Break the bot's own end."""
+    connection = line.ingress._lanes[0]._connection
+    assert connection is not None
+    assert connection.message_receiver is not None
+    connection.message_receiver.cancel()
+
+
+TROUBLE: dict[str, Callable[[Line], Awaitable[None]]] = {
+    "closed": _drop,
+    "aborted": _abort,
+    "half open": _freeze,
+    "Socket Mode switched off": _disable,
+    "too many": _have_too_many,
+    "unknown reason": _say_something_new,
+    "our end broke": _stop_listening_inside,
+}
+
+
+@pytest.mark.parametrize("make_trouble", TROUBLE.values(), ids=TROUBLE)
+async def test_a_dead_connection_is_rebuilt_within_thirty_seconds(
+    line: Line, log: io.StringIO, make_trouble: Callable[[Line], Awaitable[None]]
+) -> None:
+    """The other one stays as it is, and the bot is ready all the time."""
+    await line.start_both()
+    first, second = line.open
+
+    await make_trouble(line)
+    taken = await line.wait_until(lambda: any(socket not in (first, second) for socket in line.open))
+
+    assert taken < timedelta(seconds=30)
+    assert line.addresses == 3
+    assert len({first, second} & set(line.open)) >= 1
+    assert await line.ingress.is_connected()
+    assert "socket_mode_down" in log.getvalue()
+    assert "MARKER" not in log.getvalue()
+
+
+@pytest.mark.parametrize("reason", ["warning", "refresh_requested"])
+async def test_a_connection_is_replaced_before_it_ends(line: Line, reason: str) -> None:
+    """Asked for both at once, each old one goes on until its follower is there."""
+    await line.start_both()
+    before = list(line.open)
+
+    fewest = 2
+    await line.slack.transport.ask_to_reconnect(reason)
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while set(before) & set(line.open):
+            change = line.slack.workspace.changes.next_change()
+            fewest = min(fewest, len(line.open))
+            waiting = asyncio.create_task(change.wait())
+            while not waiting.done():
+                await asyncio.sleep(0.005)
+                line.pass_time(STEP / 10)
+
+    assert fewest == 2
+    assert len(line.open) == 2
+    assert line.addresses == 4
+    assert await line.command() == "heard you"
+
+
+async def test_what_an_old_connection_took_is_answered_by_it(line: Line) -> None:
+    """Slack asks for a new connection while a listener works: the answer still goes the way that the question came."""
+    await line.start_both()
+    submitting = await line.submit()
+
+    await line.slack.transport.ask_to_reconnect()
+    await line.wait_for_addresses(4)
+    line.let_go.set()
+
+    assert (await submitting).failure is None
+    assert line.heard.empty()
+
+
+async def test_an_address_that_never_answers_is_given_up(line: Line, log: io.StringIO) -> None:
+    """It takes the connection and says nothing: after four seconds the next address is asked for."""
+
+    async def say_nothing(socket: web.WebSocketResponse) -> None:
+        await socket.receive()
+
+    async with serve_lines(say_nothing) as address:
+        line.ingress.wss_uri = address
+        connecting = asyncio.create_task(line.ingress.connect())
+        taken = await line.wait_until(connecting.done)
+
+    assert timedelta(seconds=4) < taken < timedelta(seconds=30)
+    assert line.addresses == 1
+    assert "socket_mode_not_connected" in log.getvalue()
+
+
+async def test_a_first_handshake_that_fails_is_no_end(line: Line, log: io.StringIO) -> None:
+    """A bot that is started while Slack is down connects when Slack is back, by a new address."""
+    line.slack.transport.refuses_connections = True
+    connecting = asyncio.create_task(line.ingress.connect())
+
+    await line.wait_until(lambda: line.addresses == 2)
+    line.slack.transport._tickets.clear()
+    line.slack.transport.refuses_connections = False
+    await line.wait_until(connecting.done)
+
+    await connecting
+    assert await line.command() == "heard you"
+    assert "socket_mode_not_connected" in log.getvalue()
+    assert "ticket=" not in log.getvalue()
+
+
+NO_ADDRESS: dict[str, tuple[dict[str, Any], str, tuple[int, int]]] = {
+    "a token that was revoked": ({"error": "invalid_auth"}, "socket_mode_refused", (61, 100)),
+    "a proxy's page": ({"status": 503}, "socket_mode_not_connected", (35, 70)),
+    "a broken connection": ({"drop_connection": True}, "socket_mode_not_connected", (35, 70)),
+    "too many questions": ({"retry_after": 20}, "socket_mode_not_connected", (140, 200)),
+}
+
+
+@pytest.mark.parametrize(("trouble", "event", "seconds"), NO_ADDRESS.values(), ids=NO_ADDRESS)
+async def test_who_gets_no_address_asks_with_growing_pauses(
+    line: Line, log: io.StringIO, trouble: dict[str, Any], event: str, seconds: tuple[int, int]
+) -> None:
+    """Seven times in vain, and it comes back by itself; the log tells of each, and nothing hurries."""
+    line.slack.fail_next("apps.connections.open", times=7, **trouble)
+
+    connecting = asyncio.create_task(line.ingress.connect())
+    taken = await line.wait_until(connecting.done, 3 * STEP)
+
+    assert log.getvalue().count(event) == 7
+    assert timedelta(seconds=seconds[0]) < taken < timedelta(seconds=seconds[1])
+    assert await line.ingress.is_connected()
+
+
+async def test_connections_that_live_for_a_moment_are_rebuilt_with_pauses(line: Line) -> None:
+    """Slack says hello and hangs up, again and again: that is no reason to hurry."""
+    await line.start()
+    loop = asyncio.get_running_loop()
+    started, asked = loop.time(), line.addresses
+
+    for _ in range(10):
+        await line.wait_until(lambda: bool(line.open))
+        await line.slack.transport.drop_connections()
+
+    assert loop.time() - started > 5
+    assert line.addresses - asked <= 12
+
+
+async def test_a_good_connection_is_left_alone(line: Line) -> None:
+    """Nothing is asked of Slack as long as it talks."""
+    await line.start_both()
+
+    for _ in range(20):
+        line.pass_time(timedelta(seconds=2))
+        await line.command()
+
+    assert line.addresses == 2
+    assert line.watching is not None
+    assert not line.watching.done()
+
+
+async def test_close_ends_a_connection_for_good(line: Line) -> None:
+    """Nothing reconnects a bot that stops, whoever asks."""
+    await line.start_both()
+
+    await line.ingress.close()
+    await line.wait_until(lambda: not line.open)
+    await line.ingress.connect()
+    await line.ingress.watch()
+
+    assert line.addresses == 2
+    assert not await line.ingress.is_connected()
+
+
+async def test_close_ends_the_tries_to_connect(line: Line) -> None:
+    """A bot that is stopped while Slack is away does not go on knocking."""
+    await line.start()
+    line.slack.transport.refuses_connections = True
+    await line.slack.transport.drop_connections()
+    await line.wait_until(lambda: line.addresses >= 3)
+
+    await line.ingress.close()
+    asked = line.addresses
+    line.pass_time(timedelta(minutes=5))
+    assert line.watching is not None
+    await line.watching
+
+    assert line.addresses == asked
+
+
+async def test_close_gives_up_what_is_under_way(line: Line, log: io.StringIO) -> None:
+    """Whoever wants answers calls `stop_taking` first; nothing is left behind, and nothing is told as a fault."""
+    line.slack.transport.redelivers = False
+    await line.start()
+    submitting = await line.submit()
+
+    await line.ingress.close()
+    line.let_go.set()
+
+    line.pass_time(timedelta(seconds=3))
+    assert (await submitting).failure == "operation_timeout"
+    assert "socket_mode_not_answered" not in log.getvalue()
+
+
+async def test_what_was_never_connected_can_be_stopped_and_closed(line: Line) -> None:
+    """A start may be refused before that."""
+    await line.ingress.stop_taking()
+    await line.ingress.close()
+
+    assert line.addresses == 0
+
+
+async def test_close_does_not_wait_for_a_connection_that_is_dead(line: Line) -> None:
+    """The other end does not say goodbye: a second is enough."""
+    await line.start_both()
+    await _freeze(line)
+
+    closing = asyncio.create_task(line.ingress.close())
+    taken = await line.wait_until(closing.done)
+
+    assert timedelta(seconds=1) <= taken < timedelta(seconds=3)
+
+
+async def test_a_stop_answers_what_was_taken(line: Line) -> None:
+    """Then it says goodbye; `close` afterwards has nothing left to do."""
+    await line.start_both()
+    submitting = await line.submit()
+
+    stopping = asyncio.create_task(line.ingress.stop_taking())
+    await asyncio.sleep(0.02)  # nothing tells that it waits
+    assert not stopping.done()
+    line.let_go.set()
+    await stopping
+
+    assert (await submitting).failure is None
+    await line.wait_until(lambda: not line.open)
+    assert not await line.ingress.is_connected()
+    await line.ingress.close()
+    assert line.addresses == 2
+
+
+async def test_a_stop_takes_nothing_new_where_no_quiet_moment_comes(line: Line) -> None:
+    """What is under way is answered, what comes late is not touched: Slack brings it to somebody else, or says so."""
+    await line.start_both()
+    submitting = await line.submit()
+
+    stopping = asyncio.create_task(line.ingress.stop_taking())
+    await line.wait_until(lambda: len(line.open) == 1)  # the quiet one has gone
+    line.pass_time(timedelta(seconds=1))
+    await asyncio.sleep(0.02)  # nothing tells that its patience has ended
+    late = asyncio.create_task(line.slack.type_command(ADA, PLATFORM, "/r2-credential"))
+    await asyncio.sleep(0.02)
+    line.let_go.set()
+    await stopping
+
+    assert (await submitting).failure is None
+    line.pass_time(timedelta(seconds=3))
+    assert (await late).failure == "operation_timeout"
+
+
+async def test_a_stop_during_a_listener_that_hangs_ends(line: Line) -> None:
+    """It ends within five seconds, whatever hangs."""
+    await line.start_both()
+    submitting = await line.submit()
+
+    stopping = asyncio.create_task(line.ingress.stop_taking())
+    taken = await line.wait_until(stopping.done)
+
+    assert taken < timedelta(seconds=5)
+    await submitting
+    line.let_go.set()
+
+
+async def test_an_answer_that_comes_too_late_for_its_connection_is_told(line: Line, log: io.StringIO) -> None:
+    """The connection was aborted meanwhile: Slack asks again elsewhere, and the log knows why."""
+    line.slack.transport.redelivers = False
+    await line.start()
+    submitting = await line.submit()
+
+    connection = line.ingress._lanes[0]._connection
+    assert connection is not None
+    assert connection.current_session is not None
+    connection.over.set = lambda: None  # type: ignore[method-assign]  # the lane would give its answers up
+    await _abort(line)
+    await line.wait_until(lambda: not connection.is_open)
+    line.let_go.set()
+    await line.wait_until(lambda: "socket_mode_not_answered" in log.getvalue())
+
+    line.pass_time(timedelta(seconds=3))
+    assert (await submitting).failure == "operation_timeout"
+
+
+def make_echo(heard: list[str]) -> AsyncApp:
+    """Build an app that says what it heard, after a moment."""
+    app = make_app(asyncio.Queue(), asyncio.Event())
+    app._async_listeners.clear()
+
+    async def echo(ack: AsyncAck, command: dict[str, str]) -> None:
+        heard.append(command["text"])
+        await asyncio.sleep(0.005)  # the work, so that something is always under way
+        await ack(command["text"])
+
+    app.command(modal.COMMAND)(echo)
+    return app
+
+
+async def test_a_rolling_restart_loses_doubles_and_delays_nothing(clock: Clock, log: io.StringIO) -> None:
+    """Two replicas under a steady load: each is stopped and started again, three times in turn."""
+    heard: list[str] = []
+    async with SmallSlack() as slack, asyncio.timeout(60):
+        replicas = [await _start_replica(slack, heard, clock) for _ in range(2)]
+        await slack.wait_for_connections(4)
+        load = Load(slack)
+        people = [asyncio.create_task(load.go_on(person)) for person in range(8)]
+        for turn in range(6):
+            await load.wait_for_more(100)
+            old, watching = replicas[turn % 2]
+            await old.stop_taking()
+            await old._ingress.drain()
+            await old.close()
+            await watching
+            await load.wait_for_more(100)
+            replicas[turn % 2] = await _start_replica(slack, heard, clock)
+        await load.wait_for_more(100)
+        load.is_over = True
+        await asyncio.gather(*people)
+        for ingress, _ in replicas:
+            await ingress.close()
+
+    assert load.failed == []
+    assert sorted(heard) == sorted(load.sent)
+    assert load.slowest < 1
+
+
+async def _start_replica(
+    slack: SmallSlack, heard: list[str], clock: Clock
+) -> tuple[SocketModeIngress, asyncio.Task[None]]:
+    ingress = make_ingress(slack, make_echo(heard), clock)
+    await ingress.connect()
+    return ingress, asyncio.create_task(ingress.watch())
+
+
+async def test_slacks_pings_are_answered(line: Line) -> None:
+    """Slack drops a connection that stays silent."""
+    pongs: asyncio.Queue[aiohttp.WSMessage] = asyncio.Queue()
+
+    async def talk(socket: web.WebSocketResponse) -> None:
+        await socket.send_json({"type": "hello"})
+        await socket.ping(b"Ping from Slack")
+        async for frame in socket:
+            if frame.type is aiohttp.WSMsgType.PONG:
+                pongs.put_nowait(frame)
+
+    async with serve_lines(talk) as address:
+        line.ingress.wss_uri = address
+        await line.ingress.connect()
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            assert (await pongs.get()).data == b"Ping from Slack"
+        await line.ingress.close()
+
+
+def _paste(line: Line) -> str:
+    """Make the frame of a submission; nothing of it is kept by the small Slack."""
+    form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket="analytics-events"), catalogs=())
+    line.slack.modals.open(line.slack.workspace.users[ADA], PLATFORM, form)
+    payload = line.slack.make_submission(ADA)
+    payload["view"]["state"]["values"][modal.TOKEN_BLOCK][modal.TOKEN_BLOCK]["value"] = _pasted_token()
+    envelope = {"envelope_id": "e1", "type": "interactive", "payload": payload, "accepts_response_payload": True}
+    return json.dumps(envelope)
+
+
+def _pasted_token() -> str:
+    return make_token(Behaviour.GOOD, number=733)
+
+
+async def test_nothing_holds_the_token_once_it_is_sealed(line: Line) -> None:
+    """Neither while a listener works on it, nor while the next frame is waited for, which can take hours."""
+    await line.ingress.connect()
+    await line.slack.wait_for_connections()
+    answered = line.slack.transport._waiting["e1"] = asyncio.get_running_loop().create_future()
+
+    await line.slack.transport.connections[0].send_str(_paste(line))
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        told = await line.heard.get()
+    during = find_holders(_pasted_token)
+    line.let_go.set()
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        await answered
+    after = find_holders(_pasted_token)
+
+    assert (during, after) == ([], [])
+    assert told is not None
+    assert told.last_four == _pasted_token()[-4:]
+
+
+def test_a_token_that_is_held_is_found() -> None:
+    """The search finds what is there, or it would prove nothing."""
+    held: list[object] = [{"a body": ("of a request", _pasted_token().encode())}]
+
+    assert "list" in find_holders(_pasted_token)
+    held.clear()

@@ -1,0 +1,539 @@
+"""What is said of each ending: for every task a sentence, what could be proven, what is known besides, whose move."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from bot.model.catalog import CredentialStatus
+from bot.model.errors import (
+    AccessRefused,
+    BotError,
+    CatalogRefusal,
+    CloudflareTrouble,
+    DatabaseTrouble,
+    DatabaseUnavailable,
+    DeadlineReached,
+    MembershipUnknown,
+    NeverSent,
+    NotAllowed,
+    OperatorError,
+    Refusal,
+    SealedValueUnreadable,
+    Throttled,
+    TokenRefusal,
+    WhoseMove,
+    error_of_code,
+)
+from bot.slack.messages.outcome import EXPIRES_SOON, RedactedProgress, RedactedResult, expiry
+from bot.model.submission import (
+    ENDINGS,
+    BucketKey,
+    Check,
+    Findings,
+    SealedResponseUrl,
+    SealedToken,
+    State,
+    Submission,
+    Task,
+    TokenFacts,
+    TokenKind,
+)
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+DAY = timedelta(days=1)
+TOKEN = TokenFacts(id="5a4d0001", owner=TokenKind.ACCOUNT, expires_at=NOW + 90 * DAY)
+FINDINGS = Findings(token=TOKEN, unchecked=frozenset(), credential=CredentialStatus.PRESENT)
+SUBMISSION = Submission(
+    id="V0MADEUP",
+    task=Task.STORE,
+    state=State.STORED,
+    team_id="T0SANDBOX",
+    user_id="U0ADA0001",
+    key=BucketKey(account_id="madeupaccount", bucket="lake"),
+    channel_id="C0DATAPLT",
+    reason="ticket 42",
+    token_kind=TokenKind.ACCOUNT,
+    last_four="Zq9x",
+    sealed_token=SealedToken("sealed.v1.madeupkey.MADEUPTOKEN"),
+    sealed_response_url=SealedResponseUrl("sealed.v1.madeupkey.MADEUPURL"),
+    accepted_at=NOW,
+    expires_at=NOW + timedelta(hours=1),
+    next_attempt_at=NOW,
+    attempts=1,
+    possibly_written=True,
+    checked_at=NOW,
+    patience_until=None,
+    findings=FINDINGS,
+    confirm_until=NOW,
+    ended_at=NOW + timedelta(seconds=2.34),
+    error_code=None,
+    cloudflare_code=None,
+    cloudflare_message="",
+    cf_ray="madeupray-BOX",
+    confirmation=CredentialStatus.VALID,
+    reported_at=None,
+    superseded_by=None,
+    epoch=0,
+)
+
+
+def leaves(error: type[BotError]) -> set[type[BotError]]:
+    """Return the leaves below an error, or itself."""
+    return {error} if not error.__subclasses__() else set().union(*map(leaves, error.__subclasses__()))
+
+
+def _codes(*errors: type[BotError]) -> list[str]:
+    return sorted(leaf.code for error in errors for leaf in leaves(error))
+
+
+_DENIALS = [code for code in _codes(AccessRefused) if code != MembershipUnknown.code]
+_FAILURES = _codes(OperatorError, CloudflareTrouble, DatabaseTrouble, MembershipUnknown, DeadlineReached)
+_UNREADABLE = _codes(SealedValueUnreadable)
+_LATE: dict[State, Sequence[str | None]] = {State.DENIED: _DENIALS, State.EXPIRED: _codes(NeverSent)}
+ENDED_BY: dict[Task, dict[State, Sequence[str | None]]] = {
+    Task.STORE: _LATE
+    | {
+        State.STORED: [None],
+        State.REFUSED: _codes(Refusal),
+        State.FAILED: [*_FAILURES, *_UNREADABLE],
+        State.UNCERTAIN: [None, *_codes(Refusal), *_DENIALS, *_FAILURES, *_UNREADABLE],
+        State.SUPERSEDED: [None],
+    },
+    Task.CHECK: _LATE
+    | {State.CHECKED: [None], State.REFUSED: _codes(Refusal), State.FAILED: [*_FAILURES, *_UNREADABLE]},
+    Task.ENABLE: _LATE | {State.ENABLED: [None], State.REFUSED: _codes(Refusal), State.FAILED: _FAILURES},
+}
+"""Every ending of every task, with every error that `delivery` can record with it."""
+
+_OF_TASK: dict[Task, dict[str, Any]] = {
+    Task.STORE: {},
+    Task.CHECK: {"possibly_written": False, "confirm_until": None},
+    Task.ENABLE: {
+        "possibly_written": False,
+        "confirm_until": None,
+        "findings": None,
+        "token_kind": TokenKind.EMPTY,
+        "last_four": "",
+        "reason": "",
+    },
+}
+
+
+def ended(task: Task, state: State, code: str | None, **changes: Any) -> Submission:  # noqa: ANN401 - its fields
+    """Return a submission that came to this ending."""
+    fields: dict[str, Any] = {
+        "task": task,
+        "state": state,
+        "error_code": code,
+        "confirmation": CredentialStatus.VALID if state is State.STORED else None,
+        "superseded_by": "U0GRACE01" if state is State.SUPERSEDED else None,
+        "possibly_written": state in {State.STORED, State.UNCERTAIN},
+    }
+    return replace(SUBMISSION, **(_OF_TASK[task] | fields | changes))
+
+
+ENDED = [
+    pytest.param(ended(task, state, code, cloudflare_code=12345 if code else None), id=f"{task}-{state}-{code}")
+    for task, states in ENDED_BY.items()
+    for state, codes in states.items()
+    for code in codes
+] + [pytest.param(ended(Task.STORE, State.SUPERSEDED, None, possibly_written=True), id="superseded, sent before")]
+STORED = [
+    pytest.param(
+        replace(SUBMISSION, confirmation=confirmation, findings=replace(FINDINGS, credential=before)),
+        id=f"confirmed {confirmation}, before {before}",
+    )
+    for confirmation in (*CredentialStatus, None)
+    for before in CredentialStatus
+]
+
+
+def result_of(**changes: Any) -> RedactedResult:  # noqa: ANN401 - fields of a submission
+    """Return what is shown of a stored submission with some other fields."""
+    return RedactedResult.of(replace(SUBMISSION, **changes))
+
+
+def without_times(text: str) -> str:
+    """Leave out what Slack shows as a time: signs of ours that are no sentence."""
+    return re.sub(r"<!date\^[0-9]+\^\{[^<>]+\|[0-9: -]+ UTC>", "then", text)
+
+
+def find_faults(text: str) -> list[str]:
+    """Return what in a text is no whole sentence of ours."""
+    text = without_times(text)
+    faults = re.findall(r"  |\.\.|None|[{}]|\. [a-z]|Optional|State\.|Task\.|^[^<A-Z]|[^.]$", text)
+    return faults + [part for part in text.split(". ") if not re.match(r'<@|[A-Z"]', part)]
+
+
+def test_the_table_of_endings_is_complete() -> None:
+    """A new task, a new ending, or an error of a new kind has its row."""
+    assert set(ENDED_BY) == set(Task)
+    assert {state for states in ENDED_BY.values() for state in states} == ENDINGS
+    recordable = (Refusal, OperatorError, CloudflareTrouble, DatabaseTrouble, AccessRefused, SealedValueUnreadable)
+    told = {code for states in ENDED_BY.values() for codes in states.values() for code in codes if code}
+    assert told == set(_codes(*recordable, NeverSent, DeadlineReached))
+
+
+_NOT_STORED = "The credential that <@U0ADA0001> submitted for `lake` was not stored; nothing was changed."
+_NOT_CHECKED = "The token that <@U0ADA0001> submitted for `lake` could not be checked; nothing was changed."
+_NOT_ENABLED = "The catalog of `lake`, which <@U0ADA0001> wanted to enable, was not enabled."
+HEADLINES: dict[tuple[Task, State], str] = {
+    (Task.STORE, State.STORED): "<@U0ADA0001> stored a new credential for the catalog of `lake`.",
+    (Task.STORE, State.REFUSED): _NOT_STORED,
+    (Task.STORE, State.DENIED): _NOT_STORED,
+    (Task.STORE, State.FAILED): _NOT_STORED,
+    (Task.STORE, State.EXPIRED): _NOT_STORED,
+    (Task.STORE, State.UNCERTAIN): (
+        "It is not known whether the credential that <@U0ADA0001> submitted for `lake` was stored."
+    ),
+    (Task.STORE, State.SUPERSEDED): ("The credential that <@U0ADA0001> submitted for `lake` gave way to a newer one."),
+    (Task.CHECK, State.CHECKED): (
+        "The token that <@U0ADA0001> had checked for `lake` passed every check; nothing was changed."
+    ),
+    (Task.CHECK, State.REFUSED): (
+        "The token that <@U0ADA0001> had checked for `lake` did not pass every check; nothing was changed."
+    ),
+    (Task.CHECK, State.DENIED): _NOT_CHECKED,
+    (Task.CHECK, State.FAILED): _NOT_CHECKED,
+    (Task.CHECK, State.EXPIRED): _NOT_CHECKED,
+    (Task.ENABLE, State.ENABLED): "<@U0ADA0001> enabled the catalog of `lake`.",
+    (Task.ENABLE, State.REFUSED): _NOT_ENABLED,
+    (Task.ENABLE, State.DENIED): _NOT_ENABLED,
+    (Task.ENABLE, State.FAILED): _NOT_ENABLED,
+    (Task.ENABLE, State.EXPIRED): _NOT_ENABLED,
+}
+
+
+@pytest.mark.parametrize(("task", "state"), HEADLINES, ids=[f"{task}-{state}" for task, state in HEADLINES])
+def test_every_ending_of_every_task_has_its_sentence(task: Task, state: State) -> None:
+    """Who, which bucket, what came of it, and whether anything was changed."""
+    code = {State.FAILED: "caller_rejected"}.get(state, ENDED_BY[task][state][0])
+    assert RedactedResult.of(ended(task, state, code)).headline == HEADLINES[task, state]
+
+
+def test_no_ending_is_without_a_sentence() -> None:
+    """The table above knows every ending that there is."""
+    assert set(HEADLINES) == {(task, state) for task, states in ENDED_BY.items() for state in states}
+
+
+@pytest.mark.parametrize("submission", ENDED + STORED)
+def test_every_ending_is_explained_in_whole_sentences(submission: Submission) -> None:
+    """Whatever ended it, and what is said besides."""
+    result = RedactedResult.of(submission)
+    for text in (result.headline, result.explanation, *result.warnings, *result.unchecked):
+        assert find_faults(text) == []
+
+
+@pytest.mark.parametrize("submission", ENDED)
+def test_there_is_one_move_and_it_is_clear_whose(submission: Submission) -> None:
+    """The person is told to do one thing, or whom to ask; not two things that contradict each other."""
+    result = RedactedResult.of(submission)
+    text = result.explanation
+    assert text.count("Your move:") <= 1
+    assert "tries again" not in text
+    assert "Try again" not in text
+    if submission.state not in {State.STORED, State.DENIED, State.SUPERSEDED}:
+        assert "Your move:" in text or "has to" in text or result.asks_operator
+
+
+@pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown))
+@pytest.mark.parametrize("task", Task)
+def test_what_lasted_until_the_end_is_told_as_over(task: Task, code: str) -> None:
+    """An error's own sentence promises another try, which would be untrue in a final message."""
+    explanation = RedactedResult.of(ended(task, State.FAILED, code)).explanation
+    assert error_of_code(code).user_message not in explanation
+    assert explanation.endswith(
+        "Your move: press the button again; enabling a catalog twice does no harm."
+        if task is Task.ENABLE
+        else "Your move: submit it again later."
+    )
+
+
+@pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown))
+def test_nobody_says_not_enabled_where_an_answer_may_have_been_lost(code: str) -> None:
+    """The request may have been carried out, whatever kept the bot from hearing of it."""
+    result = RedactedResult.of(ended(Task.ENABLE, State.FAILED, code))
+    assert result.headline == (
+        "It is not known whether the catalog of `lake`, which <@U0ADA0001> wanted to enable, was enabled."
+    )
+
+
+@pytest.mark.parametrize("code", [NeverSent.code, DeadlineReached.code])
+def test_enabling_speaks_of_no_token(code: str) -> None:
+    """There was none: the mend is the button."""
+    state = State.EXPIRED if code == NeverSent.code else State.FAILED
+    explanation = RedactedResult.of(ended(Task.ENABLE, state, code)).explanation
+    assert "token" not in explanation
+    assert "Your move: press the button again" in explanation
+
+
+def test_a_stop_without_an_answer_is_told_as_such() -> None:
+    """Killed with a request out, the bot knows no error to tell."""
+    explanation = RedactedResult.of(ended(Task.STORE, State.UNCERTAIN, None)).explanation
+    assert "stopped before it had an answer" in explanation
+    assert explanation.endswith("submit the same token again; storing it twice does no harm.")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param(NotAllowed, "You are not on the list", id="no longer allowed"),
+        pytest.param(error_of_code("credential_refused"), "submit that one", id="refused later"),
+        pytest.param(SealedValueUnreadable, "can no longer open", id="no longer to be opened"),
+    ],
+)
+def test_an_uncertain_ending_does_not_contradict_itself(error: type[BotError], expected: str) -> None:
+    """Who is told to use another token is not told in one breath to submit the same one again."""
+    explanation = RedactedResult.of(ended(Task.STORE, State.UNCERTAIN, error.code)).explanation
+    assert expected in explanation
+    assert "got no clear answer, so the slot may hold it" in explanation
+    assert "the same token again" not in explanation
+
+
+@pytest.mark.parametrize(
+    ("confirmation", "expected", "is_alarm"),
+    [
+        pytest.param(
+            CredentialStatus.VALID, "Cloudflare confirms that the stored credential works.", False, id="tested"
+        ),
+        pytest.param(
+            CredentialStatus.PRESENT,
+            "Cloudflare confirms that one is stored; it offers no test on this path.",
+            False,
+            id="no test is offered",
+        ),
+        pytest.param(
+            CredentialStatus.INVALID,
+            "Cloudflare accepted it, but says that the stored credential does not work. Your move:",
+            True,
+            id="an alarm: it does not work",
+        ),
+        pytest.param(
+            CredentialStatus.ABSENT,
+            "Cloudflare accepted it, but still says that the slot is empty. The operator of the bot should look",
+            True,
+            id="an alarm: the slot is empty",
+        ),
+        pytest.param(
+            CredentialStatus.UNKNOWN,
+            "Cloudflare accepted it, but the bot could not find out afterwards whether it works. Your move: look with "
+            "`/r2-credential status` in a few minutes.",
+            False,
+            id="nobody could be asked",
+        ),
+        pytest.param(None, "the bot could not find out afterwards", False, id="nobody was asked"),
+    ],
+)
+def test_a_success_says_what_could_be_proven(
+    confirmation: CredentialStatus | None, expected: str, *, is_alarm: bool
+) -> None:
+    """No more than Cloudflare told."""
+    result = result_of(confirmation=confirmation)
+    assert expected in result.explanation
+    assert result.is_alarm is is_alarm
+    assert result.asks_operator is (confirmation is CredentialStatus.ABSENT)
+
+
+@pytest.mark.parametrize("state", sorted(ENDINGS - {State.STORED}))
+def test_only_what_is_stored_is_an_alarm(state: State) -> None:
+    """A failure has a title of its own."""
+    assert not result_of(state=state, confirmation=CredentialStatus.ABSENT, superseded_by="U0GRACE01").is_alarm
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        pytest.param(CredentialStatus.VALID, "It replaced a credential that still worked.", id="it worked"),
+        pytest.param(CredentialStatus.INVALID, "It replaced one that did not work any more.", id="it did not"),
+        pytest.param(CredentialStatus.ABSENT, "There was none before.", id="none"),
+        pytest.param(CredentialStatus.PRESENT, "", id="one that was not tested"),
+        pytest.param(CredentialStatus.UNKNOWN, "", id="nobody knows"),
+    ],
+)
+def test_what_was_replaced_is_told_as_far_as_it_is_known(before: CredentialStatus, expected: str) -> None:
+    """Behind what could be proven of the new one."""
+    explanation = result_of(findings=replace(FINDINGS, credential=before)).explanation
+    assert explanation == f"Cloudflare confirms that the stored credential works. {expected}".rstrip()
+
+
+_NEVER = "This token never expires: one with an expiry date does less harm in wrong hands."
+_OF_USER = (
+    "This token belongs to a user: it stops working when that user leaves the Cloudflare account. An account API token "
+    "does not."
+)
+
+
+def _soon(when: str) -> str:
+    return f"This token expires soon (then, {when}): plan its successor."
+
+
+WARNINGS: dict[str, tuple[TokenFacts | None, TokenKind, list[str]]] = {
+    "nothing": (TOKEN, TokenKind.ACCOUNT, []),
+    "never expires": (replace(TOKEN, expires_at=None), TokenKind.ACCOUNT, [_NEVER]),
+    "of a user": (replace(TOKEN, owner=TokenKind.USER), TokenKind.UNPREFIXED, [_OF_USER]),
+    "of a user, and never expires": (
+        TokenFacts(id="5a4d0001", owner=TokenKind.USER, expires_at=None),
+        TokenKind.USER,
+        [_NEVER, _OF_USER],
+    ),
+    "in just 30 days": (replace(TOKEN, expires_at=NOW + EXPIRES_SOON), TokenKind.ACCOUNT, []),
+    "in less than 30 days": (
+        replace(TOKEN, expires_at=NOW + EXPIRES_SOON - timedelta(seconds=1)),
+        TokenKind.ACCOUNT,
+        [_soon("in 29 days")],
+    ),
+    "tomorrow": (replace(TOKEN, expires_at=NOW + DAY), TokenKind.ACCOUNT, [_soon("in 1 day")]),
+    "in an hour": (replace(TOKEN, expires_at=NOW + DAY / 24), TokenKind.ACCOUNT, [_soon("in less than a day")]),
+    "not told, of a user by its shape": (None, TokenKind.USER, [_OF_USER]),
+    "not told, of the account by its shape": (None, TokenKind.ACCOUNT, []),
+    "not told, older kind": (None, TokenKind.UNPREFIXED, []),
+}
+
+
+@pytest.mark.parametrize("state", [State.STORED, State.CHECKED])
+@pytest.mark.parametrize(("token", "kind", "expected"), WARNINGS.values(), ids=WARNINGS)
+def test_what_does_not_stop_a_token_is_said(
+    token: TokenFacts | None, kind: TokenKind, expected: list[str], state: State
+) -> None:
+    """Of what was stored and of what could be."""
+    result = result_of(state=state, token_kind=kind, findings=replace(FINDINGS, token=token), ended_at=NOW)
+    assert [without_times(warning) for warning in result.warnings] == expected
+
+
+UNCHECKED = {
+    "nothing": (frozenset(), []),
+    "the token": (frozenset({Check.TOKEN}), ["nobody will be reminded before it expires"]),
+    "its reach": (frozenset({Check.REACH}), ["whether the token reaches this catalog"]),
+    "both": (frozenset(Check), ["nobody will be reminded", "whether the token reaches"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("state", "meaning"),
+    [
+        pytest.param(State.STORED, "Cloudflare does not let this token ask, but took it all the same.", id="stored"),
+        pytest.param(State.CHECKED, "if it does not reach it, Cloudflare refuses it when it is stored", id="checked"),
+    ],
+)
+@pytest.mark.parametrize(("unchecked", "expected"), UNCHECKED.values(), ids=UNCHECKED)
+def test_what_was_not_checked_is_said_with_what_that_means(
+    unchecked: frozenset[Check], expected: list[str], state: State, meaning: str
+) -> None:
+    """In the order in which it is asked."""
+    told = result_of(state=state, findings=replace(FINDINGS, unchecked=unchecked)).unchecked
+    assert len(told) == len(expected)
+    assert all(remark.startswith("Not checked: ") for remark in told)
+    assert [part for part, remark in zip(expected, told, strict=True) if part not in remark] == []
+    assert any(meaning in remark for remark in told) is (Check.REACH in unchecked)
+
+
+@pytest.mark.parametrize("state", sorted(ENDINGS - {State.STORED, State.CHECKED}))
+def test_a_failure_is_not_followed_by_remarks(state: State) -> None:
+    """Who has to get another token need not hear that this one belongs to a user."""
+    findings = Findings(token=None, unchecked=frozenset(Check), credential=CredentialStatus.UNKNOWN)
+    result = result_of(state=state, findings=findings, token_kind=TokenKind.USER, superseded_by="U0GRACE01")
+    assert result.warnings == result.unchecked == []
+
+
+def test_without_findings_there_are_no_remarks() -> None:
+    """Nothing is known, so nothing is said."""
+    assert result_of(findings=None).unchecked == []
+    assert result_of(findings=None).explanation == "Cloudflare confirms that the stored credential works."
+
+
+def test_a_dry_run_says_what_it_cannot_see() -> None:
+    """Whether the token may write data shows only when it is stored."""
+    explanation = RedactedResult.of(ended(Task.CHECK, State.CHECKED, None)).explanation
+    assert explanation.startswith("Not looked at: whether the token may read and write the data of the bucket")
+    assert explanation.endswith("The token was erased. Your move: paste it again to have it stored.")
+
+
+@pytest.mark.parametrize(
+    ("landed", "fate"),
+    [
+        pytest.param(False, "This token was never stored.", id="never sent"),
+        pytest.param(True, "An earlier request with this token got no clear answer", id="sent before"),
+    ],
+)
+def test_who_was_superseded_reads_by_whom_and_when(fate: str, *, landed: bool) -> None:
+    """The time in the reader's own zone, with UTC for what cannot show that; and whether the token went out."""
+    at = datetime(2026, 11, 20, 12, 34, 56, 999999, tzinfo=UTC)
+    result = RedactedResult.of(ended(Task.STORE, State.SUPERSEDED, None, possibly_written=landed, ended_at=at))
+    assert result.explanation.startswith("<@U0GRACE01> submitted a newer one for the same catalog")
+    assert "(<!date^1795178096^{date_short_pretty} at {time}|2026-11-20 12:34 UTC>)" in result.explanation
+    assert fate in result.explanation
+    assert result.explanation.endswith("Nobody has to do anything.")
+
+
+@pytest.mark.parametrize("submission", ENDED)
+def test_the_operator_is_asked_when_it_is_the_operators_move(submission: Submission) -> None:
+    """And else nobody is sent to anybody."""
+    result = RedactedResult.of(submission)
+    assert result.asks_operator is (result.error is not None and result.error.whose_move is WhoseMove.OPERATOR)
+
+
+def test_a_submission_that_seems_to_end_before_it_began_took_no_time() -> None:
+    """A clock was set back; and whatever asks too early gets no error."""
+    assert result_of(ended_at=NOW - DAY).took == timedelta(0)
+    assert result_of(ended_at=None).took == timedelta(0)
+
+
+def _waiting(error: str | None, state: State, wait: timedelta, task: Task = Task.STORE) -> RedactedProgress:
+    submission = replace(SUBMISSION, task=task, state=state, error_code=error, next_attempt_at=NOW + wait)
+    return RedactedProgress.of(submission, NOW)
+
+
+@pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown, TokenRefusal))
+def test_whatever_is_waited_for_is_told(code: str) -> None:
+    """With the second at which the bot tries again; a token that is not known yet is not called a bad one."""
+    waiting = _waiting(code, State.VERIFYING, timedelta(seconds=30)).waiting
+    assert find_faults(waiting) == []
+    assert waiting.endswith("The bot tries again by itself at <!date^1795176030^{time_secs}|12:00:30 UTC>.")
+    is_about_the_token = issubclass(error_of_code(code), TokenRefusal)
+    assert ("Waiting for Cloudflare to know this token" in waiting) is is_about_the_token
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "wait"),
+    [
+        pytest.param(None, State.VERIFYING, timedelta(seconds=30), id="in line behind a newer one"),
+        pytest.param(Throttled.code, State.STORING, timedelta(0), id="the wait is over"),
+        pytest.param(Throttled.code, State.CONFIRMING, timedelta(seconds=1), id="it is stored: that is past"),
+    ],
+)
+def test_nothing_is_said_of_waiting_where_nothing_is_waited_for(
+    error: str | None, state: State, wait: timedelta
+) -> None:
+    """Not even of what was waited for before."""
+    progress = _waiting(error, state, wait)
+    assert (progress.waiting, progress.error, progress.waits_until) == ("", None, None)
+
+
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [
+        pytest.param(None, "never", id="never"),
+        pytest.param(90 * DAY, "then, in 90 days", id="in three months"),
+        pytest.param(2 * DAY - timedelta(seconds=1), "then, in 1 day", id="in nearly two days"),
+        pytest.param(timedelta(seconds=1), "then, in less than a day", id="in a second"),
+        pytest.param(timedelta(0), "then, in less than a day", id="now"),
+        pytest.param(-timedelta(seconds=1), "then, less than a day ago", id="a second ago"),
+        pytest.param(-3 * DAY, "then, 3 days ago", id="three days ago"),
+    ],
+)
+def test_an_expiry_is_told_with_the_days_that_are_left(left: timedelta | None, expected: str) -> None:
+    """Or that have passed."""
+    told = expiry(None if left is None else NOW + left, NOW)
+    assert without_times(told) == expected
+
+
+def test_every_kind_of_error_that_can_last_is_recorded_with_failures() -> None:
+    """So that the tables above run each of them."""
+    lasting = {leaf.code for leaf in leaves(BotError) if leaf.retryable} - {"slack_unavailable"}
+    assert lasting <= set(ENDED_BY[Task.STORE][State.FAILED])
+    assert DatabaseUnavailable.code in lasting
+    assert not any(leaf.retryable for leaf in leaves(CatalogRefusal))

@@ -1,0 +1,574 @@
+"""The final message and the small Slack: the channel, else its response URL, else a direct message, never silence."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from slack_sdk.web.async_client import AsyncWebClient
+from structlog.testing import capture_logs
+
+from bot.model.catalog import CredentialStatus, StoredCredential
+from bot.model.errors import SlackUnavailable
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.workspace import Message, SmallSlackConfig, dm_id
+from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
+from bot.slack.messages.posting import Poster
+from bot.slack.api import SlackWeb
+from bot.model.submission import (
+    RESPONSE_URL_LIFETIME,
+    BucketKey,
+    SealedResponseUrl,
+    State,
+    Submission,
+    Task,
+    TokenKind,
+)
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+ADA = "U0ADA0001"
+MEMBER, NOT_MEMBER, PRIVATE, ARCHIVED, NOWHERE = "C0DATAPLT", "C0ANALYTX", "G0INCID42", "C0OLDWARE", "C0NOWHERE"
+WHY_RESPONSE_URL = "because the bot itself may not post in this channel"
+WHY_DIRECT = "because the bot could not post in"
+STORED = Submission(
+    id="V1",
+    task=Task.STORE,
+    state=State.STORED,
+    team_id="T0SANDBOX",
+    user_id=ADA,
+    key=BucketKey(account_id="made-up", bucket="lake"),
+    channel_id=MEMBER,
+    reason="",
+    token_kind=TokenKind.ACCOUNT,
+    last_four="four",
+    sealed_token=None,
+    sealed_response_url=None,
+    accepted_at=NOW,
+    expires_at=NOW + timedelta(hours=1),
+    next_attempt_at=NOW,
+    attempts=1,
+    possibly_written=True,
+    checked_at=NOW,
+    patience_until=None,
+    findings=None,
+    confirm_until=NOW,
+    ended_at=NOW + timedelta(seconds=2),
+    error_code=None,
+    cloudflare_code=None,
+    cloudflare_message="",
+    cf_ray=None,
+    confirmation=CredentialStatus.PRESENT,
+    reported_at=None,
+    superseded_by=None,
+    epoch=0,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Scene:
+    """A poster, its workspace and its keys."""
+
+    slack: SmallSlack
+    http: aiohttp.ClientSession
+    key_ring: KeyRing
+    now: datetime = NOW
+    contact: str = ""
+    may_enable: bool = False
+    allowed: tuple[str, ...] | None = None
+
+    @property
+    def poster(self) -> Poster:
+        """The poster; it remembers nothing."""
+        client = AsyncWebClient(
+            token=self.slack.config.bot_tokens[0], base_url=self.slack.api_url, session=self.http, retry_handlers=[]
+        )
+        client.proxy = None
+        return Poster(
+            web=SlackWeb(client),
+            http=self.http,
+            key_ring=self.key_ring,
+            clock=lambda: self.now,
+            contact=self.contact,
+            may_enable=self.may_enable,
+            allows_channel=lambda channel_id: self.allowed is None or channel_id in self.allowed,
+        )
+
+    def seal(self, url: str, **changes: str) -> SealedResponseUrl:
+        """Seal a response URL as the ingress does, or, with `changes`, for something else."""
+        context = SealingContext(
+            purpose=RESPONSE_URL,
+            team_id=STORED.team_id,
+            user_id=STORED.user_id,
+            view_id=STORED.id,
+            account_id=STORED.key.account_id,
+            bucket=STORED.key.bucket,
+        )
+        return SealedResponseUrl(self.key_ring.sealing_key.seal(url, replace(context, **changes)))
+
+    def issue(self, channel_id: str) -> str:
+        """Return a response URL of Slack's."""
+        return self.slack.response_urls.issue(ADA, channel_id)
+
+    def submission(self, channel_id: str, sealed: SealedResponseUrl | None = None) -> Submission:
+        """Return one that ended, with its result for this channel."""
+        return replace(STORED, channel_id=channel_id, sealed_response_url=sealed)
+
+    @property
+    def messages(self) -> list[Message]:
+        """All that was posted anywhere."""
+        return self.slack.workspace.messages
+
+    @property
+    def places(self) -> list[str]:
+        """Where something was posted."""
+        return [message.channel_id for message in self.messages]
+
+    @property
+    def asked(self) -> list[str]:
+        """Where the bot tried to post by the Web API."""
+        return [call.arguments["channel"] for call in self.slack.calls_of("chat.postMessage")]
+
+
+@pytest_asyncio.fixture
+async def scene() -> AsyncIterator[Scene]:
+    """Open the workspace."""
+    key_ring = KeyRing(*load_private_keys(generate_private_key()))
+    timeout = aiohttp.ClientTimeout(total=2)
+    async with SmallSlack(SmallSlackConfig()) as slack, aiohttp.ClientSession(timeout=timeout) as http:
+        yield Scene(slack=slack, http=http, key_ring=key_ring)
+
+
+async def test_the_result_is_posted_in_the_chosen_channel(scene: Scene) -> None:
+    """Once, for everybody, as it is, with nothing unfurled and an id that is the same at each try."""
+    for _ in range(2):
+        await scene.poster.post_result(STORED)
+    await scene.poster.post_result(replace(STORED, id="V2"))
+    assert scene.places == [MEMBER] * 3
+    first, again, other = scene.slack.calls_of("chat.postMessage")
+    assert first.arguments["client_msg_id"] == again.arguments["client_msg_id"] != other.arguments["client_msg_id"]
+    assert str(first.arguments["unfurl_links"]) == str(first.arguments["unfurl_media"]) == "False"
+    assert scene.messages[0].ephemeral_to is None
+    assert "stored a new credential" in scene.messages[0].text
+    assert "because the bot" not in scene.messages[0].shown_text
+    assert scene.slack.problems == []
+
+
+@pytest.mark.parametrize(
+    "channel_id",
+    [pytest.param(NOT_MEMBER, id="not_in_channel"), pytest.param(PRIVATE, id="channel_not_found")],
+)
+async def test_where_the_bot_may_not_post_the_response_url_does(scene: Scene, channel_id: str) -> None:
+    """Everybody in the channel sees it, it says why it came this way, and nobody gets a direct message."""
+    await scene.poster.post_result(scene.submission(channel_id, scene.seal(scene.issue(channel_id))))
+    [message] = scene.messages
+    assert (message.channel_id, message.ephemeral_to) == (channel_id, None)
+    assert WHY_RESPONSE_URL in message.text
+    assert WHY_RESPONSE_URL in message.shown_text
+    assert scene.asked == [channel_id]
+
+
+@pytest.mark.parametrize("channel_id", [NOT_MEMBER, PRIVATE, ARCHIVED, NOWHERE])
+async def test_without_a_response_url_it_is_a_direct_message(scene: Scene, channel_id: str) -> None:
+    """To the person who submitted, with the reason why it is there."""
+    await scene.poster.post_result(scene.submission(channel_id))
+    [message] = scene.messages
+    assert message.channel_id == dm_id(ADA)
+    assert f"{WHY_DIRECT} <#{channel_id}>" in message.text
+    assert f"{WHY_DIRECT} <#{channel_id}>" in message.shown_text
+    assert scene.asked == [channel_id, ADA]
+
+
+async def test_an_archived_channel_takes_no_response_url_either(scene: Scene) -> None:
+    """Slack refuses both, so it is a direct message."""
+    await scene.poster.post_result(scene.submission(ARCHIVED, scene.seal(scene.issue(ARCHIVED))))
+    assert scene.places == [dm_id(ADA)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"purpose": TOKEN}, id="sealed as a token"),
+        pytest.param({"team_id": "T2"}, id="of another workspace"),
+        pytest.param({"user_id": "U2"}, id="of somebody else"),
+        pytest.param({"view_id": "V2"}, id="of another submission"),
+        pytest.param({"account_id": "other"}, id="of another account"),
+        pytest.param({"bucket": "pond"}, id="of another bucket"),
+    ],
+)
+async def test_a_response_url_that_was_moved_is_not_used(scene: Scene, changes: dict[str, str]) -> None:
+    """It opens only where it was sealed for; else the message goes to the person who submitted."""
+    sealed = scene.seal(scene.issue(MEMBER), **changes)
+    await scene.poster.post_result(scene.submission(NOT_MEMBER, sealed))
+    assert scene.places == [dm_id(ADA)]
+
+
+async def test_a_response_url_whose_key_is_gone_is_not_used(scene: Scene) -> None:
+    """Nothing breaks, and the message finds another way."""
+    sealed = scene.seal(scene.issue(NOT_MEMBER))
+    scene.key_ring.forget(scene.key_ring.sealing_key.key_id)
+    await scene.poster.post_result(scene.submission(NOT_MEMBER, sealed))
+    assert scene.places == [dm_id(ADA)]
+
+
+@pytest.mark.parametrize(
+    ("age", "place"),
+    [
+        pytest.param(RESPONSE_URL_LIFETIME - timedelta(seconds=1), NOT_MEMBER, id="just alive"),
+        pytest.param(RESPONSE_URL_LIFETIME, dm_id(ADA), id="just dead"),
+    ],
+)
+async def test_a_response_url_is_used_as_long_as_it_lives(scene: Scene, age: timedelta, place: str) -> None:
+    """Slack keeps it for half an hour; after that it is not even opened."""
+    scene.now += age
+    await scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER))))
+    assert scene.places == [place]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param(302, id="a redirect"),
+        pytest.param(400, id="refused"),
+        pytest.param(404, id="expired or used up"),
+        pytest.param(410, id="archived"),
+        pytest.param(429, id="throttled"),
+        pytest.param(500, id="broken"),
+    ],
+)
+async def test_a_response_url_that_is_refused_is_followed_by_a_direct_message(scene: Scene, status: int) -> None:
+    """Whatever is not Slack's plain yes is a no."""
+    scene.slack.fail_next("response_url", status=status)
+    await scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER))))
+    assert scene.places == [dm_id(ADA)]
+
+
+async def test_a_redirect_of_a_response_url_is_not_followed(scene: Scene) -> None:
+    """The message goes where Slack said, or to the person who submitted."""
+    elsewhere = scene.issue(MEMBER)
+
+    async def move_on(_: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": elsewhere})
+
+    app = web.Application()
+    app.router.add_post("/response", move_on)
+    async with TestServer(app) as server:
+        sealed = scene.seal(str(server.make_url("/response")))
+        await scene.poster.post_result(scene.submission(NOT_MEMBER, sealed))
+    assert scene.places == [dm_id(ADA)]
+
+
+async def test_a_response_url_that_is_used_up_is_followed_by_a_direct_message(scene: Scene) -> None:
+    """Slack takes five messages, and says no to the sixth."""
+    submission = scene.submission(NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER)))
+    for _ in range(6):
+        await scene.poster.post_result(submission)
+    assert scene.places[-1] == dm_id(ADA)
+
+
+async def test_a_lost_answer_of_a_response_url_is_followed_by_a_direct_message(scene: Scene) -> None:
+    """Nobody knows whether it is there: the direct message says so. The log does not tell the URL."""
+    scene.slack.fail_next("response_url", drop_connection=True, after_effect=True)
+    url = scene.issue(NOT_MEMBER)
+    with capture_logs() as logs:
+        await scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(url)))
+    assert scene.places == [NOT_MEMBER, dm_id(ADA)]
+    assert "it may be there too" in scene.slack.workspace.messages[-1].text
+    assert [line["event"] for line in logs] == ["channel_refused", "response_url_unanswered"]
+    assert url not in str(logs)
+
+
+async def test_a_response_url_that_never_answers_is_given_up(
+    scene: Scene, pass_time: Callable[[timedelta], None]
+) -> None:
+    """It was sent, so nobody knows: rather one message too many than none."""
+    scene.slack.fail_next("response_url", delay=timedelta(seconds=7))
+    posting = asyncio.create_task(
+        scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER))))
+    )
+    async with asyncio.timeout(5):
+        while b"/response/" not in scene.slack.traffic_received():  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0)
+    with capture_logs() as logs:
+        pass_time(timedelta(seconds=6))
+        await posting
+    pass_time(timedelta(seconds=2))
+    assert [line["event"] for line in logs] == ["response_url_unanswered"]
+    assert scene.places == [dm_id(ADA)]
+
+
+@contextmanager
+def _deaf_host() -> Iterator[str]:
+    """Listen without ever accepting, with the queue full: connecting to it hangs, as behind a firewall."""
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=0)) as deaf, closing(socket.socket()) as filler:
+        address = deaf.getsockname()
+        filler.settimeout(0)
+        filler.connect_ex(address)
+        yield f"http://127.0.0.1:{address[1]}/response/made-up"
+
+
+def _closed_port() -> str:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}/response/made-up"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("", id="empty"),
+        pytest.param("made up", id="no URL"),
+        pytest.param("http://", id="no host"),
+        pytest.param("http://127.0.0.1:made-up/", id="no port"),
+        pytest.param(_closed_port(), id="nobody listens"),
+    ],
+)
+async def test_a_response_url_that_leads_nowhere_is_followed_by_a_direct_message(scene: Scene, url: str) -> None:
+    """Nothing was sent, so nothing can come twice."""
+    await scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(url)))
+    assert scene.places == [dm_id(ADA)]
+
+
+async def test_a_response_url_behind_a_firewall_is_followed_by_a_direct_message(
+    scene: Scene, pass_time: Callable[[timedelta], None]
+) -> None:
+    """The API and response URLs have different hosts: a network may let the bot reach only one of them."""
+    with _deaf_host() as url, capture_logs() as logs:
+        posting = asyncio.create_task(scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(url))))
+        while not any(line["event"] == "channel_refused" for line in logs):  # noqa: ASYNC110 - a log sets no event
+            await asyncio.sleep(0)
+        for _ in range(4):
+            await asyncio.sleep(0.01)
+            pass_time(timedelta(seconds=1))
+        await posting
+    assert scene.places == [dm_id(ADA)]
+
+
+TROUBLES = [
+    pytest.param({"retry_after": 30}, timedelta(seconds=30), id="429"),
+    pytest.param({"status": 429}, None, id="429 without Retry-After"),
+    pytest.param({"error": "ratelimited"}, None, id="ratelimited"),
+    pytest.param({"error": "internal_error"}, None, id="internal_error"),
+    pytest.param({"error": "service_unavailable"}, None, id="service_unavailable"),
+    pytest.param({"status": 500}, None, id="500"),
+    pytest.param({"status": 503, "error": "not_in_channel"}, None, id="503, whatever it says"),
+    pytest.param({"drop_connection": True}, None, id="a broken connection"),
+    pytest.param({"delay": timedelta(seconds=0.15)}, None, id="no answer"),
+]
+
+
+@pytest.mark.parametrize("is_direct", [False, True], ids=["the channel", "the direct message"])
+@pytest.mark.parametrize(("fault", "retry_after"), TROUBLES)
+async def test_trouble_of_slack_is_told_and_no_other_place_is_tried(
+    scene: Scene, fault: dict[str, object], retry_after: timedelta | None, *, is_direct: bool
+) -> None:
+    """The message waits until Slack is back: elsewhere it would be in the same trouble, or come twice."""
+    scene.http._timeout = aiohttp.ClientTimeout(total=0.1)
+    if is_direct:
+        scene.slack.fail_next("chat.postMessage", error="not_in_channel")
+    scene.slack.fail_next("chat.postMessage", **fault)  # type: ignore[arg-type]  # a table of keyword arguments
+    with pytest.raises(SlackUnavailable) as caught:
+        await scene.poster.post_result(STORED)
+    assert caught.value.retry_after == retry_after
+    assert scene.places == []
+    assert scene.asked == ([MEMBER, ADA] if is_direct else [MEMBER])
+
+
+@pytest.mark.parametrize("is_direct", [False, True], ids=["the channel", "the direct message"])
+@pytest.mark.parametrize(
+    "error", ["invalid_auth", "account_inactive", "token_revoked", "missing_scope", "team_added_to_org"]
+)
+async def test_a_revoked_bot_token_makes_the_message_wait(scene: Scene, error: str, *, is_direct: bool) -> None:
+    """No other place would help; the log asks for the operator, and the message is posted when there is a new token."""
+    if is_direct:
+        scene.slack.fail_next("chat.postMessage", error="not_in_channel")
+    scene.slack.fail_next("chat.postMessage", error=error)
+    with capture_logs() as logs, pytest.raises(SlackUnavailable):
+        await scene.poster.post_result(STORED)
+    assert logs[-1] == {"event": "posting_refused", "log_level": "error", "slack_error": error}
+    await scene.poster.post_result(STORED)
+    assert scene.places == [MEMBER]
+
+
+async def test_a_channel_that_is_throttled_is_asked_once_for_all_that_wait(scene: Scene) -> None:
+    """Each of a hundred messages would else cost a 429 of its own at each try."""
+    scene.slack.fail_next("chat.postMessage", status=429, retry_after=30)
+    poster = scene.poster
+    for _ in range(3):
+        with pytest.raises(SlackUnavailable) as unavailable:
+            await poster.post_result(STORED)
+        assert unavailable.value.retry_after == timedelta(seconds=30)
+    assert len(scene.slack.calls_of("chat.postMessage")) == 1
+    scene.now += timedelta(seconds=31)
+    await poster.post_result(STORED)
+    assert scene.places == [MEMBER]
+
+
+@pytest.mark.parametrize("error", ["duplicate_message_not_found", "duplicate_channel_not_found"])
+async def test_a_message_that_slack_knows_is_not_posted_elsewhere(scene: Scene, error: str) -> None:
+    """Its `client_msg_id` was seen before: the answer to an earlier try was lost, and the message was removed since."""
+    scene.slack.fail_next("chat.postMessage", error=error)
+    await scene.poster.post_result(STORED)
+    assert scene.places == []
+
+
+@pytest.mark.parametrize("error", ["is_archived", "not_in_channel", "restricted_action", "msg_too_long", "a_new_word"])
+async def test_any_other_no_of_the_channel_leads_to_the_next_place(scene: Scene, error: str) -> None:
+    """Slack's list of errors is longer than ours, and grows."""
+    scene.slack.fail_next("chat.postMessage", error=error)
+    await scene.poster.post_result(STORED)
+    assert scene.places == [dm_id(ADA)]
+
+
+@pytest.mark.parametrize("error", ["user_not_found", "user_disabled", "messages_tab_disabled", "restricted_action"])
+async def test_when_nothing_at_all_is_possible_it_is_logged(scene: Scene, error: str) -> None:
+    """Nobody is to be reached, and that breaks nothing: the modal told the person, and the log tells the operator."""
+    scene.slack.fail_next("chat.postMessage", error="is_archived")
+    scene.slack.fail_next("chat.postMessage", error=error)
+    with capture_logs() as logs:
+        await scene.poster.post_result(STORED)
+    assert logs[-1] == {
+        "event": "result_not_posted",
+        "log_level": "error",
+        "submission": STORED.id,
+        "slack_error": error,
+    }
+    assert scene.places == []
+
+
+async def test_the_contact_of_the_settings_is_named(scene: Scene) -> None:
+    """Where somebody else has to act, the message says whom to ask."""
+    scene.contact = "S0PLATFORM"
+    await scene.poster.post_result(replace(STORED, state=State.DENIED, error_code="not_allowed"))
+    assert "<!subteam^S0PLATFORM>" in scene.messages[0].text
+
+
+@pytest.mark.parametrize("may_enable", [False, True])
+async def test_a_catalog_can_be_enabled_where_the_settings_allow_it(scene: Scene, *, may_enable: bool) -> None:
+    """Also where the message had to take another way."""
+    scene.may_enable = may_enable
+    refused = replace(STORED, state=State.REFUSED, error_code="catalog_not_enabled", possibly_written=False)
+    for channel_id, sealed in (
+        (MEMBER, None),
+        (NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER))),
+        (ARCHIVED, None),
+    ):
+        await scene.poster.post_result(replace(refused, channel_id=channel_id, sealed_response_url=sealed))
+    assert scene.places == [MEMBER, NOT_MEMBER, dm_id(ADA)]
+    assert ["Enable the catalog" in message.shown_text for message in scene.messages] == [may_enable] * 3
+
+
+LAKE = StoredCredential(
+    bucket="lake",
+    submission_id="V1",
+    stored_by=ADA,
+    stored_at=NOW - timedelta(days=60),
+    channel_id=MEMBER,
+    token_id="0f" * 16,
+    expires_at=NOW + timedelta(days=3),
+    reminded_at=None,
+    broken_at=NOW,
+)
+Say = Callable[[Poster, StoredCredential], Awaitable[None]]
+NOTICES: dict[str, tuple[Say, str]] = {
+    "a reminder": (lambda poster, credential: poster.remind_of_expiry(credential, NOW), "expires soon"),
+    "a broken credential": (lambda poster, credential: poster.announce_broken(credential), "does not work any more"),
+}
+
+
+@pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
+async def test_a_notice_goes_where_the_credential_was_told(scene: Scene, say: Say, words: str) -> None:
+    """To the channel of its result, and nowhere else."""
+    await say(scene.poster, LAKE)
+    assert scene.places == [MEMBER]
+    assert words in scene.messages[0].text
+    assert f"<@{ADA}>" in scene.messages[0].text
+    assert "Store a new one" in scene.messages[0].shown_text
+    assert scene.slack.problems == []
+
+
+@pytest.mark.parametrize("channel_id", [NOT_MEMBER, PRIVATE, ARCHIVED, NOWHERE])
+@pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
+async def test_a_notice_that_the_channel_does_not_take_goes_to_who_stored_it(
+    scene: Scene, say: Say, words: str, channel_id: str
+) -> None:
+    """Its response URL is dead since long; the log tells of the channel, and not what was said."""
+    with capture_logs() as logs:
+        await say(scene.poster, replace(LAKE, channel_id=channel_id))
+    assert scene.places == [dm_id(ADA)]
+    assert words in scene.messages[0].text
+    assert f"because the bot could not post in <#{channel_id}>" in scene.messages[0].text
+    assert f"because the bot could not post in <#{channel_id}>" in scene.messages[0].shown_text
+    assert [(line["event"], line["bucket"]) for line in logs] == [("notice_refused", "lake")]
+
+
+@pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
+async def test_a_notice_that_nobody_can_be_given_is_logged(scene: Scene, say: Say, words: str) -> None:
+    """Whoever stored it may have left: that must not be tried for ever."""
+    scene.slack.fail_next("chat.postMessage", error="is_archived")
+    scene.slack.fail_next("chat.postMessage", error="user_disabled")
+    with capture_logs() as logs:
+        await say(scene.poster, LAKE)
+    assert [line["slack_error"] for line in logs] == ["is_archived", "user_disabled"]
+    assert scene.places == []
+
+
+@pytest.mark.parametrize("is_direct", [False, True], ids=["the channel", "the direct message"])
+@pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
+async def test_a_notice_waits_for_slack(scene: Scene, say: Say, words: str, *, is_direct: bool) -> None:
+    """Trouble is raised, so that it is tried again, and no other place is tried."""
+    if is_direct:
+        scene.slack.fail_next("chat.postMessage", error="not_in_channel")
+    scene.slack.fail_next("chat.postMessage", status=429, retry_after=30)
+    with pytest.raises(SlackUnavailable) as caught:
+        await say(scene.poster, LAKE)
+    assert caught.value.retry_after == timedelta(seconds=30)
+    assert scene.asked == ([MEMBER, ADA] if is_direct else [MEMBER])
+    assert scene.places == []
+
+
+async def test_a_result_does_not_go_where_it_is_not_allowed_any_more(scene: Scene) -> None:
+    """Also the one that tells that: its bucket is not for that channel."""
+    scene.allowed = (NOT_MEMBER,)
+    await scene.poster.post_result(STORED)
+    assert scene.slack.messages(MEMBER) == ()
+    [message] = scene.slack.messages(dm_id(ADA))
+    assert WHY_DIRECT in message.text
+
+
+@pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
+@pytest.mark.parametrize("is_shared", [True, False], ids=["shared outside since", "not allowed any more"])
+async def test_a_notice_does_not_go_where_a_result_would_not(
+    scene: Scene, say: Say, words: str, *, is_shared: bool
+) -> None:
+    """Weeks may have passed since the result."""
+    scene.slack.change_channel(MEMBER, is_ext_shared=is_shared)
+    scene.allowed = None if is_shared else (NOT_MEMBER,)
+    await say(scene.poster, LAKE)
+    assert scene.slack.messages(MEMBER) == ()
+    [message] = scene.slack.messages(dm_id(ADA))
+    assert words in message.text
+
+
+async def test_slack_knows_a_repeated_notice_and_tells_it_from_others(scene: Scene) -> None:
+    """One id for each reminder and each breaking, the same at each try: Slack then shows it once."""
+    poster, later = scene.poster, NOW + timedelta(days=3)
+    await poster.post_result(STORED)
+    for _ in range(2):
+        await poster.remind_of_expiry(LAKE, NOW)
+    await poster.remind_of_expiry(LAKE, later)
+    await poster.remind_of_expiry(replace(LAKE, submission_id="V2"), NOW)
+    for _ in range(2):
+        await poster.announce_broken(LAKE)
+    await poster.announce_broken(replace(LAKE, broken_at=later))
+    result, reminder, again, *others = [
+        call.arguments["client_msg_id"] for call in scene.slack.calls_of("chat.postMessage")
+    ]
+    assert reminder == again
+    assert others[2] == others[3]
+    assert len({result, reminder, *others}) == 6

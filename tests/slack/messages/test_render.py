@@ -1,0 +1,667 @@
+"""What people read: valid blocks within Slack's limits, nothing foreign unescaped, and no more than four characters."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+from tests.slack.messages.test_outcome import (
+    ENDED,
+    ENDED_BY,
+    FINDINGS,
+    NOW,
+    STORED,
+    TOKEN,
+    ended,
+    find_faults,
+    leaves,
+    result_of,
+    without_times,
+)
+
+from bot.model.catalog import CredentialStatus, StoredCredential
+from bot.cloudflare.diagnosis import LONGEST_MESSAGE, Answer, read_result
+from bot.model.errors import (
+    AccessRefused,
+    BotError,
+    CatalogInactive,
+    CatalogNotEnabled,
+    CatalogRefusal,
+    CloudflareError,
+    DatabaseUnavailable,
+    EnablingNotAllowed,
+    MembershipUnknown,
+    NoSuchBucket,
+    NotAllowed,
+    Outsider,
+    SlackUnavailable,
+    WhoseMove,
+    error_of_code,
+)
+from bot.sandbox.block_rules import message_problems, view_problems
+from bot.sandbox.blocks import texts_of
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.slack.messages import render as replies
+from bot.slack.messages.outcome import RedactedProgress, RedactedResult
+from bot.model.submission import ENDINGS, BucketKey, Check, Findings, State, Submission, Task, TokenFacts, TokenKind
+
+DAY = timedelta(days=1)
+LONGEST_NAME = "a" * 63
+CREDENTIAL = StoredCredential(
+    bucket="lake",
+    submission_id="V0MADEUP",
+    stored_by="U0ADA0001",
+    stored_at=NOW - 60 * DAY,
+    channel_id="C0DATAPLT",
+    token_id="5a4d0001",
+    expires_at=NOW,
+    reminded_at=None,
+    broken_at=None,
+)
+
+
+def _read(blocks: list[dict[str, Any]]) -> str:
+    return "\n".join(texts_of(blocks))
+
+
+def _failed(error: type[BotError], **changes: Any) -> RedactedResult:  # noqa: ANN401 - fields of a submission
+    return RedactedResult.of(ended(Task.STORE, State.FAILED, error.code, **changes))
+
+
+def _buttons(message: dict[str, Any]) -> list[dict[str, Any]]:
+    return [element for block in message["blocks"] if block["type"] == "actions" for element in block["elements"]]
+
+
+def _small_print(result: RedactedResult) -> str:
+    [first, *_] = [
+        block for block in replies.result_message(result, contact="")["blocks"] if block["type"] == "context"
+    ]
+    return _read([first])
+
+
+CONTACTS = ["", "S0PLATFORM", "the & team " * 20]
+
+
+@pytest.mark.parametrize("submission", ENDED + STORED)
+def test_every_ending_is_told_in_whole_sentences_and_valid_blocks(submission: Submission) -> None:
+    """In the channel and in the modal; the text, which is all that a screen reader reads, says it all."""
+    result = RedactedResult.of(submission)
+    for contact, may_enable in product(CONTACTS, (False, True)):
+        message = replies.result_message(result, contact=contact, may_enable=may_enable, placement="Posted by a test.")
+        view = replies.result_view(result, contact=contact)
+        assert message_problems(message["blocks"]) == []
+        assert view_problems(view) == []
+        assert set(message) == {"text", "blocks"}
+        assert find_faults(message["text"].replace("&amp; team ", "and team")) == []
+        assert message["text"].startswith(result.headline)
+        assert message["text"].endswith("Posted by a test.")
+        for said in (result.explanation, *result.warnings, *result.unchecked):
+            assert said in message["text"]
+            assert said in _read(message["blocks"])
+            assert said in _read(view["blocks"])
+
+
+def _longest(submission: Submission) -> Submission:
+    """Return the same ending with everything as long as it gets, in characters that grow when escaped."""
+    token = TokenFacts(id="&" * 64, owner=TokenKind.USER, expires_at=NOW + 9 * DAY)
+    findings = Findings(token=token, unchecked=frozenset(Check), credential=CredentialStatus.VALID)
+    return replace(
+        submission,
+        id="V" + "0" * 254,
+        key=BucketKey(account_id="made-up", bucket=LONGEST_NAME),
+        user_id="U" * 15,
+        reason="&" * 300,
+        last_four="&" * 4,
+        findings=findings if submission.findings else None,
+        cloudflare_code=999_999_999,
+        cloudflare_message="&" * LONGEST_MESSAGE,
+        cf_ray="r" * 31,
+        superseded_by="U" * 15 if submission.superseded_by else None,
+        ended_at=NOW + timedelta(minutes=59),
+    )
+
+
+@pytest.mark.parametrize("submission", ENDED + STORED)
+def test_the_longest_input_fits_into_slacks_limits(submission: Submission) -> None:
+    """Escaping makes a text up to five times longer."""
+    result = RedactedResult.of(_longest(submission))
+    message = replies.result_message(result, contact="&" * 200, may_enable=True, placement="&" * 300)
+    assert message_problems(message["blocks"]) == []
+    assert view_problems(replies.result_view(result, contact="&" * 200)) == []
+    assert len(message["text"]) < 4000
+
+
+@pytest.mark.parametrize("submission", ENDED + STORED)
+def test_unchanged_is_said_where_it_is_true_and_nowhere_else(submission: Submission) -> None:
+    """A result after which the slot may hold the token never speaks of nothing changed."""
+    result = RedactedResult.of(submission)
+    message = replies.result_message(result, contact="")
+    is_of_the_slot = submission.task is not Task.ENABLE
+    is_unchanged = is_of_the_slot and submission.state not in {State.STORED, State.UNCERTAIN, State.SUPERSEDED}
+    assert ("nothing was changed" in message["text"]) is is_unchanged
+    if is_of_the_slot:
+        assert ("nothing changed" in _read(message["blocks"])) is is_unchanged
+    if result.outcome is State.UNCERTAIN:
+        assert not re.search(r"nothing was|not sent|unchanged|nothing changed", _read(message["blocks"]))
+
+
+@pytest.mark.parametrize("submission", ENDED)
+def test_whoever_has_to_act_is_named(submission: Submission) -> None:
+    """Where it is the operator's move, the message says whom to ask; else nobody is sent away."""
+    text = replies.result_message(RedactedResult.of(submission), contact="S0PLATFORM")["text"]
+    error = error_of_code(submission.error_code) if submission.error_code else None
+    asks = error is not None and error.whose_move is WhoseMove.OPERATOR
+    assert ("Please ask <!subteam^S0PLATFORM>." in text) is asks
+
+
+@pytest.mark.parametrize("submission", ENDED + STORED)
+def test_nothing_is_shown_of_the_token_but_its_kind_id_and_last_four(submission: Submission) -> None:
+    """Not sealed either, and neither is the response URL; the account stays inside as well."""
+    result = RedactedResult.of(submission)
+    shown = json.dumps([replies.result_message(result, contact=""), replies.result_view(result, contact="")])
+    assert ("ending in `Zq9x`" in shown) is (submission.task is not Task.ENABLE)
+    for hidden in ("sealed.v1", "MADEUP" + "TOKEN", "MADEUP" + "URL", "madeupkey", "madeupaccount", "T0SANDBOX"):
+        assert hidden not in shown
+        assert hidden not in repr(result)
+
+
+@pytest.mark.parametrize("submission", ENDED + STORED)
+def test_foreign_text_is_escaped_everywhere(submission: Submission) -> None:
+    """What a person typed or Cloudflare answered cannot call a channel or pose as a link."""
+    foreign = "<!channel> & <https://example.com|x>"
+    hostile = replace(
+        submission,
+        id=foreign,
+        key=BucketKey(account_id="made-up", bucket=foreign),
+        reason=foreign,
+        last_four="<&>`",
+        cloudflare_message=foreign,
+        cf_ray=foreign,
+        findings=replace(FINDINGS, token=replace(TOKEN, id=foreign)) if submission.findings else None,
+    )
+    result = RedactedResult.of(hostile)
+    message = replies.result_message(result, contact=foreign, may_enable=True)
+    view = replies.result_view(result, contact=foreign)
+    for text in map(without_times, (message["text"], _read(message["blocks"]), _read(view["blocks"]))):
+        assert "<!" not in text
+        assert "<http" not in text
+        assert not re.search(r"&(?!amp;|lt;|gt;)", text)
+        assert re.findall(r"<[^@]", text) == []
+    assert message_problems(message["blocks"]) == []
+
+
+def test_a_mention_of_everybody_in_a_reason_stays_a_text() -> None:
+    """Escaping does nothing about `@here`: Slack makes no mention of it where a text is verbatim."""
+    blocks = replies.result_message(
+        _failed(error_of_code("caller_rejected"), reason="@here", cloudflare_message="@here"), contact=""
+    )["blocks"]
+    foreign = [part for part in _parts(blocks) if "@here" in part["text"]]
+    assert len(foreign) == 2
+    assert all(part["verbatim"] for part in foreign)
+
+
+def _parts(part: object) -> Iterator[dict[str, Any]]:
+    """Yield every text object."""
+    if isinstance(part, list):
+        for item in part:
+            yield from _parts(item)
+    elif isinstance(part, dict):
+        if part.get("type") in {"plain_text", "mrkdwn"}:
+            yield part
+        for item in part.values():
+            yield from _parts(item)
+
+
+TITLES: dict[tuple[Task, State], tuple[str, str]] = {
+    (Task.STORE, State.STORED): (":white_check_mark: *Credential stored*", "Credential stored"),
+    (Task.STORE, State.REFUSED): (":no_entry: *Token refused, nothing changed*", "Token refused"),
+    (Task.STORE, State.DENIED): (":no_entry: *Not allowed, nothing changed*", "Not allowed"),
+    (Task.STORE, State.FAILED): (":x: *Not stored, nothing changed*", "Not stored"),
+    (Task.STORE, State.EXPIRED): (":hourglass: *Too late, nothing changed*", "Too late"),
+    (Task.STORE, State.UNCERTAIN): (":warning: *Not known whether it was stored*", "Not known if stored"),
+    (Task.STORE, State.SUPERSEDED): (
+        ":arrows_counterclockwise: *Gave way to a newer credential*",
+        "Gave way to a newer one",
+    ),
+    (Task.CHECK, State.CHECKED): (":mag: *All checks passed, nothing changed*", "All checks passed"),
+    (Task.CHECK, State.REFUSED): (":no_entry: *Check not passed, nothing changed*", "Check not passed"),
+    (Task.CHECK, State.DENIED): (":no_entry: *Not allowed, nothing changed*", "Not allowed"),
+    (Task.CHECK, State.FAILED): (":x: *Not checked, nothing changed*", "Not checked"),
+    (Task.CHECK, State.EXPIRED): (":hourglass: *Too late, nothing changed*", "Too late"),
+    (Task.ENABLE, State.ENABLED): (":white_check_mark: *Catalog enabled*", "Catalog enabled"),
+    (Task.ENABLE, State.REFUSED): (":x: *Catalog not enabled*", "Not enabled"),
+    (Task.ENABLE, State.DENIED): (":no_entry: *Not allowed, nothing changed*", "Not allowed"),
+    (Task.ENABLE, State.FAILED): (":x: *Catalog not enabled*", "Not enabled"),
+    (Task.ENABLE, State.EXPIRED): (":hourglass: *Too late, nothing changed*", "Too late"),
+}
+
+
+@pytest.mark.parametrize(("task", "state"), TITLES, ids=[f"{task}-{state}" for task, state in TITLES])
+def test_every_ending_of_every_task_has_its_title(task: Task, state: State) -> None:
+    """In the channel and above the modal."""
+    code = {State.FAILED: "caller_rejected", State.REFUSED: "token_expired"}.get(state, ENDED_BY[task][state][0])
+    result = RedactedResult.of(ended(task, state, code))
+    title, view_title = TITLES[task, state]
+    assert _read(replies.result_message(result, contact="")["blocks"]).startswith(f"{title}\n")
+    assert replies.result_view(result, contact="")["title"]["text"] == view_title
+
+
+def test_no_ending_is_without_a_title() -> None:
+    """The table above knows every ending that there is."""
+    assert set(TITLES) == {(task, state) for task, states in ENDED_BY.items() for state in states}
+
+
+@pytest.mark.parametrize("error", [CatalogNotEnabled, CatalogInactive, NoSuchBucket])
+def test_a_token_without_a_place_is_not_called_refused(error: type[BotError]) -> None:
+    """Nobody has said anything about the token: it is the bucket that takes none."""
+    result = RedactedResult.of(ended(Task.STORE, State.REFUSED, error.code))
+    assert _read(replies.result_message(result, contact="")["blocks"]).startswith(
+        ":no_entry: *Nowhere to store it, nothing changed*"
+    )
+    assert replies.result_view(result, contact="")["title"]["text"] == "Nowhere to store it"
+    assert leaves(CatalogRefusal) == {CatalogNotEnabled, CatalogInactive, NoSuchBucket}
+
+
+def test_an_enabling_without_an_answer_is_not_called_failed() -> None:
+    """It may have happened."""
+    result = RedactedResult.of(ended(Task.ENABLE, State.FAILED, "cloudflare_unreachable"))
+    assert _read(replies.result_message(result, contact="")["blocks"]).startswith(
+        ":warning: *Not known whether it was enabled*"
+    )
+    assert replies.result_view(result, contact="")["title"]["text"] == "Not known if enabled"
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "asks"),
+    [
+        pytest.param(CredentialStatus.INVALID, "says that the stored credential does not work", False, id="invalid"),
+        pytest.param(CredentialStatus.ABSENT, "still says that the slot is empty", True, id="absent"),
+    ],
+)
+def test_a_success_that_does_not_work_is_an_alarm(status: CredentialStatus, words: str, *, asks: bool) -> None:
+    """The title is not that of a plain success, Cloudflare's Ray ID is there, and a button to try again."""
+    message = replies.result_message(result_of(confirmation=status), contact="S0PLATFORM")
+    shown = _read(message["blocks"])
+    assert shown.startswith(":rotating_light: *Credential stored, but look at it*")
+    assert words in message["text"]
+    assert "Ray ID madeupray-BOX" in shown
+    assert [button["action_id"] for button in _buttons(message)] == [replies.TRY_AGAIN]
+    assert ("Please ask <!subteam^S0PLATFORM>." in message["text"]) is asks
+
+
+@pytest.mark.parametrize("may_enable", [False, True], ids=["may not enable", "may enable"])
+@pytest.mark.parametrize("submission", ENDED + STORED)
+def test_the_buttons_are_those_that_can_help(submission: Submission, *, may_enable: bool) -> None:
+    """Try again after what was no success; enable only where a catalog is missing or off, and only if that is allowed.
+
+    Each carries the submission's id and nothing else.
+    """
+    result = RedactedResult.of(submission)
+    is_missing = result.error in {CatalogNotEnabled, CatalogInactive}
+    buttons = _buttons(replies.result_message(result, contact="", may_enable=may_enable))
+    expected: list[tuple[str, str]] = []
+    if submission.state in {State.CHECKED, State.ENABLED}:
+        expected = [("Store a credential", replies.TRY_AGAIN)]
+    elif submission.state is State.SUPERSEDED or (submission.state is State.STORED and not result.is_alarm):
+        pass
+    elif submission.task is Task.ENABLE:
+        expected = [("Enable the catalog", replies.ENABLE)] if may_enable else []
+    else:
+        enable = [("Enable the catalog", replies.ENABLE)] if may_enable and is_missing else []
+        expected = [("Try again", replies.TRY_AGAIN), *enable]
+    assert [(button["text"]["text"], button["action_id"]) for button in buttons] == expected
+    assert {button["value"] for button in buttons} <= {"V0MADEUP"}
+
+
+@pytest.mark.parametrize("error", [CatalogNotEnabled, CatalogInactive])
+def test_a_catalog_is_enabled_after_a_question(error: type[BotError]) -> None:
+    """The dialog says what will happen, by both names of the product; the message says that there is a button."""
+    result = RedactedResult.of(ended(Task.STORE, State.REFUSED, error.code))
+    message = replies.result_message(result, contact="", may_enable=True)
+    [_, enable] = _buttons(message)
+    assert enable["confirm"] == {
+        "title": {"type": "plain_text", "text": "Enable the catalog?"},
+        "text": {
+            "type": "mrkdwn",
+            "text": "This enables R2 Data Catalog (Basin Catalog) on the bucket `lake`. The data in it stays as it is. "
+            "The token has to be pasted again afterwards.",
+        },
+        "confirm": {"type": "plain_text", "text": "Enable"},
+        "deny": {"type": "plain_text", "text": "Cancel"},
+    }
+    assert 'Or press "Enable the catalog" below.' in message["text"]
+    without = replies.result_message(result, contact="", may_enable=False)
+    assert "Enable the catalog" not in without["text"] + _read(without["blocks"])
+
+
+def test_the_modal_speaks_of_no_button_that_it_has_not() -> None:
+    """The button is in the channel's message."""
+    view = replies.result_view(RedactedResult.of(ended(Task.STORE, State.REFUSED, CatalogInactive.code)), contact="")
+    assert "below" not in _read(view["blocks"])
+    assert all(block["type"] != "actions" for block in view["blocks"])
+
+
+CHECKS = {
+    "all": (frozenset(), [True, True, True]),
+    "not the token": (frozenset({Check.TOKEN}), [True, False, True]),
+    "not its reach": (frozenset({Check.REACH}), [True, True, False]),
+}
+
+
+@pytest.mark.parametrize(("unchecked", "ticked"), CHECKS.values(), ids=CHECKS)
+def test_a_dry_run_ticks_what_was_checked(unchecked: frozenset[Check], ticked: list[bool]) -> None:
+    """And tells what is in the slot, which a real submission would replace."""
+    findings = replace(FINDINGS, unchecked=unchecked, credential=CredentialStatus.VALID)
+    result = RedactedResult.of(ended(Task.CHECK, State.CHECKED, None, findings=findings))
+    shown = _read(replies.result_message(result, contact="")["blocks"])
+    lines = [
+        "The catalog is there, and active.",
+        "Cloudflare knows the token, and it is active.",
+        "The token reaches this catalog.",
+    ]
+    assert [f":white_check_mark: {line}" in shown for line in lines] == ticked
+    assert "*Credential now*\nworks" in shown
+
+
+def test_remarks_stand_out() -> None:
+    """What does not stop a token stands by itself, each behind a sign."""
+    token = TokenFacts(id="5a4d0001", owner=TokenKind.USER, expires_at=None)
+    result = result_of(
+        findings=Findings(token=token, unchecked=frozenset({Check.REACH}), credential=CredentialStatus.PRESENT)
+    )
+    [remarks] = [
+        block["text"]["text"]
+        for block in replies.result_message(result, contact="")["blocks"]
+        if block["type"] == "section" and ":warning:" in json.dumps(block)
+    ]
+    assert [line.split(":warning: ")[1][:16] for line in remarks.splitlines()] == [
+        "Not checked: whe",
+        "This token never",
+        "This token belon",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("confirmation", "before", "expected"),
+    [
+        pytest.param(CredentialStatus.VALID, CredentialStatus.VALID, "works \u2192 works", id="replaced"),
+        pytest.param(CredentialStatus.VALID, CredentialStatus.INVALID, "does not work \u2192 works", id="mended"),
+        pytest.param(CredentialStatus.PRESENT, CredentialStatus.ABSENT, "none \u2192 present", id="the first one"),
+        pytest.param(CredentialStatus.ABSENT, CredentialStatus.UNKNOWN, "not known \u2192 none", id="an alarm"),
+        pytest.param(None, CredentialStatus.UNKNOWN, "not known \u2192 not known", id="nothing known"),
+    ],
+)
+def test_the_slot_before_and_after_is_told(
+    confirmation: CredentialStatus | None, before: CredentialStatus, expected: str
+) -> None:
+    """In a few words, for a success only."""
+    findings = replace(FINDINGS, credential=before)
+    result = result_of(confirmation=confirmation, findings=findings)
+    assert f"*Credential before, and now*\n{expected}" in _read(replies.result_message(result, contact="")["blocks"])
+    failed = _failed(error_of_code("throttled"), findings=findings)
+    assert "Credential before" not in _read(replies.result_message(failed, contact="")["blocks"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({}, "error caller_rejected \u00b7 Ray ID madeupray-BOX", id="a Ray ID"),
+        pytest.param({"cloudflare_code": 10000}, "Cloudflare code 10000 \u00b7 Ray ID", id="a code"),
+        pytest.param({"cloudflare_code": 0}, "Cloudflare code 0", id="the code 0"),
+        pytest.param(
+            {"cloudflare_code": 10000, "cloudflare_message": "Authentication <error>"},
+            "Cloudflare code 10000 \u00b7 Cloudflare's words: Authentication &lt;error&gt; \u00b7 Ray ID madeupray-BOX",
+            id="all of it, escaped",
+        ),
+        pytest.param({"cf_ray": None}, "error caller_rejected", id="neither"),
+    ],
+)
+def test_a_failure_names_what_support_asks_for(changes: dict[str, Any], expected: str) -> None:
+    """The reference of the log, our code, and Cloudflare's code, words and Ray ID where there are any."""
+    small_print = _small_print(_failed(error_of_code("caller_rejected"), **changes))
+    assert small_print.startswith("Reference V0MADEUP")
+    assert expected in small_print
+    assert "None" not in small_print
+
+
+def test_what_cloudflare_answered_is_shown_in_its_words_and_no_further() -> None:
+    """Its message without tokens, escaped and cut; the rest of the body is nowhere."""
+    token = make_token(Behaviour.GOOD)
+    message = f"Token {token} is <b>not</b> allowed. " + "So it is. " * 40
+    document = {
+        "success": False,
+        "errors": [{"code": 9109, "message": message, "documentation_url": "MARKER-1"}],
+        "messages": [{"code": 1, "message": "MARKER-2"}],
+        "result": {"token": token, "echo": "MARKER-3"},
+    }
+    answer = Answer(status=403, headers={"cf-ray": "8f00-BOX"}, body=json.dumps(document).encode())
+    with pytest.raises(CloudflareError) as raised:
+        read_result(answer, is_write=True)
+    error = raised.value
+    result = _failed(
+        type(error),
+        cloudflare_code=error.cloudflare_code,
+        cloudflare_message=error.cloudflare_message,
+        cf_ray=error.cf_ray,
+    )
+    shown = json.dumps([replies.result_message(result, contact=""), replies.result_view(result, contact="")])
+    assert "Token [removed] is &lt;b&gt;not&lt;/b&gt; allowed. So it is." in shown
+    assert "Cloudflare code 9109" in shown
+    assert "Ray ID 8f00-BOX" in shown
+    assert len(result.cloudflare_message) <= LONGEST_MESSAGE == 200
+    assert "MARKER" not in shown
+    assert token not in shown
+
+
+@pytest.mark.parametrize(
+    ("task", "state"),
+    [
+        (Task.STORE, State.STORED),
+        (Task.STORE, State.SUPERSEDED),
+        (Task.CHECK, State.CHECKED),
+        (Task.ENABLE, State.ENABLED),
+    ],
+)
+def test_a_success_names_no_error(task: Task, state: State) -> None:
+    """Nobody has to look at anything."""
+    assert _small_print(RedactedResult.of(ended(task, state, None))) == "Reference V0MADEUP \u00b7 took 2.3 s"
+
+
+@pytest.mark.parametrize(
+    ("took", "expected"),
+    [
+        pytest.param(timedelta(0), "took 0 ms", id="no time"),
+        pytest.param(timedelta(milliseconds=420), "took 420 ms", id="a moment"),
+        pytest.param(timedelta(seconds=1), "took 1.0 s", id="a second"),
+        pytest.param(timedelta(seconds=59.94), "took 59.9 s", id="under a minute"),
+        pytest.param(timedelta(seconds=60), "took 1 min 0 s", id="a minute"),
+        pytest.param(timedelta(minutes=59, seconds=59.9), "took 59 min 59 s", id="nearly an hour"),
+        pytest.param(timedelta(seconds=-5), "took 0 ms", id="a clock that was set back"),
+    ],
+)
+def test_the_time_taken_is_told(took: timedelta, expected: str) -> None:
+    """In milliseconds, seconds, or minutes and seconds."""
+    assert _small_print(result_of(ended_at=NOW + took)).endswith(expected)
+
+
+TOKENS: dict[str, tuple[TokenFacts | None, TokenKind, list[str]]] = {
+    "of the account": (
+        TOKEN,
+        TokenKind.UNPREFIXED,
+        ["*Token*\naccount API token ending in `Zq9x`", "*Token ID*\n`5a4d0001`", "*Expires*\nthen, in 89 days"],
+    ),
+    "of a user": (replace(TOKEN, owner=TokenKind.USER), TokenKind.UNKNOWN, ["*Token*\nuser API token ending in"]),
+    "never expires": (replace(TOKEN, expires_at=None), TokenKind.ACCOUNT, ["*Expires*\nnever"]),
+    "by its shape: of a user": (None, TokenKind.USER, ["*Token*\nuser API token ending in"]),
+    "by its shape: of the account": (None, TokenKind.ACCOUNT, ["*Token*\naccount API token ending in"]),
+    "by its shape: older": (None, TokenKind.UNPREFIXED, ["*Token*\nAPI token ending in"]),
+    "by its shape: new": (None, TokenKind.UNKNOWN, ["*Token*\ntoken ending in"]),
+}
+
+
+@pytest.mark.parametrize(("token", "kind", "expected"), TOKENS.values(), ids=TOKENS)
+def test_the_token_is_described(token: TokenFacts | None, kind: TokenKind, expected: list[str]) -> None:
+    """By what Cloudflare told of it, else by its shape."""
+    result = result_of(token_kind=kind, findings=replace(FINDINGS, token=token))
+    shown = without_times(_read(replies.result_message(result, contact="")["blocks"]))
+    assert [part for part in expected if part not in shown] == []
+    assert ("Token ID" in shown) is (token is not None)
+
+
+def test_a_reason_is_shown_when_there_is_one() -> None:
+    """An empty field is left out."""
+    assert "*Reason*\nticket 42" in _read(replies.result_message(result_of(), contact="")["blocks"])
+    assert "*Reason*" not in _read(replies.result_message(result_of(reason=""), contact="")["blocks"])
+
+
+@pytest.mark.parametrize(
+    ("contact", "expected"),
+    [
+        pytest.param("U0ADA0001", "<@U0ADA0001>", id="a user"),
+        pytest.param("W0ADA0001", "<@W0ADA0001>", id="a user of an organization"),
+        pytest.param("S0DATAENG", "<!subteam^S0DATAENG>", id="a user group"),
+        pytest.param("C0DATAPLT", "<#C0DATAPLT>", id="a channel"),
+        pytest.param("the platform team", "the platform team", id="words"),
+        pytest.param("SECURITY", "SECURITY", id="a team in capitals"),
+        pytest.param("SRE", "SRE", id="a short team"),
+        pytest.param("PLATFORM1", "PLATFORM1", id="a word with a number"),
+        pytest.param("u0ada0001", "u0ada0001", id="small letters"),
+        pytest.param("ops@example.com", "ops@example.com", id="an address"),
+        pytest.param("<!channel>", "&lt;!channel&gt;", id="a mention of everybody"),
+        pytest.param("U0ADA0001>", "U0ADA0001&gt;", id="an id with a tail"),
+    ],
+)
+def test_the_contact_is_a_mention_or_a_text(contact: str, expected: str) -> None:
+    """Ids become what Slack makes a name of; everything else is shown as it is."""
+    assert replies.mention(contact) == expected
+    assert f"Please ask {expected}." in replies.refusal(NotAllowed(), contact=contact)
+
+
+@pytest.mark.parametrize(
+    ("error", "asks"),
+    [
+        *(
+            pytest.param(leaf(), leaf not in {MembershipUnknown, EnablingNotAllowed}, id=leaf.code)
+            for leaf in sorted(leaves(AccessRefused), key=lambda leaf: leaf.code)
+        ),
+        pytest.param(SlackUnavailable(), False, id="slack_unavailable"),
+        pytest.param(DatabaseUnavailable(), False, id="database_unavailable"),
+    ],
+)
+def test_a_refusal_says_why_and_whom_to_ask(error: BotError, *, asks: bool) -> None:
+    """Somebody to ask where somebody can change it; names no list and no other person."""
+    told = replies.refusal(error, contact="")
+    assert told.startswith(error.user_message)
+    assert told.endswith("Please ask whoever runs this bot." if asks else error.user_message)
+
+
+def test_an_outsider_is_refused_in_plain_words() -> None:
+    """Friendly, and with the reason."""
+    assert "another one" in replies.refusal(Outsider(), contact="")
+
+
+_WAITS, _DONE, _YET = ":hourglass_flowing_sand:", ":white_check_mark:", ":white_circle:"
+PROGRESS: dict[str, tuple[Task, State, list[str]]] = {
+    "accepted": (Task.STORE, State.ACCEPTED, [_WAITS, _YET, _YET]),
+    "verifying": (Task.STORE, State.VERIFYING, [_WAITS, _YET, _YET]),
+    "storing": (Task.STORE, State.STORING, [_DONE, _WAITS, _YET]),
+    "confirming": (Task.STORE, State.CONFIRMING, [_DONE, _DONE, _WAITS]),
+    "to be checked": (Task.CHECK, State.ACCEPTED, [_WAITS]),
+    "being checked": (Task.CHECK, State.VERIFYING, [_WAITS]),
+    "being enabled": (Task.ENABLE, State.ACCEPTED, [_WAITS]),
+}
+
+
+@pytest.mark.parametrize(("task", "state", "marks"), PROGRESS.values(), ids=PROGRESS)
+def test_progress_ticks_one_step_after_the_other(task: Task, state: State, marks: list[str]) -> None:
+    """Each with a mark of its own, in a view without any input."""
+    view = replies.progress_view(RedactedProgress(task=task, bucket="<lake>", state=state))
+    assert view_problems(view) == []
+    assert re.findall(r":[a-z_]+:", _read([view["blocks"][1]])) == marks
+    assert "*&lt;lake&gt;*" in _read(view["blocks"])
+    assert all(block["type"] != "input" for block in view["blocks"])
+    assert "submit" not in view
+
+
+@pytest.mark.parametrize("task", Task)
+def test_progress_of_the_longest_bucket_fits(task: Task) -> None:
+    """In the words of each task, also while it waits."""
+    submission = ended(task, State.ACCEPTED, "cloudflare_unavailable", next_attempt_at=NOW + DAY)
+    longest = replace(submission, key=BucketKey(account_id="made-up", bucket=LONGEST_NAME))
+    view = replies.progress_view(RedactedProgress.of(longest, NOW))
+    assert view_problems(view) == []
+    assert ":hourglass: Cloudflare has trouble answering. The bot tries again by itself at" in _read(view["blocks"])
+
+
+REMINDERS = {
+    "two weeks before": (14 * DAY, "expires soon (then, in 14 days)", "store it before that."),
+    "three days before": (3 * DAY, "expires soon (then, in 3 days)", "store it before that."),
+    "on the day": (timedelta(0), "has expired (then, in less than a day)", "and store it."),
+    "missed by a week": (-7 * DAY, "has expired (then, 7 days ago)", "and store it."),
+}
+
+
+@pytest.mark.parametrize(("left", "when", "mend"), REMINDERS.values(), ids=REMINDERS)
+def test_a_reminder_says_which_credential_and_until_when(left: timedelta, when: str, mend: str) -> None:
+    """Who stored it, how much time there is, what to do, and a button that opens the form for this bucket."""
+    message = replies.expiry_reminder(replace(CREDENTIAL, expires_at=NOW + left), NOW)
+    assert message_problems(message["blocks"]) == []
+    assert without_times(message["text"]) == (
+        f"The credential of the catalog of `lake`, which <@U0ADA0001> stored on then, {when}. Your move: create a new "
+        f'R2 API token with "Admin Read &amp; Write" {"and " if "before" in mend else ""}{mend}'
+    )
+    assert message["text"] in _read(message["blocks"])
+    [button] = _buttons(message)
+    assert (button["action_id"], button["value"], button["text"]["text"]) == (
+        replies.TRY_AGAIN,
+        "lake",
+        "Store a new one",
+    )
+
+
+@pytest.mark.parametrize("broken_at", [NOW, None], ids=["known since when", "not known since when"])
+def test_the_news_of_a_broken_credential_says_what_to_do(broken_at: datetime | None) -> None:
+    """And that it is Cloudflare who says so."""
+    message = replies.broken_notice(replace(CREDENTIAL, broken_at=broken_at))
+    assert message_problems(message["blocks"]) == []
+    assert find_faults(message["text"]) == []
+    assert message["text"].startswith("Cloudflare says that the credential of the catalog of `lake` does not work any")
+    assert ("(found " in message["text"]) is (broken_at is not None)
+    assert "<@U0ADA0001> stored it on" in message["text"]
+    assert "Your move: find out whether somebody disabled, changed or deleted that token" in message["text"]
+    assert message["text"] in _read(message["blocks"])
+    [button] = _buttons(message)
+    assert (button["action_id"], button["value"]) == (replies.TRY_AGAIN, "lake")
+
+
+def test_notices_of_a_hostile_or_long_bucket_are_valid() -> None:
+    """Nothing foreign comes to life, and nothing is too long."""
+    for bucket in (LONGEST_NAME, "<!channel>"):
+        credential = replace(CREDENTIAL, bucket=bucket, broken_at=NOW)
+        for message in (replies.expiry_reminder(credential, NOW), replies.broken_notice(credential)):
+            assert message_problems(message["blocks"]) == []
+            assert "<!channel" not in without_times(message["text"] + _read(message["blocks"]))
+
+
+def test_a_notice_is_a_valid_view() -> None:
+    """It has a title, a text and a way out."""
+    view = replies.notice_view("Nothing was sent", "Made up for a test.")
+    assert view_problems(view) == []
+    assert _read(view["blocks"]) == "Made up for a test."
+
+
+def test_help_names_the_commands_and_warns_of_the_wrong_place() -> None:
+    """Slack keeps what is typed behind a command."""
+    for command in ("/r2-credential BUCKET", "/r2-credential status", "/r2-credential history BUCKET"):
+        assert command in replies.help_text()
+    assert "R2 Data Catalog (Basin Catalog)" in replies.help_text()
+    assert "never behind the command" in replies.help_text()
+
+
+def test_all_endings_are_run_here() -> None:
+    """The tables of the sentences are those of the blocks."""
+    assert {state for states in ENDED_BY.values() for state in states} == ENDINGS

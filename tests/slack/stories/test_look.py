@@ -1,0 +1,537 @@
+"""`status`, `history` and the App Home: who sees what, at once, and once more when Cloudflare was asked again."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from tests.desk import (
+    ACCOUNT,
+    ADA,
+    ANALYTICS,
+    BUCKET,
+    EVERYBODY,
+    GRACE,
+    MALLORY,
+    OUTSIDER,
+    PLATFORM,
+    STRANGERS,
+    TTL,
+    Desk,
+    Forge,
+    only,
+)
+
+from bot.policy.rules import Allowlist
+from bot.model.catalog import CredentialStatus
+from bot.storage.catalogs import Inventory
+from bot.sandbox.homes import Home
+from bot.sandbox.workspace import Message
+from bot.slack.stories.look import PATIENCE
+from bot.slack.stories.status import NEXT_PAGE, STORE
+from bot.model.submission import BucketKey, NewSubmission, SealedToken, Task, TokenKind
+
+BEING_ASKED = "Cloudflare is being asked again"
+NOT_ANSWERED = "could not be asked again about everything just now"
+
+
+async def ask(desk: Desk, text: str, *, user: str = ADA, channel: str = PLATFORM) -> Message:
+    """Type the command with these words, and return the answer that only this person sees."""
+    outcome = await desk.slack.type_command(user, channel, f"/r2-credential {text}")
+    assert outcome.failure is None
+    assert outcome.message is not None
+    assert outcome.message.ephemeral_to == user
+    return outcome.message
+
+
+async def refresh(desk: Desk, *, tests: bool = True) -> None:
+    """Do what whoever faces Cloudflare does when somebody looks."""
+    desk.clock.advance(timedelta(seconds=1))
+    snapshot = await desk.inventory.snapshot()
+    assert snapshot is not None
+    await desk.inventory.save_snapshot(replace(snapshot, refreshed_at=desk.clock()))
+    if tests:
+        await desk.inventory.save_test("billing-exports", CredentialStatus.VALID, desk.clock())
+        await desk.inventory.note_all_tested(desk.clock())
+
+
+async def wait_for_answer(desk: Desk, is_wanted: Callable[[Message], bool], user: str = ADA) -> Message:
+    """Return what this person alone sees in the channel, as soon as it is as wanted."""
+    return await desk.slack.wait_for_message(PLATFORM, is_wanted, as_user=user)
+
+
+async def add_many(inventory: Inventory, count: int) -> None:
+    """Let Cloudflare have listed more catalogs than a page holds."""
+    snapshot = await inventory.snapshot()
+    assert snapshot is not None
+    catalogs = tuple(replace(snapshot.catalogs[0], bucket=f"lake-{number:03d}") for number in range(count))
+    await inventory.save_snapshot(replace(snapshot, catalogs=catalogs))
+
+
+# status.
+
+
+async def test_status_answers_at_once_and_has_cloudflare_asked(desk: Desk) -> None:
+    """From the snapshot, with its age, to this person only."""
+    desk.clock.advance(timedelta(minutes=4))
+
+    answer = await ask(desk, "status")
+
+    assert "3 catalogs: 1 has no credential, 1 is switched off." in answer.text
+    assert "As Cloudflare told it 4 minutes ago." in answer.text
+    assert BEING_ASKED in answer.text
+    assert desk.looks == ["tested"]
+    assert desk.slack.problems == []
+
+
+async def test_status_is_replaced_once_when_it_was_refreshed(desk: Desk) -> None:
+    """The fresh table takes the place of the one that is there, and says nothing of another one to come."""
+    desk.clock.advance(timedelta(minutes=4))
+    answer = await ask(desk, "status")
+    await refresh(desk)
+
+    fresh = await wait_for_answer(desk, lambda message: "less than a minute ago" in message.text)
+
+    assert fresh.ts == answer.ts
+    assert BEING_ASKED not in fresh.text
+    assert "the credential works" in fresh.shown_text
+    assert len(desk.slack.ephemerals(ADA, PLATFORM)) == 1
+
+
+async def test_a_list_without_its_tests_is_not_fresh(desk: Desk) -> None:
+    """Whether the credentials work is what people look for."""
+    desk.clock.advance(timedelta(minutes=4))
+    await ask(desk, "status")
+    await refresh(desk, tests=False)
+    await refresh(desk)
+
+    fresh = await wait_for_answer(desk, lambda message: "less than a minute ago" in message.text)
+
+    assert "the credential works" in fresh.shown_text
+
+
+async def test_a_fresh_table_is_not_followed_by_another_one(desk: Desk) -> None:
+    """Who looks twice in a moment costs nothing."""
+    await refresh(desk)
+
+    answer = await ask(desk, "status")
+
+    assert BEING_ASKED not in answer.text
+    assert desk.looks == []
+
+
+async def test_when_cloudflare_cannot_be_asked_that_is_told(desk: Desk) -> None:
+    """After a minute nobody waits any more."""
+    desk.clock.advance(timedelta(minutes=4))
+    await ask(desk, "status")
+    desk.clock.advance(PATIENCE)
+
+    answer = await wait_for_answer(desk, lambda message: NOT_ANSWERED in message.text)
+
+    assert "As Cloudflare told it 5 minutes ago." in answer.text
+
+
+async def test_status_of_one_bucket_tells_it_alone(desk: Desk) -> None:
+    """With a button that opens the form for it."""
+    answer = await ask(desk, "status billing-exports")
+
+    assert "The catalog of `billing-exports` is active" in answer.text
+    assert BUCKET not in answer.shown_text
+    await desk.slack.click(ADA, answer, "try_again")
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.values["bucket"]["bucket"]["selected_option"]["value"] == "billing-exports"
+
+
+async def test_before_cloudflare_was_ever_asked_status_says_so_and_follows(desk: Desk) -> None:
+    """A bot that has just been installed is no dead end."""
+    snapshot = await desk.inventory.snapshot()
+    assert snapshot is not None
+    desk.execute("DELETE FROM snapshots")
+    answer = await ask(desk, "status")
+    await desk.inventory.save_snapshot(replace(snapshot, refreshed_at=desk.clock()))
+    await desk.inventory.note_all_tested(desk.clock())
+
+    fresh = await wait_for_answer(desk, lambda message: "3 catalogs" in message.text)
+
+    assert "has not learned from Cloudflare yet" in answer.text
+    assert fresh.ts == answer.ts
+
+
+LOOKS_REFUSED: dict[str, tuple[str, Allowlist, str, str]] = {
+    "not listed": (MALLORY, EVERYBODY, "", "You are not on the list"),
+    "another channel": (ADA, only(channels=frozenset({ANALYTICS})), "", "not used in that channel"),
+    "another bucket": (ADA, only(buckets=("lake-*",)), BUCKET, "does not store credentials for that bucket"),
+    "no bucket name": (ADA, EVERYBODY, "No Bucket", "A bucket name has 3 to 63 characters"),
+}
+
+
+@pytest.mark.parametrize("kind", ["status", "history", "STATUS"])
+@pytest.mark.parametrize("look", LOOKS_REFUSED.values(), ids=LOOKS_REFUSED)
+async def test_a_look_that_is_not_allowed_is_refused(
+    desk: Desk, kind: str, look: tuple[str, Allowlist, str, str]
+) -> None:
+    """The names of the account's buckets are not for everybody, and Cloudflare is not asked."""
+    user, allowlist, bucket, words = look
+    desk.serve(allowlist)
+
+    answer = await ask(desk, f"{kind} {bucket}", user=user)
+
+    assert words in answer.shown_text
+    assert "billing-exports" not in answer.shown_text
+    assert desk.looks == []
+
+
+async def test_a_look_from_another_workspace_is_refused(desk: Desk) -> None:
+    """A listed id does not help: the workspace in the payload decides."""
+    payload = desk.slack.make_command(ADA, PLATFORM, "/r2-credential status") | {"team_id": "T0PARTNER"}
+
+    answer = await desk.slack.deliver("slash_commands", payload)
+
+    assert "you belong to another one" in (answer.text or "")
+
+
+async def test_status_shows_only_what_is_served(desk: Desk) -> None:
+    """At once and when it was refreshed."""
+    desk.serve(only(buckets=("billing-*",)))
+    desk.clock.advance(timedelta(minutes=4))
+
+    answer = await ask(desk, "status")
+    await refresh(desk)
+    fresh = await wait_for_answer(desk, lambda message: "less than a minute ago" in message.text)
+
+    for message in (answer, fresh):
+        assert "1 catalog" in message.text
+        assert BUCKET not in message.shown_text
+
+
+@pytest.mark.parametrize("text", ["status", "status lake", "history"])
+@pytest.mark.parametrize("table", ["snapshots", "catalogs", "credentials", "submissions"])
+async def test_a_database_that_is_down_is_told(desk: Desk, log: io.StringIO, table: str, text: str) -> None:
+    """Nothing was to be sent, so nothing is said of that."""
+    desk.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
+
+    answer = await ask(desk, text)
+
+    needed = ("submissions",) if text == "history" else ("snapshots", "catalogs", "credentials")
+    assert ("The bot's database did not answer" in answer.shown_text) is (table in needed)
+    assert "listener_broke" not in log.getvalue()
+
+
+async def test_a_database_that_goes_down_meanwhile_breaks_nothing(desk: Desk, log: io.StringIO) -> None:
+    """The table that is there stays, and the log knows."""
+    desk.clock.advance(timedelta(minutes=4))
+    await ask(desk, "status")
+    assert desk.lookups is not None
+    [follow_up] = desk.lookups._follow_ups.values()
+    desk.execute("ALTER TABLE snapshots RENAME TO elsewhere")
+
+    await follow_up
+
+    assert "fresh_table_not_shown" in log.getvalue()
+    assert desk.lookups._follow_ups == {}
+
+
+async def test_a_fault_of_our_own_meanwhile_is_told_by_its_type(desk: Desk, log: io.StringIO) -> None:
+    """A row that no version of the bot wrote is a fault; nothing of it is logged."""
+    desk.clock.advance(timedelta(minutes=4))
+    await ask(desk, "status")
+    assert desk.lookups is not None
+    [follow_up] = desk.lookups._follow_ups.values()
+    desk.execute("UPDATE catalogs SET status = 'MARKER'")
+
+    await follow_up
+
+    assert "fresh_table_broke" in log.getvalue()
+    assert "MARKER" not in log.getvalue()
+
+
+async def test_a_response_url_that_is_refused_is_logged_without_it(desk: Desk, log: io.StringIO) -> None:
+    """It is a right to post, so no log holds it."""
+    desk.clock.advance(timedelta(minutes=4))
+    desk.slack.fail_next("response_url", status=500)
+    await ask(desk, "status")
+    assert desk.lookups is not None
+    [follow_up] = desk.lookups._follow_ups.values()
+    await refresh(desk)
+
+    await follow_up
+
+    assert "look_not_answered" in log.getvalue()
+    assert "/response/" not in log.getvalue()
+
+
+async def test_who_may_not_look_any_more_gets_no_fresh_table(desk: Desk, log: io.StringIO) -> None:
+    """A minute may pass between the two."""
+    desk.clock.advance(timedelta(minutes=4))
+    await ask(desk, "status")
+    assert desk.lookups is not None
+    [follow_up] = desk.lookups._follow_ups.values()
+    desk.change_group(GRACE)
+    await refresh(desk)
+
+    await follow_up
+
+    [shown] = desk.slack.ephemerals(ADA, PLATFORM)
+    assert BEING_ASKED in shown.text
+    assert "fresh_table_not_shown" in log.getvalue()
+
+
+async def test_a_stop_lets_nothing_follow(desk: Desk) -> None:
+    """A process that ends leaves no task behind."""
+    desk.clock.advance(timedelta(minutes=4))
+    await ask(desk, "status")
+    assert desk.lookups is not None
+
+    await desk.lookups.stop()
+
+    assert desk.lookups._follow_ups == {}
+
+
+# Pages.
+
+
+async def test_pages_are_turned_in_place(desk: Desk) -> None:
+    """The same message shows the next page."""
+    await add_many(desk.inventory, 45)
+    await refresh(desk)
+    answer = await ask(desk, "status")
+    assert "`lake-000`" in answer.shown_text
+
+    await desk.slack.click(ADA, answer, NEXT_PAGE)
+    second = await wait_for_answer(desk, lambda message: "Page 2 of 3" in message.shown_text)
+
+    assert second.ts == answer.ts
+    assert "`lake-020`" in second.shown_text
+    assert "`lake-000`" not in second.shown_text
+
+
+async def test_a_refresh_keeps_the_page_that_was_turned_to(desk: Desk) -> None:
+    """Nobody is thrown back to the first page while reading the second one."""
+    await add_many(desk.inventory, 45)
+    desk.clock.advance(timedelta(minutes=4))
+    answer = await ask(desk, "status")
+
+    await desk.slack.click(ADA, answer, NEXT_PAGE)
+    await wait_for_answer(desk, lambda message: "Page 2 of 3" in message.shown_text)
+    assert desk.lookups is not None
+    [follow_up] = desk.lookups._follow_ups.values()
+    await refresh(desk)
+    await follow_up
+
+    [shown] = desk.slack.ephemerals(ADA, PLATFORM)
+    assert "Page 2 of 3" in shown.shown_text
+    assert BEING_ASKED not in shown.shown_text
+
+
+PAGES_REFUSED: dict[str, tuple[Allowlist, str]] = {
+    "not listed any more": (replace(EVERYBODY, users=frozenset({GRACE}), usergroups=frozenset()), "not on the list"),
+    "channel not allowed any more": (only(channels=frozenset({ANALYTICS})), "not used in that channel"),
+}
+
+
+@pytest.mark.parametrize(("allowlist", "words"), PAGES_REFUSED.values(), ids=PAGES_REFUSED)
+async def test_a_page_is_refused_to_who_may_not_look_any_more(desk: Desk, allowlist: Allowlist, words: str) -> None:
+    """The refusal takes the table's place."""
+    await add_many(desk.inventory, 45)
+    answer = await ask(desk, "status")
+    desk.serve(allowlist)
+
+    await desk.slack.click(ADA, answer, NEXT_PAGE)
+
+    refusal = await wait_for_answer(desk, lambda message: words in message.shown_text)
+    assert refusal.ts == answer.ts
+    assert "lake" not in refusal.shown_text
+
+
+async def test_a_page_is_refused_to_an_outsider(desk: Desk) -> None:
+    """Whatever the id is."""
+    await add_many(desk.inventory, 45)
+    answer = await ask(desk, "status")
+    action = {"action_id": NEXT_PAGE, "block_id": "x", "type": "button", "value": "1 5a4d0001"}
+
+    await desk.deliver(desk.slack.make_message_action(ADA, answer, action, as_user=OUTSIDER))
+
+    refusal = await wait_for_answer(desk, lambda message: "you belong to another one" in message.shown_text)
+    assert refusal.ts == answer.ts
+
+
+@pytest.mark.parametrize("value", ["x", "", None, "1"], ids=["letters", "empty", "none", "half"])
+async def test_a_forged_page_is_not_shown(desk: Desk, log: io.StringIO, value: object) -> None:
+    """Nothing happens, and nothing breaks."""
+    answer = await ask(desk, "status")
+    action = {"action_id": NEXT_PAGE, "block_id": "x", "type": "button", "value": value}
+
+    await desk.deliver(desk.slack.make_message_action(ADA, answer, action))
+
+    assert [message.ts for message in desk.slack.ephemerals(ADA, PLATFORM)] == [answer.ts]
+    assert "listener_broke" not in log.getvalue()
+
+
+# history.
+
+
+async def submit(desk: Desk, bucket: str, number: int, reason: str = "") -> None:
+    """Record a submission."""
+    await desk.records.add(
+        NewSubmission(
+            id=f"V{number}",
+            task=Task.STORE,
+            team_id="T0SANDBOX",
+            user_id=ADA,
+            key=BucketKey(account_id=ACCOUNT, bucket=bucket),
+            channel_id=PLATFORM,
+            reason=reason,
+            token_kind=TokenKind.ACCOUNT,
+            last_four="0001",
+            sealed_token=SealedToken("sealed.v1.5a4d.MADEUP"),
+            sealed_response_url=None,
+            accepted_at=desk.clock() + timedelta(milliseconds=number),
+            expires_at=desk.clock() + TTL,
+        )
+    )
+
+
+async def test_history_tells_the_last_submissions_of_a_bucket(desk: Desk) -> None:
+    """The newest first, and only its own."""
+    for number, bucket in enumerate([BUCKET, "billing-exports", BUCKET]):
+        await submit(desk, bucket, number, reason=f"ticket {number}")
+
+    answer = await ask(desk, f"history {BUCKET}")
+
+    lines = [line for line in answer.shown_text.splitlines() if line.startswith(">")]
+    assert lines == [">ticket 2", ">ticket 0"]
+
+
+async def test_history_shows_only_what_is_served(desk: Desk) -> None:
+    """Also when the other buckets' are the newer ones."""
+    await submit(desk, "billing-exports", 0)
+    for number in range(1, 40):
+        await submit(desk, BUCKET, number)
+    desk.serve(only(buckets=("billing-*",)))
+
+    answer = await ask(desk, "history")
+
+    assert "`billing-exports`" in answer.shown_text
+    assert BUCKET not in answer.shown_text
+
+
+async def test_history_without_any_says_so(desk: Desk) -> None:
+    """Nothing is told to have happened."""
+    assert (await ask(desk, "history")).text.startswith("Nothing was submitted through this bot")
+
+
+# The App Home.
+
+
+async def open_home(desk: Desk, user: str = ADA) -> Home:
+    """Open the App Home, and return what stands there."""
+    await desk.slack.open_home(user)
+    return await desk.slack.wait_for_home(user)
+
+
+async def test_the_app_home_shows_the_status_and_the_way_to_the_form(desk: Desk) -> None:
+    """The button opens an empty form that belongs to no channel."""
+    desk.clock.advance(timedelta(minutes=4))
+
+    home = await open_home(desk)
+
+    assert "3 catalogs: 1 has no credential, 1 is switched off." in home.text
+    assert desk.looks == ["tested"]
+    await desk.slack.click(ADA, home, STORE)
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.has_submit
+    assert view.values["bucket"]["bucket"]["selected_option"] is None
+    assert view.values["channel"]["channel"]["selected_conversation"] is None
+    assert desk.slack.problems == []
+
+
+async def test_the_app_home_is_fresh_when_it_is_opened(desk: Desk) -> None:
+    """What was published before is replaced at once, and again when Cloudflare was asked."""
+    desk.clock.advance(timedelta(minutes=4))
+    await open_home(desk)
+    await refresh(desk)
+
+    home = await desk.slack.wait_for_home(ADA, lambda home: "less than a minute ago" in home.text)
+
+    assert "the credential works" in home.text
+    assert BEING_ASKED not in home.text
+
+
+async def test_a_row_of_the_app_home_opens_the_form_for_its_bucket(desk: Desk) -> None:
+    """Also where channels are listed: the App Home is in none."""
+    desk.serve(only(channels=frozenset({PLATFORM})))
+    home = await open_home(desk)
+
+    await desk.slack.click(ADA, home, "try_again", BUCKET)
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.has_submit, view.text
+    assert view.values["bucket"]["bucket"]["selected_option"]["value"] == BUCKET
+
+
+async def test_the_pages_of_the_app_home_are_turned(desk: Desk) -> None:
+    """Like those of a message."""
+    await add_many(desk.inventory, 45)
+    await refresh(desk)
+    home = await open_home(desk)
+
+    await desk.slack.click(ADA, home, NEXT_PAGE)
+
+    second = await desk.slack.wait_for_home(ADA, lambda home: "Page 2 of 3" in home.text)
+    assert "`lake-020`" in second.text
+
+
+async def test_the_app_home_of_a_stranger_says_why_it_is_empty(desk: Desk) -> None:
+    """Friendly, with somebody to ask, and with no name of any bucket."""
+    home = await open_home(desk, MALLORY)
+
+    assert "You are not on the list" in home.text
+    assert "Please ask #data-platform." in home.text
+    assert BUCKET not in home.text
+    assert desk.looks == []
+
+
+@pytest.mark.parametrize(("forge", "words"), STRANGERS.values(), ids=STRANGERS)
+async def test_a_stranger_turns_no_page_of_the_app_home(desk: Desk, forge: Forge, words: str) -> None:
+    """A forged press publishes a refusal, to whoever the payload names."""
+    await add_many(desk.inventory, 45)
+    home = await open_home(desk)
+    action = {"action_id": NEXT_PAGE, "block_id": "x", "type": "button", "value": "1 5a4d0001"}
+    payload = forge(desk.slack.make_home_action(ADA, home, action))
+
+    await desk.deliver(payload)
+
+    refused = await desk.slack.wait_for_home(payload["user"]["id"], lambda home: words in home.text)
+    assert "lake" not in refused.text
+    assert home.text != refused.text
+
+
+async def test_an_app_home_without_a_database_says_so(desk: Desk) -> None:
+    """The next opening tries again."""
+    desk.execute("ALTER TABLE snapshots RENAME TO elsewhere")
+
+    assert "The bot's database did not answer" in (await open_home(desk)).text
+
+
+async def test_an_app_home_that_slack_does_not_take_is_logged(desk: Desk, log: io.StringIO) -> None:
+    """There is nobody to tell."""
+    desk.slack.fail_next("views.publish", error="internal_error")
+
+    await desk.slack.open_home(ADA)
+
+    assert "home_not_published" in log.getvalue()
+    assert "listener_broke" not in log.getvalue()
+
+
+async def test_the_other_tab_of_the_app_is_left_alone(desk: Desk) -> None:
+    """Opening the messages publishes nothing."""
+    event = {"type": "app_home_opened", "user": ADA, "channel": "D0ADA0001", "tab": "messages"}
+    payload = {"type": "event_callback", "team_id": "T0SANDBOX", "api_app_id": "A0SANDBOX", "event": event}
+
+    await desk.deliver(payload)
+
+    assert desk.slack.calls_of("views.publish") == []

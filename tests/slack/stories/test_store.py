@@ -1,0 +1,739 @@
+"""Command, options, submission: who is let in, what is asked for again, what is recorded."""
+
+import io
+import json
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from tests.desk import (
+    ACCOUNT,
+    ADA,
+    ANALYTICS,
+    ARCHIVED,
+    BUCKET,
+    EVERYBODY,
+    GRACE,
+    MALLORY,
+    OUTSIDER,
+    PARTNER,
+    PLATFORM,
+    PRIVATE,
+    STRANGERS,
+    TOKEN_TEXT,
+    TTL,
+    Desk,
+    Forge,
+    only,
+    shown_in,
+)
+
+from bot.policy.rules import Allowlist
+from bot.model.catalog import CredentialStatus
+from bot.model.pasted_token import MASK
+from bot.storage.submissions import Changes
+from bot.sandbox.blocks import JsonObject
+from bot.sandbox.tokens import Behaviour, TokenKind, make_token
+from bot.sealing.hpke import RESPONSE_URL, TOKEN, SealingContext
+from bot.policy.gate import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME
+from bot.model.submission import BucketKey, State
+from bot.model.submission import TokenKind as PastedKind
+
+# The command.
+
+
+async def test_the_command_opens_the_form(desk: Desk) -> None:
+    """The form carries an opening's nonce and nothing else, and the catalogs are asked for again."""
+    assert await desk.command() == ""
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.has_submit
+    assert re.fullmatch("[0-9a-f]{32}", view.private_metadata)
+    assert view.values["channel"]["channel"]["selected_conversation"] == PLATFORM
+    assert view.values["bucket"]["bucket"]["type"] == "external_select"
+    assert desk.looks == ["listed"]
+    assert desk.slack.problems == []
+
+
+async def test_the_command_with_a_bucket_opens_the_form_filled_in(desk: Desk) -> None:
+    """The bucket can be sent as it stands, whether the list knows it or not."""
+    assert await desk.command("not-listed-yet") == ""
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.values["bucket"]["bucket"]["selected_option"]["value"] == "not-listed-yet"
+
+
+async def test_without_a_list_of_catalogs_the_bucket_is_typed(desk: Desk) -> None:
+    """A bot that never reached Cloudflare shows a plain field, not a dead type-ahead."""
+    desk.execute("DELETE FROM snapshots")
+
+    assert await desk.command(BUCKET) == ""
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.values["bucket"]["bucket"] == {"type": "plain_text_input", "value": BUCKET}
+
+
+async def test_every_form_is_an_opening_of_its_own(desk: Desk) -> None:
+    """No nonce is used twice."""
+    nonces = set()
+    for _ in range(3):
+        await desk.command()
+        view = desk.slack.modal(ADA)
+        assert view is not None
+        nonces.add(view.private_metadata)
+
+    assert len(nonces) == 3
+
+
+@pytest.mark.parametrize("text", ["help", "HELP", " help "])
+async def test_help_is_for_everybody_and_opens_nothing(desk: Desk, text: str) -> None:
+    """Also somebody on no list may ask what this is."""
+    assert "never behind the command" in await desk.command(text, user=MALLORY)
+    assert desk.slack.modal(MALLORY) is None
+
+
+TOKENS_TYPED = {
+    "bare": TOKEN_TEXT,
+    "behind a bucket": f"{BUCKET} {TOKEN_TEXT}",
+    "of a user": make_token(Behaviour.GOOD, 992, TokenKind.USER),
+    "half of one": TOKEN_TEXT[:20],
+    "a Global API key": "5a4db0c0" * 5,
+}
+
+
+@pytest.mark.parametrize("text", TOKENS_TYPED.values(), ids=TOKENS_TYPED)
+async def test_a_token_behind_the_command_is_refused(desk: Desk, log: io.StringIO, text: str) -> None:
+    """The advice is to revoke it, no form opens, and it is logged that it happened, not what was typed."""
+    answer = await desk.command(text)
+
+    assert "Revoke it in Cloudflare" in answer
+    assert desk.slack.modal(ADA) is None
+    assert "token_typed_in_command" in log.getvalue()
+    assert "MADEUP" not in log.getvalue() + answer
+
+
+BAD_BUCKETS = {
+    "capital letter": "Analytics",
+    "underscore": "my_bucket",
+    "dot": "my.bucket",
+    "two words": "my bucket",
+    "too short": "ab",
+    "too long": "x" * 64,
+    "hyphen first": "-bucket",
+    "hyphen last": "bucket-",
+    "other letters": "büchse",
+    "markup": "<!channel>",
+}
+
+
+@pytest.mark.parametrize("bucket", BAD_BUCKETS.values(), ids=BAD_BUCKETS)
+async def test_a_bad_bucket_name_behind_the_command_is_explained(desk: Desk, bucket: str) -> None:
+    """The rule is told, no form opens, and what was typed calls nobody."""
+    answer = await desk.command(bucket)
+
+    assert "A bucket name has 3 to 63 characters" in answer
+    assert "<!" not in answer
+    assert desk.slack.modal(ADA) is None
+
+
+async def test_what_was_typed_is_quoted_as_it_was_typed(desk: Desk) -> None:
+    """Slack escapes a command's text already."""
+    assert "`a&amp;b`" in await desk.command("a&b")
+
+
+COMMANDS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
+    "not listed": (MALLORY, EVERYBODY, "You are not on the list"),
+    "not listed by id": (ADA, only(users=frozenset({GRACE}), usergroups=frozenset()), "You are not on the list"),
+    "another channel": (ADA, only(channels=frozenset({ANALYTICS})), "not used in that channel"),
+    "another bucket": (ADA, only(buckets=("billing-*",)), "does not store credentials for that bucket"),
+}
+
+
+@pytest.mark.parametrize(("user", "allowlist", "words"), COMMANDS_REFUSED.values(), ids=COMMANDS_REFUSED)
+async def test_a_command_that_is_not_allowed_is_refused(
+    desk: Desk, log: io.StringIO, user: str, allowlist: Allowlist, words: str
+) -> None:
+    """The refusal is for this person only, says whom to ask, and is logged; no form opens."""
+    desk.serve(allowlist)
+
+    answer = await desk.command(BUCKET, user=user)
+
+    assert words in answer
+    assert "Please ask #data-platform." in answer
+    assert desk.slack.modal(user) is None
+    assert "form_refused" in log.getvalue()
+
+
+async def test_without_a_contact_the_refusal_names_whoever_runs_the_bot(desk: Desk) -> None:
+    """A refused person is never left without anybody to ask."""
+    desk.contact = ""
+    desk.serve(EVERYBODY)
+
+    assert "Please ask whoever runs this bot." in await desk.command(user=MALLORY)
+
+
+async def test_a_command_from_another_workspace_is_refused(desk: Desk) -> None:
+    """A listed id does not help: the workspace in the payload decides."""
+    payload = desk.slack.make_command(ADA, PLATFORM, f"/r2-credential {BUCKET}") | {"team_id": "T0PARTNER"}
+
+    answer = await desk.slack.deliver("slash_commands", payload)
+
+    assert "you belong to another one" in (answer.text or "")
+    assert desk.slack.calls_of("views.open") == []
+
+
+TROUBLE: dict[str, tuple[str, str, str]] = {
+    "group cannot be asked": ("usergroups.users.list", "internal_error", "Slack did not tell the bot who is in"),
+    "scope for groups missing": ("usergroups.users.list", "missing_scope", "Slack did not tell the bot who is in"),
+    "trigger expired": ("views.open", "expired_trigger_id", "waits three seconds"),
+    "trigger used": ("views.open", "exchanged_trigger_id", "waits three seconds"),
+    "Slack in trouble": ("views.open", "internal_error", "Slack did not answer the bot in time"),
+}
+
+
+@pytest.mark.parametrize(("method", "error", "words"), TROUBLE.values(), ids=TROUBLE)
+async def test_a_form_that_cannot_be_opened_is_explained(desk: Desk, method: str, error: str, words: str) -> None:
+    """The person reads why and can try again."""
+    desk.slack.fail_next(method, error=error)
+
+    assert words in await desk.command(BUCKET)
+    desk.clock.advance(SILENCE_LIFETIME)
+    assert await desk.command(BUCKET) == ""
+
+
+async def test_a_fault_of_the_forms_own_is_not_blamed_on_the_clock(desk: Desk) -> None:
+    """What Slack refuses for another reason than a late trigger is nothing that typing again would mend."""
+    desk.slack.fail_next("views.open", error="invalid_arguments")
+
+    answer = await desk.command(BUCKET)
+
+    assert answer == "Slack did not open the form (invalid_arguments). Please tell the operator of the bot."
+
+
+async def test_a_database_that_is_down_is_told(desk: Desk) -> None:
+    """No opening could be recorded, so no form opens that nobody would take."""
+    desk.execute("DROP TABLE openings")
+
+    assert "could not record this" in await desk.command(BUCKET)
+    assert desk.slack.modal(ADA) is None
+
+
+# The options.
+
+
+async def test_the_type_ahead_offers_what_matches(desk: Desk) -> None:
+    """Names that begin so come first, each with what its slot holds; what was typed can be taken as it is."""
+    await desk.command()
+
+    found = await desk.slack.search_options(ADA, "bucket", "events")
+
+    assert [(option.value, option.description) for option in found.options] == [
+        ("events", "Not among the catalogs that Cloudflare listed last"),
+        (BUCKET, "No credential yet"),
+        ("old-events", "Catalog switched off: enable it first"),
+    ]
+    assert desk.looks == ["listed", "listed"]
+
+
+SEARCHES: dict[str, tuple[str, list[str]]] = {
+    "nothing typed": ("", [BUCKET, "billing-exports", "old-events"]),
+    "capitals and blanks": ("  BILLING ", ["billing", "billing-exports"]),
+    "the whole name": (BUCKET, [BUCKET]),
+    "no possible name": ("no_such", []),
+    "a token": (TOKEN_TEXT, [MASK]),
+}
+
+
+@pytest.mark.parametrize(("query", "values"), SEARCHES.values(), ids=SEARCHES)
+async def test_each_search_has_its_offers(desk: Desk, query: str, values: list[str]) -> None:
+    """Letters of any size find a name; a token is no name and is not repeated."""
+    await desk.command()
+
+    found = await desk.slack.search_options(ADA, "bucket", query)
+
+    assert sorted(option.value for option in found.options) == sorted(values)
+    assert "MADEUP" not in repr(found)
+
+
+async def test_only_the_served_buckets_are_offered(desk: Desk) -> None:
+    """Catalogs that the bot does not serve are not shown."""
+    desk.serve(only(buckets=("billing-*",)))
+    await desk.command()
+
+    found = await desk.slack.search_options(ADA, "bucket", "")
+
+    assert [option.value for option in found.options] == ["billing-exports"]
+
+
+@pytest.mark.parametrize(("forge", "_words"), STRANGERS.values(), ids=STRANGERS)
+async def test_a_stranger_is_offered_nothing(desk: Desk, forge: Forge, _words: str) -> None:
+    """The names of the account's buckets are not for everybody."""
+    await desk.command()
+    await desk.slack.search_options(ADA, "bucket", "")
+    payload = desk.slack.sent[-1].payload
+
+    assert await desk.deliver(forge(payload)) == {"options": []}
+
+
+@pytest.mark.parametrize("statement", ["DROP TABLE snapshots", "DROP TABLE catalogs"])
+async def test_without_a_database_nothing_is_offered(desk: Desk, statement: str) -> None:
+    """The type-ahead stays empty instead of breaking."""
+    await desk.command()
+    desk.execute(statement)
+
+    found = await desk.slack.search_options(ADA, "bucket", "")
+
+    assert (found.options, found.failure) == ((), None)
+
+
+# The submission.
+
+
+async def test_a_submission_is_recorded_dispatched_and_acknowledged(desk: Desk) -> None:
+    """What is recorded is what was typed, the token only in its sealed form; the form gives way to progress."""
+    await desk.open_form(reason=" ticket 7 ")
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert outcome.view is not None
+    assert (outcome.kind, outcome.view.title, outcome.view.has_submit) == ("updated", "Storing...", False)
+    recorded = await desk.find()
+    assert recorded is not None
+    assert recorded.state is State.ACCEPTED
+    assert (recorded.user_id, recorded.team_id) == (ADA, "T0SANDBOX")
+    assert (recorded.channel_id, recorded.reason) == (PLATFORM, "ticket 7")
+    assert (recorded.token_kind, recorded.last_four) == (PastedKind.ACCOUNT, TOKEN_TEXT[-4:])
+    assert (recorded.accepted_at, recorded.expires_at) == (desk.clock(), desk.clock() + TTL)
+    assert desk.dispatched == [BucketKey(account_id=ACCOUNT, bucket=BUCKET)]
+
+
+async def test_what_is_recorded_opens_for_its_own_submission(desk: Desk) -> None:
+    """The context of what was recorded is the context under which the ingress sealed."""
+    await desk.open_form()
+    await desk.slack.submit(ADA)
+    recorded = await desk.find()
+    assert recorded is not None
+
+    context = SealingContext(
+        purpose=TOKEN,
+        team_id=recorded.team_id,
+        user_id=recorded.user_id,
+        view_id=recorded.id,
+        account_id=recorded.key.account_id,
+        bucket=recorded.key.bucket,
+    )
+
+    assert desk.key_ring.open(recorded.sealed_token or "", context).reveal() == TOKEN_TEXT
+    url = desk.key_ring.open(recorded.sealed_response_url or "", replace(context, purpose=RESPONSE_URL))
+    assert url.reveal().startswith(f"{desk.slack.url}response/")
+
+
+TOKEN_ERRORS: dict[str, tuple[str, str]] = {
+    "a Global API key": ("5a4db" * 8, "Global API key"),
+    "a Global API key of today": (f"cfk_{'a' * 40}5a4db0c1", "Global API key"),
+    "an OAuth token": (f"cfoat_{'a' * 40}5a4db0c1", "OAuth token"),
+    "the secret of an S3 key pair": ("5a4d" * 16, "Secret Access Key"),
+    "the id of an S3 key pair": ("5a4d" * 8, "Access Key ID"),
+    "two tokens": (f"{TOKEN_TEXT}\n{TOKEN_TEXT}", "more than one word"),
+    "too short": ("hunter2", "not a Cloudflare API token"),
+    "nothing but blanks": (" \u200b ", "Paste the Cloudflare API token."),
+}
+
+
+@pytest.mark.parametrize(("pasted", "words"), TOKEN_ERRORS.values(), ids=TOKEN_ERRORS)
+async def test_what_is_no_token_for_this_is_told_at_the_field(desk: Desk, pasted: str, words: str) -> None:
+    """The form stays, with the mend at the token, and nothing is recorded."""
+    await desk.open_form(token=pasted)
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert list(outcome.errors) == ["token"]
+    assert words in outcome.errors["token"]
+    assert await desk.find() is None
+    assert desk.dispatched == []
+
+
+CHANNEL_ERRORS: dict[str, tuple[str, str]] = {
+    "archived": (ARCHIVED, "archived"),
+    "shared with another company": (PARTNER, "shared with another company"),
+    "not allowed": (ANALYTICS, "may not post in this channel"),
+    "none": ("", "Choose where the result is posted."),
+}
+
+
+@pytest.mark.parametrize(("channel", "words"), CHANNEL_ERRORS.values(), ids=CHANNEL_ERRORS)
+async def test_a_channel_that_will_not_do_is_told_at_the_field(desk: Desk, channel: str, words: str) -> None:
+    """Also when a client sends what the form does not offer."""
+    desk.serve(only(channels=frozenset({PLATFORM, PARTNER, ARCHIVED})))
+    await desk.open_form()
+    payload = desk.slack.make_submission(ADA)
+    payload["view"]["state"]["values"]["channel"]["channel"]["selected_conversation"] = channel or None
+
+    answer = await desk.deliver(payload)
+
+    assert answer["response_action"] == "errors"
+    assert list(answer["errors"]) == ["channel"]
+    assert words in answer["errors"]["channel"]
+    assert await desk.find() is None
+
+
+@pytest.mark.parametrize("channel", [PRIVATE, ANALYTICS, "D0ADA0001"])
+async def test_a_channel_that_the_bot_is_not_in_will_do(desk: Desk, channel: str) -> None:
+    """There are other ways to bring a result there."""
+    await desk.open_form(channel=channel)
+
+    assert (await desk.slack.submit(ADA)).kind == "updated"
+
+
+ASKING_FAILS: dict[str, tuple[str, str]] = {
+    "Slack in trouble": ("internal_error", "try again in a moment"),
+    "rate limit": ("ratelimited", "try again in a moment"),
+    "scope missing": ("missing_scope", "(missing_scope). Tell the bot's operator."),
+}
+
+
+@pytest.mark.parametrize(("error", "words"), ASKING_FAILS.values(), ids=ASKING_FAILS)
+async def test_a_channel_that_cannot_be_looked_at_is_told_at_the_field(desk: Desk, error: str, words: str) -> None:
+    """Nothing is recorded as long as it is not known where the result would go; pressing again is enough."""
+    await desk.open_form()
+    desk.slack.fail_next("conversations.info", error=error)
+
+    refused = await desk.slack.submit(ADA)
+    taken = await desk.slack.submit(ADA)
+
+    assert list(refused.errors) == ["channel"]
+    assert words in refused.errors["channel"]
+    assert taken.kind == "updated"
+
+
+async def test_all_slips_are_told_at_once_each_at_its_field(desk: Desk) -> None:
+    """Nobody has to press Store once for every mistake."""
+    desk.execute("DELETE FROM snapshots")
+    await desk.open_form(token="hunter2")
+    payload = desk.slack.make_submission(ADA)
+    values = payload["view"]["state"]["values"]
+    values["bucket"]["bucket"]["value"] = "No Bucket"
+    values["channel"]["channel"]["selected_conversation"] = ARCHIVED
+    values["reason"]["reason"]["value"] = "x" * 301
+
+    answer = await desk.deliver(payload)
+
+    assert set(answer["errors"]) == {"bucket", "token", "channel", "reason"}
+    assert "3 to 63 characters" in answer["errors"]["bucket"]
+    assert "Shorten the reason to 300 characters; it has 301." in answer["errors"]["reason"]
+    assert await desk.find() is None
+
+
+@pytest.mark.parametrize("bucket", [*BAD_BUCKETS.values(), ""], ids=[*BAD_BUCKETS, "nothing"])
+async def test_a_bad_bucket_name_is_told_at_the_field(desk: Desk, bucket: str) -> None:
+    """Also a chosen option is what a client says it is."""
+    await desk.open_form()
+    payload = desk.slack.make_submission(ADA)
+    payload["view"]["state"]["values"]["bucket"]["bucket"]["selected_option"]["value"] = bucket
+
+    assert list((await desk.deliver(payload))["errors"]) == ["bucket"]
+
+
+@pytest.mark.parametrize(("field", "text"), [("bucket", TOKEN_TEXT), ("reason", f"new: {TOKEN_TEXT}")])
+async def test_a_token_in_another_field_is_refused_with_the_advice_to_revoke_it(
+    desk: Desk, field: str, text: str
+) -> None:
+    """The advice stands at the field, and the token is not repeated."""
+    desk.execute("DELETE FROM snapshots")
+    await desk.open_form()
+    await desk.slack.fill(ADA, field, text)
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert list(outcome.errors) == [field]
+    assert "Revoke it in Cloudflare" in outcome.errors[field]
+    assert "MADEUP" not in outcome.errors[field]
+
+
+async def test_a_bucket_that_is_not_served_is_told_at_the_field(desk: Desk) -> None:
+    """The list may have been narrowed since the form was opened."""
+    await desk.open_form()
+    desk.serve(only(buckets=("billing-*",)))
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert "does not store credentials for that bucket" in outcome.errors["bucket"]
+    assert await desk.find() is None
+
+
+@pytest.mark.parametrize(("forge", "words"), STRANGERS.values(), ids=STRANGERS)
+async def test_a_stranger_cannot_submit(desk: Desk, log: io.StringIO, forge: Forge, words: str) -> None:
+    """An open form proves nothing: whoever presses Store is looked at again."""
+    await desk.open_form()
+
+    answer = await desk.deliver(forge(desk.slack.make_submission(ADA)))
+
+    assert words in shown_in(answer)
+    assert answer["view"]["title"]["text"] == "Nothing was sent"
+    assert await desk.find() is None
+    assert desk.dispatched == []
+    assert "submission_refused" in log.getvalue()
+
+
+async def test_an_outsider_cannot_submit(desk: Desk) -> None:
+    """As Slack sends it for somebody of another company, with the id of a listed person."""
+    await desk.open_form()
+
+    answer = await desk.deliver(desk.slack.make_submission(ADA, as_user=OUTSIDER))
+
+    assert "you belong to another one" in shown_in(answer)
+    assert await desk.find() is None
+
+
+async def test_somebody_who_left_the_group_meanwhile_cannot_submit(desk: Desk) -> None:
+    """The form was opened by a member, and is submitted by somebody who is none any more."""
+    await desk.open_form()
+    desk.change_group(GRACE)
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert outcome.view is not None
+    assert "not on the list" in outcome.view.text
+    assert "Please ask #data-platform." in outcome.view.text
+    assert not outcome.view.has_submit
+
+
+async def test_when_slack_cannot_be_asked_nobody_can_submit(desk: Desk) -> None:
+    """In doubt the answer is no, with that reason; the form stays, since the doubt passes."""
+    await desk.open_form()
+    desk.clock.advance(MEMBERSHIP_LIFETIME)
+    desk.slack.fail_next("usergroups.users.list", status=503)
+
+    refused = await desk.slack.submit(ADA)
+    desk.clock.advance(SILENCE_LIFETIME)
+    taken = await desk.slack.submit(ADA)
+
+    assert "Slack did not tell the bot who is in the user groups" in refused.errors["token"]
+    assert taken.kind == "updated"
+    assert len(desk.dispatched) == 1
+
+
+async def test_somebody_who_left_meanwhile_still_sees_what_became_of_an_earlier_submit(desk: Desk) -> None:
+    """It was recorded when it was allowed: "nothing was sent" would be a lie."""
+    await desk.open_form()
+    payload = desk.slack.make_submission(ADA), desk.slack.make_submission(ADA)
+    await desk.deliver(payload[0])
+    desk.change_group(GRACE)
+
+    answer = await desk.deliver(payload[1])
+
+    assert answer["view"]["title"]["text"] == "Storing..."
+    assert len(desk.dispatched) == 1
+
+
+@pytest.mark.parametrize(("forge", "words"), STRANGERS.values(), ids=STRANGERS)
+async def test_a_stranger_sees_nothing_of_an_earlier_submit(desk: Desk, forge: Forge, words: str) -> None:
+    """A view's id is no key to what became of it."""
+    await desk.open_form()
+    payload = desk.slack.make_submission(ADA), desk.slack.make_submission(ADA)
+    await desk.deliver(payload[0])
+    forged = forge(payload[1]) | {"user": forge(payload[1])["user"] | {"id": MALLORY}}
+
+    answer = await desk.deliver(forged)
+
+    assert "Nothing was sent" in shown_in(answer)
+    assert BUCKET not in shown_in(answer)
+
+
+async def test_a_refused_person_is_not_told_a_lie_when_the_database_is_down(desk: Desk) -> None:
+    """Whether the same submission was recorded before cannot be known then."""
+    await desk.open_form()
+    desk.change_group(GRACE)
+    desk.execute("ALTER TABLE submissions RENAME TO elsewhere")
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert list(outcome.errors) == ["token"]
+
+
+# The opening.
+
+
+def with_nonce(nonce: str) -> Forge:
+    """Name another opening."""
+    return lambda payload: payload | {"view": payload["view"] | {"private_metadata": nonce}}
+
+
+def as_grace(payload: JsonObject) -> JsonObject:
+    """Put another listed person in the place of the one who opened the form."""
+    return payload | {"user": payload["user"] | {"id": GRACE}}
+
+
+OPENINGS: dict[str, tuple[Forge, str]] = {
+    "unknown": (with_nonce("nobody-opened-this"), "does not know this form"),
+    "none": (with_nonce(""), "does not know this form"),
+    "a pattern": (with_nonce("%"), "does not know this form"),
+    "somebody else's": (as_grace, "opened for somebody else"),
+}
+
+
+@pytest.mark.parametrize(("forge", "words"), OPENINGS.values(), ids=OPENINGS)
+async def test_a_form_that_was_not_opened_by_this_person_is_not_taken(desk: Desk, forge: Forge, words: str) -> None:
+    """The notice says why, that nothing was sent, and how to start afresh."""
+    await desk.open_form()
+
+    answer = await desk.deliver(forge(desk.slack.make_submission(ADA)))
+
+    assert words in shown_in(answer)
+    assert "Nothing was sent to Cloudflare, and the token you pasted was not kept." in shown_in(answer)
+    assert await desk.find() is None
+    assert desk.dispatched == []
+
+
+async def test_a_form_is_good_for_one_view(desk: Desk) -> None:
+    """The nonce of a form that was submitted does not let another view in."""
+    await desk.open_form()
+    payload = desk.slack.make_submission(ADA)
+    await desk.deliver(desk.slack.make_submission(ADA))
+
+    answer = await desk.deliver(payload | {"view": payload["view"] | {"id": "V0ANOTHER"}})
+
+    assert "submitted before" in shown_in(answer)
+    assert await desk.records.find("V0ANOTHER") is None
+
+
+@pytest.mark.parametrize(("age", "is_taken"), [(timedelta(minutes=59, seconds=59), True), (timedelta(hours=1), False)])
+async def test_a_form_is_good_for_an_hour(desk: Desk, age: timedelta, *, is_taken: bool) -> None:
+    """After that it has to be opened again."""
+    await desk.open_form()
+    desk.clock.advance(age)
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert outcome.view is not None
+    assert ("open for more than an hour" in outcome.view.text) is not is_taken
+    assert (await desk.find() is not None) is is_taken
+
+
+async def test_form_errors_do_not_use_up_the_opening(desk: Desk) -> None:
+    """Whoever made a slip can press Store again, in the same form."""
+    await desk.open_form(token="hunter2")
+    assert (await desk.slack.submit(ADA)).kind == "errors"
+
+    await desk.slack.fill(ADA, "token", TOKEN_TEXT)
+
+    assert (await desk.slack.submit(ADA)).kind == "updated"
+
+
+# A repeated Submit.
+
+
+async def test_a_repeated_submit_replaces_what_was_not_sent_yet(desk: Desk) -> None:
+    """The last token counts, and there is still one submission."""
+    other = make_token(Behaviour.GOOD, number=1234)
+    await desk.open_form()
+    first, second = desk.slack.make_submission(ADA), desk.slack.make_submission(ADA)
+    second["view"]["state"]["values"]["token"]["token"]["value"] = other
+
+    await desk.deliver(first)
+    answer = await desk.deliver(second)
+
+    recorded = await desk.find()
+    assert recorded is not None
+    assert recorded.last_four == other[-4:] != TOKEN_TEXT[-4:]
+    assert answer["view"]["title"]["text"] == "Storing..."
+    assert len(desk.dispatched) == 2
+
+
+async def test_a_repeated_submit_after_sending_shows_where_it_stands(desk: Desk) -> None:
+    """What is under way is left alone."""
+    await desk.open_form()
+    first, second = desk.slack.make_submission(ADA), desk.slack.make_submission(ADA)
+    second["view"]["state"]["values"]["token"]["token"]["value"] = make_token(Behaviour.GOOD, number=1234)
+    await desk.deliver(first)
+    recorded = await desk.find()
+    assert recorded is not None
+    verifying = await desk.records.move(recorded, State.VERIFYING)
+    assert verifying is not None
+    await desk.records.move(verifying, State.STORING, Changes(attempts=1, possibly_written=True))
+
+    answer = await desk.deliver(second)
+
+    under_way = await desk.find()
+    assert under_way is not None
+    assert under_way.sealed_token == recorded.sealed_token
+    assert ":hourglass_flowing_sand:  Store it at Cloudflare" in shown_in(answer)
+    assert len(desk.dispatched) == 1
+
+
+async def test_a_repeated_submit_after_the_end_shows_the_result(desk: Desk) -> None:
+    """Nothing is stored a second time."""
+    await desk.open_form()
+    first, second = desk.slack.make_submission(ADA), desk.slack.make_submission(ADA)
+    await desk.deliver(first)
+    recorded = await desk.find()
+    assert recorded is not None
+    verifying = await desk.records.move(recorded, State.VERIFYING)
+    assert verifying is not None
+    storing = await desk.records.move(verifying, State.STORING, Changes(attempts=1))
+    assert storing is not None
+    confirming = await desk.records.move(storing, State.CONFIRMING)
+    assert confirming is not None
+    await desk.records.end(confirming, State.STORED, desk.clock(), Changes(confirmation=CredentialStatus.PRESENT))
+
+    answer = await desk.deliver(second)
+
+    assert answer["view"]["title"]["text"] == "Credential stored"
+    assert len(desk.dispatched) == 1
+
+
+async def test_a_database_that_is_down_keeps_the_form(desk: Desk) -> None:
+    """What surely could not be recorded stays in front of the person, who can press again."""
+    await desk.open_form()
+    desk.execute("ALTER TABLE submissions RENAME TO elsewhere")
+
+    refused = await desk.slack.submit(ADA)
+    desk.execute("ALTER TABLE elsewhere RENAME TO submissions")
+    taken = await desk.slack.submit(ADA)
+
+    assert refused.kind == "errors"
+    assert "could not record this, so nothing was sent to Cloudflare because of it" in refused.errors["token"]
+    assert taken.kind == "updated"
+    assert len(desk.dispatched) == 1
+
+
+# Faults of our own.
+
+
+async def test_a_fault_at_submission_keeps_the_form_and_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
+    """The person can tell the operator a reference that the log knows, and the log holds a type and no more."""
+    await desk.open_form()
+    await desk.deliver(desk.slack.make_submission(ADA))
+    desk.execute("UPDATE submissions SET confirmation = 'MARKER'")
+
+    answer = await desk.deliver(desk.slack.make_submission(ADA))
+
+    [line] = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "listener_broke"]
+    assert f"reference {line['reference']}" in answer["errors"]["token"]
+    assert "MARKER" not in shown_in(answer) + log.getvalue()
+    assert set(line) == {"timestamp", "level", "event", "error", "reference", "logger"}
+
+
+async def test_a_fault_at_the_command_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
+    """A row that no version of the bot wrote is a fault, not a silence."""
+    desk.execute("UPDATE catalogs SET status = 'MARKER'")
+
+    answer = await desk.command()
+
+    [line] = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "listener_broke"]
+    assert f"reference {line['reference']}" in answer
+    assert "MARKER" not in answer + log.getvalue()
+
+
+async def test_a_fault_at_the_options_offers_nothing(desk: Desk) -> None:
+    """The type-ahead has no place for a sentence."""
+    await desk.command()
+    desk.execute("UPDATE catalogs SET status = 'MARKER'")
+
+    found = await desk.slack.search_options(ADA, "bucket", "")
+
+    assert found.options == ()

@@ -1,0 +1,348 @@
+"""The calls to Slack: what it grants comes typed, and each way of failing becomes one of two errors."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.workspace import SmallSlackConfig
+from bot.slack.messages import render as replies
+from bot.slack.blocks import section
+from bot.slack.api import TIMEOUT, Channel, Identity, SlackWeb
+
+ADA = "U0ADA0001"
+PLATFORM = "C0DATAPLT"
+PRIVATE = "G0INCID42"
+VIEW = replies.notice_view("A title", "A text.")
+HOME_VIEW = {"type": "home", "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": "A home."}}]}
+BOT_TOKEN = SmallSlackConfig().bot_tokens[0]
+MESSAGE = {"text": "A text.", "blocks": []}
+CLIENT_MSG_ID = "6f3cacfe-3614-5dad-9dfa-09675d6189dd"
+
+Call = Callable[[SlackWeb], Awaitable[object]]
+
+
+def connect(
+    api_url: str,
+    http: aiohttp.ClientSession,
+    bot_token: str = BOT_TOKEN,
+    clock: Callable[[], float] = time.monotonic,
+) -> SlackWeb:
+    """Build the client as the composition root does."""
+    client = AsyncWebClient(token=bot_token, base_url=api_url, session=http, retry_handlers=[])
+    client.proxy = None
+    return SlackWeb(client, clock)
+
+
+@pytest_asyncio.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """Open the one session that all calls share."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())) as http:
+        yield http
+
+
+@pytest_asyncio.fixture
+async def slack() -> AsyncIterator[SmallSlack]:
+    """Start a small Slack."""
+    async with SmallSlack() as slack:
+        yield slack
+
+
+@pytest.fixture
+def slack_web(slack: SmallSlack, http: aiohttp.ClientSession) -> SlackWeb:
+    """Call it with the bot's token."""
+    return connect(slack.api_url, http)
+
+
+CALLS: dict[str, Call] = {
+    "auth.test": lambda slack_web: slack_web.identify(),
+    "apps.connections.open": lambda slack_web: slack_web.open_connection("xapp-sandbox-app"),
+    "views.open": lambda slack_web: slack_web.open_view("1.2.3", VIEW),
+    "views.update": lambda slack_web: slack_web.update_view("V0", VIEW),
+    "views.publish": lambda slack_web: slack_web.publish_home(ADA, HOME_VIEW),
+    "chat.postMessage": lambda slack_web: slack_web.post(PLATFORM, MESSAGE, CLIENT_MSG_ID),
+    "conversations.info": lambda slack_web: slack_web.channel(PLATFORM),
+    "usergroups.users.list": lambda slack_web: slack_web.usergroup_members("S0DATAENG"),
+}
+
+
+async def test_the_bot_learns_who_it_is(slack_web: SlackWeb) -> None:
+    """`auth.test` tells workspace, organization and user."""
+    assert await slack_web.identify() == Identity(team_id="T0SANDBOX", enterprise_id=None, user_id="U0R2BOT01")
+
+
+async def test_a_socket_is_opened_with_the_app_token(slack_web: SlackWeb) -> None:
+    """The address comes back; the bot's own token would not do."""
+    assert (await slack_web.open_connection("xapp-sandbox-app")).startswith("ws://127.0.0.1:")
+
+
+async def test_a_view_opens_and_changes(slack: SmallSlack, slack_web: SlackWeb) -> None:
+    """What is opened with a trigger can be updated by its id."""
+    trigger_id = slack.make_command(ADA, PLATFORM, "/r2-credential")["trigger_id"]
+
+    await slack_web.open_view(trigger_id, VIEW)
+    opened = slack.modal(ADA)
+    assert opened is not None
+    await slack_web.update_view(opened.id, replies.notice_view("Another title", "Another text."))
+
+    changed = slack.modal(ADA)
+    assert changed is not None
+    assert (opened.title, changed.title) == ("A title", "Another title")
+
+
+async def test_a_home_is_published(slack: SmallSlack, slack_web: SlackWeb) -> None:
+    """What a person sees on the app's tab is what was published last."""
+    for text in ("A home.", "Another home."):
+        await slack_web.publish_home(ADA, {"type": "home", "blocks": [section(text)]})
+
+    home = await slack.wait_for_home(ADA)
+    assert home.text == "Another home."
+
+
+@pytest.mark.parametrize(("place", "found_in"), [(PLATFORM, PLATFORM), (ADA, "D0ADA0001")])
+async def test_a_message_is_posted(slack: SmallSlack, slack_web: SlackWeb, place: str, found_in: str) -> None:
+    """To a channel, or to a user as a direct message, under an id of ours and without previews of links."""
+    await slack_web.post(place, MESSAGE, CLIENT_MSG_ID)
+
+    [message] = slack.messages(found_in)
+    assert (message.text, message.client_msg_id) == ("A text.", CLIENT_MSG_ID)
+    [call] = slack.calls_of("chat.postMessage")
+    assert {str(call.arguments[name]).lower() for name in ("unfurl_links", "unfurl_media")} <= {"false", "0"}
+
+
+CHANNELS = {
+    PLATFORM: Channel(is_visible=True),
+    "C0OLDWARE": Channel(is_visible=True, is_archived=True),
+    "C0PARTNER": Channel(is_visible=True, is_shared_outside=True),
+    "D0ADA0001": Channel(is_visible=True),
+    PRIVATE: Channel(is_visible=False),
+    "C0NOWHERE": Channel(is_visible=False),
+}
+
+
+@pytest.mark.parametrize(("channel_id", "expected"), CHANNELS.items(), ids=CHANNELS)
+async def test_a_channel_is_described(slack_web: SlackWeb, channel_id: str, expected: Channel) -> None:
+    """A channel that Slack does not show to the bot is no error, but nothing is known of it."""
+    assert await slack_web.channel(channel_id) == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"is_pending_ext_shared": True}, Channel(is_visible=True, is_shared_outside=True)),
+        ({"is_shared": True, "is_org_shared": True}, Channel(is_visible=True)),
+    ],
+    ids=["an invitation is on its way", "shared within the organization"],
+)
+async def test_a_channel_that_is_about_to_be_shared_counts_as_shared(
+    http: aiohttp.ClientSession, told: dict[str, bool], expected: Channel
+) -> None:
+    """The other company reads what was posted before it came; another workspace of the organization is no company."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"ok": True, "channel": {"id": PLATFORM, **told}})
+
+    app = web.Application()
+    app.router.add_route("*", "/api/{method}", answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        assert await connect(str(server.make_url("/api/")), http).channel(PLATFORM) == expected
+
+
+async def test_a_good_channel_is_remembered_for_a_minute(slack: SmallSlack, http: aiohttp.ClientSession) -> None:
+    """Who submits often does not wait for Slack each time; a change is noticed a minute later."""
+    now = 1000.0
+    slack_web = connect(slack.api_url, http, clock=lambda: now)
+    await slack_web.channel(PLATFORM)
+    slack.change_channel(PLATFORM, is_archived=True)
+
+    now += 59.9
+    remembered = await slack_web.channel(PLATFORM)
+    now += 0.1
+    asked_again = await slack_web.channel(PLATFORM)
+
+    assert (remembered.is_archived, asked_again.is_archived) == (False, True)
+    assert len(slack.calls_of("conversations.info")) == 2
+
+
+@pytest.mark.parametrize("channel_id", ["C0OLDWARE", "C0PARTNER", PRIVATE])
+async def test_any_other_channel_is_asked_about_each_time(
+    slack: SmallSlack, slack_web: SlackWeb, channel_id: str
+) -> None:
+    """Whoever has mended a channel need not wait."""
+    await slack_web.channel(channel_id)
+    await slack_web.channel(channel_id)
+
+    assert len(slack.calls_of("conversations.info")) == 2
+
+
+async def test_nobody_waits_longer_than_five_minutes(slack: SmallSlack, slack_web: SlackWeb) -> None:
+    """A wait that Slack (or whoever answers for it) asks for is believed up to a limit."""
+    slack.fail_next("auth.test", retry_after=99_999)
+
+    with pytest.raises(SlackUnavailable) as raised:
+        await slack_web.identify()
+
+    assert raised.value.retry_after == timedelta(minutes=5)
+
+
+async def test_the_members_of_a_group_are_listed(slack_web: SlackWeb) -> None:
+    """User ids, as a set."""
+    assert await slack_web.usergroup_members("S0DATAENG") == {ADA, "U0GRACE01"}
+
+
+REFUSALS: dict[str, tuple[Call, str]] = {
+    "unknown trigger": (CALLS["views.open"], "invalid_trigger_id"),
+    "closed view": (CALLS["views.update"], "not_found"),
+    "unknown group": (lambda slack_web: slack_web.usergroup_members("S0NOBODY"), "no_such_subteam"),
+    "bad app token": (lambda slack_web: slack_web.open_connection("xapp-made-up"), "invalid_auth"),
+    "bot token for a socket": (
+        lambda slack_web: slack_web.open_connection("xoxb-sandbox-bot"),
+        "not_allowed_token_type",
+    ),
+    "not a member": (lambda slack_web: slack_web.post("C0ANALYTX", MESSAGE, CLIENT_MSG_ID), "not_in_channel"),
+    "invisible": (lambda slack_web: slack_web.post(PRIVATE, MESSAGE, CLIENT_MSG_ID), "channel_not_found"),
+    "archived": (lambda slack_web: slack_web.post("C0OLDWARE", MESSAGE, CLIENT_MSG_ID), "is_archived"),
+}
+
+
+@pytest.mark.parametrize(("call", "slack_error"), REFUSALS.values(), ids=REFUSALS)
+async def test_a_definite_no_comes_by_its_name(slack_web: SlackWeb, call: Call, slack_error: str) -> None:
+    """Slack's own word for why is kept, and nothing else of its answer."""
+    with pytest.raises(SlackRefused) as raised:
+        await call(slack_web)
+
+    assert raised.value.slack_error == slack_error
+    assert raised.value.__cause__ is None
+    assert raised.value.__context__ is None
+
+
+async def test_a_bad_bot_token_is_a_definite_no(slack: SmallSlack, http: aiohttp.ClientSession) -> None:
+    """Asking again would not help."""
+    with pytest.raises(SlackRefused) as raised:
+        await connect(slack.api_url, http, "xoxb-made-up").identify()
+
+    assert raised.value.slack_error == "invalid_auth"
+    assert "made-up" not in repr(raised.value)
+
+
+@pytest.mark.parametrize("method", [method for method in CALLS if method != "conversations.info"])
+async def test_missing_scope_is_a_definite_no(slack: SmallSlack, slack_web: SlackWeb, method: str) -> None:
+    """The operator has to act."""
+    slack.fail_next(method, error="missing_scope")
+
+    with pytest.raises(SlackRefused):
+        await CALLS[method](slack_web)
+
+
+TROUBLE: dict[str, dict[str, Any]] = {
+    "server error as a page": {"status": 500},
+    "bad gateway": {"status": 502},
+    "unavailable": {"status": 503},
+    "server error with a name": {"status": 500, "error": "invalid_auth"},
+    "internal_error": {"error": "internal_error"},
+    "fatal_error": {"error": "fatal_error"},
+    "service_unavailable": {"error": "service_unavailable"},
+    "request_timeout": {"error": "request_timeout"},
+    "ratelimited": {"error": "ratelimited"},
+    "429": {"retry_after": 7},
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE)
+@pytest.mark.parametrize("method", CALLS)
+async def test_what_passes_by_itself_is_told_apart(
+    slack: SmallSlack, slack_web: SlackWeb, method: str, trouble: dict[str, Any]
+) -> None:
+    """Trouble of Slack's is never taken for a no, whatever it looks like, and is not asked again here."""
+    slack.fail_next(method, **trouble)
+
+    with pytest.raises(SlackUnavailable) as raised:
+        await CALLS[method](slack_web)
+
+    wait = trouble.get("retry_after")
+    assert raised.value.retry_after == (timedelta(seconds=wait) if wait else None)
+    assert raised.value.__context__ is None
+    assert len(slack.calls_of(method)) == 1
+
+
+@pytest.mark.parametrize("method", ["auth.test", "views.open", "views.update", "chat.postMessage"])
+async def test_a_broken_connection_is_trouble(slack: SmallSlack, slack_web: SlackWeb, method: str) -> None:
+    """Whether Slack did it nobody knows: a message may be posted already, so it is not posted again here."""
+    slack.fail_next(method, drop_connection=True)
+
+    with pytest.raises(SlackUnavailable):
+        await CALLS[method](slack_web)
+
+    assert len(slack.calls_of(method)) == 1
+
+
+async def test_slack_is_not_waited_for(http: aiohttp.ClientSession, pass_time: Callable[[timedelta], None]) -> None:
+    """A call that takes longer than two seconds is given up."""
+    asked, let_go = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: web.Request) -> web.Response:
+        asked.set()
+        await let_go.wait()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_route("*", "/api/{method}", answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        call = asyncio.create_task(connect(str(server.make_url("/api/")), http).identify())
+        await asked.wait()
+        pass_time(TIMEOUT)
+        with pytest.raises(SlackUnavailable):
+            await call
+        let_go.set()
+
+
+async def test_nobody_listening_is_trouble(http: aiohttp.ClientSession) -> None:
+    """A Slack that cannot be reached at all is one that is down."""
+    with pytest.raises(SlackUnavailable):
+        await connect("http://127.0.0.1:1/api/", http).identify()
+
+
+STRANGE_ANSWERS: dict[str, web.Response] = {
+    "nothing": web.Response(),
+    "plain text": web.Response(text="upstream connect error"),
+    "plain text, 503": web.Response(text="upstream connect error", status=503),
+    "a page": web.Response(text="<html>", content_type="text/html"),
+    "a page, 503": web.Response(text="<html>", content_type="text/html", status=503),
+    "broken JSON": web.Response(text='{"ok": tr', content_type="application/json"),
+    "a list": web.json_response(["ok"]),
+    "a text": web.json_response("ok"),
+    "null": web.json_response(None),
+    "no reason": web.json_response({"ok": False}),
+    "a reason that is no word": web.json_response({"ok": False, "error": ["x"]}),
+    "no UTF-8": web.Response(body=b"\xff\xfe", content_type="application/json"),
+    "a charset that does not exist": web.Response(body=b"{}", headers={"Content-Type": "application/json; charset=x"}),
+    "an archive": web.Response(body=b"\x1f\x8b", content_type="application/gzip"),
+    "a wait in words": web.json_response({"ok": False}, status=429, headers={"Retry-After": "soon"}),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE_ANSWERS)
+async def test_an_answer_that_is_none_is_trouble(http: aiohttp.ClientSession, name: str) -> None:
+    """Whatever stands between the bot and Slack may answer anything: that says neither yes nor no."""
+    template = STRANGE_ANSWERS[name]
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=template.status, body=template.body, headers=template.headers.copy())
+
+    app = web.Application()
+    app.router.add_route("*", "/api/{method}", answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        with pytest.raises(SlackUnavailable) as raised:
+            await connect(str(server.make_url("/api/")), http).usergroup_members("S0DATAENG")
+
+    assert raised.value.retry_after is None

@@ -1,0 +1,438 @@
+"""The form: valid in every shape, honest in its options, clear in its errors, and parsed whatever comes back."""
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.model.pasted_token import MASK, STORABLE, mask_tokens
+from bot.sandbox.block_rules import options_problems, view_problems
+from bot.sandbox.blocks import texts_of
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.slack import form as modal
+from bot.slack.form import Filling, UnverifiedForm
+from bot.model.submission import TokenKind
+
+LONGEST_NAME = "a" * 63
+TOKEN = make_token(Behaviour.GOOD)
+
+
+def _catalog(
+    bucket: str,
+    status: CatalogStatus = CatalogStatus.ACTIVE,
+    credential: CredentialStatus = CredentialStatus.ABSENT,
+) -> Catalog:
+    return Catalog(bucket=bucket, status=status, credential_status=credential)
+
+
+def _form(bucket: str = "", catalogs: Iterable[Catalog] | None = ()) -> dict[str, Any]:
+    """Return the form as it opens, with a bucket or without."""
+    return modal.build_form(nonce="n", filling=Filling(bucket=bucket), catalogs=catalogs)
+
+
+def _element(view: dict[str, Any], block_id: str) -> dict[str, Any]:
+    [element] = [block["element"] for block in view["blocks"] if block.get("block_id") == block_id]
+    assert isinstance(element, dict)
+    return element
+
+
+def _submitted(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a client may send
+    """Return a view as Slack sends it with a Submit."""
+    values: dict[str, Any] = {
+        "bucket": {"bucket": {"type": "external_select", "selected_option": {"value": "lake"}}},
+        "token": {"token": {"type": "plain_text_input", "value": TOKEN}},
+        "channel": {"channel": {"type": "conversations_select", "selected_conversation": "C0DATAPLT"}},
+        "reason": {"reason": {"type": "plain_text_input", "value": " ticket 42 "}},
+    }
+    return {"private_metadata": "nonce-1", "state": {"values": values | changes}}
+
+
+@pytest.mark.parametrize("catalogs_known", [True, False], ids=["with a snapshot", "without a snapshot"])
+@pytest.mark.parametrize("bucket", ["", "lake", LONGEST_NAME], ids=["empty", "filled in", "the longest name"])
+def test_the_form_is_valid_and_holds_nothing_but_the_nonce(bucket: str, *, catalogs_known: bool) -> None:
+    """No account, no user and no token in what a client gets and sends back."""
+    catalogs = [_catalog("lake")] if catalogs_known else None
+    view = modal.build_form(nonce="nonce-1", filling=Filling(bucket=bucket), catalogs=catalogs)
+    assert view_problems(view) == []
+    assert view["private_metadata"] == "nonce-1"
+    assert [block.get("block_id") for block in view["blocks"]] == [
+        *(None, "bucket", "token", "channel", "reason", "check"),
+    ]
+    assert [block.get("optional") for block in view["blocks"]] == [None, False, False, False, True, True]
+    assert "initial_value" not in _element(view, "token")
+
+
+def test_with_a_snapshot_the_bucket_is_a_type_ahead() -> None:
+    """It offers something before the first letter, and the bucket of the command is chosen."""
+    element = _element(_form("lake"), "bucket")
+    assert (element["type"], element["min_query_length"]) == ("external_select", 0)
+    assert element["initial_option"]["value"] == "lake"
+    assert "initial_option" not in _element(_form(), "bucket")
+
+
+def test_without_a_snapshot_the_bucket_is_a_plain_field() -> None:
+    """A type-ahead that can offer nothing would be a dead end."""
+    element = _element(_form("lake", catalogs=None), "bucket")
+    assert (element["type"], element["initial_value"]) == ("plain_text_input", "lake")
+    assert "initial_value" not in _element(_form(catalogs=None), "bucket")
+
+
+STATES = {
+    "works": (CatalogStatus.ACTIVE, CredentialStatus.VALID, "Credential works: it will be replaced"),
+    "broken": (CatalogStatus.ACTIVE, CredentialStatus.INVALID, "Credential does not work: it will be replaced"),
+    "present": (CatalogStatus.ACTIVE, CredentialStatus.PRESENT, "Credential present: it will be replaced"),
+    "none": (CatalogStatus.ACTIVE, CredentialStatus.ABSENT, "No credential yet"),
+    "not told": (
+        CatalogStatus.ACTIVE,
+        CredentialStatus.UNKNOWN,
+        "Cloudflare did not say whether there is a credential",
+    ),
+    "off": (CatalogStatus.INACTIVE, CredentialStatus.VALID, "Catalog switched off: enable it first"),
+}
+
+
+@pytest.mark.parametrize(("status", "credential", "words"), STATES.values(), ids=STATES)
+def test_the_state_stands_beside_the_name(status: CatalogStatus, credential: CredentialStatus, words: str) -> None:
+    """In the type-ahead and in a form that opens filled in: nobody replaces a good credential unawares."""
+    catalog = _catalog("lake", status, credential)
+
+    [offered] = modal.build_options([catalog], "lake")
+    chosen = _element(_form("lake", [catalog]), "bucket")["initial_option"]
+
+    assert offered["description"]["text"] == chosen["description"]["text"] == words
+    assert options_problems({"options": [offered]}) == []
+
+
+def test_a_bucket_that_is_not_listed_has_no_state() -> None:
+    """Nothing is said of what is not known."""
+    assert "description" not in _element(_form("lake", [_catalog("pond")]), "bucket")["initial_option"]
+
+
+def test_a_form_can_be_filled_in_with_all_but_the_token() -> None:
+    """As the one that failed; there is no way to fill in the token."""
+    filling = Filling(bucket="lake", channel_id="C1", reason="x" * modal.REASON_LENGTH, check_only=True)
+    view = modal.build_form(nonce="n", filling=filling, catalogs=[])
+
+    assert view_problems(view) == []
+    assert _element(view, "bucket")["initial_option"]["value"] == "lake"
+    assert _element(view, "channel")["initial_conversation"] == "C1"
+    assert _element(view, "reason")["initial_value"] == filling.reason
+    assert _element(view, "check")["initial_options"] == _element(view, "check")["options"]
+    assert "initial_value" not in _element(view, "token")
+
+
+def test_the_longest_form_fits_into_slacks_limits() -> None:
+    """With and without a list to choose from."""
+    filling = Filling(bucket=LONGEST_NAME, channel_id="C1", reason="&" * modal.REASON_LENGTH, check_only=True)
+    catalogs = [_catalog(LONGEST_NAME, CatalogStatus.ACTIVE, CredentialStatus.UNKNOWN)]
+    for known in (catalogs, None):
+        assert view_problems(modal.build_form(nonce="n" * 64, filling=filling, catalogs=known)) == []
+
+
+def test_an_empty_form_is_filled_in_with_nothing() -> None:
+    """Not with what another one was filled in with either: the parts that never change are shared."""
+    before = json.dumps(_form())
+    modal.build_form(
+        nonce="n", filling=Filling(bucket="lake", channel_id="C1", reason="x", check_only=True), catalogs=[]
+    )
+    assert json.dumps(_form()) == before
+    assert "initial_" not in before
+
+
+def test_a_dry_run_says_that_it_changes_nothing() -> None:
+    """And that the token does not stay."""
+    [option] = _element(_form(), "check")["options"]
+    assert option["text"]["text"] == "Check only, change nothing"
+    assert option["description"]["text"] == "Everything before the write; the token is erased"
+
+
+CHECKS: dict[str, tuple[object, bool]] = {
+    "ticked": ([{"value": "check"}], True),
+    "not ticked": ([], False),
+    "no list": (None, False),
+    "another option": ([{"value": "anything"}], True),
+}
+
+
+@pytest.mark.parametrize(("chosen", "is_ticked"), CHECKS.values(), ids=CHECKS)
+def test_a_tick_makes_it_a_dry_run(chosen: object, *, is_ticked: bool) -> None:
+    """The field has one option: in doubt nothing is written."""
+    check = {"check": {"type": "checkboxes", "selected_options": chosen}}
+
+    assert modal.parse_form(_submitted(check=check)).check_only is is_ticked
+
+
+def test_the_channel_field_brings_a_response_url() -> None:
+    """It is filled with the channel of the command, and offers none that is shared with another company."""
+    element = _element(_form(), "channel")
+    assert element["default_to_current_conversation"] is True
+    assert element["response_url_enabled"] is True
+    assert element["filter"] == {"exclude_external_shared_channels": True}
+
+
+def test_the_form_warns_before_anything_is_pasted() -> None:
+    """The slot is overwritten, and Slack hides nothing."""
+    text = "\n".join(texts_of(_form()))
+    assert "what it holds now is replaced" in text
+    assert "Slack cannot hide what you paste here" in text
+    assert "R2 Data Catalog (Basin Catalog)" in text
+
+
+@pytest.mark.parametrize("count", [0, 1, 100, 101, 500])
+@pytest.mark.parametrize("query", ["", "bucket", "bucket-0", "nowhere", "UPPER", "-"])
+def test_any_number_of_catalogs_makes_valid_options(count: int, query: str) -> None:
+    """At most a hundred, each once."""
+    options = modal.build_options([_catalog(f"bucket-{number:03d}") for number in range(count)], query)
+    assert options_problems({"options": options}) == []
+    assert len(options) <= 100
+    assert len({option["value"] for option in options}) == len(options)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        pytest.param("", ["alake", "lake", "lake-2", "pond"], id="nothing typed: all, by name"),
+        pytest.param("lake", ["lake", "lake-2", "alake"], id="those that begin with it come first"),
+        pytest.param(" LAKE ", ["lake", "lake-2", "alake"], id="blanks and capitals do not matter"),
+        pytest.param("lak", ["lak", "lake", "lake-2", "alake"], id="a possible name of its own comes before all"),
+        pytest.param("ond", ["ond", "pond"], id="found in the middle"),
+        pytest.param("new-bucket", ["new-bucket"], id="not listed: as typed"),
+        pytest.param("la", ["lake", "lake-2", "alake"], id="too short for a name"),
+        pytest.param("a_b", [], id="impossible: an underscore"),
+        pytest.param("-lake", [], id="impossible: a hyphen at the beginning"),
+        pytest.param("lake-", ["lake-2"], id="impossible: a hyphen at the end"),
+        pytest.param("a" * 64, [], id="impossible: too long"),
+        pytest.param("new bucket", [], id="impossible: a blank"),
+        pytest.param("bücket", [], id="impossible: an umlaut"),
+    ],
+)
+def test_the_type_ahead_offers_what_fits(query: str, expected: list[str]) -> None:
+    """Listed catalogs and, where it could be a bucket, what was typed."""
+    catalogs = [_catalog(bucket) for bucket in ("pond", "lake-2", "lake", "alake")]
+    options = modal.build_options(catalogs, query)
+    assert [option["value"] for option in options] == expected
+    assert options_problems({"options": options}) == []
+
+
+def test_a_name_that_is_not_listed_says_so() -> None:
+    """The person sees that the list does not know it."""
+    [option] = modal.build_options([], LONGEST_NAME)
+    assert option["text"]["text"] == f'Use "{LONGEST_NAME}"'
+    assert option["description"]["text"].startswith("Not among the catalogs")
+
+
+def test_a_token_typed_into_the_search_is_answered_with_advice() -> None:
+    """The ingress masked it; the option says so, and choosing it is a form error."""
+    [option] = modal.build_options([_catalog("lake")], mask_tokens(f"lake {TOKEN}"))
+    assert "Revoke it" in option["text"]["text"]
+    assert options_problems({"options": [option]}) == []
+    assert modal.check_bucket(option["value"]) == modal.REVOKE_ADVICE
+
+
+@pytest.mark.parametrize("status", list(CatalogStatus))
+@pytest.mark.parametrize("credential", list(CredentialStatus))
+def test_every_state_of_a_catalog_is_described(status: CatalogStatus, credential: CredentialStatus) -> None:
+    """In a text that fits below the name without being cut."""
+    catalog = _catalog("lake", status, credential)
+    described = modal.describe_catalog(catalog)
+    assert 0 < len(described) <= 75
+    assert ("switched off" in described) is (status is CatalogStatus.INACTIVE)
+    [option] = modal.build_options([catalog], "")
+    assert option["description"]["text"] == described
+
+
+def test_a_submitted_form_is_read() -> None:
+    """From either form of the bucket field, with blanks around the reason removed."""
+    expected = UnverifiedForm(nonce="nonce-1", bucket="lake", channel_id="C0DATAPLT", reason="ticket 42")
+    assert modal.parse_form(_submitted()) == expected
+    assert modal.parse_form(_submitted(bucket={"bucket": {"type": "plain_text_input", "value": " lake "}})) == expected
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        pytest.param({}, ("", "", "", ""), id="nothing"),
+        pytest.param({"private_metadata": 7, "state": None}, ("", "", "", ""), id="wrong types"),
+        pytest.param({"state": {"values": []}}, ("", "", "", ""), id="a list of values"),
+        pytest.param(_submitted(bucket=None), ("nonce-1", "", "C0DATAPLT", "ticket 42"), id="no bucket"),
+        pytest.param(_submitted(bucket={}), ("nonce-1", "", "C0DATAPLT", "ticket 42"), id="an empty block"),
+        pytest.param(
+            _submitted(bucket={"bucket": {"selected_option": None}}),
+            ("nonce-1", "", "C0DATAPLT", "ticket 42"),
+            id="nothing chosen",
+        ),
+        pytest.param(
+            _submitted(bucket={"bucket": {"selected_option": {"value": ["lake"]}}}),
+            ("nonce-1", "", "C0DATAPLT", "ticket 42"),
+            id="a list for a name",
+        ),
+        pytest.param(
+            _submitted(channel={"channel": {"selected_conversation": {"id": "C0DATAPLT"}}}),
+            ("nonce-1", "lake", "", "ticket 42"),
+            id="an object for a channel",
+        ),
+        pytest.param(
+            _submitted(reason={"reason": {"value": None}}), ("nonce-1", "lake", "C0DATAPLT", ""), id="no reason"
+        ),
+    ],
+)
+def test_what_is_missing_or_wrong_is_read_as_empty(view: dict[str, Any], expected: tuple[str, ...]) -> None:
+    """A client may send anything; the checks behind it see strings."""
+    form = modal.parse_form(view)
+    assert (form.nonce, form.bucket, form.channel_id, form.reason) == expected
+
+
+_NAMES = st.sampled_from(
+    ["state", "values", "bucket", "token", "channel", "reason", "value", "selected_option", "selected_conversation"]
+)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES | st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)
+_VALUES = st.dictionaries(_NAMES, st.dictionaries(_NAMES, _JSON, max_size=3) | _JSON, max_size=5)
+_VIEWS = st.fixed_dictionaries(
+    {}, optional={"private_metadata": _JSON, "state": st.fixed_dictionaries({"values": _VALUES}) | _JSON}
+)
+
+
+@given(view=_VIEWS | st.dictionaries(_NAMES, _JSON))
+def test_garbage_is_parsed_into_strings(view: dict[str, Any]) -> None:
+    """No JSON object whatever makes the parser raise, and the checks of its parts do not raise either."""
+    form = modal.parse_form(view)
+    assert all(isinstance(part, str) for part in (form.nonce, form.bucket, form.channel_id, form.reason))
+    assert modal.check_bucket(form.bucket) is None or not modal.is_bucket_name(form.bucket)
+    modal.check_reason(form.reason)
+
+
+@given(view=_VIEWS, pasted=st.text(min_size=1))
+def test_a_taken_token_is_gone_from_the_view(view: dict[str, Any], pasted: str) -> None:
+    """Whatever else is in the view: what was in the field is returned, and stands there no more."""
+    marked = f"MADEUP-MARK-{pasted}"
+    values = view.get("state", {}).get("values", {}) if isinstance(view.get("state"), dict) else {}
+    kept = {name: block for name, block in values.items() if name != "token"} if isinstance(values, dict) else {}
+    full = {**view, "state": {"values": {**kept, "token": {"token": {"type": "plain_text_input", "value": marked}}}}}
+    assert modal.take_token(full) == marked
+    assert "MADEUP-MARK" not in json.dumps(full)
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        pytest.param({"token": {"value": TOKEN}}, TOKEN, id="the field"),
+        pytest.param({"another": {"value": TOKEN}}, TOKEN, id="a field of another name"),
+        pytest.param({"token": {"value": TOKEN}, "other": {"value": None}}, TOKEN, id="a second, empty field"),
+        pytest.param({"token": {"value": None}}, "", id="nothing pasted"),
+        pytest.param({"token": {}}, "", id="no value"),
+        pytest.param({"token": {"value": [TOKEN]}}, "", id="a list"),
+        pytest.param({"token": None}, "", id="no element"),
+        pytest.param({}, "", id="an empty block"),
+        pytest.param(None, "", id="no block"),
+    ],
+)
+def test_the_token_is_taken_out_of_its_field(block: Any, expected: str) -> None:  # noqa: ANN401 - as a client sends it
+    """In whatever shape the client sent it, nothing of it stays."""
+    view = _submitted(token=block)
+    assert modal.take_token(view) == expected
+    assert TOKEN not in json.dumps(view)
+    assert modal.take_token(view) == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param({"view": {"app_installed_team_id": "T1", "team_id": "T2"}, "team": {"id": "T3"}}, "T1", id="view"),
+        pytest.param(
+            {"view": {"app_installed_team_id": None, "team_id": "T2"}, "team": {"id": "T3"}}, "T2", id="older"
+        ),
+        pytest.param({"view": {}, "team": {"id": "T3"}}, "T3", id="only the team"),
+        pytest.param({"view": None, "team": None}, "", id="an org-wide install without a view"),
+        pytest.param({"view": {"team_id": ["T2"]}, "team": "T3"}, "", id="wrong types"),
+        pytest.param({}, "", id="nothing"),
+    ],
+)
+def test_the_installed_workspace_is_read(body: dict[str, Any], expected: str) -> None:
+    """From the place that says it best, and as empty where none says it."""
+    assert modal.installed_team_id(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("bucket", "problem"),
+    [
+        pytest.param("", "Choose the bucket", id="empty"),
+        pytest.param("ab", "3 to 63 characters", id="too short"),
+        pytest.param("a" * 64, "3 to 63 characters", id="too long"),
+        pytest.param("Lake", "a-z", id="a capital"),
+        pytest.param("la_ke", "a-z", id="an underscore"),
+        pytest.param("la.ke", "a-z", id="a dot"),
+        pytest.param("la ke", "a-z", id="a blank"),
+        pytest.param("lake\n", "a-z", id="a newline"),
+        pytest.param("-lake", "no hyphen at the beginning", id="a hyphen at the beginning"),
+        pytest.param("lake-", "no hyphen at the beginning or the end", id="a hyphen at the end"),
+        pytest.param("l\u00e4ke", "a-z", id="an umlaut"),
+        pytest.param("lak\u0435", "a-z", id="a letter that looks like an e"),
+        pytest.param("\uff11\uff12\uff13", "a-z", id="digits of another script"),
+        pytest.param("../lake", "a-z", id="a path"),
+        pytest.param(MASK, "Revoke it", id="a masked token"),
+        pytest.param(f"lake {MASK}", "Revoke it", id="a masked token beside a name"),
+    ],
+)
+def test_a_bucket_that_cannot_be_one_is_an_error_with_the_mend(bucket: str, problem: str) -> None:
+    """At the field, in a whole sentence."""
+    told = modal.check_bucket(bucket)
+    assert told is not None
+    assert problem in told
+    assert told.endswith(".")
+    assert not modal.is_bucket_name(bucket)
+
+
+@pytest.mark.parametrize("bucket", ["abc", "a-b", "0a0", LONGEST_NAME, "a--b"])
+def test_a_possible_bucket_is_no_error(bucket: str) -> None:
+    """From three characters to sixty-three."""
+    assert modal.check_bucket(bucket) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "problem"),
+    [
+        pytest.param("", None, id="none"),
+        pytest.param("x" * 300, None, id="the longest"),
+        pytest.param("x" * 301, "Shorten the reason to 300 characters; it has 301.", id="too long"),
+        pytest.param(mask_tokens(f"see {TOKEN}"), modal.REVOKE_ADVICE, id="a token in it"),
+    ],
+)
+def test_a_reason_is_checked(reason: str, problem: str | None) -> None:
+    """It may be missing, but neither endless nor a token."""
+    assert modal.check_reason(reason) == problem
+
+
+def test_every_kind_that_is_not_stored_has_its_form_error() -> None:
+    """And no kind that is stored has one."""
+    assert set(modal.NOT_STORABLE) == set(TokenKind) - STORABLE
+
+
+@pytest.mark.parametrize(
+    ("kind", "mend"),
+    [
+        pytest.param(TokenKind.EMPTY, "Paste the Cloudflare API token", id="empty"),
+        pytest.param(TokenKind.GLOBAL_KEY, "Roll it", id="a Global API key is to be replaced"),
+        pytest.param(TokenKind.GLOBAL_KEY, 'the permission "Admin Read & Write"', id="and a token takes its place"),
+        pytest.param(TokenKind.OAUTH, "create an R2 API token", id="wrangler's own token"),
+        pytest.param(TokenKind.S3_SECRET, "consider it disclosed", id="an S3 secret is disclosed"),
+        pytest.param(TokenKind.S3_KEY_ID, "Paste the API token it came from", id="an S3 key id"),
+        pytest.param(TokenKind.SEVERAL, "Paste one token", id="several words"),
+        pytest.param(TokenKind.NOT_A_TOKEN, "Copy it again", id="something else"),
+    ],
+)
+def test_a_form_error_names_the_mend(kind: TokenKind, mend: str) -> None:
+    """In whole sentences of plain text, which Slack shows as it is, and quoting nothing."""
+    problem = modal.NOT_STORABLE[kind].user_message
+    assert not re.search(r"&amp;|[*`<>]", problem)
+    assert mend in problem
+    assert problem[0].isupper()
+    assert problem.endswith(".")

@@ -1,0 +1,486 @@
+"""What a start opens, what it waits for, and every refusal with its sentence."""
+
+import asyncio
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.postgres import PostgresProxy, execute
+from structlog.testing import capture_logs
+
+from bot.model.errors import SealedValueUnreadable
+from bot.sealing.key_files import write_key_file
+from bot.sealing.hpke import (
+    TOKEN,
+    KeyRing,
+    PublicRing,
+    SealingContext,
+    generate_private_key,
+    load_private_keys,
+    load_public_key,
+    public_pem,
+)
+from bot.settings import LoadedSettings, Role, load_settings
+from bot.storage.opening import KEY_DIRECTORY, StartRefused, Store, open_store, steady_clock
+from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
+
+PRIVATE_KEY = generate_private_key()
+PUBLIC_KEY = public_pem(load_private_keys(PRIVATE_KEY)[0])
+PASSWORD = "MADEUPPASSWORD"
+PATIENCE = timedelta(seconds=15)
+CONTEXT = SealingContext(
+    purpose=TOKEN, team_id="T1", user_id="U1", view_id="V1", account_id="made-up", bucket="analytics-events"
+)
+_NAMES = ("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_")
+LoadSettings = Callable[..., LoadedSettings]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
+    """Return what loads settings as a process of a role would, with changes to an environment that is enough."""
+
+    def load(changes: Mapping[str, str] | None = None, role: Role = Role.ALL) -> LoadedSettings:
+        environment = {
+            "SLACK_BOT_TOKEN": "xoxb-made-up",
+            "SLACK_SIGNING_SECRET": "made-up",
+            "CLOUDFLARE_ACCOUNT_ID": "0" * 32,
+            "CLOUDFLARE_API_TOKEN": "made-up",
+            "R2_CREDENTIAL_ALLOWED_USERS": "U1",
+            "R2_CREDENTIAL_DATA_DIR": str(tmp_path / "data"),
+            **(changes or {}),
+        }
+        with monkeypatch.context() as patch:
+            import os  # noqa: PLC0415 - only here
+
+            for name in [name for name in os.environ if name.startswith(_NAMES)]:
+                patch.delenv(name)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            return load_settings(tmp_path / "no.env", role)
+
+    return load
+
+
+@asynccontextmanager
+async def opened(loaded: LoadedSettings, clock: Callable[[], datetime] | None = None) -> AsyncIterator[Store]:
+    """Open a store and close it again."""
+    async with AsyncExitStack() as stack:
+        yield await open_store(loaded.settings, stack, clock)
+
+
+async def refusal(loaded: LoadedSettings) -> str:
+    """Return the sentence with which a start is refused."""
+    with pytest.raises(StartRefused) as refused:
+        async with asyncio.timeout(PATIENCE.total_seconds()), opened(loaded):
+            pass
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+    return str(refused.value)
+
+
+async def record(store: Store, view_id: str, accepted_at: datetime) -> None:
+    """Record a submission of that time."""
+    expires_at = accepted_at + timedelta(hours=1)
+    await store.records.add_opening(Opening(nonce=view_id, team_id="T1", user_id="U1", expires_at=expires_at))
+    new = NewSubmission(
+        id=view_id,
+        team_id="T1",
+        user_id="U1",
+        key=BucketKey(account_id="made-up", bucket="lake"),
+        channel_id="C1",
+        reason="",
+        token_kind=TokenKind.ACCOUNT,
+        last_four="four",
+        sealed_token=SealedToken("sealed.v1.madeup.madeup"),
+        sealed_response_url=None,
+        accepted_at=accepted_at,
+        expires_at=expires_at,
+    )
+    await store.records.accept(new, view_id)
+
+
+# One process, SQLite.
+
+
+async def test_a_first_start_makes_everything(load: LoadSettings, tmp_path: Path) -> None:
+    """The directory, the database and a key of its own, which opens what it seals; no jobs."""
+    async with opened(load()) as store:
+        assert (tmp_path / "data" / "bot.sqlite").exists()
+        assert len(list((tmp_path / "data" / KEY_DIRECTORY).glob("*.pem"))) == 1
+        assert store.jobs is None
+        assert store.sealing is store.key_ring
+        assert store.key_ring is not None
+        sealed = store.sealing.sealing_key.seal("MADEUP", CONTEXT)
+        assert store.key_ring.open(sealed, CONTEXT).reveal() == "MADEUP"
+        assert await store.records.unreported_keys() == []
+
+
+@pytest.mark.parametrize("shared", ["data directory", "database"])
+async def test_a_second_process_is_kept_off(load: LoadSettings, tmp_path: Path, shared: str) -> None:
+    """Be it the same directory or only the same database; when the first one is gone, the next one may."""
+    first = load({"R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{tmp_path}/shared/bot.sqlite"})
+    other = (
+        load()
+        if shared == "data directory"
+        else load(
+            {
+                "R2_CREDENTIAL_DATA_DIR": str(tmp_path / "other"),
+                "R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{tmp_path}/shared/bot.sqlite",
+            }
+        )
+    )
+    async with opened(first):
+        said = await refusal(other)
+    async with opened(other):
+        pass
+
+    assert said == (
+        f"another process uses {other.settings.data_dir} or {other.settings.database_path}: stop it, or set "
+        "R2_CREDENTIAL_DATA_DIR and R2_CREDENTIAL_DATABASE_URL to others"
+    )
+
+
+def _file_in_the_way(data: Path) -> None:
+    data.write_text("a file")
+
+
+def _damaged_database(data: Path) -> None:
+    data.mkdir()
+    (data / "bot.sqlite").write_bytes(b"no database" * 1000)
+
+
+def _newer_database(data: Path) -> None:
+    data.mkdir()
+    with closing(sqlite3.connect(data / "bot.sqlite")) as connection, connection:
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        connection.execute("INSERT INTO alembic_version VALUES ('9999_of_tomorrow')")
+
+
+def _directory_in_place_of_the_database(data: Path) -> None:
+    (data / "bot.sqlite").mkdir(parents=True)
+
+
+def _no_key(data: Path) -> None:
+    (data / KEY_DIRECTORY).mkdir(parents=True)
+    (data / KEY_DIRECTORY / "20261120T120000.000000Z-madeup.pem").touch(mode=0o600)
+
+
+def _exposed_key(data: Path) -> None:
+    (data / KEY_DIRECTORY).mkdir(parents=True)
+    path = data / KEY_DIRECTORY / "20261120T120000.000000Z-madeup.pem"
+    write_key_file(path, generate_private_key())
+    path.chmod(0o644)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        pytest.param(
+            _file_in_the_way, "R2_CREDENTIAL_DATA_DIR: {data} cannot be used (File exists)", id="file in the way"
+        ),
+        pytest.param(
+            _damaged_database,
+            "R2_CREDENTIAL_DATABASE_URL: {data}/bot.sqlite is damaged, or no database at all, and was left as it is. "
+            "Put a backup in its place, or move it away to begin with an empty one",
+            id="no database",
+        ),
+        pytest.param(
+            _newer_database,
+            "R2_CREDENTIAL_DATABASE_URL: {data}/bot.sqlite belongs to a newer version of the bot and was left as it "
+            "is. Run that version",
+            id="newer version",
+        ),
+        pytest.param(
+            _directory_in_place_of_the_database,
+            "R2_CREDENTIAL_DATABASE_URL: {data}/bot.sqlite cannot be opened as a database of this bot",
+            id="a directory",
+        ),
+        pytest.param(_no_key, "holds no PEM private key", id="no key"),
+        pytest.param(_exposed_key, "others can read it: run `chmod 600", id="exposed key"),
+    ],
+)
+async def test_what_cannot_be_used_is_refused_and_left(
+    load: LoadSettings, tmp_path: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    """The sentence names the setting or the file, and the mend."""
+    data = tmp_path / "data"
+    spoil(data)
+    before = {path: path.read_bytes() for path in data.rglob("bot.sqlite") if path.is_file()}
+
+    assert said.format(data=data) in await refusal(load())
+
+    assert {path: path.read_bytes() for path in before} == before
+
+
+async def test_a_path_without_a_name_is_refused(load: LoadSettings) -> None:
+    """It is the setting that is wrong, and it is named."""
+    said = await refusal(load({"R2_CREDENTIAL_DATABASE_URL": "sqlite:////"}))
+
+    assert said.startswith(("R2_CREDENTIAL_DATABASE_URL: ", "R2_CREDENTIAL_DATA_DIR: "))
+
+
+async def test_a_sealing_key_that_is_none_is_refused(load: LoadSettings) -> None:
+    """The setting is named and its text is not."""
+    broken = PRIVATE_KEY.replace("-----END", "MADEUP\n-----END")
+
+    said = await refusal(load({"R2_CREDENTIAL_SEALING_KEY": broken}))
+
+    assert said.startswith("R2_CREDENTIAL_SEALING_KEY: is not an X25519 private key")
+    assert "MADEUP" not in said
+
+
+async def test_the_operators_key_is_used_and_no_other_is_made(load: LoadSettings, tmp_path: Path) -> None:
+    """Whoever sets a key rotates it as well."""
+    async with opened(load({"R2_CREDENTIAL_SEALING_KEY": PRIVATE_KEY})) as store:
+        sealed = store.sealing.sealing_key.seal("MADEUP", CONTEXT)
+        assert store.key_files is None
+
+    assert KeyRing(*load_private_keys(PRIVATE_KEY)).open(sealed, CONTEXT).reveal() == "MADEUP"
+    assert not (tmp_path / "data" / KEY_DIRECTORY).exists()
+
+
+# The clock.
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+async def test_a_clock_that_was_set_back_begins_where_the_last_run_ended(
+    load: LoadSettings, request: pytest.FixtureRequest, engine: str
+) -> None:
+    """Nothing waits until the clock has caught up; a difference of days is no clock that somebody corrected."""
+    url = {"R2_CREDENTIAL_DATABASE_URL": str(request.getfixturevalue("postgres_url"))} if engine == "postgresql" else {}
+    loaded = load({**url, "R2_CREDENTIAL_SEALING_KEY": PRIVATE_KEY})
+    now = datetime.now(UTC)
+    async with opened(loaded) as store:
+        assert abs(store.clock() - now) < timedelta(seconds=5)
+        await record(store, "V1", now + timedelta(hours=3))
+
+    with capture_logs() as logged:
+        async with opened(loaded) as store:
+            assert timedelta(0) <= store.clock() - (now + timedelta(hours=3)) < timedelta(seconds=5)
+            await record(store, "V2", now + timedelta(days=3))
+    async with opened(loaded) as store:
+        assert abs(store.clock() - now) < timedelta(seconds=10)
+
+    assert [line["event"] for line in logged] == ["clock_was_set_back"]
+    assert 10_000 < logged[0]["seconds"] <= 10_800
+
+
+async def test_a_steady_clock_goes_on_from_where_it_is_told() -> None:
+    """It runs, and forwards only."""
+    start = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+    clock = steady_clock(start)
+    first, second = clock(), clock()
+
+    assert start <= first <= second < start + timedelta(minutes=1)
+
+
+async def test_a_given_clock_is_taken(load: LoadSettings) -> None:
+    """Tests and benchmarks bring their own."""
+    async with opened(load(), lambda: datetime(2000, 1, 1, tzinfo=UTC)) as store:
+        assert store.clock() == datetime(2000, 1, 1, tzinfo=UTC)
+
+
+# Several processes, PostgreSQL.
+
+
+def _worker(load: LoadSettings, url: str, changes: Mapping[str, str] | None = None) -> LoadedSettings:
+    return load(
+        {"R2_CREDENTIAL_DATABASE_URL": url, "R2_CREDENTIAL_SEALING_KEY": PRIVATE_KEY, **(changes or {})}, Role.WORKER
+    )
+
+
+def _gateway(load: LoadSettings, url: str, changes: Mapping[str, str] | None = None) -> LoadedSettings:
+    return load(
+        {"R2_CREDENTIAL_DATABASE_URL": url, "R2_CREDENTIAL_SEALING_PUBLIC_KEY": PUBLIC_KEY, **(changes or {})},
+        Role.GATEWAY,
+    )
+
+
+@pytest_asyncio.fixture
+async def proxy(postgres_url: str) -> AsyncIterator[PostgresProxy]:
+    """Start a proxy before the database."""
+    async with PostgresProxy(postgres_url) as started:
+        yield started
+
+
+async def test_a_gateway_cannot_open_what_it_sealed(load: LoadSettings, postgres_url: str) -> None:
+    """Nothing that it holds opens; the workers' key does."""
+    loaded = _gateway(load, postgres_url)
+    async with opened(loaded) as store:
+        sealed = store.sealing.sealing_key.seal("MADEUP", CONTEXT)
+        assert type(store.sealing) is PublicRing
+        assert (store.key_ring, store.key_files) == (None, None)
+        assert not hasattr(store.sealing, "open")
+
+    assert KeyRing(*load_private_keys(PRIVATE_KEY)).open(sealed, CONTEXT).reveal() == "MADEUP"
+    with pytest.raises(SealedValueUnreadable):
+        KeyRing(*load_private_keys(generate_private_key())).open(sealed, CONTEXT)
+    with pytest.raises(ValueError, match="holds no PEM private key"):
+        load_private_keys(PUBLIC_KEY)
+    assert load_public_key(PUBLIC_KEY)
+
+
+async def test_a_gateway_that_is_given_too_much_lets_go_of_it(load: LoadSettings, postgres_url: str) -> None:
+    """It warns of each by name, and its settings hold neither the key nor Cloudflare's credentials."""
+    given = {
+        "R2_CREDENTIAL_SEALING_KEY": PRIVATE_KEY,
+        "CLOUDFLARE_API_TOKEN": "MADEUPTOKEN",
+        "CLOUDFLARE_EMAIL": "operator@example.com",
+        "CLOUDFLARE_API_KEY": "MADEUPKEY",
+    }
+    loaded = _gateway(load, postgres_url, given)
+    settings = loaded.settings
+
+    assert loaded.warnings == [
+        f"{name}: a gateway does not need it and ignores it; do not let it have it"
+        for name in ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_EMAIL", "CLOUDFLARE_API_KEY", "R2_CREDENTIAL_SEALING_KEY")
+    ]
+    assert (settings.sealing_key, settings.cloudflare_api_token) == (None, None)
+    assert (settings.cloudflare_email, settings.cloudflare_api_key) == (None, None)
+    async with opened(loaded) as store:
+        assert store.key_ring is None
+
+
+@pytest.mark.parametrize(
+    "public_key",
+    [
+        pytest.param(PUBLIC_KEY.replace("\n-----END", "MADEUP\n-----END"), id="damaged"),
+        pytest.param(
+            Ed25519PrivateKey.generate()
+            .public_key()
+            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+            .decode(),
+            id="of another kind",
+        ),
+    ],
+)
+async def test_a_public_key_that_is_none_is_refused(load: LoadSettings, postgres_url: str, public_key: str) -> None:
+    """The sentence says what is wanted and quotes nothing."""
+    said = await refusal(_gateway(load, postgres_url, {"R2_CREDENTIAL_SEALING_PUBLIC_KEY": public_key}))
+
+    assert said == (
+        "R2_CREDENTIAL_SEALING_PUBLIC_KEY: is not an X25519 public key in PEM (`r2-credential-bot keygen PATH` prints "
+        "one)"
+    )
+
+
+async def test_a_worker_has_the_key_and_the_jobs(load: LoadSettings, postgres_url: str) -> None:
+    """Any number of them, with one data directory or none of their own."""
+    async with opened(_worker(load, postgres_url)) as first, opened(_worker(load, postgres_url)) as second:
+        sealed = first.sealing.sealing_key.seal("MADEUP", CONTEXT)
+        assert second.key_ring is not None
+        assert second.key_ring.open(sealed, CONTEXT).reveal() == "MADEUP"
+        assert first.jobs is not None
+
+
+async def test_keys_of_its_own_are_for_one_process(load: LoadSettings, postgres_url: str) -> None:
+    """Without a key from the operator a second process on the same data directory is refused, also on PostgreSQL."""
+    loaded = load({"R2_CREDENTIAL_DATABASE_URL": postgres_url})
+    async with opened(loaded) as store:
+        assert store.key_files is not None
+        said = await refusal(loaded)
+
+    assert said.startswith(f"another process uses {loaded.settings.data_dir} or ")
+    assert any(warning.startswith("R2_CREDENTIAL_SEALING_KEY: is not set") for warning in loaded.warnings)
+
+
+async def test_a_data_directory_that_cannot_be_used_is_refused_on_postgresql_too(
+    load: LoadSettings, postgres_url: str, tmp_path: Path
+) -> None:
+    """The keys would have to live there."""
+    _file_in_the_way(tmp_path / "data")
+
+    said = await refusal(load({"R2_CREDENTIAL_DATABASE_URL": postgres_url}))
+
+    assert said == f"R2_CREDENTIAL_DATA_DIR: {tmp_path}/data cannot be used (File exists)"
+
+
+async def test_a_newer_postgresql_is_refused(load: LoadSettings, postgres_url: str) -> None:
+    """It is left alone."""
+    execute(postgres_url, "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+    execute(postgres_url, "INSERT INTO alembic_version VALUES ('9999_of_tomorrow')")
+
+    said = await refusal(_worker(load, postgres_url))
+
+    assert said == ("R2_CREDENTIAL_DATABASE_URL: the database belongs to a newer version of the bot. Run that version")
+    assert execute(postgres_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [
+        ("alembic_version",)
+    ]
+
+
+async def test_an_address_that_is_none_is_refused_without_its_password(load: LoadSettings) -> None:
+    """Waiting for it would last for ever."""
+    said = await refusal(_worker(load, f"postgresql://bot:{PASSWORD}@[::1/bot"))
+
+    assert said.startswith("R2_CREDENTIAL_DATABASE_URL: ")
+    assert PASSWORD not in said
+
+
+async def test_without_the_extra_it_is_told_how_to_install_it(
+    load: LoadSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package does not bring PostgreSQL's driver by itself."""
+    monkeypatch.delitem(sys.modules, "bot.delivery.run_jobs", raising=False)
+    monkeypatch.setitem(sys.modules, "procrastinate", None)  # as Python itself notes what is not installed
+
+    said = await refusal(_worker(load, "postgresql://127.0.0.1/bot"))
+
+    assert said == ("R2_CREDENTIAL_DATABASE_URL: PostgreSQL needs the extra: pip install 'r2-credential-bot[postgres]'")
+
+
+async def test_a_postgresql_that_is_not_there_yet_is_waited_for(load: LoadSettings, proxy: PostgresProxy) -> None:
+    """Without a word of where it is, and whatever it takes."""
+    proxy.refuse()
+    with capture_logs() as logged:
+        async with AsyncExitStack() as stack:
+            settings = _worker(load, proxy.url).settings
+            opening = asyncio.create_task(open_store(settings, stack, None))
+            await _wait_until(lambda: len(logged) >= 2)
+            assert not opening.done()
+            await proxy.accept()
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                store = await opening
+            assert await store.records.unreported_keys() == []
+
+    assert {line["event"] for line in logged} == {"database_not_reached"}
+    assert "127.0.0.1" not in str(logged)
+
+
+@pytest.mark.parametrize("statement", ["procrastinate_jobs", "clock_timestamp", "max("])
+async def test_a_postgresql_that_goes_away_while_it_is_opened_is_waited_for(
+    load: LoadSettings, proxy: PostgresProxy, statement: str
+) -> None:
+    """Whatever the start was at: it begins anew, and leaves no connection behind."""
+    proxy.freeze_on(statement)
+    async with AsyncExitStack() as stack:
+        opening = asyncio.create_task(open_store(_worker(load, proxy.url).settings, stack, None))
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            await proxy.wait_until_frozen()
+            proxy.cut()
+            proxy.thaw()
+            store = await opening
+        await store.records.ping()
+
+
+async def test_a_start_that_waits_can_be_stopped(load: LoadSettings, proxy: PostgresProxy) -> None:
+    """Nobody has to kill it."""
+    proxy.refuse()
+    with capture_logs() as logged:
+        async with AsyncExitStack() as stack:
+            opening = asyncio.create_task(open_store(_worker(load, proxy.url).settings, stack, None))
+            await _wait_until(lambda: bool(logged))
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+
+
+async def _wait_until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while not is_so():  # noqa: ASYNC110 - a log tells nobody
+            await asyncio.sleep(0.01)

@@ -1,0 +1,647 @@
+"""PostgreSQL for real, at times behind a proxy that fails: atomic, bounded in time, honest about what was written."""
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+from tests.postgres import PostgresProxy, execute
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+from structlog.testing import capture_logs
+
+from bot.storage.postgres import CONNECTIONS, PostgresDatabase
+from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
+
+METADATA = MetaData()
+ENTRIES = Table(
+    "entries", METADATA, Column("number", Integer, primary_key=True), Column("word", String, nullable=False)
+)
+MARKED = "sealed.v1.madeup.MADEUPCIPHERTEXTMADEUPCIPHERTEXT"
+SHORT = timedelta(seconds=0.8)
+MARGIN = timedelta(seconds=1)
+PATIENCE = timedelta(seconds=10)
+Raw = psycopg.AsyncConnection[Any]
+
+
+@pytest.fixture
+def url(postgres_url: str) -> str:
+    """Name a database with one small table, in which deadlocks are noticed at once."""
+    execute(postgres_url, "CREATE TABLE entries (number INTEGER PRIMARY KEY, word VARCHAR NOT NULL)")
+    execute(postgres_url, f"ALTER DATABASE {postgres_url.rpartition('/')[2]} SET deadlock_timeout = '50ms'")
+    return postgres_url
+
+
+@asynccontextmanager
+async def _started(url: str, **options: timedelta) -> AsyncIterator[PostgresDatabase]:
+    database = PostgresDatabase(url, **options)
+    await database.start()
+    try:
+        yield database
+    finally:
+        await database.stop()
+
+
+@pytest_asyncio.fixture
+async def database(url: str) -> AsyncIterator[PostgresDatabase]:
+    """Start a database, straight at the server."""
+    async with _started(url) as started:
+        yield started
+
+
+@pytest_asyncio.fixture
+async def proxy(url: str) -> AsyncIterator[PostgresProxy]:
+    """Start the proxy."""
+    async with PostgresProxy(url) as started:
+        yield started
+
+
+@pytest_asyncio.fixture
+async def behind(proxy: PostgresProxy) -> AsyncIterator[PostgresDatabase]:
+    """Start a database behind the proxy; its time is up soon."""
+    async with _started(proxy.url, time_limit=SHORT) as started:
+        yield started
+        proxy.thaw()
+
+
+def _add(number: int, word: str = "made up") -> Callable[[Connection], int]:
+    def work(connection: Connection) -> int:
+        connection.execute(insert(ENTRIES).values(number=number, word=word))
+        return number
+
+    return work
+
+
+def _read(url: str) -> list[object]:
+    """Read what another process would find."""
+    return [number for (number,) in execute(url, "SELECT number FROM entries ORDER BY number")]
+
+
+def _ask(connection: Connection) -> int:
+    found: int = connection.execute(select(1)).scalar_one()
+    return found
+
+
+async def _wait_until(url: str, question: str) -> None:
+    """Wait until the server answers the question with a row; it sets no event of ours."""
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while not await asyncio.to_thread(execute, url, question):  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0)
+
+
+async def _fails(
+    work: Awaitable[Any], failure: type[DatabaseTrouble] = DatabaseUnavailable, within: timedelta = SHORT
+) -> DatabaseTrouble:
+    """Await the failure, with a second on top of the limit for a busy machine; it must not hold the driver's."""
+    async with asyncio.timeout((within + MARGIN).total_seconds()):
+        with pytest.raises(failure) as caught:
+            await work
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    return caught.value
+
+
+# Transactions.
+
+
+async def test_a_result_comes_back_when_it_is_committed(database: PostgresDatabase, url: str) -> None:
+    """What was returned is there for everybody else as well."""
+    assert await database.run(_add(7)) == 7
+    assert _read(url) == [7]
+
+
+async def test_a_function_is_done_wholly_or_not_at_all(database: PostgresDatabase, url: str) -> None:
+    """What a function did before it broke is taken back, and its very own error reaches the caller."""
+    error = ValueError("made up")
+
+    def work(connection: Connection) -> None:
+        _add(1)(connection)
+        raise error
+
+    with pytest.raises(ValueError, match="made up") as caught:
+        await database.run(work)
+    assert caught.value is error
+    assert _read(url) == []
+    assert await database.run(_ask) == 1
+
+
+async def test_what_comes_afterwards_is_in_the_same_transaction(database: PostgresDatabase, url: str) -> None:
+    """It sees what nobody else sees yet, and is committed with it."""
+    seen: list[object] = []
+
+    async def afterwards(result: int, raw: Raw) -> None:
+        seen.append((result, _read(url), await (await raw.execute("SELECT number FROM entries")).fetchall()))
+        await raw.execute("INSERT INTO entries VALUES (2, 'made up')")
+
+    assert await database.run(_add(1), afterwards) == 1
+    assert seen == [(1, [], [(1,)])]
+    assert _read(url) == [1, 2]
+
+
+async def test_what_comes_afterwards_is_committed_when_nothing_came_before(
+    database: PostgresDatabase, url: str
+) -> None:
+    """Also a function that asked nothing begins a transaction."""
+
+    async def afterwards(_: None, raw: Raw) -> None:
+        await raw.execute("INSERT INTO entries VALUES (2, 'made up')")
+
+    await database.run(lambda _: None, afterwards)
+    assert _read(url) == [2]
+
+
+async def test_an_error_afterwards_takes_all_back(database: PostgresDatabase, url: str) -> None:
+    """A submission that cannot be dispatched is not recorded."""
+    error = TimeoutError("its own")
+
+    async def afterwards(_: int, raw: Raw) -> None:
+        await raw.execute("INSERT INTO entries VALUES (2, 'made up')")
+        raise error
+
+    with pytest.raises(TimeoutError) as caught:
+        await database.run(_add(1), afterwards)
+    assert caught.value is error
+    assert _read(url) == []
+
+
+async def test_transactions_run_at_once(database: PostgresDatabase) -> None:
+    """None of them waits for another's end."""
+    everybody = asyncio.Barrier(CONNECTIONS)
+
+    async def afterwards(_: int, __: Raw) -> None:
+        await everybody.wait()
+
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        assert await asyncio.gather(*(database.run(_ask, afterwards) for _ in range(CONNECTIONS))) == [1] * CONNECTIONS
+
+
+# Errors.
+
+
+async def _insert_marked(_: int, raw: Raw) -> None:
+    await raw.execute("INSERT INTO entries VALUES (1, %s)", (MARKED,))
+
+
+async def _insert_marked_through_others(result: int, raw: Raw) -> None:
+    """Fail as Procrastinate does, in an error of its own that was raised from the driver's."""
+    try:
+        await _insert_marked(result, raw)
+    except psycopg.Error as error:
+        message = "made up"
+        raise LookupError(message) from error
+
+
+@pytest.mark.parametrize(
+    ("work", "afterwards"),
+    [
+        pytest.param(_add(1, MARKED), None, id="in the function"),
+        pytest.param(_ask, _insert_marked, id="afterwards"),
+        pytest.param(_ask, _insert_marked_through_others, id="afterwards, wrapped"),
+    ],
+)
+async def test_a_database_error_comes_as_ours(
+    database: PostgresDatabase,
+    url: str,
+    log: io.StringIO,
+    work: Callable[[Connection], int],
+    afterwards: Callable[[int, Any], Awaitable[None]] | None,
+) -> None:
+    """No error of the driver, which quotes statement and values, leaves the module, and none is logged."""
+    await database.run(_add(1))
+    error = await _fails(database.run(work, afterwards))
+    assert MARKED not in repr(error)
+    assert MARKED not in log.getvalue()
+    assert _read(url) == [1]
+    assert await database.run(_ask) == 1
+
+
+async def test_an_error_that_the_function_swallowed_is_noticed(database: PostgresDatabase, url: str) -> None:
+    """PostgreSQL answers the COMMIT of a failed transaction with a rollback, and nobody would know."""
+
+    def work(connection: Connection) -> None:
+        _add(2)(connection)
+        with pytest.raises(IntegrityError):
+            _add(2)(connection)
+
+    await _fails(database.run(work))
+    assert _read(url) == []
+
+
+async def test_a_commit_that_fails_is_unknown(database: PostgresDatabase, url: str) -> None:
+    """Whatever the reason: here the server says no."""
+    execute(url, "CREATE TABLE later (number INTEGER UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+    insert_twice = text("INSERT INTO later VALUES (1), (1)")
+    await _fails(database.run(lambda connection: connection.execute(insert_twice).rowcount), CommitUnknown)
+    assert await database.run(_ask) == 1
+
+
+# Time.
+
+
+async def test_a_commit_without_an_answer_is_unknown(behind: PostgresDatabase, proxy: PostgresProxy, url: str) -> None:
+    """The server has committed, and its answer got lost."""
+    proxy.freeze_on_commit()
+    await _fails(behind.run(_add(1)), CommitUnknown)
+    assert _read(url) == [1]
+    proxy.thaw()
+    assert await behind.run(_add(2)) == 2
+
+
+async def test_a_frozen_server_holds_nobody_up(behind: PostgresDatabase, proxy: PostgresProxy) -> None:
+    """Neither over a connection that was there nor over a new one; when it is back, so are we."""
+    proxy.freeze()
+    await _fails(behind.run(_add(1)))
+    await _fails(behind.run(_add(1)))
+    await asyncio.gather(*(_fails(behind.run(_add(1))) for _ in range(3 * CONNECTIONS)))
+    proxy.thaw()
+    assert await behind.run(_add(2)) == 2
+
+
+async def test_a_server_that_freezes_in_the_middle_holds_nobody_up(
+    behind: PostgresDatabase, proxy: PostgresProxy, url: str
+) -> None:
+    """Nothing was committed, for certain."""
+
+    def work(connection: Connection) -> int:
+        _add(1)(connection)
+        proxy.freeze()
+        return _ask(connection)
+
+    await _fails(behind.run(work))
+    proxy.thaw()
+    assert _read(url) == []
+
+
+async def test_a_server_that_freezes_before_the_rollback_holds_nobody_up(
+    behind: PostgresDatabase, proxy: PostgresProxy
+) -> None:
+    """The function's own error reaches the caller all the same."""
+
+    def work(connection: Connection) -> int:
+        _add(1)(connection)
+        proxy.freeze()
+        message = "made up"
+        raise ValueError(message)
+
+    async with asyncio.timeout((SHORT + MARGIN).total_seconds()):
+        with pytest.raises(ValueError, match="made up"):
+            await behind.run(work)
+    proxy.thaw()
+    assert await behind.run(_ask) == 1
+
+
+async def test_a_server_that_freezes_afterwards_holds_nobody_up(behind: PostgresDatabase, proxy: PostgresProxy) -> None:
+    """The driver's own connection is cut as well."""
+
+    async def afterwards(_: int, raw: Raw) -> None:
+        proxy.freeze()
+        await raw.execute("SELECT 1")
+
+    await _fails(behind.run(_ask, afterwards))
+
+
+async def test_a_slow_statement_is_ended_by_the_server(url: str) -> None:
+    """After a second, so that it does not go on for nobody."""
+    async with _started(url, time_limit=PATIENCE) as database:
+        await _fails(
+            database.run(lambda connection: connection.execute(text("SELECT pg_sleep(60)")).scalar()),
+            within=timedelta(seconds=1),
+        )
+    assert execute(url, "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'") == []
+
+
+async def test_a_lock_is_not_waited_for_any_longer(url: str) -> None:
+    """Who holds a row for longer than the limit makes the others fail, not wait."""
+    execute(url, "INSERT INTO entries VALUES (1, 'made up')")
+    async with _started(url, time_limit=SHORT) as database:
+        with psycopg.connect(url) as other:
+            other.execute("UPDATE entries SET word = 'other'")
+            change = update(ENTRIES).values(word="ours")
+            await _fails(database.run(lambda connection: connection.execute(change).rowcount))
+        assert await database.run(lambda connection: connection.execute(change).rowcount) == 1
+
+
+async def test_something_else_that_never_ends_afterwards_is_ended(url: str) -> None:
+    """It may wait for what is no database at all."""
+
+    async def afterwards(_: int, __: Raw) -> None:
+        await asyncio.Event().wait()
+
+    async with _started(url, time_limit=SHORT) as database:
+        await _fails(database.run(_add(1), afterwards))
+        assert _read(url) == []
+        assert await database.run(_ask) == 1
+
+
+async def test_nobody_waits_for_a_free_connection_for_ever(url: str) -> None:
+    """Who finds all of them taken fails in the same time as those who hold them, and then all is well again."""
+
+    async def afterwards(_: int, __: Raw) -> None:
+        await asyncio.Event().wait()
+
+    async with _started(url, time_limit=SHORT) as database:
+        await asyncio.gather(*(_fails(database.run(_ask, afterwards)) for _ in range(4 * CONNECTIONS)))
+        assert await database.run(_ask) == 1
+
+
+async def test_a_process_that_was_frozen_commits_nothing(url: str) -> None:
+    """Its caller got no answer in time, and its rows may have gone to another."""
+
+    def work(connection: Connection) -> int:
+        _add(1)(connection)
+        time.sleep(SHORT.total_seconds())  # nothing else of this process moves either
+        return 1
+
+    async with _started(url, time_limit=SHORT) as database:
+        await _fails(database.run(work), within=2 * SHORT)
+        assert _read(url) == []
+        assert await database.run(_ask) == 1
+
+
+async def test_an_idle_transaction_gives_its_locks_back(url: str) -> None:
+    """A process that was stopped in the middle of one must not hold the others for longer than three seconds."""
+    execute(url, "INSERT INTO entries VALUES (1, 'made up')")
+    got_the_lock = asyncio.Event()
+
+    async def afterwards(_: int, __: Raw) -> None:
+        await got_the_lock.wait()
+
+    async with _started(url, time_limit=PATIENCE) as database, asyncio.timeout(PATIENCE.total_seconds()):
+        change = update(ENTRIES).values(word="ours")
+        holder = asyncio.create_task(database.run(lambda connection: connection.execute(change).rowcount, afterwards))
+        locked = "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
+        await _wait_until(url, locked)
+        await asyncio.to_thread(execute, url, "UPDATE entries SET word = 'other'")
+        got_the_lock.set()
+        await _fails(holder, DatabaseTrouble)
+    assert execute(url, "SELECT word FROM entries") == [("other",)]
+
+
+# Outages.
+
+
+async def test_a_connection_that_breaks_in_the_middle_is_replaced(
+    behind: PostgresDatabase, proxy: PostgresProxy, url: str
+) -> None:
+    """The function is done once more, and takes effect once."""
+    tries: list[int] = []
+
+    def work(connection: Connection) -> int:
+        tries.append(1)
+        _add(1)(connection)
+        if len(tries) == 1:
+            proxy.cut()
+        return _ask(connection)
+
+    assert await behind.run(work) == 1
+    assert len(tries) == 2
+    assert _read(url) == [1]
+
+
+async def test_a_connection_that_breaks_afterwards_is_replaced(
+    behind: PostgresDatabase, proxy: PostgresProxy, url: str
+) -> None:
+    """Both functions are done once more."""
+    tries: list[int] = []
+
+    async def afterwards(result: int, raw: Raw) -> None:
+        tries.append(result)
+        if len(tries) == 1:
+            proxy.cut()
+        await raw.execute("INSERT INTO entries VALUES (2, 'made up')")
+
+    assert await behind.run(_add(1), afterwards) == 1
+    assert tries == [1, 1]
+    assert _read(url) == [1, 2]
+
+
+async def test_a_connection_that_breaks_every_time_is_given_up(
+    behind: PostgresDatabase, proxy: PostgresProxy, url: str
+) -> None:
+    """Nothing is tried a third time."""
+    tries: list[int] = []
+
+    def work(connection: Connection) -> int:
+        tries.append(1)
+        _add(1)(connection)
+        proxy.cut()
+        return _ask(connection)
+
+    await _fails(behind.run(work))
+    assert len(tries) == 2
+    assert _read(url) == []
+
+
+async def test_a_restart_of_the_server_is_not_noticed(database: PostgresDatabase, url: str) -> None:
+    """All idle connections are dead, and nobody fails because of it."""
+    await asyncio.gather(*(database.run(lambda c: c.execute(text("SELECT pg_sleep(0.05)")).rowcount) for _ in range(8)))
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    ended = execute(url, f"SELECT pg_terminate_backend(pid, 5000) {others}")
+    assert ended == [(True,)] * CONNECTIONS
+    assert await asyncio.gather(*(database.run(_add(number)) for number in range(20))) == list(range(20))
+    assert _read(url) == list(range(20))
+
+
+async def test_a_connection_that_was_closed_while_idle_is_replaced(database: PostgresDatabase) -> None:
+    """The pool does not look at what it keeps."""
+    used: list[Raw] = []
+
+    async def afterwards(_: int, raw: Raw) -> None:
+        used.append(raw)
+
+    await database.run(_ask, afterwards)
+    await used[0].close()
+    assert await database.run(_ask, afterwards) == 1
+    assert used[-1] is not used[0]
+
+
+async def test_after_an_outage_all_is_well_by_itself(behind: PostgresDatabase, proxy: PostgresProxy, url: str) -> None:
+    """As long as nobody listens, each is told at once."""
+    proxy.refuse()
+    proxy.cut()
+    for _ in range(3):
+        await _fails(behind.run(_add(1)))
+    await proxy.accept()
+    assert await behind.run(_add(1)) == 1
+    assert _read(url) == [1]
+
+
+async def test_a_deadlock_is_tried_once_more(database: PostgresDatabase, url: str) -> None:
+    """The one that PostgreSQL ends goes again when the other is through."""
+    execute(url, "INSERT INTO entries VALUES (1, ''), (2, '')")
+    tries: list[int] = []
+    both_began = asyncio.Event()
+
+    def append(number: int) -> Callable[[Connection], int]:
+        def work(connection: Connection) -> int:
+            change = update(ENTRIES).where(ENTRIES.c.number == number).values(word=ENTRIES.c.word + str(number))
+            return connection.execute(change).rowcount
+
+        return work
+
+    def append_to_other(other: int) -> Callable[[int, Any], Awaitable[None]]:
+        async def afterwards(_: int, raw: Raw) -> None:
+            tries.append(other)
+            if set(tries) == {1, 2}:
+                both_began.set()
+            await both_began.wait()
+            await raw.execute("UPDATE entries SET word = word || %s WHERE number = %s", (str(3 - other), other))
+
+        return afterwards
+
+    await asyncio.gather(database.run(append(1), append_to_other(2)), database.run(append(2), append_to_other(1)))
+    assert len(tries) == 3
+    words = execute(url, "SELECT word FROM entries ORDER BY number")
+    assert [sorted(str(word)) for (word,) in words] == [["1", "2"], ["1", "2"]]
+
+
+# Callers.
+
+
+async def test_a_cancelled_callers_work_is_done(url: str) -> None:
+    """Who was cancelled cannot know; the stop waits for the work."""
+    is_inside, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def afterwards(_: int, __: Raw) -> None:
+        is_inside.set()
+        await may_go_on.wait()
+
+    async with asyncio.timeout(PATIENCE.total_seconds()), _started(url) as database:
+        caller = asyncio.create_task(database.run(_add(1), afterwards))
+        await is_inside.wait()
+        just_called = asyncio.create_task(database.run(_add(2)))
+        await asyncio.sleep(0)
+        for task in (caller, just_called):
+            task.cancel()
+        results = await asyncio.gather(caller, just_called, return_exceptions=True)
+        assert [type(result) for result in results] == [asyncio.CancelledError] * 2
+        may_go_on.set()
+        await database.stop()
+        assert _read(url) == [1, 2]
+
+
+async def test_a_cancelled_callers_failure_makes_no_noise(url: str, log: io.StringIO) -> None:
+    """Nobody is there to be told."""
+    async with _started(url, time_limit=SHORT) as database:
+        await database.run(_add(1))
+        caller = asyncio.create_task(database.run(_add(1, MARKED)))
+        await asyncio.sleep(0)
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+    assert "asyncio" not in log.getvalue()
+    assert MARKED not in log.getvalue()
+
+
+async def test_before_the_start_and_after_the_stop_there_is_no_database(url: str) -> None:
+    """A stop may come twice or without a start, and another start after it."""
+    database = PostgresDatabase(url)
+    await database.stop()
+    await _fails(database.run(_ask))
+    await database.start()
+    await database.stop()
+    await database.stop()
+    await _fails(database.run(_ask))
+    await database.start()
+    assert await database.run(_ask) == 1
+    await database.stop()
+
+
+async def test_after_the_stop_no_connection_is_left(url: str) -> None:
+    """Connections of the server are few."""
+    async with _started(url) as database:
+        await asyncio.gather(*(database.run(_ask) for _ in range(20)))
+    ours = "FROM pg_stat_activity WHERE application_name = 'r2-credential-bot' AND datname = current_database()"
+    await _wait_until(url, f"SELECT 1 WHERE NOT EXISTS (SELECT 1 {ours})")
+
+
+# The start.
+
+
+async def test_a_server_that_is_not_there_is_told_at_once(proxy: PostgresProxy) -> None:
+    """Nothing is left of the attempt."""
+    proxy.refuse()
+    database = PostgresDatabase(proxy.url, time_limit=SHORT)
+    await _fails_to_start(database)
+    await proxy.accept()
+    await database.start()
+    await database.stop()
+
+
+async def _fails_to_start(database: PostgresDatabase) -> None:
+    async with asyncio.timeout((SHORT + MARGIN).total_seconds()):
+        with pytest.raises(DatabaseUnavailable):
+            await database.start()
+
+
+async def test_a_frozen_server_does_not_hold_up_the_start(proxy: PostgresProxy) -> None:
+    """Neither while connecting, nor when it freezes at the first answer."""
+    database = PostgresDatabase(proxy.url, time_limit=SHORT)
+    proxy.freeze()
+    await _fails_to_start(database)
+    proxy.thaw()
+    proxy.freeze_on_commit()
+    await _fails_to_start(database)
+    proxy.thaw()
+    await database.start()
+    await database.stop()
+
+
+async def test_a_server_that_freezes_at_the_first_question_does_not_hold_up_the_start(proxy: PostgresProxy) -> None:
+    """SQLAlchemy asks a new server some questions of its own before any of ours."""
+    database = PostgresDatabase(proxy.url, time_limit=SHORT)
+    proxy.freeze_on("pg_catalog.version")
+    await _fails_to_start(database)
+    proxy.thaw()
+    await database.start()
+    await database.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        pytest.param("statement_timeout", "1s", id="a statement has a second"),
+        pytest.param("lock_timeout", "1s", id="a lock is waited for a second"),
+        pytest.param("idle_in_transaction_session_timeout", "3s", id="a frozen process holds no lock"),
+        pytest.param("application_name", "r2-credential-bot", id="it says who it is"),
+        pytest.param("TimeZone", "UTC", id="times are UTC"),
+        pytest.param("transaction_isolation", "read committed", id="whatever the server's default"),
+        pytest.param("work_mem", "5MB", id="what the URL sets stays"),
+    ],
+)
+async def test_the_settings_are_in_force(url: str, name: str, expected: str) -> None:
+    """They are asked of the very connections that write."""
+    execute(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_isolation = 'serializable'")
+    async with _started(url.replace("postgresql:", "postgres:") + "?options=-cwork_mem%3D5MB") as database:
+        found = await database.run(lambda connection: connection.execute(text(f"SHOW {name}")).scalar_one())
+    assert found == expected
+
+
+async def test_now_is_the_servers_time(database: PostgresDatabase) -> None:
+    """Not the time at which a transaction began, and in UTC."""
+    first, between, second = await database.now(), datetime.now(UTC), await database.now()
+    assert first < between < second
+    assert first.tzinfo is UTC
+
+
+@pytest.mark.parametrize("url", ["postgresql://user:pass%ZZword@host/", f"postgresql://[{MARKED}"])
+def test_what_is_no_url_is_refused_without_being_quoted(url: str) -> None:
+    """It may hold a password."""
+    with pytest.raises(ValueError, match="not a URL of a PostgreSQL database") as caught:
+        PostgresDatabase(url)
+    assert caught.value.__cause__ is None
+
+
+async def test_what_the_server_says_no_to_is_told(postgres_url: str) -> None:
+    """A database that does not exist, or a wrong password, looks like an outage: the log names the difference."""
+    database = PostgresDatabase(postgres_url.rpartition("/")[0] + "/made_up")
+    with capture_logs() as logs, pytest.raises(DatabaseUnavailable):
+        await database.start()
+    told = [line for line in logs if line["event"] == "postgres_refused"]
+    assert told
+    assert told[0]["reason"] == 'database "made_up" does not exist'

@@ -1,0 +1,475 @@
+"""The writer thread on real SQLite files: atomic, in order, in groups, and without a trace of what was erased."""
+
+import asyncio
+import resource
+import sqlite3
+import stat
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, delete, event, insert, select
+from sqlalchemy.exc import DBAPIError
+
+from bot.storage.database import DatabaseCorrupt, sqlite
+from bot.storage.sqlite import SqliteDatabase
+from bot.model.errors import CommitUnknown, DatabaseUnavailable
+
+METADATA = MetaData()
+ENTRIES = Table(
+    "entries", METADATA, Column("number", Integer, primary_key=True), Column("word", String, nullable=False)
+)
+MARKED = "sealed.v1.madeup.MADEUPCIPHERTEXTMADEUPCIPHERTEXT"
+PATIENCE = timedelta(seconds=5)
+Work = Callable[[Connection], int]
+
+
+@pytest.fixture
+def entries(database_path: Path) -> Iterator[SqliteDatabase]:
+    """Start a database of one small table."""
+    database = SqliteDatabase(database_path, METADATA.create_all)
+    database.start()
+    yield database
+    database.stop()
+
+
+def _add(number: int, word: str = "made up") -> Work:
+    def work(connection: Connection) -> int:
+        connection.execute(insert(ENTRIES).values(number=number, word=word))
+        return number
+
+    return work
+
+
+def _add_then_break(number: int) -> Work:
+    def work(connection: Connection) -> int:
+        _add(number)(connection)
+        message = "made up"
+        raise ValueError(message)
+
+    return work
+
+
+def _read(path: Path) -> list[int]:
+    """Read what another process would find."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [number for (number,) in connection.execute("SELECT number FROM entries ORDER BY number")]
+
+
+def _files_with(directory: Path, text: str) -> list[str]:
+    return sorted(path.name for path in directory.iterdir() if text.encode() in path.read_bytes())
+
+
+@asynccontextmanager
+async def _busy_writer(database: SqliteDatabase) -> AsyncIterator[None]:
+    """Keep the writer busy inside, so that all that is given meanwhile waits together."""
+    begun, released = threading.Event(), threading.Event()
+
+    def hold(_: Connection) -> None:
+        begun.set()
+        released.wait(PATIENCE.total_seconds())
+
+    holder = asyncio.create_task(database.run(hold))
+    assert await asyncio.to_thread(begun.wait, PATIENCE.total_seconds())
+    try:
+        yield
+    finally:
+        released.set()
+        await holder
+
+
+async def _give(database: SqliteDatabase, *works: Work) -> list[asyncio.Task[int]]:
+    """Hand these to the database, in this order, without waiting for any."""
+    tasks = [asyncio.create_task(database.run(work)) for work in works]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def _wait_until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while not is_so():  # noqa: ASYNC110 - a file and a queue of another thread set no event
+            await asyncio.sleep(0.02)
+
+
+async def test_a_result_comes_back_when_it_is_on_disk(entries: SqliteDatabase, database_path: Path) -> None:
+    """What was returned is there for everybody else as well."""
+    assert await entries.run(_add(7)) == 7
+    assert _read(database_path) == [7]
+
+
+async def test_a_function_is_done_wholly_or_not_at_all(entries: SqliteDatabase, database_path: Path) -> None:
+    """What a function did before it broke is taken back, and its own error reaches the caller."""
+    with pytest.raises(ValueError, match="made up"):
+        await entries.run(_add_then_break(1))
+    assert _read(database_path) == []
+
+
+async def test_a_database_error_comes_as_ours(entries: SqliteDatabase) -> None:
+    """No error of SQLAlchemy, which quotes statement and values, leaves the module."""
+    await entries.run(_add(1))
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await entries.run(_add(1, MARKED))
+    assert MARKED not in repr(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+async def test_a_failing_member_does_not_hurt_its_group(entries: SqliteDatabase, database_path: Path) -> None:
+    """Each member of a broken group is done alone: once, or not at all."""
+    async with _busy_writer(entries):
+        tasks = await _give(entries, _add(1), _add_then_break(2), _add(1), _add(3), _add(4))
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [int, ValueError, DatabaseUnavailable, int, int]
+    assert _read(database_path) == [1, 3, 4]
+
+
+async def test_functions_are_done_in_the_order_they_were_given(entries: SqliteDatabase) -> None:
+    """Also across the border between two groups."""
+    done: list[int] = []
+
+    def note(number: int) -> Work:
+        def work(_: Connection) -> int:
+            done.append(number)
+            return number
+
+        return work
+
+    async with _busy_writer(entries):
+        tasks = await _give(entries, *map(note, range(300)))
+    assert await asyncio.gather(*tasks) == list(range(300))
+    assert done == list(range(300))
+
+
+@pytest.mark.parametrize(
+    ("waiting", "commits"),
+    [pytest.param(1, 1, id="one"), pytest.param(127, 1, id="a full group"), pytest.param(128, 2, id="one more")],
+)
+async def test_what_waits_is_committed_together(
+    entries: SqliteDatabase, database_path: Path, waiting: int, commits: int
+) -> None:
+    """One transaction, so one fsync, for up to 128 functions: the one that is running and those that came meanwhile."""
+    counted: list[Connection] = []
+    async with _busy_writer(entries):
+        tasks = await _give(entries, *map(_add, range(waiting)))
+        event.listen(entries._engine, "commit", counted.append)
+    await asyncio.gather(*tasks)
+    assert len(counted) == commits
+    assert _read(database_path) == list(range(waiting))
+
+
+async def test_after_a_quiet_second_nothing_erased_is_in_any_file(entries: SqliteDatabase, database_path: Path) -> None:
+    """The WAL is moved into the file and emptied, and the file's freed pages hold zeros."""
+    await entries.run(_add(1, MARKED))
+    assert _files_with(database_path.parent, MARKED) == ["bot.sqlite-wal"]
+    await entries.run(lambda connection: connection.execute(delete(ENTRIES)).rowcount)
+    wal = database_path.with_name("bot.sqlite-wal")
+    await _wait_until(lambda: wal.stat().st_size == 0)
+    assert _files_with(database_path.parent, MARKED) == []
+    await entries.run(_add(2))
+    assert _read(database_path) == [2]
+
+
+@dataclass(slots=True)
+class SteadyAsking:
+    """A database that is never quiet, and the seconds that its clock shows."""
+
+    path: Path
+    seconds: float = 0.0
+    database: SqliteDatabase = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.database = SqliteDatabase(self.path, METADATA.create_all, clock=lambda: self.seconds)
+
+    async def ask_for(self, seconds: float) -> None:
+        """Ask every half second, as a supervisor asks whether the bot is ready; no second of it is real."""
+        for _ in range(int(2 * seconds)):
+            self.seconds += 0.5
+            await self.database.run(lambda connection: connection.execute(select(1)).scalar_one())
+
+    @property
+    def wal_size(self) -> int:
+        """How long the WAL is."""
+        return self.path.with_name("bot.sqlite-wal").stat().st_size
+
+
+@pytest.fixture
+def asking(database_path: Path) -> Iterator[SteadyAsking]:
+    """Start a database that is going to be asked all the time."""
+    asking = SteadyAsking(database_path)
+    asking.database.start()
+    yield asking
+    asking.database.stop()
+
+
+async def test_nothing_erased_stays_for_longer_than_five_seconds(asking: SteadyAsking) -> None:
+    """There may never be a quiet second: then the WAL is emptied in between."""
+    await asking.database.run(_add(1, MARKED))
+    await asking.database.run(lambda connection: connection.execute(delete(ENTRIES)).rowcount)
+    await asking.ask_for(5)
+    assert asking.wal_size > 0
+    await asking.ask_for(0.5)
+    await _wait_until(lambda: asking.wal_size == 0)
+    assert _files_with(asking.path.parent, MARKED) == []
+
+
+async def test_a_checkpoint_that_a_reader_held_up_comes_after_it(asking: SteadyAsking) -> None:
+    """Also while nobody is quiet: as soon as the reader is gone, nothing erased is in any file."""
+    await asking.database.run(_add(1, MARKED))
+    with closing(sqlite3.connect(asking.path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM entries").fetchall()
+        await asking.database.run(lambda connection: connection.execute(delete(ENTRIES)).rowcount)
+        await asking.ask_for(6)
+        assert asking.wal_size > 0
+    await asking.ask_for(6)
+    await _wait_until(lambda: asking.wal_size == 0)
+    assert _files_with(asking.path.parent, MARKED) == []
+
+
+async def test_a_checkpoint_that_a_reader_held_up_is_tried_again_in_the_next_quiet_second(
+    entries: SqliteDatabase, database_path: Path
+) -> None:
+    """Nobody has to ask anything for that."""
+    await entries.run(_add(1, MARKED))
+    await entries.run(lambda connection: connection.execute(delete(ENTRIES)).rowcount)
+    wal = database_path.with_name("bot.sqlite-wal")
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM entries").fetchall()
+        await entries.run(_add(2))
+        await asyncio.sleep(1.2)  # a second has to be quiet
+        assert wal.stat().st_size > 0
+    await _wait_until(lambda: wal.stat().st_size == 0)
+    assert _files_with(database_path.parent, MARKED) == []
+
+
+async def test_a_reader_holds_up_nobody(asking: SteadyAsking) -> None:
+    """A backup may read for minutes: whoever asks meanwhile does not wait for the checkpoint that cannot be."""
+    await asking.database.run(_add(1))
+    with closing(sqlite3.connect(asking.path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM entries").fetchall()
+        await asking.database.run(_add(2))
+        asking.seconds += 6
+        async with asyncio.timeout(1):
+            await asking.ask_for(5)
+
+
+async def test_after_a_stop_nothing_erased_is_in_any_file(entries: SqliteDatabase, database_path: Path) -> None:
+    """Whoever copies the directory of a stopped bot finds the file alone, without what was erased."""
+    await entries.run(_add(1, MARKED))
+    await entries.run(lambda connection: connection.execute(delete(ENTRIES)).rowcount)
+    entries.stop()
+    assert [path.name for path in database_path.parent.iterdir()] == ["bot.sqlite"]
+    assert _files_with(database_path.parent, MARKED) == []
+
+
+async def test_a_reader_in_the_way_of_the_checkpoint_does_no_harm(entries: SqliteDatabase, database_path: Path) -> None:
+    """A backup that reads while the bot stops keeps the WAL alive; everything is still there."""
+    await entries.run(_add(1))
+    with closing(sqlite3.connect(database_path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM entries").fetchall()
+        await entries.run(_add(2))
+        await asyncio.to_thread(entries.stop)
+    assert _read(database_path) == [1, 2]
+
+
+async def test_only_the_owner_reads_the_files(entries: SqliteDatabase, database_path: Path) -> None:
+    """The file, its WAL and its directory are closed to everybody else."""
+    await entries.run(_add(1))
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in database_path.parent.iterdir()}
+    assert modes == {"bot.sqlite": 0o600, "bot.sqlite-wal": 0o600, "bot.sqlite-shm": 0o600}
+    assert stat.S_IMODE(database_path.parent.stat().st_mode) == 0o700
+
+
+def test_a_file_that_others_could_read_is_closed(database_path: Path) -> None:
+    """A file that came from elsewhere does not keep its mode."""
+    database_path.parent.mkdir()
+    database_path.touch(0o644)
+    database = SqliteDatabase(database_path, METADATA.create_all)
+    database.start()
+    database.stop()
+    assert stat.S_IMODE(database_path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("pragma", "expected"),
+    [
+        pytest.param("journal_mode", "wal", id="readers never wait"),
+        pytest.param("synchronous", 2, id="FULL: a commit is on disk"),
+        pytest.param("secure_delete", 1, id="what is deleted is overwritten"),
+        pytest.param("busy_timeout", 1000, id="a lock is waited for a second"),
+        pytest.param("foreign_keys", 1, id="foreign keys hold"),
+    ],
+)
+async def test_the_pragmas_are_in_force(entries: SqliteDatabase, pragma: str, expected: object) -> None:
+    """They are asked of the very connection that writes."""
+    assert await entries.run(lambda connection: connection.exec_driver_sql(f"PRAGMA {pragma}").scalar()) == expected
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(
+            b"this is a text, and no database at all, however long it is; made up for a test. " * 9, id="text"
+        ),
+        pytest.param(b"SQLite format 3\x00" + b"\xff" * 4096, id="a broken header"),
+    ],
+)
+def test_a_file_that_is_no_database_is_refused_and_left_alone(database_path: Path, content: bytes) -> None:
+    """It may be somebody's only copy of something."""
+    database_path.parent.mkdir()
+    database_path.write_bytes(content)
+    database = SqliteDatabase(database_path, METADATA.create_all)
+    with pytest.raises(DatabaseCorrupt):
+        database.start()
+    database.stop()
+    assert database_path.read_bytes() == content
+
+
+def test_a_directory_in_the_place_of_the_file_is_refused(database_path: Path) -> None:
+    """SQLite's own words for it do not get out."""
+    database_path.mkdir(parents=True)
+    database = SqliteDatabase(database_path, METADATA.create_all)
+    with pytest.raises(DatabaseUnavailable):
+        database.start()
+    database.stop()
+
+
+async def test_a_locked_database_refuses_all_that_waits_together(entries: SqliteDatabase, database_path: Path) -> None:
+    """They wait a second for the lock together, not one after the other; with the lock gone all is well again."""
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            results = await asyncio.gather(*await _give(entries, *map(_add, range(20))), return_exceptions=True)
+        assert [type(result) for result in results] == [DatabaseUnavailable] * 20
+        other.execute("ROLLBACK")
+    assert await entries.run(_add(99)) == 99
+    assert _read(database_path) == [99]
+
+
+@contextmanager
+def _no_room_for(path: Path) -> Iterator[None]:
+    """Let every write behind the file's present end fail, as on a broken disk: SQLite calls it an I/O error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("works", "outcomes"),
+    [
+        pytest.param([_add(1), _add(2)], [CommitUnknown] * 2, id="of a group"),
+        pytest.param([_add(1), _add_then_break(2)], [CommitUnknown, ValueError], id="of one alone"),
+    ],
+)
+async def test_a_commit_that_meets_an_io_error_is_unknown(
+    entries: SqliteDatabase, database_path: Path, works: list[Work], outcomes: list[type[Exception]]
+) -> None:
+    """It may be on the disk or not, so nothing of it is repeated; with the disk mended all is well again."""
+    with ExitStack() as stack:
+        with suppress(CommitUnknown):  # what keeps the writer busy is of the same group
+            async with _busy_writer(entries):
+                tasks = await _give(entries, *works)
+                stack.enter_context(_no_room_for(database_path.with_name("bot.sqlite-wal")))
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == outcomes
+    assert await entries.run(_add(99)) == 99
+    assert _read(database_path) == [99]
+
+
+async def test_what_it_cannot_do_is_refused(entries: SqliteDatabase, database_path: Path) -> None:
+    """It has no connection for others, and after the stop none at all."""
+
+    async def afterwards(_: int, __: object) -> None:
+        """Be left alone."""
+
+    with pytest.raises(NotImplementedError):
+        await entries.run(_add(1), afterwards)
+    entries.stop()
+    with pytest.raises(DatabaseUnavailable):
+        await entries.run(_add(1))
+    assert _read(database_path) == []
+
+
+async def test_a_cancelled_callers_work_is_done(entries: SqliteDatabase, database_path: Path) -> None:
+    """Who was cancelled while waiting cannot know, so the others must not notice."""
+    async with _busy_writer(entries):
+        first, second = await _give(entries, _add(1), _add(2))
+        first.cancel()
+    assert await second == 2
+    assert first.cancelled()
+    assert _read(database_path) == [1, 2]
+
+
+def test_work_is_done_when_the_loop_is_gone(database_path: Path) -> None:
+    """A result that nobody can be told any more does not break the thread."""
+    database = SqliteDatabase(database_path, METADATA.create_all)
+    database.start()
+    released = threading.Event()
+
+    def work(connection: Connection) -> int:
+        released.wait(PATIENCE.total_seconds())
+        return _add(1)(connection)
+
+    async def give_and_leave() -> None:
+        [task] = await _give(database, work)
+        task.cancel()
+
+    asyncio.run(give_and_leave())
+    released.set()
+    database.stop()
+    assert _read(database_path) == [1]
+
+
+@pytest.mark.parametrize("works", [0, 1, 300], ids=["nothing waits", "one waits", "groups wait"])
+async def test_stop_finishes_what_waits(entries: SqliteDatabase, database_path: Path, works: int) -> None:
+    """What was given before the stop, and even just behind it, is on disk when the stop returns."""
+    async with _busy_writer(entries):
+        tasks = await _give(entries, *map(_add, range(works)))
+        stopping = asyncio.create_task(asyncio.to_thread(entries.stop))
+        await _wait_until(lambda: entries._jobs.qsize() == works + 1)
+        tasks += await _give(entries, *map(_add, range(works, 2 * works)))
+    await stopping
+    assert await asyncio.gather(*tasks) == list(range(2 * works))
+    assert _read(database_path) == list(range(2 * works))
+
+
+def test_stop_may_come_twice_or_without_a_start(database_path: Path) -> None:
+    """A start that failed half-way is cleaned up by the same call."""
+    SqliteDatabase(database_path, METADATA.create_all).stop()
+    database = SqliteDatabase(database_path, METADATA.create_all)
+    database.start()
+    database.stop()
+    database.stop()
+
+
+def test_a_file_that_only_a_writer_can_read_is_opened(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill in the middle of a write leaves, now and then, a WAL index that answers a reader with SQLITE_PROTOCOL."""
+    look_through, looks = sqlite._look_through, 0
+
+    def look(connection: Connection) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            error = sqlite3.OperationalError("locking protocol")
+            error.sqlite_errorcode = sqlite3.SQLITE_PROTOCOL
+            raise DBAPIError(None, None, error)
+        look_through(connection)
+
+    before = SqliteDatabase(database_path)
+    before.start()
+    before.stop()
+    monkeypatch.setattr(sqlite, "_look_through", look)
+    database = SqliteDatabase(database_path)
+    database.start()
+    database.stop()
+    assert looks == 2

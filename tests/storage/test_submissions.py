@@ -1,0 +1,928 @@
+"""The tables on both engines: who may submit, which steps exist, and that only a fresh copy moves anything."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import closing
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from sqlite3 import connect
+from typing import cast
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+from tests.postgres import execute
+
+from bot.model.catalog import CredentialStatus, StoredCredential
+from bot.storage.postgres import PostgresDatabase
+from bot.storage.schema import METADATA
+from bot.model.errors import DatabaseUnavailable, LeaseLost
+from bot.storage.catalogs import Inventory
+from bot.storage.submissions import Acceptance, Changes, Records, Verdict
+from bot.model.submission import (
+    ENDINGS,
+    STEPS,
+    BucketKey,
+    Check,
+    Findings,
+    Lease,
+    NewSubmission,
+    Opening,
+    SealedResponseUrl,
+    SealedToken,
+    State,
+    Submission,
+    Task,
+    TokenFacts,
+    TokenKind,
+)
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+ACCOUNT = "5a4db0c0000000000000000000000001"
+LAKE = BucketKey(account_id=ACCOUNT, bucket="lake")
+POND = BucketKey(account_id=ACCOUNT, bucket="pond")
+OPENING = Opening(nonce="nonce-1", team_id="T1", user_id="U1", expires_at=NOW + timedelta(hours=1))
+NEW = NewSubmission(
+    id="V1",
+    team_id="T1",
+    user_id="U1",
+    key=LAKE,
+    channel_id="C1",
+    reason="made up",
+    token_kind=TokenKind.ACCOUNT,
+    last_four="madeup"[-4:],
+    sealed_token=SealedToken("sealed.v1.aaaa.MADEUPTOKEN1"),
+    sealed_response_url=SealedResponseUrl("sealed.v1.bbbb.MADEUPURL1"),
+    accepted_at=NOW,
+    expires_at=NOW + timedelta(hours=1),
+)
+AGAIN = replace(NEW, sealed_token=SealedToken("sealed.v1.aaaa.MADEUPTOKEN2"), accepted_at=NOW + timedelta(seconds=9))
+FINDINGS = Findings(
+    token=TokenFacts(id="0f" * 16, owner=TokenKind.ACCOUNT, expires_at=NOW + timedelta(days=30)),
+    unchecked=frozenset({Check.REACH}),
+    credential=CredentialStatus.PRESENT,
+)
+WAYS = {
+    State.ACCEPTED: (),
+    State.VERIFYING: (State.VERIFYING,),
+    State.STORING: (State.VERIFYING, State.STORING),
+    State.CONFIRMING: (State.VERIFYING, State.STORING, State.CONFIRMING),
+}
+"""How a submission comes to each state that is no ending."""
+
+
+Query = Callable[[str], list[tuple[object, ...]]]
+
+
+@pytest.fixture(scope="module")
+def tables_url(postgres_server: str) -> Iterator[str]:
+    """Name a PostgreSQL database for the tests of this module, which each empty its tables."""
+    execute(postgres_server, "CREATE DATABASE test_records")
+    yield urlsplit(postgres_server)._replace(path="/test_records").geturl()
+    execute(postgres_server, "DROP DATABASE test_records WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Name the engine: every test here holds on both."""
+    return str(request.param)
+
+
+@pytest_asyncio.fixture
+async def records(engine: str, request: pytest.FixtureRequest) -> AsyncIterator[Records]:
+    """Return the tables of an empty database."""
+    if engine == "sqlite":
+        yield Records(request.getfixturevalue("database"))
+        return
+    url = request.getfixturevalue("tables_url")
+    database = PostgresDatabase(url, time_limit=timedelta(seconds=10))
+    await database.start()
+    execute(url, f"TRUNCATE {', '.join(METADATA.tables)}")
+    yield Records(database)
+    await database.stop()
+
+
+@pytest.fixture
+def query(engine: str, request: pytest.FixtureRequest, database_path: Path) -> Query:
+    """Return what asks the database over another connection."""
+    if engine == "postgresql":
+        url = request.getfixturevalue("tables_url")
+        return lambda statement: execute(url, statement)
+
+    def ask(statement: str) -> list[tuple[object, ...]]:
+        with closing(connect(database_path, isolation_level=None)) as other:
+            return other.execute(statement).fetchall()
+
+    return ask
+
+
+async def _accept(records: Records, new: NewSubmission = NEW) -> Submission:
+    """Record a submission with an opening of its own."""
+    nonce = f"nonce of {new.id}"
+    expires_at = new.accepted_at + timedelta(hours=1)
+    await records.add_opening(replace(OPENING, nonce=nonce, user_id=new.user_id, expires_at=expires_at))
+    assert (await records.accept(new, nonce)).verdict is Verdict.RECORDED
+    return await _read(records, new.id)
+
+
+async def _read(records: Records, submission_id: str = "V1") -> Submission:
+    found = await records.find(submission_id)
+    assert found is not None
+    return found
+
+
+async def _bring_to(records: Records, state: State, new: NewSubmission = NEW) -> Submission:
+    """Record a submission and take it to a state by steps that exist."""
+    submission = await _accept(records, new)
+    before = next((known for known in WAYS if state in STEPS[known]), State.ACCEPTED)
+    for step in WAYS[state if state in WAYS else before]:
+        submission = _moved(await records.move(submission, step))
+    return submission if state in WAYS else _moved(await records.end(submission, state, NOW))
+
+
+async def _storing(records: Records, submission_id: str, changes: Changes | None = None) -> Submission:
+    """Let a recorded submission be sent."""
+    verifying = _moved(await records.move(await _read(records, submission_id), State.VERIFYING))
+    return _moved(await records.move(verifying, State.STORING, changes))
+
+
+async def _open(records: Records, key: BucketKey = LAKE) -> list[str]:
+    """Take a bucket over and name what it has to do."""
+    return [submission.id for submission in await records.work(await records.take(key))]
+
+
+def _moved(submission: Submission | None) -> Submission:
+    assert submission is not None
+    return submission
+
+
+async def test_what_is_recorded_is_what_was_submitted(records: Records) -> None:
+    """Every field comes back, times with their zone."""
+    submission = await _accept(records)
+    for field in fields(NEW):
+        assert getattr(submission, field.name) == getattr(NEW, field.name)
+    assert (submission.state, submission.attempts, submission.possibly_written) == (State.ACCEPTED, 0, False)
+    assert submission.next_attempt_at == NOW
+    assert not submission.is_ended
+
+
+async def test_times_of_another_zone_are_the_same_moments(records: Records) -> None:
+    """SQLite knows no zones, so all are kept as UTC."""
+    there = timezone(timedelta(hours=5, minutes=30))
+    submission = await _accept(records, replace(NEW, accepted_at=NOW.astimezone(there)))
+    assert submission.accepted_at == NOW
+    assert submission.accepted_at.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("nonce", "new", "verdict"),
+    [
+        pytest.param("nonce-2", NEW, Verdict.UNKNOWN_OPENING, id="a nonce that nobody gave out"),
+        pytest.param("", NEW, Verdict.UNKNOWN_OPENING, id="no nonce"),
+        pytest.param("NONCE-1", NEW, Verdict.UNKNOWN_OPENING, id="another spelling"),
+        pytest.param("nonce-1", replace(NEW, user_id="U2"), Verdict.SOMEBODY_ELSES, id="somebody else's"),
+        pytest.param("nonce-1", replace(NEW, team_id="T2"), Verdict.SOMEBODY_ELSES, id="another workspace's"),
+        pytest.param(
+            "nonce-1", replace(NEW, accepted_at=OPENING.expires_at), Verdict.TOO_OLD, id="expired at this moment"
+        ),
+        pytest.param(
+            "nonce-1", replace(NEW, accepted_at=NOW + timedelta(days=1)), Verdict.TOO_OLD, id="expired long ago"
+        ),
+        pytest.param(
+            "nonce-1",
+            replace(NEW, user_id="U2", accepted_at=NOW + timedelta(days=1)),
+            Verdict.SOMEBODY_ELSES,
+            id="somebody else's and expired",
+        ),
+    ],
+)
+async def test_a_view_without_a_fitting_opening_is_refused(
+    records: Records, nonce: str, new: NewSubmission, verdict: Verdict
+) -> None:
+    """Nothing is recorded, and the opening can still be used by the one whom it belongs to."""
+    await records.add_opening(OPENING)
+    assert await records.accept(new, nonce) == Acceptance(verdict=verdict)
+    assert await records.find("V1") is None
+    assert (await records.accept(NEW, "nonce-1")).verdict is Verdict.RECORDED
+
+
+async def test_an_opening_is_used_once(records: Records) -> None:
+    """A second view with the same nonce is refused, also when the same person sends it."""
+    await records.add_opening(OPENING)
+    await records.accept(NEW, "nonce-1")
+    assert await records.accept(replace(NEW, id="V2"), "nonce-1") == Acceptance(verdict=Verdict.USED)
+    assert await records.find("V2") is None
+
+
+async def test_a_repeated_submit_replaces_what_was_not_sent(records: Records) -> None:
+    """The last pasted token counts, with everything else that was in the form."""
+    first = await _accept(records)
+    changed = replace(AGAIN, key=POND, channel_id="C2", reason="another", last_four="four")
+    acceptance = await records.accept(changed, "nonce of V1")
+    assert acceptance.verdict is Verdict.REPLACED
+    assert acceptance.submission == await _read(records)
+    assert acceptance.submission == replace(
+        first,
+        key=POND,
+        channel_id="C2",
+        reason="another",
+        last_four="four",
+        sealed_token=AGAIN.sealed_token,
+        accepted_at=AGAIN.accepted_at,
+        next_attempt_at=AGAIN.accepted_at,
+    )
+    assert (await _open(records), await _open(records, POND)) == ([], ["V1"])
+
+
+async def test_a_repeated_submit_forgets_what_was_found_about_the_first_token(records: Records) -> None:
+    """It was found about another token: nothing of it may be told, or written down, for the second one."""
+    accepted = await _accept(records)
+    found = Changes(
+        checked_at=NOW,
+        findings=FINDINGS,
+        patience_until=NOW + timedelta(seconds=60),
+        error_code="token_not_known",
+        cloudflare_code=1000,
+        cloudflare_message="Invalid API Token",
+        cf_ray="ray-1",
+    )
+    stale = _moved(await records.move(accepted, State.VERIFYING, found))
+    acceptance = await records.accept(AGAIN, "nonce of V1")
+    assert acceptance.verdict is Verdict.REPLACED
+    expected = replace(
+        accepted,
+        sealed_token=AGAIN.sealed_token,
+        accepted_at=AGAIN.accepted_at,
+        next_attempt_at=AGAIN.accepted_at,
+    )
+    assert acceptance.submission == await _read(records) == expected
+    assert await records.move(stale, State.STORING, Changes(attempts=1)) is None
+
+    await records.note_written(await _storing(records, "V1"), NOW, Changes())
+    [credential] = await Inventory(records._database, ACCOUNT).stored_credentials()
+    assert (credential.token_id, credential.expires_at) == (None, None)
+
+
+@pytest.mark.parametrize("task", [Task.CHECK, Task.ENABLE])
+async def test_what_no_form_was_submitted_for_is_recorded_once(records: Records, task: Task) -> None:
+    """However often Slack repeats the press of a button: its id is the key. It needs no opening."""
+    new = replace(NEW, task=task, sealed_token=None, sealed_response_url=None)
+    assert await records.add(new)
+    assert not await records.add(replace(new, user_id="U2", accepted_at=NOW + timedelta(seconds=1)))
+    added = await _read(records)
+    assert (added.task, added.state, added.user_id, added.accepted_at) == (task, State.ACCEPTED, "U1", NOW)
+    assert (added.next_attempt_at, added.sealed_token) == (NOW, None)
+    assert await _open(records) == ["V1"]
+
+
+async def test_what_was_added_after_the_clock_was_set_back_is_the_newest(records: Records) -> None:
+    """It takes its place as a Submit does."""
+    await _accept(records)
+    back = NOW - timedelta(hours=1)
+    assert await records.add(replace(NEW, id="V2", task=Task.ENABLE, sealed_token=None, accepted_at=back))
+    assert await _open(records) == ["V1", "V2"]
+    assert (await _read(records, "V2")).next_attempt_at == back
+
+
+@pytest.mark.parametrize("task", list(Task))
+async def test_only_what_would_be_written_comes_too_late(records: Records, task: Task) -> None:
+    """A newer token in the slot is no reason to leave a question or the enabling of a catalog undone."""
+    await _accept(records)
+    await _confirming(records, "V1", NOW)
+    await records.add(replace(NEW, id="V2", task=task, accepted_at=NOW - timedelta(seconds=1)))
+    expected = State.SUPERSEDED if task is Task.STORE else State.ACCEPTED
+    assert (await _read(records, "V2")).state is expected
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED, State.VERIFYING}))
+async def test_a_repeated_submit_leaves_alone_what_is_under_way(records: Records, state: State) -> None:
+    """From the moment the token may have been sent, the answer is how it stands, and nothing is overwritten."""
+    submission = await _bring_to(records, state)
+    acceptance = await records.accept(AGAIN, "nonce of V1")
+    assert acceptance == Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=submission)
+    assert await _read(records) == submission
+
+
+async def test_a_repeated_submit_is_answered_after_the_opening_expired(records: Records) -> None:
+    """Nobody is told that nothing was sent when the first Submit was recorded in time."""
+    submission = await _bring_to(records, State.STORED)
+    late = replace(AGAIN, accepted_at=NOW + timedelta(days=1))
+    assert await records.accept(late, "nonce of V1") == Acceptance(
+        verdict=Verdict.ALREADY_UNDER_WAY, submission=submission
+    )
+
+
+@pytest.mark.parametrize("pasted_earlier", [timedelta(microseconds=1), timedelta(seconds=2)])
+async def test_an_older_submit_that_arrives_later_replaces_nothing(records: Records, pasted_earlier: timedelta) -> None:
+    """It was pasted before and only took longer on its way: the last pasted token counts, not the last that came."""
+    submission = await _accept(records)
+    older = replace(AGAIN, accepted_at=NOW - pasted_earlier)
+    acceptance = await records.accept(older, "nonce of V1")
+    assert acceptance == Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=submission)
+    assert await _read(records) == submission
+
+
+async def test_of_two_submits_of_one_moment_the_later_one_counts(records: Records) -> None:
+    """Clocks tick coarsely; then the order of arrival is all there is."""
+    await _accept(records)
+    assert (await records.accept(replace(AGAIN, accepted_at=NOW), "nonce of V1")).verdict is Verdict.REPLACED
+    assert (await _read(records)).sealed_token == AGAIN.sealed_token
+
+
+async def test_a_replaced_submission_takes_its_new_place_in_the_order(records: Records) -> None:
+    """What somebody else pasted meanwhile is older now: the slot ends with what was pasted last."""
+    await _accept(records)
+    soon = NOW + timedelta(minutes=59)
+    await _accept(records, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=3), expires_at=soon))
+    assert await _open(records) == ["V2"]
+    await records.accept(AGAIN, "nonce of V1")
+    assert await _open(records) == ["V2", "V1"]
+
+
+async def test_submissions_of_one_moment_keep_the_order_of_their_arrival(records: Records) -> None:
+    """Nobody overtakes by the accident of an id."""
+    for name in ("V9", "V1", "V5"):
+        await _accept(records, replace(NEW, id=name))
+    assert await _open(records) == ["V9", "V5"]
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict"),
+    [
+        pytest.param(State.ACCEPTED, Verdict.REPLACED, id="not sent yet"),
+        pytest.param(State.STORING, Verdict.ALREADY_UNDER_WAY, id="under way"),
+        pytest.param(State.STORED, Verdict.ALREADY_UNDER_WAY, id="ended"),
+    ],
+)
+async def test_a_repeated_submit_is_answered_after_the_opening_was_forgotten(
+    records: Records, state: State, verdict: Verdict
+) -> None:
+    """The bot still knows the submission: "does not know this form, nothing was sent" would be a lie."""
+    await _bring_to(records, state)
+    await records.forget_openings(NOW + timedelta(days=1))
+    acceptance = await records.accept(AGAIN, "nonce of V1")
+    assert acceptance == Acceptance(verdict=verdict, submission=await _read(records))
+    assert acceptance.submission is not None
+    assert acceptance.submission.state is state
+
+
+@pytest.mark.parametrize("changes", [{"user_id": "U2"}, {"team_id": "T2"}], ids=["person", "workspace"])
+async def test_nobody_else_repeats_a_submit(records: Records, changes: dict[str, str]) -> None:
+    """A view's id is no key to somebody's submission, with the opening or without it."""
+    submission = await _accept(records)
+    forged = replace(AGAIN, **changes)  # type: ignore[arg-type]  # both are texts
+    assert await records.accept(forged, "nonce of V1") == Acceptance(verdict=Verdict.SOMEBODY_ELSES)
+    await records.forget_openings(NOW + timedelta(days=1))
+    assert await records.accept(forged, "nonce of V1") == Acceptance(verdict=Verdict.UNKNOWN_OPENING)
+    assert await _read(records) == submission
+
+
+async def test_accepting_is_all_or_nothing(records: Records) -> None:
+    """When the submission cannot be recorded, its opening is not used up either."""
+    await records.add_opening(OPENING)
+    with pytest.raises(DatabaseUnavailable):
+        await records.accept(replace(NEW, channel_id=cast("str", None)), "nonce-1")
+    assert await records.find("V1") is None
+    assert (await records.accept(replace(NEW, id="V2"), "nonce-1")).verdict is Verdict.RECORDED
+
+
+@pytest.mark.parametrize("state", list(State))
+async def test_only_the_steps_of_the_table_are_taken(records: Records, state: State) -> None:
+    """A step that the table does not know is a fault of ours: it raises, and changes nothing."""
+    for to in State:
+        submission = await _bring_to(records, state, replace(NEW, id=f"to {to}"))
+        step = records.end(submission, to, NOW) if to in ENDINGS else records.move(submission, to)
+        if to in STEPS.get(state, ()) or (to is state and state not in ENDINGS):
+            assert _moved(await step).state is to
+            continue
+        with pytest.raises(ValueError, match="no step leads"):
+            await step
+        assert await _read(records, submission.id) == submission
+
+
+async def test_end_takes_endings_only(records: Records) -> None:
+    """A state that is no ending would lose its token."""
+    submission = await _accept(records)
+    with pytest.raises(ValueError, match="no ending"):
+        await records.end(submission, State.STORING, NOW)
+    assert (await _read(records)).sealed_token == NEW.sealed_token
+
+
+async def _move_on(records: Records, fresh: Submission) -> None:
+    await records.move(fresh, State.CONFIRMING)
+
+
+async def _try_again(records: Records, fresh: Submission) -> None:
+    await records.move(fresh, State.STORING, Changes(attempts=fresh.attempts + 1))
+
+
+async def _end(records: Records, fresh: Submission) -> None:
+    await records.end(fresh, State.FAILED, NOW)
+
+
+MADE_STALE = [
+    pytest.param(_move_on, id="it moved on"),
+    pytest.param(_try_again, id="it was tried again"),
+    pytest.param(_end, id="it ended"),
+]
+
+
+@pytest.mark.parametrize("make_stale", MADE_STALE)
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda records, stale: records.move(stale, State.CONFIRMING), id="move"),
+        pytest.param(lambda records, stale: records.move(stale, State.STORING), id="stay"),
+        pytest.param(lambda records, stale: records.end(stale, State.UNCERTAIN, NOW), id="end"),
+        pytest.param(
+            lambda records, stale: records.postpone_report(stale, NOW + timedelta(days=1), forget_response_url=True),
+            id="postpone",
+        ),
+        pytest.param(lambda records, stale: records.mark_reported(stale, NOW), id="mark"),
+    ],
+)
+async def test_a_stale_copy_never_moves_anything(
+    records: Records,
+    make_stale: Callable[[Records, Submission], Awaitable[None]],
+    use: Callable[[Records, Submission], Awaitable[Submission | None]],
+) -> None:
+    """Who read before somebody else wrote is told None, and the row is as the other one left it."""
+    stale = await _bring_to(records, State.STORING)
+    await make_stale(records, stale)
+    standing = await _read(records)
+    assert await use(records, stale) is None
+    assert await _read(records) == standing
+
+
+async def test_a_copy_from_before_a_replacement_never_sends_the_old_token(records: Records) -> None:
+    """A delivery that read the first Submit cannot take the second one's place."""
+    stale = await _accept(records)
+    await records.accept(AGAIN, "nonce of V1")
+    assert await records.move(stale, State.VERIFYING) is None
+    assert await records.end(stale, State.DENIED, NOW) is None
+    assert (await _read(records)).sealed_token == AGAIN.sealed_token
+
+
+@pytest.mark.parametrize("ending", sorted(ENDINGS))
+async def test_every_ending_erases_the_sealed_token(records: Records, query: Query, ending: State) -> None:
+    """In the same transaction: nobody ever finds an ended submission that still has one."""
+    submission = await _bring_to(records, next(state for state in WAYS if ending in STEPS[state]))
+    ended = _moved(await records.end(submission, ending, NOW + timedelta(seconds=5), Changes(error_code="expired")))
+    seen = query("SELECT state, sealed_token, error_code FROM submissions")
+    assert seen == [(ending.value, None, "expired")]
+    assert (ended.sealed_token, ended.ended_at, ended.next_attempt_at) == (None, *[NOW + timedelta(seconds=5)] * 2)
+    assert ended.is_ended
+    assert ended.sealed_response_url == NEW.sealed_response_url
+    assert ended == await _read(records)
+
+
+async def test_changes_are_kept_and_what_is_not_named_stays(records: Records) -> None:
+    """None leaves a column as it is; False and 0 do not."""
+    changes = Changes(
+        next_attempt_at=NOW + timedelta(seconds=1),
+        attempts=1,
+        possibly_written=True,
+        checked_at=NOW + timedelta(seconds=2),
+        patience_until=NOW + timedelta(seconds=3),
+        findings=FINDINGS,
+        confirm_until=NOW + timedelta(seconds=15),
+        error_code="throttled",
+        cloudflare_code=971,
+        cloudflare_message="Slow down.",
+        cf_ray="ray-1",
+        confirmation=CredentialStatus.INVALID,
+    )
+    verifying = _moved(await records.move(await _accept(records), State.VERIFYING, changes))
+    assert Changes(**{field.name: getattr(verifying, field.name) for field in fields(Changes)}) == changes
+    again = _moved(await records.move(verifying, State.VERIFYING, Changes(possibly_written=False)))
+    assert again == replace(verifying, possibly_written=False)
+
+
+async def test_the_code_and_ray_of_an_earlier_error_do_not_stay_with_a_later_one(records: Records) -> None:
+    """Support would be asked about a request that has nothing to do with the ending."""
+    storing = await _bring_to(records, State.STORING)
+    throttled = Changes(error_code="throttled", cloudflare_code=971, cloudflare_message="Slow down.", cf_ray="ray-1")
+    storing = _moved(await records.move(storing, State.STORING, throttled))
+    ended = _moved(await records.end(storing, State.FAILED, NOW, Changes(error_code="cloudflare_unreachable")))
+    assert (ended.error_code, ended.cloudflare_code) == ("cloudflare_unreachable", None)
+    assert (ended.cloudflare_message, ended.cf_ray) == ("", None)
+
+
+async def test_work_is_what_is_untold_and_the_newest_that_may_be_sent(records: Records) -> None:
+    """The newest holds all others: of those only the one that expires first is shown; every untold result is there."""
+    newest = await _accept(records, replace(NEW, id="V4", accepted_at=NOW + timedelta(seconds=1)))
+    for number in range(4):
+        ttl = timedelta(minutes=30 if number == 2 else 60)
+        await _accept(records, replace(NEW, id=f"V{number}", expires_at=NOW + ttl))
+    await _accept(records, replace(NEW, id="other bucket", key=POND))
+    await _accept(records, replace(NEW, id="other account", key=replace(LAKE, account_id="0" * 32)))
+
+    assert await _open(records) == ["V2", "V4"]
+    newest = await _storing(records, newest.id)
+    assert await _open(records) == ["V2", "V4"]
+    await records.end(await _read(records, "V4"), State.REFUSED, NOW)
+    assert await _open(records) == ["V2", "V3", "V4"]
+    await records.end(await _read(records, "V2"), State.EXPIRED, NOW)
+    assert await _open(records) == ["V0", "V3", "V2", "V4"]
+    await records.mark_reported(await _read(records, "V4"), NOW)
+    assert await _open(records) == ["V0", "V3", "V2"]
+    await _confirming(records, "V3")
+    assert await _open(records) == ["V0", "V1", "V3", "V2"]
+    assert await _open(records, replace(LAKE, bucket="nowhere")) == []
+
+
+async def _confirming(records: Records, submission_id: str, at: datetime | None = None) -> Submission:
+    """Let a submission be written; `at`: with the end of all older ones."""
+    storing = await _storing(records, submission_id)
+    changes = Changes(confirm_until=at or NOW)
+    if at is None:
+        return _moved(await records.move(storing, State.CONFIRMING, changes))
+    return _moved(await records.note_written(storing, at, changes))
+
+
+async def test_a_lease_is_held_until_somebody_takes_the_bucket(records: Records) -> None:
+    """Each taking is one epoch higher, in each bucket and account by itself; 0 is nobody's."""
+    first, other = await records.take(LAKE), await records.take(POND)
+    assert first == Lease(key=LAKE, epoch=1)
+    assert other.epoch == 1
+    assert await records.holds(first)
+    second = await records.take(LAKE)
+    assert second.epoch == 2
+    held = [await records.holds(lease) for lease in (first, second, other)]
+    assert held == [False, True, True]
+    assert not await records.holds(replace(second, epoch=3))
+    assert not await records.holds(Lease(key=replace(LAKE, account_id="0" * 32), epoch=0))
+
+
+async def test_work_is_for_who_holds_the_bucket(records: Records) -> None:
+    """The loser is told at once, whether there is something to do or not."""
+    lease = await records.take(LAKE)
+    assert await records.work(lease) == []
+    await _accept(records)
+    assert [(found.id, found.epoch) for found in await records.work(lease)] == [("V1", 1)]
+    await records.take(LAKE)
+    with pytest.raises(LeaseLost):
+        await records.work(lease)
+
+
+@pytest.mark.parametrize("state", list(State))
+async def test_who_lost_the_bucket_moves_nothing(records: Records, state: State) -> None:
+    """Whatever it read before, and however fresh that still is: each of its transitions is compared with the epoch."""
+    older = await _accept(records, replace(NEW, id="V0", accepted_at=NOW - timedelta(seconds=1)))
+    lost = await _bring_to(records, state)
+    await records.take(LAKE)
+    standing = await _read(records)
+    assert standing == replace(lost, epoch=1)
+    for to in STEPS.get(state, frozenset()):
+        if to in ENDINGS:
+            assert await records.end(lost, to, NOW, supersede_older=True) is None
+        else:
+            assert await records.move(lost, to) is None
+    if state is State.STORING:
+        assert await records.note_written(lost, NOW, Changes()) is None
+    if state not in ENDINGS:
+        assert await records.move(lost, state, Changes(attempts=7)) is None
+    await records.postpone_report(lost, NOW + timedelta(days=1), forget_response_url=True)
+    await records.mark_reported(lost, NOW)
+    assert await _read(records) == standing
+    assert await _read(records, "V0") == replace(older, epoch=1)
+
+
+async def test_a_bucket_that_somebody_took_keeps_the_others_going(records: Records) -> None:
+    """A lease is of one bucket; a submission that moved to another one goes by that one's."""
+    here, there = await _accept(records), await _accept(records, replace(NEW, id="V2", key=POND))
+    await records.take(LAKE)
+    assert await records.move(here, State.VERIFYING) is None
+    assert await records.move(there, State.VERIFYING) is not None
+
+
+async def _open_states(records: Records) -> dict[str, str]:
+    """Name each submission with its state."""
+    found = [await records.find(f"V{number}") for number in range(9)]
+    return {submission.id: submission.state.value for submission in found if submission is not None}
+
+
+async def _fill(records: Records) -> Submission:
+    """Record the newest, V5, and beside it one of each sort; return V5, ready to be moved."""
+    failed = Changes(
+        error_code="throttled",
+        cloudflare_code=971,
+        cloudflare_message="Slow down.",
+        cf_ray="ray-1",
+        attempts=3,
+        possibly_written=True,
+    )
+    for number in range(1, 6):
+        at = NOW + timedelta(seconds=number)
+        await _accept(records, replace(NEW, id=f"V{number}", user_id=f"U{number}", accepted_at=at))
+    await _accept(records, replace(NEW, id="V6", accepted_at=NOW + timedelta(seconds=6)))
+    await _accept(records, replace(NEW, id="V7", key=POND))
+    await _accept(records, replace(NEW, id="V8", key=replace(LAKE, account_id="0" * 32)))
+    await _storing(records, "V2", failed)
+    await _confirming(records, "V3")
+    await records.end(await _read(records, "V4"), State.DENIED, NOW, Changes(error_code="not_allowed"))
+    return await _storing(records, "V5")
+
+
+@pytest.mark.parametrize("ending", [None, State.UNCERTAIN], ids=["written", "nobody knows"])
+async def test_a_write_ends_only_what_would_be_written_as_well(records: Records, ending: State | None) -> None:
+    """An older question about a token, or the enabling of a catalog, is still worth an answer."""
+    for name, task in (("V1", Task.CHECK), ("V2", Task.ENABLE), ("V3", Task.STORE)):
+        await records.add(replace(NEW, id=name, task=task))
+    newest = replace(NEW, id="V4", accepted_at=NOW + timedelta(seconds=1))
+    await records.add(newest)
+    storing = await _storing(records, "V4")
+    if ending is None:
+        await records.note_written(storing, NOW, Changes())
+    else:
+        await records.end(storing, ending, NOW, supersede_older=True)
+    states = await _open_states(records)
+    assert [states[name] for name in ("V1", "V2", "V3")] == ["accepted", "accepted", "superseded"]
+
+
+async def test_what_is_written_is_what_is_known_of_the_slot(records: Records) -> None:
+    """With the facts that were found, in place of what was there before; other slots keep theirs."""
+    inventory = Inventory(records._database, ACCOUNT)
+    await _accept(records, replace(NEW, id="V0", key=POND))
+    await _confirming(records, "V0", NOW)
+    [other] = await inventory.stored_credentials()
+    await _accept(records)
+    await _confirming(records, "V1", NOW)
+    [first, _] = await inventory.stored_credentials()
+    await inventory.note_reminded(first, NOW)
+
+    later = NOW + timedelta(seconds=9)
+    await _accept(records, replace(NEW, id="V2", user_id="U2", channel_id="C2", accepted_at=NOW))
+    storing = await _storing(records, "V2", Changes(checked_at=NOW, findings=FINDINGS))
+    confirming = _moved(await records.note_written(storing, later, Changes(confirm_until=later, cf_ray="ray-1")))
+
+    assert (confirming.state, confirming.confirm_until, confirming.cf_ray) == (State.CONFIRMING, later, "ray-1")
+    assert confirming == await _read(records, "V2")
+    token = FINDINGS.token
+    assert token is not None
+    assert await inventory.stored_credentials() == [
+        StoredCredential(
+            bucket="lake",
+            submission_id="V2",
+            stored_by="U2",
+            stored_at=later,
+            channel_id="C2",
+            token_id=token.id,
+            expires_at=token.expires_at,
+            reminded_at=None,
+            broken_at=None,
+        ),
+        other,
+    ]
+
+
+async def test_what_is_written_is_noted_wholly_or_not_at_all(records: Records, query: Query) -> None:
+    """Where what is known of the slot cannot be kept, the step is not taken and nobody is superseded."""
+    newest = await _fill(records)
+    before = await _open_states(records)
+    query("ALTER TABLE credentials RENAME TO elsewhere")
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            await records.note_written(newest, NOW, Changes())
+    finally:
+        query("ALTER TABLE elsewhere RENAME TO credentials")
+    assert await _open_states(records) == before
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - {State.STORING}))
+async def test_only_what_was_sent_is_written(records: Records, state: State) -> None:
+    """Whatever else says so is a fault of ours, and changes nothing."""
+    submission = await _bring_to(records, state)
+    with pytest.raises(ValueError, match="no step leads"):
+        await records.note_written(submission, NOW, Changes())
+    assert await _read(records) == submission
+
+
+async def test_what_was_found_ends_the_trouble_before_it(records: Records) -> None:
+    """One that was verified does not end with "unknown token" when its time is over while it waits for its turn."""
+    trouble = Changes(error_code="token_invalid", cloudflare_code=1000, cloudflare_message="No.", cf_ray="ray-1")
+    waiting = _moved(await records.move(await _accept(records), State.VERIFYING, trouble))
+    found = _moved(await records.move(waiting, State.VERIFYING, Changes(checked_at=NOW, findings=FINDINGS)))
+    assert (found.error_code, found.cloudflare_code) == (None, None)
+    assert (found.cloudflare_message, found.cf_ray) == ("", None)
+    assert found.findings == FINDINGS
+
+
+NOTHING_TOLD = Findings(token=None, unchecked=frozenset(Check), credential=CredentialStatus.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "findings",
+    [
+        pytest.param(FINDINGS, id="all"),
+        pytest.param(NOTHING_TOLD, id="nothing, since nothing was offered"),
+        pytest.param(replace(FINDINGS, unchecked=frozenset()), id="every check made"),
+    ],
+)
+async def test_findings_come_back_as_they_were(records: Records, findings: Findings) -> None:
+    """Only where checks were made: one that was never checked has none."""
+    accepted = await _accept(records)
+    assert accepted.findings is None
+    found = await records.move(accepted, State.VERIFYING, Changes(checked_at=NOW, findings=findings))
+    assert _moved(found).findings == findings
+
+
+async def test_the_history_has_the_newest_first(records: Records) -> None:
+    """Of one bucket or of all, of this account only, whatever became of them, and no more than asked for."""
+    for number, key in enumerate((LAKE, POND, LAKE, replace(LAKE, account_id="0" * 32), LAKE)):
+        await _accept(records, replace(NEW, id=f"V{number}", key=key))
+    await records.end(await _read(records, "V2"), State.DENIED, NOW)
+    await records.mark_reported(await _read(records, "V2"), NOW)
+    await records.take(LAKE)
+
+    lake = await records.history(ACCOUNT, "lake", 9)
+    assert lake == [await _read(records, name) for name in ("V4", "V2", "V0")]
+    assert [found.id for found in await records.history(ACCOUNT, "lake", 2)] == ["V4", "V2"]
+    assert [found.id for found in await records.history(ACCOUNT, None, 9)] == ["V4", "V2", "V1", "V0"]
+    assert await records.history(ACCOUNT, "nowhere", 9) == []
+
+
+@pytest.mark.parametrize("ending", [None, State.UNCERTAIN], ids=["written", "nobody knows"])
+async def test_what_is_older_and_could_still_be_sent_is_superseded(records: Records, ending: State | None) -> None:
+    """In the same transaction, sent before or not; nothing newer, confirmed, ended or of another bucket is touched."""
+    newest = await _fill(records)
+    others = {name: await _read(records, name) for name in ("V3", "V4", "V6", "V7", "V8")}
+    at = NOW + timedelta(seconds=9)
+    if ending is None:
+        await records.note_written(newest, at, Changes())
+    else:
+        await records.end(newest, ending, at, supersede_older=True)
+    for name, attempts in (("V1", 0), ("V2", 3)):
+        superseded = await _read(records, name)
+        assert (superseded.state, superseded.superseded_by, superseded.ended_at) == (State.SUPERSEDED, "U5", at)
+        assert (superseded.sealed_token, superseded.next_attempt_at) == (None, at)
+        assert (superseded.error_code, superseded.cloudflare_code) == (None, None)
+        assert (superseded.cloudflare_message, superseded.cf_ray) == ("", None)
+        assert (superseded.attempts, superseded.possibly_written) == (attempts, attempts > 0)
+        assert superseded.sealed_response_url == NEW.sealed_response_url
+    assert {name: await _read(records, name) for name in others} == others
+
+
+async def test_without_being_asked_nothing_is_superseded(records: Records) -> None:
+    """A newer one that ends unwritten leaves the older ones as they are."""
+    newest = await _fill(records)
+    before = await _open_states(records)
+    await records.end(newest, State.REFUSED, NOW)
+    assert await _open_states(records) == before | {"V5": "refused"}
+
+
+async def test_a_stale_copy_supersedes_nothing(records: Records) -> None:
+    """What did not move takes nobody's place."""
+    stale = await _fill(records)
+    await records.move(stale, State.STORING, Changes(attempts=1))
+    before = await _open_states(records)
+    assert await records.note_written(stale, NOW, Changes()) is None
+    assert await Inventory(records._database, ACCOUNT).stored_credentials() == []
+    assert await records.end(stale, State.UNCERTAIN, NOW, supersede_older=True) is None
+    assert await _open_states(records) == before
+
+
+async def test_of_one_moment_the_one_recorded_first_is_older(records: Records) -> None:
+    """The order of arrival is all there is."""
+    for name in ("V1", "V2", "V3"):
+        await _accept(records, replace(NEW, id=name))
+    await _confirming(records, "V2", NOW)
+    assert await _open_states(records) == {"V1": "superseded", "V2": "confirming", "V3": "accepted"}
+
+
+@pytest.mark.parametrize(
+    ("later", "order"),
+    [
+        pytest.param(timedelta(seconds=1), ["V1", "V2"], id="later"),
+        pytest.param(timedelta(0), ["V1", "V2"], id="the same moment"),
+        pytest.param(timedelta(microseconds=-1), ["V2", "V1"], id="overtaken by a moment"),
+        pytest.param(timedelta(seconds=-2), ["V2", "V1"], id="overtaken by 2 s"),
+        pytest.param(timedelta(seconds=-3), ["V1", "V2"], id="a clock that was set back 3 s"),
+        pytest.param(timedelta(hours=-1), ["V1", "V2"], id="a clock that was set back an hour"),
+        pytest.param(timedelta(hours=1), ["V1", "V2"], id="a clock that was set forward an hour"),
+    ],
+)
+async def test_the_order_is_that_of_arrival(records: Records, later: timedelta, order: list[str]) -> None:
+    """Recording takes a moment, and differs; what seems older by more than that comes from a clock set back."""
+    await _accept(records, replace(NEW, expires_at=NOW + timedelta(minutes=5)))
+    second = replace(NEW, id="V2", accepted_at=NOW + later, expires_at=NOW + later + timedelta(hours=1))
+    await _accept(records, second)
+    newest = order[-1]
+    assert (await _open(records))[-1] == newest
+    await _confirming(records, newest, NOW)
+    assert await _open_states(records) == {newest: "confirming", order[0]: "superseded"}
+
+
+@pytest.mark.parametrize("back", [timedelta(seconds=3), timedelta(hours=1)])
+async def test_a_clock_that_was_set_back_delays_nothing(records: Records, back: timedelta) -> None:
+    """The newest one is due at once by the clock as it is now."""
+    await _accept(records)
+    newest = await _accept(records, replace(NEW, id="V2", accepted_at=NOW - back))
+    assert newest.next_attempt_at == NOW - back
+    assert newest.accepted_at > NOW
+
+
+@pytest.mark.parametrize("back", [timedelta(seconds=5), timedelta(hours=1)])
+@pytest.mark.parametrize("repeats", [1, 3])
+async def test_a_repeated_submit_after_the_clock_was_set_back_is_the_newest(
+    records: Records, back: timedelta, repeats: int
+) -> None:
+    """It replaces the first one, and takes its place before what somebody else pasted in between."""
+    await _accept(records)
+    await _accept(records, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=3)))
+    for number in range(repeats):
+        again = replace(AGAIN, sealed_token=SealedToken(f"sealed.v1.aaaa.TRY{number}"), accepted_at=NOW - back)
+        acceptance = await records.accept(again, "nonce of V1")
+        assert acceptance.verdict is Verdict.REPLACED
+        assert (await _read(records)).sealed_token == again.sealed_token
+    await _confirming(records, "V1", NOW)
+    assert (await _read(records, "V2")).state is State.SUPERSEDED
+
+
+@pytest.mark.parametrize("how", ["confirming", "stored", "reported"])
+async def test_who_was_overtaken_by_one_that_is_written_already_is_not_sent(records: Records, how: str) -> None:
+    """Pasted first, recorded 1 s later, after the newer one's success: a stale token never overwrites a newer one."""
+    await _accept(records)
+    written = await _confirming(records, "V1", NOW)
+    if how != "confirming":
+        written = _moved(await records.end(written, State.STORED, NOW))
+    if how == "reported":
+        await records.mark_reported(written, NOW)
+    older = await _accept(records, replace(NEW, id="V2", accepted_at=NOW - timedelta(seconds=1)))
+    assert older.state is State.SUPERSEDED
+
+
+async def test_the_newest_of_hundreds_is_found(records: Records, query: Query) -> None:
+    """However many wait for their turn or for Slack, no limit hides the one that matters, nor the first to expire."""
+    await _accept(records)
+    columns = "team_id, user_id, account_id, bucket, channel_id, reason, token_kind, last_four, accepted_at, expires_at"
+    rest = "next_attempt_at, attempts, possibly_written, sealed_token"
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 700)"
+    state = "CASE WHEN i <= 300 THEN 'accepted' ELSE 'failed' END"
+    ended = "CASE WHEN i <= 300 THEN NULL ELSE accepted_at END"
+    query(
+        f"INSERT INTO submissions (id, state, ended_at, {columns}, {rest})"  # noqa: S608 - our own words
+        f" {numbers} SELECT 'N' || i, {state}, {ended}, {columns}, {rest} FROM n, submissions WHERE id = 'V1'",
+    )
+    await _accept(records, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=1)))
+    work = await records.work(await records.take(LAKE))
+    assert [found.id for found in work][:2] == ["V1", "V2"]
+    assert len(work) == 30
+    assert all(found.is_ended for found in work[2:])
+    await _confirming(records, "V2", NOW)
+    assert query("SELECT count(*) FROM submissions WHERE state = 'superseded'") == [(301,)]
+
+
+async def test_unreported_keys_are_the_buckets_with_something_to_do(records: Records) -> None:
+    """Each once; a bucket whose results are all told is none of them."""
+    assert await records.unreported_keys() == []
+    told = await _accept(records)
+    await _accept(records, replace(NEW, id="V2", key=POND))
+    await _accept(records, replace(NEW, id="V3", key=POND))
+    await records.mark_reported(_moved(await records.end(told, State.DENIED, NOW)), NOW)
+    assert await records.unreported_keys() == [POND]
+
+
+async def test_the_response_url_goes_with_the_report(records: Records) -> None:
+    """It is a secret of its own: erased when the message is out, or when it is too old to be of use."""
+    ended = _moved(await records.end(await _accept(records), State.DENIED, NOW))
+    later = NOW + timedelta(minutes=3)
+    await records.postpone_report(ended, later, forget_response_url=False)
+    assert await _read(records) == replace(ended, next_attempt_at=later)
+    await records.postpone_report(ended, later, forget_response_url=True)
+    assert (await _read(records)).sealed_response_url is None
+
+    other = _moved(await records.end(await _accept(records, replace(NEW, id="V2")), State.DENIED, NOW))
+    await records.mark_reported(other, later)
+    reported = await _read(records, "V2")
+    assert (reported.sealed_response_url, reported.reported_at) == (None, later)
+
+
+async def test_keys_are_in_use_as_long_as_something_sealed_is_needed(records: Records) -> None:
+    """The token's key until the ending, the response URL's key until the report."""
+    submission = await _accept(records)
+    await _accept(records, replace(NEW, id="V2", sealed_response_url=None, sealed_token=SealedToken("sealed.v1.cc.x")))
+    assert await records.key_ids_in_use() == {"aaaa", "bbbb", "cc"}
+    ended = _moved(await records.end(submission, State.DENIED, NOW))
+    assert await records.key_ids_in_use() == {"bbbb", "cc"}
+    await records.mark_reported(ended, NOW)
+    assert await records.key_ids_in_use() == {"cc"}
+
+
+async def test_old_openings_are_forgotten(records: Records) -> None:
+    """Only those that expired before the given moment."""
+    await records.add_opening(OPENING)
+    await records.forget_openings(OPENING.expires_at)
+    assert (await records.accept(replace(NEW, user_id="U2"), "nonce-1")).verdict is Verdict.SOMEBODY_ELSES
+    await records.forget_openings(OPENING.expires_at + timedelta(seconds=1))
+    assert (await records.accept(NEW, "nonce-1")).verdict is Verdict.UNKNOWN_OPENING
+
+
+async def test_ping_returns_when_the_database_answers(records: Records) -> None:
+    """It says nothing else."""
+    await records.ping()
+
+
+async def test_nobody_is_found_under_an_unknown_id(records: Records) -> None:
+    """A submission that does not exist is None, not an error."""
+    assert await records.find("V9") is None
