@@ -28,14 +28,14 @@ lint: $(VENV)/.dev
 	$(BIN)/hadolint Dockerfile
 
 bench: $(VENV)/.dev ## measure; asserts nothing
-	$(BIN)/python tests/benchmarks/acknowledge.py
-	$(BIN)/python tests/benchmarks/footprint.py
-	$(BIN)/python tests/benchmarks/deliveries.py
-	$(BIN)/python tests/benchmarks/waiting.py
-	$(BIN)/python tests/benchmarks/pace.py 400
+	$(BIN)/python -m tests.benchmarks.acknowledge
+	$(BIN)/python -m tests.benchmarks.footprint
+	$(BIN)/python -m tests.benchmarks.deliveries
+	$(BIN)/python -m tests.benchmarks.waiting
+	$(BIN)/python -m tests.benchmarks.pace 400
 
 chaos: $(VENV)/.dev ## kill the bot at random moments, on SQLite and on PostgreSQL, and count what is lost
-	$(BIN)/python tests/chaos/kills.py
+	$(BIN)/python -m tests.chaos.kills
 
 lock: $(VENV)/.dev ## renew the locks from pyproject.toml
 	$(BIN)/uv pip compile $(UV_FLAGS) --group build --output-file requirements.lock pyproject.toml

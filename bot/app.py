@@ -19,36 +19,36 @@ from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot import __version__
-from bot.policy.rules import Allowlist
+from bot.catalogs.refresh import CatalogsByOthers, SnapshotKeeper
+from bot.catalogs.reminders import CredentialWatch
 from bot.cloudflare.auth import ApiKey, ApiToken
 from bot.cloudflare.client import CloudflareClient
+from bot.cloudflare.pace import LocalPace, Pace, SharedPace
 from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
-from bot.model.errors import BotError, DatabaseTrouble, SlackRefused, SlackUnavailable
-from bot.cloudflare.pace import LocalPace, Pace, SharedPace
-from bot.storage.submissions import Records
+from bot.model.errors import DatabaseTrouble, SlackRefused, SlackUnavailable, StartRefused
 from bot.model.secret import Secret
+from bot.model.submission import BucketKey
+from bot.operations.housekeeping import keep_house, keep_house_for_ever
 from bot.operations.server import Server
+from bot.policy.gate import Gate, Home
+from bot.policy.rules import Allowlist
 from bot.settings import Role, Settings
-from bot.policy.gate import Gate, Home, Memberships
-from bot.slack.stories.enable import Buttons
+from bot.slack.api import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
-from bot.slack.stories.store import Listeners
-from bot.slack.stories.look import Lookups
-from bot.slack.stories.open_form import FormOpener
+from bot.slack.inbound.socket_mode import SocketModeIngress
+from bot.slack.memberships import Memberships
 from bot.slack.messages.posting import Poster
 from bot.slack.messages.progress import ModalProgress
-from bot.slack.inbound.socket_mode import SocketModeIngress
-from bot.slack.api import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
-from bot.catalogs.refresh import CatalogsByOthers, SnapshotKeeper
-from bot.storage.opening import StartRefused, Store, open_store
-from bot.model.submission import BucketKey
-from bot.catalogs.reminders import LOOK_EVERY, CredentialWatch
-
-OPENINGS_KEPT_FOR: Final = timedelta(minutes=10)
-"""After they can be used no more."""
+from bot.slack.response_url import ResponseUrls
+from bot.slack.stories.enable import Buttons
+from bot.slack.stories.look import Lookups
+from bot.slack.stories.open_form import FormOpener
+from bot.slack.stories.store import Listeners
+from bot.storage.opening import Store, open_store
+from bot.storage.submissions import Records
 
 _STOP_NOTICE: Final = timedelta(seconds=1)
 _SLACK_PAUSE: Final = timedelta(seconds=2)
@@ -179,8 +179,7 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
     stack.push_async_callback(progress.drain)
     poster = Poster(
         web=base.slack,
-        http=base.http,
-        key_ring=store.key_ring,
+        post_by_response_url=ResponseUrls(base.http, store.key_ring, store.clock).post,
         clock=store.clock,
         contact=base.contact,
         may_enable=settings.allow_enable,
@@ -209,7 +208,7 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
             records=store.records,
             delivery=delivery,
             refresh_catalogs=lambda tests: keeper.refresh_unless_fresh(tests=tests),
-            keep_house=lambda: _keep_house(store, watch),
+            keep_house=lambda: keep_house(store, watch),
             clock=store.clock,
         )
         base.keep_running(runner.run())
@@ -218,7 +217,7 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
     stack.push_async_callback(dispatcher.stop)
     await dispatcher.start()
     base.keep_running(keeper.run())
-    base.keep_running(_keep_house_for_ever(store, watch))
+    base.keep_running(keep_house_for_ever(store, watch))
     return _Work(dispatch=dispatcher.dispatch, catalogs=keeper)
 
 
@@ -234,7 +233,7 @@ async def _face_slack(base: _Base, work: _Work, server: Server, stack: AsyncExit
         await socket.connect()
         base.keep_running(socket.watch())
     http = _http_ingress(settings, ingress) if socket is None else None
-    server.attach(http, lambda: _is_ready(store.records, socket))
+    server.attach(None if http is None else http.handle, lambda: _is_ready(store.records, socket))
     stack.push_async_callback(ingress.drain)  # answers go back over what is closed afterwards
     if socket is not None:
         stack.push_async_callback(socket.stop_taking)
@@ -440,26 +439,6 @@ async def _is_ready(records: Records, socket: SocketModeIngress | None) -> bool:
     except (TimeoutError, DatabaseTrouble):
         return False
     return socket is None or await socket.is_connected()
-
-
-async def _keep_house_for_ever(store: Store, watch: CredentialWatch) -> None:
-    while True:
-        await _keep_house(store, watch)
-        await asyncio.sleep(LOOK_EVERY.total_seconds())
-
-
-async def _keep_house(store: Store, watch: CredentialWatch) -> None:
-    """Rotate and destroy the bot's own keys, forget old openings, say what is due. Never fails."""
-    now = store.clock()
-    try:
-        if store.key_files is not None and store.key_ring is not None:
-            destroyed = store.key_files.rotate(store.key_ring, now, await store.records.key_ids_in_use())
-            if destroyed:
-                _log.info("sealing_keys_destroyed", key_ids=destroyed)
-        await store.records.forget_openings(now - OPENINGS_KEPT_FOR)
-    except (BotError, OSError) as error:
-        _log.error("housekeeping_failed", error=str(error))
-    await watch.look()
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -42,9 +42,9 @@ def run(
 ) -> None:
     """Run the bot. Settings come from the environment and from .env (see the README)."""
     from bot.app import run as run_bot
+    from bot.model.errors import StartRefused
     from bot.operations.logs import configure_logging
     from bot.settings import Role, SettingsError, load_settings
-    from bot.storage.opening import StartRefused
 
     try:
         loaded = load_settings(role=Role(role))
@@ -86,8 +86,8 @@ def sandbox(
 @_app.command()
 def keygen(path: Annotated[Path, typer.Argument(help="The file to make; it must not exist.")]) -> None:
     """Make a private sealing key (PKCS#8 PEM, mode 0600) and print its public half."""
-    from bot.sealing.key_files import write_key_file
     from bot.sealing.hpke import generate_private_key
+    from bot.sealing.key_files import write_key_file
 
     try:
         typer.echo(write_key_file(path, generate_private_key()), nl=False)

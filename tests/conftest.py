@@ -15,14 +15,14 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 import structlog
-from tests.desk import Desk, open_desk
 from hypothesis import settings
 from playwright.async_api import Browser, async_playwright
-from tests.postgres import execute, running_postgres
 
-from bot.storage.sqlite import SqliteDatabase
 from bot.operations.logs import configure_logging
+from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Records
+from tests.desk import Desk, open_desk
+from tests.postgres import execute, running_postgres
 
 settings.register_profile("here", deadline=None)  # a timing is never asserted
 settings.load_profile("here")
@@ -39,7 +39,7 @@ CHROMIUM_FLAGS = (
 )
 
 
-SLOWEST_FIRST = ("test_replicas", "test_outages", "test_ordering", "test_delivery", "test_procrastinate", "e2e")
+SLOWEST_FIRST = ("test_replicas", "test_outages", "test_ordering", "test_deliver.py", "test_run_jobs", "e2e")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

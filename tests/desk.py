@@ -15,28 +15,29 @@ from aiohttp.test_utils import TestServer
 from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.policy.rules import Allowlist
 from bot.app import _bolt_app
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
-from bot.storage.sqlite import SqliteDatabase
-from bot.storage.catalogs import Inventory
-from bot.storage.submissions import Records
+from bot.model.submission import BucketKey, Submission
+from bot.policy.gate import Gate, Home
+from bot.policy.rules import Allowlist
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.transport import Answer
 from bot.sandbox.workspace import User
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
-from bot.policy.gate import MEMBERSHIP_LIFETIME, Gate, Home, Memberships
-from bot.slack.stories.enable import Buttons
+from bot.slack.api import TIMEOUT, SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
-from bot.slack.stories.store import Listeners
+from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
+from bot.slack.stories.enable import Buttons
 from bot.slack.stories.look import Lookups
 from bot.slack.stories.open_form import FormOpener
-from bot.slack.api import TIMEOUT, SlackWeb
-from bot.model.submission import BucketKey, Submission
+from bot.slack.stories.store import Listeners
+from bot.storage.catalogs import Inventory
+from bot.storage.sqlite import SqliteDatabase
+from bot.storage.submissions import Records
 
 if TYPE_CHECKING:
     from tests.conftest import Clock

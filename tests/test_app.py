@@ -17,20 +17,22 @@ from typing import Literal
 import aiohttp
 import pytest
 import pytest_asyncio
-from tests.conftest import Clock
 
 from bot.app import RunningBot, run, running
-from bot.sealing.key_files import KEY_LIFETIME, write_key_file
+from bot.catalogs.refresh import REFRESH_EVERY, TEST_EVERY
+from bot.catalogs.reminders import LOOK_EVERY
+from bot.model.clock import steady_clock
+from bot.model.errors import StartRefused
 from bot.sandbox.cloudflare import ReceivedRequest, SmallCloudflare
 from bot.sandbox.process import bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Message
 from bot.sealing.hpke import generate_private_key
+from bot.sealing.key_files import KEY_LIFETIME, write_key_file
 from bot.settings import Settings, load_settings
-from bot.catalogs.refresh import REFRESH_EVERY, TEST_EVERY
-from bot.storage.opening import KEY_DIRECTORY, StartRefused, steady_clock
-from bot.catalogs.reminders import LOOK_EVERY
+from bot.storage.opening import KEY_DIRECTORY
+from tests.conftest import Clock
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"

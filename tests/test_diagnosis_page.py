@@ -1,4 +1,4 @@
-"""docs/diagnosis.md is what the code does: made by asking it. `python tests/test_diagnosis_table.py` writes it anew."""
+"""docs/diagnosis.md is what the code does: made by asking it. `python -m tests.test_diagnosis_page` writes it anew."""
 
 import asyncio
 import inspect
@@ -10,34 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.slack.messages.test_outcome import ended
 
-from bot.model.catalog import CredentialStatus
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE, ERROR_OF_STATUS, Answer, read_result
-from bot.model.errors import (
-    AccessRefused,
-    BotError,
+from bot.cloudflare.errors import (
     CatalogRefusal,
     CloudflareError,
     CloudflareTrouble,
     CloudflareUnreachable,
-    GivenUp,
-    NotStorable,
     OperatorError,
-    SealedValueUnreadable,
     TokenRefusal,
-    WhoseMove,
 )
-from bot.sandbox.tokens import Behaviour, make_token
-from bot.model.secret import Secret
-from bot.slack.messages.outcome import RedactedProgress, RedactedResult
-from bot.model.submission import Findings, State, Task, TokenFacts, TokenKind
 from bot.delivery.verify import Verification, explain_refusal
+from bot.model.catalog import CredentialStatus
+from bot.model.errors import AccessRefused, BotError, GivenUp, NotStorable, SealedValueUnreadable, WhoseMove
+from bot.model.secret import Secret
+from bot.model.submission import Findings, State, Task, TokenFacts, TokenKind
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.slack.messages.outcome import RedactedProgress, RedactedResult
+from tests.slack.messages.test_outcome import ended
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "diagnosis.md"
-COMMAND = "python tests/test_diagnosis_table.py"
+COMMAND = "python -m tests.test_diagnosis_page"
 
 _NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 _ACCOUNT_ID = "5a4db0c0000000000000000000000001"

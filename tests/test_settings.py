@@ -13,8 +13,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bot.model.catalog import CatalogApi
-from bot.sealing.hpke import generate_private_key
 from bot.model.secret import Secret
+from bot.sealing.hpke import generate_private_key
 from bot.settings import LoadedSettings, SettingsError, load_settings
 
 MARK = "MARKED7f3a"

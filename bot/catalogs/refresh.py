@@ -8,10 +8,11 @@ from typing import Final
 
 import structlog
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
-from bot.cloudflare.client import CloudflareClient
-from bot.model.errors import BotError, CatalogRefusal, RouteGone
 from bot.catalogs.freshness import FRESH, fresh_tests, is_tested_lately, is_younger
+from bot.cloudflare.client import CloudflareClient
+from bot.cloudflare.errors import CatalogRefusal, RouteGone
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.model.errors import BotError
 from bot.storage.catalogs import Inventory
 
 REFRESH_EVERY: Final = timedelta(minutes=5)

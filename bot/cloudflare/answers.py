@@ -7,8 +7,8 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import TypeVar
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
 from bot.cloudflare.diagnosis import Answer, not_understood
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
 
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 

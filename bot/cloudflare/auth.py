@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from bot.model.errors import LeaseLost, TokenMalformed
+from bot.cloudflare.errors import TokenMalformed
+from bot.model.errors import LeaseLost
 from bot.model.secret import Secret
 
 _SHORTEST_ECHO = 16

@@ -14,8 +14,6 @@ from datetime import datetime, timedelta
 import httpx
 
 from bot import __version__
-from bot.cloudflare.budget import Limits, parse_limits
-from bot.model.catalog import Catalog, CatalogApi, CredentialStatus
 from bot.cloudflare.answers import (
     BUCKET_NAME,
     TokenVerification,
@@ -25,18 +23,12 @@ from bot.cloudflare.answers import (
     parse_verification,
 )
 from bot.cloudflare.auth import ApiKey, ApiToken, Bearer, CallerAuth, CredentialBody, Fence
+from bot.cloudflare.budget import Limits, parse_limits
 from bot.cloudflare.diagnosis import Answer, read_result
-from bot.model.errors import (
-    BotError,
-    CatalogRefusal,
-    CloudflareUnreachable,
-    DatabaseTrouble,
-    LeaseLost,
-    NoSuchBucket,
-    RouteGone,
-    Throttled,
-)
+from bot.cloudflare.errors import CatalogRefusal, CloudflareUnreachable, NoSuchBucket, RouteGone, Throttled
 from bot.cloudflare.pace import MOST_IN_FLIGHT, Pace
+from bot.model.catalog import Catalog, CatalogApi, CredentialStatus
+from bot.model.errors import BotError, DatabaseTrouble, LeaseLost
 from bot.model.secret import Secret
 from bot.model.submission import TokenKind
 

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import chain
 
-from bot.model.errors import (
+from bot.cloudflare.errors import (
     AnswerNotUnderstood,
     CallerNotAllowed,
     CallerRejected,

@@ -12,30 +12,27 @@ from typing import Final, Protocol
 
 import structlog
 
-from bot.model.catalog import CredentialStatus
 from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.errors import CloudflareError, OperatorError, Refusal, Throttled, TokenRefusal
+from bot.delivery.plan import plan_work
+from bot.delivery.report import Reporter, Reporting
+from bot.delivery.retry import pause_after, pause_for_fresh_token
+from bot.delivery.verify import Verification, explain_refusal
+from bot.model.catalog import CredentialStatus
 from bot.model.errors import (
     AccessRefused,
     BotError,
-    CloudflareError,
     DatabaseTrouble,
     DeadlineReached,
     LeaseLost,
     NeverSent,
-    OperatorError,
-    Refusal,
     SealedValueUnreadable,
-    Throttled,
-    TokenRefusal,
     error_of_code,
 )
-from bot.storage.catalogs import Inventory
-from bot.delivery.retry import pause_after, pause_for_fresh_token
-from bot.storage.submissions import Changes, Records
-from bot.delivery.report import Reporter, Reporting
-from bot.sealing.hpke import TOKEN, KeyRing, SealingContext
 from bot.model.submission import BucketKey, Findings, Lease, State, Submission, Task
-from bot.delivery.verify import Verification, explain_refusal
+from bot.sealing.hpke import TOKEN, KeyRing, SealingContext
+from bot.storage.catalogs import Inventory
+from bot.storage.submissions import Changes, Records
 
 CONFIRM_PATIENCE: Final = timedelta(seconds=15)
 """How long an empty or broken slot after a success is asked about again before it is told as an alarm."""
@@ -131,7 +128,7 @@ class Delivery:
         blocked_until: datetime | None = None
         while work := await self._records.work(lease):
             now = self._clock()
-            plan = _plan(work, blocked_until or now)
+            plan = plan_work(work, blocked_until or now)
             due = next((submission for submission, at in plan if at <= now), None)
             if due is None:
                 return min(at for _, at in plan)
@@ -164,7 +161,7 @@ class Delivery:
             now = self._clock()
             current: Submission | None = due
             if now - read_at > _STALE_AFTER:  # somebody may have submitted a newer one meanwhile
-                plan = _plan(await self._records.work(lease), now)
+                plan = plan_work(await self._records.work(lease), now)
                 current = next((submission for submission, at in plan if at <= now and not submission.is_ended), None)
             if current is not None and current.state is State.CONFIRMING:
                 await self._confirm(current, turn)
@@ -442,29 +439,6 @@ class Delivery:
             cf_ray=ended.cf_ray,
         )
         self._reporter.show_progress(ended)
-
-
-def _plan(work: list[Submission], open_from: datetime) -> list[tuple[Submission, datetime]]:
-    """Return when each is due, in the order in which they are done: the slot first, messages last.
-
-    Of those that may still be sent to the slot the newest one holds all others: they only wait for it, or for their
-    own end. What only checks or enables holds nothing; a catalog is enabled before anything is stored in it. Nothing
-    goes to Cloudflare before `open_from`.
-    """
-    ended = [submission for submission in work if submission.is_ended]
-    confirming = [submission for submission in work if submission.state is State.CONFIRMING]
-    sendable = [submission for submission in work if submission not in (*ended, *confirming)]
-    of_task = {task: [submission for submission in sendable if submission.task is task] for task in Task}
-    held, newest = of_task[Task.STORE][:-1], of_task[Task.STORE][-1:]
-    return [
-        *(
-            (submission, min(max(submission.next_attempt_at, open_from), submission.expires_at))
-            for submission in (*of_task[Task.ENABLE], *newest, *of_task[Task.CHECK])
-        ),
-        *((submission, max(submission.next_attempt_at, open_from)) for submission in confirming),
-        *((submission, submission.expires_at) for submission in held),
-        *((submission, submission.next_attempt_at) for submission in ended),
-    ]
 
 
 def _changes(

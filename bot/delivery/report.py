@@ -7,8 +7,8 @@ from typing import Final, Protocol
 import structlog
 
 from bot.model.errors import LeaseLost, SlackUnavailable
-from bot.storage.submissions import Records
 from bot.model.submission import RESPONSE_URL_LIFETIME, Lease, Submission
+from bot.storage.submissions import Records
 
 _SHORTEST_PAUSE: Final = timedelta(seconds=2)
 _LONGEST_PAUSE: Final = timedelta(minutes=5)

@@ -3,7 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from bot.model.errors import AccessRefused, BotError, CloudflareError
+from bot.cloudflare.errors import CloudflareError
+from bot.model.errors import AccessRefused, BotError
 from bot.model.submission import Submission
 
 _SHORTEST: Final = timedelta(milliseconds=100)

@@ -1,19 +1,16 @@
 """Runs deliveries in this process: a task for each bucket that has something to do, and nothing that polls."""
 
 import asyncio
-import fcntl
-import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 import structlog
 
 from bot.delivery.deliver import Delivery
 from bot.model.errors import BotError
-from bot.storage.submissions import Records
 from bot.model.submission import BucketKey
+from bot.storage.submissions import Records
 
 STOP_PATIENCE: Final = timedelta(seconds=4)
 """How long a stop waits for deliveries that are in the middle of a call; after that they go on at the next start."""
@@ -24,27 +21,6 @@ _LONGEST_SLEEP: Final = timedelta(seconds=60)
 """However far off the next step is: it is looked for at least this often."""
 
 _log = structlog.get_logger()
-
-
-class AlreadyRunning(Exception):  # noqa: N818 - reads as what it says
-    """Another process works on the same data."""
-
-
-class ProcessLock:
-    """Keeps a second process off a data directory or a database; the kernel frees it when the process dies."""
-
-    def __init__(self, path: Path) -> None:
-        """Take the lock on a file, made when missing; raises AlreadyRunning."""
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._descriptor)
-            raise AlreadyRunning from None
-
-    def release(self) -> None:
-        """Let the next process in."""
-        os.close(self._descriptor)
 
 
 class InlineDispatcher:

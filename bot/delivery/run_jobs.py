@@ -7,8 +7,8 @@ to wait is a `wake` job without a lock, since a waiting job holds up the later o
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 from weakref import WeakSet
@@ -17,15 +17,13 @@ import structlog
 from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job, Status
-from procrastinate.schema import SchemaManager
 from psycopg import AsyncConnection
-from sqlalchemy import Connection, text
 
-from bot.storage.database import Database
 from bot.delivery.deliver import Delivery
-from bot.model.errors import BotError, DatabaseUnavailable
-from bot.storage.submissions import Records
+from bot.model.errors import BotError
 from bot.model.submission import BucketKey
+from bot.storage.jobs import DELIVER, REFRESH, WAKE, Jobs
+from bot.storage.submissions import Records
 
 HEARTBEAT: Final = timedelta(seconds=1)
 STALE: Final = timedelta(seconds=5)
@@ -40,9 +38,6 @@ _SWEEP_EVERY: Final = timedelta(seconds=2)
 _AFTER_TROUBLE: Final = timedelta(seconds=1)
 _AFTER_FAULT: Final = timedelta(seconds=60)
 _OVERDUE: Final = timedelta(seconds=10)
-_DELIVER: Final = "deliver"
-_WAKE: Final = "wake"
-_REFRESH: Final = "refresh_catalogs"
 _KEEP: Final = "keep_house"
 _CONNECTION: Final = {
     "connect_timeout": 2,
@@ -52,62 +47,6 @@ _CONNECTION: Final = {
 }
 
 _log = structlog.get_logger()
-
-
-class Jobs:
-    """Defers jobs, each inside a transaction of the bot's own connection: all that a gateway needs."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._app = App(connector=PsycopgConnector())  # never opened: every call brings its connection
-
-    async def prepare(self) -> None:
-        """Make Procrastinate's tables where they are missing; raises DatabaseTrouble."""
-
-        async def make(is_missing: bool, connection: Any) -> None:  # noqa: ANN401, FBT001 - psycopg is optional
-            if is_missing:
-                await connection.execute(SchemaManager.get_schema())
-
-        await self._database.run(_lock_and_look, make)
-
-    async def deliver_in(self, connection: Any, key: BucketKey) -> None:  # noqa: ANN401 - psycopg is optional
-        """See to a bucket as soon as the transaction of this connection is committed."""
-        deferrer = self._app.configure_task(_DELIVER, lock=_lock_of(key), connection=connection)
-        with _drivers_errors():
-            await deferrer.defer_async(account_id=key.account_id, bucket=key.bucket)
-
-    async def deliver(self, key: BucketKey) -> None:
-        """See to a bucket; raises DatabaseTrouble."""
-        await self._run(lambda connection: self.deliver_in(connection, key))
-
-    async def deliver_at(self, key: BucketKey, at: datetime) -> None:
-        """See to a bucket at that time; raises DatabaseTrouble."""
-
-        async def wake(connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
-            deferrer = self._app.configure_task(_WAKE, schedule_at=at, connection=connection)
-            await deferrer.defer_async(account_id=key.account_id, bucket=key.bucket)
-
-        await self._run(wake)
-
-    async def refresh_catalogs(self, tests: bool) -> None:  # noqa: FBT001 - handed on as it is
-        """Have some worker ask Cloudflare about the catalogs, once however often this is called."""
-
-        async def refresh(connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
-            only_once = f"{_REFRESH} tests" if tests else _REFRESH
-            deferrer = self._app.configure_task(_REFRESH, lock=_REFRESH, queueing_lock=only_once, connection=connection)
-            await deferrer.defer_async(tests=tests)
-
-        try:
-            await self._run(refresh)
-        except AlreadyEnqueued:
-            return
-
-    async def _run(self, act: Callable[[Any], Awaitable[None]]) -> None:
-        async def afterwards(_: None, connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
-            with _drivers_errors():
-                await act(connection)
-
-        await self._database.run(lambda _: None, afterwards)
 
 
 class JobRunner:
@@ -186,9 +125,9 @@ class JobRunner:
             conninfo=self._url, min_size=1, max_size=4, timeout=2.0, kwargs=_CONNECTION, configure=self._note
         )
         app = App(connector=connector)
-        app.task(name=_DELIVER)(self._deliver)
-        app.task(name=_WAKE)(self._wake)
-        app.periodic(cron="*/5 * * * *")(app.task(name=_REFRESH, lock=_REFRESH)(self._refresh))
+        app.task(name=DELIVER)(self._deliver)
+        app.task(name=WAKE)(self._wake)
+        app.periodic(cron="*/5 * * * *")(app.task(name=REFRESH, lock=REFRESH)(self._refresh))
 
         async def keep(timestamp: int) -> None:  # noqa: ARG001 - Procrastinate hands the time of a periodic job
             await self._find_forgotten(app)
@@ -273,29 +212,11 @@ class JobRunner:
                 await self._jobs.deliver(key)
 
 
-@contextmanager
-def _drivers_errors() -> Iterator[None]:
-    """Give the database the driver's own errors, which it knows how to tell apart; Procrastinate wraps them."""
-    try:
-        yield
-    except ConnectorException as error:
-        raise error.__cause__ or DatabaseUnavailable() from None
-
-
 def _shut(connection: AsyncConnection[Any]) -> None:
     """End what is waited for, without asking the server (see `bot.storage.deadline`)."""
     if not connection.closed:
         with socket.socket(fileno=socket.dup(connection.fileno())) as copy, suppress(OSError):
             copy.shutdown(socket.SHUT_RDWR)
-
-
-def _lock_of(key: BucketKey) -> str:
-    return f"{key.account_id}/{key.bucket}"
-
-
-def _lock_and_look(connection: Connection) -> bool:
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('r2-credential-bot procrastinate'))"))
-    return connection.scalar(text("SELECT to_regclass('procrastinate_jobs')")) is None
 
 
 async def _defer_anew(app: App, job: Job) -> None:

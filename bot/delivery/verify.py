@@ -11,13 +11,11 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final, TypeVar
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
 from bot.cloudflare.answers import TokenStatus, TokenVerification
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE
-from bot.model.errors import (
+from bot.cloudflare.errors import (
     AnswerNotUnderstood,
-    BotError,
     CallerNotAllowed,
     CallerRejected,
     CatalogInactive,
@@ -44,6 +42,8 @@ from bot.model.errors import (
     TokenOfAnotherAccount,
     TokenRefusal,
 )
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.model.errors import BotError
 from bot.model.secret import Secret
 from bot.model.submission import Check, Findings, TokenFacts, TokenKind
 

@@ -10,7 +10,8 @@ from typing import Final, cast
 
 from aiohttp import web
 
-from bot.slack.inbound.http import HttpIngress
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+"""What answers a request."""
 
 _ANSWER_PATIENCE: Final = timedelta(seconds=3)
 _LINGER: Final = timedelta(milliseconds=500)
@@ -27,10 +28,8 @@ class Server:
     Without arguments it can listen before the bot is ready: it says so, and 503 to Slack, until `attach`.
     """
 
-    def __init__(
-        self, ingress: HttpIngress | None = None, is_ready: Callable[[], Awaitable[bool]] | None = None
-    ) -> None:
-        self._take: Callable[[web.Request], Awaitable[web.Response]] = _turn_away
+    def __init__(self, ingress: Handler | None = None, is_ready: Callable[[], Awaitable[bool]] | None = None) -> None:
+        self._take: Handler = _turn_away
         self._is_ready: Callable[[], Awaitable[bool]] = _not_ready
         self._is_stopping = False
         self._listener: asyncio.Server | None = None
@@ -55,9 +54,9 @@ class Server:
         address = self._listener.sockets[0].getsockname()
         return f"{address[0]}:{address[1]}"
 
-    def attach(self, ingress: HttpIngress | None, is_ready: Callable[[], Awaitable[bool]]) -> None:
+    def attach(self, ingress: Handler | None, is_ready: Callable[[], Awaitable[bool]]) -> None:
         """Take Slack's requests from now on (never without an ingress, as in Socket Mode), and tell readiness."""
-        self._take = _find_nothing if ingress is None else ingress.handle
+        self._take = _find_nothing if ingress is None else ingress
         self._is_ready = is_ready
 
     def begin_stop(self) -> None:
@@ -95,7 +94,7 @@ class Server:
         while server is not None and any(connection.transport for connection in server.connections):  # noqa: ASYNC110 - aiohttp tells nobody
             await asyncio.sleep(_LOOK_EVERY.total_seconds())
 
-    async def _take_request(self, request: web.Request) -> web.Response:
+    async def _take_request(self, request: web.Request) -> web.StreamResponse:
         return await self._take(request)
 
     async def _tell_health(self, _: web.Request) -> web.Response:

@@ -17,8 +17,8 @@ from bot.model.errors import (
     SeveralTokens,
 )
 from bot.model.pasted_token import MASK
-from bot.slack.blocks import Json, plain, section
 from bot.model.submission import TokenKind
+from bot.slack.blocks import Json, plain, section
 
 COMMAND: Final = "/r2-credential"
 CALLBACK_ID: Final = "store_credential"

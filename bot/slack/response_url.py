@@ -3,13 +3,18 @@
 Slack takes five posts to each, within 30 minutes.
 """
 
+from collections.abc import Callable
+from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 
 import aiohttp
 import structlog
 
+from bot.model.errors import SealedValueUnreadable
 from bot.model.secret import Secret
+from bot.model.submission import RESPONSE_URL_LIFETIME, Submission
+from bot.sealing.hpke import RESPONSE_URL, KeyRing, SealingContext
 from bot.slack.blocks import Json
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5, sock_connect=3)
@@ -28,3 +33,34 @@ async def post_by_response_url(http: aiohttp.ClientSession, url: Secret, message
     except (aiohttp.ClientError, TimeoutError, ValueError):
         _log.warning("response_url_unanswered")
         return None
+
+
+class ResponseUrls:
+    """The response URLs of submissions, which are kept sealed: opened here, and only to be used at once."""
+
+    def __init__(self, http: aiohttp.ClientSession, key_ring: KeyRing, clock: Callable[[], datetime]) -> None:
+        self._http = http
+        self._key_ring = key_ring
+        self._clock = clock
+
+    async def post(self, submission: Submission, message: Json) -> bool | None:
+        """Post by the URL of the result's channel; say whether Slack took it, or None when Slack did not tell."""
+        url = self._open(submission)
+        return False if url is None else await post_by_response_url(self._http, url, message)
+
+    def _open(self, submission: Submission) -> Secret | None:
+        is_alive = self._clock() - submission.accepted_at < RESPONSE_URL_LIFETIME
+        if submission.sealed_response_url is None or not is_alive:
+            return None
+        context = SealingContext(
+            purpose=RESPONSE_URL,
+            team_id=submission.team_id,
+            user_id=submission.user_id,
+            view_id=submission.id,
+            account_id=submission.key.account_id,
+            bucket=submission.key.bucket,
+        )
+        try:
+            return self._key_ring.open(submission.sealed_response_url, context)
+        except SealedValueUnreadable:
+            return None

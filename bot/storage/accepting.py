@@ -7,8 +7,6 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, update
 
-from bot.storage.schema import OPENINGS, SUBMISSIONS
-from bot.storage.upsert import INSERTS
 from bot.model.submission import NewSubmission, State, Submission, Task
 from bot.storage.rows import (
     ITS_BUCKET,
@@ -20,6 +18,8 @@ from bot.storage.rows import (
     read_one,
     superseded,
 )
+from bot.storage.schema import OPENINGS, SUBMISSIONS
+from bot.storage.upsert import INSERTS
 
 _SLOWEST_RECORDING: Final = timedelta(seconds=3)
 

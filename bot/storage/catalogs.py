@@ -22,10 +22,10 @@ from sqlalchemy import (
 )
 
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.submission import BucketKey
 from bot.storage.database import Database
 from bot.storage.schema import CATALOGS, CREDENTIALS, SNAPSHOTS
 from bot.storage.upsert import insert_into, upsert
-from bot.model.submission import BucketKey
 
 _KEY: Final = ("account_id", "bucket")
 _MOST_AT_ONCE: Final = 500

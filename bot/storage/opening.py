@@ -1,7 +1,6 @@
 """Opens what the bot keeps: the database, the keys and, on PostgreSQL, the way to the jobs. Waits for a PostgreSQL."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -11,19 +10,20 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
-from bot.storage.sqlite import SqliteDatabase
-from bot.delivery.run_inline import AlreadyRunning, ProcessLock
-from bot.model.errors import DatabaseTrouble, KeyFileUnusable
-from bot.storage.catalogs import Inventory
-from bot.sealing.key_files import KeyFiles
-from bot.storage.submissions import Records
+from bot.model.clock import steady_clock
+from bot.model.errors import DatabaseTrouble, KeyFileUnusable, StartRefused
 from bot.sealing.hpke import KeyRing, PublicRing, load_private_keys, load_public_key
+from bot.sealing.key_files import KeyFiles
 from bot.settings import Role, Settings
+from bot.storage.catalogs import Inventory
+from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
+from bot.storage.lock import AlreadyRunning, ProcessLock
+from bot.storage.sqlite import SqliteDatabase
+from bot.storage.submissions import Records
 
 if TYPE_CHECKING:
+    from bot.storage.jobs import Jobs
     from bot.storage.postgres import PostgresDatabase
-    from bot.delivery.run_jobs import Jobs
 
 KEY_DIRECTORY: Final = "sealing-keys"
 
@@ -32,10 +32,6 @@ _FURTHEST_BACK: Final = timedelta(days=1)
 _DATABASE: Final = "R2_CREDENTIAL_DATABASE_URL"
 
 _log = structlog.get_logger()
-
-
-class StartRefused(Exception):  # noqa: N818 - reads as what it says
-    """The bot cannot start; the message says why and how to mend it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +46,6 @@ class Store:
     key_ring: KeyRing | None
     key_files: KeyFiles | None
     jobs: "Jobs | None"
-
-
-def steady_clock(started_at: datetime | None = None) -> Callable[[], datetime]:
-    """Return a clock that cannot be set: no jump holds a delivery or ends one early.
-
-    It starts with the given time, by default the machine's, and goes on while the machine sleeps, where the system can
-    tell (CLOCK_BOOTTIME).
-    """
-    source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    started, first = time.clock_gettime(source), started_at or datetime.now(UTC)
-    return lambda: first + timedelta(seconds=time.clock_gettime(source) - started)
 
 
 async def open_store(settings: Settings, stack: AsyncExitStack, clock: Callable[[], datetime] | None) -> Store:
@@ -126,8 +111,8 @@ async def _open_postgres(
     settings: Settings, url: str, stack: AsyncExitStack, clock: Callable[[], datetime] | None
 ) -> Store:
     try:
+        from bot.storage.jobs import Jobs  # noqa: PLC0415 - the extra "postgres"
         from bot.storage.postgres import PostgresDatabase  # noqa: PLC0415 - the extra "postgres"
-        from bot.delivery.run_jobs import Jobs  # noqa: PLC0415 - the extra "postgres"
     except ImportError:
         message = f"{_DATABASE}: PostgreSQL needs the extra: pip install 'r2-credential-bot[postgres]'"
         raise StartRefused(message) from None

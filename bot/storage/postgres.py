@@ -14,9 +14,9 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
 from bot.storage.deadline import Deadline
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
-from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
 
 CONNECTIONS: Final = 8
 MIGRATION_LIMIT: Final = timedelta(seconds=60)

@@ -6,7 +6,6 @@ from typing import Any, Final
 from sqlalchemy import Row, and_, bindparam, func, select
 
 from bot.model.catalog import CredentialStatus
-from bot.storage.schema import LEASES, SUBMISSIONS
 from bot.model.submission import (
     BucketKey,
     Check,
@@ -20,6 +19,7 @@ from bot.model.submission import (
     TokenFacts,
     TokenKind,
 )
+from bot.storage.schema import LEASES, SUBMISSIONS
 
 ITS_BUCKET: Final = and_(
     SUBMISSIONS.c.account_id == bindparam("its_account_id"), SUBMISSIONS.c.bucket == bindparam("its_bucket")

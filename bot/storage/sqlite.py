@@ -17,9 +17,9 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
+from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
 from bot.storage.database import DatabaseBusy, DatabaseCorrupt
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
-from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
 
 _T = TypeVar("_T")
 _GROUP: Final = 128

@@ -22,13 +22,7 @@ from sqlalchemy import (
 )
 
 from bot.model.catalog import CredentialStatus, StoredCredential
-from bot.storage.database import Database
-from bot.storage.schema import LEASES, OPENINGS, SNAPSHOTS, SUBMISSIONS
-from bot.storage.upsert import INSERTS
 from bot.model.errors import LeaseLost
-from bot.storage.catalogs import note_stored, note_test
-from bot.storage.accepting import Acceptance, Verdict, accept, add
-from bot.sealing.hpke import key_id_of
 from bot.model.submission import (
     ENDINGS,
     STEPS,
@@ -41,6 +35,10 @@ from bot.model.submission import (
     Submission,
     Task,
 )
+from bot.sealing.hpke import key_id_of
+from bot.storage.accepting import Acceptance, Verdict, accept, add
+from bot.storage.catalogs import note_stored, note_test
+from bot.storage.database import Database
 from bot.storage.rows import (
     ITS_BUCKET,
     MAY_BE_SENT,
@@ -51,6 +49,8 @@ from bot.storage.rows import (
     read_submission,
     superseded,
 )
+from bot.storage.schema import LEASES, OPENINGS, SNAPSHOTS, SUBMISSIONS
+from bot.storage.upsert import INSERTS
 
 __all__ = ["Acceptance", "Changes", "Records", "Verdict"]
 

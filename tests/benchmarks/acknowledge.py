@@ -18,13 +18,13 @@ from urllib.parse import urlencode
 
 from slack_sdk.signature import SignatureVerifier
 
-from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Records
+from bot.model.submission import Opening
 from bot.sandbox.cloudflare import SmallCloudflare
 from bot.sandbox.process import BotProcess, bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
-from bot.model.submission import Opening
+from bot.storage.sqlite import SqliteDatabase
+from bot.storage.submissions import Records
 
 CONNECTIONS = 16
 REQUESTS = 4000

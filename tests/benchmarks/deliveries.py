@@ -6,7 +6,6 @@ by a bare client in the same way, are measured beside the bot in the same run.
 
 import asyncio
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,23 +17,22 @@ from typing import Any
 
 import aiohttp
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from footprint import cpu_seconds, resident_bytes
-from tests.postgres import running_postgres
-
-from bot.storage.database import Database
-from bot.storage.postgres import PostgresDatabase
-from bot.storage.sqlite import SqliteDatabase
 from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
-from bot.delivery.run_jobs import JobRunner, Jobs
-from bot.storage.submissions import Records
+from bot.delivery.run_jobs import JobRunner
+from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
 from bot.sandbox.cloudflare import NO_LIMIT_TO_SPEAK_OF, SmallCloudflare
 from bot.sandbox.process import BotProcess, Role, bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys, public_pem
-from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
+from bot.storage.database import Database
+from bot.storage.jobs import Jobs
+from bot.storage.postgres import PostgresDatabase
+from bot.storage.sqlite import SqliteDatabase
+from bot.storage.submissions import Records
+from tests.benchmarks.footprint import cpu_seconds, resident_bytes
+from tests.postgres import running_postgres
 
 STARTS = 400
 DELIVERIES = 1000

@@ -13,19 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a script, it does not see the tests' own modules
-
-from tests.postgres import running_postgres
-
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.client import CloudflareClient, Turn
-from bot.storage.postgres import PostgresDatabase
-from bot.model.errors import Throttled
+from bot.cloudflare.errors import Throttled
 from bot.cloudflare.pace import LocalPace, Pace, SharedPace
-from bot.storage.budget import PaceRows
+from bot.model.secret import Secret
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, RateLimit, SmallCloudflare
 from bot.sandbox.tokens import Behaviour, make_token
-from bot.model.secret import Secret
+from bot.storage.budget import PaceRows
+from bot.storage.postgres import PostgresDatabase
+from tests.postgres import running_postgres
 
 LIMIT: Final = RateLimit(requests=120, window_seconds=10)
 PROCESSES: Final = 2

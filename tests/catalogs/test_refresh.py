@@ -12,17 +12,7 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
-from bot.cloudflare.auth import ApiToken
-from bot.cloudflare.client import CloudflareClient
-from bot.storage.database import Database
-from bot.storage.sqlite import SqliteDatabase
-from bot.model.errors import DatabaseUnavailable
 from bot.catalogs.freshness import FRESH, is_tested_lately
-from bot.storage.catalogs import Inventory
-from bot.storage.submissions import Records
-from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN
-from bot.model.secret import Secret
 from bot.catalogs.refresh import (
     MOST_TESTS_AT_ONCE,
     REFRESH_EVERY,
@@ -30,6 +20,16 @@ from bot.catalogs.refresh import (
     CatalogsByOthers,
     SnapshotKeeper,
 )
+from bot.cloudflare.auth import ApiToken
+from bot.cloudflare.client import CloudflareClient
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.model.errors import DatabaseUnavailable
+from bot.model.secret import Secret
+from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN
+from bot.storage.catalogs import Inventory
+from bot.storage.database import Database
+from bot.storage.sqlite import SqliteDatabase
+from bot.storage.submissions import Records
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -7,16 +7,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.conftest import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from bot.catalogs.reminders import CredentialWatch, find_reminder
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
-from bot.storage.sqlite import SqliteDatabase
 from bot.model.errors import DatabaseUnavailable, SlackUnavailable
 from bot.storage.catalogs import Inventory, note_stored
-from bot.catalogs.reminders import CredentialWatch, find_reminder
+from bot.storage.sqlite import SqliteDatabase
+from tests.conftest import Clock
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)

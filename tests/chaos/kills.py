@@ -4,7 +4,7 @@ The small Slack and the small Cloudflare are outside of what is killed. People p
 answered, and take their next form for a bucket only then; so the newest acknowledged token of a bucket that is fit to
 be written is the one that its slot must hold in the end.
 
-    python tests/chaos/kills.py [sqlite|postgres] [submissions]
+    python -m tests.chaos.kills [sqlite|postgres] [submissions]
 
 Exits with 1 when anything but the messages doubled by a kill is not 0.
 """
@@ -22,16 +22,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from tests.postgres import running_postgres
-
 from bot.sandbox.cloudflare import RateLimit, SmallCloudflare
 from bot.sandbox.process import BotProcess, bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import SmallSlackConfig, User, UserGroup
 from bot.sealing.hpke import generate_private_key
+from tests.postgres import running_postgres
 
 BUCKETS = [f"chaos-{number:02d}" for number in range(20)]
 CHANNEL = "C0DATAPLT"

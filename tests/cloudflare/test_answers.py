@@ -10,7 +10,6 @@ from cloudflare.types.user import TokenVerifyResponse
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
 from bot.cloudflare.answers import (
     BUCKET_NAME,
     TokenStatus,
@@ -21,7 +20,8 @@ from bot.cloudflare.answers import (
     parse_verification,
 )
 from bot.cloudflare.diagnosis import Answer
-from bot.model.errors import AnswerNotUnderstood, CloudflareError
+from bot.cloudflare.errors import AnswerNotUnderstood, CloudflareError
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
 from bot.slack.form import is_bucket_name
 
 TOKEN_ID = "ed17574386854bf78a67040be0a770b0"

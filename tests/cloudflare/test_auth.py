@@ -16,22 +16,15 @@ import pytest
 import pytest_asyncio
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tests.leaks import find_leaks
 
-from bot.cloudflare.budget import Limits
 from bot.cloudflare.auth import ApiKey, ApiToken, Bearer, CallerAuth, CredentialBody, Fence
+from bot.cloudflare.budget import Limits
 from bot.cloudflare.client import CloudflareClient, Turn
-from bot.model.errors import (
-    AnswerNotUnderstood,
-    BotError,
-    CloudflareError,
-    DatabaseUnavailable,
-    LeaseLost,
-    RouteGone,
-    Throttled,
-    TokenMalformed,
-)
+from bot.cloudflare.errors import AnswerNotUnderstood, CloudflareError, RouteGone, Throttled, TokenMalformed
 from bot.cloudflare.pace import LocalPace
+from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost
+from bot.model.secret import Secret
+from bot.model.submission import TokenKind
 from bot.sandbox.cloudflare import (
     SANDBOX_ACCOUNT_ID,
     SANDBOX_API_KEY,
@@ -40,8 +33,7 @@ from bot.sandbox.cloudflare import (
     SmallCloudflare,
 )
 from bot.sandbox.tokens import Behaviour, make_token
-from bot.model.secret import Secret
-from bot.model.submission import TokenKind
+from tests.leaks import find_leaks
 
 TOKEN = make_token(Behaviour.GOOD, 4242)
 BEARER = ApiToken(token=Secret(SANDBOX_API_TOKEN))

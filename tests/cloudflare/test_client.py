@@ -15,14 +15,12 @@ import pytest_asyncio
 from cloudflare import AsyncCloudflare
 
 from bot import __version__
-from bot.model.catalog import Catalog, CatalogApi, CatalogStatus, CredentialStatus
 from bot.cloudflare import client as client_module
 from bot.cloudflare.answers import TokenStatus, TokenVerification
 from bot.cloudflare.auth import ApiKey, ApiToken
 from bot.cloudflare.client import NOT_OFFERED_FOR, CloudflareClient
-from bot.model.errors import (
+from bot.cloudflare.errors import (
     AnswerNotUnderstood,
-    BotError,
     CallerNotAllowed,
     CallerRejected,
     CatalogInactive,
@@ -32,13 +30,15 @@ from bot.model.errors import (
     CloudflareUnavailable,
     CloudflareUnreachable,
     CredentialRefused,
-    DatabaseUnavailable,
-    LeaseLost,
     NoSuchBucket,
     RequestRejected,
     RouteGone,
     Throttled,
 )
+from bot.model.catalog import Catalog, CatalogApi, CatalogStatus, CredentialStatus
+from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost
+from bot.model.secret import Secret
+from bot.model.submission import TokenKind as PastedKind
 from bot.sandbox.cloudflare import (
     SANDBOX_ACCOUNT_ID,
     SANDBOX_API_KEY,
@@ -48,8 +48,6 @@ from bot.sandbox.cloudflare import (
     SmallCloudflare,
 )
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
-from bot.model.secret import Secret
-from bot.model.submission import TokenKind as PastedKind
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 GOOD = make_token(Behaviour.GOOD)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.cloudflare.diagnosis import LONGEST_WAIT, Answer, not_understood, read_result
-from bot.model.errors import (
+from bot.cloudflare.errors import (
     AnswerNotUnderstood,
     CallerNotAllowed,
     CallerRejected,

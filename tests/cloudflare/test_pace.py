@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import pytest
 
 from bot.cloudflare.budget import Budget, Limits, parse_limits
-from bot.model.errors import DatabaseUnavailable
 from bot.cloudflare.pace import FEW_IN_FLIGHT, MOST_IN_FLIGHT, LocalPace, MemoryStore, Pace, SharedPace
+from bot.model.errors import DatabaseUnavailable
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -18,39 +18,27 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import Connection
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.client import CloudflareClient
-from bot.storage.sqlite import SqliteDatabase
+from bot.cloudflare.errors import CatalogRefusal, CloudflareTrouble, LacksStorageRights, OperatorError
+from bot.cloudflare.pace import LocalPace
 from bot.delivery.deliver import CONFIRM_PATIENCE, Delivery
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import (
     AccessRefused,
     BotError,
     BucketNotAllowed,
-    CatalogRefusal,
     ChannelNotAllowed,
-    CloudflareTrouble,
     DatabaseUnavailable,
     EnablingNotAllowed,
-    LacksStorageRights,
     MembershipUnknown,
     NotAllowed,
-    OperatorError,
     Outsider,
     SlackUnavailable,
     error_of_code,
 )
-from bot.storage.catalogs import Inventory
-from bot.cloudflare.pace import LocalPace
 from bot.model.pasted_token import classify
-from bot.storage.submissions import Records, Verdict
-from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, Kind, SmallCloudflare
-from bot.sandbox.tokens import Behaviour, make_token
-from bot.sandbox.tokens import TokenKind as SandboxKind
-from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.model.secret import Secret
-from bot.slack.messages.render import result_message
-from bot.slack.messages.outcome import RedactedResult
 from bot.model.submission import (
     ENDINGS,
     RESPONSE_URL_LIFETIME,
@@ -67,6 +55,15 @@ from bot.model.submission import (
     Task,
     TokenKind,
 )
+from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, Kind, SmallCloudflare
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.sandbox.tokens import TokenKind as SandboxKind
+from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
+from bot.slack.messages.outcome import RedactedResult
+from bot.slack.messages.render import result_message
+from bot.storage.catalogs import Inventory
+from bot.storage.sqlite import SqliteDatabase
+from bot.storage.submissions import Records, Verdict
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 TTL = timedelta(minutes=10)

@@ -18,39 +18,33 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from tests.postgres import execute
 from sqlalchemy import Connection
 from structlog.testing import capture_logs
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
 from bot.cloudflare.answers import TokenStatus, TokenVerification
 from bot.cloudflare.client import CloudflareClient, StoreReceipt, Turn
-from bot.storage.database import Database
-from bot.storage.postgres import PostgresDatabase
-from bot.storage.schema import METADATA
-from bot.storage.sqlite import SqliteDatabase
-from bot.delivery.deliver import Delivery
-from bot.model.errors import (
+from bot.cloudflare.errors import (
     CallerRejected,
     CloudflareError,
     CloudflareUnavailable,
     CloudflareUnreachable,
-    CommitUnknown,
     CredentialRefused,
+    Refusal,
+    RouteGone,
+    Throttled,
+)
+from bot.delivery.deliver import Delivery
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.model.errors import (
+    CommitUnknown,
     DatabaseTrouble,
     DatabaseUnavailable,
     LeaseLost,
     MembershipUnknown,
     NotAllowed,
-    Refusal,
-    RouteGone,
     SlackUnavailable,
-    Throttled,
     error_of_code,
 )
-from bot.storage.catalogs import Inventory
-from bot.storage.submissions import Records, Verdict
-from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.model.secret import Secret
 from bot.model.submission import (
     BucketKey,
@@ -64,6 +58,14 @@ from bot.model.submission import (
     Task,
     TokenKind,
 )
+from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
+from bot.storage.catalogs import Inventory
+from bot.storage.database import Database
+from bot.storage.postgres import PostgresDatabase
+from bot.storage.schema import METADATA
+from bot.storage.sqlite import SqliteDatabase
+from bot.storage.submissions import Records, Verdict
+from tests.postgres import execute
 
 EXAMPLES = int(os.environ.get("ORDERING_EXAMPLES", "0"))
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

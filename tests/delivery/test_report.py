@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.conftest import Clock
 
-from bot.model.errors import DatabaseUnavailable, LeaseLost, SlackUnavailable
-from bot.storage.submissions import Records
 from bot.delivery.report import Reporting
+from bot.model.errors import DatabaseUnavailable, LeaseLost, SlackUnavailable
 from bot.model.submission import (
     RESPONSE_URL_LIFETIME,
     BucketKey,
@@ -19,6 +17,8 @@ from bot.model.submission import (
     Submission,
     TokenKind,
 )
+from bot.storage.submissions import Records
+from tests.conftest import Clock
 
 SECOND = timedelta(seconds=1)
 LAKE = BucketKey(account_id="5a4db0c0000000000000000000000001", bucket="lake")

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.model.errors import BotError, CloudflareUnavailable, DatabaseUnavailable, MembershipUnknown, Throttled
+from bot.cloudflare.errors import CloudflareUnavailable, Throttled
 from bot.delivery.retry import pause_after, pause_for_fresh_token
+from bot.model.errors import BotError, DatabaseUnavailable, MembershipUnknown
 from bot.model.submission import BucketKey, State, Submission, Task, TokenKind
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

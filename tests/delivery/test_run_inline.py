@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.scripted import ScriptedDelivery
 from structlog.testing import capture_logs
 
-from bot.delivery.run_inline import STOP_PATIENCE, AlreadyRunning, InlineDispatcher, ProcessLock
+from bot.delivery.run_inline import STOP_PATIENCE, InlineDispatcher
 from bot.model.errors import DatabaseUnavailable
-from bot.storage.submissions import Records
 from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
+from bot.storage.lock import AlreadyRunning, ProcessLock
+from bot.storage.submissions import Records
+from tests.scripted import ScriptedDelivery
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 LAKE = BucketKey(account_id="made-up", bucket="lake")
@@ -354,7 +355,7 @@ async def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
         hold,
         str(tmp_path / "lock"),
         stdout=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     assert holder.stdout is not None
     assert await holder.stdout.readline() == b"held\n"

@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.postgres import PostgresProxy, execute
-from tests.scripted import ScriptedDelivery
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
+from bot.delivery.run_jobs import STALE, STOP_PATIENCE, JobRunner
+from bot.model.errors import DatabaseUnavailable, NeverSent
+from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, Task, TokenKind
+from bot.storage.jobs import Jobs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import SUBMISSIONS
-from bot.delivery.run_jobs import STALE, STOP_PATIENCE, JobRunner, Jobs
-from bot.model.errors import DatabaseUnavailable, NeverSent
 from bot.storage.submissions import Records
-from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, Task, TokenKind
+from tests.postgres import PostgresProxy, execute
+from tests.scripted import ScriptedDelivery
 
 LAKE = BucketKey(account_id="made-up", bucket="lake")
 POND = BucketKey(account_id="made-up", bucket="pond")

@@ -14,34 +14,31 @@ from typing import Final
 import httpx
 import pytest
 import pytest_asyncio
-from tests.leaks import find_leaks
 
-from bot.model.catalog import CredentialStatus
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.client import CloudflareClient, Turn
-from bot.model.errors import (
+from bot.cloudflare.errors import (
     AnswerNotUnderstood,
-    BotError,
     CallerRejected,
     CatalogNotEnabled,
     CloudflareError,
     CloudflareTrouble,
     CredentialRefused,
-    DatabaseUnavailable,
     LacksStorageRights,
-    LeaseLost,
     OperatorError,
     Refusal,
     TokenExpired,
     TokenMalformed,
     TokenNotYetValid,
     TokenRefusal,
-    error_of_code,
 )
-from bot.sandbox.tokens import Behaviour, make_token
+from bot.delivery.verify import TEST_PATIENCE, Verification, explain_refusal
+from bot.model.catalog import CredentialStatus
+from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost, error_of_code
 from bot.model.secret import Secret
 from bot.model.submission import Check, Findings, TokenFacts, TokenKind
-from bot.delivery.verify import TEST_PATIENCE, Verification, explain_refusal
+from bot.sandbox.tokens import Behaviour, make_token
+from tests.leaks import find_leaks
 
 ACCOUNT_ID = "5a4db0c0000000000000000000000001"
 BOTS_OWN = "cfat_MADEUPBOTSOWN0000000000000000000000000000000000000"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.leaks import find_leaks
 
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.process import Transport
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
 from tests.e2e.conftest import ADA, CROWD, GRACE, MALLORY, PLATFORM, Scene, SetScene, is_result
+from tests.leaks import find_leaks
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

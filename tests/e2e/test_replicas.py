@@ -16,7 +16,6 @@ from uuid import uuid4
 import aiohttp
 import pytest
 import pytest_asyncio
-from tests.postgres import PostgresProxy, execute
 
 from bot.model.errors import CommitUnknown, DatabaseUnavailable
 from bot.sandbox.process import BotProcess, Role, Transport, find_free_port
@@ -24,6 +23,7 @@ from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Message
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys, public_pem
 from tests.e2e.conftest import ADA, CROWD, GRACE, PLATFORM, Scene, SetScene, is_result
+from tests.postgres import PostgresProxy, execute
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from bot.sealing.key_files import KeyFiles
 from bot.sandbox.process import Transport
+from bot.sealing.key_files import KeyFiles
 from tests.e2e.conftest import Scene, SetScene
 
 REFUSED = 2

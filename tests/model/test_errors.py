@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 import bot.model.errors
-from bot.model.errors import BotError, CloudflareError, Throttled, WhoseMove
+from bot.cloudflare.errors import CloudflareError, Throttled
+from bot.model.errors import BotError, WhoseMove
 
 
 def _list_below(kind: type[BotError]) -> Iterator[type[BotError]]:

@@ -14,9 +14,9 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.operations.logs import configure_logging, scrub
 from bot.model.pasted_token import MASK
 from bot.model.secret import Secret
+from bot.operations.logs import configure_logging, scrub
 
 # All made up.
 USER = "cfut_" + "MADEUP0user1" * 3 + "abcd" + "0badc0de"

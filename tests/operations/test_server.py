@@ -11,19 +11,19 @@ from datetime import timedelta
 
 import aiohttp
 import pytest_asyncio
-from tests.conftest import Clock
-from tests.load import Load
 from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.operations.server import Server
 from bot.sandbox.slack import SmallSlack
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
-from bot.operations.server import Server
 from bot.slack import form as modal
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
+from tests.conftest import Clock
+from tests.load import Load
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"
@@ -106,7 +106,7 @@ async def test_it_listens_before_the_bot_is_ready(door: Door) -> None:
     assert door.slack.sent[-1].answer.status == 503
 
     door.let_go.set()
-    door.server.attach(door.ingress, be_ready)
+    door.server.attach(door.ingress.handle, be_ready)
 
     assert [await door.get(path) for path in ("/healthz", "/readyz")] == [200, 200]
     assert await door.command("now") == "now"
@@ -129,7 +129,7 @@ async def test_a_server_that_never_listened_can_be_stopped() -> None:
 async def test_a_stop_is_announced_while_everything_is_answered(door: Door) -> None:
     """Not ready, but at work; and every connection is told to end with its answer."""
     door.let_go.set()
-    door.server.attach(door.ingress, be_ready)
+    door.server.attach(door.ingress.handle, be_ready)
 
     door.server.begin_stop()
 
@@ -143,7 +143,7 @@ async def test_a_stop_is_announced_while_everything_is_answered(door: Door) -> N
 
 async def test_a_stop_answers_what_is_under_way_and_takes_nothing_more(door: Door) -> None:
     """Whoever comes then is refused at the door, and a load balancer goes elsewhere."""
-    door.server.attach(door.ingress, be_ready)
+    door.server.attach(door.ingress.handle, be_ready)
     asking = asyncio.create_task(door.command("under way"))
     assert await door.heard.get() == "under way"
 
@@ -219,7 +219,7 @@ async def test_a_silent_connection_does_not_hold_up_a_stop(door: Door) -> None:
 
 async def test_a_handler_that_hangs_does_not_hold_up_a_stop(door: Door, pass_time: PassTime) -> None:
     """It has as long as an answer may take."""
-    door.server.attach(door.ingress, be_ready)
+    door.server.attach(door.ingress.handle, be_ready)
     asking = asyncio.create_task(door.command("hangs"))
     await door.heard.get()
 
@@ -241,7 +241,7 @@ async def test_a_rolling_restart_loses_doubles_and_delays_nothing(clock: Clock, 
 
     async with SmallSlack() as slack, asyncio.timeout(60):
         ingress = make_ingress(slack, clock, work)
-        servers = [Server(ingress, be_ready) for _ in range(2)]
+        servers = [Server(ingress.handle, be_ready) for _ in range(2)]
         addresses = [await server.listen("127.0.0.1", 0) for server in servers]
         slack.transport.request_urls = [f"http://{address}/slack/events" for address in addresses]
         load = Load(slack)
@@ -252,7 +252,7 @@ async def test_a_rolling_restart_loses_doubles_and_delays_nothing(clock: Clock, 
             await load.wait_for_more(100)
             await servers[turn % 2].stop()
             await load.wait_for_more(100)
-            servers[turn % 2] = Server(ingress, be_ready)
+            servers[turn % 2] = Server(ingress.handle, be_ready)
             host, _, port = addresses[turn % 2].partition(":")
             await servers[turn % 2].listen(host, int(port))
         await load.wait_for_more(100)

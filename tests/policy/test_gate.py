@@ -9,10 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from tests.conftest import Clock
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.policy.rules import Allowlist
 from bot.model.errors import (
     AccessRefused,
     BucketNotAllowed,
@@ -22,11 +20,14 @@ from bot.model.errors import (
     NotAllowed,
     Outsider,
 )
+from bot.model.submission import Task
+from bot.policy.gate import Actor, Gate, Home
+from bot.policy.rules import Allowlist
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import UserGroup
-from bot.policy.gate import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME, Actor, Gate, Home, Memberships
 from bot.slack.api import TIMEOUT, SlackWeb
-from bot.model.submission import Task
+from bot.slack.memberships import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME, Memberships
+from tests.conftest import Clock
 
 ADA = "U0ADA0001"
 GRACE = "U0GRACE01"

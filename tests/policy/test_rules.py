@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.policy.rules import Allowlist
 from bot.model.errors import BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed, NotAllowed
 from bot.model.submission import Task
+from bot.policy.rules import Allowlist
 
 NOBODY = Allowlist(users=frozenset(), usergroups=frozenset(), channels=frozenset(), buckets=())
 LISTED = Allowlist(

@@ -16,8 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.model.errors import KeyFileUnusable, SealedValueUnreadable
+from bot.sealing.hpke import (
+    TOKEN,
+    KeyRing,
+    SealingContext,
+    generate_private_key,
+    key_id_of,
+    load_private_keys,
+    public_pem,
+)
 from bot.sealing.key_files import KEY_LIFETIME, RETIREMENT, KeyFiles, load_key_file, write_key_file
-from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, key_id_of, load_private_keys, public_pem
 
 NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 MOMENT = timedelta(microseconds=1)

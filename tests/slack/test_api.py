@@ -16,9 +16,9 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.model.errors import SlackRefused, SlackUnavailable
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import SmallSlackConfig
-from bot.slack.messages import render as replies
-from bot.slack.blocks import section
 from bot.slack.api import TIMEOUT, Channel, Identity, SlackWeb
+from bot.slack.blocks import section
+from bot.slack.messages import render as replies
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"

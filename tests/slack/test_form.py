@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
 from bot.model.pasted_token import MASK, STORABLE, mask_tokens
+from bot.model.submission import TokenKind
 from bot.sandbox.block_rules import options_problems, view_problems
 from bot.sandbox.blocks import texts_of
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.slack import form as modal
 from bot.slack.form import Filling, UnverifiedForm
-from bot.model.submission import TokenKind
 
 LONGEST_NAME = "a" * 63
 TOKEN = make_token(Behaviour.GOOD)

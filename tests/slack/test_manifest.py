@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bot.slack.api
-from bot.slack.manifest import build_manifest
 from bot.slack.form import COMMAND
+from bot.slack.manifest import build_manifest
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 SCHEMA = json.loads((HERE / "data" / "slack-manifest.schema.json").read_text())
 URL = "https://bot.example.com"
 EVENTS = f"{URL}/slack/events"

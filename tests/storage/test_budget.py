@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
-from tests.conftest import Clock
 
 from bot.cloudflare.budget import Budget, Limits
+from bot.cloudflare.pace import SharedPace
+from bot.model.errors import DatabaseTrouble
+from bot.storage.budget import PaceRows
 from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
-from bot.model.errors import DatabaseTrouble
-from bot.cloudflare.pace import SharedPace
-from bot.storage.budget import PaceRows
+from tests.conftest import Clock
 
 ACCOUNT, OTHER_ACCOUNT = "a" * 32, "b" * 32
 

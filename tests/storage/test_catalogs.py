@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from tests.postgres import execute
 
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.errors import DatabaseUnavailable
+from bot.storage.catalogs import Inventory, note_stored
 from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import METADATA
-from bot.model.errors import DatabaseUnavailable
-from bot.storage.catalogs import Inventory, note_stored
+from tests.postgres import execute
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -14,19 +14,19 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from tests.postgres import execute
 from sqlalchemy import Connection, create_engine, inspect
 
+from bot.model.errors import DatabaseUnavailable
+from bot.model.submission import Task
+from bot.storage import migrations as migrations_package
+from bot.storage.catalogs import Inventory
 from bot.storage.database import DatabaseCorrupt, SchemaTooNew
-from bot.storage.database import migrations as migrations_package
 from bot.storage.migrations import KNOWN
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import METADATA
 from bot.storage.sqlite import SqliteDatabase
-from bot.model.errors import DatabaseUnavailable
-from bot.storage.catalogs import Inventory
 from bot.storage.submissions import Records
-from bot.model.submission import Task
+from tests.postgres import execute
 
 FIRST_VERSION = """
 CREATE TABLE openings (

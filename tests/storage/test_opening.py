@@ -12,11 +12,11 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.postgres import PostgresProxy, execute
 from structlog.testing import capture_logs
 
-from bot.model.errors import SealedValueUnreadable
-from bot.sealing.key_files import write_key_file
+from bot.model.clock import steady_clock
+from bot.model.errors import SealedValueUnreadable, StartRefused
+from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
 from bot.sealing.hpke import (
     TOKEN,
     KeyRing,
@@ -27,9 +27,10 @@ from bot.sealing.hpke import (
     load_public_key,
     public_pem,
 )
+from bot.sealing.key_files import write_key_file
 from bot.settings import LoadedSettings, Role, load_settings
-from bot.storage.opening import KEY_DIRECTORY, StartRefused, Store, open_store, steady_clock
-from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
+from bot.storage.opening import KEY_DIRECTORY, Store, open_store
+from tests.postgres import PostgresProxy, execute
 
 PRIVATE_KEY = generate_private_key()
 PUBLIC_KEY = public_pem(load_private_keys(PRIVATE_KEY)[0])

@@ -11,13 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
-from tests.postgres import PostgresProxy, execute
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from structlog.testing import capture_logs
 
-from bot.storage.postgres import CONNECTIONS, PostgresDatabase
 from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
+from bot.storage.postgres import CONNECTIONS, PostgresDatabase
+from tests.postgres import PostgresProxy, execute
 
 METADATA = MetaData()
 ENTRIES = Table(

@@ -15,9 +15,10 @@ import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, delete, event, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from bot.storage.database import DatabaseCorrupt, sqlite
-from bot.storage.sqlite import SqliteDatabase
 from bot.model.errors import CommitUnknown, DatabaseUnavailable
+from bot.storage import sqlite
+from bot.storage.database import DatabaseCorrupt
+from bot.storage.sqlite import SqliteDatabase
 
 METADATA = MetaData()
 ENTRIES = Table(

@@ -11,14 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from tests.postgres import execute
 
 from bot.model.catalog import CredentialStatus, StoredCredential
-from bot.storage.postgres import PostgresDatabase
-from bot.storage.schema import METADATA
 from bot.model.errors import DatabaseUnavailable, LeaseLost
-from bot.storage.catalogs import Inventory
-from bot.storage.submissions import Acceptance, Changes, Records, Verdict
 from bot.model.submission import (
     ENDINGS,
     STEPS,
@@ -36,6 +31,11 @@ from bot.model.submission import (
     TokenFacts,
     TokenKind,
 )
+from bot.storage.catalogs import Inventory
+from bot.storage.postgres import PostgresDatabase
+from bot.storage.schema import METADATA
+from bot.storage.submissions import Acceptance, Changes, Records, Verdict
+from tests.postgres import execute
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ACCOUNT = "5a4db0c0000000000000000000000001"

@@ -17,11 +17,11 @@ from slack_bolt.async_app import AsyncApp, AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 
 from bot.model.pasted_token import STORABLE, classify, mask_tokens, trim
-from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, PublicRing, SealingContext, SealingKey
 from bot.model.secret import Secret
+from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken
+from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, PublicRing, SealingContext, SealingKey
 from bot.slack import form as modal
 from bot.slack.blocks import Json
-from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken
 
 PASTED_TOKEN: Final = "pasted_token"  # noqa: S105 - the key in Bolt's context under which listeners find a PastedToken
 RECEIVED_AT: Final = "received_at"

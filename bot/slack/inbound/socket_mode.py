@@ -15,9 +15,9 @@ import structlog
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.slack.api import SlackWeb
 from bot.slack.inbound.connection import EARLY_NOTICES, SocketModeConnection
 from bot.slack.inbound.ingress import Ingress
-from bot.slack.api import SlackWeb
 
 _FIRST_PAUSE: Final = timedelta(milliseconds=500)
 _LONGEST_PAUSE: Final = timedelta(seconds=10)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Self
 
+from bot.cloudflare.errors import TokenRefusal
 from bot.model.catalog import CredentialStatus
-from bot.model.errors import BotError, DeadlineReached, GivenUp, TokenRefusal, WhoseMove, error_of_code
+from bot.model.errors import BotError, DeadlineReached, GivenUp, WhoseMove, error_of_code
+from bot.model.submission import Check, Findings, State, Submission, Task, TokenKind
 from bot.slack.blocks import date, escape, moment
 from bot.slack.form import COMMAND
-from bot.model.submission import Check, Findings, State, Submission, Task, TokenKind
 
 EXPIRES_SOON: Final = timedelta(days=30)
 

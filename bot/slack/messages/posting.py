@@ -1,24 +1,20 @@
 """Brings the final message where it can be read: the chosen channel, its response URL, or a direct message."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-import aiohttp
 import structlog
 
 from bot.model.catalog import StoredCredential
-from bot.model.errors import SealedValueUnreadable, SlackRefused, SlackUnavailable
-from bot.sealing.hpke import RESPONSE_URL, KeyRing, SealingContext
-from bot.model.secret import Secret
-from bot.slack.blocks import Json
-from bot.slack.messages.render import broken_notice, expiry_reminder, result_message
-from bot.slack.response_url import post_by_response_url
-from bot.slack.messages.outcome import RedactedResult
+from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.model.submission import Submission
 from bot.slack.api import SlackWeb
-from bot.model.submission import RESPONSE_URL_LIFETIME, Submission
+from bot.slack.blocks import Json
+from bot.slack.messages.outcome import RedactedResult
+from bot.slack.messages.render import broken_notice, expiry_reminder, result_message
 
 _NAMESPACE: Final = uuid.UUID("6c7b9dd4-4b43-4e0e-93f1-8d6f2d1c0a57")
 
@@ -62,16 +58,14 @@ class Poster:
         self,
         *,
         web: SlackWeb,
-        http: aiohttp.ClientSession,
-        key_ring: KeyRing,
+        post_by_response_url: Callable[[Submission, Json], Awaitable[bool | None]],
         clock: Callable[[], datetime],
         contact: str,
         may_enable: bool = False,
         allows_channel: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._web = web
-        self._http = http
-        self._key_ring = key_ring
+        self._post_by_response_url = post_by_response_url
         self._clock = clock
         self._contact = contact
         self._may_enable = may_enable
@@ -91,7 +85,8 @@ class Poster:
             await self._post(submission.channel_id, self._message(submission), submission.id)
         except SlackRefused as refusal:
             _log.info("channel_refused", submission=submission.id, slack_error=refusal.slack_error)
-            delivered = await self._post_by_response_url(submission)
+            message = self._message(submission, _WHY_RESPONSE_URL) | {"response_type": "in_channel"}
+            delivered = await self._post_by_response_url(submission, message)
             if delivered is not True:
                 await self._post_directly(submission, _WHY_DIRECT if delivered is False else _WHY_BOTH)
 
@@ -153,33 +148,6 @@ class Poster:
             await self._post(submission.user_id, message, submission.id)
         except SlackRefused as refusal:
             _log.error("result_not_posted", submission=submission.id, slack_error=refusal.slack_error)
-
-    async def _post_by_response_url(self, submission: Submission) -> bool | None:
-        """Say whether it is there; None when Slack did not tell."""
-        url = self._response_url(submission)
-        if url is None:
-            return False
-        message = self._message(submission, _WHY_RESPONSE_URL) | {"response_type": "in_channel"}
-        return await post_by_response_url(self._http, url, message)
-
-    def _response_url(self, submission: Submission) -> Secret | None:
-        is_alive = self._clock() - submission.accepted_at < RESPONSE_URL_LIFETIME
-        if submission.sealed_response_url is None or not is_alive:
-            return None
-        try:
-            return self._key_ring.open(
-                submission.sealed_response_url,
-                SealingContext(
-                    purpose=RESPONSE_URL,
-                    team_id=submission.team_id,
-                    user_id=submission.user_id,
-                    view_id=submission.id,
-                    account_id=submission.key.account_id,
-                    bucket=submission.key.bucket,
-                ),
-            )
-        except SealedValueUnreadable:
-            return None
 
     def _message(self, submission: Submission, placement: str = "") -> Json:
         return result_message(

@@ -8,10 +8,10 @@ from typing import Final
 import structlog
 
 from bot.model.errors import BotError
-from bot.slack.messages.render import progress_view, result_view
-from bot.slack.messages.outcome import RedactedProgress, RedactedResult
-from bot.slack.api import SlackWeb
 from bot.model.submission import Submission
+from bot.slack.api import SlackWeb
+from bot.slack.messages.outcome import RedactedProgress, RedactedResult
+from bot.slack.messages.render import progress_view, result_view
 
 AFTER_ACKNOWLEDGEMENT: Final = timedelta(seconds=1.2)
 """Slack may overwrite an update within 1 s of the acknowledgement with the acknowledged view."""

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
+from bot.cloudflare.errors import CatalogInactive, CatalogNotEnabled, CatalogRefusal
 from bot.model.catalog import CredentialStatus, StoredCredential
-from bot.model.errors import AccessRefused, BotError, CatalogInactive, CatalogNotEnabled, CatalogRefusal, WhoseMove
+from bot.model.errors import AccessRefused, BotError, WhoseMove
+from bot.model.submission import Check, State, Task, TokenKind
 from bot.slack.blocks import Json, actions, button, context, date, escape, fields, mrkdwn, plain, section
 from bot.slack.form import COMMAND
 from bot.slack.messages.outcome import RedactedProgress, RedactedResult, expiry
-from bot.model.submission import Check, State, Task, TokenKind
 
 TRY_AGAIN: Final = "try_again"
 """The action id of the button that opens the form filled in; its value is a submission's id, or a bucket."""

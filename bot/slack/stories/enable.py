@@ -10,18 +10,18 @@ import structlog
 from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
 
 from bot.model.errors import BotError, CommitUnknown, DatabaseTrouble
-from bot.storage.submissions import Records
-from bot.slack import form as modal
-from bot.slack.messages import render as replies
+from bot.model.submission import BucketKey, NewSubmission, State, Submission, Task, TokenKind
 from bot.policy.gate import Actor, Gate
+from bot.slack import form as modal
+from bot.slack.api import SlackWeb
 from bot.slack.blocks import Json
 from bot.slack.channels import Channels
-from bot.slack.inbound.ingress import RECEIVED_AT
 from bot.slack.form import Filling
+from bot.slack.inbound.ingress import RECEIVED_AT
+from bot.slack.messages import render as replies
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.status import STORE
-from bot.slack.api import SlackWeb
-from bot.model.submission import BucketKey, NewSubmission, State, Submission, Task, TokenKind
+from bot.storage.submissions import Records
 
 _FORGOTTEN = "The bot does not know any more what this button belongs to. Type `/r2-credential` instead."
 

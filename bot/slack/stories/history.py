@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
+from bot.model.submission import State, Submission, Task
 from bot.slack.blocks import Json, context, date, escape, section, verbatim
 from bot.slack.messages.outcome import RedactedProgress, RedactedResult
-from bot.model.submission import State, Submission, Task
 
 MOST_SHOWN: Final = 20
 

@@ -14,18 +14,17 @@ import aiohttp
 import structlog
 from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
 
+from bot.catalogs.freshness import is_listed_lately, is_tested_lately
 from bot.model.catalog import Snapshot
 from bot.model.errors import BotError, DatabaseTrouble
-from bot.catalogs.freshness import is_listed_lately, is_tested_lately
-from bot.storage.catalogs import Inventory
-from bot.storage.submissions import Records
 from bot.model.secret import Secret
-from bot.slack.messages import render as replies
 from bot.policy.gate import Actor, Gate
+from bot.slack.api import SlackWeb
 from bot.slack.blocks import Json
-from bot.slack.stories.history import MOST_SHOWN, history_message
 from bot.slack.inbound.ingress import ANSWER_URL
+from bot.slack.messages import render as replies
 from bot.slack.response_url import post_by_response_url
+from bot.slack.stories.history import MOST_SHOWN, history_message
 from bot.slack.stories.status import (
     NEXT_PAGE,
     PREVIOUS_PAGE,
@@ -37,7 +36,8 @@ from bot.slack.stories.status import (
     notice_home,
     status_message,
 )
-from bot.slack.api import SlackWeb
+from bot.storage.catalogs import Inventory
+from bot.storage.submissions import Records
 
 PATIENCE: Final = timedelta(seconds=60)
 """How long a fresh table is waited for; then the same one says that Cloudflare could not be asked."""

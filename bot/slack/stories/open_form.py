@@ -9,14 +9,14 @@ from typing import Final
 import structlog
 
 from bot.model.errors import BotError, CommitUnknown, DatabaseUnavailable, SlackRefused
+from bot.model.submission import Opening
+from bot.policy.gate import Actor, Gate
+from bot.slack import form as modal
+from bot.slack.api import SlackWeb
+from bot.slack.form import Filling
+from bot.slack.messages import render as replies
 from bot.storage.catalogs import Inventory
 from bot.storage.submissions import Records
-from bot.slack import form as modal
-from bot.slack.messages import render as replies
-from bot.policy.gate import Actor, Gate
-from bot.slack.form import Filling
-from bot.slack.api import SlackWeb
-from bot.model.submission import Opening
 
 OPENING_LIFETIME: Final = timedelta(hours=1)
 

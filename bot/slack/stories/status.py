@@ -10,8 +10,8 @@ from typing import Final, Self
 
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.slack.blocks import Json, actions, button, context, date, escape, header, section
-from bot.slack.messages.render import TRY_AGAIN
 from bot.slack.messages.outcome import EXPIRES_SOON, expiry
+from bot.slack.messages.render import TRY_AGAIN
 
 STORE: Final = "store_credential"
 """The action id of the App Home's button, which opens an empty form."""

@@ -19,21 +19,21 @@ from bot.model.errors import (
     BucketNotAllowed,
     DatabaseTrouble,
 )
-from bot.storage.catalogs import Inventory
 from bot.model.pasted_token import MASK
-from bot.storage.submissions import Acceptance, Records, Verdict
-from bot.slack import form as modal
-from bot.slack.messages import render as replies
-from bot.policy.gate import Actor, Gate
-from bot.slack.blocks import Json, escape
-from bot.slack.stories.enable import Buttons
-from bot.slack.channels import Channels
-from bot.slack.inbound.ingress import PASTED_TOKEN, RECEIVED_AT
-from bot.slack.stories.look import Lookups
-from bot.slack.form import Filling
-from bot.slack.stories.open_form import FormOpener
-from bot.slack.messages.outcome import RedactedProgress, RedactedResult
 from bot.model.submission import BucketKey, NewSubmission, PastedToken, State, Submission, Task
+from bot.policy.gate import Actor, Gate
+from bot.slack import form as modal
+from bot.slack.blocks import Json, escape
+from bot.slack.channels import Channels
+from bot.slack.form import Filling
+from bot.slack.inbound.ingress import PASTED_TOKEN, RECEIVED_AT
+from bot.slack.messages import render as replies
+from bot.slack.messages.outcome import RedactedProgress, RedactedResult
+from bot.slack.stories.enable import Buttons
+from bot.slack.stories.look import Lookups
+from bot.slack.stories.open_form import FormOpener
+from bot.storage.catalogs import Inventory
+from bot.storage.submissions import Acceptance, Records, Verdict
 
 _LOOK_UPS: Final = ("status", "history")
 _UNUSABLE: Final = {

@@ -13,20 +13,20 @@ from urllib.parse import urlencode
 
 import pytest
 import pytest_asyncio
-from tests.conftest import Clock
-from tests.memory import find_holders
 from slack_bolt.async_app import AsyncAck, AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.operations.server import Server
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
-from bot.operations.server import Server
 from bot.slack import form as modal
 from bot.slack.inbound.http import BODY_LIMIT, READ_TIMEOUT, HttpIngress
 from bot.slack.inbound.ingress import Ingress
+from tests.conftest import Clock
+from tests.memory import find_holders
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"
@@ -111,7 +111,7 @@ async def port(clock: Clock, log: io.StringIO) -> AsyncIterator[Port]:
     async def is_ready() -> bool:
         return True
 
-    server = Server(HttpIngress(ingress, [SignatureVerifier(SECRET)]), is_ready)
+    server = Server(HttpIngress(ingress, [SignatureVerifier(SECRET)]).handle, is_ready)
     host, _, number = (await server.listen("127.0.0.1", 0)).partition(":")
     port = Port(host=host, number=int(number), heard=heard, let_go=let_go, ingress=ingress)
     yield port

@@ -18,10 +18,8 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from tests.desk import Desk
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from tests.leaks import find_leaks
 from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
 from slack_bolt.authorization import AuthorizeResult
 from slack_bolt.response import BoltResponse
@@ -31,6 +29,8 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.cloudflare.auth import Bearer
 from bot.model.errors import SealedValueUnreadable
 from bot.model.pasted_token import MASK, trim
+from bot.model.submission import PastedToken
+from bot.model.submission import TokenKind as PastedKind
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Message
@@ -40,8 +40,8 @@ from bot.slack.blocks import Json
 from bot.slack.inbound.http import BODY_LIMIT, READ_TIMEOUT, HttpIngress
 from bot.slack.inbound.ingress import PASTED_TOKEN, Ingress, SealedPayload, seal_payload
 from bot.slack.inbound.socket_mode import SocketModeIngress
-from bot.model.submission import PastedToken
-from bot.model.submission import TokenKind as PastedKind
+from tests.desk import Desk
+from tests.leaks import find_leaks
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"

@@ -15,13 +15,11 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from tests.conftest import Clock
-from tests.load import Load
-from tests.memory import find_holders
 from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.model.submission import PastedToken
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.transport import Answer
@@ -29,7 +27,9 @@ from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack import form as modal
 from bot.slack.inbound.ingress import PASTED_TOKEN, Ingress
 from bot.slack.inbound.socket_mode import SocketModeIngress
-from bot.model.submission import PastedToken
+from tests.conftest import Clock
+from tests.load import Load
+from tests.memory import find_holders
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"

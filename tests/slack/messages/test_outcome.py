@@ -8,27 +8,21 @@ from typing import Any
 
 import pytest
 
+from bot.cloudflare.errors import CatalogRefusal, CloudflareTrouble, OperatorError, Refusal, Throttled, TokenRefusal
 from bot.model.catalog import CredentialStatus
 from bot.model.errors import (
     AccessRefused,
     BotError,
-    CatalogRefusal,
-    CloudflareTrouble,
     DatabaseTrouble,
     DatabaseUnavailable,
     DeadlineReached,
     MembershipUnknown,
     NeverSent,
     NotAllowed,
-    OperatorError,
-    Refusal,
     SealedValueUnreadable,
-    Throttled,
-    TokenRefusal,
     WhoseMove,
     error_of_code,
 )
-from bot.slack.messages.outcome import EXPIRES_SOON, RedactedProgress, RedactedResult, expiry
 from bot.model.submission import (
     ENDINGS,
     BucketKey,
@@ -42,6 +36,7 @@ from bot.model.submission import (
     TokenFacts,
     TokenKind,
 )
+from bot.slack.messages.outcome import EXPIRES_SOON, RedactedProgress, RedactedResult, expiry
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -17,11 +17,6 @@ from structlog.testing import capture_logs
 
 from bot.model.catalog import CredentialStatus, StoredCredential
 from bot.model.errors import SlackUnavailable
-from bot.sandbox.slack import SmallSlack
-from bot.sandbox.workspace import Message, SmallSlackConfig, dm_id
-from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
-from bot.slack.messages.posting import Poster
-from bot.slack.api import SlackWeb
 from bot.model.submission import (
     RESPONSE_URL_LIFETIME,
     BucketKey,
@@ -31,6 +26,12 @@ from bot.model.submission import (
     Task,
     TokenKind,
 )
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.workspace import Message, SmallSlackConfig, dm_id
+from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
+from bot.slack.api import SlackWeb
+from bot.slack.messages.posting import Poster
+from bot.slack.response_url import ResponseUrls
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ADA = "U0ADA0001"
@@ -92,8 +93,7 @@ class Scene:
         client.proxy = None
         return Poster(
             web=SlackWeb(client),
-            http=self.http,
-            key_ring=self.key_ring,
+            post_by_response_url=ResponseUrls(self.http, self.key_ring, lambda: self.now).post,
             clock=lambda: self.now,
             contact=self.contact,
             may_enable=self.may_enable,

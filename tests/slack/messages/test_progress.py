@@ -12,13 +12,13 @@ from slack_sdk.web.async_client import AsyncWebClient
 from structlog.testing import capture_logs
 
 from bot.model.catalog import CredentialStatus
+from bot.model.submission import BucketKey, State, Submission, Task, TokenKind
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import SmallSlackConfig
+from bot.slack.api import SlackWeb
+from bot.slack.messages.outcome import RedactedProgress
 from bot.slack.messages.progress import AFTER_ACKNOWLEDGEMENT, ModalProgress
 from bot.slack.messages.render import progress_view
-from bot.slack.messages.outcome import RedactedProgress
-from bot.slack.api import SlackWeb
-from bot.model.submission import BucketKey, State, Submission, Task, TokenKind
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ADA, GRACE = "U0ADA0001", "U0GRACE01"

@@ -9,6 +9,28 @@ from itertools import product
 from typing import Any
 
 import pytest
+
+from bot.cloudflare.diagnosis import LONGEST_MESSAGE, Answer, read_result
+from bot.cloudflare.errors import CatalogInactive, CatalogNotEnabled, CatalogRefusal, CloudflareError, NoSuchBucket
+from bot.model.catalog import CredentialStatus, StoredCredential
+from bot.model.errors import (
+    AccessRefused,
+    BotError,
+    DatabaseUnavailable,
+    EnablingNotAllowed,
+    MembershipUnknown,
+    NotAllowed,
+    Outsider,
+    SlackUnavailable,
+    WhoseMove,
+    error_of_code,
+)
+from bot.model.submission import ENDINGS, BucketKey, Check, Findings, State, Submission, Task, TokenFacts, TokenKind
+from bot.sandbox.block_rules import message_problems, view_problems
+from bot.sandbox.blocks import texts_of
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.slack.messages import render as replies
+from bot.slack.messages.outcome import RedactedProgress, RedactedResult
 from tests.slack.messages.test_outcome import (
     ENDED,
     ENDED_BY,
@@ -22,32 +44,6 @@ from tests.slack.messages.test_outcome import (
     result_of,
     without_times,
 )
-
-from bot.model.catalog import CredentialStatus, StoredCredential
-from bot.cloudflare.diagnosis import LONGEST_MESSAGE, Answer, read_result
-from bot.model.errors import (
-    AccessRefused,
-    BotError,
-    CatalogInactive,
-    CatalogNotEnabled,
-    CatalogRefusal,
-    CloudflareError,
-    DatabaseUnavailable,
-    EnablingNotAllowed,
-    MembershipUnknown,
-    NoSuchBucket,
-    NotAllowed,
-    Outsider,
-    SlackUnavailable,
-    WhoseMove,
-    error_of_code,
-)
-from bot.sandbox.block_rules import message_problems, view_problems
-from bot.sandbox.blocks import texts_of
-from bot.sandbox.tokens import Behaviour, make_token
-from bot.slack.messages import render as replies
-from bot.slack.messages.outcome import RedactedProgress, RedactedResult
-from bot.model.submission import ENDINGS, BucketKey, Check, Findings, State, Submission, Task, TokenFacts, TokenKind
 
 DAY = timedelta(days=1)
 LONGEST_NAME = "a" * 63

@@ -4,15 +4,15 @@ import io
 from dataclasses import replace
 
 import pytest
-from tests.desk import ACCOUNT, ADA, ANALYTICS, BUCKET, EVERYBODY, GRACE, MALLORY, OUTSIDER, PLATFORM, Desk, only
 
-from bot.policy.rules import Allowlist
 from bot.model.errors import CommitUnknown
-from bot.storage.submissions import Changes, Records
+from bot.model.submission import BucketKey, NewSubmission, State, Submission, Task
+from bot.policy.rules import Allowlist
 from bot.sandbox.workspace import Message
 from bot.slack.messages import render as replies
 from bot.slack.messages.outcome import RedactedResult
-from bot.model.submission import BucketKey, NewSubmission, State, Submission, Task
+from bot.storage.submissions import Changes, Records
+from tests.desk import ACCOUNT, ADA, ANALYTICS, BUCKET, EVERYBODY, GRACE, MALLORY, OUTSIDER, PLATFORM, Desk, only
 
 
 async def post_result(desk: Desk, bucket: str = BUCKET) -> Message:

@@ -6,9 +6,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bot.model.catalog import CredentialStatus
-from bot.sandbox.block_rules import message_problems
-from bot.sandbox.blocks import texts_of
-from bot.slack.stories.history import MOST_SHOWN, history_message
 from bot.model.submission import (
     ENDINGS,
     BucketKey,
@@ -20,6 +17,9 @@ from bot.model.submission import (
     TokenFacts,
     TokenKind,
 )
+from bot.sandbox.block_rules import message_problems
+from bot.sandbox.blocks import texts_of
+from bot.slack.stories.history import MOST_SHOWN, history_message
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 SEALED = SealedToken("sealed.v1.5a4d.MADEUP")

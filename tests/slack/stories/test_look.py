@@ -6,6 +6,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+
+from bot.model.catalog import CredentialStatus
+from bot.model.submission import BucketKey, NewSubmission, SealedToken, Task, TokenKind
+from bot.policy.rules import Allowlist
+from bot.sandbox.homes import Home
+from bot.sandbox.workspace import Message
+from bot.slack.stories.look import PATIENCE
+from bot.slack.stories.status import NEXT_PAGE, STORE
+from bot.storage.catalogs import Inventory
 from tests.desk import (
     ACCOUNT,
     ADA,
@@ -22,15 +31,6 @@ from tests.desk import (
     Forge,
     only,
 )
-
-from bot.policy.rules import Allowlist
-from bot.model.catalog import CredentialStatus
-from bot.storage.catalogs import Inventory
-from bot.sandbox.homes import Home
-from bot.sandbox.workspace import Message
-from bot.slack.stories.look import PATIENCE
-from bot.slack.stories.status import NEXT_PAGE, STORE
-from bot.model.submission import BucketKey, NewSubmission, SealedToken, Task, TokenKind
 
 BEING_ASKED = "Cloudflare is being asked again"
 NOT_ANSWERED = "could not be asked again about everything just now"

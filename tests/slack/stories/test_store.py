@@ -7,6 +7,17 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+
+from bot.model.catalog import CredentialStatus
+from bot.model.pasted_token import MASK
+from bot.model.submission import BucketKey, State
+from bot.model.submission import TokenKind as PastedKind
+from bot.policy.rules import Allowlist
+from bot.sandbox.blocks import JsonObject
+from bot.sandbox.tokens import Behaviour, TokenKind, make_token
+from bot.sealing.hpke import RESPONSE_URL, TOKEN, SealingContext
+from bot.slack.memberships import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME
+from bot.storage.submissions import Changes
 from tests.desk import (
     ACCOUNT,
     ADA,
@@ -28,17 +39,6 @@ from tests.desk import (
     only,
     shown_in,
 )
-
-from bot.policy.rules import Allowlist
-from bot.model.catalog import CredentialStatus
-from bot.model.pasted_token import MASK
-from bot.storage.submissions import Changes
-from bot.sandbox.blocks import JsonObject
-from bot.sandbox.tokens import Behaviour, TokenKind, make_token
-from bot.sealing.hpke import RESPONSE_URL, TOKEN, SealingContext
-from bot.policy.gate import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME
-from bot.model.submission import BucketKey, State
-from bot.model.submission import TokenKind as PastedKind
 
 # The command.
 

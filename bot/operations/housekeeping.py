@@ -1,0 +1,37 @@
+"""What is due once a minute: keys are rotated and destroyed, old openings forgotten, people reminded."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from bot.catalogs.reminders import LOOK_EVERY, CredentialWatch
+from bot.model.errors import BotError
+from bot.storage.opening import Store
+
+OPENINGS_KEPT_FOR: Final = timedelta(minutes=10)
+"""After they can be used no more."""
+
+_log = structlog.get_logger()
+
+
+async def keep_house_for_ever(store: Store, watch: CredentialWatch) -> None:
+    """Do that once a minute, until this is cancelled."""
+    while True:
+        await keep_house(store, watch)
+        await asyncio.sleep(LOOK_EVERY.total_seconds())
+
+
+async def keep_house(store: Store, watch: CredentialWatch) -> None:
+    """Rotate and destroy the bot's own keys, forget old openings, say what is due. Never fails."""
+    now = store.clock()
+    try:
+        if store.key_files is not None and store.key_ring is not None:
+            destroyed = store.key_files.rotate(store.key_ring, now, await store.records.key_ids_in_use())
+            if destroyed:
+                _log.info("sealing_keys_destroyed", key_ids=destroyed)
+        await store.records.forget_openings(now - OPENINGS_KEPT_FOR)
+    except (BotError, OSError) as error:
+        _log.error("housekeeping_failed", error=str(error))
+    await watch.look()
