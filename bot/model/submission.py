@@ -151,11 +151,16 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewSubmission:
-    """A checked Submit, ready to be recorded. `id` is Slack's `view.id` and the idempotency key.
+class Sealed:
+    """What a submission keeps encrypted as long as it needs it. One that enables a catalog has no token."""
 
-    One that enables a catalog has no token.
-    """
+    token: SealedToken | None = None
+    response_url: SealedResponseUrl | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSubmission:
+    """A checked Submit, ready to be recorded. `id` is Slack's `view.id` and the idempotency key."""
 
     id: str
     task: Task = Task.STORE
@@ -166,15 +171,14 @@ class NewSubmission:
     reason: str
     token_kind: TokenKind
     last_four: str
-    sealed_token: SealedToken | None
-    sealed_response_url: SealedResponseUrl | None
+    sealed: Sealed
     accepted_at: datetime
     expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A recorded submission as the database holds it; `epoch` is that of its bucket's lease when it was read."""
+    """A recorded submission, without what it keeps sealed: `revision` counts its changes."""
 
     id: str
     task: Task
@@ -186,8 +190,6 @@ class Submission:
     reason: str
     token_kind: TokenKind
     last_four: str
-    sealed_token: SealedToken | None
-    sealed_response_url: SealedResponseUrl | None
     accepted_at: datetime
     expires_at: datetime
     next_attempt_at: datetime
@@ -205,9 +207,34 @@ class Submission:
     confirmation: CredentialStatus | None
     reported_at: datetime | None
     superseded_by: str | None
-    epoch: int
+    revision: int
 
     @property
     def is_ended(self) -> bool:
         """Whether nothing more will be sent to Cloudflare for it."""
         return self.state in ENDINGS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A submission that has something left to do, with what it keeps sealed for that."""
+
+    submission: Submission
+    sealed: Sealed
+
+
+class Way(StrEnum):
+    """How a result reached people."""
+
+    CHANNEL = "channel"
+    RESPONSE_URL = "response_url"
+    DIRECT_MESSAGE = "direct_message"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posted:
+    """Where a result was posted: a channel, or the user of a direct message; nowhere, where every place refused."""
+
+    place: str | None
+    way: Way

@@ -1,22 +1,21 @@
 """How a Submit becomes a row: once for each form, and in its place among those of its bucket."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, update
 
 from bot.model.submission import NewSubmission, State, Submission, Task
+from bot.storage.moves import Change, make_move, superseded_by
 from bot.storage.rows import (
     ITS_BUCKET,
     MAY_BE_SENT,
     NOTHING_FOUND,
-    UNDER_LEASE,
     names_of,
     new_row,
-    read_one,
-    superseded,
+    read_submission,
 )
 from bot.storage.schema import OPENINGS, SUBMISSIONS
 from bot.storage.upsert import INSERTS
@@ -38,10 +37,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
-    """The verdict, and the submission as recorded where there is one."""
+    """The verdict, and the submission as recorded where there is one; `changes` are what a move has made of it."""
 
     verdict: Verdict
     submission: Submission | None = None
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether this Submit has changed what is to be done."""
+        return self.verdict in (Verdict.RECORDED, Verdict.REPLACED)
 
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
@@ -82,47 +87,71 @@ def accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptance
         "now": new.accepted_at,
         "used_by": new.id,
     }
-    row = new_row(new) | _place(connection, new)
+    place = _find_place(connection, new)
     if connection.execute(_CLAIM_OPENING, claim).rowcount == 0:
         is_repeated = connection.scalar(select(SUBMISSIONS.c.id).where(_is_same_form(new))) is not None
-        return (
-            _accept_again(connection, new, row) if is_repeated else Acceptance(verdict=_why_not(connection, new, nonce))
-        )
-    if connection.scalar(_INSERT_SUBMISSION[connection.dialect.name], row) is not None:
-        return Acceptance(
-            verdict=Verdict.RECORDED, submission=_find_recorded(connection, new) if "ended_at" in row else None
-        )
-    return _accept_again(connection, new, row)
+        if not is_repeated:
+            return Acceptance(verdict=_why_not(connection, new, nonce))
+    elif _insert(connection, new, place):
+        return _recorded(connection, new, place, Verdict.RECORDED)
+    return _accept_again(connection, new, place)
 
 
-def add(connection: Connection, new: NewSubmission) -> bool:
-    """Record what no form was submitted for; say whether that is new."""
-    row = new_row(new) | _place(connection, new)
-    return connection.scalar(_INSERT_SUBMISSION[connection.dialect.name], row) is not None
+def add(connection: Connection, new: NewSubmission) -> Acceptance:
+    """Record what no form was submitted for, once."""
+    place = _find_place(connection, new)
+    if _insert(connection, new, place):
+        return _recorded(connection, new, place, Verdict.RECORDED)
+    return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=_find_recorded(connection, new))
 
 
-def _place(connection: Connection, new: NewSubmission) -> dict[str, Any]:
-    """Return what is left of a row: its place among its bucket's is that of its arrival at the ingress.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where a submission stands among those of its bucket; `overtaken_by` is who has a newer token in the slot."""
+
+    accepted_at: datetime
+    overtaken_by: str | None = None
+
+
+def _find_place(connection: Connection, new: NewSubmission) -> _Place:
+    """Return its place among its bucket's: that of its arrival at the ingress.
 
     Recording takes some seconds at most. So one that seems much older than what is known already comes from a clock
     that was set back, and is the newest; one that is a little older than what is written already has come too late.
     """
     newest = connection.execute(_NEWEST, names_of(new.key)).one()
     newest_at = max((at for at in (newest.open_at, newest.written_at) if at is not None), default=new.accepted_at)
-    place = {
-        "accepted_at": new.accepted_at,
+    if newest_at - new.accepted_at >= _SLOWEST_RECORDING:
+        return _Place(accepted_at=newest_at + timedelta(microseconds=1))  # a repeated Submit keeps its sequence
+    is_late = new.task is Task.STORE and newest.written_at is not None and new.accepted_at < newest.written_at
+    return _Place(accepted_at=new.accepted_at, overtaken_by=newest.written_by if is_late else None)
+
+
+def _row_at(new: NewSubmission, place: _Place) -> dict[str, Any]:
+    row = new_row(new) | {
+        "accepted_at": place.accepted_at,
         "next_attempt_at": new.accepted_at,  # by the clock as it is now: it must not wait until that has caught up
         "expires_at": new.expires_at,
     }
-    if newest_at - new.accepted_at >= _SLOWEST_RECORDING:
-        return place | {"accepted_at": newest_at + timedelta(microseconds=1)}  # a repeated Submit keeps its sequence
-    if new.task is Task.STORE and newest.written_at is not None and new.accepted_at < newest.written_at:
-        return place | superseded(by=newest.written_by, at=new.accepted_at)
-    return place
+    return row | ({"sealed_token": None} if place.overtaken_by else {})  # it is not even written to disk
 
 
-def _find_recorded(connection: Connection, new: NewSubmission) -> Submission | None:
-    return read_one(connection.execute(UNDER_LEASE.where(_is_same_form(new))).one())
+def _insert(connection: Connection, new: NewSubmission, place: _Place) -> bool:
+    return connection.scalar(_INSERT_SUBMISSION[connection.dialect.name], _row_at(new, place)) is not None
+
+
+def _recorded(connection: Connection, new: NewSubmission, place: _Place, verdict: Verdict) -> Acceptance:
+    """Return what was recorded; one that was overtaken ends here, as every other one does, by a move."""
+    if place.overtaken_by is None:
+        is_known = verdict is Verdict.RECORDED  # a new one stands where all new ones stand: nobody has to ask
+        return Acceptance(verdict=verdict, submission=None if is_known else _find_recorded(connection, new))
+    move = superseded_by(place.overtaken_by, new.accepted_at)
+    [change] = make_move(connection, _find_recorded(connection, new), move, lease=None)
+    return Acceptance(verdict=verdict, submission=change.submission, changes=(change,))
+
+
+def _find_recorded(connection: Connection, new: NewSubmission) -> Submission:
+    return read_submission(connection.execute(select(SUBMISSIONS).where(_is_same_form(new))).one())
 
 
 def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
@@ -134,19 +163,20 @@ def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
     return Verdict.USED if opening.used_by not in (None, new.id) else Verdict.TOO_OLD
 
 
-def _accept_again(connection: Connection, new: NewSubmission, row: dict[str, Any]) -> Acceptance:
+def _accept_again(connection: Connection, new: NewSubmission, place: _Place) -> Acceptance:
     """Take a second Submit of the same view, unless it is the older one and was only slower on its way here."""
     replace = (
         update(SUBMISSIONS)
         .where(
             _is_same_form(new),
             SUBMISSIONS.c.state.in_([State.ACCEPTED.value, State.VERIFYING.value]),
-            SUBMISSIONS.c.accepted_at <= row["accepted_at"],
+            SUBMISSIONS.c.accepted_at <= place.accepted_at,
         )
-        .values(row | NOTHING_FOUND)
+        .values(_row_at(new, place) | NOTHING_FOUND | {"revision": SUBMISSIONS.c.revision + 1})
     )
-    verdict = Verdict.REPLACED if connection.execute(replace).rowcount else Verdict.ALREADY_UNDER_WAY
-    return Acceptance(verdict=verdict, submission=_find_recorded(connection, new))
+    if connection.execute(replace).rowcount:
+        return _recorded(connection, new, place, Verdict.REPLACED)
+    return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=_find_recorded(connection, new))
 
 
 def _is_same_form(new: NewSubmission) -> ColumnElement[bool]:

@@ -1,9 +1,8 @@
 """Submissions as rows of their table, and back; and which of them are a bucket's, or may still be sent."""
 
-from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, bindparam, func, select
+from sqlalchemy import Row, and_, bindparam
 
 from bot.model.catalog import CredentialStatus
 from bot.model.submission import (
@@ -11,6 +10,8 @@ from bot.model.submission import (
     Check,
     Findings,
     NewSubmission,
+    Pending,
+    Sealed,
     SealedResponseUrl,
     SealedToken,
     State,
@@ -19,7 +20,7 @@ from bot.model.submission import (
     TokenFacts,
     TokenKind,
 )
-from bot.storage.schema import LEASES, SUBMISSIONS
+from bot.storage.schema import SUBMISSIONS
 
 ITS_BUCKET: Final = and_(
     SUBMISSIONS.c.account_id == bindparam("its_account_id"), SUBMISSIONS.c.bucket == bindparam("its_bucket")
@@ -33,10 +34,7 @@ MAY_BE_SENT: Final = and_(
 )
 """What can still be sent to Cloudflare, or is to be sent again."""
 
-UNDER_LEASE: Final = select(SUBMISSIONS, func.coalesce(LEASES.c.epoch, 0).label("epoch")).outerjoin(
-    LEASES, and_(LEASES.c.account_id == SUBMISSIONS.c.account_id, LEASES.c.bucket == SUBMISSIONS.c.bucket)
-)
-"""Each with the epoch of its bucket; 0 as long as nobody took that."""
+IS_FOR_THE_SLOT: Final = SUBMISSIONS.c.task == Task.STORE.value
 
 NOTHING_FOUND: Final = dict.fromkeys(
     (
@@ -75,17 +73,23 @@ def new_row(new: NewSubmission) -> dict[str, Any]:
         "reason": new.reason,
         "token_kind": new.token_kind.value,
         "last_four": new.last_four,
-        "sealed_token": new.sealed_token,
-        "sealed_response_url": new.sealed_response_url,
+        "sealed_token": new.sealed.token,
+        "sealed_response_url": new.sealed.response_url,
     }
 
 
-def read_one(row: Row[Any] | None, epoch: int | None = None) -> Submission | None:
-    """Read a row where there is one; without an `epoch` the row has it."""
-    return None if row is None else read_submission(row, row.epoch if epoch is None else epoch)
+def read_pending(row: Row[Any]) -> Pending:
+    """Read a row with what it keeps sealed."""
+    return Pending(
+        submission=read_submission(row),
+        sealed=Sealed(
+            token=SealedToken(row.sealed_token) if row.sealed_token else None,
+            response_url=SealedResponseUrl(row.sealed_response_url) if row.sealed_response_url else None,
+        ),
+    )
 
 
-def read_submission(row: Row[Any], epoch: int) -> Submission:
+def read_submission(row: Row[Any]) -> Submission:
     """Read a row."""
     return Submission(
         id=row.id,
@@ -98,8 +102,6 @@ def read_submission(row: Row[Any], epoch: int) -> Submission:
         reason=row.reason,
         token_kind=TokenKind(row.token_kind),
         last_four=row.last_four,
-        sealed_token=SealedToken(row.sealed_token) if row.sealed_token else None,
-        sealed_response_url=SealedResponseUrl(row.sealed_response_url) if row.sealed_response_url else None,
         accepted_at=row.accepted_at,
         expires_at=row.expires_at,
         next_attempt_at=row.next_attempt_at,
@@ -117,7 +119,7 @@ def read_submission(row: Row[Any], epoch: int) -> Submission:
         confirmation=CredentialStatus(row.confirmation) if row.confirmation else None,
         reported_at=row.reported_at,
         superseded_by=row.superseded_by,
-        epoch=epoch,
+        revision=row.revision,
     )
 
 
@@ -145,19 +147,4 @@ def columns_of(findings: Findings) -> dict[str, Any]:
         "token_expires_at": token.expires_at if token else None,
         "unchecked": " ".join(sorted(findings.unchecked)),
         "credential_before": findings.credential.value,
-    }
-
-
-def superseded(*, by: str, at: datetime) -> dict[str, Any]:
-    """Return the columns of one that ends since somebody's newer token is in the slot."""
-    return {
-        "state": State.SUPERSEDED.value,
-        "superseded_by": by,
-        "error_code": None,
-        "cloudflare_code": None,
-        "cloudflare_message": None,
-        "cf_ray": None,
-        "sealed_token": None,
-        "ended_at": at,
-        "next_attempt_at": at,
     }

@@ -82,6 +82,7 @@ SUBMISSIONS: Final = Table(
     Column("confirmation", String),
     Column("reported_at", _UtcDateTime),
     Column("superseded_by", String),
+    Column("revision", Integer, nullable=False, default=0),
     sqlite_autoincrement=True,
 )
 Index(

@@ -1,95 +1,50 @@
-"""What was submitted and how it stands: compare-and-set transitions, each of them under the bucket's lease."""
+"""What was submitted and how it stands; who may work on a bucket. Moves are made by `bot.storage.moves`."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    String,
-    and_,
-    bindparam,
-    delete,
-    func,
-    insert,
-    not_,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, not_, or_, select
 
-from bot.model.catalog import CredentialStatus, StoredCredential
-from bot.model.errors import LeaseLost
-from bot.model.submission import (
-    ENDINGS,
-    STEPS,
-    BucketKey,
-    Findings,
-    Lease,
-    NewSubmission,
-    Opening,
-    State,
-    Submission,
-    Task,
-)
+from bot.model.errors import CommitUnknown, LeaseLost
+from bot.model.move import Move
+from bot.model.submission import BucketKey, Lease, NewSubmission, Opening, Pending, Submission
 from bot.sealing.hpke import key_id_of
-from bot.storage.accepting import Acceptance, Verdict, accept, add
-from bot.storage.catalogs import note_stored, note_test
+from bot.storage.accepting import Acceptance, accept, add
 from bot.storage.database import Database
-from bot.storage.rows import (
-    ITS_BUCKET,
-    MAY_BE_SENT,
-    UNDER_LEASE,
-    columns_of,
-    names_of,
-    read_one,
-    read_submission,
-    superseded,
-)
+from bot.storage.moves import Change, make_move
+from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, names_of, read_pending, read_submission
 from bot.storage.schema import LEASES, OPENINGS, SNAPSHOTS, SUBMISSIONS
 from bot.storage.upsert import INSERTS
 
-__all__ = ["Acceptance", "Changes", "Records", "Verdict"]
-
 _NO_BUCKET: Final = BucketKey(account_id="", bucket="")
 _MOST_WORK: Final = 30
-_SUCCESSES: Final = (State.STORED, State.CHECKED, State.ENABLED)
-_CAUSE: Final = ("cloudflare_code", "cloudflare_message", "cf_ray")
-"""What stays with an error code, and goes with it."""
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
-    """What a transition changes besides the state; None leaves a column as it is."""
-
-    next_attempt_at: datetime | None = None
-    attempts: int | None = None
-    possibly_written: bool | None = None
-    checked_at: datetime | None = None
-    patience_until: datetime | None = None
-    findings: Findings | None = None
-    confirm_until: datetime | None = None
-    error_code: str | None = None
-    cloudflare_code: int | None = None
-    cloudflare_message: str | None = None
-    cf_ray: str | None = None
-    confirmation: CredentialStatus | None = None
 
 
 class Records:
     """Reads and moves what the database holds. Every method raises DatabaseTrouble when the database fails.
 
-    `enqueue` is called for what was recorded, with the driver's connection, inside the recording's transaction.
+    Whatever is recorded, by whomever, wakes its bucket and is told to those who watch. On PostgreSQL `enqueue` leaves a
+    job inside the transaction that makes it necessary; one process alone is woken by `wake`, once it is committed.
     """
 
     def __init__(self, database: Database, enqueue: Callable[[Any, BucketKey], Awaitable[None]] | None = None) -> None:
         self._database = database
         self._enqueue = enqueue
+        self._wake: Callable[[BucketKey], None] = _leave_to_jobs
+        self._watchers: list[Callable[[Change], None]] = []
+
+    def wake_by(self, wake: Callable[[BucketKey], None]) -> None:
+        """Call this, which must not fail, for each bucket that has something new to do."""
+        self._wake = wake
+
+    def watch(self, watcher: Callable[[Change], None]) -> None:
+        """Call this, which must not fail, for every change of a submission that was committed here."""
+        self._watchers.append(watcher)
 
     async def ping(self) -> None:
         """Return when the database takes something: one that can only be read is of no use."""
@@ -106,26 +61,41 @@ class Records:
         A repeated Submit of the same view replaces what was recorded as long as nothing was sent, and leaves it alone
         afterwards.
         """
-        return await self._record(
-            lambda connection: accept(connection, new, nonce),
-            new.key,
-            lambda acceptance: acceptance.verdict in (Verdict.RECORDED, Verdict.REPLACED),
-        )
+        return await self._record(lambda connection: accept(connection, new, nonce), new.key)
 
-    async def add(self, new: NewSubmission) -> bool:
-        """Record what no form was submitted for; say whether that is new."""
-        return await self._record(lambda connection: add(connection, new), new.key, bool)
+    async def add(self, new: NewSubmission) -> Acceptance:
+        """Record what no form was submitted for, once."""
+        return await self._record(lambda connection: add(connection, new), new.key)
+
+    async def apply(self, submission: Submission, move: Move, lease: Lease | None = None) -> list[Submission]:
+        """Make a move, if the submission still stands as it was read; return all that changed, it first, else nothing.
+
+        All in one transaction: the state, the end of older ones, what is known of the slot, and the job that goes on.
+        A delivery gives its `lease`, which must still hold, and goes on by itself; any other move wakes the bucket.
+        Raises ValueError for a step that leads nowhere.
+        """
+
+        def make(connection: Connection) -> list[Change]:
+            return make_move(connection, submission, move, lease)
+
+        if lease is None:
+            changes = await self._run(make, submission.key, wakes=bool)
+        else:
+            changes = await self._database.run(make)
+        self._tell(changes)
+        return [change.submission for change in changes]
 
     async def history(self, account_id: str, bucket: str | None, most: int) -> list[Submission]:
         """Return the last submissions for a bucket, or for all, the newest first."""
         its_bucket = [SUBMISSIONS.c.bucket == bucket] if bucket else []
         query = (
-            UNDER_LEASE.where(SUBMISSIONS.c.account_id == account_id, *its_bucket)
+            select(SUBMISSIONS)
+            .where(SUBMISSIONS.c.account_id == account_id, *its_bucket)
             .order_by(SUBMISSIONS.c.sequence.desc())
             .limit(most)
         )
         rows = await self._database.run(lambda connection: connection.execute(query).all())
-        return [read_submission(row, row.epoch) for row in rows]
+        return [read_submission(row) for row in rows]
 
     async def take(self, key: BucketKey) -> Lease:
         """Take over a bucket: whoever held it moves nothing any more."""
@@ -135,7 +105,7 @@ class Records:
         """Whether nobody has taken the bucket since."""
         return await self._database.run(lambda connection: _holds(connection, lease))
 
-    async def work(self, lease: Lease) -> list[Submission]:
+    async def work(self, lease: Lease) -> list[Pending]:
         """Return what the bucket has open, what has not ended first, oldest first; raises LeaseLost.
 
         That is: what ended and is not told yet, what is being confirmed, what is not for the slot, and of those that
@@ -158,70 +128,9 @@ class Records:
 
     async def find(self, submission_id: str) -> Submission | None:
         """Return one submission."""
-        query = UNDER_LEASE.where(SUBMISSIONS.c.id == submission_id)
-        return await self._database.run(lambda connection: read_one(connection.execute(query).one_or_none()))
-
-    async def move(self, submission: Submission, to: State, changes: Changes | None = None) -> Submission | None:
-        """Take one step, if the submission still stands as it was read; return it as it is then, else None."""
-        if to is not submission.state or submission.is_ended:
-            _require_step(submission.state, to)
-        return await self._change(submission, {"state": to.value} | _values(changes or Changes()))
-
-    async def note_written(self, submission: Submission, written_at: datetime, changes: Changes) -> Submission | None:
-        """Move on to confirming, since the slot holds the token now; return the submission as it is then, else None.
-
-        In the same transaction all older ones of the bucket that could still be sent end, and what is known of the
-        slot's credential becomes what is known of this one.
-        """
-        _require_step(submission.state, State.CONFIRMING)
-
-        def afterwards(connection: Connection, row: Row[Any]) -> None:
-            _supersede_older(connection, row, written_at)
-            note_stored(connection, row.account_id, _as_credential(row, written_at))
-
-        return await self._change(submission, {"state": State.CONFIRMING.value} | _values(changes), afterwards)
-
-    async def end(  # noqa: PLR0913 - what goes into one transaction, by name
-        self,
-        submission: Submission,
-        ending: State,
-        ended_at: datetime,
-        changes: Changes | None = None,
-        *,
-        supersede_older: bool = False,
-        tested_at: datetime | None = None,
-    ) -> Submission | None:
-        """Move to an ending and erase the sealed token in the same transaction; see `move` for the rest.
-
-        With `tested_at` the confirmation is what a test of the slot gave then, and is kept as such too.
-        """
-        if ending not in ENDINGS:
-            message = f"{ending} is no ending"
-            raise ValueError(message)
-        _require_step(submission.state, ending)
-        values = {"state": ending.value, "ended_at": ended_at, "sealed_token": None, "next_attempt_at": ended_at}
-        if ending in _SUCCESSES:  # what went wrong on the way there is not how it ended
-            values |= {"error_code": None, "cloudflare_code": None, "cloudflare_message": None}
-        values |= _values(changes or Changes())
-
-        def afterwards(connection: Connection, row: Row[Any]) -> None:
-            if supersede_older:
-                _supersede_older(connection, row, ended_at)
-            if tested_at is not None:
-                note_test(connection, submission.key, CredentialStatus(row.confirmation), tested_at)
-
-        return await self._change(submission, values, afterwards)
-
-    async def postpone_report(self, submission: Submission, until: datetime, *, forget_response_url: bool) -> None:
-        """Try the report again at `until`."""
-        values: dict[str, Any] = {"next_attempt_at": until}
-        if forget_response_url:
-            values["sealed_response_url"] = None
-        await self._change(submission, values)
-
-    async def mark_reported(self, submission: Submission, reported_at: datetime) -> None:
-        """Note that the final message is out, and erase the response URL."""
-        await self._change(submission, {"reported_at": reported_at, "sealed_response_url": None})
+        query = select(SUBMISSIONS).where(SUBMISSIONS.c.id == submission_id)
+        row = await self._database.run(lambda connection: connection.execute(query).one_or_none())
+        return None if row is None else read_submission(row)
 
     async def key_ids_in_use(self) -> frozenset[str]:
         """Return the ids of the keys that something not yet erased is sealed with."""
@@ -241,42 +150,35 @@ class Records:
         row = await self._database.run(lambda connection: connection.execute(query).one())
         return max((time for time in row if time is not None), default=None)
 
-    async def _record(
-        self, record: Callable[[Connection], _T], key: BucketKey, is_recorded: Callable[[_T], bool]
-    ) -> _T:
+    async def _record(self, record: Callable[[Connection], Acceptance], key: BucketKey) -> Acceptance:
+        acceptance = await self._run(record, key, wakes=lambda acceptance: acceptance.is_recorded)
+        self._tell(acceptance.changes)
+        return acceptance
+
+    async def _run(self, act: Callable[[Connection], _T], key: BucketKey, wakes: Callable[[_T], bool]) -> _T:
+        """Do something that may leave work for a bucket, and wake it: also where nobody can tell whether it is done."""
+
         async def enqueue(result: _T, connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
-            if self._enqueue is not None and is_recorded(result):
+            if self._enqueue is not None and wakes(result):
                 await self._enqueue(connection, key)
 
-        return await self._database.run(record, None if self._enqueue is None else enqueue)
+        try:
+            result = await self._database.run(act, None if self._enqueue is None else enqueue)
+        except (CommitUnknown, asyncio.CancelledError):
+            self._wake(key)
+            raise
+        if wakes(result):
+            self._wake(key)
+        return result
 
-    async def _change(
-        self,
-        submission: Submission,
-        values: dict[str, Any],
-        afterwards: Callable[[Connection, Row[Any]], None] | None = None,
-    ) -> Submission | None:
-        its = names_of(submission.key) | {
-            "its_id": submission.id,
-            "its_state": submission.state.value,
-            "its_attempts": submission.attempts,
-            "its_sealed_token": submission.sealed_token,
-            "its_epoch": submission.epoch,
-        }
-
-        def change(connection: Connection) -> Submission | None:
-            row = connection.execute(_CHANGE, its | values).one_or_none()
-            if row is not None and afterwards is not None:
-                afterwards(connection, row)
-            return read_one(row, epoch=submission.epoch)
-
-        return await self._database.run(change)
+    def _tell(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            for watcher in self._watchers:
+                watcher(change)
 
 
-def _require_step(state: State, to: State) -> None:
-    if to not in STEPS.get(state, frozenset()):
-        message = f"no step leads from {state} to {to}"
-        raise ValueError(message)
+def _leave_to_jobs(_: BucketKey) -> None:
+    """Do nothing: the job was left in the transaction."""
 
 
 def _is_unreported() -> ColumnElement[bool]:
@@ -284,8 +186,7 @@ def _is_unreported() -> ColumnElement[bool]:
 
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
-_is_for_the_slot: Final = SUBMISSIONS.c.task == Task.STORE.value
-_sendable: Final = select(SUBMISSIONS.c.sequence).where(ITS_BUCKET, MAY_BE_SENT, _is_for_the_slot).limit(1)
+_sendable: Final = select(SUBMISSIONS.c.sequence).where(ITS_BUCKET, MAY_BE_SENT, IS_FOR_THE_SLOT).limit(1)
 _WORK: Final = (
     select(SUBMISSIONS)
     .where(
@@ -293,7 +194,7 @@ _WORK: Final = (
         _is_unreported(),
         or_(
             not_(MAY_BE_SENT),
-            not_(_is_for_the_slot),
+            not_(IS_FOR_THE_SLOT),
             SUBMISSIONS.c.sequence
             == _sendable.order_by(SUBMISSIONS.c.accepted_at.desc(), SUBMISSIONS.c.sequence.desc())
             .correlate(None)
@@ -303,7 +204,7 @@ _WORK: Final = (
         ),
     )
     .order_by(
-        SUBMISSIONS.c.ended_at.is_not(None), not_(_is_for_the_slot), SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.sequence
+        SUBMISSIONS.c.ended_at.is_not(None), not_(IS_FOR_THE_SLOT), SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.sequence
     )
     .limit(_MOST_WORK)
 )
@@ -316,30 +217,6 @@ _TAKE: Final = {
     .returning(LEASES.c.epoch)
     for dialect, insert in INSERTS.items()
 }
-_CHANGE: Final = (
-    update(SUBMISSIONS)
-    .where(
-        SUBMISSIONS.c.id == bindparam("its_id"),
-        SUBMISSIONS.c.state == bindparam("its_state"),
-        SUBMISSIONS.c.attempts == bindparam("its_attempts"),
-        SUBMISSIONS.c.sealed_token.is_not_distinct_from(bindparam("its_sealed_token", type_=String)),
-        func.coalesce(_EPOCH.scalar_subquery(), 0) == bindparam("its_epoch"),  # 0 as long as nobody took it
-    )
-    .returning(SUBMISSIONS)
-)
-_SUPERSEDE_OLDER: Final = update(SUBMISSIONS).where(
-    ITS_BUCKET,
-    MAY_BE_SENT,
-    _is_for_the_slot,
-    or_(
-        SUBMISSIONS.c.accepted_at < bindparam("its_accepted_at"),
-        and_(
-            SUBMISSIONS.c.accepted_at == bindparam("its_accepted_at"),
-            SUBMISSIONS.c.sequence < bindparam("its_sequence"),
-        ),
-    ),
-)
-"""Those that are older than the one with that time and sequence, and could still be sent."""
 
 
 def _take(connection: Connection, key: BucketKey) -> Lease:
@@ -351,39 +228,7 @@ def _holds(connection: Connection, lease: Lease) -> bool:
     return connection.scalar(_EPOCH, names_of(lease.key)) == lease.epoch
 
 
-def _read_work(connection: Connection, lease: Lease) -> list[Submission]:
+def _read_work(connection: Connection, lease: Lease) -> list[Pending]:
     if not _holds(connection, lease):
         raise LeaseLost
-    rows = connection.execute(_WORK, names_of(lease.key)).all()
-    return [read_submission(row, epoch=lease.epoch) for row in rows]
-
-
-def _supersede_older(connection: Connection, newer: Row[Any], at: datetime) -> None:
-    """End what is older and could still be sent: the slot holds something newer now."""
-    its = names_of(BucketKey(account_id=newer.account_id, bucket=newer.bucket))
-    its |= {"its_accepted_at": newer.accepted_at, "its_sequence": newer.sequence}
-    connection.execute(_SUPERSEDE_OLDER, its | superseded(by=newer.user_id, at=at))
-
-
-def _as_credential(written: Row[Any], at: datetime) -> StoredCredential:
-    return StoredCredential(
-        bucket=written.bucket,
-        submission_id=written.id,
-        stored_by=written.user_id,
-        stored_at=at,
-        channel_id=written.channel_id,
-        token_id=written.token_id,
-        expires_at=written.token_expires_at,
-        reminded_at=None,
-        broken_at=None,
-    )
-
-
-def _values(changes: Changes) -> dict[str, Any]:
-    pairs = ((field.name, getattr(changes, field.name)) for field in fields(changes) if field.name != "findings")
-    values = {name: value for name, value in pairs if value is not None}
-    if changes.findings is not None:  # what was in the way of that has passed: it is not what the rest waits for
-        values = dict.fromkeys(("error_code", *_CAUSE)) | columns_of(changes.findings) | values
-    if changes.error_code is not None:  # those of an earlier error must not stay
-        values |= {name: getattr(changes, name) for name in _CAUSE}
-    return values
+    return [read_pending(row) for row in connection.execute(_WORK, names_of(lease.key)).all()]

@@ -346,7 +346,7 @@ def test_locks_on_two_directories_do_not_meet(tmp_path: Path) -> None:
 async def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     """Another process is refused while the holder lives, and let in when it was killed with no chance to clean up."""
     hold = (
-        "import sys, time; from pathlib import Path; from bot.delivery.run_inline import ProcessLock;"
+        "import sys, time; from pathlib import Path; from bot.storage.lock import ProcessLock;"
         "lock = ProcessLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     )
     holder = await asyncio.create_subprocess_exec(

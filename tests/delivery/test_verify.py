@@ -653,7 +653,7 @@ async def test_no_error_knows_the_token(office: Office, replies: dict[str, Reply
     error = await office.fail(replies)
     told = traceback.TracebackException.from_exception(error, capture_locals=True)
     frames = [
-        f"{frame.name} {frame.locals}" for frame in told.stack if not frame.filename.endswith("test_verification.py")
+        f"{frame.name} {frame.locals}" for frame in told.stack if not frame.filename.endswith("test_verify.py")
     ]
     assert frames != []
     assert find_leaks("\n".join([repr(vars(error)), str(error), *frames]).encode(), TOKEN) == []

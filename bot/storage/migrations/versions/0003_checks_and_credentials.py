@@ -1,7 +1,7 @@
 """What the checks before a write have found, what each slot holds through the bot, and the tests of it."""
 
 from alembic import op
-from sqlalchemy import Column, DateTime, String
+from sqlalchemy import Column, DateTime, Integer, String
 
 revision = "0003"
 down_revision = "0002"
@@ -16,6 +16,7 @@ def upgrade() -> None:
     keeps its sequence.
     """
     op.add_column("submissions", Column("task", String, nullable=False, server_default="store"))
+    op.add_column("submissions", Column("revision", Integer, nullable=False, server_default="0"))
     op.add_column("submissions", Column("checked_at", _UTC))
     op.add_column("submissions", Column("patience_until", _UTC))
     op.add_column("submissions", Column("token_id", String))

@@ -1,0 +1,36 @@
+"""How a submission ends without a success. Pure."""
+
+from datetime import datetime
+
+from bot.cloudflare.errors import Refusal
+from bot.model.errors import BotError, NeverSent, error_of_code
+from bot.model.move import Changes, Move
+from bot.model.submission import State, Submission
+
+
+def end_unwritten(
+    submission: Submission, ending: State, error: BotError, now: datetime, *, landed: bool | None = None
+) -> Move:
+    """End for this reason. Where an earlier request may have landed after all, nobody may say "unchanged".
+
+    An older one that waits may go on where Cloudflare said no to this one, which then is not worth keeping.
+    """
+    landed = submission.possibly_written if landed is None else landed
+    return Move(
+        to=State.UNCERTAIN if landed else ending,
+        at=now,
+        changes=Changes(possibly_written=landed),
+        because=error.with_traceback(None),
+        supersedes=landed and not isinstance(error, Refusal),
+    )
+
+
+def give_up(submission: Submission, now: datetime) -> Move:
+    """End what has no more time, with what it was waiting for."""
+    cause = error_of_code(submission.error_code) if submission.error_code else None
+    landed = submission.possibly_written
+    if submission.attempts == 0 and cause is None:
+        return Move(to=State.EXPIRED, at=now, because=NeverSent())
+    is_refused = cause is not None and issubclass(cause, Refusal)
+    ending = State.UNCERTAIN if landed else State.REFUSED if is_refused else State.FAILED
+    return Move(to=ending, at=now, supersedes=landed)

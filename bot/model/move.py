@@ -1,0 +1,53 @@
+"""What a step wants of a submission: a Move. Whoever applies it does all of it, or nothing."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from bot.model.catalog import CredentialStatus
+from bot.model.errors import BotError
+from bot.model.submission import Findings, Pending, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What a move changes besides the state; None leaves a field as it is."""
+
+    attempts: int | None = None
+    possibly_written: bool | None = None
+    checked_at: datetime | None = None
+    patience_until: datetime | None = None
+    findings: Findings | None = None
+    confirm_until: datetime | None = None
+    cf_ray: str | None = None
+    confirmation: CredentialStatus | None = None
+    reported_at: datetime | None = None
+    superseded_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One step of a submission, all of it in one transaction.
+
+    Moving to CONFIRMING says that the slot holds the token: older ones end, and it is what is known of the slot. Every
+    ending erases the sealed token; the report erases the sealed response URL.
+    """
+
+    to: State
+    at: datetime
+    """When the next step is due; of a move to an ending, when it ended."""
+
+    changes: Changes = Changes()
+    because: BotError | None = None
+    """What went wrong: kept until something else does, or until nothing does any more."""
+
+    supersedes: bool = False
+    """Whether older ones of the bucket that could still be sent end as well."""
+
+    tested_at: datetime | None = None
+    """When Cloudflare tested the slot, where `changes.confirmation` comes from such a test."""
+
+    forgets_response_url: bool = False
+    effect: "Callable[[Pending], Awaitable[Self]] | None" = None
+    """What is done once this is recorded, and not before: given what is recorded, it says what follows."""

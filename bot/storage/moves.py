@@ -1,0 +1,150 @@
+"""The only writer of a submission's state: a move is made wholly or not at all, by compare-and-set."""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, update
+
+from bot.cloudflare.errors import CloudflareError
+from bot.model.catalog import CredentialStatus, StoredCredential
+from bot.model.errors import BotError
+from bot.model.move import Changes, Move
+from bot.model.submission import ENDINGS, STEPS, Lease, State, Submission
+from bot.storage.catalogs import note_stored, note_test
+from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, columns_of, names_of, read_submission
+from bot.storage.schema import LEASES, SUBMISSIONS
+
+_SUCCESSES: Final = (State.STORED, State.CHECKED, State.ENABLED)
+_NO_ERROR: Final = dict.fromkeys(("error_code", "cloudflare_code", "cloudflare_message"))
+_NO_CAUSE: Final = _NO_ERROR | {"cf_ray": None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A submission as a move has left it; `is_new_state` tells a step from a note, such as that people were told."""
+
+    submission: Submission
+    is_new_state: bool
+
+
+def make_move(connection: Connection, submission: Submission, move: Move, lease: Lease | None) -> list[Change]:
+    """Make a move if the submission still stands as it was read, and say what has changed: it, then what it superseded.
+
+    With a `lease`, that one must still hold: a delivery that was frozen moves nothing. Without one, the move comes from
+    outside of any delivery. Raises ValueError for a step that leads nowhere.
+    """
+    is_new_state = move.to is not submission.state
+    if is_new_state:
+        _require_step(submission.state, move.to)
+    values = _values(move, is_new_state=is_new_state) | names_of(submission.key)
+    values |= {"its_id": submission.id, "its_revision": submission.revision}
+    statement = _MOVE if lease is None else _MOVE_UNDER_LEASE
+    row = connection.execute(statement, values | ({"its_epoch": lease.epoch} if lease else {})).one_or_none()
+    if row is None:
+        return []
+    is_written = is_new_state and move.to is State.CONFIRMING
+    older = _supersede_older(connection, row, move) if move.supersedes or is_written else []
+    if is_written:
+        note_stored(connection, row.account_id, _as_credential(row, move.at))
+    if move.tested_at is not None:
+        note_test(connection, submission.key, CredentialStatus(row.confirmation), move.tested_at)
+    return [Change(submission=read_submission(row), is_new_state=is_new_state), *older]
+
+
+def superseded_by(user_id: str, at: datetime) -> Move:
+    """Return the end of one whose slot holds somebody's newer token."""
+    return Move(to=State.SUPERSEDED, at=at, changes=Changes(superseded_by=user_id))
+
+
+def _require_step(state: State, to: State) -> None:
+    if to not in STEPS.get(state, frozenset()):
+        message = f"no step leads from {state} to {to}"
+        raise ValueError(message)
+
+
+# Statements that run for each submission are built once: building and hashing them took longer than running them.
+_EPOCH: Final = (
+    select(LEASES.c.epoch)
+    .where(LEASES.c.account_id == bindparam("its_account_id"), LEASES.c.bucket == bindparam("its_bucket"))
+    .scalar_subquery()
+)
+_MOVE: Final = (
+    update(SUBMISSIONS)
+    .where(SUBMISSIONS.c.id == bindparam("its_id"), SUBMISSIONS.c.revision == bindparam("its_revision"), ITS_BUCKET)
+    .values(revision=SUBMISSIONS.c.revision + 1)
+    .returning(SUBMISSIONS)
+)
+_MOVE_UNDER_LEASE: Final = _MOVE.where(func.coalesce(_EPOCH, 0) == bindparam("its_epoch"))
+_SUPERSEDE_OLDER: Final = (
+    update(SUBMISSIONS)
+    .where(
+        ITS_BUCKET,
+        MAY_BE_SENT,
+        IS_FOR_THE_SLOT,
+        or_(
+            SUBMISSIONS.c.accepted_at < bindparam("its_accepted_at"),
+            and_(
+                SUBMISSIONS.c.accepted_at == bindparam("its_accepted_at"),
+                SUBMISSIONS.c.sequence < bindparam("its_sequence"),
+            ),
+        ),
+    )
+    .values(revision=SUBMISSIONS.c.revision + 1)
+    .returning(SUBMISSIONS)
+)
+"""Those that are older than the one with that time and sequence, and could still be sent."""
+
+
+def _values(move: Move, *, is_new_state: bool) -> dict[str, Any]:
+    values: dict[str, Any] = {"state": move.to.value, "next_attempt_at": move.at}
+    if is_new_state and move.to in ENDINGS:
+        values |= {"ended_at": move.at, "sealed_token": None}
+    if is_new_state and move.to in _SUCCESSES:  # what went wrong on the way there is not how it ended
+        values |= _NO_ERROR
+    if move.changes.findings is not None:  # what was in the way of that has passed: it is not what the rest waits for
+        values |= _NO_CAUSE | columns_of(move.changes.findings)
+    if move.because is not None:
+        values |= _cause(move.because)
+    if move.forgets_response_url or move.changes.reported_at is not None:
+        values["sealed_response_url"] = None
+    return values | _plain(move.changes)
+
+
+def _plain(changes: Changes) -> dict[str, Any]:
+    pairs = ((field.name, getattr(changes, field.name)) for field in fields(changes) if field.name != "findings")
+    return {name: value for name, value in pairs if value is not None}
+
+
+def _cause(error: BotError) -> dict[str, Any]:
+    """Return all that is kept of an error, so that nothing of an earlier one stays."""
+    told = error if isinstance(error, CloudflareError) else None
+    return {
+        "error_code": error.code,
+        "cloudflare_code": told.cloudflare_code if told else None,
+        "cloudflare_message": told.cloudflare_message if told else None,
+        "cf_ray": told.cf_ray if told else None,
+    }
+
+
+def _supersede_older(connection: Connection, newer: Row[Any], move: Move) -> list[Change]:
+    """End what is older and could still be sent: the slot holds, or may hold, something newer now."""
+    its = {"its_account_id": newer.account_id, "its_bucket": newer.bucket}
+    its |= {"its_accepted_at": newer.accepted_at, "its_sequence": newer.sequence}
+    superseding = superseded_by(newer.user_id, move.at)
+    rows = connection.execute(_SUPERSEDE_OLDER, its | _values(superseding, is_new_state=True) | _NO_CAUSE).all()
+    return [Change(submission=read_submission(row), is_new_state=True) for row in rows]
+
+
+def _as_credential(written: Row[Any], at: datetime) -> StoredCredential:
+    return StoredCredential(
+        bucket=written.bucket,
+        submission_id=written.id,
+        stored_by=written.user_id,
+        stored_at=at,
+        channel_id=written.channel_id,
+        token_id=written.token_id,
+        expires_at=written.token_expires_at,
+        reminded_at=None,
+        broken_at=None,
+    )
