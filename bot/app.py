@@ -146,7 +146,7 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Ba
     patient_http = await stack.enter_async_context(_http_session(PATIENT_TIMEOUT))
     web_client = _web_client(settings, http)
     slack = SlackWeb(web_client, patient_client=_web_client(settings, patient_http))
-    gate = Gate(_allowlist(settings), await _identify(slack), Memberships(slack, store.clock))
+    gate = Gate(_allowlist(settings).rules(), await _identify(slack), Memberships(slack, store.clock))
     return _Base(
         settings=settings, store=store, slack=slack, web_client=web_client, http=http, gate=gate, background=[]
     )

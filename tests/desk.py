@@ -82,7 +82,7 @@ class Desk:
 
     def serve(self, allowlist: Allowlist) -> None:
         """Start, or start again with another allowlist, as an operator would."""
-        gate = Gate(allowlist, Home(team_id=self.slack.config.team_id, enterprise_id=None), self.memberships)
+        gate = Gate(allowlist.rules(), Home(team_id=self.slack.config.team_id, enterprise_id=None), self.memberships)
         opener = FormOpener(
             contact=self.contact,
             gate=gate,

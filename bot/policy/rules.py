@@ -1,16 +1,117 @@
-"""Who may store credentials, for which buckets, from which channels. Pure: asks nobody."""
+"""The rules: each answers yes, or no with a reason. Pure: asks nobody."""
 
-from collections.abc import Set as AbstractSet
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import Self
 
-from bot.model.errors import BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed, NotAllowed
-from bot.model.submission import Task
+from bot.model.errors import AccessRefused, BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed, NotAllowed
+from bot.model.submission import BucketKey, Task
+
+
+class Verb(StrEnum):
+    """What somebody wants to do."""
+
+    STORE = "store"
+    CHECK = "check"
+    STATUS = "status"
+    HISTORY = "history"
+    ENABLE = "enable"
+
+    @classmethod
+    def of_task(cls, task: Task) -> Self:
+        """Return what somebody does who submits this."""
+        return cls(task.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """A user of this workspace, and those of the user groups named by a rule that this user is in."""
+
+    user_id: str
+    usergroups: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Who wants to do what, with which bucket, where. Nothing is refused for a part that is None."""
+
+    person: Person | None = None
+    verb: Verb | None = None
+    key: BucketKey | None = None
+    channel_id: str | None = None
+
+
+class Rule(ABC):
+    """One condition; all of them have to be met."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def refuse(self, request: Request) -> AccessRefused | None:
+        """Return the reason for a no, or None."""
+
+    def usergroups_to_ask(self, user_id: str) -> frozenset[str]:  # noqa: ARG002 - for rules that name user groups
+        """Return the user groups whose members must be known to decide on this user."""
+        return frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlyPeople(Rule):
+    """Somebody must be listed, or be in a user group that is."""
+
+    users: frozenset[str]
+    usergroups: frozenset[str]
+
+    def refuse(self, request: Request) -> AccessRefused | None:
+        """Say NotAllowed to everybody else."""
+        person = request.person
+        is_listed = person is None or person.user_id in self.users or self.usergroups & person.usergroups
+        return None if is_listed else NotAllowed()
+
+    def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
+        """Return none for a listed user, whom Slack's silence must not shut out."""
+        return frozenset() if user_id in self.users else self.usergroups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlyChannels(Rule):
+    """The bot is used in, and posts to, these channels."""
+
+    channels: frozenset[str]
+
+    def refuse(self, request: Request) -> AccessRefused | None:
+        """Say ChannelNotAllowed to any other."""
+        is_listed = request.channel_id is None or request.channel_id in self.channels
+        return None if is_listed else ChannelNotAllowed()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlyBuckets(Rule):
+    """The bot serves the buckets whose whole name one of these globs matches."""
+
+    globs: tuple[str, ...]
+
+    def refuse(self, request: Request) -> AccessRefused | None:
+        """Say BucketNotAllowed to any other."""
+        key = request.key
+        is_listed = key is None or any(fnmatchcase(key.bucket, glob) for glob in self.globs)
+        return None if is_listed else BucketNotAllowed()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoEnabling(Rule):
+    """The bot enables no catalogs: that costs money and cannot be taken back here."""
+
+    def refuse(self, request: Request) -> AccessRefused | None:
+        """Say EnablingNotAllowed to that verb."""
+        return EnablingNotAllowed() if request.verb is Verb.ENABLE else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowlist:
-    """The operator's lists. Users and user groups: somebody must be listed. Channels and buckets: empty means any.
+    """The operator's lists, which are rules in short form. Somebody must be listed; no channels or buckets means any.
 
     `may_enable`: whether those who may store may also enable catalogs.
     """
@@ -21,38 +122,11 @@ class Allowlist:
     buckets: tuple[str, ...]
     may_enable: bool = False
 
-    def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
-        """Return the user groups whose members must be known to decide on this user; none when the user is listed."""
-        return frozenset() if user_id in self.users else self.usergroups
-
-    def check_user(self, user_id: str, members: AbstractSet[str]) -> None:
-        """Raise NotAllowed unless the user is listed or among the members of the listed user groups."""
-        if user_id not in self.users and user_id not in members:
-            raise NotAllowed
-
-    def check_channel(self, channel_id: str) -> None:
-        """Raise ChannelNotAllowed when channels are listed and this is none of them."""
-        if not self.allows_channel(channel_id):
-            raise ChannelNotAllowed
-
-    def check_bucket(self, bucket: str) -> None:
-        """Raise BucketNotAllowed when buckets are listed and none of the globs matches."""
-        if not self.allows_bucket(bucket):
-            raise BucketNotAllowed
-
-    def check_task(self, task: Task) -> None:
-        """Raise EnablingNotAllowed for enabling a catalog, unless the operator wants that."""
-        if not self.allows_task(task):
-            raise EnablingNotAllowed
-
-    def allows_task(self, task: Task) -> bool:
-        """Whether this is one of the things that the bot does."""
-        return task is not Task.ENABLE or self.may_enable
-
-    def allows_bucket(self, bucket: str) -> bool:
-        """Whether the bot serves this bucket."""
-        return not self.buckets or any(fnmatchcase(bucket, glob) for glob in self.buckets)
-
-    def allows_channel(self, channel_id: str) -> bool:
-        """Whether the bot is used in this channel."""
-        return not self.channels or channel_id in self.channels
+    def rules(self) -> tuple[Rule, ...]:
+        """Return the rules, in the order in which their reasons are given."""
+        return (
+            OnlyPeople(users=self.users, usergroups=self.usergroups),
+            *([] if self.may_enable else [NoEnabling()]),
+            *([OnlyChannels(channels=self.channels)] if self.channels else []),
+            *([OnlyBuckets(globs=self.buckets)] if self.buckets else []),
+        )

@@ -1,14 +1,17 @@
 """Who may do what: nobody by default, and never more than the lists say."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.model.errors import BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed, NotAllowed
-from bot.model.submission import Task
-from bot.policy.rules import Allowlist
+from bot.model.errors import AccessRefused, BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed, NotAllowed
+from bot.model.submission import BucketKey, Task
+from bot.policy.gate import Permit
+from bot.policy.rules import Allowlist, Person, Request, Rule, Verb
 
 NOBODY = Allowlist(users=frozenset(), usergroups=frozenset(), channels=frozenset(), buckets=())
 LISTED = Allowlist(
@@ -20,43 +23,60 @@ LISTED = Allowlist(
 BUCKETS = st.from_regex(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", fullmatch=True)
 
 
+def refusal(allowlist: Allowlist, request: Request) -> type[AccessRefused] | None:
+    """Return the first reason that the rules give for a no."""
+    return next((type(no) for rule in allowlist.rules() if (no := rule.refuse(request))), None)
+
+
+def person(user: str, *usergroups: str) -> Person:
+    """Return a user with the groups that Slack named."""
+    return Person(user_id=user, usergroups=frozenset(usergroups))
+
+
+def by(user: str, *usergroups: str) -> Request:
+    """Return what this user asks who asks for nothing yet."""
+    return Request(person=person(user, *usergroups))
+
+
+def key(bucket: str, account_id: str = "a" * 32) -> BucketKey:
+    """Return a bucket of the account."""
+    return BucketKey(account_id=account_id, bucket=bucket)
+
+
 @pytest.mark.parametrize(
-    ("user", "members"),
+    ("user", "groups"),
     [
-        pytest.param("U0MALLORY", set(), id="on no list"),
-        pytest.param("U0MALLORY", {"U0BOB"}, id="in no group"),
-        pytest.param("", set(), id="no id at all"),
-        pytest.param("U0ALIC", set(), id="part of a listed id"),
-        pytest.param("U0ALICEX", set(), id="more than a listed id"),
-        pytest.param("u0alice", set(), id="another case"),
-        pytest.param(" U0ALICE", set(), id="with a blank"),
-        pytest.param("S0DATA", set(), id="the id of a listed group"),
-        pytest.param("*", {"U0BOB"}, id="a star"),
+        pytest.param("U0MALLORY", (), id="on no list"),
+        pytest.param("U0MALLORY", ("S0OTHER",), id="in no listed group"),
+        pytest.param("", (), id="no id at all"),
+        pytest.param("U0ALIC", (), id="part of a listed id"),
+        pytest.param("U0ALICEX", (), id="more than a listed id"),
+        pytest.param("u0alice", (), id="another case"),
+        pytest.param(" U0ALICE", (), id="with a blank"),
+        pytest.param("S0DATA", (), id="the id of a listed group"),
+        pytest.param("*", ("*", "s0data"), id="a star"),
     ],
 )
-def test_who_is_not_listed_is_refused(user: str, members: set[str]) -> None:
-    """Only the very id that is listed, or that Slack named as a member, counts."""
-    with pytest.raises(NotAllowed):
-        LISTED.check_user(user, members)
+def test_who_is_not_listed_is_refused(user: str, groups: tuple[str, ...]) -> None:
+    """Only the very id that is listed, or a listed group that Slack says the user is in, counts."""
+    assert refusal(LISTED, by(user, *groups)) is NotAllowed
 
 
-@given(st.text())
-def test_an_empty_list_allows_nobody(user: str) -> None:
+@given(st.text(), st.text())
+def test_an_empty_list_allows_nobody(user: str, group: str) -> None:
     """No id gets in where none is listed, the empty one included."""
-    with pytest.raises(NotAllowed):
-        NOBODY.check_user(user, frozenset())
-    with pytest.raises(NotAllowed):
-        replace(LISTED, users=frozenset()).check_user(user, frozenset())
+    assert refusal(NOBODY, by(user, group)) is NotAllowed
+    assert refusal(replace(LISTED, users=frozenset()), by(user)) is NotAllowed
 
 
 @pytest.mark.parametrize(
-    ("user", "members"),
-    [("U0ALICE", set()), ("W0GRID", set()), ("U0BOB", {"U0BOB", "U0CAROL"})],
-    ids=["listed", "listed, of a grid", "member of a listed group"],
+    ("user", "groups"),
+    [("U0ALICE", ()), ("W0GRID", ()), ("U0BOB", ("S0DATA",)), ("U0BOB", ("S0OTHER", "S0OPS"))],
+    ids=["listed", "listed, of a grid", "member of a listed group", "member of the other one"],
 )
-def test_who_is_listed_passes(user: str, members: set[str]) -> None:
+def test_who_is_listed_passes(user: str, groups: tuple[str, ...]) -> None:
     """A listed user passes, and so does a member of a listed group."""
-    LISTED.check_user(user, members)
+    assert refusal(LISTED, by(user, *groups)) is None
 
 
 @pytest.mark.parametrize(
@@ -66,23 +86,20 @@ def test_who_is_listed_passes(user: str, members: set[str]) -> None:
 )
 def test_slack_is_asked_only_where_it_decides(user: str, groups: set[str]) -> None:
     """A listed user needs no group, so Slack's silence cannot shut that user out."""
-    assert LISTED.usergroups_to_ask(user) == groups
+    assert set().union(*(rule.usergroups_to_ask(user) for rule in LISTED.rules())) == groups
 
 
 @pytest.mark.parametrize("channel", ["C0OTHER", "", "c0data", "C0DAT", "C0DATA ", "D0DATA"])
 def test_another_channel_is_refused(channel: str) -> None:
     """Where channels are listed, only the very id passes."""
-    assert not LISTED.allows_channel(channel)
-    with pytest.raises(ChannelNotAllowed):
-        LISTED.check_channel(channel)
+    assert refusal(LISTED, Request(channel_id=channel)) is ChannelNotAllowed
 
 
 @pytest.mark.parametrize("channel", ["C0DATA", "D0BOB", "G0OLD"])
 def test_a_channel_passes_where_it_is_listed_or_none_is(channel: str) -> None:
     """No list of channels means any channel."""
-    NOBODY.check_channel(channel)
-    replace(LISTED, channels=frozenset({channel})).check_channel(channel)
-    assert NOBODY.allows_channel(channel)
+    assert refusal(NOBODY, Request(channel_id=channel)) is None
+    assert refusal(replace(LISTED, channels=frozenset({channel})), Request(channel_id=channel)) is None
 
 
 @pytest.mark.parametrize(
@@ -104,10 +121,7 @@ def test_a_channel_passes_where_it_is_listed_or_none_is(channel: str) -> None:
 )
 def test_another_bucket_is_refused(globs: tuple[str, ...], bucket: str) -> None:
     """A glob matches the whole name, as a shell does, with regard to case."""
-    allowlist = replace(NOBODY, buckets=globs)
-    assert not allowlist.allows_bucket(bucket)
-    with pytest.raises(BucketNotAllowed):
-        allowlist.check_bucket(bucket)
+    assert refusal(replace(NOBODY, buckets=globs), Request(key=key(bucket))) is BucketNotAllowed
 
 
 @pytest.mark.parametrize(
@@ -125,37 +139,124 @@ def test_another_bucket_is_refused(globs: tuple[str, ...], bucket: str) -> None:
 )
 def test_a_listed_bucket_passes(globs: tuple[str, ...], bucket: str) -> None:
     """One glob that matches is enough, and no list of buckets means any bucket."""
-    allowlist = replace(NOBODY, buckets=globs)
-    assert allowlist.allows_bucket(bucket)
-    allowlist.check_bucket(bucket)
+    assert refusal(replace(NOBODY, buckets=globs), Request(key=key(bucket))) is None
 
 
 @given(BUCKETS, BUCKETS)
 def test_a_plain_name_allows_itself_alone(listed: str, asked: str) -> None:
     """A bucket's name has no character that a glob reads differently."""
-    assert replace(NOBODY, buckets=(listed,)).allows_bucket(asked) == (asked == listed)
+    said = refusal(replace(NOBODY, buckets=(listed,)), Request(key=key(asked)))
+    assert said is (None if asked == listed else BucketNotAllowed)
 
 
 @given(BUCKETS, st.text(alphabet="abcxyz0-", max_size=10))
 def test_a_prefix_glob_allows_what_begins_with_it(asked: str, prefix: str) -> None:
     """`prefix*` is what Python itself calls beginning with the prefix."""
-    assert replace(NOBODY, buckets=(f"{prefix}*",)).allows_bucket(asked) == asked.startswith(prefix)
+    said = refusal(replace(NOBODY, buckets=(f"{prefix}*",)), Request(key=key(asked)))
+    assert said is (None if asked.startswith(prefix) else BucketNotAllowed)
 
 
 def test_enabling_catalogs_is_off_by_default() -> None:
     """It costs money and cannot be taken back here, so only an operator who wants it has it."""
-    assert not LISTED.allows_task(Task.ENABLE)
-    with pytest.raises(EnablingNotAllowed):
-        LISTED.check_task(Task.ENABLE)
-    wanted = replace(LISTED, may_enable=True)
-    wanted.check_task(Task.ENABLE)
-    assert wanted.allows_task(Task.ENABLE)
+    assert refusal(LISTED, Request(verb=Verb.ENABLE)) is EnablingNotAllowed
+    assert refusal(replace(LISTED, may_enable=True), Request(verb=Verb.ENABLE)) is None
 
 
-@pytest.mark.parametrize("task", sorted(set(Task) - {Task.ENABLE}))
+@pytest.mark.parametrize("verb", sorted(set(Verb) - {Verb.ENABLE}))
 @pytest.mark.parametrize("may_enable", [True, False])
-def test_what_the_bot_is_for_is_always_done(task: Task, *, may_enable: bool) -> None:
-    """No setting switches off storing and checking."""
-    allowlist = replace(NOBODY, may_enable=may_enable)
-    allowlist.check_task(task)
-    assert allowlist.allows_task(task)
+def test_what_the_bot_is_for_is_always_done(verb: Verb, *, may_enable: bool) -> None:
+    """No setting switches off storing, checking and looking."""
+    assert refusal(replace(NOBODY, may_enable=may_enable), Request(verb=verb)) is None
+
+
+@pytest.mark.parametrize("task", Task)
+def test_every_task_is_something_that_somebody_does(task: Task) -> None:
+    """What is submitted is asked about by the verb of the same name."""
+    assert Verb.of_task(task).value == task.value
+
+
+YES: Final = None
+PERMITS: dict[str, tuple[Person, Verb, str | None, str | None, type[AccessRefused] | None]] = {
+    "a listed user": (person("U0ALICE"), Verb.STORE, "team-a", "C0DATA", YES),
+    "a member of a listed group": (person("U0BOB", "S0OPS"), Verb.STORE, "team-a", "C0DATA", YES),
+    "a stranger": (person("U0MALLORY"), Verb.STORE, "team-a", "C0DATA", NotAllowed),
+    "a member of another group": (person("U0MALLORY", "S0OTHER"), Verb.CHECK, "events", "C0DATA", NotAllowed),
+    "a stranger who looks": (person("U0MALLORY"), Verb.STATUS, None, None, NotAllowed),
+    "another bucket": (person("U0ALICE"), Verb.STORE, "billing", "C0DATA", BucketNotAllowed),
+    "another bucket by group": (person("U0BOB", "S0DATA"), Verb.CHECK, "billing", "C0DATA", BucketNotAllowed),
+    "another channel": (person("U0ALICE"), Verb.STORE, "team-a", "C0OTHER", ChannelNotAllowed),
+    "another channel by group": (person("U0BOB", "S0DATA"), Verb.CHECK, "team-a", "C0OTHER", ChannelNotAllowed),
+    "neither bucket nor channel": (person("U0ALICE"), Verb.STORE, "billing", "C0OTHER", ChannelNotAllowed),
+    "no bucket asked for": (person("U0ALICE"), Verb.HISTORY, None, "C0DATA", YES),
+    "no channel, as in the App Home": (person("U0ALICE"), Verb.STORE, "events", None, YES),
+    "no bucket by name": (person("U0ALICE"), Verb.STORE, "", None, BucketNotAllowed),
+    "a channel without an id": (person("U0ALICE"), Verb.STORE, None, "", ChannelNotAllowed),
+    "a table": (person("U0ALICE"), Verb.STATUS, None, "C0DATA", YES),
+    "one catalog": (person("U0ALICE"), Verb.STATUS, "events", "C0DATA", YES),
+    "the history of another bucket": (person("U0ALICE"), Verb.HISTORY, "billing", "C0DATA", BucketNotAllowed),
+    "enabling": (person("U0ALICE"), Verb.ENABLE, "events", "C0DATA", EnablingNotAllowed),
+    "enabling another bucket": (person("U0ALICE"), Verb.ENABLE, "billing", "C0DATA", EnablingNotAllowed),
+}
+
+
+@pytest.mark.parametrize(("who", "verb", "bucket", "channel", "said"), PERMITS.values(), ids=PERMITS)
+def test_a_permit_says_yes_or_the_reason(
+    who: Person, verb: Verb, bucket: str | None, channel: str | None, said: type[AccessRefused] | None
+) -> None:
+    """User, group, bucket, channel and verb: each part that is asked about has to be allowed."""
+    permit = Permit(person=who, rules=LISTED.rules())
+    wanted = (verb, None if bucket is None else key(bucket), channel)
+
+    answer = permit.refusal(*wanted)
+
+    assert (None if answer is None else type(answer)) is said
+    if said is None:
+        permit.require(*wanted)
+    else:
+        with pytest.raises(said):
+            permit.require(*wanted)
+
+
+def test_enabling_is_permitted_where_the_operator_wants_it() -> None:
+    """Then everything else still has to be allowed."""
+    permit = Permit(person=person("U0ALICE"), rules=replace(LISTED, may_enable=True).rules())
+
+    permit.require(Verb.ENABLE, key("events"), "C0DATA")
+    with pytest.raises(BucketNotAllowed):
+        permit.require(Verb.ENABLE, key("billing"), "C0DATA")
+
+
+def test_a_person_sees_the_buckets_that_are_allowed() -> None:
+    """Whatever is shown of a bucket is shown to those only who may do something with it."""
+    permit = Permit(person=person("U0ALICE"), rules=LISTED.rules())
+
+    assert [bucket for bucket in ("team-a", "billing", "events", "") if permit.sees(key(bucket))] == [
+        "team-a",
+        "events",
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnBuckets(Rule):
+    """A rule that no setting has yet: each user has buckets, and nobody else has them."""
+
+    owned: Mapping[str, str]
+
+    def refuse(self, request: Request) -> AccessRefused | None:
+        """Say BucketNotAllowed to a user who asks for somebody else's."""
+        if request.person is None or request.key is None:
+            return None
+        is_own = self.owned.get(request.key.bucket) == request.person.user_id
+        return None if is_own else BucketNotAllowed()
+
+
+def test_a_rule_can_join_user_and_bucket() -> None:
+    """One class, and every permit knows it: what is required, and what is seen."""
+    rules = (*LISTED.rules(), OwnBuckets(owned={"team-a": "U0ALICE", "team-b": "U0BOB"}))
+    alice, bob = (Permit(person=who, rules=rules) for who in (person("U0ALICE"), person("U0BOB", "S0OPS")))
+
+    assert [alice.sees(key(bucket)) for bucket in ("team-a", "team-b", "events")] == [True, False, False]
+    assert [bob.sees(key(bucket)) for bucket in ("team-a", "team-b", "events")] == [False, True, False]
+    bob.require(Verb.STORE, key("team-b"), "C0DATA")
+    with pytest.raises(BucketNotAllowed):
+        alice.require(Verb.STORE, key("team-b"), "C0DATA")
