@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,44 +19,38 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, inspect
 
 from bot.model.errors import DatabaseUnavailable
-from bot.model.submission import Task
 from bot.storage import migrations as migrations_package
-from bot.storage.catalogs import Inventory
 from bot.storage.database import DatabaseCorrupt, SchemaTooNew
-from bot.storage.migrations import KNOWN
+from bot.storage.migrations import VERSIONS, bring_up_to_date, list_steps
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import METADATA
 from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Records
 from tests.postgres import execute
 
-FIRST_VERSION = """
-CREATE TABLE openings (
-    nonce VARCHAR NOT NULL, team_id VARCHAR NOT NULL, user_id VARCHAR NOT NULL, expires_at DATETIME NOT NULL,
-    used_by VARCHAR, PRIMARY KEY (nonce)
-);
-CREATE TABLE submissions (
-    sequence INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, id VARCHAR NOT NULL, state VARCHAR NOT NULL,
-    team_id VARCHAR NOT NULL, user_id VARCHAR NOT NULL, account_id VARCHAR NOT NULL, bucket VARCHAR NOT NULL,
-    channel_id VARCHAR NOT NULL, reason VARCHAR NOT NULL, token_kind VARCHAR NOT NULL, last_four VARCHAR NOT NULL,
-    sealed_token VARCHAR, sealed_response_url VARCHAR, accepted_at DATETIME NOT NULL, expires_at DATETIME NOT NULL,
-    next_attempt_at DATETIME NOT NULL, attempts INTEGER NOT NULL, possibly_written BOOLEAN NOT NULL,
-    confirm_until DATETIME, ended_at DATETIME, error_code VARCHAR, cloudflare_code INTEGER, cf_ray VARCHAR,
-    credential_before VARCHAR, confirmation VARCHAR, reported_at DATETIME, UNIQUE (id)
-);
-CREATE INDEX submissions_open ON submissions (account_id, bucket, sequence) WHERE reported_at IS NULL;
-CREATE TABLE catalogs (
-    account_id VARCHAR NOT NULL, bucket VARCHAR NOT NULL, status VARCHAR NOT NULL, credential_status VARCHAR NOT NULL,
-    PRIMARY KEY (account_id, bucket)
-);
-CREATE TABLE snapshots (account_id VARCHAR NOT NULL, refreshed_at DATETIME NOT NULL, PRIMARY KEY (account_id));
-INSERT INTO openings VALUES ('nonce-1', 'T1', 'U1', '2026-01-02 03:04:05.000000', NULL);
-INSERT INTO submissions VALUES (
-    7, 'V1', 'accepted', 'T1', 'U1', 'a', 'lake', 'C1', 'a reason', 'account', '1234', 'sealed', NULL,
-    '2026-01-02 03:04:05.000000', '2026-01-02 04:04:05.000000', '2026-01-02 03:04:05.000000', 0, 0,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-);
-INSERT INTO snapshots VALUES ('a', '2026-01-02 03:04:05.000000');
+NEXT_STEP = """
+from alembic import op
+from sqlalchemy import Column, String
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade():
+    op.add_column("submissions", Column("mood", String, nullable=False, server_default="calm"))
+    op.drop_index("submissions_history", "submissions")
+    op.create_table("moods", Column("bucket", String, primary_key=True), Column("last_id", String))
+    op.execute("INSERT INTO moods SELECT bucket, max(id) FROM submissions GROUP BY bucket")
+"""
+"""A made-up step of the next version: what such a step does to tables, and to what is in them."""
+
+SUBMISSION = """
+INSERT INTO submissions (
+    sequence, id, revision, task, state, team_id, user_id, account_id, bucket, channel_id, reason, token_kind,
+    last_four, sealed_token, accepted_at, expires_at, next_attempt_at, attempts, possibly_written
+) VALUES (
+    7, 'V1', 0, 'store', 'accepted', 'T1', 'U1', 'a', 'lake', 'C1', 'a reason', 'account', '1234', 'sealed',
+    '2026-01-02 03:04:05.000000', '2026-01-02 04:04:05.000000', '2026-01-02 03:04:05.000000', 0, FALSE
+)
 """
 
 
@@ -90,8 +86,8 @@ EQUAL: Differences = (
 )
 
 
-def _started(path: Path) -> SqliteDatabase:
-    database = SqliteDatabase(path)
+def _started(path: Path, set_up: Callable[[Connection], None] = bring_up_to_date) -> SqliteDatabase:
+    database = SqliteDatabase(path, set_up)
     database.start()
     return database
 
@@ -116,15 +112,15 @@ def _sqlite_differences(path: Path) -> object:
 def test_each_step_follows_the_one_before_and_is_called_as_its_file() -> None:
     """Whatever is read from the names of the files is what Alembic reads in them."""
     script = ScriptDirectory(Path(migrations_package.__path__[0]))
-    assert [step.revision for step in script.walk_revisions()][::-1] == KNOWN
-    assert [step.down_revision for step in script.walk_revisions()][::-1] == [None, *KNOWN[:-1]]
+    assert [step.revision for step in script.walk_revisions()][::-1] == list_steps()
+    assert [step.down_revision for step in script.walk_revisions()][::-1] == [None, *list_steps()[:-1]]
 
 
 def test_a_new_file_has_the_tables_of_the_metadata(database_path: Path) -> None:
     """The steps end where `schema` is."""
     _started(database_path).stop()
     assert _sqlite_differences(database_path) == EQUAL
-    assert _ask(database_path, "SELECT version_num FROM alembic_version") == [(KNOWN[-1],)]
+    assert _ask(database_path, "SELECT version_num FROM alembic_version") == [(list_steps()[-1],)]
 
 
 async def test_a_new_postgres_database_has_the_tables_of_the_metadata(postgres_url: str) -> None:
@@ -133,35 +129,81 @@ async def test_a_new_postgres_database_has_the_tables_of_the_metadata(postgres_u
     await database.start()
     assert await database.run(_differences) == EQUAL
     await database.stop()
-    assert execute(postgres_url, "SELECT version_num FROM alembic_version") == [(KNOWN[-1],)]
+    assert execute(postgres_url, "SELECT version_num FROM alembic_version") == [(list_steps()[-1],)]
+
+
+@pytest.fixture
+def to_the_next_version(tmp_path: Path) -> Callable[[Connection], None]:
+    """Return what brings a database's tables to those of a made-up next version."""
+    steps = tmp_path / "next version"
+    steps.mkdir()
+    (steps / "0002_moods.py").write_text(NEXT_STEP)
+    return partial(bring_up_to_date, versions=(*VERSIONS, steps))
 
 
 @pytest.fixture
 def first_version(database_path: Path) -> Path:
-    """Make a file as the first version of the bot did, with some records."""
-    database_path.parent.mkdir()
+    """Make a file as this version of the bot does, with a submission."""
+    _started(database_path).stop()
     with closing(sqlite3.connect(database_path)) as connection:
-        connection.executescript(f"PRAGMA journal_mode = WAL; {FIRST_VERSION}")
+        connection.execute(SUBMISSION)
+        connection.commit()
     return database_path
 
 
-def test_a_file_of_the_first_version_keeps_its_records(first_version: Path) -> None:
-    """It recorded no revision, and is brought up by the same steps."""
-    _started(first_version).stop()
-    assert _sqlite_differences(first_version) == EQUAL
-    assert _ask(first_version, "SELECT sequence, id, bucket, sealed_token FROM submissions") == [
-        (7, "V1", "lake", "sealed")
-    ]
-    assert _ask(first_version, "SELECT nonce, used_by FROM openings") == [("nonce-1", None)]
-    assert _ask(first_version, "SELECT account_id FROM snapshots") == [("a",)]
+UPGRADED = ("store", "sealed", "calm", "V1")
+UPGRADED_ROWS = "SELECT task, sealed_token, mood, last_id FROM submissions JOIN moods USING (bucket)"
 
 
-def test_sequences_go_on_where_they_were(first_version: Path) -> None:
+def test_an_upgraded_file_keeps_its_records(
+    first_version: Path, to_the_next_version: Callable[[Connection], None]
+) -> None:
+    """Only the step that is left is done, and it finds what was there."""
+    _started(first_version, to_the_next_version).stop()
+    assert _ask(first_version, UPGRADED_ROWS) == [UPGRADED]
+    assert _ask(first_version, "SELECT version_num FROM alembic_version") == [("0002",)]
+
+
+async def test_an_upgraded_postgres_database_keeps_its_records(
+    postgres_url: str, to_the_next_version: Callable[[Connection], None]
+) -> None:
+    """The same there, and only once, however many replicas of the new version start at the same time."""
+    database = PostgresDatabase(postgres_url, time_limit=timedelta(seconds=30))
+    await database.start()
+    execute(postgres_url, SUBMISSION)
+    await asyncio.gather(*(database.run(to_the_next_version) for _ in range(4)))
+    await database.stop()
+    assert execute(postgres_url, UPGRADED_ROWS) == [UPGRADED]
+
+
+def test_an_upgraded_file_is_as_a_new_one(
+    first_version: Path, tmp_path: Path, to_the_next_version: Callable[[Connection], None]
+) -> None:
+    """Every database is made by the same steps."""
+    new = tmp_path / "new" / "bot.sqlite"
+    for path in (first_version, new):
+        _started(path, to_the_next_version).stop()
+    tables = "SELECT name, sql FROM sqlite_master ORDER BY name"
+    assert _ask(first_version, tables) == _ask(new, tables)
+
+
+def test_an_upgraded_file_is_refused_by_the_version_before(
+    first_version: Path, to_the_next_version: Callable[[Connection], None]
+) -> None:
+    """It knows nothing of the step."""
+    _started(first_version, to_the_next_version).stop()
+    with pytest.raises(SchemaTooNew):
+        _started(first_version)
+
+
+def test_sequences_go_on_where_they_were(
+    first_version: Path, to_the_next_version: Callable[[Connection], None]
+) -> None:
     """A number that was given once is never given again, also across the steps."""
     with closing(sqlite3.connect(first_version)) as connection:
         connection.execute("DELETE FROM submissions")
         connection.commit()
-    _started(first_version).stop()
+    _started(first_version, to_the_next_version).stop()
     assert _ask(first_version, "SELECT seq FROM sqlite_sequence WHERE name = 'submissions'") == [(7,)]
 
 
@@ -187,12 +229,14 @@ def test_alembic_is_not_loaded_when_nothing_is_to_be_done(database_path: Path) -
     assert outputs == ["True\n", "False\n"]
 
 
-def test_steps_that_break_leave_nothing_behind(first_version: Path) -> None:
+def test_steps_that_break_leave_nothing_behind(
+    first_version: Path, to_the_next_version: Callable[[Connection], None]
+) -> None:
     """They are done together or not at all: here a table of another make is in the way."""
     with closing(sqlite3.connect(first_version)) as connection:
-        connection.executescript("DROP INDEX submissions_open; DROP TABLE submissions; CREATE TABLE submissions (x)")
+        connection.execute("CREATE TABLE moods (x)")
     before = _ask(first_version, "SELECT name, sql FROM sqlite_master ORDER BY name")
-    database = SqliteDatabase(first_version)
+    database = SqliteDatabase(first_version, to_the_next_version)
     with pytest.raises(DatabaseUnavailable):
         database.start()
     database.stop()
@@ -346,153 +390,6 @@ async def test_any_number_of_replicas_may_start_at_once(postgres_url: str) -> No
     await asyncio.gather(*(database.start() for database in databases))
     assert await databases[0].run(_differences) == EQUAL
     await asyncio.gather(*(database.stop() for database in databases))
-
-
-SECOND_VERSION = """
-ALTER TABLE submissions ADD COLUMN superseded_by VARCHAR;
-DROP INDEX submissions_open;
-CREATE INDEX submissions_open ON submissions (account_id, bucket, accepted_at, sequence) WHERE reported_at IS NULL;
-CREATE INDEX submissions_written ON submissions (account_id, bucket, accepted_at) WHERE confirm_until IS NOT NULL;
-CREATE TABLE leases (
-    account_id VARCHAR NOT NULL, bucket VARCHAR NOT NULL, epoch BIGINT NOT NULL, PRIMARY KEY (account_id, bucket)
-);
-CREATE TABLE pace (
-    account_id VARCHAR NOT NULL, quota INTEGER NOT NULL, window_seconds INTEGER NOT NULL, spent JSON NOT NULL,
-    newest_at DATETIME NOT NULL, next_at DATETIME NOT NULL, spare INTEGER, resets_at DATETIME, blocked_until DATETIME,
-    PRIMARY KEY (account_id)
-);
-CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY);
-INSERT INTO alembic_version VALUES ('0002');
-INSERT INTO catalogs VALUES ('a', 'lake', 'active', 'present');
-"""
-"""What makes a database of the second version of one of the first."""
-
-OF_POSTGRES = {"INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT": "BIGSERIAL PRIMARY KEY", "DATETIME": "TIMESTAMPTZ"}
-OLD_STATES = (
-    "accepted",
-    "storing",
-    "confirming",
-    "stored",
-    "refused",
-    "denied",
-    "failed",
-    "uncertain",
-    "superseded",
-    "expired",
-)
-ENDED = OLD_STATES[3:]
-
-
-def _old_row(number: int, bucket: str, state: str, minute: int, account_id: str = "a") -> str:
-    """Return a statement that records a submission of the second version, accepted in that minute."""
-    at, ended_at = f"2026-01-02 03:{minute:02}:00", f"'2026-01-02 03:{minute:02}:09'" if state in ENDED else "NULL"
-    sealed = "NULL" if state in ENDED else "'sealed'"
-    confirm_until = ended_at if state == "stored" else f"'{at}'" if state == "confirming" else "NULL"
-    columns = (
-        "sequence, id, state, team_id, user_id, account_id, bucket, channel_id, reason, token_kind, last_four, "
-        "sealed_token, accepted_at, expires_at, next_attempt_at, attempts, possibly_written, confirm_until, ended_at, "
-        "credential_before, confirmation"
-    )
-    return (
-        f"INSERT INTO submissions ({columns}) VALUES ({number}, 'N{number}', '{state}', 'T1', 'U{number}', "  # noqa: S608 - our own words
-        f"'{account_id}', '{bucket}', 'C{number}', 'a reason', 'account', '1234', {sealed}, '{at}', '{at}', '{at}', 1, "
-        f"{'TRUE' if state == 'storing' else 'FALSE'}, {confirm_until}, {ended_at}, 'present', 'unknown')"
-    )
-
-
-OLD_ROWS = [
-    *(_old_row(10 + number, f"only {state}", state, number) for number, state in enumerate(OLD_STATES)),
-    *(_old_row(30 + number, "all", state, number) for number, state in enumerate(OLD_STATES)),
-    _old_row(50, "twice", "stored", 1),
-    _old_row(51, "twice", "stored", 2),
-    _old_row(60, "replaced", "stored", 9),  # a repeated Submit: it keeps its sequence, and is the newer one
-    _old_row(61, "replaced", "stored", 1),
-    _old_row(70, "confirmed now", "stored", 1),
-    _old_row(71, "confirmed now", "confirming", 2),
-    _old_row(80, "at once", "stored", 1),
-    _old_row(81, "at once", "stored", 1),
-    _old_row(90, "twice", "stored", 1, account_id="b"),
-]
-STORED_LAST = [
-    ("a", "all", "N33", "U33", "03:03:09"),
-    ("a", "at once", "N81", "U81", "03:01:09"),
-    ("a", "confirmed now", "N71", "U71", "03:02:00"),
-    ("a", "only confirming", "N12", "U12", "03:02:00"),
-    ("a", "only stored", "N13", "U13", "03:03:09"),
-    ("a", "replaced", "N60", "U60", "03:09:09"),
-    ("a", "twice", "N51", "U51", "03:02:09"),
-    ("b", "twice", "N90", "U90", "03:01:09"),
-]
-NOT_KNOWN = (
-    "SELECT count(*) FROM credentials WHERE token_id IS NOT NULL OR expires_at IS NOT NULL OR reminded_at IS NOT NULL "
-    "OR broken_at IS NOT NULL"
-)
-
-
-@pytest.fixture
-def second_version(first_version: Path) -> Path:
-    """Make a file as the second version of the bot did, with submissions in every state."""
-    with closing(sqlite3.connect(first_version)) as connection:
-        connection.executescript(SECOND_VERSION)
-        for statement in OLD_ROWS:
-            connection.execute(statement)
-        connection.commit()
-    return first_version
-
-
-@pytest.fixture
-def second_version_on_postgres(postgres_url: str) -> str:
-    """Make the same on PostgreSQL."""
-    script = FIRST_VERSION + SECOND_VERSION
-    for theirs, its in OF_POSTGRES.items():
-        script = script.replace(theirs, its)
-    script = script.replace("0, 0,\n", "0, FALSE,\n")
-    for statement in [*script.strip().split(";")[:-1], *OLD_ROWS]:
-        execute(postgres_url, statement)
-    return postgres_url
-
-
-def test_what_was_stored_last_is_what_the_slots_hold(second_version: Path) -> None:
-    """Of each bucket the newest that was written, by its time; who, when and where. Nobody knows the rest."""
-    before = _ask(second_version, "SELECT sequence, id, state, sealed_token, superseded_by FROM submissions")
-    _started(second_version).stop()
-    assert _sqlite_differences(second_version) == EQUAL
-    columns = "account_id, bucket, submission_id, stored_by, substr(stored_at, 12, 8)"
-    assert _ask(second_version, f"SELECT {columns} FROM credentials ORDER BY account_id, bucket") == STORED_LAST  # noqa: S608 - our own words
-    assert _ask(second_version, NOT_KNOWN) == [(0,)]
-    assert _ask(second_version, "SELECT sequence, id, state, sealed_token, superseded_by FROM submissions") == before
-    assert _ask(second_version, "SELECT DISTINCT task, checked_at, unchecked FROM submissions") == [
-        ("store", None, None)
-    ]
-    assert _ask(second_version, "SELECT bucket, credential_status, tested FROM catalogs") == [("lake", "present", None)]
-
-
-async def test_what_was_stored_last_is_what_the_slots_hold_on_postgres(second_version_on_postgres: str) -> None:
-    """The same there."""
-    url = second_version_on_postgres
-    database = PostgresDatabase(url)
-    await database.start()
-    assert await database.run(_differences) == EQUAL
-    await database.stop()
-    columns = "account_id, bucket, submission_id, stored_by, to_char(stored_at, 'HH24:MI:SS')"
-    order = 'ORDER BY account_id, bucket COLLATE "C"'
-    assert execute(url, f"SELECT {columns} FROM credentials {order}") == STORED_LAST  # noqa: S608 - our own words
-    assert execute(url, NOT_KNOWN) == [(0,)]
-    assert execute(url, "SELECT DISTINCT task FROM submissions") == [("store",)]
-
-
-async def test_what_an_older_version_has_recorded_is_read_and_goes_on(second_version: Path) -> None:
-    """Every state of it is one of today's, and what was open stays open."""
-    database = _started(second_version)
-    records = Records(database)
-    submissions = await records.history("a", None, 99)
-    open_states = {submission.state.value for submission in submissions if not submission.is_ended}
-    stored = await Inventory(database, "a").stored_credentials()
-    database.stop()
-    assert {submission.state.value for submission in submissions} == set(OLD_STATES)
-    assert open_states == {"accepted", "storing", "confirming"}
-    assert {(submission.task, submission.findings) for submission in submissions} == {(Task.STORE, None)}
-    assert [credential.channel_id for credential in stored] == ["C33", "C81", "C71", "C12", "C13", "C60", "C51"]
 
 
 async def test_steps_that_break_leave_nothing_behind_on_postgres(postgres_url: str) -> None:

@@ -427,7 +427,7 @@ async def test_without_the_extra_it_is_told_how_to_install_it(
     load: LoadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The package does not bring PostgreSQL's driver by itself."""
-    monkeypatch.delitem(sys.modules, "bot.delivery.run_jobs", raising=False)
+    monkeypatch.delitem(sys.modules, "bot.storage.jobs", raising=False)
     monkeypatch.setitem(sys.modules, "procrastinate", None)  # as Python itself notes what is not installed
 
     said = await refusal(_worker(load, "postgresql://127.0.0.1/bot"))

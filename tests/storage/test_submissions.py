@@ -856,7 +856,7 @@ async def test_the_newest_of_hundreds_is_found(records: Records, query: Query) -
     """However many wait for their turn or for Slack, no limit hides the one that matters, nor the first to expire."""
     await _accept(records)
     columns = "team_id, user_id, account_id, bucket, channel_id, reason, token_kind, last_four, accepted_at, expires_at"
-    rest = "next_attempt_at, attempts, possibly_written, sealed_token"
+    rest = "revision, task, next_attempt_at, attempts, possibly_written, sealed_token"
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 700)"
     state = "CASE WHEN i <= 300 THEN 'accepted' ELSE 'failed' END"
     ended = "CASE WHEN i <= 300 THEN NULL ELSE accepted_at END"

@@ -4,6 +4,7 @@ A new step is a file `versions/NNNN_what_it_does.py` with the next number and `r
 `down_revision = "the one before"` and `upgrade()`; nothing else has to be told of it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,43 +12,50 @@ from sqlalchemy import Connection, inspect, text
 
 from bot.storage.database import SchemaTooNew
 
-KNOWN: Final = sorted(path.name.partition("_")[0] for path in Path(__file__).parent.glob("versions/[0-9]*_*.py"))
+VERSIONS: Final = (Path(__file__).parent / "versions",)
+"""The directories with the steps; a test of upgrading adds one."""
 
 _RECORDED: Final = text("SELECT version_num FROM alembic_version")
 _LOCK_ID: Final = 7_214_553_190_227_316_001
 
 
-def is_up_to_date(connection: Connection) -> bool:
+def list_steps(versions: Sequence[Path] = VERSIONS) -> list[str]:
+    """Return the numbers of the steps, in their order."""
+    return sorted(path.name.partition("_")[0] for directory in versions for path in directory.glob("[0-9]*_*.py"))
+
+
+def is_up_to_date(connection: Connection, versions: Sequence[Path] = VERSIONS) -> bool:
     """Say whether no step is left to do, in two quick questions; raises SchemaTooNew."""
+    steps = list_steps(versions)
     if not inspect(connection).has_table("alembic_version"):
         return False
     recorded = set(connection.scalars(_RECORDED))
-    if not recorded.issubset(KNOWN):
+    if not recorded.issubset(steps):
         raise SchemaTooNew
-    return recorded == {KNOWN[-1]}
+    return recorded == {steps[-1]}
 
 
-def bring_up_to_date(connection: Connection) -> None:
+def bring_up_to_date(connection: Connection, versions: Sequence[Path] = VERSIONS) -> None:
     """Do the steps that are left, all or none, in the transaction in progress; raises SchemaTooNew.
 
     Any number of processes may do it at once: SQLite's transaction has to be an immediate one, and on PostgreSQL the
     rest wait here for the first.
     """
-    if is_up_to_date(connection):
+    if is_up_to_date(connection, versions):
         return
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": _LOCK_ID})
-        if is_up_to_date(connection):
+        if is_up_to_date(connection, versions):
             return
-    _do_steps(connection)
+    _do_steps(connection, versions)
 
 
-def _do_steps(connection: Connection) -> None:
+def _do_steps(connection: Connection, versions: Sequence[Path]) -> None:
     from alembic.config import Config  # noqa: PLC0415 - slow to import, and hardly ever needed
     from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415 - the same
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - the same
 
-    script = ScriptDirectory(Path(__file__).parent)
+    script = ScriptDirectory(Path(__file__).parent, version_locations=list(versions))
     environment = EnvironmentContext(Config(), script, fn=lambda at, _: script._upgrade_revs("head", at))  # noqa: SLF001 - as in Alembic's own cookbook
     with environment:
         environment.configure(connection=connection)
