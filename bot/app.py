@@ -29,6 +29,7 @@ from bot.delivery.run_inline import InlineDispatcher
 from bot.model.errors import DatabaseTrouble, SlackRefused, SlackUnavailable, StartRefused
 from bot.model.secret import Secret
 from bot.model.submission import BucketKey
+from bot.operations.changes import log_change
 from bot.operations.housekeeping import keep_house, keep_house_for_ever
 from bot.operations.server import Server
 from bot.policy.gate import Gate, Home
@@ -146,6 +147,10 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Ba
     patient_http = await stack.enter_async_context(_http_session(PATIENT_TIMEOUT))
     web_client = _web_client(settings, http)
     slack = SlackWeb(web_client, patient_client=_web_client(settings, patient_http))
+    progress = ModalProgress(slack, store.clock, settings.contact or "")
+    stack.push_async_callback(progress.drain)
+    store.records.watch(log_change)
+    store.records.watch(progress.watch)
     gate = Gate(_allowlist(settings).rules(), await _identify(slack), Memberships(slack, store.clock))
     return _Base(
         settings=settings, store=store, slack=slack, web_client=web_client, http=http, gate=gate, background=[]
@@ -175,8 +180,6 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
     settings, store = base.settings, base.store
     assert store.key_ring is not None  # noqa: S101 - only a gateway has none
     stack.push_async_callback(cloudflare.aclose)
-    progress = ModalProgress(base.slack, store.clock, base.contact)
-    stack.push_async_callback(progress.drain)
     poster = Poster(
         web=base.slack,
         post_by_response_url=ResponseUrls(base.http, store.key_ring, store.clock).post,
@@ -191,7 +194,7 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
         cloudflare=cloudflare,
         key_ring=store.key_ring,
         gate=base.gate,
-        reporter=_Reporter(progress, poster),
+        poster=poster,
         clock=store.clock,
         fresh_token_patience=settings.fresh_token_patience,
     )
@@ -214,6 +217,7 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
         base.keep_running(runner.run())
         return _Work.by_others(store)
     dispatcher = InlineDispatcher(delivery, store.records, store.clock)
+    store.records.wake_by(dispatcher.dispatch)
     stack.push_async_callback(dispatcher.stop)
     await dispatcher.start()
     base.keep_running(keeper.run())
@@ -297,14 +301,6 @@ async def _announce_stop(server: Server, *, takes_requests: bool) -> None:
     if takes_requests:
         await asyncio.sleep(_STOP_NOTICE.total_seconds())
         await server.stop()
-
-
-class _Reporter:
-    """Joins the modal and the channel for `delivery`."""
-
-    def __init__(self, progress: ModalProgress, poster: Poster) -> None:
-        self.show_progress = progress.show
-        self.post_result = poster.post_result
 
 
 def _pace(settings: Settings, store: Store) -> Pace:

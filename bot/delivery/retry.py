@@ -39,6 +39,8 @@ class Retry:
         if not error.retryable:
             return end_unwritten(submission, _ending_after(error), error, now, landed=landed)
         at = now + pause_after(error, submission, now, self._jitter())
+        if submission.state is State.CONFIRMING:  # it is written: what fails now neither ends it nor is told
+            return Move(to=State.CONFIRMING, at=at)
         if at >= submission.expires_at:
             return end_unwritten(submission, State.FAILED, error, now, landed=landed)
         _log.info("delivery_waits", submission=submission.id, error=error.code, until=at.isoformat())

@@ -1,32 +1,56 @@
 """What a step is: it looks at a submission and returns a Move. A plan is a tuple of steps."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import ClassVar, Protocol
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import ClassVar
 
-from bot.cloudflare.client import Turn
+from bot.cloudflare.client import CloudflareClient, Turn
+from bot.delivery.opener import Opener
+from bot.delivery.retry import Retry
 from bot.model.move import Move
 from bot.model.submission import Pending, State, Submission
+from bot.policy.gate import Gate
+from bot.storage.catalogs import Inventory
 
 MaySend = Callable[[], Awaitable[bool]]
 """Whether nobody has taken the bucket over and there is still time: asked as a request is about to go out."""
 
 
-class Step(Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What steps work with."""
+
+    gate: Gate
+    cloudflare: CloudflareClient
+    opener: Opener
+    inventory: Inventory
+    retry: Retry
+    clock: Callable[[], datetime]
+    fresh_token_patience: timedelta
+
+
+class Step(ABC):
     """One thing that has to be done about a submission. It can be killed anywhere and taken again."""
 
-    state: ClassVar[State]
+    state: ClassVar[State] = State.VERIFYING
     """Where a submission stands while this is being done."""
 
-    label: ClassVar[str]
+    label: ClassVar[str] = ""
     """What the modal calls it; a step without a label is not shown."""
 
-    def is_done(self, submission: Submission, now: datetime) -> bool:
-        """Whether there is nothing left to do here, as far as that is recorded."""
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
 
+    def is_done(self, submission: Submission, now: datetime) -> bool:  # noqa: ARG002 - for steps that are done once
+        """Whether there is nothing left to do here, as far as that is recorded."""
+        return False
+
+    @abstractmethod
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
         """Do it, and return what becomes of the submission; None: nothing stands in the way of the next step.
 
-        It waits for no event: what has to wait returns a move that says until when. Raises the errors that
-        `bot.delivery.retry` knows what to make of, and LeaseLost.
+        A step waits for no event: it returns a move that says until when, and is taken again then, or when somebody
+        has moved the submission from outside. Raises the errors that `Retry` knows what to make of, and LeaseLost.
         """

@@ -1,86 +1,95 @@
-"""Before a write: what Cloudflare says of a pasted token and of its catalog. Writes nothing, and asks all at once.
-
-Only a clear no refuses a token: what is unclear is asked again, and what Cloudflare does not offer to this token is
-told as not checked.
-"""
+"""Before a write: asks Cloudflare about the pasted token and its catalog. Writes nothing."""
 
 import asyncio
-import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import datetime, timedelta
-from http import HTTPStatus
 from typing import Final, TypeVar
 
-from bot.cloudflare.answers import TokenStatus, TokenVerification
+import structlog
+
+from bot.cloudflare.answers import TokenVerification
 from bot.cloudflare.client import CloudflareClient, Turn
-from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE
-from bot.cloudflare.errors import (
-    AnswerNotUnderstood,
-    CallerNotAllowed,
-    CallerRejected,
-    CatalogInactive,
-    CatalogNotEnabled,
-    CatalogOutOfReach,
-    CatalogRefusal,
-    ChallengePage,
-    CloudflareError,
-    CloudflareTrouble,
-    CredentialRefused,
-    LacksCatalogRights,
-    LacksStorageRights,
-    NoSuchBucket,
-    OperatorError,
-    Refusal,
-    RequestRejected,
-    RouteGone,
-    TokenDisabled,
-    TokenExpired,
-    TokenInvalid,
-    TokenLimitedToAddresses,
-    TokenMalformed,
-    TokenNotYetValid,
-    TokenOfAnotherAccount,
-    TokenRefusal,
-)
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.cloudflare.errors import CallerRejected, TokenRefusal
+from bot.delivery.endings import end_unwritten
+from bot.delivery.judge import NOT_OFFERED, Answers, is_from_elsewhere, is_no, judge
+from bot.delivery.retry import pause_for_fresh_token, wait
+from bot.delivery.step import MaySend, Step
+from bot.model.catalog import CredentialStatus
 from bot.model.errors import BotError
+from bot.model.move import Changes, Move
 from bot.model.secret import Secret
-from bot.model.submission import Check, Findings, TokenFacts, TokenKind
+from bot.model.submission import Findings, Pending, State, Submission, Task, TokenKind
 
 TEST_PATIENCE: Final = timedelta(seconds=2)
 """How long the test of the credential that is there already may take: it is told, and decides nothing."""
 
-_MALFORMED: Final = (6003, 6103, 6111)
-_AUTHENTICATION_ERROR: Final = 10000
-_UNAUTHORIZED: Final = 9109
-_FROM_ELSEWHERE: Final = re.compile(r"from location", re.IGNORECASE)
-"""What sets apart, inside code 9109, a token that may be used from certain IP addresses only."""
-
-_BARE_STATUSES: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_NOT_OFFERED: Final = (CallerNotAllowed, RouteGone)
-_UNREADABLE: Final = (CallerRejected, CatalogNotEnabled, NoSuchBucket, CredentialRefused)
-"""What a token is told that cannot read a catalog which is there."""
+CHECK_LIFETIME: Final = timedelta(seconds=60)
+"""How long what was found before a write is good for; a write that had to wait for longer is preceded by new checks."""
 
 _T = TypeVar("_T")
-_MaySend = Callable[[], Awaitable[bool]]
+_log = structlog.get_logger()
 
 
-class Verification:
-    """Finds out whether a token may be stored."""
+class Verify(Step):
+    """Finds out whether the token may be stored. A token that was made a moment ago gets some patience."""
 
-    def __init__(self, cloudflare: CloudflareClient, clock: Callable[[], datetime]) -> None:
+    state = State.VERIFYING
+    label = "Verify the token and the catalog"
+
+    def is_done(self, submission: Submission, now: datetime) -> bool:
+        """Whether what was found is still good, or is of no use any more."""
+        is_fresh = submission.checked_at is not None and now - submission.checked_at < CHECK_LIFETIME
+        return is_fresh or submission.state is State.CONFIRMING
+
+    async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
+        """Open the token, ask about it, let go of it, and judge."""
+        submission, now = pending.submission, self._tools.clock()
+        patience_until = submission.patience_until or now + self._tools.fresh_token_patience
+        answers = await self._ask(pending, turn, may_send)
+        try:
+            findings = judge(answers, self._tools.clock(), is_patient=now < patience_until)
+        except TokenRefusal as refusal:
+            if refusal.passes and now < patience_until:
+                return self._wait_until_known(submission, refusal, patience_until)
+            return end_unwritten(submission, State.REFUSED, refusal, self._tools.clock())
+        _log.info("token_verified", submission=submission.id, unchecked=sorted(findings.unchecked))
+        return self._go_on(submission, findings)
+
+    async def _ask(self, pending: Pending, turn: Turn, may_send: MaySend) -> Answers:
+        submission = pending.submission
+        return await Questions(self._tools.cloudflare).ask(
+            bucket=submission.key.bucket,
+            token=self._tools.opener.open(pending),
+            kind=submission.token_kind,
+            may_send=may_send,
+            turn=turn,
+        )
+
+    def _go_on(self, submission: Submission, findings: Findings) -> Move:
+        now = self._tools.clock()
+        if submission.task is Task.CHECK:
+            return Move(to=State.CHECKED, at=now, changes=Changes(checked_at=now, findings=findings))
+        if submission.possibly_written and submission.findings is not None:  # what is there now may be ours
+            findings = replace(findings, credential=submission.findings.credential)
+        to = State.VERIFYING if submission.state is State.ACCEPTED else submission.state
+        return Move(to=to, at=now, changes=Changes(checked_at=now, findings=findings))
+
+    def _wait_until_known(self, submission: Submission, refusal: TokenRefusal, patience_until: datetime) -> Move:
+        now = self._tools.clock()
+        pause = pause_for_fresh_token(now, patience_until, self._tools.fresh_token_patience)
+        _log.info("token_not_known_yet", submission=submission.id, error=refusal.code, seconds=pause.total_seconds())
+        return wait(submission, now + pause, refusal, Changes(patience_until=patience_until))
+
+
+class Questions:
+    """Asks Cloudflare what has to be known before a token is stored."""
+
+    def __init__(self, cloudflare: CloudflareClient) -> None:
         self._cloudflare = cloudflare
-        self._clock = clock
 
-    async def verify(  # noqa: PLR0913 - what is asked about, by name
-        self, *, bucket: str, token: Secret, kind: TokenKind, may_send: _MaySend, turn: Turn, is_patient: bool
-    ) -> Findings:
-        """Return what was found; anything that forbids a write is raised.
-
-        Raises a `TokenRefusal` with `passes` for what a token that was made a moment ago may be answered as well;
-        without `is_patient`, a bare "forbidden" is no such answer any more but a check that is not offered.
-        Raises other `CloudflareError`s, LeaseLost (from `may_send`) and DatabaseTrouble.
-        """
+    async def ask(self, *, bucket: str, token: Secret, kind: TokenKind, may_send: MaySend, turn: Turn) -> Answers:
+        """Ask all at once. Nothing of Cloudflare's is raised, and no error that comes back knows the token."""
         told, catalog, reached, credential = await asyncio.gather(
             self._verify_token(token, kind, may_send),
             _settle(self._cloudflare.get_catalog(bucket, turn)),
@@ -88,38 +97,20 @@ class Verification:
             self._test_credential(bucket),
         )
         owner, verified = told
-        for outcome in (verified, catalog, reached):
-            if isinstance(outcome, BotError) and not isinstance(outcome, CloudflareError):
-                raise outcome
-        has_reached = isinstance(reached, Catalog)
-        facts = _judge_token(owner, verified, self._clock(), is_patient=is_patient, has_reached=has_reached)
-        described = _judge_catalog(catalog, reached)
-        reach = _judge_reach(reached, facts, described, is_patient=is_patient)
-        problems = [each for each in (facts, described, reach) if isinstance(each, BotError)]
-        if facts is None and reach is None:
-            problems.append(_judge_unseen([each for each in (verified, reached) if isinstance(each, BotError)]))
-        if problems or isinstance(described, BotError):
-            raise _choose(problems)
-        return Findings(
-            token=facts if isinstance(facts, TokenFacts) else None,
-            unchecked=frozenset(
-                check for check, found in ((Check.TOKEN, facts), (Check.REACH, reach)) if found is None
-            ),
-            credential=credential or described.credential_status,
-        )
+        return Answers(owner=owner, verified=verified, catalog=catalog, reached=reached, credential=credential)
 
     async def _verify_token(
-        self, token: Secret, kind: TokenKind, may_send: _MaySend
+        self, token: Secret, kind: TokenKind, may_send: MaySend
     ) -> tuple[TokenKind, TokenVerification | BotError]:
         """Ask the endpoint of the token's kind; where the kind cannot be told, the user's first, then the account's."""
         of_user: TokenVerification | BotError | None = None
         if kind is not TokenKind.ACCOUNT:
             of_user = await _settle(self._cloudflare.verify_token(token, TokenKind.USER, may_send))
-            is_told = not isinstance(of_user, (CallerRejected, *_NOT_OFFERED)) or _is_from_elsewhere(of_user)
+            is_told = not isinstance(of_user, (CallerRejected, *NOT_OFFERED)) or is_from_elsewhere(of_user)
             if kind is TokenKind.USER or is_told:
                 return TokenKind.USER, of_user
         of_account = await _settle(self._cloudflare.verify_token(token, TokenKind.ACCOUNT, may_send))
-        if of_user is not None and _is_no(of_account) and not _is_no(of_user):
+        if of_user is not None and is_no(of_account) and not is_no(of_user):
             return TokenKind.USER, of_user  # both must say no: where one of them does not tell, nobody knows
         return TokenKind.ACCOUNT, of_account
 
@@ -132,173 +123,9 @@ class Verification:
             return None
 
 
-def explain_refusal(error: CloudflareError, findings: Findings | None) -> CloudflareError:
-    """Say what a refused write means for a token that was found to be active and to reach the catalog."""
-    is_known = findings is not None and findings.token is not None and not findings.unchecked
-    return _as(LacksStorageRights, error) if isinstance(error, CredentialRefused) and is_known else error
-
-
 async def _settle(question: Awaitable[_T]) -> _T | BotError:
     """Return an error instead of raising it, so that all are asked; without its frames, which know the token."""
     try:
         return await question
     except BotError as error:
         return error.with_traceback(None)
-
-
-def _judge_token(
-    owner: TokenKind, verified: TokenVerification | BotError, now: datetime, *, is_patient: bool, has_reached: bool
-) -> TokenFacts | BotError | None:
-    """Return what is known of the token, what speaks against it, or None for what Cloudflare does not offer to tell."""
-    if isinstance(verified, BotError):
-        return _judge_refused_token(owner, verified, is_patient=is_patient, has_reached=has_reached)
-    now = verified.told_at or now  # Cloudflare's own time, so that a wrong clock here does no harm
-    if verified.status is TokenStatus.DISABLED:
-        return TokenDisabled(cf_ray=verified.cf_ray)
-    if verified.status is TokenStatus.EXPIRED or (verified.expires_at is not None and verified.expires_at <= now):
-        return TokenExpired(cf_ray=verified.cf_ray)
-    if verified.not_before is not None and now < verified.not_before:
-        return TokenNotYetValid(cf_ray=verified.cf_ray)
-    return TokenFacts(id=verified.id, owner=owner, expires_at=verified.expires_at)
-
-
-def _judge_refused_token(owner: TokenKind, error: BotError, *, is_patient: bool, has_reached: bool) -> BotError | None:
-    if isinstance(error, (TokenMalformed, *_NOT_OFFERED)):
-        return error if isinstance(error, TokenMalformed) else None
-    if not isinstance(error, CallerRejected):
-        return _unless_clear(error)
-    if has_reached and _is_bare(error):  # what reads a catalog is a token: Cloudflare does not tell of it here
-        return _as(TokenInvalid, error) if is_patient else None
-    if (kind := _name_by_code(error)) is not None:
-        return _as(kind, error)
-    if error.cloudflare_code == _AUTHENTICATION_ERROR and owner is TokenKind.ACCOUNT:
-        return _as(TokenOfAnotherAccount, error)
-    return _unless_bare(TokenInvalid, error, is_patient=is_patient)
-
-
-def _judge_catalog(catalog: Catalog | BotError, reached: Catalog | BotError) -> Catalog | BotError:
-    """Return the catalog if it takes a credential; asked for with the bot's own credentials.
-
-    Where the token is shown an active one, what speaks against it is doubtful: it may have been enabled just now.
-    """
-    described = _describe_catalog(catalog)
-    is_seen = isinstance(reached, Catalog) and reached.status is CatalogStatus.ACTIVE
-    return _as(AnswerNotUnderstood, described) if isinstance(described, CatalogRefusal) and is_seen else described
-
-
-def _describe_catalog(catalog: Catalog | BotError) -> Catalog | BotError:
-    if isinstance(catalog, (RequestRejected, TokenRefusal)):  # neither says anything of the catalog
-        return _as(AnswerNotUnderstood, catalog)
-    if isinstance(catalog, BotError) or catalog.status is CatalogStatus.ACTIVE:
-        return catalog
-    return CatalogInactive(cf_ray=catalog.cf_ray) if catalog.status is CatalogStatus.INACTIVE else AnswerNotUnderstood()
-
-
-def _judge_reach(
-    reached: Catalog | BotError,
-    facts: TokenFacts | BotError | None,
-    described: Catalog | BotError,
-    *,
-    is_patient: bool,
-) -> Catalog | BotError | None:
-    """Return the catalog as the token sees it, what it was told instead, or None for what is not offered to it.
-
-    "No such catalog" is about the token where the catalog is there, and is left open as long as nobody knows that.
-    """
-    if isinstance(reached, Catalog):
-        return reached if reached.status is CatalogStatus.ACTIVE else AnswerNotUnderstood(cf_ray=reached.cf_ray)
-    if isinstance(reached, TokenMalformed):
-        return reached
-    is_gone = isinstance(reached, RouteGone) and not isinstance(described, Catalog)  # one that answers the bot is not
-    if is_gone or isinstance(reached, CallerNotAllowed):
-        return None
-    if isinstance(reached, CatalogRefusal) and not isinstance(described, Catalog):
-        return reached if isinstance(described, CatalogRefusal) else _unless_clear(reached)
-    if not isinstance(reached, _UNREADABLE):
-        return _unless_clear(reached)
-    return _unless_bare(_name_refusal(reached, facts), reached, is_patient=is_patient)
-
-
-def _judge_unseen(answers: list[BotError]) -> CloudflareError:
-    """Say what it means that Cloudflare answers neither question to this token: nobody knows whether it works.
-
-    Storing it unseen could replace a credential that does.
-    """
-    is_no_answer = any(isinstance(each, RouteGone) for each in answers)
-    return _as(AnswerNotUnderstood if is_no_answer else CredentialRefused, answers[-1])
-
-
-def _name_refusal(error: CloudflareError, facts: TokenFacts | BotError | None) -> type[TokenRefusal]:
-    """Say what it means that the token cannot read a catalog which is there."""
-    if (kind := _name_by_code(error)) is not None:
-        return kind
-    if not isinstance(facts, TokenFacts):
-        return CredentialRefused
-    return LacksCatalogRights if facts.owner is TokenKind.ACCOUNT else CatalogOutOfReach
-
-
-def _name_by_code(error: CloudflareError) -> type[TokenRefusal] | None:
-    """Return what a code means whatever was asked, if it is such a code."""
-    if error.cloudflare_code in _MALFORMED:
-        return TokenMalformed
-    return TokenLimitedToAddresses if _is_from_elsewhere(error) else None
-
-
-def _is_from_elsewhere(error: object) -> bool:
-    """Whether it is a token that is known, and may be used from other IP addresses."""
-    if not isinstance(error, CloudflareError) or error.cloudflare_code != _UNAUTHORIZED:
-        return False
-    return _FROM_ELSEWHERE.search(error.cloudflare_message) is not None
-
-
-def _choose(problems: list[BotError]) -> BotError:
-    """Return what says most: a definite no about the token, then about the catalog, then one that may pass."""
-    order: tuple[Callable[[BotError], bool], ...] = (
-        lambda error: isinstance(error, TokenRefusal) and not error.passes,
-        lambda error: isinstance(error, (CatalogRefusal, OperatorError)),
-        lambda error: isinstance(error, Refusal),
-    )
-    for says_most in order:
-        chosen = next(filter(says_most, problems), None)
-        if chosen is not None:
-            return chosen
-    return max(problems, key=_retry_after)
-
-
-def _retry_after(error: BotError) -> timedelta:
-    return (error.retry_after if isinstance(error, CloudflareError) else None) or timedelta(0)
-
-
-def _unless_clear(error: BotError) -> BotError:
-    """Take a no that this question cannot be answered with for an answer that is not understood."""
-    return error if isinstance(error, (CloudflareTrouble, ChallengePage)) else _as(AnswerNotUnderstood, error)
-
-
-def _is_no(answer: object) -> bool:
-    """Whether it is a clear no to the question whether there is such a token."""
-    return isinstance(answer, CallerRejected) and not _is_bare(answer)
-
-
-def _is_bare(error: CloudflareError) -> bool:
-    """Whether it is a no that says no more, or in no code of ours: of the token, or of the question, nobody knows."""
-    return error.status in _BARE_STATUSES and error.cloudflare_code not in (*ERROR_OF_CODE, *ERROR_OF_CLIENT_CODE)
-
-
-def _unless_bare(kind: type[TokenRefusal], error: CloudflareError, *, is_patient: bool) -> CloudflareError | None:
-    """Give a no its name; a bare one may pass, and after that a "forbidden" is a question that is not offered."""
-    if is_patient or not _is_bare(error):
-        return _as(kind, error)
-    return None if error.status == HTTPStatus.FORBIDDEN else _as(AnswerNotUnderstood, error)
-
-
-def _as(kind: type[CloudflareError], error: BotError) -> CloudflareError:
-    """Return the same answer, under the name of what it means for a pasted token."""
-    if not isinstance(error, CloudflareError):
-        return kind()
-    return kind(
-        status=error.status,
-        cloudflare_code=error.cloudflare_code,
-        cloudflare_message=error.cloudflare_message,
-        cf_ray=error.cf_ray,
-        retry_after=error.retry_after,
-    )

@@ -7,7 +7,7 @@ from typing import Self
 
 from bot.model.catalog import CredentialStatus
 from bot.model.errors import BotError
-from bot.model.submission import Findings, Pending, State
+from bot.model.submission import Findings, Pending, State, Submission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +51,11 @@ class Move:
     forgets_response_url: bool = False
     effect: "Callable[[Pending], Awaitable[Self]] | None" = None
     """What is done once this is recorded, and not before: given what is recorded, it says what follows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A submission as a move has left it; `is_new_state` tells a step from a note, such as that people were told."""
+
+    submission: Submission
+    is_new_state: bool

@@ -13,7 +13,7 @@ import structlog
 
 from bot.model.errors import SealedValueUnreadable
 from bot.model.secret import Secret
-from bot.model.submission import RESPONSE_URL_LIFETIME, Submission
+from bot.model.submission import RESPONSE_URL_LIFETIME, Pending
 from bot.sealing.hpke import RESPONSE_URL, KeyRing, SealingContext
 from bot.slack.blocks import Json
 
@@ -43,14 +43,15 @@ class ResponseUrls:
         self._key_ring = key_ring
         self._clock = clock
 
-    async def post(self, submission: Submission, message: Json) -> bool | None:
+    async def post(self, pending: Pending, message: Json) -> bool | None:
         """Post by the URL of the result's channel; say whether Slack took it, or None when Slack did not tell."""
-        url = self._open(submission)
+        url = self._open(pending)
         return False if url is None else await post_by_response_url(self._http, url, message)
 
-    def _open(self, submission: Submission) -> Secret | None:
+    def _open(self, pending: Pending) -> Secret | None:
+        submission, sealed = pending.submission, pending.sealed.response_url
         is_alive = self._clock() - submission.accepted_at < RESPONSE_URL_LIFETIME
-        if submission.sealed_response_url is None or not is_alive:
+        if sealed is None or not is_alive:
             return None
         context = SealingContext(
             purpose=RESPONSE_URL,
@@ -61,6 +62,6 @@ class ResponseUrls:
             bucket=submission.key.bucket,
         )
         try:
-            return self._key_ring.open(submission.sealed_response_url, context)
+            return self._key_ring.open(sealed, context)
         except SealedValueUnreadable:
             return None

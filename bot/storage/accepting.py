@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, update
 
+from bot.model.move import Change
 from bot.model.submission import NewSubmission, State, Submission, Task
-from bot.storage.moves import Change, make_move, superseded_by
+from bot.storage.moves import make_move, superseded_by
 from bot.storage.rows import (
     ITS_BUCKET,
     MAY_BE_SENT,
@@ -102,7 +103,7 @@ def add(connection: Connection, new: NewSubmission) -> Acceptance:
     place = _find_place(connection, new)
     if _insert(connection, new, place):
         return _recorded(connection, new, place, Verdict.RECORDED)
-    return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=_find_recorded(connection, new))
+    return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

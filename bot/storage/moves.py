@@ -1,6 +1,6 @@
 """The only writer of a submission's state: a move is made wholly or not at all, by compare-and-set."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, upda
 from bot.cloudflare.errors import CloudflareError
 from bot.model.catalog import CredentialStatus, StoredCredential
 from bot.model.errors import BotError
-from bot.model.move import Changes, Move
+from bot.model.move import Change, Changes, Move
 from bot.model.submission import ENDINGS, STEPS, Lease, State, Submission
 from bot.storage.catalogs import note_stored, note_test
 from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, columns_of, names_of, read_submission
@@ -18,14 +18,6 @@ from bot.storage.schema import LEASES, SUBMISSIONS
 _SUCCESSES: Final = (State.STORED, State.CHECKED, State.ENABLED)
 _NO_ERROR: Final = dict.fromkeys(("error_code", "cloudflare_code", "cloudflare_message"))
 _NO_CAUSE: Final = _NO_ERROR | {"cf_ray": None}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """A submission as a move has left it; `is_new_state` tells a step from a note, such as that people were told."""
-
-    submission: Submission
-    is_new_state: bool
 
 
 def make_move(connection: Connection, submission: Submission, move: Move, lease: Lease | None) -> list[Change]:

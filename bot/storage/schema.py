@@ -49,7 +49,6 @@ SUBMISSIONS: Final = Table(
     METADATA,
     Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("id", String, nullable=False, unique=True),
-    Column("revision", Integer, nullable=False, default=0),
     Column("task", String, nullable=False),
     Column("state", String, nullable=False),
     Column("team_id", String, nullable=False),

@@ -9,12 +9,12 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, not_, or_, select
 
 from bot.model.errors import CommitUnknown, LeaseLost
-from bot.model.move import Move
+from bot.model.move import Change, Move
 from bot.model.submission import BucketKey, Lease, NewSubmission, Opening, Pending, Submission
 from bot.sealing.hpke import key_id_of
 from bot.storage.accepting import Acceptance, accept, add
 from bot.storage.database import Database
-from bot.storage.moves import Change, make_move
+from bot.storage.moves import make_move
 from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, names_of, read_pending, read_submission
 from bot.storage.schema import LEASES, OPENINGS, SNAPSHOTS, SUBMISSIONS
 from bot.storage.upsert import INSERTS

@@ -20,7 +20,7 @@ import aiohttp
 from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
 from bot.delivery.run_jobs import JobRunner
-from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
+from bot.model.submission import BucketKey, NewSubmission, Opening, Sealed, SealedToken, TokenKind
 from bot.sandbox.cloudflare import NO_LIMIT_TO_SPEAK_OF, SmallCloudflare
 from bot.sandbox.process import BotProcess, Role, bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
@@ -276,8 +276,7 @@ async def accept(records: Records, number: int, ring: KeyRing | None = None) -> 
         reason="",
         token_kind=TokenKind.ACCOUNT,
         last_four="made",
-        sealed_token=SealedToken("sealed.v1.none.none"),
-        sealed_response_url=None,
+        sealed=Sealed(token=SealedToken("sealed.v1.none.none")),
         accepted_at=now,
         expires_at=now + timedelta(hours=1),
     )
@@ -291,7 +290,7 @@ async def accept(records: Records, number: int, ring: KeyRing | None = None) -> 
             bucket=key.bucket,
         )
         sealed = ring.sealing_key.seal(make_token(Behaviour.GOOD, number), context)
-        new = replace(new, sealed_token=SealedToken(sealed))
+        new = replace(new, sealed=Sealed(token=SealedToken(sealed)))
     await records.add_opening(Opening(nonce=nonce, team_id=team_id, user_id=USER, expires_at=new.expires_at))
     await records.accept(new, nonce)
     return new

@@ -22,7 +22,8 @@ from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CatalogRefusal, CloudflareTrouble, LacksStorageRights, OperatorError
 from bot.cloudflare.pace import LocalPace
-from bot.delivery.deliver import CONFIRM_PATIENCE, Delivery
+from bot.delivery.confirm import CONFIRM_PATIENCE
+from bot.delivery.deliver import Delivery
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import (
     AccessRefused,
@@ -37,6 +38,7 @@ from bot.model.errors import (
     SlackUnavailable,
     error_of_code,
 )
+from bot.model.move import Change, Move
 from bot.model.pasted_token import classify
 from bot.model.secret import Secret
 from bot.model.submission import (
@@ -48,22 +50,29 @@ from bot.model.submission import (
     Lease,
     NewSubmission,
     Opening,
+    Pending,
+    Posted,
+    Sealed,
     SealedResponseUrl,
     SealedToken,
     State,
     Submission,
     Task,
     TokenKind,
+    Way,
 )
+from bot.policy.gate import Gate, Home
+from bot.policy.rules import Request, Rule
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, Kind, SmallCloudflare
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.tokens import TokenKind as SandboxKind
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.slack.messages.outcome import RedactedResult
 from bot.slack.messages.render import result_message
+from bot.storage.accepting import Verdict
 from bot.storage.catalogs import Inventory
 from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Records, Verdict
+from bot.storage.submissions import Records
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 TTL = timedelta(minutes=10)
@@ -149,61 +158,64 @@ _OF_PLACES = (BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed)
 
 
 @dataclass(slots=True)
-class SimpleGate:
-    """Lets everybody pass, but for the refusals that it was given; each is used once, `always` for ever."""
+class Doorman(Rule):
+    """A rule that lets everybody pass, but for the refusals that it was given; each is used once, `always` for ever.
+
+    It is the one who knows the members of user groups as well: there one can be interrupted.
+    """
 
     refusals: list[AccessRefused] = field(default_factory=list)
     always: AccessRefused | None = None
     before_check: Callable[[], Awaitable[object]] | None = None
     checks_before: int = 0
 
-    async def check_user(self, user_id: str) -> None:
-        """Refuse as ordered."""
+    def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
+        """Have somebody asked."""
+        return frozenset({"S1"})
+
+    async def members_of(self, usergroups: frozenset[str]) -> frozenset[str]:
+        """Do what is to be done in the middle of it, or say that it is not known."""
         if self.before_check is not None and self.checks_before == 0:
             await self.before_check()
             self.before_check = None
         self.checks_before = max(0, self.checks_before - 1)
-        if self.always is not None:
-            raise self.always
-        if self.refusals and not isinstance(self.refusals[0], _OF_PLACES):
-            raise self.refusals.pop(0)
+        refusal = self._next(MembershipUnknown)
+        if refusal is not None:
+            raise refusal
+        return frozenset()
 
-    def check_bucket(self, bucket: str) -> None:
-        """Refuse as ordered."""
-        if self.refusals and isinstance(self.refusals[0], BucketNotAllowed):
-            raise self.refusals.pop(0)
+    def refuse(self, request: Request) -> AccessRefused | None:
+        """Refuse as ordered: the person first, then the place."""
+        return self._next((NotAllowed, Outsider) if request.verb is None else _OF_PLACES)
 
-    def check_task(self, task: Task) -> None:
-        """Refuse as ordered."""
-        if self.refusals and isinstance(self.refusals[0], EnablingNotAllowed):
-            raise self.refusals.pop(0)
-
-    def check_channel(self, channel_id: str) -> None:
-        """Refuse as ordered."""
-        if self.refusals and isinstance(self.refusals[0], ChannelNotAllowed):
-            raise self.refusals.pop(0)
+    def _next(self, kind: type[AccessRefused] | tuple[type[AccessRefused], ...]) -> AccessRefused | None:
+        if isinstance(self.always, kind):
+            return self.always
+        return self.refusals.pop(0) if self.refusals and isinstance(self.refusals[0], kind) else None
 
 
 @dataclass(slots=True)
 class Notes:
-    """A reporter that writes down what it was told; the given failures come first."""
+    """Writes down what the modal shows and what is posted; the given failures come first."""
 
     death: Death
     shown: list[Submission] = field(default_factory=list)
     posted: list[Submission] = field(default_factory=list)
     failures: list[SlackUnavailable] = field(default_factory=list)
 
-    def show_progress(self, submission: Submission) -> None:
-        """Note it."""
-        self.shown.append(submission)
+    def watch(self, change: Change) -> None:
+        """Note what a modal would show."""
+        if change.is_new_state or not change.submission.is_ended:
+            self.shown.append(change.submission)
 
-    async def post_result(self, submission: Submission) -> None:
+    async def post_result(self, pending: Pending) -> Posted:
         """Note it, between two chances to die, or fail as ordered."""
         if self.failures:
             raise self.failures.pop(0)
         await self.death.step()
-        self.posted.append(submission)
+        self.posted.append(pending.submission)
         await self.death.step()
+        return Posted(place=pending.submission.channel_id, way=Way.CHANNEL)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -216,9 +228,10 @@ class House:
     client: CloudflareClient
     transport: MortalTransport
     database: MortalDatabase
+    database_path: Path
     death: Death
     reporter: Notes
-    gate: SimpleGate = field(default_factory=SimpleGate)
+    gate: Doorman = field(default_factory=Doorman)
     clock: Clock = field(default_factory=Clock)
     key_ring: KeyRing = field(default_factory=lambda: KeyRing(*load_private_keys(generate_private_key())))
     jitter: float = 1.0
@@ -233,8 +246,8 @@ class House:
             fresh_token_patience=self.patience,
             cloudflare=self.client,
             key_ring=self.key_ring,
-            gate=self.gate,
-            reporter=self.reporter,
+            gate=Gate([self.gate], Home(team_id="T1", enterprise_id=None), self.gate),
+            poster=self.reporter,
             clock=self.clock,
             jitter=lambda: self.jitter,
         )
@@ -265,8 +278,10 @@ class House:
             reason="",
             token_kind=TokenKind.ACCOUNT,
             last_four="four",
-            sealed_token=SealedToken(self.key_ring.sealing_key.seal(token, context)),
-            sealed_response_url=SealedResponseUrl("sealed.v1.madeup.madeup"),
+            sealed=Sealed(
+                token=SealedToken(self.key_ring.sealing_key.seal(token, context)),
+                response_url=SealedResponseUrl("sealed.v1.madeup.madeup"),
+            ),
             accepted_at=self.clock.now,
             expires_at=self.clock.now + TTL,
         )
@@ -320,6 +335,13 @@ class House:
         assert found is not None
         return found
 
+    def read_sealed(self, view_id: str = "V1") -> Sealed:
+        """Return what a submission keeps sealed."""
+        query = "SELECT sealed_token, sealed_response_url FROM submissions WHERE id = ?"
+        with closing(sqlite3.connect(self.database_path)) as connection:
+            token, response_url = connection.execute(query, (view_id,)).fetchone()
+        return Sealed(token=token, response_url=response_url)
+
     async def states(self) -> list[State]:
         """Say how V1, V2 and so on stand."""
         found = [await self.records.find(f"V{number}") for number in range(1, 9)]
@@ -329,6 +351,11 @@ class House:
     def sent(self) -> list[str]:
         """The tokens that reached Cloudflare, in their order, stored or not."""
         return [json.loads(request.body)["token"] for request in self.cloudflare.requests if request.method == "POST"]
+
+    @property
+    def shown(self) -> list[State]:
+        """What the modal is told of, one after the other."""
+        return [submission.state for submission in self.reporter.shown]
 
     @property
     def told(self) -> list[tuple[str, State]]:
@@ -358,7 +385,7 @@ def database(database_path: Path) -> Iterator[MortalDatabase]:
 
 
 @pytest_asyncio.fixture
-async def house(database: MortalDatabase) -> AsyncIterator[House]:
+async def house(database: MortalDatabase, database_path: Path) -> AsyncIterator[House]:
     """Build a delivery with an account that has one bucket of each sort; the slot of `lake` holds an older token."""
     transport = MortalTransport(verify=SSLContext(PROTOCOL_TLS_CLIENT))  # loopback: to load the CAs takes its time
     database.death = transport.death = death = Death()
@@ -373,15 +400,18 @@ async def house(database: MortalDatabase) -> AsyncIterator[House]:
             auth=ApiToken(token=Secret(SANDBOX_API_TOKEN)),
             transport=transport,
         )
+        records, notes = Records(database), Notes(death)
+        records.watch(notes.watch)
         yield House(
-            records=Records(database),
+            records=records,
             inventory=Inventory(database, SANDBOX_ACCOUNT_ID),
             cloudflare=small,
             client=client,
             transport=transport,
             database=database,
+            database_path=database_path,
             death=death,
-            reporter=Notes(death),
+            reporter=notes,
             clock=clock,
         )
         await client.aclose()
@@ -400,7 +430,7 @@ def _assert_told_once(house: House, ended: Submission) -> None:
     """Whatever the ending: one message, nothing secret left, and the modal shows the same."""
     assert [posted.id for posted in house.reporter.posted] == [ended.id]
     assert house.reporter.shown[-1].state is house.reporter.posted[0].state is ended.state
-    assert (ended.sealed_token, ended.sealed_response_url) == (None, None)
+    assert house.read_sealed(ended.id) == Sealed()
     assert ended.reported_at is not None
 
 
@@ -423,7 +453,7 @@ async def test_a_good_token_is_stored_confirmed_and_told(house: House) -> None:
         "GET tokens/verify",
     ]
     assert write_and_after == ["POST r2-catalog/lake/credential", "GET basin-catalog/lake/credential/status"]
-    assert [shown.state for shown in house.reporter.shown] == [State.STORING, State.CONFIRMING, State.STORED]
+    assert house.shown == [State.VERIFYING, State.STORING, State.CONFIRMING, State.STORED]
     _assert_told_once(house, ended)
 
 
@@ -566,7 +596,7 @@ async def test_a_definite_no_ends_at_once_and_changes_nothing(house: House, name
     assert ended.cf_ray is not None
     assert house.posts == ["POST"] * (2 if code == "route_gone" else 1)
     assert house.cloudflare.stored_token("lake") == OLD
-    assert [shown.state for shown in house.reporter.shown] == [State.STORING, ending]
+    assert house.shown == [State.VERIFYING, State.STORING, ending]
     _assert_told_once(house, ended)
 
 
@@ -605,7 +635,7 @@ async def test_a_token_that_is_no_good_is_refused_before_anything_is_written(
         ended = await house.read(f"V{number}")
         assert (ended.state, ended.error_code, ended.attempts) == (State.REFUSED, code, 0), kind
         assert ended.cf_ray is not None
-        assert (ended.sealed_token, ended.possibly_written) == (None, False)
+        assert (house.read_sealed(ended.id).token, ended.possibly_written) == (None, False)
     assert house.posts == []
     assert house.cloudflare.stored_token("lake") == OLD
 
@@ -851,7 +881,7 @@ async def test_checking_only_writes_nothing(house: House) -> None:
     ended = await house.read()
     assert (ended.state, ended.attempts, house.posts) == (State.CHECKED, 0, [])
     assert ended.findings is not None
-    assert [shown.state for shown in house.reporter.shown] == [State.CHECKED]
+    assert house.shown == [State.CHECKED]
     _assert_told_once(house, ended)
 
 
@@ -903,7 +933,7 @@ async def test_a_catalog_is_enabled_before_anything_is_stored_in_it(house: House
 
 
 def _enabling(bucket: str) -> dict[str, Any]:
-    return {"bucket": bucket, "task": Task.ENABLE, "sealed_token": None, "token_kind": TokenKind.EMPTY}
+    return {"bucket": bucket, "task": Task.ENABLE, "sealed": Sealed(), "token_kind": TokenKind.EMPTY}
 
 
 @pytest.mark.parametrize("bucket", ["pond", "swamp", "lake"])
@@ -1001,16 +1031,17 @@ async def test_an_answer_that_waits_to_be_noted_keeps_no_token(house: House) -> 
     token = make_token(Behaviour.WEAK, 4)
     await house.submit(token)
     house.records = forgetful = Forgetful(house.database)
+    forgetful.watch(house.reporter.watch)
     forgetful.fails = 1
     delivery = house.delivery
     with pytest.raises(DatabaseUnavailable):
         await delivery.deliver(LAKE)
-    [outcome] = delivery._outcomes.values()
-    assert outcome.error is not None
-    assert outcome.error.__traceback__ is None
+    [(_, move)] = delivery._unrecorded[LAKE].values()
+    assert move.because is not None
+    assert move.because.__traceback__ is None
     await house.deliver_all()  # somebody else has taken the bucket over, and brought it to its end
     assert await delivery.deliver(LAKE) is None
-    assert delivery._outcomes == {}
+    assert delivery._unrecorded == {}
 
 
 async def test_a_token_that_does_not_open_is_never_sent(house: House) -> None:
@@ -1361,7 +1392,7 @@ async def test_who_is_superseded_is_told_by_whom_and_when(house: House, fate: st
     await house.deliver_all()
     superseded = await house.read()
     assert (superseded.state, superseded.superseded_by, superseded.error_code) == (State.SUPERSEDED, "U2", None)
-    assert (superseded.sealed_token, superseded.sealed_response_url) == (None, None)
+    assert house.read_sealed(superseded.id) == Sealed()
     assert superseded.ended_at == START + timedelta(seconds=90)
     [told] = [posted for posted in house.reporter.posted if posted.id == "V1"]
     text = result_message(RedactedResult.of(told), contact="")["text"]
@@ -1664,32 +1695,12 @@ class Forgetful(Records):
 
     fails = 3
 
-    async def end(self, *arguments: Any, **named: Any) -> Submission | None:  # noqa: ANN401 - handed on
-        """Fail as long as it was told to."""
-        self._fail()
-        return await super().end(*arguments, **named)
-
-    async def move(
-        self,
-        submission: Submission,
-        to: State,
-        *arguments: Any,  # noqa: ANN401 - handed on
-        **named: Any,  # noqa: ANN401 - handed on
-    ) -> Submission | None:
-        """Fail for everything but the beginning."""
-        if submission.state is State.STORING:
-            self._fail()
-        return await super().move(submission, to, *arguments, **named)
-
-    async def note_written(self, *arguments: Any, **named: Any) -> Submission | None:  # noqa: ANN401 - handed on
-        """Fail as long as it was told to."""
-        self._fail()
-        return await super().note_written(*arguments, **named)
-
-    def _fail(self) -> None:
-        if self.fails:
+    async def apply(self, submission: Submission, move: Move, lease: Lease | None = None) -> list[Submission]:
+        """Fail for everything but the beginning, as long as it was told to."""
+        if self.fails and (submission.state is State.STORING or move.to in ENDINGS):
             self.fails -= 1
             raise DatabaseUnavailable
+        return await super().apply(submission, move, lease)
 
 
 @pytest.mark.parametrize(
@@ -1699,6 +1710,7 @@ async def test_an_answer_that_cannot_be_noted_is_not_asked_for_again(house: Hous
     """A clear no stays one, and a success is not written twice, however long the database is away."""
     await house.submit(token)
     house.records = Forgetful(house.database)
+    house.records.watch(house.reporter.watch)
     delivery = house.delivery
     for _ in range(Forgetful.fails):
         with pytest.raises(DatabaseUnavailable):
@@ -1799,14 +1811,14 @@ async def test_a_second_submit_in_the_very_moment_of_a_denial_is_judged_anew(hou
     await house.deliver_all()
     assert (await house.read()).state is State.STORED
     assert [write.token for write in house.cloudflare.writes] == [other]
-    assert [shown.state for shown in house.reporter.shown] == [State.STORING, State.CONFIRMING, State.STORED]
+    assert house.shown == [State.VERIFYING, State.STORING, State.CONFIRMING, State.STORED]
 
 
 async def test_a_delivery_that_lost_its_submission_says_nothing(house: House) -> None:
     """Somebody else ended it while the request was out: the success is not told over that."""
 
     async def end_it() -> None:
-        await house.records.end(await house.read(), State.UNCERTAIN, house.clock.now)
+        await house.records.apply(await house.read(), Move(to=State.UNCERTAIN, at=house.clock.now))
 
     house.transport.after_answer = end_it
     await house.submit()
@@ -1850,7 +1862,7 @@ async def test_a_message_is_posted_once_although_that_cannot_be_noted(house: Hou
         other.execute("DROP TRIGGER full")
     assert await delivery.deliver(LAKE) is None
     assert house.posts == ["POST"]
-    assert delivery._reporting._posted == set()
+    assert delivery._unrecorded == {}
     _assert_told_once(house, await house.read())
 
 
@@ -1873,7 +1885,7 @@ async def test_a_response_url_is_not_kept_longer_than_it_lives(house: House) -> 
     await house.submit()
     kept = []
     while (wait := await house.deliver()) is not None:
-        kept.append((await house.read()).sealed_response_url is not None)
+        kept.append(house.read_sealed().response_url is not None)
         house.clock.now += wait
     assert kept == [True, True, False, False]
     assert house.clock.now - START > RESPONSE_URL_LIFETIME
@@ -1922,7 +1934,7 @@ async def test_a_kill_at_any_point_loses_and_doubles_nothing(
         assert ended.state in endings, step
         assert slot == (token if ended.state is State.STORED else OLD), step
         assert {write.token for write in house.cloudflare.writes if write.bucket == name} <= {token}, step
-        assert (ended.sealed_token, ended.sealed_response_url) == (None, None), step
+        assert house.read_sealed(ended.id) == Sealed(), step
         assert len(house.reporter.posted) == posted_before + (0 if is_marked else 1), step
         assert {posted.state for posted in house.reporter.posted} == {ended.state}, step
         if not has_died:

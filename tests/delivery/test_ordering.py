@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from structlog.testing import capture_logs
 
 from bot.cloudflare.answers import TokenStatus, TokenVerification
@@ -36,6 +36,7 @@ from bot.cloudflare.errors import (
 from bot.delivery.deliver import Delivery
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
 from bot.model.errors import (
+    AccessRefused,
     CommitUnknown,
     DatabaseTrouble,
     DatabaseUnavailable,
@@ -51,20 +52,26 @@ from bot.model.submission import (
     Lease,
     NewSubmission,
     Opening,
+    Pending,
+    Posted,
+    Sealed,
     SealedResponseUrl,
     SealedToken,
     State,
     Submission,
-    Task,
     TokenKind,
+    Way,
 )
+from bot.policy.gate import Gate, Home
+from bot.policy.rules import Request, Rule
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
+from bot.storage.accepting import Verdict
 from bot.storage.catalogs import Inventory
 from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
-from bot.storage.schema import METADATA
+from bot.storage.schema import METADATA, SUBMISSIONS
 from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Records, Verdict
+from bot.storage.submissions import Records
 from tests.postgres import execute
 
 EXAMPLES = int(os.environ.get("ORDERING_EXAMPLES", "0"))
@@ -229,7 +236,7 @@ class WatchedRecords(Records):
         finally:
             self._world.is_taking = False
 
-    async def work(self, lease: Lease) -> list[Submission]:
+    async def work(self, lease: Lease) -> list[Pending]:
         """Read the work."""
         self._world.known[lease.key.bucket] = {
             pasted.id
@@ -237,6 +244,14 @@ class WatchedRecords(Records):
             if pasted.bucket == lease.key.bucket and await may_be_sent(self._plain, pasted.id)
         }
         return await super().work(lease)
+
+
+async def read_sealed(records: Records, submission_id: str) -> Sealed:
+    """Return what a submission keeps sealed."""
+    columns = (SUBMISSIONS.c.sealed_token, SUBMISSIONS.c.sealed_response_url)
+    query = select(*columns).where(SUBMISSIONS.c.id == submission_id)
+    row = await records._database.run(lambda connection: connection.execute(query).one())
+    return Sealed(token=row.sealed_token, response_url=row.sealed_response_url)
 
 
 async def may_be_sent(records: Records, submission_id: str) -> bool:
@@ -343,7 +358,7 @@ class ScriptedCloudflare(CloudflareClient):
         assert pasted not in self._world.replaced, "sent after it was replaced"
         assert pasted.bucket == bucket
         assert not submission.is_ended
-        assert submission.sealed_token is not None
+        assert (await read_sealed(self._records, pasted.id)).token is not None
         assert self._world.clock() < submission.expires_at, "sent after its deadline"
         newer = [each for each in self._world.pasted.values() if each.bucket == bucket and each.place > pasted.place]
         held_by = [each.id for each in newer if each.id in self._world.known[bucket]]
@@ -365,41 +380,39 @@ class ScriptedCloudflare(CloudflareClient):
         return found.state is State.UNCERTAIN and is_no
 
 
-class Slack:
-    """The reporter and the allowlist."""
+class Slack(Rule):
+    """Takes messages, knows who is in a user group, and is the rule of who may."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def show_progress(self, submission: Submission) -> None:
-        """Show nothing."""
-
-    async def post_result(self, submission: Submission) -> None:
+    async def post_result(self, pending: Pending) -> Posted:
         """Note the message, or fail as planned."""
+        submission = pending.submission
         await self._world.point()
         if self._world.slack_failures:
             self._world.slack_failures -= 1
             raise SlackUnavailable
         self._world.pasted[submission.id].told.append(submission)
         await self._world.point()
+        return Posted(place=submission.channel_id, way=Way.CHANNEL)
 
-    async def check_user(self, user_id: str) -> None:
-        """Refuse as planned."""
+    def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
+        """Have it asked."""
+        return frozenset({"S1"})
+
+    async def members_of(self, usergroups: frozenset[str]) -> frozenset[str]:
+        """Say nothing as planned."""
         await self._world.point()
         if self._world.membership_failures:
             self._world.membership_failures -= 1
             raise MembershipUnknown
-        if user_id in self._world.denied:
-            raise NotAllowed
+        return frozenset()
 
-    def check_bucket(self, bucket: str) -> None:
-        """Let all pass."""
-
-    def check_channel(self, channel_id: str) -> None:
-        """Let all pass."""
-
-    def check_task(self, task: Task) -> None:
-        """Let all pass."""
+    def refuse(self, request: Request) -> AccessRefused | None:
+        """Refuse as planned."""
+        is_denied = request.person is not None and request.person.user_id in self._world.denied
+        return NotAllowed() if is_denied else None
 
 
 class Engine(Protocol):
@@ -457,8 +470,8 @@ class Ordering(RuleBasedStateMachine):
             fresh_token_patience=PATIENCE,
             cloudflare=ScriptedCloudflare(world, self._records),
             key_ring=KEY_RING,
-            gate=slack,
-            reporter=slack,
+            gate=Gate([slack], Home(team_id="T1", enterprise_id=None), slack),
+            poster=slack,
             clock=world.clock,
             jitter=lambda: 1.0,
         )
@@ -677,8 +690,10 @@ class Ordering(RuleBasedStateMachine):
             reason="",
             token_kind=TokenKind.ACCOUNT,
             last_four="four",
-            sealed_token=SealedToken(KEY_RING.sealing_key.seal(pasted.token, context)),
-            sealed_response_url=SealedResponseUrl("sealed.v1.madeup.madeup"),
+            sealed=Sealed(
+                token=SealedToken(KEY_RING.sealing_key.seal(pasted.token, context)),
+                response_url=SealedResponseUrl("sealed.v1.madeup.madeup"),
+            ),
             accepted_at=arrived_at,
             expires_at=arrived_at + ttl,
         )
@@ -760,7 +775,7 @@ class Ordering(RuleBasedStateMachine):
         assert self._next_at is None or self._next_at > self._world.clock()
         for row in rows:
             assert row.is_ended or row.state is State.CONFIRMING or row.expires_at > self._world.clock()
-            assert row.is_ended == (row.sealed_token is None)
+            assert row.is_ended == ((await read_sealed(self._records, row.id)).token is None)
         for pasted, row in zip(self._of(bucket), rows, strict=True):
             self._check_told(pasted, row)
 
@@ -831,7 +846,7 @@ class Ordering(RuleBasedStateMachine):
             row = rows[pasted.id]
             assert row.is_ended
             assert row.reported_at is not None
-            assert (row.sealed_token, row.sealed_response_url) == (None, None)
+            assert await read_sealed(self._records, row.id) == Sealed()
             assert pasted.told
             self._check_told(pasted, row)
             if row.state is State.SUPERSEDED:

@@ -1,132 +1,54 @@
-"""The final message: posted once as far as that can be known, and tried as long as it takes."""
+"""The final message: posted, noted, and tried as long as it takes."""
 
-from datetime import timedelta
-from pathlib import Path
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
-import pytest_asyncio
+from structlog.testing import capture_logs
 
-from bot.delivery.report import Reporting
-from bot.model.errors import DatabaseUnavailable, LeaseLost, SlackUnavailable
-from bot.model.submission import (
-    RESPONSE_URL_LIFETIME,
-    BucketKey,
-    NewSubmission,
-    SealedResponseUrl,
-    State,
-    Submission,
-    TokenKind,
-)
-from bot.storage.submissions import Records
-from tests.conftest import Clock
+from bot.delivery.report import Report
+from bot.model.errors import SlackUnavailable
+from bot.model.move import Changes, Move
+from bot.model.submission import RESPONSE_URL_LIFETIME, Pending, Posted, Sealed, SealedResponseUrl, State, Way
+from tests.delivery.test_retry import make_submission
 
 SECOND = timedelta(seconds=1)
-LAKE = BucketKey(account_id="5a4db0c0000000000000000000000001", bucket="lake")
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+ENDED = Pending(
+    submission=replace(make_submission(), state=State.DENIED, ended_at=NOW, accepted_at=NOW),
+    sealed=Sealed(response_url=SealedResponseUrl("sealed.v1.aaaa.MADEUPURL")),
+)
 
 
-class SmallReporter:
+class SmallPoster:
     """Notes what is posted, or fails as told."""
 
-    def __init__(self) -> None:
-        self.posted: list[str] = []
-        self.error: SlackUnavailable | None = None
+    def __init__(self, error: SlackUnavailable | None = None) -> None:
+        self.posted: list[Pending] = []
+        self.error = error
 
-    def show_progress(self, submission: Submission) -> None:
-        """Show nothing."""
-
-    async def post_result(self, submission: Submission) -> None:
+    async def post_result(self, pending: Pending) -> Posted:
         """Note it."""
         if self.error is not None:
             raise self.error
-        self.posted.append(submission.id)
+        self.posted.append(pending)
+        return Posted(place="C1", way=Way.RESPONSE_URL)
 
 
-@pytest.fixture
-def reporter() -> SmallReporter:
-    """Return one that posts."""
-    return SmallReporter()
-
-
-@pytest.fixture
-def reporting(records: Records, reporter: SmallReporter, clock: Clock) -> Reporting:
-    """Build what is tested, on a real database."""
-    return Reporting(records, reporter, clock)
-
-
-@pytest_asyncio.fixture
-async def ended(records: Records, clock: Clock) -> Submission:
-    """Record a submission that ends at once, and take its bucket over."""
-    new = NewSubmission(
-        id="V1",
-        team_id="T1",
-        user_id="U1",
-        key=LAKE,
-        channel_id="C1",
-        reason="",
-        token_kind=TokenKind.ACCOUNT,
-        last_four="four",
-        sealed_token=None,
-        sealed_response_url=SealedResponseUrl("sealed.v1.aaaa.MADEUPURL"),
-        accepted_at=clock(),
-        expires_at=clock() + timedelta(hours=1),
+async def test_a_result_is_posted_and_noted() -> None:
+    """With all that the poster needs; the log says where and how, and joins it to the submission."""
+    poster = SmallPoster()
+    with capture_logs() as log:
+        move = await Report(poster, lambda: NOW).take(ENDED)
+    assert poster.posted == [ENDED]
+    assert move == Move(to=State.DENIED, at=NOW, changes=Changes(reported_at=NOW))
+    [line] = log
+    assert (line["event"], line["submission"], line["channel"], line["way"]) == (
+        "result_posted",
+        ENDED.submission.id,
+        "C1",
+        "response_url",
     )
-    await records.add(new)
-    await records.take(LAKE)
-    await records.end(await _read(records), State.DENIED, clock())
-    return await _read(records)
-
-
-async def _read(records: Records) -> Submission:
-    found = await records.find("V1")
-    assert found is not None
-    return found
-
-
-def _take_away(path: Path) -> None:
-    path.rename(path.with_name("away"))
-
-
-def _bring_back(path: Path) -> None:
-    path.with_name("away").rename(path)
-
-
-async def test_a_result_is_posted_and_noted(
-    records: Records, reporting: Reporting, reporter: SmallReporter, ended: Submission, clock: Clock
-) -> None:
-    """With the response URL erased."""
-    await reporting.report(ended)
-    assert reporter.posted == ["V1"]
-    told = await _read(records)
-    assert (told.reported_at, told.sealed_response_url) == (clock(), None)
-
-
-async def test_where_only_the_noting_fails_only_that_is_repeated(
-    records: Records, reporting: Reporting, reporter: SmallReporter, ended: Submission, database_path: Path
-) -> None:
-    """The channel gets no second message for a database that was away."""
-
-    async def post_and_lose_the_database(submission: Submission) -> None:
-        reporter.posted.append(submission.id)
-        _take_away(database_path)
-
-    reporter.post_result = post_and_lose_the_database  # type: ignore[method-assign]  # the double's own
-    with pytest.raises(DatabaseUnavailable):
-        await reporting.report(ended)
-    _bring_back(database_path)
-    await reporting.report(ended)
-    assert reporter.posted == ["V1"]
-    assert (await _read(records)).reported_at is not None
-
-
-async def test_who_lost_the_bucket_posts_nothing(
-    records: Records, reporting: Reporting, reporter: SmallReporter, ended: Submission
-) -> None:
-    """Whoever has it now does."""
-    await records.take(LAKE)
-    with pytest.raises(LeaseLost):
-        await reporting.report(ended)
-    assert reporter.posted == []
-    assert (await _read(records)).reported_at is None
 
 
 @pytest.mark.parametrize(
@@ -139,35 +61,18 @@ async def test_who_lost_the_bucket_posts_nothing(
         pytest.param(timedelta(hours=-9), None, 2 * SECOND, id="after the clock was set back"),
     ],
 )
-async def test_while_slack_is_away_it_waits(  # noqa: PLR0917 - a table and its scene
-    records: Records,
-    reporting: Reporting,
-    reporter: SmallReporter,
-    ended: Submission,
-    clock: Clock,
-    since_end: timedelta,
-    retry_after: timedelta | None,
-    pause: timedelta,
+async def test_while_slack_is_away_it_waits(
+    since_end: timedelta, retry_after: timedelta | None, pause: timedelta
 ) -> None:
-    """With growing pauses, and for ever; afterwards it is posted."""
-    reporter.error = SlackUnavailable(retry_after=retry_after)
-    clock.advance(since_end)
-    await reporting.report(ended)
-    waiting = await _read(records)
-    assert (waiting.next_attempt_at, waiting.reported_at) == (clock() + pause, None)
-
-    reporter.error = None
-    await reporting.report(waiting)
-    assert reporter.posted == ["V1"]
-    assert (await _read(records)).reported_at == clock()
+    """With growing pauses, and for ever: it stays where it is."""
+    report = Report(SmallPoster(SlackUnavailable(retry_after=retry_after)), lambda: NOW + since_end)
+    move = await report.take(ENDED)
+    assert (move.to, move.at, move.changes) == (State.DENIED, NOW + since_end + pause, Changes())
 
 
 @pytest.mark.parametrize("is_dead", [True, False])
-async def test_a_response_url_is_erased_when_it_will_be_too_old(
-    records: Records, reporting: Reporting, reporter: SmallReporter, ended: Submission, clock: Clock, *, is_dead: bool
-) -> None:
+async def test_a_response_url_is_erased_when_it_will_be_too_old(*, is_dead: bool) -> None:
     """Slack takes it for 30 minutes; what is of no use is not kept."""
-    reporter.error = SlackUnavailable(retry_after=10 * SECOND)
-    clock.advance(RESPONSE_URL_LIFETIME - (10 if is_dead else 11) * SECOND)
-    await reporting.report(ended)
-    assert ((await _read(records)).sealed_response_url is None) is is_dead
+    now = NOW + RESPONSE_URL_LIFETIME - (10 if is_dead else 11) * SECOND
+    report = Report(SmallPoster(SlackUnavailable(retry_after=10 * SECOND)), lambda: now)
+    assert (await report.take(ENDED)).forgets_response_url is is_dead

@@ -16,7 +16,8 @@ SECOND = timedelta(seconds=1)
 PATIENCE = 60 * SECOND
 
 
-def _submission(waited: timedelta = timedelta(0), attempts: int = 0) -> Submission:
+def make_submission(waited: timedelta = timedelta(0), attempts: int = 0) -> Submission:
+    """Return one that has waited for so long."""
     return Submission(
         id="V1",
         task=Task.STORE,
@@ -28,8 +29,6 @@ def _submission(waited: timedelta = timedelta(0), attempts: int = 0) -> Submissi
         reason="",
         token_kind=TokenKind.ACCOUNT,
         last_four="four",
-        sealed_token=None,
-        sealed_response_url=None,
         accepted_at=NOW - waited,
         expires_at=NOW - waited + timedelta(hours=1),
         next_attempt_at=NOW,
@@ -47,7 +46,7 @@ def _submission(waited: timedelta = timedelta(0), attempts: int = 0) -> Submissi
         confirmation=None,
         reported_at=None,
         superseded_by=None,
-        epoch=1,
+        revision=0,
     )
 
 
@@ -74,14 +73,14 @@ def _submission(waited: timedelta = timedelta(0), attempts: int = 0) -> Submissi
 )
 def test_a_pause_grows_up_to_a_minute(error: BotError, waited: int, attempts: int, seconds: float) -> None:
     """These are the longest; the dice make most of them shorter."""
-    pause = pause_after(error, _submission(waited * SECOND, attempts), NOW, jitter=1.0)
+    pause = pause_after(error, make_submission(waited * SECOND, attempts), NOW, jitter=1.0)
     assert pause.total_seconds() == seconds
 
 
 @given(jitter=st.floats(0, 1), attempts=st.integers(0, 50), waited=st.integers(-4000, 4000))
 def test_the_dice_only_shorten_a_pause(jitter: float, attempts: int, waited: int) -> None:
     """From a tenth of a second, so that nothing spins, to the longest of its place."""
-    submission = _submission(waited * SECOND, attempts)
+    submission = make_submission(waited * SECOND, attempts)
     error = CloudflareUnavailable()
     longest = pause_after(error, submission, NOW, jitter=1.0)
     assert 0.1 * SECOND <= pause_after(error, submission, NOW, jitter) <= longest <= 60 * SECOND

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from bot.delivery.run_inline import STOP_PATIENCE, InlineDispatcher
 from bot.model.errors import DatabaseUnavailable
-from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
+from bot.model.submission import BucketKey, NewSubmission, Opening, Sealed, SealedToken, TokenKind
 from bot.storage.lock import AlreadyRunning, ProcessLock
 from bot.storage.submissions import Records
 from tests.scripted import ScriptedDelivery
@@ -145,8 +145,7 @@ async def _record(records: Records, key: BucketKey, view_id: str) -> None:
         reason="",
         token_kind=TokenKind.ACCOUNT,
         last_four="four",
-        sealed_token=SealedToken("sealed.v1.madeup.madeup"),
-        sealed_response_url=None,
+        sealed=Sealed(token=SealedToken("sealed.v1.madeup.madeup")),
         accepted_at=START,
         expires_at=expires_at,
     )

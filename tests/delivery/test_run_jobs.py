@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from bot.delivery.run_jobs import STALE, STOP_PATIENCE, JobRunner
 from bot.model.errors import DatabaseUnavailable, NeverSent
-from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, Task, TokenKind
+from bot.model.submission import BucketKey, NewSubmission, Opening, Sealed, SealedToken, Task, TokenKind
 from bot.storage.jobs import Jobs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import SUBMISSIONS
@@ -139,8 +139,7 @@ def _submission(key: BucketKey, view_id: str, accepted_at: datetime) -> NewSubmi
         reason="",
         token_kind=TokenKind.ACCOUNT,
         last_four="four",
-        sealed_token=SealedToken(SEALED),
-        sealed_response_url=None,
+        sealed=Sealed(token=SealedToken(SEALED)),
         accepted_at=accepted_at,
         expires_at=accepted_at + timedelta(hours=1),
     )
@@ -185,9 +184,9 @@ async def test_a_submission_and_its_job_are_recorded_together(place: Workplace) 
 
 async def test_what_a_button_asks_for_is_recorded_with_one_job(place: Workplace) -> None:
     """A press that Slack repeats is neither recorded nor seen to again."""
-    new = replace(_submission(LAKE, "V1", datetime.now(UTC)), task=Task.ENABLE, sealed_token=None)
-    assert await place.records.add(new)
-    assert not await place.records.add(new)
+    new = replace(_submission(LAKE, "V1", datetime.now(UTC)), task=Task.ENABLE, sealed=Sealed())
+    assert (await place.records.add(new)).is_recorded
+    assert not (await place.records.add(new)).is_recorded
 
     assert [name for name, *_ in place.job_rows()] == ["deliver"]
 

@@ -1,15 +1,13 @@
 """What is found out before a write: every answer to each question, alone and with every answer to the others."""
 
 import asyncio
-import os
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import product
 from types import MappingProxyType
-from typing import Final
 
 import httpx
 import pytest
@@ -32,7 +30,8 @@ from bot.cloudflare.errors import (
     TokenNotYetValid,
     TokenRefusal,
 )
-from bot.delivery.verify import TEST_PATIENCE, Verification, explain_refusal
+from bot.delivery.judge import Answers, explain_refusal, judge
+from bot.delivery.verify import TEST_PATIENCE, Questions
 from bot.model.catalog import CredentialStatus
 from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost, error_of_code
 from bot.model.secret import Secret
@@ -48,9 +47,6 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 Reply = httpx.Response | Exception
 Reaction = Callable[[], Awaitable[None]]
-
-EVERY: Final = int(os.environ.get("VERIFICATION_EVERY", "3"))
-"""Of the table of all answers each third place is tried, which meets every pair; 1 tries all."""
 
 
 def _ok(result: object, date: datetime | None = NOW) -> httpx.Response:
@@ -91,7 +87,7 @@ GOOD: Mapping[str, Reply] = {
 
 
 @dataclass(slots=True)
-class Questions:
+class Replies:
     """Answers each question as it is told to, and remembers which were asked; `meanwhile` happens before an answer."""
 
     replies: dict[str, Reply] = field(default_factory=lambda: dict(GOOD))
@@ -126,7 +122,7 @@ def _name_question(request: httpx.Request) -> str:
 class Office:
     """A verification, and whom it asks."""
 
-    questions: Questions
+    questions: Replies
     client: CloudflareClient
     now: datetime = NOW
 
@@ -138,6 +134,16 @@ class Office:
         token: str = TOKEN,
         is_patient: bool = False,
     ) -> Findings:
+        """Ask everything anew, and judge."""
+        return judge(await self.ask(replies, kind, token=token), self.now, is_patient=is_patient)
+
+    async def ask(
+        self,
+        replies: Mapping[str, Reply] = MappingProxyType({}),
+        kind: TokenKind = TokenKind.ACCOUNT,
+        *,
+        token: str = TOKEN,
+    ) -> Answers:
         """Ask everything anew, with these replies in the place of good ones."""
 
         async def yes() -> bool:
@@ -145,13 +151,8 @@ class Office:
 
         self.questions.replies = {**GOOD, **replies}
         self.questions.asked.clear()
-        return await Verification(self.client, lambda: self.now).verify(
-            bucket="lake",
-            token=Secret(token),
-            kind=kind,
-            may_send=yes,
-            turn=Turn(None),
-            is_patient=is_patient,
+        return await Questions(self.client).ask(
+            bucket="lake", token=Secret(token), kind=kind, may_send=yes, turn=Turn(None)
         )
 
     async def fail(
@@ -166,7 +167,7 @@ class Office:
 @pytest_asyncio.fixture
 async def office() -> AsyncIterator[Office]:
     """Open an office to which nothing was said yet."""
-    questions = Questions()
+    questions = Replies()
     client = CloudflareClient(
         account_id=ACCOUNT_ID,
         base_url="https://api.example.com/client/v4",
@@ -322,32 +323,25 @@ def _expect(against: list[str], names: tuple[str, str, str]) -> str:
     return next(each for rank in ranks for each in against if rank(each)).partition(" ")[2]
 
 
-def _thin_out(answers: Iterable[str]) -> list[str]:
-    """Leave out those that are of a sort with others."""
-    return [name for name in answers if name not in TROUBLES or name in {"503", "429", "unknown code", "challenge"}]
-
-
 @pytest.mark.parametrize("is_patient", [True, False], ids=["patient", "not patient"])
-@pytest.mark.parametrize("verify", _thin_out(VERIFY))
-async def test_every_answer_beside_every_other(office: Office, verify: str, *, is_patient: bool) -> None:
-    """Found is what all three say together, or the error that says most; each pair of answers is met."""
-    place = _thin_out(VERIFY).index(verify) + is_patient
-    for (at, own), (of, reach) in product(enumerate(_thin_out(OWN)), enumerate(_thin_out(REACH))):
-        if (place + at + of) % EVERY:
-            continue
-        names = (verify, own, reach)
+async def test_every_answer_beside_every_other(office: Office, *, is_patient: bool) -> None:
+    """Found is what all three say together, or the error that says most."""
+    verified = {name: (await office.ask({"account": reply})).verified for name, (reply, _) in VERIFY.items()}
+    catalogs = {name: (await office.ask({"own": reply})).catalog for name, (reply, _) in OWN.items()}
+    reached = {name: (await office.ask({"reach": reply})).reached for name, (reply, _) in REACH.items()}
+    good = await office.ask()
+    for names in product(VERIFY, OWN, REACH):
+        verify, own, reach = names
+        answers = replace(good, verified=verified[verify], catalog=catalogs[own], reached=reached[reach])
         token_says, reach_says, against = _combine(names, is_patient=is_patient)
-        replies = {"account": VERIFY[verify][0], "own": OWN[own][0], "reach": REACH[reach][0]}
-        if against:
-            error = await office.fail(replies, is_patient=is_patient)
-            assert error.code == _expect(against, names), names
-        else:
-            unchecked = [
-                check for check, said in ((Check.TOKEN, token_says), (Check.REACH, reach_says)) if said == "mute"
-            ]
-            owner = None if token_says == "mute" else TokenKind.ACCOUNT
-            findings = await office.verify(replies, is_patient=is_patient)
-            assert findings == _found(owner, *unchecked), names
+        try:
+            found = judge(answers, NOW, is_patient=is_patient)
+        except BotError as error:
+            assert error.code == _expect(against, names), names  # noqa: PT017 - ten thousands of them
+            continue
+        assert against == [], names
+        unchecked = [check for check, said in ((Check.TOKEN, token_says), (Check.REACH, reach_says)) if said == "mute"]
+        assert found == _found(None if token_says == "mute" else TokenKind.ACCOUNT, *unchecked), names
 
 
 @pytest.mark.parametrize("is_patient", [True, False], ids=["patient", "not patient"])
@@ -607,10 +601,11 @@ async def test_who_may_not_send_any_more_asks_nothing_with_the_token(
         auth=ApiToken(token=Secret(BOTS_OWN)),
         transport=small,
     )
+    answers = await Questions(client).ask(
+        bucket="lake", token=Secret(TOKEN), kind=kind, may_send=may_send, turn=Turn(None)
+    )
     with pytest.raises(stop):
-        await Verification(client, lambda: NOW).verify(
-            bucket="lake", token=Secret(TOKEN), kind=kind, may_send=may_send, turn=Turn(None), is_patient=True
-        )
+        judge(answers, NOW, is_patient=True)
     assert sorted(office.questions.asked) == ["own", "test"]
     await client.aclose()
 
@@ -618,7 +613,7 @@ async def test_who_may_not_send_any_more_asks_nothing_with_the_token(
 class _Socket(httpx.AsyncBaseTransport):
     """Tells the request's "trace" that its headers are about to go out, as httpcore does."""
 
-    def __init__(self, questions: Questions) -> None:
+    def __init__(self, questions: Replies) -> None:
         self._questions = questions
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -652,9 +647,7 @@ async def test_no_error_knows_the_token(office: Office, replies: dict[str, Reply
     """Neither its text nor its causes nor the variables of its frames."""
     error = await office.fail(replies)
     told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    frames = [
-        f"{frame.name} {frame.locals}" for frame in told.stack if not frame.filename.endswith("test_verify.py")
-    ]
+    frames = [f"{frame.name} {frame.locals}" for frame in told.stack if not frame.filename.endswith("test_verify.py")]
     assert frames != []
     assert find_leaks("\n".join([repr(vars(error)), str(error), *frames]).encode(), TOKEN) == []
     assert list(_causes(error)) == []

@@ -10,7 +10,6 @@ from bot.model.submission import (
     RESPONSE_URL_LIFETIME,
     STEPS,
     BucketKey,
-    SealedToken,
     State,
     Submission,
     Task,
@@ -29,8 +28,6 @@ SUBMISSION = Submission(
     reason="",
     token_kind=TokenKind.ACCOUNT,
     last_four="0000",
-    sealed_token=SealedToken("sealed.v1.made.up"),
-    sealed_response_url=None,
     accepted_at=NOW,
     expires_at=NOW + timedelta(hours=1),
     next_attempt_at=NOW,
@@ -48,7 +45,7 @@ SUBMISSION = Submission(
     confirmation=None,
     reported_at=None,
     superseded_by=None,
-    epoch=0,
+    revision=0,
 )
 
 

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from bot.model.clock import steady_clock
 from bot.model.errors import SealedValueUnreadable, StartRefused
-from bot.model.submission import BucketKey, NewSubmission, Opening, SealedToken, TokenKind
+from bot.model.submission import BucketKey, NewSubmission, Opening, Sealed, SealedToken, TokenKind
 from bot.sealing.hpke import (
     TOKEN,
     KeyRing,
@@ -98,8 +98,7 @@ async def record(store: Store, view_id: str, accepted_at: datetime) -> None:
         reason="",
         token_kind=TokenKind.ACCOUNT,
         last_four="four",
-        sealed_token=SealedToken("sealed.v1.madeup.madeup"),
-        sealed_response_url=None,
+        sealed=Sealed(token=SealedToken("sealed.v1.madeup.madeup")),
         accepted_at=accepted_at,
         expires_at=expires_at,
     )

@@ -6,14 +6,17 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from sqlite3 import connect
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import select
 
+from bot.cloudflare.errors import CloudflareUnreachable, Throttled, TokenInvalid
 from bot.model.catalog import CredentialStatus, StoredCredential
-from bot.model.errors import DatabaseUnavailable, LeaseLost
+from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost, NeverSent, NotAllowed
+from bot.model.move import Changes, Move
 from bot.model.submission import (
     ENDINGS,
     STEPS,
@@ -23,6 +26,7 @@ from bot.model.submission import (
     Lease,
     NewSubmission,
     Opening,
+    Sealed,
     SealedResponseUrl,
     SealedToken,
     State,
@@ -31,10 +35,11 @@ from bot.model.submission import (
     TokenFacts,
     TokenKind,
 )
+from bot.storage.accepting import Acceptance, Verdict
 from bot.storage.catalogs import Inventory
 from bot.storage.postgres import PostgresDatabase
-from bot.storage.schema import METADATA
-from bot.storage.submissions import Acceptance, Changes, Records, Verdict
+from bot.storage.schema import METADATA, SUBMISSIONS
+from bot.storage.submissions import Records
 from tests.postgres import execute
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -51,12 +56,18 @@ NEW = NewSubmission(
     reason="made up",
     token_kind=TokenKind.ACCOUNT,
     last_four="madeup"[-4:],
-    sealed_token=SealedToken("sealed.v1.aaaa.MADEUPTOKEN1"),
-    sealed_response_url=SealedResponseUrl("sealed.v1.bbbb.MADEUPURL1"),
+    sealed=Sealed(
+        token=SealedToken("sealed.v1.aaaa.MADEUPTOKEN1"), response_url=SealedResponseUrl("sealed.v1.bbbb.MADEUPURL1")
+    ),
     accepted_at=NOW,
     expires_at=NOW + timedelta(hours=1),
 )
-AGAIN = replace(NEW, sealed_token=SealedToken("sealed.v1.aaaa.MADEUPTOKEN2"), accepted_at=NOW + timedelta(seconds=9))
+AGAIN = replace(
+    NEW,
+    sealed=replace(NEW.sealed, token=SealedToken("sealed.v1.aaaa.MADEUPTOKEN2")),
+    accepted_at=NOW + timedelta(seconds=9),
+)
+THROTTLED = Throttled(cloudflare_code=971, cloudflare_message="Slow down.", cf_ray="ray-1")
 FINDINGS = Findings(
     token=TokenFacts(id="0f" * 16, owner=TokenKind.ACCOUNT, expires_at=NOW + timedelta(days=30)),
     unchecked=frozenset({Check.REACH}),
@@ -69,6 +80,7 @@ WAYS = {
     State.CONFIRMING: (State.VERIFYING, State.STORING, State.CONFIRMING),
 }
 """How a submission comes to each state that is no ending."""
+UNCHANGED = Changes()
 
 
 Query = Callable[[str], list[tuple[object, ...]]]
@@ -136,19 +148,49 @@ async def _bring_to(records: Records, state: State, new: NewSubmission = NEW) ->
     submission = await _accept(records, new)
     before = next((known for known in WAYS if state in STEPS[known]), State.ACCEPTED)
     for step in WAYS[state if state in WAYS else before]:
-        submission = _moved(await records.move(submission, step))
-    return submission if state in WAYS else _moved(await records.end(submission, state, NOW))
+        submission = _moved(await _move(records, submission, step))
+    return submission if state in WAYS else _moved(await _move(records, submission, state))
 
 
-async def _storing(records: Records, submission_id: str, changes: Changes | None = None) -> Submission:
+async def _storing(
+    records: Records, submission_id: str, changes: Changes = UNCHANGED, because: BotError | None = None
+) -> Submission:
     """Let a recorded submission be sent."""
-    verifying = _moved(await records.move(await _read(records, submission_id), State.VERIFYING))
-    return _moved(await records.move(verifying, State.STORING, changes))
+    verifying = _moved(await _move(records, await _read(records, submission_id), State.VERIFYING))
+    return _moved(await _move(records, verifying, State.STORING, changes, because=because))
+
+
+async def _move(
+    records: Records,
+    submission: Submission,
+    to: State,
+    changes: Changes = UNCHANGED,
+    *,
+    at: datetime = NOW,
+    lease: Lease | None = None,
+    **parts: Any,  # noqa: ANN401 - each has its own type
+) -> Submission | None:
+    """Make a move; return the submission as it is then, or None when it did not stand as it was read."""
+    moved = await records.apply(submission, Move(to=to, at=at, changes=changes, **parts), lease)
+    return moved[0] if moved else None
+
+
+async def _report(records: Records, submission: Submission, at: datetime = NOW) -> Submission | None:
+    """Note that people were told."""
+    return await _move(records, submission, submission.state, Changes(reported_at=at), at=at)
+
+
+async def _sealed(records: Records, submission_id: str = "V1") -> Sealed:
+    """Return what a submission keeps sealed."""
+    columns = (SUBMISSIONS.c.sealed_token, SUBMISSIONS.c.sealed_response_url)
+    query = select(*columns).where(SUBMISSIONS.c.id == submission_id)
+    row = await records._database.run(lambda connection: connection.execute(query).one())
+    return Sealed(token=row.sealed_token, response_url=row.sealed_response_url)
 
 
 async def _open(records: Records, key: BucketKey = LAKE) -> list[str]:
     """Take a bucket over and name what it has to do."""
-    return [submission.id for submission in await records.work(await records.take(key))]
+    return [pending.submission.id for pending in await records.work(await records.take(key))]
 
 
 def _moved(submission: Submission | None) -> Submission:
@@ -160,7 +202,9 @@ async def test_what_is_recorded_is_what_was_submitted(records: Records) -> None:
     """Every field comes back, times with their zone."""
     submission = await _accept(records)
     for field in fields(NEW):
-        assert getattr(submission, field.name) == getattr(NEW, field.name)
+        if field.name != "sealed":
+            assert getattr(submission, field.name) == getattr(NEW, field.name)
+    assert await _sealed(records) == NEW.sealed
     assert (submission.state, submission.attempts, submission.possibly_written) == (State.ACCEPTED, 0, False)
     assert submission.next_attempt_at == NOW
     assert not submission.is_ended
@@ -227,10 +271,11 @@ async def test_a_repeated_submit_replaces_what_was_not_sent(records: Records) ->
         channel_id="C2",
         reason="another",
         last_four="four",
-        sealed_token=AGAIN.sealed_token,
         accepted_at=AGAIN.accepted_at,
         next_attempt_at=AGAIN.accepted_at,
+        revision=1,
     )
+    assert await _sealed(records) == AGAIN.sealed
     assert (await _open(records), await _open(records, POND)) == ([], ["V1"])
 
 
@@ -241,24 +286,16 @@ async def test_a_repeated_submit_forgets_what_was_found_about_the_first_token(re
         checked_at=NOW,
         findings=FINDINGS,
         patience_until=NOW + timedelta(seconds=60),
-        error_code="token_not_known",
-        cloudflare_code=1000,
-        cloudflare_message="Invalid API Token",
-        cf_ray="ray-1",
     )
-    stale = _moved(await records.move(accepted, State.VERIFYING, found))
+    unknown = TokenInvalid(cloudflare_code=1000, cloudflare_message="Invalid API Token", cf_ray="ray-1")
+    stale = _moved(await _move(records, accepted, State.VERIFYING, found, because=unknown))
     acceptance = await records.accept(AGAIN, "nonce of V1")
     assert acceptance.verdict is Verdict.REPLACED
-    expected = replace(
-        accepted,
-        sealed_token=AGAIN.sealed_token,
-        accepted_at=AGAIN.accepted_at,
-        next_attempt_at=AGAIN.accepted_at,
-    )
+    expected = replace(accepted, accepted_at=AGAIN.accepted_at, next_attempt_at=AGAIN.accepted_at, revision=2)
     assert acceptance.submission == await _read(records) == expected
-    assert await records.move(stale, State.STORING, Changes(attempts=1)) is None
+    assert await _move(records, stale, State.STORING, Changes(attempts=1)) is None
 
-    await records.note_written(await _storing(records, "V1"), NOW, Changes())
+    await _move(records, await _storing(records, "V1"), State.CONFIRMING)
     [credential] = await Inventory(records._database, ACCOUNT).stored_credentials()
     assert (credential.token_id, credential.expires_at) == (None, None)
 
@@ -266,12 +303,12 @@ async def test_a_repeated_submit_forgets_what_was_found_about_the_first_token(re
 @pytest.mark.parametrize("task", [Task.CHECK, Task.ENABLE])
 async def test_what_no_form_was_submitted_for_is_recorded_once(records: Records, task: Task) -> None:
     """However often Slack repeats the press of a button: its id is the key. It needs no opening."""
-    new = replace(NEW, task=task, sealed_token=None, sealed_response_url=None)
-    assert await records.add(new)
-    assert not await records.add(replace(new, user_id="U2", accepted_at=NOW + timedelta(seconds=1)))
+    new = replace(NEW, task=task, sealed=Sealed())
+    assert (await records.add(new)).is_recorded
+    assert not (await records.add(replace(new, user_id="U2", accepted_at=NOW + timedelta(seconds=1)))).is_recorded
     added = await _read(records)
     assert (added.task, added.state, added.user_id, added.accepted_at) == (task, State.ACCEPTED, "U1", NOW)
-    assert (added.next_attempt_at, added.sealed_token) == (NOW, None)
+    assert (added.next_attempt_at, await _sealed(records)) == (NOW, Sealed())
     assert await _open(records) == ["V1"]
 
 
@@ -279,7 +316,7 @@ async def test_what_was_added_after_the_clock_was_set_back_is_the_newest(records
     """It takes its place as a Submit does."""
     await _accept(records)
     back = NOW - timedelta(hours=1)
-    assert await records.add(replace(NEW, id="V2", task=Task.ENABLE, sealed_token=None, accepted_at=back))
+    assert (await records.add(replace(NEW, id="V2", task=Task.ENABLE, sealed=Sealed(), accepted_at=back))).is_recorded
     assert await _open(records) == ["V1", "V2"]
     assert (await _read(records, "V2")).next_attempt_at == back
 
@@ -288,7 +325,7 @@ async def test_what_was_added_after_the_clock_was_set_back_is_the_newest(records
 async def test_only_what_would_be_written_comes_too_late(records: Records, task: Task) -> None:
     """A newer token in the slot is no reason to leave a question or the enabling of a catalog undone."""
     await _accept(records)
-    await _confirming(records, "V1", NOW)
+    await _confirming(records, "V1")
     await records.add(replace(NEW, id="V2", task=task, accepted_at=NOW - timedelta(seconds=1)))
     expected = State.SUPERSEDED if task is Task.STORE else State.ACCEPTED
     assert (await _read(records, "V2")).state is expected
@@ -326,7 +363,7 @@ async def test_of_two_submits_of_one_moment_the_later_one_counts(records: Record
     """Clocks tick coarsely; then the order of arrival is all there is."""
     await _accept(records)
     assert (await records.accept(replace(AGAIN, accepted_at=NOW), "nonce of V1")).verdict is Verdict.REPLACED
-    assert (await _read(records)).sealed_token == AGAIN.sealed_token
+    assert (await _sealed(records)) == AGAIN.sealed
 
 
 async def test_a_replaced_submission_takes_its_new_place_in_the_order(records: Records) -> None:
@@ -391,33 +428,31 @@ async def test_only_the_steps_of_the_table_are_taken(records: Records, state: St
     """A step that the table does not know is a fault of ours: it raises, and changes nothing."""
     for to in State:
         submission = await _bring_to(records, state, replace(NEW, id=f"to {to}"))
-        step = records.end(submission, to, NOW) if to in ENDINGS else records.move(submission, to)
-        if to in STEPS.get(state, ()) or (to is state and state not in ENDINGS):
-            assert _moved(await step).state is to
+        if to in STEPS.get(state, ()) or to is state:
+            assert _moved(await _move(records, submission, to)).state is to
             continue
         with pytest.raises(ValueError, match="no step leads"):
-            await step
+            await _move(records, submission, to)
         assert await _read(records, submission.id) == submission
 
 
-async def test_end_takes_endings_only(records: Records) -> None:
-    """A state that is no ending would lose its token."""
-    submission = await _accept(records)
-    with pytest.raises(ValueError, match="no ending"):
-        await records.end(submission, State.STORING, NOW)
-    assert (await _read(records)).sealed_token == NEW.sealed_token
+async def test_a_note_about_an_ended_submission_leaves_its_ending(records: Records) -> None:
+    """To stay where it is is no step: not even of a success, which has no cause."""
+    ended = _moved(await _move(records, await _accept(records), State.FAILED, because=THROTTLED))
+    noted = _moved(await _move(records, ended, State.FAILED, at=NOW + timedelta(days=1)))
+    assert noted == replace(ended, next_attempt_at=NOW + timedelta(days=1), revision=ended.revision + 1)
 
 
 async def _move_on(records: Records, fresh: Submission) -> None:
-    await records.move(fresh, State.CONFIRMING)
+    await _move(records, fresh, State.CONFIRMING)
 
 
 async def _try_again(records: Records, fresh: Submission) -> None:
-    await records.move(fresh, State.STORING, Changes(attempts=fresh.attempts + 1))
+    await _move(records, fresh, State.STORING, Changes(attempts=fresh.attempts + 1))
 
 
 async def _end(records: Records, fresh: Submission) -> None:
-    await records.end(fresh, State.FAILED, NOW)
+    await _move(records, fresh, State.FAILED)
 
 
 MADE_STALE = [
@@ -431,14 +466,10 @@ MADE_STALE = [
 @pytest.mark.parametrize(
     "use",
     [
-        pytest.param(lambda records, stale: records.move(stale, State.CONFIRMING), id="move"),
-        pytest.param(lambda records, stale: records.move(stale, State.STORING), id="stay"),
-        pytest.param(lambda records, stale: records.end(stale, State.UNCERTAIN, NOW), id="end"),
-        pytest.param(
-            lambda records, stale: records.postpone_report(stale, NOW + timedelta(days=1), forget_response_url=True),
-            id="postpone",
-        ),
-        pytest.param(lambda records, stale: records.mark_reported(stale, NOW), id="mark"),
+        pytest.param(lambda records, stale: _move(records, stale, State.CONFIRMING), id="move"),
+        pytest.param(lambda records, stale: _move(records, stale, State.STORING), id="stay"),
+        pytest.param(lambda records, stale: _move(records, stale, State.UNCERTAIN, supersedes=True), id="end"),
+        pytest.param(_report, id="report"),
     ],
 )
 async def test_a_stale_copy_never_moves_anything(
@@ -458,52 +489,51 @@ async def test_a_copy_from_before_a_replacement_never_sends_the_old_token(record
     """A delivery that read the first Submit cannot take the second one's place."""
     stale = await _accept(records)
     await records.accept(AGAIN, "nonce of V1")
-    assert await records.move(stale, State.VERIFYING) is None
-    assert await records.end(stale, State.DENIED, NOW) is None
-    assert (await _read(records)).sealed_token == AGAIN.sealed_token
+    assert await _move(records, stale, State.VERIFYING) is None
+    assert await _move(records, stale, State.DENIED) is None
+    assert (await _sealed(records)) == AGAIN.sealed
 
 
 @pytest.mark.parametrize("ending", sorted(ENDINGS))
 async def test_every_ending_erases_the_sealed_token(records: Records, query: Query, ending: State) -> None:
     """In the same transaction: nobody ever finds an ended submission that still has one."""
     submission = await _bring_to(records, next(state for state in WAYS if ending in STEPS[state]))
-    ended = _moved(await records.end(submission, ending, NOW + timedelta(seconds=5), Changes(error_code="expired")))
+    ended = _moved(await _move(records, submission, ending, at=NOW + timedelta(seconds=5), because=NeverSent()))
     seen = query("SELECT state, sealed_token, error_code FROM submissions")
     assert seen == [(ending.value, None, "expired")]
-    assert (ended.sealed_token, ended.ended_at, ended.next_attempt_at) == (None, *[NOW + timedelta(seconds=5)] * 2)
+    assert (ended.ended_at, ended.next_attempt_at) == (NOW + timedelta(seconds=5), NOW + timedelta(seconds=5))
     assert ended.is_ended
-    assert ended.sealed_response_url == NEW.sealed_response_url
+    assert await _sealed(records) == replace(NEW.sealed, token=None)
     assert ended == await _read(records)
 
 
 async def test_changes_are_kept_and_what_is_not_named_stays(records: Records) -> None:
     """None leaves a column as it is; False and 0 do not."""
     changes = Changes(
-        next_attempt_at=NOW + timedelta(seconds=1),
         attempts=1,
         possibly_written=True,
         checked_at=NOW + timedelta(seconds=2),
         patience_until=NOW + timedelta(seconds=3),
         findings=FINDINGS,
         confirm_until=NOW + timedelta(seconds=15),
-        error_code="throttled",
-        cloudflare_code=971,
-        cloudflare_message="Slow down.",
-        cf_ray="ray-1",
+        cf_ray="ray-2",
         confirmation=CredentialStatus.INVALID,
     )
-    verifying = _moved(await records.move(await _accept(records), State.VERIFYING, changes))
+    at = NOW + timedelta(seconds=1)
+    accepted = await _accept(records)
+    verifying = _moved(await _move(records, accepted, State.VERIFYING, changes, at=at, because=THROTTLED))
     assert Changes(**{field.name: getattr(verifying, field.name) for field in fields(Changes)}) == changes
-    again = _moved(await records.move(verifying, State.VERIFYING, Changes(possibly_written=False)))
-    assert again == replace(verifying, possibly_written=False)
+    assert (verifying.error_code, verifying.cloudflare_code) == ("throttled", 971)
+    assert (verifying.cloudflare_message, verifying.next_attempt_at) == ("Slow down.", at)
+    again = _moved(await _move(records, verifying, State.VERIFYING, Changes(possibly_written=False), at=at))
+    assert again == replace(verifying, possibly_written=False, revision=2)
 
 
 async def test_the_code_and_ray_of_an_earlier_error_do_not_stay_with_a_later_one(records: Records) -> None:
     """Support would be asked about a request that has nothing to do with the ending."""
     storing = await _bring_to(records, State.STORING)
-    throttled = Changes(error_code="throttled", cloudflare_code=971, cloudflare_message="Slow down.", cf_ray="ray-1")
-    storing = _moved(await records.move(storing, State.STORING, throttled))
-    ended = _moved(await records.end(storing, State.FAILED, NOW, Changes(error_code="cloudflare_unreachable")))
+    storing = _moved(await _move(records, storing, State.STORING, because=THROTTLED))
+    ended = _moved(await _move(records, storing, State.FAILED, because=CloudflareUnreachable()))
     assert (ended.error_code, ended.cloudflare_code) == ("cloudflare_unreachable", None)
     assert (ended.cloudflare_message, ended.cf_ray) == ("", None)
 
@@ -520,24 +550,21 @@ async def test_work_is_what_is_untold_and_the_newest_that_may_be_sent(records: R
     assert await _open(records) == ["V2", "V4"]
     newest = await _storing(records, newest.id)
     assert await _open(records) == ["V2", "V4"]
-    await records.end(await _read(records, "V4"), State.REFUSED, NOW)
+    await _move(records, await _read(records, "V4"), State.REFUSED)
     assert await _open(records) == ["V2", "V3", "V4"]
-    await records.end(await _read(records, "V2"), State.EXPIRED, NOW)
+    await _move(records, await _read(records, "V2"), State.EXPIRED)
     assert await _open(records) == ["V0", "V3", "V2", "V4"]
-    await records.mark_reported(await _read(records, "V4"), NOW)
+    await _report(records, await _read(records, "V4"))
     assert await _open(records) == ["V0", "V3", "V2"]
     await _confirming(records, "V3")
-    assert await _open(records) == ["V0", "V1", "V3", "V2"]
+    assert await _open(records) == ["V3", "V0", "V1", "V2"]
     assert await _open(records, replace(LAKE, bucket="nowhere")) == []
 
 
-async def _confirming(records: Records, submission_id: str, at: datetime | None = None) -> Submission:
-    """Let a submission be written; `at`: with the end of all older ones."""
+async def _confirming(records: Records, submission_id: str) -> Submission:
+    """Let a submission be written."""
     storing = await _storing(records, submission_id)
-    changes = Changes(confirm_until=at or NOW)
-    if at is None:
-        return _moved(await records.move(storing, State.CONFIRMING, changes))
-    return _moved(await records.note_written(storing, at, changes))
+    return _moved(await _move(records, storing, State.CONFIRMING, Changes(confirm_until=NOW)))
 
 
 async def test_a_lease_is_held_until_somebody_takes_the_bucket(records: Records) -> None:
@@ -559,7 +586,7 @@ async def test_work_is_for_who_holds_the_bucket(records: Records) -> None:
     lease = await records.take(LAKE)
     assert await records.work(lease) == []
     await _accept(records)
-    assert [(found.id, found.epoch) for found in await records.work(lease)] == [("V1", 1)]
+    assert [found.submission.id for found in await records.work(lease)] == ["V1"]
     await records.take(LAKE)
     with pytest.raises(LeaseLost):
         await records.work(lease)
@@ -567,33 +594,75 @@ async def test_work_is_for_who_holds_the_bucket(records: Records) -> None:
 
 @pytest.mark.parametrize("state", list(State))
 async def test_who_lost_the_bucket_moves_nothing(records: Records, state: State) -> None:
-    """Whatever it read before, and however fresh that still is: each of its transitions is compared with the epoch."""
+    """However fresh what it read still is: each of its moves is compared with the epoch."""
     older = await _accept(records, replace(NEW, id="V0", accepted_at=NOW - timedelta(seconds=1)))
-    lost = await _bring_to(records, state)
+    standing = await _bring_to(records, state)
+    older = await _read(records, older.id)
+    lost = await records.take(LAKE)
     await records.take(LAKE)
-    standing = await _read(records)
-    assert standing == replace(lost, epoch=1)
-    for to in STEPS.get(state, frozenset()):
-        if to in ENDINGS:
-            assert await records.end(lost, to, NOW, supersede_older=True) is None
-        else:
-            assert await records.move(lost, to) is None
-    if state is State.STORING:
-        assert await records.note_written(lost, NOW, Changes()) is None
-    if state not in ENDINGS:
-        assert await records.move(lost, state, Changes(attempts=7)) is None
-    await records.postpone_report(lost, NOW + timedelta(days=1), forget_response_url=True)
-    await records.mark_reported(lost, NOW)
+    for to in (state, *STEPS.get(state, ())):
+        assert await _move(records, standing, to, Changes(attempts=7), lease=lost, supersedes=True) is None
     assert await _read(records) == standing
-    assert await _read(records, "V0") == replace(older, epoch=1)
+    assert await _read(records, "V0") == older
 
 
-async def test_a_bucket_that_somebody_took_keeps_the_others_going(records: Records) -> None:
+async def test_who_holds_the_bucket_moves_it(records: Records) -> None:
     """A lease is of one bucket; a submission that moved to another one goes by that one's."""
     here, there = await _accept(records), await _accept(records, replace(NEW, id="V2", key=POND))
-    await records.take(LAKE)
-    assert await records.move(here, State.VERIFYING) is None
-    assert await records.move(there, State.VERIFYING) is not None
+    lease = await records.take(LAKE)
+    assert await _move(records, there, State.VERIFYING, lease=lease) is None
+    assert await _move(records, here, State.VERIFYING, lease=lease) is not None
+    assert await _move(records, there, State.VERIFYING, lease=await records.take(POND)) is not None
+
+
+async def test_a_move_from_outside_needs_no_lease_and_wakes_the_bucket(records: Records) -> None:
+    """Whoever works on the bucket meanwhile finds that its own copy is stale."""
+    woken: list[BucketKey] = []
+    records.wake_by(woken.append)
+    stale = await _accept(records)
+    lease = await records.take(LAKE)
+    woken.clear()
+    assert await _move(records, stale, State.VERIFYING) is not None
+    assert woken == [LAKE]
+    assert await _move(records, stale, State.VERIFYING, lease=lease) is None
+    assert await _move(records, stale, State.VERIFYING) is None
+    fresh = await _read(records)
+    assert await _move(records, fresh, State.DENIED, lease=lease) is not None
+    assert woken == [LAKE]  # a delivery goes on by itself, and what did not move wakes nobody
+
+
+async def test_whatever_may_be_recorded_wakes_its_bucket(records: Records) -> None:
+    """Also where nobody can tell whether it is; what is refused wakes nobody."""
+    woken: list[BucketKey] = []
+    records.wake_by(woken.append)
+    await records.add_opening(OPENING)
+    await records.accept(NEW, "nonce-2")
+    assert woken == []
+    await records.accept(NEW, "nonce-1")
+    await records.accept(AGAIN, "nonce-1")
+    await records.add(replace(NEW, id="V2", task=Task.ENABLE))
+    await records.add(replace(NEW, id="V2", task=Task.ENABLE))
+    assert woken == [LAKE] * 3
+
+
+async def test_every_change_is_told_whoever_made_it(records: Records) -> None:
+    """The loser of a race as well: it is told from a note about one that has ended."""
+    told: list[tuple[str, State, bool]] = []
+    records.watch(lambda change: told.append((change.submission.id, change.submission.state, change.is_new_state)))
+    await _accept(records)
+    await _accept(records, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=1)))
+    await _confirming(records, "V2")
+    await _report(records, await _read(records))
+    late = await _accept(records, replace(NEW, id="V3", accepted_at=NOW - timedelta(seconds=1)))
+    assert late.state is State.SUPERSEDED
+    assert told == [
+        ("V2", State.VERIFYING, True),
+        ("V2", State.STORING, True),
+        ("V2", State.CONFIRMING, True),
+        ("V1", State.SUPERSEDED, True),
+        ("V1", State.SUPERSEDED, False),
+        ("V3", State.SUPERSEDED, True),
+    ]
 
 
 async def _open_states(records: Records) -> dict[str, str]:
@@ -604,23 +673,17 @@ async def _open_states(records: Records) -> dict[str, str]:
 
 async def _fill(records: Records) -> Submission:
     """Record the newest, V5, and beside it one of each sort; return V5, ready to be moved."""
-    failed = Changes(
-        error_code="throttled",
-        cloudflare_code=971,
-        cloudflare_message="Slow down.",
-        cf_ray="ray-1",
-        attempts=3,
-        possibly_written=True,
-    )
-    for number in range(1, 6):
+    failed = Changes(attempts=3, possibly_written=True)
+    await _accept(records, replace(NEW, id="V3", user_id="U3"))
+    await _confirming(records, "V3")
+    for number in (1, 2, 4, 5):
         at = NOW + timedelta(seconds=number)
         await _accept(records, replace(NEW, id=f"V{number}", user_id=f"U{number}", accepted_at=at))
     await _accept(records, replace(NEW, id="V6", accepted_at=NOW + timedelta(seconds=6)))
     await _accept(records, replace(NEW, id="V7", key=POND))
     await _accept(records, replace(NEW, id="V8", key=replace(LAKE, account_id="0" * 32)))
-    await _storing(records, "V2", failed)
-    await _confirming(records, "V3")
-    await records.end(await _read(records, "V4"), State.DENIED, NOW, Changes(error_code="not_allowed"))
+    await _storing(records, "V2", failed, THROTTLED)
+    await _move(records, await _read(records, "V4"), State.DENIED, because=NotAllowed())
     return await _storing(records, "V5")
 
 
@@ -633,9 +696,9 @@ async def test_a_write_ends_only_what_would_be_written_as_well(records: Records,
     await records.add(newest)
     storing = await _storing(records, "V4")
     if ending is None:
-        await records.note_written(storing, NOW, Changes())
+        await _move(records, storing, State.CONFIRMING)
     else:
-        await records.end(storing, ending, NOW, supersede_older=True)
+        await _move(records, storing, ending, supersedes=True)
     states = await _open_states(records)
     assert [states[name] for name in ("V1", "V2", "V3")] == ["accepted", "accepted", "superseded"]
 
@@ -644,17 +707,18 @@ async def test_what_is_written_is_what_is_known_of_the_slot(records: Records) ->
     """With the facts that were found, in place of what was there before; other slots keep theirs."""
     inventory = Inventory(records._database, ACCOUNT)
     await _accept(records, replace(NEW, id="V0", key=POND))
-    await _confirming(records, "V0", NOW)
+    await _confirming(records, "V0")
     [other] = await inventory.stored_credentials()
     await _accept(records)
-    await _confirming(records, "V1", NOW)
+    await _confirming(records, "V1")
     [first, _] = await inventory.stored_credentials()
     await inventory.note_reminded(first, NOW)
 
     later = NOW + timedelta(seconds=9)
     await _accept(records, replace(NEW, id="V2", user_id="U2", channel_id="C2", accepted_at=NOW))
     storing = await _storing(records, "V2", Changes(checked_at=NOW, findings=FINDINGS))
-    confirming = _moved(await records.note_written(storing, later, Changes(confirm_until=later, cf_ray="ray-1")))
+    changes = Changes(confirm_until=later, cf_ray="ray-1")
+    confirming = _moved(await _move(records, storing, State.CONFIRMING, changes, at=later))
 
     assert (confirming.state, confirming.confirm_until, confirming.cf_ray) == (State.CONFIRMING, later, "ray-1")
     assert confirming == await _read(records, "V2")
@@ -683,26 +747,17 @@ async def test_what_is_written_is_noted_wholly_or_not_at_all(records: Records, q
     query("ALTER TABLE credentials RENAME TO elsewhere")
     try:
         with pytest.raises(DatabaseUnavailable):
-            await records.note_written(newest, NOW, Changes())
+            await _move(records, newest, State.CONFIRMING)
     finally:
         query("ALTER TABLE elsewhere RENAME TO credentials")
     assert await _open_states(records) == before
 
 
-@pytest.mark.parametrize("state", sorted(set(State) - {State.STORING}))
-async def test_only_what_was_sent_is_written(records: Records, state: State) -> None:
-    """Whatever else says so is a fault of ours, and changes nothing."""
-    submission = await _bring_to(records, state)
-    with pytest.raises(ValueError, match="no step leads"):
-        await records.note_written(submission, NOW, Changes())
-    assert await _read(records) == submission
-
-
 async def test_what_was_found_ends_the_trouble_before_it(records: Records) -> None:
     """One that was verified does not end with "unknown token" when its time is over while it waits for its turn."""
-    trouble = Changes(error_code="token_invalid", cloudflare_code=1000, cloudflare_message="No.", cf_ray="ray-1")
-    waiting = _moved(await records.move(await _accept(records), State.VERIFYING, trouble))
-    found = _moved(await records.move(waiting, State.VERIFYING, Changes(checked_at=NOW, findings=FINDINGS)))
+    trouble = TokenInvalid(cloudflare_code=1000, cloudflare_message="No.", cf_ray="ray-1")
+    waiting = _moved(await _move(records, await _accept(records), State.VERIFYING, because=trouble))
+    found = _moved(await _move(records, waiting, State.VERIFYING, Changes(checked_at=NOW, findings=FINDINGS)))
     assert (found.error_code, found.cloudflare_code) == (None, None)
     assert (found.cloudflare_message, found.cf_ray) == ("", None)
     assert found.findings == FINDINGS
@@ -723,7 +778,7 @@ async def test_findings_come_back_as_they_were(records: Records, findings: Findi
     """Only where checks were made: one that was never checked has none."""
     accepted = await _accept(records)
     assert accepted.findings is None
-    found = await records.move(accepted, State.VERIFYING, Changes(checked_at=NOW, findings=findings))
+    found = await _move(records, accepted, State.VERIFYING, Changes(checked_at=NOW, findings=findings))
     assert _moved(found).findings == findings
 
 
@@ -731,8 +786,8 @@ async def test_the_history_has_the_newest_first(records: Records) -> None:
     """Of one bucket or of all, of this account only, whatever became of them, and no more than asked for."""
     for number, key in enumerate((LAKE, POND, LAKE, replace(LAKE, account_id="0" * 32), LAKE)):
         await _accept(records, replace(NEW, id=f"V{number}", key=key))
-    await records.end(await _read(records, "V2"), State.DENIED, NOW)
-    await records.mark_reported(await _read(records, "V2"), NOW)
+    await _move(records, await _read(records, "V2"), State.DENIED)
+    await _report(records, await _read(records, "V2"))
     await records.take(LAKE)
 
     lake = await records.history(ACCOUNT, "lake", 9)
@@ -749,17 +804,18 @@ async def test_what_is_older_and_could_still_be_sent_is_superseded(records: Reco
     others = {name: await _read(records, name) for name in ("V3", "V4", "V6", "V7", "V8")}
     at = NOW + timedelta(seconds=9)
     if ending is None:
-        await records.note_written(newest, at, Changes())
+        moved = await records.apply(newest, Move(to=State.CONFIRMING, at=at))
     else:
-        await records.end(newest, ending, at, supersede_older=True)
+        moved = await records.apply(newest, Move(to=ending, at=at, supersedes=True))
+    assert sorted(submission.id for submission in moved) == ["V1", "V2", "V5"]
     for name, attempts in (("V1", 0), ("V2", 3)):
         superseded = await _read(records, name)
         assert (superseded.state, superseded.superseded_by, superseded.ended_at) == (State.SUPERSEDED, "U5", at)
-        assert (superseded.sealed_token, superseded.next_attempt_at) == (None, at)
+        assert superseded == next(submission for submission in moved if submission.id == name)
+        assert (superseded.next_attempt_at, await _sealed(records, name)) == (at, replace(NEW.sealed, token=None))
         assert (superseded.error_code, superseded.cloudflare_code) == (None, None)
         assert (superseded.cloudflare_message, superseded.cf_ray) == ("", None)
         assert (superseded.attempts, superseded.possibly_written) == (attempts, attempts > 0)
-        assert superseded.sealed_response_url == NEW.sealed_response_url
     assert {name: await _read(records, name) for name in others} == others
 
 
@@ -767,18 +823,19 @@ async def test_without_being_asked_nothing_is_superseded(records: Records) -> No
     """A newer one that ends unwritten leaves the older ones as they are."""
     newest = await _fill(records)
     before = await _open_states(records)
-    await records.end(newest, State.REFUSED, NOW)
+    await _move(records, newest, State.REFUSED)
     assert await _open_states(records) == before | {"V5": "refused"}
 
 
 async def test_a_stale_copy_supersedes_nothing(records: Records) -> None:
     """What did not move takes nobody's place."""
     stale = await _fill(records)
-    await records.move(stale, State.STORING, Changes(attempts=1))
+    await _move(records, stale, State.STORING, Changes(attempts=1))
     before = await _open_states(records)
-    assert await records.note_written(stale, NOW, Changes()) is None
-    assert await Inventory(records._database, ACCOUNT).stored_credentials() == []
-    assert await records.end(stale, State.UNCERTAIN, NOW, supersede_older=True) is None
+    known = await Inventory(records._database, ACCOUNT).stored_credentials()
+    assert await _move(records, stale, State.CONFIRMING) is None
+    assert await Inventory(records._database, ACCOUNT).stored_credentials() == known
+    assert await _move(records, stale, State.UNCERTAIN, supersedes=True) is None
     assert await _open_states(records) == before
 
 
@@ -786,7 +843,7 @@ async def test_of_one_moment_the_one_recorded_first_is_older(records: Records) -
     """The order of arrival is all there is."""
     for name in ("V1", "V2", "V3"):
         await _accept(records, replace(NEW, id=name))
-    await _confirming(records, "V2", NOW)
+    await _confirming(records, "V2")
     assert await _open_states(records) == {"V1": "superseded", "V2": "confirming", "V3": "accepted"}
 
 
@@ -809,7 +866,7 @@ async def test_the_order_is_that_of_arrival(records: Records, later: timedelta, 
     await _accept(records, second)
     newest = order[-1]
     assert (await _open(records))[-1] == newest
-    await _confirming(records, newest, NOW)
+    await _confirming(records, newest)
     assert await _open_states(records) == {newest: "confirming", order[0]: "superseded"}
 
 
@@ -831,11 +888,12 @@ async def test_a_repeated_submit_after_the_clock_was_set_back_is_the_newest(
     await _accept(records)
     await _accept(records, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=3)))
     for number in range(repeats):
-        again = replace(AGAIN, sealed_token=SealedToken(f"sealed.v1.aaaa.TRY{number}"), accepted_at=NOW - back)
+        sealed = Sealed(token=SealedToken(f"sealed.v1.aaaa.TRY{number}"))
+        again = replace(AGAIN, sealed=sealed, accepted_at=NOW - back)
         acceptance = await records.accept(again, "nonce of V1")
         assert acceptance.verdict is Verdict.REPLACED
-        assert (await _read(records)).sealed_token == again.sealed_token
-    await _confirming(records, "V1", NOW)
+        assert await _sealed(records) == sealed
+    await _confirming(records, "V1")
     assert (await _read(records, "V2")).state is State.SUPERSEDED
 
 
@@ -843,11 +901,11 @@ async def test_a_repeated_submit_after_the_clock_was_set_back_is_the_newest(
 async def test_who_was_overtaken_by_one_that_is_written_already_is_not_sent(records: Records, how: str) -> None:
     """Pasted first, recorded 1 s later, after the newer one's success: a stale token never overwrites a newer one."""
     await _accept(records)
-    written = await _confirming(records, "V1", NOW)
+    written = await _confirming(records, "V1")
     if how != "confirming":
-        written = _moved(await records.end(written, State.STORED, NOW))
+        written = _moved(await _move(records, written, State.STORED))
     if how == "reported":
-        await records.mark_reported(written, NOW)
+        await _report(records, written)
     older = await _accept(records, replace(NEW, id="V2", accepted_at=NOW - timedelta(seconds=1)))
     assert older.state is State.SUPERSEDED
 
@@ -866,10 +924,10 @@ async def test_the_newest_of_hundreds_is_found(records: Records, query: Query) -
     )
     await _accept(records, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=1)))
     work = await records.work(await records.take(LAKE))
-    assert [found.id for found in work][:2] == ["V1", "V2"]
+    assert [found.submission.id for found in work][:2] == ["V1", "V2"]
     assert len(work) == 30
-    assert all(found.is_ended for found in work[2:])
-    await _confirming(records, "V2", NOW)
+    assert all(found.submission.is_ended for found in work[2:])
+    await _confirming(records, "V2")
     assert query("SELECT count(*) FROM submissions WHERE state = 'superseded'") == [(301,)]
 
 
@@ -879,33 +937,33 @@ async def test_unreported_keys_are_the_buckets_with_something_to_do(records: Rec
     told = await _accept(records)
     await _accept(records, replace(NEW, id="V2", key=POND))
     await _accept(records, replace(NEW, id="V3", key=POND))
-    await records.mark_reported(_moved(await records.end(told, State.DENIED, NOW)), NOW)
+    await _report(records, _moved(await _move(records, told, State.DENIED)))
     assert await records.unreported_keys() == [POND]
 
 
 async def test_the_response_url_goes_with_the_report(records: Records) -> None:
     """It is a secret of its own: erased when the message is out, or when it is too old to be of use."""
-    ended = _moved(await records.end(await _accept(records), State.DENIED, NOW))
+    ended = _moved(await _move(records, await _accept(records), State.DENIED))
     later = NOW + timedelta(minutes=3)
-    await records.postpone_report(ended, later, forget_response_url=False)
-    assert await _read(records) == replace(ended, next_attempt_at=later)
-    await records.postpone_report(ended, later, forget_response_url=True)
-    assert (await _read(records)).sealed_response_url is None
+    waiting = _moved(await _move(records, ended, State.DENIED, at=later))
+    assert waiting == replace(ended, next_attempt_at=later, revision=2)
+    assert await _sealed(records) == replace(NEW.sealed, token=None)
+    await _move(records, waiting, State.DENIED, at=later, forgets_response_url=True)
+    assert await _sealed(records) == Sealed()
 
-    other = _moved(await records.end(await _accept(records, replace(NEW, id="V2")), State.DENIED, NOW))
-    await records.mark_reported(other, later)
-    reported = await _read(records, "V2")
-    assert (reported.sealed_response_url, reported.reported_at) == (None, later)
+    other = _moved(await _move(records, await _accept(records, replace(NEW, id="V2")), State.DENIED))
+    reported = _moved(await _report(records, other, later))
+    assert (await _sealed(records, "V2"), reported.reported_at) == (Sealed(), later)
 
 
 async def test_keys_are_in_use_as_long_as_something_sealed_is_needed(records: Records) -> None:
     """The token's key until the ending, the response URL's key until the report."""
     submission = await _accept(records)
-    await _accept(records, replace(NEW, id="V2", sealed_response_url=None, sealed_token=SealedToken("sealed.v1.cc.x")))
+    await _accept(records, replace(NEW, id="V2", sealed=Sealed(token=SealedToken("sealed.v1.cc.x"))))
     assert await records.key_ids_in_use() == {"aaaa", "bbbb", "cc"}
-    ended = _moved(await records.end(submission, State.DENIED, NOW))
+    ended = _moved(await _move(records, submission, State.DENIED))
     assert await records.key_ids_in_use() == {"bbbb", "cc"}
-    await records.mark_reported(ended, NOW)
+    await _report(records, ended)
     assert await records.key_ids_in_use() == {"cc"}
 
 

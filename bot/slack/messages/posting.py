@@ -10,7 +10,7 @@ import structlog
 
 from bot.model.catalog import StoredCredential
 from bot.model.errors import SlackRefused, SlackUnavailable
-from bot.model.submission import Submission
+from bot.model.submission import Pending, Posted, Submission, Way
 from bot.slack.api import SlackWeb
 from bot.slack.blocks import Json
 from bot.slack.messages.outcome import RedactedResult
@@ -58,7 +58,7 @@ class Poster:
         self,
         *,
         web: SlackWeb,
-        post_by_response_url: Callable[[Submission, Json], Awaitable[bool | None]],
+        post_by_response_url: Callable[[Pending, Json], Awaitable[bool | None]],
         clock: Callable[[], datetime],
         contact: str,
         may_enable: bool = False,
@@ -72,23 +72,29 @@ class Poster:
         self._allows_channel = allows_channel
         self._closed_until: dict[str, datetime] = {}
 
-    async def post_result(self, submission: Submission) -> None:
-        """Post the outcome, wherever that is possible.
+    async def post_result(self, pending: Pending) -> Posted:
+        """Post the outcome, wherever that is possible, and say where that was.
 
         Raises SlackUnavailable when it must be tried again later. When every place refuses for good, that is logged
         and the modal is all there is. A channel that is not allowed any more reads nothing.
         """
+        submission = pending.submission
         if not self._allows_channel(submission.channel_id):
-            await self._post_directly(submission, _WHY_DIRECT)
-            return
+            return await self._post_directly(submission, _WHY_DIRECT)
         try:
             await self._post(submission.channel_id, self._message(submission), submission.id)
         except SlackRefused as refusal:
             _log.info("channel_refused", submission=submission.id, slack_error=refusal.slack_error)
-            message = self._message(submission, _WHY_RESPONSE_URL) | {"response_type": "in_channel"}
-            delivered = await self._post_by_response_url(submission, message)
-            if delivered is not True:
-                await self._post_directly(submission, _WHY_DIRECT if delivered is False else _WHY_BOTH)
+            return await self._post_otherwise(pending)
+        return Posted(place=submission.channel_id, way=Way.CHANNEL)
+
+    async def _post_otherwise(self, pending: Pending) -> Posted:
+        submission = pending.submission
+        message = self._message(submission, _WHY_RESPONSE_URL) | {"response_type": "in_channel"}
+        delivered = await self._post_by_response_url(pending, message)
+        if delivered is True:
+            return Posted(place=submission.channel_id, way=Way.RESPONSE_URL)
+        return await self._post_directly(submission, _WHY_DIRECT if delivered is False else _WHY_BOTH)
 
     async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
         """Remind the channel of the last result, else who stored it. Raises SlackUnavailable."""
@@ -142,12 +148,14 @@ class Poster:
                 return
             raise
 
-    async def _post_directly(self, submission: Submission, why: str) -> None:
+    async def _post_directly(self, submission: Submission, why: str) -> Posted:
         try:
             message = self._message(submission, why.format(submission.channel_id))
             await self._post(submission.user_id, message, submission.id)
         except SlackRefused as refusal:
             _log.error("result_not_posted", submission=submission.id, slack_error=refusal.slack_error)
+            return Posted(place=None, way=Way.NONE)
+        return Posted(place=submission.user_id, way=Way.DIRECT_MESSAGE)
 
     def _message(self, submission: Submission, placement: str = "") -> Json:
         return result_message(

@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from bot.model.errors import BotError
+from bot.model.move import Change
 from bot.model.submission import Submission
 from bot.slack.api import SlackWeb
 from bot.slack.messages.outcome import RedactedProgress, RedactedResult
@@ -32,8 +33,13 @@ class ModalProgress:
         self._latest: dict[str, Submission] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def watch(self, change: Change) -> None:
+        """Bring its modal up to date soon, unless it shows the end already; returns at once."""
+        if change.is_new_state or not change.submission.is_ended:
+            self.show(change.submission)
+
     def show(self, submission: Submission) -> None:
-        """Bring the modal up to date soon; returns at once."""
+        """Bring a modal up to date soon; returns at once."""
         if self._clock() - submission.accepted_at > _STALE:
             return
         is_new = submission.id not in self._latest

@@ -10,7 +10,7 @@ import structlog
 from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
 
 from bot.model.errors import BotError, CommitUnknown, DatabaseTrouble
-from bot.model.submission import BucketKey, NewSubmission, State, Submission, Task, TokenKind
+from bot.model.submission import BucketKey, NewSubmission, Sealed, State, Submission, Task, TokenKind
 from bot.policy.gate import Actor, Gate
 from bot.slack import form as modal
 from bot.slack.api import SlackWeb
@@ -126,8 +126,7 @@ class Buttons:
             reason="",
             token_kind=TokenKind.EMPTY,
             last_four="",
-            sealed_token=None,
-            sealed_response_url=None,
+            sealed=Sealed(),
             accepted_at=received_at,
             expires_at=received_at + self.ttl,
         )

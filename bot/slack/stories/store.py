@@ -20,7 +20,7 @@ from bot.model.errors import (
     DatabaseTrouble,
 )
 from bot.model.pasted_token import MASK
-from bot.model.submission import BucketKey, NewSubmission, PastedToken, State, Submission, Task
+from bot.model.submission import BucketKey, NewSubmission, PastedToken, Sealed, State, Submission, Task
 from bot.policy.gate import Actor, Gate
 from bot.slack import form as modal
 from bot.slack.blocks import Json, escape
@@ -32,8 +32,9 @@ from bot.slack.messages.outcome import RedactedProgress, RedactedResult
 from bot.slack.stories.enable import Buttons
 from bot.slack.stories.look import Lookups
 from bot.slack.stories.open_form import FormOpener
+from bot.storage.accepting import Acceptance, Verdict
 from bot.storage.catalogs import Inventory
-from bot.storage.submissions import Acceptance, Records, Verdict
+from bot.storage.submissions import Records
 
 _LOOK_UPS: Final = ("status", "history")
 _UNUSABLE: Final = {
@@ -192,8 +193,7 @@ class Listeners:
             reason=form.reason,
             token_kind=pasted.kind,
             last_four=pasted.last_four,
-            sealed_token=pasted.sealed,
-            sealed_response_url=pasted.sealed_response_url,
+            sealed=Sealed(token=pasted.sealed, response_url=pasted.sealed_response_url),
             accepted_at=received_at,
             expires_at=received_at + self.ttl,
         )

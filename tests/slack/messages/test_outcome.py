@@ -28,8 +28,6 @@ from bot.model.submission import (
     BucketKey,
     Check,
     Findings,
-    SealedResponseUrl,
-    SealedToken,
     State,
     Submission,
     Task,
@@ -53,8 +51,6 @@ SUBMISSION = Submission(
     reason="ticket 42",
     token_kind=TokenKind.ACCOUNT,
     last_four="Zq9x",
-    sealed_token=SealedToken("sealed.v1.madeupkey.MADEUPTOKEN"),
-    sealed_response_url=SealedResponseUrl("sealed.v1.madeupkey.MADEUPURL"),
     accepted_at=NOW,
     expires_at=NOW + timedelta(hours=1),
     next_attempt_at=NOW,
@@ -72,7 +68,7 @@ SUBMISSION = Submission(
     confirmation=CredentialStatus.VALID,
     reported_at=None,
     superseded_by=None,
-    epoch=0,
+    revision=0,
 )
 
 

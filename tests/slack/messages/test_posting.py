@@ -49,8 +49,6 @@ STORED = Submission(
     reason="",
     token_kind=TokenKind.ACCOUNT,
     last_four="four",
-    sealed_token=None,
-    sealed_response_url=None,
     accepted_at=NOW,
     expires_at=NOW + timedelta(hours=1),
     next_attempt_at=NOW,
@@ -68,7 +66,7 @@ STORED = Submission(
     confirmation=CredentialStatus.PRESENT,
     reported_at=None,
     superseded_by=None,
-    epoch=0,
+    revision=0,
 )
 
 

@@ -89,8 +89,6 @@ def _submission(view_id: str, accepted_at: datetime) -> Submission:
         reason="",
         token_kind=TokenKind.ACCOUNT,
         last_four="four",
-        sealed_token=None,
-        sealed_response_url=None,
         accepted_at=accepted_at,
         expires_at=accepted_at + timedelta(hours=1),
         next_attempt_at=accepted_at,
@@ -108,7 +106,7 @@ def _submission(view_id: str, accepted_at: datetime) -> Submission:
         confirmation=None,
         reported_at=None,
         superseded_by=None,
-        epoch=0,
+        revision=0,
     )
 
 

@@ -39,8 +39,6 @@ STORED = Submission(
     reason="",
     token_kind=TokenKind.ACCOUNT,
     last_four="0001",
-    sealed_token=None,
-    sealed_response_url=None,
     accepted_at=NOW - timedelta(minutes=5),
     expires_at=NOW + timedelta(hours=1),
     next_attempt_at=NOW,
@@ -58,7 +56,7 @@ STORED = Submission(
     confirmation=CredentialStatus.VALID,
     reported_at=NOW,
     superseded_by=None,
-    epoch=1,
+    revision=0,
 )
 
 

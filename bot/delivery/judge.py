@@ -1,0 +1,263 @@
+"""What Cloudflare's answers before a write mean for a pasted token. Pure.
+
+Only a clear no refuses a token: what is unclear is asked again, and what Cloudflare does not offer to this token is
+told as not checked.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Final
+
+from bot.cloudflare.answers import TokenStatus, TokenVerification
+from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE
+from bot.cloudflare.errors import (
+    AnswerNotUnderstood,
+    CallerNotAllowed,
+    CallerRejected,
+    CatalogInactive,
+    CatalogNotEnabled,
+    CatalogOutOfReach,
+    CatalogRefusal,
+    ChallengePage,
+    CloudflareError,
+    CloudflareTrouble,
+    CredentialRefused,
+    LacksCatalogRights,
+    LacksStorageRights,
+    NoSuchBucket,
+    OperatorError,
+    Refusal,
+    RequestRejected,
+    RouteGone,
+    TokenDisabled,
+    TokenExpired,
+    TokenInvalid,
+    TokenLimitedToAddresses,
+    TokenMalformed,
+    TokenNotYetValid,
+    TokenOfAnotherAccount,
+    TokenRefusal,
+)
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.model.errors import BotError
+from bot.model.submission import Check, Findings, TokenFacts, TokenKind
+
+_MALFORMED: Final = (6003, 6103, 6111)
+_AUTHENTICATION_ERROR: Final = 10000
+_UNAUTHORIZED: Final = 9109
+_FROM_ELSEWHERE: Final = re.compile(r"from location", re.IGNORECASE)
+"""What sets apart, inside code 9109, a token that may be used from certain IP addresses only."""
+
+_BARE_STATUSES: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+NOT_OFFERED: Final = (CallerNotAllowed, RouteGone)
+_UNREADABLE: Final = (CallerRejected, CatalogNotEnabled, NoSuchBucket, CredentialRefused)
+"""What a token is told that cannot read a catalog which is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What was asked before a write, and what came of it.
+
+    `verified`: whether the token is active, as one of that `owner`; `catalog`: the bot's own look at the catalog;
+    `reached`: the same look with the pasted token; `credential`: the test of what is there already.
+    """
+
+    owner: TokenKind
+    verified: TokenVerification | BotError
+    catalog: Catalog | BotError
+    reached: Catalog | BotError
+    credential: CredentialStatus | None = None
+
+
+def judge(answers: Answers, now: datetime, *, is_patient: bool) -> Findings:
+    """Return what was found; anything that forbids a write is raised.
+
+    Raises a `TokenRefusal` with `passes` for what a token that was made a moment ago may be answered as well; without
+    `is_patient`, a bare "forbidden" is no such answer any more but a check that is not offered. Raises other errors of
+    Cloudflare, and whatever else ended a question.
+    """
+    verified, catalog, reached = answers.verified, answers.catalog, answers.reached
+    for outcome in (verified, catalog, reached):
+        if isinstance(outcome, BotError) and not isinstance(outcome, CloudflareError):
+            raise outcome
+    has_reached = isinstance(reached, Catalog)
+    facts = _judge_token(answers.owner, verified, now, is_patient=is_patient, has_reached=has_reached)
+    described = _judge_catalog(catalog, reached)
+    reach = _judge_reach(reached, facts, described, is_patient=is_patient)
+    problems = [each for each in (facts, described, reach) if isinstance(each, BotError)]
+    if facts is None and reach is None:
+        problems.append(_judge_unseen([each for each in (verified, reached) if isinstance(each, BotError)]))
+    if problems or isinstance(described, BotError):
+        raise _choose(problems)
+    return Findings(
+        token=facts if isinstance(facts, TokenFacts) else None,
+        unchecked=frozenset(check for check, found in ((Check.TOKEN, facts), (Check.REACH, reach)) if found is None),
+        credential=answers.credential or described.credential_status,
+    )
+
+
+def explain_refusal(error: CloudflareError, findings: Findings | None) -> CloudflareError:
+    """Say what a refused write means for a token that was found to be active and to reach the catalog."""
+    is_known = findings is not None and findings.token is not None and not findings.unchecked
+    return _as(LacksStorageRights, error) if isinstance(error, CredentialRefused) and is_known else error
+
+
+def _judge_token(
+    owner: TokenKind, verified: TokenVerification | BotError, now: datetime, *, is_patient: bool, has_reached: bool
+) -> TokenFacts | BotError | None:
+    """Return what is known of the token, what speaks against it, or None for what Cloudflare does not offer to tell."""
+    if isinstance(verified, BotError):
+        return _judge_refused_token(owner, verified, is_patient=is_patient, has_reached=has_reached)
+    now = verified.told_at or now  # Cloudflare's own time, so that a wrong clock here does no harm
+    if verified.status is TokenStatus.DISABLED:
+        return TokenDisabled(cf_ray=verified.cf_ray)
+    if verified.status is TokenStatus.EXPIRED or (verified.expires_at is not None and verified.expires_at <= now):
+        return TokenExpired(cf_ray=verified.cf_ray)
+    if verified.not_before is not None and now < verified.not_before:
+        return TokenNotYetValid(cf_ray=verified.cf_ray)
+    return TokenFacts(id=verified.id, owner=owner, expires_at=verified.expires_at)
+
+
+def _judge_refused_token(owner: TokenKind, error: BotError, *, is_patient: bool, has_reached: bool) -> BotError | None:
+    if isinstance(error, (TokenMalformed, *NOT_OFFERED)):
+        return error if isinstance(error, TokenMalformed) else None
+    if not isinstance(error, CallerRejected):
+        return _unless_clear(error)
+    if has_reached and _is_bare(error):  # what reads a catalog is a token: Cloudflare does not tell of it here
+        return _as(TokenInvalid, error) if is_patient else None
+    if (kind := _name_by_code(error)) is not None:
+        return _as(kind, error)
+    if error.cloudflare_code == _AUTHENTICATION_ERROR and owner is TokenKind.ACCOUNT:
+        return _as(TokenOfAnotherAccount, error)
+    return _unless_bare(TokenInvalid, error, is_patient=is_patient)
+
+
+def _judge_catalog(catalog: Catalog | BotError, reached: Catalog | BotError) -> Catalog | BotError:
+    """Return the catalog if it takes a credential; asked for with the bot's own credentials.
+
+    Where the token is shown an active one, what speaks against it is doubtful: it may have been enabled just now.
+    """
+    described = _describe_catalog(catalog)
+    is_seen = isinstance(reached, Catalog) and reached.status is CatalogStatus.ACTIVE
+    return _as(AnswerNotUnderstood, described) if isinstance(described, CatalogRefusal) and is_seen else described
+
+
+def _describe_catalog(catalog: Catalog | BotError) -> Catalog | BotError:
+    if isinstance(catalog, (RequestRejected, TokenRefusal)):  # neither says anything of the catalog
+        return _as(AnswerNotUnderstood, catalog)
+    if isinstance(catalog, BotError) or catalog.status is CatalogStatus.ACTIVE:
+        return catalog
+    return CatalogInactive(cf_ray=catalog.cf_ray) if catalog.status is CatalogStatus.INACTIVE else AnswerNotUnderstood()
+
+
+def _judge_reach(
+    reached: Catalog | BotError,
+    facts: TokenFacts | BotError | None,
+    described: Catalog | BotError,
+    *,
+    is_patient: bool,
+) -> Catalog | BotError | None:
+    """Return the catalog as the token sees it, what it was told instead, or None for what is not offered to it.
+
+    "No such catalog" is about the token where the catalog is there, and is left open as long as nobody knows that.
+    """
+    if isinstance(reached, Catalog):
+        return reached if reached.status is CatalogStatus.ACTIVE else AnswerNotUnderstood(cf_ray=reached.cf_ray)
+    if isinstance(reached, TokenMalformed):
+        return reached
+    is_gone = isinstance(reached, RouteGone) and not isinstance(described, Catalog)  # one that answers the bot is not
+    if is_gone or isinstance(reached, CallerNotAllowed):
+        return None
+    if isinstance(reached, CatalogRefusal) and not isinstance(described, Catalog):
+        return reached if isinstance(described, CatalogRefusal) else _unless_clear(reached)
+    if not isinstance(reached, _UNREADABLE):
+        return _unless_clear(reached)
+    return _unless_bare(_name_refusal(reached, facts), reached, is_patient=is_patient)
+
+
+def _judge_unseen(answers: list[BotError]) -> CloudflareError:
+    """Say what it means that Cloudflare answers neither question to this token: nobody knows whether it works.
+
+    Storing it unseen could replace a credential that does.
+    """
+    is_no_answer = any(isinstance(each, RouteGone) for each in answers)
+    return _as(AnswerNotUnderstood if is_no_answer else CredentialRefused, answers[-1])
+
+
+def _name_refusal(error: CloudflareError, facts: TokenFacts | BotError | None) -> type[TokenRefusal]:
+    """Say what it means that the token cannot read a catalog which is there."""
+    if (kind := _name_by_code(error)) is not None:
+        return kind
+    if not isinstance(facts, TokenFacts):
+        return CredentialRefused
+    return LacksCatalogRights if facts.owner is TokenKind.ACCOUNT else CatalogOutOfReach
+
+
+def _name_by_code(error: CloudflareError) -> type[TokenRefusal] | None:
+    """Return what a code means whatever was asked, if it is such a code."""
+    if error.cloudflare_code in _MALFORMED:
+        return TokenMalformed
+    return TokenLimitedToAddresses if is_from_elsewhere(error) else None
+
+
+def is_from_elsewhere(error: object) -> bool:
+    """Whether it is a token that is known, and may be used from other IP addresses."""
+    if not isinstance(error, CloudflareError) or error.cloudflare_code != _UNAUTHORIZED:
+        return False
+    return _FROM_ELSEWHERE.search(error.cloudflare_message) is not None
+
+
+def _choose(problems: list[BotError]) -> BotError:
+    """Return what says most: a definite no about the token, then about the catalog, then one that may pass."""
+    order: tuple[Callable[[BotError], bool], ...] = (
+        lambda error: isinstance(error, TokenRefusal) and not error.passes,
+        lambda error: isinstance(error, (CatalogRefusal, OperatorError)),
+        lambda error: isinstance(error, Refusal),
+    )
+    for says_most in order:
+        chosen = next(filter(says_most, problems), None)
+        if chosen is not None:
+            return chosen
+    return max(problems, key=_retry_after)
+
+
+def _retry_after(error: BotError) -> timedelta:
+    return (error.retry_after if isinstance(error, CloudflareError) else None) or timedelta(0)
+
+
+def _unless_clear(error: BotError) -> BotError:
+    """Take a no that this question cannot be answered with for an answer that is not understood."""
+    return error if isinstance(error, (CloudflareTrouble, ChallengePage)) else _as(AnswerNotUnderstood, error)
+
+
+def is_no(answer: object) -> bool:
+    """Whether it is a clear no to the question whether there is such a token."""
+    return isinstance(answer, CallerRejected) and not _is_bare(answer)
+
+
+def _is_bare(error: CloudflareError) -> bool:
+    """Whether it is a no that says no more, or in no code of ours: of the token, or of the question, nobody knows."""
+    return error.status in _BARE_STATUSES and error.cloudflare_code not in (*ERROR_OF_CODE, *ERROR_OF_CLIENT_CODE)
+
+
+def _unless_bare(kind: type[TokenRefusal], error: CloudflareError, *, is_patient: bool) -> CloudflareError | None:
+    """Give a no its name; a bare one may pass, and after that a "forbidden" is a question that is not offered."""
+    if is_patient or not _is_bare(error):
+        return _as(kind, error)
+    return None if error.status == HTTPStatus.FORBIDDEN else _as(AnswerNotUnderstood, error)
+
+
+def _as(kind: type[CloudflareError], error: BotError) -> CloudflareError:
+    """Return the same answer, under the name of what it means for a pasted token."""
+    if not isinstance(error, CloudflareError):
+        return kind()
+    return kind(
+        status=error.status,
+        cloudflare_code=error.cloudflare_code,
+        cloudflare_message=error.cloudflare_message,
+        cf_ray=error.cf_ray,
+        retry_after=error.retry_after,
+    )

@@ -1,0 +1,21 @@
+"""What is done about a submission, step by step, for each task. A new step is a module and an entry here."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from bot.delivery.confirm import Confirm
+from bot.delivery.enable import Enable
+from bot.delivery.permit import Permit
+from bot.delivery.step import Step
+from bot.delivery.store import Store
+from bot.delivery.verify import Verify
+from bot.model.submission import Task
+
+Plan = tuple[type[Step], ...]
+
+PLANS: Final[Mapping[Task, Plan]] = {
+    Task.STORE: (Permit, Verify, Store, Confirm),
+    Task.CHECK: (Permit, Verify),
+    Task.ENABLE: (Permit, Enable),
+}
+"""Each step is taken that is not done yet; after the last one, or wherever it ends, comes the report."""

@@ -1,0 +1,69 @@
+"""Writes the token into the slot. A kill in the middle must not look like "never sent"."""
+
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+import structlog
+
+from bot.cloudflare.client import Turn
+from bot.cloudflare.errors import CloudflareError
+from bot.delivery.confirm import CONFIRM_PATIENCE
+from bot.delivery.judge import explain_refusal
+from bot.delivery.step import MaySend, Step
+from bot.model.errors import DatabaseTrouble, DeadlineReached, LeaseLost, SealedValueUnreadable
+from bot.model.move import Changes, Move
+from bot.model.submission import Pending, State, Submission
+
+_UNSENT: Final = (SealedValueUnreadable, DatabaseTrouble)
+"""What stops a write before anything goes out."""
+
+_log = structlog.get_logger()
+
+
+class Store(Step):
+    """Records that a write may happen, then lets it happen."""
+
+    state = State.STORING
+    label = "Store it at Cloudflare"
+
+    def is_done(self, submission: Submission, now: datetime) -> bool:  # noqa: ARG002 - it is done once
+        """Whether Cloudflare has taken the token."""
+        return submission.state is State.CONFIRMING
+
+    async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
+        """Claim the write; what follows is its effect, which nobody has who was replaced in this very moment."""
+        submission = pending.submission
+        return Move(
+            to=State.STORING,
+            at=submission.next_attempt_at,
+            changes=Changes(attempts=submission.attempts + 1, possibly_written=True),
+            effect=partial(self._write, turn=turn, may_send=may_send, landed_before=submission.possibly_written),
+        )
+
+    async def _write(self, pending: Pending, *, turn: Turn, may_send: MaySend, landed_before: bool) -> Move:
+        """Send the token once, and say what came of it."""
+        submission = pending.submission
+        try:
+            cf_ray = await self._send(pending, turn, may_send)
+        except LeaseLost:
+            if self._tools.clock() < submission.expires_at:
+                raise
+            return self._tools.retry.after(submission, DeadlineReached(), landed=landed_before)
+        except _UNSENT as stopped:
+            return self._tools.retry.after(submission, stopped, landed=landed_before)
+        except CloudflareError as answer:
+            landed = landed_before or answer.possibly_landed
+            return self._tools.retry.after(submission, explain_refusal(answer, submission.findings), landed=landed)
+        _log.info("credential_stored", submission=submission.id, bucket=submission.key.bucket, cf_ray=cf_ray)
+        now = self._tools.clock()
+        changes = Changes(confirm_until=now + CONFIRM_PATIENCE, cf_ray=cf_ray)
+        return Move(to=State.CONFIRMING, at=now, changes=changes)
+
+    async def _send(self, pending: Pending, turn: Turn, may_send: MaySend) -> str | None:
+        """Open the token, send it, let go of it: no other line of the program holds it in plain on its way out."""
+        token = self._tools.opener.open(pending)
+        receipt = await self._tools.cloudflare.store_credential(
+            pending.submission.key.bucket, token, may_send=may_send, turn=turn
+        )
+        return receipt.cf_ray
