@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: sandbox run test check coverage lint bench chaos lock clean
+.PHONY: sandbox run test check coverage lint docs bench chaos lock clean
 
 sandbox: $(VENV)/.run ## try the bot: a page, a small Slack and a small Cloudflare, all on this machine
 	$(BIN)/r2-credential-bot sandbox
@@ -26,6 +26,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/hadolint Dockerfile
+
+docs: $(VENV)/.dev ## write docs/diagnosis.md anew, which is made from the code
+	$(BIN)/python -m tests.diagnosis_page
 
 bench: $(VENV)/.dev ## measure; asserts nothing
 	$(BIN)/python -m tests.benchmarks.acknowledge

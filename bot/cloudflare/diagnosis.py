@@ -16,52 +16,25 @@ from bot.cloudflare.errors import (
     AnswerNotUnderstood,
     CallerNotAllowed,
     CallerRejected,
-    CatalogInactive,
-    CatalogNotEnabled,
     ChallengePage,
     CloudflareError,
+    CloudflareTrouble,
     CloudflareUnavailable,
-    CredentialRefused,
     EdgeRefused,
-    NoSuchBucket,
-    R2NotEnabled,
     RequestRejected,
     RouteGone,
     Throttled,
 )
+from bot.model.errors import leaves
 
-# What these codes mean whatever the HTTP status: no status is documented for some, and others come with odd ones.
 ERROR_OF_CODE: Mapping[int, type[CloudflareError]] = {
-    971: Throttled,
-    1015: Throttled,
-    10006: NoSuchBucket,
-    10042: R2NotEnabled,
-    30004: CredentialRefused,
-    30005: CredentialRefused,
-    40401: CatalogNotEnabled,
-    40402: CatalogInactive,
-    40406: NoSuchBucket,
+    code: leaf for leaf in leaves(CloudflareError) for code in leaf.cloudflare_codes
 }
-# What these mean inside a 4xx (or a 2xx with `success: false`); inside a 5xx they are Cloudflare's own trouble.
 ERROR_OF_CLIENT_CODE: Mapping[int, type[CloudflareError]] = {
-    1000: CallerRejected,
-    6003: CallerRejected,
-    6103: CallerRejected,
-    6111: CallerRejected,
-    7000: RouteGone,
-    7003: RouteGone,
-    9103: CallerRejected,
-    9106: CallerRejected,
-    9109: CallerRejected,
-    10000: CallerRejected,
+    code: leaf for leaf in leaves(CloudflareError) for code in leaf.client_codes
 }
-# What a status means on its own, without a code that we know.
 ERROR_OF_STATUS: Mapping[int, type[CloudflareError]] = {
-    HTTPStatus.REQUEST_TIMEOUT: CloudflareUnavailable,
-    HTTPStatus.TOO_MANY_REQUESTS: Throttled,
-    HTTPStatus.UNAUTHORIZED: CallerRejected,
-    HTTPStatus.METHOD_NOT_ALLOWED: RouteGone,
-    HTTPStatus.GONE: RouteGone,
+    status: leaf for leaf in leaves(CloudflareError) for status in leaf.statuses
 }
 LONGEST_WAIT = timedelta(days=1)
 LONGEST_MESSAGE = 200
@@ -76,10 +49,8 @@ _EDGE_PAGE_BYTES = 65_536
 _RAY = re.compile(r"[0-9A-Za-z-]{1,31}")
 # Every kind of token, key or id that Cloudflare gives out is at least 32 of these characters long.
 _TOKEN_SHAPED = re.compile(r"[A-Za-z0-9_-]{32,}|cf[a-z]{1,4}_[A-Za-z0-9_-]+")
-_THROTTLING_CODES = (971, 1015)
 _LARGEST_CODE = 999_999_999
 _MOST_SECONDS = 10**9
-_UNCLEAR = (CloudflareUnavailable, AnswerNotUnderstood)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +169,7 @@ def _classify_2xx(document: object, fault: _Fault) -> type[CloudflareError]:
     """Take a 2xx for a refusal only when `success` is false and a code says which; else nobody knows what happened."""
     says_no = isinstance(document, dict) and document.get("success") is False
     if fault.code is None or not says_no:
-        return Throttled if fault.code in _THROTTLING_CODES else AnswerNotUnderstood
+        return Throttled if fault.code in Throttled.cloudflare_codes else AnswerNotUnderstood
     return _classify_code(HTTPStatus.OK, fault) or RequestRejected
 
 
@@ -247,7 +218,9 @@ def _classify_without_code(status: int, document: object) -> type[CloudflareErro
 
 def _is_unclear(kind: type[CloudflareError], status: int) -> bool:
     """Say whether a write may have happened although no success was told."""
-    return kind in _UNCLEAR or (kind is EdgeRefused and status >= HTTPStatus.INTERNAL_SERVER_ERROR)
+    if kind is EdgeRefused and status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return False
+    return issubclass(kind, CloudflareTrouble) and kind.leaves_open
 
 
 def _clean(message: str) -> str:

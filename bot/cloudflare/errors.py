@@ -36,9 +36,10 @@ CloudflareError
 # ruff: noqa: N818 - the leaves are named for what happened, in the words that the documents use
 
 from datetime import timedelta
+from http import HTTPStatus
 from typing import ClassVar, Final
 
-from bot.model.errors import ENABLE_CATALOG, RIGHT_TOKEN, BotError, WhoseMove
+from bot.model.errors import ENABLE_CATALOG, RIGHT_TOKEN, BotError, Told, Transient, WhoseMove
 
 _BOTS_TOKENS_PAGE: Final = "https://dash.cloudflare.com/?to=/:account/api-tokens"
 _CUSTOM_RIGHTS: Final = (
@@ -52,7 +53,15 @@ class CloudflareError(BotError):
 
     `cloudflare_message` is Cloudflare's own text, shortened, without control characters and token-shaped strings; it
     is not escaped. `possibly_landed`: this was a write, and nobody can tell from here whether it happened.
+
+    A leaf states the answers that mean it: `cloudflare_codes` whatever the HTTP status (none is documented for some,
+    and others come with odd ones); `client_codes` inside a 4xx, or a 2xx with `success: false` (inside a 5xx they are
+    Cloudflare's own trouble); `statuses` without a code that we know.
     """
+
+    cloudflare_codes: ClassVar[tuple[int, ...]] = ()
+    client_codes: ClassVar[tuple[int, ...]] = ()
+    statuses: ClassVar[tuple[HTTPStatus, ...]] = ()
 
     def __init__(  # noqa: PLR0913 - a record of what is known of one answer, by name and all optional
         self,
@@ -86,10 +95,12 @@ class Refusal(CloudflareError):
 class TokenRefusal(Refusal):
     """Cloudflare does not take this token, or the token does not lead to the catalog.
 
-    `passes`: a token that was made a moment ago is answered like this as well, until all of Cloudflare knows it.
+    `passes`: a token that was made a moment ago is answered like this as well, until all of Cloudflare knows it;
+    `waiting` is told meanwhile.
     """
 
     passes: ClassVar[bool] = False
+    waiting: ClassVar[str] = "Waiting for Cloudflare to know this token: a new one can take up to a minute."
 
 
 class TokenInvalid(TokenRefusal):
@@ -201,6 +212,7 @@ class CredentialRefused(TokenRefusal):
     """Codes 30004 and 30005, or a refusal to show the catalog, about a token of which no more is known."""
 
     code = "credential_refused"
+    cloudflare_codes = (30004, 30005)
     passes = True
     user_message = (
         "Cloudflare refused this token: either it is not valid (cut off while copying, expired, disabled or deleted), "
@@ -217,6 +229,7 @@ class CatalogNotEnabled(CatalogRefusal):
     """Code 40401: the bucket exists, its catalog was never enabled."""
 
     code = "catalog_not_enabled"
+    cloudflare_codes = (40401,)
     user_message = (
         f"This bucket has no catalog, so there is nothing that could use a credential. Your move: {ENABLE_CATALOG}."
     )
@@ -226,6 +239,7 @@ class CatalogInactive(CatalogRefusal):
     """Code 40402: the bucket's catalog was disabled."""
 
     code = "catalog_inactive"
+    cloudflare_codes = (40402,)
     user_message = (
         f"The catalog of this bucket is switched off; what it held is still there. Your move: {ENABLE_CATALOG}."
     )
@@ -235,6 +249,7 @@ class NoSuchBucket(CatalogRefusal):
     """Codes 40406 and 10006: the account has no such bucket (or has not had it for long enough)."""
 
     code = "no_such_bucket"
+    cloudflare_codes = (10006, 40406)
     user_message = (
         "Cloudflare knows no bucket of this name in the account that the bot works for. Your move: check the name. "
         "A bucket that was created a moment ago can take a minute to be known. Catalogs exist only for buckets "
@@ -252,6 +267,8 @@ class CallerRejected(OperatorError):
     """Code 10000, its kin, or a bare 401/403: the bot's own credentials, never the pasted token."""
 
     code = "caller_rejected"
+    client_codes = (1000, 6003, 6103, 6111, 9103, 9106, 9109, 10000)
+    statuses = (HTTPStatus.UNAUTHORIZED,)
     user_message = (
         "Cloudflare did not accept the bot's own credentials; your token is not the reason. The operator of the bot "
         "has to act: check that CLOUDFLARE_API_TOKEN (or CLOUDFLARE_EMAIL with CLOUDFLARE_API_KEY) is valid and "
@@ -276,6 +293,8 @@ class RouteGone(OperatorError):
     """Codes 7003 and 7000, or a 404, 405 or 410 that does not come from the catalog: no such path."""
 
     code = "route_gone"
+    client_codes = (7000, 7003)
+    statuses = (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE)
     user_message = (
         "Cloudflare offers no catalogs at the address that the bot uses; your token is not the reason. The operator "
         "of the bot has to act: check CLOUDFLARE_ACCOUNT_ID (32 characters, from the dashboard's address), that the "
@@ -288,6 +307,7 @@ class R2NotEnabled(OperatorError):
     """Code 10042: the account never accepted R2."""
 
     code = "r2_not_enabled"
+    cloudflare_codes = (10042,)
     user_message = (
         "R2 is not enabled on the Cloudflare account that the bot works for. Someone who administers that account has "
         "to act: open R2 in the Cloudflare dashboard and enable it, then enable R2 Data Catalog (Basin Catalog) on "
@@ -318,61 +338,82 @@ class RequestRejected(OperatorError):
     )
 
 
-class CloudflareTrouble(CloudflareError):
-    """It passes by itself: to be tried again until the submission's deadline."""
+class CloudflareTrouble(CloudflareError, Transient, told=None):
+    """It passes by itself. `leaves_open` whether a write was carried out, unless the leaf knows better."""
 
-    retryable = True
     whose_move = WhoseMove.CLOUDFLARE
+    leaves_open: ClassVar[bool] = True
 
 
-class Throttled(CloudflareTrouble):
+class Throttled(
+    CloudflareTrouble,
+    told=Told(
+        waiting="Cloudflare limits how many requests it takes from the bot.",
+        lasted="Cloudflare kept limiting how many requests it takes from the bot.",
+    ),
+):
     """Code 971, 1015 or HTTP 429: too many requests; `retry_after` says when to come back, where Cloudflare said it."""
 
     code = "throttled"
+    cloudflare_codes = (971, 1015)
+    statuses = (HTTPStatus.TOO_MANY_REQUESTS,)
     whose_move = WhoseMove.NOBODY
-    user_message = (
-        "Cloudflare is limiting how many requests it takes from the bot's account. Nobody has to do anything: the "
-        "bot waits as long as Cloudflare asks for and tries again by itself."
-    )
+    leaves_open = False
 
 
-class EdgeRefused(CloudflareTrouble):
+class EdgeRefused(
+    CloudflareTrouble,
+    told=Told(
+        waiting="Cloudflare's edge turned the request away.",
+        lasted=(
+            "Cloudflare's edge kept turning the request away; if that goes on, the operator of the bot should look "
+            "whether its network address is blocked."
+        ),
+    ),
+):
     """Another 1xxx error of Cloudflare's edge: the request was turned away on its way to the API."""
 
     code = "edge_refused"
-    user_message = (
-        "Cloudflare turned the request away before it reached the API. The bot tries again by itself. If this "
-        "lasts, the operator of the bot should look whether its network address is blocked: Cloudflare's code and "
-        "Ray ID are below."
-    )
 
 
-class CloudflareUnavailable(CloudflareTrouble):
+class CloudflareUnavailable(
+    CloudflareTrouble,
+    told=Told(
+        waiting="Cloudflare has trouble answering.",
+        lasted="Cloudflare kept having trouble (https://www.cloudflarestatus.com).",
+    ),
+):
     """HTTP 5xx, 408, or a code that means the same."""
 
     code = "cloudflare_unavailable"
-    user_message = (
-        "Cloudflare has trouble answering at the moment. The bot tries again by itself. If this lasts, see "
-        "https://www.cloudflarestatus.com."
-    )
+    statuses = (HTTPStatus.REQUEST_TIMEOUT,)
 
 
-class CloudflareUnreachable(CloudflareTrouble):
+class CloudflareUnreachable(
+    CloudflareTrouble,
+    told=Told(
+        waiting="The bot got no answer from Cloudflare.",
+        lasted=(
+            "The bot got no answer from Cloudflare; if that goes on, the operator of the bot should check the network "
+            "between the bot and api.cloudflare.com."
+        ),
+    ),
+):
     """No answer: no connection, a broken one, or one that took too long."""
 
     code = "cloudflare_unreachable"
-    user_message = (
-        "The bot got no answer from Cloudflare. The bot tries again by itself. If this lasts, the operator of the "
-        "bot should check the network between the bot and api.cloudflare.com."
-    )
 
 
-class AnswerNotUnderstood(CloudflareTrouble):
+class AnswerNotUnderstood(
+    CloudflareTrouble,
+    told=Told(
+        waiting="Cloudflare answered in a way that the bot does not understand.",
+        lasted=(
+            "Cloudflare kept answering in a way that the bot does not understand; if that goes on, the operator of the "
+            "bot should look for a newer version of it."
+        ),
+    ),
+):
     """An answer that is neither a clear yes nor a clear no."""
 
     code = "answer_not_understood"
-    user_message = (
-        "Cloudflare answered in a way that the bot does not understand, so it cannot tell whether the request was "
-        "carried out. The bot tries again by itself. If this lasts, the operator of the bot should look for a newer "
-        "version of it."
-    )

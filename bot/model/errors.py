@@ -28,15 +28,18 @@ BotError
 │   └── DeadlineReached
 ├── SlackRefused               Slack said a definite no to a call
 └── SlackUnavailable           Slack did not answer, or asked to come back later
+
+What passes by itself is a `Transient` as well: CloudflareTrouble, DatabaseTrouble, MembershipUnknown, SlackUnavailable.
 """
 
 # ruff: noqa: N818 - the leaves are named for what happened, in the words that the documents use
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 _TOKENS_PAGE: Final = "https://dash.cloudflare.com/?to=/:account/r2/api-tokens"
 RIGHT_TOKEN: Final = (
@@ -50,6 +53,9 @@ ENABLE_CATALOG: Final = (
 )
 
 
+_Kind = TypeVar("_Kind", bound="BotError")
+
+
 class WhoseMove(StrEnum):
     """Who can bring things forward after an error."""
 
@@ -60,7 +66,7 @@ class WhoseMove(StrEnum):
 
 
 class BotError(Exception):
-    """The root. A leaf states its `code`, `user_message`, `retryable` and `whose_move`; they never change at run time.
+    """The root. A leaf states its `code`, `user_message` and `whose_move`; they never change at run time.
 
     `code` is stable: logs, audit records and documents refer to it. `user_message` may be shown to anyone: it says what
     happened, whose move it is and what to do, and quotes nothing.
@@ -75,16 +81,45 @@ class BotError(Exception):
         return self.code
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What people read of an error that passes, by the moment at which they read it. Quotes nothing.
+
+    `waiting` while the bot waits, followed by when it tries again; `lasted` when it did not pass before the
+    submission's deadline, followed by what to do; `at_once` where a person waits for the answer and nothing is
+    tried again.
+    """
+
+    waiting: str
+    lasted: str
+    at_once: str = ""
+
+
+class Transient(BotError):
+    """It passes by itself: to be tried again until the submission's deadline.
+
+    A leaf cannot be written without its sentences: mypy and the import ask for `told`. A branch says `told=None`.
+    """
+
+    retryable = True
+    told: ClassVar[Told]
+
+    def __init_subclass__(cls, *, told: Told | None) -> None:
+        super().__init_subclass__()
+        if told is not None:
+            cls.told = told
+            cls.user_message = told.at_once or told.lasted
+
+
 def error_of_code(code: str) -> type[BotError]:
     """Return the leaf of the tree that has this code; raises KeyError for a code that no leaf has."""
-    return {leaf.code: leaf for leaf in _leaves(BotError)}[code]
+    return {leaf.code: leaf for leaf in leaves(BotError)}[code]
 
 
-def _leaves(error: type[BotError]) -> Iterator[type[BotError]]:
-    if not error.__subclasses__():
-        yield error
-    for child in error.__subclasses__():
-        yield from _leaves(child)
+def leaves(error: type[_Kind]) -> Iterable[type[_Kind]]:
+    """Return the leaves below an error, each once and in the order of the tree, or the error if it is one."""
+    below = error.__subclasses__()
+    return dict.fromkeys(leaf for child in below for leaf in leaves(child)) if below else (error,)
 
 
 # What was pasted.
@@ -190,31 +225,42 @@ class KeyFileUnusable(BotError):
 # The database.
 
 
-class DatabaseTrouble(BotError):
+class DatabaseTrouble(Transient, told=None):
     """The database did not take or give what it was asked for."""
 
-    retryable = True
     whose_move = WhoseMove.OPERATOR
 
 
-class DatabaseUnavailable(DatabaseTrouble):
+class DatabaseUnavailable(
+    DatabaseTrouble,
+    told=Told(
+        waiting="The bot's own database has trouble.",
+        lasted="The bot's own database kept having trouble.",
+        at_once=(
+            "The bot could not record this, so nothing was sent to Cloudflare because of it. Your move: try again in a "
+            "minute. If it happens again, tell the operator of the bot that its database cannot be written."
+        ),
+    ),
+):
     """The database could not be opened, read or written; the transaction was not committed, for certain."""
 
     code = "database_unavailable"
-    user_message = (
-        "The bot could not record this, so nothing was sent to Cloudflare because of it. Your move: try again in a "
-        "minute. If it happens again, tell the operator of the bot that its database cannot be written."
-    )
 
 
-class CommitUnknown(DatabaseTrouble):
+class CommitUnknown(
+    DatabaseTrouble,
+    told=Told(
+        waiting="The bot's own database has trouble.",
+        lasted="The bot's own database kept having trouble.",
+        at_once=(
+            "It is not known whether the bot recorded this: its database did not answer in time. Your move: press the "
+            "button again in a moment; that is safe, nothing is done twice."
+        ),
+    ),
+):
     """The connection broke, or time ran out, while the database was committing: nobody can tell whether it did."""
 
     code = "commit_unknown"
-    user_message = (
-        "It is not known whether the bot recorded this: its database did not answer in time. Your move: press the "
-        "button again in a moment; that is safe, nothing is done twice."
-    )
 
 
 class LeaseLost(BotError):
@@ -273,16 +319,22 @@ class EnablingNotAllowed(AccessRefused):
     user_message = f"This bot does not enable catalogs. Your move: {ENABLE_CATALOG}."
 
 
-class MembershipUnknown(AccessRefused):
+class MembershipUnknown(
+    AccessRefused,
+    Transient,
+    told=Told(
+        waiting="Slack does not tell the bot who may use it.",
+        lasted="Slack did not tell the bot who may use it.",
+        at_once=(
+            "Slack did not tell the bot who is in the user groups that may use it, so it refuses to be safe. Try again "
+            "in a minute."
+        ),
+    ),
+):
     """Slack could not be asked who is in a user group: when in doubt, no."""
 
     code = "membership_unknown"
-    retryable = True
     whose_move = WhoseMove.NOBODY
-    user_message = (
-        "Slack did not tell the bot who is in the user groups that may use it, so it refuses to be safe. Try again "
-        "in a minute."
-    )
 
 
 # Time.
@@ -334,13 +386,18 @@ class SlackRefused(BotError):
         return f"{self.code} slack_error={self.slack_error}"
 
 
-class SlackUnavailable(BotError):
+class SlackUnavailable(
+    Transient,
+    told=Told(
+        waiting="Slack does not answer the bot.",
+        lasted="Slack did not answer the bot.",
+        at_once="Slack did not answer the bot in time. Try again in a minute.",
+    ),
+):
     """Slack did not answer in time, had trouble of its own, or asked to come back in `retry_after`."""
 
     code = "slack_unavailable"
-    retryable = True
     whose_move = WhoseMove.NOBODY
-    user_message = "Slack did not answer the bot in time. Try again in a minute."
 
     def __init__(self, retry_after: timedelta | None = None) -> None:
         super().__init__(retry_after)

@@ -67,7 +67,7 @@ from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failur
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.tokens import TokenKind as SandboxKind
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
-from bot.slack.messages.outcome import RedactedResult
+from bot.slack.messages.redacted import RedactedResult
 from bot.slack.messages.render import result_message
 from bot.storage.accepting import Verdict
 from bot.storage.catalogs import Inventory

@@ -330,7 +330,7 @@ async def test_one_worker_is_killed_and_one_is_frozen(fleet: Fleet) -> None:
     await fleet.scene.submit(contested, new, user=GRACE)
     told = [await fleet.wait_for_result(bucket, "stored a new credential") for bucket in held]
     told.append(await fleet.wait_for_result(contested, "stored a new credential"))
-    told.append(await fleet.wait_for_result(contested, "gave way to a newer one"))
+    told.append(await fleet.wait_for_result(contested, "replaced by a newer submission"))
     taken = max(float(message.ts) for message in told) - lost_at
 
     frozen.wake()

@@ -3,33 +3,28 @@
 import copy
 import inspect
 import pickle
-from collections.abc import Iterator
+import re
 from datetime import timedelta
 
+import mypy.api
 import pytest
 
-import bot.model.errors
+from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE
 from bot.cloudflare.errors import CloudflareError, Throttled
-from bot.model.errors import BotError, WhoseMove
+from bot.model.errors import BotError, Transient, WhoseMove, leaves
 
-
-def _list_below(kind: type[BotError]) -> Iterator[type[BotError]]:
-    for below in kind.__subclasses__():
-        yield below
-        yield from _list_below(below)
-
-
-LEAVES = sorted({kind for kind in _list_below(BotError) if not kind.__subclasses__()}, key=lambda kind: kind.__name__)
+LEAVES = sorted(leaves(BotError), key=lambda kind: kind.__name__)
 CLOUDFLARE_LEAVES = [kind for kind in LEAVES if issubclass(kind, CloudflareError)]
+TRANSIENT = [kind for kind in LEAVES if issubclass(kind, Transient)]
+DEFINITE = [kind for kind in CLOUDFLARE_LEAVES if not kind.retryable]
 
 
 @pytest.mark.parametrize("kind", LEAVES)
 def test_every_leaf_is_complete(kind: type[BotError]) -> None:
-    """A leaf has a snake_case code, a sentence, a retry rule and somebody whose move it is."""
+    """A leaf has a snake_case code, a sentence and somebody whose move it is."""
     assert kind.code.replace("_", "").isalnum()
     assert kind.code == kind.code.lower()
     assert kind.user_message.endswith((".", "?"))
-    assert isinstance(kind.retryable, bool)
     assert kind.whose_move in WhoseMove
 
 
@@ -40,21 +35,63 @@ def test_codes_are_unique() -> None:
 
 @pytest.mark.parametrize("kind", LEAVES)
 def test_every_leaf_is_drawn_in_the_tree(kind: type[BotError]) -> None:
-    """The docstring of the module is the map."""
-    assert f"── {kind.__name__}" in (inspect.getdoc(bot.model.errors) or "")
+    """The docstring of its module is the map."""
+    assert f"── {kind.__name__}" in (inspect.getdoc(inspect.getmodule(kind)) or "")
 
 
-@pytest.mark.parametrize("kind", CLOUDFLARE_LEAVES)
+@pytest.mark.parametrize("kind", DEFINITE)
 def test_a_message_says_whose_move_it_is(kind: type[BotError]) -> None:
     """Who has to act reads it in the first person or finds himself named."""
-    words = {
-        WhoseMove.YOU: "Your move:",
-        WhoseMove.OPERATOR: " act: ",
-        WhoseMove.CLOUDFLARE: "by itself",
-        WhoseMove.NOBODY: "Nobody has to do anything",
-    }
+    words = {WhoseMove.YOU: "Your move:", WhoseMove.OPERATOR: " act: "}
     said = kind.user_message.replace("has to look: ", "has to act: ")
     assert words[kind.whose_move] in said
+
+
+@pytest.mark.parametrize("kind", TRANSIENT)
+def test_what_passes_is_told_without_a_move(kind: type[Transient]) -> None:
+    """Whoever tells it says when the bot tries again, or what to do at the end: that depends on the submission."""
+    for sentence in (kind.told.waiting, kind.told.lasted):
+        assert sentence.endswith(".")
+        assert not re.search("by itself|again|Your move", sentence)
+
+
+@pytest.mark.parametrize("kind", TRANSIENT)
+def test_what_nothing_waits_out_is_told_at_once(kind: type[Transient]) -> None:
+    """A database and Slack are also in the way of people who wait for an answer; Cloudflare is asked later."""
+    assert ("again" in kind.told.at_once) is not issubclass(kind, CloudflareError)
+    assert kind.user_message == (kind.told.at_once or kind.told.lasted)
+
+
+def test_only_what_has_such_sentences_is_tried_again() -> None:
+    """So that nothing can be waited for without words."""
+    assert [kind for kind in LEAVES if kind.retryable] == TRANSIENT
+
+
+_WITHOUT_A_SENTENCE = """
+from bot.cloudflare.errors import CloudflareTrouble
+from bot.model.errors import Told
+
+class ToldNothing(CloudflareTrouble):
+    code = "told_nothing"
+
+class ToldHalf(CloudflareTrouble, told=Told(waiting="It is waited for.")):
+    code = "told_half"
+"""
+
+
+def test_mypy_says_which_sentence_a_new_error_lacks() -> None:
+    """Nobody finds out in a modal."""
+    told, _, _ = mypy.api.run(["--config-file=", "--strict", "--cache-dir=/dev/null", "-c", _WITHOUT_A_SENTENCE])
+    assert '<string>:5: error: Missing named argument "told"' in told
+    assert '<string>:8: error: Missing named argument "lasted" for "Told"' in told
+
+
+def test_no_answer_of_cloudflares_means_two_errors() -> None:
+    """The tables of the diagnosis are made from the leaves: of two with one code, one would be lost."""
+    for answers in ("cloudflare_codes", "client_codes", "statuses"):
+        stated = [answer for kind in CLOUDFLARE_LEAVES for answer in getattr(kind, answers)]
+        assert len(stated) == len(set(stated))
+    assert not {*ERROR_OF_CODE} & {*ERROR_OF_CLIENT_CODE}
 
 
 @pytest.mark.parametrize("kind", CLOUDFLARE_LEAVES)

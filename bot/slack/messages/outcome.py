@@ -1,325 +1,223 @@
-"""What is said of a submission that has ended, or that waits: sentences. Pure, and redacted by construction.
-
-This module cannot import `secret` or `sealing` (a lint contract): it never meets a token, sealed or not.
-"""
+"""How people are told what came of a submission, or how far it is: one table for all that shows it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final, Self
+from enum import StrEnum
+from typing import Final
 
-from bot.cloudflare.errors import TokenRefusal
-from bot.model.catalog import CredentialStatus
-from bot.model.errors import BotError, DeadlineReached, GivenUp, WhoseMove, error_of_code
-from bot.model.submission import Check, Findings, State, Submission, Task, TokenKind
-from bot.slack.blocks import date, escape, moment
-from bot.slack.form import COMMAND
-
-EXPIRES_SOON: Final = timedelta(days=30)
+from bot.model.submission import State, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RedactedResult:
-    """All that is shown of an ended submission."""
+class Outcome:
+    """How one ending of one task is told.
 
-    submission_id: str
-    task: Task
-    user_id: str
-    bucket: str
-    ending: State
-    token_kind: TokenKind
-    last_four: str
-    reason: str
-    findings: Findings | None
-    confirmation: CredentialStatus | None
-    error: type[BotError] | None
-    cloudflare_code: int | None
-    cloudflare_message: str
-    cf_ray: str | None
-    possibly_written: bool
-    superseded_by: str | None
-    ended_at: datetime
-    took: timedelta
+    `title` stands above the message, behind the `mark`; `view_title` above the modal (24 characters at most);
+    `headline` is the sentence that says it all, `words` its place in the history.
+    """
 
-    @classmethod
-    def of(cls, submission: Submission) -> Self:
-        """Take what may be shown from a submission that has ended."""
-        ended_at = submission.ended_at or submission.accepted_at
-        return cls(
-            submission_id=submission.id,
-            task=submission.task,
-            user_id=submission.user_id,
-            bucket=submission.key.bucket,
-            ending=submission.state,
-            token_kind=submission.token_kind,
-            last_four=submission.last_four,
-            reason=submission.reason,
-            findings=submission.findings,
-            confirmation=submission.confirmation,
-            error=error_of_code(submission.error_code) if submission.error_code else None,
-            cloudflare_code=submission.cloudflare_code,
-            cloudflare_message=submission.cloudflare_message,
-            cf_ray=submission.cf_ray,
-            possibly_written=submission.possibly_written,
-            superseded_by=submission.superseded_by,
-            ended_at=ended_at,
-            took=max(ended_at - submission.accepted_at, timedelta(0)),
-        )
-
-    @property
-    def is_alarm(self) -> bool:
-        """Whether the credential was stored, but Cloudflare says that it does not work or is not there."""
-        return self.ending is State.STORED and self.confirmation in _ALARMS
-
-    @property
-    def asks_operator(self) -> bool:
-        """Whether it is the operator's move."""
-        is_lost = self.is_alarm and self.confirmation is CredentialStatus.ABSENT
-        return is_lost or (self.error is not None and self.error.whose_move is WhoseMove.OPERATOR)
-
-    @property
-    def outcome(self) -> State:
-        """What people are told: the ending, but for a try to enable a catalog whose answer may have been lost."""
-        is_unclear = self.task is Task.ENABLE and self.error is not None and self.error.retryable
-        return State.UNCERTAIN if is_unclear else self.ending
-
-    @property
-    def headline(self) -> str:
-        """Who, which bucket, and what came of it, in one sentence."""
-        return _HEADLINES[self.task][_outline(self.outcome)].format(
-            user=f"<@{self.user_id}>", bucket=f"`{escape(self.bucket)}`"
-        )
-
-    @property
-    def explanation(self) -> str:
-        """What happened behind the headline, whose move it is and what to do."""
-        return _explain(self)
-
-    @property
-    def warnings(self) -> list[str]:
-        """What did not stop the token, and should be known about it."""
-        return _warn(self) if self.ending in (State.STORED, State.CHECKED) else []
-
-    @property
-    def unchecked(self) -> list[str]:
-        """Which questions about the token have no answer, and what that means."""
-        if self.findings is None or self.ending not in (State.STORED, State.CHECKED):
-            return []
-        words = _UNCHECKED_BUT_STORED if self.ending is State.STORED else _UNCHECKED
-        return [words[check] for check in Check if check in self.findings.unchecked]
+    mark: str
+    title: str
+    view_title: str
+    headline: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RedactedProgress:
-    """All that is shown of a submission under way; `waits_until` is set while it waits for the reason in `error`."""
+class TaskWords:
+    """How a task is told while it is under way: above the modal, in it, and behind the name in the history."""
 
-    task: Task
-    bucket: str
+    title: str
+    sentence: str
+    aside: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressStep:
+    """One line of the progress, which is ticked off when its state is over."""
+
     state: State
-    error: type[BotError] | None = None
-    waits_until: datetime | None = None
-
-    @classmethod
-    def of(cls, submission: Submission, now: datetime) -> Self:
-        """Take what may be shown from a submission under way."""
-        is_written = submission.state is State.CONFIRMING  # what was in the way of that is over
-        waits = submission.error_code is not None and submission.next_attempt_at > now and not is_written
-        return cls(
-            task=submission.task,
-            bucket=submission.key.bucket,
-            state=submission.state,
-            error=error_of_code(submission.error_code) if submission.error_code and waits else None,
-            waits_until=submission.next_attempt_at if waits else None,
-        )
-
-    @property
-    def waiting(self) -> str:
-        """What it waits for and until when, or nothing."""
-        if self.error is None or self.waits_until is None:
-            return ""
-        is_fresh = issubclass(self.error, TokenRefusal)
-        reason = _UNTIL_KNOWN if is_fresh else _PASSING_TROUBLE[self.error.code]
-        return f"{reason} The bot tries again by itself at {moment(self.waits_until)}."
+    label: str
 
 
-_ALARMS: Final = (CredentialStatus.INVALID, CredentialStatus.ABSENT)
-_OUTLINES: Final = (State.STORED, State.CHECKED, State.ENABLED, State.REFUSED, State.UNCERTAIN, State.SUPERSEDED)
-_HEADLINES: Final[Mapping[Task, Mapping[State, str]]] = {
+class Special(StrEnum):
+    """Endings that are told like no other, although their state is a common one."""
+
+    ALARM = "alarm"
+    """Stored, but Cloudflare says that it does not work or is not there."""
+    NOWHERE = "nowhere"
+    """Refused, but nothing was wrong with the token: its bucket takes none."""
+
+
+_NOT_STORED: Final = "The credential that {user} submitted for {bucket} was not stored; nothing was changed."
+_NOT_CHECKED: Final = "The token that {user} submitted for {bucket} could not be checked; nothing was changed."
+_NOT_ENABLED: Final = "The catalog of {bucket}, which {user} wanted to enable, was not enabled."
+
+
+def _denied(headline: str) -> Outcome:
+    return Outcome(
+        mark=":no_entry:",
+        title="Not allowed, nothing changed",
+        view_title="Not allowed",
+        headline=headline,
+        words="not allowed",
+    )
+
+
+def _expired(headline: str) -> Outcome:
+    return Outcome(
+        mark=":hourglass:",
+        title="Too late, nothing changed",
+        view_title="Too late",
+        headline=headline,
+        words="too late",
+    )
+
+
+OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
     Task.STORE: {
-        State.STORED: "{user} stored a new credential for the catalog of {bucket}.",
-        State.UNCERTAIN: "It is not known whether the credential that {user} submitted for {bucket} was stored.",
-        State.SUPERSEDED: "The credential that {user} submitted for {bucket} gave way to a newer one.",
-        State.REFUSED: "The credential that {user} submitted for {bucket} was not stored; nothing was changed.",
-        State.FAILED: "The credential that {user} submitted for {bucket} was not stored; nothing was changed.",
+        State.STORED: Outcome(
+            mark=":white_check_mark:",
+            title="Credential stored",
+            view_title="Credential stored",
+            headline="{user} stored a new credential for the catalog of {bucket}.",
+            words="stored",
+        ),
+        Special.ALARM: Outcome(
+            mark=":rotating_light:",
+            title="Credential stored, but look at it",
+            view_title="Credential stored",
+            headline="{user} stored a new credential for the catalog of {bucket}.",
+            words="stored, but look at it",
+        ),
+        State.REFUSED: Outcome(
+            mark=":no_entry:",
+            title="Token refused, nothing changed",
+            view_title="Token refused",
+            headline=_NOT_STORED,
+            words="refused",
+        ),
+        Special.NOWHERE: Outcome(
+            mark=":no_entry:",
+            title="Nowhere to store it, nothing changed",
+            view_title="Nowhere to store it",
+            headline=_NOT_STORED,
+            words="nowhere to store it",
+        ),
+        State.DENIED: _denied(_NOT_STORED),
+        State.FAILED: Outcome(
+            mark=":x:",
+            title="Not stored, nothing changed",
+            view_title="Not stored",
+            headline=_NOT_STORED,
+            words="failed",
+        ),
+        State.UNCERTAIN: Outcome(
+            mark=":warning:",
+            title="Not known whether it was stored",
+            view_title="Not known if stored",
+            headline="It is not known whether the credential that {user} submitted for {bucket} was stored.",
+            words="not known whether it was stored",
+        ),
+        State.SUPERSEDED: Outcome(
+            mark=":arrows_counterclockwise:",
+            title="Token replaced by a newer submission",
+            view_title="Replaced by a newer one",
+            headline="The credential that {user} submitted for {bucket} was replaced by a newer submission.",
+            words="replaced by a newer submission",
+        ),
+        State.EXPIRED: _expired(_NOT_STORED),
     },
     Task.CHECK: {
-        State.CHECKED: "The token that {user} had checked for {bucket} passed every check; nothing was changed.",
-        State.REFUSED: "The token that {user} had checked for {bucket} did not pass every check; nothing was changed.",
-        State.FAILED: "The token that {user} submitted for {bucket} could not be checked; nothing was changed.",
+        State.CHECKED: Outcome(
+            mark=":mag:",
+            title="All checks passed, nothing changed",
+            view_title="All checks passed",
+            headline="The token that {user} had checked for {bucket} passed every check; nothing was changed.",
+            words="checked, nothing changed",
+        ),
+        State.REFUSED: Outcome(
+            mark=":no_entry:",
+            title="Check not passed, nothing changed",
+            view_title="Check not passed",
+            headline="The token that {user} had checked for {bucket} did not pass every check; nothing was changed.",
+            words="refused",
+        ),
+        State.DENIED: _denied(_NOT_CHECKED),
+        State.FAILED: Outcome(
+            mark=":x:",
+            title="Not checked, nothing changed",
+            view_title="Not checked",
+            headline=_NOT_CHECKED,
+            words="failed",
+        ),
+        State.EXPIRED: _expired(_NOT_CHECKED),
     },
     Task.ENABLE: {
-        State.ENABLED: "{user} enabled the catalog of {bucket}.",
-        State.REFUSED: "The catalog of {bucket}, which {user} wanted to enable, was not enabled.",
-        State.FAILED: "The catalog of {bucket}, which {user} wanted to enable, was not enabled.",
-        State.UNCERTAIN: "It is not known whether the catalog of {bucket}, which {user} wanted to enable, was enabled.",
+        State.ENABLED: Outcome(
+            mark=":white_check_mark:",
+            title="Catalog enabled",
+            view_title="Catalog enabled",
+            headline="{user} enabled the catalog of {bucket}.",
+            words="catalog enabled",
+        ),
+        State.REFUSED: Outcome(
+            mark=":x:",
+            title="Catalog not enabled",
+            view_title="Not enabled",
+            headline=_NOT_ENABLED,
+            words="refused",
+        ),
+        State.DENIED: _denied(_NOT_ENABLED),
+        State.FAILED: Outcome(
+            mark=":x:",
+            title="Catalog not enabled",
+            view_title="Not enabled",
+            headline=_NOT_ENABLED,
+            words="failed",
+        ),
+        State.UNCERTAIN: Outcome(
+            mark=":warning:",
+            title="Not known whether it was enabled",
+            view_title="Not known if enabled",
+            headline="It is not known whether the catalog of {bucket}, which {user} wanted to enable, was enabled.",
+            words="not known whether it was enabled",
+        ),
+        State.EXPIRED: _expired(_NOT_ENABLED),
     },
 }
-_CONFIRMATIONS: Final = {
-    CredentialStatus.VALID: "Cloudflare confirms that the stored credential works.",
-    CredentialStatus.PRESENT: "Cloudflare confirms that one is stored; it offers no test on this path.",
-    CredentialStatus.INVALID: (
-        "Cloudflare accepted it, but says that the stored credential does not work. Your move: look whether the token "
-        "was disabled or changed meanwhile, and store another one. If this one is good, the operator of the bot should "
-        "look at the catalog in the Cloudflare dashboard."
-    ),
-    CredentialStatus.ABSENT: (
-        "Cloudflare accepted it, but still says that the slot is empty. The operator of the bot should look at the "
-        "catalog in the Cloudflare dashboard; submitting the token again does no harm."
-    ),
-    CredentialStatus.UNKNOWN: (
-        "Cloudflare accepted it, but the bot could not find out afterwards whether it works. Your move: look with "
-        f"`{COMMAND} status` in a few minutes."
-    ),
-}
-_REPLACED: Final = {
-    CredentialStatus.VALID: "It replaced a credential that still worked.",
-    CredentialStatus.INVALID: "It replaced one that did not work any more.",
-    CredentialStatus.ABSENT: "There was none before.",
-}
-_CHECKED: Final = (
-    "Not looked at: whether the token may read and write the data of the bucket (R2 storage), which Cloudflare does "
-    "only when it stores. The token was erased. Your move: paste it again to have it stored."
+"""Every ending that each task can come to; the tests prove that none is missing."""
+
+UNFORESEEN: Final = Outcome(
+    mark=":warning:",
+    title="Something unexpected happened",
+    view_title="Something unexpected",
+    headline="What {user} submitted for {bucket} ended in a way that the bot does not expect.",
+    words="ended unexpectedly",
 )
-_ENABLED: Final = "It can take a credential now. Your move: paste the token again, since it was erased."
-_ENABLE_AGAIN: Final = "Your move: press the button again; enabling a catalog twice does no harm."
-_NOT_ENABLED_IN_TIME: Final = f"The bot did not get to it in the time it had. {_ENABLE_AGAIN}"
-_UNCHECKED: Final = {
-    Check.TOKEN: (
-        "Not checked: whether the token is active and when it expires. Cloudflare does not tell that about this token, "
-        "so nobody will be reminded before it expires."
+TASK_WORDS: Final[Mapping[Task, TaskWords]] = {
+    Task.STORE: TaskWords(
+        title="Storing...",
+        sentence="The token for the catalog of *{bucket}* is encrypted and on its way.",
+        aside="",
     ),
-    Check.REACH: (
-        "Not checked: whether the token reaches this catalog. Cloudflare does not let this token ask; if it does not "
-        "reach it, Cloudflare refuses it when it is stored, and leaves the slot as it is."
+    Task.CHECK: TaskWords(
+        title="Checking...",
+        sentence="The token for the catalog of *{bucket}* is encrypted and being checked. Nothing will be stored.",
+        aside=", check only",
     ),
-}
-_UNCHECKED_BUT_STORED: Final = _UNCHECKED | {
-    Check.REACH: (
-        "Not checked: whether the token reaches this catalog. Cloudflare does not let this token ask, but took it all "
-        "the same."
+    Task.ENABLE: TaskWords(
+        title="Enabling...",
+        sentence="The catalog of *{bucket}* is being enabled.",
+        aside=", to enable the catalog",
     ),
 }
-_UNTIL_KNOWN: Final = "Waiting for Cloudflare to know this token: a new one can take up to a minute."
-_PASSING_TROUBLE: Final = {
-    "throttled": "Cloudflare limits how many requests it takes from the bot.",
-    "edge_refused": "Cloudflare's edge turned the request away.",
-    "cloudflare_unavailable": "Cloudflare has trouble answering.",
-    "cloudflare_unreachable": "The bot got no answer from Cloudflare.",
-    "answer_not_understood": "Cloudflare answered in a way that the bot does not understand.",
-    "database_unavailable": "The bot's own database has trouble.",
-    "commit_unknown": "The bot's own database has trouble.",
-    "membership_unknown": "Slack does not tell the bot who may use it.",
+STEPS_OF_TASK: Final[Mapping[Task, tuple[ProgressStep, ...]]] = {
+    Task.STORE: (
+        ProgressStep(state=State.VERIFYING, label="Verify the token and the catalog"),
+        ProgressStep(state=State.STORING, label="Store it at Cloudflare"),
+        ProgressStep(state=State.CONFIRMING, label="Confirm that the stored credential works"),
+    ),
+    Task.CHECK: (ProgressStep(state=State.VERIFYING, label="Verify the token and the catalog"),),
+    Task.ENABLE: (ProgressStep(state=State.VERIFYING, label="Enable the catalog at Cloudflare"),),
 }
-_LASTING_TROUBLE: Final = {
-    "throttled": "Cloudflare kept limiting how many requests it takes from the bot.",
-    "edge_refused": (
-        "Cloudflare's edge kept turning the request away; if that goes on, the operator of the bot should look whether "
-        "its network address is blocked."
-    ),
-    "cloudflare_unavailable": "Cloudflare kept having trouble (https://www.cloudflarestatus.com).",
-    "cloudflare_unreachable": (
-        "The bot got no answer from Cloudflare; if that goes on, the operator of the bot should check the network "
-        "between the bot and api.cloudflare.com."
-    ),
-    "answer_not_understood": (
-        "Cloudflare kept answering in a way that the bot does not understand; if that goes on, the operator of the bot "
-        "should look for a newer version of it."
-    ),
-    "database_unavailable": "The bot's own database kept having trouble.",
-    "commit_unknown": "The bot's own database kept having trouble.",
-    "membership_unknown": "Slack did not tell the bot who may use it.",
-}
-"""Why the bot kept trying until the deadline: the errors' own sentences promise another try."""
-
-
-def _outline(ending: State) -> State:
-    return ending if ending in _OUTLINES else State.FAILED
-
-
-def _explain(result: RedactedResult) -> str:
-    if result.ending is State.STORED:
-        before = result.findings.credential if result.findings else CredentialStatus.UNKNOWN
-        confirmation = _CONFIRMATIONS[result.confirmation or CredentialStatus.UNKNOWN]
-        return " ".join(filter(None, [confirmation, _REPLACED.get(before, "")]))
-    if result.ending in (State.CHECKED, State.ENABLED):
-        return _CHECKED if result.ending is State.CHECKED else _ENABLED
-    if result.ending is State.SUPERSEDED:
-        return _explain_superseded(result)
-    return _explain_uncertain(result) if result.ending is State.UNCERTAIN else _explain_cause(result)
-
-
-def _explain_superseded(result: RedactedResult) -> str:
-    fate = (
-        "An earlier request with this token got no clear answer; the newer one was sent after it."
-        if result.possibly_written
-        else "This token was never stored."
-    )
-    return (
-        f"<@{result.superseded_by}> submitted a newer one for the same catalog, and that one was sent to Cloudflare "
-        f"({date(result.ended_at)}). {fate} Nobody has to do anything."
-    )
-
-
-def _explain_uncertain(result: RedactedResult) -> str:
-    cause = _explain_cause(result)
-    if result.error is not None and not result.error.retryable:  # its sentence says whose move it is
-        return f"An earlier request with the token got no clear answer, so the slot may hold it. What ended it: {cause}"
-    return (
-        "A request with the token went out, and no clear answer came back. "
-        f"{cause} Your move: submit the same token again; storing it twice does no harm."
-    )
-
-
-def _explain_cause(result: RedactedResult) -> str:
-    if result.error is None:
-        return "The bot was stopped before it had an answer."
-    if result.task is Task.ENABLE and issubclass(result.error, GivenUp):
-        return _NOT_ENABLED_IN_TIME
-    if not result.error.retryable:
-        return escape(result.error.user_message)
-    trouble = _LASTING_TROUBLE[result.error.code]
-    if result.ending is State.UNCERTAIN:
-        return trouble
-    return f"{trouble} {_ENABLE_AGAIN if result.task is Task.ENABLE else DeadlineReached.user_message}"
-
-
-def _warn(result: RedactedResult) -> list[str]:
-    token = result.findings.token if result.findings else None
-    is_of_user = token.owner is TokenKind.USER if token else result.token_kind is TokenKind.USER
-    warnings = []
-    if token is not None and token.expires_at is None:
-        warnings.append("This token never expires: one with an expiry date does less harm in wrong hands.")
-    if token is not None and token.expires_at is not None and token.expires_at - result.ended_at < EXPIRES_SOON:
-        warnings.append(f"This token expires soon ({expiry(token.expires_at, result.ended_at)}): plan its successor.")
-    if is_of_user:
-        warnings.append(
-            "This token belongs to a user: it stops working when that user leaves the Cloudflare account. An account "
-            "API token does not."
-        )
-    return warnings
-
-
-def expiry(expires_at: datetime | None, now: datetime) -> str:
-    """Return an expiry date with the days that are left."""
-    if expires_at is None:
-        return "never"
-    left = expires_at - now
-    if left < timedelta(0):
-        return f"{date(expires_at)}, {_days(-left)} ago"
-    return f"{date(expires_at)}, in {_days(left)}"
-
-
-def _days(time: timedelta) -> str:
-    if time < timedelta(days=1):
-        return "less than a day"
-    return "1 day" if time.days == 1 else f"{time.days} days"

@@ -13,7 +13,7 @@ from bot.model.errors import SlackRefused, SlackUnavailable
 from bot.model.submission import Pending, Posted, Submission, Way
 from bot.slack.api import SlackWeb
 from bot.slack.blocks import Json
-from bot.slack.messages.outcome import RedactedResult
+from bot.slack.messages.redacted import RedactedResult
 from bot.slack.messages.render import broken_notice, expiry_reminder, result_message
 
 _NAMESPACE: Final = uuid.UUID("6c7b9dd4-4b43-4e0e-93f1-8d6f2d1c0a57")

@@ -11,7 +11,8 @@ from bot.model.errors import BotError
 from bot.model.move import Change
 from bot.model.submission import Submission
 from bot.slack.api import SlackWeb
-from bot.slack.messages.outcome import RedactedProgress, RedactedResult
+from bot.slack.messages.outcome import STEPS_OF_TASK
+from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 from bot.slack.messages.render import progress_view, result_view
 
 AFTER_ACKNOWLEDGEMENT: Final = timedelta(seconds=1.2)
@@ -72,7 +73,7 @@ class ModalProgress:
         view = (
             result_view(RedactedResult.of(submission), contact=self._contact)
             if submission.is_ended
-            else progress_view(RedactedProgress.of(submission, self._clock()))
+            else progress_view(RedactedProgress.of(submission, self._clock(), STEPS_OF_TASK[submission.task]))
         )
         try:
             await self._web.update_view(submission.id, view)

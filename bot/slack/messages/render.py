@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from bot.cloudflare.errors import CatalogInactive, CatalogNotEnabled, CatalogRefusal
+from bot.cloudflare.errors import CatalogInactive, CatalogNotEnabled
 from bot.model.catalog import CredentialStatus, StoredCredential
 from bot.model.errors import AccessRefused, BotError, WhoseMove
 from bot.model.submission import Check, State, Task, TokenKind
-from bot.slack.blocks import Json, actions, button, context, date, escape, fields, mrkdwn, plain, section
+from bot.slack.blocks import Json, actions, button, confirmation, context, date, escape, fields, modal, section
 from bot.slack.form import COMMAND
-from bot.slack.messages.outcome import RedactedProgress, RedactedResult, expiry
+from bot.slack.messages.explanation import expiry, explain, list_unchecked, list_warnings
+from bot.slack.messages.outcome import TASK_WORDS
+from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 
 TRY_AGAIN: Final = "try_again"
 """The action id of the button that opens the form filled in; its value is a submission's id, or a bucket."""
@@ -41,19 +43,18 @@ def result_message(result: RedactedResult, *, contact: str, may_enable: bool = F
 
 def result_view(result: RedactedResult, *, contact: str) -> Json:
     """Return the modal as it stays when all is done."""
-    return _view(_view_title(result), [*_body(result, contact), context("You can close this.")])
+    return modal(result.outcome.view_title, [*_body(result, contact), context("You can close this.")])
 
 
 def progress_view(progress: RedactedProgress) -> Json:
     """Return the modal while a submission is under way; it has no input any more."""
-    words = _STEP_WORDS[progress.task]
-    steps = "\n".join(f"{_mark(progress.state, step)}  {word}" for step, word in words.items())
+    words = TASK_WORDS[progress.task]
     waiting = [context(f":hourglass: {progress.waiting}")] if progress.waiting else []
-    return _view(
-        _PROGRESS_TITLES[progress.task],
+    return modal(
+        words.title,
         [
-            section(_PROGRESS_WORDS[progress.task].format(bucket=escape(progress.bucket))),
-            section(steps),
+            section(words.sentence.format(bucket=escape(progress.bucket))),
+            section("\n".join(_tick_off(progress))),
             *waiting,
             context("You can close this: it changes nothing, and the result is posted anyway."),
         ],
@@ -86,7 +87,7 @@ def broken_notice(credential: StoredCredential, placement: str = "") -> Json:
 
 def notice_view(title: str, text: str) -> Json:
     """Return a modal that only says something; `title` has 24 characters at most."""
-    return _view(title, [section(text)])
+    return modal(title, [section(text)])
 
 
 def refusal(error: BotError, *, contact: str) -> str:
@@ -106,45 +107,6 @@ def help_text() -> str:
     )
 
 
-_VIEW_TITLES: Final = {
-    State.STORED: "Credential stored",
-    State.CHECKED: "All checks passed",
-    State.ENABLED: "Catalog enabled",
-    State.REFUSED: "Token refused",
-    State.DENIED: "Not allowed",
-    State.FAILED: "Not stored",
-    State.UNCERTAIN: "Not known if stored",
-    State.SUPERSEDED: "Gave way to a newer one",
-    State.EXPIRED: "Too late",
-}
-_VIEW_TITLES_OF_TASK: Final = {
-    (Task.CHECK, State.REFUSED): "Check not passed",
-    (Task.CHECK, State.FAILED): "Not checked",
-    (Task.ENABLE, State.REFUSED): "Not enabled",
-    (Task.ENABLE, State.FAILED): "Not enabled",
-    (Task.ENABLE, State.UNCERTAIN): "Not known if enabled",
-}
-_NOWHERE_VIEW_TITLE: Final = "Nowhere to store it"
-_TITLES: Final = {
-    State.STORED: ":white_check_mark: *Credential stored*",
-    State.CHECKED: ":mag: *All checks passed, nothing changed*",
-    State.ENABLED: ":white_check_mark: *Catalog enabled*",
-    State.REFUSED: ":no_entry: *Token refused, nothing changed*",
-    State.DENIED: ":no_entry: *Not allowed, nothing changed*",
-    State.FAILED: ":x: *Not stored, nothing changed*",
-    State.UNCERTAIN: ":warning: *Not known whether it was stored*",
-    State.SUPERSEDED: ":arrows_counterclockwise: *Gave way to a newer credential*",
-    State.EXPIRED: ":hourglass: *Too late, nothing changed*",
-}
-_TITLES_OF_TASK: Final = {
-    (Task.CHECK, State.REFUSED): ":no_entry: *Check not passed, nothing changed*",
-    (Task.CHECK, State.FAILED): ":x: *Not checked, nothing changed*",
-    (Task.ENABLE, State.REFUSED): ":x: *Catalog not enabled*",
-    (Task.ENABLE, State.FAILED): ":x: *Catalog not enabled*",
-    (Task.ENABLE, State.UNCERTAIN): ":warning: *Not known whether it was enabled*",
-}
-_NOWHERE_TITLE: Final = ":no_entry: *Nowhere to store it, nothing changed*"
-_ALARM_TITLE: Final = ":rotating_light: *Credential stored, but look at it*"
 _CREDENTIAL_WORDS: Final = {
     CredentialStatus.VALID: "works",
     CredentialStatus.INVALID: "does not work",
@@ -157,26 +119,10 @@ _TOKEN_WORDS: Final = {
     TokenKind.ACCOUNT: "account API token",
     TokenKind.UNPREFIXED: "API token",
 }
-_STEP_WORDS: Final = {
-    Task.STORE: {
-        State.VERIFYING: "Verify the token and the catalog",
-        State.STORING: "Store it at Cloudflare",
-        State.CONFIRMING: "Confirm that the stored credential works",
-    },
-    Task.CHECK: {State.VERIFYING: "Verify the token and the catalog"},
-    Task.ENABLE: {State.VERIFYING: "Enable the catalog at Cloudflare"},
-}
-_PROGRESS_TITLES: Final = {Task.STORE: "Storing...", Task.CHECK: "Checking...", Task.ENABLE: "Enabling..."}
-_PROGRESS_WORDS: Final = {
-    Task.STORE: "The token for the catalog of *{bucket}* is encrypted and on its way.",
-    Task.CHECK: "The token for the catalog of *{bucket}* is encrypted and being checked. Nothing will be stored.",
-    Task.ENABLE: "The catalog of *{bucket}* is being enabled.",
-}
 _CHECKS_PASSED: Final = {
     Check.TOKEN: "Cloudflare knows the token, and it is active.",
     Check.REACH: "The token reaches this catalog.",
 }
-_ORDER: Final = (State.ACCEPTED, State.VERIFYING, State.STORING, State.CONFIRMING)
 _TO_BE_ENABLED: Final = (CatalogNotEnabled, CatalogInactive)
 _ENABLE_BELOW: Final = 'Or press "Enable the catalog" below.'
 
@@ -187,32 +133,12 @@ def _body(result: RedactedResult, contact: str, *, may_enable: bool = False) -> 
     explanation, *remarks = _explanation(result, contact, may_enable=may_enable)
     checks = [section("\n".join(_checks(result)))] if result.ending is State.CHECKED else []
     return [
-        section(f"{_title(result)}\n{explanation}"),
+        section(f"{result.outcome.mark} *{result.outcome.title}*\n{explanation}"),
         *checks,
         *([section("\n".join(f":warning: {remark}" for remark in remarks))] if remarks else []),
         fields(*_facts(result)),
         context(_small_print(result)),
     ]
-
-
-def _title(result: RedactedResult) -> str:
-    if result.is_alarm:
-        return _ALARM_TITLE
-    if _has_no_place(result):
-        return _NOWHERE_TITLE
-    return _TITLES_OF_TASK.get((result.task, result.outcome)) or _TITLES[result.outcome]
-
-
-def _view_title(result: RedactedResult) -> str:
-    if _has_no_place(result):
-        return _NOWHERE_VIEW_TITLE
-    return _VIEW_TITLES_OF_TASK.get((result.task, result.outcome)) or _VIEW_TITLES[result.outcome]
-
-
-def _has_no_place(result: RedactedResult) -> bool:
-    """Whether nothing was wrong with the token, but with the bucket that it was for."""
-    is_refused = result.task is Task.STORE and result.ending is State.REFUSED
-    return is_refused and result.error is not None and issubclass(result.error, CatalogRefusal)
 
 
 def _explanation(result: RedactedResult, contact: str, *, may_enable: bool) -> list[str]:
@@ -221,7 +147,7 @@ def _explanation(result: RedactedResult, contact: str, *, may_enable: bool) -> l
         _ENABLE_BELOW if may_enable and _lacks_catalog(result) else "",
         _ask_whom(contact) if result.asks_operator else "",
     ]
-    return [" ".join(filter(None, [result.explanation, *mends])), *result.unchecked, *result.warnings]
+    return [" ".join(filter(None, [explain(result), *mends])), *list_unchecked(result), *list_warnings(result)]
 
 
 def _lacks_catalog(result: RedactedResult) -> bool:
@@ -291,15 +217,13 @@ def _buttons(result: RedactedResult, *, may_enable: bool) -> list[Json]:
 
 
 def _confirm_enabling(bucket: str) -> Json:
-    return {
-        "title": plain("Enable the catalog?"),
-        "text": mrkdwn(
-            f"This enables R2 Data Catalog (Basin Catalog) on the bucket `{escape(bucket)}`. The data in it stays as "
-            "it is. The token has to be pasted again afterwards."
-        ),
-        "confirm": plain("Enable"),
-        "deny": plain("Cancel"),
-    }
+    return confirmation(
+        "Enable the catalog?",
+        f"This enables R2 Data Catalog (Basin Catalog) on the bucket `{escape(bucket)}`. The data in it stays as it "
+        "is. The token has to be pasted again afterwards.",
+        confirm="Enable",
+        deny="Cancel",
+    )
 
 
 def _notice(emoji: str, text: str, credential: StoredCredential, placement: str) -> Json:
@@ -332,12 +256,9 @@ def _duration(took: timedelta) -> str:
     return f"{int(seconds // 60)} min {int(seconds % 60)} s"
 
 
-def _mark(state: State, step: State) -> str:
-    reached = max(_ORDER.index(state), 1)  # nobody has to know that it is still in line
-    if reached > _ORDER.index(step):
-        return ":white_check_mark:"
-    return ":hourglass_flowing_sand:" if reached == _ORDER.index(step) else ":white_circle:"
-
-
-def _view(title: str, blocks: list[Json]) -> Json:
-    return {"type": "modal", "title": plain(title), "close": plain("Close"), "blocks": blocks}
+def _tick_off(progress: RedactedProgress) -> Iterable[str]:
+    states = [step.state for step in progress.steps]
+    reached = states.index(progress.state) if progress.state in states else 0  # nobody has to know that it is in line
+    for place, step in enumerate(progress.steps):
+        mark = ":white_check_mark:" if place < reached else ":white_circle:"
+        yield f"{':hourglass_flowing_sand:' if place == reached else mark}  {step.label}"

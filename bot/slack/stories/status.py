@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.slack.blocks import Json, actions, button, context, date, escape, header, section
-from bot.slack.messages.outcome import EXPIRES_SOON, expiry
+from bot.slack.messages.explanation import EXPIRES_SOON, expiry
 from bot.slack.messages.render import TRY_AGAIN
 
 STORE: Final = "store_credential"

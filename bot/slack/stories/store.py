@@ -28,7 +28,8 @@ from bot.slack.channels import Channels
 from bot.slack.form import Filling
 from bot.slack.inbound.ingress import PASTED_TOKEN, RECEIVED_AT
 from bot.slack.messages import render as replies
-from bot.slack.messages.outcome import RedactedProgress, RedactedResult
+from bot.slack.messages.outcome import STEPS_OF_TASK
+from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 from bot.slack.stories.enable import Buttons
 from bot.slack.stories.look import Lookups
 from bot.slack.stories.open_form import FormOpener
@@ -219,7 +220,8 @@ class Listeners:
         if acceptance.submission is not None:
             return self._view_of(acceptance.submission)
         task = Task.CHECK if form.check_only else Task.STORE
-        return replies.progress_view(RedactedProgress(task=task, bucket=form.bucket, state=State.ACCEPTED))
+        progress = RedactedProgress(task=task, bucket=form.bucket, state=State.ACCEPTED, steps=STEPS_OF_TASK[task])
+        return replies.progress_view(progress)
 
     async def _answer_refusal(self, body: Json, refusal: AccessRefused) -> Json:
         """Say no to a Submit, unless the same one was recorded before: its token is kept, and may be stored by now."""
@@ -236,7 +238,7 @@ class Listeners:
     def _view_of(self, submission: Submission) -> Json:
         if submission.is_ended:
             return replies.result_view(RedactedResult.of(submission), contact=self.contact)
-        return replies.progress_view(RedactedProgress.of(submission, self.clock()))
+        return replies.progress_view(RedactedProgress.of(submission, self.clock(), STEPS_OF_TASK[submission.task]))
 
     def _refusal_view(self, refusal: AccessRefused) -> Json:
         text = replies.refusal(refusal, contact=self.contact)

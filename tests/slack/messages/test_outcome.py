@@ -20,8 +20,10 @@ from bot.model.errors import (
     NeverSent,
     NotAllowed,
     SealedValueUnreadable,
+    Transient,
     WhoseMove,
     error_of_code,
+    leaves,
 )
 from bot.model.submission import (
     ENDINGS,
@@ -34,7 +36,9 @@ from bot.model.submission import (
     TokenFacts,
     TokenKind,
 )
-from bot.slack.messages.outcome import EXPIRES_SOON, RedactedProgress, RedactedResult, expiry
+from bot.slack.messages.explanation import EXPIRES_SOON, expiry, explain, list_unchecked, list_warnings
+from bot.slack.messages.outcome import OUTCOMES, STEPS_OF_TASK, TASK_WORDS
+from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -70,11 +74,6 @@ SUBMISSION = Submission(
     superseded_by=None,
     revision=0,
 )
-
-
-def leaves(error: type[BotError]) -> set[type[BotError]]:
-    """Return the leaves below an error, or itself."""
-    return {error} if not error.__subclasses__() else set().union(*map(leaves, error.__subclasses__()))
 
 
 def _codes(*errors: type[BotError]) -> list[str]:
@@ -181,7 +180,9 @@ HEADLINES: dict[tuple[Task, State], str] = {
     (Task.STORE, State.UNCERTAIN): (
         "It is not known whether the credential that <@U0ADA0001> submitted for `lake` was stored."
     ),
-    (Task.STORE, State.SUPERSEDED): ("The credential that <@U0ADA0001> submitted for `lake` gave way to a newer one."),
+    (Task.STORE, State.SUPERSEDED): (
+        "The credential that <@U0ADA0001> submitted for `lake` was replaced by a newer submission."
+    ),
     (Task.CHECK, State.CHECKED): (
         "The token that <@U0ADA0001> had checked for `lake` passed every check; nothing was changed."
     ),
@@ -206,16 +207,32 @@ def test_every_ending_of_every_task_has_its_sentence(task: Task, state: State) -
     assert RedactedResult.of(ended(task, state, code)).headline == HEADLINES[task, state]
 
 
+def _come_to_an_end() -> list[Submission]:
+    return [submission for param in ENDED + STORED for submission in param.values if isinstance(submission, Submission)]
+
+
 def test_no_ending_is_without_a_sentence() -> None:
     """The table above knows every ending that there is."""
+    told = {(submission.task, RedactedResult.of(submission)._told_as) for submission in _come_to_an_end()}
+    assert told == {(task, ending) for task, outcomes in OUTCOMES.items() for ending in outcomes}
     assert set(HEADLINES) == {(task, state) for task, states in ENDED_BY.items() for state in states}
+
+
+def test_every_row_of_the_table_fits_where_it_is_shown() -> None:
+    """Slack cuts no title of a modal, and the headline is a sentence of its own."""
+    for outcome in (outcome for outcomes in OUTCOMES.values() for outcome in outcomes.values()):
+        assert len(outcome.view_title) <= 24
+        assert re.fullmatch(":[a-z_]+:", outcome.mark)
+        assert find_faults(outcome.headline.format(user="<@U0ADA0001>", bucket="`lake`")) == []
+    assert all(len(words.title) <= 24 for words in TASK_WORDS.values())
+    assert set(TASK_WORDS) == set(STEPS_OF_TASK) == set(OUTCOMES) == set(Task)
 
 
 @pytest.mark.parametrize("submission", ENDED + STORED)
 def test_every_ending_is_explained_in_whole_sentences(submission: Submission) -> None:
     """Whatever ended it, and what is said besides."""
     result = RedactedResult.of(submission)
-    for text in (result.headline, result.explanation, *result.warnings, *result.unchecked):
+    for text in (result.headline, explain(result), *list_warnings(result), *list_unchecked(result)):
         assert find_faults(text) == []
 
 
@@ -223,7 +240,7 @@ def test_every_ending_is_explained_in_whole_sentences(submission: Submission) ->
 def test_there_is_one_move_and_it_is_clear_whose(submission: Submission) -> None:
     """The person is told to do one thing, or whom to ask; not two things that contradict each other."""
     result = RedactedResult.of(submission)
-    text = result.explanation
+    text = explain(result)
     assert text.count("Your move:") <= 1
     assert "tries again" not in text
     assert "Try again" not in text
@@ -234,9 +251,13 @@ def test_there_is_one_move_and_it_is_clear_whose(submission: Submission) -> None
 @pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown))
 @pytest.mark.parametrize("task", Task)
 def test_what_lasted_until_the_end_is_told_as_over(task: Task, code: str) -> None:
-    """An error's own sentence promises another try, which would be untrue in a final message."""
-    explanation = RedactedResult.of(ended(task, State.FAILED, code)).explanation
-    assert error_of_code(code).user_message not in explanation
+    """What is told meanwhile promises another try, which would be untrue in a final message."""
+    explanation = explain(RedactedResult.of(ended(task, State.FAILED, code)))
+    error = error_of_code(code)
+    assert issubclass(error, Transient)
+    assert explanation.startswith(error.told.lasted)
+    assert error.told.waiting not in explanation
+    assert not error.told.at_once or error.told.at_once not in explanation
     assert explanation.endswith(
         "Your move: press the button again; enabling a catalog twice does no harm."
         if task is Task.ENABLE
@@ -257,14 +278,14 @@ def test_nobody_says_not_enabled_where_an_answer_may_have_been_lost(code: str) -
 def test_enabling_speaks_of_no_token(code: str) -> None:
     """There was none: the mend is the button."""
     state = State.EXPIRED if code == NeverSent.code else State.FAILED
-    explanation = RedactedResult.of(ended(Task.ENABLE, state, code)).explanation
+    explanation = explain(RedactedResult.of(ended(Task.ENABLE, state, code)))
     assert "token" not in explanation
     assert "Your move: press the button again" in explanation
 
 
 def test_a_stop_without_an_answer_is_told_as_such() -> None:
     """Killed with a request out, the bot knows no error to tell."""
-    explanation = RedactedResult.of(ended(Task.STORE, State.UNCERTAIN, None)).explanation
+    explanation = explain(RedactedResult.of(ended(Task.STORE, State.UNCERTAIN, None)))
     assert "stopped before it had an answer" in explanation
     assert explanation.endswith("submit the same token again; storing it twice does no harm.")
 
@@ -279,7 +300,7 @@ def test_a_stop_without_an_answer_is_told_as_such() -> None:
 )
 def test_an_uncertain_ending_does_not_contradict_itself(error: type[BotError], expected: str) -> None:
     """Who is told to use another token is not told in one breath to submit the same one again."""
-    explanation = RedactedResult.of(ended(Task.STORE, State.UNCERTAIN, error.code)).explanation
+    explanation = explain(RedactedResult.of(ended(Task.STORE, State.UNCERTAIN, error.code)))
     assert expected in explanation
     assert "got no clear answer, so the slot may hold it" in explanation
     assert "the same token again" not in explanation
@@ -324,7 +345,7 @@ def test_a_success_says_what_could_be_proven(
 ) -> None:
     """No more than Cloudflare told."""
     result = result_of(confirmation=confirmation)
-    assert expected in result.explanation
+    assert expected in explain(result)
     assert result.is_alarm is is_alarm
     assert result.asks_operator is (confirmation is CredentialStatus.ABSENT)
 
@@ -347,7 +368,7 @@ def test_only_what_is_stored_is_an_alarm(state: State) -> None:
 )
 def test_what_was_replaced_is_told_as_far_as_it_is_known(before: CredentialStatus, expected: str) -> None:
     """Behind what could be proven of the new one."""
-    explanation = result_of(findings=replace(FINDINGS, credential=before)).explanation
+    explanation = explain(result_of(findings=replace(FINDINGS, credential=before)))
     assert explanation == f"Cloudflare confirms that the stored credential works. {expected}".rstrip()
 
 
@@ -392,7 +413,7 @@ def test_what_does_not_stop_a_token_is_said(
 ) -> None:
     """Of what was stored and of what could be."""
     result = result_of(state=state, token_kind=kind, findings=replace(FINDINGS, token=token), ended_at=NOW)
-    assert [without_times(warning) for warning in result.warnings] == expected
+    assert [without_times(warning) for warning in list_warnings(result)] == expected
 
 
 UNCHECKED = {
@@ -415,7 +436,7 @@ def test_what_was_not_checked_is_said_with_what_that_means(
     unchecked: frozenset[Check], expected: list[str], state: State, meaning: str
 ) -> None:
     """In the order in which it is asked."""
-    told = result_of(state=state, findings=replace(FINDINGS, unchecked=unchecked)).unchecked
+    told = list_unchecked(result_of(state=state, findings=replace(FINDINGS, unchecked=unchecked)))
     assert len(told) == len(expected)
     assert all(remark.startswith("Not checked: ") for remark in told)
     assert [part for part, remark in zip(expected, told, strict=True) if part not in remark] == []
@@ -427,18 +448,18 @@ def test_a_failure_is_not_followed_by_remarks(state: State) -> None:
     """Who has to get another token need not hear that this one belongs to a user."""
     findings = Findings(token=None, unchecked=frozenset(Check), credential=CredentialStatus.UNKNOWN)
     result = result_of(state=state, findings=findings, token_kind=TokenKind.USER, superseded_by="U0GRACE01")
-    assert result.warnings == result.unchecked == []
+    assert list_warnings(result) == list_unchecked(result) == []
 
 
 def test_without_findings_there_are_no_remarks() -> None:
     """Nothing is known, so nothing is said."""
-    assert result_of(findings=None).unchecked == []
-    assert result_of(findings=None).explanation == "Cloudflare confirms that the stored credential works."
+    assert list_unchecked(result_of(findings=None)) == []
+    assert explain(result_of(findings=None)) == "Cloudflare confirms that the stored credential works."
 
 
 def test_a_dry_run_says_what_it_cannot_see() -> None:
     """Whether the token may write data shows only when it is stored."""
-    explanation = RedactedResult.of(ended(Task.CHECK, State.CHECKED, None)).explanation
+    explanation = explain(RedactedResult.of(ended(Task.CHECK, State.CHECKED, None)))
     assert explanation.startswith("Not looked at: whether the token may read and write the data of the bucket")
     assert explanation.endswith("The token was erased. Your move: paste it again to have it stored.")
 
@@ -454,10 +475,10 @@ def test_who_was_superseded_reads_by_whom_and_when(fate: str, *, landed: bool) -
     """The time in the reader's own zone, with UTC for what cannot show that; and whether the token went out."""
     at = datetime(2026, 11, 20, 12, 34, 56, 999999, tzinfo=UTC)
     result = RedactedResult.of(ended(Task.STORE, State.SUPERSEDED, None, possibly_written=landed, ended_at=at))
-    assert result.explanation.startswith("<@U0GRACE01> submitted a newer one for the same catalog")
-    assert "(<!date^1795178096^{date_short_pretty} at {time}|2026-11-20 12:34 UTC>)" in result.explanation
-    assert fate in result.explanation
-    assert result.explanation.endswith("Nobody has to do anything.")
+    assert explain(result).startswith("<@U0GRACE01> submitted a newer one for the same catalog")
+    assert "(<!date^1795178096^{date_short_pretty} at {time}|2026-11-20 12:34 UTC>)" in explain(result)
+    assert fate in explain(result)
+    assert explain(result).endswith("Nobody has to do anything.")
 
 
 @pytest.mark.parametrize("submission", ENDED)
@@ -475,7 +496,7 @@ def test_a_submission_that_seems_to_end_before_it_began_took_no_time() -> None:
 
 def _waiting(error: str | None, state: State, wait: timedelta, task: Task = Task.STORE) -> RedactedProgress:
     submission = replace(SUBMISSION, task=task, state=state, error_code=error, next_attempt_at=NOW + wait)
-    return RedactedProgress.of(submission, NOW)
+    return RedactedProgress.of(submission, NOW, STEPS_OF_TASK[task])
 
 
 @pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown, TokenRefusal))

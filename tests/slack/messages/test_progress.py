@@ -16,8 +16,9 @@ from bot.model.submission import BucketKey, State, Submission, Task, TokenKind
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import SmallSlackConfig
 from bot.slack.api import SlackWeb
-from bot.slack.messages.outcome import RedactedProgress
+from bot.slack.messages.outcome import STEPS_OF_TASK
 from bot.slack.messages.progress import AFTER_ACKNOWLEDGEMENT, ModalProgress
+from bot.slack.messages.redacted import RedactedProgress
 from bot.slack.messages.render import progress_view
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -25,7 +26,7 @@ ADA, GRACE = "U0ADA0001", "U0GRACE01"
 SECOND = timedelta(seconds=1)
 BLINK = timedelta(milliseconds=1)
 PATIENCE = timedelta(seconds=5)
-PROGRESS = RedactedProgress(task=Task.STORE, bucket="lake", state=State.ACCEPTED)
+PROGRESS = RedactedProgress(task=Task.STORE, bucket="lake", state=State.ACCEPTED, steps=STEPS_OF_TASK[Task.STORE])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,8 +41,7 @@ class Scene:
     def open_modal(self, user_id: str = ADA) -> Submission:
         """Return the submission of a form whose acknowledgement has just been shown."""
         user = self.slack.workspace.users[user_id]
-        progress = RedactedProgress(task=Task.STORE, bucket="lake", state=State.ACCEPTED)
-        view = self.slack.modals.open(user, "C0DATAPLT", progress_view(progress))
+        view = self.slack.modals.open(user, "C0DATAPLT", progress_view(PROGRESS))
         view.acknowledged_at = self.clock().timestamp()
         return _submission(view.id, self.clock())
 

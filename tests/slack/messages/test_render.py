@@ -24,13 +24,16 @@ from bot.model.errors import (
     SlackUnavailable,
     WhoseMove,
     error_of_code,
+    leaves,
 )
 from bot.model.submission import ENDINGS, BucketKey, Check, Findings, State, Submission, Task, TokenFacts, TokenKind
 from bot.sandbox.block_rules import message_problems, view_problems
 from bot.sandbox.blocks import texts_of
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.slack.messages import render as replies
-from bot.slack.messages.outcome import RedactedProgress, RedactedResult
+from bot.slack.messages.explanation import explain, list_unchecked, list_warnings
+from bot.slack.messages.outcome import OUTCOMES, STEPS_OF_TASK
+from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 from tests.slack.messages.test_outcome import (
     ENDED,
     ENDED_BY,
@@ -40,7 +43,6 @@ from tests.slack.messages.test_outcome import (
     TOKEN,
     ended,
     find_faults,
-    leaves,
     result_of,
     without_times,
 )
@@ -95,7 +97,7 @@ def test_every_ending_is_told_in_whole_sentences_and_valid_blocks(submission: Su
         assert find_faults(message["text"].replace("&amp; team ", "and team")) == []
         assert message["text"].startswith(result.headline)
         assert message["text"].endswith("Posted by a test.")
-        for said in (result.explanation, *result.warnings, *result.unchecked):
+        for said in (explain(result), *list_warnings(result), *list_unchecked(result)):
             assert said in message["text"]
             assert said in _read(message["blocks"])
             assert said in _read(view["blocks"])
@@ -141,7 +143,7 @@ def test_unchanged_is_said_where_it_is_true_and_nowhere_else(submission: Submiss
     assert ("nothing was changed" in message["text"]) is is_unchanged
     if is_of_the_slot:
         assert ("nothing changed" in _read(message["blocks"])) is is_unchanged
-    if result.outcome is State.UNCERTAIN:
+    if result.outcome is OUTCOMES[result.task].get(State.UNCERTAIN):
         assert not re.search(r"nothing was|not sent|unchanged|nothing changed", _read(message["blocks"]))
 
 
@@ -220,8 +222,8 @@ TITLES: dict[tuple[Task, State], tuple[str, str]] = {
     (Task.STORE, State.EXPIRED): (":hourglass: *Too late, nothing changed*", "Too late"),
     (Task.STORE, State.UNCERTAIN): (":warning: *Not known whether it was stored*", "Not known if stored"),
     (Task.STORE, State.SUPERSEDED): (
-        ":arrows_counterclockwise: *Gave way to a newer credential*",
-        "Gave way to a newer one",
+        ":arrows_counterclockwise: *Token replaced by a newer submission*",
+        "Replaced by a newer one",
     ),
     (Task.CHECK, State.CHECKED): (":mag: *All checks passed, nothing changed*", "All checks passed"),
     (Task.CHECK, State.REFUSED): (":no_entry: *Check not passed, nothing changed*", "Check not passed"),
@@ -259,7 +261,7 @@ def test_a_token_without_a_place_is_not_called_refused(error: type[BotError]) ->
         ":no_entry: *Nowhere to store it, nothing changed*"
     )
     assert replies.result_view(result, contact="")["title"]["text"] == "Nowhere to store it"
-    assert leaves(CatalogRefusal) == {CatalogNotEnabled, CatalogInactive, NoSuchBucket}
+    assert set(leaves(CatalogRefusal)) == {CatalogNotEnabled, CatalogInactive, NoSuchBucket}
 
 
 def test_an_enabling_without_an_answer_is_not_called_failed() -> None:
@@ -575,7 +577,8 @@ PROGRESS: dict[str, tuple[Task, State, list[str]]] = {
 @pytest.mark.parametrize(("task", "state", "marks"), PROGRESS.values(), ids=PROGRESS)
 def test_progress_ticks_one_step_after_the_other(task: Task, state: State, marks: list[str]) -> None:
     """Each with a mark of its own, in a view without any input."""
-    view = replies.progress_view(RedactedProgress(task=task, bucket="<lake>", state=state))
+    progress = RedactedProgress(task=task, bucket="<lake>", state=state, steps=STEPS_OF_TASK[task])
+    view = replies.progress_view(progress)
     assert view_problems(view) == []
     assert re.findall(r":[a-z_]+:", _read([view["blocks"][1]])) == marks
     assert "*&lt;lake&gt;*" in _read(view["blocks"])
@@ -588,7 +591,7 @@ def test_progress_of_the_longest_bucket_fits(task: Task) -> None:
     """In the words of each task, also while it waits."""
     submission = ended(task, State.ACCEPTED, "cloudflare_unavailable", next_attempt_at=NOW + DAY)
     longest = replace(submission, key=BucketKey(account_id="made-up", bucket=LONGEST_NAME))
-    view = replies.progress_view(RedactedProgress.of(longest, NOW))
+    view = replies.progress_view(RedactedProgress.of(longest, NOW, STEPS_OF_TASK[task]))
     assert view_problems(view) == []
     assert ":hourglass: Cloudflare has trouble answering. The bot tries again by itself at" in _read(view["blocks"])
 

@@ -10,7 +10,7 @@ from bot.model.submission import BucketKey, NewSubmission, State, Submission, Ta
 from bot.policy.rules import Allowlist
 from bot.sandbox.workspace import Message
 from bot.slack.messages import render as replies
-from bot.slack.messages.outcome import RedactedResult
+from bot.slack.messages.redacted import RedactedResult
 from bot.storage.submissions import Changes, Records
 from tests.desk import ACCOUNT, ADA, ANALYTICS, BUCKET, EVERYBODY, GRACE, MALLORY, OUTSIDER, PLATFORM, Desk, only
 

@@ -81,7 +81,18 @@ def test_every_state_of_every_task_has_words(state: State, task: Task) -> None:
 
 LINES = {
     "stored": (STORED, "*stored*: <@U0ADA0001>"),
-    "stored, with an alarm": (replace(STORED, confirmation=CredentialStatus.INVALID), "*stored, but look at it*"),
+    "stored, with an alarm": (
+        replace(STORED, confirmation=CredentialStatus.INVALID),
+        ":rotating_light: `lake` *stored, but look at it*",
+    ),
+    "superseded": (
+        replace(STORED, state=State.SUPERSEDED, superseded_by="U0GRACE01"),
+        "*replaced by a newer submission*",
+    ),
+    "enabling whose answer was lost": (
+        replace(STORED, task=Task.ENABLE, state=State.FAILED, error_code="cloudflare_unreachable"),
+        "*not known whether it was enabled (cloudflare_unreachable)*",
+    ),
     "refused": (
         replace(STORED, state=State.REFUSED, error_code="token_expired"),
         "*refused (token_expired)*",

@@ -1,0 +1,132 @@
+"""What may be shown of a submission that has ended, or is under way. Pure, and redacted by construction.
+
+This module cannot import `secret` or `sealing` (a lint contract): it never meets a token, sealed or not.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Self
+
+from bot.cloudflare.errors import CatalogRefusal, TokenRefusal
+from bot.model.catalog import CredentialStatus
+from bot.model.errors import BotError, Transient, WhoseMove, error_of_code
+from bot.model.submission import Findings, State, Submission, Task, TokenKind
+from bot.slack.blocks import escape, moment
+from bot.slack.messages.outcome import OUTCOMES, UNFORESEEN, Outcome, ProgressStep, Special
+
+_ALARMS: Final = (CredentialStatus.INVALID, CredentialStatus.ABSENT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedactedResult:
+    """All that is shown of an ended submission."""
+
+    submission_id: str
+    task: Task
+    user_id: str
+    bucket: str
+    ending: State
+    token_kind: TokenKind
+    last_four: str
+    reason: str
+    findings: Findings | None
+    confirmation: CredentialStatus | None
+    error: type[BotError] | None
+    cloudflare_code: int | None
+    cloudflare_message: str
+    cf_ray: str | None
+    possibly_written: bool
+    superseded_by: str | None
+    ended_at: datetime
+    took: timedelta
+
+    @classmethod
+    def of(cls, submission: Submission) -> Self:
+        """Take what may be shown from a submission that has ended."""
+        ended_at = submission.ended_at or submission.accepted_at
+        return cls(
+            submission_id=submission.id,
+            task=submission.task,
+            user_id=submission.user_id,
+            bucket=submission.key.bucket,
+            ending=submission.state,
+            token_kind=submission.token_kind,
+            last_four=submission.last_four,
+            reason=submission.reason,
+            findings=submission.findings,
+            confirmation=submission.confirmation,
+            error=error_of_code(submission.error_code) if submission.error_code else None,
+            cloudflare_code=submission.cloudflare_code,
+            cloudflare_message=submission.cloudflare_message,
+            cf_ray=submission.cf_ray,
+            possibly_written=submission.possibly_written,
+            superseded_by=submission.superseded_by,
+            ended_at=ended_at,
+            took=max(ended_at - submission.accepted_at, timedelta(0)),
+        )
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether the credential was stored, but Cloudflare says that it does not work or is not there."""
+        return self.ending is State.STORED and self.confirmation in _ALARMS
+
+    @property
+    def asks_operator(self) -> bool:
+        """Whether it is the operator's move."""
+        is_lost = self.is_alarm and self.confirmation is CredentialStatus.ABSENT
+        return is_lost or (self.error is not None and self.error.whose_move is WhoseMove.OPERATOR)
+
+    @property
+    def outcome(self) -> Outcome:
+        """How people are told what came of it."""
+        return OUTCOMES[self.task].get(self._told_as, UNFORESEEN)
+
+    @property
+    def headline(self) -> str:
+        """Who, which bucket, and what came of it, in one sentence."""
+        return self.outcome.headline.format(user=f"<@{self.user_id}>", bucket=f"`{escape(self.bucket)}`")
+
+    @property
+    def _told_as(self) -> State | Special:
+        error = self.error or BotError
+        if self.is_alarm:
+            return Special.ALARM
+        if self.task is Task.STORE and self.ending is State.REFUSED and issubclass(error, CatalogRefusal):
+            return Special.NOWHERE
+        is_lost = self.task is Task.ENABLE and issubclass(error, Transient)
+        return State.UNCERTAIN if is_lost else self.ending  # it may have been enabled, and nobody heard of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedactedProgress:
+    """All that is shown of a submission under way; `waits_until` is set while it waits for the reason in `error`."""
+
+    task: Task
+    bucket: str
+    state: State
+    steps: tuple[ProgressStep, ...]
+    error: type[BotError] | None = None
+    waits_until: datetime | None = None
+
+    @classmethod
+    def of(cls, submission: Submission, now: datetime, steps: tuple[ProgressStep, ...]) -> Self:
+        """Take what may be shown from a submission under way, which goes through these steps."""
+        is_written = submission.state is State.CONFIRMING  # what was in the way of that is over
+        waits = submission.error_code is not None and submission.next_attempt_at > now and not is_written
+        return cls(
+            task=submission.task,
+            bucket=submission.key.bucket,
+            state=submission.state,
+            steps=steps,
+            error=error_of_code(submission.error_code) if submission.error_code and waits else None,
+            waits_until=submission.next_attempt_at if waits else None,
+        )
+
+    @property
+    def waiting(self) -> str:
+        """What it waits for and until when, or nothing."""
+        if self.error is None or self.waits_until is None:
+            return ""
+        # Besides what passes by itself, only a token that may be new is waited for.
+        reason = self.error.told.waiting if issubclass(self.error, Transient) else TokenRefusal.waiting
+        return f"{reason} The bot tries again by itself at {moment(self.waits_until)}."

@@ -1,0 +1,316 @@
+"""Makes docs/diagnosis.md by asking the code what it does: `make docs` writes the page anew."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bot.cloudflare.auth import ApiToken
+from bot.cloudflare.client import CloudflareClient, Turn
+from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE, ERROR_OF_STATUS, Answer, read_result
+from bot.cloudflare.errors import (
+    CatalogRefusal,
+    CloudflareError,
+    CloudflareTrouble,
+    CloudflareUnreachable,
+    OperatorError,
+    TokenRefusal,
+)
+from bot.delivery.verify import Verification, explain_refusal
+from bot.model.catalog import CredentialStatus
+from bot.model.errors import (
+    AccessRefused,
+    BotError,
+    DeadlineReached,
+    GivenUp,
+    NotStorable,
+    SealedValueUnreadable,
+    WhoseMove,
+    leaves,
+)
+from bot.model.secret import Secret
+from bot.model.submission import Findings, TokenFacts, TokenKind
+from bot.sandbox.tokens import Behaviour, make_token
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "diagnosis.md"
+COMMAND = "make docs"
+
+_NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+_ACCOUNT_ID = "5a4db0c0000000000000000000000001"
+_BOTS_OWN = "cfat_MADEUPBOTSOWN0000000000000000000000000000000000000"
+_PASTED = make_token(Behaviour.GOOD, number=1)
+_FACTS = TokenFacts(id="made-up", owner=TokenKind.ACCOUNT, expires_at=None)
+_KNOWN = Findings(token=_FACTS, unchecked=frozenset(), credential=CredentialStatus.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sample:
+    """One answer of Cloudflare's; without a `status` there is none."""
+
+    label: str
+    status: int | None
+    body: Any = None
+    headers: Mapping[str, str] | None = None
+
+    def respond(self) -> httpx.Response:
+        if self.status is None:
+            raise httpx.ReadTimeout(self.label)
+        if isinstance(self.body, str):
+            return httpx.Response(self.status, text=self.body, headers=self.headers)
+        return httpx.Response(self.status, json=self.body, headers=self.headers)
+
+
+def _fault(label: str, status: int, code: int | None, message: str = "made up") -> _Sample:
+    errors = [] if code is None else [{"code": code, "message": message}]
+    return _Sample(label=label, status=status, body={"success": False, "errors": errors, "result": None})
+
+
+def _result(label: str, result: object) -> _Sample:
+    return _Sample(label=label, status=200, body={"success": True, "errors": [], "messages": [], "result": result})
+
+
+_TOKEN = {"id": "0f" * 16, "status": "active"}
+_CATALOG = {"id": "0", "name": "lake", "bucket": "lake", "status": "active", "credential_status": "present"}
+_ACTIVE, _READS = _result("", _TOKEN), _result("", _CATALOG)
+_NOT_OFFERED = _fault("", 403, 10001, "Method not allowed for token")
+
+
+def list_samples() -> Iterator[_Sample]:
+    """Yield an answer of each kind that Cloudflare may give."""
+    for code in sorted({*ERROR_OF_CODE, *ERROR_OF_CLIENT_CODE}):
+        yield _fault(f"code {code}", 400, code)
+    yield _fault('code 9109, "from location"', 403, 9109, "Cannot use the access token from location: 192.0.2.1")
+    yield _fault('code 10001, "Method not allowed for token"', 403, 10001, "Method not allowed for token")
+    yield _fault('code 10001, "internal error"', 500, 10001, "internal error")
+    yield _fault("another code 1001 to 1999, HTTP 403", 403, 1020)
+    yield _fault("a code in no table, HTTP 4xx", 400, 12345)
+    yield _fault("a code in no table, HTTP 200", 200, 12345)
+    for status in sorted(ERROR_OF_STATUS):
+        yield _fault(f"HTTP {int(status)} without a code", status, None)
+    yield _fault("HTTP 403 without a code", 403, None)
+    yield _Sample(label="HTTP 403, a page", status=403, body="<html>made up</html>")
+    yield _fault("HTTP 404 without a code", 404, None)
+    yield _Sample(label="HTTP 422, plain text", status=422, body="Failed to deserialize the JSON body")
+    yield _Sample(label="HTTP 5xx", status=502, body="<html>made up</html>")
+    yield _Sample(label="a challenge page", status=403, body="made up", headers={"cf-mitigated": "challenge"})
+    yield _Sample(label="HTTP 3xx", status=302, body="", headers={"location": "https://example.com"})
+    yield _Sample(label="HTTP 200 that is no result", status=200, body="made up")
+    yield _Sample(label="no answer", status=None)
+
+
+def _told_samples() -> Iterator[_Sample]:
+    yield _result("the token is `expired`", _TOKEN | {"status": "expired"})
+    yield _result("its `expires_on` has passed", _TOKEN | {"expires_on": (_NOW - timedelta(days=1)).isoformat()})
+    yield _result("its `not_before` is to come", _TOKEN | {"not_before": (_NOW + timedelta(days=1)).isoformat()})
+    yield _result("the token is `disabled`", _TOKEN | {"status": "disabled"})
+
+
+def _quote(outcome: str) -> str:
+    return outcome if " " in outcome else f"`{outcome}`"
+
+
+def _both(usual: str, other: str, where: str) -> str:
+    return _quote(usual) if usual == other else f"{_quote(usual)}; {where}: {_quote(other)}"
+
+
+def _meaning_for_a_write(sample: _Sample) -> str:
+    if sample.status is None:
+        return _quote(CloudflareUnreachable.code)
+    response = sample.respond()
+    answer = Answer(status=response.status_code, headers=dict(response.headers), body=response.content)
+    try:
+        read_result(answer, is_write=True)
+    except CloudflareError as error:
+        known = explain_refusal(error, _KNOWN)
+        return _both(error.code, known.code, "of a token that was found active and able to read the catalog")
+    return ""
+
+
+def _verify(kind: TokenKind, *, told: _Sample = _ACTIVE, own: _Sample = _READS, reach: _Sample = _READS) -> str:
+    """Return what the checks before a write make of these answers, when all patience is over."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/tokens/verify"):
+            return told.respond()
+        return (own if request.headers["authorization"].endswith(_BOTS_OWN) else reach).respond()
+
+    async def verify() -> str:
+        client = CloudflareClient(
+            account_id=_ACCOUNT_ID,
+            base_url="https://api.cloudflare.invalid/client/v4",
+            auth=ApiToken(token=Secret(_BOTS_OWN)),
+            transport=httpx.MockTransport(answer),
+        )
+        try:
+            findings = await Verification(client, lambda: _NOW).verify(
+                bucket="lake", token=Secret(_PASTED), kind=kind, may_send=_yes, turn=Turn(None), is_patient=False
+            )
+        except BotError as error:
+            return error.code
+        finally:
+            await client.aclose()
+        return "not checked" if findings.unchecked else ""
+
+    return asyncio.run(verify())
+
+
+async def _yes() -> bool:
+    return True
+
+
+def _by_kind(ask: Callable[[TokenKind], str]) -> str:
+    of_account, of_user = ask(TokenKind.ACCOUNT), ask(TokenKind.USER)
+    if of_account == of_user:
+        return _quote(of_account)
+    return f"account token: {_quote(of_account)}; user token: {_quote(of_user)}"
+
+
+def _meaning_of_the_token(told: _Sample) -> str:
+    def unless_it_reads(kind: TokenKind) -> str:
+        unseen, seen = _verify(kind, told=told, reach=_NOT_OFFERED), _verify(kind, told=told)
+        return unseen if unseen == seen else f"`{unseen}`, but where it reads the catalog: {_quote(seen)}"
+
+    return _by_kind(unless_it_reads)
+
+
+def _meaning_of_the_catalog(own: _Sample) -> str:
+    unseen = _verify(TokenKind.ACCOUNT, own=own, reach=_NOT_OFFERED)
+    return _both(unseen, _verify(TokenKind.ACCOUNT, own=own), "where the pasted token reads it as active")
+
+
+def _meanings(sample: _Sample) -> tuple[str, str, str, str]:
+    return (
+        _meaning_for_a_write(sample),
+        _meaning_of_the_catalog(sample),
+        _meaning_of_the_token(sample),
+        _by_kind(lambda kind: _verify(kind, reach=sample)),
+    )
+
+
+@cache
+def ask_all() -> dict[tuple[str, str, str, str], list[str]]:
+    """Return what answers mean, each with the answers that mean it."""
+    rows: dict[tuple[str, str, str, str], list[str]] = {}
+    for sample in list_samples():
+        rows.setdefault(_meanings(sample), []).append(sample.label)
+    for sample in _told_samples():
+        rows.setdefault(("", "", _meaning_of_the_token(sample), ""), []).append(sample.label)
+    off = _result("the catalog is `inactive`", _CATALOG | {"status": "inactive"})
+    rows["", _meaning_of_the_catalog(off), "", ""] = [off.label]
+    return rows
+
+
+_SECTIONS: tuple[tuple[str, str, tuple[type[BotError], ...]], ...] = (
+    (
+        "Your token",
+        (
+            "Said of the token that was pasted. Ends as *refused*; nothing was written. A token that was made a moment "
+            "ago may be answered like this as well: it is asked about again for `R2_CREDENTIAL_FRESH_TOKEN_PATIENCE`."
+        ),
+        (TokenRefusal,),
+    ),
+    ("The bucket", "Said of the bucket and its catalog. Ends as *refused*; nothing was written.", (CatalogRefusal,)),
+    (
+        "The bot's own access",
+        "Never the fault of the pasted token. Ends as *failed*.",
+        (OperatorError,),
+    ),
+    (
+        "What passes",
+        (
+            "The bot tries again by itself, and the modal says what it waits for. At the end of `R2_CREDENTIAL_TTL` it "
+            "ends as *failed*, or as *uncertain* where a request may have been carried out."
+        ),
+        (CloudflareTrouble,),
+    ),
+    ("In the form", "Told at the token's field, by its shape; never kept and never sent.", (NotStorable,)),
+    (
+        "Who may",
+        "Said at once to whoever asks. Checked again before each step; a no then ends as *denied*.",
+        (AccessRefused,),
+    ),
+    ("Time and keys", "Ends as *expired* or *failed*; the token is erased.", (GivenUp, SealedValueUnreadable)),
+)
+MOVES = {
+    WhoseMove.YOU: "you",
+    WhoseMove.OPERATOR: "the operator",
+    WhoseMove.CLOUDFLARE: "Cloudflare",
+    WhoseMove.NOBODY: "nobody",
+}
+
+
+def _told(error: type[BotError]) -> str:
+    """Return what a person reads: of what passes, while it is waited for and when it lasted until the end."""
+    if not issubclass(error, CloudflareTrouble):
+        return error.user_message
+    return f"Waiting: {error.told.waiting} At the end: {error.told.lasted} {DeadlineReached.user_message}"
+
+
+def _retried(error: type[BotError]) -> str:
+    if issubclass(error, TokenRefusal) and error.passes:
+        return "while it may be new"
+    return "yes" if error.retryable else "no"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+
+
+def _table(*heads: str) -> list[str]:
+    return [_row(*heads), f"|{'---|' * len(heads)}"]
+
+
+def _cause(error: type[BotError], rows: Mapping[tuple[str, str, str, str], list[str]]) -> str:
+    """Return what Cloudflare may have answered, and in which condition, as the error's own documentation says it."""
+    condition = " ".join((inspect.getdoc(error) or "").partition("\n\n")[0].split())
+    answers = [label for meanings, labels in rows.items() if f"`{error.code}`" in str(meanings) for label in labels]
+    return f"{condition} *Answers: {'; '.join(answers)}.*" if answers else condition
+
+
+def build_document() -> str:
+    """Return the whole page."""
+    rows = ask_all()
+    lines = [
+        "# Every cause, and what is told",
+        "",
+        f"Made from the code by `{COMMAND}`; a test fails when it is not up to date. What is told in the channel",
+        "stands there with *Try again*, a reference, our code, and Cloudflare's code, words and Ray ID. After what is",
+        "the operator's move follows *Please ask*, with `R2_CREDENTIAL_CONTACT`.",
+        "",
+        "## What an answer of Cloudflare means",
+        "",
+        "The same answer means different things, depending on whose credentials were asked with. *Not checked*: it",
+        "goes on, and the result says what could not be asked. Codes that nobody has seen, pages and silence refuse no",
+        "token.",
+        "",
+        *_table(
+            "Cloudflare answers",
+            "to the write, or to enabling (the bot's own credentials)",
+            "about the catalog (the bot's own credentials)",
+            "whether the pasted token is active (that token)",
+            "whether it reaches the catalog (that token)",
+        ),
+        *(_row("; ".join(labels), *(_blank(meaning) for meaning in meanings)) for meanings, labels in rows.items()),
+    ]
+    for title, introduction, kinds in _SECTIONS:
+        lines += ["", f"## {title}", "", introduction, ""]
+        lines += _table("cause", "code", "whose move", "what is told", "tried again")
+        for error in (leaf for kind in kinds for leaf in leaves(kind)):
+            lines.append(
+                _row(_cause(error, rows), f"`{error.code}`", MOVES[error.whose_move], _told(error), _retried(error))
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _blank(meaning: str) -> str:
+    return "" if meaning == "``" else meaning
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(build_document(), encoding="utf-8")

@@ -1,0 +1,81 @@
+"""What is too long or too much for Slack is an error where it is made, and what is made is what Slack reads."""
+
+from collections.abc import Callable
+
+import pytest
+from slack_sdk.errors import SlackObjectFormationError
+
+from bot.sandbox.block_rules import message_problems, view_problems
+from bot.slack.blocks import (
+    Json,
+    actions,
+    button,
+    confirmation,
+    context,
+    fields,
+    header,
+    modal,
+    section,
+    verbatim,
+)
+
+CONFIRM = confirmation("Sure?", "It *stays* so.", confirm="Yes", deny="No")
+BUTTON = button("Press", "press", "lake", style="primary", confirm=CONFIRM)
+BLOCKS = [
+    header("Head"),
+    section("Text"),
+    verbatim("@here"),
+    fields(("Name", "@here")),
+    context("@here"),
+    actions(BUTTON),
+]
+
+TOO_MUCH: dict[str, Callable[[], Json]] = {
+    "text of a section": lambda: section("x" * 3001),
+    "foreign text": lambda: verbatim("x" * 3001),
+    "fields": lambda: fields(*[("Name", "value")] * 11),
+    "a headline": lambda: header("x" * 151),
+    "text of a button": lambda: button("x" * 76, "press", ""),
+    "value of a button": lambda: button("Press", "press", "x" * 2001),
+    "style of a button": lambda: button("Press", "press", "", style="blue"),
+    "buttons": lambda: actions(*[BUTTON] * 26),
+    "title of a question": lambda: confirmation("x" * 101, "?", confirm="Yes", deny="No"),
+    "text of a question": lambda: confirmation("Sure?", "x" * 301, confirm="Yes", deny="No"),
+}
+
+
+@pytest.mark.parametrize("make", TOO_MUCH.values(), ids=TOO_MUCH)
+def test_what_slack_would_not_take_cannot_be_made(make: Callable[[], Json]) -> None:
+    """The limits of Block Kit, one by one."""
+    with pytest.raises(SlackObjectFormationError):
+        make()
+
+
+def test_what_is_made_is_valid() -> None:
+    """In a message and in a modal."""
+    assert message_problems(BLOCKS) == []
+    assert view_problems(modal("Title", BLOCKS)) == []
+
+
+def test_a_row_of_buttons_holds_them_as_they_are() -> None:
+    """Slack's library reads them again, and must lose nothing, such as the question before a button."""
+    [pressed] = actions(BUTTON)["elements"]
+    assert pressed == {
+        "type": "button",
+        "action_id": "press",
+        "text": {"type": "plain_text", "text": "Press"},
+        "value": "lake",
+        "style": "primary",
+        "confirm": {
+            "title": {"type": "plain_text", "text": "Sure?"},
+            "text": {"type": "mrkdwn", "text": "It *stays* so."},
+            "confirm": {"type": "plain_text", "text": "Yes"},
+            "deny": {"type": "plain_text", "text": "No"},
+        },
+    }
+
+
+def test_foreign_words_stay_text() -> None:
+    """Neither in a paragraph nor in a table or small print does `@here` come to life."""
+    for part in (verbatim("@here")["text"], *fields(("Name", "@here"))["fields"], *context("@here")["elements"]):
+        assert part["verbatim"] is True
