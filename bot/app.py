@@ -200,7 +200,11 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
     )
     keeper = SnapshotKeeper(cloudflare, store.inventory, store.clock)
     watch = CredentialWatch(
-        store.inventory, poster, store.clock, settings.expiry_reminders, serves=base.gate.allows_bucket
+        store.inventory,
+        poster,
+        store.clock,
+        settings.expiry_reminders,
+        serves=lambda key: base.gate.allows_bucket(key.bucket),
     )
     if store.jobs is not None and settings.postgres_url is not None:
         from bot.delivery.run_jobs import JobRunner  # noqa: PLC0415 - the extra "postgres"

@@ -35,7 +35,7 @@ from bot.slack.stories.enable import Buttons
 from bot.slack.stories.look import Lookups
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.store import Listeners
-from bot.storage.catalogs import Inventory
+from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Records
 
@@ -67,7 +67,7 @@ class Desk:
 
     slack: SmallSlack
     records: Records
-    inventory: Inventory
+    inventory: Catalogs
     database_path: Path
     clock: "Clock"
     key_ring: KeyRing
@@ -141,7 +141,7 @@ class Desk:
             "old-events": (CatalogStatus.INACTIVE, CredentialStatus.PRESENT),
         }
         catalogs = tuple(
-            Catalog(bucket=bucket, status=status, credential_status=credential)
+            Catalog(key=BucketKey(account_id=ACCOUNT, bucket=bucket), status=status, credential_status=credential)
             for bucket, (status, credential) in sorted(states.items())
         )
         await self.inventory.save_snapshot(Snapshot(catalogs=catalogs, refreshed_at=self.clock()))
@@ -194,7 +194,7 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         desk = Desk(
             slack=slack,
             records=Records(database),
-            inventory=Inventory(database, ACCOUNT),
+            inventory=Catalogs(database, ACCOUNT),
             database_path=path,
             clock=clock,
             key_ring=KeyRing(*load_private_keys(generate_private_key())),

@@ -22,8 +22,9 @@ from bot.cloudflare.errors import (
     OperatorError,
     TokenRefusal,
 )
-from bot.delivery.verify import Verification, explain_refusal
-from bot.model.catalog import CredentialStatus
+from bot.delivery.judge import explain_refusal, judge
+from bot.delivery.verify import Questions
+from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import (
     AccessRefused,
     BotError,
@@ -43,6 +44,7 @@ COMMAND = "make docs"
 
 _NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 _ACCOUNT_ID = "5a4db0c0000000000000000000000001"
+_LAKE = BucketKey(account_id=_ACCOUNT_ID, bucket="lake")
 _BOTS_OWN = "cfat_MADEUPBOTSOWN0000000000000000000000000000000000000"
 _PASTED = make_token(Behaviour.GOOD, number=1)
 _FACTS = TokenFacts(id="made-up", owner=TokenKind.ACCOUNT, expires_at=None)
@@ -148,9 +150,10 @@ def _verify(kind: TokenKind, *, told: _Sample = _ACTIVE, own: _Sample = _READS, 
             transport=httpx.MockTransport(answer),
         )
         try:
-            findings = await Verification(client, lambda: _NOW).verify(
-                bucket="lake", token=Secret(_PASTED), kind=kind, may_send=_yes, turn=Turn(None), is_patient=False
+            answers = await Questions(client).ask(
+                key=_LAKE, token=Secret(_PASTED), kind=kind, may_send=_yes, turn=Turn(None)
             )
+            findings = judge(answers, _NOW, is_patient=False)
         except BotError as error:
             return error.code
         finally:

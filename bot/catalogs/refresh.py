@@ -11,9 +11,11 @@ import structlog
 from bot.catalogs.freshness import FRESH, fresh_tests, is_tested_lately, is_younger
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CatalogRefusal, RouteGone
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.model.background import Background
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import BotError
-from bot.storage.catalogs import Inventory
+from bot.model.memory import Memory
+from bot.storage.catalogs import Catalogs
 
 REFRESH_EVERY: Final = timedelta(minutes=5)
 TEST_EVERY: Final = timedelta(days=1)
@@ -30,7 +32,7 @@ class SnapshotKeeper:
     looks at their state.
     """
 
-    def __init__(self, cloudflare: CloudflareClient, inventory: Inventory, clock: Callable[[], datetime]) -> None:
+    def __init__(self, cloudflare: CloudflareClient, inventory: Catalogs, clock: Callable[[], datetime]) -> None:
         self._cloudflare = cloudflare
         self._inventory = inventory
         self._clock = clock
@@ -38,7 +40,7 @@ class SnapshotKeeper:
         self._round_began_at: datetime | None = None
         self._wanted = asyncio.Event()
         self._wants_tests = False
-        self._failing: set[str] = set()
+        self._failing: set[BucketKey] = set()
 
     def want(self, *, tests: bool = False) -> None:
         """Somebody looks: refresh it soon unless it is fresh. Returns at once."""
@@ -76,8 +78,8 @@ class SnapshotKeeper:
         self._asked_at = asked_at = self._clock()
         self._round_began_at = asked_at if tests else self._round_began_at
         try:
-            by_bucket = {catalog.bucket: catalog for catalog in await self._cloudflare.list_catalogs()}
-            listed = tuple(by_bucket[bucket] for bucket in sorted(by_bucket))
+            by_key = {catalog.key: catalog for catalog in await self._cloudflare.list_catalogs()}
+            listed = tuple(by_key[key] for key in sorted(by_key))
             await self._inventory.save_snapshot(Snapshot(catalogs=listed, refreshed_at=asked_at))
             await self._test(asked_at, older_than=fresh_tests(len(listed)) if tests else TEST_EVERY)
             if tests:
@@ -103,7 +105,7 @@ class SnapshotKeeper:
         if troubles:
             raise troubles[0]
 
-    async def _test_one_after_the_other(self, due: deque[str]) -> None:
+    async def _test_one_after_the_other(self, due: deque[BucketKey]) -> None:
         try:
             while due:
                 await self._test_one(due.popleft())
@@ -111,26 +113,26 @@ class SnapshotKeeper:
             due.clear()  # for the others as well
             raise
 
-    async def _test_one(self, bucket: str) -> None:
+    async def _test_one(self, key: BucketKey) -> None:
         asked_at = self._clock()
         try:
-            status = await self._cloudflare.test_credential(bucket)
+            status = await self._cloudflare.test_credential(key)
         except CatalogRefusal:  # it went away, or was disabled, a moment ago
             return
         except Exception:
-            self._failing.add(bucket)
+            self._failing.add(key)
             raise
-        self._failing.discard(bucket)
-        await self._inventory.save_test(bucket, status, asked_at)
+        self._failing.discard(key)
+        await self._inventory.save_test(key, status, asked_at)
 
-    def _find_due(self, catalogs: Iterable[Catalog], now: datetime, older_than: timedelta) -> deque[str]:
+    def _find_due(self, catalogs: Iterable[Catalog], now: datetime, older_than: timedelta) -> deque[BucketKey]:
         """Return the buckets to be tested: those tested longest ago first, and last those whose last test failed.
 
         So neither the end of a round nor one catalog that Cloudflare cannot test keeps any other from its turn.
         """
         due = [catalog for catalog in catalogs if _is_due(catalog, now, older_than)]
-        due.sort(key=lambda each: (each.bucket in self._failing, each.tested_at is not None, each.tested_at or now))
-        return deque(catalog.bucket for catalog in due)
+        due.sort(key=lambda each: (each.key in self._failing, each.tested_at is not None, each.tested_at or now))
+        return deque(catalog.key for catalog in due)
 
     def _is_in_round(self, known: Snapshot) -> bool:
         """Whether all were to be tested lately: that it could not be done is no reason to try it for each look."""
@@ -148,17 +150,14 @@ class CatalogsByOthers:
     def __init__(self, ask: Callable[[bool], Awaitable[None]], clock: Callable[[], datetime]) -> None:
         self._ask = ask
         self._clock = clock
-        self._asked_at: dict[bool, datetime] = {}
-        self._questions: set[asyncio.Task[None]] = set()
+        self._asked_at = Memory[bool, datetime](clock)
+        self._questions = Background("snapshot_question_broke")
 
     def want(self, *, tests: bool = False) -> None:
         """Somebody looks: ask for fresh ones, once in 30 s. Returns at once."""
-        asked_at = self._asked_at.get(tests)
-        if asked_at is None or not is_younger(asked_at, self._clock(), than=FRESH):
-            self._asked_at[tests] = self._clock()
-            question = asyncio.create_task(self._ask_once(tests=tests))
-            self._questions.add(question)
-            question.add_done_callback(self._questions.discard)
+        if self._asked_at.get(tests) is None:
+            self._asked_at.keep(tests, self._clock(), FRESH)
+            self._questions.start(self._ask_once(tests=tests))
 
     async def _ask_once(self, *, tests: bool) -> None:
         try:

@@ -6,9 +6,9 @@ from typing import Final, Protocol
 
 import structlog
 
-from bot.model.catalog import Snapshot, StoredCredential
+from bot.model.catalog import BucketKey, Snapshot, StoredCredential
 from bot.model.errors import BotError
-from bot.storage.catalogs import Inventory
+from bot.storage.catalogs import Catalogs
 
 LOOK_EVERY: Final = timedelta(minutes=1)
 
@@ -30,12 +30,12 @@ class CredentialWatch:
 
     def __init__(
         self,
-        inventory: Inventory,
+        inventory: Catalogs,
         announcer: Announcer,
         clock: Callable[[], datetime],
         reminders: Collection[timedelta],
         *,
-        serves: Callable[[str], bool] = lambda _: True,
+        serves: Callable[[BucketKey], bool] = lambda _: True,
     ) -> None:
         self._inventory = inventory
         self._announcer = announcer
@@ -52,7 +52,7 @@ class CredentialWatch:
             _log.warning("watch_interrupted", error=str(error))
             return
         for credential in credentials:
-            if self._serves(credential.bucket):
+            if self._serves(credential.key):
                 await _try_to(self._announce_if_broken, credential)
                 if snapshot is None or _is_in_its_slot(credential, snapshot):
                     await _try_to(self._remind_if_due, credential)
@@ -84,7 +84,7 @@ async def _try_to(say: Callable[[StoredCredential], Awaitable[None]], credential
 
 def _is_in_its_slot(credential: StoredCredential, snapshot: Snapshot) -> bool:
     """Whether the catalog is still there, and nothing says that it holds another credential, or none, by now."""
-    catalog = next((each for each in snapshot.catalogs if each.bucket == credential.bucket), None)
+    catalog = next((each for each in snapshot.catalogs if each.key == credential.key), None)
     return catalog is not None and credential.expires_in(catalog) is not None
 
 

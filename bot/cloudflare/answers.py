@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from bot.cloudflare.diagnosis import Answer, not_understood
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
 
 BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
@@ -37,20 +37,23 @@ class TokenVerification:
     cf_ray: str | None
 
 
-def parse_list(answer: Answer, result: object) -> list[Catalog]:
-    """Read all catalogs of an account; entries without a bucket name are left out. Raises AnswerNotUnderstood."""
+def parse_list(answer: Answer, result: object, account_id: str) -> list[Catalog]:
+    """Read all catalogs of the account that was asked about; entries without a bucket name are left out.
+
+    Raises AnswerNotUnderstood.
+    """
     warehouses = result.get("warehouses") if isinstance(result, dict) else result
     if warehouses is None:
         return []
     if not isinstance(warehouses, list):
         raise not_understood(answer, is_write=False)
-    return [catalog for entry in warehouses if (catalog := _parse_catalog(entry)) is not None]
+    return [catalog for entry in warehouses if (catalog := _parse_catalog(entry, account_id)) is not None]
 
 
-def parse_catalog(answer: Answer, result: object, asked_bucket: str) -> Catalog:
+def parse_catalog(answer: Answer, result: object, asked: BucketKey) -> Catalog:
     """Read one catalog; one that speaks of another bucket is not understood."""
-    catalog = _parse_catalog(result, asked_bucket=asked_bucket)
-    if catalog is None or catalog.bucket != asked_bucket:
+    catalog = _parse_catalog(result, asked.account_id, asked_bucket=asked.bucket)
+    if catalog is None or catalog.key != asked:
         raise not_understood(answer, is_write=False)
     return replace(catalog, cf_ray=answer.cf_ray)
 
@@ -64,14 +67,14 @@ def parse_test(answer: Answer, result: object) -> CredentialStatus:
     return tested
 
 
-def _parse_catalog(entry: object, *, asked_bucket: str | None = None) -> Catalog | None:
+def _parse_catalog(entry: object, account_id: str, *, asked_bucket: str | None = None) -> Catalog | None:
     if not isinstance(entry, dict):
         return None
     bucket = entry.get("bucket", asked_bucket)
     if not isinstance(bucket, str) or not BUCKET_NAME.fullmatch(bucket):
         return None
     return Catalog(
-        bucket=bucket,
+        key=BucketKey(account_id=account_id, bucket=bucket),
         status=_match(entry.get("status"), CatalogStatus.UNKNOWN),
         credential_status=_match(entry.get("credential_status"), CredentialStatus.UNKNOWN),
     )

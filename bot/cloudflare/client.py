@@ -8,7 +8,6 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import httpx
@@ -27,7 +26,7 @@ from bot.cloudflare.budget import Limits, parse_limits
 from bot.cloudflare.diagnosis import Answer, read_result
 from bot.cloudflare.errors import CatalogRefusal, CloudflareUnreachable, NoSuchBucket, RouteGone, Throttled
 from bot.cloudflare.pace import MOST_IN_FLIGHT, Pace
-from bot.model.catalog import Catalog, CatalogApi, CredentialStatus
+from bot.model.catalog import BucketKey, Catalog, CatalogApi, CredentialStatus
 from bot.model.errors import BotError, DatabaseTrouble, LeaseLost
 from bot.model.secret import Secret
 from bot.model.submission import TokenKind
@@ -62,13 +61,6 @@ _TALKATIVE_LOGGERS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreReceipt:
-    """What remains of an accepted write: Cloudflare's id of the request."""
-
-    cf_ray: str | None
-
-
 class Turn:
     """The right to send one request now; whoever does not use it gives it back."""
 
@@ -90,6 +82,7 @@ class Turn:
 class CloudflareClient:
     """Speaks for one account, over one pool of connections. Close it with `aclose()`.
 
+    A bucket of another account is none that the account has: nothing is sent.
     Every call raises nothing but `CloudflareError`s, LeaseLost (those with `may_send`) and DatabaseTrouble (where the
     pace is kept in a database), follows no redirect and is safe to repeat; a request takes 30 s at most. On `auto` a
     call can be two requests.
@@ -150,11 +143,11 @@ class CloudflareClient:
 
     async def list_catalogs(self) -> list[Catalog]:
         """Return all catalogs of the account, in Cloudflare's order; entries without a bucket name are left out."""
-        return parse_list(*await self._call("GET"))
+        return parse_list(*await self._call("GET"), self.account_id)
 
-    async def get_catalog(self, bucket: str, turn: Turn | None = None) -> Catalog:
+    async def get_catalog(self, key: BucketKey, turn: Turn | None = None) -> Catalog:
         """Return the catalog of one bucket. An answer that speaks of another bucket is not understood."""
-        return await self._get_catalog(bucket, turn)
+        return await self._get_catalog(key, turn)
 
     async def verify_token(
         self, token: Secret, owner: TokenKind, may_send: Callable[[], Awaitable[bool]]
@@ -167,19 +160,19 @@ class CloudflareClient:
         answered = await self._request("GET", f"{place}/tokens/verify", cargo=Bearer(token, may_send))
         return parse_verification(*answered)
 
-    async def get_catalog_as(self, bucket: str, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> Catalog:
+    async def get_catalog_as(self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> Catalog:
         """Return the catalog of one bucket, asked for with a pasted token: proves that this one can read it.
 
         A refusal is told as one of the bot's own credentials would be.
         """
-        return await self._get_catalog(bucket, cargo=Bearer(token, may_send))
+        return await self._get_catalog(key, cargo=Bearer(token, may_send))
 
-    async def test_credential(self, bucket: str, turn: Turn | None = None) -> CredentialStatus:
+    async def test_credential(self, key: BucketKey, turn: Turn | None = None) -> CredentialStatus:
         """Have Cloudflare try what the slot holds: VALID, INVALID or ABSENT; raises RouteGone where it offers no test.
 
         It is a part of the newer path family only; where it was missing a while ago, nothing is sent.
         """
-        _require_possible(bucket)
+        bucket = self._require_possible(key)
         if self._catalog_api is CatalogApi.R2_CATALOG or self._timer() < self._not_offered_until:
             raise RouteGone
         try:
@@ -192,31 +185,33 @@ class CloudflareClient:
         return parse_test(*answered)
 
     async def enable_catalog(
-        self, bucket: str, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
+        self, key: BucketKey, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
     ) -> None:
         """Give a bucket a catalog, or switch its catalog on again; one that is on stays as it is."""
-        _require_possible(bucket)
+        bucket = self._require_possible(key)
         await self._call("POST", bucket, "enable", turn=turn, cargo=Fence(may_send))
 
     async def store_credential(
-        self, bucket: str, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
-    ) -> StoreReceipt:
+        self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
+    ) -> str | None:
         """Write `token` into the bucket's slot; returning means that Cloudflare said so without any doubt.
+
+        Returns Cloudflare's id of the request.
 
         `may_send` is asked twice, as the headers and as the body are about to go out.
         An error with `possibly_landed` leaves open whether the slot now holds `token`.
         """
-        _require_possible(bucket)
+        bucket = self._require_possible(key)
         answer, _ = await self._call("POST", bucket, "credential", turn=turn, cargo=CredentialBody(token, may_send))
-        return StoreReceipt(cf_ray=answer.cf_ray)
+        return answer.cf_ray
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
 
-    async def _get_catalog(self, bucket: str, turn: Turn | None = None, cargo: Fence | None = None) -> Catalog:
-        _require_possible(bucket)
-        return parse_catalog(*await self._call("GET", bucket, turn=turn, cargo=cargo), bucket)
+    async def _get_catalog(self, key: BucketKey, turn: Turn | None = None, cargo: Fence | None = None) -> Catalog:
+        bucket = self._require_possible(key)
+        return parse_catalog(*await self._call("GET", bucket, turn=turn, cargo=cargo), key)
 
     async def _call(
         self, method: str, *path: str, turn: Turn | None = None, cargo: Fence | None = None
@@ -258,6 +253,12 @@ class CloudflareClient:
             return
         if await self._pace.turn() is not None:
             raise Throttled
+
+    def _require_possible(self, key: BucketKey) -> str:
+        """Return the bucket's name, unless it is another account's or one that no bucket can have: neither is sent."""
+        if key.account_id != self.account_id or not BUCKET_NAME.fullmatch(key.bucket):
+            raise NoSuchBucket
+        return key.bucket
 
     def _path(self, family: CatalogApi, *path: str) -> str:
         return "/".join([self._account_path, family.value, *path])
@@ -316,12 +317,6 @@ def _require_safe_url(base_url: str) -> httpx.URL:
         message = "the base URL must be https://HOST/PATH, or http:// on loopback"
         raise ValueError(message)
     return url
-
-
-def _require_possible(bucket: str) -> None:
-    """Refuse a name that no bucket can have, before it becomes a part of a path."""
-    if not BUCKET_NAME.fullmatch(bucket):
-        raise NoSuchBucket
 
 
 async def _read_body(response: httpx.Response) -> bytes:

@@ -8,7 +8,7 @@ import structlog
 from bot.cloudflare.client import Turn
 from bot.cloudflare.errors import CloudflareError, OperatorError
 from bot.delivery.step import MaySend, Step
-from bot.model.catalog import CredentialStatus
+from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.move import Changes, Move
 from bot.model.submission import Pending, State
 
@@ -32,7 +32,7 @@ class Confirm(Step):
         submission, now = pending.submission, self._tools.clock()
         patience = (submission.confirm_until or now) - now
         try:
-            status, is_tested = await self._look_into_slot(submission.key.bucket, turn)
+            status, is_tested = await self._look_into_slot(submission.key, turn)
         except CloudflareError as error:
             _log.warning("credential_not_confirmed", submission=submission.id, error=str(error))
             pause = max(_PAUSE, error.retry_after or _PAUSE)
@@ -47,14 +47,14 @@ class Confirm(Step):
         changes = Changes(confirmation=status)
         return Move(to=State.STORED, at=self._tools.clock(), changes=changes, tested_at=tested_at)
 
-    async def _look_into_slot(self, bucket: str, turn: Turn) -> tuple[CredentialStatus, bool]:
+    async def _look_into_slot(self, key: BucketKey, turn: Turn) -> tuple[CredentialStatus, bool]:
         """Have Cloudflare test what the slot holds or, where it offers no test, say whether it holds anything.
 
         Return with it whether that was a test.
         """
         try:
-            return await self._tools.cloudflare.test_credential(bucket, turn), True
+            return await self._tools.cloudflare.test_credential(key, turn), True
         except OperatorError:
-            catalog = await self._tools.cloudflare.get_catalog(bucket, turn)
+            catalog = await self._tools.cloudflare.get_catalog(key, turn)
             await self._tools.inventory.save_catalog(catalog)
             return catalog.credential_status, False

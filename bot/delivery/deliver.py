@@ -28,7 +28,7 @@ from bot.model.move import Changes, Move
 from bot.model.submission import BucketKey, Lease, Pending, State, Submission, Task
 from bot.policy.gate import Gate
 from bot.sealing.hpke import KeyRing
-from bot.storage.catalogs import Inventory
+from bot.storage.catalogs import Catalogs
 from bot.storage.submissions import Records
 
 _STALE_AFTER: Final = timedelta(milliseconds=100)
@@ -45,7 +45,7 @@ class Delivery:
         self,
         *,
         records: Records,
-        inventory: Inventory,
+        inventory: Catalogs,
         cloudflare: CloudflareClient,
         key_ring: KeyRing,
         gate: Gate,

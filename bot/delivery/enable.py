@@ -13,5 +13,5 @@ class Enable(Step):
 
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
         """Enable it."""
-        await self._tools.cloudflare.enable_catalog(pending.submission.key.bucket, may_send=may_send, turn=turn)
+        await self._tools.cloudflare.enable_catalog(pending.submission.key, may_send=may_send, turn=turn)
         return Move(to=State.ENABLED, at=self._tools.clock())

@@ -12,7 +12,7 @@ from bot.delivery.retry import Retry
 from bot.model.move import Move
 from bot.model.submission import Pending, State, Submission
 from bot.policy.gate import Gate
-from bot.storage.catalogs import Inventory
+from bot.storage.catalogs import Catalogs
 
 MaySend = Callable[[], Awaitable[bool]]
 """Whether nobody has taken the bucket over and there is still time: asked as a request is about to go out."""
@@ -25,7 +25,7 @@ class Tools:
     gate: Gate
     cloudflare: CloudflareClient
     opener: Opener
-    inventory: Inventory
+    inventory: Catalogs
     retry: Retry
     clock: Callable[[], datetime]
     fresh_token_patience: timedelta

@@ -63,7 +63,6 @@ class Store(Step):
     async def _send(self, pending: Pending, turn: Turn, may_send: MaySend) -> str | None:
         """Open the token, send it, let go of it: no other line of the program holds it in plain on its way out."""
         token = self._tools.opener.open(pending)
-        receipt = await self._tools.cloudflare.store_credential(
-            pending.submission.key.bucket, token, may_send=may_send, turn=turn
+        return await self._tools.cloudflare.store_credential(
+            pending.submission.key, token, may_send=may_send, turn=turn
         )
-        return receipt.cf_ray

@@ -15,7 +15,7 @@ from bot.delivery.endings import end_unwritten
 from bot.delivery.judge import NOT_OFFERED, Answers, is_from_elsewhere, is_no, judge
 from bot.delivery.retry import pause_for_fresh_token, wait
 from bot.delivery.step import MaySend, Step
-from bot.model.catalog import CredentialStatus
+from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import BotError
 from bot.model.move import Changes, Move
 from bot.model.secret import Secret
@@ -59,7 +59,7 @@ class Verify(Step):
     async def _ask(self, pending: Pending, turn: Turn, may_send: MaySend) -> Answers:
         submission = pending.submission
         return await Questions(self._tools.cloudflare).ask(
-            bucket=submission.key.bucket,
+            key=submission.key,
             token=self._tools.opener.open(pending),
             kind=submission.token_kind,
             may_send=may_send,
@@ -88,13 +88,13 @@ class Questions:
     def __init__(self, cloudflare: CloudflareClient) -> None:
         self._cloudflare = cloudflare
 
-    async def ask(self, *, bucket: str, token: Secret, kind: TokenKind, may_send: MaySend, turn: Turn) -> Answers:
+    async def ask(self, *, key: BucketKey, token: Secret, kind: TokenKind, may_send: MaySend, turn: Turn) -> Answers:
         """Ask all at once. Nothing of Cloudflare's is raised, and no error that comes back knows the token."""
         told, catalog, reached, credential = await asyncio.gather(
             self._verify_token(token, kind, may_send),
-            _settle(self._cloudflare.get_catalog(bucket, turn)),
-            _settle(self._cloudflare.get_catalog_as(bucket, token, may_send)),
-            self._test_credential(bucket),
+            _settle(self._cloudflare.get_catalog(key, turn)),
+            _settle(self._cloudflare.get_catalog_as(key, token, may_send)),
+            self._test_credential(key),
         )
         owner, verified = told
         return Answers(owner=owner, verified=verified, catalog=catalog, reached=reached, credential=credential)
@@ -114,11 +114,11 @@ class Questions:
             return TokenKind.USER, of_user  # both must say no: where one of them does not tell, nobody knows
         return TokenKind.ACCOUNT, of_account
 
-    async def _test_credential(self, bucket: str) -> CredentialStatus | None:
+    async def _test_credential(self, key: BucketKey) -> CredentialStatus | None:
         """Return how the credential is that is there already, or None where that is not to be had soon."""
         try:
             async with asyncio.timeout(TEST_PATIENCE.total_seconds()):
-                return await self._cloudflare.test_credential(bucket)
+                return await self._cloudflare.test_credential(key)
         except (BotError, TimeoutError):
             return None
 

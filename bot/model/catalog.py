@@ -35,6 +35,14 @@ class CredentialStatus(StrEnum):
     UNKNOWN = "unknown"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class BucketKey:
+    """One catalog's slot: deliveries are run one at a time for each of these."""
+
+    account_id: str
+    bucket: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
     """One bucket's catalog; `tested_at` is when Cloudflare last tested its credential, where it ever did.
@@ -42,11 +50,16 @@ class Catalog:
     `cf_ray` is Cloudflare's id of the answer that described it, where it was asked about alone.
     """
 
-    bucket: str
+    key: BucketKey
     status: CatalogStatus
     credential_status: CredentialStatus
     tested_at: datetime | None = None
     cf_ray: str | None = field(default=None, compare=False)
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name, for people."""
+        return self.key.bucket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +82,7 @@ class StoredCredential:
     invalid although it called it valid before, as long as that is not announced.
     """
 
-    bucket: str
+    key: BucketKey
     submission_id: str
     stored_by: str
     stored_at: datetime
@@ -78,6 +91,11 @@ class StoredCredential:
     expires_at: datetime | None
     reminded_at: datetime | None
     broken_at: datetime | None
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name, for people."""
+        return self.key.bucket
 
     def expires_in(self, catalog: Catalog) -> datetime | None:
         """Return when what is in the slot expires, unless the slot is empty or known to hold another one by now."""

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NewType
 
+from bot.model.catalog import BucketKey as BucketKey  # noqa: PLC0414 - until all import it from there
 from bot.model.catalog import CredentialStatus
 
 SealedToken = NewType("SealedToken", str)
@@ -122,14 +123,6 @@ STEPS: Final[Mapping[State, frozenset[State]]] = {
     State.CONFIRMING: frozenset({State.STORED}),
 }
 """Every step that a submission may take. An ending takes none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BucketKey:
-    """One catalog's slot: deliveries are run one at a time for each of these."""
-
-    account_id: str
-    bucket: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

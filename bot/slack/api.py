@@ -4,10 +4,9 @@ Retries nothing: delivery knows when to come back, and a person knows when to pr
 """
 
 import re
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import aiohttp
@@ -15,7 +14,9 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
+from bot.model.clock import steady_clock
 from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.model.memory import Memory
 from bot.slack.blocks import Json
 
 LONGEST_RETRY_AFTER: Final = timedelta(minutes=5)
@@ -64,15 +65,14 @@ class SlackWeb:
     def __init__(
         self,
         client: AsyncWebClient,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], datetime] | None = None,
         *,
         patient_client: AsyncWebClient | None = None,
     ) -> None:
         """Take a client that gives up within `TIMEOUT`, and one for calls that nobody waits for."""
         self._client = client
         self._patient_client = patient_client or client
-        self._clock = clock
-        self._good_channels: dict[str, tuple[float, Channel]] = {}
+        self._good_channels = Memory[str, Channel](clock or steady_clock())
 
     async def identify(self) -> Identity:
         """Ask who this bot token belongs to (auth.test)."""
@@ -111,13 +111,12 @@ class SlackWeb:
 
     async def channel(self, channel_id: str) -> Channel:
         """Look at a channel (conversations.info); a good one is remembered for a minute, any other is asked again."""
-        looked_at, channel = self._good_channels.get(channel_id, (-CHANNEL_LIFETIME.total_seconds(), None))
-        now = self._clock()
-        if channel is not None and now - looked_at < CHANNEL_LIFETIME.total_seconds():
-            return channel
+        known = self._good_channels.get(channel_id)
+        if known is not None:
+            return known
         channel = await self._look_at_channel(channel_id)
         if channel.is_good:
-            self._good_channels[channel_id] = (now, channel)
+            self._good_channels.keep(channel_id, channel, CHANNEL_LIFETIME)
         return channel
 
     async def _look_at_channel(self, channel_id: str) -> Channel:

@@ -8,7 +8,9 @@ from typing import Final
 
 import structlog
 
+from bot.model.background import Background
 from bot.model.errors import MembershipUnknown, SlackRefused, SlackUnavailable
+from bot.model.memory import Memory
 from bot.slack.api import SlackWeb
 
 MEMBERSHIP_LIFETIME: Final = timedelta(seconds=60)
@@ -20,14 +22,9 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
-    """What Slack said of a user group, or (`members` is None) that it did not say; good for a while."""
+    """What Slack said of a user group, or (`members` is None) that it did not say."""
 
     members: frozenset[str] | None
-    given_at: datetime
-    lifetime: timedelta
-
-    def is_good(self, now: datetime) -> bool:
-        return timedelta(0) <= now - self.given_at < self.lifetime
 
 
 class Memberships:
@@ -35,13 +32,12 @@ class Memberships:
 
     def __init__(self, web: SlackWeb, clock: Callable[[], datetime]) -> None:
         self._web = web
-        self._clock = clock
-        self._answers: dict[str, _Answer] = {}
-        self._questions: dict[str, asyncio.Task[_Answer]] = {}
+        self._answers = Memory[str, _Answer](clock)
+        self._questions = Background("usergroup_question_broke")
 
     async def members_of(self, usergroups: frozenset[str]) -> frozenset[str]:
         """Return the members of all these groups; raises MembershipUnknown when Slack does not tell."""
-        answers = [answer for usergroup in usergroups if (answer := self._good_answer(usergroup)) is not None]
+        answers = [answer for usergroup in usergroups if (answer := self._answers.get(usergroup)) is not None]
         if len(answers) < len(usergroups):
             answers = await asyncio.gather(*(self._answer_for(usergroup) for usergroup in usergroups))
         known = [answer.members for answer in answers if answer.members is not None]
@@ -49,28 +45,18 @@ class Memberships:
             raise MembershipUnknown
         return frozenset().union(*known)
 
-    def _good_answer(self, usergroup: str) -> _Answer | None:
-        answer = self._answers.get(usergroup)
-        return answer if answer is not None and answer.is_good(self._clock()) else None
-
     async def _answer_for(self, usergroup: str) -> _Answer:
-        answer = self._good_answer(usergroup)
-        if answer is not None:
-            return answer
-        question = self._questions.get(usergroup)
-        if question is None:
-            question = self._questions[usergroup] = asyncio.create_task(self._ask(usergroup))
-        return await asyncio.shield(question)  # one who gives up must not take the answer from the others
+        known = self._answers.get(usergroup)
+        if known is not None:
+            return known
+        return await self._questions.shield(lambda: self._ask(usergroup), name=usergroup)
 
     async def _ask(self, usergroup: str) -> _Answer:
         try:
-            members: frozenset[str] | None = await self._web.usergroup_members(usergroup)
-            lifetime = MEMBERSHIP_LIFETIME
+            answer, lifetime = _Answer(members=await self._web.usergroup_members(usergroup)), MEMBERSHIP_LIFETIME
         except (SlackRefused, SlackUnavailable) as error:
             _log.warning("usergroup_not_asked", usergroup=usergroup, error=str(error))
             retry_after = error.retry_after if isinstance(error, SlackUnavailable) else None
-            members, lifetime = None, max(retry_after or timedelta(0), SILENCE_LIFETIME)
-        finally:
-            del self._questions[usergroup]
-        answer = self._answers[usergroup] = _Answer(members=members, given_at=self._clock(), lifetime=lifetime)
+            answer, lifetime = _Answer(members=None), max(retry_after or timedelta(0), SILENCE_LIFETIME)
+        self._answers.keep(usergroup, answer, lifetime)
         return answer

@@ -1,7 +1,7 @@
 """What is known of the account's catalogs: Cloudflare's list, its tests, and what the bot has put into their slots."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -21,19 +21,20 @@ from sqlalchemy import (
     update,
 )
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
-from bot.model.submission import BucketKey
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.storage.database import Database
+from bot.storage.rows import names_of
 from bot.storage.schema import CATALOGS, CREDENTIALS, SNAPSHOTS
 from bot.storage.upsert import insert_into, upsert
 
 _KEY: Final = ("account_id", "bucket")
+_OF_CREDENTIAL: Final = tuple(field.name for field in fields(StoredCredential) if field.name != "key")
 _MOST_AT_ONCE: Final = 500
 _SLOWEST_ANSWER: Final = timedelta(minutes=5)
 """An answer that seems older than this comes from a clock that was set back: then it is the newest that there is."""
 
 
-class Inventory:
+class Catalogs:
     """Reads and keeps it for one account. Every method raises DatabaseTrouble when the database fails."""
 
     def __init__(self, database: Database, account_id: str) -> None:
@@ -50,15 +51,13 @@ class Inventory:
 
     async def save_catalog(self, catalog: Catalog) -> None:
         """Correct one catalog."""
-        row = _catalog_row(self._account_id, catalog)
-        await self._database.run(lambda connection: _save_catalogs(connection, [row]))
+        await self._database.run(lambda connection: _save_catalogs(connection, [_catalog_row(catalog)]))
 
-    async def save_test(self, bucket: str, status: CredentialStatus, asked_at: datetime) -> None:
+    async def save_test(self, key: BucketKey, status: CredentialStatus, asked_at: datetime) -> None:
         """Keep what a test of the stored credential gave; one that turned from valid to invalid is to be announced.
 
         A test that was asked for before the credential was stored, or before the last test, says nothing any more.
         """
-        key = BucketKey(account_id=self._account_id, bucket=bucket)
         await self._database.run(lambda connection: note_test(connection, key, status, asked_at))
 
     async def note_all_tested(self, tested_at: datetime) -> None:
@@ -81,34 +80,31 @@ class Inventory:
         await self._change_credential(credential, {"broken_at": None})
 
     async def _change_credential(self, credential: StoredCredential, values: dict[str, Any]) -> None:
-        its = {"its_account_id": self._account_id, "its_bucket": credential.bucket}
         statement = _CHANGE_CREDENTIAL.where(CREDENTIALS.c.submission_id == credential.submission_id)
-        await self._database.run(lambda connection: connection.execute(statement, its | values) and None)
+        row = names_of(credential.key) | values
+        await self._database.run(lambda connection: connection.execute(statement, row) and None)
 
 
-def note_stored(connection: Connection, account_id: str, stored: StoredCredential) -> None:
+def note_stored(connection: Connection, stored: StoredCredential) -> None:
     """Keep what the slot holds now; what was said of its credential before is about another one.
 
     Whoever changes both tables begins with the catalog: two that wait for each other would be a deadlock.
     """
-    its = {"its_account_id": account_id, "its_bucket": stored.bucket}
     untested = {"credential_status": CredentialStatus.PRESENT.value, "tested": None, "tested_at": None}
-    connection.execute(_CHANGE_CATALOG, its | untested)
-    row = {field.name: getattr(stored, field.name) for field in fields(stored)}
-    upsert(connection, CREDENTIALS, {"account_id": account_id} | row, _KEY)
+    connection.execute(_CHANGE_CATALOG, names_of(stored.key) | untested)
+    row = {name: getattr(stored, name) for name in _OF_CREDENTIAL}
+    upsert(connection, CREDENTIALS, asdict(stored.key) | row, _KEY)
 
 
 def note_test(connection: Connection, key: BucketKey, status: CredentialStatus, asked_at: datetime) -> None:
-    """Do what `Inventory.save_test` does, inside a transaction."""
-    its = {"its_account_id": key.account_id, "its_bucket": key.bucket}
+    """Do what `Catalogs.save_test` does, inside a transaction."""
+    its = names_of(key)
     before = connection.execute(_LOCK_CATALOG, its).one_or_none()
     stored_at = connection.scalar(_STORED_AT, its)
     if _is_overtaken(asked_at, by=stored_at) or _is_overtaken(asked_at, by=before.tested_at if before else None):
         return
     is_empty = status is CredentialStatus.ABSENT
-    row = {
-        "account_id": key.account_id,
-        "bucket": key.bucket,
+    row = asdict(key) | {
         "status": CatalogStatus.ACTIVE.value,  # no other is tested
         "credential_status": (CredentialStatus.ABSENT if is_empty else CredentialStatus.PRESENT).value,
         "tested": status.value,
@@ -132,10 +128,8 @@ _LOCK_CATALOG: Final = select(CATALOGS).where(_is_its(CATALOGS)).with_for_update
 _STORED_AT: Final = select(CREDENTIALS.c.stored_at).where(_is_its(CREDENTIALS))
 
 
-def _catalog_row(account_id: str, catalog: Catalog) -> dict[str, str]:
-    return {
-        "account_id": account_id,
-        "bucket": catalog.bucket,
+def _catalog_row(catalog: Catalog) -> dict[str, str]:
+    return asdict(catalog.key) | {
         "status": catalog.status.value,
         "credential_status": catalog.credential_status.value,
     }
@@ -164,7 +158,7 @@ def _save_snapshot(connection: Connection, account_id: str, snapshot: Snapshot) 
     row = {"account_id": account_id, "refreshed_at": snapshot.refreshed_at}
     upsert(connection, SNAPSHOTS, row, ("account_id",))  # first: two that do this at once take their turns here
     filled = _filled_since(connection, account_id, snapshot.refreshed_at)
-    listed = {catalog.bucket: _catalog_row(account_id, catalog) for catalog in snapshot.catalogs}
+    listed = {catalog.bucket: _catalog_row(catalog) for catalog in snapshot.catalogs}
     for bucket in listed.keys() & filled:
         listed[bucket]["credential_status"] = CredentialStatus.PRESENT.value
     known = connection.scalars(select(CATALOGS.c.bucket).where(CATALOGS.c.account_id == account_id))
@@ -198,7 +192,7 @@ def _read_snapshot(connection: Connection, account_id: str) -> Snapshot | None:
 
 def _read_catalog(row: Row[Any]) -> Catalog:
     return Catalog(
-        bucket=row.bucket,
+        key=BucketKey(account_id=row.account_id, bucket=row.bucket),
         status=CatalogStatus(row.status),
         credential_status=CredentialStatus(row.tested or row.credential_status),
         tested_at=row.tested_at,
@@ -206,4 +200,5 @@ def _read_catalog(row: Row[Any]) -> Catalog:
 
 
 def _read_credential(row: Row[Any]) -> StoredCredential:
-    return StoredCredential(**{field.name: getattr(row, field.name) for field in fields(StoredCredential)})
+    key = BucketKey(account_id=row.account_id, bucket=row.bucket)
+    return StoredCredential(key=key, **{name: getattr(row, name) for name in _OF_CREDENTIAL})

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, update
 
 from bot.cloudflare.errors import CloudflareError
-from bot.model.catalog import CredentialStatus, StoredCredential
+from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import BotError
 from bot.model.move import Change, Changes, Move
 from bot.model.submission import ENDINGS, STEPS, Lease, State, Submission
@@ -38,7 +38,7 @@ def make_move(connection: Connection, submission: Submission, move: Move, lease:
     is_written = is_new_state and move.to is State.CONFIRMING
     older = _supersede_older(connection, row, move) if move.supersedes or is_written else []
     if is_written:
-        note_stored(connection, row.account_id, _as_credential(row, move.at))
+        note_stored(connection, _as_credential(row, move.at))
     if move.tested_at is not None:
         note_test(connection, submission.key, CredentialStatus(row.confirmation), move.tested_at)
     return [Change(submission=read_submission(row), is_new_state=is_new_state), *older]
@@ -130,7 +130,7 @@ def _supersede_older(connection: Connection, newer: Row[Any], move: Move) -> lis
 
 def _as_credential(written: Row[Any], at: datetime) -> StoredCredential:
     return StoredCredential(
-        bucket=written.bucket,
+        key=BucketKey(account_id=written.account_id, bucket=written.bucket),
         submission_id=written.id,
         stored_by=written.user_id,
         stored_at=at,

@@ -15,7 +15,7 @@ from bot.model.errors import DatabaseTrouble, KeyFileUnusable, StartRefused
 from bot.sealing.hpke import KeyRing, PublicRing, load_private_keys, load_public_key
 from bot.sealing.key_files import KeyFiles
 from bot.settings import Role, Settings
-from bot.storage.catalogs import Inventory
+from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.lock import AlreadyRunning, ProcessLock
 from bot.storage.sqlite import SqliteDatabase
@@ -40,7 +40,7 @@ class Store:
 
     database: Database
     records: Records
-    inventory: Inventory
+    inventory: Catalogs
     clock: Callable[[], datetime]
     sealing: KeyRing | PublicRing
     key_ring: KeyRing | None
@@ -86,7 +86,7 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
     return Store(
         database=database,
         records=records,
-        inventory=Inventory(database, settings.cloudflare_account_id),
+        inventory=Catalogs(database, settings.cloudflare_account_id),
         clock=now,
         sealing=key_ring,
         key_ring=key_ring,
@@ -130,7 +130,7 @@ async def _open_postgres(
         return Store(
             database=database,
             records=records,
-            inventory=Inventory(database, settings.cloudflare_account_id),
+            inventory=Catalogs(database, settings.cloudflare_account_id),
             clock=now,
             sealing=_public_ring(settings),
             key_ring=None,
@@ -146,7 +146,7 @@ async def _open_postgres(
     return Store(
         database=database,
         records=records,
-        inventory=Inventory(database, settings.cloudflare_account_id),
+        inventory=Catalogs(database, settings.cloudflare_account_id),
         clock=now,
         sealing=key_ring,
         key_ring=key_ring,

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from bot.model.background import Background
 from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
 from bot.storage.deadline import Deadline
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
@@ -54,7 +55,7 @@ class PostgresDatabase:
         self._parameters = _parameters(url)
         self._time_limit = time_limit
         self._slots = asyncio.Semaphore(CONNECTIONS)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._under_way = Background("transaction_broke")
         self._engine: AsyncEngine | None = None
 
     async def start(self) -> None:
@@ -85,10 +86,8 @@ class PostgresDatabase:
         """
         if self._engine is None:
             raise DatabaseUnavailable
-        task = asyncio.create_task(self._run(self._engine, work, afterwards, self._time_limit))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        engine = self._engine
+        return await self._under_way.shield(lambda: self._run(engine, work, afterwards, self._time_limit))
 
     async def now(self) -> datetime:
         """Return the time of the server's clock, which all replicas share."""
@@ -100,8 +99,7 @@ class PostgresDatabase:
     async def stop(self) -> None:
         """Wait for what was given, which is soon over, also for cancelled callers, and close all connections."""
         engine, self._engine = self._engine, None
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._under_way.drain()
         if engine is not None:
             await engine.dispose()
 

@@ -17,6 +17,7 @@ from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import Throttled
 from bot.cloudflare.pace import LocalPace, Pace, SharedPace
+from bot.model.catalog import BucketKey
 from bot.model.secret import Secret
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, RateLimit, SmallCloudflare
 from bot.sandbox.tokens import Behaviour, make_token
@@ -105,15 +106,16 @@ async def submit_all(base_url: str, numbers: range, pace: Pace) -> None:
     """Submit all at once, so that they wait in line."""
     auth = ApiToken(token=Secret(SANDBOX_API_TOKEN))
     client = CloudflareClient(account_id=SANDBOX_ACCOUNT_ID, base_url=base_url, auth=auth, pace=pace)
-    await asyncio.gather(*(submit(client, name_bucket(number)) for number in numbers))
+    keys = [BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket=name_bucket(number)) for number in numbers]
+    await asyncio.gather(*(submit(client, key) for key in keys))
     await client.aclose()
 
 
-async def submit(client: CloudflareClient, bucket: str) -> None:
+async def submit(client: CloudflareClient, key: BucketKey) -> None:
     """Look, then store."""
     token = Secret(make_token(Behaviour.GOOD))
-    await insist(client, lambda turn: client.get_catalog(bucket, turn))
-    await insist(client, lambda turn: client.store_credential(bucket, token, yes, turn))
+    await insist(client, lambda turn: client.get_catalog(key, turn))
+    await insist(client, lambda turn: client.store_credential(key, token, yes, turn))
 
 
 async def insist(client: CloudflareClient, call: Callable[[Turn], Awaitable[object]]) -> None:

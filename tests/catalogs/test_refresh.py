@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,16 +23,17 @@ from bot.catalogs.refresh import (
 )
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.client import CloudflareClient
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import DatabaseUnavailable
 from bot.model.secret import Secret
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN
-from bot.storage.catalogs import Inventory
+from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Records
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+LAKE = BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="lake")
 SECOND = timedelta(seconds=1)
 PATIENCE = timedelta(seconds=5)
 PassTime = Callable[[timedelta], None]
@@ -45,7 +47,7 @@ class Scene:
 
     def __init__(self, database: Database) -> None:
         self.records = Records(database)
-        self.inventory = Inventory(database, SANDBOX_ACCOUNT_ID)
+        self.inventory = Catalogs(database, SANDBOX_ACCOUNT_ID)
         self.now = START
         self.asked: asyncio.Queue[None] = asyncio.Queue()
         self.buckets = ["pond", "lake"]
@@ -164,8 +166,8 @@ async def test_the_list_is_there_soon_after_the_start(scene: Scene) -> None:
     assert snapshot is not None
     assert snapshot.refreshed_at == START
     assert snapshot.catalogs == tuple(
-        Catalog(bucket=bucket, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.UNKNOWN)
-        for bucket in ("lake", "pond")
+        Catalog(key=key, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.UNKNOWN)
+        for key in (LAKE, replace(LAKE, bucket="pond"))
     )
 
 
@@ -458,7 +460,7 @@ def test_the_more_catalogs_the_longer_tests_are_fresh(
     is_fresh: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     """People who look all the time cost no more than half of Cloudflare's 1,200 requests in five minutes."""
-    catalog = Catalog(bucket="lake", status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.PRESENT)
+    catalog = Catalog(key=LAKE, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.PRESENT)
     snapshot = Snapshot(
         catalogs=(catalog,) * catalogs, refreshed_at=START, tested_at=None if age is None else START - age
     )

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from bot.catalogs.reminders import CredentialWatch, find_reminder
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.model.errors import DatabaseUnavailable, SlackUnavailable
-from bot.storage.catalogs import Inventory, note_stored
+from bot.storage.catalogs import Catalogs, note_stored
 from bot.storage.sqlite import SqliteDatabase
 from tests.conftest import Clock
 
@@ -22,8 +22,10 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 REMINDERS = (14 * DAY, 3 * DAY, timedelta(0))
 ACCOUNT = "5a4db0c0000000000000000000000001"
+KEY = BucketKey(account_id=ACCOUNT, bucket="lake")
+POND = replace(KEY, bucket="pond")
 LAKE = StoredCredential(
-    bucket="lake",
+    key=KEY,
     submission_id="V1",
     stored_by="U1",
     stored_at=NOW - 60 * DAY,
@@ -136,7 +138,7 @@ class Scene:
         clock.now = NOW
         self.database = database
         self.clock = clock
-        self.inventory = Inventory(database, ACCOUNT)
+        self.inventory = Catalogs(database, ACCOUNT)
         self.channel = SmallChannel()
         self.watch = self.new_watch()
 
@@ -147,7 +149,7 @@ class Scene:
     async def store(self, *credentials: StoredCredential) -> None:
         """Put these into their slots."""
         for credential in credentials:
-            await self.database.run(partial(note_stored, account_id=ACCOUNT, stored=credential))
+            await self.database.run(partial(note_stored, stored=credential))
 
     async def look(self) -> list[tuple[str, str, datetime | None]]:
         """Look, and return what was said for that."""
@@ -164,7 +166,7 @@ def scene(database: SqliteDatabase, clock: Clock) -> Scene:
 
 async def test_each_reminder_is_sent_once(scene: Scene) -> None:
     """Across looks, and across processes that start anew."""
-    await scene.store(LAKE, replace(LAKE, bucket="pond", expires_at=None))
+    await scene.store(LAKE, replace(LAKE, key=POND, expires_at=None))
     said = []
     scene.clock.now = NOW - 20 * DAY
     while scene.clock.now < NOW + 20 * DAY:
@@ -175,7 +177,7 @@ async def test_each_reminder_is_sent_once(scene: Scene) -> None:
 
 
 def _catalog(credential: CredentialStatus, tested_at: datetime | None = None) -> Catalog:
-    return Catalog(bucket="lake", status=CatalogStatus.ACTIVE, credential_status=credential, tested_at=tested_at)
+    return Catalog(key=KEY, status=CatalogStatus.ACTIVE, credential_status=credential, tested_at=tested_at)
 
 
 SLOTS: dict[str, tuple[Catalog | None, bool]] = {
@@ -196,7 +198,7 @@ async def test_only_what_is_in_its_slot_is_reminded_of(
     listed = (catalog,) if catalog else ()
     await scene.inventory.save_snapshot(Snapshot(catalogs=listed, refreshed_at=NOW))
     if catalog is not None and catalog.tested_at is not None:
-        await scene.inventory.save_test("lake", catalog.credential_status, catalog.tested_at)
+        await scene.inventory.save_test(KEY, catalog.credential_status, catalog.tested_at)
     assert bool(await scene.look()) is is_reminded
 
 
@@ -223,7 +225,7 @@ async def test_a_broken_credential_is_announced_once(scene: Scene) -> None:
     await scene.store(replace(LAKE, expires_at=None))
     said = []
     for status in (CredentialStatus.VALID, CredentialStatus.INVALID, CredentialStatus.INVALID) * 2:
-        await scene.inventory.save_test("lake", status, scene.clock())
+        await scene.inventory.save_test(KEY, status, scene.clock())
         said += await scene.look()
         said += await scene.look()
         scene.clock.advance(DAY)
@@ -240,7 +242,8 @@ async def test_a_broken_credential_is_announced_once(scene: Scene) -> None:
 )
 async def test_what_fails_is_tried_again_and_holds_up_nothing(scene: Scene, error: Exception, event: str) -> None:
     """Neither the other credentials, nor the other news of the same one, nor the bot."""
-    await scene.store(*(replace(LAKE, bucket=bucket, broken_at=NOW) for bucket in ("bog", "lake", "pond")))
+    keys = [replace(KEY, bucket=bucket) for bucket in ("bog", "lake", "pond")]
+    await scene.store(*(replace(LAKE, key=key, broken_at=NOW) for key in keys))
     scene.channel.failing = {"bog": error, "broken lake": error}
     with capture_logs() as logged:
         assert await scene.look() == [("expiry", "lake", NOW), ("broken", "pond", NOW), ("expiry", "pond", NOW)]

@@ -21,9 +21,10 @@ from bot.cloudflare.answers import (
 )
 from bot.cloudflare.diagnosis import Answer
 from bot.cloudflare.errors import AnswerNotUnderstood, CloudflareError
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
 from bot.slack.form import is_bucket_name
 
+LAKE = BucketKey(account_id="0f" * 16, bucket="lake")
 TOKEN_ID = "ed17574386854bf78a67040be0a770b0"
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -197,8 +198,8 @@ _HEADERS = st.dictionaries(
     st.text() | st.sampled_from(["Fri, 20 Nov 2026 12:00:00 GMT", "Fri, 20 Nov 2026 12:00:00 +99999999"]),
 )
 _PARSERS: dict[str, Callable[[Answer, object], object]] = {
-    "list": parse_list,
-    "catalog": lambda answer, result: parse_catalog(answer, result, "lake"),
+    "list": lambda answer, result: parse_list(answer, result, LAKE.account_id),
+    "catalog": lambda answer, result: parse_catalog(answer, result, LAKE),
     "test": parse_test,
     "verification": parse_verification,
 }
@@ -238,8 +239,9 @@ def test_no_date_header_breaks_anything(text: str) -> None:
 )
 def test_a_list_holds_possible_buckets_only(entries: list[object]) -> None:
     """Each can stand in a path, and the good ones are all there, in their order."""
-    listed = parse_list(_answer(), {"warehouses": entries})
+    listed = parse_list(_answer(), {"warehouses": entries}, LAKE.account_id)
     assert all(BUCKET_NAME.fullmatch(catalog.bucket) for catalog in listed)
+    assert {catalog.key.account_id for catalog in listed} <= {LAKE.account_id}
     good = [each["bucket"] for each in entries if isinstance(each, dict) and each.get("bucket") in ("lake", "swamp")]
     assert [catalog.bucket for catalog in listed if catalog.bucket in ("lake", "swamp")] == good
 
@@ -248,17 +250,17 @@ def test_a_list_holds_possible_buckets_only(entries: list[object]) -> None:
 def test_a_catalog_is_always_the_one_that_was_asked_for(result: object) -> None:
     """Or it is not understood."""
     try:
-        catalog = parse_catalog(_answer(), result, "lake")
+        catalog = parse_catalog(_answer(), result, LAKE)
     except AnswerNotUnderstood:
         return
-    assert catalog.bucket == "lake"
+    assert catalog.key == LAKE
 
 
 def test_what_is_new_is_unknown_and_hides_nothing() -> None:
     """A catalog with a status of the future is still one."""
     result = {"bucket": "lake", "status": "frozen", "credential_status": {"is": "valid"}, "new": 1}
-    assert parse_catalog(_answer(), result, "lake") == Catalog(
-        bucket="lake", status=CatalogStatus.UNKNOWN, credential_status=CredentialStatus.UNKNOWN
+    assert parse_catalog(_answer(), result, LAKE) == Catalog(
+        key=LAKE, status=CatalogStatus.UNKNOWN, credential_status=CredentialStatus.UNKNOWN
     )
 
 

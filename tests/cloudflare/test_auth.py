@@ -22,6 +22,7 @@ from bot.cloudflare.budget import Limits
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import AnswerNotUnderstood, CloudflareError, RouteGone, Throttled, TokenMalformed
 from bot.cloudflare.pace import LocalPace
+from bot.model.catalog import BucketKey
 from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost
 from bot.model.secret import Secret
 from bot.model.submission import TokenKind
@@ -38,6 +39,7 @@ from tests.leaks import find_leaks
 TOKEN = make_token(Behaviour.GOOD, 4242)
 BEARER = ApiToken(token=Secret(SANDBOX_API_TOKEN))
 KEY = ApiKey(email=SANDBOX_EMAIL, key=Secret(SANDBOX_API_KEY))
+LAKE = BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="lake")
 OWN_HEADERS = {"authorization", "x-auth-email", "x-auth-key"}
 Handler = Callable[[httpx.Request], httpx.Response]
 Call = Callable[[CloudflareClient, str], Awaitable[object]]
@@ -58,15 +60,15 @@ async def _no_answer() -> bool:
 CALLS_WITH_TOKEN: dict[str, Call] = {
     "verify, of a user": lambda client, token: client.verify_token(Secret(token), TokenKind.USER, _yes),
     "verify, of the account": lambda client, token: client.verify_token(Secret(token), TokenKind.ACCOUNT, _yes),
-    "read": lambda client, token: client.get_catalog_as("lake", Secret(token), _yes),
-    "store": lambda client, token: client.store_credential("lake", Secret(token), _yes),
+    "read": lambda client, token: client.get_catalog_as(LAKE, Secret(token), _yes),
+    "store": lambda client, token: client.store_credential(LAKE, Secret(token), _yes),
 }
 AS_HEADER = ["verify, of a user", "verify, of the account", "read"]
 OTHER_CALLS: dict[str, Call] = {
     "list": lambda client, _: client.list_catalogs(),
-    "get": lambda client, _: client.get_catalog("lake"),
-    "test": lambda client, _: client.test_credential("lake"),
-    "enable": lambda client, _: client.enable_catalog("lake", _yes),
+    "get": lambda client, _: client.get_catalog(LAKE),
+    "test": lambda client, _: client.test_credential(LAKE),
+    "enable": lambda client, _: client.enable_catalog(LAKE, _yes),
 }
 
 
@@ -339,8 +341,8 @@ async def test_a_quoted_token_is_taken_out(make: Make, name: str, token: str) ->
 
 async def test_a_token_that_is_a_word_of_the_envelope_changes_no_answer(make: Make) -> None:
     """A short one could be any word, and Cloudflare has none so short."""
-    receipt = await make(lambda _: _ok(None, cf_ray="8f00-BOX")).store_credential("lake", Secret("success"), _yes)
-    assert receipt.cf_ray == "8f00-BOX"
+    cf_ray = await make(lambda _: _ok(None, cf_ray="8f00-BOX")).store_credential(LAKE, Secret("success"), _yes)
+    assert cf_ray == "8f00-BOX"
 
 
 @given(before=st.binary(max_size=40), token=st.text(st.characters(max_codepoint=126, min_codepoint=33), min_size=16))
@@ -379,9 +381,9 @@ def test_every_carrier_hides_its_secret() -> None:
 
 FENCED: dict[str, Callable[[CloudflareClient, Callable[[], Awaitable[bool]]], Awaitable[object]]] = {
     "verify": lambda client, may_send: client.verify_token(Secret(TOKEN), TokenKind.ACCOUNT, may_send),
-    "read": lambda client, may_send: client.get_catalog_as("lake", Secret(TOKEN), may_send),
-    "store": lambda client, may_send: client.store_credential("lake", Secret(TOKEN), may_send),
-    "enable": lambda client, may_send: client.enable_catalog("lake", may_send),
+    "read": lambda client, may_send: client.get_catalog_as(LAKE, Secret(TOKEN), may_send),
+    "store": lambda client, may_send: client.store_credential(LAKE, Secret(TOKEN), may_send),
+    "enable": lambda client, may_send: client.enable_catalog(LAKE, may_send),
 }
 
 
@@ -494,9 +496,9 @@ async def test_a_throttled_token_leaves_the_account_free() -> None:
         transport=httpx.MockTransport(handler),
     )
     with pytest.raises(Throttled) as caught:
-        await client.get_catalog_as("lake", Secret(TOKEN), _yes)
+        await client.get_catalog_as(LAKE, Secret(TOKEN), _yes)
     assert caught.value.retry_after == timedelta(seconds=300)
-    assert (await client.get_catalog("lake")).bucket == "lake"
+    assert (await client.get_catalog(LAKE)).bucket == "lake"
     await client.aclose()
 
 
@@ -524,7 +526,7 @@ async def test_a_test_that_is_known_to_be_missing_leaves_the_turn_to_the_next_re
         turn = await client.turn()
         assert isinstance(turn, Turn)
         with pytest.raises(RouteGone):
-            await client.test_credential("lake", turn)
-        await client.get_catalog("lake", turn)
+            await client.test_credential(LAKE, turn)
+        await client.get_catalog(LAKE, turn)
         turn.give_back()
         assert (pace.turns, pace.done_with) == (expected, [None] * expected)

@@ -35,7 +35,7 @@ from bot.cloudflare.errors import (
     RouteGone,
     Throttled,
 )
-from bot.model.catalog import Catalog, CatalogApi, CatalogStatus, CredentialStatus
+from bot.model.catalog import BucketKey, Catalog, CatalogApi, CatalogStatus, CredentialStatus
 from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost
 from bot.model.secret import Secret
 from bot.model.submission import TokenKind as PastedKind
@@ -53,9 +53,14 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 GOOD = make_token(Behaviour.GOOD)
 BEARER = ApiToken(token=Secret(SANDBOX_API_TOKEN))
 KEY = ApiKey(email=SANDBOX_EMAIL, key=Secret(SANDBOX_API_KEY))
+LAKE = BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="lake")
 HTTPS = "https://api.example.com/client/v4"
 Make = Callable[..., CloudflareClient]
 Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def _key(bucket: str) -> BucketKey:
+    return replace(LAKE, bucket=bucket)
 
 
 async def _yes() -> bool:
@@ -117,15 +122,15 @@ def _no(status: int, code: int, message: str = "made up") -> httpx.Response:
 async def test_list_get_and_store(server: SmallCloudflare, make: Make) -> None:
     """The three calls, over a real socket."""
     client = make(base_url=server.base_url)
-    lake = Catalog(bucket="lake", status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.ABSENT)
-    swamp = Catalog(bucket="swamp", status=CatalogStatus.INACTIVE, credential_status=CredentialStatus.PRESENT)
+    lake = Catalog(key=LAKE, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.ABSENT)
+    swamp = Catalog(key=_key("swamp"), status=CatalogStatus.INACTIVE, credential_status=CredentialStatus.PRESENT)
     assert await client.list_catalogs() == [lake, swamp]
 
-    receipt = await client.store_credential("lake", Secret(GOOD), _yes)
+    cf_ray = await client.store_credential(LAKE, Secret(GOOD), _yes)
 
-    assert receipt.cf_ray is not None
+    assert cf_ray is not None
     assert server.stored_token("lake") == GOOD
-    assert await client.get_catalog("lake") == replace(lake, credential_status=CredentialStatus.PRESENT)
+    assert await client.get_catalog(LAKE) == replace(lake, credential_status=CredentialStatus.PRESENT)
     assert {request.headers["user-agent"] for request in server.requests} == {f"r2-credential-bot/{__version__}"}
 
 
@@ -138,8 +143,8 @@ async def test_requests_are_those_of_the_official_sdk(
     """Method, path, body and credentials of each call are, byte for byte, what the SDK sends."""
     client = make(base_url=server.base_url, auth=auth, catalog_api=family)
     await client.list_catalogs()
-    await client.get_catalog("lake")
-    await client.store_credential("lake", Secret(GOOD), _yes)
+    await client.get_catalog(LAKE)
+    await client.store_credential(LAKE, Secret(GOOD), _yes)
     ours = [_essence(request) for request in server.requests]
     server.requests.clear()
 
@@ -166,7 +171,7 @@ async def test_requests_with_a_pasted_token_are_those_of_the_official_sdk(
     of_user = make_token(Behaviour.GOOD, 1, TokenKind.USER)
     user = await client.verify_token(Secret(of_user), PastedKind.USER, _yes)
     account = await client.verify_token(Secret(GOOD), PastedKind.ACCOUNT, _yes)
-    await client.get_catalog_as("lake", Secret(GOOD), _yes)
+    await client.get_catalog_as(LAKE, Secret(GOOD), _yes)
     ours = [_essence(request) for request in server.requests]
     server.requests.clear()
 
@@ -192,7 +197,7 @@ async def test_requests_with_a_pasted_token_are_those_of_the_official_sdk(
 @pytest.mark.filterwarnings("ignore:Use `:DeprecationWarning")
 async def test_enabling_is_that_of_the_official_sdk(server: SmallCloudflare, make: Make, family: CatalogApi) -> None:
     """The same request, without a body."""
-    await make(base_url=server.base_url, catalog_api=family).enable_catalog("pond", _yes)
+    await make(base_url=server.base_url, catalog_api=family).enable_catalog(_key("pond"), _yes)
     async with AsyncCloudflare(base_url=server.base_url, max_retries=0, api_token=SANDBOX_API_TOKEN) as sdk:
         resource = sdk.r2_data_catalog if family is CatalogApi.R2_CATALOG else sdk.basin_catalog
         await resource.enable("pond", account_id=SANDBOX_ACCOUNT_ID)
@@ -227,7 +232,7 @@ async def test_refusals_over_a_real_socket(
 ) -> None:
     """The client asks once, never again by itself, and its error says what is known."""
     with pytest.raises(kind) as caught:
-        await make(base_url=server.base_url).store_credential(bucket, Secret(make_token(behaviour)), _yes)
+        await make(base_url=server.base_url).store_credential(_key(bucket), Secret(make_token(behaviour)), _yes)
     assert len(server.requests) == 1
     assert caught.value.possibly_landed is (kind in (CloudflareUnavailable, CloudflareUnreachable))
     assert (caught.value.cf_ray is None) == (kind is CloudflareUnreachable)
@@ -235,22 +240,27 @@ async def test_refusals_over_a_real_socket(
 
 
 @pytest.mark.parametrize(
-    "bucket",
-    ["", "..", "ab", "a" * 64, "Lake", "lake/credential", "lake?x", "-lake", "lake-", "läke", "lake\n", "l%61ke"],
+    "key",
+    [
+        *map(_key, ["", "..", "ab", "a" * 64, "Lake", "lake/credential", "lake?x", "-lake", "lake-", "läke"]),
+        *map(_key, ["lake\n", "l%61ke"]),
+        BucketKey(account_id="0" * 32, bucket="lake"),
+    ],
+    ids=repr,
 )
-async def test_a_name_that_no_bucket_can_have_is_not_sent(server: SmallCloudflare, make: Make, bucket: str) -> None:
-    """It would become a part of the path."""
+async def test_what_the_account_cannot_have_is_not_sent(server: SmallCloudflare, make: Make, key: BucketKey) -> None:
+    """A name would become a part of the path; and another account's bucket is not this one's of the same name."""
     client = make(base_url=server.base_url)
     with pytest.raises(NoSuchBucket):
-        await client.store_credential(bucket, Secret(GOOD), _yes)
+        await client.store_credential(key, Secret(GOOD), _yes)
     with pytest.raises(NoSuchBucket):
-        await client.get_catalog(bucket)
+        await client.get_catalog(key)
     with pytest.raises(NoSuchBucket):
-        await client.get_catalog_as(bucket, Secret(GOOD), _yes)
+        await client.get_catalog_as(key, Secret(GOOD), _yes)
     with pytest.raises(NoSuchBucket):
-        await client.test_credential(bucket)
+        await client.test_credential(key)
     with pytest.raises(NoSuchBucket):
-        await client.enable_catalog(bucket, _yes)
+        await client.enable_catalog(key, _yes)
     assert server.requests == []
 
 
@@ -283,7 +293,7 @@ async def test_transport_failures(make: Make, failure: Exception, *, possibly_la
 
     client = make(handler=handler)
     with pytest.raises(CloudflareUnreachable) as written:
-        await client.store_credential("lake", Secret(GOOD), _yes)
+        await client.store_credential(LAKE, Secret(GOOD), _yes)
     with pytest.raises(CloudflareUnreachable) as read:
         await client.list_catalogs()
     assert written.value.possibly_landed is possibly_landed
@@ -330,14 +340,14 @@ async def test_who_may_not_send_any_more_sends_nothing(
         await client.list_catalogs()
     asked, may_send = _fence(*answers)
     with pytest.raises(kind) as caught:
-        await client.store_credential("lake", Secret(GOOD), may_send)
+        await client.store_credential(LAKE, Secret(GOOD), may_send)
     assert len(asked) == len(answers)
     assert (caught.value.__context__, caught.value.__cause__) == (None, None)
     assert _find_secrets(caught.value.__traceback__) == []
     await client.list_catalogs()
     assert {request.method for request in server.requests} == {"GET"}
     assert server.stored_token("lake") is None
-    await client.store_credential("lake", Secret(GOOD), _yes)
+    await client.store_credential(LAKE, Secret(GOOD), _yes)
     assert server.stored_token("lake") == GOOD
 
 
@@ -346,13 +356,13 @@ async def test_the_fence_is_asked_for_each_request_of_a_call(server: SmallCloudf
     server.families.discard("r2-catalog")
     asked, may_send = _fence(True, True, False)  # noqa: FBT003 - the answers, in their order
     with pytest.raises(LeaseLost):
-        await make(base_url=server.base_url).store_credential("lake", Secret(GOOD), may_send)
+        await make(base_url=server.base_url).store_credential(LAKE, Secret(GOOD), may_send)
     assert (len(asked), len(server.requests), server.stored_token("lake")) == (3, 1, None)
 
 
 async def test_reading_asks_no_fence(server: SmallCloudflare, make: Make) -> None:
     """Only a write is dangerous: a confirmation by somebody who lost the bucket harms nobody."""
-    await make(base_url=server.base_url).get_catalog("lake")
+    await make(base_url=server.base_url).get_catalog(LAKE)
     assert [request.method for request in server.requests] == ["GET"]
 
 
@@ -361,7 +371,7 @@ async def test_a_refused_connection_has_landed_nothing(make: Make) -> None:
     async with SmallCloudflare() as small:
         base_url = small.base_url
     with pytest.raises(CloudflareUnreachable) as caught:
-        await make(base_url=base_url).store_credential("lake", Secret(GOOD), _yes)
+        await make(base_url=base_url).store_credential(LAKE, Secret(GOOD), _yes)
     assert caught.value.possibly_landed is False
 
 
@@ -375,7 +385,7 @@ async def test_the_total_timeout_ends_a_trickle(server: SmallCloudflare, make: M
 
     client = make(handler=lambda _: httpx.Response(200, content=trickle()), total_timeout=timedelta(seconds=0.1))
     with pytest.raises(CloudflareUnreachable) as caught:
-        await client.store_credential("lake", Secret(GOOD), _yes)
+        await client.store_credential(LAKE, Secret(GOOD), _yes)
     assert caught.value.possibly_landed is True
 
 
@@ -386,13 +396,13 @@ async def test_auto_uses_the_family_that_is_there_and_remembers(
     """r2-catalog is asked first; once it is gone it is asked no more, until the other one is gone as well."""
     server.families.discard(gone)
     client = make(base_url=server.base_url)
-    await client.store_credential("lake", Secret(GOOD), _yes)
+    await client.store_credential(LAKE, Secret(GOOD), _yes)
     await client.list_catalogs()
     assert [write.family for write in server.writes] == [family]
     assert sum(f"/{gone}" in request.path for request in server.requests) == (gone == "r2-catalog")
 
     server.families.symmetric_difference_update({gone, family})
-    await client.get_catalog("lake")
+    await client.get_catalog(LAKE)
     assert server.requests[-1].path.endswith(f"{gone}/lake")
 
 
@@ -402,7 +412,7 @@ async def test_auto_remembers_the_family_that_refused(server: SmallCloudflare, m
     client = make(base_url=server.base_url)
     for _ in range(2):
         with pytest.raises(CatalogNotEnabled):
-            await client.get_catalog("pond")
+            await client.get_catalog(_key("pond"))
     assert [request.path.split("/")[5] for request in server.requests] == [
         "r2-catalog",
         "basin-catalog",
@@ -444,7 +454,7 @@ async def test_auto_does_not_switch_on_anything_else(
         return answer
 
     with pytest.raises(kind):
-        await make(handler=handler).get_catalog("lake")
+        await make(handler=handler).get_catalog(LAKE)
     assert len(seen) == 1
 
 
@@ -463,7 +473,7 @@ async def test_auto_does_not_switch_on_anything_else(
 )
 async def test_a_catalog_is_parsed_with_care(make: Make, result: object, statuses: tuple[str, str]) -> None:
     """What is missing or new becomes `unknown`."""
-    catalog = await make(handler=lambda _: _ok(result)).get_catalog("lake")
+    catalog = await make(handler=lambda _: _ok(result)).get_catalog(LAKE)
     assert (catalog.bucket, catalog.status, catalog.credential_status) == ("lake", *statuses)
 
 
@@ -481,7 +491,7 @@ async def test_a_catalog_is_parsed_with_care(make: Make, result: object, statuse
 async def test_a_catalog_that_is_none_is_not_understood(make: Make, result: object) -> None:
     """Above all not one of another bucket."""
     with pytest.raises(AnswerNotUnderstood) as caught:
-        await make(handler=lambda _: _ok(result)).get_catalog("lake")
+        await make(handler=lambda _: _ok(result)).get_catalog(LAKE)
     assert caught.value.possibly_landed is False
 
 
@@ -512,7 +522,7 @@ async def test_a_quoted_token_is_taken_out_whatever_its_form(make: Make) -> None
     odd = "future.format/of:a token"
     client = make(handler=lambda _: _no(400, 30005, f"{odd} is not valid"))
     with pytest.raises(CredentialRefused) as caught:
-        await client.store_credential("lake", Secret(odd), _yes)
+        await client.store_credential(LAKE, Secret(odd), _yes)
     assert caught.value.cloudflare_message == "[removed] is not valid"
 
 
@@ -520,7 +530,7 @@ async def test_a_quoted_token_is_taken_out_whatever_its_form(make: Make) -> None
 async def test_any_text_can_be_sent_and_judged(server: SmallCloudflare, make: Make, token: str) -> None:
     """Cloudflare decides; nothing on the way breaks."""
     with pytest.raises(CredentialRefused):
-        await make(base_url=server.base_url).store_credential("lake", Secret(token), _yes)
+        await make(base_url=server.base_url).store_credential(LAKE, Secret(token), _yes)
 
 
 # Questions about a pasted token.
@@ -626,7 +636,7 @@ async def test_a_catalog_is_read_with_the_pasted_token(
 ) -> None:
     """The answer says whether this token may, and not whether the bot may."""
     client = make(base_url=server.base_url)
-    reading = client.get_catalog_as(bucket, Secret(make_token(behaviour)), _yes)
+    reading = client.get_catalog_as(_key(bucket), Secret(make_token(behaviour)), _yes)
     if kind is None:
         assert (await reading).bucket == bucket
     else:
@@ -639,8 +649,8 @@ async def test_reading_with_the_token_finds_the_family_that_is_there(server: Sma
     """As the bot's own reading does."""
     server.families.discard("r2-catalog")
     client = make(base_url=server.base_url)
-    assert (await client.get_catalog_as("lake", Secret(GOOD), _yes)).bucket == "lake"
-    await client.get_catalog("lake")
+    assert (await client.get_catalog_as(LAKE, Secret(GOOD), _yes)).bucket == "lake"
+    await client.get_catalog(LAKE)
     assert [request.path.split("/")[5] for request in server.requests] == ["r2-catalog", *["basin-catalog"] * 2]
 
 
@@ -663,8 +673,8 @@ async def test_a_stored_credential_is_tested(
     """By the newer path family, whatever answers the other calls."""
     server.add_bucket("lake", token=token)
     client = make(base_url=server.base_url, catalog_api=catalog_api)
-    await client.get_catalog("lake")
-    assert await client.test_credential("lake") is status
+    await client.get_catalog(LAKE)
+    assert await client.test_credential(LAKE) is status
     assert server.requests[-1].path.endswith("/basin-catalog/lake/credential/status")
 
 
@@ -672,7 +682,7 @@ async def test_where_only_the_older_family_is_spoken_nothing_is_tested(server: S
     """It has no test: nothing is sent."""
     client = make(base_url=server.base_url, catalog_api=CatalogApi.R2_CATALOG)
     with pytest.raises(RouteGone):
-        await client.test_credential("lake")
+        await client.test_credential(LAKE)
     assert server.requests == []
 
 
@@ -683,18 +693,18 @@ async def test_a_missing_test_is_remembered_for_an_hour(server: SmallCloudflare,
     client = make(base_url=server.base_url, timer=lambda: now)
     for _ in range(3):
         with pytest.raises(RouteGone):
-            await client.test_credential("lake")
+            await client.test_credential(LAKE)
     assert len(server.requests) == 1
 
     now += NOT_OFFERED_FOR.total_seconds() - 1
     server.offers_status = True
     with pytest.raises(RouteGone):
-        await client.test_credential("swamp")
+        await client.test_credential(_key("swamp"))
     assert len(server.requests) == 1
 
     now += 1
-    assert await client.test_credential("swamp") is CredentialStatus.VALID
-    assert await client.test_credential("lake") is CredentialStatus.ABSENT
+    assert await client.test_credential(_key("swamp")) is CredentialStatus.VALID
+    assert await client.test_credential(LAKE) is CredentialStatus.ABSENT
     assert len(server.requests) == 3
 
 
@@ -719,7 +729,7 @@ async def test_what_says_that_no_test_is_offered(make: Make, answer: Handler) ->
     client = make(handler=handler)
     for bucket in ("lake", "swamp"):
         with pytest.raises(RouteGone):
-            await client.test_credential(bucket)
+            await client.test_credential(_key(bucket))
     assert len(seen) == 1
 
 
@@ -744,8 +754,8 @@ async def test_nothing_else_makes_a_test_missing(make: Make, answer: Handler, ki
 
     client = make(handler=handler)
     with pytest.raises(kind):
-        await client.test_credential("lake")
-    assert await client.test_credential("lake") is CredentialStatus.VALID
+        await client.test_credential(LAKE)
+    assert await client.test_credential(LAKE) is CredentialStatus.VALID
 
 
 # Enabling.
@@ -758,8 +768,8 @@ async def test_a_catalog_is_enabled(server: SmallCloudflare, make: Make, bucket:
     server.families.discard(gone)
     client = make(base_url=server.base_url)
     for _ in range(2):
-        await client.enable_catalog(bucket, _yes)
-    assert (await client.get_catalog(bucket)).status is CatalogStatus.ACTIVE
+        await client.enable_catalog(_key(bucket), _yes)
+    assert (await client.get_catalog(_key(bucket))).status is CatalogStatus.ACTIVE
     assert {request.body for request in server.requests} == {b""}
 
 
@@ -786,7 +796,7 @@ async def test_enabling_that_fails(
         return answer(request)
 
     with pytest.raises(kind) as caught:
-        await make(handler=handler).enable_catalog("pond", _yes)
+        await make(handler=handler).enable_catalog(_key("pond"), _yes)
     assert (seen, caught.value.possibly_landed) == (["POST"], possibly_landed)
 
 
@@ -794,10 +804,10 @@ async def test_who_lost_the_bucket_enables_nothing(server: SmallCloudflare, make
     """Neither at the first request nor at the one to the other family."""
     client = make(base_url=server.base_url)
     with pytest.raises(LeaseLost):
-        await client.enable_catalog("pond", _fence(False)[1])  # noqa: FBT003 - the answers, in their order
+        await client.enable_catalog(_key("pond"), _fence(False)[1])  # noqa: FBT003 - the answers, in their order
     server.families.discard("r2-catalog")
     with pytest.raises(LeaseLost):
-        await client.enable_catalog("pond", _fence(True, False)[1])  # noqa: FBT003 - the same
+        await client.enable_catalog(_key("pond"), _fence(True, False)[1])  # noqa: FBT003 - the same
     assert server.buckets["pond"].catalog is None
 
 
@@ -822,7 +832,7 @@ async def test_an_error_keeps_no_secret(make: Make, failure: Handler | Exception
         return failure(request)
 
     with pytest.raises(CloudflareError) as caught:
-        await make(handler=handler, auth=auth).store_credential("lake", Secret(GOOD), _yes)
+        await make(handler=handler, auth=auth).store_credential(LAKE, Secret(GOOD), _yes)
 
     error = caught.value
     assert error.__context__ is None
@@ -855,7 +865,7 @@ def _list_locals(traceback: TracebackType | None) -> Iterator[tuple[str, str, ob
 async def test_a_cancellation_keeps_no_secret(server: SmallCloudflare, make: Make) -> None:
     """Also the exception that ends a task at shutdown leaves the frames of httpx behind."""
     server.fail_next("credential", delay=5)
-    task = asyncio.create_task(make(base_url=server.base_url).store_credential("lake", Secret(GOOD), _yes))
+    task = asyncio.create_task(make(base_url=server.base_url).store_credential(LAKE, Secret(GOOD), _yes))
     while not server.requests:  # noqa: ASYNC110 - the server is the one under test's peer; it has no event to wait for
         await asyncio.sleep(0.01)
     task.cancel()
@@ -878,7 +888,7 @@ async def test_the_request_never_holds_the_pasted_token(make: Make) -> None:
             assert request.headers["content-length"] == str(len(sent))
             return _ok(None)
 
-    await make(transport=Keeping()).store_credential("lake", Secret(GOOD), _yes)
+    await make(transport=Keeping()).store_credential(LAKE, Secret(GOOD), _yes)
     assert not hasattr(kept[0], "_content")
     assert GOOD not in repr(vars(kept[0])) + repr(vars(kept[0].stream))
 
@@ -891,9 +901,9 @@ async def test_nothing_is_logged_at_debug(
     caplog.set_level(logging.DEBUG)
     for name in ("httpx", "httpcore"):
         assert not logging.getLogger(name).isEnabledFor(logging.INFO)
-    await client.store_credential("lake", Secret(GOOD), _yes)
+    await client.store_credential(LAKE, Secret(GOOD), _yes)
     with pytest.raises(NoSuchBucket):
-        await client.get_catalog("nowhere")
+        await client.get_catalog(_key("nowhere"))
     server.fail_next("list", drop_before_store=True)
     with pytest.raises(CloudflareUnreachable):
         await client.list_catalogs()
@@ -963,10 +973,10 @@ async def test_plain_http_ignores_the_environments_proxy(
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    await make(base_url=server.base_url).store_credential("lake", Secret(GOOD), _yes)
+    await make(base_url=server.base_url).store_credential(LAKE, Secret(GOOD), _yes)
     assert server.stored_token("lake") == GOOD
     with pytest.raises(CloudflareUnreachable) as caught:
-        await make(base_url="https://127.0.0.1:1").store_credential("lake", Secret(GOOD), _yes)
+        await make(base_url="https://127.0.0.1:1").store_credential(LAKE, Secret(GOOD), _yes)
     assert caught.value.possibly_landed is False
 
 

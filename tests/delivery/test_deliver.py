@@ -70,7 +70,7 @@ from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_ke
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.messages.render import result_message
 from bot.storage.accepting import Verdict
-from bot.storage.catalogs import Inventory
+from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Records
 
@@ -223,7 +223,7 @@ class House:
     """A delivery and all that it needs."""
 
     records: Records
-    inventory: Inventory
+    inventory: Catalogs
     cloudflare: SmallCloudflare
     client: CloudflareClient
     transport: MortalTransport
@@ -404,7 +404,7 @@ async def house(database: MortalDatabase, database_path: Path) -> AsyncIterator[
         records.watch(notes.watch)
         yield House(
             records=records,
-            inventory=Inventory(database, SANDBOX_ACCOUNT_ID),
+            inventory=Catalogs(database, SANDBOX_ACCOUNT_ID),
             cloudflare=small,
             client=client,
             transport=transport,
@@ -436,7 +436,7 @@ def _assert_told_once(house: House, ended: Submission) -> None:
 
 async def test_a_good_token_is_stored_confirmed_and_told(house: House) -> None:
     """The plain way: all checks, one write, one test, one message, and the progress in its order."""
-    catalog = Catalog(bucket="lake", status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.PRESENT)
+    catalog = Catalog(key=LAKE, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.PRESENT)
     await house.inventory.save_snapshot(Snapshot(catalogs=(catalog,), refreshed_at=START))
     await house.submit()
     assert await house.deliver() is None

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, select
 from structlog.testing import capture_logs
 
 from bot.cloudflare.answers import TokenStatus, TokenVerification
-from bot.cloudflare.client import CloudflareClient, StoreReceipt, Turn
+from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import (
     CallerRejected,
     CloudflareError,
@@ -66,7 +66,7 @@ from bot.policy.gate import Gate, Home
 from bot.policy.rules import Request, Rule
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.storage.accepting import Verdict
-from bot.storage.catalogs import Inventory
+from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import METADATA, SUBMISSIONS
@@ -283,12 +283,12 @@ class ScriptedCloudflare(CloudflareClient):
             id="id", status=TokenStatus.ACTIVE, expires_at=None, not_before=None, told_at=None, cf_ray=None
         )
 
-    async def get_catalog_as(self, bucket: str, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> Catalog:
+    async def get_catalog_as(self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> Catalog:
         """Show the catalog to anybody."""
         await self._ask_about(token, may_send)
-        return Catalog(bucket=bucket, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.UNKNOWN)
+        return Catalog(key=key, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.UNKNOWN)
 
-    async def test_credential(self, bucket: str, turn: Turn | None = None) -> CredentialStatus:
+    async def test_credential(self, key: BucketKey, turn: Turn | None = None) -> CredentialStatus:
         """Offer no test."""
         await self._world.point()
         raise RouteGone
@@ -302,8 +302,8 @@ class ScriptedCloudflare(CloudflareClient):
         await self._world.point()
 
     async def store_credential(
-        self, bucket: str, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
-    ) -> StoreReceipt:
+        self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
+    ) -> str:
         """Ask the fence as often as the real one does, then judge the token."""
         if not await may_send():
             raise LeaseLost
@@ -313,7 +313,7 @@ class ScriptedCloudflare(CloudflareClient):
                 raise LeaseLost
             pasted = self._world.of_token(token.reveal())
             if not self._world.is_overtaken:
-                await self._check_sending(bucket, pasted)
+                await self._check_sending(key.bucket, pasted)
             pasted.sent += 1
             await self._world.point()
         finally:
@@ -321,7 +321,7 @@ class ScriptedCloudflare(CloudflareClient):
         outcome = self._world.planned.pop(0) if self._world.planned else Outcome(lands=True, error=None)
         if not pasted.is_fit and (outcome.error is None or outcome.lands):
             outcome = Outcome(lands=False, error=CredentialRefused)
-        return await self._finish(bucket, pasted, outcome)
+        return await self._finish(key.bucket, pasted, outcome)
 
     async def turn(self) -> Turn | datetime:
         """Let one request go, or say when to come back."""
@@ -330,16 +330,16 @@ class ScriptedCloudflare(CloudflareClient):
             return self._world.blocked_until
         return Turn(None)
 
-    async def get_catalog(self, bucket: str, turn: Turn | None = None) -> Catalog:
+    async def get_catalog(self, key: BucketKey, turn: Turn | None = None) -> Catalog:
         """Show the slot, or what was planned."""
         await self._world.point()
-        slot = CredentialStatus.ABSENT if self._world.slots[bucket] is None else CredentialStatus.PRESENT
+        slot = CredentialStatus.ABSENT if self._world.slots[key.bucket] is None else CredentialStatus.PRESENT
         look = self._world.looks.pop(0) if self._world.looks else slot
         if not isinstance(look, CredentialStatus):
             raise look(status=503)
-        return Catalog(bucket=bucket, status=CatalogStatus.ACTIVE, credential_status=look)
+        return Catalog(key=key, status=CatalogStatus.ACTIVE, credential_status=look)
 
-    async def _finish(self, bucket: str, pasted: Pasted, outcome: Outcome) -> StoreReceipt:
+    async def _finish(self, bucket: str, pasted: Pasted, outcome: Outcome) -> str:
         if outcome.lands:
             self._world.slots[bucket] = pasted.token
             pasted.landed += 1
@@ -350,7 +350,7 @@ class ScriptedCloudflare(CloudflareClient):
             retry_after = None if outcome.retry_after is None else timedelta(seconds=outcome.retry_after)
             is_unclear = issubclass(outcome.error, CloudflareUnavailable | CloudflareUnreachable)
             raise outcome.error(status=500, retry_after=retry_after, possibly_landed=is_unclear)
-        return StoreReceipt(cf_ray="ray")
+        return "ray"
 
     async def _check_sending(self, bucket: str, pasted: Pasted) -> None:
         """Check the rule at the moment in which the token goes out."""
@@ -466,7 +466,7 @@ class Ordering(RuleBasedStateMachine):
         database = InterruptedDatabase(self._database, world)
         return Delivery(
             records=WatchedRecords(database, world, self._records),
-            inventory=Inventory(database, "account"),
+            inventory=Catalogs(database, "account"),
             fresh_token_patience=PATIENCE,
             cloudflare=ScriptedCloudflare(world, self._records),
             key_ring=KEY_RING,

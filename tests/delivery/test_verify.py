@@ -32,7 +32,7 @@ from bot.cloudflare.errors import (
 )
 from bot.delivery.judge import Answers, explain_refusal, judge
 from bot.delivery.verify import TEST_PATIENCE, Questions
-from bot.model.catalog import CredentialStatus
+from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost, error_of_code
 from bot.model.secret import Secret
 from bot.model.submission import Check, Findings, TokenFacts, TokenKind
@@ -40,6 +40,7 @@ from bot.sandbox.tokens import Behaviour, make_token
 from tests.leaks import find_leaks
 
 ACCOUNT_ID = "5a4db0c0000000000000000000000001"
+LAKE = BucketKey(account_id=ACCOUNT_ID, bucket="lake")
 BOTS_OWN = "cfat_MADEUPBOTSOWN0000000000000000000000000000000000000"
 TOKEN = make_token(Behaviour.GOOD, 77)
 TOKEN_ID = "ed17574386854bf78a67040be0a770b0"
@@ -151,9 +152,7 @@ class Office:
 
         self.questions.replies = {**GOOD, **replies}
         self.questions.asked.clear()
-        return await Questions(self.client).ask(
-            bucket="lake", token=Secret(token), kind=kind, may_send=yes, turn=Turn(None)
-        )
+        return await Questions(self.client).ask(key=LAKE, token=Secret(token), kind=kind, may_send=yes, turn=Turn(None))
 
     async def fail(
         self, replies: Mapping[str, Reply], kind: TokenKind = TokenKind.ACCOUNT, *, is_patient: bool = False
@@ -601,9 +600,7 @@ async def test_who_may_not_send_any_more_asks_nothing_with_the_token(
         auth=ApiToken(token=Secret(BOTS_OWN)),
         transport=small,
     )
-    answers = await Questions(client).ask(
-        bucket="lake", token=Secret(TOKEN), kind=kind, may_send=may_send, turn=Turn(None)
-    )
+    answers = await Questions(client).ask(key=LAKE, token=Secret(TOKEN), kind=kind, may_send=may_send, turn=Turn(None))
     with pytest.raises(stop):
         judge(answers, NOW, is_patient=True)
     assert sorted(office.questions.asked) == ["own", "test"]

@@ -1,9 +1,8 @@
 """The calls to Slack: what it grants comes typed, and each way of failing becomes one of two errors."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -19,6 +18,7 @@ from bot.sandbox.workspace import SmallSlackConfig
 from bot.slack.api import TIMEOUT, Channel, Identity, SlackWeb
 from bot.slack.blocks import section
 from bot.slack.messages import render as replies
+from tests.conftest import Clock
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"
@@ -36,7 +36,7 @@ def connect(
     api_url: str,
     http: aiohttp.ClientSession,
     bot_token: str = BOT_TOKEN,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], datetime] | None = None,
 ) -> SlackWeb:
     """Build the client as the composition root does."""
     client = AsyncWebClient(token=bot_token, base_url=api_url, session=http, retry_handlers=[])
@@ -158,16 +158,17 @@ async def test_a_channel_that_is_about_to_be_shared_counts_as_shared(
         assert await connect(str(server.make_url("/api/")), http).channel(PLATFORM) == expected
 
 
-async def test_a_good_channel_is_remembered_for_a_minute(slack: SmallSlack, http: aiohttp.ClientSession) -> None:
+async def test_a_good_channel_is_remembered_for_a_minute(
+    slack: SmallSlack, http: aiohttp.ClientSession, clock: Clock
+) -> None:
     """Who submits often does not wait for Slack each time; a change is noticed a minute later."""
-    now = 1000.0
-    slack_web = connect(slack.api_url, http, clock=lambda: now)
+    slack_web = connect(slack.api_url, http, clock=clock)
     await slack_web.channel(PLATFORM)
     slack.change_channel(PLATFORM, is_archived=True)
 
-    now += 59.9
+    clock.advance(timedelta(seconds=59.9))
     remembered = await slack_web.channel(PLATFORM)
-    now += 0.1
+    clock.advance(timedelta(seconds=0.1))
     asked_again = await slack_web.channel(PLATFORM)
 
     assert (remembered.is_archived, asked_again.is_archived) == (False, True)

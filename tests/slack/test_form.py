@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
 from bot.model.pasted_token import MASK, STORABLE, mask_tokens
 from bot.model.submission import TokenKind
 from bot.sandbox.block_rules import options_problems, view_problems
@@ -27,7 +27,7 @@ def _catalog(
     status: CatalogStatus = CatalogStatus.ACTIVE,
     credential: CredentialStatus = CredentialStatus.ABSENT,
 ) -> Catalog:
-    return Catalog(bucket=bucket, status=status, credential_status=credential)
+    return Catalog(key=BucketKey(account_id="0f" * 16, bucket=bucket), status=status, credential_status=credential)
 
 
 def _form(bucket: str = "", catalogs: Iterable[Catalog] | None = ()) -> dict[str, Any]:

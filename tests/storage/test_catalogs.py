@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.model.errors import DatabaseUnavailable
-from bot.storage.catalogs import Inventory, note_stored
+from bot.storage.catalogs import Catalogs, note_stored
 from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import METADATA
@@ -24,8 +24,11 @@ SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
 ACCOUNT = "5a4db0c0000000000000000000000001"
 ABSENT, INVALID, PRESENT, UNKNOWN, VALID = sorted(CredentialStatus)
+KEY = BucketKey(account_id=ACCOUNT, bucket="lake")
+THEIRS = replace(KEY, account_id="0" * 32)
+BOG, POND = replace(KEY, bucket="bog"), replace(KEY, bucket="pond")
 LAKE = StoredCredential(
-    bucket="lake",
+    key=KEY,
     submission_id="V1",
     stored_by="U1",
     stored_at=NOW - DAY,
@@ -40,9 +43,9 @@ LAKE = StoredCredential(
 @pytest.fixture(scope="module")
 def tables_url(postgres_server: str) -> Iterator[str]:
     """Name a PostgreSQL database for the tests of this module, which each empty its tables."""
-    execute(postgres_server, "CREATE DATABASE test_inventory")
-    yield urlsplit(postgres_server)._replace(path="/test_inventory").geturl()
-    execute(postgres_server, "DROP DATABASE test_inventory WITH (FORCE)")
+    execute(postgres_server, "CREATE DATABASE test_catalogs")
+    yield urlsplit(postgres_server)._replace(path="/test_catalogs").geturl()
+    execute(postgres_server, "DROP DATABASE test_catalogs WITH (FORCE)")
 
 
 @pytest_asyncio.fixture(params=["sqlite", "postgresql"])
@@ -60,48 +63,48 @@ async def tables(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def inventory(tables: Database) -> Inventory:
+def inventory(tables: Database) -> Catalogs:
     """Return what is known: nothing yet."""
-    return Inventory(tables, ACCOUNT)
+    return Catalogs(tables, ACCOUNT)
 
 
-async def _store(inventory: Inventory, stored: StoredCredential = LAKE) -> None:
-    await inventory._database.run(lambda connection: note_stored(connection, inventory._account_id, stored))
+async def _store(inventory: Catalogs, stored: StoredCredential = LAKE) -> None:
+    await inventory._database.run(lambda connection: note_stored(connection, stored))
 
 
-async def _list(inventory: Inventory, *catalogs: Catalog, at: datetime = NOW) -> None:
+async def _list(inventory: Catalogs, *catalogs: Catalog, at: datetime = NOW) -> None:
     await inventory.save_snapshot(Snapshot(catalogs=catalogs, refreshed_at=at))
 
 
-async def _catalogs(inventory: Inventory) -> tuple[Catalog, ...]:
+async def _catalogs(inventory: Catalogs) -> tuple[Catalog, ...]:
     snapshot = await inventory.snapshot()
     assert snapshot is not None
     return snapshot.catalogs
 
 
-async def _lake(inventory: Inventory) -> tuple[CredentialStatus, datetime | None]:
+async def _lake(inventory: Catalogs) -> tuple[CredentialStatus, datetime | None]:
     """Return what is known of the lake's credential, and since when."""
     [found] = [catalog for catalog in await _catalogs(inventory) if catalog.bucket == "lake"]
     return found.credential_status, found.tested_at
 
 
-async def _broken_at(inventory: Inventory) -> datetime | None:
+async def _broken_at(inventory: Catalogs) -> datetime | None:
     [credential] = await inventory.stored_credentials()
     return credential.broken_at
 
 
 def _catalog(bucket: str, credential: CredentialStatus = ABSENT) -> Catalog:
-    return Catalog(bucket=bucket, status=CatalogStatus.ACTIVE, credential_status=credential)
+    return Catalog(key=replace(KEY, bucket=bucket), status=CatalogStatus.ACTIVE, credential_status=credential)
 
 
 # The list.
 
 
-async def test_a_list_replaces_the_one_before(inventory: Inventory, tables: Database) -> None:
+async def test_a_list_replaces_the_one_before(inventory: Catalogs, tables: Database) -> None:
     """Of this account only; sorted by bucket, and None before anybody asked. What is listed no more is forgotten."""
-    theirs = Inventory(tables, "0" * 32)
+    theirs = Catalogs(tables, THEIRS.account_id)
     assert await inventory.snapshot() is None
-    other = Snapshot(catalogs=(_catalog("theirs"),), refreshed_at=NOW)
+    other = Snapshot(catalogs=(replace(_catalog("lake"), key=THEIRS),), refreshed_at=NOW)
     await theirs.save_snapshot(other)
     assert await inventory.snapshot() is None
     await _list(inventory, _catalog("b"), _catalog("a"))
@@ -114,7 +117,31 @@ async def test_a_list_replaces_the_one_before(inventory: Inventory, tables: Data
     assert await theirs.snapshot() == other
 
 
-async def test_one_catalog_of_a_list_is_corrected(inventory: Inventory) -> None:
+async def test_two_accounts_in_one_database_do_not_mix(inventory: Catalogs, tables: Database) -> None:
+    """Buckets of one name are two, whatever becomes known of one of them; each comes back with its account."""
+    theirs, listed = Catalogs(tables, THEIRS.account_id), replace(_catalog("lake", PRESENT), key=THEIRS)
+    stored = replace(LAKE, key=THEIRS, submission_id="V2")
+    await theirs.save_snapshot(Snapshot(catalogs=(listed,), refreshed_at=NOW - DAY))
+    await theirs.note_all_tested(NOW - DAY)
+    await _store(theirs, stored)
+    expected = Snapshot(catalogs=(listed,), refreshed_at=NOW - DAY, tested_at=NOW - DAY)
+
+    await _list(inventory, _catalog("lake", PRESENT))
+    await _store(inventory)
+    await inventory.save_test(KEY, VALID, NOW)
+    await inventory.save_test(KEY, INVALID, NOW + SECOND)
+    await inventory.note_all_tested(NOW + SECOND)
+    await inventory.note_reminded(LAKE, NOW)
+    assert await inventory.stored_credentials() == [replace(LAKE, reminded_at=NOW, broken_at=NOW + SECOND)]
+    await inventory.note_announced(LAKE)
+    await inventory.save_catalog(_catalog("lake"))
+    await _list(inventory, at=NOW + DAY)
+
+    assert await theirs.snapshot() == expected
+    assert await theirs.stored_credentials() == [stored]
+
+
+async def test_one_catalog_of_a_list_is_corrected(inventory: Catalogs) -> None:
     """The others, and the age of the list, stay; a catalog that it did not have is added."""
     await _list(inventory, _catalog("a"), _catalog("c"))
     await inventory.save_catalog(_catalog("c", PRESENT))
@@ -123,7 +150,7 @@ async def test_one_catalog_of_a_list_is_corrected(inventory: Inventory) -> None:
     assert await inventory.snapshot() == Snapshot(catalogs=expected, refreshed_at=NOW)
 
 
-async def test_a_list_is_kept_wholly_or_not_at_all(inventory: Inventory) -> None:
+async def test_a_list_is_kept_wholly_or_not_at_all(inventory: Catalogs) -> None:
     """One that cannot be kept to its end leaves the old one standing, and its age."""
     await _list(inventory, _catalog("a"))
     good = await inventory.snapshot()
@@ -137,13 +164,13 @@ class _Valueless:
     value = None
 
 
-async def test_a_bucket_that_is_listed_twice_is_kept_once(inventory: Inventory) -> None:
+async def test_a_bucket_that_is_listed_twice_is_kept_once(inventory: Catalogs) -> None:
     """A strange answer is no reason to know nothing."""
     await _list(inventory, _catalog("a"), _catalog("a", PRESENT))
     assert await _catalogs(inventory) == (_catalog("a", PRESENT),)
 
 
-async def test_hundreds_come_and_go_at_once(inventory: Inventory) -> None:
+async def test_hundreds_come_and_go_at_once(inventory: Catalogs) -> None:
     """No limit of an engine on the values of a statement is met; 500 are read in far less than a second."""
     await _list(inventory, *(_catalog(f"a{number:04}") for number in range(1200)))
     await _list(inventory, *(_catalog(f"b{number:04}") for number in range(500)))
@@ -152,7 +179,7 @@ async def test_hundreds_come_and_go_at_once(inventory: Inventory) -> None:
     assert time.monotonic() - started_at < 0.5
 
 
-async def test_replicas_that_list_at_once_do_not_stand_in_each_others_way(inventory: Inventory) -> None:
+async def test_replicas_that_list_at_once_do_not_stand_in_each_others_way(inventory: Catalogs) -> None:
     """In whatever order Cloudflare gave each of them the catalogs: none meets a deadlock."""
     orders = [[_catalog(f"b{number}") for number in range(50)][::step] for step in (1, -1)]
     await asyncio.gather(*(_list(inventory, *order) for order in orders * 4))
@@ -162,11 +189,11 @@ async def test_replicas_that_list_at_once_do_not_stand_in_each_others_way(invent
 # Tests of what is stored.
 
 
-async def test_a_list_keeps_what_tests_gave(inventory: Inventory) -> None:
+async def test_a_list_keeps_what_tests_gave(inventory: Catalogs) -> None:
     """The list says whether a slot holds something at most; a test says whether that works, and when it was made."""
     await _list(inventory, _catalog("lake", PRESENT))
     assert await _lake(inventory) == (PRESENT, None)
-    await inventory.save_test("lake", VALID, NOW)
+    await inventory.save_test(KEY, VALID, NOW)
     assert await _lake(inventory) == (VALID, NOW)
     for listed in (PRESENT, UNKNOWN, PRESENT):
         await _list(inventory, _catalog("lake", listed), at=NOW + SECOND)
@@ -184,20 +211,20 @@ async def test_a_list_keeps_what_tests_gave(inventory: Inventory) -> None:
     ],
 )
 async def test_what_contradicts_a_test_clears_it(
-    inventory: Inventory, tested: CredentialStatus, listed: CredentialStatus, expected: object
+    inventory: Catalogs, tested: CredentialStatus, listed: CredentialStatus, expected: object
 ) -> None:
     """Somebody has changed the slot elsewhere: what was tested is not there any more."""
     await _list(inventory, _catalog("lake", PRESENT))
-    await inventory.save_test("lake", tested, NOW)
+    await inventory.save_test(KEY, tested, NOW)
     await _list(inventory, _catalog("lake", listed), at=NOW + SECOND)
     assert await _lake(inventory) == expected
 
 
-async def test_a_write_through_the_bot_clears_the_test(inventory: Inventory) -> None:
+async def test_a_write_through_the_bot_clears_the_test(inventory: Catalogs) -> None:
     """It was about another token; other slots keep theirs."""
     await _list(inventory, _catalog("lake", PRESENT), _catalog("pond", PRESENT))
     for bucket in ("lake", "pond"):
-        await inventory.save_test(bucket, INVALID, NOW)
+        await inventory.save_test(replace(KEY, bucket=bucket), INVALID, NOW)
     await _store(inventory, replace(LAKE, stored_at=NOW + SECOND))
     assert await _lake(inventory) == (PRESENT, None)
     assert (await _catalogs(inventory))[1].credential_status is INVALID
@@ -205,49 +232,49 @@ async def test_a_write_through_the_bot_clears_the_test(inventory: Inventory) -> 
 
 @pytest.mark.parametrize("status", [VALID, INVALID, ABSENT])
 async def test_a_test_of_what_was_there_before_a_write_says_nothing(
-    inventory: Inventory, status: CredentialStatus
+    inventory: Catalogs, status: CredentialStatus
 ) -> None:
     """Asked before the token was stored, answered after that one was found to work: nobody is alarmed."""
     await _list(inventory, _catalog("lake", PRESENT))
     await _store(inventory, replace(LAKE, stored_at=NOW + SECOND))
-    await inventory.save_test("lake", status, NOW)
+    await inventory.save_test(KEY, status, NOW)
     assert await _lake(inventory) == (PRESENT, None)
-    await inventory.save_test("lake", VALID, NOW + 2 * SECOND)
-    await inventory.save_test("lake", status, NOW)
+    await inventory.save_test(KEY, VALID, NOW + 2 * SECOND)
+    await inventory.save_test(KEY, status, NOW)
     assert await _lake(inventory) == (VALID, NOW + 2 * SECOND)
     assert await _broken_at(inventory) is None
 
 
-async def test_a_list_from_before_a_write_does_not_empty_the_slot(inventory: Inventory) -> None:
+async def test_a_list_from_before_a_write_does_not_empty_the_slot(inventory: Catalogs) -> None:
     """Cloudflare was asked before the token was stored, and answered afterwards."""
     await _list(inventory, _catalog("lake"))
     await _store(inventory, replace(LAKE, stored_at=NOW + 2 * SECOND))
-    await inventory.save_test("lake", VALID, NOW + 3 * SECOND)
+    await inventory.save_test(KEY, VALID, NOW + 3 * SECOND)
     await _list(inventory, _catalog("lake"), at=NOW + SECOND)
     assert await _lake(inventory) == (VALID, NOW + 3 * SECOND)
     await _list(inventory, _catalog("lake"), at=NOW + 4 * SECOND)
     assert await _lake(inventory) == (ABSENT, None)
 
 
-async def test_after_the_clock_was_set_back_the_newest_still_counts(inventory: Inventory) -> None:
+async def test_after_the_clock_was_set_back_the_newest_still_counts(inventory: Catalogs) -> None:
     """What seems to come from long after it is not taken for newer."""
     await _list(inventory, _catalog("lake", PRESENT))
     await _store(inventory, replace(LAKE, stored_at=NOW))
-    await inventory.save_test("lake", VALID, NOW)
-    await inventory.save_test("lake", INVALID, NOW - DAY)
+    await inventory.save_test(KEY, VALID, NOW)
+    await inventory.save_test(KEY, INVALID, NOW - DAY)
     assert await _lake(inventory) == (INVALID, NOW - DAY)
     await _list(inventory, _catalog("lake"), at=NOW - DAY)
     assert await _lake(inventory) == (ABSENT, None)
 
 
-async def test_a_test_of_what_is_not_listed_yet_is_kept(inventory: Inventory) -> None:
+async def test_a_test_of_what_is_not_listed_yet_is_kept(inventory: Catalogs) -> None:
     """A catalog that was enabled a moment ago is stored into before the next list."""
     await _list(inventory)
-    await inventory.save_test("lake", VALID, NOW)
+    await inventory.save_test(KEY, VALID, NOW)
     assert await _catalogs(inventory) == (replace(_catalog("lake", VALID), tested_at=NOW),)
 
 
-async def test_when_all_were_tested_is_kept(inventory: Inventory) -> None:
+async def test_when_all_were_tested_is_kept(inventory: Catalogs) -> None:
     """A list in between does not change it."""
     await _list(inventory, _catalog("lake"))
     await inventory.note_all_tested(NOW + SECOND)
@@ -274,34 +301,34 @@ async def test_when_all_were_tested_is_kept(inventory: Inventory) -> None:
     ],
 )
 async def test_a_change_from_valid_to_invalid_is_noted(
-    inventory: Inventory, tests: list[CredentialStatus], broken_after: int | None
+    inventory: Catalogs, tests: list[CredentialStatus], broken_after: int | None
 ) -> None:
     """As the time of the test that found it."""
     await _list(inventory, _catalog("lake", PRESENT))
     await _store(inventory)
     for number, status in enumerate(tests):
-        await inventory.save_test("lake", status, NOW + number * DAY)
+        await inventory.save_test(KEY, status, NOW + number * DAY)
     assert await _broken_at(inventory) == (None if broken_after is None else NOW + broken_after * DAY)
 
 
-async def test_a_change_that_was_announced_is_not_noted_again(inventory: Inventory) -> None:
+async def test_a_change_that_was_announced_is_not_noted_again(inventory: Catalogs) -> None:
     """However often a test still finds it."""
     await _store(inventory)
     for number, status in enumerate([VALID, INVALID]):
-        await inventory.save_test("lake", status, NOW + number * SECOND)
+        await inventory.save_test(KEY, status, NOW + number * SECOND)
     await inventory.note_announced(LAKE)
     for number in range(2, 5):
-        await inventory.save_test("lake", INVALID, NOW + number * SECOND)
+        await inventory.save_test(KEY, INVALID, NOW + number * SECOND)
     assert await _broken_at(inventory) is None
 
 
-async def test_replicas_that_find_a_change_at_once_note_it_once(inventory: Inventory) -> None:
+async def test_replicas_that_find_a_change_at_once_note_it_once(inventory: Catalogs) -> None:
     """A second one that knew it as valid as well would have it announced again."""
     await _store(inventory)
-    await inventory.save_test("lake", VALID, NOW)
+    await inventory.save_test(KEY, VALID, NOW)
 
     async def find_and_announce(number: int) -> bool:
-        await inventory.save_test("lake", INVALID, NOW + number * SECOND)
+        await inventory.save_test(KEY, INVALID, NOW + number * SECOND)
         is_noted = await _broken_at(inventory) is not None
         if is_noted:
             await inventory.note_announced(LAKE)
@@ -311,15 +338,15 @@ async def test_replicas_that_find_a_change_at_once_note_it_once(inventory: Inven
     assert await _broken_at(inventory) is None
 
 
-async def test_what_nobody_stored_through_the_bot_is_nobodys_to_hear_of(inventory: Inventory) -> None:
+async def test_what_nobody_stored_through_the_bot_is_nobodys_to_hear_of(inventory: Catalogs) -> None:
     """There is no channel to tell; its state is on the list."""
-    await _store(inventory, replace(LAKE, bucket="pond"))
+    await _store(inventory, replace(LAKE, key=POND))
     for number, status in enumerate([VALID, INVALID]):
-        await inventory.save_test("lake", status, NOW + number * SECOND)
-    assert await inventory.stored_credentials() == [replace(LAKE, bucket="pond")]
+        await inventory.save_test(KEY, status, NOW + number * SECOND)
+    assert await inventory.stored_credentials() == [replace(LAKE, key=POND)]
 
 
-async def test_writes_and_tests_at_once_do_not_wait_for_each_other_without_end(inventory: Inventory) -> None:
+async def test_writes_and_tests_at_once_do_not_wait_for_each_other_without_end(inventory: Catalogs) -> None:
     """Both change the same two tables, in the same order."""
     await _list(inventory, _catalog("lake", PRESENT))
     await _store(inventory)
@@ -327,7 +354,7 @@ async def test_writes_and_tests_at_once_do_not_wait_for_each_other_without_end(i
     for number in range(20):
         works += [
             _store(inventory, replace(LAKE, submission_id=f"V{number}")),
-            inventory.save_test("lake", (VALID, INVALID)[number % 2], NOW + number * SECOND),
+            inventory.save_test(KEY, (VALID, INVALID)[number % 2], NOW + number * SECOND),
         ]
     await asyncio.gather(*works)
     assert len(await inventory.stored_credentials()) == 1
@@ -336,18 +363,18 @@ async def test_writes_and_tests_at_once_do_not_wait_for_each_other_without_end(i
 # What the bot has stored.
 
 
-async def test_the_last_that_was_stored_is_kept(inventory: Inventory, tables: Database) -> None:
+async def test_the_last_that_was_stored_is_kept(inventory: Catalogs, tables: Database) -> None:
     """In each slot of this account; nothing of the one before is left."""
-    await _store(Inventory(tables, "0" * 32))
+    await _store(Catalogs(tables, THEIRS.account_id), replace(LAKE, key=THEIRS))
     assert await inventory.stored_credentials() == []
     await _store(inventory, replace(LAKE, reminded_at=NOW, broken_at=NOW))
-    await _store(inventory, replace(LAKE, bucket="bog"))
+    await _store(inventory, replace(LAKE, key=BOG))
     second = replace(LAKE, submission_id="V2", stored_by="U2", token_id=None, expires_at=None)
     await _store(inventory, second)
-    assert await inventory.stored_credentials() == [replace(LAKE, bucket="bog"), second]
+    assert await inventory.stored_credentials() == [replace(LAKE, key=BOG), second]
 
 
-async def test_it_is_kept_while_its_catalog_is_not_listed(inventory: Inventory) -> None:
+async def test_it_is_kept_while_its_catalog_is_not_listed(inventory: Catalogs) -> None:
     """A list that was cut short must not end the reminders."""
     await _list(inventory, _catalog("lake", PRESENT))
     await _store(inventory)
@@ -355,7 +382,7 @@ async def test_it_is_kept_while_its_catalog_is_not_listed(inventory: Inventory) 
     assert await inventory.stored_credentials() == [LAKE]
 
 
-async def test_a_reminder_is_noted_for_the_credential_that_it_was_about(inventory: Inventory) -> None:
+async def test_a_reminder_is_noted_for_the_credential_that_it_was_about(inventory: Catalogs) -> None:
     """Where another one was stored meanwhile, that one is to be reminded of as ever."""
     await _store(inventory)
     await inventory.note_reminded(LAKE, NOW)

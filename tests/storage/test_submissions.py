@@ -36,7 +36,7 @@ from bot.model.submission import (
     TokenKind,
 )
 from bot.storage.accepting import Acceptance, Verdict
-from bot.storage.catalogs import Inventory
+from bot.storage.catalogs import Catalogs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import METADATA, SUBMISSIONS
 from bot.storage.submissions import Records
@@ -296,7 +296,7 @@ async def test_a_repeated_submit_forgets_what_was_found_about_the_first_token(re
     assert await _move(records, stale, State.STORING, Changes(attempts=1)) is None
 
     await _move(records, await _storing(records, "V1"), State.CONFIRMING)
-    [credential] = await Inventory(records._database, ACCOUNT).stored_credentials()
+    [credential] = await Catalogs(records._database, ACCOUNT).stored_credentials()
     assert (credential.token_id, credential.expires_at) == (None, None)
 
 
@@ -705,7 +705,7 @@ async def test_a_write_ends_only_what_would_be_written_as_well(records: Records,
 
 async def test_what_is_written_is_what_is_known_of_the_slot(records: Records) -> None:
     """With the facts that were found, in place of what was there before; other slots keep theirs."""
-    inventory = Inventory(records._database, ACCOUNT)
+    inventory = Catalogs(records._database, ACCOUNT)
     await _accept(records, replace(NEW, id="V0", key=POND))
     await _confirming(records, "V0")
     [other] = await inventory.stored_credentials()
@@ -726,7 +726,7 @@ async def test_what_is_written_is_what_is_known_of_the_slot(records: Records) ->
     assert token is not None
     assert await inventory.stored_credentials() == [
         StoredCredential(
-            bucket="lake",
+            key=LAKE,
             submission_id="V2",
             stored_by="U2",
             stored_at=later,
@@ -832,9 +832,9 @@ async def test_a_stale_copy_supersedes_nothing(records: Records) -> None:
     stale = await _fill(records)
     await _move(records, stale, State.STORING, Changes(attempts=1))
     before = await _open_states(records)
-    known = await Inventory(records._database, ACCOUNT).stored_credentials()
+    known = await Catalogs(records._database, ACCOUNT).stored_credentials()
     assert await _move(records, stale, State.CONFIRMING) is None
-    assert await Inventory(records._database, ACCOUNT).stored_credentials() == known
+    assert await Catalogs(records._database, ACCOUNT).stored_credentials() == known
     assert await _move(records, stale, State.UNCERTAIN, supersedes=True) is None
     assert await _open_states(records) == before
 

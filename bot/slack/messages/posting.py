@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -10,6 +10,7 @@ import structlog
 
 from bot.model.catalog import StoredCredential
 from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.model.memory import Memory
 from bot.model.submission import Pending, Posted, Submission, Way
 from bot.slack.api import SlackWeb
 from bot.slack.blocks import Json
@@ -70,7 +71,7 @@ class Poster:
         self._contact = contact
         self._may_enable = may_enable
         self._allows_channel = allows_channel
-        self._closed_until: dict[str, datetime] = {}
+        self._closed_until = Memory[str, datetime](clock)
 
     async def post_result(self, pending: Pending) -> Posted:
         """Post the outcome, wherever that is possible, and say where that was.
@@ -130,14 +131,14 @@ class Poster:
     async def _post(self, place: str, message: Json, name: str) -> None:
         """Post a message to a channel or a user, once for each `name`."""
         client_msg_id = str(uuid.uuid5(_NAMESPACE, name))
-        closed_for = self._closed_until.get(place, self._clock()) - self._clock()
-        if closed_for > timedelta(0):  # asking all the same would cost every message that waits a 429 of its own
-            raise SlackUnavailable(retry_after=closed_for)
+        closed_until = self._closed_until.get(place)
+        if closed_until is not None:  # asking all the same would cost every message that waits a 429 of its own
+            raise SlackUnavailable(retry_after=closed_until - self._clock())
         try:
             await self._web.post(place, message, client_msg_id)
         except SlackUnavailable as unavailable:
             if unavailable.retry_after is not None:
-                self._closed_until[place] = self._clock() + unavailable.retry_after
+                self._closed_until.keep(place, self._clock() + unavailable.retry_after, unavailable.retry_after)
             raise
         except SlackRefused as refusal:
             if refusal.slack_error in _WILL_PASS:

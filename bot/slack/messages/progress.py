@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from bot.model.background import Background
 from bot.model.errors import BotError
 from bot.model.move import Change
 from bot.model.submission import Submission
@@ -32,7 +33,7 @@ class ModalProgress:
         self._clock = clock
         self._contact = contact
         self._latest: dict[str, Submission] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._updates = Background("modal_update_broke")
 
     def watch(self, change: Change) -> None:
         """Bring its modal up to date soon, unless it shows the end already; returns at once."""
@@ -46,18 +47,11 @@ class ModalProgress:
         is_new = submission.id not in self._latest
         self._latest[submission.id] = submission
         if is_new:
-            task = asyncio.create_task(self._keep_in_step(submission))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._updates.start(self._keep_in_step(submission))
 
     async def drain(self) -> None:
         """Wait until every modal shows the latest, for two seconds at most."""
-        tasks = list(self._tasks)
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=_STOP_PATIENCE.total_seconds())
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._updates.drain(_STOP_PATIENCE)
 
     async def _keep_in_step(self, submission: Submission) -> None:
         await asyncio.sleep(AFTER_ACKNOWLEDGEMENT.total_seconds())  # it is acknowledged in this very moment

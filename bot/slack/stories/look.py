@@ -36,7 +36,7 @@ from bot.slack.stories.status import (
     notice_home,
     status_message,
 )
-from bot.storage.catalogs import Inventory
+from bot.storage.catalogs import Catalogs
 from bot.storage.submissions import Records
 
 PATIENCE: Final = timedelta(seconds=60)
@@ -65,7 +65,7 @@ class Lookups:
     contact: str
     gate: Gate
     records: Records
-    inventory: Inventory
+    inventory: Catalogs
     web: SlackWeb
     http: aiohttp.ClientSession
     want_snapshot: Callable[[], None]

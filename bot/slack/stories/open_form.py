@@ -15,7 +15,7 @@ from bot.slack import form as modal
 from bot.slack.api import SlackWeb
 from bot.slack.form import Filling
 from bot.slack.messages import render as replies
-from bot.storage.catalogs import Inventory
+from bot.storage.catalogs import Catalogs
 from bot.storage.submissions import Records
 
 OPENING_LIFETIME: Final = timedelta(hours=1)
@@ -35,7 +35,7 @@ class FormOpener:
     contact: str
     gate: Gate
     records: Records
-    inventory: Inventory
+    inventory: Catalogs
     web: SlackWeb
     want_snapshot: Callable[[], None]
     clock: Callable[[], datetime]

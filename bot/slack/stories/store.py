@@ -34,7 +34,7 @@ from bot.slack.stories.enable import Buttons
 from bot.slack.stories.look import Lookups
 from bot.slack.stories.open_form import FormOpener
 from bot.storage.accepting import Acceptance, Verdict
-from bot.storage.catalogs import Inventory
+from bot.storage.catalogs import Catalogs
 from bot.storage.submissions import Records
 
 _LOOK_UPS: Final = ("status", "history")
@@ -61,7 +61,7 @@ class Listeners:
     contact: str
     gate: Gate
     records: Records
-    inventory: Inventory
+    inventory: Catalogs
     channels: Channels
     opener: FormOpener
     buttons: Buttons

@@ -15,11 +15,10 @@ from aiohttp.test_utils import TestServer
 from slack_sdk.web.async_client import AsyncWebClient
 from structlog.testing import capture_logs
 
-from bot.model.catalog import CredentialStatus, StoredCredential
+from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import SlackUnavailable
 from bot.model.submission import (
     RESPONSE_URL_LIFETIME,
-    BucketKey,
     SealedResponseUrl,
     State,
     Submission,
@@ -462,7 +461,7 @@ async def test_a_catalog_can_be_enabled_where_the_settings_allow_it(scene: Scene
 
 
 LAKE = StoredCredential(
-    bucket="lake",
+    key=BucketKey(account_id="0f" * 16, bucket="lake"),
     submission_id="V1",
     stored_by=ADA,
     stored_at=NOW - timedelta(days=60),

@@ -50,7 +50,7 @@ from tests.slack.messages.test_outcome import (
 DAY = timedelta(days=1)
 LONGEST_NAME = "a" * 63
 CREDENTIAL = StoredCredential(
-    bucket="lake",
+    key=BucketKey(account_id="0f" * 16, bucket="lake"),
     submission_id="V0MADEUP",
     stored_by="U0ADA0001",
     stored_at=NOW - 60 * DAY,
@@ -640,7 +640,7 @@ def test_the_news_of_a_broken_credential_says_what_to_do(broken_at: datetime | N
 def test_notices_of_a_hostile_or_long_bucket_are_valid() -> None:
     """Nothing foreign comes to life, and nothing is too long."""
     for bucket in (LONGEST_NAME, "<!channel>"):
-        credential = replace(CREDENTIAL, bucket=bucket, broken_at=NOW)
+        credential = replace(CREDENTIAL, key=replace(CREDENTIAL.key, bucket=bucket), broken_at=NOW)
         for message in (replies.expiry_reminder(credential, NOW), replies.broken_notice(credential)):
             assert message_problems(message["blocks"]) == []
             assert "<!channel" not in without_times(message["text"] + _read(message["blocks"]))

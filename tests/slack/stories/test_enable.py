@@ -269,7 +269,7 @@ async def test_a_channel_that_will_not_do_any_more_gets_no_result(
     """The button stands where the result went; a form would not take that channel now."""
     refusal = await post_catalog_refusal(desk)
     desk.slack.change_channel(PLATFORM, **change)
-    desk.web._good_channels.clear()
+    desk.web._good_channels._kept.clear()
 
     action = {"action_id": replies.ENABLE, "block_id": "x", "type": "button", "value": (await last(desk)).id}
     await desk.deliver(desk.slack.make_message_action(ADA, refusal, action))

@@ -14,7 +14,7 @@ from bot.sandbox.homes import Home
 from bot.sandbox.workspace import Message
 from bot.slack.stories.look import PATIENCE
 from bot.slack.stories.status import NEXT_PAGE, STORE
-from bot.storage.catalogs import Inventory
+from bot.storage.catalogs import Catalogs
 from tests.desk import (
     ACCOUNT,
     ADA,
@@ -52,7 +52,8 @@ async def refresh(desk: Desk, *, tests: bool = True) -> None:
     assert snapshot is not None
     await desk.inventory.save_snapshot(replace(snapshot, refreshed_at=desk.clock()))
     if tests:
-        await desk.inventory.save_test("billing-exports", CredentialStatus.VALID, desk.clock())
+        key = BucketKey(account_id=ACCOUNT, bucket="billing-exports")
+        await desk.inventory.save_test(key, CredentialStatus.VALID, desk.clock())
         await desk.inventory.note_all_tested(desk.clock())
 
 
@@ -61,11 +62,13 @@ async def wait_for_answer(desk: Desk, is_wanted: Callable[[Message], bool], user
     return await desk.slack.wait_for_message(PLATFORM, is_wanted, as_user=user)
 
 
-async def add_many(inventory: Inventory, count: int) -> None:
+async def add_many(inventory: Catalogs, count: int) -> None:
     """Let Cloudflare have listed more catalogs than a page holds."""
     snapshot = await inventory.snapshot()
     assert snapshot is not None
-    catalogs = tuple(replace(snapshot.catalogs[0], bucket=f"lake-{number:03d}") for number in range(count))
+    first = snapshot.catalogs[0]
+    keys = [replace(first.key, bucket=f"lake-{number:03d}") for number in range(count)]
+    catalogs = tuple(replace(first, key=key) for key in keys)
     await inventory.save_snapshot(replace(snapshot, catalogs=catalogs))
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.sandbox.block_rules import message_problems
 from bot.sandbox.blocks import texts_of
 from bot.slack.blocks import Json
@@ -31,16 +31,17 @@ from bot.slack.stories.status import (
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 LOOK = Look(id="5a4d0001")
+LAKE = BucketKey(account_id="0f" * 16, bucket="lake")
 
 
 CATALOG = Catalog(
-    bucket="lake",
+    key=LAKE,
     status=CatalogStatus.ACTIVE,
     credential_status=CredentialStatus.VALID,
     tested_at=NOW - timedelta(minutes=2),
 )
 STORED = StoredCredential(
-    bucket="lake",
+    key=LAKE,
     submission_id="V1",
     stored_by="U0ADA0001",
     stored_at=NOW - 10 * DAY,
@@ -54,12 +55,12 @@ STORED = StoredCredential(
 
 def make_catalog(bucket: str = "lake", **changes: Any) -> Catalog:  # noqa: ANN401 - fields of a Catalog
     """Return an active catalog whose credential works."""
-    return replace(CATALOG, bucket=bucket, **changes)
+    return replace(CATALOG, key=replace(LAKE, bucket=bucket), **changes)
 
 
 def make_stored(bucket: str = "lake", **changes: Any) -> StoredCredential:  # noqa: ANN401 - fields of it
     """Return what the bot stored ten days ago, good for ninety days more."""
-    return replace(STORED, bucket=bucket, **changes)
+    return replace(STORED, key=replace(LAKE, bucket=bucket), **changes)
 
 
 def make_table(
@@ -347,7 +348,7 @@ def test_every_page_of_every_table_is_within_slacks_limits(
     """Whatever Cloudflare says, with names as long as they can be; and no catalog is lost."""
     names = {number: f"{'x' * 59}-{number:03d}" for number, *_ in rows}
     catalogs = [
-        Catalog(bucket=names[number], status=status, credential_status=credential, tested_at=tested_at)
+        make_catalog(names[number], status=status, credential_status=credential, tested_at=tested_at)
         for number, status, credential, _, tested_at in rows
     ]
     stored = [make_stored(names[number], expires_at=expires_at) for number, _, _, expires_at, _ in rows]

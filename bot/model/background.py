@@ -1,0 +1,76 @@
+"""Work that goes on behind its caller's back: kept while it runs, waited for or ended at a stop."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import structlog
+
+_T = TypeVar("_T")
+
+_log = structlog.get_logger()
+
+
+class Background:
+    """Tasks that are kept until they end: the event loop alone would forget them.
+
+    What breaks is logged as `event` with the error's type and no more: a traceback would know secrets.
+    """
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def tasks(self) -> frozenset[asyncio.Task[Any]]:
+        """What is under way."""
+        return frozenset(self._tasks)
+
+    def find(self, name: str) -> asyncio.Task[Any] | None:
+        """Return what was started under this name, unless it has ended or is being cancelled."""
+        tasks = (task for task in self._tasks if task.get_name() == name)
+        return next((task for task in tasks if not task.done() and not task.cancelling()), None)
+
+    def start(self, work: Coroutine[Any, Any, _T], name: str | None = None) -> asyncio.Task[_T]:
+        """Start what nobody has to await."""
+        task = self._add(work, name)
+        task.add_done_callback(self._log_fault)
+        return task
+
+    async def shield(self, work: Callable[[], Coroutine[Any, Any, _T]], name: str | None = None) -> _T:
+        """Return or raise what `work` does, which goes on where the caller is cancelled.
+
+        All who ask under one name while it is under way get the same.
+        """
+        known = self.find(name) if name is not None else None
+        return await asyncio.shield(known or self._add(work(), name))
+
+    def cancel(self) -> None:
+        """Cancel all, without waiting for their end."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def drain(self, patience: timedelta | None = None) -> None:
+        """Return when all that is under way now has ended; what takes longer than `patience` is cancelled."""
+        if tasks := self.tasks:
+            _, late = await asyncio.wait(tasks, timeout=None if patience is None else patience.total_seconds())
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _add(self, work: Coroutine[Any, Any, _T], name: str | None) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # asked for, also when its caller is gone: else asyncio writes a traceback
+
+    def _log_fault(self, task: asyncio.Task[Any]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error(self._event, error=type(error).__name__)
