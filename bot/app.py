@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import structlog
@@ -28,7 +27,6 @@ from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
 from bot.model.errors import DatabaseTrouble, SlackRefused, SlackUnavailable, StartRefused
 from bot.model.secret import Secret
-from bot.model.submission import BucketKey
 from bot.operations.changes import log_change
 from bot.operations.housekeeping import keep_house, keep_house_for_ever
 from bot.operations.server import Server
@@ -36,18 +34,26 @@ from bot.policy.gate import Gate, Home
 from bot.policy.rules import Allowlist
 from bot.settings import Role, Settings
 from bot.slack.api import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
-from bot.slack.channels import Channels
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
+from bot.slack.inbound.routes import Routes
 from bot.slack.inbound.socket_mode import SocketModeIngress
 from bot.slack.memberships import Memberships
 from bot.slack.messages.posting import Poster
 from bot.slack.messages.progress import ModalProgress
+from bot.slack.progress_steps import steps_of
 from bot.slack.response_url import ResponseUrls
-from bot.slack.stories.enable import Buttons
-from bot.slack.stories.look import Lookups
+from bot.slack.stories.enable import EnableCatalog
+from bot.slack.stories.help import Help
+from bot.slack.stories.history import History
+from bot.slack.stories.home import AppHome
+from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.open_form import FormOpener
-from bot.slack.stories.store import Listeners
+from bot.slack.stories.parts import Parts
+from bot.slack.stories.search import BucketSearch
+from bot.slack.stories.status import Status
+from bot.slack.stories.store import StoreCredential
+from bot.slack.stories.try_again import TryAgain
 from bot.storage.opening import Store, open_store
 from bot.storage.submissions import Records
 
@@ -129,9 +135,9 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
         is_worker, is_gateway = settings.role is not Role.GATEWAY, settings.role is not Role.WORKER
         cloudflare = _cloudflare_client(settings, _pace(settings, store)) if is_worker else None
         base = await _begin(settings, store, stack)
-        work = await _work(base, cloudflare, stack) if cloudflare else _Work.by_others(store)
+        catalogs = await _face_cloudflare(base, cloudflare, stack) if cloudflare else _by_others(store)
         stack.push_async_callback(_cancel, base.background)
-        socket = await _face_slack(base, work, server, stack) if is_gateway else None
+        socket = await _face_slack(base, catalogs, server, stack) if is_gateway else None
         if not is_gateway:
             server.attach(None, lambda: _is_ready(store.records, None))
         stack.push_async_callback(_announce_stop, server, takes_requests=is_gateway and socket is None)
@@ -147,7 +153,7 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Ba
     patient_http = await stack.enter_async_context(_http_session(PATIENT_TIMEOUT))
     web_client = _web_client(settings, http)
     slack = SlackWeb(web_client, patient_client=_web_client(settings, patient_http))
-    progress = ModalProgress(slack, store.clock, settings.contact or "")
+    progress = ModalProgress(slack, store.clock, settings.contact or "", steps_of)
     stack.push_async_callback(progress.drain)
     store.records.watch(log_change)
     store.records.watch(progress.watch)
@@ -157,25 +163,11 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Ba
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
-    """How whoever faces Slack has work done: here, or by other processes."""
-
-    dispatch: Callable[[BucketKey], None]
-    catalogs: SnapshotKeeper | CatalogsByOthers
-
-    @classmethod
-    def by_others(cls, store: Store) -> Self:
-        """Leave it to the workers: a delivery's job is recorded with its submission."""
-        assert store.jobs is not None  # noqa: S101 - settings want PostgreSQL for every role but "all"
-        return cls(dispatch=_leave_to_jobs, catalogs=CatalogsByOthers(store.jobs.refresh_catalogs, store.clock))
+_Refresher = SnapshotKeeper | CatalogsByOthers
+"""Has Cloudflare asked about the catalogs: from here, or by other processes."""
 
 
-def _leave_to_jobs(_: BucketKey) -> None:
-    """Do nothing: the job was deferred in the transaction that recorded the submission."""
-
-
-async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack) -> _Work:
+async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack) -> _Refresher:
     """Start what faces Cloudflare."""
     settings, store = base.settings, base.store
     assert store.key_ring is not None  # noqa: S101 - only a gateway has none
@@ -204,7 +196,7 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
         poster,
         store.clock,
         settings.expiry_reminders,
-        serves=lambda key: base.gate.allows_bucket(key.bucket),
+        serves=base.gate.serves,
     )
     if store.jobs is not None and settings.postgres_url is not None:
         from bot.delivery.run_jobs import JobRunner  # noqa: PLC0415 - the extra "postgres"
@@ -219,22 +211,31 @@ async def _work(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack
             clock=store.clock,
         )
         base.keep_running(runner.run())
-        return _Work.by_others(store)
+        return _by_others(store)
     dispatcher = InlineDispatcher(delivery, store.records, store.clock)
     store.records.wake_by(dispatcher.dispatch)
     stack.push_async_callback(dispatcher.stop)
     await dispatcher.start()
     base.keep_running(keeper.run())
     base.keep_running(keep_house_for_ever(store, watch))
-    return _Work(dispatch=dispatcher.dispatch, catalogs=keeper)
+    return keeper
 
 
-async def _face_slack(base: _Base, work: _Work, server: Server, stack: AsyncExitStack) -> SocketModeIngress | None:
+def _by_others(store: Store) -> CatalogsByOthers:
+    assert store.jobs is not None  # noqa: S101 - settings want PostgreSQL for every role but "all"
+    return CatalogsByOthers(store.jobs.refresh_catalogs, store.clock)
+
+
+async def _face_slack(
+    base: _Base, catalogs: _Refresher, server: Server, stack: AsyncExitStack
+) -> SocketModeIngress | None:
     """Start what takes Slack's payloads; return the way in over Socket Mode, where that is the way."""
     settings, store = base.settings, base.store
-    listeners = _listeners(base, work)
-    stack.push_async_callback(listeners.lookups.stop)
-    ingress = Ingress(_bolt_app(listeners, base.gate.home), store.sealing, settings.cloudflare_account_id, store.clock)
+    parts = _parts(base, catalogs)
+    tables = LiveTables(parts)
+    stack.push_async_callback(tables.stop)
+    app = _bolt_app(_routes(parts, tables), base.gate.home)
+    ingress = Ingress(app, store.sealing, settings.cloudflare_account_id, store.clock)
     socket = await _socket_mode(settings, ingress, base.slack, base.web_client)
     if socket is not None:
         stack.push_async_callback(socket.close)
@@ -248,55 +249,34 @@ async def _face_slack(base: _Base, work: _Work, server: Server, stack: AsyncExit
     return socket
 
 
-def _listeners(base: _Base, work: _Work) -> Listeners:
-    settings, store = base.settings, base.store
-    opener = FormOpener(
+def _parts(base: _Base, catalogs: _Refresher) -> Parts:
+    """Return what stories work with."""
+    return Parts(
+        account_id=base.settings.cloudflare_account_id,
+        ttl=base.settings.ttl,
         contact=base.contact,
         gate=base.gate,
-        records=store.records,
-        inventory=store.inventory,
-        web=base.slack,
-        want_snapshot=work.catalogs.want,
-        clock=store.clock,
-    )
-    channels = Channels(web=base.slack)
-    buttons = Buttons(
-        account_id=settings.cloudflare_account_id,
-        ttl=settings.ttl,
-        contact=base.contact,
-        gate=base.gate,
-        records=store.records,
-        web=base.slack,
-        channels=channels,
-        opener=opener,
-        dispatch=work.dispatch,
-    )
-    lookups = Lookups(
-        account_id=settings.cloudflare_account_id,
-        contact=base.contact,
-        gate=base.gate,
-        records=store.records,
-        inventory=store.inventory,
+        records=base.store.records,
+        inventory=base.store.inventory,
         web=base.slack,
         http=base.http,
-        want_snapshot=partial(work.catalogs.want, tests=True),
-        clock=store.clock,
+        want_snapshot=catalogs.want,
+        clock=base.store.clock,
     )
-    return Listeners(
-        account_id=settings.cloudflare_account_id,
-        ttl=settings.ttl,
-        contact=base.contact,
-        gate=base.gate,
-        records=store.records,
-        inventory=store.inventory,
-        channels=channels,
-        opener=opener,
-        buttons=buttons,
-        lookups=lookups,
-        dispatch=work.dispatch,
-        want_snapshot=work.catalogs.want,
-        clock=store.clock,
-    )
+
+
+def _routes(parts: Parts, tables: LiveTables) -> Routes:
+    """Let every story register."""
+    routes, opener = Routes(), FormOpener(parts)
+    StoreCredential(parts, opener).register(routes)
+    BucketSearch(parts).register(routes)
+    TryAgain(parts, opener).register(routes)
+    EnableCatalog(parts).register(routes)
+    Status(parts, tables).register(routes)
+    History(parts).register(routes)
+    AppHome(parts, tables).register(routes)
+    Help().register(routes)
+    return routes
 
 
 async def _announce_stop(server: Server, *, takes_requests: bool) -> None:
@@ -376,7 +356,7 @@ async def _ask_slack(ask: Callable[[], Awaitable[_T]], setting: str, mend: str) 
             await asyncio.sleep(_SLACK_PAUSE.total_seconds())
 
 
-def _bolt_app(listeners: Listeners, home: Home) -> AsyncApp:
+def _bolt_app(routes: Routes, home: Home) -> AsyncApp:
     """Build Bolt without any secret: the ingress has verified, and `SlackWeb` makes our own calls."""
     for trap in ("SLACK_CLIENT_ID", "SLACK_CLIENT_SECRET"):
         os.environ.pop(trap, None)  # both together would switch Bolt to OAuth with files of its own
@@ -396,7 +376,7 @@ def _bolt_app(listeners: Listeners, home: Home) -> AsyncApp:
         process_before_response=True,
         logger=logging.getLogger("slack_bolt"),
     )
-    listeners.register(app)
+    routes.attach(app)
     return app
 
 

@@ -1,4 +1,4 @@
-"""The listeners, with a small Slack before them and a database behind them; and people who try to get in."""
+"""The stories, with a small Slack before them and a database behind them; and people who try to get in."""
 
 import json
 import sqlite3
@@ -15,26 +15,27 @@ from aiohttp.test_utils import TestServer
 from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.app import _bolt_app
+from bot.app import _bolt_app, _routes
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
-from bot.model.submission import BucketKey, Submission
+from bot.model.errors import BotError
+from bot.model.move import Move
+from bot.model.submission import BucketKey, Sealed, State, Submission
 from bot.policy.gate import Gate, Home
 from bot.policy.rules import Allowlist
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.transport import Answer
-from bot.sandbox.workspace import User
+from bot.sandbox.workspace import Message, User
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.api import TIMEOUT, SlackWeb
-from bot.slack.channels import Channels
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
-from bot.slack.stories.enable import Buttons
-from bot.slack.stories.look import Lookups
-from bot.slack.stories.open_form import FormOpener
-from bot.slack.stories.store import Listeners
+from bot.slack.messages import render as replies
+from bot.slack.messages.redacted import RedactedResult
+from bot.slack.stories.live_table import LiveTables
+from bot.slack.stories.parts import Parts
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Records
@@ -63,7 +64,7 @@ EVERYBODY = Allowlist(users=frozenset(), usergroups=frozenset({GROUP}), channels
 
 @dataclass(slots=True, kw_only=True)
 class Desk:
-    """The listeners, with a small Slack before them and a database behind them."""
+    """The stories, with a small Slack before them and a database behind them."""
 
     slack: SmallSlack
     records: Records
@@ -78,59 +79,25 @@ class Desk:
     dispatched: list[BucketKey] = field(default_factory=list)
     looks: list[str] = field(default_factory=list)
     door: HttpIngress | None = None
-    lookups: Lookups | None = None
+    tables: LiveTables | None = None
 
     def serve(self, allowlist: Allowlist) -> None:
         """Start, or start again with another allowlist, as an operator would."""
         gate = Gate(allowlist.rules(), Home(team_id=self.slack.config.team_id, enterprise_id=None), self.memberships)
-        opener = FormOpener(
-            contact=self.contact,
-            gate=gate,
-            records=self.records,
-            inventory=self.inventory,
-            web=self.web,
-            want_snapshot=lambda: self.looks.append("listed"),
-            clock=self.clock,
-        )
-        channels = Channels(web=self.web)
-        buttons = Buttons(
+        parts = Parts(
             account_id=ACCOUNT,
             ttl=TTL,
-            contact=self.contact,
-            gate=gate,
-            records=self.records,
-            web=self.web,
-            channels=channels,
-            opener=opener,
-            dispatch=self.dispatched.append,
-        )
-        self.lookups = Lookups(
-            account_id=ACCOUNT,
             contact=self.contact,
             gate=gate,
             records=self.records,
             inventory=self.inventory,
             web=self.web,
             http=self.http,
-            want_snapshot=lambda: self.looks.append("tested"),
+            want_snapshot=lambda *, tests=False: self.looks.append("tested" if tests else "listed"),
             clock=self.clock,
         )
-        listeners = Listeners(
-            account_id=ACCOUNT,
-            ttl=TTL,
-            contact=self.contact,
-            gate=gate,
-            records=self.records,
-            inventory=self.inventory,
-            channels=channels,
-            opener=opener,
-            buttons=buttons,
-            lookups=self.lookups,
-            dispatch=self.dispatched.append,
-            want_snapshot=lambda: self.looks.append("listed"),
-            clock=self.clock,
-        )
-        ingress = Ingress(_bolt_app(listeners, gate.home), self.key_ring, ACCOUNT, self.clock)
+        self.tables = LiveTables(parts)
+        ingress = Ingress(_bolt_app(_routes(parts, self.tables), gate.home), self.key_ring, ACCOUNT, self.clock)
         self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
 
     async def know_catalogs(self) -> None:
@@ -141,7 +108,7 @@ class Desk:
             "old-events": (CatalogStatus.INACTIVE, CredentialStatus.PRESENT),
         }
         catalogs = tuple(
-            Catalog(key=BucketKey(account_id=ACCOUNT, bucket=bucket), status=status, credential_status=credential)
+            Catalog(key=key_of(bucket), status=status, credential_status=credential)
             for bucket, (status, credential) in sorted(states.items())
         )
         await self.inventory.save_snapshot(Snapshot(catalogs=catalogs, refreshed_at=self.clock()))
@@ -165,6 +132,15 @@ class Desk:
         answer: Answer = await self.slack.deliver("interactive", payload)
         assert answer.failure is None
         return answer.body or {}
+
+    async def find_sealed(self) -> Sealed:
+        """Return what is kept sealed of it."""
+        recorded = await self.find()
+        assert recorded is not None
+        query = "SELECT sealed_token, sealed_response_url FROM submissions WHERE id = ?"
+        with closing(sqlite3.connect(self.database_path)) as connection:
+            token, response_url = connection.execute(query, (recorded.id,)).fetchone()
+        return Sealed(token=token, response_url=response_url)
 
     async def find(self) -> Submission | None:
         """Return what was recorded of the view that Ada has before her."""
@@ -211,14 +187,20 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         server.router.add_post("/slack/events", handle)
         async with TestServer(server, host="127.0.0.1") as running:
             slack.request_url = str(running.make_url("/slack/events"))
+            desk.records.wake_by(desk.dispatched.append)
             desk.serve(EVERYBODY)
             await desk.know_catalogs()
             yield desk
-            if desk.lookups is not None:
-                await desk.lookups.stop()
+            if desk.tables is not None:
+                await desk.tables.stop()
 
 
 _TIMEOUT = aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())
+
+
+def key_of(bucket: str) -> BucketKey:
+    """Return the slot of a bucket of the account."""
+    return BucketKey(account_id=ACCOUNT, bucket=bucket)
 
 
 def shown_in(answer: JsonObject) -> str:
@@ -266,3 +248,50 @@ STRANGERS: dict[str, tuple[Forge, str]] = {
     "a view of another workspace": (in_a_view_of_another_team, "you belong to another one"),
     "of no workspace": (of_no_team, "you belong to another one"),
 }
+
+
+async def ask(desk: Desk, text: str, *, user: str = ADA, channel: str = PLATFORM) -> Message:
+    """Type the command with these words, and return the answer that only this person sees."""
+    outcome = await desk.slack.type_command(user, channel, f"/r2-credential {text}")
+    assert outcome.failure is None
+    assert outcome.message is not None
+    assert outcome.message.ephemeral_to == user
+    return outcome.message
+
+
+async def refresh(desk: Desk, *, tests: bool = True) -> None:
+    """Do what whoever faces Cloudflare does when somebody looks."""
+    desk.clock.advance(timedelta(seconds=1))
+    snapshot = await desk.inventory.snapshot()
+    assert snapshot is not None
+    await desk.inventory.save_snapshot(replace(snapshot, refreshed_at=desk.clock()))
+    if tests:
+        await desk.inventory.save_test(key_of("billing-exports"), CredentialStatus.VALID, desk.clock())
+        await desk.inventory.note_all_tested(desk.clock())
+
+
+async def wait_for_answer(desk: Desk, is_wanted: Callable[[Message], bool], user: str = ADA) -> Message:
+    """Return what this person alone sees in the channel, as soon as it is as wanted."""
+    return await desk.slack.wait_for_message(PLATFORM, is_wanted, as_user=user)
+
+
+async def add_many(inventory: Catalogs, count: int) -> None:
+    """Let Cloudflare have listed more catalogs than a page holds."""
+    snapshot = await inventory.snapshot()
+    assert snapshot is not None
+    catalogs = tuple(replace(snapshot.catalogs[0], key=key_of(f"lake-{number:03d}")) for number in range(count))
+    await inventory.save_snapshot(replace(snapshot, catalogs=catalogs))
+
+
+async def end_and_post(
+    desk: Desk, ending: State, because: BotError | None = None, *, may_enable: bool = False
+) -> Message:
+    """End what Ada has submitted, and post its result."""
+    recorded = await desk.find()
+    assert recorded is not None
+    [ended] = await desk.records.apply(recorded, Move(to=ending, at=desk.clock(), because=because))
+    desk.dispatched.clear()
+    message = replies.result_message(RedactedResult.of(ended), contact="", may_enable=may_enable)
+    await desk.web.post(PLATFORM, message, "6f3cacfe-3614-5dad-9dfa-09675d6189dd")
+    await desk.slack.close(ADA)
+    return desk.slack.messages(PLATFORM)[-1]

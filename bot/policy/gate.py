@@ -1,12 +1,12 @@
 """Decides who may do what from where: the rules, and the facts that only Slack knows."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Protocol
 
 from bot.model.errors import AccessRefused, Outsider
-from bot.model.submission import BucketKey, Task
+from bot.model.submission import BucketKey
 from bot.policy.rules import Person, Request, Rule, Verb
 
 
@@ -28,26 +28,6 @@ class Actor:
 
     user_id: str
     team_ids: frozenset[str]
-
-    @classmethod
-    def of_command(cls, body: Mapping[str, Any]) -> Self:
-        """Read who typed a command."""
-        return cls(user_id=str(body.get("user_id", "")), team_ids=_present(body.get("team_id")))
-
-    @classmethod
-    def of_interaction(cls, body: Mapping[str, Any]) -> Self:
-        """Read who acts, from every place that names a team: in Bolt's `context.team_id` it is the installed one."""
-        user, view, team = body.get("user") or {}, body.get("view") or {}, body.get("team") or {}
-        teams = (team.get("id"), user.get("team_id"), view.get("team_id"), view.get("app_installed_team_id"))
-        return cls(user_id=str(user.get("id", "")), team_ids=_present(*teams))
-
-    @classmethod
-    def of_event(cls, body: Mapping[str, Any]) -> Self:
-        """Read who caused an event."""
-        event = body.get("event") or {}
-        view = event.get("view") or {}
-        teams = (body.get("team_id"), event.get("user_team"), view.get("team_id"), view.get("app_installed_team_id"))
-        return cls(user_id=str(event.get("user", "")), team_ids=_present(*teams))
 
 
 class Memberships(Protocol):
@@ -115,41 +95,6 @@ class Gate:
         """Whether the bot may post to this channel for anybody at all."""
         return _refuse(self._rules, Request(channel_id=channel_id)) is None
 
-    # To be deleted: what delivery and the stories call until they ask a permit.
-
-    async def check_actor(self, actor: Actor) -> None:
-        """Raise what `permit` raises."""
-        await self.permit(actor)
-
-    async def check_user(self, user_id: str) -> None:
-        """Raise what `permit_user` raises."""
-        await self.permit_user(user_id)
-
-    def check_bucket(self, bucket: str) -> None:
-        """Raise BucketNotAllowed for a bucket that the bot does not serve."""
-        self._check(Request(key=BucketKey(account_id="", bucket=bucket)))
-
-    def check_channel(self, channel_id: str) -> None:
-        """Raise ChannelNotAllowed for a channel that the bot may not post to."""
-        self._check(Request(channel_id=channel_id))
-
-    def check_task(self, task: Task) -> None:
-        """Raise EnablingNotAllowed for what the bot does not do."""
-        self._check(Request(verb=Verb.of_task(task)))
-
-    def allows_bucket(self, bucket: str) -> bool:
-        """Whether the bot serves this bucket."""
-        return self.serves(BucketKey(account_id="", bucket=bucket))
-
-    def _check(self, request: Request) -> None:
-        refusal = _refuse(self._rules, request)
-        if refusal is not None:
-            raise refusal
-
 
 def _refuse(rules: Sequence[Rule], request: Request) -> AccessRefused | None:
     return next((refusal for rule in rules if (refusal := rule.refuse(request)) is not None), None)
-
-
-def _present(*team_ids: object) -> frozenset[str]:
-    return frozenset(str(team_id) for team_id in team_ids if team_id)

@@ -1,9 +1,9 @@
-"""Builds the form and parses what comes back of it. Block ids live here and nowhere else."""
+"""Builds the form and checks its fields. Block ids live here and nowhere else."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
 from bot.model.errors import (
@@ -17,10 +17,9 @@ from bot.model.errors import (
     SeveralTokens,
 )
 from bot.model.pasted_token import MASK
-from bot.model.submission import TokenKind
+from bot.model.submission import BucketKey, TokenKind
 from bot.slack.blocks import Json, plain, section
 
-COMMAND: Final = "/r2-credential"
 CALLBACK_ID: Final = "store_credential"
 BUCKET_BLOCK: Final = "bucket"
 BUCKET_ACTION: Final = "bucket"
@@ -37,21 +36,10 @@ _OPTION_TEXT: Final = 75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnverifiedForm:
-    """What a submitted form says. Everything in it comes from a client: nothing is checked yet."""
-
-    nonce: str
-    bucket: str
-    channel_id: str
-    reason: str
-    check_only: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Filling:
     """What a form is opened with: everything but the token. Without a `channel_id` it is the one it is opened in."""
 
-    bucket: str = ""
+    key: BucketKey | None = None
     channel_id: str = ""
     reason: str = ""
     check_only: bool = False
@@ -67,7 +55,7 @@ def build_form(*, nonce: str, filling: Filling, catalogs: Iterable[Catalog] | No
 
     Without a snapshot of the catalogs the bucket is a plain text field: a type-ahead could offer nothing.
     """
-    bucket = _bucket_element(filling.bucket, catalogs)
+    bucket = _bucket_element(filling.key.bucket if filling.key else "", catalogs)
     return {
         "type": "modal",
         "callback_id": CALLBACK_ID,
@@ -108,34 +96,6 @@ def describe_catalog(catalog: Catalog) -> str:
     return _CREDENTIAL_WORDS[catalog.credential_status]
 
 
-def parse_form(view: Mapping[str, Any]) -> UnverifiedForm:
-    """Read a submitted view; a part that is missing or of the wrong type is read as empty."""
-    channel = _state(view, CHANNEL_BLOCK).get("selected_conversation")
-    return UnverifiedForm(
-        nonce=_text(view.get("private_metadata")),
-        bucket=_bucket(view),
-        channel_id=_text(channel),
-        reason=_text(_state(view, REASON_BLOCK).get("value")).strip(),
-        check_only=bool(_state(view, CHECK_BLOCK).get("selected_options")),
-    )
-
-
-def installed_team_id(body: Mapping[str, Any]) -> str:
-    """Return the workspace in which the form was opened: the view says it best, and `team` can be null."""
-    view = _mapping(body.get("view"))
-    candidates = (view.get("app_installed_team_id"), view.get("team_id"), _mapping(body.get("team")).get("id"))
-    return next((team_id for team_id in map(_text, candidates) if team_id), "")
-
-
-def take_token(view: Mapping[str, Any]) -> str:
-    """Return what was typed into the token field, and remove it from the view."""
-    pasted = ""
-    for element in _mapping(_mapping(_mapping(view.get("state")).get("values")).get(TOKEN_BLOCK)).values():
-        if isinstance(element, dict):
-            pasted = _text(element.pop("value", None)) or pasted
-    return pasted
-
-
 def check_bucket(bucket: str) -> str | None:
     """Return what is wrong with the bucket field, or None."""
     if MASK in bucket:
@@ -143,6 +103,11 @@ def check_bucket(bucket: str) -> str | None:
     if not bucket:
         return "Choose the bucket whose catalog gets the credential."
     return None if is_bucket_name(bucket) else _NO_BUCKET_NAME
+
+
+def form_error(problem: str) -> Json:
+    """Return an answer to a Submit that leaves the form, with all that was typed, as it is."""
+    return {"response_action": "errors", "errors": {TOKEN_BLOCK: problem}}
 
 
 def check_reason(reason: str) -> str | None:
@@ -258,23 +223,3 @@ def _option(text: str, value: str, description: str = "") -> Json:
 
 def _match_order(query: str) -> Callable[[Catalog], tuple[bool, str]]:
     return lambda catalog: (not catalog.bucket.startswith(query), catalog.bucket)
-
-
-def _bucket(view: Mapping[str, Any]) -> str:
-    element = _state(view, BUCKET_BLOCK)
-    return _text(element.get("value")).strip() or _text(_mapping(element.get("selected_option")).get("value"))
-
-
-def _state(view: Mapping[str, Any], block_id: str) -> Mapping[str, Any]:
-    """Return the state of the only element of a block."""
-    block = _mapping(_mapping(_mapping(view.get("state")).get("values")).get(block_id))
-    return _mapping(next(iter(block.values()), None))
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str:
-    """Return a text that every part of the program can encode: JSON can hold halves of characters."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""

@@ -4,7 +4,10 @@
 """
 
 import re
+from functools import partial
 from typing import Final
+
+from bot.slack.subcommands import COMMAND, usage_hint
 
 _PUBLIC_URL: Final = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?(/[A-Za-z0-9._~/-]*)?")
 _EVENTS_PATH: Final = "/slack/events"
@@ -24,14 +27,14 @@ features:
     display_name: r2-credential
     always_online: true
   slash_commands:
-    - command: /r2-credential
+    - command: {command}
       description: Store the credential of an R2 Data Catalog
-      usage_hint: "[bucket | status | history | help]"
+      usage_hint: "{usage_hint}"
       should_escape: false{command_url}
 oauth_config:
   scopes:
     bot:
-      - commands # /r2-credential
+      - commands # {command}
       - chat:write # the result
       - channels:read # is the result channel archived, or shared with another company?
       - groups:read # the same for private channels that the bot is in
@@ -53,13 +56,14 @@ def build_manifest(url: str | None) -> str:
 
     Raises ValueError for an address that Slack would not take.
     """
+    manifest = partial(_MANIFEST.format, command=COMMAND, usage_hint=usage_hint())
     if url is None:
-        return _MANIFEST.format(command_url="", event_url="", interactivity_urls="", socket_mode="true")
+        return manifest(command_url="", event_url="", interactivity_urls="", socket_mode="true")
     if not _PUBLIC_URL.fullmatch(url):
         message = "the URL must be https://HOST, where Slack reaches the bot"
         raise ValueError(message)
     events = url.rstrip("/").removesuffix(_EVENTS_PATH) + _EVENTS_PATH
-    return _MANIFEST.format(
+    return manifest(
         command_url=f"\n      url: {events}",
         event_url=f"\n    request_url: {events}",
         interactivity_urls=f"\n    request_url: {events}\n    message_menu_options_url: {events}",

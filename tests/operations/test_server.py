@@ -19,9 +19,9 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.operations.server import Server
 from bot.sandbox.slack import SmallSlack
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
-from bot.slack import form as modal
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
+from bot.slack.subcommands import COMMAND
 from tests.conftest import Clock
 from tests.load import Load
 
@@ -46,7 +46,7 @@ def make_ingress(slack: SmallSlack, clock: Clock, work: Work) -> HttpIngress:
     app = AsyncApp(
         client=AsyncWebClient(), authorize=authorize, request_verification_enabled=False, process_before_response=True
     )
-    app.command(modal.COMMAND)(echo)
+    app.command(COMMAND)(echo)
     ingress = Ingress(app, KeyRing(*load_private_keys(generate_private_key())), ACCOUNT, clock)
     return HttpIngress(ingress, [SignatureVerifier(slack.config.signing_secret)])
 

@@ -1,10 +1,9 @@
 """Who may: the allowlist joined with what only Slack knows, and a no whenever that cannot be known."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import aiohttp
 import pytest
@@ -313,64 +312,6 @@ async def test_a_permit_knows_the_groups_that_rules_name(slack: SmallSlack, memb
     assert [permit.person.user_id for permit in permits] == [ADA, GRACE, MALLORY]
     assert [sorted(permit.person.usergroups) for permit in permits] == [[GROUP], sorted([GROUP, OTHER_GROUP]), []]
     assert len(slack.calls_of("usergroups.users.list")) == 2
-
-
-_VIEW = {"team_id": HOME, "app_installed_team_id": HOME}
-PAYLOADS: dict[str, tuple[Callable[[dict[str, Any]], Actor], dict[str, Any], tuple[str, ...]]] = {
-    "a command": (Actor.of_command, {"user_id": ADA, "team_id": HOME}, (HOME,)),
-    "a command that names no team": (Actor.of_command, {"user_id": ADA}, ()),
-    "a submission": (
-        Actor.of_interaction,
-        {"user": {"id": ADA, "team_id": HOME}, "team": {"id": HOME}, "view": _VIEW},
-        (HOME,),
-    ),
-    "a submission by an outsider": (
-        Actor.of_interaction,
-        {"user": {"id": ADA, "team_id": AWAY}, "team": {"id": HOME}, "view": _VIEW},
-        (HOME, AWAY),
-    ),
-    "a press in another workspace": (
-        Actor.of_interaction,
-        {"user": {"id": ADA}, "team": {"id": AWAY}, "view": None},
-        (AWAY,),
-    ),
-    "an org-wide install": (
-        Actor.of_interaction,
-        {"user": {"id": ADA, "team_id": ORGANIZATION}, "team": None, "view": {"app_installed_team_id": HOME}},
-        (HOME, ORGANIZATION),
-    ),
-    "a view of another workspace": (
-        Actor.of_interaction,
-        {"user": {"id": ADA, "team_id": HOME}, "team": {"id": HOME}, "view": _VIEW | {"team_id": AWAY}},
-        (HOME, AWAY),
-    ),
-    "a look at the App Home": (Actor.of_event, {"team_id": HOME, "event": {"user": ADA, "view": _VIEW}}, (HOME,)),
-    "a first look at the App Home": (Actor.of_event, {"team_id": HOME, "event": {"user": ADA}}, (HOME,)),
-    "a look by an outsider": (
-        Actor.of_event,
-        {"team_id": HOME, "event": {"user": ADA, "user_team": AWAY, "view": None}},
-        (HOME, AWAY),
-    ),
-    "a look at a Home of another workspace": (
-        Actor.of_event,
-        {"team_id": HOME, "event": {"user": ADA, "view": _VIEW | {"app_installed_team_id": AWAY}}},
-        (HOME, AWAY),
-    ),
-}
-
-
-@pytest.mark.parametrize(("read", "payload", "teams"), PAYLOADS.values(), ids=PAYLOADS)
-def test_every_team_that_a_payload_names_counts(
-    read: Callable[[dict[str, Any]], Actor], payload: dict[str, Any], teams: tuple[str, ...]
-) -> None:
-    """One that is foreign makes an outsider, wherever it stands."""
-    assert read(payload) == actor(ADA, *teams)
-
-
-@pytest.mark.parametrize("read", [Actor.of_command, Actor.of_interaction, Actor.of_event])
-def test_a_payload_that_names_nobody_is_nobodys(read: Callable[[dict[str, Any]], Actor]) -> None:
-    """And nobody is let in."""
-    assert read({}) == actor("")
 
 
 def _refusal_of(refusal: AccessRefused | None) -> type[AccessRefused] | None:

@@ -1,4 +1,4 @@
-"""The form: valid in every shape, honest in its options, clear in its errors, and parsed whatever comes back."""
+"""The form: valid in every shape, honest in its options, and clear in its errors."""
 
 import json
 import re
@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
 from bot.model.pasted_token import MASK, STORABLE, mask_tokens
@@ -16,7 +14,7 @@ from bot.sandbox.block_rules import options_problems, view_problems
 from bot.sandbox.blocks import texts_of
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.slack import form as modal
-from bot.slack.form import Filling, UnverifiedForm
+from bot.slack.form import Filling
 
 LONGEST_NAME = "a" * 63
 TOKEN = make_token(Behaviour.GOOD)
@@ -30,9 +28,17 @@ def _catalog(
     return Catalog(key=BucketKey(account_id="0f" * 16, bucket=bucket), status=status, credential_status=credential)
 
 
+def _key(bucket: str) -> BucketKey:
+    return BucketKey(account_id="a" * 32, bucket=bucket)
+
+
+def _filling(bucket: str) -> Filling:
+    return Filling(key=_key(bucket) if bucket else None)
+
+
 def _form(bucket: str = "", catalogs: Iterable[Catalog] | None = ()) -> dict[str, Any]:
     """Return the form as it opens, with a bucket or without."""
-    return modal.build_form(nonce="n", filling=Filling(bucket=bucket), catalogs=catalogs)
+    return modal.build_form(nonce="n", filling=_filling(bucket), catalogs=catalogs)
 
 
 def _element(view: dict[str, Any], block_id: str) -> dict[str, Any]:
@@ -41,23 +47,12 @@ def _element(view: dict[str, Any], block_id: str) -> dict[str, Any]:
     return element
 
 
-def _submitted(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a client may send
-    """Return a view as Slack sends it with a Submit."""
-    values: dict[str, Any] = {
-        "bucket": {"bucket": {"type": "external_select", "selected_option": {"value": "lake"}}},
-        "token": {"token": {"type": "plain_text_input", "value": TOKEN}},
-        "channel": {"channel": {"type": "conversations_select", "selected_conversation": "C0DATAPLT"}},
-        "reason": {"reason": {"type": "plain_text_input", "value": " ticket 42 "}},
-    }
-    return {"private_metadata": "nonce-1", "state": {"values": values | changes}}
-
-
 @pytest.mark.parametrize("catalogs_known", [True, False], ids=["with a snapshot", "without a snapshot"])
 @pytest.mark.parametrize("bucket", ["", "lake", LONGEST_NAME], ids=["empty", "filled in", "the longest name"])
 def test_the_form_is_valid_and_holds_nothing_but_the_nonce(bucket: str, *, catalogs_known: bool) -> None:
     """No account, no user and no token in what a client gets and sends back."""
     catalogs = [_catalog("lake")] if catalogs_known else None
-    view = modal.build_form(nonce="nonce-1", filling=Filling(bucket=bucket), catalogs=catalogs)
+    view = modal.build_form(nonce="nonce-1", filling=_filling(bucket), catalogs=catalogs)
     assert view_problems(view) == []
     assert view["private_metadata"] == "nonce-1"
     assert [block.get("block_id") for block in view["blocks"]] == [
@@ -115,7 +110,7 @@ def test_a_bucket_that_is_not_listed_has_no_state() -> None:
 
 def test_a_form_can_be_filled_in_with_all_but_the_token() -> None:
     """As the one that failed; there is no way to fill in the token."""
-    filling = Filling(bucket="lake", channel_id="C1", reason="x" * modal.REASON_LENGTH, check_only=True)
+    filling = Filling(key=_key("lake"), channel_id="C1", reason="x" * modal.REASON_LENGTH, check_only=True)
     view = modal.build_form(nonce="n", filling=filling, catalogs=[])
 
     assert view_problems(view) == []
@@ -128,7 +123,7 @@ def test_a_form_can_be_filled_in_with_all_but_the_token() -> None:
 
 def test_the_longest_form_fits_into_slacks_limits() -> None:
     """With and without a list to choose from."""
-    filling = Filling(bucket=LONGEST_NAME, channel_id="C1", reason="&" * modal.REASON_LENGTH, check_only=True)
+    filling = Filling(key=_key(LONGEST_NAME), channel_id="C1", reason="&" * modal.REASON_LENGTH, check_only=True)
     catalogs = [_catalog(LONGEST_NAME, CatalogStatus.ACTIVE, CredentialStatus.UNKNOWN)]
     for known in (catalogs, None):
         assert view_problems(modal.build_form(nonce="n" * 64, filling=filling, catalogs=known)) == []
@@ -138,7 +133,7 @@ def test_an_empty_form_is_filled_in_with_nothing() -> None:
     """Not with what another one was filled in with either: the parts that never change are shared."""
     before = json.dumps(_form())
     modal.build_form(
-        nonce="n", filling=Filling(bucket="lake", channel_id="C1", reason="x", check_only=True), catalogs=[]
+        nonce="n", filling=Filling(key=_key("lake"), channel_id="C1", reason="x", check_only=True), catalogs=[]
     )
     assert json.dumps(_form()) == before
     assert "initial_" not in before
@@ -149,22 +144,6 @@ def test_a_dry_run_says_that_it_changes_nothing() -> None:
     [option] = _element(_form(), "check")["options"]
     assert option["text"]["text"] == "Check only, change nothing"
     assert option["description"]["text"] == "Everything before the write; the token is erased"
-
-
-CHECKS: dict[str, tuple[object, bool]] = {
-    "ticked": ([{"value": "check"}], True),
-    "not ticked": ([], False),
-    "no list": (None, False),
-    "another option": ([{"value": "anything"}], True),
-}
-
-
-@pytest.mark.parametrize(("chosen", "is_ticked"), CHECKS.values(), ids=CHECKS)
-def test_a_tick_makes_it_a_dry_run(chosen: object, *, is_ticked: bool) -> None:
-    """The field has one option: in doubt nothing is written."""
-    check = {"check": {"type": "checkboxes", "selected_options": chosen}}
-
-    assert modal.parse_form(_submitted(check=check)).check_only is is_ticked
 
 
 def test_the_channel_field_brings_a_response_url() -> None:
@@ -244,121 +223,6 @@ def test_every_state_of_a_catalog_is_described(status: CatalogStatus, credential
     assert ("switched off" in described) is (status is CatalogStatus.INACTIVE)
     [option] = modal.build_options([catalog], "")
     assert option["description"]["text"] == described
-
-
-def test_a_submitted_form_is_read() -> None:
-    """From either form of the bucket field, with blanks around the reason removed."""
-    expected = UnverifiedForm(nonce="nonce-1", bucket="lake", channel_id="C0DATAPLT", reason="ticket 42")
-    assert modal.parse_form(_submitted()) == expected
-    assert modal.parse_form(_submitted(bucket={"bucket": {"type": "plain_text_input", "value": " lake "}})) == expected
-
-
-@pytest.mark.parametrize(
-    ("view", "expected"),
-    [
-        pytest.param({}, ("", "", "", ""), id="nothing"),
-        pytest.param({"private_metadata": 7, "state": None}, ("", "", "", ""), id="wrong types"),
-        pytest.param({"state": {"values": []}}, ("", "", "", ""), id="a list of values"),
-        pytest.param(_submitted(bucket=None), ("nonce-1", "", "C0DATAPLT", "ticket 42"), id="no bucket"),
-        pytest.param(_submitted(bucket={}), ("nonce-1", "", "C0DATAPLT", "ticket 42"), id="an empty block"),
-        pytest.param(
-            _submitted(bucket={"bucket": {"selected_option": None}}),
-            ("nonce-1", "", "C0DATAPLT", "ticket 42"),
-            id="nothing chosen",
-        ),
-        pytest.param(
-            _submitted(bucket={"bucket": {"selected_option": {"value": ["lake"]}}}),
-            ("nonce-1", "", "C0DATAPLT", "ticket 42"),
-            id="a list for a name",
-        ),
-        pytest.param(
-            _submitted(channel={"channel": {"selected_conversation": {"id": "C0DATAPLT"}}}),
-            ("nonce-1", "lake", "", "ticket 42"),
-            id="an object for a channel",
-        ),
-        pytest.param(
-            _submitted(reason={"reason": {"value": None}}), ("nonce-1", "lake", "C0DATAPLT", ""), id="no reason"
-        ),
-    ],
-)
-def test_what_is_missing_or_wrong_is_read_as_empty(view: dict[str, Any], expected: tuple[str, ...]) -> None:
-    """A client may send anything; the checks behind it see strings."""
-    form = modal.parse_form(view)
-    assert (form.nonce, form.bucket, form.channel_id, form.reason) == expected
-
-
-_NAMES = st.sampled_from(
-    ["state", "values", "bucket", "token", "channel", "reason", "value", "selected_option", "selected_conversation"]
-)
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES | st.text(max_size=3), inner, max_size=4),
-    max_leaves=12,
-)
-_VALUES = st.dictionaries(_NAMES, st.dictionaries(_NAMES, _JSON, max_size=3) | _JSON, max_size=5)
-_VIEWS = st.fixed_dictionaries(
-    {}, optional={"private_metadata": _JSON, "state": st.fixed_dictionaries({"values": _VALUES}) | _JSON}
-)
-
-
-@given(view=_VIEWS | st.dictionaries(_NAMES, _JSON))
-def test_garbage_is_parsed_into_strings(view: dict[str, Any]) -> None:
-    """No JSON object whatever makes the parser raise, and the checks of its parts do not raise either."""
-    form = modal.parse_form(view)
-    assert all(isinstance(part, str) for part in (form.nonce, form.bucket, form.channel_id, form.reason))
-    assert modal.check_bucket(form.bucket) is None or not modal.is_bucket_name(form.bucket)
-    modal.check_reason(form.reason)
-
-
-@given(view=_VIEWS, pasted=st.text(min_size=1))
-def test_a_taken_token_is_gone_from_the_view(view: dict[str, Any], pasted: str) -> None:
-    """Whatever else is in the view: what was in the field is returned, and stands there no more."""
-    marked = f"MADEUP-MARK-{pasted}"
-    values = view.get("state", {}).get("values", {}) if isinstance(view.get("state"), dict) else {}
-    kept = {name: block for name, block in values.items() if name != "token"} if isinstance(values, dict) else {}
-    full = {**view, "state": {"values": {**kept, "token": {"token": {"type": "plain_text_input", "value": marked}}}}}
-    assert modal.take_token(full) == marked
-    assert "MADEUP-MARK" not in json.dumps(full)
-
-
-@pytest.mark.parametrize(
-    ("block", "expected"),
-    [
-        pytest.param({"token": {"value": TOKEN}}, TOKEN, id="the field"),
-        pytest.param({"another": {"value": TOKEN}}, TOKEN, id="a field of another name"),
-        pytest.param({"token": {"value": TOKEN}, "other": {"value": None}}, TOKEN, id="a second, empty field"),
-        pytest.param({"token": {"value": None}}, "", id="nothing pasted"),
-        pytest.param({"token": {}}, "", id="no value"),
-        pytest.param({"token": {"value": [TOKEN]}}, "", id="a list"),
-        pytest.param({"token": None}, "", id="no element"),
-        pytest.param({}, "", id="an empty block"),
-        pytest.param(None, "", id="no block"),
-    ],
-)
-def test_the_token_is_taken_out_of_its_field(block: Any, expected: str) -> None:  # noqa: ANN401 - as a client sends it
-    """In whatever shape the client sent it, nothing of it stays."""
-    view = _submitted(token=block)
-    assert modal.take_token(view) == expected
-    assert TOKEN not in json.dumps(view)
-    assert modal.take_token(view) == ""
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        pytest.param({"view": {"app_installed_team_id": "T1", "team_id": "T2"}, "team": {"id": "T3"}}, "T1", id="view"),
-        pytest.param(
-            {"view": {"app_installed_team_id": None, "team_id": "T2"}, "team": {"id": "T3"}}, "T2", id="older"
-        ),
-        pytest.param({"view": {}, "team": {"id": "T3"}}, "T3", id="only the team"),
-        pytest.param({"view": None, "team": None}, "", id="an org-wide install without a view"),
-        pytest.param({"view": {"team_id": ["T2"]}, "team": "T3"}, "", id="wrong types"),
-        pytest.param({}, "", id="nothing"),
-    ],
-)
-def test_the_installed_workspace_is_read(body: dict[str, Any], expected: str) -> None:
-    """From the place that says it best, and as empty where none says it."""
-    assert modal.installed_team_id(body) == expected
 
 
 @pytest.mark.parametrize(

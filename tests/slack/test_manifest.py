@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bot.slack.api
-from bot.slack.form import COMMAND
 from bot.slack.manifest import build_manifest
+from bot.slack.subcommands import COMMAND
 
 HERE = Path(__file__).parents[1]
 SCHEMA = json.loads((HERE / "data" / "slack-manifest.schema.json").read_text())

@@ -22,13 +22,8 @@ from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, PublicRing, SealingContext, SealingKey
 from bot.slack import form as modal
 from bot.slack.blocks import Json
-
-PASTED_TOKEN: Final = "pasted_token"  # noqa: S105 - the key in Bolt's context under which listeners find a PastedToken
-RECEIVED_AT: Final = "received_at"
-"""The key under which they find when the payload came, whatever they wait for afterwards."""
-
-ANSWER_URL: Final = "answer_url"
-"""The key under which they find, as a Secret, the response URL of a command or of a pressed button; it may be None."""
+from bot.slack.inbound.payloads import installed_team_id, object_of, parse_form, parse_payload, take_token, text_of
+from bot.slack.inbound.routes import PAYLOAD
 
 _ANSWER_TIMEOUT: Final = timedelta(seconds=2.5)
 """Slack gives 3 s from its own clock; the rest is for the way there and back."""
@@ -79,8 +74,8 @@ class Ingress:
     async def _ask_bolt(self, sealed: "SealedPayload", received_at: datetime) -> BoltResponse:
         """Our listeners' faults come to the app's error handler; what breaks Bolt itself must not reach a traceback."""
         try:
-            context = {PASTED_TOKEN: sealed.pasted, RECEIVED_AT: received_at, ANSWER_URL: sealed.answer_url}
-            request = AsyncBoltRequest(body=sealed.body, mode="socket_mode", context=context)
+            payload = parse_payload(sealed.body, received_at, sealed.pasted, sealed.answer_url)
+            request = AsyncBoltRequest(body=sealed.body, mode="socket_mode", context={PAYLOAD: payload})
             return await self._app.async_dispatch(request)
         except Exception as error:  # noqa: BLE001 - Bolt trusts the shape of a payload, down to any KeyError
             reference = secrets.token_hex(4)
@@ -116,14 +111,14 @@ def seal_payload(unverified_body: Json, key: SealingKey, account_id: str) -> Sea
     account and bucket. The given body is used up.
     """
     view = unverified_body.get("view")
-    token = modal.take_token(view) if isinstance(view, dict) else ""
+    token = take_token(view) if isinstance(view, dict) else ""
     response_urls = unverified_body.pop("response_urls", None)
     answer_url = unverified_body.pop("response_url", None)
     body = _mask(unverified_body)
     if not isinstance(view, dict) or body.get("type") != "view_submission":
         url = Secret(answer_url) if isinstance(answer_url, str) and answer_url else None
         return SealedPayload(body=body, pasted=None, answer_url=url)
-    form = modal.parse_form(body["view"])
+    form = parse_form(body["view"])
     context = _sealing_context(body, account_id, form.bucket)
     return SealedPayload(body=body, pasted=_seal(token, _find_url(response_urls, form.channel_id), key, context))
 
@@ -146,9 +141,9 @@ def _sealing_context(body: Json, account_id: str, bucket: str) -> SealingContext
     view = body["view"]
     return SealingContext(
         purpose=TOKEN,
-        team_id=modal.installed_team_id(body),
-        user_id=str(_object(body.get("user")).get("id", "")),
-        view_id=str(view.get("id", "")),
+        team_id=installed_team_id(body),
+        user_id=text_of(object_of(body.get("user")).get("id")),
+        view_id=text_of(view.get("id")),
         account_id=account_id,
         bucket=bucket,
     )
@@ -165,11 +160,10 @@ def _find_url(response_urls: object, channel_id: str) -> str | None:
 
 def _too_late(body: Json) -> BoltResponse:
     """Say what is known, which is little: the submission may be recorded a moment later."""
-    reference = _object(body.get("view")).get("id") or secrets.token_hex(4)
+    reference = object_of(body.get("view")).get("id") or secrets.token_hex(4)
     _log.error("slack_answer_too_late", type=body.get("type") or body.get("command"), reference=reference)
     if body.get("type") == "view_submission":
-        errors = {modal.TOKEN_BLOCK: f"{_TOO_LATE} Reference: {reference}"}
-        return BoltResponse(status=HTTPStatus.OK, body={"response_action": "errors", "errors": errors})
+        return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(f"{_TOO_LATE} Reference: {reference}"))
     if "command" in body:
         return BoltResponse(status=HTTPStatus.OK, body=f"{_COMMAND_TOO_LATE} Reference: {reference}")
     return BoltResponse(status=HTTPStatus.SERVICE_UNAVAILABLE)
@@ -182,10 +176,6 @@ def parse_json_object(text: str) -> Json | None:
     except (ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, dict) else None
-
-
-def _object(value: object) -> Json:
-    return value if isinstance(value, dict) else {}
 
 
 def _mask(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out

@@ -10,8 +10,8 @@ from bot.model.catalog import CredentialStatus
 from bot.model.errors import DeadlineReached, GivenUp, Transient
 from bot.model.submission import Check, State, Task, TokenKind
 from bot.slack.blocks import date, escape
-from bot.slack.form import COMMAND
 from bot.slack.messages.redacted import RedactedResult
+from bot.slack.subcommands import COMMAND
 
 EXPIRES_SOON: Final = timedelta(days=30)
 

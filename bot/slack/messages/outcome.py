@@ -212,12 +212,3 @@ TASK_WORDS: Final[Mapping[Task, TaskWords]] = {
         aside=", to enable the catalog",
     ),
 }
-STEPS_OF_TASK: Final[Mapping[Task, tuple[ProgressStep, ...]]] = {
-    Task.STORE: (
-        ProgressStep(state=State.VERIFYING, label="Verify the token and the catalog"),
-        ProgressStep(state=State.STORING, label="Store it at Cloudflare"),
-        ProgressStep(state=State.CONFIRMING, label="Confirm that the stored credential works"),
-    ),
-    Task.CHECK: (ProgressStep(state=State.VERIFYING, label="Verify the token and the catalog"),),
-    Task.ENABLE: (ProgressStep(state=State.VERIFYING, label="Enable the catalog at Cloudflare"),),
-}

@@ -10,9 +10,10 @@ import structlog
 from bot.model.background import Background
 from bot.model.errors import BotError
 from bot.model.move import Change
-from bot.model.submission import Submission
+from bot.model.submission import Submission, Task
 from bot.slack.api import SlackWeb
-from bot.slack.messages.outcome import STEPS_OF_TASK
+from bot.slack.blocks import Json
+from bot.slack.messages.outcome import ProgressStep
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 from bot.slack.messages.render import progress_view, result_view
 
@@ -26,12 +27,22 @@ _log = structlog.get_logger()
 
 
 class ModalProgress:
-    """Shows the latest state of each submission; states that follow each other quickly are shown as one."""
+    """Shows the latest state of each submission; states that follow each other quickly are shown as one.
 
-    def __init__(self, web: SlackWeb, clock: Callable[[], datetime], contact: str) -> None:
+    `steps_of` gives the lines of a task's progress.
+    """
+
+    def __init__(
+        self,
+        web: SlackWeb,
+        clock: Callable[[], datetime],
+        contact: str,
+        steps_of: Callable[[Task], tuple[ProgressStep, ...]],
+    ) -> None:
         self._web = web
         self._clock = clock
         self._contact = contact
+        self._steps_of = steps_of
         self._latest: dict[str, Submission] = {}
         self._updates = Background("modal_update_broke")
 
@@ -55,20 +66,23 @@ class ModalProgress:
 
     async def _keep_in_step(self, submission: Submission) -> None:
         await asyncio.sleep(AFTER_ACKNOWLEDGEMENT.total_seconds())  # it is acknowledged in this very moment
-        shown = None
+        known, shown = None, None
         try:
-            while (latest := self._latest[submission.id]) is not shown:
-                await self._update(latest)
-                shown = latest
+            while (latest := self._latest[submission.id]) is not known:
+                known, view = latest, self._view(latest)
+                if view != shown:
+                    await self._update(latest, view)
+                shown = view
         finally:
             del self._latest[submission.id]
 
-    async def _update(self, submission: Submission) -> None:
-        view = (
-            result_view(RedactedResult.of(submission), contact=self._contact)
-            if submission.is_ended
-            else progress_view(RedactedProgress.of(submission, self._clock(), STEPS_OF_TASK[submission.task]))
-        )
+    def _view(self, submission: Submission) -> Json:
+        if submission.is_ended:
+            return result_view(RedactedResult.of(submission), contact=self._contact)
+        steps = self._steps_of(submission.task)
+        return progress_view(RedactedProgress.of(submission, self._clock(), steps))
+
+    async def _update(self, submission: Submission, view: Json) -> None:
         try:
             await self._web.update_view(submission.id, view)
         except BotError as error:

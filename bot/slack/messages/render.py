@@ -13,7 +13,6 @@ from bot.model.catalog import CredentialStatus, StoredCredential
 from bot.model.errors import AccessRefused, BotError, WhoseMove
 from bot.model.submission import Check, State, Task, TokenKind
 from bot.slack.blocks import Json, actions, button, confirmation, context, date, escape, fields, modal, section
-from bot.slack.form import COMMAND
 from bot.slack.messages.explanation import expiry, explain, list_unchecked, list_warnings
 from bot.slack.messages.outcome import TASK_WORDS
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
@@ -95,16 +94,6 @@ def refusal(error: BotError, *, contact: str) -> str:
     asks = isinstance(error, AccessRefused) and error.whose_move is WhoseMove.OPERATOR
     text = escape(error.user_message)
     return f"{text} {_ask_whom(contact)}" if asks else text
-
-
-def help_text() -> str:
-    """Return the answer to `/r2-credential help`."""
-    return (
-        f"*{COMMAND}* opens a form that stores the credential of an R2 Data Catalog (Basin Catalog); "
-        f"*{COMMAND} BUCKET* opens it filled in. *{COMMAND} status* shows which catalogs have a working credential, "
-        f"*{COMMAND} status BUCKET* one of them; *{COMMAND} history BUCKET* what was submitted for it. Paste the token "
-        "into the form only, never behind the command: Slack keeps what is typed there."
-    )
 
 
 _CREDENTIAL_WORDS: Final = {

@@ -1,22 +1,20 @@
 """Opens the form, for whoever may, from every place where it can be asked for."""
 
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import structlog
 
 from bot.model.errors import BotError, CommitUnknown, DatabaseUnavailable, SlackRefused
 from bot.model.submission import Opening
-from bot.policy.gate import Actor, Gate
+from bot.policy.gate import Actor
+from bot.policy.rules import Verb
 from bot.slack import form as modal
-from bot.slack.api import SlackWeb
 from bot.slack.form import Filling
 from bot.slack.messages import render as replies
-from bot.storage.catalogs import Catalogs
-from bot.storage.submissions import Records
+from bot.slack.stories.parts import Parts
 
 OPENING_LIFETIME: Final = timedelta(hours=1)
 
@@ -28,29 +26,20 @@ _NOT_OPENED: Final = (
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class FormOpener:
-    """Checks, records the opening, opens. Waits for the database and for Slack, and for nothing else."""
+    """Checks, records the opening, opens."""
 
-    contact: str
-    gate: Gate
-    records: Records
-    inventory: Catalogs
-    web: SlackWeb
-    want_snapshot: Callable[[], None]
-    clock: Callable[[], datetime]
+    parts: Parts
 
     async def open(self, actor: Actor, trigger_id: str, filling: Filling, asked_in: str | None) -> str:
         """Return what the person reads instead of the form, or nothing when it has opened.
 
-        `asked_in` is the channel where it was asked for; None where there is none, or none that could be told.
+        `asked_in` is the channel where it was asked for; None where there is none.
         """
         try:
-            await self.gate.check_actor(actor)
-            if asked_in is not None:
-                self.gate.check_channel(asked_in)
-            if filling.bucket:
-                self.gate.check_bucket(filling.bucket)
+            permit = await self.parts.gate.permit(actor)
+            permit.require(Verb.STORE, filling.key, asked_in)
             await self._open(actor, trigger_id, filling)
         except SlackRefused as refusal:
             _log.warning("form_not_opened", slack_error=refusal.slack_error)
@@ -59,23 +48,23 @@ class FormOpener:
             return f"Slack did not open the form ({refusal.slack_error}). Please tell the operator of the bot."
         except BotError as error:
             _log.warning("form_refused", user=actor.user_id, channel=asked_in, error=error.code)
-            return replies.refusal(error, contact=self.contact)
+            return replies.refusal(error, contact=self.parts.contact)
         return ""
 
     async def _open(self, actor: Actor, trigger_id: str, filling: Filling) -> None:
         nonce = await self._record_opening(actor)
-        snapshot = await self.inventory.snapshot()
-        self.want_snapshot()
+        snapshot = await self.parts.inventory.snapshot()
+        self.parts.want_snapshot()
         catalogs = None if snapshot is None else snapshot.catalogs
-        await self.web.open_view(trigger_id, modal.build_form(nonce=nonce, filling=filling, catalogs=catalogs))
+        await self.parts.web.open_view(trigger_id, modal.build_form(nonce=nonce, filling=filling, catalogs=catalogs))
 
     async def _record_opening(self, actor: Actor) -> str:
         nonce = secrets.token_hex(16)  # hexadecimal: never taken for a token and masked on its way back
-        team_id = self.gate.home.team_id
-        expires_at = self.clock() + OPENING_LIFETIME
+        team_id = self.parts.gate.home.team_id
+        expires_at = self.parts.clock() + OPENING_LIFETIME
         opening = Opening(nonce=nonce, team_id=team_id, user_id=actor.user_id, expires_at=expires_at)
         try:
-            await self.records.add_opening(opening)
+            await self.parts.records.add_opening(opening)
         except CommitUnknown:  # an opening that nobody can use does no harm: for the person it is the same
             raise DatabaseUnavailable from None
         return nonce

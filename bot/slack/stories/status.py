@@ -1,295 +1,74 @@
-"""The account's catalogs as a table: what needs attention first, in pages, for a message or the App Home. Pure."""
+"""`status`: how the catalogs stand, at once, and once more with fresh news in the same place."""
 
-import re
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from enum import IntEnum, StrEnum
-from typing import Final, Self
+import secrets
+from dataclasses import dataclass
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
-from bot.slack.blocks import Json, actions, button, context, date, escape, header, section
-from bot.slack.messages.explanation import EXPIRES_SOON, expiry
-from bot.slack.messages.render import TRY_AGAIN
+import structlog
 
-STORE: Final = "store_credential"
-"""The action id of the App Home's button, which opens an empty form."""
+from bot.model.errors import BotError
+from bot.model.secret import Secret
+from bot.policy.rules import Verb
+from bot.slack.blocks import Json
+from bot.slack.inbound.payloads import Command, Press
+from bot.slack.inbound.routes import Routes
+from bot.slack.response_url import post_by_response_url
+from bot.slack.stories.live_table import LiveTables, Show
+from bot.slack.stories.parts import Parts
+from bot.slack.stories.refusal import refuse_lookup
+from bot.slack.stories.table import NEXT_PAGE, PREVIOUS_PAGE, Look, Table, status_message
+from bot.slack.subcommands import STATUS
 
-PREVIOUS_PAGE: Final = "previous_page"
-NEXT_PAGE: Final = "next_page"
-"""The action ids of the buttons that turn a table's pages; their value is a Look."""
-
-PAGE_ROWS: Final = 20
-
-_NAMED: Final = 5
-_LOOK: Final = re.compile(r"([0-9]{1,5}) ([0-9a-f]{8})")
+_log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """What somebody looks at: a page of the table, or the catalog of one `bucket`; `id` tells one look from others."""
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Every message after the first goes by the response URL of the command, or of the pressed button."""
 
-    id: str
-    page: int = 0
-    bucket: str = ""
+    parts: Parts
+    tables: LiveTables
 
-    @property
-    def value(self) -> str:
-        """The look as the value of a button. A single catalog has no pages."""
-        return f"{self.page} {self.id}"
+    def register(self, routes: Routes) -> None:
+        """Take the subcommand, and the buttons that turn its pages."""
+        routes.on_command(STATUS, self.answer)
+        routes.on_press(PREVIOUS_PAGE, self.turn_page, in_view=False)
+        routes.on_press(NEXT_PAGE, self.turn_page, in_view=False)
 
-    @classmethod
-    def of_value(cls, value: str) -> Self | None:
-        """Read what came back; it comes from a client."""
-        match = _LOOK.fullmatch(value)
-        return cls(page=int(match[1]), id=match[2]) if match else None
+    async def answer(self, command: Command) -> str | Json:
+        """Return what the person reads at once."""
+        key = self.parts.key(command.bucket) if command.bucket else None
+        look = Look(id=secrets.token_hex(4), key=key)
+        try:
+            permit = await self.parts.gate.permit(command.actor)
+            permit.require(Verb.STATUS, key, command.channel_id)
+            show = self._replace_by(command.answer_url, look)
+            table = await self.tables.begin(look.id, command.actor, permit, show)
+        except BotError as error:
+            return refuse_lookup(error, command.actor, self.parts.contact)
+        return status_message(table, look)
 
+    async def turn_page(self, press: Press) -> None:
+        """Put another page, or the refusal, in the place of the one with the button."""
+        look = Look.of_value(press.value)
+        if look is None:
+            return
+        show = self._replace_by(press.answer_url, look)
+        try:
+            permit = await self.parts.gate.permit(press.actor)
+            permit.require(Verb.STATUS, None, press.channel_id)
+            table = await self.tables.begin(look.id, press.actor, permit, show)
+        except BotError as error:
+            await self._post(press.answer_url, {"text": refuse_lookup(error, press.actor, self.parts.contact)})
+        else:
+            await show(table)
 
-class Freshness(StrEnum):
-    """How new a table is, and whether a newer one follows."""
+    def _replace_by(self, url: Secret | None, look: Look) -> Show:
+        async def show(table: Table) -> None:
+            await self._post(url, status_message(table, look))
 
-    FRESH = "fresh"
-    BEING_ASKED = "being_asked"
-    NOT_ANSWERED = "not_answered"
+        return show
 
-
-class Need(IntEnum):
-    """What a catalog needs; the table begins with what needs most."""
-
-    BROKEN = 0
-    EXPIRED = 1
-    EXPIRES_SOON = 2
-    EMPTY = 3
-    SWITCHED_OFF = 4
-    NOT_KNOWN = 5
-    NOTHING = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One catalog, and what the bot has last put into its slot, if it ever did."""
-
-    catalog: Catalog
-    stored: StoredCredential | None
-    need: Need
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """All that one person may see, in its order, as it was at `as_of` (None: Cloudflare was never asked)."""
-
-    rows: tuple[Row, ...]
-    as_of: datetime | None
-    now: datetime
-    freshness: Freshness
-
-
-def build_table(
-    snapshot: Snapshot | None, stored: Iterable[StoredCredential], now: datetime, freshness: Freshness
-) -> Table:
-    """Join what Cloudflare listed with what the bot has stored."""
-    by_bucket = {credential.bucket: credential for credential in stored}
-    rows = [_row(catalog, by_bucket.get(catalog.bucket), now) for catalog in (snapshot.catalogs if snapshot else ())]
-    rows.sort(
-        key=lambda row: (row.need, _expires_at(row) or datetime.max.replace(tzinfo=now.tzinfo), row.catalog.bucket)
-    )
-    return Table(rows=tuple(rows), as_of=snapshot.refreshed_at if snapshot else None, now=now, freshness=freshness)
-
-
-def status_message(table: Table, look: Look) -> Json:
-    """Return the answer to `status`: `text` says all that needs attention, for those who hear it read."""
-    if look.bucket:
-        return _describe_one(table, look.bucket)
-    summary = _summarize(table)
-    blocks = [section(f"*Catalogs of the account*\n{summary}"), *_page(table, look), _age(table)]
-    return {"text": " ".join([summary, *_name_needy(table), _tell_age(table)]), "blocks": blocks}
-
-
-def home_view(table: Table, look: Look) -> Json:
-    """Return the App Home of somebody who may use the bot."""
-    introduction = (
-        "The credential of each R2 Data Catalog (Basin Catalog) of the account: whether it works, who stored it last "
-        "through this bot, and when it expires."
-    )
-    store = button("Store a credential", STORE, "store", style="primary")
-    blocks = [header("Catalog credentials"), section(introduction), actions(store), section(f"*{_summarize(table)}*")]
-    return {"type": "home", "blocks": [*blocks, *_page(table, look), _age(table)]}
-
-
-def notice_home(text: str) -> Json:
-    """Return an App Home that only says something."""
-    return {"type": "home", "blocks": [section(text)]}
-
-
-_MARKS: Final = {
-    Need.BROKEN: ":rotating_light:",
-    Need.EXPIRED: ":red_circle:",
-    Need.EXPIRES_SOON: ":large_yellow_circle:",
-    Need.EMPTY: ":white_circle:",
-    Need.SWITCHED_OFF: ":black_circle:",
-    Need.NOT_KNOWN: ":grey_question:",
-    Need.NOTHING: ":large_green_circle:",
-}
-_COUNTED: Final = {
-    Need.BROKEN: ("{} does not work", "{} do not work"),
-    Need.EXPIRED: ("{} has expired", "{} have expired"),
-    Need.EXPIRES_SOON: ("{} expires soon", "{} expire soon"),
-    Need.EMPTY: ("{} has no credential", "{} have no credential"),
-    Need.SWITCHED_OFF: ("{} is switched off", "{} are switched off"),
-    Need.NOT_KNOWN: ("{} is in a state that is not known", "{} are in a state that is not known"),
-}
-_CREDENTIAL: Final = {
-    CredentialStatus.VALID: "the credential works",
-    CredentialStatus.INVALID: "*the credential does not work*",
-    CredentialStatus.PRESENT: "there is a credential; whether it works is not known",
-    CredentialStatus.ABSENT: "no credential",
-    CredentialStatus.UNKNOWN: "whether there is a credential is not known",
-}
-_CATALOG: Final = {
-    CatalogStatus.ACTIVE: "active",
-    CatalogStatus.INACTIVE: "switched off",
-    CatalogStatus.UNKNOWN: "in a state that is not known",
-}
-_STORE_WORDS: Final = {
-    Need.BROKEN: "Store a new one",
-    Need.EXPIRED: "Store a new one",
-    Need.EXPIRES_SOON: "Store a new one",
-    Need.EMPTY: "Store one",
-}
-_NEVER_ASKED: Final = "The bot has not learned from Cloudflare yet which catalogs there are."
-_NOT_LISTED: Final = (
-    "Cloudflare lists no catalog of {bucket}. Check the name, or enable R2 Data Catalog (Basin Catalog) on it."
-)
-_NO_CATALOGS: Final = (
-    "There is no catalog that you may see here. Enable R2 Data Catalog (Basin Catalog) in a bucket's settings in the "
-    "Cloudflare dashboard, and it appears."
-)
-
-
-def _row(catalog: Catalog, stored: StoredCredential | None, now: datetime) -> Row:
-    row = Row(catalog=catalog, stored=stored, need=Need.NOTHING)
-    return replace(row, need=_find_need(row, now))
-
-
-def _find_need(row: Row, now: datetime) -> Need:
-    catalog = row.catalog
-    if catalog.status is CatalogStatus.INACTIVE:
-        return Need.SWITCHED_OFF
-    if catalog.credential_status is CredentialStatus.INVALID:
-        return Need.BROKEN
-    if catalog.credential_status is CredentialStatus.ABSENT:
-        return Need.EMPTY
-    expires_at = _expires_at(row)
-    if expires_at is not None and expires_at <= now:
-        return Need.EXPIRED
-    if expires_at is not None and expires_at - now < EXPIRES_SOON:
-        return Need.EXPIRES_SOON
-    is_known = catalog.status is CatalogStatus.ACTIVE and catalog.credential_status is not CredentialStatus.UNKNOWN
-    return Need.NOTHING if is_known else Need.NOT_KNOWN
-
-
-def _expires_at(row: Row) -> datetime | None:
-    return row.stored.expires_in(row.catalog) if row.stored else None
-
-
-def _page(table: Table, look: Look) -> list[Json]:
-    pages = max(1, -(-len(table.rows) // PAGE_ROWS))
-    page = min(look.page, pages - 1)
-    rows = table.rows[page * PAGE_ROWS : (page + 1) * PAGE_ROWS]
-    blocks = [_row_block(row, table.now) for row in rows]
-    if pages == 1:
-        return blocks
-    turns = [
-        *([button("Previous", PREVIOUS_PAGE, replace(look, page=page - 1).value)] if page > 0 else []),
-        *([button("Next", NEXT_PAGE, replace(look, page=page + 1).value)] if page < pages - 1 else []),
-    ]
-    return [*blocks, context(f"Page {page + 1} of {pages}"), actions(*turns)]
-
-
-def _row_block(row: Row, now: datetime) -> Json:
-    words = _STORE_WORDS.get(row.need)
-    store = {"accessory": button(words, TRY_AGAIN, row.catalog.bucket)} if words else {}
-    return section(f"{_MARKS[row.need]} `{escape(row.catalog.bucket)}`: {_state(row)}\n{_origin(row, now)}") | store
-
-
-def _state(row: Row) -> str:
-    state = _CREDENTIAL[row.catalog.credential_status]
-    is_active = row.catalog.status is CatalogStatus.ACTIVE
-    return state if is_active else f"the catalog is {_CATALOG[row.catalog.status]}, {state}"
-
-
-def _origin(row: Row, now: datetime) -> str:
-    """Say who stored it last, and until when that one works."""
-    if row.stored is None:
-        return "Nothing was stored through this bot."
-    by = f"Stored last by <@{row.stored.stored_by}> on {date(row.stored.stored_at)}"
-    expires_at = _expires_at(row)
-    if row.catalog.credential_status is CredentialStatus.ABSENT:
-        return f"{by}; it is not there any more."
-    if expires_at is None and row.stored.expires_at is not None:
-        return f"{by}; that one has expired, so another one is there now."
-    if expires_at is None:
-        return f"{by}; it never expires." if row.stored.token_id else f"{by}; its expiry is not known."
-    is_over = expires_at <= now
-    return f"{by}; {'*has expired*' if is_over else 'expires'}: {expiry(expires_at, now)}."
-
-
-def _summarize(table: Table) -> str:
-    if table.as_of is None:
-        return _NEVER_ASKED
-    if not table.rows:
-        return _NO_CATALOGS
-    counts = Counter(row.need for row in table.rows)
-    told = [words[counts[need] > 1].format(counts[need]) for need, words in _COUNTED.items() if counts[need]]
-    total = "1 catalog" if len(table.rows) == 1 else f"{len(table.rows)} catalogs"
-    return f"{total}: {', '.join(told)}." if told else f"{total}, and nothing needs attention."
-
-
-def _name_needy(table: Table) -> list[str]:
-    """Name what needs attention most, as far as a sentence can."""
-    needy = [row for row in table.rows if row.need <= Need.EMPTY]
-    named = [f"`{escape(row.catalog.bucket)}` ({_COUNTED[row.need][0].format('').strip()})" for row in needy[:_NAMED]]
-    more = f", and {len(needy) - _NAMED} more" if len(needy) > _NAMED else ""
-    return [f"Look at {', '.join(named)}{more}."] if named else []
-
-
-def _describe_one(table: Table, bucket: str) -> Json:
-    row = next((row for row in table.rows if row.catalog.bucket == bucket), None)
-    if row is None:
-        text = _NEVER_ASKED if table.as_of is None else _NOT_LISTED.format(bucket=f"`{escape(bucket)}`")
-        return {"text": f"{text} {_tell_age(table)}", "blocks": [section(text), _age(table)]}
-    tested = f" (tested {_ago(table.now - row.catalog.tested_at)})" if row.catalog.tested_at else ""
-    state = f"{_CATALOG[row.catalog.status]}; {_CREDENTIAL[row.catalog.credential_status]}{tested}"
-    lines = [f"The catalog of `{escape(bucket)}` is {state}.", _origin(row, table.now)]
-    words = _STORE_WORDS.get(row.need, "Store a new one")
-    return {
-        "text": " ".join([*lines, _tell_age(table)]),
-        "blocks": [
-            section(f"{_MARKS[row.need]} {lines[0]}\n{lines[1]}"),
-            _age(table),
-            actions(button(words, TRY_AGAIN, bucket)),
-        ],
-    }
-
-
-def _age(table: Table) -> Json:
-    return context(_tell_age(table))
-
-
-def _tell_age(table: Table) -> str:
-    age = f"As Cloudflare told it {_ago(table.now - table.as_of)}." if table.as_of else ""
-    follow = {
-        Freshness.FRESH: "",
-        Freshness.BEING_ASKED: "Cloudflare is being asked again; a fresh table takes this one's place in a moment.",
-        Freshness.NOT_ANSWERED: "Cloudflare could not be asked again about everything just now.",
-    }[table.freshness]
-    return " ".join(filter(None, [age, follow])) or "Ask again in a minute."
-
-
-def _ago(age: timedelta) -> str:
-    for unit, name in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute")):
-        if age >= unit:
-            count = age // unit
-            return f"{count} {name}{'s' if count > 1 else ''} ago"
-    return "less than a minute ago"
+    async def _post(self, url: Secret | None, message: Json) -> None:
+        replacing = message | {"replace_original": True}
+        if url is not None and not await post_by_response_url(self.parts.http, url, replacing):
+            _log.warning("look_not_answered")

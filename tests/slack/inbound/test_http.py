@@ -18,6 +18,7 @@ from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.model.submission import BucketKey
 from bot.operations.server import Server
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
@@ -125,7 +126,11 @@ async def port(clock: Clock, log: io.StringIO) -> AsyncIterator[Port]:
 def _body() -> bytes:
     """Make a submission's body; nobody keeps anything of it."""
     slack = SmallSlack()
-    form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket="analytics-events"), catalogs=())
+    form = modal.build_form(
+        nonce="the-nonce",
+        filling=modal.Filling(key=BucketKey(account_id="a" * 32, bucket="analytics-events")),
+        catalogs=(),
+    )
     slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
     payload = slack.make_submission(ADA)
     payload["view"]["state"]["values"][modal.TOKEN_BLOCK][modal.TOKEN_BLOCK]["value"] = _pasted_token()

@@ -29,7 +29,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.cloudflare.auth import Bearer
 from bot.model.errors import SealedValueUnreadable
 from bot.model.pasted_token import MASK, trim
-from bot.model.submission import PastedToken
+from bot.model.submission import BucketKey, PastedToken
 from bot.model.submission import TokenKind as PastedKind
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
@@ -38,8 +38,11 @@ from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, SealingContext, gener
 from bot.slack import form as modal
 from bot.slack.blocks import Json
 from bot.slack.inbound.http import BODY_LIMIT, READ_TIMEOUT, HttpIngress
-from bot.slack.inbound.ingress import PASTED_TOKEN, Ingress, SealedPayload, seal_payload
+from bot.slack.inbound.ingress import Ingress, SealedPayload, seal_payload
+from bot.slack.inbound.payloads import Submit
+from bot.slack.inbound.routes import PAYLOAD
 from bot.slack.inbound.socket_mode import SocketModeIngress
+from bot.slack.subcommands import COMMAND
 from tests.desk import Desk
 from tests.leaks import find_leaks
 
@@ -48,6 +51,7 @@ PLATFORM = "C0DATAPLT"
 PRIVATE = "G0INCID42"
 BUCKET = "analytics-events"
 ACCOUNT = "5a4db0c0000000000000000000000001"
+FILLED_IN = modal.Filling(key=BucketKey(account_id=ACCOUNT, bucket=BUCKET))
 SECRET = "0123456789abcdef-made-up"
 OLDER_SECRET = "fedcba9876543210-made-up"
 TOKEN_TEXT = make_token(Behaviour.GOOD, number=881)
@@ -68,7 +72,7 @@ def key_ring() -> KeyRing:
 def slack() -> SmallSlack:
     """Take a workspace that nobody has started: its people can still fill a form."""
     slack = SmallSlack()
-    form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket=BUCKET), catalogs=())
+    form = modal.build_form(nonce="the-nonce", filling=FILLED_IN, catalogs=())
     slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
     return slack
 
@@ -592,13 +596,14 @@ def make_app(heard: Heard) -> AsyncApp:
 
     async def listen(ack: AsyncAck, body: Json, context: AsyncBoltContext) -> None:
         heard.bodies.append(body)
-        heard.pasted.append(context.get(PASTED_TOKEN))
+        payload = context[PAYLOAD]
+        heard.pasted.append(payload.pasted if isinstance(payload, Submit) else None)
         await heard.work(ack)
 
     async def tell_error(error: Exception) -> BoltResponse:
         return BoltResponse(status=200, body="reference 5a4d")
 
-    app.command(modal.COMMAND)(listen)
+    app.command(COMMAND)(listen)
     app.view(modal.CALLBACK_ID)(listen)
     app.options(modal.BUCKET_ACTION)(listen)
     app.error(tell_error)
@@ -655,7 +660,7 @@ async def door(key_ring: KeyRing) -> AsyncIterator[Door]:
 
 
 COMMAND_BODY = urlencode(
-    {"command": modal.COMMAND, "text": BUCKET, "user_id": ADA, "team_id": "T0SANDBOX", "trigger_id": "1.2.3"}
+    {"command": COMMAND, "text": BUCKET, "user_id": ADA, "team_id": "T0SANDBOX", "trigger_id": "1.2.3"}
 ).encode()
 
 
@@ -995,7 +1000,7 @@ async def socket(key_ring: KeyRing) -> AsyncIterator[tuple[SmallSlack, Heard, So
         await ingress.connect()
         watch = asyncio.create_task(ingress.watch())
         await slack.wait_for_connections()
-        form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket=BUCKET), catalogs=())
+        form = modal.build_form(nonce="the-nonce", filling=FILLED_IN, catalogs=())
         slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
         yield slack, heard, ingress
         await ingress.close()

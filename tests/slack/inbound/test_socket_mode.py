@@ -19,14 +19,17 @@ from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.model.submission import PastedToken
+from bot.model.submission import BucketKey, PastedToken
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.transport import Answer
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack import form as modal
-from bot.slack.inbound.ingress import PASTED_TOKEN, Ingress
+from bot.slack.inbound.ingress import Ingress
+from bot.slack.inbound.payloads import Submit
+from bot.slack.inbound.routes import PAYLOAD
 from bot.slack.inbound.socket_mode import SocketModeIngress
+from bot.slack.subcommands import COMMAND
 from tests.conftest import Clock
 from tests.load import Load
 from tests.memory import find_holders
@@ -87,7 +90,11 @@ class Line:
 
     async def submit(self) -> asyncio.Task[Answer]:
         """Press Submit, and return when a listener is at work on it."""
-        form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket="analytics-events"), catalogs=())
+        form = modal.build_form(
+            nonce="the-nonce",
+            filling=modal.Filling(key=BucketKey(account_id="a" * 32, bucket="analytics-events")),
+            catalogs=(),
+        )
         self.slack.modals.open(self.slack.workspace.users[ADA], PLATFORM, form)
         submitting = asyncio.create_task(self.slack.deliver("interactive", self.slack.make_submission(ADA)))
         async with asyncio.timeout(PATIENCE.total_seconds()):
@@ -116,7 +123,8 @@ def make_app(heard: asyncio.Queue[PastedToken | None], let_go: asyncio.Event) ->
     )
 
     async def take(ack: AsyncAck, context: AsyncBoltContext) -> None:
-        heard.put_nowait(context.get(PASTED_TOKEN))
+        payload = context[PAYLOAD]
+        heard.put_nowait(payload.pasted if isinstance(payload, Submit) else None)
         await let_go.wait()
         await ack()
 
@@ -124,7 +132,7 @@ def make_app(heard: asyncio.Queue[PastedToken | None], let_go: asyncio.Event) ->
         await ack("heard you")
 
     app.view(modal.CALLBACK_ID)(take)
-    app.command(modal.COMMAND)(answer)
+    app.command(COMMAND)(answer)
     return app
 
 
@@ -525,7 +533,7 @@ def make_echo(heard: list[str]) -> AsyncApp:
         await asyncio.sleep(0.005)  # the work, so that something is always under way
         await ack(command["text"])
 
-    app.command(modal.COMMAND)(echo)
+    app.command(COMMAND)(echo)
     return app
 
 
@@ -586,7 +594,11 @@ async def test_slacks_pings_are_answered(line: Line) -> None:
 
 def _paste(line: Line) -> str:
     """Make the frame of a submission; nothing of it is kept by the small Slack."""
-    form = modal.build_form(nonce="the-nonce", filling=modal.Filling(bucket="analytics-events"), catalogs=())
+    form = modal.build_form(
+        nonce="the-nonce",
+        filling=modal.Filling(key=BucketKey(account_id="a" * 32, bucket="analytics-events")),
+        catalogs=(),
+    )
     line.slack.modals.open(line.slack.workspace.users[ADA], PLATFORM, form)
     payload = line.slack.make_submission(ADA)
     payload["view"]["state"]["values"][modal.TOKEN_BLOCK][modal.TOKEN_BLOCK]["value"] = _pasted_token()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bot.cloudflare.errors import CatalogRefusal, CloudflareTrouble, OperatorError, Refusal, Throttled, TokenRefusal
+from bot.delivery.plan import PLANS
 from bot.model.catalog import CredentialStatus
 from bot.model.errors import (
     AccessRefused,
@@ -37,8 +38,9 @@ from bot.model.submission import (
     TokenKind,
 )
 from bot.slack.messages.explanation import EXPIRES_SOON, expiry, explain, list_unchecked, list_warnings
-from bot.slack.messages.outcome import OUTCOMES, STEPS_OF_TASK, TASK_WORDS
+from bot.slack.messages.outcome import OUTCOMES, TASK_WORDS
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
+from bot.slack.progress_steps import steps_of
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -225,7 +227,7 @@ def test_every_row_of_the_table_fits_where_it_is_shown() -> None:
         assert re.fullmatch(":[a-z_]+:", outcome.mark)
         assert find_faults(outcome.headline.format(user="<@U0ADA0001>", bucket="`lake`")) == []
     assert all(len(words.title) <= 24 for words in TASK_WORDS.values())
-    assert set(TASK_WORDS) == set(STEPS_OF_TASK) == set(OUTCOMES) == set(Task)
+    assert set(TASK_WORDS) == set(PLANS) == set(OUTCOMES) == set(Task)
 
 
 @pytest.mark.parametrize("submission", ENDED + STORED)
@@ -496,7 +498,7 @@ def test_a_submission_that_seems_to_end_before_it_began_took_no_time() -> None:
 
 def _waiting(error: str | None, state: State, wait: timedelta, task: Task = Task.STORE) -> RedactedProgress:
     submission = replace(SUBMISSION, task=task, state=state, error_code=error, next_attempt_at=NOW + wait)
-    return RedactedProgress.of(submission, NOW, STEPS_OF_TASK[task])
+    return RedactedProgress.of(submission, NOW, steps_of(task))
 
 
 @pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown, TokenRefusal))

@@ -19,6 +19,8 @@ from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import SlackUnavailable
 from bot.model.submission import (
     RESPONSE_URL_LIFETIME,
+    Pending,
+    Sealed,
     SealedResponseUrl,
     State,
     Submission,
@@ -69,6 +71,11 @@ STORED = Submission(
 )
 
 
+def pending(submission: Submission = STORED, response_url: SealedResponseUrl | None = None) -> Pending:
+    """Return it as a delivery has it."""
+    return Pending(submission=submission, sealed=Sealed(response_url=response_url))
+
+
 @dataclass(slots=True, kw_only=True)
 class Scene:
     """A poster, its workspace and its keys."""
@@ -113,9 +120,9 @@ class Scene:
         """Return a response URL of Slack's."""
         return self.slack.response_urls.issue(ADA, channel_id)
 
-    def submission(self, channel_id: str, sealed: SealedResponseUrl | None = None) -> Submission:
+    def submission(self, channel_id: str, sealed: SealedResponseUrl | None = None) -> Pending:
         """Return one that ended, with its result for this channel."""
-        return replace(STORED, channel_id=channel_id, sealed_response_url=sealed)
+        return pending(replace(STORED, channel_id=channel_id), sealed)
 
     @property
     def messages(self) -> list[Message]:
@@ -145,8 +152,8 @@ async def scene() -> AsyncIterator[Scene]:
 async def test_the_result_is_posted_in_the_chosen_channel(scene: Scene) -> None:
     """Once, for everybody, as it is, with nothing unfurled and an id that is the same at each try."""
     for _ in range(2):
-        await scene.poster.post_result(STORED)
-    await scene.poster.post_result(replace(STORED, id="V2"))
+        await scene.poster.post_result(pending())
+    await scene.poster.post_result(pending(replace(STORED, id="V2")))
     assert scene.places == [MEMBER] * 3
     first, again, other = scene.slack.calls_of("chat.postMessage")
     assert first.arguments["client_msg_id"] == again.arguments["client_msg_id"] != other.arguments["client_msg_id"]
@@ -370,7 +377,7 @@ async def test_trouble_of_slack_is_told_and_no_other_place_is_tried(
         scene.slack.fail_next("chat.postMessage", error="not_in_channel")
     scene.slack.fail_next("chat.postMessage", **fault)  # type: ignore[arg-type]  # a table of keyword arguments
     with pytest.raises(SlackUnavailable) as caught:
-        await scene.poster.post_result(STORED)
+        await scene.poster.post_result(pending())
     assert caught.value.retry_after == retry_after
     assert scene.places == []
     assert scene.asked == ([MEMBER, ADA] if is_direct else [MEMBER])
@@ -386,9 +393,9 @@ async def test_a_revoked_bot_token_makes_the_message_wait(scene: Scene, error: s
         scene.slack.fail_next("chat.postMessage", error="not_in_channel")
     scene.slack.fail_next("chat.postMessage", error=error)
     with capture_logs() as logs, pytest.raises(SlackUnavailable):
-        await scene.poster.post_result(STORED)
+        await scene.poster.post_result(pending())
     assert logs[-1] == {"event": "posting_refused", "log_level": "error", "slack_error": error}
-    await scene.poster.post_result(STORED)
+    await scene.poster.post_result(pending())
     assert scene.places == [MEMBER]
 
 
@@ -398,11 +405,11 @@ async def test_a_channel_that_is_throttled_is_asked_once_for_all_that_wait(scene
     poster = scene.poster
     for _ in range(3):
         with pytest.raises(SlackUnavailable) as unavailable:
-            await poster.post_result(STORED)
+            await poster.post_result(pending())
         assert unavailable.value.retry_after == timedelta(seconds=30)
     assert len(scene.slack.calls_of("chat.postMessage")) == 1
     scene.now += timedelta(seconds=31)
-    await poster.post_result(STORED)
+    await poster.post_result(pending())
     assert scene.places == [MEMBER]
 
 
@@ -410,7 +417,7 @@ async def test_a_channel_that_is_throttled_is_asked_once_for_all_that_wait(scene
 async def test_a_message_that_slack_knows_is_not_posted_elsewhere(scene: Scene, error: str) -> None:
     """Its `client_msg_id` was seen before: the answer to an earlier try was lost, and the message was removed since."""
     scene.slack.fail_next("chat.postMessage", error=error)
-    await scene.poster.post_result(STORED)
+    await scene.poster.post_result(pending())
     assert scene.places == []
 
 
@@ -418,7 +425,7 @@ async def test_a_message_that_slack_knows_is_not_posted_elsewhere(scene: Scene, 
 async def test_any_other_no_of_the_channel_leads_to_the_next_place(scene: Scene, error: str) -> None:
     """Slack's list of errors is longer than ours, and grows."""
     scene.slack.fail_next("chat.postMessage", error=error)
-    await scene.poster.post_result(STORED)
+    await scene.poster.post_result(pending())
     assert scene.places == [dm_id(ADA)]
 
 
@@ -428,7 +435,7 @@ async def test_when_nothing_at_all_is_possible_it_is_logged(scene: Scene, error:
     scene.slack.fail_next("chat.postMessage", error="is_archived")
     scene.slack.fail_next("chat.postMessage", error=error)
     with capture_logs() as logs:
-        await scene.poster.post_result(STORED)
+        await scene.poster.post_result(pending())
     assert logs[-1] == {
         "event": "result_not_posted",
         "log_level": "error",
@@ -441,7 +448,7 @@ async def test_when_nothing_at_all_is_possible_it_is_logged(scene: Scene, error:
 async def test_the_contact_of_the_settings_is_named(scene: Scene) -> None:
     """Where somebody else has to act, the message says whom to ask."""
     scene.contact = "S0PLATFORM"
-    await scene.poster.post_result(replace(STORED, state=State.DENIED, error_code="not_allowed"))
+    await scene.poster.post_result(pending(replace(STORED, state=State.DENIED, error_code="not_allowed")))
     assert "<!subteam^S0PLATFORM>" in scene.messages[0].text
 
 
@@ -455,7 +462,7 @@ async def test_a_catalog_can_be_enabled_where_the_settings_allow_it(scene: Scene
         (NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER))),
         (ARCHIVED, None),
     ):
-        await scene.poster.post_result(replace(refused, channel_id=channel_id, sealed_response_url=sealed))
+        await scene.poster.post_result(pending(replace(refused, channel_id=channel_id), sealed))
     assert scene.places == [MEMBER, NOT_MEMBER, dm_id(ADA)]
     assert ["Enable the catalog" in message.shown_text for message in scene.messages] == [may_enable] * 3
 
@@ -532,7 +539,7 @@ async def test_a_notice_waits_for_slack(scene: Scene, say: Say, words: str, *, i
 async def test_a_result_does_not_go_where_it_is_not_allowed_any_more(scene: Scene) -> None:
     """Also the one that tells that: its bucket is not for that channel."""
     scene.allowed = (NOT_MEMBER,)
-    await scene.poster.post_result(STORED)
+    await scene.poster.post_result(pending())
     assert scene.slack.messages(MEMBER) == ()
     [message] = scene.slack.messages(dm_id(ADA))
     assert WHY_DIRECT in message.text
@@ -555,7 +562,7 @@ async def test_a_notice_does_not_go_where_a_result_would_not(
 async def test_slack_knows_a_repeated_notice_and_tells_it_from_others(scene: Scene) -> None:
     """One id for each reminder and each breaking, the same at each try: Slack then shows it once."""
     poster, later = scene.poster, NOW + timedelta(days=3)
-    await poster.post_result(STORED)
+    await poster.post_result(pending())
     for _ in range(2):
         await poster.remind_of_expiry(LAKE, NOW)
     await poster.remind_of_expiry(LAKE, later)

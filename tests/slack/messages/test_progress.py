@@ -16,17 +16,17 @@ from bot.model.submission import BucketKey, State, Submission, Task, TokenKind
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import SmallSlackConfig
 from bot.slack.api import SlackWeb
-from bot.slack.messages.outcome import STEPS_OF_TASK
 from bot.slack.messages.progress import AFTER_ACKNOWLEDGEMENT, ModalProgress
 from bot.slack.messages.redacted import RedactedProgress
 from bot.slack.messages.render import progress_view
+from bot.slack.progress_steps import steps_of
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ADA, GRACE = "U0ADA0001", "U0GRACE01"
 SECOND = timedelta(seconds=1)
 BLINK = timedelta(milliseconds=1)
 PATIENCE = timedelta(seconds=5)
-PROGRESS = RedactedProgress(task=Task.STORE, bucket="lake", state=State.ACCEPTED, steps=STEPS_OF_TASK[Task.STORE])
+PROGRESS = RedactedProgress(task=Task.STORE, bucket="lake", state=State.ACCEPTED, steps=steps_of(Task.STORE))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -129,7 +129,7 @@ async def scene(pass_time: Callable[[timedelta], None]) -> AsyncIterator[Scene]:
     async with SmallSlack(config) as slack, aiohttp.ClientSession(timeout=timeout) as http:
         client = AsyncWebClient(token=config.bot_tokens[0], base_url=slack.api_url, session=http, retry_handlers=[])
         client.proxy = None
-        progress = ModalProgress(SlackWeb(client), clock, "S0PLATFORM")
+        progress = ModalProgress(SlackWeb(client), clock, "S0PLATFORM", steps_of)
         yield Scene(slack=slack, progress=progress, pass_loop_time=pass_time, clock=clock)
         await progress.drain()
 

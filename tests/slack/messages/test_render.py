@@ -32,8 +32,9 @@ from bot.sandbox.blocks import texts_of
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.slack.messages import render as replies
 from bot.slack.messages.explanation import explain, list_unchecked, list_warnings
-from bot.slack.messages.outcome import OUTCOMES, STEPS_OF_TASK
+from bot.slack.messages.outcome import OUTCOMES
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
+from bot.slack.progress_steps import steps_of
 from tests.slack.messages.test_outcome import (
     ENDED,
     ENDED_BY,
@@ -577,7 +578,7 @@ PROGRESS: dict[str, tuple[Task, State, list[str]]] = {
 @pytest.mark.parametrize(("task", "state", "marks"), PROGRESS.values(), ids=PROGRESS)
 def test_progress_ticks_one_step_after_the_other(task: Task, state: State, marks: list[str]) -> None:
     """Each with a mark of its own, in a view without any input."""
-    progress = RedactedProgress(task=task, bucket="<lake>", state=state, steps=STEPS_OF_TASK[task])
+    progress = RedactedProgress(task=task, bucket="<lake>", state=state, steps=steps_of(task))
     view = replies.progress_view(progress)
     assert view_problems(view) == []
     assert re.findall(r":[a-z_]+:", _read([view["blocks"][1]])) == marks
@@ -591,7 +592,7 @@ def test_progress_of_the_longest_bucket_fits(task: Task) -> None:
     """In the words of each task, also while it waits."""
     submission = ended(task, State.ACCEPTED, "cloudflare_unavailable", next_attempt_at=NOW + DAY)
     longest = replace(submission, key=BucketKey(account_id="made-up", bucket=LONGEST_NAME))
-    view = replies.progress_view(RedactedProgress.of(longest, NOW, STEPS_OF_TASK[task]))
+    view = replies.progress_view(RedactedProgress.of(longest, NOW, steps_of(task)))
     assert view_problems(view) == []
     assert ":hourglass: Cloudflare has trouble answering. The bot tries again by itself at" in _read(view["blocks"])
 
@@ -651,14 +652,6 @@ def test_a_notice_is_a_valid_view() -> None:
     view = replies.notice_view("Nothing was sent", "Made up for a test.")
     assert view_problems(view) == []
     assert _read(view["blocks"]) == "Made up for a test."
-
-
-def test_help_names_the_commands_and_warns_of_the_wrong_place() -> None:
-    """Slack keeps what is typed behind a command."""
-    for command in ("/r2-credential BUCKET", "/r2-credential status", "/r2-credential history BUCKET"):
-        assert command in replies.help_text()
-    assert "R2 Data Catalog (Basin Catalog)" in replies.help_text()
-    assert "never behind the command" in replies.help_text()
 
 
 def test_all_endings_are_run_here() -> None:

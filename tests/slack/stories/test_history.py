@@ -1,6 +1,6 @@
-"""The list of the last submissions: outcomes in words, nothing foreign that comes to life, Slack's limits."""
+"""`history`: who sees which submissions, outcomes in words, nothing foreign that comes to life, Slack's limits."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +10,8 @@ from bot.model.submission import (
     ENDINGS,
     BucketKey,
     Findings,
+    NewSubmission,
+    Sealed,
     SealedToken,
     State,
     Submission,
@@ -20,6 +22,16 @@ from bot.model.submission import (
 from bot.sandbox.block_rules import message_problems
 from bot.sandbox.blocks import texts_of
 from bot.slack.stories.history import MOST_SHOWN, history_message
+from tests.desk import (
+    ACCOUNT,
+    ADA,
+    BUCKET,
+    PLATFORM,
+    TTL,
+    Desk,
+    ask,
+    only,
+)
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 SEALED = SealedToken("sealed.v1.5a4d.MADEUP")
@@ -168,7 +180,60 @@ def test_a_long_history_fits_into_a_message() -> None:
 
 
 def test_no_sealed_token_is_shown() -> None:
-    """What is under way still has one."""
-    waiting = replace(STORED, state=State.VERIFYING, ended_at=None, sealed_token=SEALED)
+    """What is under way still has one, and no value that is shown can hold it."""
+    waiting = replace(STORED, state=State.VERIFYING, ended_at=None)
 
+    assert not {field.name for field in fields(Submission)} & {"sealed", "sealed_token", "sealed_response_url"}
     assert "sealed" not in shown(waiting)
+
+
+# Who sees it.
+
+
+async def submit(desk: Desk, bucket: str, number: int, reason: str = "") -> None:
+    """Record a submission."""
+    await desk.records.add(
+        NewSubmission(
+            id=f"V{number}",
+            task=Task.STORE,
+            team_id="T0SANDBOX",
+            user_id=ADA,
+            key=BucketKey(account_id=ACCOUNT, bucket=bucket),
+            channel_id=PLATFORM,
+            reason=reason,
+            token_kind=TokenKind.ACCOUNT,
+            last_four="0001",
+            sealed=Sealed(token=SealedToken("sealed.v1.5a4d.MADEUP")),
+            accepted_at=desk.clock() + timedelta(milliseconds=number),
+            expires_at=desk.clock() + TTL,
+        )
+    )
+
+
+async def test_history_tells_the_last_submissions_of_a_bucket(desk: Desk) -> None:
+    """The newest first, and only its own."""
+    for number, bucket in enumerate([BUCKET, "billing-exports", BUCKET]):
+        await submit(desk, bucket, number, reason=f"ticket {number}")
+
+    answer = await ask(desk, f"history {BUCKET}")
+
+    lines = [line for line in answer.shown_text.splitlines() if line.startswith(">")]
+    assert lines == [">ticket 2", ">ticket 0"]
+
+
+async def test_history_shows_only_what_is_served(desk: Desk) -> None:
+    """Also when the other buckets' are the newer ones."""
+    await submit(desk, "billing-exports", 0)
+    for number in range(1, 40):
+        await submit(desk, BUCKET, number)
+    desk.serve(only(buckets=("billing-*",)))
+
+    answer = await ask(desk, "history")
+
+    assert "`billing-exports`" in answer.shown_text
+    assert BUCKET not in answer.shown_text
+
+
+async def test_history_without_any_says_so(desk: Desk) -> None:
+    """Nothing is told to have happened."""
+    assert (await ask(desk, "history")).text.startswith("Nothing was submitted through this bot")

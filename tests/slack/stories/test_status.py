@@ -1,363 +1,327 @@
-"""The table of catalogs: what comes first, what is said of each, pages, and Slack's limits."""
+"""`status`: who sees what, at once, and once more when Cloudflare was asked again."""
 
-from collections.abc import Iterable
+import io
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
-from bot.sandbox.block_rules import message_problems
-from bot.sandbox.blocks import texts_of
-from bot.slack.blocks import Json
-from bot.slack.messages.render import TRY_AGAIN
-from bot.slack.stories.status import (
-    NEXT_PAGE,
-    PAGE_ROWS,
-    PREVIOUS_PAGE,
-    STORE,
-    Freshness,
-    Look,
-    Table,
-    build_table,
-    home_view,
-    notice_home,
-    status_message,
+from bot.policy.rules import Allowlist
+from bot.slack.stories.live_table import PATIENCE
+from bot.slack.stories.table import NEXT_PAGE
+from tests.desk import (
+    ADA,
+    ANALYTICS,
+    BUCKET,
+    EVERYBODY,
+    GRACE,
+    MALLORY,
+    OUTSIDER,
+    PLATFORM,
+    Desk,
+    add_many,
+    ask,
+    only,
+    refresh,
+    wait_for_answer,
 )
 
-NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
-DAY = timedelta(days=1)
-LOOK = Look(id="5a4d0001")
-LAKE = BucketKey(account_id="0f" * 16, bucket="lake")
+BEING_ASKED = "Cloudflare is being asked again"
+NOT_ANSWERED = "could not be asked again about everything just now"
 
 
-CATALOG = Catalog(
-    key=LAKE,
-    status=CatalogStatus.ACTIVE,
-    credential_status=CredentialStatus.VALID,
-    tested_at=NOW - timedelta(minutes=2),
-)
-STORED = StoredCredential(
-    key=LAKE,
-    submission_id="V1",
-    stored_by="U0ADA0001",
-    stored_at=NOW - 10 * DAY,
-    channel_id="C1",
-    token_id="5a4d",
-    expires_at=NOW + 90 * DAY,
-    reminded_at=None,
-    broken_at=None,
-)
+async def test_status_answers_at_once_and_has_cloudflare_asked(desk: Desk) -> None:
+    """From the snapshot, with its age, to this person only."""
+    desk.clock.advance(timedelta(minutes=4))
+
+    answer = await ask(desk, "status")
+
+    assert "3 catalogs: 1 has no credential, 1 is switched off." in answer.text
+    assert "As Cloudflare told it 4 minutes ago." in answer.text
+    assert BEING_ASKED in answer.text
+    assert desk.looks == ["tested"]
+    assert desk.slack.problems == []
 
 
-def make_catalog(bucket: str = "lake", **changes: Any) -> Catalog:  # noqa: ANN401 - fields of a Catalog
-    """Return an active catalog whose credential works."""
-    return replace(CATALOG, key=replace(LAKE, bucket=bucket), **changes)
+async def test_status_is_replaced_once_when_it_was_refreshed(desk: Desk) -> None:
+    """The fresh table takes the place of the one that is there, and says nothing of another one to come."""
+    desk.clock.advance(timedelta(minutes=4))
+    answer = await ask(desk, "status")
+    await refresh(desk)
+
+    fresh = await wait_for_answer(desk, lambda message: "less than a minute ago" in message.text)
+
+    assert fresh.ts == answer.ts
+    assert BEING_ASKED not in fresh.text
+    assert "the credential works" in fresh.shown_text
+    assert len(desk.slack.ephemerals(ADA, PLATFORM)) == 1
 
 
-def make_stored(bucket: str = "lake", **changes: Any) -> StoredCredential:  # noqa: ANN401 - fields of it
-    """Return what the bot stored ten days ago, good for ninety days more."""
-    return replace(STORED, key=replace(LAKE, bucket=bucket), **changes)
+async def test_a_list_without_its_tests_is_not_fresh(desk: Desk) -> None:
+    """Whether the credentials work is what people look for."""
+    desk.clock.advance(timedelta(minutes=4))
+    await ask(desk, "status")
+    await refresh(desk, tests=False)
+    await refresh(desk)
+
+    fresh = await wait_for_answer(desk, lambda message: "less than a minute ago" in message.text)
+
+    assert "the credential works" in fresh.shown_text
 
 
-def make_table(
-    catalogs: Iterable[Catalog],
-    stored: Iterable[StoredCredential] = (),
-    freshness: Freshness = Freshness.FRESH,
-    age: timedelta = timedelta(minutes=4),
-) -> Table:
-    """Return the table of these."""
-    return build_table(Snapshot(catalogs=tuple(catalogs), refreshed_at=NOW - age), stored, NOW, freshness)
+async def test_a_fresh_table_is_not_followed_by_another_one(desk: Desk) -> None:
+    """Who looks twice in a moment costs nothing."""
+    await refresh(desk)
+
+    answer = await ask(desk, "status")
+
+    assert BEING_ASKED not in answer.text
+    assert desk.looks == []
 
 
-def rows_of(message: Json) -> list[str]:
-    """Return the texts of the blocks that are rows."""
-    return [text for text in texts_of(message["blocks"]) if text.startswith(":")]
+async def test_when_cloudflare_cannot_be_asked_that_is_told(desk: Desk) -> None:
+    """After a minute nobody waits any more."""
+    desk.clock.advance(timedelta(minutes=4))
+    await ask(desk, "status")
+    desk.clock.advance(PATIENCE)
+
+    answer = await wait_for_answer(desk, lambda message: NOT_ANSWERED in message.text)
+
+    assert "As Cloudflare told it 5 minutes ago." in answer.text
 
 
-def action_ids(message: Json) -> list[str]:
-    """Return what can be pressed."""
-    elements = [
-        element
-        for block in message["blocks"]
-        for element in [*block.get("elements", []), *([block["accessory"]] if "accessory" in block else [])]
-    ]
-    return [element["action_id"] for element in elements if "action_id" in element]
+async def test_status_of_one_bucket_tells_it_alone(desk: Desk) -> None:
+    """With a button that opens the form for it."""
+    answer = await ask(desk, "status billing-exports")
+
+    assert "The catalog of `billing-exports` is active" in answer.text
+    assert BUCKET not in answer.shown_text
+    await desk.slack.click(ADA, answer, "try_again")
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.values["bucket"]["bucket"]["selected_option"]["value"] == "billing-exports"
 
 
-def test_what_needs_attention_comes_first() -> None:
-    """Broken, expired, soon, empty, switched off, not known, and then what is fine; each group by name or time."""
-    soon = NOW + 5 * DAY
-    catalogs = [
-        make_catalog("a-fine"),
-        make_catalog("b-off", status=CatalogStatus.INACTIVE),
-        make_catalog("c-empty", credential_status=CredentialStatus.ABSENT),
-        make_catalog("d-soon", credential_status=CredentialStatus.PRESENT),
-        make_catalog("e-sooner"),
-        make_catalog("f-expired", credential_status=CredentialStatus.PRESENT),
-        make_catalog("g-broken", credential_status=CredentialStatus.INVALID),
-        make_catalog("h-unknown", credential_status=CredentialStatus.UNKNOWN),
-        make_catalog("i-strange", status=CatalogStatus.UNKNOWN),
-        make_catalog("j-present", credential_status=CredentialStatus.PRESENT),
-    ]
-    stored = [
-        make_stored("d-soon", expires_at=soon),
-        make_stored("e-sooner", expires_at=soon - DAY),
-        make_stored("f-expired", expires_at=NOW - DAY),
-    ]
+async def test_before_cloudflare_was_ever_asked_status_says_so_and_follows(desk: Desk) -> None:
+    """A bot that has just been installed is no dead end."""
+    snapshot = await desk.inventory.snapshot()
+    assert snapshot is not None
+    desk.execute("DELETE FROM snapshots")
+    answer = await ask(desk, "status")
+    await desk.inventory.save_snapshot(replace(snapshot, refreshed_at=desk.clock()))
+    await desk.inventory.note_all_tested(desk.clock())
 
-    table = make_table(catalogs, stored)
+    fresh = await wait_for_answer(desk, lambda message: "3 catalogs" in message.text)
 
-    assert [row.catalog.bucket for row in table.rows] == [
-        *("g-broken", "f-expired", "e-sooner", "d-soon", "c-empty", "b-off"),
-        *("h-unknown", "i-strange", "a-fine", "j-present"),
-    ]
+    assert "has not learned from Cloudflare yet" in answer.text
+    assert fresh.ts == answer.ts
 
 
-ROWS = {
-    "works": (make_catalog(), make_stored(), [":large_green_circle:", "the credential works", "in 90 days"]),
-    "never expires": (make_catalog(), make_stored(expires_at=None), ["it never expires"]),
-    "expiry not known": (make_catalog(), make_stored(expires_at=None, token_id=None), ["its expiry is not known"]),
-    "stored elsewhere": (make_catalog(), None, ["Nothing was stored through this bot."]),
-    "broken": (
-        make_catalog(credential_status=CredentialStatus.INVALID),
-        make_stored(),
-        [":rotating_light:", "does not work", "<@U0ADA0001>"],
-    ),
-    "present": (
-        make_catalog(credential_status=CredentialStatus.PRESENT, tested_at=None),
-        make_stored(),
-        ["whether it works is not known"],
-    ),
-    "expired": (
-        make_catalog(credential_status=CredentialStatus.PRESENT),
-        make_stored(expires_at=NOW - 3 * DAY),
-        [":red_circle:", "*has expired*", "3 days ago"],
-    ),
-    "expired since its last test": (
-        make_catalog(tested_at=NOW - DAY),
-        make_stored(expires_at=NOW - timedelta(hours=1)),
-        [":red_circle:", "*has expired*"],
-    ),
-    "soon": (make_catalog(), make_stored(expires_at=NOW + 12 * DAY), [":large_yellow_circle:", "in 12 days"]),
-    "replaced elsewhere": (
-        make_catalog(),
-        make_stored(expires_at=NOW - DAY),
-        [":large_green_circle:", "that one has expired, so another one is there now"],
-    ),
-    "empty": (
-        make_catalog(credential_status=CredentialStatus.ABSENT),
-        None,
-        [":white_circle:", "no credential"],
-    ),
-    "emptied": (
-        make_catalog(credential_status=CredentialStatus.ABSENT),
-        make_stored(expires_at=NOW - DAY),
-        [":white_circle:", "it is not there any more"],
-    ),
-    "off": (
-        make_catalog(status=CatalogStatus.INACTIVE),
-        None,
-        [":black_circle:", "switched off"],
-    ),
-    "a state of tomorrow": (
-        make_catalog(status=CatalogStatus.UNKNOWN),
-        None,
-        [":grey_question:", "in a state that is not known"],
-    ),
+LOOKS_REFUSED: dict[str, tuple[str, Allowlist, str, str]] = {
+    "not listed": (MALLORY, EVERYBODY, "", "You are not on the list"),
+    "another channel": (ADA, only(channels=frozenset({ANALYTICS})), "", "not used in that channel"),
+    "another bucket": (ADA, only(buckets=("lake-*",)), BUCKET, "does not store credentials for that bucket"),
+    "no bucket name": (ADA, EVERYBODY, "No Bucket", "A bucket name has 3 to 63 characters"),
 }
 
 
-@pytest.mark.parametrize(("catalog", "stored", "words"), ROWS.values(), ids=ROWS)
-@pytest.mark.parametrize("bucket", ["", "lake"], ids=["table", "alone"])
-def test_each_state_has_its_words(
-    catalog: Catalog, stored: StoredCredential | None, words: list[str], bucket: str
+@pytest.mark.parametrize("kind", ["status", "history", "STATUS"])
+@pytest.mark.parametrize("look", LOOKS_REFUSED.values(), ids=LOOKS_REFUSED)
+async def test_a_look_that_is_not_allowed_is_refused(
+    desk: Desk, kind: str, look: tuple[str, Allowlist, str, str]
 ) -> None:
-    """In the table and for one bucket alone the same is said."""
-    look = Look(id=LOOK.id, bucket=bucket)
+    """The names of the account's buckets are not for everybody, and Cloudflare is not asked."""
+    user, allowlist, bucket, words = look
+    desk.serve(allowlist)
 
-    message = status_message(make_table([catalog], [stored] if stored else []), look)
+    answer = await ask(desk, f"{kind} {bucket}", user=user)
 
-    [row] = rows_of(message)
-    assert [word for word in words if word not in row] == []
+    assert words in answer.shown_text
+    assert "billing-exports" not in answer.shown_text
+    assert desk.looks == []
 
 
-NEEDY = {
-    "broken": (make_catalog(credential_status=CredentialStatus.INVALID), None, True),
-    "empty": (make_catalog(credential_status=CredentialStatus.ABSENT), None, True),
-    "soon": (make_catalog(), make_stored(expires_at=NOW + DAY), True),
-    "fine": (make_catalog(), make_stored(), False),
-    "off": (make_catalog(status=CatalogStatus.INACTIVE), None, False),
-    "not known": (make_catalog(credential_status=CredentialStatus.UNKNOWN), None, False),
+async def test_a_look_from_another_workspace_is_refused(desk: Desk) -> None:
+    """A listed id does not help: the workspace in the payload decides."""
+    payload = desk.slack.make_command(ADA, PLATFORM, "/r2-credential status") | {"team_id": "T0PARTNER"}
+
+    answer = await desk.slack.deliver("slash_commands", payload)
+
+    assert "you belong to another one" in (answer.text or "")
+
+
+async def test_status_shows_only_what_is_served(desk: Desk) -> None:
+    """At once and when it was refreshed."""
+    desk.serve(only(buckets=("billing-*",)))
+    desk.clock.advance(timedelta(minutes=4))
+
+    answer = await ask(desk, "status")
+    await refresh(desk)
+    fresh = await wait_for_answer(desk, lambda message: "less than a minute ago" in message.text)
+
+    for message in (answer, fresh):
+        assert "1 catalog" in message.text
+        assert BUCKET not in message.shown_text
+
+
+@pytest.mark.parametrize("text", ["status", "status lake", "history"])
+@pytest.mark.parametrize("table", ["snapshots", "catalogs", "credentials", "submissions"])
+async def test_a_database_that_is_down_is_told(desk: Desk, log: io.StringIO, table: str, text: str) -> None:
+    """Nothing was to be sent, so nothing is said of that."""
+    desk.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
+
+    answer = await ask(desk, text)
+
+    needed = ("submissions",) if text == "history" else ("snapshots", "catalogs", "credentials")
+    assert ("The bot's database did not answer" in answer.shown_text) is (table in needed)
+    assert "listener_broke" not in log.getvalue()
+
+
+async def test_a_database_that_goes_down_meanwhile_breaks_nothing(desk: Desk, log: io.StringIO) -> None:
+    """The table that is there stays, and the log knows."""
+    desk.clock.advance(timedelta(minutes=4))
+    await ask(desk, "status")
+    assert desk.tables is not None
+    [follow_up] = desk.tables._follow_ups.values()
+    desk.execute("ALTER TABLE snapshots RENAME TO elsewhere")
+
+    await follow_up
+
+    assert "fresh_table_not_shown" in log.getvalue()
+    assert desk.tables._follow_ups == {}
+
+
+async def test_a_fault_of_our_own_meanwhile_is_told_by_its_type(desk: Desk, log: io.StringIO) -> None:
+    """A row that no version of the bot wrote is a fault; nothing of it is logged."""
+    desk.clock.advance(timedelta(minutes=4))
+    await ask(desk, "status")
+    assert desk.tables is not None
+    [follow_up] = desk.tables._follow_ups.values()
+    desk.execute("UPDATE catalogs SET status = 'MARKER'")
+
+    await follow_up
+
+    assert "fresh_table_broke" in log.getvalue()
+    assert "MARKER" not in log.getvalue()
+
+
+async def test_a_response_url_that_is_refused_is_logged_without_it(desk: Desk, log: io.StringIO) -> None:
+    """It is a right to post, so no log holds it."""
+    desk.clock.advance(timedelta(minutes=4))
+    desk.slack.fail_next("response_url", status=500)
+    await ask(desk, "status")
+    assert desk.tables is not None
+    [follow_up] = desk.tables._follow_ups.values()
+    await refresh(desk)
+
+    await follow_up
+
+    assert "look_not_answered" in log.getvalue()
+    assert "/response/" not in log.getvalue()
+
+
+async def test_who_may_not_look_any_more_gets_no_fresh_table(desk: Desk, log: io.StringIO) -> None:
+    """A minute may pass between the two."""
+    desk.clock.advance(timedelta(minutes=4))
+    await ask(desk, "status")
+    assert desk.tables is not None
+    [follow_up] = desk.tables._follow_ups.values()
+    desk.change_group(GRACE)
+    await refresh(desk)
+
+    await follow_up
+
+    [shown] = desk.slack.ephemerals(ADA, PLATFORM)
+    assert BEING_ASKED in shown.text
+    assert "fresh_table_not_shown" in log.getvalue()
+
+
+async def test_a_stop_lets_nothing_follow(desk: Desk) -> None:
+    """A process that ends leaves no task behind."""
+    desk.clock.advance(timedelta(minutes=4))
+    await ask(desk, "status")
+    assert desk.tables is not None
+
+    await desk.tables.stop()
+
+    assert desk.tables._follow_ups == {}
+
+
+# Pages.
+
+
+async def test_pages_are_turned_in_place(desk: Desk) -> None:
+    """The same message shows the next page."""
+    await add_many(desk.inventory, 45)
+    await refresh(desk)
+    answer = await ask(desk, "status")
+    assert "`lake-000`" in answer.shown_text
+
+    await desk.slack.click(ADA, answer, NEXT_PAGE)
+    second = await wait_for_answer(desk, lambda message: "Page 2 of 3" in message.shown_text)
+
+    assert second.ts == answer.ts
+    assert "`lake-020`" in second.shown_text
+    assert "`lake-000`" not in second.shown_text
+
+
+async def test_a_refresh_keeps_the_page_that_was_turned_to(desk: Desk) -> None:
+    """Nobody is thrown back to the first page while reading the second one."""
+    await add_many(desk.inventory, 45)
+    desk.clock.advance(timedelta(minutes=4))
+    answer = await ask(desk, "status")
+
+    await desk.slack.click(ADA, answer, NEXT_PAGE)
+    await wait_for_answer(desk, lambda message: "Page 2 of 3" in message.shown_text)
+    assert desk.tables is not None
+    [follow_up] = desk.tables._follow_ups.values()
+    await refresh(desk)
+    await follow_up
+
+    [shown] = desk.slack.ephemerals(ADA, PLATFORM)
+    assert "Page 2 of 3" in shown.shown_text
+    assert BEING_ASKED not in shown.shown_text
+
+
+PAGES_REFUSED: dict[str, tuple[Allowlist, str]] = {
+    "not listed any more": (replace(EVERYBODY, users=frozenset({GRACE}), usergroups=frozenset()), "not on the list"),
+    "channel not allowed any more": (only(channels=frozenset({ANALYTICS})), "not used in that channel"),
 }
 
 
-@pytest.mark.parametrize(("catalog", "stored", "has_button"), NEEDY.values(), ids=NEEDY)
-def test_what_a_new_credential_would_mend_has_a_button(
-    catalog: Catalog, stored: StoredCredential | None, *, has_button: bool
-) -> None:
-    """A switched-off catalog takes none, and what is fine needs none."""
-    message = status_message(make_table([catalog], [stored] if stored else []), LOOK)
+@pytest.mark.parametrize(("allowlist", "words"), PAGES_REFUSED.values(), ids=PAGES_REFUSED)
+async def test_a_page_is_refused_to_who_may_not_look_any_more(desk: Desk, allowlist: Allowlist, words: str) -> None:
+    """The refusal takes the table's place."""
+    await add_many(desk.inventory, 45)
+    answer = await ask(desk, "status")
+    desk.serve(allowlist)
 
-    assert (TRY_AGAIN in action_ids(message)) is has_button
+    await desk.slack.click(ADA, answer, NEXT_PAGE)
 
-
-def test_the_sentence_tells_all_that_needs_attention() -> None:
-    """Whoever hears it read hears the counts, the names and the age."""
-    broken = [make_catalog(f"broken-{n}", credential_status=CredentialStatus.INVALID) for n in range(5)]
-    empty = [make_catalog("empty", credential_status=CredentialStatus.ABSENT)]
-
-    message = status_message(make_table([*broken, *empty, make_catalog("fine")]), LOOK)
-
-    assert message["text"] == (
-        "7 catalogs: 5 do not work, 1 has no credential. Look at `broken-0` (does not work), `broken-1` (does not "
-        "work), `broken-2` (does not work), `broken-3` (does not work), `broken-4` (does not work), and 1 more. "
-        "As Cloudflare told it 4 minutes ago."
-    )
+    refusal = await wait_for_answer(desk, lambda message: words in message.shown_text)
+    assert refusal.ts == answer.ts
+    assert "lake" not in refusal.shown_text
 
 
-def test_where_nothing_needs_attention_that_is_said() -> None:
-    """Good news is news."""
-    text = status_message(make_table([make_catalog()]), LOOK)["text"]
+async def test_a_page_is_refused_to_an_outsider(desk: Desk) -> None:
+    """Whatever the id is."""
+    await add_many(desk.inventory, 45)
+    answer = await ask(desk, "status")
+    action = {"action_id": NEXT_PAGE, "block_id": "x", "type": "button", "value": "1 5a4d0001"}
 
-    assert text == "1 catalog, and nothing needs attention. As Cloudflare told it 4 minutes ago."
+    await desk.deliver(desk.slack.make_message_action(ADA, answer, action, as_user=OUTSIDER))
 
-
-AGES = {
-    "a moment": (timedelta(seconds=9), "less than a minute ago"),
-    "a minute": (timedelta(seconds=60), "1 minute ago"),
-    "hours": (timedelta(hours=5, minutes=59), "5 hours ago"),
-    "days": (timedelta(days=3), "3 days ago"),
-    "a clock set back": (timedelta(seconds=-5), "less than a minute ago"),
-}
+    refusal = await wait_for_answer(desk, lambda message: "you belong to another one" in message.shown_text)
+    assert refusal.ts == answer.ts
 
 
-@pytest.mark.parametrize(("age", "words"), AGES.values(), ids=AGES)
-def test_the_age_is_told(age: timedelta, words: str) -> None:
-    """A table without its age would be taken for the truth."""
-    assert words in status_message(make_table([make_catalog()], age=age), LOOK)["text"]
+@pytest.mark.parametrize("value", ["x", "", None, "1"], ids=["letters", "empty", "none", "half"])
+async def test_a_forged_page_is_not_shown(desk: Desk, log: io.StringIO, value: object) -> None:
+    """Nothing happens, and nothing breaks."""
+    answer = await ask(desk, "status")
+    action = {"action_id": NEXT_PAGE, "block_id": "x", "type": "button", "value": value}
 
+    await desk.deliver(desk.slack.make_message_action(ADA, answer, action))
 
-FRESHNESS = {
-    Freshness.FRESH: "ago.",
-    Freshness.BEING_ASKED: "Cloudflare is being asked again",
-    Freshness.NOT_ANSWERED: "could not be asked again about everything just now.",
-}
-
-
-@pytest.mark.parametrize("bucket", ["", "lake", "not-listed"])
-@pytest.mark.parametrize(("freshness", "words"), FRESHNESS.items())
-def test_it_is_told_whether_a_fresh_one_follows(freshness: Freshness, words: str, bucket: str) -> None:
-    """Nobody waits for what does not come."""
-    message = status_message(make_table([make_catalog()], freshness=freshness), Look(id=LOOK.id, bucket=bucket))
-
-    assert words in message["text"]
-    assert words in list(texts_of(message["blocks"]))[-1 if bucket != "lake" else -2]
-
-
-def test_before_cloudflare_was_ever_asked_that_is_said() -> None:
-    """An empty table would say that there are no catalogs."""
-    table = build_table(None, [], NOW, Freshness.BEING_ASKED)
-
-    for look in (LOOK, Look(id=LOOK.id, bucket="lake")):
-        message = status_message(table, look)
-        assert message["text"].startswith("The bot has not learned from Cloudflare yet which catalogs there are.")
-        assert message_problems(message["blocks"]) == []
-
-
-def test_where_there_is_no_catalog_the_mend_is_told() -> None:
-    """Both names of the product lead to it in the dashboard."""
-    assert "Enable R2 Data Catalog (Basin Catalog)" in status_message(make_table([]), LOOK)["text"]
-
-
-def test_a_bucket_that_is_not_listed_is_told() -> None:
-    """It may be misspelled, or have no catalog."""
-    message = status_message(make_table([make_catalog()]), Look(id=LOOK.id, bucket="<lakes>"))
-
-    assert "Cloudflare lists no catalog of `&lt;lakes&gt;`." in message["text"]
-
-
-def test_two_hundred_catalogs_are_read_page_by_page() -> None:
-    """Each is on one page, in order, and the buttons lead from the first to the last and back."""
-    table = make_table([make_catalog(f"lake-{n:03d}") for n in range(200)])
-    shown: list[str] = []
-    look: Look | None = LOOK
-    while look is not None:
-        message = status_message(table, look)
-        assert message_problems(message["blocks"]) == []
-        assert len(rows_of(message)) == PAGE_ROWS
-        shown += [row.split("`")[1] for row in rows_of(message)]
-        turns = {element["action_id"]: element["value"] for element in message["blocks"][-2]["elements"]}
-        assert (PREVIOUS_PAGE in turns) is (look.page > 0)
-        assert f"Page {look.page + 1} of 10" in list(texts_of(message["blocks"]))
-        look = Look.of_value(turns[NEXT_PAGE]) if NEXT_PAGE in turns else None
-
-    assert shown == [f"lake-{n:03d}" for n in range(200)]
-
-
-def test_a_page_that_is_gone_is_the_last_one() -> None:
-    """The table may have become shorter since the button was shown."""
-    table = make_table([make_catalog(f"lake-{n:03d}") for n in range(30)])
-
-    message = status_message(table, Look(id=LOOK.id, page=99999))
-
-    assert len(rows_of(message)) == 10
-
-
-@pytest.mark.parametrize(
-    "value", ["", "1", "-1 5a4d0001", "1 5A4D0001", "1 5a4d0001 x", "999999 5a4d0001", "x 5a4d0001"]
-)
-def test_a_forged_page_is_none(value: str) -> None:
-    """What a client sends as a button's value is looked at like anything else."""
-    assert Look.of_value(value) is None
-
-
-def test_the_app_home_has_the_way_to_the_form() -> None:
-    """An entrance that no other app's command can shadow, above all pages."""
-    home = home_view(make_table([make_catalog(f"lake-{n:03d}") for n in range(30)]), LOOK)
-
-    assert home["type"] == "home"
-    assert action_ids(home)[0] == STORE
-    assert NEXT_PAGE in action_ids(home)
-    assert any("1 catalog" in text or "30 catalogs" in text for text in texts_of(home["blocks"]))
-
-
-def test_a_notice_is_an_app_home_too() -> None:
-    """Whoever may not use the bot reads why."""
-    assert list(texts_of(notice_home("Not for you.")["blocks"])) == ["Not for you."]
-
-
-_statuses = st.sampled_from(CatalogStatus), st.sampled_from(CredentialStatus)
-_times = st.datetimes(min_value=datetime(2020, 1, 1), max_value=datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
-
-
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 400), *_statuses, st.none() | _times, st.none() | _times),
-        max_size=120,
-        unique_by=lambda row: row[0],
-    ),
-    st.integers(0, 10),
-)
-def test_every_page_of_every_table_is_within_slacks_limits(
-    rows: list[tuple[int, CatalogStatus, CredentialStatus, datetime | None, datetime | None]], page: int
-) -> None:
-    """Whatever Cloudflare says, with names as long as they can be; and no catalog is lost."""
-    names = {number: f"{'x' * 59}-{number:03d}" for number, *_ in rows}
-    catalogs = [
-        make_catalog(names[number], status=status, credential_status=credential, tested_at=tested_at)
-        for number, status, credential, _, tested_at in rows
-    ]
-    stored = [make_stored(names[number], expires_at=expires_at) for number, _, _, expires_at, _ in rows]
-
-    table = make_table(catalogs, stored)
-    message = status_message(table, Look(id=LOOK.id, page=page))
-
-    assert message_problems(message["blocks"]) == []
-    assert len(home_view(table, LOOK)["blocks"]) <= 100
-    assert len(message["text"]) < 3000
-    assert sorted(row.catalog.bucket for row in table.rows) == sorted(names.values())
-    assert [row.need for row in table.rows] == sorted(row.need for row in table.rows)
+    assert [message.ts for message in desk.slack.ephemerals(ADA, PLATFORM)] == [answer.ts]
+    assert "listener_broke" not in log.getvalue()

@@ -1,7 +1,6 @@
-"""Command, options, submission: who is let in, what is asked for again, what is recorded."""
+"""Storing: who may open the form and submit it, what is asked for again, what is recorded."""
 
 import io
-import json
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -9,15 +8,14 @@ from datetime import timedelta
 import pytest
 
 from bot.model.catalog import CredentialStatus
-from bot.model.pasted_token import MASK
+from bot.model.move import Changes, Move
 from bot.model.submission import BucketKey, State
 from bot.model.submission import TokenKind as PastedKind
 from bot.policy.rules import Allowlist
 from bot.sandbox.blocks import JsonObject
-from bot.sandbox.tokens import Behaviour, TokenKind, make_token
+from bot.sandbox.tokens import Behaviour, make_token
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, SealingContext
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME
-from bot.storage.submissions import Changes
 from tests.desk import (
     ACCOUNT,
     ADA,
@@ -66,6 +64,25 @@ async def test_the_command_with_a_bucket_opens_the_form_filled_in(desk: Desk) ->
     assert view.values["bucket"]["bucket"]["selected_option"]["value"] == "not-listed-yet"
 
 
+@pytest.mark.parametrize("bucket", ["status", "history", "help", "store", BUCKET, "not-listed-yet"])
+async def test_the_form_can_be_opened_for_any_bucket(desk: Desk, bucket: str) -> None:
+    """Also for one that is called like a subcommand."""
+    assert await desk.command(f"store {bucket}") == ""
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.values["bucket"]["bucket"]["selected_option"]["value"] == bucket
+
+
+async def test_store_alone_opens_the_empty_form(desk: Desk) -> None:
+    """As the command alone does."""
+    assert await desk.command("store") == ""
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.values["bucket"]["bucket"]["selected_option"] is None
+
+
 async def test_without_a_list_of_catalogs_the_bucket_is_typed(desk: Desk) -> None:
     """A bot that never reached Cloudflare shows a plain field, not a dead type-ahead."""
     desk.execute("DELETE FROM snapshots")
@@ -89,33 +106,6 @@ async def test_every_form_is_an_opening_of_its_own(desk: Desk) -> None:
     assert len(nonces) == 3
 
 
-@pytest.mark.parametrize("text", ["help", "HELP", " help "])
-async def test_help_is_for_everybody_and_opens_nothing(desk: Desk, text: str) -> None:
-    """Also somebody on no list may ask what this is."""
-    assert "never behind the command" in await desk.command(text, user=MALLORY)
-    assert desk.slack.modal(MALLORY) is None
-
-
-TOKENS_TYPED = {
-    "bare": TOKEN_TEXT,
-    "behind a bucket": f"{BUCKET} {TOKEN_TEXT}",
-    "of a user": make_token(Behaviour.GOOD, 992, TokenKind.USER),
-    "half of one": TOKEN_TEXT[:20],
-    "a Global API key": "5a4db0c0" * 5,
-}
-
-
-@pytest.mark.parametrize("text", TOKENS_TYPED.values(), ids=TOKENS_TYPED)
-async def test_a_token_behind_the_command_is_refused(desk: Desk, log: io.StringIO, text: str) -> None:
-    """The advice is to revoke it, no form opens, and it is logged that it happened, not what was typed."""
-    answer = await desk.command(text)
-
-    assert "Revoke it in Cloudflare" in answer
-    assert desk.slack.modal(ADA) is None
-    assert "token_typed_in_command" in log.getvalue()
-    assert "MADEUP" not in log.getvalue() + answer
-
-
 BAD_BUCKETS = {
     "capital letter": "Analytics",
     "underscore": "my_bucket",
@@ -128,21 +118,6 @@ BAD_BUCKETS = {
     "other letters": "büchse",
     "markup": "<!channel>",
 }
-
-
-@pytest.mark.parametrize("bucket", BAD_BUCKETS.values(), ids=BAD_BUCKETS)
-async def test_a_bad_bucket_name_behind_the_command_is_explained(desk: Desk, bucket: str) -> None:
-    """The rule is told, no form opens, and what was typed calls nobody."""
-    answer = await desk.command(bucket)
-
-    assert "A bucket name has 3 to 63 characters" in answer
-    assert "<!" not in answer
-    assert desk.slack.modal(ADA) is None
-
-
-async def test_what_was_typed_is_quoted_as_it_was_typed(desk: Desk) -> None:
-    """Slack escapes a command's text already."""
-    assert "`a&amp;b`" in await desk.command("a&b")
 
 
 COMMANDS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
@@ -222,74 +197,6 @@ async def test_a_database_that_is_down_is_told(desk: Desk) -> None:
     assert desk.slack.modal(ADA) is None
 
 
-# The options.
-
-
-async def test_the_type_ahead_offers_what_matches(desk: Desk) -> None:
-    """Names that begin so come first, each with what its slot holds; what was typed can be taken as it is."""
-    await desk.command()
-
-    found = await desk.slack.search_options(ADA, "bucket", "events")
-
-    assert [(option.value, option.description) for option in found.options] == [
-        ("events", "Not among the catalogs that Cloudflare listed last"),
-        (BUCKET, "No credential yet"),
-        ("old-events", "Catalog switched off: enable it first"),
-    ]
-    assert desk.looks == ["listed", "listed"]
-
-
-SEARCHES: dict[str, tuple[str, list[str]]] = {
-    "nothing typed": ("", [BUCKET, "billing-exports", "old-events"]),
-    "capitals and blanks": ("  BILLING ", ["billing", "billing-exports"]),
-    "the whole name": (BUCKET, [BUCKET]),
-    "no possible name": ("no_such", []),
-    "a token": (TOKEN_TEXT, [MASK]),
-}
-
-
-@pytest.mark.parametrize(("query", "values"), SEARCHES.values(), ids=SEARCHES)
-async def test_each_search_has_its_offers(desk: Desk, query: str, values: list[str]) -> None:
-    """Letters of any size find a name; a token is no name and is not repeated."""
-    await desk.command()
-
-    found = await desk.slack.search_options(ADA, "bucket", query)
-
-    assert sorted(option.value for option in found.options) == sorted(values)
-    assert "MADEUP" not in repr(found)
-
-
-async def test_only_the_served_buckets_are_offered(desk: Desk) -> None:
-    """Catalogs that the bot does not serve are not shown."""
-    desk.serve(only(buckets=("billing-*",)))
-    await desk.command()
-
-    found = await desk.slack.search_options(ADA, "bucket", "")
-
-    assert [option.value for option in found.options] == ["billing-exports"]
-
-
-@pytest.mark.parametrize(("forge", "_words"), STRANGERS.values(), ids=STRANGERS)
-async def test_a_stranger_is_offered_nothing(desk: Desk, forge: Forge, _words: str) -> None:
-    """The names of the account's buckets are not for everybody."""
-    await desk.command()
-    await desk.slack.search_options(ADA, "bucket", "")
-    payload = desk.slack.sent[-1].payload
-
-    assert await desk.deliver(forge(payload)) == {"options": []}
-
-
-@pytest.mark.parametrize("statement", ["DROP TABLE snapshots", "DROP TABLE catalogs"])
-async def test_without_a_database_nothing_is_offered(desk: Desk, statement: str) -> None:
-    """The type-ahead stays empty instead of breaking."""
-    await desk.command()
-    desk.execute(statement)
-
-    found = await desk.slack.search_options(ADA, "bucket", "")
-
-    assert (found.options, found.failure) == ((), None)
-
-
 # The submission.
 
 
@@ -327,8 +234,9 @@ async def test_what_is_recorded_opens_for_its_own_submission(desk: Desk) -> None
         bucket=recorded.key.bucket,
     )
 
-    assert desk.key_ring.open(recorded.sealed_token or "", context).reveal() == TOKEN_TEXT
-    url = desk.key_ring.open(recorded.sealed_response_url or "", replace(context, purpose=RESPONSE_URL))
+    sealed = await desk.find_sealed()
+    assert desk.key_ring.open(sealed.token or "", context).reveal() == TOKEN_TEXT
+    url = desk.key_ring.open(sealed.response_url or "", replace(context, purpose=RESPONSE_URL))
     assert url.reveal().startswith(f"{desk.slack.url}response/")
 
 
@@ -644,6 +552,19 @@ async def test_a_repeated_submit_replaces_what_was_not_sent_yet(desk: Desk) -> N
     assert len(desk.dispatched) == 2
 
 
+async def bring_to(desk: Desk, state: State) -> None:
+    """Let a delivery take what was submitted as far as that."""
+    for to in (State.VERIFYING, State.STORING, State.CONFIRMING, State.STORED):
+        recorded = await desk.find()
+        assert recorded is not None
+        confirmation = CredentialStatus.PRESENT if to is State.STORED else None
+        changes = Changes(attempts=1, possibly_written=True, confirmation=confirmation)
+        lease = await desk.records.take(recorded.key)
+        assert await desk.records.apply(recorded, Move(to=to, at=desk.clock(), changes=changes), lease)
+        if to is state:
+            return
+
+
 async def test_a_repeated_submit_after_sending_shows_where_it_stands(desk: Desk) -> None:
     """What is under way is left alone."""
     await desk.open_form()
@@ -652,15 +573,15 @@ async def test_a_repeated_submit_after_sending_shows_where_it_stands(desk: Desk)
     await desk.deliver(first)
     recorded = await desk.find()
     assert recorded is not None
-    verifying = await desk.records.move(recorded, State.VERIFYING)
-    assert verifying is not None
-    await desk.records.move(verifying, State.STORING, Changes(attempts=1, possibly_written=True))
+    sealed = await desk.find_sealed()
+    await bring_to(desk, State.STORING)
 
     answer = await desk.deliver(second)
 
     under_way = await desk.find()
     assert under_way is not None
-    assert under_way.sealed_token == recorded.sealed_token
+    assert await desk.find_sealed() == sealed
+    assert under_way.last_four == recorded.last_four
     assert ":hourglass_flowing_sand:  Store it at Cloudflare" in shown_in(answer)
     assert len(desk.dispatched) == 1
 
@@ -670,15 +591,7 @@ async def test_a_repeated_submit_after_the_end_shows_the_result(desk: Desk) -> N
     await desk.open_form()
     first, second = desk.slack.make_submission(ADA), desk.slack.make_submission(ADA)
     await desk.deliver(first)
-    recorded = await desk.find()
-    assert recorded is not None
-    verifying = await desk.records.move(recorded, State.VERIFYING)
-    assert verifying is not None
-    storing = await desk.records.move(verifying, State.STORING, Changes(attempts=1))
-    assert storing is not None
-    confirming = await desk.records.move(storing, State.CONFIRMING)
-    assert confirming is not None
-    await desk.records.end(confirming, State.STORED, desk.clock(), Changes(confirmation=CredentialStatus.PRESENT))
+    await bring_to(desk, State.STORED)
 
     answer = await desk.deliver(second)
 
@@ -699,41 +612,3 @@ async def test_a_database_that_is_down_keeps_the_form(desk: Desk) -> None:
     assert "could not record this, so nothing was sent to Cloudflare because of it" in refused.errors["token"]
     assert taken.kind == "updated"
     assert len(desk.dispatched) == 1
-
-
-# Faults of our own.
-
-
-async def test_a_fault_at_submission_keeps_the_form_and_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
-    """The person can tell the operator a reference that the log knows, and the log holds a type and no more."""
-    await desk.open_form()
-    await desk.deliver(desk.slack.make_submission(ADA))
-    desk.execute("UPDATE submissions SET confirmation = 'MARKER'")
-
-    answer = await desk.deliver(desk.slack.make_submission(ADA))
-
-    [line] = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "listener_broke"]
-    assert f"reference {line['reference']}" in answer["errors"]["token"]
-    assert "MARKER" not in shown_in(answer) + log.getvalue()
-    assert set(line) == {"timestamp", "level", "event", "error", "reference", "logger"}
-
-
-async def test_a_fault_at_the_command_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
-    """A row that no version of the bot wrote is a fault, not a silence."""
-    desk.execute("UPDATE catalogs SET status = 'MARKER'")
-
-    answer = await desk.command()
-
-    [line] = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "listener_broke"]
-    assert f"reference {line['reference']}" in answer
-    assert "MARKER" not in answer + log.getvalue()
-
-
-async def test_a_fault_at_the_options_offers_nothing(desk: Desk) -> None:
-    """The type-ahead has no place for a sentence."""
-    await desk.command()
-    desk.execute("UPDATE catalogs SET status = 'MARKER'")
-
-    found = await desk.slack.search_options(ADA, "bucket", "")
-
-    assert found.options == ()

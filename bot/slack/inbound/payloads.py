@@ -1,0 +1,230 @@
+"""What Slack sends, parsed once: behind this module a payload is a value, and no dict of Slack's.
+
+A part that is missing or of the wrong type is read as empty; whoever needs it says no.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bot.model.pasted_token import MASK
+from bot.model.secret import Secret
+from bot.model.submission import PastedToken, TokenKind
+from bot.policy.gate import Actor
+from bot.slack.blocks import Json
+from bot.slack.form import BUCKET_BLOCK, CHANNEL_BLOCK, CHECK_BLOCK, REASON_BLOCK, TOKEN_BLOCK
+from bot.slack.subcommands import Subcommand, read_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """Who acts, and when that came in, whatever is waited for afterwards."""
+
+    actor: Actor
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command(Payload):
+    """The typed command. `bucket` is what stands behind the subcommand, unverified.
+
+    `answer_url` is where it may be answered for half an hour, as that of a Press. `has_token`: something token-shaped
+    was typed, and is masked.
+    """
+
+    subcommand: Subcommand
+    bucket: str
+    has_token: bool
+    channel_id: str
+    trigger_id: str
+    answer_url: Secret | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnverifiedForm:
+    """What a submitted form says. Everything in it comes from a client: nothing is checked yet."""
+
+    nonce: str
+    bucket: str
+    channel_id: str
+    reason: str
+    check_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit(Payload):
+    """A pressed Submit. `team_id` is the workspace in which the form was opened."""
+
+    callback_id: str
+    view_id: str
+    team_id: str
+    form: UnverifiedForm
+    pasted: PastedToken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Press(Payload):
+    """A pressed button. `channel_id` is None in a view, which is in no channel."""
+
+    action_id: str
+    value: str
+    channel_id: str | None
+    trigger_id: str
+    answer_url: Secret | None
+
+    @property
+    def is_in_view(self) -> bool:
+        """Whether the button is in the App Home or a modal, and not in a message."""
+        return self.channel_id is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search(Payload):
+    """What was typed into a field that offers options."""
+
+    action_id: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened(Payload):
+    """An opened tab of the app."""
+
+    tab: str
+
+
+def parse_payload(
+    body: Json, received_at: datetime, pasted: PastedToken | None = None, answer_url: Secret | None = None
+) -> Payload | None:
+    """Parse what is sealed already; None for what the bot does not take. Raises nothing."""
+    kind = body.get("type")
+    if kind == "view_submission":
+        return _parse_submit(body, received_at, pasted)
+    if kind == "block_actions":
+        return _parse_press(body, received_at, answer_url)
+    if kind == "block_suggestion":
+        actor, action_id = actor_of_interaction(body), text_of(body.get("action_id"))
+        return Search(actor=actor, received_at=received_at, action_id=action_id, query=text_of(body.get("value")))
+    if kind == "event_callback":
+        event = object_of(body.get("event"))
+        is_opening = event.get("type") == "app_home_opened"
+        tab = text_of(event.get("tab"))
+        return Opened(actor=actor_of_event(body), received_at=received_at, tab=tab) if is_opening else None
+    return _parse_command(body, received_at, answer_url) if "command" in body else None
+
+
+def parse_form(view: Mapping[str, Any]) -> UnverifiedForm:
+    """Read a submitted view."""
+    return UnverifiedForm(
+        nonce=text_of(view.get("private_metadata")),
+        bucket=_bucket(view),
+        channel_id=text_of(_state(view, CHANNEL_BLOCK).get("selected_conversation")),
+        reason=text_of(_state(view, REASON_BLOCK).get("value")).strip(),
+        check_only=bool(_state(view, CHECK_BLOCK).get("selected_options")),
+    )
+
+
+def take_token(view: Mapping[str, Any]) -> str:
+    """Return what was typed into the token field, and remove it from the view."""
+    pasted = ""
+    for element in object_of(object_of(object_of(view.get("state")).get("values")).get(TOKEN_BLOCK)).values():
+        if isinstance(element, dict):
+            pasted = text_of(element.pop("value", None)) or pasted
+    return pasted
+
+
+def installed_team_id(body: Mapping[str, Any]) -> str:
+    """Return the workspace in which the form was opened: the view says it best, and `team` can be null."""
+    view = object_of(body.get("view"))
+    candidates = (view.get("app_installed_team_id"), view.get("team_id"), object_of(body.get("team")).get("id"))
+    return next((team_id for team_id in map(text_of, candidates) if team_id), "")
+
+
+def actor_of_command(body: Mapping[str, Any]) -> Actor:
+    """Read who typed a command."""
+    return Actor(user_id=text_of(body.get("user_id")), team_ids=_present(body.get("team_id")))
+
+
+def actor_of_interaction(body: Mapping[str, Any]) -> Actor:
+    """Read who acts, from every place that names a team: in Bolt's `context.team_id` it is the installed one."""
+    user, view, team = (object_of(body.get(name)) for name in ("user", "view", "team"))
+    teams = (team.get("id"), user.get("team_id"), view.get("team_id"), view.get("app_installed_team_id"))
+    return Actor(user_id=text_of(user.get("id")), team_ids=_present(*teams))
+
+
+def actor_of_event(body: Mapping[str, Any]) -> Actor:
+    """Read who caused an event."""
+    event = object_of(body.get("event"))
+    view = object_of(event.get("view"))
+    teams = (body.get("team_id"), event.get("user_team"), view.get("team_id"), view.get("app_installed_team_id"))
+    return Actor(user_id=text_of(event.get("user")), team_ids=_present(*teams))
+
+
+def object_of(value: object) -> Mapping[str, Any]:
+    """Return a JSON object, an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def text_of(value: object) -> str:
+    """Return a text that every part of the program can encode: JSON can hold halves of characters."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def _parse_command(body: Json, received_at: datetime, answer_url: Secret | None) -> Command:
+    text = text_of(body.get("text"))
+    subcommand, bucket = read_text(text)
+    return Command(
+        actor=actor_of_command(body),
+        received_at=received_at,
+        subcommand=subcommand,
+        bucket=bucket,
+        has_token=MASK in text,
+        channel_id=text_of(body.get("channel_id")),
+        trigger_id=text_of(body.get("trigger_id")),
+        answer_url=answer_url,
+    )
+
+
+def _parse_submit(body: Json, received_at: datetime, pasted: PastedToken | None) -> Submit:
+    view = object_of(body.get("view"))
+    return Submit(
+        actor=actor_of_interaction(body),
+        received_at=received_at,
+        callback_id=text_of(view.get("callback_id")),
+        view_id=text_of(view.get("id")),
+        team_id=installed_team_id(body),
+        form=parse_form(view),
+        pasted=pasted or PastedToken(kind=TokenKind.EMPTY, last_four="", sealed=None),
+    )
+
+
+def _parse_press(body: Json, received_at: datetime, answer_url: Secret | None) -> Press:
+    actions = body.get("actions")
+    action = object_of(actions[0]) if isinstance(actions, list) and actions else {}
+    channel_id = None if isinstance(body.get("view"), dict) else text_of(object_of(body.get("channel")).get("id"))
+    return Press(
+        actor=actor_of_interaction(body),
+        received_at=received_at,
+        action_id=text_of(action.get("action_id")),
+        value=text_of(action.get("value")),
+        channel_id=channel_id,
+        trigger_id=text_of(body.get("trigger_id")),
+        answer_url=answer_url,
+    )
+
+
+def _bucket(view: Mapping[str, Any]) -> str:
+    element = _state(view, BUCKET_BLOCK)
+    return text_of(element.get("value")).strip() or text_of(object_of(element.get("selected_option")).get("value"))
+
+
+def _state(view: Mapping[str, Any], block_id: str) -> Mapping[str, Any]:
+    """Return the state of the only element of a block."""
+    block = object_of(object_of(object_of(view.get("state")).get("values")).get(block_id))
+    return object_of(next(iter(block.values()), None))
+
+
+def _present(*team_ids: object) -> frozenset[str]:
+    """Return the teams that are named; one of a wrong type counts, as one that is foreign."""
+    return frozenset(str(team_id) for team_id in team_ids if team_id)

@@ -1,0 +1,117 @@
+"""Which story takes what: Bolt gets one listener for each kind of payload, which hands the parsed value on."""
+
+import html
+import secrets
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+import structlog
+from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
+from slack_bolt.request.async_request import AsyncBoltRequest
+from slack_bolt.response import BoltResponse
+
+from bot.slack import form as modal
+from bot.slack.blocks import Json, escape
+from bot.slack.inbound.payloads import Command, Opened, Payload, Press, Search, Submit
+from bot.slack.subcommands import COMMAND, Subcommand
+
+PAYLOAD: Final = "parsed_payload"
+"""The key in Bolt's context under which the ingress puts the parsed value."""
+
+_P = TypeVar("_P", bound=Payload)
+
+_log = structlog.get_logger()
+
+
+class Routes:
+    """Where stories register; what a story returns is the answer that Slack gets. `attach` comes last."""
+
+    def __init__(self) -> None:
+        self._commands: dict[Subcommand, Callable[[Command], Awaitable[str | Json]]] = {}
+        self._submits: dict[str, Callable[[Submit], Awaitable[Json]]] = {}
+        self._searches: dict[str, Callable[[Search], Awaitable[list[Json]]]] = {}
+        self._presses: dict[tuple[str, bool], Callable[[Press], Awaitable[None]]] = {}
+        self._openings: list[Callable[[Opened], Awaitable[None]]] = []
+
+    def on_command(self, subcommand: Subcommand, answer: Callable[[Command], Awaitable[str | Json]]) -> None:
+        """Answer a subcommand, to this person only: with text, with a message, or with nothing at all."""
+        self._commands[subcommand] = answer
+
+    def on_submit(self, callback_id: str, answer: Callable[[Submit], Awaitable[Json]]) -> None:
+        """Answer the Submit of a form with a `response_action`."""
+        self._submits[callback_id] = answer
+
+    def on_search(self, action_id: str, answer: Callable[[Search], Awaitable[list[Json]]]) -> None:
+        """Answer what was typed into a field with options."""
+        self._searches[action_id] = answer
+
+    def on_press(self, action_id: str, act: Callable[[Press], Awaitable[None]], *, in_view: bool | None = None) -> None:
+        """Act on a button, of messages and views alike, or of one of the two."""
+        for place in (False, True) if in_view is None else (in_view,):
+            self._presses[action_id, place] = act
+
+    def on_opened(self, act: Callable[[Opened], Awaitable[None]]) -> None:
+        """Act when somebody opens a tab of the app."""
+        self._openings.append(act)
+
+    def attach(self, app: AsyncApp) -> None:
+        """Attach everything to Bolt, which asks one listener after the other."""
+        for callback_id in self._submits:
+            app.view(callback_id)(self._take_submit)
+        for action_id in self._searches:
+            app.options(action_id)(self._take_search)
+        app.command(COMMAND)(self._take_command)
+        for action_id in sorted({action_id for action_id, _ in self._presses}):
+            app.action(action_id)(self._take_press)
+        app.event("app_home_opened")(self._take_opened)
+        app.error(self._answer_fault)
+
+    async def _take_command(self, ack: AsyncAck, context: AsyncBoltContext) -> None:
+        await ack(await self._answer_command(_parsed(context, Command)))
+
+    async def _answer_command(self, command: Command) -> str | Json:
+        if command.has_token:
+            _log.warning("token_typed_in_command", user=command.actor.user_id)
+            return modal.REVOKE_ADVICE
+        if command.bucket and not modal.is_bucket_name(command.bucket):
+            typed = escape(html.unescape(command.bucket)[:80])  # Slack escaped it once
+            return f"`{typed}`: {modal.check_bucket(command.bucket)}"
+        return await self._commands[command.subcommand](command)
+
+    async def _take_submit(self, ack: AsyncAck, context: AsyncBoltContext) -> None:
+        submit = _parsed(context, Submit)
+        await ack(await self._submits[submit.callback_id](submit))
+
+    async def _take_search(self, ack: AsyncAck, context: AsyncBoltContext) -> None:
+        search = _parsed(context, Search)
+        await ack(options=await self._searches[search.action_id](search))
+
+    async def _take_press(self, ack: AsyncAck, context: AsyncBoltContext) -> None:
+        await ack()
+        press = _parsed(context, Press)
+        await self._presses[press.action_id, press.is_in_view](press)
+
+    async def _take_opened(self, ack: AsyncAck, context: AsyncBoltContext) -> None:
+        await ack()
+        for act in self._openings:
+            await act(_parsed(context, Opened))
+
+    async def _answer_fault(self, error: Exception, request: AsyncBoltRequest) -> BoltResponse:
+        """Answer for a fault of ours: a reference for the person, a type for the log, nothing of the payload."""
+        reference = secrets.token_hex(4)
+        _log.error("listener_broke", error=type(error).__name__, reference=reference)
+        text = f"Something unexpected happened, reference {reference}. Please tell the operator of the bot."
+        payload = request.context.get(PAYLOAD)
+        if isinstance(payload, Submit):
+            return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(text))
+        return BoltResponse(status=HTTPStatus.OK, body=text if isinstance(payload, Command) else "")
+
+
+def _parsed(context: AsyncBoltContext, kind: type[_P]) -> _P:
+    """Return the value; raises TypeError where Bolt and our parser do not agree on what came."""
+    payload = context[PAYLOAD]
+    if not isinstance(payload, kind):
+        message = f"this is no {kind.__name__}"
+        raise TypeError(message)
+    return payload

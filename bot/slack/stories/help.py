@@ -1,0 +1,20 @@
+"""`help`: what can be typed, for everybody."""
+
+from dataclasses import dataclass
+
+from bot.slack.inbound.payloads import Command
+from bot.slack.inbound.routes import Routes
+from bot.slack.subcommands import HELP, help_text
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """Also somebody on no list may ask what this is."""
+
+    def register(self, routes: Routes) -> None:
+        """Take the subcommand."""
+        routes.on_command(HELP, self.answer)
+
+    async def answer(self, command: Command) -> str:  # noqa: ARG002 - the same to everybody
+        """Return the text."""
+        return help_text()

@@ -1,0 +1,108 @@
+"""The table of catalogs as it is known, and once more when Cloudflare was asked again.
+
+Waits for the database, and for nothing else: Cloudflare is asked by somebody else.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
+
+import structlog
+
+from bot.catalogs.freshness import is_listed_lately, is_tested_lately
+from bot.model.catalog import Snapshot
+from bot.model.errors import BotError
+from bot.policy.gate import Actor, Permit
+from bot.slack.stories.parts import Parts
+from bot.slack.stories.table import Freshness, Table, build_table
+
+PATIENCE: Final = timedelta(seconds=60)
+"""How long a fresh table is waited for; then the same one says that Cloudflare could not be asked."""
+
+Show: TypeAlias = Callable[[Table], Awaitable[None]]
+
+_LOOK_AGAIN: Final = timedelta(milliseconds=250)
+_LOOK_AGAIN_AT_LAST: Final = timedelta(seconds=2)
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTables:
+    """One for each name under which somebody looks."""
+
+    parts: Parts
+    _follow_ups: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    async def begin(self, name: str, actor: Actor, permit: Permit, show: Show) -> Table:
+        """Return the table as it is known, and have a fresh one shown when there is one, unless this one is fresh.
+
+        Whoever looks anew under the same name does not want the earlier answer any more.
+        """
+        earlier = self._follow_ups.pop(name, None)
+        if earlier is not None:
+            earlier.cancel()
+        snapshot = await self.parts.inventory.snapshot()
+        if _is_fresh(snapshot, self.parts.clock()):
+            return await self._read(snapshot, Freshness.FRESH, permit)
+        table = await self._read(snapshot, Freshness.BEING_ASKED, permit)
+        self.parts.want_snapshot(tests=True)
+        follow_up = self._follow_ups[name] = asyncio.create_task(self._follow(snapshot, actor, show))
+        follow_up.add_done_callback(lambda task: self._forget(name, task))
+        return table
+
+    def _forget(self, name: str, follow_up: asyncio.Task[None]) -> None:
+        if self._follow_ups.get(name) is follow_up:
+            del self._follow_ups[name]
+
+    async def _follow(self, shown: Snapshot | None, actor: Actor, show: Show) -> None:
+        """Show the table once more: as soon as it is fresh, or saying that it could not be had."""
+        try:
+            snapshot, freshness = await self._wait_for_news(shown)
+            permit = await self.parts.gate.permit(actor)  # a minute may have passed
+            await show(await self._read(snapshot, freshness, permit))
+        except BotError as error:
+            _log.warning("fresh_table_not_shown", error=str(error))
+        except Exception as error:  # noqa: BLE001 - nobody awaits this, and a traceback would know the response URL
+            _log.critical("fresh_table_broke", error=type(error).__name__)
+
+    async def _wait_for_news(self, shown: Snapshot | None) -> tuple[Snapshot | None, Freshness]:
+        """Look into the database now and then: the news may come from another process."""
+        until, pause = self.parts.clock() + PATIENCE, _LOOK_AGAIN
+        snapshot = shown
+        while self.parts.clock() < until:
+            await asyncio.sleep(pause.total_seconds())
+            snapshot, pause = await self.parts.inventory.snapshot(), min(pause * 1.5, _LOOK_AGAIN_AT_LAST)
+            if _is_news(snapshot, shown, self.parts.clock()):
+                return snapshot, Freshness.FRESH
+        return snapshot, Freshness.NOT_ANSWERED
+
+    async def _read(self, snapshot: Snapshot | None, freshness: Freshness, permit: Permit) -> Table:
+        parts = self.parts
+        seen = snapshot and replace(
+            snapshot, catalogs=tuple(each for each in snapshot.catalogs if permit.sees(parts.key(each.bucket)))
+        )
+        stored = await parts.inventory.stored_credentials()
+        return build_table(parts.account_id, seen, stored, parts.clock(), freshness)
+
+    async def stop(self) -> None:
+        """Let nothing follow any more."""
+        follow_ups = list(self._follow_ups.values())
+        for follow_up in follow_ups:
+            follow_up.cancel()
+        await asyncio.gather(*follow_ups, return_exceptions=True)
+
+
+def _is_fresh(snapshot: Snapshot | None, now: datetime) -> bool:
+    return snapshot is not None and is_listed_lately(snapshot, now) and is_tested_lately(snapshot, now)
+
+
+def _is_news(snapshot: Snapshot | None, shown: Snapshot | None, now: datetime) -> bool:
+    """Whether it was listed and tested since the one that was shown, as far as that one was not fresh."""
+    if snapshot is None:
+        return False
+    is_listed = shown is None or snapshot.refreshed_at > shown.refreshed_at or is_listed_lately(snapshot, now)
+    is_tested = snapshot.tested_at != (shown.tested_at if shown else None) or is_tested_lately(snapshot, now)
+    return is_listed and is_tested

@@ -1,0 +1,44 @@
+"""What stories work with; the composition root fills it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import aiohttp
+
+from bot.model.submission import BucketKey
+from bot.policy.gate import Gate
+from bot.slack.api import SlackWeb
+from bot.storage.catalogs import Catalogs
+from bot.storage.submissions import Records
+
+
+class WantSnapshot(Protocol):
+    """Has Cloudflare asked again about the catalogs, unless that is fresh. Returns at once."""
+
+    def __call__(self, *, tests: bool = False) -> None:
+        """With `tests` their credentials are tested as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Within Slack's 3 s a story waits for the database and for Slack, and for nothing else.
+
+    `contact` is whom a refused person is told to ask.
+    """
+
+    account_id: str
+    ttl: timedelta
+    contact: str
+    gate: Gate
+    records: Records
+    inventory: Catalogs
+    web: SlackWeb
+    http: aiohttp.ClientSession
+    want_snapshot: WantSnapshot
+    clock: Callable[[], datetime]
+
+    def key(self, bucket: str) -> BucketKey:
+        """Return the slot of a bucket of the account."""
+        return BucketKey(account_id=self.account_id, bucket=bucket)

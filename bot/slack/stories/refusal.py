@@ -1,0 +1,22 @@
+"""What somebody reads who asked how things stand, and cannot be told."""
+
+from typing import Final
+
+import structlog
+
+from bot.model.errors import BotError, DatabaseTrouble
+from bot.policy.gate import Actor
+from bot.slack.messages import render as replies
+
+_DATABASE_TROUBLE: Final = (
+    "The bot's database did not answer, so there is nothing to show. Your move: try again in a minute. If it happens "
+    "again, tell the operator of the bot."
+)
+
+_log = structlog.get_logger()
+
+
+def refuse_lookup(error: BotError, actor: Actor, contact: str) -> str:
+    """Return the words, and log that they were needed. Nothing was to be sent, so nothing is said of that."""
+    _log.warning("look_refused", user=actor.user_id, error=error.code)
+    return _DATABASE_TROUBLE if isinstance(error, DatabaseTrouble) else replies.refusal(error, contact=contact)

@@ -1,0 +1,38 @@
+"""The type-ahead of the form's bucket field: the catalogs that match what was typed."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from bot.model.errors import BotError
+from bot.slack import form as modal
+from bot.slack.blocks import Json
+from bot.slack.inbound.payloads import Search
+from bot.slack.inbound.routes import Routes
+from bot.slack.stories.parts import Parts
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSearch:
+    """A person who may not use the bot is offered nothing; nobody is offered a catalog that they may not see."""
+
+    parts: Parts
+
+    def register(self, routes: Routes) -> None:
+        """Take what is typed into the field."""
+        routes.on_search(modal.BUCKET_ACTION, self.answer)
+
+    async def answer(self, search: Search) -> list[Json]:
+        """Return the options."""
+        parts = self.parts
+        try:
+            permit = await parts.gate.permit(search.actor)
+            snapshot = await parts.inventory.snapshot()
+        except BotError as error:
+            _log.info("options_refused", user=search.actor.user_id, error=error.code)
+            return []
+        parts.want_snapshot()
+        seen = [each for each in (snapshot.catalogs if snapshot else ()) if permit.sees(parts.key(each.bucket))]
+        return modal.build_options(seen, search.query)

@@ -1,0 +1,306 @@
+"""The account's catalogs as a table: what needs attention first, in pages, for a message or the App Home. Pure."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import Final, Self
+
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.submission import BucketKey
+from bot.slack.blocks import Json, actions, button, context, date, escape, header, section
+from bot.slack.button_values import bucket_value
+from bot.slack.messages.explanation import EXPIRES_SOON, expiry
+from bot.slack.messages.render import TRY_AGAIN
+
+STORE: Final = "store_credential"
+"""The action id of the App Home's button, which opens an empty form."""
+
+PREVIOUS_PAGE: Final = "previous_page"
+NEXT_PAGE: Final = "next_page"
+"""The action ids of the buttons that turn a table's pages; their value is a Look."""
+
+PAGE_ROWS: Final = 20
+
+_NAMED: Final = 5
+_LOOK: Final = re.compile(r"([0-9]{1,5}) ([0-9a-f]{8})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What somebody looks at: a page of the table, or the catalog of one bucket; `id` tells one look from others."""
+
+    id: str
+    page: int = 0
+    key: BucketKey | None = None
+
+    @property
+    def value(self) -> str:
+        """The look as the value of a button. A single catalog has no pages."""
+        return f"{self.page} {self.id}"
+
+    @classmethod
+    def of_value(cls, value: str) -> Self | None:
+        """Read what came back; it comes from a client."""
+        match = _LOOK.fullmatch(value)
+        return cls(page=int(match[1]), id=match[2]) if match else None
+
+
+class Freshness(StrEnum):
+    """How new a table is, and whether a newer one follows."""
+
+    FRESH = "fresh"
+    BEING_ASKED = "being_asked"
+    NOT_ANSWERED = "not_answered"
+
+
+class Need(IntEnum):
+    """What a catalog needs; the table begins with what needs most."""
+
+    BROKEN = 0
+    EXPIRED = 1
+    EXPIRES_SOON = 2
+    EMPTY = 3
+    SWITCHED_OFF = 4
+    NOT_KNOWN = 5
+    NOTHING = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One catalog, and what the bot has last put into its slot, if it ever did."""
+
+    key: BucketKey
+    catalog: Catalog
+    stored: StoredCredential | None
+    need: Need
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """All that one person may see, in its order, as it was at `as_of` (None: Cloudflare was never asked)."""
+
+    rows: tuple[Row, ...]
+    as_of: datetime | None
+    now: datetime
+    freshness: Freshness
+
+
+def build_table(
+    account_id: str,
+    snapshot: Snapshot | None,
+    stored: Iterable[StoredCredential],
+    now: datetime,
+    freshness: Freshness,
+) -> Table:
+    """Join what Cloudflare listed with what the bot has stored."""
+    by_bucket = {credential.bucket: credential for credential in stored}
+    rows = [
+        _row(BucketKey(account_id=account_id, bucket=catalog.bucket), catalog, by_bucket.get(catalog.bucket), now)
+        for catalog in (snapshot.catalogs if snapshot else ())
+    ]
+    rows.sort(
+        key=lambda row: (row.need, _expires_at(row) or datetime.max.replace(tzinfo=now.tzinfo), row.catalog.bucket)
+    )
+    return Table(rows=tuple(rows), as_of=snapshot.refreshed_at if snapshot else None, now=now, freshness=freshness)
+
+
+def status_message(table: Table, look: Look) -> Json:
+    """Return the answer to `status`: `text` says all that needs attention, for those who hear it read."""
+    if look.key:
+        return _describe_one(table, look.key)
+    summary = _summarize(table)
+    blocks = [section(f"*Catalogs of the account*\n{summary}"), *_page(table, look), _age(table)]
+    return {"text": " ".join([summary, *_name_needy(table), _tell_age(table)]), "blocks": blocks}
+
+
+def home_view(table: Table, look: Look) -> Json:
+    """Return the App Home of somebody who may use the bot."""
+    introduction = (
+        "The credential of each R2 Data Catalog (Basin Catalog) of the account: whether it works, who stored it last "
+        "through this bot, and when it expires."
+    )
+    store = button("Store a credential", STORE, "store", style="primary")
+    blocks = [header("Catalog credentials"), section(introduction), actions(store), section(f"*{_summarize(table)}*")]
+    return {"type": "home", "blocks": [*blocks, *_page(table, look), _age(table)]}
+
+
+def notice_home(text: str) -> Json:
+    """Return an App Home that only says something."""
+    return {"type": "home", "blocks": [section(text)]}
+
+
+_MARKS: Final = {
+    Need.BROKEN: ":rotating_light:",
+    Need.EXPIRED: ":red_circle:",
+    Need.EXPIRES_SOON: ":large_yellow_circle:",
+    Need.EMPTY: ":white_circle:",
+    Need.SWITCHED_OFF: ":black_circle:",
+    Need.NOT_KNOWN: ":grey_question:",
+    Need.NOTHING: ":large_green_circle:",
+}
+_COUNTED: Final = {
+    Need.BROKEN: ("{} does not work", "{} do not work"),
+    Need.EXPIRED: ("{} has expired", "{} have expired"),
+    Need.EXPIRES_SOON: ("{} expires soon", "{} expire soon"),
+    Need.EMPTY: ("{} has no credential", "{} have no credential"),
+    Need.SWITCHED_OFF: ("{} is switched off", "{} are switched off"),
+    Need.NOT_KNOWN: ("{} is in a state that is not known", "{} are in a state that is not known"),
+}
+_CREDENTIAL: Final = {
+    CredentialStatus.VALID: "the credential works",
+    CredentialStatus.INVALID: "*the credential does not work*",
+    CredentialStatus.PRESENT: "there is a credential; whether it works is not known",
+    CredentialStatus.ABSENT: "no credential",
+    CredentialStatus.UNKNOWN: "whether there is a credential is not known",
+}
+_CATALOG: Final = {
+    CatalogStatus.ACTIVE: "active",
+    CatalogStatus.INACTIVE: "switched off",
+    CatalogStatus.UNKNOWN: "in a state that is not known",
+}
+_STORE_WORDS: Final = {
+    Need.BROKEN: "Store a new one",
+    Need.EXPIRED: "Store a new one",
+    Need.EXPIRES_SOON: "Store a new one",
+    Need.EMPTY: "Store one",
+}
+_NEVER_ASKED: Final = "The bot has not learned from Cloudflare yet which catalogs there are."
+_NOT_LISTED: Final = (
+    "Cloudflare lists no catalog of {bucket}. Check the name, or enable R2 Data Catalog (Basin Catalog) on it."
+)
+_NO_CATALOGS: Final = (
+    "There is no catalog that you may see here. Enable R2 Data Catalog (Basin Catalog) in a bucket's settings in the "
+    "Cloudflare dashboard, and it appears."
+)
+
+
+def _row(key: BucketKey, catalog: Catalog, stored: StoredCredential | None, now: datetime) -> Row:
+    row = Row(key=key, catalog=catalog, stored=stored, need=Need.NOTHING)
+    return replace(row, need=_find_need(row, now))
+
+
+def _find_need(row: Row, now: datetime) -> Need:
+    catalog = row.catalog
+    if catalog.status is CatalogStatus.INACTIVE:
+        return Need.SWITCHED_OFF
+    if catalog.credential_status is CredentialStatus.INVALID:
+        return Need.BROKEN
+    if catalog.credential_status is CredentialStatus.ABSENT:
+        return Need.EMPTY
+    expires_at = _expires_at(row)
+    if expires_at is not None and expires_at <= now:
+        return Need.EXPIRED
+    if expires_at is not None and expires_at - now < EXPIRES_SOON:
+        return Need.EXPIRES_SOON
+    is_known = catalog.status is CatalogStatus.ACTIVE and catalog.credential_status is not CredentialStatus.UNKNOWN
+    return Need.NOTHING if is_known else Need.NOT_KNOWN
+
+
+def _expires_at(row: Row) -> datetime | None:
+    return row.stored.expires_in(row.catalog) if row.stored else None
+
+
+def _page(table: Table, look: Look) -> list[Json]:
+    pages = max(1, -(-len(table.rows) // PAGE_ROWS))
+    page = min(look.page, pages - 1)
+    rows = table.rows[page * PAGE_ROWS : (page + 1) * PAGE_ROWS]
+    blocks = [_row_block(row, table.now) for row in rows]
+    if pages == 1:
+        return blocks
+    turns = [
+        *([button("Previous", PREVIOUS_PAGE, replace(look, page=page - 1).value)] if page > 0 else []),
+        *([button("Next", NEXT_PAGE, replace(look, page=page + 1).value)] if page < pages - 1 else []),
+    ]
+    return [*blocks, context(f"Page {page + 1} of {pages}"), actions(*turns)]
+
+
+def _row_block(row: Row, now: datetime) -> Json:
+    words = _STORE_WORDS.get(row.need)
+    store = {"accessory": button(words, TRY_AGAIN, bucket_value(row.key))} if words else {}
+    return section(f"{_MARKS[row.need]} `{escape(row.catalog.bucket)}`: {_state(row)}\n{_origin(row, now)}") | store
+
+
+def _state(row: Row) -> str:
+    state = _CREDENTIAL[row.catalog.credential_status]
+    is_active = row.catalog.status is CatalogStatus.ACTIVE
+    return state if is_active else f"the catalog is {_CATALOG[row.catalog.status]}, {state}"
+
+
+def _origin(row: Row, now: datetime) -> str:
+    """Say who stored it last, and until when that one works."""
+    if row.stored is None:
+        return "Nothing was stored through this bot."
+    by = f"Stored last by <@{row.stored.stored_by}> on {date(row.stored.stored_at)}"
+    expires_at = _expires_at(row)
+    if row.catalog.credential_status is CredentialStatus.ABSENT:
+        return f"{by}; it is not there any more."
+    if expires_at is None and row.stored.expires_at is not None:
+        return f"{by}; that one has expired, so another one is there now."
+    if expires_at is None:
+        return f"{by}; it never expires." if row.stored.token_id else f"{by}; its expiry is not known."
+    is_over = expires_at <= now
+    return f"{by}; {'*has expired*' if is_over else 'expires'}: {expiry(expires_at, now)}."
+
+
+def _summarize(table: Table) -> str:
+    if table.as_of is None:
+        return _NEVER_ASKED
+    if not table.rows:
+        return _NO_CATALOGS
+    counts = Counter(row.need for row in table.rows)
+    told = [words[counts[need] > 1].format(counts[need]) for need, words in _COUNTED.items() if counts[need]]
+    total = "1 catalog" if len(table.rows) == 1 else f"{len(table.rows)} catalogs"
+    return f"{total}: {', '.join(told)}." if told else f"{total}, and nothing needs attention."
+
+
+def _name_needy(table: Table) -> list[str]:
+    """Name what needs attention most, as far as a sentence can."""
+    needy = [row for row in table.rows if row.need <= Need.EMPTY]
+    named = [f"`{escape(row.catalog.bucket)}` ({_COUNTED[row.need][0].format('').strip()})" for row in needy[:_NAMED]]
+    more = f", and {len(needy) - _NAMED} more" if len(needy) > _NAMED else ""
+    return [f"Look at {', '.join(named)}{more}."] if named else []
+
+
+def _describe_one(table: Table, key: BucketKey) -> Json:
+    row = next((row for row in table.rows if row.key == key), None)
+    name = f"`{escape(key.bucket)}`"
+    if row is None:
+        text = _NEVER_ASKED if table.as_of is None else _NOT_LISTED.format(bucket=name)
+        return {"text": f"{text} {_tell_age(table)}", "blocks": [section(text), _age(table)]}
+    tested = f" (tested {_ago(table.now - row.catalog.tested_at)})" if row.catalog.tested_at else ""
+    state = f"{_CATALOG[row.catalog.status]}; {_CREDENTIAL[row.catalog.credential_status]}{tested}"
+    lines = [f"The catalog of {name} is {state}.", _origin(row, table.now)]
+    words = _STORE_WORDS.get(row.need, "Store a new one")
+    return {
+        "text": " ".join([*lines, _tell_age(table)]),
+        "blocks": [
+            section(f"{_MARKS[row.need]} {lines[0]}\n{lines[1]}"),
+            _age(table),
+            actions(button(words, TRY_AGAIN, bucket_value(key))),
+        ],
+    }
+
+
+def _age(table: Table) -> Json:
+    return context(_tell_age(table))
+
+
+def _tell_age(table: Table) -> str:
+    age = f"As Cloudflare told it {_ago(table.now - table.as_of)}." if table.as_of else ""
+    follow = {
+        Freshness.FRESH: "",
+        Freshness.BEING_ASKED: "Cloudflare is being asked again; a fresh table takes this one's place in a moment.",
+        Freshness.NOT_ANSWERED: "Cloudflare could not be asked again about everything just now.",
+    }[table.freshness]
+    return " ".join(filter(None, [age, follow])) or "Ask again in a minute."
+
+
+def _ago(age: timedelta) -> str:
+    for unit, name in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute")):
+        if age >= unit:
+            count = age // unit
+            return f"{count} {name}{'s' if count > 1 else ''} ago"
+    return "less than a minute ago"

@@ -1,0 +1,23 @@
+"""Tells who pressed a button why nothing came of it."""
+
+import uuid
+
+import structlog
+
+from bot.model.errors import BotError
+from bot.slack.api import SlackWeb
+from bot.slack.inbound.payloads import Press
+from bot.slack.messages import render as replies
+
+_log = structlog.get_logger()
+
+
+async def tell_presser(web: SlackWeb, press: Press, problem: str) -> None:
+    """Say it where the form would be, else (the trigger may be dead) in a direct message."""
+    try:
+        await web.open_view(press.trigger_id, replies.notice_view("Not possible", problem))
+    except BotError:
+        try:
+            await web.post(press.actor.user_id, {"text": problem}, str(uuid.uuid4()))
+        except BotError as error:
+            _log.warning("person_not_told", user=press.actor.user_id, error=str(error))

@@ -1,0 +1,54 @@
+"""The buttons that open the form: "Try again" of a result, "Store a new one" of a table or notice, the App Home's."""
+
+from dataclasses import dataclass
+
+from bot.model.errors import DatabaseTrouble
+from bot.model.submission import State, Submission, Task
+from bot.slack.button_values import read_bucket_value
+from bot.slack.form import Filling
+from bot.slack.inbound.payloads import Press
+from bot.slack.inbound.routes import Routes
+from bot.slack.messages import render as replies
+from bot.slack.stories.open_form import FormOpener
+from bot.slack.stories.parts import Parts
+from bot.slack.stories.table import STORE
+from bot.slack.stories.tell import tell_presser
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """Whoever presses a button is checked anew: it may be in front of anybody."""
+
+    parts: Parts
+    opener: FormOpener
+
+    def register(self, routes: Routes) -> None:
+        """Take both buttons."""
+        routes.on_press(replies.TRY_AGAIN, self.open_filled_in)
+        routes.on_press(STORE, self.open_empty)
+
+    async def open_filled_in(self, press: Press) -> None:
+        """Open the form with everything but the token, as the button's submission or bucket has it."""
+        key = read_bucket_value(press.value, self.parts.account_id)
+        try:
+            known = None if key else await self.parts.records.find(press.value)
+        except DatabaseTrouble as error:
+            await tell_presser(self.parts.web, press, replies.refusal(error, contact=self.parts.contact))
+            return
+        # A result may be in a direct message because the bot could not post where it was wanted.
+        await self._open(press, _fill_in(known) if known else Filling(key=key), known.channel_id if known else None)
+
+    async def open_empty(self, press: Press) -> None:
+        """Open the empty form from the App Home, which is in no channel."""
+        await self._open(press, Filling(), None)
+
+    async def _open(self, press: Press, filling: Filling, result_channel_id: str | None) -> None:
+        asked_in = result_channel_id or press.channel_id
+        problem = await self.opener.open(press.actor, press.trigger_id, filling, asked_in)
+        if problem:
+            await tell_presser(self.parts.web, press, problem)
+
+
+def _fill_in(known: Submission) -> Filling:
+    check_again = known.task is Task.CHECK and known.state is not State.CHECKED
+    return Filling(key=known.key, channel_id=known.channel_id, reason=known.reason, check_only=check_again)

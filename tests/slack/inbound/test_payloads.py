@@ -1,0 +1,463 @@
+"""Payloads of Slack's as values: whatever is missing or mistyped is empty, over either transport alike."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.model.pasted_token import MASK, mask_tokens
+from bot.model.secret import Secret
+from bot.model.submission import PastedToken, SealedToken, TokenKind
+from bot.policy.gate import Actor
+from bot.sandbox.slack import SmallSlack
+from bot.sandbox.tokens import Behaviour, make_token
+from bot.sandbox.workspace import Message
+from bot.slack import form as modal
+from bot.slack.blocks import Json
+from bot.slack.inbound.http import _parse
+from bot.slack.inbound.ingress import parse_json_object
+from bot.slack.inbound.payloads import (
+    Command,
+    Opened,
+    Payload,
+    Press,
+    Search,
+    Submit,
+    UnverifiedForm,
+    actor_of_command,
+    actor_of_event,
+    actor_of_interaction,
+    installed_team_id,
+    parse_form,
+    parse_payload,
+    take_token,
+)
+from bot.slack.messages.render import TRY_AGAIN
+from bot.slack.subcommands import HELP, HISTORY, STATUS, STORE, Subcommand
+
+NOW = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
+ADA = "U0ADA0001"
+HOME = "T0SANDBOX"
+AWAY = "T0PARTNER"
+ORGANIZATION = "E0NORTHWD"
+PLATFORM = "C0DATAPLT"
+TOKEN = make_token(Behaviour.GOOD)
+ADA_AT_HOME = Actor(user_id=ADA, team_ids=frozenset({HOME}))
+URL = Secret("https://hooks.slack.test/made-up")
+PASTED = PastedToken(kind=TokenKind.ACCOUNT, last_four="0001", sealed=SealedToken("sealed.v1.5a4d.MADEUP"))
+
+
+def _submitted(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a client may send
+    """Return a view as Slack sends it with a Submit."""
+    values: dict[str, Any] = {
+        "bucket": {"bucket": {"type": "external_select", "selected_option": {"value": "lake"}}},
+        "token": {"token": {"type": "plain_text_input", "value": TOKEN}},
+        "channel": {"channel": {"type": "conversations_select", "selected_conversation": "C0DATAPLT"}},
+        "reason": {"reason": {"type": "plain_text_input", "value": " ticket 42 "}},
+    }
+    return {"private_metadata": "nonce-1", "state": {"values": values | changes}}
+
+
+CHECKS: dict[str, tuple[object, bool]] = {
+    "ticked": ([{"value": "check"}], True),
+    "not ticked": ([], False),
+    "no list": (None, False),
+    "another option": ([{"value": "anything"}], True),
+}
+
+
+@pytest.mark.parametrize(("chosen", "is_ticked"), CHECKS.values(), ids=CHECKS)
+def test_a_tick_makes_it_a_dry_run(chosen: object, *, is_ticked: bool) -> None:
+    """The field has one option: in doubt nothing is written."""
+    check = {"check": {"type": "checkboxes", "selected_options": chosen}}
+
+    assert parse_form(_submitted(check=check)).check_only is is_ticked
+
+
+def test_a_submitted_form_is_read() -> None:
+    """From either form of the bucket field, with blanks around the reason removed."""
+    expected = UnverifiedForm(nonce="nonce-1", bucket="lake", channel_id="C0DATAPLT", reason="ticket 42")
+    assert parse_form(_submitted()) == expected
+    assert parse_form(_submitted(bucket={"bucket": {"type": "plain_text_input", "value": " lake "}})) == expected
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        pytest.param({}, ("", "", "", ""), id="nothing"),
+        pytest.param({"private_metadata": 7, "state": None}, ("", "", "", ""), id="wrong types"),
+        pytest.param({"state": {"values": []}}, ("", "", "", ""), id="a list of values"),
+        pytest.param(_submitted(bucket=None), ("nonce-1", "", "C0DATAPLT", "ticket 42"), id="no bucket"),
+        pytest.param(_submitted(bucket={}), ("nonce-1", "", "C0DATAPLT", "ticket 42"), id="an empty block"),
+        pytest.param(
+            _submitted(bucket={"bucket": {"selected_option": None}}),
+            ("nonce-1", "", "C0DATAPLT", "ticket 42"),
+            id="nothing chosen",
+        ),
+        pytest.param(
+            _submitted(bucket={"bucket": {"selected_option": {"value": ["lake"]}}}),
+            ("nonce-1", "", "C0DATAPLT", "ticket 42"),
+            id="a list for a name",
+        ),
+        pytest.param(
+            _submitted(channel={"channel": {"selected_conversation": {"id": "C0DATAPLT"}}}),
+            ("nonce-1", "lake", "", "ticket 42"),
+            id="an object for a channel",
+        ),
+        pytest.param(
+            _submitted(reason={"reason": {"value": None}}), ("nonce-1", "lake", "C0DATAPLT", ""), id="no reason"
+        ),
+    ],
+)
+def test_what_is_missing_or_wrong_is_read_as_empty(view: dict[str, Any], expected: tuple[str, ...]) -> None:
+    """A client may send anything; the checks behind it see strings."""
+    form = parse_form(view)
+    assert (form.nonce, form.bucket, form.channel_id, form.reason) == expected
+
+
+_NAMES = st.sampled_from(
+    ["state", "values", "bucket", "token", "channel", "reason", "value", "selected_option", "selected_conversation"]
+)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES | st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)
+_VALUES = st.dictionaries(_NAMES, st.dictionaries(_NAMES, _JSON, max_size=3) | _JSON, max_size=5)
+_VIEWS = st.fixed_dictionaries(
+    {}, optional={"private_metadata": _JSON, "state": st.fixed_dictionaries({"values": _VALUES}) | _JSON}
+)
+
+
+@given(view=_VIEWS | st.dictionaries(_NAMES, _JSON))
+def test_garbage_is_parsed_into_strings(view: dict[str, Any]) -> None:
+    """No JSON object whatever makes the parser raise, and the checks of its parts do not raise either."""
+    form = parse_form(view)
+    assert all(isinstance(part, str) for part in (form.nonce, form.bucket, form.channel_id, form.reason))
+    assert modal.check_bucket(form.bucket) is None or not modal.is_bucket_name(form.bucket)
+    modal.check_reason(form.reason)
+
+
+@given(view=_VIEWS, pasted=st.text(min_size=1))
+def test_a_taken_token_is_gone_from_the_view(view: dict[str, Any], pasted: str) -> None:
+    """Whatever else is in the view: what was in the field is returned, and stands there no more."""
+    marked = f"MADEUP-MARK-{pasted}"
+    values = view.get("state", {}).get("values", {}) if isinstance(view.get("state"), dict) else {}
+    kept = {name: block for name, block in values.items() if name != "token"} if isinstance(values, dict) else {}
+    full = {**view, "state": {"values": {**kept, "token": {"token": {"type": "plain_text_input", "value": marked}}}}}
+    assert take_token(full) == marked
+    assert "MADEUP-MARK" not in json.dumps(full)
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        pytest.param({"token": {"value": TOKEN}}, TOKEN, id="the field"),
+        pytest.param({"another": {"value": TOKEN}}, TOKEN, id="a field of another name"),
+        pytest.param({"token": {"value": TOKEN}, "other": {"value": None}}, TOKEN, id="a second, empty field"),
+        pytest.param({"token": {"value": None}}, "", id="nothing pasted"),
+        pytest.param({"token": {}}, "", id="no value"),
+        pytest.param({"token": {"value": [TOKEN]}}, "", id="a list"),
+        pytest.param({"token": None}, "", id="no element"),
+        pytest.param({}, "", id="an empty block"),
+        pytest.param(None, "", id="no block"),
+    ],
+)
+def test_the_token_is_taken_out_of_its_field(block: Any, expected: str) -> None:  # noqa: ANN401 - as a client sends it
+    """In whatever shape the client sent it, nothing of it stays."""
+    view = _submitted(token=block)
+    assert take_token(view) == expected
+    assert TOKEN not in json.dumps(view)
+    assert take_token(view) == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param({"view": {"app_installed_team_id": "T1", "team_id": "T2"}, "team": {"id": "T3"}}, "T1", id="view"),
+        pytest.param(
+            {"view": {"app_installed_team_id": None, "team_id": "T2"}, "team": {"id": "T3"}}, "T2", id="older"
+        ),
+        pytest.param({"view": {}, "team": {"id": "T3"}}, "T3", id="only the team"),
+        pytest.param({"view": None, "team": None}, "", id="an org-wide install without a view"),
+        pytest.param({"view": {"team_id": ["T2"]}, "team": "T3"}, "", id="wrong types"),
+        pytest.param({}, "", id="nothing"),
+    ],
+)
+def test_the_installed_workspace_is_read(body: dict[str, Any], expected: str) -> None:
+    """From the place that says it best, and as empty where none says it."""
+    assert installed_team_id(body) == expected
+
+
+_VIEW = {"team_id": HOME, "app_installed_team_id": HOME}
+PAYLOADS: dict[str, tuple[Callable[[dict[str, Any]], Actor], dict[str, Any], tuple[str, ...]]] = {
+    "a command": (actor_of_command, {"user_id": ADA, "team_id": HOME}, (HOME,)),
+    "a command that names no team": (actor_of_command, {"user_id": ADA}, ()),
+    "a submission": (
+        actor_of_interaction,
+        {"user": {"id": ADA, "team_id": HOME}, "team": {"id": HOME}, "view": _VIEW},
+        (HOME,),
+    ),
+    "a submission by an outsider": (
+        actor_of_interaction,
+        {"user": {"id": ADA, "team_id": AWAY}, "team": {"id": HOME}, "view": _VIEW},
+        (HOME, AWAY),
+    ),
+    "a press in another workspace": (
+        actor_of_interaction,
+        {"user": {"id": ADA}, "team": {"id": AWAY}, "view": None},
+        (AWAY,),
+    ),
+    "an org-wide install": (
+        actor_of_interaction,
+        {"user": {"id": ADA, "team_id": ORGANIZATION}, "team": None, "view": {"app_installed_team_id": HOME}},
+        (HOME, ORGANIZATION),
+    ),
+    "a view of another workspace": (
+        actor_of_interaction,
+        {"user": {"id": ADA, "team_id": HOME}, "team": {"id": HOME}, "view": _VIEW | {"team_id": AWAY}},
+        (HOME, AWAY),
+    ),
+    "a look at the App Home": (actor_of_event, {"team_id": HOME, "event": {"user": ADA, "view": _VIEW}}, (HOME,)),
+    "a first look at the App Home": (actor_of_event, {"team_id": HOME, "event": {"user": ADA}}, (HOME,)),
+    "a look by an outsider": (
+        actor_of_event,
+        {"team_id": HOME, "event": {"user": ADA, "user_team": AWAY, "view": None}},
+        (HOME, AWAY),
+    ),
+    "a look at a Home of another workspace": (
+        actor_of_event,
+        {"team_id": HOME, "event": {"user": ADA, "view": _VIEW | {"app_installed_team_id": AWAY}}},
+        (HOME, AWAY),
+    ),
+}
+
+
+@pytest.mark.parametrize(("read", "payload", "teams"), PAYLOADS.values(), ids=PAYLOADS)
+def test_every_team_that_a_payload_names_counts(
+    read: Callable[[dict[str, Any]], Actor], payload: dict[str, Any], teams: tuple[str, ...]
+) -> None:
+    """One that is foreign makes an outsider, wherever it stands."""
+    assert read(payload) == Actor(user_id=ADA, team_ids=frozenset(teams))
+
+
+@pytest.mark.parametrize("read", [actor_of_command, actor_of_interaction, actor_of_event])
+def test_a_payload_that_names_nobody_is_nobodys(read: Callable[[dict[str, Any]], Actor]) -> None:
+    """And nobody is let in."""
+    assert read({}) == Actor(user_id="", team_ids=frozenset())
+
+
+# Payloads as Slack sends them, and as either transport hands them on.
+
+
+@pytest.fixture
+def slack() -> SmallSlack:
+    """Take a workspace that nobody has started, with an open form: its people can still act."""
+    slack = SmallSlack()
+    form = modal.build_form(nonce="the-nonce", filling=modal.Filling(), catalogs=None)
+    slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
+    return slack
+
+
+def over_http(payload: Json) -> Json | None:
+    """Return a payload as it comes out of a request: commands as a form, events as JSON, the rest as JSON in a form."""
+    if payload.get("type") == "event_callback":
+        return _parse("application/json", json.dumps(payload).encode())
+    form = payload if "command" in payload else {"payload": json.dumps(payload)}
+    return _parse("application/x-www-form-urlencoded", urlencode(form).encode())
+
+
+def over_socket(payload: Json) -> Json | None:
+    """Return a payload as it comes out of a frame."""
+    return parse_json_object(json.dumps(payload))
+
+
+@pytest.fixture(params=[over_http, over_socket])
+def parse(request: pytest.FixtureRequest) -> Callable[[Json], Payload | None]:
+    """Parse a payload that came over a transport."""
+
+    def read(payload: Json) -> Payload | None:
+        body = request.param(payload)
+        return None if body is None else parse_payload(body, NOW, PASTED, URL)
+
+    return read
+
+
+Parse = Callable[[Json], Payload | None]
+
+
+TEXTS: dict[str, tuple[str, Subcommand, str]] = {
+    "nothing": ("", STORE, ""),
+    "blanks": ("  ", STORE, ""),
+    "a bucket": ("lake", STORE, "lake"),
+    "several words": ("my  lake", STORE, "my  lake"),
+    "status": ("status", STATUS, ""),
+    "status of a bucket": (" Status  lake ", STATUS, "lake"),
+    "history": ("HISTORY lake", HISTORY, "lake"),
+    "help": ("help", HELP, ""),
+    "store": ("store", STORE, ""),
+    "store a bucket": ("store lake", STORE, "lake"),
+    "store a bucket called like a subcommand": ("store status", STORE, "status"),
+    "store a bucket called store": ("store store", STORE, "store"),
+    "a name that begins like a subcommand": ("status-lake", STORE, "status-lake"),
+}
+
+
+@pytest.mark.parametrize(("text", "subcommand", "bucket"), TEXTS.values(), ids=TEXTS)
+def test_a_command_is_parsed(slack: SmallSlack, parse: Parse, text: str, subcommand: Subcommand, bucket: str) -> None:
+    """Its first word tells what is asked for; whatever is none of these is a bucket to store for."""
+    payload = slack.make_command(ADA, PLATFORM, "/r2-credential") | {"text": text}
+
+    assert parse(payload) == Command(
+        actor=ADA_AT_HOME,
+        received_at=NOW,
+        subcommand=subcommand,
+        bucket=bucket,
+        has_token=False,
+        channel_id=PLATFORM,
+        trigger_id=payload.get("trigger_id", ""),
+        answer_url=URL,
+    )
+
+
+@pytest.mark.parametrize("text", [TOKEN, f"lake {TOKEN}", f"status {TOKEN}"])
+def test_a_command_tells_that_a_token_was_typed(slack: SmallSlack, parse: Parse, text: str) -> None:
+    """Behind whatever word; the ingress has masked it."""
+    command = parse(slack.make_command(ADA, PLATFORM, "/r2-credential") | {"text": mask_tokens(text)})
+
+    assert isinstance(command, Command)
+    assert command.has_token
+    assert MASK in command.bucket
+
+
+def test_a_submit_is_parsed(slack: SmallSlack, parse: Parse) -> None:
+    """With the sealed token that was taken out before, and everything else as it was typed."""
+    view = slack.modals.top(ADA)
+    assert view is not None
+    for block_id, text in ((modal.BUCKET_BLOCK, "lake"), (modal.REASON_BLOCK, " ticket 7 ")):
+        slack.modals.fill(view, view.field_at(block_id), text)
+
+    assert parse(slack.make_submission(ADA)) == Submit(
+        actor=ADA_AT_HOME,
+        received_at=NOW,
+        callback_id=modal.CALLBACK_ID,
+        view_id=view.id,
+        team_id=HOME,
+        form=UnverifiedForm(nonce="the-nonce", bucket="lake", channel_id=PLATFORM, reason="ticket 7"),
+        pasted=PASTED,
+    )
+
+
+def test_a_press_in_a_message_is_parsed(slack: SmallSlack, parse: Parse) -> None:
+    """It is in the message's channel."""
+    said = slack.workspace.post(Message(ts="", channel_id=PLATFORM, user_id=ADA, text="Made up."))
+    payload = slack.make_message_action(ADA, said, {"action_id": TRY_AGAIN, "value": "V0MADEUP"})
+
+    press = parse(payload | {"trigger_id": "1.2.3"})
+
+    assert press == Press(
+        actor=ADA_AT_HOME,
+        received_at=NOW,
+        action_id=TRY_AGAIN,
+        value="V0MADEUP",
+        channel_id=PLATFORM,
+        trigger_id="1.2.3",
+        answer_url=URL,
+    )
+    assert not press.is_in_view
+
+
+def test_a_press_in_a_view_is_in_no_channel(slack: SmallSlack, parse: Parse) -> None:
+    """Neither a modal nor the App Home is in one."""
+    view = slack.modals.top(ADA)
+    assert view is not None
+
+    press = parse(slack.payloads.view_action(view, {"action_id": TRY_AGAIN, "value": "lake"}))
+
+    assert isinstance(press, Press)
+    assert (press.actor, press.value, press.channel_id, press.is_in_view) == (ADA_AT_HOME, "lake", None, True)
+
+
+def test_a_search_is_parsed(slack: SmallSlack, parse: Parse) -> None:
+    """What was typed so far, and into which field."""
+    view = slack.modals.top(ADA)
+    assert view is not None
+
+    assert parse(slack.payloads.options(view, modal.BUCKET_BLOCK, modal.BUCKET_ACTION, " La")) == Search(
+        actor=ADA_AT_HOME, received_at=NOW, action_id=modal.BUCKET_ACTION, query=" La"
+    )
+
+
+@pytest.mark.parametrize("tab", ["home", "messages"])
+def test_an_opened_tab_is_parsed(slack: SmallSlack, parse: Parse, tab: Any) -> None:  # noqa: ANN401 - one of two words
+    """Either tab of the app."""
+    payload = slack.payloads.home_opened(slack.workspace.users[ADA], tab, None)
+
+    assert parse(payload) == Opened(actor=ADA_AT_HOME, received_at=NOW, tab=tab)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"type": "shortcut"},
+        {"type": "view_closed"},
+        {"type": "event_callback", "event": {"type": "message"}},
+        {"type": ["block_actions"]},
+        {"text": "lake"},
+    ],
+)
+def test_what_the_bot_does_not_take_is_nothing(parse: Parse, payload: Json) -> None:
+    """Bolt has no listener for it either."""
+    assert parse(payload) is None
+
+
+_FIELDS = st.sampled_from(
+    [
+        "actions",
+        "value",
+        "action_id",
+        "channel",
+        "id",
+        "user",
+        "team",
+        "view",
+        "event",
+        "type",
+        "tab",
+        "text",
+        "team_id",
+    ]
+)
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_FIELDS, inner, max_size=4),
+    max_leaves=10,
+)
+_TYPES = st.sampled_from(["view_submission", "block_actions", "block_suggestion", "event_callback"]) | _ANYTHING
+
+
+@given(body=st.dictionaries(_FIELDS | st.just("command"), _ANYTHING, max_size=6), kind=_TYPES)
+def test_no_payload_breaks_the_parser(body: Json, kind: object) -> None:
+    """Slack may leave out or change what it likes: every text is one, and who is not named is nobody."""
+    payload = parse_payload(body | {"type": kind}, NOW)
+
+    if payload is not None:
+        assert isinstance(payload.actor.user_id, str)
+        names = ("bucket", "channel_id", "trigger_id", "value", "query", "tab", "view_id", "team_id", "action_id")
+        told = [getattr(payload, name) for name in names if hasattr(payload, name)]
+        assert all(text is None or isinstance(text, str) for text in told)
+
+
+@pytest.mark.parametrize("name", ["team", "user", "view"])
+@pytest.mark.parametrize("foreign", [AWAY, [AWAY], {"id": AWAY}, 7])
+def test_a_team_of_a_wrong_type_is_foreign(name: str, foreign: object) -> None:
+    """What cannot be read is no reason to let somebody in."""
+    body: Json = {"user": {"id": ADA, "team_id": HOME}, "team": {"id": HOME}, "view": {"team_id": HOME}}
+    body[name] = body[name] | {"id" if name == "team" else "team_id": foreign}
+
+    assert actor_of_interaction(body).team_ids - {HOME}

@@ -1,0 +1,104 @@
+"""What holds for every story: no token behind the command, a bucket that can be one, a reference for each fault."""
+
+import io
+import json
+
+import pytest
+
+from bot.sandbox.tokens import Behaviour, TokenKind, make_token
+from tests.desk import (
+    ADA,
+    BUCKET,
+    TOKEN_TEXT,
+    Desk,
+    shown_in,
+)
+
+BAD_BUCKETS = {
+    "capital letter": "Analytics",
+    "underscore": "my_bucket",
+    "dot": "my.bucket",
+    "two words": "my bucket",
+    "too short": "ab",
+    "too long": "x" * 64,
+    "hyphen first": "-bucket",
+    "hyphen last": "bucket-",
+    "other letters": "büchse",
+    "markup": "<!channel>",
+}
+
+
+TOKENS_TYPED = {
+    "bare": TOKEN_TEXT,
+    "behind a bucket": f"{BUCKET} {TOKEN_TEXT}",
+    "of a user": make_token(Behaviour.GOOD, 992, TokenKind.USER),
+    "half of one": TOKEN_TEXT[:20],
+    "a Global API key": "5a4db0c0" * 5,
+}
+
+
+@pytest.mark.parametrize("text", TOKENS_TYPED.values(), ids=TOKENS_TYPED)
+async def test_a_token_behind_the_command_is_refused(desk: Desk, log: io.StringIO, text: str) -> None:
+    """The advice is to revoke it, no form opens, and it is logged that it happened, not what was typed."""
+    answer = await desk.command(text)
+
+    assert "Revoke it in Cloudflare" in answer
+    assert desk.slack.modal(ADA) is None
+    assert "token_typed_in_command" in log.getvalue()
+    assert "MADEUP" not in log.getvalue() + answer
+
+
+@pytest.mark.parametrize("bucket", BAD_BUCKETS.values(), ids=BAD_BUCKETS)
+async def test_a_bad_bucket_name_behind_the_command_is_explained(desk: Desk, bucket: str) -> None:
+    """The rule is told, no form opens, and what was typed calls nobody."""
+    answer = await desk.command(bucket)
+
+    assert "A bucket name has 3 to 63 characters" in answer
+    assert "<!" not in answer
+    assert desk.slack.modal(ADA) is None
+
+
+async def test_what_was_typed_is_quoted_as_it_was_typed(desk: Desk) -> None:
+    """Slack escapes a command's text already."""
+    assert "`a&amp;b`" in await desk.command("a&b")
+
+
+async def test_a_fault_at_submission_keeps_the_form_and_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
+    """The person can tell the operator a reference that the log knows, and the log holds a type and no more."""
+    await desk.open_form()
+    await desk.deliver(desk.slack.make_submission(ADA))
+    desk.execute("UPDATE submissions SET confirmation = 'MARKER'")
+
+    answer = await desk.deliver(desk.slack.make_submission(ADA))
+
+    [line] = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "listener_broke"]
+    assert f"reference {line['reference']}" in answer["errors"]["token"]
+    assert "MARKER" not in shown_in(answer) + log.getvalue()
+    assert set(line) == {"timestamp", "level", "event", "error", "reference", "logger"}
+
+
+async def test_a_fault_at_the_command_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
+    """A row that no version of the bot wrote is a fault, not a silence."""
+    desk.execute("UPDATE catalogs SET status = 'MARKER'")
+
+    answer = await desk.command()
+
+    [line] = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "listener_broke"]
+    assert f"reference {line['reference']}" in answer
+    assert "MARKER" not in answer + log.getvalue()
+
+
+async def test_a_fault_at_the_options_offers_nothing(desk: Desk) -> None:
+    """The type-ahead has no place for a sentence."""
+    await desk.command()
+    desk.execute("UPDATE catalogs SET status = 'MARKER'")
+
+    found = await desk.slack.search_options(ADA, "bucket", "")
+
+    assert found.options == ()
+
+
+@pytest.mark.parametrize("text", ["status My_Bucket", "history ab", "store my bucket"])
+async def test_a_bad_bucket_name_behind_any_subcommand_is_explained(desk: Desk, text: str) -> None:
+    """Whichever story would have taken it."""
+    assert "A bucket name has 3 to 63 characters" in await desk.command(text)

@@ -1,0 +1,71 @@
+"""The type-ahead of the bucket field: who is offered what."""
+
+import pytest
+
+from bot.model.pasted_token import MASK
+from tests.desk import ADA, BUCKET, STRANGERS, TOKEN_TEXT, Desk, Forge, only
+
+
+async def test_the_type_ahead_offers_what_matches(desk: Desk) -> None:
+    """Names that begin so come first, each with what its slot holds; what was typed can be taken as it is."""
+    await desk.command()
+
+    found = await desk.slack.search_options(ADA, "bucket", "events")
+
+    assert [(option.value, option.description) for option in found.options] == [
+        ("events", "Not among the catalogs that Cloudflare listed last"),
+        (BUCKET, "No credential yet"),
+        ("old-events", "Catalog switched off: enable it first"),
+    ]
+    assert desk.looks == ["listed", "listed"]
+
+
+SEARCHES: dict[str, tuple[str, list[str]]] = {
+    "nothing typed": ("", [BUCKET, "billing-exports", "old-events"]),
+    "capitals and blanks": ("  BILLING ", ["billing", "billing-exports"]),
+    "the whole name": (BUCKET, [BUCKET]),
+    "no possible name": ("no_such", []),
+    "a token": (TOKEN_TEXT, [MASK]),
+}
+
+
+@pytest.mark.parametrize(("query", "values"), SEARCHES.values(), ids=SEARCHES)
+async def test_each_search_has_its_offers(desk: Desk, query: str, values: list[str]) -> None:
+    """Letters of any size find a name; a token is no name and is not repeated."""
+    await desk.command()
+
+    found = await desk.slack.search_options(ADA, "bucket", query)
+
+    assert sorted(option.value for option in found.options) == sorted(values)
+    assert "MADEUP" not in repr(found)
+
+
+async def test_only_the_served_buckets_are_offered(desk: Desk) -> None:
+    """Catalogs that the bot does not serve are not shown."""
+    desk.serve(only(buckets=("billing-*",)))
+    await desk.command()
+
+    found = await desk.slack.search_options(ADA, "bucket", "")
+
+    assert [option.value for option in found.options] == ["billing-exports"]
+
+
+@pytest.mark.parametrize(("forge", "_words"), STRANGERS.values(), ids=STRANGERS)
+async def test_a_stranger_is_offered_nothing(desk: Desk, forge: Forge, _words: str) -> None:
+    """The names of the account's buckets are not for everybody."""
+    await desk.command()
+    await desk.slack.search_options(ADA, "bucket", "")
+    payload = desk.slack.sent[-1].payload
+
+    assert await desk.deliver(forge(payload)) == {"options": []}
+
+
+@pytest.mark.parametrize("statement", ["DROP TABLE snapshots", "DROP TABLE catalogs"])
+async def test_without_a_database_nothing_is_offered(desk: Desk, statement: str) -> None:
+    """The type-ahead stays empty instead of breaking."""
+    await desk.command()
+    desk.execute(statement)
+
+    found = await desk.slack.search_options(ADA, "bucket", "")
+
+    assert (found.options, found.failure) == ((), None)

@@ -1,0 +1,371 @@
+"""The table of catalogs: what comes first, what is said of each, pages, and Slack's limits."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.submission import BucketKey
+from bot.sandbox.block_rules import message_problems
+from bot.sandbox.blocks import texts_of
+from bot.slack.blocks import Json
+from bot.slack.messages.render import TRY_AGAIN
+from bot.slack.stories.table import (
+    NEXT_PAGE,
+    PAGE_ROWS,
+    PREVIOUS_PAGE,
+    STORE,
+    Freshness,
+    Look,
+    Table,
+    build_table,
+    home_view,
+    notice_home,
+    status_message,
+)
+
+NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+DAY = timedelta(days=1)
+LOOK = Look(id="5a4d0001")
+ACCOUNT = "5a4db0c0000000000000000000000001"
+
+
+CATALOG = Catalog(
+    key=BucketKey(account_id=ACCOUNT, bucket="lake"),
+    status=CatalogStatus.ACTIVE,
+    credential_status=CredentialStatus.VALID,
+    tested_at=NOW - timedelta(minutes=2),
+)
+STORED = StoredCredential(
+    key=CATALOG.key,
+    submission_id="V1",
+    stored_by="U0ADA0001",
+    stored_at=NOW - 10 * DAY,
+    channel_id="C1",
+    token_id="5a4d",
+    expires_at=NOW + 90 * DAY,
+    reminded_at=None,
+    broken_at=None,
+)
+
+
+def key_of(bucket: str) -> BucketKey:
+    """Return the slot of a bucket of the account."""
+    return BucketKey(account_id=ACCOUNT, bucket=bucket)
+
+
+def make_catalog(bucket: str = "lake", **changes: Any) -> Catalog:  # noqa: ANN401 - fields of a Catalog
+    """Return an active catalog whose credential works."""
+    return replace(CATALOG, key=key_of(bucket), **changes)
+
+
+def make_stored(bucket: str = "lake", **changes: Any) -> StoredCredential:  # noqa: ANN401 - fields of it
+    """Return what the bot stored ten days ago, good for ninety days more."""
+    return replace(STORED, key=key_of(bucket), **changes)
+
+
+def make_table(
+    catalogs: Iterable[Catalog],
+    stored: Iterable[StoredCredential] = (),
+    freshness: Freshness = Freshness.FRESH,
+    age: timedelta = timedelta(minutes=4),
+) -> Table:
+    """Return the table of these."""
+    return build_table(ACCOUNT, Snapshot(catalogs=tuple(catalogs), refreshed_at=NOW - age), stored, NOW, freshness)
+
+
+def rows_of(message: Json) -> list[str]:
+    """Return the texts of the blocks that are rows."""
+    return [text for text in texts_of(message["blocks"]) if text.startswith(":")]
+
+
+def action_ids(message: Json) -> list[str]:
+    """Return what can be pressed."""
+    elements = [
+        element
+        for block in message["blocks"]
+        for element in [*block.get("elements", []), *([block["accessory"]] if "accessory" in block else [])]
+    ]
+    return [element["action_id"] for element in elements if "action_id" in element]
+
+
+def test_what_needs_attention_comes_first() -> None:
+    """Broken, expired, soon, empty, switched off, not known, and then what is fine; each group by name or time."""
+    soon = NOW + 5 * DAY
+    catalogs = [
+        make_catalog("a-fine"),
+        make_catalog("b-off", status=CatalogStatus.INACTIVE),
+        make_catalog("c-empty", credential_status=CredentialStatus.ABSENT),
+        make_catalog("d-soon", credential_status=CredentialStatus.PRESENT),
+        make_catalog("e-sooner"),
+        make_catalog("f-expired", credential_status=CredentialStatus.PRESENT),
+        make_catalog("g-broken", credential_status=CredentialStatus.INVALID),
+        make_catalog("h-unknown", credential_status=CredentialStatus.UNKNOWN),
+        make_catalog("i-strange", status=CatalogStatus.UNKNOWN),
+        make_catalog("j-present", credential_status=CredentialStatus.PRESENT),
+    ]
+    stored = [
+        make_stored("d-soon", expires_at=soon),
+        make_stored("e-sooner", expires_at=soon - DAY),
+        make_stored("f-expired", expires_at=NOW - DAY),
+    ]
+
+    table = make_table(catalogs, stored)
+
+    assert [row.catalog.bucket for row in table.rows] == [
+        *("g-broken", "f-expired", "e-sooner", "d-soon", "c-empty", "b-off"),
+        *("h-unknown", "i-strange", "a-fine", "j-present"),
+    ]
+
+
+ROWS = {
+    "works": (make_catalog(), make_stored(), [":large_green_circle:", "the credential works", "in 90 days"]),
+    "never expires": (make_catalog(), make_stored(expires_at=None), ["it never expires"]),
+    "expiry not known": (make_catalog(), make_stored(expires_at=None, token_id=None), ["its expiry is not known"]),
+    "stored elsewhere": (make_catalog(), None, ["Nothing was stored through this bot."]),
+    "broken": (
+        make_catalog(credential_status=CredentialStatus.INVALID),
+        make_stored(),
+        [":rotating_light:", "does not work", "<@U0ADA0001>"],
+    ),
+    "present": (
+        make_catalog(credential_status=CredentialStatus.PRESENT, tested_at=None),
+        make_stored(),
+        ["whether it works is not known"],
+    ),
+    "expired": (
+        make_catalog(credential_status=CredentialStatus.PRESENT),
+        make_stored(expires_at=NOW - 3 * DAY),
+        [":red_circle:", "*has expired*", "3 days ago"],
+    ),
+    "expired since its last test": (
+        make_catalog(tested_at=NOW - DAY),
+        make_stored(expires_at=NOW - timedelta(hours=1)),
+        [":red_circle:", "*has expired*"],
+    ),
+    "soon": (make_catalog(), make_stored(expires_at=NOW + 12 * DAY), [":large_yellow_circle:", "in 12 days"]),
+    "replaced elsewhere": (
+        make_catalog(),
+        make_stored(expires_at=NOW - DAY),
+        [":large_green_circle:", "that one has expired, so another one is there now"],
+    ),
+    "empty": (
+        make_catalog(credential_status=CredentialStatus.ABSENT),
+        None,
+        [":white_circle:", "no credential"],
+    ),
+    "emptied": (
+        make_catalog(credential_status=CredentialStatus.ABSENT),
+        make_stored(expires_at=NOW - DAY),
+        [":white_circle:", "it is not there any more"],
+    ),
+    "off": (
+        make_catalog(status=CatalogStatus.INACTIVE),
+        None,
+        [":black_circle:", "switched off"],
+    ),
+    "a state of tomorrow": (
+        make_catalog(status=CatalogStatus.UNKNOWN),
+        None,
+        [":grey_question:", "in a state that is not known"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("catalog", "stored", "words"), ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize("bucket", ["", "lake"], ids=["table", "alone"])
+def test_each_state_has_its_words(
+    catalog: Catalog, stored: StoredCredential | None, words: list[str], bucket: str
+) -> None:
+    """In the table and for one bucket alone the same is said."""
+    look = Look(id=LOOK.id, key=key_of(bucket) if bucket else None)
+
+    message = status_message(make_table([catalog], [stored] if stored else []), look)
+
+    [row] = rows_of(message)
+    assert [word for word in words if word not in row] == []
+
+
+NEEDY = {
+    "broken": (make_catalog(credential_status=CredentialStatus.INVALID), None, True),
+    "empty": (make_catalog(credential_status=CredentialStatus.ABSENT), None, True),
+    "soon": (make_catalog(), make_stored(expires_at=NOW + DAY), True),
+    "fine": (make_catalog(), make_stored(), False),
+    "off": (make_catalog(status=CatalogStatus.INACTIVE), None, False),
+    "not known": (make_catalog(credential_status=CredentialStatus.UNKNOWN), None, False),
+}
+
+
+@pytest.mark.parametrize(("catalog", "stored", "has_button"), NEEDY.values(), ids=NEEDY)
+def test_what_a_new_credential_would_mend_has_a_button(
+    catalog: Catalog, stored: StoredCredential | None, *, has_button: bool
+) -> None:
+    """A switched-off catalog takes none, and what is fine needs none."""
+    message = status_message(make_table([catalog], [stored] if stored else []), LOOK)
+
+    assert (TRY_AGAIN in action_ids(message)) is has_button
+
+
+def test_the_sentence_tells_all_that_needs_attention() -> None:
+    """Whoever hears it read hears the counts, the names and the age."""
+    broken = [make_catalog(f"broken-{n}", credential_status=CredentialStatus.INVALID) for n in range(5)]
+    empty = [make_catalog("empty", credential_status=CredentialStatus.ABSENT)]
+
+    message = status_message(make_table([*broken, *empty, make_catalog("fine")]), LOOK)
+
+    assert message["text"] == (
+        "7 catalogs: 5 do not work, 1 has no credential. Look at `broken-0` (does not work), `broken-1` (does not "
+        "work), `broken-2` (does not work), `broken-3` (does not work), `broken-4` (does not work), and 1 more. "
+        "As Cloudflare told it 4 minutes ago."
+    )
+
+
+def test_where_nothing_needs_attention_that_is_said() -> None:
+    """Good news is news."""
+    text = status_message(make_table([make_catalog()]), LOOK)["text"]
+
+    assert text == "1 catalog, and nothing needs attention. As Cloudflare told it 4 minutes ago."
+
+
+AGES = {
+    "a moment": (timedelta(seconds=9), "less than a minute ago"),
+    "a minute": (timedelta(seconds=60), "1 minute ago"),
+    "hours": (timedelta(hours=5, minutes=59), "5 hours ago"),
+    "days": (timedelta(days=3), "3 days ago"),
+    "a clock set back": (timedelta(seconds=-5), "less than a minute ago"),
+}
+
+
+@pytest.mark.parametrize(("age", "words"), AGES.values(), ids=AGES)
+def test_the_age_is_told(age: timedelta, words: str) -> None:
+    """A table without its age would be taken for the truth."""
+    assert words in status_message(make_table([make_catalog()], age=age), LOOK)["text"]
+
+
+FRESHNESS = {
+    Freshness.FRESH: "ago.",
+    Freshness.BEING_ASKED: "Cloudflare is being asked again",
+    Freshness.NOT_ANSWERED: "could not be asked again about everything just now.",
+}
+
+
+@pytest.mark.parametrize("bucket", ["", "lake", "not-listed"])
+@pytest.mark.parametrize(("freshness", "words"), FRESHNESS.items())
+def test_it_is_told_whether_a_fresh_one_follows(freshness: Freshness, words: str, bucket: str) -> None:
+    """Nobody waits for what does not come."""
+    message = status_message(
+        make_table([make_catalog()], freshness=freshness), Look(id=LOOK.id, key=key_of(bucket) if bucket else None)
+    )
+
+    assert words in message["text"]
+    assert words in list(texts_of(message["blocks"]))[-1 if bucket != "lake" else -2]
+
+
+def test_before_cloudflare_was_ever_asked_that_is_said() -> None:
+    """An empty table would say that there are no catalogs."""
+    table = build_table(ACCOUNT, None, [], NOW, Freshness.BEING_ASKED)
+
+    for look in (LOOK, Look(id=LOOK.id, key=key_of("lake"))):
+        message = status_message(table, look)
+        assert message["text"].startswith("The bot has not learned from Cloudflare yet which catalogs there are.")
+        assert message_problems(message["blocks"]) == []
+
+
+def test_where_there_is_no_catalog_the_mend_is_told() -> None:
+    """Both names of the product lead to it in the dashboard."""
+    assert "Enable R2 Data Catalog (Basin Catalog)" in status_message(make_table([]), LOOK)["text"]
+
+
+def test_a_bucket_that_is_not_listed_is_told() -> None:
+    """It may be misspelled, or have no catalog."""
+    message = status_message(make_table([make_catalog()]), Look(id=LOOK.id, key=key_of("<lakes>")))
+
+    assert "Cloudflare lists no catalog of `&lt;lakes&gt;`." in message["text"]
+
+
+def test_two_hundred_catalogs_are_read_page_by_page() -> None:
+    """Each is on one page, in order, and the buttons lead from the first to the last and back."""
+    table = make_table([make_catalog(f"lake-{n:03d}") for n in range(200)])
+    shown: list[str] = []
+    look: Look | None = LOOK
+    while look is not None:
+        message = status_message(table, look)
+        assert message_problems(message["blocks"]) == []
+        assert len(rows_of(message)) == PAGE_ROWS
+        shown += [row.split("`")[1] for row in rows_of(message)]
+        turns = {element["action_id"]: element["value"] for element in message["blocks"][-2]["elements"]}
+        assert (PREVIOUS_PAGE in turns) is (look.page > 0)
+        assert f"Page {look.page + 1} of 10" in list(texts_of(message["blocks"]))
+        look = Look.of_value(turns[NEXT_PAGE]) if NEXT_PAGE in turns else None
+
+    assert shown == [f"lake-{n:03d}" for n in range(200)]
+
+
+def test_a_page_that_is_gone_is_the_last_one() -> None:
+    """The table may have become shorter since the button was shown."""
+    table = make_table([make_catalog(f"lake-{n:03d}") for n in range(30)])
+
+    message = status_message(table, Look(id=LOOK.id, page=99999))
+
+    assert len(rows_of(message)) == 10
+
+
+@pytest.mark.parametrize(
+    "value", ["", "1", "-1 5a4d0001", "1 5A4D0001", "1 5a4d0001 x", "999999 5a4d0001", "x 5a4d0001"]
+)
+def test_a_forged_page_is_none(value: str) -> None:
+    """What a client sends as a button's value is looked at like anything else."""
+    assert Look.of_value(value) is None
+
+
+def test_the_app_home_has_the_way_to_the_form() -> None:
+    """An entrance that no other app's command can shadow, above all pages."""
+    home = home_view(make_table([make_catalog(f"lake-{n:03d}") for n in range(30)]), LOOK)
+
+    assert home["type"] == "home"
+    assert action_ids(home)[0] == STORE
+    assert NEXT_PAGE in action_ids(home)
+    assert any("1 catalog" in text or "30 catalogs" in text for text in texts_of(home["blocks"]))
+
+
+def test_a_notice_is_an_app_home_too() -> None:
+    """Whoever may not use the bot reads why."""
+    assert list(texts_of(notice_home("Not for you.")["blocks"])) == ["Not for you."]
+
+
+_statuses = st.sampled_from(CatalogStatus), st.sampled_from(CredentialStatus)
+_times = st.datetimes(min_value=datetime(2020, 1, 1), max_value=datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 400), *_statuses, st.none() | _times, st.none() | _times),
+        max_size=120,
+        unique_by=lambda row: row[0],
+    ),
+    st.integers(0, 10),
+)
+def test_every_page_of_every_table_is_within_slacks_limits(
+    rows: list[tuple[int, CatalogStatus, CredentialStatus, datetime | None, datetime | None]], page: int
+) -> None:
+    """Whatever Cloudflare says, with names as long as they can be; and no catalog is lost."""
+    names = {number: f"{'x' * 59}-{number:03d}" for number, *_ in rows}
+    catalogs = [
+        Catalog(key=key_of(names[number]), status=status, credential_status=credential, tested_at=tested_at)
+        for number, status, credential, _, tested_at in rows
+    ]
+    stored = [make_stored(names[number], expires_at=expires_at) for number, _, _, expires_at, _ in rows]
+
+    table = make_table(catalogs, stored)
+    message = status_message(table, Look(id=LOOK.id, page=page))
+
+    assert message_problems(message["blocks"]) == []
+    assert len(home_view(table, LOOK)["blocks"]) <= 100
+    assert len(message["text"]) < 3000
+    assert sorted(row.catalog.bucket for row in table.rows) == sorted(names.values())
+    assert [row.need for row in table.rows] == sorted(row.need for row in table.rows)

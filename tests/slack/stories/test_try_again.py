@@ -1,0 +1,192 @@
+"""The buttons that open the form: who may press them, and what it is filled in with."""
+
+import io
+
+import pytest
+
+from bot.cloudflare.errors import RequestRejected, TokenInvalid
+from bot.model.errors import BotError
+from bot.model.submission import State
+from bot.policy.rules import Allowlist
+from bot.sandbox.workspace import Message
+from bot.slack.messages import render as replies
+from tests.desk import (
+    ACCOUNT,
+    ADA,
+    ANALYTICS,
+    BUCKET,
+    EVERYBODY,
+    GRACE,
+    MALLORY,
+    OUTSIDER,
+    PLATFORM,
+    Desk,
+    end_and_post,
+    only,
+)
+
+
+async def post_result(desk: Desk, bucket: str = BUCKET) -> Message:
+    """Post a result that was no success, with its button."""
+    await desk.open_form(bucket)
+    await desk.slack.submit(ADA)
+    return await end_and_post(desk, State.FAILED, RequestRejected())
+
+
+@pytest.mark.parametrize("user", [ADA, GRACE], ids=["whoever submitted", "somebody else who may"])
+async def test_the_button_opens_a_fresh_form(desk: Desk, user: str) -> None:
+    """For the same bucket, and with an opening of its own."""
+    result = await post_result(desk)
+
+    assert (await desk.slack.click(user, result, replies.TRY_AGAIN)).failure is None
+
+    view = desk.slack.modal(user)
+    assert view is not None
+    assert view.values["bucket"]["bucket"]["selected_option"]["value"] == BUCKET
+    assert view.has_submit
+
+
+BUTTONS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
+    "not listed": (MALLORY, EVERYBODY, "not on the list"),
+    "bucket not served any more": (ADA, only(buckets=("billing-*",)), "for that bucket"),
+    "channel not allowed any more": (ADA, only(channels=frozenset({ANALYTICS})), "not used in that channel"),
+}
+
+
+@pytest.mark.parametrize(("user", "allowlist", "words"), BUTTONS_REFUSED.values(), ids=BUTTONS_REFUSED)
+async def test_the_button_is_refused_to_who_may_not(desk: Desk, user: str, allowlist: Allowlist, words: str) -> None:
+    """A notice opens in the place of the form."""
+    result = await post_result(desk)
+    desk.serve(allowlist)
+
+    await desk.slack.click(user, result, replies.TRY_AGAIN)
+
+    view = desk.slack.modal(user)
+    assert view is not None
+    assert words in view.text
+    assert not view.has_submit
+
+
+async def test_the_button_is_refused_to_an_outsider(desk: Desk) -> None:
+    """A message in a shared channel can be reached from outside."""
+    result = await post_result(desk)
+    [actions] = [block for block in result.blocks if block["type"] == "actions"]
+    action = {"action_id": replies.TRY_AGAIN, "block_id": actions["block_id"], "type": "button", "value": BUCKET}
+
+    await desk.deliver(desk.slack.make_message_action(ADA, result, action, as_user=OUTSIDER))
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert "you belong to another one" in view.text
+    assert not view.has_submit
+
+
+@pytest.mark.parametrize("error", ["expired_trigger_id", "internal_error"])
+async def test_a_button_that_came_too_late_is_told_by_direct_message(desk: Desk, log: io.StringIO, error: str) -> None:
+    """No view can open any more, so the words come another way, and nothing breaks."""
+    result = await post_result(desk)
+    desk.slack.fail_next("views.open", error=error, times=2)
+
+    outcome = await desk.slack.click(ADA, result, replies.TRY_AGAIN)
+
+    assert outcome.failure is None
+    [message] = desk.slack.messages("D0ADA0001")
+    assert "again" in message.text
+    assert "listener_broke" not in log.getvalue()
+
+
+async def test_a_person_who_cannot_be_told_at_all_breaks_nothing(desk: Desk, log: io.StringIO) -> None:
+    """When Slack takes neither a view nor a message, that is logged."""
+    result = await post_result(desk)
+    desk.slack.fail_next("views.open", error="expired_trigger_id", times=2)
+    desk.slack.fail_next("chat.postMessage", status=503)
+
+    await desk.slack.click(ADA, result, replies.TRY_AGAIN)
+
+    assert "person_not_told" in log.getvalue()
+    assert "listener_broke" not in log.getvalue()
+
+
+@pytest.mark.parametrize("value", ["../secrets", "", None, 7], ids=["no bucket name", "empty", "none", "a number"])
+async def test_a_forged_button_opens_no_broken_form(desk: Desk, log: io.StringIO, value: object) -> None:
+    """What a client sends as the button's value is looked at like anything else."""
+    result = await post_result(desk)
+    action = {"action_id": replies.TRY_AGAIN, "block_id": "x", "type": "button", "value": value}
+
+    await desk.deliver(desk.slack.make_message_action(ADA, result, action))
+
+    assert "listener_broke" not in log.getvalue()
+
+
+async def test_the_button_fills_in_everything_but_the_token(desk: Desk) -> None:
+    """Bucket, channel and reason are those of the failed one; the token was erased and is asked for again."""
+    await desk.open_form(reason="ticket 7", channel=ANALYTICS)
+    await desk.slack.submit(ADA)
+    result = await end_and_post(desk, State.FAILED, RequestRejected())
+
+    await desk.slack.click(GRACE, result, replies.TRY_AGAIN)
+
+    view = desk.slack.modal(GRACE)
+    assert view is not None
+    assert view.values["bucket"]["bucket"]["selected_option"]["value"] == BUCKET
+    assert view.values["channel"]["channel"]["selected_conversation"] == ANALYTICS
+    assert view.values["reason"]["reason"]["value"] == "ticket 7"
+    assert view.values["token"]["token"]["value"] is None
+
+
+@pytest.mark.parametrize(
+    ("ending", "because", "is_ticked"),
+    [
+        pytest.param(State.REFUSED, TokenInvalid(), True, id="a check that was not passed"),
+        pytest.param(State.CHECKED, None, False, id="a check that was passed"),
+    ],
+)
+async def test_a_check_is_repeated_as_a_check_until_it_is_passed(
+    desk: Desk, ending: State, because: BotError | None, *, is_ticked: bool
+) -> None:
+    """After a passed check the same button leads to storing."""
+    await desk.open_form()
+    await desk.slack.fill(ADA, "check", ["check"])
+    await desk.slack.submit(ADA)
+    result = await end_and_post(desk, ending, because)
+
+    await desk.slack.click(ADA, result, replies.TRY_AGAIN)
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert bool(view.values["check"]["check"]["selected_options"]) is is_ticked
+
+
+@pytest.mark.parametrize(
+    ("value", "bucket"),
+    [
+        pytest.param("billing-exports", "billing-exports", id="the bucket alone, as in older messages"),
+        pytest.param(f"{ACCOUNT}/billing-exports", "billing-exports", id="of the account"),
+        pytest.param(f"{'f' * 32}/billing-exports", None, id="of another account"),
+    ],
+)
+async def test_the_button_of_a_reminder_names_the_bucket(desk: Desk, value: str, bucket: str | None) -> None:
+    """A reminder belongs to no submission that somebody would repeat."""
+    store = {"type": "button", "action_id": replies.TRY_AGAIN, "text": {"type": "plain_text", "text": "Store"}}
+    blocks = [{"type": "actions", "elements": [store | {"value": value}]}]
+    await desk.web.post(PLATFORM, {"text": "Soon.", "blocks": blocks}, "6f3cacfe-3614-5dad-9dfa-09675d6189de")
+
+    await desk.slack.click(ADA, desk.slack.messages(PLATFORM)[-1], replies.TRY_AGAIN)
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    chosen = view.values["bucket"]["bucket"]["selected_option"]
+    assert (chosen["value"] if chosen else None) == bucket
+
+
+async def test_a_database_that_is_down_is_told_to_who_presses(desk: Desk) -> None:
+    """A notice opens in the place of the form."""
+    result = await post_result(desk)
+    desk.execute("ALTER TABLE submissions RENAME TO elsewhere")
+
+    await desk.slack.click(ADA, result, replies.TRY_AGAIN)
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert not view.has_submit
+    assert "tell the operator" in view.text

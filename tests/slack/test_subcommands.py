@@ -1,0 +1,65 @@
+"""The table of subcommands: help, usage hint and manifest are made of it, and a story answers each."""
+
+import yaml
+
+from bot.slack.manifest import build_manifest
+from bot.slack.subcommands import COMMAND, SUBCOMMANDS, help_text, read_text, usage_hint
+from tests.desk import Desk
+
+LONGEST_HINT = 1000
+"""As Slack's schema of the manifest says."""
+
+
+def test_help_has_a_line_for_each_subcommand() -> None:
+    """With what can stand behind it."""
+    lines = help_text().splitlines()
+
+    for subcommand in SUBCOMMANDS:
+        usage = f"*{COMMAND} {subcommand.name} {subcommand.argument}".rstrip() + "* "
+        [line] = [line for line in lines if line.startswith(usage)]
+        assert line == f"{usage}{subcommand.help}."
+
+
+def test_help_says_what_the_command_is_for_and_warns_of_the_wrong_place() -> None:
+    """Slack keeps what is typed behind a command."""
+    for words in (
+        f"*{COMMAND} BUCKET* opens it filled in",
+        f"*{COMMAND} store BUCKET*",
+        "also for a bucket that is called like a subcommand",
+        "R2 Data Catalog (Basin Catalog)",
+        "never behind the command",
+    ):
+        assert words in help_text()
+
+
+def test_the_usage_hint_names_each_subcommand() -> None:
+    """In a line that Slack takes, and that its YAML does not break."""
+    hint = usage_hint()
+
+    assert hint.startswith("[bucket | ")
+    assert [part.split()[0] for part in hint.strip("[]").split(" | ")] == [
+        "bucket",
+        *(each.name for each in SUBCOMMANDS),
+    ]
+    assert len(hint) <= LONGEST_HINT
+    assert not set('"\\\n') & set(hint)
+
+
+def test_the_manifest_has_the_hint_of_the_table() -> None:
+    """So that what Slack shows is what the bot takes."""
+    for url in (None, "https://bot.example.com"):
+        [command] = yaml.safe_load(build_manifest(url))["features"]["slash_commands"]
+        assert (command["command"], command["usage_hint"]) == (COMMAND, usage_hint())
+
+
+def test_each_subcommand_is_read_as_itself() -> None:
+    """However it is written."""
+    for subcommand in SUBCOMMANDS:
+        assert read_text(subcommand.name) == (subcommand, "")
+        assert read_text(f"  {subcommand.name.upper()}  lake ") == (subcommand, "lake")
+
+
+async def test_a_story_answers_each_subcommand(desk: Desk) -> None:
+    """An entry of the table without a story would be a fault in front of a person."""
+    for subcommand in SUBCOMMANDS:
+        assert "Something unexpected happened" not in await desk.command(subcommand.name)
