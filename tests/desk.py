@@ -166,7 +166,7 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         client = AsyncWebClient(token=slack.config.bot_tokens[0], base_url=slack.api_url, session=http)
         client.retry_handlers = []
         client.proxy = None
-        slack_web = SlackWeb(client)
+        slack_web = SlackWeb(client, clock)
         desk = Desk(
             slack=slack,
             records=Records(database),

@@ -43,7 +43,7 @@ def test_each_claim_names_code_and_a_test_that_are_there(claim: list[str]) -> No
 
 def test_the_check_above_can_fail() -> None:
     """What is not there is found."""
-    assert _named("`records.py` `Records.no_such_thing`", ROOT / "bot") == [("records.py", "Records.no_such_thing")]
+    assert _named("`app.py` `Bot.no_such_thing`", ROOT / "bot") == [("app.py", "Bot.no_such_thing")]
     assert _named("`no_such_file.py`", ROOT / "bot") == [("no_such_file.py", "no_such_file.py")]
 
 
