@@ -1,0 +1,202 @@
+"""A plan is steps: one more between two others, which waits for an event outside, on both engines."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from bot.cloudflare.auth import ApiToken
+from bot.cloudflare.client import CloudflareClient, Turn
+from bot.delivery.deliver import Delivery
+from bot.delivery.enable import Enable
+from bot.delivery.permit import Permit
+from bot.delivery.plan import PLANS
+from bot.delivery.run_inline import InlineDispatcher
+from bot.delivery.run_jobs import JobRunner
+from bot.delivery.step import MaySend, Step
+from bot.model.catalog import BucketKey
+from bot.model.move import Change, Move
+from bot.model.secret import Secret
+from bot.model.submission import NewSubmission, Pending, Posted, Sealed, State, Submission, Task, TokenKind, Way
+from bot.policy.gate import Gate, Home
+from bot.policy.rules import Allowlist
+from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, SmallCloudflare
+from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
+from bot.slack.memberships import Memberships
+from bot.slack.progress_steps import steps_of
+from bot.storage.catalogs import Catalogs
+from bot.storage.database import Database
+from bot.storage.jobs import Jobs
+from bot.storage.postgres import PostgresDatabase
+from bot.storage.sqlite import SqliteDatabase
+from bot.storage.submissions import Records
+
+NOW = datetime.now(UTC)  # of the machine, since the jobs are brought by the server's clock; ours stands still
+POND = BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="pond")
+A_HANG = timedelta(seconds=60)
+"""Nothing here is timed: the clock stands still, so that nothing can fall due by itself."""
+
+
+class AwaitWord(Step):
+    """Waits until somebody has given their word."""
+
+    label = "Wait for a word"
+    given: ClassVar[set[str]] = set()
+    asked: ClassVar[asyncio.Queue[str]]
+
+    def is_done(self, submission: Submission, now: datetime) -> bool:
+        """Whether the word is given."""
+        return submission.id in self.given
+
+    async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
+        """Wait, as long as the submission may."""
+        self.asked.put_nowait(pending.submission.id)
+        return Move(to=pending.submission.state, at=pending.submission.expires_at)
+
+
+@dataclass(slots=True)
+class Notes:
+    """Writes down what is told."""
+
+    changes: list[Change] = field(default_factory=list)
+    posted: asyncio.Queue[Submission] = field(default_factory=asyncio.Queue)
+
+    async def post_result(self, pending: Pending) -> Posted:
+        """Note it."""
+        self.posted.put_nowait(pending.submission)
+        return Posted(place="C1", way=Way.CHANNEL)
+
+
+def _delivery(records: Records, database: Database, client: CloudflareClient, notes: Notes) -> Delivery:
+    allowlist = Allowlist(
+        users=frozenset({"U1"}), usergroups=frozenset(), channels=frozenset(), buckets=(), may_enable=True
+    )
+    memberships = Memberships(None, lambda: NOW)  # type: ignore[arg-type]  # nobody is asked about a listed user
+    return Delivery(
+        records=records,
+        inventory=Catalogs(database, SANDBOX_ACCOUNT_ID),
+        cloudflare=client,
+        key_ring=KeyRing(*load_private_keys(generate_private_key())),
+        gate=Gate(allowlist.rules(), Home(team_id="T1", enterprise_id=None), memberships),
+        poster=notes,
+        clock=lambda: NOW,
+        fresh_token_patience=timedelta(0),
+        plans={**PLANS, Task.ENABLE: (Permit, AwaitWord, Enable)},
+    )
+
+
+@asynccontextmanager
+async def _inline(path: Path, client: CloudflareClient, notes: Notes) -> AsyncIterator[Records]:
+    database = SqliteDatabase(path)
+    database.start()
+    records = Records(database)
+    dispatcher = InlineDispatcher(_delivery(records, database, client, notes), records, lambda: NOW)
+    records.wake_by(dispatcher.dispatch)
+    yield records
+    await dispatcher.stop()
+    database.stop()
+
+
+@asynccontextmanager
+async def _jobs(url: str, client: CloudflareClient, notes: Notes) -> AsyncIterator[Records]:
+    database = PostgresDatabase(url)
+    await database.start()
+    jobs = Jobs(database)
+    await jobs.prepare()
+    records = Records(database, enqueue=jobs.deliver_in)
+
+    async def nothing(*_: Any) -> None:  # noqa: ANN401 - whatever it is asked for
+        return
+
+    runner = JobRunner(
+        url=url,
+        jobs=jobs,
+        records=records,
+        delivery=_delivery(records, database, client, notes),
+        refresh_catalogs=nothing,
+        keep_house=nothing,
+        clock=lambda: NOW,
+    )
+    running = asyncio.create_task(runner.run())
+    yield records
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await database.stop()
+
+
+@pytest.mark.parametrize("engine", ["inline", "procrastinate"])
+async def test_what_waits_for_an_event_outside_goes_on_when_it_comes(
+    engine: str, request: pytest.FixtureRequest, database_path: Path
+) -> None:
+    """Whoever records it wakes the bucket in doing so, on both engines alike: nobody has to think of that."""
+    AwaitWord.asked = asyncio.Queue()
+    AwaitWord.given.clear()
+    notes = Notes()
+    async with asyncio.timeout(A_HANG.total_seconds()), AsyncExitStack() as stack:
+        small = await stack.enter_async_context(SmallCloudflare())
+        small.add_bucket("pond", None)
+        client = CloudflareClient(
+            account_id=SANDBOX_ACCOUNT_ID, base_url=small.base_url, auth=ApiToken(token=Secret(SANDBOX_API_TOKEN))
+        )
+        stack.push_async_callback(client.aclose)
+        open_engine = (
+            _inline(database_path, client, notes)
+            if engine == "inline"
+            else _jobs(request.getfixturevalue("postgres_url"), client, notes)
+        )
+        records = await stack.enter_async_context(open_engine)
+        records.watch(notes.changes.append)
+
+        await records.add(_enabling("V1"))
+        assert await AwaitWord.asked.get() == "V1"
+        assert [request.method for request in small.requests] == []
+
+        AwaitWord.given.add("V1")
+        while not await records.apply(await _read(records), Move(to=State.ACCEPTED, at=NOW)):
+            pass  # the step's own move came in between
+        posted = await notes.posted.get()
+
+    assert posted.state is State.ENABLED
+    assert State.ENABLED in {change.submission.state for change in notes.changes if change.is_new_state}
+
+
+async def _read(records: Records) -> Submission:
+    found = await records.find("V1")
+    assert found is not None
+    return found
+
+
+def _enabling(view_id: str) -> NewSubmission:
+    return NewSubmission(
+        id=view_id,
+        task=Task.ENABLE,
+        team_id="T1",
+        user_id="U1",
+        key=POND,
+        channel_id="C1",
+        reason="",
+        token_kind=TokenKind.EMPTY,
+        last_four="",
+        sealed=Sealed(),
+        accepted_at=NOW,
+        expires_at=NOW + timedelta(hours=1),
+    )
+
+
+def test_the_progress_is_made_from_the_plan() -> None:
+    """What is shown to people is what is done, in that order; what has no label is not shown."""
+    assert [step.label for step in steps_of(Task.STORE)] == [
+        "Verify the token and the catalog",
+        "Store it at Cloudflare",
+        "Confirm that the stored credential works",
+    ]
+    assert [[step.state for step in steps_of(task)] for task in Task] == [
+        [State.VERIFYING, State.STORING, State.CONFIRMING],
+        [State.VERIFYING],
+        [State.VERIFYING],
+    ]
