@@ -339,8 +339,7 @@ def _allowlist(settings: Settings) -> Allowlist:
 
 async def _identify(slack: SlackWeb) -> Home:
     """Ask Slack where the bot is installed."""
-    identity = await _ask_slack(slack.identify, "SLACK_BOT_TOKEN", "copy it again from OAuth & Permissions")
-    return Home(team_id=identity.team_id, enterprise_id=identity.enterprise_id)
+    return await _ask_slack(slack.identify, "SLACK_BOT_TOKEN", "copy it again from OAuth & Permissions")
 
 
 async def _ask_slack(ask: Callable[[], Awaitable[_T]], setting: str, mend: str) -> _T:

@@ -87,11 +87,6 @@ class KeyRing:
         """Drop a key: what it sealed opens nowhere any more."""
         self._keys.pop(key_id, None)
 
-    @property
-    def key_ids(self) -> frozenset[str]:
-        """Return the ids of all keys that can open."""
-        return frozenset(self._keys)
-
     def open(self, sealed: str, context: SealingContext) -> Secret:
         """Open a sealed value.
 

@@ -17,6 +17,7 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from bot.model.clock import steady_clock
 from bot.model.errors import SlackRefused, SlackUnavailable
 from bot.model.memory import Memory
+from bot.policy.gate import Home
 from bot.slack.blocks import Json
 
 LONGEST_RETRY_AFTER: Final = timedelta(minutes=5)
@@ -50,15 +51,6 @@ class Channel:
         return self.is_visible and not self.is_archived and not self.is_shared_outside
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Who the bot is to Slack, and where it is installed."""
-
-    team_id: str
-    enterprise_id: str | None
-    user_id: str
-
-
 class SlackWeb:
     """Every method raises SlackRefused for a definite no and SlackUnavailable for anything that passes."""
 
@@ -74,14 +66,10 @@ class SlackWeb:
         self._patient_client = patient_client or client
         self._good_channels = Memory[str, Channel](clock or steady_clock())
 
-    async def identify(self) -> Identity:
-        """Ask who this bot token belongs to (auth.test)."""
+    async def identify(self) -> Home:
+        """Ask where this bot token belongs (auth.test)."""
         response = await _told(self._client.auth_test())
-        return Identity(
-            team_id=str(response.get("team_id")),
-            enterprise_id=response.get("enterprise_id"),
-            user_id=str(response.get("user_id")),
-        )
+        return Home(team_id=str(response.get("team_id")), enterprise_id=response.get("enterprise_id"))
 
     async def open_connection(self, app_token: str) -> str:
         """Return the address of a new Socket Mode connection (apps.connections.open)."""

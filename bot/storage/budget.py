@@ -4,39 +4,33 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, DateTime, Row, func, literal, select, text, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, DateTime, Row, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 
 from bot.cloudflare.budget import Budget, Spent, slot_of
 from bot.storage.database import Database
 from bot.storage.schema import PACE
 
 _T = TypeVar("_T")
-_POSTGRESQL: Final = "postgresql"
+_NOW: Final = func.clock_timestamp(type_=DateTime(timezone=True))
 
 
 class PaceRows:
-    """The store of one account's budget; a `bot.cloudflare.pace.PaceStore`.
+    """The store of one account's budget on PostgreSQL; a `bot.cloudflare.pace.PaceStore`.
 
-    On PostgreSQL the time is that of the server, which all processes share; on SQLite, for one process, `clock` tells
-    it.
+    The time is that of the server, which all processes share.
     """
 
-    def __init__(
-        self, database: Database, account_id: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, database: Database, account_id: str) -> None:
         self._database = database
         self._account_id = account_id
-        self._clock = clock
 
     async def change(self, change: Callable[[Budget, datetime], tuple[Budget, _T]]) -> _T:
         """Replace the budget by what `change` makes of it, under a lock of its row; raises DatabaseTrouble."""
         return await self._database.run(lambda connection: self._change(connection, change))
 
     def _change(self, connection: Connection, change: Callable[[Budget, datetime], tuple[Budget, _T]]) -> _T:
-        if connection.dialect.name == _POSTGRESQL:
-            connection.execute(text("SET LOCAL synchronous_commit = off"))  # a lost count is no harm, a wait is one
+        connection.execute(text("SET LOCAL synchronous_commit = off"))  # a lost count is no harm, a wait is one
         row = self._lock(connection) or self._insert(connection)
         budget, now = _read(row), row.now.astimezone(UTC)
         changed, result = change(budget, now)
@@ -45,23 +39,17 @@ class PaceRows:
         return result
 
     def _lock(self, connection: Connection) -> Row[Any] | None:
-        query = select(PACE, self._now(connection).label("now")).where(PACE.c.account_id == self._account_id)
+        query = select(PACE, _NOW.label("now")).where(PACE.c.account_id == self._account_id)
         return connection.execute(query.with_for_update()).one_or_none()
 
     def _insert(self, connection: Connection) -> Row[Any]:
         """Begin with a fresh budget, unless another process does so at the same time."""
-        now = connection.execute(select(self._now(connection))).scalar_one()
-        insert = postgresql_insert if connection.dialect.name == _POSTGRESQL else sqlite_insert
+        now = connection.execute(select(_NOW)).scalar_one()
         values = {"account_id": self._account_id, **_row_of(Budget.fresh(now.astimezone(UTC)))}
         connection.execute(insert(PACE).values(values).on_conflict_do_nothing())
         row = self._lock(connection)
         assert row is not None  # noqa: S101 - nobody deletes it
         return row
-
-    def _now(self, connection: Connection) -> ColumnElement[datetime]:
-        if connection.dialect.name == _POSTGRESQL:
-            return func.clock_timestamp(type_=DateTime(timezone=True))
-        return literal(self._clock(), PACE.c.next_at.type)
 
 
 def _read(row: Row[Any]) -> Budget:

@@ -36,16 +36,20 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """What a process of the bot keeps; a gateway has no `key_ring`, and `jobs` are there on PostgreSQL only."""
+    """What a process of the bot keeps; `jobs` are there on PostgreSQL only, `key_files` where the keys are its own."""
 
     database: Database
     records: Records
     inventory: Catalogs
     clock: Callable[[], datetime]
     sealing: KeyRing | PublicRing
-    key_ring: KeyRing | None
     key_files: KeyFiles | None
     jobs: "Jobs | None"
+
+    @property
+    def key_ring(self) -> KeyRing | None:
+        """What opens; a gateway has none."""
+        return self.sealing if isinstance(self.sealing, KeyRing) else None
 
 
 async def open_store(settings: Settings, stack: AsyncExitStack, clock: Callable[[], datetime] | None) -> Store:
@@ -89,7 +93,6 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
         inventory=Catalogs(database, settings.cloudflare_account_id),
         clock=now,
         sealing=key_ring,
-        key_ring=key_ring,
         key_files=key_files,
         jobs=None,
     )
@@ -126,33 +129,29 @@ async def _open_postgres(
     records = Records(database, enqueue=jobs.deliver_in)
     started_at = await _wait_for(database, jobs, records)
     now = clock or steady_clock(started_at)
-    if settings.role is Role.GATEWAY:
-        return Store(
-            database=database,
-            records=records,
-            inventory=Catalogs(database, settings.cloudflare_account_id),
-            clock=now,
-            sealing=_public_ring(settings),
-            key_ring=None,
-            key_files=None,
-            jobs=jobs,
-        )
-    try:
-        if settings.sealing_key is None:
-            _lock(settings.data_dir / "lock", settings, stack)
-        key_files, key_ring = _key_ring(settings, now())
-    except OSError as error:
-        raise _unusable(settings, error) from None
+    key_files, sealing = _sealing_on_postgres(settings, now(), stack)
     return Store(
         database=database,
         records=records,
         inventory=Catalogs(database, settings.cloudflare_account_id),
         clock=now,
-        sealing=key_ring,
-        key_ring=key_ring,
+        sealing=sealing,
         key_files=key_files,
         jobs=jobs,
     )
+
+
+def _sealing_on_postgres(
+    settings: Settings, now: datetime, stack: AsyncExitStack
+) -> tuple[KeyFiles | None, KeyRing | PublicRing]:
+    if settings.role is Role.GATEWAY:
+        return None, _public_ring(settings)
+    try:
+        if settings.sealing_key is None:
+            _lock(settings.data_dir / "lock", settings, stack)
+        return _key_ring(settings, now)
+    except OSError as error:
+        raise _unusable(settings, error) from None
 
 
 async def _wait_for(database: "PostgresDatabase", jobs: "Jobs", records: Records) -> datetime:

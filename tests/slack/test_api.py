@@ -13,9 +13,10 @@ from aiohttp.test_utils import TestServer
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.policy.gate import Home
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import SmallSlackConfig
-from bot.slack.api import TIMEOUT, Channel, Identity, SlackWeb
+from bot.slack.api import TIMEOUT, Channel, SlackWeb
 from bot.slack.blocks import section
 from bot.slack.messages import render as replies
 from tests.conftest import Clock
@@ -78,7 +79,7 @@ CALLS: dict[str, Call] = {
 
 async def test_the_bot_learns_who_it_is(slack_web: SlackWeb) -> None:
     """`auth.test` tells workspace, organization and user."""
-    assert await slack_web.identify() == Identity(team_id="T0SANDBOX", enterprise_id=None, user_id="U0R2BOT01")
+    assert await slack_web.identify() == Home(team_id="T0SANDBOX", enterprise_id=None)
 
 
 async def test_a_socket_is_opened_with_the_app_token(slack_web: SlackWeb) -> None:
