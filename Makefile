@@ -4,7 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: sandbox run test check coverage lint docs bench chaos lock clean
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
+
+.PHONY: sandbox run test test-all check coverage lint docs bench chaos lock clean
 
 sandbox: $(VENV)/.run ## try the bot: a page, a small Slack and a small Cloudflare, all on this machine
 	$(BIN)/r2-credential-bot sandbox
@@ -12,13 +14,16 @@ sandbox: $(VENV)/.run ## try the bot: a page, a small Slack and a small Cloudfla
 run: $(VENV)/.run ## run the bot with the settings of the environment and .env
 	$(BIN)/r2-credential-bot run
 
-test: check ## everything that CI runs
+test: check ## everything that a change needs, in four minutes
+
+test-all: test ## and what is left: many more runs of the same, and the same stories over the other transport
+	$(PYTEST) -m thorough
 
 check: lint
-	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
+	$(PYTEST) -m "not thorough"
 
-coverage: $(VENV)/.dev ## the same with branch coverage, which must not fall below 95 %; takes twice as long
-	$(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder --cov --cov-report=term
+coverage: $(VENV)/.dev ## all tests with branch coverage, which must not fall below 95 %; takes three times as long
+	$(PYTEST) --cov --cov-report=term
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -6,21 +6,26 @@ import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import httpx
 import pytest
 import pytest_asyncio
 import structlog
+from httpx._transports import default as httpx_transports
 from hypothesis import settings
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from bot.operations.logs import configure_logging
+from bot.sandbox.workspace import PATIENCE
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Records
+from tests.clock import Clock
 from tests.desk import Desk, open_desk
 from tests.postgres import execute, running_postgres
 
@@ -48,18 +53,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: next((place for name, place in places.items() if name in item.nodeid), len(places)))
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Yield a headless Chromium; without one, skip, except in CI."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """Start a headless Chromium; without one, skip, except in CI."""
     if CHROMIUM is None:
         message = "Chromium is not installed: no page is looked at (Debian: apt install chromium)"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
+    expect.set_options(timeout=PATIENCE / timedelta(milliseconds=1))
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
         yield started
         await started.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(chromium: Browser) -> AsyncIterator[Browser]:
+    """Lend the one Chromium, and close what a test has opened in it; the test runs in the session's loop."""
+    yield chromium
+    for context in chromium.contexts:
+        await context.close()
 
 
 @pytest.fixture
@@ -68,10 +82,36 @@ def database_path(tmp_path: Path) -> Path:
     return tmp_path / "data" / "bot.sqlite"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def authorities() -> Iterator[None]:
+    """Let the certificate authorities be read once: httpx does it for each client, and no test speaks https."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx_transports, "create_ssl_context", cache(httpx.create_ssl_context))
+        yield
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file with the bot's tables, empty ones, to be copied: making them takes ten times as long."""
+    path = tmp_path_factory.mktemp("migrated") / "bot.sqlite"
+    database = SqliteDatabase(path)
+    database.start()
+    database.stop()
+    return path
+
+
 @pytest.fixture
-def database(database_path: Path) -> Iterator[SqliteDatabase]:
+def migrated_path(database_path: Path, migrated_file: Path) -> Path:
+    """Name the file of the database, which has its tables."""
+    database_path.parent.mkdir(mode=0o700)
+    shutil.copyfile(migrated_file, database_path)
+    return database_path
+
+
+@pytest.fixture
+def database(migrated_path: Path) -> Iterator[SqliteDatabase]:
     """Start the bot's database on a real file."""
-    database = SqliteDatabase(database_path)
+    database = SqliteDatabase(migrated_path)
     database.start()
     yield database
     database.stop()
@@ -95,21 +135,6 @@ async def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], No
 
     monkeypatch.setattr(loop, "time", lambda: real_time() + passed.total_seconds())
     return move_on
-
-
-class Clock:
-    """Tells the time at which it was made until somebody turns it."""
-
-    def __init__(self) -> None:
-        self.now = datetime.now(UTC)
-
-    def __call__(self) -> datetime:
-        """Tell the time."""
-        return self.now
-
-    def advance(self, by: timedelta) -> None:
-        """Let time pass."""
-        self.now += by
 
 
 @pytest.fixture

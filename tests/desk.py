@@ -41,7 +41,7 @@ from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Records
 
 if TYPE_CHECKING:
-    from tests.conftest import Clock
+    from tests.clock import Clock
 
 ADA = "U0ADA0001"
 GRACE = "U0GRACE01"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from bot.delivery.deliver import Delivery
 from bot.model.submission import BucketKey
 
-PATIENCE = timedelta(seconds=15)
+PATIENCE = timedelta(seconds=60)
 Answer = datetime | timedelta | Exception | None
 """When to come back (a timedelta counts from then), what to raise, or None: nothing is left."""
 

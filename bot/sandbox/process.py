@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Final, Literal
 
@@ -18,7 +19,7 @@ from bot.sandbox.slack import SmallSlack
 Transport = Literal["socket", "http"]
 Role = Literal["all", "gateway", "worker"]
 
-_STOP_SECONDS: Final = 10
+_STOP_PATIENCE: Final = timedelta(seconds=10)
 _PAUSE: Final = 0.02
 
 
@@ -67,9 +68,11 @@ class BotProcess:
         directory: Path,
         output: IO[bytes] | None = None,
         role: Role = "all",
+        stop_patience: timedelta = _STOP_PATIENCE,
     ) -> None:
         """Take the working directory (its `.env` would be read), and where stdout and stderr go (here, by default)."""
         self._role = role
+        self._stop_patience = stop_patience
         self._environment = environment
         self._directory = directory
         self._output = output
@@ -102,6 +105,11 @@ class BotProcess:
         return False
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
     def pid(self) -> int:
         """The process's id."""
         return self._running().pid
@@ -111,12 +119,12 @@ class BotProcess:
         return await self._running().wait()
 
     async def stop(self) -> int:
-        """Send SIGTERM and return the exit code; kills what is still there after 10 s."""
+        """Send SIGTERM and return the exit code; kills what is still there when its patience ends."""
         process = self._running()
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(_STOP_SECONDS):
+            async with asyncio.timeout(self._stop_patience.total_seconds()):
                 return await process.wait()
         except TimeoutError:
             return await self.kill()

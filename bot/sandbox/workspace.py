@@ -10,7 +10,8 @@ from typing import NoReturn, TypeVar
 
 from bot.sandbox.blocks import JsonObject, texts_of
 
-PATIENCE = timedelta(seconds=5)
+PATIENCE = timedelta(seconds=60)
+"""How long something that is bound to come is waited for: long after that it will not."""
 
 T = TypeVar("T")
 

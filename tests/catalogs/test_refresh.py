@@ -35,7 +35,7 @@ from bot.storage.submissions import Records
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 LAKE = BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="lake")
 SECOND = timedelta(seconds=1)
-PATIENCE = timedelta(seconds=5)
+PATIENCE = timedelta(seconds=60)
 PassTime = Callable[[timedelta], None]
 
 

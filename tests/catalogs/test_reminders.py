@@ -16,7 +16,7 @@ from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatu
 from bot.model.errors import DatabaseUnavailable, SlackUnavailable
 from bot.storage.catalogs import Catalogs, note_stored
 from bot.storage.sqlite import SqliteDatabase
-from tests.conftest import Clock
+from tests.clock import Clock
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)

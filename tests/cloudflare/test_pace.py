@@ -1,11 +1,12 @@
 """The pace against model servers, whole minutes of it, in virtual time: never above the limit, and near it."""
 
 import asyncio
+import itertools
 import math
 import random
 import selectors
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -150,21 +151,36 @@ class Run:
         return sum(at > server.window for at in server.ours) / (allowed - taken_by_others)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("has_headers", [True, False], ids=["headers", "no headers"])
-@pytest.mark.parametrize("sliding", [False, True], ids=["fixed", "sliding"])
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize(("quota", "window", "count"), [(120, 10, 1500), (1200, 300, 2700)], ids=["small", "real"])
-def test_alone_we_never_meet_the_limit_and_use_nine_tenths_of_it(  # noqa: PLR0917 - a table
-    quota: int,
-    window: int,
-    count: int,
+SMALL, REAL = (120, 10, 1500), (1200, 300, 2700)
+FEW_RUNS = (
+    # limit, seed, sliding, headers, workers
+    (SMALL, 0, False, True, 1),
+    (SMALL, 1, True, False, 3),
+    (REAL, 0, True, True, 3),
+    (REAL, 1, False, False, 1),
+)
+"""Each value of each of the five, and each way to count with each limit."""
+
+ALL_RUNS = tuple(itertools.product((SMALL, REAL), range(2), (False, True), (True, False), (1, 3)))
+
+
+def _thoroughly(few: Sequence[tuple[Any, ...]], runs: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Return all runs; those that are not among the few are for when there is time."""
+    return [*few, *(pytest.param(*run, marks=pytest.mark.thorough) for run in runs if run not in few)]
+
+
+@pytest.mark.parametrize(
+    ("limit", "seed", "sliding", "has_headers", "workers"), _thoroughly(FEW_RUNS, ALL_RUNS), ids=str
+)
+def test_alone_we_never_meet_the_limit_and_use_nine_tenths_of_it(
+    limit: tuple[int, int, int],
     seed: int,
     sliding: bool,  # noqa: FBT001 - a table
     has_headers: bool,  # noqa: FBT001 - a table
     workers: int,
 ) -> None:
     """Wherever the windows begin, whichever way they are counted and rounded; in the first window as well."""
+    quota, window, count = limit
     phase = random.Random(seed).uniform(0, window)  # noqa: S311 - no secret
     server = ModelServer(
         quota=quota, window=window, sliding=sliding, has_headers=has_headers, phase=phase, rounds_up=seed != 1
@@ -174,8 +190,9 @@ def test_alone_we_never_meet_the_limit_and_use_nine_tenths_of_it(  # noqa: PLR09
     assert used >= 0.9
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("seed", "workers"), _thoroughly([(0, 3), (1, 1)], itertools.product(range(3), (1, 3))), ids=str
+)
 def test_others_may_use_the_same_quota(seed: int, workers: int) -> None:
     """Four tenths of it, at any time: what they leave is used, and no request is refused."""
     server = ModelServer(quota=1200, window=300, phase=100.0 * seed, rounds_up=seed != 1)
@@ -184,8 +201,9 @@ def test_others_may_use_the_same_quota(seed: int, workers: int) -> None:
     assert used >= 0.9
 
 
-@pytest.mark.parametrize("sliding", [False, True], ids=["fixed", "sliding"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("seed", "sliding"), _thoroughly([(0, False), (1, True)], itertools.product(range(3), (False, True))), ids=str
+)
 def test_where_others_leave_too_little_to_see_hardly_a_request_is_refused(seed: int, sliding: bool) -> None:  # noqa: FBT001 - a table
     """In windows so short that the headers come late, less than one in a hundred is."""
     server = ModelServer(sliding=sliding, phase=3.0 * seed, rounds_up=seed != 1)

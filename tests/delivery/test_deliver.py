@@ -376,9 +376,9 @@ class House:
 
 
 @pytest.fixture
-def database(database_path: Path) -> Iterator[MortalDatabase]:
+def database(migrated_path: Path) -> Iterator[MortalDatabase]:
     """Start a database in which one can die."""
-    database = MortalDatabase(database_path)
+    database = MortalDatabase(migrated_path)
     database.start()
     yield database
     database.stop()

@@ -24,7 +24,7 @@ START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 LAKE = BucketKey(account_id="made-up", bucket="lake")
 POND = BucketKey(account_id="made-up", bucket="pond")
 SECOND = timedelta(seconds=1)
-PATIENCE = timedelta(seconds=5)
+PATIENCE = timedelta(seconds=60)
 PassTime = Callable[[timedelta], None]
 
 

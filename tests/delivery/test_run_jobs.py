@@ -2,19 +2,19 @@
 
 import asyncio
 import io
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
-from bot.delivery.run_jobs import STALE, STOP_PATIENCE, JobRunner
+from bot.delivery.run_jobs import STALE, JobRunner
 from bot.model.errors import DatabaseUnavailable, NeverSent
 from bot.model.submission import BucketKey, NewSubmission, Opening, Sealed, SealedToken, Task, TokenKind
 from bot.storage.jobs import Jobs
@@ -27,7 +27,7 @@ from tests.scripted import ScriptedDelivery
 LAKE = BucketKey(account_id="made-up", bucket="lake")
 POND = BucketKey(account_id="made-up", bucket="pond")
 SECOND = timedelta(seconds=1)
-PATIENCE = timedelta(seconds=15)
+PATIENCE = timedelta(seconds=60)
 SEALED = "sealed.v1.madeup.MADEUPCIPHERTEXT"
 
 
@@ -87,13 +87,11 @@ class Workplace:
 IDLE = "NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name IN ('deliver', 'wake'))"
 
 
-async def stop(runner: asyncio.Task[None]) -> float:
-    """Stop a runner, and return how many seconds that took."""
-    started_at = time.monotonic()
+async def stop(runner: asyncio.Task[None]) -> None:
+    """Stop a runner; whatever it waits for, it ends."""
     runner.cancel()
     done, _ = await asyncio.wait({runner}, timeout=2 * PATIENCE.total_seconds())
     assert done, "the runner does not stop"
-    return time.monotonic() - started_at
 
 
 @asynccontextmanager
@@ -261,7 +259,7 @@ async def test_a_job_runs_and_leaves_nothing_behind(place: Workplace) -> None:
     """What is recorded is started, twice where it is asked for twice, and finished jobs are gone."""
     await place.start_runner()
     for _ in range(2):
-        await _record(place.records, LAKE, f"V{time.monotonic_ns()}")
+        await _record(place.records, LAKE, f"V{uuid4().hex}")
         assert await place.delivery.next_start() == LAKE
     await place.wait_until(IDLE)
 
@@ -288,18 +286,18 @@ async def test_one_delivery_runs_for_a_bucket_and_others_go_on(place: Workplace)
 
 async def test_a_delivery_goes_on_when_it_is_due(place: Workplace) -> None:
     """Not before; and while it waits, a fresh submission of its bucket is not held up."""
-    place.delivery.answers = [1.5 * SECOND]
+    place.delivery.answers = [timedelta(hours=1)]
     await place.start_runner()
     await place.jobs.deliver(LAKE)
     await place.delivery.next_start()
-    left_at = time.monotonic()
     await place.wait_until("EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name = 'wake')")
 
     await place.jobs.deliver(LAKE)
     assert await place.delivery.next_start() == LAKE
-    assert time.monotonic() - left_at < 1.5
+    await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name = 'deliver')")
+    assert place.delivery.started.empty()
+    execute(place.url, "UPDATE procrastinate_jobs SET scheduled_at = now() WHERE task_name = 'wake'")
     assert await place.delivery.next_start() == LAKE
-    assert time.monotonic() - left_at >= 1.4
 
 
 @pytest.mark.parametrize(
@@ -316,15 +314,15 @@ async def test_a_delivery_that_fails_is_tried_again(
     """Soon after trouble, in a minute after a fault; the log has the kind of error and never its text."""
     place.delivery.answers = [error]
     await place.start_runner()
+    asked_at = datetime.now(UTC)
     with capture_logs() as logged:
         await place.jobs.deliver(LAKE)
         await place.delivery.next_start()
         await place.wait_until("EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name = 'wake')")
 
-    due = execute(
-        place.url, "SELECT extract(epoch FROM scheduled_at - now()) FROM procrastinate_jobs WHERE task_name = 'wake'"
-    )
-    assert float(str(due[0][0])) == pytest.approx(pause, abs=1)
+    [(due_at,)] = execute(place.url, "SELECT scheduled_at FROM procrastinate_jobs WHERE task_name = 'wake'")
+    assert isinstance(due_at, datetime)
+    assert asked_at <= due_at - pause * SECOND <= datetime.now(UTC)
     assert event in [line["event"] for line in logged]
     assert "MADEUPSECRET" not in str(logged) + log.getvalue()
 
@@ -354,7 +352,7 @@ async def test_the_house_is_kept_once_for_all_replicas(place: Workplace) -> None
     ],
 )
 async def test_the_job_of_a_dead_worker_is_taken_over(place: Workplace, end: str) -> None:
-    """It runs again within a few seconds, once, and the next one of the bucket after it."""
+    """It runs again, once, and the next one of the bucket after it."""
     await place.jobs.deliver(LAKE)
     execute(place.url, "INSERT INTO procrastinate_workers DEFAULT VALUES")
     execute(
@@ -362,13 +360,11 @@ async def test_the_job_of_a_dead_worker_is_taken_over(place: Workplace, end: str
     )
     await place.jobs.deliver(LAKE)
     execute(place.url, end)
-    started_at = time.monotonic()
 
     with capture_logs() as logged:
         await place.start_runner()
         assert [await place.delivery.next_start(), await place.delivery.next_start()] == [LAKE, LAKE]
 
-    assert timedelta(seconds=time.monotonic() - started_at) < STALE
     await place.wait_until(IDLE)
     again = {place.delivery.started.get_nowait() for _ in range(place.delivery.started.qsize())}
     assert POND not in again  # the others may be found again, at the full minute: nothing was done about them
@@ -480,12 +476,13 @@ async def _insist(act: Callable[[], Awaitable[None]]) -> None:
 # The end.
 
 
-async def test_a_stop_is_fast_where_nothing_is_done(place: Workplace) -> None:
-    """Nobody sits through a poll, and the worker's row is gone."""
+async def test_a_stop_where_nothing_is_done(place: Workplace) -> None:
+    """It is told as what it is, and the worker's row is gone."""
     runner = await place.start_runner()
     await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE status = 'doing')")
 
-    assert await stop(runner) < 1
+    await stop(runner)
+
     assert runner.cancelled()
     assert execute(place.url, "SELECT * FROM procrastinate_workers") == []
 
@@ -497,9 +494,12 @@ async def test_a_stop_waits_for_a_delivery_that_ends_soon(place: Workplace) -> N
     runner = await place.start_runner()
     await place.jobs.deliver(LAKE)
     await place.delivery.next_start()
-    asyncio.get_running_loop().call_later(0.5, released.set)
+    stopping = asyncio.create_task(stop(runner))
+    await asyncio.sleep(0.1)  # nothing tells that it waits
+    assert not stopping.done()
+    released.set()
+    await stopping
 
-    assert 0.4 < await stop(runner) < STOP_PATIENCE.total_seconds()
     assert place.job_rows() == []
 
 
@@ -510,12 +510,11 @@ async def test_a_stop_in_the_middle_leaves_a_job_for_the_next_one(place: Workpla
     await place.jobs.deliver(LAKE)
     await place.delivery.next_start()
 
-    took = await stop(runner)
+    await stop(runner)
     place.delivery.act = None
     await place.start_runner()
 
     assert await place.delivery.next_start() == LAKE
-    assert took == pytest.approx(STOP_PATIENCE.total_seconds(), abs=1.5)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from bot.sandbox.process import BotProcess, Transport, bot_environment, find_fre
 from bot.sandbox.run import furnish
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import READY_MADE_TOKENS
-from bot.sandbox.workspace import Message, SmallSlackConfig, User, UserGroup
+from bot.sandbox.workspace import PATIENCE, Message, SmallSlackConfig, User, UserGroup
 
 ADA = "U0ADA0001"
 GRACE = "U0GRACE01"
@@ -27,8 +27,10 @@ PLATFORM = "C0DATAPLT"
 CROWD = tuple(f"U0CROWD{number:02d}" for number in range(len(READY_MADE_TOKENS)))
 """People who may use the bot, so that many forms can be open at once."""
 
+SLOW_SECONDS = 0.5
+"""How long Cloudflare takes to answer a slow token."""
+
 _CONFIG = SmallSlackConfig()
-_REFUSAL_SECONDS = 15
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,7 +57,8 @@ class Scene:
     async def start_bot(self, changes: Mapping[str, str] | None = None) -> BotProcess:
         """Start a bot, with other settings where `changes` says so; it is not ready yet."""
         with self._log_path.open("ab") as output:
-            bot = BotProcess({**self.environment, **(changes or {})}, self.directory, output)
+            environment = {**self.environment, **(changes or {})}
+            bot = BotProcess(environment, self.directory, output, stop_patience=PATIENCE)
             self.bots.append(bot)
             await bot.start()
         return bot
@@ -63,7 +66,7 @@ class Scene:
     async def run_bot_to_its_end(self, changes: Mapping[str, str] | None = None) -> int:
         """Start a bot that cannot run, and return its exit code."""
         bot = await self.start_bot(changes)
-        async with asyncio.timeout(_REFUSAL_SECONDS):
+        async with asyncio.timeout(PATIENCE.total_seconds()):
             return await bot.wait()
 
     async def start_ready_bot(self) -> BotProcess:
@@ -127,9 +130,9 @@ async def _set_scene(
 ) -> AsyncIterator[Scene]:
     crowd = tuple(User(id=user_id, name=user_id.lower(), real_name=user_id) for user_id in CROWD)
     engineers = UserGroup(id="S0DATAENG", handle="data-engineers", members=(ADA, GRACE, *CROWD))
-    config = SmallSlackConfig(users=(*_CONFIG.users, *crowd), user_groups=(engineers,))
+    config = SmallSlackConfig(users=(*_CONFIG.users, *crowd), user_groups=(engineers,), answer_timeout=PATIENCE)
     async with SmallCloudflare() as cloudflare, SmallSlack(config) as slack, AsyncExitStack() as stack:
-        cloudflare.slow_delay, cloudflare.retry_after, cloudflare.fresh_seconds = 0.5, 1, 1.0
+        cloudflare.slow_delay, cloudflare.retry_after, cloudflare.fresh_seconds = SLOW_SECONDS, 1, 1.0
         furnish(cloudflare)
         port = find_free_port()
         if transport == "http":
@@ -152,6 +155,12 @@ async def _end_bots(scene: Scene) -> None:
 def set_scene() -> SetScene:
     """Return what makes a scene, for a test that needs one of its own."""
     return _set_scene
+
+
+ONE_WAY = pytest.mark.parametrize(
+    "transport", ["socket", pytest.param("http", marks=pytest.mark.thorough)], indirect=True, scope="module"
+)
+"""For what lies behind both ways: it is looked at over one of them, and over the other one when there is time."""
 
 
 @pytest.fixture(scope="module", params=get_args(Transport))

@@ -3,22 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 
 from bot.sandbox.cloudflare import Failure
+from bot.sandbox.process import Transport
 from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, make_token
-from tests.e2e.conftest import ADA, CROWD, Scene, SetScene, is_result
+from tests.e2e.conftest import ADA, CROWD, ONE_WAY, Scene, SetScene, is_result
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), ONE_WAY]
 
 STORED = "Credential stored"
 REFUSED = "Token refused"
 FAILED = "Not stored"
-LONG_ENOUGH = timedelta(seconds=40)
-"""What was stored and then found invalid is asked about for fifteen seconds, and all wait for the rate-limited one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +86,8 @@ async def test_each_ready_made_token_comes_to_its_ending(submitted: Scene, index
     ready, bucket, user = READY_MADE_TOKENS[index], f"ending-{index:02d}", CROWD[index]
     expected = ENDINGS[ready.label]
 
-    message = await submitted.slack.wait_for_message(
-        "C0DATAPLT", lambda message: is_result(message, bucket), LONG_ENOUGH
-    )
-    view = await submitted.slack.wait_for_view(user, lambda view: view.title == expected.title, LONG_ENOUGH)
+    message = await submitted.slack.wait_for_message("C0DATAPLT", lambda message: is_result(message, bucket))
+    view = await submitted.slack.wait_for_view(user, lambda view: view.title == expected.title)
 
     is_stored = expected.title == STORED
     assert (submitted.cloudflare.stored_token(bucket) == ready.token) is is_stored
@@ -171,9 +167,11 @@ async def test_a_result_can_be_tried_again_by_its_button(scene: Scene) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def hasty(set_scene: SetScene, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    """Share a bot that gives a submission one second."""
-    async with set_scene("http", tmp_path_factory.mktemp("hasty"), {"R2_CREDENTIAL_TTL": "1s"}) as scene:
+async def hasty(
+    set_scene: SetScene, transport: Transport, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Scene]:
+    """Share a bot that gives a submission a few seconds."""
+    async with set_scene(transport, tmp_path_factory.mktemp("hasty"), {"R2_CREDENTIAL_TTL": "3s"}) as scene:
         await scene.start_ready_bot()
         yield scene
 

@@ -5,7 +5,6 @@ import base64
 import pickle
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest_asyncio
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.process import Transport
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
+from bot.sandbox.workspace import PATIENCE
 from tests.e2e.conftest import ADA, CROWD, GRACE, MALLORY, PLATFORM, Scene, SetScene, is_result
 from tests.leaks import find_leaks
 
@@ -110,7 +110,7 @@ async def _go_all_ways(scene: Scene, marked: Marked) -> None:
     for bucket in buckets:
         await scene.slack.workspace.changes.wait_until(
             lambda bucket=bucket: scene.results(bucket) or None,  # type: ignore[misc]  # mypy cannot infer this lambda
-            within=timedelta(seconds=20),
+            within=PATIENCE,
             what=bucket,
         )
 

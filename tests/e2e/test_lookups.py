@@ -1,4 +1,4 @@
-"""Looking before and after: status, history, the App Home, dry runs and enabling, over both transports."""
+"""Looking before and after: status, history, the App Home, dry runs and enabling."""
 
 from collections.abc import AsyncIterator
 
@@ -8,9 +8,9 @@ import pytest_asyncio
 from bot.sandbox.process import Transport
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Message
-from tests.e2e.conftest import ADA, GRACE, MALLORY, PLATFORM, Scene, SetScene, is_result
+from tests.e2e.conftest import ADA, GRACE, MALLORY, ONE_WAY, PLATFORM, Scene, SetScene, is_result
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), ONE_WAY]
 
 GOOD = make_token(Behaviour.GOOD, number=41)
 

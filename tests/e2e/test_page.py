@@ -13,6 +13,9 @@ from playwright.async_api import Browser, Page, expect
 
 from bot.sandbox.process import Transport, find_free_port
 from bot.sandbox.tokens import READY_MADE_TOKENS
+from bot.sandbox.workspace import PATIENCE
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SCREENSHOTS = Path(__file__).parent.parent / "screenshots"
 GOOD = READY_MADE_TOKENS[0].token
@@ -31,12 +34,12 @@ async def sandbox(transport: Transport, directory: Path) -> AsyncIterator[str]:
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE.total_seconds()):
             while (found := ADDRESS.search(await process.stdout.readline())) is None:
                 assert not process.stdout.at_eof()
         yield found[1].decode()
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 12) == 0
+        assert await asyncio.wait_for(process.wait(), PATIENCE.total_seconds()) == 0
     finally:
         if process.returncode is None:
             process.kill()
@@ -46,7 +49,6 @@ async def sandbox(transport: Transport, directory: Path) -> AsyncIterator[str]:
 async def open_page(browser: Browser, address: str) -> Page:
     """Open the page and fail on anything that the browser complains about."""
     page = await browser.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(8000)
     await page.goto(address)
     await expect(page.get_by_test_id("composer")).to_be_visible()
     return page
@@ -58,7 +60,7 @@ async def type_command(page: Page, line: str) -> None:
     await page.keyboard.press("Enter")
 
 
-@pytest.mark.parametrize("transport", ["socket", "http"])
+@pytest.mark.parametrize("transport", ["socket", pytest.param("http", marks=pytest.mark.thorough)])
 async def test_a_person_stores_a_token_on_the_page(browser: Browser, transport: Transport, tmp_path: Path) -> None:
     """Choose a user, type the command, pick a bucket, paste, Store: progress, result, message, and the exact token."""
     async with sandbox(transport, tmp_path) as address:

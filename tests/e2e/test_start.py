@@ -4,13 +4,14 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from bot.sandbox.process import Transport
+from bot.sandbox.workspace import PATIENCE
 from bot.sealing.key_files import KeyFiles
 from tests.e2e.conftest import Scene, SetScene
 
@@ -126,10 +127,10 @@ async def test_a_start_that_waits_for_slack_can_be_stopped(stage: Scene, method:
     stage.slack.fail_next(method, status=503, times=1000)
     bot = await stage.start_bot()
     await stage.slack.workspace.changes.wait_until(
-        lambda: stage.slack.calls_of(method) or None, within=timedelta(seconds=5), what=method
+        lambda: stage.slack.calls_of(method) or None, within=PATIENCE, what=method
     )
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE.total_seconds()):
         code = await bot.stop()
 
     assert code == 0, stage.printed().decode()

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from bot.model.memory import Memory
-from tests.conftest import Clock
+from tests.clock import Clock
 
 MINUTE = timedelta(minutes=1)
 MOMENT = timedelta(microseconds=1)

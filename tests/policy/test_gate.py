@@ -26,7 +26,7 @@ from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import UserGroup
 from bot.slack.api import TIMEOUT, SlackWeb
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME, Memberships
-from tests.conftest import Clock
+from tests.clock import Clock
 
 ADA = "U0ADA0001"
 GRACE = "U0GRACE01"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -15,7 +15,9 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.sandbox.page_state import PanelData, PanelSlot, PanelToken
 from bot.sandbox.slack import SmallSlack
-from bot.sandbox.workspace import SmallSlackConfig
+from bot.sandbox.workspace import PATIENCE, SmallSlackConfig
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 JsonObject = dict[str, Any]
 
@@ -236,7 +238,6 @@ async def connected() -> AsyncIterator[tuple[SmallSlack, list[JsonObject]]]:
 async def open_page(browser: Browser, slack: SmallSlack, **options: Any) -> tuple[Page, list[str]]:  # noqa: ANN401 - the browser's
     """Open the page and return it with the list in which its errors are collected."""
     page = await browser.new_page(viewport={"width": 1280, "height": 800}, **options)
-    page.set_default_timeout(5000)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -277,9 +278,9 @@ async def test_the_main_job_in_a_browser(browser: Browser) -> None:
         await at("option").filter(has_text="events-prod").click()
         await at("block-reason").get_by_role("textbox").fill("rotation")
         await at("block-reason").get_by_role("textbox").press("Control+Enter")
-        await slack.workspace.changes.wait_until(lambda: len(seen) > 3 or None, timedelta(seconds=5), "the fields")
+        await slack.workspace.changes.wait_until(lambda: len(seen) > 3 or None, PATIENCE, "the fields")
         await at("action-help").click()
-        await slack.workspace.changes.wait_until(lambda: len(seen) > 4 or None, timedelta(seconds=5), "the press")
+        await slack.workspace.changes.wait_until(lambda: len(seen) > 4 or None, PATIENCE, "the press")
         await at("modal-submit").click()
         await expect(at("modal")).to_contain_text("Stored")
         await page.keyboard.press("Escape")
@@ -316,7 +317,7 @@ async def test_a_message_is_rendered_and_its_buttons_and_selects_work(browser: B
         await at("confirm-yes").click()
         await at("message").get_by_role("combobox").click()
         await at("option").filter(has_text="events-prod").click()
-        await slack.workspace.changes.wait_until(lambda: len(seen) > 1 or None, timedelta(seconds=5), "the choice")
+        await slack.workspace.changes.wait_until(lambda: len(seen) > 1 or None, PATIENCE, "the choice")
 
         assert [body["actions"][0]["action_id"] for body in seen] == ["again", "choose"]
         assert errors == []
@@ -442,7 +443,7 @@ async def test_the_home_tab_in_a_browser(browser: Browser) -> None:
         await at("confirm-yes").click()
         await at("home").get_by_role("combobox").click()
         await at("option").filter(has_text="logs").click()
-        await slack.workspace.changes.wait_until(lambda: len(seen) > 3 or None, timedelta(seconds=5), "the choice")
+        await slack.workspace.changes.wait_until(lambda: len(seen) > 3 or None, PATIENCE, "the choice")
         await at("action-turn_on").focus()
         await page.keyboard.press("Enter")
 

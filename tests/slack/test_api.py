@@ -19,7 +19,7 @@ from bot.sandbox.workspace import SmallSlackConfig
 from bot.slack.api import TIMEOUT, Channel, SlackWeb
 from bot.slack.blocks import section
 from bot.slack.messages import render as replies
-from tests.conftest import Clock
+from tests.clock import Clock
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"

@@ -13,7 +13,7 @@ from bot.cloudflare.pace import SharedPace
 from bot.model.errors import DatabaseTrouble
 from bot.storage.budget import PaceRows
 from bot.storage.postgres import PostgresDatabase
-from tests.conftest import Clock
+from tests.clock import Clock
 
 ACCOUNT, OTHER_ACCOUNT = "a" * 32, "b" * 32
 

@@ -1,7 +1,6 @@
 """What is known of the catalogs, on both engines: the list, the tests, and what the bot has put into the slots."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -171,12 +170,10 @@ async def test_a_bucket_that_is_listed_twice_is_kept_once(inventory: Catalogs) -
 
 
 async def test_hundreds_come_and_go_at_once(inventory: Catalogs) -> None:
-    """No limit of an engine on the values of a statement is met; 500 are read in far less than a second."""
+    """No limit of an engine on the values of a statement is met."""
     await _list(inventory, *(_catalog(f"a{number:04}") for number in range(1200)))
     await _list(inventory, *(_catalog(f"b{number:04}") for number in range(500)))
-    started_at = time.monotonic()
     assert len(await _catalogs(inventory)) == 500
-    assert time.monotonic() - started_at < 0.5
 
 
 async def test_replicas_that_list_at_once_do_not_stand_in_each_others_way(inventory: Catalogs) -> None:

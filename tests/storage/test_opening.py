@@ -35,7 +35,7 @@ from tests.postgres import PostgresProxy, execute
 PRIVATE_KEY = generate_private_key()
 PUBLIC_KEY = public_pem(load_private_keys(PRIVATE_KEY)[0])
 PASSWORD = "MADEUPPASSWORD"
-PATIENCE = timedelta(seconds=15)
+PATIENCE = timedelta(seconds=60)
 CONTEXT = SealingContext(
     purpose=TOKEN, team_id="T1", user_id="U1", view_id="V1", account_id="made-up", bucket="analytics-events"
 )

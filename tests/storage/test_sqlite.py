@@ -25,7 +25,9 @@ ENTRIES = Table(
     "entries", METADATA, Column("number", Integer, primary_key=True), Column("word", String, nullable=False)
 )
 MARKED = "sealed.v1.madeup.MADEUPCIPHERTEXTMADEUPCIPHERTEXT"
-PATIENCE = timedelta(seconds=5)
+PATIENCE = timedelta(seconds=60)
+MANY = 100
+"""If each of them waited a second for a lock, patience would end."""
 Work = Callable[[Connection], int]
 
 
@@ -256,8 +258,8 @@ async def test_a_reader_holds_up_nobody(asking: SteadyAsking) -> None:
         reader.execute("SELECT * FROM entries").fetchall()
         await asking.database.run(_add(2))
         asking.seconds += 6
-        async with asyncio.timeout(1):
-            await asking.ask_for(5)
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            await asking.ask_for(MANY)
 
 
 async def test_after_a_stop_nothing_erased_is_in_any_file(entries: SqliteDatabase, database_path: Path) -> None:
@@ -347,8 +349,8 @@ async def test_a_locked_database_refuses_all_that_waits_together(entries: Sqlite
     with closing(sqlite3.connect(database_path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         async with asyncio.timeout(PATIENCE.total_seconds()):
-            results = await asyncio.gather(*await _give(entries, *map(_add, range(20))), return_exceptions=True)
-        assert [type(result) for result in results] == [DatabaseUnavailable] * 20
+            results = await asyncio.gather(*await _give(entries, *map(_add, range(MANY))), return_exceptions=True)
+        assert [type(result) for result in results] == [DatabaseUnavailable] * MANY
         other.execute("ROLLBACK")
     assert await entries.run(_add(99)) == 99
     assert _read(database_path) == [99]

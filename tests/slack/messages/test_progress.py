@@ -25,7 +25,7 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ADA, GRACE = "U0ADA0001", "U0GRACE01"
 SECOND = timedelta(seconds=1)
 BLINK = timedelta(milliseconds=1)
-PATIENCE = timedelta(seconds=5)
+PATIENCE = timedelta(seconds=60)
 PROGRESS = RedactedProgress(task=Task.STORE, bucket="lake", state=State.ACCEPTED, steps=steps_of(Task.STORE))
 
 

@@ -1,0 +1,118 @@
+"""Builders of the values that many tests need: each has defaults, and takes the fields that a test is about."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.submission import (
+    BucketKey,
+    Findings,
+    NewSubmission,
+    Sealed,
+    SealedToken,
+    State,
+    Submission,
+    Task,
+    TokenFacts,
+    TokenKind,
+)
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+ACCOUNT = "5a4db0c0000000000000000000000001"
+LAKE = BucketKey(account_id=ACCOUNT, bucket="lake")
+TOKEN = TokenFacts(id="0f" * 16, owner=TokenKind.ACCOUNT, expires_at=NOW + timedelta(days=90))
+FINDINGS = Findings(token=TOKEN, unchecked=frozenset(), credential=CredentialStatus.PRESENT)
+
+_NEW = NewSubmission(
+    id="V0MADEUP",
+    team_id="T0SANDBOX",
+    user_id="U0ADA0001",
+    key=LAKE,
+    channel_id="C0DATAPLT",
+    reason="",
+    token_kind=TokenKind.ACCOUNT,
+    last_four="Zq9x",
+    sealed=Sealed(token=SealedToken("sealed.v1.madeupkey.MADEUPTOKEN")),
+    accepted_at=NOW,
+    expires_at=NOW + timedelta(hours=1),
+)
+_SUBMISSION = Submission(
+    **{name: getattr(_NEW, name) for name in NewSubmission.__slots__ if name != "sealed"},
+    state=State.ACCEPTED,
+    next_attempt_at=NOW,
+    attempts=0,
+    possibly_written=False,
+    checked_at=None,
+    patience_until=None,
+    findings=None,
+    confirm_until=None,
+    ended_at=None,
+    error_code=None,
+    cloudflare_code=None,
+    cloudflare_message="",
+    cf_ray=None,
+    confirmation=None,
+    reported_at=None,
+    superseded_by=None,
+    revision=0,
+)
+_CATALOG = Catalog(key=LAKE, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.VALID)
+_STORED = StoredCredential(
+    key=LAKE,
+    submission_id=_NEW.id,
+    stored_by=_NEW.user_id,
+    stored_at=NOW - timedelta(days=10),
+    channel_id=_NEW.channel_id,
+    token_id=TOKEN.id,
+    expires_at=TOKEN.expires_at,
+    reminded_at=None,
+    broken_at=None,
+)
+
+
+def make_new_submission(**fields: Any) -> NewSubmission:  # noqa: ANN401 - its fields
+    """Return a pressed Submit: an account token for the bucket `lake`, good for an hour from `accepted_at`."""
+    return replace(_NEW, **_with_deadline(fields))
+
+
+def make_submission(**fields: Any) -> Submission:  # noqa: ANN401 - its fields
+    """Return the same as it was just recorded."""
+    made = replace(_SUBMISSION, **_with_deadline(fields))
+    return made if "next_attempt_at" in fields else replace(made, next_attempt_at=made.accepted_at)
+
+
+def make_ended_submission(state: State = State.STORED, **fields: Any) -> Submission:  # noqa: ANN401 - its fields
+    """Return one that ended two seconds after it was accepted, by default as stored and found to work."""
+    accepted_at = fields.get("accepted_at", NOW)
+    was_sent = state in {State.STORED, State.UNCERTAIN}
+    found = {"checked_at": accepted_at, "findings": FINDINGS, "confirmation": CredentialStatus.VALID}
+    ended = {"attempts": int(was_sent), "possibly_written": was_sent, "ended_at": accepted_at + timedelta(seconds=2)}
+    return make_submission(**({"state": state} | ended | (found if state is State.STORED else {}) | fields))
+
+
+def make_key(bucket: str) -> BucketKey:
+    """Name another bucket of the same account."""
+    return BucketKey(account_id=ACCOUNT, bucket=bucket)
+
+
+def make_catalog(bucket: str = LAKE.bucket, **fields: Any) -> Catalog:  # noqa: ANN401 - its fields
+    """Return an active catalog whose credential works."""
+    return replace(_CATALOG, key=replace(LAKE, bucket=bucket), **fields)
+
+
+def make_stored_credential(bucket: str = LAKE.bucket, **fields: Any) -> StoredCredential:  # noqa: ANN401 - its fields
+    """Return what the bot stored ten days ago, good for ninety days more."""
+    return replace(_STORED, key=replace(LAKE, bucket=bucket), **fields)
+
+
+def make_snapshot(*catalogs: Catalog, **fields: Any) -> Snapshot:  # noqa: ANN401 - its fields
+    """Return these catalogs, sorted by bucket, as they were at NOW."""
+    in_order = tuple(sorted(catalogs, key=lambda catalog: catalog.bucket))
+    return replace(Snapshot(catalogs=in_order, refreshed_at=NOW), **fields)
+
+
+def _with_deadline(fields: dict[str, Any]) -> dict[str, Any]:
+    """Let the time of a submission run from when it was accepted, unless its end is given as well."""
+    accepted_at: datetime = fields.get("accepted_at", NOW)
+    return {"expires_at": accepted_at + timedelta(hours=1), "task": Task.STORE} | fields
