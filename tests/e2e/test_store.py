@@ -1,5 +1,7 @@
 """The main way: from the command to the exact token in the slot and the redacted result in the channel."""
 
+import json
+
 import pytest
 
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
@@ -102,3 +104,25 @@ async def test_a_closed_modal_changes_nothing(scene: Scene) -> None:
 
     assert "stored a new credential" in message.text
     assert scene.slack.modal(ADA) is None
+
+
+async def test_who_loses_a_race_sees_that_in_the_modal(scene: Scene) -> None:
+    """One waits for Cloudflare, a newer one is stored: the first one's modal does not say "Storing..." for ever."""
+    scene.cloudflare.add_bucket("contested")
+    scene.cloudflare.fail_next("credential", status=503, retry_after=600)
+    await scene.submit("contested", make_token(Behaviour.GOOD, number=9))
+    await scene.slack.wait_for_view(ADA, lambda view: "tries again by itself" in view.text)
+
+    newer = make_token(Behaviour.GOOD, number=10)
+    await scene.submit("contested", newer, user=GRACE)
+    lost = await scene.slack.wait_for_view(ADA, lambda view: view.title == "Replaced by a newer one")
+    won = await scene.slack.wait_for_view(GRACE, lambda view: view.title == "Credential stored")
+
+    assert "replaced by a newer submission" in lost.text
+    assert scene.cloudflare.stored_token("contested") == newer
+    told = await scene.slack.wait_for_message(PLATFORM, lambda message: lost.id in message.shown_text)
+    assert "replaced by a newer submission" in told.text
+    log = scene.printed().decode()
+    for submission, ending in ((lost.id, "superseded"), (won.id, "stored")):
+        lines = [json.loads(line) for line in log.splitlines() if submission in line and line.startswith("{")]
+        assert [line["ending"] for line in lines if line["event"] == "submission_ended"] == [ending]
