@@ -13,6 +13,7 @@ from bot.model.catalog import CredentialStatus, StoredCredential
 from bot.model.errors import AccessRefused, BotError, WhoseMove
 from bot.model.submission import Check, State, Task, TokenKind
 from bot.slack.blocks import Json, actions, button, confirmation, context, date, escape, fields, modal, section
+from bot.slack.button_values import bucket_value
 from bot.slack.messages.explanation import expiry, explain, list_unchecked, list_warnings
 from bot.slack.messages.outcome import TASK_WORDS
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
@@ -216,7 +217,7 @@ def _confirm_enabling(bucket: str) -> Json:
 
 
 def _notice(emoji: str, text: str, credential: StoredCredential, placement: str) -> Json:
-    store = button("Store a new one", TRY_AGAIN, credential.bucket, style="primary")
+    store = button("Store a new one", TRY_AGAIN, bucket_value(credential.key), style="primary")
     why = [context(placement)] if placement else []
     return {
         "text": f"{text} {placement}".rstrip(),

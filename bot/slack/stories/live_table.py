@@ -7,11 +7,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, TypeAlias
 
 import structlog
 
 from bot.catalogs.freshness import is_listed_lately, is_tested_lately
+from bot.model.background import Background
 from bot.model.catalog import Snapshot
 from bot.model.errors import BotError
 from bot.policy.gate import Actor, Permit
@@ -34,14 +36,14 @@ class LiveTables:
     """One for each name under which somebody looks."""
 
     parts: Parts
-    _follow_ups: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _follow_ups: Background = field(default_factory=partial(Background, "fresh_table_broke"))
 
     async def begin(self, name: str, actor: Actor, permit: Permit, show: Show) -> Table:
         """Return the table as it is known, and have a fresh one shown when there is one, unless this one is fresh.
 
         Whoever looks anew under the same name does not want the earlier answer any more.
         """
-        earlier = self._follow_ups.pop(name, None)
+        earlier = self._follow_ups.find(name)
         if earlier is not None:
             earlier.cancel()
         snapshot = await self.parts.inventory.snapshot()
@@ -49,13 +51,8 @@ class LiveTables:
             return await self._read(snapshot, Freshness.FRESH, permit)
         table = await self._read(snapshot, Freshness.BEING_ASKED, permit)
         self.parts.want_snapshot(tests=True)
-        follow_up = self._follow_ups[name] = asyncio.create_task(self._follow(snapshot, actor, show))
-        follow_up.add_done_callback(lambda task: self._forget(name, task))
+        self._follow_ups.start(self._follow(snapshot, actor, show), name)
         return table
-
-    def _forget(self, name: str, follow_up: asyncio.Task[None]) -> None:
-        if self._follow_ups.get(name) is follow_up:
-            del self._follow_ups[name]
 
     async def _follow(self, shown: Snapshot | None, actor: Actor, show: Show) -> None:
         """Show the table once more: as soon as it is fresh, or saying that it could not be had."""
@@ -65,8 +62,6 @@ class LiveTables:
             await show(await self._read(snapshot, freshness, permit))
         except BotError as error:
             _log.warning("fresh_table_not_shown", error=str(error))
-        except Exception as error:  # noqa: BLE001 - nobody awaits this, and a traceback would know the response URL
-            _log.critical("fresh_table_broke", error=type(error).__name__)
 
     async def _wait_for_news(self, shown: Snapshot | None) -> tuple[Snapshot | None, Freshness]:
         """Look into the database now and then: the news may come from another process."""
@@ -80,19 +75,16 @@ class LiveTables:
         return snapshot, Freshness.NOT_ANSWERED
 
     async def _read(self, snapshot: Snapshot | None, freshness: Freshness, permit: Permit) -> Table:
-        parts = self.parts
         seen = snapshot and replace(
-            snapshot, catalogs=tuple(each for each in snapshot.catalogs if permit.sees(parts.key(each.bucket)))
+            snapshot, catalogs=tuple(catalog for catalog in snapshot.catalogs if permit.sees(catalog.key))
         )
-        stored = await parts.inventory.stored_credentials()
-        return build_table(parts.account_id, seen, stored, parts.clock(), freshness)
+        stored = await self.parts.inventory.stored_credentials()
+        return build_table(seen, stored, self.parts.clock(), freshness)
 
     async def stop(self) -> None:
         """Let nothing follow any more."""
-        follow_ups = list(self._follow_ups.values())
-        for follow_up in follow_ups:
-            follow_up.cancel()
-        await asyncio.gather(*follow_ups, return_exceptions=True)
+        self._follow_ups.cancel()
+        await self._follow_ups.drain()
 
 
 def _is_fresh(snapshot: Snapshot | None, now: datetime) -> bool:

@@ -34,5 +34,5 @@ class BucketSearch:
             _log.info("options_refused", user=search.actor.user_id, error=error.code)
             return []
         parts.want_snapshot()
-        seen = [each for each in (snapshot.catalogs if snapshot else ()) if permit.sees(parts.key(each.bucket))]
+        seen = [each for each in (snapshot.catalogs if snapshot else ()) if permit.sees(each.key)]
         return modal.build_options(seen, search.query)

@@ -72,7 +72,6 @@ class Need(IntEnum):
 class Row:
     """One catalog, and what the bot has last put into its slot, if it ever did."""
 
-    key: BucketKey
     catalog: Catalog
     stored: StoredCredential | None
     need: Need
@@ -89,18 +88,11 @@ class Table:
 
 
 def build_table(
-    account_id: str,
-    snapshot: Snapshot | None,
-    stored: Iterable[StoredCredential],
-    now: datetime,
-    freshness: Freshness,
+    snapshot: Snapshot | None, stored: Iterable[StoredCredential], now: datetime, freshness: Freshness
 ) -> Table:
     """Join what Cloudflare listed with what the bot has stored."""
-    by_bucket = {credential.bucket: credential for credential in stored}
-    rows = [
-        _row(BucketKey(account_id=account_id, bucket=catalog.bucket), catalog, by_bucket.get(catalog.bucket), now)
-        for catalog in (snapshot.catalogs if snapshot else ())
-    ]
+    by_key = {credential.key: credential for credential in stored}
+    rows = [_row(catalog, by_key.get(catalog.key), now) for catalog in (snapshot.catalogs if snapshot else ())]
     rows.sort(
         key=lambda row: (row.need, _expires_at(row) or datetime.max.replace(tzinfo=now.tzinfo), row.catalog.bucket)
     )
@@ -177,8 +169,8 @@ _NO_CATALOGS: Final = (
 )
 
 
-def _row(key: BucketKey, catalog: Catalog, stored: StoredCredential | None, now: datetime) -> Row:
-    row = Row(key=key, catalog=catalog, stored=stored, need=Need.NOTHING)
+def _row(catalog: Catalog, stored: StoredCredential | None, now: datetime) -> Row:
+    row = Row(catalog=catalog, stored=stored, need=Need.NOTHING)
     return replace(row, need=_find_need(row, now))
 
 
@@ -219,7 +211,7 @@ def _page(table: Table, look: Look) -> list[Json]:
 
 def _row_block(row: Row, now: datetime) -> Json:
     words = _STORE_WORDS.get(row.need)
-    store = {"accessory": button(words, TRY_AGAIN, bucket_value(row.key))} if words else {}
+    store = {"accessory": button(words, TRY_AGAIN, bucket_value(row.catalog.key))} if words else {}
     return section(f"{_MARKS[row.need]} `{escape(row.catalog.bucket)}`: {_state(row)}\n{_origin(row, now)}") | store
 
 
@@ -265,7 +257,7 @@ def _name_needy(table: Table) -> list[str]:
 
 
 def _describe_one(table: Table, key: BucketKey) -> Json:
-    row = next((row for row in table.rows if row.key == key), None)
+    row = next((row for row in table.rows if row.catalog.key == key), None)
     name = f"`{escape(key.bucket)}`"
     if row is None:
         text = _NEVER_ASKED if table.as_of is None else _NOT_LISTED.format(bucket=name)

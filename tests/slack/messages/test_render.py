@@ -30,6 +30,7 @@ from bot.model.submission import ENDINGS, BucketKey, Check, Findings, State, Sub
 from bot.sandbox.block_rules import message_problems, view_problems
 from bot.sandbox.blocks import texts_of
 from bot.sandbox.tokens import Behaviour, make_token
+from bot.slack.button_values import bucket_value
 from bot.slack.messages import render as replies
 from bot.slack.messages.explanation import explain, list_unchecked, list_warnings
 from bot.slack.messages.outcome import OUTCOMES
@@ -618,7 +619,7 @@ def test_a_reminder_says_which_credential_and_until_when(left: timedelta, when: 
     [button] = _buttons(message)
     assert (button["action_id"], button["value"], button["text"]["text"]) == (
         replies.TRY_AGAIN,
-        "lake",
+        bucket_value(CREDENTIAL.key),
         "Store a new one",
     )
 
@@ -635,7 +636,7 @@ def test_the_news_of_a_broken_credential_says_what_to_do(broken_at: datetime | N
     assert "Your move: find out whether somebody disabled, changed or deleted that token" in message["text"]
     assert message["text"] in _read(message["blocks"])
     [button] = _buttons(message)
-    assert (button["action_id"], button["value"]) == (replies.TRY_AGAIN, "lake")
+    assert (button["action_id"], button["value"]) == (replies.TRY_AGAIN, bucket_value(CREDENTIAL.key))
 
 
 def test_notices_of_a_hostile_or_long_bucket_are_valid() -> None:

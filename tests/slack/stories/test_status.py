@@ -1,5 +1,6 @@
 """`status`: who sees what, at once, and once more when Cloudflare was asked again."""
 
+import asyncio
 import io
 from dataclasses import replace
 from datetime import timedelta
@@ -182,13 +183,13 @@ async def test_a_database_that_goes_down_meanwhile_breaks_nothing(desk: Desk, lo
     desk.clock.advance(timedelta(minutes=4))
     await ask(desk, "status")
     assert desk.tables is not None
-    [follow_up] = desk.tables._follow_ups.values()
+    [follow_up] = desk.tables._follow_ups.tasks
     desk.execute("ALTER TABLE snapshots RENAME TO elsewhere")
 
     await follow_up
 
     assert "fresh_table_not_shown" in log.getvalue()
-    assert desk.tables._follow_ups == {}
+    assert desk.tables._follow_ups.tasks == frozenset()
 
 
 async def test_a_fault_of_our_own_meanwhile_is_told_by_its_type(desk: Desk, log: io.StringIO) -> None:
@@ -196,10 +197,10 @@ async def test_a_fault_of_our_own_meanwhile_is_told_by_its_type(desk: Desk, log:
     desk.clock.advance(timedelta(minutes=4))
     await ask(desk, "status")
     assert desk.tables is not None
-    [follow_up] = desk.tables._follow_ups.values()
+    [follow_up] = desk.tables._follow_ups.tasks
     desk.execute("UPDATE catalogs SET status = 'MARKER'")
 
-    await follow_up
+    await asyncio.wait([follow_up])
 
     assert "fresh_table_broke" in log.getvalue()
     assert "MARKER" not in log.getvalue()
@@ -211,7 +212,7 @@ async def test_a_response_url_that_is_refused_is_logged_without_it(desk: Desk, l
     desk.slack.fail_next("response_url", status=500)
     await ask(desk, "status")
     assert desk.tables is not None
-    [follow_up] = desk.tables._follow_ups.values()
+    [follow_up] = desk.tables._follow_ups.tasks
     await refresh(desk)
 
     await follow_up
@@ -225,7 +226,7 @@ async def test_who_may_not_look_any_more_gets_no_fresh_table(desk: Desk, log: io
     desk.clock.advance(timedelta(minutes=4))
     await ask(desk, "status")
     assert desk.tables is not None
-    [follow_up] = desk.tables._follow_ups.values()
+    [follow_up] = desk.tables._follow_ups.tasks
     desk.change_group(GRACE)
     await refresh(desk)
 
@@ -244,7 +245,7 @@ async def test_a_stop_lets_nothing_follow(desk: Desk) -> None:
 
     await desk.tables.stop()
 
-    assert desk.tables._follow_ups == {}
+    assert desk.tables._follow_ups.tasks == frozenset()
 
 
 # Pages.
@@ -274,7 +275,7 @@ async def test_a_refresh_keeps_the_page_that_was_turned_to(desk: Desk) -> None:
     await desk.slack.click(ADA, answer, NEXT_PAGE)
     await wait_for_answer(desk, lambda message: "Page 2 of 3" in message.shown_text)
     assert desk.tables is not None
-    [follow_up] = desk.tables._follow_ups.values()
+    [follow_up] = desk.tables._follow_ups.tasks
     await refresh(desk)
     await follow_up
 

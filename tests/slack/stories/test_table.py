@@ -76,7 +76,7 @@ def make_table(
     age: timedelta = timedelta(minutes=4),
 ) -> Table:
     """Return the table of these."""
-    return build_table(ACCOUNT, Snapshot(catalogs=tuple(catalogs), refreshed_at=NOW - age), stored, NOW, freshness)
+    return build_table(Snapshot(catalogs=tuple(catalogs), refreshed_at=NOW - age), stored, NOW, freshness)
 
 
 def rows_of(message: Json) -> list[str]:
@@ -268,7 +268,7 @@ def test_it_is_told_whether_a_fresh_one_follows(freshness: Freshness, words: str
 
 def test_before_cloudflare_was_ever_asked_that_is_said() -> None:
     """An empty table would say that there are no catalogs."""
-    table = build_table(ACCOUNT, None, [], NOW, Freshness.BEING_ASKED)
+    table = build_table(None, [], NOW, Freshness.BEING_ASKED)
 
     for look in (LOOK, Look(id=LOOK.id, key=key_of("lake"))):
         message = status_message(table, look)
