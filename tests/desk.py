@@ -16,10 +16,10 @@ from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.app import _bolt_app, _routes
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import BotError
 from bot.model.move import Move
-from bot.model.submission import BucketKey, Sealed, State, Submission
+from bot.model.submission import Sealed, State, Submission
 from bot.policy.gate import Gate, Home
 from bot.policy.rules import Allowlist
 from bot.sandbox.blocks import JsonObject

@@ -3,6 +3,8 @@
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
 from bot.sandbox.slack import SmallSlack
 
@@ -12,17 +14,32 @@ PLATFORM = "C0DATAPLT"
 
 @dataclass(slots=True)
 class Load:
-    """Some people who type one command after the other, and what became of each."""
+    """Some people who type one command after the other as long as it is entered, and what became of each."""
 
     slack: SmallSlack
+    people: int = 8
     is_over: bool = False
     sent: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     answered: Counter[int] = field(default_factory=Counter)
+    _typing: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
 
-    async def go_on(self, person: int) -> None:
+    async def __aenter__(self) -> Self:
+        await self._typing.__aenter__()
+        for person in range(self.people):
+            self.answered[person] = 0
+            self._typing.create_task(self._go_on(person))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Wait for the last answers; after an error, for nothing."""
+        self.is_over = True
+        await self._typing.__aexit__(kind, error, traceback)
+
+    async def _go_on(self, person: int) -> None:
         """Type the next one as soon as the one before is answered."""
-        self.answered[person] = 0
         while not self.is_over:
             text = f"{person}-{self.answered[person]}"
             self.sent.append(text)

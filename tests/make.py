@@ -4,9 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.model.submission import (
-    BucketKey,
     Findings,
     NewSubmission,
     Sealed,

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from bot.delivery.deliver import Delivery
-from bot.model.submission import BucketKey
+from bot.model.catalog import BucketKey
 
 PATIENCE = timedelta(seconds=60)
 Answer = datetime | timedelta | Exception | None

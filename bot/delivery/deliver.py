@@ -22,10 +22,10 @@ from bot.delivery.report import Poster, Report
 from bot.delivery.retry import Retry
 from bot.delivery.schedule import schedule
 from bot.delivery.step import MaySend, Step, Tools
-from bot.model.catalog import CredentialStatus
+from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import AccessRefused, DatabaseTrouble, LeaseLost, SealedValueUnreadable
 from bot.model.move import Changes, Move
-from bot.model.submission import BucketKey, Lease, Pending, State, Submission, Task
+from bot.model.submission import Lease, Pending, State, Submission, Task
 from bot.policy.gate import Gate
 from bot.sealing.hpke import KeyRing
 from bot.storage.catalogs import Catalogs

@@ -8,8 +8,8 @@ from typing import Final
 import structlog
 
 from bot.delivery.deliver import Delivery
+from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
-from bot.model.submission import BucketKey
 from bot.storage.submissions import Records
 
 STOP_PATIENCE: Final = timedelta(seconds=4)

@@ -20,8 +20,8 @@ from procrastinate.jobs import Job, Status
 from psycopg import AsyncConnection
 
 from bot.delivery.deliver import Delivery
+from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
-from bot.model.submission import BucketKey
 from bot.storage.jobs import DELIVER, REFRESH, WAKE, Jobs
 from bot.storage.submissions import Records
 

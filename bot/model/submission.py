@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NewType
 
-from bot.model.catalog import BucketKey as BucketKey  # noqa: PLC0414 - until all import it from there
-from bot.model.catalog import CredentialStatus
+from bot.model.catalog import BucketKey, CredentialStatus
 
 SealedToken = NewType("SealedToken", str)
 """Ciphertext bound to its submission, `sealed.v1.<key id>.<base64url>`: safe to store, useless elsewhere."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, Outsider
-from bot.model.submission import BucketKey
 from bot.policy.rules import Person, Request, Rule, Verb
 
 

@@ -6,8 +6,9 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Self
 
+from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed, NotAllowed
-from bot.model.submission import BucketKey, Task
+from bot.model.submission import Task
 
 
 class Verb(StrEnum):

@@ -1,6 +1,6 @@
 """What a button says of the bucket that it is for; its value comes back from a client, maybe years later."""
 
-from bot.model.submission import BucketKey
+from bot.model.catalog import BucketKey
 from bot.slack.form import is_bucket_name
 
 

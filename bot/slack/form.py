@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
 from bot.model.errors import (
     GlobalApiKey,
     NotAToken,
@@ -17,7 +17,7 @@ from bot.model.errors import (
     SeveralTokens,
 )
 from bot.model.pasted_token import MASK
-from bot.model.submission import BucketKey, TokenKind
+from bot.model.submission import TokenKind
 from bot.slack.blocks import Json, plain, section
 
 CALLBACK_ID: Final = "store_credential"

@@ -13,8 +13,8 @@ from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.schema import SchemaManager
 from sqlalchemy import Connection, text
 
+from bot.model.catalog import BucketKey
 from bot.model.errors import DatabaseUnavailable
-from bot.model.submission import BucketKey
 from bot.storage.database import Database
 
 DELIVER: Final = "deliver"

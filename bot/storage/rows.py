@@ -4,9 +4,8 @@ from typing import Any, Final
 
 from sqlalchemy import Row, and_, bindparam
 
-from bot.model.catalog import CredentialStatus
+from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.submission import (
-    BucketKey,
     Check,
     Findings,
     NewSubmission,

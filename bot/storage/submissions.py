@@ -8,9 +8,10 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, not_, or_, select
 
+from bot.model.catalog import BucketKey
 from bot.model.errors import CommitUnknown, LeaseLost
 from bot.model.move import Change, Move
-from bot.model.submission import BucketKey, Lease, NewSubmission, Opening, Pending, Submission
+from bot.model.submission import Lease, NewSubmission, Opening, Pending, Submission
 from bot.sealing.hpke import key_id_of
 from bot.storage.accepting import Acceptance, accept, add
 from bot.storage.database import Database

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ import aiohttp
 from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
 from bot.delivery.run_jobs import JobRunner
-from bot.model.submission import BucketKey, NewSubmission, Opening, Sealed, SealedToken, TokenKind
+from bot.model.catalog import BucketKey
+from bot.model.submission import NewSubmission, Opening, Sealed, SealedToken
 from bot.sandbox.cloudflare import NO_LIMIT_TO_SPEAK_OF, SmallCloudflare
 from bot.sandbox.process import BotProcess, Role, bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
@@ -32,6 +33,7 @@ from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Records
 from tests.benchmarks.footprint import cpu_seconds, resident_bytes
+from tests.make import make_key, make_new_submission
 from tests.postgres import running_postgres
 
 STARTS = 400
@@ -265,20 +267,15 @@ async def wait_for(look: Callable[[], bool]) -> None:
 async def accept(records: Records, number: int, ring: KeyRing | None = None) -> NewSubmission:
     """Record one submission, with its opening."""
     now = datetime.now(UTC)
-    key = BucketKey(account_id="5a4db0c0000000000000000000000001", bucket=bucket(number))
+    key = make_key(bucket(number))
     nonce, team_id = f"nonce-{number}-{now.timestamp()}", "T0SANDBOX"
-    new = NewSubmission(
+    new = make_new_submission(
         id=f"V{number:010}{int(now.timestamp() * 1000) % 10**9}",
         team_id=team_id,
         user_id=USER,
         key=key,
         channel_id=CHANNEL,
-        reason="",
-        token_kind=TokenKind.ACCOUNT,
-        last_four="made",
-        sealed=Sealed(token=SealedToken("sealed.v1.none.none")),
         accepted_at=now,
-        expires_at=now + timedelta(hours=1),
     )
     if ring is not None:
         context = SealingContext(

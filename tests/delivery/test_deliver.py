@@ -24,7 +24,7 @@ from bot.cloudflare.errors import CatalogRefusal, CloudflareTrouble, LacksStorag
 from bot.cloudflare.pace import LocalPace
 from bot.delivery.confirm import CONFIRM_PATIENCE
 from bot.delivery.deliver import Delivery
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import (
     AccessRefused,
     BotError,
@@ -44,7 +44,6 @@ from bot.model.secret import Secret
 from bot.model.submission import (
     ENDINGS,
     RESPONSE_URL_LIFETIME,
-    BucketKey,
     Check,
     Findings,
     Lease,

@@ -1,6 +1,6 @@
 """Any history of submissions, troubles, kills and takeovers: the slot ends with the newest token fit to be written.
 
-A soak run takes other histories each time: ORDERING_EXAMPLES=5000 pytest tests/test_ordering.py (as many take 15 min).
+A soak run takes other histories each time: ORDERING_EXAMPLES=5000 pytest tests/delivery/test_ordering.py (as many take 15 min).
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from bot.cloudflare.errors import (
     Throttled,
 )
 from bot.delivery.deliver import Delivery
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
 from bot.model.errors import (
     AccessRefused,
     CommitUnknown,
@@ -48,7 +48,6 @@ from bot.model.errors import (
 )
 from bot.model.secret import Secret
 from bot.model.submission import (
-    BucketKey,
     Lease,
     NewSubmission,
     Opening,
@@ -948,11 +947,13 @@ def _explore(engine: Engine, examples: int) -> None:
         )
 
 
-def test_the_slot_ends_with_the_newest_fit_token_on_sqlite(sqlite_file: SqliteFile) -> None:
+@pytest.mark.parametrize("examples", [30, pytest.param(200, marks=pytest.mark.thorough)])
+def test_the_slot_ends_with_the_newest_fit_token_on_sqlite(sqlite_file: SqliteFile, examples: int) -> None:
     """Whatever happens in between, on a real file."""
-    _explore(sqlite_file, 30)
+    _explore(sqlite_file, examples)
 
 
-def test_the_slot_ends_with_the_newest_fit_token_on_postgresql(postgres: Postgres) -> None:
+@pytest.mark.parametrize("examples", [8, pytest.param(50, marks=pytest.mark.thorough)])
+def test_the_slot_ends_with_the_newest_fit_token_on_postgresql(postgres: Postgres, examples: int) -> None:
     """The same on a real server, where a transaction takes longer: fewer histories."""
-    _explore(postgres, 8)
+    _explore(postgres, examples)

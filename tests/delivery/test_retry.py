@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from bot.cloudflare.errors import CloudflareUnavailable, Throttled
 from bot.delivery.retry import pause_after, pause_for_fresh_token
+from bot.model.catalog import BucketKey
 from bot.model.errors import BotError, DatabaseUnavailable, MembershipUnknown
-from bot.model.submission import BucketKey, State, Submission, Task, TokenKind
+from bot.model.submission import State, Submission, Task, TokenKind
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -14,8 +14,9 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 from bot.delivery.run_inline import STOP_PATIENCE, InlineDispatcher
+from bot.model.catalog import BucketKey
 from bot.model.errors import DatabaseUnavailable
-from bot.model.submission import BucketKey, NewSubmission, Opening, Sealed, SealedToken, TokenKind
+from bot.model.submission import NewSubmission, Opening, Sealed, SealedToken, TokenKind
 from bot.storage.lock import AlreadyRunning, ProcessLock
 from bot.storage.submissions import Records
 from tests.scripted import ScriptedDelivery

@@ -15,8 +15,9 @@ from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from bot.delivery.run_jobs import STALE, JobRunner
+from bot.model.catalog import BucketKey
 from bot.model.errors import DatabaseUnavailable, NeverSent
-from bot.model.submission import BucketKey, NewSubmission, Opening, Sealed, SealedToken, Task, TokenKind
+from bot.model.submission import NewSubmission, Opening, Sealed, SealedToken, Task, TokenKind
 from bot.storage.jobs import Jobs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import SUBMISSIONS

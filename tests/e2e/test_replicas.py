@@ -466,11 +466,14 @@ async def test_a_rolling_restart_is_not_noticed(
         tokens: dict[str, str] = {}
         codes = []
         for replica in fleet.replicas:
-            code, _ = await asyncio.gather(replica.bot.stop(), submit_some(fleet, tokens))
-            codes.append(code)
+            async with asyncio.TaskGroup() as during:
+                during.create_task(submit_some(fleet, tokens))
+                codes.append(await replica.bot.stop())
             await submit_some(fleet, tokens)
             await replica.bot.start()
-            await asyncio.gather(fleet.wait_until_ready(), submit_some(fleet, tokens))
+            async with asyncio.TaskGroup() as during:
+                during.create_task(submit_some(fleet, tokens))
+                await fleet.wait_until_ready()
 
         assert codes == [0, 0]
         assert {bucket: fleet.scene.cloudflare.stored_token(bucket) for bucket in tokens} == tokens
@@ -480,7 +483,9 @@ async def test_a_rolling_restart_is_not_noticed(
 
 async def submit_some(fleet: Fleet, tokens: dict[str, str]) -> None:
     """Let three people submit at once, each twice, and wait for the results: few, for the quota is not the question."""
-    await asyncio.gather(*(_submit_twice(fleet, user, tokens) for user in CROWD[:3]))
+    async with asyncio.TaskGroup() as people:
+        for user in CROWD[:3]:
+            people.create_task(_submit_twice(fleet, user, tokens))
 
 
 async def _submit_twice(fleet: Fleet, user: str, tokens: dict[str, str]) -> None:

@@ -5,16 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bot.model.submission import (
-    ENDINGS,
-    RESPONSE_URL_LIFETIME,
-    STEPS,
-    BucketKey,
-    State,
-    Submission,
-    Task,
-    TokenKind,
-)
+from bot.model.catalog import BucketKey
+from bot.model.submission import ENDINGS, RESPONSE_URL_LIFETIME, STEPS, State, Submission, Task, TokenKind
 
 NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 SUBMISSION = Submission(

@@ -4,7 +4,7 @@ import asyncio
 import io
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -243,29 +243,29 @@ async def test_a_rolling_restart_loses_doubles_and_holds_up_nothing(clock: Clock
         await asyncio.sleep(0.005)  # so that something is always under way
 
     async with (
-        SmallSlack(SmallSlackConfig(answer_timeout=timedelta(seconds=PATIENCE_SECONDS))) as slack,
         asyncio.timeout(PATIENCE_SECONDS),
+        SmallSlack(SmallSlackConfig(answer_timeout=timedelta(seconds=PATIENCE_SECONDS))) as slack,
+        AsyncExitStack() as stack,
     ):
         ingress = make_ingress(slack, clock, work)
-        servers = [Server(ingress.handle, be_ready) for _ in range(2)]
-        addresses = [await server.listen("127.0.0.1", 0) for server in servers]
-        slack.transport.request_urls = [f"http://{address}/slack/events" for address in addresses]
-        load = Load(slack)
-        people = [asyncio.create_task(load.go_on(person)) for person in range(8)]
-        for turn in range(2):
+        replicas = [await _start_replica(ingress, stack) for _ in range(2)]
+        slack.transport.request_urls = [f"http://{address}/slack/events" for _, address in replicas]
+        async with Load(slack) as load:
+            for old, address in replicas:
+                await load.wait_for_more(MORE)
+                old.begin_stop()
+                await load.wait_for_more(MORE)
+                await old.stop()
+                await load.wait_for_more(MORE)
+                await _start_replica(ingress, stack, int(address.rpartition(":")[2]))
             await load.wait_for_more(MORE)
-            servers[turn].begin_stop()
-            await load.wait_for_more(MORE)
-            await servers[turn].stop()
-            await load.wait_for_more(MORE)
-            servers[turn] = Server(ingress.handle, be_ready)
-            host, _, port = addresses[turn].partition(":")
-            await servers[turn].listen(host, int(port))
-        await load.wait_for_more(MORE)
-        load.is_over = True
-        await asyncio.gather(*people)
-        for server in servers:
-            await server.stop()
 
     assert load.failed == []
     assert sorted(heard) == sorted(load.sent)
+
+
+async def _start_replica(ingress: HttpIngress, stack: AsyncExitStack, port: int = 0) -> tuple[Server, str]:
+    """Listen until the stack is left, and return the address as well."""
+    server = Server(ingress.handle, be_ready)
+    stack.push_async_callback(server.stop)
+    return server, await server.listen("127.0.0.1", port)

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.model.catalog import BucketKey
 from bot.model.errors import (
     AccessRefused,
     BucketNotAllowed,
@@ -19,7 +20,6 @@ from bot.model.errors import (
     NotAllowed,
     Outsider,
 )
-from bot.model.submission import BucketKey
 from bot.policy.gate import Actor, Gate, Home
 from bot.policy.rules import Allowlist, Verb
 from bot.sandbox.slack import SmallSlack

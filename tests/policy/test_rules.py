@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed, NotAllowed
-from bot.model.submission import BucketKey, Task
+from bot.model.submission import Task
 from bot.policy.gate import Permit
 from bot.policy.rules import Allowlist, Person, Request, Rule, Verb
 

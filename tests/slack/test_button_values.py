@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.model.catalog import BucketKey
 from bot.model.pasted_token import mask_tokens
-from bot.model.submission import BucketKey
 from bot.slack.button_values import bucket_value, read_bucket_value
 
 ACCOUNT = "5a4db0c0000000000000000000000001"

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
+from bot.model.catalog import BucketKey
 from bot.model.clock import steady_clock
 from bot.model.errors import SealedValueUnreadable, StartRefused
-from bot.model.submission import BucketKey, NewSubmission, Opening, Sealed, SealedToken, TokenKind
+from bot.model.submission import NewSubmission, Opening, Sealed, SealedToken, TokenKind
 from bot.sealing.hpke import (
     TOKEN,
     KeyRing,

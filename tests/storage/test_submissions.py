@@ -14,13 +14,12 @@ import pytest_asyncio
 from sqlalchemy import select
 
 from bot.cloudflare.errors import CloudflareUnreachable, Throttled, TokenInvalid
-from bot.model.catalog import CredentialStatus, StoredCredential
+from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost, NeverSent, NotAllowed
 from bot.model.move import Changes, Move
 from bot.model.submission import (
     ENDINGS,
     STEPS,
-    BucketKey,
     Check,
     Findings,
     Lease,

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import aiohttp
 
-from bot.model.submission import BucketKey
+from bot.model.catalog import BucketKey
 from bot.policy.gate import Gate
 from bot.slack.api import SlackWeb
 from bot.storage.catalogs import Catalogs

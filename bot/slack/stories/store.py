@@ -9,8 +9,9 @@ from typing import Final
 
 import structlog
 
+from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, DatabaseTrouble
-from bot.model.submission import BucketKey, NewSubmission, PastedToken, Sealed, State, Submission, Task
+from bot.model.submission import NewSubmission, PastedToken, Sealed, State, Submission, Task
 from bot.policy.gate import Permit
 from bot.policy.rules import Verb
 from bot.slack import form as modal

@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Final, Self
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
-from bot.model.submission import BucketKey
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.slack.blocks import Json, actions, button, context, date, escape, header, section
 from bot.slack.button_values import bucket_value
 from bot.slack.messages.explanation import EXPIRES_SOON, expiry

@@ -18,7 +18,7 @@ from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.model.submission import BucketKey
+from bot.model.catalog import BucketKey
 from bot.operations.server import Server
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token

@@ -27,9 +27,10 @@ from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.cloudflare.auth import Bearer
+from bot.model.catalog import BucketKey
 from bot.model.errors import SealedValueUnreadable
 from bot.model.pasted_token import MASK, trim
-from bot.model.submission import BucketKey, PastedToken
+from bot.model.submission import PastedToken
 from bot.model.submission import TokenKind as PastedKind
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token

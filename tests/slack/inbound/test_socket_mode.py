@@ -5,7 +5,7 @@ import io
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,7 +19,8 @@ from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.model.submission import BucketKey, PastedToken
+from bot.model.catalog import BucketKey
+from bot.model.submission import PastedToken
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.transport import Answer
@@ -560,34 +561,34 @@ async def test_a_rolling_restart_loses_doubles_and_holds_up_nothing(clock: Clock
     """Two replicas under a steady load, stopped and started again in turn: everybody goes on being answered."""
     heard: list[str] = []
     config = SmallSlackConfig(answer_timeout=PATIENCE)
-    async with SmallSlack(config) as slack, asyncio.timeout(PATIENCE.total_seconds()):
-        replicas = [await _start_replica(slack, heard, clock) for _ in range(2)]
+    async with (
+        asyncio.timeout(PATIENCE.total_seconds()),
+        SmallSlack(config) as slack,
+        AsyncExitStack() as stack,
+    ):
+        replicas = [await _start_replica(slack, heard, clock, stack) for _ in range(2)]
         await slack.wait_for_connections(4)
-        load = Load(slack)
-        people = [asyncio.create_task(load.go_on(person)) for person in range(8)]
-        for turn in range(2):
+        async with Load(slack) as load:
+            for old, watching in replicas:
+                await load.wait_for_more(MORE)
+                await old.stop_taking()
+                await old._ingress.drain()
+                await old.close()
+                await watching
+                await load.wait_for_more(MORE)
+                await _start_replica(slack, heard, clock, stack)
             await load.wait_for_more(MORE)
-            old, watching = replicas[turn]
-            await old.stop_taking()
-            await old._ingress.drain()
-            await old.close()
-            await watching
-            await load.wait_for_more(MORE)
-            replicas[turn] = await _start_replica(slack, heard, clock)
-        await load.wait_for_more(MORE)
-        load.is_over = True
-        await asyncio.gather(*people)
-        for ingress, _ in replicas:
-            await ingress.close()
 
     assert load.failed == []
     assert sorted(heard) == sorted(load.sent)
 
 
 async def _start_replica(
-    slack: SmallSlack, heard: list[str], clock: Clock
+    slack: SmallSlack, heard: list[str], clock: Clock, stack: AsyncExitStack
 ) -> tuple[SocketModeIngress, asyncio.Task[None]]:
+    """Connect until the stack is left."""
     ingress = make_ingress(slack, make_echo(heard), clock)
+    stack.push_async_callback(ingress.close)
     await ingress.connect()
     return ingress, asyncio.create_task(ingress.watch())
 

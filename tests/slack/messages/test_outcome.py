@@ -10,7 +10,7 @@ import pytest
 
 from bot.cloudflare.errors import CatalogRefusal, CloudflareTrouble, OperatorError, Refusal, Throttled, TokenRefusal
 from bot.delivery.plan import PLANS
-from bot.model.catalog import CredentialStatus
+from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import (
     AccessRefused,
     BotError,
@@ -26,17 +26,7 @@ from bot.model.errors import (
     error_of_code,
     leaves,
 )
-from bot.model.submission import (
-    ENDINGS,
-    BucketKey,
-    Check,
-    Findings,
-    State,
-    Submission,
-    Task,
-    TokenFacts,
-    TokenKind,
-)
+from bot.model.submission import ENDINGS, Check, Findings, State, Submission, Task, TokenFacts, TokenKind
 from bot.slack.messages.explanation import EXPIRES_SOON, expiry, explain, list_unchecked, list_warnings
 from bot.slack.messages.outcome import OUTCOMES, TASK_WORDS
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult

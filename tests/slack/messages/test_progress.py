@@ -11,8 +11,8 @@ import pytest_asyncio
 from slack_sdk.web.async_client import AsyncWebClient
 from structlog.testing import capture_logs
 
-from bot.model.catalog import CredentialStatus
-from bot.model.submission import BucketKey, State, Submission, Task, TokenKind
+from bot.model.catalog import BucketKey, CredentialStatus
+from bot.model.submission import State, Submission, Task, TokenKind
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import SmallSlackConfig
 from bot.slack.api import SlackWeb

@@ -12,7 +12,7 @@ import pytest
 
 from bot.cloudflare.diagnosis import LONGEST_MESSAGE, Answer, read_result
 from bot.cloudflare.errors import CatalogInactive, CatalogNotEnabled, CatalogRefusal, CloudflareError, NoSuchBucket
-from bot.model.catalog import CredentialStatus, StoredCredential
+from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import (
     AccessRefused,
     BotError,
@@ -26,7 +26,7 @@ from bot.model.errors import (
     error_of_code,
     leaves,
 )
-from bot.model.submission import ENDINGS, BucketKey, Check, Findings, State, Submission, Task, TokenFacts, TokenKind
+from bot.model.submission import ENDINGS, Check, Findings, State, Submission, Task, TokenFacts, TokenKind
 from bot.sandbox.block_rules import message_problems, view_problems
 from bot.sandbox.blocks import texts_of
 from bot.sandbox.tokens import Behaviour, make_token

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from bot.cloudflare.errors import CatalogNotEnabled
+from bot.model.catalog import BucketKey
 from bot.model.errors import CommitUnknown
-from bot.model.submission import BucketKey, NewSubmission, State, Submission, Task
+from bot.model.submission import NewSubmission, State, Submission, Task
 from bot.policy.rules import Allowlist
 from bot.sandbox.workspace import Message
 from bot.slack.api import CHANNEL_LIFETIME

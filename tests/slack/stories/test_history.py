@@ -5,10 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bot.model.catalog import CredentialStatus
+from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.submission import (
     ENDINGS,
-    BucketKey,
     Findings,
     NewSubmission,
     Sealed,

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from bot.model.catalog import CredentialStatus
+from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.move import Changes, Move
-from bot.model.submission import BucketKey, State
+from bot.model.submission import State
 from bot.model.submission import TokenKind as PastedKind
 from bot.policy.rules import Allowlist
 from bot.sandbox.blocks import JsonObject

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
-from bot.model.submission import BucketKey
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.sandbox.block_rules import message_problems
 from bot.sandbox.blocks import texts_of
 from bot.slack.blocks import Json
