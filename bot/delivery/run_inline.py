@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from bot.delivery.deliver import Delivery
+from bot.model.background import Background
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
 from bot.storage.submissions import Records
@@ -31,6 +32,7 @@ class InlineDispatcher:
         self._records = records
         self._clock = clock
         self._workers: dict[BucketKey, _Worker] = {}
+        self._tasks = Background("delivery_broke")
         self._is_stopping = False
 
     async def start(self) -> None:
@@ -45,7 +47,7 @@ class InlineDispatcher:
             return  # it is recorded: the next start resumes it
         worker = self._workers.get(key)
         if worker is None or worker.task.done():  # done a moment ago: its callback has not run yet
-            worker = self._workers[key] = _Worker(lambda: self._delivery.deliver(key), self._clock)
+            worker = self._workers[key] = _Worker(lambda: self._delivery.deliver(key), self._clock, self._tasks)
             worker.task.add_done_callback(lambda task: self._forget(key, task))
         worker.wake()
 
@@ -59,23 +61,20 @@ class InlineDispatcher:
         workers = list(self._workers.values())
         for worker in workers:
             worker.stop()
-        tasks = [worker.task for worker in workers]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=STOP_PATIENCE.total_seconds())
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.drain(STOP_PATIENCE)
 
 
 class _Worker:
     """One bucket's task: it ends when nothing is left, so that idle buckets cost nothing."""
 
-    def __init__(self, deliver: Callable[[], Awaitable[datetime | None]], clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, deliver: Callable[[], Awaitable[datetime | None]], clock: Callable[[], datetime], tasks: Background
+    ) -> None:
         self._deliver = deliver
         self._clock = clock
         self._woken = asyncio.Event()
         self._is_stopping = False
-        self.task = asyncio.create_task(self._run())
+        self.task = tasks.start(self._run())
 
     def wake(self) -> None:
         self._woken.set()

@@ -1,6 +1,6 @@
 """Any history of submissions, troubles, kills and takeovers: the slot ends with the newest token fit to be written.
 
-A soak run takes other histories each time: ORDERING_EXAMPLES=5000 pytest tests/delivery/test_ordering.py (as many take 15 min).
+A soak run takes other histories each time: ORDERING_EXAMPLES=5000 pytest tests/delivery/test_ordering.py.
 """
 
 import asyncio

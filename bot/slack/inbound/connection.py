@@ -14,6 +14,7 @@ from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.socket_mode.request import SocketModeRequest
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.model.background import Background
 from bot.slack.blocks import Json
 from bot.slack.inbound.ingress import Ingress, parse_json_object
 
@@ -51,7 +52,7 @@ class SocketModeConnection(SocketModeClient):
         self._opened_at = asyncio.get_running_loop().time()
         self._greeted = asyncio.Event()
         self._takes = True
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way = Background("socket_mode_not_answered")
 
     @property
     def is_open(self) -> bool:
@@ -85,8 +86,7 @@ class SocketModeConnection(SocketModeClient):
     async def close(self) -> None:
         """Close at once, however the other side takes it."""
         self._takes = False
-        for answering in self._under_way:
-            answering.cancel()
+        self._under_way.cancel()
         await super().close()  # type: ignore[no-untyped-call]  # as above
 
     async def disconnect(self) -> None:
@@ -127,23 +127,14 @@ class SocketModeConnection(SocketModeClient):
             self.reason = reason if reason in _REASONS else "unknown"
             self.over.set()
         elif self._takes and (request := SocketModeRequest.from_dict(message)) is not None:
-            answering = asyncio.create_task(self._answer(request))
-            self._under_way.add(answering)
-            answering.add_done_callback(self._finish)
+            self._under_way.start(self._answer(request))
 
     async def _answer(self, request: SocketModeRequest) -> None:
         response = await self._ingress.dispatch(request.payload)
         await send_async_response(self, request, response, time.time())
 
-    def _finish(self, answering: asyncio.Task[None]) -> None:
-        """Whatever went wrong is told by its type: the connection is gone, or the payload was nested too deep."""
-        self._under_way.discard(answering)
-        error = None if answering.cancelled() else answering.exception()
-        if error is not None:
-            _log.error("socket_mode_not_answered", error=type(error).__name__)
-
     async def _wait_until_quiet(self, patience: timedelta) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(patience.total_seconds()):
-                while self._under_way and self.is_open:
-                    await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+                while (answering := self._under_way.tasks) and self.is_open:
+                    await asyncio.wait(answering, return_when=asyncio.FIRST_COMPLETED)

@@ -16,6 +16,7 @@ import structlog
 from slack_bolt.async_app import AsyncApp, AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 
+from bot.model.background import Background
 from bot.model.pasted_token import STORABLE, classify, mask_tokens, trim
 from bot.model.secret import Secret
 from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken
@@ -55,7 +56,7 @@ class Ingress:
         self._clock = clock
         self._key_ring = key_ring
         self._account_id = account_id
-        self._under_way: set[asyncio.Task[BoltResponse]] = set()
+        self._under_way = Background("slack_payload_broke")
 
     async def dispatch(self, verified_body: Json) -> BoltResponse:
         """Seal, then let Bolt answer. `verified_body` came with a good signature or over Slack's own socket.
@@ -65,9 +66,7 @@ class Ingress:
         received_at = self._clock()
         sealed = seal_payload(verified_body, self._key_ring.sealing_key, self._account_id)
         verified_body.clear()  # the callers' frames hold it until Bolt has answered
-        task = asyncio.create_task(self._ask_bolt(sealed, received_at))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task = self._under_way.start(self._ask_bolt(sealed, received_at))
         done, _ = await asyncio.wait({task}, timeout=_ANSWER_TIMEOUT.total_seconds())
         return task.result() if done else _too_late(sealed.body)
 
@@ -84,12 +83,7 @@ class Ingress:
 
     async def drain(self) -> None:
         """Wait for what is under way, as long as an answer may take: after that nobody waits for it."""
-        tasks = list(self._under_way)
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=_DRAIN_PATIENCE.total_seconds())
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await self._under_way.drain(_DRAIN_PATIENCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

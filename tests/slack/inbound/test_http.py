@@ -292,7 +292,7 @@ async def test_a_stop_does_not_wait_for_ever_for_what_is_under_way(port: Port, p
     async with asyncio.timeout(PATIENCE_SECONDS):
         await draining
 
-    assert port.ingress._under_way == set()
+    assert port.ingress._under_way.tasks == frozenset()
 
 
 async def test_a_search_that_takes_too_long_is_answered_in_time(port: Port, pass_time: PassTime) -> None:

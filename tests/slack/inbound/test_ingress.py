@@ -656,7 +656,7 @@ async def door(key_ring: KeyRing) -> AsyncIterator[Door]:
     running = TestServer(server, host="127.0.0.1")
     async with TestClient(running, cookie_jar=aiohttp.DummyCookieJar()) as client:
         yield Door(client=client, ingress=ingress, heard=heard)
-        for task in ingress._under_way:
+        for task in ingress._under_way.tasks:
             task.cancel()
 
 
