@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
+from ssl import SSLContext
 from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -85,8 +87,14 @@ def database_path(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def authorities() -> Iterator[None]:
     """Let the certificate authorities be read once: httpx does it for each client, and no test speaks https."""
+    read_once = cache(httpx.create_ssl_context)
+
+    def read(**wanted: Any) -> SSLContext:  # noqa: ANN401 - the arguments of httpx
+        is_named = wanted.get("trust_env") and {"SSL_CERT_FILE", "SSL_CERT_DIR"} & os.environ.keys()
+        return (httpx.create_ssl_context if is_named else read_once)(**wanted)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(httpx_transports, "create_ssl_context", cache(httpx.create_ssl_context))
+        patch.setattr(httpx_transports, "create_ssl_context", read)
         yield
 
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 import bot
 from bot.cli import _app
+from bot.sandbox.process import find_free_port
 from bot.slack.manifest import build_manifest
 
 REFUSED = 2
@@ -51,8 +52,9 @@ def _empty_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
 
 
 def call(*arguments: str, environment: dict[str, str] | None = None) -> Result:
-    """Run one command in this process."""
-    return CliRunner().invoke(_app, arguments, env=environment, prog_name="r2-credential-bot")
+    """Run one command in this process; a bot that gets so far listens on a port of its own."""
+    port = {"R2_CREDENTIAL_HTTP_PORT": str(find_free_port())}
+    return CliRunner().invoke(_app, arguments, env=port | (environment or {}), prog_name="r2-credential-bot")
 
 
 def call_process(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,7 @@
 """Any history of submissions, troubles, kills and takeovers: the slot ends with the newest token fit to be written.
 
-A soak run takes other histories each time: ORDERING_EXAMPLES=5000 pytest tests/delivery/test_ordering.py.
+A soak run takes other histories each time (as many take 15 min):
+ORDERING_EXAMPLES=5000 pytest tests/delivery/test_ordering.py
 """
 
 import asyncio
@@ -294,9 +295,9 @@ class ScriptedCloudflare(CloudflareClient):
 
     async def _ask_about(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
         """Let a question about a token go out as long as it may."""
+        submission = await self._read(self._world.of_token(token.reveal()))  # before: time may pass in the database
         if not await may_send():
             raise LeaseLost
-        submission = await self._read(self._world.of_token(token.reveal()))
         assert self._world.clock() < submission.expires_at, "asked about after its deadline"
         await self._world.point()
 

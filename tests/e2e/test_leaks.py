@@ -4,7 +4,8 @@ import asyncio
 import base64
 import pickle
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ async def aftermath(
     settings = {
         "R2_CREDENTIAL_LOG_LEVEL": "debug",
         "R2_CREDENTIAL_LOG_FORMAT": LOG_FORMATS[transport],
-        "R2_CREDENTIAL_TTL": "8s",
+        "R2_CREDENTIAL_TTL": "30s",
     }
     async with set_scene(transport, tmp_path_factory.mktemp("leaks"), settings) as scene:
         await scene.start_ready_bot()
@@ -153,9 +154,11 @@ async def _send_what_nobody_expects(scene: Scene, marked: Marked) -> None:
     broken: list[JsonObject] = [
         {name: marked(Behaviour.GOOD)} for name in ("user", "team", "view", "actions", "enterprise")
     ]
+    scene.slack.transport.config = replace(scene.slack.config, answer_timeout=timedelta(seconds=1))  # nobody answers
     await asyncio.gather(
         *(scene.slack.deliver("interactive", payload | part) for part in (*strange, *broken, {"view": {}}))
     )
+    scene.slack.transport.config = scene.slack.config
     if scene.transport == "http":
         token = marked(Behaviour.GOOD).encode()
         await scene.slack.post_raw(b"payload=" + token)

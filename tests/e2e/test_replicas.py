@@ -324,6 +324,8 @@ async def test_one_worker_is_killed_and_one_is_frozen(fleet: Fleet) -> None:
 
     frozen.wake()
     await until_said(frozen, contested, "delivery_stopped", "lease_lost")
+    victim.cloudflare.cut()
+    victim.cloudflare.thaw()
     await victim.bot.start()
     await fleet.wait_until_ready()
 

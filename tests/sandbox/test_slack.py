@@ -24,13 +24,13 @@ from bot.sandbox.answers import TROUBLE
 from bot.sandbox.modals import REQUIRED, Modal
 from bot.sandbox.process import find_free_port
 from bot.sandbox.slack import SmallSlack
-from bot.sandbox.workspace import Channel, ImpossibleStepError, SmallSlackConfig, User, fits_filter
+from bot.sandbox.workspace import PATIENCE, Channel, ImpossibleStepError, SmallSlackConfig, User, fits_filter
 
 JsonObject = dict[str, Any]
 
 ADA, GRACE, MALLORY = "U0ADA0001", "U0GRACE01", "U0MALLORY"
 HERE, PUBLIC, PRIVATE, SHARED, ARCHIVED = "C0DATAPLT", "C0ANALYTX", "G0INCID42", "C0PARTNER", "C0OLDWARE"
-CONFIG = SmallSlackConfig(answer_timeout=timedelta(seconds=2))
+CONFIG = SmallSlackConfig(answer_timeout=PATIENCE)
 IMPATIENT = replace(CONFIG, answer_timeout=timedelta(milliseconds=60))
 OUTSIDER = User(id="U0OUTSIDE", name="oscar", real_name="Oscar Outside", team_id="T0ACME")
 BOT_TOKEN = "xoxb-sandbox-bot"
@@ -203,7 +203,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
 @pytest.fixture
 async def slack() -> AsyncIterator[SmallSlack]:
     """Yield a small Slack that no app is connected to."""
-    async with SmallSlack(IMPATIENT) as started:
+    async with SmallSlack(CONFIG) as started:
         yield started
 
 
@@ -443,6 +443,7 @@ async def test_a_bad_http_answer_is_shown_as_slack_shows_it(
         await client.views_open(trigger_id=payload["trigger_id"], view=FORM)
         await slack.fill(ADA, "token", "cf-token")
         slack.modals.top(ADA).values["bucket", "bucket_pick"]["selected_option"] = OPTIONS[0]  # type: ignore[union-attr]  # it is open
+        slack.transport.config = IMPATIENT if handler is silent else CONFIG
         command = await slack.type_command(ADA, HERE, "/r2-credential")
         submission = await slack.submit(ADA)
         search = await slack.search_options(ADA, "bucket", "ev")
@@ -466,16 +467,20 @@ async def test_without_a_reachable_app_the_dispatch_fails(slack: SmallSlack) -> 
 
 async def test_a_silent_socket_app_times_out() -> None:
     """An envelope that is not acknowledged in time is given up; a late acknowledgement changes nothing."""
-    async with socket_rig(IMPATIENT) as rig:
+    async with socket_rig() as rig:
+        is_given_up, is_acknowledged = asyncio.Event(), asyncio.Event()
 
         @rig.app.view("form")
         async def late(ack: Any) -> None:  # noqa: ANN401 - Bolt's
-            await asyncio.sleep(0.1)
+            await is_given_up.wait()
             await ack()
+            is_acknowledged.set()
 
         await fill_form(rig.slack)
+        rig.slack.transport.config = IMPATIENT
         result = await rig.slack.submit(ADA)
-        await asyncio.sleep(0.1)
+        is_given_up.set()
+        await is_acknowledged.wait()
 
         assert (result.kind, result.failure) == ("failed", "operation_timeout")
         assert rig.slack.modal(ADA) is not None
@@ -739,7 +744,7 @@ async def test_channels_and_groups_can_be_asked_about(slack: SmallSlack) -> None
 async def test_a_trigger_opens_one_modal_within_three_seconds() -> None:
     """Unknown, used and old triggers are told apart."""
     now = [1_800_000_000.0]
-    async with SmallSlack(replace(IMPATIENT, clock=lambda: now[0])) as slack:
+    async with SmallSlack(replace(CONFIG, clock=lambda: now[0])) as slack:
         client = client_for(slack)
         first, second = (slack.make_command(ADA, HERE, "/r2-credential")["trigger_id"] for _ in range(2))
         await client.views_open(trigger_id=first, view=FORM)
@@ -849,7 +854,7 @@ async def test_a_response_url_works_five_times_where_the_bot_is_not(slack: Small
 async def test_a_response_url_ends_after_thirty_minutes_and_with_the_channel() -> None:
     """Old, unknown and archived answer with their own names."""
     now = [1_800_000_000.0]
-    async with SmallSlack(replace(IMPATIENT, clock=lambda: now[0])) as slack:
+    async with SmallSlack(replace(CONFIG, clock=lambda: now[0])) as slack:
         url = slack.make_command(ADA, HERE, "/r2-credential")["response_url"]
         slack.change_channel(HERE, is_archived=True)
         archived = await respond(url, text="x")
@@ -1060,7 +1065,7 @@ def test_a_filter_of_conversations(channel: Channel, wanted: JsonObject | None, 
 async def test_only_members_see_a_channel_and_write_in_it() -> None:
     """A channel with members is seen by them alone; everybody has a direct message of their own with the bot."""
     secret = Channel(id="G0SECRET1", name="secret", is_private=True, members=frozenset({ADA}))
-    async with SmallSlack(replace(IMPATIENT, channels=(secret,))) as slack:
+    async with SmallSlack(replace(CONFIG, channels=(secret,))) as slack:
         seen = [channel.id for channel in slack.workspace.seen_channels(MALLORY)]
         with pytest.raises(ImpossibleStepError):
             await slack.say(MALLORY, secret.id, "hello?")
@@ -1195,6 +1200,7 @@ async def test_what_a_closed_connection_left_unanswered_goes_over_another(patien
 
 async def test_where_nobody_is_left_an_envelope_times_out(slack: SmallSlack) -> None:
     """The last connection closed without an answer."""
+    slack.transport.config = IMPATIENT
     async with open_lines(slack, 1) as lines:
         sending = asyncio.create_task(slack.type_command(ADA, HERE, "/r2-credential"))
         await lines[0].receive_json()
@@ -1205,6 +1211,7 @@ async def test_where_nobody_is_left_an_envelope_times_out(slack: SmallSlack) -> 
 
 async def test_redelivery_can_be_switched_off(slack: SmallSlack) -> None:
     """Slack does not promise it: an envelope of a closed connection is then lost, and the person is told."""
+    slack.transport.config = IMPATIENT
     slack.transport.redelivers = False
     async with open_lines(slack, 2) as lines:
         sending = asyncio.create_task(slack.type_command(ADA, HERE, "/r2-credential"))
@@ -1453,6 +1460,7 @@ async def test_an_event_that_is_not_taken_is_a_failure(
     slack: SmallSlack, handler: Callable[[web.Request], Any], failure: str
 ) -> None:
     """The person sees nothing of it, nothing is sent again, and the test can tell."""
+    slack.transport.config = IMPATIENT if handler is silent else CONFIG
     async with serving(handler) as slack.request_url:
         outcome = await slack.open_home(ADA)
 
@@ -1464,6 +1472,7 @@ async def test_without_a_connection_or_an_acknowledgement_the_event_fails(slack:
     """Nobody is connected; then somebody is, and keeps silent."""
     unconnected = await slack.open_home(ADA)
     async with open_lines(slack, 1):
+        slack.transport.config = IMPATIENT
         silent_app = await slack.open_home(ADA)
 
     assert (unconnected.failure, silent_app.failure) == ("dispatch_failed", "operation_timeout")
@@ -1471,7 +1480,7 @@ async def test_without_a_connection_or_an_acknowledgement_the_event_fails(slack:
 
 async def test_an_app_that_did_not_subscribe_hears_nothing() -> None:
     """Its home can be opened and published all the same."""
-    async with SmallSlack(replace(IMPATIENT, bot_events=())) as slack:
+    async with SmallSlack(replace(CONFIG, bot_events=())) as slack:
         await client_for(slack).views_publish(user_id=ADA, view=HOME)
         outcome = await slack.open_home(ADA)
 
@@ -1481,7 +1490,7 @@ async def test_an_app_that_did_not_subscribe_hears_nothing() -> None:
 
 async def test_an_app_without_a_home_tab_publishes_nothing() -> None:
     """Slack says `not_enabled`, and nobody can open what is not there; the Messages tab is."""
-    async with SmallSlack(replace(IMPATIENT, home_tab_enabled=False)) as slack:
+    async with SmallSlack(replace(CONFIG, home_tab_enabled=False)) as slack:
         assert await error_of(client_for(slack).views_publish(user_id=ADA, view=HOME)) == "not_enabled"
         with pytest.raises(ImpossibleStepError, match="no Home tab"):
             await slack.open_home(ADA)
