@@ -12,7 +12,6 @@ from bot.sandbox.blocks import JsonObject, complete
 from bot.sandbox.faults import Faults
 from bot.sandbox.workspace import Message, User, Workspace
 
-TRIGGER_SECONDS = 3.0
 RESPONSE_URL_SECONDS = 30 * 60.0
 RESPONSE_URL_USES = 5
 LONGEST_TEXT = 40_000
@@ -56,13 +55,14 @@ class Triggers:
         return trigger_id
 
     def exchange(self, trigger_id: object) -> Trigger:
-        """Use up a trigger id; raises RefusedError when it is unknown, used or older than 3 s."""
+        """Use up a trigger id; raises RefusedError when it is unknown, used or too old."""
         trigger = self._issued.get(trigger_id) if isinstance(trigger_id, str) else None
         if trigger is None:
             refuse("invalid_trigger_id")
         if trigger.is_used:
             refuse("exchanged_trigger_id")
-        if self.workspace.config.clock() - trigger.issued_at > TRIGGER_SECONDS:
+        age = self.workspace.config.clock() - trigger.issued_at
+        if age > self.workspace.config.trigger_lifetime.total_seconds():
             refuse("expired_trigger_id")
         trigger.is_used = True
         return trigger

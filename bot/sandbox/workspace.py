@@ -138,6 +138,7 @@ class SmallSlackConfig:
     user_groups: tuple[UserGroup, ...] = DEFAULT_USER_GROUPS
     clock: Callable[[], float] = time.time
     answer_timeout: timedelta = timedelta(seconds=3)
+    trigger_lifetime: timedelta = timedelta(seconds=3)
 
 
 class ImpossibleStepError(AssertionError):

@@ -130,7 +130,12 @@ async def _set_scene(
 ) -> AsyncIterator[Scene]:
     crowd = tuple(User(id=user_id, name=user_id.lower(), real_name=user_id) for user_id in CROWD)
     engineers = UserGroup(id="S0DATAENG", handle="data-engineers", members=(ADA, GRACE, *CROWD))
-    config = SmallSlackConfig(users=(*_CONFIG.users, *crowd), user_groups=(engineers,), answer_timeout=PATIENCE)
+    config = SmallSlackConfig(
+        users=(*_CONFIG.users, *crowd),
+        user_groups=(engineers,),
+        answer_timeout=PATIENCE,  # nothing is timed: a busy machine is no fault of the bot's
+        trigger_lifetime=PATIENCE,
+    )
     async with SmallCloudflare() as cloudflare, SmallSlack(config) as slack, AsyncExitStack() as stack:
         cloudflare.slow_delay, cloudflare.retry_after, cloudflare.fresh_seconds = SLOW_SECONDS, 1, 1.0
         furnish(cloudflare)
