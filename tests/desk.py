@@ -21,7 +21,7 @@ from bot.model.errors import BotError
 from bot.model.move import Move
 from bot.model.submission import Sealed, State, Submission
 from bot.policy.gate import Gate, Home
-from bot.policy.rules import Allowlist
+from bot.policy.rules import Allowlist, Rule
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
@@ -81,9 +81,10 @@ class Desk:
     door: HttpIngress | None = None
     tables: LiveTables | None = None
 
-    def serve(self, allowlist: Allowlist) -> None:
-        """Start, or start again with another allowlist, as an operator would."""
-        gate = Gate(allowlist.rules(), Home(team_id=self.slack.config.team_id, enterprise_id=None), self.memberships)
+    def serve(self, allowlist: Allowlist, *more: Rule) -> None:
+        """Start, or start again with another allowlist, as an operator would; `more` are rules that no list can say."""
+        home = Home(team_id=self.slack.config.team_id, enterprise_id=None)
+        gate = Gate((*allowlist.rules(), *more), home, self.memberships)
         parts = Parts(
             account_id=ACCOUNT,
             ttl=TTL,
@@ -97,7 +98,7 @@ class Desk:
             clock=self.clock,
         )
         self.tables = LiveTables(parts)
-        ingress = Ingress(_bolt_app(_routes(parts, self.tables), gate.home), self.key_ring, ACCOUNT, self.clock)
+        ingress = Ingress(_bolt_app(_routes(parts, self.tables), home), self.key_ring, ACCOUNT, self.clock)
         self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
 
     async def know_catalogs(self) -> None:

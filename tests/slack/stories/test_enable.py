@@ -98,6 +98,19 @@ async def test_a_forged_submission_enables_nothing(desk: Desk) -> None:
     assert desk.dispatched == []
 
 
+async def test_a_submission_of_another_account_enables_nothing(desk: Desk) -> None:
+    """The operator may have moved the bot to another one, in which a bucket of this name is not this bucket."""
+    refusal = await post_catalog_refusal(desk)
+    desk.execute("UPDATE submissions SET account_id = 'ffffffffffffffffffffffffffffffff'")
+
+    await desk.slack.click(ADA, refusal, replies.ENABLE)
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert "does not know any more what this button belongs to" in view.text
+    assert desk.dispatched == []
+
+
 async def test_what_could_not_be_recorded_is_told_in_the_view_that_opened(desk: Desk, log: io.StringIO) -> None:
     """Nothing is dispatched that would be lost."""
     refusal = await post_catalog_refusal(desk)

@@ -2,16 +2,17 @@
 
 import io
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
 
 from bot.model.catalog import BucketKey, CredentialStatus
+from bot.model.errors import AccessRefused, ChannelNotAllowed
 from bot.model.move import Changes, Move
 from bot.model.submission import State
 from bot.model.submission import TokenKind as PastedKind
-from bot.policy.rules import Allowlist
+from bot.policy.rules import Allowlist, Request, Rule
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, SealingContext
@@ -371,6 +372,44 @@ async def test_a_bucket_that_is_not_served_is_told_at_the_field(desk: Desk) -> N
 
     assert "does not store credentials for that bucket" in outcome.errors["bucket"]
     assert await desk.find() is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotInAnalytics(Rule):
+    """A rule that no list can say: somebody's results, or those of a bucket, do not go to one of the channels."""
+
+    user_id: str = ""
+    bucket: str = ""
+
+    def refuse(self, request: Request) -> AccessRefused | None:
+        """Say no to what is known to go there."""
+        is_known = (request.person is not None and request.person.user_id == self.user_id) or (
+            request.key is not None and request.key.bucket == self.bucket
+        )
+        return ChannelNotAllowed() if is_known and request.channel_id == ANALYTICS else None
+
+
+async def test_a_channel_that_is_not_for_this_person_is_told_at_the_field(desk: Desk) -> None:
+    """Others may post there."""
+    desk.serve(EVERYBODY, NotInAnalytics(user_id=ADA))
+    await desk.open_form(channel=ANALYTICS)
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert outcome.errors == {"channel": "The bot may not post in this channel. Choose another one."}
+    assert desk.dispatched == []
+
+
+async def test_what_is_refused_as_a_whole_is_not_recorded(desk: Desk) -> None:
+    """Each field would do, but not the two of them together."""
+    desk.serve(EVERYBODY, NotInAnalytics(bucket=BUCKET))
+    await desk.open_form(channel=ANALYTICS)
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert outcome.view is not None
+    assert "not used in that channel" in outcome.view.text
+    assert (await desk.find(), desk.dispatched) == (None, [])
 
 
 @pytest.mark.parametrize(("forge", "words"), STRANGERS.values(), ids=STRANGERS)

@@ -179,6 +179,34 @@ async def test_the_button_of_a_reminder_names_the_bucket(desk: Desk, value: str,
     assert (chosen["value"] if chosen else None) == bucket
 
 
+async def test_the_channel_that_counts_is_that_of_the_result(desk: Desk) -> None:
+    """The message may stand elsewhere, because the bot could not post where it was wanted."""
+    await desk.open_form(channel=ANALYTICS)
+    await desk.slack.submit(ADA)
+    result = await end_and_post(desk, State.FAILED, RequestRejected())
+    desk.serve(only(channels=frozenset({ANALYTICS})))
+
+    await desk.slack.click(ADA, result, replies.TRY_AGAIN)
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.has_submit, view.text
+
+
+async def test_a_button_for_a_bucket_counts_where_it_stands(desk: Desk) -> None:
+    """A reminder has no other channel."""
+    store = {"type": "button", "action_id": replies.TRY_AGAIN, "text": {"type": "plain_text", "text": "Store"}}
+    blocks = [{"type": "actions", "elements": [store | {"value": f"{ACCOUNT}/{BUCKET}"}]}]
+    await desk.web.post(PLATFORM, {"text": "Soon.", "blocks": blocks}, "6f3cacfe-3614-5dad-9dfa-09675d6189de")
+    desk.serve(only(channels=frozenset({ANALYTICS})))
+
+    await desk.slack.click(ADA, desk.slack.messages(PLATFORM)[-1], replies.TRY_AGAIN)
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert "not used in that channel" in view.text
+
+
 async def test_a_database_that_is_down_is_told_to_who_presses(desk: Desk) -> None:
     """A notice opens in the place of the form."""
     result = await post_result(desk)
