@@ -388,6 +388,16 @@ async def test_a_worker_that_lives_keeps_its_job(place: Workplace) -> None:
     await place.wait_until(IDLE)
 
 
+def _put_off(url: str) -> Callable[[BucketKey], Awaitable[None]]:
+    """Let a delivery leave nothing overdue: at the full minute it would be found again."""
+
+    async def put_off(key: BucketKey) -> None:
+        later = f"UPDATE submissions SET next_attempt_at = now() + interval '1 h' WHERE bucket = '{key.bucket}'"  # noqa: S608 - our own words
+        await asyncio.to_thread(execute, url, later)
+
+    return put_off
+
+
 async def test_what_is_overdue_without_a_job_is_found(place: Workplace) -> None:
     """A start looks for it; what has a job or is not overdue is left alone."""
     await _record(place.records, LAKE, "V1", age=timedelta(minutes=1))
@@ -395,6 +405,7 @@ async def test_what_is_overdue_without_a_job_is_found(place: Workplace) -> None:
     execute(place.url, "DELETE FROM procrastinate_jobs")
     with_job = BucketKey(account_id="made-up", bucket="with-job")
     await _record(place.records, with_job, "V3", age=timedelta(minutes=1))
+    place.delivery.act = _put_off(place.url)
 
     with capture_logs() as logged:
         await place.start_runner()

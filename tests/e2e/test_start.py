@@ -68,14 +68,13 @@ def with_nobody_listed(scene: Scene) -> str:
     return "nobody is listed, so nobody could use the bot"
 
 
+MORE_OBSTACLES = (with_file_for_data_dir, with_locked_data_dir, with_exposed_key, with_nobody_listed)
 OBSTACLES = (
     with_bad_bot_token,
-    with_file_for_data_dir,
-    with_locked_data_dir,
-    with_exposed_key,
     with_another_file_for_database,
-    with_nobody_listed,
+    *(pytest.param(obstruct, marks=pytest.mark.thorough) for obstruct in MORE_OBSTACLES),
 )
+"""One that Slack tells of and one on the disk; each is refused in this process by the tests of its own module."""
 
 
 @pytest.mark.parametrize("transport", ["http"])
