@@ -15,6 +15,9 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import psycopg
+from sqlalchemy import Connection, delete
+
+from bot.storage.schema import METADATA
 
 _USER = "postgres"
 _SETTINGS = {
@@ -104,6 +107,12 @@ def execute(url: str, statement: str) -> list[tuple[object, ...]]:
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
+
+
+def delete_rows(connection: Connection) -> None:
+    """Empty the bot's tables: of a few rows, which TRUNCATE takes ten times as long for."""
+    for table in METADATA.sorted_tables:
+        connection.execute(delete(table))
 
 
 class PostgresProxy:

@@ -15,8 +15,7 @@ from bot.model.errors import DatabaseUnavailable
 from bot.storage.catalogs import Catalogs, note_stored
 from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
-from bot.storage.schema import METADATA
-from tests.postgres import execute
+from tests.postgres import delete_rows, execute
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -56,7 +55,7 @@ async def tables(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
     url = request.getfixturevalue("tables_url")
     database = PostgresDatabase(url, time_limit=timedelta(seconds=10))
     await database.start()
-    execute(url, f"TRUNCATE {', '.join(METADATA.tables)}")
+    await database.run(delete_rows)
     yield database
     await database.stop()
 

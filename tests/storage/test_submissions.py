@@ -37,9 +37,9 @@ from bot.model.submission import (
 from bot.storage.accepting import Acceptance, Verdict
 from bot.storage.catalogs import Catalogs
 from bot.storage.postgres import PostgresDatabase
-from bot.storage.schema import METADATA, SUBMISSIONS
+from bot.storage.schema import SUBMISSIONS
 from bot.storage.submissions import Records
-from tests.postgres import execute
+from tests.postgres import delete_rows, execute
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ACCOUNT = "5a4db0c0000000000000000000000001"
@@ -108,7 +108,7 @@ async def records(engine: str, request: pytest.FixtureRequest) -> AsyncIterator[
     url = request.getfixturevalue("tables_url")
     database = PostgresDatabase(url, time_limit=timedelta(seconds=10))
     await database.start()
-    execute(url, f"TRUNCATE {', '.join(METADATA.tables)}")
+    await database.run(delete_rows)
     yield Records(database)
     await database.stop()
 
