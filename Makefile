@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 
-.PHONY: sandbox run test test-all check coverage lint docs bench chaos lock clean
+.PHONY: sandbox run test test-all unit coverage lint docs bench chaos lock clean
 
 sandbox: $(VENV)/.run ## try the bot: a page, a small Slack and a small Cloudflare, all on this machine
 	$(BIN)/r2-credential-bot sandbox
@@ -14,12 +14,13 @@ sandbox: $(VENV)/.run ## try the bot: a page, a small Slack and a small Cloudfla
 run: $(VENV)/.run ## run the bot with the settings of the environment and .env
 	$(BIN)/r2-credential-bot run
 
-test: check ## everything that a change needs, in four minutes
+test: $(VENV)/.dev ## everything that a change needs: the checks beside the tests, in four minutes
+	@$(MAKE) --no-print-directory --jobs=2 lint unit
 
 test-all: test ## and what is left: many more runs of the same, and the same stories over the other transport
 	$(PYTEST) -m thorough
 
-check: lint
+unit: $(VENV)/.dev ## the tests alone
 	$(PYTEST) -m "not thorough"
 
 coverage: $(VENV)/.dev ## all tests with branch coverage, which must not fall below 95 %; takes three times as long
