@@ -76,7 +76,7 @@ class Workplace:
     def job_rows(self) -> list[tuple[object, ...]]:
         """Return what waits or is being done; not the jobs that the clock brings."""
         query = "SELECT task_name, status, scheduled_at, args::text FROM procrastinate_jobs"
-        return execute(self.url, f"{query} WHERE task_name <> 'keep_house'")
+        return execute(self.url, f"{query} WHERE args ->> 'timestamp' IS NULL")
 
     async def wait_until(self, condition: str) -> None:
         """Wait until an SQL condition holds."""

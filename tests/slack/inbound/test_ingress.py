@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import pickle
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -58,6 +59,15 @@ OLDER_SECRET = "fedcba9876543210-made-up"
 TOKEN_TEXT = make_token(Behaviour.GOOD, number=881)
 UNPREFIXED = "MadeUp882" + "Good0" * 6 + "x"
 """Forty random characters hold all three sorts, as this made-up one does."""
+
+
+@pytest.fixture(autouse=True)
+def usual_depth() -> Iterator[None]:
+    """Let Python go as deep as it does in the bot: libraries that other tests use allow themselves more."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
 
 
 @pytest.fixture(scope="module")
