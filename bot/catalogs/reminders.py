@@ -35,7 +35,7 @@ class CredentialWatch:
         clock: Callable[[], datetime],
         reminders: Collection[timedelta],
         *,
-        serves: Callable[[BucketKey], bool] = lambda _: True,
+        serves: Callable[[BucketKey], bool],
     ) -> None:
         self._inventory = inventory
         self._announcer = announcer

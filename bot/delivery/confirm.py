@@ -13,7 +13,7 @@ from bot.model.move import Changes, Move
 from bot.model.submission import Pending, State
 
 CONFIRM_PATIENCE: Final = timedelta(seconds=15)
-"""How long an empty or broken slot after a success is asked about again before it is told as an alarm."""
+"""How long a slot that looks empty or broken after a successful write is asked about before that is an alarm."""
 
 _PAUSE: Final = timedelta(seconds=2)
 _ALARMS: Final = (CredentialStatus.INVALID, CredentialStatus.ABSENT)

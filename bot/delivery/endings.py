@@ -11,9 +11,9 @@ from bot.model.submission import State, Submission
 def end_unwritten(
     submission: Submission, ending: State, error: BotError, now: datetime, *, landed: bool | None = None
 ) -> Move:
-    """End for this reason. Where an earlier request may have landed after all, nobody may say "unchanged".
+    """End as `ending`, or as UNCERTAIN if a request may have reached Cloudflare (`landed`; default: as recorded).
 
-    An older one that waits may go on where Cloudflare said no to this one, which then is not worth keeping.
+    An uncertain end supersedes older submissions, unless Cloudflare refused this token: then the older ones go on.
     """
     landed = submission.possibly_written if landed is None else landed
     return Move(

@@ -1,4 +1,4 @@
-"""Whether a submission is still allowed: asked before every step, since much may have changed while it waited."""
+"""Checks again that a submission is allowed, each time it is worked on until it is written."""
 
 from datetime import datetime
 

@@ -1,4 +1,7 @@
-"""Tells people how a submission ended: once, as far as that can be known, and as long as it takes."""
+"""Tells people how a submission ended, for as long as it takes.
+
+Once: the poster gives Slack the same `client_msg_id` at every try, and a report that could not be recorded is kept.
+"""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -24,7 +27,7 @@ class Poster(Protocol):
 
 
 class Report:
-    """The last step of every plan: posts the final message."""
+    """Posts the final message of a submission that has ended; it follows every plan and is part of none."""
 
     def __init__(self, poster: Poster, clock: Callable[[], datetime]) -> None:
         self._poster = poster

@@ -1,4 +1,4 @@
-"""What becomes of a step that failed: another try, and when, or the end. Pure."""
+"""Decides what follows a failed step: another try, and when, or the end."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""What a bucket has open, in the order in which it is done, and when each is due. Pure."""
+"""Newest wins: what a bucket has open, in the order in which it is done, and when each is due. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,9 +9,8 @@ from bot.model.submission import Pending, State, Task
 def schedule(work: Sequence[Pending], open_from: datetime) -> list[tuple[Pending, datetime]]:
     """Return when each is due, in the order in which they are done: the slot first, messages last.
 
-    Of those that may still be sent to the slot the newest one holds all others: they only wait for it, or for their
-    own end. What only checks or enables holds nothing; a catalog is enabled before anything is stored in it. Nothing
-    goes to Cloudflare before `open_from`.
+    Only the newest submission to be stored is sent; older ones are due at their own expiry. Checks and enablings block
+    nothing, and a catalog is enabled before anything is stored in it. Nothing goes to Cloudflare before `open_from`.
     """
     ended = [each for each in work if each.submission.is_ended]
     confirming = [each for each in work if each.submission.state is State.CONFIRMING]

@@ -35,7 +35,7 @@ class Step(ABC):
     """One thing that has to be done about a submission. It can be killed anywhere and taken again."""
 
     state: ClassVar[State] = State.VERIFYING
-    """Where a submission stands while this is being done."""
+    """The state at which the modal marks this step as running."""
 
     label: ClassVar[str] = ""
     """What the modal calls it; a step without a label is not shown."""
@@ -49,8 +49,8 @@ class Step(ABC):
 
     @abstractmethod
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
-        """Do it, and return what becomes of the submission; None: nothing stands in the way of the next step.
+        """Do it and return the resulting move; None means: go straight to the next step.
 
-        A step waits for no event: it returns a move that says until when, and is taken again then, or when somebody
-        has moved the submission from outside. Raises the errors that `Retry` knows what to make of, and LeaseLost.
+        A step waits for no event. It returns a move that says until when, and is taken again then, or as soon as the
+        submission is moved from outside. Raises the errors that `Retry` decides on, and LeaseLost.
         """

@@ -32,7 +32,7 @@ class Store(Step):
         return submission.state is State.CONFIRMING
 
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
-        """Claim the write; what follows is its effect, which nobody has who was replaced in this very moment."""
+        """Record that a write may happen; the write is the effect, and runs only if that was recorded."""
         submission = pending.submission
         return Move(
             to=State.STORING,

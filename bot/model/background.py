@@ -1,4 +1,4 @@
-"""Work that goes on behind its caller's back: kept while it runs, waited for or ended at a stop."""
+"""Background tasks: referenced while they run, drained or cancelled at a stop."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

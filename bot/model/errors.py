@@ -343,9 +343,7 @@ class MembershipUnknown(
 class GivenUp(BotError):
     """The submission's deadline has passed; the sealed token is erased."""
 
-    code = "given_up"
     whose_move = WhoseMove.YOU
-    user_message = "The bot did not manage it in the time it had."
 
 
 class NeverSent(GivenUp):

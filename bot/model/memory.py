@@ -9,7 +9,7 @@ _Value = TypeVar("_Value")
 
 
 class Memory(Generic[_Key, _Value]):
-    """Values by key, each forgotten after a time of its own, or when the clock is set to before it came."""
+    """A cache: each entry has its own lifetime, and is ignored if the clock is now earlier than when it was kept."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock

@@ -30,8 +30,8 @@ class Changes:
 class Move:
     """One step of a submission, all of it in one transaction.
 
-    Moving to CONFIRMING says that the slot holds the token: older ones end, and it is what is known of the slot. Every
-    ending erases the sealed token; the report erases the sealed response URL.
+    A move to CONFIRMING means that Cloudflare has stored the token: older submissions are superseded, and this token is
+    recorded as the slot's credential. Every ending erases the sealed token; the report erases the sealed response URL.
     """
 
     to: State
@@ -40,7 +40,7 @@ class Move:
 
     changes: Changes = Changes()
     because: BotError | None = None
-    """What went wrong: kept until something else does, or until nothing does any more."""
+    """The error to record; replaced by the next one, cleared by a success or by new findings."""
 
     supersedes: bool = False
     """Whether older ones of the bucket that could still be sent end as well."""

@@ -1,4 +1,4 @@
-"""Decides who may do what from where: the rules, and the facts that only Slack knows."""
+"""Decides whether a person may do something, with which bucket and in which channel."""
 
 import asyncio
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ class Actor:
 class Memberships(Protocol):
     """Knows who is in which user group."""
 
-    async def members_of(self, usergroups: frozenset[str]) -> frozenset[str]:
-        """Return the members of all these groups; raises MembershipUnknown when that cannot be known."""
+    async def members_of(self, usergroup: str) -> frozenset[str]:
+        """Return the members of a group; raises MembershipUnknown when that cannot be known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class Gate:
     async def permit_user(self, user_id: str) -> Permit:
         """Let in a user of this workspace whom a rule names; raises AccessRefused (MembershipUnknown passes)."""
         asked = sorted(frozenset[str]().union(*(rule.usergroups_to_ask(user_id) for rule in self._rules)))
-        members = await asyncio.gather(*(self._memberships.members_of(frozenset({group})) for group in asked))
+        members = await asyncio.gather(*(self._memberships.members_of(group) for group in asked))
         usergroups = frozenset(group for group, users in zip(asked, members, strict=True) if user_id in users)
         person = Person(user_id=user_id, usergroups=usergroups)
         refusal = _refuse(self._rules, Request(person=person))

@@ -10,7 +10,7 @@ def bucket_value(key: BucketKey) -> str:
 
 
 def read_bucket_value(value: str, account_id: str) -> BucketKey | None:
-    """Return the bucket; None for another account's, and for what is no bucket's value, as a submission's id.
+    """Return the bucket, or None if the value names another account's bucket or none at all (a submission's id).
 
     A bare bucket name is one of the bot's only account: older messages have buttons with that.
     """

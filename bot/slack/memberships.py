@@ -1,6 +1,5 @@
 """Who is in which user group, as Slack says it: asked once for all who wait, and remembered for a minute."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,21 +34,14 @@ class Memberships:
         self._answers = Memory[str, _Answer](clock)
         self._questions = Background("usergroup_question_broke")
 
-    async def members_of(self, usergroups: frozenset[str]) -> frozenset[str]:
-        """Return the members of all these groups; raises MembershipUnknown when Slack does not tell."""
-        answers = [answer for usergroup in usergroups if (answer := self._answers.get(usergroup)) is not None]
-        if len(answers) < len(usergroups):
-            answers = await asyncio.gather(*(self._answer_for(usergroup) for usergroup in usergroups))
-        known = [answer.members for answer in answers if answer.members is not None]
-        if len(known) < len(answers):
+    async def members_of(self, usergroup: str) -> frozenset[str]:
+        """Return the members of a group; raises MembershipUnknown when Slack does not tell."""
+        answer = self._answers.get(usergroup)
+        if answer is None:
+            answer = await self._questions.shield(lambda: self._ask(usergroup), name=usergroup)
+        if answer.members is None:
             raise MembershipUnknown
-        return frozenset().union(*known)
-
-    async def _answer_for(self, usergroup: str) -> _Answer:
-        known = self._answers.get(usergroup)
-        if known is not None:
-            return known
-        return await self._questions.shield(lambda: self._ask(usergroup), name=usergroup)
+        return answer.members
 
     async def _ask(self, usergroup: str) -> _Answer:
         try:

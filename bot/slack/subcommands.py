@@ -11,7 +11,7 @@ COMMAND: Final = "/r2-credential"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subcommand:
-    """A first word that is none of a bucket; `argument` is how a bucket behind it is shown, if it takes one."""
+    """A first word that is not read as a bucket's name; `argument` stands for what may follow it, in the help."""
 
     name: str
     argument: str = ""

@@ -8,8 +8,8 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, update
 
 from bot.model.move import Change
-from bot.model.submission import NewSubmission, State, Submission, Task
-from bot.storage.moves import make_move, superseded_by
+from bot.model.submission import NewSubmission, Submission, Task
+from bot.storage.moves import begin_anew, make_move, superseded_by
 from bot.storage.rows import (
     ITS_BUCKET,
     MAY_BE_SENT,
@@ -117,8 +117,8 @@ class _Place:
 def _find_place(connection: Connection, new: NewSubmission) -> _Place:
     """Return its place among its bucket's: that of its arrival at the ingress.
 
-    Recording takes some seconds at most. So one that seems much older than what is known already comes from a clock
-    that was set back, and is the newest; one that is a little older than what is written already has come too late.
+    Recording takes some seconds at most. If it looks 3 s or more older than the newest known, the clock was set back,
+    and it is the newest; if it is less than that older than the last written, it came too late and is superseded.
     """
     newest = connection.execute(_NEWEST, names_of(new.key)).one()
     newest_at = max((at for at in (newest.open_at, newest.written_at) if at is not None), default=new.accepted_at)
@@ -166,16 +166,8 @@ def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
 
 def _accept_again(connection: Connection, new: NewSubmission, place: _Place) -> Acceptance:
     """Take a second Submit of the same view, unless it is the older one and was only slower on its way here."""
-    replace = (
-        update(SUBMISSIONS)
-        .where(
-            _is_same_form(new),
-            SUBMISSIONS.c.state.in_([State.ACCEPTED.value, State.VERIFYING.value]),
-            SUBMISSIONS.c.accepted_at <= place.accepted_at,
-        )
-        .values(_row_at(new, place) | NOTHING_FOUND | {"revision": SUBMISSIONS.c.revision + 1})
-    )
-    if connection.execute(replace).rowcount:
+    row = _row_at(new, place) | NOTHING_FOUND
+    if begin_anew(connection, and_(_is_same_form(new), SUBMISSIONS.c.accepted_at <= place.accepted_at), row):
         return _recorded(connection, new, place, Verdict.REPLACED)
     return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=_find_recorded(connection, new))
 

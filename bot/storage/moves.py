@@ -1,10 +1,10 @@
-"""The only writer of a submission's state: a move is made wholly or not at all, by compare-and-set."""
+"""The only writer of a recorded submission's state: in one transaction, and by compare-and-set on its revision."""
 
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, or_, update
 
 from bot.cloudflare.errors import CloudflareError
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
@@ -12,8 +12,8 @@ from bot.model.errors import BotError
 from bot.model.move import Change, Changes, Move
 from bot.model.submission import ENDINGS, STEPS, Lease, State, Submission
 from bot.storage.catalogs import note_stored, note_test
-from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, columns_of, names_of, read_submission
-from bot.storage.schema import LEASES, SUBMISSIONS
+from bot.storage.rows import EPOCH, IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, columns_of, names_of, read_submission
+from bot.storage.schema import SUBMISSIONS
 
 _SUCCESSES: Final = (State.STORED, State.CHECKED, State.ENABLED)
 _NO_ERROR: Final = dict.fromkeys(("error_code", "cloudflare_code", "cloudflare_message"))
@@ -44,6 +44,17 @@ def make_move(connection: Connection, submission: Submission, move: Move, lease:
     return [Change(submission=read_submission(row), is_new_state=is_new_state), *older]
 
 
+def begin_anew(connection: Connection, is_it: ColumnElement[bool], row: dict[str, Any]) -> bool:
+    """Put a repeated Submit in the place of the first one, as long as nothing was sent; say whether that was so.
+
+    It is no step of the submission but another one under the same id; whoever still works on the first one has a stale
+    copy from now on.
+    """
+    may_begin_anew = SUBMISSIONS.c.state.in_([State.ACCEPTED.value, State.VERIFYING.value])
+    statement = update(SUBMISSIONS).where(is_it, may_begin_anew)
+    return connection.execute(statement.values(row | {"revision": SUBMISSIONS.c.revision + 1})).rowcount > 0
+
+
 def superseded_by(user_id: str, at: datetime) -> Move:
     """Return the end of one whose slot holds somebody's newer token."""
     return Move(to=State.SUPERSEDED, at=at, changes=Changes(superseded_by=user_id))
@@ -56,18 +67,13 @@ def _require_step(state: State, to: State) -> None:
 
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
-_EPOCH: Final = (
-    select(LEASES.c.epoch)
-    .where(LEASES.c.account_id == bindparam("its_account_id"), LEASES.c.bucket == bindparam("its_bucket"))
-    .scalar_subquery()
-)
 _MOVE: Final = (
     update(SUBMISSIONS)
     .where(SUBMISSIONS.c.id == bindparam("its_id"), SUBMISSIONS.c.revision == bindparam("its_revision"), ITS_BUCKET)
     .values(revision=SUBMISSIONS.c.revision + 1)
     .returning(SUBMISSIONS)
 )
-_MOVE_UNDER_LEASE: Final = _MOVE.where(func.coalesce(_EPOCH, 0) == bindparam("its_epoch"))
+_MOVE_UNDER_LEASE: Final = _MOVE.where(func.coalesce(EPOCH.scalar_subquery(), 0) == bindparam("its_epoch"))
 _SUPERSEDE_OLDER: Final = (
     update(SUBMISSIONS)
     .where(

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, bindparam
+from sqlalchemy import Row, and_, bindparam, select
 
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.submission import (
@@ -19,7 +19,7 @@ from bot.model.submission import (
     TokenFacts,
     TokenKind,
 )
-from bot.storage.schema import SUBMISSIONS
+from bot.storage.schema import LEASES, SUBMISSIONS
 
 ITS_BUCKET: Final = and_(
     SUBMISSIONS.c.account_id == bindparam("its_account_id"), SUBMISSIONS.c.bucket == bindparam("its_bucket")
@@ -32,6 +32,11 @@ MAY_BE_SENT: Final = and_(
     SUBMISSIONS.c.state != State.CONFIRMING.value,
 )
 """What can still be sent to Cloudflare, or is to be sent again."""
+
+EPOCH: Final = select(LEASES.c.epoch).where(
+    LEASES.c.account_id == bindparam("its_account_id"), LEASES.c.bucket == bindparam("its_bucket")
+)
+"""Of the lease of that bucket; none as long as nobody took it."""
 
 IS_FOR_THE_SLOT: Final = SUBMISSIONS.c.task == Task.STORE.value
 

@@ -6,7 +6,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, not_, or_, select
 
 from bot.model.catalog import BucketKey
 from bot.model.errors import CommitUnknown, LeaseLost
@@ -16,7 +16,7 @@ from bot.sealing.hpke import key_id_of
 from bot.storage.accepting import Acceptance, accept, add
 from bot.storage.database import Database
 from bot.storage.moves import make_move
-from bot.storage.rows import IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, names_of, read_pending, read_submission
+from bot.storage.rows import EPOCH, IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, names_of, read_pending, read_submission
 from bot.storage.schema import LEASES, OPENINGS, SNAPSHOTS, SUBMISSIONS
 from bot.storage.upsert import INSERTS
 
@@ -109,8 +109,8 @@ class Records:
     async def work(self, lease: Lease) -> list[Pending]:
         """Return what the bucket has open, what has not ended first, oldest first; raises LeaseLost.
 
-        That is: what ended and is not told yet, what is being confirmed, what is not for the slot, and of those that
-        may still be sent to it the newest one, which holds all others, and the one that expires first.
+        That is: ended but unreported submissions, those being confirmed, checks and enablings; and of those still to be
+        stored only two, the newest (see `bot.delivery.schedule`) and the one that expires first.
         """
         return await self._database.run(lambda connection: _read_work(connection, lease))
 
@@ -209,9 +209,6 @@ _WORK: Final = (
     )
     .limit(_MOST_WORK)
 )
-_EPOCH: Final = select(LEASES.c.epoch).where(
-    LEASES.c.account_id == bindparam("its_account_id"), LEASES.c.bucket == bindparam("its_bucket")
-)
 _TAKE: Final = {
     dialect: insert(LEASES)
     .on_conflict_do_update(index_elements=["account_id", "bucket"], set_={"epoch": LEASES.c.epoch + 1})
@@ -226,7 +223,7 @@ def _take(connection: Connection, key: BucketKey) -> Lease:
 
 
 def _holds(connection: Connection, lease: Lease) -> bool:
-    return connection.scalar(_EPOCH, names_of(lease.key)) == lease.epoch
+    return connection.scalar(EPOCH, names_of(lease.key)) == lease.epoch
 
 
 def _read_work(connection: Connection, lease: Lease) -> list[Pending]:

@@ -144,7 +144,7 @@ class Scene:
 
     def new_watch(self) -> CredentialWatch:
         """Return another one, as a process that starts has it."""
-        return CredentialWatch(self.inventory, self.channel, self.clock, REMINDERS)
+        return CredentialWatch(self.inventory, self.channel, self.clock, REMINDERS, serves=lambda _: True)
 
     async def store(self, *credentials: StoredCredential) -> None:
         """Put these into their slots."""

@@ -172,7 +172,7 @@ class Doorman(Rule):
         """Have somebody asked."""
         return frozenset({"S1"})
 
-    async def members_of(self, usergroups: frozenset[str]) -> frozenset[str]:
+    async def members_of(self, usergroup: str) -> frozenset[str]:
         """Do what is to be done in the middle of it, or say that it is not known."""
         if self.before_check is not None and self.checks_before == 0:
             await self.before_check()

@@ -401,7 +401,7 @@ class Slack(Rule):
         """Have it asked."""
         return frozenset({"S1"})
 
-    async def members_of(self, usergroups: frozenset[str]) -> frozenset[str]:
+    async def members_of(self, usergroup: str) -> frozenset[str]:
         """Say nothing as planned."""
         await self._world.point()
         if self._world.membership_failures:

@@ -63,7 +63,7 @@ class Poster:
         clock: Callable[[], datetime],
         contact: str,
         may_enable: bool = False,
-        allows_channel: Callable[[str], bool] = lambda _: True,
+        allows_channel: Callable[[str], bool],
     ) -> None:
         self._web = web
         self._post_by_response_url = post_by_response_url

@@ -9,7 +9,7 @@ from bot.slack.subcommands import HELP, help_text
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """Also somebody on no list may ask what this is."""
+    """Answers everybody, also people who may not use the bot."""
 
     def register(self, routes: Routes) -> None:
         """Take the subcommand."""

@@ -1,6 +1,6 @@
-"""The table of catalogs as it is known, and once more when Cloudflare was asked again.
+"""Shows the stored table of catalogs at once, and again when a refresh arrives.
 
-Waits for the database, and for nothing else: Cloudflare is asked by somebody else.
+Reads the database only; the refresh itself runs elsewhere.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class LiveTables:
-    """One for each name under which somebody looks."""
+    """Keeps one pending refresh for each name; a new look under the same name cancels the earlier one."""
 
     parts: Parts
     _follow_ups: Background = field(default_factory=partial(Background, "fresh_table_broke"))

@@ -17,6 +17,6 @@ _log = structlog.get_logger()
 
 
 def refuse_lookup(error: BotError, actor: Actor, contact: str) -> str:
-    """Return the words, and log that they were needed. Nothing was to be sent, so nothing is said of that."""
+    """Return the text for a refused lookup, and log it. A lookup sends nothing, so the text does not speak of that."""
     _log.warning("look_refused", user=actor.user_id, error=error.code)
     return _DATABASE_TROUBLE if isinstance(error, DatabaseTrouble) else replies.refusal(error, contact=contact)

@@ -45,6 +45,7 @@ from bot.slack.inbound.payloads import Submit
 from bot.slack.inbound.routes import PAYLOAD
 from bot.slack.inbound.socket_mode import SocketModeIngress
 from bot.slack.subcommands import COMMAND
+from tests.clock import Clock
 from tests.desk import Desk
 from tests.leaks import find_leaks
 
@@ -526,7 +527,7 @@ def test_whatever_is_pasted_anywhere_reaches_the_app_in_one_piece(
     else:
         payload["view"][place] = pasted
 
-    answer = asyncio.run(Ingress(make_app(heard), key_ring, ACCOUNT).dispatch(payload))
+    answer = asyncio.run(Ingress(make_app(heard), key_ring, ACCOUNT, Clock()).dispatch(payload))
 
     assert (answer.status, len(heard.bodies)) == (200, 1)
     for token in (TOKEN_TEXT, UNPREFIXED):
@@ -659,7 +660,7 @@ class Door:
 async def door(key_ring: KeyRing) -> AsyncIterator[Door]:
     """Serve an ingress that takes two signing secrets."""
     heard = Heard()
-    ingress = Ingress(make_app(heard), key_ring, ACCOUNT)
+    ingress = Ingress(make_app(heard), key_ring, ACCOUNT, Clock())
     verifiers = [SignatureVerifier(SECRET), SignatureVerifier(OLDER_SECRET)]
     server = web.Application(client_max_size=BODY_LIMIT)
     server.router.add_post("/slack/events", HttpIngress(ingress, verifiers).handle)
@@ -764,7 +765,7 @@ def test_no_bytes_break_the_door(key_ring: KeyRing, body: bytes, content_type: s
     assume(not body.startswith(b"ssl_check=1"))
 
     async def knock() -> int:
-        ingress = Ingress(make_app(Heard()), key_ring, ACCOUNT)
+        ingress = Ingress(make_app(Heard()), key_ring, ACCOUNT, Clock())
         server = web.Application()
         server.router.add_post("/slack/events", HttpIngress(ingress, [SignatureVerifier(SECRET)]).handle)
         async with TestClient(TestServer(server, host="127.0.0.1")) as client:
@@ -1002,7 +1003,7 @@ async def socket(key_ring: KeyRing) -> AsyncIterator[tuple[SmallSlack, Heard, So
         client = AsyncWebClient(token=slack.config.bot_tokens[0], base_url=slack.api_url)
         client.proxy = None
         ingress = SocketModeIngress(
-            Ingress(make_app(heard), key_ring, ACCOUNT),
+            Ingress(make_app(heard), key_ring, ACCOUNT, Clock()),
             app_token=slack.config.app_token or "",
             web_client=client,
             logger=logging.getLogger("slack_sdk"),
