@@ -16,6 +16,7 @@ import structlog
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import CloudflareError, Throttled
 from bot.delivery.endings import end_unwritten, give_up
+from bot.delivery.kept import KeptMoves
 from bot.delivery.opener import Opener
 from bot.delivery.plan import PLANS, Plan
 from bot.delivery.report import Poster, Report
@@ -70,7 +71,7 @@ class Delivery:
             fresh_token_patience=fresh_token_patience,
         )
         self._plans = {task: tuple(kind(tools) for kind in plan) for task, plan in plans.items()}
-        self._unrecorded: dict[BucketKey, dict[str, tuple[int, Move]]] = {}
+        self._kept = KeptMoves()
 
     async def deliver(self, key: BucketKey) -> datetime | None:
         """Take every step that is due; return when the next one is, or None when nothing is left.
@@ -79,36 +80,32 @@ class Delivery:
         Raises DatabaseTrouble.
         """
         lease = await self._records.take(key)
+        self._kept.note_taken(lease)
         try:
             next_at = await self._work_off(lease)
         except LeaseLost:
             _log.warning("lease_lost", bucket=key.bucket)
-            next_at = None
+            return None
         if next_at is None:
-            self._unrecorded.pop(key, None)
+            self._kept.forget(key)
         return next_at
 
     async def _work_off(self, lease: Lease) -> datetime | None:
         blocked_until: datetime | None = None
         while work := await self._records.work(lease):
             now = self._clock()
-            plan = schedule(work, blocked_until or now)
-            due = next((pending for pending, at in plan if at <= now), None)
+            agenda = schedule(work, blocked_until or now)
+            due = next((pending for pending, at in agenda if at <= now), None)
             if due is None:
-                return min(at for _, at in plan)
-            blocked_until = await self._see_to(lease, due, now)
+                return min(at for _, at in agenda)
+            move = self._kept.find(due.submission, now) or await self._find_move(lease, due, now)
+            if move is not None:
+                await self._apply(lease, due, move)
+                continue
+            blocked_until = await self._take_turn(lease, due, now)
+            if blocked_until is not None:
+                await self._end_if_blocked_too_long(lease, due, blocked_until)
         return None
-
-    async def _see_to(self, lease: Lease, due: Pending, now: datetime) -> datetime | None:
-        """Take the step that is due; return when to come back if nothing may be sent to Cloudflare."""
-        move = self._find_unrecorded(due.submission) or await self._find_move(lease, due, now)
-        if move is not None:
-            await self._apply(lease, due, move)
-            return None
-        blocked_until = await self._take_turn(lease, due, now)
-        if blocked_until is not None:
-            await self._end_if_blocked_too_long(lease, due, blocked_until)
-        return blocked_until
 
     async def _find_move(self, lease: Lease, due: Pending, now: datetime) -> Move | None:
         """Return what is to be done without asking Cloudflare, if it is something like that."""
@@ -116,7 +113,10 @@ class Delivery:
             return give_up(due.submission, now) if _is_over(due.submission, now) else None
         if not await self._records.holds(lease):
             raise LeaseLost  # somebody else posts it
-        return await self._report.take(due)
+        move = await self._report.take(due)
+        if move.changes.reported_at is not None:
+            self._kept.keep_report(due.submission, move)
+        return move
 
     async def _end_if_blocked_too_long(self, lease: Lease, pending: Pending, until: datetime) -> None:
         """Where nothing may be sent for longer than there is time, the end is known already."""
@@ -136,8 +136,8 @@ class Delivery:
             now = self._clock()
             current: Pending | None = due
             if now - read_at > _STALE_AFTER:  # somebody may have submitted a newer one meanwhile
-                plan = schedule(await self._records.work(lease), now)
-                current = next((each for each, at in plan if at <= now and not each.submission.is_ended), None)
+                agenda = schedule(await self._records.work(lease), now)
+                current = next((each for each, at in agenda if at <= now and not each.submission.is_ended), None)
             if current is not None:
                 await self._take_step(lease, current, turn)
         finally:
@@ -154,6 +154,8 @@ class Delivery:
             if move is not None:
                 await self._apply(lease, pending, move)
                 return
+        message = f"no step has anything to say of a submission that is {submission.state}"
+        raise RuntimeError(message)  # else it would be looked at again at once, and for ever
 
     async def _try(self, step: Step, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
         submission = pending.submission
@@ -173,20 +175,19 @@ class Delivery:
         return await self._records.holds(lease) and self._clock() < submission.expires_at
 
     async def _apply(self, lease: Lease, pending: Pending, move: Move) -> None:
-        """Record a move, then do what it was recorded for; that gives the next one."""
-        submission, unrecorded = pending.submission, self._unrecorded.setdefault(lease.key, {})
-        if move.effect is None:  # where recording fails, only that is repeated: nothing is sent or told again
-            unrecorded[submission.id] = (submission.revision, move)
+        """Record a move, then do what it was recorded for; that gives the next one.
+
+        What cannot be asked for again is kept until it is recorded: where that fails, nothing is sent or told twice.
+        """
+        submission = pending.submission
         changed = await self._records.apply(submission, move, lease)
-        unrecorded.pop(submission.id, None)
+        self._kept.drop(submission)
         if changed and move.effect is not None:
             recorded = replace(pending, submission=changed[0])
-            await self._apply(lease, recorded, await move.effect(recorded))
-
-    def _find_unrecorded(self, submission: Submission) -> Move | None:
-        """Return a move that was not recorded, if the submission still stands as it stood then."""
-        revision, move = self._unrecorded.get(submission.key, {}).get(submission.id, (None, None))
-        return move if revision == submission.revision else None
+            self._kept.forget_writes(lease.key)  # of whatever was written before, nobody knows any more
+            following = await move.effect(recorded)
+            self._kept.keep_write(lease, recorded.submission, following)
+            await self._apply(lease, recorded, following)
 
 
 def _is_over(submission: Submission, now: datetime) -> bool:

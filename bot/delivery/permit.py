@@ -18,7 +18,9 @@ class Permit(Step):
 
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:  # noqa: ARG002 - asks nobody but Slack
         """Ask about the person, the bucket, the channel and what is to be done."""
-        submission = pending.submission
-        permit = await self._tools.gate.permit_user(submission.user_id)
-        permit.require(Verb.of_task(submission.task), submission.key, submission.channel_id)
+        submission, gate = pending.submission, self._tools.gate
+        verb = Verb.of_task(submission.task)
+        gate.require_of_anybody(verb, submission.key, submission.channel_id)  # needs no answer of Slack's
+        permit = await gate.permit_user(submission.user_id)
+        permit.require(verb, submission.key, submission.channel_id)
         return None

@@ -17,6 +17,7 @@ _LONGEST: Final = timedelta(seconds=60)
 _SHORTEST_FOR_SLACK: Final = timedelta(seconds=2)
 _SHORTEST_CEILING: Final = timedelta(seconds=1)
 _MOST_DOUBLINGS: Final = 10
+_AFTER_CONFIRMING_FAILED: Final = timedelta(seconds=2)
 
 _log = structlog.get_logger()
 
@@ -36,11 +37,11 @@ class Retry:
         """
         landed = submission.possibly_written if landed is None else landed
         now = self._clock()
+        if submission.state is State.CONFIRMING:  # it is written: what fails now neither ends it nor is told
+            return Move(to=State.CONFIRMING, at=now + _AFTER_CONFIRMING_FAILED)
         if not error.retryable:
             return end_unwritten(submission, _ending_after(error), error, now, landed=landed)
         at = now + pause_after(error, submission, now, self._jitter())
-        if submission.state is State.CONFIRMING:  # it is written: what fails now neither ends it nor is told
-            return Move(to=State.CONFIRMING, at=at)
         if at >= submission.expires_at:
             return end_unwritten(submission, State.FAILED, error, now, landed=landed)
         _log.info("delivery_waits", submission=submission.id, error=error.code, until=at.isoformat())

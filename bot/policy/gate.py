@@ -87,6 +87,12 @@ class Gate:
             raise refusal
         return Permit(person=person, rules=self._rules)
 
+    def require_of_anybody(self, verb: Verb, key: BucketKey, channel_id: str) -> None:
+        """Raise the AccessRefused that fits for what nobody may, whoever asks."""
+        refusal = _refuse(self._rules, Request(verb=verb, key=key, channel_id=channel_id))
+        if refusal is not None:
+            raise refusal
+
     def serves(self, key: BucketKey) -> bool:
         """Whether the bot serves this bucket for anybody at all."""
         return _refuse(self._rules, Request(key=key)) is None

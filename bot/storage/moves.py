@@ -24,14 +24,15 @@ def make_move(connection: Connection, submission: Submission, move: Move, lease:
     """Make a move if the submission still stands as it was read, and say what has changed: it, then what it superseded.
 
     With a `lease`, that one must still hold: a delivery that was frozen moves nothing. Without one, the move comes from
-    outside of any delivery. Raises ValueError for a step that leads nowhere.
+    outside of any delivery, and is made only as long as nothing was sent or told: what is under way is the delivery's.
+    Raises ValueError for a step that leads nowhere.
     """
     is_new_state = move.to is not submission.state
     if is_new_state:
         _require_step(submission.state, move.to)
     values = _values(move, is_new_state=is_new_state) | names_of(submission.key)
     values |= {"its_id": submission.id, "its_revision": submission.revision}
-    statement = _MOVE if lease is None else _MOVE_UNDER_LEASE
+    statement = _MOVE_FROM_OUTSIDE if lease is None else _MOVE_UNDER_LEASE
     row = connection.execute(statement, values | ({"its_epoch": lease.epoch} if lease else {})).one_or_none()
     if row is None:
         return []
@@ -50,8 +51,7 @@ def begin_anew(connection: Connection, is_it: ColumnElement[bool], row: dict[str
     It is no step of the submission but another one under the same id; whoever still works on the first one has a stale
     copy from now on.
     """
-    may_begin_anew = SUBMISSIONS.c.state.in_([State.ACCEPTED.value, State.VERIFYING.value])
-    statement = update(SUBMISSIONS).where(is_it, may_begin_anew)
+    statement = update(SUBMISSIONS).where(is_it, _IS_UNSENT)
     return connection.execute(statement.values(row | {"revision": SUBMISSIONS.c.revision + 1})).rowcount > 0
 
 
@@ -67,12 +67,14 @@ def _require_step(state: State, to: State) -> None:
 
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
+_IS_UNSENT: Final = SUBMISSIONS.c.state.in_([State.ACCEPTED.value, State.VERIFYING.value])
 _MOVE: Final = (
     update(SUBMISSIONS)
     .where(SUBMISSIONS.c.id == bindparam("its_id"), SUBMISSIONS.c.revision == bindparam("its_revision"), ITS_BUCKET)
     .values(revision=SUBMISSIONS.c.revision + 1)
     .returning(SUBMISSIONS)
 )
+_MOVE_FROM_OUTSIDE: Final = _MOVE.where(_IS_UNSENT)
 _MOVE_UNDER_LEASE: Final = _MOVE.where(func.coalesce(EPOCH.scalar_subquery(), 0) == bindparam("its_epoch"))
 _SUPERSEDE_OLDER: Final = (
     update(SUBMISSIONS)

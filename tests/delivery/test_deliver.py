@@ -1035,12 +1035,13 @@ async def test_an_answer_that_waits_to_be_noted_keeps_no_token(house: House) -> 
     delivery = house.delivery
     with pytest.raises(DatabaseUnavailable):
         await delivery.deliver(LAKE)
-    [(_, move)] = delivery._unrecorded[LAKE].values()
+    [kept] = delivery._kept._of_bucket[LAKE].values()
+    move = kept.move
     assert move.because is not None
     assert move.because.__traceback__ is None
     await house.deliver_all()  # somebody else has taken the bucket over, and brought it to its end
     assert await delivery.deliver(LAKE) is None
-    assert delivery._unrecorded == {}
+    assert delivery._kept._of_bucket == {}
 
 
 async def test_a_token_that_does_not_open_is_never_sent(house: House) -> None:
@@ -1720,6 +1721,62 @@ async def test_an_answer_that_cannot_be_noted_is_not_asked_for_again(house: Hous
     _assert_told_once(house, await house.read())
 
 
+async def test_a_success_that_could_not_be_noted_does_not_outlive_a_newer_request(house: House) -> None:
+    """The newer one may have landed before it was refused: the slot is written again, not just said to be."""
+    await house.submit(FIRST)
+    house.records = Forgetful(house.database)
+    house.records.fails = 1
+    house.records.watch(house.reporter.watch)
+    delivery = house.delivery
+    with pytest.raises(DatabaseUnavailable):
+        await delivery.deliver(LAKE)
+    house.cloudflare.fail_next("credential", drop_after_store=True)
+    house.cloudflare.fail_next("credential", status=400, code=30004)
+    await house.submit(SECOND, "V2")
+    while (next_at := await delivery.deliver(LAKE)) is not None:
+        house.clock.now = next_at
+    assert house.told == [("V1", State.STORED), ("V2", State.UNCERTAIN)]
+    assert house.sent == [FIRST, SECOND, SECOND, FIRST]
+    assert house.cloudflare.stored_token("lake") == FIRST
+
+
+async def test_a_success_that_is_noted_late_is_confirmed_in_all_its_time(house: House) -> None:
+    """An outage of the database is no reason to call a slot broken at the first look."""
+    await house.submit(FIRST)
+    house.records = Forgetful(house.database)
+    house.records.fails = 1
+    house.records.watch(house.reporter.watch)
+    delivery = house.delivery
+    with pytest.raises(DatabaseUnavailable):
+        await delivery.deliver(LAKE)
+    house.clock.now += 2 * CONFIRM_PATIENCE
+    house.cloudflare.fail_next("status", status=503)
+    next_at = await delivery.deliver(LAKE)
+    assert (await house.read()).confirm_until == house.clock.now + CONFIRM_PATIENCE
+    assert next_at is not None
+    house.clock.now = next_at
+    assert await delivery.deliver(LAKE) is None
+    assert (await house.read()).confirmation is CredentialStatus.VALID
+
+
+async def test_what_nobody_may_is_denied_although_slack_is_silent(house: House) -> None:
+    """A bucket that was taken off the list needs no answer about a person."""
+    await house.submit()
+    house.gate.always = MembershipUnknown()
+    house.gate.refusals.append(BucketNotAllowed())
+    await house.deliver_all()
+    assert (await house.read()).state is State.DENIED
+
+
+async def test_a_plan_that_has_nothing_to_say_is_no_busy_loop(house: House) -> None:
+    """It is a fault of ours, which whoever runs deliveries logs and tries again in a minute."""
+    await house.submit()
+    delivery = house.delivery
+    delivery._plans = dict.fromkeys(Task, ())
+    with pytest.raises(RuntimeError, match="no step has anything to say"):
+        await delivery.deliver(LAKE)
+
+
 async def test_what_is_blocked_for_longer_than_it_may_wait_is_told_at_once(house: House) -> None:
     """The account is stopped for an hour, and the submission has ten minutes: the reason is known now."""
     house.client._pace = LocalPace(house.clock)
@@ -1817,10 +1874,13 @@ async def test_a_delivery_that_lost_its_submission_says_nothing(house: House) ->
     """Somebody else ended it while the request was out: the success is not told over that."""
 
     async def end_it() -> None:
-        await house.records.apply(await house.read(), Move(to=State.UNCERTAIN, at=house.clock.now))
+        lease = await house.records.take(LAKE)
+        await house.records.apply(await house.read(), Move(to=State.UNCERTAIN, at=house.clock.now), lease)
 
     house.transport.after_answer = end_it
     await house.submit()
+    await house.deliver_all()
+    assert house.told == []
     await house.deliver_all()
     ended = await house.read()
     assert ended.state is State.UNCERTAIN
@@ -1861,7 +1921,7 @@ async def test_a_message_is_posted_once_although_that_cannot_be_noted(house: Hou
         other.execute("DROP TRIGGER full")
     assert await delivery.deliver(LAKE) is None
     assert house.posts == ["POST"]
-    assert delivery._unrecorded == {}
+    assert delivery._kept._of_bucket == {}
     _assert_told_once(house, await house.read())
 
 

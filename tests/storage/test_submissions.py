@@ -169,7 +169,8 @@ async def _move(
     lease: Lease | None = None,
     **parts: Any,  # noqa: ANN401 - each has its own type
 ) -> Submission | None:
-    """Make a move; return the submission as it is then, or None when it did not stand as it was read."""
+    """Make a move as a delivery does; return the submission as it is then, or None when it was read before."""
+    lease = lease or await records.take(submission.key)
     moved = await records.apply(submission, Move(to=to, at=at, changes=changes, **parts), lease)
     return moved[0] if moved else None
 
@@ -621,13 +622,22 @@ async def test_a_move_from_outside_needs_no_lease_and_wakes_the_bucket(records: 
     stale = await _accept(records)
     lease = await records.take(LAKE)
     woken.clear()
-    assert await _move(records, stale, State.VERIFYING) is not None
+    verifying = Move(to=State.VERIFYING, at=NOW)
+    assert [moved.state for moved in await records.apply(stale, verifying)] == [State.VERIFYING]
     assert woken == [LAKE]
-    assert await _move(records, stale, State.VERIFYING, lease=lease) is None
-    assert await _move(records, stale, State.VERIFYING) is None
-    fresh = await _read(records)
-    assert await _move(records, fresh, State.DENIED, lease=lease) is not None
+    assert await records.apply(stale, verifying, lease) == []
+    assert await records.apply(stale, verifying) == []
+    assert await _move(records, await _read(records), State.DENIED, lease=lease) is not None
     assert woken == [LAKE]  # a delivery goes on by itself, and what did not move wakes nobody
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED, State.VERIFYING}))
+async def test_what_is_sent_or_ended_is_not_moved_from_outside(records: Records, state: State) -> None:
+    """A request may be on its way, or a message: its answer would find a stale copy, and be sent or told again."""
+    standing = await _bring_to(records, state)
+    for to in (state, *STEPS.get(state, ())):
+        assert await records.apply(standing, Move(to=to, at=NOW)) == []
+    assert await _read(records) == standing
 
 
 async def test_whatever_may_be_recorded_wakes_its_bucket(records: Records) -> None:
@@ -803,9 +813,9 @@ async def test_what_is_older_and_could_still_be_sent_is_superseded(records: Reco
     others = {name: await _read(records, name) for name in ("V3", "V4", "V6", "V7", "V8")}
     at = NOW + timedelta(seconds=9)
     if ending is None:
-        moved = await records.apply(newest, Move(to=State.CONFIRMING, at=at))
+        moved = await records.apply(newest, Move(to=State.CONFIRMING, at=at), await records.take(LAKE))
     else:
-        moved = await records.apply(newest, Move(to=ending, at=at, supersedes=True))
+        moved = await records.apply(newest, Move(to=ending, at=at, supersedes=True), await records.take(LAKE))
     assert sorted(submission.id for submission in moved) == ["V1", "V2", "V5"]
     for name, attempts in (("V1", 0), ("V2", 3)):
         superseded = await _read(records, name)
