@@ -1968,7 +1968,7 @@ async def _die_at(house: House, step: int, key: BucketKey) -> bool:
     [
         pytest.param(Behaviour.GOOD, {State.STORED}, id="good"),
         pytest.param(Behaviour.ANSWER_LOST, {State.STORED}, id="answer lost"),
-        pytest.param(Behaviour.RATE_LIMITED, {State.STORED}, id="rate-limited once"),
+        pytest.param(Behaviour.RATE_LIMITED, {State.STORED}, id="rate-limited once", marks=pytest.mark.thorough),
         # Killed while a request may have been out, the bot cannot know that this very request was refused.
         pytest.param(Behaviour.WEAK, {State.REFUSED, State.UNCERTAIN}, id="refused"),
     ],

@@ -948,13 +948,13 @@ def _explore(engine: Engine, examples: int) -> None:
         )
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(200, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.thorough)])
 def test_the_slot_ends_with_the_newest_fit_token_on_sqlite(sqlite_file: SqliteFile, examples: int) -> None:
     """Whatever happens in between, on a real file."""
     _explore(sqlite_file, examples)
 
 
-@pytest.mark.parametrize("examples", [8, pytest.param(50, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("examples", [5, pytest.param(50, marks=pytest.mark.thorough)])
 def test_the_slot_ends_with_the_newest_fit_token_on_postgresql(postgres: Postgres, examples: int) -> None:
     """The same on a real server, where a transaction takes longer: fewer histories."""
     _explore(postgres, examples)

@@ -460,6 +460,7 @@ async def test_a_commit_whose_answer_is_lost_is_told_as_it_is(fleet: Fleet) -> N
     assert [write.token for write in fleet.scene.cloudflare.writes if write.bucket == bucket] == [token]
 
 
+@pytest.mark.thorough  # within one process, both ways in do it in `test_server.py` and `test_socket_mode.py`
 async def test_a_rolling_restart_is_not_noticed(
     set_scene: SetScene, transport: Transport, tmp_path: Path, postgres_server: str
 ) -> None:
