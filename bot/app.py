@@ -55,7 +55,7 @@ from bot.slack.stories.status import Status
 from bot.slack.stories.store import StoreCredential
 from bot.slack.stories.try_again import TryAgain
 from bot.storage.opening import Store, open_store
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 
 _STOP_NOTICE: Final = timedelta(seconds=1)
 _SLACK_PAUSE: Final = timedelta(seconds=2)
@@ -139,7 +139,7 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
         stack.push_async_callback(_cancel, base.background)
         socket = await _face_slack(base, catalogs, server, stack) if is_gateway else None
         if not is_gateway:
-            server.attach(None, lambda: _is_ready(store.records, None))
+            server.attach(None, lambda: _is_ready(store.submissions, None))
         stack.push_async_callback(_announce_stop, server, takes_requests=is_gateway and socket is None)
         yield RunningBot(
             transport="socket_mode" if socket else "http" if is_gateway else "none",
@@ -155,8 +155,8 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Ba
     slack = SlackWeb(web_client, patient_client=_web_client(settings, patient_http))
     progress = ModalProgress(slack, store.clock, settings.contact or "", steps_of)
     stack.push_async_callback(progress.drain)
-    store.records.watch(log_change)
-    store.records.watch(progress.watch)
+    store.submissions.watch(log_change)
+    store.submissions.watch(progress.watch)
     gate = Gate(_allowlist(settings).rules(), await _identify(slack), Memberships(slack, store.clock))
     return _Base(
         settings=settings, store=store, slack=slack, web_client=web_client, http=http, gate=gate, background=[]
@@ -181,8 +181,8 @@ async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: Asy
         allows_channel=base.gate.allows_channel,
     )
     delivery = Delivery(
-        records=store.records,
-        inventory=store.inventory,
+        submissions=store.submissions,
+        catalogs=store.catalogs,
         cloudflare=cloudflare,
         key_ring=store.key_ring,
         gate=base.gate,
@@ -190,9 +190,9 @@ async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: Asy
         clock=store.clock,
         fresh_token_patience=settings.fresh_token_patience,
     )
-    keeper = SnapshotKeeper(cloudflare, store.inventory, store.clock)
+    keeper = SnapshotKeeper(cloudflare, store.catalogs, store.clock)
     watch = CredentialWatch(
-        store.inventory,
+        store.catalogs,
         poster,
         store.clock,
         settings.expiry_reminders,
@@ -204,7 +204,7 @@ async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: Asy
         runner = JobRunner(
             url=settings.postgres_url.reveal(),
             jobs=store.jobs,
-            records=store.records,
+            submissions=store.submissions,
             delivery=delivery,
             refresh_catalogs=lambda tests: keeper.refresh_unless_fresh(tests=tests),
             keep_house=lambda: keep_house(store, watch),
@@ -212,8 +212,8 @@ async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: Asy
         )
         base.keep_running(runner.run())
         return _by_others(store)
-    dispatcher = InlineDispatcher(delivery, store.records, store.clock)
-    store.records.wake_by(dispatcher.dispatch)
+    dispatcher = InlineDispatcher(delivery, store.submissions, store.clock)
+    store.submissions.wake_by(dispatcher.dispatch)
     stack.push_async_callback(dispatcher.stop)
     await dispatcher.start()
     base.keep_running(keeper.run())
@@ -242,7 +242,7 @@ async def _face_slack(
         await socket.connect()
         base.keep_running(socket.watch())
     http = _http_ingress(settings, ingress) if socket is None else None
-    server.attach(None if http is None else http.handle, lambda: _is_ready(store.records, socket))
+    server.attach(None if http is None else http.handle, lambda: _is_ready(store.submissions, socket))
     stack.push_async_callback(ingress.drain)  # answers go back over what is closed afterwards
     if socket is not None:
         stack.push_async_callback(socket.stop_taking)
@@ -256,8 +256,8 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
         ttl=base.settings.ttl,
         contact=base.contact,
         gate=base.gate,
-        records=base.store.records,
-        inventory=base.store.inventory,
+        submissions=base.store.submissions,
+        catalogs=base.store.catalogs,
         web=base.slack,
         http=base.http,
         want_snapshot=catalogs.want,
@@ -410,11 +410,11 @@ async def _listen(server: Server, settings: Settings) -> str:
         raise StartRefused(message) from None
 
 
-async def _is_ready(records: Records, socket: SocketModeIngress | None) -> bool:
+async def _is_ready(submissions: Submissions, socket: SocketModeIngress | None) -> bool:
     """Whether the database answers within a second, and Slack is connected where it has to be."""
     try:
         async with asyncio.timeout(1):
-            await records.ping()
+            await submissions.ping()
     except (TimeoutError, DatabaseTrouble):
         return False
     return socket is None or await socket.is_connected()

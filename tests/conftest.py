@@ -27,7 +27,7 @@ from playwright.async_api import Browser, async_playwright, expect
 from bot.operations.logs import configure_logging
 from bot.sandbox.workspace import PATIENCE
 from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 from tests.clock import Clock
 from tests.desk import Desk, open_desk
 from tests.postgres import execute, running_postgres
@@ -133,9 +133,9 @@ def database(migrated_path: Path) -> Iterator[SqliteDatabase]:
 
 
 @pytest.fixture
-def records(database: SqliteDatabase) -> Records:
+def submissions(database: SqliteDatabase) -> Submissions:
     """Return the tables of that database."""
-    return Records(database)
+    return Submissions(database)
 
 
 @pytest_asyncio.fixture

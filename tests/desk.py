@@ -38,7 +38,7 @@ from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.parts import Parts
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 
 if TYPE_CHECKING:
     from tests.clock import Clock
@@ -67,8 +67,8 @@ class Desk:
     """The stories, with a small Slack before them and a database behind them."""
 
     slack: SmallSlack
-    records: Records
-    inventory: Catalogs
+    submissions: Submissions
+    catalogs: Catalogs
     database_path: Path
     clock: "Clock"
     key_ring: KeyRing
@@ -90,8 +90,8 @@ class Desk:
             ttl=TTL,
             contact=self.contact,
             gate=gate,
-            records=self.records,
-            inventory=self.inventory,
+            submissions=self.submissions,
+            catalogs=self.catalogs,
             web=self.web,
             http=self.http,
             want_snapshot=lambda *, tests=False: self.looks.append("tested" if tests else "listed"),
@@ -112,7 +112,7 @@ class Desk:
             Catalog(key=key_of(bucket), status=status, credential_status=credential)
             for bucket, (status, credential) in sorted(states.items())
         )
-        await self.inventory.save_snapshot(Snapshot(catalogs=catalogs, refreshed_at=self.clock()))
+        await self.catalogs.save_snapshot(Snapshot(catalogs=catalogs, refreshed_at=self.clock()))
 
     async def command(self, text: str = "", *, user: str = ADA, channel: str = PLATFORM) -> str:
         """Type the command; return what only this person reads, nothing when the form opened."""
@@ -147,7 +147,7 @@ class Desk:
         """Return what was recorded of the view that Ada has before her."""
         view = self.slack.modal(ADA)
         assert view is not None
-        return await self.records.find(view.id)
+        return await self.submissions.find(view.id)
 
     def execute(self, statement: str) -> None:
         """Change the database behind the bot's back."""
@@ -170,8 +170,8 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         slack_web = SlackWeb(client, clock)
         desk = Desk(
             slack=slack,
-            records=Records(database),
-            inventory=Catalogs(database, ACCOUNT),
+            submissions=Submissions(database),
+            catalogs=Catalogs(database, ACCOUNT),
             database_path=path,
             clock=clock,
             key_ring=KeyRing(*load_private_keys(generate_private_key())),
@@ -188,7 +188,7 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         server.router.add_post("/slack/events", handle)
         async with TestServer(server, host="127.0.0.1") as running:
             slack.request_url = str(running.make_url("/slack/events"))
-            desk.records.wake_by(desk.dispatched.append)
+            desk.submissions.wake_by(desk.dispatched.append)
             desk.serve(EVERYBODY)
             await desk.know_catalogs()
             yield desk
@@ -263,12 +263,12 @@ async def ask(desk: Desk, text: str, *, user: str = ADA, channel: str = PLATFORM
 async def refresh(desk: Desk, *, tests: bool = True) -> None:
     """Do what whoever faces Cloudflare does when somebody looks."""
     desk.clock.advance(timedelta(seconds=1))
-    snapshot = await desk.inventory.snapshot()
+    snapshot = await desk.catalogs.snapshot()
     assert snapshot is not None
-    await desk.inventory.save_snapshot(replace(snapshot, refreshed_at=desk.clock()))
+    await desk.catalogs.save_snapshot(replace(snapshot, refreshed_at=desk.clock()))
     if tests:
-        await desk.inventory.save_test(key_of("billing-exports"), CredentialStatus.VALID, desk.clock())
-        await desk.inventory.note_all_tested(desk.clock())
+        await desk.catalogs.save_test(key_of("billing-exports"), CredentialStatus.VALID, desk.clock())
+        await desk.catalogs.note_all_tested(desk.clock())
 
 
 async def wait_for_answer(desk: Desk, is_wanted: Callable[[Message], bool], user: str = ADA) -> Message:
@@ -276,12 +276,12 @@ async def wait_for_answer(desk: Desk, is_wanted: Callable[[Message], bool], user
     return await desk.slack.wait_for_message(PLATFORM, is_wanted, as_user=user)
 
 
-async def add_many(inventory: Catalogs, count: int) -> None:
+async def add_many(catalogs: Catalogs, count: int) -> None:
     """Let Cloudflare have listed more catalogs than a page holds."""
-    snapshot = await inventory.snapshot()
+    snapshot = await catalogs.snapshot()
     assert snapshot is not None
-    catalogs = tuple(replace(snapshot.catalogs[0], key=key_of(f"lake-{number:03d}")) for number in range(count))
-    await inventory.save_snapshot(replace(snapshot, catalogs=catalogs))
+    many = tuple(replace(snapshot.catalogs[0], key=key_of(f"lake-{number:03d}")) for number in range(count))
+    await catalogs.save_snapshot(replace(snapshot, catalogs=many))
 
 
 async def end_and_post(
@@ -290,7 +290,7 @@ async def end_and_post(
     """End what Ada has submitted, and post its result."""
     recorded = await desk.find()
     assert recorded is not None
-    [ended] = await desk.records.apply(recorded, Move(to=ending, at=desk.clock(), because=because))
+    [ended] = await desk.submissions.apply(recorded, Move(to=ending, at=desk.clock(), because=because))
     desk.dispatched.clear()
     message = replies.result_message(RedactedResult.of(ended), contact="", may_enable=may_enable)
     await desk.web.post(PLATFORM, message, "6f3cacfe-3614-5dad-9dfa-09675d6189dd")

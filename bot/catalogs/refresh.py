@@ -32,9 +32,9 @@ class SnapshotKeeper:
     looks at their state.
     """
 
-    def __init__(self, cloudflare: CloudflareClient, inventory: Catalogs, clock: Callable[[], datetime]) -> None:
+    def __init__(self, cloudflare: CloudflareClient, catalogs: Catalogs, clock: Callable[[], datetime]) -> None:
         self._cloudflare = cloudflare
-        self._inventory = inventory
+        self._catalogs = catalogs
         self._clock = clock
         self._asked_at: datetime | None = None
         self._round_began_at: datetime | None = None
@@ -65,7 +65,7 @@ class SnapshotKeeper:
     async def refresh_unless_fresh(self, *, tests: bool = False) -> None:
         """Ask Cloudflare, unless that happened a moment ago, here or in another process. Never fails."""
         try:
-            known = await self._inventory.snapshot()
+            known = await self._catalogs.snapshot()
         except BotError as error:
             _log.warning("snapshot_not_read", error=str(error))
             return
@@ -80,10 +80,10 @@ class SnapshotKeeper:
         try:
             by_key = {catalog.key: catalog for catalog in await self._cloudflare.list_catalogs()}
             listed = tuple(by_key[key] for key in sorted(by_key))
-            await self._inventory.save_snapshot(Snapshot(catalogs=listed, refreshed_at=asked_at))
+            await self._catalogs.save_snapshot(Snapshot(catalogs=listed, refreshed_at=asked_at))
             await self._test(asked_at, older_than=fresh_tests(len(listed)) if tests else TEST_EVERY)
             if tests:
-                await self._inventory.note_all_tested(asked_at)
+                await self._catalogs.note_all_tested(asked_at)
         except BotError as error:
             _log.warning("snapshot_not_refreshed", error=str(error))
         except Exception as error:  # noqa: BLE001 - an old list must not end the bot
@@ -93,7 +93,7 @@ class SnapshotKeeper:
 
     async def _test(self, now: datetime, older_than: timedelta) -> None:
         """Have Cloudflare test what is due, a few at once; trouble ends it, and what is left comes first next time."""
-        known = await self._inventory.snapshot()
+        known = await self._catalogs.snapshot()
         due = self._find_due(known.catalogs, now, older_than) if known else deque()
         try:
             if due:  # alone: where Cloudflare offers no test, that costs one request
@@ -123,7 +123,7 @@ class SnapshotKeeper:
             self._failing.add(key)
             raise
         self._failing.discard(key)
-        await self._inventory.save_test(key, status, asked_at)
+        await self._catalogs.save_test(key, status, asked_at)
 
     def _find_due(self, catalogs: Iterable[Catalog], now: datetime, older_than: timedelta) -> deque[BucketKey]:
         """Return the buckets to be tested: those tested longest ago first, and last those whose last test failed.

@@ -30,14 +30,14 @@ class CredentialWatch:
 
     def __init__(
         self,
-        inventory: Catalogs,
+        catalogs: Catalogs,
         announcer: Announcer,
         clock: Callable[[], datetime],
         reminders: Collection[timedelta],
         *,
         serves: Callable[[BucketKey], bool],
     ) -> None:
-        self._inventory = inventory
+        self._catalogs = catalogs
         self._announcer = announcer
         self._clock = clock
         self._reminders = reminders
@@ -46,8 +46,8 @@ class CredentialWatch:
     async def look(self) -> None:
         """Say what is due now. Never fails."""
         try:
-            credentials = await self._inventory.stored_credentials()
-            snapshot = await self._inventory.snapshot()
+            credentials = await self._catalogs.stored_credentials()
+            snapshot = await self._catalogs.snapshot()
         except BotError as error:
             _log.warning("watch_interrupted", error=str(error))
             return
@@ -60,7 +60,7 @@ class CredentialWatch:
     async def _announce_if_broken(self, credential: StoredCredential) -> None:
         if credential.broken_at is not None:
             await self._announcer.announce_broken(credential)
-            await self._inventory.note_announced(credential)
+            await self._catalogs.note_announced(credential)
             _log.warning("credential_broken", bucket=credential.bucket, submission=credential.submission_id)
 
     async def _remind_if_due(self, credential: StoredCredential) -> None:
@@ -68,7 +68,7 @@ class CredentialWatch:
         due_at = find_reminder(credential, now, self._reminders)
         if due_at is not None:
             await self._announcer.remind_of_expiry(credential, due_at)
-            await self._inventory.note_reminded(credential, now)
+            await self._catalogs.note_reminded(credential, now)
             _log.info("expiry_reminded", bucket=credential.bucket, submission=credential.submission_id)
 
 

@@ -56,5 +56,5 @@ class Confirm(Step):
             return await self._tools.cloudflare.test_credential(key, turn), True
         except OperatorError:
             catalog = await self._tools.cloudflare.get_catalog(key, turn)
-            await self._tools.inventory.save_catalog(catalog)
+            await self._tools.catalogs.save_catalog(catalog)
             return catalog.credential_status, False

@@ -30,7 +30,7 @@ from bot.model.submission import Lease, Pending, State, Submission, Task
 from bot.policy.gate import Gate
 from bot.sealing.hpke import KeyRing
 from bot.storage.catalogs import Catalogs
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 
 _STALE_AFTER: Final = timedelta(milliseconds=100)
 _FAILURES: Final = (AccessRefused, CloudflareError, SealedValueUnreadable, DatabaseTrouble)
@@ -45,8 +45,8 @@ class Delivery:
     def __init__(  # noqa: PLR0913 - the composition root fills this by name
         self,
         *,
-        records: Records,
-        inventory: Catalogs,
+        submissions: Submissions,
+        catalogs: Catalogs,
         cloudflare: CloudflareClient,
         key_ring: KeyRing,
         gate: Gate,
@@ -56,7 +56,7 @@ class Delivery:
         jitter: Callable[[], float] = random.random,
         plans: Mapping[Task, Plan] = PLANS,
     ) -> None:
-        self._records = records
+        self._submissions = submissions
         self._cloudflare = cloudflare
         self._clock = clock
         self._retry = Retry(clock, jitter)
@@ -65,7 +65,7 @@ class Delivery:
             gate=gate,
             cloudflare=cloudflare,
             opener=Opener(key_ring, cloudflare.account_id),
-            inventory=inventory,
+            catalogs=catalogs,
             retry=self._retry,
             clock=clock,
             fresh_token_patience=fresh_token_patience,
@@ -79,7 +79,7 @@ class Delivery:
         Whoever calls this takes the bucket over: one who is still at it elsewhere sends and records nothing any more.
         Raises DatabaseTrouble.
         """
-        lease = await self._records.take(key)
+        lease = await self._submissions.take(key)
         self._kept.note_taken(lease)
         try:
             next_at = await self._work_off(lease)
@@ -92,7 +92,7 @@ class Delivery:
 
     async def _work_off(self, lease: Lease) -> datetime | None:
         blocked_until: datetime | None = None
-        while work := await self._records.work(lease):
+        while work := await self._submissions.work(lease):
             now = self._clock()
             agenda = schedule(work, blocked_until or now)
             due = next((pending for pending, at in agenda if at <= now), None)
@@ -111,7 +111,7 @@ class Delivery:
         """Return what is to be done without asking Cloudflare, if it is something like that."""
         if not due.submission.is_ended:
             return give_up(due.submission, now) if _is_over(due.submission, now) else None
-        if not await self._records.holds(lease):
+        if not await self._submissions.holds(lease):
             raise LeaseLost  # somebody else posts it
         move = await self._report.take(due)
         if move.changes.reported_at is not None:
@@ -136,7 +136,7 @@ class Delivery:
             now = self._clock()
             current: Pending | None = due
             if now - read_at > _STALE_AFTER:  # somebody may have submitted a newer one meanwhile
-                agenda = schedule(await self._records.work(lease), now)
+                agenda = schedule(await self._submissions.work(lease), now)
                 current = next((each for each, at in agenda if at <= now and not each.submission.is_ended), None)
             if current is not None:
                 await self._take_step(lease, current, turn)
@@ -172,7 +172,7 @@ class Delivery:
 
     async def _may_send(self, submission: Submission, lease: Lease) -> bool:
         """Whether nobody has taken over and there is still time: the process may have been frozen until now."""
-        return await self._records.holds(lease) and self._clock() < submission.expires_at
+        return await self._submissions.holds(lease) and self._clock() < submission.expires_at
 
     async def _apply(self, lease: Lease, pending: Pending, move: Move) -> None:
         """Record a move, then do what it was recorded for; that gives the next one.
@@ -180,7 +180,7 @@ class Delivery:
         What cannot be asked for again is kept until it is recorded: where that fails, nothing is sent or told twice.
         """
         submission = pending.submission
-        changed = await self._records.apply(submission, move, lease)
+        changed = await self._submissions.apply(submission, move, lease)
         self._kept.drop(submission)
         if changed and move.effect is not None:
             recorded = replace(pending, submission=changed[0])

@@ -11,7 +11,7 @@ from bot.delivery.deliver import Delivery
 from bot.model.background import Background
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 
 STOP_PATIENCE: Final = timedelta(seconds=4)
 """How long a stop waits for deliveries that are in the middle of a call; after that they go on at the next start."""
@@ -27,9 +27,9 @@ _log = structlog.get_logger()
 class InlineDispatcher:
     """Starts a bucket's delivery within a millisecond and wakes it when its next step is due."""
 
-    def __init__(self, delivery: Delivery, records: Records, clock: Callable[[], datetime]) -> None:
+    def __init__(self, delivery: Delivery, submissions: Submissions, clock: Callable[[], datetime]) -> None:
         self._delivery = delivery
-        self._records = records
+        self._submissions = submissions
         self._clock = clock
         self._workers: dict[BucketKey, _Worker] = {}
         self._tasks = Background("delivery_broke")
@@ -37,7 +37,7 @@ class InlineDispatcher:
 
     async def start(self) -> None:
         """Resume what was left unfinished."""
-        for key in await self._records.unreported_keys():
+        for key in await self._submissions.unreported_keys():
             _log.info("delivery_resumed", bucket=key.bucket)
             self.dispatch(key)
 

@@ -1,7 +1,7 @@
 """Runs deliveries on Procrastinate (https://procrastinate.readthedocs.io) and PostgreSQL, in any number of processes.
 
 A job names a bucket, never a token. One `deliver` job runs at a time for a bucket (Procrastinate's lock); where that
-fails, since a frozen process may wake, the lease in `records` decides. A `deliver` job is always due at once: what has
+fails, since a frozen process may wake, the lease decides. A `deliver` job is always due at once: what has
 to wait is a `wake` job without a lock, since a waiting job holds up the later ones of its lock.
 """
 
@@ -23,7 +23,7 @@ from bot.delivery.deliver import Delivery
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
 from bot.storage.jobs import DELIVER, REFRESH, WAKE, Jobs
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 
 HEARTBEAT: Final = timedelta(seconds=1)
 STALE: Final = timedelta(seconds=5)
@@ -57,7 +57,7 @@ class JobRunner:
         *,
         url: str,
         jobs: Jobs,
-        records: Records,
+        submissions: Submissions,
         delivery: Delivery,
         refresh_catalogs: Callable[[bool], Awaitable[None]],
         keep_house: Callable[[], Awaitable[None]],
@@ -65,7 +65,7 @@ class JobRunner:
     ) -> None:
         self._url = url
         self._jobs = jobs
-        self._records = records
+        self._submissions = submissions
         self._delivery = delivery
         self._refresh_catalogs = refresh_catalogs
         self._keep_house = keep_house
@@ -198,7 +198,7 @@ class JobRunner:
 
     async def _find_forgotten(self, app: App) -> None:
         """See to buckets that are overdue and have no job: what an outage in the wrong moment has left."""
-        overdue = await self._records.overdue_keys(self._clock() - _OVERDUE)
+        overdue = await self._submissions.overdue_keys(self._clock() - _OVERDUE)
         if not overdue:
             return
         known = {

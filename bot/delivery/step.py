@@ -25,7 +25,7 @@ class Tools:
     gate: Gate
     cloudflare: CloudflareClient
     opener: Opener
-    inventory: Catalogs
+    catalogs: Catalogs
     retry: Retry
     clock: Callable[[], datetime]
     fresh_token_patience: timedelta

@@ -28,10 +28,10 @@ async def keep_house(store: Store, watch: CredentialWatch) -> None:
     now = store.clock()
     try:
         if store.key_files is not None and store.key_ring is not None:
-            destroyed = store.key_files.rotate(store.key_ring, now, await store.records.key_ids_in_use())
+            destroyed = store.key_files.rotate(store.key_ring, now, await store.submissions.key_ids_in_use())
             if destroyed:
                 _log.info("sealing_keys_destroyed", key_ids=destroyed)
-        await store.records.forget_openings(now - OPENINGS_KEPT_FOR)
+        await store.submissions.forget_openings(now - OPENINGS_KEPT_FOR)
     except (BotError, OSError) as error:
         _log.error("housekeeping_failed", error=str(error))
     await watch.look()

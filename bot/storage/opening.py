@@ -19,7 +19,7 @@ from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.lock import AlreadyRunning, ProcessLock
 from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 
 if TYPE_CHECKING:
     from bot.storage.jobs import Jobs
@@ -39,8 +39,8 @@ class Store:
     """What a process of the bot keeps; `jobs` are there on PostgreSQL only, `key_files` where the keys are its own."""
 
     database: Database
-    records: Records
-    inventory: Catalogs
+    submissions: Submissions
+    catalogs: Catalogs
     clock: Callable[[], datetime]
     sealing: KeyRing | PublicRing
     key_files: KeyFiles | None
@@ -70,8 +70,8 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
         database = SqliteDatabase(path)
         stack.callback(database.stop)
         await _start_unless_busy(database)
-        records = Records(database)
-        now = clock or steady_clock(await _latest_time(records, datetime.now(UTC)))
+        submissions = Submissions(database)
+        now = clock or steady_clock(await _latest_time(submissions, datetime.now(UTC)))
         key_files, key_ring = _key_ring(settings, now())
     except OSError as error:
         raise _unusable(settings, error) from None
@@ -89,8 +89,8 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
         raise StartRefused(message) from None
     return Store(
         database=database,
-        records=records,
-        inventory=Catalogs(database, settings.cloudflare_account_id),
+        submissions=submissions,
+        catalogs=Catalogs(database, settings.cloudflare_account_id),
         clock=now,
         sealing=key_ring,
         key_files=key_files,
@@ -126,14 +126,14 @@ async def _open_postgres(
         raise StartRefused(message) from None
     stack.push_async_callback(database.stop)
     jobs = Jobs(database)
-    records = Records(database, enqueue=jobs.deliver_in)
-    started_at = await _wait_for(database, jobs, records)
+    submissions = Submissions(database, enqueue=jobs.deliver_in)
+    started_at = await _wait_for(database, jobs, submissions)
     now = clock or steady_clock(started_at)
     key_files, sealing = _sealing_on_postgres(settings, now(), stack)
     return Store(
         database=database,
-        records=records,
-        inventory=Catalogs(database, settings.cloudflare_account_id),
+        submissions=submissions,
+        catalogs=Catalogs(database, settings.cloudflare_account_id),
         clock=now,
         sealing=sealing,
         key_files=key_files,
@@ -154,13 +154,13 @@ def _sealing_on_postgres(
         raise _unusable(settings, error) from None
 
 
-async def _wait_for(database: "PostgresDatabase", jobs: "Jobs", records: Records) -> datetime:
+async def _wait_for(database: "PostgresDatabase", jobs: "Jobs", submissions: Submissions) -> datetime:
     """Return the time to begin with, by the database's clock, once it is there and has all tables."""
     while True:
         try:
             await database.start()
             await jobs.prepare()
-            return await _latest_time(records, await database.now())
+            return await _latest_time(submissions, await database.now())
         except SchemaTooNew:
             message = f"{_DATABASE}: the database belongs to a newer version of the bot. Run that version"
             raise StartRefused(message) from None
@@ -170,9 +170,9 @@ async def _wait_for(database: "PostgresDatabase", jobs: "Jobs", records: Records
             await asyncio.sleep(_PAUSE.total_seconds())
 
 
-async def _latest_time(records: Records, now: datetime) -> datetime:
+async def _latest_time(submissions: Submissions, now: datetime) -> datetime:
     """Return the time to begin with: where the clock was set back since the last run, nothing must wait for that."""
-    latest = await records.latest_time()
+    latest = await submissions.latest_time()
     if latest is None or latest <= now or latest - now > _FURTHEST_BACK:
         return now
     _log.warning("clock_was_set_back", seconds=int((latest - now).total_seconds()))

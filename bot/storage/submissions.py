@@ -26,7 +26,7 @@ _MOST_WORK: Final = 30
 _T = TypeVar("_T")
 
 
-class Records:
+class Submissions:
     """Reads and moves what the database holds. Every method raises DatabaseTrouble when the database fails.
 
     Whatever is recorded, by whomever, wakes its bucket and is told to those who watch. On PostgreSQL `enqueue` leaves a

@@ -24,7 +24,7 @@ from bot.sandbox.process import BotProcess, bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 
 CONNECTIONS = 16
 REQUESTS = 4000
@@ -121,11 +121,11 @@ async def record_openings(path: Path, team_id: str) -> list[str]:
     """Record an opening for each request, as so many typed commands would have."""
     database = SqliteDatabase(path)
     database.start()
-    records = Records(database)
+    submissions = Submissions(database)
     nonces = [f"nonce-{number}" for number in range(REQUESTS + 1)]
     expires_at = datetime.now(UTC) + timedelta(hours=1)
     openings = (Opening(nonce=nonce, team_id=team_id, user_id=USER, expires_at=expires_at) for nonce in nonces)
-    await asyncio.gather(*(records.add_opening(opening) for opening in openings))
+    await asyncio.gather(*(submissions.add_opening(opening) for opening in openings))
     database.stop()
     return nonces
 

@@ -31,7 +31,7 @@ from bot.storage.database import Database
 from bot.storage.jobs import Jobs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 from tests.benchmarks.footprint import cpu_seconds, resident_bytes
 from tests.make import make_key, make_new_submission
 from tests.postgres import running_postgres
@@ -85,10 +85,10 @@ async def start_inline(directory: Path) -> AsyncIterator[float]:
     """Yield the time from a recorded submission to its delivery's start."""
     database = SqliteDatabase(directory / "starts.sqlite")
     database.start()
-    records, delivery = Records(database), Noting()
-    dispatcher = InlineDispatcher(delivery, records, lambda: datetime.now(UTC))
+    submissions, delivery = Submissions(database), Noting()
+    dispatcher = InlineDispatcher(delivery, submissions, lambda: datetime.now(UTC))
     for number in range(STARTS):
-        new = await accept(records, number)
+        new = await accept(submissions, number)
         recorded_at = time.perf_counter()
         dispatcher.dispatch(new.key)
         yield await delivery.started.get() - recorded_at
@@ -104,21 +104,21 @@ async def start_on_postgres(url: str) -> AsyncIterator[float]:
     async def refresh(tests: bool) -> None: ...  # noqa: FBT001 - as the runner hands it on
 
     async with postgres(url) as (database, jobs):
-        records, delivery = Records(database, enqueue=jobs.deliver_in), Noting()
+        submissions, delivery = Submissions(database, enqueue=jobs.deliver_in), Noting()
         runner = JobRunner(
             url=url,
             jobs=jobs,
-            records=records,
+            submissions=submissions,
             delivery=delivery,
             refresh_catalogs=refresh,
             keep_house=nothing,
             clock=lambda: datetime.now(UTC),
         )
         running = asyncio.create_task(runner.run())
-        await accept(records, -1)
+        await accept(submissions, -1)
         await delivery.started.get()
         for number in range(STARTS):
-            await accept(records, number)
+            await accept(submissions, number)
             recorded_at = time.perf_counter()
             yield max(0.0, await delivery.started.get() - recorded_at)
         running.cancel()
@@ -216,15 +216,15 @@ async def waiting_bot(
         if url is None:
             database = SqliteDatabase(directory / "data" / "bot.sqlite")
             database.start()
-            await asyncio.gather(*(accept(Records(database), number, ring) for number in range(count)))
+            await asyncio.gather(*(accept(Submissions(database), number, ring) for number in range(count)))
             database.stop()
         else:
             environment["R2_CREDENTIAL_DATABASE_URL"] = url
             async with postgres(url) as (shared, jobs):
                 await forget(shared)
-                records = Records(shared, enqueue=jobs.deliver_in)
+                submissions = Submissions(shared, enqueue=jobs.deliver_in)
                 for number in range(count):
-                    await accept(records, number, ring)
+                    await accept(submissions, number, ring)
         process = BotProcess(environment, directory, role=role or ("all" if url is None else "worker"))
         try:
             yield slack, cloudflare, process
@@ -264,7 +264,7 @@ async def wait_for(look: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def accept(records: Records, number: int, ring: KeyRing | None = None) -> NewSubmission:
+async def accept(submissions: Submissions, number: int, ring: KeyRing | None = None) -> NewSubmission:
     """Record one submission, with its opening."""
     now = datetime.now(UTC)
     key = make_key(bucket(number))
@@ -288,8 +288,8 @@ async def accept(records: Records, number: int, ring: KeyRing | None = None) -> 
         )
         sealed = ring.sealing_key.seal(make_token(Behaviour.GOOD, number), context)
         new = replace(new, sealed=Sealed(token=SealedToken(sealed)))
-    await records.add_opening(Opening(nonce=nonce, team_id=team_id, user_id=USER, expires_at=new.expires_at))
-    await records.accept(new, nonce)
+    await submissions.add_opening(Opening(nonce=nonce, team_id=team_id, user_id=USER, expires_at=new.expires_at))
+    await submissions.accept(new, nonce)
     return new
 
 

@@ -30,7 +30,7 @@ from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 LAKE = BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="lake")
@@ -46,8 +46,8 @@ class Scene:
     """
 
     def __init__(self, database: Database) -> None:
-        self.records = Records(database)
-        self.inventory = Catalogs(database, SANDBOX_ACCOUNT_ID)
+        self.submissions = Submissions(database)
+        self.catalogs = Catalogs(database, SANDBOX_ACCOUNT_ID)
         self.now = START
         self.asked: asyncio.Queue[None] = asyncio.Queue()
         self.buckets = ["pond", "lake"]
@@ -68,7 +68,7 @@ class Scene:
             auth=ApiToken(token=Secret(SANDBOX_API_TOKEN)),
             transport=httpx.MockTransport(self._answer),
         )
-        self.keeper = SnapshotKeeper(self.client, self.inventory, lambda: self.now)
+        self.keeper = SnapshotKeeper(self.client, self.catalogs, lambda: self.now)
         self.running: asyncio.Task[None] | None = None
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
@@ -115,7 +115,7 @@ class Scene:
 
     async def known(self) -> dict[str, str]:
         """Return what is known of each catalog's credential."""
-        snapshot = await self.inventory.snapshot()
+        snapshot = await self.catalogs.snapshot()
         assert snapshot is not None
         return {catalog.bucket: catalog.credential_status.value for catalog in snapshot.catalogs}
 
@@ -139,12 +139,12 @@ class Scene:
     async def settle(self) -> None:
         """Let the keeper come to its next wait, for which the database has to answer some times."""
         for _ in range(8):
-            await self.records.ping()
+            await self.submissions.ping()
             await asyncio.sleep(0)
 
     async def listed(self) -> list[str]:
         """Return the buckets that a form would offer."""
-        snapshot = await self.inventory.snapshot()
+        snapshot = await self.catalogs.snapshot()
         return [catalog.bucket for catalog in snapshot.catalogs] if snapshot else []
 
 
@@ -162,7 +162,7 @@ async def scene(database: SqliteDatabase) -> AsyncIterator[Scene]:
 async def test_the_list_is_there_soon_after_the_start(scene: Scene) -> None:
     """Sorted by bucket, with what Cloudflare left out as unknown, and the time of the question."""
     await scene.start()
-    snapshot = await scene.inventory.snapshot()
+    snapshot = await scene.catalogs.snapshot()
     assert snapshot is not None
     assert snapshot.refreshed_at == START
     assert snapshot.catalogs == tuple(
@@ -250,7 +250,7 @@ async def test_a_database_that_is_away_is_no_end_either(scene: Scene, database_p
         scene.running = asyncio.create_task(scene.keeper.run())
         await scene.asked.get()
         with pytest.raises(DatabaseUnavailable):
-            await scene.records.ping()
+            await scene.submissions.ping()
     await scene.settle()
     assert await scene.listed() == []
     scene.buckets, scene.now = ["lake"], START + FRESH
@@ -346,7 +346,7 @@ async def test_where_no_test_is_offered_that_costs_one_request(scene: Scene) -> 
     with capture_logs() as logged:
         assert len(await scene.look()) == 1
     assert [line["event"] for line in logged] == ["snapshot_refreshed"]
-    snapshot = await scene.inventory.snapshot()
+    snapshot = await scene.catalogs.snapshot()
     assert snapshot is not None
     assert is_tested_lately(snapshot, scene.now)
     scene.now += timedelta(minutes=1)
@@ -377,7 +377,7 @@ async def test_trouble_ends_a_round_and_the_rest_comes_first_next_time(
         first = await looking
     assert "cove8" not in first
     assert scene.testing == 0
-    snapshot = await scene.inventory.snapshot()
+    snapshot = await scene.catalogs.snapshot()
     assert snapshot is not None
     assert snapshot.tested_at is None
     assert [catalog.bucket for catalog in snapshot.catalogs] == scene.buckets
@@ -420,7 +420,7 @@ async def test_one_that_went_away_is_left_out(scene: Scene) -> None:
     scene.statuses = {"bog": 40401, "lake": 40401}
     assert sorted(await scene.look()) == ["bog", "lake", "pond"]
     assert await scene.known() == {"bog": "unknown", "lake": "unknown", "pond": "valid"}
-    snapshot = await scene.inventory.snapshot()
+    snapshot = await scene.catalogs.snapshot()
     assert snapshot is not None
     assert snapshot.tested_at == START
 
@@ -437,7 +437,7 @@ async def test_a_kept_test_is_as_old_as_its_question(scene: Scene) -> None:
         scene.now += 5 * SECOND
         scene.go_on.set()
         await looking
-    snapshot = await scene.inventory.snapshot()
+    snapshot = await scene.catalogs.snapshot()
     assert snapshot is not None
     assert [catalog.tested_at for catalog in snapshot.catalogs] == [START, START]
 

@@ -138,13 +138,13 @@ class Scene:
         clock.now = NOW
         self.database = database
         self.clock = clock
-        self.inventory = Catalogs(database, ACCOUNT)
+        self.catalogs = Catalogs(database, ACCOUNT)
         self.channel = SmallChannel()
         self.watch = self.new_watch()
 
     def new_watch(self) -> CredentialWatch:
         """Return another one, as a process that starts has it."""
-        return CredentialWatch(self.inventory, self.channel, self.clock, REMINDERS, serves=lambda _: True)
+        return CredentialWatch(self.catalogs, self.channel, self.clock, REMINDERS, serves=lambda _: True)
 
     async def store(self, *credentials: StoredCredential) -> None:
         """Put these into their slots."""
@@ -196,16 +196,16 @@ async def test_only_what_is_in_its_slot_is_reminded_of(
     """Somebody may have filled the slot by another way, emptied it, or removed the catalog."""
     await scene.store(LAKE)
     listed = (catalog,) if catalog else ()
-    await scene.inventory.save_snapshot(Snapshot(catalogs=listed, refreshed_at=NOW))
+    await scene.catalogs.save_snapshot(Snapshot(catalogs=listed, refreshed_at=NOW))
     if catalog is not None and catalog.tested_at is not None:
-        await scene.inventory.save_test(KEY, catalog.credential_status, catalog.tested_at)
+        await scene.catalogs.save_test(KEY, catalog.credential_status, catalog.tested_at)
     assert bool(await scene.look()) is is_reminded
 
 
 async def test_of_what_is_not_served_any_more_nothing_is_said(scene: Scene) -> None:
     """The operator took the bucket from the list."""
     await scene.store(replace(LAKE, broken_at=NOW))
-    scene.watch = CredentialWatch(scene.inventory, scene.channel, scene.clock, REMINDERS, serves=lambda _: False)
+    scene.watch = CredentialWatch(scene.catalogs, scene.channel, scene.clock, REMINDERS, serves=lambda _: False)
     assert await scene.look() == []
 
 
@@ -225,7 +225,7 @@ async def test_a_broken_credential_is_announced_once(scene: Scene) -> None:
     await scene.store(replace(LAKE, expires_at=None))
     said = []
     for status in (CredentialStatus.VALID, CredentialStatus.INVALID, CredentialStatus.INVALID) * 2:
-        await scene.inventory.save_test(KEY, status, scene.clock())
+        await scene.catalogs.save_test(KEY, status, scene.clock())
         said += await scene.look()
         said += await scene.look()
         scene.clock.advance(DAY)

@@ -71,7 +71,7 @@ from bot.slack.messages.render import result_message
 from bot.storage.accepting import Verdict
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 TTL = timedelta(minutes=10)
@@ -221,8 +221,8 @@ class Notes:
 class House:
     """A delivery and all that it needs."""
 
-    records: Records
-    inventory: Catalogs
+    submissions: Submissions
+    catalogs: Catalogs
     cloudflare: SmallCloudflare
     client: CloudflareClient
     transport: MortalTransport
@@ -240,8 +240,8 @@ class House:
     def delivery(self) -> Delivery:
         """A delivery that remembers nothing, like one after a restart."""
         return Delivery(
-            records=self.records,
-            inventory=self.inventory,
+            submissions=self.submissions,
+            catalogs=self.catalogs,
             fresh_token_patience=self.patience,
             cloudflare=self.client,
             key_ring=self.key_ring,
@@ -297,21 +297,23 @@ class House:
         """Record a Submit."""
         nonce = f"nonce of {view_id}"
         opening = Opening(nonce=nonce, team_id="T1", user_id=user_id, expires_at=self.clock.now + TTL)
-        await self.records.add_opening(opening)
-        acceptance = await self.records.accept(self.make_submission(token, view_id, bucket, user_id, **changes), nonce)
+        await self.submissions.add_opening(opening)
+        acceptance = await self.submissions.accept(
+            self.make_submission(token, view_id, bucket, user_id, **changes), nonce
+        )
         assert acceptance.verdict is Verdict.RECORDED
 
     async def accept_late(self, token: str, view_id: str, *, by: timedelta, ttl: timedelta = TTL) -> None:
         """Record a Submit that arrived some time ago."""
         nonce = f"nonce of {view_id}"
-        await self.records.add_opening(Opening(nonce=nonce, team_id="T1", user_id="U1", expires_at=START + 2 * TTL))
+        await self.submissions.add_opening(Opening(nonce=nonce, team_id="T1", user_id="U1", expires_at=START + 2 * TTL))
         arrived_at = self.clock.now - by
         new = replace(self.make_submission(token, view_id), accepted_at=arrived_at, expires_at=arrived_at + ttl)
-        assert (await self.records.accept(new, nonce)).verdict is Verdict.RECORDED
+        assert (await self.submissions.accept(new, nonce)).verdict is Verdict.RECORDED
 
     async def paste_again(self, token: str, view_id: str = "V1") -> None:
         """Press Submit again in the same view, with another token."""
-        acceptance = await self.records.accept(self.make_submission(token, view_id), f"nonce of {view_id}")
+        acceptance = await self.submissions.accept(self.make_submission(token, view_id), f"nonce of {view_id}")
         assert acceptance.verdict is Verdict.REPLACED
 
     async def deliver(self, key: BucketKey = LAKE) -> timedelta | None:
@@ -330,7 +332,7 @@ class House:
 
     async def read(self, view_id: str = "V1") -> Submission:
         """Return a submission as it is recorded."""
-        found = await self.records.find(view_id)
+        found = await self.submissions.find(view_id)
         assert found is not None
         return found
 
@@ -343,7 +345,7 @@ class House:
 
     async def states(self) -> list[State]:
         """Say how V1, V2 and so on stand."""
-        found = [await self.records.find(f"V{number}") for number in range(1, 9)]
+        found = [await self.submissions.find(f"V{number}") for number in range(1, 9)]
         return [submission.state for submission in found if submission is not None]
 
     @property
@@ -399,11 +401,11 @@ async def house(database: MortalDatabase, database_path: Path) -> AsyncIterator[
             auth=ApiToken(token=Secret(SANDBOX_API_TOKEN)),
             transport=transport,
         )
-        records, notes = Records(database), Notes(death)
-        records.watch(notes.watch)
+        submissions, notes = Submissions(database), Notes(death)
+        submissions.watch(notes.watch)
         yield House(
-            records=records,
-            inventory=Catalogs(database, SANDBOX_ACCOUNT_ID),
+            submissions=submissions,
+            catalogs=Catalogs(database, SANDBOX_ACCOUNT_ID),
             cloudflare=small,
             client=client,
             transport=transport,
@@ -436,7 +438,7 @@ def _assert_told_once(house: House, ended: Submission) -> None:
 async def test_a_good_token_is_stored_confirmed_and_told(house: House) -> None:
     """The plain way: all checks, one write, one test, one message, and the progress in its order."""
     catalog = Catalog(key=LAKE, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.PRESENT)
-    await house.inventory.save_snapshot(Snapshot(catalogs=(catalog,), refreshed_at=START))
+    await house.catalogs.save_snapshot(Snapshot(catalogs=(catalog,), refreshed_at=START))
     await house.submit()
     assert await house.deliver() is None
     ended = await house.read()
@@ -464,10 +466,10 @@ async def test_a_bucket_without_submissions_is_left_alone(house: House) -> None:
 
 async def test_the_snapshot_learns_what_the_confirmation_saw(house: House) -> None:
     """Who opens the form next is told that a credential is there now."""
-    await house.inventory.save_snapshot(Snapshot(catalogs=(), refreshed_at=START))
+    await house.catalogs.save_snapshot(Snapshot(catalogs=(), refreshed_at=START))
     await house.submit()
     await house.deliver_all()
-    snapshot = await house.inventory.snapshot()
+    snapshot = await house.catalogs.snapshot()
     assert snapshot is not None
     assert [catalog.credential_status for catalog in snapshot.catalogs] == [CredentialStatus.VALID]
 
@@ -987,7 +989,7 @@ async def test_enabling_is_denied_where_the_setting_was_taken_back(house: House)
 async def test_enabling_that_was_frozen_sends_nothing(house: House, losers: int, state: State) -> None:
     """Somebody else does it, or nobody, when the time is over."""
 
-    class Frozen(Records):
+    class Frozen(Submissions):
         async def holds(self, lease: Lease) -> bool:
             if losers:
                 await self.take(lease.key)
@@ -996,9 +998,9 @@ async def test_enabling_that_was_frozen_sends_nothing(house: House, losers: int,
             return await super().holds(lease)
 
     await house.submit(**_enabling("pond"))
-    records, house.records = house.records, Frozen(house.database)
+    submissions, house.submissions = house.submissions, Frozen(house.database)
     await house.deliver(replace(LAKE, bucket="pond"))
-    house.records = records
+    house.submissions = submissions
     assert house.asked == []
     await house.deliver_all(replace(LAKE, bucket="pond"))
     assert (await house.read()).state is (State.ENABLED if losers else State.EXPIRED)
@@ -1029,7 +1031,7 @@ async def test_an_answer_that_waits_to_be_noted_keeps_no_token(house: House) -> 
     """The database is away after the write: what is remembered meanwhile has no frame that knows the token."""
     token = make_token(Behaviour.WEAK, 4)
     await house.submit(token)
-    house.records = forgetful = Forgetful(house.database)
+    house.submissions = forgetful = Forgetful(house.database)
     forgetful.watch(house.reporter.watch)
     forgetful.fails = 1
     delivery = house.delivery
@@ -1484,7 +1486,7 @@ async def test_a_newer_one_whose_deadline_passed_while_the_bot_was_down_takes_th
 async def test_a_newer_one_that_was_frozen_past_its_deadline_takes_the_older_ones_place(house: House) -> None:
     """Its first request may have landed; its second one was stopped by the fence. The older one has time left."""
 
-    class Frozen(Records):
+    class Frozen(Submissions):
         async def holds(self, lease: Lease) -> bool:
             house.clock.now = START + TTL
             return await super().holds(lease)
@@ -1494,9 +1496,9 @@ async def test_a_newer_one_that_was_frozen_past_its_deadline_takes_the_older_one
     assert await house.deliver() == timedelta(seconds=2)
     house.clock.now += timedelta(seconds=2)
     await house.accept_late(FIRST, "V1", by=timedelta(seconds=2, milliseconds=1), ttl=2 * TTL)
-    records, house.records = house.records, Frozen(house.database)
+    submissions, house.submissions = house.submissions, Frozen(house.database)
     await house.deliver()
-    house.records = records
+    house.submissions = submissions
     await house.deliver_all()
     assert house.sent == [SECOND]
     assert await house.states() == [State.SUPERSEDED, State.UNCERTAIN]
@@ -1615,7 +1617,7 @@ async def test_who_lost_the_bucket_at_any_point_sends_moves_and_tells_nothing_mo
 
         async def take(key: BucketKey = key, name: str = name, seen: Any = seen) -> None:  # noqa: ANN401 - see above
             house.death.at_step = None
-            await house.records.take(key)
+            await house.submissions.take(key)
             rows = [await house.read(f"{name} {which}") for which in ("older", "newer")]
             seen.append((len(house.cloudflare.requests), len(house.told), rows))
 
@@ -1647,7 +1649,7 @@ async def test_who_loses_the_bucket_while_the_request_goes_out_sends_no_whole_on
     """A process that froze and woke up: the fence stops it, the row stays as it was, and the other one goes on."""
     asked = 0
 
-    class TakenMeanwhile(Records):
+    class TakenMeanwhile(Submissions):
         async def holds(self, lease: Lease) -> bool:
             nonlocal asked
             asked += 1
@@ -1656,9 +1658,9 @@ async def test_who_loses_the_bucket_while_the_request_goes_out_sends_no_whole_on
             return await super().holds(lease)
 
     await house.submit(FIRST)
-    records, house.records = house.records, TakenMeanwhile(house.database)
+    submissions, house.submissions = house.submissions, TakenMeanwhile(house.database)
     assert await house.deliver() is None
-    house.records = records
+    house.submissions = submissions
     assert (max(asked, 2 if question < 3 else 0), house.posts, house.told) == (max(question, 2), [], [])
     assert (await house.read()).state is (State.ACCEPTED if question < 3 else State.STORING)
     await house.deliver_all()
@@ -1671,7 +1673,7 @@ async def test_a_database_that_does_not_answer_the_fence_lets_nothing_out(house:
     """In doubt nothing is sent; when it is back, the delivery goes on."""
     asked = 0
 
-    class Unavailable(Records):
+    class Unavailable(Submissions):
         async def holds(self, lease: Lease) -> bool:
             nonlocal asked
             asked += 1
@@ -1680,9 +1682,9 @@ async def test_a_database_that_does_not_answer_the_fence_lets_nothing_out(house:
             return await super().holds(lease)
 
     await house.submit(FIRST)
-    records, house.records = house.records, Unavailable(house.database)
+    submissions, house.submissions = house.submissions, Unavailable(house.database)
     assert await house.deliver() is not None
-    house.records = records
+    house.submissions = submissions
     assert (max(asked, 2), house.posts, house.told) == (max(question, 2), [], [])
     assert not (await house.read()).possibly_written
     await house.deliver_all()
@@ -1690,7 +1692,7 @@ async def test_a_database_that_does_not_answer_the_fence_lets_nothing_out(house:
     _assert_told_once(house, await house.read())
 
 
-class Forgetful(Records):
+class Forgetful(Submissions):
     """Cannot note what comes after a request went out, for a while."""
 
     fails = 3
@@ -1709,8 +1711,8 @@ class Forgetful(Records):
 async def test_an_answer_that_cannot_be_noted_is_not_asked_for_again(house: House, token: str, ending: State) -> None:
     """A clear no stays one, and a success is not written twice, however long the database is away."""
     await house.submit(token)
-    house.records = Forgetful(house.database)
-    house.records.watch(house.reporter.watch)
+    house.submissions = Forgetful(house.database)
+    house.submissions.watch(house.reporter.watch)
     delivery = house.delivery
     for _ in range(Forgetful.fails):
         with pytest.raises(DatabaseUnavailable):
@@ -1724,9 +1726,9 @@ async def test_an_answer_that_cannot_be_noted_is_not_asked_for_again(house: Hous
 async def test_a_success_that_could_not_be_noted_does_not_outlive_a_newer_request(house: House) -> None:
     """The newer one may have landed before it was refused: the slot is written again, not just said to be."""
     await house.submit(FIRST)
-    house.records = Forgetful(house.database)
-    house.records.fails = 1
-    house.records.watch(house.reporter.watch)
+    house.submissions = Forgetful(house.database)
+    house.submissions.fails = 1
+    house.submissions.watch(house.reporter.watch)
     delivery = house.delivery
     with pytest.raises(DatabaseUnavailable):
         await delivery.deliver(LAKE)
@@ -1743,9 +1745,9 @@ async def test_a_success_that_could_not_be_noted_does_not_outlive_a_newer_reques
 async def test_a_success_that_is_noted_late_is_confirmed_in_all_its_time(house: House) -> None:
     """An outage of the database is no reason to call a slot broken at the first look."""
     await house.submit(FIRST)
-    house.records = Forgetful(house.database)
-    house.records.fails = 1
-    house.records.watch(house.reporter.watch)
+    house.submissions = Forgetful(house.database)
+    house.submissions.fails = 1
+    house.submissions.watch(house.reporter.watch)
     delivery = house.delivery
     with pytest.raises(DatabaseUnavailable):
         await delivery.deliver(LAKE)
@@ -1794,7 +1796,7 @@ async def test_who_lost_the_bucket_logs_that_and_nothing_else(house: House, log:
     await house.submit(FIRST)
 
     async def take() -> None:
-        await house.records.take(LAKE)
+        await house.submissions.take(LAKE)
 
     house.gate.before_check = take
     assert await house.deliver() is None
@@ -1828,13 +1830,13 @@ async def test_a_clock_that_was_set_forward_expires_what_is_older(house: House) 
 async def test_a_process_that_was_frozen_past_the_deadline_sends_nothing(house: House) -> None:
     """A laptop that was closed in the middle: nobody else took the bucket, but the time is over."""
 
-    class Frozen(Records):
+    class Frozen(Submissions):
         async def holds(self, lease: Lease) -> bool:
             house.clock.now = START + TTL
             return await super().holds(lease)
 
     await house.submit(FIRST)
-    house.records = Frozen(house.database)
+    house.submissions = Frozen(house.database)
     await house.deliver_all()
     assert house.sent == []
 
@@ -1874,8 +1876,8 @@ async def test_a_delivery_that_lost_its_submission_says_nothing(house: House) ->
     """Somebody else ended it while the request was out: the success is not told over that."""
 
     async def end_it() -> None:
-        lease = await house.records.take(LAKE)
-        await house.records.apply(await house.read(), Move(to=State.UNCERTAIN, at=house.clock.now), lease)
+        lease = await house.submissions.take(LAKE)
+        await house.submissions.apply(await house.read(), Move(to=State.UNCERTAIN, at=house.clock.now), lease)
 
     house.transport.after_answer = end_it
     await house.submit()

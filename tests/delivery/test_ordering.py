@@ -71,7 +71,7 @@ from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import METADATA, SUBMISSIONS
 from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 from tests.postgres import execute
 
 EXAMPLES = int(os.environ.get("ORDERING_EXAMPLES", "0"))
@@ -220,10 +220,10 @@ class InterruptedDatabase:
             self._world.of_database = None
 
 
-class WatchedRecords(Records):
+class WatchedSubmissions(Submissions):
     """Notes what a delivery could know when it chose its next step."""
 
-    def __init__(self, database: Database, world: World, plain: Records) -> None:
+    def __init__(self, database: Database, world: World, plain: Submissions) -> None:
         super().__init__(database)
         self._world = world
         self._plain = plain
@@ -246,17 +246,17 @@ class WatchedRecords(Records):
         return await super().work(lease)
 
 
-async def read_sealed(records: Records, submission_id: str) -> Sealed:
+async def read_sealed(submissions: Submissions, submission_id: str) -> Sealed:
     """Return what a submission keeps sealed."""
     columns = (SUBMISSIONS.c.sealed_token, SUBMISSIONS.c.sealed_response_url)
     query = select(*columns).where(SUBMISSIONS.c.id == submission_id)
-    row = await records._database.run(lambda connection: connection.execute(query).one())
+    row = await submissions._database.run(lambda connection: connection.execute(query).one())
     return Sealed(token=row.sealed_token, response_url=row.sealed_response_url)
 
 
-async def may_be_sent(records: Records, submission_id: str) -> bool:
+async def may_be_sent(submissions: Submissions, submission_id: str) -> bool:
     """Say whether a submission holds the older ones: it has not ended, and is not written."""
-    found = await records.find(submission_id)
+    found = await submissions.find(submission_id)
     assert found is not None
     return not found.is_ended and found.state is not State.CONFIRMING
 
@@ -266,9 +266,9 @@ class ScriptedCloudflare(CloudflareClient):
 
     account_id = "account"
 
-    def __init__(self, world: World, records: Records) -> None:
+    def __init__(self, world: World, submissions: Submissions) -> None:
         self._world = world
-        self._records = records
+        self._submissions = submissions
 
     async def verify_token(
         self, token: Secret, owner: TokenKind, may_send: Callable[[], Awaitable[bool]]
@@ -358,7 +358,7 @@ class ScriptedCloudflare(CloudflareClient):
         assert pasted not in self._world.replaced, "sent after it was replaced"
         assert pasted.bucket == bucket
         assert not submission.is_ended
-        assert (await read_sealed(self._records, pasted.id)).token is not None
+        assert (await read_sealed(self._submissions, pasted.id)).token is not None
         assert self._world.clock() < submission.expires_at, "sent after its deadline"
         newer = [each for each in self._world.pasted.values() if each.bucket == bucket and each.place > pasted.place]
         held_by = [each.id for each in newer if each.id in self._world.known[bucket]]
@@ -368,7 +368,7 @@ class ScriptedCloudflare(CloudflareClient):
                 assert await self._gave_way(each), f"{pasted.id} is sent although the slot may hold {each.id}"
 
     async def _read(self, pasted: Pasted) -> Submission:
-        found = await self._records.find(pasted.id)
+        found = await self._submissions.find(pasted.id)
         assert found is not None
         return found
 
@@ -454,7 +454,7 @@ class Ordering(RuleBasedStateMachine):
         self._next_at: datetime | None = None
         self._taken_at: object = None
         self._database = await self._engine.open()
-        self._records = Records(self._database)
+        self._submissions = Submissions(self._database)
         self._delivery = self._make_delivery()
 
     def _run(self, work: Any) -> Any:  # noqa: ANN401 - whatever it returns
@@ -465,10 +465,10 @@ class Ordering(RuleBasedStateMachine):
         world, slack = self._world, Slack(self._world)
         database = InterruptedDatabase(self._database, world)
         return Delivery(
-            records=WatchedRecords(database, world, self._records),
-            inventory=Catalogs(database, "account"),
+            submissions=WatchedSubmissions(database, world, self._submissions),
+            catalogs=Catalogs(database, "account"),
             fresh_token_patience=PATIENCE,
-            cloudflare=ScriptedCloudflare(world, self._records),
+            cloudflare=ScriptedCloudflare(world, self._submissions),
             key_ring=KEY_RING,
             gate=Gate([slack], Home(team_id="T1", enterprise_id=None), slack),
             poster=slack,
@@ -620,8 +620,8 @@ class Ordering(RuleBasedStateMachine):
             is_known=is_fit or len(self._world.pasted) % 2 == 0,
         )
         opening = Opening(nonce=name, team_id="T1", user_id=user, expires_at=self._world.clock() + 99 * TTL)
-        await self._records.add_opening(opening)
-        acceptance = await self._records.accept(self._new(pasted, late, ttl), name)
+        await self._submissions.add_opening(opening)
+        acceptance = await self._submissions.accept(self._new(pasted, late, ttl), name)
         assert acceptance.verdict is Verdict.RECORDED
         self._world.pasted[name] = pasted
         recorded = await self._read(pasted)
@@ -647,7 +647,7 @@ class Ordering(RuleBasedStateMachine):
             is_fit=is_fit,
             is_known=is_fit or int(number) % 2 == 0,
         )
-        acceptance = await self._records.accept(self._new(again), name)
+        acceptance = await self._submissions.accept(self._new(again), name)
         if acceptance.verdict is Verdict.REPLACED:
             assert pasted.sent == 0, "replaced after it was sent"
             self._world.replaced.append(pasted)
@@ -665,7 +665,7 @@ class Ordering(RuleBasedStateMachine):
         """Let some seconds pass when a clock set back makes the newest look like one that was only slower."""
         at = START + arrived + self._world.offset
         for pasted in self._world.pasted.values():
-            found = await self._records.find(pasted.id)
+            found = await self._submissions.find(pasted.id)
             assert found is not None
             if pasted.bucket == bucket and pasted.arrived <= arrived and at < found.accepted_at <= at + 3 * MOMENT:
                 self._world.real += 10 * MOMENT
@@ -730,7 +730,7 @@ class Ordering(RuleBasedStateMachine):
     async def _take(self, bucket: str) -> None:
         """Let another process take the bucket and do nothing: whatever moves from now on is the loser's doing."""
         await self._cut_short(bucket)
-        await self._records.take(BucketKey(account_id="account", bucket=bucket))
+        await self._submissions.take(BucketKey(account_id="account", bucket=bucket))
         is_first = self._world.is_taking and self._world.of_database is DatabaseUnavailable
         if not self._world.is_past_recall and not is_first:
             self._taken_at = await self._trace(bucket)
@@ -760,7 +760,7 @@ class Ordering(RuleBasedStateMachine):
     async def _cut_short(self, bucket: str | None) -> None:
         """Note whose message may come twice: it may be with Slack, and is not noted yet."""
         for pasted in self._world.pasted.values():
-            found = await self._records.find(pasted.id)
+            found = await self._submissions.find(pasted.id)
             assert found is not None
             if bucket in {None, pasted.bucket} and found.reported_at is None:
                 pasted.tellings_cut_short += found.is_ended
@@ -775,7 +775,7 @@ class Ordering(RuleBasedStateMachine):
         assert self._next_at is None or self._next_at > self._world.clock()
         for row in rows:
             assert row.is_ended or row.state is State.CONFIRMING or row.expires_at > self._world.clock()
-            assert row.is_ended == ((await read_sealed(self._records, row.id)).token is None)
+            assert row.is_ended == ((await read_sealed(self._submissions, row.id)).token is None)
         for pasted, row in zip(self._of(bucket), rows, strict=True):
             self._check_told(pasted, row)
 
@@ -797,7 +797,7 @@ class Ordering(RuleBasedStateMachine):
         return [pasted for pasted in self._world.pasted.values() if pasted.bucket == bucket]
 
     async def _read(self, pasted: Pasted) -> Submission:
-        found = await self._records.find(pasted.id)
+        found = await self._submissions.find(pasted.id)
         assert found is not None
         return found
 
@@ -846,7 +846,7 @@ class Ordering(RuleBasedStateMachine):
             row = rows[pasted.id]
             assert row.is_ended
             assert row.reported_at is not None
-            assert await read_sealed(self._records, row.id) == Sealed()
+            assert await read_sealed(self._submissions, row.id) == Sealed()
             assert pasted.told
             self._check_told(pasted, row)
             if row.state is State.SUPERSEDED:

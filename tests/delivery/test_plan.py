@@ -34,7 +34,7 @@ from bot.storage.database import Database
 from bot.storage.jobs import Jobs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 
 NOW = datetime.now(UTC)  # of the machine, since the jobs are brought by the server's clock; ours stands still
 POND = BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="pond")
@@ -72,14 +72,14 @@ class Notes:
         return Posted(place="C1", way=Way.CHANNEL)
 
 
-def _delivery(records: Records, database: Database, client: CloudflareClient, notes: Notes) -> Delivery:
+def _delivery(submissions: Submissions, database: Database, client: CloudflareClient, notes: Notes) -> Delivery:
     allowlist = Allowlist(
         users=frozenset({"U1"}), usergroups=frozenset(), channels=frozenset(), buckets=(), may_enable=True
     )
     memberships = Memberships(None, lambda: NOW)  # type: ignore[arg-type]  # nobody is asked about a listed user
     return Delivery(
-        records=records,
-        inventory=Catalogs(database, SANDBOX_ACCOUNT_ID),
+        submissions=submissions,
+        catalogs=Catalogs(database, SANDBOX_ACCOUNT_ID),
         cloudflare=client,
         key_ring=KeyRing(*load_private_keys(generate_private_key())),
         gate=Gate(allowlist.rules(), Home(team_id="T1", enterprise_id=None), memberships),
@@ -91,24 +91,24 @@ def _delivery(records: Records, database: Database, client: CloudflareClient, no
 
 
 @asynccontextmanager
-async def _inline(path: Path, client: CloudflareClient, notes: Notes) -> AsyncIterator[Records]:
+async def _inline(path: Path, client: CloudflareClient, notes: Notes) -> AsyncIterator[Submissions]:
     database = SqliteDatabase(path)
     database.start()
-    records = Records(database)
-    dispatcher = InlineDispatcher(_delivery(records, database, client, notes), records, lambda: NOW)
-    records.wake_by(dispatcher.dispatch)
-    yield records
+    submissions = Submissions(database)
+    dispatcher = InlineDispatcher(_delivery(submissions, database, client, notes), submissions, lambda: NOW)
+    submissions.wake_by(dispatcher.dispatch)
+    yield submissions
     await dispatcher.stop()
     database.stop()
 
 
 @asynccontextmanager
-async def _jobs(url: str, client: CloudflareClient, notes: Notes) -> AsyncIterator[Records]:
+async def _jobs(url: str, client: CloudflareClient, notes: Notes) -> AsyncIterator[Submissions]:
     database = PostgresDatabase(url)
     await database.start()
     jobs = Jobs(database)
     await jobs.prepare()
-    records = Records(database, enqueue=jobs.deliver_in)
+    submissions = Submissions(database, enqueue=jobs.deliver_in)
 
     async def nothing(*_: Any) -> None:  # noqa: ANN401 - whatever it is asked for
         return
@@ -116,14 +116,14 @@ async def _jobs(url: str, client: CloudflareClient, notes: Notes) -> AsyncIterat
     runner = JobRunner(
         url=url,
         jobs=jobs,
-        records=records,
-        delivery=_delivery(records, database, client, notes),
+        submissions=submissions,
+        delivery=_delivery(submissions, database, client, notes),
         refresh_catalogs=nothing,
         keep_house=nothing,
         clock=lambda: NOW,
     )
     running = asyncio.create_task(runner.run())
-    yield records
+    yield submissions
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await database.stop()
@@ -149,15 +149,15 @@ async def test_what_waits_for_an_event_outside_goes_on_when_it_comes(
             if engine == "inline"
             else _jobs(request.getfixturevalue("postgres_url"), client, notes)
         )
-        records = await stack.enter_async_context(open_engine)
-        records.watch(notes.changes.append)
+        submissions = await stack.enter_async_context(open_engine)
+        submissions.watch(notes.changes.append)
 
-        await records.add(_enabling("V1"))
+        await submissions.add(_enabling("V1"))
         assert await AwaitWord.asked.get() == "V1"
         assert [request.method for request in small.requests] == []
 
         AwaitWord.given.add("V1")
-        while not await records.apply(await _read(records), Move(to=State.ACCEPTED, at=NOW)):
+        while not await submissions.apply(await _read(submissions), Move(to=State.ACCEPTED, at=NOW)):
             pass  # the step's own move came in between
         posted = await notes.posted.get()
 
@@ -165,8 +165,8 @@ async def test_what_waits_for_an_event_outside_goes_on_when_it_comes(
     assert State.ENABLED in {change.submission.state for change in notes.changes if change.is_new_state}
 
 
-async def _read(records: Records) -> Submission:
-    found = await records.find("V1")
+async def _read(submissions: Submissions) -> Submission:
+    found = await submissions.find("V1")
     assert found is not None
     return found
 

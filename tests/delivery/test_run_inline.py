@@ -18,7 +18,7 @@ from bot.model.catalog import BucketKey
 from bot.model.errors import DatabaseUnavailable
 from bot.model.submission import NewSubmission, Opening, Sealed, SealedToken, TokenKind
 from bot.storage.lock import AlreadyRunning, ProcessLock
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 from tests.scripted import ScriptedDelivery
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -53,9 +53,11 @@ def delivery() -> ScriptedDelivery:
 
 
 @pytest_asyncio.fixture
-async def dispatcher(delivery: ScriptedDelivery, records: Records, clock: Clock) -> AsyncIterator[InlineDispatcher]:
+async def dispatcher(
+    delivery: ScriptedDelivery, submissions: Submissions, clock: Clock
+) -> AsyncIterator[InlineDispatcher]:
     """Build the dispatcher, and stop it at the end."""
-    dispatcher = InlineDispatcher(delivery, records, clock)
+    dispatcher = InlineDispatcher(delivery, submissions, clock)
     yield dispatcher
     delivery.act = None
     await dispatcher.stop()
@@ -123,20 +125,20 @@ async def test_two_hundred_waiting_buckets_do_not_hold_a_fresh_one(
 
 
 async def test_start_resumes_what_was_left(
-    dispatcher: InlineDispatcher, delivery: ScriptedDelivery, records: Records
+    dispatcher: InlineDispatcher, delivery: ScriptedDelivery, submissions: Submissions
 ) -> None:
     """Each bucket with something unfinished or untold is seen to, once."""
     for number, key in enumerate([LAKE, LAKE, POND]):
-        await _record(records, key, f"V{number}")
+        await _record(submissions, key, f"V{number}")
     await dispatcher.start()
     assert {await delivery.next_start(), await delivery.next_start()} == {LAKE, POND}
     await _settle()
     assert delivery.started.empty()
 
 
-async def _record(records: Records, key: BucketKey, view_id: str) -> None:
+async def _record(submissions: Submissions, key: BucketKey, view_id: str) -> None:
     expires_at = START + timedelta(hours=1)
-    await records.add_opening(Opening(nonce=view_id, team_id="T1", user_id="U1", expires_at=expires_at))
+    await submissions.add_opening(Opening(nonce=view_id, team_id="T1", user_id="U1", expires_at=expires_at))
     new = NewSubmission(
         id=view_id,
         team_id="T1",
@@ -150,7 +152,7 @@ async def _record(records: Records, key: BucketKey, view_id: str) -> None:
         accepted_at=START,
         expires_at=expires_at,
     )
-    await records.accept(new, view_id)
+    await submissions.accept(new, view_id)
 
 
 async def test_a_delivery_goes_on_when_it_is_due(

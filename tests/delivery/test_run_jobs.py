@@ -21,7 +21,7 @@ from bot.model.submission import NewSubmission, Opening, Sealed, SealedToken, Ta
 from bot.storage.jobs import Jobs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import SUBMISSIONS
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 from tests.postgres import PostgresProxy, execute
 from tests.scripted import ScriptedDelivery
 
@@ -38,7 +38,7 @@ class Workplace:
     def __init__(self, url: str, database: PostgresDatabase, stack: AsyncExitStack) -> None:
         self.url = url
         self.jobs = Jobs(database)
-        self.records = Records(database, enqueue=self.jobs.deliver_in)
+        self.submissions = Submissions(database, enqueue=self.jobs.deliver_in)
         self.delivery = ScriptedDelivery()
         self.refreshed = asyncio.Queue[bool]()
         self.keepers = 0
@@ -51,7 +51,7 @@ class Workplace:
         runner = JobRunner(
             url=self.url,
             jobs=self.jobs,
-            records=self.records,
+            submissions=self.submissions,
             delivery=self.delivery,
             refresh_catalogs=self._refresh,
             keep_house=self._keep_house,
@@ -144,11 +144,11 @@ def _submission(key: BucketKey, view_id: str, accepted_at: datetime) -> NewSubmi
     )
 
 
-async def _record(records: Records, key: BucketKey, view_id: str = "V1", age: timedelta = timedelta(0)) -> None:
+async def _record(submissions: Submissions, key: BucketKey, view_id: str = "V1", age: timedelta = timedelta(0)) -> None:
     now = datetime.now(UTC)
     opening = Opening(nonce=view_id, team_id="T1", user_id="U1", expires_at=now + timedelta(hours=1))
-    await records.add_opening(opening)
-    await records.accept(_submission(key, view_id, now - age), view_id)
+    await submissions.add_opening(opening)
+    await submissions.accept(_submission(key, view_id, now - age), view_id)
 
 
 # The way to the jobs.
@@ -169,7 +169,7 @@ async def test_the_tables_are_made_once_by_however_many(postgres_url: str) -> No
 
 async def test_a_submission_and_its_job_are_recorded_together(place: Workplace) -> None:
     """The job names the bucket; nothing of the token, sealed or not, is in any table of the engine."""
-    await _record(place.records, LAKE)
+    await _record(place.submissions, LAKE)
 
     assert [(name, status, args) for name, status, _, args in place.job_rows()] == [
         ("deliver", "todo", '{"bucket": "lake", "account_id": "made-up"}')
@@ -184,8 +184,8 @@ async def test_a_submission_and_its_job_are_recorded_together(place: Workplace) 
 async def test_what_a_button_asks_for_is_recorded_with_one_job(place: Workplace) -> None:
     """A press that Slack repeats is neither recorded nor seen to again."""
     new = replace(_submission(LAKE, "V1", datetime.now(UTC)), task=Task.ENABLE, sealed=Sealed())
-    assert (await place.records.add(new)).is_recorded
-    assert not (await place.records.add(new)).is_recorded
+    assert (await place.submissions.add(new)).is_recorded
+    assert not (await place.submissions.add(new)).is_recorded
 
     assert [name for name, *_ in place.job_rows()] == ["deliver"]
 
@@ -197,9 +197,9 @@ async def test_where_the_recording_fails_there_is_neither_a_submission_nor_a_job
         await place.jobs.deliver_in(connection, key)
         raise ZeroDivisionError
 
-    database = place.records._database
+    database = place.submissions._database
     with pytest.raises(ZeroDivisionError):
-        await _record(Records(database, enqueue=break_down), LAKE)
+        await _record(Submissions(database, enqueue=break_down), LAKE)
 
     assert place.job_rows() == []
     assert await database.run(lambda connection: connection.execute(select(SUBMISSIONS)).all()) == []
@@ -210,9 +210,9 @@ async def test_where_the_job_cannot_be_deferred_nothing_is_recorded(place: Workp
     execute(place.url, "ALTER TABLE procrastinate_jobs RENAME TO elsewhere")
 
     with pytest.raises(DatabaseUnavailable):
-        await _record(place.records, LAKE)
+        await _record(place.submissions, LAKE)
 
-    assert await place.records.unreported_keys() == []
+    assert await place.submissions.unreported_keys() == []
 
 
 async def test_a_job_that_cannot_be_left_is_an_error_of_ours(postgres_url: str, proxy: PostgresProxy) -> None:
@@ -260,7 +260,7 @@ async def test_a_job_runs_and_leaves_nothing_behind(place: Workplace) -> None:
     """What is recorded is started, twice where it is asked for twice, and finished jobs are gone."""
     await place.start_runner()
     for _ in range(2):
-        await _record(place.records, LAKE, f"V{uuid4().hex}")
+        await _record(place.submissions, LAKE, f"V{uuid4().hex}")
         assert await place.delivery.next_start() == LAKE
     await place.wait_until(IDLE)
 
@@ -400,11 +400,11 @@ def _put_off(url: str) -> Callable[[BucketKey], Awaitable[None]]:
 
 async def test_what_is_overdue_without_a_job_is_found(place: Workplace) -> None:
     """A start looks for it; what has a job or is not overdue is left alone."""
-    await _record(place.records, LAKE, "V1", age=timedelta(minutes=1))
-    await _record(place.records, POND, "V2")
+    await _record(place.submissions, LAKE, "V1", age=timedelta(minutes=1))
+    await _record(place.submissions, POND, "V2")
     execute(place.url, "DELETE FROM procrastinate_jobs")
     with_job = BucketKey(account_id="made-up", bucket="with-job")
-    await _record(place.records, with_job, "V3", age=timedelta(minutes=1))
+    await _record(place.submissions, with_job, "V3", age=timedelta(minutes=1))
     place.delivery.act = _put_off(place.url)
 
     with capture_logs() as logged:

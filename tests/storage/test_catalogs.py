@@ -61,33 +61,33 @@ async def tables(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def inventory(tables: Database) -> Catalogs:
+def catalogs(tables: Database) -> Catalogs:
     """Return what is known: nothing yet."""
     return Catalogs(tables, ACCOUNT)
 
 
-async def _store(inventory: Catalogs, stored: StoredCredential = LAKE) -> None:
-    await inventory._database.run(lambda connection: note_stored(connection, stored))
+async def _store(catalogs: Catalogs, stored: StoredCredential = LAKE) -> None:
+    await catalogs._database.run(lambda connection: note_stored(connection, stored))
 
 
-async def _list(inventory: Catalogs, *catalogs: Catalog, at: datetime = NOW) -> None:
-    await inventory.save_snapshot(Snapshot(catalogs=catalogs, refreshed_at=at))
+async def _list(catalogs: Catalogs, *listed: Catalog, at: datetime = NOW) -> None:
+    await catalogs.save_snapshot(Snapshot(catalogs=listed, refreshed_at=at))
 
 
-async def _catalogs(inventory: Catalogs) -> tuple[Catalog, ...]:
-    snapshot = await inventory.snapshot()
+async def _catalogs(catalogs: Catalogs) -> tuple[Catalog, ...]:
+    snapshot = await catalogs.snapshot()
     assert snapshot is not None
     return snapshot.catalogs
 
 
-async def _lake(inventory: Catalogs) -> tuple[CredentialStatus, datetime | None]:
+async def _lake(catalogs: Catalogs) -> tuple[CredentialStatus, datetime | None]:
     """Return what is known of the lake's credential, and since when."""
-    [found] = [catalog for catalog in await _catalogs(inventory) if catalog.bucket == "lake"]
+    [found] = [catalog for catalog in await _catalogs(catalogs) if catalog.bucket == "lake"]
     return found.credential_status, found.tested_at
 
 
-async def _broken_at(inventory: Catalogs) -> datetime | None:
-    [credential] = await inventory.stored_credentials()
+async def _broken_at(catalogs: Catalogs) -> datetime | None:
+    [credential] = await catalogs.stored_credentials()
     return credential.broken_at
 
 
@@ -98,24 +98,24 @@ def _catalog(bucket: str, credential: CredentialStatus = ABSENT) -> Catalog:
 # The list.
 
 
-async def test_a_list_replaces_the_one_before(inventory: Catalogs, tables: Database) -> None:
+async def test_a_list_replaces_the_one_before(catalogs: Catalogs, tables: Database) -> None:
     """Of this account only; sorted by bucket, and None before anybody asked. What is listed no more is forgotten."""
     theirs = Catalogs(tables, THEIRS.account_id)
-    assert await inventory.snapshot() is None
+    assert await catalogs.snapshot() is None
     other = Snapshot(catalogs=(replace(_catalog("lake"), key=THEIRS),), refreshed_at=NOW)
     await theirs.save_snapshot(other)
-    assert await inventory.snapshot() is None
-    await _list(inventory, _catalog("b"), _catalog("a"))
-    assert await inventory.snapshot() == Snapshot(catalogs=(_catalog("a"), _catalog("b")), refreshed_at=NOW)
-    await _list(inventory, _catalog("c"), replace(_catalog("b"), status=CatalogStatus.INACTIVE))
-    assert await _catalogs(inventory) == (replace(_catalog("b"), status=CatalogStatus.INACTIVE), _catalog("c"))
+    assert await catalogs.snapshot() is None
+    await _list(catalogs, _catalog("b"), _catalog("a"))
+    assert await catalogs.snapshot() == Snapshot(catalogs=(_catalog("a"), _catalog("b")), refreshed_at=NOW)
+    await _list(catalogs, _catalog("c"), replace(_catalog("b"), status=CatalogStatus.INACTIVE))
+    assert await _catalogs(catalogs) == (replace(_catalog("b"), status=CatalogStatus.INACTIVE), _catalog("c"))
     empty = Snapshot(catalogs=(), refreshed_at=NOW + timedelta(minutes=5))
-    await inventory.save_snapshot(empty)
-    assert await inventory.snapshot() == empty
+    await catalogs.save_snapshot(empty)
+    assert await catalogs.snapshot() == empty
     assert await theirs.snapshot() == other
 
 
-async def test_two_accounts_in_one_database_do_not_mix(inventory: Catalogs, tables: Database) -> None:
+async def test_two_accounts_in_one_database_do_not_mix(catalogs: Catalogs, tables: Database) -> None:
     """Buckets of one name are two, whatever becomes known of one of them; each comes back with its account."""
     theirs, listed = Catalogs(tables, THEIRS.account_id), replace(_catalog("lake", PRESENT), key=THEIRS)
     stored = replace(LAKE, key=THEIRS, submission_id="V2")
@@ -124,77 +124,77 @@ async def test_two_accounts_in_one_database_do_not_mix(inventory: Catalogs, tabl
     await _store(theirs, stored)
     expected = Snapshot(catalogs=(listed,), refreshed_at=NOW - DAY, tested_at=NOW - DAY)
 
-    await _list(inventory, _catalog("lake", PRESENT))
-    await _store(inventory)
-    await inventory.save_test(KEY, VALID, NOW)
-    await inventory.save_test(KEY, INVALID, NOW + SECOND)
-    await inventory.note_all_tested(NOW + SECOND)
-    await inventory.note_reminded(LAKE, NOW)
-    assert await inventory.stored_credentials() == [replace(LAKE, reminded_at=NOW, broken_at=NOW + SECOND)]
-    await inventory.note_announced(LAKE)
-    await inventory.save_catalog(_catalog("lake"))
-    await _list(inventory, at=NOW + DAY)
+    await _list(catalogs, _catalog("lake", PRESENT))
+    await _store(catalogs)
+    await catalogs.save_test(KEY, VALID, NOW)
+    await catalogs.save_test(KEY, INVALID, NOW + SECOND)
+    await catalogs.note_all_tested(NOW + SECOND)
+    await catalogs.note_reminded(LAKE, NOW)
+    assert await catalogs.stored_credentials() == [replace(LAKE, reminded_at=NOW, broken_at=NOW + SECOND)]
+    await catalogs.note_announced(LAKE)
+    await catalogs.save_catalog(_catalog("lake"))
+    await _list(catalogs, at=NOW + DAY)
 
     assert await theirs.snapshot() == expected
     assert await theirs.stored_credentials() == [stored]
 
 
-async def test_one_catalog_of_a_list_is_corrected(inventory: Catalogs) -> None:
+async def test_one_catalog_of_a_list_is_corrected(catalogs: Catalogs) -> None:
     """The others, and the age of the list, stay; a catalog that it did not have is added."""
-    await _list(inventory, _catalog("a"), _catalog("c"))
-    await inventory.save_catalog(_catalog("c", PRESENT))
-    await inventory.save_catalog(_catalog("b"))
+    await _list(catalogs, _catalog("a"), _catalog("c"))
+    await catalogs.save_catalog(_catalog("c", PRESENT))
+    await catalogs.save_catalog(_catalog("b"))
     expected = (_catalog("a"), _catalog("b"), _catalog("c", PRESENT))
-    assert await inventory.snapshot() == Snapshot(catalogs=expected, refreshed_at=NOW)
+    assert await catalogs.snapshot() == Snapshot(catalogs=expected, refreshed_at=NOW)
 
 
-async def test_a_list_is_kept_wholly_or_not_at_all(inventory: Catalogs) -> None:
+async def test_a_list_is_kept_wholly_or_not_at_all(catalogs: Catalogs) -> None:
     """One that cannot be kept to its end leaves the old one standing, and its age."""
-    await _list(inventory, _catalog("a"))
-    good = await inventory.snapshot()
+    await _list(catalogs, _catalog("a"))
+    good = await catalogs.snapshot()
     unusable = replace(_catalog("c"), status=cast("CatalogStatus", _Valueless()))
     with pytest.raises(DatabaseUnavailable):
-        await _list(inventory, _catalog("b"), unusable, at=NOW + SECOND)
-    assert await inventory.snapshot() == good
+        await _list(catalogs, _catalog("b"), unusable, at=NOW + SECOND)
+    assert await catalogs.snapshot() == good
 
 
 class _Valueless:
     value = None
 
 
-async def test_a_bucket_that_is_listed_twice_is_kept_once(inventory: Catalogs) -> None:
+async def test_a_bucket_that_is_listed_twice_is_kept_once(catalogs: Catalogs) -> None:
     """A strange answer is no reason to know nothing."""
-    await _list(inventory, _catalog("a"), _catalog("a", PRESENT))
-    assert await _catalogs(inventory) == (_catalog("a", PRESENT),)
+    await _list(catalogs, _catalog("a"), _catalog("a", PRESENT))
+    assert await _catalogs(catalogs) == (_catalog("a", PRESENT),)
 
 
-async def test_hundreds_come_and_go_at_once(inventory: Catalogs) -> None:
+async def test_hundreds_come_and_go_at_once(catalogs: Catalogs) -> None:
     """No limit of an engine on the values of a statement is met."""
-    await _list(inventory, *(_catalog(f"a{number:04}") for number in range(1200)))
-    await _list(inventory, *(_catalog(f"b{number:04}") for number in range(500)))
-    assert len(await _catalogs(inventory)) == 500
+    await _list(catalogs, *(_catalog(f"a{number:04}") for number in range(1200)))
+    await _list(catalogs, *(_catalog(f"b{number:04}") for number in range(500)))
+    assert len(await _catalogs(catalogs)) == 500
 
 
-async def test_replicas_that_list_at_once_do_not_stand_in_each_others_way(inventory: Catalogs) -> None:
+async def test_replicas_that_list_at_once_do_not_stand_in_each_others_way(catalogs: Catalogs) -> None:
     """In whatever order Cloudflare gave each of them the catalogs: none meets a deadlock."""
     orders = [[_catalog(f"b{number}") for number in range(50)][::step] for step in (1, -1)]
-    await asyncio.gather(*(_list(inventory, *order) for order in orders * 4))
-    assert len(await _catalogs(inventory)) == 50
+    await asyncio.gather(*(_list(catalogs, *order) for order in orders * 4))
+    assert len(await _catalogs(catalogs)) == 50
 
 
 # Tests of what is stored.
 
 
-async def test_a_list_keeps_what_tests_gave(inventory: Catalogs) -> None:
+async def test_a_list_keeps_what_tests_gave(catalogs: Catalogs) -> None:
     """The list says whether a slot holds something at most; a test says whether that works, and when it was made."""
-    await _list(inventory, _catalog("lake", PRESENT))
-    assert await _lake(inventory) == (PRESENT, None)
-    await inventory.save_test(KEY, VALID, NOW)
-    assert await _lake(inventory) == (VALID, NOW)
+    await _list(catalogs, _catalog("lake", PRESENT))
+    assert await _lake(catalogs) == (PRESENT, None)
+    await catalogs.save_test(KEY, VALID, NOW)
+    assert await _lake(catalogs) == (VALID, NOW)
     for listed in (PRESENT, UNKNOWN, PRESENT):
-        await _list(inventory, _catalog("lake", listed), at=NOW + SECOND)
-        await inventory.save_catalog(_catalog("lake", listed))
-        assert await _lake(inventory) == (VALID, NOW)
+        await _list(catalogs, _catalog("lake", listed), at=NOW + SECOND)
+        await catalogs.save_catalog(_catalog("lake", listed))
+        assert await _lake(catalogs) == (VALID, NOW)
 
 
 @pytest.mark.parametrize(
@@ -207,75 +207,75 @@ async def test_a_list_keeps_what_tests_gave(inventory: Catalogs) -> None:
     ],
 )
 async def test_what_contradicts_a_test_clears_it(
-    inventory: Catalogs, tested: CredentialStatus, listed: CredentialStatus, expected: object
+    catalogs: Catalogs, tested: CredentialStatus, listed: CredentialStatus, expected: object
 ) -> None:
     """Somebody has changed the slot elsewhere: what was tested is not there any more."""
-    await _list(inventory, _catalog("lake", PRESENT))
-    await inventory.save_test(KEY, tested, NOW)
-    await _list(inventory, _catalog("lake", listed), at=NOW + SECOND)
-    assert await _lake(inventory) == expected
+    await _list(catalogs, _catalog("lake", PRESENT))
+    await catalogs.save_test(KEY, tested, NOW)
+    await _list(catalogs, _catalog("lake", listed), at=NOW + SECOND)
+    assert await _lake(catalogs) == expected
 
 
-async def test_a_write_through_the_bot_clears_the_test(inventory: Catalogs) -> None:
+async def test_a_write_through_the_bot_clears_the_test(catalogs: Catalogs) -> None:
     """It was about another token; other slots keep theirs."""
-    await _list(inventory, _catalog("lake", PRESENT), _catalog("pond", PRESENT))
+    await _list(catalogs, _catalog("lake", PRESENT), _catalog("pond", PRESENT))
     for bucket in ("lake", "pond"):
-        await inventory.save_test(replace(KEY, bucket=bucket), INVALID, NOW)
-    await _store(inventory, replace(LAKE, stored_at=NOW + SECOND))
-    assert await _lake(inventory) == (PRESENT, None)
-    assert (await _catalogs(inventory))[1].credential_status is INVALID
+        await catalogs.save_test(replace(KEY, bucket=bucket), INVALID, NOW)
+    await _store(catalogs, replace(LAKE, stored_at=NOW + SECOND))
+    assert await _lake(catalogs) == (PRESENT, None)
+    assert (await _catalogs(catalogs))[1].credential_status is INVALID
 
 
 @pytest.mark.parametrize("status", [VALID, INVALID, ABSENT])
 async def test_a_test_of_what_was_there_before_a_write_says_nothing(
-    inventory: Catalogs, status: CredentialStatus
+    catalogs: Catalogs, status: CredentialStatus
 ) -> None:
     """Asked before the token was stored, answered after that one was found to work: nobody is alarmed."""
-    await _list(inventory, _catalog("lake", PRESENT))
-    await _store(inventory, replace(LAKE, stored_at=NOW + SECOND))
-    await inventory.save_test(KEY, status, NOW)
-    assert await _lake(inventory) == (PRESENT, None)
-    await inventory.save_test(KEY, VALID, NOW + 2 * SECOND)
-    await inventory.save_test(KEY, status, NOW)
-    assert await _lake(inventory) == (VALID, NOW + 2 * SECOND)
-    assert await _broken_at(inventory) is None
+    await _list(catalogs, _catalog("lake", PRESENT))
+    await _store(catalogs, replace(LAKE, stored_at=NOW + SECOND))
+    await catalogs.save_test(KEY, status, NOW)
+    assert await _lake(catalogs) == (PRESENT, None)
+    await catalogs.save_test(KEY, VALID, NOW + 2 * SECOND)
+    await catalogs.save_test(KEY, status, NOW)
+    assert await _lake(catalogs) == (VALID, NOW + 2 * SECOND)
+    assert await _broken_at(catalogs) is None
 
 
-async def test_a_list_from_before_a_write_does_not_empty_the_slot(inventory: Catalogs) -> None:
+async def test_a_list_from_before_a_write_does_not_empty_the_slot(catalogs: Catalogs) -> None:
     """Cloudflare was asked before the token was stored, and answered afterwards."""
-    await _list(inventory, _catalog("lake"))
-    await _store(inventory, replace(LAKE, stored_at=NOW + 2 * SECOND))
-    await inventory.save_test(KEY, VALID, NOW + 3 * SECOND)
-    await _list(inventory, _catalog("lake"), at=NOW + SECOND)
-    assert await _lake(inventory) == (VALID, NOW + 3 * SECOND)
-    await _list(inventory, _catalog("lake"), at=NOW + 4 * SECOND)
-    assert await _lake(inventory) == (ABSENT, None)
+    await _list(catalogs, _catalog("lake"))
+    await _store(catalogs, replace(LAKE, stored_at=NOW + 2 * SECOND))
+    await catalogs.save_test(KEY, VALID, NOW + 3 * SECOND)
+    await _list(catalogs, _catalog("lake"), at=NOW + SECOND)
+    assert await _lake(catalogs) == (VALID, NOW + 3 * SECOND)
+    await _list(catalogs, _catalog("lake"), at=NOW + 4 * SECOND)
+    assert await _lake(catalogs) == (ABSENT, None)
 
 
-async def test_after_the_clock_was_set_back_the_newest_still_counts(inventory: Catalogs) -> None:
+async def test_after_the_clock_was_set_back_the_newest_still_counts(catalogs: Catalogs) -> None:
     """What seems to come from long after it is not taken for newer."""
-    await _list(inventory, _catalog("lake", PRESENT))
-    await _store(inventory, replace(LAKE, stored_at=NOW))
-    await inventory.save_test(KEY, VALID, NOW)
-    await inventory.save_test(KEY, INVALID, NOW - DAY)
-    assert await _lake(inventory) == (INVALID, NOW - DAY)
-    await _list(inventory, _catalog("lake"), at=NOW - DAY)
-    assert await _lake(inventory) == (ABSENT, None)
+    await _list(catalogs, _catalog("lake", PRESENT))
+    await _store(catalogs, replace(LAKE, stored_at=NOW))
+    await catalogs.save_test(KEY, VALID, NOW)
+    await catalogs.save_test(KEY, INVALID, NOW - DAY)
+    assert await _lake(catalogs) == (INVALID, NOW - DAY)
+    await _list(catalogs, _catalog("lake"), at=NOW - DAY)
+    assert await _lake(catalogs) == (ABSENT, None)
 
 
-async def test_a_test_of_what_is_not_listed_yet_is_kept(inventory: Catalogs) -> None:
+async def test_a_test_of_what_is_not_listed_yet_is_kept(catalogs: Catalogs) -> None:
     """A catalog that was enabled a moment ago is stored into before the next list."""
-    await _list(inventory)
-    await inventory.save_test(KEY, VALID, NOW)
-    assert await _catalogs(inventory) == (replace(_catalog("lake", VALID), tested_at=NOW),)
+    await _list(catalogs)
+    await catalogs.save_test(KEY, VALID, NOW)
+    assert await _catalogs(catalogs) == (replace(_catalog("lake", VALID), tested_at=NOW),)
 
 
-async def test_when_all_were_tested_is_kept(inventory: Catalogs) -> None:
+async def test_when_all_were_tested_is_kept(catalogs: Catalogs) -> None:
     """A list in between does not change it."""
-    await _list(inventory, _catalog("lake"))
-    await inventory.note_all_tested(NOW + SECOND)
-    await _list(inventory, _catalog("lake"), at=NOW + 2 * SECOND)
-    snapshot = await inventory.snapshot()
+    await _list(catalogs, _catalog("lake"))
+    await catalogs.note_all_tested(NOW + SECOND)
+    await _list(catalogs, _catalog("lake"), at=NOW + 2 * SECOND)
+    snapshot = await catalogs.snapshot()
     assert snapshot is not None
     assert (snapshot.refreshed_at, snapshot.tested_at) == (NOW + 2 * SECOND, NOW + SECOND)
 
@@ -297,94 +297,94 @@ async def test_when_all_were_tested_is_kept(inventory: Catalogs) -> None:
     ],
 )
 async def test_a_change_from_valid_to_invalid_is_noted(
-    inventory: Catalogs, tests: list[CredentialStatus], broken_after: int | None
+    catalogs: Catalogs, tests: list[CredentialStatus], broken_after: int | None
 ) -> None:
     """As the time of the test that found it."""
-    await _list(inventory, _catalog("lake", PRESENT))
-    await _store(inventory)
+    await _list(catalogs, _catalog("lake", PRESENT))
+    await _store(catalogs)
     for number, status in enumerate(tests):
-        await inventory.save_test(KEY, status, NOW + number * DAY)
-    assert await _broken_at(inventory) == (None if broken_after is None else NOW + broken_after * DAY)
+        await catalogs.save_test(KEY, status, NOW + number * DAY)
+    assert await _broken_at(catalogs) == (None if broken_after is None else NOW + broken_after * DAY)
 
 
-async def test_a_change_that_was_announced_is_not_noted_again(inventory: Catalogs) -> None:
+async def test_a_change_that_was_announced_is_not_noted_again(catalogs: Catalogs) -> None:
     """However often a test still finds it."""
-    await _store(inventory)
+    await _store(catalogs)
     for number, status in enumerate([VALID, INVALID]):
-        await inventory.save_test(KEY, status, NOW + number * SECOND)
-    await inventory.note_announced(LAKE)
+        await catalogs.save_test(KEY, status, NOW + number * SECOND)
+    await catalogs.note_announced(LAKE)
     for number in range(2, 5):
-        await inventory.save_test(KEY, INVALID, NOW + number * SECOND)
-    assert await _broken_at(inventory) is None
+        await catalogs.save_test(KEY, INVALID, NOW + number * SECOND)
+    assert await _broken_at(catalogs) is None
 
 
-async def test_replicas_that_find_a_change_at_once_note_it_once(inventory: Catalogs) -> None:
+async def test_replicas_that_find_a_change_at_once_note_it_once(catalogs: Catalogs) -> None:
     """A second one that knew it as valid as well would have it announced again."""
-    await _store(inventory)
-    await inventory.save_test(KEY, VALID, NOW)
+    await _store(catalogs)
+    await catalogs.save_test(KEY, VALID, NOW)
 
     async def find_and_announce(number: int) -> bool:
-        await inventory.save_test(KEY, INVALID, NOW + number * SECOND)
-        is_noted = await _broken_at(inventory) is not None
+        await catalogs.save_test(KEY, INVALID, NOW + number * SECOND)
+        is_noted = await _broken_at(catalogs) is not None
         if is_noted:
-            await inventory.note_announced(LAKE)
+            await catalogs.note_announced(LAKE)
         return is_noted
 
     await asyncio.gather(*(find_and_announce(number) for number in range(1, 9)))
-    assert await _broken_at(inventory) is None
+    assert await _broken_at(catalogs) is None
 
 
-async def test_what_nobody_stored_through_the_bot_is_nobodys_to_hear_of(inventory: Catalogs) -> None:
+async def test_what_nobody_stored_through_the_bot_is_nobodys_to_hear_of(catalogs: Catalogs) -> None:
     """There is no channel to tell; its state is on the list."""
-    await _store(inventory, replace(LAKE, key=POND))
+    await _store(catalogs, replace(LAKE, key=POND))
     for number, status in enumerate([VALID, INVALID]):
-        await inventory.save_test(KEY, status, NOW + number * SECOND)
-    assert await inventory.stored_credentials() == [replace(LAKE, key=POND)]
+        await catalogs.save_test(KEY, status, NOW + number * SECOND)
+    assert await catalogs.stored_credentials() == [replace(LAKE, key=POND)]
 
 
-async def test_writes_and_tests_at_once_do_not_wait_for_each_other_without_end(inventory: Catalogs) -> None:
+async def test_writes_and_tests_at_once_do_not_wait_for_each_other_without_end(catalogs: Catalogs) -> None:
     """Both change the same two tables, in the same order."""
-    await _list(inventory, _catalog("lake", PRESENT))
-    await _store(inventory)
+    await _list(catalogs, _catalog("lake", PRESENT))
+    await _store(catalogs)
     works: list[Any] = []
     for number in range(20):
         works += [
-            _store(inventory, replace(LAKE, submission_id=f"V{number}")),
-            inventory.save_test(KEY, (VALID, INVALID)[number % 2], NOW + number * SECOND),
+            _store(catalogs, replace(LAKE, submission_id=f"V{number}")),
+            catalogs.save_test(KEY, (VALID, INVALID)[number % 2], NOW + number * SECOND),
         ]
     await asyncio.gather(*works)
-    assert len(await inventory.stored_credentials()) == 1
+    assert len(await catalogs.stored_credentials()) == 1
 
 
 # What the bot has stored.
 
 
-async def test_the_last_that_was_stored_is_kept(inventory: Catalogs, tables: Database) -> None:
+async def test_the_last_that_was_stored_is_kept(catalogs: Catalogs, tables: Database) -> None:
     """In each slot of this account; nothing of the one before is left."""
     await _store(Catalogs(tables, THEIRS.account_id), replace(LAKE, key=THEIRS))
-    assert await inventory.stored_credentials() == []
-    await _store(inventory, replace(LAKE, reminded_at=NOW, broken_at=NOW))
-    await _store(inventory, replace(LAKE, key=BOG))
+    assert await catalogs.stored_credentials() == []
+    await _store(catalogs, replace(LAKE, reminded_at=NOW, broken_at=NOW))
+    await _store(catalogs, replace(LAKE, key=BOG))
     second = replace(LAKE, submission_id="V2", stored_by="U2", token_id=None, expires_at=None)
-    await _store(inventory, second)
-    assert await inventory.stored_credentials() == [replace(LAKE, key=BOG), second]
+    await _store(catalogs, second)
+    assert await catalogs.stored_credentials() == [replace(LAKE, key=BOG), second]
 
 
-async def test_it_is_kept_while_its_catalog_is_not_listed(inventory: Catalogs) -> None:
+async def test_it_is_kept_while_its_catalog_is_not_listed(catalogs: Catalogs) -> None:
     """A list that was cut short must not end the reminders."""
-    await _list(inventory, _catalog("lake", PRESENT))
-    await _store(inventory)
-    await _list(inventory, at=NOW + SECOND)
-    assert await inventory.stored_credentials() == [LAKE]
+    await _list(catalogs, _catalog("lake", PRESENT))
+    await _store(catalogs)
+    await _list(catalogs, at=NOW + SECOND)
+    assert await catalogs.stored_credentials() == [LAKE]
 
 
-async def test_a_reminder_is_noted_for_the_credential_that_it_was_about(inventory: Catalogs) -> None:
+async def test_a_reminder_is_noted_for_the_credential_that_it_was_about(catalogs: Catalogs) -> None:
     """Where another one was stored meanwhile, that one is to be reminded of as ever."""
-    await _store(inventory)
-    await inventory.note_reminded(LAKE, NOW)
-    assert await inventory.stored_credentials() == [replace(LAKE, reminded_at=NOW)]
+    await _store(catalogs)
+    await catalogs.note_reminded(LAKE, NOW)
+    assert await catalogs.stored_credentials() == [replace(LAKE, reminded_at=NOW)]
     newer = replace(LAKE, submission_id="V2", broken_at=NOW)
-    await _store(inventory, newer)
-    await inventory.note_reminded(LAKE, NOW)
-    await inventory.note_announced(LAKE)
-    assert await inventory.stored_credentials() == [newer]
+    await _store(catalogs, newer)
+    await catalogs.note_reminded(LAKE, NOW)
+    await catalogs.note_announced(LAKE)
+    assert await catalogs.stored_credentials() == [newer]

@@ -89,7 +89,7 @@ async def refusal(loaded: LoadedSettings) -> str:
 async def record(store: Store, view_id: str, accepted_at: datetime) -> None:
     """Record a submission of that time."""
     expires_at = accepted_at + timedelta(hours=1)
-    await store.records.add_opening(Opening(nonce=view_id, team_id="T1", user_id="U1", expires_at=expires_at))
+    await store.submissions.add_opening(Opening(nonce=view_id, team_id="T1", user_id="U1", expires_at=expires_at))
     new = NewSubmission(
         id=view_id,
         team_id="T1",
@@ -103,7 +103,7 @@ async def record(store: Store, view_id: str, accepted_at: datetime) -> None:
         accepted_at=accepted_at,
         expires_at=expires_at,
     )
-    await store.records.accept(new, view_id)
+    await store.submissions.accept(new, view_id)
 
 
 # One process, SQLite.
@@ -119,7 +119,7 @@ async def test_a_first_start_makes_everything(load: LoadSettings, tmp_path: Path
         assert store.key_ring is not None
         sealed = store.sealing.sealing_key.seal("MADEUP", CONTEXT)
         assert store.key_ring.open(sealed, CONTEXT).reveal() == "MADEUP"
-        assert await store.records.unreported_keys() == []
+        assert await store.submissions.unreported_keys() == []
 
 
 @pytest.mark.parametrize("shared", ["data directory", "database"])
@@ -447,7 +447,7 @@ async def test_a_postgresql_that_is_not_there_yet_is_waited_for(load: LoadSettin
             await proxy.accept()
             async with asyncio.timeout(PATIENCE.total_seconds()):
                 store = await opening
-            assert await store.records.unreported_keys() == []
+            assert await store.submissions.unreported_keys() == []
 
     assert {line["event"] for line in logged} == {"database_not_reached"}
     assert "127.0.0.1" not in str(logged)
@@ -466,7 +466,7 @@ async def test_a_postgresql_that_goes_away_while_it_is_opened_is_waited_for(
             proxy.cut()
             proxy.thaw()
             store = await opening
-        await store.records.ping()
+        await store.submissions.ping()
 
 
 async def test_a_start_that_waits_can_be_stopped(load: LoadSettings, proxy: PostgresProxy) -> None:

@@ -38,7 +38,7 @@ from bot.storage.accepting import Acceptance, Verdict
 from bot.storage.catalogs import Catalogs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import SUBMISSIONS
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 from tests.postgres import delete_rows, execute
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -100,16 +100,16 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest_asyncio.fixture
-async def records(engine: str, request: pytest.FixtureRequest) -> AsyncIterator[Records]:
+async def submissions(engine: str, request: pytest.FixtureRequest) -> AsyncIterator[Submissions]:
     """Return the tables of an empty database."""
     if engine == "sqlite":
-        yield Records(request.getfixturevalue("database"))
+        yield Submissions(request.getfixturevalue("database"))
         return
     url = request.getfixturevalue("tables_url")
     database = PostgresDatabase(url, time_limit=timedelta(seconds=10))
     await database.start()
     await database.run(delete_rows)
-    yield Records(database)
+    yield Submissions(database)
     await database.stop()
 
 
@@ -127,40 +127,40 @@ def query(engine: str, request: pytest.FixtureRequest, database_path: Path) -> Q
     return ask
 
 
-async def _accept(records: Records, new: NewSubmission = NEW) -> Submission:
+async def _accept(submissions: Submissions, new: NewSubmission = NEW) -> Submission:
     """Record a submission with an opening of its own."""
     nonce = f"nonce of {new.id}"
     expires_at = new.accepted_at + timedelta(hours=1)
-    await records.add_opening(replace(OPENING, nonce=nonce, user_id=new.user_id, expires_at=expires_at))
-    assert (await records.accept(new, nonce)).verdict is Verdict.RECORDED
-    return await _read(records, new.id)
+    await submissions.add_opening(replace(OPENING, nonce=nonce, user_id=new.user_id, expires_at=expires_at))
+    assert (await submissions.accept(new, nonce)).verdict is Verdict.RECORDED
+    return await _read(submissions, new.id)
 
 
-async def _read(records: Records, submission_id: str = "V1") -> Submission:
-    found = await records.find(submission_id)
+async def _read(submissions: Submissions, submission_id: str = "V1") -> Submission:
+    found = await submissions.find(submission_id)
     assert found is not None
     return found
 
 
-async def _bring_to(records: Records, state: State, new: NewSubmission = NEW) -> Submission:
+async def _bring_to(submissions: Submissions, state: State, new: NewSubmission = NEW) -> Submission:
     """Record a submission and take it to a state by steps that exist."""
-    submission = await _accept(records, new)
+    submission = await _accept(submissions, new)
     before = next((known for known in WAYS if state in STEPS[known]), State.ACCEPTED)
     for step in WAYS[state if state in WAYS else before]:
-        submission = _moved(await _move(records, submission, step))
-    return submission if state in WAYS else _moved(await _move(records, submission, state))
+        submission = _moved(await _move(submissions, submission, step))
+    return submission if state in WAYS else _moved(await _move(submissions, submission, state))
 
 
 async def _storing(
-    records: Records, submission_id: str, changes: Changes = UNCHANGED, because: BotError | None = None
+    submissions: Submissions, submission_id: str, changes: Changes = UNCHANGED, because: BotError | None = None
 ) -> Submission:
     """Let a recorded submission be sent."""
-    verifying = _moved(await _move(records, await _read(records, submission_id), State.VERIFYING))
-    return _moved(await _move(records, verifying, State.STORING, changes, because=because))
+    verifying = _moved(await _move(submissions, await _read(submissions, submission_id), State.VERIFYING))
+    return _moved(await _move(submissions, verifying, State.STORING, changes, because=because))
 
 
 async def _move(
-    records: Records,
+    submissions: Submissions,
     submission: Submission,
     to: State,
     changes: Changes = UNCHANGED,
@@ -170,27 +170,27 @@ async def _move(
     **parts: Any,  # noqa: ANN401 - each has its own type
 ) -> Submission | None:
     """Make a move as a delivery does; return the submission as it is then, or None when it was read before."""
-    lease = lease or await records.take(submission.key)
-    moved = await records.apply(submission, Move(to=to, at=at, changes=changes, **parts), lease)
+    lease = lease or await submissions.take(submission.key)
+    moved = await submissions.apply(submission, Move(to=to, at=at, changes=changes, **parts), lease)
     return moved[0] if moved else None
 
 
-async def _report(records: Records, submission: Submission, at: datetime = NOW) -> Submission | None:
+async def _report(submissions: Submissions, submission: Submission, at: datetime = NOW) -> Submission | None:
     """Note that people were told."""
-    return await _move(records, submission, submission.state, Changes(reported_at=at), at=at)
+    return await _move(submissions, submission, submission.state, Changes(reported_at=at), at=at)
 
 
-async def _sealed(records: Records, submission_id: str = "V1") -> Sealed:
+async def _sealed(submissions: Submissions, submission_id: str = "V1") -> Sealed:
     """Return what a submission keeps sealed."""
     columns = (SUBMISSIONS.c.sealed_token, SUBMISSIONS.c.sealed_response_url)
     query = select(*columns).where(SUBMISSIONS.c.id == submission_id)
-    row = await records._database.run(lambda connection: connection.execute(query).one())
+    row = await submissions._database.run(lambda connection: connection.execute(query).one())
     return Sealed(token=row.sealed_token, response_url=row.sealed_response_url)
 
 
-async def _open(records: Records, key: BucketKey = LAKE) -> list[str]:
+async def _open(submissions: Submissions, key: BucketKey = LAKE) -> list[str]:
     """Take a bucket over and name what it has to do."""
-    return [pending.submission.id for pending in await records.work(await records.take(key))]
+    return [pending.submission.id for pending in await submissions.work(await submissions.take(key))]
 
 
 def _moved(submission: Submission | None) -> Submission:
@@ -198,22 +198,22 @@ def _moved(submission: Submission | None) -> Submission:
     return submission
 
 
-async def test_what_is_recorded_is_what_was_submitted(records: Records) -> None:
+async def test_what_is_recorded_is_what_was_submitted(submissions: Submissions) -> None:
     """Every field comes back, times with their zone."""
-    submission = await _accept(records)
+    submission = await _accept(submissions)
     for field in fields(NEW):
         if field.name != "sealed":
             assert getattr(submission, field.name) == getattr(NEW, field.name)
-    assert await _sealed(records) == NEW.sealed
+    assert await _sealed(submissions) == NEW.sealed
     assert (submission.state, submission.attempts, submission.possibly_written) == (State.ACCEPTED, 0, False)
     assert submission.next_attempt_at == NOW
     assert not submission.is_ended
 
 
-async def test_times_of_another_zone_are_the_same_moments(records: Records) -> None:
+async def test_times_of_another_zone_are_the_same_moments(submissions: Submissions) -> None:
     """SQLite knows no zones, so all are kept as UTC."""
     there = timezone(timedelta(hours=5, minutes=30))
-    submission = await _accept(records, replace(NEW, accepted_at=NOW.astimezone(there)))
+    submission = await _accept(submissions, replace(NEW, accepted_at=NOW.astimezone(there)))
     assert submission.accepted_at == NOW
     assert submission.accepted_at.tzinfo is UTC
 
@@ -241,30 +241,30 @@ async def test_times_of_another_zone_are_the_same_moments(records: Records) -> N
     ],
 )
 async def test_a_view_without_a_fitting_opening_is_refused(
-    records: Records, nonce: str, new: NewSubmission, verdict: Verdict
+    submissions: Submissions, nonce: str, new: NewSubmission, verdict: Verdict
 ) -> None:
     """Nothing is recorded, and the opening can still be used by the one whom it belongs to."""
-    await records.add_opening(OPENING)
-    assert await records.accept(new, nonce) == Acceptance(verdict=verdict)
-    assert await records.find("V1") is None
-    assert (await records.accept(NEW, "nonce-1")).verdict is Verdict.RECORDED
+    await submissions.add_opening(OPENING)
+    assert await submissions.accept(new, nonce) == Acceptance(verdict=verdict)
+    assert await submissions.find("V1") is None
+    assert (await submissions.accept(NEW, "nonce-1")).verdict is Verdict.RECORDED
 
 
-async def test_an_opening_is_used_once(records: Records) -> None:
+async def test_an_opening_is_used_once(submissions: Submissions) -> None:
     """A second view with the same nonce is refused, also when the same person sends it."""
-    await records.add_opening(OPENING)
-    await records.accept(NEW, "nonce-1")
-    assert await records.accept(replace(NEW, id="V2"), "nonce-1") == Acceptance(verdict=Verdict.USED)
-    assert await records.find("V2") is None
+    await submissions.add_opening(OPENING)
+    await submissions.accept(NEW, "nonce-1")
+    assert await submissions.accept(replace(NEW, id="V2"), "nonce-1") == Acceptance(verdict=Verdict.USED)
+    assert await submissions.find("V2") is None
 
 
-async def test_a_repeated_submit_replaces_what_was_not_sent(records: Records) -> None:
+async def test_a_repeated_submit_replaces_what_was_not_sent(submissions: Submissions) -> None:
     """The last pasted token counts, with everything else that was in the form."""
-    first = await _accept(records)
+    first = await _accept(submissions)
     changed = replace(AGAIN, key=POND, channel_id="C2", reason="another", last_four="four")
-    acceptance = await records.accept(changed, "nonce of V1")
+    acceptance = await submissions.accept(changed, "nonce of V1")
     assert acceptance.verdict is Verdict.REPLACED
-    assert acceptance.submission == await _read(records)
+    assert acceptance.submission == await _read(submissions)
     assert acceptance.submission == replace(
         first,
         key=POND,
@@ -275,112 +275,116 @@ async def test_a_repeated_submit_replaces_what_was_not_sent(records: Records) ->
         next_attempt_at=AGAIN.accepted_at,
         revision=1,
     )
-    assert await _sealed(records) == AGAIN.sealed
-    assert (await _open(records), await _open(records, POND)) == ([], ["V1"])
+    assert await _sealed(submissions) == AGAIN.sealed
+    assert (await _open(submissions), await _open(submissions, POND)) == ([], ["V1"])
 
 
-async def test_a_repeated_submit_forgets_what_was_found_about_the_first_token(records: Records) -> None:
+async def test_a_repeated_submit_forgets_what_was_found_about_the_first_token(submissions: Submissions) -> None:
     """It was found about another token: nothing of it may be told, or written down, for the second one."""
-    accepted = await _accept(records)
+    accepted = await _accept(submissions)
     found = Changes(
         checked_at=NOW,
         findings=FINDINGS,
         patience_until=NOW + timedelta(seconds=60),
     )
     unknown = TokenInvalid(cloudflare_code=1000, cloudflare_message="Invalid API Token", cf_ray="ray-1")
-    stale = _moved(await _move(records, accepted, State.VERIFYING, found, because=unknown))
-    acceptance = await records.accept(AGAIN, "nonce of V1")
+    stale = _moved(await _move(submissions, accepted, State.VERIFYING, found, because=unknown))
+    acceptance = await submissions.accept(AGAIN, "nonce of V1")
     assert acceptance.verdict is Verdict.REPLACED
     expected = replace(accepted, accepted_at=AGAIN.accepted_at, next_attempt_at=AGAIN.accepted_at, revision=2)
-    assert acceptance.submission == await _read(records) == expected
-    assert await _move(records, stale, State.STORING, Changes(attempts=1)) is None
+    assert acceptance.submission == await _read(submissions) == expected
+    assert await _move(submissions, stale, State.STORING, Changes(attempts=1)) is None
 
-    await _move(records, await _storing(records, "V1"), State.CONFIRMING)
-    [credential] = await Catalogs(records._database, ACCOUNT).stored_credentials()
+    await _move(submissions, await _storing(submissions, "V1"), State.CONFIRMING)
+    [credential] = await Catalogs(submissions._database, ACCOUNT).stored_credentials()
     assert (credential.token_id, credential.expires_at) == (None, None)
 
 
 @pytest.mark.parametrize("task", [Task.CHECK, Task.ENABLE])
-async def test_what_no_form_was_submitted_for_is_recorded_once(records: Records, task: Task) -> None:
+async def test_what_no_form_was_submitted_for_is_recorded_once(submissions: Submissions, task: Task) -> None:
     """However often Slack repeats the press of a button: its id is the key. It needs no opening."""
     new = replace(NEW, task=task, sealed=Sealed())
-    assert (await records.add(new)).is_recorded
-    assert not (await records.add(replace(new, user_id="U2", accepted_at=NOW + timedelta(seconds=1)))).is_recorded
-    added = await _read(records)
+    assert (await submissions.add(new)).is_recorded
+    assert not (await submissions.add(replace(new, user_id="U2", accepted_at=NOW + timedelta(seconds=1)))).is_recorded
+    added = await _read(submissions)
     assert (added.task, added.state, added.user_id, added.accepted_at) == (task, State.ACCEPTED, "U1", NOW)
-    assert (added.next_attempt_at, await _sealed(records)) == (NOW, Sealed())
-    assert await _open(records) == ["V1"]
+    assert (added.next_attempt_at, await _sealed(submissions)) == (NOW, Sealed())
+    assert await _open(submissions) == ["V1"]
 
 
-async def test_what_was_added_after_the_clock_was_set_back_is_the_newest(records: Records) -> None:
+async def test_what_was_added_after_the_clock_was_set_back_is_the_newest(submissions: Submissions) -> None:
     """It takes its place as a Submit does."""
-    await _accept(records)
+    await _accept(submissions)
     back = NOW - timedelta(hours=1)
-    assert (await records.add(replace(NEW, id="V2", task=Task.ENABLE, sealed=Sealed(), accepted_at=back))).is_recorded
-    assert await _open(records) == ["V1", "V2"]
-    assert (await _read(records, "V2")).next_attempt_at == back
+    assert (
+        await submissions.add(replace(NEW, id="V2", task=Task.ENABLE, sealed=Sealed(), accepted_at=back))
+    ).is_recorded
+    assert await _open(submissions) == ["V1", "V2"]
+    assert (await _read(submissions, "V2")).next_attempt_at == back
 
 
 @pytest.mark.parametrize("task", list(Task))
-async def test_only_what_would_be_written_comes_too_late(records: Records, task: Task) -> None:
+async def test_only_what_would_be_written_comes_too_late(submissions: Submissions, task: Task) -> None:
     """A newer token in the slot is no reason to leave a question or the enabling of a catalog undone."""
-    await _accept(records)
-    await _confirming(records, "V1")
-    await records.add(replace(NEW, id="V2", task=task, accepted_at=NOW - timedelta(seconds=1)))
+    await _accept(submissions)
+    await _confirming(submissions, "V1")
+    await submissions.add(replace(NEW, id="V2", task=task, accepted_at=NOW - timedelta(seconds=1)))
     expected = State.SUPERSEDED if task is Task.STORE else State.ACCEPTED
-    assert (await _read(records, "V2")).state is expected
+    assert (await _read(submissions, "V2")).state is expected
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED, State.VERIFYING}))
-async def test_a_repeated_submit_leaves_alone_what_is_under_way(records: Records, state: State) -> None:
+async def test_a_repeated_submit_leaves_alone_what_is_under_way(submissions: Submissions, state: State) -> None:
     """From the moment the token may have been sent, the answer is how it stands, and nothing is overwritten."""
-    submission = await _bring_to(records, state)
-    acceptance = await records.accept(AGAIN, "nonce of V1")
+    submission = await _bring_to(submissions, state)
+    acceptance = await submissions.accept(AGAIN, "nonce of V1")
     assert acceptance == Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=submission)
-    assert await _read(records) == submission
+    assert await _read(submissions) == submission
 
 
-async def test_a_repeated_submit_is_answered_after_the_opening_expired(records: Records) -> None:
+async def test_a_repeated_submit_is_answered_after_the_opening_expired(submissions: Submissions) -> None:
     """Nobody is told that nothing was sent when the first Submit was recorded in time."""
-    submission = await _bring_to(records, State.STORED)
+    submission = await _bring_to(submissions, State.STORED)
     late = replace(AGAIN, accepted_at=NOW + timedelta(days=1))
-    assert await records.accept(late, "nonce of V1") == Acceptance(
+    assert await submissions.accept(late, "nonce of V1") == Acceptance(
         verdict=Verdict.ALREADY_UNDER_WAY, submission=submission
     )
 
 
 @pytest.mark.parametrize("pasted_earlier", [timedelta(microseconds=1), timedelta(seconds=2)])
-async def test_an_older_submit_that_arrives_later_replaces_nothing(records: Records, pasted_earlier: timedelta) -> None:
+async def test_an_older_submit_that_arrives_later_replaces_nothing(
+    submissions: Submissions, pasted_earlier: timedelta
+) -> None:
     """It was pasted before and only took longer on its way: the last pasted token counts, not the last that came."""
-    submission = await _accept(records)
+    submission = await _accept(submissions)
     older = replace(AGAIN, accepted_at=NOW - pasted_earlier)
-    acceptance = await records.accept(older, "nonce of V1")
+    acceptance = await submissions.accept(older, "nonce of V1")
     assert acceptance == Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=submission)
-    assert await _read(records) == submission
+    assert await _read(submissions) == submission
 
 
-async def test_of_two_submits_of_one_moment_the_later_one_counts(records: Records) -> None:
+async def test_of_two_submits_of_one_moment_the_later_one_counts(submissions: Submissions) -> None:
     """Clocks tick coarsely; then the order of arrival is all there is."""
-    await _accept(records)
-    assert (await records.accept(replace(AGAIN, accepted_at=NOW), "nonce of V1")).verdict is Verdict.REPLACED
-    assert (await _sealed(records)) == AGAIN.sealed
+    await _accept(submissions)
+    assert (await submissions.accept(replace(AGAIN, accepted_at=NOW), "nonce of V1")).verdict is Verdict.REPLACED
+    assert (await _sealed(submissions)) == AGAIN.sealed
 
 
-async def test_a_replaced_submission_takes_its_new_place_in_the_order(records: Records) -> None:
+async def test_a_replaced_submission_takes_its_new_place_in_the_order(submissions: Submissions) -> None:
     """What somebody else pasted meanwhile is older now: the slot ends with what was pasted last."""
-    await _accept(records)
+    await _accept(submissions)
     soon = NOW + timedelta(minutes=59)
-    await _accept(records, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=3), expires_at=soon))
-    assert await _open(records) == ["V2"]
-    await records.accept(AGAIN, "nonce of V1")
-    assert await _open(records) == ["V2", "V1"]
+    await _accept(submissions, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=3), expires_at=soon))
+    assert await _open(submissions) == ["V2"]
+    await submissions.accept(AGAIN, "nonce of V1")
+    assert await _open(submissions) == ["V2", "V1"]
 
 
-async def test_submissions_of_one_moment_keep_the_order_of_their_arrival(records: Records) -> None:
+async def test_submissions_of_one_moment_keep_the_order_of_their_arrival(submissions: Submissions) -> None:
     """Nobody overtakes by the accident of an id."""
     for name in ("V9", "V1", "V5"):
-        await _accept(records, replace(NEW, id=name))
-    assert await _open(records) == ["V9", "V5"]
+        await _accept(submissions, replace(NEW, id=name))
+    assert await _open(submissions) == ["V9", "V5"]
 
 
 @pytest.mark.parametrize(
@@ -392,67 +396,67 @@ async def test_submissions_of_one_moment_keep_the_order_of_their_arrival(records
     ],
 )
 async def test_a_repeated_submit_is_answered_after_the_opening_was_forgotten(
-    records: Records, state: State, verdict: Verdict
+    submissions: Submissions, state: State, verdict: Verdict
 ) -> None:
     """The bot still knows the submission: "does not know this form, nothing was sent" would be a lie."""
-    await _bring_to(records, state)
-    await records.forget_openings(NOW + timedelta(days=1))
-    acceptance = await records.accept(AGAIN, "nonce of V1")
-    assert acceptance == Acceptance(verdict=verdict, submission=await _read(records))
+    await _bring_to(submissions, state)
+    await submissions.forget_openings(NOW + timedelta(days=1))
+    acceptance = await submissions.accept(AGAIN, "nonce of V1")
+    assert acceptance == Acceptance(verdict=verdict, submission=await _read(submissions))
     assert acceptance.submission is not None
     assert acceptance.submission.state is state
 
 
 @pytest.mark.parametrize("changes", [{"user_id": "U2"}, {"team_id": "T2"}], ids=["person", "workspace"])
-async def test_nobody_else_repeats_a_submit(records: Records, changes: dict[str, str]) -> None:
+async def test_nobody_else_repeats_a_submit(submissions: Submissions, changes: dict[str, str]) -> None:
     """A view's id is no key to somebody's submission, with the opening or without it."""
-    submission = await _accept(records)
+    submission = await _accept(submissions)
     forged = replace(AGAIN, **changes)  # type: ignore[arg-type]  # both are texts
-    assert await records.accept(forged, "nonce of V1") == Acceptance(verdict=Verdict.SOMEBODY_ELSES)
-    await records.forget_openings(NOW + timedelta(days=1))
-    assert await records.accept(forged, "nonce of V1") == Acceptance(verdict=Verdict.UNKNOWN_OPENING)
-    assert await _read(records) == submission
+    assert await submissions.accept(forged, "nonce of V1") == Acceptance(verdict=Verdict.SOMEBODY_ELSES)
+    await submissions.forget_openings(NOW + timedelta(days=1))
+    assert await submissions.accept(forged, "nonce of V1") == Acceptance(verdict=Verdict.UNKNOWN_OPENING)
+    assert await _read(submissions) == submission
 
 
-async def test_accepting_is_all_or_nothing(records: Records) -> None:
+async def test_accepting_is_all_or_nothing(submissions: Submissions) -> None:
     """When the submission cannot be recorded, its opening is not used up either."""
-    await records.add_opening(OPENING)
+    await submissions.add_opening(OPENING)
     with pytest.raises(DatabaseUnavailable):
-        await records.accept(replace(NEW, channel_id=cast("str", None)), "nonce-1")
-    assert await records.find("V1") is None
-    assert (await records.accept(replace(NEW, id="V2"), "nonce-1")).verdict is Verdict.RECORDED
+        await submissions.accept(replace(NEW, channel_id=cast("str", None)), "nonce-1")
+    assert await submissions.find("V1") is None
+    assert (await submissions.accept(replace(NEW, id="V2"), "nonce-1")).verdict is Verdict.RECORDED
 
 
 @pytest.mark.parametrize("state", list(State))
-async def test_only_the_steps_of_the_table_are_taken(records: Records, state: State) -> None:
+async def test_only_the_steps_of_the_table_are_taken(submissions: Submissions, state: State) -> None:
     """A step that the table does not know is a fault of ours: it raises, and changes nothing."""
     for to in State:
-        submission = await _bring_to(records, state, replace(NEW, id=f"to {to}"))
+        submission = await _bring_to(submissions, state, replace(NEW, id=f"to {to}"))
         if to in STEPS.get(state, ()) or to is state:
-            assert _moved(await _move(records, submission, to)).state is to
+            assert _moved(await _move(submissions, submission, to)).state is to
             continue
         with pytest.raises(ValueError, match="no step leads"):
-            await _move(records, submission, to)
-        assert await _read(records, submission.id) == submission
+            await _move(submissions, submission, to)
+        assert await _read(submissions, submission.id) == submission
 
 
-async def test_a_note_about_an_ended_submission_leaves_its_ending(records: Records) -> None:
+async def test_a_note_about_an_ended_submission_leaves_its_ending(submissions: Submissions) -> None:
     """To stay where it is is no step: not even of a success, which has no cause."""
-    ended = _moved(await _move(records, await _accept(records), State.FAILED, because=THROTTLED))
-    noted = _moved(await _move(records, ended, State.FAILED, at=NOW + timedelta(days=1)))
+    ended = _moved(await _move(submissions, await _accept(submissions), State.FAILED, because=THROTTLED))
+    noted = _moved(await _move(submissions, ended, State.FAILED, at=NOW + timedelta(days=1)))
     assert noted == replace(ended, next_attempt_at=NOW + timedelta(days=1), revision=ended.revision + 1)
 
 
-async def _move_on(records: Records, fresh: Submission) -> None:
-    await _move(records, fresh, State.CONFIRMING)
+async def _move_on(submissions: Submissions, fresh: Submission) -> None:
+    await _move(submissions, fresh, State.CONFIRMING)
 
 
-async def _try_again(records: Records, fresh: Submission) -> None:
-    await _move(records, fresh, State.STORING, Changes(attempts=fresh.attempts + 1))
+async def _try_again(submissions: Submissions, fresh: Submission) -> None:
+    await _move(submissions, fresh, State.STORING, Changes(attempts=fresh.attempts + 1))
 
 
-async def _end(records: Records, fresh: Submission) -> None:
-    await _move(records, fresh, State.FAILED)
+async def _end(submissions: Submissions, fresh: Submission) -> None:
+    await _move(submissions, fresh, State.FAILED)
 
 
 MADE_STALE = [
@@ -466,48 +470,48 @@ MADE_STALE = [
 @pytest.mark.parametrize(
     "use",
     [
-        pytest.param(lambda records, stale: _move(records, stale, State.CONFIRMING), id="move"),
-        pytest.param(lambda records, stale: _move(records, stale, State.STORING), id="stay"),
-        pytest.param(lambda records, stale: _move(records, stale, State.UNCERTAIN, supersedes=True), id="end"),
+        pytest.param(lambda submissions, stale: _move(submissions, stale, State.CONFIRMING), id="move"),
+        pytest.param(lambda submissions, stale: _move(submissions, stale, State.STORING), id="stay"),
+        pytest.param(lambda submissions, stale: _move(submissions, stale, State.UNCERTAIN, supersedes=True), id="end"),
         pytest.param(_report, id="report"),
     ],
 )
 async def test_a_stale_copy_never_moves_anything(
-    records: Records,
-    make_stale: Callable[[Records, Submission], Awaitable[None]],
-    use: Callable[[Records, Submission], Awaitable[Submission | None]],
+    submissions: Submissions,
+    make_stale: Callable[[Submissions, Submission], Awaitable[None]],
+    use: Callable[[Submissions, Submission], Awaitable[Submission | None]],
 ) -> None:
     """Who read before somebody else wrote is told None, and the row is as the other one left it."""
-    stale = await _bring_to(records, State.STORING)
-    await make_stale(records, stale)
-    standing = await _read(records)
-    assert await use(records, stale) is None
-    assert await _read(records) == standing
+    stale = await _bring_to(submissions, State.STORING)
+    await make_stale(submissions, stale)
+    standing = await _read(submissions)
+    assert await use(submissions, stale) is None
+    assert await _read(submissions) == standing
 
 
-async def test_a_copy_from_before_a_replacement_never_sends_the_old_token(records: Records) -> None:
+async def test_a_copy_from_before_a_replacement_never_sends_the_old_token(submissions: Submissions) -> None:
     """A delivery that read the first Submit cannot take the second one's place."""
-    stale = await _accept(records)
-    await records.accept(AGAIN, "nonce of V1")
-    assert await _move(records, stale, State.VERIFYING) is None
-    assert await _move(records, stale, State.DENIED) is None
-    assert (await _sealed(records)) == AGAIN.sealed
+    stale = await _accept(submissions)
+    await submissions.accept(AGAIN, "nonce of V1")
+    assert await _move(submissions, stale, State.VERIFYING) is None
+    assert await _move(submissions, stale, State.DENIED) is None
+    assert (await _sealed(submissions)) == AGAIN.sealed
 
 
 @pytest.mark.parametrize("ending", sorted(ENDINGS))
-async def test_every_ending_erases_the_sealed_token(records: Records, query: Query, ending: State) -> None:
+async def test_every_ending_erases_the_sealed_token(submissions: Submissions, query: Query, ending: State) -> None:
     """In the same transaction: nobody ever finds an ended submission that still has one."""
-    submission = await _bring_to(records, next(state for state in WAYS if ending in STEPS[state]))
-    ended = _moved(await _move(records, submission, ending, at=NOW + timedelta(seconds=5), because=NeverSent()))
+    submission = await _bring_to(submissions, next(state for state in WAYS if ending in STEPS[state]))
+    ended = _moved(await _move(submissions, submission, ending, at=NOW + timedelta(seconds=5), because=NeverSent()))
     seen = query("SELECT state, sealed_token, error_code FROM submissions")
     assert seen == [(ending.value, None, "expired")]
     assert (ended.ended_at, ended.next_attempt_at) == (NOW + timedelta(seconds=5), NOW + timedelta(seconds=5))
     assert ended.is_ended
-    assert await _sealed(records) == replace(NEW.sealed, token=None)
-    assert ended == await _read(records)
+    assert await _sealed(submissions) == replace(NEW.sealed, token=None)
+    assert ended == await _read(submissions)
 
 
-async def test_changes_are_kept_and_what_is_not_named_stays(records: Records) -> None:
+async def test_changes_are_kept_and_what_is_not_named_stays(submissions: Submissions) -> None:
     """None leaves a column as it is; False and 0 do not."""
     changes = Changes(
         attempts=1,
@@ -520,149 +524,149 @@ async def test_changes_are_kept_and_what_is_not_named_stays(records: Records) ->
         confirmation=CredentialStatus.INVALID,
     )
     at = NOW + timedelta(seconds=1)
-    accepted = await _accept(records)
-    verifying = _moved(await _move(records, accepted, State.VERIFYING, changes, at=at, because=THROTTLED))
+    accepted = await _accept(submissions)
+    verifying = _moved(await _move(submissions, accepted, State.VERIFYING, changes, at=at, because=THROTTLED))
     assert Changes(**{field.name: getattr(verifying, field.name) for field in fields(Changes)}) == changes
     assert (verifying.error_code, verifying.cloudflare_code) == ("throttled", 971)
     assert (verifying.cloudflare_message, verifying.next_attempt_at) == ("Slow down.", at)
-    again = _moved(await _move(records, verifying, State.VERIFYING, Changes(possibly_written=False), at=at))
+    again = _moved(await _move(submissions, verifying, State.VERIFYING, Changes(possibly_written=False), at=at))
     assert again == replace(verifying, possibly_written=False, revision=2)
 
 
-async def test_the_code_and_ray_of_an_earlier_error_do_not_stay_with_a_later_one(records: Records) -> None:
+async def test_the_code_and_ray_of_an_earlier_error_do_not_stay_with_a_later_one(submissions: Submissions) -> None:
     """Support would be asked about a request that has nothing to do with the ending."""
-    storing = await _bring_to(records, State.STORING)
-    storing = _moved(await _move(records, storing, State.STORING, because=THROTTLED))
-    ended = _moved(await _move(records, storing, State.FAILED, because=CloudflareUnreachable()))
+    storing = await _bring_to(submissions, State.STORING)
+    storing = _moved(await _move(submissions, storing, State.STORING, because=THROTTLED))
+    ended = _moved(await _move(submissions, storing, State.FAILED, because=CloudflareUnreachable()))
     assert (ended.error_code, ended.cloudflare_code) == ("cloudflare_unreachable", None)
     assert (ended.cloudflare_message, ended.cf_ray) == ("", None)
 
 
-async def test_work_is_what_is_untold_and_the_newest_that_may_be_sent(records: Records) -> None:
+async def test_work_is_what_is_untold_and_the_newest_that_may_be_sent(submissions: Submissions) -> None:
     """The newest holds all others: of those only the one that expires first is shown; every untold result is there."""
-    newest = await _accept(records, replace(NEW, id="V4", accepted_at=NOW + timedelta(seconds=1)))
+    newest = await _accept(submissions, replace(NEW, id="V4", accepted_at=NOW + timedelta(seconds=1)))
     for number in range(4):
         ttl = timedelta(minutes=30 if number == 2 else 60)
-        await _accept(records, replace(NEW, id=f"V{number}", expires_at=NOW + ttl))
-    await _accept(records, replace(NEW, id="other bucket", key=POND))
-    await _accept(records, replace(NEW, id="other account", key=replace(LAKE, account_id="0" * 32)))
+        await _accept(submissions, replace(NEW, id=f"V{number}", expires_at=NOW + ttl))
+    await _accept(submissions, replace(NEW, id="other bucket", key=POND))
+    await _accept(submissions, replace(NEW, id="other account", key=replace(LAKE, account_id="0" * 32)))
 
-    assert await _open(records) == ["V2", "V4"]
-    newest = await _storing(records, newest.id)
-    assert await _open(records) == ["V2", "V4"]
-    await _move(records, await _read(records, "V4"), State.REFUSED)
-    assert await _open(records) == ["V2", "V3", "V4"]
-    await _move(records, await _read(records, "V2"), State.EXPIRED)
-    assert await _open(records) == ["V0", "V3", "V2", "V4"]
-    await _report(records, await _read(records, "V4"))
-    assert await _open(records) == ["V0", "V3", "V2"]
-    await _confirming(records, "V3")
-    assert await _open(records) == ["V3", "V0", "V1", "V2"]
-    assert await _open(records, replace(LAKE, bucket="nowhere")) == []
+    assert await _open(submissions) == ["V2", "V4"]
+    newest = await _storing(submissions, newest.id)
+    assert await _open(submissions) == ["V2", "V4"]
+    await _move(submissions, await _read(submissions, "V4"), State.REFUSED)
+    assert await _open(submissions) == ["V2", "V3", "V4"]
+    await _move(submissions, await _read(submissions, "V2"), State.EXPIRED)
+    assert await _open(submissions) == ["V0", "V3", "V2", "V4"]
+    await _report(submissions, await _read(submissions, "V4"))
+    assert await _open(submissions) == ["V0", "V3", "V2"]
+    await _confirming(submissions, "V3")
+    assert await _open(submissions) == ["V3", "V0", "V1", "V2"]
+    assert await _open(submissions, replace(LAKE, bucket="nowhere")) == []
 
 
-async def _confirming(records: Records, submission_id: str) -> Submission:
+async def _confirming(submissions: Submissions, submission_id: str) -> Submission:
     """Let a submission be written."""
-    storing = await _storing(records, submission_id)
-    return _moved(await _move(records, storing, State.CONFIRMING, Changes(confirm_until=NOW)))
+    storing = await _storing(submissions, submission_id)
+    return _moved(await _move(submissions, storing, State.CONFIRMING, Changes(confirm_until=NOW)))
 
 
-async def test_a_lease_is_held_until_somebody_takes_the_bucket(records: Records) -> None:
+async def test_a_lease_is_held_until_somebody_takes_the_bucket(submissions: Submissions) -> None:
     """Each taking is one epoch higher, in each bucket and account by itself; 0 is nobody's."""
-    first, other = await records.take(LAKE), await records.take(POND)
+    first, other = await submissions.take(LAKE), await submissions.take(POND)
     assert first == Lease(key=LAKE, epoch=1)
     assert other.epoch == 1
-    assert await records.holds(first)
-    second = await records.take(LAKE)
+    assert await submissions.holds(first)
+    second = await submissions.take(LAKE)
     assert second.epoch == 2
-    held = [await records.holds(lease) for lease in (first, second, other)]
+    held = [await submissions.holds(lease) for lease in (first, second, other)]
     assert held == [False, True, True]
-    assert not await records.holds(replace(second, epoch=3))
-    assert not await records.holds(Lease(key=replace(LAKE, account_id="0" * 32), epoch=0))
+    assert not await submissions.holds(replace(second, epoch=3))
+    assert not await submissions.holds(Lease(key=replace(LAKE, account_id="0" * 32), epoch=0))
 
 
-async def test_work_is_for_who_holds_the_bucket(records: Records) -> None:
+async def test_work_is_for_who_holds_the_bucket(submissions: Submissions) -> None:
     """The loser is told at once, whether there is something to do or not."""
-    lease = await records.take(LAKE)
-    assert await records.work(lease) == []
-    await _accept(records)
-    assert [found.submission.id for found in await records.work(lease)] == ["V1"]
-    await records.take(LAKE)
+    lease = await submissions.take(LAKE)
+    assert await submissions.work(lease) == []
+    await _accept(submissions)
+    assert [found.submission.id for found in await submissions.work(lease)] == ["V1"]
+    await submissions.take(LAKE)
     with pytest.raises(LeaseLost):
-        await records.work(lease)
+        await submissions.work(lease)
 
 
 @pytest.mark.parametrize("state", list(State))
-async def test_who_lost_the_bucket_moves_nothing(records: Records, state: State) -> None:
+async def test_who_lost_the_bucket_moves_nothing(submissions: Submissions, state: State) -> None:
     """However fresh what it read still is: each of its moves is compared with the epoch."""
-    older = await _accept(records, replace(NEW, id="V0", accepted_at=NOW - timedelta(seconds=1)))
-    standing = await _bring_to(records, state)
-    older = await _read(records, older.id)
-    lost = await records.take(LAKE)
-    await records.take(LAKE)
+    older = await _accept(submissions, replace(NEW, id="V0", accepted_at=NOW - timedelta(seconds=1)))
+    standing = await _bring_to(submissions, state)
+    older = await _read(submissions, older.id)
+    lost = await submissions.take(LAKE)
+    await submissions.take(LAKE)
     for to in (state, *STEPS.get(state, ())):
-        assert await _move(records, standing, to, Changes(attempts=7), lease=lost, supersedes=True) is None
-    assert await _read(records) == standing
-    assert await _read(records, "V0") == older
+        assert await _move(submissions, standing, to, Changes(attempts=7), lease=lost, supersedes=True) is None
+    assert await _read(submissions) == standing
+    assert await _read(submissions, "V0") == older
 
 
-async def test_who_holds_the_bucket_moves_it(records: Records) -> None:
+async def test_who_holds_the_bucket_moves_it(submissions: Submissions) -> None:
     """A lease is of one bucket; a submission that moved to another one goes by that one's."""
-    here, there = await _accept(records), await _accept(records, replace(NEW, id="V2", key=POND))
-    lease = await records.take(LAKE)
-    assert await _move(records, there, State.VERIFYING, lease=lease) is None
-    assert await _move(records, here, State.VERIFYING, lease=lease) is not None
-    assert await _move(records, there, State.VERIFYING, lease=await records.take(POND)) is not None
+    here, there = await _accept(submissions), await _accept(submissions, replace(NEW, id="V2", key=POND))
+    lease = await submissions.take(LAKE)
+    assert await _move(submissions, there, State.VERIFYING, lease=lease) is None
+    assert await _move(submissions, here, State.VERIFYING, lease=lease) is not None
+    assert await _move(submissions, there, State.VERIFYING, lease=await submissions.take(POND)) is not None
 
 
-async def test_a_move_from_outside_needs_no_lease_and_wakes_the_bucket(records: Records) -> None:
+async def test_a_move_from_outside_needs_no_lease_and_wakes_the_bucket(submissions: Submissions) -> None:
     """Whoever works on the bucket meanwhile finds that its own copy is stale."""
     woken: list[BucketKey] = []
-    records.wake_by(woken.append)
-    stale = await _accept(records)
-    lease = await records.take(LAKE)
+    submissions.wake_by(woken.append)
+    stale = await _accept(submissions)
+    lease = await submissions.take(LAKE)
     woken.clear()
     verifying = Move(to=State.VERIFYING, at=NOW)
-    assert [moved.state for moved in await records.apply(stale, verifying)] == [State.VERIFYING]
+    assert [moved.state for moved in await submissions.apply(stale, verifying)] == [State.VERIFYING]
     assert woken == [LAKE]
-    assert await records.apply(stale, verifying, lease) == []
-    assert await records.apply(stale, verifying) == []
-    assert await _move(records, await _read(records), State.DENIED, lease=lease) is not None
+    assert await submissions.apply(stale, verifying, lease) == []
+    assert await submissions.apply(stale, verifying) == []
+    assert await _move(submissions, await _read(submissions), State.DENIED, lease=lease) is not None
     assert woken == [LAKE]  # a delivery goes on by itself, and what did not move wakes nobody
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED, State.VERIFYING}))
-async def test_what_is_sent_or_ended_is_not_moved_from_outside(records: Records, state: State) -> None:
+async def test_what_is_sent_or_ended_is_not_moved_from_outside(submissions: Submissions, state: State) -> None:
     """A request may be on its way, or a message: its answer would find a stale copy, and be sent or told again."""
-    standing = await _bring_to(records, state)
+    standing = await _bring_to(submissions, state)
     for to in (state, *STEPS.get(state, ())):
-        assert await records.apply(standing, Move(to=to, at=NOW)) == []
-    assert await _read(records) == standing
+        assert await submissions.apply(standing, Move(to=to, at=NOW)) == []
+    assert await _read(submissions) == standing
 
 
-async def test_whatever_may_be_recorded_wakes_its_bucket(records: Records) -> None:
+async def test_whatever_may_be_recorded_wakes_its_bucket(submissions: Submissions) -> None:
     """Also where nobody can tell whether it is; what is refused wakes nobody."""
     woken: list[BucketKey] = []
-    records.wake_by(woken.append)
-    await records.add_opening(OPENING)
-    await records.accept(NEW, "nonce-2")
+    submissions.wake_by(woken.append)
+    await submissions.add_opening(OPENING)
+    await submissions.accept(NEW, "nonce-2")
     assert woken == []
-    await records.accept(NEW, "nonce-1")
-    await records.accept(AGAIN, "nonce-1")
-    await records.add(replace(NEW, id="V2", task=Task.ENABLE))
-    await records.add(replace(NEW, id="V2", task=Task.ENABLE))
+    await submissions.accept(NEW, "nonce-1")
+    await submissions.accept(AGAIN, "nonce-1")
+    await submissions.add(replace(NEW, id="V2", task=Task.ENABLE))
+    await submissions.add(replace(NEW, id="V2", task=Task.ENABLE))
     assert woken == [LAKE] * 3
 
 
-async def test_every_change_is_told_whoever_made_it(records: Records) -> None:
+async def test_every_change_is_told_whoever_made_it(submissions: Submissions) -> None:
     """The loser of a race as well: it is told from a note about one that has ended."""
     told: list[tuple[str, State, bool]] = []
-    records.watch(lambda change: told.append((change.submission.id, change.submission.state, change.is_new_state)))
-    await _accept(records)
-    await _accept(records, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=1)))
-    await _confirming(records, "V2")
-    await _report(records, await _read(records))
-    late = await _accept(records, replace(NEW, id="V3", accepted_at=NOW - timedelta(seconds=1)))
+    submissions.watch(lambda change: told.append((change.submission.id, change.submission.state, change.is_new_state)))
+    await _accept(submissions)
+    await _accept(submissions, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=1)))
+    await _confirming(submissions, "V2")
+    await _report(submissions, await _read(submissions))
+    late = await _accept(submissions, replace(NEW, id="V3", accepted_at=NOW - timedelta(seconds=1)))
     assert late.state is State.SUPERSEDED
     assert told == [
         ("V2", State.VERIFYING, True),
@@ -674,66 +678,66 @@ async def test_every_change_is_told_whoever_made_it(records: Records) -> None:
     ]
 
 
-async def _open_states(records: Records) -> dict[str, str]:
+async def _open_states(submissions: Submissions) -> dict[str, str]:
     """Name each submission with its state."""
-    found = [await records.find(f"V{number}") for number in range(9)]
+    found = [await submissions.find(f"V{number}") for number in range(9)]
     return {submission.id: submission.state.value for submission in found if submission is not None}
 
 
-async def _fill(records: Records) -> Submission:
+async def _fill(submissions: Submissions) -> Submission:
     """Record the newest, V5, and beside it one of each sort; return V5, ready to be moved."""
     failed = Changes(attempts=3, possibly_written=True)
-    await _accept(records, replace(NEW, id="V3", user_id="U3"))
-    await _confirming(records, "V3")
+    await _accept(submissions, replace(NEW, id="V3", user_id="U3"))
+    await _confirming(submissions, "V3")
     for number in (1, 2, 4, 5):
         at = NOW + timedelta(seconds=number)
-        await _accept(records, replace(NEW, id=f"V{number}", user_id=f"U{number}", accepted_at=at))
-    await _accept(records, replace(NEW, id="V6", accepted_at=NOW + timedelta(seconds=6)))
-    await _accept(records, replace(NEW, id="V7", key=POND))
-    await _accept(records, replace(NEW, id="V8", key=replace(LAKE, account_id="0" * 32)))
-    await _storing(records, "V2", failed, THROTTLED)
-    await _move(records, await _read(records, "V4"), State.DENIED, because=NotAllowed())
-    return await _storing(records, "V5")
+        await _accept(submissions, replace(NEW, id=f"V{number}", user_id=f"U{number}", accepted_at=at))
+    await _accept(submissions, replace(NEW, id="V6", accepted_at=NOW + timedelta(seconds=6)))
+    await _accept(submissions, replace(NEW, id="V7", key=POND))
+    await _accept(submissions, replace(NEW, id="V8", key=replace(LAKE, account_id="0" * 32)))
+    await _storing(submissions, "V2", failed, THROTTLED)
+    await _move(submissions, await _read(submissions, "V4"), State.DENIED, because=NotAllowed())
+    return await _storing(submissions, "V5")
 
 
 @pytest.mark.parametrize("ending", [None, State.UNCERTAIN], ids=["written", "nobody knows"])
-async def test_a_write_ends_only_what_would_be_written_as_well(records: Records, ending: State | None) -> None:
+async def test_a_write_ends_only_what_would_be_written_as_well(submissions: Submissions, ending: State | None) -> None:
     """An older question about a token, or the enabling of a catalog, is still worth an answer."""
     for name, task in (("V1", Task.CHECK), ("V2", Task.ENABLE), ("V3", Task.STORE)):
-        await records.add(replace(NEW, id=name, task=task))
+        await submissions.add(replace(NEW, id=name, task=task))
     newest = replace(NEW, id="V4", accepted_at=NOW + timedelta(seconds=1))
-    await records.add(newest)
-    storing = await _storing(records, "V4")
+    await submissions.add(newest)
+    storing = await _storing(submissions, "V4")
     if ending is None:
-        await _move(records, storing, State.CONFIRMING)
+        await _move(submissions, storing, State.CONFIRMING)
     else:
-        await _move(records, storing, ending, supersedes=True)
-    states = await _open_states(records)
+        await _move(submissions, storing, ending, supersedes=True)
+    states = await _open_states(submissions)
     assert [states[name] for name in ("V1", "V2", "V3")] == ["accepted", "accepted", "superseded"]
 
 
-async def test_what_is_written_is_what_is_known_of_the_slot(records: Records) -> None:
+async def test_what_is_written_is_what_is_known_of_the_slot(submissions: Submissions) -> None:
     """With the facts that were found, in place of what was there before; other slots keep theirs."""
-    inventory = Catalogs(records._database, ACCOUNT)
-    await _accept(records, replace(NEW, id="V0", key=POND))
-    await _confirming(records, "V0")
-    [other] = await inventory.stored_credentials()
-    await _accept(records)
-    await _confirming(records, "V1")
-    [first, _] = await inventory.stored_credentials()
-    await inventory.note_reminded(first, NOW)
+    catalogs = Catalogs(submissions._database, ACCOUNT)
+    await _accept(submissions, replace(NEW, id="V0", key=POND))
+    await _confirming(submissions, "V0")
+    [other] = await catalogs.stored_credentials()
+    await _accept(submissions)
+    await _confirming(submissions, "V1")
+    [first, _] = await catalogs.stored_credentials()
+    await catalogs.note_reminded(first, NOW)
 
     later = NOW + timedelta(seconds=9)
-    await _accept(records, replace(NEW, id="V2", user_id="U2", channel_id="C2", accepted_at=NOW))
-    storing = await _storing(records, "V2", Changes(checked_at=NOW, findings=FINDINGS))
+    await _accept(submissions, replace(NEW, id="V2", user_id="U2", channel_id="C2", accepted_at=NOW))
+    storing = await _storing(submissions, "V2", Changes(checked_at=NOW, findings=FINDINGS))
     changes = Changes(confirm_until=later, cf_ray="ray-1")
-    confirming = _moved(await _move(records, storing, State.CONFIRMING, changes, at=later))
+    confirming = _moved(await _move(submissions, storing, State.CONFIRMING, changes, at=later))
 
     assert (confirming.state, confirming.confirm_until, confirming.cf_ray) == (State.CONFIRMING, later, "ray-1")
-    assert confirming == await _read(records, "V2")
+    assert confirming == await _read(submissions, "V2")
     token = FINDINGS.token
     assert token is not None
-    assert await inventory.stored_credentials() == [
+    assert await catalogs.stored_credentials() == [
         StoredCredential(
             key=LAKE,
             submission_id="V2",
@@ -749,24 +753,24 @@ async def test_what_is_written_is_what_is_known_of_the_slot(records: Records) ->
     ]
 
 
-async def test_what_is_written_is_noted_wholly_or_not_at_all(records: Records, query: Query) -> None:
+async def test_what_is_written_is_noted_wholly_or_not_at_all(submissions: Submissions, query: Query) -> None:
     """Where what is known of the slot cannot be kept, the step is not taken and nobody is superseded."""
-    newest = await _fill(records)
-    before = await _open_states(records)
+    newest = await _fill(submissions)
+    before = await _open_states(submissions)
     query("ALTER TABLE credentials RENAME TO elsewhere")
     try:
         with pytest.raises(DatabaseUnavailable):
-            await _move(records, newest, State.CONFIRMING)
+            await _move(submissions, newest, State.CONFIRMING)
     finally:
         query("ALTER TABLE elsewhere RENAME TO credentials")
-    assert await _open_states(records) == before
+    assert await _open_states(submissions) == before
 
 
-async def test_what_was_found_ends_the_trouble_before_it(records: Records) -> None:
+async def test_what_was_found_ends_the_trouble_before_it(submissions: Submissions) -> None:
     """One that was verified does not end with "unknown token" when its time is over while it waits for its turn."""
     trouble = TokenInvalid(cloudflare_code=1000, cloudflare_message="No.", cf_ray="ray-1")
-    waiting = _moved(await _move(records, await _accept(records), State.VERIFYING, because=trouble))
-    found = _moved(await _move(records, waiting, State.VERIFYING, Changes(checked_at=NOW, findings=FINDINGS)))
+    waiting = _moved(await _move(submissions, await _accept(submissions), State.VERIFYING, because=trouble))
+    found = _moved(await _move(submissions, waiting, State.VERIFYING, Changes(checked_at=NOW, findings=FINDINGS)))
     assert (found.error_code, found.cloudflare_code) == (None, None)
     assert (found.cloudflare_message, found.cf_ray) == ("", None)
     assert found.findings == FINDINGS
@@ -783,77 +787,79 @@ NOTHING_TOLD = Findings(token=None, unchecked=frozenset(Check), credential=Crede
         pytest.param(replace(FINDINGS, unchecked=frozenset()), id="every check made"),
     ],
 )
-async def test_findings_come_back_as_they_were(records: Records, findings: Findings) -> None:
+async def test_findings_come_back_as_they_were(submissions: Submissions, findings: Findings) -> None:
     """Only where checks were made: one that was never checked has none."""
-    accepted = await _accept(records)
+    accepted = await _accept(submissions)
     assert accepted.findings is None
-    found = await _move(records, accepted, State.VERIFYING, Changes(checked_at=NOW, findings=findings))
+    found = await _move(submissions, accepted, State.VERIFYING, Changes(checked_at=NOW, findings=findings))
     assert _moved(found).findings == findings
 
 
-async def test_the_history_has_the_newest_first(records: Records) -> None:
+async def test_the_history_has_the_newest_first(submissions: Submissions) -> None:
     """Of one bucket or of all, of this account only, whatever became of them, and no more than asked for."""
     for number, key in enumerate((LAKE, POND, LAKE, replace(LAKE, account_id="0" * 32), LAKE)):
-        await _accept(records, replace(NEW, id=f"V{number}", key=key))
-    await _move(records, await _read(records, "V2"), State.DENIED)
-    await _report(records, await _read(records, "V2"))
-    await records.take(LAKE)
+        await _accept(submissions, replace(NEW, id=f"V{number}", key=key))
+    await _move(submissions, await _read(submissions, "V2"), State.DENIED)
+    await _report(submissions, await _read(submissions, "V2"))
+    await submissions.take(LAKE)
 
-    lake = await records.history(ACCOUNT, "lake", 9)
-    assert lake == [await _read(records, name) for name in ("V4", "V2", "V0")]
-    assert [found.id for found in await records.history(ACCOUNT, "lake", 2)] == ["V4", "V2"]
-    assert [found.id for found in await records.history(ACCOUNT, None, 9)] == ["V4", "V2", "V1", "V0"]
-    assert await records.history(ACCOUNT, "nowhere", 9) == []
+    lake = await submissions.history(ACCOUNT, "lake", 9)
+    assert lake == [await _read(submissions, name) for name in ("V4", "V2", "V0")]
+    assert [found.id for found in await submissions.history(ACCOUNT, "lake", 2)] == ["V4", "V2"]
+    assert [found.id for found in await submissions.history(ACCOUNT, None, 9)] == ["V4", "V2", "V1", "V0"]
+    assert await submissions.history(ACCOUNT, "nowhere", 9) == []
 
 
 @pytest.mark.parametrize("ending", [None, State.UNCERTAIN], ids=["written", "nobody knows"])
-async def test_what_is_older_and_could_still_be_sent_is_superseded(records: Records, ending: State | None) -> None:
+async def test_what_is_older_and_could_still_be_sent_is_superseded(
+    submissions: Submissions, ending: State | None
+) -> None:
     """In the same transaction, sent before or not; nothing newer, confirmed, ended or of another bucket is touched."""
-    newest = await _fill(records)
-    others = {name: await _read(records, name) for name in ("V3", "V4", "V6", "V7", "V8")}
+    newest = await _fill(submissions)
+    others = {name: await _read(submissions, name) for name in ("V3", "V4", "V6", "V7", "V8")}
     at = NOW + timedelta(seconds=9)
     if ending is None:
-        moved = await records.apply(newest, Move(to=State.CONFIRMING, at=at), await records.take(LAKE))
+        moved = await submissions.apply(newest, Move(to=State.CONFIRMING, at=at), await submissions.take(LAKE))
     else:
-        moved = await records.apply(newest, Move(to=ending, at=at, supersedes=True), await records.take(LAKE))
+        moved = await submissions.apply(newest, Move(to=ending, at=at, supersedes=True), await submissions.take(LAKE))
     assert sorted(submission.id for submission in moved) == ["V1", "V2", "V5"]
     for name, attempts in (("V1", 0), ("V2", 3)):
-        superseded = await _read(records, name)
+        superseded = await _read(submissions, name)
         assert (superseded.state, superseded.superseded_by, superseded.ended_at) == (State.SUPERSEDED, "U5", at)
         assert superseded == next(submission for submission in moved if submission.id == name)
-        assert (superseded.next_attempt_at, await _sealed(records, name)) == (at, replace(NEW.sealed, token=None))
+        assert (superseded.next_attempt_at, await _sealed(submissions, name)) == (at, replace(NEW.sealed, token=None))
         assert (superseded.error_code, superseded.cloudflare_code) == (None, None)
         assert (superseded.cloudflare_message, superseded.cf_ray) == ("", None)
         assert (superseded.attempts, superseded.possibly_written) == (attempts, attempts > 0)
-    assert {name: await _read(records, name) for name in others} == others
+    assert {name: await _read(submissions, name) for name in others} == others
 
 
-async def test_without_being_asked_nothing_is_superseded(records: Records) -> None:
+async def test_without_being_asked_nothing_is_superseded(submissions: Submissions) -> None:
     """A newer one that ends unwritten leaves the older ones as they are."""
-    newest = await _fill(records)
-    before = await _open_states(records)
-    await _move(records, newest, State.REFUSED)
-    assert await _open_states(records) == before | {"V5": "refused"}
+    newest = await _fill(submissions)
+    before = await _open_states(submissions)
+    await _move(submissions, newest, State.REFUSED)
+    assert await _open_states(submissions) == before | {"V5": "refused"}
 
 
-async def test_a_stale_copy_supersedes_nothing(records: Records) -> None:
+async def test_a_stale_copy_supersedes_nothing(submissions: Submissions) -> None:
     """What did not move takes nobody's place."""
-    stale = await _fill(records)
-    await _move(records, stale, State.STORING, Changes(attempts=1))
-    before = await _open_states(records)
-    known = await Catalogs(records._database, ACCOUNT).stored_credentials()
-    assert await _move(records, stale, State.CONFIRMING) is None
-    assert await Catalogs(records._database, ACCOUNT).stored_credentials() == known
-    assert await _move(records, stale, State.UNCERTAIN, supersedes=True) is None
-    assert await _open_states(records) == before
+    stale = await _fill(submissions)
+    await _move(submissions, stale, State.STORING, Changes(attempts=1))
+    before = await _open_states(submissions)
+    known = await Catalogs(submissions._database, ACCOUNT).stored_credentials()
+    assert await _move(submissions, stale, State.CONFIRMING) is None
+    assert await Catalogs(submissions._database, ACCOUNT).stored_credentials() == known
+    assert await _move(submissions, stale, State.UNCERTAIN, supersedes=True) is None
+    assert await _open_states(submissions) == before
 
 
-async def test_of_one_moment_the_one_recorded_first_is_older(records: Records) -> None:
+async def test_of_one_moment_the_one_recorded_first_is_older(submissions: Submissions) -> None:
     """The order of arrival is all there is."""
     for name in ("V1", "V2", "V3"):
-        await _accept(records, replace(NEW, id=name))
-    await _confirming(records, "V2")
-    assert await _open_states(records) == {"V1": "superseded", "V2": "confirming", "V3": "accepted"}
+        await _accept(submissions, replace(NEW, id=name))
+    await _confirming(submissions, "V2")
+    assert await _open_states(submissions) == {"V1": "superseded", "V2": "confirming", "V3": "accepted"}
 
 
 @pytest.mark.parametrize(
@@ -868,22 +874,22 @@ async def test_of_one_moment_the_one_recorded_first_is_older(records: Records) -
         pytest.param(timedelta(hours=1), ["V1", "V2"], id="a clock that was set forward an hour"),
     ],
 )
-async def test_the_order_is_that_of_arrival(records: Records, later: timedelta, order: list[str]) -> None:
+async def test_the_order_is_that_of_arrival(submissions: Submissions, later: timedelta, order: list[str]) -> None:
     """Recording takes a moment, and differs; what seems older by more than that comes from a clock set back."""
-    await _accept(records, replace(NEW, expires_at=NOW + timedelta(minutes=5)))
+    await _accept(submissions, replace(NEW, expires_at=NOW + timedelta(minutes=5)))
     second = replace(NEW, id="V2", accepted_at=NOW + later, expires_at=NOW + later + timedelta(hours=1))
-    await _accept(records, second)
+    await _accept(submissions, second)
     newest = order[-1]
-    assert (await _open(records))[-1] == newest
-    await _confirming(records, newest)
-    assert await _open_states(records) == {newest: "confirming", order[0]: "superseded"}
+    assert (await _open(submissions))[-1] == newest
+    await _confirming(submissions, newest)
+    assert await _open_states(submissions) == {newest: "confirming", order[0]: "superseded"}
 
 
 @pytest.mark.parametrize("back", [timedelta(seconds=3), timedelta(hours=1)])
-async def test_a_clock_that_was_set_back_delays_nothing(records: Records, back: timedelta) -> None:
+async def test_a_clock_that_was_set_back_delays_nothing(submissions: Submissions, back: timedelta) -> None:
     """The newest one is due at once by the clock as it is now."""
-    await _accept(records)
-    newest = await _accept(records, replace(NEW, id="V2", accepted_at=NOW - back))
+    await _accept(submissions)
+    newest = await _accept(submissions, replace(NEW, id="V2", accepted_at=NOW - back))
     assert newest.next_attempt_at == NOW - back
     assert newest.accepted_at > NOW
 
@@ -891,37 +897,37 @@ async def test_a_clock_that_was_set_back_delays_nothing(records: Records, back: 
 @pytest.mark.parametrize("back", [timedelta(seconds=5), timedelta(hours=1)])
 @pytest.mark.parametrize("repeats", [1, 3])
 async def test_a_repeated_submit_after_the_clock_was_set_back_is_the_newest(
-    records: Records, back: timedelta, repeats: int
+    submissions: Submissions, back: timedelta, repeats: int
 ) -> None:
     """It replaces the first one, and takes its place before what somebody else pasted in between."""
-    await _accept(records)
-    await _accept(records, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=3)))
+    await _accept(submissions)
+    await _accept(submissions, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=3)))
     for number in range(repeats):
         sealed = Sealed(token=SealedToken(f"sealed.v1.aaaa.TRY{number}"))
         again = replace(AGAIN, sealed=sealed, accepted_at=NOW - back)
-        acceptance = await records.accept(again, "nonce of V1")
+        acceptance = await submissions.accept(again, "nonce of V1")
         assert acceptance.verdict is Verdict.REPLACED
-        assert await _sealed(records) == sealed
-    await _confirming(records, "V1")
-    assert (await _read(records, "V2")).state is State.SUPERSEDED
+        assert await _sealed(submissions) == sealed
+    await _confirming(submissions, "V1")
+    assert (await _read(submissions, "V2")).state is State.SUPERSEDED
 
 
 @pytest.mark.parametrize("how", ["confirming", "stored", "reported"])
-async def test_who_was_overtaken_by_one_that_is_written_already_is_not_sent(records: Records, how: str) -> None:
+async def test_who_was_overtaken_by_one_that_is_written_already_is_not_sent(submissions: Submissions, how: str) -> None:
     """Pasted first, recorded 1 s later, after the newer one's success: a stale token never overwrites a newer one."""
-    await _accept(records)
-    written = await _confirming(records, "V1")
+    await _accept(submissions)
+    written = await _confirming(submissions, "V1")
     if how != "confirming":
-        written = _moved(await _move(records, written, State.STORED))
+        written = _moved(await _move(submissions, written, State.STORED))
     if how == "reported":
-        await _report(records, written)
-    older = await _accept(records, replace(NEW, id="V2", accepted_at=NOW - timedelta(seconds=1)))
+        await _report(submissions, written)
+    older = await _accept(submissions, replace(NEW, id="V2", accepted_at=NOW - timedelta(seconds=1)))
     assert older.state is State.SUPERSEDED
 
 
-async def test_the_newest_of_hundreds_is_found(records: Records, query: Query) -> None:
+async def test_the_newest_of_hundreds_is_found(submissions: Submissions, query: Query) -> None:
     """However many wait for their turn or for Slack, no limit hides the one that matters, nor the first to expire."""
-    await _accept(records)
+    await _accept(submissions)
     columns = "team_id, user_id, account_id, bucket, channel_id, reason, token_kind, last_four, accepted_at, expires_at"
     rest = "revision, task, next_attempt_at, attempts, possibly_written, sealed_token"
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 700)"
@@ -931,65 +937,65 @@ async def test_the_newest_of_hundreds_is_found(records: Records, query: Query) -
         f"INSERT INTO submissions (id, state, ended_at, {columns}, {rest})"  # noqa: S608 - our own words
         f" {numbers} SELECT 'N' || i, {state}, {ended}, {columns}, {rest} FROM n, submissions WHERE id = 'V1'",
     )
-    await _accept(records, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=1)))
-    work = await records.work(await records.take(LAKE))
+    await _accept(submissions, replace(NEW, id="V2", accepted_at=NOW + timedelta(seconds=1)))
+    work = await submissions.work(await submissions.take(LAKE))
     assert [found.submission.id for found in work][:2] == ["V1", "V2"]
     assert len(work) == 30
     assert all(found.submission.is_ended for found in work[2:])
-    await _confirming(records, "V2")
+    await _confirming(submissions, "V2")
     assert query("SELECT count(*) FROM submissions WHERE state = 'superseded'") == [(301,)]
 
 
-async def test_unreported_keys_are_the_buckets_with_something_to_do(records: Records) -> None:
+async def test_unreported_keys_are_the_buckets_with_something_to_do(submissions: Submissions) -> None:
     """Each once; a bucket whose results are all told is none of them."""
-    assert await records.unreported_keys() == []
-    told = await _accept(records)
-    await _accept(records, replace(NEW, id="V2", key=POND))
-    await _accept(records, replace(NEW, id="V3", key=POND))
-    await _report(records, _moved(await _move(records, told, State.DENIED)))
-    assert await records.unreported_keys() == [POND]
+    assert await submissions.unreported_keys() == []
+    told = await _accept(submissions)
+    await _accept(submissions, replace(NEW, id="V2", key=POND))
+    await _accept(submissions, replace(NEW, id="V3", key=POND))
+    await _report(submissions, _moved(await _move(submissions, told, State.DENIED)))
+    assert await submissions.unreported_keys() == [POND]
 
 
-async def test_the_response_url_goes_with_the_report(records: Records) -> None:
+async def test_the_response_url_goes_with_the_report(submissions: Submissions) -> None:
     """It is a secret of its own: erased when the message is out, or when it is too old to be of use."""
-    ended = _moved(await _move(records, await _accept(records), State.DENIED))
+    ended = _moved(await _move(submissions, await _accept(submissions), State.DENIED))
     later = NOW + timedelta(minutes=3)
-    waiting = _moved(await _move(records, ended, State.DENIED, at=later))
+    waiting = _moved(await _move(submissions, ended, State.DENIED, at=later))
     assert waiting == replace(ended, next_attempt_at=later, revision=2)
-    assert await _sealed(records) == replace(NEW.sealed, token=None)
-    await _move(records, waiting, State.DENIED, at=later, forgets_response_url=True)
-    assert await _sealed(records) == Sealed()
+    assert await _sealed(submissions) == replace(NEW.sealed, token=None)
+    await _move(submissions, waiting, State.DENIED, at=later, forgets_response_url=True)
+    assert await _sealed(submissions) == Sealed()
 
-    other = _moved(await _move(records, await _accept(records, replace(NEW, id="V2")), State.DENIED))
-    reported = _moved(await _report(records, other, later))
-    assert (await _sealed(records, "V2"), reported.reported_at) == (Sealed(), later)
+    other = _moved(await _move(submissions, await _accept(submissions, replace(NEW, id="V2")), State.DENIED))
+    reported = _moved(await _report(submissions, other, later))
+    assert (await _sealed(submissions, "V2"), reported.reported_at) == (Sealed(), later)
 
 
-async def test_keys_are_in_use_as_long_as_something_sealed_is_needed(records: Records) -> None:
+async def test_keys_are_in_use_as_long_as_something_sealed_is_needed(submissions: Submissions) -> None:
     """The token's key until the ending, the response URL's key until the report."""
-    submission = await _accept(records)
-    await _accept(records, replace(NEW, id="V2", sealed=Sealed(token=SealedToken("sealed.v1.cc.x"))))
-    assert await records.key_ids_in_use() == {"aaaa", "bbbb", "cc"}
-    ended = _moved(await _move(records, submission, State.DENIED))
-    assert await records.key_ids_in_use() == {"bbbb", "cc"}
-    await _report(records, ended)
-    assert await records.key_ids_in_use() == {"cc"}
+    submission = await _accept(submissions)
+    await _accept(submissions, replace(NEW, id="V2", sealed=Sealed(token=SealedToken("sealed.v1.cc.x"))))
+    assert await submissions.key_ids_in_use() == {"aaaa", "bbbb", "cc"}
+    ended = _moved(await _move(submissions, submission, State.DENIED))
+    assert await submissions.key_ids_in_use() == {"bbbb", "cc"}
+    await _report(submissions, ended)
+    assert await submissions.key_ids_in_use() == {"cc"}
 
 
-async def test_old_openings_are_forgotten(records: Records) -> None:
+async def test_old_openings_are_forgotten(submissions: Submissions) -> None:
     """Only those that expired before the given moment."""
-    await records.add_opening(OPENING)
-    await records.forget_openings(OPENING.expires_at)
-    assert (await records.accept(replace(NEW, user_id="U2"), "nonce-1")).verdict is Verdict.SOMEBODY_ELSES
-    await records.forget_openings(OPENING.expires_at + timedelta(seconds=1))
-    assert (await records.accept(NEW, "nonce-1")).verdict is Verdict.UNKNOWN_OPENING
+    await submissions.add_opening(OPENING)
+    await submissions.forget_openings(OPENING.expires_at)
+    assert (await submissions.accept(replace(NEW, user_id="U2"), "nonce-1")).verdict is Verdict.SOMEBODY_ELSES
+    await submissions.forget_openings(OPENING.expires_at + timedelta(seconds=1))
+    assert (await submissions.accept(NEW, "nonce-1")).verdict is Verdict.UNKNOWN_OPENING
 
 
-async def test_ping_returns_when_the_database_answers(records: Records) -> None:
+async def test_ping_returns_when_the_database_answers(submissions: Submissions) -> None:
     """It says nothing else."""
-    await records.ping()
+    await submissions.ping()
 
 
-async def test_nobody_is_found_under_an_unknown_id(records: Records) -> None:
+async def test_nobody_is_found_under_an_unknown_id(submissions: Submissions) -> None:
     """A submission that does not exist is None, not an error."""
-    assert await records.find("V9") is None
+    assert await submissions.find("V9") is None

@@ -44,7 +44,7 @@ class EnableCatalog:
         """Have the catalog enabled, or say why not."""
         parts = self.parts
         try:
-            known = await parts.records.find(press.value)
+            known = await parts.submissions.find(press.value)
             # Both may ask Slack: one after the other would take longer than a trigger lives.
             permit, problem = await asyncio.gather(parts.gate.permit(press.actor), self._examine(known))
             if known is None or known.key.account_id != parts.account_id:
@@ -73,7 +73,7 @@ class EnableCatalog:
         view_id = await parts.web.open_view(press.trigger_id, replies.notice_view("Enabling...", words))
         new = self._new_submission(view_id, press, known)
         try:
-            await parts.records.add(new)
+            await parts.submissions.add(new)
         except CommitUnknown:  # it may be there: then somebody has to do it
             await parts.web.update_view(view_id, replies.notice_view("Not known if recorded", _NOT_KNOWN_IF_RECORDED))
         except DatabaseTrouble as error:

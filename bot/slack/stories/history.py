@@ -43,7 +43,7 @@ class History:
             permit = await parts.gate.permit(command.actor)
             permit.require(Verb.HISTORY, parts.key(bucket) if bucket else None, command.channel_id)
             most = MOST_SHOWN if bucket else _MOST_READ
-            submissions = await parts.records.history(parts.account_id, bucket or None, most)
+            submissions = await parts.submissions.history(parts.account_id, bucket or None, most)
         except BotError as error:
             return refuse_lookup(error, command.actor, parts.contact)
         return history_message([each for each in submissions if permit.sees(each.key)], bucket, parts.clock())

@@ -46,7 +46,7 @@ class LiveTables:
         earlier = self._follow_ups.find(name)
         if earlier is not None:
             earlier.cancel()
-        snapshot = await self.parts.inventory.snapshot()
+        snapshot = await self.parts.catalogs.snapshot()
         if _is_fresh(snapshot, self.parts.clock()):
             return await self._read(snapshot, Freshness.FRESH, permit)
         table = await self._read(snapshot, Freshness.BEING_ASKED, permit)
@@ -69,7 +69,7 @@ class LiveTables:
         snapshot = shown
         while self.parts.clock() < until:
             await asyncio.sleep(pause.total_seconds())
-            snapshot, pause = await self.parts.inventory.snapshot(), min(pause * 1.5, _LOOK_AGAIN_AT_LAST)
+            snapshot, pause = await self.parts.catalogs.snapshot(), min(pause * 1.5, _LOOK_AGAIN_AT_LAST)
             if _is_news(snapshot, shown, self.parts.clock()):
                 return snapshot, Freshness.FRESH
         return snapshot, Freshness.NOT_ANSWERED
@@ -78,7 +78,7 @@ class LiveTables:
         seen = snapshot and replace(
             snapshot, catalogs=tuple(catalog for catalog in snapshot.catalogs if permit.sees(catalog.key))
         )
-        stored = await self.parts.inventory.stored_credentials()
+        stored = await self.parts.catalogs.stored_credentials()
         return build_table(seen, stored, self.parts.clock(), freshness)
 
     async def stop(self) -> None:

@@ -53,7 +53,7 @@ class FormOpener:
 
     async def _open(self, actor: Actor, trigger_id: str, filling: Filling) -> None:
         nonce = await self._record_opening(actor)
-        snapshot = await self.parts.inventory.snapshot()
+        snapshot = await self.parts.catalogs.snapshot()
         self.parts.want_snapshot()
         catalogs = None if snapshot is None else snapshot.catalogs
         await self.parts.web.open_view(trigger_id, modal.build_form(nonce=nonce, filling=filling, catalogs=catalogs))
@@ -64,7 +64,7 @@ class FormOpener:
         expires_at = self.parts.clock() + OPENING_LIFETIME
         opening = Opening(nonce=nonce, team_id=team_id, user_id=actor.user_id, expires_at=expires_at)
         try:
-            await self.parts.records.add_opening(opening)
+            await self.parts.submissions.add_opening(opening)
         except CommitUnknown:  # an opening that nobody can use does no harm: for the person it is the same
             raise DatabaseUnavailable from None
         return nonce

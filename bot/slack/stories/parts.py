@@ -11,7 +11,7 @@ from bot.model.catalog import BucketKey
 from bot.policy.gate import Gate
 from bot.slack.api import SlackWeb
 from bot.storage.catalogs import Catalogs
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 
 
 class WantSnapshot(Protocol):
@@ -32,8 +32,8 @@ class Parts:
     ttl: timedelta
     contact: str
     gate: Gate
-    records: Records
-    inventory: Catalogs
+    submissions: Submissions
+    catalogs: Catalogs
     web: SlackWeb
     http: aiohttp.ClientSession
     want_snapshot: WantSnapshot

@@ -29,7 +29,7 @@ class BucketSearch:
         parts = self.parts
         try:
             permit = await parts.gate.permit(search.actor)
-            snapshot = await parts.inventory.snapshot()
+            snapshot = await parts.catalogs.snapshot()
         except BotError as error:
             _log.info("options_refused", user=search.actor.user_id, error=error.code)
             return []

@@ -127,7 +127,7 @@ class StoreCredential:
         )
 
     async def _record(self, new: NewSubmission, nonce: str) -> Acceptance:
-        acceptance = await self.parts.records.accept(new, nonce)
+        acceptance = await self.parts.submissions.accept(new, nonce)
         _log.info(
             "submission_received",
             submission=new.id,
@@ -151,7 +151,7 @@ class StoreCredential:
     async def _answer_refusal(self, submit: Submit, refusal: AccessRefused) -> Json:
         """Say no to a Submit, unless the same one was recorded before: its token is kept, and may be stored by now."""
         try:
-            known = await self.parts.records.find(submit.view_id)
+            known = await self.parts.submissions.find(submit.view_id)
         except DatabaseTrouble as error:
             return modal.form_error(error.user_message)
         if known is not None and (known.team_id, known.user_id) == (submit.team_id, submit.actor.user_id):

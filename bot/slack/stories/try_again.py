@@ -31,7 +31,7 @@ class TryAgain:
         """Open the form with everything but the token, as the button's submission or bucket has it."""
         key = read_bucket_value(press.value, self.parts.account_id)
         try:
-            known = None if key else await self.parts.records.find(press.value)
+            known = None if key else await self.parts.submissions.find(press.value)
         except DatabaseTrouble as error:
             await tell_presser(self.parts.web, press, replies.refusal(error, contact=self.parts.contact))
             return

@@ -14,7 +14,7 @@ from bot.sandbox.workspace import Message
 from bot.slack.api import CHANNEL_LIFETIME
 from bot.slack.messages import render as replies
 from bot.storage.accepting import Acceptance
-from bot.storage.submissions import Records
+from bot.storage.submissions import Submissions
 from tests.desk import (
     ACCOUNT,
     ADA,
@@ -42,7 +42,7 @@ async def test_enabling_is_recorded_dispatched_and_shown(desk: Desk, user: str) 
     view = desk.slack.modal(user)
     assert view is not None
     assert view.title == "Enabling..."
-    recorded = await desk.records.find(view.id)
+    recorded = await desk.submissions.find(view.id)
     assert recorded is not None
     assert (recorded.task, recorded.state, recorded.user_id) == (Task.ENABLE, State.ACCEPTED, user)
     assert (recorded.channel_id, recorded.last_four) == (PLATFORM, "")
@@ -152,14 +152,14 @@ async def test_a_channel_that_will_not_do_any_more_gets_no_result(
 async def test_an_enabling_whose_recording_got_no_answer_is_seen_to(desk: Desk) -> None:
     """It may be recorded: somebody has to look, and nobody is told that it was not."""
 
-    class Unanswered(Records):
+    class Unanswered(Submissions):
         async def add(self, new: NewSubmission) -> Acceptance:
             await super().add(new)
             raise CommitUnknown
 
     refusal = await post_catalog_refusal(desk)
-    desk.records = Unanswered(desk.records._database)
-    desk.records.wake_by(desk.dispatched.append)
+    desk.submissions = Unanswered(desk.submissions._database)
+    desk.submissions.wake_by(desk.dispatched.append)
     desk.serve(MAY_ENABLE)
 
     await desk.slack.click(ADA, refusal, replies.ENABLE)
@@ -171,7 +171,7 @@ async def test_an_enabling_whose_recording_got_no_answer_is_seen_to(desk: Desk) 
 
 async def last(desk: Desk) -> Submission:
     """Return what was submitted last."""
-    [submission] = await desk.records.history(ACCOUNT, None, 1)
+    [submission] = await desk.submissions.history(ACCOUNT, None, 1)
     return submission
 
 

@@ -191,7 +191,7 @@ def test_no_sealed_token_is_shown() -> None:
 
 async def submit(desk: Desk, bucket: str, number: int, reason: str = "") -> None:
     """Record a submission."""
-    await desk.records.add(
+    await desk.submissions.add(
         NewSubmission(
             id=f"V{number}",
             task=Task.STORE,

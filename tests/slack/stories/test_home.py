@@ -74,7 +74,7 @@ async def test_a_row_of_the_app_home_opens_the_form_for_its_bucket(desk: Desk) -
 
 async def test_the_pages_of_the_app_home_are_turned(desk: Desk) -> None:
     """Like those of a message."""
-    await add_many(desk.inventory, 45)
+    await add_many(desk.catalogs, 45)
     await refresh(desk)
     home = await open_home(desk)
 
@@ -97,7 +97,7 @@ async def test_the_app_home_of_a_stranger_says_why_it_is_empty(desk: Desk) -> No
 @pytest.mark.parametrize(("forge", "words"), STRANGERS.values(), ids=STRANGERS)
 async def test_a_stranger_turns_no_page_of_the_app_home(desk: Desk, forge: Forge, words: str) -> None:
     """A forged press publishes a refusal, to whoever the payload names."""
-    await add_many(desk.inventory, 45)
+    await add_many(desk.catalogs, 45)
     home = await open_home(desk)
     action = {"action_id": NEXT_PAGE, "block_id": "x", "type": "button", "value": "1 5a4d0001"}
     payload = forge(desk.slack.make_home_action(ADA, home, action))

@@ -105,12 +105,12 @@ async def test_status_of_one_bucket_tells_it_alone(desk: Desk) -> None:
 
 async def test_before_cloudflare_was_ever_asked_status_says_so_and_follows(desk: Desk) -> None:
     """A bot that has just been installed is no dead end."""
-    snapshot = await desk.inventory.snapshot()
+    snapshot = await desk.catalogs.snapshot()
     assert snapshot is not None
     desk.execute("DELETE FROM snapshots")
     answer = await ask(desk, "status")
-    await desk.inventory.save_snapshot(replace(snapshot, refreshed_at=desk.clock()))
-    await desk.inventory.note_all_tested(desk.clock())
+    await desk.catalogs.save_snapshot(replace(snapshot, refreshed_at=desk.clock()))
+    await desk.catalogs.note_all_tested(desk.clock())
 
     fresh = await wait_for_answer(desk, lambda message: "3 catalogs" in message.text)
 
@@ -253,7 +253,7 @@ async def test_a_stop_lets_nothing_follow(desk: Desk) -> None:
 
 async def test_pages_are_turned_in_place(desk: Desk) -> None:
     """The same message shows the next page."""
-    await add_many(desk.inventory, 45)
+    await add_many(desk.catalogs, 45)
     await refresh(desk)
     answer = await ask(desk, "status")
     assert "`lake-000`" in answer.shown_text
@@ -268,7 +268,7 @@ async def test_pages_are_turned_in_place(desk: Desk) -> None:
 
 async def test_a_refresh_keeps_the_page_that_was_turned_to(desk: Desk) -> None:
     """Nobody is thrown back to the first page while reading the second one."""
-    await add_many(desk.inventory, 45)
+    await add_many(desk.catalogs, 45)
     desk.clock.advance(timedelta(minutes=4))
     answer = await ask(desk, "status")
 
@@ -293,7 +293,7 @@ PAGES_REFUSED: dict[str, tuple[Allowlist, str]] = {
 @pytest.mark.parametrize(("allowlist", "words"), PAGES_REFUSED.values(), ids=PAGES_REFUSED)
 async def test_a_page_is_refused_to_who_may_not_look_any_more(desk: Desk, allowlist: Allowlist, words: str) -> None:
     """The refusal takes the table's place."""
-    await add_many(desk.inventory, 45)
+    await add_many(desk.catalogs, 45)
     answer = await ask(desk, "status")
     desk.serve(allowlist)
 
@@ -306,7 +306,7 @@ async def test_a_page_is_refused_to_who_may_not_look_any_more(desk: Desk, allowl
 
 async def test_a_page_is_refused_to_an_outsider(desk: Desk) -> None:
     """Whatever the id is."""
-    await add_many(desk.inventory, 45)
+    await add_many(desk.catalogs, 45)
     answer = await ask(desk, "status")
     action = {"action_id": NEXT_PAGE, "block_id": "x", "type": "button", "value": "1 5a4d0001"}
 

@@ -545,7 +545,7 @@ async def test_a_form_is_good_for_one_view(desk: Desk) -> None:
     answer = await desk.deliver(payload | {"view": payload["view"] | {"id": "V0ANOTHER"}})
 
     assert "submitted before" in shown_in(answer)
-    assert await desk.records.find("V0ANOTHER") is None
+    assert await desk.submissions.find("V0ANOTHER") is None
 
 
 @pytest.mark.parametrize(("age", "is_taken"), [(timedelta(minutes=59, seconds=59), True), (timedelta(hours=1), False)])
@@ -598,8 +598,8 @@ async def bring_to(desk: Desk, state: State) -> None:
         assert recorded is not None
         confirmation = CredentialStatus.PRESENT if to is State.STORED else None
         changes = Changes(attempts=1, possibly_written=True, confirmation=confirmation)
-        lease = await desk.records.take(recorded.key)
-        assert await desk.records.apply(recorded, Move(to=to, at=desk.clock(), changes=changes), lease)
+        lease = await desk.submissions.take(recorded.key)
+        assert await desk.submissions.apply(recorded, Move(to=to, at=desk.clock(), changes=changes), lease)
         if to is state:
             return
 
