@@ -32,7 +32,7 @@ from bot.slack.api import TIMEOUT, SlackWeb
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
-from bot.slack.messages import render as replies
+from bot.slack.messages import render
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.parts import Parts
@@ -292,7 +292,7 @@ async def end_and_post(
     assert recorded is not None
     [ended] = await desk.submissions.apply(recorded, Move(to=ending, at=desk.clock(), because=because))
     desk.dispatched.clear()
-    message = replies.result_message(RedactedResult.of(ended), contact="", may_enable=may_enable)
+    message = render.result_message(RedactedResult.of(ended), contact="", may_enable=may_enable)
     await desk.web.post(PLATFORM, message, "6f3cacfe-3614-5dad-9dfa-09675d6189dd")
     await desk.slack.close(ADA)
     return desk.slack.messages(PLATFORM)[-1]

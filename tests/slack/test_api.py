@@ -18,13 +18,13 @@ from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import SmallSlackConfig
 from bot.slack.api import TIMEOUT, Channel, SlackWeb
 from bot.slack.blocks import section
-from bot.slack.messages import render as replies
+from bot.slack.messages import render
 from tests.clock import Clock
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"
 PRIVATE = "G0INCID42"
-VIEW = replies.notice_view("A title", "A text.")
+VIEW = render.notice_view("A title", "A text.")
 HOME_VIEW = {"type": "home", "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": "A home."}}]}
 BOT_TOKEN = SmallSlackConfig().bot_tokens[0]
 MESSAGE = {"text": "A text.", "blocks": []}
@@ -94,7 +94,7 @@ async def test_a_view_opens_and_changes(slack: SmallSlack, slack_web: SlackWeb) 
     await slack_web.open_view(trigger_id, VIEW)
     opened = slack.modal(ADA)
     assert opened is not None
-    await slack_web.update_view(opened.id, replies.notice_view("Another title", "Another text."))
+    await slack_web.update_view(opened.id, render.notice_view("Another title", "Another text."))
 
     changed = slack.modal(ADA)
     assert changed is not None

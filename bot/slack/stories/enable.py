@@ -12,7 +12,7 @@ from bot.policy.rules import Verb
 from bot.slack.channels import examine_channel
 from bot.slack.inbound.payloads import Press
 from bot.slack.inbound.routes import Routes
-from bot.slack.messages import render as replies
+from bot.slack.messages import render
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.tell import tell_presser
 
@@ -38,7 +38,7 @@ class EnableCatalog:
 
     def register(self, routes: Routes) -> None:
         """Take the button."""
-        routes.on_press(replies.ENABLE, self.act)
+        routes.on_press(render.ENABLE, self.act)
 
     async def act(self, press: Press) -> None:
         """Have the catalog enabled, or say why not."""
@@ -57,7 +57,7 @@ class EnableCatalog:
             await self._enable(press, known)
         except BotError as error:
             _log.warning("enabling_refused", user=press.actor.user_id, error=error.code)
-            await tell_presser(parts.web, press, replies.refusal(error, contact=parts.contact))
+            await tell_presser(parts.web, press, render.refusal(error, contact=parts.contact))
 
     async def _examine(self, known: Submission | None) -> str | None:
         """Say what is wrong with the place of the result, which may have changed."""
@@ -70,14 +70,14 @@ class EnableCatalog:
         """Open a view first, since its id is the submission's, as with a form; it promises nothing yet."""
         parts, bucket = self.parts, known.key.bucket
         words = f"The catalog of *{bucket}* is about to be enabled. {_UNTIL_RECORDED}"
-        view_id = await parts.web.open_view(press.trigger_id, replies.notice_view("Enabling...", words))
+        view_id = await parts.web.open_view(press.trigger_id, render.notice_view("Enabling...", words))
         new = self._new_submission(view_id, press, known)
         try:
             await parts.submissions.add(new)
         except CommitUnknown:  # it may be there: then somebody has to do it
-            await parts.web.update_view(view_id, replies.notice_view("Not known if recorded", _NOT_KNOWN_IF_RECORDED))
+            await parts.web.update_view(view_id, render.notice_view("Not known if recorded", _NOT_KNOWN_IF_RECORDED))
         except DatabaseTrouble as error:
-            await parts.web.update_view(view_id, replies.notice_view("Not enabled", error.user_message))
+            await parts.web.update_view(view_id, render.notice_view("Not enabled", error.user_message))
             return
         _log.info("enabling_received", submission=new.id, user=new.user_id, bucket=bucket)
 

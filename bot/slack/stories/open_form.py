@@ -13,7 +13,7 @@ from bot.policy.gate import Actor
 from bot.policy.rules import Verb
 from bot.slack import form as modal
 from bot.slack.form import Filling
-from bot.slack.messages import render as replies
+from bot.slack.messages import render
 from bot.slack.stories.parts import Parts
 
 OPENING_LIFETIME: Final = timedelta(hours=1)
@@ -48,7 +48,7 @@ class FormOpener:
             return f"Slack did not open the form ({refusal.slack_error}). Please tell the operator of the bot."
         except BotError as error:
             _log.warning("form_refused", user=actor.user_id, channel=asked_in, error=error.code)
-            return replies.refusal(error, contact=self.parts.contact)
+            return render.refusal(error, contact=self.parts.contact)
         return ""
 
     async def _open(self, actor: Actor, trigger_id: str, filling: Filling) -> None:

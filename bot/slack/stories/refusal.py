@@ -6,7 +6,7 @@ import structlog
 
 from bot.model.errors import BotError, DatabaseTrouble
 from bot.policy.gate import Actor
-from bot.slack.messages import render as replies
+from bot.slack.messages import render
 
 _DATABASE_TROUBLE: Final = (
     "The bot's database did not answer, so there is nothing to show. Your move: try again in a minute. If it happens "
@@ -19,4 +19,4 @@ _log = structlog.get_logger()
 def refuse_lookup(error: BotError, actor: Actor, contact: str) -> str:
     """Return the text for a refused lookup, and log it. A lookup sends nothing, so the text does not speak of that."""
     _log.warning("look_refused", user=actor.user_id, error=error.code)
-    return _DATABASE_TROUBLE if isinstance(error, DatabaseTrouble) else replies.refusal(error, contact=contact)
+    return _DATABASE_TROUBLE if isinstance(error, DatabaseTrouble) else render.refusal(error, contact=contact)

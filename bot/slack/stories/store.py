@@ -20,7 +20,7 @@ from bot.slack.channels import examine_channel
 from bot.slack.form import Filling
 from bot.slack.inbound.payloads import Command, Submit
 from bot.slack.inbound.routes import Routes
-from bot.slack.messages import render as replies
+from bot.slack.messages import render
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 from bot.slack.progress_steps import steps_of
 from bot.slack.stories.open_form import FormOpener
@@ -141,12 +141,12 @@ class StoreCredential:
     def _acknowledgement(self, acceptance: Acceptance, submit: Submit) -> Json:
         """Return the view that takes the form's place; it has no input, so the token is off the screen."""
         if acceptance.verdict in _UNUSABLE:
-            return replies.notice_view("Nothing was sent", f"{_UNUSABLE[acceptance.verdict]} {_START_AFRESH}")
+            return render.notice_view("Nothing was sent", f"{_UNUSABLE[acceptance.verdict]} {_START_AFRESH}")
         if acceptance.submission is not None:
             return self._view_of(acceptance.submission)
         task, bucket = _task(submit), submit.form.bucket
         progress = RedactedProgress(task=task, bucket=bucket, state=State.ACCEPTED, steps=steps_of(task))
-        return replies.progress_view(progress)
+        return render.progress_view(progress)
 
     async def _answer_refusal(self, submit: Submit, refusal: AccessRefused) -> Json:
         """Say no to a Submit, unless the same one was recorded before: its token is kept, and may be stored by now."""
@@ -158,13 +158,13 @@ class StoreCredential:
             return _update(self._view_of(known))
         if refusal.retryable:
             return modal.form_error(refusal.user_message)
-        text = replies.refusal(refusal, contact=self.parts.contact)
-        return _update(replies.notice_view("Nothing was sent", f"{text} {_START_AFRESH}"))
+        text = render.refusal(refusal, contact=self.parts.contact)
+        return _update(render.notice_view("Nothing was sent", f"{text} {_START_AFRESH}"))
 
     def _view_of(self, submission: Submission) -> Json:
         if submission.is_ended:
-            return replies.result_view(RedactedResult.of(submission), contact=self.parts.contact)
-        return replies.progress_view(RedactedProgress.of(submission, self.parts.clock(), steps_of(submission.task)))
+            return render.result_view(RedactedResult.of(submission), contact=self.parts.contact)
+        return render.progress_view(RedactedProgress.of(submission, self.parts.clock(), steps_of(submission.task)))
 
 
 def _task(submit: Submit) -> Task:

@@ -7,7 +7,7 @@ import structlog
 from bot.model.errors import BotError
 from bot.slack.api import SlackWeb
 from bot.slack.inbound.payloads import Press
-from bot.slack.messages import render as replies
+from bot.slack.messages import render
 
 _log = structlog.get_logger()
 
@@ -15,7 +15,7 @@ _log = structlog.get_logger()
 async def tell_presser(web: SlackWeb, press: Press, problem: str) -> None:
     """Say it where the form would be, else (the trigger may be dead) in a direct message."""
     try:
-        await web.open_view(press.trigger_id, replies.notice_view("Not possible", problem))
+        await web.open_view(press.trigger_id, render.notice_view("Not possible", problem))
     except BotError:
         try:
             await web.post(press.actor.user_id, {"text": problem}, str(uuid.uuid4()))

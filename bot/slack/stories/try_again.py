@@ -8,7 +8,7 @@ from bot.slack.button_values import read_bucket_value
 from bot.slack.form import Filling
 from bot.slack.inbound.payloads import Press
 from bot.slack.inbound.routes import Routes
-from bot.slack.messages import render as replies
+from bot.slack.messages import render
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.table import STORE
@@ -24,7 +24,7 @@ class TryAgain:
 
     def register(self, routes: Routes) -> None:
         """Take both buttons."""
-        routes.on_press(replies.TRY_AGAIN, self.open_filled_in)
+        routes.on_press(render.TRY_AGAIN, self.open_filled_in)
         routes.on_press(STORE, self.open_empty)
 
     async def open_filled_in(self, press: Press) -> None:
@@ -33,7 +33,7 @@ class TryAgain:
         try:
             known = None if key else await self.parts.submissions.find(press.value)
         except DatabaseTrouble as error:
-            await tell_presser(self.parts.web, press, replies.refusal(error, contact=self.parts.contact))
+            await tell_presser(self.parts.web, press, render.refusal(error, contact=self.parts.contact))
             return
         # A result may be in a direct message because the bot could not post where it was wanted.
         await self._open(press, _fill_in(known) if known else Filling(key=key), known.channel_id if known else None)

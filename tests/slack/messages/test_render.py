@@ -31,7 +31,7 @@ from bot.sandbox.block_rules import message_problems, view_problems
 from bot.sandbox.blocks import texts_of
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.slack.button_values import bucket_value
-from bot.slack.messages import render as replies
+from bot.slack.messages import render
 from bot.slack.messages.explanation import explain, list_unchecked, list_warnings
 from bot.slack.messages.outcome import OUTCOMES
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
@@ -77,9 +77,7 @@ def _buttons(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _small_print(result: RedactedResult) -> str:
-    [first, *_] = [
-        block for block in replies.result_message(result, contact="")["blocks"] if block["type"] == "context"
-    ]
+    [first, *_] = [block for block in render.result_message(result, contact="")["blocks"] if block["type"] == "context"]
     return _read([first])
 
 
@@ -91,8 +89,8 @@ def test_every_ending_is_told_in_whole_sentences_and_valid_blocks(submission: Su
     """In the channel and in the modal; the text, which is all that a screen reader reads, says it all."""
     result = RedactedResult.of(submission)
     for contact, may_enable in product(CONTACTS, (False, True)):
-        message = replies.result_message(result, contact=contact, may_enable=may_enable, placement="Posted by a test.")
-        view = replies.result_view(result, contact=contact)
+        message = render.result_message(result, contact=contact, may_enable=may_enable, placement="Posted by a test.")
+        view = render.result_view(result, contact=contact)
         assert message_problems(message["blocks"]) == []
         assert view_problems(view) == []
         assert set(message) == {"text", "blocks"}
@@ -129,9 +127,9 @@ def _longest(submission: Submission) -> Submission:
 def test_the_longest_input_fits_into_slacks_limits(submission: Submission) -> None:
     """Escaping makes a text up to five times longer."""
     result = RedactedResult.of(_longest(submission))
-    message = replies.result_message(result, contact="&" * 200, may_enable=True, placement="&" * 300)
+    message = render.result_message(result, contact="&" * 200, may_enable=True, placement="&" * 300)
     assert message_problems(message["blocks"]) == []
-    assert view_problems(replies.result_view(result, contact="&" * 200)) == []
+    assert view_problems(render.result_view(result, contact="&" * 200)) == []
     assert len(message["text"]) < 4000
 
 
@@ -139,7 +137,7 @@ def test_the_longest_input_fits_into_slacks_limits(submission: Submission) -> No
 def test_unchanged_is_said_where_it_is_true_and_nowhere_else(submission: Submission) -> None:
     """A result after which the slot may hold the token never speaks of nothing changed."""
     result = RedactedResult.of(submission)
-    message = replies.result_message(result, contact="")
+    message = render.result_message(result, contact="")
     is_of_the_slot = submission.task is not Task.ENABLE
     is_unchanged = is_of_the_slot and submission.state not in {State.STORED, State.UNCERTAIN, State.SUPERSEDED}
     assert ("nothing was changed" in message["text"]) is is_unchanged
@@ -152,7 +150,7 @@ def test_unchanged_is_said_where_it_is_true_and_nowhere_else(submission: Submiss
 @pytest.mark.parametrize("submission", ENDED)
 def test_whoever_has_to_act_is_named(submission: Submission) -> None:
     """Where it is the operator's move, the message says whom to ask; else nobody is sent away."""
-    text = replies.result_message(RedactedResult.of(submission), contact="S0PLATFORM")["text"]
+    text = render.result_message(RedactedResult.of(submission), contact="S0PLATFORM")["text"]
     error = error_of_code(submission.error_code) if submission.error_code else None
     asks = error is not None and error.whose_move is WhoseMove.OPERATOR
     assert ("Please ask <!subteam^S0PLATFORM>." in text) is asks
@@ -162,7 +160,7 @@ def test_whoever_has_to_act_is_named(submission: Submission) -> None:
 def test_nothing_is_shown_of_the_token_but_its_kind_id_and_last_four(submission: Submission) -> None:
     """Not sealed either, and neither is the response URL; the account stays inside as well."""
     result = RedactedResult.of(submission)
-    shown = json.dumps([replies.result_message(result, contact=""), replies.result_view(result, contact="")])
+    shown = json.dumps([render.result_message(result, contact=""), render.result_view(result, contact="")])
     assert ("ending in `Zq9x`" in shown) is (submission.task is not Task.ENABLE)
     for hidden in ("sealed.v1", "MADEUP" + "TOKEN", "MADEUP" + "URL", "madeupkey", "madeupaccount", "T0SANDBOX"):
         assert hidden not in shown
@@ -184,8 +182,8 @@ def test_foreign_text_is_escaped_everywhere(submission: Submission) -> None:
         findings=replace(FINDINGS, token=replace(TOKEN, id=foreign)) if submission.findings else None,
     )
     result = RedactedResult.of(hostile)
-    message = replies.result_message(result, contact=foreign, may_enable=True)
-    view = replies.result_view(result, contact=foreign)
+    message = render.result_message(result, contact=foreign, may_enable=True)
+    view = render.result_view(result, contact=foreign)
     for text in map(without_times, (message["text"], _read(message["blocks"]), _read(view["blocks"]))):
         assert "<!" not in text
         assert "<http" not in text
@@ -196,7 +194,7 @@ def test_foreign_text_is_escaped_everywhere(submission: Submission) -> None:
 
 def test_a_mention_of_everybody_in_a_reason_stays_a_text() -> None:
     """Escaping does nothing about `@here`: Slack makes no mention of it where a text is verbatim."""
-    blocks = replies.result_message(
+    blocks = render.result_message(
         _failed(error_of_code("caller_rejected"), reason="@here", cloudflare_message="@here"), contact=""
     )["blocks"]
     foreign = [part for part in _parts(blocks) if "@here" in part["text"]]
@@ -246,8 +244,8 @@ def test_every_ending_of_every_task_has_its_title(task: Task, state: State) -> N
     code = {State.FAILED: "caller_rejected", State.REFUSED: "token_expired"}.get(state, ENDED_BY[task][state][0])
     result = RedactedResult.of(ended(task, state, code))
     title, view_title = TITLES[task, state]
-    assert _read(replies.result_message(result, contact="")["blocks"]).startswith(f"{title}\n")
-    assert replies.result_view(result, contact="")["title"]["text"] == view_title
+    assert _read(render.result_message(result, contact="")["blocks"]).startswith(f"{title}\n")
+    assert render.result_view(result, contact="")["title"]["text"] == view_title
 
 
 def test_no_ending_is_without_a_title() -> None:
@@ -259,20 +257,20 @@ def test_no_ending_is_without_a_title() -> None:
 def test_a_token_without_a_place_is_not_called_refused(error: type[BotError]) -> None:
     """Nobody has said anything about the token: it is the bucket that takes none."""
     result = RedactedResult.of(ended(Task.STORE, State.REFUSED, error.code))
-    assert _read(replies.result_message(result, contact="")["blocks"]).startswith(
+    assert _read(render.result_message(result, contact="")["blocks"]).startswith(
         ":no_entry: *Nowhere to store it, nothing changed*"
     )
-    assert replies.result_view(result, contact="")["title"]["text"] == "Nowhere to store it"
+    assert render.result_view(result, contact="")["title"]["text"] == "Nowhere to store it"
     assert set(leaves(CatalogRefusal)) == {CatalogNotEnabled, CatalogInactive, NoSuchBucket}
 
 
 def test_an_enabling_without_an_answer_is_not_called_failed() -> None:
     """It may have happened."""
     result = RedactedResult.of(ended(Task.ENABLE, State.FAILED, "cloudflare_unreachable"))
-    assert _read(replies.result_message(result, contact="")["blocks"]).startswith(
+    assert _read(render.result_message(result, contact="")["blocks"]).startswith(
         ":warning: *Not known whether it was enabled*"
     )
-    assert replies.result_view(result, contact="")["title"]["text"] == "Not known if enabled"
+    assert render.result_view(result, contact="")["title"]["text"] == "Not known if enabled"
 
 
 @pytest.mark.parametrize(
@@ -284,12 +282,12 @@ def test_an_enabling_without_an_answer_is_not_called_failed() -> None:
 )
 def test_a_success_that_does_not_work_is_an_alarm(status: CredentialStatus, words: str, *, asks: bool) -> None:
     """The title is not that of a plain success, Cloudflare's Ray ID is there, and a button to try again."""
-    message = replies.result_message(result_of(confirmation=status), contact="S0PLATFORM")
+    message = render.result_message(result_of(confirmation=status), contact="S0PLATFORM")
     shown = _read(message["blocks"])
     assert shown.startswith(":rotating_light: *Credential stored, but look at it*")
     assert words in message["text"]
     assert "Ray ID madeupray-BOX" in shown
-    assert [button["action_id"] for button in _buttons(message)] == [replies.TRY_AGAIN]
+    assert [button["action_id"] for button in _buttons(message)] == [render.TRY_AGAIN]
     assert ("Please ask <!subteam^S0PLATFORM>." in message["text"]) is asks
 
 
@@ -302,17 +300,17 @@ def test_the_buttons_are_those_that_can_help(submission: Submission, *, may_enab
     """
     result = RedactedResult.of(submission)
     is_missing = result.error in {CatalogNotEnabled, CatalogInactive}
-    buttons = _buttons(replies.result_message(result, contact="", may_enable=may_enable))
+    buttons = _buttons(render.result_message(result, contact="", may_enable=may_enable))
     expected: list[tuple[str, str]] = []
     if submission.state in {State.CHECKED, State.ENABLED}:
-        expected = [("Store a credential", replies.TRY_AGAIN)]
+        expected = [("Store a credential", render.TRY_AGAIN)]
     elif submission.state is State.SUPERSEDED or (submission.state is State.STORED and not result.is_alarm):
         pass
     elif submission.task is Task.ENABLE:
-        expected = [("Enable the catalog", replies.ENABLE)] if may_enable else []
+        expected = [("Enable the catalog", render.ENABLE)] if may_enable else []
     else:
-        enable = [("Enable the catalog", replies.ENABLE)] if may_enable and is_missing else []
-        expected = [("Try again", replies.TRY_AGAIN), *enable]
+        enable = [("Enable the catalog", render.ENABLE)] if may_enable and is_missing else []
+        expected = [("Try again", render.TRY_AGAIN), *enable]
     assert [(button["text"]["text"], button["action_id"]) for button in buttons] == expected
     assert {button["value"] for button in buttons} <= {"V0MADEUP"}
 
@@ -321,7 +319,7 @@ def test_the_buttons_are_those_that_can_help(submission: Submission, *, may_enab
 def test_a_catalog_is_enabled_after_a_question(error: type[BotError]) -> None:
     """The dialog says what will happen, by both names of the product; the message says that there is a button."""
     result = RedactedResult.of(ended(Task.STORE, State.REFUSED, error.code))
-    message = replies.result_message(result, contact="", may_enable=True)
+    message = render.result_message(result, contact="", may_enable=True)
     [_, enable] = _buttons(message)
     assert enable["confirm"] == {
         "title": {"type": "plain_text", "text": "Enable the catalog?"},
@@ -334,13 +332,13 @@ def test_a_catalog_is_enabled_after_a_question(error: type[BotError]) -> None:
         "deny": {"type": "plain_text", "text": "Cancel"},
     }
     assert 'Or press "Enable the catalog" below.' in message["text"]
-    without = replies.result_message(result, contact="", may_enable=False)
+    without = render.result_message(result, contact="", may_enable=False)
     assert "Enable the catalog" not in without["text"] + _read(without["blocks"])
 
 
 def test_the_modal_speaks_of_no_button_that_it_has_not() -> None:
     """The button is in the channel's message."""
-    view = replies.result_view(RedactedResult.of(ended(Task.STORE, State.REFUSED, CatalogInactive.code)), contact="")
+    view = render.result_view(RedactedResult.of(ended(Task.STORE, State.REFUSED, CatalogInactive.code)), contact="")
     assert "below" not in _read(view["blocks"])
     assert all(block["type"] != "actions" for block in view["blocks"])
 
@@ -357,7 +355,7 @@ def test_a_dry_run_ticks_what_was_checked(unchecked: frozenset[Check], ticked: l
     """And tells what is in the slot, which a real submission would replace."""
     findings = replace(FINDINGS, unchecked=unchecked, credential=CredentialStatus.VALID)
     result = RedactedResult.of(ended(Task.CHECK, State.CHECKED, None, findings=findings))
-    shown = _read(replies.result_message(result, contact="")["blocks"])
+    shown = _read(render.result_message(result, contact="")["blocks"])
     lines = [
         "The catalog is there, and active.",
         "Cloudflare knows the token, and it is active.",
@@ -375,7 +373,7 @@ def test_remarks_stand_out() -> None:
     )
     [remarks] = [
         block["text"]["text"]
-        for block in replies.result_message(result, contact="")["blocks"]
+        for block in render.result_message(result, contact="")["blocks"]
         if block["type"] == "section" and ":warning:" in json.dumps(block)
     ]
     assert [line.split(":warning: ")[1][:16] for line in remarks.splitlines()] == [
@@ -401,9 +399,9 @@ def test_the_slot_before_and_after_is_told(
     """In a few words, for a success only."""
     findings = replace(FINDINGS, credential=before)
     result = result_of(confirmation=confirmation, findings=findings)
-    assert f"*Credential before, and now*\n{expected}" in _read(replies.result_message(result, contact="")["blocks"])
+    assert f"*Credential before, and now*\n{expected}" in _read(render.result_message(result, contact="")["blocks"])
     failed = _failed(error_of_code("throttled"), findings=findings)
-    assert "Credential before" not in _read(replies.result_message(failed, contact="")["blocks"])
+    assert "Credential before" not in _read(render.result_message(failed, contact="")["blocks"])
 
 
 @pytest.mark.parametrize(
@@ -448,7 +446,7 @@ def test_what_cloudflare_answered_is_shown_in_its_words_and_no_further() -> None
         cloudflare_message=error.cloudflare_message,
         cf_ray=error.cf_ray,
     )
-    shown = json.dumps([replies.result_message(result, contact=""), replies.result_view(result, contact="")])
+    shown = json.dumps([render.result_message(result, contact=""), render.result_view(result, contact="")])
     assert "Token [removed] is &lt;b&gt;not&lt;/b&gt; allowed. So it is." in shown
     assert "Cloudflare code 9109" in shown
     assert "Ray ID 8f00-BOX" in shown
@@ -507,15 +505,15 @@ TOKENS: dict[str, tuple[TokenFacts | None, TokenKind, list[str]]] = {
 def test_the_token_is_described(token: TokenFacts | None, kind: TokenKind, expected: list[str]) -> None:
     """By what Cloudflare told of it, else by its shape."""
     result = result_of(token_kind=kind, findings=replace(FINDINGS, token=token))
-    shown = without_times(_read(replies.result_message(result, contact="")["blocks"]))
+    shown = without_times(_read(render.result_message(result, contact="")["blocks"]))
     assert [part for part in expected if part not in shown] == []
     assert ("Token ID" in shown) is (token is not None)
 
 
 def test_a_reason_is_shown_when_there_is_one() -> None:
     """An empty field is left out."""
-    assert "*Reason*\nticket 42" in _read(replies.result_message(result_of(), contact="")["blocks"])
-    assert "*Reason*" not in _read(replies.result_message(result_of(reason=""), contact="")["blocks"])
+    assert "*Reason*\nticket 42" in _read(render.result_message(result_of(), contact="")["blocks"])
+    assert "*Reason*" not in _read(render.result_message(result_of(reason=""), contact="")["blocks"])
 
 
 @pytest.mark.parametrize(
@@ -537,8 +535,8 @@ def test_a_reason_is_shown_when_there_is_one() -> None:
 )
 def test_the_contact_is_a_mention_or_a_text(contact: str, expected: str) -> None:
     """Ids become what Slack makes a name of; everything else is shown as it is."""
-    assert replies.mention(contact) == expected
-    assert f"Please ask {expected}." in replies.refusal(NotAllowed(), contact=contact)
+    assert render.mention(contact) == expected
+    assert f"Please ask {expected}." in render.refusal(NotAllowed(), contact=contact)
 
 
 @pytest.mark.parametrize(
@@ -554,14 +552,14 @@ def test_the_contact_is_a_mention_or_a_text(contact: str, expected: str) -> None
 )
 def test_a_refusal_says_why_and_whom_to_ask(error: BotError, *, asks: bool) -> None:
     """Somebody to ask where somebody can change it; names no list and no other person."""
-    told = replies.refusal(error, contact="")
+    told = render.refusal(error, contact="")
     assert told.startswith(error.user_message)
     assert told.endswith("Please ask whoever runs this bot." if asks else error.user_message)
 
 
 def test_an_outsider_is_refused_in_plain_words() -> None:
     """Friendly, and with the reason."""
-    assert "another one" in replies.refusal(Outsider(), contact="")
+    assert "another one" in render.refusal(Outsider(), contact="")
 
 
 _WAITS, _DONE, _YET = ":hourglass_flowing_sand:", ":white_check_mark:", ":white_circle:"
@@ -580,7 +578,7 @@ PROGRESS: dict[str, tuple[Task, State, list[str]]] = {
 def test_progress_ticks_one_step_after_the_other(task: Task, state: State, marks: list[str]) -> None:
     """Each with a mark of its own, in a view without any input."""
     progress = RedactedProgress(task=task, bucket="<lake>", state=state, steps=steps_of(task))
-    view = replies.progress_view(progress)
+    view = render.progress_view(progress)
     assert view_problems(view) == []
     assert re.findall(r":[a-z_]+:", _read([view["blocks"][1]])) == marks
     assert "*&lt;lake&gt;*" in _read(view["blocks"])
@@ -593,7 +591,7 @@ def test_progress_of_the_longest_bucket_fits(task: Task) -> None:
     """In the words of each task, also while it waits."""
     submission = ended(task, State.ACCEPTED, "cloudflare_unavailable", next_attempt_at=NOW + DAY)
     longest = replace(submission, key=BucketKey(account_id="made-up", bucket=LONGEST_NAME))
-    view = replies.progress_view(RedactedProgress.of(longest, NOW, steps_of(task)))
+    view = render.progress_view(RedactedProgress.of(longest, NOW, steps_of(task)))
     assert view_problems(view) == []
     assert ":hourglass: Cloudflare has trouble answering. The bot tries again by itself at" in _read(view["blocks"])
 
@@ -609,7 +607,7 @@ REMINDERS = {
 @pytest.mark.parametrize(("left", "when", "mend"), REMINDERS.values(), ids=REMINDERS)
 def test_a_reminder_says_which_credential_and_until_when(left: timedelta, when: str, mend: str) -> None:
     """Who stored it, how much time there is, what to do, and a button that opens the form for this bucket."""
-    message = replies.expiry_reminder(replace(CREDENTIAL, expires_at=NOW + left), NOW)
+    message = render.expiry_reminder(replace(CREDENTIAL, expires_at=NOW + left), NOW)
     assert message_problems(message["blocks"]) == []
     assert without_times(message["text"]) == (
         f"The credential of the catalog of `lake`, which <@U0ADA0001> stored on then, {when}. Your move: create a new "
@@ -618,7 +616,7 @@ def test_a_reminder_says_which_credential_and_until_when(left: timedelta, when: 
     assert message["text"] in _read(message["blocks"])
     [button] = _buttons(message)
     assert (button["action_id"], button["value"], button["text"]["text"]) == (
-        replies.TRY_AGAIN,
+        render.TRY_AGAIN,
         bucket_value(CREDENTIAL.key),
         "Store a new one",
     )
@@ -627,7 +625,7 @@ def test_a_reminder_says_which_credential_and_until_when(left: timedelta, when: 
 @pytest.mark.parametrize("broken_at", [NOW, None], ids=["known since when", "not known since when"])
 def test_the_news_of_a_broken_credential_says_what_to_do(broken_at: datetime | None) -> None:
     """And that it is Cloudflare who says so."""
-    message = replies.broken_notice(replace(CREDENTIAL, broken_at=broken_at))
+    message = render.broken_notice(replace(CREDENTIAL, broken_at=broken_at))
     assert message_problems(message["blocks"]) == []
     assert find_faults(message["text"]) == []
     assert message["text"].startswith("Cloudflare says that the credential of the catalog of `lake` does not work any")
@@ -636,21 +634,21 @@ def test_the_news_of_a_broken_credential_says_what_to_do(broken_at: datetime | N
     assert "Your move: find out whether somebody disabled, changed or deleted that token" in message["text"]
     assert message["text"] in _read(message["blocks"])
     [button] = _buttons(message)
-    assert (button["action_id"], button["value"]) == (replies.TRY_AGAIN, bucket_value(CREDENTIAL.key))
+    assert (button["action_id"], button["value"]) == (render.TRY_AGAIN, bucket_value(CREDENTIAL.key))
 
 
 def test_notices_of_a_hostile_or_long_bucket_are_valid() -> None:
     """Nothing foreign comes to life, and nothing is too long."""
     for bucket in (LONGEST_NAME, "<!channel>"):
         credential = replace(CREDENTIAL, key=replace(CREDENTIAL.key, bucket=bucket), broken_at=NOW)
-        for message in (replies.expiry_reminder(credential, NOW), replies.broken_notice(credential)):
+        for message in (render.expiry_reminder(credential, NOW), render.broken_notice(credential)):
             assert message_problems(message["blocks"]) == []
             assert "<!channel" not in without_times(message["text"] + _read(message["blocks"]))
 
 
 def test_a_notice_is_a_valid_view() -> None:
     """It has a title, a text and a way out."""
-    view = replies.notice_view("Nothing was sent", "Made up for a test.")
+    view = render.notice_view("Nothing was sent", "Made up for a test.")
     assert view_problems(view) == []
     assert _read(view["blocks"]) == "Made up for a test."
 

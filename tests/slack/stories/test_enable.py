@@ -12,7 +12,7 @@ from bot.model.submission import NewSubmission, State, Submission, Task
 from bot.policy.rules import Allowlist
 from bot.sandbox.workspace import Message
 from bot.slack.api import CHANNEL_LIFETIME
-from bot.slack.messages import render as replies
+from bot.slack.messages import render
 from bot.storage.accepting import Acceptance
 from bot.storage.submissions import Submissions
 from tests.desk import (
@@ -37,7 +37,7 @@ async def test_enabling_is_recorded_dispatched_and_shown(desk: Desk, user: str) 
     """It is a submission like any other, without a token, and its view shows how it goes."""
     refusal = await post_catalog_refusal(desk)
 
-    await desk.slack.click(user, refusal, replies.ENABLE)
+    await desk.slack.click(user, refusal, render.ENABLE)
 
     view = desk.slack.modal(user)
     assert view is not None
@@ -67,7 +67,7 @@ async def test_enabling_is_refused_to_who_may_not(desk: Desk, user: str, allowli
     refusal = await post_catalog_refusal(desk)
     desk.serve(allowlist)
 
-    await desk.slack.click(user, refusal, replies.ENABLE)
+    await desk.slack.click(user, refusal, render.ENABLE)
 
     view = desk.slack.modal(user)
     assert view is not None
@@ -78,7 +78,7 @@ async def test_enabling_is_refused_to_who_may_not(desk: Desk, user: str, allowli
 async def test_enabling_is_refused_to_an_outsider(desk: Desk) -> None:
     """A message in a shared channel can be reached from outside."""
     refusal = await post_catalog_refusal(desk)
-    action = {"action_id": replies.ENABLE, "block_id": "x", "type": "button", "value": (await last(desk)).id}
+    action = {"action_id": render.ENABLE, "block_id": "x", "type": "button", "value": (await last(desk)).id}
 
     await desk.deliver(desk.slack.make_message_action(ADA, refusal, action, as_user=OUTSIDER))
 
@@ -88,7 +88,7 @@ async def test_enabling_is_refused_to_an_outsider(desk: Desk) -> None:
 async def test_a_forged_submission_enables_nothing(desk: Desk) -> None:
     """Only the bucket of a recorded submission can be enabled."""
     refusal = await post_catalog_refusal(desk)
-    action = {"action_id": replies.ENABLE, "block_id": "x", "type": "button", "value": "billing-exports"}
+    action = {"action_id": render.ENABLE, "block_id": "x", "type": "button", "value": "billing-exports"}
 
     await desk.deliver(desk.slack.make_message_action(ADA, refusal, action))
 
@@ -103,7 +103,7 @@ async def test_a_submission_of_another_account_enables_nothing(desk: Desk) -> No
     refusal = await post_catalog_refusal(desk)
     desk.execute("UPDATE submissions SET account_id = 'ffffffffffffffffffffffffffffffff'")
 
-    await desk.slack.click(ADA, refusal, replies.ENABLE)
+    await desk.slack.click(ADA, refusal, render.ENABLE)
 
     view = desk.slack.modal(ADA)
     assert view is not None
@@ -116,7 +116,7 @@ async def test_what_could_not_be_recorded_is_told_in_the_view_that_opened(desk: 
     refusal = await post_catalog_refusal(desk)
     desk.execute("CREATE TRIGGER full BEFORE INSERT ON submissions BEGIN SELECT RAISE(ABORT, 'full'); END")
 
-    await desk.slack.click(ADA, refusal, replies.ENABLE)
+    await desk.slack.click(ADA, refusal, render.ENABLE)
 
     view = await desk.slack.wait_for_view(ADA, lambda view: view.title == "Not enabled")
     assert "try again" in view.text
@@ -139,7 +139,7 @@ async def test_a_channel_that_will_not_do_any_more_gets_no_result(
     desk.slack.change_channel(PLATFORM, **change)
     desk.clock.advance(CHANNEL_LIFETIME)
 
-    action = {"action_id": replies.ENABLE, "block_id": "x", "type": "button", "value": (await last(desk)).id}
+    action = {"action_id": render.ENABLE, "block_id": "x", "type": "button", "value": (await last(desk)).id}
     await desk.deliver(desk.slack.make_message_action(ADA, refusal, action))
 
     view = desk.slack.modal(ADA)
@@ -162,7 +162,7 @@ async def test_an_enabling_whose_recording_got_no_answer_is_seen_to(desk: Desk) 
     desk.submissions.wake_by(desk.dispatched.append)
     desk.serve(MAY_ENABLE)
 
-    await desk.slack.click(ADA, refusal, replies.ENABLE)
+    await desk.slack.click(ADA, refusal, render.ENABLE)
 
     view = await desk.slack.wait_for_view(ADA, lambda view: view.title == "Not known if recorded")
     assert "twice does no harm" in view.text
@@ -181,7 +181,7 @@ async def test_enabling_that_came_too_late_is_told(desk: Desk, error: str) -> No
     refusal = await post_catalog_refusal(desk)
     desk.slack.fail_next("views.open", error=error, times=2)
 
-    await desk.slack.click(ADA, refusal, replies.ENABLE)
+    await desk.slack.click(ADA, refusal, render.ENABLE)
 
     assert len(desk.slack.messages("D0ADA0001")) == 1
     assert desk.dispatched == []

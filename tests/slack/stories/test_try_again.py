@@ -9,7 +9,7 @@ from bot.model.errors import BotError
 from bot.model.submission import State
 from bot.policy.rules import Allowlist
 from bot.sandbox.workspace import Message
-from bot.slack.messages import render as replies
+from bot.slack.messages import render
 from tests.desk import (
     ACCOUNT,
     ADA,
@@ -38,7 +38,7 @@ async def test_the_button_opens_a_fresh_form(desk: Desk, user: str) -> None:
     """For the same bucket, and with an opening of its own."""
     result = await post_result(desk)
 
-    assert (await desk.slack.click(user, result, replies.TRY_AGAIN)).failure is None
+    assert (await desk.slack.click(user, result, render.TRY_AGAIN)).failure is None
 
     view = desk.slack.modal(user)
     assert view is not None
@@ -59,7 +59,7 @@ async def test_the_button_is_refused_to_who_may_not(desk: Desk, user: str, allow
     result = await post_result(desk)
     desk.serve(allowlist)
 
-    await desk.slack.click(user, result, replies.TRY_AGAIN)
+    await desk.slack.click(user, result, render.TRY_AGAIN)
 
     view = desk.slack.modal(user)
     assert view is not None
@@ -71,7 +71,7 @@ async def test_the_button_is_refused_to_an_outsider(desk: Desk) -> None:
     """A message in a shared channel can be reached from outside."""
     result = await post_result(desk)
     [actions] = [block for block in result.blocks if block["type"] == "actions"]
-    action = {"action_id": replies.TRY_AGAIN, "block_id": actions["block_id"], "type": "button", "value": BUCKET}
+    action = {"action_id": render.TRY_AGAIN, "block_id": actions["block_id"], "type": "button", "value": BUCKET}
 
     await desk.deliver(desk.slack.make_message_action(ADA, result, action, as_user=OUTSIDER))
 
@@ -87,7 +87,7 @@ async def test_a_button_that_came_too_late_is_told_by_direct_message(desk: Desk,
     result = await post_result(desk)
     desk.slack.fail_next("views.open", error=error, times=2)
 
-    outcome = await desk.slack.click(ADA, result, replies.TRY_AGAIN)
+    outcome = await desk.slack.click(ADA, result, render.TRY_AGAIN)
 
     assert outcome.failure is None
     [message] = desk.slack.messages("D0ADA0001")
@@ -101,7 +101,7 @@ async def test_a_person_who_cannot_be_told_at_all_breaks_nothing(desk: Desk, log
     desk.slack.fail_next("views.open", error="expired_trigger_id", times=2)
     desk.slack.fail_next("chat.postMessage", status=503)
 
-    await desk.slack.click(ADA, result, replies.TRY_AGAIN)
+    await desk.slack.click(ADA, result, render.TRY_AGAIN)
 
     assert "person_not_told" in log.getvalue()
     assert "listener_broke" not in log.getvalue()
@@ -111,7 +111,7 @@ async def test_a_person_who_cannot_be_told_at_all_breaks_nothing(desk: Desk, log
 async def test_a_forged_button_opens_no_broken_form(desk: Desk, log: io.StringIO, value: object) -> None:
     """What a client sends as the button's value is looked at like anything else."""
     result = await post_result(desk)
-    action = {"action_id": replies.TRY_AGAIN, "block_id": "x", "type": "button", "value": value}
+    action = {"action_id": render.TRY_AGAIN, "block_id": "x", "type": "button", "value": value}
 
     await desk.deliver(desk.slack.make_message_action(ADA, result, action))
 
@@ -124,7 +124,7 @@ async def test_the_button_fills_in_everything_but_the_token(desk: Desk) -> None:
     await desk.slack.submit(ADA)
     result = await end_and_post(desk, State.FAILED, RequestRejected())
 
-    await desk.slack.click(GRACE, result, replies.TRY_AGAIN)
+    await desk.slack.click(GRACE, result, render.TRY_AGAIN)
 
     view = desk.slack.modal(GRACE)
     assert view is not None
@@ -150,7 +150,7 @@ async def test_a_check_is_repeated_as_a_check_until_it_is_passed(
     await desk.slack.submit(ADA)
     result = await end_and_post(desk, ending, because)
 
-    await desk.slack.click(ADA, result, replies.TRY_AGAIN)
+    await desk.slack.click(ADA, result, render.TRY_AGAIN)
 
     view = desk.slack.modal(ADA)
     assert view is not None
@@ -167,11 +167,11 @@ async def test_a_check_is_repeated_as_a_check_until_it_is_passed(
 )
 async def test_the_button_of_a_reminder_names_the_bucket(desk: Desk, value: str, bucket: str | None) -> None:
     """A reminder belongs to no submission that somebody would repeat."""
-    store = {"type": "button", "action_id": replies.TRY_AGAIN, "text": {"type": "plain_text", "text": "Store"}}
+    store = {"type": "button", "action_id": render.TRY_AGAIN, "text": {"type": "plain_text", "text": "Store"}}
     blocks = [{"type": "actions", "elements": [store | {"value": value}]}]
     await desk.web.post(PLATFORM, {"text": "Soon.", "blocks": blocks}, "6f3cacfe-3614-5dad-9dfa-09675d6189de")
 
-    await desk.slack.click(ADA, desk.slack.messages(PLATFORM)[-1], replies.TRY_AGAIN)
+    await desk.slack.click(ADA, desk.slack.messages(PLATFORM)[-1], render.TRY_AGAIN)
 
     view = desk.slack.modal(ADA)
     assert view is not None
@@ -186,7 +186,7 @@ async def test_the_channel_that_counts_is_that_of_the_result(desk: Desk) -> None
     result = await end_and_post(desk, State.FAILED, RequestRejected())
     desk.serve(only(channels=frozenset({ANALYTICS})))
 
-    await desk.slack.click(ADA, result, replies.TRY_AGAIN)
+    await desk.slack.click(ADA, result, render.TRY_AGAIN)
 
     view = desk.slack.modal(ADA)
     assert view is not None
@@ -195,12 +195,12 @@ async def test_the_channel_that_counts_is_that_of_the_result(desk: Desk) -> None
 
 async def test_a_button_for_a_bucket_counts_where_it_stands(desk: Desk) -> None:
     """A reminder has no other channel."""
-    store = {"type": "button", "action_id": replies.TRY_AGAIN, "text": {"type": "plain_text", "text": "Store"}}
+    store = {"type": "button", "action_id": render.TRY_AGAIN, "text": {"type": "plain_text", "text": "Store"}}
     blocks = [{"type": "actions", "elements": [store | {"value": f"{ACCOUNT}/{BUCKET}"}]}]
     await desk.web.post(PLATFORM, {"text": "Soon.", "blocks": blocks}, "6f3cacfe-3614-5dad-9dfa-09675d6189de")
     desk.serve(only(channels=frozenset({ANALYTICS})))
 
-    await desk.slack.click(ADA, desk.slack.messages(PLATFORM)[-1], replies.TRY_AGAIN)
+    await desk.slack.click(ADA, desk.slack.messages(PLATFORM)[-1], render.TRY_AGAIN)
 
     view = desk.slack.modal(ADA)
     assert view is not None
@@ -212,7 +212,7 @@ async def test_a_database_that_is_down_is_told_to_who_presses(desk: Desk) -> Non
     result = await post_result(desk)
     desk.execute("ALTER TABLE submissions RENAME TO elsewhere")
 
-    await desk.slack.click(ADA, result, replies.TRY_AGAIN)
+    await desk.slack.click(ADA, result, render.TRY_AGAIN)
 
     view = desk.slack.modal(ADA)
     assert view is not None
