@@ -935,7 +935,8 @@ async def test_socket_connections_are_shared_reopened_and_refused() -> None:
         await slack.wait_for_connections()
         await slack.transport.drop_connections()
         await slack.wait_for_connections()
-        await fill_form(slack)
+        await slack.type_command(ADA, HERE, "/r2-credential")
+        await slack.wait_for_view(ADA, lambda view: view.callback_id == "form")
 
         async with aiohttp.ClientSession() as session:
             async with session.get(f"{slack.url}link/?ticket=used") as answer:
