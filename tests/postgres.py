@@ -5,7 +5,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import psycopg
 from sqlalchemy import Connection, delete
 
+from bot.sandbox.process import find_free_port
 from bot.storage.schema import METADATA
 
 _USER = "postgres"
@@ -43,7 +43,7 @@ def running_postgres(directory: Path) -> Iterator[str]:
         os.chown(directory, account.pw_uid, account.pw_gid)
     programs = _programs(directory)
     data, log = directory / "data", directory / "log"
-    port = _free_port()
+    port = find_free_port()
     initialize = (programs / "initdb", "--auth=trust", "--encoding=utf8", "--locale=C", "--no-sync", "-U", _USER, data)
     settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
     with log.open("wb") as output:
@@ -93,13 +93,6 @@ def _end(server: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def execute(url: str, statement: str) -> list[tuple[object, ...]]:

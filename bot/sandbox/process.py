@@ -1,11 +1,13 @@
 """Starts the unchanged bot as a process of its own against the two doubles, through its ordinary settings."""
 
 import asyncio
+import itertools
 import os
+import random
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Final, Literal
@@ -21,6 +23,22 @@ Role = Literal["all", "gateway", "worker"]
 
 _STOP_PATIENCE: Final = timedelta(seconds=10)
 _PAUSE: Final = 0.02
+_TRIES: Final = 100
+
+
+def _ports_in_turn() -> Iterator[int]:
+    """Yield ports for ever, in turn from a random one, so that two processes hardly ever want the same one at a time.
+
+    They lie below what a kernel gives to who asks for any port (Linux: from 32768, others: from 49152): none of them is
+    given away between the question whether it is free and the moment when the bot listens.
+    """
+    lowest, count = 20_000, 12_000
+    start = random.SystemRandom().randrange(count)
+    for step in itertools.count(start):
+        yield lowest + step % count
+
+
+_PORTS: Final = _ports_in_turn()
 
 
 def bot_environment(
@@ -50,13 +68,18 @@ def bot_environment(
     }
 
 
-def find_free_port(wanted: int = 0) -> int:
-    """Return a port that is free on loopback at this moment, any or the wanted one; raises OSError when it is not."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", wanted))
-        port: int = probe.getsockname()[1]
-        return port
+def find_free_port(wanted: int | None = None) -> int:
+    """Return a port of loopback on which nobody listens, any or the wanted one; raises OSError when there is none."""
+    for port in itertools.islice(_PORTS, _TRIES) if wanted is None else (wanted,):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as problem:
+                taken = problem
+            else:
+                return port
+    raise taken
 
 
 class BotProcess:

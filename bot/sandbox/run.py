@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -82,11 +81,13 @@ async def _run_bot(bot: BotProcess, url: str) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop.set)
     await bot.start()
-    if await bot.wait_until_ready():
-        print(f"\nThe sandbox is open at {url}\nStop it with Ctrl+C.\n", flush=True)  # noqa: T201 - for the terminal
-        with suppress(asyncio.CancelledError):
+    try:
+        if await bot.wait_until_ready():
+            print(f"\nThe sandbox is open at {url}\nStop it with Ctrl+C.\n", flush=True)  # noqa: T201 - for the terminal
             waits = {asyncio.create_task(asked_to_stop.wait()), asyncio.create_task(bot.wait())}
             _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for wait in pending:
                 wait.cancel()
-    return await bot.stop()
+    finally:  # also when the terminal is gone: the bot must not outlive its sandbox
+        code = await bot.stop()
+    return code

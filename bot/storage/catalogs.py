@@ -63,7 +63,7 @@ class Catalogs:
     async def note_all_tested(self, tested_at: datetime) -> None:
         """Note that all tests that were due have been made."""
         statement = update(SNAPSHOTS).where(SNAPSHOTS.c.account_id == self._account_id).values(tested_at=tested_at)
-        await self._database.run(lambda connection: connection.execute(statement) and None)
+        await self._database.run(lambda connection: connection.execute(statement).rowcount)
 
     async def stored_credentials(self) -> list[StoredCredential]:
         """Return what the bot has stored last in each slot."""
@@ -82,7 +82,7 @@ class Catalogs:
     async def _change_credential(self, credential: StoredCredential, values: dict[str, Any]) -> None:
         statement = _CHANGE_CREDENTIAL.where(CREDENTIALS.c.submission_id == credential.submission_id)
         row = names_of(credential.key) | values
-        await self._database.run(lambda connection: connection.execute(statement, row) and None)
+        await self._database.run(lambda connection: connection.execute(statement, row).rowcount)
 
 
 def note_stored(connection: Connection, stored: StoredCredential) -> None:

@@ -49,12 +49,12 @@ class Submissions:
 
     async def ping(self) -> None:
         """Return when the database takes something: one that can only be read is of no use."""
-        await self._database.run(lambda connection: _take(connection, _NO_BUCKET) and None)
+        await self._database.run(lambda connection: _take(connection, _NO_BUCKET))
 
     async def add_opening(self, opening: Opening) -> None:
         """Record an opened modal."""
         row = {field.name: getattr(opening, field.name) for field in fields(opening)}
-        await self._database.run(lambda connection: connection.execute(insert(OPENINGS), row) and None)
+        await self._database.run(lambda connection: connection.execute(insert(OPENINGS), row).rowcount)
 
     async def accept(self, new: NewSubmission, nonce: str) -> Acceptance:
         """Use up the opening and record the submission, both or neither.
@@ -142,7 +142,7 @@ class Submissions:
     async def forget_openings(self, expired_before: datetime) -> None:
         """Delete openings that expired before that time."""
         statement = delete(OPENINGS).where(OPENINGS.c.expires_at < expired_before)
-        await self._database.run(lambda connection: connection.execute(statement) and None)
+        await self._database.run(lambda connection: connection.execute(statement).rowcount)
 
     async def latest_time(self) -> datetime | None:
         """Return the latest time that was ever recorded as past, or None for an empty database."""

@@ -525,6 +525,20 @@ NO_TEST = Failure(status=404, code=7003)
         pytest.param(
             "get", [_catalog_answer("absent")] * 99, _seconds(*[2] * 8), CredentialStatus.ABSENT, id="still absent"
         ),
+        pytest.param(
+            "get",
+            [Failure(status=503, retry_after=15), _catalog_answer("absent")],
+            _seconds(15),
+            CredentialStatus.ABSENT,
+            id="absent in the last moment",
+        ),
+        pytest.param(
+            "get",
+            [Failure(status=503, retry_after=15), Failure(status=503)],
+            _seconds(15),
+            CredentialStatus.UNKNOWN,
+            id="down in the last moment",
+        ),
         pytest.param("get", [_catalog_answer(None)], [], CredentialStatus.UNKNOWN, id="not said"),
         pytest.param("get", [_catalog_answer("odd")], [], CredentialStatus.UNKNOWN, id="a status that is new"),
         pytest.param("get", [Failure(status=403, code=10000)], [], CredentialStatus.UNKNOWN, id="may not look"),
@@ -1017,6 +1031,22 @@ async def test_a_write_that_had_to_wait_is_preceded_by_new_checks(house: House) 
     assert (ended.state, ended.error_code, house.posts) == (State.UNCERTAIN, "token_invalid", ["POST"])
     assert ended.findings is not None
     assert ended.findings.credential is CredentialStatus.VALID
+
+
+async def test_what_a_write_may_have_left_is_not_what_was_there_before(house: House) -> None:
+    """The first write landed, its answer did not say so: new checks find our own token in a slot that was empty."""
+    pond = replace(LAKE, bucket="pond")
+    house.cloudflare.add_bucket(pond.bucket)
+    house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
+    await house.submit(FIRST, bucket=pond.bucket)
+    assert await house.deliver(pond) == timedelta(seconds=300)
+    house.cloudflare.add_bucket(pond.bucket, token=FIRST)
+    await house.deliver_all(pond)
+    ended = await house.read()
+    assert ended.state is State.STORED
+    assert house.asked.count("GET tokens/verify") == 2
+    assert ended.findings is not None
+    assert ended.findings.credential is CredentialStatus.ABSENT
 
 
 async def test_a_write_that_waited_a_moment_is_not_checked_again(house: House) -> None:

@@ -30,7 +30,7 @@ from bot.cloudflare.errors import (
     TokenNotYetValid,
     TokenRefusal,
 )
-from bot.delivery.judge import Answers, explain_refusal, judge
+from bot.delivery.judge import Answers, explain_refusal, is_from_elsewhere, judge
 from bot.delivery.verify import TEST_PATIENCE, Questions
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost, error_of_code
@@ -695,6 +695,21 @@ def test_an_explained_refusal_keeps_what_cloudflare_said() -> None:
     told = CredentialRefused(status=400, cloudflare_code=30004, cloudflare_message="weak", cf_ray="8f00-BOX")
     explained = explain_refusal(told, _found())
     assert vars(explained) == vars(told)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (CloudflareError(status=403, cloudflare_code=9109, cloudflare_message=ADDRESSES), True),
+        (CloudflareError(status=403, cloudflare_code=9109, cloudflare_message="Unauthorized"), False),
+        (CloudflareError(status=403, cloudflare_code=10000, cloudflare_message=ADDRESSES), False),
+        (None, False),
+    ],
+    ids=["said", "another message", "another code", "no error"],
+)
+def test_addresses_are_meant_by_code_and_message(error: CloudflareError | None, *, says: bool) -> None:
+    """Neither alone means that: the code says so of any denial, and a message is only text."""
+    assert is_from_elsewhere(error) is says
 
 
 def test_every_refusal_of_a_token_is_met_here() -> None:

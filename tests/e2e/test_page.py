@@ -1,6 +1,7 @@
 """The sandbox as a person meets it: the command that the README names, and its page in a real browser."""
 
 import asyncio
+import os
 import re
 import signal
 import sys
@@ -22,16 +23,21 @@ GOOD = READY_MADE_TOKENS[0].token
 ADDRESS = re.compile(rb"open at (http://127\.0\.0\.1:\d+/)")
 
 
-@asynccontextmanager
-async def sandbox(transport: Transport, directory: Path) -> AsyncIterator[str]:
-    """Run `sandbox` as a person would, and yield the address that it prints; SIGTERM must end it cleanly."""
-    process = await asyncio.create_subprocess_exec(
+async def start(transport: Transport, directory: Path, stdout: int, stderr: int) -> asyncio.subprocess.Process:
+    """Run `sandbox` with an environment of its own."""
+    return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bot", "sandbox", "--port", str(find_free_port()), "--transport", transport),
         cwd=directory,
         env={"PYTHONPATH": str(Path(__file__).parent.parent.parent), "HOME": str(directory), "PATH": ""},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
     )
+
+
+@asynccontextmanager
+async def sandbox(transport: Transport, directory: Path) -> AsyncIterator[str]:
+    """Run `sandbox` as a person would, and yield the address that it prints; SIGTERM must end it cleanly."""
+    process = await start(transport, directory, asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(PATIENCE.total_seconds()):
@@ -99,3 +105,15 @@ async def test_who_is_not_listed_is_refused_on_the_page(browser: Browser, tmp_pa
         await expect(page.get_by_test_id("modal")).to_have_count(0)
         await page.get_by_test_id("user-chooser").select_option(label="Ada Lovelace")
         await expect(page.get_by_test_id("ephemeral")).to_have_count(0)
+
+
+async def test_the_bot_does_not_outlive_a_sandbox_whose_terminal_is_gone(tmp_path: Path) -> None:
+    """Nobody reads what it prints: it ends, and with it the bot, which holds the other end of stderr as well."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = await start("socket", tmp_path, writer, asyncio.subprocess.PIPE)
+    os.close(writer)
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        await process.stderr.read()
+    assert await process.wait() != 0
