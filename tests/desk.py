@@ -39,6 +39,7 @@ from bot.slack.stories.parts import Parts
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
+from tests.make import ACCOUNT, make_key
 
 if TYPE_CHECKING:
     from tests.clock import Clock
@@ -55,7 +56,6 @@ ANALYTICS = "C0ANALYTX"
 PRIVATE = "G0INCID42"
 PARTNER = "C0PARTNER"
 ARCHIVED = "C0OLDWARE"
-ACCOUNT = "5a4db0c0000000000000000000000001"
 BUCKET = "analytics-events"
 TOKEN_TEXT = make_token(Behaviour.GOOD, number=991)
 TTL = timedelta(minutes=20)
@@ -109,7 +109,7 @@ class Desk:
             "old-events": (CatalogStatus.INACTIVE, CredentialStatus.PRESENT),
         }
         catalogs = tuple(
-            Catalog(key=key_of(bucket), status=status, credential_status=credential)
+            Catalog(key=make_key(bucket), status=status, credential_status=credential)
             for bucket, (status, credential) in sorted(states.items())
         )
         await self.catalogs.save_snapshot(Snapshot(catalogs=catalogs, refreshed_at=self.clock()))
@@ -199,11 +199,6 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
 _TIMEOUT = aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())
 
 
-def key_of(bucket: str) -> BucketKey:
-    """Return the slot of a bucket of the account."""
-    return BucketKey(account_id=ACCOUNT, bucket=bucket)
-
-
 def shown_in(answer: JsonObject) -> str:
     """Return all that an answer shows."""
     return json.dumps(answer, ensure_ascii=False)
@@ -267,7 +262,7 @@ async def refresh(desk: Desk, *, tests: bool = True) -> None:
     assert snapshot is not None
     await desk.catalogs.save_snapshot(replace(snapshot, refreshed_at=desk.clock()))
     if tests:
-        await desk.catalogs.save_test(key_of("billing-exports"), CredentialStatus.VALID, desk.clock())
+        await desk.catalogs.save_test(make_key("billing-exports"), CredentialStatus.VALID, desk.clock())
         await desk.catalogs.note_all_tested(desk.clock())
 
 
@@ -280,7 +275,7 @@ async def add_many(catalogs: Catalogs, count: int) -> None:
     """Let Cloudflare have listed more catalogs than a page holds."""
     snapshot = await catalogs.snapshot()
     assert snapshot is not None
-    many = tuple(replace(snapshot.catalogs[0], key=key_of(f"lake-{number:03d}")) for number in range(count))
+    many = tuple(replace(snapshot.catalogs[0], key=make_key(f"lake-{number:03d}")) for number in range(count))
     await catalogs.save_snapshot(replace(snapshot, catalogs=many))
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, StoredCredential
 from bot.model.submission import (
     Findings,
     NewSubmission,
@@ -22,6 +22,19 @@ ACCOUNT = "5a4db0c0000000000000000000000001"
 LAKE = BucketKey(account_id=ACCOUNT, bucket="lake")
 TOKEN = TokenFacts(id="0f" * 16, owner=TokenKind.ACCOUNT, expires_at=NOW + timedelta(days=90))
 FINDINGS = Findings(token=TOKEN, unchecked=frozenset(), credential=CredentialStatus.PRESENT)
+
+BAD_BUCKETS = {
+    "capital letter": "Analytics",
+    "underscore": "my_bucket",
+    "dot": "my.bucket",
+    "two words": "my bucket",
+    "too short": "ab",
+    "too long": "x" * 64,
+    "hyphen first": "-bucket",
+    "hyphen last": "bucket-",
+    "other letters": "büchse",
+    "markup": "<!channel>",
+}
 
 _NEW = NewSubmission(
     id="V0MADEUP",
@@ -56,7 +69,12 @@ _SUBMISSION = Submission(
     superseded_by=None,
     revision=0,
 )
-_CATALOG = Catalog(key=LAKE, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.VALID)
+_CATALOG = Catalog(
+    key=LAKE,
+    status=CatalogStatus.ACTIVE,
+    credential_status=CredentialStatus.VALID,
+    tested_at=NOW - timedelta(minutes=2),
+)
 _STORED = StoredCredential(
     key=LAKE,
     submission_id=_NEW.id,
@@ -103,12 +121,6 @@ def make_catalog(bucket: str = LAKE.bucket, **fields: Any) -> Catalog:  # noqa: 
 def make_stored_credential(bucket: str = LAKE.bucket, **fields: Any) -> StoredCredential:  # noqa: ANN401 - its fields
     """Return what the bot stored ten days ago, good for ninety days more."""
     return replace(_STORED, key=replace(LAKE, bucket=bucket), **fields)
-
-
-def make_snapshot(*catalogs: Catalog, **fields: Any) -> Snapshot:  # noqa: ANN401 - its fields
-    """Return these catalogs, sorted by bucket, as they were at NOW."""
-    in_order = tuple(sorted(catalogs, key=lambda catalog: catalog.bucket))
-    return replace(Snapshot(catalogs=in_order, refreshed_at=NOW), **fields)
 
 
 def _with_deadline(fields: dict[str, Any]) -> dict[str, Any]:

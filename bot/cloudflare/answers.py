@@ -8,9 +8,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from bot.cloudflare.diagnosis import Answer, not_understood
-from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
-
-BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, is_bucket_name
 
 _TOKEN_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
 _TESTED = (CredentialStatus.VALID, CredentialStatus.INVALID, CredentialStatus.ABSENT)
@@ -71,7 +69,7 @@ def _parse_catalog(entry: object, account_id: str, *, asked_bucket: str | None =
     if not isinstance(entry, dict):
         return None
     bucket = entry.get("bucket", asked_bucket)
-    if not isinstance(bucket, str) or not BUCKET_NAME.fullmatch(bucket):
+    if not isinstance(bucket, str) or not is_bucket_name(bucket):
         return None
     return Catalog(
         key=BucketKey(account_id=account_id, bucket=bucket),

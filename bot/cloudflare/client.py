@@ -14,7 +14,6 @@ import httpx
 
 from bot import __version__
 from bot.cloudflare.answers import (
-    BUCKET_NAME,
     TokenVerification,
     parse_catalog,
     parse_list,
@@ -26,7 +25,7 @@ from bot.cloudflare.budget import Limits, parse_limits
 from bot.cloudflare.diagnosis import Answer, read_result
 from bot.cloudflare.errors import CatalogRefusal, CloudflareUnreachable, NoSuchBucket, RouteGone, Throttled
 from bot.cloudflare.pace import MOST_IN_FLIGHT, Pace
-from bot.model.catalog import BucketKey, Catalog, CatalogApi, CredentialStatus
+from bot.model.catalog import BucketKey, Catalog, CatalogApi, CredentialStatus, is_bucket_name
 from bot.model.errors import BotError, DatabaseTrouble, LeaseLost
 from bot.model.secret import Secret
 from bot.model.submission import TokenKind
@@ -256,7 +255,7 @@ class CloudflareClient:
 
     def _require_possible(self, key: BucketKey) -> str:
         """Return the bucket's name, unless it is another account's or one that no bucket can have: neither is sent."""
-        if key.account_id != self.account_id or not BUCKET_NAME.fullmatch(key.bucket):
+        if key.account_id != self.account_id or not is_bucket_name(key.bucket):
             raise NoSuchBucket
         return key.bucket
 

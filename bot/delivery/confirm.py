@@ -16,7 +16,6 @@ CONFIRM_PATIENCE: Final = timedelta(seconds=15)
 """How long a slot that looks empty or broken after a successful write is asked about before that is an alarm."""
 
 _PAUSE: Final = timedelta(seconds=2)
-_ALARMS: Final = (CredentialStatus.INVALID, CredentialStatus.ABSENT)
 
 _log = structlog.get_logger()
 
@@ -39,7 +38,7 @@ class Confirm(Step):
             if error.retryable and patience > timedelta(0) and pause <= max(patience, _PAUSE):
                 return Move(to=State.CONFIRMING, at=now + pause)
             return self._end(CredentialStatus.UNKNOWN, None)
-        if status in _ALARMS and patience > timedelta(0):
+        if status.is_alarm and patience > timedelta(0):
             return Move(to=State.CONFIRMING, at=now + _PAUSE)
         return self._end(status, now if is_tested else None)
 

@@ -98,7 +98,7 @@ class Delivery:
             due = next((pending for pending, at in agenda if at <= now), None)
             if due is None:
                 return min(at for _, at in agenda)
-            move = self._kept.find(due.submission, now) or await self._find_move(lease, due, now)
+            move = self._kept.find(due.submission, now) or await self._end_or_report(lease, due, now)
             if move is not None:
                 await self._apply(lease, due, move)
                 continue
@@ -107,8 +107,8 @@ class Delivery:
                 await self._end_if_blocked_too_long(lease, due, blocked_until)
         return None
 
-    async def _find_move(self, lease: Lease, due: Pending, now: datetime) -> Move | None:
-        """Return what is to be done without asking Cloudflare, if it is something like that."""
+    async def _end_or_report(self, lease: Lease, due: Pending, now: datetime) -> Move | None:
+        """Give up what has no more time, or report what has ended; None where Cloudflare must be asked."""
         if not due.submission.is_ended:
             return give_up(due.submission, now) if _is_over(due.submission, now) else None
         if not await self._submissions.holds(lease):

@@ -8,16 +8,14 @@ from typing import Final
 import structlog
 
 from bot.delivery.deliver import Delivery
+from bot.delivery.guarded import deliver_guarded
 from bot.model.background import Background
 from bot.model.catalog import BucketKey
-from bot.model.errors import BotError
 from bot.storage.submissions import Submissions
 
 STOP_PATIENCE: Final = timedelta(seconds=4)
 """How long a stop waits for deliveries that are in the middle of a call; after that they go on at the next start."""
 
-_AFTER_TROUBLE: Final = timedelta(seconds=1)
-_AFTER_FAULT: Final = timedelta(seconds=60)
 _LONGEST_SLEEP: Final = timedelta(seconds=60)
 """However far off the next step is: it is looked for at least this often."""
 
@@ -47,7 +45,9 @@ class InlineDispatcher:
             return  # it is recorded: the next start resumes it
         worker = self._workers.get(key)
         if worker is None or worker.task.done():  # done a moment ago: its callback has not run yet
-            worker = self._workers[key] = _Worker(lambda: self._delivery.deliver(key), self._clock, self._tasks)
+            worker = self._workers[key] = _Worker(
+                lambda: deliver_guarded(self._delivery, key, self._clock), self._clock, self._tasks
+            )
             worker.task.add_done_callback(lambda task: self._forget(key, task))
         worker.wake()
 
@@ -86,21 +86,11 @@ class _Worker:
     async def _run(self) -> None:
         while not self._is_stopping:
             self._woken.clear()
-            next_at = await self._deliver_once()
+            next_at = await self._deliver()
             if next_at is None and not self._woken.is_set():
                 return
             if next_at is not None:
                 await self._sleep_until(next_at)
-
-    async def _deliver_once(self) -> datetime | None:
-        try:
-            return await self._deliver()
-        except BotError as error:
-            _log.error("delivery_stopped", error=str(error))
-            return self._clock() + _AFTER_TROUBLE
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the care for this bucket
-            _log.critical("delivery_broke", error=type(error).__name__)
-            return self._clock() + _AFTER_FAULT
 
     async def _sleep_until(self, next_at: datetime) -> None:
         wait = min(next_at - self._clock(), _LONGEST_SLEEP).total_seconds()

@@ -20,6 +20,7 @@ from procrastinate.jobs import Job, Status
 from psycopg import AsyncConnection
 
 from bot.delivery.deliver import Delivery
+from bot.delivery.guarded import AFTER_TROUBLE, deliver_guarded
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
 from bot.storage.jobs import DELIVER, REFRESH, WAKE, Jobs
@@ -35,8 +36,8 @@ CONCURRENCY: Final = 64
 _LONGEST_STOP: Final = STOP_PATIENCE + timedelta(seconds=1)
 _POLL: Final = timedelta(seconds=1)
 _SWEEP_EVERY: Final = timedelta(seconds=2)
-_AFTER_TROUBLE: Final = timedelta(seconds=1)
-_AFTER_FAULT: Final = timedelta(seconds=60)
+_ABORT_POLL: Final = timedelta(seconds=60)
+_PRUNED_AFTER: Final = timedelta(seconds=60)
 _OVERDUE: Final = timedelta(seconds=10)
 _KEEP: Final = "keep_house"
 _CONNECTION: Final = {
@@ -99,7 +100,7 @@ class JobRunner:
             except (ConnectorException, BotError) as error:
                 _log.error("jobs_stopped", error=type(error).__name__)
             if not self._is_stopping:
-                await asyncio.sleep(_AFTER_TROUBLE.total_seconds())
+                await asyncio.sleep(AFTER_TROUBLE.total_seconds())
 
     async def _run_jobs(self, app: App) -> None:
         await self._find_forgotten(app)
@@ -109,9 +110,9 @@ class JobRunner:
             await app.run_worker_async(
                 concurrency=CONCURRENCY,
                 fetch_job_polling_interval=_POLL.total_seconds(),
-                abort_job_polling_interval=_AFTER_FAULT.total_seconds(),
+                abort_job_polling_interval=_ABORT_POLL.total_seconds(),
                 update_heartbeat_interval=HEARTBEAT.total_seconds(),
-                stalled_worker_timeout=_AFTER_FAULT.total_seconds(),
+                stalled_worker_timeout=_PRUNED_AFTER.total_seconds(),
                 shutdown_graceful_timeout=STOP_PATIENCE.total_seconds(),
                 delete_jobs="always",
                 install_signal_handlers=False,
@@ -144,13 +145,7 @@ class JobRunner:
         key = BucketKey(account_id=account_id, bucket=bucket)
         next_at: datetime | None = self._clock()  # where a stop ends it
         try:
-            next_at = await self._delivery.deliver(key)
-        except BotError as error:
-            _log.error("delivery_stopped", bucket=bucket, error=str(error))
-            next_at = self._clock() + _AFTER_TROUBLE
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the care for this bucket
-            _log.critical("delivery_broke", bucket=bucket, error=type(error).__name__)
-            next_at = self._clock() + _AFTER_FAULT
+            next_at = await deliver_guarded(self._delivery, key, self._clock)
         finally:
             if next_at is not None:
                 await self._insist(self._jobs.deliver_at, key, next_at)
@@ -177,7 +172,7 @@ class JobRunner:
             except BotError:
                 if self._is_stopping:
                     return
-                await asyncio.sleep(_AFTER_TROUBLE.total_seconds())
+                await asyncio.sleep(AFTER_TROUBLE.total_seconds())
             else:
                 return
 

@@ -1,8 +1,17 @@
 """A catalog as Cloudflare describes it: values only."""
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
+
+_BUCKET_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+
+
+def is_bucket_name(text: str) -> bool:
+    """Whether a bucket can have this name (Cloudflare: 3 to 63 of a-z, 0-9 and hyphens, none at the ends)."""
+    return _BUCKET_NAME.fullmatch(text) is not None
 
 
 class CatalogApi(StrEnum):
@@ -33,6 +42,11 @@ class CredentialStatus(StrEnum):
     PRESENT = "present"
     ABSENT = "absent"
     UNKNOWN = "unknown"
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether a slot that was written a moment ago must not look like this."""
+        return self in {CredentialStatus.INVALID, CredentialStatus.ABSENT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -276,9 +276,7 @@ class LeaseLost(BotError):
 class AccessRefused(BotError):
     """Somebody may not do this. The sentence names no list and no other person."""
 
-    code = "access_refused"
     whose_move = WhoseMove.OPERATOR
-    user_message = "You may not do this with this bot."
 
 
 class Outsider(AccessRefused):

@@ -1,7 +1,6 @@
 """What a button says of the bucket that it is for; its value comes back from a client, maybe years later."""
 
-from bot.model.catalog import BucketKey
-from bot.slack.form import is_bucket_name
+from bot.model.catalog import BucketKey, is_bucket_name
 
 
 def bucket_value(key: BucketKey) -> str:

@@ -1,11 +1,10 @@
 """Builds the form and checks its fields. Block ids live here and nowhere else."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, is_bucket_name
 from bot.model.errors import (
     GlobalApiKey,
     NotAToken,
@@ -29,7 +28,6 @@ REASON_BLOCK: Final = "reason"
 CHECK_BLOCK: Final = "check"
 REASON_LENGTH: Final = 300
 
-_BUCKET_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _INPUT_LENGTH: Final = 3000
 _MOST_OPTIONS: Final = 100
 _OPTION_TEXT: Final = 75
@@ -43,11 +41,6 @@ class Filling:
     channel_id: str = ""
     reason: str = ""
     check_only: bool = False
-
-
-def is_bucket_name(text: str) -> bool:
-    """Whether a bucket can have this name (Cloudflare: 3 to 63 of a-z, 0-9 and hyphens, none at the ends)."""
-    return _BUCKET_NAME.fullmatch(text) is not None
 
 
 def build_form(*, nonce: str, filling: Filling, catalogs: Iterable[Catalog] | None) -> Json:

@@ -6,12 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Row,
-    Table,
     and_,
-    bindparam,
     case,
     delete,
     not_,
@@ -23,7 +20,7 @@ from sqlalchemy import (
 
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.storage.database import Database
-from bot.storage.rows import names_of
+from bot.storage.rows import is_its, names_of
 from bot.storage.schema import CATALOGS, CREDENTIALS, SNAPSHOTS
 from bot.storage.upsert import insert_into, upsert
 
@@ -117,15 +114,11 @@ def note_test(connection: Connection, key: BucketKey, status: CredentialStatus, 
         connection.execute(_CHANGE_CREDENTIAL, its | {"broken_at": broken_at})
 
 
-def _is_its(table: Table) -> ColumnElement[bool]:
-    return and_(table.c.account_id == bindparam("its_account_id"), table.c.bucket == bindparam("its_bucket"))
-
-
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
-_CHANGE_CATALOG: Final = update(CATALOGS).where(_is_its(CATALOGS))
-_CHANGE_CREDENTIAL: Final = update(CREDENTIALS).where(_is_its(CREDENTIALS))
-_LOCK_CATALOG: Final = select(CATALOGS).where(_is_its(CATALOGS)).with_for_update()
-_STORED_AT: Final = select(CREDENTIALS.c.stored_at).where(_is_its(CREDENTIALS))
+_CHANGE_CATALOG: Final = update(CATALOGS).where(is_its(CATALOGS))
+_CHANGE_CREDENTIAL: Final = update(CREDENTIALS).where(is_its(CREDENTIALS))
+_LOCK_CATALOG: Final = select(CATALOGS).where(is_its(CATALOGS)).with_for_update()
+_STORED_AT: Final = select(CREDENTIALS.c.stored_at).where(is_its(CREDENTIALS))
 
 
 def _catalog_row(catalog: Catalog) -> dict[str, str]:

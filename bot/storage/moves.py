@@ -12,12 +12,20 @@ from bot.model.errors import BotError
 from bot.model.move import Change, Changes, Move
 from bot.model.submission import ENDINGS, STEPS, Lease, State, Submission
 from bot.storage.catalogs import note_stored, note_test
-from bot.storage.rows import EPOCH, IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, columns_of, names_of, read_submission
+from bot.storage.rows import (
+    EPOCH,
+    IS_FOR_THE_SLOT,
+    ITS_BUCKET,
+    MAY_BE_SENT,
+    NO_CAUSE,
+    NO_ERROR,
+    columns_of,
+    names_of,
+    read_submission,
+)
 from bot.storage.schema import SUBMISSIONS
 
 _SUCCESSES: Final = (State.STORED, State.CHECKED, State.ENABLED)
-_NO_ERROR: Final = dict.fromkeys(("error_code", "cloudflare_code", "cloudflare_message"))
-_NO_CAUSE: Final = _NO_ERROR | {"cf_ray": None}
 
 
 def make_move(connection: Connection, submission: Submission, move: Move, lease: Lease | None) -> list[Change]:
@@ -101,9 +109,9 @@ def _values(move: Move, *, is_new_state: bool) -> dict[str, Any]:
     if is_new_state and move.to in ENDINGS:
         values |= {"ended_at": move.at, "sealed_token": None}
     if is_new_state and move.to in _SUCCESSES:  # what went wrong on the way there is not how it ended
-        values |= _NO_ERROR
+        values |= NO_ERROR
     if move.changes.findings is not None:  # what was in the way of that has passed: it is not what the rest waits for
-        values |= _NO_CAUSE | columns_of(move.changes.findings)
+        values |= NO_CAUSE | columns_of(move.changes.findings)
     if move.because is not None:
         values |= _cause(move.because)
     if move.forgets_response_url or move.changes.reported_at is not None:
@@ -132,7 +140,7 @@ def _supersede_older(connection: Connection, newer: Row[Any], move: Move) -> lis
     its = {"its_account_id": newer.account_id, "its_bucket": newer.bucket}
     its |= {"its_accepted_at": newer.accepted_at, "its_sequence": newer.sequence}
     superseding = superseded_by(newer.user_id, move.at)
-    rows = connection.execute(_SUPERSEDE_OLDER, its | _values(superseding, is_new_state=True) | _NO_CAUSE).all()
+    rows = connection.execute(_SUPERSEDE_OLDER, its | _values(superseding, is_new_state=True) | NO_CAUSE).all()
     return [Change(submission=read_submission(row), is_new_state=True) for row in rows]
 
 

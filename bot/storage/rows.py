@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Row, and_, bindparam, select
+from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, select
 
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.submission import (
@@ -21,9 +21,13 @@ from bot.model.submission import (
 )
 from bot.storage.schema import LEASES, SUBMISSIONS
 
-ITS_BUCKET: Final = and_(
-    SUBMISSIONS.c.account_id == bindparam("its_account_id"), SUBMISSIONS.c.bucket == bindparam("its_bucket")
-)
+
+def is_its(table: Table) -> ColumnElement[bool]:
+    """Return the condition for the rows of the bucket that `names_of` names."""
+    return and_(table.c.account_id == bindparam("its_account_id"), table.c.bucket == bindparam("its_bucket"))
+
+
+ITS_BUCKET: Final = is_its(SUBMISSIONS)
 """Those of the bucket that `names_of` names."""
 
 MAY_BE_SENT: Final = and_(
@@ -33,14 +37,15 @@ MAY_BE_SENT: Final = and_(
 )
 """What can still be sent to Cloudflare, or is to be sent again."""
 
-EPOCH: Final = select(LEASES.c.epoch).where(
-    LEASES.c.account_id == bindparam("its_account_id"), LEASES.c.bucket == bindparam("its_bucket")
-)
+EPOCH: Final = select(LEASES.c.epoch).where(is_its(LEASES))
 """Of the lease of that bucket; none as long as nobody took it."""
 
 IS_FOR_THE_SLOT: Final = SUBMISSIONS.c.task == Task.STORE.value
 
-NOTHING_FOUND: Final = dict.fromkeys(
+NO_ERROR: Final = dict.fromkeys(("error_code", "cloudflare_code", "cloudflare_message"))
+NO_CAUSE: Final = NO_ERROR | {"cf_ray": None}
+
+NOTHING_FOUND: Final = NO_CAUSE | dict.fromkeys(
     (
         "checked_at",
         "patience_until",
@@ -49,10 +54,6 @@ NOTHING_FOUND: Final = dict.fromkeys(
         "token_expires_at",
         "unchecked",
         "credential_before",
-        "error_code",
-        "cloudflare_code",
-        "cloudflare_message",
-        "cf_ray",
     )
 )
 """What is known of a token that replaces another one, while that one was being checked."""

@@ -116,16 +116,11 @@ class Submissions:
 
     async def unreported_keys(self) -> list[BucketKey]:
         """Return the buckets that have something left to do."""
-        query = select(SUBMISSIONS.c.account_id, SUBMISSIONS.c.bucket).where(_is_unreported()).distinct()
-        rows = await self._database.run(lambda connection: connection.execute(query).all())
-        return [BucketKey(account_id=row.account_id, bucket=row.bucket) for row in rows]
+        return await self._keys_where(_is_unreported())
 
     async def overdue_keys(self, due_before: datetime) -> list[BucketKey]:
         """Return the buckets with something that was due before that time."""
-        is_due = SUBMISSIONS.c.next_attempt_at < due_before
-        query = select(SUBMISSIONS.c.account_id, SUBMISSIONS.c.bucket).where(_is_unreported(), is_due).distinct()
-        rows = await self._database.run(lambda connection: connection.execute(query).all())
-        return [BucketKey(account_id=row.account_id, bucket=row.bucket) for row in rows]
+        return await self._keys_where(_is_unreported(), SUBMISSIONS.c.next_attempt_at < due_before)
 
     async def find(self, submission_id: str) -> Submission | None:
         """Return one submission."""
@@ -155,6 +150,11 @@ class Submissions:
         acceptance = await self._run(record, key, wakes=lambda acceptance: acceptance.is_recorded)
         self._tell(acceptance.changes)
         return acceptance
+
+    async def _keys_where(self, *conditions: ColumnElement[bool]) -> list[BucketKey]:
+        query = select(SUBMISSIONS.c.account_id, SUBMISSIONS.c.bucket).where(*conditions).distinct()
+        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        return [BucketKey(account_id=row.account_id, bucket=row.bucket) for row in rows]
 
     async def _run(self, act: Callable[[Connection], _T], key: BucketKey, wakes: Callable[[_T], bool]) -> _T:
         """Do something that may leave work for a bucket, and wake it: also where nobody can tell whether it is done."""

@@ -59,6 +59,12 @@ class AwaitWord(Step):
         return Move(to=pending.submission.state, at=pending.submission.expires_at)
 
 
+@pytest.mark.parametrize("task", Task)
+def test_every_plan_asks_for_the_permit_first(task: Task) -> None:
+    """Whoever was taken off a list after the Submit has nothing sent, whatever it was for."""
+    assert PLANS[task][0] is Permit
+
+
 @dataclass(slots=True)
 class Notes:
     """Writes down what is told."""

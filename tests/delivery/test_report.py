@@ -10,7 +10,7 @@ from bot.delivery.report import Report
 from bot.model.errors import SlackUnavailable
 from bot.model.move import Changes, Move
 from bot.model.submission import RESPONSE_URL_LIFETIME, Pending, Posted, Sealed, SealedResponseUrl, State, Way
-from tests.delivery.test_retry import make_submission
+from tests.make import make_submission
 
 SECOND = timedelta(seconds=1)
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)

@@ -1,54 +1,27 @@
 """How long is waited before something is tried again: never a busy loop, never longer than told or needed."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.cloudflare.errors import CloudflareUnavailable, Throttled
-from bot.delivery.retry import pause_after, pause_for_fresh_token
-from bot.model.catalog import BucketKey
+from bot.delivery.endings import end_unwritten
+from bot.delivery.retry import pause_after, pause_for_fresh_token, wait
 from bot.model.errors import BotError, DatabaseUnavailable, MembershipUnknown
-from bot.model.submission import State, Submission, Task, TokenKind
+from bot.model.move import Changes
+from bot.model.submission import State, Submission
+from tests.make import NOW, make_submission
 
-NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 PATIENCE = 60 * SECOND
 
 
-def make_submission(waited: timedelta = timedelta(0), attempts: int = 0) -> Submission:
-    """Return one that has waited for so long."""
-    return Submission(
-        id="V1",
-        task=Task.STORE,
-        state=State.STORING if attempts else State.ACCEPTED,
-        team_id="T1",
-        user_id="U1",
-        key=BucketKey(account_id="a", bucket="lake"),
-        channel_id="C1",
-        reason="",
-        token_kind=TokenKind.ACCOUNT,
-        last_four="four",
-        accepted_at=NOW - waited,
-        expires_at=NOW - waited + timedelta(hours=1),
-        next_attempt_at=NOW,
-        attempts=attempts,
-        possibly_written=False,
-        checked_at=None,
-        patience_until=None,
-        findings=None,
-        confirm_until=None,
-        ended_at=None,
-        error_code=None,
-        cloudflare_code=None,
-        cloudflare_message="",
-        cf_ray=None,
-        confirmation=None,
-        reported_at=None,
-        superseded_by=None,
-        revision=0,
-    )
+def having_waited(waited: timedelta = timedelta(0), attempts: int = 0) -> Submission:
+    """Return a submission that has waited for so long, and was sent so often."""
+    state = State.STORING if attempts else State.ACCEPTED
+    return make_submission(accepted_at=NOW - waited, next_attempt_at=NOW, state=state, attempts=attempts)
 
 
 @pytest.mark.parametrize(
@@ -74,14 +47,14 @@ def make_submission(waited: timedelta = timedelta(0), attempts: int = 0) -> Subm
 )
 def test_a_pause_grows_up_to_a_minute(error: BotError, waited: int, attempts: int, seconds: float) -> None:
     """These are the longest; the dice make most of them shorter."""
-    pause = pause_after(error, make_submission(waited * SECOND, attempts), NOW, jitter=1.0)
+    pause = pause_after(error, having_waited(waited * SECOND, attempts), NOW, jitter=1.0)
     assert pause.total_seconds() == seconds
 
 
 @given(jitter=st.floats(0, 1), attempts=st.integers(0, 50), waited=st.integers(-4000, 4000))
 def test_the_dice_only_shorten_a_pause(jitter: float, attempts: int, waited: int) -> None:
     """From a tenth of a second, so that nothing spins, to the longest of its place."""
-    submission = make_submission(waited * SECOND, attempts)
+    submission = having_waited(waited * SECOND, attempts)
     error = CloudflareUnavailable()
     longest = pause_after(error, submission, NOW, jitter=1.0)
     assert 0.1 * SECOND <= pause_after(error, submission, NOW, jitter) <= longest <= 60 * SECOND
@@ -114,3 +87,21 @@ def test_a_fresh_token_costs_few_questions_and_has_all_the_patience(seconds: int
         questions += 1
     assert timedelta(0) <= now - until < SECOND / 10
     assert questions <= 2 + seconds.bit_length()
+
+
+def _raised(error: BotError) -> BotError:
+    try:
+        raise error
+    except BotError as caught:
+        return caught
+
+
+def test_what_is_kept_of_an_error_has_no_frame() -> None:
+    """A move can wait for hours for its database, and a frame knows what was in it."""
+    submission = having_waited(attempts=1)
+    waiting = wait(submission, NOW, _raised(CloudflareUnavailable()), Changes())
+    ended = end_unwritten(submission, State.FAILED, _raised(CloudflareUnavailable()), NOW)
+    assert _raised(CloudflareUnavailable()).__traceback__ is not None
+    assert [move.because and move.because.__traceback__ for move in (waiting, ended)] == [None, None]
+    assert waiting.because is not None
+    assert ended.because is not None

@@ -1,44 +1,14 @@
 """The states of a submission, and the steps between them."""
 
 from dataclasses import FrozenInstanceError, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
-from bot.model.catalog import BucketKey
-from bot.model.submission import ENDINGS, RESPONSE_URL_LIFETIME, STEPS, State, Submission, Task, TokenKind
+from bot.model.submission import ENDINGS, RESPONSE_URL_LIFETIME, STEPS, State
+from tests.make import make_submission
 
-NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
-SUBMISSION = Submission(
-    id="V0VIEW",
-    task=Task.STORE,
-    state=State.ACCEPTED,
-    team_id="T0HOME",
-    user_id="U0ALICE",
-    key=BucketKey(account_id="0123456789abcdef0123456789abcdef", bucket="events"),
-    channel_id="C0DATA",
-    reason="",
-    token_kind=TokenKind.ACCOUNT,
-    last_four="0000",
-    accepted_at=NOW,
-    expires_at=NOW + timedelta(hours=1),
-    next_attempt_at=NOW,
-    attempts=0,
-    possibly_written=False,
-    checked_at=None,
-    patience_until=None,
-    findings=None,
-    confirm_until=None,
-    ended_at=None,
-    error_code=None,
-    cloudflare_code=None,
-    cloudflare_message="",
-    cf_ray=None,
-    confirmation=None,
-    reported_at=None,
-    superseded_by=None,
-    revision=0,
-)
+SUBMISSION = make_submission()
 
 
 def reachable_from(state: State) -> set[State]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, is_bucket_name
 from bot.model.pasted_token import MASK, STORABLE, mask_tokens
 from bot.model.submission import TokenKind
 from bot.sandbox.block_rules import options_problems, view_problems
@@ -252,7 +252,7 @@ def test_a_bucket_that_cannot_be_one_is_an_error_with_the_mend(bucket: str, prob
     assert told is not None
     assert problem in told
     assert told.endswith(".")
-    assert not modal.is_bucket_name(bucket)
+    assert not is_bucket_name(bucket)
 
 
 @pytest.mark.parametrize("bucket", ["abc", "a-b", "0a0", LONGEST_NAME, "a--b"])

@@ -14,8 +14,7 @@ from bot.model.submission import Submission, Task
 from bot.slack.api import SlackWeb
 from bot.slack.blocks import Json
 from bot.slack.messages.outcome import ProgressStep
-from bot.slack.messages.redacted import RedactedProgress, RedactedResult
-from bot.slack.messages.render import progress_view, result_view
+from bot.slack.messages.render import submission_view
 
 AFTER_ACKNOWLEDGEMENT: Final = timedelta(seconds=1.2)
 """Slack may overwrite an update within 1 s of the acknowledgement with the acknowledged view."""
@@ -69,18 +68,14 @@ class ModalProgress:
         known, shown = None, None
         try:
             while (latest := self._latest[submission.id]) is not known:
-                known, view = latest, self._view(latest)
+                steps = self._steps_of(latest.task)
+                view = submission_view(latest, now=self._clock(), steps=steps, contact=self._contact)
+                known = latest
                 if view != shown:
                     await self._update(latest, view)
                 shown = view
         finally:
             del self._latest[submission.id]
-
-    def _view(self, submission: Submission) -> Json:
-        if submission.is_ended:
-            return result_view(RedactedResult.of(submission), contact=self._contact)
-        steps = self._steps_of(submission.task)
-        return progress_view(RedactedProgress.of(submission, self._clock(), steps))
 
     async def _update(self, submission: Submission, view: Json) -> None:
         try:

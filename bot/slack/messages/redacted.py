@@ -5,7 +5,7 @@ This module cannot import `secret` or `sealing` (a lint contract): it never meet
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Self
+from typing import Self
 
 from bot.cloudflare.errors import CatalogRefusal, TokenRefusal
 from bot.model.catalog import CredentialStatus
@@ -13,8 +13,6 @@ from bot.model.errors import BotError, Transient, WhoseMove, error_of_code
 from bot.model.submission import Findings, State, Submission, Task, TokenKind
 from bot.slack.blocks import escape, moment
 from bot.slack.messages.outcome import OUTCOMES, UNFORESEEN, Outcome, ProgressStep, Special
-
-_ALARMS: Final = (CredentialStatus.INVALID, CredentialStatus.ABSENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +66,7 @@ class RedactedResult:
     @property
     def is_alarm(self) -> bool:
         """Whether the credential was stored, but Cloudflare says that it does not work or is not there."""
-        return self.ending is State.STORED and self.confirmation in _ALARMS
+        return self.ending is State.STORED and self.confirmation is not None and self.confirmation.is_alarm
 
     @property
     def asks_operator(self) -> bool:

@@ -11,11 +11,11 @@ from typing import Final
 from bot.cloudflare.errors import CatalogInactive, CatalogNotEnabled
 from bot.model.catalog import CredentialStatus, StoredCredential
 from bot.model.errors import AccessRefused, BotError, WhoseMove
-from bot.model.submission import Check, State, Task, TokenKind
+from bot.model.submission import Check, State, Submission, Task, TokenKind
 from bot.slack.blocks import Json, actions, button, confirmation, context, date, escape, fields, modal, section
 from bot.slack.button_values import bucket_value
 from bot.slack.messages.explanation import expiry, explain, list_unchecked, list_warnings
-from bot.slack.messages.outcome import TASK_WORDS
+from bot.slack.messages.outcome import TASK_WORDS, ProgressStep
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 
 TRY_AGAIN: Final = "try_again"
@@ -44,6 +44,13 @@ def result_message(result: RedactedResult, *, contact: str, may_enable: bool = F
 def result_view(result: RedactedResult, *, contact: str) -> Json:
     """Return the modal as it stays when all is done."""
     return modal(result.outcome.view_title, [*_body(result, contact), context("You can close this.")])
+
+
+def submission_view(submission: Submission, *, now: datetime, steps: tuple[ProgressStep, ...], contact: str) -> Json:
+    """Return the modal of a submission: how far it is, or what came of it."""
+    if submission.is_ended:
+        return result_view(RedactedResult.of(submission), contact=contact)
+    return progress_view(RedactedProgress.of(submission, now, steps))
 
 
 def progress_view(progress: RedactedProgress) -> Json:

@@ -21,7 +21,7 @@ from bot.slack.form import Filling
 from bot.slack.inbound.payloads import Command, Submit
 from bot.slack.inbound.routes import Routes
 from bot.slack.messages import render
-from bot.slack.messages.redacted import RedactedProgress, RedactedResult
+from bot.slack.messages.redacted import RedactedProgress
 from bot.slack.progress_steps import steps_of
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
@@ -162,9 +162,8 @@ class StoreCredential:
         return _update(render.notice_view("Nothing was sent", f"{text} {_START_AFRESH}"))
 
     def _view_of(self, submission: Submission) -> Json:
-        if submission.is_ended:
-            return render.result_view(RedactedResult.of(submission), contact=self.parts.contact)
-        return render.progress_view(RedactedProgress.of(submission, self.parts.clock(), steps_of(submission.task)))
+        steps = steps_of(submission.task)
+        return render.submission_view(submission, now=self.parts.clock(), steps=steps, contact=self.parts.contact)
 
 
 def _task(submit: Submit) -> Task:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.model.catalog import is_bucket_name
 from bot.model.pasted_token import MASK, mask_tokens
 from bot.model.secret import Secret
 from bot.model.submission import PastedToken, SealedToken, TokenKind
@@ -139,7 +140,7 @@ def test_garbage_is_parsed_into_strings(view: dict[str, Any]) -> None:
     """No JSON object whatever makes the parser raise, and the checks of its parts do not raise either."""
     form = parse_form(view)
     assert all(isinstance(part, str) for part in (form.nonce, form.bucket, form.channel_id, form.reason))
-    assert modal.check_bucket(form.bucket) is None or not modal.is_bucket_name(form.bucket)
+    assert modal.check_bucket(form.bucket) is None or not is_bucket_name(form.bucket)
     modal.check_reason(form.reason)
 
 

@@ -13,20 +13,7 @@ from tests.desk import (
     Desk,
     shown_in,
 )
-
-BAD_BUCKETS = {
-    "capital letter": "Analytics",
-    "underscore": "my_bucket",
-    "dot": "my.bucket",
-    "two words": "my bucket",
-    "too short": "ab",
-    "too long": "x" * 64,
-    "hyphen first": "-bucket",
-    "hyphen last": "bucket-",
-    "other letters": "büchse",
-    "markup": "<!channel>",
-}
-
+from tests.make import BAD_BUCKETS
 
 TOKENS_TYPED = {
     "bare": TOKEN_TEXT,

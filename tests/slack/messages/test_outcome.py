@@ -10,7 +10,7 @@ import pytest
 
 from bot.cloudflare.errors import CatalogRefusal, CloudflareTrouble, OperatorError, Refusal, Throttled, TokenRefusal
 from bot.delivery.plan import PLANS
-from bot.model.catalog import BucketKey, CredentialStatus
+from bot.model.catalog import CredentialStatus
 from bot.model.errors import (
     AccessRefused,
     BotError,
@@ -31,40 +31,11 @@ from bot.slack.messages.explanation import EXPIRES_SOON, expiry, explain, list_u
 from bot.slack.messages.outcome import OUTCOMES, TASK_WORDS
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 from bot.slack.progress_steps import steps_of
+from tests.make import FINDINGS, NOW, TOKEN, make_ended_submission
 
-NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
-TOKEN = TokenFacts(id="5a4d0001", owner=TokenKind.ACCOUNT, expires_at=NOW + 90 * DAY)
-FINDINGS = Findings(token=TOKEN, unchecked=frozenset(), credential=CredentialStatus.PRESENT)
-SUBMISSION = Submission(
-    id="V0MADEUP",
-    task=Task.STORE,
-    state=State.STORED,
-    team_id="T0SANDBOX",
-    user_id="U0ADA0001",
-    key=BucketKey(account_id="madeupaccount", bucket="lake"),
-    channel_id="C0DATAPLT",
-    reason="ticket 42",
-    token_kind=TokenKind.ACCOUNT,
-    last_four="Zq9x",
-    accepted_at=NOW,
-    expires_at=NOW + timedelta(hours=1),
-    next_attempt_at=NOW,
-    attempts=1,
-    possibly_written=True,
-    checked_at=NOW,
-    patience_until=None,
-    findings=FINDINGS,
-    confirm_until=NOW,
-    ended_at=NOW + timedelta(seconds=2.34),
-    error_code=None,
-    cloudflare_code=None,
-    cloudflare_message="",
-    cf_ray="madeupray-BOX",
-    confirmation=CredentialStatus.VALID,
-    reported_at=None,
-    superseded_by=None,
-    revision=0,
+SUBMISSION = make_ended_submission(
+    reason="ticket 42", confirm_until=NOW, ended_at=NOW + timedelta(seconds=2.34), cf_ray="madeupray-BOX"
 )
 
 

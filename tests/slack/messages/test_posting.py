@@ -5,7 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import aiohttp
 import pytest
@@ -24,8 +24,6 @@ from bot.model.submission import (
     SealedResponseUrl,
     State,
     Submission,
-    Task,
-    TokenKind,
 )
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import Message, SmallSlackConfig, dm_id
@@ -33,41 +31,14 @@ from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, SealingContext, gener
 from bot.slack.api import SlackWeb
 from bot.slack.messages.posting import Poster
 from bot.slack.response_url import ResponseUrls
+from tests.make import NOW, make_ended_submission
 
-NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ADA = "U0ADA0001"
 MEMBER, NOT_MEMBER, PRIVATE, ARCHIVED, NOWHERE = "C0DATAPLT", "C0ANALYTX", "G0INCID42", "C0OLDWARE", "C0NOWHERE"
 WHY_RESPONSE_URL = "because the bot itself may not post in this channel"
 WHY_DIRECT = "because the bot could not post in"
-STORED = Submission(
-    id="V1",
-    task=Task.STORE,
-    state=State.STORED,
-    team_id="T0SANDBOX",
-    user_id=ADA,
-    key=BucketKey(account_id="made-up", bucket="lake"),
-    channel_id=MEMBER,
-    reason="",
-    token_kind=TokenKind.ACCOUNT,
-    last_four="four",
-    accepted_at=NOW,
-    expires_at=NOW + timedelta(hours=1),
-    next_attempt_at=NOW,
-    attempts=1,
-    possibly_written=True,
-    checked_at=NOW,
-    patience_until=None,
-    findings=None,
-    confirm_until=NOW,
-    ended_at=NOW + timedelta(seconds=2),
-    error_code=None,
-    cloudflare_code=None,
-    cloudflare_message="",
-    cf_ray=None,
-    confirmation=CredentialStatus.PRESENT,
-    reported_at=None,
-    superseded_by=None,
-    revision=0,
+STORED = make_ended_submission(
+    id="V1", user_id=ADA, channel_id=MEMBER, findings=None, confirm_until=NOW, confirmation=CredentialStatus.PRESENT
 )
 
 

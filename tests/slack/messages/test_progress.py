@@ -11,8 +11,8 @@ import pytest_asyncio
 from slack_sdk.web.async_client import AsyncWebClient
 from structlog.testing import capture_logs
 
-from bot.model.catalog import BucketKey, CredentialStatus
-from bot.model.submission import State, Submission, Task, TokenKind
+from bot.model.catalog import CredentialStatus
+from bot.model.submission import State, Submission, Task
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import SmallSlackConfig
 from bot.slack.api import SlackWeb
@@ -20,6 +20,7 @@ from bot.slack.messages.progress import AFTER_ACKNOWLEDGEMENT, ModalProgress
 from bot.slack.messages.redacted import RedactedProgress
 from bot.slack.messages.render import progress_view
 from bot.slack.progress_steps import steps_of
+from tests.make import make_submission
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ADA, GRACE = "U0ADA0001", "U0GRACE01"
@@ -78,36 +79,8 @@ class Scene:
 
 
 def _submission(view_id: str, accepted_at: datetime) -> Submission:
-    return Submission(
-        id=view_id,
-        task=Task.STORE,
-        state=State.STORING,
-        team_id="T0SANDBOX",
-        user_id=ADA,
-        key=BucketKey(account_id="made-up", bucket="lake"),
-        channel_id="C0DATAPLT",
-        reason="",
-        token_kind=TokenKind.ACCOUNT,
-        last_four="four",
-        accepted_at=accepted_at,
-        expires_at=accepted_at + timedelta(hours=1),
-        next_attempt_at=accepted_at,
-        attempts=1,
-        possibly_written=True,
-        checked_at=accepted_at,
-        patience_until=None,
-        findings=None,
-        confirm_until=None,
-        ended_at=None,
-        error_code=None,
-        cloudflare_code=None,
-        cloudflare_message="",
-        cf_ray=None,
-        confirmation=None,
-        reported_at=None,
-        superseded_by=None,
-        revision=0,
-    )
+    sent = {"state": State.STORING, "attempts": 1, "possibly_written": True, "checked_at": accepted_at}
+    return make_submission(id=view_id, user_id=ADA, accepted_at=accepted_at, **sent)
 
 
 def _stored(submission: Submission) -> Submission:

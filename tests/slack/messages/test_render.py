@@ -36,13 +36,11 @@ from bot.slack.messages.explanation import explain, list_unchecked, list_warning
 from bot.slack.messages.outcome import OUTCOMES
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 from bot.slack.progress_steps import steps_of
+from tests.make import FINDINGS, NOW, TOKEN
 from tests.slack.messages.test_outcome import (
     ENDED,
     ENDED_BY,
-    FINDINGS,
-    NOW,
     STORED,
-    TOKEN,
     ended,
     find_faults,
     result_of,
@@ -490,7 +488,7 @@ TOKENS: dict[str, tuple[TokenFacts | None, TokenKind, list[str]]] = {
     "of the account": (
         TOKEN,
         TokenKind.UNPREFIXED,
-        ["*Token*\naccount API token ending in `Zq9x`", "*Token ID*\n`5a4d0001`", "*Expires*\nthen, in 89 days"],
+        ["*Token*\naccount API token ending in `Zq9x`", f"*Token ID*\n`{TOKEN.id}`", "*Expires*\nthen, in 89 days"],
     ),
     "of a user": (replace(TOKEN, owner=TokenKind.USER), TokenKind.UNKNOWN, ["*Token*\nuser API token ending in"]),
     "never expires": (replace(TOKEN, expires_at=None), TokenKind.ACCOUNT, ["*Expires*\nnever"]),

@@ -16,7 +16,6 @@ from bot.slack.messages import render
 from bot.storage.accepting import Acceptance
 from bot.storage.submissions import Submissions
 from tests.desk import (
-    ACCOUNT,
     ADA,
     ANALYTICS,
     BUCKET,
@@ -28,6 +27,7 @@ from tests.desk import (
     Desk,
     end_and_post,
 )
+from tests.make import ACCOUNT
 
 MAY_ENABLE = replace(EVERYBODY, may_enable=True)
 

@@ -1,28 +1,16 @@
-"""`history`: who sees which submissions, outcomes in words, nothing foreign that comes to life, Slack's limits."""
+"""`history`: who sees which submissions."""
 
-from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-import pytest
-
-from bot.model.catalog import BucketKey, CredentialStatus
+from bot.model.catalog import BucketKey
 from bot.model.submission import (
-    ENDINGS,
-    Findings,
     NewSubmission,
     Sealed,
     SealedToken,
-    State,
-    Submission,
     Task,
-    TokenFacts,
     TokenKind,
 )
-from bot.sandbox.block_rules import message_problems
-from bot.sandbox.blocks import texts_of
-from bot.slack.stories.history import MOST_SHOWN, history_message
 from tests.desk import (
-    ACCOUNT,
     ADA,
     BUCKET,
     PLATFORM,
@@ -31,162 +19,9 @@ from tests.desk import (
     ask,
     only,
 )
+from tests.make import ACCOUNT
 
-NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 SEALED = SealedToken("sealed.v1.5a4d.MADEUP")
-FINDINGS = Findings(
-    token=TokenFacts(id="5a4d0001", owner=TokenKind.ACCOUNT, expires_at=None),
-    unchecked=frozenset(),
-    credential=CredentialStatus.VALID,
-)
-STORED = Submission(
-    id="V1",
-    task=Task.STORE,
-    state=State.STORED,
-    team_id="T1",
-    user_id="U0ADA0001",
-    key=BucketKey(account_id="5a4d" * 8, bucket="lake"),
-    channel_id="C1",
-    reason="",
-    token_kind=TokenKind.ACCOUNT,
-    last_four="0001",
-    accepted_at=NOW - timedelta(minutes=5),
-    expires_at=NOW + timedelta(hours=1),
-    next_attempt_at=NOW,
-    attempts=1,
-    possibly_written=True,
-    checked_at=NOW,
-    patience_until=None,
-    findings=FINDINGS,
-    confirm_until=NOW,
-    ended_at=NOW,
-    error_code=None,
-    cloudflare_code=None,
-    cloudflare_message="",
-    cf_ray=None,
-    confirmation=CredentialStatus.VALID,
-    reported_at=NOW,
-    superseded_by=None,
-    revision=0,
-)
-
-
-def shown(submission: Submission, bucket: str = "") -> str:
-    """Return all that the list shows of one submission."""
-    message = history_message([submission], bucket, NOW)
-    assert message_problems(message["blocks"]) == []
-    return "\n".join(texts_of(message["blocks"]))
-
-
-@pytest.mark.parametrize("task", Task)
-@pytest.mark.parametrize("state", State)
-def test_every_state_of_every_task_has_words(state: State, task: Task) -> None:
-    """Also what is under way, and what no task can come to."""
-    submission = replace(STORED, state=state, task=task, ended_at=NOW if state in ENDINGS else None)
-
-    text = shown(submission)
-
-    assert "<@U0ADA0001>" in text
-    assert ("under way" in text) is (state not in ENDINGS)
-
-
-LINES = {
-    "stored": (STORED, "*stored*: <@U0ADA0001>"),
-    "stored, with an alarm": (
-        replace(STORED, confirmation=CredentialStatus.INVALID),
-        ":rotating_light: `lake` *stored, but look at it*",
-    ),
-    "superseded": (
-        replace(STORED, state=State.SUPERSEDED, superseded_by="U0GRACE01"),
-        "*replaced by a newer submission*",
-    ),
-    "enabling whose answer was lost": (
-        replace(STORED, task=Task.ENABLE, state=State.FAILED, error_code="cloudflare_unreachable"),
-        "*not known whether it was enabled (cloudflare_unreachable)*",
-    ),
-    "refused": (
-        replace(STORED, state=State.REFUSED, error_code="token_expired"),
-        "*refused (token_expired)*",
-    ),
-    "a dry run": (replace(STORED, task=Task.CHECK, state=State.CHECKED), ", check only"),
-    "enabled": (replace(STORED, task=Task.ENABLE, state=State.ENABLED, findings=None), "to enable the catalog"),
-    "waiting": (
-        replace(
-            STORED,
-            state=State.VERIFYING,
-            ended_at=None,
-            error_code="throttled",
-            next_attempt_at=NOW + timedelta(minutes=1),
-        ),
-        "Cloudflare limits how many requests it takes from the bot.",
-    ),
-    "token": (STORED, "token ending in `0001`, token ID `5a4d0001`"),
-    "reason": (replace(STORED, reason="ticket 7"), "\n>ticket 7"),
-    "markup": (replace(STORED, reason="<!channel> & <http://x|y>"), "&lt;!channel&gt; &amp; &lt;http://x|y&gt;"),
-}
-
-
-@pytest.mark.parametrize(("submission", "words"), LINES.values(), ids=LINES)
-def test_each_line_tells_what_came_of_it(submission: Submission, words: str) -> None:
-    """Who, what for, which token, and the outcome."""
-    assert words in shown(submission)
-
-
-def test_a_token_is_not_there_where_there_was_none() -> None:
-    """Enabling a catalog takes no token."""
-    assert "token" not in shown(replace(STORED, task=Task.ENABLE, state=State.ENABLED, last_four=""))
-
-
-def test_nothing_foreign_comes_to_life() -> None:
-    """A reason with @here or an address in it is only text."""
-    message = history_message([replace(STORED, reason="@here http://example.com")], "", NOW)
-
-    [line] = [block for block in message["blocks"] if block["type"] == "section" and "@here" in block["text"]["text"]]
-    assert line["text"]["verbatim"] is True
-
-
-@pytest.mark.parametrize(("bucket", "is_named"), [("", True), ("lake", False)])
-def test_the_bucket_is_named_where_there_are_several(bucket: str, *, is_named: bool) -> None:
-    """In the history of one bucket it stands in the title."""
-    [title, line, *_] = texts_of(history_message([STORED], bucket, NOW)["blocks"])
-
-    assert ("`lake`" in line) is is_named
-    assert ("`lake`" in title) is not is_named
-
-
-@pytest.mark.parametrize(("bucket", "whose"), [("", "for all buckets that you may see"), ("lake", "for `lake`")])
-def test_an_empty_history_says_so(bucket: str, whose: str) -> None:
-    """Nothing is a good answer when it is a sentence."""
-    assert history_message([], bucket, NOW)["text"] == f"Nothing was submitted through this bot {whose} yet."
-
-
-def test_the_sentence_tells_the_newest() -> None:
-    """Whoever hears it read hears what happened last."""
-    text = history_message([STORED], "lake", NOW)["text"]
-
-    assert text.startswith("The last submissions for `lake`, the newest first: <@U0ADA0001>'s for `lake` on ")
-    assert text.endswith(": stored.")
-
-
-def test_a_long_history_fits_into_a_message() -> None:
-    """Slack takes fifty blocks of three thousand characters."""
-    longest = replace(STORED, reason="<" * 300, key=replace(STORED.key, bucket="x" * 63))
-
-    message = history_message([longest] * 100, "", NOW)
-
-    assert message_problems(message["blocks"]) == []
-    assert len([text for text in texts_of(message["blocks"]) if ">" in text]) == MOST_SHOWN
-
-
-def test_no_sealed_token_is_shown() -> None:
-    """What is under way still has one, and no value that is shown can hold it."""
-    waiting = replace(STORED, state=State.VERIFYING, ended_at=None)
-
-    assert not {field.name for field in fields(Submission)} & {"sealed", "sealed_token", "sealed_response_url"}
-    assert "sealed" not in shown(waiting)
-
-
-# Who sees it.
 
 
 async def submit(desk: Desk, bucket: str, number: int, reason: str = "") -> None:

@@ -8,7 +8,6 @@ import pytest
 from bot.sandbox.homes import Home
 from bot.slack.stories.table import NEXT_PAGE, STORE
 from tests.desk import (
-    ACCOUNT,
     ADA,
     BUCKET,
     MALLORY,
@@ -20,6 +19,7 @@ from tests.desk import (
     only,
     refresh,
 )
+from tests.make import ACCOUNT
 
 BEING_ASKED = "Cloudflare is being asked again"
 

@@ -18,7 +18,6 @@ from bot.sandbox.tokens import Behaviour, make_token
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, SealingContext
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME
 from tests.desk import (
-    ACCOUNT,
     ADA,
     ANALYTICS,
     ARCHIVED,
@@ -38,6 +37,7 @@ from tests.desk import (
     only,
     shown_in,
 )
+from tests.make import ACCOUNT, BAD_BUCKETS
 
 # The command.
 
@@ -105,20 +105,6 @@ async def test_every_form_is_an_opening_of_its_own(desk: Desk) -> None:
         nonces.add(view.private_metadata)
 
     assert len(nonces) == 3
-
-
-BAD_BUCKETS = {
-    "capital letter": "Analytics",
-    "underscore": "my_bucket",
-    "dot": "my.bucket",
-    "two words": "my bucket",
-    "too short": "ab",
-    "too long": "x" * 64,
-    "hyphen first": "-bucket",
-    "hyphen last": "bucket-",
-    "other letters": "büchse",
-    "markup": "<!channel>",
-}
 
 
 COMMANDS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {

@@ -1,15 +1,13 @@
 """The table of catalogs: what comes first, what is said of each, pages, and Slack's limits."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.sandbox.block_rules import message_problems
 from bot.sandbox.blocks import texts_of
 from bot.slack.blocks import Json
@@ -27,45 +25,10 @@ from bot.slack.stories.table import (
     notice_home,
     status_message,
 )
+from tests.make import NOW, make_catalog, make_key, make_stored_credential
 
-NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 LOOK = Look(id="5a4d0001")
-ACCOUNT = "5a4db0c0000000000000000000000001"
-
-
-CATALOG = Catalog(
-    key=BucketKey(account_id=ACCOUNT, bucket="lake"),
-    status=CatalogStatus.ACTIVE,
-    credential_status=CredentialStatus.VALID,
-    tested_at=NOW - timedelta(minutes=2),
-)
-STORED = StoredCredential(
-    key=CATALOG.key,
-    submission_id="V1",
-    stored_by="U0ADA0001",
-    stored_at=NOW - 10 * DAY,
-    channel_id="C1",
-    token_id="5a4d",
-    expires_at=NOW + 90 * DAY,
-    reminded_at=None,
-    broken_at=None,
-)
-
-
-def key_of(bucket: str) -> BucketKey:
-    """Return the slot of a bucket of the account."""
-    return BucketKey(account_id=ACCOUNT, bucket=bucket)
-
-
-def make_catalog(bucket: str = "lake", **changes: Any) -> Catalog:  # noqa: ANN401 - fields of a Catalog
-    """Return an active catalog whose credential works."""
-    return replace(CATALOG, key=key_of(bucket), **changes)
-
-
-def make_stored(bucket: str = "lake", **changes: Any) -> StoredCredential:  # noqa: ANN401 - fields of it
-    """Return what the bot stored ten days ago, good for ninety days more."""
-    return replace(STORED, key=key_of(bucket), **changes)
 
 
 def make_table(
@@ -109,9 +72,9 @@ def test_what_needs_attention_comes_first() -> None:
         make_catalog("j-present", credential_status=CredentialStatus.PRESENT),
     ]
     stored = [
-        make_stored("d-soon", expires_at=soon),
-        make_stored("e-sooner", expires_at=soon - DAY),
-        make_stored("f-expired", expires_at=NOW - DAY),
+        make_stored_credential("d-soon", expires_at=soon),
+        make_stored_credential("e-sooner", expires_at=soon - DAY),
+        make_stored_credential("f-expired", expires_at=NOW - DAY),
     ]
 
     table = make_table(catalogs, stored)
@@ -123,34 +86,42 @@ def test_what_needs_attention_comes_first() -> None:
 
 
 ROWS = {
-    "works": (make_catalog(), make_stored(), [":large_green_circle:", "the credential works", "in 90 days"]),
-    "never expires": (make_catalog(), make_stored(expires_at=None), ["it never expires"]),
-    "expiry not known": (make_catalog(), make_stored(expires_at=None, token_id=None), ["its expiry is not known"]),
+    "works": (make_catalog(), make_stored_credential(), [":large_green_circle:", "the credential works", "in 90 days"]),
+    "never expires": (make_catalog(), make_stored_credential(expires_at=None), ["it never expires"]),
+    "expiry not known": (
+        make_catalog(),
+        make_stored_credential(expires_at=None, token_id=None),
+        ["its expiry is not known"],
+    ),
     "stored elsewhere": (make_catalog(), None, ["Nothing was stored through this bot."]),
     "broken": (
         make_catalog(credential_status=CredentialStatus.INVALID),
-        make_stored(),
+        make_stored_credential(),
         [":rotating_light:", "does not work", "<@U0ADA0001>"],
     ),
     "present": (
         make_catalog(credential_status=CredentialStatus.PRESENT, tested_at=None),
-        make_stored(),
+        make_stored_credential(),
         ["whether it works is not known"],
     ),
     "expired": (
         make_catalog(credential_status=CredentialStatus.PRESENT),
-        make_stored(expires_at=NOW - 3 * DAY),
+        make_stored_credential(expires_at=NOW - 3 * DAY),
         [":red_circle:", "*has expired*", "3 days ago"],
     ),
     "expired since its last test": (
         make_catalog(tested_at=NOW - DAY),
-        make_stored(expires_at=NOW - timedelta(hours=1)),
+        make_stored_credential(expires_at=NOW - timedelta(hours=1)),
         [":red_circle:", "*has expired*"],
     ),
-    "soon": (make_catalog(), make_stored(expires_at=NOW + 12 * DAY), [":large_yellow_circle:", "in 12 days"]),
+    "soon": (
+        make_catalog(),
+        make_stored_credential(expires_at=NOW + 12 * DAY),
+        [":large_yellow_circle:", "in 12 days"],
+    ),
     "replaced elsewhere": (
         make_catalog(),
-        make_stored(expires_at=NOW - DAY),
+        make_stored_credential(expires_at=NOW - DAY),
         [":large_green_circle:", "that one has expired, so another one is there now"],
     ),
     "empty": (
@@ -160,7 +131,7 @@ ROWS = {
     ),
     "emptied": (
         make_catalog(credential_status=CredentialStatus.ABSENT),
-        make_stored(expires_at=NOW - DAY),
+        make_stored_credential(expires_at=NOW - DAY),
         [":white_circle:", "it is not there any more"],
     ),
     "off": (
@@ -182,7 +153,7 @@ def test_each_state_has_its_words(
     catalog: Catalog, stored: StoredCredential | None, words: list[str], bucket: str
 ) -> None:
     """In the table and for one bucket alone the same is said."""
-    look = Look(id=LOOK.id, key=key_of(bucket) if bucket else None)
+    look = Look(id=LOOK.id, key=make_key(bucket) if bucket else None)
 
     message = status_message(make_table([catalog], [stored] if stored else []), look)
 
@@ -193,8 +164,8 @@ def test_each_state_has_its_words(
 NEEDY = {
     "broken": (make_catalog(credential_status=CredentialStatus.INVALID), None, True),
     "empty": (make_catalog(credential_status=CredentialStatus.ABSENT), None, True),
-    "soon": (make_catalog(), make_stored(expires_at=NOW + DAY), True),
-    "fine": (make_catalog(), make_stored(), False),
+    "soon": (make_catalog(), make_stored_credential(expires_at=NOW + DAY), True),
+    "fine": (make_catalog(), make_stored_credential(), False),
     "off": (make_catalog(status=CatalogStatus.INACTIVE), None, False),
     "not known": (make_catalog(credential_status=CredentialStatus.UNKNOWN), None, False),
 }
@@ -258,7 +229,7 @@ FRESHNESS = {
 def test_it_is_told_whether_a_fresh_one_follows(freshness: Freshness, words: str, bucket: str) -> None:
     """Nobody waits for what does not come."""
     message = status_message(
-        make_table([make_catalog()], freshness=freshness), Look(id=LOOK.id, key=key_of(bucket) if bucket else None)
+        make_table([make_catalog()], freshness=freshness), Look(id=LOOK.id, key=make_key(bucket) if bucket else None)
     )
 
     assert words in message["text"]
@@ -269,7 +240,7 @@ def test_before_cloudflare_was_ever_asked_that_is_said() -> None:
     """An empty table would say that there are no catalogs."""
     table = build_table(None, [], NOW, Freshness.BEING_ASKED)
 
-    for look in (LOOK, Look(id=LOOK.id, key=key_of("lake"))):
+    for look in (LOOK, Look(id=LOOK.id, key=make_key("lake"))):
         message = status_message(table, look)
         assert message["text"].startswith("The bot has not learned from Cloudflare yet which catalogs there are.")
         assert message_problems(message["blocks"]) == []
@@ -282,7 +253,7 @@ def test_where_there_is_no_catalog_the_mend_is_told() -> None:
 
 def test_a_bucket_that_is_not_listed_is_told() -> None:
     """It may be misspelled, or have no catalog."""
-    message = status_message(make_table([make_catalog()]), Look(id=LOOK.id, key=key_of("<lakes>")))
+    message = status_message(make_table([make_catalog()]), Look(id=LOOK.id, key=make_key("<lakes>")))
 
     assert "Cloudflare lists no catalog of `&lt;lakes&gt;`." in message["text"]
 
@@ -355,10 +326,10 @@ def test_every_page_of_every_table_is_within_slacks_limits(
     """Whatever Cloudflare says, with names as long as they can be; and no catalog is lost."""
     names = {number: f"{'x' * 59}-{number:03d}" for number, *_ in rows}
     catalogs = [
-        Catalog(key=key_of(names[number]), status=status, credential_status=credential, tested_at=tested_at)
+        Catalog(key=make_key(names[number]), status=status, credential_status=credential, tested_at=tested_at)
         for number, status, credential, _, tested_at in rows
     ]
-    stored = [make_stored(names[number], expires_at=expires_at) for number, _, _, expires_at, _ in rows]
+    stored = [make_stored_credential(names[number], expires_at=expires_at) for number, _, _, expires_at, _ in rows]
 
     table = make_table(catalogs, stored)
     message = status_message(table, Look(id=LOOK.id, page=page))

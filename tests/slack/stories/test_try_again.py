@@ -11,7 +11,6 @@ from bot.policy.rules import Allowlist
 from bot.sandbox.workspace import Message
 from bot.slack.messages import render
 from tests.desk import (
-    ACCOUNT,
     ADA,
     ANALYTICS,
     BUCKET,
@@ -24,6 +23,7 @@ from tests.desk import (
     end_and_post,
     only,
 )
+from tests.make import ACCOUNT
 
 
 async def post_result(desk: Desk, bucket: str = BUCKET) -> Message:

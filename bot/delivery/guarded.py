@@ -1,0 +1,28 @@
+"""A delivery as both runners want it: whatever fails is logged, and the bucket is looked at again."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from bot.delivery.deliver import Delivery
+from bot.model.catalog import BucketKey
+from bot.model.errors import BotError
+
+AFTER_TROUBLE: Final = timedelta(seconds=1)
+AFTER_FAULT: Final = timedelta(seconds=60)
+
+_log = structlog.get_logger()
+
+
+async def deliver_guarded(delivery: Delivery, key: BucketKey, clock: Callable[[], datetime]) -> datetime | None:
+    """Take every step that is due; return when to come back, or None where nothing is left to do."""
+    try:
+        return await delivery.deliver(key)
+    except BotError as error:
+        _log.error("delivery_stopped", bucket=key.bucket, error=str(error))
+        return clock() + AFTER_TROUBLE
+    except Exception as error:  # noqa: BLE001 - a fault of ours must not end the care for this bucket
+        _log.critical("delivery_broke", bucket=key.bucket, error=type(error).__name__)
+        return clock() + AFTER_FAULT

@@ -1,0 +1,63 @@
+"""The answer to `history`: the last submissions as a list."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Final
+
+from bot.model.submission import Submission, Task
+from bot.slack.blocks import Json, context, date, escape, section, verbatim
+from bot.slack.messages.outcome import TASK_WORDS, ProgressStep
+from bot.slack.messages.redacted import RedactedProgress, RedactedResult
+
+MOST_SHOWN: Final = 20
+
+_UNDER_WAY: Final = ":hourglass_flowing_sand:"
+
+_Steps = Callable[[Task], tuple[ProgressStep, ...]]
+
+
+def history_message(submissions: Iterable[Submission], bucket: str, now: datetime, steps_of: _Steps) -> Json:
+    """Return the answer, the newest first; `steps_of` gives the lines of a task's progress."""
+    shown = list(submissions)[:MOST_SHOWN]
+    whose = f"for `{escape(bucket)}`" if bucket else "for all buckets that you may see"
+    if not shown:
+        text = f"Nothing was submitted through this bot {whose} yet."
+        return {"text": text, "blocks": [section(text)]}
+    title = f"The last submissions {whose}, the newest first"
+    lines = [_line(submission, now, steps_of, with_bucket=not bucket) for submission in shown]
+    return {
+        "text": f"{title}: {_say_newest(shown[0])}",
+        "blocks": [section(f"*{title}*"), *(verbatim(line) for line in lines), context("Times are of your time zone.")],
+    }
+
+
+def _line(submission: Submission, now: datetime, steps_of: _Steps, *, with_bucket: bool) -> str:
+    where = f" `{escape(submission.key.bucket)}`" if with_bucket else ""
+    who = f"<@{submission.user_id}> on {date(submission.accepted_at)}"
+    reason = f"\n>{escape(submission.reason)}" if submission.reason else ""
+    mark, words = _outcome(submission, now, steps_of)
+    return f"{mark}{where} *{words}*: {who}{TASK_WORDS[submission.task].aside}{_token(submission)}{reason}"
+
+
+def _outcome(submission: Submission, now: datetime, steps_of: _Steps) -> tuple[str, str]:
+    if not submission.is_ended:
+        steps = steps_of(submission.task)
+        return _UNDER_WAY, RedactedProgress.of(submission, now, steps).waiting or "under way"
+    result = RedactedResult.of(submission)
+    words = result.outcome.words
+    return result.outcome.mark, f"{words} ({result.error.code})" if result.error else words
+
+
+def _token(submission: Submission) -> str:
+    if submission.task is Task.ENABLE:
+        return ""
+    token = submission.findings.token if submission.findings else None
+    known = f", token ID `{escape(token.id)}`" if token else ""
+    return f", token ending in `{escape(submission.last_four)}`{known}"
+
+
+def _say_newest(submission: Submission) -> str:
+    words = RedactedResult.of(submission).outcome.words if submission.is_ended else "under way"
+    return (
+        f"<@{submission.user_id}>'s for `{escape(submission.key.bucket)}` on {date(submission.accepted_at)}: {words}."
+    )
