@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 
-.PHONY: sandbox run test test-all unit coverage lint docs bench chaos lock clean
+.PHONY: sandbox run test test-all unit coverage lint docs bench chaos attack lock clean
 
 sandbox: $(VENV)/.run ## try the bot: a page, a small Slack and a small Cloudflare, all on this machine
 	$(BIN)/r2-credential-bot sandbox
@@ -45,6 +45,9 @@ bench: $(VENV)/.dev ## measure; asserts nothing
 
 chaos: $(VENV)/.dev ## kill the bot at random moments, on SQLite and on PostgreSQL, and count what is lost
 	$(BIN)/python -m tests.chaos.kills
+
+attack: $(VENV)/.dev ## attack the running bot with every known class of attack, and count what comes through
+	$(BIN)/python -m tests.attack
 
 lock: $(VENV)/.dev ## renew the locks from pyproject.toml
 	$(BIN)/uv pip compile $(UV_FLAGS) --group build --output-file requirements.lock pyproject.toml

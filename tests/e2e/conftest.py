@@ -1,165 +1,19 @@
-"""The doubles, and the unchanged bot as a process of its own between them, over either transport."""
+"""Scenes as fixtures: one for each module, or what makes one."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol, get_args
+from collections.abc import AsyncIterator
+from typing import get_args
 
 import pytest
 import pytest_asyncio
 
-from bot.sandbox.answers import SubmitOutcome
-from bot.sandbox.cloudflare import SmallCloudflare
-from bot.sandbox.process import BotProcess, Transport, bot_environment, find_free_port
-from bot.sandbox.run import furnish
-from bot.sandbox.slack import SmallSlack
-from bot.sandbox.tokens import READY_MADE_TOKENS
-from bot.sandbox.workspace import PATIENCE, Message, SmallSlackConfig, User, UserGroup
-
-ADA = "U0ADA0001"
-GRACE = "U0GRACE01"
-MALLORY = "U0MALLORY"
-PLATFORM = "C0DATAPLT"
-"""A channel that the bot is a member of."""
-
-CROWD = tuple(f"U0CROWD{number:02d}" for number in range(len(READY_MADE_TOKENS)))
-"""People who may use the bot, so that many forms can be open at once."""
-
-SLOW_SECONDS = 0.5
-"""How long Cloudflare takes to answer a slow token."""
-
-_CONFIG = SmallSlackConfig()
-
-
-@dataclass(slots=True, kw_only=True)
-class Scene:
-    """A workspace, an account and a bot between them."""
-
-    transport: Transport
-    slack: SmallSlack
-    cloudflare: SmallCloudflare
-    directory: Path
-    environment: dict[str, str]
-    bots: list[BotProcess] = field(default_factory=list)
-
-    @property
-    def bot(self) -> BotProcess:
-        """The bot that was started last."""
-        return self.bots[-1]
-
-    @property
-    def data_dir(self) -> Path:
-        """Where the bot keeps what it keeps."""
-        return Path(self.environment["R2_CREDENTIAL_DATA_DIR"])
-
-    async def start_bot(self, changes: Mapping[str, str] | None = None) -> BotProcess:
-        """Start a bot, with other settings where `changes` says so; it is not ready yet."""
-        with self._log_path.open("ab") as output:
-            environment = {**self.environment, **(changes or {})}
-            bot = BotProcess(environment, self.directory, output, stop_patience=PATIENCE)
-            self.bots.append(bot)
-            await bot.start()
-        return bot
-
-    async def run_bot_to_its_end(self, changes: Mapping[str, str] | None = None) -> int:
-        """Start a bot that cannot run, and return its exit code."""
-        bot = await self.start_bot(changes)
-        async with asyncio.timeout(PATIENCE.total_seconds()):
-            return await bot.wait()
-
-    async def start_ready_bot(self) -> BotProcess:
-        """Start a bot and wait until it can be used."""
-        bot = await self.start_bot()
-        assert await bot.wait_until_ready(), self.printed().decode()
-        if self.transport == "socket":
-            await self.slack.wait_for_connections()
-        return bot
-
-    def printed(self) -> bytes:
-        """Return what all its bots wrote to stdout and stderr."""
-        return self._log_path.read_bytes() if self._log_path.exists() else b""
-
-    async def open_form(self, bucket: str, *, user: str = ADA, channel: str = PLATFORM) -> None:
-        """Type the command; the form for a bucket is open afterwards."""
-        outcome = await self.slack.type_command(user, channel, f"/r2-credential {bucket}")
-        assert outcome.message is None, outcome.message
-        assert outcome.failure is None
-
-    async def submit(
-        self, bucket: str, token: str, *, user: str = ADA, channel: str = PLATFORM, to: str | None = None
-    ) -> SubmitOutcome:
-        """Walk from the command to the pressed Store, with the result to be posted to the channel `to`."""
-        await self.open_form(bucket, user=user, channel=channel)
-        await self.slack.fill(user, "token", token)
-        if to is not None:
-            await self.slack.fill(user, "channel", to)
-        return await self.slack.submit(user)
-
-    async def wait_for_result(self, bucket: str, channel: str = PLATFORM) -> Message:
-        """Return the message that tells a bucket's outcome."""
-        return await self.slack.wait_for_message(channel, lambda message: is_result(message, bucket))
-
-    def results(self, bucket: str) -> list[Message]:
-        """Return all messages that tell a bucket's outcome, wherever they are."""
-        return [message for message in self.slack.workspace.messages if is_result(message, bucket)]
-
-    @property
-    def _log_path(self) -> Path:
-        return self.directory / "printed"
-
-
-def is_result(message: Message, bucket: str) -> bool:
-    """Whether this message of the bot tells of this bucket."""
-    return message.bot_id is not None and f"`{bucket}`" in message.text
-
-
-class SetScene(Protocol):
-    """Makes a scene, with the bot not started yet; at the end every bot of it is ended."""
-
-    def __call__(
-        self, transport: Transport, directory: Path, settings: Mapping[str, str] | None = None
-    ) -> AbstractAsyncContextManager[Scene]:
-        """Put the bot's files into `directory`; `settings` go over those of the sandbox."""
-
-
-@asynccontextmanager
-async def _set_scene(
-    transport: Transport, directory: Path, settings: Mapping[str, str] | None = None
-) -> AsyncIterator[Scene]:
-    crowd = tuple(User(id=user_id, name=user_id.lower(), real_name=user_id) for user_id in CROWD)
-    engineers = UserGroup(id="S0DATAENG", handle="data-engineers", members=(ADA, GRACE, *CROWD))
-    config = SmallSlackConfig(
-        users=(*_CONFIG.users, *crowd),
-        user_groups=(engineers,),
-        answer_timeout=PATIENCE,  # nothing is timed: a busy machine is no fault of the bot's
-        trigger_lifetime=PATIENCE,
-    )
-    async with SmallCloudflare() as cloudflare, SmallSlack(config) as slack, AsyncExitStack() as stack:
-        cloudflare.slow_delay, cloudflare.retry_after, cloudflare.fresh_seconds = SLOW_SECONDS, 1, 1.0
-        furnish(cloudflare)
-        port = find_free_port()
-        if transport == "http":
-            slack.request_url = f"http://127.0.0.1:{port}/slack/events"
-        environment = bot_environment(slack, cloudflare, directory / "data", transport, port)
-        environment |= {"R2_CREDENTIAL_FRESH_TOKEN_PATIENCE": "4s"} | dict(settings or {})
-        scene = Scene(
-            transport=transport, slack=slack, cloudflare=cloudflare, directory=directory, environment=environment
-        )
-        stack.push_async_callback(_end_bots, scene)
-        yield scene
-
-
-async def _end_bots(scene: Scene) -> None:
-    for bot in scene.bots:
-        await bot.kill()
+from bot.sandbox.process import Transport
+from tests.scene import Scene, SetScene, open_scene
 
 
 @pytest.fixture(scope="session")
 def set_scene() -> SetScene:
     """Return what makes a scene, for a test that needs one of its own."""
-    return _set_scene
+    return open_scene
 
 
 ONE_WAY = pytest.mark.parametrize(
@@ -178,6 +32,6 @@ def transport(request: pytest.FixtureRequest) -> Transport:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def scene(transport: Transport, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     """Share one running bot among the tests of a module; each of them takes a bucket of its own."""
-    async with _set_scene(transport, tmp_path_factory.mktemp("scene")) as scene:
+    async with open_scene(transport, tmp_path_factory.mktemp("scene")) as scene:
         await scene.start_ready_bot()
         yield scene

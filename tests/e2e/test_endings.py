@@ -10,7 +10,8 @@ import pytest_asyncio
 from bot.sandbox.cloudflare import Failure
 from bot.sandbox.process import Transport
 from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, make_token
-from tests.e2e.conftest import ADA, CROWD, ONE_WAY, Scene, SetScene, is_result
+from tests.e2e.conftest import ONE_WAY
+from tests.scene import ADA, CROWD, Scene, SetScene, is_result
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), ONE_WAY]
 

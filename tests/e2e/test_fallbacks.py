@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from bot.sandbox.tokens import Behaviour, make_token
-from tests.e2e.conftest import ADA, CROWD, GRACE, ONE_WAY, PLATFORM, Scene
+from tests.e2e.conftest import ONE_WAY
+from tests.scene import ADA, CROWD, GRACE, PLATFORM, Scene
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), ONE_WAY]
 

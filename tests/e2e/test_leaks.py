@@ -15,8 +15,8 @@ from bot.sandbox.blocks import JsonObject
 from bot.sandbox.process import Transport
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
 from bot.sandbox.workspace import PATIENCE
-from tests.e2e.conftest import ADA, CROWD, GRACE, MALLORY, PLATFORM, Scene, SetScene, is_result
 from tests.leaks import find_leaks
+from tests.scene import ADA, CROWD, GRACE, MALLORY, PLATFORM, Scene, SetScene, is_result
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -8,7 +8,8 @@ import pytest_asyncio
 from bot.sandbox.process import Transport
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Message
-from tests.e2e.conftest import ADA, GRACE, MALLORY, ONE_WAY, PLATFORM, Scene, SetScene, is_result
+from tests.e2e.conftest import ONE_WAY
+from tests.scene import ADA, GRACE, MALLORY, PLATFORM, Scene, SetScene, is_result
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), ONE_WAY]
 

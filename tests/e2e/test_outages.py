@@ -22,7 +22,7 @@ from bot.sandbox.answers import SubmitOutcome
 from bot.sandbox.process import Transport
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import PATIENCE, Message
-from tests.e2e.conftest import ADA, CROWD, PLATFORM, Scene, SetScene
+from tests.scene import ADA, CROWD, PLATFORM, Scene, SetScene
 
 BUCKET = "analytics-events"
 GOOD = make_token(Behaviour.GOOD, number=61)

@@ -12,7 +12,7 @@ from bot.sandbox.blocks import JsonObject
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.transport import Answer
 from bot.sandbox.workspace import User
-from tests.e2e.conftest import ADA, GRACE, MALLORY, PLATFORM, Scene
+from tests.scene import ADA, GRACE, MALLORY, PLATFORM, Scene
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

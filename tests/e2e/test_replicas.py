@@ -19,8 +19,9 @@ from bot.sandbox.process import BotProcess, Role, Transport, find_free_port
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import PATIENCE, Message
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys, public_pem
-from tests.e2e.conftest import ADA, CROWD, GRACE, ONE_WAY, PLATFORM, Scene, SetScene, is_result
+from tests.e2e.conftest import ONE_WAY
 from tests.postgres import PostgresProxy, execute
+from tests.scene import ADA, CROWD, GRACE, PLATFORM, Scene, SetScene, is_result
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), ONE_WAY]
 

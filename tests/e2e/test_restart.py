@@ -11,7 +11,8 @@ from bot.sandbox.cloudflare import ReceivedRequest
 from bot.sandbox.process import find_free_port
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import PATIENCE
-from tests.e2e.conftest import ADA, GRACE, ONE_WAY, PLATFORM, SLOW_SECONDS, Scene, is_result
+from tests.e2e.conftest import ONE_WAY
+from tests.scene import ADA, GRACE, PLATFORM, SLOW_SECONDS, Scene, is_result
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from bot.sandbox.process import Transport
 from bot.sandbox.workspace import PATIENCE
 from bot.sealing.key_files import KeyFiles
-from tests.e2e.conftest import Scene, SetScene
+from tests.scene import Scene, SetScene
 
 REFUSED = 2
 

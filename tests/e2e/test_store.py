@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
-from tests.e2e.conftest import ADA, GRACE, PLATFORM, Scene
+from tests.scene import ADA, GRACE, PLATFORM, Scene
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

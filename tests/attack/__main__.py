@@ -1,0 +1,64 @@
+"""Attacks the running bot with every class of attack, on loopback only, and prints what came through.
+
+    python -m tests.attack [words of a class's name]
+
+Exits with 1 when anything came through.
+"""
+
+import asyncio
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from bot.sandbox.process import Transport
+from tests.attack.attack import Arena, Attack, Breach, Case
+
+ATTACKS: Final[tuple[Attack, ...]] = ()
+LONGEST: Final = timedelta(seconds=120)
+"""An attack that takes longer over one transport has taken the bot down."""
+
+
+async def main(attacks: Sequence[Attack], longest: timedelta = LONGEST) -> bool:
+    """Try all, print the table, and say whether the bot held."""
+    print(_line("class", "over", "cases", *Breach))
+    held = True
+    for attack in attacks:
+        for transport in attack.over:
+            cases = await try_attack(attack, transport, longest)
+            counts = [sum(breach in case.breaches for case in cases) for breach in Breach]
+            print(_line(attack.name, transport, len(cases), *counts), flush=True)
+            for case in cases:
+                if case.breaches:
+                    print(f"    {case.name}: {', '.join(sorted(case.breaches))}")
+            held = held and not any(counts)
+    return held
+
+
+async def try_attack(attack: Attack, transport: Transport, longest: timedelta) -> list[Case]:
+    """Try the cases of one attack; one that does not come to its end is a case that took the bot down."""
+    cases: list[Case] = []
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o711)  # for the server of PostgreSQL, which does not run as root
+        try:
+            async with asyncio.timeout(longest.total_seconds()):
+                async for case in attack.run(Arena(transport=transport, directory=Path(directory))):
+                    cases.append(case)
+        except Exception:
+            traceback.print_exc()
+            cases.append(Case.of("did not come to its end", took_down=True))
+    return cases or [Case.of("tried nothing", took_down=True)]
+
+
+def _line(name: str, over: str, cases: int | str, *breaches: int | str) -> str:
+    columns = "".join(f"{breach:>11}" for breach in breaches)
+    return f"{name:<58.58} {over:<7} {cases:>6}{columns}"
+
+
+if __name__ == "__main__":
+    words = " ".join(sys.argv[1:])
+    chosen = [attack for attack in ATTACKS if words in attack.name]
+    sys.exit(not asyncio.run(main(chosen)))

@@ -1,0 +1,80 @@
+"""What an attack is: cases that are tried on a running bot, and what came through of each."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import get_args
+
+from bot.sandbox.process import Transport
+from tests.leaks import find_leaks
+from tests.scene import Scene, open_scene
+
+
+class Breach(StrEnum):
+    """What can come through."""
+
+    GOT_IN = "got in"
+    """Somebody did, or learned, what they may not."""
+    LEAKED = "leaked"
+    """A secret, or what is not for their eyes, lies where others read."""
+    LIED = "lied"
+    """Somebody reads what is not so, or a slot holds another token than they were told."""
+    TOOK_DOWN = "took down"
+    """Others were not served any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One try, and what came through of it: nothing, where the bot held."""
+
+    name: str
+    breaches: frozenset[Breach] = frozenset()
+
+    @classmethod
+    def of(cls, name: str, **came_through: bool) -> "Case":
+        """Judge a try: `Case.of("a name", got_in=..., leaked=..., lied=..., took_down=...)`."""
+        return cls(name=name, breaches=frozenset(Breach[word.upper()] for word, did in came_through.items() if did))
+
+
+@dataclass(slots=True, kw_only=True)
+class Arena:
+    """Where an attack takes place: makes scenes with a ready bot over one transport, each in a directory of its own."""
+
+    transport: Transport
+    directory: Path
+    _scenes: int = 0
+
+    def new_directory(self) -> Path:
+        """Make a directory that nothing else uses."""
+        self._scenes += 1
+        path = self.directory / str(self._scenes)
+        path.mkdir()
+        return path
+
+    @asynccontextmanager
+    async def scene(self, settings: Mapping[str, str] | None = None) -> AsyncIterator[Scene]:
+        """Make a scene and start its bot; `settings` go over those of the sandbox."""
+        async with open_scene(self.transport, self.new_directory(), settings) as scene:
+            await scene.start_ready_bot()
+            yield scene
+
+
+Run = Callable[[Arena], AsyncIterator[Case]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attack:
+    """A class of attacks. `over`: the transports where the way in matters, else one of them."""
+
+    name: str
+    run: Run
+    over: tuple[Transport, ...] = field(default=get_args(Transport))
+
+
+def is_left_behind(scene: Scene, secrets: Iterable[str]) -> bool:
+    """Whether a secret lies, in any disguise, in the log, in a file of the bot, or in what the bot sent to Slack."""
+    files = [path.read_bytes() for path in scene.data_dir.rglob("*") if path.is_file()]
+    places = [scene.printed(), scene.slack.traffic_received(), *files]
+    return any(find_leaks(place, secret) for place in places for secret in secrets)
