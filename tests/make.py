@@ -46,11 +46,12 @@ _NEW = NewSubmission(
     token_kind=TokenKind.ACCOUNT,
     last_four="Zq9x",
     sealed=Sealed(token=SealedToken("sealed.v1.madeupkey.MADEUPTOKEN")),
+    sent_at=NOW,
     accepted_at=NOW,
     expires_at=NOW + timedelta(hours=1),
 )
 _SUBMISSION = Submission(
-    **{name: getattr(_NEW, name) for name in NewSubmission.__slots__ if name != "sealed"},
+    **{name: getattr(_NEW, name) for name in NewSubmission.__slots__ if name not in {"sealed", "sent_at"}},
     state=State.ACCEPTED,
     next_attempt_at=NOW,
     attempts=0,
@@ -90,7 +91,8 @@ _STORED = StoredCredential(
 
 def make_new_submission(**fields: Any) -> NewSubmission:  # noqa: ANN401 - its fields
     """Return a pressed Submit: an account token for the bucket `lake`, good for an hour from `accepted_at`."""
-    return replace(_NEW, **_with_deadline(fields))
+    sent = at(fields["accepted_at"]) if "accepted_at" in fields else {}
+    return replace(_NEW, **(sent | _with_deadline(fields)))
 
 
 def make_submission(**fields: Any) -> Submission:  # noqa: ANN401 - its fields
@@ -106,6 +108,11 @@ def make_ended_submission(state: State = State.STORED, **fields: Any) -> Submiss
     found = {"checked_at": accepted_at, "findings": FINDINGS, "confirmation": CredentialStatus.VALID}
     ended = {"attempts": int(was_sent), "possibly_written": was_sent, "ended_at": accepted_at + timedelta(seconds=2)}
     return make_submission(**({"state": state} | ended | (found if state is State.STORED else {}) | fields))
+
+
+def at(moment: datetime) -> dict[str, Any]:
+    """Return the times of a Submit that came in as it was sent."""
+    return {"sent_at": moment, "accepted_at": moment}
 
 
 def make_key(bucket: str) -> BucketKey:

@@ -152,7 +152,11 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSubmission:
-    """A checked Submit, ready to be recorded. `id` is Slack's `view.id` and the idempotency key."""
+    """A checked Submit, ready to be recorded. `id` is Slack's `view.id` and the idempotency key.
+
+    `sent_at` is its place among those of its bucket: when Slack sent it (by Slack's own clock, to the second, where
+    that is signed), whatever held it up on its way here. Of one second, the earlier `accepted_at` is the older one.
+    """
 
     id: str
     task: Task = Task.STORE
@@ -164,6 +168,7 @@ class NewSubmission:
     token_kind: TokenKind
     last_four: str
     sealed: Sealed
+    sent_at: datetime
     accepted_at: datetime
     expires_at: datetime
 

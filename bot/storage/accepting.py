@@ -5,15 +5,20 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, tuple_, update
 
+from bot.cloudflare.errors import Refusal
+from bot.model.clock import FURTHEST_BACK
+from bot.model.errors import leaves
 from bot.model.move import Change
-from bot.model.submission import NewSubmission, Submission, Task
+from bot.model.submission import NewSubmission, State, Submission, Task
+from bot.storage.lock import lock_bucket
 from bot.storage.moves import begin_anew, make_move, superseded_by
 from bot.storage.rows import (
     ITS_BUCKET,
     MAY_BE_SENT,
     NOTHING_FOUND,
+    PLACE,
     names_of,
     new_row,
     read_submission,
@@ -21,7 +26,7 @@ from bot.storage.rows import (
 from bot.storage.schema import OPENINGS, SUBMISSIONS
 from bot.storage.upsert import INSERTS
 
-_SLOWEST_RECORDING: Final = timedelta(seconds=3)
+_NEXT: Final = timedelta(microseconds=1)
 
 
 class Verdict(StrEnum):
@@ -51,14 +56,25 @@ class Acceptance:
 
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
-_is_written: Final = SUBMISSIONS.c.confirm_until.is_not(None)
-_last_written: Final = (
-    select(SUBMISSIONS).where(ITS_BUCKET, _is_written).order_by(SUBMISSIONS.c.accepted_at.desc()).limit(1).subquery()
-)
+_IN_THE_SLOT: Final = {
+    "written": SUBMISSIONS.c.confirm_until.is_not(None),
+    # It may be in the slot, and has ended the older ones, unless Cloudflare refused it: then these go on.
+    "uncertain": and_(
+        SUBMISSIONS.c.state == State.UNCERTAIN.value,
+        func.coalesce(SUBMISSIONS.c.error_code, "").not_in([leaf.code for leaf in leaves(Refusal)]),
+    ),
+}
+_newest_there: Final = {
+    name: select(SUBMISSIONS).where(ITS_BUCKET, is_there).order_by(*(column.desc() for column in PLACE)).limit(1)
+    for name, is_there in _IN_THE_SLOT.items()
+}
 _NEWEST: Final = select(
-    select(func.max(SUBMISSIONS.c.accepted_at)).where(ITS_BUCKET, MAY_BE_SENT).scalar_subquery().label("open_at"),
-    select(_last_written.c.accepted_at).scalar_subquery().label("written_at"),
-    select(_last_written.c.user_id).scalar_subquery().label("written_by"),
+    select(func.max(SUBMISSIONS.c.sent_at)).where(ITS_BUCKET, MAY_BE_SENT).scalar_subquery().label("open_sent_at"),
+    *(
+        newest.with_only_columns(SUBMISSIONS.c[column]).scalar_subquery().label(f"{name}_{column}")
+        for name, newest in _newest_there.items()
+        for column in ("sent_at", "accepted_at", "user_id")
+    ),
 )
 _CLAIM_OPENING: Final = (
     update(OPENINGS)
@@ -110,28 +126,33 @@ def add(connection: Connection, new: NewSubmission) -> Acceptance:
 class _Place:
     """Where a submission stands among those of its bucket; `overtaken_by` is who has a newer token in the slot."""
 
-    accepted_at: datetime
+    sent_at: datetime
     overtaken_by: str | None = None
 
 
 def _find_place(connection: Connection, new: NewSubmission) -> _Place:
-    """Return its place among its bucket's: that of its arrival at the ingress.
+    """Return its place among its bucket's: that of its sending, however late it is recorded.
 
-    Recording takes some seconds at most. If it looks 3 s or more older than the newest known, the clock was set back,
-    and it is the newest; if it is less than that older than the last written, it came too late and is superseded.
+    One that is older than what is, or may be, in the slot came too late and is superseded. But nothing is on its way
+    for a day: then a clock was far ahead when the newest known was recorded, and this one is the newest.
     """
+    lock_bucket(connection, new.key)
     newest = connection.execute(_NEWEST, names_of(new.key)).one()
-    newest_at = max((at for at in (newest.open_at, newest.written_at) if at is not None), default=new.accepted_at)
-    if newest_at - new.accepted_at >= _SLOWEST_RECORDING:
-        return _Place(accepted_at=newest_at + timedelta(microseconds=1))  # a repeated Submit keeps its sequence
-    is_late = new.task is Task.STORE and newest.written_at is not None and new.accepted_at < newest.written_at
-    return _Place(accepted_at=new.accepted_at, overtaken_by=newest.written_by if is_late else None)
+    written = (newest.written_sent_at, newest.written_accepted_at, newest.written_user_id)
+    uncertain = (newest.uncertain_sent_at, newest.uncertain_accepted_at, newest.uncertain_user_id)
+    in_slot = max((each for each in (written, uncertain) if each[0] is not None), default=None)
+    newest_at = max(newest.open_sent_at or new.sent_at, in_slot[0] if in_slot else new.sent_at)
+    if newest_at - new.sent_at >= FURTHEST_BACK:
+        return _Place(sent_at=newest_at + _NEXT)  # a repeated Submit keeps its sequence
+    is_late = new.task is Task.STORE and in_slot is not None and (new.sent_at, new.accepted_at) < in_slot[:2]
+    return _Place(sent_at=new.sent_at, overtaken_by=in_slot[2] if in_slot and is_late else None)
 
 
 def _row_at(new: NewSubmission, place: _Place) -> dict[str, Any]:
     row = new_row(new) | {
-        "accepted_at": place.accepted_at,
-        "next_attempt_at": new.accepted_at,  # by the clock as it is now: it must not wait until that has caught up
+        "sent_at": place.sent_at,
+        "accepted_at": new.accepted_at,
+        "next_attempt_at": new.accepted_at,
         "expires_at": new.expires_at,
     }
     return row | ({"sealed_token": None} if place.overtaken_by else {})  # it is not even written to disk
@@ -167,7 +188,8 @@ def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
 def _accept_again(connection: Connection, new: NewSubmission, place: _Place) -> Acceptance:
     """Take a second Submit of the same view, unless it is the older one and was only slower on its way here."""
     row = _row_at(new, place) | NOTHING_FOUND
-    if begin_anew(connection, and_(_is_same_form(new), SUBMISSIONS.c.accepted_at <= place.accepted_at), row):
+    its_time, first_time = (place.sent_at, new.accepted_at), (SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at)
+    if begin_anew(connection, and_(_is_same_form(new), tuple_(*first_time) <= its_time), row):
         return _recorded(connection, new, place, Verdict.REPLACED)
     return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=_find_recorded(connection, new))
 

@@ -1,8 +1,12 @@
-"""Keeps a second process off what one process alone may use."""
+"""Keeps a second process off what one process alone may use, and a second transaction off a bucket."""
 
 import fcntl
 import os
 from pathlib import Path
+
+from sqlalchemy import Connection, text
+
+from bot.model.catalog import BucketKey
 
 
 class AlreadyRunning(Exception):  # noqa: N818 - reads as what it says
@@ -24,3 +28,14 @@ class ProcessLock:
     def release(self) -> None:
         """Let the next process in."""
         os.close(self._descriptor)
+
+
+def lock_bucket(connection: Connection, key: BucketKey) -> None:
+    """Let no other transaction that locks this bucket go on until this one is over.
+
+    Recording a submission reads what is written, and noting a write reads what is recorded: two that see nothing of
+    each other would leave an older token to be sent after a newer one. SQLite has one writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        statement = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+        connection.execute(statement, {"name": f"r2-credential-bot {key.account_id}/{key.bucket}"})

@@ -4,7 +4,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, or_, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, update
 
 from bot.cloudflare.errors import CloudflareError
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
@@ -12,13 +12,16 @@ from bot.model.errors import BotError
 from bot.model.move import Change, Changes, Move
 from bot.model.submission import ENDINGS, STEPS, Lease, State, Submission
 from bot.storage.catalogs import note_stored, note_test
+from bot.storage.lock import lock_bucket
 from bot.storage.rows import (
     EPOCH,
     IS_FOR_THE_SLOT,
+    IS_OLDER,
     ITS_BUCKET,
     MAY_BE_SENT,
     NO_CAUSE,
     NO_ERROR,
+    PLACE,
     columns_of,
     names_of,
     read_submission,
@@ -41,10 +44,12 @@ def make_move(connection: Connection, submission: Submission, move: Move, lease:
     values = _values(move, is_new_state=is_new_state) | names_of(submission.key)
     values |= {"its_id": submission.id, "its_revision": submission.revision}
     statement = _MOVE_FROM_OUTSIDE if lease is None else _MOVE_UNDER_LEASE
+    is_written = is_new_state and move.to is State.CONFIRMING
+    if is_written or move.supersedes:
+        lock_bucket(connection, submission.key)  # first: whoever records an older one meanwhile must be met here
     row = connection.execute(statement, values | ({"its_epoch": lease.epoch} if lease else {})).one_or_none()
     if row is None:
         return []
-    is_written = is_new_state and move.to is State.CONFIRMING
     older = _supersede_older(connection, row, move) if move.supersedes or is_written else []
     if is_written:
         note_stored(connection, _as_credential(row, move.at))
@@ -90,18 +95,12 @@ _SUPERSEDE_OLDER: Final = (
         ITS_BUCKET,
         MAY_BE_SENT,
         IS_FOR_THE_SLOT,
-        or_(
-            SUBMISSIONS.c.accepted_at < bindparam("its_accepted_at"),
-            and_(
-                SUBMISSIONS.c.accepted_at == bindparam("its_accepted_at"),
-                SUBMISSIONS.c.sequence < bindparam("its_sequence"),
-            ),
-        ),
+        IS_OLDER,
     )
     .values(revision=SUBMISSIONS.c.revision + 1)
     .returning(SUBMISSIONS)
 )
-"""Those that are older than the one with that time and sequence, and could still be sent."""
+"""Those that are older than the one with that place, and could still be sent."""
 
 
 def _values(move: Move, *, is_new_state: bool) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def _cause(error: BotError) -> dict[str, Any]:
 def _supersede_older(connection: Connection, newer: Row[Any], move: Move) -> list[Change]:
     """End what is older and could still be sent: the slot holds, or may hold, something newer now."""
     its = {"its_account_id": newer.account_id, "its_bucket": newer.bucket}
-    its |= {"its_accepted_at": newer.accepted_at, "its_sequence": newer.sequence}
+    its |= {f"its_{column.name}": getattr(newer, column.name) for column in PLACE}
     superseding = superseded_by(newer.user_id, move.at)
     rows = connection.execute(_SUPERSEDE_OLDER, its | _values(superseding, is_new_state=True) | NO_CAUSE).all()
     return [Change(submission=read_submission(row), is_new_state=True) for row in rows]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from bot.model.clock import steady_clock
+from bot.model.clock import FURTHEST_BACK, steady_clock
 from bot.model.errors import DatabaseTrouble, KeyFileUnusable, StartRefused
 from bot.sealing.hpke import KeyRing, PublicRing, load_private_keys, load_public_key
 from bot.sealing.key_files import KeyFiles
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 KEY_DIRECTORY: Final = "sealing-keys"
 
 _PAUSE: Final = timedelta(seconds=1)
-_FURTHEST_BACK: Final = timedelta(days=1)
 _DATABASE: Final = "R2_CREDENTIAL_DATABASE_URL"
 
 _log = structlog.get_logger()
@@ -173,7 +172,7 @@ async def _wait_for(database: "PostgresDatabase", jobs: "Jobs", submissions: Sub
 async def _latest_time(submissions: Submissions, now: datetime) -> datetime:
     """Return the time to begin with: where the clock was set back since the last run, nothing must wait for that."""
     latest = await submissions.latest_time()
-    if latest is None or latest <= now or latest - now > _FURTHEST_BACK:
+    if latest is None or latest <= now or latest - now > FURTHEST_BACK:
         return now
     _log.warning("clock_was_set_back", seconds=int((latest - now).total_seconds()))
     return latest

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, select
+from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, select, tuple_
 
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.submission import (
@@ -39,6 +39,12 @@ MAY_BE_SENT: Final = and_(
 
 EPOCH: Final = select(LEASES.c.epoch).where(is_its(LEASES))
 """Of the lease of that bucket; none as long as nobody took it."""
+
+PLACE: Final = (SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.sequence)
+"""The order of those of a bucket."""
+
+IS_OLDER: Final = tuple_(*PLACE) < tuple_(*(bindparam(f"its_{column.name}", type_=column.type) for column in PLACE))
+"""Whether they come before the one with that place."""
 
 IS_FOR_THE_SLOT: Final = SUBMISSIONS.c.task == Task.STORE.value
 

@@ -16,7 +16,16 @@ from bot.sealing.hpke import key_id_of
 from bot.storage.accepting import Acceptance, accept, add
 from bot.storage.database import Database
 from bot.storage.moves import make_move
-from bot.storage.rows import EPOCH, IS_FOR_THE_SLOT, ITS_BUCKET, MAY_BE_SENT, names_of, read_pending, read_submission
+from bot.storage.rows import (
+    EPOCH,
+    IS_FOR_THE_SLOT,
+    ITS_BUCKET,
+    MAY_BE_SENT,
+    PLACE,
+    names_of,
+    read_pending,
+    read_submission,
+)
 from bot.storage.schema import LEASES, OPENINGS, SNAPSHOTS, SUBMISSIONS
 from bot.storage.upsert import INSERTS
 
@@ -197,16 +206,12 @@ _WORK: Final = (
             not_(MAY_BE_SENT),
             not_(IS_FOR_THE_SLOT),
             SUBMISSIONS.c.sequence
-            == _sendable.order_by(SUBMISSIONS.c.accepted_at.desc(), SUBMISSIONS.c.sequence.desc())
-            .correlate(None)
-            .scalar_subquery(),
+            == _sendable.order_by(*(column.desc() for column in PLACE)).correlate(None).scalar_subquery(),
             SUBMISSIONS.c.sequence
             == _sendable.order_by(SUBMISSIONS.c.expires_at, SUBMISSIONS.c.sequence).correlate(None).scalar_subquery(),
         ),
     )
-    .order_by(
-        SUBMISSIONS.c.ended_at.is_not(None), not_(IS_FOR_THE_SLOT), SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.sequence
-    )
+    .order_by(SUBMISSIONS.c.ended_at.is_not(None), not_(IS_FOR_THE_SLOT), *PLACE)
     .limit(_MOST_WORK)
 )
 _TAKE: Final = {

@@ -68,6 +68,7 @@ from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_ke
 from bot.storage.accepting import Verdict
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
+from bot.storage.opening import _latest_time
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import METADATA, SUBMISSIONS
 from bot.storage.sqlite import SqliteDatabase
@@ -77,7 +78,7 @@ from tests.postgres import execute
 EXAMPLES = int(os.environ.get("ORDERING_EXAMPLES", "0"))
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 TTL = timedelta(minutes=10)
-MOMENT = timedelta(seconds=1)
+MOMENT = SECOND = timedelta(seconds=1)
 
 PATIENCE = timedelta(seconds=60)
 TICK = timedelta(milliseconds=1)
@@ -85,6 +86,10 @@ TICK = timedelta(milliseconds=1)
 
 AT_ONCE = timedelta(0)
 LATEST_RECORDING = timedelta(seconds=2)
+LONGEST_WAY = timedelta(seconds=4)
+"""What is longer on its way from Slack is not recorded."""
+
+LONGEST_FREEZE = timedelta(seconds=60)
 KEY_RING = KeyRing(*load_private_keys(generate_private_key()))
 BUCKETS = ("lake", "pond")
 A_BUCKET = st.sampled_from(["lake", "lake", "lake", "pond"])  # two would share the histories: most happens to one
@@ -125,20 +130,21 @@ class Pasted:
     user_id: str
     bucket: str
     token: str
+    sent: timedelta
     arrived: timedelta
     recorded: int
     is_fit: bool = True
     is_known: bool = True
-    sent: int = 0
+    writes: int = 0
     landed: int = 0
     is_confirmed: bool = False
     told: list[Submission] = field(default_factory=list)
     tellings_cut_short: int = 0
 
     @property
-    def place(self) -> tuple[timedelta, int]:
-        """Order among those of its bucket: its arrival by a clock that nobody sets; then the order of recording."""
-        return (self.arrived, self.recorded)
+    def place(self) -> tuple[timedelta, timedelta, int]:
+        """Order among those of its bucket: as Slack sent them; then as they arrived, and as they were recorded."""
+        return (self.sent, self.arrived, self.recorded)
 
 
 class Killed(Exception):  # noqa: N818 - what happened
@@ -149,8 +155,10 @@ class World:
     """Cloudflare, Slack, the allowlist and the clocks; and what may happen at any point of a delivery."""
 
     def __init__(self) -> None:
-        self.real = self.started_at = timedelta(0)
+        self.real = timedelta(0)
+        self.started_at = -LONGEST_FREEZE
         self.offset = timedelta(0)
+        self.is_signed = False
         self.pasted: dict[str, Pasted] = {}
         self.replaced: list[Pasted] = []
         self.slots: dict[str, str | None] = dict.fromkeys(BUCKETS)
@@ -175,6 +183,10 @@ class World:
     def is_past_recall(self) -> bool:
         """Whether a request has passed its last check and has not arrived."""
         return self.is_at_the_door and self.of_database is not DatabaseUnavailable
+
+    def as_sent(self, arrived: timedelta, way: timedelta = AT_ONCE) -> timedelta:
+        """Return when Slack sent what arrived then, as far as that is told: by Slack's own clock, to the second."""
+        return (arrived - way) // SECOND * SECOND if self.is_signed else arrived
 
     def clock(self) -> datetime:
         """Tell the time, as somebody has set it."""
@@ -314,7 +326,7 @@ class ScriptedCloudflare(CloudflareClient):
             pasted = self._world.of_token(token.reveal())
             if not self._world.is_overtaken:
                 await self._check_sending(key.bucket, pasted)
-            pasted.sent += 1
+            pasted.writes += 1
             await self._world.point()
         finally:
             self._world.is_at_the_door = False
@@ -478,9 +490,10 @@ class Ordering(RuleBasedStateMachine):
 
     # What people and the two services do.
 
-    @initialize(bucket=A_BUCKET, user=st.sampled_from(PEOPLE))
-    def begin(self, bucket: str, user: str) -> None:
-        """There is no history without a submission."""
+    @initialize(bucket=A_BUCKET, user=st.sampled_from(PEOPLE), is_signed=st.booleans())
+    def begin(self, bucket: str, user: str, *, is_signed: bool) -> None:
+        """There is no history without a submission. Over HTTP Slack signs when it sent one, to the second."""
+        self._world.is_signed = is_signed
         self._run(self._submit(bucket, user, is_fit=True))
 
     @rule(
@@ -493,6 +506,24 @@ class Ordering(RuleBasedStateMachine):
     def accept(self, bucket: str, user: str, late: timedelta, ttl: timedelta, *, is_fit: bool) -> None:
         """Record what somebody pasted some moments ago; what the operator allows may have changed."""
         self._run(self._submit(bucket, user, late, ttl, is_fit=is_fit))
+
+    @rule(
+        bucket=A_BUCKET,
+        user=st.sampled_from(PEOPLE),
+        way=st.sampled_from([LONGEST_WAY / 4, LONGEST_WAY / 2, LONGEST_WAY]),
+    )
+    def arrive_late(self, bucket: str, user: str, way: timedelta) -> None:
+        """Let arrive what Slack sent a while ago: others may have been sent, and written, since."""
+        self._run(self._submit(bucket, user, way=way))
+
+    @rule(
+        bucket=A_BUCKET,
+        user=st.sampled_from(PEOPLE),
+        frozen=st.sampled_from([LONGEST_FREEZE / 6, LONGEST_FREEZE / 2, LONGEST_FREEZE]),
+    )
+    def wake_a_frozen_gateway(self, bucket: str, user: str, frozen: timedelta) -> None:
+        """Record what a gateway had read before it stood still, whatever the others did meanwhile."""
+        self._run(self._submit(bucket, user, frozen))
 
     @rule(data=st.data(), is_fit=st.booleans())
     def repeat(self, data: st.DataObject, *, is_fit: bool) -> None:
@@ -587,6 +618,8 @@ class Ordering(RuleBasedStateMachine):
         self._run(self._cut_short(None))
         self._delivery = self._make_delivery()
         self._world.offset += timedelta(hours=hours)
+        began_at = self._run(_latest_time(self._submissions, self._world.clock()))
+        self._world.offset += began_at - self._world.clock()
         self._world.started_at = self._world.real
         self._world.blocked_until = None
 
@@ -600,13 +633,17 @@ class Ordering(RuleBasedStateMachine):
     # The steps themselves.
 
     async def _submit(
-        self, bucket: str, user: str, late: timedelta = AT_ONCE, ttl: timedelta = TTL, *, is_fit: bool = True
+        self,
+        bucket: str,
+        user: str,
+        late: timedelta = AT_ONCE,
+        ttl: timedelta = TTL,
+        *,
+        way: timedelta = AT_ONCE,
+        is_fit: bool = True,
     ) -> None:
         name = f"V{len(self._world.pasted):03d}"
         late = min(late, self._world.real - self._world.started_at)  # what a process did not record dies with it
-        if await self._is_clock_behind(bucket):
-            late = AT_ONCE  # then recording is the only order there is
-        await self._step_out_of_doubt(bucket, self._world.real - late)
         self._world.real += TICK
         arrived = self._world.real - late
         pasted = Pasted(
@@ -614,6 +651,7 @@ class Ordering(RuleBasedStateMachine):
             user_id=user,
             bucket=bucket,
             token=f"token-{name}-0",
+            sent=self._world.as_sent(arrived, way),
             arrived=arrived,
             recorded=len(self._world.pasted),
             is_fit=is_fit,
@@ -634,7 +672,6 @@ class Ordering(RuleBasedStateMachine):
 
     async def _submit_again(self, name: str, *, is_fit: bool = True) -> None:
         pasted = self._world.pasted[name]
-        await self._step_out_of_doubt(pasted.bucket, self._world.real)
         self._world.real += TICK
         token, number = pasted.token.rpartition("-")[::2]
         again = Pasted(
@@ -642,6 +679,7 @@ class Ordering(RuleBasedStateMachine):
             user_id=pasted.user_id,
             bucket=pasted.bucket,
             token=f"{token}-{int(number) + 1}",
+            sent=self._world.as_sent(self._world.real),
             arrived=self._world.real,
             recorded=pasted.recorded,
             is_fit=is_fit,
@@ -649,26 +687,13 @@ class Ordering(RuleBasedStateMachine):
         )
         acceptance = await self._submissions.accept(self._new(again), name)
         if acceptance.verdict is Verdict.REPLACED:
-            assert pasted.sent == 0, "replaced after it was sent"
+            assert pasted.writes == 0, "replaced after it was sent"
             self._world.replaced.append(pasted)
             self._world.pasted[name] = again
         else:
             assert acceptance.verdict is Verdict.ALREADY_UNDER_WAY
             assert acceptance.submission is not None
             assert acceptance.submission.state not in {State.ACCEPTED, State.VERIFYING}
-
-    async def _is_clock_behind(self, bucket: str) -> bool:
-        rows = [await self._read(pasted) for pasted in self._of(bucket)]
-        return any(row.accepted_at > self._world.clock() for row in rows)
-
-    async def _step_out_of_doubt(self, bucket: str, arrived: timedelta) -> None:
-        """Let some seconds pass when a clock set back makes the newest look like one that was only slower."""
-        at = START + arrived + self._world.offset
-        for pasted in self._world.pasted.values():
-            found = await self._submissions.find(pasted.id)
-            assert found is not None
-            if pasted.bucket == bucket and pasted.arrived <= arrived and at < found.accepted_at <= at + 3 * MOMENT:
-                self._world.real += 10 * MOMENT
 
     def _new(self, pasted: Pasted, late: timedelta = AT_ONCE, ttl: timedelta = TTL) -> NewSubmission:
         arrived_at = self._world.clock() - late
@@ -694,6 +719,7 @@ class Ordering(RuleBasedStateMachine):
                 token=SealedToken(KEY_RING.sealing_key.seal(pasted.token, context)),
                 response_url=SealedResponseUrl("sealed.v1.madeup.madeup"),
             ),
+            sent_at=START + pasted.sent if self._world.is_signed else arrived_at,
             accepted_at=arrived_at,
             expires_at=arrived_at + ttl,
         )
@@ -737,7 +763,7 @@ class Ordering(RuleBasedStateMachine):
 
     async def _trace(self, bucket: str) -> list[tuple[Submission, int]]:
         """Return what the work on a bucket changes, but for messages: one may be on its way to Slack already."""
-        return [(await self._read(pasted), pasted.sent) for pasted in self._of(bucket)]
+        return [(await self._read(pasted), pasted.writes) for pasted in self._of(bucket)]
 
     async def _take_over(self, bucket: str, newer_of: str | None = None) -> None:
         """Let another process do the whole work, and then the first one go on where it was."""
@@ -791,7 +817,7 @@ class Ordering(RuleBasedStateMachine):
         if row.state is State.STORED:
             assert pasted in self._world.accepted
         if row.state is State.EXPIRED:
-            assert not pasted.sent
+            assert not pasted.writes
 
     def _of(self, bucket: str) -> list[Pasted]:
         return [pasted for pasted in self._world.pasted.values() if pasted.bucket == bucket]

@@ -189,6 +189,7 @@ def _enabling(view_id: str) -> NewSubmission:
         token_kind=TokenKind.EMPTY,
         last_four="",
         sealed=Sealed(),
+        sent_at=NOW,
         accepted_at=NOW,
         expires_at=NOW + timedelta(hours=1),
     )

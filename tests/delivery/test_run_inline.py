@@ -149,6 +149,7 @@ async def _record(submissions: Submissions, key: BucketKey, view_id: str) -> Non
         token_kind=TokenKind.ACCOUNT,
         last_four="four",
         sealed=Sealed(token=SealedToken("sealed.v1.madeup.madeup")),
+        sent_at=START,
         accepted_at=START,
         expires_at=expires_at,
     )

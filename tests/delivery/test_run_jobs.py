@@ -139,6 +139,7 @@ def _submission(key: BucketKey, view_id: str, accepted_at: datetime) -> NewSubmi
         token_kind=TokenKind.ACCOUNT,
         last_four="four",
         sealed=Sealed(token=SealedToken(SEALED)),
+        sent_at=accepted_at,
         accepted_at=accepted_at,
         expires_at=accepted_at + timedelta(hours=1),
     )

@@ -27,12 +27,13 @@ from bot.storage.schema import METADATA
 from bot.storage.sqlite import SqliteDatabase
 from tests.postgres import execute
 
-NEXT_STEP = """
+NEXT = f"{int(list_steps()[-1]) + 1:04d}"
+NEXT_STEP = f"""
 from alembic import op
 from sqlalchemy import Column, String
 
-revision = "0002"
-down_revision = "0001"
+revision = "{NEXT}"
+down_revision = "{list_steps()[-1]}"
 
 
 def upgrade():
@@ -40,16 +41,17 @@ def upgrade():
     op.drop_index("submissions_history", "submissions")
     op.create_table("moods", Column("bucket", String, primary_key=True), Column("last_id", String))
     op.execute("INSERT INTO moods SELECT bucket, max(id) FROM submissions GROUP BY bucket")
-"""
+"""  # noqa: S608 - our own words
 """A made-up step of the next version: what such a step does to tables, and to what is in them."""
 
 SUBMISSION = """
 INSERT INTO submissions (
     sequence, id, revision, task, state, team_id, user_id, account_id, bucket, channel_id, reason, token_kind,
-    last_four, sealed_token, accepted_at, expires_at, next_attempt_at, attempts, possibly_written
+    last_four, sealed_token, sent_at, accepted_at, expires_at, next_attempt_at, attempts, possibly_written
 ) VALUES (
     7, 'V1', 0, 'store', 'accepted', 'T1', 'U1', 'a', 'lake', 'C1', 'a reason', 'account', '1234', 'sealed',
-    '2026-01-02 03:04:05.000000', '2026-01-02 04:04:05.000000', '2026-01-02 03:04:05.000000', 0, FALSE
+    '2026-01-02 03:04:05.000000', '2026-01-02 03:04:05.000000',
+    '2026-01-02 04:04:05.000000', '2026-01-02 03:04:05.000000', 0, FALSE
 )
 """
 
@@ -137,7 +139,7 @@ def to_the_next_version(tmp_path: Path) -> Callable[[Connection], None]:
     """Return what brings a database's tables to those of a made-up next version."""
     steps = tmp_path / "next version"
     steps.mkdir()
-    (steps / "0002_moods.py").write_text(NEXT_STEP)
+    (steps / f"{NEXT}_moods.py").write_text(NEXT_STEP)
     return partial(bring_up_to_date, versions=(*VERSIONS, steps))
 
 
@@ -161,7 +163,7 @@ def test_an_upgraded_file_keeps_its_records(
     """Only the step that is left is done, and it finds what was there."""
     _started(first_version, to_the_next_version).stop()
     assert _ask(first_version, UPGRADED_ROWS) == [UPGRADED]
-    assert _ask(first_version, "SELECT version_num FROM alembic_version") == [("0002",)]
+    assert _ask(first_version, "SELECT version_num FROM alembic_version") == [(NEXT,)]
 
 
 async def test_an_upgraded_postgres_database_keeps_its_records(
@@ -205,6 +207,51 @@ def test_sequences_go_on_where_they_were(
         connection.commit()
     _started(first_version, to_the_next_version).stop()
     assert _ask(first_version, "SELECT seq FROM sqlite_sequence WHERE name = 'submissions'") == [(7,)]
+
+
+@pytest.fixture
+def to_the_first_version(tmp_path: Path) -> Callable[[Connection], None]:
+    """Return what makes the tables as the first version did."""
+    steps = tmp_path / "first version"
+    steps.mkdir()
+    [first] = Path(VERSIONS[0]).glob("0001_*.py")
+    shutil.copy(first, steps)
+    return partial(bring_up_to_date, versions=(steps,))
+
+
+FIRST_SUBMISSION = SUBMISSION.replace("sent_at, ", "").replace("'2026-01-02 03:04:05.000000', ", "", 1)
+SENT = "SELECT sequence, sent_at = accepted_at, sealed_token FROM submissions"
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(
+    database_path: Path, to_the_first_version: Callable[[Connection], None]
+) -> None:
+    """What was recorded counts as sent when it came in, and no number is given twice."""
+    _started(database_path, to_the_first_version).stop()
+    with closing(sqlite3.connect(database_path)) as connection:
+        connection.execute(FIRST_SUBMISSION)
+        connection.execute("UPDATE sqlite_sequence SET seq = 9 WHERE name = 'submissions'")
+        connection.commit()
+    _started(database_path).stop()
+    assert _sqlite_differences(database_path) == EQUAL
+    assert _ask(database_path, SENT) == [(7, 1, "sealed")]
+    assert _ask(database_path, "SELECT seq FROM sqlite_sequence WHERE name = 'submissions'") == [(9,)]
+
+
+async def test_a_postgres_database_of_the_first_version_is_brought_up_to_date(
+    postgres_url: str, to_the_first_version: Callable[[Connection], None]
+) -> None:
+    """The same there."""
+    database = PostgresDatabase(postgres_url, time_limit=timedelta(seconds=30))
+    await database.start()
+    execute(postgres_url, "DROP SCHEMA public CASCADE")
+    execute(postgres_url, "CREATE SCHEMA public")
+    await database.run(to_the_first_version)
+    execute(postgres_url, FIRST_SUBMISSION)
+    await database.run(bring_up_to_date)
+    assert await database.run(_differences) == EQUAL
+    await database.stop()
+    assert execute(postgres_url, SENT) == [(7, True, "sealed")]
 
 
 def test_a_second_start_changes_nothing(database_path: Path) -> None:

@@ -100,6 +100,7 @@ async def record(store: Store, view_id: str, accepted_at: datetime) -> None:
         token_kind=TokenKind.ACCOUNT,
         last_four="four",
         sealed=Sealed(token=SealedToken("sealed.v1.madeup.madeup")),
+        sent_at=accepted_at,
         accepted_at=accepted_at,
         expires_at=expires_at,
     )

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -37,7 +39,16 @@ _log = structlog.get_logger()
 class SocketModeConnection(SocketModeClient):
     """One WebSocket, opened once. It takes payloads and answers each over itself until it ends."""
 
-    def __init__(self, ingress: Ingress, *, app_token: str, web_client: AsyncWebClient, logger: logging.Logger) -> None:
+    def __init__(
+        self,
+        ingress: Ingress,
+        *,
+        feel_pulse: Callable[[], None],
+        app_token: str,
+        web_client: AsyncWebClient,
+        logger: logging.Logger,
+    ) -> None:
+        """Take what is called before a payload is taken; it calls `doubt` where this process stood still."""
         super().__init__(
             app_token,
             logger=logger,
@@ -52,6 +63,9 @@ class SocketModeConnection(SocketModeClient):
         self._opened_at = asyncio.get_running_loop().time()
         self._greeted = asyncio.Event()
         self._takes = True
+        self._feel_pulse = feel_pulse
+        self._doubts_until: bytes | None = None
+        self._pings = Background("ping_broke")
         self._under_way = Background("socket_mode_not_answered")
 
     @property
@@ -76,6 +90,14 @@ class SocketModeConnection(SocketModeClient):
             await self.close()
             raise
 
+    def doubt(self) -> None:
+        """Take no Submit until Slack has answered a ping: what is read before that may have lain in the socket.
+
+        Slack has given up on it then, and over a socket nothing says when it was sent.
+        """
+        self._doubts_until = secrets.token_hex(4).encode()
+        self._pings.start(self._ping(self._doubts_until))
+
     async def retire(self) -> None:
         """Close in a quiet moment; where none comes, take nothing more and answer what was taken."""
         await self._wait_until_quiet(_QUIET_PATIENCE)
@@ -87,6 +109,7 @@ class SocketModeConnection(SocketModeClient):
         """Close at once, however the other side takes it."""
         self._takes = False
         self._under_way.cancel()
+        self._pings.cancel()
         await super().close()  # type: ignore[no-untyped-call]  # as above
 
     async def disconnect(self) -> None:
@@ -115,6 +138,7 @@ class SocketModeConnection(SocketModeClient):
             await session.pong(frame.data)
         elif frame.type is WSMsgType.PONG:
             self.last_ping_pong_time = time.time()
+            self._doubts_until = None if frame.data == self._doubts_until else self._doubts_until
         return frame.type not in _LAST_WORDS
 
     def _take(self, message: Json) -> None:
@@ -127,11 +151,17 @@ class SocketModeConnection(SocketModeClient):
             self.reason = reason if reason in _REASONS else "unknown"
             self.over.set()
         elif self._takes and (request := SocketModeRequest.from_dict(message)) is not None:
-            self._under_way.start(self._answer(request))
+            self._feel_pulse()
+            self._under_way.start(self._answer(request, is_given_up=self._doubts_until is not None))
 
-    async def _answer(self, request: SocketModeRequest) -> None:
-        response = await self._ingress.dispatch(request.payload)
+    async def _answer(self, request: SocketModeRequest, *, is_given_up: bool) -> None:
+        response = await self._ingress.dispatch(request.payload, is_given_up=is_given_up)
         await send_async_response(self, request, response, time.time())
+
+    async def _ping(self, word: bytes) -> None:
+        with suppress(ConnectionError):  # it is over: nothing more is read
+            if self.current_session is not None:
+                await self.current_session.ping(word)
 
     async def _wait_until_quiet(self, patience: timedelta) -> None:
         with suppress(TimeoutError):

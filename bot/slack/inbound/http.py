@@ -8,7 +8,7 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
@@ -19,10 +19,12 @@ from slack_sdk.signature import SignatureVerifier
 
 from bot.slack.blocks import Json
 from bot.slack.inbound.ingress import Ingress, parse_json_object
+from bot.slack.inbound.lateness import Lateness
 
 BODY_LIMIT: Final = 1024 * 1024
 READ_TIMEOUT: Final = timedelta(seconds=3)
 
+_TIMESTAMP: Final = "X-Slack-Request-Timestamp"
 _LONGEST_AGE_SECONDS: Final = 300
 _LONGEST_SSL_CHECK: Final = 200
 _INTEGER: Final = re.compile(r"[0-9]{1,12}")
@@ -33,10 +35,13 @@ _log = structlog.get_logger()
 class HttpIngress:
     """Takes a request from the socket to a verified payload, and hands that on."""
 
-    def __init__(self, ingress: Ingress, verifiers: Sequence[SignatureVerifier]) -> None:
+    def __init__(
+        self, ingress: Ingress, verifiers: Sequence[SignatureVerifier], lateness: Lateness | None = None
+    ) -> None:
         """Take a verifier for each signing secret: two during a rotation."""
         self._ingress = ingress
         self._verifiers = verifiers
+        self._lateness = lateness or Lateness()
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request: 401 for a bad signature, 400 for a malformed body, 408, 413 and 415 as HTTP says."""
@@ -45,7 +50,8 @@ class HttpIngress:
             return taken
         if taken.get("type") == "url_verification":
             return web.json_response({"challenge": str(taken.get("challenge", ""))})
-        return await self._answer(taken)
+        signed_at = datetime.fromtimestamp(int(request.headers[_TIMESTAMP]), UTC)
+        return await self._answer(taken, signed_at)
 
     async def _take(self, request: web.Request) -> Json | web.Response:
         """Return the verified payload. The bytes end with this frame."""
@@ -65,9 +71,10 @@ class HttpIngress:
             return _turn_away(HTTPStatus.UNAUTHORIZED, "bad_signature")
         return _parse(request.content_type, unverified_body) or _turn_away(HTTPStatus.BAD_REQUEST, "malformed_body")
 
-    async def _answer(self, verified_body: Json) -> web.Response:
+    async def _answer(self, verified_body: Json, signed_at: datetime) -> web.Response:
+        is_given_up = self._lateness.is_given_up(signed_at)
         try:
-            response = await self._ingress.dispatch(verified_body)
+            response = await self._ingress.dispatch(verified_body, sent_at=signed_at, is_given_up=is_given_up)
         except RecursionError:
             return _turn_away(HTTPStatus.BAD_REQUEST, "malformed_body")
         return web.Response(
@@ -75,7 +82,7 @@ class HttpIngress:
         )
 
     def _is_signed(self, request: web.Request, unverified_body: bytes) -> bool:
-        timestamp = request.headers.get("X-Slack-Request-Timestamp", "")
+        timestamp = request.headers.get(_TIMESTAMP, "")
         signature = request.headers.get("X-Slack-Signature", "")
         if not _INTEGER.fullmatch(timestamp) or not signature.isascii():
             return False  # the verifier would raise
@@ -97,7 +104,7 @@ def _refuse_unread(request: web.Request) -> web.Response | None:
         return _turn_away(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large_body")
     if length is not None and length <= _LONGEST_SSL_CHECK:
         return None  # may be the check of the certificate, which may come unsigned
-    timestamp = request.headers.get("X-Slack-Request-Timestamp", "")
+    timestamp = request.headers.get(_TIMESTAMP, "")
     is_fresh = _INTEGER.fullmatch(timestamp) and abs(time.time() - int(timestamp)) <= _LONGEST_AGE_SECONDS
     is_promising = is_fresh and "X-Slack-Signature" in request.headers
     return None if is_promising else _turn_away(HTTPStatus.UNAUTHORIZED, "bad_signature")

@@ -36,6 +36,9 @@ _TOO_LATE: Final = (
     "The bot did not answer in time, and it is not known whether this was recorded. Press Store again: that is safe, "
     "nothing is stored twice."
 )
+_GIVEN_UP: Final = (
+    "This reached the bot so late that Slack had given up on it, and it was not taken. Press Store again."
+)
 _COMMAND_TOO_LATE: Final = "The bot did not answer in time. If no form opens, type the command again."
 _DRAIN_PATIENCE: Final = timedelta(seconds=2.5)
 
@@ -58,22 +61,28 @@ class Ingress:
         self._account_id = account_id
         self._under_way = Background("slack_payload_broke")
 
-    async def dispatch(self, verified_body: Json) -> BoltResponse:
+    async def dispatch(
+        self, verified_body: Json, *, sent_at: datetime | None = None, is_given_up: bool = False
+    ) -> BoltResponse:
         """Seal, then let Bolt answer. `verified_body` came with a good signature or over Slack's own socket.
 
+        `sent_at`: when Slack signed it; `is_given_up`: Slack waits for no answer any more. A Submit of that sort is not
+        taken: its person was told that it failed, and may have submitted another token since.
         Raises RecursionError for JSON nested deeper than any payload of Slack's.
         """
         received_at = self._clock()
         sealed = seal_payload(verified_body, self._key_ring.sealing_key, self._account_id)
         verified_body.clear()  # the callers' frames hold it until Bolt has answered
-        task = self._under_way.start(self._ask_bolt(sealed, received_at))
+        if is_given_up and sealed.body.get("type") == "view_submission":
+            return _refuse_given_up(sealed.body)
+        task = self._under_way.start(self._ask_bolt(sealed, received_at, sent_at))
         done, _ = await asyncio.wait({task}, timeout=_ANSWER_TIMEOUT.total_seconds())
         return task.result() if done else _too_late(sealed.body)
 
-    async def _ask_bolt(self, sealed: "SealedPayload", received_at: datetime) -> BoltResponse:
+    async def _ask_bolt(self, sealed: "SealedPayload", received_at: datetime, sent_at: datetime | None) -> BoltResponse:
         """Our listeners' faults come to the app's error handler; what breaks Bolt itself must not reach a traceback."""
         try:
-            payload = parse_payload(sealed.body, received_at, sealed.pasted, sealed.answer_url)
+            payload = parse_payload(sealed.body, received_at, sealed.pasted, sealed.answer_url, sent_at)
             request = AsyncBoltRequest(body=sealed.body, mode="socket_mode", context={PAYLOAD: payload})
             return await self._app.async_dispatch(request)
         except Exception as error:  # noqa: BLE001 - Bolt trusts the shape of a payload, down to any KeyError
@@ -150,6 +159,12 @@ def _find_url(response_urls: object, channel_id: str) -> str | None:
             url = entry.get("response_url")
             return url if isinstance(url, str) else None
     return None
+
+
+def _refuse_given_up(body: Json) -> BoltResponse:
+    """Say it in the form, should Slack listen all the same."""
+    _log.warning("submit_came_too_late", view=object_of(body.get("view")).get("id"))
+    return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(_GIVEN_UP))
 
 
 def _too_late(body: Json) -> BoltResponse:

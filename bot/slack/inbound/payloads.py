@@ -54,8 +54,12 @@ class UnverifiedForm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submit(Payload):
-    """A pressed Submit. `team_id` is the workspace in which the form was opened."""
+    """A pressed Submit. `team_id` is the workspace in which the form was opened.
 
+    `sent_at`: by Slack's own clock, to the second, where Slack signs that; else when it came in.
+    """
+
+    sent_at: datetime
     callback_id: str
     view_id: str
     team_id: str
@@ -95,12 +99,16 @@ class Opened(Payload):
 
 
 def parse_payload(
-    body: Json, received_at: datetime, pasted: PastedToken | None = None, answer_url: Secret | None = None
+    body: Json,
+    received_at: datetime,
+    pasted: PastedToken | None = None,
+    answer_url: Secret | None = None,
+    sent_at: datetime | None = None,
 ) -> Payload | None:
     """Parse what is sealed already; None for what the bot does not take. Raises nothing."""
     kind = body.get("type")
     if kind == "view_submission":
-        return _parse_submit(body, received_at, pasted)
+        return _parse_submit(body, received_at, sent_at or received_at, pasted)
     if kind == "block_actions":
         return _parse_press(body, received_at, answer_url)
     if kind == "block_suggestion":
@@ -186,11 +194,12 @@ def _parse_command(body: Json, received_at: datetime, answer_url: Secret | None)
     )
 
 
-def _parse_submit(body: Json, received_at: datetime, pasted: PastedToken | None) -> Submit:
+def _parse_submit(body: Json, received_at: datetime, sent_at: datetime, pasted: PastedToken | None) -> Submit:
     view = object_of(body.get("view"))
     return Submit(
         actor=actor_of_interaction(body),
         received_at=received_at,
+        sent_at=sent_at,
         callback_id=text_of(view.get("callback_id")),
         view_id=text_of(view.get("id")),
         team_id=installed_team_id(body),

@@ -10,14 +10,17 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
+from weakref import WeakSet
 
 import structlog
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.model.background import Background
 from bot.model.errors import SlackRefused, SlackUnavailable
 from bot.slack.api import SlackWeb
 from bot.slack.inbound.connection import EARLY_NOTICES, SocketModeConnection
 from bot.slack.inbound.ingress import Ingress
+from bot.slack.inbound.pulse import Pulse
 
 _FIRST_PAUSE: Final = timedelta(milliseconds=500)
 _LONGEST_PAUSE: Final = timedelta(seconds=10)
@@ -48,6 +51,9 @@ class SocketModeIngress:
         self._keepers: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()
         self._stopping = False
+        self._connections = WeakSet[SocketModeConnection]()
+        self._pulse = Pulse(self._doubt)
+        self._beating = Background("pulse_broke")
 
     async def is_connected(self) -> bool:
         """Say whether Slack can reach the bot: one connection is enough."""
@@ -55,6 +61,7 @@ class SocketModeIngress:
 
     async def connect(self) -> None:
         """Open the first connection, however long it takes; `watch` opens the others."""
+        self._beating.start(self._pulse.beat())
         if not self._stopping:
             await self._lanes[0].fill()
 
@@ -79,6 +86,12 @@ class SocketModeIngress:
         """Close at once whatever is open, for good."""
         await self._stop_keeping()
         await asyncio.gather(*(lane.close() for lane in self._lanes))
+        self._beating.cancel()
+
+    def _doubt(self) -> None:
+        _log.warning("socket_mode_stood_still")
+        for connection in self._connections:
+            connection.doubt()
 
     async def _stop_keeping(self) -> None:
         self._stopping = True
@@ -92,8 +105,13 @@ class SocketModeIngress:
             address = self.wss_uri or await SlackWeb(self._web_client).open_connection(self._app_token)
             self.wss_uri = None  # an address is good for one try
             connection = SocketModeConnection(
-                self._ingress, app_token=self._app_token, web_client=self._web_client, logger=self._logger
+                self._ingress,
+                feel_pulse=self._pulse.feel,
+                app_token=self._app_token,
+                web_client=self._web_client,
+                logger=self._logger,
             )
+            self._connections.add(connection)
             await connection.open(address)
             return connection
 

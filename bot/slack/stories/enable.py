@@ -93,6 +93,7 @@ class EnableCatalog:
             token_kind=TokenKind.EMPTY,
             last_four="",
             sealed=Sealed(),
+            sent_at=press.received_at,
             accepted_at=press.received_at,
             expires_at=press.received_at + self.parts.ttl,
         )

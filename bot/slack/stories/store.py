@@ -122,6 +122,7 @@ class StoreCredential:
             token_kind=pasted.kind,
             last_four=pasted.last_four,
             sealed=Sealed(token=pasted.sealed, response_url=pasted.sealed_response_url),
+            sent_at=submit.sent_at,
             accepted_at=submit.received_at,
             expires_at=submit.received_at + self.parts.ttl,
         )

@@ -71,9 +71,9 @@ class Connection:
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self.writer.write(f"POST /slack/events HTTP/1.1\r\n{head}\r\n".encode())
 
-    def send_signed(self, body: bytes, secret: str = SECRET) -> None:
+    def send_signed(self, body: bytes, secret: str = SECRET, seconds_ago: int = 0) -> None:
         """Send a whole request in one go."""
-        timestamp = str(int(time.time()))
+        timestamp = str(int(time.time()) - seconds_ago)
         signature = SignatureVerifier(secret).generate_signature(timestamp=timestamp, body=body) or ""
         self.send_head(X_Slack_Request_Timestamp=timestamp, X_Slack_Signature=signature, Content_Length=str(len(body)))
         self.writer.write(body)
@@ -154,6 +154,22 @@ async def test_nothing_holds_the_token_once_it_is_sealed(port: Port) -> None:
 
     assert status == 200
     assert (during, after) == ([], [])
+
+
+async def test_a_submit_on_which_slack_has_given_up_is_not_taken(port: Port, log: io.StringIO) -> None:
+    """It was held up on its way, or here: its person was told that it failed. What needs no recording is answered."""
+    port.let_go.set()
+    search = urlencode({"payload": json.dumps({"type": "block_suggestion", "action_id": modal.BUCKET_ACTION})}).encode()
+
+    statuses = []
+    for body, seconds_ago in ((search, 0), (_body(), 20), (search, 20), (_body(), 0)):
+        connection = await port.connect()
+        connection.send_signed(body, seconds_ago=seconds_ago)
+        statuses.append(await connection.status())
+
+    assert statuses == [200] * 4
+    assert port.heard.qsize() == 3
+    assert log.getvalue().count("submit_came_too_late") == 1
 
 
 async def test_nothing_holds_the_token_of_a_body_that_was_turned_away(port: Port) -> None:

@@ -346,6 +346,7 @@ def test_a_submit_is_parsed(slack: SmallSlack, parse: Parse) -> None:
     assert parse(slack.make_submission(ADA)) == Submit(
         actor=ADA_AT_HOME,
         received_at=NOW,
+        sent_at=NOW,
         callback_id=modal.CALLBACK_ID,
         view_id=view.id,
         team_id=HOME,

@@ -27,6 +27,7 @@ from bot.sandbox.transport import Answer
 from bot.sandbox.workspace import SmallSlackConfig
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack import form as modal
+from bot.slack.blocks import Json
 from bot.slack.inbound.ingress import Ingress
 from bot.slack.inbound.payloads import Submit
 from bot.slack.inbound.routes import PAYLOAD
@@ -610,6 +611,86 @@ async def test_slacks_pings_are_answered(line: Line) -> None:
         async with asyncio.timeout(PATIENCE.total_seconds()):
             assert (await pongs.get()).data == b"Ping from Slack"
         await line.ingress.close()
+
+
+def _stand_still(line: Line) -> None:
+    """Let the last beat be long ago, as it is when a frozen process wakes."""
+    line.ingress._pulse._felt_at -= 10
+
+
+async def test_what_lay_in_the_socket_of_a_frozen_process_is_not_taken(line: Line, log: io.StringIO) -> None:
+    """Slack has given up on it, and its person may have submitted another token since. The next try is taken."""
+    await line.start_both()
+    _stand_still(line)
+    late = await line.slack.deliver("interactive", _open_and_submit(line))
+    await line.wait_until(lambda: all(each._doubts_until is None for each in line.ingress._connections))
+    line.let_go.set()
+    again = await line.submit()
+
+    assert late.body is not None
+    assert "Press Store again" in late.body["errors"][modal.TOKEN_BLOCK]
+    assert (await again).failure is None
+    assert line.heard.empty()
+    assert "submit_came_too_late" in log.getvalue()
+
+
+async def test_a_standstill_is_noticed_without_a_frame(line: Line, log: io.StringIO) -> None:
+    """So what comes in good time after it is taken."""
+    await line.start_both()
+    _stand_still(line)
+
+    await line.wait_until(lambda: "socket_mode_stood_still" in log.getvalue())
+    await line.wait_until(lambda: all(each._doubts_until is None for each in line.ingress._connections))
+    line.let_go.set()
+
+    assert (await (await line.submit())).failure is None
+
+
+@pytest.mark.parametrize("pong", [None, b"another word"], ids=["no pong", "the pong of another ping"])
+async def test_nothing_is_taken_before_the_pong(line: Line, pong: bytes | None) -> None:
+    """What was sent before the ping is read before its pong: a frame may still be on its way after a standstill."""
+    answers: asyncio.Queue[Json] = asyncio.Queue()
+
+    async def talk(socket: web.WebSocketResponse) -> None:
+        await socket.send_json({"type": "hello"})
+        async for frame in socket:
+            if frame.type is aiohttp.WSMsgType.PING:
+                if pong is not None:
+                    await socket.pong(pong)
+                await socket.send_json(_envelope(line))
+            elif frame.type is aiohttp.WSMsgType.TEXT:
+                answers.put_nowait(json.loads(frame.data))
+
+    async with serve_lines(talk) as address:
+        line.ingress.wss_uri = address
+        await line.ingress.connect()
+        line.ingress._doubt()
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            answer = await answers.get()
+        await line.ingress.close()
+
+    assert "Press Store again" in answer["payload"]["errors"][modal.TOKEN_BLOCK]
+    assert line.heard.empty()
+
+
+async def test_a_ping_into_a_connection_that_is_over_does_no_harm(line: Line, log: io.StringIO) -> None:
+    """It ended while the process stood still: it is rebuilt as any other."""
+    await line.start_both()
+    for connection in list(line.ingress._connections):
+        await connection.close()
+    line.ingress._doubt()
+    await line.wait_until(lambda: len(line.open) == 2 and line.addresses == 4)
+
+    assert "ping_broke" not in log.getvalue()
+
+
+def _open_and_submit(line: Line) -> Json:
+    """Return the payload of a form that somebody fills in and submits."""
+    return dict(_envelope(line)["payload"])
+
+
+def _envelope(line: Line) -> Json:
+    return dict(json.loads(_paste(line)))
 
 
 def _paste(line: Line) -> str:

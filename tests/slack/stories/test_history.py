@@ -38,6 +38,7 @@ async def submit(desk: Desk, bucket: str, number: int, reason: str = "") -> None
             token_kind=TokenKind.ACCOUNT,
             last_four="0001",
             sealed=Sealed(token=SealedToken("sealed.v1.5a4d.MADEUP")),
+            sent_at=desk.clock() + timedelta(milliseconds=number),
             accepted_at=desk.clock() + timedelta(milliseconds=number),
             expires_at=desk.clock() + TTL,
         )

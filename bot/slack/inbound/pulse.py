@@ -1,0 +1,34 @@
+"""Notices that this process stood still: frozen, swapped out, or held up in its own event loop."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from bot.model.clock import steady_seconds
+from bot.slack.inbound.lateness import GIVEN_UP_AFTER
+
+_BEAT: Final = timedelta(milliseconds=250)
+
+
+class Pulse:
+    """Beats in the event loop, and calls `on_standstill` when it comes to life after more than three seconds."""
+
+    def __init__(self, on_standstill: Callable[[], None], timer: Callable[[], float] = steady_seconds) -> None:
+        self._on_standstill = on_standstill
+        self._timer = timer
+        self._felt_at = timer()
+
+    async def beat(self) -> None:
+        """Beat for ever."""
+        while True:
+            self.feel()
+            await asyncio.sleep(_BEAT.total_seconds())
+
+    def feel(self) -> None:
+        """Beat once: also asked for by whoever depends on it, since the loop may not come to the next beat before."""
+        now = self._timer()
+        stood_still = timedelta(seconds=now - self._felt_at) > GIVEN_UP_AFTER
+        self._felt_at = now
+        if stood_still:
+            self._on_standstill()
