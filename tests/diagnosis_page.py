@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from bot.cloudflare.auth import ApiToken
+from bot.cloudflare.budget import Urgency
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE, ERROR_OF_STATUS, Answer, read_result
 from bot.cloudflare.errors import (
@@ -151,7 +152,7 @@ def _verify(kind: TokenKind, *, told: _Sample = _ACTIVE, own: _Sample = _READS, 
         )
         try:
             answers = await Questions(client).ask(
-                key=_LAKE, token=Secret(_PASTED), kind=kind, may_send=_yes, turn=Turn(None)
+                key=_LAKE, token=Secret(_PASTED), kind=kind, may_send=_yes, turn=Turn(None, Urgency.WRITE)
             )
             findings = judge(answers, _NOW, is_patient=False)
         except BotError as error:

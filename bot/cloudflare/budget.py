@@ -4,17 +4,20 @@ Any stretch as long as Cloudflare's window, wherever it begins, holds at most 97
 whether Cloudflare's windows slide, nor when they begin. While more than half of the quota is left, requests go at
 once; then never faster than evenly, and what is left is spread over the time until more comes free. Others may use the
 same quota: when the `Ratelimit` headers show that, half of what they leave is spread over the time until their window
-is over for sure. A 429 stops everything until its Retry-After.
+is over for sure. A 429 stops everything until its Retry-After. The last quarter is kept for writes.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import IntEnum
 from typing import Final, Self
 
 DEFAULT_QUOTA: Final = 1200
 DEFAULT_WINDOW: Final = timedelta(minutes=5)
 RESERVE_PERCENT: Final = 3
+FOR_WRITES_PERCENT: Final = 25
+"""Of what we take: nobody's dry runs use that up. It is good for 48 writes in 5 minutes, each with its questions."""
 LATENESS: Final = timedelta(seconds=0.3)
 """By how much the way to Cloudflare may take one request longer than another."""
 ROUNDING: Final = timedelta(seconds=1)
@@ -26,6 +29,17 @@ _SLOTS_IN_WINDOW: Final = 64
 _MOST_DIGITS: Final = 9
 _LONGEST: Final = timedelta(hours=1)
 """No window and no reset is taken to be longer: one strange header must not stop an account for days."""
+
+
+class Urgency(IntEnum):
+    """What a request is for; the lower goes first."""
+
+    WRITE = 0
+    """Something is changed: the questions before, the write itself, and the look at what came of it."""
+    CHECK = 1
+    """Somebody waits for an answer that changes nothing."""
+    BACKGROUND = 2
+    """Nobody waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,19 +143,20 @@ class Budget:
         return cls(quota=DEFAULT_QUOTA, window=DEFAULT_WINDOW, spent=spent, next_at=now)
 
     def take(self, now: datetime) -> Self:
-        """Return the budget after one more request, which goes now: not before `next_at` and `opens_at(now)`."""
+        """Return the budget after one more request, which goes now: not before `next_at` and what `opens_at` says."""
         then = self.forwarded(now)
         spare = None if then.spare is None else then.spare - 1
         after = replace(then, spent=then.spent.added(), spare=spare)
         planned_at = max(self.next_at, now - self._even)  # who wakes up a little late does not slow down the others
         return replace(after, next_at=planned_at + after.pause(now))
 
-    def opens_at(self, now: datetime) -> datetime:
-        """Return from when on there is anything to take: `now`, or later while blocked or used up."""
+    def opens_at(self, now: datetime, urgency: Urgency) -> datetime:
+        """Return from when on there is anything to take: `now`, or later while blocked or used up for that urgency."""
+        kept = 0 if urgency is Urgency.WRITE else self._most * FOR_WRITES_PERCENT // 100
         at = max(now, self.blocked_until or now)
-        at = max(at, self.spent.forwarded(at).falls_below(self._most) or at)
+        at = max(at, self.spent.forwarded(at).falls_below(self._most - kept) or at)
         spare = self.forwarded(at).spare
-        return at if spare is None or spare > self._reserve else self._surely_over_at
+        return at if spare is None or spare > self._reserve + kept else self._surely_over_at
 
     def pause(self, now: datetime) -> timedelta:
         """Return how long to wait after a request that went now. Of what others use as well, half is ours."""

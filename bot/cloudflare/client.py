@@ -21,7 +21,7 @@ from bot.cloudflare.answers import (
     parse_verification,
 )
 from bot.cloudflare.auth import ApiKey, ApiToken, Bearer, CallerAuth, CredentialBody, Fence
-from bot.cloudflare.budget import Limits, parse_limits
+from bot.cloudflare.budget import Limits, Urgency, parse_limits
 from bot.cloudflare.diagnosis import Answer, read_result
 from bot.cloudflare.errors import CatalogRefusal, CloudflareUnreachable, NoSuchBucket, RouteGone, Throttled
 from bot.cloudflare.pace import MOST_IN_FLIGHT, Pace
@@ -61,10 +61,14 @@ _TALKATIVE_LOGGERS = (
 
 
 class Turn:
-    """The right to send one request now; whoever does not use it gives it back."""
+    """The right to send one request now; whoever does not use it gives it back.
 
-    def __init__(self, pace: Pace | None) -> None:
+    Requests that follow the one for which it is used are as urgent as that one.
+    """
+
+    def __init__(self, pace: Pace | None, urgency: Urgency) -> None:
         self._pace = pace
+        self.urgency = urgency
 
     def use(self) -> bool:
         """Say whether it was still to be had."""
@@ -130,15 +134,15 @@ class CloudflareClient:
             trust_env=url.scheme == "https",
         )
 
-    async def turn(self) -> Turn | datetime:
+    async def turn(self, urgency: Urgency) -> Turn | datetime:
         """Wait in line for a request, and return the right to send it; or, at once, when to ask again.
 
-        A call that is given no turn waits for its own, and raises Throttled when nothing may be sent for a while.
-        Raises DatabaseTrouble.
+        A call whose turn is used already waits for another one like it, and raises Throttled when nothing so urgent may
+        be sent for a while. One that is given none waits behind all that somebody waits for. Raises DatabaseTrouble.
         """
         if self._pace is None:
-            return Turn(None)
-        return await self._pace.turn() or Turn(self._pace)
+            return Turn(None, urgency)
+        return await self._pace.turn(urgency) or Turn(self._pace, urgency)
 
     async def list_catalogs(self) -> list[Catalog]:
         """Return all catalogs of the account, in Cloudflare's order; entries without a bucket name are left out."""
@@ -149,22 +153,28 @@ class CloudflareClient:
         return await self._get_catalog(key, turn)
 
     async def verify_token(
-        self, token: Secret, owner: TokenKind, may_send: Callable[[], Awaitable[bool]]
+        self,
+        token: Secret,
+        owner: TokenKind,
+        may_send: Callable[[], Awaitable[bool]],
+        turn: Turn | None = None,
     ) -> TokenVerification:
         """Ask about a pasted token, with that token: as a user's where `owner` is USER, else as one of the account.
 
         It proves nothing about what the token may do. A refusal is told as one of the bot's own credentials would be.
         """
         place = "user" if owner is TokenKind.USER else self._account_path
-        answered = await self._request("GET", f"{place}/tokens/verify", cargo=Bearer(token, may_send))
+        answered = await self._request("GET", f"{place}/tokens/verify", turn=turn, cargo=Bearer(token, may_send))
         return parse_verification(*answered)
 
-    async def get_catalog_as(self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> Catalog:
+    async def get_catalog_as(
+        self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
+    ) -> Catalog:
         """Return the catalog of one bucket, asked for with a pasted token: proves that this one can read it.
 
         A refusal is told as one of the bot's own credentials would be.
         """
-        return await self._get_catalog(key, cargo=Bearer(token, may_send))
+        return await self._get_catalog(key, turn, Bearer(token, may_send))
 
     async def test_credential(self, key: BucketKey, turn: Turn | None = None) -> CredentialStatus:
         """Have Cloudflare try what the slot holds: VALID, INVALID or ABSENT; raises RouteGone where it offers no test.
@@ -247,10 +257,10 @@ class CloudflareClient:
             raise
 
     async def _enter(self, turn: Turn | None) -> None:
-        """Use the turn, else take another one: on `auto` a call can be two requests."""
+        """Use the turn, else take another one like it: on `auto` a call can be two requests."""
         if self._pace is None or (turn is not None and turn.use()):
             return
-        if await self._pace.turn() is not None:
+        if await self._pace.turn(Urgency.BACKGROUND if turn is None else turn.urgency) is not None:
             raise Throttled
 
     def _require_possible(self, key: BucketKey) -> str:

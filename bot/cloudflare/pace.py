@@ -1,4 +1,7 @@
-"""Who may send a request to Cloudflare now: a line for each process, one budget for all processes of an account."""
+"""Who may send a request to Cloudflare now: a line for each process, one budget for all processes of an account.
+
+Whoever only checks, however often, holds up nobody who writes: neither in the line, nor with the budget, nor in flight.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, TypeVar
 
-from bot.cloudflare.budget import Budget, Limits
+from bot.cloudflare.budget import Budget, Limits, Urgency
+from bot.cloudflare.line import Line, Place
 from bot.model.errors import DatabaseTrouble
 
 MOMENT: Final = timedelta(seconds=1)
@@ -15,6 +19,8 @@ MOMENT: Final = timedelta(seconds=1)
 MOST_IN_FLIGHT: Final = 32
 FEW_IN_FLIGHT: Final = 8
 """As long as no request has ended yet: Cloudflare may tell of a limit that is lower than the usual one."""
+FOR_WRITES_IN_FLIGHT: Final = 1 / 4
+"""This share is for writes alone: where Cloudflare is slow, checks would fill all places for as long as that lasts."""
 
 _T = TypeVar("_T")
 
@@ -22,10 +28,10 @@ _T = TypeVar("_T")
 class Pace(Protocol):
     """Lets requests to Cloudflare go one after the other, as fast as the account's budget allows."""
 
-    async def turn(self) -> datetime | None:
+    async def turn(self, urgency: Urgency) -> datetime | None:
         """Wait in line; None when one request may go now, whose end `done()` must be told, whatever it is.
 
-        A datetime, at once, when nothing may go for more than a second: come back then. Safe to cancel.
+        A datetime, at once, when nothing so urgent may go for more than a second: come back then. Safe to cancel.
         Raises DatabaseTrouble where the budget is in a database.
         """
         ...
@@ -60,7 +66,8 @@ class _News:
 class SharedPace:
     """The pace of an account whose budget may be shared with other processes.
 
-    Only the head of the line talks to the store, and hands it what was heard meanwhile: one change for each request.
+    Only the first of the line asks the store, one at a time, and hands it what was heard meanwhile: one change for each
+    request. While it sleeps until the budget opens, a more urgent one may come and go before it.
     """
 
     def __init__(
@@ -72,53 +79,64 @@ class SharedPace:
         self._store = store
         self._clock = clock
         self._sleep = sleep
-        self._line = asyncio.Lock()
+        self._line = Line()
+        self._asking = asyncio.Lock()
         self._in_flight = 0
         self._most_in_flight = FEW_IN_FLIGHT
-        self._has_changed = asyncio.Event()
         self._news: list[_News] = []
-        self._stopped_until = datetime.min.replace(tzinfo=UTC)
+        self._stopped_until = dict.fromkeys(Urgency, datetime.min.replace(tzinfo=UTC))
 
-    async def turn(self) -> datetime | None:
+    async def turn(self, urgency: Urgency) -> datetime | None:
         """Wait in line for a request; see `Pace`."""
-        async with self._line:
+        with self._line.stand(urgency) as place:
             while True:
-                await self._wait_for_room()
-                if self._is_stopped():
-                    return self._stopped_until
-                wait = await self._take()
-                if self._is_stopped():  # perhaps by a 429 while the store was at work
-                    continue
-                if wait is None:
-                    self._in_flight += 1
-                    return None
+                while not self._may_go_on(place):
+                    await place.wait_for_call()
+                if self._is_stopped(urgency):
+                    return self._stopped_until[urgency]
+                async with self._asking:  # one who is no longer first may be at it
+                    if not self._may_go_on(place):
+                        continue
+                    wait = await self._take(urgency)
+                    if self._is_stopped(urgency):  # perhaps by a 429 while the store was at work
+                        continue
+                    if wait is None:
+                        self._in_flight += 1
+                        return None
                 await self._sleep(wait.total_seconds())
 
     def done(self, limits: Limits | None) -> None:
         """Take note of a request's end; see `Pace`."""
         self._in_flight -= 1
         self._most_in_flight = MOST_IN_FLIGHT
-        self._has_changed.set()
+        self._line.call_first()
         if limits is not None:
             self._news.append(_News(limits=limits, in_flight=self._in_flight, at=self._clock()))
 
     async def block(self, retry_after: timedelta) -> None:
         """Stop all requests of the account; see `Pace`."""
         retry_after = max(retry_after, MOMENT)
-        self._stopped_until = max(self._stopped_until, self._clock() + retry_after)
-        self._has_changed.set()
+        self._stop(self._clock() + retry_after)
+        self._line.call_first()
         with suppress(DatabaseTrouble):  # then the other processes meet a 429 of their own
             await self._store.change(lambda budget, now: (budget.blocked(now + retry_after), None))
 
-    def _is_stopped(self) -> bool:
-        return self._stopped_until - self._clock() > MOMENT
+    def _is_stopped(self, urgency: Urgency) -> bool:
+        return self._stopped_until[urgency] - self._clock() > MOMENT
 
-    async def _wait_for_room(self) -> None:
-        while self._in_flight >= self._most_in_flight and not self._is_stopped():
-            self._has_changed.clear()
-            await self._has_changed.wait()
+    def _stop(self, until: datetime, least: Urgency = Urgency.WRITE) -> None:
+        """Stop what is no more urgent than that; what is stopped for longer stays so."""
+        for urgency, stopped_until in self._stopped_until.items():
+            if urgency >= least:
+                self._stopped_until[urgency] = max(stopped_until, until)
 
-    async def _take(self) -> timedelta | None:
+    def _may_go_on(self, place: Place) -> bool:
+        """Whether it is its turn to ask for a request, or to learn that there is none."""
+        kept = 0 if place.urgency is Urgency.WRITE else int(self._most_in_flight * FOR_WRITES_IN_FLIGHT)
+        has_room = self._in_flight < self._most_in_flight - kept
+        return self._line.is_first(place) and (has_room or self._is_stopped(place.urgency))
+
+    async def _take(self, urgency: Urgency) -> timedelta | None:
         """Take one request from the budget; when there is none now, return how long to wait before asking again."""
         news = tuple(self._news)
 
@@ -127,13 +145,13 @@ class SharedPace:
             for heard in news:
                 heard_at = now - max(timedelta(0), self._clock() - heard.at)
                 budget = budget.corrected(heard.limits, heard_at, heard.in_flight)
-            goes_at = max(budget.opens_at(now), budget.next_at)
+            goes_at = max(budget.opens_at(now, urgency), budget.next_at)
             return budget.take(now) if goes_at <= now else budget, goes_at - now
 
         wait = await self._store.change(change)
         del self._news[: len(news)]
         if wait > 2 * MOMENT:  # more than the pause between two requests usually is
-            self._stopped_until = max(self._stopped_until, self._clock() + wait)
+            self._stop(self._clock() + wait, urgency)
         return wait if wait > timedelta(0) else None
 
 

@@ -5,7 +5,8 @@ Cloudflare is safe to repeat.
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,15 +14,17 @@ from typing import Final
 
 import structlog
 
+from bot.cloudflare.budget import Urgency
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import CloudflareError, Throttled
 from bot.delivery.endings import end_unwritten, give_up
 from bot.delivery.kept import KeptMoves
 from bot.delivery.opener import Opener
+from bot.delivery.overtaking import Overtaken, until_overtaken
 from bot.delivery.plan import PLANS, Plan
 from bot.delivery.report import Poster, Report
 from bot.delivery.retry import Retry
-from bot.delivery.schedule import schedule
+from bot.delivery.schedule import URGENCIES, schedule
 from bot.delivery.step import MaySend, Step, Tools
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import AccessRefused, DatabaseTrouble, LeaseLost, SealedValueUnreadable
@@ -31,6 +34,9 @@ from bot.policy.gate import Gate
 from bot.sealing.hpke import KeyRing
 from bot.storage.catalogs import Catalogs
 from bot.storage.submissions import Submissions
+
+LOOK_EVERY: Final = timedelta(seconds=1)
+"""How often a check that waits, for its turn or for an answer, looks whether it stands in the way of its bucket."""
 
 _STALE_AFTER: Final = timedelta(milliseconds=100)
 _FAILURES: Final = (AccessRefused, CloudflareError, SealedValueUnreadable, DatabaseTrouble)
@@ -54,11 +60,13 @@ class Delivery:
         clock: Callable[[], datetime],
         fresh_token_patience: timedelta,
         jitter: Callable[[], float] = random.random,
+        look_every: timedelta = LOOK_EVERY,
         plans: Mapping[Task, Plan] = PLANS,
     ) -> None:
         self._submissions = submissions
         self._cloudflare = cloudflare
         self._clock = clock
+        self._look_every = look_every
         self._retry = Retry(clock, jitter)
         self._report = Report(poster, clock)
         tools = Tools(
@@ -91,20 +99,21 @@ class Delivery:
         return next_at
 
     async def _work_off(self, lease: Lease) -> datetime | None:
-        blocked_until: datetime | None = None
+        blocked_until: dict[Urgency, datetime] = {}
         while work := await self._submissions.work(lease):
             now = self._clock()
-            agenda = schedule(work, blocked_until or now)
-            due = next((pending for pending, at in agenda if at <= now), None)
+            agenda = schedule(work, blocked_until)
+            due = _first_due(agenda, now)
             if due is None:
                 return min(at for _, at in agenda)
             move = self._kept.find(due.submission, now) or await self._end_or_report(lease, due, now)
             if move is not None:
                 await self._apply(lease, due, move)
                 continue
-            blocked_until = await self._take_turn(lease, due, now)
-            if blocked_until is not None:
-                await self._end_if_blocked_too_long(lease, due, blocked_until)
+            until = await self._take_turn(lease, due, now)
+            if until is not None:
+                blocked_until |= {each: until for each in Urgency if each >= _urgency_of(due)}
+                await self._end_if_blocked_too_long(lease, due, until)
         return None
 
     async def _end_or_report(self, lease: Lease, due: Pending, now: datetime) -> Move | None:
@@ -129,20 +138,37 @@ class Delivery:
 
     async def _take_turn(self, lease: Lease, due: Pending, read_at: datetime) -> datetime | None:
         """Wait in line, and then take the step that is due by then; return when to come back if nothing may be sent."""
-        turn = await self._cloudflare.turn()
+        try:
+            async with self._giving_way(lease, due):
+                turn = await self._cloudflare.turn(_urgency_of(due))
+        except Overtaken:
+            return None
         if isinstance(turn, datetime):
             return turn
         try:
             now = self._clock()
             current: Pending | None = due
             if now - read_at > _STALE_AFTER:  # somebody may have submitted a newer one meanwhile
-                agenda = schedule(await self._submissions.work(lease), now)
-                current = next((each for each, at in agenda if at <= now and not each.submission.is_ended), None)
-            if current is not None:
+                current = _first_due(schedule(await self._submissions.work(lease), {}), now)
+            if current is not None and not current.submission.is_ended:
+                turn.urgency = _urgency_of(current)
                 await self._take_step(lease, current, turn)
+        except Overtaken:
+            return None
         finally:
             turn.give_back()
         return None
+
+    def _giving_way(self, lease: Lease, pending: Pending) -> AbstractAsyncContextManager[None]:
+        """Where this is only a check, have it raise Overtaken when something else is due: nobody waits behind one."""
+        if _urgency_of(pending) is Urgency.WRITE:
+            return nullcontext()
+
+        async def is_overtaken() -> bool:
+            first = _first_due(schedule(await self._submissions.work(lease), {}), self._clock())
+            return first is not None and (first.submission.is_ended or _urgency_of(first) is Urgency.WRITE)
+
+        return until_overtaken(is_overtaken, self._look_every)
 
     async def _take_step(self, lease: Lease, pending: Pending, turn: Turn) -> None:
         """Take the first step of the plan that is not done; one that has nothing to say lets the next one follow."""
@@ -150,19 +176,21 @@ class Delivery:
         for step in self._plans[submission.task]:
             if step.is_done(submission, self._clock()):
                 continue
-            move = await self._try(step, pending, turn, partial(self._may_send, submission, lease))
+            move = await self._try(step, lease, pending, turn)
             if move is not None:
                 await self._apply(lease, pending, move)
                 return
         message = f"no step has anything to say of a submission that is {submission.state}"
         raise RuntimeError(message)  # else it would be looked at again at once, and for ever
 
-    async def _try(self, step: Step, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
+    async def _try(self, step: Step, lease: Lease, pending: Pending, turn: Turn) -> Move | None:
         submission = pending.submission
+        may_send: MaySend = partial(self._may_send, submission, lease)
         if _is_over(submission, self._clock()):  # again: Slack may have taken its time to say who is allowed
             return give_up(submission, self._clock())
         try:
-            return await step.take(pending, turn, may_send)
+            async with self._giving_way(lease, pending):
+                return await step.take(pending, turn, may_send)
         except LeaseLost:
             if not _is_over(submission, self._clock()):
                 raise
@@ -188,6 +216,14 @@ class Delivery:
             following = await move.effect(recorded)
             self._kept.keep_write(lease, recorded.submission, following)
             await self._apply(lease, recorded, following)
+
+
+def _first_due(agenda: Sequence[tuple[Pending, datetime]], now: datetime) -> Pending | None:
+    return next((pending for pending, at in agenda if at <= now), None)
+
+
+def _urgency_of(pending: Pending) -> Urgency:
+    return URGENCIES[pending.submission.task]
 
 
 def _is_over(submission: Submission, now: datetime) -> bool:

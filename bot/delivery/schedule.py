@@ -1,13 +1,24 @@
 """Newest wins: what a bucket has open, in the order in which it is done, and when each is due. Pure."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
 
+from bot.cloudflare.budget import Urgency
 from bot.model.submission import Pending, State, Task
 
+URGENCIES: Final[Mapping[Task, Urgency]] = {
+    Task.STORE: Urgency.WRITE,
+    Task.ENABLE: Urgency.WRITE,
+    Task.CHECK: Urgency.CHECK,
+}
+"""How urgent everything is that is asked of Cloudflare for a task."""
 
-def schedule(work: Sequence[Pending], open_from: datetime) -> list[tuple[Pending, datetime]]:
-    """Return when each is due, in the order in which they are done: the slot first, messages last.
+_ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
+
+
+def schedule(work: Sequence[Pending], open_from: Mapping[Urgency, datetime]) -> list[tuple[Pending, datetime]]:
+    """Return when each is due, in the order in which they are done: the slot first, then messages, then checks.
 
     Only the newest submission to be stored is sent; older ones are due at their own expiry. Checks and enablings block
     nothing, and a catalog is enabled before anything is stored in it. Nothing goes to Cloudflare before `open_from`.
@@ -17,12 +28,14 @@ def schedule(work: Sequence[Pending], open_from: datetime) -> list[tuple[Pending
     sendable = [each for each in work if each not in (*ended, *confirming)]
     of_task = {task: [each for each in sendable if each.submission.task is task] for task in Task}
     held, newest = of_task[Task.STORE][:-1], of_task[Task.STORE][-1:]
+
+    def goes_at(pending: Pending) -> datetime:
+        return max(pending.submission.next_attempt_at, open_from.get(URGENCIES[pending.submission.task], _ALWAYS))
+
     return [
-        *(
-            (each, min(max(each.submission.next_attempt_at, open_from), each.submission.expires_at))
-            for each in (*of_task[Task.ENABLE], *newest, *of_task[Task.CHECK])
-        ),
-        *((each, max(each.submission.next_attempt_at, open_from)) for each in confirming),
+        *((each, min(goes_at(each), each.submission.expires_at)) for each in (*of_task[Task.ENABLE], *newest)),
+        *((each, goes_at(each)) for each in confirming),
         *((each, each.submission.expires_at) for each in held),
         *((each, each.submission.next_attempt_at) for each in ended),
+        *((each, min(goes_at(each), each.submission.expires_at)) for each in of_task[Task.CHECK]),
     ]

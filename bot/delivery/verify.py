@@ -91,34 +91,34 @@ class Questions:
     async def ask(self, *, key: BucketKey, token: Secret, kind: TokenKind, may_send: MaySend, turn: Turn) -> Answers:
         """Ask all at once. Nothing of Cloudflare's is raised, and no error that comes back knows the token."""
         told, catalog, reached, credential = await asyncio.gather(
-            self._verify_token(token, kind, may_send),
+            self._verify_token(token, kind, may_send, turn),
             _settle(self._cloudflare.get_catalog(key, turn)),
-            _settle(self._cloudflare.get_catalog_as(key, token, may_send)),
-            self._test_credential(key),
+            _settle(self._cloudflare.get_catalog_as(key, token, may_send, turn)),
+            self._test_credential(key, turn),
         )
         owner, verified = told
         return Answers(owner=owner, verified=verified, catalog=catalog, reached=reached, credential=credential)
 
     async def _verify_token(
-        self, token: Secret, kind: TokenKind, may_send: MaySend
+        self, token: Secret, kind: TokenKind, may_send: MaySend, turn: Turn
     ) -> tuple[TokenKind, TokenVerification | BotError]:
         """Ask the endpoint of the token's kind; where the kind cannot be told, the user's first, then the account's."""
         of_user: TokenVerification | BotError | None = None
         if kind is not TokenKind.ACCOUNT:
-            of_user = await _settle(self._cloudflare.verify_token(token, TokenKind.USER, may_send))
+            of_user = await _settle(self._cloudflare.verify_token(token, TokenKind.USER, may_send, turn))
             is_told = not isinstance(of_user, (CallerRejected, *NOT_OFFERED)) or is_from_elsewhere(of_user)
             if kind is TokenKind.USER or is_told:
                 return TokenKind.USER, of_user
-        of_account = await _settle(self._cloudflare.verify_token(token, TokenKind.ACCOUNT, may_send))
+        of_account = await _settle(self._cloudflare.verify_token(token, TokenKind.ACCOUNT, may_send, turn))
         if of_user is not None and is_no(of_account) and not is_no(of_user):
             return TokenKind.USER, of_user  # both must say no: where one of them does not tell, nobody knows
         return TokenKind.ACCOUNT, of_account
 
-    async def _test_credential(self, key: BucketKey) -> CredentialStatus | None:
+    async def _test_credential(self, key: BucketKey, turn: Turn) -> CredentialStatus | None:
         """Return how the credential is that is there already, or None where that is not to be had soon."""
         try:
             async with asyncio.timeout(TEST_PATIENCE.total_seconds()):
-                return await self._cloudflare.test_credential(key)
+                return await self._cloudflare.test_credential(key, turn)
         except (BotError, TimeoutError):
             return None
 

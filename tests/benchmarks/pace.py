@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from bot.cloudflare.auth import ApiToken
+from bot.cloudflare.budget import Urgency
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import Throttled
 from bot.cloudflare.pace import LocalPace, Pace, SharedPace
@@ -121,7 +122,7 @@ async def submit(client: CloudflareClient, key: BucketKey) -> None:
 async def insist(client: CloudflareClient, call: Callable[[Turn], Awaitable[object]]) -> None:
     """Come back when told to, until the call is through."""
     while True:
-        turn = await client.turn()
+        turn = await client.turn(Urgency.WRITE)
         if isinstance(turn, datetime):
             await asyncio.sleep((turn - now()).total_seconds())
             continue

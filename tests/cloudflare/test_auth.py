@@ -18,7 +18,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bot.cloudflare.auth import ApiKey, ApiToken, Bearer, CallerAuth, CredentialBody, Fence
-from bot.cloudflare.budget import Limits
+from bot.cloudflare.budget import Limits, Urgency
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import AnswerNotUnderstood, CloudflareError, RouteGone, Throttled, TokenMalformed
 from bot.cloudflare.pace import LocalPace
@@ -79,11 +79,13 @@ class PaceNotes:
     done_with: list[Limits | None] = field(default_factory=list)
     blocked_for: list[timedelta] = field(default_factory=list)
     turns: int = 0
+    urgencies: list[Urgency] = field(default_factory=list)
     stopped_until: datetime | None = None
 
-    async def turn(self) -> datetime | None:
+    async def turn(self, urgency: Urgency) -> datetime | None:
         """Let it go, unless it is stopped."""
         self.turns += self.stopped_until is None
+        self.urgencies.append(urgency)
         return self.stopped_until
 
     def done(self, limits: Limits | None) -> None:
@@ -523,10 +525,44 @@ async def test_a_test_that_is_known_to_be_missing_leaves_the_turn_to_the_next_re
     client = make(lambda request: _no(404, 7003) if request.url.path.endswith("status") else _anything(), pace=pace)
     for expected in (2, 1):  # the first time the question itself is a request
         pace.turns, pace.done_with = 0, []
-        turn = await client.turn()
+        turn = await client.turn(Urgency.CHECK)
         assert isinstance(turn, Turn)
         with pytest.raises(RouteGone):
             await client.test_credential(LAKE, turn)
         await client.get_catalog(LAKE, turn)
         turn.give_back()
         assert (pace.turns, pace.done_with) == (expected, [None] * expected)
+
+
+CALLS_WITH_TURN: dict[str, Callable[[CloudflareClient, Turn], Awaitable[object]]] = {
+    "verify, of a user": lambda client, turn: client.verify_token(Secret(TOKEN), TokenKind.USER, _yes, turn),
+    "verify, of the account": lambda client, turn: client.verify_token(Secret(TOKEN), TokenKind.ACCOUNT, _yes, turn),
+    "read": lambda client, turn: client.get_catalog_as(LAKE, Secret(TOKEN), _yes, turn),
+    "store": lambda client, turn: client.store_credential(LAKE, Secret(TOKEN), _yes, turn),
+    "get": lambda client, turn: client.get_catalog(LAKE, turn),
+    "test": lambda client, turn: client.test_credential(LAKE, turn),
+    "enable": lambda client, turn: client.enable_catalog(LAKE, _yes, turn),
+}
+
+
+@pytest.mark.parametrize("urgency", Urgency)
+@pytest.mark.parametrize("name", CALLS_WITH_TURN)
+async def test_what_follows_a_turn_is_as_urgent_as_that_one(make: Make, name: str, urgency: Urgency) -> None:
+    """A turn is good for one request; the others of a write do not wait behind somebody's checks."""
+    pace = PaceNotes()
+    client = make(lambda _: _anything(), pace=pace)
+    turn = await client.turn(urgency)
+    assert isinstance(turn, Turn)
+    for _ in range(2):
+        with suppress(CloudflareError):  # not every call understands this answer
+            await CALLS_WITH_TURN[name](client, turn)
+    assert pace.urgencies == [urgency] * 2
+
+
+@pytest.mark.parametrize("name", ["list", "get", "test"])
+async def test_a_question_that_nobody_waits_for_is_not_urgent(make: Make, name: str) -> None:
+    """A refresh of the catalogs brings no turn along."""
+    pace = PaceNotes()
+    with suppress(CloudflareError):
+        await OTHER_CALLS[name](make(lambda _: _anything(), pace=pace), TOKEN)
+    assert pace.urgencies == [Urgency.BACKGROUND]

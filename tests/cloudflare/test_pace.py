@@ -7,19 +7,20 @@ import random
 import selectors
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
 
-from bot.cloudflare.budget import Budget, Limits, parse_limits
+from bot.cloudflare.budget import Budget, Limits, Spent, Urgency, parse_limits
 from bot.cloudflare.pace import FEW_IN_FLIGHT, MOST_IN_FLIGHT, LocalPace, MemoryStore, Pace, SharedPace
 from bot.model.errors import DatabaseUnavailable
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+WRITE, CHECK, BACKGROUND = Urgency
 ANNOUNCED = Limits(quota=1200, window=5 * MINUTE, remaining=1100, resets_in=4 * MINUTE)
 
 
@@ -125,7 +126,7 @@ class Run:
     async def _submit(self, loop: VirtualLoop, pace: Pace, random_number: random.Random) -> None:
         is_taken = False
         while not is_taken:
-            if (back := await pace.turn()) is not None:
+            if (back := await pace.turn(WRITE)) is not None:
                 await asyncio.sleep((back - loop.clock()).total_seconds())
                 continue
             latency = random_number.uniform(0.001, 0.3)
@@ -217,7 +218,7 @@ def test_a_burst_goes_at_once() -> None:
     async def body(loop: VirtualLoop) -> float:
         pace = LocalPace(loop.clock)
         for _ in range(530):
-            assert await pace.turn() is None
+            assert await pace.turn(WRITE) is None
             pace.done(ANNOUNCED)
         return loop.time()
 
@@ -232,9 +233,9 @@ def test_requests_are_spaced_out_as_the_remainder_shrinks() -> None:
     assert budget.pause(now) > timedelta(seconds=0.5)
     with_less = budget.corrected(Limits(remaining=100, resets_in=MINUTE), now, 0)
     assert with_less.pause(now) == timedelta(seconds=1)
-    assert with_less.opens_at(now) == now
+    assert with_less.opens_at(now, WRITE) == now
     used_up = budget.corrected(Limits(remaining=36, resets_in=MINUTE), now, 0)
-    assert used_up.opens_at(now) == now + MINUTE + timedelta(seconds=1.3)
+    assert used_up.opens_at(now, WRITE) == now + MINUTE + timedelta(seconds=1.3)
 
 
 def test_a_window_that_begins_anew_is_believed() -> None:
@@ -265,7 +266,7 @@ def test_a_clock_that_is_set_back_holds_up_nobody() -> None:
     before = START - 60 * MINUTE
     rebased = budget.rebased(before)
     assert rebased.spent.total == 1164
-    assert before + 5 * MINUTE < rebased.opens_at(before) < before + 5.2 * MINUTE
+    assert before + 5 * MINUTE < rebased.opens_at(before, WRITE) < before + 5.2 * MINUTE
 
 
 @pytest.mark.parametrize(
@@ -312,7 +313,7 @@ def test_requests_in_flight_are_few_until_something_is_known() -> None:
 
         async def go() -> None:
             nonlocal gone
-            assert await pace.turn() is None
+            assert await pace.turn(WRITE) is None
             gone += 1
 
         tasks = [loop.create_task(go()) for _ in range(200)]
@@ -334,8 +335,8 @@ def test_a_failed_request_frees_its_place() -> None:
     async def body(loop: VirtualLoop) -> None:
         pace = LocalPace(loop.clock)
         for _ in range(FEW_IN_FLIGHT):
-            await pace.turn()
-        waiting = loop.create_task(pace.turn())
+            await pace.turn(WRITE)
+        waiting = loop.create_task(pace.turn(WRITE))
         await asyncio.sleep(1)
         assert not waiting.done()
         pace.done(None)
@@ -351,7 +352,7 @@ def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
         pace, order = LocalPace(loop.clock), list[int]()
 
         async def go(number: int) -> None:
-            await pace.turn()
+            await pace.turn(WRITE)
             order.append(number)
 
         tasks = [loop.create_task(go(number)) for number in range(FEW_IN_FLIGHT + 4)]
@@ -366,6 +367,133 @@ def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
     assert _run(body) == [*range(FEW_IN_FLIGHT), FEW_IN_FLIGHT + 1, FEW_IN_FLIGHT + 3]
 
 
+def test_the_urgent_go_first_whenever_they_come() -> None:
+    """Of those as urgent as each other, whoever came first does."""
+
+    async def body(loop: VirtualLoop) -> list[str]:
+        pace, order = LocalPace(loop.clock), list[str]()
+
+        async def go(name: str, urgency: Urgency) -> None:
+            await pace.turn(urgency)
+            order.append(name)
+            pace.done(None)
+
+        for _ in range(FEW_IN_FLIGHT):
+            await pace.turn(WRITE)
+        names = {"b1": BACKGROUND, "c1": CHECK, "w1": WRITE, "c2": CHECK, "b2": BACKGROUND, "w2": WRITE}
+        tasks = [loop.create_task(go(name, urgency)) for name, urgency in names.items()]
+        await asyncio.sleep(1)
+        for _ in range(FEW_IN_FLIGHT):
+            pace.done(None)
+        await asyncio.gather(*tasks)
+        return order
+
+    assert _run(body) == ["w1", "w2", "c1", "c2", "b1", "b2"]
+
+
+@pytest.mark.parametrize("gives_up", [False, True])
+@pytest.mark.parametrize("sleeping", [CHECK, BACKGROUND])
+def test_who_sleeps_until_the_budget_opens_is_overtaken(sleeping: Urgency, gives_up: bool) -> None:  # noqa: FBT001 - a table
+    """A write that comes meanwhile takes the next request, and the sleeper the one after; also if either gives up."""
+
+    async def body(loop: VirtualLoop) -> list[str]:
+        store, order = MemoryStore(loop.clock), list[str]()
+        await store.change(lambda budget, now: (_spent_before(budget, now, 600), None))
+        pace = SharedPace(store, loop.clock)
+
+        async def go(name: str, urgency: Urgency) -> None:
+            await pace.turn(urgency)
+            order.append(name)
+
+        await pace.turn(WRITE)  # whoever comes next has to sleep
+        first = loop.create_task(go("first", sleeping))
+        await asyncio.sleep(0.1)
+        second = loop.create_task(go("second", sleeping))
+        write = loop.create_task(go("write", WRITE))
+        await asyncio.sleep(0.1)
+        if gives_up:
+            first.cancel()
+        await asyncio.gather(first, second, write, return_exceptions=True)
+        return order
+
+    assert _run(body) == (["write", "second"] if gives_up else ["write", "first", "second"])
+
+
+def test_an_urgent_one_that_gives_up_leaves_the_line_as_it_was() -> None:
+    """Nobody is forgotten, wherever the cancellation meets it: in line, at the store, or asleep."""
+
+    async def body(loop: VirtualLoop) -> int:
+        store = MemoryStore(loop.clock)
+        await store.change(lambda budget, now: (_spent_before(budget, now, 600), None))
+        pace = SharedPace(store, loop.clock)
+        checks = [loop.create_task(pace.turn(CHECK)) for _ in range(5)]
+        for tenths in range(40):
+            write = loop.create_task(pace.turn(WRITE))
+            await asyncio.sleep(tenths % 4 / 10)
+            if not write.cancel():
+                pace.done(None)
+            await asyncio.sleep(0.1)
+        await asyncio.gather(*checks)
+        return pace._in_flight
+
+    assert _run(body) == 5
+
+
+def test_checks_leave_room_in_flight() -> None:
+    """Where Cloudflare is slow, those that hang keep no write from going."""
+
+    async def body(loop: VirtualLoop) -> tuple[int, int]:
+        pace = LocalPace(loop.clock)
+        await pace.turn(WRITE)
+        pace.done(ANNOUNCED)
+        checks = [loop.create_task(pace.turn(CHECK)) for _ in range(2 * MOST_IN_FLIGHT)]
+        await asyncio.sleep(1)
+        in_flight = sum(check.done() for check in checks)
+        writes = [loop.create_task(pace.turn(WRITE)) for _ in range(2 * MOST_IN_FLIGHT)]
+        await asyncio.sleep(1)
+        for task in checks + writes:
+            task.cancel()
+        return in_flight, sum(write.done() and not write.cancelled() for write in writes)
+
+    assert _run(body) == (24, 8)
+
+
+@pytest.mark.parametrize("urgency", [CHECK, BACKGROUND])
+def test_checks_leave_a_quarter_of_the_budget(urgency: Urgency) -> None:
+    """They are told when to come back, all of them at once; a write goes."""
+
+    async def body(loop: VirtualLoop) -> None:
+        store = MemoryStore(loop.clock)
+        await store.change(lambda budget, now: (_spent_before(budget, now, 873), None))
+        pace, other = SharedPace(store, loop.clock), SharedPace(store, loop.clock)
+        backs = await asyncio.gather(*(pace.turn(urgency) for _ in range(20)), other.turn(urgency))
+        assert all(back is not None and back > START + 5 * MINUTE for back in backs)
+        assert await pace.turn(WRITE) is None
+        assert await other.turn(WRITE) is None
+        await asyncio.sleep((max(back for back in backs if back) - loop.clock()).total_seconds())
+        assert await pace.turn(urgency) is None
+
+    _run(body)
+
+
+@pytest.mark.parametrize(
+    ("remaining", "opens"), [pytest.param(327, False, id="a quarter is left"), pytest.param(328, True, id="more is")]
+)
+def test_checks_leave_a_quarter_of_what_others_use_as_well(remaining: int, opens: bool) -> None:  # noqa: FBT001 - a table
+    """What Cloudflare tells of the quota counts for them as their own count does."""
+    budget = Budget.fresh(START).corrected(Limits(remaining=remaining, resets_in=MINUTE), START, 0)
+    assert budget.opens_at(START, WRITE) == START
+    assert (budget.opens_at(START, CHECK) == START) is opens
+    assert budget.opens_at(START, CHECK) == budget.opens_at(START, BACKGROUND)
+
+
+@pytest.mark.parametrize("quota", [1, 2, 3, 4, 5, 10, 120, 1200])
+def test_every_quota_lets_something_of_everything_go(quota: int) -> None:
+    """However small it is: the first request is anybody's."""
+    budget = Budget.fresh(START).corrected(Limits(quota=quota, window=MINUTE), START, 0)
+    assert [budget.opens_at(START, urgency) for urgency in Urgency] == [START] * 3
+
+
 def test_whoever_gives_up_while_waiting_has_taken_nothing() -> None:
     """The pause before a request is nobody's yet."""
 
@@ -373,15 +501,19 @@ def test_whoever_gives_up_while_waiting_has_taken_nothing() -> None:
         store = MemoryStore(loop.clock)
         pace = SharedPace(store, loop.clock)
         await store.change(lambda budget, now: (_spend(budget, now, 583), None))
-        await pace.turn()
-        waiting = loop.create_task(pace.turn())
+        await pace.turn(WRITE)
+        waiting = loop.create_task(pace.turn(WRITE))
         await asyncio.sleep(0.01)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         assert await store.change(lambda budget, _: (budget, budget.spent.total)) == 584
-        assert await pace.turn() is None
+        assert await pace.turn(WRITE) is None
 
     _run(body)
+
+
+def _spent_before(budget: Budget, now: datetime, count: int) -> Budget:
+    return replace(budget, spent=Spent.of(count, budget.window, now))
 
 
 def _spend(budget: Budget, now: datetime, count: int) -> Budget:
@@ -397,17 +529,17 @@ def test_a_block_stops_everybody_at_once() -> None:
         store = MemoryStore(loop.clock)
         pace, other = SharedPace(store, loop.clock), SharedPace(store, loop.clock)
         for _ in range(FEW_IN_FLIGHT):
-            await pace.turn()
-        in_line = [loop.create_task(pace.turn()) for _ in range(5)]
+            await pace.turn(WRITE)
+        in_line = [loop.create_task(pace.turn(WRITE)) for _ in range(5)]
         await asyncio.sleep(0)
         await pace.block(5 * MINUTE)
         until = START + 5 * MINUTE
-        assert await asyncio.gather(*in_line, pace.turn(), other.turn()) == [until] * 7
+        assert await asyncio.gather(*in_line, pace.turn(WRITE), other.turn(WRITE)) == [until] * 7
         assert loop.clock() == START
         await pace.block(MINUTE)  # a shorter one changes nothing
         pace.done(None)
         await asyncio.sleep(299.5)
-        assert await pace.turn() is None
+        assert await pace.turn(WRITE) is None
         assert loop.clock() >= until
 
     _run(body)
@@ -424,7 +556,7 @@ def test_a_block_during_the_stores_work_is_not_missed() -> None:
                 return result
 
         pace = SharedPace(SlowStore(loop.clock), loop.clock)
-        turn = loop.create_task(pace.turn())
+        turn = loop.create_task(pace.turn(WRITE))
         await asyncio.sleep(0.05)
         await pace.block(MINUTE)
         assert await turn == START + MINUTE + timedelta(seconds=0.05)
@@ -437,9 +569,9 @@ def test_what_others_have_used_up_stops_as_well() -> None:
 
     async def body(loop: VirtualLoop) -> None:
         pace = LocalPace(loop.clock)
-        await pace.turn()
+        await pace.turn(WRITE)
         pace.done(Limits(quota=1200, window=5 * MINUTE, remaining=20, resets_in=MINUTE))
-        assert await pace.turn() == START + MINUTE + timedelta(seconds=1.3)
+        assert await pace.turn(WRITE) == START + MINUTE + timedelta(seconds=1.3)
 
     _run(body)
 
@@ -460,13 +592,13 @@ def test_a_store_that_fails_is_told_and_leaves_no_trace() -> None:
         store = _BrokenStore(loop.clock)
         store.is_broken = False
         pace = SharedPace(store, loop.clock)
-        await pace.turn()
+        await pace.turn(WRITE)
         pace.done(Limits(quota=77))
         store.is_broken = True
         with pytest.raises(DatabaseUnavailable):
-            await pace.turn()
+            await pace.turn(WRITE)
         store.is_broken = False
-        assert await pace.turn() is None
+        assert await pace.turn(WRITE) is None
         assert await store.change(lambda budget, _: (budget, budget.quota)) == 77
 
     _run(body)
@@ -484,7 +616,7 @@ def test_sleep_is_an_argument() -> None:
         store = MemoryStore(loop.clock)
         await store.change(lambda budget, now: (_spend(budget, now, 582), None))
         pace = SharedPace(store, loop.clock, sleep)
-        await pace.turn()
+        await pace.turn(WRITE)
 
     _run(body)
     assert [0 < seconds <= 1 for seconds in slept] == [True]

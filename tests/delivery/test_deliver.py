@@ -19,11 +19,12 @@ import pytest_asyncio
 from sqlalchemy import Connection
 
 from bot.cloudflare.auth import ApiToken
+from bot.cloudflare.budget import Urgency
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CatalogRefusal, CloudflareTrouble, LacksStorageRights, OperatorError
 from bot.cloudflare.pace import LocalPace
 from bot.delivery.confirm import CONFIRM_PATIENCE
-from bot.delivery.deliver import Delivery
+from bot.delivery.deliver import LOOK_EVERY, Delivery
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import (
     AccessRefused,
@@ -236,6 +237,7 @@ class House:
     key_ring: KeyRing = field(default_factory=lambda: KeyRing(*load_private_keys(generate_private_key())))
     jitter: float = 1.0
     patience: timedelta = PATIENCE
+    look_every: timedelta = LOOK_EVERY
 
     @property
     def delivery(self) -> Delivery:
@@ -250,6 +252,7 @@ class House:
             poster=self.reporter,
             clock=self.clock,
             jitter=lambda: self.jitter,
+            look_every=self.look_every,
         )
 
     def make_submission(
@@ -917,6 +920,76 @@ async def test_a_newer_one_does_not_end_an_older_check(house: House) -> None:
     await house.submit(SECOND, "V2")
     await house.deliver_all()
     assert sorted(house.told) == [("V1", State.CHECKED), ("V2", State.STORED)]
+
+
+class _Turnstile(LocalPace):
+    """Has something happen while a first check waits in line, or tells all checks when to come back."""
+
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+    checks_closed_until: datetime | None = None
+
+    async def turn(self, urgency: Urgency) -> datetime | None:
+        """Keep a check waiting, and let everything else go."""
+        if urgency is Urgency.CHECK and self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
+        if urgency is Urgency.CHECK and self.checks_closed_until is not None:
+            return self.checks_closed_until
+        return await super().turn(urgency)
+
+
+@pytest.mark.parametrize("where", ["in line", "at Cloudflare"])
+@pytest.mark.parametrize("task", [Task.STORE, Task.ENABLE])
+async def test_a_check_steps_aside_wherever_it_waits(house: House, where: str, task: Task) -> None:
+    """What is to be changed in the same bucket comes and goes before it; the check is made afterwards."""
+    others = {} if task is Task.STORE else _enabling("lake")
+
+    async def come_and_hang() -> None:
+        await house.submit(SECOND, "V2", **({"task": task} | others))
+        await asyncio.Event().wait()
+
+    house.look_every = timedelta(milliseconds=1)
+    pace = house.client._pace = _Turnstile(house.clock)
+    if where == "in line":
+        pace.meanwhile = come_and_hang
+    else:
+        house.transport.death = Death(at_step=1, instead=come_and_hang)
+    await house.submit(FIRST, task=Task.CHECK)
+    await house.deliver_all()
+    done = State.STORED if task is Task.STORE else State.ENABLED
+    assert house.told == [("V2", done), ("V1", State.CHECKED)]
+    assert pace._in_flight == 0
+
+
+async def test_a_result_is_told_before_a_check_that_waits(house: House) -> None:
+    """Slack did not take it at once; when it does, nobody has to be waited for."""
+    house.look_every = timedelta(milliseconds=1)
+    pace = house.client._pace = _Turnstile(house.clock)
+
+    async def come_and_hang() -> None:
+        house.clock.now += timedelta(minutes=1)
+        await asyncio.Event().wait()
+
+    pace.meanwhile = come_and_hang
+    house.reporter.failures = [SlackUnavailable()]
+    await house.submit(FIRST)
+    await house.submit(SECOND, "V2", task=Task.CHECK)
+    await house.deliver_all()
+    assert house.told == [("V1", State.STORED), ("V2", State.CHECKED)]
+
+
+async def test_a_check_for_which_no_room_is_left_holds_up_no_write(house: House) -> None:
+    """It comes back when it is told to; one that has no time until then learns that at once."""
+    pace = house.client._pace = _Turnstile(house.clock)
+    pace.checks_closed_until = START + timedelta(minutes=5)
+    await house.submit(FIRST, task=Task.CHECK)
+    assert await house.deliver() == timedelta(minutes=5)
+    await house.submit(SECOND, "V2")
+    assert await house.deliver() == timedelta(minutes=5)
+    assert house.told == [("V2", State.STORED)]
+    pace.checks_closed_until = START + timedelta(hours=1)
+    await house.deliver()
+    assert house.told == [("V2", State.STORED), ("V1", State.FAILED)]
 
 
 @pytest.mark.parametrize("task", [Task.CHECK, Task.ENABLE])

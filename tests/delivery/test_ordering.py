@@ -23,6 +23,7 @@ from sqlalchemy import Connection, select
 from structlog.testing import capture_logs
 
 from bot.cloudflare.answers import TokenStatus, TokenVerification
+from bot.cloudflare.budget import Urgency
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import (
     CallerRejected,
@@ -283,7 +284,11 @@ class ScriptedCloudflare(CloudflareClient):
         self._submissions = submissions
 
     async def verify_token(
-        self, token: Secret, owner: TokenKind, may_send: Callable[[], Awaitable[bool]]
+        self,
+        token: Secret,
+        owner: TokenKind,
+        may_send: Callable[[], Awaitable[bool]],
+        turn: Turn | None = None,
     ) -> TokenVerification:
         """Know a token, or not (yet), or have trouble as planned."""
         await self._ask_about(token, may_send)
@@ -295,7 +300,9 @@ class ScriptedCloudflare(CloudflareClient):
             id="id", status=TokenStatus.ACTIVE, expires_at=None, not_before=None, told_at=None, cf_ray=None
         )
 
-    async def get_catalog_as(self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> Catalog:
+    async def get_catalog_as(
+        self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
+    ) -> Catalog:
         """Show the catalog to anybody."""
         await self._ask_about(token, may_send)
         return Catalog(key=key, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.UNKNOWN)
@@ -335,12 +342,12 @@ class ScriptedCloudflare(CloudflareClient):
             outcome = Outcome(lands=False, error=CredentialRefused)
         return await self._finish(key.bucket, pasted, outcome)
 
-    async def turn(self) -> Turn | datetime:
+    async def turn(self, urgency: Urgency) -> Turn | datetime:
         """Let one request go, or say when to come back."""
         await self._world.point()
         if self._world.blocked_until is not None and self._world.blocked_until > self._world.clock():
             return self._world.blocked_until
-        return Turn(None)
+        return Turn(None, urgency)
 
     async def get_catalog(self, key: BucketKey, turn: Turn | None = None) -> Catalog:
         """Show the slot, or what was planned."""

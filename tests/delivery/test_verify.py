@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from bot.cloudflare.auth import ApiToken
+from bot.cloudflare.budget import Urgency
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
@@ -152,7 +153,9 @@ class Office:
 
         self.questions.replies = {**GOOD, **replies}
         self.questions.asked.clear()
-        return await Questions(self.client).ask(key=LAKE, token=Secret(token), kind=kind, may_send=yes, turn=Turn(None))
+        return await Questions(self.client).ask(
+            key=LAKE, token=Secret(token), kind=kind, may_send=yes, turn=Turn(None, Urgency.WRITE)
+        )
 
     async def fail(
         self, replies: Mapping[str, Reply], kind: TokenKind = TokenKind.ACCOUNT, *, is_patient: bool = False
@@ -610,7 +613,9 @@ async def test_who_may_not_send_any_more_asks_nothing_with_the_token(
         auth=ApiToken(token=Secret(BOTS_OWN)),
         transport=small,
     )
-    answers = await Questions(client).ask(key=LAKE, token=Secret(TOKEN), kind=kind, may_send=may_send, turn=Turn(None))
+    answers = await Questions(client).ask(
+        key=LAKE, token=Secret(TOKEN), kind=kind, may_send=may_send, turn=Turn(None, Urgency.WRITE)
+    )
     with pytest.raises(stop):
         judge(answers, NOW, is_patient=True)
     assert sorted(office.questions.asked) == ["own", "test"]

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 import pytest_asyncio
 
-from bot.cloudflare.budget import Budget, Limits
+from bot.cloudflare.budget import Budget, Limits, Urgency
 from bot.cloudflare.pace import SharedPace
 from bot.model.errors import DatabaseTrouble
 from bot.storage.budget import PaceRows
@@ -72,9 +72,9 @@ async def test_no_change_is_lost(shared: PostgresDatabase) -> None:
 async def test_a_block_holds_for_the_other_process(shared: PostgresDatabase, clock: Clock) -> None:
     """From its next turn on."""
     first, second = (SharedPace(PaceRows(shared, ACCOUNT), clock) for _ in range(2))
-    assert await second.turn() is None
+    assert await second.turn(Urgency.WRITE) is None
     await first.block(timedelta(minutes=5))
-    back = await second.turn()
+    back = await second.turn(Urgency.WRITE)
     assert back is not None
     assert timedelta(minutes=4, seconds=50) < back - clock() <= timedelta(minutes=5)
 
@@ -91,6 +91,6 @@ async def test_a_failing_database_is_told(shared: PostgresDatabase, clock: Clock
     pace = SharedPace(PaceRows(shared, ACCOUNT), clock)
     await shared.stop()
     with pytest.raises(DatabaseTrouble):
-        await pace.turn()
+        await pace.turn(Urgency.WRITE)
     await pace.block(timedelta(minutes=5))
-    assert await pace.turn() == clock() + timedelta(minutes=5)
+    assert await pace.turn(Urgency.WRITE) == clock() + timedelta(minutes=5)

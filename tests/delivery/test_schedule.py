@@ -1,0 +1,73 @@
+"""What a bucket has open is done in an order, and each at its time."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from bot.cloudflare.budget import Urgency
+from bot.delivery.schedule import URGENCIES, schedule
+from bot.model.submission import Pending, Sealed, State, Task
+from tests.make import NOW, make_ended_submission, make_submission
+
+LATER = NOW + timedelta(minutes=5)
+
+
+def _pending(name: str, task: Task, state: State = State.ACCEPTED) -> Pending:
+    return Pending(submission=make_submission(id=name, task=task, state=state), sealed=Sealed())
+
+
+WORK = [
+    _pending("check", Task.CHECK),
+    Pending(submission=make_ended_submission(id="ended", next_attempt_at=NOW), sealed=Sealed()),
+    _pending("held", Task.STORE),
+    _pending("newest", Task.STORE),
+    _pending("confirming", Task.STORE, State.CONFIRMING),
+    _pending("enabling", Task.ENABLE),
+]
+EXPIRY = WORK[0].submission.expires_at
+
+
+def test_checks_come_last() -> None:
+    """Neither a write nor the message about one waits for a check, which may wait for long itself."""
+    agenda = schedule(WORK, {})
+    assert [pending.submission.id for pending, _ in agenda] == [
+        "enabling",
+        "newest",
+        "confirming",
+        "held",
+        "ended",
+        "check",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("open_from", "late"),
+    [
+        pytest.param({}, set[str](), id="all is open"),
+        pytest.param({Urgency.CHECK: LATER}, {"check"}, id="checks are stopped"),
+        pytest.param(
+            {Urgency.WRITE: LATER, Urgency.CHECK: LATER},
+            {"check", "newest", "confirming", "enabling"},
+            id="everything is stopped",
+        ),
+    ],
+)
+def test_what_is_stopped_waits_and_nothing_else(open_from: dict[Urgency, datetime], late: set[str]) -> None:
+    """A stop of the checks is none of the writes; messages and expiries wait for no Cloudflare."""
+    due = {pending.submission.id: at for pending, at in schedule(WORK, open_from)}
+    assert {name for name, at in due.items() if at == LATER} == late
+    assert due["held"] == EXPIRY
+    assert due["ended"] == NOW
+
+
+def test_nothing_waits_beyond_its_expiry() -> None:
+    """Then it is ended, and its person is told."""
+    stopped = dict.fromkeys(Urgency, EXPIRY + timedelta(hours=1))
+    due = {pending.submission.id: at for pending, at in schedule(WORK, stopped)}
+    assert [due[name] for name in ("check", "newest", "enabling")] == [EXPIRY] * 3
+
+
+def test_every_task_has_its_urgency() -> None:
+    """What only checks is the only one that changes nothing."""
+    assert set(URGENCIES) == set(Task)
+    assert {task for task, urgency in URGENCIES.items() if urgency is not Urgency.WRITE} == {Task.CHECK}
