@@ -160,13 +160,15 @@ class Delivery:
         return None
 
     def _giving_way(self, lease: Lease, pending: Pending) -> AbstractAsyncContextManager[None]:
-        """Where this is only a check, have it raise Overtaken when something else is due: nobody waits behind one."""
+        """Where this is only a check, have it raise Overtaken when something else is due, such as its own end."""
         if _urgency_of(pending) is Urgency.WRITE:
             return nullcontext()
 
         async def is_overtaken() -> bool:
-            first = _first_due(schedule(await self._submissions.work(lease), {}), self._clock())
-            return first is not None and (first.submission.is_ended or _urgency_of(first) is Urgency.WRITE)
+            now = self._clock()
+            first = _first_due(schedule(await self._submissions.work(lease), {}), now)
+            is_other = first is not None and (first.submission.is_ended or _urgency_of(first) is Urgency.WRITE)
+            return is_other or _is_over(pending.submission, now)
 
         return until_overtaken(is_overtaken, self._look_every)
 

@@ -978,6 +978,21 @@ async def test_a_result_is_told_before_a_check_that_waits(house: House) -> None:
     assert house.told == [("V1", State.STORED), ("V2", State.CHECKED)]
 
 
+async def test_a_check_whose_time_is_over_in_line_is_told(house: House) -> None:
+    """However long the writes before it go on: it ends at its deadline, with nothing sent."""
+    house.look_every = timedelta(milliseconds=1)
+    pace = house.client._pace = _Turnstile(house.clock)
+
+    async def hang_until_it_is_over() -> None:
+        house.clock.now += TTL
+        await asyncio.Event().wait()
+
+    pace.meanwhile = hang_until_it_is_over
+    await house.submit(task=Task.CHECK)
+    await house.deliver_all()
+    assert (house.told, house.asked) == ([("V1", State.EXPIRED)], [])
+
+
 async def test_a_check_for_which_no_room_is_left_holds_up_no_write(house: House) -> None:
     """It comes back when it is told to; one that has no time until then learns that at once."""
     pace = house.client._pace = _Turnstile(house.clock)
