@@ -216,7 +216,11 @@ def _shut(connection: AsyncConnection[Any]) -> None:
 
 async def _defer_anew(app: App, job: Job) -> None:
     deferrer = app.configure_task(
-        job.task_name, lock=job.lock, queueing_lock=job.queueing_lock, schedule_at=job.scheduled_at
+        job.task_name,
+        lock=job.lock,
+        queueing_lock=job.queueing_lock,
+        schedule_at=job.scheduled_at,
+        priority=job.priority,
     )
     try:
         await deferrer.defer_async(**job.task_kwargs)

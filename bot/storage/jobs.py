@@ -21,6 +21,15 @@ DELIVER: Final = "deliver"
 WAKE: Final = "wake"
 REFRESH: Final = "refresh_catalogs"
 
+_URGENT: Final = 1
+"""Of all jobs that are due the urgent ones start first: however many checks wait, a worker's places are not theirs."""
+
+_HAS_MORE_THAN_CHECKS: Final = """
+    SELECT EXISTS (
+        SELECT FROM submissions WHERE account_id = %s AND bucket = %s AND reported_at IS NULL AND task <> 'check'
+    )
+"""
+
 
 class Jobs:
     """Defers jobs, each inside a transaction of the bot's own connection: all that a gateway needs."""
@@ -39,8 +48,12 @@ class Jobs:
         await self._database.run(_lock_and_look, make)
 
     async def deliver_in(self, connection: Any, key: BucketKey) -> None:  # noqa: ANN401 - psycopg is optional
-        """See to a bucket as soon as the transaction of this connection is committed."""
-        deferrer = self._app.configure_task(DELIVER, lock=_lock_of(key), connection=connection)
+        """See to a bucket as soon as the transaction of this connection is committed; later where it only checks."""
+        cursor = await connection.execute(_HAS_MORE_THAN_CHECKS, (key.account_id, key.bucket))
+        (is_urgent,) = await cursor.fetchone()
+        deferrer = self._app.configure_task(
+            DELIVER, lock=_lock_of(key), priority=_URGENT if is_urgent else None, connection=connection
+        )
         with _drivers_errors():
             await deferrer.defer_async(account_id=key.account_id, bucket=key.bucket)
 
@@ -52,7 +65,7 @@ class Jobs:
         """See to a bucket at that time; raises DatabaseTrouble."""
 
         async def wake(connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
-            deferrer = self._app.configure_task(WAKE, schedule_at=at, connection=connection)
+            deferrer = self._app.configure_task(WAKE, schedule_at=at, priority=_URGENT, connection=connection)
             await deferrer.defer_async(account_id=key.account_id, bucket=key.bucket)
 
         await self._run(wake)

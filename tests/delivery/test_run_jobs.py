@@ -11,10 +11,11 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from procrastinate import App, PsycopgConnector
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
-from bot.delivery.run_jobs import STALE, JobRunner
+from bot.delivery.run_jobs import STALE, JobRunner, _defer_anew
 from bot.model.catalog import BucketKey
 from bot.model.errors import DatabaseUnavailable, NeverSent
 from bot.model.submission import NewSubmission, Opening, Sealed, SealedToken, Task, TokenKind
@@ -145,11 +146,17 @@ def _submission(key: BucketKey, view_id: str, accepted_at: datetime) -> NewSubmi
     )
 
 
-async def _record(submissions: Submissions, key: BucketKey, view_id: str = "V1", age: timedelta = timedelta(0)) -> None:
+async def _record(
+    submissions: Submissions,
+    key: BucketKey,
+    view_id: str = "V1",
+    age: timedelta = timedelta(0),
+    task: Task = Task.STORE,
+) -> None:
     now = datetime.now(UTC)
     opening = Opening(nonce=view_id, team_id="T1", user_id="U1", expires_at=now + timedelta(hours=1))
     await submissions.add_opening(opening)
-    await submissions.accept(_submission(key, view_id, now - age), view_id)
+    await submissions.accept(replace(_submission(key, view_id, now - age), task=task), view_id)
 
 
 # The way to the jobs.
@@ -189,6 +196,25 @@ async def test_what_a_button_asks_for_is_recorded_with_one_job(place: Workplace)
     assert not (await place.submissions.add(new)).is_recorded
 
     assert [name for name, *_ in place.job_rows()] == ["deliver"]
+
+
+async def test_what_only_checks_starts_last(place: Workplace) -> None:
+    """However many checks wait for a worker: a bucket with anything else to do starts before them, also as a retry."""
+    checked = [BucketKey(account_id="made-up", bucket=f"checked-{number}") for number in range(3)]
+    for number, key in enumerate(checked):
+        await _record(place.submissions, key, f"C{number}", task=Task.CHECK)
+    await _record(place.submissions, POND, "C9", task=Task.CHECK)
+    await _record(place.submissions, POND, "V9")
+    await _record(place.submissions, LAKE)
+    await place.jobs.deliver_at(POND, datetime.now(UTC) - SECOND)
+    await place.jobs.deliver(POND)
+
+    query = "SELECT args ->> 'bucket' FROM procrastinate_jobs ORDER BY priority DESC, id"
+    assert [bucket for (bucket,) in execute(place.url, query)][:4] == ["pond", "lake", "pond", "pond"]
+    await place.start_runner()
+    started = [await place.delivery.next_start() for _ in range(5)]
+    assert LAKE not in started[2:]
+    assert set(checked) & set(started[:2]) == set()
 
 
 async def test_where_the_recording_fails_there_is_neither_a_submission_nor_a_job(place: Workplace) -> None:
@@ -371,6 +397,21 @@ async def test_the_job_of_a_dead_worker_is_taken_over(place: Workplace, end: str
     again = {place.delivery.started.get_nowait() for _ in range(place.delivery.started.qsize())}
     assert POND not in again  # the others may be found again, at the full minute: nothing was done about them
     assert [line["bucket"] for line in logged if line["event"] == "job_taken_over"] == ["lake"]
+
+
+async def test_a_job_that_is_taken_over_stays_as_urgent(place: Workplace) -> None:
+    """A write whose worker died does not go behind the checks."""
+    await _record(place.submissions, LAKE)
+    execute(place.url, "INSERT INTO procrastinate_workers DEFAULT VALUES")
+    execute(
+        place.url, "UPDATE procrastinate_jobs SET status = 'doing', worker_id = (SELECT id FROM procrastinate_workers)"
+    )
+    execute(place.url, "DELETE FROM procrastinate_workers")
+    app = App(connector=PsycopgConnector(conninfo=place.url))
+    async with app.open_async():
+        [job] = await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALE.total_seconds())
+        await _defer_anew(app, job)
+    assert execute(place.url, "SELECT DISTINCT priority FROM procrastinate_jobs") == [(1,)]
 
 
 async def test_a_worker_that_lives_keeps_its_job(place: Workplace) -> None:
