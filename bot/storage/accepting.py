@@ -12,7 +12,7 @@ from bot.model.clock import FURTHEST_BACK
 from bot.model.errors import leaves
 from bot.model.move import Change
 from bot.model.submission import NewSubmission, State, Submission, Task
-from bot.storage.lock import lock_bucket
+from bot.storage.lock import lock_bucket, lock_name
 from bot.storage.moves import begin_anew, make_move, superseded_by
 from bot.storage.rows import (
     ITS_BUCKET,
@@ -25,6 +25,9 @@ from bot.storage.rows import (
 )
 from bot.storage.schema import OPENINGS, SUBMISSIONS
 from bot.storage.upsert import INSERTS
+
+MOST_OPEN_CHECKS: Final = 5
+"""Of one person: more results than anybody watches at once, and at most 20 requests of what an account may ask for."""
 
 _NEXT: Final = timedelta(microseconds=1)
 
@@ -39,6 +42,7 @@ class Verdict(StrEnum):
     SOMEBODY_ELSES = "somebody_elses"
     USED = "used"
     TOO_OLD = "too_old"
+    TOO_MANY_CHECKS = "too_many_checks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,18 @@ _NEWEST: Final = select(
         for column in ("sent_at", "accepted_at", "user_id")
     ),
 )
+_OTHER_OPEN_CHECKS: Final = (
+    select(func.count())
+    .select_from(SUBMISSIONS)
+    .where(
+        SUBMISSIONS.c.reported_at.is_(None),  # what the index has
+        SUBMISSIONS.c.ended_at.is_(None),
+        SUBMISSIONS.c.task == Task.CHECK.value,
+        SUBMISSIONS.c.team_id == bindparam("its_team_id"),
+        SUBMISSIONS.c.user_id == bindparam("its_user_id"),
+        SUBMISSIONS.c.id != bindparam("used_by"),
+    )
+)
 _CLAIM_OPENING: Final = (
     update(OPENINGS)
     .where(
@@ -96,7 +112,10 @@ _INSERT_SUBMISSION: Final = {
 
 
 def accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptance:
-    """Use up the opening and record the submission, or say why not."""
+    """Use up the opening and record the submission, or say why not.
+
+    One check too many leaves the opening as it is: the same form can be submitted again.
+    """
     claim = {
         "its_nonce": nonce,
         "its_team_id": new.team_id,
@@ -104,6 +123,8 @@ def accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptance
         "now": new.accepted_at,
         "used_by": new.id,
     }
+    if new.task is Task.CHECK and _has_too_many_checks(connection, new, claim):
+        return Acceptance(verdict=Verdict.TOO_MANY_CHECKS)
     place = _find_place(connection, new)
     if connection.execute(_CLAIM_OPENING, claim).rowcount == 0:
         is_repeated = connection.scalar(select(SUBMISSIONS.c.id).where(_is_same_form(new))) is not None
@@ -120,6 +141,13 @@ def add(connection: Connection, new: NewSubmission) -> Acceptance:
     if _insert(connection, new, place):
         return _recorded(connection, new, place, Verdict.RECORDED)
     return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY)
+
+
+def _has_too_many_checks(connection: Connection, new: NewSubmission, claim: dict[str, Any]) -> bool:
+    """Whether so many checks of other forms are open; a repeated Submit is told how its own one stands."""
+    lock_name(connection, f"checks of {new.team_id} {new.user_id}")
+    has_many = connection.execute(_OTHER_OPEN_CHECKS, claim).scalar_one() >= MOST_OPEN_CHECKS
+    return has_many and connection.scalar(select(SUBMISSIONS.c.task).where(_is_same_form(new))) != Task.CHECK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

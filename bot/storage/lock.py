@@ -3,10 +3,13 @@
 import fcntl
 import os
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy import Connection, text
 
 from bot.model.catalog import BucketKey
+
+_LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 
 class AlreadyRunning(Exception):  # noqa: N818 - reads as what it says
@@ -31,11 +34,15 @@ class ProcessLock:
 
 
 def lock_bucket(connection: Connection, key: BucketKey) -> None:
-    """Let no other transaction that locks this bucket go on until this one is over.
+    """Lock all that is recorded and written for a bucket.
 
     Recording a submission reads what is written, and noting a write reads what is recorded: two that see nothing of
-    each other would leave an older token to be sent after a newer one. SQLite has one writer anyway.
+    each other would leave an older token to be sent after a newer one.
     """
+    lock_name(connection, f"{key.account_id}/{key.bucket}")
+
+
+def lock_name(connection: Connection, name: str) -> None:
+    """Let no other transaction that locks this name go on until this one is over. SQLite has one writer anyway."""
     if connection.dialect.name == "postgresql":
-        statement = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
-        connection.execute(statement, {"name": f"r2-credential-bot {key.account_id}/{key.bucket}"})
+        connection.execute(_LOCK, {"name": f"r2-credential-bot {name}"})

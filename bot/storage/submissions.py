@@ -197,8 +197,16 @@ def _is_unreported() -> ColumnElement[bool]:
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
 _sendable: Final = select(SUBMISSIONS.c.sequence).where(ITS_BUCKET, MAY_BE_SENT, IS_FOR_THE_SLOT).limit(1)
-_WORK: Final = (
-    select(SUBMISSIONS)
+_open: Final = (
+    select(
+        SUBMISSIONS,
+        func.row_number()
+        .over(
+            partition_by=SUBMISSIONS.c.ended_at.is_not(None),
+            order_by=(not_(IS_FOR_THE_SLOT), *PLACE),
+        )
+        .label("place"),
+    )
     .where(
         ITS_BUCKET,
         _is_unreported(),
@@ -211,9 +219,11 @@ _WORK: Final = (
             == _sendable.order_by(SUBMISSIONS.c.expires_at, SUBMISSIONS.c.sequence).correlate(None).scalar_subquery(),
         ),
     )
-    .order_by(SUBMISSIONS.c.ended_at.is_not(None), not_(IS_FOR_THE_SLOT), *PLACE)
-    .limit(_MOST_WORK)
+    .subquery()
 )
+_WORK: Final = select(_open).where(_open.c.place <= _MOST_WORK).order_by(_open.c.ended_at.is_not(None), _open.c.place)
+"""So many that have not ended, and so many that have: however many checks are open, a result is told."""
+
 _TAKE: Final = {
     dialect: insert(LEASES)
     .on_conflict_do_update(index_elements=["account_id", "bucket"], set_={"epoch": LEASES.c.epoch + 1})

@@ -1,7 +1,8 @@
 """The tables on both engines: who may submit, which steps exist, and that only a fresh copy moves anything."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -35,7 +36,7 @@ from bot.model.submission import (
     TokenFacts,
     TokenKind,
 )
-from bot.storage.accepting import Acceptance, Verdict, accept
+from bot.storage.accepting import MOST_OPEN_CHECKS, Acceptance, Verdict, accept
 from bot.storage.catalogs import Catalogs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import SUBMISSIONS
@@ -297,6 +298,60 @@ async def test_a_repeated_submit_forgets_what_was_found_about_the_first_token(su
     await _move(submissions, await _storing(submissions, "V1"), State.CONFIRMING)
     [credential] = await Catalogs(submissions._database, ACCOUNT).stored_credentials()
     assert (credential.token_id, credential.expires_at) == (None, None)
+
+
+def _check(number: int, **changes: Any) -> NewSubmission:  # noqa: ANN401 - each field has its own type
+    return replace(NEW, id=f"C{number}", task=Task.CHECK, key=replace(LAKE, bucket=f"bucket-{number}"), **changes)
+
+
+async def _try(submissions: Submissions, new: NewSubmission) -> Verdict:
+    """Submit in a form of its own, or again in the same one."""
+    opening = replace(OPENING, nonce=f"nonce of {new.id}", user_id=new.user_id, team_id=new.team_id)
+    with suppress(DatabaseUnavailable):  # it is open already
+        await submissions.add_opening(opening)
+    return (await submissions.accept(new, opening.nonce)).verdict
+
+
+async def test_one_person_has_a_few_checks_under_way_and_no_more(submissions: Submissions) -> None:
+    """Also of many that come at once; whichever was too many keeps its form, and nothing of its token is written."""
+    verdicts = await asyncio.gather(*(_try(submissions, _check(number)) for number in range(3 * MOST_OPEN_CHECKS)))
+    assert verdicts.count(Verdict.RECORDED) == MOST_OPEN_CHECKS
+    assert verdicts.count(Verdict.TOO_MANY_CHECKS) == 2 * MOST_OPEN_CHECKS
+    refused = _check(verdicts.index(Verdict.TOO_MANY_CHECKS))
+    assert await submissions.find(refused.id) is None
+    ended = await _read(submissions, f"C{verdicts.index(Verdict.RECORDED)}")
+    await submissions.apply(ended, Move(to=State.DENIED, at=NOW, because=NotAllowed()))
+    assert await _try(submissions, refused) is Verdict.RECORDED
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        pytest.param(_check(99), Verdict.TOO_MANY_CHECKS, id="another check"),
+        pytest.param(replace(_check(99), task=Task.STORE), Verdict.RECORDED, id="a write"),
+        pytest.param(_check(99, user_id="U2"), Verdict.RECORDED, id="another person's check"),
+        pytest.param(_check(0), Verdict.REPLACED, id="the same check again"),
+        pytest.param(replace(NEW, task=Task.CHECK), Verdict.TOO_MANY_CHECKS, id="a write that is made a check"),
+        pytest.param(replace(_check(0), task=Task.STORE), Verdict.REPLACED, id="a check that is made a write"),
+    ],
+)
+async def test_only_open_checks_of_one_person_are_counted(
+    submissions: Submissions, new: NewSubmission, expected: Verdict
+) -> None:
+    """Each once, however often it is submitted; nobody gets round it, and it keeps nobody from storing."""
+    await _try(submissions, NEW)
+    for number in range(MOST_OPEN_CHECKS):
+        assert await _try(submissions, _check(number)) is Verdict.RECORDED
+    assert await _try(submissions, new) is expected
+
+
+async def test_a_check_that_has_ended_is_told_however_many_came_after_it(submissions: Submissions) -> None:
+    """Its Submit, repeated, is answered with how it stands."""
+    await _try(submissions, _check(99))
+    await submissions.apply(await _read(submissions, "C99"), Move(to=State.DENIED, at=NOW, because=NotAllowed()))
+    for number in range(MOST_OPEN_CHECKS):
+        await _try(submissions, _check(number))
+    assert await _try(submissions, _check(99)) is Verdict.ALREADY_UNDER_WAY
 
 
 @pytest.mark.parametrize("task", [Task.CHECK, Task.ENABLE])
@@ -993,10 +1048,22 @@ async def test_the_newest_of_hundreds_is_found(submissions: Submissions, query: 
     await _accept(submissions, replace(NEW, id="V2", **at(NOW + timedelta(seconds=1))))
     work = await submissions.work(await submissions.take(LAKE))
     assert [found.submission.id for found in work][:2] == ["V1", "V2"]
-    assert len(work) == 30
+    assert len(work) == 2 + 30
     assert all(found.submission.is_ended for found in work[2:])
     await _confirming(submissions, "V2")
     assert query("SELECT count(*) FROM submissions WHERE state = 'superseded'") == [(301,)]
+
+
+async def test_no_number_of_checks_hides_a_result(submissions: Submissions) -> None:
+    """Whoever has stored something is told, however many others are trying their tokens at the same bucket."""
+    await _accept(submissions)
+    for number in range(31):
+        checking = replace(NEW, id=f"C{number}", user_id=f"U{number}", task=Task.CHECK)
+        await _accept(submissions, checking)
+    lease = await submissions.take(LAKE)
+    [stored] = [each.submission for each in await submissions.work(lease) if each.submission.id == "V1"]
+    await submissions.apply(stored, Move(to=State.REFUSED, at=NOW, because=TokenInvalid()), lease)
+    assert "V1" in [found.submission.id for found in await submissions.work(lease)]
 
 
 async def test_unreported_keys_are_the_buckets_with_something_to_do(submissions: Submissions) -> None:

@@ -26,7 +26,7 @@ from bot.slack.progress_steps import steps_of
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
 from bot.slack.subcommands import COMMAND, STORE
-from bot.storage.accepting import Acceptance, Verdict
+from bot.storage.accepting import MOST_OPEN_CHECKS, Acceptance, Verdict
 
 _UNUSABLE: Final = {
     Verdict.UNKNOWN_OPENING: "The bot does not know this form.",
@@ -35,6 +35,10 @@ _UNUSABLE: Final = {
     Verdict.TOO_OLD: "This form has been open for more than an hour.",
 }
 _CHANNEL_NOT_ALLOWED: Final = "The bot may not post in this channel. Choose another one."
+_TOO_MANY_CHECKS: Final = (
+    f"You have {MOST_OPEN_CHECKS} checks under way, as many as one person may have. Submit again when one has ended, "
+    "or untick this to store the token: it is checked first all the same."
+)
 _START_AFRESH: Final = (
     "Nothing was sent to Cloudflare, and the token you pasted was not kept. Close this and type "
     f"`{COMMAND}` to start afresh."
@@ -79,6 +83,8 @@ class StoreCredential:
             acceptance = await self._record(self._new_submission(submit), submit.form.nonce)
         except DatabaseTrouble as error:
             return modal.form_error(f"{error.user_message} Reference: {submit.view_id}")
+        if acceptance.verdict is Verdict.TOO_MANY_CHECKS:
+            return {"response_action": "errors", "errors": {modal.CHECK_BLOCK: _TOO_MANY_CHECKS}}
         return _update(self._acknowledgement(acceptance, submit))
 
     async def _examine(self, channel_id: str) -> str | None:

@@ -10,13 +10,14 @@ import pytest
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import AccessRefused, ChannelNotAllowed
 from bot.model.move import Changes, Move
-from bot.model.submission import State
+from bot.model.submission import State, Task
 from bot.model.submission import TokenKind as PastedKind
 from bot.policy.rules import Allowlist, Request, Rule
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, SealingContext
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME
+from bot.storage.accepting import MOST_OPEN_CHECKS
 from tests.desk import (
     ADA,
     ANALYTICS,
@@ -250,6 +251,32 @@ async def test_what_is_no_token_for_this_is_told_at_the_field(desk: Desk, pasted
     assert words in outcome.errors["token"]
     assert await desk.find() is None
     assert desk.dispatched == []
+
+
+async def _open_check(desk: Desk) -> None:
+    await desk.open_form()
+    await desk.slack.fill(ADA, "check", ["check"])
+
+
+async def test_one_check_too_many_is_told_in_the_form(desk: Desk) -> None:
+    """The form stays; unticked, the same one stores."""
+    for _ in range(MOST_OPEN_CHECKS):
+        await _open_check(desk)
+        await desk.slack.submit(ADA)
+        await desk.slack.close(ADA)
+    desk.dispatched.clear()
+    await _open_check(desk)
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert list(outcome.errors) == ["check"]
+    assert "You have 5 checks under way" in outcome.errors["check"]
+    assert (await desk.find(), desk.dispatched) == (None, [])
+    await desk.slack.fill(ADA, "check", [])
+    assert (await desk.slack.submit(ADA)).kind == "updated"
+    recorded = await desk.find()
+    assert recorded is not None
+    assert recorded.task is Task.STORE
 
 
 CHANNEL_ERRORS: dict[str, tuple[str, str]] = {
