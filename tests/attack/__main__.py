@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from bot.sandbox.process import Transport
-from tests.attack import ordering
+from tests.attack import line, ordering
 from tests.attack.attack import Arena, Attack, Breach, Case
 
-ATTACKS: Final[tuple[Attack, ...]] = (*ordering.ATTACKS,)
+ATTACKS: Final[tuple[Attack, ...]] = (
+    *line.ATTACKS,
+    *ordering.ATTACKS,
+)
 LONGEST: Final = timedelta(seconds=120)
 """An attack that takes longer over one transport has taken the bot down."""
 
