@@ -6,7 +6,7 @@ All problems are told at once, by name and with the mend, never with a value.
 import difflib
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -18,8 +18,10 @@ from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, Validati
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from bot.model import bucket_globs, slack_ids
 from bot.model.catalog import CatalogApi
 from bot.model.secret import Secret
+from bot.model.slack_ids import SlackId
 
 _DURATION_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_TTL: Final = timedelta(days=7)
@@ -76,18 +78,35 @@ def _text(pattern: str, mend: str) -> BeforeValidator:
     return BeforeValidator(_matching(pattern, mend))
 
 
-def _names(pattern: str, mend: str) -> BeforeValidator:
-    """Split at commas; no name is made from an empty text, since "" allows nobody, not the user called ""."""
+def _entries(find_slip: Callable[[Sequence[str]], str | None], *, any_without: str = "") -> BeforeValidator:
+    """Split at commas; no entry is made from an empty text, since "" allows nobody, not the user called "".
+
+    `any_without`: what a list that is left out allows all of. One of commas alone was meant to allow less than that.
+    """
 
     def split(value: object) -> object:
         if not isinstance(value, str):
             return value
-        names = tuple(name.strip() for name in value.split(",") if name.strip())
-        if not all(re.fullmatch(pattern, name) for name in names):
-            raise ValueError(mend)
-        return names
+        entries = tuple(entry.strip() for entry in value.split(",") if entry.strip())
+        slip = find_slip(entries)
+        if any_without and value.strip() and not entries:
+            slip = f"lists nothing but commas: list something, or leave it out to allow any {any_without}"
+        if slip is not None:
+            raise ValueError(slip)
+        return entries
 
     return BeforeValidator(split)
+
+
+_WHOSE_LIST: Final = {
+    SlackId.USER: "R2_CREDENTIAL_ALLOWED_USERS",
+    SlackId.USERGROUP: "R2_CREDENTIAL_ALLOWED_USERGROUPS",
+    SlackId.CHANNEL: "R2_CREDENTIAL_ALLOWED_CHANNELS",
+}
+
+
+def _ids(kind: SlackId, *, any_without: str = "") -> BeforeValidator:
+    return _entries(lambda entries: slack_ids.find_slip(entries, kind, _WHOSE_LIST), any_without=any_without)
 
 
 def _duration(value: object) -> object:
@@ -168,19 +187,16 @@ class Settings(BaseSettings):
         "https://api.cloudflare.com/client/v4", alias="CLOUDFLARE_BASE_URL"
     )
     catalog_api: CatalogApi = Field(CatalogApi.AUTO, alias="R2_CREDENTIAL_CATALOG_API")
-    allowed_users: Annotated[
-        tuple[str, ...], _names(r"[UW][A-Z0-9]+", "holds Slack user ids (U0123ABCD), separated by commas, not names")
-    ] = Field((), alias="R2_CREDENTIAL_ALLOWED_USERS")
-    allowed_usergroups: Annotated[
-        tuple[str, ...], _names(r"S[A-Z0-9]+", "holds Slack user group ids (S0123ABCD), separated by commas, not names")
-    ] = Field((), alias="R2_CREDENTIAL_ALLOWED_USERGROUPS")
-    allowed_channels: Annotated[
-        tuple[str, ...],
-        _names(r"[CGD][A-Z0-9]+", "holds Slack channel ids (C0123ABCD), separated by commas, not names"),
-    ] = Field((), alias="R2_CREDENTIAL_ALLOWED_CHANNELS")
-    allowed_buckets: Annotated[
-        tuple[str, ...], _names(r"[a-z0-9*?\[\]!-]+", "holds bucket names or globs (team-*), separated by commas")
-    ] = Field((), alias="R2_CREDENTIAL_ALLOWED_BUCKETS")
+    allowed_users: Annotated[tuple[str, ...], _ids(SlackId.USER)] = Field((), alias="R2_CREDENTIAL_ALLOWED_USERS")
+    allowed_usergroups: Annotated[tuple[str, ...], _ids(SlackId.USERGROUP)] = Field(
+        (), alias="R2_CREDENTIAL_ALLOWED_USERGROUPS"
+    )
+    allowed_channels: Annotated[tuple[str, ...], _ids(SlackId.CHANNEL, any_without="channel")] = Field(
+        (), alias="R2_CREDENTIAL_ALLOWED_CHANNELS"
+    )
+    allowed_buckets: Annotated[tuple[str, ...], _entries(bucket_globs.find_slip, any_without="bucket")] = Field(
+        (), alias="R2_CREDENTIAL_ALLOWED_BUCKETS"
+    )
     database_url: Annotated[
         Secret | None,
         _secret(

@@ -122,8 +122,8 @@ BAD = {
     "R2_CREDENTIAL_CATALOG_API": [MARK, "R2-CATALOG"],
     "R2_CREDENTIAL_ALLOWED_USERS": [f"@{MARK}", f"U0ALICE,{MARK.lower()}", "C0DATA", "u0alice", "U0ALICE U0BOB", "*"],
     "R2_CREDENTIAL_ALLOWED_USERGROUPS": [f"@{MARK}", "U0ALICE", "S0OPS;S0DATA", "S"],
-    "R2_CREDENTIAL_ALLOWED_CHANNELS": [f"#{MARK}", "U0ALICE", "C0DATA, #ops"],
-    "R2_CREDENTIAL_ALLOWED_BUCKETS": [MARK, "Team-*", "a bucket", "events/*", "events.2026"],
+    "R2_CREDENTIAL_ALLOWED_CHANNELS": [f"#{MARK}", "U0ALICE", "C0DATA, #ops", "C0DATA,D0BOB", ",", " , "],
+    "R2_CREDENTIAL_ALLOWED_BUCKETS": [MARK, "Team-*", "a bucket", "events/*", "events.2026", "!team-secret", "-x", ","],
     "R2_CREDENTIAL_DATABASE_URL": [f"mysql://{MARK}", "sqlite:///", MARK],
     "R2_CREDENTIAL_SEALING_KEY": [MARK, f"-----BEGIN RSA PRIVATE KEY-----\n{MARK}"],
     "R2_CREDENTIAL_TTL": [MARK, "3600", "0m", "-1h", "1.5h", "1 h", "1w", "1H", "1h30m", "9999999s", "8d", "h"],
@@ -232,15 +232,41 @@ def test_lists_may_have_blanks_and_spare_commas(environment: SetEnvironment) -> 
         | {
             "R2_CREDENTIAL_ALLOWED_USERS": " U0ALICE ,, W0BOB,",
             "R2_CREDENTIAL_ALLOWED_USERGROUPS": ",S0OPS",
-            "R2_CREDENTIAL_ALLOWED_CHANNELS": "C0DATA,G0OLD, D0BOB",
-            "R2_CREDENTIAL_ALLOWED_BUCKETS": "team-*, events ,log-[!0-9]?",
+            "R2_CREDENTIAL_ALLOWED_CHANNELS": "C0DATA,G0OLD, ",
+            "R2_CREDENTIAL_ALLOWED_BUCKETS": "team-*, events ,log-[!0-9]?,!team-secret,",
         }
     )
     settings = loaded().settings
     assert settings.allowed_users == ("U0ALICE", "W0BOB")
     assert settings.allowed_usergroups == ("S0OPS",)
-    assert settings.allowed_channels == ("C0DATA", "G0OLD", "D0BOB")
-    assert settings.allowed_buckets == ("team-*", "events", "log-[!0-9]?")
+    assert settings.allowed_channels == ("C0DATA", "G0OLD")
+    assert settings.allowed_buckets == ("team-*", "events", "log-[!0-9]?", "!team-secret")
+
+
+MISPLACED = {
+    "a user among groups": ("USERGROUPS", "S0OPS,U0BOB", "entry 2 is the id of another kind: move it to {}USERS"),
+    "a group among users": ("USERS", "S0OPS", "entry 1 is the id of another kind: move it to {}USERGROUPS"),
+    "a channel among users": ("USERS", "U0ALICE,C0DATA", "entry 2 is the id of another kind: move it to {}CHANNELS"),
+    "a user among channels": ("CHANNELS", "U0ALICE", "entry 1 is the id of another kind: move it to {}USERS"),
+}
+
+
+@pytest.mark.parametrize(("name", "value", "said"), MISPLACED.values(), ids=MISPLACED)
+def test_an_id_in_another_list_is_told_where_it_belongs(
+    environment: SetEnvironment, name: str, value: str, said: str
+) -> None:
+    """By the number of the entry, since no value is told."""
+    prefix = "R2_CREDENTIAL_ALLOWED_"
+    environment(GOOD | {f"{prefix}{name}": value})
+    assert problems() == [f"{prefix}{name}: {said.format(prefix)}"]
+
+
+@pytest.mark.parametrize("name", ["R2_CREDENTIAL_ALLOWED_CHANNELS", "R2_CREDENTIAL_ALLOWED_BUCKETS"])
+def test_a_list_of_commas_does_not_open_everything(environment: SetEnvironment, name: str) -> None:
+    """Somebody, or a template with empty variables, meant to allow less than all."""
+    environment(GOOD | {name: ","})
+    (problem,) = problems()
+    assert problem.startswith(f"{name}: lists nothing but commas: list something, or leave it out to allow any ")
 
 
 def test_user_groups_alone_are_somebody(environment: SetEnvironment) -> None:

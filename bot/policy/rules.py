@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from typing import Self
 
+from bot.model import bucket_globs
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed, NotAllowed
 from bot.model.submission import Task
@@ -90,14 +90,14 @@ class OnlyChannels(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlyBuckets(Rule):
-    """The bot serves the buckets whose whole name one of these globs matches."""
+    """The bot serves the buckets whose whole name one of these globs matches, and none that one with `!` matches."""
 
     globs: tuple[str, ...]
 
     def refuse(self, request: Request) -> AccessRefused | None:
         """Say BucketNotAllowed to any other."""
         key = request.key
-        is_listed = key is None or any(fnmatchcase(key.bucket, glob) for glob in self.globs)
+        is_listed = key is None or bucket_globs.serves(self.globs, key.bucket)
         return None if is_listed else BucketNotAllowed()
 
 

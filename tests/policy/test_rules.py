@@ -118,6 +118,11 @@ def test_a_channel_passes_where_it_is_listed_or_none_is(channel: str) -> None:
         pytest.param(("team-[!ab]",), "team-a", id="in the forbidden set"),
         pytest.param(("a*", "b*"), "cab", id="none of several"),
         pytest.param(("team.*",), "teamx", id="a dot is a dot"),
+        pytest.param(("team-*", "!team-secret"), "team-secret", id="excluded"),
+        pytest.param(("!team-secret", "team-*"), "team-secret", id="excluded first"),
+        pytest.param(("team-secret", "!team-s*"), "team-secret", id="excluded by glob, and listed by name"),
+        pytest.param(("!team-secret",), "team-a", id="nothing but an exclusion"),
+        pytest.param(("!team-secret",), "!team-secret", id="an exclusion is no name"),
     ],
 )
 def test_another_bucket_is_refused(globs: tuple[str, ...], bucket: str) -> None:
@@ -136,6 +141,8 @@ def test_another_bucket_is_refused(globs: tuple[str, ...], bucket: str) -> None:
         pytest.param(("team-[ab]",), "team-b", id="in the set"),
         pytest.param(("a*", "b*"), "bcd", id="the second of several"),
         pytest.param(("*",), "anything", id="a star alone"),
+        pytest.param(("team-*", "!team-secret"), "team-secrets", id="more than what is excluded"),
+        pytest.param(("*", "!team-?", "!x*"), "team-ab", id="in no exclusion"),
     ],
 )
 def test_a_listed_bucket_passes(globs: tuple[str, ...], bucket: str) -> None:

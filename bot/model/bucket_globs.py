@@ -1,0 +1,67 @@
+"""The operator's list of buckets: names and globs that are served, and `!` before those that are not. Pure.
+
+    team-*, events, !team-secret
+
+An entry with `!` always wins, wherever it stands. Without a glob that serves, nothing is served.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from itertools import product
+from string import ascii_lowercase, digits
+from typing import Final
+
+from bot.model.catalog import is_bucket_name
+
+_NOT: Final = "!"
+_GLOB: Final = re.compile(r"(?:[a-z0-9*?-]|\[!?[a-z0-9-]+\])+")
+_PART: Final = re.compile(r"\[[^]]*\]|.")
+_CHARACTERS: Final = ascii_lowercase + digits + "-"
+_FILLINGS: Final = ("", "a", "aaa")
+
+_ALLOWED: Final = "of a-z, 0-9, hyphens, *, ? and [sets], each with a leading ! where buckets are not to be served"
+_IMPOSSIBLE: Final = "a bucket has 3 to 63 of a-z, 0-9 and hyphens, with no hyphen at the ends"
+
+
+def serves(globs: Sequence[str], bucket: str) -> bool:
+    """Whether a glob matches the whole name, and no exclusion does."""
+    excluded = (glob.removeprefix(_NOT) for glob in globs if glob.startswith(_NOT))
+    included = (glob for glob in globs if not glob.startswith(_NOT))
+    return any(fnmatchcase(bucket, glob) for glob in included) and not any(
+        fnmatchcase(bucket, glob) for glob in excluded
+    )
+
+
+def find_slip(globs: Sequence[str]) -> str | None:
+    """Say which entry does not do what its writer wanted, and the fix; None where all can.
+
+    A glob that matches no possible name is no harmless slip: as an exclusion it leaves open what it should close.
+    """
+    for number, glob in enumerate(globs, 1):
+        if not _GLOB.fullmatch(glob.removeprefix(_NOT)):
+            return f"entry {number} is no name or glob: write it {_ALLOWED}, with a comma between two"
+        if not _can_match(glob.removeprefix(_NOT)):
+            return f"entry {number} can match no bucket, so correct it: {_IMPOSSIBLE}"
+    if globs and all(glob.startswith(_NOT) for glob in globs):
+        return "only says which buckets are not served; put * before them to serve all others"
+    return None
+
+
+def _can_match(glob: str) -> bool:
+    """Look for a name that it matches: where there is one, there is one with letters for the outer stars alone."""
+    parts = [_narrow(part) for part in _PART.findall(glob)]
+    if None in parts:
+        return False
+    return any(is_bucket_name(name) for name in _fill("".join(part for part in parts if part)))
+
+
+def _fill(stars: str) -> Iterator[str]:
+    for opening, closing in product(_FILLINGS, repeat=2):
+        head, star, tail = stars.replace("*", opening, 1).rpartition("*")
+        yield head.replace("*", "") + (closing if star else "") + tail
+
+
+def _narrow(part: str) -> str | None:
+    """Return the character that fits best, a letter before a hyphen; None where there is none."""
+    return part if part == "*" else next((each for each in _CHARACTERS if fnmatchcase(each, part)), None)

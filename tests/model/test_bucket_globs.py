@@ -1,0 +1,115 @@
+"""A list of globs serves what it says, and what it cannot say is told before it does harm."""
+
+import re
+from fnmatch import fnmatchcase
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.model.bucket_globs import find_slip, serves
+from bot.model.catalog import is_bucket_name
+
+BUCKETS = st.from_regex(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", fullmatch=True)
+GLOBS = st.lists(
+    st.sampled_from(["*", "?", "a", "z", "0", "-", "[ab]", "[!ab]", "[a-f]", "[!-]", "[-]", "[z-a]", "[!a-z0-9]"]),
+    min_size=1,
+    max_size=8,
+).map("".join)
+
+USELESS = {
+    "capitals": "Team-*",
+    "an underscore": "team_*",
+    "a dot": "team.events",
+    "a slash": "team/**",
+    "a blank": "team a",
+    "a hyphen first": "-x*",
+    "a hyphen last": "team-",
+    "a hyphen last, behind a star": "*-[-]",
+    "two characters": "ab",
+    "two of anything": "??",
+    "64 characters": "x" * 64,
+    "64 of anything": "?" * 64 + "*",
+    "an open set": "team-[ab",
+    "an open set alone": "[",
+    "an empty set": "[]",
+    "an empty forbidden set": "[!]",
+    "a set of nothing": "tea[!a-z0-9-]",
+    "a set the wrong way round": "team-[z-a]",
+    "a closed set that was not opened": "team]",
+    "a backslash": r"team-\*",
+    "braces": "team-{a,b}",
+    "nothing but a mark": "!",
+    "two marks": "!!team-a",
+    "a mark and a blank": "! team-a",
+    "a mark in the middle": "team-!a",
+    "not ASCII": "t\u00e9am-*",
+    "a line end": "team-a\n",
+}
+
+
+@pytest.mark.parametrize("glob", USELESS.values(), ids=USELESS)
+@pytest.mark.parametrize("mark", ["", "!"], ids=["served", "excluded"])
+def test_what_can_match_no_bucket_is_a_slip(mark: str, glob: str) -> None:
+    """An exclusion that excludes nothing leaves open what its writer wanted closed; the entry is named."""
+    slip = find_slip(("*", f"{mark}{glob}"))
+    assert slip is not None
+    assert slip.startswith("entry 2 ")
+
+
+@pytest.mark.parametrize(
+    "globs",
+    [
+        ("*",),
+        ("**",),
+        ("?*",),
+        ("*-*",),
+        ("a-*b",),
+        ("x" * 63,),
+        ("*" + "x" * 63 + "*",),
+        ("*-" + "x" * 61 + "*",),
+        ("[!-]??",),
+        ("[-a]b[a-]",),
+        ("team-*", "!team-secret"),
+        ("!team-*", "*"),
+    ],
+    ids=repr,
+)
+def test_what_can_match_is_no_slip(globs: tuple[str, ...]) -> None:
+    """However odd it looks."""
+    assert find_slip(globs) is None
+
+
+@pytest.mark.parametrize("globs", [("!team-secret",), ("!team-*", "!x-*")])
+def test_exclusions_alone_are_a_slip(globs: tuple[str, ...]) -> None:
+    """Nothing would be served; all others are served by a star, which says so."""
+    slip = find_slip(globs)
+    assert slip is not None
+    assert "put * before them" in slip
+
+
+@given(GLOBS, BUCKETS)
+def test_a_glob_that_matches_is_never_a_slip(glob: str, bucket: str) -> None:
+    """Whatever matches a possible name stays possible."""
+    if fnmatchcase(bucket, glob):
+        assert find_slip((glob,)) is None
+
+
+@given(GLOBS, st.data())
+def test_a_glob_that_is_no_slip_matches_a_bucket(glob: str, data: st.DataObject) -> None:
+    """What is let pass is good for something."""
+    if find_slip((glob,)) is None:
+        text = "".join("[a-z0-9-]*" if part == "*" else part for part in re.findall(r"\[[^]]*\]|.", glob))
+        pattern = re.compile(f"(?=[a-z0-9-]{{3,63}}$)(?!-){text.replace('?', '[a-z0-9-]').replace('[!', '[^')}(?<!-)")
+        name = data.draw(st.from_regex(pattern, alphabet=st.sampled_from("az0-bf"), fullmatch=True))
+        assert is_bucket_name(name)
+        assert serves((glob,), name)
+
+
+@given(st.lists(GLOBS, max_size=4), GLOBS, BUCKETS)
+def test_an_exclusion_always_wins(globs: list[str], excluded: str, bucket: str) -> None:
+    """Wherever it stands, and whatever else names the bucket."""
+    for place in range(len(globs) + 1):
+        listed = [*globs[:place], f"!{excluded}", *globs[place:]]
+        expected = not fnmatchcase(bucket, excluded) and serves(globs, bucket)
+        assert serves(listed, bucket) is expected
