@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bot.model.catalog import BucketKey
-from bot.model.errors import AccessRefused, Outsider
+from bot.model.errors import AccessRefused, MembershipUnknown, Outsider
 from bot.policy.rules import Person, Request, Rule, Verb
 
 
@@ -79,13 +79,23 @@ class Gate:
     async def permit_user(self, user_id: str) -> Permit:
         """Let in a user of this workspace whom a rule names; raises AccessRefused (MembershipUnknown passes)."""
         asked = sorted(frozenset[str]().union(*(rule.usergroups_to_ask(user_id) for rule in self._rules)))
-        members = await asyncio.gather(*(self._memberships.members_of(group) for group in asked))
-        usergroups = frozenset(group for group, users in zip(asked, members, strict=True) if user_id in users)
-        person = Person(user_id=user_id, usergroups=usergroups)
+        answers = dict(zip(asked, await asyncio.gather(*map(self._ask_members, asked)), strict=True))
+        person = Person(
+            user_id=user_id,
+            usergroups=frozenset(group for group, members in answers.items() if members and user_id in members),
+            unknown_usergroups=frozenset(group for group, members in answers.items() if members is None),
+        )
         refusal = _refuse(self._rules, Request(person=person))
         if refusal is not None:
             raise refusal
         return Permit(person=person, rules=self._rules)
+
+    async def _ask_members(self, usergroup: str) -> frozenset[str] | None:
+        """Return None where Slack does not tell: one group that is silent must not shut out the members of others."""
+        try:
+            return await self._memberships.members_of(usergroup)
+        except MembershipUnknown:
+            return None
 
     def require_of_anybody(self, verb: Verb, key: BucketKey, channel_id: str) -> None:
         """Raise the AccessRefused that fits for what nobody may, whoever asks."""

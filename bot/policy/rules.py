@@ -7,7 +7,14 @@ from typing import Self
 
 from bot.model import bucket_globs
 from bot.model.catalog import BucketKey
-from bot.model.errors import AccessRefused, BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed, NotAllowed
+from bot.model.errors import (
+    AccessRefused,
+    BucketNotAllowed,
+    ChannelNotAllowed,
+    EnablingNotAllowed,
+    MembershipUnknown,
+    NotAllowed,
+)
 from bot.model.submission import Task
 
 
@@ -28,10 +35,15 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """A user of this workspace, and those of the user groups named by a rule that this user is in."""
+    """A user of this workspace, and those of the user groups named by a rule that this user is in.
+
+    `unknown_usergroups`: those of which Slack did not tell. A rule that only one of these could meet says
+    MembershipUnknown: neither yes nor no, so that no rule behind it decides instead.
+    """
 
     user_id: str
     usergroups: frozenset[str]
+    unknown_usergroups: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +78,11 @@ class OnlyPeople(Rule):
     usergroups: frozenset[str]
 
     def refuse(self, request: Request) -> AccessRefused | None:
-        """Say NotAllowed to everybody else."""
+        """Say NotAllowed to everybody else, and MembershipUnknown where Slack left that open."""
         person = request.person
-        is_listed = person is None or person.user_id in self.users or self.usergroups & person.usergroups
-        return None if is_listed else NotAllowed()
+        if person is None or person.user_id in self.users or self.usergroups & person.usergroups:
+            return None
+        return MembershipUnknown() if self.usergroups & person.unknown_usergroups else NotAllowed()
 
     def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
         """Return none for a listed user, whom Slack's silence must not shut out."""

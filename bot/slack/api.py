@@ -17,6 +17,7 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from bot.model.clock import steady_clock
 from bot.model.errors import SlackRefused, SlackUnavailable
 from bot.model.memory import Memory
+from bot.model.slack_ids import SlackId
 from bot.policy.gate import Home
 from bot.slack.blocks import Json
 
@@ -124,7 +125,10 @@ class SlackWeb:
     async def usergroup_members(self, usergroup: str) -> frozenset[str]:
         """Return who is in a user group (usergroups.users.list)."""
         response = await _told(self._client.usergroups_users_list(usergroup=usergroup))
-        return frozenset(str(user) for user in response.get("users") or ())
+        users = response.get("users")
+        if not isinstance(users, list):
+            raise SlackUnavailable  # not "nobody": that would be an answer
+        return frozenset(user for user in users if isinstance(user, str) and SlackId.USER.fits(user))
 
 
 async def _told(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:

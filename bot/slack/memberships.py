@@ -16,6 +16,9 @@ MEMBERSHIP_LIFETIME: Final = timedelta(seconds=60)
 SILENCE_LIFETIME: Final = timedelta(seconds=2)
 """How long "Slack did not tell" is an answer too: otherwise everybody who types a command would wait for Slack."""
 
+_NOBODY_IN_IT: Final = frozenset({"no_such_subteam", "plan_upgrade_required"})
+"""Slack's definite answers that there is no such group (https://docs.slack.dev/reference/methods/usergroups.users.list)."""
+
 _log = structlog.get_logger()
 
 
@@ -32,6 +35,7 @@ class Memberships:
     def __init__(self, web: SlackWeb, clock: Callable[[], datetime]) -> None:
         self._web = web
         self._answers = Memory[str, _Answer](clock)
+        self._gone: set[str] = set()
         self._questions = Background("usergroup_question_broke")
 
     async def members_of(self, usergroup: str) -> frozenset[str]:
@@ -46,9 +50,19 @@ class Memberships:
     async def _ask(self, usergroup: str) -> _Answer:
         try:
             answer, lifetime = _Answer(members=await self._web.usergroup_members(usergroup)), MEMBERSHIP_LIFETIME
+            self._gone.discard(usergroup)
         except (SlackRefused, SlackUnavailable) as error:
-            _log.warning("usergroup_not_asked", usergroup=usergroup, error=str(error))
-            retry_after = error.retry_after if isinstance(error, SlackUnavailable) else None
-            answer, lifetime = _Answer(members=None), max(retry_after or timedelta(0), SILENCE_LIFETIME)
+            answer, lifetime = self._read_failure(usergroup, error)
         self._answers.keep(usergroup, answer, lifetime)
         return answer
+
+    def _read_failure(self, usergroup: str, error: SlackRefused | SlackUnavailable) -> tuple[_Answer, timedelta]:
+        """Tell a group that is gone, which has no members, from silence."""
+        if isinstance(error, SlackRefused) and error.slack_error in _NOBODY_IN_IT:
+            if usergroup not in self._gone:  # the operator has to hear it, and not once a minute
+                _log.error("usergroup_gone", usergroup=usergroup, slack_error=error.slack_error)
+            self._gone.add(usergroup)
+            return _Answer(members=frozenset()), MEMBERSHIP_LIFETIME
+        _log.warning("usergroup_not_asked", usergroup=usergroup, error=str(error))
+        retry_after = error.retry_after if isinstance(error, SlackUnavailable) else None
+        return _Answer(members=None), max(retry_after or timedelta(0), SILENCE_LIFETIME)

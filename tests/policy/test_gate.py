@@ -8,6 +8,7 @@ from datetime import timedelta
 import aiohttp
 import pytest
 import pytest_asyncio
+import structlog
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.model.catalog import BucketKey
@@ -165,7 +166,7 @@ async def test_many_at_once_ask_slack_once(slack: SmallSlack, memberships: Membe
     assert len(slack.calls_of("usergroups.users.list")) == 1
 
 
-TROUBLE = ("internal_error", "missing_scope", "no_such_subteam", "invalid_auth")
+TROUBLE = ("internal_error", "missing_scope", "invalid_auth", "access_denied", "no_such_thing")
 
 
 @pytest.mark.parametrize("error", TROUBLE)
@@ -233,12 +234,53 @@ async def test_an_old_answer_does_not_stand_in_for_a_new_one(
         await gate.permit_user(ADA)
 
 
-async def test_one_group_that_cannot_be_asked_is_enough_for_a_no(slack: SmallSlack, memberships: Memberships) -> None:
-    """Half an answer is none."""
-    slack.workspace.user_groups.pop(OTHER_GROUP)
+@pytest.mark.parametrize("error", ["internal_error", "missing_scope", "no_such_subteam", "plan_upgrade_required"])
+@pytest.mark.parametrize("first", [True, False], ids=["the first fails", "the second fails"])
+async def test_a_group_that_fails_shuts_out_nobody_elses_members(
+    slack: SmallSlack, memberships: Memberships, clock: Clock, error: str, *, first: bool
+) -> None:
+    """Whoever is in a group that answered may, whatever became of another one."""
+    slack.workspace.user_groups[OTHER_GROUP] = replace(slack.workspace.user_groups[OTHER_GROUP], members=(ADA,))
+    gate = gate_of(memberships, usergroups=(GROUP, OTHER_GROUP))
+    if not first:  # the first one is asked and remembered, so the next question is about the second one
+        await memberships.members_of(GROUP)
+    slack.fail_next("usergroups.users.list", error=error)
+
+    permit = await gate.permit_user(ADA)
+
+    permit.require(Verb.STORE, None, None)
+    assert len(permit.person.usergroups) == 1
+
+
+@pytest.mark.parametrize("user_id", [MALLORY, ""], ids=["a stranger", "nobody"])
+async def test_who_is_in_no_group_that_answered_waits_for_the_others(
+    slack: SmallSlack, memberships: Memberships, user_id: str
+) -> None:
+    """It is not known whether the silent one has this person: neither a yes nor a definite no."""
+    slack.fail_next("usergroups.users.list", error="internal_error")
 
     with pytest.raises(MembershipUnknown):
-        await gate_of(memberships, usergroups=(GROUP, OTHER_GROUP)).permit_user(ADA)
+        await gate_of(memberships, usergroups=(GROUP, OTHER_GROUP)).permit_user(user_id)
+
+
+@pytest.mark.parametrize("error", ["no_such_subteam", "plan_upgrade_required"])
+async def test_a_group_that_is_gone_has_no_members(
+    slack: SmallSlack, memberships: Memberships, clock: Clock, error: str
+) -> None:
+    """The operator is told once, and again when it was there meanwhile; nobody is asked to try again."""
+    gate = gate_of(memberships, usergroups=(GROUP,))
+    with structlog.testing.capture_logs() as logs:
+        for asks in (2, 1):
+            slack.fail_next("usergroups.users.list", error=error, times=asks)
+            for _ in range(asks):
+                with pytest.raises(NotAllowed):
+                    await gate.permit_user(ADA)
+                clock.advance(MEMBERSHIP_LIFETIME)
+            await gate.permit_user(ADA)
+            clock.advance(MEMBERSHIP_LIFETIME)
+
+    told = {"event": "usergroup_gone", "log_level": "error", "usergroup": GROUP, "slack_error": error}
+    assert logs == [told, told]
 
 
 BUCKETS: dict[str, tuple[tuple[str, ...], str, bool]] = {

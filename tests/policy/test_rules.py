@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.model.catalog import BucketKey
-from bot.model.errors import AccessRefused, BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed, NotAllowed
+from bot.model.errors import (
+    AccessRefused,
+    BucketNotAllowed,
+    ChannelNotAllowed,
+    EnablingNotAllowed,
+    MembershipUnknown,
+    NotAllowed,
+)
 from bot.model.submission import Task
 from bot.policy.gate import Permit
 from bot.policy.rules import Allowlist, Person, Request, Rule, Verb
@@ -78,6 +85,33 @@ def test_an_empty_list_allows_nobody(user: str, group: str) -> None:
 def test_who_is_listed_passes(user: str, groups: tuple[str, ...]) -> None:
     """A listed user passes, and so does a member of a listed group."""
     assert refusal(LISTED, by(user, *groups)) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "unknown", "said"),
+    [
+        pytest.param((), ("S0DATA",), MembershipUnknown, id="the only group that could have this person"),
+        pytest.param(("S0OTHER",), ("S0DATA", "S0OPS"), MembershipUnknown, id="a member of another group only"),
+        pytest.param((), ("S0OTHER",), NotAllowed, id="a group that this rule does not name"),
+        pytest.param(("S0OPS",), ("S0DATA",), None, id="a member of one that answered"),
+    ],
+)
+def test_what_slack_left_open_is_neither_yes_nor_no(
+    known: tuple[str, ...], unknown: tuple[str, ...], said: type[AccessRefused] | None
+) -> None:
+    """Only where a group that this very rule names could still let the person in."""
+    somebody = Person(user_id="U0BOB", usergroups=frozenset(known), unknown_usergroups=frozenset(unknown))
+    assert refusal(LISTED, Request(person=somebody)) is said
+
+
+def test_a_member_of_one_group_may_not_what_a_silent_one_would_allow() -> None:
+    """Each rule decides by the groups that it names itself."""
+    few = replace(LISTED, usergroups=frozenset({"S0OPS"})).rules()
+    many = replace(LISTED, usergroups=frozenset({"S0DATA"})).rules()
+    bob = Person(user_id="U0BOB", usergroups=frozenset({"S0DATA"}), unknown_usergroups=frozenset({"S0OPS"}))
+
+    assert isinstance(Permit(person=bob, rules=(*many, *few)).refusal(Verb.STORE, None, None), MembershipUnknown)
+    assert Permit(person=bob, rules=many).refusal(Verb.STORE, None, None) is None
 
 
 @pytest.mark.parametrize(

@@ -329,8 +329,24 @@ STRANGE_ANSWERS: dict[str, web.Response] = {
     "no UTF-8": web.Response(body=b"\xff\xfe", content_type="application/json"),
     "a charset that does not exist": web.Response(body=b"{}", headers={"Content-Type": "application/json; charset=x"}),
     "an archive": web.Response(body=b"\x1f\x8b", content_type="application/gzip"),
+    "members that are no list": web.json_response({"ok": True, "users": ADA}),
+    "members as an object": web.json_response({"ok": True, "users": {ADA: True}}),
+    "no members named": web.json_response({"ok": True}),
     "a wait in words": web.json_response({"ok": False}, status=429, headers={"Retry-After": "soon"}),
 }
+
+
+async def test_what_is_no_user_is_in_no_group(http: aiohttp.ClientSession) -> None:
+    """Odd entries are nobody, and shut out none of the others."""
+    users = [ADA, "", "S0DATAENG", 7, None, [ADA], "u0ada0001", "U0ADA0001\n"]
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"ok": True, "users": users})
+
+    app = web.Application()
+    app.router.add_route("*", "/api/{method}", answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        assert await connect(str(server.make_url("/api/")), http).usergroup_members("S0DATAENG") == {ADA}
 
 
 @pytest.mark.parametrize("name", STRANGE_ANSWERS)
