@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from bot.model import bucket_globs, slack_ids
 from bot.model.catalog import CatalogApi
+from bot.model.foreign_text import one_line
 from bot.model.secret import Secret
 from bot.model.slack_ids import SlackId
 
@@ -221,7 +222,9 @@ class Settings(BaseSettings):
     expiry_reminders: Annotated[tuple[timedelta, ...], BeforeValidator(_reminders)] = Field(
         (timedelta(days=14), timedelta(days=3), timedelta(0)), alias="R2_CREDENTIAL_EXPIRY_REMINDERS"
     )
-    contact: str | None = Field(None, alias="R2_CREDENTIAL_CONTACT", max_length=200)
+    contact: Annotated[
+        str | None, BeforeValidator(lambda value: one_line(value).strip() if isinstance(value, str) else value)
+    ] = Field(None, alias="R2_CREDENTIAL_CONTACT", max_length=200)
     http_host: str = Field("127.0.0.1", alias="R2_CREDENTIAL_HTTP_HOST")
     http_port: int = Field(3000, alias="R2_CREDENTIAL_HTTP_PORT", ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="R2_CREDENTIAL_LOG_LEVEL")

@@ -243,6 +243,12 @@ def test_lists_may_have_blanks_and_spare_commas(environment: SetEnvironment) -> 
     assert settings.allowed_buckets == ("team-*", "events", "log-[!0-9]?", "!team-secret")
 
 
+def test_a_contact_is_one_line(environment: SetEnvironment) -> None:
+    """It stands in the sentences that refused people read."""
+    environment(GOOD | {"R2_CREDENTIAL_CONTACT": " the data team\n(room 4)\u202e\n"})
+    assert loaded().settings.contact == "the data team (room 4)"
+
+
 MISPLACED = {
     "a user among groups": ("USERGROUPS", "S0OPS,U0BOB", "entry 2 is the id of another kind: move it to {}USERS"),
     "a group among users": ("USERS", "S0OPS", "entry 1 is the id of another kind: move it to {}USERGROUPS"),

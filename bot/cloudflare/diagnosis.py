@@ -26,6 +26,7 @@ from bot.cloudflare.errors import (
     Throttled,
 )
 from bot.model.errors import leaves
+from bot.model.foreign_text import one_line
 
 ERROR_OF_CODE: Mapping[int, type[CloudflareError]] = {
     code: leaf for leaf in leaves(CloudflareError) for code in leaf.cloudflare_codes
@@ -49,6 +50,8 @@ _EDGE_PAGE_BYTES = 65_536
 _RAY = re.compile(r"[0-9A-Za-z-]{1,31}")
 # Every kind of token, key or id that Cloudflare gives out is at least 32 of these characters long.
 _TOKEN_SHAPED = re.compile(r"[A-Za-z0-9_-]{32,}|cf[a-z]{1,4}_[A-Za-z0-9_-]+")
+_CUT_WORD = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]+\Z")
+_MOST_READ = 10_000
 _LARGEST_CODE = 999_999_999
 _MOST_SECONDS = 10**9
 
@@ -225,8 +228,8 @@ def _is_unclear(kind: type[CloudflareError], status: int) -> bool:
 
 def _clean(message: str) -> str:
     """Make Cloudflare's own text safe to keep: tokens out before it is cut, so that no half of one remains."""
-    printable = "".join(character if character.isprintable() else " " for character in message)
-    return _TOKEN_SHAPED.sub("[removed]", printable)[:LONGEST_MESSAGE].strip()
+    whole_words = _CUT_WORD.sub("", one_line(message[:_MOST_READ])) if len(message) > _MOST_READ else one_line(message)
+    return _TOKEN_SHAPED.sub("[removed]", whole_words)[:LONGEST_MESSAGE].strip()
 
 
 def _find_retry_after(answer: Answer, document: object) -> timedelta | None:

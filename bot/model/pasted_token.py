@@ -14,7 +14,9 @@ _UNSEEN: Final = (  # what has no width but is no white space to Python: zero-wi
     "\x00\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 )
 _QUOTES: Final = "\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
-_BEARER: Final = re.compile(r"\A(?:authorization\s*:\s*)?bearer\s+", re.IGNORECASE)
+_BLANKS: Final = "".join(character for character in map(chr, range(0x3001)) if character.isspace())
+_AROUND: Final = _BLANKS + _UNSEEN + _QUOTES
+_LEADING: Final = re.compile(rf"(?:[{re.escape(_AROUND)}]++|(?:authorization\s*+:\s*+)?bearer\s++)*+", re.IGNORECASE)
 _PREFIX: Final = re.compile(r"cf(?:ut|at|k|oat)_")
 _LENGTHS: Final = range(20, 501)
 
@@ -41,12 +43,11 @@ _TOKEN_SHAPED: Final = re.compile(
 
 
 def trim(pasted: str) -> str:
-    """Remove surrounding blanks and quotes and a leading `Bearer `, in whatever order they were copied."""
-    while True:
-        trimmed = _BEARER.sub("", pasted.strip().strip(_UNSEEN + _QUOTES), count=1)
-        if trimmed == pasted:
-            return trimmed
-        pasted = trimmed
+    """Remove surrounding blanks and quotes and a leading `Bearer `, in whatever order they were copied.
+
+    In one pass over the text: layer by layer, a field full of them would hold up everybody.
+    """
+    return _LEADING.sub("", pasted.rstrip(_AROUND), count=1)
 
 
 def classify(trimmed: str) -> TokenKind:

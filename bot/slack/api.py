@@ -35,6 +35,9 @@ _PASSING: Final = frozenset(
 )
 
 
+_WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+"""Slack's word for why it refuses. It is shown to people, so nothing else is taken for one."""
+
 _TROUBLE_STATUSES: Final = frozenset({429, *range(500, 600)})
 
 
@@ -70,7 +73,11 @@ class SlackWeb:
     async def identify(self) -> Home:
         """Ask where this bot token belongs (auth.test)."""
         response = await _told(self._client.auth_test())
-        return Home(team_id=str(response.get("team_id")), enterprise_id=response.get("enterprise_id"))
+        enterprise_id = response.get("enterprise_id")
+        return Home(
+            team_id=_read_id(SlackId.TEAM, response.get("team_id")),
+            enterprise_id=_read_id(SlackId.TEAM, enterprise_id) if enterprise_id else None,
+        )
 
     async def open_connection(self, app_token: str) -> str:
         """Return the address of a new Socket Mode connection (apps.connections.open)."""
@@ -80,7 +87,8 @@ class SlackWeb:
     async def open_view(self, trigger_id: str, view: Json) -> str:
         """Open a modal (views.open), and return the view's id; the trigger lives 3 s."""
         response = await _told(self._client.views_open(trigger_id=trigger_id, view=view))
-        return str((response.get("view") or {}).get("id", ""))
+        opened = response.get("view")
+        return _read_id(SlackId.VIEW, opened.get("id") if isinstance(opened, dict) else None)
 
     async def publish_home(self, user_id: str, view: Json) -> None:
         """Replace what a user sees in the App Home (views.publish)."""
@@ -131,6 +139,13 @@ class SlackWeb:
         return frozenset(user for user in users if isinstance(user, str) and SlackId.USER.fits(user))
 
 
+def _read_id(kind: SlackId, value: object) -> str:
+    """Return an id of Slack's; one that is none raises SlackUnavailable, like any answer that is not Slack's."""
+    if not isinstance(value, str) or not kind.fits(value):
+        raise SlackUnavailable
+    return value
+
+
 async def _told(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
     """Await one call and translate what goes wrong; slack_sdk's own errors hold the whole answer."""
     try:
@@ -153,8 +168,9 @@ def _translate(error: SlackApiError) -> SlackRefused | SlackUnavailable:
     if not isinstance(response, AsyncSlackResponse):
         return SlackUnavailable()
     code = response.data.get("error") if isinstance(response.data, dict) else None  # a proxy's 503 is plain text
-    is_trouble = response.status_code in _TROUBLE_STATUSES or not isinstance(code, str) or code in _PASSING
-    return SlackUnavailable(_retry_after(response)) if is_trouble else SlackRefused(str(code))
+    if response.status_code in _TROUBLE_STATUSES or not isinstance(code, str) or not _WORD.fullmatch(code):
+        return SlackUnavailable(_retry_after(response))
+    return SlackUnavailable(_retry_after(response)) if code in _PASSING else SlackRefused(code)
 
 
 def _retry_after(response: AsyncSlackResponse) -> timedelta | None:

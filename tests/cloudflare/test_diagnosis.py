@@ -285,9 +285,16 @@ def test_no_token_stays_in_a_message(token: str, place: str) -> None:
 def test_a_message_is_short_and_printable() -> None:
     """Control characters and marks that turn the text around are gone, the rest is kept as it is."""
     message = _fail(_answer(400, _envelope(1, message="a\r\nb\x00\u202e<b>&amp; " + "é " * 300))).cloudflare_message
-    assert message.startswith("a  b  <b>&amp; é é")
+    assert message.startswith("a b <b>&amp; é é")
     assert len(message) <= 200
     assert message.isprintable()
+
+
+def test_a_message_without_end_is_read_as_far_as_it_is_kept() -> None:
+    """No word that was cut remains, since it may be half a token; and nobody waits for the rest."""
+    for rest in ("x" * 31, " cfat_" + "a" * 31):
+        text = "a" * (10_000 - len(rest)) + rest + "b" * 40
+        assert _fail(_answer(400, _envelope(1, message=text))).cloudflare_message in ("", "[removed]")
 
 
 @pytest.mark.parametrize(

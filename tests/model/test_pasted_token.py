@@ -132,6 +132,7 @@ def test_whatever_is_pasted_has_one_kind(pasted: str) -> None:
 BLANKS = [chr(code) for code in range(0x3001) if chr(code).isspace()]
 MARKS = list("\0\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 QUOTES = list("\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb")
+AROUND = "".join(BLANKS + MARKS + QUOTES) + "\u00ad\u061c\u200c\u200d\u2060"
 LEADS = ["Bearer ", "bearer\t", "BEARER  ", "Authorization: Bearer ", "authorization:bearer "]
 
 
@@ -153,6 +154,37 @@ def test_trimming_twice_changes_nothing(pasted: str) -> None:
     trimmed = trim(pasted)
     assert trim(trimmed) == trimmed
     assert trimmed in pasted
+
+
+def _trim_layer_by_layer(pasted: str) -> str:
+    """Trim in the obvious way, which takes a pass for each layer."""
+    trimmed = re.sub(r"\A(?:authorization\s*:\s*)?bearer\s+", "", pasted.strip(AROUND), flags=re.IGNORECASE)
+    return trimmed if trimmed == pasted else _trim_layer_by_layer(trimmed)
+
+
+LAYERS = st.sampled_from([*BLANKS[:8], *MARKS, *QUOTES, *LEADS, "Bearer", "authorization", ":", "x"])
+
+
+@given(st.lists(LAYERS, max_size=12))
+def test_one_pass_trims_what_many_would(pieces: list[str]) -> None:
+    """However the layers lie over each other."""
+    pasted = "".join(pieces)
+    assert trim(pasted) == _trim_layer_by_layer(pasted)
+
+
+ENDLESS = {
+    "layers": "'Bearer " * (1 << 17),
+    "layers on both sides": "'Bearer " * (1 << 16) + USER + "' " * (1 << 18),
+    "a word and blanks": "authorization" + " " * (1 << 20),
+    "half a word": "authorization:  " * (1 << 16),
+}
+
+
+@pytest.mark.parametrize("pasted", ENDLESS.values(), ids=ENDLESS)
+def test_a_body_full_of_layers_is_trimmed_in_one_pass(pasted: str) -> None:
+    """A pass for each of them would never come to an end: this test would not either."""
+    assert len(trim(pasted)) <= len(pasted)
+    assert USER not in pasted or trim(pasted) == USER
 
 
 @pytest.mark.parametrize(

@@ -326,6 +326,9 @@ STRANGE_ANSWERS: dict[str, web.Response] = {
     "null": web.json_response(None),
     "no reason": web.json_response({"ok": False}),
     "a reason that is no word": web.json_response({"ok": False, "error": ["x"]}),
+    "a reason with markup": web.json_response({"ok": False, "error": "<!channel> ask <@U0MALLORY>"}),
+    "a reason of two lines": web.json_response({"ok": False, "error": "not_found\nreally"}),
+    "a reason without end": web.json_response({"ok": False, "error": "a" * 101}),
     "no UTF-8": web.Response(body=b"\xff\xfe", content_type="application/json"),
     "a charset that does not exist": web.Response(body=b"{}", headers={"Content-Type": "application/json; charset=x"}),
     "an archive": web.Response(body=b"\x1f\x8b", content_type="application/gzip"),
@@ -347,6 +350,30 @@ async def test_what_is_no_user_is_in_no_group(http: aiohttp.ClientSession) -> No
     app.router.add_route("*", "/api/{method}", answer)
     async with TestServer(app, host="127.0.0.1") as server:
         assert await connect(str(server.make_url("/api/")), http).usergroup_members("S0DATAENG") == {ADA}
+
+
+NO_IDS: dict[str, tuple[str, object]] = {
+    "no workspace": ("auth.test", {"ok": True}),
+    "a workspace in words": ("auth.test", {"ok": True, "team_id": "our team"}),
+    "an organization that is none": ("auth.test", {"ok": True, "team_id": "T0ACME", "enterprise_id": {"id": "E0"}}),
+    "no view": ("views.open", {"ok": True, "view": None}),
+    "a view without an id": ("views.open", {"ok": True, "view": {"title": "x"}}),
+    "a view with another kind of id": ("views.open", {"ok": True, "view": {"id": "U0ADA0001"}}),
+}
+
+
+@pytest.mark.parametrize(("method", "document"), NO_IDS.values(), ids=NO_IDS)
+async def test_an_answer_without_the_id_is_trouble(http: aiohttp.ClientSession, method: str, document: object) -> None:
+    """The bot would take an empty id, or the word None, for a workspace or a submission."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(document)
+
+    app = web.Application()
+    app.router.add_route("*", "/api/{method}", answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        with pytest.raises(SlackUnavailable):
+            await CALLS[method](connect(str(server.make_url("/api/")), http))
 
 
 @pytest.mark.parametrize("name", STRANGE_ANSWERS)

@@ -150,9 +150,11 @@ class SocketModeConnection(SocketModeClient):
             reason = message.get("reason")
             self.reason = reason if reason in _REASONS else "unknown"
             self.over.set()
-        elif self._takes and (request := SocketModeRequest.from_dict(message)) is not None:
-            self._feel_pulse()
-            self._under_way.start(self._answer(request, is_given_up=self._doubts_until is not None))
+        elif self._takes and isinstance(message.get("payload"), dict):  # for any other one the SDK raises
+            request = SocketModeRequest.from_dict(message)
+            if request is not None:
+                self._feel_pulse()
+                self._under_way.start(self._answer(request, is_given_up=self._doubts_until is not None))
 
     async def _answer(self, request: SocketModeRequest, *, is_given_up: bool) -> None:
         response = await self._ingress.dispatch(request.payload, is_given_up=is_given_up)

@@ -5,6 +5,7 @@ Behind this module no payload holds a token. It must not log, store or answer wi
 
 import asyncio
 import json
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,20 +18,29 @@ from slack_bolt.async_app import AsyncApp, AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 
 from bot.model.background import Background
+from bot.model.foreign_text import one_line
 from bot.model.pasted_token import STORABLE, classify, mask_tokens, trim
 from bot.model.secret import Secret
 from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, PublicRing, SealingContext, SealingKey
 from bot.slack import form as modal
 from bot.slack.blocks import Json
-from bot.slack.inbound.payloads import installed_team_id, object_of, parse_form, parse_payload, take_token, text_of
+from bot.slack.inbound.payloads import (
+    actor_of_interaction,
+    installed_team_id,
+    name_of,
+    parse_form,
+    parse_payload,
+    take_token,
+    view_id_of,
+)
 from bot.slack.inbound.routes import PAYLOAD
 
 _ANSWER_TIMEOUT: Final = timedelta(seconds=2.5)
 """Slack gives 3 s from its own clock; the rest is for the way there and back."""
 
-_UNMASKED: Final = frozenset({"trigger_id"})
-"""Made by Slack, needed unchanged, and never shown to anyone."""
+_TRIGGER: Final = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}\.[0-9a-f]{1,64}")
+"""A trigger id is made by Slack, needed unchanged, and never shown to anyone: it is not masked."""
 
 _TOO_LATE: Final = (
     "The bot did not answer in time, and it is not known whether this was recorded. Press Store again: that is safe, "
@@ -141,12 +151,11 @@ def _seal(token: str, response_url: str | None, key: SealingKey, context: Sealin
 
 
 def _sealing_context(body: Json, account_id: str, bucket: str) -> SealingContext:
-    view = body["view"]
     return SealingContext(
         purpose=TOKEN,
         team_id=installed_team_id(body),
-        user_id=text_of(object_of(body.get("user")).get("id")),
-        view_id=text_of(view.get("id")),
+        user_id=actor_of_interaction(body).user_id,
+        view_id=view_id_of(body),
         account_id=account_id,
         bucket=bucket,
     )
@@ -169,8 +178,8 @@ def _refuse_given_up(body: Json) -> BoltResponse:
 
 def _too_late(body: Json) -> BoltResponse:
     """Say what is known, which is little: the submission may be recorded a moment later."""
-    reference = object_of(body.get("view")).get("id") or secrets.token_hex(4)
-    _log.error("slack_answer_too_late", type=body.get("type") or body.get("command"), reference=reference)
+    reference = view_id_of(body) or secrets.token_hex(4)
+    _log.error("slack_answer_too_late", type=name_of(body.get("type") or body.get("command")), reference=reference)
     if body.get("type") == "view_submission":
         return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(f"{_TOO_LATE} Reference: {reference}"))
     if "command" in body:
@@ -188,9 +197,25 @@ def parse_json_object(text: str) -> Json | None:
 
 
 def _mask(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out
-    """Return the value with every token-shaped text masked, however deep it lies."""
+    """Return the value with every token-shaped text masked, however deep it lies.
+
+    Each text is made one line first: what nobody sees could part a token, and would be gone afterwards.
+    """
     if isinstance(value, dict):
-        return {name: part if name in _UNMASKED else _mask(part) for name, part in value.items()}
+        return _mask_object(value)
     if isinstance(value, list):
         return [_mask(part) for part in value]
-    return mask_tokens(value) if isinstance(value, str) else value
+    return mask_tokens(one_line(value)) if isinstance(value, str) else value
+
+
+def _mask_object(value: Json) -> Json:
+    """Mask the names as well, of which two can become one: no part may take another one's place unseen."""
+    masked: Json = {}
+    for number, (name, part) in enumerate(value.items()):
+        told = mask_tokens(name)
+        while told in masked:
+            told = f"{mask_tokens(name)} {number}"
+            number += len(value)  # noqa: PLW2901 - a number that no other name gets
+        is_trigger = name == "trigger_id" and isinstance(part, str) and _TRIGGER.fullmatch(part)
+        masked[told] = part if is_trigger else _mask(part)
+    return masked

@@ -1,20 +1,30 @@
 """What Slack sends, parsed once: behind this module a payload is a value, and no dict of Slack's.
 
-A part that is missing or of the wrong type is read as empty; whoever needs it says no.
+A part that is missing, of the wrong type, or no id where one belongs is read as empty; whoever needs it says no. Every
+text is one line, and no longer than Slack lets a person type.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
+from bot.model.foreign_text import one_line
 from bot.model.pasted_token import MASK
 from bot.model.secret import Secret
+from bot.model.slack_ids import SlackId
 from bot.model.submission import PastedToken, TokenKind
 from bot.policy.gate import Actor
 from bot.slack.blocks import Json
 from bot.slack.form import BUCKET_BLOCK, CHANNEL_BLOCK, CHECK_BLOCK, REASON_BLOCK, TOKEN_BLOCK
 from bot.slack.subcommands import Subcommand, read_text
+
+LONGEST_TEXT: Final = 3000
+"""What a field of a form takes at most."""
+
+_NAME: Final = re.compile(r"[\x21-\x7e]{1,255}")
+_FOREIGN: Final = "no team"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +122,7 @@ def parse_payload(
     if kind == "block_actions":
         return _parse_press(body, received_at, answer_url)
     if kind == "block_suggestion":
-        actor, action_id = actor_of_interaction(body), text_of(body.get("action_id"))
+        actor, action_id = actor_of_interaction(body), name_of(body.get("action_id"))
         return Search(actor=actor, received_at=received_at, action_id=action_id, query=text_of(body.get("value")))
     if kind == "event_callback":
         event = object_of(body.get("event"))
@@ -127,7 +137,7 @@ def parse_form(view: Mapping[str, Any]) -> UnverifiedForm:
     return UnverifiedForm(
         nonce=text_of(view.get("private_metadata")),
         bucket=_bucket(view),
-        channel_id=text_of(_state(view, CHANNEL_BLOCK).get("selected_conversation")),
+        channel_id=id_of(SlackId.CONVERSATION, _state(view, CHANNEL_BLOCK).get("selected_conversation")),
         reason=text_of(_state(view, REASON_BLOCK).get("value")).strip(),
         check_only=bool(_state(view, CHECK_BLOCK).get("selected_options")),
     )
@@ -138,27 +148,32 @@ def take_token(view: Mapping[str, Any]) -> str:
     pasted = ""
     for element in object_of(object_of(object_of(view.get("state")).get("values")).get(TOKEN_BLOCK)).values():
         if isinstance(element, dict):
-            pasted = text_of(element.pop("value", None)) or pasted
+            pasted = _encodable(element.pop("value", None)) or pasted
     return pasted
+
+
+def view_id_of(body: Mapping[str, Any]) -> str:
+    """Return the id of the submitted view, which becomes that of the submission."""
+    return id_of(SlackId.VIEW, object_of(body.get("view")).get("id"))
 
 
 def installed_team_id(body: Mapping[str, Any]) -> str:
     """Return the workspace in which the form was opened: the view says it best, and `team` can be null."""
     view = object_of(body.get("view"))
     candidates = (view.get("app_installed_team_id"), view.get("team_id"), object_of(body.get("team")).get("id"))
-    return next((team_id for team_id in map(text_of, candidates) if team_id), "")
+    return next((team_id for each in candidates if (team_id := id_of(SlackId.TEAM, each))), "")
 
 
 def actor_of_command(body: Mapping[str, Any]) -> Actor:
     """Read who typed a command."""
-    return Actor(user_id=text_of(body.get("user_id")), team_ids=_present(body.get("team_id")))
+    return Actor(user_id=id_of(SlackId.USER, body.get("user_id")), team_ids=_present(body.get("team_id")))
 
 
 def actor_of_interaction(body: Mapping[str, Any]) -> Actor:
     """Read who acts, from every place that names a team: in Bolt's `context.team_id` it is the installed one."""
     user, view, team = (object_of(body.get(name)) for name in ("user", "view", "team"))
     teams = (team.get("id"), user.get("team_id"), view.get("team_id"), view.get("app_installed_team_id"))
-    return Actor(user_id=text_of(user.get("id")), team_ids=_present(*teams))
+    return Actor(user_id=id_of(SlackId.USER, user.get("id")), team_ids=_present(*teams))
 
 
 def actor_of_event(body: Mapping[str, Any]) -> Actor:
@@ -166,7 +181,7 @@ def actor_of_event(body: Mapping[str, Any]) -> Actor:
     event = object_of(body.get("event"))
     view = object_of(event.get("view"))
     teams = (body.get("team_id"), event.get("user_team"), view.get("team_id"), view.get("app_installed_team_id"))
-    return Actor(user_id=text_of(event.get("user")), team_ids=_present(*teams))
+    return Actor(user_id=id_of(SlackId.USER, event.get("user")), team_ids=_present(*teams))
 
 
 def object_of(value: object) -> Mapping[str, Any]:
@@ -175,21 +190,31 @@ def object_of(value: object) -> Mapping[str, Any]:
 
 
 def text_of(value: object) -> str:
-    """Return a text that every part of the program can encode: JSON can hold halves of characters."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+    """Return a text as one line, which can forge no other, cut to what a person can type."""
+    return one_line(value)[:LONGEST_TEXT] if isinstance(value, str) else ""
+
+
+def name_of(value: object) -> str:
+    """Return a name that the bot or Slack has made, and that no person reads or writes."""
+    return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
+
+
+def id_of(kind: SlackId, value: object) -> str:
+    """Return an id of this kind, and nothing for what is none."""
+    return value if isinstance(value, str) and kind.fits(value) else ""
 
 
 def _parse_command(body: Json, received_at: datetime, answer_url: Secret | None) -> Command:
-    text = text_of(body.get("text"))
-    subcommand, bucket = read_text(text)
+    text = body.get("text")
+    subcommand, bucket = read_text(text_of(text))
     return Command(
         actor=actor_of_command(body),
         received_at=received_at,
         subcommand=subcommand,
         bucket=bucket,
-        has_token=MASK in text,
-        channel_id=text_of(body.get("channel_id")),
-        trigger_id=text_of(body.get("trigger_id")),
+        has_token=isinstance(text, str) and MASK in text,  # also beyond what is read of it
+        channel_id=id_of(SlackId.CONVERSATION, body.get("channel_id")),
+        trigger_id=name_of(body.get("trigger_id")),
         answer_url=answer_url,
     )
 
@@ -200,8 +225,8 @@ def _parse_submit(body: Json, received_at: datetime, sent_at: datetime, pasted: 
         actor=actor_of_interaction(body),
         received_at=received_at,
         sent_at=sent_at,
-        callback_id=text_of(view.get("callback_id")),
-        view_id=text_of(view.get("id")),
+        callback_id=name_of(view.get("callback_id")),
+        view_id=view_id_of(body),
         team_id=installed_team_id(body),
         form=parse_form(view),
         pasted=pasted or PastedToken(kind=TokenKind.EMPTY, last_four="", sealed=None),
@@ -211,14 +236,14 @@ def _parse_submit(body: Json, received_at: datetime, sent_at: datetime, pasted: 
 def _parse_press(body: Json, received_at: datetime, answer_url: Secret | None) -> Press:
     actions = body.get("actions")
     action = object_of(actions[0]) if isinstance(actions, list) and actions else {}
-    channel_id = None if isinstance(body.get("view"), dict) else text_of(object_of(body.get("channel")).get("id"))
+    channel_id = id_of(SlackId.CONVERSATION, object_of(body.get("channel")).get("id"))
     return Press(
         actor=actor_of_interaction(body),
         received_at=received_at,
-        action_id=text_of(action.get("action_id")),
+        action_id=name_of(action.get("action_id")),
         value=text_of(action.get("value")),
-        channel_id=channel_id,
-        trigger_id=text_of(body.get("trigger_id")),
+        channel_id=None if isinstance(body.get("view"), dict) else channel_id,
+        trigger_id=name_of(body.get("trigger_id")),
         answer_url=answer_url,
     )
 
@@ -234,6 +259,11 @@ def _state(view: Mapping[str, Any], block_id: str) -> Mapping[str, Any]:
     return object_of(next(iter(block.values()), None))
 
 
+def _encodable(value: object) -> str:
+    """Return a text that every part of the program can encode: JSON can hold halves of characters."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
 def _present(*team_ids: object) -> frozenset[str]:
-    """Return the teams that are named; one of a wrong type counts, as one that is foreign."""
-    return frozenset(str(team_id) for team_id in team_ids if team_id)
+    """Return the teams that are named; what is no team's id counts, as one that is foreign."""
+    return frozenset(id_of(SlackId.TEAM, team_id) or _FOREIGN for team_id in team_ids if team_id)

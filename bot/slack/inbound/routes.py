@@ -12,6 +12,7 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 
 from bot.model.catalog import is_bucket_name
+from bot.model.foreign_text import one_line
 from bot.slack import form as modal
 from bot.slack.blocks import Json, escape
 from bot.slack.inbound.payloads import Command, Opened, Payload, Press, Search, Submit
@@ -76,7 +77,7 @@ class Routes:
             _log.warning("token_typed_in_command", user=command.actor.user_id)
             return modal.REVOKE_ADVICE
         if command.bucket and not is_bucket_name(command.bucket):
-            typed = escape(html.unescape(command.bucket)[:80])  # Slack escaped it once
+            typed = escape(one_line(html.unescape(command.bucket))[:80])  # Slack escaped it once
             return f"`{typed}`: {modal.check_bucket(command.bucket)}"
         return await self._commands[command.subcommand](command)
 

@@ -9,6 +9,7 @@ import structlog
 from bot.model.errors import BotError, CommitUnknown, DatabaseTrouble
 from bot.model.submission import NewSubmission, Sealed, Submission, Task, TokenKind
 from bot.policy.rules import Verb
+from bot.slack.blocks import escape
 from bot.slack.channels import examine_channel
 from bot.slack.inbound.payloads import Press
 from bot.slack.inbound.routes import Routes
@@ -69,7 +70,7 @@ class EnableCatalog:
     async def _enable(self, press: Press, known: Submission) -> None:
         """Open a view first, since its id is the submission's, as with a form; it promises nothing yet."""
         parts, bucket = self.parts, known.key.bucket
-        words = f"The catalog of *{bucket}* is about to be enabled. {_UNTIL_RECORDED}"
+        words = f"The catalog of *{escape(bucket)}* is about to be enabled. {_UNTIL_RECORDED}"
         view_id = await parts.web.open_view(press.trigger_id, render.notice_view("Enabling...", words))
         new = self._new_submission(view_id, press, known)
         try:

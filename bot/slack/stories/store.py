@@ -34,6 +34,7 @@ _UNUSABLE: Final = {
     Verdict.USED: "This form was submitted before.",
     Verdict.TOO_OLD: "This form has been open for more than an hour.",
 }
+_NO_VIEW: Final = "The bot cannot tell which form this is. Close it, and open it anew."
 _CHANNEL_NOT_ALLOWED: Final = "The bot may not post in this channel. Choose another one."
 _TOO_MANY_CHECKS: Final = (
     f"You have {MOST_OPEN_CHECKS} checks under way, as many as one person may have. Submit again when one has ended, "
@@ -66,6 +67,8 @@ class StoreCredential:
 
     async def take(self, submit: Submit) -> Json:
         """Take a pressed Submit."""
+        if not submit.view_id:  # it would be the submission's, and the same for all
+            return modal.form_error(_NO_VIEW)
         try:
             # Both may ask Slack: one after the other would take longer than an answer may.
             permit, channel_problem = await asyncio.gather(

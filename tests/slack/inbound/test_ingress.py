@@ -446,6 +446,58 @@ def test_a_token_is_masked_however_deep_it_lies(
     assert find_leaks(everything_of(sealed), token) == []
 
 
+@pytest.mark.parametrize("token", [TOKEN_TEXT, UNPREFIXED], ids=["with a prefix", "older"])
+@pytest.mark.parametrize(
+    "unseen", ["\u200b", "\u200d", "\u00ad", "\u202e", "\u2060", "\ufeff", "\ufe0f", "\U000e0041", "\u3164"], ids=ascii
+)
+def test_a_token_is_masked_whatever_unseen_stands_in_it(key_ring: KeyRing, token: str, unseen: str) -> None:
+    """What nobody sees is removed first: afterwards the two halves would be a token again."""
+    body = seal({"type": "block_actions", "text": f"<{unseen.join(token)}>"}, key_ring).body
+
+    assert body["text"] == f"<{MASK}>"
+
+
+def test_a_token_is_masked_in_a_name(key_ring: KeyRing) -> None:
+    """Names stay apart, whatever they are called: none of the parts is lost."""
+    names = [TOKEN_TEXT, f"{MASK} 2", f"{UNPREFIXED}", MASK, "plain", f"x{TOKEN_TEXT}"]
+
+    body = seal({"found": {name: number for number, name in enumerate(names)}}, key_ring).body
+
+    assert sorted(body["found"].values()) == list(range(len(names)))
+    assert body["found"]["plain"] == 4
+    assert not [token for token in (TOKEN_TEXT, UNPREFIXED) if token in json.dumps(body)]
+
+
+@given(
+    names=st.lists(st.sampled_from([TOKEN_TEXT, UNPREFIXED, MASK, *(f"{MASK} {n}" for n in range(12))]), unique=True)
+)
+def test_no_name_takes_another_ones_place(key_ring: KeyRing, names: list[str]) -> None:
+    """In whatever order they come."""
+    body = seal({"found": {name: number for number, name in enumerate(names)}}, key_ring).body
+
+    assert sorted(body["found"].values()) == list(range(len(names)))
+
+
+@pytest.mark.parametrize(
+    ("trigger_id", "is_kept"),
+    [
+        ("1337.2674.0123456789abcdef0123456789abcdef", True),
+        (f"1337.2674.{'0123456789abcdef' * 4}", True),
+        (TOKEN_TEXT, False),
+        (f"1337.2674.{TOKEN_TEXT}", False),
+        ({"deeper": TOKEN_TEXT}, False),
+        ([UNPREFIXED], False),
+    ],
+    ids=["short", "long", "a token", "a token behind it", "an object", "a list"],
+)
+def test_only_a_trigger_is_left_unmasked(key_ring: KeyRing, trigger_id: object, *, is_kept: bool) -> None:
+    """It is needed as it is; whatever else stands in its place is masked like everything."""
+    body = seal({"type": "block_actions", "trigger_id": trigger_id}, key_ring).body
+
+    assert (body["trigger_id"] == trigger_id) is is_kept
+    assert is_kept or MASK in json.dumps(body)
+
+
 # Whatever somebody may paste.
 
 MARK = "MADEUPq7Zk"
@@ -1052,6 +1104,8 @@ FRAMES = {
     "a list": '["MARKER"]',
     "no envelope": '{"type": "interactive", "payload": {"text": "MARKER"}}',
     "no payload": '{"type": "interactive", "envelope_id": "MARKER"}',
+    "a list for a payload": '{"type": "interactive", "envelope_id": "1", "payload": ["MARKER"]}',
+    "null for a payload": '{"type": "interactive", "envelope_id": "MARKER", "payload": null}',
     "nested too deep to parse": '{"envelope_id": "1", "payload": ' + "[" * 100_000,
     "nested too deep to seal": (
         '{"envelope_id": "1", "type": "interactive", "payload": {"MARKER": ' + "[" * 900 + "]" * 900 + "}}"
@@ -1070,6 +1124,7 @@ async def test_a_malformed_frame_does_no_harm(socket: Socket, log: io.StringIO, 
     assert outcome.failure is None
     assert len(heard.bodies) == 1
     assert "MARKER" not in log.getvalue()
+    assert "socket_mode_down" not in log.getvalue()  # the connection goes on
 
 
 async def test_a_frame_does_not_wait_for_the_one_before(socket: Socket) -> None:

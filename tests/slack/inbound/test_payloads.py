@@ -1,7 +1,9 @@
 """Payloads of Slack's as values: whatever is missing or mistyped is empty, over either transport alike."""
 
 import json
+import unicodedata
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -23,6 +25,7 @@ from bot.slack.blocks import Json
 from bot.slack.inbound.http import _parse
 from bot.slack.inbound.ingress import parse_json_object
 from bot.slack.inbound.payloads import (
+    LONGEST_TEXT,
     Command,
     Opened,
     Payload,
@@ -456,10 +459,101 @@ def test_no_payload_breaks_the_parser(body: Json, kind: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["team", "user", "view"])
-@pytest.mark.parametrize("foreign", [AWAY, [AWAY], {"id": AWAY}, 7])
+@pytest.mark.parametrize("foreign", [AWAY, [AWAY], {"id": AWAY}, 7, "t0sandbox", f"{HOME}\n", f"{HOME} ", "None", "x"])
 def test_a_team_of_a_wrong_type_is_foreign(name: str, foreign: object) -> None:
     """What cannot be read is no reason to let somebody in."""
     body: Json = {"user": {"id": ADA, "team_id": HOME}, "team": {"id": HOME}, "view": {"team_id": HOME}}
     body[name] = body[name] | {"id" if name == "team" else "team_id": foreign}
 
     assert actor_of_interaction(body).team_ids - {HOME}
+
+
+NO_IDS = [
+    "",
+    "x",
+    "alice",
+    "u0ada0001",
+    "U0ADA 001",
+    "U0ADA0001\n",
+    "U0ADA0001\0",
+    "<@U0ADA0001>",
+    "U" * 60,
+    "\u202eU0ADA",
+]
+
+
+@pytest.mark.parametrize("text", NO_IDS, ids=repr)
+def test_what_is_no_id_is_nothing(slack: SmallSlack, text: str) -> None:
+    """Nobody, in no channel, with no form: whoever needs it says no."""
+    form = slack.make_submission(ADA)
+    form["user"]["id"] = form["view"]["id"] = text
+    form["view"]["state"]["values"][modal.CHANNEL_BLOCK]["channel"]["selected_conversation"] = text
+    command = slack.make_command(ADA, PLATFORM, "/r2-credential") | {"user_id": text, "channel_id": text}
+    opened = slack.payloads.home_opened(slack.workspace.users[ADA], "home", None)
+    opened["event"]["user"] = text
+
+    submit, typed, look = (parse_payload(body, NOW) for body in (form, command, opened))
+
+    assert isinstance(submit, Submit)
+    assert isinstance(typed, Command)
+    assert isinstance(look, Opened)
+    assert (submit.actor.user_id, submit.view_id, submit.form.channel_id) == ("", "", "")
+    assert (typed.actor.user_id, typed.channel_id) == ("", "")
+    assert look.actor.user_id == ""
+
+
+@pytest.mark.parametrize("channel", ["C0DATAPLT", "G0INCID42", "D0ADA0001"])
+def test_a_command_may_be_typed_in_any_conversation(slack: SmallSlack, channel: str) -> None:
+    """Also in a direct message; whether a result may go there is decided elsewhere."""
+    command = parse_payload(slack.make_command(ADA, PLATFORM, "/r2-credential") | {"channel_id": channel}, NOW)
+
+    assert isinstance(command, Command)
+    assert command.channel_id == channel
+
+
+def test_a_token_beyond_what_is_read_of_a_command_is_told(slack: SmallSlack) -> None:
+    """The text is cut, and the advice to revoke is not."""
+    text = mask_tokens("lake " * LONGEST_TEXT + TOKEN)
+    command = parse_payload(slack.make_command(ADA, PLATFORM, "/r2-credential") | {"text": text}, NOW)
+
+    assert isinstance(command, Command)
+    assert command.has_token
+    assert len(command.bucket) <= LONGEST_TEXT
+
+
+@given(
+    typed=st.text()
+    | st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"]))
+    | st.integers(1, 9999).map("x\n".__mul__)
+)
+def test_no_text_enters_as_more_than_a_line(typed: str) -> None:
+    """Whatever is typed into whatever takes a text: nothing in it can forge a line, and it has an end."""
+    view = _submitted(
+        bucket={"bucket": {"value": typed}}, reason={"reason": {"value": typed}}, channel={"channel": {"x": typed}}
+    )
+    who: Json = {"user": {"id": ADA}, "team": {"id": HOME}, "trigger_id": typed}
+    bodies: list[Json] = [
+        who | {"type": "view_submission", "view": view | {"id": typed, "private_metadata": typed}},
+        who | {"type": "block_actions", "actions": [{"action_id": typed, "value": typed}], "channel": {"id": typed}},
+        who | {"type": "block_suggestion", "action_id": typed, "value": typed},
+        {"type": "event_callback", "event": {"type": "app_home_opened", "user": typed, "tab": typed}},
+        {"command": "/r2-credential", "text": typed, "user_id": typed, "channel_id": typed, "trigger_id": typed},
+    ]
+    texts = [text for body in bodies for text in _texts_in(parse_payload(body, NOW))]
+
+    assert len(texts) > 20
+    for text in texts:
+        assert len(text) <= LONGEST_TEXT
+        assert not [each for each in text if unicodedata.category(each) in {"Cc", "Cs", "Zl", "Zp"}]
+        assert not set(text) & set("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def _texts_in(value: object) -> list[str]:
+    """Return every text of a payload, at whatever depth."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, frozenset):
+        return [text for part in value for text in _texts_in(part)]
+    if is_dataclass(value):
+        return [text for field in fields(value) for text in _texts_in(getattr(value, field.name))]
+    return []

@@ -108,6 +108,31 @@ async def test_every_form_is_an_opening_of_its_own(desk: Desk) -> None:
     assert len(nonces) == 3
 
 
+@pytest.mark.parametrize("view_id", ["", "V", "v0madeup", "V0MADEUP\n", "V0MADEUP\0", None, ["V0MADEUP"]], ids=repr)
+async def test_a_form_without_an_id_is_not_taken(desk: Desk, view_id: object) -> None:
+    """The id becomes the submission's, and an empty one would be the same for all."""
+    await desk.open_form()
+    payload = desk.slack.make_submission(ADA)
+    payload["view"]["id"] = view_id
+
+    answer = await desk.deliver(payload)
+
+    assert answer["response_action"] == "errors"
+    assert "open it anew" in shown_in(answer)
+    assert desk.dispatched == []
+
+
+async def test_a_reason_is_one_line(desk: Desk) -> None:
+    """In the database, and so in every message and list: it cannot forge a line of the bot's."""
+    await desk.open_form(reason="ticket 7\n:white_check_mark: *stored*\0\u202e by <@U0GRACE01>\u2028")
+
+    await desk.slack.submit(ADA)
+
+    recorded = await desk.find()
+    assert recorded is not None
+    assert recorded.reason == "ticket 7 :white_check_mark: *stored*  by <@U0GRACE01>"
+
+
 COMMANDS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
     "not listed": (MALLORY, EVERYBODY, "You are not on the list"),
     "not listed by id": (ADA, only(users=frozenset({GRACE}), usergroups=frozenset()), "You are not on the list"),
