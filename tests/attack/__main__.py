@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from bot.sandbox.process import Transport
-from tests.attack import line, ordering
+from tests.attack import line, ordering, texts
 from tests.attack.attack import Arena, Attack, Breach, Case
 
 ATTACKS: Final[tuple[Attack, ...]] = (
     *line.ATTACKS,
     *ordering.ATTACKS,
+    *texts.ATTACKS,
 )
 LONGEST: Final = timedelta(seconds=120)
 """An attack that takes longer over one transport has taken the bot down."""

@@ -197,15 +197,22 @@ def parse_json_object(text: str) -> Json | None:
 
 
 def _mask(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out
-    """Return the value with every token-shaped text masked, however deep it lies.
-
-    Each text is made one line first: what nobody sees could part a token, and would be gone afterwards.
-    """
+    """Return the value with every token-shaped text masked, however deep it lies."""
     if isinstance(value, dict):
         return _mask_object(value)
     if isinstance(value, list):
         return [_mask(part) for part in value]
-    return mask_tokens(one_line(value)) if isinstance(value, str) else value
+    return _mask_text(value) if isinstance(value, str) else value
+
+
+def _mask_text(text: str) -> str:
+    """Mask what is token-shaped now, or will be when the text is read as one line: unseen marks can part a token.
+
+    Anything else stays as it came, so that nothing becomes an id by losing such a mark.
+    """
+    line = one_line(text)
+    masked = mask_tokens(line)
+    return masked if text == line or masked != line else mask_tokens(text)
 
 
 def _mask_object(value: Json) -> Json:

@@ -457,6 +457,12 @@ def test_a_token_is_masked_whatever_unseen_stands_in_it(key_ring: KeyRing, token
     assert body["text"] == f"<{MASK}>"
 
 
+@pytest.mark.parametrize("text", ["\u202eC0DATAPLT", "U0ADA0001\u200b", "two\nlines", "\u200dT0SANDBOX"], ids=ascii)
+def test_what_has_no_token_stays_as_it_came(key_ring: KeyRing, text: str) -> None:
+    """Else a text would become an id, or another one, by what it loses."""
+    assert seal({"type": "block_actions", "text": text}, key_ring).body["text"] == text
+
+
 def test_a_token_is_masked_in_a_name(key_ring: KeyRing) -> None:
     """Names stay apart, whatever they are called: none of the parts is lost."""
     names = [TOKEN_TEXT, f"{MASK} 2", f"{UNPREFIXED}", MASK, "plain", f"x{TOKEN_TEXT}"]
