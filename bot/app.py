@@ -34,6 +34,7 @@ from bot.policy.gate import Gate, Home
 from bot.policy.rules import Allowlist
 from bot.settings import Role, Settings
 from bot.slack.api import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
+from bot.slack.channels import Channels
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
 from bot.slack.inbound.routes import Routes
@@ -108,6 +109,7 @@ class _Base:
     web_client: AsyncWebClient
     http: aiohttp.ClientSession
     gate: Gate
+    channels: Channels
     background: list[asyncio.Task[None]]
 
     @property
@@ -159,7 +161,14 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Ba
     store.submissions.watch(progress.watch)
     gate = Gate(_allowlist(settings).rules(), await _identify(slack), Memberships(slack, store.clock))
     return _Base(
-        settings=settings, store=store, slack=slack, web_client=web_client, http=http, gate=gate, background=[]
+        settings=settings,
+        store=store,
+        slack=slack,
+        web_client=web_client,
+        http=http,
+        gate=gate,
+        channels=Channels(slack, gate.allows_channel, store.clock),
+        background=[],
     )
 
 
@@ -178,7 +187,8 @@ async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: Asy
         clock=store.clock,
         contact=base.contact,
         may_enable=settings.allow_enable,
-        allows_channel=base.gate.allows_channel,
+        channels=base.channels,
+        sees=base.gate.sees,
     )
     delivery = Delivery(
         submissions=store.submissions,
@@ -259,6 +269,7 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
         submissions=base.store.submissions,
         catalogs=base.store.catalogs,
         web=base.slack,
+        channels=base.channels,
         http=base.http,
         want_snapshot=catalogs.want,
         clock=base.store.clock,

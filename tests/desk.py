@@ -29,6 +29,7 @@ from bot.sandbox.transport import Answer
 from bot.sandbox.workspace import Message, User
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.api import TIMEOUT, SlackWeb
+from bot.slack.channels import Channels
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
@@ -93,6 +94,7 @@ class Desk:
             submissions=self.submissions,
             catalogs=self.catalogs,
             web=self.web,
+            channels=Channels(self.web, gate.allows_channel, self.clock),
             http=self.http,
             want_snapshot=lambda *, tests=False: self.looks.append("tested" if tests else "listed"),
             clock=self.clock,

@@ -122,7 +122,7 @@ BAD = {
     "R2_CREDENTIAL_CATALOG_API": [MARK, "R2-CATALOG"],
     "R2_CREDENTIAL_ALLOWED_USERS": [f"@{MARK}", f"U0ALICE,{MARK.lower()}", "C0DATA", "u0alice", "U0ALICE U0BOB", "*"],
     "R2_CREDENTIAL_ALLOWED_USERGROUPS": [f"@{MARK}", "U0ALICE", "S0OPS;S0DATA", "S"],
-    "R2_CREDENTIAL_ALLOWED_CHANNELS": [f"#{MARK}", "U0ALICE", "C0DATA, #ops", "C0DATA,D0BOB", ",", " , "],
+    "R2_CREDENTIAL_ALLOWED_CHANNELS": [f"#{MARK}", "U0ALICE", "C0DATA, #ops", "C0DATA,D0BOB", "direct", ",", " , "],
     "R2_CREDENTIAL_ALLOWED_BUCKETS": [MARK, "Team-*", "a bucket", "events/*", "events.2026", "!team-secret", "-x", ","],
     "R2_CREDENTIAL_DATABASE_URL": [f"mysql://{MARK}", "sqlite:///", MARK],
     "R2_CREDENTIAL_SEALING_KEY": [MARK, f"-----BEGIN RSA PRIVATE KEY-----\n{MARK}"],

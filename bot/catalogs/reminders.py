@@ -16,7 +16,7 @@ _log = structlog.get_logger()
 
 
 class Announcer(Protocol):
-    """Tells people. Each method raises SlackUnavailable when it has to be tried again, and is safe to repeat."""
+    """Tells people. Each method raises a Transient when it has to be tried again, and is safe to repeat."""
 
     async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
         """Say that a token expires or has expired; `due_at` tells this reminder from the other ones."""

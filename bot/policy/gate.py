@@ -90,6 +90,16 @@ class Gate:
             raise refusal
         return Permit(person=person, rules=self._rules)
 
+    async def sees(self, user_id: str, key: BucketKey) -> bool:
+        """Whether a user may, by now, know of a bucket; raises MembershipUnknown."""
+        try:
+            permit = await self.permit_user(user_id)
+        except MembershipUnknown:
+            raise
+        except AccessRefused:
+            return False
+        return permit.sees(key)
+
     async def _ask_members(self, usergroup: str) -> frozenset[str] | None:
         """Return None where Slack does not tell: one group that is silent must not shut out the members of others."""
         try:

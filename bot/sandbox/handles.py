@@ -18,17 +18,18 @@ LONGEST_TEXT = 40_000
 
 
 class RefusedError(Exception):
-    """Slack refuses a call; `error` is Slack's name for why."""
+    """Slack refuses a call; `error` is Slack's name for why, `needed` the scope that the app lacks."""
 
-    def __init__(self, error: str, *messages: str) -> None:
+    def __init__(self, error: str, *messages: str, needed: str = "") -> None:
         super().__init__(error, *messages)
         self.error = error
         self.messages = messages
+        self.needed = needed
 
 
-def refuse(error: str, *messages: str) -> NoReturn:
+def refuse(error: str, *messages: str, needed: str = "") -> NoReturn:
     """Raise a RefusedError."""
-    raise RefusedError(error, *messages) from None
+    raise RefusedError(error, *messages, needed=needed) from None
 
 
 @dataclass(slots=True, kw_only=True)

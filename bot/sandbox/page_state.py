@@ -84,7 +84,7 @@ class PageState:
             "name": config.app_name if channel.dm_with else channel.name,
             "topic": channel.topic,
             "is_dm": channel.dm_with is not None,
-            "is_private": channel.is_private,
+            "is_private": channel.is_secret,
             "is_shared": channel.is_ext_shared,
             "is_archived": channel.is_archived,
             "has_app": channel.bot_is_member or channel.dm_with is not None,

@@ -164,9 +164,8 @@ def action_of(blocks: list[JsonObject], action_id: str, value: str | None) -> Js
 
 
 def _channel_name(channel: Channel) -> str:
-    if channel.dm_with is not None:
-        return "directmessage"
-    return "privategroup" if channel.is_private else channel.name
+    names = {"im": "directmessage", "mpim": f"mpdm-{channel.name}-1", "private": "privategroup"}
+    return names.get(channel.kind, channel.name)
 
 
 def _has(element: JsonObject, value: str | None) -> bool:

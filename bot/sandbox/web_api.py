@@ -22,6 +22,7 @@ from bot.sandbox.views import View
 from bot.sandbox.workspace import Channel, User, Workspace
 
 _LARGEST_VIEW = 250_000
+_GROUP_MESSAGES_SCOPE = "mpim:read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,8 @@ class WebApi:
         except RefusedError as refused:
             answer = {"ok": False, "error": refused.error}
             self.problems.append(" ".join((f"{method}: {refused.error}", *refused.messages)))
+            if refused.needed:
+                answer |= {"needed": refused.needed, "provided": ",".join(self.workspace.config.scopes)}
             if refused.messages:
                 answer["response_metadata"] = {"messages": list(refused.messages)}
         return web.json_response(answer, headers={"X-OAuth-Scopes": ",".join(self.workspace.config.scopes)})
@@ -131,6 +134,8 @@ class WebApi:
 
     def _describe_conversation(self, arguments: JsonObject) -> JsonObject:
         channel = self._found(_required(arguments, "channel"))
+        if channel.is_mpim and _GROUP_MESSAGES_SCOPE not in self.workspace.config.scopes:
+            refuse("missing_scope", needed=_GROUP_MESSAGES_SCOPE)
         if channel.dm_with is not None:
             return {"channel": {"id": channel.id, "is_im": True, "user": channel.dm_with, "is_archived": False}}
         return {
@@ -138,11 +143,11 @@ class WebApi:
                 "id": channel.id,
                 "name": channel.name,
                 "name_normalized": channel.name,
-                "is_channel": not channel.is_private,
-                "is_group": channel.is_private,
+                "is_channel": channel.kind == "public",
+                "is_group": channel.kind == "private",
                 "is_im": False,
-                "is_mpim": False,
-                "is_private": channel.is_private,
+                "is_mpim": channel.is_mpim,
+                "is_private": channel.kind != "public",
                 "is_archived": channel.is_archived,
                 "is_member": channel.bot_is_member,
                 "is_shared": channel.is_ext_shared,
@@ -219,7 +224,7 @@ class WebApi:
 
     def _found(self, address: str) -> Channel:
         channel = self.workspace.channel_for(address)
-        if channel is None or (channel.is_private and not channel.bot_is_member):
+        if channel is None or (channel.is_secret and not channel.bot_is_member):
             refuse("channel_not_found")
         return channel
 

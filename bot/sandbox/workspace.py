@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import NoReturn, TypeVar
+from typing import Literal, NoReturn, TypeVar
 
 from bot.sandbox.blocks import JsonObject, texts_of
 
@@ -28,17 +28,36 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """A conversation; empty `members` means everybody, `dm_with` is the one user of a direct message with the bot."""
+    """A conversation; empty `members` means everybody, `dm_with` is the one user of a direct message with the bot.
+
+    `is_im` and `is_mpim` are direct messages of people among themselves: of two, and of several.
+    """
 
     id: str
     name: str
     is_private: bool = False
+    is_im: bool = False
+    is_mpim: bool = False
     is_ext_shared: bool = False
     is_archived: bool = False
     bot_is_member: bool = False
     members: frozenset[str] = frozenset()
     dm_with: str | None = None
     topic: str = ""
+
+    @property
+    def kind(self) -> Literal["im", "mpim", "private", "public"]:
+        """What a filter of conversations calls it."""
+        if self.is_im or self.dm_with is not None:
+            return "im"
+        if self.is_mpim:
+            return "mpim"
+        return "private" if self.is_private else "public"
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether an app that is not in it does not even learn that it is there."""
+        return self.dm_with is None and self.kind != "public"
 
     def is_seen_by(self, user_id: str) -> bool:
         """Say whether the user finds this conversation in the sidebar."""
@@ -248,14 +267,18 @@ class Workspace:
 
 
 def fits_filter(channel: Channel, wanted: JsonObject | None) -> bool:
-    """Say whether a `conversations_select` with this filter offers the channel."""
+    """Say whether a `conversations_select` with this filter offers the channel.
+
+    What excludes shared channels excludes no people from there: direct messages with them are offered
+    (https://docs.slack.dev/reference/block-kit/composition-objects/conversation-filter-object).
+    """
     wanted = wanted or {}
-    kind = "im" if channel.dm_with is not None else "private" if channel.is_private else "public"
-    if kind == "im" and wanted.get("exclude_bot_users"):
+    if channel.dm_with is not None and wanted.get("exclude_bot_users"):
         return False
-    if channel.is_ext_shared and wanted.get("exclude_external_shared_channels"):
+    is_channel = channel.kind in {"private", "public"}
+    if is_channel and channel.is_ext_shared and wanted.get("exclude_external_shared_channels"):
         return False
-    return kind in (wanted.get("include") or ("im", "private", "public"))
+    return channel.kind in (wanted.get("include") or ("im", "mpim", "private", "public"))
 
 
 def dm_id(user_id: str) -> str:

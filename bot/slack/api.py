@@ -38,21 +38,28 @@ _PASSING: Final = frozenset(
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 """Slack's word for why it refuses. It is shown to people, so nothing else is taken for one."""
 
+_SCOPE_OF_GROUP_MESSAGES: Final = "mpim:read"
+"""The bot does not ask for it: that Slack names it as the one that is missing tells what the conversation is."""
+
 _TROUBLE_STATUSES: Final = frozenset({429, *range(500, 600)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """What the bot can know of a channel. `is_visible` is False when Slack would not tell this bot about it."""
+    """What the bot can know of a channel. `is_visible` is False when Slack would not tell this bot about it.
+
+    `is_group_message`: it is no channel, but a direct message between several people.
+    """
 
     is_visible: bool
     is_archived: bool = False
     is_shared_outside: bool = False
+    is_group_message: bool = False
 
     @property
     def is_good(self) -> bool:
         """Whether a result may go there."""
-        return self.is_visible and not self.is_archived and not self.is_shared_outside
+        return self.is_visible and not (self.is_archived or self.is_shared_outside or self.is_group_message)
 
 
 class SlackWeb:
@@ -122,12 +129,15 @@ class SlackWeb:
         except SlackRefused as refusal:
             if refusal.slack_error == "channel_not_found":
                 return Channel(is_visible=False)
+            if refusal.needed_scope == _SCOPE_OF_GROUP_MESSAGES:
+                return Channel(is_visible=False, is_group_message=True)
             raise
         channel = response.get("channel") or {}
         return Channel(
             is_visible=True,
             is_archived=bool(channel.get("is_archived")),
             is_shared_outside=bool(channel.get("is_ext_shared") or channel.get("is_pending_ext_shared")),
+            is_group_message=bool(channel.get("is_mpim")),
         )
 
     async def usergroup_members(self, usergroup: str) -> frozenset[str]:
@@ -167,10 +177,11 @@ def _translate(error: SlackApiError) -> SlackRefused | SlackUnavailable:
     response = error.response  # an AsyncSlackResponse, or aiohttp's own when the body was no JSON
     if not isinstance(response, AsyncSlackResponse):
         return SlackUnavailable()
-    code = response.data.get("error") if isinstance(response.data, dict) else None  # a proxy's 503 is plain text
+    data = response.data if isinstance(response.data, dict) else {}  # a proxy's 503 is plain text
+    code, needed = data.get("error"), data.get("needed")
     if response.status_code in _TROUBLE_STATUSES or not isinstance(code, str) or not _WORD.fullmatch(code):
         return SlackUnavailable(_retry_after(response))
-    return SlackUnavailable(_retry_after(response)) if code in _PASSING else SlackRefused(code)
+    return SlackUnavailable(_retry_after(response)) if code in _PASSING else SlackRefused(code, str(needed or ""))
 
 
 def _retry_after(response: AsyncSlackResponse) -> timedelta | None:

@@ -16,6 +16,7 @@ from bot.model.errors import (
     SeveralTokens,
 )
 from bot.model.pasted_token import MASK
+from bot.model.place import DIRECT
 from bot.model.submission import TokenKind
 from bot.slack.blocks import Json, plain, section
 
@@ -24,6 +25,7 @@ BUCKET_BLOCK: Final = "bucket"
 BUCKET_ACTION: Final = "bucket"
 TOKEN_BLOCK: Final = "token"  # noqa: S105 - the name of a block
 CHANNEL_BLOCK: Final = "channel"
+DIRECT_BLOCK: Final = "direct"
 REASON_BLOCK: Final = "reason"
 CHECK_BLOCK: Final = "check"
 REASON_LENGTH: Final = 300
@@ -35,7 +37,11 @@ _OPTION_TEXT: Final = 75
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filling:
-    """What a form is opened with: everything but the token. Without a `channel_id` it is the one it is opened in."""
+    """What a form is opened with: everything but the token.
+
+    `channel_id` is where the result goes unless the person chooses otherwise: a channel, `DIRECT`, or, when it is
+    empty, the channel in which the form is opened.
+    """
 
     key: BucketKey | None = None
     channel_id: str = ""
@@ -43,10 +49,11 @@ class Filling:
     check_only: bool = False
 
 
-def build_form(*, nonce: str, filling: Filling, catalogs: Iterable[Catalog] | None) -> Json:
+def build_form(*, nonce: str, filling: Filling, catalogs: Iterable[Catalog] | None, offers_direct: bool = True) -> Json:
     """Return the form as a view. Its `private_metadata` is the opening's nonce and nothing else.
 
     Without a snapshot of the catalogs the bucket is a plain text field: a type-ahead could offer nothing.
+    `offers_direct`: whether the result may be chosen to go to the person alone; without that, a channel is needed.
     """
     bucket = _bucket_element(filling.key.bucket if filling.key else "", catalogs)
     return {
@@ -60,7 +67,8 @@ def build_form(*, nonce: str, filling: Filling, catalogs: Iterable[Catalog] | No
             section(_INTRODUCTION),
             _input(BUCKET_BLOCK, "Bucket", bucket, hint=_BUCKET_HINT),
             _input(TOKEN_BLOCK, "Cloudflare API token", _TOKEN_ELEMENT, hint=_PASTE_HINT),
-            _input(CHANNEL_BLOCK, "Post the result to", _channel_element(filling.channel_id)),
+            _input(CHANNEL_BLOCK, "Post the result to", _channel_element(filling.channel_id), optional=offers_direct),
+            *([_direct_input(is_ticked=filling.channel_id == DIRECT)] if offers_direct else []),
             _input(REASON_BLOCK, "Reason", _reason_element(filling.reason), hint=_REASON_HINT, optional=True),
             _input(CHECK_BLOCK, "Try it first", _check_element(is_ticked=filling.check_only), optional=True),
         ],
@@ -157,9 +165,10 @@ _TOKEN_ELEMENT: Final[Json] = {
 _CHANNEL_ELEMENT: Final[Json] = {
     "type": "conversations_select",
     "action_id": CHANNEL_BLOCK,
-    "default_to_current_conversation": True,
+    "placeholder": plain("Choose a channel"),
     "response_url_enabled": True,
-    "filter": {"exclude_external_shared_channels": True},
+    # What excludes shared channels leaves in direct messages with people of another company: channels only.
+    "filter": {"include": ["public", "private"], "exclude_external_shared_channels": True, "exclude_bot_users": True},
 }
 _REASON_ELEMENT: Final[Json] = {
     "type": "plain_text_input",
@@ -185,7 +194,17 @@ def _bucket_element(bucket: str, catalogs: Iterable[Catalog] | None) -> Json:
 
 
 def _channel_element(channel_id: str) -> Json:
-    return _CHANNEL_ELEMENT | ({"initial_conversation": channel_id} if channel_id else {})
+    if not channel_id:
+        return _CHANNEL_ELEMENT | {"default_to_current_conversation": True}
+    return _CHANNEL_ELEMENT | ({} if channel_id == DIRECT else {"initial_conversation": channel_id})
+
+
+def _direct_input(*, is_ticked: bool) -> Json:
+    """Return the choice of the bot's direct message; ticked, it counts whatever channel stands above it."""
+    option = _option("Send it to me directly, not to a channel", DIRECT_BLOCK, "A channel chosen above is then ignored")
+    return _input(
+        DIRECT_BLOCK, "Direct message", _tick_element(DIRECT_BLOCK, option, is_ticked=is_ticked), optional=True
+    )
 
 
 def _reason_element(reason: str) -> Json:
@@ -194,7 +213,11 @@ def _reason_element(reason: str) -> Json:
 
 def _check_element(*, is_ticked: bool) -> Json:
     option = _option("Check only, change nothing", CHECK_BLOCK, "Everything before the write; the token is erased")
-    element = {"type": "checkboxes", "action_id": CHECK_BLOCK, "options": [option]}
+    return _tick_element(CHECK_BLOCK, option, is_ticked=is_ticked)
+
+
+def _tick_element(action_id: str, option: Json, *, is_ticked: bool) -> Json:
+    element = {"type": "checkboxes", "action_id": action_id, "options": [option]}
     return element | ({"initial_options": [option]} if is_ticked else {})
 
 

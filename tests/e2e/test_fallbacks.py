@@ -71,15 +71,26 @@ async def test_a_channel_archived_meanwhile_leads_to_a_direct_message(scene: Sce
     assert f"could not post in <#{PUBLIC}>" in message.text
 
 
-async def test_a_direct_message_can_be_chosen_in_the_first_place(scene: Scene) -> None:
-    """The conversation with the bot is a place like any other and needs no excuse."""
-    bucket = "chosen-direct"
+@pytest.mark.parametrize(
+    ("bucket", "channel"),
+    [
+        pytest.param("typed-direct", DIRECT, id="typed in the direct message with the bot"),
+        pytest.param("chosen-direct", PLATFORM, id="chosen in a channel"),
+    ],
+)
+async def test_a_direct_message_can_be_chosen_in_the_first_place(scene: Scene, bucket: str, channel: str) -> None:
+    """It is a choice like any other and needs no excuse; where the command is typed there, it is the default."""
     scene.cloudflare.add_bucket(bucket)
 
-    await scene.submit(bucket, GOOD, channel=DIRECT)
+    await scene.open_form(bucket, channel=channel)
+    await scene.slack.fill(ADA, "token", GOOD)
+    if channel == PLATFORM:
+        await scene.slack.fill(ADA, "direct", ["direct"])
+    await scene.slack.submit(ADA)
     message = await scene.wait_for_result(bucket, DIRECT)
 
     assert "because" not in message.text
+    assert scene.results(bucket) == [message]
 
 
 async def test_another_channel_than_that_of_the_command_can_be_chosen(scene: Scene) -> None:

@@ -332,6 +332,31 @@ async def test_channels_are_checked_by_id(
     assert _refusal_of(permit.refusal(Verb.STORE, None, channel_id)) is (None if is_allowed else ChannelNotAllowed)
 
 
+SEES: dict[str, tuple[str, tuple[str, ...], bool]] = {
+    "listed, and so is the bucket": (ADA, ("lake*",), True),
+    "not listed": (MALLORY, (), False),
+    "listed, but the bucket is not": (ADA, ("pond*",), False),
+}
+
+
+@pytest.mark.parametrize(("user", "buckets", "sees"), SEES.values(), ids=SEES)
+async def test_who_sees_a_bucket_is_asked_anew(
+    memberships: Memberships, user: str, buckets: tuple[str, ...], *, sees: bool
+) -> None:
+    """For somebody who is to be told of it and does nothing."""
+    gate = gate_of(memberships, users=(ADA,), buckets=buckets)
+    assert await gate.sees(user, BucketKey(account_id="a" * 32, bucket="lake-7")) is sees
+
+
+async def test_when_slack_does_not_tell_who_sees_a_bucket_is_not_known(
+    slack: SmallSlack, memberships: Memberships
+) -> None:
+    """That is no "no": whoever is to be told is told later."""
+    slack.fail_next("usergroups.users.list", status=503)
+    with pytest.raises(MembershipUnknown):
+        await gate_of(memberships, usergroups=(GROUP,)).sees(ADA, BucketKey(account_id="a" * 32, bucket="lake"))
+
+
 @pytest.mark.parametrize("may_enable", [False, True])
 async def test_catalogs_are_enabled_only_where_that_is_allowed(memberships: Memberships, *, may_enable: bool) -> None:
     """Everything else is what the bot is for."""

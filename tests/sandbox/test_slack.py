@@ -1054,6 +1054,27 @@ FILTERS: dict[str, tuple[Channel, JsonObject | None, bool]] = {
     ),
     "a message with the bot": (Channel(id="D1", name="a", dm_with=ADA), {"exclude_bot_users": True}, False),
     "a direct message": (Channel(id="D1", name="a", dm_with=ADA), {"include": ["im"]}, True),
+    "a direct message of people": (Channel(id="D1", name="a", is_im=True), {"exclude_bot_users": True}, True),
+    "a direct message with another company, although shared channels are excluded": (
+        Channel(id="D1", name="a", is_im=True, is_ext_shared=True),
+        {"exclude_external_shared_channels": True},
+        True,
+    ),
+    "a group message with another company, although shared channels are excluded": (
+        Channel(id="G1", name="a", is_mpim=True, is_ext_shared=True),
+        {"exclude_external_shared_channels": True},
+        True,
+    ),
+    "a direct message, of channels": (
+        Channel(id="D1", name="a", is_im=True),
+        {"include": ["public", "private"]},
+        False,
+    ),
+    "a group message, of channels": (
+        Channel(id="C1", name="a", is_mpim=True),
+        {"include": ["public", "private"]},
+        False,
+    ),
 }
 
 
@@ -1061,6 +1082,35 @@ FILTERS: dict[str, tuple[Channel, JsonObject | None, bool]] = {
 def test_a_filter_of_conversations(channel: Channel, wanted: JsonObject | None, fits: bool) -> None:  # noqa: FBT001 - a table
     """A conversations select offers what its filter allows."""
     assert fits_filter(channel, wanted) is fits
+
+
+OF_PEOPLE: dict[str, tuple[Channel, str, str]] = {
+    "two": (Channel(id="D0PEOPLE1", name="oscar", is_im=True), "directmessage", "channel_not_found"),
+    "several": (Channel(id="G0PEOPLE1", name="ada--oscar", is_mpim=True), "mpdm-ada--oscar-1", "channel_not_found"),
+    "several and the bot": (
+        Channel(id="C0PEOPLE1", name="ada--oscar", is_mpim=True, bot_is_member=True),
+        "mpdm-ada--oscar-1",
+        "missing_scope",
+    ),
+}
+
+
+@pytest.mark.parametrize(("conversation", "name", "error"), OF_PEOPLE.values(), ids=OF_PEOPLE)
+async def test_direct_messages_of_people_are_no_business_of_the_apps(
+    slack: SmallSlack, conversation: Channel, name: str, error: str
+) -> None:
+    """It cannot look at them; a command that is typed there names what kind it is."""
+    slack.workspace.change_channel(conversation)
+    assert await error_of(client_for(slack).conversations_info(channel=conversation.id)) == error
+    assert slack.make_command(ADA, conversation.id, "/r2-credential")["channel_name"] == name
+
+
+async def test_a_group_message_can_be_looked_at_with_the_scope_for_it() -> None:
+    """Slack then says what it is."""
+    group = Channel(id="G0PEOPLE1", name="ada--oscar", is_mpim=True, bot_is_member=True)
+    async with SmallSlack(replace(CONFIG, channels=(group,), scopes=(*CONFIG.scopes, "mpim:read"))) as slack:
+        told = (await client_for(slack).conversations_info(channel=group.id))["channel"]
+    assert (told["is_mpim"], told["is_channel"], told["is_group"], told["is_private"]) == (True, False, False, True)
 
 
 async def test_only_members_see_a_channel_and_write_in_it() -> None:

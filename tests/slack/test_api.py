@@ -142,16 +142,21 @@ async def test_a_channel_is_described(slack_web: SlackWeb, channel_id: str, expe
     [
         ({"is_pending_ext_shared": True}, Channel(is_visible=True, is_shared_outside=True)),
         ({"is_shared": True, "is_org_shared": True}, Channel(is_visible=True)),
+        ({"is_mpim": True}, Channel(is_visible=True, is_group_message=True)),
+        (
+            {"ok": False, "error": "missing_scope", "needed": "mpim:read"},
+            Channel(is_visible=False, is_group_message=True),
+        ),
     ],
-    ids=["an invitation is on its way", "shared within the organization"],
+    ids=["an invitation is on its way", "shared within the organization", "a group message", "one that is not seen"],
 )
-async def test_a_channel_that_is_about_to_be_shared_counts_as_shared(
-    http: aiohttp.ClientSession, told: dict[str, bool], expected: Channel
+async def test_a_channel_is_what_slack_says_it_is(
+    http: aiohttp.ClientSession, told: dict[str, object], expected: Channel
 ) -> None:
-    """The other company reads what was posted before it came; another workspace of the organization is no company."""
+    """The company that is about to come reads what was posted before; one of the organization's own is none."""
 
     async def answer(_: web.Request) -> web.Response:
-        return web.json_response({"ok": True, "channel": {"id": PLATFORM, **told}})
+        return web.json_response({"ok": True, "channel": {"id": PLATFORM, **told}} | told)
 
     app = web.Application()
     app.router.add_route("*", "/api/{method}", answer)

@@ -9,6 +9,7 @@ import pytest
 
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, is_bucket_name
 from bot.model.pasted_token import MASK, STORABLE, mask_tokens
+from bot.model.place import DIRECT
 from bot.model.submission import TokenKind
 from bot.sandbox.block_rules import options_problems, view_problems
 from bot.sandbox.blocks import texts_of
@@ -56,9 +57,9 @@ def test_the_form_is_valid_and_holds_nothing_but_the_nonce(bucket: str, *, catal
     assert view_problems(view) == []
     assert view["private_metadata"] == "nonce-1"
     assert [block.get("block_id") for block in view["blocks"]] == [
-        *(None, "bucket", "token", "channel", "reason", "check"),
+        *(None, "bucket", "token", "channel", "direct", "reason", "check"),
     ]
-    assert [block.get("optional") for block in view["blocks"]] == [None, False, False, False, True, True]
+    assert [block.get("optional") for block in view["blocks"]] == [None, False, False, True, True, True, True]
     assert "initial_value" not in _element(view, "token")
 
 
@@ -147,11 +148,38 @@ def test_a_dry_run_says_that_it_changes_nothing() -> None:
 
 
 def test_the_channel_field_brings_a_response_url() -> None:
-    """It is filled with the channel of the command, and offers none that is shared with another company."""
+    """It is filled with the channel of the command, and offers nothing that is shared with another company.
+
+    Slack's filter for shared channels leaves in direct messages with people of that company.
+    """
     element = _element(_form(), "channel")
     assert element["default_to_current_conversation"] is True
     assert element["response_url_enabled"] is True
-    assert element["filter"] == {"exclude_external_shared_channels": True}
+    assert element["filter"] == {
+        "include": ["public", "private"],
+        "exclude_external_shared_channels": True,
+        "exclude_bot_users": True,
+    }
+
+
+def test_a_form_that_is_in_no_channel_begins_with_the_direct_message() -> None:
+    """The conversation in which it is opened may be one with another company, so it is no default."""
+    view = modal.build_form(nonce="n", filling=Filling(channel_id=DIRECT), catalogs=())
+    assert view_problems(view) == []
+    assert not {"default_to_current_conversation", "initial_conversation"} & set(_element(view, "channel"))
+    direct = _element(view, "direct")
+    assert direct["initial_options"] == direct["options"]
+    assert "initial_options" not in _element(_form(), "direct")
+
+
+@pytest.mark.parametrize("channel_id", ["", "C1", DIRECT])
+def test_without_a_direct_message_the_channel_is_needed(channel_id: str) -> None:
+    """Where the operator lists channels."""
+    filling = Filling(channel_id=channel_id)
+    view = modal.build_form(nonce="n", filling=filling, catalogs=(), offers_direct=False)
+    assert view_problems(view) == []
+    assert {block.get("block_id"): block.get("optional") for block in view["blocks"]}["channel"] is False
+    assert "direct" not in {block.get("block_id") for block in view["blocks"]}
 
 
 def test_the_form_warns_before_anything_is_pasted() -> None:

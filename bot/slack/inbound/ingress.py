@@ -172,7 +172,7 @@ def _find_url(response_urls: object, channel_id: str) -> str | None:
 
 def _refuse_given_up(body: Json) -> BoltResponse:
     """Say it in the form, should Slack listen all the same."""
-    _log.warning("submit_came_too_late", view=object_of(body.get("view")).get("id"))
+    _log.warning("submit_came_too_late", view=view_id_of(body))
     return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(_GIVEN_UP))
 
 

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from bot.model.foreign_text import one_line
 from bot.model.pasted_token import MASK
+from bot.model.place import DIRECT
 from bot.model.secret import Secret
 from bot.model.slack_ids import SlackId
 from bot.model.submission import PastedToken, TokenKind
 from bot.policy.gate import Actor
 from bot.slack.blocks import Json
-from bot.slack.form import BUCKET_BLOCK, CHANNEL_BLOCK, CHECK_BLOCK, REASON_BLOCK, TOKEN_BLOCK
+from bot.slack.form import BUCKET_BLOCK, CHANNEL_BLOCK, CHECK_BLOCK, DIRECT_BLOCK, REASON_BLOCK, TOKEN_BLOCK
 from bot.slack.subcommands import Subcommand, read_text
 
 LONGEST_TEXT: Final = 3000
@@ -25,6 +26,8 @@ LONGEST_TEXT: Final = 3000
 
 _NAME: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _FOREIGN: Final = "no team"
+_GROUP_MESSAGE: Final = "mpdm-"
+"""How Slack names group messages, whose ids look like those of channels; no channel may have such a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,20 +43,24 @@ class Command(Payload):
     """The typed command. `bucket` is what stands behind the subcommand, unverified.
 
     `answer_url` is where it may be answered for half an hour, as that of a Press. `has_token`: something token-shaped
-    was typed, and is masked.
+    was typed, and is masked. `is_in_group_message`: `channel_id` is that of a group message, and no channel.
     """
 
     subcommand: Subcommand
     bucket: str
     has_token: bool
     channel_id: str
+    is_in_group_message: bool = False
     trigger_id: str
     answer_url: Secret | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnverifiedForm:
-    """What a submitted form says. Everything in it comes from a client: nothing is checked yet."""
+    """What a submitted form says. Everything in it comes from a client: nothing is checked yet.
+
+    `channel_id` is `DIRECT` where the result goes to the person alone, whatever channel is chosen besides.
+    """
 
     nonce: str
     bucket: str
@@ -79,11 +86,15 @@ class Submit(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Press(Payload):
-    """A pressed button. `channel_id` is None in a view, which is in no channel."""
+    """A pressed button. `channel_id` is None in a view, which is in no channel.
+
+    `is_in_group_message` as in a Command.
+    """
 
     action_id: str
     value: str
     channel_id: str | None
+    is_in_group_message: bool = False
     trigger_id: str
     answer_url: Secret | None
 
@@ -134,10 +145,12 @@ def parse_payload(
 
 def parse_form(view: Mapping[str, Any]) -> UnverifiedForm:
     """Read a submitted view."""
+    is_direct = bool(_state(view, DIRECT_BLOCK).get("selected_options"))
+    chosen = _state(view, CHANNEL_BLOCK).get("selected_conversation")
     return UnverifiedForm(
         nonce=text_of(view.get("private_metadata")),
         bucket=_bucket(view),
-        channel_id=id_of(SlackId.CONVERSATION, _state(view, CHANNEL_BLOCK).get("selected_conversation")),
+        channel_id=DIRECT if is_direct else id_of(SlackId.CONVERSATION, chosen),
         reason=text_of(_state(view, REASON_BLOCK).get("value")).strip(),
         check_only=bool(_state(view, CHECK_BLOCK).get("selected_options")),
     )
@@ -214,6 +227,7 @@ def _parse_command(body: Json, received_at: datetime, answer_url: Secret | None)
         bucket=bucket,
         has_token=isinstance(text, str) and MASK in text,  # also beyond what is read of it
         channel_id=id_of(SlackId.CONVERSATION, body.get("channel_id")),
+        is_in_group_message=_is_group_message(body.get("channel_name")),
         trigger_id=name_of(body.get("trigger_id")),
         answer_url=answer_url,
     )
@@ -236,16 +250,22 @@ def _parse_submit(body: Json, received_at: datetime, sent_at: datetime, pasted: 
 def _parse_press(body: Json, received_at: datetime, answer_url: Secret | None) -> Press:
     actions = body.get("actions")
     action = object_of(actions[0]) if isinstance(actions, list) and actions else {}
-    channel_id = id_of(SlackId.CONVERSATION, object_of(body.get("channel")).get("id"))
+    channel = object_of(body.get("channel"))
+    channel_id = id_of(SlackId.CONVERSATION, channel.get("id"))
     return Press(
         actor=actor_of_interaction(body),
         received_at=received_at,
         action_id=name_of(action.get("action_id")),
         value=text_of(action.get("value")),
         channel_id=None if isinstance(body.get("view"), dict) else channel_id,
+        is_in_group_message=_is_group_message(channel.get("name")),
         trigger_id=name_of(body.get("trigger_id")),
         answer_url=answer_url,
     )
+
+
+def _is_group_message(channel_name: object) -> bool:
+    return text_of(channel_name).startswith(_GROUP_MESSAGE)
 
 
 def _bucket(view: Mapping[str, Any]) -> str:

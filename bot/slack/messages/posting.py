@@ -1,4 +1,7 @@
-"""Brings the final message where it can be read: the chosen channel, its response URL, or a direct message."""
+"""Brings what is to be told where it may be read: the chosen channel, its response URL, or a direct message.
+
+The only module that posts to a channel, and it asks `Channels` each time.
+"""
 
 import uuid
 from collections.abc import Awaitable, Callable
@@ -8,12 +11,13 @@ from typing import Final
 
 import structlog
 
-from bot.model.catalog import StoredCredential
+from bot.model.catalog import BucketKey, StoredCredential
 from bot.model.errors import SlackRefused, SlackUnavailable
 from bot.model.memory import Memory
 from bot.model.submission import Pending, Posted, Submission, Way
 from bot.slack.api import SlackWeb
 from bot.slack.blocks import Json
+from bot.slack.channels import NO_CHANNEL, Channels, Unfit
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.messages.render import broken_notice, expiry_reminder, result_message
 
@@ -44,10 +48,12 @@ _POSTED_BEFORE: Final = frozenset({"duplicate_message_not_found", "duplicate_cha
 """Slack knows the `client_msg_id`: an earlier try got through, and somebody removed it since."""
 
 _WHY_RESPONSE_URL: Final = "Posted this way because the bot itself may not post in this channel."
-_WHY_DIRECT: Final = "You get this as a direct message because the bot could not post in <#{}>."
+_WHY_DIRECT: Final = "You get this as a direct message because the bot could not post in <#{}>{}."
 _WHY_BOTH: Final = (
     "You get this as a direct message because Slack did not tell whether it was posted in <#{}>; it may be there too."
 )
+_CLOSED: Final = Unfit("The bot may not post in this channel.")
+"""The channel may read it, but Slack lets the bot itself post nothing there."""
 
 _log = structlog.get_logger()
 
@@ -63,70 +69,79 @@ class Poster:
         clock: Callable[[], datetime],
         contact: str,
         may_enable: bool = False,
-        allows_channel: Callable[[str], bool],
+        channels: Channels,
+        sees: Callable[[str, BucketKey], Awaitable[bool]],
     ) -> None:
+        """Take `sees`, which tells whether a user may still know of a bucket."""
         self._web = web
         self._post_by_response_url = post_by_response_url
         self._clock = clock
         self._contact = contact
         self._may_enable = may_enable
-        self._allows_channel = allows_channel
+        self._channels = channels
+        self._sees = sees
         self._closed_until = Memory[str, datetime](clock)
 
     async def post_result(self, pending: Pending) -> Posted:
         """Post the outcome, wherever that is possible, and say where that was.
 
         Raises SlackUnavailable when it must be tried again later. When every place refuses for good, that is logged
-        and the modal is all there is. A channel that is not allowed any more reads nothing.
+        and the modal is all there is. Whoever submitted is told what came of it in any case, also when they may not
+        use the bot any more.
         """
         submission = pending.submission
-        if not self._allows_channel(submission.channel_id):
-            return await self._post_directly(submission, _WHY_DIRECT)
-        try:
-            await self._post(submission.channel_id, self._message(submission), submission.id)
-        except SlackRefused as refusal:
-            _log.info("channel_refused", submission=submission.id, slack_error=refusal.slack_error)
-            return await self._post_otherwise(pending)
-        return Posted(place=submission.channel_id, way=Way.CHANNEL)
-
-    async def _post_otherwise(self, pending: Pending) -> Posted:
-        submission = pending.submission
-        message = self._message(submission, _WHY_RESPONSE_URL) | {"response_type": "in_channel"}
-        delivered = await self._post_by_response_url(pending, message)
+        channel_id = submission.channel_id
+        unfit = await self._post_where_fit(channel_id, self._message(submission), submission.id)
+        if unfit is None:
+            return Posted(place=channel_id, way=Way.CHANNEL)
+        delivered = await self._post_by_url(pending) if unfit is _CLOSED else False
         if delivered is True:
-            return Posted(place=submission.channel_id, way=Way.RESPONSE_URL)
-        return await self._post_directly(submission, _WHY_DIRECT if delivered is False else _WHY_BOTH)
+            return Posted(place=channel_id, way=Way.RESPONSE_URL)
+        why = _why_direct(channel_id, unfit) if delivered is False else _WHY_BOTH.format(channel_id)
+        return await self._post_directly(submission, why)
+
+    async def _post_by_url(self, pending: Pending) -> bool | None:
+        """Post where the bot itself may not; what the bot cannot look at either was chosen within half an hour."""
+        message = self._message(pending.submission, _WHY_RESPONSE_URL) | {"response_type": "in_channel"}
+        return await self._post_by_response_url(pending, message)
+
+    async def _post_where_fit(self, channel_id: str, message: Json, name: str) -> Unfit | None:
+        """Post to a channel, or say why that may or can not be. Raises SlackUnavailable when Slack does not tell."""
+        unfit = await self._channels.find_problem(channel_id)
+        if unfit is not None:
+            if unfit is not NO_CHANNEL:  # a direct message that was chosen is none that needs a reason
+                _log.warning("channel_unfit", name=name, because=unfit.because)
+            return unfit
+        try:
+            await self._post(channel_id, message, name)
+        except SlackRefused as refusal:
+            _log.info("channel_refused", name=name, slack_error=refusal.slack_error)
+            return _CLOSED
+        return None
 
     async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
-        """Remind the channel of the last result, else who stored it. Raises SlackUnavailable."""
+        """Remind the channel of the last result, else who stored it. Raises SlackUnavailable, MembershipUnknown."""
         name = f"{credential.submission_id} expires {due_at.isoformat()}"
         await self._post_notice(credential, partial(expiry_reminder, credential, self._clock()), name)
 
     async def announce_broken(self, credential: StoredCredential) -> None:
-        """Tell the channel of the last result, else who stored it. Raises SlackUnavailable."""
+        """Tell the channel of the last result, else who stored it. Raises SlackUnavailable, MembershipUnknown."""
         broken_at = credential.broken_at.isoformat() if credential.broken_at else ""
         name = f"{credential.submission_id} broken {broken_at}"
         await self._post_notice(credential, partial(broken_notice, credential), name)
 
     async def _post_notice(self, credential: StoredCredential, build: Callable[[str], Json], name: str) -> None:
-        why_direct = _WHY_DIRECT.format(credential.channel_id)
-        places = [(credential.channel_id, ""), (credential.stored_by, why_direct)]
-        for place, placement in places if await self._may_still_read(credential.channel_id) else places[1:]:
-            try:
-                await self._post(place, build(placement), name)
-            except SlackRefused as refusal:
-                _log.warning("notice_refused", bucket=credential.bucket, slack_error=refusal.slack_error)
-            else:
-                return
-
-    async def _may_still_read(self, channel_id: str) -> bool:
-        """Whether a channel may read what is said weeks after the result: much may have changed since."""
-        if not self._allows_channel(channel_id):
-            return False
+        channel_id = credential.channel_id
+        unfit = await self._post_where_fit(channel_id, build(""), name)
+        if unfit is None:
+            return
+        if not await self._sees(credential.stored_by, credential.key):  # it is news: no result of their own
+            _log.warning("notice_not_posted", bucket=credential.bucket, because="who stored it may not see it any more")
+            return
         try:
-            return not (await self._web.channel(channel_id)).is_shared_outside
-        except SlackRefused:  # it cannot be looked at: posting tells whether there is a way
-            return True
+            await self._post(credential.stored_by, build(_why_direct(channel_id, unfit)), name)
+        except SlackRefused as refusal:
+            _log.warning("notice_refused", bucket=credential.bucket, slack_error=refusal.slack_error)
 
     async def _post(self, place: str, message: Json, name: str) -> None:
         """Post a message to a channel or a user, once for each `name`."""
@@ -151,8 +166,7 @@ class Poster:
 
     async def _post_directly(self, submission: Submission, why: str) -> Posted:
         try:
-            message = self._message(submission, why.format(submission.channel_id))
-            await self._post(submission.user_id, message, submission.id)
+            await self._post(submission.user_id, self._message(submission, why), submission.id)
         except SlackRefused as refusal:
             _log.error("result_not_posted", submission=submission.id, slack_error=refusal.slack_error)
             return Posted(place=None, way=Way.NONE)
@@ -162,3 +176,10 @@ class Poster:
         return result_message(
             RedactedResult.of(submission), contact=self._contact, may_enable=self._may_enable, placement=placement
         )
+
+
+def _why_direct(channel_id: str, unfit: Unfit) -> str:
+    """Return why it is no message in a channel; nothing where none was chosen."""
+    if unfit is NO_CHANNEL:
+        return ""
+    return _WHY_DIRECT.format(channel_id, f": {unfit.because}" if unfit.because else "")

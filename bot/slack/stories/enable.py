@@ -7,10 +7,10 @@ from typing import Final
 import structlog
 
 from bot.model.errors import BotError, CommitUnknown, DatabaseTrouble
+from bot.model.place import DIRECT, is_channel_id
 from bot.model.submission import NewSubmission, Sealed, Submission, Task, TokenKind
 from bot.policy.rules import Verb
 from bot.slack.blocks import escape
-from bot.slack.channels import examine_channel
 from bot.slack.inbound.payloads import Press
 from bot.slack.inbound.routes import Routes
 from bot.slack.messages import render
@@ -51,7 +51,7 @@ class EnableCatalog:
             if known is None or known.key.account_id != parts.account_id:
                 await tell_presser(parts.web, press, _FORGOTTEN)
                 return
-            permit.require(Verb.ENABLE, known.key, known.channel_id)
+            permit.require(Verb.ENABLE, known.key, _place(known))
             if problem:
                 await tell_presser(parts.web, press, problem)
                 return
@@ -62,9 +62,9 @@ class EnableCatalog:
 
     async def _examine(self, known: Submission | None) -> str | None:
         """Say what is wrong with the place of the result, which may have changed."""
-        if known is None or not self.parts.gate.allows_channel(known.channel_id):
+        if known is None or _place(known) == DIRECT:
             return None
-        problem = await examine_channel(self.parts.web, known.channel_id)
+        problem = await self.parts.channels.explain_problem(known.channel_id)
         return f"The result would go to <#{known.channel_id}>. {problem} {_ANOTHER_CHANNEL}" if problem else None
 
     async def _enable(self, press: Press, known: Submission) -> None:
@@ -89,7 +89,7 @@ class EnableCatalog:
             team_id=self.parts.gate.home.team_id,
             user_id=press.actor.user_id,
             key=known.key,
-            channel_id=known.channel_id,
+            channel_id=_place(known),
             reason="",
             token_kind=TokenKind.EMPTY,
             last_four="",
@@ -98,3 +98,8 @@ class EnableCatalog:
             accepted_at=press.received_at,
             expires_at=press.received_at + self.parts.ttl,
         )
+
+
+def _place(known: Submission) -> str:
+    """Return where the result goes: to the channel of the one that found no catalog, else to who presses, alone."""
+    return known.channel_id if is_channel_id(known.channel_id) else DIRECT

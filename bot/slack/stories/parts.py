@@ -10,6 +10,7 @@ import aiohttp
 from bot.model.catalog import BucketKey
 from bot.policy.gate import Gate
 from bot.slack.api import SlackWeb
+from bot.slack.channels import Channels
 from bot.storage.catalogs import Catalogs
 from bot.storage.submissions import Submissions
 
@@ -35,6 +36,7 @@ class Parts:
     submissions: Submissions
     catalogs: Catalogs
     web: SlackWeb
+    channels: Channels
     http: aiohttp.ClientSession
     want_snapshot: WantSnapshot
     clock: Callable[[], datetime]

@@ -11,12 +11,13 @@ import structlog
 
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, DatabaseTrouble
+from bot.model.place import DIRECT
 from bot.model.submission import NewSubmission, PastedToken, Sealed, State, Submission, Task
 from bot.policy.gate import Permit
 from bot.policy.rules import Verb
 from bot.slack import form as modal
 from bot.slack.blocks import Json
-from bot.slack.channels import examine_channel
+from bot.slack.channels import NOT_LISTED
 from bot.slack.form import Filling
 from bot.slack.inbound.payloads import Command, Submit
 from bot.slack.inbound.routes import Routes
@@ -35,11 +36,13 @@ _UNUSABLE: Final = {
     Verdict.TOO_OLD: "This form has been open for more than an hour.",
 }
 _NO_VIEW: Final = "The bot cannot tell which form this is. Close it, and open it anew."
-_CHANNEL_NOT_ALLOWED: Final = "The bot may not post in this channel. Choose another one."
 _TOO_MANY_CHECKS: Final = (
     f"You have {MOST_OPEN_CHECKS} checks under way, as many as one person may have. Submit again when one has ended, "
     "or untick this to store the token: it is checked first all the same."
 )
+_NO_CHANNEL: Final = "Choose the channel to which the result is posted."
+_NOWHERE: Final = "Choose a channel, or tick below that the result is sent to you directly."
+_DIRECT_NOT_ALLOWED: Final = "Results of this bot go to channels only. Choose one, and untick the direct message."
 _START_AFRESH: Final = (
     "Nothing was sent to Cloudflare, and the token you pasted was not kept. Close this and type "
     f"`{COMMAND}` to start afresh."
@@ -62,7 +65,8 @@ class StoreCredential:
 
     async def open_form(self, command: Command) -> str:
         """Return what the person reads, or nothing when the form has opened."""
-        filling = Filling(key=self.parts.key(command.bucket) if command.bucket else None)
+        key = self.parts.key(command.bucket) if command.bucket else None
+        filling = Filling(key=key, channel_id=self.opener.place_of(command))
         return await self.opener.open(command.actor, command.trigger_id, filling, command.channel_id)
 
     async def take(self, submit: Submit) -> Json:
@@ -91,12 +95,12 @@ class StoreCredential:
         return _update(self._acknowledgement(acceptance, submit))
 
     async def _examine(self, channel_id: str) -> str | None:
-        """Say what is wrong with the result channel, whoever asks."""
+        """Say what is wrong with the place of the result, whoever asks."""
+        if channel_id == DIRECT:
+            return None if self.parts.gate.allows_channel(DIRECT) else _DIRECT_NOT_ALLOWED
         if not channel_id:
-            return "Choose where the result is posted."
-        if not self.parts.gate.allows_channel(channel_id):
-            return _CHANNEL_NOT_ALLOWED
-        return await examine_channel(self.parts.web, channel_id)
+            return _NOWHERE if self.parts.gate.allows_channel(DIRECT) else _NO_CHANNEL
+        return await self.parts.channels.explain_problem(channel_id)
 
     def _find_errors(self, submit: Submit, permit: Permit, channel_problem: str | None) -> dict[str, str]:
         """Return what is wrong, by block id."""
@@ -107,7 +111,7 @@ class StoreCredential:
             or (f"{bucket_refusal.user_message} Choose another one." if bucket_refusal else None),
             modal.TOKEN_BLOCK: _check_kind(submit.pasted),
             modal.CHANNEL_BLOCK: channel_problem
-            or (_CHANNEL_NOT_ALLOWED if permit.refusal(verb, None, form.channel_id) else None),
+            or (NOT_LISTED.in_form if permit.refusal(verb, None, form.channel_id) else None),
             modal.REASON_BLOCK: modal.check_reason(form.reason),
         }
         return {block: problem for block, problem in problems.items() if problem}

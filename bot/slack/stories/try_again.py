@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bot.model.errors import DatabaseTrouble
+from bot.model.place import DIRECT, is_channel_id
 from bot.model.submission import State, Submission, Task
 from bot.slack.button_values import read_bucket_value
 from bot.slack.form import Filling
@@ -35,20 +36,26 @@ class TryAgain:
         except DatabaseTrouble as error:
             await tell_presser(self.parts.web, press, render.refusal(error, contact=self.parts.contact))
             return
-        # A result may be in a direct message because the bot could not post where it was wanted.
-        await self._open(press, _fill_in(known) if known else Filling(key=key), known.channel_id if known else None)
+        filling = _fill_in(known) if known else Filling(key=key, channel_id=self.opener.place_of(press))
+        await self._open(press, filling)
 
     async def open_empty(self, press: Press) -> None:
         """Open the empty form from the App Home, which is in no channel."""
-        await self._open(press, Filling(), None)
+        await self._open(press, Filling(channel_id=self.opener.place_of(press)))
 
-    async def _open(self, press: Press, filling: Filling, result_channel_id: str | None) -> None:
-        asked_in = result_channel_id or press.channel_id
-        problem = await self.opener.open(press.actor, press.trigger_id, filling, asked_in)
+    async def _open(self, press: Press, filling: Filling) -> None:
+        """Ask about the channel of the result: its message may be in a direct one because the bot could not post there.
+
+        A direct message with the bot is in no channel, as the App Home.
+        """
+        asked_in = filling.channel_id if is_channel_id(filling.channel_id) else press.channel_id
+        in_channel = asked_in if asked_in and is_channel_id(asked_in) else None
+        problem = await self.opener.open(press.actor, press.trigger_id, filling, in_channel)
         if problem:
             await tell_presser(self.parts.web, press, problem)
 
 
 def _fill_in(known: Submission) -> Filling:
+    channel_id = known.channel_id if is_channel_id(known.channel_id) else DIRECT
     check_again = known.task is Task.CHECK and known.state is not State.CHECKED
-    return Filling(key=known.key, channel_id=known.channel_id, reason=known.reason, check_only=check_again)
+    return Filling(key=known.key, channel_id=channel_id, reason=known.reason, check_only=check_again)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bot.model.catalog import is_bucket_name
 from bot.model.pasted_token import MASK, mask_tokens
+from bot.model.place import DIRECT
 from bot.model.secret import Secret
 from bot.model.submission import PastedToken, SealedToken, TokenKind
 from bot.policy.gate import Actor
@@ -81,6 +82,14 @@ def test_a_tick_makes_it_a_dry_run(chosen: object, *, is_ticked: bool) -> None:
     check = {"check": {"type": "checkboxes", "selected_options": chosen}}
 
     assert parse_form(_submitted(check=check)).check_only is is_ticked
+
+
+@pytest.mark.parametrize(("chosen", "is_ticked"), CHECKS.values(), ids=CHECKS)
+def test_a_tick_sends_the_result_to_the_person_alone(chosen: object, *, is_ticked: bool) -> None:
+    """Whatever channel is chosen besides: in doubt fewer people read it."""
+    direct = {"direct": {"type": "checkboxes", "selected_options": chosen}}
+
+    assert parse_form(_submitted(direct=direct)).channel_id == (DIRECT if is_ticked else "C0DATAPLT")
 
 
 def test_a_submitted_form_is_read() -> None:
@@ -337,6 +346,30 @@ def test_a_command_tells_that_a_token_was_typed(slack: SmallSlack, parse: Parse,
     assert isinstance(command, Command)
     assert command.has_token
     assert MASK in command.bucket
+
+
+GROUP_MESSAGES: dict[str, tuple[object, bool]] = {
+    "a group message": ("mpdm-ada--oscar-1", True),
+    "a channel": ("data-platform", False),
+    "a private channel": ("privategroup", False),
+    "a direct message": ("directmessage", False),
+    "no name": (None, False),
+}
+
+
+@pytest.mark.parametrize(("name", "is_in_group_message"), GROUP_MESSAGES.values(), ids=GROUP_MESSAGES)
+def test_a_group_message_is_known_by_its_name(
+    slack: SmallSlack, parse: Parse, name: object, *, is_in_group_message: bool
+) -> None:
+    """Its id can be that of a channel by its shape."""
+    said = slack.workspace.post(Message(ts="", channel_id=PLATFORM, user_id=ADA, text="Made up."))
+    command = parse(slack.make_command(ADA, PLATFORM, "/r2-credential") | {"channel_name": name})
+    pressed = slack.make_message_action(ADA, said, {"action_id": TRY_AGAIN, "value": "V0MADEUP"})
+    press = parse(pressed | {"channel": {"id": PLATFORM, "name": name}})
+
+    assert isinstance(command, Command)
+    assert isinstance(press, Press)
+    assert command.is_in_group_message is press.is_in_group_message is is_in_group_message
 
 
 def test_a_submit_is_parsed(slack: SmallSlack, parse: Parse) -> None:

@@ -4,8 +4,9 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import aiohttp
 import pytest
@@ -17,6 +18,7 @@ from structlog.testing import capture_logs
 
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import SlackUnavailable
+from bot.model.place import DIRECT
 from bot.model.submission import (
     RESPONSE_URL_LIFETIME,
     Pending,
@@ -28,7 +30,8 @@ from bot.model.submission import (
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import Message, SmallSlackConfig, dm_id
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
-from bot.slack.api import SlackWeb
+from bot.slack.api import CHANNEL_LIFETIME, SlackWeb
+from bot.slack.channels import Channels
 from bot.slack.messages.posting import Poster
 from bot.slack.response_url import ResponseUrls
 from tests.make import NOW, make_ended_submission
@@ -58,6 +61,12 @@ class Scene:
     contact: str = ""
     may_enable: bool = False
     allowed: tuple[str, ...] | None = None
+    is_seen: bool = True
+    seers: list[tuple[str, BucketKey]] = field(default_factory=list)
+
+    def clock(self) -> datetime:
+        """Return the time of the scene."""
+        return self.now
 
     @property
     def poster(self) -> Poster:
@@ -66,13 +75,20 @@ class Scene:
             token=self.slack.config.bot_tokens[0], base_url=self.slack.api_url, session=self.http, retry_handlers=[]
         )
         client.proxy = None
+        web = SlackWeb(client, self.clock)
+
+        async def sees(user_id: str, key: BucketKey) -> bool:
+            self.seers.append((user_id, key))
+            return self.is_seen
+
         return Poster(
-            web=SlackWeb(client),
-            post_by_response_url=ResponseUrls(self.http, self.key_ring, lambda: self.now).post,
-            clock=lambda: self.now,
+            web=web,
+            post_by_response_url=ResponseUrls(self.http, self.key_ring, self.clock).post,
+            clock=self.clock,
             contact=self.contact,
             may_enable=self.may_enable,
-            allows_channel=lambda channel_id: self.allowed is None or channel_id in self.allowed,
+            channels=Channels(web, lambda channel_id: self.allowed is None or channel_id in self.allowed, self.clock),
+            sees=sees,
         )
 
     def seal(self, url: str, **changes: str) -> SealedResponseUrl:
@@ -94,6 +110,14 @@ class Scene:
     def submission(self, channel_id: str, sealed: SealedResponseUrl | None = None) -> Pending:
         """Return one that ended, with its result for this channel."""
         return pending(replace(STORED, channel_id=channel_id), sealed)
+
+    def allow(self, *channels: str) -> None:
+        """Narrow the list of channels."""
+        self.allowed = channels
+
+    def change(self, channel_id: str, *, is_mpim: bool) -> None:
+        """Make a channel a group message."""
+        self.slack.workspace.change_channel(replace(self.slack.workspace.channels[channel_id], is_mpim=is_mpim))
 
     @property
     def messages(self) -> list[Message]:
@@ -149,7 +173,7 @@ async def test_where_the_bot_may_not_post_the_response_url_does(scene: Scene, ch
     assert scene.asked == [channel_id]
 
 
-@pytest.mark.parametrize("channel_id", [NOT_MEMBER, PRIVATE, ARCHIVED, NOWHERE])
+@pytest.mark.parametrize("channel_id", [NOT_MEMBER, PRIVATE, NOWHERE])
 async def test_without_a_response_url_it_is_a_direct_message(scene: Scene, channel_id: str) -> None:
     """To the person who submitted, with the reason why it is there."""
     await scene.poster.post_result(scene.submission(channel_id))
@@ -160,10 +184,55 @@ async def test_without_a_response_url_it_is_a_direct_message(scene: Scene, chann
     assert scene.asked == [channel_id, ADA]
 
 
-async def test_an_archived_channel_takes_no_response_url_either(scene: Scene) -> None:
-    """Slack refuses both, so it is a direct message."""
-    await scene.poster.post_result(scene.submission(ARCHIVED, scene.seal(scene.issue(ARCHIVED))))
+Change = Callable[[Scene], None]
+UNFIT: dict[str, tuple[Change, str]] = {
+    "shared outside": (
+        lambda scene: scene.slack.change_channel(MEMBER, is_ext_shared=True),
+        "it is shared with another",
+    ),
+    "archived": (lambda scene: scene.slack.change_channel(MEMBER, is_archived=True), "it is archived"),
+    "off the list": (lambda scene: scene.allow(NOT_MEMBER), "the bot is not used in that channel"),
+    "a group message": (lambda scene: scene.change(MEMBER, is_mpim=True), "it is a group message"),
+    "not to be looked at": (
+        lambda scene: scene.slack.fail_next("conversations.info", error="a_new_word"),
+        "Slack does not let the bot look at it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "because"), UNFIT.values(), ids=UNFIT)
+async def test_a_result_is_not_posted_where_nobody_could_choose_it_any_more(
+    scene: Scene, change: Change, because: str
+) -> None:
+    """It may be told hours after Submit; no response URL gets around that either, and the person reads why."""
+    change(scene)
+    await scene.poster.post_result(scene.submission(MEMBER, scene.seal(scene.issue(MEMBER))))
+    [message] = scene.messages
+    assert message.channel_id == dm_id(ADA)
+    assert f"{WHY_DIRECT} <#{MEMBER}>: {because}" in message.text
+    assert f"{WHY_DIRECT} <#{MEMBER}>: {because}" in message.shown_text
+
+
+@pytest.mark.parametrize("channel_id", [DIRECT, "D0PARTNER", "U0MALLORY", "W0MALLORY", "", "c0dataplt"])
+async def test_what_is_no_channel_is_never_posted_to(scene: Scene, channel_id: str) -> None:
+    """The direct message that was chosen needs no reason; one of other people can stand in older submissions."""
+    sealed = scene.seal(scene.issue(MEMBER))
+    posted = await scene.poster.post_result(scene.submission(channel_id, sealed))
+    assert (posted.place, scene.asked) == (ADA, [ADA])
     assert scene.places == [dm_id(ADA)]
+    assert WHY_DIRECT not in scene.messages[0].shown_text
+
+
+async def test_a_channel_is_looked_at_again_after_a_minute(scene: Scene) -> None:
+    """What Slack said of it at Submit is soon forgotten; within a minute, many results cost one question."""
+    poster = scene.poster
+    for _ in range(3):
+        await poster.post_result(pending())
+    assert len(scene.slack.calls_of("conversations.info")) == 1
+    scene.slack.change_channel(MEMBER, is_ext_shared=True)
+    scene.now += CHANNEL_LIFETIME
+    await poster.post_result(pending())
+    assert scene.places == [MEMBER] * 3 + [dm_id(ADA)]
 
 
 @pytest.mark.parametrize(
@@ -467,7 +536,7 @@ async def test_a_notice_goes_where_the_credential_was_told(scene: Scene, say: Sa
     assert scene.slack.problems == []
 
 
-@pytest.mark.parametrize("channel_id", [NOT_MEMBER, PRIVATE, ARCHIVED, NOWHERE])
+@pytest.mark.parametrize("channel_id", [NOT_MEMBER, PRIVATE, NOWHERE])
 @pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
 async def test_a_notice_that_the_channel_does_not_take_goes_to_who_stored_it(
     scene: Scene, say: Say, words: str, channel_id: str
@@ -479,7 +548,8 @@ async def test_a_notice_that_the_channel_does_not_take_goes_to_who_stored_it(
     assert words in scene.messages[0].text
     assert f"because the bot could not post in <#{channel_id}>" in scene.messages[0].text
     assert f"because the bot could not post in <#{channel_id}>" in scene.messages[0].shown_text
-    assert [(line["event"], line["bucket"]) for line in logs] == [("notice_refused", "lake")]
+    assert [line["event"] for line in logs] == ["channel_refused"]
+    assert scene.seers == [(ADA, LAKE.key)]
 
 
 @pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
@@ -507,27 +577,60 @@ async def test_a_notice_waits_for_slack(scene: Scene, say: Say, words: str, *, i
     assert scene.places == []
 
 
-async def test_a_result_does_not_go_where_it_is_not_allowed_any_more(scene: Scene) -> None:
-    """Also the one that tells that: its bucket is not for that channel."""
-    scene.allowed = (NOT_MEMBER,)
-    await scene.poster.post_result(pending())
-    assert scene.slack.messages(MEMBER) == ()
-    [message] = scene.slack.messages(dm_id(ADA))
-    assert WHY_DIRECT in message.text
+@pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
+@pytest.mark.parametrize(("change", "because"), UNFIT.values(), ids=UNFIT)
+async def test_a_notice_does_not_go_where_a_result_would_not(
+    scene: Scene, say: Say, words: str, change: Change, because: str
+) -> None:
+    """Weeks may have passed since the result."""
+    change(scene)
+    await say(scene.poster, LAKE)
+    [message] = scene.messages
+    assert message.channel_id == dm_id(ADA)
+    assert words in message.text
+    assert f"{WHY_DIRECT} <#{MEMBER}>: {because}" in message.text
+
+
+@pytest.mark.parametrize("channel_id", [MEMBER, DIRECT, "D0PARTNER"])
+@pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
+async def test_a_notice_is_no_news_for_somebody_who_may_not_see_the_bucket_any_more(
+    scene: Scene, say: Say, words: str, channel_id: str
+) -> None:
+    """Unlike a result, it is about what became of the slot since they left; the log tells the operator."""
+    scene.slack.change_channel(MEMBER, is_archived=True)
+    scene.is_seen = False
+    with capture_logs() as logs:
+        await say(scene.poster, replace(LAKE, channel_id=channel_id))
+    assert (scene.places, words in str(logs)) == ([], False)
+    assert logs[-1]["event"] == "notice_not_posted"
 
 
 @pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
-@pytest.mark.parametrize("is_shared", [True, False], ids=["shared outside since", "not allowed any more"])
-async def test_a_notice_does_not_go_where_a_result_would_not(
-    scene: Scene, say: Say, words: str, *, is_shared: bool
-) -> None:
-    """Weeks may have passed since the result."""
-    scene.slack.change_channel(MEMBER, is_ext_shared=is_shared)
-    scene.allowed = None if is_shared else (NOT_MEMBER,)
-    await say(scene.poster, LAKE)
-    assert scene.slack.messages(MEMBER) == ()
-    [message] = scene.slack.messages(dm_id(ADA))
-    assert words in message.text
+async def test_a_notice_of_what_was_told_directly_is_told_directly(scene: Scene, say: Say, words: str) -> None:
+    """It needs no reason: no channel was chosen."""
+    await say(scene.poster, replace(LAKE, channel_id=DIRECT))
+    [message] = scene.messages
+    assert (message.channel_id, words in message.text) == (dm_id(ADA), True)
+    assert WHY_DIRECT not in message.shown_text
+
+
+Tell = Callable[[Poster], Awaitable[object]]
+TOLD: dict[str, Tell] = {
+    "a result": lambda poster: poster.post_result(pending()),
+    **{name: partial(lambda say, poster: say(poster, LAKE), say) for name, (say, _) in NOTICES.items()},
+}
+
+
+@pytest.mark.parametrize("tell", TOLD.values(), ids=TOLD)
+async def test_what_slack_does_not_tell_of_a_channel_is_waited_for(scene: Scene, tell: Tell) -> None:
+    """Nothing is posted anywhere as long as it is not known who would read it."""
+    scene.slack.fail_next("conversations.info", status=429, retry_after=30)
+    with pytest.raises(SlackUnavailable) as caught:
+        await tell(scene.poster)
+    assert caught.value.retry_after == timedelta(seconds=30)
+    assert scene.places == []
+    await tell(scene.poster)
+    assert scene.places == [MEMBER]
 
 
 async def test_slack_knows_a_repeated_notice_and_tells_it_from_others(scene: Scene) -> None:

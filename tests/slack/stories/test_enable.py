@@ -8,6 +8,7 @@ import pytest
 from bot.cloudflare.errors import CatalogNotEnabled
 from bot.model.catalog import BucketKey
 from bot.model.errors import CommitUnknown
+from bot.model.place import DIRECT
 from bot.model.submission import NewSubmission, State, Submission, Task
 from bot.policy.rules import Allowlist
 from bot.sandbox.workspace import Message
@@ -147,6 +148,18 @@ async def test_a_channel_that_will_not_do_any_more_gets_no_result(
     assert words in view.text
     assert "To choose another channel" in view.text
     assert desk.dispatched == []
+
+
+@pytest.mark.parametrize("recorded", [DIRECT, "D0PARTNER"], ids=["chosen so", "a direct message of earlier days"])
+async def test_enabling_from_a_direct_message_is_told_to_who_presses(desk: Desk, recorded: str) -> None:
+    """A result that went to nobody but its person names no place: that of the next one is who presses the button."""
+    refusal = await post_catalog_refusal(desk)
+    desk.execute(f"UPDATE submissions SET channel_id = '{recorded}'")  # noqa: S608 - a value of this test's own
+
+    await desk.slack.click(GRACE, refusal, render.ENABLE)
+
+    enabling = await last(desk)
+    assert (enabling.task, enabling.channel_id, enabling.user_id) == (Task.ENABLE, DIRECT, GRACE)
 
 
 async def test_an_enabling_whose_recording_got_no_answer_is_seen_to(desk: Desk) -> None:

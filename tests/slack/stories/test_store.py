@@ -10,11 +10,13 @@ import pytest
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import AccessRefused, ChannelNotAllowed
 from bot.model.move import Changes, Move
+from bot.model.place import DIRECT
 from bot.model.submission import State, Task
 from bot.model.submission import TokenKind as PastedKind
 from bot.policy.rules import Allowlist, Request, Rule
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.tokens import Behaviour, make_token
+from bot.sandbox.workspace import Channel, dm_id
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, SealingContext
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME
 from bot.storage.accepting import MOST_OPEN_CHECKS
@@ -308,7 +310,11 @@ CHANNEL_ERRORS: dict[str, tuple[str, str]] = {
     "archived": (ARCHIVED, "archived"),
     "shared with another company": (PARTNER, "shared with another company"),
     "not allowed": (ANALYTICS, "may not post in this channel"),
-    "none": ("", "Choose where the result is posted."),
+    "none": ("", "Choose the channel to which the result is posted."),
+    "the bot's direct message": ("D0ADA0001", "not a channel"),
+    "a direct message of other people": ("D0PARTNER", "not a channel"),
+    "a person": (MALLORY, "not a channel"),
+    "nothing of Slack's": ("#data-platform", "not a channel"),
 }
 
 
@@ -328,7 +334,96 @@ async def test_a_channel_that_will_not_do_is_told_at_the_field(desk: Desk, chann
     assert await desk.find() is None
 
 
-@pytest.mark.parametrize("channel", [PRIVATE, ANALYTICS, "D0ADA0001"])
+async def test_without_a_channel_the_direct_message_is_the_way_out(desk: Desk) -> None:
+    """Nobody is stuck with a field that offers no channel."""
+    await desk.open_form(channel="")
+
+    refused = await desk.slack.submit(ADA)
+    await desk.slack.fill(ADA, "direct", ["direct"])
+    taken = await desk.slack.submit(ADA)
+
+    assert refused.errors == {"channel": "Choose a channel, or tick below that the result is sent to you directly."}
+    assert taken.kind == "updated"
+
+
+@pytest.mark.parametrize("channel", ["", PLATFORM, PARTNER, "U0MALLORY", "D0PARTNER"])
+async def test_a_direct_message_goes_to_nobody_but_the_person(desk: Desk, channel: str) -> None:
+    """Whatever else the form says: what is recorded names no user, and no response URL of a channel is kept."""
+    await desk.open_form(direct="direct")
+    payload = desk.slack.make_submission(ADA)
+    payload["view"]["state"]["values"]["channel"]["channel"]["selected_conversation"] = channel or None
+
+    answer = await desk.deliver(payload)
+
+    assert answer["response_action"] == "update"
+    recorded = await desk.find()
+    assert recorded is not None
+    assert (recorded.channel_id, recorded.user_id) == (DIRECT, ADA)
+    assert (await desk.find_sealed()).response_url is None
+    assert desk.slack.calls_of("conversations.info") == []
+
+
+async def test_in_a_direct_message_with_the_bot_the_result_goes_there(desk: Desk) -> None:
+    """It is the default, and the person needs to choose nothing."""
+    assert await desk.command(BUCKET, channel=dm_id(ADA)) == ""
+    await desk.slack.fill(ADA, "token", TOKEN_TEXT)
+
+    assert (await desk.slack.submit(ADA)).kind == "updated"
+
+    recorded = await desk.find()
+    assert recorded is not None
+    assert recorded.channel_id == DIRECT
+
+
+WITH_OTHERS = {
+    "two people": Channel(id="D0PARTNER", name="oscar", is_im=True, is_ext_shared=True, members=frozenset({ADA})),
+    "several people": Channel(id="G0PARTNER", name="ada--oscar", is_mpim=True, members=frozenset({ADA})),
+    "several people, as Slack names them today": Channel(
+        id="C0PEOPLE1", name="ada--oscar", is_mpim=True, is_ext_shared=True, members=frozenset({ADA})
+    ),
+}
+
+
+@pytest.mark.parametrize("conversation", WITH_OTHERS.values(), ids=WITH_OTHERS)
+async def test_a_direct_message_of_people_is_no_place_for_a_result(desk: Desk, conversation: Channel) -> None:
+    """There may be another company in it: the form does not begin with it, and does not take it."""
+    desk.slack.workspace.change_channel(conversation)
+    assert await desk.command(BUCKET, channel=conversation.id) == ""
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    await desk.slack.fill(ADA, "token", TOKEN_TEXT)
+    payload = desk.slack.make_submission(ADA)
+    values = payload["view"]["state"]["values"]
+    values["channel"]["channel"]["selected_conversation"] = conversation.id
+    values["direct"]["direct"]["selected_options"] = []
+
+    answer = await desk.deliver(payload)
+
+    assert view.values["channel"]["channel"]["selected_conversation"] is None
+    assert view.values["direct"]["direct"]["selected_options"] != []
+    assert list(answer["errors"]) == ["channel"]
+    assert "hoose" in answer["errors"]["channel"]
+    assert await desk.find() is None
+
+
+async def test_where_channels_are_listed_no_direct_message_is_offered(desk: Desk) -> None:
+    """The list says where results go: nobody keeps theirs from the channel that is to read it."""
+    desk.serve(only(channels=frozenset({PLATFORM})))
+    await desk.open_form()
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    payload = desk.slack.make_submission(ADA)
+    payload["view"]["state"]["values"]["direct"] = {"direct": {"selected_options": [{"value": "direct"}]}}
+
+    answer = await desk.deliver(payload)
+
+    assert "direct" not in view.block_ids
+    assert list(answer["errors"]) == ["channel"]
+    assert "go to channels only" in answer["errors"]["channel"]
+    assert await desk.find() is None
+
+
+@pytest.mark.parametrize("channel", [PRIVATE, ANALYTICS])
 async def test_a_channel_that_the_bot_is_not_in_will_do(desk: Desk, channel: str) -> None:
     """There are other ways to bring a result there."""
     await desk.open_form(channel=channel)

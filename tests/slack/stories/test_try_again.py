@@ -6,9 +6,10 @@ import pytest
 
 from bot.cloudflare.errors import RequestRejected, TokenInvalid
 from bot.model.errors import BotError
+from bot.model.place import DIRECT
 from bot.model.submission import State
 from bot.policy.rules import Allowlist
-from bot.sandbox.workspace import Message
+from bot.sandbox.workspace import Message, dm_id
 from bot.slack.messages import render
 from tests.desk import (
     ADA,
@@ -205,6 +206,37 @@ async def test_a_button_for_a_bucket_counts_where_it_stands(desk: Desk) -> None:
     view = desk.slack.modal(ADA)
     assert view is not None
     assert "not used in that channel" in view.text
+
+
+@pytest.mark.parametrize("recorded", [DIRECT, "D0PARTNER"], ids=["chosen so", "a direct message of earlier days"])
+async def test_what_was_told_directly_is_told_directly_again(desk: Desk, recorded: str) -> None:
+    """The form begins with what was chosen, and with no conversation of other people."""
+    result = await post_result(desk)
+    desk.execute(f"UPDATE submissions SET channel_id = '{recorded}'")  # noqa: S608 - a value of this test's own
+
+    await desk.slack.click(ADA, result, render.TRY_AGAIN)
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.values["channel"]["channel"]["selected_conversation"] is None
+    assert view.values["direct"]["direct"]["selected_options"] != []
+
+
+@pytest.mark.parametrize("channels", [frozenset(), frozenset({ANALYTICS})], ids=["any channel", "listed channels"])
+async def test_a_button_in_a_direct_message_with_the_bot_is_in_no_channel(desk: Desk, channels: frozenset[str]) -> None:
+    """A reminder comes there when its channel may read it no more: the form opens, and asks for a channel if needed."""
+    store = {"type": "button", "action_id": render.TRY_AGAIN, "text": {"type": "plain_text", "text": "Store"}}
+    blocks = [{"type": "actions", "elements": [store | {"value": f"{ACCOUNT}/{BUCKET}"}]}]
+    await desk.web.post(ADA, {"text": "Soon.", "blocks": blocks}, "6f3cacfe-3614-5dad-9dfa-09675d6189de")
+    desk.serve(only(channels=channels))
+
+    await desk.slack.click(ADA, desk.slack.messages(dm_id(ADA))[-1], render.TRY_AGAIN)
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.has_submit, view.text
+    assert view.values["channel"]["channel"]["selected_conversation"] is None
+    assert ("direct" in view.block_ids) is not bool(channels)
 
 
 async def test_a_database_that_is_down_is_told_to_who_presses(desk: Desk) -> None:
