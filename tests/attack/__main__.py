@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from bot.sandbox.process import Transport
-from tests.attack import line, ordering, texts
+from tests.attack import line, ordering, places, texts
 from tests.attack.attack import Arena, Attack, Breach, Case
 
 ATTACKS: Final[tuple[Attack, ...]] = (
     *line.ATTACKS,
     *ordering.ATTACKS,
+    *places.ATTACKS,
     *texts.ATTACKS,
 )
 LONGEST: Final = timedelta(seconds=120)
