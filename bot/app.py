@@ -44,6 +44,7 @@ from bot.slack.messages.posting import Poster
 from bot.slack.messages.progress import ModalProgress
 from bot.slack.progress_steps import steps_of
 from bot.slack.response_url import ResponseUrls
+from bot.slack.session import SlackClient, open_session
 from bot.slack.stories.enable import EnableCatalog
 from bot.slack.stories.help import Help
 from bot.slack.stories.history import History
@@ -151,8 +152,8 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
 
 
 async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Base:
-    http = await stack.enter_async_context(_http_session(TIMEOUT))
-    patient_http = await stack.enter_async_context(_http_session(PATIENT_TIMEOUT))
+    http = await stack.enter_async_context(open_session(TIMEOUT))
+    patient_http = await stack.enter_async_context(open_session(PATIENT_TIMEOUT))
     web_client = _web_client(settings, http)
     slack = SlackWeb(web_client, patient_client=_web_client(settings, patient_http))
     progress = ModalProgress(slack, store.clock, settings.contact or "", steps_of)
@@ -321,12 +322,8 @@ def _cloudflare_client(settings: Settings, pace: Pace) -> CloudflareClient:
     )
 
 
-def _http_session(timeout: timedelta) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()))
-
-
 def _web_client(settings: Settings, http: aiohttp.ClientSession) -> AsyncWebClient:
-    client = AsyncWebClient(
+    client = SlackClient(
         token=settings.slack_bot_token.reveal(),
         base_url=settings.slack_api_url.rstrip("/") + "/",
         session=http,
@@ -376,7 +373,7 @@ def _bolt_app(routes: Routes, home: Home) -> AsyncApp:
 
     app = AsyncApp(
         name="r2-credential-bot",
-        client=AsyncWebClient(token=None, logger=logging.getLogger("slack_sdk")),
+        client=SlackClient(token=None, logger=logging.getLogger("slack_sdk")),
         authorize=authorize,
         request_verification_enabled=False,  # these are the ingress's part, or nobody's
         ssl_check_enabled=False,

@@ -164,7 +164,7 @@ async def _told(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
         failure = _translate(error)
     except (SlackClientError, aiohttp.ClientError, TimeoutError, OSError):
         failure = SlackUnavailable()
-    except (AttributeError, ValueError):  # the SDK itself stumbles over a 200 that is no JSON object
+    except (AttributeError, ValueError, RecursionError):  # the SDK stumbles over a 200 that is no JSON object
         failure = SlackUnavailable()
     else:
         if isinstance(response.data, dict):

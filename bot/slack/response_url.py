@@ -16,9 +16,10 @@ from bot.model.secret import Secret
 from bot.model.submission import RESPONSE_URL_LIFETIME, Pending
 from bot.sealing.hpke import RESPONSE_URL, KeyRing, SealingContext
 from bot.slack.blocks import Json
+from bot.slack.session import Redirected
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5, sock_connect=3)
-_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+_NOT_TAKEN: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL, Redirected)
 
 _log = structlog.get_logger()
 
@@ -26,9 +27,9 @@ _log = structlog.get_logger()
 async def post_by_response_url(http: aiohttp.ClientSession, url: Secret, message: Json) -> bool | None:
     """Say whether Slack took it, or None for an answer that never came."""
     try:
-        async with http.post(url.reveal(), json=message, timeout=_TIMEOUT, allow_redirects=False) as answer:
+        async with http.post(url.reveal(), json=message, timeout=_TIMEOUT) as answer:
             return answer.status == HTTPStatus.OK
-    except _NEVER_SENT:
+    except _NOT_TAKEN:
         return False
     except (aiohttp.ClientError, TimeoutError, ValueError):
         _log.warning("response_url_unanswered")

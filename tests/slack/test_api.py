@@ -10,7 +10,6 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.model.errors import SlackRefused, SlackUnavailable
 from bot.policy.gate import Home
@@ -19,6 +18,7 @@ from bot.sandbox.workspace import SmallSlackConfig
 from bot.slack.api import TIMEOUT, Channel, SlackWeb
 from bot.slack.blocks import section
 from bot.slack.messages import render
+from bot.slack.session import SlackClient, open_session
 from tests.clock import Clock
 
 ADA = "U0ADA0001"
@@ -40,7 +40,7 @@ def connect(
     clock: Callable[[], datetime] | None = None,
 ) -> SlackWeb:
     """Build the client as the composition root does."""
-    client = AsyncWebClient(token=bot_token, base_url=api_url, session=http, retry_handlers=[])
+    client = SlackClient(token=bot_token, base_url=api_url, session=http, retry_handlers=[])
     client.proxy = None
     return SlackWeb(client, clock)
 
@@ -48,7 +48,7 @@ def connect(
 @pytest_asyncio.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """Open the one session that all calls share."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())) as http:
+    async with open_session(TIMEOUT) as http:
         yield http
 
 

@@ -19,6 +19,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.model.background import Background
 from bot.slack.blocks import Json
 from bot.slack.inbound.ingress import Ingress, parse_json_object
+from bot.slack.session import open_session
 
 EARLY_NOTICES: Final = frozenset({"warning", "refresh_requested"})
 """Reasons of a `disconnect` frame after which the connection goes on for a while."""
@@ -56,6 +57,8 @@ class SocketModeConnection(SocketModeClient):
             auto_reconnect_enabled=False,
             ping_interval=_PING_EVERY.total_seconds(),
         )
+        self.aiohttp_client_session.detach()  # the SDK's own follows redirects and keeps cookies
+        self.aiohttp_client_session = open_session(_HANDSHAKE)
         self.proxy = web_client.proxy
         self.over = asyncio.Event()
         self.reason = "closed"

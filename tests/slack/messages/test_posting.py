@@ -30,10 +30,11 @@ from bot.model.submission import (
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import Message, SmallSlackConfig, dm_id
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
-from bot.slack.api import CHANNEL_LIFETIME, SlackWeb
+from bot.slack.api import CHANNEL_LIFETIME, TIMEOUT, SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.messages.posting import Poster
 from bot.slack.response_url import ResponseUrls
+from bot.slack.session import open_session
 from tests.make import NOW, make_ended_submission
 
 ADA = "U0ADA0001"
@@ -139,8 +140,7 @@ class Scene:
 async def scene() -> AsyncIterator[Scene]:
     """Open the workspace."""
     key_ring = KeyRing(*load_private_keys(generate_private_key()))
-    timeout = aiohttp.ClientTimeout(total=2)
-    async with SmallSlack(SmallSlackConfig()) as slack, aiohttp.ClientSession(timeout=timeout) as http:
+    async with SmallSlack(SmallSlackConfig()) as slack, open_session(TIMEOUT) as http:
         yield Scene(slack=slack, http=http, key_ring=key_ring)
 
 

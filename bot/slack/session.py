@@ -1,0 +1,97 @@
+"""How Slack is spoken to over HTTP: nothing is followed or kept, and no answer read that is larger than any of its own.
+
+Slack redirects no call, needs no cookie and answers uncompressed. Who does otherwise is not Slack, or stands between.
+"""
+
+from datetime import timedelta
+from typing import Any, Final
+
+import aiohttp
+import structlog
+from aiohttp.client_middlewares import ClientHandlerType
+from slack_sdk.web.async_client import AsyncWebClient
+
+LARGEST_ANSWER_BYTES: Final = 2 * 1024 * 1024
+"""A user group of 100,000 members takes 1.3 MB."""
+
+_NO_ENCODING: Final = frozenset({"", "identity"})
+
+_log = structlog.get_logger()
+
+
+class AnswerRefused(aiohttp.ClientError):
+    """The answer is none of Slack's, and nothing of it was believed. Its text quotes nothing of the answer."""
+
+
+class Redirected(AnswerRefused):
+    """The answer leads to another place; nobody went there, and Slack has done nothing."""
+
+
+def open_session(timeout: timedelta) -> aiohttp.ClientSession:
+    """Return a session for calls, response URLs and WebSockets, all of which raise AnswerRefused; close it."""
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()),
+        headers={"Accept-Encoding": "identity"},
+        cookie_jar=aiohttp.DummyCookieJar(),  # a cookie of one request would ride on all others
+        auto_decompress=False,  # 1 KB of gzip can be 1 GB of text
+        response_class=_BoundedResponse,
+        middlewares=(_require_plain_answer,),
+    )
+
+
+class SlackClient(AsyncWebClient):
+    """Slack's Web client, over the given session or not at all.
+
+    Where that one is closed or missing, the SDK would open a session of its own, which follows every redirect.
+    """
+
+    async def _request(self, *, http_verb: str, api_url: str, req_args: dict[str, Any]) -> dict[str, Any]:
+        if self.session is None or self.session.closed:
+            message = "there is no session"
+            raise aiohttp.ClientConnectionError(message)
+        return await super()._request(http_verb=http_verb, api_url=api_url, req_args=req_args)
+
+
+async def _require_plain_answer(request: aiohttp.ClientRequest, send: ClientHandlerType) -> aiohttp.ClientResponse:
+    """Refuse an answer by its head: before aiohttp goes where a redirect leads, or reads what would be unpacked."""
+    answer = await send(request)
+    host, status = request.url.host, answer.status
+    if 300 <= status < 400:  # noqa: PLR2004 - all of RFC 9110, 15.4
+        answer.close()
+        check = "SLACK_API_URL, and the proxy if there is one: Slack redirects no call, and the bot follows nobody"
+        _log.error("slack_redirected", host=host, status=status, check=check)
+        raise Redirected
+    encodings = {
+        each.strip().lower() for value in answer.headers.getall("Content-Encoding", ()) for each in value.split(",")
+    }
+    if encodings - _NO_ENCODING:
+        answer.close()
+        check = "what stands between the bot and Slack: the bot asks for answers that are not compressed"
+        _log.error("slack_answer_encoded", host=host, status=status, check=check)
+        raise AnswerRefused
+    return answer
+
+
+class _BoundedResponse(aiohttp.ClientResponse):
+    """An answer of at most the largest size; every way of reading it goes through `read`."""
+
+    async def read(self) -> bytes:
+        """Read the body once; raises AnswerRefused for more than Slack could have to say."""
+        if self._body is None:
+            self._body = await self._read_at_most(LARGEST_ANSWER_BYTES)
+        return await super().read()
+
+    async def _read_at_most(self, most: int) -> bytes:
+        received = bytearray()
+        async for part in self.content.iter_any():
+            received += part
+            if len(received) > most:
+                self.close()
+                check = "what stands between the bot and Slack: no answer of Slack's is as large"
+                _log.error("slack_answer_too_large", host=self.host, status=self.status, check=check)
+                raise AnswerRefused
+        return bytes(received)
+
+    def get_encoding(self) -> str:
+        """Return the one encoding of JSON: the answer could name one that takes minutes to decode, such as punycode."""
+        return "utf-8"

@@ -1,0 +1,233 @@
+"""What is not Slack's is not believed: redirects, cookies, packed answers and endless ones, on every way to Slack."""
+
+import asyncio
+import gzip
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from functools import partial
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from slack_bolt.async_app import AsyncApp
+from structlog.testing import capture_logs
+
+from bot.model.errors import SlackUnavailable
+from bot.model.secret import Secret
+from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
+from bot.slack.api import SlackWeb
+from bot.slack.inbound.connection import SocketModeConnection
+from bot.slack.inbound.ingress import Ingress
+from bot.slack.response_url import post_by_response_url
+from bot.slack.session import LARGEST_ANSWER_BYTES, SlackClient, open_session
+from tests.between import Between, stand_between
+from tests.clock import Clock
+from tests.slack.test_api import CALLS
+
+LONG = timedelta(minutes=5)
+SAID = b'{"ok": true, "team_id": "T0ELSEWHERE", "url": "wss://elsewhere.example.com", "users": ["U0MALLORY"]}'
+ACCOUNT = "5a4db0c0000000000000000000000001"
+
+Way = Callable[["Line"], Awaitable[object]]
+
+
+class Line:
+    """A bot's end with a host that is not Slack."""
+
+    def __init__(self, between: Between, http: aiohttp.ClientSession, clock: Clock) -> None:
+        self.between = between
+        self.http = http
+        self.client = SlackClient(
+            token="xoxb-made-up", base_url=f"{between.address}/api/", session=http, retry_handlers=[]
+        )
+        self.client.proxy = None
+        self.web = SlackWeb(self.client)
+        self.clock = clock
+
+    async def post(self) -> bool | None:
+        """Use a response URL."""
+        return await post_by_response_url(self.http, Secret(f"{self.between.address}/response"), {"text": "A text."})
+
+    async def connect(self) -> None:
+        """Open a connection of Socket Mode: one try, which raises what that raises."""
+        connection = self.make_connection()
+        try:
+            await connection.aiohttp_client_session.ws_connect(f"{self.between.address}/link")
+        finally:
+            await connection.close()
+
+    def make_connection(self) -> SocketModeConnection:
+        """Build one as Socket Mode does."""
+        app = AsyncApp(client=self.client, signing_secret="made-up")
+        key_ring = KeyRing(*load_private_keys(generate_private_key()))
+        return SocketModeConnection(
+            Ingress(app, key_ring, ACCOUNT, self.clock),
+            app_token="xapp-made-up",
+            web_client=self.client,
+            logger=logging.getLogger("slack_sdk"),
+        )
+
+
+@pytest_asyncio.fixture
+async def line(clock: Clock) -> AsyncIterator[Line]:
+    """Put both ends there."""
+    async with stand_between() as between, open_session(LONG) as http:
+        yield Line(between, http, clock)
+
+
+def _call(method: str) -> Way:
+    async def call(line: Line) -> object:
+        return await CALLS[method](line.web)
+
+    return call
+
+
+WAYS: dict[str, Way] = {
+    **{method: _call(method) for method in CALLS},
+    "a response URL": lambda line: line.post(),
+    "Socket Mode": lambda line: line.connect(),
+}
+
+
+REDIRECTS = [300, 301, 302, 303, 304, 307, 308, 399]
+
+
+def _answer(_: web.Request, *, status: int = 200, body: bytes = SAID, headers: dict[str, str]) -> web.Response:
+    return web.Response(status=status, body=body, headers={"Content-Type": "application/json"} | headers)
+
+
+async def _go(line: Line, way: Way) -> object:
+    """Return what came of it; a failure is one that callers expect."""
+    try:
+        return await way(line)
+    except (SlackUnavailable, aiohttp.ClientError):
+        return None
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+async def test_no_redirect_is_followed(line: Line, way: Way) -> None:
+    """Nobody goes to the other host, nothing counts as done, and the operator reads what to check."""
+    async with stand_between() as elsewhere:
+        elsewhere.tamper = partial(_answer, headers={})
+        for status in REDIRECTS:
+            headers = {"Location": f"{elsewhere.address}/?xoxb-echoed"}
+            line.between.tamper = partial(_answer, status=status, headers=headers)
+            with capture_logs() as logs:
+                assert not await _go(line, way)
+            [log] = [log for log in logs if log["event"] == "slack_redirected"]
+            assert (log["log_level"], log["host"], log["status"]) == ("error", "127.0.0.1", status)
+            assert "SLACK_API_URL" in log["check"]
+            assert "echoed" not in str(logs)
+
+    assert elsewhere.asked == []
+    assert len(line.between.asked) == len(REDIRECTS)
+
+
+async def test_a_redirected_response_url_has_posted_nothing(line: Line) -> None:
+    """That is known, so the message goes another way."""
+    line.between.tamper = lambda _: web.Response(status=307, headers={"Location": "/elsewhere"})
+    assert await line.post() is False
+
+
+async def test_a_redirected_handshake_is_no_connection(line: Line, pass_time: Callable[[timedelta], None]) -> None:
+    """Neither the SDK nor the bot goes on to the other address; the try is given up in its time."""
+    line.between.tamper = lambda _: web.Response(status=302, headers={"Location": "/elsewhere"})
+    connecting = asyncio.create_task(line.make_connection().open(f"{line.between.address}/link"))
+    with capture_logs() as logs:
+        while not connecting.done():
+            await asyncio.sleep(0.005)  # a real moment for the sockets
+            pass_time(timedelta(milliseconds=100))
+    with pytest.raises(TimeoutError):
+        await connecting
+    assert {path for _, path, _ in line.between.asked} == {"/link"}
+    assert "slack_redirected" in {log["event"] for log in logs}
+
+
+async def test_no_cookie_is_kept_and_no_compression_asked_for(line: Line) -> None:
+    """What an answer wants to be sent with the next request is sent with none, on any way."""
+    line.between.tamper = partial(_answer, headers={"Set-Cookie": "echo=xoxb-made-up; Path=/"})
+    for way in (*WAYS.values(), *WAYS.values()):
+        await _go(line, way)
+
+    assert len(line.between.asked) >= 2 * len(WAYS) - 1  # a channel is remembered
+    assert line.between.cookies() == []
+    assert {headers.get("accept-encoding") for _, _, headers in line.between.asked} == {"identity"}
+
+
+ENCODINGS = ["gzip", "gzip, gzip", "deflate", "br", "zstd", "identity, gzip", "GZIP", "x"]
+
+
+@pytest.mark.parametrize("way", ["auth.test", "chat.postMessage", "a response URL"])
+async def test_an_encoded_answer_is_not_read(line: Line, way: str) -> None:
+    """It is never unpacked, whatever it says and however small it looks."""
+    body = gzip.compress(b'{"ok": true, "padding": "%s"}' % (b"0" * 1_000))
+    for encoding in ENCODINGS:
+        line.between.tamper = partial(_answer, body=body, headers={"Content-Encoding": encoding})
+        with capture_logs() as logs:
+            assert not await _go(line, WAYS[way])
+        assert [log["event"] for log in logs if log["log_level"] == "error"] == ["slack_answer_encoded"]
+
+
+def _say(size: int) -> bytes:
+    head, tail = b'{"ok": true, "team_id": "', b'"}'
+    return head + b"T" * (size - len(head) - len(tail)) + tail
+
+
+def _say_to(line: Line, body: bytes, content_type: str = "application/json") -> None:
+    line.between.tamper = partial(_answer, body=body, headers={"Content-Type": content_type})
+
+
+async def test_the_largest_answer_is_read(line: Line) -> None:
+    """The limit itself is none too many."""
+    _say_to(line, _say(LARGEST_ANSWER_BYTES))
+    assert len((await line.web.identify()).team_id) > LARGEST_ANSWER_BYTES - 100
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/gzip", "text/html"])
+async def test_a_larger_answer_is_not_read_to_its_end(line: Line, content_type: str) -> None:
+    """However the SDK would read it, and the operator is told."""
+    _say_to(line, _say(LARGEST_ANSWER_BYTES + 1), content_type)
+    with capture_logs() as logs, pytest.raises(SlackUnavailable):
+        await line.web.identify()
+    assert [log["event"] for log in logs] == ["slack_answer_too_large"]
+
+
+STRANGE: dict[str, tuple[bytes, str]] = {
+    "as deep as it is long": (b"[" * 100_000, "application/json"),
+    "in an encoding that takes long to decode": (b"x" * 10_000 + b"-\xff", "application/json; charset=punycode"),
+    "in an encoding that is no encoding of text": (b"{}", "application/json; charset=hex"),
+    "text in an encoding that is none of text": (b"7b7d", "text/plain; charset=hex"),
+    "a number without end": (b"1" * 100_000, "application/json"),
+}
+
+
+@pytest.mark.parametrize(("body", "content_type"), STRANGE.values(), ids=STRANGE)
+async def test_a_strange_answer_is_trouble(line: Line, body: bytes, content_type: str) -> None:
+    """No such answer breaks anything but its own call."""
+    _say_to(line, body, content_type)
+    with pytest.raises(SlackUnavailable):
+        await line.web.identify()
+
+
+@pytest.mark.parametrize("body", [b'{"ok": true, "team_id": "T\xc3\xa9"}'])
+@pytest.mark.parametrize("charset", ["", "; charset=utf-8", "; charset=latin-1", "; charset=utf-16"])
+async def test_json_is_utf_8_whatever_is_said(line: Line, body: bytes, charset: str) -> None:
+    """RFC 8259 knows no other encoding between systems."""
+    _say_to(line, body, f"application/json{charset}")
+    assert (await line.web.identify()).team_id == "T\u00e9"
+
+
+@pytest.mark.parametrize("session", ["closed", "missing"])
+async def test_without_its_session_nothing_is_called(line: Line, session: str) -> None:
+    """The SDK would open one of its own, which follows redirects and keeps cookies."""
+    line.between.tamper = partial(_answer, headers={})
+    if session == "closed":
+        await line.http.close()
+    else:
+        line.client.session = None
+    for call in CALLS.values():
+        with pytest.raises(SlackUnavailable):
+            await call(line.web)
+    assert line.between.asked == []
