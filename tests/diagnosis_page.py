@@ -15,6 +15,7 @@ from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.budget import Urgency
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE, ERROR_OF_STATUS, Answer, read_result
+from bot.cloudflare.echo import Echo
 from bot.cloudflare.errors import (
     CatalogRefusal,
     CloudflareError,
@@ -126,7 +127,8 @@ def _meaning_for_a_write(sample: _Sample) -> str:
     if sample.status is None:
         return _quote(CloudflareUnreachable.code)
     response = sample.respond()
-    answer = Answer(status=response.status_code, headers=dict(response.headers), body=response.content)
+    headers = response.headers.multi_items()
+    answer = Answer.parse(status=response.status_code, headers=headers, body=response.content, echo=Echo())
     try:
         read_result(answer, is_write=True)
     except CloudflareError as error:

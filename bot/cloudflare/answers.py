@@ -10,7 +10,7 @@ from typing import TypeVar
 from bot.cloudflare.diagnosis import Answer, not_understood
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, is_bucket_name
 
-_TOKEN_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
+_TOKEN_ID = re.compile(r"[0-9A-Fa-f]{32}")  # it is the S3 access key id as well
 _TESTED = (CredentialStatus.VALID, CredentialStatus.INVALID, CredentialStatus.ABSENT)
 _Status = TypeVar("_Status", bound=StrEnum)
 

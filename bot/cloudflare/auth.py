@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import httpx
 
+from bot.cloudflare.echo import Echo
 from bot.cloudflare.errors import TokenMalformed
 from bot.model.errors import LeaseLost
 from bot.model.secret import Secret
 
-_SHORTEST_ECHO = 16
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 
 
@@ -27,6 +27,11 @@ class ApiToken:
     def __post_init__(self) -> None:
         _require_header_value(self.token, "the API token")
 
+    @property
+    def secret(self) -> Secret:
+        """What nobody else may know."""
+        return self.token
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
@@ -38,6 +43,11 @@ class ApiKey:
     def __post_init__(self) -> None:
         _require_header_value(Secret(self.email), "the e-mail address")
         _require_header_value(self.key, "the API key")
+
+    @property
+    def secret(self) -> Secret:
+        """What nobody else may know."""
+        return self.key
 
 
 class CallerAuth(httpx.Auth):
@@ -55,9 +65,15 @@ class CallerAuth(httpx.Auth):
             request.headers["X-Auth-Key"] = self._credentials.key.reveal()
         yield request
 
+    def echo(self, cargo: "Fence | None") -> Echo:
+        """Return what no answer may say again: the bot's own credentials, and what came with the request."""
+        return Echo(*(secret.reveal() for secret in (self._credentials.secret, *(cargo.secrets if cargo else ()))))
+
 
 class Fence:
     """Stops a request at the last moment when its sender may not send it any more."""
+
+    secrets: tuple[Secret, ...] = ()
 
     def __init__(self, may_send: Callable[[], Awaitable[bool]]) -> None:
         self._may_send = may_send
@@ -72,10 +88,6 @@ class Fence:
         if event.endswith(".send_request_headers.started"):
             await self.check()
 
-    def remove_echo(self, answer: bytes) -> bytes:
-        """Take out of an answer what was sent and is secret."""
-        return answer
-
 
 class _TokenFence(Fence):
     """Stops a request that carries a pasted token."""
@@ -83,11 +95,7 @@ class _TokenFence(Fence):
     def __init__(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
         super().__init__(may_send)
         self._token = token
-
-    def remove_echo(self, answer: bytes) -> bytes:
-        """Take the token out of an answer that quotes it; a short one could be a word of the envelope, and stays."""
-        plain = self._token.reveal().encode("utf-8", "surrogatepass")
-        return answer.replace(plain, b"[removed]") if len(plain) >= _SHORTEST_ECHO else answer
+        self.secrets = (token,)
 
 
 class Bearer(_TokenFence, httpx.Auth):

@@ -7,8 +7,10 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
+from functools import partial
+from http.cookiejar import CookieJar
 
 import httpx
 
@@ -33,12 +35,21 @@ from bot.model.submission import TokenKind
 CONNECT_TIMEOUT = timedelta(seconds=5)
 TOTAL_TIMEOUT = timedelta(seconds=30)
 _UNTOLD_RETRY_AFTER = timedelta(seconds=1)
-LARGEST_ANSWER_BYTES = 16 * 1024 * 1024
+LARGEST_ANSWER_BYTES = 4 * 1024 * 1024
+"""A list of 10,000 catalogs takes 3 MB; as many lists in lists, once parsed, 100 MB."""
+_SMALL_BYTES = 64 * 1024
+"""What is larger is parsed beside everything else: nobody's acknowledgement waits for it."""
 NOT_OFFERED_FOR = timedelta(hours=1)
 """How long a missing test of the stored credential is taken as missing, before it is asked for again."""
 
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+_HEADERS = {
+    "User-Agent": f"r2-credential-bot/{__version__}",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+}
+_NO_ENCODING = frozenset({"", "identity"})
 # Nothing was sent when one of these was raised, so a write cannot have landed.
 _NEVER_SENT = (
     httpx.ConnectError,
@@ -93,6 +104,8 @@ class CloudflareClient:
     before that sends nothing when it wakes. What it raises passes through.
     Requests with a pasted token take their turns like all others, but what Cloudflare tells them of limits is about
     that token, so it neither corrects nor stops the account's pace.
+    An answer that is compressed or too large is not read, no cookie is kept, and what an answer echoes of the pasted
+    token or of the bot's own credentials is taken out before anything else sees it.
     TLS certificates are always verified. The environment's proxies and CA bundle (HTTPS_PROXY, NO_PROXY,
     SSL_CERT_FILE) hold for https, where a proxy sees ciphertext only; plain http is for loopback and uses no proxy.
     """
@@ -122,11 +135,13 @@ class CloudflareClient:
         self._total_timeout = total_timeout
         self._timer = timer
         self._not_offered_until = float("-inf")
+        self._caller = CallerAuth(auth)
         connect, total = CONNECT_TIMEOUT.total_seconds(), total_timeout.total_seconds()
         self._http = httpx.AsyncClient(
-            auth=CallerAuth(auth),
+            auth=self._caller,
             base_url=url,
-            headers={"User-Agent": f"r2-credential-bot/{__version__}", "Accept": "application/json"},
+            headers=_HEADERS,
+            cookies=_NoCookies(),
             timeout=httpx.Timeout(total, connect=connect, pool=connect),
             limits=httpx.Limits(max_keepalive_connections=MOST_IN_FLIGHT),  # the pace limits how many there are
             follow_redirects=False,
@@ -308,10 +323,23 @@ class CloudflareClient:
         async with self._http.stream(
             method, url, content=body, headers=headers, auth=auth, extensions=extensions
         ) as response:
-            received = await _read_body(response)
-        if cargo is not None:
-            received = cargo.remove_echo(received)
-        return Answer(status=response.status_code, headers=dict(response.headers), body=received)
+            told = response.headers.multi_items()  # asked for one by one, each would be looked for among all
+            received = await _read_body(response, told)
+        parse = partial(
+            Answer.parse,
+            status=response.status_code,
+            headers=told,
+            body=received,
+            echo=self._caller.echo(cargo),
+        )
+        return parse() if len(received or b"") <= _SMALL_BYTES else await asyncio.to_thread(parse)
+
+
+class _NoCookies(CookieJar):
+    """Takes none: a cookie of one answer, with a token that it echoes, would ride on everybody's requests."""
+
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Take none."""
 
 
 def _silence_loggers() -> None:
@@ -328,11 +356,14 @@ def _require_safe_url(base_url: str) -> httpx.URL:
     return url
 
 
-async def _read_body(response: httpx.Response) -> bytes:
-    """Read at most the largest answer; what is cut off there is no JSON any more and so not understood."""
+async def _read_body(response: httpx.Response, headers: Iterable[tuple[str, str]]) -> bytes | None:
+    """Read at most the largest answer, and none that is compressed: 1 KB of gzip in gzip can be 1 GB of text."""
+    encodings = (each for name, value in headers if name == "content-encoding" for each in value.split(","))
+    if any(encoding.strip().lower() not in _NO_ENCODING for encoding in encodings):
+        return None
     received = bytearray()
     async for part in response.aiter_bytes():
         received += part
         if len(received) > LARGEST_ANSWER_BYTES:
-            return b""
+            return None
     return bytes(received)

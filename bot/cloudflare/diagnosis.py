@@ -5,13 +5,15 @@ Only `success` and `errors` decide, never `messages`: a success of Cloudflare ca
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import chain
+from typing import Self
 
+from bot.cloudflare.echo import REMOVED, Echo
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
     CallerNotAllowed,
@@ -47,22 +49,39 @@ _EDGE_CODES = range(1001, 2000)
 _EDGE_STATUSES = (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 _EDGE_PAGE = re.compile(rb"error code:\s*(1\d{3})\b", re.IGNORECASE)
 _EDGE_PAGE_BYTES = 65_536
-_RAY = re.compile(r"[0-9A-Za-z-]{1,31}")
+_HEADERS = frozenset({"cf-mitigated", "cf-ray", "date", "ratelimit", "ratelimit-policy", "retry-after"})
+_RAY = re.compile(r"[0-9a-f]{16,20}(-[A-Z]{3,4})?")  # 64 bits, and the airport of the data center
 # Every kind of token, key or id that Cloudflare gives out is at least 32 of these characters long.
 _TOKEN_SHAPED = re.compile(r"[A-Za-z0-9_-]{32,}|cf[a-z]{1,4}_[A-Za-z0-9_-]+")
-_CUT_WORD = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]+\Z")
-_MOST_READ = 10_000
 _LARGEST_CODE = 999_999_999
 _MOST_SECONDS = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One HTTP answer. Header names are in lower case. The body is kept out of `repr`: it may echo what was sent."""
+    """One HTTP answer, parsed once, without what it echoed. `headers` are those that mean something, in lower case.
+
+    `document` is None for what is no JSON. `is_read` is False for a body that was compressed, or too large.
+    """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
+    document: object = field(repr=False)
+    is_read: bool
+    is_empty: bool
+    is_edge_page: bool
+
+    @classmethod
+    def parse(cls, *, status: int, headers: Iterable[tuple[str, str]], body: bytes | None, echo: Echo) -> Self:
+        """Parse what came; names of headers are in lower case, `body` is None for one that was not read."""
+        return cls(
+            status=status,
+            headers=_keep_headers(headers, echo),
+            document=_parse_json(body or b"", echo),
+            is_read=body is not None,
+            is_empty=body is not None and not body.strip(),
+            is_edge_page=body is not None and _EDGE_PAGE.search(body[:_EDGE_PAGE_BYTES]) is not None,
+        )
 
     @property
     def cf_ray(self) -> str | None:
@@ -84,17 +103,17 @@ def read_result(answer: Answer, *, is_write: bool) -> object:
 
     `is_write` says whether an unclear answer leaves open that something was written. Raises `CloudflareError`s only.
     """
-    document = _parse_json(answer.body)
-    if _is_success(answer, document):
+    document = answer.document
+    if _is_success(answer):
         return document.get("result") if isinstance(document, dict) else None
     fault = _choose_fault(document)
-    kind = _classify(answer, document, fault)
+    kind = _classify(answer, fault)
     raise kind(
         status=answer.status,
         cloudflare_code=fault.code,
         cloudflare_message=_clean(fault.message),
         cf_ray=answer.cf_ray,
-        retry_after=_find_retry_after(answer, document),
+        retry_after=_find_retry_after(answer),
         possibly_landed=is_write and _is_unclear(kind, answer.status),
     )
 
@@ -104,18 +123,27 @@ def not_understood(answer: Answer, *, is_write: bool) -> AnswerNotUnderstood:
     return AnswerNotUnderstood(status=answer.status, cf_ray=answer.cf_ray, possibly_landed=is_write)
 
 
-def _parse_json(body: bytes) -> object:
+def _keep_headers(headers: Iterable[tuple[str, str]], echo: Echo) -> Mapping[str, str]:
+    """Keep the few that mean something; what comes several times is one list (RFC 9110, 5.3)."""
+    kept: dict[str, list[str]] = {}
+    for name, value in headers:
+        if name in _HEADERS:
+            kept.setdefault(name, []).append(value)
+    return {name: echo.remove(", ".join(values)) for name, values in kept.items()}
+
+
+def _parse_json(body: bytes, echo: Echo) -> object:
+    """Parse and clean: an echo shows only once its escapes are read."""
     try:
-        document: object = json.loads(body)
+        return echo.clean(json.loads(body))
     except (ValueError, RecursionError):
         return None
-    return document
 
 
-def _is_success(answer: Answer, document: object) -> bool:
+def _is_success(answer: Answer) -> bool:
     if answer.status in (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT):
-        return not answer.body.strip() or _says_success(document)
-    return _is_2xx(answer.status) and _says_success(document)
+        return answer.is_empty or _says_success(answer.document)
+    return _is_2xx(answer.status) and _says_success(answer.document)
 
 
 def _says_success(document: object) -> bool:
@@ -156,16 +184,25 @@ def _read_code(value: object) -> int | None:
     return value if 0 <= value <= _LARGEST_CODE else None
 
 
-def _classify(answer: Answer, document: object, fault: _Fault) -> type[CloudflareError]:
+def _classify(answer: Answer, fault: _Fault) -> type[CloudflareError]:
     """Go from what says most to what says least: a challenge, the code, the edge, the status."""
     if answer.headers.get("cf-mitigated") == "challenge":
         return ChallengePage
+    if not answer.is_read:
+        return _classify_unread(answer.status)
     if _is_2xx(answer.status):
-        return _classify_2xx(document, fault)
+        return _classify_2xx(answer.document, fault)
     kind = _classify_code(answer.status, fault)
     if kind is None and _is_from_edge(answer, fault):
         kind = EdgeRefused
-    return kind or _classify_status(answer.status, document, fault)
+    return kind or _classify_status(answer.status, answer.document, fault)
+
+
+def _classify_unread(status: int) -> type[CloudflareError]:
+    """Take only what passes from the status: a 404 that nobody has read may say anything."""
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Throttled
+    return CloudflareUnavailable if status >= HTTPStatus.INTERNAL_SERVER_ERROR else AnswerNotUnderstood
 
 
 def _classify_2xx(document: object, fault: _Fault) -> type[CloudflareError]:
@@ -196,8 +233,7 @@ def _classify_ambiguous(status: int, message: str) -> type[CloudflareError]:
 
 
 def _is_from_edge(answer: Answer, fault: _Fault) -> bool:
-    page = _EDGE_PAGE.search(answer.body[:_EDGE_PAGE_BYTES])
-    return page is not None or (answer.status in _EDGE_STATUSES and fault.code in _EDGE_CODES)
+    return answer.is_edge_page or (answer.status in _EDGE_STATUSES and fault.code in _EDGE_CODES)
 
 
 def _classify_status(status: int, document: object, fault: _Fault) -> type[CloudflareError]:
@@ -228,18 +264,17 @@ def _is_unclear(kind: type[CloudflareError], status: int) -> bool:
 
 def _clean(message: str) -> str:
     """Make Cloudflare's own text safe to keep: tokens out before it is cut, so that no half of one remains."""
-    whole_words = _CUT_WORD.sub("", one_line(message[:_MOST_READ])) if len(message) > _MOST_READ else one_line(message)
-    return _TOKEN_SHAPED.sub("[removed]", whole_words)[:LONGEST_MESSAGE].strip()
+    return _TOKEN_SHAPED.sub(REMOVED, one_line(message))[:LONGEST_MESSAGE].strip()
 
 
-def _find_retry_after(answer: Answer, document: object) -> timedelta | None:
+def _find_retry_after(answer: Answer) -> timedelta | None:
     """Read Retry-After (RFC 9110, 10.2.3), else the `retry_after` of an edge error's body, at most a day."""
     header = answer.headers.get("retry-after", "").strip()
     seconds = _read_seconds(header) if header else None
     if header and seconds is None:
         seconds = _read_date(header, answer.headers.get("date", ""))
-    if seconds is None and isinstance(document, dict):
-        seconds = _read_seconds(document.get("retry_after"))
+    if seconds is None and isinstance(answer.document, dict):
+        seconds = _read_seconds(answer.document.get("retry_after"))
     return None if seconds is None else timedelta(seconds=min(seconds, LONGEST_WAIT.total_seconds()))
 
 

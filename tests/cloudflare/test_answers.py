@@ -19,6 +19,7 @@ from bot.cloudflare.answers import (
     parse_verification,
 )
 from bot.cloudflare.diagnosis import Answer
+from bot.cloudflare.echo import Echo
 from bot.cloudflare.errors import AnswerNotUnderstood, CloudflareError
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, is_bucket_name
 
@@ -28,7 +29,8 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
 def _answer(**headers: str) -> Answer:
-    return Answer(status=200, headers={"cf-ray": "8f00a1b2-BOX", **headers}, body=b"")
+    told = {"cf-ray": "8f00a1b2c3d4e5f6-BOX", **headers}
+    return Answer.parse(status=200, headers=told.items(), body=b"", echo=Echo())
 
 
 def _verification(**changes: object) -> dict[str, object]:
@@ -56,7 +58,7 @@ def test_a_verification_is_read(status: TokenStatus, told: str | None, time: dat
     answer = _answer(date=format_datetime(NOW, usegmt=True))
     result = _verification(status=status.value, expires_on=told, not_before=told)
     assert parse_verification(answer, result) == TokenVerification(
-        id=TOKEN_ID, status=status, expires_at=time, not_before=time, told_at=NOW, cf_ray="8f00a1b2-BOX"
+        id=TOKEN_ID, status=status, expires_at=time, not_before=time, told_at=NOW, cf_ray="8f00a1b2c3d4e5f6-BOX"
     )
 
 
@@ -78,6 +80,8 @@ def test_a_verification_is_read(status: TokenStatus, told: str | None, time: dat
         pytest.param(_verification(id="a" * 65), id="long id"),
         pytest.param(_verification(id="[removed]"), id="an id that was the token"),
         pytest.param(_verification(id=f"{TOKEN_ID}\n"), id="id with a line break"),
+        pytest.param(_verification(id=TOKEN_ID[:-1]), id="id that is too short"),
+        pytest.param(_verification(id="cfut_MADEUPq7Rk2Zt9Wv4Xb1Nc8Lp3"), id="id that is a piece of a token"),
         pytest.param(_verification(id="<b>id</b>"), id="id with markup"),
         pytest.param(_verification(expires_on=1795176000), id="a time as a number"),
         pytest.param(_verification(expires_on="soon"), id="a time as a word"),
@@ -92,7 +96,7 @@ def test_a_verification_that_is_none_is_not_understood(result: object) -> None:
     """It passes neither for a good token nor for a bad one."""
     with pytest.raises(AnswerNotUnderstood) as caught:
         parse_verification(_answer(), result)
-    assert (caught.value.cf_ray, caught.value.possibly_landed) == ("8f00a1b2-BOX", False)
+    assert (caught.value.cf_ray, caught.value.possibly_landed) == ("8f00a1b2c3d4e5f6-BOX", False)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +217,7 @@ def test_whatever_comes_in_only_our_errors_come_out(
     parse: Callable[[Answer, object], object], result: object, headers: dict[str, str]
 ) -> None:
     """Any JSON and any header are a value of ours or a CloudflareError."""
-    answer = Answer(status=200, headers=headers, body=b"")
+    answer = Answer.parse(status=200, headers=headers.items(), body=b"", echo=Echo())
     try:
         parse(answer, result)
     except CloudflareError as error:
@@ -228,7 +232,8 @@ def test_whatever_comes_in_only_our_errors_come_out(
 )
 def test_no_date_header_breaks_anything(text: str) -> None:
     """A time of Cloudflare's is one, in UTC, or there is none."""
-    told_at = parse_verification(Answer(status=200, headers={"date": text}, body=b""), _verification()).told_at
+    answer = Answer.parse(status=200, headers=[("date", text)], body=b"", echo=Echo())
+    told_at = parse_verification(answer, _verification()).told_at
     assert told_at is None or told_at.tzinfo is UTC
 
 

@@ -1,6 +1,8 @@
 """The client against the small Cloudflare, against broken transports, and beside the official SDK."""
 
 import asyncio
+import gzip
+import json
 import logging
 import pickle
 import time
@@ -18,7 +20,7 @@ from bot import __version__
 from bot.cloudflare import client as client_module
 from bot.cloudflare.answers import TokenStatus, TokenVerification
 from bot.cloudflare.auth import ApiKey, ApiToken
-from bot.cloudflare.client import NOT_OFFERED_FOR, CloudflareClient
+from bot.cloudflare.client import LARGEST_ANSWER_BYTES, NOT_OFFERED_FOR, CloudflareClient
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
     CallerNotAllowed,
@@ -440,7 +442,9 @@ async def test_no_family_left(server: SmallCloudflare, make: Make, catalog_api: 
         pytest.param(_no(400, 99999), RequestRejected, id="unknown no"),
         pytest.param(httpx.Response(503), CloudflareUnavailable, id="503"),
         pytest.param(httpx.Response(307, headers={"location": "/elsewhere"}), AnswerNotUnderstood, id="redirect"),
-        pytest.param(httpx.Response(200, content=b" " * (16 * 1024 * 1024 + 1)), AnswerNotUnderstood, id="too large"),
+        pytest.param(
+            httpx.Response(200, content=b" " * (LARGEST_ANSWER_BYTES + 1)), AnswerNotUnderstood, id="too large"
+        ),
     ],
 )
 async def test_auto_does_not_switch_on_anything_else(
@@ -515,6 +519,87 @@ async def test_a_list_that_is_none_is_not_understood(make: Make, result: object)
     """It does not pass for an account without catalogs."""
     with pytest.raises(AnswerNotUnderstood):
         await make(handler=lambda _: _ok(result)).list_catalogs()
+
+
+PACKED = gzip.compress(json.dumps({"success": True, "errors": [], "result": None}).encode())
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "identity, gzip", "deflate", "br", "zstd", "GZIP", "x"])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (200, AnswerNotUnderstood),
+        (205, AnswerNotUnderstood),
+        (400, AnswerNotUnderstood),
+        (403, AnswerNotUnderstood),
+        (404, AnswerNotUnderstood),
+        (429, Throttled),
+        (503, CloudflareUnavailable),
+    ],
+)
+async def test_an_encoded_answer_is_not_read(
+    server: SmallCloudflare, make: Make, encoding: str, status: int, kind: type[CloudflareError]
+) -> None:
+    """It may say anything: it is no success, and no no. What passes by itself is known by its status."""
+    server.fail_next("credential", status=status, body=PACKED, headers={"Content-Encoding": encoding})
+    with pytest.raises(kind) as caught:
+        await make(base_url=server.base_url).store_credential(LAKE, Secret(GOOD), _yes)
+    assert caught.value.possibly_landed is (kind is not Throttled)
+    assert {request.headers["accept-encoding"] for request in server.requests} == {"identity"}
+
+
+async def test_an_answer_that_is_said_not_to_be_encoded_is_read(server: SmallCloudflare, make: Make) -> None:
+    """That is what was asked for."""
+    body = gzip.decompress(PACKED)
+    server.fail_next("credential", status=200, body=body, headers={"Content-Encoding": "identity"})
+    await make(base_url=server.base_url).store_credential(LAKE, Secret(GOOD), _yes)
+
+
+@pytest.mark.parametrize("status", [205, 404])
+async def test_an_answer_that_is_too_large_says_nothing(make: Make, status: int) -> None:
+    """Neither that a write happened, nor that there is no such route."""
+    client = make(handler=lambda _: httpx.Response(status, content=b" " * (LARGEST_ANSWER_BYTES + 1)))
+    with pytest.raises(AnswerNotUnderstood) as caught:
+        await client.store_credential(LAKE, Secret(GOOD), _yes)
+    assert caught.value.possibly_landed
+
+
+async def test_a_large_list_is_read(make: Make) -> None:
+    """As long as it is no larger than the largest answer."""
+    described = [{"bucket": f"bucket-{number}", "status": "active", "name": "x" * 300} for number in range(10_000)]
+    catalogs = await make(handler=lambda _: _ok({"warehouses": described})).list_catalogs()
+    assert len(catalogs) == len(described)
+
+
+async def test_a_header_that_comes_a_thousand_times_is_one(make: Make) -> None:
+    """Among thousands of others; what is no list is not understood then, and nothing breaks."""
+    told = [(f"x-{number}", "1") for number in range(5_000)] + [("cf-ray", "8f00a1b2c3d4e5f6-BOX")] * 1_000
+    told += [("ratelimit", '"default";r=50;t=30')] * 1_000
+    client = make(handler=lambda _: httpx.Response(500, headers=told))
+    with pytest.raises(CloudflareUnavailable) as caught:
+        await client.get_catalog(LAKE)
+    assert caught.value.cf_ray is None
+
+
+async def test_no_cookie_is_kept(make: Make) -> None:
+    """A token that an answer echoes in one would ride on all later requests, of anybody."""
+    sent: list[str] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.extend(value for name, value in request.headers.multi_items() if name == "cookie")
+        response = _ok({"id": "1f" * 16, "status": "active", "bucket": "lake", "warehouses": []})
+        response.headers["set-cookie"] = f"echo={GOOD}; Path=/"
+        return response
+
+    client = make(handler=handler)
+    for _ in range(2):
+        await client.verify_token(Secret(GOOD), PastedKind.ACCOUNT, _yes)
+        await client.store_credential(LAKE, Secret(GOOD), _yes)
+        await client.get_catalog_as(LAKE, Secret(GOOD), _yes)
+        await client.list_catalogs()
+        await client.get_catalog(LAKE)
+        await client.enable_catalog(LAKE, _yes)
+    assert sent == []
 
 
 async def test_a_quoted_token_is_taken_out_whatever_its_form(make: Make) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.cloudflare.diagnosis import LONGEST_WAIT, Answer, not_understood, read_result
+from bot.cloudflare.echo import Echo
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
     CallerNotAllowed,
@@ -38,7 +39,8 @@ TOKENS = {
 
 def _answer(status: int, body: object = b"", **headers: str) -> Answer:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(status=status, headers={name.replace("_", "-"): text for name, text in headers.items()}, body=content)
+    told = [(name.replace("_", "-"), text) for name, text in headers.items()]
+    return Answer.parse(status=status, headers=told, body=content, echo=Echo())
 
 
 def _envelope(*codes: object, message: str = "made up", success: object = False) -> dict[str, object]:
@@ -299,7 +301,20 @@ def test_a_message_without_end_is_read_as_far_as_it_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("ray", "kept"),
-    [("8f0a1b2c3d4e5f60-LHR", True), ("", False), ("a b", False), ("<script>", False), ("a" * 32, False)],
+    [
+        ("8f0a1b2c3d4e5f60-LHR", True),
+        ("8f0a1b2c3d4e5f60", True),
+        ("8f0a1b2c3d4e5f60-ABCD", True),
+        ("", False),
+        ("a b", False),
+        ("<script>", False),
+        ("a" * 32, False),
+        ("8f0a1b2c3d4e5f60-lhr", False),
+        ("8f0a1b2c3d4e5f6-LHR", False),
+        ("8f0a1b2c3d4e5f60-LHR\n", False),
+        ("cfut_MADEUP-LHR", False),
+        ("MADEUPq7Rk2Zt9Wv4Xb1Nc8Lp3Hs6Jd", False),
+    ],
 )
 def test_the_ray_is_kept_when_it_looks_like_one(ray: str, *, kept: bool) -> None:
     """Support asks for it; nothing else may come in by that header."""
@@ -308,8 +323,8 @@ def test_the_ray_is_kept_when_it_looks_like_one(ray: str, *, kept: bool) -> None
 
 def test_not_understood_keeps_what_is_known() -> None:
     """For a success whose result is of another form."""
-    error = not_understood(_answer(200, cf_ray="8f00-BOX"), is_write=True)
-    assert (error.status, error.cf_ray, error.possibly_landed) == (200, "8f00-BOX", True)
+    error = not_understood(_answer(200, cf_ray="8f00a1b2c3d4e5f6-BOX"), is_write=True)
+    assert (error.status, error.cf_ray, error.possibly_landed) == (200, "8f00a1b2c3d4e5f6-BOX", True)
 
 
 _json = st.recursive(
@@ -346,7 +361,7 @@ def test_whatever_comes_in_only_our_errors_come_out(
 ) -> None:
     """No answer at all can raise anything else, and no refusal of a read has landed."""
     try:
-        read_result(Answer(status=status, headers=headers, body=body), is_write=is_write)
+        read_result(Answer.parse(status=status, headers=headers.items(), body=body, echo=Echo()), is_write=is_write)
     except CloudflareError as error:
         assert is_write or not error.possibly_landed  # noqa: PT017 - a success is fine as well
         assert error.retry_after is None or timedelta(0) <= error.retry_after <= LONGEST_WAIT  # noqa: PT017 - same
@@ -356,4 +371,4 @@ def test_whatever_comes_in_only_our_errors_come_out(
 def test_nothing_but_a_2xx_is_a_success(status: int, body: bytes) -> None:
     """Whatever the body claims."""
     with pytest.raises(CloudflareError):
-        read_result(Answer(status=status, headers={}, body=body), is_write=True)
+        read_result(_answer(status, body), is_write=True)

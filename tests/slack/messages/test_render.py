@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bot.cloudflare.diagnosis import LONGEST_MESSAGE, Answer, read_result
+from bot.cloudflare.echo import Echo
 from bot.cloudflare.errors import CatalogInactive, CatalogNotEnabled, CatalogRefusal, CloudflareError, NoSuchBucket
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import (
@@ -434,7 +435,8 @@ def test_what_cloudflare_answered_is_shown_in_its_words_and_no_further() -> None
         "messages": [{"code": 1, "message": "MARKER-2"}],
         "result": {"token": token, "echo": "MARKER-3"},
     }
-    answer = Answer(status=403, headers={"cf-ray": "8f00-BOX"}, body=json.dumps(document).encode())
+    headers = [("cf-ray", "8f00a1b2c3d4e5f6-BOX")]
+    answer = Answer.parse(status=403, headers=headers, body=json.dumps(document).encode(), echo=Echo())
     with pytest.raises(CloudflareError) as raised:
         read_result(answer, is_write=True)
     error = raised.value
@@ -447,7 +449,7 @@ def test_what_cloudflare_answered_is_shown_in_its_words_and_no_further() -> None
     shown = json.dumps([render.result_message(result, contact=""), render.result_view(result, contact="")])
     assert "Token [removed] is &lt;b&gt;not&lt;/b&gt; allowed. So it is." in shown
     assert "Cloudflare code 9109" in shown
-    assert "Ray ID 8f00-BOX" in shown
+    assert "Ray ID 8f00a1b2c3d4e5f6-BOX" in shown
     assert len(result.cloudflare_message) <= LONGEST_MESSAGE == 200
     assert "MARKER" not in shown
     assert token not in shown
