@@ -5,7 +5,6 @@ Must not log, store or answer with anything of a request, and lets go of its byt
 
 import asyncio
 import re
-import secrets
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,10 +12,10 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
 
-import structlog
 from aiohttp import web
 from slack_sdk.signature import SignatureVerifier
 
+from bot.model.tally import Tally
 from bot.slack.blocks import Json
 from bot.slack.inbound.ingress import Ingress, parse_json_object
 from bot.slack.inbound.lateness import Lateness
@@ -29,8 +28,6 @@ _LONGEST_AGE_SECONDS: Final = 300
 _LONGEST_SSL_CHECK: Final = 200
 _INTEGER: Final = re.compile(r"[0-9]{1,12}")
 
-_log = structlog.get_logger()
-
 
 class HttpIngress:
     """Takes a request from the socket to a verified payload, and hands that on."""
@@ -42,6 +39,7 @@ class HttpIngress:
         self._ingress = ingress
         self._verifiers = verifiers
         self._lateness = lateness or Lateness()
+        self._refusals = Tally("slack_request_refused")
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request: 401 for a bad signature, 400 for a malformed body, 408, 413 and 415 as HTTP says."""
@@ -57,26 +55,28 @@ class HttpIngress:
         """Return the verified payload. The bytes end with this frame."""
         refusal = _refuse_unread(request)
         if refusal is not None:
-            return refusal
+            return self._turn_away(*refusal)
         try:
             async with asyncio.timeout(READ_TIMEOUT.total_seconds()):
                 unverified_body = await _read(request)
         except (TimeoutError, ConnectionError):  # broken off: nobody hears the answer, but a line in the log is enough
-            return _turn_away(HTTPStatus.REQUEST_TIMEOUT, "slow_body")
+            return self._turn_away(HTTPStatus.REQUEST_TIMEOUT, "slow_body")
         if unverified_body is None:
-            return _turn_away(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large_body")
+            return self._turn_away(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large_body")
         if _is_ssl_check(unverified_body):
             return web.Response()  # Slack checks the certificate and wants nothing but a 200
         if not self._is_signed(request, unverified_body):
-            return _turn_away(HTTPStatus.UNAUTHORIZED, "bad_signature")
-        return _parse(request.content_type, unverified_body) or _turn_away(HTTPStatus.BAD_REQUEST, "malformed_body")
+            return self._turn_away(HTTPStatus.UNAUTHORIZED, "bad_signature")
+        return _parse(request.content_type, unverified_body) or self._turn_away(
+            HTTPStatus.BAD_REQUEST, "malformed_body"
+        )
 
     async def _answer(self, verified_body: Json, signed_at: datetime) -> web.Response:
         is_given_up = self._lateness.is_given_up(signed_at)
         try:
             response = await self._ingress.dispatch(verified_body, sent_at=signed_at, is_given_up=is_given_up)
         except RecursionError:
-            return _turn_away(HTTPStatus.BAD_REQUEST, "malformed_body")
+            return self._turn_away(HTTPStatus.BAD_REQUEST, "malformed_body")
         return web.Response(
             status=response.status, text=response.body, headers=response.first_headers_without_set_cookie()
         )
@@ -94,20 +94,24 @@ class HttpIngress:
         except UnicodeDecodeError:
             return False
 
+    def _turn_away(self, status: HTTPStatus, reason: str) -> web.Response:
+        self._refusals.count(reason)
+        return web.Response(status=status, text=f"{reason}\n")
 
-def _refuse_unread(request: web.Request) -> web.Response | None:
-    """Turn away what cannot be good whatever its body holds, before a stranger can make us read one."""
+
+def _refuse_unread(request: web.Request) -> tuple[HTTPStatus, str] | None:
+    """Refuse what cannot be good whatever its body holds, before a stranger can make us read one."""
     if "Content-Encoding" in request.headers:
-        return _turn_away(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoded_body")
+        return (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoded_body")
     length = request.content_length
     if length is not None and length > BODY_LIMIT:
-        return _turn_away(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large_body")
+        return (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large_body")
     if length is not None and length <= _LONGEST_SSL_CHECK:
         return None  # may be the check of the certificate, which may come unsigned
     timestamp = request.headers.get(_TIMESTAMP, "")
     is_fresh = _INTEGER.fullmatch(timestamp) and abs(time.time() - int(timestamp)) <= _LONGEST_AGE_SECONDS
     is_promising = is_fresh and "X-Slack-Signature" in request.headers
-    return None if is_promising else _turn_away(HTTPStatus.UNAUTHORIZED, "bad_signature")
+    return None if is_promising else (HTTPStatus.UNAUTHORIZED, "bad_signature")
 
 
 async def _read(request: web.Request) -> bytes | None:
@@ -137,9 +141,3 @@ def _parse(content_type: str, verified_body: bytes) -> Json | None:
     except ValueError:
         return None
     return parse_json_object(form["payload"]) if "payload" in form else form or None
-
-
-def _turn_away(status: HTTPStatus, reason: str) -> web.Response:
-    reference = secrets.token_hex(4)
-    _log.warning("slack_request_refused", reason=reason, reference=reference)
-    return web.Response(status=status, text=f"{reason} {reference}\n")

@@ -762,7 +762,7 @@ UNSIGNED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("how", UNSIGNED.values(), ids=UNSIGNED)
 async def test_a_bad_signature_is_turned_away(door: Door, log: io.StringIO, how: dict[str, Any]) -> None:
-    """The answer is 401, the app hears nothing, and the log holds a reason and a reference and no more."""
+    """The answer is 401, the app hears nothing, and the log holds a reason and no more."""
     body = COMMAND_BODY + b"&MARKER-in-the-body=1"
 
     status, text = await door.post(body, **how)
@@ -770,9 +770,9 @@ async def test_a_bad_signature_is_turned_away(door: Door, log: io.StringIO, how:
     assert (status, door.heard.bodies) == (401, [])
     [line] = log.getvalue().splitlines()
     told = json.loads(line)
-    assert text == f"{told['reason']} {told['reference']}\n"
-    assert set(told) == {"timestamp", "level", "event", "reason", "reference", "logger"}
-    assert told["reason"] == "bad_signature"
+    assert text == "bad_signature\n"
+    assert set(told) == {"timestamp", "level", "event", "reasons", "logger"}
+    assert told["reasons"] == {"bad_signature": 1}
 
 
 async def test_a_body_that_is_no_text_is_turned_away(door: Door) -> None:
@@ -811,8 +811,8 @@ async def test_a_malformed_body_is_turned_away(door: Door, log: io.StringIO, bod
     status, text = await door.post(body, content_type=content_type)
 
     assert status == 400
-    assert text.startswith("malformed_body ")
-    assert "MARKER" not in log.getvalue() + text
+    assert text == "malformed_body\n"
+    assert "MARKER" not in log.getvalue()
     assert [json.loads(line)["event"] for line in log.getvalue().splitlines()] == ["slack_request_refused"]
 
 
