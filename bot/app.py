@@ -28,6 +28,7 @@ from bot.delivery.run_inline import InlineDispatcher
 from bot.model.errors import DatabaseTrouble, SlackRefused, SlackUnavailable, StartRefused
 from bot.model.secret import Secret
 from bot.operations.changes import log_change
+from bot.operations.descriptors import raise_limit
 from bot.operations.housekeeping import keep_house, keep_house_for_ever
 from bot.operations.server import Server
 from bot.policy.gate import Gate, Home
@@ -68,6 +69,7 @@ _log = structlog.get_logger()
 
 async def run(settings: Settings) -> None:
     """Run the bot until SIGTERM or SIGINT; raises StartRefused or a BotError when it cannot start."""
+    raise_limit()
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -130,14 +130,15 @@ async def test_a_bot_that_slack_cannot_reach_is_not_ready(scene: Scene) -> None:
         assert await _get(bot, "/healthz") == (200, "ok\n")
 
 
-async def test_a_bot_whose_database_is_away_is_not_ready(scene: Scene) -> None:
-    """A database that somebody holds locked for more than a second cannot record a submission."""
+async def test_a_bot_whose_database_is_away_is_not_ready(scene: Scene, pass_time: Callable[[timedelta], None]) -> None:
+    """A database that somebody holds locked for more than a second cannot record a submission; it is asked again."""
     settings = scene.settings()
     async with running(settings) as bot:
         with closing(sqlite3.connect(settings.database_path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             assert await _get(bot, "/readyz") == (503, "not ready\n")
             other.execute("ROLLBACK")
+        pass_time(timedelta(seconds=1))
         assert (await _get(bot, "/readyz"))[0] == 200
 
 

@@ -9,7 +9,6 @@ import sys
 from typing import Final, TextIO
 
 import structlog
-from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import EventDict, Processor
 
 from bot.model.pasted_token import mask_tokens
@@ -58,7 +57,6 @@ def configure_logging(level: str, log_format: str | None, stream: TextIO | None 
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in _WORDY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    logging.getLogger("aiohttp.server").addFilter(_forget_malformed_request)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -70,13 +68,6 @@ def configure_logging(level: str, log_format: str | None, stream: TextIO | None 
 def scrub(line: str) -> str:
     """Mask what looks like a Cloudflare token, a Slack token or a response URL."""
     return _SECRET.sub("[masked]", mask_tokens(line))
-
-
-def _forget_malformed_request(record: logging.LogRecord) -> bool:
-    """Keep the line and drop the exception: what cannot be parsed may be a piece of a body, and aiohttp quotes it."""
-    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
-        record.exc_info = None
-    return True
 
 
 class _ScrubbingFormatter(structlog.stdlib.ProcessorFormatter):

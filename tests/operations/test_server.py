@@ -114,6 +114,46 @@ async def test_it_listens_before_the_bot_is_ready(door: Door) -> None:
     assert await door.command("now") == "now"
 
 
+async def test_readiness_is_asked_for_once_a_second(door: Door, pass_time: PassTime) -> None:
+    """Anyone may ask, as often as they like: those who wait at once share an answer, and it is good for a second."""
+    asked, let_go = asyncio.Queue[None](), asyncio.Event()
+
+    async def is_ready() -> bool:
+        asked.put_nowait(None)
+        await let_go.wait()
+        return True
+
+    door.server.attach(None, is_ready)
+    waiting = [asyncio.create_task(door.get("/readyz")) for _ in range(20)]
+    await asked.get()
+    while len(door.server._connections) < len(waiting):  # noqa: ASYNC110 - they wait, and nothing tells
+        await asyncio.sleep(0.001)
+    let_go.set()
+
+    assert await asyncio.gather(*waiting) == [200] * 20
+    assert [await door.get("/readyz") for _ in range(3)] == [200] * 3
+    assert asked.empty()
+    pass_time(timedelta(seconds=1))
+    assert await door.get("/readyz") == 200
+    assert asked.qsize() == 1
+
+
+async def test_what_cannot_tell_whether_it_is_ready_is_not(door: Door, pass_time: PassTime) -> None:
+    """A fault is no yes, neither at once nor within the second for which an answer is good."""
+    faults = [False, True]
+
+    async def is_ready() -> bool:
+        if faults.pop(0):
+            raise ZeroDivisionError
+        return True
+
+    door.server.attach(None, is_ready)
+    assert await door.get("/readyz") == 200
+    pass_time(timedelta(seconds=1))
+
+    assert [await door.get("/readyz") for _ in range(2)] == [500, 503]
+
+
 async def test_without_an_ingress_there_is_nothing_for_slack(door: Door) -> None:
     """In Socket Mode the port is for health checks only."""
     door.server.attach(None, be_ready)

@@ -282,7 +282,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("chunks", MALFORMED.values(), ids=MALFORMED)
 async def test_what_is_no_http_is_not_quoted(port: Port, log: io.StringIO, chunks: bytes) -> None:
-    """The library turns it away with a 400; the piece of a body on which it stumbled is not for the log."""
+    """It is turned away with a 400; the piece of a body on which the library stumbled is not for the log."""
     connection = await port.connect()
 
     connection.send_head(**_fresh(), Transfer_Encoding="chunked")
@@ -290,7 +290,7 @@ async def test_what_is_no_http_is_not_quoted(port: Port, log: io.StringIO, chunk
 
     assert await connection.status() == 400
     assert "MARKER" not in log.getvalue()
-    assert "Error handling request" in log.getvalue()
+    assert "malformed_request" in log.getvalue()
 
 
 async def test_a_stop_does_not_wait_for_ever_for_what_is_under_way(port: Port, pass_time: PassTime) -> None:

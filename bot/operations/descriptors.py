@@ -1,0 +1,36 @@
+"""How many files and sockets the process may have open, and how many of them the port may take."""
+
+import resource
+from typing import Final
+
+_ENOUGH: Final = 8192
+"""More than the bot can use; a limit of a thousand million would only hide a leak."""
+
+_MOST_CONNECTIONS: Final = 256
+"""Each is open for milliseconds where Slack is behind it: this is a hundred times what a busy workspace needs."""
+
+_SHARE: Final = 4
+"""A quarter for the port: Slack, Cloudflare and the database need the rest when strangers have taken theirs."""
+
+
+def raise_limit() -> None:
+    """Take what the system grants: the usual soft limit of 1,024 is for programs that call select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (choose_limit(soft, hard), hard))
+
+
+def most_connections() -> int:
+    """Return how many connections the port may have open at a time."""
+    return choose_share(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def choose_limit(soft: int, hard: int) -> int:
+    """Return the soft limit to ask for: never less than there is."""
+    if soft == resource.RLIM_INFINITY:
+        return soft
+    return max(soft, _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH))
+
+
+def choose_share(soft: int) -> int:
+    """Return the port's part of the soft limit."""
+    return _MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, soft // _SHARE)

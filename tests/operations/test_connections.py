@@ -1,0 +1,313 @@
+"""Strangers at the port: how long they may be silent, who is cut off when they are too many, and what they read."""
+
+import asyncio
+import io
+import json
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from bot.operations.connections import HEAD_TIMEOUT, MOST_BYTES
+from bot.operations.server import Server
+
+PATIENCE_SECONDS = 60
+MOST = 4
+PassTime = Callable[[timedelta], None]
+ASK = b"GET /healthz HTTP/1.1\r\nHost: bot\r\n\r\n"
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A connection on which every byte is chosen."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, data: bytes) -> None:
+        """Send some bytes, as far as they are wanted."""
+        self.writer.write(data)
+
+    async def read(self) -> bytes:
+        """Return all that comes until the connection ends."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            try:
+                return await self.reader.read()
+            except ConnectionError:
+                return b""
+
+    async def ask(self) -> int:
+        """Return the status of an answer that needs nothing."""
+        self.send(ASK)
+        return int((await self.read()).split()[1])
+
+
+@dataclass(slots=True, kw_only=True)
+class Port:
+    """The bot's port with few places, and `answer` behind it."""
+
+    server: Server
+    host: str
+    number: int
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    visitors: list[Visitor] = field(default_factory=list)
+
+    async def visit(self) -> Visitor:
+        """Open a connection; the bot has not necessarily let it in."""
+        visitor = Visitor(*await asyncio.open_connection(self.host, self.number))
+        self.visitors.append(visitor)
+        return visitor
+
+    async def visit_silently(self) -> Visitor:
+        """Open a connection and wait until it has its place."""
+        before = len(self.server._connections)
+        visitor = await self.visit()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(self.server._connections) == before:  # noqa: ASYNC110 - nothing is told to who says nothing
+                await asyncio.sleep(0.001)
+        return visitor
+
+
+@pytest_asyncio.fixture
+async def port(log: io.StringIO) -> AsyncIterator[Port]:
+    """Open the port; what is sent to Slack's address is answered by `answer`."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="served")
+
+    async def ask(request: web.Request) -> web.StreamResponse:
+        return await opened.answer(request)
+
+    async def is_ready() -> bool:
+        return True
+
+    server = Server(ask, is_ready, most=MOST)
+    host, _, number = (await server.listen("127.0.0.1", 0)).partition(":")
+    opened = Port(server=server, host=host, number=int(number), answer=answer)
+    yield opened
+    for visitor in opened.visitors:
+        visitor.writer.close()
+    await server.stop()
+
+
+def _told(log: io.StringIO) -> list[tuple[str, dict[str, int]]]:
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    return [(line["event"], line["reasons"]) for line in lines]
+
+
+BEGINNINGS = {
+    "nothing": b"",
+    "half a line": b"POST /slack/ev",
+    "headers without an end": b"GET /healthz HTTP/1.1\r\nHost: bot\r\nX-A: b\r\n",
+}
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
+async def test_headers_that_do_not_come_are_not_waited_for(port: Port, pass_time: PassTime, beginning: bytes) -> None:
+    """Five seconds after it was opened a connection without a request is closed, and no byte prolongs that."""
+    visitor = await port.visit_silently()
+    visitor.send(beginning)
+    reading = asyncio.create_task(visitor.read())
+
+    for _ in range(10):
+        assert len(port.server._connections) == 1
+        visitor.send(b"x" if beginning else b"")
+        await asyncio.sleep(0.001)  # a real moment for the sockets
+        pass_time(HEAD_TIMEOUT / 10)
+
+    assert await reading == b""
+    assert len(port.server._connections) == 0
+
+
+@pytest.mark.parametrize("requests", [1, 3, 100])
+async def test_a_connection_is_for_one_request(port: Port, requests: int) -> None:
+    """It is told to end with its answer, and does: nobody keeps a place by what was served before."""
+    visitor = await port.visit()
+
+    visitor.send(ASK * requests)
+    answer = await visitor.read()
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"Connection: close" in answer
+
+
+async def test_the_one_that_is_silent_longest_makes_room(port: Port, log: io.StringIO) -> None:
+    """However many there are: who has something to ask is answered, and the younger ones keep their places."""
+    visitors = [await port.visit_silently() for _ in range(MOST)]
+
+    assert await (await port.visit()).ask() == 200
+
+    assert await visitors[0].read() == b""
+    assert [await visitor.ask() for visitor in visitors[1:]] == [200] * (MOST - 1)
+    assert _told(log) == [("connection_cut", {"too_many_connections": 1})]
+
+
+async def test_who_waits_for_an_answer_is_not_cut_off(port: Port, pass_time: PassTime) -> None:
+    """Where every place is taken by a whole request the next one waits at the door, and is served after them."""
+    heard, let_go = asyncio.Queue[None](), asyncio.Event()
+
+    async def hold(_: web.Request) -> web.StreamResponse:
+        heard.put_nowait(None)
+        await let_go.wait()
+        return web.Response(text="served")
+
+    port.answer = hold
+    answers = []
+    for number in range(MOST + 1):
+        visitor = await port.visit()
+        visitor.send(b"POST /slack/events HTTP/1.1\r\nHost: bot\r\nContent-Length: 1\r\n\r\nx")
+        answers.append(asyncio.create_task(visitor.read()))
+        if number < MOST:
+            await heard.get()
+    await asyncio.sleep(0.01)  # the last one would have to be let in, if there were a place
+    assert heard.empty()
+    assert len(port.server._connections) == MOST
+
+    let_go.set()
+    while not all(answer.done() for answer in answers):
+        await asyncio.sleep(0.001)
+        pass_time(timedelta(milliseconds=100))
+
+    assert [(await answer).endswith(b"served") for answer in answers] == [True] * (MOST + 1)
+
+
+async def test_the_one_that_sent_most_makes_room(port: Port, log: io.StringIO) -> None:
+    """What all have sent together is bounded: the greedy are cut off, and the small request between them is served."""
+
+    async def read(request: web.Request) -> web.StreamResponse:
+        with suppress(ConnectionError):  # cut off
+            return web.Response(text=str(len(await request.content.read())))
+        return web.Response()
+
+    port.answer = read
+    small = await port.visit_silently()
+    small.send(b"POST /slack/events HTTP/1.1\r\nHost: bot\r\nContent-Length: 10\r\n\r\nhalf ")
+    greedy = await port.visit_silently()
+    greedy.send(b"POST /slack/events HTTP/1.1\r\nHost: bot\r\nContent-Length: %d\r\n\r\n" % (MOST_BYTES * 2))
+    for _ in range(2):
+        greedy.send(b"x" * (MOST_BYTES // 2))
+
+    assert await greedy.read() == b""
+    small.send(b"done!")
+
+    assert (await small.read()).endswith(b"\r\n\r\n10")
+    assert _told(log) == [("connection_cut", {"too_many_bytes": 1})]
+
+
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: bot\r\n"
+REFUSED: dict[str, tuple[bytes, bytes]] = {
+    "no HTTP": (b"MARKER\r\n\r\n", b"400 Bad Request"),
+    "TLS": (b"\x16\x03\x01MARKER\r\n\r\n", b"400 Bad Request"),
+    "a strange method": (b"MARKER / HTTP/1.1\r\nHost: bot\r\n\r\n", b"400 Bad Request"),
+    "a strange version": (b"GET /MARKER HTTP/9.9\r\nHost: bot\r\n\r\n", b"400 Bad Request"),
+    "a strange address": (b"GET http://[MARKER HTTP/1.1\r\nHost: bot\r\n\r\n", b"400 Bad Request"),
+    "no host": (b"GET /MARKER HTTP/1.1\r\n\r\n", b"400 Bad Request"),
+    "a header that is none": (HEAD + b"MARKER\x00 : x\r\n\r\n", b"400 Bad Request"),
+    "a header with a control character": (HEAD + b"X: MARKER\x01\r\n\r\n", b"400 Bad Request"),
+    "an endless header": (HEAD + b"X: " + b"MARKER" * 2000 + b"\r\n\r\n", b"400 Bad Request"),
+    "an endless line": (b"GET /" + b"MARKER" * 2000 + b" HTTP/1.1\r\nHost: bot\r\n\r\n", b"400 Bad Request"),
+    "too many headers": (HEAD + b"MARKER: x\r\n" * 65 + b"\r\n", b"400 Bad Request"),
+    "two lengths": (HEAD + b"Content-Length: 1\r\nContent-Length: MARKER\r\n\r\n", b"400 Bad Request"),
+    "a strange chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nMARKER\r\n", b"400 Bad Request"),
+    "a strange expectation": (HEAD + b"Expect: MARKER\r\n\r\n", b"417 Expectation Failed"),
+    "no such page": (b"GET /MARKER HTTP/1.1\r\nHost: bot\r\n\r\n", b"404 Not Found"),
+    "no such method": (b"PUT /healthz HTTP/1.1\r\nHost: bot\r\nX: MARKER\r\n\r\n", b"405 Method Not Allowed"),
+}
+
+
+@pytest.mark.parametrize(("sent", "status"), REFUSED.values(), ids=REFUSED)
+async def test_a_refusal_repeats_nothing(port: Port, log: io.StringIO, sent: bytes, status: bytes) -> None:
+    """Neither to who sent it nor in the log: the answer is the status and its phrase, and the connection ends."""
+    visitor = await port.visit()
+
+    visitor.send(sent)
+    answer = await visitor.read()
+
+    assert answer.split(b" ", 1)[1].startswith(status)
+    assert answer.endswith(b"\r\n\r\n" + status[4:] + b"\n")
+    assert b"MARKER" not in answer
+    assert "MARKER" not in log.getvalue()
+    assert "Traceback" not in log.getvalue()
+
+
+async def test_what_is_no_http_is_a_line_a_second_in_the_log(port: Port, log: io.StringIO) -> None:
+    """A stranger who sends rubbish all day does not fill the disk."""
+    for _ in range(20):
+        visitor = await port.visit()
+        visitor.send(b"rubbish\r\n\r\n")
+        await visitor.read()
+
+    first, *others = _told(log)
+    assert first == ("connection_cut", {"malformed_request": 1})
+    assert len(others) < 20
+
+
+async def test_a_fault_of_ours_is_told_by_its_type(port: Port, log: io.StringIO) -> None:
+    """A traceback may quote what was sent; the sender learns nothing but that it is not their fault."""
+
+    async def divide(_: web.Request) -> web.StreamResponse:
+        message = "MARKER"
+        raise ZeroDivisionError(message)
+
+    port.answer = divide
+    visitor = await port.visit()
+    visitor.send(b"POST /slack/events HTTP/1.1\r\nHost: bot\r\nContent-Length: 0\r\n\r\n")
+
+    answer = await visitor.read()
+
+    assert answer.startswith(b"HTTP/1.1 500")
+    assert answer.endswith(b"\r\n\r\nInternal Server Error\n")
+    assert _told(log) == [("request_broke", {"ZeroDivisionError": 1})]
+
+
+async def test_an_answer_that_cannot_be_sent_is_a_fault_of_ours(port: Port, log: io.StringIO) -> None:
+    """The library notices it, and would write a traceback."""
+
+    async def forge(_: web.Request) -> web.StreamResponse:
+        return web.Response(headers={"X-Forged": "MARKER\r\nX-More: x"})
+
+    port.answer = forge
+    visitor = await port.visit()
+    visitor.send(b"POST /slack/events HTTP/1.1\r\nHost: bot\r\nContent-Length: 0\r\n\r\n")
+
+    assert await visitor.read() == b""
+    assert _told(log) == [("request_broke", {"ValueError": 1})]
+
+
+async def test_where_no_descriptor_is_left_nobody_is_let_in_for_a_moment(
+    port: Port, log: io.StringIO, pass_time: PassTime
+) -> None:
+    """One line in the log and no busy loop; as soon as there are some, who has waited is served."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    visitor = await port.visit_silently()
+    waiting = socket.socket()
+    waiting.settimeout(0)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        with suppress(BlockingIOError):
+            waiting.connect((port.host, port.number))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not log.getvalue():  # noqa: ASYNC110 - nothing else tells
+                await asyncio.sleep(0.001)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert _told(log) == [("connection_cut", {"no_descriptor_left": 1})]
+    assert await visitor.ask() == 200
+
+    waiting.send(ASK)
+    pass_time(timedelta(milliseconds=100))
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert (await asyncio.get_running_loop().sock_recv(waiting, 1000)).startswith(b"HTTP/1.1 200")
+    waiting.close()
