@@ -26,6 +26,10 @@ READ_TIMEOUT: Final = timedelta(seconds=3)
 _TIMESTAMP: Final = "X-Slack-Request-Timestamp"
 _LONGEST_AGE_SECONDS: Final = 300
 _LONGEST_SSL_CHECK: Final = 200
+_FREE_CHUNKS: Final = 64
+_SHORTEST_CHUNK: Final = 256
+"""On average. A proxy's are longer by far; a megabyte in chunks of a byte would keep the bot busy for a second."""
+
 _INTEGER: Final = re.compile(r"[0-9]{1,12}")
 
 
@@ -59,7 +63,8 @@ class HttpIngress:
         try:
             async with asyncio.timeout(READ_TIMEOUT.total_seconds()):
                 unverified_body = await _read(request)
-        except (TimeoutError, ConnectionError):  # broken off: nobody hears the answer, but a line in the log is enough
+        except (TimeoutError, ConnectionError) as error:  # broken off: nobody hears the answer, but it is logged
+            error.with_traceback(None)  # the request keeps the error, and its frames would keep what had come
             return self._turn_away(HTTPStatus.REQUEST_TIMEOUT, "slow_body")
         if unverified_body is None:
             return self._turn_away(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large_body")
@@ -115,11 +120,15 @@ def _refuse_unread(request: web.Request) -> tuple[HTTPStatus, str] | None:
 
 
 async def _read(request: web.Request) -> bytes | None:
-    """Read the body, or None when it is too large. `request.read()` would keep it as long as the connection lives."""
-    received = bytearray()
-    async for chunk in request.content.iter_any():
-        received += chunk
-        if len(received) > BODY_LIMIT:
+    """Read the body, or None when it is too large, or cut too small to be taken apart for a stranger.
+
+    `request.read()` would keep it as long as the connection lives.
+    """
+    received, chunks = bytearray(), 0
+    async for piece, is_end_of_chunk in request.content.iter_chunks():
+        received += piece
+        chunks += is_end_of_chunk
+        if len(received) > BODY_LIMIT or chunks > _FREE_CHUNKS + len(received) // _SHORTEST_CHUNK:
             return None
     return bytes(received)
 

@@ -1,6 +1,7 @@
 """The way in over HTTP, byte by byte: what is read of a stranger, and what stays in memory of a friend."""
 
 import asyncio
+import gc
 import io
 import json
 import logging
@@ -244,6 +245,25 @@ async def test_a_body_that_breaks_off_is_no_fault_of_ours(port: Port, log: io.St
     assert "Traceback" not in log.getvalue()
 
 
+async def test_nothing_holds_the_token_of_a_body_that_broke_off(port: Port, log: io.StringIO) -> None:
+    """Not even as long as nobody collects what holds itself in a circle."""
+    gc.disable()
+    connection = await port.connect()
+    connection.send_head(**_fresh(), Content_Length="100000")
+    connection.writer.write(_body())
+    await connection.writer.drain()
+    await asyncio.sleep(0.01)  # nothing tells that the server has read it
+    connection.writer.close()
+    await connection.writer.wait_closed()
+    while "slow_body" not in log.getvalue():  # noqa: ASYNC110 - nothing else tells
+        await asyncio.sleep(0.001)
+
+    try:
+        assert find_holders(_pasted_token, collect=False) == []
+    finally:
+        gc.enable()
+
+
 async def test_a_check_of_the_certificate_costs_nothing_however_long_it_says_it_is(port: Port) -> None:
     """One that is longer than Slack's is no check: a megabyte of it is neither read nor parsed."""
     connection = await port.connect()
@@ -253,6 +273,18 @@ async def test_a_check_of_the_certificate_costs_nothing_however_long_it_says_it_
     connection.writer.write(body)
 
     assert await connection.status() == 401
+
+
+async def test_a_body_in_tiny_chunks_is_not_taken_apart(port: Port) -> None:
+    """Each costs more to read than to send. One in chunks as proxies make them is read, and judged by its signature."""
+    tiny, large = await port.connect(), await port.connect()
+    for connection in (tiny, large):
+        connection.send_head(**_fresh(), Transfer_Encoding="chunked")
+
+    tiny.writer.write(b"2\r\nxx\r\n" * 1000)
+    large.writer.write((b"400\r\n" + b"x" * 1024 + b"\r\n") * 1000 + b"0\r\n\r\n")
+
+    assert (await tiny.status(), await large.status()) == (413, 401)
 
 
 CHECKS = {
