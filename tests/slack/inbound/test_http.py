@@ -134,7 +134,8 @@ def _body() -> bytes:
     )
     slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
     payload = slack.make_submission(ADA)
-    payload["view"]["state"]["values"][modal.TOKEN_BLOCK][modal.TOKEN_BLOCK]["value"] = _pasted_token()
+    for block in (modal.TOKEN_BLOCK, modal.REASON_BLOCK):  # also where it has no place, and is masked
+        payload["view"]["state"]["values"][block][block]["value"] = _pasted_token()
     return urlencode({"payload": json.dumps(payload)}).encode()
 
 

@@ -702,7 +702,8 @@ def _paste(line: Line) -> str:
     )
     line.slack.modals.open(line.slack.workspace.users[ADA], PLATFORM, form)
     payload = line.slack.make_submission(ADA)
-    payload["view"]["state"]["values"][modal.TOKEN_BLOCK][modal.TOKEN_BLOCK]["value"] = _pasted_token()
+    for block in (modal.TOKEN_BLOCK, modal.REASON_BLOCK):  # also where it has no place, and is masked
+        payload["view"]["state"]["values"][block][block]["value"] = _pasted_token()
     envelope = {"envelope_id": "e1", "type": "interactive", "payload": payload, "accepts_response_payload": True}
     return json.dumps(envelope)
 
