@@ -9,8 +9,9 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+BODY: Final = web.RequestKey("body", bytes)
 Tamper = Callable[[web.Request], web.StreamResponse | None]
-"""Returns the answer to a request, or None for that of the service."""
+"""Returns the answer to a request, whose body is `request[BODY]`, or None for that of the service."""
 
 _OF_THE_CONNECTION: Final = frozenset({"content-length", "transfer-encoding", "connection", "host", "date", "server"})
 
@@ -35,7 +36,7 @@ async def stand_between(target: str = "") -> AsyncIterator[Between]:
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as http:
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            body = await request.read()
+            body = request[BODY] = await request.read()
             headers = {name.lower(): value for name, value in request.headers.items()}
             between.asked.append((request.method, request.path, headers))
             return between.tamper(request) or await _pass_on(http, target, request, body)

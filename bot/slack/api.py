@@ -35,13 +35,12 @@ _PASSING: Final = frozenset(
 )
 
 
-_WORD: Final = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
-"""Slack's word for why it refuses. It is shown to people, so nothing else is taken for one."""
-
 _SCOPE_OF_GROUP_MESSAGES: Final = "mpim:read"
 """The bot does not ask for it: that Slack names it as the one that is missing tells what the conversation is."""
 
 _TROUBLE_STATUSES: Final = frozenset({429, *range(500, 600)})
+_WORD: Final = re.compile(r"[a-z][a-z0-9_]{1,63}")
+"""What Slack says no with. It is logged and told: no sentence, and no echo of a token, may come in by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

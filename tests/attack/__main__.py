@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from bot.sandbox.process import Transport
-from tests.attack import line, ordering, places, texts
+from tests.attack import answers, line, ordering, places, texts
 from tests.attack.attack import Arena, Attack, Breach, Case
 
 ATTACKS: Final[tuple[Attack, ...]] = (
+    *answers.ATTACKS,
     *line.ATTACKS,
     *ordering.ATTACKS,
     *places.ATTACKS,
