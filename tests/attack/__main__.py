@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from bot.sandbox.process import Transport
-from tests.attack import answers, line, ordering, places, texts
+from tests.attack import answers, at_the_port, line, ordering, places, texts
 from tests.attack.attack import Arena, Attack, Breach, Case
 
 ATTACKS: Final[tuple[Attack, ...]] = (
     *answers.ATTACKS,
+    *at_the_port.ATTACKS,
     *line.ATTACKS,
     *ordering.ATTACKS,
     *places.ATTACKS,
