@@ -44,7 +44,7 @@ from bot.slack.memberships import Memberships
 from bot.slack.messages.posting import Poster
 from bot.slack.messages.progress import ModalProgress
 from bot.slack.progress_steps import steps_of
-from bot.slack.response_url import ResponseUrls
+from bot.slack.response_url import ResponseUrls, SlackPost
 from bot.slack.session import SlackClient, open_session
 from bot.slack.stories.enable import EnableCatalog
 from bot.slack.stories.help import Help
@@ -110,7 +110,7 @@ class _Base:
     store: Store
     slack: SlackWeb
     web_client: AsyncWebClient
-    http: aiohttp.ClientSession
+    slack_post: SlackPost
     gate: Gate
     channels: Channels
     background: list[asyncio.Task[None]]
@@ -168,7 +168,7 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Ba
         store=store,
         slack=slack,
         web_client=web_client,
-        http=http,
+        slack_post=SlackPost(http, settings.slack_api_url),
         gate=gate,
         channels=Channels(slack, gate.allows_channel, store.clock),
         background=[],
@@ -186,7 +186,7 @@ async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: Asy
     stack.push_async_callback(cloudflare.aclose)
     poster = Poster(
         web=base.slack,
-        post_by_response_url=ResponseUrls(base.http, store.key_ring, store.clock).post,
+        post_by_response_url=ResponseUrls(base.slack_post, store.key_ring, store.clock).post,
         clock=store.clock,
         contact=base.contact,
         may_enable=settings.allow_enable,
@@ -273,7 +273,7 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
         catalogs=base.store.catalogs,
         web=base.slack,
         channels=base.channels,
-        http=base.http,
+        slack_post=base.slack_post,
         want_snapshot=catalogs.want,
         clock=base.store.clock,
     )

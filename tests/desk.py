@@ -35,6 +35,7 @@ from bot.slack.inbound.ingress import Ingress
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
 from bot.slack.messages import render
 from bot.slack.messages.redacted import RedactedResult
+from bot.slack.response_url import SlackPost
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.parts import Parts
 from bot.storage.catalogs import Catalogs
@@ -95,7 +96,7 @@ class Desk:
             catalogs=self.catalogs,
             web=self.web,
             channels=Channels(self.web, gate.allows_channel, self.clock),
-            http=self.http,
+            slack_post=SlackPost(self.http, self.slack.api_url),
             want_snapshot=lambda *, tests=False: self.looks.append("tested" if tests else "listed"),
             clock=self.clock,
         )

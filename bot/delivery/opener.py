@@ -1,5 +1,7 @@
 """Opens a submission's sealed token: for the two steps that send it, and for nobody else."""
 
+from dataclasses import replace
+
 from bot.model.secret import Secret
 from bot.model.submission import Pending
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext
@@ -17,13 +19,5 @@ class Opener:
 
         The account in its context is the one that it would be sent to, whatever the row says.
         """
-        submission = pending.submission
-        context = SealingContext(
-            purpose=TOKEN,
-            team_id=submission.team_id,
-            user_id=submission.user_id,
-            view_id=submission.id,
-            account_id=self._account_id,
-            bucket=submission.key.bucket,
-        )
+        context = replace(SealingContext.of(pending.submission, TOKEN), account_id=self._account_id)
         return self._key_ring.open(pending.sealed.token or "", context)

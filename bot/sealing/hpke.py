@@ -9,7 +9,7 @@ import binascii
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from bot.model.errors import SealedValueUnreadable
 from bot.model.secret import Secret
+from bot.model.submission import Submission
 
 PrivateKey = X25519PrivateKey
 
@@ -35,15 +36,32 @@ _PARTS: Final = 4
 class SealingContext:
     """What a sealed value is bound to: change one field and it does not open.
 
-    `purpose` keeps a sealed response URL from being opened as a token.
+    `purpose` keeps a sealed response URL from being opened as a token, `task` somebody who can write the database from
+    making a write of a dry run, and `channel_id` from passing a channel off as the one that was chosen.
     """
 
     purpose: str
+    task: str
     team_id: str
     user_id: str
     view_id: str
+    channel_id: str
     account_id: str
     bucket: str
+
+    @classmethod
+    def of(cls, submission: Submission, purpose: str) -> Self:
+        """Return what a recorded submission's sealed values are bound to."""
+        return cls(
+            purpose=purpose,
+            task=submission.task.value,
+            team_id=submission.team_id,
+            user_id=submission.user_id,
+            view_id=submission.id,
+            channel_id=submission.channel_id,
+            account_id=submission.key.account_id,
+            bucket=submission.key.bucket,
+        )
 
     def info(self) -> bytes:
         """Return HPKE's `info`: a version label and the fields as canonical JSON, so that no two contexts are alike."""

@@ -1,8 +1,9 @@
 """Posts by a response URL (https://docs.slack.dev/interactivity/handling-user-interaction), which is itself a secret.
 
-Slack takes five posts to each, within 30 minutes.
+Slack takes five posts to each, within 30 minutes. Only Slack is posted to, whatever a payload or a row says.
 """
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from http import HTTPStatus
@@ -10,6 +11,7 @@ from typing import Final
 
 import aiohttp
 import structlog
+from yarl import URL
 
 from bot.model.errors import SealedValueUnreadable
 from bot.model.secret import Secret
@@ -19,50 +21,70 @@ from bot.slack.blocks import Json
 from bot.slack.session import Redirected
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5, sock_connect=3)
+_HTTPS: Final = 443
+_SLACK: Final = re.compile(r"([a-z0-9-]+\.)*slack(-gov)?\.com")
 _NOT_TAKEN: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL, Redirected)
 
 _log = structlog.get_logger()
 
 
-async def post_by_response_url(http: aiohttp.ClientSession, url: Secret, message: Json) -> bool | None:
-    """Say whether Slack took it, or None for an answer that never came."""
+class SlackPost:
+    """Posts by a response URL, if it is one of Slack's or of the host of SLACK_API_URL.
+
+    Who can write the database could seal another one with the public key, and have the bot post inside its network.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession, slack_api_url: str) -> None:
+        self._http = http
+        self._api = URL(slack_api_url)
+
+    async def post(self, unverified_url: Secret, message: Json) -> bool | None:
+        """Say whether Slack took it, or None for an answer that never came; what is not Slack's is not posted to."""
+        url = _slacks_url(unverified_url, self._api)
+        if url is None:
+            _log.error("response_url_is_not_slacks")
+            return False
+        try:
+            async with self._http.post(url, json=message, timeout=_TIMEOUT) as answer:
+                return answer.status == HTTPStatus.OK
+        except _NOT_TAKEN:
+            return False
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            _log.warning("response_url_unanswered")
+            return None
+
+
+def _slacks_url(unverified: Secret, api: URL) -> URL | None:
+    """Return the URL as it was read: read a second time, it could name another host."""
     try:
-        async with http.post(url.reveal(), json=message, timeout=_TIMEOUT) as answer:
-            return answer.status == HTTPStatus.OK
-    except _NOT_TAKEN:
-        return False
-    except (aiohttp.ClientError, TimeoutError, ValueError):
-        _log.warning("response_url_unanswered")
+        url = URL(unverified.reveal())
+        is_its_api = url.origin() == api.origin()
+    except ValueError:  # no URL, or one without a host
         return None
+    is_slacks = url.scheme == "https" and url.port == _HTTPS and _SLACK.fullmatch(url.raw_host or "") is not None
+    is_plain = url.raw_user is None and url.raw_password is None
+    return url if is_plain and (is_slacks or is_its_api) else None
 
 
 class ResponseUrls:
     """The response URLs of submissions, which are kept sealed: opened here, and only to be used at once."""
 
-    def __init__(self, http: aiohttp.ClientSession, key_ring: KeyRing, clock: Callable[[], datetime]) -> None:
-        self._http = http
+    def __init__(self, post: SlackPost, key_ring: KeyRing, clock: Callable[[], datetime]) -> None:
+        self._post = post
         self._key_ring = key_ring
         self._clock = clock
 
     async def post(self, pending: Pending, message: Json) -> bool | None:
         """Post by the URL of the result's channel; say whether Slack took it, or None when Slack did not tell."""
         url = self._open(pending)
-        return False if url is None else await post_by_response_url(self._http, url, message)
+        return False if url is None else await self._post.post(url, message)
 
     def _open(self, pending: Pending) -> Secret | None:
-        submission, sealed = pending.submission, pending.sealed.response_url
-        is_alive = self._clock() - submission.accepted_at < RESPONSE_URL_LIFETIME
+        sealed = pending.sealed.response_url
+        is_alive = self._clock() - pending.submission.accepted_at < RESPONSE_URL_LIFETIME
         if sealed is None or not is_alive:
             return None
-        context = SealingContext(
-            purpose=RESPONSE_URL,
-            team_id=submission.team_id,
-            user_id=submission.user_id,
-            view_id=submission.id,
-            account_id=submission.key.account_id,
-            bucket=submission.key.bucket,
-        )
         try:
-            return self._key_ring.open(sealed, context)
+            return self._key_ring.open(sealed, SealingContext.of(pending.submission, RESPONSE_URL))
         except SealedValueUnreadable:
             return None

@@ -280,9 +280,11 @@ async def accept(submissions: Submissions, number: int, ring: KeyRing | None = N
     if ring is not None:
         context = SealingContext(
             purpose=TOKEN,
+            task=new.task,
             team_id=team_id,
             user_id=USER,
             view_id=new.id,
+            channel_id=new.channel_id,
             account_id=key.account_id,
             bucket=key.bucket,
         )

@@ -266,7 +266,9 @@ class House:
         """Return what the ingress and the listener make of a pasted token."""
         context = SealingContext(
             purpose=TOKEN,
+            task=changes.get("task", Task.STORE),
             team_id="T1",
+            channel_id="C1",
             user_id=user_id,
             view_id=view_id,
             account_id=SANDBOX_ACCOUNT_ID,

@@ -707,7 +707,9 @@ class Ordering(RuleBasedStateMachine):
         key = BucketKey(account_id="account", bucket=pasted.bucket)
         context = SealingContext(
             purpose=TOKEN,
+            task="store",
             team_id="T1",
+            channel_id="C1",
             user_id=pasted.user_id,
             view_id=pasted.id,
             account_id=key.account_id,

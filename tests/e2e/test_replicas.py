@@ -289,9 +289,11 @@ async def test_a_gateway_cannot_open_what_it_sealed(fleet: Fleet) -> None:
         load_private_keys(known)
     context = SealingContext(
         purpose=TOKEN,
+        task="store",
         team_id=fleet.scene.slack.config.team_id,
         user_id=ADA,
         view_id=str(view_id),
+        channel_id=PLATFORM,
         account_id=fleet.scene.cloudflare.account_id,
         bucket=bucket,
     )

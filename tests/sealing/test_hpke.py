@@ -37,9 +37,11 @@ URL = "https://hooks.slack.com/app/T0MADEUP/1/madeup"  # made up
 ANY_TEXT = st.lists(st.text() | st.text(st.characters(categories=["Cs"])), max_size=4).map("".join)
 CONTEXT = SealingContext(
     purpose=TOKEN,
+    task="check",
     team_id="T0HOME",
     user_id="U0ALICE",
     view_id="V0VIEW",
+    channel_id="C0CHANNEL",
     account_id="0123456789abcdef0123456789abcdef",
     bucket="analytics-events",
 )
@@ -106,7 +108,9 @@ def _documented_info(context: SealingContext) -> bytes:
         for name, value in [
             ("account_id", context.account_id),
             ("bucket", context.bucket),
+            ("channel_id", context.channel_id),
             ("purpose", context.purpose),
+            ("task", context.task),
             ("team_id", context.team_id),
             ("user_id", context.user_id),
             ("view_id", context.view_id),
@@ -163,6 +167,7 @@ OTHER_CONTEXTS = {
     if other != getattr(CONTEXT, field.name)
 } | {
     "fields moved": replace(CONTEXT, team_id=CONTEXT.user_id, user_id=CONTEXT.team_id),
+    "a dry run that became a write": replace(CONTEXT, task="store"),
     "fields run together": replace(CONTEXT, user_id=CONTEXT.user_id + CONTEXT.view_id, view_id=""),
     "a quote in a field": replace(CONTEXT, team_id='T0HOME","user_id":"U0ALICE'),
 }

@@ -30,7 +30,16 @@ from bot.sealing.key_files import KEY_LIFETIME, RETIREMENT, KeyFiles, load_key_f
 NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 MOMENT = timedelta(microseconds=1)
 PLAIN = "cfut_MADEUP00000000000000000000000000000000000000000"  # made up
-CONTEXT = SealingContext(purpose=TOKEN, team_id="T0", user_id="U0", view_id="V0", account_id="a", bucket="events")
+CONTEXT = SealingContext(
+    purpose=TOKEN,
+    task="store",
+    team_id="T0",
+    user_id="U0",
+    view_id="V0",
+    channel_id="C0",
+    account_id="a",
+    bucket="events",
+)
 
 
 @pytest.fixture

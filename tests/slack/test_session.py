@@ -20,7 +20,7 @@ from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.api import SlackWeb
 from bot.slack.inbound.connection import SocketModeConnection
 from bot.slack.inbound.ingress import Ingress
-from bot.slack.response_url import post_by_response_url
+from bot.slack.response_url import SlackPost
 from bot.slack.session import LARGEST_ANSWER_BYTES, SlackClient, open_session
 from tests.between import Between, stand_between
 from tests.clock import Clock
@@ -48,7 +48,8 @@ class Line:
 
     async def post(self) -> bool | None:
         """Use a response URL."""
-        return await post_by_response_url(self.http, Secret(f"{self.between.address}/response"), {"text": "A text."})
+        url = Secret(f"{self.between.address}/response")
+        return await SlackPost(self.http, self.between.address).post(url, {"text": "A text."})
 
     async def connect(self) -> None:
         """Open a connection of Socket Mode: one try, which raises what that raises."""

@@ -38,7 +38,14 @@ PUBLIC_KEY = public_pem(load_private_keys(PRIVATE_KEY)[0])
 PASSWORD = "MADEUPPASSWORD"
 PATIENCE = timedelta(seconds=60)
 CONTEXT = SealingContext(
-    purpose=TOKEN, team_id="T1", user_id="U1", view_id="V1", account_id="made-up", bucket="analytics-events"
+    purpose=TOKEN,
+    task="store",
+    team_id="T1",
+    user_id="U1",
+    view_id="V1",
+    channel_id="C1",
+    account_id="made-up",
+    bucket="analytics-events",
 )
 _NAMES = ("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_")
 LoadSettings = Callable[..., LoadedSettings]

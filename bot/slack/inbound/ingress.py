@@ -26,6 +26,7 @@ from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, PublicRing, SealingCo
 from bot.slack import form as modal
 from bot.slack.blocks import Json
 from bot.slack.inbound.payloads import (
+    UnverifiedForm,
     actor_of_interaction,
     installed_team_id,
     name_of,
@@ -121,7 +122,7 @@ def seal_payload(unverified_body: Json, key: SealingKey, account_id: str) -> Sea
     """Take the token out of a payload, mask what is token-shaped elsewhere, and remove every response URL.
 
     A submission's token and the response URL of its result channel come back sealed, bound to workspace, user, view,
-    account and bucket. The given body is used up.
+    channel, task, account and bucket. The given body is used up.
     """
     view = unverified_body.get("view")
     token = take_token(view) if isinstance(view, dict) else ""
@@ -132,7 +133,7 @@ def seal_payload(unverified_body: Json, key: SealingKey, account_id: str) -> Sea
         url = Secret(answer_url) if isinstance(answer_url, str) and answer_url else None
         return SealedPayload(body=body, pasted=None, answer_url=url)
     form = parse_form(body["view"])
-    context = _sealing_context(body, account_id, form.bucket)
+    context = _sealing_context(body, account_id, form)
     return SealedPayload(body=body, pasted=_seal(token, _find_url(response_urls, form.channel_id), key, context))
 
 
@@ -150,14 +151,16 @@ def _seal(token: str, response_url: str | None, key: SealingKey, context: Sealin
     )
 
 
-def _sealing_context(body: Json, account_id: str, bucket: str) -> SealingContext:
+def _sealing_context(body: Json, account_id: str, form: UnverifiedForm) -> SealingContext:
     return SealingContext(
         purpose=TOKEN,
+        task=form.task.value,
         team_id=installed_team_id(body),
         user_id=actor_of_interaction(body).user_id,
         view_id=view_id_of(body),
+        channel_id=form.channel_id,
         account_id=account_id,
-        bucket=bucket,
+        bucket=form.bucket,
     )
 
 

@@ -15,7 +15,7 @@ from bot.model.pasted_token import MASK
 from bot.model.place import DIRECT
 from bot.model.secret import Secret
 from bot.model.slack_ids import SlackId
-from bot.model.submission import PastedToken, TokenKind
+from bot.model.submission import PastedToken, Task, TokenKind
 from bot.policy.gate import Actor
 from bot.slack.blocks import Json
 from bot.slack.form import BUCKET_BLOCK, CHANNEL_BLOCK, CHECK_BLOCK, DIRECT_BLOCK, REASON_BLOCK, TOKEN_BLOCK
@@ -67,6 +67,11 @@ class UnverifiedForm:
     channel_id: str
     reason: str
     check_only: bool = False
+
+    @property
+    def task(self) -> Task:
+        """What it asks for."""
+        return Task.CHECK if self.check_only else Task.STORE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-import aiohttp
-
 from bot.model.catalog import BucketKey
 from bot.policy.gate import Gate
 from bot.slack.api import SlackWeb
 from bot.slack.channels import Channels
+from bot.slack.response_url import SlackPost
 from bot.storage.catalogs import Catalogs
 from bot.storage.submissions import Submissions
 
@@ -37,7 +36,7 @@ class Parts:
     catalogs: Catalogs
     web: SlackWeb
     channels: Channels
-    http: aiohttp.ClientSession
+    slack_post: SlackPost
     want_snapshot: WantSnapshot
     clock: Callable[[], datetime]
 

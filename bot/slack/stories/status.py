@@ -11,7 +11,6 @@ from bot.policy.rules import Verb
 from bot.slack.blocks import Json
 from bot.slack.inbound.payloads import Command, Press
 from bot.slack.inbound.routes import Routes
-from bot.slack.response_url import post_by_response_url
 from bot.slack.stories.live_table import LiveTables, Show
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.refusal import refuse_lookup
@@ -70,5 +69,5 @@ class Status:
 
     async def _post(self, url: Secret | None, message: Json) -> None:
         replacing = message | {"replace_original": True}
-        if url is not None and not await post_by_response_url(self.parts.http, url, replacing):
+        if url is not None and not await self.parts.slack_post.post(url, replacing):
             _log.warning("look_not_answered")

@@ -12,7 +12,7 @@ import structlog
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, DatabaseTrouble
 from bot.model.place import DIRECT
-from bot.model.submission import NewSubmission, PastedToken, Sealed, State, Submission, Task
+from bot.model.submission import NewSubmission, PastedToken, Sealed, State, Submission
 from bot.policy.gate import Permit
 from bot.policy.rules import Verb
 from bot.slack import form as modal
@@ -80,7 +80,7 @@ class StoreCredential:
             )
             errors = self._find_errors(submit, permit, channel_problem)
             if not errors:
-                permit.require(Verb.of_task(_task(submit)), self._key(submit), submit.form.channel_id)
+                permit.require(Verb.of_task(submit.form.task), self._key(submit), submit.form.channel_id)
         except AccessRefused as refusal:
             _log.warning("submission_refused", user=submit.actor.user_id, error=refusal.code)
             return await self._answer_refusal(submit, refusal)
@@ -104,7 +104,7 @@ class StoreCredential:
 
     def _find_errors(self, submit: Submit, permit: Permit, channel_problem: str | None) -> dict[str, str]:
         """Return what is wrong, by block id."""
-        form, verb = submit.form, Verb.of_task(_task(submit))
+        form, verb = submit.form, Verb.of_task(submit.form.task)
         bucket_refusal = permit.refusal(verb, self._key(submit), None)
         problems = {
             modal.BUCKET_BLOCK: modal.check_bucket(form.bucket)
@@ -126,7 +126,7 @@ class StoreCredential:
             raise ValueError(message)
         return NewSubmission(
             id=submit.view_id,
-            task=_task(submit),
+            task=submit.form.task,
             team_id=submit.team_id,
             user_id=submit.actor.user_id,
             key=self._key(submit),
@@ -158,7 +158,7 @@ class StoreCredential:
             return render.notice_view("Nothing was sent", f"{_UNUSABLE[acceptance.verdict]} {_START_AFRESH}")
         if acceptance.submission is not None:
             return self._view_of(acceptance.submission)
-        task, bucket = _task(submit), submit.form.bucket
+        task, bucket = submit.form.task, submit.form.bucket
         progress = RedactedProgress(task=task, bucket=bucket, state=State.ACCEPTED, steps=steps_of(task))
         return render.progress_view(progress)
 
@@ -178,10 +178,6 @@ class StoreCredential:
     def _view_of(self, submission: Submission) -> Json:
         steps = steps_of(submission.task)
         return render.submission_view(submission, now=self.parts.clock(), steps=steps, contact=self.parts.contact)
-
-
-def _task(submit: Submit) -> Task:
-    return Task.CHECK if submit.form.check_only else Task.STORE
 
 
 def _check_kind(pasted: PastedToken) -> str | None:

@@ -285,9 +285,11 @@ def context_of(slack: SmallSlack, purpose: str = TOKEN) -> SealingContext:
     assert view is not None
     return SealingContext(
         purpose=purpose,
+        task="store",
         team_id=slack.config.team_id,
         user_id=ADA,
         view_id=view.id,
+        channel_id=PLATFORM,
         account_id=ACCOUNT,
         bucket=BUCKET,
     )
@@ -308,6 +310,8 @@ ELSEWHERE = {
     "team_id": "T0ANOTHER",
     "user_id": "U0MALLORY",
     "view_id": "V0ANOTHER",
+    "task": "check",
+    "channel_id": "C0ANOTHER",
     "account_id": "0" * 32,
     "bucket": "another-bucket",
 }
@@ -315,7 +319,7 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_the_token_opens_nowhere_else(slack: SmallSlack, key_ring: KeyRing, name: str) -> None:
-    """Moved to another workspace, person, view, account, bucket or use it stays shut."""
+    """Moved to another workspace, person, view, task, channel, account, bucket or use it stays shut."""
     told = submit(slack, key_ring, TOKEN_TEXT)
     moved = replace(context_of(slack), **{name: ELSEWHERE[name]})
 

@@ -33,7 +33,7 @@ from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, SealingContext, gener
 from bot.slack.api import CHANNEL_LIFETIME, TIMEOUT, SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.messages.posting import Poster
-from bot.slack.response_url import ResponseUrls
+from bot.slack.response_url import ResponseUrls, SlackPost
 from bot.slack.session import open_session
 from tests.make import NOW, make_ended_submission
 
@@ -62,6 +62,7 @@ class Scene:
     contact: str = ""
     may_enable: bool = False
     allowed: tuple[str, ...] | None = None
+    host_of_urls: str = ""
     is_seen: bool = True
     seers: list[tuple[str, BucketKey]] = field(default_factory=list)
 
@@ -77,6 +78,7 @@ class Scene:
         )
         client.proxy = None
         web = SlackWeb(client, self.clock)
+        api_url = self.host_of_urls or self.slack.api_url
 
         async def sees(user_id: str, key: BucketKey) -> bool:
             self.seers.append((user_id, key))
@@ -84,7 +86,7 @@ class Scene:
 
         return Poster(
             web=web,
-            post_by_response_url=ResponseUrls(self.http, self.key_ring, self.clock).post,
+            post_by_response_url=ResponseUrls(SlackPost(self.http, api_url), self.key_ring, self.clock).post,
             clock=self.clock,
             contact=self.contact,
             may_enable=self.may_enable,
@@ -92,16 +94,9 @@ class Scene:
             sees=sees,
         )
 
-    def seal(self, url: str, **changes: str) -> SealedResponseUrl:
+    def seal(self, url: str, channel_id: str = NOT_MEMBER, **changes: str) -> SealedResponseUrl:
         """Seal a response URL as the ingress does, or, with `changes`, for something else."""
-        context = SealingContext(
-            purpose=RESPONSE_URL,
-            team_id=STORED.team_id,
-            user_id=STORED.user_id,
-            view_id=STORED.id,
-            account_id=STORED.key.account_id,
-            bucket=STORED.key.bucket,
-        )
+        context = SealingContext.of(replace(STORED, channel_id=channel_id), RESPONSE_URL)
         return SealedResponseUrl(self.key_ring.sealing_key.seal(url, replace(context, **changes)))
 
     def issue(self, channel_id: str) -> str:
@@ -165,7 +160,7 @@ async def test_the_result_is_posted_in_the_chosen_channel(scene: Scene) -> None:
 )
 async def test_where_the_bot_may_not_post_the_response_url_does(scene: Scene, channel_id: str) -> None:
     """Everybody in the channel sees it, it says why it came this way, and nobody gets a direct message."""
-    await scene.poster.post_result(scene.submission(channel_id, scene.seal(scene.issue(channel_id))))
+    await scene.poster.post_result(scene.submission(channel_id, scene.seal(scene.issue(channel_id), channel_id)))
     [message] = scene.messages
     assert (message.channel_id, message.ephemeral_to) == (channel_id, None)
     assert WHY_RESPONSE_URL in message.text
@@ -244,6 +239,8 @@ async def test_a_channel_is_looked_at_again_after_a_minute(scene: Scene) -> None
         pytest.param({"view_id": "V2"}, id="of another submission"),
         pytest.param({"account_id": "other"}, id="of another account"),
         pytest.param({"bucket": "pond"}, id="of another bucket"),
+        pytest.param({"channel_id": MEMBER}, id="of another channel"),
+        pytest.param({"task": "check"}, id="of another task"),
     ],
 )
 async def test_a_response_url_that_was_moved_is_not_used(scene: Scene, changes: dict[str, str]) -> None:
@@ -304,6 +301,7 @@ async def test_a_redirect_of_a_response_url_is_not_followed(scene: Scene) -> Non
     app.router.add_post("/response", move_on)
     async with TestServer(app) as server:
         sealed = scene.seal(str(server.make_url("/response")))
+        scene.host_of_urls = str(server.make_url("/"))
         await scene.poster.post_result(scene.submission(NOT_MEMBER, sealed))
     assert scene.places == [dm_id(ADA)]
 
@@ -362,6 +360,9 @@ def _closed_port() -> str:
         return f"http://127.0.0.1:{server.getsockname()[1]}/response/made-up"
 
 
+_CLOSED_PORT = _closed_port()
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -369,11 +370,12 @@ def _closed_port() -> str:
         pytest.param("made up", id="no URL"),
         pytest.param("http://", id="no host"),
         pytest.param("http://127.0.0.1:made-up/", id="no port"),
-        pytest.param(_closed_port(), id="nobody listens"),
+        pytest.param(_CLOSED_PORT, id="nobody listens"),
     ],
 )
 async def test_a_response_url_that_leads_nowhere_is_followed_by_a_direct_message(scene: Scene, url: str) -> None:
     """Nothing was sent, so nothing can come twice."""
+    scene.host_of_urls = _CLOSED_PORT
     await scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(url)))
     assert scene.places == [dm_id(ADA)]
 
@@ -383,6 +385,7 @@ async def test_a_response_url_behind_a_firewall_is_followed_by_a_direct_message(
 ) -> None:
     """The API and response URLs have different hosts: a network may let the bot reach only one of them."""
     with _deaf_host() as url, capture_logs() as logs:
+        scene.host_of_urls = url
         posting = asyncio.create_task(scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(url))))
         while not any(line["event"] == "channel_refused" for line in logs):  # noqa: ASYNC110 - a log sets no event
             await asyncio.sleep(0)

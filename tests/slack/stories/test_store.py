@@ -240,14 +240,7 @@ async def test_what_is_recorded_opens_for_its_own_submission(desk: Desk) -> None
     recorded = await desk.find()
     assert recorded is not None
 
-    context = SealingContext(
-        purpose=TOKEN,
-        team_id=recorded.team_id,
-        user_id=recorded.user_id,
-        view_id=recorded.id,
-        account_id=recorded.key.account_id,
-        bucket=recorded.key.bucket,
-    )
+    context = SealingContext.of(recorded, TOKEN)
 
     sealed = await desk.find_sealed()
     assert desk.key_ring.open(sealed.token or "", context).reveal() == TOKEN_TEXT
