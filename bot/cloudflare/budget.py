@@ -29,6 +29,8 @@ _SLOTS_IN_WINDOW: Final = 64
 _MOST_DIGITS: Final = 9
 _LONGEST: Final = timedelta(hours=1)
 """No window and no reset is taken to be longer: one strange header must not stop an account for days."""
+_LONGEST_STOP: Final = timedelta(days=2)
+"""No budget that is kept stops an account for longer; Cloudflare asks for minutes."""
 
 
 class Urgency(IntEnum):
@@ -141,6 +143,20 @@ class Budget:
         """Return the budget before any answer: 1200 requests in 5 minutes, as Cloudflare's documentation says."""
         spent = Spent.of(0, DEFAULT_WINDOW, now)
         return cls(quota=DEFAULT_QUOTA, window=DEFAULT_WINDOW, spent=spent, next_at=now)
+
+    def is_possible(self, now: datetime) -> bool:
+        """Whether it can have come of answers: what was kept may be damaged, and would stop the account for ever."""
+        counts = self.spent.counts
+        numbers = (self.quota, self.spare or 0, *counts)
+        times = (self.next_at, self.spent.newest_at, self.resets_at or now, self.blocked_until or now)
+        return (
+            timedelta(0) < self.window <= _LONGEST
+            and len(counts) == len(Spent.of(0, self.window, now).counts)
+            and all(isinstance(number, int) and abs(number) < 10**_MOST_DIGITS for number in numbers)
+            and self.quota > 0
+            and min(counts) >= 0
+            and all(at - now <= _LONGEST_STOP for at in times)
+        )
 
     def take(self, now: datetime) -> Self:
         """Return the budget after one more request, which goes now: not before `next_at` and what `opens_at` says."""

@@ -27,13 +27,17 @@ from bot.delivery.retry import Retry
 from bot.delivery.schedule import URGENCIES, schedule
 from bot.delivery.step import MaySend, Step, Tools
 from bot.model.catalog import BucketKey, CredentialStatus
-from bot.model.errors import AccessRefused, DatabaseTrouble, LeaseLost, SealedValueUnreadable
+from bot.model.errors import AccessRefused, BotError, DatabaseTrouble, LeaseLost, SealedValueUnreadable
+from bot.model.memory import Memory
 from bot.model.move import Changes, Move
 from bot.model.submission import Lease, Pending, State, Submission, Task
 from bot.policy.gate import Gate
 from bot.sealing.hpke import KeyRing
 from bot.storage.catalogs import Catalogs
 from bot.storage.submissions import Submissions
+
+AFTER_FAULT: Final = timedelta(seconds=60)
+"""How long something that broke is left alone."""
 
 LOOK_EVERY: Final = timedelta(seconds=1)
 """How often a check that waits, for its turn or for an answer, looks whether it stands in the way of its bucket."""
@@ -80,6 +84,7 @@ class Delivery:
         )
         self._plans = {task: tuple(kind(tools) for kind in plan) for task, plan in plans.items()}
         self._kept = KeptMoves()
+        self._broken = Memory[str, datetime](clock)
 
     async def deliver(self, key: BucketKey) -> datetime | None:
         """Take every step that is due; return when the next one is, or None when nothing is left.
@@ -102,19 +107,46 @@ class Delivery:
         blocked_until: dict[Urgency, datetime] = {}
         while work := await self._submissions.work(lease):
             now = self._clock()
-            agenda = schedule(work, blocked_until)
+            agenda = self._schedule(work, blocked_until)
             due = _first_due(agenda, now)
             if due is None:
                 return min(at for _, at in agenda)
-            move = self._kept.find(due.submission, now) or await self._end_or_report(lease, due, now)
-            if move is not None:
-                await self._apply(lease, due, move)
-                continue
-            until = await self._take_turn(lease, due, now)
-            if until is not None:
-                blocked_until |= {each: until for each in Urgency if each >= _urgency_of(due)}
-                await self._end_if_blocked_too_long(lease, due, until)
+            try:
+                until = await self._see_to(lease, due, now)
+            except LeaseLost as error:
+                if not await self._submissions.holds(lease):
+                    raise
+                self._leave_alone(due, error)  # nobody took it: this one may not send, and is not over
+            except BotError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a damaged row, or a fault of ours: it holds up no other one
+                self._leave_alone(due, error)
+            else:
+                if until is not None:
+                    blocked_until |= {each: until for each in Urgency if each >= _urgency_of(due)}
         return None
+
+    def _leave_alone(self, broken: Pending, error: Exception) -> None:
+        _log.critical("submission_broke", submission=broken.submission.id, error=type(error).__name__)
+        self._broken.keep(broken.submission.id, self._clock() + AFTER_FAULT, AFTER_FAULT)
+
+    def _schedule(
+        self, work: Sequence[Pending], open_from: Mapping[Urgency, datetime]
+    ) -> list[tuple[Pending, datetime]]:
+        """Return when each is due; what broke is left alone for a minute, and still holds the older ones."""
+        agenda = schedule(work, open_from)
+        return [(each, max(at, self._broken.get(each.submission.id) or at)) for each, at in agenda]
+
+    async def _see_to(self, lease: Lease, due: Pending, now: datetime) -> datetime | None:
+        """Do what is due about one; return when to come back if nothing may be sent."""
+        move = self._kept.find(due.submission, now) or await self._end_or_report(lease, due, now)
+        if move is not None:
+            await self._apply(lease, due, move)
+            return None
+        until = await self._take_turn(lease, due, now)
+        if until is not None:
+            await self._end_if_blocked_too_long(lease, due, until)
+        return until
 
     async def _end_or_report(self, lease: Lease, due: Pending, now: datetime) -> Move | None:
         """Give up what has no more time, or report what has ended; None where Cloudflare must be asked."""
@@ -149,7 +181,7 @@ class Delivery:
             now = self._clock()
             current: Pending | None = due
             if now - read_at > _STALE_AFTER:  # somebody may have submitted a newer one meanwhile
-                current = _first_due(schedule(await self._submissions.work(lease), {}), now)
+                current = _first_due(self._schedule(await self._submissions.work(lease), {}), now)
             if current is not None and not current.submission.is_ended:
                 turn.urgency = _urgency_of(current)
                 await self._take_step(lease, current, turn)
@@ -166,7 +198,7 @@ class Delivery:
 
         async def is_overtaken() -> bool:
             now = self._clock()
-            first = _first_due(schedule(await self._submissions.work(lease), {}), now)
+            first = _first_due(self._schedule(await self._submissions.work(lease), {}), now)
             is_other = first is not None and (first.submission.is_ended or _urgency_of(first) is Urgency.WRITE)
             return is_other or _is_over(pending.submission, now)
 

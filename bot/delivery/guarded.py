@@ -6,12 +6,11 @@ from typing import Final
 
 import structlog
 
-from bot.delivery.deliver import Delivery
+from bot.delivery.deliver import AFTER_FAULT, Delivery
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
 
 AFTER_TROUBLE: Final = timedelta(seconds=1)
-AFTER_FAULT: Final = timedelta(seconds=60)
 
 _log = structlog.get_logger()
 

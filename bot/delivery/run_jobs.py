@@ -184,15 +184,22 @@ class JobRunner:
         while True:
             await asyncio.sleep(_SWEEP_EVERY.total_seconds())
             try:
+                await self._remove_damaged()
                 for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALE.total_seconds()):
                     _log.warning("job_taken_over", task=job.task_name, bucket=job.task_kwargs.get("bucket"))
                     await _defer_anew(app, job)
                     await app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
-            except ConnectorException as error:  # another process was faster, or the database is away
+            except (ConnectorException, BotError) as error:  # another process was faster, or the database is away
                 _log.info("sweep_ended", error=type(error).__name__)
+
+    async def _remove_damaged(self) -> None:
+        removed = await self._jobs.remove_damaged()
+        if removed:
+            _log.error("damaged_jobs_removed", jobs=removed)
 
     async def _find_forgotten(self, app: App) -> None:
         """See to buckets that are overdue and have no job: what an outage in the wrong moment has left."""
+        await self._remove_damaged()
         overdue = await self._submissions.overdue_keys(self._clock() - _OVERDUE)
         if not overdue:
             return

@@ -12,6 +12,7 @@ BotError
 │   └── NotAToken
 ├── SealedValueUnreadable      a sealed token or response URL does not open, whatever the reason
 ├── KeyFileUnusable            a file of the key ring is no key, or others can read it
+├── RecordDamaged              a row of the database holds what the bot never writes
 ├── DatabaseTrouble            the database did not take or give what it was asked for
 │   ├── DatabaseUnavailable
 │   └── CommitUnknown
@@ -26,6 +27,7 @@ BotError
 ├── GivenUp                    the submission's time was over
 │   ├── NeverSent
 │   └── DeadlineReached
+├── UnknownCause               another version of the bot knows this code, or the record of it is damaged
 ├── SlackRefused               Slack said a definite no to a call
 └── SlackUnavailable           Slack did not answer, or asked to come back later
 
@@ -112,8 +114,8 @@ class Transient(BotError):
 
 
 def error_of_code(code: str) -> type[BotError]:
-    """Return the leaf of the tree that has this code; raises KeyError for a code that no leaf has."""
-    return {leaf.code: leaf for leaf in leaves(BotError)}[code]
+    """Return the leaf of the tree that has this code, or UnknownCause: it may be a newer version's."""
+    return {leaf.code: leaf for leaf in leaves(BotError)}.get(code, UnknownCause)
 
 
 def leaves(error: type[_Kind]) -> Iterable[type[_Kind]]:
@@ -263,6 +265,23 @@ class CommitUnknown(
     code = "commit_unknown"
 
 
+class RecordDamaged(BotError):
+    """A row holds what no version of the bot writes there. It is left as it is, and no value of it is told."""
+
+    code = "record_damaged"
+    whose_move = WhoseMove.OPERATOR
+    user_message = (
+        "The bot's own record of this is damaged, and was left as it is. The operator of the bot finds its name, and "
+        "what to do, in the log."
+    )
+
+    def __init__(self, table: str, row: str, column: str) -> None:
+        super().__init__(table, row, column)
+        self.table = table
+        self.row = row
+        self.column = column
+
+
 class LeaseLost(BotError):
     """Another process has taken over this bucket: whoever gets this stops at once and sends nothing."""
 
@@ -361,6 +380,20 @@ class DeadlineReached(GivenUp):
     user_message = (
         "The bot could not get it done in the time that a submission may wait, so it gave up and erased the token. "
         "Your move: submit it again later."
+    )
+
+
+# What was recorded.
+
+
+class UnknownCause(BotError):
+    """The record names a cause that this version of the bot does not know."""
+
+    code = "unknown_cause"
+    whose_move = WhoseMove.OPERATOR
+    user_message = (
+        "The bot recorded a cause that this version of it does not know. The operator of the bot should look for it in "
+        "the log, and run the newest version."
     )
 
 

@@ -1,6 +1,7 @@
 """What is due once a minute: keys are rotated and destroyed, old openings forgotten, people reminded."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
 
@@ -25,13 +26,27 @@ async def keep_house_for_ever(store: Store, watch: CredentialWatch) -> None:
 
 async def keep_house(store: Store, watch: CredentialWatch) -> None:
     """Rotate and destroy the bot's own keys, forget old openings, say what is due. Never fails."""
-    now = store.clock()
+    await _try_to(_rotate_keys, store)
+    await _try_to(_forget_openings, store)
+    await watch.look()
+
+
+async def _rotate_keys(store: Store) -> None:
+    if store.key_files is not None and store.key_ring is not None:
+        destroyed = store.key_files.rotate(store.key_ring, store.clock(), await store.submissions.key_ids_in_use())
+        if destroyed:
+            _log.info("sealing_keys_destroyed", key_ids=destroyed)
+
+
+async def _forget_openings(store: Store) -> None:
+    await store.submissions.forget_openings(store.clock() - OPENINGS_KEPT_FOR)
+
+
+async def _try_to(keep: Callable[[Store], Awaitable[None]], store: Store) -> None:
+    """Do it, or leave it for the next minute: what fails holds up nothing else."""
     try:
-        if store.key_files is not None and store.key_ring is not None:
-            destroyed = store.key_files.rotate(store.key_ring, now, await store.submissions.key_ids_in_use())
-            if destroyed:
-                _log.info("sealing_keys_destroyed", key_ids=destroyed)
-        await store.submissions.forget_openings(now - OPENINGS_KEPT_FOR)
+        await keep(store)
     except (BotError, OSError) as error:
         _log.error("housekeeping_failed", error=str(error))
-    await watch.look()
+    except Exception as error:  # noqa: BLE001 - a fault of ours must not end the bot
+        _log.critical("housekeeping_broke", error=type(error).__name__)

@@ -205,7 +205,8 @@ def _find_recorded(connection: Connection, new: NewSubmission) -> Submission:
 
 
 def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
-    opening = connection.execute(select(OPENINGS).where(OPENINGS.c.nonce == nonce)).one_or_none()
+    query = select(OPENINGS.c.team_id, OPENINGS.c.user_id, OPENINGS.c.used_by).where(OPENINGS.c.nonce == nonce)
+    opening = connection.execute(query).one_or_none()
     if opening is None:
         return Verdict.UNKNOWN_OPENING
     if (opening.team_id, opening.user_id) != (new.team_id, new.user_id):

@@ -8,6 +8,8 @@ from sqlalchemy import Connection, DateTime, Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from bot.cloudflare.budget import Budget, Spent, slot_of
+from bot.model.errors import RecordDamaged
+from bot.storage.damage import SetAside, require_shape
 from bot.storage.database import Database
 from bot.storage.schema import PACE
 
@@ -24,6 +26,7 @@ class PaceRows:
     def __init__(self, database: Database, account_id: str) -> None:
         self._database = database
         self._account_id = account_id
+        self._set_aside = SetAside()
 
     async def change(self, change: Callable[[Budget, datetime], tuple[Budget, _T]]) -> _T:
         """Replace the budget by what `change` makes of it, under a lock of its row; raises DatabaseTrouble."""
@@ -32,11 +35,20 @@ class PaceRows:
     def _change(self, connection: Connection, change: Callable[[Budget, datetime], tuple[Budget, _T]]) -> _T:
         connection.execute(text("SET LOCAL synchronous_commit = off"))  # a lost count is no harm, a wait is one
         row = self._lock(connection) or self._insert(connection)
-        budget, now = _read(row), row.now.astimezone(UTC)
+        now = row.now.astimezone(UTC)
+        budget = self._read(row, now)
         changed, result = change(budget, now)
         if changed != budget:
             connection.execute(update(PACE).where(PACE.c.account_id == self._account_id).values(_row_of(changed)))
         return result
+
+    def _read(self, row: Row[Any], now: datetime) -> Budget:
+        """Begin anew where the row is damaged, or would stop the account for days: a 429 corrects what that loses."""
+        try:
+            return _read(row, now)
+        except RecordDamaged as damage:
+            self._set_aside.tell(damage)
+            return Budget.fresh(now)
 
     def _lock(self, connection: Connection) -> Row[Any] | None:
         query = select(PACE, _NOW.label("now")).where(PACE.c.account_id == self._account_id)
@@ -52,7 +64,16 @@ class PaceRows:
         return row
 
 
-def _read(row: Row[Any]) -> Budget:
+def _read(row: Row[Any], now: datetime) -> Budget:
+    """Read a row; raises RecordDamaged."""
+    require_shape(row, PACE)
+    budget = _as_budget(row)
+    if not budget.is_possible(now):
+        raise RecordDamaged(PACE.name, row.account_id, "a number or a time that no answer has given")
+    return budget
+
+
+def _as_budget(row: Row[Any]) -> Budget:
     window = timedelta(seconds=row.window_seconds)
     return Budget(
         quota=row.quota,

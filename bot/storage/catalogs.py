@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
-from typing import Any, Final
+from enum import StrEnum
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import (
     Connection,
@@ -19,10 +20,13 @@ from sqlalchemy import (
 )
 
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.storage.damage import SetAside, require_shape
 from bot.storage.database import Database
 from bot.storage.rows import is_its, names_of
 from bot.storage.schema import CATALOGS, CREDENTIALS, SNAPSHOTS
 from bot.storage.upsert import insert_into, upsert
+
+_Word = TypeVar("_Word", bound=StrEnum)
 
 _KEY: Final = ("account_id", "bucket")
 _OF_CREDENTIAL: Final = tuple(field.name for field in fields(StoredCredential) if field.name != "key")
@@ -37,10 +41,15 @@ class Catalogs:
     def __init__(self, database: Database, account_id: str) -> None:
         self._database = database
         self._account_id = account_id
+        self._set_aside = SetAside()
 
     async def snapshot(self) -> Snapshot | None:
         """Return the catalogs, or None when nobody has asked Cloudflare yet."""
-        return await self._database.run(lambda connection: _read_snapshot(connection, self._account_id))
+        taken, rows = await self._database.run(lambda connection: _find_snapshot(connection, self._account_id))
+        if taken is None or taken.refreshed_at is None:  # damaged: the next refresh writes it anew
+            return None
+        catalogs = tuple(self._set_aside.read_each(rows, _read_catalog))
+        return Snapshot(catalogs=catalogs, refreshed_at=taken.refreshed_at, tested_at=taken.tested_at)
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
         """Keep what Cloudflare listed, and forget what it listed no more; what its tests gave stays."""
@@ -66,7 +75,7 @@ class Catalogs:
         """Return what the bot has stored last in each slot."""
         query = select(CREDENTIALS).where(CREDENTIALS.c.account_id == self._account_id).order_by(CREDENTIALS.c.bucket)
         rows = await self._database.run(lambda connection: connection.execute(query).all())
-        return [_read_credential(row) for row in rows]
+        return self._set_aside.read_each(rows, _read_credential)
 
     async def note_reminded(self, credential: StoredCredential, reminded_at: datetime) -> None:
         """Note that people were reminded of the expiry of this credential, if it is still the one."""
@@ -174,24 +183,29 @@ def _is_overtaken(asked_at: datetime, *, by: datetime | None) -> bool:
     return by is not None and timedelta(0) < by - asked_at < _SLOWEST_ANSWER
 
 
-def _read_snapshot(connection: Connection, account_id: str) -> Snapshot | None:
+def _find_snapshot(connection: Connection, account_id: str) -> tuple[Row[Any] | None, Sequence[Row[Any]]]:
     taken = connection.execute(select(SNAPSHOTS).where(SNAPSHOTS.c.account_id == account_id)).one_or_none()
-    if taken is None:
-        return None
-    rows = connection.execute(select(CATALOGS).where(CATALOGS.c.account_id == account_id).order_by(CATALOGS.c.bucket))
-    catalogs = tuple(_read_catalog(row) for row in rows)
-    return Snapshot(catalogs=catalogs, refreshed_at=taken.refreshed_at, tested_at=taken.tested_at)
+    query = select(CATALOGS).where(CATALOGS.c.account_id == account_id).order_by(CATALOGS.c.bucket)
+    return taken, connection.execute(query).all()
 
 
 def _read_catalog(row: Row[Any]) -> Catalog:
+    """Read a row; a status that this version does not know is one that is not known. Raises RecordDamaged."""
+    require_shape(row, CATALOGS)
     return Catalog(
         key=BucketKey(account_id=row.account_id, bucket=row.bucket),
-        status=CatalogStatus(row.status),
-        credential_status=CredentialStatus(row.tested or row.credential_status),
+        status=_word_of(CatalogStatus, row.status, CatalogStatus.UNKNOWN),
+        credential_status=_word_of(CredentialStatus, row.tested or row.credential_status, CredentialStatus.UNKNOWN),
         tested_at=row.tested_at,
     )
 
 
+def _word_of(words: type[_Word], text: str, otherwise: _Word) -> _Word:
+    return next((word for word in words if word == text), otherwise)
+
+
 def _read_credential(row: Row[Any]) -> StoredCredential:
+    """Read a row; raises RecordDamaged."""
+    require_shape(row, CREDENTIALS)
     key = BucketKey(account_id=row.account_id, bucket=row.bucket)
     return StoredCredential(key=key, **{name: getattr(row, name) for name in _OF_CREDENTIAL})

@@ -83,6 +83,14 @@ class Jobs:
         except AlreadyEnqueued:
             return
 
+    async def remove_damaged(self) -> int:
+        """Remove the jobs whose arguments name nothing, and return how many there were; raises DatabaseTrouble.
+
+        Procrastinate breaks on them and leaves them as they are, and their bucket's lock with them.
+        """
+        statement = text("DELETE FROM procrastinate_jobs WHERE jsonb_typeof(args) <> 'object'")
+        return await self._database.run(lambda connection: connection.execute(statement).rowcount)
+
     async def _run(self, act: Callable[[Any], Awaitable[None]]) -> None:
         async def afterwards(_: None, connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
             with _drivers_errors():

@@ -1,14 +1,15 @@
 """The only writer of a recorded submission's state: in one transaction, and by compare-and-set on its revision."""
 
+from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, update
 
 from bot.cloudflare.errors import CloudflareError
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
-from bot.model.errors import BotError
+from bot.model.errors import BotError, RecordDamaged
 from bot.model.move import Change, Changes, Move
 from bot.model.submission import ENDINGS, STEPS, Lease, State, Submission
 from bot.storage.catalogs import note_stored, note_test
@@ -19,6 +20,7 @@ from bot.storage.rows import (
     IS_OLDER,
     ITS_BUCKET,
     MAY_BE_SENT,
+    MOST_COUNTED,
     NO_CAUSE,
     NO_ERROR,
     PLACE,
@@ -81,6 +83,7 @@ def _require_step(state: State, to: State) -> None:
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
 _IS_UNSENT: Final = SUBMISSIONS.c.state.in_([State.ACCEPTED.value, State.VERIFYING.value])
+_CAN_COUNT: Final = SUBMISSIONS.c.revision < MOST_COUNTED  # a damaged one must not fail the move that ends it
 _MOVE: Final = (
     update(SUBMISSIONS)
     .where(SUBMISSIONS.c.id == bindparam("its_id"), SUBMISSIONS.c.revision == bindparam("its_revision"), ITS_BUCKET)
@@ -97,7 +100,7 @@ _SUPERSEDE_OLDER: Final = (
         IS_FOR_THE_SLOT,
         IS_OLDER,
     )
-    .values(revision=SUBMISSIONS.c.revision + 1)
+    .values(revision=case((_CAN_COUNT, SUBMISSIONS.c.revision + 1), else_=SUBMISSIONS.c.revision))
     .returning(SUBMISSIONS)
 )
 """Those that are older than the one with that place, and could still be sent."""
@@ -140,7 +143,11 @@ def _supersede_older(connection: Connection, newer: Row[Any], move: Move) -> lis
     its |= {f"its_{column.name}": getattr(newer, column.name) for column in PLACE}
     superseding = superseded_by(newer.user_id, move.at)
     rows = connection.execute(_SUPERSEDE_OLDER, its | _values(superseding, is_new_state=True) | NO_CAUSE).all()
-    return [Change(submission=read_submission(row), is_new_state=True) for row in rows]
+    older = []
+    for row in rows:
+        with suppress(RecordDamaged):  # it has ended all the same; whoever works on the bucket tells that it is damaged
+            older.append(Change(submission=read_submission(row), is_new_state=True))
+    return older
 
 
 def _as_credential(written: Row[Any], at: datetime) -> StoredCredential:

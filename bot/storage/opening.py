@@ -171,8 +171,8 @@ async def _wait_for(database: "PostgresDatabase", jobs: "Jobs", submissions: Sub
 
 async def _latest_time(submissions: Submissions, now: datetime) -> datetime:
     """Return the time to begin with: where the clock was set back since the last run, nothing must wait for that."""
-    latest = await submissions.latest_time()
-    if latest is None or latest <= now or latest - now > FURTHEST_BACK:
+    latest = await submissions.latest_time(until=now + FURTHEST_BACK)
+    if latest is None or latest <= now:
         return now
     _log.warning("clock_was_set_back", seconds=int((latest - now).total_seconds()))
     return latest

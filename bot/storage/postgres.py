@@ -8,8 +8,11 @@ from typing import Any, Final, Self, TypeVar
 
 import psycopg
 import structlog
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
+from psycopg.types.datetime import TimestamptzLoader
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -190,8 +193,24 @@ class PostgresDatabase:
         except psycopg.OperationalError as error:
             _tell_refusal(str(error))
             raise
+        connection.adapters.register_loader("timestamptz", _TimeLoader)
         Deadline.current().watch(connection)  # SQLAlchemy has questions to its first connection
         return connection
+
+
+class _TimeLoader(Loader):
+    """Reads what Python knows no time for, such as infinity, as None: raised, it would take its whole query with it."""
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        self._loader = TimestamptzLoader(oid, context)
+
+    def load(self, data: Buffer) -> datetime | None:
+        """Return the time."""
+        try:
+            return self._loader.load(data)
+        except psycopg.DataError:
+            return None
 
 
 def _tell_refusal(message: str) -> None:

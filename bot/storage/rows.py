@@ -5,6 +5,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, select, tuple_
 
 from bot.model.catalog import BucketKey, CredentialStatus
+from bot.model.errors import RecordDamaged
 from bot.model.submission import (
     Check,
     Findings,
@@ -19,7 +20,11 @@ from bot.model.submission import (
     TokenFacts,
     TokenKind,
 )
+from bot.storage.damage import require_shape
 from bot.storage.schema import LEASES, SUBMISSIONS
+
+MOST_COUNTED: Final = 1_000_000_000
+"""More attempts or changes than there can be."""
 
 
 def is_its(table: Table) -> ColumnElement[bool]:
@@ -90,7 +95,7 @@ def new_row(new: NewSubmission) -> dict[str, Any]:
 
 
 def read_pending(row: Row[Any]) -> Pending:
-    """Read a row with what it keeps sealed."""
+    """Read a row with what it keeps sealed; raises RecordDamaged."""
     return Pending(
         submission=read_submission(row),
         sealed=Sealed(
@@ -101,7 +106,20 @@ def read_pending(row: Row[Any]) -> Pending:
 
 
 def read_submission(row: Row[Any]) -> Submission:
-    """Read a row."""
+    """Read a row; raises RecordDamaged."""
+    require_shape(row, SUBMISSIONS)
+    try:
+        submission = _as_submission(row)
+    except ValueError:  # a word that this version does not know
+        raise RecordDamaged(SUBMISSIONS.name, row.id, "a word that the bot does not know") from None
+    if not (
+        0 <= submission.attempts < MOST_COUNTED and 0 <= submission.revision < MOST_COUNTED
+    ):  # could not be counted on
+        raise RecordDamaged(SUBMISSIONS.name, row.id, "attempts or revision")
+    return submission
+
+
+def _as_submission(row: Row[Any]) -> Submission:
     return Submission(
         id=row.id,
         task=Task(row.task),

@@ -1,7 +1,8 @@
 """The tables. Every change of them is a new step in `migrations`; a test holds both together."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
@@ -20,13 +21,30 @@ from sqlalchemy import (
 
 
 class _UtcDateTime(TypeDecorator[datetime]):
-    """Stores aware datetimes as UTC; SQLite itself knows no time zones."""
+    """Stores aware datetimes as UTC; SQLite itself knows no time zones.
+
+    What is no time is read as None: raised here, it would take every other row of its query with it.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         return value.astimezone(UTC) if value else None
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
+        """Return what reads a value, and reads a damaged one as None."""
+        read = super().result_processor(dialect, coltype)
+        if read is None:
+            return None
+
+        def read_or_none(value: object) -> datetime | None:
+            try:
+                return read(value)
+            except (ValueError, TypeError, OverflowError):
+                return None
+
+        return read_or_none
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         return (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)) if value else None

@@ -216,6 +216,7 @@ def _engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3's connection is untyped here
+        connection.text_factory = _read_text
         connection.isolation_level = None  # the driver begins nothing: "begin" below does
         for pragma in _PRAGMAS:
             connection.execute(pragma)
@@ -225,6 +226,11 @@ def _engine(path: Path) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _read_text(raw: bytes) -> str:
+    """Read a text also where it is damaged: raised, that would take every other row of its query with it."""
+    return raw.decode(errors="replace")
 
 
 def _run_alone(connection: Connection, job: _Job) -> None:

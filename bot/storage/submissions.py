@@ -1,19 +1,21 @@
 """What was submitted and how it stands; who may work on a bucket. Moves are made by `bot.storage.moves`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, not_, or_, select
 
 from bot.model.catalog import BucketKey
-from bot.model.errors import CommitUnknown, LeaseLost
+from bot.model.errors import CommitUnknown, LeaseLost, RecordDamaged
 from bot.model.move import Change, Move
 from bot.model.submission import Lease, NewSubmission, Opening, Pending, Submission
 from bot.sealing.hpke import key_id_of
 from bot.storage.accepting import Acceptance, accept, add
+from bot.storage.damage import SetAside
 from bot.storage.database import Database
 from bot.storage.moves import make_move
 from bot.storage.rows import (
@@ -47,6 +49,7 @@ class Submissions:
         self._enqueue = enqueue
         self._wake: Callable[[BucketKey], None] = _leave_to_jobs
         self._watchers: list[Callable[[Change], None]] = []
+        self._set_aside = SetAside()
 
     def wake_by(self, wake: Callable[[BucketKey], None]) -> None:
         """Call this, which must not fail, for each bucket that has something new to do."""
@@ -96,7 +99,10 @@ class Submissions:
         return [change.submission for change in changes]
 
     async def history(self, account_id: str, bucket: str | None, most: int) -> list[Submission]:
-        """Return the last submissions for a bucket, or for all, the newest first."""
+        """Return the last submissions for a bucket, or for all, the newest first.
+
+        Raises RecordDamaged where there are some and none can be read: that is not "nothing was submitted".
+        """
         its_bucket = [SUBMISSIONS.c.bucket == bucket] if bucket else []
         query = (
             select(SUBMISSIONS)
@@ -105,7 +111,10 @@ class Submissions:
             .limit(most)
         )
         rows = await self._database.run(lambda connection: connection.execute(query).all())
-        return [read_submission(row) for row in rows]
+        found = self._set_aside.read_each(rows, read_submission)
+        if rows and not found:
+            read_submission(rows[0])
+        return found
 
     async def take(self, key: BucketKey) -> Lease:
         """Take over a bucket: whoever held it moves nothing any more."""
@@ -119,9 +128,13 @@ class Submissions:
         """Return what the bucket has open, what has not ended first, oldest first; raises LeaseLost.
 
         That is: ended but unreported submissions, those being confirmed, checks and enablings; and of those still to be
-        stored only two, the newest (see `bot.delivery.schedule`) and the one that expires first.
+        stored only two, the newest (see `bot.delivery.schedule`) and the one that expires first. What is damaged is
+        left where it is, and the others go on.
         """
-        return await self._database.run(lambda connection: _read_work(connection, lease))
+        work, damages = await self._database.run(lambda connection: _read_work(connection, lease))
+        for damage in damages:
+            self._set_aside.tell(damage)
+        return work
 
     async def unreported_keys(self) -> list[BucketKey]:
         """Return the buckets that have something left to do."""
@@ -132,7 +145,7 @@ class Submissions:
         return await self._keys_where(_is_unreported(), SUBMISSIONS.c.next_attempt_at < due_before)
 
     async def find(self, submission_id: str) -> Submission | None:
-        """Return one submission."""
+        """Return one submission; raises RecordDamaged."""
         query = select(SUBMISSIONS).where(SUBMISSIONS.c.id == submission_id)
         row = await self._database.run(lambda connection: connection.execute(query).one_or_none())
         return None if row is None else read_submission(row)
@@ -141,17 +154,17 @@ class Submissions:
         """Return the ids of the keys that something not yet erased is sealed with."""
         query = select(SUBMISSIONS.c.sealed_token, SUBMISSIONS.c.sealed_response_url).where(_is_unreported())
         rows = await self._database.run(lambda connection: connection.execute(query).all())
-        return frozenset(key_id_of(sealed) for row in rows for sealed in row if sealed)
+        return frozenset(_key_ids(sealed for row in rows for sealed in row))
 
     async def forget_openings(self, expired_before: datetime) -> None:
         """Delete openings that expired before that time."""
         statement = delete(OPENINGS).where(OPENINGS.c.expires_at < expired_before)
         await self._database.run(lambda connection: connection.execute(statement).rowcount)
 
-    async def latest_time(self) -> datetime | None:
-        """Return the latest time that was ever recorded as past, or None for an empty database."""
+    async def latest_time(self, until: datetime) -> datetime | None:
+        """Return the latest time up to `until` that was recorded as past, or None where there is none."""
         columns = (SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.ended_at, SNAPSHOTS.c.refreshed_at)
-        query = select(*(select(func.max(column)).scalar_subquery() for column in columns))
+        query = select(*(select(func.max(column)).where(column <= until).scalar_subquery() for column in columns))
         row = await self._database.run(lambda connection: connection.execute(query).one())
         return max((time for time in row if time is not None), default=None)
 
@@ -163,7 +176,7 @@ class Submissions:
     async def _keys_where(self, *conditions: ColumnElement[bool]) -> list[BucketKey]:
         query = select(SUBMISSIONS.c.account_id, SUBMISSIONS.c.bucket).where(*conditions).distinct()
         rows = await self._database.run(lambda connection: connection.execute(query).all())
-        return [BucketKey(account_id=row.account_id, bucket=row.bucket) for row in rows]
+        return self._set_aside.read_each(rows, _read_key)
 
     async def _run(self, act: Callable[[Connection], _T], key: BucketKey, wakes: Callable[[_T], bool]) -> _T:
         """Do something that may leave work for a bucket, and wake it: also where nobody can tell whether it is done."""
@@ -196,34 +209,32 @@ def _is_unreported() -> ColumnElement[bool]:
 
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
-_sendable: Final = select(SUBMISSIONS.c.sequence).where(ITS_BUCKET, MAY_BE_SENT, IS_FOR_THE_SLOT).limit(1)
-_open: Final = (
-    select(
-        SUBMISSIONS,
-        func.row_number()
-        .over(
-            partition_by=SUBMISSIONS.c.ended_at.is_not(None),
-            order_by=(not_(IS_FOR_THE_SLOT), *PLACE),
+def _work_where(*conditions: ColumnElement[bool]) -> Select[Any]:
+    """Return so many that have not ended, and so many that have: however many checks are open, a result is told."""
+    sendable = select(SUBMISSIONS.c.sequence).where(ITS_BUCKET, MAY_BE_SENT, IS_FOR_THE_SLOT, *conditions).limit(1)
+    newest = sendable.order_by(*(column.desc() for column in PLACE))
+    first_to_expire = sendable.order_by(SUBMISSIONS.c.expires_at, SUBMISSIONS.c.sequence)
+    has_ended = SUBMISSIONS.c.ended_at.is_not(None)
+    place = func.row_number().over(partition_by=has_ended, order_by=(not_(IS_FOR_THE_SLOT), *PLACE))
+    work = (
+        select(SUBMISSIONS, place.label("place"))
+        .where(
+            ITS_BUCKET,
+            _is_unreported(),
+            or_(
+                not_(MAY_BE_SENT),
+                not_(IS_FOR_THE_SLOT),
+                SUBMISSIONS.c.sequence == newest.correlate(None).scalar_subquery(),
+                SUBMISSIONS.c.sequence == first_to_expire.correlate(None).scalar_subquery(),
+            ),
+            *conditions,
         )
-        .label("place"),
+        .subquery()
     )
-    .where(
-        ITS_BUCKET,
-        _is_unreported(),
-        or_(
-            not_(MAY_BE_SENT),
-            not_(IS_FOR_THE_SLOT),
-            SUBMISSIONS.c.sequence
-            == _sendable.order_by(*(column.desc() for column in PLACE)).correlate(None).scalar_subquery(),
-            SUBMISSIONS.c.sequence
-            == _sendable.order_by(SUBMISSIONS.c.expires_at, SUBMISSIONS.c.sequence).correlate(None).scalar_subquery(),
-        ),
-    )
-    .subquery()
-)
-_WORK: Final = select(_open).where(_open.c.place <= _MOST_WORK).order_by(_open.c.ended_at.is_not(None), _open.c.place)
-"""So many that have not ended, and so many that have: however many checks are open, a result is told."""
+    return select(work).where(work.c.place <= _MOST_WORK).order_by(work.c.ended_at.is_not(None), work.c.place)
 
+
+_WORK: Final = _work_where()
 _TAKE: Final = {
     dialect: insert(LEASES)
     .on_conflict_do_update(index_elements=["account_id", "bucket"], set_={"epoch": LEASES.c.epoch + 1})
@@ -241,7 +252,32 @@ def _holds(connection: Connection, lease: Lease) -> bool:
     return connection.scalar(EPOCH, names_of(lease.key)) == lease.epoch
 
 
-def _read_work(connection: Connection, lease: Lease) -> list[Pending]:
+def _read_work(connection: Connection, lease: Lease) -> tuple[list[Pending], list[RecordDamaged]]:
+    """Read it; where something is damaged, again without that: it may stand in the place of what goes on."""
     if not _holds(connection, lease):
         raise LeaseLost
-    return [read_pending(row) for row in connection.execute(_WORK, names_of(lease.key)).all()]
+    query, damages = _WORK, dict[int, RecordDamaged]()
+    while True:
+        work, known = [], len(damages)
+        for row in connection.execute(query, names_of(lease.key)).all():
+            try:
+                work.append(read_pending(row))
+            except RecordDamaged as damage:
+                damages[row.sequence] = damage
+        if len(damages) == known:
+            return work, list(damages.values())
+        query = _work_where(SUBMISSIONS.c.sequence.not_in(damages))
+
+
+def _read_key(row: Row[Any]) -> BucketKey:
+    if not (isinstance(row.account_id, str) and isinstance(row.bucket, str)):
+        raise RecordDamaged(SUBMISSIONS.name, f"{row.account_id} {row.bucket}", "account_id or bucket")
+    return BucketKey(account_id=row.account_id, bucket=row.bucket)
+
+
+def _key_ids(sealed_values: Iterable[Any]) -> Iterator[str]:
+    """Yield the keys that are needed; what is no sealed value opens with none."""
+    for sealed in sealed_values:
+        if isinstance(sealed, str):
+            with suppress(ValueError):
+                yield key_id_of(sealed)

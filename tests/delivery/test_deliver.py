@@ -17,6 +17,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from sqlalchemy import Connection
+from structlog.testing import capture_logs
 
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.budget import Urgency
@@ -24,7 +25,7 @@ from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CatalogRefusal, CloudflareTrouble, LacksStorageRights, OperatorError
 from bot.cloudflare.pace import LocalPace
 from bot.delivery.confirm import CONFIRM_PATIENCE
-from bot.delivery.deliver import LOOK_EVERY, Delivery
+from bot.delivery.deliver import AFTER_FAULT, LOOK_EVERY, Delivery
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import (
     AccessRefused,
@@ -1893,12 +1894,40 @@ async def test_what_nobody_may_is_denied_although_slack_is_silent(house: House) 
 
 
 async def test_a_plan_that_has_nothing_to_say_is_no_busy_loop(house: House) -> None:
-    """It is a fault of ours, which whoever runs deliveries logs and tries again in a minute."""
+    """It is a fault of ours, which is logged, and tried again in a minute."""
     await house.submit()
     delivery = house.delivery
     delivery._plans = dict.fromkeys(Task, ())
-    with pytest.raises(RuntimeError, match="no step has anything to say"):
-        await delivery.deliver(LAKE)
+    with capture_logs() as logs:
+        assert await delivery.deliver(LAKE) == house.clock.now + AFTER_FAULT
+    assert [(line["event"], line["error"]) for line in logs] == [("submission_broke", "RuntimeError")]
+
+
+IMPOSSIBLE = {
+    "sent, and never tried": ("store", "storing", 0, False),
+    "a dry run that is sent": ("check", "storing", 1, True),
+    "a dry run that is confirmed": ("check", "confirming", 1, True),
+    "an enabling that is verified": ("enable", "verifying", 0, False),
+    "an enabling that is confirmed": ("enable", "confirming", 0, True),
+}
+
+
+@pytest.mark.parametrize(("task", "state", "attempts", "landed"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+async def test_one_that_no_step_leads_on_from_holds_up_no_other(
+    house: House, task: str, state: str, attempts: int, *, landed: bool
+) -> None:
+    """A damaged row breaks each time it is looked at; a newer submission of its bucket is stored all the same."""
+    await house.submit(FIRST, "V1")
+    row = f"task = '{task}', state = '{state}', attempts = {attempts}, possibly_written = {landed}, sealed_token = NULL"
+    with closing(sqlite3.connect(house.database_path, isolation_level=None)) as connection:
+        connection.execute(f"UPDATE submissions SET {row} WHERE id = 'V1'")  # noqa: S608 - our own words
+    house.clock.now += TTL
+    await house.submit(SECOND, "V2")
+    delivery = house.delivery
+    for _ in range(9):
+        house.clock.now = await delivery.deliver(LAKE) or house.clock.now
+    assert (await house.read("V2")).state is State.STORED
+    assert "V2" in [each.id for each in house.reporter.posted]
 
 
 async def test_what_is_blocked_for_longer_than_it_may_wait_is_told_at_once(house: House) -> None:

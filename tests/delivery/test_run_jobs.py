@@ -458,6 +458,27 @@ async def test_what_is_overdue_without_a_job_is_found(place: Workplace) -> None:
     assert [line["bucket"] for line in logged if line["event"] == "delivery_found"] == ["lake"]
 
 
+async def test_damaged_jobs_hold_up_nothing_else(place: Workplace) -> None:
+    """The start, the search for what was forgotten, the sweeper and the other jobs go on, and the locks are free."""
+    await _record(place.submissions, LAKE, "V1", age=timedelta(minutes=1))
+    place.delivery.act = _put_off(place.url)
+    execute(
+        place.url,
+        """INSERT INTO procrastinate_jobs (queue_name, task_name, args, lock, status)
+        SELECT 'default', 'deliver', args::jsonb, 'damaged ' || args, status::procrastinate_job_status
+        FROM unnest(ARRAY['[]', 'null', '7', '{"bucket": 7}', '{"account_id": null, "other": {}}']) AS args,
+        unnest(ARRAY['todo', 'doing']) AS status""",
+    )
+
+    task = await place.start_runner()
+    assert await place.delivery.next_start() == LAKE
+
+    await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE lock LIKE 'damaged%')")
+    await place.jobs.deliver(POND)
+    assert await place.delivery.next_start() == POND
+    assert not task.done()
+
+
 # Outages.
 
 

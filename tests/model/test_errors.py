@@ -11,7 +11,7 @@ import pytest
 
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE
 from bot.cloudflare.errors import CloudflareError, Throttled
-from bot.model.errors import BotError, Transient, WhoseMove, leaves
+from bot.model.errors import BotError, Transient, UnknownCause, WhoseMove, error_of_code, leaves
 
 LEAVES = sorted(leaves(BotError), key=lambda kind: kind.__name__)
 CLOUDFLARE_LEAVES = [kind for kind in LEAVES if issubclass(kind, CloudflareError)]
@@ -26,6 +26,12 @@ def test_every_leaf_is_complete(kind: type[BotError]) -> None:
     assert kind.code == kind.code.lower()
     assert kind.user_message.endswith((".", "?"))
     assert "code" in vars(kind)
+
+
+@pytest.mark.parametrize("code", ["of_tomorrow", "", "Expired", "BotError"])
+def test_a_code_that_no_leaf_has_is_an_unknown_cause(code: str) -> None:
+    """It may be a newer version's, or a damaged row's."""
+    assert error_of_code(code) is UnknownCause
 
 
 def test_codes_are_unique() -> None:

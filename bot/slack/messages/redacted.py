@@ -5,14 +5,16 @@ This module cannot import `secret` or `sealing` (a lint contract): it never meet
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Final, Self
 
 from bot.cloudflare.errors import CatalogRefusal, TokenRefusal
 from bot.model.catalog import CredentialStatus
-from bot.model.errors import BotError, Transient, WhoseMove, error_of_code
+from bot.model.errors import BotError, Transient, UnknownCause, WhoseMove, error_of_code
 from bot.model.submission import Findings, State, Submission, Task, TokenKind
 from bot.slack.blocks import escape, moment
 from bot.slack.messages.outcome import OUTCOMES, UNFORESEEN, Outcome, ProgressStep, Special
+
+_UNKNOWN: Final = "It is not known what this waits for."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,11 @@ class RedactedProgress:
         """What it waits for and until when, or nothing."""
         if self.error is None or self.waits_until is None:
             return ""
-        # Besides what passes by itself, only a token that may be new is waited for.
-        reason = self.error.told.waiting if issubclass(self.error, Transient) else TokenRefusal.waiting
-        return f"{reason} The bot tries again by itself at {moment(self.waits_until)}."
+        return f"{_reason_to_wait(self.error)} The bot tries again by itself at {moment(self.waits_until)}."
+
+
+def _reason_to_wait(error: type[BotError]) -> str:
+    """Return it; besides what passes by itself, only a token that may be new is waited for."""
+    if error is UnknownCause:
+        return _UNKNOWN
+    return error.told.waiting if issubclass(error, Transient) else TokenRefusal.waiting

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from bot.model.catalog import BucketKey
-from bot.model.errors import AccessRefused, DatabaseTrouble
+from bot.model.errors import AccessRefused, DatabaseTrouble, RecordDamaged
 from bot.model.place import DIRECT
 from bot.model.submission import NewSubmission, PastedToken, Sealed, State, Submission
 from bot.policy.gate import Permit
@@ -88,7 +88,7 @@ class StoreCredential:
             return {"response_action": "errors", "errors": errors}
         try:
             acceptance = await self._record(self._new_submission(submit), submit.form.nonce)
-        except DatabaseTrouble as error:
+        except (DatabaseTrouble, RecordDamaged) as error:
             return modal.form_error(f"{error.user_message} Reference: {submit.view_id}")
         if acceptance.verdict is Verdict.TOO_MANY_CHECKS:
             return {"response_action": "errors", "errors": {modal.CHECK_BLOCK: _TOO_MANY_CHECKS}}
@@ -166,7 +166,7 @@ class StoreCredential:
         """Say no to a Submit, unless the same one was recorded before: its token is kept, and may be stored by now."""
         try:
             known = await self.parts.submissions.find(submit.view_id)
-        except DatabaseTrouble as error:
+        except (DatabaseTrouble, RecordDamaged) as error:
             return modal.form_error(error.user_message)
         if known is not None and (known.team_id, known.user_id) == (submit.team_id, submit.actor.user_id):
             return _update(self._view_of(known))

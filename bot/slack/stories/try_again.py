@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bot.model.errors import DatabaseTrouble
+from bot.model.errors import DatabaseTrouble, RecordDamaged
 from bot.model.place import DIRECT, is_channel_id
 from bot.model.submission import State, Submission, Task
 from bot.slack.button_values import read_bucket_value
@@ -33,7 +33,7 @@ class TryAgain:
         key = read_bucket_value(press.value, self.parts.account_id)
         try:
             known = None if key else await self.parts.submissions.find(press.value)
-        except DatabaseTrouble as error:
+        except (DatabaseTrouble, RecordDamaged) as error:
             await tell_presser(self.parts.web, press, render.refusal(error, contact=self.parts.contact))
             return
         filling = _fill_in(known) if known else Filling(key=key, channel_id=self.opener.place_of(press))

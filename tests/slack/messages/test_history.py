@@ -130,6 +130,15 @@ def test_a_long_history_fits_into_a_message() -> None:
     assert len([text for text in texts_of(message["blocks"]) if ">" in text]) == MOST_SHOWN
 
 
+def test_a_cause_of_another_version_is_told_as_such() -> None:
+    """After a downgrade there are some: the list is shown all the same, and claims nothing."""
+    failed = replace(STORED, state=State.FAILED, error_code="of_tomorrow")
+    assert "(unknown_cause)" in shown(failed)
+    waits = replace(STORED, state=State.VERIFYING, ended_at=None, error_code="of_tomorrow")
+    waits = replace(waits, next_attempt_at=NOW + timedelta(minutes=1))
+    assert "It is not known what this waits for. The bot tries again by itself at" in shown(waits)
+
+
 def test_no_sealed_token_is_shown() -> None:
     """What is under way still has one, and no value that is shown can hold it."""
     waiting = replace(STORED, state=State.VERIFYING, ended_at=None)

@@ -2,12 +2,12 @@
 
 import asyncio
 import io
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
 
-from bot.policy.rules import Allowlist
+from bot.policy.rules import Allowlist, Request, Rule
 from bot.slack.stories.live_table import PATIENCE
 from bot.slack.stories.table import NEXT_PAGE
 from tests.desk import (
@@ -26,6 +26,19 @@ from tests.desk import (
     refresh,
     wait_for_answer,
 )
+
+
+@dataclass
+class Broken(Rule):
+    """Lets everything pass, until it has a fault."""
+
+    fault: Exception | None = None
+
+    def refuse(self, request: Request) -> None:
+        """Raise it."""
+        if self.fault is not None:
+            raise self.fault
+
 
 BEING_ASKED = "Cloudflare is being asked again"
 NOT_ANSWERED = "could not be asked again about everything just now"
@@ -193,12 +206,15 @@ async def test_a_database_that_goes_down_meanwhile_breaks_nothing(desk: Desk, lo
 
 
 async def test_a_fault_of_our_own_meanwhile_is_told_by_its_type(desk: Desk, log: io.StringIO) -> None:
-    """A row that no version of the bot wrote is a fault; nothing of it is logged."""
+    """Nothing of it is logged but that."""
+    broken = Broken()
+    desk.serve(EVERYBODY, broken)
     desk.clock.advance(timedelta(minutes=4))
     await ask(desk, "status")
     assert desk.tables is not None
     [follow_up] = desk.tables._follow_ups.tasks
-    desk.execute("UPDATE catalogs SET status = 'MARKER'")
+    broken.fault = KeyError("MARKER")
+    await refresh(desk)
 
     await asyncio.wait([follow_up])
 

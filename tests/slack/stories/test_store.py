@@ -764,6 +764,22 @@ async def test_a_repeated_submit_after_the_end_shows_the_result(desk: Desk) -> N
     assert len(desk.dispatched) == 1
 
 
+@pytest.mark.parametrize("may_use", [True, False], ids=["allowed", "not allowed any more"])
+async def test_a_damaged_record_is_told_and_nothing_is_claimed(desk: Desk, *, may_use: bool) -> None:
+    """What became of the first Submit cannot be read: "nothing was sent" could be a lie."""
+    await desk.open_form()
+    first, second = desk.slack.make_submission(ADA), desk.slack.make_submission(ADA)
+    await desk.deliver(first)
+    desk.execute("UPDATE submissions SET state = 'walking'")
+    if not may_use:
+        desk.change_group(GRACE)
+
+    answer = await desk.deliver(second)
+
+    assert "The bot's own record of this is damaged" in answer["errors"]["token"]
+    assert len(desk.dispatched) == 1
+
+
 async def test_a_database_that_is_down_keeps_the_form(desk: Desk) -> None:
     """What surely could not be recorded stays in front of the person, who can press again."""
     await desk.open_form()

@@ -239,6 +239,19 @@ async def test_a_button_in_a_direct_message_with_the_bot_is_in_no_channel(desk: 
     assert ("direct" in view.block_ids) is not bool(channels)
 
 
+async def test_a_damaged_record_is_told_to_who_presses(desk: Desk) -> None:
+    """Nothing can be filled in from it."""
+    result = await post_result(desk)
+    desk.execute("UPDATE submissions SET state = 'walking'")
+
+    await desk.slack.click(ADA, result, render.TRY_AGAIN)
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert not view.has_submit
+    assert "The bot's own record of this is damaged" in view.text
+
+
 async def test_a_database_that_is_down_is_told_to_who_presses(desk: Desk) -> None:
     """A notice opens in the place of the form."""
     result = await post_result(desk)

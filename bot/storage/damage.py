@@ -1,0 +1,64 @@
+"""Rows that no version of the bot has written: each is set aside, left as it is, and told once.
+
+A damaged row must not take the others with it: not its bucket, not a list, not the start.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any, Final, TypeVar
+
+import structlog
+from sqlalchemy import JSON, Row, Table
+
+from bot.model.errors import RecordDamaged
+
+_MOST_TOLD: Final = 1000
+_MEND: Final = "restore this row from a backup, or delete it"
+
+_T = TypeVar("_T")
+_log = structlog.get_logger()
+
+
+def require_shape(row: Row[Any], table: Table) -> None:
+    """Raise RecordDamaged unless every column holds what it is for: SQLite keeps anything anywhere."""
+    for name, kind, is_nullable in _shape(table):
+        value = getattr(row, name)
+        if not (is_nullable if value is None else isinstance(value, kind)):
+            raise RecordDamaged(table.name, _name(row, table), name)
+
+
+class SetAside:
+    """Tells of each damaged row once."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str]] = set()
+
+    def tell(self, damage: RecordDamaged) -> None:
+        """Log which row it is, and what to do; nothing that it holds besides its name."""
+        key = damage.table, damage.row
+        if key not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add(key)
+            _log.error("record_set_aside", table=damage.table, row=damage.row, column=damage.column, mend=_MEND)
+
+    def read_each(self, rows: Iterable[Any], read: Callable[[Any], _T]) -> list[_T]:
+        """Return all that can be read."""
+        found = []
+        for row in rows:
+            try:
+                found.append(read(row))
+            except RecordDamaged as damage:
+                self.tell(damage)
+        return found
+
+
+@cache
+def _shape(table: Table) -> list[tuple[str, type, bool]]:
+    """Return each column's name, the type of its values, and whether it may have none."""
+    kinds = {each.name: list if isinstance(each.type, JSON) else each.type.python_type for each in table.columns}
+    return [(each.name, kinds[each.name], bool(each.nullable)) for each in table.columns]
+
+
+def _name(row: Row[Any], table: Table) -> str:
+    """Return what an operator finds the row by."""
+    keys = [column.name for column in table.primary_key] if "id" not in table.columns else ["id"]
+    return " ".join(str(getattr(row, key)) for key in keys)

@@ -1,0 +1,112 @@
+"""Housekeeping never fails: what is damaged, or broken, holds up neither the rest of it nor the bot."""
+
+import io
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bot.catalogs.reminders import CredentialWatch
+from bot.model.catalog import StoredCredential
+from bot.model.submission import Opening
+from bot.operations.housekeeping import OPENINGS_KEPT_FOR, keep_house
+from bot.sealing.key_files import KEY_LIFETIME, RETIREMENT, KeyFiles
+from bot.storage.accepting import Verdict
+from bot.storage.catalogs import Catalogs
+from bot.storage.opening import Store
+from bot.storage.sqlite import SqliteDatabase
+from bot.storage.submissions import Submissions
+from tests.clock import Clock
+from tests.make import make_new_submission
+
+MARK = "MARKED7f3a"
+
+
+class _Announcer:
+    async def remind_of_expiry(self, credential: StoredCredential, due_at: object) -> None:
+        """Say nothing."""
+
+    async def announce_broken(self, credential: StoredCredential) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def store(database: SqliteDatabase, clock: Clock, tmp_path: Path) -> Store:
+    """Open what a bot keeps, with a key ring of its own."""
+    key_files = KeyFiles(tmp_path / "keys")
+    return Store(
+        database=database,
+        submissions=Submissions(database),
+        catalogs=Catalogs(database, "made-up"),
+        clock=clock,
+        sealing=key_files.load(clock()),
+        key_files=key_files,
+        jobs=None,
+    )
+
+
+async def _keep(store: Store) -> None:
+    watch = CredentialWatch(store.catalogs, _Announcer(), store.clock, (), serves=lambda _: True)
+    await keep_house(store, watch)
+
+
+def _keys(tmp_path: Path) -> int:
+    return len(list((tmp_path / "keys").glob("*.pem")))
+
+
+def _plant_key(tmp_path: Path) -> None:
+    (tmp_path / "keys" / "garbage.pem").write_text("garbage")
+
+
+def _remove_keys(tmp_path: Path) -> None:
+    (tmp_path / "keys").rename(tmp_path / "gone")
+
+
+async def test_garbage_for_a_sealed_token_keeps_no_key(
+    store: Store, clock: Clock, tmp_path: Path, database_path: Path
+) -> None:
+    """What cannot be read needs no key: the others are renewed and destroyed as ever."""
+    key_id = store.sealing.sealing_key.key_id
+    new = make_new_submission()
+    await store.submissions.add(new)
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as connection:
+        connection.execute("UPDATE submissions SET sealed_token = 'garbage'")
+    clock.advance(KEY_LIFETIME)
+    await _keep(store)
+    clock.advance(RETIREMENT)
+    await _keep(store)
+    assert store.sealing.sealing_key.key_id != key_id
+    assert _keys(tmp_path) == 1
+
+
+@pytest.mark.parametrize("obstruct", [_plant_key, _remove_keys], ids=["a planted key", "no directory"])
+async def test_keys_that_cannot_be_kept_hold_up_nothing_else(
+    store: Store, clock: Clock, tmp_path: Path, obstruct: Callable[[Path], None], log: io.StringIO
+) -> None:
+    """It is logged, and old openings are forgotten all the same."""
+    await store.submissions.add_opening(Opening(nonce="n", team_id="T", user_id="U", expires_at=clock()))
+    clock.advance(OPENINGS_KEPT_FOR + timedelta(seconds=1))
+    obstruct(tmp_path)
+
+    await _keep(store)
+
+    assert "housekeeping_failed" in log.getvalue()
+    assert (await store.submissions.accept(make_new_submission(), "n")).verdict is Verdict.UNKNOWN_OPENING
+
+
+class _Broken(KeyFiles):
+    def rotate(self, *_: object) -> list[str]:
+        """Fail as no caller expects."""
+        raise ZeroDivisionError(MARK)
+
+
+async def test_a_fault_of_ours_does_not_end_the_bot(store: Store, log: io.StringIO, tmp_path: Path) -> None:
+    """It is told by its type, and by nothing else."""
+    await _keep(replace(store, key_files=_Broken(tmp_path)))
+    assert '"error": "ZeroDivisionError"' in log.getvalue()
+    assert "housekeeping_broke" in log.getvalue()
+    assert MARK not in log.getvalue()
