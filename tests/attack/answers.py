@@ -288,6 +288,7 @@ def _bombs() -> Iterator[_Bomb]:
     yield _Bomb(name="deflate that is gzip", body=zeros, headers=[("Content-Encoding", "deflate")])
     yield _Bomb(name="100 MiB", body=b" " * (100 << 20))
     yield _Bomb(name="lists in lists", body=b"[" + b"[]," * (5 << 20) + b"[]]")
+    yield _Bomb(name="as many lists as are read", body=b"[" + b"[]," * 1_390_000 + b"[]]")
     yield _Bomb(name="as deep as long", body=b"[" * (1 << 20))
     yield _Bomb(name="10,000 headers", body=b"{}", headers=[(f"x{number}", "1") for number in range(10_000)])
     yield _Bomb(name="10,000 cookies", body=b"{}", headers=[("Set-Cookie", f"a{n}=1") for n in range(5_000)])

@@ -20,7 +20,7 @@ from bot import __version__
 from bot.cloudflare import client as client_module
 from bot.cloudflare.answers import TokenStatus, TokenVerification
 from bot.cloudflare.auth import ApiKey, ApiToken
-from bot.cloudflare.client import LARGEST_ANSWER_BYTES, NOT_OFFERED_FOR, CloudflareClient
+from bot.cloudflare.client import LARGEST_ANSWER_BYTES, MOST_PARTS, NOT_OFFERED_FOR, CloudflareClient
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
     CallerNotAllowed,
@@ -555,10 +555,19 @@ async def test_an_answer_that_is_said_not_to_be_encoded_is_read(server: SmallClo
     await make(base_url=server.base_url).store_credential(LAKE, Secret(GOOD), _yes)
 
 
-@pytest.mark.parametrize("status", [205, 404])
-async def test_an_answer_that_is_too_large_says_nothing(make: Make, status: int) -> None:
+TOO_MUCH = {
+    "too large": b" " * (LARGEST_ANSWER_BYTES + 1),
+    "too many lists": b"[" + b"[]," * (MOST_PARTS // 2) + b"[]]",
+    "too many objects": b"[" + b"{}," * (MOST_PARTS // 2) + b"{}]",
+    "too many chains": b'{"success": true, "errors": [' + b",".join([b"[" * 500 + b"]" * 500] * 700) + b"]}",
+}
+
+
+@pytest.mark.parametrize("body", TOO_MUCH.values(), ids=TOO_MUCH)
+@pytest.mark.parametrize("status", [200, 205, 404])
+async def test_an_answer_that_is_too_large_says_nothing(make: Make, status: int, body: bytes) -> None:
     """Neither that a write happened, nor that there is no such route."""
-    client = make(handler=lambda _: httpx.Response(status, content=b" " * (LARGEST_ANSWER_BYTES + 1)))
+    client = make(handler=lambda _: httpx.Response(status, content=body))
     with pytest.raises(AnswerNotUnderstood) as caught:
         await client.store_credential(LAKE, Secret(GOOD), _yes)
     assert caught.value.possibly_landed
@@ -566,7 +575,21 @@ async def test_an_answer_that_is_too_large_says_nothing(make: Make, status: int)
 
 async def test_a_large_list_is_read(make: Make) -> None:
     """As long as it is no larger than the largest answer."""
-    described = [{"bucket": f"bucket-{number}", "status": "active", "name": "x" * 300} for number in range(10_000)]
+    settings = {
+        "compaction": {"state": "enabled", "target_size_mb": "128"},
+        "snapshot_expiration": {"state": "enabled"},
+    }
+    described = [
+        {
+            "id": f"5a4db0c0-0000-4000-8000-{number:012}",
+            "bucket": f"bucket-{number}",
+            "name": f"{SANDBOX_ACCOUNT_ID}_bucket-{number}",
+            "status": "active",
+            "credential_status": "present",
+            "maintenance_config": settings,
+        }
+        for number in range(10_000)
+    ]
     catalogs = await make(handler=lambda _: _ok({"warehouses": described})).list_catalogs()
     assert len(catalogs) == len(described)
 
