@@ -41,6 +41,7 @@ def run(
     ] = "all",
 ) -> None:
     """Run the bot. Settings come from the environment and from .env (see the README)."""
+    _harden()  # before anything is imported, see there
     from bot.app import run as run_bot
     from bot.model.errors import StartRefused
     from bot.operations.logs import configure_logging
@@ -112,6 +113,13 @@ def manifest(
         typer.echo(build_manifest(url), nl=False)
     except ValueError as error:
         _refuse(str(error))
+
+
+def _harden() -> None:
+    from bot.operations.hardening import harden
+
+    for warning in harden():
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def _refuse(*lines: str) -> NoReturn:
