@@ -87,10 +87,15 @@ def sandbox(
 @_app.command()
 def keygen(path: Annotated[Path, typer.Argument(help="The file to make; it must not exist.")]) -> None:
     """Make a private sealing key (PKCS#8 PEM, mode 0600) and print its public half."""
+    _harden()
     from bot.sealing.hpke import generate_private_key
     from bot.sealing.key_files import write_key_file
+    from bot.sealing.private_places import find_exposure
 
     try:
+        exposure = find_exposure(path.parent)
+        if exposure:
+            _refuse(f"{path.parent}: a key is not put there, since {exposure}.")
         typer.echo(write_key_file(path, generate_private_key()), nl=False)
     except FileExistsError:
         _refuse(f"{path} exists already; a key is never replaced. Choose another name.")

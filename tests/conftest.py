@@ -105,6 +105,14 @@ def authorities() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def plain_umask() -> Iterator[None]:
+    """Make directories that only their owner can write, whatever the umask of who runs this: the bot refuses others."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a file with the bot's tables, empty ones, to be copied: making them takes ten times as long."""

@@ -40,6 +40,7 @@ def _empty_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     """Stand in an empty directory without any setting, and put back what a start changes in the process."""
     root = logging.getLogger()
     before = root.handlers[:], root.level, logging.raiseExceptions, sys.getswitchinterval()
+    umask = os.umask(0o022)
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_")):
@@ -48,6 +49,7 @@ def _empty_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     root.handlers[:], level, logging.raiseExceptions, interval = before
     root.setLevel(level)
     sys.setswitchinterval(interval)
+    os.umask(umask)
     structlog.reset_defaults()
 
 
@@ -177,6 +179,27 @@ def test_keygen_refuses_what_it_cannot_make(path: str, said: str) -> None:
     assert len(ended.stderr.splitlines()) == 1
     assert ended.stdout == ""
     assert [(each.name, each.read_text()) for each in Path.cwd().iterdir()] == [("there.pem", "somebody's key")]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777, 0o772], ids=oct)
+def test_keygen_puts_no_key_where_others_can_write(mode: int) -> None:
+    """They could put one of theirs in its place, and open what it seals."""
+    Path("shared").mkdir()
+    Path("shared").chmod(mode)
+    ended = call("keygen", "shared/key.pem")
+    assert ended.exit_code == REFUSED
+    assert ended.stderr.startswith("shared: a key is not put there, since others can write it: run `chmod go-w shared`")
+    assert list(Path("shared").iterdir()) == []
+
+
+def test_a_start_makes_files_for_its_own_user_alone() -> None:
+    """The umask comes first, whatever makes the file; and the log of TLS keys is refused by its name."""
+    ended = call("run", environment=GOOD | {"SSL_CERT_FILE": "nowhere.pem", "SSLKEYLOGFILE": "keys.log"})
+    assert ended.exit_code == 1
+    assert ended.stderr.startswith("warning: SSLKEYLOGFILE: the bot writes no TLS keys to a file")
+    assert not Path("keys.log").exists()
+    assert stat.S_IMODE(Path("data").stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in Path("data").rglob("*")} == {0}
 
 
 def test_the_manifest_is_printed_as_it_is() -> None:

@@ -13,11 +13,19 @@ from typing import Final
 
 from bot.model.errors import KeyFileUnusable
 from bot.sealing.hpke import KeyRing, PrivateKey, SealingKey, generate_private_key, load_private_keys, public_pem
+from bot.sealing.private_places import find_exposure
 
 KEY_LIFETIME: Final = timedelta(days=1)
 RETIREMENT: Final = timedelta(minutes=10)
 """How long a replaced key is kept in any case: longer than the way from sealing to recording can take."""
 
+_CLOCK_STEP: Final = timedelta(days=2)
+"""By how much a clock may be set back between two runs."""
+
+_FROM_THE_FUTURE: Final = (
+    "its name says that it is made days from now: set this machine's clock or, if that is right, move the file "
+    "elsewhere and start again"
+)
 _STAMP: Final = "%Y%m%dT%H%M%S.%fZ"
 
 
@@ -37,24 +45,26 @@ class KeyFiles:
     def load(self, now: datetime) -> KeyRing:
         """Return the ring, with a first key made when there is none.
 
-        Raises KeyFileUnusable when a file is not a key, or somebody other than its owner can read it.
+        Raises KeyFileUnusable when a file is not a key, or somebody else can read it, may have planted it, or could.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._require_private()
         for path in self._directory.glob("*.destroyed"):
             _erase(path)  # what a kill has interrupted
         for path in self._directory.glob(".*.draft"):
             path.unlink()  # not overwritten: it may be a second name of a good key
-        if not self._newest_first():
+        if not self._newest_first(now):
             self._create(now)
-        keys = [load_key_file(file.path)[0] for file in self._newest_first()]
+        keys = [load_key_file(file.path)[0] for file in self._newest_first(now)]
         return KeyRing(*keys)
 
     def rotate(self, ring: KeyRing, now: datetime, needed: AbstractSet[str]) -> list[str]:
         """Add the day's key to the ring, destroy replaced ones that are not `needed`, and return their ids."""
-        files = self._newest_first()
+        self._require_private()
+        files = self._newest_first(now)
         if not files or now - files[0].created_at >= KEY_LIFETIME:  # none: somebody removed them from a running bot
             ring.add(load_key_file(self._create(now))[0])
-            files = self._newest_first()
+            files = self._newest_first(now)
         replaced = zip(files[1:], files, strict=False)
         gone = [old for old, newer in replaced if now - newer.created_at >= RETIREMENT and old.key_id not in needed]
         for file in gone:
@@ -69,8 +79,17 @@ class KeyFiles:
         write_key_file(path, pem)
         return path
 
-    def _newest_first(self) -> list[_KeyFile]:
+    def _require_private(self) -> None:
+        exposure = find_exposure(self._directory)
+        if exposure:
+            raise KeyFileUnusable(self._directory, exposure)
+
+    def _newest_first(self, now: datetime) -> list[_KeyFile]:
+        """Return all files; one from the future would seal for ever, and keep the ring from being renewed."""
         files = [_parse(path) for path in self._directory.glob("*.pem")]
+        for file in files:
+            if file.created_at - now > _CLOCK_STEP:
+                raise KeyFileUnusable(file.path, _FROM_THE_FUTURE)
         return sorted(files, key=lambda file: file.created_at, reverse=True)
 
 
@@ -96,9 +115,13 @@ def write_key_file(path: Path, pem: str) -> str:
 
 def load_key_file(path: Path) -> list[PrivateKey]:
     """Read the keys of a PEM file; raises KeyFileUnusable with the mend, never with its content."""
-    exposed = stat.S_IMODE(path.stat().st_mode) & 0o077
-    if exposed:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise KeyFileUnusable(path, "it is a link, or no file: put the key itself there")
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise KeyFileUnusable(path, f"others can read it: run `chmod 600 {path}`, and replace the key if they did")
+    exposure = find_exposure(path)
+    if exposure:
+        raise KeyFileUnusable(path, exposure)
     try:
         return load_private_keys(path.read_text(encoding="ascii", errors="replace"))
     except ValueError as error:

@@ -21,7 +21,7 @@ class ProcessLock:
 
     def __init__(self, path: Path) -> None:
         """Take the lock on a file, made when missing; raises AlreadyRunning."""
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -14,6 +14,7 @@ from bot.model.clock import FURTHEST_BACK, steady_clock
 from bot.model.errors import DatabaseTrouble, KeyFileUnusable, StartRefused
 from bot.sealing.hpke import KeyRing, PublicRing, load_private_keys, load_public_key
 from bot.sealing.key_files import KeyFiles
+from bot.sealing.private_places import find_exposure
 from bot.settings import Role, Settings
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
@@ -66,6 +67,9 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
     try:
         _lock(settings.data_dir / "lock", settings, stack)
         _lock(Path(f"{path}.lock"), settings, stack)
+        for each in (path, *path.parent.glob(f"{path.name}-*")):
+            if each.exists():
+                _require_private(each, _DATABASE)
         database = SqliteDatabase(path)
         stack.callback(database.stop)
         await _start_unless_busy(database)
@@ -184,6 +188,7 @@ def _unusable(settings: Settings, error: OSError) -> StartRefused:
 
 def _lock(path: Path, settings: Settings, stack: AsyncExitStack) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _require_private(path.parent, _DATABASE if path.parent != settings.data_dir else "R2_CREDENTIAL_DATA_DIR")
     try:
         stack.callback(ProcessLock(path).release)
     except AlreadyRunning:
@@ -192,6 +197,14 @@ def _lock(path: Path, settings: Settings, stack: AsyncExitStack) -> None:
             "R2_CREDENTIAL_DATA_DIR and R2_CREDENTIAL_DATABASE_URL to others"
         )
         raise StartRefused(message) from None
+
+
+def _require_private(path: Path, setting: str) -> None:
+    """Refuse what others can write: they could put a database there with rows of theirs, or a key that they know."""
+    exposure = find_exposure(path)
+    if exposure:
+        message = f"{setting}: {path} cannot be used: {exposure}"
+        raise StartRefused(message)
 
 
 def _key_ring(settings: Settings, now: datetime) -> tuple[KeyFiles | None, KeyRing]:

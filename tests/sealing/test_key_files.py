@@ -26,6 +26,7 @@ from bot.sealing.hpke import (
     public_pem,
 )
 from bot.sealing.key_files import KEY_LIFETIME, RETIREMENT, KeyFiles, load_key_file, write_key_file
+from tests.sealing.test_private_places import give_away
 
 NOW = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 MOMENT = timedelta(microseconds=1)
@@ -107,6 +108,65 @@ def test_a_key_that_others_can_read_is_refused(directory: Path, mode: int) -> No
     KeyFiles(directory).load(NOW)
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o770, 0o707, 0o1777], ids=oct)
+def test_a_directory_that_others_can_write_is_refused(directory: Path, mode: int) -> None:
+    """They could put a key there that they know; a running bot notices as well."""
+    ring = KeyFiles(directory).load(NOW)
+    directory.chmod(mode)
+    with pytest.raises(KeyFileUnusable) as refusal:
+        KeyFiles(directory).load(NOW)
+    assert str(refusal.value).startswith(f"{directory}: others can write it: run `chmod go-w {directory}`")
+    with pytest.raises(KeyFileUnusable):
+        KeyFiles(directory).rotate(ring, NOW, set())
+
+
+@pytest.mark.parametrize("whose", ["directory", "key"])
+def test_what_belongs_to_another_user_is_refused(directory: Path, whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who owns a key can open what it seals."""
+    KeyFiles(directory).load(NOW)
+    path = directory if whose == "directory" else only_file(directory)
+    give_away(path, monkeypatch)
+    with pytest.raises(KeyFileUnusable, match="it belongs to another user: run `chown -R"):
+        KeyFiles(directory).load(NOW)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "is_taken"),
+    [
+        pytest.param(timedelta(days=2), True, id="the clock was set back"),
+        pytest.param(timedelta(days=2) + MOMENT, False, id="too far for that"),
+        pytest.param(timedelta(days=27_000), False, id="in 2099"),
+    ],
+)
+def test_a_key_from_the_future_does_not_seal(directory: Path, ahead: timedelta, *, is_taken: bool) -> None:
+    """It would seal for ever, and no key of a later day would take its place: it is refused whenever it is met."""
+    ring = KeyFiles(directory).load(NOW)
+    KeyFiles(directory)._create(NOW + ahead)
+    if is_taken:
+        KeyFiles(directory).load(NOW)
+        return
+    with pytest.raises(KeyFileUnusable, match="its name says that it is made days from now: set this machine's clock"):
+        KeyFiles(directory).load(NOW)
+    with pytest.raises(KeyFileUnusable, match="made days from now"):
+        KeyFiles(directory).rotate(ring, NOW, set())
+
+
+@pytest.mark.parametrize("kind", ["link", "broken link", "pipe", "directory"])
+def test_a_key_that_is_no_file_is_refused(directory: Path, tmp_path: Path, kind: str) -> None:
+    """A link leads where others may write, and a pipe would be waited for."""
+    KeyFiles(directory).load(NOW)
+    path = only_file(directory)
+    path.rename(tmp_path / "key.pem")
+    if kind == "pipe":
+        os.mkfifo(path, 0o600)
+    elif kind == "directory":
+        path.mkdir(0o700)
+    else:
+        path.symlink_to(tmp_path / ("key.pem" if kind == "link" else "nowhere"))
+    with pytest.raises(KeyFileUnusable, match="it is a link, or no file"):
+        KeyFiles(directory).load(NOW)
+
+
 def _ed25519() -> bytes:
     return ed25519.Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -183,7 +243,7 @@ def test_a_new_key_comes_each_day(directory: Path, age: timedelta, keys: int) ->
     assert len(ring._keys) == len(list(directory.iterdir())) == keys
     assert (ring.sealing_key.key_id == key_id_of(sealed)) == (keys == 1)
     assert opens(ring, sealed)
-    assert KeyFiles(directory).load(NOW).sealing_key.key_id == ring.sealing_key.key_id
+    assert KeyFiles(directory).load(NOW + age).sealing_key.key_id == ring.sealing_key.key_id
 
 
 @pytest.mark.parametrize(
@@ -210,7 +270,7 @@ def test_a_replaced_key_is_destroyed_in_its_time(
     destroyed = files.rotate(ring, replaced_at + since_replaced, needed)
     assert destroyed == ([key_id_of(sealed)] if is_gone else [])
     assert opens(ring, sealed) is not is_gone
-    assert opens(KeyFiles(directory).load(NOW), sealed) is not is_gone
+    assert opens(KeyFiles(directory).load(replaced_at + since_replaced), sealed) is not is_gone
 
 
 def test_a_destroyed_key_is_overwritten(directory: Path, tmp_path: Path) -> None:

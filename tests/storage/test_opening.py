@@ -187,9 +187,69 @@ def _exposed_key(data: Path) -> None:
     path.chmod(0o644)
 
 
+def _open_directory(data: Path) -> None:
+    data.mkdir()
+    data.chmod(0o775)
+
+
+def _open_key_directory(data: Path) -> None:
+    (data / KEY_DIRECTORY).mkdir(parents=True)
+    (data / KEY_DIRECTORY).chmod(0o777)
+
+
+def _open_database(data: Path) -> None:
+    data.mkdir()
+    (data / "bot.sqlite").touch()
+    (data / "bot.sqlite").chmod(0o666)
+
+
+def _open_wal(data: Path) -> None:
+    data.mkdir()
+    (data / "bot.sqlite-wal").touch()
+    (data / "bot.sqlite-wal").chmod(0o666)
+
+
+def _link_for_a_lock(data: Path) -> None:
+    data.mkdir()
+    (data / "lock").symlink_to(data / "elsewhere")
+
+
+def _key_of_tomorrow(data: Path) -> None:
+    (data / KEY_DIRECTORY).mkdir(parents=True)
+    write_key_file(data / KEY_DIRECTORY / "20990101T000000.000000Z-madeup.pem", generate_private_key())
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
+        pytest.param(
+            _open_directory,
+            "R2_CREDENTIAL_DATA_DIR: {data} cannot be used: others can write it: run `chmod go-w {data}`",
+            id="others can write the directory",
+        ),
+        pytest.param(
+            _open_key_directory,
+            "{data}/sealing-keys: others can write it: run `chmod go-w {data}/sealing-keys`",
+            id="others can write the keys",
+        ),
+        pytest.param(
+            _open_database,
+            "R2_CREDENTIAL_DATABASE_URL: {data}/bot.sqlite cannot be used: others can write it",
+            id="others can write the database",
+        ),
+        pytest.param(
+            _open_wal,
+            "R2_CREDENTIAL_DATABASE_URL: {data}/bot.sqlite-wal cannot be used: others can write it",
+            id="others can write the WAL",
+        ),
+        pytest.param(
+            _link_for_a_lock,
+            "R2_CREDENTIAL_DATA_DIR: {data} cannot be used (Too many levels of symbolic links)",
+            id="a link for a lock",
+        ),
+        pytest.param(
+            _key_of_tomorrow, "20990101T000000.000000Z-madeup.pem: its name says that it is made days", id="2099"
+        ),
         pytest.param(
             _file_in_the_way, "R2_CREDENTIAL_DATA_DIR: {data} cannot be used (File exists)", id="file in the way"
         ),
