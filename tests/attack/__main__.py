@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from bot.sandbox.process import Transport
-from tests.attack import answers, at_the_port, line, ordering, places, texts
+from tests.attack import answers, at_the_port, line, ordering, places, rows, texts
 from tests.attack.attack import Arena, Attack, Breach, Case
 
 ATTACKS: Final[tuple[Attack, ...]] = (
@@ -24,6 +24,7 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     *line.ATTACKS,
     *ordering.ATTACKS,
     *places.ATTACKS,
+    *rows.ATTACKS,
     *texts.ATTACKS,
 )
 LONGEST: Final = timedelta(seconds=120)
