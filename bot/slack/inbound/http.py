@@ -125,7 +125,8 @@ async def _read(request: web.Request) -> bytes | None:
     `request.read()` would keep it as long as the connection lives.
     """
     received, chunks = bytearray(), 0
-    async for piece, is_end_of_chunk in request.content.iter_chunks():
+    while not request.content.at_eof():  # `iter_chunks()` has no end where there is no body
+        piece, is_end_of_chunk = await request.content.readchunk()
         received += piece
         chunks += is_end_of_chunk
         if len(received) > BODY_LIMIT or chunks > _FREE_CHUNKS + len(received) // _SHORTEST_CHUNK:
