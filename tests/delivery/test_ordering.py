@@ -430,6 +430,8 @@ class Slack(Rule):
 
     def refuse(self, request: Request) -> AccessRefused | None:
         """Refuse as planned."""
+        if request.person is not None and request.person.unknown_usergroups:
+            return MembershipUnknown()
         is_denied = request.person is not None and request.person.user_id in self._world.denied
         return NotAllowed() if is_denied else None
 

@@ -5,15 +5,28 @@ import json
 
 import pytest
 
+from bot.model.errors import AccessRefused
+from bot.policy.rules import Request, Rule
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
 from tests.desk import (
     ADA,
     BUCKET,
+    EVERYBODY,
     TOKEN_TEXT,
     Desk,
     shown_in,
 )
 from tests.make import BAD_BUCKETS
+
+
+class Broken(Rule):
+    """Has a fault of our own."""
+
+    def refuse(self, request: Request) -> AccessRefused | None:
+        """Fail, in words that nobody may read."""
+        message = "MARKER"
+        raise RuntimeError(message)
+
 
 TOKENS_TYPED = {
     "bare": TOKEN_TEXT,
@@ -53,8 +66,7 @@ async def test_what_was_typed_is_quoted_as_it_was_typed(desk: Desk) -> None:
 async def test_a_fault_at_submission_keeps_the_form_and_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
     """The person can tell the operator a reference that the log knows, and the log holds a type and no more."""
     await desk.open_form()
-    await desk.deliver(desk.slack.make_submission(ADA))
-    desk.execute("UPDATE submissions SET confirmation = 'MARKER'")
+    desk.serve(EVERYBODY, Broken())
 
     answer = await desk.deliver(desk.slack.make_submission(ADA))
 
@@ -65,8 +77,8 @@ async def test_a_fault_at_submission_keeps_the_form_and_gives_a_reference(desk: 
 
 
 async def test_a_fault_at_the_command_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
-    """A row that no version of the bot wrote is a fault, not a silence."""
-    desk.execute("UPDATE catalogs SET status = 'MARKER'")
+    """A fault is no silence."""
+    desk.serve(EVERYBODY, Broken())
 
     answer = await desk.command()
 
@@ -78,7 +90,7 @@ async def test_a_fault_at_the_command_gives_a_reference(desk: Desk, log: io.Stri
 async def test_a_fault_at_the_options_offers_nothing(desk: Desk) -> None:
     """The type-ahead has no place for a sentence."""
     await desk.command()
-    desk.execute("UPDATE catalogs SET status = 'MARKER'")
+    desk.serve(EVERYBODY, Broken())
 
     found = await desk.slack.search_options(ADA, "bucket", "")
 

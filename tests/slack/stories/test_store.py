@@ -306,8 +306,8 @@ CHANNEL_ERRORS: dict[str, tuple[str, str]] = {
     "none": ("", "Choose the channel to which the result is posted."),
     "the bot's direct message": ("D0ADA0001", "not a channel"),
     "a direct message of other people": ("D0PARTNER", "not a channel"),
-    "a person": (MALLORY, "not a channel"),
-    "nothing of Slack's": ("#data-platform", "not a channel"),
+    "a person": (MALLORY, "Choose the channel"),
+    "nothing of Slack's": ("#data-platform", "Choose the channel"),
 }
 
 
