@@ -520,18 +520,22 @@ class Ordering(RuleBasedStateMachine):
         bucket=A_BUCKET,
         user=st.sampled_from(PEOPLE),
         way=st.sampled_from([LONGEST_WAY / 4, LONGEST_WAY / 2, LONGEST_WAY]),
+        newer_by=st.sampled_from([None, *PEOPLE]),
     )
-    def arrive_late(self, bucket: str, user: str, way: timedelta) -> None:
+    def arrive_late(self, bucket: str, user: str, way: timedelta, newer_by: str | None) -> None:
         """Let arrive what Slack sent a while ago: others may have been sent, and written, since."""
+        self._run(self._store_meanwhile(bucket, newer_by))
         self._run(self._submit(bucket, user, way=way))
 
     @rule(
         bucket=A_BUCKET,
         user=st.sampled_from(PEOPLE),
         frozen=st.sampled_from([LONGEST_FREEZE / 6, LONGEST_FREEZE / 2, LONGEST_FREEZE]),
+        newer_by=st.sampled_from([None, *PEOPLE]),
     )
-    def wake_a_frozen_gateway(self, bucket: str, user: str, frozen: timedelta) -> None:
+    def wake_a_frozen_gateway(self, bucket: str, user: str, frozen: timedelta, newer_by: str | None) -> None:
         """Record what a gateway had read before it stood still, whatever the others did meanwhile."""
+        self._run(self._store_meanwhile(bucket, newer_by))
         self._run(self._submit(bucket, user, frozen))
 
     @rule(data=st.data(), is_fit=st.booleans())
@@ -678,6 +682,12 @@ class Ordering(RuleBasedStateMachine):
             assert recorded.state is State.SUPERSEDED
             newer = [each for each in self._of(bucket) if each.place > pasted.place]
             assert recorded.superseded_by in {each.user_id for each in newer if each in self._world.accepted}
+
+    async def _store_meanwhile(self, bucket: str, newer_by: str | None) -> None:
+        """Let somebody submit, and be seen to."""
+        if newer_by is not None:
+            await self._submit(bucket, newer_by)
+            await self._deliver_to_rest(bucket)
 
     async def _submit_again(self, name: str, *, is_fit: bool = True) -> None:
         pasted = self._world.pasted[name]
