@@ -5,11 +5,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from bot.sandbox.process import Transport
+from bot.sealing.hpke import generate_private_key
 from tests.leaks import find_leaks
+from tests.postgres import running_postgres
 from tests.scene import Scene, open_scene
+
+Engine = Literal["sqlite", "postgresql"]
 
 
 class Breach(StrEnum):
@@ -59,6 +63,18 @@ class Arena:
         async with open_scene(self.transport, self.new_directory(), settings) as scene:
             await scene.start_ready_bot()
             yield scene
+
+    @asynccontextmanager
+    async def scene_on(self, engine: Engine, settings: Mapping[str, str] | None = None) -> AsyncIterator[Scene]:
+        """Make a scene whose bot keeps what it keeps in this engine."""
+        if engine == "sqlite":
+            async with self.scene(settings) as scene:
+                yield scene
+            return
+        with running_postgres(self.new_directory() / "server") as url:
+            keys = {"R2_CREDENTIAL_DATABASE_URL": url, "R2_CREDENTIAL_SEALING_KEY": generate_private_key()}
+            async with self.scene(keys | dict(settings or {})) as scene:
+                yield scene
 
 
 Run = Callable[[Arena], AsyncIterator[Case]]

@@ -6,21 +6,22 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 from urllib.parse import urlencode
 
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import ImpossibleStepError
-from tests.attack.attack import Arena, Attack, Case
+from tests.attack.attack import Arena, Attack, Case, Engine
 from tests.scene import ADA, GRACE, Scene
 
 _FREEZE_SECONDS: Final = 5.2
 _AGES: Final = (1, 2, 3, 5, 8, 13, 20, 34, 60, 120, 240, 290, 310, 3600)
 
 
-async def arrive_late(arena: Arena) -> AsyncIterator[Case]:
+async def arrive_late(arena: Arena, engine: Engine = "sqlite") -> AsyncIterator[Case]:
     """Send Submits that Slack signed at any time before the newer one, when that is stored, and while it waits."""
-    async with arena.scene() as scene:
+    async with arena.scene_on(engine) as scene:
         for number, age in enumerate(_AGES):
             for behaviour in (Behaviour.GOOD, Behaviour.SERVER_DOWN):
                 bucket, old = f"late-{number}-{behaviour.value.lower()}", make_token(Behaviour.GOOD, 7000 + number)
@@ -68,5 +69,10 @@ async def _judge(scene: Scene, bucket: str, new: str, name: str) -> Case:
 
 ATTACKS: Final = (
     Attack(name="an older Submit arrives after a newer one", run=arrive_late, over=("http",)),
+    Attack(
+        name="an older Submit arrives after a newer one (PostgreSQL)",
+        run=partial(arrive_late, engine="postgresql"),
+        over=("http",),
+    ),
     Attack(name="the bot stands still with a Submit in its socket", run=stand_still),
 )

@@ -19,7 +19,8 @@ from bot.sandbox.tokens import Behaviour, make_token
 from bot.sealing.hpke import RESPONSE_URL, SealingContext, generate_private_key
 from bot.sealing.key_files import KeyFiles, write_key_file
 from bot.storage.schema import SUBMISSIONS
-from tests.attack.attack import Arena, Attack, Case
+from tests.attack.attack import Arena, Attack, Case, Engine
+from tests.postgres import execute
 from tests.scene import CROWD, PLATFORM, Scene, open_scene
 from tests.storage.test_damage import ON_BOTH, ON_SQLITE
 
@@ -45,6 +46,9 @@ _WATCHED: Final = "bucket NOT LIKE '%-other'"
 
 
 def _execute(scene: Scene, statement: str) -> list[tuple[object, ...]]:
+    url = scene.environment.get("R2_CREDENTIAL_DATABASE_URL")
+    if url is not None:
+        return execute(url, statement)
     with closing(sqlite3.connect(scene.data_dir / "bot.sqlite", isolation_level=None, timeout=10)) as connection:
         return connection.execute(statement).fetchall()
 
@@ -75,9 +79,9 @@ def _holds(scene: Scene, bucket: str, token: str) -> bool:
     return scene.cloudflare.stored_token(bucket) == token
 
 
-async def change_rows(arena: Arena) -> AsyncIterator[Case]:
+async def change_rows(arena: Arena, engine: Engine = "sqlite") -> AsyncIterator[Case]:
     """Change one column of a submission that waits: nothing is written, here or elsewhere."""
-    async with arena.scene(_WAITING) as scene:
+    async with arena.scene_on(engine, _WAITING) as scene:
         scene.cloudflare.fresh_seconds = 3.0
         buckets = {name: f"rows-{number:02d}" for number, name in enumerate(_CHANGES)}
         for number, (name, bucket) in enumerate(buckets.items()):
@@ -170,8 +174,8 @@ def _add_damaged(scene: Scene, bucket: str, change: str) -> None:
     now = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
     columns = [column.name for column in SUBMISSIONS.columns if column.name != "sequence"]
     given = dict.fromkeys(columns, "NULL") | {name: name for name in _KEPT} | _FRESH
-    given |= {"id": f"'{bucket}'", "bucket": f"'{bucket}'", "accepted_at": now, "next_attempt_at": now}
-    given["expires_at"] = later
+    given |= {"id": f"'{bucket}'", "bucket": f"'{bucket}'", "expires_at": later}
+    given |= dict.fromkeys(("sent_at", "accepted_at", "next_attempt_at"), now)
     values = ", ".join(given[name] for name in columns)
     template = "FROM submissions WHERE bucket = 'damage'"
     _execute(scene, f"INSERT INTO submissions ({', '.join(columns)}) SELECT {values} {template}")
@@ -271,6 +275,11 @@ async def look_at_process(arena: Arena) -> AsyncIterator[Case]:
 
 ATTACKS: Final = (
     Attack(name="rows that are changed while they wait", run=change_rows, over=("http",)),
+    Attack(
+        name="rows of PostgreSQL that are changed while they wait",
+        run=partial(change_rows, engine="postgresql"),
+        over=("http",),
+    ),
     Attack(name="response URLs that are not Slack's", run=name_other_urls, over=("http",)),
     Attack(name="damaged rows", run=damage_rows, over=("http",)),
     Attack(name="directories and keys of others", run=plant_files, over=("http",)),

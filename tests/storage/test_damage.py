@@ -49,6 +49,7 @@ ON_BOTH = {
 }
 ON_SQLITE = {
     "a word for a time": "accepted_at = 'yesterday'",
+    "a word for when it was sent": "sent_at = 'yesterday'",
     "the highest of words for a time": "accepted_at = 'zzzz'",
     "nothing for a time": "expires_at = ''",
     "a number for a time": "expires_at = 7",
@@ -62,6 +63,7 @@ ON_SQLITE = {
 ON_POSTGRESQL = {
     "for ever": "expires_at = 'infinity'",
     "since ever": "accepted_at = '-infinity'",
+    "sent at the end of time": "sent_at = 'infinity'",
     "in 18,000 years": "next_attempt_at = '20000-01-01T00:00:00Z'",
     "on the ides of March": "accepted_at = '0044-03-15T00:00:00Z BC'",
 }
