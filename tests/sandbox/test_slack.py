@@ -35,6 +35,8 @@ IMPATIENT = replace(CONFIG, answer_timeout=timedelta(milliseconds=60))
 OUTSIDER = User(id="U0OUTSIDE", name="oscar", real_name="Oscar Outside", team_id="T0ACME")
 BOT_TOKEN = "xoxb-sandbox-bot"
 BRIEFLY = timedelta(milliseconds=50)
+STEADY = 60
+"""Seconds between two pings of the SDK: with short ones it takes a connection of a busy machine for a dead one."""
 
 
 def plain(text: str) -> JsonObject:
@@ -153,7 +155,7 @@ async def socket_rig(config: SmallSlackConfig = CONFIG) -> AsyncIterator[Rig]:
     async with SmallSlack(config) as slack:
         app = form_app(slack)
         web_client = client_for(slack, None)
-        handler = AsyncSocketModeHandler(app, config.app_token, web_client=web_client, ping_interval=0.1)
+        handler = AsyncSocketModeHandler(app, config.app_token, web_client=web_client, ping_interval=STEADY)
         await handler.connect_async()  # type: ignore[no-untyped-call]  # Bolt left it so
         await slack.wait_for_connections()
         try:
