@@ -681,7 +681,9 @@ class Ordering(RuleBasedStateMachine):
         if recorded.is_ended:
             assert recorded.state is State.SUPERSEDED
             newer = [each for each in self._of(bucket) if each.place > pasted.place]
-            assert recorded.superseded_by in {each.user_id for each in newer if each in self._world.accepted}
+            uncertain = [each for each in newer if (await self._read(each)).state is State.UNCERTAIN]
+            by = [*uncertain, *(each for each in newer if each in self._world.accepted)]
+            assert recorded.superseded_by in {each.user_id for each in by}
 
     async def _store_meanwhile(self, bucket: str, newer_by: str | None) -> None:
         """Let somebody submit, and be seen to."""
