@@ -1,6 +1,7 @@
 """Builds the form and checks its fields. Block ids live here and nowhere else."""
 
-from collections.abc import Callable, Iterable, Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +16,7 @@ from bot.model.errors import (
     S3SecretAccessKey,
     SeveralTokens,
 )
-from bot.model.pasted_token import MASK
+from bot.model.pasted_token import MASK, trim
 from bot.model.place import DIRECT
 from bot.model.submission import TokenKind
 from bot.slack.blocks import Json, plain, section
@@ -33,6 +34,9 @@ REASON_LENGTH: Final = 300
 _INPUT_LENGTH: Final = 3000
 _MOST_OPTIONS: Final = 100
 _OPTION_TEXT: Final = 75
+_MOST_SIMILAR: Final = 3
+_SIMILAR: Final = 0.75
+"""The share of a name that must be the same: one slip in four letters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,18 +80,23 @@ def build_form(*, nonce: str, filling: Filling, catalogs: Iterable[Catalog] | No
 
 
 def build_options(catalogs: Iterable[Catalog], query: str) -> list[Json]:
-    """Return the catalogs whose name contains the query, those that begin with it first, and the query itself.
+    """Return the catalogs whose name contains the query, those that begin with it first.
 
-    What was typed is offered when it is a possible name that is not listed: the list may be older than the bucket.
+    Where there is none, return those with a similar name, and then the query itself if it is a possible name: the list
+    may be older than the bucket. Slack takes the first option when Enter is pressed, so a guess must not come first.
     """
-    query = query.strip().lower()
+    query = trim(query).lower()
     if MASK.lower() in query:
         return [_option(_MASKED_OPTION, MASK)]
-    found = sorted((catalog for catalog in catalogs if query in catalog.bucket), key=_match_order(query))
-    options = [_option(catalog.bucket, catalog.bucket, describe_catalog(catalog)) for catalog in found]
-    if is_bucket_name(query) and not any(catalog.bucket == query for catalog in found):
-        options.insert(0, _option(f'Use "{query}"', query, "Not among the catalogs that Cloudflare listed last"))
-    return options[:_MOST_OPTIONS]
+    by_name = {catalog.bucket: catalog for catalog in catalogs}
+    found = sorted((name for name in by_name if query in name), key=lambda name: (not name.startswith(query), name))
+    if found or not is_bucket_name(query):
+        return [_option(name, name, describe_catalog(by_name[name])) for name in found][:_MOST_OPTIONS]
+    similar = difflib.get_close_matches(query, by_name, n=_MOST_SIMILAR, cutoff=_SIMILAR)
+    return [
+        *(_option(name, name, f"Did you mean this? {describe_catalog(by_name[name])}") for name in similar),
+        _option(f'Use "{query}"', query, "Not among the catalogs that Cloudflare listed last"),
+    ]
 
 
 def describe_catalog(catalog: Catalog) -> str:
@@ -235,7 +244,3 @@ def _input(block_id: str, label: str, element: Json, *, hint: str = "", optional
 def _option(text: str, value: str, description: str = "") -> Json:
     option = {"text": plain(text[:_OPTION_TEXT]), "value": value}
     return option | ({"description": plain(description[:_OPTION_TEXT])} if description else {})
-
-
-def _match_order(query: str) -> Callable[[Catalog], tuple[bool, str]]:
-    return lambda catalog: (not catalog.bucket.startswith(query), catalog.bucket)
