@@ -93,12 +93,14 @@ def list_samples() -> Iterator[_Sample]:
     yield _fault('code 10001, "Method not allowed for token"', 403, 10001, "Method not allowed for token")
     yield _fault('code 10001, "internal error"', 500, 10001, "internal error")
     yield _fault("another code 1001 to 1999, HTTP 403", 403, 1020)
+    yield _Sample(label="`error_code` 1001 to 1999 without an envelope", status=403, body={"error_code": 1020})
     yield _fault("a code in no table, HTTP 4xx", 400, 12345)
     yield _fault("a code in no table, HTTP 200", 200, 12345)
     for status in sorted(ERROR_OF_STATUS):
         yield _fault(f"HTTP {int(status)} without a code", status, None)
     yield _fault("HTTP 403 without a code", 403, None)
     yield _Sample(label="HTTP 403, a page", status=403, body="<html>made up</html>")
+    yield _Sample(label='HTTP 403, "Just a moment..."', status=403, body="<title>Just a moment...</title>")
     yield _fault("HTTP 404 without a code", 404, None)
     yield _Sample(label="HTTP 422, plain text", status=422, body="Failed to deserialize the JSON body")
     yield _Sample(label="HTTP 5xx", status=502, body="<html>made up</html>")
@@ -113,6 +115,7 @@ def _told_samples() -> Iterator[_Sample]:
     yield _result("its `expires_on` has passed", _TOKEN | {"expires_on": (_NOW - timedelta(days=1)).isoformat()})
     yield _result("its `not_before` is to come", _TOKEN | {"not_before": (_NOW + timedelta(days=1)).isoformat()})
     yield _result("the token is `disabled`", _TOKEN | {"status": "disabled"})
+    yield _result("the token is `revoked (exposed)`", _TOKEN | {"status": "revoked (exposed)"})
 
 
 def _quote(outcome: str) -> str:

@@ -21,6 +21,8 @@ class TokenStatus(StrEnum):
     ACTIVE = "active"
     DISABLED = "disabled"
     EXPIRED = "expired"
+    REVOKED = "revoked"
+    """Cloudflare says why in brackets: "revoked (exposed)" is a token that was found in public."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ def _match(value: object, unknown: _Status) -> _Status:
 def parse_verification(answer: Answer, result: object) -> TokenVerification:
     """Read a verification; what is not told clearly is not understood."""
     found = result if isinstance(result, dict) else {}
-    status = next((each for each in TokenStatus if each == found.get("status")), None)
+    status = _parse_status(found.get("status"))
     token_id = found.get("id")
     try:
         expires_at, not_before = (_parse_time(found.get(name)) for name in ("expires_on", "not_before"))
@@ -102,6 +104,11 @@ def parse_verification(answer: Answer, result: object) -> TokenVerification:
         told_at=_parse_date(answer),
         cf_ray=answer.cf_ray,
     )
+
+
+def _parse_status(value: object) -> TokenStatus | None:
+    word = value.partition(" ")[0] if isinstance(value, str) else None
+    return next((status for status in TokenStatus if status == word), None)
 
 
 def _parse_time(value: object) -> datetime | None:

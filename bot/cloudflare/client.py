@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
+from http import HTTPStatus
 from http.cookiejar import CookieJar
 
 import httpx
@@ -25,9 +26,17 @@ from bot.cloudflare.answers import (
 from bot.cloudflare.auth import ApiKey, ApiToken, Bearer, CallerAuth, CredentialBody, Fence
 from bot.cloudflare.budget import Limits, Urgency, parse_limits
 from bot.cloudflare.diagnosis import Answer, read_result
-from bot.cloudflare.errors import CatalogRefusal, CloudflareUnreachable, NoSuchBucket, RouteGone, Throttled
+from bot.cloudflare.errors import (
+    CatalogInactive,
+    CatalogRefusal,
+    CloudflareUnreachable,
+    NoSuchBucket,
+    RequestRejected,
+    RouteGone,
+    Throttled,
+)
 from bot.cloudflare.pace import MOST_IN_FLIGHT, Pace
-from bot.model.catalog import BucketKey, Catalog, CatalogApi, CredentialStatus, is_bucket_name
+from bot.model.catalog import BucketKey, Catalog, CatalogApi, CatalogStatus, CredentialStatus, is_bucket_name
 from bot.model.errors import BotError, DatabaseTrouble, LeaseLost
 from bot.model.secret import Secret
 from bot.model.submission import TokenKind
@@ -213,9 +222,21 @@ class CloudflareClient:
     async def enable_catalog(
         self, key: BucketKey, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
     ) -> None:
-        """Give a bucket a catalog, or switch its catalog on again; one that is on stays as it is."""
+        """Give a bucket a catalog, or switch its catalog on again; one that is on stays as it is.
+
+        A 409 ("Catalog already enabled", OpenAPI) says that it is there: whether it is on, Cloudflare is asked then.
+        """
         bucket = self._require_possible(key)
-        await self._call("POST", bucket, "enable", turn=turn, cargo=Fence(may_send))
+        try:
+            await self._call("POST", bucket, "enable", turn=turn, cargo=Fence(may_send))
+        except RequestRejected as answer:
+            if answer.status != HTTPStatus.CONFLICT:
+                raise
+        else:
+            return
+        catalog = await self._get_catalog(key, turn)
+        if catalog.status is not CatalogStatus.ACTIVE:
+            raise CatalogInactive(status=HTTPStatus.CONFLICT, cf_ray=catalog.cf_ray)
 
     async def store_credential(
         self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None

@@ -16,6 +16,7 @@ from typing import Self
 from bot.cloudflare.echo import REMOVED, Echo
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
+    BlockedOnTheWay,
     CallerNotAllowed,
     CallerRejected,
     ChallengePage,
@@ -49,6 +50,7 @@ _EDGE_CODES = range(1001, 2000)
 _EDGE_STATUSES = (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 _EDGE_PAGE = re.compile(rb"error code:\s*(1\d{3})\b", re.IGNORECASE)
 _EDGE_PAGE_BYTES = 65_536
+_CHALLENGE_PAGE = re.compile(rb"<title>\s*Just a moment", re.IGNORECASE)
 _HEADERS = frozenset({"cf-mitigated", "cf-ray", "date", "ratelimit", "ratelimit-policy", "retry-after"})
 _RAY = re.compile(r"[0-9a-f]{16,20}(-[A-Z]{3,4})?")  # 64 bits, and the airport of the data center
 # Every kind of token, key or id that Cloudflare gives out is at least 32 of these characters long.
@@ -69,18 +71,23 @@ class Answer:
     document: object = field(repr=False)
     is_read: bool
     is_empty: bool
+    is_page: bool
     is_edge_page: bool
+    is_challenge_page: bool
 
     @classmethod
     def parse(cls, *, status: int, headers: Iterable[tuple[str, str]], body: bytes | None, echo: Echo) -> Self:
         """Parse what came; names of headers are in lower case, `body` is None for one that was not read."""
+        document, beginning = _parse_json(body or b"", echo), (body or b"")[:_EDGE_PAGE_BYTES]
         return cls(
             status=status,
             headers=_keep_headers(headers, echo),
-            document=_parse_json(body or b"", echo),
+            document=document,
             is_read=body is not None,
             is_empty=body is not None and not body.strip(),
-            is_edge_page=body is not None and _EDGE_PAGE.search(body[:_EDGE_PAGE_BYTES]) is not None,
+            is_page=document is None and bool(beginning.strip()),
+            is_edge_page=_EDGE_PAGE.search(beginning) is not None,
+            is_challenge_page=_CHALLENGE_PAGE.search(beginning) is not None,
         )
 
     @property
@@ -193,9 +200,16 @@ def _classify(answer: Answer, fault: _Fault) -> type[CloudflareError]:
     if _is_2xx(answer.status):
         return _classify_2xx(answer.document, fault)
     kind = _classify_code(answer.status, fault)
-    if kind is None and _is_from_edge(answer, fault):
-        kind = EdgeRefused
-    return kind or _classify_status(answer.status, answer.document, fault)
+    return kind or _classify_page(answer, fault) or _classify_status(answer.status, answer.document, fault)
+
+
+def _classify_page(answer: Answer, fault: _Fault) -> type[CloudflareError] | None:
+    """Tell what does not come from the API at all."""
+    if _is_from_edge(answer, fault):
+        return EdgeRefused
+    if answer.is_challenge_page:
+        return ChallengePage
+    return BlockedOnTheWay if answer.status == HTTPStatus.FORBIDDEN and answer.is_page else None
 
 
 def _classify_unread(status: int) -> type[CloudflareError]:
@@ -233,7 +247,10 @@ def _classify_ambiguous(status: int, message: str) -> type[CloudflareError]:
 
 
 def _is_from_edge(answer: Answer, fault: _Fault) -> bool:
-    return answer.is_edge_page or (answer.status in _EDGE_STATUSES and fault.code in _EDGE_CODES)
+    """Tell the edge from the API by the envelope, which the edge has not: the API has codes of that range as well."""
+    has_envelope = isinstance(answer.document, dict) and "success" in answer.document
+    is_edge_code = answer.status in _EDGE_STATUSES and fault.code in _EDGE_CODES
+    return answer.is_edge_page or (is_edge_code and not has_envelope)
 
 
 def _classify_status(status: int, document: object, fault: _Fault) -> type[CloudflareError]:

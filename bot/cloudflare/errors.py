@@ -7,6 +7,7 @@ CloudflareError
 │   │   ├── TokenMalformed
 │   │   ├── TokenExpired
 │   │   ├── TokenDisabled
+│   │   ├── TokenExposed
 │   │   ├── TokenNotYetValid
 │   │   ├── TokenLimitedToAddresses
 │   │   ├── TokenOfAnotherAccount
@@ -24,6 +25,7 @@ CloudflareError
 │   ├── RouteGone
 │   ├── R2NotEnabled
 │   ├── ChallengePage
+│   ├── BlockedOnTheWay
 │   └── RequestRejected
 └── CloudflareTrouble      it passes: the bot tries again by itself
     ├── Throttled
@@ -138,6 +140,16 @@ class TokenDisabled(TokenRefusal):
     user_message = (
         "This token is disabled. Your move: ask whoever disabled it why; then enable it again in the Cloudflare "
         f"dashboard and submit it, or {RIGHT_TOKEN}."
+    )
+
+
+class TokenExposed(TokenRefusal):
+    """Status "revoked (exposed)": Cloudflare found the token in public and revoked it."""
+
+    code = "token_exposed"
+    user_message = (
+        "Cloudflare found this token in public and revoked it: treat what it could reach as disclosed. Your move: "
+        f"find out where it was published and remove it there; then {RIGHT_TOKEN}, and submit that one."
     )
 
 
@@ -324,6 +336,18 @@ class ChallengePage(OperatorError):
         "token is not the reason. The operator of the bot has to act: requests from this network address are being "
         "challenged, so let the bot reach api.cloudflare.com from another address, or ask Cloudflare's support and "
         "name the Ray ID. Submit again after that."
+    )
+
+
+class BlockedOnTheWay(OperatorError):
+    """A no that is not the API's: a page of Cloudflare's firewall, a proxy (407) or a filter (403, 451)."""
+
+    code = "blocked_on_the_way"
+    statuses = (HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS)
+    user_message = (
+        "Something between the bot and Cloudflare's API turned the request away; your token is not the reason. The "
+        "operator of the bot has to act: let the bot reach api.cloudflare.com past the proxy, filter or firewall that "
+        "said no. Submit again after that."
     )
 
 

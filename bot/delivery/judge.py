@@ -15,6 +15,7 @@ from bot.cloudflare.answers import TokenStatus, TokenVerification
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
+    BlockedOnTheWay,
     CallerNotAllowed,
     CallerRejected,
     CatalogInactive,
@@ -34,6 +35,7 @@ from bot.cloudflare.errors import (
     RouteGone,
     TokenDisabled,
     TokenExpired,
+    TokenExposed,
     TokenInvalid,
     TokenLimitedToAddresses,
     TokenMalformed,
@@ -114,6 +116,8 @@ def _judge_token(
     now = verified.told_at or now  # Cloudflare's own time, so that a wrong clock here does no harm
     if verified.status is TokenStatus.DISABLED:
         return TokenDisabled(cf_ray=verified.cf_ray)
+    if verified.status is TokenStatus.REVOKED:
+        return TokenExposed(cf_ray=verified.cf_ray)
     if verified.status is TokenStatus.EXPIRED or (verified.expires_at is not None and verified.expires_at <= now):
         return TokenExpired(cf_ray=verified.cf_ray)
     if verified.not_before is not None and now < verified.not_before:
@@ -230,7 +234,8 @@ def _retry_after(error: BotError) -> timedelta:
 
 def _unless_clear(error: BotError) -> BotError:
     """Take a no that this question cannot be answered with for an answer that is not understood."""
-    return error if isinstance(error, (CloudflareTrouble, ChallengePage)) else _as(AnswerNotUnderstood, error)
+    is_clear = isinstance(error, (CloudflareTrouble, ChallengePage, BlockedOnTheWay))
+    return error if is_clear else _as(AnswerNotUnderstood, error)
 
 
 def is_no(answer: object) -> bool:

@@ -34,7 +34,7 @@ class Standing:
 
     is_known: bool = True
     is_of_this_account: bool = True
-    status: Literal["active", "disabled", "expired"] = "active"
+    status: Literal["active", "disabled", "expired", "revoked (exposed)"] = "active"
     starts_in: timedelta | None = None
     expires_in: timedelta | None = timedelta(days=90)
     when_read: Refusal | None = None
@@ -66,6 +66,7 @@ _STANDINGS: Final[Mapping[Behaviour, Standing]] = {
     Behaviour.UNKNOWN: replace(_USELESS, is_known=False),
     Behaviour.EXPIRED: replace(_USELESS, status="expired", expires_in=timedelta(days=-1)),
     Behaviour.DISABLED: replace(_USELESS, status="disabled"),
+    Behaviour.EXPOSED: replace(_USELESS, status="revoked (exposed)"),
     Behaviour.NOT_YET_VALID: replace(_USELESS, starts_in=timedelta(days=1)),
     Behaviour.OTHER_ACCOUNT: replace(_USELESS, is_of_this_account=False),
     Behaviour.LACKS_CATALOG: Standing(when_read=NOT_ALLOWED, when_stored=_LACKS_A_RIGHT),

@@ -29,6 +29,7 @@ class Behaviour(StrEnum):
     UNKNOWN = "UNKNOWN"
     EXPIRED = "EXPIRED"
     DISABLED = "DISABLED"
+    EXPOSED = "EXPOSED"
     NOT_YET_VALID = "NOTYETVALID"
     OTHER_ACCOUNT = "OTHERACCOUNT"
     LACKS_CATALOG = "LACKSCATALOG"
@@ -82,6 +83,7 @@ _REFUSED: Final = (
     _offer("Unknown", "Cloudflare never gave it out: code 1000, and 30005 where it is stored.", Behaviour.UNKNOWN),
     _offer("Expired", "Its time is over: code 30005 where it is stored.", Behaviour.EXPIRED),
     _offer("Disabled", "Somebody switched it off: code 30005 where it is stored.", Behaviour.DISABLED),
+    _offer("Exposed", "Cloudflare found it in public and revoked it.", Behaviour.EXPOSED),
     _offer("Not yet valid", "Its time begins tomorrow: code 30005 where it is stored.", Behaviour.NOT_YET_VALID),
     _offer("Of another account", "Somebody else's account token: code 10000.", Behaviour.OTHER_ACCOUNT),
     _offer(

@@ -124,7 +124,7 @@ _ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(m
 @given(
     expires_on=st.none() | st.datetimes(timezones=_ZONES),
     not_before=st.none() | st.datetimes(timezones=st.just(UTC)),
-    status=st.sampled_from(TokenStatus),
+    status=st.sampled_from([status for status in TokenStatus if status is not TokenStatus.REVOKED]),  # not in the SDK
 )
 def test_times_are_those_of_the_official_sdk(
     expires_on: datetime | None, not_before: datetime | None, status: TokenStatus

@@ -682,6 +682,7 @@ async def test_a_token_is_known_to_the_endpoint_of_its_owner_only(
         (Behaviour.GOOD, TokenStatus.ACTIVE),
         (Behaviour.EXPIRED, TokenStatus.EXPIRED),
         (Behaviour.DISABLED, TokenStatus.DISABLED),
+        (Behaviour.EXPOSED, TokenStatus.REVOKED),
         (Behaviour.NOT_YET_VALID, TokenStatus.ACTIVE),
         (Behaviour.LACKS_CATALOG, TokenStatus.ACTIVE),
     ],
@@ -879,6 +880,23 @@ async def test_a_catalog_is_enabled(server: SmallCloudflare, make: Make, bucket:
         await client.enable_catalog(_key(bucket), _yes)
     assert (await client.get_catalog(_key(bucket))).status is CatalogStatus.ACTIVE
     assert {request.body for request in server.requests} == {b""}
+
+
+@pytest.mark.parametrize("status", ["active", "inactive"])
+async def test_a_catalog_that_is_there_already_is_enabled_if_it_is_on(make: Make, status: str) -> None:
+    """OpenAPI documents 409 "Catalog already enabled"; nobody says whether one that was switched off gets it too."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return _no(409, 40901, "Catalog already enabled")
+        return httpx.Response(200, json={"success": True, "errors": [], "result": {"bucket": "lake", "status": status}})
+
+    client = make(handler=handler)
+    if status == "active":
+        await client.enable_catalog(LAKE, _yes)
+    else:
+        with pytest.raises(CatalogInactive):
+            await client.enable_catalog(LAKE, _yes)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from bot.cloudflare.diagnosis import LONGEST_WAIT, Answer, not_understood, read_
 from bot.cloudflare.echo import Echo
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
+    BlockedOnTheWay,
     CallerNotAllowed,
     CallerRejected,
     CatalogInactive,
@@ -89,11 +90,10 @@ def test_successes(answer: Answer, result: object) -> None:
         *[(status, 10042, R2NotEnabled) for status in (400, 403)],
         *[(status, 971, Throttled) for status in (200, 400, 403, 429, 503)],
         *[(status, 1015, Throttled) for status in (403, 429)],
-        *[(403, code, EdgeRefused) for code in (1006, 1010, 1020)],
+        *[(status, code, RequestRejected) for code in (1001, 1003, 1010, 1020, 1038) for status in (400, 403, 404)],
         *[(503, code, CloudflareUnavailable) for code in (10000, 7003, 99999)],
         *[(status, 99999, RequestRejected) for status in (200, 400, 403, 404, 409, 422)],
         *[(status, 99999, RouteGone) for status in (405, 410)],
-        *[(status, 1001, RequestRejected) for status in (400, 404)],
     ],
 )
 def test_codes(status: int, code: int, kind: type[CloudflareError]) -> None:
@@ -125,7 +125,7 @@ def test_code_10001_goes_by_its_text(status: int, message: str, kind: type[Cloud
     [
         pytest.param(_answer(401), CallerRejected, id="bare 401"),
         pytest.param(_answer(403, {"success": False, "errors": []}), CallerRejected, id="403 of the API without code"),
-        pytest.param(_answer(403, b"<html>Blocked</html>"), RequestRejected, id="403 page of somebody else"),
+        pytest.param(_answer(403, b"<html>Blocked</html>"), BlockedOnTheWay, id="403 page of somebody else"),
         pytest.param(_answer(403, b"<html>", cf_mitigated="challenge"), ChallengePage, id="challenge"),
         pytest.param(_answer(503, b"<html>", cf_mitigated="challenge"), ChallengePage, id="challenge with 503"),
         pytest.param(_answer(404), RouteGone, id="bare 404"),
@@ -142,6 +142,12 @@ def test_code_10001_goes_by_its_text(status: int, message: str, kind: type[Cloud
         pytest.param(_answer(403, b"error code: 1020"), EdgeRefused, id="edge in plain text"),
         pytest.param(_answer(530, b"<p>Error code: 1016</p>"), EdgeRefused, id="edge in a page"),
         pytest.param(_answer(403, {"error_code": 1010, "title": "..."}), EdgeRefused, id="edge in JSON"),
+        pytest.param(_answer(403, b"<title>Attention Required! | Cloudflare</title>"), BlockedOnTheWay, id="firewall"),
+        pytest.param(_answer(403, b"<title>Just a moment...</title>"), ChallengePage, id="challenge without a header"),
+        pytest.param(_answer(503, b"<title>Just a moment...</title>"), ChallengePage, id="the same with 503"),
+        pytest.param(_answer(403, b"Access denied by policy"), BlockedOnTheWay, id="a filter's 403"),
+        pytest.param(_answer(451, b"<html>"), BlockedOnTheWay, id="a filter's 451"),
+        pytest.param(_answer(407), BlockedOnTheWay, id="a proxy's 407"),
         pytest.param(_answer(500, b"<html>"), CloudflareUnavailable, id="500 page"),
         pytest.param(_answer(522, b"<html>"), CloudflareUnavailable, id="522 page"),
         pytest.param(_answer(599), CloudflareUnavailable, id="599"),

@@ -598,6 +598,7 @@ DEFINITE_NOES = {
         State.FAILED,
         "challenge_page",
     ),
+    "a page of a firewall": (Failure(status=403, body="<html>Blocked</html>"), State.FAILED, "blocked_on_the_way"),
     "a code of no table": (Failure(status=400, code=123456), State.FAILED, "request_rejected"),
 }
 
@@ -639,6 +640,7 @@ PATIENT = _seconds(1, 1, 2, 4, 8, 16, 28)
     [
         pytest.param(Behaviour.EXPIRED, SandboxKind, "token_expired", [], id="expired"),
         pytest.param(Behaviour.DISABLED, SandboxKind, "token_disabled", [], id="disabled"),
+        pytest.param(Behaviour.EXPOSED, SandboxKind, "token_exposed", [], id="exposed"),
         pytest.param(Behaviour.NOT_YET_VALID, SandboxKind, "token_not_yet_valid", [], id="not yet valid"),
         pytest.param(Behaviour.UNKNOWN, SandboxKind, "token_invalid", PATIENT, id="unknown"),
         pytest.param(Behaviour.LACKS_CATALOG, [ACCOUNT, OLDER_ACCOUNT], "lacks_catalog_rights", PATIENT, id="no right"),
@@ -695,7 +697,9 @@ async def test_the_patience_is_what_the_setting_says(house: House, patience: int
 
 
 @pytest.mark.parametrize(
-    "behaviour", [Behaviour.EXPIRED, Behaviour.DISABLED, Behaviour.NOT_YET_VALID], ids=lambda each: each.value
+    "behaviour",
+    [Behaviour.EXPIRED, Behaviour.DISABLED, Behaviour.EXPOSED, Behaviour.NOT_YET_VALID],
+    ids=lambda each: each.value,
 )
 async def test_what_does_not_pass_gets_no_patience(house: House, behaviour: Behaviour) -> None:
     """Nobody waits for a token that will not become better."""
@@ -763,7 +767,6 @@ async def test_a_token_that_is_unknown_is_not_written_although_it_reads_the_cata
     "failures",
     [
         pytest.param({"verify": Failure(status=401, body="<html>Sign in</html>")}, id="verifying meets a sign-in page"),
-        pytest.param({"read": Failure(status=403, body="<html>Blocked</html>")}, id="reading meets a page"),
         pytest.param({"read": Failure(status=400, code=123456)}, id="reading meets an unknown code"),
         pytest.param({"verify": Failure(status=503), "read": Failure(status=503)}, id="both are down"),
     ],

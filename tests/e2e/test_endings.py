@@ -44,6 +44,7 @@ ENDINGS = {
     "Unknown": Expected(title=REFUSED, words=(_RIGHT_TOKEN, "token_invalid", "Cloudflare code 1000"), tries=0),
     "Expired": Expected(title=REFUSED, words=("This token has expired.", _RIGHT_TOKEN, "token_expired"), tries=0),
     "Disabled": Expected(title=REFUSED, words=("This token is disabled.", "token_disabled"), tries=0),
+    "Exposed": Expected(title=REFUSED, words=("found this token in public", "token_exposed"), tries=0),
     "Not yet valid": Expected(title=REFUSED, words=("This token is not valid yet", "token_not_yet_valid"), tries=0),
     "Of another account": Expected(title=REFUSED, words=("another Cloudflare account", "code 10000"), tries=0),
     "Of a user elsewhere": Expected(title=REFUSED, words=("does not reach this catalog", "code 10000"), tries=0),
