@@ -1,4 +1,4 @@
-"""Asks whether the slot's credential works. It cannot turn a success into a failure any more."""
+"""Asks whether the slot's credential works. It can no longer turn a success into a failure."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,7 +13,10 @@ from bot.model.move import Changes, Move
 from bot.model.submission import Pending, State
 
 CONFIRM_PATIENCE: Final = timedelta(seconds=15)
-"""How long a slot that looks empty or broken after a successful write is asked about before that is an alarm."""
+"""How long a slot that shows no working credential after a successful write is asked again before that is an alarm.
+
+Cloudflare needs some seconds until a write is seen everywhere.
+"""
 
 _PAUSE: Final = timedelta(seconds=2)
 
@@ -21,7 +24,7 @@ _log = structlog.get_logger()
 
 
 class Confirm(Step):
-    """Looks into the slot until it shows a credential that works, or until the patience is over."""
+    """Asks until the slot shows a working credential, or until the patience is over."""
 
     state = State.CONFIRMING
     label = "Confirm that the stored credential works"
@@ -31,7 +34,7 @@ class Confirm(Step):
         submission, now = pending.submission, self._tools.clock()
         patience = (submission.confirm_until or now) - now
         try:
-            status, is_tested = await self._look_into_slot(submission.key, turn)
+            status, is_tested = await self._test_slot(submission.key, turn)
         except CloudflareError as error:
             _log.warning("credential_not_confirmed", submission=submission.id, error=str(error))
             pause = max(_PAUSE, error.retry_after or _PAUSE)
@@ -46,10 +49,10 @@ class Confirm(Step):
         changes = Changes(confirmation=status)
         return Move(to=State.STORED, at=self._tools.clock(), changes=changes, tested_at=tested_at)
 
-    async def _look_into_slot(self, key: BucketKey, turn: Turn) -> tuple[CredentialStatus, bool]:
-        """Have Cloudflare test what the slot holds or, where it offers no test, say whether it holds anything.
+    async def _test_slot(self, key: BucketKey, turn: Turn) -> tuple[CredentialStatus, bool]:
+        """Return the status, and whether Cloudflare tested the credential for it.
 
-        Return with it whether that was a test.
+        Where it offers no test, the status only says whether the slot holds anything.
         """
         try:
             return await self._tools.cloudflare.test_credential(key, turn), True

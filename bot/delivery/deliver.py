@@ -1,6 +1,6 @@
-"""Brings one bucket's slot to what was submitted, one step after the other. Knows no engine.
+"""Brings one bucket's slot to what was submitted, one step at a time. Does not know which engine runs it.
 
-It never waits for long, and can be killed anywhere and run again: each finished step is recorded, and every call to
+It never waits long, and can be killed anywhere and run again: each finished step is recorded, and every call to
 Cloudflare is safe to repeat.
 """
 
@@ -37,20 +37,20 @@ from bot.storage.catalogs import Catalogs
 from bot.storage.submissions import Submissions
 
 AFTER_FAULT: Final = timedelta(seconds=60)
-"""How long something that broke is left alone."""
+"""How long a submission that raised an unexpected error is left alone, so that it cannot become a busy loop."""
 
 LOOK_EVERY: Final = timedelta(seconds=1)
-"""How often a check that waits, for its turn or for an answer, looks whether it stands in the way of its bucket."""
+"""How often a waiting check asks whether a write of its own bucket has become due."""
 
 _STALE_AFTER: Final = timedelta(milliseconds=100)
 _FAILURES: Final = (AccessRefused, CloudflareError, SealedValueUnreadable, DatabaseTrouble)
-"""What a step raises that `Retry` knows what to make of."""
+"""The errors of a step that `Retry` decides on; any other one is a fault of ours."""
 
 _log = structlog.get_logger()
 
 
 class Delivery:
-    """Works off what a bucket has open: the newest submission that is fit to be written, and every unsent result."""
+    """Works through a bucket's open submissions: the newest one that may be written, and every unsent result."""
 
     def __init__(  # noqa: PLR0913 - the composition root fills this by name
         self,
@@ -89,7 +89,7 @@ class Delivery:
     async def deliver(self, key: BucketKey) -> datetime | None:
         """Take every step that is due; return when the next one is, or None when nothing is left.
 
-        Whoever calls this takes the bucket over: one who is still at it elsewhere sends and records nothing any more.
+        A call takes the bucket over: from then on, a delivery that still runs elsewhere can neither send nor record.
         Raises DatabaseTrouble.
         """
         lease = await self._submissions.take(key)
@@ -112,14 +112,14 @@ class Delivery:
             if due is None:
                 return min(at for _, at in agenda)
             try:
-                until = await self._see_to(lease, due, now)
+                until = await self._process(lease, due, now)
             except LeaseLost as error:
                 if not await self._submissions.holds(lease):
                     raise
-                self._leave_alone(due, error)  # nobody took it: this one may not send, and is not over
+                self._leave_alone(due, error)  # nobody took the bucket: only this one may not be sent, and is not over
             except BotError:
                 raise
-            except Exception as error:  # noqa: BLE001 - a damaged row, or a fault of ours: it holds up no other one
+            except Exception as error:  # noqa: BLE001 - a damaged row, or a fault of ours, must not stop the others
                 self._leave_alone(due, error)
             else:
                 if until is not None:
@@ -133,12 +133,12 @@ class Delivery:
     def _schedule(
         self, work: Sequence[Pending], open_from: Mapping[Urgency, datetime]
     ) -> list[tuple[Pending, datetime]]:
-        """Return when each is due; what broke is left alone for a minute, and still holds the older ones."""
+        """Return when each is due. What broke is left alone for a minute, and still holds back the older ones."""
         agenda = schedule(work, open_from)
         return [(each, max(at, self._broken.get(each.submission.id) or at)) for each, at in agenda]
 
-    async def _see_to(self, lease: Lease, due: Pending, now: datetime) -> datetime | None:
-        """Do what is due about one; return when to come back if nothing may be sent."""
+    async def _process(self, lease: Lease, due: Pending, now: datetime) -> datetime | None:
+        """Do what is due for one submission; return when to come back if nothing may be sent."""
         move = self._kept.find(due.submission, now) or await self._end_or_report(lease, due, now)
         if move is not None:
             await self._apply(lease, due, move)
@@ -149,18 +149,18 @@ class Delivery:
         return until
 
     async def _end_or_report(self, lease: Lease, due: Pending, now: datetime) -> Move | None:
-        """Give up what has no more time, or report what has ended; None where Cloudflare must be asked."""
+        """End what has run out of time, or report what has ended; None where Cloudflare must be asked."""
         if not due.submission.is_ended:
             return give_up(due.submission, now) if _is_over(due.submission, now) else None
         if not await self._submissions.holds(lease):
-            raise LeaseLost  # somebody else posts it
+            raise LeaseLost  # the new holder posts it: two posts would be two messages
         move = await self._report.take(due)
         if move.changes.reported_at is not None:
             self._kept.keep_report(due.submission, move)
         return move
 
     async def _end_if_blocked_too_long(self, lease: Lease, pending: Pending, until: datetime) -> None:
-        """Where nothing may be sent for longer than there is time, the end is known already."""
+        """End it now where the pause is longer than the time it has left: the outcome is already known."""
         submission, now = pending.submission, self._clock()
         if _is_over(submission, until):
             await self._apply(lease, pending, end_unwritten(submission, State.FAILED, Throttled(), now))
@@ -169,9 +169,9 @@ class Delivery:
             await self._apply(lease, pending, Move(to=State.STORED, at=now, changes=changes))
 
     async def _take_turn(self, lease: Lease, due: Pending, read_at: datetime) -> datetime | None:
-        """Wait in line, and then take the step that is due by then; return when to come back if nothing may be sent."""
+        """Wait in line, then take the step that is due by then; return when to come back if nothing may be sent."""
         try:
-            async with self._giving_way(lease, due):
+            async with self._unless_overtaken(lease, due):
                 turn = await self._cloudflare.turn(_urgency_of(due))
         except Overtaken:
             return None
@@ -180,7 +180,7 @@ class Delivery:
         try:
             now = self._clock()
             current: Pending | None = due
-            if now - read_at > _STALE_AFTER:  # somebody may have submitted a newer one meanwhile
+            if now - read_at > _STALE_AFTER:  # a newer one may have been submitted: the stale one must not be written
                 current = _first_due(self._schedule(await self._submissions.work(lease), {}), now)
             if current is not None and not current.submission.is_ended:
                 turn.urgency = _urgency_of(current)
@@ -191,8 +191,11 @@ class Delivery:
             turn.give_back()
         return None
 
-    def _giving_way(self, lease: Lease, pending: Pending) -> AbstractAsyncContextManager[None]:
-        """Where this is only a check, have it raise Overtaken when something else is due, such as its own end."""
+    def _unless_overtaken(self, lease: Lease, pending: Pending) -> AbstractAsyncContextManager[None]:
+        """Make a check raise Overtaken once a write or a report of its bucket, or its own expiry, is due.
+
+        Without this, one slow check would hold up a store into the same bucket for as long as Cloudflare takes.
+        """
         if _urgency_of(pending) is Urgency.WRITE:
             return nullcontext()
 
@@ -205,7 +208,7 @@ class Delivery:
         return until_overtaken(is_overtaken, self._look_every)
 
     async def _take_step(self, lease: Lease, pending: Pending, turn: Turn) -> None:
-        """Take the first step of the plan that is not done; one that has nothing to say lets the next one follow."""
+        """Take the first step of the plan that is not done; a step that returns no move is followed by the next one."""
         submission = pending.submission
         for step in self._plans[submission.task]:
             if step.is_done(submission, self._clock()):
@@ -214,16 +217,16 @@ class Delivery:
             if move is not None:
                 await self._apply(lease, pending, move)
                 return
-        message = f"no step has anything to say of a submission that is {submission.state}"
-        raise RuntimeError(message)  # else it would be looked at again at once, and for ever
+        message = f"no step of the plan moves a submission that is {submission.state}"
+        raise RuntimeError(message)  # else it would be processed again at once, forever
 
     async def _try(self, step: Step, lease: Lease, pending: Pending, turn: Turn) -> Move | None:
         submission = pending.submission
         may_send: MaySend = partial(self._may_send, submission, lease)
-        if _is_over(submission, self._clock()):  # again: Slack may have taken its time to say who is allowed
+        if _is_over(submission, self._clock()):  # again: the steps before, such as asking Slack, may have taken long
             return give_up(submission, self._clock())
         try:
-            async with self._giving_way(lease, pending):
+            async with self._unless_overtaken(lease, pending):
                 return await step.take(pending, turn, may_send)
         except LeaseLost:
             if not _is_over(submission, self._clock()):
@@ -233,20 +236,25 @@ class Delivery:
             return self._retry.after(submission, error)
 
     async def _may_send(self, submission: Submission, lease: Lease) -> bool:
-        """Whether nobody has taken over and there is still time: the process may have been frozen until now."""
+        """Whether the lease still holds and there is still time.
+
+        A process that was frozen (a paused virtual machine, SIGSTOP) goes on where it stopped. By then another process
+        may have stored a newer token, which this write would destroy.
+        """
         return await self._submissions.holds(lease) and self._clock() < submission.expires_at
 
     async def _apply(self, lease: Lease, pending: Pending, move: Move) -> None:
-        """Record a move, then do what it was recorded for; that gives the next one.
+        """Record a move, then run its effect, which returns the next move.
 
-        What cannot be asked for again is kept until it is recorded: where that fails, nothing is sent or told twice.
+        The result of a write or a post cannot be asked for again: it is kept in memory until it is recorded, so that a
+        database that fails at this moment causes no second write and no second message.
         """
         submission = pending.submission
         changed = await self._submissions.apply(submission, move, lease)
         self._kept.drop(submission)
         if changed and move.effect is not None:
             recorded = replace(pending, submission=changed[0])
-            self._kept.forget_writes(lease.key)  # of whatever was written before, nobody knows any more
+            self._kept.forget_writes(lease.key)  # what an earlier write left in the slot is unknown from here on
             following = await move.effect(recorded)
             self._kept.keep_write(lease, recorded.submission, following)
             await self._apply(lease, recorded, following)
@@ -261,5 +269,5 @@ def _urgency_of(pending: Pending) -> Urgency:
 
 
 def _is_over(submission: Submission, now: datetime) -> bool:
-    """Whether there is no more time to send it; one that is sent already has all the time it needs."""
+    """Whether it may no longer be sent. One that was sent is confirmed, however long that takes."""
     return submission.state is not State.CONFIRMING and now >= submission.expires_at

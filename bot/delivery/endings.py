@@ -26,7 +26,7 @@ def end_unwritten(
 
 
 def give_up(submission: Submission, now: datetime) -> Move:
-    """End what has no more time, with what it was waiting for."""
+    """End what has run out of time, with the error it was waiting on."""
     cause = error_of_code(submission.error_code) if submission.error_code else None
     landed = submission.possibly_written
     if submission.attempts == 0 and cause is None:

@@ -1,4 +1,4 @@
-"""A delivery as both runners want it: whatever fails is logged, and the bucket is looked at again."""
+"""A delivery as both engines call it: any failure is logged, and the bucket is tried again."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -22,6 +22,6 @@ async def deliver_guarded(delivery: Delivery, key: BucketKey, clock: Callable[[]
     except BotError as error:
         _log.error("delivery_stopped", bucket=key.bucket, error=str(error))
         return clock() + AFTER_TROUBLE
-    except Exception as error:  # noqa: BLE001 - a fault of ours must not end the care for this bucket
+    except Exception as error:  # noqa: BLE001 - a fault of ours must not stop this bucket for good
         _log.critical("delivery_broke", bucket=key.bucket, error=type(error).__name__)
         return clock() + AFTER_FAULT

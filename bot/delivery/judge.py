@@ -1,7 +1,8 @@
 """What Cloudflare's answers before a write mean for a pasted token. Pure.
 
-Only a clear no refuses a token: what is unclear is asked again, and what Cloudflare does not offer to this token is
-told as not checked.
+Only a clear no refuses a token: an unclear answer is asked for again, and a question that Cloudflare does not answer
+for this kind of token is reported as not checked. A false yes would let a bad token destroy the good credential in the
+slot; a false no would send a person with a good token away.
 """
 
 import re
@@ -51,20 +52,20 @@ _MALFORMED: Final = (6003, 6103, 6111)
 _AUTHENTICATION_ERROR: Final = 10000
 _UNAUTHORIZED: Final = 9109
 _FROM_ELSEWHERE: Final = re.compile(r"from location", re.IGNORECASE)
-"""What sets apart, inside code 9109, a token that may be used from certain IP addresses only."""
+"""The text that tells, within code 9109, a token that may only be used from certain IP addresses."""
 
 _BARE_STATUSES: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 NOT_OFFERED: Final = (CallerNotAllowed, RouteGone)
 _UNREADABLE: Final = (CallerRejected, CatalogNotEnabled, NoSuchBucket, CredentialRefused)
-"""What a token is told that cannot read a catalog which is there."""
+"""What Cloudflare answers to a token that cannot read an existing catalog."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What was asked before a write, and what came of it.
+    """Cloudflare's answers to the questions before a write.
 
-    `verified`: whether the token is active, as one of that `owner`; `catalog`: the bot's own look at the catalog;
-    `reached`: the same look with the pasted token; `credential`: the test of what is there already.
+    `verified`: whether the token is active, as one of that `owner`; `catalog`: the catalog as the bot's own credentials
+    see it; `reached`: the same as the pasted token sees it; `credential`: the test of what is in the slot already.
     """
 
     owner: TokenKind
@@ -102,7 +103,11 @@ def judge(answers: Answers, now: datetime, *, is_patient: bool) -> Findings:
 
 
 def explain_refusal(error: CloudflareError, findings: Findings | None) -> CloudflareError:
-    """Say what a refused write means for a token that was found to be active and to reach the catalog."""
+    """Name the refusal of a write by a token that was found active and able to read the catalog.
+
+    Then only storage rights can be missing. Where a check was skipped, the cause stays open: naming one would send the
+    person off to fix what may be fine.
+    """
     is_known = findings is not None and findings.token is not None and not findings.unchecked
     return _as(LacksStorageRights, error) if isinstance(error, CredentialRefused) and is_known else error
 
@@ -110,7 +115,7 @@ def explain_refusal(error: CloudflareError, findings: Findings | None) -> Cloudf
 def _judge_token(
     owner: TokenKind, verified: TokenVerification | BotError, now: datetime, *, is_patient: bool, has_reached: bool
 ) -> TokenFacts | BotError | None:
-    """Return what is known of the token, what speaks against it, or None for what Cloudflare does not offer to tell."""
+    """Return what is known of the token, what speaks against it, or None where Cloudflare does not say."""
     if isinstance(verified, BotError):
         return _judge_refused_token(owner, verified, is_patient=is_patient, has_reached=has_reached)
     now = verified.told_at or now  # Cloudflare's own time, so that a wrong clock here does no harm
@@ -130,7 +135,7 @@ def _judge_refused_token(owner: TokenKind, error: BotError, *, is_patient: bool,
         return error if isinstance(error, TokenMalformed) else None
     if not isinstance(error, CallerRejected):
         return _unless_clear(error)
-    if has_reached and _is_bare(error):  # what reads a catalog is a token: Cloudflare does not tell of it here
+    if has_reached and _is_bare(error):  # it has just read the catalog, so it is a token: this endpoint does not say
         return _as(TokenInvalid, error) if is_patient else None
     if (kind := _name_by_code(error)) is not None:
         return _as(kind, error)
@@ -140,9 +145,9 @@ def _judge_refused_token(owner: TokenKind, error: BotError, *, is_patient: bool,
 
 
 def _judge_catalog(catalog: Catalog | BotError, reached: Catalog | BotError) -> Catalog | BotError:
-    """Return the catalog if it takes a credential; asked for with the bot's own credentials.
+    """Return the catalog, as the bot's own credentials see it, if it takes a credential.
 
-    Where the token is shown an active one, what speaks against it is doubtful: it may have been enabled just now.
+    Where the pasted token sees an active one, an answer against it is in doubt: it may have been enabled just now.
     """
     described = _describe_catalog(catalog)
     is_seen = isinstance(reached, Catalog) and reached.status is CatalogStatus.ACTIVE
@@ -150,7 +155,7 @@ def _judge_catalog(catalog: Catalog | BotError, reached: Catalog | BotError) -> 
 
 
 def _describe_catalog(catalog: Catalog | BotError) -> Catalog | BotError:
-    if isinstance(catalog, (RequestRejected, TokenRefusal)):  # neither says anything of the catalog
+    if isinstance(catalog, (RequestRejected, TokenRefusal)):  # neither says anything about the catalog
         return _as(AnswerNotUnderstood, catalog)
     if isinstance(catalog, BotError) or catalog.status is CatalogStatus.ACTIVE:
         return catalog
@@ -164,15 +169,17 @@ def _judge_reach(
     *,
     is_patient: bool,
 ) -> Catalog | BotError | None:
-    """Return the catalog as the token sees it, what it was told instead, or None for what is not offered to it.
+    """Return the catalog as the token sees it, what speaks against that, or None where Cloudflare does not say.
 
-    "No such catalog" is about the token where the catalog is there, and is left open as long as nobody knows that.
+    Cloudflare answers "no such catalog" also to a token that has no right to see it. So the answer is about the token
+    where the bot itself sees the catalog, about the catalog where the bot does not, and unclear as long as that is not
+    known: sending somebody to enable a catalog that exists, or to make a token that is fine, are both wrong.
     """
     if isinstance(reached, Catalog):
         return reached if reached.status is CatalogStatus.ACTIVE else AnswerNotUnderstood(cf_ray=reached.cf_ray)
     if isinstance(reached, TokenMalformed):
         return reached
-    is_gone = isinstance(reached, RouteGone) and not isinstance(described, Catalog)  # one that answers the bot is not
+    is_gone = isinstance(reached, RouteGone) and not isinstance(described, Catalog)  # a route that answers us is there
     if is_gone or isinstance(reached, CallerNotAllowed):
         return None
     if isinstance(reached, CatalogRefusal) and not isinstance(described, Catalog):
@@ -183,7 +190,7 @@ def _judge_reach(
 
 
 def _judge_unseen(answers: list[BotError]) -> CloudflareError:
-    """Say what it means that Cloudflare answers neither question to this token: nobody knows whether it works.
+    """Name the case that Cloudflare answers neither question for this token, so that it may or may not work.
 
     Storing it unseen could replace a credential that does.
     """
@@ -192,7 +199,7 @@ def _judge_unseen(answers: list[BotError]) -> CloudflareError:
 
 
 def _name_refusal(error: CloudflareError, facts: TokenFacts | BotError | None) -> type[TokenRefusal]:
-    """Say what it means that the token cannot read a catalog which is there."""
+    """Name the reason why the token cannot read an existing catalog."""
     if (kind := _name_by_code(error)) is not None:
         return kind
     if not isinstance(facts, TokenFacts):
@@ -201,21 +208,21 @@ def _name_refusal(error: CloudflareError, facts: TokenFacts | BotError | None) -
 
 
 def _name_by_code(error: CloudflareError) -> type[TokenRefusal] | None:
-    """Return what a code means whatever was asked, if it is such a code."""
+    """Return what a code means whatever the question was, if it is such a code."""
     if error.cloudflare_code in _MALFORMED:
         return TokenMalformed
     return TokenLimitedToAddresses if is_from_elsewhere(error) else None
 
 
 def is_from_elsewhere(error: object) -> bool:
-    """Whether it is a token that is known, and may be used from other IP addresses."""
+    """Whether Cloudflare knows the token and refuses only this IP address."""
     if not isinstance(error, CloudflareError) or error.cloudflare_code != _UNAUTHORIZED:
         return False
     return _FROM_ELSEWHERE.search(error.cloudflare_message) is not None
 
 
 def _choose(problems: list[BotError]) -> BotError:
-    """Return what says most: a definite no about the token, then about the catalog, then one that may pass."""
+    """Return the most telling one: a definite no about the token, then about the catalog, then one that may pass."""
     order: tuple[Callable[[BotError], bool], ...] = (
         lambda error: isinstance(error, TokenRefusal) and not error.passes,
         lambda error: isinstance(error, (CatalogRefusal, OperatorError)),
@@ -233,23 +240,23 @@ def _retry_after(error: BotError) -> timedelta:
 
 
 def _unless_clear(error: BotError) -> BotError:
-    """Take a no that this question cannot be answered with for an answer that is not understood."""
+    """Treat a no that makes no sense as an answer to this question as one that is not understood."""
     is_clear = isinstance(error, (CloudflareTrouble, ChallengePage, BlockedOnTheWay))
     return error if is_clear else _as(AnswerNotUnderstood, error)
 
 
 def is_no(answer: object) -> bool:
-    """Whether it is a clear no to the question whether there is such a token."""
+    """Whether it is a clear "there is no such token"."""
     return isinstance(answer, CallerRejected) and not _is_bare(answer)
 
 
 def _is_bare(error: CloudflareError) -> bool:
-    """Whether it is a no that says no more, or in no code of ours: of the token, or of the question, nobody knows."""
+    """Whether it is a no without a known code: about the token, or about the right to ask, it does not say."""
     return error.status in _BARE_STATUSES and error.cloudflare_code not in (*ERROR_OF_CODE, *ERROR_OF_CLIENT_CODE)
 
 
 def _unless_bare(kind: type[TokenRefusal], error: CloudflareError, *, is_patient: bool) -> CloudflareError | None:
-    """Give a no its name; a bare one may pass, and after that a "forbidden" is a question that is not offered."""
+    """Name a no. A bare one may pass; once patience is over, a bare 403 means that the question is not offered."""
     if is_patient or not _is_bare(error):
         return _as(kind, error)
     return None if error.status == HTTPStatus.FORBIDDEN else _as(AnswerNotUnderstood, error)

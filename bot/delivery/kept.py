@@ -1,6 +1,7 @@
-"""Moves that could not be recorded and must not be made up again: a request went out, or a message was posted.
+"""Moves that could not be recorded yet and cannot be repeated: a request went out, or a message was posted.
 
-In memory only: after a kill, a write that may have happened is repeated, and Slack knows a message by its id.
+In memory only. After a kill, a write that may have happened is repeated, which is safe; a message is repeated under the
+same `client_msg_id`, by which Slack recognises it.
 """
 
 from dataclasses import dataclass, replace
@@ -21,13 +22,13 @@ class _Kept:
 
 
 class KeptMoves:
-    """What each bucket's delivery still has to record."""
+    """The results that each bucket's delivery still has to record."""
 
     def __init__(self) -> None:
         self._of_bucket: dict[BucketKey, dict[str, _Kept]] = {}
 
     def note_taken(self, lease: Lease) -> None:
-        """Forget what was written if somebody else has had the bucket since: another token may be in the slot."""
+        """Forget a write's result if another process has held the bucket since: its token may be in the slot now."""
         kept = self._of_bucket.get(lease.key, {})
         for submission_id, each in list(kept.items()):
             if each.epoch is not None and each.epoch + 1 != lease.epoch:
@@ -36,29 +37,29 @@ class KeptMoves:
                 kept[submission_id] = replace(each, epoch=lease.epoch)
 
     def keep_write(self, lease: Lease, submission: Submission, move: Move) -> None:
-        """Keep what came of a write."""
+        """Keep the result of a write."""
         self._keep(submission, _Kept(revision=submission.revision, move=move, epoch=lease.epoch))
 
     def keep_report(self, submission: Submission, move: Move) -> None:
-        """Keep that people were told."""
+        """Keep the fact that the result was posted."""
         self._keep(submission, _Kept(revision=submission.revision, move=move))
 
     def find(self, submission: Submission, now: datetime) -> Move | None:
-        """Return the move of a submission that stands as it stood then, with its times as if it were made now."""
+        """Return the kept move if the submission is unchanged since, with its times as if it were made now."""
         kept = self._of_bucket.get(submission.key, {}).get(submission.id)
         return _made_now(kept.move, now) if kept is not None and kept.revision == submission.revision else None
 
     def drop(self, submission: Submission) -> None:
-        """Let go of a move that is recorded, or that nobody wants any more."""
+        """Drop a move that is recorded, or no longer needed."""
         self._of_bucket.get(submission.key, {}).pop(submission.id, None)
 
     def forget_writes(self, key: BucketKey) -> None:
-        """Let go of what was written: a newer request is about to go out."""
+        """Drop the results of earlier writes: a newer request is about to go out."""
         kept = self._of_bucket.get(key, {})
         self._of_bucket[key] = {name: each for name, each in kept.items() if each.epoch is None}
 
     def forget(self, key: BucketKey) -> None:
-        """Let go of a bucket that has nothing left to do."""
+        """Drop a bucket that has nothing left to do."""
         self._of_bucket.pop(key, None)
 
     def _keep(self, submission: Submission, kept: _Kept) -> None:
@@ -66,7 +67,7 @@ class KeptMoves:
 
 
 def _made_now(move: Move, now: datetime) -> Move:
-    """Return it later by as much as it is late: what was to be waited for, such as the slot's test, is still ahead."""
+    """Shift its times by as much as it is late, so that what follows it, such as confirming, gets its full time."""
     late = max(now - move.at, timedelta(0))
     until = move.changes.confirm_until
     changes = replace(move.changes, confirm_until=until + late) if until is not None else move.changes

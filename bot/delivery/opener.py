@@ -1,4 +1,4 @@
-"""Opens a submission's sealed token: for the two steps that send it, and for nobody else."""
+"""Opens a submission's sealed token, only for the two steps that send it."""
 
 from dataclasses import replace
 
@@ -17,7 +17,8 @@ class Opener:
     def open(self, pending: Pending) -> Secret:
         """Return the token; raises SealedValueUnreadable.
 
-        The account in its context is the one that it would be sent to, whatever the row says.
+        The context names the account that the token would be sent to, not the one in the row: changing a row must not
+        send a token to another account.
         """
         context = replace(SealingContext.of(pending.submission, TOKEN), account_id=self._account_id)
         return self._key_ring.open(pending.sealed.token or "", context)

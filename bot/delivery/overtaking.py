@@ -1,4 +1,4 @@
-"""Breaks off what can wait as soon as something that cannot has come: a check is asked again from its start."""
+"""Interrupts a check as soon as something more urgent is due in its bucket; the check starts again later."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,9 +14,9 @@ class Overtaken(Exception):  # noqa: N818 - not an error: something else comes f
 
 @asynccontextmanager
 async def until_overtaken(is_overtaken: Callable[[], Awaitable[bool]], look_every: timedelta) -> AsyncIterator[None]:
-    """Cancel what is waited for inside once `is_overtaken` says so, and raise Overtaken.
+    """Cancel the body once `is_overtaken` returns true, and raise Overtaken.
 
-    What is not cancelled any more was done, and counts: nothing that was got hold of inside is lost on the way out.
+    A body that finishes before the cancellation reaches it counts as finished, so what it acquired is not lost.
     """
     try:
         async with asyncio.timeout(None) as scope:
@@ -38,5 +38,5 @@ async def _watch(scope: asyncio.Timeout, is_overtaken: Callable[[], Awaitable[bo
             if await is_overtaken():
                 scope.reschedule(asyncio.get_running_loop().time())
                 return
-        except BotError:  # the bucket was taken, or the database is away: whoever is inside meets that as well
+        except BotError:  # the lease is lost, or the database is down: the body meets the same error itself
             continue

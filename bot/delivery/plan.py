@@ -1,4 +1,4 @@
-"""What is done about a submission, step by step, for each task. A new step is a module and an entry here."""
+"""The steps of each task, in order. A new step is a module and an entry here."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -18,4 +18,4 @@ PLANS: Final[Mapping[Task, Plan]] = {
     Task.CHECK: (Permit, Verify),
     Task.ENABLE: (Permit, Enable),
 }
-"""Each step is taken that is not done yet; after the last one, or wherever it ends, comes the report."""
+"""Steps that are done are skipped; the report follows the last step, or the one that ended the submission."""

@@ -1,6 +1,6 @@
-"""Tells people how a submission ended, for as long as it takes.
+"""Posts how a submission ended, and tries until that has worked.
 
-Once: the poster gives Slack the same `client_msg_id` at every try, and a report that could not be recorded is kept.
+Only one message: each try has the same `client_msg_id`, and a post that could not be recorded is kept in memory.
 """
 
 from collections.abc import Callable
@@ -27,14 +27,14 @@ class Poster(Protocol):
 
 
 class Report:
-    """Posts the final message of a submission that has ended; it follows every plan and is part of none."""
+    """Posts the final message of a submission that has ended. It follows every plan and is part of none."""
 
     def __init__(self, poster: Poster, clock: Callable[[], datetime]) -> None:
         self._poster = poster
         self._clock = clock
 
     async def take(self, pending: Pending) -> Move:
-        """Post it; where only the noting of that fails, whoever takes steps repeats the noting alone."""
+        """Post it. Where recording that fails, the delivery repeats only the recording."""
         submission = pending.submission
         try:
             posted = await self._poster.post_result(pending)

@@ -1,4 +1,4 @@
-"""Runs deliveries in this process: a task for each bucket that has something to do, and nothing that polls."""
+"""Runs deliveries in this process: one task for each bucket that has work, and no polling."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ STOP_PATIENCE: Final = timedelta(seconds=4)
 """How long a stop waits for deliveries that are in the middle of a call; after that they go on at the next start."""
 
 _LONGEST_SLEEP: Final = timedelta(seconds=60)
-"""However far off the next step is: it is looked for at least this often."""
+"""The next step is recomputed at least this often, however far off it seems: the wall clock may be corrected."""
 
 _log = structlog.get_logger()
 
@@ -40,7 +40,7 @@ class InlineDispatcher:
             self.dispatch(key)
 
     def dispatch(self, key: BucketKey) -> None:
-        """See to a bucket; returns at once."""
+        """Start or wake the delivery of a bucket; returns at once."""
         if self._is_stopping:
             return  # it is recorded: the next start resumes it
         worker = self._workers.get(key)
@@ -56,7 +56,7 @@ class InlineDispatcher:
             del self._workers[key]
 
     async def stop(self) -> None:
-        """Let running steps finish, leave the rest where it is recorded."""
+        """Let running steps finish; the rest is recorded and resumed at the next start."""
         self._is_stopping = True
         workers = list(self._workers.values())
         for worker in workers:

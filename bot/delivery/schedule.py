@@ -1,4 +1,4 @@
-"""Newest wins: what a bucket has open, in the order in which it is done, and when each is due. Pure."""
+"""Newest wins: in which order a bucket's open submissions are processed, and when each is due. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,15 +12,16 @@ URGENCIES: Final[Mapping[Task, Urgency]] = {
     Task.ENABLE: Urgency.WRITE,
     Task.CHECK: Urgency.CHECK,
 }
-"""How urgent everything is that is asked of Cloudflare for a task."""
+"""How urgent the requests to Cloudflare are that a task causes."""
 
 _ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def schedule(work: Sequence[Pending], open_from: Mapping[Urgency, datetime]) -> list[tuple[Pending, datetime]]:
-    """Return when each is due, in the order in which they are done: the slot first, then messages, then checks.
+    """Return when each is due, in the order of processing: the slot first, then messages, then checks.
 
-    Only the newest submission to be stored is sent; older ones are due at their own expiry. Checks and enablings block
+    Only the newest submission to be stored is sent: an older one sent after it would put a stale token into the slot.
+    The older ones wait until their own expiry, since the newest may still be refused. Checks and enablings block
     nothing, and a catalog is enabled before anything is stored in it. Nothing goes to Cloudflare before `open_from`.
     """
     ended = [each for each in work if each.submission.is_ended]

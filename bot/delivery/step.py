@@ -1,4 +1,4 @@
-"""What a step is: it looks at a submission and returns a Move. A plan is a tuple of steps."""
+"""What a step is: it takes a submission and returns a Move. A plan is a tuple of steps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ from bot.policy.gate import Gate
 from bot.storage.catalogs import Catalogs
 
 MaySend = Callable[[], Awaitable[bool]]
-"""Whether nobody has taken the bucket over and there is still time: asked as a request is about to go out."""
+"""Whether the lease still holds and there is still time; asked when a request's headers are about to be sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Tools:
 
 
 class Step(ABC):
-    """One thing that has to be done about a submission. It can be killed anywhere and taken again."""
+    """One thing to be done for a submission. It can be killed anywhere and taken again."""
 
     state: ClassVar[State] = State.VERIFYING
     """The state at which the modal marks this step as running."""
@@ -49,8 +49,8 @@ class Step(ABC):
 
     @abstractmethod
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
-        """Do it and return the resulting move; None means: go straight to the next step.
+        """Do it and return the resulting move; None means: go straight on to the next step.
 
-        A step waits for no event. It returns a move that says until when, and is taken again then, or as soon as the
-        submission is moved from outside. Raises the errors that `Retry` decides on, and LeaseLost.
+        A step never waits for an event. It returns a move whose `at` says when to come back, and is taken again then,
+        or as soon as the submission is moved from outside. Raises the errors that `Retry` decides on, and LeaseLost.
         """

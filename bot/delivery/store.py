@@ -1,4 +1,4 @@
-"""Writes the token into the slot. A kill in the middle must not look like "never sent"."""
+"""Writes the token into the slot. A kill in the middle must never be recorded as "not sent"."""
 
 from datetime import datetime
 from functools import partial
@@ -22,7 +22,10 @@ _log = structlog.get_logger()
 
 
 class Store(Step):
-    """Records that a write may happen, then lets it happen."""
+    """Records that a write may happen, then sends it.
+
+    In this order, since a kill between the two would otherwise leave a written slot that the record calls untouched.
+    """
 
     state = State.STORING
     label = "Store it at Cloudflare"
@@ -61,7 +64,7 @@ class Store(Step):
         return Move(to=State.CONFIRMING, at=now, changes=changes)
 
     async def _send(self, pending: Pending, turn: Turn, may_send: MaySend) -> str | None:
-        """Open the token, send it, let go of it: no other line of the program holds it in plain on its way out."""
+        """Open the token, send it, drop it: no other line of the program holds it in plain text on its way out."""
         token = self._tools.opener.open(pending)
         return await self._tools.cloudflare.store_credential(
             pending.submission.key, token, may_send=may_send, turn=turn

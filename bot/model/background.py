@@ -13,9 +13,9 @@ _log = structlog.get_logger()
 
 
 class Background:
-    """Tasks that are kept until they end: the event loop alone would forget them.
+    """Tasks that are kept until they end: the event loop itself holds only weak references to them.
 
-    What breaks is logged as `event` with the error's type and no more: a traceback would know secrets.
+    A failure is logged as `event` with the error's type alone: a traceback could show secrets.
     """
 
     def __init__(self, event: str) -> None:
@@ -24,35 +24,35 @@ class Background:
 
     @property
     def tasks(self) -> frozenset[asyncio.Task[Any]]:
-        """What is under way."""
+        """The tasks that are running."""
         return frozenset(self._tasks)
 
     def find(self, name: str) -> asyncio.Task[Any] | None:
-        """Return what was started under this name, unless it has ended or is being cancelled."""
+        """Return the task with this name, unless it has ended or is being cancelled."""
         tasks = (task for task in self._tasks if task.get_name() == name)
         return next((task for task in tasks if not task.done() and not task.cancelling()), None)
 
     def start(self, work: Coroutine[Any, Any, _T], name: str | None = None) -> asyncio.Task[_T]:
-        """Start what nobody has to await."""
+        """Start a task that nobody has to await."""
         task = self._add(work, name)
         task.add_done_callback(self._log_fault)
         return task
 
     async def shield(self, work: Callable[[], Coroutine[Any, Any, _T]], name: str | None = None) -> _T:
-        """Return or raise what `work` does, which goes on where the caller is cancelled.
+        """Return or raise what `work` does; it goes on when the caller is cancelled.
 
-        All who ask under one name while it is under way get the same.
+        All callers under one name share the task that is running.
         """
         known = self.find(name) if name is not None else None
         return await asyncio.shield(known or self._add(work(), name))
 
     def cancel(self) -> None:
-        """Cancel all, without waiting for their end."""
+        """Cancel all, without waiting for them to end."""
         for task in self._tasks:
             task.cancel()
 
     async def drain(self, patience: timedelta | None = None) -> None:
-        """Return when all that is under way now has ended; what takes longer than `patience` is cancelled."""
+        """Return when all tasks that run now have ended; those that take longer than `patience` are cancelled."""
         if tasks := self.tasks:
             _, late = await asyncio.wait(tasks, timeout=None if patience is None else patience.total_seconds())
             for task in late:

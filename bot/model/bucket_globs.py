@@ -1,8 +1,8 @@
-"""The operator's list of buckets: names and globs that are served, and `!` before those that are not. Pure.
+"""The operator's list of buckets: names and globs that are served, and those that are not, with a leading `!`. Pure.
 
     team-*, events, !team-secret
 
-An entry with `!` always wins, wherever it stands. Without a glob that serves, nothing is served.
+An entry with `!` always wins, wherever it stands. A list with nothing but exclusions serves nothing.
 """
 
 import re
@@ -34,9 +34,9 @@ def serves(globs: Sequence[str], bucket: str) -> bool:
 
 
 def find_slip(globs: Sequence[str]) -> str | None:
-    """Say which entry does not do what its writer wanted, and the fix; None where all can.
+    """Return which entry cannot do what its writer wanted, and the fix; None where all can.
 
-    A glob that matches no possible name is no harmless slip: as an exclusion it leaves open what it should close.
+    A glob that matches no possible name is not harmless: as an exclusion it leaves open what it was meant to close.
     """
     for number, glob in enumerate(globs, 1):
         if not _GLOB.fullmatch(glob.removeprefix(_NOT)):
@@ -49,7 +49,7 @@ def find_slip(globs: Sequence[str]) -> str | None:
 
 
 def _can_match(glob: str) -> bool:
-    """Look for a name that it matches: where there is one, there is one with letters for the outer stars alone."""
+    """Search for a name that it matches. If there is one, there is one with letters for the outer stars alone."""
     parts = [_narrow(part) for part in _PART.findall(glob)]
     if None in parts:
         return False
@@ -63,5 +63,5 @@ def _fill(stars: str) -> Iterator[str]:
 
 
 def _narrow(part: str) -> str | None:
-    """Return the character that fits best, a letter before a hyphen; None where there is none."""
+    """Return the best character for this part, a letter before a hyphen; None where there is none."""
     return part if part == "*" else next((each for each in _CHARACTERS if fnmatchcase(each, part)), None)

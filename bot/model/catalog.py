@@ -15,7 +15,7 @@ def is_bucket_name(text: str) -> bool:
 
 
 class CatalogApi(StrEnum):
-    """Which of the two identical path families is spoken; `auto` finds out and remembers."""
+    """Which of the two identical path families is used; `auto` finds out and remembers."""
 
     AUTO = "auto"
     R2_CATALOG = "r2-catalog"
@@ -31,10 +31,10 @@ class CatalogStatus(StrEnum):
 
 
 class CredentialStatus(StrEnum):
-    """What Cloudflare says of the credential in a catalog's slot.
+    """What Cloudflare says about the credential in a catalog's slot.
 
-    A test of it gives VALID, INVALID or ABSENT; where none is offered, a catalog is described as PRESENT or ABSENT, or
-    Cloudflare leaves it out.
+    A test gives VALID, INVALID or ABSENT. Where no test is offered, a catalog's `credential_status` is PRESENT or
+    ABSENT, or missing (UNKNOWN).
     """
 
     VALID = "valid"
@@ -45,13 +45,13 @@ class CredentialStatus(StrEnum):
 
     @property
     def is_alarm(self) -> bool:
-        """Whether a slot that was written a moment ago must not look like this."""
+        """Whether this is wrong for a slot that was written a moment ago."""
         return self in {CredentialStatus.INVALID, CredentialStatus.ABSENT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class BucketKey:
-    """One catalog's slot: deliveries are run one at a time for each of these."""
+    """One catalog's slot; deliveries for one key never overlap."""
 
     account_id: str
     bucket: str
@@ -59,9 +59,9 @@ class BucketKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
-    """One bucket's catalog; `tested_at` is when Cloudflare last tested its credential, where it ever did.
+    """One bucket's catalog; `tested_at` is when Cloudflare last tested its credential, or None.
 
-    `cf_ray` is Cloudflare's id of the answer that described it, where it was asked about alone.
+    `cf_ray` is Cloudflare's id of the answer, where this catalog alone was asked for.
     """
 
     key: BucketKey
@@ -78,9 +78,9 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The account's catalogs as they were at `refreshed_at`, sorted by bucket.
+    """The account's catalogs as of `refreshed_at`, sorted by bucket.
 
-    `tested_at` is when their credentials had last been tested, as far as that was due and Cloudflare offers it.
+    `tested_at` is when the last round of credential tests ended, where Cloudflare offers tests.
     """
 
     catalogs: tuple[Catalog, ...]
@@ -90,10 +90,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredCredential:
-    """What a catalog's slot holds as far as the bot put it there. Nothing in here is secret.
+    """What the bot last stored in a catalog's slot. Nothing in here is secret.
 
-    `channel_id` is where that was told. `reminded_at`: of the expiry; `broken_at`: since when Cloudflare calls it
-    invalid although it called it valid before, as long as that is not announced.
+    `channel_id` is where that was posted; `reminded_at` is when people were reminded of the expiry. `broken_at` is
+    since when Cloudflare calls it invalid after having called it valid, as long as that is not announced.
     """
 
     key: BucketKey
@@ -112,7 +112,10 @@ class StoredCredential:
         return self.key.bucket
 
     def expires_in(self, catalog: Catalog) -> datetime | None:
-        """Return when what is in the slot expires, unless the slot is empty or known to hold another one by now."""
+        """Return when the slot's credential expires, or None where the slot is empty or must hold another one by now.
+
+        A credential that Cloudflare finds valid after its expiry cannot be the one that the bot stored.
+        """
         is_another_one = (
             catalog.credential_status is CredentialStatus.VALID
             and self.expires_at is not None

@@ -1,4 +1,4 @@
-"""Memory that fades: what somebody else said, good for a while."""
+"""A cache of what another service said, each entry good for a while."""
 
 from collections.abc import Callable, Hashable
 from datetime import datetime, timedelta
@@ -9,20 +9,20 @@ _Value = TypeVar("_Value")
 
 
 class Memory(Generic[_Key, _Value]):
-    """A cache: each entry has its own lifetime, and is ignored if the clock is now earlier than when it was kept."""
+    """Each entry has its own lifetime, and is ignored if the clock has gone back to before it was kept."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._kept: dict[_Key, tuple[_Value, datetime, timedelta]] = {}
 
     def get(self, key: _Key) -> _Value | None:
-        """Return what is known under this key, or None."""
+        """Return the value of this key, or None."""
         if key not in self._kept:
             return None
         value, kept_at, lifetime = self._kept[key]
         return value if timedelta(0) <= self._clock() - kept_at < lifetime else None
 
     def keep(self, key: _Key, value: _Value, lifetime: timedelta) -> None:
-        """Know it from now on for so long, and let go of everything that has faded."""
+        """Keep a value for so long, and drop every entry that is too old."""
         self._kept = {known: kept for known, kept in self._kept.items() if self.get(known) is not None}
         self._kept[key] = (value, self._clock(), lifetime)

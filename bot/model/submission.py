@@ -1,4 +1,4 @@
-"""The domain's values and states: openings, submissions, what was pasted, how it ended. No input or output."""
+"""The domain's values and states: openings, submissions, pasted tokens, endings. No input or output."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ RESPONSE_URL_LIFETIME: Final = timedelta(minutes=30)
 
 
 class TokenKind(StrEnum):
-    """What a pasted string is, told by its shape alone (Cloudflare, "API token formats", 2026-03)."""
+    """What a pasted string is, judged by its shape alone (Cloudflare, "API token formats", 2026-03)."""
 
     USER = "user"
     ACCOUNT = "account"
@@ -35,7 +35,7 @@ class TokenKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastedToken:
-    """What the ingress tells of a pasted token; `sealed` is None when its kind is not one to be stored."""
+    """What the ingress lets through of a pasted token; `sealed` is None when its kind cannot be stored."""
 
     kind: TokenKind
     last_four: str
@@ -60,7 +60,7 @@ class Check(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenFacts:
-    """What Cloudflare told of a pasted token. The id is no secret; `expires_at` is None for one that never expires."""
+    """What Cloudflare says about a pasted token. The id is not secret; `expires_at` is None if it never expires."""
 
     id: str
     owner: TokenKind
@@ -69,9 +69,9 @@ class TokenFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What the checks before a write have found; `token` is None where Cloudflare offered no answer about it.
+    """What the checks before a write found; `token` is None where Cloudflare does not say.
 
-    `unchecked` are those that Cloudflare does not offer to this token.
+    `unchecked` are the checks that Cloudflare does not offer for this token.
     """
 
     token: TokenFacts | None
@@ -111,22 +111,24 @@ ENDINGS: Final = frozenset(
     }
 )
 
-_WITHOUT_A_TRACE: Final = frozenset({State.REFUSED, State.DENIED, State.FAILED, State.SUPERSEDED, State.EXPIRED})
+_SLOT_UNTOUCHED: Final = frozenset({State.REFUSED, State.DENIED, State.FAILED, State.SUPERSEDED, State.EXPIRED})
 
 STEPS: Final[Mapping[State, frozenset[State]]] = {
-    State.ACCEPTED: _WITHOUT_A_TRACE | {State.VERIFYING, State.CHECKED, State.ENABLED},
-    State.VERIFYING: _WITHOUT_A_TRACE | {State.STORING, State.CHECKED},
+    State.ACCEPTED: _SLOT_UNTOUCHED | {State.VERIFYING, State.CHECKED, State.ENABLED},
+    State.VERIFYING: _SLOT_UNTOUCHED | {State.STORING, State.CHECKED},
+    # A write may be in flight: EXPIRED would claim that nothing was sent.
     State.STORING: frozenset(
         {State.CONFIRMING, State.REFUSED, State.DENIED, State.FAILED, State.UNCERTAIN, State.SUPERSEDED}
     ),
+    # Cloudflare has taken the token. No later error may turn that into a failure, after which people would try again.
     State.CONFIRMING: frozenset({State.STORED}),
 }
-"""Every step that a submission may take. An ending takes none."""
+"""Every step that a submission may take. An ending takes none: it may have been posted already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The right to work on a bucket, until somebody takes it anew: that one's epoch is higher."""
+    """The right to process a bucket, until another process takes it with a higher epoch."""
 
     key: BucketKey
     epoch: int
@@ -134,7 +136,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """One opened modal: who may submit it, until when."""
+    """One opened modal: who may submit it, and until when."""
 
     nonce: str
     team_id: str
@@ -175,7 +177,7 @@ class NewSubmission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A recorded submission, without what it keeps sealed: `revision` counts its changes."""
+    """A recorded submission, without its sealed values; `revision` counts its changes."""
 
     id: str
     task: Task
@@ -214,14 +216,14 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """A submission that has something left to do, with what it keeps sealed for that."""
+    """A submission with work left, and the sealed values that it needs for that."""
 
     submission: Submission
     sealed: Sealed
 
 
 class Way(StrEnum):
-    """How a result reached people."""
+    """How a result was posted."""
 
     CHANNEL = "channel"
     RESPONSE_URL = "response_url"
@@ -231,7 +233,7 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posted:
-    """Where a result was posted: a channel, or the user of a direct message; nowhere, where every place refused."""
+    """Where a result was posted: a channel, or the user of a direct message; None where every place refused it."""
 
     place: str | None
     way: Way

@@ -1,4 +1,4 @@
-"""Counts what happens as often as a stranger likes, so that the log grows by a line a second at most."""
+"""Counts events that a stranger can cause at will, so that the log grows by one line a second at most."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ _log = structlog.get_logger()
 
 
 class Tally:
-    """The first time is logged at once; what follows within a second makes one line, with the count per reason."""
+    """Logs the first event at once, and those of the next second as one line with the count per reason."""
 
     def __init__(self, event: str, level: int = logging.WARNING) -> None:
         self._event = event
@@ -23,7 +23,7 @@ class Tally:
         self._is_pausing = False
 
     def count(self, reason: str) -> None:
-        """Count once more; needs a running loop."""
+        """Count an event; needs a running loop."""
         self._counts[reason] += 1
         if not self._is_pausing:
             self._log()

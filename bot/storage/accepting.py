@@ -1,4 +1,4 @@
-"""How a Submit becomes a row: once for each form, and in its place among those of its bucket."""
+"""How a Submit becomes a row: once for each form, and in its place in the bucket's order."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,13 +27,13 @@ from bot.storage.schema import OPENINGS, SUBMISSIONS
 from bot.storage.upsert import INSERTS
 
 MOST_OPEN_CHECKS: Final = 5
-"""Of one person: more results than anybody watches at once, and at most 20 requests of what an account may ask for."""
+"""For each person: more results than anyone watches at once, and at most 20 of the requests that an account has."""
 
 _NEXT: Final = timedelta(microseconds=1)
 
 
 class Verdict(StrEnum):
-    """What became of a Submit."""
+    """How a Submit was taken."""
 
     RECORDED = "recorded"
     REPLACED = "replaced"
@@ -47,7 +47,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
-    """The verdict, and the submission as recorded where there is one; `changes` are what a move has made of it."""
+    """The verdict, and the submission as recorded where there is one; `changes` are those made by a move."""
 
     verdict: Verdict
     submission: Submission | None = None
@@ -55,14 +55,14 @@ class Acceptance:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether this Submit has changed what is to be done."""
+        """Whether this Submit was recorded, so that there is new work."""
         return self.verdict in (Verdict.RECORDED, Verdict.REPLACED)
 
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
 _IN_THE_SLOT: Final = {
     "written": SUBMISSIONS.c.confirm_until.is_not(None),
-    # It may be in the slot, and has ended the older ones, unless Cloudflare refused it: then these go on.
+    # It may be in the slot, and has ended the older ones; one that Cloudflare refused is not, and these go on.
     "uncertain": and_(
         SUBMISSIONS.c.state == State.UNCERTAIN.value,
         func.coalesce(SUBMISSIONS.c.error_code, "").not_in([leaf.code for leaf in leaves(Refusal)]),
@@ -100,7 +100,7 @@ _CLAIM_OPENING: Final = (
         OPENINGS.c.user_id == bindparam("its_user_id"),
         or_(
             and_(OPENINGS.c.used_by.is_(None), OPENINGS.c.expires_at > bindparam("now")),
-            OPENINGS.c.used_by == bindparam("used_by"),  # a repeated Submit: however late, it is told how it stands
+            OPENINGS.c.used_by == bindparam("used_by"),  # a repeated Submit gets the state, however late
         ),
     )
     .values(used_by=bindparam("used_by"))
@@ -112,9 +112,9 @@ _INSERT_SUBMISSION: Final = {
 
 
 def accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptance:
-    """Use up the opening and record the submission, or say why not.
+    """Use up the opening and record the submission, both or neither, or say why not.
 
-    One check too many leaves the opening as it is: the same form can be submitted again.
+    One check too many leaves the opening unused: the same form can be submitted again.
     """
     claim = {
         "its_nonce": nonce,
@@ -136,7 +136,7 @@ def accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptance
 
 
 def add(connection: Connection, new: NewSubmission) -> Acceptance:
-    """Record what no form was submitted for, once."""
+    """Record a submission that no form was opened for, once."""
     place = _find_place(connection, new)
     if _insert(connection, new, place):
         return _recorded(connection, new, place, Verdict.RECORDED)
@@ -144,7 +144,7 @@ def add(connection: Connection, new: NewSubmission) -> Acceptance:
 
 
 def _has_too_many_checks(connection: Connection, new: NewSubmission, claim: dict[str, Any]) -> bool:
-    """Whether so many checks of other forms are open; a repeated Submit is told how its own one stands."""
+    """Whether too many checks of other forms are open; a repeated Submit is not counted against itself."""
     lock_name(connection, f"checks of {new.team_id} {new.user_id}")
     has_many = connection.execute(_OTHER_OPEN_CHECKS, claim).scalar_one() >= MOST_OPEN_CHECKS
     return has_many and connection.scalar(select(SUBMISSIONS.c.task).where(_is_same_form(new))) != Task.CHECK
@@ -152,17 +152,18 @@ def _has_too_many_checks(connection: Connection, new: NewSubmission, claim: dict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where a submission stands among those of its bucket; `overtaken_by` is who has a newer token in the slot."""
+    """A submission's place in its bucket's order; `overtaken_by` is the user whose newer token is in the slot."""
 
     sent_at: datetime
     overtaken_by: str | None = None
 
 
 def _find_place(connection: Connection, new: NewSubmission) -> _Place:
-    """Return its place among its bucket's: that of its sending, however late it is recorded.
+    """Return its place in the bucket's order: by when it was sent, however late it is recorded.
 
-    One that is older than what is, or may be, in the slot came too late and is superseded. But nothing is on its way
-    for a day: then a clock was far ahead when the newest known was recorded, and this one is the newest.
+    One that is older than what is, or may be, in the slot is superseded at once: a Submit held up on its way must not
+    replace the newer token. But no Submit travels for a day. Where it seems to, a clock was far ahead when the newest
+    known one was recorded, and this one is the newest.
     """
     lock_bucket(connection, new.key)
     newest = connection.execute(_NEWEST, names_of(new.key)).one()
@@ -183,7 +184,7 @@ def _row_at(new: NewSubmission, place: _Place) -> dict[str, Any]:
         "next_attempt_at": new.accepted_at,
         "expires_at": new.expires_at,
     }
-    return row | ({"sealed_token": None} if place.overtaken_by else {})  # it is not even written to disk
+    return row | ({"sealed_token": None} if place.overtaken_by else {})  # a token without use is not even stored sealed
 
 
 def _insert(connection: Connection, new: NewSubmission, place: _Place) -> bool:
@@ -191,9 +192,9 @@ def _insert(connection: Connection, new: NewSubmission, place: _Place) -> bool:
 
 
 def _recorded(connection: Connection, new: NewSubmission, place: _Place, verdict: Verdict) -> Acceptance:
-    """Return what was recorded; one that was overtaken ends here, as every other one does, by a move."""
+    """Return what was recorded. One that was overtaken ends here, by a move like any other."""
     if place.overtaken_by is None:
-        is_known = verdict is Verdict.RECORDED  # a new one stands where all new ones stand: nobody has to ask
+        is_known = verdict is Verdict.RECORDED  # its state is that of every new one: no query needed
         return Acceptance(verdict=verdict, submission=None if is_known else _find_recorded(connection, new))
     move = superseded_by(place.overtaken_by, new.accepted_at)
     [change] = make_move(connection, _find_recorded(connection, new), move, lease=None)
@@ -215,7 +216,7 @@ def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
 
 
 def _accept_again(connection: Connection, new: NewSubmission, place: _Place) -> Acceptance:
-    """Take a second Submit of the same view, unless it is the older one and was only slower on its way here."""
+    """Take a second Submit of the same view, unless it was sent first and was only slower on its way here."""
     row = _row_at(new, place) | NOTHING_FOUND
     its_time, first_time = (place.sent_at, new.accepted_at), (SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at)
     if begin_anew(connection, and_(_is_same_form(new), tuple_(*first_time) <= its_time), row):

@@ -1,4 +1,4 @@
-"""What is known of the account's catalogs: Cloudflare's list, its tests, and what the bot has put into their slots."""
+"""What is known about the account's catalogs: Cloudflare's list, its tests, and what the bot stored in their slots."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -36,7 +36,7 @@ _SLOWEST_ANSWER: Final = timedelta(minutes=5)
 
 
 class Catalogs:
-    """Reads and keeps it for one account. Every method raises DatabaseTrouble when the database fails."""
+    """The catalogs of one account. Every method raises DatabaseTrouble when the database fails."""
 
     def __init__(self, database: Database, account_id: str) -> None:
         self._database = database
@@ -52,7 +52,7 @@ class Catalogs:
         return Snapshot(catalogs=catalogs, refreshed_at=taken.refreshed_at, tested_at=taken.tested_at)
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Keep what Cloudflare listed, and forget what it listed no more; what its tests gave stays."""
+        """Keep the list, and forget the catalogs that are no longer in it; test results stay."""
         await self._database.run(lambda connection: _save_snapshot(connection, self._account_id, snapshot))
 
     async def save_catalog(self, catalog: Catalog) -> None:
@@ -60,19 +60,20 @@ class Catalogs:
         await self._database.run(lambda connection: _save_catalogs(connection, [_catalog_row(catalog)]))
 
     async def save_test(self, key: BucketKey, status: CredentialStatus, asked_at: datetime) -> None:
-        """Keep what a test of the stored credential gave; one that turned from valid to invalid is to be announced.
+        """Keep the result of a test; a credential that turned from valid to invalid is to be announced.
 
-        A test that was asked for before the credential was stored, or before the last test, says nothing any more.
+        A test that was started before the credential was stored, or before the last test, is ignored: its answer is
+        about another credential, and would raise a false alarm.
         """
         await self._database.run(lambda connection: note_test(connection, key, status, asked_at))
 
     async def note_all_tested(self, tested_at: datetime) -> None:
-        """Note that all tests that were due have been made."""
+        """Note that all tests that were due are done."""
         statement = update(SNAPSHOTS).where(SNAPSHOTS.c.account_id == self._account_id).values(tested_at=tested_at)
         await self._database.run(lambda connection: connection.execute(statement).rowcount)
 
     async def stored_credentials(self) -> list[StoredCredential]:
-        """Return what the bot has stored last in each slot."""
+        """Return what the bot stored last in each slot."""
         query = select(CREDENTIALS).where(CREDENTIALS.c.account_id == self._account_id).order_by(CREDENTIALS.c.bucket)
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         return self._set_aside.read_each(rows, _read_credential)
@@ -82,7 +83,7 @@ class Catalogs:
         await self._change_credential(credential, {"reminded_at": reminded_at})
 
     async def note_announced(self, credential: StoredCredential) -> None:
-        """Note that people were told that this credential stopped working, if it is still the one."""
+        """Note that it was announced that this credential stopped working, if it is still the one."""
         await self._change_credential(credential, {"broken_at": None})
 
     async def _change_credential(self, credential: StoredCredential, values: dict[str, Any]) -> None:
@@ -92,9 +93,9 @@ class Catalogs:
 
 
 def note_stored(connection: Connection, stored: StoredCredential) -> None:
-    """Keep what the slot holds now; what was said of its credential before is about another one.
+    """Keep what the slot holds now, and drop the test of the credential that was there before.
 
-    Whoever changes both tables begins with the catalog: two that wait for each other would be a deadlock.
+    Every change of both tables begins with the catalog's: in different orders, two transactions could deadlock.
     """
     untested = {"credential_status": CredentialStatus.PRESENT.value, "tested": None, "tested_at": None}
     connection.execute(_CHANGE_CATALOG, names_of(stored.key) | untested)
@@ -138,7 +139,7 @@ def _catalog_row(catalog: Catalog) -> dict[str, str]:
 
 
 def _save_catalogs(connection: Connection, rows: Sequence[dict[str, str]]) -> None:
-    """Keep what was listed; where the slot was emptied or filled since, earlier tests of it say nothing any more."""
+    """Keep the list; where the slot was emptied or filled since, the earlier test is dropped."""
     statement = insert_into(connection, CATALOGS)
     listed = statement.excluded
     absent, unknown = CredentialStatus.ABSENT.value, CredentialStatus.UNKNOWN.value

@@ -1,4 +1,13 @@
-"""The only writer of a recorded submission's state: in one transaction, and by compare-and-set on its revision."""
+"""The only writer of a recorded submission's state: one transaction, by compare-and-set.
+
+Five things are compared, each against a failure of its own:
+
+- the revision: another process, or a repeated Submit, has changed the row since it was read;
+- the bucket: a changed row must not move the submission of another one;
+- the lease's epoch: a delivery that was frozen and wakes up must not record what a newer one has already decided;
+- from outside of a delivery, "nothing was sent": what is under way belongs to the delivery;
+- the step itself, against `STEPS`: an ending is final, or a result would be posted twice.
+"""
 
 from contextlib import suppress
 from dataclasses import fields
@@ -34,11 +43,11 @@ _SUCCESSES: Final = (State.STORED, State.CHECKED, State.ENABLED)
 
 
 def make_move(connection: Connection, submission: Submission, move: Move, lease: Lease | None) -> list[Change]:
-    """Make a move if the submission still stands as it was read, and say what has changed: it, then what it superseded.
+    """Make a move if the submission is unchanged since it was read; return it as changed, then those it superseded.
 
-    With a `lease`, that one must still hold: a delivery that was frozen moves nothing. Without one, the move comes from
-    outside of any delivery, and is made only as long as nothing was sent or told: what is under way is the delivery's.
-    Raises ValueError for a step that leads nowhere.
+    With a `lease`, the lease must still hold. Without one, the move comes from outside of a delivery, and is made only
+    as long as nothing was sent. Returns an empty list where the move was not made. Raises ValueError for a step that
+    `STEPS` does not allow.
     """
     is_new_state = move.to is not submission.state
     if is_new_state:
@@ -48,7 +57,7 @@ def make_move(connection: Connection, submission: Submission, move: Move, lease:
     statement = _MOVE_FROM_OUTSIDE if lease is None else _MOVE_UNDER_LEASE
     is_written = is_new_state and move.to is State.CONFIRMING
     if is_written or move.supersedes:
-        lock_bucket(connection, submission.key)  # first: whoever records an older one meanwhile must be met here
+        lock_bucket(connection, submission.key)  # first: an older one recorded meanwhile would escape superseding
     row = connection.execute(statement, values | ({"its_epoch": lease.epoch} if lease else {})).one_or_none()
     if row is None:
         return []
@@ -61,17 +70,17 @@ def make_move(connection: Connection, submission: Submission, move: Move, lease:
 
 
 def begin_anew(connection: Connection, is_it: ColumnElement[bool], row: dict[str, Any]) -> bool:
-    """Put a repeated Submit in the place of the first one, as long as nothing was sent; say whether that was so.
+    """Replace the first Submit of a form by a repeated one, as long as nothing was sent; return whether it was.
 
-    It is no step of the submission but another one under the same id; whoever still works on the first one has a stale
-    copy from now on.
+    It is not a step but another submission under the same id. The higher revision makes every copy of the first one
+    stale, so that a delivery that has read it can record nothing.
     """
     statement = update(SUBMISSIONS).where(is_it, _IS_UNSENT)
     return connection.execute(statement.values(row | {"revision": SUBMISSIONS.c.revision + 1})).rowcount > 0
 
 
 def superseded_by(user_id: str, at: datetime) -> Move:
-    """Return the end of one whose slot holds somebody's newer token."""
+    """Return the end of a submission whose slot holds a newer token, of that user."""
     return Move(to=State.SUPERSEDED, at=at, changes=Changes(superseded_by=user_id))
 
 
@@ -110,9 +119,9 @@ def _values(move: Move, *, is_new_state: bool) -> dict[str, Any]:
     values: dict[str, Any] = {"state": move.to.value, "next_attempt_at": move.at}
     if is_new_state and move.to in ENDINGS:
         values |= {"ended_at": move.at, "sealed_token": None}
-    if is_new_state and move.to in _SUCCESSES:  # what went wrong on the way there is not how it ended
+    if is_new_state and move.to in _SUCCESSES:  # a passed error must not stand in the history of a success
         values |= NO_ERROR
-    if move.changes.findings is not None:  # what was in the way of that has passed: it is not what the rest waits for
+    if move.changes.findings is not None:  # the error that delayed the checks is not what the write waits for
         values |= NO_CAUSE | columns_of(move.changes.findings)
     if move.because is not None:
         values |= _cause(move.because)
@@ -127,25 +136,25 @@ def _plain(changes: Changes) -> dict[str, Any]:
 
 
 def _cause(error: BotError) -> dict[str, Any]:
-    """Return all that is kept of an error, so that nothing of an earlier one stays."""
-    told = error if isinstance(error, CloudflareError) else None
+    """Return every column that describes an error, so that nothing of an earlier one stays."""
+    answer = error if isinstance(error, CloudflareError) else None
     return {
         "error_code": error.code,
-        "cloudflare_code": told.cloudflare_code if told else None,
-        "cloudflare_message": told.cloudflare_message if told else None,
-        "cf_ray": told.cf_ray if told else None,
+        "cloudflare_code": answer.cloudflare_code if answer else None,
+        "cloudflare_message": answer.cloudflare_message if answer else None,
+        "cf_ray": answer.cf_ray if answer else None,
     }
 
 
 def _supersede_older(connection: Connection, newer: Row[Any], move: Move) -> list[Change]:
-    """End what is older and could still be sent: the slot holds, or may hold, something newer now."""
+    """End the older ones that could still be sent: any of them would replace the newer token in the slot."""
     its = {"its_account_id": newer.account_id, "its_bucket": newer.bucket}
     its |= {f"its_{column.name}": getattr(newer, column.name) for column in PLACE}
     superseding = superseded_by(newer.user_id, move.at)
     rows = connection.execute(_SUPERSEDE_OLDER, its | _values(superseding, is_new_state=True) | NO_CAUSE).all()
     older = []
     for row in rows:
-        with suppress(RecordDamaged):  # it has ended all the same; whoever works on the bucket tells that it is damaged
+        with suppress(RecordDamaged):  # it has ended all the same; the bucket's delivery reports the damage
             older.append(Change(submission=read_submission(row), is_new_state=True))
     return older
 

@@ -1,4 +1,4 @@
-"""Submissions as rows of their table, and back; and which of them are a bucket's, or may still be sent."""
+"""Submissions as rows of their table, and back; the conditions by which queries select them."""
 
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from bot.storage.damage import require_shape
 from bot.storage.schema import LEASES, SUBMISSIONS
 
 MOST_COUNTED: Final = 1_000_000_000
-"""More attempts or changes than there can be."""
+"""More attempts or changes than there can be: a damaged number must not overflow when it is counted up."""
 
 
 def is_its(table: Table) -> ColumnElement[bool]:
@@ -33,23 +33,23 @@ def is_its(table: Table) -> ColumnElement[bool]:
 
 
 ITS_BUCKET: Final = is_its(SUBMISSIONS)
-"""Those of the bucket that `names_of` names."""
+"""The rows of the bucket that `names_of` names."""
 
 MAY_BE_SENT: Final = and_(
     SUBMISSIONS.c.reported_at.is_(None),
     SUBMISSIONS.c.ended_at.is_(None),
     SUBMISSIONS.c.state != State.CONFIRMING.value,
 )
-"""What can still be sent to Cloudflare, or is to be sent again."""
+"""The rows whose token can still be sent to Cloudflare, or sent again."""
 
 EPOCH: Final = select(LEASES.c.epoch).where(is_its(LEASES))
-"""Of the lease of that bucket; none as long as nobody took it."""
+"""The epoch of the bucket's lease; no row as long as nobody has taken it."""
 
 PLACE: Final = (SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.sequence)
-"""The order of those of a bucket."""
+"""The order of a bucket's submissions: by when Slack sent them, then by arrival (docs/decisions/5-newest-wins.md)."""
 
 IS_OLDER: Final = tuple_(*PLACE) < tuple_(*(bindparam(f"its_{column.name}", type_=column.type) for column in PLACE))
-"""Whether they come before the one with that place."""
+"""Whether a row comes before the one with that place."""
 
 IS_FOR_THE_SLOT: Final = SUBMISSIONS.c.task == Task.STORE.value
 
@@ -67,16 +67,16 @@ NOTHING_FOUND: Final = NO_CAUSE | dict.fromkeys(
         "credential_before",
     )
 )
-"""What is known of a token that replaces another one, while that one was being checked."""
+"""Resets what was found about the first token when a repeated Submit replaces it."""
 
 
 def names_of(key: BucketKey) -> dict[str, str]:
-    """Return what fills a statement that asks about a bucket."""
+    """Return the parameters of a statement about a bucket."""
     return {"its_account_id": key.account_id, "its_bucket": key.bucket}
 
 
 def new_row(new: NewSubmission) -> dict[str, Any]:
-    """Return the row of what was submitted, without its times: these are its place among its bucket's."""
+    """Return the row of a submission without its times, which `bot.storage.accepting` decides."""
     return {
         "id": new.id,
         "task": new.task.value,
@@ -168,7 +168,7 @@ def _read_findings(row: Row[Any]) -> Findings | None:
 
 
 def columns_of(findings: Findings) -> dict[str, Any]:
-    """Return the columns that hold what the checks have found."""
+    """Return the columns that hold the findings."""
     token = findings.token
     return {
         "token_id": token.id if token else None,

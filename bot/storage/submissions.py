@@ -1,4 +1,4 @@
-"""What was submitted and how it stands; who may work on a bucket. Moves are made by `bot.storage.moves`."""
+"""What was submitted and its state; who holds a bucket's lease. Moves are made by `bot.storage.moves`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -38,10 +38,10 @@ _T = TypeVar("_T")
 
 
 class Submissions:
-    """Reads and moves what the database holds. Every method raises DatabaseTrouble when the database fails.
+    """Reads and changes submissions. Every method raises DatabaseTrouble when the database fails.
 
-    Whatever is recorded, by whomever, wakes its bucket and is told to those who watch. On PostgreSQL `enqueue` leaves a
-    job inside the transaction that makes it necessary; one process alone is woken by `wake`, once it is committed.
+    Each change wakes its bucket and is passed to the watchers. On PostgreSQL `enqueue` adds a job in the transaction
+    that makes it necessary; a single process is woken by `wake` after the commit.
     """
 
     def __init__(self, database: Database, enqueue: Callable[[Any, BucketKey], Awaitable[None]] | None = None) -> None:
@@ -52,7 +52,7 @@ class Submissions:
         self._set_aside = SetAside()
 
     def wake_by(self, wake: Callable[[BucketKey], None]) -> None:
-        """Call this, which must not fail, for each bucket that has something new to do."""
+        """Call this, which must not fail, for each bucket that has new work."""
         self._wake = wake
 
     def watch(self, watcher: Callable[[Change], None]) -> None:
@@ -60,7 +60,7 @@ class Submissions:
         self._watchers.append(watcher)
 
     async def ping(self) -> None:
-        """Return when the database takes something: one that can only be read is of no use."""
+        """Return once the database has taken a write: one that can only be read is of no use."""
         await self._database.run(lambda connection: _take(connection, _NO_BUCKET))
 
     async def add_opening(self, opening: Opening) -> None:
@@ -71,21 +71,21 @@ class Submissions:
     async def accept(self, new: NewSubmission, nonce: str) -> Acceptance:
         """Use up the opening and record the submission, both or neither.
 
-        A repeated Submit of the same view replaces what was recorded as long as nothing was sent, and leaves it alone
+        A repeated Submit of the same view replaces the first one as long as nothing was sent, and changes nothing
         afterwards.
         """
         return await self._record(lambda connection: accept(connection, new, nonce), new.key)
 
     async def add(self, new: NewSubmission) -> Acceptance:
-        """Record what no form was submitted for, once."""
+        """Record a submission that no form was opened for, once."""
         return await self._record(lambda connection: add(connection, new), new.key)
 
     async def apply(self, submission: Submission, move: Move, lease: Lease | None = None) -> list[Submission]:
-        """Make a move, if the submission still stands as it was read; return all that changed, it first, else nothing.
+        """Make a move if the submission is unchanged since it was read; return all that changed, it first, or nothing.
 
-        All in one transaction: the state, the end of older ones, what is known of the slot, and the job that goes on.
-        A delivery gives its `lease`, which must still hold, and goes on by itself; any other move wakes the bucket.
-        Raises ValueError for a step that leads nowhere.
+        One transaction: the state, the end of older ones, what is known of the slot, and the job that continues. A
+        delivery passes its `lease`, which must still hold, and continues by itself; any other move wakes the bucket.
+        Raises ValueError for a step that `STEPS` does not allow.
         """
 
         def make(connection: Connection) -> list[Change]:
@@ -95,7 +95,7 @@ class Submissions:
             changes = await self._run(make, submission.key, wakes=bool)
         else:
             changes = await self._database.run(make)
-        self._tell(changes)
+        self._notify(changes)
         return [change.submission for change in changes]
 
     async def history(self, account_id: str, bucket: str | None, most: int) -> list[Submission]:
@@ -117,19 +117,19 @@ class Submissions:
         return found
 
     async def take(self, key: BucketKey) -> Lease:
-        """Take over a bucket: whoever held it moves nothing any more."""
+        """Take over a bucket: an earlier holder can no longer record anything."""
         return await self._database.run(lambda connection: _take(connection, key))
 
     async def holds(self, lease: Lease) -> bool:
-        """Whether nobody has taken the bucket since."""
+        """Whether no other process has taken the bucket since."""
         return await self._database.run(lambda connection: _holds(connection, lease))
 
     async def work(self, lease: Lease) -> list[Pending]:
-        """Return what the bucket has open, what has not ended first, oldest first; raises LeaseLost.
+        """Return the bucket's open submissions, those that have not ended first, oldest first; raises LeaseLost.
 
-        That is: ended but unreported submissions, those being confirmed, checks and enablings; and of those still to be
-        stored only two, the newest (see `bot.delivery.schedule`) and the one that expires first. What is damaged is
-        left where it is, and the others go on.
+        These are ended but unreported ones, those being confirmed, checks and enablings; and of those still to be
+        stored only two, the newest (see `bot.delivery.schedule`) and the one that expires first. A damaged row is left
+        where it is, and the others go on.
         """
         work, damages = await self._database.run(lambda connection: _read_work(connection, lease))
         for damage in damages:
@@ -137,11 +137,11 @@ class Submissions:
         return work
 
     async def unreported_keys(self) -> list[BucketKey]:
-        """Return the buckets that have something left to do."""
+        """Return the buckets that have work left."""
         return await self._keys_where(_is_unreported())
 
     async def overdue_keys(self, due_before: datetime) -> list[BucketKey]:
-        """Return the buckets with something that was due before that time."""
+        """Return the buckets with work that was due before that time."""
         return await self._keys_where(_is_unreported(), SUBMISSIONS.c.next_attempt_at < due_before)
 
     async def find(self, submission_id: str) -> Submission | None:
@@ -151,7 +151,7 @@ class Submissions:
         return None if row is None else read_submission(row)
 
     async def key_ids_in_use(self) -> frozenset[str]:
-        """Return the ids of the keys that something not yet erased is sealed with."""
+        """Return the ids of the keys that are needed to open what is not erased yet."""
         query = select(SUBMISSIONS.c.sealed_token, SUBMISSIONS.c.sealed_response_url).where(_is_unreported())
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         return frozenset(_key_ids(sealed for row in rows for sealed in row))
@@ -170,7 +170,7 @@ class Submissions:
 
     async def _record(self, record: Callable[[Connection], Acceptance], key: BucketKey) -> Acceptance:
         acceptance = await self._run(record, key, wakes=lambda acceptance: acceptance.is_recorded)
-        self._tell(acceptance.changes)
+        self._notify(acceptance.changes)
         return acceptance
 
     async def _keys_where(self, *conditions: ColumnElement[bool]) -> list[BucketKey]:
@@ -179,7 +179,10 @@ class Submissions:
         return self._set_aside.read_each(rows, _read_key)
 
     async def _run(self, act: Callable[[Connection], _T], key: BucketKey, wakes: Callable[[_T], bool]) -> _T:
-        """Do something that may leave work for a bucket, and wake it: also where nobody can tell whether it is done."""
+        """Run a transaction that may leave work for a bucket, and wake it; also where it may or may not have committed.
+
+        A bucket that is woken for nothing costs a query. One that is not woken would sleep on a recorded submission.
+        """
 
         async def enqueue(result: _T, connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
             if self._enqueue is not None and wakes(result):
@@ -194,7 +197,7 @@ class Submissions:
             self._wake(key)
         return result
 
-    def _tell(self, changes: Iterable[Change]) -> None:
+    def _notify(self, changes: Iterable[Change]) -> None:
         for change in changes:
             for watcher in self._watchers:
                 watcher(change)
@@ -210,7 +213,10 @@ def _is_unreported() -> ColumnElement[bool]:
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
 def _work_where(*conditions: ColumnElement[bool]) -> Select[Any]:
-    """Return so many that have not ended, and so many that have: however many checks are open, a result is told."""
+    """Return a bounded number that have not ended, and as many that have.
+
+    Counted apart, so that a person with many open checks cannot keep a result from being posted.
+    """
     sendable = select(SUBMISSIONS.c.sequence).where(ITS_BUCKET, MAY_BE_SENT, IS_FOR_THE_SLOT, *conditions).limit(1)
     newest = sendable.order_by(*(column.desc() for column in PLACE))
     first_to_expire = sendable.order_by(SUBMISSIONS.c.expires_at, SUBMISSIONS.c.sequence)
@@ -253,7 +259,7 @@ def _holds(connection: Connection, lease: Lease) -> bool:
 
 
 def _read_work(connection: Connection, lease: Lease) -> tuple[list[Pending], list[RecordDamaged]]:
-    """Read it; where something is damaged, again without that: it may stand in the place of what goes on."""
+    """Read it; where a row is damaged, again without that row, which may be counted as the newest one."""
     if not _holds(connection, lease):
         raise LeaseLost
     query, damages = _WORK, dict[int, RecordDamaged]()
@@ -276,7 +282,7 @@ def _read_key(row: Row[Any]) -> BucketKey:
 
 
 def _key_ids(sealed_values: Iterable[Any]) -> Iterator[str]:
-    """Yield the keys that are needed; what is no sealed value opens with none."""
+    """Yield the keys that are needed; a damaged sealed value needs none, since no key opens it."""
     for sealed in sealed_values:
         if isinstance(sealed, str):
             with suppress(ValueError):
