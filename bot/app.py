@@ -29,7 +29,7 @@ from bot.model.errors import DatabaseTrouble, SlackRefused, SlackUnavailable, St
 from bot.model.secret import Secret
 from bot.operations.changes import log_change
 from bot.operations.descriptors import raise_limit
-from bot.operations.housekeeping import keep_house, keep_house_for_ever
+from bot.operations.housekeeping import keep_house, keep_house_forever
 from bot.operations.server import Server
 from bot.policy.gate import Gate, Home
 from bot.policy.rules import Allowlist
@@ -230,7 +230,7 @@ async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: Asy
     stack.push_async_callback(dispatcher.stop)
     await dispatcher.start()
     base.keep_running(keeper.run())
-    base.keep_running(keep_house_for_ever(store, watch))
+    base.keep_running(keep_house_forever(store, watch))
     return keeper
 
 

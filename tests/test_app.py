@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from bot.app import RunningBot, run, running
 from bot.catalogs.refresh import REFRESH_EVERY, TEST_EVERY
-from bot.catalogs.reminders import LOOK_EVERY
+from bot.catalogs.reminders import WATCH_EVERY
 from bot.model.clock import steady_clock
 from bot.model.errors import StartRefused
 from bot.sandbox.cloudflare import ReceivedRequest, SmallCloudflare
@@ -284,7 +284,7 @@ async def test_keys_are_rotated_while_the_bot_runs(
         for _ in range(3):
             clock.advance(KEY_LIFETIME)
             await asyncio.sleep(0.05)  # nothing tells that the housekeeping has begun to wait
-            pass_time(LOOK_EVERY)
+            pass_time(WATCH_EVERY)
             await asyncio.sleep(0.05)
 
     assert not first.exists()
@@ -300,7 +300,7 @@ async def test_housekeeping_survives_a_database_that_is_away(
         with closing(sqlite3.connect(settings.database_path)) as other, other:
             other.execute("ALTER TABLE submissions RENAME TO elsewhere")
         await asyncio.sleep(0.05)  # nothing tells that the housekeeping has begun to wait
-        pass_time(LOOK_EVERY)
+        pass_time(WATCH_EVERY)
         await _wait_until(lambda: "housekeeping_failed" in log.getvalue())
 
         assert not any(task.done() for task in bot.background)
@@ -316,7 +316,7 @@ async def test_an_expiry_is_reminded_of_while_the_bot_runs(scene: Scene, clock: 
         for days, words in ((6, None), (2, "expires soon"), (0, None), (3, "has expired"), (9, None)):
             clock.advance(timedelta(days=days))
             await asyncio.sleep(0.05)  # nothing tells that the housekeeping has begun to wait
-            pass_time(LOOK_EVERY)
+            pass_time(WATCH_EVERY)
             if words is None:
                 await asyncio.sleep(0.05)
             else:
@@ -349,7 +349,7 @@ async def test_a_credential_that_breaks_is_announced_while_the_bot_runs(
             pass_time(REFRESH_EVERY)
             await _wait_until(lambda before=probes: len(scene.probes()) > before)  # type: ignore[misc]  # its default
             await asyncio.sleep(0.05)
-            pass_time(LOOK_EVERY)
+            pass_time(WATCH_EVERY)
             if len(shown) == 1:
                 shown.append((await scene.slack.wait_for_message(PLATFORM, _is_new(shown))).ts)
 
@@ -412,9 +412,9 @@ def _find_asleep(name: str) -> asyncio.Task[Any] | None:
 async def test_what_breaks_in_the_background_ends_a_run(scene: Scene, log: io.StringIO, signals: None) -> None:
     """A bot that is half dead does not go on as if nothing were: its supervisor starts it anew."""
     life = asyncio.create_task(run(scene.settings(changes={"R2_CREDENTIAL_HTTP_PORT": str(find_free_port())})))
-    await _wait_until(lambda: '"ready"' in log.getvalue() and _find_asleep("keep_house_for_ever") is not None)
+    await _wait_until(lambda: '"ready"' in log.getvalue() and _find_asleep("keep_house_forever") is not None)
 
-    keeper: Any = _find_asleep("keep_house_for_ever")
+    keeper: Any = _find_asleep("keep_house_forever")
     keeper._fut_waiter.set_exception(ValueError("made up"))  # as nothing does that is known
 
     with pytest.raises(ValueError, match="made up"):

@@ -1,4 +1,4 @@
-"""Keeps what is known of the account's catalogs fresh, so that nobody who asks for it waits for Cloudflare."""
+"""Keeps the snapshot of the account's catalogs fresh, so that nobody who opens a form waits for Cloudflare."""
 
 import asyncio
 from collections import deque
@@ -19,17 +19,17 @@ from bot.storage.catalogs import Catalogs
 
 REFRESH_EVERY: Final = timedelta(minutes=5)
 TEST_EVERY: Final = timedelta(days=1)
-"""How often each stored credential is tested when nobody looks."""
+"""How often each stored credential is tested when nobody asks for its state."""
 MOST_TESTS_AT_ONCE: Final = 8
 
 _log = structlog.get_logger()
 
 
 class SnapshotKeeper:
-    """Asks Cloudflare at start, every few minutes, and when somebody looks at what is older than 30 s.
+    """Asks Cloudflare at start, every few minutes, and when someone asks for what is older than 30 s.
 
-    One question lists all catalogs. A test of a stored credential is a question for each: once a day, and when somebody
-    looks at their state.
+    One request lists all catalogs. Testing the stored credentials takes one request each: once a day, and when someone
+    asks for their state.
     """
 
     def __init__(self, cloudflare: CloudflareClient, catalogs: Catalogs, clock: Callable[[], datetime]) -> None:
@@ -43,13 +43,13 @@ class SnapshotKeeper:
         self._failing: set[BucketKey] = set()
 
     def want(self, *, tests: bool = False) -> None:
-        """Somebody looks: refresh it soon unless it is fresh. Returns at once."""
+        """Refresh it soon, unless it is fresh; with `tests`, test the credentials as well. Returns at once."""
         if tests or not self._is_fresh(self._asked_at):
             self._wants_tests = self._wants_tests or tests
             self._wanted.set()
 
     async def run(self) -> None:
-        """Refresh for ever; a failure is logged and tried again at the next occasion."""
+        """Refresh forever; a failure is logged, and the next refresh tries again."""
         await self.refresh()
         while True:
             try:
@@ -63,7 +63,7 @@ class SnapshotKeeper:
                 await self.refresh_unless_fresh(tests=tests)
 
     async def refresh_unless_fresh(self, *, tests: bool = False) -> None:
-        """Ask Cloudflare, unless that happened a moment ago, here or in another process. Never fails."""
+        """Ask Cloudflare, unless this or another process did so a moment ago. Never fails."""
         try:
             known = await self._catalogs.snapshot()
         except BotError as error:
@@ -74,7 +74,7 @@ class SnapshotKeeper:
             await self.refresh(tests=tests)
 
     async def refresh(self, *, tests: bool = False) -> None:
-        """Ask Cloudflare and keep what it says; with `tests` for all that were not tested lately. Never fails."""
+        """Ask Cloudflare and keep its answer; with `tests`, test all that were not tested lately. Never fails."""
         self._asked_at = asked_at = self._clock()
         self._round_began_at = asked_at if tests else self._round_began_at
         try:
@@ -92,7 +92,7 @@ class SnapshotKeeper:
             _log.debug("snapshot_refreshed", catalogs=len(listed))
 
     async def _test(self, now: datetime, older_than: timedelta) -> None:
-        """Have Cloudflare test what is due, a few at once; trouble ends it, and what is left comes first next time."""
+        """Have Cloudflare test what is due, a few at once; a failure ends it, and the rest comes first next time."""
         known = await self._catalogs.snapshot()
         due = self._find_due(known.catalogs, now, older_than) if known else deque()
         try:
@@ -128,14 +128,14 @@ class SnapshotKeeper:
     def _find_due(self, catalogs: Iterable[Catalog], now: datetime, older_than: timedelta) -> deque[BucketKey]:
         """Return the buckets to be tested: those tested longest ago first, and last those whose last test failed.
 
-        So neither the end of a round nor one catalog that Cloudflare cannot test keeps any other from its turn.
+        So one catalog that Cloudflare cannot test never keeps the others from being tested.
         """
         due = [catalog for catalog in catalogs if _is_due(catalog, now, older_than)]
         due.sort(key=lambda each: (each.key in self._failing, each.tested_at is not None, each.tested_at or now))
         return deque(catalog.key for catalog in due)
 
     def _is_in_round(self, known: Snapshot) -> bool:
-        """Whether all were to be tested lately: that it could not be done is no reason to try it for each look."""
+        """Whether a round of tests began lately: one that failed must not be repeated at each request for a state."""
         return self._round_began_at is not None and is_younger(
             self._round_began_at, self._clock(), than=fresh_tests(len(known.catalogs))
         )
@@ -145,7 +145,7 @@ class SnapshotKeeper:
 
 
 class CatalogsByOthers:
-    """Has some worker do that: for a process without Cloudflare's credentials."""
+    """Has a worker refresh the snapshot, for a process without Cloudflare's credentials."""
 
     def __init__(self, ask: Callable[[bool], Awaitable[None]], clock: Callable[[], datetime]) -> None:
         self._ask = ask
@@ -154,7 +154,7 @@ class CatalogsByOthers:
         self._questions = Background("snapshot_question_broke")
 
     def want(self, *, tests: bool = False) -> None:
-        """Somebody looks: ask for fresh ones, once in 30 s. Returns at once."""
+        """Ask for a fresh snapshot, at most once in 30 s. Returns at once."""
         if self._asked_at.get(tests) is None:
             self._asked_at.keep(tests, self._clock(), FRESH)
             self._questions.start(self._ask_once(tests=tests))

@@ -1,4 +1,4 @@
-"""Looks after what was stored: reminds before a token expires, and announces a credential that stopped working."""
+"""Watches stored credentials: reminds before a token expires, and announces one that stopped working."""
 
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
@@ -10,23 +10,23 @@ from bot.model.catalog import BucketKey, Snapshot, StoredCredential
 from bot.model.errors import BotError
 from bot.storage.catalogs import Catalogs
 
-LOOK_EVERY: Final = timedelta(minutes=1)
+WATCH_EVERY: Final = timedelta(minutes=1)
 
 _log = structlog.get_logger()
 
 
 class Announcer(Protocol):
-    """Tells people. Each method raises a Transient when it has to be tried again, and is safe to repeat."""
+    """Posts to people. Each method raises a Transient when it has to be tried again, and is safe to repeat."""
 
     async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
-        """Say that a token expires or has expired; `due_at` tells this reminder from the other ones."""
+        """Say that a token expires or has expired; `due_at` distinguishes this reminder from the others."""
 
     async def announce_broken(self, credential: StoredCredential) -> None:
         """Say that Cloudflare calls a credential invalid that it called valid before."""
 
 
 class CredentialWatch:
-    """Has each thing said once; a failure is logged, and tried again at the next look."""
+    """Has each event announced once; a failure is logged, and the next round tries again."""
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class CredentialWatch:
         self._reminders = reminders
         self._serves = serves
 
-    async def look(self) -> None:
-        """Say what is due now. Never fails."""
+    async def announce_due(self) -> None:
+        """Announce what is due now. Never fails."""
         try:
             credentials = await self._catalogs.stored_credentials()
             snapshot = await self._catalogs.snapshot()
@@ -73,7 +73,7 @@ class CredentialWatch:
 
 
 async def _try_to(say: Callable[[StoredCredential], Awaitable[None]], credential: StoredCredential) -> None:
-    """Say it, or leave it for the next look: what fails holds up nothing else."""
+    """Announce it, or leave it for the next round: one that fails must not hold up the others."""
     try:
         await say(credential)
     except BotError as error:
@@ -83,7 +83,7 @@ async def _try_to(say: Callable[[StoredCredential], Awaitable[None]], credential
 
 
 def _is_in_its_slot(credential: StoredCredential, snapshot: Snapshot) -> bool:
-    """Whether the catalog is still there, and nothing says that it holds another credential, or none, by now."""
+    """Whether the catalog is still there, and nothing shows that it holds another credential, or none, by now."""
     catalog = next((each for each in snapshot.catalogs if each.key == credential.key), None)
     return catalog is not None and credential.expires_in(catalog) is not None
 
@@ -91,8 +91,8 @@ def _is_in_its_slot(credential: StoredCredential, snapshot: Snapshot) -> bool:
 def find_reminder(credential: StoredCredential, now: datetime, reminders: Collection[timedelta]) -> datetime | None:
     """Return when the reminder was due that is still to be sent, or None.
 
-    Of several that were missed only the last one is sent, and none that was due before the token was stored: the result
-    has warned of that.
+    Of several that were missed only the last is sent, and none that was due before the token was stored: the result
+    message has already warned of that.
     """
     if credential.expires_at is None:
         return None

@@ -1,4 +1,4 @@
-"""What the results of Cloudflare's answers become: values of ours, or "not understood". Pure."""
+"""Parses the results of Cloudflare's answers into values of ours, or into "not understood". Pure."""
 
 import re
 from dataclasses import dataclass, replace
@@ -27,21 +27,18 @@ class TokenStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenVerification:
-    """What Cloudflare tells of a token (API page "Verify Token"); `told_at` is its own time, where it said it."""
+    """What Cloudflare says about a token (API page "Verify Token"); `answered_at` is its own time, from `Date`."""
 
     id: str
     status: TokenStatus
     expires_at: datetime | None
     not_before: datetime | None
-    told_at: datetime | None
+    answered_at: datetime | None
     cf_ray: str | None
 
 
 def parse_list(answer: Answer, result: object, account_id: str) -> list[Catalog]:
-    """Read all catalogs of the account that was asked about; entries without a bucket name are left out.
-
-    Raises AnswerNotUnderstood.
-    """
+    """Read all catalogs of the account; entries without a bucket name are left out. Raises AnswerNotUnderstood."""
     warehouses = result.get("warehouses") if isinstance(result, dict) else result
     if warehouses is None:
         return []
@@ -51,7 +48,7 @@ def parse_list(answer: Answer, result: object, account_id: str) -> list[Catalog]
 
 
 def parse_catalog(answer: Answer, result: object, asked: BucketKey) -> Catalog:
-    """Read one catalog; one that speaks of another bucket is not understood."""
+    """Read one catalog. Raises AnswerNotUnderstood, also where the answer is about another bucket."""
     catalog = _parse_catalog(result, asked.account_id, asked_bucket=asked.bucket)
     if catalog is None or catalog.key != asked:
         raise not_understood(answer, is_write=False)
@@ -59,7 +56,7 @@ def parse_catalog(answer: Answer, result: object, asked: BucketKey) -> Catalog:
 
 
 def parse_test(answer: Answer, result: object) -> CredentialStatus:
-    """Read what a test of the stored credential gave. Raises AnswerNotUnderstood."""
+    """Read the result of a test of the stored credential. Raises AnswerNotUnderstood."""
     status = result.get("status") if isinstance(result, dict) else None
     tested = next((each for each in _TESTED if each == status), None)
     if tested is None:
@@ -86,7 +83,7 @@ def _match(value: object, unknown: _Status) -> _Status:
 
 
 def parse_verification(answer: Answer, result: object) -> TokenVerification:
-    """Read a verification; what is not told clearly is not understood."""
+    """Read a verification. Raises AnswerNotUnderstood where any part of it is unclear."""
     found = result if isinstance(result, dict) else {}
     status = _parse_status(found.get("status"))
     token_id = found.get("id")
@@ -101,7 +98,7 @@ def parse_verification(answer: Answer, result: object) -> TokenVerification:
         status=status,
         expires_at=expires_at,
         not_before=not_before,
-        told_at=_parse_date(answer),
+        answered_at=_parse_date(answer),
         cf_ray=answer.cf_ray,
     )
 
@@ -112,7 +109,7 @@ def _parse_status(value: object) -> TokenStatus | None:
 
 
 def _parse_time(value: object) -> datetime | None:
-    """Read a time of RFC 3339; raises ValueError for anything else, except for none."""
+    """Read an RFC 3339 time, or None where there is none; raises ValueError for anything else."""
     if value is None or value == "":
         return None
     if not isinstance(value, str):
@@ -128,9 +125,9 @@ def _parse_date(answer: Answer) -> datetime | None:
         return None
 
 
-def _in_utc(time_told: datetime) -> datetime:
-    """Take a time without a zone as UTC: two that differ in that cannot be compared. Raises ValueError."""
+def _in_utc(time: datetime) -> datetime:
+    """Take a time without a zone as UTC, since Python cannot compare the two kinds. Raises ValueError."""
     try:
-        return time_told.astimezone(UTC) if time_told.tzinfo else time_told.replace(tzinfo=UTC)
-    except OverflowError:  # at the ends of all time
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except OverflowError:  # in the years 1 and 9999
         raise ValueError from None

@@ -1,6 +1,6 @@
-"""What a request carries that is secret: the bot's own credentials, or a pasted token, as a header or as the body.
+"""The secret part of a request: the bot's own credentials, or a pasted token, as a header or as the body.
 
-Each lends its secret to httpx at the last moment, so that no frame, no log and no kept request shows it by accident.
+Each is handed to httpx at the last moment, so that no stack frame, log or kept request shows it by accident.
 """
 
 import json
@@ -29,13 +29,13 @@ class ApiToken:
 
     @property
     def secret(self) -> Secret:
-        """What nobody else may know."""
+        """The token itself."""
         return self.token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """The bot's own credentials, as an e-mail address and a Global API key: the older scheme."""
+    """The bot's own credentials as an e-mail address and a Global API key, Cloudflare's older scheme."""
 
     email: str
     key: Secret
@@ -46,7 +46,7 @@ class ApiKey:
 
     @property
     def secret(self) -> Secret:
-        """What nobody else may know."""
+        """The key itself."""
         return self.key
 
 
@@ -66,12 +66,12 @@ class CallerAuth(httpx.Auth):
         yield request
 
     def echo(self, cargo: "Fence | None") -> Echo:
-        """Return what no answer may say again: the bot's own credentials, and what came with the request."""
+        """Return what must be removed from the answer: the bot's own credentials, and the request's secrets."""
         return Echo(*(secret.reveal() for secret in (self._credentials.secret, *(cargo.secrets if cargo else ()))))
 
 
 class Fence:
-    """Stops a request at the last moment when its sender may not send it any more."""
+    """Stops a request at the last moment when its sender may no longer send it."""
 
     secrets: tuple[Secret, ...] = ()
 
@@ -79,7 +79,7 @@ class Fence:
         self._may_send = may_send
 
     async def check(self) -> None:
-        """Raise LeaseLost when the sender may not send any more."""
+        """Raise LeaseLost when the sender may no longer send."""
         if not await self._may_send():
             raise LeaseLost
 
@@ -102,7 +102,7 @@ class Bearer(_TokenFence, httpx.Auth):
     """A request with a pasted token instead of the bot's own credentials."""
 
     def __init__(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
-        """Raise TokenMalformed for what no header can carry: the libraries below would quote it."""
+        """Raise TokenMalformed for what no header can carry: the libraries below would quote it in an exception."""
         if not _HEADER_VALUE.fullmatch(token.reveal()):
             raise TokenMalformed
         super().__init__(token, may_send)
@@ -114,7 +114,7 @@ class Bearer(_TokenFence, httpx.Auth):
 
 
 class CredentialBody(_TokenFence, httpx.AsyncByteStream):
-    """The body with the pasted token, made while it is being sent, so that no request object ever holds it."""
+    """The body with the pasted token, built while it is being sent, so that no request object ever holds it."""
 
     def __init__(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
         super().__init__(token, may_send)

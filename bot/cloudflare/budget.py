@@ -1,10 +1,10 @@
 """How many requests Cloudflare takes, and when: a pure value, counted here and corrected by Cloudflare's answers.
 
-Any stretch as long as Cloudflare's window, wherever it begins, holds at most 97 % of the quota; so it does not matter
+Any period as long as Cloudflare's window, wherever it begins, holds at most 97 % of the quota. So it does not matter
 whether Cloudflare's windows slide, nor when they begin. While more than half of the quota is left, requests go at
-once; then never faster than evenly, and what is left is spread over the time until more comes free. Others may use the
-same quota: when the `Ratelimit` headers show that, half of what they leave is spread over the time until their window
-is over for sure. A 429 stops everything until its Retry-After. The last quarter is kept for writes.
+once; after that never faster than evenly, and the rest is spread over the time until more becomes free. Others may use
+the same quota: when the `Ratelimit` headers show that, half of what they leave is spread over the time until their
+window is over for certain. A 429 stops everything until its Retry-After. The last quarter is kept for writes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,36 +17,36 @@ DEFAULT_QUOTA: Final = 1200
 DEFAULT_WINDOW: Final = timedelta(minutes=5)
 RESERVE_PERCENT: Final = 3
 FOR_WRITES_PERCENT: Final = 25
-"""Of what we take: nobody's dry runs use that up. It is good for 48 writes in 5 minutes, each with its questions."""
+"""The share that dry runs cannot use up: enough for 48 writes in 5 minutes, each with its questions."""
 LATENESS: Final = timedelta(seconds=0.3)
-"""By how much the way to Cloudflare may take one request longer than another."""
+"""By how much one request may take longer to reach Cloudflare than another."""
 ROUNDING: Final = timedelta(seconds=1)
-"""Headers tell whole seconds, and not whether they were rounded up."""
+"""Headers give whole seconds, and do not say whether they were rounded up."""
 LONGEST_PAUSE: Final = timedelta(seconds=1)
-"""Between two requests while there is something left, unless the even pace is slower."""
+"""Between two requests while some quota is left, unless the even pace is slower."""
 
 _SLOTS_IN_WINDOW: Final = 64
 _MOST_DIGITS: Final = 9
 _LONGEST: Final = timedelta(hours=1)
-"""No window and no reset is taken to be longer: one strange header must not stop an account for days."""
+"""No window and no reset is believed to be longer: one strange header must not stop an account for days."""
 _LONGEST_STOP: Final = timedelta(days=2)
-"""No budget that is kept stops an account for longer; Cloudflare asks for minutes."""
+"""No stored budget stops an account for longer; Cloudflare asks for minutes."""
 
 
 class Urgency(IntEnum):
-    """What a request is for; the lower goes first."""
+    """What a request is for; the lower number goes first."""
 
     WRITE = 0
-    """Something is changed: the questions before, the write itself, and the look at what came of it."""
+    """A change: the questions before it, the write itself, and the questions after it."""
     CHECK = 1
-    """Somebody waits for an answer that changes nothing."""
+    """A person waits for an answer that changes nothing."""
     BACKGROUND = 2
     """Nobody waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the headers of one answer tell; `remaining` is what was left for all callers when it was counted."""
+    """What the headers of one answer say; `remaining` is what was left for all callers when it was counted."""
 
     quota: int | None = None
     window: timedelta | None = None
@@ -57,7 +57,7 @@ class Limits:
 def parse_limits(headers: Mapping[str, str]) -> Limits | None:
     """Read `ratelimit` and `ratelimit-policy` (draft-ietf-httpapi-ratelimit-headers), names in lower case.
 
-    Of several policies the slowest counts, of several remainders the smallest. What cannot be read is left out.
+    Of several policies the slowest counts, of several remainders the smallest. Unreadable parts are left out.
     """
     policies = [item for item in _items(headers.get("ratelimit-policy", "")) if item.get("q") and item.get("w")]
     slowest = min(policies, key=lambda item: item["q"] / item["w"], default={})
@@ -75,9 +75,9 @@ def parse_limits(headers: Mapping[str, str]) -> Limits | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """Our requests, counted by slots of a 64th of the window, the newest first, which begins at `newest_at`.
+    """Our requests, counted in slots of a 64th of the window; the first is the newest and begins at `newest_at`.
 
-    There are as many slots as it takes to remember each request for the window and the lateness.
+    There are enough slots to remember each request for the window and the lateness.
     """
 
     counts: tuple[int, ...]
@@ -86,7 +86,7 @@ class Spent:
 
     @classmethod
     def of(cls, count: int, window: timedelta, now: datetime) -> Self:
-        """Return a count of requests that all went just now."""
+        """Return a count of requests that were all sent just now."""
         others = -(-(window + LATENESS) // slot_of(window))  # rounded up
         return cls(counts=(count, *[0] * others), slot=slot_of(window), newest_at=now)
 
@@ -124,10 +124,10 @@ class Spent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What may still be asked for an account.
+    """The requests that an account has left.
 
-    `resets_at` is when Cloudflare's current window ends, None when it said nothing of that; `spare` is what it says is
-    left until then, less what we asked for since, None as long as our own count tells no less.
+    `resets_at` is when Cloudflare's current window ends, where it said so. `spare` is what it says is left until then,
+    less our requests since; None as long as our own count is the lower one.
     """
 
     quota: int
@@ -140,12 +140,12 @@ class Budget:
 
     @classmethod
     def fresh(cls, now: datetime) -> Self:
-        """Return the budget before any answer: 1200 requests in 5 minutes, as Cloudflare's documentation says."""
+        """Return the budget before any answer: 1200 requests in 5 minutes, as Cloudflare documents."""
         spent = Spent.of(0, DEFAULT_WINDOW, now)
         return cls(quota=DEFAULT_QUOTA, window=DEFAULT_WINDOW, spent=spent, next_at=now)
 
     def is_possible(self, now: datetime) -> bool:
-        """Whether it can have come of answers: what was kept may be damaged, and would stop the account for ever."""
+        """Whether answers can have led to it: a damaged row could otherwise stop the account forever."""
         counts = self.spent.counts
         numbers = (self.quota, self.spare or 0, *counts)
         times = (self.next_at, self.spent.newest_at, self.resets_at or now, self.blocked_until or now)
@@ -159,15 +159,15 @@ class Budget:
         )
 
     def take(self, now: datetime) -> Self:
-        """Return the budget after one more request, which goes now: not before `next_at` and what `opens_at` says."""
+        """Return the budget after one more request, sent now: not before `next_at` and `opens_at`."""
         then = self.forwarded(now)
         spare = None if then.spare is None else then.spare - 1
         after = replace(then, spent=then.spent.added(), spare=spare)
-        planned_at = max(self.next_at, now - self._even)  # who wakes up a little late does not slow down the others
+        planned_at = max(self.next_at, now - self._even)  # one that woke a little late must not slow down the others
         return replace(after, next_at=planned_at + after.pause(now))
 
     def opens_at(self, now: datetime, urgency: Urgency) -> datetime:
-        """Return from when on there is anything to take: `now`, or later while blocked or used up for that urgency."""
+        """Return when a request of that urgency may go: `now`, or later while blocked or used up."""
         kept = 0 if urgency is Urgency.WRITE else self._most * FOR_WRITES_PERCENT // 100
         at = max(now, self.blocked_until or now)
         at = max(at, self.spent.forwarded(at).falls_below(self._most - kept) or at)
@@ -175,7 +175,7 @@ class Budget:
         return at if spare is None or spare > self._reserve + kept else self._surely_over_at
 
     def pause(self, now: datetime) -> timedelta:
-        """Return how long to wait after a request that went now. Of what others use as well, half is ours."""
+        """Return how long to wait after a request sent now. Of a quota that others use too, half is ours."""
         left, share = self._most - self.spent.total, 1
         until = self.spent.falls_below(self.spent.total) or now
         if self.spare is not None and self.spare - self._reserve < left:
@@ -185,7 +185,7 @@ class Budget:
         return max(self._even, min((until - now) * share / max(left, 1), LONGEST_PAUSE))
 
     def forwarded(self, at: datetime) -> Self:
-        """Return the budget as it is at `at`, without what Cloudflare said of a window that is over."""
+        """Return the budget as of `at`, without what Cloudflare said about a window that is over."""
         is_over = self.resets_at is not None and at >= self._surely_over_at
         spare, resets_at = (None, None) if is_over else (self.spare, self.resets_at)
         return replace(self, spent=self.spent.forwarded(at), spare=spare, resets_at=resets_at)
@@ -200,10 +200,10 @@ class Budget:
         return replace(budget, spare=spare, resets_at=heard_at + resets_in)
 
     def find_spare(self, remaining: int, heard_at: datetime, in_flight: int) -> int | None:
-        """Return what is left for all, or None when nobody but us seems to use the quota.
+        """Return what is left for everyone, or None when only we seem to use the quota.
 
-        Cloudflare had counted some of what was in flight and some not, so the truth is between what it said and that
-        less all of ours that it may not have counted.
+        Cloudflare had counted some of the requests in flight and some not. So the truth is between its number and its
+        number less all of ours that it may not have counted.
         """
         if remaining >= self._most - self.spent.total:
             return None
@@ -212,14 +212,14 @@ class Budget:
         return min(max(self.spare, remaining - in_flight - self.spent.since(heard_at)), remaining)
 
     def resized(self, quota: int, window: timedelta, now: datetime) -> Self:
-        """Return the budget under another policy; what was spent within its window counts as spent just now."""
+        """Return the budget under another policy; requests within its window count as sent just now."""
         if window == self.window:
             return replace(self, quota=quota)
         spent = Spent.of(self.spent.since(now - window), window, max(now, self.spent.newest_at))
         return replace(self, quota=quota, window=window, spent=spent)
 
     def rebased(self, now: datetime) -> Self:
-        """Return the budget for a clock that was set back, if it was: all that was spent counts as spent just now."""
+        """Return the budget for a clock that was set back, if it was: all requests count as sent just now."""
         if self.spent.newest_at <= now + LONGEST_PAUSE:
             return self
         spent = Spent.of(self.spent.total, self.window, now)

@@ -1,6 +1,6 @@
 """The few calls that the bot makes to Cloudflare, typed. The only user of httpx; retries nothing and keeps no token.
 
-No exception that leaves this module holds a request, a response or a frame that knew one: all of them carry secrets.
+No exception that leaves this module holds a request, a response or a frame that held one: all of them carry secrets.
 """
 
 import asyncio
@@ -49,9 +49,9 @@ LARGEST_ANSWER_BYTES = 4 * 1024 * 1024
 MOST_PARTS = 300_000
 """Lists, objects and commas: 10,000 catalogs have half as many, and 4 MB of nothing else take 180 MB once parsed."""
 _SMALL_BYTES = 64 * 1024
-"""What is larger is parsed beside everything else: nobody's acknowledgement waits for it."""
+"""Larger answers are parsed in a thread, so that no acknowledgement to Slack waits for them."""
 NOT_OFFERED_FOR = timedelta(hours=1)
-"""How long a missing test of the stored credential is taken as missing, before it is asked for again."""
+"""How long the test of stored credentials counts as not offered before it is tried again."""
 
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -83,9 +83,9 @@ _TALKATIVE_LOGGERS = (
 
 
 class Turn:
-    """The right to send one request now; whoever does not use it gives it back.
+    """The right to send one request now. Give it back if it is not used.
 
-    Requests that follow the one for which it is used are as urgent as that one.
+    The requests that follow in the same call have the same urgency.
     """
 
     def __init__(self, pace: Pace | None, urgency: Urgency) -> None:
@@ -93,30 +93,30 @@ class Turn:
         self.urgency = urgency
 
     def use(self) -> bool:
-        """Say whether it was still to be had."""
+        """Use it up; return whether it was still unused."""
         pace, self._pace = self._pace, None
         return pace is not None
 
     def give_back(self) -> None:
-        """Let somebody else have it, unless it was used."""
+        """Return it to the pace, unless it was used."""
         if self._pace is not None:
             self._pace.done(None)
             self._pace = None
 
 
 class CloudflareClient:
-    """Speaks for one account, over one pool of connections. Close it with `aclose()`.
+    """A client for one account, with one pool of connections. Close it with `aclose()`.
 
-    A bucket of another account is none that the account has: nothing is sent.
+    For a bucket of another account nothing is sent: it raises NoSuchBucket.
     Every call raises nothing but `CloudflareError`s, LeaseLost (those with `may_send`) and DatabaseTrouble (where the
     pace is kept in a database), follows no redirect and is safe to repeat; a request takes 30 s at most. On `auto` a
     call can be two requests.
-    `may_send` is asked as a request is about to go out, and a no raises LeaseLost: a process that was frozen anywhere
-    before that sends nothing when it wakes. What it raises passes through.
-    Requests with a pasted token take their turns like all others, but what Cloudflare tells them of limits is about
-    that token, so it neither corrects nor stops the account's pace.
-    An answer that is compressed or too large is not read, no cookie is kept, and what an answer echoes of the pasted
-    token or of the bot's own credentials is taken out before anything else sees it.
+    `may_send` is asked when a request is about to go out, and a no raises LeaseLost: a process that was frozen anywhere
+    before that sends nothing when it wakes. Errors that it raises pass through.
+    Requests with a pasted token take their turns like all others. But the limits in their answers are those of that
+    token, so they neither correct nor stop the account's pace.
+    An answer that is compressed or too large is not read, and no cookie is kept. An echo of the pasted token or of the
+    bot's own credentials is removed from an answer before any other code sees it.
     TLS certificates are always verified. The environment's proxies and CA bundle (HTTPS_PROXY, NO_PROXY,
     SSL_CERT_FILE) hold for https, where a proxy sees ciphertext only; plain http is for loopback and uses no proxy.
     """
@@ -161,10 +161,10 @@ class CloudflareClient:
         )
 
     async def turn(self, urgency: Urgency) -> Turn | datetime:
-        """Wait in line for a request, and return the right to send it; or, at once, when to ask again.
+        """Wait in the queue, and return the right to send a request; or, at once, when to ask again.
 
-        A call whose turn is used already waits for another one like it, and raises Throttled when nothing so urgent may
-        be sent for a while. One that is given none waits behind all that somebody waits for. Raises DatabaseTrouble.
+        A call whose turn is used already waits for another one of the same urgency, and raises Throttled when nothing
+        that urgent may be sent for a while. A call without a turn has the lowest urgency. Raises DatabaseTrouble.
         """
         if self._pace is None:
             return Turn(None, urgency)
@@ -175,7 +175,7 @@ class CloudflareClient:
         return parse_list(*await self._call("GET"), self.account_id)
 
     async def get_catalog(self, key: BucketKey, turn: Turn | None = None) -> Catalog:
-        """Return the catalog of one bucket. An answer that speaks of another bucket is not understood."""
+        """Return the catalog of one bucket; raises AnswerNotUnderstood for an answer about another bucket."""
         return await self._get_catalog(key, turn)
 
     async def verify_token(
@@ -187,7 +187,8 @@ class CloudflareClient:
     ) -> TokenVerification:
         """Ask about a pasted token, with that token: as a user's where `owner` is USER, else as one of the account.
 
-        It proves nothing about what the token may do. A refusal is told as one of the bot's own credentials would be.
+        It proves nothing about what the token may do. A refusal is raised as CallerRejected, as for the bot's own
+        credentials: what it means for a pasted token, `bot.delivery.judge` decides.
         """
         place = "user" if owner is TokenKind.USER else self._account_path
         answered = await self._request("GET", f"{place}/tokens/verify", turn=turn, cargo=Bearer(token, may_send))
@@ -196,16 +197,16 @@ class CloudflareClient:
     async def get_catalog_as(
         self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
     ) -> Catalog:
-        """Return the catalog of one bucket, asked for with a pasted token: proves that this one can read it.
+        """Return the catalog of one bucket, asked for with a pasted token: proves that this token can read it.
 
-        A refusal is told as one of the bot's own credentials would be.
+        A refusal is raised as for the bot's own credentials; see `verify_token`.
         """
         return await self._get_catalog(key, turn, Bearer(token, may_send))
 
     async def test_credential(self, key: BucketKey, turn: Turn | None = None) -> CredentialStatus:
-        """Have Cloudflare try what the slot holds: VALID, INVALID or ABSENT; raises RouteGone where it offers no test.
+        """Have Cloudflare test the slot's credential: VALID, INVALID or ABSENT; raises RouteGone where not offered.
 
-        It is a part of the newer path family only; where it was missing a while ago, nothing is sent.
+        Only the newer path family has it. Where it was missing within the last hour, nothing is sent.
         """
         bucket = self._require_possible(key)
         if self._catalog_api is CatalogApi.R2_CATALOG or self._timer() < self._not_offered_until:
@@ -224,7 +225,7 @@ class CloudflareClient:
     ) -> None:
         """Give a bucket a catalog, or switch its catalog on again; one that is on stays as it is.
 
-        A 409 ("Catalog already enabled", OpenAPI) says that it is there: whether it is on, Cloudflare is asked then.
+        A 409 ("Catalog already enabled", OpenAPI) says that it exists; whether it is on is then asked for.
         """
         bucket = self._require_possible(key)
         try:
@@ -241,11 +242,9 @@ class CloudflareClient:
     async def store_credential(
         self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
     ) -> str | None:
-        """Write `token` into the bucket's slot; returning means that Cloudflare said so without any doubt.
+        """Write `token` into the bucket's slot; return the `cf-ray`, only where Cloudflare's success is unambiguous.
 
-        Returns Cloudflare's id of the request.
-
-        `may_send` is asked twice, as the headers and as the body are about to go out.
+        `may_send` is asked twice, when the headers and when the body are about to go out.
         An error with `possibly_landed` leaves open whether the slot now holds `token`.
         """
         bucket = self._require_possible(key)
@@ -295,14 +294,14 @@ class CloudflareClient:
             raise
 
     async def _enter(self, turn: Turn | None) -> None:
-        """Use the turn, else take another one like it: on `auto` a call can be two requests."""
+        """Use the turn, or take another one of the same urgency: on `auto` a call can be two requests."""
         if self._pace is None or (turn is not None and turn.use()):
             return
         if await self._pace.turn(Urgency.BACKGROUND if turn is None else turn.urgency) is not None:
             raise Throttled
 
     def _require_possible(self, key: BucketKey) -> str:
-        """Return the bucket's name, unless it is another account's or one that no bucket can have: neither is sent."""
+        """Return the bucket's name; raises NoSuchBucket for another account's, and for a name no bucket can have."""
         if key.account_id != self.account_id or not is_bucket_name(key.bucket):
             raise NoSuchBucket
         return key.bucket
@@ -317,7 +316,7 @@ class CloudflareClient:
         return sorted(families, key=lambda family: family is not self._preferred)
 
     async def _exchange(self, method: str, url: str, cargo: Fence | None) -> Answer | BotError:
-        """Send one request and read its answer. The frames below this one, which know the secrets, end here."""
+        """Send one request and read its answer. The stack frames below, which hold the secrets, end here."""
         limits: Limits | None = None
         try:
             async with asyncio.timeout(self._total_timeout.total_seconds()):
@@ -346,12 +345,12 @@ class CloudflareClient:
         async with self._http.stream(
             method, url, content=body, headers=headers, auth=auth, extensions=extensions
         ) as response:
-            told = response.headers.multi_items()  # asked for one by one, each would be looked for among all
-            received = await _read_body(response, told)
+            headers_received = response.headers.multi_items()  # each lookup by name would walk through all of them
+            received = await _read_body(response, headers_received)
         parse = partial(
             Answer.parse,
             status=response.status_code,
-            headers=told,
+            headers=headers_received,
             body=received,
             echo=self._caller.echo(cargo),
         )
@@ -359,10 +358,10 @@ class CloudflareClient:
 
 
 class _NoCookies(CookieJar):
-    """Takes none: a cookie of one answer, with a token that it echoes, would ride on everybody's requests."""
+    """Keeps none: a cookie that echoes one person's token would be sent with everybody's requests."""
 
     def extract_cookies(self, response: object, request: object) -> None:
-        """Take none."""
+        """Keep none."""
 
 
 def _silence_loggers() -> None:
@@ -380,7 +379,7 @@ def _require_safe_url(base_url: str) -> httpx.URL:
 
 
 async def _read_body(response: httpx.Response, headers: Iterable[tuple[str, str]]) -> bytes | None:
-    """Read at most the largest answer, and none that is compressed: 1 KB of gzip in gzip can be 1 GB of text."""
+    """Read at most LARGEST_ANSWER_BYTES, and nothing compressed: 1 KB of gzip in gzip can be 1 GB of text."""
     encodings = (each for name, value in headers if name == "content-encoding" for each in value.split(","))
     if any(encoding.strip().lower() not in _NO_ENCODING for encoding in encodings):
         return None

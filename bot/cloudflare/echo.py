@@ -1,7 +1,7 @@
-"""Takes what was sent and is secret out of what an answer says. Pure.
+"""Removes the secrets of a request from the text of its answer. Pure.
 
 A server that quotes a token in its answer, on purpose or in a message about a bad header, must not bring it into a
-channel, the database or the log: neither whole nor in pieces, neither plain nor as servers write what they quote.
+channel, the database or the log: neither whole nor in pieces, neither plain nor in any encoding that servers use.
 """
 
 import base64
@@ -14,22 +14,22 @@ from urllib.parse import unquote
 
 REMOVED: Final = "[removed]"
 SHORTEST_PIECE: Final = 12
-"""In letters and digits. Shorter ones could be words of the envelope, and open nothing."""
+"""In letters and digits. Shorter pieces could be words of the envelope, and are no use to an attacker."""
 LONGEST_TEXT: Final = 1000
-"""Nothing that is kept of an answer is longer."""
+"""Longer texts of an answer are cut to this."""
 
 _BLOCK: Final = 6
 _STEP: Final = SHORTEST_PIECE - _BLOCK + 1
-"""Wherever a piece lies in a text, a whole block of it begins at a multiple of this."""
+"""Wherever a piece lies in a text, a whole block of it begins at a multiple of this: few places need a lookup."""
 _FEWEST_DIFFERENT: Final = 5
-"""A piece with fewer different characters gives nothing away, and stands in many an id: 000000000001."""
+"""A piece with fewer different characters gives nothing away, and occurs in many ids: 000000000001."""
 _MOST_LAYERS: Final = 3
 _NO_PART: Final = re.compile(r"[^0-9A-Za-z]+")
 _ESCAPE: Final = re.compile(r"\\(?:u00|x)([0-9A-Fa-f]{2})")
 
 
 class Echo:
-    """What an answer must not say again. Hold it no longer than the answer is being read: it knows the secrets."""
+    """The secrets to be removed. Keep it no longer than it takes to read the answer: it holds them."""
 
     __slots__ = ("_blocks", "_pieces", "_wholes")
 
@@ -39,7 +39,7 @@ class Echo:
         self._blocks = frozenset(piece[place : place + _BLOCK] for piece in self._pieces for place in range(_STEP))
 
     def remove(self, text: str) -> str:
-        """Return the text, at most its beginning, without any run of a secret's characters, whatever stands between."""
+        """Return the text, cut to its beginning, without any run of a secret's characters, whatever stands between."""
         if len(text) < SHORTEST_PIECE:
             return text
         text = text[:LONGEST_TEXT]
@@ -50,7 +50,7 @@ class Echo:
         return self._remove_pieces(text) if self._is_in(text) else text
 
     def clean(self, document: object) -> object:
-        """Return a parsed JSON document, all of whose texts are without it, those of its keys as well."""
+        """Return a parsed JSON document with the secrets removed from all its strings, keys included."""
         if isinstance(document, str):
             return self.remove(document)
         if isinstance(document, list):
@@ -68,25 +68,25 @@ class Echo:
     def _remove_pieces(self, text: str) -> str:
         places = [place for place, character in enumerate(text) if not _NO_PART.match(character)]
         letters = _letters(text)
-        told = [False] * len(letters)
+        is_secret = [False] * len(letters)
         for start in range(len(letters)):
             if letters[start : start + SHORTEST_PIECE] in self._pieces:
-                told[start : start + SHORTEST_PIECE] = [True] * SHORTEST_PIECE
+                is_secret[start : start + SHORTEST_PIECE] = [True] * SHORTEST_PIECE
         kept, end = "", 0
-        for first, last in _runs(told):
+        for first, last in _runs(is_secret):
             kept += text[end : places[first]] + REMOVED
             end = places[last] + 1
         return kept + text[end:]
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield what a quoted secret can look like; the S3 secret access key of an R2 token is its SHA-256."""
+    """Yield the forms of a quoted secret. The S3 secret access key of an R2 token is its SHA-256."""
     plain = secret.encode("utf-8", "surrogatepass")
     yield secret
     yield plain.hex()
     yield hashlib.sha256(plain).hexdigest()
     for offset in range(3):
-        # What stands before and after it changes the outermost characters: only the middle is always the same.
+        # The text before and after it changes the outermost characters: only the middle is always the same.
         yield base64.b64encode(b"\0" * offset + plain).decode()[4:-4]
 
 
@@ -100,12 +100,12 @@ def _cut(form: str) -> Iterator[str]:
 
 
 def _letters(text: str) -> str:
-    """Return the ASCII letters and digits alone, in lower case: signs, blanks and line breaks are put in anywhere."""
+    """Return the ASCII letters and digits alone, in lower case: signs, blanks and line breaks may be anywhere."""
     return _NO_PART.sub("", text).lower()
 
 
 def _readings(text: str) -> Iterator[str]:
-    """Yield what is read once percent signs, entities and escapes are undone, layer by layer, where there are some."""
+    """Yield the text with percent-encoding, entities and escapes undone, layer by layer."""
     for _ in range(_MOST_LAYERS):
         read = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), html.unescape(unquote(text)))
         if read == text:
@@ -114,12 +114,12 @@ def _readings(text: str) -> Iterator[str]:
         text = read
 
 
-def _runs(told: list[bool]) -> Iterator[tuple[int, int]]:
-    """Yield the first and last place of each unbroken run."""
+def _runs(marks: list[bool]) -> Iterator[tuple[int, int]]:
+    """Yield the first and last place of each unbroken run of marks."""
     first: int | None = None
-    for place, is_told in enumerate([*told, False]):
-        if is_told and first is None:
+    for place, is_marked in enumerate([*marks, False]):
+        if is_marked and first is None:
             first = place
-        elif not is_told and first is not None:
+        elif not is_marked and first is not None:
             yield first, place - 1
             first = None

@@ -1,4 +1,4 @@
-"""A line in which the more urgent stand before the others, and those who came earlier before those who came later."""
+"""A queue ordered by urgency, then by arrival."""
 
 import asyncio
 from bisect import bisect_left, insort
@@ -11,20 +11,20 @@ from bot.cloudflare.budget import Urgency
 
 
 class Place(NamedTuple):
-    """Where somebody stands; places compare by urgency and number, of which no two are equal."""
+    """A place in the queue; places compare by urgency and number, and no two numbers are equal."""
 
     urgency: Urgency
     number: int
     is_called: asyncio.Event
 
     async def wait_for_call(self) -> None:
-        """Return when something has changed for whoever is first. What changed before this was called is missed."""
+        """Return at the next call of the first place. A call before this one is missed."""
         self.is_called.clear()
         await self.is_called.wait()
 
 
 class Line:
-    """Nobody is handed anything: who is called looks whether it is first. So whoever gives up takes nothing along."""
+    """Nothing is handed over: a place that is called checks whether it is first. So a cancelled one loses nothing."""
 
     def __init__(self) -> None:
         self._places: list[Place] = []
@@ -32,7 +32,7 @@ class Line:
 
     @contextmanager
     def stand(self, urgency: Urgency) -> Iterator[Place]:
-        """Stand in line; whoever is first when this place is left is called."""
+        """Stand in the queue; when this place is left, the one that is then first is called."""
         place = Place(urgency, next(self._numbers), asyncio.Event())
         insort(self._places, place)
         try:
@@ -42,10 +42,10 @@ class Line:
             self.call_first()
 
     def is_first(self, place: Place) -> bool:
-        """Whether nobody stands before it (any more, or yet: a more urgent one may come at any time)."""
+        """Whether it is first now; a more urgent one may come at any time."""
         return self._places[0] is place
 
     def call_first(self) -> None:
-        """Have whoever is first look again."""
+        """Wake the first place."""
         if self._places:
             self._places[0].is_called.set()

@@ -1,6 +1,6 @@
-"""Who may send a request to Cloudflare now: a line for each process, one budget for all processes of an account.
+"""Who may send a request to Cloudflare now: a queue for each process, one budget for all processes of an account.
 
-Whoever only checks, however often, holds up nobody who writes: neither in the line, nor with the budget, nor in flight.
+Checks, however many, never hold up a write: not in the queue, not in the budget, not in flight.
 """
 
 import asyncio
@@ -15,29 +15,29 @@ from bot.cloudflare.line import Line, Place
 from bot.model.errors import DatabaseTrouble
 
 MOMENT: Final = timedelta(seconds=1)
-"""The longest stop that is waited for in line."""
+"""The longest stop that is waited out in the queue."""
 MOST_IN_FLIGHT: Final = 32
 FEW_IN_FLIGHT: Final = 8
-"""As long as no request has ended yet: Cloudflare may tell of a limit that is lower than the usual one."""
+"""Until the first request has ended: its answer may announce a limit lower than the usual one."""
 FOR_WRITES_IN_FLIGHT: Final = 1 / 4
-"""This share is for writes alone: where Cloudflare is slow, checks would fill all places for as long as that lasts."""
+"""The share that is kept for writes: while Cloudflare is slow, checks would otherwise fill every place."""
 
 _T = TypeVar("_T")
 
 
 class Pace(Protocol):
-    """Lets requests to Cloudflare go one after the other, as fast as the account's budget allows."""
+    """Lets requests to Cloudflare go, as fast as the account's budget allows."""
 
     async def turn(self, urgency: Urgency) -> datetime | None:
-        """Wait in line; None when one request may go now, whose end `done()` must be told, whatever it is.
+        """Wait in the queue; None means that one request may go now, after which `done()` must be called.
 
-        A datetime, at once, when nothing so urgent may go for more than a second: come back then. Safe to cancel.
-        Raises DatabaseTrouble where the budget is in a database.
+        A datetime, returned at once, means that nothing this urgent may go for more than a second: come back then. Safe
+        to cancel. Raises DatabaseTrouble where the budget is in a database.
         """
         ...
 
     def done(self, limits: Limits | None) -> None:
-        """Take note that a request has ended, and of what its answer told, if it had one."""
+        """Note that a request has ended, and the limits that its answer named, if any."""
         ...
 
     async def block(self, retry_after: timedelta) -> None:
@@ -66,8 +66,8 @@ class _News:
 class SharedPace:
     """The pace of an account whose budget may be shared with other processes.
 
-    Only the first of the line asks the store, one at a time, and hands it what was heard meanwhile: one change for each
-    request. While it sleeps until the budget opens, a more urgent one may come and go before it.
+    Only the first in the queue asks the store, one at a time, and passes on the limits received meanwhile: one change
+    for each request. While it sleeps until the budget opens, a more urgent one may come and go before it.
     """
 
     def __init__(
@@ -87,18 +87,18 @@ class SharedPace:
         self._stopped_until = dict.fromkeys(Urgency, datetime.min.replace(tzinfo=UTC))
 
     async def turn(self, urgency: Urgency) -> datetime | None:
-        """Wait in line for a request; see `Pace`."""
+        """Wait in the queue for a request; see `Pace`."""
         with self._line.stand(urgency) as place:
             while True:
                 while not self._may_go_on(place):
                     await place.wait_for_call()
                 if self._is_stopped(urgency):
                     return self._stopped_until[urgency]
-                async with self._asking:  # one who is no longer first may be at it
+                async with self._asking:  # one that is no longer first may be asking
                     if not self._may_go_on(place):
                         continue
                     wait = await self._take(urgency)
-                    if self._is_stopped(urgency):  # perhaps by a 429 while the store was at work
+                    if self._is_stopped(urgency):  # a 429 may have come while the store answered
                         continue
                     if wait is None:
                         self._in_flight += 1
@@ -106,7 +106,7 @@ class SharedPace:
                 await self._sleep(wait.total_seconds())
 
     def done(self, limits: Limits | None) -> None:
-        """Take note of a request's end; see `Pace`."""
+        """Note a request's end; see `Pace`."""
         self._in_flight -= 1
         self._most_in_flight = MOST_IN_FLIGHT
         self._line.call_first()
@@ -118,26 +118,26 @@ class SharedPace:
         retry_after = max(retry_after, MOMENT)
         self._stop(self._clock() + retry_after)
         self._line.call_first()
-        with suppress(DatabaseTrouble):  # then the other processes meet a 429 of their own
+        with suppress(DatabaseTrouble):  # then the other processes get a 429 themselves
             await self._store.change(lambda budget, now: (budget.blocked(now + retry_after), None))
 
     def _is_stopped(self, urgency: Urgency) -> bool:
         return self._stopped_until[urgency] - self._clock() > MOMENT
 
     def _stop(self, until: datetime, least: Urgency = Urgency.WRITE) -> None:
-        """Stop what is no more urgent than that; what is stopped for longer stays so."""
+        """Stop everything of that urgency and below; a longer stop stays as it is."""
         for urgency, stopped_until in self._stopped_until.items():
             if urgency >= least:
                 self._stopped_until[urgency] = max(stopped_until, until)
 
     def _may_go_on(self, place: Place) -> bool:
-        """Whether it is its turn to ask for a request, or to learn that there is none."""
+        """Whether it is its turn to take a request, or to learn that there is none."""
         kept = 0 if place.urgency is Urgency.WRITE else int(self._most_in_flight * FOR_WRITES_IN_FLIGHT)
         has_room = self._in_flight < self._most_in_flight - kept
         return self._line.is_first(place) and (has_room or self._is_stopped(place.urgency))
 
     async def _take(self, urgency: Urgency) -> timedelta | None:
-        """Take one request from the budget; when there is none now, return how long to wait before asking again."""
+        """Take one request from the budget, or return how long to wait before asking again."""
         news = tuple(self._news)
 
         def change(budget: Budget, now: datetime) -> tuple[Budget, timedelta]:

@@ -118,7 +118,7 @@ def _judge_token(
     """Return what is known of the token, what speaks against it, or None where Cloudflare does not say."""
     if isinstance(verified, BotError):
         return _judge_refused_token(owner, verified, is_patient=is_patient, has_reached=has_reached)
-    now = verified.told_at or now  # Cloudflare's own time, so that a wrong clock here does no harm
+    now = verified.answered_at or now  # Cloudflare's own time, so that a wrong clock here does no harm
     if verified.status is TokenStatus.DISABLED:
         return TokenDisabled(cf_ray=verified.cf_ray)
     if verified.status is TokenStatus.REVOKED:

@@ -1,4 +1,4 @@
-"""What the log tells of every change of a submission, whoever made it."""
+"""Logs every change of a submission, wherever it was made."""
 
 import structlog
 

@@ -1,7 +1,7 @@
-"""Whoever is connected to the port: for one request each, so many at a time, so many bytes, and not for long.
+"""The connections to the port: one request each, limited in number, in bytes and in time.
 
-No stranger can be told from Slack before a request has come as a whole. Slack's comes within milliseconds: so what is
-cut off when there are too many is the connection that keeps the bot waiting longest, or that has sent most.
+A stranger cannot be distinguished from Slack before the whole request is there. Slack's is there within milliseconds.
+So when there are too many, the connection that has waited longest is cut off, or the one that has sent most.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ HEAD_TIMEOUT: Final = timedelta(seconds=5)
 MOST_BYTES: Final = 8 * 1024 * 1024
 """What all requests together may have sent. Each is held until its signature is checked, and takes twice its length.
 
-Who has sent no more than a fair part of it is left alone: so it may be twice as much for a moment.
+A connection that has sent no more than its fair share is left alone, so it may be twice as much for a moment.
 """
 
 _LINGER: Final = timedelta(seconds=1)
-"""How long a body is thrown away that was refused unread: closing at once could cut off the answer."""
+"""How long the body of a refused request is read and discarded: closing at once could cut off the answer."""
 
 _READ_AHEAD: Final = 4 * 1024
-"""Also bounds how many chunks of a byte or two are taken apart before anyone looks at them."""
+"""Also bounds how many chunks of a byte or two are parsed before the connection is counted again."""
 
 _LONGEST_LINE: Final = 8190
 _MOST_HEADERS: Final = 64
@@ -37,7 +37,7 @@ _MOST_HEADERS: Final = 64
 
 
 class Connections:
-    """The open ones, the oldest first, each with the number of bytes that came of it."""
+    """The open connections, the oldest first, each with the number of bytes received."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -49,17 +49,17 @@ class Connections:
         return len(self._received)
 
     def has_room(self, expected: int = 0) -> bool:
-        """Whether one more can be served beside those that are `expected`, if need be in the place of another."""
+        """Whether one more can be served beside those that are `expected`, if need be by cutting another off."""
         return len(self._received) + expected < self._most or next(self._unfinished(), None) is not None
 
     def add(self, connection: "Connection") -> None:
-        """Count a new one, and cut off the one that has kept us waiting longest if there are too many now."""
+        """Count a new one, and cut off the one that has waited longest if there are too many now."""
         self._received[connection] = 0
         if len(self._received) > self._most:
             self._cut_off(next(self._unfinished()), "too_many_connections")
 
     def count(self, connection: "Connection", size: int) -> None:
-        """Count what has come, and cut off whoever sent most as long as it is too much."""
+        """Count the bytes received, and cut off the connection that sent most as long as there are too many."""
         if connection not in self._received:
             return  # cut off, and closed in a moment
         self._received[connection] += size
@@ -67,15 +67,15 @@ class Connections:
             greedy = (one for one in self._unfinished() if self._received[one] > MOST_BYTES // self._most)
             largest = max(greedy, key=self._received.__getitem__, default=None)
             if largest is None:
-                return  # what has come as a whole is verified or refused in a moment
+                return  # the rest are whole requests, which are verified or refused in a moment
             self._cut_off(largest, "too_many_bytes")
 
     def refuse(self, reason: str) -> None:
-        """Log what was not taken."""
+        """Log a refusal."""
         self._cut.count(reason)
 
-    def tell_fault(self, fault: object) -> None:
-        """Log a fault of ours by its type: a traceback may quote what a stranger sent, as often as they like."""
+    def report_fault(self, fault: object) -> None:
+        """Log a fault of ours by its type: a traceback may quote what a stranger sent."""
         self._faults.count(type(fault).__name__)
 
     def forget(self, connection: "Connection") -> None:
@@ -92,7 +92,7 @@ class Connections:
 
 
 class Connection(web.RequestHandler):
-    """One connection, for one request: nobody keeps a place by keeping it alive, and none is closed under a request."""
+    """One connection, for one request, so that no stranger can hold a place by keeping it alive."""
 
     __slots__ = ("_body", "_connections")
 
@@ -125,11 +125,11 @@ class Connection(web.RequestHandler):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the request has come to its end."""
+        """Whether the whole request has been received."""
         return self._body is not None and self._body.is_eof()
 
-    def meet(self, body: StreamReader) -> None:
-        """Take note that the head of the request has come, and its body is coming."""
+    def note_head(self, body: StreamReader) -> None:
+        """Note that the headers of the request are complete, and its body follows."""
         self._body = body
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -138,13 +138,13 @@ class Connection(web.RequestHandler):
         self._connections.add(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Count it no more."""
+        """Stop counting it."""
         self._connections.forget(self)
         super().connection_lost(exc)
-        self._body = None  # it knows this connection: the two would keep what had come until the collector finds them
+        self._body = None  # the two refer to each other, and would keep the body until the next garbage collection
 
     def data_received(self, data: bytes) -> None:
-        """Count before anything is kept: one that has sent too much is closed then, and takes nothing."""
+        """Count before anything is kept, so that a connection that has sent too much is closed and stores nothing."""
         if self.is_whole:
             return  # a second request, or what should follow an upgrade
         self._connections.count(self, len(data))
@@ -159,26 +159,26 @@ class Connection(web.RequestHandler):
         resp.force_close()
         sent = await super().finish_response(request, resp, start_time)
         if not self.is_whole:
-            self.close()  # what still comes is thrown away as it is: taking it apart costs more than sending it
+            self.close()  # the rest is discarded unparsed: parsing costs us more than sending costs a stranger
         return sent
 
     def handle_error(
         self,
-        request: web.BaseRequest,  # noqa: ARG002 - nothing of it is told
+        request: web.BaseRequest,  # noqa: ARG002 - nothing of it is repeated
         status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - the library quotes the bytes on which it stumbled
     ) -> web.StreamResponse:
-        """Answer what is no HTTP, and a fault of ours, with nothing but the status."""
+        """Answer a request that is not HTTP, and a fault of ours, with the status alone."""
         if status == HTTPStatus.BAD_REQUEST:
             self._connections.refuse("malformed_request")
         else:
-            self._connections.tell_fault(exc)
+            self._connections.report_fault(exc)
         return web.Response(status=status, text=_page(status))
 
     def log_exception(self, *_: object, **known: object) -> None:
         """Log a fault of ours that the library noticed."""
-        self._connections.tell_fault(known.get("exc_info"))
+        self._connections.report_fault(known.get("exc_info"))
 
 
 def _page(status: int) -> str:

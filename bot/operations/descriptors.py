@@ -1,20 +1,20 @@
-"""How many files and sockets the process may have open, and how many of them the port may take."""
+"""How many files and sockets the process may have open, and how many of them the port may use."""
 
 import resource
 from typing import Final
 
 _ENOUGH: Final = 8192
-"""More than the bot can use; a limit of a thousand million would only hide a leak."""
+"""More than the bot can use; a limit of a billion would only hide a leak."""
 
 _MOST_CONNECTIONS: Final = 256
-"""Each is open for milliseconds where Slack is behind it: this is a hundred times what a busy workspace needs."""
+"""Slack's are open for milliseconds: this is a hundred times what a busy workspace needs."""
 
 _SHARE: Final = 4
-"""A quarter for the port: Slack, Cloudflare and the database need the rest when strangers have taken theirs."""
+"""A quarter for the port: Slack, Cloudflare and the database need the rest when strangers have used it up."""
 
 
 def raise_limit() -> None:
-    """Take what the system grants: the usual soft limit of 1,024 is for programs that call select()."""
+    """Raise the soft limit as far as the system allows: the usual 1,024 is for programs that call select()."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (choose_limit(soft, hard), hard))
 

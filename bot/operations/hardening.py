@@ -1,4 +1,4 @@
-"""What the process gives up before it holds a secret: core dumps, debuggers, files for others, a log of TLS keys."""
+"""What the process gives up before it holds a secret: core dumps, debuggers, shared files, a log of TLS keys."""
 
 import ctypes
 import os
@@ -12,10 +12,10 @@ _TLS_KEY_LOG: Final = "SSLKEYLOGFILE"
 
 
 def harden() -> list[str]:
-    """Do all of it, and return what the operator should be warned of.
+    """Do all of it, and return warnings for the operator.
 
-    It comes before aiohttp is imported, which makes its TLS contexts then: Python's ssl and OpenSSL read the name of
-    the file from the environment, and whoever has that file reads what was sent to Slack and Cloudflare.
+    Call it before aiohttp is imported, which makes its TLS contexts at import: they take the name of the key log from
+    the environment, and anyone with that file can read what was sent to Slack and Cloudflare.
     """
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -23,13 +23,13 @@ def harden() -> list[str]:
 
 
 def _forbid_inspection() -> Iterator[str]:
-    """Keep everyone but root from dumping, tracing and reading this process (prctl(2)); other systems have no such."""
+    """Keep everyone but root from dumping, tracing and reading this process (prctl(2), Linux only)."""
     if sys.platform != "linux":
         return
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        yield "prctl: the kernel does not let the bot keep debuggers of its own user off"
+        yield "prctl: the kernel does not let the bot refuse debuggers of its own user"
 
 
 def _forget_key_log() -> Iterator[str]:
     if os.environ.pop(_TLS_KEY_LOG, None) is not None:
-        yield f"{_TLS_KEY_LOG}: the bot writes no TLS keys to a file, since they open what was sent, and ignores it"
+        yield f"{_TLS_KEY_LOG}: is ignored, since a file of TLS keys opens everything that was sent"

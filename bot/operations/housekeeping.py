@@ -1,4 +1,4 @@
-"""What is due once a minute: keys are rotated and destroyed, old openings forgotten, people reminded."""
+"""The work of every minute: rotates and destroys keys, deletes old openings, sends reminders."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,28 +7,28 @@ from typing import Final
 
 import structlog
 
-from bot.catalogs.reminders import LOOK_EVERY, CredentialWatch
+from bot.catalogs.reminders import WATCH_EVERY, CredentialWatch
 from bot.model.errors import BotError
 from bot.storage.opening import Store
 
 OPENINGS_KEPT_FOR: Final = timedelta(minutes=10)
-"""After they can be used no more."""
+"""After they have expired."""
 
 _log = structlog.get_logger()
 
 
-async def keep_house_for_ever(store: Store, watch: CredentialWatch) -> None:
-    """Do that once a minute, until this is cancelled."""
+async def keep_house_forever(store: Store, watch: CredentialWatch) -> None:
+    """Keep house once a minute, until cancelled."""
     while True:
         await keep_house(store, watch)
-        await asyncio.sleep(LOOK_EVERY.total_seconds())
+        await asyncio.sleep(WATCH_EVERY.total_seconds())
 
 
 async def keep_house(store: Store, watch: CredentialWatch) -> None:
-    """Rotate and destroy the bot's own keys, forget old openings, say what is due. Never fails."""
+    """Rotate and destroy the bot's own keys, delete old openings, announce what is due. Never fails."""
     await _try_to(_rotate_keys, store)
     await _try_to(_forget_openings, store)
-    await watch.look()
+    await watch.announce_due()
 
 
 async def _rotate_keys(store: Store) -> None:
@@ -43,7 +43,7 @@ async def _forget_openings(store: Store) -> None:
 
 
 async def _try_to(keep: Callable[[Store], Awaitable[None]], store: Store) -> None:
-    """Do it, or leave it for the next minute: what fails holds up nothing else."""
+    """Do it, or leave it for the next minute: one failure must not stop the other work."""
     try:
         await keep(store)
     except (BotError, OSError) as error:

@@ -15,13 +15,13 @@ from bot.operations.descriptors import most_connections
 from bot.operations.listener import Listener
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-"""What answers a request."""
+"""A coroutine that answers a request."""
 
 _ANSWER_PATIENCE: Final = timedelta(seconds=3)
 _LINGER: Final = timedelta(milliseconds=500)
-_LOOK_EVERY: Final = timedelta(milliseconds=10)
+_CHECK_EVERY: Final = timedelta(milliseconds=10)
 _OLDEST_READINESS: Final = timedelta(seconds=1)
-"""Anyone may ask, and the answer costs a commit."""
+"""Strangers may ask as often as they like, and each answer costs a commit."""
 
 
 async def _not_ready() -> bool:
@@ -31,7 +31,7 @@ async def _not_ready() -> bool:
 class Server:
     """`/slack/events` where there is an ingress, `/healthz` (the process lives), `/readyz` (it can be used).
 
-    Without arguments it can listen before the bot is ready: it says so, and 503 to Slack, until `attach`.
+    It can listen before the bot is ready: until `attach`, it answers "not ready", and 503 to Slack.
     """
 
     def __init__(
@@ -40,16 +40,16 @@ class Server:
         is_ready: Callable[[], Awaitable[bool]] | None = None,
         most: int | None = None,
     ) -> None:
-        """Take how many connections may be open at a time: by default a share of what the system grants."""
+        """Allow `most` open connections at a time; by default a share of the process's limit."""
         self._take: Handler = _turn_away
         self._readiness = _Readiness(_not_ready)
         self._is_stopping = False
         if is_ready is not None:
             self.attach(ingress, is_ready)
-        app = web.Application(middlewares=[_meet])
+        app = web.Application(middlewares=[_note_head])
         app.router.add_post("/slack/events", self._take_request)
-        app.router.add_get("/healthz", self._tell_health)
-        app.router.add_get("/readyz", self._tell_readiness)
+        app.router.add_get("/healthz", self._answer_health)
+        app.router.add_get("/readyz", self._answer_readiness)
         self._runner = web.AppRunner(app, shutdown_timeout=_ANSWER_PATIENCE.total_seconds())
         self._connections = Connections(most_connections() if most is None else most)
         self._listener = Listener(self._connections, self._make_connection)
@@ -60,16 +60,16 @@ class Server:
         return await self._listener.open(host, port)
 
     def attach(self, ingress: Handler | None, is_ready: Callable[[], Awaitable[bool]]) -> None:
-        """Take Slack's requests from now on (never without an ingress, as in Socket Mode), and tell readiness."""
+        """Pass Slack's requests on from now on (none in Socket Mode, where there is no ingress), and answer /readyz."""
         self._take = _find_nothing if ingress is None else ingress
         self._readiness = _Readiness(is_ready)
 
     def begin_stop(self) -> None:
-        """Tell load balancers to go elsewhere: not ready. Requests are still answered."""
+        """Answer "not ready", so that load balancers go elsewhere. Requests are still answered."""
         self._is_stopping = True
 
     async def stop(self) -> None:
-        """Stop listening, answer what is under way, and close; a request on a connection that is open still counts."""
+        """Stop listening, answer the requests of connections that are open, and close."""
         self.begin_stop()
         await self._listener.close()
         with suppress(TimeoutError):
@@ -82,22 +82,22 @@ class Server:
 
     async def _wait_until_all_left(self) -> None:
         while len(self._connections):  # noqa: ASYNC110 - it takes half a second at most
-            await asyncio.sleep(_LOOK_EVERY.total_seconds())
+            await asyncio.sleep(_CHECK_EVERY.total_seconds())
 
     async def _take_request(self, request: web.Request) -> web.StreamResponse:
         return await self._take(request)
 
-    async def _tell_health(self, _: web.Request) -> web.Response:
+    async def _answer_health(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def _tell_readiness(self, _: web.Request) -> web.Response:
+    async def _answer_readiness(self, _: web.Request) -> web.Response:
         if not self._is_stopping and await self._readiness.ask():
             return web.Response(text="ready\n")
         return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text="not ready\n")
 
 
 class _Readiness:
-    """Asks whether the bot can be used, once for all who want to know within a second."""
+    """Asks whether the bot can be used, at most once a second for all who ask."""
 
     def __init__(self, is_ready: Callable[[], Awaitable[bool]]) -> None:
         self._is_ready = is_ready
@@ -106,7 +106,7 @@ class _Readiness:
         self._answer = False
 
     async def ask(self) -> bool:
-        """Return what was true less than a second ago."""
+        """Return an answer that is less than a second old."""
         age = asyncio.get_running_loop().time() - self._asked_at
         if age < _OLDEST_READINESS.total_seconds() and not self._asking.tasks:
             return self._answer
@@ -119,8 +119,8 @@ class _Readiness:
 
 
 @web.middleware
-async def _meet(request: web.Request, handler: Handler) -> web.StreamResponse:
-    cast("Connection", request.protocol).meet(request.content)
+async def _note_head(request: web.Request, handler: Handler) -> web.StreamResponse:
+    cast("Connection", request.protocol).note_head(request.content)
     return await handler(request)
 
 

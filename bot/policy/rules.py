@@ -1,4 +1,4 @@
-"""The rules: each answers yes, or no with a reason. Pure: asks nobody."""
+"""The rules: each answers yes, or no with a reason. Pure."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from bot.model.submission import Task
 
 
 class Verb(StrEnum):
-    """What somebody wants to do."""
+    """What a person wants to do."""
 
     STORE = "store"
     CHECK = "check"
@@ -29,16 +29,16 @@ class Verb(StrEnum):
 
     @classmethod
     def of_task(cls, task: Task) -> Self:
-        """Return what somebody does who submits this."""
+        """Return the verb of a task."""
         return cls(task.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """A user of this workspace, and those of the user groups named by a rule that this user is in.
+    """A user of this workspace, and the user groups named by a rule that this user is in.
 
-    `unknown_usergroups`: those of which Slack did not tell. A rule that only one of these could meet says
-    MembershipUnknown: neither yes nor no, so that no rule behind it decides instead.
+    `unknown_usergroups` are those whose members Slack did not return. A rule that only one of these could meet answers
+    MembershipUnknown: neither yes nor no, so that no later rule decides in its place.
     """
 
     user_id: str
@@ -48,7 +48,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Who wants to do what, with which bucket, where. Nothing is refused for a part that is None."""
+    """Who wants to do what, with which bucket, and where. A part that is None is not asked about."""
 
     person: Person | None = None
     verb: Verb | None = None
@@ -57,7 +57,7 @@ class Request:
 
 
 class Rule(ABC):
-    """One condition; all of them have to be met."""
+    """One condition; all of them must be met."""
 
     __slots__ = ()
 
@@ -72,43 +72,43 @@ class Rule(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlyPeople(Rule):
-    """Somebody must be listed, or be in a user group that is."""
+    """A person must be listed, or be in a listed user group."""
 
     users: frozenset[str]
     usergroups: frozenset[str]
 
     def refuse(self, request: Request) -> AccessRefused | None:
-        """Say NotAllowed to everybody else, and MembershipUnknown where Slack left that open."""
+        """Return NotAllowed for everyone else, and MembershipUnknown where Slack left that open."""
         person = request.person
         if person is None or person.user_id in self.users or self.usergroups & person.usergroups:
             return None
         return MembershipUnknown() if self.usergroups & person.unknown_usergroups else NotAllowed()
 
     def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
-        """Return none for a listed user, whom Slack's silence must not shut out."""
+        """Return none for a listed user, so that an outage of Slack cannot shut this one out."""
         return frozenset() if user_id in self.users else self.usergroups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlyChannels(Rule):
-    """The bot is used in, and posts to, these channels."""
+    """The bot is used in, and posts to, these channels only."""
 
     channels: frozenset[str]
 
     def refuse(self, request: Request) -> AccessRefused | None:
-        """Say ChannelNotAllowed to any other."""
+        """Return ChannelNotAllowed for any other."""
         is_listed = request.channel_id is None or request.channel_id in self.channels
         return None if is_listed else ChannelNotAllowed()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlyBuckets(Rule):
-    """The bot serves the buckets whose whole name one of these globs matches, and none that one with `!` matches."""
+    """The bot serves buckets whose whole name matches one of these globs, and none that matches one with `!`."""
 
     globs: tuple[str, ...]
 
     def refuse(self, request: Request) -> AccessRefused | None:
-        """Say BucketNotAllowed to any other."""
+        """Return BucketNotAllowed for any other."""
         key = request.key
         is_listed = key is None or bucket_globs.serves(self.globs, key.bucket)
         return None if is_listed else BucketNotAllowed()
@@ -116,16 +116,16 @@ class OnlyBuckets(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoEnabling(Rule):
-    """The bot enables no catalogs: that costs money and cannot be taken back here."""
+    """The bot enables no catalogs: that costs money, and the bot cannot undo it."""
 
     def refuse(self, request: Request) -> AccessRefused | None:
-        """Say EnablingNotAllowed to that verb."""
+        """Return EnablingNotAllowed for that verb."""
         return EnablingNotAllowed() if request.verb is Verb.ENABLE else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowlist:
-    """The operator's lists, which are rules in short form. Somebody must be listed; no channels or buckets means any.
+    """The operator's lists, a short form of rules. People must be listed; no channels or no buckets means any.
 
     `may_enable`: whether those who may store may also enable catalogs.
     """
@@ -137,7 +137,7 @@ class Allowlist:
     may_enable: bool = False
 
     def rules(self) -> tuple[Rule, ...]:
-        """Return the rules, in the order in which their reasons are given."""
+        """Return the rules; the reason of the first that refuses is the one shown."""
         return (
             OnlyPeople(users=self.users, usergroups=self.usergroups),
             *([] if self.may_enable else [NoEnabling()]),

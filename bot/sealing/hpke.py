@@ -34,10 +34,10 @@ _PARTS: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealingContext:
-    """What a sealed value is bound to: change one field and it does not open.
+    """What a sealed value is bound to: change one field, and it does not open.
 
-    `purpose` keeps a sealed response URL from being opened as a token, `task` somebody who can write the database from
-    making a write of a dry run, and `channel_id` from passing a channel off as the one that was chosen.
+    `purpose` keeps a sealed response URL from being opened as a token. `task` and `channel_id` stop an attacker who can
+    write the database: the one from turning a dry run into a write, the other from sending the result elsewhere.
     """
 
     purpose: str
@@ -51,7 +51,7 @@ class SealingContext:
 
     @classmethod
     def of(cls, submission: Submission, purpose: str) -> Self:
-        """Return what a recorded submission's sealed values are bound to."""
+        """Return the context of a recorded submission's sealed values."""
         return cls(
             purpose=purpose,
             task=submission.task.value,
@@ -102,16 +102,16 @@ class KeyRing:
         self._keys[self.sealing_key.key_id] = newest
 
     def forget(self, key_id: str) -> None:
-        """Drop a key: what it sealed opens nowhere any more."""
+        """Drop a key: what it sealed can no longer be opened anywhere."""
         self._keys.pop(key_id, None)
 
     def open(self, sealed: str, context: SealingContext) -> Secret:
         """Open a sealed value.
 
-        Raises SealedValueUnreadable, without detail, whatever the reason: a stranger learns nothing from trying.
+        Raises SealedValueUnreadable, without detail, whatever the reason: trying must teach an attacker nothing.
         """
         secret = self._try_open(sealed, context)
-        if secret is None:  # raised here and not in the handler: a chained exception would tell the reason
+        if secret is None:  # raised here and not in the handler: a chained exception would show the reason
             raise SealedValueUnreadable
         return secret
 

@@ -17,7 +17,7 @@ from bot.sealing.private_places import find_exposure
 
 KEY_LIFETIME: Final = timedelta(days=1)
 RETIREMENT: Final = timedelta(minutes=10)
-"""How long a replaced key is kept in any case: longer than the way from sealing to recording can take."""
+"""How long a replaced key is kept in any case: longer than it can take from sealing to recording."""
 
 _CLOCK_STEP: Final = timedelta(days=2)
 """By how much a clock may be set back between two runs."""
@@ -45,12 +45,12 @@ class KeyFiles:
     def load(self, now: datetime) -> KeyRing:
         """Return the ring, with a first key made when there is none.
 
-        Raises KeyFileUnusable when a file is not a key, or somebody else can read it, may have planted it, or could.
+        Raises KeyFileUnusable when a file is not a key, or when others can read it or could have planted it.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._require_private()
         for path in self._directory.glob("*.destroyed"):
-            _erase(path)  # what a kill has interrupted
+            _erase(path)  # a kill has interrupted this
         for path in self._directory.glob(".*.draft"):
             path.unlink()  # not overwritten: it may be a second name of a good key
         if not self._newest_first(now):
@@ -85,7 +85,7 @@ class KeyFiles:
             raise KeyFileUnusable(self._directory, exposure)
 
     def _newest_first(self, now: datetime) -> list[_KeyFile]:
-        """Return all files; one from the future would seal for ever, and keep the ring from being renewed."""
+        """Return all files; a key dated in the future would seal until then, and no new key would be made."""
         files = [_parse(path) for path in self._directory.glob("*.pem")]
         for file in files:
             if file.created_at - now > _CLOCK_STEP:
@@ -114,9 +114,9 @@ def write_key_file(path: Path, pem: str) -> str:
 
 
 def load_key_file(path: Path) -> list[PrivateKey]:
-    """Read the keys of a PEM file; raises KeyFileUnusable with the mend, never with its content."""
+    """Read the keys of a PEM file; raises KeyFileUnusable with the fix, never with its content."""
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise KeyFileUnusable(path, "it is a link, or no file: put the key itself there")
+        raise KeyFileUnusable(path, "it is a link, or not a file: put the key itself there")
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise KeyFileUnusable(path, f"others can read it: run `chmod 600 {path}`, and replace the key if they did")
     exposure = find_exposure(path)
@@ -139,7 +139,7 @@ def _parse(path: Path) -> _KeyFile:
 
 def _destroy(path: Path) -> None:
     """Overwrite and remove. On flash and copy-on-write disks the old block may live on: SECURITY.md says so."""
-    _erase(path.rename(path.with_suffix(".destroyed")))  # a kill from here on leaves nothing that looks like a key
+    _erase(path.rename(path.with_suffix(".destroyed")))  # after a kill from here on, the next start finishes it
 
 
 def _erase(doomed: Path) -> None:

@@ -47,7 +47,7 @@ class PaceRows:
         try:
             return _read(row, now)
         except RecordDamaged as damage:
-            self._set_aside.tell(damage)
+            self._set_aside.report(damage)
             return Budget.fresh(now)
 
     def _lock(self, connection: Connection) -> Row[Any] | None:

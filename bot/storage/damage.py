@@ -1,6 +1,6 @@
-"""Rows that no version of the bot has written: each is set aside, left as it is, and told once.
+"""Rows that no version of the bot has written: each is skipped, left as it is, and reported once.
 
-A damaged row must not take the others with it: not its bucket, not a list, not the start.
+A damaged row must not stop the others: not its bucket, not a list, not the start.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,15 +12,15 @@ from sqlalchemy import JSON, Row, Table
 
 from bot.model.errors import RecordDamaged
 
-_MOST_TOLD: Final = 1000
-_MEND: Final = "restore this row from a backup, or delete it"
+_MOST_REPORTED: Final = 1000
+_FIX: Final = "restore this row from a backup, or delete it"
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
 
 
 def require_shape(row: Row[Any], table: Table) -> None:
-    """Raise RecordDamaged unless every column holds what it is for: SQLite keeps anything anywhere."""
+    """Raise RecordDamaged unless every column holds a value of its type: SQLite keeps anything anywhere."""
     for name, kind, is_nullable in _shape(table):
         value = getattr(row, name)
         if not (is_nullable if value is None else isinstance(value, kind)):
@@ -28,17 +28,17 @@ def require_shape(row: Row[Any], table: Table) -> None:
 
 
 class SetAside:
-    """Tells of each damaged row once."""
+    """Reports each damaged row once."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
-    def tell(self, damage: RecordDamaged) -> None:
-        """Log which row it is, and what to do; nothing that it holds besides its name."""
+    def report(self, damage: RecordDamaged) -> None:
+        """Log which row it is, and the fix; none of its values besides its key."""
         key = damage.table, damage.row
-        if key not in self._told and len(self._told) < _MOST_TOLD:
-            self._told.add(key)
-            _log.error("record_set_aside", table=damage.table, row=damage.row, column=damage.column, mend=_MEND)
+        if key not in self._reported and len(self._reported) < _MOST_REPORTED:
+            self._reported.add(key)
+            _log.error("record_set_aside", table=damage.table, row=damage.row, column=damage.column, fix=_FIX)
 
     def read_each(self, rows: Iterable[Any], read: Callable[[Any], _T]) -> list[_T]:
         """Return all that can be read."""
@@ -47,7 +47,7 @@ class SetAside:
             try:
                 found.append(read(row))
             except RecordDamaged as damage:
-                self.tell(damage)
+                self.report(damage)
         return found
 
 
@@ -59,6 +59,6 @@ def _shape(table: Table) -> list[tuple[str, type, bool]]:
 
 
 def _name(row: Row[Any], table: Table) -> str:
-    """Return what an operator finds the row by."""
+    """Return the key by which an operator finds the row."""
     keys = [column.name for column in table.primary_key] if "id" not in table.columns else ["id"]
     return " ".join(str(getattr(row, key)) for key in keys)

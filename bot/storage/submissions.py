@@ -133,7 +133,7 @@ class Submissions:
         """
         work, damages = await self._database.run(lambda connection: _read_work(connection, lease))
         for damage in damages:
-            self._set_aside.tell(damage)
+            self._set_aside.report(damage)
         return work
 
     async def unreported_keys(self) -> list[BucketKey]:

@@ -154,7 +154,7 @@ class Scene:
     async def look(self) -> list[tuple[str, str, datetime | None]]:
         """Look, and return what was said for that."""
         self.channel.said.clear()
-        await self.watch.look()
+        await self.watch.announce_due()
         return self.channel.said[:]
 
 

@@ -58,7 +58,7 @@ def test_a_verification_is_read(status: TokenStatus, told: str | None, time: dat
     answer = _answer(date=format_datetime(NOW, usegmt=True))
     result = _verification(status=status.value, expires_on=told, not_before=told)
     assert parse_verification(answer, result) == TokenVerification(
-        id=TOKEN_ID, status=status, expires_at=time, not_before=time, told_at=NOW, cf_ray="8f00a1b2c3d4e5f6-BOX"
+        id=TOKEN_ID, status=status, expires_at=time, not_before=time, answered_at=NOW, cf_ray="8f00a1b2c3d4e5f6-BOX"
     )
 
 
@@ -115,7 +115,7 @@ def test_a_verification_that_is_none_is_not_understood(result: object) -> None:
 )
 def test_cloudflares_own_time_is_read(date: str, time: datetime | None) -> None:
     """From the Date header, where it holds a date."""
-    assert parse_verification(_answer(date=date), _verification()).told_at == time
+    assert parse_verification(_answer(date=date), _verification()).answered_at == time
 
 
 _ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -233,8 +233,8 @@ def test_whatever_comes_in_only_our_errors_come_out(
 def test_no_date_header_breaks_anything(text: str) -> None:
     """A time of Cloudflare's is one, in UTC, or there is none."""
     answer = Answer.parse(status=200, headers=[("date", text)], body=b"", echo=Echo())
-    told_at = parse_verification(answer, _verification()).told_at
-    assert told_at is None or told_at.tzinfo is UTC
+    answered_at = parse_verification(answer, _verification()).answered_at
+    assert answered_at is None or answered_at.tzinfo is UTC
 
 
 @given(

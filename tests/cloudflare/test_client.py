@@ -669,7 +669,7 @@ async def test_a_token_is_known_to_the_endpoint_of_its_owner_only(
         status=TokenStatus.ACTIVE,
         expires_at=None,
         not_before=None,
-        told_at=NOW,
+        answered_at=NOW,
         cf_ray=found.cf_ray,
     )
     assert found.cf_ray is not None

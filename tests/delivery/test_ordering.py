@@ -297,7 +297,7 @@ class ScriptedCloudflare(CloudflareClient):
         if not self._world.of_token(token.reveal()).is_known:
             raise CallerRejected(status=401, cloudflare_code=1000)
         return TokenVerification(
-            id="id", status=TokenStatus.ACTIVE, expires_at=None, not_before=None, told_at=None, cf_ray=None
+            id="id", status=TokenStatus.ACTIVE, expires_at=None, not_before=None, answered_at=None, cf_ray=None
         )
 
     async def get_catalog_as(

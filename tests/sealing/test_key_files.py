@@ -163,7 +163,7 @@ def test_a_key_that_is_no_file_is_refused(directory: Path, tmp_path: Path, kind:
         path.mkdir(0o700)
     else:
         path.symlink_to(tmp_path / ("key.pem" if kind == "link" else "nowhere"))
-    with pytest.raises(KeyFileUnusable, match="it is a link, or no file"):
+    with pytest.raises(KeyFileUnusable, match="it is a link, or not a file"):
         KeyFiles(directory).load(NOW)
 
 
