@@ -76,12 +76,13 @@ def sandbox(
 ) -> None:
     """Try the bot without Slack and Cloudflare: everything runs on this machine, and a page shows it."""
     from bot.sandbox.run import choose_port, run_sandbox
+    from bot.slack.manifest import build_manifest
 
     try:
         free_port = choose_port(port)
     except OSError as error:
         _refuse(f"The page cannot listen on port {port} ({error.strerror}). Choose another one, or leave --port out.")
-    sys.exit(asyncio.run(run_sandbox(port=free_port, transport=transport)))
+    sys.exit(asyncio.run(run_sandbox(port=free_port, transport=transport, manifest=build_manifest(None))))
 
 
 @_app.command()

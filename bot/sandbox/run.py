@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from bot.sandbox.cloudflare import SmallCloudflare
+from bot.sandbox.manifest import install
 from bot.sandbox.page_state import PanelData, PanelSlot, PanelToken
 from bot.sandbox.process import BotProcess, Transport, bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
@@ -27,9 +28,12 @@ def choose_port(wanted: int | None) -> int:
         return find_free_port()
 
 
-async def run_sandbox(*, port: int, transport: Transport) -> int:
-    """Run until SIGINT or SIGTERM, or until the bot ends; return the bot's exit code."""
-    async with SmallCloudflare() as cloudflare, SmallSlack(port=port) as slack:
+async def run_sandbox(*, port: int, transport: Transport, manifest: str) -> int:
+    """Run until SIGINT or SIGTERM, or until the bot ends; return the bot's exit code.
+
+    `manifest` is the app's, as it would be pasted into Slack.
+    """
+    async with SmallCloudflare() as cloudflare, SmallSlack(install(manifest), port=port) as slack:
         furnish(cloudflare)
         show_slots(cloudflare, slack)
         with tempfile.TemporaryDirectory(prefix="r2-credential-sandbox-") as directory:

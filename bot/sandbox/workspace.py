@@ -119,13 +119,7 @@ DEFAULT_CHANNELS = (
     Channel(id="C0OLDWARE", name="old-warehouse", is_archived=True, bot_is_member=True, topic="Kept for reading"),
 )
 DEFAULT_USER_GROUPS = (UserGroup(id="S0DATAENG", handle="data-engineers", members=("U0ADA0001", "U0GRACE01")),)
-DEFAULT_COMMANDS = (
-    SlashCommand(
-        command="/r2-credential",
-        description="Store the credential of an R2 Data Catalog",
-        usage_hint="[bucket]",
-    ),
-)
+DEFAULT_COMMANDS = (SlashCommand(command="/r2-credential", description="Store the credential of an R2 Data Catalog"),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +142,7 @@ class SmallSlackConfig:
     signing_secret: str = "5a4d0b0c5a4d0b0c5a4d0b0c5a4d0b0c"  # noqa: S105 - made up, as above
     verification_token: str = "legacy-token-sandbox"  # noqa: S105 - the legacy `token` field, made up
     request_url: str | None = None
-    scopes: tuple[str, ...] = ("commands", "chat:write", "channels:read", "groups:read", "im:read", "usergroups:read")
+    scopes: tuple[str, ...] = ("commands", "chat:write", "channels:read", "groups:read", "usergroups:read")
     commands: tuple[SlashCommand, ...] = DEFAULT_COMMANDS
     bot_events: tuple[str, ...] = ("app_home_opened",)
     home_tab_enabled: bool = True
