@@ -1,6 +1,6 @@
 """A small Cloudflare on loopback: the R2 Data Catalog (Basin Catalog) API of one account, with its refusals.
 
-It judges a token by its text alone, keeps everything in memory, and can be told to fail. Not for anything but trying.
+It judges a token by its text alone, keeps everything in memory, and can be made to fail. It is for trying things out.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class SmallCloudflare:
     """The server; its public attributes may be read and changed at any time.
 
     Without `offers_status` it has no route that probes a slot. A fresh token is unknown until `fresh_seconds` after its
-    first use.
+    first use. A token that causes trouble causes it for each submission: all is forgotten once a write is answered.
 
     Under a limit `accepted_at` and `throttled_at` note when requests came, in seconds of `time.monotonic()`; windows
     that do not slide begin at its multiples.
@@ -297,7 +297,9 @@ class SmallCloudflare:
     def _probe(self, token: str | None) -> Literal["valid", "invalid", "absent"]:
         if token is None:
             return "absent"
-        return "valid" if find_standing(self._judge(token)).is_valid_in_a_slot else "invalid"
+        # By its text alone: a fresh token starts over once it is stored, and what a slot holds must not.
+        is_known = token not in self._revoked
+        return "valid" if is_known and find_standing(judge_token(token)).is_valid_in_a_slot else "invalid"
 
     async def _store(self, name: str, family: str, body: bytes) -> web.Response:
         """Judge the token before the bucket, as Cloudflare does, then fill the slot."""
@@ -318,7 +320,14 @@ class SmallCloudflare:
             await asyncio.sleep(self.slow_delay)
         if behaviour is Behaviour.ANSWER_LOST and tried == 0:
             raise _Dropped
+        self._start_over(name, token)
         return accept(None)
+
+    def _start_over(self, name: str, token: str) -> None:
+        """Forget what a token has met: anyone who submits it again is to see its trouble again."""
+        self._tries.pop((name, token), None)
+        self._verifications.pop(token, None)
+        self._first_seen_at.pop(token, None)
 
     def _behave(self, behaviour: Behaviour, tried: int) -> web.Response | None:
         refusal = find_standing(behaviour).when_stored

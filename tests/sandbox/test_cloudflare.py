@@ -605,6 +605,47 @@ async def test_answer_lost_stores_and_breaks(server: SmallCloudflare, raw: httpx
     assert (await raw.post("/lake/credential", json=body, headers=BEARER)).status_code == 200
 
 
+TROUBLED: dict[Behaviour, list[int | None]] = {
+    Behaviour.RATE_LIMITED: [429, 200],
+    Behaviour.SERVER_DOWN: [503, 503, 200],
+    Behaviour.ANSWER_LOST: [None, 200],
+    Behaviour.CHALLENGED: [403],
+}
+
+
+@pytest.mark.parametrize(("behaviour", "met"), TROUBLED.items(), ids=str)
+async def test_trouble_comes_back_with_each_submission(
+    raw: httpx.AsyncClient, behaviour: Behaviour, met: list[int | None]
+) -> None:
+    """A token that was stored after all meets the same trouble when it is submitted again. None: no answer at all."""
+    answers: list[int | None] = []
+    for _ in range(3 * len(met)):
+        try:
+            answer = await raw.post("/lake/credential", json={"token": make_token(behaviour)}, headers=BEARER)
+        except httpx.TransportError:
+            answers.append(None)
+        else:
+            answers.append(answer.status_code)
+    assert answers == 3 * met
+
+
+async def test_verifying_and_freshness_come_back_with_each_submission(server: SmallCloudflare) -> None:
+    """The slot that holds a fresh token does not: it stays valid there."""
+    now = 100.0
+    down, fresh = make_token(Behaviour.VERIFY_DOWN), make_token(Behaviour.FRESH)
+    async with SmallCloudflare(timer=lambda: now) as small, _raw(small) as client:
+        small.add_bucket("lake")
+        for _ in range(2):
+            verified = [await client.get(_own_verify_path(small, down), headers=_bearer(down)) for _ in range(3)]
+            assert [answer.status_code for answer in verified] == [503, 503, 200]
+            await client.post("/lake/credential", json={"token": down}, headers=BEARER)
+            assert _outcome(await client.post("/lake/credential", json={"token": fresh}, headers=BEARER))[1] == 30005
+            now += small.fresh_seconds
+            assert _outcome(await client.post("/lake/credential", json={"token": fresh}, headers=BEARER))[0] == 200
+            answer = await client.get(_probe_path(small, "lake"), headers=BEARER)
+            assert answer.json()["result"] == {"status": "valid"}
+
+
 async def test_challenged(raw: httpx.AsyncClient) -> None:
     """A page instead of an answer, marked as Cloudflare marks it."""
     body = {"token": make_token(Behaviour.CHALLENGED)}
