@@ -9,7 +9,10 @@ BotError
 │   ├── S3SecretAccessKey
 │   ├── S3AccessKeyId
 │   ├── SeveralTokens
-│   └── NotAToken
+│   ├── NotAToken
+│   ├── OtherSecret
+│   ├── IdOfSomething
+│   └── NamedValue
 ├── SealedValueUnreadable      a sealed token or response URL does not open, whatever the reason
 ├── KeyFileUnusable            a file of the key ring is no key, or others can read it
 ├── RecordDamaged              a row of the database holds what the bot never writes
@@ -190,6 +193,35 @@ class NotAToken(NotStorable):
     code = "not_a_token"
     user_message = (
         "This is not a Cloudflare API token: one has 20 to 500 letters, digits and signs like _ or -. Copy it again."
+    )
+
+
+class OtherSecret(NotStorable):
+    """The secret of another service: neither sent to Cloudflare nor kept."""
+
+    code = "other_secret"
+    user_message = (
+        "It is not a Cloudflare API token, and was neither sent nor kept. Slack has seen it, so revoke it where it was "
+        "created; then paste the Cloudflare API token."
+    )
+
+
+class IdOfSomething(NotStorable):
+    """A UUID, as ids are written."""
+
+    code = "id_of_something"
+    user_message = (
+        "This is an ID (a UUID), not a token. Cloudflare shows an API token once, when it is created: paste that value."
+    )
+
+
+class NamedValue(NotStorable):
+    """A line such as `CLOUDFLARE_API_TOKEN=...`."""
+
+    code = "named_value"
+    user_message = (
+        "This is a name with its value. Paste the value alone: leave out what is before the = (or the colon), and that "
+        "sign itself."
     )
 
 

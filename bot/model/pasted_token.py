@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from bot.model.other_secrets import mask_other_secrets, name_other_secret
 from bot.model.submission import TokenKind
 
 MASK: Final = "[looked like a token: masked]"
@@ -20,7 +21,9 @@ _LEADING: Final = re.compile(rf"(?:[{re.escape(_AROUND)}]++|(?:authorization\s*+
 _PREFIX: Final = re.compile(r"cf(?:ut|at|k|oat)_")
 _LENGTHS: Final = range(20, 501)
 
+_UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _KINDS: Final = (
+    (_UUID, TokenKind.UUID),
     (re.compile(r"cfk_.*|[0-9a-f]{37,45}"), TokenKind.GLOBAL_KEY),
     (re.compile(r"cfoat_.*"), TokenKind.OAUTH),
     (re.compile(r"[0-9A-Fa-f]{64}"), TokenKind.S3_SECRET),
@@ -29,6 +32,11 @@ _KINDS: Final = (
     (re.compile(r"cfat_.*"), TokenKind.ACCOUNT),
     (re.compile(r"[A-Za-z0-9_-]{40}"), TokenKind.UNPREFIXED),
 )
+_NAME: Final = re.compile(  # of a line of a .env file, of a shell or of YAML
+    rf"(?:(?:export|set|setx|env)\s++|\$env:)?+[A-Za-z_][A-Za-z0-9_.-]*+\s*+[=:]\s*+[{re.escape(_QUOTES)}]*+",
+    re.IGNORECASE,
+)
+_VALUE: Final = re.compile(r"[A-Za-z0-9-]\S*")
 _TOKEN68: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750: what can stand behind "Bearer"; no NAME=VALUE
 
 _SHORTEST_BARE: Final = 37
@@ -50,6 +58,11 @@ def trim(pasted: str) -> str:
     return _LEADING.sub("", pasted.rstrip(_AROUND), count=1)
 
 
+def trim_typed(text: str) -> str:
+    """Remove what comes along when a name is copied: blanks, unseen marks and quotes."""
+    return text.strip(_AROUND)
+
+
 def classify(trimmed: str) -> TokenKind:
     """Say what a trimmed string is. What has the look of no known kind is UNKNOWN, and for Cloudflare to judge.
 
@@ -57,15 +70,32 @@ def classify(trimmed: str) -> TokenKind:
     """
     if not trimmed:
         return TokenKind.EMPTY
-    if re.search(r"\s", trimmed) or len(_PREFIX.findall(trimmed)) > 1:
+    if find_other_secret(trimmed):
+        return TokenKind.OTHER_SECRET
+    is_one, is_named = len(_PREFIX.findall(trimmed)) < 2, _VALUE.fullmatch(_leave_out_name(trimmed))  # noqa: PLR2004
+    if is_one and is_named:
+        return TokenKind.NAMED_VALUE
+    if not is_one or re.search(r"\s", trimmed):
         return TokenKind.SEVERAL
     if not _TOKEN68.fullmatch(trimmed) or len(trimmed) not in _LENGTHS:
         return TokenKind.NOT_A_TOKEN
     return next((kind for shape, kind in _KINDS if shape.fullmatch(trimmed)), TokenKind.UNKNOWN)
 
 
+def find_other_secret(trimmed: str) -> str:
+    """Return what secret of another service it is, with or without a name in front; nothing where it is none."""
+    return name_other_secret(trimmed) or name_other_secret(_leave_out_name(trimmed))
+
+
 def mask_tokens(text: str) -> str:
-    """Replace everything token-shaped in a text that is no place for a token."""
+    """Replace everything token-shaped, of Cloudflare or of others, in a text that is no place for a token."""
+    text = mask_other_secrets(text, MASK)
     if len(text) < _SHORTEST_BARE and "cf" not in text:
         return text  # most of what Slack sends, and the search is the slower part of sealing a payload
     return _TOKEN_SHAPED.sub(MASK, text)
+
+
+def _leave_out_name(trimmed: str) -> str:
+    """Return the value of a line of `NAME=value`, and nothing for what is no such line."""
+    name = _NAME.match(trimmed)
+    return trimmed[name.end() :] if name else ""

@@ -31,16 +31,23 @@ class TokenKind(StrEnum):
     S3_KEY_ID = "s3_key_id"
     SEVERAL = "several"
     NOT_A_TOKEN = "not_a_token"  # noqa: S105 - the name of a kind, not a password
+    OTHER_SECRET = "other_secret"  # noqa: S105 - the name of a kind, not a password
+    UUID = "uuid"
+    NAMED_VALUE = "named_value"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastedToken:
-    """What the ingress lets through of a pasted token; `sealed` is None when its kind cannot be stored."""
+    """What the ingress lets through of a pasted token; `sealed` is None when its kind cannot be stored.
+
+    `looks_like` says which secret of another service it is, such as "a Slack token".
+    """
 
     kind: TokenKind
     last_four: str
     sealed: SealedToken | None
     sealed_response_url: SealedResponseUrl | None = None
+    looks_like: str = ""
 
 
 class Task(StrEnum):

@@ -8,17 +8,20 @@ from typing import Final
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, is_bucket_name
 from bot.model.errors import (
     GlobalApiKey,
+    IdOfSomething,
+    NamedValue,
     NotAToken,
     NothingPasted,
     NotStorable,
     OAuthToken,
+    OtherSecret,
     S3AccessKeyId,
     S3SecretAccessKey,
     SeveralTokens,
 )
-from bot.model.pasted_token import MASK, trim
+from bot.model.pasted_token import MASK, trim_typed
 from bot.model.place import DIRECT
-from bot.model.submission import TokenKind
+from bot.model.submission import PastedToken, TokenKind
 from bot.slack.blocks import Json, plain, section
 
 CALLBACK_ID: Final = "store_credential"
@@ -85,7 +88,7 @@ def build_options(catalogs: Iterable[Catalog], query: str) -> list[Json]:
     Where there is none, return those with a similar name, and then the query itself if it is a possible name: the list
     may be older than the bucket. Slack takes the first option when Enter is pressed, so a guess must not come first.
     """
-    query = trim(query).lower()
+    query = trim_typed(query).lower()
     if MASK.lower() in query:
         return [_option(_MASKED_OPTION, MASK)]
     by_name = {catalog.bucket: catalog for catalog in catalogs}
@@ -115,6 +118,14 @@ def check_bucket(bucket: str) -> str | None:
     return None if is_bucket_name(bucket) else _NO_BUCKET_NAME
 
 
+def check_token(pasted: PastedToken) -> str | None:
+    """Return what is wrong with what was pasted, as far as its shape says that, or None."""
+    problem = NOT_STORABLE.get(pasted.kind)
+    if problem is None:
+        return None
+    return f"This looks like {pasted.looks_like}. {problem.user_message}" if pasted.looks_like else problem.user_message
+
+
 def form_error(problem: str) -> Json:
     """Return an answer to a Submit that leaves the form, with all that was typed, as it is."""
     return {"response_action": "errors", "errors": {TOKEN_BLOCK: problem}}
@@ -129,8 +140,8 @@ def check_reason(reason: str) -> str | None:
 
 
 REVOKE_ADVICE: Final = (
-    "This looks like a token, and this field is no place for one: others may have seen it. Revoke it in Cloudflare, "
-    "create a new one, and paste that into the token field."
+    "This looks like a token, and this field is no place for one: others may have seen it. Revoke it in Cloudflare, or "
+    "wherever it was created. Paste a new Cloudflare API token into the token field."
 )
 
 NOT_STORABLE: Final[Mapping[TokenKind, type[NotStorable]]] = {
@@ -141,6 +152,9 @@ NOT_STORABLE: Final[Mapping[TokenKind, type[NotStorable]]] = {
     TokenKind.S3_KEY_ID: S3AccessKeyId,
     TokenKind.SEVERAL: SeveralTokens,
     TokenKind.NOT_A_TOKEN: NotAToken,
+    TokenKind.OTHER_SECRET: OtherSecret,
+    TokenKind.UUID: IdOfSomething,
+    TokenKind.NAMED_VALUE: NamedValue,
 }
 """What the form says of each kind that is not to be stored."""
 

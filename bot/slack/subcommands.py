@@ -6,6 +6,8 @@ Light to import: the command line prints the manifest. A new entry is answered b
 from dataclasses import dataclass
 from typing import Final
 
+from bot.model.pasted_token import trim_typed
+
 COMMAND: Final = "/r2-credential"
 
 
@@ -34,9 +36,9 @@ _BY_NAME: Final = {subcommand.name: subcommand for subcommand in SUBCOMMANDS}
 
 def read_text(text: str) -> tuple[Subcommand, str]:
     """Return what is asked for, and what stands behind it. What begins with no subcommand is a bucket to store for."""
-    words = text.split()
+    words = [typed for word in text.split() if (typed := trim_typed(word))]
     subcommand = _BY_NAME.get(words[0].lower()) if words else None
-    return (STORE, text.strip()) if subcommand is None else (subcommand, " ".join(words[1:]))
+    return (STORE, trim_typed(text)) if subcommand is None else (subcommand, " ".join(words[1:]))
 
 
 def usage_hint() -> str:

@@ -321,6 +321,9 @@ def test_every_kind_that_is_not_stored_has_its_form_error() -> None:
         pytest.param(TokenKind.S3_KEY_ID, "Paste the API token it came from", id="an S3 key id"),
         pytest.param(TokenKind.SEVERAL, "Paste one token", id="several words"),
         pytest.param(TokenKind.NOT_A_TOKEN, "Copy it again", id="something else"),
+        pytest.param(TokenKind.OTHER_SECRET, "revoke it where it was created", id="a secret of another service"),
+        pytest.param(TokenKind.UUID, "paste that value", id="a UUID"),
+        pytest.param(TokenKind.NAMED_VALUE, "leave out what is before the =", id="a name with its value"),
     ],
 )
 def test_a_form_error_names_the_mend(kind: TokenKind, mend: str) -> None:

@@ -3,7 +3,7 @@
 import yaml
 
 from bot.slack.manifest import build_manifest
-from bot.slack.subcommands import COMMAND, SUBCOMMANDS, help_text, read_text, usage_hint
+from bot.slack.subcommands import COMMAND, STORE, SUBCOMMANDS, help_text, read_text, usage_hint
 from tests.desk import Desk
 
 LONGEST_HINT = 1000
@@ -57,6 +57,14 @@ def test_each_subcommand_is_read_as_itself() -> None:
     for subcommand in SUBCOMMANDS:
         assert read_text(subcommand.name) == (subcommand, "")
         assert read_text(f"  {subcommand.name.upper()}  lake ") == (subcommand, "lake")
+        assert read_text(f"\u201c{subcommand.name}\u201d \u200b\u2018lake\u2019\ufeff") == (subcommand, "lake")
+
+
+def test_what_came_along_while_copying_is_no_part_of_a_bucket() -> None:
+    """Curly quotes of a chat, and what nobody sees."""
+    assert read_text("\u200b\u201clake\u201d") == (STORE, "lake")
+    assert read_text("`lake`") == (STORE, "lake")
+    assert read_text("\u201c\u200b\u201d") == (STORE, "")
 
 
 async def test_a_story_answers_each_subcommand(desk: Desk) -> None:

@@ -19,7 +19,7 @@ from slack_bolt.response import BoltResponse
 
 from bot.model.background import Background
 from bot.model.foreign_text import one_line
-from bot.model.pasted_token import STORABLE, classify, mask_tokens, trim
+from bot.model.pasted_token import STORABLE, classify, find_other_secret, mask_tokens, trim
 from bot.model.secret import Secret
 from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, PublicRing, SealingContext, SealingKey
@@ -141,7 +141,7 @@ def _seal(token: str, response_url: str | None, key: SealingKey, context: Sealin
     trimmed = trim(token)
     kind = classify(trimmed)
     if kind not in STORABLE:
-        return PastedToken(kind=kind, last_four="", sealed=None)
+        return PastedToken(kind=kind, last_four="", sealed=None, looks_like=find_other_secret(trimmed))
     url = key.seal(response_url, replace(context, purpose=RESPONSE_URL)) if response_url else None
     return PastedToken(
         kind=kind,

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from bot.model.foreign_text import one_line
-from bot.model.pasted_token import MASK
+from bot.model.pasted_token import MASK, trim_typed
 from bot.model.place import DIRECT
 from bot.model.secret import Secret
 from bot.model.slack_ids import SlackId
@@ -275,7 +275,7 @@ def _is_group_message(channel_name: object) -> bool:
 
 def _bucket(view: Mapping[str, Any]) -> str:
     element = _state(view, BUCKET_BLOCK)
-    return text_of(element.get("value")).strip() or text_of(object_of(element.get("selected_option")).get("value"))
+    return trim_typed(text_of(element.get("value"))) or text_of(object_of(element.get("selected_option")).get("value"))
 
 
 def _state(view: Mapping[str, Any], block_id: str) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ import structlog
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, DatabaseTrouble, RecordDamaged
 from bot.model.place import DIRECT
-from bot.model.submission import NewSubmission, PastedToken, Sealed, State, Submission
+from bot.model.submission import NewSubmission, Sealed, State, Submission
 from bot.policy.gate import Permit
 from bot.policy.rules import Verb
 from bot.slack import form as modal
@@ -109,7 +109,7 @@ class StoreCredential:
         problems = {
             modal.BUCKET_BLOCK: modal.check_bucket(form.bucket)
             or (f"{bucket_refusal.user_message} Choose another one." if bucket_refusal else None),
-            modal.TOKEN_BLOCK: _check_kind(submit.pasted),
+            modal.TOKEN_BLOCK: modal.check_token(submit.pasted),
             modal.CHANNEL_BLOCK: channel_problem
             or (NOT_LISTED.in_form if permit.refusal(verb, None, form.channel_id) else None),
             modal.REASON_BLOCK: modal.check_reason(form.reason),
@@ -178,11 +178,6 @@ class StoreCredential:
     def _view_of(self, submission: Submission) -> Json:
         steps = steps_of(submission.task)
         return render.submission_view(submission, now=self.parts.clock(), steps=steps, contact=self.parts.contact)
-
-
-def _check_kind(pasted: PastedToken) -> str | None:
-    problem = modal.NOT_STORABLE.get(pasted.kind)
-    return problem.user_message if problem else None
 
 
 def _update(view: Json) -> Json:

@@ -334,6 +334,8 @@ UNSTORABLE = {
     "the secret of an S3 key pair": ("5a4d" * 16, PastedKind.S3_SECRET),
     "the id of an S3 key pair": ("5a4d" * 8, PastedKind.S3_KEY_ID),
     "two tokens": (f"{TOKEN_TEXT} {TOKEN_TEXT}", PastedKind.SEVERAL),
+    "a UUID": ("12345678-90ab-cdef-1234-567890abcdef", PastedKind.UUID),
+    "a name and a token": (f'export CLOUDFLARE_API_TOKEN="{TOKEN_TEXT}"', PastedKind.NAMED_VALUE),
     "a word": ("hunter2", PastedKind.NOT_A_TOKEN),
     "an emoji": ("\U0001f511" * 30, PastedKind.NOT_A_TOKEN),
     "half a character": ("\ud800" * 30, PastedKind.NOT_A_TOKEN),
@@ -543,6 +545,31 @@ PASTED = st.tuples(st.lists(PIECES, max_size=4).map("".join), st.lists(PIECES, m
 )
 
 
+OTHER_SECRETS = {
+    "a Slack token": "xoxb-" + "1234567890-MADEUP0123456789",
+    "an AWS access key ID": "AKIA" + "MADEUP0123456789",
+    "a GitHub token": "ghp_" + "MADEUP0123456789abcdefghijklmnopqrst",
+    "a JSON Web Token, or a token of cloudflared": "eyJ" + "MADEUP0123.eyJMADEUP4567.MADEUP89",
+    "a key or certificate in PEM": "-----BEGIN PRIVATE " + "KEY----- MADEUP0123456789",
+}
+
+
+@pytest.mark.parametrize(("name", "pasted"), OTHER_SECRETS.items(), ids=OTHER_SECRETS)
+async def test_a_secret_of_another_service_is_named_in_the_form_and_goes_nowhere(
+    desk: Desk, log: io.StringIO, name: str, pasted: str
+) -> None:
+    """Not sealed, not recorded, and no four characters of it are said."""
+    await desk.open_form(token=pasted)
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert outcome.errors[modal.TOKEN_BLOCK].startswith(f"This looks like {name}. It is not a Cloudflare API token")
+    assert (await desk.find(), desk.dispatched) == (None, [])
+    for place in (outcome.errors[modal.TOKEN_BLOCK], log.getvalue(), desk.database_path.read_bytes()):
+        assert_not_told("MADEUP0123", place)
+        assert pasted[-4:] not in (place if isinstance(place, str) else place.decode("latin-1"))
+
+
 def assert_not_told(mark: str, text: str | bytes) -> None:
     """Nothing of it is there, in no form."""
     assert find_leaks(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"), mark) == []
@@ -563,8 +590,9 @@ def test_whatever_is_pasted_is_sealed_or_refused_and_never_told(
     assert_not_told(MARK, everything_of(sealed))
     assert sealed.pasted is not None
     if sealed.pasted.sealed is None:
-        assert sealed.pasted == PastedToken(kind=sealed.pasted.kind, last_four="", sealed=None)
-        assert_not_told(MARK, modal.NOT_STORABLE[sealed.pasted.kind].user_message)
+        looks_like = sealed.pasted.looks_like
+        assert sealed.pasted == PastedToken(kind=sealed.pasted.kind, last_four="", sealed=None, looks_like=looks_like)
+        assert_not_told(MARK, looks_like + modal.NOT_STORABLE[sealed.pasted.kind].user_message)
     else:
         opened = key_ring.open(sealed.pasted.sealed, context_of(slack))
         assert opened.reveal() == trim(pasted)
