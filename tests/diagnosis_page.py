@@ -99,6 +99,8 @@ def list_samples() -> Iterator[_Sample]:
     for status in sorted(ERROR_OF_STATUS):
         yield _fault(f"HTTP {int(status)} without a code", status, None)
     yield _fault("HTTP 403 without a code", 403, None)
+    yield _Sample(label="HTTP 401 and nothing else", status=401, body="")
+    yield _Sample(label="HTTP 403 and nothing else", status=403, body="")
     yield _Sample(label="HTTP 403, a page", status=403, body="<html>made up</html>")
     yield _Sample(label='HTTP 403, "Just a moment..."', status=403, body="<title>Just a moment...</title>")
     yield _fault("HTTP 404 without a code", 404, None)
@@ -264,6 +266,8 @@ def _told(error: type[BotError]) -> str:
 def _retried(error: type[BotError]) -> str:
     if issubclass(error, TokenRefusal) and error.passes:
         return "while it may be new"
+    if issubclass(error, CloudflareError) and error.passes:
+        return "before the write, as long as a token may be new"
     return "yes" if error.retryable else "no"
 
 

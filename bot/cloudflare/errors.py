@@ -59,11 +59,16 @@ class CloudflareError(BotError):
     A leaf states the answers that mean it: `cloudflare_codes` whatever the HTTP status (none is documented for some,
     and others come with odd ones); `client_codes` inside a 4xx, or a 2xx with `success: false` (inside a 5xx they are
     Cloudflare's own trouble); `statuses` without a code that we know.
+
+    `passes`: the same may be answered for a while, before a write, to a token that is good; it is final after
+    `R2_CREDENTIAL_FRESH_TOKEN_PATIENCE`, and `waiting` is told meanwhile.
     """
 
     cloudflare_codes: ClassVar[tuple[int, ...]] = ()
     client_codes: ClassVar[tuple[int, ...]] = ()
     statuses: ClassVar[tuple[HTTPStatus, ...]] = ()
+    passes: ClassVar[bool] = False
+    waiting: ClassVar[str] = "Waiting for Cloudflare to know this token: a new one can take up to a minute."
 
     def __init__(  # noqa: PLR0913 - a record of what is known of one answer, by name and all optional
         self,
@@ -97,12 +102,8 @@ class Refusal(CloudflareError):
 class TokenRefusal(Refusal):
     """Cloudflare does not take this token, or the token does not lead to the catalog.
 
-    `passes`: a token that was made a moment ago is answered like this as well, until all of Cloudflare knows it;
-    `waiting` is told meanwhile.
+    Those that pass are answered to a token that was made a moment ago as well, until all of Cloudflare knows it.
     """
-
-    passes: ClassVar[bool] = False
-    waiting: ClassVar[str] = "Waiting for Cloudflare to know this token: a new one can take up to a minute."
 
 
 class TokenInvalid(TokenRefusal):
@@ -352,9 +353,11 @@ class BlockedOnTheWay(OperatorError):
 
 
 class RequestRejected(OperatorError):
-    """A definite no that is in no table of ours."""
+    """A definite no that is in no table of ours, or a bare 401 or 403 that lasts."""
 
     code = "request_rejected"
+    passes = True
+    waiting = "Cloudflare refused, and gave no reason that the bot knows."
     user_message = (
         "Cloudflare rejected the request for a reason that the bot does not know. The operator of the bot has to "
         "look: Cloudflare's code and Ray ID are below, and Cloudflare's support can tell what they mean. Submitting "

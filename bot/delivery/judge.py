@@ -78,9 +78,9 @@ class Answers:
 def judge(answers: Answers, now: datetime, *, is_patient: bool) -> Findings:
     """Return what was found; anything that forbids a write is raised.
 
-    Raises a `TokenRefusal` with `passes` for what a token that was made a moment ago may be answered as well; without
-    `is_patient`, a bare "forbidden" is no such answer any more but a check that is not offered. Raises other errors of
-    Cloudflare, and whatever else ended a question.
+    Raises an error with `passes` for what a token that was made a moment ago may be answered as well, and for a no
+    without a reason; without `is_patient`, a bare "forbidden" of the API is no such answer any more but a check that
+    is not offered. Raises other errors of Cloudflare, and whatever else ended a question.
     """
     verified, catalog, reached = answers.verified, answers.catalog, answers.reached
     for outcome in (verified, catalog, reached):
@@ -133,10 +133,10 @@ def _judge_token(
 def _judge_refused_token(owner: TokenKind, error: BotError, *, is_patient: bool, has_reached: bool) -> BotError | None:
     if isinstance(error, (TokenMalformed, *NOT_OFFERED)):
         return error if isinstance(error, TokenMalformed) else None
+    if has_reached and is_bare(error):  # it has just read the catalog, so it is a token: this endpoint does not say
+        return _as(TokenInvalid, error) if is_patient else None
     if not isinstance(error, CallerRejected):
         return _unless_clear(error)
-    if has_reached and _is_bare(error):  # it has just read the catalog, so it is a token: this endpoint does not say
-        return _as(TokenInvalid, error) if is_patient else None
     if (kind := _name_by_code(error)) is not None:
         return _as(kind, error)
     if error.cloudflare_code == _AUTHENTICATION_ERROR and owner is TokenKind.ACCOUNT:
@@ -156,7 +156,7 @@ def _judge_catalog(catalog: Catalog | BotError, reached: Catalog | BotError) -> 
 
 def _describe_catalog(catalog: Catalog | BotError) -> Catalog | BotError:
     if isinstance(catalog, (RequestRejected, TokenRefusal)):  # neither says anything about the catalog
-        return _as(AnswerNotUnderstood, catalog)
+        return _unless_clear(catalog)
     if isinstance(catalog, BotError) or catalog.status is CatalogStatus.ACTIVE:
         return catalog
     return CatalogInactive(cf_ray=catalog.cf_ray) if catalog.status is CatalogStatus.INACTIVE else AnswerNotUnderstood()
@@ -186,7 +186,9 @@ def _judge_reach(
         return reached if isinstance(described, CatalogRefusal) else _unless_clear(reached)
     if not isinstance(reached, _UNREADABLE):
         return _unless_clear(reached)
-    return _unless_bare(_name_refusal(reached, facts), reached, is_patient=is_patient)
+    # Where the bot itself gets an answer from the same path, a bare 401 is about the token after all.
+    is_named = reached.status == HTTPStatus.UNAUTHORIZED and isinstance(described, Catalog)
+    return _unless_bare(_name_refusal(reached, facts), reached, is_patient=is_patient or is_named)
 
 
 def _judge_unseen(answers: list[BotError]) -> CloudflareError:
@@ -225,41 +227,54 @@ def _choose(problems: list[BotError]) -> BotError:
     """Return the most telling one: a definite no about the token, then about the catalog, then one that may pass."""
     order: tuple[Callable[[BotError], bool], ...] = (
         lambda error: isinstance(error, TokenRefusal) and not error.passes,
-        lambda error: isinstance(error, (CatalogRefusal, OperatorError)),
+        lambda error: isinstance(error, CatalogRefusal) or (isinstance(error, OperatorError) and not error.passes),
         lambda error: isinstance(error, Refusal),
     )
     for says_most in order:
         chosen = next(filter(says_most, problems), None)
         if chosen is not None:
             return chosen
-    return max(problems, key=_retry_after)
+    return max(problems, key=lambda error: (_retry_after(error), _clarity(error)))
 
 
 def _retry_after(error: BotError) -> timedelta:
     return (error.retry_after if isinstance(error, CloudflareError) else None) or timedelta(0)
 
 
+def _clarity(error: BotError) -> int:
+    """Rank unclear errors: an outage will end, so a bare no beside it is not the last word."""
+    if isinstance(error, AnswerNotUnderstood):
+        return 0
+    return 1 if isinstance(error, RequestRejected) else 2
+
+
 def _unless_clear(error: BotError) -> BotError:
-    """Treat a no that makes no sense as an answer to this question as one that is not understood."""
-    is_clear = isinstance(error, (CloudflareTrouble, ChallengePage, BlockedOnTheWay))
+    """Treat a no that makes no sense as an answer to this question as one that is not understood.
+
+    A bare one stays what it is. Treated as trouble, a filter's 403 was asked about again until the deadline, and then
+    the operator was advised to update the bot.
+    """
+    is_clear = isinstance(error, (CloudflareTrouble, ChallengePage, BlockedOnTheWay)) or is_bare(error)
     return error if is_clear else _as(AnswerNotUnderstood, error)
 
 
 def is_no(answer: object) -> bool:
     """Whether it is a clear "there is no such token"."""
-    return isinstance(answer, CallerRejected) and not _is_bare(answer)
+    return isinstance(answer, CallerRejected) and not is_bare(answer)
 
 
-def _is_bare(error: CloudflareError) -> bool:
+def is_bare(answer: object) -> bool:
     """Whether it is a no without a known code: about the token, or about the right to ask, it does not say."""
-    return error.status in _BARE_STATUSES and error.cloudflare_code not in (*ERROR_OF_CODE, *ERROR_OF_CLIENT_CODE)
+    if not isinstance(answer, (CallerRejected, RequestRejected)) or answer.status not in _BARE_STATUSES:
+        return False
+    return answer.cloudflare_code not in (*ERROR_OF_CODE, *ERROR_OF_CLIENT_CODE)
 
 
 def _unless_bare(kind: type[TokenRefusal], error: CloudflareError, *, is_patient: bool) -> CloudflareError | None:
     """Name a no. A bare one may pass; once patience is over, a bare 403 means that the question is not offered."""
-    if is_patient or not _is_bare(error):
+    if is_patient or not is_bare(error):
         return _as(kind, error)
-    return None if error.status == HTTPStatus.FORBIDDEN else _as(AnswerNotUnderstood, error)
+    return None if error.status == HTTPStatus.FORBIDDEN else _as(RequestRejected, error)
 
 
 def _as(kind: type[CloudflareError], error: BotError) -> CloudflareError:

@@ -10,9 +10,8 @@ import structlog
 
 from bot.cloudflare.answers import TokenVerification
 from bot.cloudflare.client import CloudflareClient, Turn
-from bot.cloudflare.errors import CallerRejected, TokenRefusal
-from bot.delivery.endings import end_unwritten
-from bot.delivery.judge import NOT_OFFERED, Answers, is_from_elsewhere, is_no, judge
+from bot.cloudflare.errors import CallerRejected, CloudflareError
+from bot.delivery.judge import NOT_OFFERED, Answers, is_bare, is_from_elsewhere, is_no, judge
 from bot.delivery.retry import pause_for_fresh_token, wait
 from bot.delivery.step import MaySend, Step
 from bot.model.catalog import BucketKey, CredentialStatus
@@ -49,10 +48,10 @@ class Verify(Step):
         answers = await self._ask(pending, turn, may_send)
         try:
             findings = judge(answers, self._tools.clock(), is_patient=now < patience_until)
-        except TokenRefusal as refusal:
+        except CloudflareError as refusal:
             if refusal.passes and now < patience_until:
                 return self._wait_until_known(submission, refusal, patience_until)
-            return end_unwritten(submission, State.REFUSED, refusal, self._tools.clock())
+            return self._tools.retry.after(submission, refusal)
         _log.info("token_verified", submission=submission.id, unchecked=sorted(findings.unchecked))
         return self._go_on(submission, findings)
 
@@ -75,7 +74,7 @@ class Verify(Step):
         to = State.VERIFYING if submission.state is State.ACCEPTED else submission.state
         return Move(to=to, at=now, changes=Changes(checked_at=now, findings=findings))
 
-    def _wait_until_known(self, submission: Submission, refusal: TokenRefusal, patience_until: datetime) -> Move:
+    def _wait_until_known(self, submission: Submission, refusal: CloudflareError, patience_until: datetime) -> Move:
         now = self._tools.clock()
         pause = pause_for_fresh_token(now, patience_until, self._tools.fresh_token_patience)
         _log.info("token_not_known_yet", submission=submission.id, error=refusal.code, seconds=pause.total_seconds())
@@ -106,7 +105,8 @@ class Questions:
         of_user: TokenVerification | BotError | None = None
         if kind is not TokenKind.ACCOUNT:
             of_user = await _settle(self._cloudflare.verify_token(token, TokenKind.USER, may_send, turn))
-            is_told = not isinstance(of_user, (CallerRejected, *NOT_OFFERED)) or is_from_elsewhere(of_user)
+            is_refused = isinstance(of_user, (CallerRejected, *NOT_OFFERED)) or is_bare(of_user)
+            is_told = not is_refused or is_from_elsewhere(of_user)
             if kind is TokenKind.USER or is_told:
                 return TokenKind.USER, of_user
         of_account = await _settle(self._cloudflare.verify_token(token, TokenKind.ACCOUNT, may_send, turn))

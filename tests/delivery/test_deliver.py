@@ -783,6 +783,47 @@ async def test_what_is_no_answer_at_all_neither_refuses_nor_writes(house: House,
     _assert_told_once(house, ended)
 
 
+_BARE: dict[str, Failure] = {
+    "401": Failure(status=401, body=""),
+    "403": Failure(status=403, body=""),
+    "a sign-in page": Failure(status=401, body="<html>Sign in</html>"),
+    "a code that is new": Failure(status=403, code=123456),
+}
+
+
+@pytest.mark.parametrize("kinds", [("verify", "read"), ("read",), ("get",), ("any",)], ids="+".join)
+@pytest.mark.parametrize("failure", _BARE.values(), ids=_BARE)
+async def test_a_bare_no_that_lasts_ends_long_before_the_deadline(
+    house: House, failure: Failure, kinds: tuple[Kind, ...]
+) -> None:
+    """With what is known, after the patience for a new token at the latest; the slot keeps what it held."""
+    for kind in kinds:
+        house.cloudflare.fail_next(kind, times=999, **failure)
+    await house.submit()
+    await house.deliver_all()
+    ended = await house.read()
+    assert ended.state in {State.FAILED, State.REFUSED}
+    assert ended.error_code in {"request_rejected", "caller_rejected", "credential_refused", "lacks_catalog_rights"}
+    assert house.clock.now - START <= PATIENCE
+    assert (house.posts, house.cloudflare.stored_token("lake")) == ([], OLD)
+    _assert_told_once(house, ended)
+
+
+async def test_a_bare_no_behind_a_lost_answer_leaves_it_uncertain(house: House) -> None:
+    """The write may have landed: no later no changes that."""
+    house.cloudflare.fail_next("credential", status=503, retry_after=61)
+    await house.submit()
+    await house.deliver()
+    house.clock.now += timedelta(seconds=61)
+    for kind in ("verify", "read"):
+        house.cloudflare.fail_next(kind, times=999, status=403, body="")
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code) == (State.UNCERTAIN, "request_rejected")
+    assert house.clock.now - START <= timedelta(seconds=61) + PATIENCE
+    _assert_told_once(house, ended)
+
+
 @pytest.mark.parametrize(
     ("failures", "ending", "code"),
     [

@@ -187,7 +187,8 @@ def _found(owner: TokenKind | None = TokenKind.ACCOUNT, *unchecked: Check) -> Fi
 
 
 # All answers to each question. What they say: "yes"; "mute", the question is not offered to this token; "no CODE";
-# "wait CODE", a no that passes for a token that was made a moment ago; "trouble CODE", to be asked again;
+# "wait CODE", a no that passes for a token that was made a moment ago; "bare CODE", a no without a reason, which ends
+# it when it lasts; "trouble CODE", to be asked again;
 # "operator CODE". Behind a bar stands what is said without patience.
 
 ADDRESSES = "Cannot use the access token from location: 203.0.113.7"
@@ -205,7 +206,8 @@ TROUBLES: Mapping[str, tuple[Reply, str]] = {
     "a redirect": (_page(302, location="https://example.com"), "trouble answer_not_understood"),
     "no result": (_ok(None), "trouble answer_not_understood"),
     "unknown code": (_no(400, 123456), "trouble answer_not_understood"),
-    "unknown code with 403": (_no(403, 123456), "trouble answer_not_understood"),
+    "unknown code with 403": (_no(403, 123456), "bare request_rejected"),
+    "nothing with 403": (httpx.Response(403), "bare request_rejected"),
     "challenge": (_page(403, cf_mitigated="challenge"), "operator challenge_page"),
 }
 VERIFY: Mapping[str, tuple[Reply, str]] = {
@@ -225,9 +227,10 @@ VERIFY: Mapping[str, tuple[Reply, str]] = {
     "10000": (_no(403, 10000, "Authentication error"), "wait token_of_another_account"),
     "6003": (_no(400, 6003, "Invalid request headers"), "no token_malformed"),
     "403 without a code": (_no(403, None), "wait token_invalid|mute"),
-    "401 without a code": (_no(401, None), "wait token_invalid|trouble answer_not_understood"),
-    "a page with 401": (_page(401), "wait token_invalid|trouble answer_not_understood"),
-    "unknown code with 401": (_no(401, 123456), "wait token_invalid|trouble answer_not_understood"),
+    "401 without a code": (_no(401, None), "wait token_invalid|bare request_rejected"),
+    "a page with 401": (_page(401), "wait token_invalid|bare request_rejected"),
+    "nothing with 401": (httpx.Response(401), "wait token_invalid|bare request_rejected"),
+    "unknown code with 401": (_no(401, 123456), "wait token_invalid|bare request_rejected"),
     "not allowed": (_no(403, 10001, "Method not allowed for token"), "mute"),
     "no such route": (_no(404, 7003), "mute"),
     "no such method": (httpx.Response(405), "mute"),
@@ -235,7 +238,7 @@ VERIFY: Mapping[str, tuple[Reply, str]] = {
     "a code of the slot": (_no(400, 30005), "trouble answer_not_understood"),
     "no R2": (_no(403, 10042), "trouble answer_not_understood"),
 }
-BARE = {name for name, (_, says) in VERIFY.items() if "|" in says}
+BARE = {name for name, (_, says) in VERIFY.items() if "|" in says or says.startswith("bare ")}
 """Those that refuse, and do not say that it is for the token."""
 
 OWN: Mapping[str, tuple[Reply, str]] = {
@@ -267,8 +270,8 @@ REACH: Mapping[str, tuple[Reply, str]] = {
     "9109 from elsewhere": (_no(403, 9109, ADDRESSES), "no token_limited_to_addresses"),
     "6003": (_no(400, 6003), "no token_malformed"),
     "403 without a code": (_no(403, None), "wait forbidden|mute"),
-    "401 without a code": (_no(401, None), "wait forbidden|trouble answer_not_understood"),
-    "a page with 401": (_page(401), "wait forbidden|trouble answer_not_understood"),
+    "401 without a code": (_no(401, None), "wait forbidden|bare 401"),
+    "a page with 401": (_page(401), "wait forbidden|bare 401"),
     "not allowed": (_no(403, 10001, "Method not allowed for token"), "mute"),
     "no such route": (_no(404, 7003), "mute"),
     "no R2": (_no(403, 10042), "trouble answer_not_understood"),
@@ -297,6 +300,8 @@ def _combine(names: tuple[str, str, str], *, is_patient: bool) -> tuple[str, str
         reach = _DOUBT  # it answers the bot
     if reach.startswith(("catalog ", "switched off")):
         reach = _find_meaning_of_no_catalog(reach, own)
+    if reach == "bare 401":  # where the bot is answered on the same way, what is refused is the token
+        reach = "wait forbidden" if own == "yes" else "bare request_rejected"
     if reach == "wait forbidden":
         reach = "wait lacks_catalog_rights" if verify == "yes" else "wait credential_refused"
     against = [each for each in (verify, own, reach) if each not in ("yes", "mute")]
@@ -322,14 +327,19 @@ def _expect(against: list[str], names: tuple[str, str, str]) -> str:
         lambda each: each.startswith(("no ", "operator ")),
         lambda each: each.startswith("wait "),
         lambda each: each == "trouble throttled" and "429" in names,  # it alone says when to come back
+        lambda each: each.startswith("trouble ") and each != _DOUBT,
+        lambda each: each.startswith("bare "),
         lambda each: True,
     ]
     return next(each for rank in ranks for each in against if rank(each)).partition(" ")[2]
 
 
+_SORTS = {"503", "429", "unknown code", "nothing with 403", "challenge"}
+
+
 def _thin_out(answers: Iterable[str]) -> list[str]:
     """Leave out those that are of a sort with others."""
-    return [name for name in answers if name not in TROUBLES or name in {"503", "429", "unknown code", "challenge"}]
+    return [name for name in answers if name not in TROUBLES or name in _SORTS]
 
 
 @pytest.mark.parametrize("is_patient", [True, False], ids=["patient", "not patient"])
@@ -393,6 +403,9 @@ UNKNOWN_TOKEN, OF_NOBODY = _no(401, 1000), _no(403, 10000)
         pytest.param(Q, _no(403, None), _token(), ["user", "account"], TokenKind.ACCOUNT, id="forbidden first"),
         pytest.param(Q, _no(403, 10001, "not allowed"), _token(), ["user", "account"], TokenKind.ACCOUNT, id="10001"),
         pytest.param(Q, _no(404, 7003), _token(), ["user", "account"], TokenKind.ACCOUNT, id="no such route"),
+        pytest.param(
+            Q, httpx.Response(403), _token(), ["user", "account"], TokenKind.ACCOUNT, id="refused without a word first"
+        ),
         pytest.param(
             TokenKind.UNKNOWN, UNKNOWN_TOKEN, _token(), ["user", "account"], TokenKind.ACCOUNT, id="of a kind to come"
         ),
@@ -481,6 +494,29 @@ async def test_what_a_fresh_token_is_told_passes(office: Office, reply: Reply) -
         error = await office.fail({"account": reply, "reach": reach}, is_patient=True)
         assert isinstance(error, TokenRefusal)
         assert error.passes
+
+
+BARE_REPLIES = {
+    "401": _no(401, None),
+    "403 with a code that is new": _no(403, 123456),
+    "401 without a word": httpx.Response(401),
+    "403 without a word": httpx.Response(403),
+    "a page with 401": _page(401),
+}
+
+
+@pytest.mark.parametrize("is_patient", [True, False], ids=["patient", "not patient"])
+@pytest.mark.parametrize("reply", BARE_REPLIES.values(), ids=BARE_REPLIES)
+async def test_a_bare_no_is_nothing_to_wait_for_until_the_deadline(
+    office: Office, reply: Reply, *, is_patient: bool
+) -> None:
+    """It passes while there is patience, and is final afterwards; beside an outage it is a part of that."""
+    down = {"own": _page(503)}
+    error = await office.fail({"account": reply, "reach": reply}, is_patient=is_patient)
+    assert isinstance(error, CloudflareError)
+    assert (error.passes, error.retryable) == (True, False)
+    during_an_outage = await office.fail({"account": reply, "reach": reply, **down})
+    assert during_an_outage.code == "cloudflare_unavailable"
 
 
 @pytest.mark.parametrize("verify", sorted(BARE))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Self
 
-from bot.cloudflare.errors import CatalogRefusal, TokenRefusal
+from bot.cloudflare.errors import CatalogRefusal, CloudflareError
 from bot.model.catalog import CredentialStatus
-from bot.model.errors import BotError, Transient, UnknownCause, WhoseMove, error_of_code
+from bot.model.errors import BotError, Transient, WhoseMove, error_of_code
 from bot.model.submission import Findings, State, Submission, Task, TokenKind
 from bot.slack.blocks import escape, moment
 from bot.slack.messages.outcome import OUTCOMES, UNFORESEEN, Outcome, ProgressStep, Special
@@ -131,7 +131,7 @@ class RedactedProgress:
 
 
 def _reason_to_wait(error: type[BotError]) -> str:
-    """Return it; besides what passes by itself, only a token that may be new is waited for."""
-    if error is UnknownCause:
-        return _UNKNOWN
-    return error.told.waiting if issubclass(error, Transient) else TokenRefusal.waiting
+    """Return it; besides what passes by itself, what Cloudflare may answer to a new token is waited for."""
+    if issubclass(error, Transient):
+        return error.told.waiting
+    return error.waiting if issubclass(error, CloudflareError) else _UNKNOWN
