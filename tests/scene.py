@@ -102,6 +102,13 @@ class Scene:
         """Return all messages that tell a bucket's outcome, wherever they are."""
         return [message for message in self.slack.workspace.messages if is_result(message, bucket)]
 
+    async def wait_until_printed(self, word: str) -> str:
+        """Return what was printed once this is part of it: the log is written beside what it tells of."""
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            while word.encode() not in self.printed():  # noqa: ASYNC110 - a file has no event
+                await asyncio.sleep(0.02)
+        return self.printed().decode()
+
     @property
     def _log_path(self) -> Path:
         return self.directory / "printed"

@@ -1,4 +1,4 @@
-"""Counts events that a stranger can cause at will, so that the log grows by one line a second at most."""
+"""Counts events that a stranger can cause at will, so that in the long run the log grows by one line a minute."""
 
 import asyncio
 import logging
@@ -9,28 +9,46 @@ from typing import Final
 import structlog
 
 PAUSE: Final = timedelta(seconds=1)
+LONGEST_PAUSE: Final = timedelta(minutes=1)
 
 _log = structlog.get_logger()
 
 
 class Tally:
-    """Logs the first event at once, and those of the next second as one line with the count per reason."""
+    """Logs the first event of each reason at once, and then one line for each interval, with the counts.
+
+    Each interval with an event in it doubles the next one, and a quiet minute starts over. So both a flood and a
+    scanner that comes once a second end up at one line a minute.
+    """
 
     def __init__(self, event: str, level: int = logging.WARNING) -> None:
         self._event = event
         self._level = level
         self._counts = Counter[str]()
-        self._is_pausing = False
+        self._known: set[str] = set()
 
     def count(self, reason: str) -> None:
         """Count an event; needs a running loop."""
         self._counts[reason] += 1
-        if not self._is_pausing:
+        is_first = not self._known
+        if reason not in self._known:
+            self._known.add(reason)
             self._log()
+        if is_first:
+            self._wait(PAUSE, quiet_for=timedelta(0))
 
     def _log(self) -> None:
-        self._is_pausing = bool(self._counts)
-        if self._is_pausing:
-            _log.log(self._level, self._event, reasons=dict(self._counts))
-            self._counts.clear()
-            asyncio.get_running_loop().call_later(PAUSE.total_seconds(), self._log)
+        _log.log(self._level, self._event, reasons=dict(self._counts))
+        self._counts.clear()
+
+    def _wait(self, pause: timedelta, quiet_for: timedelta) -> None:
+        asyncio.get_running_loop().call_later(pause.total_seconds(), self._end_interval, pause, quiet_for + pause)
+
+    def _end_interval(self, pause: timedelta, quiet_for: timedelta) -> None:
+        if self._counts:
+            self._log()
+            self._wait(min(2 * pause, LONGEST_PAUSE), quiet_for=timedelta(0))
+        elif quiet_for < LONGEST_PAUSE:
+            self._wait(pause, quiet_for)
+        else:
+            self._known.clear()

@@ -3,7 +3,9 @@
 Nothing secret is logged on purpose anywhere; the scrubber is for what libraries and tracebacks might say.
 """
 
+import atexit
 import logging
+import os
 import re
 import sys
 from typing import Final, TextIO
@@ -12,6 +14,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from bot.model.pasted_token import mask_tokens
+from bot.operations.log_writer import LogWriter, StrayText
 
 _SECRET: Final = re.compile(  # looks for no boundary: a rendered line puts an escape or a colour right before a value
     r"(?:xox[a-z]|xapp)-[A-Za-z0-9-]+"
@@ -37,14 +40,18 @@ _WORDY: Final = ("slack_bolt", "slack_sdk", "procrastinate", "psycopg.pool")
 """Libraries whose warnings and errors quote bodies and addresses, or fill pages: we say our own."""
 
 
-def configure_logging(level: str, log_format: str | None, stream: TextIO | None = None) -> None:
-    """Send every log line to `stream` (default: standard error), ours from `level` on; on a terminal for a console."""
-    stream = stream or sys.stderr
+def configure_logging(level: str, log_format: str | None, stream: TextIO | LogWriter | None = None) -> None:
+    """Send every log line to `stream`, ours from `level` on; on a terminal for a console.
+
+    Without a stream it is standard error, for whatever else is printed there too, and nobody waits for its reader.
+    """
+    stream = stream or _take_over_stderr()
     is_console = log_format == "console" or (log_format is None and stream.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(allow=("count",)),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     handler = logging.StreamHandler(stream)
@@ -68,6 +75,24 @@ def configure_logging(level: str, log_format: str | None, stream: TextIO | None 
 def scrub(line: str) -> str:
     """Mask what looks like a Cloudflare token, a Slack token or a response URL."""
     return _SECRET.sub("[masked]", mask_tokens(line))
+
+
+def _take_over_stderr() -> TextIO | LogWriter:
+    if sys.stderr is None:  # closed: another file has its number by now
+        return open(os.devnull, "w")  # noqa: PTH123 - as long as the process lives
+    writer = LogWriter(sys.stderr.fileno(), _describe_loss)
+    atexit.register(writer.drain)
+    sys.stderr = StrayText(writer, scrub)
+    return writer
+
+
+def _describe_loss(lines: int) -> str:
+    """Render the line for lines that were lost as the root's handler renders all others."""
+    record = logging.makeLogRecord(
+        {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": "log_lines_dropped"}
+        | {"count": lines}
+    )
+    return "".join(f"{handler.format(record)}\n" for handler in logging.getLogger().handlers[:1])
 
 
 class _ScrubbingFormatter(structlog.stdlib.ProcessorFormatter):

@@ -34,7 +34,7 @@ async def test_mallory_is_told_whom_to_ask_and_gets_no_form(scene: Scene) -> Non
     assert "not on the list" in outcome.message.text
     assert "Please ask #data-platform." in outcome.message.text
     assert scene.slack.modal(MALLORY) is None
-    assert b'"error": "not_allowed"' in scene.printed() or b"error=not_allowed" in scene.printed()
+    await scene.wait_until_printed('"error": "not_allowed"')
 
 
 async def test_mallory_cannot_use_the_button_of_a_result(scene: Scene) -> None:

@@ -4,13 +4,14 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from bot.sandbox.process import Transport
+from bot.sandbox.process import BotProcess, Transport
 from bot.sandbox.workspace import PATIENCE
 from bot.sealing.key_files import KeyFiles
 from tests.scene import Scene, SetScene
@@ -144,3 +145,23 @@ async def test_a_start_outlasts_slacks_trouble(stage: Scene) -> None:
     await stage.start_ready_bot()
 
     assert len(stage.slack.calls_of("apps.connections.open")) >= 2
+
+
+@pytest.mark.parametrize("transport", ["socket"])
+async def test_a_log_that_nobody_reads_does_not_stop_the_bot(stage: Scene) -> None:
+    """Its pipe is full before the first line: the bot starts, opens forms and ends all the same."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"." * 4096)
+    os.set_blocking(writer, True)
+    with os.fdopen(reader, "rb"), os.fdopen(writer, "wb") as output:
+        bot = BotProcess(stage.environment, stage.directory, output, stop_patience=PATIENCE)
+        stage.bots.append(bot)
+        await bot.start()
+
+        assert await bot.wait_until_ready()
+        await stage.slack.wait_for_connections()
+        await stage.open_form("unheard")
+        assert await bot.stop() == 0

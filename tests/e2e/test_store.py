@@ -122,7 +122,7 @@ async def test_who_loses_a_race_sees_that_in_the_modal(scene: Scene) -> None:
     assert scene.cloudflare.stored_token("contested") == newer
     told = await scene.slack.wait_for_message(PLATFORM, lambda message: lost.id in message.shown_text)
     assert "replaced by a newer submission" in told.text
-    log = scene.printed().decode()
     for submission, ending in ((lost.id, "superseded"), (won.id, "stored")):
+        log = await scene.wait_until_printed(f'"submission_ended", "submission": "{submission}"')
         lines = [json.loads(line) for line in log.splitlines() if submission in line and line.startswith("{")]
         assert [line["ending"] for line in lines if line["event"] == "submission_ended"] == [ending]

@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 
-from bot.model.tally import PAUSE, Tally
+import pytest
+
+from bot.model.tally import LONGEST_PAUSE, PAUSE, Tally
 
 PassTime = Callable[[timedelta], None]
 
@@ -15,27 +17,44 @@ def _told(log: io.StringIO) -> list[dict[str, int]]:
     return [json.loads(line)["reasons"] for line in log.getvalue().splitlines()]
 
 
-async def _after_a_pause(pass_time: PassTime) -> None:
-    pass_time(PAUSE)
+async def _after_a_pause(pass_time: PassTime, pause: timedelta = PAUSE) -> None:
+    pass_time(pause)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
 
-async def test_a_flood_is_a_line_a_second(log: io.StringIO, pass_time: PassTime) -> None:
-    """The first is told at once, a thousand others with their counts; a quiet second is not worth a line."""
+async def test_a_flood_is_counted(log: io.StringIO, pass_time: PassTime) -> None:
+    """The first of each reason is told at once, a thousand others with their counts; silence is not worth a line."""
     tally = Tally("refused")
     tally.count("a")
     assert _told(log) == [{"a": 1}]
 
     for _ in range(1000):
         tally.count("a")
-    tally.count("b")
     assert len(_told(log)) == 1
-    await _after_a_pause(pass_time)
+    tally.count("b")
     assert _told(log)[1:] == [{"a": 1000, "b": 1}]
+    tally.count("b")
+    await _after_a_pause(pass_time)
+    assert _told(log)[2:] == [{"b": 1}]
 
-    await _after_a_pause(pass_time)
-    await _after_a_pause(pass_time)
-    assert len(_told(log)) == 2
+    for _ in range(60):
+        await _after_a_pause(pass_time, 2 * PAUSE)
+    assert len(_told(log)) == 3
     tally.count("a")
-    assert _told(log)[2:] == [{"a": 1}]
+    assert _told(log)[3:] == [{"a": 1}]
+
+
+@pytest.mark.parametrize("each_second", [1, 50])
+async def test_what_lasts_is_a_line_a_minute(log: io.StringIO, pass_time: PassTime, each_second: int) -> None:
+    """Hours of it, fast or slow, do not fill a disk, and nothing is left out."""
+    tally = Tally("refused")
+    hours = 2
+    for _ in range(hours * 3600):
+        for _ in range(each_second):
+            tally.count("a")
+        await _after_a_pause(pass_time)
+    await _after_a_pause(pass_time, LONGEST_PAUSE)
+
+    assert len(_told(log)) < hours * 60 + 10
+    assert sum(reasons["a"] for reasons in _told(log)) == hours * 3600 * each_second

@@ -1,0 +1,125 @@
+"""Carries the log to standard error on a thread of its own: where nobody reads the pipe, only that thread waits.
+
+Written by the event loop itself, a full pipe (64 KiB on Linux) would stop the whole bot.
+"""
+
+import io
+import os
+import select
+import threading
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+MOST_BYTES: Final = 1024 * 1024
+"""What waits for a reader at most, some 5,000 lines; one batch that is being written comes on top."""
+
+FLUSH_PATIENCE: Final = timedelta(seconds=2)
+"""How long the end of the process waits for a reader."""
+
+_LONGEST_UNFINISHED: Final = 64 * 1024
+
+
+class LogWriter(io.TextIOBase):
+    """A stream that never blocks. What there is no room for pushes out the oldest, and is counted.
+
+    The newest is kept, since the last lines of a bot that crashes are those that matter. `describe_loss` makes the line
+    that stands where lines are missing. The text is written as it comes: mask it before.
+    """
+
+    def __init__(self, descriptor: int, describe_loss: Callable[[int], str], most_bytes: int = MOST_BYTES) -> None:
+        """Write to a descriptor, which is never closed, from now on."""
+        self._descriptor = descriptor
+        self._describe_loss = describe_loss
+        self._most_bytes = most_bytes
+        self._waiting = deque[bytes]()
+        self._size = 0
+        self._lost = 0
+        self._is_writing = False
+        self._changed = threading.Condition()
+        # A daemon: Python would wait at its end for a thread that waits for a reader
+        threading.Thread(target=self._write_on, name="log-writer", daemon=True).start()
+
+    def isatty(self) -> bool:
+        """Say whether a person reads it."""
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Take a text, and return at once."""
+        with self._changed:
+            self._waiting.append(text.encode("utf-8", "backslashreplace"))
+            self._size += len(self._waiting[-1])
+            while self._size > self._most_bytes and len(self._waiting) > 1:
+                oldest = self._waiting.popleft()
+                self._size -= len(oldest)
+                self._lost += oldest.count(b"\n")
+            self._changed.notify_all()
+        return len(text)
+
+    def drain(self, patience: timedelta = FLUSH_PATIENCE) -> bool:
+        """Wait until all is written, and say whether it is; `flush` waits for nobody."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not (self._waiting or self._is_writing), patience.total_seconds())
+
+    def _write_on(self) -> None:
+        while True:
+            batch, lost = self._take()
+            told = [self._describe_loss(lost).encode(), *batch] if lost else batch
+            is_written = self._write_all(b"".join(told))
+            with self._changed:
+                if not is_written:  # nobody will ever read, or the disk is full: said when a line gets through again
+                    self._lost += lost + sum(text.count(b"\n") for text in batch)
+                self._is_writing = False
+                self._changed.notify_all()
+
+    def _take(self) -> tuple[list[bytes], int]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting)
+            batch, lost = list(self._waiting), self._lost
+            self._waiting.clear()
+            self._size, self._lost, self._is_writing = 0, 0, True
+        return batch, lost
+
+    def _write_all(self, text: bytes) -> bool:
+        rest = memoryview(text)
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:  # who shares the pipe has made it so for all
+                select.select([], [self._descriptor], [])
+            except OSError:
+                return False
+        return True
+
+
+class StrayText(io.TextIOBase):
+    """Stands for `sys.stderr`: what Python and libraries print there is masked line by line, and blocks nobody."""
+
+    encoding = "utf-8"
+
+    def __init__(self, writer: LogWriter, scrub: Callable[[str], str]) -> None:
+        self._writer = writer
+        self._scrub = scrub
+        self._unfinished = ""
+
+    def isatty(self) -> bool:
+        """Say whether a person reads it."""
+        return self._writer.isatty()
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Pass on whole lines: a secret could be cut in two elsewhere."""
+        lines, ending, self._unfinished = (self._unfinished + text).rpartition("\n")
+        if len(self._unfinished) > _LONGEST_UNFINISHED:
+            lines, ending, self._unfinished = lines + ending + self._unfinished, "\n", ""
+        if ending:
+            self._writer.write(self._scrub(lines) + ending)
+        return len(text)

@@ -1,0 +1,225 @@
+"""The log goes on, and the bot with it, when nobody reads it: real pipes that are full."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+import bot
+from bot.operations.log_writer import LogWriter, StrayText
+from bot.operations.logs import scrub
+
+PATIENCE = timedelta(seconds=60)
+AT_ONCE = timedelta(0)
+TOKEN = "cfut_" + "MADEUP0user1" * 3 + "abcd" + "0badc0de"  # made up
+
+
+@dataclass(slots=True)
+class Pipe:
+    """A pipe whose reader does not read until it is asked to."""
+
+    reader: int
+    writer: int
+
+    def fill(self) -> int:
+        """Write until there is no room left; return how many bytes that took."""
+        os.set_blocking(self.writer, False)
+        filled = 0
+        with suppress(BlockingIOError):
+            while True:
+                filled += os.write(self.writer, b"." * 4096)
+        os.set_blocking(self.writer, True)
+        return filled
+
+    def read(self, size: int) -> bytes:
+        """Read so many bytes, however long they take."""
+        received = b""
+        while len(received) < size:
+            received += os.read(self.reader, size - len(received))
+        return received
+
+    def read_lines_until(self, last: str) -> list[str]:
+        """Read lines until one comes that ends like this."""
+        received = b""
+        while not received.endswith(f"{last}\n".encode()):
+            received += os.read(self.reader, 65536)
+        return received.decode().splitlines()
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    """Make a pipe."""
+    pipe = Pipe(*os.pipe())
+    yield pipe
+    os.close(pipe.reader)
+    os.close(pipe.writer)
+
+
+def describe_loss(lines: int) -> str:
+    """Say how many."""
+    return f"{lines} lost\n"
+
+
+def test_what_is_written_comes_out_in_its_order(pipe: Pipe) -> None:
+    """While somebody reads, nothing is lost; what cannot be encoded is shown by its number."""
+    writer = LogWriter(pipe.writer, describe_loss)
+    for number in range(100):
+        writer.write(f"line {number}\n")
+    writer.write("half \ud800 of a pair\n")
+    assert pipe.read_lines_until("pair") == [*(f"line {number}" for number in range(100)), "half \\ud800 of a pair"]
+    assert writer.drain(PATIENCE)
+
+
+def test_a_full_pipe_stops_nobody_and_what_was_dropped_is_counted(pipe: Pipe) -> None:
+    """The oldest go: the last lines of a bot that crashes are those that matter. The count stands in their place."""
+    filled = pipe.fill()
+    writer = LogWriter(pipe.writer, describe_loss, most_bytes=1000)
+    writer.write("first\n")
+    assert not writer.drain(AT_ONCE)
+
+    for number in range(1000):
+        writer.write(f"line {number:04}\n")  # 10 bytes
+    writer.write("crashed\n")
+    assert not writer.drain(AT_ONCE)
+
+    assert pipe.read(filled) == b"." * filled
+    lines = pipe.read_lines_until("crashed")
+    kept = [line for line in lines if line.startswith("line")]
+    assert kept == [f"line {number:04}" for number in range(1000 - len(kept), 1000)]
+    assert 98 <= len(kept) <= 100
+    losses = [line for line in lines if line.endswith("lost")]
+    assert sum(int(line.split()[0]) for line in losses) + len(kept) + ("first" in lines) == 1001
+    assert lines.index(losses[-1]) < lines.index(kept[0])
+
+
+def test_lines_that_nobody_can_ever_read_cost_nothing(pipe: Pipe) -> None:
+    """A reader that has gone away for good breaks nothing, and the end does not wait for it."""
+    reader, writer_end = os.pipe()
+    os.close(reader)
+    writer = LogWriter(writer_end, describe_loss)
+    writer.write("one\n")
+    assert writer.drain(PATIENCE)
+    writer.write("two\nthree\n")
+    assert writer.drain(PATIENCE)
+
+    os.dup2(pipe.writer, writer_end)  # as a disk that has room again
+    writer.write("four\n")
+    assert pipe.read_lines_until("four") == ["3 lost", "four"]
+    os.close(writer_end)
+
+
+def test_a_pipe_that_others_made_nonblocking_is_waited_for(pipe: Pipe) -> None:
+    """The flag is the pipe's: a parent that sets it for itself sets it for the bot."""
+    filled = pipe.fill()
+    os.set_blocking(pipe.writer, False)
+    writer = LogWriter(pipe.writer, describe_loss)
+    writer.write("late\n")
+    assert not writer.drain(AT_ONCE)
+    pipe.read(filled)
+    assert pipe.read_lines_until("late") == ["late"]
+
+
+def test_what_is_printed_is_masked_though_it_comes_in_pieces(pipe: Pipe) -> None:
+    """A traceback is printed bit by bit; a secret cut in two would pass."""
+    writer = LogWriter(pipe.writer, describe_loss)
+    stray = StrayText(writer, scrub)
+    print("one of", TOKEN[:20], end="", file=stray)
+    print(TOKEN[20:], "and more", file=stray)
+    stray.write("x" * 70_000)
+    stray.write("unfinished")
+    writer.write("end\n")
+    text = "\n".join(pipe.read_lines_until("end"))
+    assert TOKEN[20:] not in text
+    assert "masked" in text
+    assert "x" * 70_000 in text
+
+
+PROGRAM = """
+import logging, sys, threading
+import structlog
+from bot.operations.logs import configure_logging
+configure_logging("info", "json")
+log = structlog.get_logger()
+for number in range(20_000):
+    log.info("busy", number=number)
+print("all logged", flush=True)
+sys.stdin.read()
+{ending}
+"""
+ENDINGS = {
+    "a normal end": ("", 0, "busy"),
+    "a crash": ("raise RuntimeError('made up')", 1, "RuntimeError: made up"),
+    "a crash that was logged": ("logging.getLogger('bot').critical('crashed'); sys.exit(1)", 1, "crashed"),
+    "a crash in a thread": ("threading.Thread(target=lambda: 1 / 0).start()", 0, "ZeroDivisionError"),
+}
+
+
+@pytest.mark.parametrize(("ending", "code", "last"), ENDINGS.values(), ids=ENDINGS)
+def test_a_process_ends_with_its_last_words(ending: str, code: int, last: str) -> None:
+    """20,000 lines into a pipe that nobody reads are all logged at once; who reads then gets the last ones."""
+    with _start(ending) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        lines = list(_lines_until(process.stderr, b'"number": 19999,'))
+        process.stdin.close()
+        last_words = process.stderr.read()
+        assert process.wait(PATIENCE.total_seconds()) == code
+
+    assert last.encode() in b"".join([*lines, last_words])
+    told = [line for line in map(json.loads, lines) if line["event"] == "log_lines_dropped"]
+    assert {line["level"] for line in told} == {"warning"}
+    assert sum(line["count"] for line in told) + len(lines) - len(told) == 20_000
+
+
+def test_the_end_of_a_process_does_not_wait_for_a_reader_who_never_comes() -> None:
+    """A restart policy can go on."""
+    ending, code, _ = ENDINGS["a crash that was logged"]
+    with _start(ending) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(PATIENCE.total_seconds()) == code
+
+
+@contextmanager
+def _start(ending: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-c", PROGRAM.format(ending=ending)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=Path(bot.__file__).parent.parent,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"all logged\n"
+        yield process
+
+
+def _lines_until(stream: IO[bytes], word: bytes) -> Iterator[bytes]:
+    for line in stream:
+        yield line
+        if word in line:
+            return
+
+
+def test_one_thread_waits_and_no_other(pipe: Pipe) -> None:
+    """Nobody who logs holds a lock while the pipe is waited for."""
+    pipe.fill()
+    writer = LogWriter(pipe.writer, describe_loss)
+    handler = logging.StreamHandler(writer)
+    record = logging.makeLogRecord({"msg": "x"})
+    threads = [threading.Thread(target=handler.handle, args=[record]) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE.total_seconds())
+    assert not any(thread.is_alive() for thread in threads)
