@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Final
 
 MOST_BYTES: Final = 1024 * 1024
-"""What waits for a reader at most, some 5,000 lines; one batch that is being written comes on top."""
+"""The most that waits for a reader, some 5,000 lines; the batch that is being written comes on top."""
 
 FLUSH_PATIENCE: Final = timedelta(seconds=2)
 """How long the end of the process waits for a reader."""
@@ -22,10 +22,10 @@ _LONGEST_UNFINISHED: Final = 64 * 1024
 
 
 class LogWriter(io.TextIOBase):
-    """A stream that never blocks. What there is no room for pushes out the oldest, and is counted.
+    """A stream that never blocks. When it is full, the oldest lines are dropped and counted.
 
-    The newest is kept, since the last lines of a bot that crashes are those that matter. `describe_loss` makes the line
-    that stands where lines are missing. The text is written as it comes: mask it before.
+    The newest are kept, since the last lines before a crash are those that matter. `describe_loss` makes the line that
+    marks where lines are missing. The text is written as it comes: mask it before.
     """
 
     def __init__(self, descriptor: int, describe_loss: Callable[[int], str], most_bytes: int = MOST_BYTES) -> None:
@@ -50,7 +50,7 @@ class LogWriter(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Take a text, and return at once."""
+        """Queue a text, and return at once."""
         with self._changed:
             self._waiting.append(text.encode("utf-8", "backslashreplace"))
             self._size += len(self._waiting[-1])
@@ -62,17 +62,17 @@ class LogWriter(io.TextIOBase):
         return len(text)
 
     def drain(self, patience: timedelta = FLUSH_PATIENCE) -> bool:
-        """Wait until all is written, and say whether it is; `flush` waits for nobody."""
+        """Wait until all is written, and return whether it is. `flush` does not wait."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._waiting or self._is_writing), patience.total_seconds())
 
     def _write_on(self) -> None:
         while True:
             batch, lost = self._take()
-            told = [self._describe_loss(lost).encode(), *batch] if lost else batch
-            is_written = self._write_all(b"".join(told))
+            lines = [self._describe_loss(lost).encode(), *batch] if lost else batch
+            is_written = self._write_all(b"".join(lines))
             with self._changed:
-                if not is_written:  # nobody will ever read, or the disk is full: said when a line gets through again
+                if not is_written:  # the reader is gone, or the disk is full: reported once a line gets through again
                     self._lost += lost + sum(text.count(b"\n") for text in batch)
                 self._is_writing = False
                 self._changed.notify_all()
@@ -90,7 +90,7 @@ class LogWriter(io.TextIOBase):
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
-            except BlockingIOError:  # who shares the pipe has made it so for all
+            except BlockingIOError:  # another process that shares the pipe has made it non-blocking
                 select.select([], [self._descriptor], [])
             except OSError:
                 return False
@@ -98,7 +98,7 @@ class LogWriter(io.TextIOBase):
 
 
 class StrayText(io.TextIOBase):
-    """Stands for `sys.stderr`: what Python and libraries print there is masked line by line, and blocks nobody."""
+    """Replaces `sys.stderr`: what Python and libraries print is masked line by line, and blocks nothing."""
 
     encoding = "utf-8"
 
@@ -116,7 +116,7 @@ class StrayText(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Pass on whole lines: a secret could be cut in two elsewhere."""
+        """Pass on whole lines only: a secret that is cut in two would not be masked."""
         lines, ending, self._unfinished = (self._unfinished + text).rpartition("\n")
         if len(self._unfinished) > _LONGEST_UNFINISHED:
             lines, ending, self._unfinished = lines + ending + self._unfinished, "\n", ""
