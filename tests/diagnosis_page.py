@@ -23,6 +23,7 @@ from bot.cloudflare.errors import (
     CloudflareUnreachable,
     OperatorError,
     TokenRefusal,
+    UnexplainedRefusal,
 )
 from bot.delivery.judge import explain_refusal, judge
 from bot.delivery.verify import Questions
@@ -231,6 +232,11 @@ _SECTIONS: tuple[tuple[str, str, tuple[type[BotError], ...]], ...] = (
         "The bot's own access",
         "Never the fault of the pasted token. Ends as *failed*.",
         (OperatorError,),
+    ),
+    (
+        "Without a reason",
+        "About the token, the bot or the way between: nobody knows. Ends as *failed*; nothing was written.",
+        (UnexplainedRefusal,),
     ),
     (
         "What passes",

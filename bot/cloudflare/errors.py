@@ -27,6 +27,7 @@ CloudflareError
 │   ├── ChallengePage
 │   ├── BlockedOnTheWay
 │   └── RequestRejected
+├── UnexplainedRefusal     a no without a reason: about the token, the bot or the way between, nobody knows
 └── CloudflareTrouble      it passes: the bot tries again by itself
     ├── Throttled
     ├── EdgeRefused
@@ -353,15 +354,26 @@ class BlockedOnTheWay(OperatorError):
 
 
 class RequestRejected(OperatorError):
-    """A definite no that is in no table of ours, or a bare 401 or 403 that lasts."""
+    """A definite no that is in no table of ours."""
 
     code = "request_rejected"
-    passes = True
-    waiting = "Cloudflare refused, and gave no reason that the bot knows."
     user_message = (
         "Cloudflare rejected the request for a reason that the bot does not know. The operator of the bot has to "
         "look: Cloudflare's code and Ray ID are below, and Cloudflare's support can tell what they mean. Submitting "
         "the same again will most likely end the same way."
+    )
+
+
+class UnexplainedRefusal(CloudflareError):
+    """A 401 or 403 before the write, without a code that we know, that lasted: nobody knows what it is about."""
+
+    code = "unexplained_refusal"
+    passes = True
+    waiting = "Cloudflare refused, and gave no reason that the bot knows."
+    whose_move = WhoseMove.OPERATOR
+    user_message = (
+        "Cloudflare, or something between it and the bot, kept refusing and gave no reason. The operator of the bot "
+        "has to act: find out with the Ray ID, or in the proxy's log, who said no. Another token may help too."
     )
 
 

@@ -43,6 +43,7 @@ from bot.cloudflare.errors import (
     TokenNotYetValid,
     TokenOfAnotherAccount,
     TokenRefusal,
+    UnexplainedRefusal,
 )
 from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus
 from bot.model.errors import BotError
@@ -227,7 +228,7 @@ def _choose(problems: list[BotError]) -> BotError:
     """Return the most telling one: a definite no about the token, then about the catalog, then one that may pass."""
     order: tuple[Callable[[BotError], bool], ...] = (
         lambda error: isinstance(error, TokenRefusal) and not error.passes,
-        lambda error: isinstance(error, CatalogRefusal) or (isinstance(error, OperatorError) and not error.passes),
+        lambda error: isinstance(error, (CatalogRefusal, OperatorError)),
         lambda error: isinstance(error, Refusal),
     )
     for says_most in order:
@@ -245,16 +246,18 @@ def _clarity(error: BotError) -> int:
     """Rank unclear errors: an outage will end, so a bare no beside it is not the last word."""
     if isinstance(error, AnswerNotUnderstood):
         return 0
-    return 1 if isinstance(error, RequestRejected) else 2
+    return 1 if isinstance(error, UnexplainedRefusal) else 2
 
 
 def _unless_clear(error: BotError) -> BotError:
     """Treat a no that makes no sense as an answer to this question as one that is not understood.
 
-    A bare one stays what it is. Treated as trouble, a filter's 403 was asked about again until the deadline, and then
+    A bare one is named as such. Treated as trouble, a filter's 403 was asked about again until the deadline, and then
     the operator was advised to update the bot.
     """
-    is_clear = isinstance(error, (CloudflareTrouble, ChallengePage, BlockedOnTheWay)) or is_bare(error)
+    if is_bare(error):
+        return _as(UnexplainedRefusal, error)
+    is_clear = isinstance(error, (CloudflareTrouble, ChallengePage, BlockedOnTheWay))
     return error if is_clear else _as(AnswerNotUnderstood, error)
 
 
@@ -274,7 +277,7 @@ def _unless_bare(kind: type[TokenRefusal], error: CloudflareError, *, is_patient
     """Name a no. A bare one may pass; once patience is over, a bare 403 means that the question is not offered."""
     if is_patient or not is_bare(error):
         return _as(kind, error)
-    return None if error.status == HTTPStatus.FORBIDDEN else _as(RequestRejected, error)
+    return None if error.status == HTTPStatus.FORBIDDEN else _as(UnexplainedRefusal, error)
 
 
 def _as(kind: type[CloudflareError], error: BotError) -> CloudflareError:

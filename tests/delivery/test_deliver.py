@@ -803,7 +803,7 @@ async def test_a_bare_no_that_lasts_ends_long_before_the_deadline(
     await house.deliver_all()
     ended = await house.read()
     assert ended.state in {State.FAILED, State.REFUSED}
-    assert ended.error_code in {"request_rejected", "caller_rejected", "credential_refused", "lacks_catalog_rights"}
+    assert ended.error_code in {"unexplained_refusal", "caller_rejected", "credential_refused", "lacks_catalog_rights"}
     assert house.clock.now - START <= PATIENCE
     assert (house.posts, house.cloudflare.stored_token("lake")) == ([], OLD)
     _assert_told_once(house, ended)
@@ -819,7 +819,7 @@ async def test_a_bare_no_behind_a_lost_answer_leaves_it_uncertain(house: House) 
         house.cloudflare.fail_next(kind, times=999, status=403, body="")
     await house.deliver_all()
     ended = await house.read()
-    assert (ended.state, ended.error_code) == (State.UNCERTAIN, "request_rejected")
+    assert (ended.state, ended.error_code) == (State.UNCERTAIN, "unexplained_refusal")
     assert house.clock.now - START <= timedelta(seconds=61) + PATIENCE
     _assert_told_once(house, ended)
 

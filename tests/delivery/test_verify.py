@@ -30,6 +30,7 @@ from bot.cloudflare.errors import (
     TokenMalformed,
     TokenNotYetValid,
     TokenRefusal,
+    UnexplainedRefusal,
 )
 from bot.delivery.judge import Answers, explain_refusal, is_from_elsewhere, judge
 from bot.delivery.verify import TEST_PATIENCE, Questions
@@ -206,8 +207,8 @@ TROUBLES: Mapping[str, tuple[Reply, str]] = {
     "a redirect": (_page(302, location="https://example.com"), "trouble answer_not_understood"),
     "no result": (_ok(None), "trouble answer_not_understood"),
     "unknown code": (_no(400, 123456), "trouble answer_not_understood"),
-    "unknown code with 403": (_no(403, 123456), "bare request_rejected"),
-    "nothing with 403": (httpx.Response(403), "bare request_rejected"),
+    "unknown code with 403": (_no(403, 123456), "bare unexplained_refusal"),
+    "nothing with 403": (httpx.Response(403), "bare unexplained_refusal"),
     "challenge": (_page(403, cf_mitigated="challenge"), "operator challenge_page"),
 }
 VERIFY: Mapping[str, tuple[Reply, str]] = {
@@ -227,10 +228,10 @@ VERIFY: Mapping[str, tuple[Reply, str]] = {
     "10000": (_no(403, 10000, "Authentication error"), "wait token_of_another_account"),
     "6003": (_no(400, 6003, "Invalid request headers"), "no token_malformed"),
     "403 without a code": (_no(403, None), "wait token_invalid|mute"),
-    "401 without a code": (_no(401, None), "wait token_invalid|bare request_rejected"),
-    "a page with 401": (_page(401), "wait token_invalid|bare request_rejected"),
-    "nothing with 401": (httpx.Response(401), "wait token_invalid|bare request_rejected"),
-    "unknown code with 401": (_no(401, 123456), "wait token_invalid|bare request_rejected"),
+    "401 without a code": (_no(401, None), "wait token_invalid|bare unexplained_refusal"),
+    "a page with 401": (_page(401), "wait token_invalid|bare unexplained_refusal"),
+    "nothing with 401": (httpx.Response(401), "wait token_invalid|bare unexplained_refusal"),
+    "unknown code with 401": (_no(401, 123456), "wait token_invalid|bare unexplained_refusal"),
     "not allowed": (_no(403, 10001, "Method not allowed for token"), "mute"),
     "no such route": (_no(404, 7003), "mute"),
     "no such method": (httpx.Response(405), "mute"),
@@ -301,7 +302,7 @@ def _combine(names: tuple[str, str, str], *, is_patient: bool) -> tuple[str, str
     if reach.startswith(("catalog ", "switched off")):
         reach = _find_meaning_of_no_catalog(reach, own)
     if reach == "bare 401":  # where the bot is answered on the same way, what is refused is the token
-        reach = "wait forbidden" if own == "yes" else "bare request_rejected"
+        reach = "wait forbidden" if own == "yes" else "bare unexplained_refusal"
     if reach == "wait forbidden":
         reach = "wait lacks_catalog_rights" if verify == "yes" else "wait credential_refused"
     against = [each for each in (verify, own, reach) if each not in ("yes", "mute")]
@@ -373,7 +374,7 @@ async def test_trouble_is_never_taken_for_a_no(office: Office, *, is_patient: bo
     reached = {name: (await office.ask({"reach": reply})).reached for name, (reply, _) in TROUBLES.items()}
     good = await office.ask()
     for verify, reach in product(TROUBLES, TROUBLES):
-        with pytest.raises((CloudflareTrouble, OperatorError)) as caught:
+        with pytest.raises((CloudflareTrouble, OperatorError, UnexplainedRefusal)) as caught:
             judge(replace(good, verified=verified[verify], reached=reached[reach]), NOW, is_patient=is_patient)
         assert not isinstance(caught.value, Refusal), (verify, reach)
 

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from bot.cloudflare.errors import CatalogRefusal, CloudflareTrouble, OperatorError, Refusal, Throttled, TokenRefusal
+from bot.cloudflare.errors import (
+    CatalogRefusal,
+    CloudflareError,
+    CloudflareTrouble,
+    OperatorError,
+    Refusal,
+    Throttled,
+    TokenRefusal,
+    UnexplainedRefusal,
+)
 from bot.delivery.plan import PLANS
 from bot.model.catalog import CredentialStatus
 from bot.model.errors import (
@@ -44,7 +53,9 @@ def _codes(*errors: type[BotError]) -> list[str]:
 
 
 _DENIALS = [code for code in _codes(AccessRefused) if code != MembershipUnknown.code]
-_FAILURES = _codes(OperatorError, CloudflareTrouble, DatabaseTrouble, MembershipUnknown, DeadlineReached)
+_FAILURES = _codes(
+    OperatorError, UnexplainedRefusal, CloudflareTrouble, DatabaseTrouble, MembershipUnknown, DeadlineReached
+)
 _UNREADABLE = _codes(SealedValueUnreadable)
 _LATE: dict[State, Sequence[str | None]] = {State.DENIED: _DENIALS, State.EXPIRED: _codes(NeverSent)}
 ENDED_BY: dict[Task, dict[State, Sequence[str | None]]] = {
@@ -126,7 +137,7 @@ def test_the_table_of_endings_is_complete() -> None:
     """A new task, a new ending, or an error of a new kind has its row."""
     assert set(ENDED_BY) == set(Task)
     assert {state for states in ENDED_BY.values() for state in states} == ENDINGS
-    recordable = (Refusal, OperatorError, CloudflareTrouble, DatabaseTrouble, AccessRefused, SealedValueUnreadable)
+    recordable = (CloudflareError, DatabaseTrouble, AccessRefused, SealedValueUnreadable)
     told = {code for states in ENDED_BY.values() for codes in states.values() for code in codes if code}
     assert told == set(_codes(*recordable, NeverSent, DeadlineReached))
 
