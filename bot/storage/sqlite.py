@@ -1,4 +1,4 @@
-"""SQLite: one thread owns its only connection and commits what waits in one transaction (group commit).
+"""SQLite: one thread owns its only connection and commits all waiting work in one transaction (group commit).
 
 One thread, since SQLite has one writer anyway; a group, since an fsync for each submission would be the bottleneck.
 """
@@ -45,7 +45,7 @@ class _Job:
 
 
 class SqliteDatabase:
-    """Runs functions of a connection, each atomic, in the order they were given."""
+    """Runs functions of a connection, each atomic, in the order of the calls."""
 
     def __init__(
         self,
@@ -64,8 +64,8 @@ class SqliteDatabase:
     def start(self) -> None:
         """Open the file, bring its tables up to date, start the thread.
 
-        Raises DatabaseUnavailable, DatabaseBusy when another program is writing, or DatabaseCorrupt and SchemaTooNew
-        with not a byte of the files changed.
+        Raises DatabaseUnavailable, DatabaseBusy when another program is writing, or DatabaseCorrupt and SchemaTooNew,
+        both without having changed a byte of the files.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -73,7 +73,7 @@ class SqliteDatabase:
             self._engine = _engine(self._path)
             with self._engine.begin() as connection:
                 if not was_inspected:
-                    _look_through(connection)
+                    _check(connection)
                 self._set_up(connection)
         except DBAPIError as error:
             code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
@@ -90,7 +90,7 @@ class SqliteDatabase:
     async def run(
         self, work: Callable[[Connection], _T], afterwards: Callable[[_T, Any], Awaitable[None]] | None = None
     ) -> _T:
-        """Return what `work` returns, once it is on disk. It runs twice when another one of its group fails."""
+        """Return what `work` returns, once it is on disk. It may run twice: when another one of its group fails."""
         if afterwards is not None:
             raise NotImplementedError
         if not self._thread.is_alive():
@@ -101,7 +101,7 @@ class SqliteDatabase:
         return await future
 
     def stop(self) -> None:
-        """Finish what waits, move the WAL into the file and close."""
+        """Finish the waiting work, move the WAL into the file and close."""
         if self._thread.is_alive():
             self._jobs.put(None)
             self._thread.join()
@@ -120,7 +120,7 @@ class SqliteDatabase:
             _truncate_wal(connection)
 
     def _next_job(self, connection: Connection) -> _Job | None:
-        """Wait for a job; in a quiet second empty the WAL, so that no erased ciphertext stays in it."""
+        """Wait for a job; after a quiet second empty the WAL, so that no erased ciphertext stays in it."""
         while True:
             try:
                 return self._jobs.get(timeout=_IDLE_SECONDS)
@@ -129,35 +129,35 @@ class SqliteDatabase:
                     return self._jobs.get()
 
     def _run_group(self, connection: Connection, first: _Job) -> None:
-        """Run a job and all that arrive meanwhile, and commit them together; when one fails, each runs alone."""
+        """Run a job and those that arrive meanwhile, and commit them together; when one fails, each runs alone."""
         group: list[_Job] = []
         try:
             self._require_file()
             transaction = connection.begin()
-        except (DBAPIError, OSError):  # locked: refused together, since each alone would wait for the lock again
-            _tell([(job, None, DatabaseUnavailable()) for job in self._gather(first, group)])
+        except (DBAPIError, OSError):  # locked: all are refused, since each alone would wait for the lock again
+            _resolve_all([(job, None, DatabaseUnavailable()) for job in self._gather(first, group)])
             return
         is_committing = False
         try:
             with transaction:
                 results = [job.work(connection) for job in self._gather(first, group)]
                 is_committing = True
-        except Exception as error:  # noqa: BLE001 - whatever a member raised, the others must not suffer
+        except Exception as error:  # noqa: BLE001 - whatever one job raised, the others must not suffer
             if is_committing and _failure(error) is CommitUnknown:
-                _tell([(job, None, CommitUnknown()) for job in group])
+                _resolve_all([(job, None, CommitUnknown()) for job in group])
                 return
             for job in group or [first]:
                 _run_alone(connection, job)
             return
-        _tell([(job, result, None) for job, result in zip(group, results, strict=True)])
+        _resolve_all([(job, result, None) for job, result in zip(group, results, strict=True)])
 
     def _require_file(self) -> None:
-        """Raise OSError when the file was removed or replaced: what is written into a removed one is lost."""
+        """Raise OSError when the file was removed or replaced: writes to a removed file would be lost."""
         if self._path.stat().st_ino != self._inode:
             raise FileNotFoundError
 
     def _gather(self, first: _Job, group: list[_Job]) -> Iterator[_Job]:
-        """Yield jobs as long as there are some, noting each in `group` before it runs."""
+        """Yield the jobs that wait, adding each to `group` before it runs."""
         job: _Job | None = first
         while job is not None:
             group.append(job)
@@ -168,13 +168,13 @@ class SqliteDatabase:
                 job = self._jobs.get_nowait()
             except queue.Empty:
                 return
-        self._jobs.put(None)  # the end came in the middle of a group: meet it again after the group
+        self._jobs.put(None)  # the stop came in the middle of a group: handle it after the group
 
 
 def _inspect(path: Path) -> bool:
-    """Look through the file without writing a byte; raises DatabaseCorrupt and SchemaTooNew.
+    """Check the file without writing a byte; raises DatabaseCorrupt and SchemaTooNew.
 
-    Say whether that was possible: what a kill has left in the middle of a write only a writer can read.
+    Return whether that was possible: after a kill in the middle of a write, only a writer can read the file.
     """
     journal, wal, shm = (path.with_name(f"{path.name}-{ending}") for ending in ("journal", "wal", "shm"))
     if not path.exists() or journal.exists():  # not there yet, or killed while it was made
@@ -185,7 +185,7 @@ def _inspect(path: Path) -> bool:
         engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool)
         try:
             with engine.connect() as connection:
-                _look_through(connection)
+                _check(connection)
                 is_up_to_date(connection)
         except DBAPIError as error:
             if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _CORRUPT:
@@ -194,14 +194,14 @@ def _inspect(path: Path) -> bool:
     return True
 
 
-def _look_through(connection: Connection) -> None:
+def _check(connection: Connection) -> None:
     if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
         raise DatabaseCorrupt
 
 
 @contextmanager
 def _shared_memory(path: Path) -> Iterator[None]:
-    """Provide the file without which SQLite does not read a WAL; empty, it is left alone by a reader."""
+    """Provide the file without which SQLite reads no WAL; a reader does not change an empty one."""
     is_ours = not path.exists()
     path.touch(0o600)
     try:
@@ -229,7 +229,7 @@ def _engine(path: Path) -> Engine:
 
 
 def _read_text(raw: bytes) -> str:
-    """Read a text also where it is damaged: raised, that would take every other row of its query with it."""
+    """Read damaged text as well: an exception here would fail every other row of the query."""
     return raw.decode(errors="replace")
 
 
@@ -240,26 +240,26 @@ def _run_alone(connection: Connection, job: _Job) -> None:
             result = job.work(connection)
             is_committing = True
     except DBAPIError as error:
-        _tell([(job, None, _failure(error)() if is_committing else DatabaseUnavailable())])
+        _resolve_all([(job, None, _failure(error)() if is_committing else DatabaseUnavailable())])
     except Exception as error:  # noqa: BLE001 - handed to the caller, who is on another thread
-        _tell([(job, None, error)])
+        _resolve_all([(job, None, error)])
     else:
-        _tell([(job, result, None)])
+        _resolve_all([(job, result, None)])
 
 
 def _failure(error: Exception) -> type[DatabaseTrouble]:
-    """Tell what a failed COMMIT means: after an I/O error the file may hold it all the same when it is opened again."""
+    """Return what a failed COMMIT means: after an I/O error the file may still hold the transaction when reopened."""
     code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
     return CommitUnknown if code & 0xFF == sqlite3.SQLITE_IOERR else DatabaseUnavailable
 
 
-def _tell(outcomes: Sequence[tuple[_Job, object, Exception | None]]) -> None:
-    """Hand each result or error to its caller's event loop, in one go for each loop."""
+def _resolve_all(outcomes: Sequence[tuple[_Job, object, Exception | None]]) -> None:
+    """Pass each result or error to its caller's event loop, with one call for each loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Job, object, Exception | None]]] = {}
     for outcome in outcomes:
         by_loop.setdefault(outcome[0].loop, []).append(outcome)
     for loop, its_outcomes in by_loop.items():
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: nobody is waiting
             loop.call_soon_threadsafe(_resolve, its_outcomes)
 
 
@@ -274,11 +274,11 @@ def _resolve(outcomes: Sequence[tuple[_Job, object, Exception | None]]) -> None:
 
 
 def _truncate_wal(connection: Connection) -> bool:
-    """Move the WAL into the file and empty it; say whether that was possible, or a reader is in the way."""
+    """Move the WAL into the file and empty it; return whether no reader was in the way."""
     raw = connection.connection.driver_connection  # through SQLAlchemy it would run inside a transaction, and fail
     assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - the engine is ours
     try:
-        raw.execute("PRAGMA busy_timeout = 0")  # a backup may read for minutes: nobody waits for its end
+        raw.execute("PRAGMA busy_timeout = 0")  # a backup may read for minutes: do not wait for it
         is_busy, *_ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except sqlite3.Error:
         return False
