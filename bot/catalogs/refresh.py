@@ -11,6 +11,7 @@ import structlog
 from bot.catalogs.freshness import FRESH, fresh_tests, is_tested_lately, is_younger
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CatalogRefusal, RouteGone
+from bot.cloudflare.fixes import fix_of
 from bot.model.background import Background
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import BotError
@@ -85,7 +86,7 @@ class SnapshotKeeper:
             if tests:
                 await self._catalogs.note_all_tested(asked_at)
         except BotError as error:
-            _log.warning("snapshot_not_refreshed", error=str(error))
+            _log_failure(error)
         except Exception as error:  # noqa: BLE001 - an old list must not end the bot
             _log.critical("snapshot_broke", error=type(error).__name__)
         else:
@@ -164,6 +165,15 @@ class CatalogsByOthers:
             await self._ask(tests)
         except BotError as error:
             _log.warning("snapshot_not_asked_for", error=str(error))
+
+
+def _log_failure(error: BotError) -> None:
+    """Tell what passes from what the operator has to change, at the start already: else the first user finds it."""
+    fix = fix_of(type(error))
+    if fix is None:
+        _log.warning("snapshot_not_refreshed", error=str(error))
+    else:
+        _log.error("cloudflare_refuses_the_bot", error=str(error), setting=fix.setting, fix=fix.fix)
 
 
 def _is_due(catalog: Catalog, now: datetime, older_than: timedelta) -> bool:

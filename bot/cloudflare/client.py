@@ -37,6 +37,7 @@ from bot.cloudflare.errors import (
 )
 from bot.cloudflare.pace import MOST_IN_FLIGHT, Pace
 from bot.model.catalog import BucketKey, Catalog, CatalogApi, CatalogStatus, CredentialStatus, is_bucket_name
+from bot.model.cause import name_cause
 from bot.model.errors import BotError, DatabaseTrouble, LeaseLost
 from bot.model.secret import Secret
 from bot.model.submission import TokenKind
@@ -325,17 +326,17 @@ class CloudflareClient:
                 return answer
         except (LeaseLost, DatabaseTrouble) as stopped:
             return type(stopped)()
-        except _NEVER_SENT:
-            never_sent = True
-        except (httpx.HTTPError, OSError):  # a TimeoutError is an OSError
-            never_sent = False
+        except _NEVER_SENT as error:
+            never_sent, cause = True, name_cause(error)
+        except (httpx.HTTPError, OSError) as error:  # a TimeoutError is an OSError
+            never_sent, cause = False, name_cause(error)
         except asyncio.CancelledError as cancelled:
             cancelled.__context__ = None
             raise cancelled.with_traceback(None) from None
         finally:
             if self._pace is not None:
                 self._pace.done(limits)
-        return CloudflareUnreachable(possibly_landed=method != "GET" and not never_sent)
+        return CloudflareUnreachable(possibly_landed=method != "GET" and not never_sent, cause=cause)
 
     async def _send(self, method: str, url: str, cargo: Fence | None) -> Answer:
         body = cargo if isinstance(cargo, CredentialBody) else None

@@ -55,7 +55,8 @@ class CloudflareError(BotError):
     """An answer of Cloudflare that is no success, or the lack of one. Can be pickled; holds no request and no response.
 
     `cloudflare_message` is Cloudflare's own text, shortened, without control characters and token-shaped strings; it
-    is not escaped. `possibly_landed`: this was a write, and nobody can tell from here whether it happened.
+    is not escaped. `possibly_landed`: this was a write, and nobody can tell from here whether it happened. `cause` says
+    why there is no answer.
 
     A leaf states the answers that mean it: `cloudflare_codes` whatever the HTTP status (none is documented for some,
     and others come with odd ones); `client_codes` inside a 4xx, or a 2xx with `success: false` (inside a 5xx they are
@@ -80,6 +81,7 @@ class CloudflareError(BotError):
         cf_ray: str | None = None,
         retry_after: timedelta | None = None,
         possibly_landed: bool = False,
+        cause: str = "",
     ) -> None:
         super().__init__()
         self.status = status
@@ -88,9 +90,11 @@ class CloudflareError(BotError):
         self.cf_ray = cf_ray
         self.retry_after = retry_after
         self.possibly_landed = possibly_landed
+        self.cause = cause
 
     def __str__(self) -> str:
         known = {"status": self.status, "cloudflare_code": self.cloudflare_code, "cf_ray": self.cf_ray}
+        known |= {"cause": self.cause or None}
         return " ".join([self.code, *(f"{name}={value}" for name, value in known.items() if value is not None)])
 
 

@@ -44,7 +44,7 @@ class Retry:
         at = now + pause_after(error, submission, now, self._jitter())
         if at >= submission.expires_at:
             return end_unwritten(submission, State.FAILED, error, now, landed=landed)
-        _log.info("delivery_waits", submission=submission.id, error=error.code, until=at.isoformat())
+        _log.info("delivery_waits", submission=submission.id, error=str(error), until=at.isoformat())
         return wait(submission, at, error, Changes(possibly_written=landed))
 
 

@@ -25,11 +25,13 @@ class Tally:
         self._event = event
         self._level = level
         self._counts = Counter[str]()
+        self._latest: dict[str, int] = {}
         self._known: set[str] = set()
 
-    def count(self, reason: str) -> None:
-        """Count an event; needs a running loop."""
+    def count(self, reason: str, **latest: int) -> None:
+        """Count an event; needs a running loop. The next line carries the last values of `latest`."""
         self._counts[reason] += 1
+        self._latest |= latest
         is_first = not self._known
         if reason not in self._known:
             self._known.add(reason)
@@ -38,8 +40,9 @@ class Tally:
             self._wait(PAUSE, quiet_for=timedelta(0))
 
     def _log(self) -> None:
-        _log.log(self._level, self._event, reasons=dict(self._counts))
+        _log.log(self._level, self._event, reasons=dict(self._counts), **self._latest)
         self._counts.clear()
+        self._latest.clear()
 
     def _wait(self, pause: timedelta, quiet_for: timedelta) -> None:
         asyncio.get_running_loop().call_later(pause.total_seconds(), self._end_interval, pause, quiet_for + pause)

@@ -1,17 +1,24 @@
 """Logs every change of a submission, wherever it was made."""
 
+import logging
+
 import structlog
 
+from bot.cloudflare.fixes import fix_of
+from bot.model.errors import AccessRefused, WhoseMove, error_of_code
 from bot.model.move import Change
+from bot.model.submission import Submission
 
 _log = structlog.get_logger()
 
 
 def log_change(change: Change) -> None:
-    """Log each ending, with its cause."""
+    """Log each ending, with its cause; where only the operator can help, as an error with the fix."""
     submission = change.submission
     if change.is_new_state and submission.is_ended:
-        _log.info(
+        level, what_to_do = _for_the_operator(submission)
+        _log.log(
+            level,
             "submission_ended",
             submission=submission.id,
             bucket=submission.key.bucket,
@@ -20,4 +27,13 @@ def log_change(change: Change) -> None:
             cloudflare_code=submission.cloudflare_code,
             cf_ray=submission.cf_ray,
             superseded_by=submission.superseded_by,
+            **what_to_do,
         )
+
+
+def _for_the_operator(submission: Submission) -> tuple[int, dict[str, str]]:
+    error = error_of_code(submission.error_code) if submission.error_code else None
+    if error is None or issubclass(error, AccessRefused) or error.whose_move is not WhoseMove.OPERATOR:
+        return logging.INFO, {}
+    fix = fix_of(error)
+    return logging.ERROR, {} if fix is None else {"setting": fix.setting, "fix": fix.fix}

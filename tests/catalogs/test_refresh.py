@@ -1,6 +1,7 @@
 """The keeper of the catalogs' list: when it asks Cloudflare, what it tests, and that a failure keeps what is known."""
 
 import asyncio
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
@@ -55,6 +56,7 @@ class Scene:
         self.inactive: set[str] = set()
         self.is_down = False
         self.fault: Exception | None = None
+        self.refusal: httpx.Response | None = None
         self.statuses: dict[str, str | int | Exception] | None = None
         self.tested: list[str] = []
         self.testing = 0
@@ -77,6 +79,8 @@ class Scene:
         self.asked.put_nowait(None)
         if self.fault is not None:
             raise self.fault
+        if self.refusal is not None:
+            return self.refusal
         if self.is_down:
             return httpx.Response(503)
         warehouses = [
@@ -234,6 +238,26 @@ async def test_a_failure_keeps_the_old_list_and_is_no_end(scene: Scene) -> None:
     scene.keeper.want()
     await scene.refreshed()
     assert await scene.listed() == ["mere"]
+
+
+async def test_a_bot_that_cloudflare_refuses_is_told_to_the_operator_at_the_start(scene: Scene) -> None:
+    """The first question is asked at the start: an error names the setting and the fix before the first user comes."""
+    scene.refusal = httpx.Response(401, json={"success": False, "errors": [{"code": 10000, "message": "made up"}]})
+    with capture_logs() as logs:
+        await scene.start()
+    [line] = logs
+    assert (line["event"], line["log_level"]) == ("cloudflare_refuses_the_bot", "error")
+    assert line["setting"] == "CLOUDFLARE_API_TOKEN"
+    assert line["fix"]
+
+
+async def test_why_cloudflare_cannot_be_reached_is_told(scene: Scene) -> None:
+    """A name that is not known is none of Cloudflare's troubles."""
+    scene.fault = httpx.ConnectError("made up")
+    scene.fault.__cause__ = socket.gaierror(socket.EAI_NONAME, "made up")
+    with capture_logs() as logs:
+        await scene.start()
+    assert [line["error"] for line in logs] == ["cloudflare_unreachable cause=gaierror EAI_NONAME"]
 
 
 async def test_a_bucket_that_is_listed_twice_is_kept_once(scene: Scene) -> None:

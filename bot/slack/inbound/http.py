@@ -46,7 +46,10 @@ class HttpIngress:
         self._refusals = Tally("slack_request_refused")
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer one request: 401 for a bad signature, 400 for a malformed body, 408, 413 and 415 as HTTP says."""
+        """Answer one request: 401 for a bad signature or an old one, 400 for a malformed body, 408, 413, 415 as usual.
+
+        Which of the two a 401 was is told to the log and the answer alike: an old one may be a clock of ours.
+        """
         taken = await self._take(request)
         if isinstance(taken, web.Response):
             return taken
@@ -71,7 +74,8 @@ class HttpIngress:
         if _is_ssl_check(unverified_body):
             return web.Response()  # Slack checks the certificate and wants nothing but a 200
         if not self._is_signed(request, unverified_body):
-            return self._turn_away(HTTPStatus.UNAUTHORIZED, "bad_signature")
+            reason, seconds = _find_fault(request)
+            return self._turn_away(HTTPStatus.UNAUTHORIZED, reason, seconds)
         return _parse(request.content_type, unverified_body) or self._turn_away(
             HTTPStatus.BAD_REQUEST, "malformed_body"
         )
@@ -99,24 +103,43 @@ class HttpIngress:
         except UnicodeDecodeError:
             return False
 
-    def _turn_away(self, status: HTTPStatus, reason: str) -> web.Response:
-        self._refusals.count(reason)
+    def _turn_away(self, status: HTTPStatus, reason: str, seconds: int | None = None) -> web.Response:
+        """Refuse it; `seconds` is by how much a signature is too old, or from the future where negative."""
+        if seconds is None:
+            self._refusals.count(reason)
+        else:
+            self._refusals.count(reason, seconds=seconds)
         return web.Response(status=status, text=f"{reason}\n")
 
 
-def _refuse_unread(request: web.Request) -> tuple[HTTPStatus, str] | None:
+def _refuse_unread(request: web.Request) -> tuple[HTTPStatus, str, int | None] | None:
     """Refuse what cannot be good whatever its body holds, before a stranger can make us read one."""
     if "Content-Encoding" in request.headers:
-        return (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoded_body")
+        return (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoded_body", None)
     length = request.content_length
     if length is not None and length > BODY_LIMIT:
-        return (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large_body")
+        return (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large_body", None)
     if length is not None and length <= _LONGEST_SSL_CHECK:
         return None  # may be the check of the certificate, which may come unsigned
+    reason, seconds = _find_fault(request)
+    is_promising = seconds is None and _age_of(request) is not None and "X-Slack-Signature" in request.headers
+    return None if is_promising else (HTTPStatus.UNAUTHORIZED, reason, seconds)
+
+
+def _find_fault(request: web.Request) -> tuple[str, int | None]:
+    """Say what is wrong with the signature of a request, by its head: too old, by so many seconds, or else it is bad.
+
+    The time is not signed for as long as the signature is not checked: anyone can send an old one.
+    """
+    age = _age_of(request)
+    if age is not None and abs(age) > _LONGEST_AGE_SECONDS and "X-Slack-Signature" in request.headers:
+        return "stale_timestamp", age
+    return "bad_signature", None
+
+
+def _age_of(request: web.Request) -> int | None:
     timestamp = request.headers.get(_TIMESTAMP, "")
-    is_fresh = _INTEGER.fullmatch(timestamp) and abs(time.time() - int(timestamp)) <= _LONGEST_AGE_SECONDS
-    is_promising = is_fresh and "X-Slack-Signature" in request.headers
-    return None if is_promising else (HTTPStatus.UNAUTHORIZED, "bad_signature")
+    return int(time.time()) - int(timestamp) if _INTEGER.fullmatch(timestamp) else None
 
 
 async def _read(request: web.Request) -> bytes | None:

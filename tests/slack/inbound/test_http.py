@@ -213,6 +213,24 @@ async def test_what_cannot_be_good_is_answered_before_it_has_come(
     assert await connection.status() == status
 
 
+@pytest.mark.parametrize("length", [50, 1000], ids=["read", "unread"])
+async def test_a_clock_that_differs_is_told_from_a_wrong_secret(port: Port, log: io.StringIO, length: int) -> None:
+    """Both are a 401; the log says by how many seconds, so that nobody looks for a wrong secret."""
+    early, late, unsigned = await port.connect(), await port.connect(), await port.connect()
+    early.send_signed(b"x" * length, seconds_ago=4000)
+    assert await early.status() == 401
+    late.send_signed(b"x" * length, seconds_ago=-4000)
+    assert await late.status() == 401
+    unsigned.send_signed(b"x" * length, secret="another one")
+    assert await unsigned.status() == 401
+
+    first, second = [json.loads(line) for line in log.getvalue().splitlines() if "slack_request_refused" in line]
+    assert first["reasons"] == {"stale_timestamp": 1}
+    assert 4000 <= first["seconds"] < 4000 + PATIENCE_SECONDS
+    assert second["reasons"] == {"stale_timestamp": 1, "bad_signature": 1}
+    assert -4000 <= second["seconds"] < -4000 + PATIENCE_SECONDS
+
+
 async def test_a_slow_body_is_given_up(port: Port, log: io.StringIO, pass_time: PassTime) -> None:
     """A byte now and then does not keep the bot busy: the time is for the whole body."""
     connection = await port.connect()
