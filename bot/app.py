@@ -154,8 +154,8 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
 
 
 async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Base:
-    http = await stack.enter_async_context(open_session(TIMEOUT))
-    patient_http = await stack.enter_async_context(open_session(PATIENT_TIMEOUT))
+    http = await stack.enter_async_context(open_session(TIMEOUT, settings.network))
+    patient_http = await stack.enter_async_context(open_session(PATIENT_TIMEOUT, settings.network))
     web_client = _web_client(settings, http)
     slack = SlackWeb(web_client, patient_client=_web_client(settings, patient_http))
     progress = ModalProgress(slack, store.clock, settings.contact or "", steps_of)
@@ -321,20 +321,18 @@ def _cloudflare_client(settings: Settings, pace: Pace) -> CloudflareClient:
         auth=auth,
         catalog_api=settings.catalog_api,
         pace=pace,
+        network=settings.network,
     )
 
 
 def _web_client(settings: Settings, http: aiohttp.ClientSession) -> AsyncWebClient:
-    client = SlackClient(
+    return SlackClient(
         token=settings.slack_bot_token.reveal(),
         base_url=settings.slack_api_url.rstrip("/") + "/",
         session=http,
         retry_handlers=[],  # the SDK would repeat a message that may have been posted
         logger=logging.getLogger("slack_sdk"),
     )
-    if settings.slack_api_url.startswith("http://"):
-        client.proxy = None  # loopback; the SDK would take the environment's proxy even there
-    return client
 
 
 def _allowlist(settings: Settings) -> Allowlist:
@@ -400,7 +398,9 @@ async def _socket_mode(
         lambda: slack.open_connection(app_token), "SLACK_APP_TOKEN", "it needs the scope connections:write"
     )
     logger = logging.getLogger("slack_sdk")
-    socket = SocketModeIngress(ingress, app_token=app_token, web_client=web_client, logger=logger)
+    socket = SocketModeIngress(
+        ingress, app_token=app_token, web_client=web_client, logger=logger, network=settings.network
+    )
     socket.wss_uri = address
     return socket
 

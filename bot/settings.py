@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, InstanceOf, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -23,11 +23,14 @@ from bot.model.catalog import CatalogApi
 from bot.model.foreign_text import one_line
 from bot.model.secret import Secret
 from bot.model.slack_ids import SlackId
+from bot.network import DIRECT, Network, NetworkUnusable, find_unused, read_network
 
 _DURATION_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_TTL: Final = timedelta(days=7)
 _OWN_PREFIX: Final = "R2_CREDENTIAL_"
 _FILE_SUFFIX: Final = "_FILE"
+_NETWORK: Final = "proxy and authorities"
+"""No name of a variable: several make this one, see bot/network.py."""
 
 
 class Role(StrEnum):
@@ -229,6 +232,7 @@ class Settings(BaseSettings):
     http_port: int = Field(3000, alias="R2_CREDENTIAL_HTTP_PORT", ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="R2_CREDENTIAL_LOG_LEVEL")
     log_format: Literal["json", "console"] | None = Field(None, alias="R2_CREDENTIAL_LOG_FORMAT")
+    network: InstanceOf[Network] = Field(DIRECT, validation_alias=_NETWORK)
 
     @property
     def postgres_url(self) -> Secret | None:
@@ -249,7 +253,7 @@ class Settings(BaseSettings):
         """Look at the settings one by one and together before giving up, so that one start tells everything."""
         values = {name: value for name, value in values.items() if name not in _OTHERS[cls.role]}
         unreadable = {name: value for name, value in values.items() if isinstance(value, _Unreadable)}
-        problems = [f"{name}: {value.problem}" for name, value in unreadable.items()]
+        problems = [problem for name, value in unreadable.items() for problem in value.tell(name)]
         problems += _problems_together(values, cls.role)
         try:
             settings = handler({name: value for name, value in values.items() if name not in unreadable})
@@ -269,7 +273,13 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read the environment first, then `.env`. A file stands for a name that is set in neither, else it is told."""
-        return _NamedFiles(settings_cls, _variables(dotenv_settings, env_settings)), env_settings, dotenv_settings
+        variables = _variables(dotenv_settings, env_settings)
+        return (
+            _Surroundings(settings_cls, variables),
+            _NamedFiles(settings_cls, variables),
+            env_settings,
+            dotenv_settings,
+        )
 
 
 class GatewaySettings(Settings):
@@ -293,9 +303,21 @@ _SETTINGS_OF: Final[Mapping[Role, type[Settings]]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Unreadable:
-    """Stands for the value of a setting whose `NAME_FILE` gave none."""
+    """Stands for the value of a setting where there is none to check."""
 
     problem: str
+
+    def tell(self, name: str) -> list[str]:
+        """Return the lines that tell it."""
+        return [f"{name}: {self.problem}"]
+
+
+@dataclass(frozen=True, slots=True)
+class _NoNetwork(_Unreadable):
+    """Stands for the network where variables that are not ours make none; the problem names them."""
+
+    def tell(self, name: str) -> list[str]:  # noqa: ARG002 - the problem has names of its own
+        return self.problem.splitlines()
 
 
 class _NamedFiles(PydanticBaseSettingsSource):
@@ -322,6 +344,23 @@ class _NamedFiles(PydanticBaseSettingsSource):
         return {name: value for value, name, _ in found if value is not None}
 
 
+class _Surroundings(PydanticBaseSettingsSource):
+    """Makes the network of the variables that every program reads, from the environment and `.env` alike."""
+
+    def __init__(self, settings_cls: type[BaseSettings], variables: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self._variables = variables
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the interface
+        try:
+            return read_network(self._variables), _NETWORK, False
+        except NetworkUnusable as unusable:
+            return _NoNetwork("\n".join(unusable.problems)), _NETWORK, False
+
+    def __call__(self) -> dict[str, Any]:
+        return {_NETWORK: self.get_field_value(self.settings_cls.model_fields["network"], "network")[0]}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedSettings:
     """The settings, and what the operator should be warned of."""
@@ -343,7 +382,7 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
         raise SettingsError([*unknown.in_env_file, *error.problems]) from None
     if unknown.in_env_file:
         raise SettingsError(unknown.in_env_file)
-    warnings = [*unknown.in_environment, *others]
+    warnings = [*unknown.in_environment, *others, *find_unused(_every_variable(env_file))]
     if role is Role.ALL and settings.postgres_url is not None and settings.sealing_key is None:
         warnings.append(
             "R2_CREDENTIAL_SEALING_KEY: is not set, so this process makes keys of its own; set it before a second "
@@ -369,8 +408,13 @@ def _unknown_names(env_file: Path) -> _UnknownNames:
     return _UnknownNames(tell(dotenv_values(env_file)), tell(os.environ))
 
 
+def _every_variable(env_file: Path) -> dict[str, str]:
+    """Return what is set in either place; the environment goes first."""
+    return {name: value for name, value in (dotenv_values(env_file) | os.environ).items() if value}
+
+
 def _names_of_others(env_file: Path, role: Role) -> list[str]:
-    variables = dotenv_values(env_file) | os.environ
+    variables = _every_variable(env_file)
     names = [name for name in _OTHERS[role] if variables.get(name) or variables.get(name + _FILE_SUFFIX)]
     return [f"{name}: a {role} does not need it and ignores it; do not let it have it" for name in names]
 

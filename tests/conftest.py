@@ -106,6 +106,16 @@ def authorities() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def plain_network() -> Iterator[None]:
+    """Let no proxy of the machine on which this runs in, and no authorities of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+            patch.delenv(name, raising=False)
+            patch.delenv(name.lower(), raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def plain_umask() -> Iterator[None]:
     """Make directories that only their owner can write, whatever the umask of who runs this: the bot refuses others."""
     before = os.umask(0o022)

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,10 +124,42 @@ def test_a_start_that_fails_later_says_why(change: dict[str, str], said: str) ->
 
 def test_what_nobody_expected_is_logged_and_ends_with_1() -> None:
     """It is no matter of the bot's own settings, so a restart may help; the log says where it happened."""
-    ended = call("run", environment=GOOD | {"SSL_CERT_FILE": "nowhere.pem", "R2_CREDENTIAL_LOG_FORMAT": "json"})
+    with ThreadPoolExecutor(1) as thread:  # signals are for the main thread only, which nobody expects
+        ended = thread.submit(call, "run", environment=GOOD | {"R2_CREDENTIAL_LOG_FORMAT": "json"}).result()
     assert ended.exit_code == 1
     assert '"event": "crashed"' in ended.stderr
-    assert "FileNotFoundError" in ended.stderr
+    assert "main thread" in ended.stderr
+
+
+SURROUNDINGS = {
+    "a SOCKS proxy": ({"ALL_PROXY": "socks5://127.0.0.1:1080"}, "ALL_PROXY: is a SOCKS proxy"),
+    "no proxy at all": ({"https_proxy": "http://proxy:port"}, "https_proxy: is no proxy"),
+    "a missing CA file": (
+        {"SSL_CERT_FILE": "/nowhere.pem"},
+        "SSL_CERT_FILE: cannot be read (No such file or directory)",
+    ),
+    "an empty CA file": ({"SSL_CERT_FILE": os.devnull}, "SSL_CERT_FILE: holds no certificate in PEM"),
+    "no CA directory": ({"SSL_CERT_DIR": "/nowhere"}, "SSL_CERT_DIR: holds no certificates"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), SURROUNDINGS.values(), ids=SURROUNDINGS)
+def test_surroundings_that_cannot_work_are_named(change: dict[str, str], said: str) -> None:
+    """Exit code 2 and a line: with 1 a supervisor would try again and again."""
+    ended = call("run", environment=GOOD | change)
+    assert ended.exit_code == REFUSED
+    [_, problem] = ended.stderr.splitlines()
+    assert problem.startswith(said)
+
+
+@pytest.mark.parametrize("entries", ["localhost,fd12:3456::/48", "localhost,[::1]", "::1/128"])
+def test_no_proxy_of_any_form_starts(entries: str) -> None:
+    """Other programs understand them, so they stand in the environment; the start goes on to the next trouble."""
+    Path("occupied").write_text("")
+    change = {"NO_PROXY": entries, "HTTPS_PROXY": "http://proxy:3128", "R2_CREDENTIAL_DATA_DIR": "occupied"}
+    ended = call("run", environment=GOOD | change)
+    assert ended.exit_code == REFUSED
+    assert "R2_CREDENTIAL_DATA_DIR: occupied" in ended.stderr
 
 
 def test_an_unknown_name_in_the_environment_is_a_warning() -> None:
@@ -194,11 +227,14 @@ def test_keygen_puts_no_key_where_others_can_write(mode: int) -> None:
 
 def test_a_start_makes_files_for_its_own_user_alone() -> None:
     """The umask comes first, whatever makes the file; and the log of TLS keys is refused by its name."""
-    ended = call("run", environment=GOOD | {"SSL_CERT_FILE": "nowhere.pem", "SSLKEYLOGFILE": "keys.log"})
-    assert ended.exit_code == 1
+    Path("data/sealing-keys").mkdir(mode=0o700, parents=True)
+    Path("data").chmod(0o700)
+    Path("data/sealing-keys/strange.pem").touch(mode=0o600)
+    ended = call("run", environment=GOOD | {"SSLKEYLOGFILE": "keys.log"})
+    assert ended.exit_code == REFUSED
+    assert Path("data/bot.sqlite").exists()
     assert ended.stderr.startswith("warning: SSLKEYLOGFILE: the bot writes no TLS keys to a file")
     assert not Path("keys.log").exists()
-    assert stat.S_IMODE(Path("data").stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in Path("data").rglob("*")} == {0}
 
 

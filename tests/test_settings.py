@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bot.model.catalog import CatalogApi
 from bot.model.secret import Secret
+from bot.network import Network, Proxy
 from bot.sealing.hpke import generate_private_key
 from bot.settings import LoadedSettings, SettingsError, load_settings
 
@@ -27,7 +28,7 @@ GOOD = {
     "CLOUDFLARE_API_TOKEN": "cfat_MADEUP0000000000",
     "R2_CREDENTIAL_ALLOWED_USERS": "U0ALICE",
 }
-OURS = ("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_")
+OURS = ("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_")
 SetEnvironment = Callable[[dict[str, str]], None]
 
 
@@ -320,6 +321,30 @@ def test_reminders_are_days_before_the_expiry(environment: SetEnvironment, text:
     """The earliest first; a comma alone switches them off."""
     environment(GOOD | {"R2_CREDENTIAL_EXPIRY_REMINDERS": text})
     assert loaded().settings.expiry_reminders == tuple(timedelta(days=number) for number in days)
+
+
+def test_the_network_comes_from_either_place(environment: SetEnvironment) -> None:
+    """What every program reads in the environment can stand in `.env` as well; all clients get one answer."""
+    assert loaded().settings.network == Network()
+    Path(".env").write_text("HTTPS_PROXY=http://a:1\nNO_PROXY=localhost,[::1]\n")
+    environment(GOOD | {"https_proxy": "http://b:1", "NO_PROXY": "slack.com"})
+    network = loaded().settings.network
+    assert network.proxy == Proxy(address="http://b:1")
+    assert network.proxy_for("https", "slack.com", None) is None
+
+
+def test_a_network_that_cannot_work_is_told_with_all_other_problems(environment: SetEnvironment) -> None:
+    """By the variables' own names."""
+    environment({**GOOD, "ALL_PROXY": "socks5://x", "SSL_CERT_FILE": "/nowhere.pem", "R2_CREDENTIAL_TTL": "x"})
+    assert sorted(names_told()) == ["ALL_PROXY", "R2_CREDENTIAL_TTL", "SSL_CERT_FILE"]
+
+
+def test_a_proxy_that_no_request_takes_is_a_warning(environment: SetEnvironment) -> None:
+    """The bot calls https only."""
+    environment({**GOOD, "HTTP_PROXY": "http://a:1"})
+    assert loaded().warnings == [
+        "HTTP_PROXY: is for http:// addresses, and the bot calls https:// ones; set HTTPS_PROXY if they need a proxy"
+    ]
 
 
 URLS = ("SLACK_API_URL", "CLOUDFLARE_BASE_URL")

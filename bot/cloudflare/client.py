@@ -41,6 +41,7 @@ from bot.model.cause import name_cause
 from bot.model.errors import BotError, DatabaseTrouble, LeaseLost
 from bot.model.secret import Secret
 from bot.model.submission import TokenKind
+from bot.network import DIRECT, Network
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 TOTAL_TIMEOUT = timedelta(seconds=30)
@@ -118,8 +119,7 @@ class CloudflareClient:
     token, so they neither correct nor stop the account's pace.
     An answer that is compressed or too large is not read, and no cookie is kept. An echo of the pasted token or of the
     bot's own credentials is removed from an answer before any other code sees it.
-    TLS certificates are always verified. The environment's proxies and CA bundle (HTTPS_PROXY, NO_PROXY,
-    SSL_CERT_FILE) hold for https, where a proxy sees ciphertext only; plain http is for loopback and uses no proxy.
+    TLS certificates are always verified. `network` decides on the proxy and on the certificates that are trusted.
     """
 
     def __init__(  # noqa: PLR0913 - the settings of a client, by name
@@ -133,6 +133,7 @@ class CloudflareClient:
         transport: httpx.AsyncBaseTransport | None = None,
         total_timeout: timedelta = TOTAL_TIMEOUT,
         timer: Callable[[], float] = time.monotonic,
+        network: Network = DIRECT,
     ) -> None:
         _silence_loggers()
         url = _require_safe_url(base_url)
@@ -158,7 +159,9 @@ class CloudflareClient:
             limits=httpx.Limits(max_keepalive_connections=MOST_IN_FLIGHT),  # the pace limits how many there are
             follow_redirects=False,
             transport=transport,
-            trust_env=url.scheme == "https",
+            verify=network.tls_context(),
+            proxy=_proxy(network, url),
+            trust_env=False,  # see bot/network.py
         )
 
     async def turn(self, urgency: Urgency) -> Turn | datetime:
@@ -377,6 +380,14 @@ def _require_safe_url(base_url: str) -> httpx.URL:
         message = "the base URL must be https://HOST/PATH, or http:// on loopback"
         raise ValueError(message)
     return url
+
+
+def _proxy(network: Network, url: httpx.URL) -> httpx.Proxy | None:
+    proxy = network.proxy_for(url.scheme, url.host, url.port)
+    if proxy is None:
+        return None
+    context = network.tls_context() if proxy.address.startswith("https:") else None
+    return httpx.Proxy(proxy.address, headers=proxy.headers(), ssl_context=context)
 
 
 async def _read_body(response: httpx.Response, headers: Iterable[tuple[str, str]]) -> bytes | None:

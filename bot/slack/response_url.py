@@ -23,7 +23,13 @@ from bot.slack.session import Redirected
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5, sock_connect=3)
 _HTTPS: Final = 443
 _SLACK: Final = re.compile(r"([a-z0-9-]+\.)*slack(-gov)?\.com")
-_NOT_TAKEN: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL, Redirected)
+_NOT_TAKEN: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+    Redirected,
+)
 
 _log = structlog.get_logger()
 
@@ -47,7 +53,8 @@ class SlackPost:
         try:
             async with self._http.post(url, json=message, timeout=_TIMEOUT) as answer:
                 return answer.status == HTTPStatus.OK
-        except _NOT_TAKEN:
+        except _NOT_TAKEN as failure:
+            _log.warning("response_url_not_reached", cause=type(failure).__name__)
             return False
         except (aiohttp.ClientError, TimeoutError, ValueError):
             _log.warning("response_url_unanswered")

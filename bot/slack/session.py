@@ -4,15 +4,22 @@ Slack redirects no call, needs no cookie and answers uncompressed. Who does othe
 """
 
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
 import structlog
 from aiohttp.client_middlewares import ClientHandlerType
 from slack_sdk.web.async_client import AsyncWebClient
+from yarl import URL
+
+from bot.network import DIRECT, Network
 
 LARGEST_ANSWER_BYTES: Final = 2 * 1024 * 1024
 """A user group of 100,000 members takes 1.3 MB."""
+
+NO_PROXY_OF_ITS_OWN: Final = "http://none.invalid"
+"""Given to the SDK's constructors, which read the environment unless they get one."""
 
 _NO_ENCODING: Final = frozenset({"", "identity"})
 
@@ -27,15 +34,19 @@ class Redirected(AnswerRefused):
     """The answer leads to another place; nobody went there, and Slack has done nothing."""
 
 
-def open_session(timeout: timedelta) -> aiohttp.ClientSession:
-    """Return a session for calls, response URLs and WebSockets, all of which raise AnswerRefused; close it."""
+def open_session(timeout: timedelta, network: Network = DIRECT) -> aiohttp.ClientSession:
+    """Return a session for calls, response URLs and WebSockets, all of which raise AnswerRefused; close it.
+
+    By which proxy a request goes is decided by its own host, here, whatever its sender says.
+    """
     return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=network.tls_context()),
         timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()),
         headers={"Accept-Encoding": "identity"},
         cookie_jar=aiohttp.DummyCookieJar(),  # a cookie of one request would ride on all others
         auto_decompress=False,  # 1 KB of gzip can be 1 GB of text
         response_class=_BoundedResponse,
-        middlewares=(_require_plain_answer,),
+        middlewares=(partial(_choose_proxy, network), _require_plain_answer),
     )
 
 
@@ -45,11 +56,24 @@ class SlackClient(AsyncWebClient):
     Where that one is closed or missing, the SDK would open a session of its own, which follows every redirect.
     """
 
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401 - those of the SDK
+        """Take the SDK's arguments; without a proxy it would take the environment's, and log it with its password."""
+        super().__init__(**arguments, proxy=NO_PROXY_OF_ITS_OWN)
+        self.proxy = None
+
     async def _request(self, *, http_verb: str, api_url: str, req_args: dict[str, Any]) -> dict[str, Any]:
         if self.session is None or self.session.closed:
             message = "there is no session"
             raise aiohttp.ClientConnectionError(message)
         return await super()._request(http_verb=http_verb, api_url=api_url, req_args=req_args)
+
+
+async def _choose_proxy(
+    network: Network, request: aiohttp.ClientRequest, send: ClientHandlerType
+) -> aiohttp.ClientResponse:
+    proxy = network.proxy_for(request.url.scheme, request.url.raw_host or "", request.url.port)
+    request.update_proxy(URL(proxy.address) if proxy else None, None, proxy.headers() if proxy else None)
+    return await send(request)
 
 
 async def _require_plain_answer(request: aiohttp.ClientRequest, send: ClientHandlerType) -> aiohttp.ClientResponse:

@@ -1091,21 +1091,6 @@ def test_a_malformed_account_id_is_refused(account_id: str) -> None:
         CloudflareClient(account_id=account_id, base_url=HTTPS, auth=BEARER)
 
 
-async def test_plain_http_ignores_the_environments_proxy(
-    server: SmallCloudflare, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A proxy would read the token; on https it sees ciphertext and is used."""
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
-    await make(base_url=server.base_url).store_credential(LAKE, Secret(GOOD), _yes)
-    assert server.stored_token("lake") == GOOD
-    with pytest.raises(CloudflareUnreachable) as caught:
-        await make(base_url="https://127.0.0.1:1").store_credential(LAKE, Secret(GOOD), _yes)
-    assert caught.value.possibly_landed is False
-
-
 def test_every_logger_below_is_known() -> None:
     """A new logger of httpcore would not be pinned: this test would name it."""
     names = {name for name in logging.root.manager.loggerDict if name.split(".")[0] in {"httpx", "httpcore"}}

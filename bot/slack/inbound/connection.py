@@ -17,9 +17,10 @@ from slack_sdk.socket_mode.request import SocketModeRequest
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.model.background import Background
+from bot.network import DIRECT, Network
 from bot.slack.blocks import Json
 from bot.slack.inbound.ingress import Ingress, parse_json_object
-from bot.slack.session import open_session
+from bot.slack.session import NO_PROXY_OF_ITS_OWN, open_session
 
 EARLY_NOTICES: Final = frozenset({"warning", "refresh_requested"})
 """Reasons of a `disconnect` frame after which the connection goes on for a while."""
@@ -40,7 +41,7 @@ _log = structlog.get_logger()
 class SocketModeConnection(SocketModeClient):
     """One WebSocket, opened once. It takes payloads and answers each over itself until it ends."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its surroundings, by name
         self,
         ingress: Ingress,
         *,
@@ -48,6 +49,7 @@ class SocketModeConnection(SocketModeClient):
         app_token: str,
         web_client: AsyncWebClient,
         logger: logging.Logger,
+        network: Network = DIRECT,
     ) -> None:
         """Take what is called before a payload is taken; it calls `doubt` where this process stood still."""
         super().__init__(
@@ -56,10 +58,11 @@ class SocketModeConnection(SocketModeClient):
             web_client=web_client,
             auto_reconnect_enabled=False,
             ping_interval=_PING_EVERY.total_seconds(),
+            proxy=NO_PROXY_OF_ITS_OWN,
         )
         self.aiohttp_client_session.detach()  # the SDK's own follows redirects and keeps cookies
-        self.aiohttp_client_session = open_session(_HANDSHAKE)
-        self.proxy = web_client.proxy
+        self.aiohttp_client_session = open_session(_HANDSHAKE, network)
+        self.proxy = None
         self.over = asyncio.Event()
         self.reason = "closed"
         self._ingress = ingress

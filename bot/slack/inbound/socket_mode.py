@@ -17,6 +17,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.model.background import Background
 from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.network import DIRECT, Network
 from bot.slack.api import SlackWeb
 from bot.slack.inbound.connection import EARLY_NOTICES, SocketModeConnection
 from bot.slack.inbound.ingress import Ingress
@@ -33,7 +34,7 @@ _log = structlog.get_logger()
 class SocketModeIngress:
     """Keeps `connections` open and takes what Slack sends over any of them. `wss_uri` is an address to use first."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its surroundings, by name
         self,
         ingress: Ingress,
         *,
@@ -41,12 +42,14 @@ class SocketModeIngress:
         web_client: AsyncWebClient,
         logger: logging.Logger,
         connections: int = 2,
+        network: Network = DIRECT,
     ) -> None:
         self.wss_uri: str | None = None
         self._ingress = ingress
         self._app_token = app_token
         self._web_client = web_client
         self._logger = logger
+        self._network = network
         self._lanes = [_Lane(number, self._dial) for number in range(1, connections + 1)]
         self._keepers: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()
@@ -110,6 +113,7 @@ class SocketModeIngress:
                 app_token=self._app_token,
                 web_client=self._web_client,
                 logger=self._logger,
+                network=self._network,
             )
             self._connections.add(connection)
             await connection.open(address)

@@ -1,0 +1,230 @@
+"""How this process reaches a service: through which proxy, and trusting which authorities. One answer for every client.
+
+Libraries that read the environment themselves disagree about both, and raise at `NO_PROXY=::1/128` or at a CA file that
+is not there. So none of them may (`trust_env` is off): the settings read the variables once, and each client is given
+this answer.
+"""
+
+import base64
+import os
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import certifi
+
+from bot.model.secret import Secret
+
+_FOR_TLS: Final = ("HTTPS_PROXY", "ALL_PROXY")
+_CA_FILE: Final = "SSL_CERT_FILE"
+_CA_DIRECTORY: Final = "SSL_CERT_DIR"
+
+_HTTPS: Final = 443
+_TLS_SCHEMES: Final = frozenset({"https", "wss"})
+_PROXY_SCHEMES: Final = frozenset({"http", "https"})
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
+_NO_PROXY_ENTRY: Final = re.compile(
+    r"\[(?P<v6>[^\]]+)\](?P<bits>/\d+)?(:(?P<v6_port>\d+))?|(?P<host>[^:]+):(?P<port>\d+)"
+)
+_HASHED_NAME: Final = re.compile(r"[0-9a-f]{8}\.\d+")
+"""What OpenSSL looks for in a directory of certificates; it reads no other file there."""
+
+_Address = IPv4Network | IPv6Network
+
+
+class NetworkUnusable(Exception):  # noqa: N818 - as the other refusals are named
+    """The variables name a proxy or authorities that cannot be used: one line for each, with the fix, never a value."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """A proxy that is asked to CONNECT: it sees ciphertext and the name of the host."""
+
+    address: str
+    login: Secret | None = None
+
+    def headers(self) -> dict[str, str]:
+        """Return what the proxy is sent to log in."""
+        if self.login is None:
+            return {}
+        return {"Proxy-Authorization": f"Basic {base64.b64encode(self.login.reveal().encode()).decode()}"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Exception:
+    """An entry of NO_PROXY: a host with all below it, or a network; on any port, or on one."""
+
+    host: str = ""
+    network: _Address | None = None
+    port: int | None = None
+
+    def covers(self, host: str, port: int) -> bool:
+        if self.port is not None and self.port != port:
+            return False
+        if self.network is None:
+            return host == self.host or host.endswith(f".{self.host}")
+        try:
+            return ip_address(host) in self.network
+        except ValueError:  # a name: where it leads is not asked
+            return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """The decision about proxy and trust; without arguments: no proxy, and the authorities of this machine."""
+
+    proxy: Proxy | None = None
+    exceptions: tuple[_Exception, ...] = ()
+    ca_file: str | None = None
+    ca_directories: str | None = None
+
+    def proxy_for(self, scheme: str, host: str, port: int | None) -> Proxy | None:
+        """Return the proxy for a URL, or None for the direct way: plain http is for loopback, and a proxy reads it."""
+        plain = host.strip("[]").rstrip(".").lower()
+        is_direct = scheme not in _TLS_SCHEMES or any(each.covers(plain, port or _HTTPS) for each in self.exceptions)
+        return None if is_direct else self.proxy
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Return the context of every connection over TLS, which verifies certificates and names."""
+        return _tls_context(self.ca_file, self.ca_directories)
+
+
+DIRECT: Final = Network()
+
+
+def read_network(variables: Mapping[str, str]) -> Network:
+    """Read the variables that curl, OpenSSL and others read; raises NetworkUnusable with all problems at once."""
+    problems: list[str] = []
+    bypass = _value(variables, "NO_PROXY")[1].replace(",", " ").split()
+    proxy = None
+    try:
+        proxy = None if "*" in bypass else _read_proxy(variables)
+    except NetworkUnusable as unusable:
+        problems += unusable.problems
+    problems += _problems_of_authorities(variables)
+    if problems:
+        raise NetworkUnusable(problems)
+    return Network(
+        proxy=proxy,
+        exceptions=tuple(_read_exceptions(bypass)),
+        ca_file=variables.get(_CA_FILE),
+        ca_directories=variables.get(_CA_DIRECTORY),
+    )
+
+
+def find_unused(variables: Mapping[str, str]) -> Iterator[str]:
+    """Yield what the operator should be warned of: a variable that looks as if it did something."""
+    name, value = _value(variables, "HTTP_PROXY")
+    if value and not any(_value(variables, other)[1] for other in (*_FOR_TLS, "NO_PROXY")):
+        yield f"{name}: is for http:// addresses, and the bot calls https:// ones; set HTTPS_PROXY if they need a proxy"
+
+
+def _value(variables: Mapping[str, str], name: str) -> tuple[str, str]:
+    """Return the name as it is set, and its value; small letters go first, as in curl and Python."""
+    return next(((each, variables[each]) for each in (name.lower(), name) if variables.get(each)), (name, ""))
+
+
+def _read_proxy(variables: Mapping[str, str]) -> Proxy | None:
+    name, value = next((found for each in _FOR_TLS if (found := _value(variables, each))[1]), ("", ""))
+    if not value:
+        return None
+    if value.lower().startswith("socks"):
+        problem = "is a SOCKS proxy, which the bot does not speak: set HTTPS_PROXY to an HTTP proxy, or unset both"
+        raise NetworkUnusable([f"{name}: {problem}"])
+    try:
+        return _parse_proxy(value)
+    except ValueError:
+        problem = "is no proxy: write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT in percent-encoding"
+        raise NetworkUnusable([f"{name}: {problem}"]) from None
+
+
+def _parse_proxy(value: str) -> Proxy:
+    """Raise ValueError for what is no proxy; its text may quote the value."""
+    url = urlsplit(value if "://" in value else f"http://{value}")
+    host, port = url.hostname or "", url.port
+    is_v6 = ":" in host
+    if is_v6:
+        ip_address(host)
+    is_plain = url.path in ("", "/") and not url.query and not url.fragment
+    if url.scheme not in _PROXY_SCHEMES or not (is_v6 or _HOST.fullmatch(host)) or not is_plain:
+        raise ValueError
+    login = None if url.username is None else f"{unquote(url.username)}:{unquote(url.password or '')}"
+    place = f"[{host}]" if is_v6 else host
+    return Proxy(
+        address=f"{url.scheme}://{place}" + (f":{port}" if port is not None else ""),
+        login=None if login is None else Secret(login),
+    )
+
+
+def _read_exceptions(entries: list[str]) -> Iterator[_Exception]:
+    for entry in entries:
+        place = entry.rpartition("://")[2].rstrip("/").lower()
+        network = _parse_network(place)
+        found = None if network else _NO_PROXY_ENTRY.fullmatch(place)
+        if found is None:
+            host, port = place, None
+        else:
+            host = f"{found['v6']}{found['bits'] or ''}" if found["v6"] else found["host"]
+            port = int(found["port"] or found["v6_port"] or 0) or None
+        name = host.lstrip("*").strip(".")
+        if name:  # "." alone would cover everything
+            yield _Exception(host=name, network=network or _parse_network(host), port=port)
+
+
+def _parse_network(text: str) -> _Address | None:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _problems_of_authorities(variables: Mapping[str, str]) -> Iterator[str]:
+    file, directories = variables.get(_CA_FILE), variables.get(_CA_DIRECTORY)
+    if file:
+        trouble = _trouble_with_file(file)
+        if trouble:
+            yield f"{_CA_FILE}: {trouble}; name a PEM file with the authorities to trust, or unset it"
+    elif directories and not any(_holds_authorities(Path(each)) for each in directories.split(os.pathsep)):
+        yield (
+            f"{_CA_DIRECTORY}: holds no certificates that this user can read under the names that OpenSSL wants; run "
+            f"`openssl rehash` there, name a PEM file in {_CA_FILE} instead, or unset it"
+        )
+
+
+def _trouble_with_file(file: str) -> str | None:
+    try:
+        Path(file).read_bytes()
+        _tls_context(file, None)
+    except ssl.SSLError:
+        return "holds no certificate in PEM"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except ValueError:
+        return "is no possible path"
+    return None
+
+
+def _holds_authorities(directory: Path) -> bool:
+    try:
+        return any(_HASHED_NAME.fullmatch(path.name) and path.read_bytes() for path in directory.iterdir())
+    except (OSError, ValueError):
+        return False
+
+
+@cache
+def _tls_context(file: str | None, directories: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=file, capath=directories)
+    if file is None and directories is None:
+        context.load_verify_locations(certifi.where())  # macOS and slim images have no store, or an old one
+    context.set_alpn_protocols(["http/1.1"])
+    return context
