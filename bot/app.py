@@ -58,7 +58,6 @@ from bot.slack.stories.status import Status
 from bot.slack.stories.store import StoreCredential
 from bot.slack.stories.try_again import TryAgain
 from bot.storage.opening import Store, open_store
-from bot.storage.submissions import Submissions
 
 _STOP_NOTICE: Final = timedelta(seconds=1)
 _SLACK_PAUSE: Final = timedelta(seconds=2)
@@ -114,6 +113,8 @@ class _Base:
     gate: Gate
     channels: Channels
     background: list[asyncio.Task[None]]
+    is_working: list[Callable[[], bool]]
+    """What has to say yes for the bot to be ready, beside the database and Slack."""
 
     @property
     def contact(self) -> str:
@@ -144,7 +145,7 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
         stack.push_async_callback(_cancel, base.background)
         socket = await _face_slack(base, catalogs, server, stack) if is_gateway else None
         if not is_gateway:
-            server.attach(None, lambda: _is_ready(store.submissions, None))
+            server.attach(None, lambda: _is_ready(base, None))
         stack.push_async_callback(_announce_stop, server, takes_requests=is_gateway and socket is None)
         yield RunningBot(
             transport="socket_mode" if socket else "http" if is_gateway else "none",
@@ -172,6 +173,7 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Ba
         gate=gate,
         channels=Channels(slack, gate.allows_channel, store.clock),
         background=[],
+        is_working=[],
     )
 
 
@@ -223,6 +225,7 @@ async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: Asy
             keep_house=lambda: keep_house(store, watch),
             clock=store.clock,
         )
+        base.is_working.append(lambda: runner.is_working)
         base.keep_running(runner.run())
         return _by_others(store)
     dispatcher = InlineDispatcher(delivery, store.submissions, store.clock)
@@ -255,7 +258,7 @@ async def _face_slack(
         await socket.connect()
         base.keep_running(socket.watch())
     http = _http_ingress(settings, ingress) if socket is None else None
-    server.attach(None if http is None else http.handle, lambda: _is_ready(store.submissions, socket))
+    server.attach(None if http is None else http.handle, lambda: _is_ready(base, socket))
     stack.push_async_callback(ingress.drain)  # answers go back over what is closed afterwards
     if socket is not None:
         stack.push_async_callback(socket.stop_taking)
@@ -420,12 +423,14 @@ async def _listen(server: Server, settings: Settings) -> str:
         raise StartRefused(message) from None
 
 
-async def _is_ready(submissions: Submissions, socket: SocketModeIngress | None) -> bool:
-    """Whether the database answers within a second, and Slack is connected where it has to be."""
+async def _is_ready(base: _Base, socket: SocketModeIngress | None) -> bool:
+    """Whether the database answers within a second, jobs are run, and Slack is connected where it has to be."""
     try:
         async with asyncio.timeout(1):
-            await submissions.ping()
+            await base.store.submissions.ping()
     except (TimeoutError, DatabaseTrouble):
+        return False
+    if not all(each() for each in base.is_working):
         return False
     return socket is None or await socket.is_connected()
 

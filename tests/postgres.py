@@ -111,7 +111,8 @@ def delete_rows(connection: Connection) -> None:
 class PostgresProxy:
     """Stands before a server that listens on TCP; an async context manager.
 
-    Frozen, it is a black hole: it takes connections and bytes, and nothing comes back until it is thawed.
+    Frozen, it is a black hole: it takes connections and bytes, and nothing comes back until it is thawed. It can also
+    freeze the connections that it has and serve new ones, as a balancer does after a failover.
     """
 
     def __init__(self, url: str) -> None:
@@ -123,6 +124,7 @@ class PostgresProxy:
         self._listener: asyncio.Server | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._gates = set[_Gate]()
         self._frozen = asyncio.Event()
         self._awaited: bytes | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -151,9 +153,17 @@ class PostgresProxy:
         self._flowing.clear()
         self._frozen.set()
 
+    def freeze_existing(self, *, after: str = "") -> None:
+        """Hold back every byte of the connections that there are, or of those that sent these words; serve new ones."""
+        for gate in self._gates:
+            if after.encode() in gate.sent:
+                gate.flowing.clear()
+
     def thaw(self) -> None:
         """Let flow what was held back and what comes."""
         self._awaited = None
+        for gate in self._gates:
+            gate.flowing.set()
         self._frozen.clear()
         self._flowing.set()
 
@@ -191,13 +201,15 @@ class PostgresProxy:
         self._tasks.add(task)
         self._writers.add(writer)
         server_writer: asyncio.StreamWriter | None = None
+        gate = _Gate()
+        self._gates.add(gate)
         try:
             await self._flowing.wait()
             server_reader, server_writer = await asyncio.open_connection(*self._server)
             self._writers.add(server_writer)
             pumps = {
-                asyncio.create_task(self._pump(reader, server_writer, is_request=True)),
-                asyncio.create_task(self._pump(server_reader, writer, is_request=False)),
+                asyncio.create_task(self._pump(reader, server_writer, gate, is_request=True)),
+                asyncio.create_task(self._pump(server_reader, writer, gate, is_request=False)),
             }
             self._tasks |= pumps
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -214,12 +226,27 @@ class PostgresProxy:
                     self._writers.discard(end)
                     end.transport.abort()
             self._tasks.discard(task)
+            self._gates.discard(gate)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_request: bool) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: "_Gate", *, is_request: bool
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(1 << 16):
                 await self._flowing.wait()
+                await gate.flowing.wait()
+                if is_request:
+                    gate.sent += data
                 writer.write(data)
                 if is_request and self._awaited and self._awaited in data:
                     self.freeze()
                 await writer.drain()
+
+
+class _Gate:
+    """Whether bytes pass on one connection, and what it has sent so far."""
+
+    def __init__(self) -> None:
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        self.sent = bytearray()

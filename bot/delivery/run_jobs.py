@@ -6,23 +6,22 @@ to wait is a `wake` job without a lock, since a waiting job holds up the later o
 """
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
-from weakref import WeakSet
 
+import psycopg
 import structlog
-from procrastinate import App, PsycopgConnector
+from procrastinate import App, JobContext
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job, Status
-from psycopg import AsyncConnection
+from procrastinate.worker import Worker
 
 from bot.delivery.deliver import Delivery
 from bot.delivery.guarded import AFTER_TROUBLE, deliver_guarded
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
+from bot.storage.job_connections import JobConnections, Pulse
 from bot.storage.jobs import DELIVER, REFRESH, WAKE, Jobs
 from bot.storage.submissions import Submissions
 
@@ -40,12 +39,11 @@ _ABORT_POLL: Final = timedelta(seconds=60)
 _PRUNED_AFTER: Final = timedelta(seconds=60)
 _OVERDUE: Final = timedelta(seconds=10)
 _KEEP: Final = "keep_house"
-_CONNECTION: Final = {
-    "connect_timeout": 2,
-    "tcp_user_timeout": 5000,
-    "application_name": "r2-credential-bot jobs",
-    "options": "-c statement_timeout=5000 -c idle_in_transaction_session_timeout=5000",
-}
+_STANDSTILL: Final = timedelta(seconds=5)
+"""The worker asks for jobs, and shows that it lives, once a second; longer than this it does not work."""
+
+_WATCH_PATIENCE: Final = timedelta(seconds=12)
+"""Longer than any statement takes: every one is bounded, so that only a fault of ours or Procrastinate's is caught."""
 
 _log = structlog.get_logger()
 
@@ -72,10 +70,21 @@ class JobRunner:
         self._keep_house = keep_house
         self._clock = clock
         self._is_stopping = False
-        self._connections = WeakSet[AsyncConnection[Any]]()
+        self._pulse = Pulse()
+        self._job_tasks = set[asyncio.Task[Any]]()
+        self._broken = asyncio.Event()
+
+    @property
+    def is_working(self) -> bool:
+        """Whether jobs are asked for; not so before the start, in an outage, and where something stands still."""
+        return not self._pulse.is_slower_than(_STANDSTILL, is_full=self._is_full)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._job_tasks) >= CONCURRENCY
 
     async def run(self) -> None:
-        """Run for ever; a cancellation lets running jobs finish, for four seconds at most, if the database answers.
+        """Run forever; a cancellation lets running jobs finish, for four seconds at most, if the database answers.
 
         While it does not, the end takes some seconds more, and what was being done is left to whoever takes it over.
         """
@@ -85,47 +94,88 @@ class JobRunner:
         except asyncio.CancelledError:
             self._is_stopping = True  # known to everyone: Procrastinate loses a cancellation while the database is away
             work.cancel()
-            await asyncio.wait({work}, timeout=_LONGEST_STOP.total_seconds())
-            for connection in self._connections:
-                _shut(connection)  # a server that does not answer would be waited for, without end
             await asyncio.gather(work, return_exceptions=True)
             raise
 
     async def _run_through_outages(self) -> None:
         while not self._is_stopping:
-            app = self._build_app()
+            connections = JobConnections(self._url, self._pulse)
+            app = self._build_app(connections)
             try:
-                async with app.open_async():
-                    await self._run_jobs(app)
-            except (ConnectorException, BotError) as error:
+                try:
+                    await app.open_async()
+                    await self._run_jobs(app, connections)
+                finally:
+                    await app.close_async()
+            except (ConnectorException, BotError, psycopg.Error) as error:  # the last one: the pool's own
                 _log.error("jobs_stopped", error=type(error).__name__)
             if not self._is_stopping:
                 await asyncio.sleep(AFTER_TROUBLE.total_seconds())
 
-    async def _run_jobs(self, app: App) -> None:
+    async def _run_jobs(self, app: App, connections: JobConnections) -> None:
         await self._find_forgotten(app)
         await self._jobs.refresh_catalogs(tests=False)
-        sweeper = asyncio.create_task(self._sweep(app))
+        self._broken.clear()
+        work = asyncio.create_task(self._work(app))
+        helpers = [asyncio.create_task(self._sweep(app)), asyncio.create_task(self._watch())]
         try:
-            await app.run_worker_async(
-                concurrency=CONCURRENCY,
-                fetch_job_polling_interval=_POLL.total_seconds(),
-                abort_job_polling_interval=_ABORT_POLL.total_seconds(),
-                update_heartbeat_interval=HEARTBEAT.total_seconds(),
-                stalled_worker_timeout=_PRUNED_AFTER.total_seconds(),
-                shutdown_graceful_timeout=STOP_PATIENCE.total_seconds(),
-                delete_jobs="always",
-                install_signal_handlers=False,
-            )
+            await asyncio.wait({work, *helpers}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            sweeper.cancel()
-            await asyncio.gather(sweeper, return_exceptions=True)
+            await _end(work, connections)
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+        for ended in (work, *helpers):
+            if not ended.cancelled():
+                ended.result()
 
-    def _build_app(self) -> App:
-        connector = PsycopgConnector(
-            conninfo=self._url, min_size=1, max_size=4, timeout=2.0, kwargs=_CONNECTION, configure=self._note
+    async def _work(self, app: App) -> None:
+        await app.run_worker_async(
+            concurrency=CONCURRENCY,
+            fetch_job_polling_interval=_POLL.total_seconds(),
+            abort_job_polling_interval=_ABORT_POLL.total_seconds(),
+            update_heartbeat_interval=HEARTBEAT.total_seconds(),
+            stalled_worker_timeout=_PRUNED_AFTER.total_seconds(),
+            shutdown_graceful_timeout=STOP_PATIENCE.total_seconds(),
+            delete_jobs="always",
+            install_signal_handlers=False,
+            worker_middleware=[self._accompany],
         )
-        app = App(connector=connector)
+
+    async def _watch(self) -> None:
+        """Return when the worker has to begin anew: it stands still, or a job could not be marked as done."""
+        begun_at = asyncio.get_running_loop().time()
+        while not self._pulse.is_slower_than(_WATCH_PATIENCE, since=begun_at, is_full=self._is_full):
+            try:
+                async with asyncio.timeout(_POLL.total_seconds()):
+                    await self._broken.wait()
+            except TimeoutError:
+                continue
+            return
+        _log.error("jobs_stand_still", seconds=_WATCH_PATIENCE.total_seconds())
+
+    async def _accompany(self, go_on: Callable[[], Awaitable[Any]], _: JobContext, __: Worker) -> Any:  # noqa: ANN401 - Procrastinate's
+        """Stay with a job until its task ends, which is when it has been marked as done as well."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._job_tasks.add(task)
+            task.add_done_callback(self._see_off)
+        return await go_on()
+
+    def _see_off(self, task: asyncio.Task[Any]) -> None:
+        """Begin anew when a job could not be marked as done: this worker's, it would block its bucket while we live.
+
+        Under a new number it belongs to a dead worker, whose jobs are taken over. Procrastinate itself does not ask
+        how the task ended.
+        """
+        self._job_tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("job_not_finished", error=type(error).__name__)
+            self._broken.set()
+
+    def _build_app(self, connections: JobConnections) -> App:
+        app = App(connector=connections.connector)
         app.task(name=DELIVER)(self._deliver)
         app.task(name=WAKE)(self._wake)
         app.periodic(cron="*/5 * * * *")(app.task(name=REFRESH, lock=REFRESH)(self._refresh))
@@ -136,9 +186,6 @@ class JobRunner:
 
         app.periodic(cron="* * * * *")(app.task(name=_KEEP, lock=_KEEP)(keep))
         return app
-
-    async def _note(self, connection: AsyncConnection[Any]) -> None:
-        self._connections.add(connection)
 
     async def _deliver(self, account_id: str, bucket: str) -> None:
         """Take every step that is due, and leave a job for the next one before this one is gone."""
@@ -214,11 +261,16 @@ class JobRunner:
                 await self._jobs.deliver(key)
 
 
-def _shut(connection: AsyncConnection[Any]) -> None:
-    """End what is waited for, without asking the server (see `bot.storage.deadline`)."""
-    if not connection.closed:
-        with socket.socket(fileno=socket.dup(connection.fileno())) as copy, suppress(OSError):
-            copy.shutdown(socket.SHUT_RDWR)
+async def _end(work: asyncio.Task[None], connections: JobConnections) -> None:
+    """End it in order, as long as that takes no longer than it may; Procrastinate can lose a cancellation."""
+    work.cancel()
+    await asyncio.wait({work}, timeout=_LONGEST_STOP.total_seconds())
+    while not work.done():
+        connections.shut()  # a server that does not answer would be waited for
+        work.cancel()
+        await asyncio.wait({work}, timeout=AFTER_TROUBLE.total_seconds())
+    if not work.cancelled():
+        work.exception()  # asked for, also where this is a stop: else asyncio writes a traceback
 
 
 async def _defer_anew(app: App, job: Job) -> None:

@@ -41,6 +41,12 @@ _CONNECTION: Final = {
 }
 _COLLISIONS: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 
+_PROOF_LIMIT: Final = timedelta(seconds=0.5)
+"""How long a connection that was there may take to answer at all: a new one has to fit into the rest of the time."""
+
+_PROVEN_FOR: Final = timedelta(seconds=0.1)
+_PROVEN_AT: Final = "proven_at"
+
 _LONGEST_REASON: Final = 200
 
 _T = TypeVar("_T")
@@ -59,6 +65,7 @@ class PostgresDatabase:
         self._time_limit = time_limit
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self._under_way = Background("transaction_broke")
+        self._broke_at = float("-inf")
         self._engine: AsyncEngine | None = None
 
     async def start(self) -> None:
@@ -121,7 +128,7 @@ class PostgresDatabase:
                 except _Failed as failed:
                     failure, is_collision, is_broken = failed.failure, failed.is_collision, failed.is_broken
                 if is_broken:
-                    await engine.dispose()  # what broke one connection has most likely broken the idle ones as well
+                    self._broke_at = asyncio.get_running_loop().time()
                 if failure is CommitUnknown or deadline.is_over or not (is_broken or is_collision):
                     break
         raise failure  # here, where no error of the driver, which quotes values, becomes its context
@@ -171,14 +178,16 @@ class PostgresDatabase:
         try:
             try:
                 async with deadline.limit():
-                    connection = await engine.connect()
+                    connection = await self._check_out(engine)
             except (DBAPIError, psycopg.Error, OSError, UnicodeError):
                 raise _Failed(DatabaseUnavailable) from None
             try:
                 raw = (await connection.get_raw_connection()).driver_connection
                 assert raw is not None  # noqa: S101 - it has just been connected
                 deadline.watch(raw)
+                await _prove(connection, raw)
                 yield connection, raw
+                connection.info[_PROVEN_AT] = asyncio.get_running_loop().time()
             finally:
                 if deadline.is_over:
                     await connection.invalidate()
@@ -186,6 +195,15 @@ class PostgresDatabase:
                 deadline.unwatch()
         finally:
             self._slots.release()
+
+    async def _check_out(self, engine: AsyncEngine) -> AsyncConnection:
+        """Return a connection that has answered since one broke: what broke that has most likely broken it as well."""
+        while True:
+            connection = await engine.connect()
+            if connection.info.setdefault(_PROVEN_AT, asyncio.get_running_loop().time()) >= self._broke_at:
+                return connection
+            await connection.invalidate()
+            await connection.close()
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         try:
@@ -196,6 +214,25 @@ class PostgresDatabase:
         connection.adapters.register_loader("timestamptz", _TimeLoader)
         Deadline.current().watch(connection)  # SQLAlchemy has questions to its first connection
         return connection
+
+
+async def _prove(connection: AsyncConnection, raw: psycopg.AsyncConnection[Any]) -> None:
+    """Have the connection answer before anything is asked of it; raises _Failed, and a new one can be tried.
+
+    A half-open one, whose server is gone and whose packets a balancer still acknowledges, would else cost the whole
+    time. It begins the transaction, which has to be done anyway.
+    """
+    now = asyncio.get_running_loop().time()
+    if now - connection.info.setdefault(_PROVEN_AT, now) < _PROVEN_FOR.total_seconds():  # new, or in use a moment ago
+        return
+    with Deadline.within(_PROOF_LIMIT) as deadline:
+        deadline.watch(raw)
+        try:
+            async with deadline.limit():
+                await raw.execute("")
+        except (psycopg.Error, TimeoutError):
+            await connection.invalidate()
+            raise _Failed(DatabaseUnavailable, is_broken=True) from None
 
 
 class _TimeLoader(Loader):

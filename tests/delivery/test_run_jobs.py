@@ -3,7 +3,7 @@
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -46,6 +46,7 @@ class Workplace:
         self.keepers = 0
         self.most_keepers = 0
         self.kept = asyncio.Queue[None]()
+        self.runners: list[JobRunner] = []
         self._stack = stack
 
     async def start_runner(self) -> asyncio.Task[None]:
@@ -59,6 +60,7 @@ class Workplace:
             keep_house=self._keep_house,
             clock=lambda: datetime.now(UTC),
         )
+        self.runners.append(runner)
         task = asyncio.create_task(runner.run())
         self._stack.push_async_callback(stop, task)
         async with asyncio.timeout(PATIENCE.total_seconds()):
@@ -537,6 +539,78 @@ async def test_a_wake_that_meets_an_outage_is_not_lost(postgres_url: str, proxy:
 
         assert await place.delivery.next_start() == LAKE
         assert not runner.done()
+
+
+@pytest.mark.parametrize(
+    "after", [pytest.param("", id="all of them"), pytest.param("LISTEN", id="the one that listens")]
+)
+async def test_half_open_connections_hold_up_no_job(
+    postgres_url: str, proxy: PostgresProxy, log: io.StringIO, after: str
+) -> None:
+    """Connections that there were fall silent, with their sockets open, as after a failover behind a balancer."""
+    async with workplace(proxy.url) as place:
+        runner = await place.start_runner()
+        proxy.freeze_existing(after=after)
+        await _insist(lambda: place.jobs.deliver(LAKE))
+
+        assert await place.delivery.next_start() == LAKE
+        await place.wait_until(IDLE)
+        await _wait_for(lambda: place.runners[0].is_working)
+        assert not runner.done()
+    assert "never retrieved" not in log.getvalue()
+
+
+async def test_a_job_that_cannot_be_marked_as_done_does_not_block_its_bucket(
+    postgres_url: str, proxy: PostgresProxy, log: io.StringIO
+) -> None:
+    """The worker goes on under a new number; under the old one the job would be that of a worker that lives."""
+    async with workplace(proxy.url) as place:
+        released = asyncio.Event()
+        place.delivery.act = _held(released)
+        runner = await place.start_runner()
+        await place.jobs.deliver(LAKE)
+        await place.delivery.next_start()
+        execute(postgres_url, "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$")
+        execute(
+            postgres_url,
+            "CREATE TRIGGER no BEFORE DELETE ON procrastinate_jobs FOR EACH ROW WHEN (OLD.task_name = 'deliver') "
+            "EXECUTE FUNCTION no()",
+        )
+        with capture_logs() as logged:
+            released.set()
+            await _wait_for_event(logged, "job_not_finished")
+            execute(postgres_url, "DROP TRIGGER no ON procrastinate_jobs")
+            await _insist(lambda: place.jobs.deliver(LAKE))
+            assert [await place.delivery.next_start(), await place.delivery.next_start()] == [LAKE, LAKE]
+
+        await place.wait_until(IDLE)
+        assert not runner.done()
+    assert "never retrieved" not in log.getvalue()
+
+
+async def test_a_runner_is_not_working_before_it_works_nor_in_an_outage(
+    postgres_url: str, proxy: PostgresProxy
+) -> None:
+    """That is what readiness asks; it is again afterwards."""
+    async with workplace(proxy.url) as place:
+        await place.start_runner()
+        [runner] = place.runners
+        await _wait_for(lambda: runner.is_working)
+        proxy.refuse()
+        proxy.cut()
+        await _wait_for(lambda: not runner.is_working)
+        await proxy.accept()
+        await _wait_for(lambda: runner.is_working)
+
+
+async def _wait_for(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while not condition():  # noqa: ASYNC110 - it is a matter of time alone
+            await asyncio.sleep(0.05)
+
+
+async def _wait_for_event(logged: Sequence[MutableMapping[str, Any]], event: str) -> None:
+    await _wait_for(lambda: any(line["event"] == event for line in logged))
 
 
 async def _insist(act: Callable[[], Awaitable[None]]) -> None:

@@ -430,6 +430,26 @@ async def test_an_outage_of_the_database_passes(fleet: Fleet) -> None:
     assert fleet.scene.cloudflare.stored_token(sent) == sent_token
 
 
+async def test_half_open_connections_to_the_database_hold_up_nobody(fleet: Fleet) -> None:
+    """As after a failover behind a balancer: those that there were fall silent, new ones work, nothing is restarted."""
+    bucket, token = fleet.new_bucket("half-open"), make_token(Behaviour.GOOD, 53)
+    await fleet.wait_until_idle()
+    await fleet.scene.open_form(bucket)
+    await fleet.scene.slack.fill(ADA, "token", token)
+
+    for replica in fleet.replicas:
+        replica.database.freeze_existing()
+    taken = await fleet.scene.slack.submit(ADA)
+    await fleet.wait_for_result(bucket, "stored a new credential")
+    await fleet.wait_until_ready()
+    for replica in fleet.replicas:
+        replica.database.thaw()
+
+    assert taken.kind == "updated"
+    assert fleet.scene.cloudflare.stored_token(bucket) == token
+    assert not any(b"never retrieved" in replica.log() for replica in fleet.replicas)
+
+
 async def test_a_commit_whose_answer_is_lost_is_told_as_it_is(fleet: Fleet) -> None:
     """Nobody says "nothing was sent", since it was; pressing again is safe."""
     bucket, token = fleet.new_bucket("commit"), make_token(Behaviour.GOOD, 52)

@@ -400,6 +400,37 @@ async def test_a_connection_that_breaks_in_the_middle_is_replaced(
     assert _read(url) == [1]
 
 
+async def test_half_open_connections_are_replaced(proxy: PostgresProxy, url: str, log: io.StringIO) -> None:
+    """Those that there were fall silent with their sockets open, new ones work: nobody is turned away."""
+    everybody = asyncio.Barrier(CONNECTIONS)
+
+    async def meet(_: int, __: Raw) -> None:
+        await everybody.wait()
+
+    async with _started(proxy.url, time_limit=PATIENCE) as database:
+        await asyncio.gather(*(database.run(_ask, meet) for _ in range(CONNECTIONS)))
+        await asyncio.sleep(0.2)  # longer than a connection that has answered is taken for a good one
+        proxy.freeze_existing()
+        assert await asyncio.gather(*(database.run(_add(number)) for number in range(12))) == list(range(12))
+    assert _read(url) == list(range(12))
+    assert "never retrieved" not in log.getvalue()
+
+
+async def test_connections_that_freeze_in_the_middle_end_what_is_under_way(
+    behind: PostgresDatabase, proxy: PostgresProxy, url: str
+) -> None:
+    """It is not known to have been done twice; what comes next has a new connection."""
+
+    def work(connection: Connection) -> int:
+        _add(1)(connection)
+        proxy.freeze_existing()
+        return _ask(connection)
+
+    await _fails(behind.run(work))
+    assert await behind.run(_add(2)) == 2
+    assert _read(url) == [2]
+
+
 async def test_a_connection_that_breaks_afterwards_is_replaced(
     behind: PostgresDatabase, proxy: PostgresProxy, url: str
 ) -> None:

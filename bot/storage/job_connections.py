@@ -1,0 +1,161 @@
+"""The connections of Procrastinate's worker, none of which waits for a server that does not answer.
+
+Neither Procrastinate nor psycopg's pool bounds more than connecting. After a failover behind a balancer a connection
+can be half open: every byte is acknowledged, so that the kernel notices nothing, and no answer ever comes.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Final, LiteralString, TypeVar
+from weakref import WeakSet
+
+import structlog
+from procrastinate import PsycopgConnector
+from procrastinate.sql import queries
+from psycopg import AsyncConnection, Notify
+from psycopg.abc import PQGen
+from psycopg_pool import AsyncConnectionPool
+
+ANSWER_LIMIT: Final = timedelta(seconds=4)
+"""What one statement may take. The server ends it sooner, where it is there to do so."""
+
+_CHECK_LIMIT: Final = timedelta(seconds=1)
+_POOL_PATIENCE: Final = timedelta(seconds=3)
+_OPEN_PATIENCE: Final = timedelta(seconds=6)
+_CONNECTION: Final = {
+    "connect_timeout": 2,
+    "tcp_user_timeout": 5000,
+    "application_name": "r2-credential-bot jobs",
+    "options": "-c statement_timeout=3000 -c idle_in_transaction_session_timeout=3000",
+}
+_FETCH: Final = queries["fetch_job"]
+_HEARTBEAT: Final = queries["update_heartbeat"]
+
+_T = TypeVar("_T")
+_log = structlog.get_logger()
+
+
+class Pulse:
+    """When the worker last asked for a job, and last showed that it lives: it outlasts the connections."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def note(self, query: str) -> None:
+        """Note that the database has answered this."""
+        if query in {_FETCH, _HEARTBEAT}:
+            self._last[query] = asyncio.get_running_loop().time()
+
+    def is_slower_than(self, limit: timedelta, *, since: float = float("-inf"), is_full: bool = False) -> bool:
+        """Say whether either is longer ago, counted from `since` at the earliest; a full worker asks for no job."""
+        asked_for = {_HEARTBEAT} if is_full else {_FETCH, _HEARTBEAT}
+        oldest = min(max(since, self._last.get(query, float("-inf"))) for query in asked_for)
+        return asyncio.get_running_loop().time() - oldest > limit.total_seconds()
+
+
+class JobConnections:
+    """What one run of the worker talks to the database with. One connection that falls silent ends all of them."""
+
+    def __init__(self, url: str, pulse: Pulse) -> None:
+        self._open = WeakSet[_BoundedConnection]()
+        self.connector: Final = _NotingConnector(
+            note=pulse.note,
+            pool_factory=_make_pool,
+            connection_class=_BoundedConnection,
+            conninfo=url,
+            min_size=1,
+            max_size=4,
+            timeout=_POOL_PATIENCE.total_seconds(),
+            reconnect_timeout=_POOL_PATIENCE.total_seconds(),
+            kwargs=_CONNECTION,
+            configure=self._take,
+        )
+
+    def shut(self) -> None:
+        """End whatever is waited for, without asking the server (see `bot.storage.deadline`)."""
+        for connection in list(self._open):
+            _shut(connection)
+
+    async def _take(self, connection: "_BoundedConnection") -> None:
+        connection.on_silence = self._end_all
+        self._open.add(connection)
+
+    def _end_all(self) -> None:
+        """End the idle ones too: what silenced one has most likely silenced them, and asking each takes too long."""
+        _log.warning("jobs_connection_silent")
+        self.shut()
+
+
+class _BoundedConnection(AsyncConnection[Any]):
+    """Shuts its socket when an answer does not come in time; only notifications are waited for without end."""
+
+    limit = ANSWER_LIMIT
+    on_silence: Callable[[], None] | None = None
+    _is_listening = False
+
+    async def wait(self, gen: PQGen[_T], *args: Any, **kwargs: Any) -> _T:  # noqa: ANN401 - handed on
+        if self._is_listening:
+            return await super().wait(gen, *args, **kwargs)
+        timer = asyncio.get_running_loop().call_later(self.limit.total_seconds(), self._end)
+        try:
+            return await super().wait(gen, *args, **kwargs)
+        finally:
+            timer.cancel()
+
+    async def notifies(self, *, timeout: float | None = None, stop_after: int | None = None) -> AsyncGenerator[Notify]:  # noqa: ASYNC109 - psycopg's
+        self._is_listening = True
+        try:
+            async for each in super().notifies(timeout=timeout, stop_after=stop_after):
+                yield each
+        finally:
+            self._is_listening = False
+
+    def _end(self) -> None:
+        _shut(self)
+        if self.on_silence is not None:
+            self.on_silence()
+
+
+class _BoundedPool(AsyncConnectionPool[_BoundedConnection]):
+    """Does not wait for half a minute to be opened."""
+
+    async def open(self, wait: bool = False, timeout: float = _OPEN_PATIENCE.total_seconds()) -> None:  # noqa: ASYNC109, FBT001, FBT002 - psycopg's
+        await super().open(wait, timeout)
+
+
+def _make_pool(**options: Any) -> _BoundedPool:  # noqa: ANN401 - Procrastinate's
+    return _BoundedPool(**options | {"check": _check})
+
+
+async def _check(connection: _BoundedConnection) -> None:
+    connection.limit = _CHECK_LIMIT
+    try:
+        await AsyncConnectionPool.check_connection(connection)
+    finally:
+        connection.limit = ANSWER_LIMIT
+
+
+class _NotingConnector(PsycopgConnector):
+    """Notes which of Procrastinate's questions was answered."""
+
+    def __init__(self, *, note: Callable[[str], None], **options: Any) -> None:  # noqa: ANN401 - handed on
+        super().__init__(**options)
+        self._note = note
+
+    async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:  # noqa: ANN401 - handed on
+        await super().execute_query_async(query, **arguments)
+        self._note(query)
+
+    async def execute_query_one_async(self, query: LiteralString, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - handed on
+        answer: dict[str, Any] = await super().execute_query_one_async(query, **arguments)
+        self._note(query)
+        return answer
+
+
+def _shut(connection: AsyncConnection[Any]) -> None:
+    if not connection.closed:
+        with socket.socket(fileno=socket.dup(connection.fileno())) as copy, suppress(OSError):
+            copy.shutdown(socket.SHUT_RDWR)
