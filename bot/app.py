@@ -25,7 +25,7 @@ from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.pace import LocalPace, Pace, SharedPace
 from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
-from bot.model.errors import DatabaseTrouble, SlackRefused, SlackUnavailable, StartRefused
+from bot.model.errors import DatabaseTrouble, SlackRefused, SlackTrouble, StartRefused
 from bot.model.secret import Secret
 from bot.operations.changes import log_change
 from bot.operations.descriptors import raise_limit
@@ -156,9 +156,11 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
 
 async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Base:
     http = await stack.enter_async_context(open_session(TIMEOUT, settings.network))
-    patient_http = await stack.enter_async_context(open_session(PATIENT_TIMEOUT, settings.network))
-    web_client = _web_client(settings, http)
-    slack = SlackWeb(web_client, patient_client=_web_client(settings, patient_http))
+    patient_http = await stack.enter_async_context(
+        open_session(PATIENT_TIMEOUT, settings.network, keeps_connections=False)
+    )
+    patient_client = _web_client(settings, patient_http)
+    slack = SlackWeb(_web_client(settings, http), patient_client=patient_client)
     progress = ModalProgress(slack, store.clock, settings.contact or "", steps_of)
     stack.push_async_callback(progress.drain)
     store.submissions.watch(log_change)
@@ -168,8 +170,8 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Ba
         settings=settings,
         store=store,
         slack=slack,
-        web_client=web_client,
-        slack_post=SlackPost(http, settings.slack_api_url),
+        web_client=patient_client,
+        slack_post=SlackPost(patient_http, settings.slack_api_url),
         gate=gate,
         channels=Channels(slack, gate.allows_channel, store.clock),
         background=[],
@@ -361,7 +363,7 @@ async def _ask_slack(ask: Callable[[], Awaitable[_T]], setting: str, mend: str) 
         except SlackRefused as refusal:
             message = f"{setting}: Slack refused it ({refusal.slack_error}); {mend}"
             raise StartRefused(message) from None
-        except SlackUnavailable:
+        except SlackTrouble:
             _log.warning("slack_not_reached", next_try_in_seconds=_SLACK_PAUSE.total_seconds())
             await asyncio.sleep(_SLACK_PAUSE.total_seconds())
 

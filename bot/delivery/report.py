@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from bot.model.errors import SlackUnavailable
+from bot.model.errors import SlackTrouble
 from bot.model.move import Changes, Move
 from bot.model.submission import RESPONSE_URL_LIFETIME, Pending, Posted
 
@@ -23,7 +23,7 @@ class Poster(Protocol):
     """Posts the final message."""
 
     async def post_result(self, pending: Pending) -> Posted:
-        """Post it and say where; raises SlackUnavailable when it has to be tried again."""
+        """Post it and say where; raises SlackTrouble when it has to be tried again."""
 
 
 class Report:
@@ -38,7 +38,7 @@ class Report:
         submission = pending.submission
         try:
             posted = await self._poster.post_result(pending)
-        except SlackUnavailable as error:
+        except SlackTrouble as error:
             return self._report_later(pending, error.retry_after)
         now = self._clock()
         _log.info(

@@ -32,9 +32,12 @@ BotError
 │   └── DeadlineReached
 ├── UnknownCause               another version of the bot knows this code, or the record of it is damaged
 ├── SlackRefused               Slack said a definite no to a call
-└── SlackUnavailable           Slack did not answer, or asked to come back later
+└── SlackTrouble               Slack gave no answer to a call that could be used
+    ├── SlackUnavailable
+    ├── SlackTimedOut
+    └── SlackConnectionBroke
 
-What passes by itself is a `Transient` as well: CloudflareTrouble, DatabaseTrouble, MembershipUnknown, SlackUnavailable.
+What passes by itself is a `Transient` as well: CloudflareTrouble, DatabaseTrouble, MembershipUnknown, SlackTrouble.
 """
 
 # ruff: noqa: N818 - the leaves are named for what happened, in the words that the documents use
@@ -451,22 +454,53 @@ class SlackRefused(BotError):
         return f"{self.code} slack_error={self.slack_error}"
 
 
-class SlackUnavailable(
-    Transient,
-    told=Told(
-        waiting="Slack does not answer the bot.",
-        lasted="Slack did not answer the bot.",
-        at_once="Slack did not answer the bot in time. Try again in a minute.",
-    ),
-):
-    """Slack did not answer in time, had trouble of its own, or asked to come back in `retry_after`."""
+class SlackTrouble(Transient, told=None):
+    """Slack gave no answer that could be used; it may have asked to come back in `retry_after`."""
 
-    code = "slack_unavailable"
     whose_move = WhoseMove.NOBODY
 
     def __init__(self, retry_after: timedelta | None = None) -> None:
         super().__init__(retry_after)
         self.retry_after = retry_after
+
+
+class SlackUnavailable(
+    SlackTrouble,
+    told=Told(
+        waiting="Slack cannot take what the bot asks for.",
+        lasted="Slack could not take what the bot asked for.",
+        at_once="Slack could not take what the bot asked for just now. Try again in a minute.",
+    ),
+):
+    """Slack had trouble of its own, asked to come back later, or something else answered in its place."""
+
+    code = "slack_unavailable"
+
+
+class SlackTimedOut(
+    SlackTrouble,
+    told=Told(
+        waiting="Slack does not answer the bot in time.",
+        lasted="Slack did not answer the bot in time.",
+        at_once="Slack did not answer the bot in time. Try again in a minute.",
+    ),
+):
+    """Nothing came within the time that a call may take."""
+
+    code = "slack_timed_out"
+
+
+class SlackConnectionBroke(
+    SlackTrouble,
+    told=Told(
+        waiting="The bot's connection to Slack breaks.",
+        lasted="The bot's connection to Slack broke.",
+        at_once="The bot's connection to Slack broke. Try again.",
+    ),
+):
+    """The connection could not be made, or was closed before the answer was complete."""
+
+    code = "slack_connection_broke"
 
 
 # Not of the tree: it ends the process, and nobody in Slack reads it.

@@ -1,8 +1,10 @@
 """The few calls that the bot makes to Slack, typed (the only user of Slack's Web client outside the composition root).
 
-Retries nothing: delivery knows when to come back, and a person knows when to press again.
+Waits for nothing: delivery knows when to come back, and a person knows when to press again. A connection that broke is
+another matter: what is safe to repeat is asked once more over a new one.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,16 +12,18 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import aiohttp
+import structlog
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from bot.model.clock import steady_clock
-from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.model.errors import SlackConnectionBroke, SlackRefused, SlackTimedOut, SlackTrouble, SlackUnavailable
 from bot.model.memory import Memory
 from bot.model.slack_ids import SlackId
 from bot.policy.gate import Home
 from bot.slack.blocks import Json
+from bot.slack.session import AnswerRefused
 
 LONGEST_RETRY_AFTER: Final = timedelta(minutes=5)
 CHANNEL_LIFETIME: Final = timedelta(minutes=1)
@@ -38,9 +42,15 @@ _PASSING: Final = frozenset(
 _SCOPE_OF_GROUP_MESSAGES: Final = "mpim:read"
 """The bot does not ask for it: that Slack names it as the one that is missing tells what the conversation is."""
 
+_TRIGGER_USED: Final = "exchanged_trigger_id"
+
 _TROUBLE_STATUSES: Final = frozenset({429, *range(500, 600)})
 _WORD: Final = re.compile(r"[a-z][a-z0-9_]{1,63}")
 """What Slack says no with. It is logged and told: no sentence, and no echo of a token, may come in by it."""
+
+_Call = Callable[[AsyncWebClient], Awaitable[AsyncSlackResponse]]
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +72,7 @@ class Channel:
 
 
 class SlackWeb:
-    """Every method raises SlackRefused for a definite no and SlackUnavailable for anything that passes."""
+    """Every method raises SlackRefused for a definite no and SlackTrouble for anything that passes."""
 
     def __init__(
         self,
@@ -71,14 +81,17 @@ class SlackWeb:
         *,
         patient_client: AsyncWebClient | None = None,
     ) -> None:
-        """Take a client that gives up within `TIMEOUT`, and one for calls that nobody waits for."""
+        """Take a client that gives up within `TIMEOUT`, and one for calls that nobody waits for.
+
+        The second one makes a connection for each call, so that what broke on a kept one is safe to repeat over it.
+        """
         self._client = client
         self._patient_client = patient_client or client
         self._good_channels = Memory[str, Channel](clock or steady_clock())
 
     async def identify(self) -> Home:
         """Ask where this bot token belongs (auth.test)."""
-        response = await _told(self._client.auth_test())
+        response = await self._ask(lambda client: client.auth_test())
         enterprise_id = response.get("enterprise_id")
         return Home(
             team_id=_read_id(SlackId.TEAM, response.get("team_id")),
@@ -87,29 +100,48 @@ class SlackWeb:
 
     async def open_connection(self, app_token: str) -> str:
         """Return the address of a new Socket Mode connection (apps.connections.open)."""
-        response = await _told(self._client.apps_connections_open(app_token=app_token))
+        response = await self._ask(lambda client: client.apps_connections_open(app_token=app_token))
         return str(response.get("url"))
 
-    async def open_view(self, trigger_id: str, view: Json) -> str:
-        """Open a modal (views.open), and return the view's id; the trigger lives 3 s."""
-        response = await _told(self._client.views_open(trigger_id=trigger_id, view=view))
+    async def open_view(self, trigger_id: str, view: Json) -> str | None:
+        """Open a modal (views.open), and return the view's id; the trigger lives 3 s.
+
+        None: it has opened, but the answer that names it was lost.
+        """
+        until = _within(TIMEOUT)
+
+        def call(client: AsyncWebClient) -> Awaitable[AsyncSlackResponse]:
+            return client.views_open(trigger_id=trigger_id, view=view)
+
+        response = await _try_once(call(self._client), until)
+        if response is None:
+            try:
+                response = await _told(call(self._patient_client), until)
+            except SlackRefused as refusal:
+                if refusal.slack_error == _TRIGGER_USED:  # by the first try: the form is open
+                    return None
+                raise
         opened = response.get("view")
         return _read_id(SlackId.VIEW, opened.get("id") if isinstance(opened, dict) else None)
 
     async def publish_home(self, user_id: str, view: Json) -> None:
         """Replace what a user sees in the App Home (views.publish)."""
-        await _told(self._patient_client.views_publish(user_id=user_id, view=view))
+        await self._ask(lambda client: client.views_publish(user_id=user_id, view=view), is_patient=True)
 
     async def update_view(self, view_id: str, view: Json) -> None:
         """Replace an open modal (views.update); SlackRefused("not_found") means that its user closed it."""
-        await _told(self._patient_client.views_update(view_id=view_id, view=view))
+        await self._ask(lambda client: client.views_update(view_id=view_id, view=view), is_patient=True)
 
     async def post(self, channel_id: str, message: Json, client_msg_id: str) -> None:
-        """Post a message (chat.postMessage) to a channel, or to a user as a direct message."""
+        """Post a message (chat.postMessage) to a channel, or to a user as a direct message.
+
+        The one call that is not repeated here: it may be posted, and only who asked knows whether twice does harm.
+        """
         await _told(
             self._patient_client.chat_postMessage(
                 channel=channel_id, client_msg_id=client_msg_id, unfurl_links=False, unfurl_media=False, **message
-            )
+            ),
+            _within(PATIENT_TIMEOUT),
         )
 
     async def channel(self, channel_id: str) -> Channel:
@@ -124,7 +156,7 @@ class SlackWeb:
 
     async def _look_at_channel(self, channel_id: str) -> Channel:
         try:
-            response = await _told(self._client.conversations_info(channel=channel_id))
+            response = await self._ask(lambda client: client.conversations_info(channel=channel_id))
         except SlackRefused as refusal:
             if refusal.slack_error == "channel_not_found":
                 return Channel(is_visible=False)
@@ -141,11 +173,20 @@ class SlackWeb:
 
     async def usergroup_members(self, usergroup: str) -> frozenset[str]:
         """Return who is in a user group (usergroups.users.list)."""
-        response = await _told(self._client.usergroups_users_list(usergroup=usergroup))
+        response = await self._ask(lambda client: client.usergroups_users_list(usergroup=usergroup))
         users = response.get("users")
         if not isinstance(users, list):
             raise SlackUnavailable  # not "nobody": that would be an answer
         return frozenset(user for user in users if isinstance(user, str) and SlackId.USER.fits(user))
+
+    async def _ask(self, call: _Call, *, is_patient: bool = False) -> AsyncSlackResponse:
+        """Make a call that is safe to repeat: once more, over a new connection, where the first one broke.
+
+        Who closes an idle connection does not ask whether a request is on its way. Both tries share one time limit.
+        """
+        until = _within(PATIENT_TIMEOUT if is_patient else TIMEOUT)
+        response = await _try_once(call(self._patient_client if is_patient else self._client), until)
+        return await _told(call(self._patient_client), until) if response is None else response
 
 
 def _read_id(kind: SlackId, value: object) -> str:
@@ -155,15 +196,34 @@ def _read_id(kind: SlackId, value: object) -> str:
     return value
 
 
-async def _told(call: Awaitable[AsyncSlackResponse]) -> AsyncSlackResponse:
-    """Await one call and translate what goes wrong; slack_sdk's own errors hold the whole answer."""
+def _within(timeout: timedelta) -> float:
+    return asyncio.get_running_loop().time() + timeout.total_seconds()
+
+
+async def _try_once(call: Awaitable[AsyncSlackResponse], until: float) -> AsyncSlackResponse | None:
+    """Return None where the connection broke: then the same may be asked once more."""
     try:
-        response = await call
+        return await _told(call, until)
+    except SlackConnectionBroke:
+        _log.info("slack_call_repeated")
+        return None
+
+
+async def _told(call: Awaitable[AsyncSlackResponse], until: float) -> AsyncSlackResponse:
+    """Await one call and translate what goes wrong; slack_sdk's own errors hold the whole answer."""
+    failure: SlackRefused | SlackTrouble
+    try:
+        async with asyncio.timeout_at(until):
+            response = await call
     except SlackApiError as error:
         failure = _translate(error)
-    except (SlackClientError, aiohttp.ClientError, TimeoutError, OSError):
+    except TimeoutError:  # aiohttp's are among its connection errors too
+        failure = SlackTimedOut()
+    except (AnswerRefused, aiohttp.ClientResponseError):
         failure = SlackUnavailable()
-    except (AttributeError, ValueError, RecursionError):  # the SDK stumbles over a 200 that is no JSON object
+    except (aiohttp.ClientError, OSError):
+        failure = SlackConnectionBroke()
+    except (SlackClientError, AttributeError, ValueError, RecursionError):  # a 200 that is no JSON object
         failure = SlackUnavailable()
     else:
         if isinstance(response.data, dict):

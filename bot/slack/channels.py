@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.model.errors import SlackRefused, SlackTrouble
 from bot.model.memory import Memory
 from bot.model.place import is_channel_id
 from bot.slack.api import Channel, SlackWeb
@@ -59,7 +59,7 @@ class Channels:
         self._group_messages.keep(channel_id, True, GROUP_MESSAGE_LIFETIME)  # noqa: FBT003 - a set that fades
 
     async def find_problem(self, channel_id: str) -> Unfit | None:
-        """Say what is wrong with it, or None. Raises SlackUnavailable when Slack does not tell.
+        """Say what is wrong with it, or None. Raises SlackTrouble when Slack does not tell.
 
         One that the bot cannot see will do. The bot cannot post there either: what reaches it is the response URL that
         Slack made for it when a person chose it, for half an hour and never later.
@@ -80,7 +80,7 @@ class Channels:
         """Return the same for a person who waits for the answer."""
         try:
             unfit = await self.find_problem(channel_id)
-        except SlackUnavailable:
+        except SlackTrouble:
             return _NOT_TOLD
         return unfit.in_form if unfit else None
 

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from bot.model.background import Background
-from bot.model.errors import MembershipUnknown, SlackRefused, SlackUnavailable
+from bot.model.errors import MembershipUnknown, SlackRefused, SlackTrouble
 from bot.model.memory import Memory
 from bot.slack.api import SlackWeb
 
@@ -51,12 +51,12 @@ class Memberships:
         try:
             answer, lifetime = _Answer(members=await self._web.usergroup_members(usergroup)), MEMBERSHIP_LIFETIME
             self._gone.discard(usergroup)
-        except (SlackRefused, SlackUnavailable) as error:
+        except (SlackRefused, SlackTrouble) as error:
             answer, lifetime = self._read_failure(usergroup, error)
         self._answers.keep(usergroup, answer, lifetime)
         return answer
 
-    def _read_failure(self, usergroup: str, error: SlackRefused | SlackUnavailable) -> tuple[_Answer, timedelta]:
+    def _read_failure(self, usergroup: str, error: SlackRefused | SlackTrouble) -> tuple[_Answer, timedelta]:
         """Tell a group that is gone, which has no members, from silence."""
         if isinstance(error, SlackRefused) and error.slack_error in _NOBODY_IN_IT:
             if usergroup not in self._gone:  # the operator has to hear it, and not once a minute
@@ -64,5 +64,5 @@ class Memberships:
             self._gone.add(usergroup)
             return _Answer(members=frozenset()), MEMBERSHIP_LIFETIME
         _log.warning("usergroup_not_asked", usergroup=usergroup, error=str(error))
-        retry_after = error.retry_after if isinstance(error, SlackUnavailable) else None
+        retry_after = error.retry_after if isinstance(error, SlackTrouble) else None
         return _Answer(members=None), max(retry_after or timedelta(0), SILENCE_LIFETIME)

@@ -34,13 +34,17 @@ class Redirected(AnswerRefused):
     """The answer leads to another place; nobody went there, and Slack has done nothing."""
 
 
-def open_session(timeout: timedelta, network: Network = DIRECT) -> aiohttp.ClientSession:
+def open_session(
+    timeout: timedelta, network: Network = DIRECT, *, keeps_connections: bool = True
+) -> aiohttp.ClientSession:
     """Return a session for calls, response URLs and WebSockets, all of which raise AnswerRefused; close it.
 
-    By which proxy a request goes is decided by its own host, here, whatever its sender says.
+    The proxy of a request is decided here, by its host, whatever its sender says. A kept connection saves a handshake,
+    but the other side may close it at the very moment it is used again: what must not be repeated goes over a session
+    that keeps none.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=network.tls_context()),
+        connector=aiohttp.TCPConnector(ssl=network.tls_context(), force_close=not keeps_connections),
         timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()),
         headers={"Accept-Encoding": "identity"},
         cookie_jar=aiohttp.DummyCookieJar(),  # a cookie of one request would ride on all others

@@ -131,7 +131,7 @@ def calls_to_slack() -> set[str]:
         for node in nodes
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and ast.unparse(node.func.value) in {"self._client", "self._patient_client"}
+        and ast.unparse(node.func.value) in {"client", "self._patient_client"}
     }
 
 

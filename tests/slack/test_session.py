@@ -14,7 +14,7 @@ from aiohttp import web
 from slack_bolt.async_app import AsyncApp
 from structlog.testing import capture_logs
 
-from bot.model.errors import SlackUnavailable
+from bot.model.errors import SlackTrouble
 from bot.model.secret import Secret
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.api import SlackWeb
@@ -104,7 +104,7 @@ async def _go(line: Line, way: Way) -> object:
     """Return what came of it; a failure is one that callers expect."""
     try:
         return await way(line)
-    except (SlackUnavailable, aiohttp.ClientError):
+    except (SlackTrouble, aiohttp.ClientError):
         return None
 
 
@@ -191,7 +191,7 @@ async def test_the_largest_answer_is_read(line: Line) -> None:
 async def test_a_larger_answer_is_not_read_to_its_end(line: Line, content_type: str) -> None:
     """However the SDK would read it, and the operator is told."""
     _say_to(line, _say(LARGEST_ANSWER_BYTES + 1), content_type)
-    with capture_logs() as logs, pytest.raises(SlackUnavailable):
+    with capture_logs() as logs, pytest.raises(SlackTrouble):
         await line.web.identify()
     assert [log["event"] for log in logs] == ["slack_answer_too_large"]
 
@@ -209,7 +209,7 @@ STRANGE: dict[str, tuple[bytes, str]] = {
 async def test_a_strange_answer_is_trouble(line: Line, body: bytes, content_type: str) -> None:
     """No such answer breaks anything but its own call."""
     _say_to(line, body, content_type)
-    with pytest.raises(SlackUnavailable):
+    with pytest.raises(SlackTrouble):
         await line.web.identify()
 
 
@@ -230,6 +230,6 @@ async def test_without_its_session_nothing_is_called(line: Line, session: str) -
     else:
         line.client.session = None
     for call in CALLS.values():
-        with pytest.raises(SlackUnavailable):
+        with pytest.raises(SlackTrouble):
             await call(line.web)
     assert line.between.asked == []

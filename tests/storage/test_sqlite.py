@@ -457,7 +457,7 @@ def test_stop_may_come_twice_or_without_a_start(database_path: Path) -> None:
 
 def test_a_file_that_only_a_writer_can_read_is_opened(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill in the middle of a write leaves, now and then, a WAL index that answers a reader with SQLITE_PROTOCOL."""
-    look_through, looks = sqlite._look_through, 0
+    look_through, looks = sqlite._check, 0
 
     def look(connection: Connection) -> None:
         nonlocal looks
@@ -471,7 +471,7 @@ def test_a_file_that_only_a_writer_can_read_is_opened(database_path: Path, monke
     before = SqliteDatabase(database_path)
     before.start()
     before.stop()
-    monkeypatch.setattr(sqlite, "_look_through", look)
+    monkeypatch.setattr(sqlite, "_check", look)
     database = SqliteDatabase(database_path)
     database.start()
     database.stop()

@@ -16,7 +16,7 @@ import structlog
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.model.background import Background
-from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.model.errors import SlackRefused, SlackTrouble
 from bot.network import DIRECT, Network
 from bot.slack.api import SlackWeb
 from bot.slack.inbound.connection import EARLY_NOTICES, SocketModeConnection
@@ -103,7 +103,7 @@ class SocketModeIngress:
         await asyncio.gather(*self._keepers, return_exceptions=True)
 
     async def _dial(self) -> SocketModeConnection:
-        """Open one connection; raises SlackRefused, SlackUnavailable, or TimeoutError for an address that is dead."""
+        """Open one connection; raises SlackRefused, SlackTrouble, or TimeoutError for an address that is dead."""
         async with self._one_at_a_time:
             address = self.wss_uri or await SlackWeb(self._web_client).open_connection(self._app_token)
             self.wss_uri = None  # an address is good for one try
@@ -147,7 +147,7 @@ class _Lane:
             await asyncio.sleep(self._pause.total_seconds())
             try:
                 connection = await self._dial()
-            except (SlackRefused, SlackUnavailable, TimeoutError) as failure:
+            except (SlackRefused, SlackTrouble, TimeoutError) as failure:
                 self._pause = _pause_after(failure, self._pause)
                 _tell(failure, self._pause, self._number)
             else:
@@ -182,7 +182,7 @@ class _Lane:
 def _pause_after(failure: BaseException, pause: timedelta) -> timedelta:
     """Wait as long as Slack asks for, else twice as long as before; a refusal needs a person, who takes longer."""
     longest = _LONGEST_PAUSE_REFUSED if isinstance(failure, SlackRefused) else _LONGEST_PAUSE
-    asked = failure.retry_after if isinstance(failure, SlackUnavailable) else None
+    asked = failure.retry_after if isinstance(failure, SlackTrouble) else None
     return max(_longer(pause, longest), asked or timedelta(0))
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from bot.model.catalog import BucketKey, StoredCredential
-from bot.model.errors import SlackRefused, SlackUnavailable
+from bot.model.errors import SlackRefused, SlackTrouble, SlackUnavailable
 from bot.model.memory import Memory
 from bot.model.submission import Pending, Posted, Submission, Way
 from bot.slack.api import SlackWeb
@@ -85,7 +85,7 @@ class Poster:
     async def post_result(self, pending: Pending) -> Posted:
         """Post the outcome, wherever that is possible, and say where that was.
 
-        Raises SlackUnavailable when it must be tried again later. When every place refuses for good, that is logged
+        Raises SlackTrouble when it must be tried again later. When every place refuses for good, that is logged
         and the modal is all there is. Whoever submitted is told what came of it in any case, also when they may not
         use the bot any more.
         """
@@ -106,7 +106,7 @@ class Poster:
         return await self._post_by_response_url(pending, message)
 
     async def _post_where_fit(self, channel_id: str, message: Json, name: str) -> Unfit | None:
-        """Post to a channel, or say why that may or can not be. Raises SlackUnavailable when Slack does not tell."""
+        """Post to a channel, or say why that may or can not be. Raises SlackTrouble when Slack does not tell."""
         unfit = await self._channels.find_problem(channel_id)
         if unfit is not None:
             if unfit is not NO_CHANNEL:  # a direct message that was chosen is none that needs a reason
@@ -120,12 +120,12 @@ class Poster:
         return None
 
     async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
-        """Remind the channel of the last result, else who stored it. Raises SlackUnavailable, MembershipUnknown."""
+        """Remind the channel of the last result, else who stored it. Raises SlackTrouble, MembershipUnknown."""
         name = f"{credential.submission_id} expires {due_at.isoformat()}"
         await self._post_notice(credential, partial(expiry_reminder, credential, self._clock()), name)
 
     async def announce_broken(self, credential: StoredCredential) -> None:
-        """Tell the channel of the last result, else who stored it. Raises SlackUnavailable, MembershipUnknown."""
+        """Tell the channel of the last result, else who stored it. Raises SlackTrouble, MembershipUnknown."""
         broken_at = credential.broken_at.isoformat() if credential.broken_at else ""
         name = f"{credential.submission_id} broken {broken_at}"
         await self._post_notice(credential, partial(broken_notice, credential), name)
@@ -151,9 +151,9 @@ class Poster:
             raise SlackUnavailable(retry_after=closed_until - self._clock())
         try:
             await self._web.post(place, message, client_msg_id)
-        except SlackUnavailable as unavailable:
-            if unavailable.retry_after is not None:
-                self._closed_until.keep(place, self._clock() + unavailable.retry_after, unavailable.retry_after)
+        except SlackTrouble as trouble:
+            if trouble.retry_after is not None:
+                self._closed_until.keep(place, self._clock() + trouble.retry_after, trouble.retry_after)
             raise
         except SlackRefused as refusal:
             if refusal.slack_error in _WILL_PASS:

@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from bot.model.errors import BotError, CommitUnknown, DatabaseTrouble
+from bot.model.errors import BotError, CommitUnknown, DatabaseTrouble, SlackConnectionBroke
 from bot.model.place import DIRECT, is_channel_id
 from bot.model.submission import NewSubmission, Sealed, Submission, Task, TokenKind
 from bot.policy.rules import Verb
@@ -72,6 +72,8 @@ class EnableCatalog:
         parts, bucket = self.parts, known.key.bucket
         words = f"The catalog of *{escape(bucket)}* is about to be enabled. {_UNTIL_RECORDED}"
         view_id = await parts.web.open_view(press.trigger_id, render.notice_view("Enabling...", words))
+        if view_id is None:  # the submission would have no id
+            raise SlackConnectionBroke
         new = self._new_submission(view_id, press, known)
         try:
             await parts.submissions.add(new)

@@ -17,7 +17,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from structlog.testing import capture_logs
 
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
-from bot.model.errors import SlackUnavailable
+from bot.model.errors import SlackTrouble, SlackUnavailable
 from bot.model.place import DIRECT
 from bot.model.submission import (
     RESPONSE_URL_LIFETIME,
@@ -419,7 +419,7 @@ async def test_trouble_of_slack_is_told_and_no_other_place_is_tried(
     if is_direct:
         scene.slack.fail_next("chat.postMessage", error="not_in_channel")
     scene.slack.fail_next("chat.postMessage", **fault)  # type: ignore[arg-type]  # a table of keyword arguments
-    with pytest.raises(SlackUnavailable) as caught:
+    with pytest.raises(SlackTrouble) as caught:
         await scene.poster.post_result(pending())
     assert caught.value.retry_after == retry_after
     assert scene.places == []

@@ -200,6 +200,18 @@ async def test_enabling_that_came_too_late_is_told(desk: Desk, error: str) -> No
     assert desk.dispatched == []
 
 
+async def test_enabling_whose_view_has_no_known_id_is_not_recorded(desk: Desk) -> None:
+    """The view opened and its id was lost with the answer: the person is asked to press again."""
+    refusal = await post_catalog_refusal(desk)
+    desk.slack.fail_next("views.open", drop_connection=True, after_effect=True)
+
+    await desk.slack.click(ADA, refusal, render.ENABLE)
+
+    [message] = desk.slack.messages("D0ADA0001")
+    assert message.text == "The bot's connection to Slack broke. Try again."
+    assert desk.dispatched == []
+
+
 async def post_catalog_refusal(desk: Desk) -> Message:
     """Post the result of a submission that found no catalog, with the button that enables one."""
     desk.serve(MAY_ENABLE)

@@ -176,12 +176,22 @@ async def test_a_command_from_another_workspace_is_refused(desk: Desk) -> None:
     assert desk.slack.calls_of("views.open") == []
 
 
+@pytest.mark.parametrize("after_effect", [False, True], ids=["before it opened", "after it opened"])
+async def test_a_lost_connection_costs_no_form(desk: Desk, *, after_effect: bool) -> None:
+    """It is open, and nobody reads that the bot was late."""
+    desk.slack.fail_next("views.open", drop_connection=True, after_effect=after_effect)
+
+    assert await desk.command(BUCKET) == ""
+
+    assert desk.slack.modal(ADA) is not None
+
+
 TROUBLE: dict[str, tuple[str, str, str]] = {
     "group cannot be asked": ("usergroups.users.list", "internal_error", "Slack did not tell the bot who is in"),
     "scope for groups missing": ("usergroups.users.list", "missing_scope", "Slack did not tell the bot who is in"),
     "trigger expired": ("views.open", "expired_trigger_id", "waits three seconds"),
     "trigger used": ("views.open", "exchanged_trigger_id", "waits three seconds"),
-    "Slack in trouble": ("views.open", "internal_error", "Slack did not answer the bot in time"),
+    "Slack in trouble": ("views.open", "internal_error", "Slack could not take what the bot asked for"),
 }
 
 

@@ -1,0 +1,164 @@
+"""A kept connection that Slack, or a balancer before it, closes in the moment in which it is used again."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+
+from bot.model.errors import SlackConnectionBroke, SlackRefused, SlackTimedOut
+from bot.model.secret import Secret
+from bot.slack.api import TIMEOUT, SlackWeb
+from bot.slack.response_url import SlackPost
+from bot.slack.session import SlackClient, open_session
+from tests.slack.test_api import CALLS
+
+GRANTED = {
+    "ok": True,
+    "team_id": "T0SANDBOX",
+    "url": "wss://127.0.0.1/link",
+    "users": ["U0ADA0001"],
+    "view": {"id": "V0OPENED"},
+    "channel": {"id": "C0DATAPLT"},
+}
+LONG = timedelta(minutes=5)
+REPEATED = [method for method in CALLS if method != "chat.postMessage"]
+MOST_TRIES = {"chat.postMessage": 1, "conversations.info": 4, "usergroups.users.list": 4}
+"""Otherwise two; aiohttp itself sends a GET once more."""
+KEPT = [method for method in REPEATED if method not in {"views.update", "views.publish"}]
+
+
+@dataclass(slots=True, kw_only=True)
+class Host:
+    """Answers the first request of each connection and invites to keep it; the second one finds it closed."""
+
+    address: str = ""
+    answer: dict[str, object] = field(default_factory=lambda: dict(GRANTED))
+    requests: list[str] = field(default_factory=list)
+    hangs: bool = False
+    hanging: asyncio.Event = field(default_factory=asyncio.Event)
+    closes_at_once: bool = False
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Speak with one connection."""
+        try:
+            await self._take(reader)
+            if self.hangs:
+                self.hanging.set()
+                await reader.read()
+            if not self.closes_at_once:
+                body = json.dumps(self.answer).encode()
+                head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+                writer.write(head.encode() + body)
+                await self._take(reader)
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            writer.close()
+
+    async def _take(self, reader: asyncio.StreamReader) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = next((line[15:] for line in head.splitlines() if line.lower().startswith("content-length:")), "0")
+        await reader.readexactly(int(length))
+        self.requests.append(head.split()[1].rpartition("/")[2].partition("?")[0])
+
+
+@asynccontextmanager
+async def open_host() -> AsyncIterator[Host]:
+    """Listen on loopback."""
+    host = Host()
+    server = await asyncio.start_server(host.serve, "127.0.0.1", 0)
+    async with server:
+        host.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield host
+
+
+@asynccontextmanager
+async def open_line() -> AsyncIterator[tuple[Host, SlackWeb, SlackPost]]:
+    """Build what speaks to Slack as the composition root does."""
+    async with (
+        open_host() as host,
+        open_session(LONG) as kept,
+        open_session(LONG, keeps_connections=False) as fresh,
+    ):
+        clients = [
+            SlackClient(token="xoxb-made-up", base_url=f"{host.address}/api/", session=http, retry_handlers=[])
+            for http in (kept, fresh)
+        ]
+        for client in clients:
+            client.proxy = None
+        yield host, SlackWeb(clients[0], patient_client=clients[1]), SlackPost(fresh, host.address)
+
+
+@pytest.mark.parametrize("method", KEPT)
+async def test_what_is_safe_to_repeat_is_asked_once_more(method: str) -> None:
+    """Nobody reads of it, and the form opens."""
+    async with open_line() as (host, web, _):
+        await web.identify()
+        await CALLS[method](web)
+        assert host.requests == ["auth.test", method, method]
+
+
+@pytest.mark.parametrize("method", ["chat.postMessage", "views.update", "views.publish"])
+async def test_what_nobody_waits_for_uses_no_connection_again(method: str) -> None:
+    """So that a message is not lost with a connection, and no one has to guess whether it was posted."""
+    async with open_line() as (host, web, _):
+        for _ in range(3):
+            await CALLS[method](web)
+        assert host.requests == [method] * 3
+
+
+async def test_a_response_url_uses_no_connection_again() -> None:
+    """It is good for five posts, and the answer of one that may be posted would be a second message."""
+    async with open_line() as (host, _, post):
+        for _ in range(3):
+            assert await post.post(Secret(f"{host.address}/response"), {"text": "made up"}) is True
+        assert host.requests == ["response"] * 3
+
+
+@pytest.mark.parametrize("method", CALLS)
+async def test_a_host_that_only_closes_is_asked_a_few_times_at_most(method: str) -> None:
+    """And it is reported as what it is, not as a Slack that is slow."""
+    async with open_line() as (host, web, _):
+        host.closes_at_once = True
+        with pytest.raises(SlackConnectionBroke):
+            await CALLS[method](web)
+        assert host.requests == [method] * MOST_TRIES.get(method, 2)
+
+
+async def test_a_form_that_the_lost_answer_was_about_is_open() -> None:
+    """Its trigger is used: "too late, try again" would be said to someone who has the form before them."""
+    async with open_line() as (host, web, _):
+        await web.identify()
+        host.answer = {"ok": False, "error": "exchanged_trigger_id"}
+        assert await web.open_view("1.2.3", {}) is None
+
+
+@pytest.mark.parametrize(
+    ("breaks_first", "slack_error"),
+    [(False, "exchanged_trigger_id"), (True, "expired_trigger_id"), (True, "invalid_arguments")],
+)
+async def test_any_other_refusal_of_a_form_is_one(breaks_first: bool, slack_error: str) -> None:  # noqa: FBT001 - a table
+    """Without a lost answer the trigger was used by somebody else; with one, the form is not known to be open."""
+    async with open_line() as (host, web, _):
+        if breaks_first:
+            await web.identify()
+        host.answer = {"ok": False, "error": slack_error}
+        with pytest.raises(SlackRefused) as raised:
+            await web.open_view("1.2.3", {})
+        assert raised.value.slack_error == slack_error
+
+
+async def test_both_tries_share_one_time_limit(pass_time: Callable[[timedelta], None]) -> None:
+    """A trigger lives 3 s, and it is the person's time that is spent twice."""
+    async with open_line() as (host, web, _):
+        await web.identify()
+        host.hangs = True
+        asked = asyncio.create_task(web.open_view("1.2.3", {}))
+        await host.hanging.wait()
+        pass_time(TIMEOUT)
+        with pytest.raises(SlackTimedOut):
+            await asked
