@@ -206,6 +206,7 @@ async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: Asy
         poster=poster,
         clock=store.clock,
         fresh_token_patience=settings.fresh_token_patience,
+        max_token_lifetime=settings.max_token_lifetime,
     )
     keeper = SnapshotKeeper(cloudflare, store.catalogs, store.clock)
     watch = CredentialWatch(
@@ -272,6 +273,7 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
     return Parts(
         account_id=base.settings.cloudflare_account_id,
         ttl=base.settings.ttl,
+        max_token_lifetime=base.settings.max_token_lifetime,
         contact=base.contact,
         gate=base.gate,
         submissions=base.store.submissions,

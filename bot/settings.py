@@ -27,6 +27,7 @@ from bot.network import DIRECT, Network, NetworkUnusable, find_unused, read_netw
 
 _DURATION_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_TTL: Final = timedelta(days=7)
+_LONGEST_LIFETIME: Final = timedelta(days=3650)
 _OWN_PREFIX: Final = "R2_CREDENTIAL_"
 _FILE_SUFFIX: Final = "_FILE"
 _NETWORK: Final = "proxy and authorities"
@@ -116,11 +117,22 @@ def _ids(kind: SlackId, *, any_without: str = "") -> BeforeValidator:
 def _duration(value: object) -> object:
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"(\d{1,6})([smhd])", value)
+    return _read_duration(value, _LONGEST_TTL, "write a number and a unit: 90s, 15m, 1h or 1d; at most 7d")
+
+
+def _lifetime(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value == "off":
+        return None
+    return _read_duration(value, _LONGEST_LIFETIME, "write off, or a number and a unit: 90d or 12h; at most 3650d")
+
+
+def _read_duration(text: str, longest: timedelta, fix: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
     duration = timedelta(seconds=int(match[1]) * _DURATION_UNITS[match[2]]) if match else timedelta(0)
-    if not timedelta(0) < duration <= _LONGEST_TTL:
-        message = "write a number and a unit: 90s, 15m, 1h or 1d; at most 7d"
-        raise ValueError(message)
+    if not timedelta(0) < duration <= longest:
+        raise ValueError(fix)
     return duration
 
 
@@ -220,6 +232,9 @@ class Settings(BaseSettings):
     ttl: Annotated[timedelta, BeforeValidator(_duration)] = Field(timedelta(hours=1), alias="R2_CREDENTIAL_TTL")
     fresh_token_patience: Annotated[timedelta, BeforeValidator(_duration)] = Field(
         timedelta(seconds=60), alias="R2_CREDENTIAL_FRESH_TOKEN_PATIENCE"
+    )
+    max_token_lifetime: Annotated[timedelta | None, BeforeValidator(_lifetime)] = Field(
+        None, alias="R2_CREDENTIAL_MAX_TOKEN_LIFETIME"
     )
     allow_enable: bool = Field(default=False, alias="R2_CREDENTIAL_ALLOW_ENABLE")
     expiry_reminders: Annotated[tuple[timedelta, ...], BeforeValidator(_reminders)] = Field(

@@ -1,5 +1,6 @@
 """The documents name code, tests and files that are there, and every setting."""
 
+import json
 import re
 from pathlib import Path
 
@@ -61,3 +62,23 @@ def test_the_readme_tells_every_setting() -> None:
 
     names = [field.alias for field in Settings.model_fields.values() if field.alias]
     assert [name for name in names if f"`{name}`" not in readme] == []
+
+
+def test_the_command_for_a_token_of_one_bucket_sends_what_cloudflare_takes() -> None:
+    """The account's catalogs and one bucket's data, in the names that Cloudflare has for them, and an expiry."""
+    page = (ROOT / "docs" / "token-for-one-bucket.md").read_text()
+    found = re.search(r"<<JSON\n(.*?)\nJSON\n", page, re.DOTALL)
+    assert found is not None
+    body = found[1]
+    for variable, value in {"CLOUDFLARE_ACCOUNT_ID": "0f" * 16, "BUCKET": "lake", "EXPIRES": "soon"}.items():
+        assert f"export {variable}=" in page
+        body = body.replace(f"${{{variable}}}", value).replace(f"${variable}", value)
+
+    sent = json.loads(body)
+
+    assert (sent["name"], sent["expires_on"]) == ("catalog of lake", "soon")
+    granted = {group["id"]: policy["resources"] for policy in sent["policies"] for group in policy["permission_groups"]}
+    assert granted == {
+        "d229766a2f7f4d299f20eaa8c9b1fde9": {f"com.cloudflare.api.account.{'0f' * 16}": "*"},
+        "2efd5506f9c8494dacb1fa10a3e7d5b6": {f"com.cloudflare.edge.r2.bucket.{'0f' * 16}_default_lake": "*"},
+    }

@@ -85,6 +85,7 @@ def test_the_least_that_is_needed_is_enough() -> None:
     assert settings.allowed_usergroups == settings.allowed_channels == settings.allowed_buckets == ()
     assert (settings.data_dir, settings.database_path) == (Path("data"), Path("data/bot.sqlite"))
     assert (settings.ttl, settings.fresh_token_patience) == (timedelta(hours=1), timedelta(seconds=60))
+    assert settings.max_token_lifetime is None
     assert settings.allow_enable is False
     assert settings.expiry_reminders == (timedelta(days=14), timedelta(days=3), timedelta(0))
     assert (settings.http_host, settings.http_port) == ("127.0.0.1", 3000)
@@ -129,6 +130,7 @@ BAD = {
     "R2_CREDENTIAL_SEALING_KEY": [MARK, f"-----BEGIN RSA PRIVATE KEY-----\n{MARK}"],
     "R2_CREDENTIAL_TTL": [MARK, "3600", "0m", "-1h", "1.5h", "1 h", "1w", "1H", "1h30m", "9999999s", "8d", "h"],
     "R2_CREDENTIAL_FRESH_TOKEN_PATIENCE": [MARK, "0s", "60", "8d"],
+    "R2_CREDENTIAL_MAX_TOKEN_LIFETIME": [MARK, "0d", "90", "on", "OFF", "3651d", "3m6d", "1y"],
     "R2_CREDENTIAL_ALLOW_ENABLE": [MARK, "2", "-1", "enable", "true false"],
     "R2_CREDENTIAL_EXPIRY_REMINDERS": [MARK, "14", "-1d", "14d;3d", "14d 3d", "2h", "1000d", "1.5d", "14D", "14d,x"],
     "R2_CREDENTIAL_CONTACT": [MARK * 30],
@@ -290,6 +292,16 @@ def test_a_duration_has_a_unit(environment: SetEnvironment, text: str, seconds: 
     """Seconds, minutes, hours and days."""
     environment(GOOD | {"R2_CREDENTIAL_TTL": text})
     assert loaded().settings.ttl == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "days"), [("off", None), ("", None), ("90d", 90), ("8d", 8), ("36h", 1.5), ("3650d", 3650)]
+)
+def test_how_long_a_token_may_live_can_be_set(environment: SetEnvironment, text: str, days: float | None) -> None:
+    """Beyond the week that a submission may wait; off allows any."""
+    environment(GOOD | {"R2_CREDENTIAL_MAX_TOKEN_LIFETIME": text})
+    expected = None if days is None else timedelta(days=days)
+    assert loaded().settings.max_token_lifetime == expected
 
 
 def test_the_patience_with_a_fresh_token_can_be_set(environment: SetEnvironment) -> None:

@@ -29,6 +29,7 @@ class Tools:
     retry: Retry
     clock: Callable[[], datetime]
     fresh_token_patience: timedelta
+    max_token_lifetime: timedelta | None = None
 
 
 class Step(ABC):

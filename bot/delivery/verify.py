@@ -10,7 +10,8 @@ import structlog
 
 from bot.cloudflare.answers import TokenVerification
 from bot.cloudflare.client import CloudflareClient, Turn
-from bot.cloudflare.errors import CallerRejected, CloudflareError
+from bot.cloudflare.errors import CallerRejected, CloudflareError, TokenLivesTooLong
+from bot.delivery.endings import end_unwritten
 from bot.delivery.judge import NOT_OFFERED, Answers, is_bare, is_from_elsewhere, is_no, judge
 from bot.delivery.retry import pause_for_fresh_token, wait
 from bot.delivery.step import MaySend, Step
@@ -52,6 +53,8 @@ class Verify(Step):
             if refusal.passes and now < patience_until:
                 return self._wait_until_known(submission, refusal, patience_until)
             return self._tools.retry.after(submission, refusal)
+        if self._lives_too_long(findings):
+            return self._refuse_lifetime(submission, findings)
         _log.info("token_verified", submission=submission.id, unchecked=sorted(findings.unchecked))
         return self._go_on(submission, findings)
 
@@ -73,6 +76,17 @@ class Verify(Step):
             findings = replace(findings, credential=submission.findings.credential)
         to = State.VERIFYING if submission.state is State.ACCEPTED else submission.state
         return Move(to=to, at=now, changes=Changes(checked_at=now, findings=findings))
+
+    def _lives_too_long(self, findings: Findings) -> bool:
+        """Whether the operator's limit forbids it; an expiry that Cloudflare does not name could be any."""
+        limit = self._tools.max_token_lifetime
+        expires_at = findings.token.expires_at if findings.token else None
+        return limit is not None and (expires_at is None or expires_at - self._tools.clock() > limit)
+
+    def _refuse_lifetime(self, submission: Submission, findings: Findings) -> Move:
+        """Refuse it, with the findings, so that the result shows the expiry."""
+        move = end_unwritten(submission, State.REFUSED, TokenLivesTooLong(), self._tools.clock())
+        return replace(move, changes=replace(move.changes, findings=findings))
 
     def _wait_until_known(self, submission: Submission, refusal: CloudflareError, patience_until: datetime) -> Move:
         now = self._tools.clock()

@@ -56,11 +56,19 @@ class Filling:
     check_only: bool = False
 
 
-def build_form(*, nonce: str, filling: Filling, catalogs: Iterable[Catalog] | None, offers_direct: bool = True) -> Json:
+def build_form(
+    *,
+    nonce: str,
+    filling: Filling,
+    catalogs: Iterable[Catalog] | None,
+    offers_direct: bool = True,
+    token_advice: Iterable[Json] = (),
+) -> Json:
     """Return the form as a view. Its `private_metadata` is the opening's nonce and nothing else.
 
     Without a snapshot of the catalogs the bucket is a plain text field: a type-ahead could offer nothing.
     `offers_direct`: whether the result may be chosen to go to the person alone; without that, a channel is needed.
+    `token_advice` stands below the token field.
     """
     bucket = _bucket_element(filling.key.bucket if filling.key else "", catalogs)
     return {
@@ -74,6 +82,7 @@ def build_form(*, nonce: str, filling: Filling, catalogs: Iterable[Catalog] | No
             section(_INTRODUCTION),
             _input(BUCKET_BLOCK, "Bucket", bucket, hint=_BUCKET_HINT),
             _input(TOKEN_BLOCK, "Cloudflare API token", _TOKEN_ELEMENT, hint=_PASTE_HINT),
+            *token_advice,
             _input(CHANNEL_BLOCK, "Post the result to", _channel_element(filling.channel_id), optional=offers_direct),
             *([_direct_input(is_ticked=filling.channel_id == DIRECT)] if offers_direct else []),
             _input(REASON_BLOCK, "Reason", _reason_element(filling.reason), hint=_REASON_HINT, optional=True),
@@ -163,10 +172,7 @@ _INTRODUCTION: Final = (
     "*what it holds now is replaced.* The token stays encrypted until Cloudflare has it, then it is erased."
 )
 _BUCKET_HINT: Final = "Its R2 Data Catalog (Basin Catalog) must be enabled."
-_PASTE_HINT: Final = (
-    'An R2 API token with "Admin Read & Write" for this bucket, best one made just for it. Slack cannot hide what you '
-    "paste here; nobody else sees more than its last four characters."
-)
+_PASTE_HINT: Final = "An R2 API token with the right to the data and to the catalog of this bucket."
 _REASON_HINT: Final = "Kept with the record of this change and shown in the result."
 _MASKED_OPTION: Final = "That looked like a token. Revoke it: this field is no place for one."
 _NO_BUCKET_NAME: Final = (

@@ -240,6 +240,7 @@ class House:
     key_ring: KeyRing = field(default_factory=lambda: KeyRing(*load_private_keys(generate_private_key())))
     jitter: float = 1.0
     patience: timedelta = PATIENCE
+    max_token_lifetime: timedelta | None = None
     look_every: timedelta = LOOK_EVERY
 
     @property
@@ -249,6 +250,7 @@ class House:
             submissions=self.submissions,
             catalogs=self.catalogs,
             fresh_token_patience=self.patience,
+            max_token_lifetime=self.max_token_lifetime,
             cloudflare=self.client,
             key_ring=self.key_ring,
             gate=Gate([self.gate], Home(team_id="T1", enterprise_id=None), self.gate),
@@ -665,6 +667,54 @@ async def test_a_token_that_is_no_good_is_refused_before_anything_is_written(
         assert (house.read_sealed(ended.id).token, ended.possibly_written) == (None, False)
     assert house.posts == []
     assert house.cloudflare.stored_token("lake") == OLD
+
+
+LIVES_TOO_LONG = (State.REFUSED, "token_lives_too_long")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "limit_days", "is_good"),
+    [
+        pytest.param(Behaviour.EXPIRES_SOON, 11, True, id="expires within the limit"),
+        pytest.param(Behaviour.EXPIRES_SOON, 9, False, id="expires later"),
+        pytest.param(Behaviour.NEVER_EXPIRES, 3650, False, id="never expires"),
+        pytest.param(Behaviour.NEVER_EXPIRES, None, True, id="never expires, no limit"),
+    ],
+)
+@pytest.mark.parametrize("task", [Task.STORE, Task.CHECK])
+async def test_a_token_that_lives_longer_than_allowed_is_refused(
+    house: House, task: Task, behaviour: Behaviour, limit_days: int | None, *, is_good: bool
+) -> None:
+    """Before anything is written, and the result shows its expiry; a check says the same."""
+    house.max_token_lifetime = None if limit_days is None else timedelta(days=limit_days)
+    await house.submit(make_token(behaviour), task=task)
+
+    await house.deliver_all()
+
+    ended = await house.read()
+    good = (State.STORED if task is Task.STORE else State.CHECKED, None)
+    assert (ended.state, ended.error_code) == (good if is_good else LIVES_TOO_LONG)
+    assert ended.findings is not None
+    assert ended.findings.token is not None
+    assert (ended.findings.token.expires_at is None) is (behaviour is Behaviour.NEVER_EXPIRES)
+    if not is_good:
+        assert (house.posts, house.read_sealed().token) == ([], None)
+        assert house.cloudflare.stored_token("lake") == OLD
+        _assert_told_once(house, ended)
+
+
+async def test_a_token_whose_expiry_is_not_told_is_refused_where_there_is_a_limit(house: House) -> None:
+    """Else the limit were no limit for a token that Cloudflare tells nothing about."""
+    house.max_token_lifetime = timedelta(days=3650)
+    refused = "Method not allowed for token"
+    house.cloudflare.fail_next("verify", times=8, status=403, code=10001, message=refused)
+    await house.submit()
+
+    await house.deliver_all()
+
+    ended = await house.read()
+    assert (ended.state, ended.error_code) == LIVES_TOO_LONG
+    assert house.posts == []
 
 
 async def test_a_new_token_that_cloudflare_does_not_know_yet_is_stored_a_little_later(house: House) -> None:

@@ -17,6 +17,7 @@ from bot.slack.form import Filling
 from bot.slack.inbound.payloads import Command, Press
 from bot.slack.messages import render
 from bot.slack.stories.parts import Parts
+from bot.slack.token_advice import advise
 
 OPENING_LIFETIME: Final = timedelta(hours=1)
 
@@ -70,7 +71,13 @@ class FormOpener:
         snapshot = await self.parts.catalogs.snapshot()
         self.parts.want_snapshot()
         catalogs = None if snapshot is None else snapshot.catalogs
-        view = modal.build_form(nonce=nonce, filling=filling, catalogs=catalogs, offers_direct=offers_direct)
+        view = modal.build_form(
+            nonce=nonce,
+            filling=filling,
+            catalogs=catalogs,
+            offers_direct=offers_direct,
+            token_advice=advise(self.parts.account_id, self.parts.max_token_lifetime),
+        )
         await self.parts.web.open_view(trigger_id, view)
 
     async def _record_opening(self, actor: Actor) -> str:

@@ -25,7 +25,8 @@ class WantSnapshot(Protocol):
 class Parts:
     """Within Slack's 3 s a story waits for the database and for Slack, and for nothing else.
 
-    `contact` is whom a refused person is told to ask.
+    `contact` is whom a refused person is told to ask. `max_token_lifetime`: tokens that live longer are refused later;
+    the form says so before.
     """
 
     account_id: str
@@ -39,6 +40,7 @@ class Parts:
     slack_post: SlackPost
     want_snapshot: WantSnapshot
     clock: Callable[[], datetime]
+    max_token_lifetime: timedelta | None = None
 
     def key(self, bucket: str) -> BucketKey:
         """Return the slot of a bucket of the account."""
