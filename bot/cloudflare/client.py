@@ -27,6 +27,7 @@ from bot.cloudflare.auth import ApiKey, ApiToken, Bearer, CallerAuth, Credential
 from bot.cloudflare.budget import Limits, Urgency, parse_limits
 from bot.cloudflare.diagnosis import Answer, read_result
 from bot.cloudflare.errors import (
+    BlockedOnTheWay,
     CatalogInactive,
     CatalogRefusal,
     CloudflareUnreachable,
@@ -55,6 +56,7 @@ _SMALL_BYTES = 64 * 1024
 NOT_OFFERED_FOR = timedelta(hours=1)
 """How long the test of stored credentials counts as not offered before it is tried again."""
 
+_REFUSED_TUNNEL = re.compile(r"4[0-9]{2}(?= |$)")
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 _HEADERS = {
@@ -322,6 +324,7 @@ class CloudflareClient:
     async def _exchange(self, method: str, url: str, cargo: Fence | None) -> Answer | BotError:
         """Send one request and read its answer. The stack frames below, which hold the secrets, end here."""
         limits: Limits | None = None
+        turned_away: int | None = None
         try:
             async with asyncio.timeout(self._total_timeout.total_seconds()):
                 answer = await self._send(method, url, cargo)
@@ -329,16 +332,18 @@ class CloudflareClient:
                 return answer
         except (LeaseLost, DatabaseTrouble) as stopped:
             return type(stopped)()
-        except _NEVER_SENT as error:
-            never_sent, cause = True, name_cause(error)
-        except (httpx.HTTPError, OSError) as error:  # a TimeoutError is an OSError
-            never_sent, cause = False, name_cause(error)
+        except _NEVER_SENT as failure:
+            never_sent, cause, turned_away = True, name_cause(failure), _read_status_of_proxy(failure)
+        except (httpx.HTTPError, OSError) as failure:  # a TimeoutError is an OSError
+            never_sent, cause = False, name_cause(failure)
         except asyncio.CancelledError as cancelled:
             cancelled.__context__ = None
             raise cancelled.with_traceback(None) from None
         finally:
             if self._pace is not None:
                 self._pace.done(limits)
+        if turned_away is not None:
+            return BlockedOnTheWay(status=turned_away)
         return CloudflareUnreachable(possibly_landed=method != "GET" and not never_sent, cause=cause)
 
     async def _send(self, method: str, url: str, cargo: Fence | None) -> Answer:
@@ -366,6 +371,16 @@ class _NoCookies(CookieJar):
 
     def extract_cookies(self, response: object, request: object) -> None:
         """Keep none."""
+
+
+def _read_status_of_proxy(failure: Exception) -> int | None:
+    """Return the 4xx with which a proxy refused to open the tunnel, if it did.
+
+    For https a proxy's 407 is no answer but an exception whose text begins with it. Taken for a network that is down,
+    it was waited out until the deadline, although somebody has to give the bot the proxy's password.
+    """
+    refused = _REFUSED_TUNNEL.match(str(failure)) if isinstance(failure, httpx.ProxyError) else None
+    return int(refused[0]) if refused else None
 
 
 def _silence_loggers() -> None:

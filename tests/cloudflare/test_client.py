@@ -23,6 +23,7 @@ from bot.cloudflare.auth import ApiKey, ApiToken
 from bot.cloudflare.client import LARGEST_ANSWER_BYTES, MOST_PARTS, NOT_OFFERED_FOR, CloudflareClient
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
+    BlockedOnTheWay,
     CallerNotAllowed,
     CallerRejected,
     CatalogInactive,
@@ -300,6 +301,38 @@ async def test_transport_failures(make: Make, failure: Exception, *, possibly_la
         await client.list_catalogs()
     assert written.value.possibly_landed is possibly_landed
     assert read.value.possibly_landed is False
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        pytest.param("407 Proxy Authentication Required", BlockedOnTheWay, id="the proxy wants a password"),
+        pytest.param("403 Forbidden", BlockedOnTheWay, id="the proxy does not let the bot through"),
+        pytest.param("403", BlockedOnTheWay, id="no reason"),
+        pytest.param("502 Bad Gateway", CloudflareUnreachable, id="the proxy does not reach Cloudflare"),
+    ],
+)
+async def test_a_proxy_that_opens_no_tunnel(answer: str, kind: type[CloudflareError]) -> None:
+    """For https its no comes before any request; what it refuses for good is the operator's, and nothing landed."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"CONNECT api.example.com:443 ")
+        writer.write(f"HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as proxy:
+        host, port = proxy.sockets[0].getsockname()
+        client = CloudflareClient(
+            account_id=SANDBOX_ACCOUNT_ID,
+            base_url=HTTPS,
+            auth=BEARER,
+            transport=httpx.AsyncHTTPTransport(proxy=f"http://{host}:{port}"),
+        )
+        with pytest.raises(kind) as caught:
+            await client.store_credential(LAKE, Secret(GOOD), _yes)
+        await client.aclose()
+    assert caught.value.possibly_landed is False
+    assert caught.value.status == (int(answer[:3]) if kind is BlockedOnTheWay else None)
 
 
 def _fence(*answers: bool | BotError) -> tuple[list[int], Callable[[], Awaitable[bool]]]:
