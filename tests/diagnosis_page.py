@@ -91,6 +91,7 @@ def list_samples() -> Iterator[_Sample]:
     for code in sorted({*ERROR_OF_CODE, *ERROR_OF_CLIENT_CODE}):
         yield _fault(f"code {code}", 400, code)
     yield _fault('code 9109, "from location"', 403, 9109, "Cannot use the access token from location: 192.0.2.1")
+    yield _fault('code 10000, "Forbidden"', 403, 10000, "Forbidden")
     yield _fault('code 10001, "Method not allowed for token"', 403, 10001, "Method not allowed for token")
     yield _fault('code 10001, "internal error"', 500, 10001, "internal error")
     yield _fault("another code 1001 to 1999, HTTP 403", 403, 1020)

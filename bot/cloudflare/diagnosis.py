@@ -15,8 +15,10 @@ from typing import Self
 
 from bot.cloudflare.echo import REMOVED, Echo
 from bot.cloudflare.errors import (
+    DOCUMENTATION_URL,
     AnswerNotUnderstood,
     BlockedOnTheWay,
+    CallerLacksPermission,
     CallerNotAllowed,
     CallerRejected,
     ChallengePage,
@@ -44,6 +46,9 @@ LONGEST_WAIT = timedelta(days=1)
 LONGEST_MESSAGE = 200
 
 _AMBIGUOUS_CODE = 10001
+_AUTHENTICATION_CODE = 10000
+_FORBIDDEN = "forbidden"
+"""The whole text of code 10000, since 2026-08-20, where known credentials lack a permission."""
 _TRANSIENT_TEXT = re.compile(r"internal|try again|tempora|unavailable", re.IGNORECASE)
 _PERMANENT_TEXT = re.compile(r"not allowed|token|permission", re.IGNORECASE)
 _EDGE_CODES = range(1001, 2000)
@@ -55,6 +60,7 @@ _HEADERS = frozenset({"cf-mitigated", "cf-ray", "date", "ratelimit", "ratelimit-
 _RAY = re.compile(r"[0-9a-f]{16,20}(-[A-Z]{3,4})?")  # 64 bits, and the airport of the data center
 # Every kind of token, key or id that Cloudflare gives out is at least 32 of these characters long.
 _TOKEN_SHAPED = re.compile(r"[A-Za-z0-9_-]{32,}|cf[a-z]{1,4}_[A-Za-z0-9_-]+")
+_LONGEST_URL = 150
 _LARGEST_CODE = 999_999_999
 _MOST_SECONDS = 10**9
 
@@ -103,6 +109,7 @@ class _Fault:
 
     code: int | None
     message: str
+    documentation_url: str = ""
 
 
 def read_result(answer: Answer, *, is_write: bool) -> object:
@@ -118,7 +125,7 @@ def read_result(answer: Answer, *, is_write: bool) -> object:
     raise kind(
         status=answer.status,
         cloudflare_code=fault.code,
-        cloudflare_message=_clean(fault.message),
+        cloudflare_message=_describe(fault),
         cf_ray=answer.cf_ray,
         retry_after=_find_retry_after(answer),
         possibly_landed=is_write and _is_unclear(kind, answer.status),
@@ -177,7 +184,11 @@ def _list_faults(errors: object, *, is_chain: bool = False) -> Iterator[_Fault]:
         if not isinstance(entry, dict):
             continue
         message = entry.get("message")
-        yield _Fault(code=_read_code(entry.get("code")), message=message if isinstance(message, str) else "")
+        yield _Fault(
+            code=_read_code(entry.get("code")),
+            message=message if isinstance(message, str) else "",
+            documentation_url=_read_documentation_url(entry.get("documentation_url")),
+        )
         if not is_chain:
             yield from _list_faults(entry.get("error_chain"), is_chain=True)
 
@@ -235,6 +246,8 @@ def _classify_code(status: int, fault: _Fault) -> type[CloudflareError] | None:
     if fault.code is None:
         return None
     is_client_code = status < HTTPStatus.INTERNAL_SERVER_ERROR
+    if fault.code == _AUTHENTICATION_CODE and is_client_code and fault.message.strip().lower() == _FORBIDDEN:
+        return CallerLacksPermission
     return ERROR_OF_CODE.get(fault.code) or (ERROR_OF_CLIENT_CODE.get(fault.code) if is_client_code else None)
 
 
@@ -279,9 +292,22 @@ def _is_unclear(kind: type[CloudflareError], status: int) -> bool:
     return issubclass(kind, CloudflareTrouble) and kind.leaves_open
 
 
-def _clean(message: str) -> str:
+def _describe(fault: _Fault) -> str:
+    """Return Cloudflare's own text, and behind it the page of its documentation that it names."""
+    url = fault.documentation_url
+    return f"{_clean(fault.message, LONGEST_MESSAGE - len(url) - 1)} {url}".strip() if url else _clean(fault.message)
+
+
+def _clean(message: str, longest: int = LONGEST_MESSAGE) -> str:
     """Make Cloudflare's own text safe to keep: tokens out before it is cut, so that no half of one remains."""
-    return _TOKEN_SHAPED.sub(REMOVED, one_line(message))[:LONGEST_MESSAGE].strip()
+    return _TOKEN_SHAPED.sub(REMOVED, one_line(message))[:longest].strip()
+
+
+def _read_documentation_url(value: object) -> str:
+    """Return a page of Cloudflare's documentation, or nothing: a forged answer could lead people elsewhere."""
+    if not isinstance(value, str) or len(value) > _LONGEST_URL or not DOCUMENTATION_URL.fullmatch(value):
+        return ""
+    return value
 
 
 def _find_retry_after(answer: Answer) -> timedelta | None:

@@ -22,6 +22,7 @@ CloudflareError
 │       └── NoSuchBucket
 ├── OperatorError          the bot's own access to Cloudflare is not right: whoever runs the bot can mend it
 │   ├── CallerRejected
+│   ├── CallerLacksPermission
 │   ├── CallerNotAllowed
 │   ├── RouteGone
 │   ├── R2NotEnabled
@@ -39,11 +40,18 @@ CloudflareError
 
 # ruff: noqa: N818 - the leaves are named for what happened, in the words that the documents use
 
+import re
 from datetime import timedelta
 from http import HTTPStatus
 from typing import ClassVar, Final
 
 from bot.model.errors import ENABLE_CATALOG, RIGHT_TOKEN, BotError, Told, Transient, WhoseMove
+
+DOCUMENTATION_URL: Final = re.compile(
+    r"https://developers\.cloudflare\.com"
+    r"(?:/[a-z0-9]{1,24}(?:[-.][a-z0-9]{1,24})*)*/?(?:#[a-z0-9]{1,24}(?:-[a-z0-9]{1,24})*)?"
+)
+"""What may become a link: https, this very host, no port, no query, no word that could be a token or markup."""
 
 _BOTS_TOKENS_PAGE: Final = "https://dash.cloudflare.com/?to=/:account/api-tokens"
 _CUSTOM_RIGHTS: Final = (
@@ -56,8 +64,8 @@ class CloudflareError(BotError):
     """An answer of Cloudflare that is no success, or the lack of one. Can be pickled; holds no request and no response.
 
     `cloudflare_message` is Cloudflare's own text, shortened, without control characters and token-shaped strings; it
-    is not escaped. `possibly_landed`: this was a write, and nobody can tell from here whether it happened. `cause` says
-    why there is no answer.
+    is not escaped; the address of a page of Cloudflare's documentation may follow it. `possibly_landed`: this was a
+    write, and whether it happened is not known. `cause` says why there is no answer.
 
     A leaf states the answers that mean it: `cloudflare_codes` whatever the HTTP status (none is documented for some,
     and others come with odd ones); `client_codes` inside a 4xx, or a 2xx with `success: false` (inside a 5xx they are
@@ -302,6 +310,17 @@ class CallerRejected(OperatorError):
         "unexpired, belongs to the account CLOUDFLARE_ACCOUNT_ID, and has the permission "
         f'"Workers R2 Data Catalog Write" (the product is now also called Basin Catalog), at {_BOTS_TOKENS_PAGE}. '
         "Submit again after that."
+    )
+
+
+class CallerLacksPermission(OperatorError):
+    """Code 10000 "Forbidden": the bot's own credentials are known, and lack a permission."""
+
+    code = "caller_lacks_permission"
+    user_message = (
+        "The bot's own Cloudflare token lacks a permission; your token is not the reason. The operator of the bot has "
+        'to act: give it "Workers R2 Data Catalog Write" (the product is now also called Basin Catalog) for the '
+        f"account, at {_BOTS_TOKENS_PAGE}. Submit again after that."
     )
 
 

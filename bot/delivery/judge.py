@@ -17,6 +17,7 @@ from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
     BlockedOnTheWay,
+    CallerLacksPermission,
     CallerNotAllowed,
     CallerRejected,
     CatalogInactive,
@@ -57,7 +58,10 @@ _FROM_ELSEWHERE: Final = re.compile(r"from location", re.IGNORECASE)
 
 _BARE_STATUSES: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 NOT_OFFERED: Final = (CallerNotAllowed, RouteGone)
-_UNREADABLE: Final = (CallerRejected, CatalogNotEnabled, NoSuchBucket, CredentialRefused)
+REJECTED: Final = (CallerRejected, CallerLacksPermission)
+"""What Cloudflare answers to a token that it does not know, or that may not do this."""
+
+_UNREADABLE: Final = (*REJECTED, CatalogNotEnabled, NoSuchBucket, CredentialRefused)
 """What Cloudflare answers to a token that cannot read an existing catalog."""
 
 
@@ -136,7 +140,7 @@ def _judge_refused_token(owner: TokenKind, error: BotError, *, is_patient: bool,
         return error if isinstance(error, TokenMalformed) else None
     if has_reached and is_bare(error):  # it has just read the catalog, so it is a token: this endpoint does not say
         return _as(TokenInvalid, error) if is_patient else None
-    if not isinstance(error, CallerRejected):
+    if not isinstance(error, REJECTED):
         return _unless_clear(error)
     if (kind := _name_by_code(error)) is not None:
         return _as(kind, error)
@@ -207,6 +211,8 @@ def _name_refusal(error: CloudflareError, facts: TokenFacts | BotError | None) -
         return kind
     if not isinstance(facts, TokenFacts):
         return CredentialRefused
+    if isinstance(error, CallerLacksPermission):
+        return LacksCatalogRights
     return LacksCatalogRights if facts.owner is TokenKind.ACCOUNT else CatalogOutOfReach
 
 
@@ -263,7 +269,7 @@ def _unless_clear(error: BotError) -> BotError:
 
 def is_no(answer: object) -> bool:
     """Whether it is a clear "there is no such token"."""
-    return isinstance(answer, CallerRejected) and not is_bare(answer)
+    return isinstance(answer, REJECTED) and not is_bare(answer)
 
 
 def is_bare(answer: object) -> bool:

@@ -10,9 +10,9 @@ import structlog
 
 from bot.cloudflare.answers import TokenVerification
 from bot.cloudflare.client import CloudflareClient, Turn
-from bot.cloudflare.errors import CallerRejected, CloudflareError, TokenLivesTooLong
+from bot.cloudflare.errors import CloudflareError, TokenLivesTooLong
 from bot.delivery.endings import end_unwritten
-from bot.delivery.judge import NOT_OFFERED, Answers, is_bare, is_from_elsewhere, is_no, judge
+from bot.delivery.judge import NOT_OFFERED, REJECTED, Answers, is_bare, is_from_elsewhere, is_no, judge
 from bot.delivery.retry import pause_for_fresh_token, wait
 from bot.delivery.step import MaySend, Step
 from bot.model.catalog import BucketKey, CredentialStatus
@@ -119,7 +119,7 @@ class Questions:
         of_user: TokenVerification | BotError | None = None
         if kind is not TokenKind.ACCOUNT:
             of_user = await _settle(self._cloudflare.verify_token(token, TokenKind.USER, may_send, turn))
-            is_refused = isinstance(of_user, (CallerRejected, *NOT_OFFERED)) or is_bare(of_user)
+            is_refused = isinstance(of_user, (*REJECTED, *NOT_OFFERED)) or is_bare(of_user)
             is_told = not is_refused or is_from_elsewhere(of_user)
             if kind is TokenKind.USER or is_told:
                 return TokenKind.USER, of_user

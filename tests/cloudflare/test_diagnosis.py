@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.cloudflare.diagnosis import LONGEST_WAIT, Answer, not_understood, read_result
+from bot.cloudflare.diagnosis import LONGEST_MESSAGE, LONGEST_WAIT, Answer, not_understood, read_result
 from bot.cloudflare.echo import Echo
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
     BlockedOnTheWay,
+    CallerLacksPermission,
     CallerNotAllowed,
     CallerRejected,
     CatalogInactive,
@@ -288,6 +289,45 @@ def test_no_token_stays_in_a_message(token: str, place: str) -> None:
     error = _fail(_answer(400, _envelope(30005, message=texts[place])))
     assert token[:12] not in error.cloudflare_message
     assert "[rem" in error.cloudflare_message
+
+
+_DOCS = "https://developers.cloudflare.com"
+
+
+@pytest.mark.parametrize(
+    ("url", "is_kept"),
+    [
+        pytest.param(f"{_DOCS}/fundamentals/api/troubleshooting/", True, id="a page"),
+        pytest.param(f"{_DOCS}/r2/api/tokens/#permissions", True, id="a part of a page"),
+        pytest.param("http://developers.cloudflare.com/r2/", False, id="not https"),
+        pytest.param("https://developers.cloudflare.com.example.com/r2/", False, id="a longer host"),
+        pytest.param("https://evil.developers.cloudflare.com/r2/", False, id="a host below it"),
+        pytest.param("https://developers.cloudflare.com@example.com/", False, id="a user name"),
+        pytest.param("https://developers.cloudflare.com:8443/r2/", False, id="a port"),
+        pytest.param("https://developers.cloudflare.com\\.example.com/", False, id="a backslash"),
+        pytest.param(f"{_DOCS}/r2/|click>", False, id="markup"),
+        pytest.param(f"{_DOCS}/?to=https://example.com", False, id="a query"),
+        pytest.param(f"{_DOCS}/{'a' * 40}/", False, id="token-shaped"),
+        pytest.param(f"{_DOCS}/{'page/' * 40}", False, id="too long"),
+        pytest.param(f"{_DOCS}/r2/\n", False, id="a line break"),
+        pytest.param(["x"], False, id="no text"),
+        pytest.param(None, False, id="none"),
+    ],
+)
+def test_a_permission_that_lacks_names_cloudflares_own_page_or_none(url: object, *, is_kept: bool) -> None:
+    """Code 10000 "Forbidden" is a plain lack of a permission; what it points to is believed of one host only."""
+    fault = {"code": 10000, "message": "Forbidden", "documentation_url": url}
+    error = _fail(_answer(403, {"success": False, "errors": [fault]}))
+    assert type(error) is CallerLacksPermission
+    assert error.cloudflare_message == (f"Forbidden {url}" if is_kept else "Forbidden")
+
+
+def test_a_page_never_makes_a_message_too_long() -> None:
+    """What is cut are the words."""
+    fault = {"code": 30005, "message": "é" * 300, "documentation_url": f"{_DOCS}/r2/"}
+    message = _fail(_answer(403, {"success": False, "errors": [fault]})).cloudflare_message
+    assert len(message) == LONGEST_MESSAGE
+    assert message.endswith(f"é {_DOCS}/r2/")
 
 
 def test_a_message_is_short_and_printable() -> None:

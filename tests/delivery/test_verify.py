@@ -226,6 +226,7 @@ VERIFY: Mapping[str, tuple[Reply, str]] = {
     "9109": (_no(403, 9109, "Unauthorized to access requested resource"), "wait token_invalid"),
     "9109 from elsewhere": (_no(403, 9109, ADDRESSES), "no token_limited_to_addresses"),
     "10000": (_no(403, 10000, "Authentication error"), "wait token_of_another_account"),
+    "10000 Forbidden": (_no(403, 10000, "Forbidden"), "wait token_of_another_account"),
     "6003": (_no(400, 6003, "Invalid request headers"), "no token_malformed"),
     "403 without a code": (_no(403, None), "wait token_invalid|mute"),
     "401 without a code": (_no(401, None), "wait token_invalid|bare unexplained_refusal"),
@@ -252,6 +253,7 @@ OWN: Mapping[str, tuple[Reply, str]] = {
     "no such bucket": (_no(404, 40406), "no no_such_bucket"),
     "unknown to the bot": (_no(403, 10000), "operator caller_rejected"),
     "401": (_no(401, None), "operator caller_rejected"),
+    "10000 Forbidden": (_no(403, 10000, "Forbidden"), "operator caller_lacks_permission"),
     "may not look": (_no(403, 10001, "Method not allowed for token"), "operator caller_not_allowed"),
     "no such route": (_no(404, 7003), "operator route_gone"),
     "no R2": (_no(403, 10042), "operator r2_not_enabled"),
@@ -265,6 +267,7 @@ REACH: Mapping[str, tuple[Reply, str]] = {
     "10000": (_no(403, 10000), "wait forbidden"),
     "9109": (_no(403, 9109), "wait forbidden"),
     "30004": (_no(403, 30004), "wait forbidden"),
+    "10000 Forbidden": (_no(403, 10000, "Forbidden"), "wait forbidden"),
     "never enabled": (_no(404, 40401), "catalog catalog_not_enabled"),
     "no such bucket": (_no(404, 40406), "catalog no_such_bucket"),
     "switched off": (_no(409, 40402), "switched off"),
@@ -486,6 +489,13 @@ async def test_a_known_token_that_reaches_nothing_is_told_by_its_owner(
 ) -> None:
     """A user's may belong to another account, one of this account only lacks a right."""
     assert (await office.fail({"user": _token(), "reach": FORBIDDEN}, owner)).code == code
+
+
+async def test_a_known_token_that_lacks_a_permission_is_told_so(office: Office) -> None:
+    """Code 10000 "Forbidden" says it: of a user's token nobody has to guess then."""
+    forbidden = _no(403, 10000, "Forbidden")
+    error = await office.fail({"user": _token(), "reach": forbidden}, TokenKind.USER)
+    assert error.code == "lacks_catalog_rights"
 
 
 @pytest.mark.parametrize("reply", [_no(401, 1000), _no(403, 1000), _no(403, None), _no(401, None)])

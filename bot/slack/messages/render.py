@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
-from bot.cloudflare.errors import CatalogInactive, CatalogNotEnabled
+from bot.cloudflare.errors import DOCUMENTATION_URL, CatalogInactive, CatalogNotEnabled
 from bot.model.catalog import CredentialStatus, StoredCredential
 from bot.model.errors import AccessRefused, BotError, WhoseMove
 from bot.model.submission import Check, State, Submission, Task, TokenKind
@@ -192,10 +192,19 @@ def _small_print(result: RedactedResult) -> str:
     if result.error and result.ending is not State.STORED:
         parts.append(f"error {result.error.code}")
         parts += [f"Cloudflare code {result.cloudflare_code}"] if result.cloudflare_code is not None else []
-        parts += [f"Cloudflare's words: {escape(result.cloudflare_message)}"] if result.cloudflare_message else []
+        parts += [_quote_cloudflare(result.cloudflare_message)] if result.cloudflare_message else []
     if result.cf_ray and (result.error or result.is_alarm):
         parts.append(f"Ray ID {escape(result.cf_ray)}")
     return " \u00b7 ".join(parts)
+
+
+def _quote_cloudflare(message: str) -> str:
+    """Return Cloudflare's own text; a page of its documentation behind it becomes a link, no other address does."""
+    before, _, last = message.rpartition(" ")
+    is_page = DOCUMENTATION_URL.fullmatch(last) is not None
+    quoted = escape(before if is_page else message)
+    words = [f"Cloudflare's words: {quoted}"] if quoted else []
+    return " \u00b7 ".join([*words, *([f"<{last}|Cloudflare's documentation>"] if is_page else [])])
 
 
 def _buttons(result: RedactedResult, *, may_enable: bool) -> list[Json]:

@@ -414,6 +414,16 @@ def test_the_slot_before_and_after_is_told(
             "Cloudflare code 10000 \u00b7 Cloudflare's words: Authentication &lt;error&gt; \u00b7 Ray ID madeupray-BOX",
             id="all of it, escaped",
         ),
+        pytest.param(
+            {"cloudflare_message": "Forbidden https://developers.cloudflare.com/r2/"},
+            "words: Forbidden \u00b7 <https://developers.cloudflare.com/r2/|Cloudflare's documentation> \u00b7 Ray",
+            id="a page of Cloudflare's documentation",
+        ),
+        pytest.param(
+            {"cloudflare_message": "See https://example.com/r2/"},
+            "words: See https://example.com/r2/",
+            id="another page",
+        ),
         pytest.param({"cf_ray": None}, "error caller_rejected", id="neither"),
     ],
 )
