@@ -1,4 +1,4 @@
-"""The web page of the small Slack, and the JSON and server-sent events behind it. All rules are in `user_actions`."""
+"""The web page of the fake Slack, and the JSON and server-sent events behind it. All rules are in `user_actions`."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from bot.sandbox.workspace import ImpossibleStepError, Message, reject_step
 
 _FILES = Path(__file__).with_name("page")
 _TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-_SCRIPTS = ("page", "dom", "text", "combobox", "blocks", "drafts", "modal", "home")
+_SCRIPTS = ("page", "back", "blocks", "combobox", "dom", "drafts", "follower", "home", "modal", "panel", "text")
 _NAMES = frozenset({"index.html", "page.css", "icon.svg", *(f"{name}.js" for name in _SCRIPTS)})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _HEADERS = {
@@ -66,7 +66,7 @@ class Page:
         last = ""
         try:
             while not self._is_stopping:
-                # Take the signal before the look: what changes while the state is sent is sent as well.
+                # Take the signal before reading the state: what changes while it is sent is then sent as well.
                 next_change = self.actions.workspace.changes.next_change()
                 state = json.dumps(self.state.seen_by(user_id))
                 if state != last:

@@ -35,8 +35,12 @@ class PanelSlot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PanelData:
-    """What the side panel shows; without tokens and slots there is no panel."""
+    """What the side panel shows; without tokens and slots there is no panel.
 
+    `start` is what somebody new does first, in mrkdwn, a line each: it stands where a conversation begins.
+    """
+
+    start: tuple[str, ...] = ()
     tokens: tuple[PanelToken, ...] = ()
     slots: tuple[PanelSlot, ...] = ()
 
@@ -69,6 +73,7 @@ class PageState:
             "view": None if modal is None else self._modal(modal),
             "home": None if home is None else self._view(home),
             "panel": {
+                "start": list(panel.start),
                 "tokens": [asdict(token) for token in panel.tokens],
                 "slots": [
                     {**asdict(slot), "stored_at": slot.stored_at and slot.stored_at.isoformat()} for slot in panel.slots

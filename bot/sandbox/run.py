@@ -35,7 +35,7 @@ async def run_sandbox(*, port: int, transport: Transport, manifest: str) -> int:
     """
     async with SmallCloudflare() as cloudflare, SmallSlack(install(manifest), port=port) as slack:
         furnish(cloudflare)
-        show_slots(cloudflare, slack)
+        show_panel(cloudflare, slack)
         with tempfile.TemporaryDirectory(prefix="r2-credential-sandbox-") as directory:
             bot_port = find_free_port()
             if transport == "http":
@@ -53,16 +53,21 @@ def furnish(cloudflare: SmallCloudflare) -> None:
     cloudflare.add_bucket("photos", catalog=None)
 
 
-def show_slots(cloudflare: SmallCloudflare, slack: SmallSlack) -> None:
+def show_panel(cloudflare: SmallCloudflare, slack: SmallSlack) -> None:
     """Fill the page's side panel, and keep it up to date."""
-    slack.panel = lambda: describe(cloudflare)
+    slack.panel = lambda: describe(cloudflare, slack.config.commands[0].command)
     cloudflare.on_write = slack.notify_panel
 
 
-def describe(cloudflare: SmallCloudflare) -> PanelData:
-    """Return the tokens to try, and what each slot holds: only a sandbox can look into one."""
+def describe(cloudflare: SmallCloudflare, command: str) -> PanelData:
+    """Return what to do first, the tokens to try, and what each slot holds: only a sandbox can look into one."""
     stored_at = {write.bucket: write.at for write in cloudflare.writes}
     return PanelData(
+        start=(
+            f"Type `{command}` below and press *Enter*.",
+            "Choose a bucket, then press *Paste* beside one of the tokens in the Sandbox panel.",
+            "Press *Store*. The result appears in this channel.",
+        ),
         tokens=tuple(
             PanelToken(label=each.label, explanation=each.explanation, token=each.token) for each in READY_MADE_TOKENS
         ),

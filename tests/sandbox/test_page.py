@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, ViewportSize, expect
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
@@ -218,6 +218,7 @@ async def connected() -> AsyncIterator[tuple[SmallSlack, list[JsonObject]]]:
         await handler.connect_async()  # type: ignore[no-untyped-call]  # Bolt left it so
         await slack.wait_for_connections()
         slack.panel = lambda: PanelData(
+            start=("Type `/r2-credential` below and press *Enter*.", "Press *Submit*."),
             tokens=(PanelToken(label="Good one", explanation="Works", token="cfut_good"),),
             slots=(
                 PanelSlot(
@@ -380,9 +381,13 @@ async def test_the_form_keeps_what_is_typed_in_trouble(browser: Browser) -> None
         await expect(bucket).to_have_value("logs")
         await at("modal-submit").focus()
         await page.keyboard.press("Tab")
+        await expect(at("token-good-one").get_by_role("button", name="Paste")).to_be_focused()
+        await page.keyboard.press("Tab")
         await expect(at("modal-close")).to_be_focused()
         await page.keyboard.press("Shift+Tab")
-        await expect(at("modal-submit")).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(at("block-token").get_by_role("textbox")).to_have_value("cfut_good")
+        await expect(at("block-token").get_by_role("textbox")).to_be_focused()
 
 
 async def test_the_panel_shows_slots_and_copies_tokens(browser: Browser) -> None:
@@ -392,8 +397,9 @@ async def test_the_panel_shows_slots_and_copies_tokens(browser: Browser) -> None
         at = page.get_by_test_id
         await expect(at("panel-slot-events-prod")).to_contain_text("cfut_before")
         await expect(at("panel-slot-logs")).to_contain_text("nothing yet")
-        await at("token-good-one").get_by_role("button", name="Copy").click()
-        await expect(at("token-good-one").get_by_role("button", name="Copied")).to_be_visible()
+        await page.get_by_role("button", name="Copy the token “Good one”", exact=True).click()
+        await expect(page.get_by_role("button", name="Copied the token “Good one”", exact=True)).to_be_visible()
+        assert await page.evaluate("navigator.clipboard.readText()") == "cfut_good"
         slot = PanelSlot(bucket="logs", catalog_state="active", credential_state="valid", stored="cfut_good")
         slack.panel = lambda: PanelData(slots=(slot,))
         slack.notify_panel()
@@ -407,6 +413,99 @@ async def test_the_panel_shows_slots_and_copies_tokens(browser: Browser) -> None
         await expect(at("composer")).to_be_focused()
         overflow = page.locator("html")
         assert await overflow.evaluate("html => html.scrollWidth") == 390
+        assert errors == []
+
+
+async def test_a_fresh_page_says_what_to_do_first(browser: Browser) -> None:
+    """The steps stand where a conversation begins, but not where nothing can be typed."""
+    async with connected() as (slack, _):
+        page, errors = await open_page(browser, slack)
+        steps = page.get_by_test_id("start-here").get_by_role("listitem")
+        await expect(steps).to_have_text(["Type /r2-credential below and press Enter.", "Press Submit."])
+        await page.get_by_test_id(f"channel-{ARCHIVED}").click()
+        await expect(page.locator("#channel-header")).to_contain_text("Archived")
+        await expect(steps).to_have_count(0)
+        assert errors == []
+
+
+async def is_at_its_end(page: Page) -> bool:
+    """Say whether the newest message is all there to be seen."""
+    rest: float = await page.locator("#messages").evaluate(
+        "async list => { await new Promise(requestAnimationFrame);"
+        " return list.scrollHeight - list.scrollTop - list.clientHeight }"
+    )
+    return rest < 2
+
+
+async def test_the_list_follows_the_newest_message(browser: Browser) -> None:
+    """After a reload and under a growing draft as well; a person who scrolled up to read is left alone."""
+    async with connected() as (slack, _):
+        for number in range(40):
+            await slack.say(GRACE, HERE, f"message {number}")
+        page, errors = await open_page(browser, slack)
+        newest = page.get_by_test_id("message").last
+        for _ in range(2):
+            await expect(newest).to_contain_text("message 39")
+            assert await is_at_its_end(page)
+            await page.reload()
+        await page.get_by_test_id("composer").fill("a\n" * 8)
+        assert await is_at_its_end(page)
+        await slack.say(GRACE, HERE, "one more")
+        await expect(newest).to_contain_text("one more")
+        assert await is_at_its_end(page)
+        await page.locator("#messages").evaluate("list => { list.scrollTop = 0 }")
+        await slack.say(GRACE, HERE, "unseen")
+        await expect(newest).to_contain_text("unseen")
+        assert await page.locator("#messages").evaluate("list => list.scrollTop") == 0
+        assert errors == []
+
+
+async def test_back_stays_on_the_page(browser: Browser) -> None:
+    """It takes away what lies on top, then returns to the place before; a reload and a typed address change nothing."""
+    async with connected() as (slack, _):
+        page, errors = await open_page(browser, slack)
+        at, header = page.get_by_test_id, page.locator("#channel-header")
+        await at(f"channel-{SHARED}").click()
+        await at(f"channel-{WITH_ADA}").click()
+        await expect(at("home")).to_contain_text("page 1")
+        await at("action-again").click()
+        await page.evaluate("history.back()")
+        await expect(at("confirm")).to_have_count(0)
+        await slack.type_command(ADA, HERE, "/r2-credential")
+        await expect(at("modal")).to_be_visible()
+        await page.go_back()
+        await expect(at("modal")).to_have_count(0)
+        await expect(at("home")).to_contain_text("page 1")
+        for place in ("partner-acme", "data-platform", "data-platform"):
+            await page.evaluate("history.back()")
+            await expect(header).to_contain_text(place)
+        await page.goto(f"{slack.url}#{PRIVATE}")
+        await expect(header).to_contain_text("incident-42")
+        await page.reload()
+        await expect(header).to_contain_text("incident-42")
+        await page.go_back()
+        await page.evaluate("history.back()")
+        await expect(header).to_contain_text("incident-42")
+        assert page.url.startswith(slack.url)
+        assert errors == []
+
+
+PHONE, TABLET = {"width": 375, "height": 667}, {"width": 900, "height": 700}
+
+
+@pytest.mark.parametrize("size", [PHONE, TABLET], ids=["phone", "tablet"])
+async def test_a_token_is_pasted_on_a_narrow_screen(browser: Browser, size: ViewportSize) -> None:
+    """The form leaves the panel in reach, and does not cover its buttons; the focus returns to the field."""
+    async with connected() as (slack, _):
+        page, errors = await open_page(browser, slack)
+        await page.set_viewport_size(size)
+        await slack.type_command(ADA, HERE, "/r2-credential")
+        token = page.get_by_test_id("block-token").get_by_role("textbox")
+        await token.focus()
+        await page.get_by_role("button", name="Paste the token “Good one”").click()
+        await expect(token).to_have_value("cfut_good")
+        await expect(token).to_be_in_viewport(ratio=1)
+        assert await page.locator("html").evaluate("html => html.scrollWidth") == size["width"]
         assert errors == []
 
 

@@ -8,12 +8,13 @@ import { glyphs, plain } from "./text.js";
 const FOCUSABLE = "a[href], button:not(:disabled), input:not(:disabled), textarea:not(:disabled), [tabindex='0']";
 
 // `post(action, body)` sends; `names` and `conversations(ids)` look things up; `confirmed(element)` asks "are you sure".
+// `background` is inert while a modal is open; `beside` is not: its Paste buttons fill the modal.
 export class ModalView {
-  constructor(overlay, { post, lookUp, confirmed, background, onFocusField, onHide }) {
-    Object.assign(this, { overlay, post, lookUp, confirmed, background, onFocusField, onHide });
+  constructor(overlay, { post, lookUp, confirmed, background, beside, onFocusField, onHide }) {
+    Object.assign(this, { overlay, post, lookUp, confirmed, background, beside, onFocusField, onHide });
     this.drafts = new Drafts();
     this.dispatching = Promise.resolve();
-    overlay.addEventListener("keydown", (event) => this.onKey(event));
+    for (const place of [overlay, beside]) place.addEventListener("keydown", (event) => this.view && this.onKey(event));
     overlay.addEventListener("focusin", (event) => {
       if (event.target.dataset.element === "plain_text_input") this.lastText = event.target;
       this.onFocusField();
@@ -59,7 +60,7 @@ export class ModalView {
       el("span", { class: "spinner", "aria-hidden": "true" }), el("span", {}, plain(view.submit.text)));
     const back = view.close && el("button", { type: "button", class: "button", testid: "modal-cancel", onclick: () => this.close(false) }, plain(view.close.text));
     this.body = el("div", { class: "modal-body" }, this.notice, blocks);
-    this.card = el("section", { class: "modal", role: "dialog", "aria-modal": "true", "aria-labelledby": "modal-title", testid: "modal", tabindex: "-1" },
+    this.card = el("section", { class: "modal", role: "dialog", "aria-labelledby": "modal-title", testid: "modal", tabindex: "-1" },
       el("header", {},
         view.is_stacked && el("button", { type: "button", class: "quiet", "aria-label": "Back", onclick: () => this.close(false) }, icon("back")),
         el("h2", { id: "modal-title" }, glyphs(plain(view.title.text))),
@@ -167,13 +168,17 @@ export class ModalView {
       event.preventDefault();
       this.close(true);
     } else if (event.key === "Tab") {
-      const stops = [...this.card.querySelectorAll(FOCUSABLE)].filter((one) => one.offsetParent !== null);
-      const last = stops[stops.length - 1];
-      const atEnd = event.shiftKey ? [stops[0], this.card].includes(document.activeElement) : document.activeElement === last;
-      if (atEnd) {
-        event.preventDefault();
-        (event.shiftKey ? last : stops[0]).focus();
-      }
+      event.preventDefault();
+      this.nextStop(event.shiftKey).focus();
     }
+  }
+
+  // Where Tab leads to: through the modal, then over the Paste buttons beside it, and around again.
+  nextStop(isBackwards) {
+    const all = [...this.card.querySelectorAll(FOCUSABLE), ...this.beside.querySelectorAll(".paste")];
+    const stops = all.filter((one) => one.offsetParent !== null);
+    const at = stops.indexOf(document.activeElement);
+    if (at < 0) return isBackwards ? stops[stops.length - 1] : stops[0];
+    return stops[(at + (isBackwards ? stops.length - 1 : 1)) % stops.length];
   }
 }

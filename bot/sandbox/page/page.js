@@ -1,9 +1,12 @@
 // The workspace: sidebar, channel or app with its tabs, composer, side panel. The server sends the whole state at every change.
 
+import { catchBack, onTypedAddress, showAddress } from "./back.js";
 import { optionsOf, renderBlocks } from "./blocks.js";
-import { el, icon, slug } from "./dom.js";
+import { el, icon } from "./dom.js";
+import { Follower } from "./follower.js";
 import { HomeView } from "./home.js";
 import { ModalView } from "./modal.js";
+import { drawPanel, showPasteButtons } from "./panel.js";
 import { plain, richText } from "./text.js";
 
 const GROUPED_WITHIN_SECONDS = 300;
@@ -19,13 +22,16 @@ let userId = sessionStorage.getItem("user") ?? "";
 const drawn = new Map();
 const seen = new Map();
 const drafts = new Map();
+const visited = [];
+const follower = new Follower($("messages"));
 
 const modal = new ModalView($("overlay"), {
   post,
   lookUp: { names, conversations },
   confirmed,
   background: [$("sidebar"), $("main")],
-  onFocusField: () => showPasteButtons(),
+  beside: $("panel"),
+  onFocusField: () => showPasteButtons(modal.tokenField() !== null),
   onHide: () => home.focusAgain(),
 });
 
@@ -101,11 +107,14 @@ function render() {
   draw("tabs", [channel.is_dm && state.app.has_home, shownTab(channel), isUnread(channel)], () => drawTabs(channel));
   for (const [id, isShown] of [["home", isHome], ["messages", !isHome], ["composer-place", !isHome]]) $(id).hidden = !isShown;
   home.show(state.home, state.app.name);
-  draw("messages", [channel.id, messages, about.topic, state.you, isHome], () => drawMessages(channel, isHome));
+  draw("messages", [channel.id, messages, about.topic, state.you, isHome, state.panel.start], () => drawMessages(channel, isHome));
   draw("composer", [channel.id, channel.is_archived, state.you, state.commands], () => drawComposer(channel));
-  draw("panel", state.panel, drawPanel);
+  draw("panel", state.panel, () => {
+    document.body.classList.toggle("no-panel", state.panel.tokens.length + state.panel.slots.length === 0);
+    drawPanel($("panel"), state.panel, { tokenField: () => modal.tokenField(), close: togglePanel });
+  });
   modal.show(state.view);
-  showPasteButtons();
+  showPasteButtons(modal.tokenField() !== null);
 }
 
 function current() {
@@ -122,17 +131,32 @@ function shownTab(channel) {
 }
 
 function select(id, wanted = "messages") {
+  const place = [current().id, shownTab(current())];
+  if (place[0] !== id || place[1] !== wanted) visited.push(place);
+  show(id, wanted);
+}
+
+function show(id, wanted) {
   [channelId, tab] = [id, wanted];
   if (current().is_dm) lastTab = wanted;
   opened = null;
-  history.replaceState(null, "", `#${id}${wanted === "home" ? "/home" : ""}`);
+  showAddress(`#${id}${wanted === "home" ? "/home" : ""}`);
   document.body.classList.remove("menu-open");
   render();
   announceTab();
   document.querySelector("#composer-place:not([hidden]) textarea")?.focus();
 }
 
-// Tells that a tab of the app was opened; what becomes of it is the app's affair, as in Slack.
+// Takes away what lies on top, else returns to the place before; at the first place it stays.
+function goBack() {
+  const dialog = document.querySelector("dialog[open]");
+  if (dialog) dialog.close("no");
+  else if (state?.view) modal.close(false);
+  else if (document.body.classList.contains("menu-open")) toggleMenu();
+  else if (visited.length) show(...visited.pop());
+}
+
+// Reports that a tab of the app was opened; what becomes of it is the app's affair, as in Slack.
 function announceTab() {
   const channel = current();
   const now = `${userId} ${channel.id} ${shownTab(channel)}`;
@@ -172,6 +196,7 @@ function becomeUser(id) {
   sessionStorage.setItem("user", id);
   seen.clear();
   drafts.clear();
+  visited.length = 0;
   connect();
 }
 
@@ -222,15 +247,20 @@ function drawHeader(channel, isHome) {
 }
 
 function drawMessages(channel, isHidden) {
-  const list = $("messages");
   const place = `${channel.id} ${isHidden}`;
-  const isAtEnd = drawn.get("channel") !== place || list.scrollHeight - list.scrollTop - list.clientHeight < 60;
-  drawn.set("channel", place);
-  list.replaceChildren(
-    el("li", { class: "start" }, el("h2", {}, channel.is_dm ? `You and ${channel.name}` : `This is the start of #${channel.name}`),
-      el("p", {}, channel.is_archived ? "This channel is archived: it can be read, nothing can be added." : ["Type ", el("kbd", {}, "/"), " below to see the commands of the app."])),
+  $("messages").replaceChildren(
+    el("li", { class: "start" }, el("h2", {}, channel.is_dm ? `You and ${channel.name}` : `This is the start of #${channel.name}`), beginning(channel)),
     ...channel.messages.map((message, index) => drawMessage(message, channel.messages[index - 1])));
-  if (isAtEnd) list.scrollTop = list.scrollHeight;
+  if (drawn.get("channel") === place) follower.follow();
+  else follower.restart();
+  drawn.set("channel", place);
+}
+
+function beginning(channel) {
+  if (channel.is_archived) return [el("p", {}, "This channel is archived: it can be read, nothing can be added.")];
+  const { start } = state.panel;
+  if (!start.length) return [el("p", {}, "Type ", el("kbd", {}, "/"), " below to see the commands of the app.")];
+  return [el("h3", {}, "Start here"), el("ol", { class: "steps", testid: "start-here" }, start.map((line) => el("li", {}, richText(line, names()))))];
 }
 
 function drawMessage(message, previous) {
@@ -342,55 +372,6 @@ function drawComposer(channel) {
   }
 }
 
-function drawPanel() {
-  const { tokens, slots } = state.panel;
-  document.body.classList.toggle("no-panel", tokens.length + slots.length === 0);
-  const token = (one) => el("li", { class: "token", testid: `token-${slug(one.label)}` },
-    el("div", {}, el("strong", {}, one.label), el("p", {}, one.explanation), el("code", { title: one.token }, one.token)),
-    el("div", { class: "token-buttons" },
-      el("button", { type: "button", class: "button small paste", hidden: true, onmousedown: (event) => event.preventDefault(), onclick: () => paste(one.token) }, "Paste"),
-      el("button", { type: "button", class: "button small", onclick: (event) => copy(event.target, one.token) }, "Copy")));
-  const slot = (one) => el("tr", { testid: `panel-slot-${one.bucket}` },
-    el("td", {}, el("strong", {}, one.bucket),
-      el("div", { class: "states" }, el("span", { class: `state state-${slug(one.catalog_state)}` }, `catalog ${one.catalog_state}`),
-        el("span", { class: `state state-${slug(one.credential_state)}` }, `credential ${one.credential_state}`))),
-    el("td", {}, one.stored ? el("code", {}, one.stored) : el("span", { class: "nothing" }, "nothing yet"),
-      one.stored_at && el("time", { datetime: one.stored_at }, `at ${new Date(one.stored_at).toLocaleTimeString()}`)));
-  $("panel").replaceChildren(
-    el("header", {}, el("h2", {}, "Sandbox"), el("button", { type: "button", class: "quiet", "aria-label": "Hide the sandbox panel", onclick: togglePanel }, icon("close"))),
-    el("p", { class: "panel-note" }, "Everything here is made up and stays on this machine."),
-    slots.length > 0 && el("section", {}, el("h3", {}, "Cloudflare’s slots"),
-      el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Bucket"), el("th", { scope: "col" }, "Stored now"))), el("tbody", {}, slots.map(slot)))),
-    tokens.length > 0 && el("section", {}, el("h3", {}, "Tokens to try"), el("ul", { class: "tokens" }, tokens.map(token))));
-}
-
-function showPasteButtons() {
-  const isPossible = modal.tokenField() !== null;
-  for (const button of document.querySelectorAll(".paste")) button.hidden = !isPossible;
-}
-
-function paste(token) {
-  const field = modal.tokenField();
-  if (!field) return;
-  field.value = token;
-  field.dispatchEvent(new Event("input"));
-  field.focus();
-}
-
-async function copy(button, text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = "Copied";
-  } catch {
-    const range = document.createRange();
-    range.selectNodeContents(button.closest(".token").querySelector("code"));
-    getSelection().removeAllRanges();
-    getSelection().addRange(range);
-    button.textContent = "Press Ctrl+C";
-  }
-  setTimeout(() => { button.textContent = "Copy"; }, 1500);
-}
-
 // Asks what a button's `confirm` says; resolves to whether to go on.
 function confirmed(one) {
   if (!one.confirm) return Promise.resolve(true);
@@ -415,6 +396,7 @@ function toast(text) {
   toastTimer = setTimeout(() => { place.hidden = true; }, 5000);
 }
 
-addEventListener("hashchange", () => state && location.hash.length > 1 && select(...addressed()));
+catchBack(goBack);
+onTypedAddress(() => state && select(...addressed()));
 if (sessionStorage.getItem("panel") === "shut") document.body.classList.add("panel-shut");
 connect();
