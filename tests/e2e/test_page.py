@@ -15,6 +15,7 @@ from playwright.async_api import Browser, Page, expect
 from bot.sandbox.process import Transport, find_free_port
 from bot.sandbox.tokens import READY_MADE_TOKENS
 from bot.sandbox.workspace import PATIENCE
+from bot.slack.subcommands import usage_hint
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -72,9 +73,13 @@ async def test_a_person_stores_a_token_on_the_page(browser: Browser, transport: 
     async with sandbox(transport, tmp_path) as address:
         page = await open_page(browser, address)
         await page.get_by_test_id("user-chooser").select_option(label="Grace Hopper")
+        await page.get_by_test_id("composer").fill("/")
+        await expect(page.get_by_test_id("command-hint")).to_contain_text(usage_hint())
         await type_command(page, "/r2-credential")
         modal = page.get_by_test_id("modal")
         await expect(modal).to_contain_text("Store a credential")
+        submit = (await page.get_by_test_id("modal-submit").inner_text()).strip()
+        await expect(page.get_by_test_id("start-here")).to_contain_text(f"Press {submit}.")
         await modal.get_by_test_id("block-bucket").locator("input").first.press_sequentially("click")
         await page.get_by_test_id("option").filter(has_text="clickstream-raw").click()
         await page.get_by_test_id("token-good").get_by_role("button", name="Paste").click()

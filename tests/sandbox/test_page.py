@@ -1,11 +1,11 @@
-"""The page of the small Slack, in a real browser, with a Bolt app that knows nothing of it."""
+"""The page of the fake Slack, in a real browser, with a Bolt app that knows nothing of it."""
 
 import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import pytest
@@ -17,6 +17,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.sandbox.page_state import PanelData, PanelSlot, PanelToken
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.workspace import PATIENCE, SmallSlackConfig
+from tests.sandbox.contrast import find_faint
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -210,7 +211,7 @@ def add_status(app: AsyncApp, seen: list[JsonObject]) -> None:
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[SmallSlack, list[JsonObject]]]:
-    """Yield a small Slack with its app, and what the app was told."""
+    """Yield a fake Slack with its app, and what the app was told."""
     async with SmallSlack() as slack:
         seen: list[JsonObject] = []
         web_client = AsyncWebClient(base_url=slack.api_url)
@@ -653,6 +654,75 @@ async def test_every_state_has_its_sign_and_a_phone_has_room(browser: Browser) -
         await at("tab-messages").click()
         await expect(at("composer")).to_be_visible()
         assert errors == []
+
+
+async def test_a_faint_text_is_found(browser: Browser) -> None:
+    """What judges the page finds a grey, an opacity and a placeholder, and nothing in black on white."""
+    page = await browser.new_page()
+    await page.set_content(
+        "<body style='background: #fff; color: #000'>fine<p style='color: #777'>grey</p>"
+        "<div style='opacity: .5'><p>see-through</p></div>"
+        "<style>::placeholder { color: #999 }</style><input placeholder='hint'><input value='typed' placeholder='x'>"
+    )
+    assert [text.rpartition(": ")[2] for text in await find_faint(page)] == ["grey", "see-through", "hint"]
+
+
+STATES = ("active", "switched off", "none"), ("present", "absent", "invalid")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_every_text_stands_out(browser: Browser, scheme: Literal["light", "dark"]) -> None:
+    """At least 4.5 to 1, in each part of the page and each state of it."""
+    async with connected() as (slack, _):
+        slots = tuple(
+            PanelSlot(bucket=f"b{number}", catalog_state=catalog, credential_state=credential, stored="cfut_x")
+            for number, (catalog, credential) in enumerate(zip(*STATES, strict=True))
+        )
+        tokens = slack.panel().tokens
+        slack.panel = lambda: PanelData(start=("Type `/r2-credential`.",), tokens=tokens, slots=slots)
+        client = AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url)
+        await client.chat_postMessage(channel=HERE, text="Stored", blocks=RESULT)
+        for user in (*slack.config.users, slack.config.users[-1]):
+            await slack.say(user.id, HERE, "`code` <!here> a word in *bold*")
+        await slack.type_command(ADA, HERE, "/r2-credential status")
+        await slack.type_command(ADA, HERE, "/other")
+        page, _ = await open_page(browser, slack, color_scheme=scheme)
+        at, faint = page.get_by_test_id, set[str]()
+        await at("message").last.hover()
+        faint.update(await find_faint(page))
+        await at("composer").fill("/r2")
+        await expect(at("command-hint")).to_be_visible()
+        await at(f"channel-{PRIVATE}").hover()
+        faint.update(await find_faint(page))
+        await at(f"channel-{ARCHIVED}").click()
+        await at(f"channel-{SHARED}").hover()
+        faint.update(await find_faint(page))
+        await at(f"channel-{WITH_ADA}").click()
+        await expect(at("home")).to_contain_text("page 1")
+        faint.update(await find_faint(page))
+        await at("action-again").click()
+        faint.update(await find_faint(page))
+        await at("confirm-deny").click()
+        await slack.type_command(ADA, HERE, "/r2-credential")
+        await at("modal-submit").click()
+        await expect(at("block-bucket").get_by_test_id("field-error")).to_be_visible()
+        await at("block-bucket").get_by_role("combobox").fill("e")
+        await expect(at("option")).to_have_count(2)
+        await at("option").last.hover()
+        faint.update(await find_faint(page))
+        await at("option").last.click()
+        await at("block-token").get_by_role("textbox").fill("kept")
+        await slack.transport.drop_connections()
+        slack.transport.refuses_connections = True
+        await at("action-help").click()
+        await expect(page.locator("#toast")).to_be_visible()
+        await at("modal-submit").click()
+        await expect(at("modal-notice")).to_be_visible()
+        faint.update(await find_faint(page))
+        await page.locator("#overlay .modal").evaluate("card => card.classList.add('busy')")
+        await page.evaluate("document.body.classList.add('offline')")
+        faint.update(await find_faint(page))
+        assert faint == set()
 
 
 async def test_an_app_without_a_home_tab_has_no_tabs(browser: Browser) -> None:

@@ -259,7 +259,7 @@ function drawMessages(channel, isHidden) {
 function beginning(channel) {
   if (channel.is_archived) return [el("p", {}, "This channel is archived: it can be read, nothing can be added.")];
   const { start } = state.panel;
-  if (!start.length) return [el("p", {}, "Type ", el("kbd", {}, "/"), " below to see the commands of the app.")];
+  if (!start.length || channel.is_dm) return [el("p", {}, "Type ", el("kbd", {}, "/"), " below to see the commands of the app.")];
   return [el("h3", {}, "Start here"), el("ol", { class: "steps", testid: "start-here" }, start.map((line) => el("li", {}, richText(line, names()))))];
 }
 
