@@ -6,6 +6,7 @@ from typing import Final
 
 from bot.cloudflare.errors import (
     BlockedOnTheWay,
+    CallerLacksPermission,
     CallerNotAllowed,
     CallerRejected,
     ChallengePage,
@@ -17,6 +18,7 @@ from bot.cloudflare.errors import (
 from bot.model.errors import BotError
 
 _RIGHT: Final = "Workers R2 Data Catalog Write"
+_GIVE_RIGHT: Final = f"give the token the permission {_RIGHT} for the account"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,10 @@ class Fix:
 FIXES: Final[Mapping[type[OperatorError], Fix]] = {
     CallerRejected: Fix(
         "CLOUDFLARE_API_TOKEN",
-        f"set it to a token that is active, belongs to the account CLOUDFLARE_ACCOUNT_ID and has the right {_RIGHT}",
+        f"set it to a token that is active, belongs to the account CLOUDFLARE_ACCOUNT_ID and has the permission {_RIGHT}",
     ),
-    CallerNotAllowed: Fix("CLOUDFLARE_API_TOKEN", f"give the token the right {_RIGHT} for the account"),
+    CallerLacksPermission: Fix("CLOUDFLARE_API_TOKEN", _GIVE_RIGHT),
+    CallerNotAllowed: Fix("CLOUDFLARE_API_TOKEN", _GIVE_RIGHT),
     RouteGone: Fix(
         "CLOUDFLARE_ACCOUNT_ID",
         "check the id and CLOUDFLARE_BASE_URL, and set R2_CREDENTIAL_CATALOG_API to auto",

@@ -80,7 +80,11 @@ def scrub(line: str) -> str:
 def _take_over_stderr() -> TextIO | LogWriter:
     if sys.stderr is None:  # closed: another file has its number by now
         return open(os.devnull, "w")  # noqa: PTH123 - as long as the process lives
-    writer = LogWriter(sys.stderr.fileno(), _describe_loss)
+    try:
+        descriptor = sys.stderr.fileno()
+    except OSError:  # held in memory: nothing to wait for
+        return sys.stderr
+    writer = LogWriter(descriptor, _describe_loss)
     atexit.register(writer.drain)
     sys.stderr = StrayText(writer, scrub)
     return writer
