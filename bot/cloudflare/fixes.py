@@ -32,7 +32,7 @@ class Fix:
 FIXES: Final[Mapping[type[OperatorError], Fix]] = {
     CallerRejected: Fix(
         "CLOUDFLARE_API_TOKEN",
-        f"set it to a token that is active, belongs to the account CLOUDFLARE_ACCOUNT_ID and has the permission {_RIGHT}",
+        f"use a token that is active, belongs to the account CLOUDFLARE_ACCOUNT_ID and has the permission {_RIGHT}",
     ),
     CallerLacksPermission: Fix("CLOUDFLARE_API_TOKEN", _GIVE_RIGHT),
     CallerNotAllowed: Fix("CLOUDFLARE_API_TOKEN", _GIVE_RIGHT),
