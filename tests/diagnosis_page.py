@@ -35,6 +35,7 @@ from bot.model.errors import (
     GivenUp,
     NotStorable,
     SealedValueUnreadable,
+    TokenLivesTooLong,
     WhoseMove,
     leaves,
 )
@@ -226,7 +227,7 @@ _SECTIONS: tuple[tuple[str, str, tuple[type[BotError], ...]], ...] = (
             "Said of the token that was pasted. Ends as *refused*; nothing was written. A token that was made a moment "
             "ago may be answered like this as well: it is asked about again for `R2_CREDENTIAL_FRESH_TOKEN_PATIENCE`."
         ),
-        (TokenRefusal,),
+        (TokenRefusal, TokenLivesTooLong),
     ),
     ("The bucket", "Said of the bucket and its catalog. Ends as *refused*; nothing was written.", (CatalogRefusal,)),
     (

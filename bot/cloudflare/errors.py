@@ -9,7 +9,6 @@ CloudflareError
 │   │   ├── TokenDisabled
 │   │   ├── TokenExposed
 │   │   ├── TokenNotYetValid
-│   │   ├── TokenLivesTooLong
 │   │   ├── TokenLimitedToAddresses
 │   │   ├── TokenOfAnotherAccount
 │   │   ├── CatalogOutOfReach
@@ -178,16 +177,6 @@ class TokenNotYetValid(TokenRefusal):
     )
 
 
-class TokenLivesTooLong(TokenRefusal):
-    """It outlives R2_CREDENTIAL_MAX_TOKEN_LIFETIME, or may: a limit of the operator's, not of Cloudflare's."""
-
-    code = "token_lives_too_long"
-    user_message = (
-        "This token never expires, expires later than this bot allows, or Cloudflare does not say when. Your move: "
-        "create a token that expires within the time that the form names, and submit that one."
-    )
-
-
 class TokenLimitedToAddresses(TokenRefusal):
     """Code 9109 that speaks of a location: the token may be used from certain IP addresses only, and not from here."""
 
@@ -218,7 +207,7 @@ class CatalogOutOfReach(TokenRefusal):
     user_message = (
         "This token is active, but it does not reach this catalog: it belongs to another Cloudflare account, is "
         "limited to other buckets, or lacks the right to R2 Data Catalog (Basin Catalog). Your move: in the account "
-        f"that has the bucket, {RIGHT_TOKEN}."
+        f"that has the bucket, {RIGHT_TOKEN}, for this bucket or all buckets."
     )
 
 
@@ -229,7 +218,7 @@ class LacksCatalogRights(TokenRefusal):
     passes = True
     user_message = (
         "This token is active, but may not use this catalog: it lacks the right to R2 Data Catalog (Basin Catalog), "
-        f"or is limited to other buckets. Your move: {RIGHT_TOKEN}. {_CUSTOM_RIGHTS}."
+        f"or is limited to other buckets. Your move: {RIGHT_TOKEN}, for this bucket or all buckets. {_CUSTOM_RIGHTS}."
     )
 
 
@@ -240,7 +229,8 @@ class LacksStorageRights(TokenRefusal):
     user_message = (
         "This token is active and reaches the catalog, but Cloudflare did not store it: it lacks the right to read "
         "and write the bucket's data (R2 storage), or to write in R2 Data Catalog (Basin Catalog). Your move: if it "
-        f"was created a moment ago, submit it once more in a minute; else {RIGHT_TOKEN}. {_CUSTOM_RIGHTS}."
+        f"was created a moment ago, submit it once more in a minute; else {RIGHT_TOKEN}, for this bucket or all "
+        f"buckets. {_CUSTOM_RIGHTS}."
     )
 
 
@@ -252,7 +242,8 @@ class CredentialRefused(TokenRefusal):
     passes = True
     user_message = (
         "Cloudflare refused this token: either it is not valid (cut off while copying, expired, disabled or deleted), "
-        f"or it lacks a right that the catalog needs. Your move: {RIGHT_TOKEN}, and submit that one. {_CUSTOM_RIGHTS}."
+        f"or it lacks a right that the catalog needs. Your move: {RIGHT_TOKEN}, for this bucket or all buckets, and "
+        f"submit that one. {_CUSTOM_RIGHTS}."
     )
 
 

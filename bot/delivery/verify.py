@@ -10,13 +10,13 @@ import structlog
 
 from bot.cloudflare.answers import TokenVerification
 from bot.cloudflare.client import CloudflareClient, Turn
-from bot.cloudflare.errors import CloudflareError, TokenLivesTooLong
+from bot.cloudflare.errors import CloudflareError
 from bot.delivery.endings import end_unwritten
 from bot.delivery.judge import NOT_OFFERED, REJECTED, Answers, is_bare, is_from_elsewhere, is_no, judge
 from bot.delivery.retry import pause_for_fresh_token, wait
 from bot.delivery.step import MaySend, Step
 from bot.model.catalog import BucketKey, CredentialStatus
-from bot.model.errors import BotError
+from bot.model.errors import BotError, TokenLivesTooLong
 from bot.model.move import Changes, Move
 from bot.model.secret import Secret
 from bot.model.submission import Findings, Pending, State, Submission, Task, TokenKind
@@ -85,8 +85,9 @@ class Verify(Step):
 
     def _refuse_lifetime(self, submission: Submission, findings: Findings) -> Move:
         """Refuse it, with the findings, so that the result shows the expiry."""
-        move = end_unwritten(submission, State.REFUSED, TokenLivesTooLong(), self._tools.clock())
-        return replace(move, changes=replace(move.changes, findings=findings))
+        now = self._tools.clock()
+        move = end_unwritten(submission, State.REFUSED, TokenLivesTooLong(), now)
+        return replace(move, changes=replace(move.changes, checked_at=now, findings=findings))
 
     def _wait_until_known(self, submission: Submission, refusal: CloudflareError, patience_until: datetime) -> Move:
         now = self._tools.clock()

@@ -13,6 +13,7 @@ BotError
 │   ├── OtherSecret
 │   ├── IdOfSomething
 │   └── NamedValue
+├── TokenLivesTooLong          Cloudflare takes the token, but the operator's limit does not
 ├── SealedValueUnreadable      a sealed token or response URL does not open, whatever the reason
 ├── KeyFileUnusable            a file of the key ring is no key, or others can read it
 ├── RecordDamaged              a row of the database holds what the bot never writes
@@ -225,6 +226,20 @@ class NamedValue(NotStorable):
     user_message = (
         "This is a name with its value. Paste the value alone: leave out what is before the = (or the colon), and that "
         "sign itself."
+    )
+
+
+# What the operator's rules say of a token.
+
+
+class TokenLivesTooLong(BotError):
+    """It outlives R2_CREDENTIAL_MAX_TOKEN_LIFETIME, or may: a limit of the operator's, not of Cloudflare's."""
+
+    code = "token_lives_too_long"
+    whose_move = WhoseMove.YOU
+    user_message = (
+        "This token never expires, expires later than this bot allows, or Cloudflare does not say when. What to "
+        "do: Create one that expires within the time that the form names, and submit that one."
     )
 
 

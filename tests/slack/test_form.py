@@ -183,7 +183,7 @@ def test_without_a_direct_message_the_channel_is_needed(channel_id: str) -> None
 
 
 def test_the_form_warns_before_anything_is_pasted() -> None:
-    """The slot is overwritten; that Slack hides nothing stands in `bot.slack.token_advice`."""
+    """The slot is overwritten; that Slack hides nothing is said by the advice on the token."""
     text = "\n".join(texts_of(_form()))
     assert "what it holds now is replaced" in text
     assert "R2 Data Catalog (Basin Catalog)" in text
