@@ -37,6 +37,7 @@ from bot.slack.messages import render
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.response_url import SlackPost
 from bot.slack.stories.live_table import LiveTables
+from bot.slack.stories.no_catalog import OPEN_ANYWAY
 from bot.slack.stories.parts import Parts
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
@@ -104,12 +105,13 @@ class Desk:
         ingress = Ingress(_bolt_app(_routes(parts, self.tables), home), self.key_ring, ACCOUNT, self.clock)
         self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
 
-    async def know_catalogs(self) -> None:
-        """Let the bot know the account's catalogs."""
+    async def know_catalogs(self, *more: str) -> None:
+        """Let the bot know the account's catalogs; `more` are active ones."""
         states = {
             BUCKET: (CatalogStatus.ACTIVE, CredentialStatus.ABSENT),
             "billing-exports": (CatalogStatus.ACTIVE, CredentialStatus.PRESENT),
             "old-events": (CatalogStatus.INACTIVE, CredentialStatus.PRESENT),
+            **dict.fromkeys(more, (CatalogStatus.ACTIVE, CredentialStatus.ABSENT)),
         }
         catalogs = tuple(
             Catalog(key=make_key(bucket), status=status, credential_status=credential)
@@ -125,8 +127,12 @@ class Desk:
         return outcome.message.text if outcome.message else ""
 
     async def open_form(self, bucket: str = BUCKET, token: str = TOKEN_TEXT, **fields: str) -> None:
-        """Open the form and fill it in."""
+        """Open the form and fill it in, also where the catalog is not listed."""
         assert await self.command(bucket) == ""
+        view = self.slack.modal(ADA)
+        assert view is not None
+        if not view.has_submit:
+            await self.slack.click(ADA, view, OPEN_ANYWAY)
         await self.slack.fill(ADA, "token", token)
         for name, value in fields.items():
             await self.slack.fill(ADA, name, value)

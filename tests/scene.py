@@ -14,6 +14,7 @@ from bot.sandbox.run import furnish
 from bot.sandbox.slack import SmallSlack
 from bot.sandbox.tokens import READY_MADE_TOKENS
 from bot.sandbox.workspace import PATIENCE, Message, SmallSlackConfig, User, UserGroup
+from bot.slack.stories.no_catalog import OPEN_ANYWAY
 
 ADA = "U0ADA0001"
 GRACE = "U0GRACE01"
@@ -79,10 +80,14 @@ class Scene:
         return self._log_path.read_bytes() if self._log_path.exists() else b""
 
     async def open_form(self, bucket: str, *, user: str = ADA, channel: str = PLATFORM) -> None:
-        """Type the command; the form for a bucket is open afterwards."""
+        """Type the command; the form for a bucket is open afterwards, also where its catalog is not listed."""
         outcome = await self.slack.type_command(user, channel, f"/r2-credential {bucket}")
         assert outcome.message is None, outcome.message
         assert outcome.failure is None
+        view = await self.slack.wait_for_view(user)
+        if OPEN_ANYWAY in {each.get("action_id") for block in view.blocks for each in block.get("elements", [])}:
+            await self.slack.click(user, view, OPEN_ANYWAY)
+            await self.slack.wait_for_view(user, lambda view: view.has_submit)
 
     async def submit(
         self, bucket: str, token: str, *, user: str = ADA, channel: str = PLATFORM, to: str | None = None

@@ -1,6 +1,7 @@
 """What a button says of the bucket that it is for; its value comes back from a client, maybe years later."""
 
 from bot.model.catalog import BucketKey, is_bucket_name
+from bot.model.place import DIRECT, is_channel_id
 
 
 def bucket_value(key: BucketKey) -> str:
@@ -16,3 +17,16 @@ def read_bucket_value(value: str, account_id: str) -> BucketKey | None:
     account, slash, bucket = value.rpartition("/")
     is_ours = account == account_id if slash else True
     return BucketKey(account_id=account_id, bucket=bucket) if is_ours and is_bucket_name(bucket) else None
+
+
+def place_value(key: BucketKey, place: str) -> str:
+    """Return the value of a button for this bucket whose result goes to `place`."""
+    return f"{bucket_value(key)} {place}"
+
+
+def read_place_value(value: str, account_id: str) -> tuple[BucketKey, str] | None:
+    """Return the bucket and the place, or None for any other value. Both come from a client: neither is allowed yet."""
+    bucket, blank, place = value.partition(" ")
+    key = read_bucket_value(bucket, account_id) if blank else None
+    is_place = place == DIRECT or is_channel_id(place)
+    return (key, place) if key is not None and is_place else None

@@ -1,7 +1,6 @@
 """Builds the form and checks its fields. Block ids live here and nowhere else."""
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +20,7 @@ from bot.model.errors import (
 )
 from bot.model.pasted_token import MASK, trim_typed
 from bot.model.place import DIRECT
+from bot.model.similar_names import find_similar
 from bot.model.submission import PastedToken, TokenKind
 from bot.slack.blocks import Json, plain, section
 
@@ -33,13 +33,14 @@ DIRECT_BLOCK: Final = "direct"
 REASON_BLOCK: Final = "reason"
 CHECK_BLOCK: Final = "check"
 REASON_LENGTH: Final = 300
+SUBMIT: Final = "Check or store"
+"""What the button says: it does either, as the form has it, and no update of the form can be too late to say so."""
 
 _INPUT_LENGTH: Final = 3000
 _MOST_OPTIONS: Final = 100
 _OPTION_TEXT: Final = 75
-_MOST_SIMILAR: Final = 3
-_SIMILAR: Final = 0.75
-"""The share of a name that must be the same: one slip in four letters."""
+_NO_NAMES: Final = frozenset({"none", "null", "nil", "undefined"})
+"""What is typed, or sent by a broken client, to say that there is none: no bucket is offered for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,19 +57,30 @@ class Filling:
     check_only: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remarks:
+    """What is said in the form besides: below the bucket what is `known` of it, below the token what to know of it."""
+
+    known: Sequence[Json] = ()
+    token: Sequence[Json] = ()
+
+
+_NO_REMARKS: Final = Remarks()
+
+
 def build_form(
     *,
     nonce: str,
     filling: Filling,
     catalogs: Iterable[Catalog] | None,
     offers_direct: bool = True,
-    token_advice: Iterable[Json] = (),
+    remarks: Remarks = _NO_REMARKS,
 ) -> Json:
     """Return the form as a view. Its `private_metadata` is the opening's nonce and nothing else.
 
     Without a snapshot of the catalogs the bucket is a plain text field: a type-ahead could offer nothing.
     `offers_direct`: whether the result may be chosen to go to the person alone; without that, a channel is needed.
-    `token_advice` stands below the token field.
+    The fields' ids are the same in every form: when an open one is updated, Slack keeps what was typed by them.
     """
     bucket = _bucket_element(filling.key.bucket if filling.key else "", catalogs)
     return {
@@ -76,13 +88,14 @@ def build_form(
         "callback_id": CALLBACK_ID,
         "private_metadata": nonce,
         "title": plain("Store a credential"),
-        "submit": plain("Store"),
+        "submit": plain(SUBMIT),
         "close": plain("Cancel"),
         "blocks": [
             section(_INTRODUCTION),
-            _input(BUCKET_BLOCK, "Bucket", bucket, hint=_BUCKET_HINT),
+            _input(BUCKET_BLOCK, "Bucket", bucket, hint=_BUCKET_HINT) | _dispatch(bucket),
+            *remarks.known,
             _input(TOKEN_BLOCK, "Cloudflare API token", _TOKEN_ELEMENT, hint=_PASTE_HINT),
-            *token_advice,
+            *remarks.token,
             _input(CHANNEL_BLOCK, "Post the result to", _channel_element(filling.channel_id), optional=offers_direct),
             *([_direct_input(is_ticked=filling.channel_id == DIRECT)] if offers_direct else []),
             _input(REASON_BLOCK, "Reason", _reason_element(filling.reason), hint=_REASON_HINT, optional=True),
@@ -104,7 +117,9 @@ def build_options(catalogs: Iterable[Catalog], query: str) -> list[Json]:
     found = sorted((name for name in by_name if query in name), key=lambda name: (not name.startswith(query), name))
     if found or not is_bucket_name(query):
         return [_option(name, name, describe_catalog(by_name[name])) for name in found][:_MOST_OPTIONS]
-    similar = difflib.get_close_matches(query, by_name, n=_MOST_SIMILAR, cutoff=_SIMILAR)
+    if query in _NO_NAMES:
+        return []
+    similar = find_similar(query, by_name)
     return [
         *(_option(name, name, f"Did you mean this? {describe_catalog(by_name[name])}") for name in similar),
         _option(f'Use "{query}"', query, "Not among the catalogs that Cloudflare listed last"),
@@ -220,6 +235,11 @@ def _bucket_element(bucket: str, catalogs: Iterable[Catalog] | None) -> Json:
     known = next((catalog for catalog in catalogs if catalog.bucket == bucket), None)
     chosen = _option(bucket, bucket, describe_catalog(known) if known else "")
     return element | ({"initial_option": chosen} if bucket else {})
+
+
+def _dispatch(bucket_element: Json) -> Json:
+    """Have Slack tell of a bucket as soon as it is chosen; one that is typed would be told letter by letter."""
+    return {"dispatch_action": True} if bucket_element["type"] == "external_select" else {}
 
 
 def _channel_element(channel_id: str) -> Json:

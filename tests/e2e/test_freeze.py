@@ -114,7 +114,7 @@ async def test_what_lay_in_the_socket_is_not_taken_and_the_next_try_is(scene: Sc
     await scene.wait_for_result("frozen")
 
     assert (refused.kind, nothing_was_written) == ("errors", True)
-    assert "Press Store again" in str(refused.errors)
+    assert 'Press "Check or store" again' in str(refused.errors)
     assert again.kind == "updated"
     assert scene.cloudflare.stored_token("frozen") == NEW
     assert scene.slack.problems == []

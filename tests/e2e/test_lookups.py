@@ -159,7 +159,7 @@ async def test_a_catalog_can_be_enabled_and_then_filled(scene: Scene, bucket: st
     )
 
     assert f"<@{GRACE}> enabled the catalog of `{bucket}`." in enabled.text
-    assert "paste the token again, since it was erased" in enabled.text
+    assert "paste a token for it; no earlier one was kept" in enabled.text
     assert stored.text.startswith(f"<@{GRACE}>")
     assert scene.cloudflare.stored_token(bucket) == GOOD
 

@@ -44,11 +44,11 @@ _TRIGGER: Final = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}\.[0-9a-f]{1,64}")
 """A trigger id is made by Slack, needed unchanged, and never shown to anyone: it is not masked."""
 
 _TOO_LATE: Final = (
-    "The bot did not answer in time, and it is not known whether this was recorded. Press Store again: that is safe, "
-    "nothing is stored twice."
+    f'The bot did not answer in time, and it is not known whether this was recorded. Press "{modal.SUBMIT}" again: '
+    "that is safe, nothing is stored twice."
 )
 _GIVEN_UP: Final = (
-    "This reached the bot so late that Slack had given up on it, and it was not taken. Press Store again."
+    f'This reached the bot so late that Slack had given up on it, and it was not taken. Press "{modal.SUBMIT}" again.'
 )
 _COMMAND_TOO_LATE: Final = "The bot did not answer in time. If no form opens, type the command again."
 _DRAIN_PATIENCE: Final = timedelta(seconds=2.5)

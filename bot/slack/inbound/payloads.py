@@ -18,7 +18,16 @@ from bot.model.slack_ids import SlackId
 from bot.model.submission import PastedToken, Task, TokenKind
 from bot.policy.gate import Actor
 from bot.slack.blocks import Json
-from bot.slack.form import BUCKET_BLOCK, CHANNEL_BLOCK, CHECK_BLOCK, DIRECT_BLOCK, REASON_BLOCK, TOKEN_BLOCK
+from bot.slack.form import (
+    BUCKET_ACTION,
+    BUCKET_BLOCK,
+    CALLBACK_ID,
+    CHANNEL_BLOCK,
+    CHECK_BLOCK,
+    DIRECT_BLOCK,
+    REASON_BLOCK,
+    TOKEN_BLOCK,
+)
 from bot.slack.subcommands import Subcommand, read_text
 
 LONGEST_TEXT: Final = 3000
@@ -93,12 +102,13 @@ class Submit(Payload):
 class Press(Payload):
     """A pressed button. `channel_id` is None in a view, which is in no channel.
 
-    `is_in_group_message` as in a Command.
+    `is_in_group_message` as in a Command. `view_id` is that of the view, where there is one.
     """
 
     action_id: str
     value: str
     channel_id: str | None
+    view_id: str = ""
     is_in_group_message: bool = False
     trigger_id: str
     answer_url: Secret | None
@@ -107,6 +117,15 @@ class Press(Payload):
     def is_in_view(self) -> bool:
         """Whether the button is in the App Home or a modal, and not in a message."""
         return self.channel_id is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice(Payload):
+    """Another bucket in a form that is still open: `form` says what the form holds so far, without the token."""
+
+    action_id: str
+    view_id: str
+    form: UnverifiedForm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,9 +271,18 @@ def _parse_submit(body: Json, received_at: datetime, sent_at: datetime, pasted: 
     )
 
 
-def _parse_press(body: Json, received_at: datetime, answer_url: Secret | None) -> Press:
+def _parse_press(body: Json, received_at: datetime, answer_url: Secret | None) -> Press | Choice:
     actions = body.get("actions")
     action = object_of(actions[0]) if isinstance(actions, list) and actions else {}
+    view = object_of(body.get("view"))
+    if view.get("callback_id") == CALLBACK_ID and action.get("action_id") == BUCKET_ACTION:
+        return Choice(
+            actor=actor_of_interaction(body),
+            received_at=received_at,
+            action_id=BUCKET_ACTION,
+            view_id=view_id_of(body),
+            form=parse_form(view),
+        )
     channel = object_of(body.get("channel"))
     channel_id = id_of(SlackId.CONVERSATION, channel.get("id"))
     return Press(
@@ -263,6 +291,7 @@ def _parse_press(body: Json, received_at: datetime, answer_url: Secret | None) -
         action_id=name_of(action.get("action_id")),
         value=text_of(action.get("value")),
         channel_id=None if isinstance(body.get("view"), dict) else channel_id,
+        view_id=view_id_of(body),
         is_in_group_message=_is_group_message(channel.get("name")),
         trigger_id=name_of(body.get("trigger_id")),
         answer_url=answer_url,

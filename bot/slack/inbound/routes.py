@@ -15,7 +15,7 @@ from bot.model.catalog import is_bucket_name
 from bot.model.foreign_text import one_line
 from bot.slack import form as modal
 from bot.slack.blocks import Json, escape
-from bot.slack.inbound.payloads import Command, Opened, Payload, Press, Search, Submit
+from bot.slack.inbound.payloads import Choice, Command, Opened, Payload, Press, Search, Submit
 from bot.slack.subcommands import COMMAND, Subcommand
 
 PAYLOAD: Final = "parsed_payload"
@@ -34,6 +34,7 @@ class Routes:
         self._submits: dict[str, Callable[[Submit], Awaitable[Json]]] = {}
         self._searches: dict[str, Callable[[Search], Awaitable[list[Json]]]] = {}
         self._presses: dict[tuple[str, bool], Callable[[Press], Awaitable[None]]] = {}
+        self._choices: dict[str, Callable[[Choice], Awaitable[None]]] = {}
         self._openings: list[Callable[[Opened], Awaitable[None]]] = []
 
     def on_command(self, subcommand: Subcommand, answer: Callable[[Command], Awaitable[str | Json]]) -> None:
@@ -53,6 +54,10 @@ class Routes:
         for place in (False, True) if in_view is None else (in_view,):
             self._presses[action_id, place] = act
 
+    def on_choice(self, action_id: str, act: Callable[[Choice], Awaitable[None]]) -> None:
+        """Act when something else is chosen in a form that is still open."""
+        self._choices[action_id] = act
+
     def on_opened(self, act: Callable[[Opened], Awaitable[None]]) -> None:
         """Act when somebody opens a tab of the app."""
         self._openings.append(act)
@@ -66,6 +71,8 @@ class Routes:
         app.command(COMMAND)(self._take_command)
         for action_id in sorted({action_id for action_id, _ in self._presses}):
             app.action(action_id)(self._take_press)
+        for action_id in self._choices:
+            app.action(action_id)(self._take_choice)
         app.event("app_home_opened")(self._take_opened)
         app.error(self._answer_fault)
 
@@ -93,6 +100,11 @@ class Routes:
         await ack()
         press = _parsed(context, Press)
         await self._presses[press.action_id, press.is_in_view](press)
+
+    async def _take_choice(self, ack: AsyncAck, context: AsyncBoltContext) -> None:
+        await ack()
+        choice = _parsed(context, Choice)
+        await self._choices[choice.action_id](choice)
 
     async def _take_opened(self, ack: AsyncAck, context: AsyncBoltContext) -> None:
         await ack()

@@ -41,7 +41,7 @@ _CHECKED: Final = (
     "Not looked at: whether the token may read and write the data of the bucket (R2 storage), which Cloudflare does "
     "only when it stores. The token was erased. Your move: paste it again to have it stored."
 )
-_ENABLED: Final = "It can take a credential now. Your move: paste the token again, since it was erased."
+_ENABLED: Final = "It can take a credential now. Your move: paste a token for it; no earlier one was kept."
 _ENABLE_AGAIN: Final = "Your move: press the button again; enabling a catalog twice does no harm."
 _NOT_ENABLED_IN_TIME: Final = f"The bot did not get to it in the time it had. {_ENABLE_AGAIN}"
 _UNCHECKED: Final = {

@@ -6,11 +6,13 @@ from typing import Final
 
 import structlog
 
+from bot.model.catalog import BucketKey
 from bot.model.errors import BotError, CommitUnknown, DatabaseTrouble, SlackConnectionBroke
 from bot.model.place import DIRECT, is_channel_id
 from bot.model.submission import NewSubmission, Sealed, Submission, Task, TokenKind
 from bot.policy.rules import Verb
-from bot.slack.blocks import escape
+from bot.slack.blocks import Json, escape
+from bot.slack.button_values import read_place_value
 from bot.slack.inbound.payloads import Press
 from bot.slack.inbound.routes import Routes
 from bot.slack.messages import render
@@ -45,36 +47,56 @@ class EnableCatalog:
         """Have the catalog enabled, or say why not."""
         parts = self.parts
         try:
-            known = await parts.submissions.find(press.value)
+            wanted = await self._find_wanted(press.value)
             # Both may ask Slack: one after the other would take longer than a trigger lives.
-            permit, problem = await asyncio.gather(parts.gate.permit(press.actor), self._examine(known))
-            if known is None or known.key.account_id != parts.account_id:
+            permit, problem = await asyncio.gather(parts.gate.permit(press.actor), self._examine(wanted))
+            if wanted is None:
                 await tell_presser(parts.web, press, _FORGOTTEN)
                 return
-            permit.require(Verb.ENABLE, known.key, _place(known))
+            permit.require(Verb.ENABLE, wanted.key, wanted.place)
             if problem:
                 await tell_presser(parts.web, press, problem)
                 return
-            await self._enable(press, known)
+            await self._enable(press, wanted)
         except BotError as error:
             _log.warning("enabling_refused", user=press.actor.user_id, error=error.code)
             await tell_presser(parts.web, press, render.refusal(error, contact=parts.contact))
 
-    async def _examine(self, known: Submission | None) -> str | None:
-        """Say what is wrong with the place of the result, which may have changed."""
-        if known is None or _place(known) == DIRECT:
+    async def _find_wanted(self, value: str) -> "_Wanted | None":
+        """Read a button's value: a submission that found no catalog, or the bucket of a notice with a place."""
+        parts = self.parts
+        named = read_place_value(value, parts.account_id)
+        if named is not None:
+            key, place = named
+            return _Wanted(key=key, place=place, is_in_notice=True)
+        known = await parts.submissions.find(value)
+        if known is None or known.key.account_id != parts.account_id:
             return None
-        problem = await self.parts.channels.explain_problem(known.channel_id)
-        return f"The result would go to <#{known.channel_id}>. {problem} {_ANOTHER_CHANNEL}" if problem else None
+        return _Wanted(key=known.key, place=_place(known))
 
-    async def _enable(self, press: Press, known: Submission) -> None:
-        """Open a view first, since its id is the submission's, as with a form; it promises nothing yet."""
-        parts, bucket = self.parts, known.key.bucket
+    async def _examine(self, wanted: "_Wanted | None") -> str | None:
+        """Say what is wrong with the place of the result, which may have changed."""
+        if wanted is None or wanted.place == DIRECT:
+            return None
+        problem = await self.parts.channels.explain_problem(wanted.place)
+        return f"The result would go to <#{wanted.place}>. {problem} {_ANOTHER_CHANNEL}" if problem else None
+
+    async def _show(self, press: Press, wanted: "_Wanted", view: Json) -> str:
+        """Open a view, or take that of the notice, which has no submission yet; return its id."""
+        if not wanted.is_in_notice or not press.view_id:
+            view_id = await self.parts.web.open_view(press.trigger_id, view)
+            if view_id is None:  # the submission would have no id
+                raise SlackConnectionBroke
+            return view_id
+        await self.parts.web.update_view(press.view_id, view)
+        return press.view_id
+
+    async def _enable(self, press: Press, wanted: "_Wanted") -> None:
+        """Show a view first, since its id is the submission's, as with a form; it promises nothing yet."""
+        parts, bucket = self.parts, wanted.key.bucket
         words = f"The catalog of *{escape(bucket)}* is about to be enabled. {_UNTIL_RECORDED}"
-        view_id = await parts.web.open_view(press.trigger_id, render.notice_view("Enabling...", words))
-        if view_id is None:  # the submission would have no id
-            raise SlackConnectionBroke
-        new = self._new_submission(view_id, press, known)
+        view_id = await self._show(press, wanted, render.notice_view("Enabling...", words))
+        new = self._new_submission(view_id, press, wanted)
         try:
             await parts.submissions.add(new)
         except CommitUnknown:  # it may be there: then somebody has to do it
@@ -84,14 +106,14 @@ class EnableCatalog:
             return
         _log.info("enabling_received", submission=new.id, user=new.user_id, bucket=bucket)
 
-    def _new_submission(self, view_id: str, press: Press, known: Submission) -> NewSubmission:
+    def _new_submission(self, view_id: str, press: Press, wanted: "_Wanted") -> NewSubmission:
         return NewSubmission(
             id=view_id,
             task=Task.ENABLE,
             team_id=self.parts.gate.home.team_id,
             user_id=press.actor.user_id,
-            key=known.key,
-            channel_id=_place(known),
+            key=wanted.key,
+            channel_id=wanted.place,
             reason="",
             token_kind=TokenKind.EMPTY,
             last_four="",
@@ -100,6 +122,15 @@ class EnableCatalog:
             accepted_at=press.received_at,
             expires_at=press.received_at + self.parts.ttl,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """Which catalog is to be enabled, and where the result goes."""
+
+    key: BucketKey
+    place: str
+    is_in_notice: bool = False
 
 
 def _place(known: Submission) -> str:

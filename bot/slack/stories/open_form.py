@@ -1,22 +1,27 @@
 """Opens the form, for whoever may, from every place where it can be asked for."""
 
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 import structlog
 
+from bot.model.catalog import BucketKey, Snapshot, is_bucket_name
 from bot.model.errors import BotError, CommitUnknown, DatabaseUnavailable, SlackRefused
 from bot.model.place import DIRECT, is_channel_id
 from bot.model.submission import Opening
-from bot.policy.gate import Actor
+from bot.policy.gate import Actor, Permit
 from bot.policy.rules import Verb
 from bot.slack import form as modal
+from bot.slack.blocks import Json, context
 from bot.slack.form import Filling
-from bot.slack.inbound.payloads import Command, Press
+from bot.slack.inbound.payloads import Choice, Command, Press
 from bot.slack.messages import render
+from bot.slack.stories.no_catalog import no_catalog_view, offer_enabling
 from bot.slack.stories.parts import Parts
+from bot.slack.stories.slot import Slot, describe_slot, find_slot
 from bot.slack.token_advice import advise
 
 OPENING_LIFETIME: Final = timedelta(hours=1)
@@ -47,15 +52,54 @@ class FormOpener:
         return "" if is_channel_id(channel_id) else DIRECT
 
     async def open(self, actor: Actor, trigger_id: str, filling: Filling, asked_in: str | None) -> str:
-        """Return what the person reads instead of the form, or nothing when it has opened.
+        """Return what the person reads instead of the form, or nothing when it (or a notice) has opened.
 
-        `asked_in` is the place where it was asked for; None where there is none.
+        `asked_in` is the place where it was asked for; None where there is none. A bucket that has no catalog for a
+        token gets a notice and no form.
         """
+
+        async def show(permit: Permit) -> None:
+            snapshot, slot = await self._look(filling.key, permit)
+            if slot is not None and slot.needs_enabling:
+                place = filling.channel_id or asked_in or DIRECT
+                view = no_catalog_view(slot, place if is_channel_id(place) else DIRECT, permit)
+            else:
+                view = self._build(await self._record_opening(actor), filling, permit, snapshot, slot)
+            await self.parts.web.open_view(trigger_id, view)
+
+        return await self._admit(actor, filling.key, asked_in, show)
+
+    async def open_in_place(self, actor: Actor, view_id: str, filling: Filling) -> str:
+        """Put the form in the place of another view, whatever is known of the catalog; return as `open` does."""
+
+        async def show(permit: Permit) -> None:
+            snapshot, slot = await self._look(filling.key, permit)
+            view = self._build(await self._record_opening(actor), filling, permit, snapshot, slot)
+            await self.parts.web.update_view(view_id, view)
+
+        return await self._admit(actor, filling.key, None, show)
+
+    async def show_choice(self, choice: Choice) -> None:
+        """Say in an open form what is known of the bucket that was just chosen; what was typed stays where it is."""
+        form = choice.form
+        key = self.parts.key(form.bucket) if is_bucket_name(form.bucket) else None
+        filling = Filling(key=key, channel_id=form.channel_id, reason=form.reason, check_only=form.check_only)
+
+        async def show(permit: Permit) -> None:
+            snapshot, slot = await self._look(key, permit)
+            snapshot = snapshot or Snapshot(catalogs=(), refreshed_at=self.parts.clock())  # it stays a type-ahead
+            await self.parts.web.update_view(choice.view_id, self._build(form.nonce, filling, permit, snapshot, slot))
+
+        await self._admit(choice.actor, key, None, show)
+
+    async def _admit(
+        self, actor: Actor, key: BucketKey | None, asked_in: str | None, show: Callable[[Permit], Awaitable[None]]
+    ) -> str:
+        """Show a view to whoever may store; return what the person reads instead."""
         try:
             permit = await self.parts.gate.permit(actor)
-            permit.require(Verb.STORE, filling.key, asked_in)
-            offers_direct = permit.refusal(Verb.STORE, filling.key, DIRECT) is None
-            await self._open(actor, trigger_id, filling, offers_direct=offers_direct)
+            permit.require(Verb.STORE, key, asked_in)
+            await show(permit)
         except SlackRefused as refusal:
             _log.warning("form_not_opened", slack_error=refusal.slack_error)
             if refusal.slack_error in _TRIGGER_ERRORS:
@@ -66,19 +110,29 @@ class FormOpener:
             return render.refusal(error, contact=self.parts.contact)
         return ""
 
-    async def _open(self, actor: Actor, trigger_id: str, filling: Filling, *, offers_direct: bool) -> None:
-        nonce = await self._record_opening(actor)
-        snapshot = await self.parts.catalogs.snapshot()
-        self.parts.want_snapshot()
-        catalogs = None if snapshot is None else snapshot.catalogs
-        view = modal.build_form(
+    async def _look(self, key: BucketKey | None, permit: Permit) -> tuple[Snapshot | None, Slot | None]:
+        """Return what Cloudflare listed, and what is known of the bucket, as far as this person may know of it."""
+        parts = self.parts
+        snapshot = await parts.catalogs.snapshot()
+        parts.want_snapshot()
+        if key is None or not permit.sees(key):
+            return snapshot, None
+        return snapshot, await find_slot(parts.catalogs, snapshot, key, permit, parts.clock())
+
+    def _build(
+        self, nonce: str, filling: Filling, permit: Permit, snapshot: Snapshot | None, slot: Slot | None
+    ) -> Json:
+        place = filling.channel_id or DIRECT
+        return modal.build_form(
             nonce=nonce,
             filling=filling,
-            catalogs=catalogs,
-            offers_direct=offers_direct,
-            token_advice=advise(self.parts.account_id, self.parts.max_token_lifetime),
+            catalogs=None if snapshot is None else snapshot.catalogs,
+            offers_direct=permit.refusal(Verb.STORE, filling.key, DIRECT) is None,
+            remarks=modal.Remarks(
+                known=_tell_known(slot, place, permit) if slot else (),
+                token=advise(self.parts.account_id, self.parts.max_token_lifetime),
+            ),
         )
-        await self.parts.web.open_view(trigger_id, view)
 
     async def _record_opening(self, actor: Actor) -> str:
         nonce = secrets.token_hex(16)  # hexadecimal: never taken for a token and masked on its way back
@@ -90,3 +144,7 @@ class FormOpener:
         except CommitUnknown:  # an opening that nobody can use does no harm: for the person it is the same
             raise DatabaseUnavailable from None
         return nonce
+
+
+def _tell_known(slot: Slot, place: str, permit: Permit) -> list[Json]:
+    return offer_enabling(slot, place, permit) if slot.needs_enabling else [context(describe_slot(slot))]

@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 from typing import Final, Self
 
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.similar_names import find_similar
 from bot.slack.blocks import Json, actions, button, context, date, escape, header, section
 from bot.slack.button_values import bucket_value
 from bot.slack.messages.explanation import EXPIRES_SOON, expiry
@@ -140,7 +141,7 @@ _COUNTED: Final = {
     Need.SWITCHED_OFF: ("{} is switched off", "{} are switched off"),
     Need.NOT_KNOWN: ("{} is in a state that is not known", "{} are in a state that is not known"),
 }
-_CREDENTIAL: Final = {
+CREDENTIAL_WORDS: Final = {
     CredentialStatus.VALID: "the credential works",
     CredentialStatus.INVALID: "*the credential does not work*",
     CredentialStatus.PRESENT: "there is a credential; whether it works is not known",
@@ -211,16 +212,16 @@ def _page(table: Table, look: Look) -> list[Json]:
 def _row_block(row: Row, now: datetime) -> Json:
     words = _STORE_WORDS.get(row.need)
     store = {"accessory": button(words, TRY_AGAIN, bucket_value(row.catalog.key))} if words else {}
-    return section(f"{_MARKS[row.need]} `{escape(row.catalog.bucket)}`: {_state(row)}\n{_origin(row, now)}") | store
+    return section(f"{_MARKS[row.need]} `{escape(row.catalog.bucket)}`: {_state(row)}\n{tell_origin(row, now)}") | store
 
 
 def _state(row: Row) -> str:
-    state = _CREDENTIAL[row.catalog.credential_status]
+    state = CREDENTIAL_WORDS[row.catalog.credential_status]
     is_active = row.catalog.status is CatalogStatus.ACTIVE
     return state if is_active else f"the catalog is {_CATALOG[row.catalog.status]}, {state}"
 
 
-def _origin(row: Row, now: datetime) -> str:
+def tell_origin(row: Row, now: datetime) -> str:
     """Say who stored it last, and until when that one works."""
     if row.stored is None:
         return "Nothing was stored through this bot."
@@ -260,10 +261,12 @@ def _describe_one(table: Table, key: BucketKey) -> Json:
     name = f"`{escape(key.bucket)}`"
     if row is None:
         text = _NEVER_ASKED if table.as_of is None else _NOT_LISTED.format(bucket=name)
+        similar = find_similar(key.bucket, (row.catalog.bucket for row in table.rows))
+        text += f" Did you mean {', '.join(f'`{escape(each)}`' for each in similar)}?" if similar else ""
         return {"text": f"{text} {_tell_age(table)}", "blocks": [section(text), _age(table)]}
-    tested = f" (tested {_ago(table.now - row.catalog.tested_at)})" if row.catalog.tested_at else ""
-    state = f"{_CATALOG[row.catalog.status]}; {_CREDENTIAL[row.catalog.credential_status]}{tested}"
-    lines = [f"The catalog of {name} is {state}.", _origin(row, table.now)]
+    tested = f" (tested {ago(table.now - row.catalog.tested_at)})" if row.catalog.tested_at else ""
+    state = f"{_CATALOG[row.catalog.status]}; {CREDENTIAL_WORDS[row.catalog.credential_status]}{tested}"
+    lines = [f"The catalog of {name} is {state}.", tell_origin(row, table.now)]
     words = _STORE_WORDS.get(row.need, "Store a new one")
     return {
         "text": " ".join([*lines, _tell_age(table)]),
@@ -280,7 +283,7 @@ def _age(table: Table) -> Json:
 
 
 def _tell_age(table: Table) -> str:
-    age = f"As Cloudflare told it {_ago(table.now - table.as_of)}." if table.as_of else ""
+    age = f"As Cloudflare told it {ago(table.now - table.as_of)}." if table.as_of else ""
     follow = {
         Freshness.FRESH: "",
         Freshness.BEING_ASKED: "Cloudflare is being asked again; a fresh table takes this one's place in a moment.",
@@ -289,7 +292,8 @@ def _tell_age(table: Table) -> str:
     return " ".join(filter(None, [age, follow])) or "Ask again in a minute."
 
 
-def _ago(age: timedelta) -> str:
+def ago(age: timedelta) -> str:
+    """Return it in its largest unit."""
     for unit, name in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute")):
         if age >= unit:
             count = age // unit

@@ -1,15 +1,20 @@
-"""The buttons that open the form: "Try again" of a result, "Store a new one" of a table or notice, the App Home's."""
+"""The buttons that open the form: "Try again" of a result, "Store a new one" of a table or notice, the App Home's.
+
+And what changes in one that is open: the form in the place of a notice, and another bucket in the form.
+"""
 
 from dataclasses import dataclass
 
 from bot.model.errors import DatabaseTrouble, RecordDamaged
 from bot.model.place import DIRECT, is_channel_id
 from bot.model.submission import State, Submission, Task
-from bot.slack.button_values import read_bucket_value
+from bot.slack import form as modal
+from bot.slack.button_values import read_bucket_value, read_place_value
 from bot.slack.form import Filling
 from bot.slack.inbound.payloads import Press
 from bot.slack.inbound.routes import Routes
 from bot.slack.messages import render
+from bot.slack.stories.no_catalog import OPEN_ANYWAY
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.table import STORE
@@ -24,9 +29,11 @@ class TryAgain:
     opener: FormOpener
 
     def register(self, routes: Routes) -> None:
-        """Take both buttons."""
+        """Take the buttons, and the choice of a bucket."""
         routes.on_press(render.TRY_AGAIN, self.open_filled_in)
         routes.on_press(STORE, self.open_empty)
+        routes.on_press(OPEN_ANYWAY, self.open_anyway, in_view=True)
+        routes.on_choice(modal.BUCKET_ACTION, self.opener.show_choice)
 
     async def open_filled_in(self, press: Press) -> None:
         """Open the form with everything but the token, as the button's submission or bucket has it."""
@@ -42,6 +49,16 @@ class TryAgain:
     async def open_empty(self, press: Press) -> None:
         """Open the empty form from the App Home, which is in no channel."""
         await self._open(press, Filling(channel_id=self.opener.place_of(press)))
+
+    async def open_anyway(self, press: Press) -> None:
+        """Put the form in the place of the notice that there is no catalog."""
+        wanted = read_place_value(press.value, self.parts.account_id)
+        if wanted is None:
+            return
+        key, place = wanted
+        problem = await self.opener.open_in_place(press.actor, press.view_id, Filling(key=key, channel_id=place))
+        if problem:
+            await tell_presser(self.parts.web, press, problem)
 
     async def _open(self, press: Press, filling: Filling) -> None:
         """Ask about the channel of the result: its message may be in a direct one because the bot could not post there.

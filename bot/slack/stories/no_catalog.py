@@ -1,0 +1,54 @@
+"""What opens in the place of the form where a token would be refused: the bucket has no catalog, or one switched off.
+
+The list may be older than the catalog, so the form can be opened all the same.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from bot.policy.gate import Permit
+from bot.policy.rules import Verb
+from bot.slack.blocks import Json, actions, button, confirmation, context, escape, modal, section
+from bot.slack.button_values import place_value
+from bot.slack.messages.render import ENABLE
+from bot.slack.stories.slot import Slot, describe_slot
+
+OPEN_ANYWAY: Final = "open_form_anyway"
+"""The action id of the button that opens the form in the notice's place; its value is a bucket and a place."""
+
+_TITLE: Final = "Enable the catalog first"
+_JUST_ENABLED: Final = "If it was enabled since then, open the form anyway: the token is checked all the same."
+_IN_THE_DASHBOARD: Final = (
+    "Enable R2 Data Catalog (Basin Catalog) in the bucket's settings, in the "
+    "<https://dash.cloudflare.com/{account_id}/r2/overview|Cloudflare dashboard>."
+)
+
+
+def no_catalog_view(slot: Slot, place: str, permit: Permit) -> Json:
+    """Return the notice; it has a button for those who may enable the catalog, else says where that is done."""
+    return modal(_TITLE, [*offer_enabling(slot, place, permit), context(_JUST_ENABLED), *_open_anyway(slot, place)])
+
+
+def offer_enabling(slot: Slot, place: str, permit: Permit) -> list[Json]:
+    """Return what is wrong and, where this person may have the bot do it, the button that enables the catalog."""
+    if permit.refusal(Verb.ENABLE, slot.key, place) is not None:
+        where = _IN_THE_DASHBOARD.format(account_id=slot.key.account_id)
+        return [section(f"{describe_slot(slot)}\n{where}")]
+    confirm = confirmation(
+        "Enable the catalog?",
+        f"This enables R2 Data Catalog (Basin Catalog) on the bucket `{escape(slot.key.bucket)}`. The data in it stays "
+        "as it is.",
+        confirm="Enable",
+        deny="Cancel",
+    )
+    value = place_value(slot.key, place)
+    return [section(describe_slot(slot)), actions(button("Enable the catalog", ENABLE, value, confirm=confirm))]
+
+
+def _open_anyway(slot: Slot, place: str) -> list[Json]:
+    """Return a row for each bucket that may be meant, since a row takes one button of a kind; then for this one."""
+    meant = [replace(slot.key, bucket=bucket) for bucket in slot.similar]
+    return [
+        *(actions(button(f"Use {key.bucket}", OPEN_ANYWAY, place_value(key, place))) for key in meant),
+        actions(button("Open the form anyway", OPEN_ANYWAY, place_value(slot.key, place))),
+    ]

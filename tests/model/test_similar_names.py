@@ -1,0 +1,23 @@
+"""Which of some names may have been meant."""
+
+import pytest
+
+from bot.model.similar_names import find_similar
+
+NAMES = ["analytics-events", "billing-exports", "lake", "lake-2", "logs"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "similar"),
+    [
+        pytest.param("analytcs-events", ["analytics-events"], id="a letter is missing"),
+        pytest.param("biling-export", ["billing-exports"], id="two letters are missing"),
+        pytest.param("lkae", ["lake"], id="two letters changed places"),
+        pytest.param("lake", [], id="one of them"),
+        pytest.param("photos", [], id="nothing like it"),
+        pytest.param("", [], id="nothing"),
+    ],
+)
+def test_a_slip_finds_what_was_meant(typed: str, similar: list[str]) -> None:
+    """One slip in four letters; a name that is there was meant itself."""
+    assert find_similar(typed, NAMES)[:1] == similar
