@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bot.model.pasted_token import trim_typed
+from bot.model.similar_names import find_similar
 
 COMMAND: Final = "/r2-credential"
 
@@ -21,13 +22,13 @@ class Subcommand:
 
 
 STORE: Final = Subcommand(
-    name="store", argument="BUCKET", help="opens it filled in too, also for a bucket that is called like a subcommand"
+    name="store", argument="BUCKET", help="does the same, also for a bucket that is called like a command"
 )
 STATUS: Final = Subcommand(
     name="status", argument="[BUCKET]", help="shows which catalogs have a working credential, or one of them"
 )
 HISTORY: Final = Subcommand(name="history", argument="[BUCKET]", help="shows what was submitted, for all or for one")
-HELP: Final = Subcommand(name="help", help="shows this")
+HELP: Final = Subcommand(name="help", help="shows this list")
 
 SUBCOMMANDS: Final = (STORE, STATUS, HISTORY, HELP)
 
@@ -41,6 +42,22 @@ def read_text(text: str) -> tuple[Subcommand, str]:
     return (STORE, trim_typed(text)) if subcommand is None else (subcommand, " ".join(words[1:]))
 
 
+def guess_subcommand(text: str) -> Subcommand | None:
+    """Return the subcommand of which the first word may be a misspelling; a bucket may be called like that too."""
+    typed = trim_typed(text).lower().partition(" ")[0]
+    name = typed.lstrip("-/")
+    similar = [name] if name != typed and name in _BY_NAME else find_similar(name, _BY_NAME)
+    return _BY_NAME[similar[0]] if similar else None
+
+
+def ask_back(typed: str, guess: Subcommand) -> str:
+    """Return the question for what is no bucket that is known; `typed` is markup, and unverified."""
+    first, _, rest = typed.partition(" ")
+    meant = f"{COMMAND} {guess.name} {rest}".rstrip()
+    as_bucket = "" if rest else f" For a bucket of that name, type `{COMMAND} {STORE.name} {first}`."
+    return f"`{first}` is no command, and no catalog of that name is known. Did you mean `{meant}`?{as_bucket}"
+
+
 def usage_hint() -> str:
     """Return what Slack shows while somebody types the command."""
     usages = (f"{subcommand.name} {subcommand.argument}".strip().lower() for subcommand in SUBCOMMANDS)
@@ -49,15 +66,14 @@ def usage_hint() -> str:
 
 def help_text() -> str:
     """Return the answer to `help`."""
-    lines = (
-        f"*{COMMAND} {subcommand.name}{f' {subcommand.argument}' if subcommand.argument else ''}* {subcommand.help}."
-        for subcommand in SUBCOMMANDS
-    )
+    usages = {
+        "": "opens the form",
+        "BUCKET": "opens the form, filled in for this bucket",
+        **{f"{each.name} {each.argument}".rstrip(): each.help for each in SUBCOMMANDS},
+    }
+    lines = (f"\u2022 `{f'{COMMAND} {usage}'.rstrip()}` {words}" for usage, words in usages.items())
     return "\n".join([_INTRODUCTION, *lines, _WARNING])
 
 
-_INTRODUCTION: Final = (
-    f"*{COMMAND}* opens a form that stores the credential of an R2 Data Catalog (Basin Catalog); *{COMMAND} BUCKET* "
-    "opens it filled in."
-)
+_INTRODUCTION: Final = "Stores the credential of an R2 Data Catalog (Basin Catalog):"
 _WARNING: Final = "Paste the token into the form only, never behind the command: Slack keeps what is typed there."

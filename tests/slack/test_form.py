@@ -210,6 +210,8 @@ def test_any_number_of_catalogs_makes_valid_options(count: int, query: str) -> N
         pytest.param("lkae", ["lake", "lkae"], id="a slip: what it may mean, then as typed"),
         pytest.param("\u200b\u201clake\u201d", ["lake", "lake-2", "alake"], id="what came along while copying"),
         pytest.param("new-bucket", ["new-bucket"], id="not listed: as typed"),
+        pytest.param("none", [], id="a word for nothing"),
+        pytest.param("NULL", [], id="another word for nothing"),
         pytest.param("la", ["lake", "lake-2", "alake"], id="too short for a name"),
         pytest.param("a_b", [], id="impossible: an underscore"),
         pytest.param("-lake", [], id="impossible: a hyphen at the beginning"),

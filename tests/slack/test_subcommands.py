@@ -1,9 +1,22 @@
 """The table of subcommands: help, usage hint and manifest are made of it, and a story answers each."""
 
+import pytest
 import yaml
 
 from bot.slack.manifest import build_manifest
-from bot.slack.subcommands import COMMAND, STORE, SUBCOMMANDS, help_text, read_text, usage_hint
+from bot.slack.subcommands import (
+    COMMAND,
+    HELP,
+    HISTORY,
+    STATUS,
+    STORE,
+    SUBCOMMANDS,
+    Subcommand,
+    guess_subcommand,
+    help_text,
+    read_text,
+    usage_hint,
+)
 from tests.desk import Desk
 
 LONGEST_HINT = 1000
@@ -15,17 +28,18 @@ def test_help_has_a_line_for_each_subcommand() -> None:
     lines = help_text().splitlines()
 
     for subcommand in SUBCOMMANDS:
-        usage = f"*{COMMAND} {subcommand.name} {subcommand.argument}".rstrip() + "* "
+        usage = f"\u2022 `{COMMAND} {subcommand.name} {subcommand.argument}".rstrip() + "` "
         [line] = [line for line in lines if line.startswith(usage)]
-        assert line == f"{usage}{subcommand.help}."
+        assert line == f"{usage}{subcommand.help}"
+    assert [line.count(COMMAND) for line in lines] == [0, *[1] * (len(SUBCOMMANDS) + 2), 0]
 
 
 def test_help_says_what_the_command_is_for_and_warns_of_the_wrong_place() -> None:
     """Slack keeps what is typed behind a command."""
     for words in (
-        f"*{COMMAND} BUCKET* opens it filled in",
-        f"*{COMMAND} store BUCKET*",
-        "also for a bucket that is called like a subcommand",
+        f"`{COMMAND} BUCKET` opens the form, filled in",
+        f"`{COMMAND} store BUCKET`",
+        "also for a bucket that is called like a command",
         "R2 Data Catalog (Basin Catalog)",
         "never behind the command",
     ):
@@ -58,6 +72,32 @@ def test_each_subcommand_is_read_as_itself() -> None:
         assert read_text(subcommand.name) == (subcommand, "")
         assert read_text(f"  {subcommand.name.upper()}  lake ") == (subcommand, "lake")
         assert read_text(f"\u201c{subcommand.name}\u201d \u200b\u2018lake\u2019\ufeff") == (subcommand, "lake")
+
+
+@pytest.mark.parametrize(
+    ("typed", "guess"),
+    [
+        ("staus", STATUS),
+        ("stats", STATUS),
+        ("STATSU", STATUS),
+        ("staus lake", STATUS),
+        ("histroy", HISTORY),
+        ("histroy my lake", HISTORY),
+        ("hlep", HELP),
+        ("--help", HELP),
+        ("/help", HELP),
+        ("\u201cstor\u201d", STORE),
+        ("status", None),
+        ("store staus", None),
+        ("lake", None),
+        ("statistics", None),
+        ("analytics-events", None),
+        ("", None),
+    ],
+)
+def test_a_misspelt_subcommand_is_guessed(typed: str, guess: Subcommand | None) -> None:
+    """One slip in four letters; what is spelt well is no guess."""
+    assert guess_subcommand(typed) is guess
 
 
 def test_what_came_along_while_copying_is_no_part_of_a_bucket() -> None:

@@ -28,7 +28,7 @@ from bot.slack.form import (
     REASON_BLOCK,
     TOKEN_BLOCK,
 )
-from bot.slack.subcommands import Subcommand, read_text
+from bot.slack.subcommands import Subcommand, guess_subcommand, read_text
 
 LONGEST_TEXT: Final = 3000
 """What a field of a form takes at most."""
@@ -52,7 +52,8 @@ class Command(Payload):
     """The typed command. `bucket` is what stands behind the subcommand, unverified.
 
     `answer_url` is where it may be answered for half an hour, as that of a Press. `has_token`: something token-shaped
-    was typed, and is masked. `is_in_group_message`: `channel_id` is that of a group message, and no channel.
+    was typed, and is masked. `is_in_group_message`: `channel_id` is that of a group message, and no channel. `guess`:
+    which subcommand was misspelt, unless `bucket` is a bucket.
     """
 
     subcommand: Subcommand
@@ -62,6 +63,7 @@ class Command(Payload):
     is_in_group_message: bool = False
     trigger_id: str
     answer_url: Secret | None
+    guess: Subcommand | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +256,7 @@ def _parse_command(body: Json, received_at: datetime, answer_url: Secret | None)
         is_in_group_message=_is_group_message(body.get("channel_name")),
         trigger_id=name_of(body.get("trigger_id")),
         answer_url=answer_url,
+        guess=guess_subcommand(text_of(text)),
     )
 
 

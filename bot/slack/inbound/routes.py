@@ -16,7 +16,7 @@ from bot.model.foreign_text import one_line
 from bot.slack import form as modal
 from bot.slack.blocks import Json, escape
 from bot.slack.inbound.payloads import Choice, Command, Opened, Payload, Press, Search, Submit
-from bot.slack.subcommands import COMMAND, Subcommand
+from bot.slack.subcommands import COMMAND, Subcommand, ask_back
 
 PAYLOAD: Final = "parsed_payload"
 """The key in Bolt's context under which the ingress puts the parsed value."""
@@ -85,6 +85,8 @@ class Routes:
             return modal.REVOKE_ADVICE
         if command.bucket and not is_bucket_name(command.bucket):
             typed = escape(one_line(html.unescape(command.bucket))[:80])  # Slack escaped it once
+            if command.guess is not None:
+                return ask_back(typed.replace("`", ""), command.guess)
             return f"`{typed}`: {modal.check_bucket(command.bucket)}"
         return await self._commands[command.subcommand](command)
 

@@ -26,7 +26,7 @@ from bot.slack.messages.redacted import RedactedProgress
 from bot.slack.progress_steps import steps_of
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
-from bot.slack.subcommands import COMMAND, STORE
+from bot.slack.subcommands import COMMAND, STORE, ask_back
 from bot.storage.accepting import MOST_OPEN_CHECKS, Acceptance, Verdict
 
 _UNUSABLE: Final = {
@@ -66,8 +66,19 @@ class StoreCredential:
     async def open_form(self, command: Command) -> str:
         """Return what the person reads, or nothing when the form has opened."""
         key = self.parts.key(command.bucket) if command.bucket else None
+        if key is not None and command.guess is not None and not await self._is_known(command, key):
+            return ask_back(key.bucket, command.guess)
         filling = Filling(key=key, channel_id=self.opener.place_of(command))
         return await self.opener.open(command.actor, command.trigger_id, filling, command.channel_id)
+
+    async def _is_known(self, command: Command, key: BucketKey) -> bool:
+        """Whether there is a catalog of that name that this person may know of: then it is meant, and no subcommand."""
+        try:
+            permit = await self.parts.gate.permit(command.actor)
+            snapshot = await self.parts.catalogs.snapshot()
+        except (AccessRefused, DatabaseTrouble):
+            return True  # the form is what says that
+        return permit.sees(key) and snapshot is not None and key in {each.key for each in snapshot.catalogs}
 
     async def take(self, submit: Submit) -> Json:
         """Take a pressed Submit."""

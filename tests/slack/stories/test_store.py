@@ -82,6 +82,41 @@ async def test_the_form_can_be_opened_for_any_bucket(desk: Desk, bucket: str) ->
     assert view.values["bucket"]["bucket"]["selected_option"]["value"] == bucket
 
 
+ASKED_BACK = {
+    "staus": "Did you mean `/r2-credential status`? For a bucket of that name, type `/r2-credential store staus`.",
+    "staus lake": "Did you mean `/r2-credential status lake`?",
+    "--help": "Did you mean `/r2-credential help`?",
+    "hlep": "Did you mean `/r2-credential help`?",
+}
+
+
+@pytest.mark.parametrize(("text", "question"), ASKED_BACK.items(), ids=ASKED_BACK)
+async def test_a_misspelt_subcommand_is_asked_about(desk: Desk, text: str, question: str) -> None:
+    """Nobody wants to store a credential for a bucket called "staus"; no form opens."""
+    assert question in await desk.command(text)
+    assert desk.slack.modal(ADA) is None
+
+
+@pytest.mark.parametrize("text", ["staus", "store staus"])
+async def test_a_bucket_that_is_called_like_a_slip_is_meant(desk: Desk, text: str) -> None:
+    """Where there is such a catalog."""
+    await desk.know_catalogs("staus")
+
+    assert await desk.command(text) == ""
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.values["bucket"]["bucket"]["selected_option"]["value"] == "staus"
+
+
+async def test_a_bucket_that_somebody_may_not_see_is_no_answer_to_a_slip(desk: Desk) -> None:
+    """The answer is the same as if there were none."""
+    await desk.know_catalogs("staus")
+    desk.serve(only(buckets=("billing-*",)))
+
+    assert "no catalog of that name is known" in await desk.command("staus")
+
+
 async def test_store_alone_opens_the_empty_form(desk: Desk) -> None:
     """As the command alone does."""
     assert await desk.command("store") == ""
