@@ -12,6 +12,8 @@ class Enable(Step):
     label = "Enable the catalog at Cloudflare"
 
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
-        """Enable it."""
-        await self._tools.cloudflare.enable_catalog(pending.submission.key, may_send=may_send, turn=turn)
+        """Enable it, and note that: the form of the result's button would else still say that there is no catalog."""
+        key = pending.submission.key
+        await self._tools.cloudflare.enable_catalog(key, may_send=may_send, turn=turn)
+        await self._tools.catalogs.note_enabled(key)
         return Move(to=State.ENABLED, at=self._tools.clock())

@@ -59,6 +59,10 @@ class Catalogs:
         """Correct one catalog."""
         await self._database.run(lambda connection: _save_catalogs(connection, [_catalog_row(catalog)]))
 
+    async def note_enabled(self, key: BucketKey) -> None:
+        """Keep that the catalog is on, until Cloudflare lists it anew; what is known of its slot stays."""
+        await self._database.run(lambda connection: _note_enabled(connection, key))
+
     async def save_test(self, key: BucketKey, status: CredentialStatus, asked_at: datetime) -> None:
         """Keep the result of a test; a credential that turned from valid to invalid is to be announced.
 
@@ -155,6 +159,13 @@ def _save_catalogs(connection: Connection, rows: Sequence[dict[str, str]]) -> No
         },
     )
     connection.execute(statement, rows)
+
+
+def _note_enabled(connection: Connection, key: BucketKey) -> None:
+    unknown = Catalog(key=key, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.UNKNOWN)
+    statement = insert_into(connection, CATALOGS)
+    statement = statement.on_conflict_do_update(index_elements=_KEY, set_={"status": statement.excluded.status})
+    connection.execute(statement, _catalog_row(unknown))
 
 
 def _save_snapshot(connection: Connection, account_id: str, snapshot: Snapshot) -> None:

@@ -1142,9 +1142,14 @@ def _enabling(bucket: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("bucket", ["pond", "swamp", "lake"])
 async def test_a_catalog_is_enabled(house: House, bucket: str) -> None:
-    """One that was never enabled, one that was switched off, and one that is on already."""
+    """One that was never enabled, one that was switched off, and one that is on already; it is known at once."""
+    key = replace(LAKE, bucket=bucket)
+    await house.catalogs.save_snapshot(Snapshot(catalogs=(), refreshed_at=house.clock.now))
     await house.submit(**_enabling(bucket))
-    assert await house.deliver_all(replace(LAKE, bucket=bucket)) == []
+    assert await house.deliver_all(key) == []
+    known = await house.catalogs.snapshot()
+    assert known is not None
+    assert [(each.key, each.status) for each in known.catalogs] == [(key, CatalogStatus.ACTIVE)]
     ended = await house.read()
     assert (ended.state, house.asked) == (State.ENABLED, [f"POST r2-catalog/{bucket}/enable"])
     assert house.cloudflare.buckets[bucket].catalog == "active"

@@ -139,6 +139,16 @@ async def test_two_accounts_in_one_database_do_not_mix(catalogs: Catalogs, table
     assert await theirs.stored_credentials() == [stored]
 
 
+async def test_a_catalog_that_was_enabled_is_on_at_once(catalogs: Catalogs) -> None:
+    """What is known of its slot stays, and one that was not listed is added."""
+    off = replace(_catalog("a", PRESENT), status=CatalogStatus.INACTIVE)
+    await _list(catalogs, off, _catalog("c"))
+    for bucket in ("a", "b"):
+        await catalogs.note_enabled(replace(KEY, bucket=bucket))
+    expected = (_catalog("a", PRESENT), _catalog("b", UNKNOWN), _catalog("c"))
+    assert await catalogs.snapshot() == Snapshot(catalogs=expected, refreshed_at=NOW)
+
+
 async def test_one_catalog_of_a_list_is_corrected(catalogs: Catalogs) -> None:
     """The others, and the age of the list, stay; a catalog that it did not have is added."""
     await _list(catalogs, _catalog("a"), _catalog("c"))
