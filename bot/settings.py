@@ -10,8 +10,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, InstanceOf, ModelWrapValidatorHandler, ValidationError, model_validator
@@ -23,6 +25,7 @@ from bot.model.catalog import CatalogApi
 from bot.model.foreign_text import one_line
 from bot.model.secret import Secret
 from bot.model.slack_ids import SlackId
+from bot.model.written_settings import find_near_names, has_stray_quote, plain_value
 from bot.network import DIRECT, Network, NetworkUnusable, find_unused, read_network
 
 _DURATION_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -30,6 +33,7 @@ _LONGEST_TTL: Final = timedelta(days=7)
 _LONGEST_LIFETIME: Final = timedelta(days=3650)
 _OWN_PREFIX: Final = "R2_CREDENTIAL_"
 _FILE_SUFFIX: Final = "_FILE"
+_MEANT: Final = "; did you mean "
 _NETWORK: Final = "proxy and authorities"
 """No name of a variable: several make this one, see bot/network.py."""
 
@@ -92,7 +96,7 @@ def _entries(find_slip: Callable[[Sequence[str]], str | None], *, any_without: s
     def split(value: object) -> object:
         if not isinstance(value, str):
             return value
-        entries = tuple(entry.strip() for entry in value.split(",") if entry.strip())
+        entries = tuple(_parts(value))
         slip = find_slip(entries)
         if any_without and value.strip() and not entries:
             slip = f"lists nothing but commas: list something, or leave it out to allow any {any_without}"
@@ -101,6 +105,11 @@ def _entries(find_slip: Callable[[Sequence[str]], str | None], *, any_without: s
         return entries
 
     return BeforeValidator(split)
+
+
+def _parts(value: str) -> list[str]:
+    """Return what stands between the commas, as plain as a value of its own."""
+    return [plain for part in value.split(",") if (plain := plain_value(part))]
 
 
 _WHOSE_LIST: Final = {
@@ -139,7 +148,7 @@ def _read_duration(text: str, longest: timedelta, fix: str) -> timedelta:
 def _reminders(value: object) -> object:
     if not isinstance(value, str):
         return value
-    days = [part.strip() for part in value.split(",") if part.strip()]
+    days = _parts(value)
     if not all(re.fullmatch(r"\d{1,3}d", day) for day in days):
         message = 'write numbers of days before the expiry, separated by commas: 14d,3d,0d; "," for no reminder'
         raise ValueError(message)
@@ -149,16 +158,54 @@ def _reminders(value: object) -> object:
 def _signing_secrets(value: object) -> object:
     if not isinstance(value, str):
         return value
-    secrets = [part.strip() for part in value.split(",") if part.strip()]
+    secrets = _parts(value)
     if not 1 <= len(secrets) <= 2:  # noqa: PLR2004 - the old one and the new one of a rotation
         message = "give one signing secret, or two separated by a comma during a rotation"
+        raise ValueError(message)
+    if not all(re.fullmatch(r"[0-9a-f]{32}", part) for part in secrets):
+        message = "is 32 hexadecimal digits: copy the Signing Secret from the Slack app's page Basic Information"
         raise ValueError(message)
     return tuple(Secret(part) for part in secrets)
 
 
-_URL: Final = r"https://[A-Za-z0-9.-]+(:\d+)?(/[^\s?#]*)?|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/[^\s?#]*)?"
-_URL_MEND: Final = "is https://HOST/PATH; http:// is for this machine only (127.0.0.1, localhost)"
-_PRINTABLE: Final = r"[\x21-\x7e]+"
+_LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_URL: Final = re.compile(
+    rf"(https://{_LABEL}(\.{_LABEL})*\.?|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{{1,5}})?(/[!\"$-.0->@-~/]*)?"
+)
+
+
+def _url(value: object) -> object:
+    """Refuse what a client would raise at, once it is built or called, and what sends a token in the clear."""
+    fault = "is https://HOST/PATH; http:// is for this machine only (127.0.0.1, localhost)"
+    if not isinstance(value, str) or not _URL.fullmatch(value):
+        raise ValueError(fault)
+    try:
+        url = urlsplit(value)
+        is_port = url.port != 0
+        if (url.hostname or "").rpartition(".")[2].isdigit():
+            ip_address(url.hostname or "")
+    except ValueError:  # 99999, 999.1.1.1
+        is_port = False
+    if not is_port:
+        message = "has a port or an address that cannot exist"
+        raise ValueError(message)
+    return value
+
+
+_PRINTABLE: Final = r"[!#-&(-~]+"
+"""A mark of quotation would be sent along, and refused."""
+
+
+def _path(value: object) -> object:
+    if isinstance(value, str) and (value.startswith("~") or "$" in value):
+        message = "is taken as it is written, so ~ and $ stand for nothing: write the path in full"
+        raise ValueError(message)
+    return value
+
+
+def _pem(value: object) -> object:
+    r"""Take `\n` for the end of a line: a file of variables has no other way to say it, and PEM has no backslash."""
+    return value.replace("\\n", "\n") if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -178,28 +225,28 @@ class Settings(BaseSettings):
     )
 
     slack_bot_token: Annotated[
-        Secret, _secret(r"xoxb-[\x21-\x7e]+", "is the bot token of the Slack app and starts with xoxb-")
+        Secret, _secret(rf"xoxb-{_PRINTABLE}", "is the bot token of the Slack app and starts with xoxb-")
     ] = Field(alias="SLACK_BOT_TOKEN")
     slack_app_token: Annotated[
-        Secret | None, _secret(r"xapp-[\x21-\x7e]+", "is an app-level token and starts with xapp-")
+        Secret | None, _secret(rf"xapp-{_PRINTABLE}", "is an app-level token and starts with xapp-")
     ] = Field(None, alias="SLACK_APP_TOKEN")
     slack_signing_secrets: Annotated[tuple[Secret, ...], BeforeValidator(_signing_secrets)] = Field(
         (), alias="SLACK_SIGNING_SECRET"
     )
-    slack_api_url: Annotated[str, _text(_URL, _URL_MEND)] = Field("https://slack.com/api/", alias="SLACK_API_URL")
+    slack_api_url: Annotated[str, BeforeValidator(_url)] = Field("https://slack.com/api/", alias="SLACK_API_URL")
     cloudflare_account_id: Annotated[
         str, _text(r"[0-9a-f]{32}", "is 32 lower-case hexadecimal digits; the dashboard shows it under Account home")
     ] = Field(alias="CLOUDFLARE_ACCOUNT_ID")
-    cloudflare_api_token: Annotated[Secret | None, _secret(_PRINTABLE, "is a Cloudflare API token without blanks")] = (
-        Field(None, alias="CLOUDFLARE_API_TOKEN")
-    )
+    cloudflare_api_token: Annotated[
+        Secret | None, _secret(_PRINTABLE, "is a Cloudflare API token without blanks and quotes")
+    ] = Field(None, alias="CLOUDFLARE_API_TOKEN")
     cloudflare_email: Annotated[
         str | None, _text(r"[^@\s]+@[^@\s]+", "is the e-mail address that the API key belongs to")
     ] = Field(None, alias="CLOUDFLARE_EMAIL")
     cloudflare_api_key: Annotated[
-        Secret | None, _secret(_PRINTABLE, "is a Cloudflare Global API key without blanks")
+        Secret | None, _secret(_PRINTABLE, "is a Cloudflare Global API key without blanks and quotes")
     ] = Field(None, alias="CLOUDFLARE_API_KEY")
-    cloudflare_base_url: Annotated[str, _text(_URL, _URL_MEND)] = Field(
+    cloudflare_base_url: Annotated[str, BeforeValidator(_url)] = Field(
         "https://api.cloudflare.com/client/v4", alias="CLOUDFLARE_BASE_URL"
     )
     catalog_api: CatalogApi = Field(CatalogApi.AUTO, alias="R2_CREDENTIAL_CATALOG_API")
@@ -220,14 +267,16 @@ class Settings(BaseSettings):
             "is sqlite:///PATH (a relative path), sqlite:////PATH (an absolute one), or postgresql://USER@HOST/NAME",
         ),
     ] = Field(None, alias="R2_CREDENTIAL_DATABASE_URL")
-    data_dir: Path = Field(Path("data"), alias="R2_CREDENTIAL_DATA_DIR")
+    data_dir: Annotated[Path, BeforeValidator(_path)] = Field(Path("data"), alias="R2_CREDENTIAL_DATA_DIR")
     sealing_key: Annotated[
         Secret | None,
         _secret(r"(?s).*-----BEGIN PRIVATE KEY-----.*", "is a private key in PEM: `keygen PATH` makes one"),
+        BeforeValidator(_pem),
     ] = Field(None, alias="R2_CREDENTIAL_SEALING_KEY")
     sealing_public_key: Annotated[
         Secret | None,
         _secret(r"(?s).*-----BEGIN PUBLIC KEY-----.*", "is a public key in PEM, as `keygen PATH` prints it"),
+        BeforeValidator(_pem),
     ] = Field(None, alias="R2_CREDENTIAL_SEALING_PUBLIC_KEY")
     ttl: Annotated[timedelta, BeforeValidator(_duration)] = Field(timedelta(hours=1), alias="R2_CREDENTIAL_TTL")
     fresh_token_patience: Annotated[timedelta, BeforeValidator(_duration)] = Field(
@@ -267,7 +316,7 @@ class Settings(BaseSettings):
     def _tell_all_problems(cls, values: Mapping[str, Any], handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Look at the settings one by one and together before giving up, so that one start tells everything."""
         values = {name: value for name, value in values.items() if name not in _OTHERS[cls.role]}
-        unreadable = {name: value for name, value in values.items() if isinstance(value, _Unreadable)}
+        unreadable = {name: trouble for name, value in values.items() if (trouble := _trouble_with(value)) is not None}
         problems = [problem for name, value in unreadable.items() for problem in value.tell(name)]
         problems += _problems_together(values, cls.role)
         try:
@@ -288,6 +337,9 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read the environment first, then `.env`. A file stands for a name that is set in neither, else it is told."""
+        for source in (env_settings, dotenv_settings):
+            if isinstance(source, EnvSettingsSource):
+                source.env_vars = _plain(source.env_vars)
         variables = _variables(dotenv_settings, env_settings)
         return (
             _Surroundings(settings_cls, variables),
@@ -350,7 +402,7 @@ class _NamedFiles(PydanticBaseSettingsSource):
         if self._variables.get(name):
             return _Unreadable(f"and {name}{_FILE_SUFFIX} are both set: keep one of them"), name, False
         try:
-            return Path(path).read_text().strip(), name, False
+            return plain_value(Path(path).read_text(encoding="utf-8")), name, False
         except (OSError, ValueError):  # no such file, no text, no possible path
             return _Unreadable(f"cannot be read from the file that {name}{_FILE_SUFFIX} names"), name, False
 
@@ -388,22 +440,36 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
     """Read and check every setting that the role needs; raises SettingsError with all problems at once."""
     try:
         unknown = _unknown_names(env_file)
-        others = _names_of_others(env_file, role)
+        variables = _plain(dotenv_values(env_file) | os.environ)
     except (OSError, UnicodeDecodeError):
         raise SettingsError([f"{env_file}: cannot be read as UTF-8 text"]) from None
+    near = _near_names(variables, role)
     try:
         settings = _SETTINGS_OF[role](_env_file=env_file)
     except SettingsError as error:
-        raise SettingsError([*unknown.in_env_file, *error.problems]) from None
+        near += [line for line in unknown.in_environment if _MEANT in line]
+        raise SettingsError([*unknown.in_env_file, *error.problems, *near]) from None
     if unknown.in_env_file:
         raise SettingsError(unknown.in_env_file)
-    warnings = [*unknown.in_environment, *others, *find_unused(_every_variable(env_file))]
+    unused = [*_names_of_others(variables, role), *find_unused(variables), *_other_entrance(settings)]
+    warnings = [*unknown.in_environment, *near, *unused]
     if role is Role.ALL and settings.postgres_url is not None and settings.sealing_key is None:
         warnings.append(
             "R2_CREDENTIAL_SEALING_KEY: is not set, so this process makes keys of its own; set it before a second "
             "process works on the same database, since that one could not open what this one seals"
         )
     return LoadedSettings(settings=settings, warnings=warnings)
+
+
+def _plain(variables: Mapping[str, str | None]) -> dict[str, str]:
+    """Return what is set, without what only surrounds it; a name that is set to nothing is not set."""
+    return {name: plain for name, value in variables.items() if (plain := plain_value(value or ""))}
+
+
+def _trouble_with(value: object) -> "_Unreadable | None":
+    if isinstance(value, str) and has_stray_quote(value):
+        return _Unreadable("has a quotation mark at one end only: remove it")
+    return value if isinstance(value, _Unreadable) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,20 +489,41 @@ def _unknown_names(env_file: Path) -> _UnknownNames:
     return _UnknownNames(tell(dotenv_values(env_file)), tell(os.environ))
 
 
-def _every_variable(env_file: Path) -> dict[str, str]:
-    """Return what is set in either place; the environment goes first."""
-    return {name: value for name, value in (dotenv_values(env_file) | os.environ).items() if value}
+def _near_names(variables: Mapping[str, str], role: Role) -> list[str]:
+    """Find misspelt names of settings that are not set: other tools' names begin with SLACK and CLOUDFLARE as well."""
+    known = {field.alias for field in Settings.model_fields.values() if field.alias}
+    is_set = {name for name in known if variables.keys() & {name, name + _FILE_SUFFIX}}
+    done = {name for group in _ALTERNATIVES if group & is_set for name in group}
+    wanted = known - is_set - done - {*_OTHERS[role]}
+    ours = known | {name + _FILE_SUFFIX for name in known}
+    names = [name for name in variables if name not in ours and not name.startswith(_OWN_PREFIX)]
+    near = find_near_names(names, wanted | {name + _FILE_SUFFIX for name in wanted})
+    return [f"{name}: is not a setting of this bot{_MEANT}{meant}?" for name, meant in near]
 
 
-def _names_of_others(env_file: Path, role: Role) -> list[str]:
-    variables = _every_variable(env_file)
+_ALTERNATIVES: Final = (
+    frozenset({"SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET"}),
+    frozenset({"CLOUDFLARE_API_TOKEN", "CLOUDFLARE_EMAIL", "CLOUDFLARE_API_KEY"}),
+)
+"""Of each of these one is enough, so that nobody is missing the others."""
+
+
+def _names_of_others(variables: Mapping[str, str], role: Role) -> list[str]:
     names = [name for name in _OTHERS[role] if variables.get(name) or variables.get(name + _FILE_SUFFIX)]
     return [f"{name}: a {role} does not need it and ignores it; do not let it have it" for name in names]
 
 
+def _other_entrance(settings: Settings) -> Iterator[str]:
+    if settings.slack_app_token is not None and settings.slack_signing_secrets:
+        yield (
+            "SLACK_SIGNING_SECRET: is not used, since SLACK_APP_TOKEN is set as well and means Socket Mode; unset the "
+            "one that you do not want"
+        )
+
+
 def _did_you_mean(name: str, known: set[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"{_MEANT}{close[0]}?" if close else ""
 
 
 def _variables(*sources: PydanticBaseSettingsSource) -> dict[str, str]:

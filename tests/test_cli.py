@@ -81,7 +81,7 @@ def test_a_bad_start_tells_all_problems_and_no_value() -> None:
     first, *problems = ended.stderr.splitlines()
     assert first == "The bot cannot start. Mend these settings:"
     told = {problem.partition(":")[0] for problem in problems}
-    assert told == {*BAD, "R2_CREDENTIAL_ALOWED_USERS"}
+    assert told == {*BAD, "R2_CREDENTIAL_ALOWED_USERS", "R2_CREDENTIAL_CONTCAT"}
     assert MARK not in ended.stdout + ended.stderr
     assert ended.stdout == ""
     assert list(Path.cwd().iterdir()) == [Path(".env").absolute()]

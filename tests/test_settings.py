@@ -114,18 +114,39 @@ def test_an_empty_value_is_no_value(environment: SetEnvironment, empty: str) -> 
 
 
 BAD = {
-    "SLACK_BOT_TOKEN": [f"xoxp-{MARK}", f"xoxb-{MARK} x", f" xoxb-{MARK}", "xoxb-", f"XOXB-{MARK}", f"xoxb-{MARK}é"],
+    "SLACK_BOT_TOKEN": [f"xoxp-{MARK}", f"xoxb-{MARK} x", f'xoxb-{MARK}"', "xoxb-", f"XOXB-{MARK}", f"xoxb-{MARK}é"],
     "SLACK_APP_TOKEN": [f"xoxb-{MARK}", f"xapp {MARK}", "xapp-"],
-    "SLACK_SIGNING_SECRET": [f"{MARK},{MARK},{MARK}", ",", " , "],
+    "SLACK_SIGNING_SECRET": [
+        f"{MARK},{MARK},{MARK}",
+        ",",
+        " , ",
+        MARK,
+        "0123456789ABCDEF0123456789ABCDEF",
+        "a" * 31,
+        f"{'a' * 32},{'a' * 33}",
+        f"{'a' * 32} {'a' * 32}",
+    ],
     "SLACK_API_URL": [f"http://{MARK}.example/api/", f"https://user:{MARK}@slack.com/"],
-    "CLOUDFLARE_ACCOUNT_ID": [MARK, "0123456789ABCDEF0123456789ABCDEF", "a" * 31, "a" * 33, "a" * 32 + "\n"],
-    "CLOUDFLARE_API_TOKEN": [f"{MARK} {MARK}", f"{MARK}\n{MARK}", f"{MARK}\u200b"],
-    "CLOUDFLARE_BASE_URL": [f"ftp://{MARK}", MARK, "https://[::1"],
+    "CLOUDFLARE_ACCOUNT_ID": [MARK, "0123456789ABCDEF0123456789ABCDEF", "a" * 31, "a" * 33, "a" * 32 + "\nx"],
+    "CLOUDFLARE_API_TOKEN": [f"{MARK} {MARK}", f"{MARK}\n{MARK}", f"{MARK}\u200b", f"'{MARK}", f'{MARK}"{MARK}'],
+    "CLOUDFLARE_BASE_URL": [
+        f"ftp://{MARK}",
+        MARK,
+        "https://[::1",
+        f"https://{MARK}:99999",
+        f"https://{MARK}:0",
+        "https://999.1.1.1",
+        f"https://{MARK}..example.com",
+        f"https://{MARK * 10}",
+        f"https://{MARK}/\x7f",
+        f"https://-{MARK}",
+    ],
     "R2_CREDENTIAL_CATALOG_API": [MARK, "R2-CATALOG"],
     "R2_CREDENTIAL_ALLOWED_USERS": [f"@{MARK}", f"U0ALICE,{MARK.lower()}", "C0DATA", "u0alice", "U0ALICE U0BOB", "*"],
     "R2_CREDENTIAL_ALLOWED_USERGROUPS": [f"@{MARK}", "U0ALICE", "S0OPS;S0DATA", "S"],
     "R2_CREDENTIAL_ALLOWED_CHANNELS": [f"#{MARK}", "U0ALICE", "C0DATA, #ops", "C0DATA,D0BOB", "direct", ",", " , "],
     "R2_CREDENTIAL_ALLOWED_BUCKETS": [MARK, "Team-*", "a bucket", "events/*", "events.2026", "!team-secret", "-x", ","],
+    "R2_CREDENTIAL_DATA_DIR": [f"~/{MARK}", f"$HOME/{MARK}", f'{MARK}"', f"\u201c{MARK}"],
     "R2_CREDENTIAL_DATABASE_URL": [f"mysql://{MARK}", "sqlite:///", MARK],
     "R2_CREDENTIAL_SEALING_KEY": [MARK, f"-----BEGIN RSA PRIVATE KEY-----\n{MARK}"],
     "R2_CREDENTIAL_TTL": [MARK, "3600", "0m", "-1h", "1.5h", "1 h", "1w", "1H", "1h30m", "9999999s", "8d", "h"],
@@ -380,7 +401,7 @@ URLS = ("SLACK_API_URL", "CLOUDFLARE_BASE_URL")
         pytest.param("https://example.com?x=1", id="with a query at once"),
         pytest.param("https://example.com/#x", id="with a fragment"),
         pytest.param("https://exam ple.com/", id="with a blank"),
-        pytest.param("https://example.com/\n", id="with a line end"),
+        pytest.param("https://example.com/\nx", id="with a line end"),
         pytest.param("ftp://example.com/", id="another protocol"),
         pytest.param("example.com", id="no protocol"),
         pytest.param("file:///etc/passwd", id="a file"),
@@ -412,9 +433,18 @@ def test_https_and_loopback_are_good(environment: SetEnvironment, name: str, url
     assert url in (loaded().settings.slack_api_url, loaded().settings.cloudflare_base_url)
 
 
+NEW, OLD = "a" * 32, "b" * 32
+
+
 @pytest.mark.parametrize(
     ("text", "secrets"),
-    [("one", ["one"]), ("new,old", ["new", "old"]), (" new , old ", ["new", "old"]), ("one,", ["one"])],
+    [
+        (NEW, [NEW]),
+        (f"{NEW},{OLD}", [NEW, OLD]),
+        (f" {NEW} , {OLD} ", [NEW, OLD]),
+        (f"{NEW},", [NEW]),
+        (f'"{NEW}","{OLD}"', [NEW, OLD]),
+    ],
 )
 def test_one_or_two_signing_secrets(environment: SetEnvironment, text: str, secrets: list[str]) -> None:
     """Two during a rotation; each of them is a Secret."""
@@ -439,13 +469,15 @@ def test_settings_do_not_show_secrets(environment: SetEnvironment) -> None:
     secret = {
         "SLACK_BOT_TOKEN": f"xoxb-{MARK}",
         "SLACK_APP_TOKEN": f"xapp-{MARK}",
-        "SLACK_SIGNING_SECRET": MARK,
+        "SLACK_SIGNING_SECRET": "5ec2e7" * 5 + "00",
         "CLOUDFLARE_API_TOKEN": MARK,
         "R2_CREDENTIAL_SEALING_KEY": generate_private_key().replace("MC4C", MARK),
     }
     environment(GOOD | secret)
     settings = loaded().settings
-    assert MARK not in f"{settings} {settings!r} {settings.model_dump()} {loaded()!r}"
+    shown = f"{settings} {settings!r} {settings.model_dump()} {loaded()!r}"
+    assert MARK not in shown
+    assert "5ec2e7" not in shown
     with pytest.raises(ValueError, match="frozen"):
         settings.ttl = timedelta(0)  # type: ignore[misc]  # what is tested
 
@@ -459,7 +491,8 @@ def test_a_name_of_another_case_is_another_name(environment: SetEnvironment, spe
     environment({})
     Path(".env").write_text("".join(f"{name}={value}\n" for name, value in other.items()))
     assert names_told() == without
-    assert len(without) == 5
+    assert len([name for name in without if name not in other]) == 5
+    assert {f"{spell(name)}: is not a setting of this bot; did you mean {name}?" for name in GOOD} <= {*problems()}
 
 
 def test_a_name_of_another_case_changes_nothing(environment: SetEnvironment) -> None:
@@ -476,7 +509,7 @@ def test_env_file_is_read(environment: SetEnvironment) -> None:
     lines = [
         "# made up",
         'export SLACK_BOT_TOKEN="xoxb-MADEUP-2"',
-        "SLACK_SIGNING_SECRET='MADEUP' # the only one",
+        f"SLACK_SIGNING_SECRET='{NEW}' # the only one",
         *(f"{name}={GOOD[name]}" for name in ("CLOUDFLARE_ACCOUNT_ID", "CLOUDFLARE_API_TOKEN")),
         "R2_CREDENTIAL_ALLOWED_USERGROUPS=S0OPS",
         f'R2_CREDENTIAL_SEALING_KEY="{pem}"',
@@ -486,8 +519,8 @@ def test_env_file_is_read(environment: SetEnvironment) -> None:
     Path(".env").write_text("\n".join(lines))
     settings = loaded().settings
     assert settings.slack_bot_token == Secret("xoxb-MADEUP-2")
-    assert settings.slack_signing_secrets == (Secret("MADEUP"),)
-    assert settings.sealing_key == Secret(pem)
+    assert settings.slack_signing_secrets == (Secret(NEW),)
+    assert settings.sealing_key == Secret(pem.strip())
     assert settings.contact is None
 
 
@@ -550,6 +583,143 @@ def test_names_of_others_are_none_of_our_business(environment: SetEnvironment) -
     environment(GOOD | others)
     Path(".env").write_text("".join(f"{name}=1\n" for name in others))
     assert loaded().warnings == []
+
+
+MISSPELT = {
+    "SLACK_BOT_TOKN": "SLACK_BOT_TOKEN",
+    "SLAK_BOT_TOKEN": "SLACK_BOT_TOKEN",
+    "SLACK_BOT_TOKEN_FIEL": "SLACK_BOT_TOKEN_FILE",
+    "SLACK_APPTOKEN": "SLACK_APP_TOKEN",
+    "SLACK_SIGNING_SECRETS": "SLACK_SIGNING_SECRET",
+    "CLOUDFLARE_ACOUNT_ID": "CLOUDFLARE_ACCOUNT_ID",
+    "CLOUDFLARE_TOKEN": "CLOUDFLARE_API_TOKEN",
+    "Cloudflare_Api_Token": "CLOUDFLARE_API_TOKEN",
+}
+
+
+@pytest.mark.parametrize("place", ["environment", ".env"])
+@pytest.mark.parametrize(("name", "meant"), MISSPELT.items(), ids=MISSPELT)
+def test_a_misspelt_name_is_told_with_what_is_missing(
+    environment: SetEnvironment, name: str, meant: str, place: str
+) -> None:
+    """It is why that is missing, and the value is not told."""
+    environment({name: MARK} if place == "environment" else {})
+    if place == ".env":
+        Path(".env").write_text(f"{name}={MARK}\n")
+    told = problems()
+    assert f"{name}: is not a setting of this bot; did you mean {meant}?" in told
+    assert MARK not in "".join(told)
+
+
+def test_a_misspelt_list_of_people_is_told_with_what_is_missing(environment: SetEnvironment) -> None:
+    """A start that is refused tells no warnings, and this one is the reason."""
+    environment({**GOOD, "R2_CREDENTIAL_ALLOWED_USERS": "", "R2_CREDENTIAL_ALOWED_USERS": "U0ALICE"})
+    assert names_told() == [NOBODY, "R2_CREDENTIAL_ALOWED_USERS"]
+
+
+def test_a_misspelt_name_that_is_not_needed_is_a_warning(environment: SetEnvironment) -> None:
+    """The start goes on with the default."""
+    environment(GOOD | {"CLOUDFLARE_API_BASE_URL": "1", "SLACK_API_URI": "1"})
+    assert loaded().warnings == [
+        "CLOUDFLARE_API_BASE_URL: is not a setting of this bot; did you mean CLOUDFLARE_BASE_URL?",
+        "SLACK_API_URI: is not a setting of this bot; did you mean SLACK_API_URL?",
+    ]
+
+
+OF_OTHER_TOOLS = [
+    "SLACK_WEBHOOK_URL",
+    "SLACK_TOKEN",
+    "SLACK_API_TOKEN",
+    "SLACK_USER_TOKEN",
+    "SLACK_CLIENT_ID",
+    "SLACK_CLIENT_SECRET",
+    "SLACK_CHANNEL_ID",
+    "CLOUDFLARE_ZONE_ID",
+    "CLOUDFLARE_API_USER_SERVICE_KEY",
+    "CLOUDFLARE_R2_ACCESS_KEY_ID",
+    "CF_API_TOKEN",
+]
+
+
+def test_no_name_of_another_tool_is_taken_for_a_misspelt_one(environment: SetEnvironment) -> None:
+    """As long as what it looks like is set, or not needed."""
+    environment(GOOD | dict.fromkeys(OF_OTHER_TOOLS, "1"))
+    assert loaded().warnings == []
+
+
+def test_the_secret_of_a_transport_that_is_not_used_is_a_warning(environment: SetEnvironment) -> None:
+    """Somebody may wait for requests that never come."""
+    environment(GOOD | {"SLACK_SIGNING_SECRET": NEW})
+    [warning] = loaded().warnings
+    assert warning.startswith(
+        "SLACK_SIGNING_SECRET: is not used, since SLACK_APP_TOKEN is set as well and means Socket"
+    )
+
+
+AROUND = {
+    "double quotes": '"{}"',
+    "single quotes": "'{}'",
+    "curled quotes": "\u201c{}\u201d",
+    "a line end": "{}\r\n",
+    "a byte order mark": "\ufeff{}",
+    "blanks of any sort": "\u00a0\t {} \u3000",
+    "all of them": '\ufeff " {} "\r\n',
+}
+EVERY_VALUE = GOOD | {
+    "SLACK_SIGNING_SECRET": NEW,
+    "SLACK_API_URL": "https://slack.example.com/api/",
+    "CLOUDFLARE_BASE_URL": "https://cloudflare.example.com/client/v4",
+    "R2_CREDENTIAL_CATALOG_API": "r2-catalog",
+    "R2_CREDENTIAL_ALLOWED_USERGROUPS": "S0OPS,S0DATA",
+    "R2_CREDENTIAL_ALLOWED_CHANNELS": "C0DATA",
+    "R2_CREDENTIAL_ALLOWED_BUCKETS": "team-*",
+    "R2_CREDENTIAL_DATABASE_URL": "sqlite:///my.sqlite",
+    "R2_CREDENTIAL_DATA_DIR": "my data",
+    "R2_CREDENTIAL_TTL": "2h",
+    "R2_CREDENTIAL_FRESH_TOKEN_PATIENCE": "7s",
+    "R2_CREDENTIAL_ALLOW_ENABLE": "true",
+    "R2_CREDENTIAL_EXPIRY_REMINDERS": "7d,1d",
+    "R2_CREDENTIAL_CONTACT": "the data team's room",
+    "R2_CREDENTIAL_HTTP_HOST": "127.0.0.9",
+    "R2_CREDENTIAL_HTTP_PORT": "3001",
+    "R2_CREDENTIAL_LOG_LEVEL": "debug",
+    "R2_CREDENTIAL_LOG_FORMAT": "json",
+}
+
+
+@pytest.mark.parametrize("place", ["environment", ".env", "file"])
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
+def test_what_surrounds_a_value_is_no_part_of_it(environment: SetEnvironment, around: str, place: str) -> None:
+    """Whichever value it is, and wherever it stands: `docker run --env-file` keeps quotes, editors add the rest."""
+    environment(EVERY_VALUE)
+    wanted = loaded().settings
+    written = {name: around.format(value) for name, value in EVERY_VALUE.items()}
+    if "'" in around:
+        written["R2_CREDENTIAL_CONTACT"] = EVERY_VALUE["R2_CREDENTIAL_CONTACT"]
+    if place == "environment":
+        environment(written)
+    elif place == "file":
+        environment({key: path for name, value in written.items() for key, path in as_file(name, value).items()})
+    else:
+        environment({})
+        Path(".env").write_text("".join(f"{name}={value.strip()}\n" for name, value in written.items()), newline="\n")
+    settings = loaded().settings
+    assert settings == wanted
+    assert settings.slack_signing_secrets == (Secret(NEW),)
+
+
+def test_a_key_on_one_line_is_a_key(environment: SetEnvironment) -> None:
+    """A file of variables has no other way to write it."""
+    pem = generate_private_key()
+    environment(GOOD | {"R2_CREDENTIAL_SEALING_KEY": f'"{pem.strip()}"'.replace("\n", "\\n")})
+    assert loaded().settings.sealing_key == Secret(pem.strip())
+
+
+def test_half_a_pair_of_quotes_is_told(environment: SetEnvironment) -> None:
+    """With every setting alike, whatever is allowed in it."""
+    environment({name: f'{value}"' for name, value in EVERY_VALUE.items()})
+    told = set(problems())
+    assert told >= {f"{name}: has a quotation mark at one end only: remove it" for name in EVERY_VALUE}
 
 
 def as_file(name: str, content: str | bytes) -> dict[str, str]:

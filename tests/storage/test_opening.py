@@ -58,7 +58,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
     def load(changes: Mapping[str, str] | None = None, role: Role = Role.ALL) -> LoadedSettings:
         environment = {
             "SLACK_BOT_TOKEN": "xoxb-made-up",
-            "SLACK_SIGNING_SECRET": "made-up",
+            "SLACK_SIGNING_SECRET": "5a4d" * 8,
             "CLOUDFLARE_ACCOUNT_ID": "0" * 32,
             "CLOUDFLARE_API_TOKEN": "made-up",
             "R2_CREDENTIAL_ALLOWED_USERS": "U1",

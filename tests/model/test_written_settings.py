@@ -1,0 +1,64 @@
+"""What surrounds a value is left out, once; what is a part of it stays."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.model.written_settings import find_near_names, has_stray_quote, plain_value
+
+PLAIN = {
+    "": "",
+    " \ufeff ": "",
+    '""': "",
+    '"': '"',
+    "x": "x",
+    ' "x" ': "x",
+    '"" x ""': '"" x ""',
+    "''x''": "''x''",
+    '"a","b"': '"a","b"',
+    '"it\'s"': "it's",
+    "'\"x\"'": '"x"',
+    "'x\"": "'x\"",
+    "\u201dx\u201c": "\u201dx\u201c",
+    '\ufeff\ufeff "\ufeff x\n" ': "x",
+    "a b": "a b",
+}
+
+
+@pytest.mark.parametrize(("text", "value"), PLAIN.items())
+def test_one_pair_and_all_blanks_are_left_out(text: str, value: str) -> None:
+    """Nothing is guessed about what stands within."""
+    assert plain_value(text) == value
+
+
+@given(st.text())
+def test_nothing_but_the_ends_changes(text: str) -> None:
+    """Whatever is written."""
+    assert plain_value(text) in text
+
+
+@pytest.mark.parametrize(
+    ("value", "is_stray"),
+    [
+        ('"x', True),
+        ("x'", True),
+        ("'x\"", True),
+        ("\u201cx", True),
+        ('"', True),
+        ("it's", False),
+        ("the 'ops'", False),
+        ('"a","b"', False),
+        ("", False),
+    ],
+)
+def test_half_a_pair_at_an_end_is_stray(value: str, *, is_stray: bool) -> None:
+    """An apostrophe within a text is none."""
+    assert has_stray_quote(value) is is_stray
+
+
+def test_a_name_near_to_ours_is_found() -> None:
+    """In any case, and with what surrounds it; others are not."""
+    names = ["SLACK_BOT_TOKN", "slack_bot_token", "\ufeffSLACK_BOT_TOKEN", "SLACK_TOKEN", "PATH", ""]
+    assert [*find_near_names(names, {"SLACK_BOT_TOKEN"})] == [
+        (name, "SLACK_BOT_TOKEN") for name in ("SLACK_BOT_TOKN", "slack_bot_token", "\ufeffSLACK_BOT_TOKEN")
+    ]
