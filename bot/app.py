@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,12 +25,15 @@ from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.pace import LocalPace, Pace, SharedPace
 from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
-from bot.model.errors import DatabaseTrouble, SlackRefused, SlackTrouble, StartRefused
+from bot.model.background import Background
+from bot.model.catalog import Catalog
+from bot.model.errors import DatabaseTrouble, MembershipUnknown, SlackRefused, SlackTrouble, StartRefused
 from bot.model.secret import Secret
 from bot.operations.changes import log_change
 from bot.operations.descriptors import raise_limit
 from bot.operations.housekeeping import keep_house, keep_house_forever
 from bot.operations.server import Server
+from bot.operations.start_report import find_buckets, find_missing_scopes, find_people, log_findings
 from bot.policy.gate import Gate, Home
 from bot.policy.rules import Allowlist
 from bot.settings import Role, Settings
@@ -40,6 +43,7 @@ from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
 from bot.slack.inbound.routes import Routes
 from bot.slack.inbound.socket_mode import SocketModeIngress
+from bot.slack.manifest import wanted_scopes
 from bot.slack.memberships import Memberships
 from bot.slack.messages.posting import Poster
 from bot.slack.messages.progress import ModalProgress
@@ -57,6 +61,7 @@ from bot.slack.stories.search import BucketSearch
 from bot.slack.stories.status import Status
 from bot.slack.stories.store import StoreCredential
 from bot.slack.stories.try_again import TryAgain
+from bot.slack.traffic import SlackTraffic
 from bot.storage.opening import Store, open_store
 
 _STOP_NOTICE: Final = timedelta(seconds=1)
@@ -85,7 +90,7 @@ async def run(settings: Settings) -> None:
 
 async def _live(settings: Settings) -> None:
     async with running(settings) as bot:
-        _log.info("ready", version=__version__, transport=bot.transport, http=bot.http_address)
+        _log.info("ready", **_describe(settings, bot))
         for_ever = asyncio.ensure_future(asyncio.Event().wait())  # a gateway over HTTP has nothing in the background
         done, _ = await asyncio.wait([for_ever, *bot.background], return_when=asyncio.FIRST_COMPLETED)
         for broken in done:
@@ -154,10 +159,26 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
         )
 
 
+def _describe(settings: Settings, bot: RunningBot) -> dict[str, object]:
+    """Say what was started, and how much is listed, for the operator who compares it with what was meant."""
+    return {
+        "version": __version__,
+        "role": settings.role.value,
+        "database": "sqlite" if settings.postgres_url is None else "postgresql",
+        "transport": bot.transport,
+        "http": bot.http_address,
+        "users": len(settings.allowed_users),
+        "usergroups": len(settings.allowed_usergroups),
+        "channels": len(settings.allowed_channels) or "any",
+        "buckets": len(settings.allowed_buckets) or "any",
+    }
+
+
 async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Base:
-    http = await stack.enter_async_context(open_session(TIMEOUT, settings.network))
+    traffic = SlackTraffic()
+    http = await stack.enter_async_context(open_session(TIMEOUT, settings.network, traffic))
     patient_http = await stack.enter_async_context(
-        open_session(PATIENT_TIMEOUT, settings.network, keeps_connections=False)
+        open_session(PATIENT_TIMEOUT, settings.network, traffic, keeps_connections=False)
     )
     patient_client = _web_client(settings, patient_http)
     slack = SlackWeb(_web_client(settings, http), patient_client=patient_client)
@@ -165,7 +186,12 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Ba
     stack.push_async_callback(progress.drain)
     store.submissions.watch(log_change)
     store.submissions.watch(progress.watch)
-    gate = Gate(_allowlist(settings).rules(), await _identify(slack), Memberships(slack, store.clock))
+    memberships = Memberships(slack, store.clock)
+    gate = Gate(_allowlist(settings).rules(), await _identify(slack), memberships)
+    log_findings(find_missing_scopes(traffic.granted_scopes, wanted_scopes()))
+    reporting = Background("start_report_broke")
+    reporting.start(_report_people(settings, memberships))  # the start does not wait for Slack's answers
+    stack.callback(reporting.cancel)
     return _Base(
         settings=settings,
         store=store,
@@ -177,6 +203,29 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Ba
         background=[],
         is_working=[],
     )
+
+
+async def _report_people(settings: Settings, memberships: Memberships) -> None:
+    members: dict[str, frozenset[str] | None] = {}
+    for group in settings.allowed_usergroups:
+        try:
+            members[group] = await memberships.members_of(group)
+        except MembershipUnknown:  # logged there
+            members[group] = None
+    log_findings(find_people(settings.allowed_users, members))
+
+
+def _report_buckets(globs: tuple[str, ...], gate: Gate) -> Callable[[Sequence[Catalog]], None]:
+    """Return what reports how many catalogs are served, the first time they are listed."""
+    is_reported = False
+
+    def report(listed: Sequence[Catalog]) -> None:
+        nonlocal is_reported
+        if not is_reported:
+            log_findings(find_buckets(globs, sum(gate.serves(each.key) for each in listed), len(listed)))
+        is_reported = True
+
+    return report
 
 
 _Refresher = SnapshotKeeper | CatalogsByOthers
@@ -208,7 +257,8 @@ async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: Asy
         fresh_token_patience=settings.fresh_token_patience,
         max_token_lifetime=settings.max_token_lifetime,
     )
-    keeper = SnapshotKeeper(cloudflare, store.catalogs, store.clock)
+    report = _report_buckets(settings.allowed_buckets, base.gate)
+    keeper = SnapshotKeeper(cloudflare, store.catalogs, store.clock, report)
     watch = CredentialWatch(
         store.catalogs,
         poster,

@@ -9,8 +9,9 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -379,6 +380,36 @@ async def test_a_signal_ends_a_run(
     events = [json.loads(line)["event"] for line in log.getvalue().splitlines()]
     assert [event for event in events if event.startswith("stop")] == ["stopping", "stopped"]
     await _start(settings)
+
+
+def _is_logged(log: io.StringIO, event: str) -> bool:
+    return f'"event": "{event}"' in log.getvalue()
+
+
+async def test_the_log_of_a_start_tells_what_was_started_and_who_is_meant(
+    scene: Scene, log: io.StringIO, signals: None
+) -> None:
+    """Role, database, transport and the lists; whom they let in, which scopes are missing, and each call at debug."""
+    scene.slack.workspace.config = replace(scene.slack.config, scopes=("commands", "usergroups:read"))
+    life = asyncio.create_task(run(scene.settings(changes={"R2_CREDENTIAL_ALLOWED_BUCKETS": "analytics-*"})))
+    for event in ("ready", "allowlist_lets_in", "allowlist_serves"):
+        await _wait_until(partial(_is_logged, log, event))
+    os.kill(os.getpid(), signal.SIGTERM)
+    await life
+
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    by_event = {line["event"]: line for line in lines}
+    ready = by_event["ready"]
+    assert (ready["role"], ready["database"], ready["transport"]) == ("all", "sqlite", "http")
+    assert (ready["users"], ready["usergroups"], ready["channels"], ready["buckets"]) == (0, 1, "any", 1)
+    members = len(scene.slack.config.user_groups[0].members)
+    assert by_event["allowlist_lets_in"]["people"] == members
+    assert (by_event["allowlist_serves"]["buckets"], by_event["allowlist_serves"]["of"]) == (1, 1)
+    missing = by_event["slack_scopes_missing"]
+    assert (missing["level"], missing["scopes"]) == ("error", ["channels:read", "chat:write", "groups:read"])
+    asked = {line["path"] for line in lines if line["event"].endswith("_request")}
+    assert asked >= {"auth.test", "usergroups.users.list", "accounts/{account}/r2-catalog"}
+    assert BUCKET not in str(asked)
 
 
 async def test_a_signal_ends_a_start_that_waits_for_slack(scene: Scene, log: io.StringIO, signals: None) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -33,7 +33,15 @@ class SnapshotKeeper:
     asks for their state.
     """
 
-    def __init__(self, cloudflare: CloudflareClient, catalogs: Catalogs, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        cloudflare: CloudflareClient,
+        catalogs: Catalogs,
+        clock: Callable[[], datetime],
+        tell_listed: Callable[[Sequence[Catalog]], None] = lambda _: None,
+    ) -> None:
+        """Take who hears what was listed, each time."""
+        self._tell_listed = tell_listed
         self._cloudflare = cloudflare
         self._catalogs = catalogs
         self._clock = clock
@@ -81,6 +89,7 @@ class SnapshotKeeper:
         try:
             by_key = {catalog.key: catalog for catalog in await self._cloudflare.list_catalogs()}
             listed = tuple(by_key[key] for key in sorted(by_key))
+            self._tell_listed(listed)
             await self._catalogs.save_snapshot(Snapshot(catalogs=listed, refreshed_at=asked_at))
             await self._test(asked_at, older_than=fresh_tests(len(listed)) if tests else TEST_EVERY)
             if tests:

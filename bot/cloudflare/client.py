@@ -40,6 +40,7 @@ from bot.cloudflare.pace import MOST_IN_FLIGHT, Pace
 from bot.model.catalog import BucketKey, Catalog, CatalogApi, CatalogStatus, CredentialStatus, is_bucket_name
 from bot.model.cause import name_cause
 from bot.model.errors import BotError, DatabaseTrouble, LeaseLost
+from bot.model.request_log import start_request
 from bot.model.secret import Secret
 from bot.model.submission import TokenKind
 from bot.network import DIRECT, Network
@@ -288,7 +289,9 @@ class CloudflareClient:
     ) -> tuple[Answer, object]:
         """Send one request in its turn, and return what its answer says."""
         await self._enter(turn)
+        end = start_request("cloudflare_request", method=method, path=_describe_path(url))
         outcome = await self._exchange(method, url, cargo)
+        end(outcome.status if isinstance(outcome, Answer) else str(outcome))
         # Raised here, outside of every `except` block: an exception's context would keep httpx's request alive.
         if isinstance(outcome, BotError):
             raise outcome
@@ -381,6 +384,16 @@ def _read_status_of_proxy(failure: Exception) -> int | None:
     """
     refused = _REFUSED_TUNNEL.match(str(failure)) if isinstance(failure, httpx.ProxyError) else None
     return int(refused[0]) if refused else None
+
+
+def _describe_path(path: str) -> str:
+    """Return the template of a path: user/tokens/verify, accounts/ID/tokens/verify, accounts/ID/FAMILY/BUCKET/..."""
+    parts = path.split("/")
+    if parts[0] == "accounts":
+        parts[1:2] = ["{account}"]
+        if parts[2] != "tokens":
+            parts[3:4] = ["{bucket}"] if parts[3:] else []
+    return "/".join(parts)
 
 
 def _silence_loggers() -> None:

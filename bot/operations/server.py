@@ -10,6 +10,7 @@ from typing import Final, cast
 from aiohttp import web
 
 from bot.model.background import Background
+from bot.model.request_log import start_request
 from bot.operations.connections import Connection, Connections
 from bot.operations.descriptors import most_connections
 from bot.operations.listener import Listener
@@ -121,7 +122,13 @@ class _Readiness:
 @web.middleware
 async def _note_head(request: web.Request, handler: Handler) -> web.StreamResponse:
     cast("Connection", request.protocol).note_head(request.content)
-    return await handler(request)
+    resource = request.match_info.route.resource
+    if resource is None:  # what a stranger asks for is no address of ours, and not quoted
+        return await handler(request)
+    end = start_request("http_request", method=request.method, path=resource.canonical)
+    answer = await handler(request)
+    end(answer.status)
+    return answer
 
 
 async def _turn_away(_: web.Request) -> web.Response:

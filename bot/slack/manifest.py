@@ -51,6 +51,12 @@ settings:
 """
 
 
+def wanted_scopes() -> frozenset[str]:
+    """Return the scopes that the manifest asks for."""
+    asked = _MANIFEST.partition("    bot:\n")[2].partition("settings:")[0]
+    return frozenset(re.findall(r"- (\S+)", asked))
+
+
 def build_manifest(url: str | None) -> str:
     """Return the manifest as YAML: for Socket Mode, or with the bot's public address for HTTP.
 

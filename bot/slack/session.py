@@ -14,6 +14,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from yarl import URL
 
 from bot.network import DIRECT, Network
+from bot.slack.traffic import SlackTraffic
 
 LARGEST_ANSWER_BYTES: Final = 2 * 1024 * 1024
 """A user group of 100,000 members takes 1.3 MB."""
@@ -35,7 +36,11 @@ class Redirected(AnswerRefused):
 
 
 def open_session(
-    timeout: timedelta, network: Network = DIRECT, *, keeps_connections: bool = True
+    timeout: timedelta,
+    network: Network = DIRECT,
+    traffic: SlackTraffic | None = None,
+    *,
+    keeps_connections: bool = True,
 ) -> aiohttp.ClientSession:
     """Return a session for calls, response URLs and WebSockets, all of which raise AnswerRefused; close it.
 
@@ -50,7 +55,7 @@ def open_session(
         cookie_jar=aiohttp.DummyCookieJar(),  # a cookie of one request would ride on all others
         auto_decompress=False,  # 1 KB of gzip can be 1 GB of text
         response_class=_BoundedResponse,
-        middlewares=(partial(_choose_proxy, network), _require_plain_answer),
+        middlewares=((traffic or SlackTraffic()).watch, partial(_choose_proxy, network), _require_plain_answer),
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import io
 import json
 import logging
 import pickle
@@ -50,6 +51,7 @@ from bot.sandbox.cloudflare import (
     ReceivedRequest,
     SmallCloudflare,
 )
+from bot.sandbox.process import find_free_port
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -408,6 +410,31 @@ async def test_a_refused_connection_has_landed_nothing(make: Make) -> None:
     with pytest.raises(CloudflareUnreachable) as caught:
         await make(base_url=base_url).store_credential(LAKE, Secret(GOOD), _yes)
     assert caught.value.possibly_landed is False
+
+
+async def test_a_request_is_logged_without_account_and_bucket(
+    server: SmallCloudflare, make: Make, log: io.StringIO
+) -> None:
+    """Method, path template, status and duration, at debug; why there is none, where there is none."""
+    client = make(base_url=server.base_url)
+    await client.list_catalogs()
+    await client.store_credential(LAKE, Secret(GOOD), _yes)
+    await client.verify_token(Secret(GOOD), PastedKind.ACCOUNT, _yes)
+    with pytest.raises(CloudflareUnreachable):
+        await make(base_url=f"http://127.0.0.1:{find_free_port()}").get_catalog(LAKE)
+
+    lines = [json.loads(line) for line in log.getvalue().splitlines() if "cloudflare_request" in line]
+    assert [(line["method"], line["path"], line["status"]) for line in lines] == [
+        ("GET", "accounts/{account}/r2-catalog", 200),
+        ("POST", "accounts/{account}/r2-catalog/{bucket}/credential", 200),
+        ("GET", "accounts/{account}/tokens/verify", 200),
+        (
+            "GET",
+            "accounts/{account}/r2-catalog/{bucket}",
+            "cloudflare_unreachable cause=ConnectionRefusedError ECONNREFUSED",
+        ),
+    ]
+    assert not any(word in log.getvalue() for word in (GOOD, LAKE.bucket, LAKE.account_id))
 
 
 async def test_the_total_timeout_ends_a_trickle(server: SmallCloudflare, make: Make) -> None:

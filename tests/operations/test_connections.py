@@ -100,7 +100,7 @@ async def port(log: io.StringIO) -> AsyncIterator[Port]:
 
 def _told(log: io.StringIO) -> list[tuple[str, dict[str, int]]]:
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    return [(line["event"], line["reasons"]) for line in lines]
+    return [(line["event"], line["reasons"]) for line in lines if line["level"] != "debug"]
 
 
 BEGINNINGS = {

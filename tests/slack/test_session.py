@@ -193,7 +193,7 @@ async def test_a_larger_answer_is_not_read_to_its_end(line: Line, content_type: 
     _say_to(line, _say(LARGEST_ANSWER_BYTES + 1), content_type)
     with capture_logs() as logs, pytest.raises(SlackTrouble):
         await line.web.identify()
-    assert [log["event"] for log in logs] == ["slack_answer_too_large"]
+    assert [log["event"] for log in logs if log["log_level"] != "debug"] == ["slack_answer_too_large"]
 
 
 STRANGE: dict[str, tuple[bytes, str]] = {

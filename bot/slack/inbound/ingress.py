@@ -20,6 +20,7 @@ from slack_bolt.response import BoltResponse
 from bot.model.background import Background
 from bot.model.foreign_text import one_line
 from bot.model.pasted_token import STORABLE, classify, find_other_secret, mask_tokens, trim
+from bot.model.request_log import start_request
 from bot.model.secret import Secret
 from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, PublicRing, SealingContext, SealingKey
@@ -52,6 +53,10 @@ _GIVEN_UP: Final = (
 )
 _COMMAND_TOO_LATE: Final = "The bot did not answer in time. If no form opens, type the command again."
 _DRAIN_PATIENCE: Final = timedelta(seconds=2.5)
+
+_KINDS: Final = frozenset(
+    {"command", "view_submission", "view_closed", "block_actions", "block_suggestion", "event_callback"}
+)
 
 _log = structlog.get_logger()
 
@@ -87,8 +92,11 @@ class Ingress:
         if is_given_up and sealed.body.get("type") == "view_submission":
             return _refuse_given_up(sealed.body)
         task = self._under_way.start(self._ask_bolt(sealed, received_at, sent_at))
+        end = start_request("slack_payload", type=_kind_of(sealed.body))
         done, _ = await asyncio.wait({task}, timeout=_ANSWER_TIMEOUT.total_seconds())
-        return task.result() if done else _too_late(sealed.body)
+        response = task.result() if done else _too_late(sealed.body)
+        end(response.status)
+        return response
 
     async def _ask_bolt(self, sealed: "SealedPayload", received_at: datetime, sent_at: datetime | None) -> BoltResponse:
         """Our listeners' faults come to the app's error handler; what breaks Bolt itself must not reach a traceback."""
@@ -177,6 +185,12 @@ def _refuse_given_up(body: Json) -> BoltResponse:
     """Say it in the form, should Slack listen all the same."""
     _log.warning("submit_came_too_late", view=view_id_of(body))
     return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(_GIVEN_UP))
+
+
+def _kind_of(body: Json) -> str:
+    """Return what Slack calls this sort of payload; of a stranger sort nothing is quoted."""
+    kind = "command" if "command" in body else body.get("type")
+    return kind if isinstance(kind, str) and kind in _KINDS else "other"
 
 
 def _too_late(body: Json) -> BoltResponse:

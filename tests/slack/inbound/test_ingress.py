@@ -802,9 +802,10 @@ async def test_a_bad_signature_is_turned_away(door: Door, log: io.StringIO, how:
     assert (status, door.heard.bodies) == (401, [])
     [line] = log.getvalue().splitlines()
     told = json.loads(line)
-    assert text in {"bad_signature\n", "stale_timestamp\n"}
-    assert set(told) - {"setting", "fix", "seconds"} == {"timestamp", "level", "event", "reasons", "logger"}
-    assert told["reasons"] == {text.strip(): 1}
+    reason = "stale_timestamp" if "minutes" in how else "bad_signature"
+    assert text == f"{reason}\n"
+    assert set(told) - {"seconds"} == {"timestamp", "level", "event", "reasons", "logger"}
+    assert told["reasons"] == {reason: 1}
 
 
 async def test_a_body_that_is_no_text_is_turned_away(door: Door) -> None:
@@ -877,7 +878,7 @@ async def test_a_payload_of_a_strange_shape_gets_an_answer(
     assert status in {200, 404, 500}
     assert "MARKER" not in log.getvalue() + text
     assert "Traceback" not in log.getvalue()
-    assert status != 500 or json.loads(log.getvalue())["reference"] in text
+    assert status != 500 or json.loads(log.getvalue().splitlines()[0])["reference"] in text
 
 
 async def test_a_body_over_the_limit_is_turned_away(door: Door) -> None:
@@ -1068,7 +1069,7 @@ async def test_a_late_answer_to_a_command_says_so(
 
     assert status == 200
     assert "did not answer in time" in text
-    assert json.loads(log.getvalue())["reference"] in text
+    assert json.loads(log.getvalue().splitlines()[0])["reference"] in text
 
 
 async def test_a_listener_that_breaks_is_answered_with_a_reference(door: Door) -> None:

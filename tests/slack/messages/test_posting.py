@@ -322,7 +322,7 @@ async def test_a_lost_answer_of_a_response_url_is_followed_by_a_direct_message(s
         await scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(url)))
     assert scene.places == [NOT_MEMBER, dm_id(ADA)]
     assert "it may be there too" in scene.slack.workspace.messages[-1].text
-    assert [line["event"] for line in logs] == ["channel_refused", "response_url_unanswered"]
+    assert [line["event"] for line in logs] == ["channel_refused", "slack_not_heard", "response_url_unanswered"]
     assert url not in str(logs)
 
 
@@ -341,7 +341,7 @@ async def test_a_response_url_that_never_answers_is_given_up(
         pass_time(timedelta(seconds=6))
         await posting
     pass_time(timedelta(seconds=2))
-    assert [line["event"] for line in logs] == ["response_url_unanswered"]
+    assert [line["event"] for line in logs] == ["slack_not_heard", "response_url_unanswered"]
     assert scene.places == [dm_id(ADA)]
 
 

@@ -1,0 +1,48 @@
+"""What passes between the bot and Slack's HTTP addresses, for the log: a line each at debug, and why none came.
+
+Logs no body and no header, and of an address only the API's method: a response URL and a ticket are secrets.
+"""
+
+import re
+from typing import Final
+
+import aiohttp
+from aiohttp.client_middlewares import ClientHandlerType
+from yarl import URL
+
+from bot.model.cause import name_cause
+from bot.model.request_log import start_request
+from bot.model.tally import Tally
+
+_METHOD: Final = re.compile(r"/api/([a-zA-Z]+(?:\.[a-zA-Z]+)+)")
+_SCOPES: Final = "x-oauth-scopes"
+
+
+class SlackTraffic:
+    """Watches a session as a middleware of aiohttp's. `granted_scopes`: what Slack said of the bot token last."""
+
+    def __init__(self) -> None:
+        self.granted_scopes: frozenset[str] | None = None
+        self._silence = Tally("slack_not_heard")
+
+    async def watch(self, request: aiohttp.ClientRequest, send: ClientHandlerType) -> aiohttp.ClientResponse:
+        """Send a request, and log that it was sent."""
+        path = describe_address(request.url)
+        end = start_request("slack_request", method=request.method, path=path)
+        try:
+            answer = await send(request)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._silence.count(f"{path} {name_cause(error)}")
+            raise
+        end(answer.status)
+        if path == "auth.test" and _SCOPES in answer.headers:
+            self.granted_scopes = frozenset(each.strip() for each in answer.headers[_SCOPES].split(","))
+        return answer
+
+
+def describe_address(url: URL) -> str:
+    """Return the method of the Web API, or what kind of secret address it is."""
+    method = _METHOD.fullmatch(url.path)
+    if method:
+        return method[1]
+    return "{socket}" if url.scheme in ("ws", "wss") or "ticket" in url.query else "{response_url}"

@@ -1,0 +1,73 @@
+"""What is missing and who is meant is told at the start."""
+
+import io
+import json
+
+import pytest
+
+from bot.operations.start_report import Finding, find_buckets, find_missing_scopes, find_people, log_findings
+from bot.slack.manifest import wanted_scopes
+
+WANTED = {"commands", "chat:write"}
+MISSING: dict[str, tuple[set[str] | None, list[list[str]]]] = {
+    "all granted, and more": (WANTED | {"users:read"}, []),
+    "one is missing": ({"commands"}, [["chat:write"]]),
+    "nothing granted": ({""}, [["chat:write", "commands"]]),
+    "Slack did not say": (None, []),
+}
+
+
+@pytest.mark.parametrize(("granted", "missing"), MISSING.values(), ids=MISSING)
+def test_missing_scopes_are_named_with_the_fix(granted: set[str] | None, missing: list[list[str]]) -> None:
+    """An error: some command will fail, and which one shows only when somebody types it."""
+    found = list(find_missing_scopes(granted, WANTED))
+    assert [each.known["scopes"] for each in found] == missing
+    assert all(each.fix and each.setting for each in found)
+
+
+def test_the_scopes_are_those_of_the_manifest() -> None:
+    """All of them."""
+    assert wanted_scopes() == {"commands", "chat:write", "channels:read", "groups:read", "usergroups:read"}
+
+
+GROUPS: dict[str, tuple[set[str], dict[str, set[str] | None], int, bool]] = {
+    "a user": ({"U0ADA"}, {}, 1, False),
+    "a group": (set(), {"S0DATA": {"U0ADA", "U0GRACE"}}, 2, False),
+    "both, who overlap": ({"U0ADA"}, {"S0DATA": {"U0ADA", "U0GRACE"}}, 2, False),
+    "an empty group": (set(), {"S0DATA": set()}, 0, True),
+    "a group of which Slack did not tell": (set(), {"S0DATA": None}, 0, False),
+    "an empty group beside a user": ({"U0ADA"}, {"S0DATA": set()}, 1, False),
+}
+
+
+@pytest.mark.parametrize(("users", "members", "people", "is_nobody"), GROUPS.values(), ids=GROUPS)
+def test_whom_the_allowlist_lets_in_is_counted(
+    users: set[str], members: dict[str, set[str] | None], people: int, *, is_nobody: bool
+) -> None:
+    """Nobody at all is a warning; what Slack did not tell is neither."""
+    first, *others = find_people(users, members)
+    assert first.known["people"] == people
+    assert [each.event for each in others] == ["allowlist_matches_nobody"] * is_nobody
+
+
+BUCKETS: dict[str, tuple[list[str], int, int, bool]] = {
+    "all": ([], 5, 5, False),
+    "some": (["team-*"], 2, 5, False),
+    "none of five": (["taem-*"], 0, 5, True),
+    "none of none": (["team-*"], 0, 0, False),
+}
+
+
+@pytest.mark.parametrize(("globs", "matched", "listed", "is_none"), BUCKETS.values(), ids=BUCKETS)
+def test_what_buckets_are_served_is_counted(globs: list[str], matched: int, listed: int, *, is_none: bool) -> None:
+    """A list that fits none of the account's catalogs is a slip, or of another account."""
+    _, *others = find_buckets(globs, matched, listed)
+    assert [each.event for each in others] == ["allowlist_matches_no_bucket"] * is_none
+
+
+def test_a_finding_is_a_line(log: io.StringIO) -> None:
+    """With the setting and the fix only where there is something to do."""
+    log_findings([Finding(event="good", known={"n": 1}), Finding(event="bad", level=40, setting="S", fix="f")])
+    good, bad = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert (good["level"], good["n"], "fix" in good) == ("info", 1, False)
+    assert (bad["level"], bad["setting"], bad["fix"]) == ("error", "S", "f")

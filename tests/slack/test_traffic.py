@@ -1,0 +1,64 @@
+"""The log tells which method was called and how it went, and never a secret address."""
+
+import io
+import json
+from datetime import timedelta
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from bot.network import DIRECT
+from bot.sandbox.process import find_free_port
+from bot.sandbox.slack import SmallSlack
+from bot.slack.session import open_session
+from bot.slack.traffic import SlackTraffic, describe_address
+
+ADDRESSES = {
+    "a method": ("https://slack.com/api/chat.postMessage", "chat.postMessage"),
+    "a method of three words": (
+        "https://slack.com/api/usergroups.users.list?usergroup=S0MARKER",
+        "usergroups.users.list",
+    ),
+    "the URL of a button": ("https://hooks.slack.com/actions/T0MARKER/1/MARKER", "{response_url}"),
+    "the URL of a command": ("https://hooks.slack.com/commands/T0MARKER/1/MARKER", "{response_url}"),
+    "one that looks like a method": ("https://slack.com/api/MARKER", "{response_url}"),
+    "a socket": ("wss://wss-primary.slack.com/link/?ticket=MARKER&app_id=MARKER", "{socket}"),
+    "a socket to aiohttp": ("https://wss-primary.slack.com/link/?ticket=MARKER", "{socket}"),
+}
+
+
+@pytest.mark.parametrize(("address", "described"), ADDRESSES.values(), ids=ADDRESSES)
+def test_an_address_is_described_without_its_secrets(address: str, described: str) -> None:
+    """Who holds a response URL can post with it."""
+    assert describe_address(URL(address)) == described
+
+
+async def test_a_call_is_a_line_and_tells_what_was_granted(log: io.StringIO) -> None:
+    """Method, status and duration at debug; the scopes of the bot token from the head of the answer."""
+    traffic = SlackTraffic()
+    async with SmallSlack() as slack, open_session(timedelta(minutes=1), DIRECT, traffic) as http:
+        headers = {"Authorization": f"Bearer {slack.config.bot_tokens[0]}"}
+        async with http.post(f"{slack.api_url}auth.test", headers=headers) as answer:
+            await answer.read()
+    [line] = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert {name: line[name] for name in ("event", "level", "method", "path", "status")} == {
+        "event": "slack_request",
+        "level": "debug",
+        "method": "POST",
+        "path": "auth.test",
+        "status": 200,
+    }
+    assert line["seconds"] >= 0
+    assert traffic.granted_scopes == frozenset(slack.config.scopes)
+
+
+async def test_why_slack_is_not_heard_is_told_and_counted(log: io.StringIO) -> None:
+    """By the method and the kind of the cause; a hundred times are not a hundred lines."""
+    async with open_session(timedelta(minutes=1), DIRECT, SlackTraffic()) as http:
+        for _ in range(100):
+            with pytest.raises(aiohttp.ClientError):
+                await http.post(f"http://127.0.0.1:{find_free_port()}/api/auth.test")
+    [line] = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert (line["event"], line["level"]) == ("slack_not_heard", "warning")
+    assert line["reasons"] == {"auth.test ConnectionRefusedError ECONNREFUSED": 1}
