@@ -27,7 +27,14 @@ from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
 from bot.model.background import Background
 from bot.model.catalog import Catalog
-from bot.model.errors import DatabaseTrouble, MembershipUnknown, SlackRefused, SlackTrouble, StartRefused
+from bot.model.errors import (
+    DatabaseTrouble,
+    MembershipUnknown,
+    RecordDamaged,
+    SlackRefused,
+    SlackTrouble,
+    StartRefused,
+)
 from bot.model.secret import Secret
 from bot.operations.changes import log_change
 from bot.operations.descriptors import raise_limit
@@ -66,8 +73,11 @@ from bot.storage.opening import Store, open_store
 
 _STOP_NOTICE: Final = timedelta(seconds=1)
 _SLACK_PAUSE: Final = timedelta(seconds=2)
+_MOST_MODALS: Final = 50
+"""Of so many modals the end is shown after a restart, if they are young enough: all at once."""
 
 _T = TypeVar("_T")
+
 _log = structlog.get_logger()
 
 
@@ -186,6 +196,8 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Ba
     stack.push_async_callback(progress.drain)
     store.submissions.watch(log_change)
     store.submissions.watch(progress.watch)
+    if settings.role is not Role.GATEWAY:
+        await _catch_up(progress, store, settings.cloudflare_account_id)
     memberships = Memberships(slack, store.clock)
     gate = Gate(_allowlist(settings).rules(), await _identify(slack), memberships)
     log_findings(find_missing_scopes(traffic.granted_scopes, wanted_scopes()))
@@ -226,6 +238,11 @@ def _report_buckets(globs: tuple[str, ...], gate: Gate) -> Callable[[Sequence[Ca
         is_reported = True
 
     return report
+
+
+async def _catch_up(progress: ModalProgress, store: Store, account_id: str) -> None:
+    with suppress(DatabaseTrouble, RecordDamaged):  # the channel has the results; it is no reason not to start
+        progress.catch_up(await store.submissions.history(account_id, None, _MOST_MODALS))
 
 
 _Refresher = SnapshotKeeper | CatalogsByOthers

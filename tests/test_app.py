@@ -157,6 +157,22 @@ async def test_what_was_left_unfinished_is_resumed(scene: Scene) -> None:
     assert len([message for message in scene.slack.workspace.messages if message.bot_id]) == 1
 
 
+async def test_an_end_that_was_not_shown_is_shown_after_a_restart(scene: Scene) -> None:
+    """Else the modal would say "Storing..." of what is stored, reported, and touched by nobody any more."""
+    scene.slack.fail_next("views.update", status=503, times=1_000)
+    settings = scene.settings()
+    async with running(settings) as bot:
+        scene.meet(bot)
+        await scene.submit()
+        await scene.wait_for_result()
+    scene.slack.faults._next.clear()
+    async with running(settings):
+        view = await scene.slack.wait_for_view(ADA, lambda view: view.title == "Credential stored")
+
+    assert "Storing" not in view.text
+    assert len([message for message in scene.slack.workspace.messages if message.bot_id]) == 1
+
+
 async def _wait_until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE.total_seconds()):
         while not is_so():  # noqa: ASYNC110 - a double sets no event for this

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import aiohttp
 import pytest
@@ -221,26 +222,102 @@ async def test_a_closed_modal_is_no_fault(scene: Scene) -> None:
     assert "not_found" in line["error"]
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param({"status": 503}, id="down"),
-        pytest.param({"retry_after": 30}, id="throttled"),
-        pytest.param({"drop_connection": True}, id="cut off"),
-        pytest.param({"error": "token_revoked"}, id="revoked"),
-    ],
-)
-async def test_trouble_of_slack_costs_one_update_and_nothing_else(scene: Scene, fault: dict[str, object]) -> None:
-    """It is not tried again: the next state comes, or the message in the channel."""
+TROUBLE: dict[str, tuple[dict[str, Any], int, timedelta]] = {
+    "down": ({"status": 503}, 1, 2 * SECOND),
+    "throttled": ({"retry_after": 30}, 1, 30 * SECOND),
+    "throttled, without saying for how long": ({"error": "ratelimited"}, 1, 2 * SECOND),
+    "in trouble": ({"error": "internal_error"}, 1, 2 * SECOND),
+    "cut off": ({"drop_connection": True}, 2, 2 * SECOND),  # the second one over a new connection, at once
+    "cut off after it was shown": ({"drop_connection": True, "after_effect": True}, 2, 2 * SECOND),
+}
+
+
+@pytest.mark.parametrize(("fault", "calls", "pause"), TROUBLE.values(), ids=TROUBLE)
+async def test_the_end_is_shown_once_slack_takes_it(
+    scene: Scene, fault: dict[str, Any], calls: int, pause: timedelta
+) -> None:
+    """Nothing comes after it: what was asked once only would say "Storing..." forever."""
     submission = scene.open_modal()
-    tries = 2 if "drop_connection" in fault else 1  # over another connection, at once
-    scene.slack.fail_next("views.update", times=tries, **fault)  # type: ignore[arg-type]  # a table of keyword arguments
+    scene.slack.fail_next("views.update", times=2 * calls, **fault)
+    scene.progress.show(_stored(submission))
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    await scene.updated(calls)
+    await scene.pass_time(pause)
+    await scene.updated(2 * calls)
+    await scene.pass_time(2 * pause)
+    await scene.updated(2 * calls + 1)
+    assert "Credential stored" in scene.shown()
+    await scene.pass_time(timedelta(minutes=2))
+    assert scene.updates == 2 * calls + 1
+
+
+async def test_what_comes_while_slack_is_in_trouble_is_shown_at_once(scene: Scene) -> None:
+    """Slack did not ask to wait."""
+    submission = scene.open_modal()
+    scene.slack.fail_next("views.update", status=503)
     scene.progress.show(submission)
     await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
-    await scene.updated(tries)
+    await scene.updated(1)
     scene.progress.show(_stored(submission))
-    await scene.updated(tries + 1)
+    await scene.updated(2)
     assert "Credential stored" in scene.shown()
+
+
+async def test_a_pause_that_slack_asks_for_is_kept_whatever_is_new(scene: Scene) -> None:
+    """Who asks earlier is throttled for longer."""
+    submission = scene.open_modal()
+    scene.slack.fail_next("views.update", retry_after=30)
+    scene.progress.show(submission)
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    await scene.updated(1)
+    scene.progress.show(_stored(submission))
+    await scene.pass_time(20 * SECOND)
+    assert scene.updates == 1
+    await scene.pass_time(10 * SECOND)
+    await scene.updated(2)
+    assert "Credential stored" in scene.shown()
+
+
+async def test_nobody_is_asked_for_longer_than_half_an_hour(scene: Scene) -> None:
+    """Nobody sits before a modal that old."""
+    submission = scene.open_modal()
+    scene.slack.fail_next("views.update", status=503, times=1_000)
+    scene.progress.show(_stored(submission))
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    await scene.updated(1)
+    await scene.pass_time(timedelta(minutes=30))
+    asked = scene.updates
+    await scene.pass_time(timedelta(minutes=30))
+    assert scene.updates == asked
+    assert scene.progress._modals == {}
+
+
+@pytest.mark.parametrize("error", ["not_found", "token_revoked", "hash_conflict"])
+async def test_a_definite_no_is_not_asked_for_again(scene: Scene, error: str) -> None:
+    """It is the end of this view, and a later state is shown all the same."""
+    submission = scene.open_modal()
+    scene.slack.fail_next("views.update", error=error)
+    scene.progress.show(submission)
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    await scene.updated(1)
+    await scene.pass_time(timedelta(minutes=5))
+    assert scene.updates == 1
+    scene.progress.show(_stored(submission))
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    await scene.updated(2)
+    assert "Credential stored" in scene.shown()
+
+
+async def test_after_a_restart_the_ends_of_lately_are_shown(scene: Scene) -> None:
+    """The process may have stopped between the record and the modal; what goes on shows itself."""
+    old = scene.open_modal(ADA)
+    await scene.pass_time(timedelta(minutes=30) + BLINK)
+    ended, going_on = scene.open_modal(GRACE), scene.open_modal(ADA)
+    scene.progress.catch_up([going_on, _stored(ended), _stored(old)])
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    await scene.updated()
+    assert "Credential stored" in scene.shown(GRACE)
+    assert scene.updates == 1
 
 
 async def test_a_modal_of_half_an_hour_ago_is_left_alone(scene: Scene) -> None:
@@ -301,7 +378,7 @@ async def test_a_modal_whose_update_was_given_up_is_forgotten(scene: Scene) -> N
     draining = asyncio.create_task(scene.progress.drain())
     await scene.pass_time(2.1 * SECOND)
     await draining
-    assert scene.progress._latest == {}
+    assert scene.progress._modals == {}
 
     scene.progress.show(_stored(submission))
     await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
