@@ -420,8 +420,15 @@ def _allowlist(settings: Settings) -> Allowlist:
 
 
 async def _identify(slack: SlackWeb) -> Home:
-    """Ask Slack where the bot is installed."""
-    return await _ask_slack(slack.identify, "SLACK_BOT_TOKEN", "copy it again from OAuth & Permissions")
+    """Ask Slack where the bot is installed; in a whole organization there is no workspace that is home."""
+    home = await _ask_slack(slack.identify, "SLACK_BOT_TOKEN", "copy it again from OAuth & Permissions")
+    if home.is_org_wide:
+        message = (
+            "SLACK_BOT_TOKEN: the app is installed in the whole organization, which is not supported. Install it in "
+            "one workspace (Install App in the app's settings), and take the bot token of that"
+        )
+        raise StartRefused(message)
+    return home
 
 
 async def _ask_slack(ask: Callable[[], Awaitable[_T]], setting: str, mend: str) -> _T:

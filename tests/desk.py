@@ -84,9 +84,9 @@ class Desk:
     door: HttpIngress | None = None
     tables: LiveTables | None = None
 
-    def serve(self, allowlist: Allowlist, *more: Rule) -> None:
+    def serve(self, allowlist: Allowlist, *more: Rule, enterprise_id: str | None = None) -> None:
         """Start, or start again with another allowlist, as an operator would; `more` are rules that no list can say."""
-        home = Home(team_id=self.slack.config.team_id, enterprise_id=None)
+        home = Home(team_id=self.slack.config.team_id, enterprise_id=enterprise_id)
         gate = Gate((*allowlist.rules(), *more), home, self.memberships)
         parts = Parts(
             account_id=ACCOUNT,

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import aiohttp
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from bot.app import RunningBot, run, running
 from bot.catalogs.refresh import REFRESH_EVERY, TEST_EVERY
@@ -33,6 +34,7 @@ from bot.sealing.hpke import generate_private_key
 from bot.sealing.key_files import KEY_LIFETIME, write_key_file
 from bot.settings import Settings, load_settings
 from bot.storage.opening import KEY_DIRECTORY
+from tests.between import stand_between
 from tests.clock import Clock
 
 ADA = "U0ADA0001"
@@ -259,6 +261,20 @@ async def test_a_start_that_cannot_work_names_the_setting(
         await _start(settings)
 
     assert scene.slack.transport.connections == []
+
+
+async def test_an_install_in_a_whole_organization_is_refused(scene: Scene) -> None:
+    """Each workspace of it would be foreign, and nobody could submit what they were asked to paste."""
+
+    def answer(request: web.Request) -> web.Response | None:
+        wide = {"ok": True, "team_id": "T0SANDBOX", "enterprise_id": "E0NORTHWD", "is_enterprise_install": True}
+        return web.json_response(wide) if request.path.endswith("auth.test") else None
+
+    async with stand_between(scene.slack.api_url.removesuffix("/api/")) as between:
+        between.tamper = answer
+        settings = scene.settings(changes={"SLACK_API_URL": f"{between.address}/api/"})
+        with pytest.raises(StartRefused, match=r"whole organization, .* Install it in one workspace"):
+            await _start(settings)
 
 
 async def test_slack_is_waited_for(scene: Scene, log: io.StringIO, pass_time: PassTime) -> None:

@@ -23,6 +23,7 @@ BotError
 ├── LeaseLost                  somebody else works on this bucket now
 ├── AccessRefused              somebody may not do this
 │   ├── Outsider
+│   ├── OtherWorkspace
 │   ├── NotAllowed
 │   ├── BucketNotAllowed
 │   ├── ChannelNotAllowed
@@ -354,6 +355,17 @@ class Outsider(AccessRefused):
     code = "outsider"
     user_message = (
         "Only members of the workspace in which this bot is installed can use it, and you belong to another one."
+    )
+
+
+class OtherWorkspace(AccessRefused):
+    """The person acts from another workspace of the same organization, and did not begin with a command here."""
+
+    code = "other_workspace"
+    whose_move = WhoseMove.YOU
+    user_message = (
+        "Slack says that you come from another workspace of this organization. Your move: type `/r2-credential` in the "
+        "workspace of this bot, and go on from there."
     )
 
 

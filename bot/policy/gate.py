@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bot.model.catalog import BucketKey
-from bot.model.errors import AccessRefused, MembershipUnknown, Outsider
+from bot.model.errors import AccessRefused, MembershipUnknown, OtherWorkspace, Outsider
 from bot.policy.rules import Person, Request, Rule, Verb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Home:
-    """The workspace, and the Enterprise Grid organization if any, in which the bot is installed."""
+    """The workspace in which the bot is installed, and its Enterprise Grid organization if any."""
 
     team_id: str
     enterprise_id: str | None
+    is_org_wide: bool = False
+    """Whether it is installed in the whole organization: then it has no workspace that is home."""
 
     def is_home(self, team_id: str | None) -> bool:
         """Whether an id that Slack gave as somebody's team means this installation; user.team_id may be an `E...`."""
@@ -24,10 +26,11 @@ class Home:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who acts, as Slack told it: the id, and every team that the payload names for this person."""
+    """Who acts, as Slack says: the id, and every team and every organization that the payload names."""
 
     user_id: str
     team_ids: frozenset[str]
+    enterprise_ids: frozenset[str] = frozenset()
 
 
 class Memberships(Protocol):
@@ -67,14 +70,28 @@ class Gate:
         self.home = home
         self._memberships = memberships
 
-    async def permit(self, actor: Actor) -> Permit:
+    async def permit(self, actor: Actor, *, was_here: bool = False) -> Permit:
         """Let somebody in who belongs here and whom a rule names; raises AccessRefused.
 
-        A person of another workspace never is let in, whatever the id.
+        A person of another company never is let in, whatever the id. One who acts from another workspace of our own
+        organization is, where the caller knows that the same user `was_here`.
         """
-        if not actor.team_ids or not all(self.home.is_home(team_id) for team_id in actor.team_ids):
+        is_home = bool(actor.team_ids) and all(self.home.is_home(team_id) for team_id in actor.team_ids)
+        if not is_home and not self.is_of_organization(actor):
             raise Outsider
+        if not is_home and not was_here:
+            raise OtherWorkspace
         return await self.permit_user(actor.user_id)
+
+    def is_of_organization(self, actor: Actor) -> bool:
+        """Whether a payload names our organization and no other one, and workspaces that can be of it.
+
+        That lets nobody in: Slack does not say which workspaces are of it, and the organization that it names may be
+        the bot's own while somebody from outside presses a button.
+        """
+        is_ours = self.home.enterprise_id is not None and actor.enterprise_ids == {self.home.enterprise_id}
+        teams_fit = all(self.home.is_home(team_id) or team_id.startswith("T") for team_id in actor.team_ids)
+        return is_ours and bool(actor.team_ids) and teams_fit
 
     async def permit_user(self, user_id: str) -> Permit:
         """Let in a user of this workspace whom a rule names; raises AccessRefused (MembershipUnknown passes)."""

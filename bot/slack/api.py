@@ -92,11 +92,12 @@ class SlackWeb:
     async def identify(self) -> Home:
         """Ask where this bot token belongs (auth.test)."""
         response = await self._ask(lambda client: client.auth_test())
-        enterprise_id = response.get("enterprise_id")
-        return Home(
-            team_id=_read_id(SlackId.TEAM, response.get("team_id")),
-            enterprise_id=_read_id(SlackId.TEAM, enterprise_id) if enterprise_id else None,
-        )
+        team_id, enterprise_id = response.get("team_id"), response.get("enterprise_id")
+        organization = _read_id(SlackId.TEAM, enterprise_id) if enterprise_id else None
+        is_org_wide = response.get("is_enterprise_install") is True or team_id == organization
+        if organization is not None and (is_org_wide or not team_id):
+            return Home(team_id="", enterprise_id=organization, is_org_wide=True)
+        return Home(team_id=_read_id(SlackId.TEAM, team_id), enterprise_id=organization, is_org_wide=is_org_wide)
 
     async def open_connection(self, app_token: str) -> str:
         """Return the address of a new Socket Mode connection (apps.connections.open)."""

@@ -96,7 +96,7 @@ _CLAIM_OPENING: Final = (
     update(OPENINGS)
     .where(
         OPENINGS.c.nonce == bindparam("its_nonce"),
-        OPENINGS.c.team_id == bindparam("its_team_id"),
+        OPENINGS.c.team_id == bindparam("opened_in"),
         OPENINGS.c.user_id == bindparam("its_user_id"),
         or_(
             and_(OPENINGS.c.used_by.is_(None), OPENINGS.c.expires_at > bindparam("now")),
@@ -111,13 +111,14 @@ _INSERT_SUBMISSION: Final = {
 }
 
 
-def accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptance:
+def accept(connection: Connection, new: NewSubmission, nonce: str, opened_in: str) -> Acceptance:
     """Use up the opening and record the submission, both or neither, or say why not.
 
     One check too many leaves the opening unused: the same form can be submitted again.
     """
     claim = {
         "its_nonce": nonce,
+        "opened_in": opened_in,
         "its_team_id": new.team_id,
         "its_user_id": new.user_id,
         "now": new.accepted_at,
@@ -129,7 +130,7 @@ def accept(connection: Connection, new: NewSubmission, nonce: str) -> Acceptance
     if connection.execute(_CLAIM_OPENING, claim).rowcount == 0:
         is_repeated = connection.scalar(select(SUBMISSIONS.c.id).where(_is_same_form(new))) is not None
         if not is_repeated:
-            return Acceptance(verdict=_why_not(connection, new, nonce))
+            return Acceptance(verdict=_why_not(connection, new, nonce, opened_in))
     elif _insert(connection, new, place):
         return _recorded(connection, new, place, Verdict.RECORDED)
     return _accept_again(connection, new, place)
@@ -205,12 +206,12 @@ def _find_recorded(connection: Connection, new: NewSubmission) -> Submission:
     return read_submission(connection.execute(select(SUBMISSIONS).where(_is_same_form(new))).one())
 
 
-def _why_not(connection: Connection, new: NewSubmission, nonce: str) -> Verdict:
+def _why_not(connection: Connection, new: NewSubmission, nonce: str, opened_in: str) -> Verdict:
     query = select(OPENINGS.c.team_id, OPENINGS.c.user_id, OPENINGS.c.used_by).where(OPENINGS.c.nonce == nonce)
     opening = connection.execute(query).one_or_none()
     if opening is None:
         return Verdict.UNKNOWN_OPENING
-    if (opening.team_id, opening.user_id) != (new.team_id, new.user_id):
+    if (opening.team_id, opening.user_id) != (opened_in, new.user_id):
         return Verdict.SOMEBODY_ELSES
     return Verdict.USED if opening.used_by not in (None, new.id) else Verdict.TOO_OLD
 

@@ -68,13 +68,24 @@ class Submissions:
         row = {field.name: getattr(opening, field.name) for field in fields(opening)}
         await self._database.run(lambda connection: connection.execute(insert(OPENINGS), row).rowcount)
 
-    async def accept(self, new: NewSubmission, nonce: str) -> Acceptance:
+    async def is_opener(self, nonce: str, team_id: str, user_id: str) -> bool:
+        """Whether this form was opened by this user in this workspace, at any time that is still known."""
+        opening = OPENINGS.c
+        query = select(opening.nonce).where(
+            opening.nonce == nonce, opening.team_id == team_id, opening.user_id == user_id
+        )
+        return await self._database.run(lambda connection: connection.scalar(query)) is not None
+
+    async def accept(self, new: NewSubmission, nonce: str, *, opened_in: str | None = None) -> Acceptance:
         """Use up the opening and record the submission, both or neither.
+
+        `opened_in` is the workspace of the opening, where it is not the submission's: in an organization, Slack may name
+        another one at Submit, and the token is sealed for that one.
 
         A repeated Submit of the same view replaces the first one as long as nothing was sent, and changes nothing
         afterwards.
         """
-        return await self._record(lambda connection: accept(connection, new, nonce), new.key)
+        return await self._record(lambda connection: accept(connection, new, nonce, opened_in or new.team_id), new.key)
 
     async def add(self, new: NewSubmission) -> Acceptance:
         """Record a submission that no form was opened for, once."""

@@ -19,6 +19,7 @@ from bot.model.errors import (
     EnablingNotAllowed,
     MembershipUnknown,
     NotAllowed,
+    OtherWorkspace,
     Outsider,
 )
 from bot.policy.gate import Actor, Gate, Home
@@ -112,6 +113,49 @@ async def test_an_organization_is_home_only_where_there_is_one(memberships: Memb
 async def test_a_listed_user_at_home_is_let_in(memberships: Memberships, team_ids: tuple[str, ...]) -> None:
     """The workspace and its organization are both home."""
     await gate_of(memberships, users=(ADA,), enterprise_id=ORGANIZATION).permit(actor(ADA, *team_ids))
+
+
+@pytest.mark.parametrize("was_here", [False, True])
+@pytest.mark.parametrize(
+    ("team_ids", "enterprise_ids"),
+    [
+        pytest.param((AWAY,), (), id="no organization"),
+        pytest.param((AWAY,), ("E0ANOTHER",), id="another organization"),
+        pytest.param((AWAY,), (ORGANIZATION, "E0ANOTHER"), id="two organizations"),
+        pytest.param((HOME, "E0ANOTHER"), (ORGANIZATION,), id="of another organization"),
+        pytest.param((HOME, "no team"), (ORGANIZATION,), id="what is no id"),
+        pytest.param((), (ORGANIZATION,), id="from nowhere"),
+    ],
+)
+async def test_only_our_own_organization_counts(
+    memberships: Memberships, team_ids: tuple[str, ...], enterprise_ids: tuple[str, ...], *, was_here: bool
+) -> None:
+    """Whoever was here, and whoever is listed."""
+    somebody = replace(actor(ADA, *team_ids), enterprise_ids=frozenset(enterprise_ids))
+    gate = gate_of(memberships, users=(ADA,), enterprise_id=ORGANIZATION)
+    assert not gate.is_of_organization(somebody)
+    with pytest.raises(Outsider):
+        await gate.permit(somebody, was_here=was_here)
+
+
+async def test_a_sister_workspace_is_let_in_only_with_who_was_here(memberships: Memberships) -> None:
+    """And is on a list."""
+    gate = gate_of(memberships, users=(ADA,), enterprise_id=ORGANIZATION)
+    ada, mallory = (
+        replace(actor(user, HOME, AWAY), enterprise_ids=frozenset({ORGANIZATION})) for user in (ADA, MALLORY)
+    )
+    await gate.permit(ada, was_here=True)
+    with pytest.raises(OtherWorkspace):
+        await gate.permit(ada)
+    with pytest.raises(NotAllowed):
+        await gate.permit(mallory, was_here=True)
+
+
+async def test_without_an_organization_no_sister_is_known(memberships: Memberships) -> None:
+    """Whatever the payload names."""
+    somebody = replace(actor(ADA, AWAY), enterprise_ids=frozenset({ORGANIZATION}))
+    with pytest.raises(Outsider):
+        await gate_of(memberships, users=(ADA,)).permit(somebody, was_here=True)
 
 
 STRANGERS = {"not listed": MALLORY, "nobody": "", "lower case": ADA.lower(), "a group's id": GROUP}

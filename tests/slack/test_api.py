@@ -82,6 +82,50 @@ async def test_the_bot_learns_who_it_is(slack_web: SlackWeb) -> None:
     assert await slack_web.identify() == Home(team_id="T0SANDBOX", enterprise_id=None)
 
 
+@pytest.mark.parametrize(
+    ("told", "home"),
+    [
+        pytest.param(
+            {"team_id": "T0ACME", "enterprise_id": "E0ACME", "is_enterprise_install": False},
+            Home(team_id="T0ACME", enterprise_id="E0ACME"),
+            id="one workspace of an organization",
+        ),
+        pytest.param(
+            {"team_id": "T0ACME", "enterprise_id": "E0ACME", "is_enterprise_install": True},
+            Home(team_id="", enterprise_id="E0ACME", is_org_wide=True),
+            id="the whole organization",
+        ),
+        pytest.param(
+            {"team_id": None, "enterprise_id": "E0ACME"},
+            Home(team_id="", enterprise_id="E0ACME", is_org_wide=True),
+            id="no workspace is named",
+        ),
+        pytest.param(
+            {"team_id": "E0ACME", "enterprise_id": "E0ACME"},
+            Home(team_id="", enterprise_id="E0ACME", is_org_wide=True),
+            id="the organization as the workspace",
+        ),
+        pytest.param(
+            {"team_id": "T0ACME", "is_enterprise_install": True},
+            Home(team_id="T0ACME", enterprise_id=None, is_org_wide=True),
+            id="an organization without a name",
+        ),
+    ],
+)
+async def test_the_bot_learns_what_it_is_installed_in(
+    http: aiohttp.ClientSession, told: dict[str, object], home: Home
+) -> None:
+    """A workspace, or an organization, in which no workspace is home."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"ok": True} | told)
+
+    app = web.Application()
+    app.router.add_route("*", "/api/{method}", answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        assert await connect(str(server.make_url("/api/")), http).identify() == home
+
+
 async def test_a_socket_is_opened_with_the_app_token(slack_web: SlackWeb) -> None:
     """The address comes back; the bot's own token would not do."""
     assert (await slack_web.open_connection("xapp-sandbox-app")).startswith("ws://127.0.0.1:")

@@ -1024,7 +1024,7 @@ async def test_one_that_is_recorded_while_a_newer_one_is_written_is_superseded(
     older = replace(NEW, id="V2", **at(NOW - timedelta(seconds=1)))
     engine = create_engine(tables_url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.connect() as other, other.begin():
-        accept(other, older, "nonce of V2")
+        accept(other, older, "nonce of V2", older.team_id)
         with pytest.raises(DatabaseUnavailable):  # it waits for the other one, as long as anything may take
             await _move(submissions, storing, State.CONFIRMING)
     engine.dispose()

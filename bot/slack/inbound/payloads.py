@@ -35,6 +35,8 @@ LONGEST_TEXT: Final = 3000
 
 _NAME: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _FOREIGN: Final = "no team"
+"""Stands for what is named as a team or an organization, and is no id of one: it is nobody's, never "not named"."""
+
 _GROUP_MESSAGE: Final = "mpdm-"
 """How Slack names group messages, whose ids look like those of channels; no channel may have such a name."""
 
@@ -136,6 +138,8 @@ class Search(Payload):
 
     action_id: str
     query: str
+    nonce: str = ""
+    """That of the form, if it is one: what `private_metadata` of the view says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +164,9 @@ def parse_payload(
         return _parse_press(body, received_at, answer_url)
     if kind == "block_suggestion":
         actor, action_id = actor_of_interaction(body), name_of(body.get("action_id"))
-        return Search(actor=actor, received_at=received_at, action_id=action_id, query=text_of(body.get("value")))
+        nonce = text_of(object_of(body.get("view")).get("private_metadata"))
+        query = text_of(body.get("value"))
+        return Search(actor=actor, received_at=received_at, action_id=action_id, query=query, nonce=nonce)
     if kind == "event_callback":
         event = object_of(body.get("event"))
         is_opening = event.get("type") == "app_home_opened"
@@ -205,14 +211,27 @@ def installed_team_id(body: Mapping[str, Any]) -> str:
 
 def actor_of_command(body: Mapping[str, Any]) -> Actor:
     """Read who typed a command."""
-    return Actor(user_id=id_of(SlackId.USER, body.get("user_id")), team_ids=_present(body.get("team_id")))
+    return Actor(
+        user_id=id_of(SlackId.USER, body.get("user_id")),
+        team_ids=_present(body.get("team_id")),
+        enterprise_ids=_present(body.get("enterprise_id")),
+    )
 
 
 def actor_of_interaction(body: Mapping[str, Any]) -> Actor:
-    """Read who acts, from every place that names a team: in Bolt's `context.team_id` it is the installed one."""
+    """Read who acts, from every place that names a team: in Bolt's `context.team_id` it is the installed one.
+
+    All of it is Slack's word, but not all of it is about the person: `view.app_installed_team_id` is ours whoever
+    presses, and `enterprise` may be. What an outsider can not choose is `user.id`.
+    """
     user, view, team = (object_of(body.get(name)) for name in ("user", "view", "team"))
     teams = (team.get("id"), user.get("team_id"), view.get("team_id"), view.get("app_installed_team_id"))
-    return Actor(user_id=id_of(SlackId.USER, user.get("id")), team_ids=_present(*teams))
+    enterprises = (_enterprise_of(body), team.get("enterprise_id"), user.get("enterprise_id"))
+    return Actor(
+        user_id=id_of(SlackId.USER, user.get("id")),
+        team_ids=_present(*teams),
+        enterprise_ids=_present(*enterprises),
+    )
 
 
 def actor_of_event(body: Mapping[str, Any]) -> Actor:
@@ -220,7 +239,11 @@ def actor_of_event(body: Mapping[str, Any]) -> Actor:
     event = object_of(body.get("event"))
     view = object_of(event.get("view"))
     teams = (body.get("team_id"), event.get("user_team"), view.get("team_id"), view.get("app_installed_team_id"))
-    return Actor(user_id=id_of(SlackId.USER, event.get("user")), team_ids=_present(*teams))
+    return Actor(
+        user_id=id_of(SlackId.USER, event.get("user")),
+        team_ids=_present(*teams),
+        enterprise_ids=_present(body.get("enterprise_id")),
+    )
 
 
 def object_of(value: object) -> Mapping[str, Any]:
@@ -319,6 +342,12 @@ def _state(view: Mapping[str, Any], block_id: str) -> Mapping[str, Any]:
 def _encodable(value: object) -> str:
     """Return a text that every part of the program can encode: JSON can hold halves of characters."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def _enterprise_of(body: Mapping[str, Any]) -> object:
+    """Return what an interaction names as the organization; an object without an id names a foreign one."""
+    enterprise = body.get("enterprise")
+    return enterprise.get("id") or _FOREIGN if isinstance(enterprise, dict) else enterprise
 
 
 def _present(*team_ids: object) -> frozenset[str]:

@@ -9,6 +9,7 @@ from bot.slack import form as modal
 from bot.slack.blocks import Json
 from bot.slack.inbound.payloads import Search
 from bot.slack.inbound.routes import Routes
+from bot.slack.stories.in_form import permit_in_form
 from bot.slack.stories.parts import Parts
 
 _log = structlog.get_logger()
@@ -28,7 +29,7 @@ class BucketSearch:
         """Return the options."""
         parts = self.parts
         try:
-            permit = await parts.gate.permit(search.actor)
+            permit = await permit_in_form(parts, search.actor, search.nonce)
             snapshot = await parts.catalogs.snapshot()
         except BotError as error:
             _log.info("options_refused", user=search.actor.user_id, error=error.code)

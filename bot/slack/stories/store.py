@@ -24,6 +24,7 @@ from bot.slack.inbound.routes import Routes
 from bot.slack.messages import render
 from bot.slack.messages.redacted import RedactedProgress
 from bot.slack.progress_steps import steps_of
+from bot.slack.stories.in_form import permit_in_form
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
 from bot.slack.subcommands import COMMAND, STORE, ask_back
@@ -85,18 +86,29 @@ class StoreCredential:
         if not submit.view_id:  # it would be the submission's, and the same for all
             return modal.form_error(_NO_VIEW)
         try:
-            # Both may ask Slack: one after the other would take longer than an answer may.
-            permit, channel_problem = await asyncio.gather(
-                self.parts.gate.permit(submit.actor), self._examine(submit.form.channel_id)
-            )
-            errors = self._find_errors(submit, permit, channel_problem)
-            if not errors:
-                permit.require(Verb.of_task(submit.form.task), self._key(submit), submit.form.channel_id)
+            errors = await self._check(submit)
         except AccessRefused as refusal:
             _log.warning("submission_refused", user=submit.actor.user_id, error=refusal.code)
             return await self._answer_refusal(submit, refusal)
-        if errors:
-            return {"response_action": "errors", "errors": errors}
+        except DatabaseTrouble as trouble:  # it could not say who opened the form
+            return modal.form_error(trouble.user_message)
+        return {"response_action": "errors", "errors": errors} if errors else await self._accept(submit)
+
+    async def _check(self, submit: Submit) -> dict[str, str]:
+        """Return what is wrong, by block id; raises AccessRefused, DatabaseTrouble."""
+        # Both may ask Slack: one after the other would take longer than an answer may.
+        permit, channel_problem = await asyncio.gather(
+            permit_in_form(self.parts, submit.actor, submit.form.nonce), self._examine(submit.form.channel_id)
+        )
+        errors = self._find_errors(submit, permit, channel_problem)
+        if not errors:
+            permit.require(Verb.of_task(submit.form.task), self._key(submit), submit.form.channel_id)
+        return errors
+
+    async def _accept(self, submit: Submit) -> Json:
+        """Record what nothing is wrong with, and return what the person sees."""
+        if not submit.team_id:  # the token is sealed for it
+            return modal.form_error(_NO_VIEW)
         try:
             acceptance = await self._record(self._new_submission(submit), submit.form.nonce)
         except (DatabaseTrouble, RecordDamaged) as error:
@@ -152,7 +164,7 @@ class StoreCredential:
         )
 
     async def _record(self, new: NewSubmission, nonce: str) -> Acceptance:
-        acceptance = await self.parts.submissions.accept(new, nonce)
+        acceptance = await self.parts.submissions.accept(new, nonce, opened_in=self.parts.gate.home.team_id)
         _log.info(
             "submission_received",
             submission=new.id,

@@ -427,7 +427,11 @@ def test_a_search_is_parsed(slack: SmallSlack, parse: Parse) -> None:
     assert view is not None
 
     assert parse(slack.payloads.options(view, modal.BUCKET_BLOCK, modal.BUCKET_ACTION, " La")) == Search(
-        actor=ADA_AT_HOME, received_at=NOW, action_id=modal.BUCKET_ACTION, query=" La"
+        actor=ADA_AT_HOME,
+        received_at=NOW,
+        action_id=modal.BUCKET_ACTION,
+        query=" La",
+        nonce=view.definition["private_metadata"],
     )
 
 

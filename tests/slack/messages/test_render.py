@@ -21,6 +21,7 @@ from bot.model.errors import (
     EnablingNotAllowed,
     MembershipUnknown,
     NotAllowed,
+    OtherWorkspace,
     Outsider,
     SlackUnavailable,
     WhoseMove,
@@ -553,7 +554,7 @@ def test_the_contact_is_a_mention_or_a_text(contact: str, expected: str) -> None
     ("error", "asks"),
     [
         *(
-            pytest.param(leaf(), leaf not in {MembershipUnknown, EnablingNotAllowed}, id=leaf.code)
+            pytest.param(leaf(), leaf not in {MembershipUnknown, EnablingNotAllowed, OtherWorkspace}, id=leaf.code)
             for leaf in sorted(leaves(AccessRefused), key=lambda leaf: leaf.code)
         ),
         pytest.param(SlackUnavailable(), False, id="slack_unavailable"),
