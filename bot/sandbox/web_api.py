@@ -22,7 +22,13 @@ from bot.sandbox.views import View
 from bot.sandbox.workspace import Channel, User, Workspace
 
 _LARGEST_VIEW = 250_000
-_GROUP_MESSAGES_SCOPE = "mpim:read"
+_SCOPES = {
+    "chat.postEphemeral": "chat:write",
+    "chat.postMessage": "chat:write",
+    "usergroups.users.list": "usergroups:read",
+}
+_SCOPE_OF_KIND = {"im": "im:read", "mpim": "mpim:read", "private": "groups:read", "public": "channels:read"}
+_APP_TOKEN_SCOPES = ("connections:write",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +77,14 @@ class WebApi:
                 answer |= {"needed": refused.needed, "provided": ",".join(self.workspace.config.scopes)}
             if refused.messages:
                 answer["response_metadata"] = {"messages": list(refused.messages)}
-        return web.json_response(answer, headers={"X-OAuth-Scopes": ",".join(self.workspace.config.scopes)})
+        return web.json_response(answer, headers=self._granted(request, arguments or {}))
+
+    def _granted(self, request: web.Request, arguments: JsonObject) -> dict[str, str]:
+        """Return the header that names a token's scopes; nobody's token has none."""
+        config, token = self.workspace.config, _token(request, arguments)
+        if token in config.bot_tokens:
+            return {"X-OAuth-Scopes": ",".join(config.scopes)}
+        return {"X-OAuth-Scopes": ",".join(_APP_TOKEN_SCOPES)} if token and token == config.app_token else {}
 
     def _perform(self, request: web.Request, method: str, arguments: JsonObject | None) -> JsonObject:
         methods: dict[str, Callable[[JsonObject], JsonObject]] = {
@@ -93,8 +106,7 @@ class WebApi:
         return methods[method](arguments)
 
     def _authorize(self, request: web.Request, method: str, arguments: JsonObject) -> None:
-        config = self.workspace.config
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ") or arguments.get("token", "")
+        config, token = self.workspace.config, _token(request, arguments)
         if not token:
             refuse("not_authed")
         is_bot, is_app = token in config.bot_tokens, token == config.app_token
@@ -102,6 +114,12 @@ class WebApi:
             refuse("invalid_auth")
         if is_app != (method == "apps.connections.open"):
             refuse("not_allowed_token_type")
+        if method in _SCOPES:
+            self._need_scope(_SCOPES[method])
+
+    def _need_scope(self, scope: str) -> None:
+        if scope not in self.workspace.config.scopes:
+            refuse("missing_scope", needed=scope)
 
     def _open_connection(self, _: JsonObject) -> JsonObject:
         address = self.base_url.replace("http://", "ws://", 1)
@@ -134,8 +152,7 @@ class WebApi:
 
     def _describe_conversation(self, arguments: JsonObject) -> JsonObject:
         channel = self._found(_required(arguments, "channel"))
-        if channel.is_mpim and _GROUP_MESSAGES_SCOPE not in self.workspace.config.scopes:
-            refuse("missing_scope", needed=_GROUP_MESSAGES_SCOPE)
+        self._need_scope(_SCOPE_OF_KIND[channel.kind])
         if channel.dm_with is not None:
             return {"channel": {"id": channel.id, "is_im": True, "user": channel.dm_with, "is_archived": False}}
         return {
@@ -176,8 +193,6 @@ class WebApi:
     def _publish_view(self, arguments: JsonObject) -> JsonObject:
         user = self._user(_required(arguments, "user_id"))
         definition = _view(arguments, home_problems)
-        if len(json.dumps(definition)) > _LARGEST_VIEW:
-            refuse("view_too_large")
         if not self.workspace.config.home_tab_enabled:
             refuse("not_enabled")
         published = self.homes.of(user.id)
@@ -249,6 +264,10 @@ async def _arguments(request: web.Request, body: bytes) -> JsonObject | None:
     return {**query, **parsed} if isinstance(parsed, dict) else None
 
 
+def _token(request: web.Request, arguments: JsonObject) -> object:
+    return request.headers.get("Authorization", "").removeprefix("Bearer ") or arguments.get("token", "")
+
+
 def _required(arguments: JsonObject, name: str) -> str:
     value = arguments.get(name)
     if not value or not isinstance(value, str):
@@ -267,4 +286,6 @@ def _view(arguments: JsonObject, problems_of: Callable[[object], list[str]] = vi
         refuse("invalid_arguments", "[ERROR] missing required field: view")
     if problems := problems_of(view):
         refuse("invalid_arguments", *problems)
+    if len(json.dumps(view)) > _LARGEST_VIEW:
+        refuse("view_too_large")
     return view

@@ -1,4 +1,4 @@
-"""The small Slack, judged by software that we did not write: Bolt, its Socket Mode client and Slack's Web client."""
+"""The fake Slack, judged by software that we did not write: Bolt, its Socket Mode client and Slack's Web client."""
 
 import asyncio
 import json
@@ -105,7 +105,7 @@ DONE: JsonObject = {
 
 @dataclass
 class Rig:
-    """The small Slack and a Bolt app that is connected to it."""
+    """The fake Slack and a Bolt app that is connected to it."""
 
     slack: SmallSlack
     app: AsyncApp
@@ -118,7 +118,7 @@ class Rig:
 
 
 def client_for(slack: SmallSlack, token: str | None = BOT_TOKEN) -> AsyncWebClient:
-    """Return Slack's Web client, pointed at the small Slack."""
+    """Return Slack's Web client, pointed at the fake Slack."""
     return AsyncWebClient(token, base_url=slack.api_url, timeout=5, retry_handlers=[])
 
 
@@ -650,7 +650,43 @@ async def test_auth_test_names_the_app_and_its_scopes(slack: SmallSlack) -> None
     answer = await client_for(slack).auth_test()
 
     assert (answer["team_id"], answer["user_id"], answer["bot_id"]) == ("T0SANDBOX", "U0R2BOT01", "B0R2BOT01")
-    assert "chat:write" in answer.headers["X-OAuth-Scopes"]
+    assert answer.headers["X-OAuth-Scopes"] == ",".join(slack.config.scopes)
+
+
+async def test_the_scopes_are_named_of_a_known_token_only(slack: SmallSlack) -> None:
+    """In refusals as well; an app token has its own one."""
+    with pytest.raises(SlackApiError) as refused:
+        await client_for(slack).conversations_info(channel="C0NOWHERE")
+    with pytest.raises(SlackApiError) as stranger:
+        await client_for(slack, "xoxb-other").auth_test()
+    opened = await client_for(slack, slack.config.app_token).apps_connections_open(app_token="xapp-sandbox-app")
+
+    assert "chat:write" in refused.value.response.headers["X-OAuth-Scopes"]
+    assert "X-OAuth-Scopes" not in stranger.value.response.headers
+    assert opened.headers["X-OAuth-Scopes"] == "connections:write"
+
+
+DIRECT = "D0ADA0001"
+MISSING: dict[str, tuple[str, JsonObject, str]] = {
+    "a public channel": ("conversations.info", {"channel": HERE}, "channels:read"),
+    "a private channel": ("conversations.info", {"channel": PRIVATE}, "groups:read"),
+    "a direct message": ("conversations.info", {"channel": DIRECT}, "im:read"),
+    "a user group": ("usergroups.users.list", {"usergroup": "S0DATAENG"}, "usergroups:read"),
+    "a message": ("chat.postMessage", {"channel": HERE, "text": "x"}, "chat:write"),
+    "an ephemeral message": ("chat.postEphemeral", {"channel": HERE, "user": ADA, "text": "x"}, "chat:write"),
+}
+
+
+@pytest.mark.parametrize(("method", "arguments", "scope"), MISSING.values(), ids=MISSING)
+async def test_a_call_needs_its_scope(method: str, arguments: JsonObject, scope: str) -> None:
+    """Without it Slack names the scope that is missing, and those that were granted."""
+    without = tuple(granted for granted in CONFIG.scopes if granted != scope)
+    async with SmallSlack(replace(CONFIG, scopes=without)) as slack:
+        slack.change_channel(PRIVATE, bot_is_member=True)
+        with pytest.raises(SlackApiError) as refused:
+            await client_for(slack).api_call(method, json=arguments)
+    answer = refused.value.response
+    assert (answer["error"], answer["needed"], answer["provided"]) == ("missing_scope", scope, ",".join(without))
 
 
 TOKENS: dict[str, tuple[str | None, str, str]] = {
@@ -723,8 +759,14 @@ async def test_posting_reaches_channels_direct_messages_and_single_users(slack: 
     assert stranger == "user_not_in_channel"
 
 
-async def test_channels_and_groups_can_be_asked_about(slack: SmallSlack) -> None:
-    """`conversations.info` tells what is shared, private, archived and where the bot is; changes show at once."""
+async def test_channels_and_groups_can_be_asked_about() -> None:
+    """`conversations.info` says what is shared, private, archived and where the bot is; changes show at once."""
+    async with SmallSlack(replace(CONFIG, scopes=(*CONFIG.scopes, "im:read"))) as slack:
+        await ask_about_channels_and_groups(slack)
+
+
+async def ask_about_channels_and_groups(slack: SmallSlack) -> None:
+    """Ask about one of each kind."""
     client = client_for(slack)
     slack.change_channel(PRIVATE, bot_is_member=True)
     slack.change_channel(PUBLIC, is_archived=True, is_ext_shared=True)
@@ -1550,6 +1592,17 @@ async def test_an_app_without_a_home_tab_publishes_nothing() -> None:
         await slack.open_home(ADA, tab="messages")
 
         assert (slack.home(ADA), len(slack.sent)) == (None, 1)
+
+
+async def test_a_modal_has_a_largest_size(slack: SmallSlack) -> None:
+    """It is weighed as a view of the Home tab is, whether it is opened or updated."""
+    block = {"type": "section", "text": {"type": "mrkdwn", "text": "x" * 3000}}
+    view = {**DONE, "blocks": [block] * 90}
+    trigger_id = slack.make_command(ADA, HERE, "/r2-credential")["trigger_id"]
+    assert await error_of(client_for(slack).views_open(trigger_id=trigger_id, view=view)) == "view_too_large"
+    opened = await client_for(slack).views_open(trigger_id=trigger_id, view=DONE)
+    updating = client_for(slack).views_update(view_id=opened["view"]["id"], view=view)
+    assert await error_of(updating) == "view_too_large"
 
 
 PUBLISHINGS: dict[str, tuple[JsonObject, str]] = {

@@ -169,7 +169,6 @@ CHANNELS = {
     PLATFORM: Channel(is_visible=True),
     "C0OLDWARE": Channel(is_visible=True, is_archived=True),
     "C0PARTNER": Channel(is_visible=True, is_shared_outside=True),
-    "D0ADA0001": Channel(is_visible=True),
     PRIVATE: Channel(is_visible=False),
     "C0NOWHERE": Channel(is_visible=False),
 }
