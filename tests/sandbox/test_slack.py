@@ -729,6 +729,10 @@ CONTENTS: dict[str, tuple[JsonObject, str]] = {
     "a text too long": ({"text": "x" * 40_001}, "msg_too_long"),
     "bad blocks": ({"text": "x", "blocks": [{"type": "input"}]}, "invalid_blocks"),
     "blocks that are no JSON": ({"text": "x", "blocks": "["}, "invalid_blocks_format"),
+    "blocks that are too long together": (
+        {"text": "x", "blocks": [{"type": "section", "text": plain("x" * 2900)}] * 5},
+        "msg_blocks_too_long",
+    ),
     "a text that is none": ({"text": {"a": 1}}, "invalid_arguments"),
 }
 
