@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 
 .PHONY: sandbox run test test-all unit coverage lint docs bench chaos attack lock clean
 
-sandbox: $(VENV)/.run ## try the bot: a page, a small Slack and a small Cloudflare, all on this machine
+sandbox: $(VENV)/.run ## try the bot: a page, a fake Slack and a fake Cloudflare, all on this machine
 	$(BIN)/r2-credential-bot sandbox
 
 run: $(VENV)/.run ## run the bot with the settings of the environment and .env

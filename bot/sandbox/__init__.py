@@ -1,1 +1,1 @@
-"""A small Slack and a small Cloudflare on loopback, to try the bot on."""
+"""A fake Slack and a fake Cloudflare on loopback, to try the bot with."""

@@ -1,4 +1,4 @@
-"""What Slack does with an app's answer to a command or a submission, and what a person sees when it is no good."""
+"""What Slack does with an app's answer to a command or a submission, and what a person sees when it is invalid."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -60,7 +60,7 @@ class ViewAnswers:
     def apply(self, view: OpenView, answer: Answer) -> SubmitOutcome:
         """Do what the answer says with the submitted view."""
         if self.modals.find(view.id) is None:
-            # The person closed it meanwhile: nobody is there to see the answer.
+            # The person closed it meanwhile: no one is there to see the answer.
             return SubmitOutcome(kind="closed", failure=answer.failure)
         if answer.failure is not None:
             return self._fail(view, answer.failure)

@@ -1,4 +1,4 @@
-"""The buckets of the small Cloudflare: the state of each one's catalog, and its slot for a credential."""
+"""The buckets of the fake Cloudflare: the state of each one's catalog, and its slot for a credential."""
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -21,7 +21,7 @@ class SmallBucket:
     token: str | None = field(default=None, repr=False)
 
     def describe(self, account_id: str) -> dict[str, object]:
-        """Return what the API tells of its catalog."""
+        """Return what the API says of its catalog."""
         name = f"{account_id}_{self.name}"
         return {
             "id": str(uuid5(NAMESPACE_DNS, name)),

@@ -1,4 +1,4 @@
-"""A small Cloudflare on loopback: the R2 Data Catalog (Basin Catalog) API of one account, with its refusals.
+"""A fake Cloudflare on loopback: the R2 Data Catalog (Basin Catalog) API of one account, with its refusals.
 
 It judges a token by its text alone, keeps everything in memory, and can be made to fail. It is for trying things out.
 """
@@ -169,7 +169,7 @@ class SmallCloudflare:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:
             body = await request.read()
-        except ConnectionError:  # whoever sent it died in the middle
+        except ConnectionError:  # the sender died in the middle
             return web.Response(status=HTTPStatus.BAD_REQUEST)
         headers = {name.lower(): value for name, value in request.headers.items()}
         received = ReceivedRequest(
@@ -251,7 +251,7 @@ class SmallCloudflare:
     def _check_caller(self, kind: Kind, headers: Mapping[str, str]) -> web.Response | None:
         bearer = headers.get("authorization")
         if bearer is None and not {"x-auth-email", "x-auth-key"} <= headers.keys():
-            return refuse(HTTPStatus.BAD_REQUEST, 9106, "The request says not who asks.")
+            return refuse(HTTPStatus.BAD_REQUEST, 9106, "The request does not say who is asking.")
         if self._is_own(headers):
             return None
         if bearer is None or kind not in _OPEN_TO_READERS:
@@ -266,7 +266,7 @@ class SmallCloudflare:
         return None if route.account == self.account_id else refuse(*NOT_ALLOWED)
 
     def _verify(self, route: Route, headers: Mapping[str, str]) -> web.Response:
-        """Tell a token about itself; `route` has no account where the endpoint is that of users."""
+        """Answer a token that asks about itself; `route` has no account at the endpoint for users' tokens."""
         bearer = headers.get("authorization", "")
         if not _BEARER.fullmatch(bearer):
             cause = (6111, "Invalid format for Authorization header")

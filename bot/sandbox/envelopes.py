@@ -1,4 +1,4 @@
-"""What the small Cloudflare answers with: the API's envelope, and the pages that come in its place."""
+"""What the fake Cloudflare answers with: the API's envelope, and the pages that come in its place."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -37,7 +37,7 @@ def show_page(status: int, title: str) -> web.Response:
 
 
 def throttle(seconds: int) -> web.Response:
-    """Return the refusal of a request too many, with the time to come back after."""
+    """Return the refusal of one request too many, and when to come back."""
     response = refuse(web.HTTPTooManyRequests.status_code, 971, "Too many requests.")
     response.headers["Retry-After"] = str(seconds)
     return response

@@ -1,4 +1,4 @@
-"""Failures to order from the small Cloudflare: what the next requests of a kind shall meet."""
+"""Failures to order from the fake Cloudflare: what the next requests of a kind will meet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

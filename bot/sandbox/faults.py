@@ -1,4 +1,4 @@
-"""Failures to order: what the next calls of a Web API method or response URL shall meet instead of an answer."""
+"""Failures to order: what the next calls of a Web API method or response URL will meet instead of an answer."""
 
 import asyncio
 from collections import defaultdict, deque

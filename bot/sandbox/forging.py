@@ -1,4 +1,4 @@
-"""What Slack would send about its people, made without anybody doing it, so that a test can change it and send it."""
+"""What Slack would send about its people, made although no one did it, so that a test can change it and send it."""
 
 import html
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from bot.sandbox.workspace import Message, User, Workspace, reject_step
 
 @dataclass(slots=True, kw_only=True, repr=False)
 class Forge:
-    """The parts of the small Slack, and the payloads that can be made from them, each with fresh handles.
+    """The parts of the fake Slack, and the payloads that can be made from them, each with fresh handles.
 
     `as_user` puts somebody else's name into a payload; with a `team_id`, that of an outside Slack Connect user.
     """

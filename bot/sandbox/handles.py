@@ -34,7 +34,7 @@ def refuse(error: str, *messages: str, needed: str = "") -> NoReturn:
 
 @dataclass(slots=True, kw_only=True)
 class Trigger:
-    """Somebody did something a moment ago, so a modal may open in front of them."""
+    """A person did something a moment ago, so a modal may open in front of them."""
 
     user: User
     channel_id: str | None

@@ -1,4 +1,4 @@
-"""The request limit of the small Cloudflare: how many each caller may make in a window, and the headers that say so."""
+"""The request limit of the fake Cloudflare: how many each caller may make in a window, and the headers that say so."""
 
 import math
 from collections import defaultdict, deque
@@ -44,7 +44,7 @@ class RequestCounter:
     _counted: defaultdict[str, deque[float]] = field(default_factory=lambda: defaultdict(deque))
 
     def count(self, caller: str, limit: RateLimit, now: float) -> Allowance:
-        """Count a request for its caller, unless that one has no more left."""
+        """Count a request for its caller, unless it has none left."""
         counted = self._counted[caller]
         began_at = now - limit.window_seconds if limit.sliding else now // limit.window_seconds * limit.window_seconds
         while counted and (counted[0] <= began_at if limit.sliding else counted[0] < began_at):

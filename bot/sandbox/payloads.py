@@ -18,7 +18,7 @@ Tab = Literal["home", "messages"]
 
 @dataclass(frozen=True, slots=True)
 class Payloads:
-    """Builds payloads; each returned dict is new and may be changed by who forges."""
+    """Builds payloads; each returned dict is new, and may be changed to forge one."""
 
     config: SmallSlackConfig
 

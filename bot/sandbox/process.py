@@ -1,4 +1,4 @@
-"""Starts the unchanged bot as a process of its own against the two doubles, through its ordinary settings."""
+"""Starts the unchanged bot as a process of its own against the two fakes, through its ordinary settings."""
 
 import asyncio
 import itertools
@@ -27,10 +27,10 @@ _TRIES: Final = 100
 
 
 def _ports_in_turn() -> Iterator[int]:
-    """Yield ports for ever, in turn from a random one, so that two processes hardly ever want the same one at a time.
+    """Yield ports forever, in turn from a random one, so that two processes rarely want the same one at once.
 
-    They lie below what a kernel gives to who asks for any port (Linux: from 32768, others: from 49152): none of them is
-    given away between the question whether it is free and the moment when the bot listens.
+    They lie below those that a kernel gives out (Linux: from 32768, others: from 49152), so that none is given away
+    between the check that it is free and the moment when the bot listens.
     """
     lowest, count = 20_000, 12_000
     start = random.SystemRandom().randrange(count)
@@ -44,7 +44,7 @@ _PORTS: Final = _ports_in_turn()
 def bot_environment(
     slack: SmallSlack, cloudflare: SmallCloudflare, data_dir: Path, transport: Transport, http_port: int
 ) -> dict[str, str]:
-    """Return the settings of a bot that speaks to the doubles; nothing of this process's environment but PATH."""
+    """Return the settings of a bot that talks to the fakes; of this process's environment it gets PATH alone."""
     config = slack.config
     entrance = (
         {"SLACK_APP_TOKEN": config.app_token or ""}
@@ -62,14 +62,14 @@ def bot_environment(
         "R2_CREDENTIAL_ALLOWED_USERGROUPS": config.user_groups[0].id,
         "R2_CREDENTIAL_ALLOW_ENABLE": "true",
         "R2_CREDENTIAL_CONTACT": "#data-platform",
-        "R2_CREDENTIAL_FRESH_TOKEN_PATIENCE": "8s",  # the small Cloudflare takes four to know a fresh token
+        "R2_CREDENTIAL_FRESH_TOKEN_PATIENCE": "8s",  # the fake Cloudflare needs four seconds to know a fresh token
         "R2_CREDENTIAL_DATA_DIR": str(data_dir),
         "R2_CREDENTIAL_HTTP_PORT": str(http_port),
     }
 
 
 def find_free_port(wanted: int | None = None) -> int:
-    """Return a port of loopback on which nobody listens, any or the wanted one; raises OSError when there is none."""
+    """Return a free port on loopback, any or the wanted one; raises OSError when there is none."""
     for port in itertools.islice(_PORTS, _TRIES) if wanted is None else (wanted,):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""The calls that the small Cloudflare knows, told apart by method and path."""
+"""The calls that the fake Cloudflare knows, distinguished by method and path."""
 
 import re
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _CALLS: Final[tuple[tuple[str, Kind, str], ...]] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Where a path leads to, and with which method; a part that the path has not is empty."""
+    """Where a path leads to, and with which method; a part that the path lacks is empty."""
 
     method: str
     kind: Kind

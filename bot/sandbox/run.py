@@ -1,4 +1,4 @@
-"""`r2-credential-bot sandbox`: both doubles in this process, the unchanged bot in another, and a page that shows it."""
+"""`r2-credential-bot sandbox`: both fakes in this process, the unchanged bot in another, and a page that shows it."""
 
 import asyncio
 import signal
@@ -15,7 +15,7 @@ from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, make_token
 
 DEFAULT_PORT: Final = 8080
 
-_CATALOG_WORDS: Final = {"active": "active", "inactive": "switched off", None: "none"}
+_CATALOG_WORDS: Final = {"active": "active", "inactive": "switched off", None: "not enabled"}
 
 
 def choose_port(wanted: int | None) -> int:
@@ -60,7 +60,7 @@ def show_panel(cloudflare: SmallCloudflare, slack: SmallSlack) -> None:
 
 
 def describe(cloudflare: SmallCloudflare, command: str) -> PanelData:
-    """Return what to do first, the tokens to try, and what each slot holds: only a sandbox can look into one."""
+    """Return what to do first, the tokens to try, and what each slot holds: only a sandbox can see into one."""
     stored_at = {write.bucket: write.at for write in cloudflare.writes}
     return PanelData(
         start=(

@@ -1,4 +1,4 @@
-"""The small Slack: an aiohttp server on loopback that stands for Slack to one app, and the joining of its parts.
+"""The fake Slack: an aiohttp server on loopback that stands in for Slack to one app, and its composition.
 
 It knows nothing of the app but its configuration. Start it with `async with SmallSlack(config) as slack:`, then point
 the app at `slack.api_url`.
@@ -169,7 +169,7 @@ class SmallSlack(UserActions):
         is_archived: bool | None = None,
         is_ext_shared: bool | None = None,
     ) -> None:
-        """Change what is given about a channel."""
+        """Change a channel."""
         channel = self.workspace.channels[channel_id]
         changed = replace(
             channel,
@@ -194,7 +194,7 @@ class SmallSlack(UserActions):
         return await self.transport.post(body, headers=headers, timestamp=timestamp)
 
     def notify_panel(self) -> None:
-        """Tell the page that the panel has something new."""
+        """Say that the panel has something new."""
         self.workspace.changes.announce()
 
     def _panel_now(self) -> PanelData:

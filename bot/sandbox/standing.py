@@ -1,4 +1,4 @@
-"""What the small Cloudflare thinks of a made-up token: what verifying tells, what it opens, which slot takes it."""
+"""How the fake Cloudflare judges a made-up token: what verifying says, what it opens, which slot takes it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -47,7 +47,7 @@ class Standing:
         return self.serves_in_a_slot and self.when_stored is None
 
     def describe(self, token: str, now: datetime) -> dict[str, str]:
-        """Return what verifying a known token tells of it.
+        """Return what verifying a known token says of it.
 
         The id is no hash of the token that opens anything: the S3 secret key of a real one is its SHA-256.
         """
@@ -77,7 +77,7 @@ _STANDINGS: Final[Mapping[Behaviour, Standing]] = {
 
 
 def find_standing(behaviour: Behaviour) -> Standing:
-    """Return the standing of a token that behaves like this; whoever is not listed is in good standing."""
+    """Return the standing of a token that behaves like this; one that is not listed is in good standing."""
     return _STANDINGS.get(behaviour, Standing())
 
 

@@ -1,4 +1,4 @@
-"""Made-up tokens for the small Cloudflare: the text of each says how it behaves. None of them was ever given out."""
+"""Made-up tokens for the fake Cloudflare: the text of each says how it behaves. None was ever issued."""
 
 import re
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _PREFIXED: Final = (TokenKind.ACCOUNT, TokenKind.USER)
 
 
 class Behaviour(StrEnum):
-    """What the small Cloudflare does when it meets this token; the value is a part of the token's text."""
+    """What the fake Cloudflare does with this token; the value is part of the token's text."""
 
     GOOD = "GOOD"
     NEVER_EXPIRES = "NEVEREXPIRES"
@@ -66,46 +66,55 @@ def _offer(label: str, explanation: str, behaviour: Behaviour, kind: TokenKind =
 
 
 _GOOD: Final = (
-    _offer("Good", "An account token with all rights: it is stored.", Behaviour.GOOD),
-    _offer("Good, of a user", "A user's token: it is stored, and dies with the user.", Behaviour.GOOD, TokenKind.USER),
-    _offer("Good, older kind", "A user's, without a prefix: it is stored.", Behaviour.GOOD, TokenKind.UNPREFIXED),
+    _offer("Good", "An account token with every permission: it is stored.", Behaviour.GOOD),
+    _offer(
+        "Good, of a user",
+        "A user's token: stored, and gone when the user is.",
+        Behaviour.GOOD,
+        TokenKind.USER,
+    ),
+    _offer("Good, older kind", "A user's token without a prefix: it is stored.", Behaviour.GOOD, TokenKind.UNPREFIXED),
     _offer(
         "Good, older kind, of the account",
-        "Without a prefix as well, but only the account's endpoint knows it: it is stored.",
+        "Without a prefix, and known to the account's endpoint only: it is stored.",
         Behaviour.GOOD,
         TokenKind.UNPREFIXED_ACCOUNT,
     ),
-    _offer("Never expires", "All rights and no end: it is stored.", Behaviour.NEVER_EXPIRES),
-    _offer("Expires soon", "All rights, but for ten more days only: it is stored.", Behaviour.EXPIRES_SOON),
+    _offer("Never expires", "Every permission, no expiry: it is stored.", Behaviour.NEVER_EXPIRES),
+    _offer("Expires soon", "Every permission, for ten more days: it is stored.", Behaviour.EXPIRES_SOON),
 )
 
 _REFUSED: Final = (
-    _offer("Unknown", "Cloudflare never gave it out: code 1000, and 30005 where it is stored.", Behaviour.UNKNOWN),
-    _offer("Expired", "Its time is over: code 30005 where it is stored.", Behaviour.EXPIRED),
-    _offer("Disabled", "Somebody switched it off: code 30005 where it is stored.", Behaviour.DISABLED),
+    _offer("Unknown", "Cloudflare never issued it: code 1000, and 30005 when it is stored.", Behaviour.UNKNOWN),
+    _offer("Expired", "It has expired: code 30005 when it is stored.", Behaviour.EXPIRED),
+    _offer("Disabled", "It was switched off: code 30005 when it is stored.", Behaviour.DISABLED),
     _offer("Exposed", "Cloudflare found it in public and revoked it.", Behaviour.EXPOSED),
-    _offer("Not yet valid", "Its time begins tomorrow: code 30005 where it is stored.", Behaviour.NOT_YET_VALID),
-    _offer("Of another account", "Somebody else's account token: code 10000.", Behaviour.OTHER_ACCOUNT),
+    _offer("Not yet valid", "It is valid from tomorrow: code 30005 when it is stored.", Behaviour.NOT_YET_VALID),
+    _offer("Of another account", "An account token of someone else's account: code 10000.", Behaviour.OTHER_ACCOUNT),
     _offer(
         "Of a user elsewhere",
-        "A user's token, active, but without rights in this account: code 10000.",
+        "A user's token, active, without permissions in this account: code 10000.",
         Behaviour.OTHER_ACCOUNT,
         TokenKind.USER,
     ),
-    _offer("Lacks the catalog", "Active, but opens no catalog: 10000, and 30004 when stored.", Behaviour.LACKS_CATALOG),
-    _offer("Weak", "Reads the catalog, but lacks R2 storage: code 30004 where it is stored.", Behaviour.WEAK),
+    _offer(
+        "Lacks the catalog",
+        "Active, but opens no catalog: 10000, and 30004 when stored.",
+        Behaviour.LACKS_CATALOG,
+    ),
+    _offer("Weak", "Reads the catalog, but not R2 storage: code 30004 when it is stored.", Behaviour.WEAK),
 )
 
 _TROUBLED: Final = (
-    _offer("Fresh", "Unknown for a few seconds after it is first used, then good.", Behaviour.FRESH),
-    _offer("Unreadable", "Stored, but may not look at the catalog itself: code 10001.", Behaviour.UNREADABLE),
-    _offer("Verify down", "Two questions whether it is valid meet a server that is down.", Behaviour.VERIFY_DOWN),
+    _offer("Fresh", "Unknown for the first few seconds, then good.", Behaviour.FRESH),
+    _offer("Unreadable", "It is stored, but may not read the catalog itself: code 10001.", Behaviour.UNREADABLE),
+    _offer("Verify down", "Cloudflare is down for the first two requests to verify it.", Behaviour.VERIFY_DOWN),
     _offer("Slow", "It is stored, but the answer takes a few seconds.", Behaviour.SLOW),
-    _offer("Rate-limited", "The first try is told to come back in a few seconds.", Behaviour.RATE_LIMITED),
-    _offer("Server down", "Two tries meet a server that is down, the third one works.", Behaviour.SERVER_DOWN),
-    _offer("Answer lost", "It is stored, but the connection breaks before the answer.", Behaviour.ANSWER_LOST),
-    _offer("Stored, then invalid", "It is stored, but the catalog finds it invalid there.", Behaviour.STORED_INVALID),
-    _offer("Challenged", "A page for humans comes instead of an answer.", Behaviour.CHALLENGED),
+    _offer("Rate-limited", "The first try is rate-limited for a few seconds.", Behaviour.RATE_LIMITED),
+    _offer("Server down", "Cloudflare is down for the first two tries; the third works.", Behaviour.SERVER_DOWN),
+    _offer("Answer lost", "It is stored, but the connection breaks before the answer comes.", Behaviour.ANSWER_LOST),
+    _offer("Stored, then invalid", "It is stored, but does not work there.", Behaviour.STORED_INVALID),
+    _offer("Challenged", "Cloudflare answers with a challenge page for humans.", Behaviour.CHALLENGED),
 )
 
 READY_MADE_TOKENS: Final = _GOOD + _REFUSED + _TROUBLED

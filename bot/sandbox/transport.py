@@ -1,4 +1,4 @@
-"""Brings payloads to the app, by Socket Mode or signed HTTP, and takes its answer. Knows not what they mean."""
+"""Brings payloads to the app, by Socket Mode or signed HTTP, and takes its answer. Does not know what they mean."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ class Transport:
     """Sends payloads and remembers them; `request_url` decides which way they go.
 
     With `request_urls` (several replicas) they go there by turns, as a load balancer with passive health checks does
-    it: whoever refuses the connection or answers 503 is passed over for the next one.
+    it: one that refuses the connection or answers 503 is passed over for the next.
 
     `redelivers`: an envelope whose connection closes before it was acknowledged goes over another open one, within the
     same 3 s. Slack does not document that for commands and interactions: switch it off to see the other possibility.
@@ -161,7 +161,7 @@ class Transport:
             except aiohttp.ClientConnectorError:
                 continue
             except aiohttp.ClientError:
-                return RawAnswer(status=0, headers={}, body=b"")  # it may have been taken: nobody else gets it
+                return RawAnswer(status=0, headers={}, body=b"")  # it may have been taken: no other replica gets it
             self.traffic.append(content)
             answer = RawAnswer(status=response.status, headers=response.headers, body=content)
             if answer.status != web.HTTPServiceUnavailable.status_code:

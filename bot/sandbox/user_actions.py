@@ -67,7 +67,7 @@ class UserActions(Forge):
     # What a person does.
 
     async def say(self, user_id: str, channel_id: str, text: str) -> Message:
-        """Post an ordinary message; the app is not told."""
+        """Post an ordinary message; the app does not learn of it."""
         channel = self._writable_channel(user_id, channel_id)
         message = Message(ts="", channel_id=channel.id, user_id=user_id, text=html.escape(text, quote=False))
         return self.workspace.post(message)
@@ -114,7 +114,7 @@ class UserActions(Forge):
     async def fill(self, user_id: str, name: str, value: str | Sequence[str]) -> ClickOutcome:
         """Put a value into the field with this block_id or action_id: a text, an option's value or text, a channel id.
 
-        A type-ahead is searched for the value when it does not offer it yet. A field that dispatches tells the app.
+        A type-ahead that does not offer the value yet is searched for it. A field that dispatches is sent to the app.
         """
         view = self._open_view(user_id)
         one = view.field_at(name)
@@ -148,7 +148,7 @@ class UserActions(Forge):
                 await self.transport.deliver("interactive", payload)
 
     async def open_home(self, user_id: str, *, tab: Tab = "home") -> OpenOutcome:
-        """Open a tab of the App Home; what the app publishes thereupon may come later: see `wait_for_home`."""
+        """Open a tab of the App Home; what the app then publishes may come later: see `wait_for_home`."""
         if tab == "home" and not self.workspace.config.home_tab_enabled:
             reject_step("the app has no Home tab")
         if "app_home_opened" not in self.workspace.config.bot_events:

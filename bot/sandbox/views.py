@@ -1,4 +1,4 @@
-"""A view with what is typed in it: its fields, its values, and what Slack says of it. Knows not where it stands."""
+"""A view with what is typed in it: its fields, its values, and what Slack says of it, wherever it is shown."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -17,7 +17,7 @@ def _no_conversation(_: Field) -> str | None:
 
 @dataclass(slots=True, kw_only=True)
 class View:
-    """A view as it stands in front of a person, with what was typed so far; changes under your hands.
+    """A view as it stands in front of a person, with what was typed so far; it changes in place.
 
     `channel_id` is where the person was when it opened, if anywhere.
     """

@@ -83,7 +83,7 @@ class WebApi:
         return web.json_response(answer, headers=self._granted(request, arguments or {}))
 
     def _granted(self, request: web.Request, arguments: JsonObject) -> dict[str, str]:
-        """Return the header that names a token's scopes; nobody's token has none."""
+        """Return the header that names a token's scopes; an unknown token has none."""
         config, token = self.workspace.config, _token(request, arguments)
         if token in config.bot_tokens:
             return {"X-OAuth-Scopes": ",".join(config.scopes)}

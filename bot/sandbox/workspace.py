@@ -11,14 +11,14 @@ from typing import Literal, NoReturn, TypeVar
 from bot.sandbox.blocks import JsonObject, texts_of
 
 PATIENCE = timedelta(seconds=60)
-"""How long something that is bound to come is waited for: long after that it will not."""
+"""How long to wait for something that is sure to come: after that it never will."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """Somebody; `team_id` is set for a person of another company (Slack Connect)."""
+    """A person; `team_id` is set for a person of another company (Slack Connect)."""
 
     id: str
     name: str
@@ -124,7 +124,7 @@ DEFAULT_COMMANDS = (SlashCommand(command="/r2-credential", description="Store th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmallSlackConfig:
-    """What the small Slack knows: one workspace, one installed app, and how the app is reached.
+    """What the fake Slack knows: one workspace, one installed app, and how the app is reached.
 
     With `request_url` (or once `SmallSlack.request_url` is set) payloads go there by HTTP, signed with
     `signing_secret`; without, they go over the app's open Socket Mode connections.
@@ -164,13 +164,13 @@ def reject_step(why: str) -> NoReturn:
 
 
 class Changes:
-    """Tells everybody who waits that something changed."""
+    """Wakes everyone who waits when something changes."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
 
     def announce(self) -> None:
-        """Wake up all who wait."""
+        """Wake everyone who waits."""
         self._next.set()
         self._next = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""The small Cloudflare, judged by the official SDK and by its raw answers."""
+"""The fake Cloudflare, judged by the official SDK and by its raw answers."""
 
 import asyncio
 import hashlib
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use `:DeprecationWarning")
 
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[SmallCloudflare]:
-    """Start a small Cloudflare with one bucket of each sort."""
+    """Start a fake Cloudflare with one bucket of each kind."""
     async with SmallCloudflare(clock=lambda: NOW) as small:
         small.add_bucket("lake")
         small.add_bucket("swamp", "inactive")
@@ -49,7 +49,7 @@ async def server() -> AsyncIterator[SmallCloudflare]:
 
 @pytest_asyncio.fixture
 async def sdk(server: SmallCloudflare) -> AsyncIterator[AsyncCloudflare]:
-    """Point the official SDK at the small Cloudflare."""
+    """Point the official SDK at the fake Cloudflare."""
     async with AsyncCloudflare(api_token=SANDBOX_API_TOKEN, base_url=server.base_url, max_retries=0) as client:
         yield client
 
@@ -83,7 +83,7 @@ def _raw(server: SmallCloudflare) -> httpx.AsyncClient:
 
 @pytest_asyncio.fixture
 async def raw(server: SmallCloudflare) -> AsyncIterator[httpx.AsyncClient]:
-    """Speak to the small Cloudflare without any client that knows it."""
+    """Talk to the fake Cloudflare without a client that knows it."""
     async with _raw(server) as client:
         yield client
 
@@ -225,7 +225,7 @@ async def test_refusals_of_a_credential(
 async def test_refusals_of_a_look(
     raw: httpx.AsyncClient, path: str, headers: dict[str, str], expected: tuple[int, int]
 ) -> None:
-    """Who may not ask, and what is not there, is told by its code."""
+    """The code says who may not ask, and what is not there."""
     answer = await raw.get(path, headers=headers)
     assert _outcome(answer) == expected
 
@@ -241,7 +241,7 @@ async def test_refusals_of_a_look(
 async def test_refusals_of_a_route(
     server: SmallCloudflare, raw: httpx.AsyncClient, account: str, family: str, expected: tuple[int, int]
 ) -> None:
-    """An account that is not ours and a family that is gone are told apart."""
+    """An account that is not ours and a family that is gone are distinguished."""
     server.families.discard("basin-catalog")
     answer = await raw.get(f"{server.base_url}/accounts/{account}/{family}", headers=BEARER)
     assert _outcome(answer) == expected
@@ -308,12 +308,12 @@ async def test_verifying_tells_of_a_token(
     """Its state and its times, in UTC; the success of an active one carries a message that looks like an error's."""
     token = make_token(behaviour, kind=kind)
     answer = await raw.get(_own_verify_path(server, token), headers=_bearer(token))
-    told = answer.json()
+    body = answer.json()
     times = {name: f"{NOW + timedelta(days=distance):%Y-%m-%dT%H:%M:%SZ}" for name, distance in days.items()}
     message = {"code": 10000, "message": "This API Token is valid and active", "type": None}
-    assert (answer.status_code, told["success"], told["errors"]) == (200, True, [])
-    assert told["messages"] == ([message] if status == "active" else [])
-    assert told["result"] == {"id": told["result"]["id"], "status": status, **times}
+    assert (answer.status_code, body["success"], body["errors"]) == (200, True, [])
+    assert body["messages"] == ([message] if status == "active" else [])
+    assert body["result"] == {"id": body["result"]["id"], "status": status, **times}
 
 
 async def test_the_id_of_a_token_is_its_own_and_opens_nothing(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
@@ -351,7 +351,7 @@ async def test_the_id_of_a_token_is_its_own_and_opens_nothing(server: SmallCloud
 async def test_refusals_of_a_verification(
     server: SmallCloudflare, raw: httpx.AsyncClient, token: str, account: str | None, expected: tuple[int, int]
 ) -> None:
-    """What is unknown, at the wrong endpoint, somebody else's or no token at all is told apart."""
+    """What is unknown, at the wrong endpoint, someone else's or no token at all is distinguished."""
     answer = await raw.get(_verify_path(server, account), headers=_bearer(token))
     assert _outcome(answer) == expected
     chain = [cause["code"] for cause in answer.json()["errors"][0].get("error_chain", [])]
@@ -381,7 +381,7 @@ async def test_a_user_without_rights_here_is_still_a_valid_user(
 async def test_only_a_bearer_can_be_verified(
     server: SmallCloudflare, raw: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
-    """There is no token to tell of."""
+    """There is no token to describe."""
     answer = await raw.get(_verify_path(server, SANDBOX_ACCOUNT_ID), headers=headers)
     assert _outcome(answer) == (400, 6003)
 
@@ -441,7 +441,7 @@ MAY_NOT_READ = (403, 10000)
 async def test_a_token_reads_what_it_may(
     server: SmallCloudflare, raw: httpx.AsyncClient, path: str, behaviour: Behaviour, expected: tuple[int, int | None]
 ) -> None:
-    """With a token of its own as Bearer, whatever the catalog tells is told to the rights of that token."""
+    """With a token of its own as Bearer, what the catalog says depends on the permissions of that token."""
     url = f"{server.base_url}/{CATALOGS}{path}"
     assert _outcome(await raw.get(url, headers=_bearer(make_token(behaviour)))) == expected
 
@@ -567,7 +567,7 @@ async def test_a_malformed_body_is_a_plain_text_422(raw: httpx.AsyncClient, body
 
 
 async def test_rate_limited_once(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
-    """The first try is told when to come back; the next one works."""
+    """The first answer says when to come back; the next try works."""
     body = {"token": make_token(Behaviour.RATE_LIMITED)}
     answers = [await raw.post("/lake/credential", json=body, headers=BEARER) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [429, 200]
@@ -597,7 +597,7 @@ async def test_slow_stores_first_and_answers_later(
 
 
 async def test_answer_lost_stores_and_breaks(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
-    """The token is stored although nobody hears of it; the second try is answered."""
+    """The token is stored although no one hears of it; the second try is answered."""
     body = {"token": make_token(Behaviour.ANSWER_LOST)}
     with pytest.raises(httpx.TransportError):
         await raw.post("/lake/credential", json=body, headers=BEARER)
@@ -724,7 +724,7 @@ async def test_a_planned_delay_alone_is_answered_as_usual(
     """A delay needs no failure."""
     server.fail_next("get", delay=3600)
     get = asyncio.create_task(raw.get("/lake", headers=BEARER))
-    while not server.requests:  # noqa: ASYNC110 - nothing tells of a request
+    while not server.requests:  # noqa: ASYNC110 - nothing announces a request
         await asyncio.sleep(0)
     assert not get.done()
     pass_time(HOUR)
@@ -757,7 +757,7 @@ async def test_above_the_limit_nothing_is_taken(
     left: str,
     resets_in: str,
 ) -> None:
-    """Every answer tells what is left; a refusal says when to come back. The first request came at second 2."""
+    """Every answer says what is left; a refusal says when to come back. The first request came at second 2."""
     now = 102.0
     limit = RateLimit(requests=3, window_seconds=10, sliding=sliding)
     async with SmallCloudflare(limit=limit, timer=lambda: now) as small, _raw(small) as client:

@@ -148,7 +148,7 @@ def home(number: int) -> JsonObject:
 
 
 def page_app(slack: SmallSlack, seen: list[JsonObject]) -> AsyncApp:
-    """Return a Bolt app that uses every kind of block and keeps what it is told."""
+    """Return a Bolt app that uses every kind of block and keeps what it receives."""
     app = AsyncApp(client=AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url), signing_secret="unused")
 
     @app.command("/r2-credential")
@@ -211,7 +211,7 @@ def add_status(app: AsyncApp, seen: list[JsonObject]) -> None:
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[SmallSlack, list[JsonObject]]]:
-    """Yield a fake Slack with its app, and what the app was told."""
+    """Yield a fake Slack with its app, and what the app received."""
     async with SmallSlack() as slack:
         seen: list[JsonObject] = []
         web_client = AsyncWebClient(base_url=slack.api_url)
@@ -610,8 +610,8 @@ async def test_the_tabs_are_walked_by_keyboard_and_remembered(browser: Browser) 
         async with asyncio.timeout(60):
             while len(seen) < 6:  # noqa: ASYNC110 - the page shows an older home until the event has come
                 await asyncio.sleep(0.01)
-        told = [(body["event"]["user"], body["event"]["tab"]) for body in seen]
-        assert told == [(ADA, tab) for tab in ("home", "messages", "messages", "home", "home")] + [(GRACE, "home")]
+        opened = [(body["event"]["user"], body["event"]["tab"]) for body in seen]
+        assert opened == [(ADA, tab) for tab in ("home", "messages", "messages", "home", "home")] + [(GRACE, "home")]
         assert errors == []
 
 
@@ -667,7 +667,7 @@ async def test_a_faint_text_is_found(browser: Browser) -> None:
     assert [text.rpartition(": ")[2] for text in await find_faint(page)] == ["grey", "see-through", "hint"]
 
 
-STATES = ("active", "switched off", "none"), ("present", "absent", "invalid")
+STATES = ("active", "switched off", "not enabled"), ("present", "absent", "invalid")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -204,7 +204,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
 
 @pytest.fixture
 async def slack() -> AsyncIterator[SmallSlack]:
-    """Yield a small Slack that no app is connected to."""
+    """Yield a fake Slack that no app is connected to."""
     async with SmallSlack(CONFIG) as started:
         yield started
 
@@ -459,7 +459,7 @@ async def test_a_bad_http_answer_is_shown_as_slack_shows_it(
 
 
 async def test_without_a_reachable_app_the_dispatch_fails(slack: SmallSlack) -> None:
-    """No Socket Mode connection, or nobody at the request URL."""
+    """No Socket Mode connection, or no one at the request URL."""
     unconnected = await slack.type_command(ADA, HERE, "/r2-credential")
     slack.request_url = "http://127.0.0.1:9/"
     unreachable = await slack.type_command(ADA, HERE, "/r2-credential")
@@ -489,7 +489,7 @@ async def test_a_silent_socket_app_times_out() -> None:
 
 
 async def test_stopping_gives_up_what_waits(rig: Rig) -> None:
-    """Whoever waits for the app's answer is told at once that there will be none."""
+    """Anyone who waits for the app's answer learns at once that there will be none."""
     thinking = asyncio.Event()
 
     @rig.app.view("form")
@@ -646,7 +646,7 @@ async def test_an_unknown_command_and_plain_talk_stay_here(slack: SmallSlack) ->
 
 
 async def test_auth_test_names_the_app_and_its_scopes(slack: SmallSlack) -> None:
-    """The answer tells who the token is."""
+    """The answer says whose token it is."""
     answer = await client_for(slack).auth_test()
 
     assert (answer["team_id"], answer["user_id"], answer["bot_id"]) == ("T0SANDBOX", "U0R2BOT01", "B0R2BOT01")
@@ -790,7 +790,7 @@ async def ask_about_channels_and_groups(slack: SmallSlack) -> None:
 
 
 async def test_a_trigger_opens_one_modal_within_three_seconds() -> None:
-    """Unknown, used and old triggers are told apart."""
+    """Unknown, used and old triggers are distinguished."""
     now = [1_800_000_000.0]
     async with SmallSlack(replace(CONFIG, clock=lambda: now[0])) as slack:
         client = client_for(slack)
@@ -956,7 +956,7 @@ async def test_http_requests_are_signed_as_the_sdk_checks_it(slack: SmallSlack) 
 
 
 async def test_payloads_can_be_forged_replayed_and_sent_by_outsiders(rig: Rig) -> None:
-    """What Slack would send in somebody else's name goes out as it is, and its answer changes nothing here."""
+    """What Slack would send in someone else's name goes out as it is, and its answer changes nothing here."""
     bodies = answers(rig)
     await fill_form(rig.slack)
 
@@ -1157,8 +1157,13 @@ async def test_a_group_message_can_be_looked_at_with_the_scope_for_it() -> None:
     """Slack then says what it is."""
     group = Channel(id="G0PEOPLE1", name="ada--oscar", is_mpim=True, bot_is_member=True)
     async with SmallSlack(replace(CONFIG, channels=(group,), scopes=(*CONFIG.scopes, "mpim:read"))) as slack:
-        told = (await client_for(slack).conversations_info(channel=group.id))["channel"]
-    assert (told["is_mpim"], told["is_channel"], told["is_group"], told["is_private"]) == (True, False, False, True)
+        answer = (await client_for(slack).conversations_info(channel=group.id))["channel"]
+    assert (answer["is_mpim"], answer["is_channel"], answer["is_group"], answer["is_private"]) == (
+        True,
+        False,
+        False,
+        True,
+    )
 
 
 async def test_only_members_see_a_channel_and_write_in_it() -> None:
@@ -1260,7 +1265,7 @@ async def test_an_answer_for_a_form_that_was_closed_meanwhile_is_dropped() -> No
 
 @pytest.fixture
 async def patient_slack() -> AsyncIterator[SmallSlack]:
-    """Yield a small Slack that waits long enough for a second try."""
+    """Yield a fake Slack that waits long enough for a second try."""
     async with SmallSlack(CONFIG) as started:
         yield started
 
@@ -1281,7 +1286,7 @@ async def open_lines(slack: SmallSlack, count: int) -> AsyncIterator[list[aiohtt
 
 
 async def test_what_a_closed_connection_left_unanswered_goes_over_another(patient_slack: SmallSlack) -> None:
-    """The same envelope, at once; whoever has answered before closing is not asked again."""
+    """The same envelope, at once; one that has answered before closing is not asked again."""
     async with open_lines(patient_slack, 3) as lines:
         sending = asyncio.create_task(patient_slack.type_command(ADA, HERE, "/r2-credential"))
         first = await lines[0].receive_json()
@@ -1309,7 +1314,7 @@ async def test_where_nobody_is_left_an_envelope_times_out(slack: SmallSlack) -> 
 
 
 async def test_redelivery_can_be_switched_off(slack: SmallSlack) -> None:
-    """Slack does not promise it: an envelope of a closed connection is then lost, and the person is told."""
+    """Slack does not promise it: an envelope of a closed connection is then lost, and the person sees that."""
     slack.transport.config = IMPATIENT
     slack.transport.redelivers = False
     async with open_lines(slack, 2) as lines:
@@ -1324,14 +1329,14 @@ async def test_redelivery_can_be_switched_off(slack: SmallSlack) -> None:
 async def test_a_connection_that_is_just_gone_is_passed_over(
     patient_slack: SmallSlack, *, redelivers: bool, failure: str | None
 ) -> None:
-    """It cannot be written to any more, and nobody has told so yet."""
+    """It can no longer be written to, and no one has said so yet."""
     slack = patient_slack
     slack.transport.redelivers = redelivers
     async with open_lines(slack, 2) as lines:
         request = slack.transport.connections[0]._req
         assert request is not None
         assert request.transport is not None
-        request.transport.abort()  # whoever serves it learns that a moment later
+        request.transport.abort()  # its server learns that a moment later
         sending = asyncio.create_task(slack.type_command(ADA, HERE, "/r2-credential"))
         if redelivers:
             await lines[1].send_json({"envelope_id": (await lines[1].receive_json())["envelope_id"]})
@@ -1376,7 +1381,7 @@ async def _status(slack: SmallSlack) -> int | None:
 
 
 def button(value: str | None, label: str = "Press") -> JsonObject:
-    """Return a button as a row of a table has it: one action, and the value that tells it from the others."""
+    """Return a button as a row of a table has it: one action, and the value that distinguishes it from the others."""
     one = {"type": "button", "action_id": "row", "text": plain(label)}
     return one if value is None else {**one, "value": value}
 
@@ -1487,7 +1492,7 @@ async def test_a_press_at_home_carries_the_whole_view_and_no_conversation(rig: R
 
 
 async def test_home_payloads_can_be_forged(rig: Rig) -> None:
-    """Somebody else presses in Ada's home, an outsider opens it: both go out as they are."""
+    """Someone else presses in Ada's home, an outsider opens it: both go out as they are."""
     bodies: list[JsonObject] = []
 
     @rig.app.action("row")
@@ -1558,7 +1563,7 @@ BAD_EVENT_ANSWERS: dict[str, tuple[Callable[[web.Request], Any], str]] = {
 async def test_an_event_that_is_not_taken_is_a_failure(
     slack: SmallSlack, handler: Callable[[web.Request], Any], failure: str
 ) -> None:
-    """The person sees nothing of it, nothing is sent again, and the test can tell."""
+    """The person sees nothing of it, nothing is sent again, and the test knows."""
     slack.transport.config = IMPATIENT if handler is silent else CONFIG
     async with serving(handler) as slack.request_url:
         outcome = await slack.open_home(ADA)
@@ -1568,7 +1573,7 @@ async def test_an_event_that_is_not_taken_is_a_failure(
 
 
 async def test_without_a_connection_or_an_acknowledgement_the_event_fails(slack: SmallSlack) -> None:
-    """Nobody is connected; then somebody is, and keeps silent."""
+    """No one is connected; then someone is, and keeps silent."""
     unconnected = await slack.open_home(ADA)
     async with open_lines(slack, 1):
         slack.transport.config = IMPATIENT
@@ -1588,7 +1593,7 @@ async def test_an_app_that_did_not_subscribe_hears_nothing() -> None:
 
 
 async def test_an_app_without_a_home_tab_publishes_nothing() -> None:
-    """Slack says `not_enabled`, and nobody can open what is not there; the Messages tab is."""
+    """Slack says `not_enabled`, and no one can open what is not there; the Messages tab is."""
     async with SmallSlack(replace(CONFIG, home_tab_enabled=False)) as slack:
         assert await error_of(client_for(slack).views_publish(user_id=ADA, view=HOME)) == "not_enabled"
         with pytest.raises(ImpossibleStepError, match="no Home tab"):
@@ -1678,7 +1683,7 @@ async def test_a_home_is_neither_opened_nor_updated_as_a_modal(slack: SmallSlack
 
 
 async def test_impossible_steps_at_home_are_refused(slack: SmallSlack) -> None:
-    """Nothing is there, somebody else's home, an action or a value that is not there."""
+    """Nothing is there, someone else's home, an action or a value that is not there."""
     with pytest.raises(AssertionError, match="did not come"):
         await slack.wait_for_home(ADA, within=BRIEFLY)
     await client_for(slack).views_publish(user_id=ADA, view=HOME)

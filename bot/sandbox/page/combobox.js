@@ -48,7 +48,7 @@ export function combobox({ chosen, placeholder, search, choose, label, isDisable
     clearTimeout(timer);
     const mine = ++asked;
     timer = setTimeout(async () => {
-      if (options.length === 0) show([], "Looking…");
+      if (options.length === 0) show([], "Searching…");
       const { options: found, note } = await search(query);
       if (mine === asked && document.activeElement === input) show(found, note ?? (found.length ? null : "No matches"));
     }, pause);
