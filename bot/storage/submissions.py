@@ -79,8 +79,8 @@ class Submissions:
     async def accept(self, new: NewSubmission, nonce: str, *, opened_in: str | None = None) -> Acceptance:
         """Use up the opening and record the submission, both or neither.
 
-        `opened_in` is the workspace of the opening, where it is not the submission's: in an organization, Slack may name
-        another one at Submit, and the token is sealed for that one.
+        `opened_in` is the workspace of the opening, where the submission has another one: in an organization, Slack may
+        name a sister workspace at Submit, and the token is sealed for that one.
 
         A repeated Submit of the same view replaces the first one as long as nothing was sent, and changes nothing
         afterwards.
