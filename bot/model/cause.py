@@ -43,4 +43,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         if isinstance(link, BaseExceptionGroup):
             link = link.exceptions[0]
         else:
-            link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+            link = link.__cause__ or link.__context__  # also where httpcore's pool hides it ("from None")
