@@ -44,6 +44,7 @@ def run(
     _harden()  # before anything is imported, see there
     from bot.app import run as run_bot
     from bot.model.errors import StartRefused
+    from bot.operations.exposed_files import find_exposed
     from bot.operations.logs import configure_logging
     from bot.settings import Role, SettingsError, load_settings
 
@@ -51,7 +52,7 @@ def run(
         loaded = load_settings(role=Role(role))
     except SettingsError as error:
         _refuse("The bot cannot start. Mend these settings:", *error.problems)
-    for warning in loaded.warnings:
+    for warning in [*loaded.warnings, *find_exposed(loaded)]:
         typer.echo(f"warning: {warning}", err=True)
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     sys.setswitchinterval(0.001)  # the database's thread waits less for its turn: a third more submissions per second

@@ -7,12 +7,12 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -430,10 +430,11 @@ class _Surroundings(PydanticBaseSettingsSource):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedSettings:
-    """The settings, and what the operator should be warned of."""
+    """The settings, what the operator should be warned of, and the files that secrets came from, by their settings."""
 
     settings: Settings
     warnings: list[str]
+    secret_files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> LoadedSettings:
@@ -458,7 +459,18 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
             "R2_CREDENTIAL_SEALING_KEY: is not set, so this process makes keys of its own; set it before a second "
             "process works on the same database, since that one could not open what this one seals"
         )
-    return LoadedSettings(settings=settings, warnings=warnings)
+    files = _secret_files(variables, role) | ({str(env_file): env_file} if env_file.exists() else {})
+    return LoadedSettings(settings=settings, warnings=warnings, secret_files=files)
+
+
+def _secret_files(variables: Mapping[str, str], role: Role) -> dict[str, Path]:
+    fields = (each for each in Settings.model_fields.values() if each.alias and each.alias not in _OTHERS[role])
+    names = [
+        f"{each.alias}{_FILE_SUFFIX}"
+        for each in fields
+        if Secret in get_args(each.annotation) or each.annotation is Secret
+    ]
+    return {name: Path(variables[name]) for name in names if name in variables}
 
 
 def _plain(variables: Mapping[str, str | None]) -> dict[str, str]:

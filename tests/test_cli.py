@@ -171,6 +171,15 @@ def test_an_unknown_name_in_the_environment_is_a_warning() -> None:
     assert refusal == "The bot cannot start."
 
 
+def test_a_file_of_settings_that_others_can_read_is_a_warning() -> None:
+    """It is told on stderr, and the start goes on to the next trouble."""
+    Path("occupied").write_text("")
+    Path(".env").write_text("R2_CREDENTIAL_DATA_DIR=occupied\n")
+    warning, refusal, _ = call("run", environment=GOOD).stderr.splitlines()
+    assert warning.startswith("warning: .env: others can read .env: run `chmod go-rwx .env`")
+    assert refusal == "The bot cannot start."
+
+
 def test_keygen_makes_a_private_key_and_prints_the_public_half() -> None:
     """PKCS#8 PEM, 0600, both halves of one pair, and nothing private on the terminal."""
     ended = call("keygen", "key.pem")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.sealing.private_places import find_exposure
+from bot.sealing.private_places import find_exposure, is_read_by_others
 
 NOBODY = 65534
 
@@ -69,3 +69,35 @@ def test_what_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
     """Whoever asks knows what to make of it."""
     with pytest.raises(FileNotFoundError):
         find_exposure(tmp_path / "nowhere")
+
+
+READ = [(0o644, True), (0o640, True), (0o604, True), (0o660, True), (0o600, False), (0o400, False)]
+
+
+@pytest.mark.parametrize(("mode", "is_read"), READ, ids=[oct(mode) for mode, _ in READ])
+def test_a_file_of_ones_own_is_for_its_owner(tmp_path: Path, mode: int, *, is_read: bool) -> None:
+    """A group has members, today or tomorrow."""
+    place = tmp_path / "file"
+    place.touch()
+    place.chmod(mode)
+    assert is_read_by_others(place) is is_read
+
+
+@pytest.mark.parametrize(("mode", "is_read"), [(0o640, False), (0o600, False), (0o444, True), (0o644, True)])
+def test_a_file_of_another_user_is_handed_over_by_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, *, is_read: bool
+) -> None:
+    """As a file of root's that the bot's group can read is."""
+    place = tmp_path / "file"
+    place.touch()
+    place.chmod(mode)
+    give_away(place, monkeypatch)
+    assert is_read_by_others(place) is is_read
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    """A shell makes one for `<(command)`, for everybody."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    pipe.chmod(0o644)
+    assert is_read_by_others(pipe) is False

@@ -1,0 +1,122 @@
+"""Files with secrets that others can read are named, each with its setting and the fix; nothing else is."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bot.operations.exposed_files import find_exposed
+from bot.sealing.hpke import generate_private_key
+from bot.settings import Role, load_settings
+
+VALUES = {
+    "SLACK_BOT_TOKEN": "xoxb-MADEUP-1",
+    "SLACK_SIGNING_SECRET": "5a4d" * 8,
+    "SLACK_APP_TOKEN": "xapp-MADEUP-1",
+    "CLOUDFLARE_API_TOKEN": "cfat_MADEUP",
+    "R2_CREDENTIAL_SEALING_KEY": generate_private_key(),
+    "R2_CREDENTIAL_DATABASE_URL": "sqlite:///elsewhere/bot.sqlite",
+}
+PLAIN = {
+    "CLOUDFLARE_ACCOUNT_ID": "0123456789abcdef0123456789abcdef",
+    "R2_CREDENTIAL_ALLOWED_USERS": "U0ALICE",
+    "R2_CREDENTIAL_CONTACT": "ops",
+}
+Write = Callable[[int], None]
+
+
+@pytest.fixture
+def write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Write:
+    """Return what writes every setting into a file with this mode, and says so in the environment."""
+    monkeypatch.chdir(tmp_path)
+
+    def write_all(mode: int) -> None:
+        for name, value in {**VALUES, **PLAIN}.items():
+            path = Path(f"{name}.value")
+            path.write_text(value)
+            path.chmod(mode)
+            monkeypatch.setenv(f"{name}_FILE", str(path))
+        for directory in ("data", "elsewhere"):
+            Path(directory).mkdir(mode=0o700)
+
+    return write_all
+
+
+def exposed(role: Role = Role.ALL, handed_out: Path = Path("/run/secrets")) -> list[str]:
+    """Load the settings and return what is named."""
+    return [*find_exposed(load_settings(role=role), handed_out)]
+
+
+def test_private_files_are_not_named(write: Write) -> None:
+    """Nothing is said where all is well."""
+    write(0o600)
+    Path(".env").touch(mode=0o600)
+    assert exposed() == []
+
+
+def test_every_file_with_a_secret_is_named(write: Write) -> None:
+    """By its setting, with its path and the command; what is no secret is not."""
+    write(0o644)
+    told = exposed()
+    assert {line.partition(":")[0] for line in told} == {f"{name}_FILE" for name in VALUES}
+    assert (
+        "SLACK_BOT_TOKEN_FILE: others can read SLACK_BOT_TOKEN.value: run `chmod go-rwx SLACK_BOT_TOKEN.value`, and "
+        "replace the secrets in it if they did"
+    ) in told
+
+
+def test_secrets_that_docker_hands_out_are_not_named(write: Write, tmp_path: Path) -> None:
+    """They are readable by everybody there, which is nobody but the bot."""
+    write(0o444)
+    assert exposed(handed_out=tmp_path) == []
+
+
+def test_the_file_of_settings_is_named(write: Write) -> None:
+    """It holds what the others hold."""
+    write(0o600)
+    Path(".env").touch(mode=0o644)
+    Path(".env").chmod(0o644)
+    assert exposed() == [
+        ".env: others can read .env: run `chmod go-rwx .env`, and replace the secrets in it if they did"
+    ]
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o711], ids=oct)
+def test_an_open_data_directory_is_named(write: Write, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+    """What is put there by hand is for everybody as a rule."""
+    write(0o600)
+    Path("my data").mkdir()
+    Path("my data").chmod(mode)
+    monkeypatch.setenv("R2_CREDENTIAL_DATA_DIR", "my data")
+    assert exposed() == ["R2_CREDENTIAL_DATA_DIR: others can look into my data: run `chmod go-rwx 'my data'`"]
+
+
+def test_an_open_database_is_named(write: Write) -> None:
+    """A backup that was put back is readable as a rule; the directory may be one for many."""
+    write(0o600)
+    Path("elsewhere").chmod(0o755)
+    assert exposed() == []
+    Path("elsewhere/bot.sqlite").touch()
+    Path("elsewhere/bot.sqlite").chmod(0o644)
+    assert exposed() == [
+        "R2_CREDENTIAL_DATABASE_URL: others can read elsewhere/bot.sqlite: run `chmod go-rwx elsewhere/bot.sqlite`"
+    ]
+
+
+def test_a_directory_that_is_not_there_is_not_named(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bot makes it for itself alone."""
+    write(0o600)
+    monkeypatch.setenv("R2_CREDENTIAL_DATA_DIR", "nowhere")
+    assert exposed() == []
+
+
+def test_a_secret_that_the_role_does_not_take_is_not_named(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it is there at all is a warning of its own."""
+    write(0o644)
+    monkeypatch.delenv("R2_CREDENTIAL_DATABASE_URL_FILE")
+    monkeypatch.setenv("R2_CREDENTIAL_DATABASE_URL", "postgresql://bot@127.0.0.1/bot")
+    assert {line.partition(":")[0] for line in exposed(Role.WORKER)} == {
+        "SLACK_BOT_TOKEN_FILE",
+        "CLOUDFLARE_API_TOKEN_FILE",
+        "R2_CREDENTIAL_SEALING_KEY_FILE",
+    }
