@@ -43,4 +43,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         if isinstance(link, BaseExceptionGroup):
             link = link.exceptions[0]
         else:
-            link = link.__cause__ or link.__context__  # also where httpcore's pool hides it ("from None")
+            # "from None" says that the context is no cause. Only httpcore's pool says it of what is one.
+            is_hidden = link.__suppress_context__ and not type(link).__module__.startswith("httpcore")
+            link = link.__cause__ or (None if is_hidden else link.__context__)
