@@ -34,15 +34,10 @@ def _word_of(error: OSError) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and what it came from; of several attempts that failed, the first."""
+    """Yield an exception and what it came from, also where a library hides that; of several attempts, the first."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         yield link
-        if isinstance(link, BaseExceptionGroup):
-            link = link.exceptions[0]
-        else:
-            # "from None" says that the context is no cause. Only httpcore's pool says it of what is one.
-            is_hidden = link.__suppress_context__ and not type(link).__module__.startswith("httpcore")
-            link = link.__cause__ or (None if is_hidden else link.__context__)
+        link = link.exceptions[0] if isinstance(link, BaseExceptionGroup) else link.__cause__ or link.__context__

@@ -48,13 +48,14 @@ class Filling:
     """What a form is opened with: everything but the token.
 
     `channel_id` is where the result goes unless the person chooses otherwise: a channel, `DIRECT`, or, when it is
-    empty, the channel in which the form is opened.
+    empty, the channel in which the form is opened. `knows_better`: a catalog was seen there, whatever the list says.
     """
 
     key: BucketKey | None = None
     channel_id: str = ""
     reason: str = ""
     check_only: bool = False
+    knows_better: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -593,6 +593,11 @@ DEFINITE_NOES = {
         State.FAILED,
         "caller_not_allowed",
     ),
+    "the bot lacks a permission": (
+        Failure(status=403, code=10000, message="Forbidden"),
+        State.FAILED,
+        "caller_lacks_permission",
+    ),
     "no such route": (Failure(status=404, code=7003), State.FAILED, "route_gone"),
     "no R2": (Failure(status=403, code=10042), State.FAILED, "r2_not_enabled"),
     "a challenge": (

@@ -60,7 +60,7 @@ class FormOpener:
 
         async def show(permit: Permit) -> None:
             snapshot, slot = await self._look(filling.key, permit)
-            if slot is not None and slot.needs_enabling:
+            if slot is not None and slot.needs_enabling and not filling.knows_better:
                 place = filling.channel_id or asked_in or DIRECT
                 view = no_catalog_view(slot, place if is_channel_id(place) else DIRECT, permit)
             else:

@@ -4,8 +4,10 @@ And what changes in one that is open: the form in the place of a notice, and ano
 """
 
 from dataclasses import dataclass
+from typing import Final
 
-from bot.model.errors import DatabaseTrouble, RecordDamaged
+from bot.cloudflare.errors import CatalogRefusal
+from bot.model.errors import DatabaseTrouble, RecordDamaged, leaves
 from bot.model.place import DIRECT, is_channel_id
 from bot.model.submission import State, Submission, Task
 from bot.slack import form as modal
@@ -19,6 +21,8 @@ from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.table import STORE
 from bot.slack.stories.tell import tell_presser
+
+_WITHOUT_CATALOG: Final = frozenset(leaf.code for leaf in leaves(CatalogRefusal))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,13 @@ class TryAgain:
 
 
 def _fill_in(known: Submission) -> Filling:
+    """Fill in what it had. One that failed for its token has found a catalog, which the list may not have yet."""
     channel_id = known.channel_id if is_channel_id(known.channel_id) else DIRECT
     check_again = known.task is Task.CHECK and known.state is not State.CHECKED
-    return Filling(key=known.key, channel_id=channel_id, reason=known.reason, check_only=check_again)
+    return Filling(
+        key=known.key,
+        channel_id=channel_id,
+        reason=known.reason,
+        check_only=check_again,
+        knows_better=known.error_code not in _WITHOUT_CATALOG,
+    )

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from bot.cloudflare.errors import RequestRejected, TokenInvalid
+from bot.cloudflare.errors import CatalogNotEnabled, RequestRejected, TokenInvalid
 from bot.model.errors import BotError
 from bot.model.place import DIRECT
 from bot.model.submission import State
@@ -45,6 +45,20 @@ async def test_the_button_opens_a_fresh_form(desk: Desk, user: str) -> None:
     assert view is not None
     assert view.values["bucket"]["bucket"]["selected_option"]["value"] == BUCKET
     assert view.has_submit
+
+
+@pytest.mark.parametrize(("error", "opens"), [(TokenInvalid(), True), (CatalogNotEnabled(), False)], ids=str)
+async def test_a_catalog_that_the_list_has_not_yet_is_believed(desk: Desk, error: BotError, *, opens: bool) -> None:
+    """What failed for its token has found a catalog; what found none gets the notice again."""
+    await desk.open_form("not-listed-yet")
+    await desk.slack.submit(ADA)
+    result = await end_and_post(desk, State.REFUSED, error)
+
+    await desk.slack.click(ADA, result, render.TRY_AGAIN)
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.has_submit is opens
 
 
 BUTTONS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
