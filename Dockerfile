@@ -24,7 +24,6 @@ USER 10001
 VOLUME /data
 EXPOSE 3000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=3s --start-period=10s \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ.get('R2_CREDENTIAL_HTTP_PORT', '3000') + '/healthz', timeout=2)"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["r2-credential-bot", "health"]
 ENTRYPOINT ["r2-credential-bot"]
 CMD ["run"]

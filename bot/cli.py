@@ -1,4 +1,4 @@
-"""The command line: run, sandbox, keygen, manifest."""
+"""The command line: run, health, sandbox, keygen, manifest."""
 
 import asyncio
 import logging
@@ -62,6 +62,21 @@ def run(
         _refuse("The bot cannot start.", str(error))
     except Exception:
         logging.getLogger("bot").critical("crashed", exc_info=True)
+        sys.exit(1)
+
+
+@_app.command()
+def health() -> None:
+    """Ask the bot that runs here whether it lives; exit code 1 when it does not answer. Any role, same settings."""
+    from bot.operations.health import is_alive
+    from bot.settings import SettingsError, load_listen_settings
+
+    try:
+        settings = load_listen_settings()
+    except SettingsError as error:
+        _refuse(*error.problems)
+    if not is_alive(settings.http_host, settings.http_port):
+        typer.echo(f"nothing healthy answers on {settings.http_host}, port {settings.http_port}", err=True)
         sys.exit(1)
 
 

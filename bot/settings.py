@@ -34,6 +34,7 @@ _LONGEST_LIFETIME: Final = timedelta(days=3650)
 _OWN_PREFIX: Final = "R2_CREDENTIAL_"
 _FILE_SUFFIX: Final = "_FILE"
 _MEANT: Final = "; did you mean "
+_NETWORK_FIELD: Final = "network"
 _NETWORK: Final = "proxy and authorities"
 """No name of a variable: several make this one, see bot/network.py."""
 
@@ -168,6 +169,7 @@ def _signing_secrets(value: object) -> object:
     return tuple(Secret(part) for part in secrets)
 
 
+_LONGEST_NAME: Final = 253
 _LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _URL: Final = re.compile(
     rf"(https://{_LABEL}(\.{_LABEL})*\.?|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{{1,5}})?(/[!\"$-.0->@-~/]*)?"
@@ -196,6 +198,23 @@ _PRINTABLE: Final = r"[!#-&(-~]+"
 """A mark of quotation would be sent along, and refused."""
 
 
+_HOST_MEND: Final = "is an address of this machine without a port: 127.0.0.1, 0.0.0.0 for IPv4, :: for IPv6 and IPv4"
+
+
+def _host(value: object) -> object:
+    """Return an address without its brackets, or a name as it is."""
+    if not isinstance(value, str):
+        return value
+    address = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    try:
+        return str(ip_address(address))
+    except ValueError:
+        pass
+    if address != value or len(value) > _LONGEST_NAME or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", value):
+        raise ValueError(_HOST_MEND)
+    return value
+
+
 def _path(value: object) -> object:
     if isinstance(value, str) and (value.startswith("~") or "$" in value):
         message = "is taken as it is written, so ~ and $ stand for nothing: write the path in full"
@@ -208,10 +227,8 @@ def _pem(value: object) -> object:
     return value.replace("\\n", "\n") if isinstance(value, str) else value
 
 
-class Settings(BaseSettings):
-    """Every setting of the bot, checked. The names in the environment are those of the aliases."""
-
-    role: ClassVar[Role] = Role.ALL
+class ListenSettings(BaseSettings):
+    """Where the bot listens, which is all that a health check needs to know."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -223,6 +240,32 @@ class Settings(BaseSettings):
         validate_default=False,
         enable_decoding=False,
     )
+
+    http_host: Annotated[str, BeforeValidator(_host)] = Field("127.0.0.1", alias="R2_CREDENTIAL_HTTP_HOST")
+    http_port: int = Field(3000, alias="R2_CREDENTIAL_HTTP_PORT", ge=0, le=65535)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment first, then `.env`. A file stands for a name that is set in neither, else it is told."""
+        for source in (env_settings, dotenv_settings):
+            if isinstance(source, EnvSettingsSource):
+                source.env_vars = _plain(source.env_vars)
+        variables = _variables(dotenv_settings, env_settings)
+        surroundings = [_Surroundings(settings_cls, variables)] if _NETWORK_FIELD in settings_cls.model_fields else []
+        return *surroundings, _NamedFiles(settings_cls, variables), env_settings, dotenv_settings
+
+
+class Settings(ListenSettings):
+    """Every setting of the bot, checked. The names in the environment are those of the aliases."""
+
+    role: ClassVar[Role] = Role.ALL
 
     slack_bot_token: Annotated[
         Secret, _secret(rf"xoxb-{_PRINTABLE}", "is the bot token of the Slack app and starts with xoxb-")
@@ -292,8 +335,6 @@ class Settings(BaseSettings):
     contact: Annotated[
         str | None, BeforeValidator(lambda value: one_line(value).strip() if isinstance(value, str) else value)
     ] = Field(None, alias="R2_CREDENTIAL_CONTACT", max_length=200)
-    http_host: str = Field("127.0.0.1", alias="R2_CREDENTIAL_HTTP_HOST")
-    http_port: int = Field(3000, alias="R2_CREDENTIAL_HTTP_PORT", ge=0, le=65535)
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="R2_CREDENTIAL_LOG_LEVEL")
     log_format: Literal["json", "console"] | None = Field(None, alias="R2_CREDENTIAL_LOG_FORMAT")
     network: InstanceOf[Network] = Field(DIRECT, validation_alias=_NETWORK)
@@ -326,27 +367,6 @@ class Settings(BaseSettings):
         if problems:
             raise SettingsError(problems)
         return settings
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment first, then `.env`. A file stands for a name that is set in neither, else it is told."""
-        for source in (env_settings, dotenv_settings):
-            if isinstance(source, EnvSettingsSource):
-                source.env_vars = _plain(source.env_vars)
-        variables = _variables(dotenv_settings, env_settings)
-        return (
-            _Surroundings(settings_cls, variables),
-            _NamedFiles(settings_cls, variables),
-            env_settings,
-            dotenv_settings,
-        )
 
 
 class GatewaySettings(Settings):
@@ -425,7 +445,7 @@ class _Surroundings(PydanticBaseSettingsSource):
             return _NoNetwork("\n".join(unusable.problems)), _NETWORK, False
 
     def __call__(self) -> dict[str, Any]:
-        return {_NETWORK: self.get_field_value(self.settings_cls.model_fields["network"], "network")[0]}
+        return {_NETWORK: self.get_field_value(self.settings_cls.model_fields[_NETWORK_FIELD], _NETWORK_FIELD)[0]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,6 +481,16 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
         )
     files = _secret_files(variables, role) | ({str(env_file): env_file} if env_file.exists() else {})
     return LoadedSettings(settings=settings, warnings=warnings, secret_files=files)
+
+
+def load_listen_settings(env_file: Path = Path(".env")) -> ListenSettings:
+    """Read where the bot listens, whatever its role is and whatever else is wrong; raises SettingsError."""
+    try:
+        return ListenSettings(_env_file=env_file)
+    except ValidationError as error:
+        raise SettingsError([*_problems_of_fields(error, except_for=())]) from None
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError([f"{env_file}: cannot be read as UTF-8 text"]) from None
 
 
 def _secret_files(variables: Mapping[str, str], role: Role) -> dict[str, Path]:
@@ -570,6 +600,7 @@ _MENDS: Final = {
     "R2_CREDENTIAL_ALLOW_ENABLE": "is true or false",
     "R2_CREDENTIAL_CATALOG_API": f"is one of {', '.join(CatalogApi)}",
     "R2_CREDENTIAL_CONTACT": "is a user, user group or channel id, or a text of at most 200 characters",
+    "R2_CREDENTIAL_HTTP_HOST": _HOST_MEND,
     "R2_CREDENTIAL_HTTP_PORT": "is a port from 0 to 65535; 0 takes a free one",
     "R2_CREDENTIAL_LOG_LEVEL": "is debug, info, warning or error",
     "R2_CREDENTIAL_LOG_FORMAT": "is json or console",

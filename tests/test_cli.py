@@ -1,5 +1,6 @@
 """The command line: a bad start says everything at once and ends with 2, and each command does its one thing."""
 
+import json
 import logging
 import os
 import runpy
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from bot.cli import _app
 from bot.sandbox.process import find_free_port
 from bot.slack.manifest import build_manifest
 
+ROOT = Path(bot.__file__).parent.parent
 REFUSED = 2
 MARK = "MARKED7f3a"
 """Made up, and a part of every bad value: it must not come out again."""
@@ -180,6 +183,35 @@ def test_a_file_of_settings_that_others_can_read_is_a_warning() -> None:
     assert refusal == "The bot cannot start."
 
 
+class _Healthy(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_health_asks_as_the_bot_listens() -> None:
+    """The image's check is this command; a proxy of the environment is none of its business."""
+    with HTTPServer(("127.0.0.1", 0), _Healthy) as server, ThreadPoolExecutor(1) as thread:
+        environment = {"R2_CREDENTIAL_HTTP_PORT": str(server.server_port), "http_proxy": "http://127.0.0.1:9"}
+        answering = thread.submit(server.handle_request)
+        ended = call("health", environment=environment | {"R2_CREDENTIAL_HTTP_HOST": "0.0.0.0"})  # noqa: S104 - the image's
+        answering.result()
+    assert (ended.exit_code, ended.output) == (0, "")
+    ended = call("health", environment=environment)
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    assert ended.stderr == f"nothing healthy answers on 127.0.0.1, port {server.server_port}\n"
+    assert call("health", environment={"R2_CREDENTIAL_HTTP_HOST": "*"}).exit_code == REFUSED
+
+
+def test_the_image_asks_by_this_command() -> None:
+    """It knows the settings, and no proxy."""
+    [check] = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("HEALTHCHECK")]
+    assert json.loads(check.partition(" CMD ")[2]) == ["r2-credential-bot", "health"]
+
+
 def test_keygen_makes_a_private_key_and_prints_the_public_half() -> None:
     """PKCS#8 PEM, 0600, both halves of one pair, and nothing private on the terminal."""
     ended = call("keygen", "key.pem")
@@ -296,7 +328,9 @@ def test_help_names_every_command() -> None:
     """One line each."""
     ended = call("--help")
     assert ended.exit_code == 0
-    assert [name for name in ("run", "sandbox", "keygen", "manifest") if f" {name} " not in ended.output] == []
+    assert [
+        name for name in ("run", "health", "sandbox", "keygen", "manifest") if f" {name} " not in ended.output
+    ] == []
 
 
 def test_the_version_is_printed() -> None:

@@ -16,7 +16,7 @@ from bot.model.catalog import CatalogApi
 from bot.model.secret import Secret
 from bot.network import Network, Proxy
 from bot.sealing.hpke import generate_private_key
-from bot.settings import LoadedSettings, SettingsError, load_settings
+from bot.settings import LoadedSettings, SettingsError, load_listen_settings, load_settings
 
 MARK = "MARKED7f3a"
 """Made up, and a part of every bad value: it must not come out again."""
@@ -155,6 +155,7 @@ BAD = {
     "R2_CREDENTIAL_ALLOW_ENABLE": [MARK, "2", "-1", "enable", "true false"],
     "R2_CREDENTIAL_EXPIRY_REMINDERS": [MARK, "14", "-1d", "14d;3d", "14d 3d", "2h", "1000d", "1.5d", "14D", "14d,x"],
     "R2_CREDENTIAL_CONTACT": [MARK * 30],
+    "R2_CREDENTIAL_HTTP_HOST": [f"{MARK}:3000", f"http://{MARK}", f"[{MARK}]", "[::1", "*", "999.1.1.1/8", MARK * 10],
     "R2_CREDENTIAL_HTTP_PORT": [MARK, "-1", "65536", "3000.5", "0x50"],
     "R2_CREDENTIAL_LOG_LEVEL": [MARK, "INFO", "trace"],
     "R2_CREDENTIAL_LOG_FORMAT": [MARK, "JSON", "text"],
@@ -654,6 +655,46 @@ def test_the_secret_of_a_transport_that_is_not_used_is_a_warning(environment: Se
     assert warning.startswith(
         "SLACK_SIGNING_SECRET: is not used, since SLACK_APP_TOKEN is set as well and means Socket"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("[::1]", "::1"),
+        ("[::]", "::"),
+        ("::", "::"),
+        ("0:0:0:0:0:0:0:0", "::"),
+        ("0.0.0.0", "0.0.0.0"),  # noqa: S104 - what images set
+        ("bot.internal", "bot.internal"),
+    ],
+)
+def test_an_address_may_stand_in_brackets(environment: SetEnvironment, text: str, host: str) -> None:
+    """As in a URL, and in any spelling; a health check reads the same."""
+    environment(GOOD | {"R2_CREDENTIAL_HTTP_HOST": text})
+    assert loaded().settings.http_host == load_listen_settings().http_host == host
+
+
+def test_a_health_check_needs_no_other_setting(environment: SetEnvironment) -> None:
+    """Whatever the role is, and from any of the three places."""
+    environment(as_file("R2_CREDENTIAL_HTTP_PORT", "3001") | {"SLACK_BOT_TOKEN": MARK, "SSL_CERT_FILE": "/nowhere"})
+    Path(".env").write_text('R2_CREDENTIAL_HTTP_HOST="127.0.0.9"\n')
+    settings = load_listen_settings()
+    assert (settings.http_host, settings.http_port) == ("127.0.0.9", 3001)
+
+
+def test_a_health_check_tells_what_is_wrong(environment: SetEnvironment) -> None:
+    """By the setting's name, and without its value."""
+    environment({"R2_CREDENTIAL_HTTP_PORT": MARK, "R2_CREDENTIAL_HTTP_HOST_FILE": "missing"})
+    with pytest.raises(SettingsError) as refusal:
+        load_listen_settings()
+    assert [problem.partition(":")[0] for problem in refusal.value.problems] == [
+        "R2_CREDENTIAL_HTTP_HOST",
+        "R2_CREDENTIAL_HTTP_PORT",
+    ]
+    assert MARK not in str(refusal.value)
+    Path(".env").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match=r"\.env: cannot be read as UTF-8 text"):
+        load_listen_settings()
 
 
 AROUND = {

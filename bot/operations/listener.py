@@ -12,6 +12,8 @@ from typing import Final
 from bot.model.background import Background
 from bot.operations.connections import Connection, Connections
 
+_EVERY_ADDRESS: Final = "::"
+
 _BACKLOG: Final = 512
 """How many the system keeps waiting; who comes then tries again after a second."""
 
@@ -35,18 +37,15 @@ class Listener:
         self._arriving = Background("connection_broke")
 
     async def open(self, host: str, port: int) -> str:
-        """Listen, and return `host:port` as it is then; raises OSError."""
-        loop = asyncio.get_running_loop()
-        bound = await loop.create_server(asyncio.Protocol, host, port, start_serving=False)
-        self._sockets = [entrance.dup() for entrance in bound.sockets]
-        bound.close()
+        """Listen, and return `host:port` as it is then; raises OSError. `::` takes IPv4 as well."""
+        self._sockets = [_bind_both(port)] if host == _EVERY_ADDRESS else await _bind(host, port)
         for entrance in self._sockets:
             entrance.settimeout(0)
             entrance.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             entrance.listen(_BACKLOG)
             self._watch(entrance)
         address = self._sockets[0].getsockname()
-        return f"{address[0]}:{address[1]}"
+        return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
 
     async def close(self) -> None:
         """Close the port, and let in whom the system has let in already: closing alone would cut them off."""
@@ -82,3 +81,17 @@ class Listener:
         loop = asyncio.get_running_loop()
         loop.remove_reader(entrance)
         loop.call_later(_PAUSE.total_seconds(), self._watch, entrance)
+
+
+async def _bind(host: str, port: int) -> list[socket.socket]:
+    bound = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
+    try:
+        return [entrance.dup() for entrance in bound.sockets]
+    finally:
+        bound.close()
+
+
+def _bind_both(port: int) -> socket.socket:
+    """Take IPv4 where the system can hand it to a socket of IPv6: asyncio always switches that off."""
+    takes_both = socket.has_dualstack_ipv6()
+    return socket.create_server((_EVERY_ADDRESS, port), family=socket.AF_INET6, dualstack_ipv6=takes_both)
