@@ -19,6 +19,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from yarl import URL
 
 from bot.app import RunningBot, run, running
 from bot.catalogs.refresh import REFRESH_EVERY, TEST_EVERY
@@ -36,6 +37,7 @@ from bot.settings import Settings, load_settings
 from bot.storage.opening import KEY_DIRECTORY
 from tests.between import stand_between
 from tests.clock import Clock
+from tests.tls import make_authority, open_proxy, terminate_tls
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"
@@ -121,6 +123,47 @@ async def test_a_token_finds_its_way(scene: Scene, way: Way, transport: str) -> 
         assert await _get(bot, "/healthz") == (200, "ok\n")
         assert await _get(bot, "/readyz") == (200, "ready\n")
     assert scene.cloudflare.stored_token(BUCKET) == make_token(Behaviour.GOOD, 1)
+
+
+@pytest.mark.parametrize("exceptions", ["", "localhost"])
+async def test_every_client_of_a_process_goes_one_way(scene: Scene, exceptions: str) -> None:
+    """Cloudflare, the Web API and Socket Mode over TLS: all by the proxy, or none."""
+    authority = make_authority(scene.directory)
+    async with (
+        stand_between(f"http://127.0.0.1:{scene.slack.port}") as between,
+        terminate_tls(authority, URL(between.address).port or 0) as slack,
+        terminate_tls(authority, scene.slack.port) as socket,
+        terminate_tls(authority, URL(scene.cloudflare.base_url).port or 0) as cloudflare,
+        open_proxy() as proxy,
+    ):
+        link = f"wss://localhost:{socket}{URL(await _ask_for_link(scene)).path_qs}"
+        between.tamper = lambda request: _tell_link(request, link)
+        for name, value in {
+            "HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}",
+            "NO_PROXY": exceptions,
+            "SSL_CERT_FILE": str(authority.ca_file),
+        }.items():
+            scene.monkeypatch.setenv(name, value)
+        changes = {
+            "SLACK_API_URL": f"https://localhost:{slack}/api/",
+            "CLOUDFLARE_BASE_URL": f"https://localhost:{cloudflare}{URL(scene.cloudflare.base_url).path}",
+        }
+        async with running(scene.settings("socket", changes)):
+            await _wait_until(lambda: bool(scene.cloudflare.requests))
+            await _wait_until(lambda: bool(scene.slack.transport.connections))
+    wanted = set() if exceptions else {f"localhost:{port}" for port in (slack, socket, cloudflare)}
+    assert set(proxy.tunnels) == wanted
+
+
+async def _ask_for_link(scene: Scene) -> str:
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {scene.slack.config.app_token}"}) as http:
+        answer = await http.post(f"{scene.slack.api_url}apps.connections.open")
+        return str((await answer.json())["url"])
+
+
+def _tell_link(request: web.Request, link: str) -> web.Response | None:
+    is_asked_for = request.path.endswith("/apps.connections.open")
+    return web.json_response({"ok": True, "url": link}) if is_asked_for else None
 
 
 async def test_a_bot_that_slack_cannot_reach_is_not_ready(scene: Scene) -> None:
