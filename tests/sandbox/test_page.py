@@ -432,7 +432,7 @@ async def test_a_fresh_page_says_what_to_do_first(browser: Browser) -> None:
 async def is_at_its_end(page: Page) -> bool:
     """Say whether the newest message is all there to be seen."""
     rest: float = await page.locator("#messages").evaluate(
-        "async list => { await new Promise(requestAnimationFrame);"
+        "async list => { for (const _ of 'ab') await new Promise(requestAnimationFrame);"
         " return list.scrollHeight - list.scrollTop - list.clientHeight }"
     )
     return rest < 2
@@ -758,6 +758,33 @@ async def test_an_ephemeral_answer_is_paged_in_its_place(browser: Browser) -> No
         await expect(at("ephemeral")).to_have_count(0)
         assert [body["actions"][0]["value"] for body in seen] == ["logs", "2", "1", "0"]
         assert all(body["container"]["is_ephemeral"] and "message" not in body for body in seen)
+        assert errors == []
+
+
+async def test_the_focus_stays_in_a_message(browser: Browser) -> None:
+    """Another message leaves it alone, and so does a page turned by the keyboard; only what is new is read out."""
+    async with connected() as (slack, _):
+        page, errors = await open_page(browser, slack)
+        at = page.get_by_test_id
+        await at("composer").fill("/r2-credential table")
+        await at("send").click()
+        await at("action-turn_on").focus()
+        await page.locator("#messages").evaluate(
+            "list => { window.added = []; new MutationObserver(all => all.forEach(one =>"
+            " one.addedNodes.forEach(node => added.push(node.textContent)))).observe(list, { childList: true }) }"
+        )
+        await slack.say(GRACE, HERE, "meanwhile")
+        await expect(at("message")).to_contain_text("meanwhile")
+        await expect(at("action-turn_on")).to_be_focused()
+        assert [text[-9:] for text in await page.evaluate("added")] == ["meanwhile"]
+        for number in (2, 3):
+            await page.keyboard.press("Enter")
+            await expect(at("ephemeral")).to_contain_text(f"logs on page {number}")
+            await expect(at("action-turn_on")).to_be_focused()
+        await at("user-chooser").focus()
+        await slack.say(GRACE, HERE, "at last")
+        await expect(at("message").last).to_contain_text("at last")
+        await expect(at("user-chooser")).to_be_focused()
         assert errors == []
 
 

@@ -13,6 +13,15 @@ export function el(tag, attributes = {}, ...children) {
   return element;
 }
 
+// Shows these elements in a place. Those that are there already stay untouched: a live region reads out only what is
+// new, and what has the focus keeps it.
+export function arrange(place, wanted) {
+  for (const child of [...place.children]) if (!wanted.includes(child)) child.remove();
+  wanted.forEach((element, index) => {
+    if (place.children[index] !== element) place.insertBefore(element, place.children[index] ?? null);
+  });
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 const SHAPES = {
   lock: "M5 7V5a3 3 0 0 1 6 0v2M3.5 7h9v6.5h-9z",

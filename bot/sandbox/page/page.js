@@ -2,7 +2,7 @@
 
 import { catchBack, onTypedAddress, showAddress } from "./back.js";
 import { optionsOf, renderBlocks } from "./blocks.js";
-import { el, icon } from "./dom.js";
+import { arrange, el, icon } from "./dom.js";
 import { Follower } from "./follower.js";
 import { HomeView } from "./home.js";
 import { ModalView } from "./modal.js";
@@ -21,6 +21,7 @@ let isFollowing = false;
 let userId = sessionStorage.getItem("user") ?? "";
 const drawn = new Map();
 const seen = new Map();
+let rows = new Map();
 const drafts = new Map();
 const visited = [];
 const follower = new Follower($("messages"));
@@ -248,9 +249,23 @@ function drawHeader(channel, isHome) {
 
 function drawMessages(channel, isHidden) {
   const place = `${channel.id} ${isHidden}`;
-  $("messages").replaceChildren(
-    el("li", { class: "start" }, el("h2", {}, channel.is_dm ? `You and ${channel.name}` : `This is the start of #${channel.name}`), beginning(channel)),
-    ...channel.messages.map((message, index) => drawMessage(message, channel.messages[index - 1])));
+  const known = rows;
+  rows = new Map();
+  const row = (shown, build) => {
+    const key = JSON.stringify(shown);
+    rows.set(key, known.get(key) ?? build());
+    return rows.get(key);
+  };
+  const pressed = pressedIn($("messages"));
+  follower.note();
+  arrange($("messages"), [
+    row([channel.id, channel.is_archived, state.panel.start], () =>
+      el("li", { class: "start" }, el("h2", {}, channel.is_dm ? `You and ${channel.name}` : `This is the start of #${channel.name}`), beginning(channel))),
+    ...channel.messages.map((message, index) => {
+      const isGrouped = belongsTo(channel.messages[index - 1], message);
+      return row([channel.id, message, isGrouped], () => drawMessage(message, isGrouped));
+    })]);
+  pressed?.();
   if (drawn.get("channel") === place) follower.follow();
   else follower.restart();
   drawn.set("channel", place);
@@ -263,10 +278,25 @@ function beginning(channel) {
   return [el("h3", {}, "Start here"), el("ol", { class: "steps", testid: "start-here" }, start.map((line) => el("li", {}, richText(line, names()))))];
 }
 
-function drawMessage(message, previous) {
-  const when = new Date(Number(message.ts) * 1000);
-  const isGrouped = previous && previous.author_id === message.author_id && previous.is_ephemeral === message.is_ephemeral
+// Remembers the element of a message that has the focus, and returns what gives it back once that message was replaced.
+function pressedIn(list) {
+  const active = document.activeElement;
+  const ts = list.contains(active) && active.closest("[data-ts]")?.dataset.ts;
+  if (!ts) return null;
+  return () => {
+    if (list.contains(document.activeElement)) return;
+    const alike = [...list.querySelectorAll(`[data-ts="${ts}"] [data-action="${CSS.escape(active.dataset.action ?? "")}"]`)];
+    (alike.find((one) => one.dataset.value === active.dataset.value) ?? alike[0] ?? list).focus({ preventScroll: true });
+  };
+}
+
+function belongsTo(previous, message) {
+  return Boolean(previous) && previous.author_id === message.author_id && previous.is_ephemeral === message.is_ephemeral
     && Number(message.ts) - Number(previous.ts) < GROUPED_WITHIN_SECONDS && !message.is_app;
+}
+
+function drawMessage(message, isGrouped) {
+  const when = new Date(Number(message.ts) * 1000);
   const time = el("time", { datetime: when.toISOString(), title: when.toLocaleString() }, when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
   const press = async (block, one) => {
     if (await confirmed(one)) await post("click", { message: message.ts, action: one.action_id, value: one.value });
