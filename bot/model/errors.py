@@ -465,17 +465,17 @@ class UnknownCause(BotError):
 class SlackRefused(BotError):
     """Slack said a definite no; `slack_error` is its word, such as `not_in_channel`.
 
-    `needed_scope` is what the app would need, where that is what it lacks.
+    `lacking_scopes` is what the app would need and does not have, where that is why.
     """
 
     code = "slack_refused"
     whose_move = WhoseMove.OPERATOR
     user_message = "Slack refused what the bot asked for."
 
-    def __init__(self, slack_error: str, needed_scope: str = "") -> None:
+    def __init__(self, slack_error: str, lacking_scopes: frozenset[str] = frozenset()) -> None:
         super().__init__(slack_error)
         self.slack_error = slack_error
-        self.needed_scope = needed_scope
+        self.lacking_scopes = lacking_scopes
 
     def __str__(self) -> str:
         return f"{self.code} slack_error={self.slack_error}"

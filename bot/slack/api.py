@@ -6,7 +6,7 @@ another matter: what is safe to repeat is asked once more over a new one.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -41,6 +41,8 @@ _PASSING: Final = frozenset(
 
 _SCOPE_OF_GROUP_MESSAGES: Final = "mpim:read"
 """The bot does not ask for it: that Slack names it as the one that is missing tells what the conversation is."""
+
+_SCOPES_OF_CHANNELS: Final = frozenset({"channels:read", "groups:read"})
 
 _TRIGGER_USED: Final = "exchanged_trigger_id"
 
@@ -161,7 +163,7 @@ class SlackWeb:
         except SlackRefused as refusal:
             if refusal.slack_error == "channel_not_found":
                 return Channel(is_visible=False)
-            if refusal.needed_scope == _SCOPE_OF_GROUP_MESSAGES:
+            if _is_of_group_message(refusal):
                 return Channel(is_visible=False, is_group_message=True)
             raise
         channel = response.get("channel") or {}
@@ -238,10 +240,25 @@ def _translate(error: SlackApiError) -> SlackRefused | SlackUnavailable:
     if not isinstance(response, AsyncSlackResponse):
         return SlackUnavailable()
     data = response.data if isinstance(response.data, dict) else {}  # a proxy's 503 is plain text
-    code, needed = data.get("error"), data.get("needed")
+    code = data.get("error")
     if response.status_code in _TROUBLE_STATUSES or not isinstance(code, str) or not _WORD.fullmatch(code):
         return SlackUnavailable(_retry_after(response))
-    return SlackUnavailable(_retry_after(response)) if code in _PASSING else SlackRefused(code, str(needed or ""))
+    return SlackUnavailable(_retry_after(response)) if code in _PASSING else SlackRefused(code, _lacking(data))
+
+
+def _lacking(data: Mapping[str, object]) -> frozenset[str]:
+    """Return the needed scopes that are not provided; Slack may name those of every kind of conversation as needed."""
+    needed, provided = (
+        frozenset(scope.strip() for scope in listed.split(",")) if isinstance(listed, str) else frozenset[str]()
+        for listed in (data.get("needed"), data.get("provided"))
+    )
+    return needed - provided - {""}
+
+
+def _is_of_group_message(refusal: SlackRefused) -> bool:
+    """Whether what the app lacks is what it never asks for: channels it could look at, so this is none."""
+    lacking = refusal.lacking_scopes
+    return _SCOPE_OF_GROUP_MESSAGES in lacking and not lacking & _SCOPES_OF_CHANNELS
 
 
 def _retry_after(response: AsyncSlackResponse) -> timedelta | None:

@@ -5,6 +5,7 @@ off the list.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -37,7 +38,8 @@ NOT_LISTED: Final = Unfit(
     "The bot may not post in this channel. Choose another one.", "the bot is not used in that channel"
 )
 GROUP_MESSAGE: Final = Unfit(
-    "This is a group message, and the bot cannot see who reads it. Choose a channel instead.", "it is a group message"
+    "This is a group message, and the bot cannot see who reads it. Choose a channel, or the direct message.",
+    "it is a group message",
 )
 ARCHIVED: Final = Unfit("This channel is archived. Choose another one.", "it is archived")
 SHARED: Final = Unfit(
@@ -55,8 +57,18 @@ class Channels:
         self._group_messages = Memory[str, bool](clock)
 
     def note_group_message(self, channel_id: str) -> None:
-        """Remember what only a command and a pressed button tell: this is no channel but a group message."""
+        """Remember what a command or a pressed button tells: this is no channel but a group message."""
         self._group_messages.keep(channel_id, True, GROUP_MESSAGE_LIFETIME)  # noqa: FBT003 - a set that fades
+
+    async def is_group_message(self, channel_id: str) -> bool:
+        """Whether it surely is one. Raises nothing: a form opens all the same, and Submit asks again."""
+        if not is_channel_id(channel_id):
+            return False
+        if not self._group_messages.get(channel_id):
+            with suppress(SlackRefused, SlackTrouble):
+                if (await self._web.channel(channel_id)).is_group_message:
+                    self.note_group_message(channel_id)
+        return bool(self._group_messages.get(channel_id))
 
     async def find_problem(self, channel_id: str) -> Unfit | None:
         """Say what is wrong with it, or None. Raises SlackTrouble when Slack does not tell.

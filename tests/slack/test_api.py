@@ -190,8 +190,23 @@ async def test_a_channel_is_described(slack_web: SlackWeb, channel_id: str, expe
             {"ok": False, "error": "missing_scope", "needed": "mpim:read"},
             Channel(is_visible=False, is_group_message=True),
         ),
+        (
+            {
+                "ok": False,
+                "error": "missing_scope",
+                "needed": "channels:read,groups:read,mpim:read,im:read",
+                "provided": "commands,chat:write,channels:read,groups:read,usergroups:read",
+            },
+            Channel(is_visible=False, is_group_message=True),
+        ),
     ],
-    ids=["an invitation is on its way", "shared within the organization", "a group message", "one that is not seen"],
+    ids=[
+        "an invitation is on its way",
+        "shared within the organization",
+        "a group message",
+        "one that is not seen",
+        "one that is not seen, told with all kinds",
+    ],
 )
 async def test_a_channel_is_what_slack_says_it_is(
     http: aiohttp.ClientSession, told: dict[str, object], expected: Channel
@@ -205,6 +220,35 @@ async def test_a_channel_is_what_slack_says_it_is(
     app.router.add_route("*", "/api/{method}", answer)
     async with TestServer(app, host="127.0.0.1") as server:
         assert await connect(str(server.make_url("/api/")), http).channel(PLATFORM) == expected
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"needed": None},
+        {"needed": "groups:read"},
+        {"needed": "im:read"},
+        {"needed": "mpim:read,groups:read", "provided": "chat:write,channels:read"},
+        {"needed": "mpim:history"},
+        {"needed": ["mpim:read"]},
+        {"needed": "mpim:read", "provided": "mpim:read"},
+    ],
+    ids=str,
+)
+async def test_a_scope_that_channels_need_is_the_operators(
+    http: aiohttp.ClientSession, told: dict[str, object]
+) -> None:
+    """It is no group message only because something is missing."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"ok": False, "error": "missing_scope"} | told)
+
+    app = web.Application()
+    app.router.add_route("*", "/api/{method}", answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        with pytest.raises(SlackRefused):
+            await connect(str(server.make_url("/api/")), http).channel(PLATFORM)
 
 
 async def test_a_good_channel_is_remembered_for_a_minute(

@@ -1,8 +1,9 @@
 """Opens the form, for whoever may, from every place where it can be asked for."""
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -59,12 +60,14 @@ class FormOpener:
         """
 
         async def show(permit: Permit) -> None:
-            snapshot, slot = await self._look(filling.key, permit)
+            (snapshot, slot), placed = await asyncio.gather(
+                self._look(filling.key, permit), self._leave_group_message(filling, asked_in)
+            )
             if slot is not None and slot.needs_enabling and not filling.knows_better:
-                place = filling.channel_id or asked_in or DIRECT
+                place = placed.channel_id or asked_in or DIRECT
                 view = no_catalog_view(slot, place if is_channel_id(place) else DIRECT, permit)
             else:
-                view = self._build(await self._record_opening(actor), filling, permit, snapshot, slot)
+                view = self._build(await self._record_opening(actor), placed, permit, snapshot, slot)
             await self.parts.web.open_view(trigger_id, view)
 
         return await self._admit(actor, filling.key, asked_in, show)
@@ -133,6 +136,13 @@ class FormOpener:
                 token=advise(self.parts.account_id, self.parts.max_token_lifetime),
             ),
         )
+
+    async def _leave_group_message(self, filling: Filling, asked_in: str | None) -> Filling:
+        """Offer the direct message where the current conversation is one of several people, under whatever name."""
+        begins_here = asked_in is not None and not filling.channel_id
+        if begins_here and await self.parts.channels.is_group_message(asked_in or ""):
+            return replace(filling, channel_id=DIRECT)
+        return filling
 
     async def _record_opening(self, actor: Actor) -> str:
         nonce = secrets.token_hex(16)  # hexadecimal: never taken for a token and masked on its way back

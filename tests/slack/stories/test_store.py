@@ -4,6 +4,7 @@ import io
 import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from bot.sandbox.blocks import JsonObject
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Channel, dm_id
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, SealingContext
+from bot.slack.api import CHANNEL_LIFETIME
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME
 from bot.storage.accepting import MOST_OPEN_CHECKS
 from tests.desk import (
@@ -394,6 +396,7 @@ async def test_a_direct_message_goes_to_nobody_but_the_person(desk: Desk, channe
     await desk.open_form(direct="direct")
     payload = desk.slack.make_submission(ADA)
     payload["view"]["state"]["values"]["channel"]["channel"]["selected_conversation"] = channel or None
+    desk.slack.calls.clear()
 
     answer = await desk.deliver(payload)
 
@@ -448,6 +451,49 @@ async def test_a_direct_message_of_people_is_no_place_for_a_result(desk: Desk, c
     assert await desk.find() is None
 
 
+NAMES = ["privategroup", "ada--oscar", "", None, 7]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("is_told", [False, True], ids=["by the scope that it lacks", "by Slack"])
+@pytest.mark.parametrize("channel_id", ["G0PARTNER", "C0PEOPLE1"])
+async def test_a_group_message_is_asked_about_whatever_it_is_called(
+    desk: Desk, channel_id: str, name: object, *, is_told: bool
+) -> None:
+    """The form offers the direct message there, and nobody reads of scopes."""
+    people = Channel(id=channel_id, name="x", is_mpim=True, bot_is_member=True, members=frozenset({ADA}))
+    desk.slack.workspace.change_channel(people)
+    if is_told:
+        scopes = (*desk.slack.config.scopes, "mpim:read")
+        desk.slack.workspace.config = replace(desk.slack.workspace.config, scopes=scopes)
+    payload = desk.slack.make_command(ADA, channel_id, f"/r2-credential {BUCKET}") | {"channel_name": name}
+
+    answer = await desk.slack.deliver("slash_commands", payload)
+
+    assert not answer.text
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.values["channel"]["channel"]["selected_conversation"] is None
+    assert view.values["direct"]["direct"]["selected_options"] != []
+    await desk.slack.fill(ADA, "token", TOKEN_TEXT)
+    assert (await desk.slack.submit(ADA)).kind == "updated"
+    recorded = await desk.find()
+    assert recorded is not None
+    assert recorded.channel_id == DIRECT
+
+
+@pytest.mark.parametrize("trouble", [{"status": 503}, {"error": "missing_scope"}, {"drop_connection": True}], ids=str)
+async def test_the_form_opens_though_nobody_says_where_it_is(desk: Desk, trouble: dict[str, Any]) -> None:
+    """It is asked again at Submit."""
+    desk.slack.fail_next("conversations.info", times=4, **trouble)
+
+    assert await desk.command(BUCKET) == ""
+
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert view.values["channel"]["channel"]["selected_conversation"] == PLATFORM
+
+
 async def test_where_channels_are_listed_no_direct_message_is_offered(desk: Desk) -> None:
     """The list says where results go: nobody keeps theirs from the channel that is to read it."""
     desk.serve(only(channels=frozenset({PLATFORM})))
@@ -484,6 +530,7 @@ ASKING_FAILS: dict[str, tuple[str, str]] = {
 async def test_a_channel_that_cannot_be_looked_at_is_told_at_the_field(desk: Desk, error: str, words: str) -> None:
     """Nothing is recorded as long as it is not known where the result would go; pressing again is enough."""
     await desk.open_form()
+    desk.clock.advance(CHANNEL_LIFETIME)
     desk.slack.fail_next("conversations.info", error=error)
 
     refused = await desk.slack.submit(ADA)
