@@ -28,6 +28,7 @@ BotError
 │   ├── BucketNotAllowed
 │   ├── ChannelNotAllowed
 │   ├── EnablingNotAllowed
+│   ├── UsergroupUnreadable
 │   └── MembershipUnknown
 ├── GivenUp                    the submission's time was over
 │   ├── NeverSent
@@ -396,6 +397,15 @@ class EnablingNotAllowed(AccessRefused):
     code = "enabling_not_allowed"
     whose_move = WhoseMove.YOU
     user_message = f"This bot does not enable catalogs. Your move: {ENABLE_CATALOG}."
+
+
+class UsergroupUnreadable(AccessRefused):
+    """Slack will not say who is in a user group: the app lacks the scope, or the workspace the plan."""
+
+    code = "usergroup_unreadable"
+    user_message = (
+        "Slack does not let the bot see who is in the user groups that may use it, so it lets nobody in by them."
+    )
 
 
 class MembershipUnknown(

@@ -1,12 +1,12 @@
 """Decides whether a person may do something, with which bucket and in which channel."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from bot.model.catalog import BucketKey
-from bot.model.errors import AccessRefused, MembershipUnknown, OtherWorkspace, Outsider
+from bot.model.errors import AccessRefused, MembershipUnknown, OtherWorkspace, Outsider, UsergroupUnreadable
 from bot.policy.rules import Person, Request, Rule, Verb
 
 
@@ -37,7 +37,7 @@ class Memberships(Protocol):
     """Knows who is in which user group."""
 
     async def members_of(self, usergroup: str) -> frozenset[str]:
-        """Return the members of a group; raises MembershipUnknown when that cannot be known."""
+        """Return the members of a group; raises MembershipUnknown, or UsergroupUnreadable where waiting is no use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +99,11 @@ class Gate:
         answers = dict(zip(asked, await asyncio.gather(*map(self._ask_members, asked)), strict=True))
         person = Person(
             user_id=user_id,
-            usergroups=frozenset(group for group, members in answers.items() if members and user_id in members),
-            unknown_usergroups=frozenset(group for group, members in answers.items() if members is None),
+            usergroups=frozenset(
+                group for group, members in answers.items() if isinstance(members, frozenset) and user_id in members
+            ),
+            unknown_usergroups=_which(answers, MembershipUnknown),
+            unreadable_usergroups=_which(answers, UsergroupUnreadable),
         )
         refusal = _refuse(self._rules, Request(person=person))
         if refusal is not None:
@@ -117,12 +120,12 @@ class Gate:
             return False
         return permit.sees(key)
 
-    async def _ask_members(self, usergroup: str) -> frozenset[str] | None:
-        """Return None where Slack does not tell: one group that is silent must not shut out the members of others."""
+    async def _ask_members(self, usergroup: str) -> frozenset[str] | AccessRefused:
+        """Return why not where Slack does not say: one group must not shut out the members of others."""
         try:
             return await self._memberships.members_of(usergroup)
-        except MembershipUnknown:
-            return None
+        except (MembershipUnknown, UsergroupUnreadable) as refusal:
+            return refusal
 
     def require_of_anybody(self, verb: Verb, key: BucketKey, channel_id: str) -> None:
         """Raise the AccessRefused that fits for what nobody may, whoever asks."""
@@ -137,6 +140,10 @@ class Gate:
     def allows_channel(self, channel_id: str) -> bool:
         """Whether the bot may post to this channel for anybody at all."""
         return _refuse(self._rules, Request(channel_id=channel_id)) is None
+
+
+def _which(answers: Mapping[str, object], kind: type[AccessRefused]) -> frozenset[str]:
+    return frozenset(group for group, answer in answers.items() if isinstance(answer, kind))
 
 
 def _refuse(rules: Sequence[Rule], request: Request) -> AccessRefused | None:

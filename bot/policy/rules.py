@@ -14,6 +14,7 @@ from bot.model.errors import (
     EnablingNotAllowed,
     MembershipUnknown,
     NotAllowed,
+    UsergroupUnreadable,
 )
 from bot.model.submission import Task
 
@@ -37,6 +38,7 @@ class Verb(StrEnum):
 class Person:
     """A user of this workspace, and the user groups named by a rule that this user is in.
 
+    `unreadable_usergroups` are those whose members Slack keeps from this bot: a no, with a reason of its own.
     `unknown_usergroups` are those whose members Slack did not return. A rule that only one of these could meet answers
     MembershipUnknown: neither yes nor no, so that no later rule decides in its place.
     """
@@ -44,6 +46,7 @@ class Person:
     user_id: str
     usergroups: frozenset[str]
     unknown_usergroups: frozenset[str] = frozenset()
+    unreadable_usergroups: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +81,13 @@ class OnlyPeople(Rule):
     usergroups: frozenset[str]
 
     def refuse(self, request: Request) -> AccessRefused | None:
-        """Return NotAllowed for everyone else, and MembershipUnknown where Slack left that open."""
+        """Return NotAllowed for everyone else, unless Slack left that open (MembershipUnknown) or keeps it back."""
         person = request.person
         if person is None or person.user_id in self.users or self.usergroups & person.usergroups:
             return None
-        return MembershipUnknown() if self.usergroups & person.unknown_usergroups else NotAllowed()
+        if self.usergroups & person.unknown_usergroups:
+            return MembershipUnknown()
+        return UsergroupUnreadable() if self.usergroups & person.unreadable_usergroups else NotAllowed()
 
     def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
         """Return none for a listed user, so that an outage of Slack cannot shut this one out."""

@@ -21,6 +21,7 @@ from bot.model.errors import (
     NotAllowed,
     OtherWorkspace,
     Outsider,
+    UsergroupUnreadable,
 )
 from bot.policy.gate import Actor, Gate, Home
 from bot.policy.rules import Allowlist, Verb
@@ -210,7 +211,7 @@ async def test_many_at_once_ask_slack_once(slack: SmallSlack, memberships: Membe
     assert len(slack.calls_of("usergroups.users.list")) == 1
 
 
-TROUBLE = ("internal_error", "missing_scope", "invalid_auth", "access_denied", "no_such_thing")
+TROUBLE = ("internal_error", "invalid_auth", "access_denied", "no_such_thing")
 
 
 @pytest.mark.parametrize("error", TROUBLE)
@@ -307,24 +308,75 @@ async def test_who_is_in_no_group_that_answered_waits_for_the_others(
         await gate_of(memberships, usergroups=(GROUP, OTHER_GROUP)).permit_user(user_id)
 
 
-@pytest.mark.parametrize("error", ["no_such_subteam", "plan_upgrade_required"])
-async def test_a_group_that_is_gone_has_no_members(
-    slack: SmallSlack, memberships: Memberships, clock: Clock, error: str
+KEPT_BACK: dict[str, tuple[str, type[AccessRefused], str, str]] = {
+    "it is gone": ("no_such_subteam", NotAllowed, "usergroup_gone", "off the list"),
+    **{
+        error: (error, UsergroupUnreadable, "usergroup_unreadable", fix)
+        for fix, errors in {
+            "the scope usergroups:read": (
+                "missing_scope",
+                "no_permission",
+                "permission_denied",
+                "not_allowed_token_type",
+            ),
+            "Slack plan": ("plan_upgrade_required", "paid_teams_only", "paid_only", "feature_not_enabled"),
+        }.items()
+        for error in errors
+    },
+}
+
+
+@pytest.mark.parametrize("answer", KEPT_BACK.values(), ids=KEPT_BACK)
+async def test_a_definite_no_of_slacks_is_one_of_the_bots(
+    slack: SmallSlack, memberships: Memberships, clock: Clock, answer: tuple[str, type[AccessRefused], str, str]
 ) -> None:
-    """The operator is told once, and again when it was there meanwhile; nobody is asked to try again."""
+    """The operator reads it once with the fix, and again when it was there meanwhile; nobody is asked to try again."""
+    error, refusal, event, fix = answer
     gate = gate_of(memberships, usergroups=(GROUP,))
     with structlog.testing.capture_logs() as logs:
         for asks in (2, 1):
             slack.fail_next("usergroups.users.list", error=error, times=asks)
             for _ in range(asks):
-                with pytest.raises(NotAllowed):
+                with pytest.raises(refusal) as refused:
                     await gate.permit_user(ADA)
+                assert not refused.value.retryable
+                assert "try again" not in refused.value.user_message.lower()
                 clock.advance(MEMBERSHIP_LIFETIME)
             await gate.permit_user(ADA)
             clock.advance(MEMBERSHIP_LIFETIME)
 
-    told = {"event": "usergroup_gone", "log_level": "error", "usergroup": GROUP, "slack_error": error}
-    assert logs == [told, told]
+    first, second = logs
+    assert first == second
+    assert (first["event"], first["log_level"], first["usergroup"]) == (event, "error", GROUP)
+    assert (first["slack_error"], first["setting"]) == (error, "R2_CREDENTIAL_ALLOWED_USERGROUPS")
+    assert fix in first["fix"]
+
+
+async def test_a_bot_token_that_is_refused_is_the_operators_and_may_pass(
+    slack: SmallSlack, memberships: Memberships, clock: Clock
+) -> None:
+    """It is being replaced, or has to be: it is logged once, and a person may try again."""
+    gate = gate_of(memberships, usergroups=(GROUP,))
+    slack.fail_next("usergroups.users.list", error="token_revoked", times=2)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            with pytest.raises(MembershipUnknown):
+                await gate.permit_user(ADA)
+            clock.advance(SILENCE_LIFETIME)
+        await gate.permit_user(ADA)
+
+    [line] = logs
+    assert (line["event"], line["log_level"], line["setting"]) == ("usergroup_unreadable", "error", "SLACK_BOT_TOKEN")
+
+
+async def test_silence_goes_before_a_definite_no(slack: SmallSlack, memberships: Memberships) -> None:
+    """The silent group may have this person; waiting is of some use."""
+    gate = gate_of(memberships, usergroups=(GROUP, OTHER_GROUP))
+    for error in ("internal_error", "missing_scope"):
+        slack.fail_next("usergroups.users.list", error=error)
+
+    with pytest.raises(MembershipUnknown):
+        await gate.permit_user(ADA)
 
 
 BUCKETS: dict[str, tuple[tuple[str, ...], str, bool]] = {

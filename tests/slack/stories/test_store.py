@@ -229,7 +229,11 @@ async def test_a_lost_connection_costs_no_form(desk: Desk, *, after_effect: bool
 
 TROUBLE: dict[str, tuple[str, str, str]] = {
     "group cannot be asked": ("usergroups.users.list", "internal_error", "Slack did not tell the bot who is in"),
-    "scope for groups missing": ("usergroups.users.list", "missing_scope", "Slack did not tell the bot who is in"),
+    "scope for groups missing": (
+        "usergroups.users.list",
+        "missing_scope",
+        "does not let the bot see who is in the user",
+    ),
     "trigger expired": ("views.open", "expired_trigger_id", "waits three seconds"),
     "trigger used": ("views.open", "exchanged_trigger_id", "waits three seconds"),
     "Slack in trouble": ("views.open", "internal_error", "Slack could not take what the bot asked for"),
@@ -242,7 +246,7 @@ async def test_a_form_that_cannot_be_opened_is_explained(desk: Desk, method: str
     desk.slack.fail_next(method, error=error)
 
     assert words in await desk.command(BUCKET)
-    desk.clock.advance(SILENCE_LIFETIME)
+    desk.clock.advance(MEMBERSHIP_LIFETIME)
     assert await desk.command(BUCKET) == ""
 
 
