@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.clock import Clock
 from tests.desk import Desk, open_desk
+from tests.pgbouncer import PGBOUNCER, running_pgbouncer
 from tests.postgres import execute, running_postgres
 
 settings.register_profile("here", deadline=None)  # a timing is never asserted
@@ -215,3 +217,18 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     execute(postgres_server, f"CREATE DATABASE {name}")
     yield urlsplit(postgres_server)._replace(path=f"/{name}").geturl()
     execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def pooled(postgres_url: str) -> Iterator[Callable[..., str]]:
+    """Return what starts a PgBouncer of a mode, with these lines of configuration, before a new and empty database."""
+    if PGBOUNCER is None:
+        pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="pgbouncer-")))
+        directory.chmod(0o755)  # as root it runs as nobody
+
+        def start(mode: str, *settings: str) -> str:
+            return stack.enter_context(running_pgbouncer(postgres_url, directory / uuid4().hex, mode, *settings))
+
+        yield start

@@ -31,7 +31,7 @@ _SETTINGS = {
 
 
 @contextmanager
-def running_postgres(directory: Path) -> Iterator[str]:
+def running_postgres(directory: Path, *, is_standby: bool = False) -> Iterator[str]:
     """Start a server with its data in this new or empty directory, and stop it: yields its URL, on 127.0.0.1.
 
     Its process id is the first line of `directory/data/postmaster.pid`. Root's server runs as nobody, so that nobody
@@ -48,6 +48,9 @@ def running_postgres(directory: Path) -> Iterator[str]:
     settings = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
     with log.open("wb") as output:
         subprocess.run(initialize, check=True, stdout=output, stderr=output, cwd=directory, user=account.pw_uid)  # noqa: S603 - our own words
+        if is_standby:
+            (data / "standby.signal").touch()  # it follows nobody, and answers read-only until it is promoted
+            os.chown(data / "standby.signal", account.pw_uid, account.pw_gid)
         server = subprocess.Popen(  # noqa: S603 - our own words
             (programs / "postgres", "-D", data, "-p", str(port), *settings),
             stdout=output,
@@ -77,7 +80,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], status: Path, log: Path) 
     """Wait for the word that the server writes into the last line of its status file."""
     for _ in range(600):
         with suppress(OSError):
-            if status.read_text().splitlines()[7:8] == ["ready   "]:
+            if status.read_text().splitlines()[7:8] in (["ready   "], ["standby "]):
                 return
         with suppress(subprocess.TimeoutExpired):
             server.wait(0.05)

@@ -23,6 +23,7 @@ from bot.model.catalog import BucketKey
 from bot.model.errors import BotError
 from bot.storage.job_connections import JobConnections, Pulse
 from bot.storage.jobs import DELIVER, REFRESH, WAKE, Jobs
+from bot.storage.refusals import sqlstate_of
 from bot.storage.submissions import Submissions
 
 HEARTBEAT: Final = timedelta(seconds=1)
@@ -108,7 +109,7 @@ class JobRunner:
                 finally:
                     await app.close_async()
             except (ConnectorException, BotError, psycopg.Error) as error:  # the last one: the pool's own
-                _log.error("jobs_stopped", error=type(error).__name__)
+                _log.error("jobs_stopped", error=type(error).__name__, sqlstate=sqlstate_of(error))
             if not self._is_stopping:
                 await asyncio.sleep(AFTER_TROUBLE.total_seconds())
 
@@ -171,7 +172,7 @@ class JobRunner:
         self._job_tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            _log.error("job_not_finished", error=type(error).__name__)
+            _log.error("job_not_finished", error=type(error).__name__, sqlstate=sqlstate_of(error))
             self._broken.set()
 
     def _build_app(self, connections: JobConnections) -> App:
@@ -237,7 +238,7 @@ class JobRunner:
                     await _defer_anew(app, job)
                     await app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
             except (ConnectorException, BotError) as error:  # another process was faster, or the database is away
-                _log.info("sweep_ended", error=type(error).__name__)
+                _log.info("sweep_ended", error=type(error).__name__, sqlstate=sqlstate_of(error))
 
     async def _remove_damaged(self) -> None:
         removed = await self._jobs.remove_damaged()

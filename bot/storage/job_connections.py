@@ -19,17 +19,20 @@ from psycopg import AsyncConnection, Notify
 from psycopg.abc import PQGen
 from psycopg_pool import AsyncConnectionPool
 
+from bot.storage.session import COMMON, set_up
+
 ANSWER_LIMIT: Final = timedelta(seconds=4)
 """What one statement may take. The server ends it sooner, where it is there to do so."""
 
 _CHECK_LIMIT: Final = timedelta(seconds=1)
 _POOL_PATIENCE: Final = timedelta(seconds=3)
 _OPEN_PATIENCE: Final = timedelta(seconds=6)
+_SESSION: Final = {"statement_timeout": "3s", "idle_in_transaction_session_timeout": "3s", "TimeZone": "UTC"}
 _CONNECTION: Final = {
+    **COMMON,
     "connect_timeout": 2,
     "tcp_user_timeout": 5000,
     "application_name": "r2-credential-bot jobs",
-    "options": "-c statement_timeout=3000 -c idle_in_transaction_session_timeout=3000",
 }
 _FETCH: Final = queries["fetch_job"]
 _HEARTBEAT: Final = queries["update_heartbeat"]
@@ -80,8 +83,9 @@ class JobConnections:
             _shut(connection)
 
     async def _take(self, connection: "_BoundedConnection") -> None:
-        connection.on_silence = self._end_all
         self._open.add(connection)
+        await set_up(connection, _SESSION)
+        connection.on_silence = self._end_all
 
     def _end_all(self) -> None:
         """End the idle ones too: what silenced one has most likely silenced them, and asking each takes too long."""

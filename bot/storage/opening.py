@@ -25,6 +25,7 @@ from bot.storage.submissions import Submissions
 if TYPE_CHECKING:
     from bot.storage.jobs import Jobs
     from bot.storage.postgres import PostgresDatabase
+    from bot.storage.refusals import Refusal
 
 KEY_DIRECTORY: Final = "sealing-keys"
 
@@ -124,8 +125,8 @@ async def _open_postgres(
         raise StartRefused(message) from None
     try:
         database = PostgresDatabase(url)
-    except ValueError:  # its own words could quote the password
-        message = f"{_DATABASE}: is not an address that PostgreSQL's own programs understand"
+    except ValueError as error:
+        message = f"{_DATABASE}: {error}"
         raise StartRefused(message) from None
     stack.push_async_callback(database.stop)
     jobs = Jobs(database)
@@ -168,9 +169,18 @@ async def _wait_for(database: "PostgresDatabase", jobs: "Jobs", submissions: Sub
             message = f"{_DATABASE}: the database belongs to a newer version of the bot. Run that version"
             raise StartRefused(message) from None
         except DatabaseTrouble:
+            if database.refusal is not None:
+                _refuse_unless_it_passes(database.refusal)
             await database.stop()  # the next try begins with connections of its own
             _log.warning("database_not_reached", next_try_in_seconds=_PAUSE.total_seconds())
             await asyncio.sleep(_PAUSE.total_seconds())
+
+
+def _refuse_unless_it_passes(refusal: "Refusal") -> None:
+    if refusal.fix is not None and not refusal.passes:
+        state = f" (SQLSTATE {refusal.sqlstate})" if refusal.sqlstate else ""
+        message = f"{_DATABASE}: {refusal.reason}{state}; {refusal.fix}"
+        raise StartRefused(message) from None
 
 
 async def _latest_time(submissions: Submissions, now: datetime) -> datetime:

@@ -1,8 +1,10 @@
 """PostgreSQL: a few connections of one pool, a transaction for each function, and nobody waits for a silent server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self, TypeVar
 
@@ -20,7 +22,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from bot.model.background import Background
 from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
 from bot.storage.deadline import Deadline
+from bot.storage.fitness import find_unfit
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
+from bot.storage.refusals import Refusal, causes, judge_connecting, judge_statement, sqlstate_of
+from bot.storage.session import COMMON, set_up
 
 CONNECTIONS: Final = 8
 MIGRATION_LIMIT: Final = timedelta(seconds=60)
@@ -30,24 +35,17 @@ _SESSION: Final = {
     "lock_timeout": "1s",
     "idle_in_transaction_session_timeout": "3s",  # a frozen process gives its row locks back
     "TimeZone": "UTC",
-    "default_transaction_isolation": r"read\ committed",
+    "default_transaction_isolation": "read committed",
 }
-_CONNECTION: Final = {
-    "application_name": "r2-credential-bot",
-    "keepalives_idle": 30,  # a peer that vanished is noticed while nobody waits
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "prepare_threshold": None,  # neither a pooler nor a migration comes across statements prepared before it
-}
+_CONNECTION: Final = {**COMMON, "application_name": "r2-credential-bot"}
 _COLLISIONS: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 
+_UNKNOWN_PARAMETER: Final = re.compile(r'invalid URI query parameter: "(\w{1,40})"')
 _PROOF_LIMIT: Final = timedelta(seconds=0.5)
 """How long a connection that was there may take to answer at all: a new one has to fit into the rest of the time."""
 
 _PROVEN_FOR: Final = timedelta(seconds=0.1)
 _PROVEN_AT: Final = "proven_at"
-
-_LONGEST_REASON: Final = 200
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
@@ -61,15 +59,21 @@ class PostgresDatabase:
     """
 
     def __init__(self, url: str, *, time_limit: timedelta = timedelta(seconds=1.5)) -> None:
+        """Take a URL; raises ValueError, with a sentence that quotes no password, where it is none."""
         self._parameters = _parameters(url)
         self._time_limit = time_limit
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self._under_way = Background("transaction_broke")
         self._broke_at = float("-inf")
+        self._refusal: Refusal | None = None
         self._engine: AsyncEngine | None = None
 
     async def start(self) -> None:
-        """Connect, and bring the tables up to date; raises DatabaseUnavailable and SchemaTooNew."""
+        """Connect, and bring the tables up to date; raises DatabaseUnavailable and SchemaTooNew.
+
+        Where waiting does not help, `refusal` says what does.
+        """
+        self._refusal = None
         self._engine = create_async_engine(
             "postgresql+psycopg://",
             async_creator=self._connect,
@@ -79,6 +83,7 @@ class PostgresDatabase:
             use_native_hstore=False,
         )
         try:
+            await self._examine()
             if not await self.run(is_up_to_date):
                 await self._run(self._engine, _migrate, None, MIGRATION_LIMIT)
         except CommitUnknown:  # the next start will know
@@ -87,6 +92,11 @@ class PostgresDatabase:
         except BaseException:
             await self.stop()
             raise
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """What the database said no with since the last start, where its operator has to do something."""
+        return self._refusal
 
     async def run(self, work: Callable[[Connection], _T], afterwards: _Afterwards[_T] | None = None) -> _T:
         """Return what `work` returns, once it is committed.
@@ -113,6 +123,29 @@ class PostgresDatabase:
         if engine is not None:
             await engine.dispose()
 
+    async def _examine(self) -> None:
+        """Ask once what holds for every later connection; raises DatabaseUnavailable."""
+        opened: list[psycopg.AsyncConnection[Any]] = []
+        try:
+            with Deadline.within(self._time_limit) as deadline:
+                async with deadline.limit():
+                    opened.append(one := await self._connect())
+                    opened.append(other := await self._connect())
+                    found = await find_unfit(one, other, _SESSION, deadline.watch)
+        except (psycopg.Error, OSError, UnicodeError, TimeoutError):
+            raise DatabaseUnavailable from None
+        finally:
+            for connection in opened:
+                await connection.close()
+        if found is not None:
+            self._note(found)
+            raise DatabaseUnavailable
+
+    def _note(self, refusal: Refusal | None) -> None:
+        if refusal is not None:
+            _log.error("postgres_refused", sqlstate=refusal.sqlstate, reason=refusal.reason, fix=refusal.fix)
+            self._refusal = refusal
+
     async def _run(
         self,
         engine: AsyncEngine,
@@ -126,12 +159,18 @@ class PostgresDatabase:
                 try:
                     return await self._attempt(engine, work, afterwards, deadline)
                 except _Failed as failed:
-                    failure, is_collision, is_broken = failed.failure, failed.is_collision, failed.is_broken
-                if is_broken:
-                    self._broke_at = asyncio.get_running_loop().time()
-                if failure is CommitUnknown or deadline.is_over or not (is_broken or is_collision):
+                    failure, may_pass = failed.failure, failed.is_broken or failed.is_collision
+                    self._note_failure(failed)
+                if failure is CommitUnknown or deadline.is_over or not may_pass:
                     break
         raise failure  # here, where no error of the driver, which quotes values, becomes its context
+
+    def _note_failure(self, failed: "_Failed") -> None:
+        self._note(failed.refusal)
+        if failed.sqlstate is not None and failed.refusal is None and not failed.is_collision:
+            _log.warning("postgres_failed", sqlstate=failed.sqlstate)
+        if failed.is_broken:
+            self._broke_at = asyncio.get_running_loop().time()
 
     async def _attempt(
         self,
@@ -161,8 +200,8 @@ class PostgresDatabase:
                 raise _Failed.before_commit(None, raw, deadline)
             try:
                 await connection.commit()
-            except DBAPIError:
-                raise _Failed(CommitUnknown, is_broken=True) from None
+            except DBAPIError as error:
+                raise _Failed(CommitUnknown, error=error, is_broken=True) from None
         return result
 
     @asynccontextmanager
@@ -209,10 +248,14 @@ class PostgresDatabase:
         try:
             connection = await psycopg.AsyncConnection.connect(**self._parameters)
         except psycopg.OperationalError as error:
-            _tell_refusal(str(error))
+            refusal = judge_connecting(error)
+            if refusal is not None and "," in str(self._parameters.get("host")):
+                refusal = replace(refusal, passes=True)  # another server may answer later
+            self._note(refusal)
             raise
-        connection.adapters.register_loader("timestamptz", _TimeLoader)
         Deadline.current().watch(connection)  # SQLAlchemy has questions to its first connection
+        await set_up(connection, _SESSION)
+        connection.adapters.register_loader("timestamptz", _TimeLoader)
         return connection
 
 
@@ -250,40 +293,39 @@ class _TimeLoader(Loader):
             return None
 
 
-def _tell_refusal(message: str) -> None:
-    """Log what the server itself said, such as a wrong password: waiting does not mend that. The rest names hosts."""
-    _, _, reason = message.partition("FATAL:")
-    if reason:
-        _log.error("postgres_refused", reason=reason.strip().partition("\n")[0][:_LONGEST_REASON])
-
-
 class _Failed(Exception):  # noqa: N818 - reads as what it says
     """An attempt that came to nothing, or to nobody knows what."""
 
-    def __init__(self, failure: type[DatabaseTrouble], *, is_collision: bool = False, is_broken: bool = False) -> None:
+    def __init__(
+        self, failure: type[DatabaseTrouble], *, error: Exception | None = None, is_broken: bool = False
+    ) -> None:
         super().__init__()
         self.failure = failure
-        self.is_collision = is_collision
+        self.sqlstate = sqlstate_of(error)
+        self.refusal = judge_statement(error)
+        self.is_collision = self.sqlstate in _COLLISIONS
         self.is_broken = is_broken
 
     @classmethod
     def before_commit(cls, error: Exception | None, raw: psycopg.AsyncConnection[Any], deadline: Deadline) -> Self:
         """Nothing was written, for certain."""
-        return cls(
-            DatabaseUnavailable,
-            is_collision=_sqlstate(error) in _COLLISIONS,
-            is_broken=deadline.is_over or raw.closed,
-        )
+        return cls(DatabaseUnavailable, error=error, is_broken=deadline.is_over or raw.closed)
 
 
 def _parameters(url: str) -> dict[str, Any]:
     try:
         parameters = conninfo_to_dict(url)
-    except psycopg.Error:
-        message = "not a URL of a PostgreSQL database"
-        raise ValueError(message) from None
-    settings = [parameters.get("options"), *(f"-c{name}={value}" for name, value in _SESSION.items())]
-    return {**parameters, **_CONNECTION, "options": " ".join(str(setting) for setting in settings if setting)}
+    except psycopg.Error as error:
+        raise ValueError(_explain(url, str(error))) from None
+    return {**parameters, **_CONNECTION}
+
+
+def _explain(url: str, message: str) -> str:
+    """Name a parameter that is not known, unless it may be the rest of a password with a question mark in it."""
+    found = _UNKNOWN_PARAMETER.search(message)
+    if found and "@" not in url.partition("?")[2]:
+        return f"PostgreSQL knows no parameter `{found[1]}`; correct it, or remove it"
+    return "is not an address that PostgreSQL's own programs understand"
 
 
 def _migrate(connection: Connection) -> None:
@@ -297,16 +339,5 @@ async def _roll_back(connection: AsyncConnection) -> None:
         await connection.rollback()
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the error and what it was raised from: Procrastinate wraps the driver's errors in its own."""
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
 def _is_of_the_database(error: Exception) -> bool:
-    return any(isinstance(cause, psycopg.Error | DBAPIError | PendingRollbackError) for cause in _causes(error))
-
-
-def _sqlstate(error: Exception | None) -> str | None:
-    return next((cause.sqlstate for cause in _causes(error) if isinstance(cause, psycopg.Error)), None)
+    return any(isinstance(cause, psycopg.Error | DBAPIError | PendingRollbackError) for cause in causes(error))

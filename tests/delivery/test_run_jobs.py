@@ -373,6 +373,16 @@ async def test_the_house_is_kept_once_for_all_replicas(place: Workplace) -> None
     assert place.most_keepers == 1
 
 
+async def test_jobs_run_behind_a_pooler(pooled: Callable[..., str]) -> None:
+    """PgBouncer with its default settings, in session mode; notifications come through as well."""
+    async with workplace(pooled("session")) as place:
+        await place.start_runner()
+        await place.jobs.deliver(LAKE)
+        assert await place.delivery.next_start() == LAKE
+        await place.wait_until(IDLE)
+        await _wait_for(lambda: place.runners[0].is_working)
+
+
 # Those who die.
 
 

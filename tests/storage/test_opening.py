@@ -3,10 +3,13 @@
 import asyncio
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -31,7 +34,7 @@ from bot.sealing.hpke import (
 from bot.sealing.key_files import write_key_file
 from bot.settings import LoadedSettings, Role, load_settings
 from bot.storage.opening import KEY_DIRECTORY, Store, open_store
-from tests.postgres import PostgresProxy, execute
+from tests.postgres import PostgresProxy, execute, running_postgres
 
 PRIVATE_KEY = generate_private_key()
 PUBLIC_KEY = public_pem(load_private_keys(PRIVATE_KEY)[0])
@@ -489,6 +492,171 @@ async def test_an_address_that_is_none_is_refused_without_its_password(load: Loa
 
     assert said.startswith("R2_CREDENTIAL_DATABASE_URL: ")
     assert PASSWORD not in said
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        pytest.param(
+            "?sslmod=require",
+            "R2_CREDENTIAL_DATABASE_URL: PostgreSQL knows no parameter `sslmod`; correct it, or remove it",
+            id="misspelt",
+        ),
+        pytest.param(
+            f":made@up?{PASSWORD}=@127.0.0.1/bot",
+            "R2_CREDENTIAL_DATABASE_URL: is not an address that PostgreSQL's own programs understand",
+            id="rather a password with a question mark",
+        ),
+    ],
+)
+async def test_an_unknown_parameter_of_the_address_is_named(load: LoadSettings, ending: str, said: str) -> None:
+    """It may also be the rest of a password that is not escaped."""
+    assert await refusal(_worker(load, f"postgresql://bot{ending}")) == said
+
+
+@pytest.fixture
+def role(postgres_server: str) -> Iterator[str]:
+    """Name a role that may log in and no more."""
+    name = f"role_{uuid4().hex}"
+    execute(postgres_server, f"CREATE ROLE {name} LOGIN")
+    yield name
+    execute(postgres_server, f"DROP ROLE {name}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _No:
+    """What is done at the server, what is added to the URL or who connects, and what the refusal says."""
+
+    statement: str = "SELECT 1"
+    ending: str = ""
+    as_role: bool = False
+    reason: str
+    fix: str
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            _No(
+                as_role=True,
+                reason="permission denied for schema public (SQLSTATE 42501)",
+                fix="GRANT USAGE, CREATE ON SCHEMA",
+            ),
+            id="no right to make tables, as since PostgreSQL 15",
+        ),
+        pytest.param(
+            _No(
+                statement="REVOKE CONNECT ON DATABASE {database} FROM PUBLIC",
+                as_role=True,
+                reason='permission denied for database "{database}" (SQLSTATE 42501)',
+                fix="owner",
+            ),
+            id="no right to connect",
+        ),
+        pytest.param(
+            _No(
+                statement="ALTER ROLE {role} NOLOGIN",
+                as_role=True,
+                reason='role "{role}" is not permitted to log in (SQLSTATE 28000)',
+                fix="LOGIN",
+            ),
+            id="no login",
+        ),
+        pytest.param(
+            _No(
+                statement="ALTER ROLE {role} SET search_path = nowhere",
+                as_role=True,
+                reason="no schema has been selected to create in (SQLSTATE 3F000)",
+                fix="search_path",
+            ),
+            id="no schema",
+        ),
+        pytest.param(
+            _No(
+                statement="ALTER DATABASE {database} SET default_transaction_read_only = on",
+                reason="every transaction is read-only (SQLSTATE 25006)",
+                fix="default_transaction_read_only off",
+            ),
+            id="read-only",
+        ),
+        pytest.param(
+            _No(ending="?dbname=nowhere", reason='database "nowhere" does not exist (SQLSTATE 3D000)', fix="create"),
+            id="no database",
+        ),
+        pytest.param(
+            _No(ending="?user=nobody", reason='role "nobody" does not exist (SQLSTATE 28000)', fix="create the role"),
+            id="no role",
+        ),
+        pytest.param(
+            _No(
+                ending="?options=-cmade_up%3D1",
+                reason='unrecognized configuration parameter "made_up" (SQLSTATE 42704)',
+                fix="remove",
+            ),
+            id="options",
+        ),
+        pytest.param(_No(ending="?sslmode=require", reason="server does not support SSL", fix="sslmode"), id="no TLS"),
+    ],
+)
+async def test_a_postgresql_that_will_always_say_no_is_not_waited_for(
+    load: LoadSettings, role: str, postgres_url: str, case: _No
+) -> None:
+    """The refusal says what PostgreSQL says, the SQLSTATE and what to do."""
+    names = {"database": postgres_url.rpartition("/")[2], "role": role}
+    execute(postgres_url, case.statement.format(**names))
+    url = postgres_url.replace("postgres@", f"{role}@") if case.as_role else postgres_url + case.ending
+
+    said = await refusal(_worker(load, url))
+
+    assert said.startswith(f"R2_CREDENTIAL_DATABASE_URL: {case.reason.format(**names)}; ")
+    assert case.fix in said
+
+
+async def test_a_wrong_password_is_not_waited_for(load: LoadSettings, pooled: Callable[..., str]) -> None:
+    """It is not quoted, nor is it logged."""
+    url = pooled("session", "auth_type = md5").replace("@", f":{PASSWORD}@")
+    with capture_logs() as logged:
+        said = await refusal(_worker(load, url))
+    assert "(SQLSTATE 28P01); put the right role and password into the URL" in said
+    assert PASSWORD not in said + str(logged)
+
+
+async def test_a_postgresql_that_is_full_is_waited_for(load: LoadSettings, role: str, postgres_url: str) -> None:
+    """Others end their connections some time; the log says what it is waiting for."""
+    database = postgres_url.rpartition("/")[2]
+    execute(postgres_url, f"ALTER DATABASE {database} OWNER TO {role}")
+    execute(postgres_url, f"ALTER ROLE {role} CONNECTION LIMIT 0")
+    with capture_logs() as logged:
+        async with AsyncExitStack() as stack:
+            settings = _worker(load, postgres_url.replace("postgres@", f"{role}@")).settings
+            opening = asyncio.create_task(open_store(settings, stack, None))
+            await _wait_until(lambda: any(line["event"] == "database_not_reached" for line in logged))
+            execute(postgres_url, f"ALTER ROLE {role} CONNECTION LIMIT -1")
+            async with asyncio.timeout(PATIENCE.total_seconds()):
+                await opening
+    execute(postgres_url, f"ALTER DATABASE {database} OWNER TO postgres")
+    execute(postgres_url, f"REASSIGN OWNED BY {role} TO postgres")
+
+    assert next(line for line in logged if line["event"] == "postgres_refused")["sqlstate"] == "53300"
+
+
+async def test_a_standby_is_waited_for(load: LoadSettings) -> None:
+    """A failover is under way, or the address is wrong: the log says both, and a promotion lets the start go on."""
+    with TemporaryDirectory(prefix="standby-") as directory, capture_logs() as logged:
+        Path(directory).chmod(0o755)  # noqa: ASYNC240 - setting up
+        with running_postgres(Path(directory) / "server", is_standby=True) as url:
+            async with AsyncExitStack() as stack:
+                opening = asyncio.create_task(open_store(_worker(load, url).settings, stack, None))
+                await _wait_until(lambda: any(line["event"] == "database_not_reached" for line in logged))
+                assert not opening.done()
+                execute(url, "SELECT pg_promote()")
+                async with asyncio.timeout(PATIENCE.total_seconds()):
+                    await opening
+
+    told = next(line for line in logged if line["event"] == "postgres_refused")
+    assert (told["sqlstate"], told["reason"]) == ("25006", "the server is a standby")
+    assert "promote" in told["fix"]
 
 
 async def test_without_the_extra_it_is_told_how_to_install_it(

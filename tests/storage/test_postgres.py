@@ -649,6 +649,41 @@ async def test_the_settings_are_in_force(url: str, name: str, expected: str) -> 
     assert found == expected
 
 
+_TIMEOUTS = {"statement_timeout": "1000", "lock_timeout": "1000", "idle_in_transaction_session_timeout": "3000"}
+
+
+@pytest.mark.parametrize(
+    "lines", [pytest.param((), id="default"), pytest.param(("ignore_startup_parameters = options",), id="lossy")]
+)
+async def test_the_settings_are_in_force_behind_a_pooler(pooled: Callable[..., str], lines: tuple[str, ...]) -> None:
+    """PgBouncer in session mode refuses `options` at connecting, or loses them without a word."""
+    show = text("SELECT name, setting FROM pg_settings WHERE name = ANY (:names)").bindparams(names=list(_TIMEOUTS))
+    with capture_logs() as logs:
+        async with _started(pooled("session", *lines)) as database:
+            found = await database.run(lambda connection: connection.execute(show).all())
+    assert {row.name: row.setting for row in found} == _TIMEOUTS
+    assert logs == []
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param(("transaction",), id="transaction"),
+        pytest.param(("transaction", "server_round_robin = 1", "min_pool_size = 5"), id="transaction, in turn"),
+        pytest.param(("statement",), id="statement"),
+    ],
+)
+async def test_a_pooler_that_lends_for_a_transaction_is_refused(
+    pooled: Callable[..., str], lines: tuple[str, ...]
+) -> None:
+    """Notifications, session settings and locks would be lost, at times, under load."""
+    database = PostgresDatabase(pooled(*lines))
+    await _fails_to_start(database)
+    assert database.refusal is not None
+    assert "one transaction at a time" in database.refusal.reason
+    assert "pool_mode to session" in str(database.refusal.fix)
+
+
 async def test_now_is_the_servers_time(database: PostgresDatabase) -> None:
     """Not the time at which a transaction began, and in UTC."""
     first, between, second = await database.now(), datetime.now(UTC), await database.now()
@@ -659,16 +694,30 @@ async def test_now_is_the_servers_time(database: PostgresDatabase) -> None:
 @pytest.mark.parametrize("url", ["postgresql://user:pass%ZZword@host/", f"postgresql://[{MARKED}"])
 def test_what_is_no_url_is_refused_without_being_quoted(url: str) -> None:
     """It may hold a password."""
-    with pytest.raises(ValueError, match="not a URL of a PostgreSQL database") as caught:
+    with pytest.raises(ValueError, match="is not an address") as caught:
         PostgresDatabase(url)
     assert caught.value.__cause__ is None
 
 
-async def test_what_the_server_says_no_to_is_told(postgres_url: str) -> None:
-    """A database that does not exist, or a wrong password, looks like an outage: the log names the difference."""
+async def test_a_server_that_refuses_is_told_with_what_to_do(postgres_url: str) -> None:
+    """It looks like an outage: the log and the start name the difference."""
     database = PostgresDatabase(postgres_url.rpartition("/")[0] + "/made_up")
     with capture_logs() as logs, pytest.raises(DatabaseUnavailable):
         await database.start()
-    told = [line for line in logs if line["event"] == "postgres_refused"]
-    assert told
-    assert told[0]["reason"] == 'database "made_up" does not exist'
+    [told] = [line for line in logs if line["event"] == "postgres_refused"]
+    assert (told["sqlstate"], told["reason"]) == ("3D000", 'database "made_up" does not exist')
+    assert database.refusal is not None
+    assert database.refusal.fix == told["fix"] == "create the database, or put the right name into the URL"
+
+
+async def test_what_is_refused_while_it_runs_is_logged_with_its_state(
+    database: PostgresDatabase, url: str, log: io.StringIO
+) -> None:
+    """The state says what is the matter; the driver's words can quote values and stay out."""
+    read_only = text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+    with capture_logs() as logs:
+        await _fails(database.run(lambda connection: connection.execute(text("SELECT 1 / 0")).scalar()))
+        await database.run(lambda connection: connection.execute(read_only).rowcount)
+        await _fails(database.run(_add(1, MARKED)))
+    assert [line.get("sqlstate") for line in logs] == ["22012", "25006"]
+    assert MARKED not in str(logs) + log.getvalue()

@@ -1,0 +1,119 @@
+"""What a no of PostgreSQL, or of a pooler before it, means: whether waiting helps, and what does.
+
+A connection that is refused comes without its SQLSTATE, which psycopg is not given, and with the server's words alone.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+
+_LONGEST_REASON: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A no. Without a fix it may pass, or nobody knows."""
+
+    sqlstate: str | None
+    reason: str
+    fix: str | None = None
+    passes: bool = False
+    """Waiting may help although a fix is known."""
+
+
+_FIXES: Final = {
+    "08P01": "remove that parameter from the URL, or name it in the pooler's ignore_startup_parameters",
+    "25006": (
+        "the bot has to write: turn default_transaction_read_only off for its role and its database, or put the "
+        "primary's address into the URL"
+    ),
+    "28000": "create the role with LOGIN, let it in in pg_hba.conf, or put another one into the URL",
+    "28P01": "put the right role and password into the URL",
+    "3D000": "create the database, or put the right name into the URL",
+    "3F000": "create a schema for the bot, and name it in its role's search_path",
+    "42501": (
+        "make the bot's role the owner of the database and of the bot's tables, or GRANT USAGE, CREATE ON SCHEMA to it"
+    ),
+    "42704": "remove that parameter from the options in the URL",
+}
+_STATEMENTS: Final = frozenset({"25006", "3F000", "42501"})
+"""Refused statements whose words are of names alone: those of other errors can quote values."""
+
+_REFUSED: Final = tuple(
+    (re.compile(words), sqlstate)
+    for words, sqlstate in (
+        (r"password authentication failed|SASL authentication failed|auth failed|no such user", "28P01"),
+        (r"no password supplied", "28P01"),
+        (r"^role .* does not exist|is not permitted to log in|no pg_hba\.conf entry|pg_hba\.conf rejects", "28000"),
+        (r"^database .* does not exist|no such database", "3D000"),
+        (r"^permission denied for database", "42501"),
+        (r"unsupported startup parameter", "08P01"),
+        (r"unrecognized configuration parameter", "42704"),
+        (r"starting up|shutting down|in recovery mode|not (yet )?accepting connections", "57P03"),
+        (r"too many (clients|connections)|connection slots are reserved|no more connections allowed", "53300"),
+    )
+)
+_WITHOUT_THE_SERVER: Final = (
+    (re.compile(r"no password supplied"), "28P01", _FIXES["28P01"]),
+    (re.compile(r"server does not support SSL"), None, "turn TLS on at the server, or take sslmode out of the URL"),
+    (re.compile(r"invalid \w{1,40} value"), None, "correct that parameter in the URL"),
+    (
+        re.compile(r"certificate verify failed|does not match host name|root certificate file"),
+        None,
+        "put the path of the right root certificate into the URL as sslrootcert, and the host that it names",
+    ),
+)
+"""What the client itself says; the rest of its words is of hosts that did not answer."""
+
+READ_ONLY: Final = Refusal(sqlstate="25006", reason="every transaction is read-only", fix=_FIXES["25006"])
+STANDBY: Final = Refusal(
+    sqlstate="25006",
+    reason="the server is a standby",
+    fix="put the primary's address into the URL, or promote this one",
+    passes=True,
+)
+
+
+def sqlstate_of(error: BaseException | None) -> str | None:
+    """Return the SQLSTATE of the driver's error, also where another one was raised from it."""
+    return next((cause.sqlstate for cause in causes(error) if isinstance(cause, psycopg.Error)), None)
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the error and what it was raised from: Procrastinate wraps the driver's errors in its own."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def judge_connecting(error: psycopg.Error) -> Refusal | None:
+    """Return what a connection was refused with, or None where nobody answered."""
+    message = str(error)
+    _, *said = message.split("FATAL:")
+    refusals = [_judge(each.strip().partition("\n")[0][:_LONGEST_REASON]) for each in said]
+    for each in refusals:
+        if each.fix is None:  # of several addresses one may still be let in
+            return each
+    if refusals:
+        return refusals[0]
+    for words, sqlstate, fix in _WITHOUT_THE_SERVER:
+        if found := words.search(message):
+            return Refusal(sqlstate=sqlstate, reason=found.group(), fix=fix)
+    return None
+
+
+def judge_statement(error: BaseException | None) -> Refusal | None:
+    """Return what a statement was refused with, where waiting does not help."""
+    for cause in causes(error):
+        if isinstance(cause, psycopg.Error) and cause.sqlstate in _STATEMENTS:
+            reason = (cause.diag.message_primary or "")[:_LONGEST_REASON]
+            return Refusal(sqlstate=cause.sqlstate, reason=reason, fix=_FIXES[cause.sqlstate])
+    return None
+
+
+def _judge(reason: str) -> Refusal:
+    sqlstate = next((sqlstate for words, sqlstate in _REFUSED if words.search(reason)), None)
+    return Refusal(sqlstate=sqlstate, reason=reason, fix=_FIXES.get(sqlstate or ""))
