@@ -125,9 +125,11 @@ async def test_a_modal_that_slack_does_not_update_costs_nothing_but_itself(scene
     """The channel message counts: it comes although every update of the modal fails."""
     bucket = "no-updates"
     scene.cloudflare.add_bucket(bucket)
+    await scene.open_form(bucket)
     scene.slack.fail_next("views.update", error="internal_error", times=1)
 
-    await scene.submit(bucket, GOOD)
+    await scene.slack.fill(ADA, "token", GOOD)
+    await scene.slack.submit(ADA)
     message = await scene.wait_for_result(bucket)
 
     assert "stored a new credential" in message.text
