@@ -495,7 +495,7 @@ async def _listen(server: Server, settings: Settings) -> str:
         return await server.listen(settings.http_host, settings.http_port)
     except OSError as error:
         message = (
-            f"R2_CREDENTIAL_HTTP_HOST, R2_CREDENTIAL_HTTP_PORT: cannot listen on {settings.http_host}:"
+            f"R2_CREDENTIAL_HTTP_HOST, R2_CREDENTIAL_HTTP_PORT: cannot listen on {settings.http_host}, port "
             f"{settings.http_port} ({error.strerror or error})"
         )
         raise StartRefused(message) from None

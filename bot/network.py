@@ -125,7 +125,7 @@ def read_network(variables: Mapping[str, str]) -> Network:
 def find_unused(variables: Mapping[str, str]) -> Iterator[str]:
     """Yield what the operator should be warned of: a variable that looks as if it did something."""
     name, value = _value(variables, "HTTP_PROXY")
-    if value and not any(_value(variables, other)[1] for other in (*_FOR_TLS, "NO_PROXY")):
+    if value and not any(_value(variables, other)[1] for other in _FOR_TLS):
         yield f"{name}: is for http:// addresses, and the bot calls https:// ones; set HTTPS_PROXY if they need a proxy"
 
 
@@ -139,7 +139,7 @@ def _read_proxy(variables: Mapping[str, str]) -> Proxy | None:
     if not value:
         return None
     if value.lower().startswith("socks"):
-        problem = "is a SOCKS proxy, which the bot does not speak: set HTTPS_PROXY to an HTTP proxy, or unset both"
+        problem = "is a SOCKS proxy, which the bot does not speak: set HTTPS_PROXY=http://HOST:PORT, or unset it"
         raise NetworkUnusable([f"{name}: {problem}"])
     try:
         return _parse_proxy(value)

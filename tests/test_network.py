@@ -422,7 +422,8 @@ def test_without_variables_many_authorities_are_trusted() -> None:
         ({"HTTP_PROXY": "http://x:1"}, True),
         ({"http_proxy": "http://x:1"}, True),
         ({"HTTP_PROXY": "http://x:1", "https_proxy": "http://x:1"}, False),
-        ({"HTTP_PROXY": "http://x:1", "NO_PROXY": "x"}, False),
+        ({"HTTP_PROXY": "http://x:1", "ALL_PROXY": "http://x:1"}, False),
+        ({"HTTP_PROXY": "http://x:1", "NO_PROXY": "x"}, True),
         ({}, False),
     ],
 )
