@@ -221,8 +221,8 @@ def actor_of_command(body: Mapping[str, Any]) -> Actor:
 def actor_of_interaction(body: Mapping[str, Any]) -> Actor:
     """Read who acts, from every place that names a team: in Bolt's `context.team_id` it is the installed one.
 
-    All of it is Slack's word, but not all of it is about the person: `view.app_installed_team_id` is ours whoever
-    presses, and `enterprise` may be. What an outsider can not choose is `user.id`.
+    All of it is Slack's word, but not all of it is about the person: `view.app_installed_team_id` is ours for anyone
+    who presses, and `enterprise` may be. What an outsider cannot choose is `user.id`.
     """
     user, view, team = (object_of(body.get(name)) for name in ("user", "view", "team"))
     teams = (team.get("id"), user.get("team_id"), view.get("team_id"), view.get("app_installed_team_id"))
