@@ -10,6 +10,14 @@ _SHARE: Final = 0.75
 
 
 def find_similar(typed: str, names: Iterable[str]) -> list[str]:
-    """Return the names that are most like what was typed, the likeliest first; none where it is one of them."""
+    """Return the names that are most like what was typed, the likeliest first; none where it is one of them.
+
+    `events-2025` is no slip of the pen for `events-2026`: a name with other digits is another bucket's.
+    """
     known = list(names)
-    return [] if typed in known else difflib.get_close_matches(typed, known, n=_MOST, cutoff=_SHARE)
+    alike = [name for name in known if _digits(name) == _digits(typed)]
+    return [] if typed in known else difflib.get_close_matches(typed, alike, n=_MOST, cutoff=_SHARE)
+
+
+def _digits(name: str) -> str:
+    return "".join(filter(str.isdigit, name))

@@ -57,6 +57,7 @@ async def _submit(scene: Scene, user: str, bucket: str, number: int, check: Sequ
     """Walk from the command to the pressed Store; a busy machine may need the command twice."""
     while scene.slack.modal(user) is None:
         await scene.slack.type_command(user, PLATFORM, f"/r2-credential {bucket}")
+    await scene.pass_notice(user)
     await scene.slack.fill(user, "token", make_token(Behaviour.GOOD, number))
     await scene.slack.fill(user, "check", check)
     return (await scene.slack.submit(user)).kind == "updated"

@@ -14,6 +14,8 @@ NAMES = ["analytics-events", "billing-exports", "lake", "lake-2", "logs"]
         pytest.param("biling-export", ["billing-exports"], id="two letters are missing"),
         pytest.param("lkae", ["lake"], id="two letters changed places"),
         pytest.param("lake", [], id="one of them"),
+        pytest.param("lake-3", [], id="another number"),
+        pytest.param("lake2", ["lake-2"], id="a hyphen is missing"),
         pytest.param("photos", [], id="nothing like it"),
         pytest.param("", [], id="nothing"),
     ],

@@ -16,6 +16,9 @@ from bot.slack.stories.slot import Slot, describe_slot
 OPEN_ANYWAY: Final = "open_form_anyway"
 """The action id of the button that opens the form in the notice's place; its value is a bucket and a place."""
 
+USE_SIMILAR: Final = "use_similar_bucket"
+"""The same for a bucket that may have been meant; an action id of its own, so that one is not taken for the other."""
+
 _TITLE: Final = "Enable the catalog first"
 _JUST_ENABLED: Final = "If it was enabled since then, open the form anyway: the token is checked all the same."
 _IN_THE_DASHBOARD: Final = (
@@ -49,6 +52,6 @@ def _open_anyway(slot: Slot, place: str) -> list[Json]:
     """Return a row for each bucket that may be meant, since a row takes one button of a kind; then for this one."""
     meant = [replace(slot.key, bucket=bucket) for bucket in slot.similar]
     return [
-        *(actions(button(f"Use {key.bucket}", OPEN_ANYWAY, place_value(key, place))) for key in meant),
+        *(actions(button(f"Use {key.bucket}", USE_SIMILAR, place_value(key, place))) for key in meant),
         actions(button("Open the form anyway", OPEN_ANYWAY, place_value(slot.key, place))),
     ]

@@ -16,7 +16,7 @@ from bot.slack.form import Filling
 from bot.slack.inbound.payloads import Press
 from bot.slack.inbound.routes import Routes
 from bot.slack.messages import render
-from bot.slack.stories.no_catalog import OPEN_ANYWAY
+from bot.slack.stories.no_catalog import OPEN_ANYWAY, USE_SIMILAR
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.table import STORE
@@ -36,7 +36,8 @@ class TryAgain:
         """Take the buttons, and the choice of a bucket."""
         routes.on_press(render.TRY_AGAIN, self.open_filled_in)
         routes.on_press(STORE, self.open_empty)
-        routes.on_press(OPEN_ANYWAY, self.open_anyway, in_view=True)
+        for action_id in (OPEN_ANYWAY, USE_SIMILAR):
+            routes.on_press(action_id, self.open_anyway, in_view=True)
         routes.on_choice(modal.BUCKET_ACTION, self.opener.show_choice)
 
     async def open_filled_in(self, press: Press) -> None:
@@ -55,7 +56,7 @@ class TryAgain:
         await self._open(press, Filling(channel_id=self.opener.place_of(press)))
 
     async def open_anyway(self, press: Press) -> None:
-        """Put the form in the place of the notice that there is no catalog."""
+        """Put the form in the place of the notice that there is no catalog, for that bucket or one that was meant."""
         wanted = read_place_value(press.value, self.parts.account_id)
         if wanted is None:
             return

@@ -11,9 +11,8 @@ from bot.model.place import DIRECT
 from bot.model.submission import State, Task
 from bot.policy.rules import Allowlist
 from bot.sandbox.modals import Modal
-from bot.slack.button_values import place_value
 from bot.slack.messages import render
-from bot.slack.stories.no_catalog import OPEN_ANYWAY
+from bot.slack.stories.no_catalog import OPEN_ANYWAY, USE_SIMILAR
 from bot.slack.stories.slot import Slot, describe_slot
 from tests.desk import ADA, ANALYTICS, BUCKET, EVERYBODY, MALLORY, PLATFORM, TOKEN_TEXT, Desk, only
 from tests.make import make_key
@@ -110,7 +109,7 @@ async def test_a_misspelt_bucket_is_asked_about(desk: Desk) -> None:
     view = await _open(desk, "biling-exports")
     assert "Did you mean `billing-exports`?" in view.text
 
-    await desk.slack.click(ADA, view, OPEN_ANYWAY, place_value(make_key("billing-exports"), PLATFORM))
+    await desk.slack.click(ADA, view, USE_SIMILAR)
 
     form = desk.slack.modal(ADA)
     assert form is not None
