@@ -130,6 +130,7 @@ class PostgresProxy:
         self._gates = set[_Gate]()
         self._frozen = asyncio.Event()
         self._awaited: bytes | None = None
+        self._serves_new = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -158,9 +159,11 @@ class PostgresProxy:
 
     def freeze_existing(self, *, after: str = "") -> None:
         """Hold back every byte of the connections that there are, or of those that sent these words; serve new ones."""
+        self._awaited = None
         for gate in self._gates:
             if after.encode() in gate.sent:
                 gate.flowing.clear()
+        self._frozen.set()
 
     def thaw(self) -> None:
         """Let flow what was held back and what comes."""
@@ -174,9 +177,10 @@ class PostgresProxy:
         """Freeze when the next COMMIT has gone to the server, so that its answer does not come back."""
         self.freeze_on("COMMIT")
 
-    def freeze_on(self, statement: str) -> None:
-        """Freeze when a request with these words has gone to the server."""
+    def freeze_on(self, statement: str, *, existing: bool = False) -> None:
+        """Freeze when a request with these words has gone to the server: all, or only the existing connections."""
         self._awaited = statement.encode()
+        self._serves_new = existing
 
     async def wait_until_frozen(self) -> None:
         """Return when it is frozen, by whatever."""
@@ -242,7 +246,10 @@ class PostgresProxy:
                     gate.sent += data
                 writer.write(data)
                 if is_request and self._awaited and self._awaited in data:
-                    self.freeze()
+                    if self._serves_new:
+                        self.freeze_existing()
+                    else:
+                        self.freeze()
                 await writer.drain()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import aiohttp
+import psycopg
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -186,6 +187,23 @@ async def test_a_bot_whose_database_is_away_is_not_ready(scene: Scene, pass_time
             other.execute("ROLLBACK")
         pass_time(timedelta(seconds=1))
         assert (await _get(bot, "/readyz"))[0] == 200
+
+
+async def test_a_bot_whose_jobs_stand_still_is_not_ready(scene: Scene, postgres_url: str) -> None:
+    """Its database answers, and would record what nobody works off."""
+    changes = {"R2_CREDENTIAL_DATABASE_URL": postgres_url, "R2_CREDENTIAL_SEALING_KEY": generate_private_key()}
+    async with running(scene.settings(changes=changes)) as bot:
+        await _wait_for_status(bot, 200)
+        with psycopg.connect(postgres_url) as other:
+            other.execute("LOCK TABLE procrastinate_workers IN ACCESS EXCLUSIVE MODE")
+            await _wait_for_status(bot, 503)
+        await _wait_for_status(bot, 200)
+
+
+async def _wait_for_status(bot: RunningBot, wanted: int) -> None:
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while (await _get(bot, "/readyz"))[0] != wanted:  # noqa: ASYNC110 - a port tells nobody
+            await asyncio.sleep(0.1)
 
 
 async def test_what_was_left_unfinished_is_resumed(scene: Scene) -> None:

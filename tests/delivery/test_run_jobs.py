@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from bot.delivery.run_jobs import STALE, JobRunner, _defer_anew
 from bot.model.catalog import BucketKey
-from bot.model.errors import DatabaseUnavailable, NeverSent
+from bot.model.errors import DatabaseTrouble, DatabaseUnavailable, NeverSent
 from bot.model.submission import NewSubmission, Opening, Sealed, SealedToken, Task, TokenKind
 from bot.storage.jobs import Jobs
 from bot.storage.postgres import PostgresDatabase
@@ -570,6 +570,35 @@ async def test_half_open_connections_hold_up_no_job(
     assert "never retrieved" not in log.getvalue()
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param("procrastinate_finish_job", id="a job is done"),
+        pytest.param("procrastinate_fetch_job", id="a job is looked for"),
+        pytest.param("last_heartbeat", id="the worker says that it lives"),
+    ],
+)
+async def test_connections_that_become_half_open_in_the_middle_hold_up_no_job(
+    postgres_url: str, proxy: PostgresProxy, log: io.StringIO, statement: str
+) -> None:
+    """The server has done it and its answer is lost, or it has it undone: the jobs go on elsewhere or anew."""
+    async with workplace(proxy.url) as place:
+        runner = await place.start_runner()
+        proxy.freeze_on(statement, existing=True)
+        await _insist(lambda: place.jobs.deliver(LAKE))
+        async with asyncio.timeout(PATIENCE.total_seconds()):
+            await proxy.wait_until_frozen()
+        await _insist(lambda: place.jobs.deliver(POND))
+
+        started = {await place.delivery.next_start()}
+        while started != {LAKE, POND}:
+            started.add(await place.delivery.next_start())
+        await place.wait_until(IDLE)
+        await _wait_for(lambda: place.runners[0].is_working)
+        assert not runner.done()
+    assert "never retrieved" not in log.getvalue()
+
+
 async def test_a_job_that_cannot_be_marked_as_done_does_not_block_its_bucket(
     postgres_url: str, proxy: PostgresProxy, log: io.StringIO
 ) -> None:
@@ -628,7 +657,7 @@ async def _insist(act: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await act()
-            except DatabaseUnavailable:
+            except DatabaseTrouble:
                 await asyncio.sleep(0.1)
             else:
                 return
