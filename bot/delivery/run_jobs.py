@@ -43,6 +43,9 @@ _KEEP: Final = "keep_house"
 _STANDSTILL: Final = timedelta(seconds=5)
 """The worker asks for jobs, and shows that it lives, once a second; longer than this it does not work."""
 
+_NOT_OURS: Final = "P0001"
+"""Procrastinate's own, for a job that is gone: it was given to others while this process stood still."""
+
 _WATCH_PATIENCE: Final = timedelta(seconds=12)
 """Longer than any statement takes: every one is bounded, so that only a fault of ours or Procrastinate's is caught."""
 
@@ -171,7 +174,9 @@ class JobRunner:
         """
         self._job_tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None:
+        if error is not None and sqlstate_of(error) == _NOT_OURS:
+            _log.warning("job_was_taken_over")
+        elif error is not None:
             _log.error("job_not_finished", error=type(error).__name__, sqlstate=sqlstate_of(error))
             self._broken.set()
 

@@ -44,7 +44,6 @@ _UNKNOWN_PARAMETER: Final = re.compile(r'invalid URI query parameter: "(\w{1,40}
 _PROOF_LIMIT: Final = timedelta(seconds=0.5)
 """How long a connection that was there may take to answer at all: a new one has to fit into the rest of the time."""
 
-_PROVEN_FOR: Final = timedelta(seconds=0.1)
 _PROVEN_AT: Final = "proven_at"
 
 _T = TypeVar("_T")
@@ -216,6 +215,7 @@ class PostgresDatabase:
             raise _Failed(DatabaseUnavailable) from None
         try:
             try:
+                asked_at = asyncio.get_running_loop().time()
                 async with deadline.limit():
                     connection = await self._check_out(engine)
             except (DBAPIError, psycopg.Error, OSError, UnicodeError):
@@ -224,7 +224,8 @@ class PostgresDatabase:
                 raw = (await connection.get_raw_connection()).driver_connection
                 assert raw is not None  # noqa: S101 - it has just been connected
                 deadline.watch(raw)
-                await _prove(connection, raw)
+                if connection.info[_PROVEN_AT] < asked_at:  # else it is new
+                    await _prove(connection, raw)
                 yield connection, raw
                 connection.info[_PROVEN_AT] = asyncio.get_running_loop().time()
             finally:
@@ -265,9 +266,6 @@ async def _prove(connection: AsyncConnection, raw: psycopg.AsyncConnection[Any])
     A half-open one, whose server is gone and whose packets a balancer still acknowledges, would else cost the whole
     time. It begins the transaction, which has to be done anyway.
     """
-    now = asyncio.get_running_loop().time()
-    if now - connection.info.setdefault(_PROVEN_AT, now) < _PROVEN_FOR.total_seconds():  # new, or in use a moment ago
-        return
     with Deadline.within(_PROOF_LIMIT) as deadline:
         deadline.watch(raw)
         try:

@@ -609,7 +609,11 @@ async def test_a_job_that_cannot_be_marked_as_done_does_not_block_its_bucket(
         runner = await place.start_runner()
         await place.jobs.deliver(LAKE)
         await place.delivery.next_start()
-        execute(postgres_url, "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no'; END$$")
+        execute(
+            postgres_url,
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$BEGIN RAISE 'no' USING ERRCODE = 'XX000'; END$$",
+        )
         execute(
             postgres_url,
             "CREATE TRIGGER no BEFORE DELETE ON procrastinate_jobs FOR EACH ROW WHEN (OLD.task_name = 'deliver') "
