@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -27,6 +28,8 @@ from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
 from bot.model.background import Background
 from bot.model.catalog import Catalog
+from bot.model.clock import SteadyClock, steady_clock
+from bot.model.clock_comparison import ClockComparison
 from bot.model.errors import (
     DatabaseTrouble,
     MembershipUnknown,
@@ -37,6 +40,7 @@ from bot.model.errors import (
 )
 from bot.model.secret import Secret
 from bot.operations.changes import log_change
+from bot.operations.clock_watch import ClockWatch
 from bot.operations.descriptors import raise_limit
 from bot.operations.housekeeping import keep_house, keep_house_forever
 from bot.operations.server import Server
@@ -69,7 +73,7 @@ from bot.slack.stories.status import Status
 from bot.slack.stories.store import StoreCredential
 from bot.slack.stories.try_again import TryAgain
 from bot.slack.traffic import SlackTraffic
-from bot.storage.opening import Store, open_store
+from bot.storage.opening import Store, not_before_what_is_recorded, open_store
 
 _STOP_NOTICE: Final = timedelta(seconds=1)
 _SLACK_PAUSE: Final = timedelta(seconds=2)
@@ -154,10 +158,13 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
         address = await _listen(server, settings)
         store = await open_store(settings, stack, clock)
         is_worker, is_gateway = settings.role is not Role.GATEWAY, settings.role is not Role.WORKER
-        cloudflare = _cloudflare_client(settings, _pace(settings, store)) if is_worker else None
-        base = await _begin(settings, store, stack)
+        comparison = ClockComparison()
+        cloudflare = _cloudflare_client(settings, _pace(settings, store, clock), comparison) if is_worker else None
+        base = await _begin(settings, store, stack, SlackTraffic(comparison))
         catalogs = await _face_cloudflare(base, cloudflare, stack) if cloudflare else _by_others(store)
         stack.push_async_callback(_cancel, base.background)
+        if isinstance(store.clock, SteadyClock):
+            base.keep_running(_clock_watch(store, store.clock).run())
         socket = await _face_slack(base, catalogs, server, stack) if is_gateway else None
         if not is_gateway:
             server.attach(None, lambda: _is_ready(base, None))
@@ -184,8 +191,7 @@ def _describe(settings: Settings, bot: RunningBot) -> dict[str, object]:
     }
 
 
-async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Base:
-    traffic = SlackTraffic()
+async def _begin(settings: Settings, store: Store, stack: AsyncExitStack, traffic: SlackTraffic) -> _Base:
     http = await stack.enter_async_context(open_session(TIMEOUT, settings.network, traffic))
     patient_http = await stack.enter_async_context(
         open_session(PATIENT_TIMEOUT, settings.network, traffic, keeps_connections=False)
@@ -215,6 +221,13 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack) -> _Ba
         background=[],
         is_working=[],
     )
+
+
+def _clock_watch(store: Store, clock: SteadyClock) -> ClockWatch:
+    async def is_idle() -> bool:
+        return not await store.submissions.unreported_keys()
+
+    return ClockWatch(clock, store.tell_time, partial(not_before_what_is_recorded, store.submissions), is_idle)
 
 
 async def _report_people(settings: Settings, memberships: Memberships) -> None:
@@ -375,16 +388,17 @@ async def _announce_stop(server: Server, *, takes_requests: bool) -> None:
         await server.stop()
 
 
-def _pace(settings: Settings, store: Store) -> Pace:
-    """Count for this process alone, or for all that share a PostgreSQL."""
+def _pace(settings: Settings, store: Store, clock: Callable[[], datetime] | None) -> Pace:
+    """Count for this process alone, or for all that share a PostgreSQL, by a clock that nobody sets."""
+    clock = clock or steady_clock()
     if store.jobs is None:
-        return LocalPace(store.clock)
+        return LocalPace(clock)
     from bot.storage.budget import PaceRows  # noqa: PLC0415 - not needed by one process
 
-    return SharedPace(PaceRows(store.database, settings.cloudflare_account_id), store.clock)
+    return SharedPace(PaceRows(store.database, settings.cloudflare_account_id), clock)
 
 
-def _cloudflare_client(settings: Settings, pace: Pace) -> CloudflareClient:
+def _cloudflare_client(settings: Settings, pace: Pace, comparison: ClockComparison) -> CloudflareClient:
     if settings.cloudflare_api_token is not None:
         auth: ApiToken | ApiKey = ApiToken(token=settings.cloudflare_api_token)
     else:
@@ -396,6 +410,7 @@ def _cloudflare_client(settings: Settings, pace: Pace) -> CloudflareClient:
         catalog_api=settings.catalog_api,
         pace=pace,
         network=settings.network,
+        comparison=comparison,
     )
 
 

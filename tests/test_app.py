@@ -25,8 +25,9 @@ from yarl import URL
 from bot.app import RunningBot, run, running
 from bot.catalogs.refresh import REFRESH_EVERY, TEST_EVERY
 from bot.catalogs.reminders import WATCH_EVERY
-from bot.model.clock import steady_clock
+from bot.model.clock import SteadyClock, steady_clock
 from bot.model.errors import StartRefused
+from bot.operations.clock_watch import LOOK_EVERY as LOOK_AT_CLOCK_EVERY
 from bot.sandbox.cloudflare import ReceivedRequest, SmallCloudflare
 from bot.sandbox.process import bot_environment, find_free_port
 from bot.sandbox.slack import SmallSlack
@@ -503,6 +504,25 @@ async def test_the_log_of_a_start_tells_what_was_started_and_who_is_meant(
     asked = {line["path"] for line in lines if line["event"].endswith("_request")}
     assert asked >= {"auth.test", "usergroups.users.list", "accounts/{account}/r2-catalog"}
     assert BUCKET not in str(asked)
+
+
+async def test_a_clock_that_was_wrong_at_the_start_is_set_while_the_bot_runs(
+    scene: Scene, log: io.StringIO, pass_time: PassTime
+) -> None:
+    """Without a restart; what is stored afterwards has the right time, and is taken for the newest."""
+    clock = SteadyClock(datetime.now(UTC) + timedelta(days=60))
+    async with running(scene.settings(), clock) as bot:
+        scene.meet(bot)
+        await scene.submit(make_token(Behaviour.GOOD, 1))
+        await _wait_until(lambda: '"ending": "stored"' in log.getvalue())
+        while "clock_was_off" not in log.getvalue():
+            await asyncio.sleep(0.01)  # nothing tells that it has begun to wait
+            pass_time(LOOK_AT_CLOCK_EVERY)
+        assert abs(clock() - datetime.now(UTC)) < PATIENCE
+
+        await scene.submit(newer := make_token(Behaviour.GOOD, 2))
+        await _wait_until(lambda: log.getvalue().count('"ending": "stored"') == 2)
+    assert scene.cloudflare.stored_token(BUCKET) == newer
 
 
 async def test_a_signal_ends_a_start_that_waits_for_slack(scene: Scene, log: io.StringIO, signals: None) -> None:

@@ -39,6 +39,7 @@ from bot.cloudflare.errors import (
 from bot.cloudflare.pace import MOST_IN_FLIGHT, Pace
 from bot.model.catalog import BucketKey, Catalog, CatalogApi, CatalogStatus, CredentialStatus, is_bucket_name
 from bot.model.cause import name_cause
+from bot.model.clock_comparison import ClockComparison
 from bot.model.errors import BotError, DatabaseTrouble, LeaseLost
 from bot.model.request_log import start_request
 from bot.model.secret import Secret
@@ -137,6 +138,7 @@ class CloudflareClient:
         total_timeout: timedelta = TOTAL_TIMEOUT,
         timer: Callable[[], float] = time.monotonic,
         network: Network = DIRECT,
+        comparison: ClockComparison | None = None,
     ) -> None:
         _silence_loggers()
         url = _require_safe_url(base_url)
@@ -150,6 +152,7 @@ class CloudflareClient:
         self._preferred = CatalogApi.R2_CATALOG
         self._total_timeout = total_timeout
         self._timer = timer
+        self._comparison = comparison or ClockComparison()
         self._not_offered_until = float("-inf")
         self._caller = CallerAuth(auth)
         connect, total = CONNECT_TIMEOUT.total_seconds(), total_timeout.total_seconds()
@@ -331,6 +334,7 @@ class CloudflareClient:
         try:
             async with asyncio.timeout(self._total_timeout.total_seconds()):
                 answer = await self._send(method, url, cargo)
+                self._comparison.note("Cloudflare", answer.headers.get("date"))
                 limits = None if isinstance(cargo, Bearer) else parse_limits(answer.headers)
                 return answer
         except (LeaseLost, DatabaseTrouble) as stopped:

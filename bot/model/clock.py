@@ -16,10 +16,26 @@ def steady_seconds() -> float:
     return time.clock_gettime(_STEADY)
 
 
-def steady_clock(started_at: datetime | None = None) -> Callable[[], datetime]:
-    """Return a clock that cannot be set: no jump holds a delivery or ends one early.
+class SteadyClock:
+    """A clock that follows no jump of the machine's: none holds a delivery or ends one early.
 
-    It starts with the given time, by default the machine's.
+    It starts with the given time, by default the machine's. Where that was wrong, `set_to` says what time it is, when
+    that does no harm (`bot.operations.clock_watch`).
     """
-    started, first = steady_seconds(), started_at or datetime.now(UTC)
-    return lambda: first + timedelta(seconds=steady_seconds() - started)
+
+    def __init__(self, started_at: datetime | None = None, timer: Callable[[], float] = steady_seconds) -> None:
+        self._timer = timer
+        self.set_to(started_at or datetime.now(UTC))
+
+    def __call__(self) -> datetime:
+        """Tell the time."""
+        return self._time + timedelta(seconds=self._timer() - self._at)
+
+    def set_to(self, now: datetime) -> None:
+        """Go on from this time."""
+        self._at, self._time = self._timer(), now
+
+
+def steady_clock(started_at: datetime | None = None) -> SteadyClock:
+    """Return such a clock."""
+    return SteadyClock(started_at)

@@ -11,6 +11,7 @@ from aiohttp.client_middlewares import ClientHandlerType
 from yarl import URL
 
 from bot.model.cause import name_cause
+from bot.model.clock_comparison import ClockComparison
 from bot.model.request_log import start_request
 from bot.model.tally import Tally
 
@@ -21,7 +22,9 @@ _SCOPES: Final = "x-oauth-scopes"
 class SlackTraffic:
     """Watches a session as a middleware of aiohttp's. `granted_scopes`: what Slack said of the bot token last."""
 
-    def __init__(self) -> None:
+    def __init__(self, comparison: ClockComparison | None = None) -> None:
+        """Take what compares Slack's clock with the machine's."""
+        self._comparison = comparison or ClockComparison()
         self.granted_scopes: frozenset[str] | None = None
         self._silence = Tally("slack_not_heard")
 
@@ -35,6 +38,7 @@ class SlackTraffic:
             self._silence.count(f"{path} {name_cause(error)}")
             raise
         end(answer.status)
+        self._comparison.note("Slack", answer.headers.get("Date"))
         if path == "auth.test" and _SCOPES in answer.headers:
             self.granted_scopes = frozenset(each.strip() for each in answer.headers[_SCOPES].split(","))
         return answer

@@ -174,8 +174,14 @@ def _find_place(connection: Connection, new: NewSubmission) -> _Place:
     newest_at = max(newest.open_sent_at or new.sent_at, in_slot[0] if in_slot else new.sent_at)
     if newest_at - new.sent_at >= FURTHEST_BACK:
         return _Place(sent_at=newest_at + _NEXT)  # a repeated Submit keeps its sequence
-    is_late = new.task is Task.STORE and in_slot is not None and (new.sent_at, new.accepted_at) < in_slot[:2]
+    is_late = new.task is Task.STORE and in_slot is not None and _is_older(new, *in_slot[:2])
     return _Place(sent_at=new.sent_at, overtaken_by=in_slot[2] if in_slot and is_late else None)
+
+
+def _is_older(new: NewSubmission, sent_at: datetime, accepted_at: datetime) -> bool:
+    """Compare by Slack's time and, within one second of it, by ours, unless ours has been set back between the two."""
+    behind = accepted_at - new.accepted_at
+    return new.sent_at < sent_at or (new.sent_at == sent_at and timedelta(0) < behind < FURTHEST_BACK)
 
 
 def _row_at(new: NewSubmission, place: _Place) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Opens what the bot keeps: the database, the keys and, on PostgreSQL, the way to the jobs. Waits for a PostgreSQL."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -43,6 +43,8 @@ class Store:
     submissions: Submissions
     catalogs: Catalogs
     clock: Callable[[], datetime]
+    tell_time: Callable[[], Awaitable[datetime]]
+    """The time of the machine or, on PostgreSQL, of the database server: it may be set."""
     sealing: KeyRing | PublicRing
     key_files: KeyFiles | None
     jobs: "Jobs | None"
@@ -96,6 +98,7 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
         submissions=submissions,
         catalogs=Catalogs(database, settings.cloudflare_account_id),
         clock=now,
+        tell_time=_machine_time,
         sealing=key_ring,
         key_files=key_files,
         jobs=None,
@@ -139,6 +142,7 @@ async def _open_postgres(
         submissions=submissions,
         catalogs=Catalogs(database, settings.cloudflare_account_id),
         clock=now,
+        tell_time=database.now,
         sealing=sealing,
         key_files=key_files,
         jobs=jobs,
@@ -185,11 +189,19 @@ def _refuse_unless_it_passes(refusal: "Refusal") -> None:
 
 async def _latest_time(submissions: Submissions, now: datetime) -> datetime:
     """Return the time to begin with: where the clock was set back since the last run, nothing must wait for that."""
-    latest = await submissions.latest_time(until=now + FURTHEST_BACK)
-    if latest is None or latest <= now:
-        return now
-    _log.warning("clock_was_set_back", seconds=int((latest - now).total_seconds()))
+    latest = await not_before_what_is_recorded(submissions, now)
+    if latest > now:
+        _log.warning("clock_was_set_back", seconds=int((latest - now).total_seconds()))
     return latest
+
+
+async def not_before_what_is_recorded(submissions: Submissions, now: datetime) -> datetime:
+    """Return that time, or the latest that is recorded as past, up to a day ahead."""
+    return max(now, await submissions.latest_time(until=now + FURTHEST_BACK) or now)
+
+
+async def _machine_time() -> datetime:
+    return datetime.now(UTC)
 
 
 def _unusable(settings: Settings, error: OSError) -> StartRefused:

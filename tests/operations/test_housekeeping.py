@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -38,11 +38,16 @@ class _Announcer:
 def store(database: SqliteDatabase, clock: Clock, tmp_path: Path) -> Store:
     """Open what a bot keeps, with a key ring of its own."""
     key_files = KeyFiles(tmp_path / "keys")
+
+    async def tell_time() -> datetime:
+        return clock()
+
     return Store(
         database=database,
         submissions=Submissions(database),
         catalogs=Catalogs(database, "made-up"),
         clock=clock,
+        tell_time=tell_time,
         sealing=key_files.load(clock()),
         key_files=key_files,
         jobs=None,

@@ -1,0 +1,54 @@
+"""Compares the machine's clock with the `Date` of what Cloudflare and Slack answer, and tells the operator."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import structlog
+
+TOLERANCE: Final = timedelta(minutes=1)
+ANSWERS: Final = 3
+"""How many one after the other have to differ: one may come out of a cache, or have been held up on its way."""
+
+_AGAIN_AFTER: Final = timedelta(hours=1)
+
+_log = structlog.get_logger()
+
+
+class ClockComparison:
+    """Counts, for each service, the answers that name another time. It only tells: no clock is set by a stranger."""
+
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self._differing = Counter[str]()
+        self._told_at: datetime | None = None
+
+    def note(self, whose: str, date: str | None) -> None:
+        """Take note of the header of one answer."""
+        said = _read(date)
+        if said is None:
+            return
+        difference = said - self._clock()
+        self._differing[whose] = self._differing[whose] + 1 if abs(difference) > TOLERANCE else 0
+        if self._differing[whose] >= ANSWERS and not self._is_told():
+            self._told_at = self._clock()
+            _log.error(
+                "clock_differs",
+                whose=whose,
+                seconds=round(difference.total_seconds()),
+                setting="the machine's clock",
+                fix="set it and keep it right (NTP): `timedatectl set-ntp true`, or restart its time service",
+            )
+
+    def _is_told(self) -> bool:
+        return self._told_at is not None and abs(self._clock() - self._told_at) < _AGAIN_AFTER
+
+
+def _read(date: str | None) -> datetime | None:
+    try:
+        said = parsedate_to_datetime(date or "")
+    except (ValueError, OverflowError):
+        return None
+    return said if said.tzinfo is not None else said.replace(tzinfo=UTC)
