@@ -267,7 +267,12 @@ MOVES = {
 def _told(error: type[BotError]) -> str:
     """Return what a person reads: of what passes, while it is waited for and when it lasted until the end."""
     if not issubclass(error, CloudflareTrouble):
-        return error.user_message
+        setting = f" ({error.setting})" if error.setting else ""
+        return (
+            f"{error.user_message} In the log: {error.operator_fix}{setting}."
+            if error.operator_fix
+            else error.user_message
+        )
     return f"Waiting: {error.told.waiting} At the end: {error.told.lasted} {DeadlineReached.user_message}"
 
 
@@ -298,9 +303,9 @@ def build_document() -> str:
     """Return the whole page."""
     rows = ask_all()
     lines = [
-        "# Every cause, and what is told",
+        "# Every cause, and what is said",
         "",
-        f"Made from the code by `{COMMAND}`; a test fails when it is not up to date. What is told in the channel",
+        f"Made from the code by `{COMMAND}`; a test fails when it is not up to date. What is said in the channel",
         "stands there with *Try again*, a reference, our code, and Cloudflare's code, words and Ray ID. After what is",
         "the operator's move follows *Please ask*, with `R2_CREDENTIAL_CONTACT`.",
         "",
@@ -321,7 +326,7 @@ def build_document() -> str:
     ]
     for title, introduction, kinds in _SECTIONS:
         lines += ["", f"## {title}", "", introduction, ""]
-        lines += _table("cause", "code", "whose move", "what is told", "tried again")
+        lines += _table("cause", "code", "who acts", "what is said", "tried again")
         for error in (leaf for kind in kinds for leaf in leaves(kind)):
             lines.append(
                 _row(_cause(error, rows), f"`{error.code}`", MOVES[error.whose_move], _told(error), _retried(error))

@@ -339,10 +339,10 @@ class CloudflareClient:
                 return answer
         except (LeaseLost, DatabaseTrouble) as stopped:
             return type(stopped)()
-        except _NEVER_SENT as failure:
-            never_sent, cause, turned_away = True, name_cause(failure), _read_status_of_proxy(failure)
-        except (httpx.HTTPError, OSError) as failure:  # a TimeoutError is an OSError
-            never_sent, cause = False, name_cause(failure)
+        except _NEVER_SENT as error:
+            never_sent, failure, turned_away = True, name_cause(error), _read_status_of_proxy(error)
+        except (httpx.HTTPError, OSError) as error:  # a TimeoutError is an OSError
+            never_sent, failure = False, name_cause(error)
         except asyncio.CancelledError as cancelled:
             cancelled.__context__ = None
             raise cancelled.with_traceback(None) from None
@@ -351,7 +351,7 @@ class CloudflareClient:
                 self._pace.done(limits)
         if turned_away is not None:
             return BlockedOnTheWay(status=turned_away)
-        return CloudflareUnreachable(possibly_landed=method != "GET" and not never_sent, cause=cause)
+        return CloudflareUnreachable(possibly_landed=method != "GET" and not never_sent, failure=failure)
 
     async def _send(self, method: str, url: str, cargo: Fence | None) -> Answer:
         body = cargo if isinstance(cargo, CredentialBody) else None

@@ -1,7 +1,7 @@
 """What Cloudflare answered, or that it did not: the branch of the tree of errors that this package raises.
 
 CloudflareError
-├── Refusal                a definite no that the person who submitted can mend
+├── Refusal                a definite no that the person who submitted can fix
 │   ├── TokenRefusal       it is about the pasted token
 │   │   ├── TokenInvalid
 │   │   ├── TokenMalformed
@@ -19,7 +19,7 @@ CloudflareError
 │       ├── CatalogNotEnabled
 │       ├── CatalogInactive
 │       └── NoSuchBucket
-├── OperatorError          the bot's own access to Cloudflare is not right: whoever runs the bot can mend it
+├── OperatorError          the bot's own access to Cloudflare is not right: its operator can fix it
 │   ├── CallerRejected
 │   ├── CallerLacksPermission
 │   ├── CallerNotAllowed
@@ -44,7 +44,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import ClassVar, Final
 
-from bot.model.errors import ENABLE_CATALOG, RIGHT_TOKEN, BotError, Told, Transient, WhoseMove
+from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, PASTE_AGAIN, BotError, Told, Transient, WhoseMove
 
 DOCUMENTATION_URL: Final = re.compile(
     r"https://developers\.cloudflare\.com"
@@ -52,10 +52,13 @@ DOCUMENTATION_URL: Final = re.compile(
 )
 """What may become a link: https, this very host, no port, no query, no word that could be a token or markup."""
 
-_BOTS_TOKENS_PAGE: Final = "https://dash.cloudflare.com/?to=/:account/api-tokens"
-_CUSTOM_RIGHTS: Final = (
-    '"Object Read & Write" is not enough; a custom token needs "Workers R2 Data Catalog Write" and "Workers R2 Storage '
-    'Write"'
+_COPY_AGAIN: Final = "Copy the whole token again and submit it."
+_CUSTOM_RIGHTS: Final = 'Custom tokens: "Workers R2 Data Catalog Write" and "Workers R2 Storage Write".'
+_ADDRESS: Final = "CLOUDFLARE_ACCOUNT_ID"
+_TOKEN: Final = "CLOUDFLARE_API_TOKEN"  # noqa: S105 - the name of a setting
+_BOTS_RIGHT: Final = (
+    'give the bot\'s own token the permission "Workers R2 Data Catalog Write" for the account, in the dashboard under '
+    "Manage Account, Account API Tokens"
 )
 
 
@@ -64,7 +67,7 @@ class CloudflareError(BotError):
 
     `cloudflare_message` is Cloudflare's own text, shortened, without control characters and token-shaped strings; it
     is not escaped; the address of a page of Cloudflare's documentation may follow it. `possibly_landed`: this was a
-    write, and whether it happened is not known. `cause` says why there is no answer.
+    write, and whether it happened is not known. `failure` is the exception behind a missing answer.
 
     A leaf states the answers that mean it: `cloudflare_codes` whatever the HTTP status (none is documented for some,
     and others come with odd ones); `client_codes` inside a 4xx, or a 2xx with `success: false` (inside a 5xx they are
@@ -89,7 +92,7 @@ class CloudflareError(BotError):
         cf_ray: str | None = None,
         retry_after: timedelta | None = None,
         possibly_landed: bool = False,
-        cause: str = "",
+        failure: str = "",
     ) -> None:
         super().__init__()
         self.status = status
@@ -98,16 +101,16 @@ class CloudflareError(BotError):
         self.cf_ray = cf_ray
         self.retry_after = retry_after
         self.possibly_landed = possibly_landed
-        self.cause = cause
+        self.failure = failure
 
     def __str__(self) -> str:
         known = {"status": self.status, "cloudflare_code": self.cloudflare_code, "cf_ray": self.cf_ray}
-        known |= {"cause": self.cause or None}
+        known |= {"cause": self.failure or None}
         return " ".join([self.code, *(f"{name}={value}" for name, value in known.items() if value is not None)])
 
 
 class Refusal(CloudflareError):
-    """A definite no, and the person who submitted can mend it. Nothing was written."""
+    """A definite no, and the person who submitted can fix it. Nothing was written."""
 
     whose_move = WhoseMove.YOU
 
@@ -124,68 +127,56 @@ class TokenInvalid(TokenRefusal):
 
     code = "token_invalid"
     passes = True
-    user_message = (
-        "Cloudflare does not know this token: it was cut off while copying, deleted, or rolled since. Your move: copy "
-        f"the whole token again and submit it; or, since Cloudflare shows a token only once, {RIGHT_TOKEN}."
-    )
+    cause = "Cloudflare does not know this token: it was cut off while copying, deleted, or rolled since."
+    fixes = (_COPY_AGAIN, CREATE_ANOTHER)
 
 
 class TokenMalformed(TokenRefusal):
     """Code 6003, 6103 or 6111 about the pasted token: it cannot be one."""
 
     code = "token_malformed"
-    user_message = (
-        "Cloudflare says that this is no token at all: most likely a part of one, or another kind of secret. Your "
-        f"move: copy the whole token again and submit it; or {RIGHT_TOKEN}."
-    )
+    cause = "Cloudflare says that this is no token: it is a part of one, or another secret."
+    fixes = (_COPY_AGAIN, CREATE_ANOTHER)
 
 
 class TokenExpired(TokenRefusal):
     """The token's `expires_on` has passed."""
 
     code = "token_expired"
-    user_message = f"This token has expired. Your move: {RIGHT_TOKEN}, with a later expiry date, and submit that one."
+    cause = "This token has expired."
+    fixes = (CREATE_ANOTHER,)
 
 
 class TokenDisabled(TokenRefusal):
     """Somebody disabled the token."""
 
     code = "token_disabled"
-    user_message = (
-        "This token is disabled. Your move: ask whoever disabled it why; then enable it again in the Cloudflare "
-        f"dashboard and submit it, or {RIGHT_TOKEN}."
-    )
+    cause = "This token is disabled."
+    fixes = ("Ask who disabled it and why; enabled again, it can be submitted again.", CREATE_ANOTHER)
 
 
 class TokenExposed(TokenRefusal):
     """Status "revoked (exposed)": Cloudflare found the token in public and revoked it."""
 
     code = "token_exposed"
-    user_message = (
-        "Cloudflare found this token in public and revoked it: treat what it could reach as disclosed. Your move: "
-        f"find out where it was published and remove it there; then {RIGHT_TOKEN}, and submit that one."
-    )
+    cause = "Cloudflare found this token in public and revoked it: treat what it could reach as disclosed."
+    fixes = ("Remove it where it was published.", CREATE_ANOTHER)
 
 
 class TokenNotYetValid(TokenRefusal):
     """The token's `not_before` is yet to come."""
 
     code = "token_not_yet_valid"
-    user_message = (
-        "This token is not valid yet: its start date is in the future, and the catalog would be locked out until "
-        f"then. Your move: submit it again when that day has come, or {RIGHT_TOKEN}, without a start date."
-    )
+    cause = "This token is not valid yet: the catalog would be locked out until its start date."
+    fixes = ("Submit it again on that day.", CREATE_ANOTHER)
 
 
 class TokenLimitedToAddresses(TokenRefusal):
     """Code 9109 that speaks of a location: the token may be used from certain IP addresses only, and not from here."""
 
     code = "token_limited_to_addresses"
-    user_message = (
-        "This token may be used from certain IP addresses only, and the catalog would have to use it from others: "
-        "Cloudflare did not even take it from the bot. Your move: remove the client IP address filter from the token "
-        f"and submit it again, or {RIGHT_TOKEN}, without such a filter."
-    )
+    cause = "This token may be used from certain IP addresses only; the catalog uses it from others."
+    fixes = ("Remove that filter and submit it again.", CREATE_ANOTHER)
 
 
 class TokenOfAnotherAccount(TokenRefusal):
@@ -193,10 +184,8 @@ class TokenOfAnotherAccount(TokenRefusal):
 
     code = "token_of_another_account"
     passes = True
-    user_message = (
-        "This token belongs to another Cloudflare account than the one that the bot works for. Your move: switch to "
-        f"the account that has the bucket, and there {RIGHT_TOKEN}."
-    )
+    cause = "This token belongs to another Cloudflare account than the one that the bot works for."
+    fixes = ("Switch to the account that has the bucket.", CREATE_ANOTHER)
 
 
 class CatalogOutOfReach(TokenRefusal):
@@ -204,11 +193,11 @@ class CatalogOutOfReach(TokenRefusal):
 
     code = "catalog_out_of_reach"
     passes = True
-    user_message = (
-        "This token is active, but it does not reach this catalog: it belongs to another Cloudflare account, is "
-        "limited to other buckets, or lacks the right to R2 Data Catalog (Basin Catalog). Your move: in the account "
-        f"that has the bucket, {RIGHT_TOKEN}, for this bucket or all buckets."
+    cause = (
+        "This token is active, but does not reach this catalog: another account, other buckets, or no right to R2 Data "
+        "Catalog (Basin Catalog)."
     )
+    fixes = (CREATE_ANOTHER,)
 
 
 class LacksCatalogRights(TokenRefusal):
@@ -216,22 +205,16 @@ class LacksCatalogRights(TokenRefusal):
 
     code = "lacks_catalog_rights"
     passes = True
-    user_message = (
-        "This token is active, but may not use this catalog: it lacks the right to R2 Data Catalog (Basin Catalog), "
-        f"or is limited to other buckets. Your move: {RIGHT_TOKEN}, for this bucket or all buckets. {_CUSTOM_RIGHTS}."
-    )
+    cause = "This token may not use R2 Data Catalog (Basin Catalog) here."
+    fixes = (CREATE_ANOTHER, _CUSTOM_RIGHTS)
 
 
 class LacksStorageRights(TokenRefusal):
     """Codes 30004 and 30005 about a token that was found active and able to read the catalog."""
 
     code = "lacks_storage_rights"
-    user_message = (
-        "This token is active and reaches the catalog, but Cloudflare did not store it: it lacks the right to read "
-        "and write the bucket's data (R2 storage), or to write in R2 Data Catalog (Basin Catalog). Your move: if it "
-        f"was created a moment ago, submit it once more in a minute; else {RIGHT_TOKEN}, for this bucket or all "
-        f"buckets. {_CUSTOM_RIGHTS}."
-    )
+    cause = "This token reaches the catalog, but may not write the bucket's data."
+    fixes = (CREATE_ANOTHER, _CUSTOM_RIGHTS)
 
 
 class CredentialRefused(TokenRefusal):
@@ -240,11 +223,8 @@ class CredentialRefused(TokenRefusal):
     code = "credential_refused"
     cloudflare_codes = (30004, 30005)
     passes = True
-    user_message = (
-        "Cloudflare refused this token: either it is not valid (cut off while copying, expired, disabled or deleted), "
-        f"or it lacks a right that the catalog needs. Your move: {RIGHT_TOKEN}, for this bucket or all buckets, and "
-        f"submit that one. {_CUSTOM_RIGHTS}."
-    )
+    cause = "Cloudflare refused this token: it is not valid, or lacks a right."
+    fixes = (CREATE_ANOTHER, _CUSTOM_RIGHTS)
 
 
 class CatalogRefusal(Refusal):
@@ -256,9 +236,8 @@ class CatalogNotEnabled(CatalogRefusal):
 
     code = "catalog_not_enabled"
     cloudflare_codes = (40401,)
-    user_message = (
-        f"This bucket has no catalog, so there is nothing that could use a credential. Your move: {ENABLE_CATALOG}."
-    )
+    cause = "This bucket has no catalog that could use a credential."
+    fixes = (ENABLE_CATALOG, PASTE_AGAIN)
 
 
 class CatalogInactive(CatalogRefusal):
@@ -266,9 +245,8 @@ class CatalogInactive(CatalogRefusal):
 
     code = "catalog_inactive"
     cloudflare_codes = (40402,)
-    user_message = (
-        f"The catalog of this bucket is switched off; what it held is still there. Your move: {ENABLE_CATALOG}."
-    )
+    cause = "The bucket's catalog is switched off, with its content intact."
+    fixes = (ENABLE_CATALOG, PASTE_AGAIN)
 
 
 class NoSuchBucket(CatalogRefusal):
@@ -276,10 +254,10 @@ class NoSuchBucket(CatalogRefusal):
 
     code = "no_such_bucket"
     cloudflare_codes = (10006, 40406)
-    user_message = (
-        "Cloudflare knows no bucket of this name in the account that the bot works for. Your move: check the name. "
-        "A bucket that was created a moment ago can take a minute to be known. Catalogs exist only for buckets "
-        "without a jurisdiction (no EU, no FedRAMP)."
+    cause = "Cloudflare knows no such bucket in the account that the bot works for."
+    fixes = (
+        "Check the name; a new bucket can take a minute.",
+        "Catalogs exist only for buckets without a jurisdiction.",
     )
 
 
@@ -295,35 +273,27 @@ class CallerRejected(OperatorError):
     code = "caller_rejected"
     client_codes = (1000, 6003, 6103, 6111, 9103, 9106, 9109, 10000)
     statuses = (HTTPStatus.UNAUTHORIZED,)
-    user_message = (
-        "Cloudflare did not accept the bot's own credentials; your token is not the reason. The operator of the bot "
-        "has to act: check that CLOUDFLARE_API_TOKEN (or CLOUDFLARE_EMAIL with CLOUDFLARE_API_KEY) is valid and "
-        "unexpired, belongs to the account CLOUDFLARE_ACCOUNT_ID, and has the permission "
-        f'"Workers R2 Data Catalog Write" (the product is now also called Basin Catalog), at {_BOTS_TOKENS_PAGE}. '
-        "Submit again after that."
-    )
+    cause = "Cloudflare did not accept the bot's own credentials; your token is not the reason."
+    setting = f"{_TOKEN} (or CLOUDFLARE_EMAIL and CLOUDFLARE_API_KEY), {_ADDRESS}"
+    operator_fix = f"check that they are valid, unexpired and of this account; {_BOTS_RIGHT}"
 
 
 class CallerLacksPermission(OperatorError):
     """Code 10000 "Forbidden": the bot's own credentials are known, and lack a permission."""
 
     code = "caller_lacks_permission"
-    user_message = (
-        "The bot's own Cloudflare token lacks a permission; your token is not the reason. The operator of the bot has "
-        'to act: give it "Workers R2 Data Catalog Write" (the product is now also called Basin Catalog) for the '
-        f"account, at {_BOTS_TOKENS_PAGE}. Submit again after that."
-    )
+    cause = "The bot's own Cloudflare token lacks a permission; your token is not the reason."
+    setting = _TOKEN
+    operator_fix = _BOTS_RIGHT
 
 
 class CallerNotAllowed(OperatorError):
     """Code 10001 with a text that speaks of the token: the bot is known to Cloudflare, but may not do this."""
 
     code = "caller_not_allowed"
-    user_message = (
-        "Cloudflare knows the bot but does not let it do this; your token is not the reason. The operator of the bot "
-        'has to act: give the bot\'s own API token the permission "Workers R2 Data Catalog Write" for the account, at '
-        f"{_BOTS_TOKENS_PAGE} (R2 Data Catalog is now also called Basin Catalog). Submit again after that."
-    )
+    cause = "Cloudflare knows the bot, but does not let it do this; your token is not the reason."
+    setting = _TOKEN
+    operator_fix = _BOTS_RIGHT
 
 
 class RouteGone(OperatorError):
@@ -332,11 +302,10 @@ class RouteGone(OperatorError):
     code = "route_gone"
     client_codes = (7000, 7003)
     statuses = (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE)
-    user_message = (
-        "Cloudflare offers no catalogs at the address that the bot uses; your token is not the reason. The operator "
-        "of the bot has to act: check CLOUDFLARE_ACCOUNT_ID (32 characters, from the dashboard's address), that the "
-        "account has R2 Data Catalog (Basin Catalog), and that R2_CREDENTIAL_CATALOG_API is auto. Submit again after "
-        "that."
+    cause = "Cloudflare offers no catalogs where the bot looks for them; your token is not the reason."
+    setting = f"{_ADDRESS}, R2_CREDENTIAL_CATALOG_API"
+    operator_fix = (
+        "check the account id, that the account has R2 Data Catalog (Basin Catalog), and that the catalog API is auto"
     )
 
 
@@ -345,10 +314,10 @@ class R2NotEnabled(OperatorError):
 
     code = "r2_not_enabled"
     cloudflare_codes = (10042,)
-    user_message = (
-        "R2 is not enabled on the Cloudflare account that the bot works for. Someone who administers that account has "
-        "to act: open R2 in the Cloudflare dashboard and enable it, then enable R2 Data Catalog (Basin Catalog) on "
-        "the bucket. Submit again after that."
+    cause = "R2 is not enabled on the Cloudflare account that the bot works for."
+    setting = _ADDRESS
+    operator_fix = (
+        "open R2 in the Cloudflare dashboard and enable it, then enable R2 Data Catalog (Basin Catalog) on the bucket"
     )
 
 
@@ -356,11 +325,9 @@ class ChallengePage(OperatorError):
     """A page that wants a browser solved it: the request never reached the API."""
 
     code = "challenge_page"
-    user_message = (
-        "Cloudflare answered the bot with a page that asks for a human, so the request did not get through; your "
-        "token is not the reason. The operator of the bot has to act: requests from this network address are being "
-        "challenged, so let the bot reach api.cloudflare.com from another address, or ask Cloudflare's support and "
-        "name the Ray ID. Submit again after that."
+    cause = "Cloudflare answered the bot with a page that asks for a human; your token is not the reason."
+    operator_fix = (
+        "let the bot reach api.cloudflare.com from another address, or ask Cloudflare's support about the Ray ID"
     )
 
 
@@ -369,22 +336,17 @@ class BlockedOnTheWay(OperatorError):
 
     code = "blocked_on_the_way"
     statuses = (HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS)
-    user_message = (
-        "Something between the bot and Cloudflare's API turned the request away; your token is not the reason. The "
-        "operator of the bot has to act: let the bot reach api.cloudflare.com past the proxy, filter or firewall that "
-        "said no. Submit again after that."
-    )
+    cause = "Something between the bot and Cloudflare's API turned the request away; your token is not the reason."
+    setting = "HTTPS_PROXY"
+    operator_fix = "let the bot reach api.cloudflare.com past the proxy, filter or firewall that said no"
 
 
 class RequestRejected(OperatorError):
     """A definite no that is in no table of ours."""
 
     code = "request_rejected"
-    user_message = (
-        "Cloudflare rejected the request for a reason that the bot does not know. The operator of the bot has to "
-        "look: Cloudflare's code and Ray ID are below, and Cloudflare's support can tell what they mean. Submitting "
-        "the same again will most likely end the same way."
-    )
+    cause = "Cloudflare rejected the request for a reason unknown to the bot; the same will most likely fail again."
+    operator_fix = "ask Cloudflare's support about the code and the Ray ID"
 
 
 class UnexplainedRefusal(CloudflareError):
@@ -394,10 +356,8 @@ class UnexplainedRefusal(CloudflareError):
     passes = True
     waiting = "Cloudflare refused, and gave no reason that the bot knows."
     whose_move = WhoseMove.OPERATOR
-    user_message = (
-        "Cloudflare, or something between it and the bot, kept refusing and gave no reason. The operator of the bot "
-        "has to act: find out with the Ray ID, or in the proxy's log, who said no. Another token may help too."
-    )
+    cause = "Cloudflare, or something between it and the bot, kept refusing and gave no reason; another token may help."
+    operator_fix = "find out who said no: with the Ray ID, or in the proxy's log"
 
 
 class CloudflareTrouble(CloudflareError, Transient, told=None):
@@ -427,10 +387,7 @@ class EdgeRefused(
     CloudflareTrouble,
     told=Told(
         waiting="Cloudflare's edge turned the request away.",
-        lasted=(
-            "Cloudflare's edge kept turning the request away; if that goes on, the operator of the bot should look "
-            "whether its network address is blocked."
-        ),
+        lasted="Cloudflare's edge kept turning the request away; the bot's network address may be blocked.",
     ),
 ):
     """Another 1xxx error of Cloudflare's edge: the request was turned away on its way to the API."""
@@ -442,7 +399,7 @@ class CloudflareUnavailable(
     CloudflareTrouble,
     told=Told(
         waiting="Cloudflare has trouble answering.",
-        lasted="Cloudflare kept having trouble (https://www.cloudflarestatus.com).",
+        lasted="Cloudflare kept having trouble.",
     ),
 ):
     """HTTP 5xx, 408, or a code that means the same."""
@@ -455,10 +412,7 @@ class CloudflareUnreachable(
     CloudflareTrouble,
     told=Told(
         waiting="The bot got no answer from Cloudflare.",
-        lasted=(
-            "The bot got no answer from Cloudflare; if that goes on, the operator of the bot should check the network "
-            "between the bot and api.cloudflare.com."
-        ),
+        lasted="The bot got no answer from Cloudflare; the network between them may be down.",
     ),
 ):
     """No answer: no connection, a broken one, or one that took too long."""
@@ -470,10 +424,7 @@ class AnswerNotUnderstood(
     CloudflareTrouble,
     told=Told(
         waiting="Cloudflare answered in a way that the bot does not understand.",
-        lasted=(
-            "Cloudflare kept answering in a way that the bot does not understand; if that goes on, the operator of the "
-            "bot should look for a newer version of it."
-        ),
+        lasted="Cloudflare kept answering in a way that the bot does not understand; a newer version of it may.",
     ),
 ):
     """An answer that is neither a clear yes nor a clear no."""

@@ -52,16 +52,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
-_TOKENS_PAGE: Final = "https://dash.cloudflare.com/?to=/:account/r2/api-tokens"
-RIGHT_TOKEN: Final = (
-    f'create an R2 API token at {_TOKENS_PAGE} with the permission "Admin Read & Write", which includes R2 Data '
-    "Catalog (Basin Catalog)"
-)
+CREATE_ANOTHER: Final = 'Create a token with "Admin Read & Write".'
+"""The one advice on which token is the right one; the result has a button that leads to the page."""
+
 ENABLE_CATALOG: Final = (
-    "enable R2 Data Catalog (Basin Catalog) in the bucket's settings in the Cloudflare dashboard "
-    '(https://dash.cloudflare.com/?to=/:account/r2/overview), or run "npx wrangler r2 bucket catalog enable" with the '
-    "bucket's name, and submit the token again"
+    'Enable R2 Data Catalog (Basin Catalog) in the bucket\'s settings, or run "npx wrangler r2 bucket catalog enable".'
 )
+PASTE_AGAIN: Final = "Submit the token again."
 
 
 _Kind = TypeVar("_Kind", bound="BotError")
@@ -77,19 +74,37 @@ class WhoseMove(StrEnum):
 
 
 class BotError(Exception):
-    """The root. A leaf states its `code`, `user_message` and `whose_move`; they never change at run time.
+    """The root. A leaf states its `code`, its sentences and `whose_move`; they never change at run time.
 
-    `code` is stable: logs, audit records and documents refer to it. `user_message` may be shown to anyone: it says what
-    happened, whose move it is and what to do, and quotes nothing.
+    `code` is stable: logs, audit records and documents refer to it. The sentences may be shown to anyone and quote
+    nothing: `cause` says what happened, in one line, and `fixes` what the person who reads it can do, each by itself.
+    `user_message` is both, as one text; a leaf without a cause states it alone. Where it is the operator's move,
+    `operator_fix` and `setting` say in the log what to do.
     """
 
     code: ClassVar[str]
+    cause: ClassVar[str]
+    fixes: ClassVar[tuple[str, ...]] = ()
     user_message: ClassVar[str]
+    operator_fix: ClassVar[str] = ""
+    setting: ClassVar[str] = ""
     retryable: ClassVar[bool] = False
     whose_move: ClassVar[WhoseMove] = WhoseMove.NOBODY
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "cause" in vars(cls):
+            cls.user_message = what_to_do(cls.cause, *cls.fixes)
+        elif "user_message" in vars(cls):
+            cls.cause, cls.fixes = cls.user_message, ()
+
     def __str__(self) -> str:
         return self.code
+
+
+def what_to_do(cause: str, *fixes: str) -> str:
+    """Return a cause and what to do about it as one text."""
+    return " ".join([cause, "What to do:", *fixes]) if fixes else cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +134,7 @@ class Transient(BotError):
         super().__init_subclass__()
         if told is not None:
             cls.told = told
-            cls.user_message = told.at_once or told.lasted
+            cls.user_message = cls.cause = told.at_once or told.lasted
 
 
 def error_of_code(code: str) -> type[BotError]:
@@ -153,37 +168,32 @@ class GlobalApiKey(NotStorable):
     """A Global API key."""
 
     code = "global_api_key"
-    user_message = (
-        "This is a Global API key: it opens the whole account. Roll it in Cloudflare, since it was pasted here; then "
-        f"{RIGHT_TOKEN}, and paste that."
-    )
+    cause = "This is a Global API key: it opens the whole account."
+    fixes = ("Roll it in Cloudflare, since it was pasted here.", CREATE_ANOTHER)
 
 
 class OAuthToken(NotStorable):
     """The OAuth token of a command-line session."""
 
     code = "oauth_token"
-    user_message = f"This is wrangler's OAuth token: it works for an hour only. Instead, {RIGHT_TOKEN}."
+    cause = "This is wrangler's OAuth token: it works for an hour only."
+    fixes = (CREATE_ANOTHER,)
 
 
 class S3SecretAccessKey(NotStorable):
-    """The secret half of an S3 key pair."""
+    """The secret half of an S3 key pair: it is the SHA-256 of the API token, which is as good as disclosed with it."""
 
     code = "s3_secret_access_key"
-    user_message = (
-        "This is the Secret Access Key of an S3 key pair. Paste the API token it came from: Cloudflare showed it on "
-        'the same page, as "Token value". This key was pasted here: consider it disclosed.'
-    )
+    cause = "This is the Secret Access Key of an S3 key pair. With it, the API token is disclosed too."
+    fixes = ("Delete that token in Cloudflare.", CREATE_ANOTHER)
 
 
 class S3AccessKeyId(NotStorable):
-    """The public half of an S3 key pair."""
+    """The public half of an S3 key pair: the token's ID, which is no secret."""
 
     code = "s3_access_key_id"
-    user_message = (
-        "This is the Access Key ID of an S3 key pair. Paste the API token it came from: Cloudflare showed it on the "
-        'same page, as "Token value".'
-    )
+    cause = "This is the Access Key ID of an S3 key pair, which is no secret."
+    fixes = ('Paste the API token it came from: Cloudflare showed it on the same page, as "Token value".',)
 
 
 class SeveralTokens(NotStorable):
@@ -253,11 +263,8 @@ class SealedValueUnreadable(BotError):
 
     code = "sealed_value_unreadable"
     whose_move = WhoseMove.YOU
-    user_message = (
-        "The bot can no longer open the token that it kept encrypted, so it cannot send it to Cloudflare. Your move: "
-        "submit the token again. If this happens twice, tell the operator of the bot: the sealing keys may have been "
-        "removed or replaced."
-    )
+    cause = "The bot can no longer open the token that it kept encrypted."
+    fixes = (PASTE_AGAIN, "If this happens twice, the operator should look at the bot's sealing keys.")
 
 
 class KeyFileUnusable(BotError):
@@ -265,7 +272,7 @@ class KeyFileUnusable(BotError):
 
     code = "key_file_unusable"
     whose_move = WhoseMove.OPERATOR
-    user_message = "The operator of the bot has to repair its sealing keys."
+    user_message = "The operator of the bot has to fix its sealing keys."
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(path, reason)
@@ -285,14 +292,18 @@ class DatabaseTrouble(Transient, told=None):
     whose_move = WhoseMove.OPERATOR
 
 
+_DATABASE_WAITING: Final = "The bot's own database has trouble."
+_DATABASE_LASTED: Final = "The bot's own database kept having trouble."
+
+
 class DatabaseUnavailable(
     DatabaseTrouble,
     told=Told(
-        waiting="The bot's own database has trouble.",
-        lasted="The bot's own database kept having trouble.",
+        waiting=_DATABASE_WAITING,
+        lasted=_DATABASE_LASTED,
         at_once=(
-            "The bot could not record this, so nothing was sent to Cloudflare because of it. Your move: try again in a "
-            "minute. If it happens again, tell the operator of the bot that its database cannot be written."
+            "The bot could not record this, so nothing was sent to Cloudflare because of it. What to do: Try again in "
+            "a minute; if it fails again, report it to the operator."
         ),
     ),
 ):
@@ -304,11 +315,11 @@ class DatabaseUnavailable(
 class CommitUnknown(
     DatabaseTrouble,
     told=Told(
-        waiting="The bot's own database has trouble.",
-        lasted="The bot's own database kept having trouble.",
+        waiting=_DATABASE_WAITING,
+        lasted=_DATABASE_LASTED,
         at_once=(
-            "It is not known whether the bot recorded this: its database did not answer in time. Your move: press the "
-            "button again in a moment; that is safe, nothing is done twice."
+            "It is not known whether the bot recorded this: its database did not answer in time. What to do: Press the "
+            "button again in a moment; nothing is done twice."
         ),
     ),
 ):
@@ -318,13 +329,13 @@ class CommitUnknown(
 
 
 class RecordDamaged(BotError):
-    """A row holds what no version of the bot writes there. It is left as it is, and no value of it is told."""
+    """A row holds what no version of the bot writes there. It is left as it is, and no value of it is shown."""
 
     code = "record_damaged"
     whose_move = WhoseMove.OPERATOR
     user_message = (
-        "The bot's own record of this is damaged, and was left as it is. The operator of the bot finds its name, and "
-        "what to do, in the log."
+        "The bot's own record of this is damaged, and was left as it is. The operator finds its name, and what to do, "
+        "in the log."
     )
 
     def __init__(self, table: str, row: str, column: str) -> None:
@@ -396,7 +407,8 @@ class EnablingNotAllowed(AccessRefused):
 
     code = "enabling_not_allowed"
     whose_move = WhoseMove.YOU
-    user_message = f"This bot does not enable catalogs. Your move: {ENABLE_CATALOG}."
+    cause = "This bot does not enable catalogs."
+    fixes = (ENABLE_CATALOG,)
 
 
 class UsergroupUnreadable(AccessRefused):
@@ -412,8 +424,8 @@ class MembershipUnknown(
     AccessRefused,
     Transient,
     told=Told(
-        waiting="Slack does not tell the bot who may use it.",
-        lasted="Slack did not tell the bot who may use it.",
+        waiting="Slack does not say who may use the bot.",
+        lasted="Slack did not say who may use the bot.",
         at_once=(
             "Slack did not tell the bot who is in the user groups that may use it, so it refuses to be safe. Try again "
             "in a minute."
@@ -439,20 +451,16 @@ class NeverSent(GivenUp):
     """The deadline passed before anything was done about it."""
 
     code = "expired"
-    user_message = (
-        "The time that a submission may wait ran out before it was this one's turn, so nothing was written and the "
-        "token was erased. Your move: submit it again."
-    )
+    cause = "The time for it ran out before its turn: nothing was written, and the token was erased."
+    fixes = (PASTE_AGAIN,)
 
 
 class DeadlineReached(GivenUp):
     """The deadline passed while the bot was trying again."""
 
     code = "deadline_reached"
-    user_message = (
-        "The bot could not get it done in the time that a submission may wait, so it gave up and erased the token. "
-        "Your move: submit it again later."
-    )
+    cause = "The time for it ran out, and the token was erased."
+    fixes = ("Submit it again later.",)
 
 
 # What was recorded.
@@ -464,8 +472,8 @@ class UnknownCause(BotError):
     code = "unknown_cause"
     whose_move = WhoseMove.OPERATOR
     user_message = (
-        "The bot recorded a cause that this version of it does not know. The operator of the bot should look for it in "
-        "the log, and run the newest version."
+        "The bot recorded a cause that this version of it does not know. The operator should look for it in the log, "
+        "and run the newest version."
     )
 
 
@@ -544,4 +552,4 @@ class SlackConnectionBroke(
 
 
 class StartRefused(Exception):
-    """The bot cannot start; the message says why and how to mend it."""
+    """The bot cannot start; the message says why and how to fix it."""

@@ -164,6 +164,7 @@ def check_reason(reason: str) -> str | None:
     return too_long if len(reason) > REASON_LENGTH else None
 
 
+# A git commit and a SHA-256 have the shape of a Global API key and of an S3 secret: no shape tells them apart.
 REVOKE_ADVICE: Final = (
     "This looks like a token, and this field is no place for one: others may have seen it. Revoke it in Cloudflare, or "
     "wherever it was created. Paste a new Cloudflare API token into the token field."

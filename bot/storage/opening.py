@@ -124,7 +124,7 @@ async def _open_postgres(
         from bot.storage.jobs import Jobs  # noqa: PLC0415 - the extra "postgres"
         from bot.storage.postgres import PostgresDatabase  # noqa: PLC0415 - the extra "postgres"
     except ImportError:
-        message = f"{_DATABASE}: PostgreSQL needs the extra: pip install 'r2-credential-bot[postgres]'"
+        message = f"{_DATABASE}: PostgreSQL needs the extra: pip install '.[postgres]' in the bot's directory"
         raise StartRefused(message) from None
     try:
         database = PostgresDatabase(url)

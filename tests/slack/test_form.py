@@ -316,9 +316,9 @@ def test_every_kind_that_is_not_stored_has_its_form_error() -> None:
     [
         pytest.param(TokenKind.EMPTY, "Paste the Cloudflare API token", id="empty"),
         pytest.param(TokenKind.GLOBAL_KEY, "Roll it", id="a Global API key is to be replaced"),
-        pytest.param(TokenKind.GLOBAL_KEY, 'the permission "Admin Read & Write"', id="and a token takes its place"),
-        pytest.param(TokenKind.OAUTH, "create an R2 API token", id="wrangler's own token"),
-        pytest.param(TokenKind.S3_SECRET, "consider it disclosed", id="an S3 secret is disclosed"),
+        pytest.param(TokenKind.GLOBAL_KEY, '"Admin Read & Write"', id="and a token takes its place"),
+        pytest.param(TokenKind.OAUTH, "Create a token", id="wrangler's own token"),
+        pytest.param(TokenKind.S3_SECRET, "the API token is disclosed too", id="an S3 secret is disclosed"),
         pytest.param(TokenKind.S3_KEY_ID, "Paste the API token it came from", id="an S3 key id"),
         pytest.param(TokenKind.SEVERAL, "Paste one token", id="several words"),
         pytest.param(TokenKind.NOT_A_TOKEN, "Copy it again", id="something else"),

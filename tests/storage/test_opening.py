@@ -668,7 +668,9 @@ async def test_without_the_extra_it_is_told_how_to_install_it(
 
     said = await refusal(_worker(load, "postgresql://127.0.0.1/bot"))
 
-    assert said == ("R2_CREDENTIAL_DATABASE_URL: PostgreSQL needs the extra: pip install 'r2-credential-bot[postgres]'")
+    assert said == (
+        "R2_CREDENTIAL_DATABASE_URL: PostgreSQL needs the extra: pip install '.[postgres]' in the bot's directory"
+    )
 
 
 async def test_a_postgresql_that_is_not_there_yet_is_waited_for(load: LoadSettings, proxy: PostgresProxy) -> None:

@@ -1,13 +1,14 @@
-"""What is said behind the headline of a submission that has ended: why, whose move it is, and what to know besides.
+"""What is said behind the headline of a submission that has ended: why, what to do, and what to know besides.
 
 This module cannot import `secret` or `sealing` (a lint contract): it never meets a token, sealed or not.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
 from bot.model.catalog import CredentialStatus
-from bot.model.errors import DeadlineReached, GivenUp, Transient
+from bot.model.errors import BotError, DeadlineReached, GivenUp, Transient, what_to_do
 from bot.model.submission import Check, State, Task, TokenKind
 from bot.slack.blocks import date, escape
 from bot.slack.messages.redacted import RedactedResult
@@ -18,19 +19,14 @@ EXPIRES_SOON: Final = timedelta(days=30)
 _CONFIRMATIONS: Final = {
     CredentialStatus.VALID: "Cloudflare confirms that the stored credential works.",
     CredentialStatus.PRESENT: "Cloudflare confirms that one is stored; it offers no test on this path.",
-    CredentialStatus.INVALID: (
-        "Cloudflare accepted it, but says that the stored credential does not work. Your move: look whether the token "
-        "was disabled or changed meanwhile, and store another one. If this one is good, the operator of the bot should "
-        "look at the catalog in the Cloudflare dashboard."
-    ),
-    CredentialStatus.ABSENT: (
-        "Cloudflare accepted it, but still says that the slot is empty. The operator of the bot should look at the "
-        "catalog in the Cloudflare dashboard; submitting the token again does no harm."
-    ),
-    CredentialStatus.UNKNOWN: (
-        "Cloudflare accepted it, but the bot could not find out afterwards whether it works. Your move: look with "
-        f"`{COMMAND} status` in a few minutes."
-    ),
+    CredentialStatus.INVALID: "Cloudflare accepted it, but says that the stored credential does not work.",
+    CredentialStatus.ABSENT: "Cloudflare accepted it, but still says that the slot is empty.",
+    CredentialStatus.UNKNOWN: "Cloudflare accepted it, but the bot could not find out afterwards whether it works.",
+}
+_AFTERWARDS: Final[Mapping[CredentialStatus, tuple[str, ...]]] = {
+    CredentialStatus.INVALID: ("Find out whether the token was disabled or changed meanwhile, and store another one.",),
+    CredentialStatus.ABSENT: ("Submit the token again; storing it twice does no harm.",),
+    CredentialStatus.UNKNOWN: (f"Ask with `{COMMAND} status` in a few minutes.",),
 }
 _REPLACED: Final = {
     CredentialStatus.VALID: "It replaced a credential that still worked.",
@@ -38,20 +34,28 @@ _REPLACED: Final = {
     CredentialStatus.ABSENT: "There was none before.",
 }
 _CHECKED: Final = (
-    "Not looked at: whether the token may read and write the data of the bucket (R2 storage), which Cloudflare does "
-    "only when it stores. The token was erased. Your move: paste it again to have it stored."
+    "Only the write shows whether the token may read and write the bucket's data (R2 storage). The token was erased."
 )
-_ENABLED: Final = "It can take a credential now. Your move: paste a token for it; no earlier one was kept."
-_ENABLE_AGAIN: Final = "Your move: press the button again; enabling a catalog twice does no harm."
-_NOT_ENABLED_IN_TIME: Final = f"The bot did not get to it in the time it had. {_ENABLE_AGAIN}"
+_ENABLED: Final = "It can take a credential now."
+_PASTE_TO_STORE: Final = {
+    State.CHECKED: "Paste the token again to have it stored.",
+    State.ENABLED: "Paste a token for it; no earlier one was kept.",
+}
+_PRESS_AGAIN: Final = "Press the button again; enabling a catalog twice does no harm."
+_NOT_ENABLED_IN_TIME: Final = "The bot did not get to it in the time it had."
+_SAME_AGAIN: Final = "Submit the same token again; storing it twice does no harm."
+EARLIER_REQUEST: Final = (
+    "An earlier request with the token got no clear answer, so the slot may hold it. What ended it:"
+)
+NO_CLEAR_ANSWER: Final = "A request with the token went out, and no clear answer came back."
 _UNCHECKED: Final = {
     Check.TOKEN: (
-        "Not checked: whether the token is active and when it expires. Cloudflare does not tell that about this token, "
-        "so nobody will be reminded before it expires."
+        "Not checked: whether the token is active and when it expires. Cloudflare does not say, so nobody will be "
+        "reminded before it expires."
     ),
     Check.REACH: (
         "Not checked: whether the token reaches this catalog. Cloudflare does not let this token ask; if it does not "
-        "reach it, Cloudflare refuses it when it is stored, and leaves the slot as it is."
+        "reach it, Cloudflare refuses it when it is stored."
     ),
 }
 _UNCHECKED_BUT_STORED: Final = _UNCHECKED | {
@@ -63,16 +67,31 @@ _UNCHECKED_BUT_STORED: Final = _UNCHECKED | {
 
 
 def explain(result: RedactedResult) -> str:
-    """Return what happened behind the headline, whose move it is and what to do."""
+    """Return what happened behind the headline and what to do, as one text."""
+    return what_to_do(find_cause(result), *list_fixes(result))
+
+
+def find_cause(result: RedactedResult) -> str:
+    """Return what happened behind the headline."""
     if result.ending is State.STORED:
         before = result.findings.credential if result.findings else CredentialStatus.UNKNOWN
-        confirmation = _CONFIRMATIONS[result.confirmation or CredentialStatus.UNKNOWN]
-        return " ".join(filter(None, [confirmation, _REPLACED.get(before, "")]))
+        return " ".join(filter(None, [_CONFIRMATIONS[_confirmation(result)], _REPLACED.get(before, "")]))
     if result.ending in (State.CHECKED, State.ENABLED):
         return _CHECKED if result.ending is State.CHECKED else _ENABLED
     if result.ending is State.SUPERSEDED:
         return _explain_superseded(result)
     return _explain_uncertain(result) if result.ending is State.UNCERTAIN else _explain_cause(result)
+
+
+def list_fixes(result: RedactedResult) -> tuple[str, ...]:
+    """Return what the person can do about it, each by itself; nothing where that is the operator's move alone."""
+    if result.ending is State.STORED:
+        return _AFTERWARDS.get(_confirmation(result), ())
+    if result.ending in (State.CHECKED, State.ENABLED):
+        return (_PASTE_TO_STORE[result.ending],)
+    if result.ending is State.SUPERSEDED:
+        return ()
+    return tuple(map(escape, _list_fixes_of_cause(result)))
 
 
 def list_unchecked(result: RedactedResult) -> list[str]:
@@ -114,7 +133,7 @@ def expiry(expires_at: datetime | None, now: datetime) -> str:
 
 def _explain_superseded(result: RedactedResult) -> str:
     fate = (
-        "An earlier request with this token got no clear answer; the newer one was sent after it."
+        "An earlier request with this token got no clear answer, but came first."
         if result.possibly_written
         else "This token was never stored."
     )
@@ -126,12 +145,9 @@ def _explain_superseded(result: RedactedResult) -> str:
 
 def _explain_uncertain(result: RedactedResult) -> str:
     cause = _explain_cause(result)
-    if result.error is not None and not result.error.retryable:  # its sentence says whose move it is
-        return f"An earlier request with the token got no clear answer, so the slot may hold it. What ended it: {cause}"
-    return (
-        "A request with the token went out, and no clear answer came back. "
-        f"{cause} Your move: submit the same token again; storing it twice does no harm."
-    )
+    if result.error is not None and not result.error.retryable:
+        return f"{EARLIER_REQUEST} {cause}"
+    return f"{NO_CLEAR_ANSWER} {cause}"
 
 
 def _explain_cause(result: RedactedResult) -> str:
@@ -140,11 +156,24 @@ def _explain_cause(result: RedactedResult) -> str:
     if result.task is Task.ENABLE and issubclass(result.error, GivenUp):
         return _NOT_ENABLED_IN_TIME
     if not issubclass(result.error, Transient):
-        return escape(result.error.user_message)
+        return escape(result.error.cause)
     lasted = result.error.told.lasted
-    if result.ending is State.UNCERTAIN:
-        return lasted
-    return f"{lasted} {_ENABLE_AGAIN if result.task is Task.ENABLE else DeadlineReached.user_message}"
+    is_given_up = result.ending is not State.UNCERTAIN and result.task is not Task.ENABLE
+    return f"{lasted} {DeadlineReached.cause}" if is_given_up else lasted
+
+
+def _list_fixes_of_cause(result: RedactedResult) -> tuple[str, ...]:
+    """Return them; where the slot may hold the token, the same one again settles it, unless another one is needed."""
+    is_passing = result.error is None or issubclass(result.error, Transient)
+    if result.task is Task.ENABLE and (is_passing or issubclass(result.error or BotError, GivenUp)):
+        return (_PRESS_AGAIN,)
+    if result.error is None or (is_passing and result.ending is State.UNCERTAIN):
+        return (_SAME_AGAIN,)
+    return DeadlineReached.fixes if is_passing else result.error.fixes
+
+
+def _confirmation(result: RedactedResult) -> CredentialStatus:
+    return result.confirmation or CredentialStatus.UNKNOWN
 
 
 def _days(time: timedelta) -> str:

@@ -1,4 +1,4 @@
-"""How people are told what came of a submission, or how far it is: one table for all that shows it."""
+"""How a submission is shown, ended or under way: one table for all that shows it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from bot.model.submission import State, Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How one ending of one task is told.
+    """How one ending of one task is shown.
 
     `title` stands above the message, behind the `mark`; `view_title` above the modal (24 characters at most);
     `headline` is the sentence that says it all, `words` its place in the history.
@@ -25,7 +25,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskWords:
-    """How a task is told while it is under way: above the modal, in it, and behind the name in the history."""
+    """How a task is shown while it is under way: above the modal, in it, and behind the name in the history."""
 
     title: str
     sentence: str
@@ -41,7 +41,7 @@ class ProgressStep:
 
 
 class Special(StrEnum):
-    """Endings that are told like no other, although their state is a common one."""
+    """Endings that are shown like no other, although their state is a common one."""
 
     ALARM = "alarm"
     """Stored, but Cloudflare says that it does not work or is not there."""
@@ -49,6 +49,7 @@ class Special(StrEnum):
     """Refused, but nothing was wrong with the token: its bucket takes none."""
 
 
+_STORED: Final = "{user} stored a new credential for the catalog of {bucket}."
 _NOT_STORED: Final = "The credential that {user} submitted for {bucket} was not stored; nothing was changed."
 _NOT_CHECKED: Final = "The token that {user} submitted for {bucket} could not be checked; nothing was changed."
 _NOT_ENABLED: Final = "The catalog of {bucket}, which {user} wanted to enable, was not enabled."
@@ -80,14 +81,14 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
             mark=":white_check_mark:",
             title="Credential stored",
             view_title="Credential stored",
-            headline="{user} stored a new credential for the catalog of {bucket}.",
+            headline=_STORED,
             words="stored",
         ),
         Special.ALARM: Outcome(
             mark=":rotating_light:",
             title="Credential stored, but look at it",
             view_title="Credential stored",
-            headline="{user} stored a new credential for the catalog of {bucket}.",
+            headline=_STORED,
             words="stored, but look at it",
         ),
         State.REFUSED: Outcome(
@@ -131,9 +132,12 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
     Task.CHECK: {
         State.CHECKED: Outcome(
             mark=":mag:",
-            title="All checks passed, nothing changed",
-            view_title="All checks passed",
-            headline="The token that {user} had checked for {bucket} passed every check; nothing was changed.",
+            title="Passed what can be checked before a write, nothing changed",
+            view_title="Checked, not stored",
+            headline=(
+                "The token that {user} had checked for {bucket} passed what can be checked before a write; nothing was "
+                "changed."
+            ),
             words="checked, nothing changed",
         ),
         State.REFUSED: Outcome(

@@ -10,11 +10,11 @@ from typing import Final
 
 from bot.cloudflare.errors import DOCUMENTATION_URL, CatalogInactive, CatalogNotEnabled
 from bot.model.catalog import CredentialStatus, StoredCredential
-from bot.model.errors import AccessRefused, BotError, WhoseMove
+from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, AccessRefused, BotError, WhoseMove, what_to_do
 from bot.model.submission import Check, State, Submission, Task, TokenKind
 from bot.slack.blocks import Json, actions, button, confirmation, context, date, escape, fields, modal, section
 from bot.slack.button_values import bucket_value
-from bot.slack.messages.explanation import expiry, explain, list_unchecked, list_warnings
+from bot.slack.messages.explanation import expiry, find_cause, list_fixes, list_unchecked, list_warnings
 from bot.slack.messages.outcome import TASK_WORDS, ProgressStep
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 
@@ -41,15 +41,24 @@ def result_message(result: RedactedResult, *, contact: str, may_enable: bool = F
     return {"text": " ".join(filter(None, parts)), "blocks": blocks}
 
 
-def result_view(result: RedactedResult, *, contact: str) -> Json:
-    """Return the modal as it stays when all is done."""
-    return modal(result.outcome.view_title, [*_body(result, contact), context("You can close this.")])
+def result_view(result: RedactedResult, *, contact: str, may_enable: bool = False) -> Json:
+    """Return the modal as it stays when all is done, with the buttons that the message has."""
+    buttons = _buttons(result, may_enable=may_enable)
+    blocks = [*_body(result, contact, may_enable=may_enable), *([actions(*buttons)] if buttons else [])]
+    return modal(result.outcome.view_title, [*blocks, context("You can close this.")])
 
 
-def submission_view(submission: Submission, *, now: datetime, steps: tuple[ProgressStep, ...], contact: str) -> Json:
+def submission_view(
+    submission: Submission,
+    *,
+    now: datetime,
+    steps: tuple[ProgressStep, ...],
+    contact: str,
+    may_enable: bool = False,
+) -> Json:
     """Return the modal of a submission: how far it is, or what came of it."""
     if submission.is_ended:
-        return result_view(RedactedResult.of(submission), contact=contact)
+        return result_view(RedactedResult.of(submission), contact=contact, may_enable=may_enable)
     return progress_view(RedactedProgress.of(submission, now, steps))
 
 
@@ -75,19 +84,19 @@ def expiry_reminder(credential: StoredCredential, now: datetime, placement: str 
     what = "has expired" if is_over else "expires soon"
     text = (
         f"The credential of the catalog of {bucket}, which {by} stored on {date(credential.stored_at)}, {what} "
-        f"({expiry(credential.expires_at, now)}). Your move: create a new R2 API token with "
+        f"({expiry(credential.expires_at, now)}). What to do: Create a token with "
         f'"Admin Read &amp; Write" and store it{"" if is_over else " before that"}.'
     )
     return _notice(":hourglass:", text, credential, placement)
 
 
 def broken_notice(credential: StoredCredential, placement: str = "") -> Json:
-    """Return the message that tells that a credential stopped working; `placement` as with a result."""
+    """Return the message that says that a credential stopped working; `placement` as with a result."""
     since = f" (found {date(credential.broken_at)})" if credential.broken_at else ""
     text = (
         f"Cloudflare says that the credential of the catalog of `{escape(credential.bucket)}` does not work any more"
-        f"{since}. <@{credential.stored_by}> stored it on {date(credential.stored_at)}. Your move: find out whether "
-        "somebody disabled, changed or deleted that token, and store a new one."
+        f"{since}. <@{credential.stored_by}> stored it on {date(credential.stored_at)}. What to do: Find out whether "
+        "that token was disabled, changed or deleted, and store a new one."
     )
     return _notice(":rotating_light:", text, credential, placement)
 
@@ -121,16 +130,23 @@ _CHECKS_PASSED: Final = {
     Check.REACH: "The token reaches this catalog.",
 }
 _TO_BE_ENABLED: Final = (CatalogNotEnabled, CatalogInactive)
-_ENABLE_BELOW: Final = 'Or press "Enable the catalog" below.'
+_ENABLE_BELOW: Final = 'Press "Enable the catalog" below.'
+_LINKS: Final = {
+    escape(CREATE_ANOTHER): ("Create a token", "https://dash.cloudflare.com/?to=/:account/r2/api-tokens"),
+    escape(ENABLE_CATALOG): ("the bucket's settings", "https://dash.cloudflare.com/?to=/:account/r2/overview"),
+}
+"""The words in an advice that lead to a page of Cloudflare's; no address stands in a sentence."""
 
 _SLACK_ID: Final = re.compile(r"[UWSC](?=[A-Z]*[0-9])[A-Z0-9]{7,}")  # a digit: "SECURITY" is no id but a team
 
 
 def _body(result: RedactedResult, contact: str, *, may_enable: bool = False) -> list[Json]:
-    explanation, *remarks = _explanation(result, contact, may_enable=may_enable)
+    fixes = _list_fixes(result, may_enable=may_enable)
+    remarks = [*list_unchecked(result), *list_warnings(result)]
     checks = [section("\n".join(_checks(result)))] if result.ending is State.CHECKED else []
     return [
-        section(f"{result.outcome.mark} *{result.outcome.title}*\n{explanation}"),
+        section(f"{result.outcome.mark} *{result.outcome.title}*\n{_cause(result, contact)}"),
+        *([section("\n".join(["*What to do*", *(f"\u2022 {_link(fix)}" for fix in fixes)]))] if fixes else []),
         *checks,
         *([section("\n".join(f":warning: {remark}" for remark in remarks))] if remarks else []),
         fields(*_facts(result)),
@@ -140,11 +156,25 @@ def _body(result: RedactedResult, contact: str, *, may_enable: bool = False) -> 
 
 def _explanation(result: RedactedResult, contact: str, *, may_enable: bool) -> list[str]:
     """Return what is said behind the headline, then what should be known besides."""
-    mends = [
-        _ENABLE_BELOW if may_enable and _lacks_catalog(result) else "",
-        _ask_whom(contact) if result.asks_operator else "",
-    ]
-    return [" ".join(filter(None, [explain(result), *mends])), *list_unchecked(result), *list_warnings(result)]
+    explanation = what_to_do(_cause(result, contact), *_list_fixes(result, may_enable=may_enable))
+    return [explanation, *list_unchecked(result), *list_warnings(result)]
+
+
+def _cause(result: RedactedResult, contact: str) -> str:
+    asks = [_ask_whom(contact)] if result.asks_operator else []
+    return " ".join([find_cause(result), *asks])
+
+
+def _list_fixes(result: RedactedResult, *, may_enable: bool) -> list[str]:
+    """Return what to do; where a button enables the catalog, the long way is left out."""
+    is_by_button = may_enable and _lacks_catalog(result)
+    return [_ENABLE_BELOW if is_by_button and fix == escape(ENABLE_CATALOG) else fix for fix in list_fixes(result)]
+
+
+def _link(fix: str) -> str:
+    """Make the words that lead somewhere a link."""
+    words, url = _LINKS.get(fix, ("", ""))
+    return fix.replace(words, f"<{url}|{words}>", 1) if url else fix
 
 
 def _lacks_catalog(result: RedactedResult) -> bool:
@@ -242,7 +272,7 @@ def _notice(emoji: str, text: str, credential: StoredCredential, placement: str)
 
 
 def _ask_whom(contact: str) -> str:
-    return f"Please ask {mention(contact)}." if contact else "Please ask whoever runs this bot."
+    return f"Please ask {mention(contact)}." if contact else "Please ask the operator of this bot."
 
 
 def mention(contact: str) -> str:

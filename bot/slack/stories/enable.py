@@ -27,7 +27,7 @@ _UNTIL_RECORDED: Final = (
 )
 _NOT_KNOWN_IF_RECORDED: Final = (
     "The bot's database did not answer in time, so it is not known whether this was recorded. If it was, the result is "
-    "posted. Your move: if none comes within a minute, press the button again; enabling a catalog twice does no harm."
+    "posted. What to do: If none comes within a minute, press the button again; enabling a catalog twice does no harm."
 )
 
 _log = structlog.get_logger()

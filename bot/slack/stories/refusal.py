@@ -9,8 +9,8 @@ from bot.policy.gate import Actor
 from bot.slack.messages import render
 
 _DATABASE_TROUBLE: Final = (
-    "The bot's database did not answer, so there is nothing to show. Your move: try again in a minute. If it happens "
-    "again, tell the operator of the bot."
+    "The bot's database did not answer, so there is nothing to show. What to do: Try again in a minute; if it fails "
+    "again, report it to the operator."
 )
 
 _log = structlog.get_logger()

@@ -286,7 +286,7 @@ def _tell_age(table: Table) -> str:
     age = f"As Cloudflare told it {ago(table.now - table.as_of)}." if table.as_of else ""
     follow = {
         Freshness.FRESH: "",
-        Freshness.BEING_ASKED: "Cloudflare is being asked again; a fresh table takes this one's place in a moment.",
+        Freshness.BEING_ASKED: "Cloudflare is being asked again; a fresh table follows when it has answered.",
         Freshness.NOT_ANSWERED: "Cloudflare could not be asked again about everything just now.",
     }[table.freshness]
     return " ".join(filter(None, [age, follow])) or "Ask again in a minute."

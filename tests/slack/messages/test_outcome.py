@@ -159,7 +159,8 @@ HEADLINES: dict[tuple[Task, State], str] = {
         "The credential that <@U0ADA0001> submitted for `lake` was replaced by a newer submission."
     ),
     (Task.CHECK, State.CHECKED): (
-        "The token that <@U0ADA0001> had checked for `lake` passed every check; nothing was changed."
+        "The token that <@U0ADA0001> had checked for `lake` passed what can be checked before a write; nothing was "
+        "changed."
     ),
     (Task.CHECK, State.REFUSED): (
         "The token that <@U0ADA0001> had checked for `lake` did not pass every check; nothing was changed."
@@ -216,11 +217,11 @@ def test_there_is_one_move_and_it_is_clear_whose(submission: Submission) -> None
     """The person is told to do one thing, or whom to ask; not two things that contradict each other."""
     result = RedactedResult.of(submission)
     text = explain(result)
-    assert text.count("Your move:") <= 1
+    assert text.count("What to do:") <= 1
     assert "tries again" not in text
     assert "Try again" not in text
     if submission.state not in {State.STORED, State.DENIED, State.SUPERSEDED}:
-        assert "Your move:" in text or "has to" in text or result.asks_operator
+        assert "What to do:" in text or result.asks_operator
 
 
 @pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown))
@@ -233,11 +234,12 @@ def test_what_lasted_until_the_end_is_told_as_over(task: Task, code: str) -> Non
     assert explanation.startswith(error.told.lasted)
     assert error.told.waiting not in explanation
     assert not error.told.at_once or error.told.at_once not in explanation
-    assert explanation.endswith(
-        "Your move: press the button again; enabling a catalog twice does no harm."
-        if task is Task.ENABLE
-        else "Your move: submit it again later."
-    )
+    if not (result := RedactedResult.of(ended(task, State.FAILED, code))).asks_operator or task is Task.ENABLE:
+        assert explanation.endswith(
+            "What to do: Press the button again; enabling a catalog twice does no harm."
+            if result.task is Task.ENABLE
+            else "What to do: Submit it again later."
+        )
 
 
 @pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown))
@@ -255,21 +257,21 @@ def test_enabling_speaks_of_no_token(code: str) -> None:
     state = State.EXPIRED if code == NeverSent.code else State.FAILED
     explanation = explain(RedactedResult.of(ended(Task.ENABLE, state, code)))
     assert "token" not in explanation
-    assert "Your move: press the button again" in explanation
+    assert "What to do: Press the button again" in explanation
 
 
 def test_a_stop_without_an_answer_is_told_as_such() -> None:
     """Killed with a request out, the bot knows no error to tell."""
     explanation = explain(RedactedResult.of(ended(Task.STORE, State.UNCERTAIN, None)))
     assert "stopped before it had an answer" in explanation
-    assert explanation.endswith("submit the same token again; storing it twice does no harm.")
+    assert explanation.endswith("Submit the same token again; storing it twice does no harm.")
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
         pytest.param(NotAllowed, "You are not on the list", id="no longer allowed"),
-        pytest.param(error_of_code("credential_refused"), "submit that one", id="refused later"),
+        pytest.param(error_of_code("credential_refused"), "Create a token", id="refused later"),
         pytest.param(SealedValueUnreadable, "can no longer open", id="no longer to be opened"),
     ],
 )
@@ -295,19 +297,19 @@ def test_an_uncertain_ending_does_not_contradict_itself(error: type[BotError], e
         ),
         pytest.param(
             CredentialStatus.INVALID,
-            "Cloudflare accepted it, but says that the stored credential does not work. Your move:",
+            "Cloudflare accepted it, but says that the stored credential does not work. What to do:",
             True,
             id="an alarm: it does not work",
         ),
         pytest.param(
             CredentialStatus.ABSENT,
-            "Cloudflare accepted it, but still says that the slot is empty. The operator of the bot should look",
+            "Cloudflare accepted it, but still says that the slot is empty. What to do:",
             True,
             id="an alarm: the slot is empty",
         ),
         pytest.param(
             CredentialStatus.UNKNOWN,
-            "Cloudflare accepted it, but the bot could not find out afterwards whether it works. Your move: look with "
+            "Cloudflare accepted it, but the bot could not find out afterwards whether it works. What to do: Ask with "
             "`/r2-credential status` in a few minutes.",
             False,
             id="nobody could be asked",
@@ -435,8 +437,8 @@ def test_without_findings_there_are_no_remarks() -> None:
 def test_a_dry_run_says_what_it_cannot_see() -> None:
     """Whether the token may write data shows only when it is stored."""
     explanation = explain(RedactedResult.of(ended(Task.CHECK, State.CHECKED, None)))
-    assert explanation.startswith("Not looked at: whether the token may read and write the data of the bucket")
-    assert explanation.endswith("The token was erased. Your move: paste it again to have it stored.")
+    assert explanation.startswith("Only the write shows whether the token may read and write the bucket's data (R2")
+    assert explanation.endswith("The token was erased. What to do: Paste the token again to have it stored.")
 
 
 @pytest.mark.parametrize(

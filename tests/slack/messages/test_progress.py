@@ -162,7 +162,7 @@ async def test_what_is_waited_for_is_shown(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("task", "ending", "under_way", "title"),
     [
-        pytest.param(Task.CHECK, State.CHECKED, "Nothing will be stored.", "All checks passed", id="check"),
+        pytest.param(Task.CHECK, State.CHECKED, "Nothing will be stored.", "Checked, not stored", id="check"),
         pytest.param(Task.ENABLE, State.ENABLED, "is being enabled.", "Catalog enabled", id="enable"),
     ],
 )

@@ -34,7 +34,7 @@ from bot.sandbox.blocks import texts_of
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.slack.button_values import bucket_value
 from bot.slack.messages import render
-from bot.slack.messages.explanation import explain, list_unchecked, list_warnings
+from bot.slack.messages.explanation import find_cause, list_fixes, list_unchecked, list_warnings
 from bot.slack.messages.outcome import OUTCOMES
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 from bot.slack.progress_steps import steps_of
@@ -68,6 +68,11 @@ def _read(blocks: list[dict[str, Any]]) -> str:
     return "\n".join(texts_of(blocks))
 
 
+def without_links(text: str) -> str:
+    """Leave of our own links to Cloudflare's dashboard only the words."""
+    return re.sub(r"<https://dash\.cloudflare\.com/\?to=/:account/r2/[a-z-]+\|([^<>|]+)>", r"\1", text)
+
+
 def _failed(error: type[BotError], **changes: Any) -> RedactedResult:  # noqa: ANN401 - fields of a submission
     return RedactedResult.of(ended(Task.STORE, State.FAILED, error.code, **changes))
 
@@ -97,10 +102,14 @@ def test_every_ending_is_told_in_whole_sentences_and_valid_blocks(submission: Su
         assert find_faults(message["text"].replace("&amp; team ", "and team")) == []
         assert message["text"].startswith(result.headline)
         assert message["text"].endswith("Posted by a test.")
-        for said in (explain(result), *list_warnings(result), *list_unchecked(result)):
+        for said in (find_cause(result), *list_warnings(result), *list_unchecked(result)):
             assert said in message["text"]
             assert said in _read(message["blocks"])
             assert said in _read(view["blocks"])
+        for fix in () if may_enable else list_fixes(result):
+            assert fix in message["text"]
+            assert fix in without_links(_read(message["blocks"]))
+            assert fix in without_links(_read(view["blocks"]))
 
 
 def _longest(submission: Submission) -> Submission:
@@ -184,7 +193,8 @@ def test_foreign_text_is_escaped_everywhere(submission: Submission) -> None:
     result = RedactedResult.of(hostile)
     message = render.result_message(result, contact=foreign, may_enable=True)
     view = render.result_view(result, contact=foreign)
-    for text in map(without_times, (message["text"], _read(message["blocks"]), _read(view["blocks"]))):
+    shown = (message["text"], _read(message["blocks"]), _read(view["blocks"]))
+    for text in map(without_links, map(without_times, shown)):
         assert "<!" not in text
         assert "<http" not in text
         assert not re.search(r"&(?!amp;|lt;|gt;)", text)
@@ -225,7 +235,10 @@ TITLES: dict[tuple[Task, State], tuple[str, str]] = {
         ":arrows_counterclockwise: *Token replaced by a newer submission*",
         "Replaced by a newer one",
     ),
-    (Task.CHECK, State.CHECKED): (":mag: *All checks passed, nothing changed*", "All checks passed"),
+    (Task.CHECK, State.CHECKED): (
+        ":mag: *Passed what can be checked before a write, nothing changed*",
+        "Checked, not stored",
+    ),
     (Task.CHECK, State.REFUSED): (":no_entry: *Check not passed, nothing changed*", "Check not passed"),
     (Task.CHECK, State.DENIED): (":no_entry: *Not allowed, nothing changed*", "Not allowed"),
     (Task.CHECK, State.FAILED): (":x: *Not checked, nothing changed*", "Not checked"),
@@ -331,16 +344,24 @@ def test_a_catalog_is_enabled_after_a_question(error: type[BotError]) -> None:
         "confirm": {"type": "plain_text", "text": "Enable"},
         "deny": {"type": "plain_text", "text": "Cancel"},
     }
-    assert 'Or press "Enable the catalog" below.' in message["text"]
+    assert 'What to do: Press "Enable the catalog" below. Submit the token again.' in message["text"]
     without = render.result_message(result, contact="", may_enable=False)
     assert "Enable the catalog" not in without["text"] + _read(without["blocks"])
 
 
-def test_the_modal_speaks_of_no_button_that_it_has_not() -> None:
-    """The button is in the channel's message."""
-    view = render.result_view(RedactedResult.of(ended(Task.STORE, State.REFUSED, CatalogInactive.code)), contact="")
-    assert "below" not in _read(view["blocks"])
-    assert all(block["type"] != "actions" for block in view["blocks"])
+@pytest.mark.parametrize("may_enable", [False, True], ids=["may not enable", "may enable"])
+@pytest.mark.parametrize("submission", ENDED + STORED)
+def test_the_modal_has_the_buttons_that_the_message_has(submission: Submission, *, may_enable: bool) -> None:
+    """Who sits in front of it need not look for the message in the channel."""
+    result = RedactedResult.of(submission)
+    view = render.result_view(result, contact="", may_enable=may_enable)
+    assert _buttons(view) == _buttons(render.result_message(result, contact="", may_enable=may_enable))
+    assert ("below" in _read(view["blocks"])) is (
+        may_enable and submission.error_code in _TO_BE_ENABLED and submission.task is not Task.ENABLE
+    )
+
+
+_TO_BE_ENABLED = {CatalogNotEnabled.code, CatalogInactive.code}
 
 
 CHECKS = {
@@ -565,7 +586,7 @@ def test_a_refusal_says_why_and_whom_to_ask(error: BotError, *, asks: bool) -> N
     """Somebody to ask where somebody can change it; names no list and no other person."""
     told = render.refusal(error, contact="")
     assert told.startswith(error.user_message)
-    assert told.endswith("Please ask whoever runs this bot." if asks else error.user_message)
+    assert told.endswith("Please ask the operator of this bot." if asks else error.user_message)
 
 
 def test_an_outsider_is_refused_in_plain_words() -> None:
@@ -621,8 +642,8 @@ def test_a_reminder_says_which_credential_and_until_when(left: timedelta, when: 
     message = render.expiry_reminder(replace(CREDENTIAL, expires_at=NOW + left), NOW)
     assert message_problems(message["blocks"]) == []
     assert without_times(message["text"]) == (
-        f"The credential of the catalog of `lake`, which <@U0ADA0001> stored on then, {when}. Your move: create a new "
-        f'R2 API token with "Admin Read &amp; Write" {"and " if "before" in mend else ""}{mend}'
+        f"The credential of the catalog of `lake`, which <@U0ADA0001> stored on then, {when}. What to do: Create a "
+        f'token with "Admin Read &amp; Write" {"and " if "before" in mend else ""}{mend}'
     )
     assert message["text"] in _read(message["blocks"])
     [button] = _buttons(message)
@@ -642,7 +663,7 @@ def test_the_news_of_a_broken_credential_says_what_to_do(broken_at: datetime | N
     assert message["text"].startswith("Cloudflare says that the credential of the catalog of `lake` does not work any")
     assert ("(found " in message["text"]) is (broken_at is not None)
     assert "<@U0ADA0001> stored it on" in message["text"]
-    assert "Your move: find out whether somebody disabled, changed or deleted that token" in message["text"]
+    assert "What to do: Find out whether that token was disabled, changed or deleted" in message["text"]
     assert message["text"] in _read(message["blocks"])
     [button] = _buttons(message)
     assert (button["action_id"], button["value"]) == (render.TRY_AGAIN, bucket_value(CREDENTIAL.key))

@@ -120,7 +120,7 @@ async def test_what_could_not_be_recorded_is_told_in_the_view_that_opened(desk: 
     await desk.slack.click(ADA, refusal, render.ENABLE)
 
     view = await desk.slack.wait_for_view(ADA, lambda view: view.title == "Not enabled")
-    assert "try again" in view.text
+    assert "Try again" in view.text
     assert desk.dispatched == []
     assert "listener_broke" not in log.getvalue()
 

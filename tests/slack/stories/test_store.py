@@ -204,7 +204,7 @@ async def test_without_a_contact_the_refusal_names_whoever_runs_the_bot(desk: De
     desk.contact = ""
     desk.serve(EVERYBODY)
 
-    assert "Please ask whoever runs this bot." in await desk.command(user=MALLORY)
+    assert "Please ask the operator of this bot." in await desk.command(user=MALLORY)
 
 
 async def test_a_command_from_another_workspace_is_refused(desk: Desk) -> None:

@@ -276,4 +276,4 @@ async def test_a_database_that_is_down_is_told_to_who_presses(desk: Desk) -> Non
     view = desk.slack.modal(ADA)
     assert view is not None
     assert not view.has_submit
-    assert "tell the operator" in view.text
+    assert "report it to the operator" in view.text
