@@ -198,7 +198,7 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack, traffi
     )
     patient_client = _web_client(settings, patient_http)
     slack = SlackWeb(_web_client(settings, http), patient_client=patient_client)
-    progress = ModalProgress(slack, store.clock, settings.contact or "", steps_of)
+    progress = ModalProgress(slack, store.clock, settings.contact or "", steps_of, may_enable=settings.allow_enable)
     stack.push_async_callback(progress.drain)
     store.submissions.watch(log_change)
     store.submissions.watch(progress.watch)
@@ -363,6 +363,7 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
         slack_post=base.slack_post,
         want_snapshot=catalogs.want,
         clock=base.store.clock,
+        may_enable=base.settings.allow_enable,
     )
 
 

@@ -11,10 +11,9 @@ import structlog
 from bot.catalogs.freshness import FRESH, fresh_tests, is_tested_lately, is_younger
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CatalogRefusal, RouteGone
-from bot.cloudflare.fixes import fix_of
 from bot.model.background import Background
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
-from bot.model.errors import BotError
+from bot.model.errors import BotError, WhoseMove
 from bot.model.memory import Memory
 from bot.storage.catalogs import Catalogs
 
@@ -177,12 +176,13 @@ class CatalogsByOthers:
 
 
 def _log_failure(error: BotError) -> None:
-    """Tell what passes from what the operator has to change, at the start already: else the first user finds it."""
-    fix = fix_of(type(error))
-    if fix is None:
-        _log.warning("snapshot_not_refreshed", error=str(error))
+    """Report what the operator has to fix as an error, already at the start: otherwise the first user finds it."""
+    if error.whose_move is WhoseMove.OPERATOR and error.operator_fix:
+        _log.error(
+            "cloudflare_refuses_the_bot", error=str(error), setting=error.setting or None, fix=error.operator_fix
+        )
     else:
-        _log.error("cloudflare_refuses_the_bot", error=str(error), setting=fix.setting, fix=fix.fix)
+        _log.warning("snapshot_not_refreshed", error=str(error))
 
 
 def _is_due(catalog: Catalog, now: datetime, older_than: timedelta) -> bool:

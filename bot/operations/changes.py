@@ -4,7 +4,6 @@ import logging
 
 import structlog
 
-from bot.cloudflare.fixes import fix_of
 from bot.model.errors import AccessRefused, WhoseMove, error_of_code
 from bot.model.move import Change
 from bot.model.submission import Submission
@@ -35,5 +34,5 @@ def _for_the_operator(submission: Submission) -> tuple[int, dict[str, str]]:
     error = error_of_code(submission.error_code) if submission.error_code else None
     if error is None or issubclass(error, AccessRefused) or error.whose_move is not WhoseMove.OPERATOR:
         return logging.INFO, {}
-    fix = fix_of(error)
-    return logging.ERROR, {} if fix is None else {"setting": fix.setting, "fix": fix.fix}
+    known = {"setting": error.setting, "fix": error.operator_fix}
+    return logging.ERROR, {name: value for name, value in known.items() if value}

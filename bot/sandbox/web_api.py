@@ -98,6 +98,7 @@ class WebApi:
             "conversations.info": self._describe_conversation,
             "usergroups.users.list": self._list_group,
             "views.open": self._open_view,
+            "views.push": self._push_view,
             "views.publish": self._publish_view,
             "views.update": self._update_view,
         }
@@ -194,6 +195,18 @@ class WebApi:
         trigger = self.triggers.exchange(trigger_id)
         view = self.modals.open(trigger.user, trigger.channel_id, definition)
         return {"view": view.as_json(self.workspace.config)}
+
+    def _push_view(self, arguments: JsonObject) -> JsonObject:
+        """Lay a view on the one that is in front of the person; Slack takes three."""
+        definition = _view(arguments)
+        trigger_id = _required(arguments, "trigger_id")
+        trigger = self.triggers.exchange(trigger_id)
+        under = self.modals.top(trigger.user.id)
+        if under is None:
+            refuse("view_not_found")
+        if not self.modals.can_push(under):
+            refuse("push_limit_reached")
+        return {"view": self.modals.push(under, definition).as_json(self.workspace.config)}
 
     def _publish_view(self, arguments: JsonObject) -> JsonObject:
         user = self._user(_required(arguments, "user_id"))

@@ -106,15 +106,17 @@ class SlackWeb:
         response = await self._ask(lambda client: client.apps_connections_open(app_token=app_token))
         return str(response.get("url"))
 
-    async def open_view(self, trigger_id: str, view: Json) -> str | None:
+    async def open_view(self, trigger_id: str, view: Json, *, in_modal: bool = False) -> str | None:
         """Open a modal (views.open), and return the view's id; the trigger lives 3 s.
 
+        `in_modal`: the trigger is that of a button in a modal, onto which the view is pushed (views.push).
         None: it has opened, but the answer that names it was lost.
         """
         until = _within(TIMEOUT)
 
         def call(client: AsyncWebClient) -> Awaitable[AsyncSlackResponse]:
-            return client.views_open(trigger_id=trigger_id, view=view)
+            method = client.views_push if in_modal else client.views_open
+            return method(trigger_id=trigger_id, view=view)
 
         response = await _try_once(call(self._client), until)
         if response is None:

@@ -4,14 +4,16 @@ import io
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
-from bot.cloudflare.errors import CallerRejected, CloudflareUnreachable, TokenInvalid
-from bot.model.errors import BotError, NotAllowed, SealedValueUnreadable
+from bot.cloudflare.errors import CallerRejected, CloudflareError, CloudflareUnreachable, TokenInvalid
+from bot.model.errors import BotError, NotAllowed, SealedValueUnreadable, WhoseMove, leaves
 from bot.model.move import Change
 from bot.model.submission import State
 from bot.operations.changes import log_change
 from tests.make import make_ended_submission, make_submission
 
+DEFINITE = [kind for kind in leaves(CloudflareError) if not kind.retryable]
 ENDINGS: dict[str, tuple[type[BotError], str, set[str]]] = {
     "the bot's own credentials": (CallerRejected, "error", {"setting", "fix"}),
     "the person's token": (TokenInvalid, "info", set()),
@@ -38,3 +40,16 @@ def test_what_goes_on_is_no_ending(log: io.StringIO) -> None:
     """Nothing is logged of it."""
     log_change(Change(submission=make_submission(), is_new_state=True))
     assert log.getvalue() == ""
+
+
+@pytest.mark.parametrize("kind", DEFINITE, ids=lambda kind: kind.code)
+def test_what_the_operator_has_to_fix_is_an_error_that_says_how(kind: type[CloudflareError]) -> None:
+    """With the fix, which nobody reads in the channel; every other ending is a note."""
+    ended = make_ended_submission(State.FAILED, error_code=kind.code)
+    with capture_logs() as lines:
+        log_change(Change(submission=ended, is_new_state=True))
+    [line] = lines
+    is_operators = kind.whose_move is WhoseMove.OPERATOR
+    assert line["log_level"] == ("error" if is_operators else "info")
+    assert line.get("fix") == (kind.operator_fix if is_operators else None)
+    assert not is_operators or kind.operator_fix

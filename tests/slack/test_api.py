@@ -69,6 +69,7 @@ CALLS: dict[str, Call] = {
     "auth.test": lambda slack_web: slack_web.identify(),
     "apps.connections.open": lambda slack_web: slack_web.open_connection("xapp-sandbox-app"),
     "views.open": lambda slack_web: slack_web.open_view("1.2.3", VIEW),
+    "views.push": lambda slack_web: slack_web.open_view("1.2.3", VIEW, in_modal=True),
     "views.update": lambda slack_web: slack_web.update_view("V0", VIEW),
     "views.publish": lambda slack_web: slack_web.publish_home(ADA, HOME_VIEW),
     "chat.postMessage": lambda slack_web: slack_web.post(PLATFORM, MESSAGE, CLIENT_MSG_ID),

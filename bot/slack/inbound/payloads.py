@@ -116,6 +116,7 @@ class Press(Payload):
     is_in_group_message: bool = False
     trigger_id: str
     answer_url: Secret | None
+    is_in_modal: bool = False
 
     @property
     def is_in_view(self) -> bool:
@@ -321,6 +322,7 @@ def _parse_press(body: Json, received_at: datetime, answer_url: Secret | None) -
         is_in_group_message=_is_group_message(channel.get("name")),
         trigger_id=name_of(body.get("trigger_id")),
         answer_url=answer_url,
+        is_in_modal=object_of(body.get("view")).get("type") == "modal",
     )
 
 

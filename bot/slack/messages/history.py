@@ -11,38 +11,53 @@ from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 
 MOST_SHOWN: Final = 20
 
+_BROKEN: Final = (":rotating_light:", "stored, but does not work any more")
 _UNDER_WAY: Final = ":hourglass_flowing_sand:"
 
 _Steps = Callable[[Task], tuple[ProgressStep, ...]]
 
 
-def history_message(submissions: Iterable[Submission], bucket: str, now: datetime, steps_of: _Steps) -> Json:
-    """Return the answer, the newest first; `steps_of` gives the lines of a task's progress."""
+def history_message(
+    submissions: Iterable[Submission],
+    bucket: str,
+    now: datetime,
+    steps_of: _Steps,
+    *,
+    broken: frozenset[str] = frozenset(),
+) -> Json:
+    """Return the answer, the newest first; `steps_of` gives the lines of a task's progress.
+
+    `broken`: those whose credential is in the slot and does not work any more.
+    """
     shown = list(submissions)[:MOST_SHOWN]
     whose = f"for `{escape(bucket)}`" if bucket else "for all buckets that you may see"
     if not shown:
         text = f"Nothing was submitted through this bot {whose} yet."
         return {"text": text, "blocks": [section(text)]}
     title = f"The last submissions {whose}, the newest first"
-    lines = [_line(submission, now, steps_of, with_bucket=not bucket) for submission in shown]
+    lines = [
+        _line(submission, _outcome(submission, now, steps_of, broken), with_bucket=not bucket) for submission in shown
+    ]
     return {
-        "text": f"{title}: {_say_newest(shown[0])}",
+        "text": f"{title}: {_say_newest(shown[0], broken)}",
         "blocks": [section(f"*{title}*"), *(verbatim(line) for line in lines), context("Times are of your time zone.")],
     }
 
 
-def _line(submission: Submission, now: datetime, steps_of: _Steps, *, with_bucket: bool) -> str:
+def _line(submission: Submission, outcome: tuple[str, str], *, with_bucket: bool) -> str:
     where = f" `{escape(submission.key.bucket)}`" if with_bucket else ""
     who = f"<@{submission.user_id}> on {date(submission.accepted_at)}"
     reason = f"\n>{escape(submission.reason)}" if submission.reason else ""
-    mark, words = _outcome(submission, now, steps_of)
+    mark, words = outcome
     return f"{mark}{where} *{words}*: {who}{TASK_WORDS[submission.task].aside}{_token(submission)}{reason}"
 
 
-def _outcome(submission: Submission, now: datetime, steps_of: _Steps) -> tuple[str, str]:
+def _outcome(submission: Submission, now: datetime, steps_of: _Steps, broken: frozenset[str]) -> tuple[str, str]:
     if not submission.is_ended:
         steps = steps_of(submission.task)
         return _UNDER_WAY, RedactedProgress.of(submission, now, steps).waiting or "under way"
+    if submission.id in broken:
+        return _BROKEN
     result = RedactedResult.of(submission)
     words = result.outcome.words
     return result.outcome.mark, f"{words} ({result.error.code})" if result.error else words
@@ -56,8 +71,9 @@ def _token(submission: Submission) -> str:
     return f", token ending in `{escape(submission.last_four)}`{known}"
 
 
-def _say_newest(submission: Submission) -> str:
+def _say_newest(submission: Submission, broken: frozenset[str]) -> str:
     words = RedactedResult.of(submission).outcome.words if submission.is_ended else "under way"
+    words = _BROKEN[1] if submission.id in broken else words
     return (
         f"<@{submission.user_id}>'s for `{escape(submission.key.bucket)}` on {date(submission.accepted_at)}: {words}."
     )

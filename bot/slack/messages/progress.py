@@ -53,11 +53,14 @@ class ModalProgress:
         clock: Callable[[], datetime],
         contact: str,
         steps_of: Callable[[Task], tuple[ProgressStep, ...]],
+        *,
+        may_enable: bool = False,
     ) -> None:
         self._web = web
         self._clock = clock
         self._contact = contact
         self._steps_of = steps_of
+        self._may_enable = may_enable
         self._modals: dict[str, _Modal] = {}
         self._updates = Background("modal_update_broke")
 
@@ -109,7 +112,9 @@ class ModalProgress:
 
     def _view_of(self, submission: Submission) -> Json:
         steps = self._steps_of(submission.task)
-        return submission_view(submission, now=self._clock(), steps=steps, contact=self._contact)
+        return submission_view(
+            submission, now=self._clock(), steps=steps, contact=self._contact, may_enable=self._may_enable
+        )
 
     async def _update(self, submission: Submission, view: Json, pause: timedelta) -> SlackTrouble | None:
         """Return what was in the way, if that passes. A definite no is for good: mostly, its user has closed it."""

@@ -84,7 +84,7 @@ class EnableCatalog:
     async def _show(self, press: Press, wanted: "_Wanted", view: Json) -> str:
         """Open a view, or take that of the notice, which has no submission yet; return its id."""
         if not wanted.is_in_notice or not press.view_id:
-            view_id = await self.parts.web.open_view(press.trigger_id, view)
+            view_id = await self.parts.web.open_view(press.trigger_id, view, in_modal=press.is_in_modal)
             if view_id is None:  # the submission would have no id
                 raise SlackConnectionBroke
             return view_id

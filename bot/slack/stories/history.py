@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from bot.model.errors import BotError
+from bot.model.catalog import CredentialStatus
+from bot.model.errors import BotError, DatabaseTrouble
 from bot.policy.rules import Verb
 from bot.slack.blocks import Json
 from bot.slack.inbound.payloads import Command
@@ -36,6 +37,19 @@ class History:
             permit.require(Verb.HISTORY, parts.key(bucket) if bucket else None, command.channel_id)
             most = MOST_SHOWN if bucket else _MOST_READ
             submissions = await parts.submissions.history(parts.account_id, bucket or None, most)
+            broken = await self._find_broken()
         except BotError as error:
             return refuse_lookup(error, command.actor, parts.contact)
-        return history_message([each for each in submissions if permit.sees(each.key)], bucket, parts.clock(), steps_of)
+        seen = [each for each in submissions if permit.sees(each.key)]
+        return history_message(seen, bucket, parts.clock(), steps_of, broken=broken)
+
+    async def _find_broken(self) -> frozenset[str]:
+        """Return whose credential Cloudflare calls broken by now: a tick beside it would be untrue."""
+        try:
+            snapshot = await self.parts.catalogs.snapshot()
+            stored = await self.parts.catalogs.stored_credentials()
+        except DatabaseTrouble:  # the list itself could be read, and says how each of them ended
+            return frozenset()
+        catalogs = snapshot.catalogs if snapshot else ()
+        broken = {each.key for each in catalogs if each.credential_status is CredentialStatus.INVALID}
+        return frozenset(each.submission_id for each in stored if each.key in broken)

@@ -31,6 +31,7 @@ _TRIGGER_ERRORS: Final = frozenset({"expired_trigger_id", "exchanged_trigger_id"
 _NOT_OPENED: Final = (
     "Slack did not open the form: it waits three seconds for the bot, and the bot was too late. Please try again."
 )
+_STACK_FULL: Final = "Slack lays three forms on each other at most. Close them, and type `/r2-credential` again."
 
 _log = structlog.get_logger()
 
@@ -52,11 +53,13 @@ class FormOpener:
             return DIRECT
         return "" if is_channel_id(channel_id) else DIRECT
 
-    async def open(self, actor: Actor, trigger_id: str, filling: Filling, asked_in: str | None) -> str:
+    async def open(
+        self, actor: Actor, trigger_id: str, filling: Filling, asked_in: str | None, *, in_modal: bool = False
+    ) -> str:
         """Return what the person reads instead of the form, or nothing when it (or a notice) has opened.
 
         `asked_in` is the place where it was asked for; None where there is none. A bucket that has no catalog for a
-        token gets a notice and no form.
+        token gets a notice and no form. `in_modal`: asked for by a button in a modal.
         """
 
         async def show(permit: Permit) -> None:
@@ -68,7 +71,7 @@ class FormOpener:
                 view = no_catalog_view(slot, place if is_channel_id(place) else DIRECT, permit)
             else:
                 view = self._build(await self._record_opening(actor), placed, permit, snapshot, slot)
-            await self.parts.web.open_view(trigger_id, view)
+            await self.parts.web.open_view(trigger_id, view, in_modal=in_modal)
 
         return await self._admit(actor, filling.key, asked_in, show)
 
@@ -107,6 +110,8 @@ class FormOpener:
             _log.warning("form_not_opened", slack_error=refusal.slack_error)
             if refusal.slack_error in _TRIGGER_ERRORS:
                 return _NOT_OPENED
+            if refusal.slack_error == "push_limit_reached":  # three views lie on each other
+                return _STACK_FULL
             return f"Slack did not open the form ({refusal.slack_error}). Please tell the operator of the bot."
         except BotError as error:
             _log.warning("form_refused", user=actor.user_id, channel=asked_in, error=error.code)

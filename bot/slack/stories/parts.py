@@ -25,8 +25,8 @@ class WantSnapshot(Protocol):
 class Parts:
     """Within Slack's 3 s a story waits for the database and for Slack, and for nothing else.
 
-    `contact` is whom a refused person is told to ask. `max_token_lifetime`: tokens that live longer are refused later;
-    the form says so before.
+    `contact` is whom a refused person should ask. `max_token_lifetime`: tokens that live longer are refused later; the
+    form says so before. `may_enable`: whether a result offers to enable its catalog.
     """
 
     account_id: str
@@ -41,6 +41,7 @@ class Parts:
     want_snapshot: WantSnapshot
     clock: Callable[[], datetime]
     max_token_lifetime: timedelta | None = None
+    may_enable: bool = False
 
     def key(self, bucket: str) -> BucketKey:
         """Return the slot of a bucket of the account."""

@@ -200,7 +200,13 @@ class StoreCredential:
 
     def _view_of(self, submission: Submission) -> Json:
         steps = steps_of(submission.task)
-        return render.submission_view(submission, now=self.parts.clock(), steps=steps, contact=self.parts.contact)
+        return render.submission_view(
+            submission,
+            now=self.parts.clock(),
+            steps=steps,
+            contact=self.parts.contact,
+            may_enable=self.parts.may_enable,
+        )
 
 
 def _update(view: Json) -> Json:

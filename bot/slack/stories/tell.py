@@ -15,7 +15,7 @@ _log = structlog.get_logger()
 async def tell_presser(web: SlackWeb, press: Press, problem: str) -> None:
     """Say it where the form would be, else (the trigger may be dead) in a direct message."""
     try:
-        await web.open_view(press.trigger_id, render.notice_view("Not possible", problem))
+        await web.open_view(press.trigger_id, render.notice_view("Not possible", problem), in_modal=press.is_in_modal)
     except BotError:
         try:
             await web.post(press.actor.user_id, {"text": problem}, str(uuid.uuid4()))

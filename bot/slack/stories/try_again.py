@@ -72,7 +72,7 @@ class TryAgain:
         """
         asked_in = filling.channel_id if is_channel_id(filling.channel_id) else press.channel_id
         in_channel = asked_in if asked_in and is_channel_id(asked_in) else None
-        problem = await self.opener.open(press.actor, press.trigger_id, filling, in_channel)
+        problem = await self.opener.open(press.actor, press.trigger_id, filling, in_channel, in_modal=press.is_in_modal)
         if problem:
             await tell_presser(self.parts.web, press, problem)
 

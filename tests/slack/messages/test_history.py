@@ -42,6 +42,14 @@ def test_every_state_of_every_task_has_words(state: State, task: Task) -> None:
     assert ("under way" in text) is (state not in ENDINGS)
 
 
+def test_what_does_not_work_any_more_has_no_tick() -> None:
+    """It was stored, and somebody has to act: the list says so, and so does the text for a screen reader."""
+    message = history_message([STORED], "", NOW, steps_of, broken=frozenset({STORED.id}))
+    assert ":white_check_mark:" not in str(message)
+    assert ":rotating_light: `lake` *stored, but does not work any more*" in "\n".join(texts_of(message["blocks"]))
+    assert message["text"].endswith("stored, but does not work any more.")
+
+
 LINES = {
     "stored": (STORED, "*stored*: <@U0ADA0001>"),
     "stored, with an alarm": (
