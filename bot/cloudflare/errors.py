@@ -254,7 +254,7 @@ class NoSuchBucket(CatalogRefusal):
 
     code = "no_such_bucket"
     cloudflare_codes = (10006, 40406)
-    cause = "Cloudflare knows no such bucket in the account that the bot works for."
+    cause = "Cloudflare knows no bucket of this name in the bot's account."
     fixes = (
         "Check the name; a new bucket can take a minute.",
         "Catalogs exist only for buckets without a jurisdiction.",
@@ -345,7 +345,9 @@ class RequestRejected(OperatorError):
     """A definite no that is in no table of ours."""
 
     code = "request_rejected"
-    cause = "Cloudflare rejected the request for a reason unknown to the bot; the same will most likely fail again."
+    cause = (
+        "Cloudflare rejected the request for a reason that the bot does not know; the same will probably fail again."
+    )
     operator_fix = "ask Cloudflare's support about the code and the Ray ID"
 
 

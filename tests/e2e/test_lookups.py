@@ -80,7 +80,7 @@ async def test_a_dry_run_checks_everything_and_writes_nothing(scene: Scene) -> N
 
     outcome = await scene.slack.submit(ADA)
     message = await scene.wait_for_result("dry-lake")
-    view = await scene.slack.wait_for_view(ADA, lambda view: view.title == "All checks passed")
+    view = await scene.slack.wait_for_view(ADA, lambda view: view.title == "Checked, not stored")
 
     assert outcome.view is not None
     assert outcome.view.title == "Checking..."
@@ -159,7 +159,7 @@ async def test_a_catalog_can_be_enabled_and_then_filled(scene: Scene, bucket: st
     )
 
     assert f"<@{GRACE}> enabled the catalog of `{bucket}`." in enabled.text
-    assert "paste a token for it; no earlier one was kept" in enabled.text
+    assert "Paste a token for it; no earlier one was kept" in enabled.text
     assert stored.text.startswith(f"<@{GRACE}>")
     assert scene.cloudflare.stored_token(bucket) == GOOD
 

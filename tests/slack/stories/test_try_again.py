@@ -11,6 +11,7 @@ from bot.model.submission import State
 from bot.policy.rules import Allowlist
 from bot.sandbox.workspace import Message, dm_id
 from bot.slack.messages import render
+from bot.slack.messages.redacted import RedactedResult
 from tests.desk import (
     ADA,
     ANALYTICS,
@@ -59,6 +60,27 @@ async def test_a_catalog_that_the_list_has_not_yet_is_believed(desk: Desk, error
     view = desk.slack.modal(ADA)
     assert view is not None
     assert view.has_submit is opens
+
+
+async def test_the_button_of_the_modal_lays_the_form_on_the_result(desk: Desk) -> None:
+    """Who has the result in front of them need not go to the channel; behind the form it is still there."""
+    await post_result(desk)
+    await desk.open_form(BUCKET)
+    result = desk.slack.modal(ADA)
+    assert result is not None
+    [submission] = await desk.submissions.history(ACCOUNT, None, 1)
+    await desk.web.update_view(result.id, render.result_view(RedactedResult.of(submission), contact=""))
+    result = desk.slack.modal(ADA)
+    assert result is not None
+
+    assert (await desk.slack.click(ADA, result, render.TRY_AGAIN)).failure is None
+
+    form = desk.slack.modal(ADA)
+    assert form is not None
+    assert form.has_submit
+    assert form.id != result.id
+    assert desk.slack.modals.find(result.id) is not None
+    assert form.values["bucket"]["bucket"]["selected_option"]["value"] == BUCKET
 
 
 BUTTONS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
