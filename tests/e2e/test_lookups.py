@@ -84,8 +84,8 @@ async def test_a_dry_run_checks_everything_and_writes_nothing(scene: Scene) -> N
 
     assert outcome.view is not None
     assert outcome.view.title == "Checking..."
-    assert "passed every check; nothing was changed" in message.text
-    assert "Not looked at: whether the token may read and write the data of the bucket" in view.text
+    assert "passed what can be checked before a write; nothing was changed" in message.text
+    assert "Only the write shows whether the token may read and write the bucket's data" in view.text
     assert scene.cloudflare.stored_token("dry-lake") == make_token(Behaviour.GOOD, number=43)
     paths = [request.path for request in scene.cloudflare.requests if request.method == "POST"]
     assert [path for path in paths if "/dry-lake/" in path] == []
