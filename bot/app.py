@@ -105,8 +105,8 @@ async def run(settings: Settings) -> None:
 async def _live(settings: Settings) -> None:
     async with running(settings) as bot:
         _log.info("ready", **_describe(settings, bot))
-        for_ever = asyncio.ensure_future(asyncio.Event().wait())  # a gateway over HTTP has nothing in the background
-        done, _ = await asyncio.wait([for_ever, *bot.background], return_when=asyncio.FIRST_COMPLETED)
+        forever = asyncio.ensure_future(asyncio.Event().wait())  # a gateway over HTTP has nothing in the background
+        done, _ = await asyncio.wait([forever, *bot.background], return_when=asyncio.FIRST_COMPLETED)
         for broken in done:
             broken.result()  # nothing in the background ends by itself: this raises what broke it
 
@@ -150,7 +150,7 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
     """Start what the role needs, and stop it in the reverse order: first what takes, last what keeps.
 
     The port answers from the beginning: not ready, as long as the database or Slack is waited for.
-    Raises StartRefused, with the mend, before anything is taken.
+    Raises StartRefused, with the fix, before anything is taken.
     """
     async with AsyncExitStack() as stack:
         server = Server()
@@ -447,13 +447,13 @@ async def _identify(slack: SlackWeb) -> Home:
     return home
 
 
-async def _ask_slack(ask: Callable[[], Awaitable[_T]], setting: str, mend: str) -> _T:
+async def _ask_slack(ask: Callable[[], Awaitable[_T]], setting: str, fix: str) -> _T:
     """Ask as long as Slack is down, since the bot can do nothing without; a definite no refuses the start."""
     while True:
         try:
             return await ask()
         except SlackRefused as refusal:
-            message = f"{setting}: Slack refused it ({refusal.slack_error}); {mend}"
+            message = f"{setting}: Slack refused it ({refusal.slack_error}); {fix}"
             raise StartRefused(message) from None
         except SlackTrouble:
             _log.warning("slack_not_reached", next_try_in_seconds=_SLACK_PAUSE.total_seconds())

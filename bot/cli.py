@@ -11,7 +11,7 @@ import typer
 from bot import __version__
 
 _SETTINGS_PROBLEM = 2
-"""The exit code of a start that was refused for its settings: a restart will not mend it."""
+"""The exit code of a start that was refused for its settings: a restart will not fix it."""
 
 _app = typer.Typer(
     help="Stores the credential of a Cloudflare R2 Data Catalog (Basin Catalog) from Slack.",
@@ -51,7 +51,7 @@ def run(
     try:
         loaded = load_settings(role=Role(role))
     except SettingsError as error:
-        _refuse("The bot cannot start. Mend these settings:", *error.problems)
+        _refuse("The bot cannot start. Fix these settings:", *error.problems)
     for warning in [*loaded.warnings, *find_exposed(loaded)]:
         typer.echo(f"warning: {warning}", err=True)
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)

@@ -1,6 +1,6 @@
 """The environment, `.env` and `NAME_FILE` become one frozen Settings; nothing else reads the environment.
 
-All problems are told at once, by name and with the mend, never with a value.
+All problems are told at once, by name and with the fix, never with a value.
 """
 
 import difflib
@@ -61,31 +61,31 @@ _OTHERS: Final[Mapping[Role, tuple[str, ...]]] = {
 
 
 class SettingsError(Exception):
-    """The settings are not usable: `problems` holds one line for each, by name and with the mend."""
+    """The settings are not usable: `problems` holds one line for each, by name and with the fix."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
 
 
-def _matching(pattern: str, mend: str) -> Callable[[object], object]:
+def _matching(pattern: str, fix: str) -> Callable[[object], object]:
     def check(value: object) -> object:
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise ValueError(mend)
+            raise ValueError(fix)
         return value
 
     return check
 
 
-def _secret(pattern: str, mend: str) -> BeforeValidator:
-    check = _matching(pattern, mend)
+def _secret(pattern: str, fix: str) -> BeforeValidator:
+    check = _matching(pattern, fix)
     return BeforeValidator(
         lambda value: value if value is None or isinstance(value, Secret) else Secret(str(check(value)))
     )
 
 
-def _text(pattern: str, mend: str) -> BeforeValidator:
-    return BeforeValidator(_matching(pattern, mend))
+def _text(pattern: str, fix: str) -> BeforeValidator:
+    return BeforeValidator(_matching(pattern, fix))
 
 
 def _entries(find_slip: Callable[[Sequence[str]], str | None], *, any_without: str = "") -> BeforeValidator:

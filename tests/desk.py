@@ -1,4 +1,4 @@
-"""The stories, with a small Slack before them and a database behind them; and people who try to get in."""
+"""The stories, with a fake Slack before them and a database behind them; and people who try to get in."""
 
 import json
 import sqlite3
@@ -23,7 +23,7 @@ from bot.model.submission import Sealed, State, Submission
 from bot.policy.gate import Gate, Home
 from bot.policy.rules import Allowlist, Rule
 from bot.sandbox.blocks import JsonObject
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.transport import Answer
 from bot.sandbox.workspace import Message, User
@@ -67,9 +67,9 @@ EVERYBODY = Allowlist(users=frozenset(), usergroups=frozenset({GROUP}), channels
 
 @dataclass(slots=True, kw_only=True)
 class Desk:
-    """The stories, with a small Slack before them and a database behind them."""
+    """The stories, with a fake Slack before them and a database behind them."""
 
-    slack: SmallSlack
+    slack: FakeSlack
     submissions: Submissions
     catalogs: Catalogs
     database_path: Path
@@ -172,7 +172,7 @@ class Desk:
 @asynccontextmanager
 async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> AsyncIterator[Desk]:
     """Open the desk for the members of one user group."""
-    async with SmallSlack() as slack, aiohttp.ClientSession(timeout=_TIMEOUT) as http:
+    async with FakeSlack() as slack, aiohttp.ClientSession(timeout=_TIMEOUT) as http:
         client = AsyncWebClient(token=slack.config.bot_tokens[0], base_url=slack.api_url, session=http)
         client.retry_handlers = []
         client.proxy = None

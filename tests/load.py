@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"
@@ -16,7 +16,7 @@ PLATFORM = "C0DATAPLT"
 class Load:
     """Some people who type one command after the other as long as it is entered, and what became of each."""
 
-    slack: SmallSlack
+    slack: FakeSlack
     people: int = 8
     is_over: bool = False
     sent: list[str] = field(default_factory=list)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from bot.sandbox.answers import SubmitOutcome
-from bot.sandbox.cloudflare import SmallCloudflare
+from bot.sandbox.cloudflare import FakeCloudflare
 from bot.sandbox.process import BotProcess, Transport, bot_environment, find_free_port
 from bot.sandbox.run import furnish
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import READY_MADE_TOKENS
-from bot.sandbox.workspace import PATIENCE, Message, SmallSlackConfig, User, UserGroup
+from bot.sandbox.workspace import PATIENCE, FakeSlackConfig, Message, User, UserGroup
 from bot.slack.stories.no_catalog import OPEN_ANYWAY
 
 ADA = "U0ADA0001"
@@ -28,7 +28,7 @@ CROWD = tuple(f"U0CROWD{number:02d}" for number in range(len(READY_MADE_TOKENS))
 SLOW_SECONDS = 0.5
 """How long Cloudflare takes to answer a slow token."""
 
-_CONFIG = SmallSlackConfig()
+_CONFIG = FakeSlackConfig()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,8 +36,8 @@ class Scene:
     """A workspace, an account and a bot between them."""
 
     transport: Transport
-    slack: SmallSlack
-    cloudflare: SmallCloudflare
+    slack: FakeSlack
+    cloudflare: FakeCloudflare
     directory: Path
     environment: dict[str, str]
     bots: list[BotProcess] = field(default_factory=list)
@@ -144,13 +144,13 @@ async def open_scene(
     """Make a scene; see `SetScene`."""
     crowd = tuple(User(id=user_id, name=user_id.lower(), real_name=user_id) for user_id in CROWD)
     engineers = UserGroup(id="S0DATAENG", handle="data-engineers", members=(ADA, GRACE, *CROWD))
-    config = SmallSlackConfig(
+    config = FakeSlackConfig(
         users=(*_CONFIG.users, *crowd),
         user_groups=(engineers,),
         answer_timeout=PATIENCE,  # nothing is timed: a busy machine is no fault of the bot's
         trigger_lifetime=PATIENCE,
     )
-    async with SmallCloudflare() as cloudflare, SmallSlack(config) as slack, AsyncExitStack() as stack:
+    async with FakeCloudflare() as cloudflare, FakeSlack(config) as slack, AsyncExitStack() as stack:
         cloudflare.slow_delay, cloudflare.retry_after, cloudflare.fresh_seconds = SLOW_SECONDS, 1, 1.0
         furnish(cloudflare)
         port = find_free_port()

@@ -28,9 +28,9 @@ from bot.catalogs.reminders import WATCH_EVERY
 from bot.model.clock import SteadyClock, steady_clock
 from bot.model.errors import StartRefused
 from bot.operations.clock_watch import LOOK_EVERY as LOOK_AT_CLOCK_EVERY
-from bot.sandbox.cloudflare import ReceivedRequest, SmallCloudflare
+from bot.sandbox.cloudflare import FakeCloudflare, ReceivedRequest
 from bot.sandbox.process import bot_environment, find_free_port
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Message
 from bot.sealing.hpke import generate_private_key
@@ -55,8 +55,8 @@ Way = Literal["socket", "http"]
 class Scene:
     """The doubles, and settings of a bot between them."""
 
-    slack: SmallSlack
-    cloudflare: SmallCloudflare
+    slack: FakeSlack
+    cloudflare: FakeCloudflare
     directory: Path
     monkeypatch: pytest.MonkeyPatch
 
@@ -71,7 +71,7 @@ class Scene:
         return load_settings(self.directory / "no.env").settings
 
     def meet(self, bot: RunningBot) -> None:
-        """Let the small Slack know where the bot listens."""
+        """Let the fake Slack know where the bot listens."""
         if bot.transport == "http":
             self.slack.request_url = f"http://{bot.http_address}/slack/events"
 
@@ -94,7 +94,7 @@ class Scene:
 @pytest_asyncio.fixture
 async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) -> AsyncIterator[Scene]:
     """Set the doubles up; the bot is not started yet."""
-    async with SmallCloudflare() as cloudflare, SmallSlack() as slack:
+    async with FakeCloudflare() as cloudflare, FakeSlack() as slack:
         cloudflare.add_bucket(BUCKET)
         yield Scene(slack=slack, cloudflare=cloudflare, directory=tmp_path, monkeypatch=monkeypatch)
 
@@ -252,7 +252,7 @@ async def _wait_until(is_so: Callable[[], bool]) -> None:
     ],
 )
 async def test_a_second_bot_on_the_same_data_is_refused(scene: Scene, changes: dict[str, str]) -> None:
-    """Two that deliver the same submissions would both send them; the mend is told."""
+    """Two that deliver the same submissions would both send them; the fix is told."""
     scene.monkeypatch.chdir(scene.directory)
     shared = {"R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{scene.directory / 'shared' / 'bot.sqlite'}"}
     async with running(scene.settings(changes=shared)):

@@ -82,7 +82,7 @@ def test_a_bad_start_tells_all_problems_and_no_value() -> None:
     ended = call_process("run", environment=BAD | {"R2_CREDENTIAL_CONTCAT": MARK})
     assert ended.returncode == REFUSED
     first, *problems = ended.stderr.splitlines()
-    assert first == "The bot cannot start. Mend these settings:"
+    assert first == "The bot cannot start. Fix these settings:"
     told = {problem.partition(":")[0] for problem in problems}
     assert told == {*BAD, "R2_CREDENTIAL_ALOWED_USERS", "R2_CREDENTIAL_CONTCAT"}
     assert MARK not in ended.stdout + ended.stderr
@@ -114,7 +114,7 @@ def test_nothing_set_is_a_bad_start() -> None:
     ],
 )
 def test_a_start_that_fails_later_says_why(change: dict[str, str], said: str) -> None:
-    """Good settings that do not work end with 2 as well, with the name and the mend and without a traceback."""
+    """Good settings that do not work end with 2 as well, with the name and the fix and without a traceback."""
     Path("occupied").write_text("")
     ended = call("run", environment=GOOD | change)
     assert ended.exit_code == REFUSED
@@ -315,7 +315,7 @@ def test_a_slip_on_the_command_line_is_told(arguments: tuple[str, ...]) -> None:
 
 
 def test_a_port_of_the_sandbox_that_is_taken_is_told() -> None:
-    """Exit code 2 and the mend, and nothing is started."""
+    """Exit code 2 and the fix, and nothing is started."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = call("sandbox", "--port", str(port))

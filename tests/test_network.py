@@ -24,8 +24,8 @@ from bot.cloudflare.errors import CloudflareUnreachable
 from bot.model.errors import SlackUnavailable
 from bot.model.secret import Secret
 from bot.network import Network, NetworkUnusable, find_unused, read_network
-from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, SmallCloudflare
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, FakeCloudflare
+from bot.sandbox.slack import FakeSlack
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.api import SlackWeb
 from bot.slack.inbound.connection import SocketModeConnection
@@ -55,7 +55,7 @@ class Clients:
     cloudflare: CloudflareClient
     web: SlackWeb
     web_client: SlackClient
-    slack: SmallSlack
+    slack: FakeSlack
     slack_port: int
     cloudflare_port: int
     network: Network
@@ -108,8 +108,8 @@ OpenClients = Callable[[Network], Any]
 async def open_clients(authority: Authority, clock: Clock) -> AsyncIterator[OpenClients]:
     """Start both doubles behind TLS, and return how to make the clients of a network."""
     async with AsyncExitStack() as stack:
-        slack = await stack.enter_async_context(SmallSlack())
-        cloudflare = await stack.enter_async_context(SmallCloudflare())
+        slack = await stack.enter_async_context(FakeSlack())
+        cloudflare = await stack.enter_async_context(FakeCloudflare())
         slack_port = await stack.enter_async_context(terminate_tls(authority, slack.port))
         cloudflare_port = await stack.enter_async_context(
             terminate_tls(authority, httpx.URL(cloudflare.base_url).port or 0)

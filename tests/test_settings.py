@@ -1,4 +1,4 @@
-"""Settings: checked all at once, told by name with the mend, and never with a value."""
+"""Settings: checked all at once, told by name with the fix, and never with a value."""
 
 import logging
 import os
@@ -170,7 +170,7 @@ KEY_PAIR = {
     ("name", "value"), [(name, value) for name, values in BAD.items() for value in values], ids=repr
 )
 def test_a_bad_value_is_told_by_name(environment: SetEnvironment, name: str, value: str) -> None:
-    """The one that is bad is named, alone, with words that mend it and without its value."""
+    """The one that is bad is named, alone, with words that fix it and without its value."""
     environment(GOOD | {name: value})
     told = problems()
     assert [problem for problem in told if problem.startswith(f"{name}: ")] == [
@@ -212,7 +212,7 @@ def test_no_value_is_told_anywhere(
 
 
 def test_a_token_beside_a_key_is_refused(environment: SetEnvironment) -> None:
-    """Two ways to log in leave open which is meant; the mend is to keep the token."""
+    """Two ways to log in leave open which is meant; the fix is to keep the token."""
     for extra in ({"CLOUDFLARE_EMAIL": "ops@example.com"}, {"CLOUDFLARE_API_KEY": "MADEUP"}):
         environment(GOOD | extra)
         assert problems() == [

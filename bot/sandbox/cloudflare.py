@@ -33,10 +33,10 @@ __all__ = [
     "SANDBOX_API_TOKEN",
     "SANDBOX_EMAIL",
     "Failure",
+    "FakeCloudflare",
     "Kind",
     "RateLimit",
     "ReceivedRequest",
-    "SmallCloudflare",
     "Write",
 ]
 
@@ -72,7 +72,7 @@ class ReceivedRequest:
     at: datetime
 
 
-class SmallCloudflare:
+class FakeCloudflare:
     """The server; its public attributes may be read and changed at any time.
 
     Without `offers_status` it has no route that probes a slot. A fresh token is unknown until `fresh_seconds` after its

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from bot.sandbox.blocks import JsonObject, texts_of
 from bot.sandbox.views import View
-from bot.sandbox.workspace import Changes, SmallSlackConfig, User, new_hash, new_id
+from bot.sandbox.workspace import Changes, FakeSlackConfig, User, new_hash, new_id
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Home:
 class Homes:
     """Every person's Home tab; all changes are announced."""
 
-    config: SmallSlackConfig
+    config: FakeSlackConfig
     changes: Changes
     _views: dict[str, HomeView] = field(default_factory=dict)
 

@@ -6,7 +6,7 @@ It reads the few lines that it needs of one text that we print ourselves: this i
 import re
 from dataclasses import replace
 
-from bot.sandbox.workspace import SlashCommand, SmallSlackConfig
+from bot.sandbox.workspace import FakeSlackConfig, SlashCommand
 
 _NAME = re.compile(r"^display_information:\n +name: (?P<name>.+)$", re.MULTILINE)
 _COMMAND = re.compile(
@@ -16,7 +16,7 @@ _COMMAND = re.compile(
 _ENTRY = re.compile(r"^ *- (\S+)", re.MULTILINE)
 
 
-def install(manifest: str) -> SmallSlackConfig:
+def install(manifest: str) -> FakeSlackConfig:
     """Return a workspace in which the app of this manifest is installed, with its scopes and no others.
 
     Raises ValueError when the text is no manifest of ours.
@@ -27,7 +27,7 @@ def install(manifest: str) -> SmallSlackConfig:
         message = "the app's manifest cannot be read"
         raise ValueError(message)
     return replace(
-        SmallSlackConfig(),
+        FakeSlackConfig(),
         app_name=name["name"],
         commands=commands,
         scopes=_entries(manifest, "bot"),

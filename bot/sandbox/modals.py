@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from bot.sandbox.blocks import Field, JsonObject, texts_of
 from bot.sandbox.views import View
-from bot.sandbox.workspace import Changes, SmallSlackConfig, User, new_hash, new_id
+from bot.sandbox.workspace import Changes, FakeSlackConfig, User, new_hash, new_id
 
 MOST_VIEWS = 3
 OVERWRITTEN_WITHIN_SECONDS = 1.0
@@ -87,7 +87,7 @@ class Modal:
 class Modals:
     """Every person's stack of open views; all changes are announced."""
 
-    config: SmallSlackConfig
+    config: FakeSlackConfig
     changes: Changes
     default_conversation: Callable[[Field, OpenView], str | None]
     _stacks: dict[str, list[OpenView]] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from typing import Literal
 from bot.sandbox.blocks import JsonObject, elements_of
 from bot.sandbox.modals import OpenView
 from bot.sandbox.views import View, options_of
-from bot.sandbox.workspace import Channel, Message, SmallSlackConfig, User, dm_id, new_id, reject_step
+from bot.sandbox.workspace import Channel, FakeSlackConfig, Message, User, dm_id, new_id, reject_step
 
 Tab = Literal["home", "messages"]
 
@@ -20,7 +20,7 @@ Tab = Literal["home", "messages"]
 class Payloads:
     """Builds payloads; each returned dict is new, and may be changed to forge one."""
 
-    config: SmallSlackConfig
+    config: FakeSlackConfig
 
     def command(self, user: User, channel: Channel, command: str, text: str) -> JsonObject:
         """Return a slash command, without `trigger_id` and `response_url`; all values are strings."""
@@ -133,7 +133,7 @@ class Payloads:
         }
 
 
-def message_json(message: Message, config: SmallSlackConfig) -> JsonObject:
+def message_json(message: Message, config: FakeSlackConfig) -> JsonObject:
     """Return a message as Slack sends it in payloads and answers."""
     sent: JsonObject = {
         "type": "message",

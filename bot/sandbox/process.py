@@ -15,8 +15,8 @@ from typing import IO, Final, Literal
 import aiohttp
 
 import bot
-from bot.sandbox.cloudflare import SmallCloudflare
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.cloudflare import FakeCloudflare
+from bot.sandbox.slack import FakeSlack
 
 Transport = Literal["socket", "http"]
 Role = Literal["all", "gateway", "worker"]
@@ -42,7 +42,7 @@ _PORTS: Final = _ports_in_turn()
 
 
 def bot_environment(
-    slack: SmallSlack, cloudflare: SmallCloudflare, data_dir: Path, transport: Transport, http_port: int
+    slack: FakeSlack, cloudflare: FakeCloudflare, data_dir: Path, transport: Transport, http_port: int
 ) -> dict[str, str]:
     """Return the settings of a bot that talks to the fakes; of this process's environment it gets PATH alone."""
     config = slack.config

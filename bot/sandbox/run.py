@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from bot.sandbox.cloudflare import SmallCloudflare
+from bot.sandbox.cloudflare import FakeCloudflare
 from bot.sandbox.manifest import install
 from bot.sandbox.page_state import PanelData, PanelSlot, PanelToken
 from bot.sandbox.process import BotProcess, Transport, bot_environment, find_free_port
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, make_token
 
 DEFAULT_PORT: Final = 8080
@@ -33,7 +33,7 @@ async def run_sandbox(*, port: int, transport: Transport, manifest: str) -> int:
 
     `manifest` is the app's, as it would be pasted into Slack.
     """
-    async with SmallCloudflare() as cloudflare, SmallSlack(install(manifest), port=port) as slack:
+    async with FakeCloudflare() as cloudflare, FakeSlack(install(manifest), port=port) as slack:
         furnish(cloudflare)
         show_panel(cloudflare, slack)
         with tempfile.TemporaryDirectory(prefix="r2-credential-sandbox-") as directory:
@@ -44,7 +44,7 @@ async def run_sandbox(*, port: int, transport: Transport, manifest: str) -> int:
             return await _run_bot(BotProcess(environment, Path(directory)), slack.url)
 
 
-def furnish(cloudflare: SmallCloudflare) -> None:
+def furnish(cloudflare: FakeCloudflare) -> None:
     """Put buckets into the account: one for each state that a catalog can be in."""
     cloudflare.add_bucket("analytics-events")
     cloudflare.add_bucket("billing-exports", token=make_token(Behaviour.GOOD, number=1))
@@ -53,13 +53,13 @@ def furnish(cloudflare: SmallCloudflare) -> None:
     cloudflare.add_bucket("photos", catalog=None)
 
 
-def show_panel(cloudflare: SmallCloudflare, slack: SmallSlack) -> None:
+def show_panel(cloudflare: FakeCloudflare, slack: FakeSlack) -> None:
     """Fill the page's side panel, and keep it up to date."""
     slack.panel = lambda: describe(cloudflare, slack.config.commands[0].command)
     cloudflare.on_write = slack.notify_panel
 
 
-def describe(cloudflare: SmallCloudflare, command: str) -> PanelData:
+def describe(cloudflare: FakeCloudflare, command: str) -> PanelData:
     """Return what to do first, the tokens to try, and what each slot holds: only a sandbox can see into one."""
     stored_at = {write.bucket: write.at for write in cloudflare.writes}
     return PanelData(

@@ -1,6 +1,6 @@
 """The fake Slack: an aiohttp server on loopback that stands in for Slack to one app, and its composition.
 
-It knows nothing of the app but its configuration. Start it with `async with SmallSlack(config) as slack:`, then point
+It knows nothing of the app but its configuration. Start it with `async with FakeSlack(config) as slack:`, then point
 the app at `slack.api_url`.
 """
 
@@ -22,17 +22,17 @@ from bot.sandbox.payloads import Payloads
 from bot.sandbox.transport import RawAnswer, Sent, Transport
 from bot.sandbox.user_actions import UserActions
 from bot.sandbox.web_api import ApiCall, WebApi
-from bot.sandbox.workspace import PATIENCE, Changes, SmallSlackConfig, Workspace, fits_filter
+from bot.sandbox.workspace import PATIENCE, Changes, FakeSlackConfig, Workspace, fits_filter
 
 _LARGEST_BODY = 8 * 1024 * 1024
 _SHUTDOWN_SECONDS = 2.0
 
 
-class SmallSlack(UserActions):
+class FakeSlack(UserActions):
     """One workspace with one installed app, served on loopback; `UserActions` holds what its people can do and see."""
 
-    def __init__(self, config: SmallSlackConfig | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.config = config or SmallSlackConfig()
+    def __init__(self, config: FakeSlackConfig | None = None, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.config = config or FakeSlackConfig()
         self.host, self.port = host, port
         self.faults, self._traffic, problems = Faults(), list[bytes](), list[str]()
         workspace = Workspace(self.config, Changes())

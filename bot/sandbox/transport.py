@@ -13,7 +13,7 @@ from aiohttp import web
 from slack_sdk.signature import SignatureVerifier
 
 from bot.sandbox.blocks import JsonObject
-from bot.sandbox.workspace import Changes, SmallSlackConfig
+from bot.sandbox.workspace import Changes, FakeSlackConfig
 
 PayloadKind = Literal["slash_commands", "interactive", "events_api"]
 Failure = Literal["operation_timeout", "dispatch_failed"]
@@ -61,7 +61,7 @@ class Transport:
     same 3 s. Slack does not document that for commands and interactions: switch it off to see the other possibility.
     """
 
-    config: SmallSlackConfig
+    config: FakeSlackConfig
     changes: Changes
     traffic: list[bytes]
     request_url: str | None

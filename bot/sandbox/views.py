@@ -5,7 +5,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 
 from bot.sandbox.blocks import Field, JsonObject, complete, fields_of
-from bot.sandbox.workspace import ImpossibleStepError, SmallSlackConfig, User, reject_step
+from bot.sandbox.workspace import FakeSlackConfig, ImpossibleStepError, User, reject_step
 
 # What Slack itself calls a view that can have no title.
 _UNTITLED: JsonObject = {"type": "plain_text", "text": "View Title", "emoji": True}
@@ -83,7 +83,7 @@ class View:
         """Put a person's input into a field; an option is named by its value or text."""
         self.values[one.block_id, one.action_id] = {"type": one.kind, **_state_of(self, one, value)}
 
-    def as_json(self, config: SmallSlackConfig) -> JsonObject:
+    def as_json(self, config: FakeSlackConfig) -> JsonObject:
         """Return the view as Slack sends it in payloads and answers."""
         definition = self.definition
         return {

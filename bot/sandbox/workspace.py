@@ -123,10 +123,10 @@ DEFAULT_COMMANDS = (SlashCommand(command="/r2-credential", description="Store th
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SmallSlackConfig:
+class FakeSlackConfig:
     """What the fake Slack knows: one workspace, one installed app, and how the app is reached.
 
-    With `request_url` (or once `SmallSlack.request_url` is set) payloads go there by HTTP, signed with
+    With `request_url` (or once `FakeSlack.request_url` is set) payloads go there by HTTP, signed with
     `signing_secret`; without, they go over the app's open Socket Mode connections.
     """
 
@@ -194,7 +194,7 @@ class Changes:
 class Workspace:
     """People, channels and messages of the workspace; all its changes are announced."""
 
-    config: SmallSlackConfig
+    config: FakeSlackConfig
     changes: Changes = field(default_factory=Changes)
     channels: dict[str, Channel] = field(default_factory=dict)
     users: dict[str, User] = field(default_factory=dict)
@@ -280,7 +280,7 @@ def dm_id(user_id: str) -> str:
     return f"D{user_id[1:]}"
 
 
-def new_hash(config: SmallSlackConfig) -> str:
+def new_hash(config: FakeSlackConfig) -> str:
     """Return a new hash of a view in Slack's form: a time and something random."""
     return f"{int(config.clock())}.{secrets.token_hex(4)}"
 

@@ -164,7 +164,7 @@ async def take_all_places(arena: Arena) -> AsyncIterator[Case]:
             yield Case.of(f"{_CROWD} x {name}: the log", took_down=len(scene.printed()) - printed > _LOUDEST)
 
 
-async def stay_for_ever(arena: Arena) -> AsyncIterator[Case]:
+async def stay_forever(arena: Arena) -> AsyncIterator[Case]:
     """Sit there, silent or a byte now and then, in numbers that the bot has places for."""
     async with arena.scene() as scene, AsyncExitStack() as stack:
         groups: dict[str, _Strangers] = {}
@@ -312,7 +312,7 @@ def _written(scene: Scene) -> int:
 
 ATTACKS: Final = (
     Attack(name="strangers take all places", run=take_all_places),
-    Attack(name="strangers stay for ever", run=stay_for_ever),
+    Attack(name="strangers stay forever", run=stay_forever),
     Attack(name="strangers fill the memory", run=fill_the_memory, over=("http",)),
     Attack(name="strangers are refused loudly", run=be_refused_loudly),
     Attack(name="strangers ask for health", run=ask_for_health, over=("http",)),

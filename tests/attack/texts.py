@@ -258,5 +258,5 @@ ATTACKS: Final = (
     Attack(name="texts that forge lines", run=_texts_that_forge),
     Attack(name="ids that are none", run=_ids_that_are_none),
     Attack(name="tokens in disguise, and as names", run=_tokens_in_disguise, over=("http",)),
-    Attack(name="texts that take for ever to trim", run=_texts_without_end, over=("socket",)),
+    Attack(name="texts that take forever to trim", run=_texts_without_end, over=("socket",)),
 )

@@ -19,9 +19,9 @@ from urllib.parse import urlencode
 from slack_sdk.signature import SignatureVerifier
 
 from bot.model.submission import Opening
-from bot.sandbox.cloudflare import SmallCloudflare
+from bot.sandbox.cloudflare import FakeCloudflare
 from bot.sandbox.process import BotProcess, bot_environment, find_free_port
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
@@ -80,7 +80,7 @@ async def send_one_by_one(port: int, take: Callable[[], bytes], latencies: list[
 async def empty_app() -> AsyncIterator[tuple[int, list[bytes]]]:
     """Start the yardstick."""
     port = find_free_port()
-    async with SmallSlack() as slack:
+    async with FakeSlack() as slack:
         arguments = (str(port), slack.api_url, slack.config.bot_tokens[0], slack.config.signing_secret)
         process = await asyncio.create_subprocess_exec(
             sys.executable, str(Path(__file__).with_name("empty_app.py")), *arguments, stdout=asyncio.subprocess.DEVNULL
@@ -99,7 +99,7 @@ async def empty_app() -> AsyncIterator[tuple[int, list[bytes]]]:
 async def the_bot() -> AsyncIterator[tuple[int, list[bytes]]]:
     """Start the unchanged bot, in HTTP mode on its default settings, with openings for all requests."""
     port = find_free_port()
-    async with SmallSlack() as slack, SmallCloudflare() as cloudflare:
+    async with FakeSlack() as slack, FakeCloudflare() as cloudflare:
         cloudflare.add_bucket(BUCKET)
         cloudflare.fail_next("credential", times=10**6, delay=600)
         with tempfile.TemporaryDirectory() as directory:
@@ -130,7 +130,7 @@ async def record_openings(path: Path, team_id: str) -> list[str]:
     return nonces
 
 
-def sign(slack: SmallSlack, nonces: list[str]) -> list[bytes]:
+def sign(slack: FakeSlack, nonces: list[str]) -> list[bytes]:
     """Return a signed HTTP request for each nonce, as Slack would send it."""
     config = slack.config
     verifier = SignatureVerifier(config.signing_secret)

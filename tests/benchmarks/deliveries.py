@@ -1,6 +1,6 @@
 """How fast deliveries start and run, and what waiting ones cost: in one process on SQLite, and on PostgreSQL.
 
-The doubles run in this process and take a good part of the time: the small Cloudflare and the small Slack alone, asked
+The doubles run in this process and take a good part of the time: the fake Cloudflare and the fake Slack alone, asked
 by a bare client in the same way, are measured beside the bot in the same run.
 """
 
@@ -22,9 +22,9 @@ from bot.delivery.run_inline import InlineDispatcher
 from bot.delivery.run_jobs import JobRunner
 from bot.model.catalog import BucketKey
 from bot.model.submission import NewSubmission, Opening, Sealed, SealedToken
-from bot.sandbox.cloudflare import NO_LIMIT_TO_SPEAK_OF, SmallCloudflare
+from bot.sandbox.cloudflare import NO_LIMIT_TO_SPEAK_OF, FakeCloudflare
 from bot.sandbox.process import BotProcess, Role, bot_environment, find_free_port
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys, public_pem
 from bot.storage.database import Database
@@ -128,7 +128,7 @@ async def start_on_postgres(url: str) -> AsyncIterator[float]:
 
 async def show_doubles() -> None:
     """Ask the doubles as the bot would: six requests of Cloudflare, one message and one view of Slack for each."""
-    async with SmallCloudflare() as cloudflare, SmallSlack() as slack, aiohttp.ClientSession() as http:
+    async with FakeCloudflare() as cloudflare, FakeSlack() as slack, aiohttp.ClientSession() as http:
         for number in range(DELIVERIES):
             cloudflare.add_bucket(bucket(number))
         cloudflare_headers = {"Authorization": f"Bearer {cloudflare.api_token}"}
@@ -199,13 +199,13 @@ async def show_idle_role(directory: Path, url: str, role: Role) -> None:
 @asynccontextmanager
 async def waiting_bot(
     directory: Path, url: str | None, count: int, role: Role | None = None
-) -> AsyncIterator[tuple[SmallSlack, SmallCloudflare, BotProcess]]:
+) -> AsyncIterator[tuple[FakeSlack, FakeCloudflare, BotProcess]]:
     """Record submissions, each for a bucket of its own, and set a bot up for them that is not started yet."""
     directory.mkdir(parents=True)
     pem = generate_private_key()
     async with AsyncExitStack() as stack:
-        cloudflare = await stack.enter_async_context(SmallCloudflare())
-        slack = await stack.enter_async_context(SmallSlack())
+        cloudflare = await stack.enter_async_context(FakeCloudflare())
+        slack = await stack.enter_async_context(FakeSlack())
         cloudflare.limit = NO_LIMIT_TO_SPEAK_OF
         for number in range(count):
             cloudflare.add_bucket(bucket(number))

@@ -9,9 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from bot.sandbox.cloudflare import SmallCloudflare
+from bot.sandbox.cloudflare import FakeCloudflare
 from bot.sandbox.process import BotProcess, bot_environment, find_free_port
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 
 STARTS = 5
 IDLE_SECONDS = 30
@@ -21,7 +21,7 @@ LIBRARIES = "import aiohttp, cryptography, httpx, pydantic_settings, slack_bolt.
 async def main() -> None:
     """Start the bot a few times, then watch the last one do nothing; beside it, the bare import of its libraries."""
     libraries = [seconds_of([sys.executable, "-c", LIBRARIES]) for _ in range(STARTS)]
-    async with SmallSlack() as slack, SmallCloudflare() as cloudflare:
+    async with FakeSlack() as slack, FakeCloudflare() as cloudflare:
         starts = []
         for number in range(STARTS):
             with tempfile.TemporaryDirectory() as directory:

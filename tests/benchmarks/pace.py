@@ -20,7 +20,7 @@ from bot.cloudflare.errors import Throttled
 from bot.cloudflare.pace import LocalPace, Pace, SharedPace
 from bot.model.catalog import BucketKey
 from bot.model.secret import Secret
-from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, RateLimit, SmallCloudflare
+from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, FakeCloudflare, RateLimit
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.storage.budget import PaceRows
 from bot.storage.postgres import PostgresDatabase
@@ -44,7 +44,7 @@ async def main(submissions: int = 1000, seconds: int = 900) -> None:
 
 async def measure(name: str, submissions: int, run: Callable[[str, int], Awaitable[None]]) -> None:
     """Let them run and print a line, also of a run that is broken off."""
-    async with SmallCloudflare(limit=LIMIT) as cloudflare:
+    async with FakeCloudflare(limit=LIMIT) as cloudflare:
         for number in range(submissions):
             cloudflare.add_bucket(name_bucket(number))
         try:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import aiohttp
 
-from bot.sandbox.cloudflare import SmallCloudflare
+from bot.sandbox.cloudflare import FakeCloudflare
 from bot.sandbox.process import BotProcess, Transport, bot_environment, find_free_port
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 
 RESULTS = 40  # within what the account may ask at once: the pace is measured elsewhere
@@ -45,9 +45,9 @@ def show(name: str, seconds: list[float]) -> None:
 
 
 @asynccontextmanager
-async def running_bot(transport: Transport, buckets: int) -> AsyncIterator[tuple[SmallSlack, SmallCloudflare]]:
+async def running_bot(transport: Transport, buckets: int) -> AsyncIterator[tuple[FakeSlack, FakeCloudflare]]:
     """Start the bot as a process of its own, between doubles that have so many buckets."""
-    async with SmallCloudflare() as cloudflare, SmallSlack() as slack:
+    async with FakeCloudflare() as cloudflare, FakeSlack() as slack:
         for number in range(buckets):
             cloudflare.add_bucket(f"lake-{number:03d}", token=make_token(Behaviour.GOOD, number=9))
         with tempfile.TemporaryDirectory() as scratch:
@@ -65,7 +65,7 @@ async def running_bot(transport: Transport, buckets: int) -> AsyncIterator[tuple
             await bot.stop()
 
 
-async def time_results(slack: SmallSlack) -> list[float]:
+async def time_results(slack: FakeSlack) -> list[float]:
     """Store one token after the other; from the pressed Submit to the message in the channel."""
     taken: list[float] = []
     for number in range(RESULTS):
@@ -81,7 +81,7 @@ async def time_results(slack: SmallSlack) -> list[float]:
     return taken
 
 
-async def time_doubles(slack: SmallSlack, cloudflare: SmallCloudflare) -> list[float]:
+async def time_doubles(slack: FakeSlack, cloudflare: FakeCloudflare) -> list[float]:
     """Make the calls that one result takes: the questions at once, the write, the test, the message."""
     taken: list[float] = []
     headers = {"Authorization": f"Bearer {cloudflare.api_token}"}
@@ -113,7 +113,7 @@ async def time_doubles(slack: SmallSlack, cloudflare: SmallCloudflare) -> list[f
     return taken
 
 
-async def time_looks(slack: SmallSlack) -> list[float]:
+async def time_looks(slack: FakeSlack) -> list[float]:
     """Type `status`, while what it shows is being refreshed and when it is fresh."""
     return [await timed(lambda: slack.type_command(USER, CHANNEL, "/r2-credential status")) for _ in range(LOOKS)]
 
@@ -125,7 +125,7 @@ async def timed(work: Callable[[], Awaitable[object]]) -> float:
     return time.perf_counter() - started
 
 
-async def show_refresh(slack: SmallSlack, cloudflare: SmallCloudflare) -> None:
+async def show_refresh(slack: FakeSlack, cloudflare: FakeCloudflare) -> None:
     """Say what the refresh behind the first look has cost, from then until its tests have ended."""
     await slack.wait_for_message(
         CHANNEL, lambda message: "told it" in message.text and "being asked" not in message.text, as_user=USER

@@ -176,7 +176,7 @@ async def test_the_list_is_there_soon_after_the_start(scene: Scene) -> None:
 
 
 async def test_it_asks_again_every_few_minutes(scene: Scene, pass_time: PassTime) -> None:
-    """Not earlier, and for ever."""
+    """Not earlier, and forever."""
     await scene.start()
     for bucket in ("bog", "mere"):
         scene.buckets.append(bucket)
@@ -390,7 +390,7 @@ async def test_where_no_test_is_offered_that_costs_one_request(scene: Scene) -> 
 async def test_trouble_ends_a_round_and_the_rest_comes_first_next_time(
     scene: Scene, trouble: str | int | Exception
 ) -> None:
-    """What could not be tested keeps its place; the one that failed goes last, so that it stops nobody for ever."""
+    """What could not be tested keeps its place; the one that failed goes last, so that it stops nobody forever."""
     scene.buckets = [f"bog{number}" for number in range(9)] + [f"cove{number}" for number in range(9)]
     scene.statuses = {"bog5": trouble}
     scene.go_on.clear()

@@ -1,6 +1,6 @@
 """Kills the bot at random moments while people submit, and counts what was lost, doubled or written out of order.
 
-The small Slack and the small Cloudflare are outside of what is killed. People press Submit again until they are
+The fake Slack and the fake Cloudflare are outside of what is killed. People press Submit again until they are
 answered, and take their next form for a bucket only then; so the newest acknowledged token of a bucket that is fit to
 be written is the one that its slot must hold in the end.
 
@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from bot.sandbox.cloudflare import RateLimit, SmallCloudflare
+from bot.sandbox.cloudflare import FakeCloudflare, RateLimit
 from bot.sandbox.process import BotProcess, bot_environment, find_free_port
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
-from bot.sandbox.workspace import SmallSlackConfig, User, UserGroup
+from bot.sandbox.workspace import FakeSlackConfig, User, UserGroup
 from bot.sealing.hpke import generate_private_key
 from tests.postgres import running_postgres
 
@@ -75,17 +75,17 @@ async def main(engine: str, submissions: int) -> bool:
 
 
 @asynccontextmanager
-async def scene(engine: str) -> AsyncIterator[tuple[SmallSlack, SmallCloudflare, list[BotProcess]]]:
+async def scene(engine: str) -> AsyncIterator[tuple[FakeSlack, FakeCloudflare, list[BotProcess]]]:
     """Set up the doubles and the bot: one process on SQLite, a gateway and two workers on PostgreSQL."""
     people = tuple(User(id=user_id(number), name=f"p{number}", real_name=f"P {number}") for number in range(20))
-    config = SmallSlackConfig()
+    config = FakeSlackConfig()
     group = UserGroup(id="S0CHAOS01", handle="chaos", members=tuple(person.id for person in people))
-    config = SmallSlackConfig(users=(*config.users, *people), user_groups=(group,))
+    config = FakeSlackConfig(users=(*config.users, *people), user_groups=(group,))
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         directory.chmod(0o711)  # for the server of PostgreSQL, which does not run as root
-        cloudflare = await stack.enter_async_context(SmallCloudflare())
-        slack = await stack.enter_async_context(SmallSlack(config))
+        cloudflare = await stack.enter_async_context(FakeCloudflare())
+        slack = await stack.enter_async_context(FakeSlack(config))
         cloudflare.slow_delay, cloudflare.retry_after = 0.5, 1
         cloudflare.limit = RateLimit(requests=10**6, window_seconds=10)
         for bucket in BUCKETS:
@@ -125,7 +125,7 @@ async def kill_at_random(fleet: list[BotProcess], dice: random.Random, tally: Ta
         await bot.start()
 
 
-async def submit_one_by_one(slack: SmallSlack, number: int, count: int, dice: random.Random, tally: Tally) -> None:
+async def submit_one_by_one(slack: FakeSlack, number: int, count: int, dice: random.Random, tally: Tally) -> None:
     """Submit for one bucket, without waiting for results."""
     for turn in range(count):
         behaviour = dice.choice(FIT if dice.random() < 0.8 else UNFIT)
@@ -137,7 +137,7 @@ async def submit_one_by_one(slack: SmallSlack, number: int, count: int, dice: ra
         await asyncio.sleep(dice.uniform(0, LONGEST_PAUSE))
 
 
-async def submit_until_answered(slack: SmallSlack, user: str, bucket: str, token: str, tally: Tally) -> str:
+async def submit_until_answered(slack: FakeSlack, user: str, bucket: str, token: str, tally: Tally) -> str:
     """Do as a patient person does, with one form, or with a new one where it cannot be used any more."""
     while True:
         if slack.modal(user) is not None:
@@ -159,7 +159,7 @@ async def submit_until_answered(slack: SmallSlack, user: str, bucket: str, token
             await asyncio.sleep(0.1)
 
 
-async def wait_for_the_end(slack: SmallSlack, tally: Tally) -> None:
+async def wait_for_the_end(slack: FakeSlack, tally: Tally) -> None:
     """Wait until every acknowledged submission is told, or the time is over; then a little more for doubles."""
     deadline = time.monotonic() + END_SECONDS
     while time.monotonic() < deadline and set(tally.acknowledged) - set(told(slack)):
@@ -167,7 +167,7 @@ async def wait_for_the_end(slack: SmallSlack, tally: Tally) -> None:
     await asyncio.sleep(3)
 
 
-def told(slack: SmallSlack) -> dict[str, list[float]]:
+def told(slack: FakeSlack) -> dict[str, list[float]]:
     """Return when each submission was told, by its reference."""
     times = defaultdict(list)
     for message in slack.workspace.messages:
@@ -177,7 +177,7 @@ def told(slack: SmallSlack) -> dict[str, list[float]]:
     return times
 
 
-def tell(slack: SmallSlack, cloudflare: SmallCloudflare, tally: Tally, seconds: float) -> bool:
+def tell(slack: FakeSlack, cloudflare: FakeCloudflare, tally: Tally, seconds: float) -> bool:
     """Print the figures."""
     times = told(slack)
     lost = [reference for reference in tally.acknowledged if reference not in times]

@@ -29,7 +29,7 @@ from bot.sandbox.cloudflare import (
     SANDBOX_API_KEY,
     SANDBOX_API_TOKEN,
     SANDBOX_EMAIL,
-    SmallCloudflare,
+    FakeCloudflare,
 )
 from bot.sandbox.tokens import Behaviour, make_token
 from tests.leaks import find_leaks
@@ -125,9 +125,9 @@ async def make() -> AsyncIterator[Callable[..., CloudflareClient]]:
 
 
 @pytest_asyncio.fixture
-async def server() -> AsyncIterator[SmallCloudflare]:
-    """Start a small Cloudflare with one bucket."""
-    async with SmallCloudflare() as small:
+async def server() -> AsyncIterator[FakeCloudflare]:
+    """Start a fake Cloudflare with one bucket."""
+    async with FakeCloudflare() as small:
         small.add_bucket("lake")
         yield small
 
@@ -162,7 +162,7 @@ def _find_any(text: str, *secrets: str) -> list[str]:
 @pytest.mark.parametrize("auth", [BEARER, KEY], ids=["bearer", "e-mail and key"])
 @pytest.mark.parametrize("name", AS_HEADER)
 async def test_a_pasted_token_goes_alone_in_one_header_of_its_own_request(
-    server: SmallCloudflare, make: Make, name: str, auth: ApiToken | ApiKey
+    server: FakeCloudflare, make: Make, name: str, auth: ApiToken | ApiKey
 ) -> None:
     """Instead of the bot's own credentials, never beside them, and not in the path, the body or another header."""
     token = make_token(Behaviour.GOOD, 7, "cfut_") if name == "verify, of a user" else TOKEN  # type: ignore[arg-type]  # its value
@@ -180,7 +180,7 @@ async def test_a_pasted_token_goes_alone_in_one_header_of_its_own_request(
 
 @pytest.mark.parametrize("auth", [BEARER, KEY], ids=["bearer", "e-mail and key"])
 async def test_a_stored_token_goes_in_the_body_only(
-    server: SmallCloudflare, make: Make, auth: ApiToken | ApiKey
+    server: FakeCloudflare, make: Make, auth: ApiToken | ApiKey
 ) -> None:
     """Beside the bot's own credentials, which are in the headers only."""
     await CALLS_WITH_TOKEN["store"](make(base_url=server.base_url, auth=auth), TOKEN)
@@ -193,7 +193,7 @@ async def test_a_stored_token_goes_in_the_body_only(
 
 @pytest.mark.parametrize("name", OTHER_CALLS)
 async def test_no_other_request_knows_a_token_that_was_used_before(
-    server: SmallCloudflare, make: Make, name: str
+    server: FakeCloudflare, make: Make, name: str
 ) -> None:
     """The connection is the same, the credentials are the bot's own again."""
     client = make(base_url=server.base_url)
@@ -294,7 +294,7 @@ def _list_locals(traceback: TracebackType | None) -> Iterator[tuple[str, str, ob
 
 
 @pytest.mark.parametrize("name", AS_HEADER)
-async def test_a_cancellation_keeps_no_token(server: SmallCloudflare, make: Make, name: str) -> None:
+async def test_a_cancellation_keeps_no_token(server: FakeCloudflare, make: Make, name: str) -> None:
     """The exception that ends a task at shutdown leaves the frames of httpx behind."""
     server.fail_next("any", delay=5)
     task = asyncio.ensure_future(CALLS_WITH_TOKEN[name](make(base_url=server.base_url), TOKEN))
@@ -309,7 +309,7 @@ async def test_a_cancellation_keeps_no_token(server: SmallCloudflare, make: Make
 
 @pytest.mark.parametrize("name", CALLS_WITH_TOKEN)
 async def test_nothing_is_logged_at_debug(
-    server: SmallCloudflare, make: Make, caplog: pytest.LogCaptureFixture, name: str
+    server: FakeCloudflare, make: Make, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     """Over a real socket, where httpcore would log each header that it sends and receives."""
     client = make(base_url=server.base_url)
@@ -412,7 +412,7 @@ async def test_a_token_that_is_a_word_of_the_envelope_changes_no_answer(make: Ma
 @pytest.mark.parametrize(
     "text", ["", "two words", "line\nbreak", "tab\t", "nul\0", "na\u00efve", "\u2028", "\ud800"], ids=ascii
 )
-async def test_a_token_that_no_header_can_carry_is_not_sent(server: SmallCloudflare, make: Make, text: str) -> None:
+async def test_a_token_that_no_header_can_carry_is_not_sent(server: FakeCloudflare, make: Make, text: str) -> None:
     """The libraries below would quote it in their exceptions; ours does not."""
     for name in AS_HEADER:
         with pytest.raises(TokenMalformed) as caught:
@@ -448,7 +448,7 @@ FENCED: dict[str, Callable[[CloudflareClient, Callable[[], Awaitable[bool]]], Aw
 )
 @pytest.mark.parametrize("is_connected", [False, True], ids=["first request", "open connection"])
 async def test_who_may_not_send_any_more_sends_nothing(
-    server: SmallCloudflare,
+    server: FakeCloudflare,
     make: Make,
     name: str,
     may_send: Callable[[], Awaitable[bool]],
@@ -470,7 +470,7 @@ async def test_who_may_not_send_any_more_sends_nothing(
 
 @pytest.mark.parametrize(("name", "questions"), [("verify", 1), ("read", 1), ("store", 2), ("enable", 1)])
 async def test_the_fence_is_asked_as_each_request_goes_out(
-    server: SmallCloudflare, make: Make, name: str, questions: int
+    server: FakeCloudflare, make: Make, name: str, questions: int
 ) -> None:
     """Once at its headers, once more before a body."""
     asked: list[None] = []

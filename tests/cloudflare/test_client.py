@@ -1,4 +1,4 @@
-"""The client against the small Cloudflare, against broken transports, and beside the official SDK."""
+"""The client against the fake Cloudflare, against broken transports, and beside the official SDK."""
 
 import asyncio
 import gzip
@@ -48,8 +48,8 @@ from bot.sandbox.cloudflare import (
     SANDBOX_API_KEY,
     SANDBOX_API_TOKEN,
     SANDBOX_EMAIL,
+    FakeCloudflare,
     ReceivedRequest,
-    SmallCloudflare,
 )
 from bot.sandbox.process import find_free_port
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
@@ -107,9 +107,9 @@ async def make() -> AsyncIterator[Make]:
 
 
 @pytest_asyncio.fixture
-async def server() -> AsyncIterator[SmallCloudflare]:
-    """Start a small Cloudflare with one bucket of each sort, whose time stands still."""
-    async with SmallCloudflare(clock=lambda: NOW) as small:
+async def server() -> AsyncIterator[FakeCloudflare]:
+    """Start a fake Cloudflare with one bucket of each sort, whose time stands still."""
+    async with FakeCloudflare(clock=lambda: NOW) as small:
         small.add_bucket("lake")
         small.add_bucket("swamp", "inactive", GOOD)
         small.add_bucket("pond", None)
@@ -124,7 +124,7 @@ def _no(status: int, code: int, message: str = "made up") -> httpx.Response:
     return httpx.Response(status, json={"success": False, "errors": [{"code": code, "message": message}]})
 
 
-async def test_list_get_and_store(server: SmallCloudflare, make: Make) -> None:
+async def test_list_get_and_store(server: FakeCloudflare, make: Make) -> None:
     """The three calls, over a real socket."""
     client = make(base_url=server.base_url)
     lake = Catalog(key=LAKE, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.ABSENT)
@@ -143,7 +143,7 @@ async def test_list_get_and_store(server: SmallCloudflare, make: Make) -> None:
 @pytest.mark.parametrize("family", [CatalogApi.R2_CATALOG, CatalogApi.BASIN_CATALOG])
 @pytest.mark.filterwarnings("ignore:Use `:DeprecationWarning")
 async def test_requests_are_those_of_the_official_sdk(
-    server: SmallCloudflare, make: Make, auth: ApiToken | ApiKey, family: CatalogApi
+    server: FakeCloudflare, make: Make, auth: ApiToken | ApiKey, family: CatalogApi
 ) -> None:
     """Method, path, body and credentials of each call are, byte for byte, what the SDK sends."""
     client = make(base_url=server.base_url, auth=auth, catalog_api=family)
@@ -169,7 +169,7 @@ async def test_requests_are_those_of_the_official_sdk(
 @pytest.mark.parametrize("auth", [BEARER, KEY], ids=["bearer", "e-mail and key"])
 @pytest.mark.filterwarnings("ignore:Use `:DeprecationWarning")
 async def test_requests_with_a_pasted_token_are_those_of_the_official_sdk(
-    server: SmallCloudflare, make: Make, auth: ApiToken | ApiKey, family: CatalogApi
+    server: FakeCloudflare, make: Make, auth: ApiToken | ApiKey, family: CatalogApi
 ) -> None:
     """As if the SDK had been given that token, whatever the bot's own credentials are; and enabling as the bot does."""
     client = make(base_url=server.base_url, auth=auth, catalog_api=family)
@@ -200,7 +200,7 @@ async def test_requests_with_a_pasted_token_are_those_of_the_official_sdk(
 
 @pytest.mark.parametrize("family", [CatalogApi.R2_CATALOG, CatalogApi.BASIN_CATALOG])
 @pytest.mark.filterwarnings("ignore:Use `:DeprecationWarning")
-async def test_enabling_is_that_of_the_official_sdk(server: SmallCloudflare, make: Make, family: CatalogApi) -> None:
+async def test_enabling_is_that_of_the_official_sdk(server: FakeCloudflare, make: Make, family: CatalogApi) -> None:
     """The same request, without a body."""
     await make(base_url=server.base_url, catalog_api=family).enable_catalog(_key("pond"), _yes)
     async with AsyncCloudflare(base_url=server.base_url, max_retries=0, api_token=SANDBOX_API_TOKEN) as sdk:
@@ -233,7 +233,7 @@ def _essence(request: ReceivedRequest) -> dict[str, object]:
     ],
 )
 async def test_refusals_over_a_real_socket(
-    server: SmallCloudflare, make: Make, bucket: str, behaviour: Behaviour, kind: type[CloudflareError]
+    server: FakeCloudflare, make: Make, bucket: str, behaviour: Behaviour, kind: type[CloudflareError]
 ) -> None:
     """The client asks once, never again by itself, and its error says what is known."""
     with pytest.raises(kind) as caught:
@@ -253,7 +253,7 @@ async def test_refusals_over_a_real_socket(
     ],
     ids=repr,
 )
-async def test_what_the_account_cannot_have_is_not_sent(server: SmallCloudflare, make: Make, key: BucketKey) -> None:
+async def test_what_the_account_cannot_have_is_not_sent(server: FakeCloudflare, make: Make, key: BucketKey) -> None:
     """A name would become a part of the path; and another account's bucket is not this one's of the same name."""
     client = make(base_url=server.base_url)
     with pytest.raises(NoSuchBucket):
@@ -363,7 +363,7 @@ def _fence(*answers: bool | BotError) -> tuple[list[int], Callable[[], Awaitable
 )
 @pytest.mark.parametrize("is_connected", [False, True], ids=["first request", "open connection"])
 async def test_who_may_not_send_any_more_sends_nothing(
-    server: SmallCloudflare,
+    server: FakeCloudflare,
     make: Make,
     auth: ApiToken | ApiKey,
     answers: list[bool | BotError],
@@ -388,7 +388,7 @@ async def test_who_may_not_send_any_more_sends_nothing(
     assert server.stored_token("lake") == GOOD
 
 
-async def test_the_fence_is_asked_for_each_request_of_a_call(server: SmallCloudflare, make: Make) -> None:
+async def test_the_fence_is_asked_for_each_request_of_a_call(server: FakeCloudflare, make: Make) -> None:
     """On `auto` a call can be two requests: who lost the bucket between them sends no second one."""
     server.families.discard("r2-catalog")
     asked, may_send = _fence(True, True, False)  # noqa: FBT003 - the answers, in their order
@@ -397,7 +397,7 @@ async def test_the_fence_is_asked_for_each_request_of_a_call(server: SmallCloudf
     assert (len(asked), len(server.requests), server.stored_token("lake")) == (3, 1, None)
 
 
-async def test_reading_asks_no_fence(server: SmallCloudflare, make: Make) -> None:
+async def test_reading_asks_no_fence(server: FakeCloudflare, make: Make) -> None:
     """Only a write is dangerous: a confirmation by somebody who lost the bucket harms nobody."""
     await make(base_url=server.base_url).get_catalog(LAKE)
     assert [request.method for request in server.requests] == ["GET"]
@@ -405,7 +405,7 @@ async def test_reading_asks_no_fence(server: SmallCloudflare, make: Make) -> Non
 
 async def test_a_refused_connection_has_landed_nothing(make: Make) -> None:
     """A closed port, for real."""
-    async with SmallCloudflare() as small:
+    async with FakeCloudflare() as small:
         base_url = small.base_url
     with pytest.raises(CloudflareUnreachable) as caught:
         await make(base_url=base_url).store_credential(LAKE, Secret(GOOD), _yes)
@@ -413,7 +413,7 @@ async def test_a_refused_connection_has_landed_nothing(make: Make) -> None:
 
 
 async def test_a_request_is_logged_without_account_and_bucket(
-    server: SmallCloudflare, make: Make, log: io.StringIO
+    server: FakeCloudflare, make: Make, log: io.StringIO
 ) -> None:
     """Method, path template, status and duration, at debug; why there is none, where there is none."""
     client = make(base_url=server.base_url)
@@ -437,7 +437,7 @@ async def test_a_request_is_logged_without_account_and_bucket(
     assert not any(word in log.getvalue() for word in (GOOD, LAKE.bucket, LAKE.account_id))
 
 
-async def test_the_total_timeout_ends_a_trickle(server: SmallCloudflare, make: Make) -> None:
+async def test_the_total_timeout_ends_a_trickle(server: FakeCloudflare, make: Make) -> None:
     """Each read of a trickling answer is in time, the whole is not; the write may have landed."""
 
     async def trickle() -> AsyncIterator[bytes]:
@@ -453,7 +453,7 @@ async def test_the_total_timeout_ends_a_trickle(server: SmallCloudflare, make: M
 
 @pytest.mark.parametrize(("gone", "family"), [("r2-catalog", "basin-catalog"), ("basin-catalog", "r2-catalog")])
 async def test_auto_uses_the_family_that_is_there_and_remembers(
-    server: SmallCloudflare, make: Make, gone: str, family: str
+    server: FakeCloudflare, make: Make, gone: str, family: str
 ) -> None:
     """r2-catalog is asked first; once it is gone it is asked no more, until the other one is gone as well."""
     server.families.discard(gone)
@@ -468,7 +468,7 @@ async def test_auto_uses_the_family_that_is_there_and_remembers(
     assert server.requests[-1].path.endswith(f"{gone}/lake")
 
 
-async def test_auto_remembers_the_family_that_refused(server: SmallCloudflare, make: Make) -> None:
+async def test_auto_remembers_the_family_that_refused(server: FakeCloudflare, make: Make) -> None:
     """A refusal of the catalog is an answer of its family."""
     server.families.discard("r2-catalog")
     client = make(base_url=server.base_url)
@@ -483,7 +483,7 @@ async def test_auto_remembers_the_family_that_refused(server: SmallCloudflare, m
 
 
 @pytest.mark.parametrize("catalog_api", CatalogApi)
-async def test_no_family_left(server: SmallCloudflare, make: Make, catalog_api: CatalogApi) -> None:
+async def test_no_family_left(server: FakeCloudflare, make: Make, catalog_api: CatalogApi) -> None:
     """Both are asked on `auto`, only the chosen one otherwise."""
     server.families.clear()
     with pytest.raises(RouteGone) as caught:
@@ -598,7 +598,7 @@ PACKED = gzip.compress(json.dumps({"success": True, "errors": [], "result": None
     ],
 )
 async def test_an_encoded_answer_is_not_read(
-    server: SmallCloudflare, make: Make, encoding: str, status: int, kind: type[CloudflareError]
+    server: FakeCloudflare, make: Make, encoding: str, status: int, kind: type[CloudflareError]
 ) -> None:
     """It may say anything: it is no success, and no no. What passes by itself is known by its status."""
     server.fail_next("credential", status=status, body=PACKED, headers={"Content-Encoding": encoding})
@@ -608,7 +608,7 @@ async def test_an_encoded_answer_is_not_read(
     assert {request.headers["accept-encoding"] for request in server.requests} == {"identity"}
 
 
-async def test_an_answer_that_is_said_not_to_be_encoded_is_read(server: SmallCloudflare, make: Make) -> None:
+async def test_an_answer_that_is_said_not_to_be_encoded_is_read(server: FakeCloudflare, make: Make) -> None:
     """That is what was asked for."""
     body = gzip.decompress(PACKED)
     server.fail_next("credential", status=200, body=body, headers={"Content-Encoding": "identity"})
@@ -695,7 +695,7 @@ async def test_a_quoted_token_is_taken_out_whatever_its_form(make: Make) -> None
 
 
 @pytest.mark.parametrize("token", ["", "e", "errors", '"\\\n', "\ud800 lone surrogate", "\u202eemoji 🪣" * 100, "\0"])
-async def test_any_text_can_be_sent_and_judged(server: SmallCloudflare, make: Make, token: str) -> None:
+async def test_any_text_can_be_sent_and_judged(server: FakeCloudflare, make: Make, token: str) -> None:
     """Cloudflare decides; nothing on the way breaks."""
     with pytest.raises(CredentialRefused):
         await make(base_url=server.base_url).store_credential(LAKE, Secret(token), _yes)
@@ -714,7 +714,7 @@ async def test_any_text_can_be_sent_and_judged(server: SmallCloudflare, make: Ma
     ],
 )
 async def test_a_token_is_known_to_the_endpoint_of_its_owner_only(
-    server: SmallCloudflare, make: Make, kind: TokenKind, owner: PastedKind
+    server: FakeCloudflare, make: Make, kind: TokenKind, owner: PastedKind
 ) -> None:
     """That one tells of it, the other one says that there is no such token."""
     client, token = make(base_url=server.base_url), Secret(make_token(Behaviour.NEVER_EXPIRES, 5, kind))
@@ -748,7 +748,7 @@ async def test_a_token_is_known_to_the_endpoint_of_its_owner_only(
     ],
 )
 async def test_verifying_tells_a_status_and_judges_nothing(
-    server: SmallCloudflare, make: Make, behaviour: Behaviour, status: TokenStatus
+    server: FakeCloudflare, make: Make, behaviour: Behaviour, status: TokenStatus
 ) -> None:
     """What the token may do is another question."""
     client = make(base_url=server.base_url)
@@ -801,7 +801,7 @@ async def test_a_verification_is_asked_for_once(
     ],
 )
 async def test_a_catalog_is_read_with_the_pasted_token(
-    server: SmallCloudflare, make: Make, bucket: str, behaviour: Behaviour, kind: type[CloudflareError] | None
+    server: FakeCloudflare, make: Make, bucket: str, behaviour: Behaviour, kind: type[CloudflareError] | None
 ) -> None:
     """The answer says whether this token may, and not whether the bot may."""
     client = make(base_url=server.base_url)
@@ -814,7 +814,7 @@ async def test_a_catalog_is_read_with_the_pasted_token(
     assert [request.method for request in server.requests] == ["GET"]
 
 
-async def test_reading_with_the_token_finds_the_family_that_is_there(server: SmallCloudflare, make: Make) -> None:
+async def test_reading_with_the_token_finds_the_family_that_is_there(server: FakeCloudflare, make: Make) -> None:
     """As the bot's own reading does."""
     server.families.discard("r2-catalog")
     client = make(base_url=server.base_url)
@@ -837,7 +837,7 @@ async def test_reading_with_the_token_finds_the_family_that_is_there(server: Sma
     ids=["works", "does not", "none"],
 )
 async def test_a_stored_credential_is_tested(
-    server: SmallCloudflare, make: Make, token: str | None, status: CredentialStatus, catalog_api: CatalogApi
+    server: FakeCloudflare, make: Make, token: str | None, status: CredentialStatus, catalog_api: CatalogApi
 ) -> None:
     """By the newer path family, whatever answers the other calls."""
     server.add_bucket("lake", token=token)
@@ -847,7 +847,7 @@ async def test_a_stored_credential_is_tested(
     assert server.requests[-1].path.endswith("/basin-catalog/lake/credential/status")
 
 
-async def test_where_only_the_older_family_is_spoken_nothing_is_tested(server: SmallCloudflare, make: Make) -> None:
+async def test_where_only_the_older_family_is_spoken_nothing_is_tested(server: FakeCloudflare, make: Make) -> None:
     """It has no test: nothing is sent."""
     client = make(base_url=server.base_url, catalog_api=CatalogApi.R2_CATALOG)
     with pytest.raises(RouteGone):
@@ -855,7 +855,7 @@ async def test_where_only_the_older_family_is_spoken_nothing_is_tested(server: S
     assert server.requests == []
 
 
-async def test_a_missing_test_is_remembered_for_an_hour(server: SmallCloudflare, make: Make) -> None:
+async def test_a_missing_test_is_remembered_for_an_hour(server: FakeCloudflare, make: Make) -> None:
     """Then it is asked for again, and found when it has come."""
     now = 1000.0
     server.offers_status = False
@@ -932,7 +932,7 @@ async def test_nothing_else_makes_a_test_missing(make: Make, answer: Handler, ki
 
 @pytest.mark.parametrize("bucket", ["lake", "swamp", "pond"])
 @pytest.mark.parametrize("gone", ["none", "r2-catalog", "basin-catalog"])
-async def test_a_catalog_is_enabled(server: SmallCloudflare, make: Make, bucket: str, gone: str) -> None:
+async def test_a_catalog_is_enabled(server: FakeCloudflare, make: Make, bucket: str, gone: str) -> None:
     """One that is on, one that is off, and one that never was; repeating it changes nothing."""
     server.families.discard(gone)
     client = make(base_url=server.base_url)
@@ -986,7 +986,7 @@ async def test_enabling_that_fails(
     assert (seen, caught.value.possibly_landed) == (["POST"], possibly_landed)
 
 
-async def test_who_lost_the_bucket_enables_nothing(server: SmallCloudflare, make: Make) -> None:
+async def test_who_lost_the_bucket_enables_nothing(server: FakeCloudflare, make: Make) -> None:
     """Neither at the first request nor at the one to the other family."""
     client = make(base_url=server.base_url)
     with pytest.raises(LeaseLost):
@@ -1048,7 +1048,7 @@ def _list_locals(traceback: TracebackType | None) -> Iterator[tuple[str, str, ob
         traceback = traceback.tb_next
 
 
-async def test_a_cancellation_keeps_no_secret(server: SmallCloudflare, make: Make) -> None:
+async def test_a_cancellation_keeps_no_secret(server: FakeCloudflare, make: Make) -> None:
     """Also the exception that ends a task at shutdown leaves the frames of httpx behind."""
     server.fail_next("credential", delay=5)
     task = asyncio.create_task(make(base_url=server.base_url).store_credential(LAKE, Secret(GOOD), _yes))
@@ -1079,9 +1079,7 @@ async def test_the_request_never_holds_the_pasted_token(make: Make) -> None:
     assert GOOD not in repr(vars(kept[0])) + repr(vars(kept[0].stream))
 
 
-async def test_nothing_is_logged_at_debug(
-    server: SmallCloudflare, make: Make, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_nothing_is_logged_at_debug(server: FakeCloudflare, make: Make, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever level the program asks for, httpx and httpcore stay silent: no header, no address, no bucket."""
     client = make(base_url=server.base_url)
     caplog.set_level(logging.DEBUG)

@@ -237,7 +237,7 @@ def test_whether_a_write_may_have_landed(answer: Answer, *, possibly_landed: boo
         pytest.param(_answer(429, retry_after="0"), 0, id="zero"),
         pytest.param(_answer(503, retry_after="120"), 120, id="of a 503"),
         pytest.param(_answer(200, _envelope(971), retry_after="300"), 300, id="of a 200"),
-        pytest.param(_answer(429, retry_after="9" * 15), LONGEST_WAIT.total_seconds(), id="for ever"),
+        pytest.param(_answer(429, retry_after="9" * 15), LONGEST_WAIT.total_seconds(), id="forever"),
         pytest.param(_answer(429, retry_after="9" * 400), None, id="longer than a number"),
         pytest.param(_answer(429, retry_after="-5"), None, id="negative"),
         pytest.param(_answer(429, retry_after="soon"), None, id="a word"),

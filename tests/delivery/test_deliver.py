@@ -1,4 +1,4 @@
-"""Deliveries against a small Cloudflare and a real database: every ending, every wait, and a kill at every point."""
+"""Deliveries against a fake Cloudflare and a real database: every ending, every wait, and a kill at every point."""
 
 import asyncio
 import io
@@ -64,7 +64,7 @@ from bot.model.submission import (
 )
 from bot.policy.gate import Gate, Home
 from bot.policy.rules import Request, Rule
-from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, Kind, SmallCloudflare
+from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, FakeCloudflare, Kind
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.tokens import TokenKind as SandboxKind
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
@@ -161,7 +161,7 @@ _OF_PLACES = (BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed)
 
 @dataclass(slots=True)
 class Doorman(Rule):
-    """A rule that lets everybody pass, but for the refusals that it was given; each is used once, `always` for ever.
+    """A rule that lets everybody pass, but for the refusals that it was given; each is used once, `always` forever.
 
     It is the one who knows the members of user groups as well: there one can be interrupted.
     """
@@ -228,7 +228,7 @@ class House:
 
     submissions: Submissions
     catalogs: Catalogs
-    cloudflare: SmallCloudflare
+    cloudflare: FakeCloudflare
     client: CloudflareClient
     transport: MortalTransport
     database: MortalDatabase
@@ -403,7 +403,7 @@ async def house(database: MortalDatabase, database_path: Path) -> AsyncIterator[
     transport = MortalTransport(verify=SSLContext(PROTOCOL_TLS_CLIENT))  # loopback: to load the CAs takes its time
     database.death = transport.death = death = Death()
     clock = Clock()
-    async with SmallCloudflare(clock=clock, timer=lambda: clock().timestamp()) as small:
+    async with FakeCloudflare(clock=clock, timer=lambda: clock().timestamp()) as small:
         small.add_bucket("lake", token=OLD)
         small.add_bucket("swamp", "inactive")
         small.add_bucket("pond", None)
@@ -1436,11 +1436,11 @@ LOST = Failure(drop_after_store=True)
 @pytest.mark.parametrize(
     ("failures", "ending", "code"),
     [
-        pytest.param([THROTTLED] * 999, State.FAILED, "throttled", id="throttled for ever"),
+        pytest.param([THROTTLED] * 999, State.FAILED, "throttled", id="throttled forever"),
         pytest.param([THROTTLED, REFUSED], State.REFUSED, "lacks_storage_rights", id="throttled, then refused"),
-        pytest.param([DOWN] * 999, State.UNCERTAIN, "cloudflare_unavailable", id="down for ever"),
+        pytest.param([DOWN] * 999, State.UNCERTAIN, "cloudflare_unavailable", id="down forever"),
         pytest.param([Failure(drop_before_store=True)] * 999, State.UNCERTAIN, "cloudflare_unreachable", id="cut off"),
-        pytest.param([LOST] * 999, State.UNCERTAIN, "cloudflare_unreachable", id="answers lost for ever"),
+        pytest.param([LOST] * 999, State.UNCERTAIN, "cloudflare_unreachable", id="answers lost forever"),
         pytest.param(
             [Failure(status=200, body="what?")] * 999, State.UNCERTAIN, "answer_not_understood", id="never understood"
         ),
@@ -1500,7 +1500,7 @@ async def test_the_code_of_an_earlier_answer_is_not_told_with_a_later_one(house:
         pytest.param("deadline", "cloudflare_unavailable", id="the deadline passed while the bot was down"),
         pytest.param("denied", "not_allowed", id="then the allowlist changed"),
         pytest.param("key gone", "sealed_value_unreadable", id="then the key was gone"),
-        pytest.param("membership", "membership_unknown", id="then Slack was down for ever"),
+        pytest.param("membership", "membership_unknown", id="then Slack was down forever"),
     ],
 )
 async def test_an_unclear_first_attempt_keeps_every_ending_uncertain(house: House, after: str, code: str) -> None:

@@ -25,7 +25,7 @@ from bot.model.secret import Secret
 from bot.model.submission import NewSubmission, Pending, Posted, Sealed, State, Submission, Task, TokenKind, Way
 from bot.policy.gate import Gate, Home
 from bot.policy.rules import Allowlist
-from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, SmallCloudflare
+from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, FakeCloudflare
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.memberships import Memberships
 from bot.slack.progress_steps import steps_of
@@ -144,7 +144,7 @@ async def test_what_waits_for_an_event_outside_goes_on_when_it_comes(
     AwaitWord.given.clear()
     notes = Notes()
     async with asyncio.timeout(A_HANG.total_seconds()), AsyncExitStack() as stack:
-        small = await stack.enter_async_context(SmallCloudflare())
+        small = await stack.enter_async_context(FakeCloudflare())
         small.add_bucket("pond", None)
         client = CloudflareClient(
             account_id=SANDBOX_ACCOUNT_ID, base_url=small.base_url, auth=ApiToken(token=Secret(SANDBOX_API_TOKEN))

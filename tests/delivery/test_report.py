@@ -64,7 +64,7 @@ async def test_a_result_is_posted_and_noted() -> None:
 async def test_while_slack_is_away_it_waits(
     since_end: timedelta, retry_after: timedelta | None, pause: timedelta
 ) -> None:
-    """With growing pauses, and for ever: it stays where it is."""
+    """With growing pauses, and forever: it stays where it is."""
     report = Report(SmallPoster(SlackUnavailable(retry_after=retry_after)), lambda: NOW + since_end)
     move = await report.take(ENDED)
     assert (move.to, move.at, move.changes) == (State.DENIED, NOW + since_end + pause, Changes())

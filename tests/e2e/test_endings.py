@@ -137,7 +137,7 @@ async def test_a_catalog_that_takes_no_credential_is_explained(
 async def test_a_fault_of_the_operator_is_not_put_on_the_person(
     scene: Scene, bucket: str, failure: Failure, words: str
 ) -> None:
-    """What only the operator can mend says so and names whom to ask."""
+    """What only the operator can fix says so and names whom to ask."""
     scene.cloudflare.add_bucket(bucket)
     scene.cloudflare.fail_next("credential", **failure)
 

@@ -342,7 +342,7 @@ async def test_a_crowd_in_two_buckets_while_everything_fails(
 
 
 def order_trouble(scene: Scene, dice: random.Random) -> None:
-    """Let many requests of the next seconds fail, in every way that a later one can mend."""
+    """Let many requests of the next seconds fail, in every way that a later one can fix."""
     for _ in range(8):
         scene.cloudflare.fail_next("credential", status=503, times=dice.randint(1, 2))
         scene.cloudflare.fail_next("credential", drop_after_store=True)

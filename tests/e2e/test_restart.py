@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 GOOD = make_token(Behaviour.GOOD, number=41)
 SLOW = make_token(Behaviour.SLOW, number=42)
-FOR_EVER = 3600
+FOREVER = 3600
 """Seconds that no test waits for."""
 
 
@@ -71,7 +71,7 @@ class NotedRequests(list[ReceivedRequest]):
 @ONE_WAY
 async def test_a_kill_after_the_write_ends_as_stored_and_is_told_once(stage: Scene, bucket: str) -> None:
     """The answer never came: the next process stores the same token again and says so, once."""
-    stage.cloudflare.slow_delay = FOR_EVER
+    stage.cloudflare.slow_delay = FOREVER
     written = note_writes(stage)
     await stage.submit(bucket, SLOW)
     await asyncio.wait_for(written.wait(), PATIENCE.total_seconds())
@@ -91,7 +91,7 @@ async def test_a_kill_after_the_write_ends_as_stored_and_is_told_once(stage: Sce
 @ONE_WAY
 async def test_a_kill_before_the_write_ends_as_stored_and_is_told_once(stage: Scene, bucket: str) -> None:
     """The request had arrived and nothing had happened yet: the next process brings the right slot to the token."""
-    stage.cloudflare.fail_next("credential", delay=FOR_EVER, drop_before_store=True)
+    stage.cloudflare.fail_next("credential", delay=FOREVER, drop_before_store=True)
     stage.cloudflare.requests = requests = NotedRequests()
     await stage.submit(bucket, GOOD)
     await asyncio.wait_for(requests.asked.wait(), PATIENCE.total_seconds())
@@ -128,7 +128,7 @@ async def test_a_kill_between_the_write_and_the_message_loses_no_message(stage: 
 @ONE_WAY
 async def test_sigterm_waits_for_nobody_and_what_was_in_flight_resumes(stage: Scene, bucket: str) -> None:
     """A stop waits a while for Cloudflare, leaves the rest where it is recorded, and exits with 0."""
-    stage.cloudflare.slow_delay = FOR_EVER
+    stage.cloudflare.slow_delay = FOREVER
     written = note_writes(stage)
     await stage.submit(bucket, SLOW)
     await asyncio.wait_for(written.wait(), PATIENCE.total_seconds())
@@ -176,7 +176,7 @@ async def test_an_open_form_outlives_a_restart(stage: Scene, bucket: str) -> Non
 
 @ONE_WAY
 async def test_a_second_process_on_the_same_data_is_refused(stage: Scene, bucket: str) -> None:
-    """It exits with code 2 and the mend, and the first one works on."""
+    """It exits with code 2 and the fix, and the first one works on."""
     code = await stage.run_bot_to_its_end({"R2_CREDENTIAL_HTTP_PORT": str(find_free_port())})
 
     assert f"another process uses {stage.data_dir} or " in stage.printed().decode()

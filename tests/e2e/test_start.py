@@ -1,4 +1,4 @@
-"""A start that cannot succeed ends with exit code 2 and the mend; one that waits can be stopped."""
+"""A start that cannot succeed ends with exit code 2 and the fix; one that waits can be stopped."""
 
 import asyncio
 import os
@@ -81,12 +81,12 @@ OBSTACLES = (
 @pytest.mark.parametrize("transport", ["http"])
 @pytest.mark.parametrize("obstruct", OBSTACLES, ids=lambda obstruct: obstruct.__name__.replace("_", " "))
 async def test_a_start_that_cannot_succeed_says_how_to_mend_it(stage: Scene, obstruct: Callable[[Scene], str]) -> None:
-    """The exit code is 2, the last word is the mend, and nothing looks like a crash."""
-    mend = obstruct(stage)
+    """The exit code is 2, the last word is the fix, and nothing looks like a crash."""
+    fix = obstruct(stage)
 
     code = await stage.run_bot_to_its_end()
 
-    assert mend in stage.printed().decode()
+    assert fix in stage.printed().decode()
     assert "The bot cannot start" in stage.printed().decode()
     assert b"Traceback" not in stage.printed()
     assert b"MADEUP" not in stage.printed()
@@ -96,7 +96,7 @@ async def test_a_start_that_cannot_succeed_says_how_to_mend_it(stage: Scene, obs
 
 @pytest.mark.parametrize("transport", ["socket"])
 async def test_a_bad_app_token_is_refused_at_the_start(stage: Scene) -> None:
-    """Slack's no to the app token ends the start instead of being asked for ever."""
+    """Slack's no to the app token ends the start instead of being asked forever."""
     stage.environment["SLACK_APP_TOKEN"] = "xapp-made-up-and-unknown"
 
     code = await stage.run_bot_to_its_end()

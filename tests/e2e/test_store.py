@@ -107,7 +107,7 @@ async def test_a_closed_modal_changes_nothing(scene: Scene) -> None:
 
 
 async def test_who_loses_a_race_sees_that_in_the_modal(scene: Scene) -> None:
-    """One waits for Cloudflare, a newer one is stored: the first one's modal does not say "Storing..." for ever."""
+    """One waits for Cloudflare, a newer one is stored: the first one's modal does not say "Storing..." forever."""
     scene.cloudflare.add_bucket("contested")
     scene.cloudflare.fail_next("credential", status=503, retry_after=600)
     await scene.submit("contested", make_token(Behaviour.GOOD, number=9))

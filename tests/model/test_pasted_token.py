@@ -107,7 +107,7 @@ def test_what_may_be_a_token_is_storable(pasted: str, kind: TokenKind) -> None:
     ],
 )
 def test_what_is_no_token_is_told_apart(pasted: str, kind: TokenKind) -> None:
-    """Each slip has a kind of its own, so that the form can name the mend; none of them is stored."""
+    """Each slip has a kind of its own, so that the form can name the fix; none of them is stored."""
     assert classify(pasted) is kind
     assert kind not in STORABLE
 

@@ -16,8 +16,8 @@ from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.operations.server import Server
-from bot.sandbox.slack import SmallSlack
-from bot.sandbox.workspace import SmallSlackConfig
+from bot.sandbox.slack import FakeSlack
+from bot.sandbox.workspace import FakeSlackConfig
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
@@ -35,7 +35,7 @@ PassTime = Callable[[timedelta], None]
 Work = Callable[[str], Awaitable[None]]
 
 
-def make_ingress(slack: SmallSlack, clock: Clock, work: Work) -> HttpIngress:
+def make_ingress(slack: FakeSlack, clock: Clock, work: Work) -> HttpIngress:
     """Build a way in to an app that says what it heard, after some work."""
 
     async def authorize(**_: object) -> AuthorizeResult:
@@ -60,9 +60,9 @@ async def be_ready() -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class Door:
-    """A small Slack, and the bot's port with an app behind it that answers when it may."""
+    """A fake Slack, and the bot's port with an app behind it that answers when it may."""
 
-    slack: SmallSlack
+    slack: FakeSlack
     server: Server
     address: str
     ingress: HttpIngress
@@ -91,7 +91,7 @@ async def door(clock: Clock) -> AsyncIterator[Door]:
         heard.put_nowait(text)
         await let_go.wait()
 
-    async with SmallSlack() as slack, aiohttp.ClientSession() as http:
+    async with FakeSlack() as slack, aiohttp.ClientSession() as http:
         server = Server()
         address = await server.listen("127.0.0.1", 0)
         slack.request_url = f"http://{address}/slack/events"
@@ -245,7 +245,7 @@ async def test_whom_the_system_let_in_is_served(door: Door) -> None:
 
 
 async def test_a_silent_connection_does_not_hold_up_a_stop(door: Door) -> None:
-    """It says nothing for ever, and is closed."""
+    """It says nothing forever, and is closed."""
     host, _, port = door.address.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
 
@@ -284,7 +284,7 @@ async def test_a_rolling_restart_loses_doubles_and_holds_up_nothing(clock: Clock
 
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
-        SmallSlack(SmallSlackConfig(answer_timeout=timedelta(seconds=PATIENCE_SECONDS))) as slack,
+        FakeSlack(FakeSlackConfig(answer_timeout=timedelta(seconds=PATIENCE_SECONDS))) as slack,
         AsyncExitStack() as stack,
     ):
         ingress = make_ingress(slack, clock, work)

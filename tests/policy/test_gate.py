@@ -25,7 +25,7 @@ from bot.model.errors import (
 )
 from bot.policy.gate import Actor, Gate, Home
 from bot.policy.rules import Allowlist, Verb
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import UserGroup
 from bot.slack.api import TIMEOUT, SlackWeb
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME, Memberships
@@ -42,16 +42,16 @@ ORGANIZATION = "E0NORTHWD"
 
 
 @pytest_asyncio.fixture
-async def slack() -> AsyncIterator[SmallSlack]:
-    """Start a small Slack with two user groups."""
-    async with SmallSlack() as slack:
+async def slack() -> AsyncIterator[FakeSlack]:
+    """Start a fake Slack with two user groups."""
+    async with FakeSlack() as slack:
         slack.workspace.user_groups[OTHER_GROUP] = UserGroup(id=OTHER_GROUP, handle="security", members=(GRACE,))
         yield slack
 
 
 @pytest_asyncio.fixture
-async def memberships(slack: SmallSlack, clock: Clock) -> AsyncIterator[Memberships]:
-    """Ask the small Slack who is in a group."""
+async def memberships(slack: FakeSlack, clock: Clock) -> AsyncIterator[Memberships]:
+    """Ask the fake Slack who is in a group."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())) as http:
         client = AsyncWebClient(
             token=slack.config.bot_tokens[0], base_url=slack.api_url, session=http, retry_handlers=[]
@@ -81,7 +81,7 @@ def actor(user_id: str, *team_ids: str) -> Actor:
     return Actor(user_id=user_id, team_ids=frozenset(team_ids))
 
 
-def change_members(slack: SmallSlack, *members: str) -> None:
+def change_members(slack: FakeSlack, *members: str) -> None:
     """Let somebody edit the user group."""
     slack.workspace.user_groups[GROUP] = replace(slack.workspace.user_groups[GROUP], members=members)
 
@@ -169,7 +169,7 @@ async def test_who_is_on_no_list_is_refused(memberships: Memberships, user_id: s
         await gate_of(memberships, users=(ADA,), usergroups=(GROUP,)).permit(actor(user_id, HOME))
 
 
-async def test_a_listed_user_is_let_in_without_asking_slack(slack: SmallSlack, memberships: Memberships) -> None:
+async def test_a_listed_user_is_let_in_without_asking_slack(slack: FakeSlack, memberships: Memberships) -> None:
     """Nobody waits for Slack, or depends on it, who is listed by id."""
     slack.fail_next("usergroups.users.list", error="internal_error")
 
@@ -184,7 +184,7 @@ async def test_a_member_of_a_group_is_let_in(memberships: Memberships, usergroup
     await gate_of(memberships, usergroups=usergroups).permit_user(ADA)
 
 
-async def test_membership_is_asked_once_a_minute(slack: SmallSlack, memberships: Memberships, clock: Clock) -> None:
+async def test_membership_is_asked_once_a_minute(slack: FakeSlack, memberships: Memberships, clock: Clock) -> None:
     """Within 60 s the last answer counts, after that Slack is asked again."""
     gate = gate_of(memberships, usergroups=(GROUP,))
     await gate.permit_user(ADA)
@@ -202,7 +202,7 @@ async def test_membership_is_asked_once_a_minute(slack: SmallSlack, memberships:
     assert len(slack.calls_of("usergroups.users.list")) == 2
 
 
-async def test_many_at_once_ask_slack_once(slack: SmallSlack, memberships: Memberships) -> None:
+async def test_many_at_once_ask_slack_once(slack: FakeSlack, memberships: Memberships) -> None:
     """A crowd after a deployment does not become a crowd at Slack."""
     gate = gate_of(memberships, usergroups=(GROUP,))
 
@@ -216,7 +216,7 @@ TROUBLE = ("internal_error", "invalid_auth", "access_denied", "no_such_thing")
 
 @pytest.mark.parametrize("error", TROUBLE)
 async def test_when_slack_cannot_be_asked_the_answer_is_no(
-    slack: SmallSlack, memberships: Memberships, clock: Clock, error: str
+    slack: FakeSlack, memberships: Memberships, clock: Clock, error: str
 ) -> None:
     """A member is refused with that reason for a moment, in which Slack is left alone; then it is asked again."""
     gate = gate_of(memberships, usergroups=(GROUP,))
@@ -235,7 +235,7 @@ async def test_when_slack_cannot_be_asked_the_answer_is_no(
 
 
 async def test_slack_is_left_alone_as_long_as_it_asks_for(
-    slack: SmallSlack, memberships: Memberships, clock: Clock
+    slack: FakeSlack, memberships: Memberships, clock: Clock
 ) -> None:
     """A rate limit is no reason to ask once more every few seconds."""
     gate = gate_of(memberships, usergroups=(GROUP,))
@@ -251,7 +251,7 @@ async def test_slack_is_left_alone_as_long_as_it_asks_for(
     assert len(slack.calls_of("usergroups.users.list")) == 2
 
 
-async def test_one_who_gives_up_takes_the_answer_from_nobody(slack: SmallSlack, memberships: Memberships) -> None:
+async def test_one_who_gives_up_takes_the_answer_from_nobody(slack: FakeSlack, memberships: Memberships) -> None:
     """The question goes on for those who still wait, and its answer is kept."""
     gate = gate_of(memberships, usergroups=(GROUP,))
     slack.fail_next("usergroups.users.list", delay=timedelta(seconds=0.2))
@@ -267,7 +267,7 @@ async def test_one_who_gives_up_takes_the_answer_from_nobody(slack: SmallSlack, 
 
 
 async def test_an_old_answer_does_not_stand_in_for_a_new_one(
-    slack: SmallSlack, memberships: Memberships, clock: Clock
+    slack: FakeSlack, memberships: Memberships, clock: Clock
 ) -> None:
     """What Slack said more than a minute ago does not count when it cannot be asked now."""
     gate = gate_of(memberships, usergroups=(GROUP,))
@@ -282,7 +282,7 @@ async def test_an_old_answer_does_not_stand_in_for_a_new_one(
 @pytest.mark.parametrize("error", ["internal_error", "missing_scope", "no_such_subteam", "plan_upgrade_required"])
 @pytest.mark.parametrize("first", [True, False], ids=["the first fails", "the second fails"])
 async def test_a_group_that_fails_shuts_out_nobody_elses_members(
-    slack: SmallSlack, memberships: Memberships, clock: Clock, error: str, *, first: bool
+    slack: FakeSlack, memberships: Memberships, clock: Clock, error: str, *, first: bool
 ) -> None:
     """Whoever is in a group that answered may, whatever became of another one."""
     slack.workspace.user_groups[OTHER_GROUP] = replace(slack.workspace.user_groups[OTHER_GROUP], members=(ADA,))
@@ -299,7 +299,7 @@ async def test_a_group_that_fails_shuts_out_nobody_elses_members(
 
 @pytest.mark.parametrize("user_id", [MALLORY, ""], ids=["a stranger", "nobody"])
 async def test_who_is_in_no_group_that_answered_waits_for_the_others(
-    slack: SmallSlack, memberships: Memberships, user_id: str
+    slack: FakeSlack, memberships: Memberships, user_id: str
 ) -> None:
     """It is not known whether the silent one has this person: neither a yes nor a definite no."""
     slack.fail_next("usergroups.users.list", error="internal_error")
@@ -328,7 +328,7 @@ KEPT_BACK: dict[str, tuple[str, type[AccessRefused], str, str]] = {
 
 @pytest.mark.parametrize("answer", KEPT_BACK.values(), ids=KEPT_BACK)
 async def test_a_definite_no_of_slacks_is_one_of_the_bots(
-    slack: SmallSlack, memberships: Memberships, clock: Clock, answer: tuple[str, type[AccessRefused], str, str]
+    slack: FakeSlack, memberships: Memberships, clock: Clock, answer: tuple[str, type[AccessRefused], str, str]
 ) -> None:
     """The operator reads it once with the fix, and again when it was there meanwhile; nobody is asked to try again."""
     error, refusal, event, fix = answer
@@ -353,7 +353,7 @@ async def test_a_definite_no_of_slacks_is_one_of_the_bots(
 
 
 async def test_a_bot_token_that_is_refused_is_the_operators_and_may_pass(
-    slack: SmallSlack, memberships: Memberships, clock: Clock
+    slack: FakeSlack, memberships: Memberships, clock: Clock
 ) -> None:
     """It is being replaced, or has to be: it is logged once, and a person may try again."""
     gate = gate_of(memberships, usergroups=(GROUP,))
@@ -369,7 +369,7 @@ async def test_a_bot_token_that_is_refused_is_the_operators_and_may_pass(
     assert (line["event"], line["log_level"], line["setting"]) == ("usergroup_unreadable", "error", "SLACK_BOT_TOKEN")
 
 
-async def test_silence_goes_before_a_definite_no(slack: SmallSlack, memberships: Memberships) -> None:
+async def test_silence_goes_before_a_definite_no(slack: FakeSlack, memberships: Memberships) -> None:
     """The silent group may have this person; waiting is of some use."""
     gate = gate_of(memberships, usergroups=(GROUP, OTHER_GROUP))
     for error in ("internal_error", "missing_scope"):
@@ -445,7 +445,7 @@ async def test_who_sees_a_bucket_is_asked_anew(
 
 
 async def test_when_slack_does_not_tell_who_sees_a_bucket_is_not_known(
-    slack: SmallSlack, memberships: Memberships
+    slack: FakeSlack, memberships: Memberships
 ) -> None:
     """That is no "no": whoever is to be told is told later."""
     slack.fail_next("usergroups.users.list", status=503)
@@ -466,7 +466,7 @@ async def test_catalogs_are_enabled_only_where_that_is_allowed(memberships: Memb
         assert _refusal_of(permit.refusal(verb, None, None)) is (None if is_allowed else EnablingNotAllowed)
 
 
-async def test_a_permit_knows_the_groups_that_rules_name(slack: SmallSlack, memberships: Memberships) -> None:
+async def test_a_permit_knows_the_groups_that_rules_name(slack: FakeSlack, memberships: Memberships) -> None:
     """So that a rule can tell one group from another; a listed user's groups are not asked for."""
     gate = gate_of(memberships, users=(MALLORY,), usergroups=(GROUP, OTHER_GROUP))
 

@@ -20,8 +20,8 @@ from bot.sandbox.cloudflare import (
     SANDBOX_API_KEY,
     SANDBOX_API_TOKEN,
     SANDBOX_EMAIL,
+    FakeCloudflare,
     RateLimit,
-    SmallCloudflare,
 )
 from bot.sandbox.routes import Kind
 from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, TokenKind, is_account_owned, judge_token, make_token
@@ -38,9 +38,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use `:DeprecationWarning")
 
 
 @pytest_asyncio.fixture
-async def server() -> AsyncIterator[SmallCloudflare]:
+async def server() -> AsyncIterator[FakeCloudflare]:
     """Start a fake Cloudflare with one bucket of each kind."""
-    async with SmallCloudflare(clock=lambda: NOW) as small:
+    async with FakeCloudflare(clock=lambda: NOW) as small:
         small.add_bucket("lake")
         small.add_bucket("swamp", "inactive")
         small.add_bucket("pond", None)
@@ -48,7 +48,7 @@ async def server() -> AsyncIterator[SmallCloudflare]:
 
 
 @pytest_asyncio.fixture
-async def sdk(server: SmallCloudflare) -> AsyncIterator[AsyncCloudflare]:
+async def sdk(server: FakeCloudflare) -> AsyncIterator[AsyncCloudflare]:
     """Point the official SDK at the fake Cloudflare."""
     async with AsyncCloudflare(api_token=SANDBOX_API_TOKEN, base_url=server.base_url, max_retries=0) as client:
         yield client
@@ -58,16 +58,16 @@ def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def _verify_path(server: SmallCloudflare, account: str | None = None) -> str:
+def _verify_path(server: FakeCloudflare, account: str | None = None) -> str:
     owner = "user" if account is None else f"accounts/{account}"
     return f"{server.base_url}/{owner}/tokens/verify"
 
 
-def _own_verify_path(server: SmallCloudflare, token: str) -> str:
+def _own_verify_path(server: FakeCloudflare, token: str) -> str:
     return _verify_path(server, SANDBOX_ACCOUNT_ID if is_account_owned(token) else None)
 
 
-def _probe_path(server: SmallCloudflare, bucket: str, family: str = "basin-catalog") -> str:
+def _probe_path(server: FakeCloudflare, bucket: str, family: str = "basin-catalog") -> str:
     return f"{server.base_url}/accounts/{SANDBOX_ACCOUNT_ID}/{family}/{bucket}/credential/status"
 
 
@@ -76,19 +76,19 @@ def _outcome(answer: httpx.Response) -> tuple[int, int | None]:
     return answer.status_code, next((error["code"] for error in answer.json()["errors"]), None)
 
 
-def _raw(server: SmallCloudflare) -> httpx.AsyncClient:
+def _raw(server: FakeCloudflare) -> httpx.AsyncClient:
     base_url = f"{server.base_url}/accounts/{SANDBOX_ACCOUNT_ID}/r2-catalog"
     return httpx.AsyncClient(base_url=base_url, trust_env=False, timeout=None)  # noqa: S113 - a test may turn the time on
 
 
 @pytest_asyncio.fixture
-async def raw(server: SmallCloudflare) -> AsyncIterator[httpx.AsyncClient]:
+async def raw(server: FakeCloudflare) -> AsyncIterator[httpx.AsyncClient]:
     """Talk to the fake Cloudflare without a client that knows it."""
     async with _raw(server) as client:
         yield client
 
 
-async def test_the_official_sdk_lists_gets_enables_and_stores(server: SmallCloudflare, sdk: AsyncCloudflare) -> None:
+async def test_the_official_sdk_lists_gets_enables_and_stores(server: FakeCloudflare, sdk: AsyncCloudflare) -> None:
     """All four calls of the SDK are understood, and their answers fit the SDK's types."""
     listed = await sdk.r2_data_catalog.list(account_id=SANDBOX_ACCOUNT_ID)
     assert listed is not None
@@ -105,7 +105,7 @@ async def test_the_official_sdk_lists_gets_enables_and_stores(server: SmallCloud
     assert [(write.bucket, write.token, write.family) for write in server.writes] == [("pond", GOOD, "r2-catalog")]
 
 
-async def test_the_official_sdk_speaks_the_new_name_as_well(server: SmallCloudflare, sdk: AsyncCloudflare) -> None:
+async def test_the_official_sdk_speaks_the_new_name_as_well(server: FakeCloudflare, sdk: AsyncCloudflare) -> None:
     """The twin routes lead to the same state."""
     await sdk.basin_catalog.credentials.create("lake", account_id=SANDBOX_ACCOUNT_ID, token=GOOD)
     got = await sdk.basin_catalog.get("lake", account_id=SANDBOX_ACCOUNT_ID)
@@ -114,7 +114,7 @@ async def test_the_official_sdk_speaks_the_new_name_as_well(server: SmallCloudfl
     assert server.writes[0].family == "basin-catalog"
 
 
-async def test_the_official_sdk_switches_a_catalog_off_and_on(server: SmallCloudflare, sdk: AsyncCloudflare) -> None:
+async def test_the_official_sdk_switches_a_catalog_off_and_on(server: FakeCloudflare, sdk: AsyncCloudflare) -> None:
     """A catalog that is switched off is still there, with what its slot holds."""
     server.add_bucket("lake", token=GOOD)
     states = []
@@ -129,7 +129,7 @@ async def test_the_official_sdk_switches_a_catalog_off_and_on(server: SmallCloud
 @pytest.mark.parametrize(
     "kind", [pytest.param(TokenKind.USER, id="user"), pytest.param(TokenKind.UNPREFIXED, id="older token of a user")]
 )
-async def test_the_official_sdk_verifies_a_token_of_a_user(server: SmallCloudflare, kind: TokenKind) -> None:
+async def test_the_official_sdk_verifies_a_token_of_a_user(server: FakeCloudflare, kind: TokenKind) -> None:
     """The user's endpoint knows it, and the account's does not."""
     token = make_token(Behaviour.EXPIRES_SOON, kind=kind)
     async with AsyncCloudflare(api_token=token, base_url=server.base_url, max_retries=0) as client:
@@ -148,7 +148,7 @@ async def test_the_official_sdk_verifies_a_token_of_a_user(server: SmallCloudfla
         pytest.param(TokenKind.UNPREFIXED_ACCOUNT, id="older token of the account"),
     ],
 )
-async def test_the_official_sdk_verifies_a_token_of_the_account(server: SmallCloudflare, kind: TokenKind) -> None:
+async def test_the_official_sdk_verifies_a_token_of_the_account(server: FakeCloudflare, kind: TokenKind) -> None:
     """The account's endpoint knows it, and the user's does not."""
     token = make_token(Behaviour.NOT_YET_VALID, kind=kind)
     async with AsyncCloudflare(api_token=token, base_url=server.base_url, max_retries=0) as client:
@@ -160,7 +160,7 @@ async def test_the_official_sdk_verifies_a_token_of_the_account(server: SmallClo
     assert [error.code for error in caught.value.errors] == [1000]
 
 
-async def test_the_official_sdk_may_use_the_older_scheme(server: SmallCloudflare) -> None:
+async def test_the_official_sdk_may_use_the_older_scheme(server: FakeCloudflare) -> None:
     """An e-mail address with a Global API key is as good as a token."""
     headers = {"X-Auth-Email": SANDBOX_EMAIL, "X-Auth-Key": SANDBOX_API_KEY}
     async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
@@ -168,7 +168,7 @@ async def test_the_official_sdk_may_use_the_older_scheme(server: SmallCloudflare
     assert answer.status_code == 200
 
 
-async def test_the_official_sdk_sees_a_refusal(server: SmallCloudflare, sdk: AsyncCloudflare) -> None:
+async def test_the_official_sdk_sees_a_refusal(server: FakeCloudflare, sdk: AsyncCloudflare) -> None:
     """A refused token is an API error with Cloudflare's code, and changes nothing."""
     server.add_bucket("lake", token=GOOD)
     with pytest.raises(cloudflare.BadRequestError) as caught:
@@ -199,7 +199,7 @@ async def test_the_official_sdk_sees_a_refusal(server: SmallCloudflare, sdk: Asy
     ],
 )
 async def test_refusals_of_a_credential(
-    server: SmallCloudflare, raw: httpx.AsyncClient, bucket: str, behaviour: Behaviour, expected: tuple[int, int]
+    server: FakeCloudflare, raw: httpx.AsyncClient, bucket: str, behaviour: Behaviour, expected: tuple[int, int]
 ) -> None:
     """Each refusal has its code, and nothing is written."""
     answer = await raw.post(f"/{bucket}/credential", json={"token": make_token(behaviour)}, headers=BEARER)
@@ -239,7 +239,7 @@ async def test_refusals_of_a_look(
     ],
 )
 async def test_refusals_of_a_route(
-    server: SmallCloudflare, raw: httpx.AsyncClient, account: str, family: str, expected: tuple[int, int]
+    server: FakeCloudflare, raw: httpx.AsyncClient, account: str, family: str, expected: tuple[int, int]
 ) -> None:
     """An account that is not ours and a family that is gone are distinguished."""
     server.families.discard("basin-catalog")
@@ -266,7 +266,7 @@ async def test_a_wrong_method_is_405_without_code(raw: httpx.AsyncClient) -> Non
     ],
 )
 async def test_refusals_of_a_change(
-    server: SmallCloudflare, raw: httpx.AsyncClient, path: str, headers: dict[str, str], expected: tuple[int, int]
+    server: FakeCloudflare, raw: httpx.AsyncClient, path: str, headers: dict[str, str], expected: tuple[int, int]
 ) -> None:
     """Only an existing bucket can get a catalog, and only the bot changes anything."""
     answer = await raw.post(path, headers=headers)
@@ -298,7 +298,7 @@ async def test_refusals_of_a_change(
 @pytest.mark.parametrize("kind", TokenKind)
 async def test_verifying_tells_of_a_token(
     *,
-    server: SmallCloudflare,
+    server: FakeCloudflare,
     raw: httpx.AsyncClient,
     behaviour: Behaviour,
     kind: TokenKind,
@@ -316,7 +316,7 @@ async def test_verifying_tells_of_a_token(
     assert body["result"] == {"id": body["result"]["id"], "status": status, **times}
 
 
-async def test_the_id_of_a_token_is_its_own_and_opens_nothing(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+async def test_the_id_of_a_token_is_its_own_and_opens_nothing(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
     """Always the same, 32 hexadecimal digits, and no part of the hash that would be the S3 secret key."""
     other = make_token(Behaviour.GOOD, 1)
     answers = [await raw.get(_own_verify_path(server, token), headers=_bearer(token)) for token in (GOOD, GOOD, other)]
@@ -349,7 +349,7 @@ async def test_the_id_of_a_token_is_its_own_and_opens_nothing(server: SmallCloud
     ],
 )
 async def test_refusals_of_a_verification(
-    server: SmallCloudflare, raw: httpx.AsyncClient, token: str, account: str | None, expected: tuple[int, int]
+    server: FakeCloudflare, raw: httpx.AsyncClient, token: str, account: str | None, expected: tuple[int, int]
 ) -> None:
     """What is unknown, at the wrong endpoint, someone else's or no token at all is distinguished."""
     answer = await raw.get(_verify_path(server, account), headers=_bearer(token))
@@ -360,7 +360,7 @@ async def test_refusals_of_a_verification(
 
 @pytest.mark.parametrize("kind", [TokenKind.USER, TokenKind.UNPREFIXED])
 async def test_a_user_without_rights_here_is_still_a_valid_user(
-    server: SmallCloudflare, raw: httpx.AsyncClient, kind: TokenKind
+    server: FakeCloudflare, raw: httpx.AsyncClient, kind: TokenKind
 ) -> None:
     """Verifying proves nothing about permissions."""
     token = make_token(Behaviour.OTHER_ACCOUNT, kind=kind)
@@ -379,20 +379,20 @@ async def test_a_user_without_rights_here_is_still_a_valid_user(
     ],
 )
 async def test_only_a_bearer_can_be_verified(
-    server: SmallCloudflare, raw: httpx.AsyncClient, headers: dict[str, str]
+    server: FakeCloudflare, raw: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
     """There is no token to describe."""
     answer = await raw.get(_verify_path(server, SANDBOX_ACCOUNT_ID), headers=headers)
     assert _outcome(answer) == (400, 6003)
 
 
-async def test_the_bots_own_token_can_be_verified(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+async def test_the_bots_own_token_can_be_verified(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
     """It is an account token like any other."""
     answer = await raw.get(_verify_path(server, SANDBOX_ACCOUNT_ID), headers=BEARER)
     assert answer.json()["result"]["status"] == "active"
 
 
-async def test_verify_down_twice(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+async def test_verify_down_twice(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
     """Two pages of a broken server, then it is verified; all else works from the beginning."""
     token = make_token(Behaviour.VERIFY_DOWN)
     assert _outcome(await raw.get("/lake", headers=_bearer(token))) == (200, None)
@@ -439,7 +439,7 @@ MAY_NOT_READ = (403, 10000)
     ],
 )
 async def test_a_token_reads_what_it_may(
-    server: SmallCloudflare, raw: httpx.AsyncClient, path: str, behaviour: Behaviour, expected: tuple[int, int | None]
+    server: FakeCloudflare, raw: httpx.AsyncClient, path: str, behaviour: Behaviour, expected: tuple[int, int | None]
 ) -> None:
     """With a token of its own as Bearer, what the catalog says depends on the permissions of that token."""
     url = f"{server.base_url}/{CATALOGS}{path}"
@@ -460,7 +460,7 @@ async def test_a_token_reads_what_it_may(
     ],
 )
 async def test_a_slot_is_probed(
-    server: SmallCloudflare, raw: httpx.AsyncClient, stored: str | None, expected: str
+    server: FakeCloudflare, raw: httpx.AsyncClient, stored: str | None, expected: str
 ) -> None:
     """The answer is about the token that the slot holds, however it came there."""
     server.add_bucket("lake", token=stored)
@@ -468,7 +468,7 @@ async def test_a_slot_is_probed(
     assert answer.json()["result"] == {"status": expected}
 
 
-async def test_a_token_can_be_stored_and_then_be_invalid(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+async def test_a_token_can_be_stored_and_then_be_invalid(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
     """Each check before passes, and so does the write."""
     token = make_token(Behaviour.STORED_INVALID)
     assert _outcome(await raw.post("/lake/credential", json={"token": token}, headers=BEARER)) == (200, None)
@@ -487,7 +487,7 @@ async def test_a_token_can_be_stored_and_then_be_invalid(server: SmallCloudflare
 )
 async def test_refusals_of_a_probe(
     *,
-    server: SmallCloudflare,
+    server: FakeCloudflare,
     raw: httpx.AsyncClient,
     bucket: str,
     family: str,
@@ -500,11 +500,11 @@ async def test_refusals_of_a_probe(
     assert _outcome(answer) == expected
 
 
-async def test_a_fresh_token_is_unknown_for_a_while(server: SmallCloudflare) -> None:
+async def test_a_fresh_token_is_unknown_for_a_while(server: FakeCloudflare) -> None:
     """From its first request on every endpoint refuses it for some seconds; then each takes it. Others do not wait."""
     now = 100.0
     fresh, later_one = make_token(Behaviour.FRESH), make_token(Behaviour.FRESH, 1)
-    async with SmallCloudflare(timer=lambda: now) as small, _raw(small) as client:
+    async with FakeCloudflare(timer=lambda: now) as small, _raw(small) as client:
         small.add_bucket("lake")
 
         async def try_all(token: str) -> list[tuple[int, int | None]]:
@@ -524,7 +524,7 @@ async def test_a_fresh_token_is_unknown_for_a_while(server: SmallCloudflare) -> 
         assert small.stored_token("lake") == fresh
 
 
-async def test_a_revoked_token_is_unknown_everywhere(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+async def test_a_revoked_token_is_unknown_everywhere(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
     """Also in the slot that holds it, where it stays; no other token is touched."""
     server.add_bucket("lake", token=GOOD)
     server.revoke(GOOD)
@@ -541,7 +541,7 @@ async def test_a_revoked_token_is_unknown_everywhere(server: SmallCloudflare, ra
     assert _outcome(await raw.get("/lake", headers=_bearer(other))) == (200, None)
 
 
-async def test_the_bots_own_token_can_be_revoked(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+async def test_the_bots_own_token_can_be_revoked(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
     """Then it may neither look nor store."""
     server.revoke(SANDBOX_API_TOKEN)
     look = await raw.get("/lake", headers=BEARER)
@@ -566,7 +566,7 @@ async def test_a_malformed_body_is_a_plain_text_422(raw: httpx.AsyncClient, body
     assert answer.headers["content-type"].startswith("text/plain")
 
 
-async def test_rate_limited_once(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+async def test_rate_limited_once(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
     """The first answer says when to come back; the next try works."""
     body = {"token": make_token(Behaviour.RATE_LIMITED)}
     answers = [await raw.post("/lake/credential", json=body, headers=BEARER) for _ in range(2)]
@@ -583,7 +583,7 @@ async def test_server_down_twice(raw: httpx.AsyncClient) -> None:
 
 
 async def test_slow_stores_first_and_answers_later(
-    server: SmallCloudflare, raw: httpx.AsyncClient, pass_time: PassTime
+    server: FakeCloudflare, raw: httpx.AsyncClient, pass_time: PassTime
 ) -> None:
     """The write is there before the answer."""
     server.slow_delay, written = 3600, asyncio.Event()
@@ -596,7 +596,7 @@ async def test_slow_stores_first_and_answers_later(
     assert (await post).status_code == 200
 
 
-async def test_answer_lost_stores_and_breaks(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+async def test_answer_lost_stores_and_breaks(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
     """The token is stored although no one hears of it; the second try is answered."""
     body = {"token": make_token(Behaviour.ANSWER_LOST)}
     with pytest.raises(httpx.TransportError):
@@ -629,11 +629,11 @@ async def test_trouble_comes_back_with_each_submission(
     assert answers == 3 * met
 
 
-async def test_verifying_and_freshness_come_back_with_each_submission(server: SmallCloudflare) -> None:
+async def test_verifying_and_freshness_come_back_with_each_submission(server: FakeCloudflare) -> None:
     """The slot that holds a fresh token does not: it stays valid there."""
     now = 100.0
     down, fresh = make_token(Behaviour.VERIFY_DOWN), make_token(Behaviour.FRESH)
-    async with SmallCloudflare(timer=lambda: now) as small, _raw(small) as client:
+    async with FakeCloudflare(timer=lambda: now) as small, _raw(small) as client:
         small.add_bucket("lake")
         for _ in range(2):
             verified = [await client.get(_own_verify_path(small, down), headers=_bearer(down)) for _ in range(3)]
@@ -655,7 +655,7 @@ async def test_challenged(raw: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("drop", ["before", "after"])
 async def test_a_broken_connection(
-    server: SmallCloudflare, raw: httpx.AsyncClient, drop: Literal["before", "after"]
+    server: FakeCloudflare, raw: httpx.AsyncClient, drop: Literal["before", "after"]
 ) -> None:
     """Dropped before the store nothing is written, dropped after it the slot is filled."""
     if drop == "before":
@@ -668,7 +668,7 @@ async def test_a_broken_connection(
 
 
 async def test_planned_failures_come_in_order_and_only_for_their_kind(
-    server: SmallCloudflare, raw: httpx.AsyncClient
+    server: FakeCloudflare, raw: httpx.AsyncClient
 ) -> None:
     """One kind's failures leave the other kinds alone, and end."""
     server.fail_next("get", status=500, times=2)
@@ -693,7 +693,7 @@ async def test_planned_failures_come_in_order_and_only_for_their_kind(
     ],
 )
 async def test_a_failure_meets_its_kind_alone(
-    *, server: SmallCloudflare, raw: httpx.AsyncClient, kind: Kind, method: str, path: str, caller: str
+    *, server: FakeCloudflare, raw: httpx.AsyncClient, kind: Kind, method: str, path: str, caller: str
 ) -> None:
     """Failures of all other kinds are passed by, and each request is kept."""
     for other in get_args(Kind):
@@ -709,7 +709,7 @@ async def test_a_failure_meets_its_kind_alone(
     assert [received.path for received in server.requests] == [f"/client/v4/{path}"] * 3
 
 
-async def test_a_planned_body_is_sent_as_it_is(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+async def test_a_planned_body_is_sent_as_it_is(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
     """Empty, text and bytes, with any header."""
     server.fail_next("get", status=204, body=b"")
     server.fail_next("get", status=403, body="error code: 1020", headers={"Content-Type": "text/plain"})
@@ -719,7 +719,7 @@ async def test_a_planned_body_is_sent_as_it_is(server: SmallCloudflare, raw: htt
 
 
 async def test_a_planned_delay_alone_is_answered_as_usual(
-    server: SmallCloudflare, raw: httpx.AsyncClient, pass_time: PassTime
+    server: FakeCloudflare, raw: httpx.AsyncClient, pass_time: PassTime
 ) -> None:
     """A delay needs no failure."""
     server.fail_next("get", delay=3600)
@@ -731,7 +731,7 @@ async def test_a_planned_delay_alone_is_answered_as_usual(
     assert (await get).status_code == 200
 
 
-async def test_requests_are_kept_as_they_came(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+async def test_requests_are_kept_as_they_came(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
     """Method, path, headers and body of each, also of a refused one; nothing secret in their repr."""
     await raw.post("/lake/credential", content=b"{", headers={"X-Auth-Key": "made-up-key"})
     (received,) = server.requests
@@ -760,7 +760,7 @@ async def test_above_the_limit_nothing_is_taken(
     """Every answer says what is left; a refusal says when to come back. The first request came at second 2."""
     now = 102.0
     limit = RateLimit(requests=3, window_seconds=10, sliding=sliding)
-    async with SmallCloudflare(limit=limit, timer=lambda: now) as small, _raw(small) as client:
+    async with FakeCloudflare(limit=limit, timer=lambda: now) as small, _raw(small) as client:
         first = [await client.get("/lake", headers=BEARER) for _ in range(4)]
         now += later
         last = await client.get("/lake", headers=BEARER)
@@ -774,7 +774,7 @@ async def test_above_the_limit_nothing_is_taken(
     assert (len(small.accepted_at), len(small.throttled_at)) == ((4, 1) if status == 200 else (3, 2))
 
 
-async def test_each_caller_has_a_limit_of_its_own(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+async def test_each_caller_has_a_limit_of_its_own(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
     """A limit can be set while it runs, and another token is not held up."""
     server.limit = RateLimit(requests=1, window_seconds=3600)
     callers = [BEARER, BEARER, {"Authorization": "Bearer of another token"}]
@@ -782,7 +782,7 @@ async def test_each_caller_has_a_limit_of_its_own(server: SmallCloudflare, raw: 
     assert [answer.status_code for answer in answers] == [200, 429, 403]
 
 
-async def test_a_limit_can_be_announced_that_nobody_meets(server: SmallCloudflare, raw: httpx.AsyncClient) -> None:
+async def test_a_limit_can_be_announced_that_nobody_meets(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
     """For benchmarks of something else; without any limit there are no headers."""
     assert "ratelimit" not in (await raw.get("/lake", headers=BEARER)).headers
     server.limit = NO_LIMIT_TO_SPEAK_OF
@@ -791,7 +791,7 @@ async def test_a_limit_can_be_announced_that_nobody_meets(server: SmallCloudflar
 
 async def test_stop_and_start_keep_the_state_and_the_address() -> None:
     """A server that comes back is the same one; stopping one that never ran does nothing."""
-    small = SmallCloudflare()
+    small = FakeCloudflare()
     await small.stop()
     async with small:
         small.add_bucket("lake", token=GOOD)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from bot.sandbox.manifest import install
-from bot.sandbox.workspace import SmallSlackConfig
+from bot.sandbox.workspace import FakeSlackConfig
 from bot.slack.manifest import build_manifest
 
 MANIFESTS = {"Socket Mode": build_manifest(None), "HTTP": build_manifest("https://bot.example.com")}
@@ -36,7 +36,7 @@ def test_an_app_without_a_home_tab_or_events_is_installed_so() -> None:
 
 def test_the_tests_own_workspace_grants_what_the_manifest_asks_for() -> None:
     """With more, a call that lacks its scope would fail only at Slack."""
-    config, manifest = SmallSlackConfig(), install(build_manifest(None))
+    config, manifest = FakeSlackConfig(), install(build_manifest(None))
     assert (config.scopes, config.bot_events) == (manifest.scopes, manifest.bot_events)
 
 

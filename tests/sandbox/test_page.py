@@ -15,8 +15,8 @@ from slack_bolt.async_app import AsyncApp
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.sandbox.page_state import PanelData, PanelSlot, PanelToken
-from bot.sandbox.slack import SmallSlack
-from bot.sandbox.workspace import PATIENCE, SmallSlackConfig
+from bot.sandbox.slack import FakeSlack
+from bot.sandbox.workspace import PATIENCE, FakeSlackConfig
 from tests.sandbox.contrast import find_faint
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -147,7 +147,7 @@ def home(number: int) -> JsonObject:
     }
 
 
-def page_app(slack: SmallSlack, seen: list[JsonObject]) -> AsyncApp:
+def page_app(slack: FakeSlack, seen: list[JsonObject]) -> AsyncApp:
     """Return a Bolt app that uses every kind of block and keeps what it receives."""
     app = AsyncApp(client=AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url), signing_secret="unused")
 
@@ -210,9 +210,9 @@ def add_status(app: AsyncApp, seen: list[JsonObject]) -> None:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[SmallSlack, list[JsonObject]]]:
+async def connected() -> AsyncIterator[tuple[FakeSlack, list[JsonObject]]]:
     """Yield a fake Slack with its app, and what the app received."""
-    async with SmallSlack() as slack:
+    async with FakeSlack() as slack:
         seen: list[JsonObject] = []
         web_client = AsyncWebClient(base_url=slack.api_url)
         handler = AsyncSocketModeHandler(page_app(slack, seen), slack.config.app_token, web_client=web_client)
@@ -238,7 +238,7 @@ async def connected() -> AsyncIterator[tuple[SmallSlack, list[JsonObject]]]:
             await handler.close_async()  # type: ignore[no-untyped-call]  # as above
 
 
-async def open_page(browser: Browser, slack: SmallSlack, **options: Any) -> tuple[Page, list[str]]:  # noqa: ANN401 - the browser's
+async def open_page(browser: Browser, slack: FakeSlack, **options: Any) -> tuple[Page, list[str]]:  # noqa: ANN401 - the browser's
     """Open the page and return it with the list in which its errors are collected."""
     page = await browser.new_page(viewport={"width": 1280, "height": 800}, **options)
     errors: list[str] = []
@@ -512,13 +512,13 @@ async def test_a_token_is_pasted_on_a_narrow_screen(browser: Browser, size: View
 
 async def test_the_page_comes_back_when_the_sandbox_does(browser: Browser) -> None:
     """The stream breaks with the server, is opened again by itself, and brings the whole new state."""
-    async with SmallSlack() as first:
+    async with FakeSlack() as first:
         page, _ = await open_page(browser, first)
         await first.say(ADA, HERE, "before")
         await expect(page.get_by_test_id("message")).to_contain_text("before")
     await expect(page.locator("body")).to_have_class(re.compile("offline"))
 
-    async with SmallSlack(port=first.port) as second:
+    async with FakeSlack(port=first.port) as second:
         await second.say(GRACE, HERE, "after")
         await expect(page.get_by_test_id("message")).to_have_text(re.compile("after"))
         await expect(page.locator("body")).not_to_have_class(re.compile("offline"))
@@ -617,7 +617,7 @@ async def test_the_tabs_are_walked_by_keyboard_and_remembered(browser: Browser) 
 
 async def test_a_home_tab_is_empty_until_something_is_published(browser: Browser) -> None:
     """It says so, what is published later appears by itself, and new messages are marked on their tab."""
-    async with SmallSlack() as slack:
+    async with FakeSlack() as slack:
         client = AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url)
         page, errors = await open_page(browser, slack)
         at = page.get_by_test_id
@@ -639,7 +639,7 @@ async def test_a_home_tab_is_empty_until_something_is_published(browser: Browser
 
 async def test_every_state_has_its_sign_and_a_phone_has_room(browser: Browser) -> None:
     """No emoji stays a word between colons, and nothing is wider than the screen, in the dark as well."""
-    async with SmallSlack() as slack:
+    async with FakeSlack() as slack:
         await AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url).views_publish(user_id=ADA, view=home(1))
         page, errors = await open_page(browser, slack, color_scheme="dark")
         at = page.get_by_test_id
@@ -727,7 +727,7 @@ async def test_every_text_stands_out(browser: Browser, scheme: Literal["light", 
 
 async def test_an_app_without_a_home_tab_has_no_tabs(browser: Browser) -> None:
     """Its conversation is a conversation, whatever the address says."""
-    async with SmallSlack(SmallSlackConfig(home_tab_enabled=False)) as slack:
+    async with FakeSlack(FakeSlackConfig(home_tab_enabled=False)) as slack:
         page, errors = await open_page(browser, slack)
         at = page.get_by_test_id
         await at(f"channel-{WITH_ADA}").click()
@@ -791,7 +791,7 @@ async def test_the_focus_stays_in_a_message(browser: Browser) -> None:
 # Without a browser.
 
 
-async def call(slack: SmallSlack, path: str, body: object = None, **headers: str) -> tuple[int, str, dict[str, str]]:
+async def call(slack: FakeSlack, path: str, body: object = None, **headers: str) -> tuple[int, str, dict[str, str]]:
     """Ask the server; with a body by POST."""
     async with aiohttp.ClientSession() as session:
         method = "GET" if body is None else "POST"
@@ -801,7 +801,7 @@ async def call(slack: SmallSlack, path: str, body: object = None, **headers: str
 
 async def test_the_page_is_served_with_a_strict_policy() -> None:
     """No inline script or style, nothing from elsewhere; unknown files and actions are not there."""
-    async with SmallSlack() as slack:
+    async with FakeSlack() as slack:
         status, text, headers = await call(slack, "")
         assert status == 200
         assert headers["Content-Security-Policy"].startswith("default-src 'self'")
@@ -821,7 +821,7 @@ STRANGERS = {
 @pytest.mark.parametrize("headers", STRANGERS.values(), ids=STRANGERS)
 async def test_other_sites_cannot_drive_the_sandbox(headers: dict[str, str]) -> None:
     """A page of another site in the same browser is refused everywhere."""
-    async with SmallSlack() as slack:
+    async with FakeSlack() as slack:
         assert (await call(slack, "", **headers))[0] == 403
         assert (await call(slack, "page/events", **headers))[0] == 403
         assert (await call(slack, "page/say", {}, **headers))[0] == 403
@@ -843,7 +843,7 @@ REFUSED: dict[str, tuple[str, object]] = {
 @pytest.mark.parametrize(("action", "body"), REFUSED.values(), ids=REFUSED)
 async def test_impossible_requests_are_answered_with_why(action: str, body: object) -> None:
     """The page shows the reason; nothing happens."""
-    async with SmallSlack() as slack:
+    async with FakeSlack() as slack:
         status, text, _ = await call(slack, f"page/{action}", body)
         assert status == 409
         assert "error" in text
@@ -851,7 +851,7 @@ async def test_impossible_requests_are_answered_with_why(action: str, body: obje
 
 async def test_an_unknown_person_sees_the_first_ones_state() -> None:
     """A remembered user that is no longer there does no harm; blank text says nothing."""
-    async with SmallSlack() as slack:
+    async with FakeSlack() as slack:
         await call(slack, "page/say", {"user": ADA, "channel": HERE, "text": "  "})
         async with aiohttp.ClientSession() as session, session.get(f"{slack.url}page/events?user=U0GONE") as answer:
             line = (await answer.content.readuntil(b"\n\n")).decode()

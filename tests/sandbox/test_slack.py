@@ -23,14 +23,14 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.sandbox.answers import TROUBLE
 from bot.sandbox.modals import REQUIRED, Modal
 from bot.sandbox.process import find_free_port
-from bot.sandbox.slack import SmallSlack
-from bot.sandbox.workspace import PATIENCE, Channel, ImpossibleStepError, SmallSlackConfig, User, fits_filter
+from bot.sandbox.slack import FakeSlack
+from bot.sandbox.workspace import PATIENCE, Channel, FakeSlackConfig, ImpossibleStepError, User, fits_filter
 
 JsonObject = dict[str, Any]
 
 ADA, GRACE, MALLORY = "U0ADA0001", "U0GRACE01", "U0MALLORY"
 HERE, PUBLIC, PRIVATE, SHARED, ARCHIVED = "C0DATAPLT", "C0ANALYTX", "G0INCID42", "C0PARTNER", "C0OLDWARE"
-CONFIG = SmallSlackConfig(answer_timeout=PATIENCE)
+CONFIG = FakeSlackConfig(answer_timeout=PATIENCE)
 IMPATIENT = replace(CONFIG, answer_timeout=timedelta(milliseconds=60))
 OUTSIDER = User(id="U0OUTSIDE", name="oscar", real_name="Oscar Outside", team_id="T0ACME")
 BOT_TOKEN = "xoxb-sandbox-bot"
@@ -107,7 +107,7 @@ DONE: JsonObject = {
 class Rig:
     """The fake Slack and a Bolt app that is connected to it."""
 
-    slack: SmallSlack
+    slack: FakeSlack
     app: AsyncApp
     handler: AsyncSocketModeHandler | None = None
 
@@ -117,12 +117,12 @@ class Rig:
         return client_for(self.slack)
 
 
-def client_for(slack: SmallSlack, token: str | None = BOT_TOKEN) -> AsyncWebClient:
+def client_for(slack: FakeSlack, token: str | None = BOT_TOKEN) -> AsyncWebClient:
     """Return Slack's Web client, pointed at the fake Slack."""
     return AsyncWebClient(token, base_url=slack.api_url, timeout=5, retry_handlers=[])
 
 
-def form_app(slack: SmallSlack, *, verifies: bool = True) -> AsyncApp:
+def form_app(slack: FakeSlack, *, verifies: bool = True) -> AsyncApp:
     """Return a Bolt app that opens the form at the command and offers options; submissions are the tests' own."""
     app = AsyncApp(
         client=client_for(slack), signing_secret=slack.config.signing_secret, request_verification_enabled=verifies
@@ -150,9 +150,9 @@ def form_app(slack: SmallSlack, *, verifies: bool = True) -> AsyncApp:
 
 
 @asynccontextmanager
-async def socket_rig(config: SmallSlackConfig = CONFIG) -> AsyncIterator[Rig]:
+async def socket_rig(config: FakeSlackConfig = CONFIG) -> AsyncIterator[Rig]:
     """Connect a Bolt app by Socket Mode."""
-    async with SmallSlack(config) as slack:
+    async with FakeSlack(config) as slack:
         app = form_app(slack)
         web_client = client_for(slack, None)
         handler = AsyncSocketModeHandler(app, config.app_token, web_client=web_client, ping_interval=STEADY)
@@ -165,9 +165,9 @@ async def socket_rig(config: SmallSlackConfig = CONFIG) -> AsyncIterator[Rig]:
 
 
 @asynccontextmanager
-async def http_rig(config: SmallSlackConfig = CONFIG) -> AsyncIterator[Rig]:
+async def http_rig(config: FakeSlackConfig = CONFIG) -> AsyncIterator[Rig]:
     """Serve a Bolt app over HTTP; Bolt checks the signatures."""
-    async with SmallSlack(config) as slack:
+    async with FakeSlack(config) as slack:
         app = form_app(slack)
 
         async def serve(request: web.Request) -> web.Response:
@@ -203,13 +203,13 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
 
 
 @pytest.fixture
-async def slack() -> AsyncIterator[SmallSlack]:
+async def slack() -> AsyncIterator[FakeSlack]:
     """Yield a fake Slack that no app is connected to."""
-    async with SmallSlack(CONFIG) as started:
+    async with FakeSlack(CONFIG) as started:
         yield started
 
 
-async def fill_form(slack: SmallSlack, user_id: str = ADA) -> Modal:
+async def fill_form(slack: FakeSlack, user_id: str = ADA) -> Modal:
     """Open the form and fill what is required."""
     await slack.type_command(user_id, HERE, "/r2-credential")
     modal = await slack.wait_for_view(user_id, lambda view: view.callback_id == "form")
@@ -436,7 +436,7 @@ BAD_HTTP_ANSWERS: dict[str, tuple[Callable[[web.Request], Any], str]] = {
 
 @pytest.mark.parametrize(("handler", "failure"), BAD_HTTP_ANSWERS.values(), ids=BAD_HTTP_ANSWERS)
 async def test_a_bad_http_answer_is_shown_as_slack_shows_it(
-    slack: SmallSlack, handler: Callable[[web.Request], Any], failure: str
+    slack: FakeSlack, handler: Callable[[web.Request], Any], failure: str
 ) -> None:
     """The person sees which error it was, the form keeps what was typed and says that there was trouble."""
     async with serving(handler) as slack.request_url:
@@ -458,7 +458,7 @@ async def test_a_bad_http_answer_is_shown_as_slack_shows_it(
     assert submission.view.values["token"]["token_text"]["value"] == "cf-token"
 
 
-async def test_without_a_reachable_app_the_dispatch_fails(slack: SmallSlack) -> None:
+async def test_without_a_reachable_app_the_dispatch_fails(slack: FakeSlack) -> None:
     """No Socket Mode connection, or no one at the request URL."""
     unconnected = await slack.type_command(ADA, HERE, "/r2-credential")
     slack.request_url = "http://127.0.0.1:9/"
@@ -520,7 +520,7 @@ BAD_VIEW_ANSWERS: dict[str, tuple[JsonObject, str]] = {
 
 
 @pytest.mark.parametrize(("answer", "problem"), BAD_VIEW_ANSWERS.values(), ids=BAD_VIEW_ANSWERS)
-async def test_a_bad_answer_to_a_submission_is_trouble(slack: SmallSlack, answer: JsonObject, problem: str) -> None:
+async def test_a_bad_answer_to_a_submission_is_trouble(slack: FakeSlack, answer: JsonObject, problem: str) -> None:
     """The whole answer is dropped, the form stays, and the test can read why."""
 
     async def serve(request: web.Request) -> web.Response:
@@ -538,7 +538,7 @@ async def test_a_bad_answer_to_a_submission_is_trouble(slack: SmallSlack, answer
     assert any(problem in found for found in slack.problems)
 
 
-async def test_other_bad_answers_are_noted(slack: SmallSlack) -> None:
+async def test_other_bad_answers_are_noted(slack: FakeSlack) -> None:
     """A text for a submission, bad blocks for a command and bad options are all refused."""
 
     async def serve(request: web.Request) -> web.Response:
@@ -628,7 +628,7 @@ async def test_fields_can_be_emptied_and_changed(rig: Rig) -> None:
     assert (nothing.options, len(rig.slack.sent) - before) == ((), 1)
 
 
-async def test_an_unknown_command_and_plain_talk_stay_here(slack: SmallSlack) -> None:
+async def test_an_unknown_command_and_plain_talk_stay_here(slack: FakeSlack) -> None:
     """The app hears neither of them."""
     outcome = await slack.type_command(ADA, HERE, "/unknown thing")
     said = await slack.say(ADA, HERE, "a < b & c")
@@ -645,7 +645,7 @@ async def test_an_unknown_command_and_plain_talk_stay_here(slack: SmallSlack) ->
 # The Web API.
 
 
-async def test_auth_test_names_the_app_and_its_scopes(slack: SmallSlack) -> None:
+async def test_auth_test_names_the_app_and_its_scopes(slack: FakeSlack) -> None:
     """The answer says whose token it is."""
     answer = await client_for(slack).auth_test()
 
@@ -653,7 +653,7 @@ async def test_auth_test_names_the_app_and_its_scopes(slack: SmallSlack) -> None
     assert answer.headers["X-OAuth-Scopes"] == ",".join(slack.config.scopes)
 
 
-async def test_the_scopes_are_named_of_a_known_token_only(slack: SmallSlack) -> None:
+async def test_the_scopes_are_named_of_a_known_token_only(slack: FakeSlack) -> None:
     """In refusals as well; an app token has its own one."""
     with pytest.raises(SlackApiError) as refused:
         await client_for(slack).conversations_info(channel="C0NOWHERE")
@@ -681,7 +681,7 @@ MISSING: dict[str, tuple[str, JsonObject, str]] = {
 async def test_a_call_needs_its_scope(method: str, arguments: JsonObject, scope: str) -> None:
     """Without it Slack names the scope that is missing, and those that were granted."""
     without = tuple(granted for granted in CONFIG.scopes if granted != scope)
-    async with SmallSlack(replace(CONFIG, scopes=without)) as slack:
+    async with FakeSlack(replace(CONFIG, scopes=without)) as slack:
         slack.change_channel(PRIVATE, bot_is_member=True)
         with pytest.raises(SlackApiError) as refused:
             await client_for(slack).api_call(method, json=arguments)
@@ -700,7 +700,7 @@ TOKENS: dict[str, tuple[str | None, str, str]] = {
 
 @pytest.mark.parametrize(("token", "method", "error"), TOKENS.values(), ids=TOKENS)
 async def test_a_call_needs_the_right_token_and_method(
-    slack: SmallSlack, token: str | None, method: str, error: str
+    slack: FakeSlack, token: str | None, method: str, error: str
 ) -> None:
     """Slack's error names, in Slack's envelope."""
     assert await error_of(client_for(slack, token).api_call(method)) == error
@@ -716,7 +716,7 @@ CHANNELS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("channel", "error"), CHANNELS.values(), ids=CHANNELS)
-async def test_the_bot_cannot_post_everywhere(slack: SmallSlack, channel: str, error: str) -> None:
+async def test_the_bot_cannot_post_everywhere(slack: FakeSlack, channel: str, error: str) -> None:
     """Both posting methods refuse alike, with Slack's names."""
     client = client_for(slack)
 
@@ -738,14 +738,14 @@ CONTENTS: dict[str, tuple[JsonObject, str]] = {
 
 
 @pytest.mark.parametrize(("content", "error"), CONTENTS.values(), ids=CONTENTS)
-async def test_a_bad_message_is_refused(slack: SmallSlack, content: JsonObject, error: str) -> None:
+async def test_a_bad_message_is_refused(slack: FakeSlack, content: JsonObject, error: str) -> None:
     """Slack's names for what is wrong with a message."""
     call = client_for(slack).api_call("chat.postMessage", json={"channel": HERE, **content})
 
     assert await error_of(call) == error
 
 
-async def test_posting_reaches_channels_direct_messages_and_single_users(slack: SmallSlack) -> None:
+async def test_posting_reaches_channels_direct_messages_and_single_users(slack: FakeSlack) -> None:
     """A user's id is the address of the direct message; blocks may come as a form field's JSON."""
     client = client_for(slack)
 
@@ -765,11 +765,11 @@ async def test_posting_reaches_channels_direct_messages_and_single_users(slack: 
 
 async def test_channels_and_groups_can_be_asked_about() -> None:
     """`conversations.info` says what is shared, private, archived and where the bot is; changes show at once."""
-    async with SmallSlack(replace(CONFIG, scopes=(*CONFIG.scopes, "im:read"))) as slack:
+    async with FakeSlack(replace(CONFIG, scopes=(*CONFIG.scopes, "im:read"))) as slack:
         await ask_about_channels_and_groups(slack)
 
 
-async def ask_about_channels_and_groups(slack: SmallSlack) -> None:
+async def ask_about_channels_and_groups(slack: FakeSlack) -> None:
     """Ask about one of each kind."""
     client = client_for(slack)
     slack.change_channel(PRIVATE, bot_is_member=True)
@@ -792,7 +792,7 @@ async def ask_about_channels_and_groups(slack: SmallSlack) -> None:
 async def test_a_trigger_opens_one_modal_within_three_seconds() -> None:
     """Unknown, used and old triggers are distinguished."""
     now = [1_800_000_000.0]
-    async with SmallSlack(replace(CONFIG, clock=lambda: now[0])) as slack:
+    async with FakeSlack(replace(CONFIG, clock=lambda: now[0])) as slack:
         client = client_for(slack)
         first, second = (slack.make_command(ADA, HERE, "/r2-credential")["trigger_id"] for _ in range(2))
         await client.views_open(trigger_id=first, view=FORM)
@@ -816,12 +816,12 @@ VIEW_CALLS: dict[str, tuple[str, JsonObject, str]] = {
 
 
 @pytest.mark.parametrize(("method", "arguments", "error"), VIEW_CALLS.values(), ids=VIEW_CALLS)
-async def test_a_bad_view_call_is_refused(slack: SmallSlack, method: str, arguments: JsonObject, error: str) -> None:
+async def test_a_bad_view_call_is_refused(slack: FakeSlack, method: str, arguments: JsonObject, error: str) -> None:
     """Slack's names, with what is wrong in `response_metadata`."""
     assert await error_of(client_for(slack).api_call(method, json=arguments)) == error
 
 
-async def test_views_update_keeps_what_was_typed_and_honours_hash_and_external_id(slack: SmallSlack) -> None:
+async def test_views_update_keeps_what_was_typed_and_honours_hash_and_external_id(slack: FakeSlack) -> None:
     """A field that stays the same keeps its value; an old hash and a taken external id are refused."""
     client = client_for(slack)
     command = slack.make_command(ADA, HERE, "/r2-credential")
@@ -861,7 +861,7 @@ async def test_an_update_within_a_second_of_the_answer_is_overwritten() -> None:
         assert (await rig.slack.wait_for_view(ADA)).title == "Later"
 
 
-async def test_bodies_that_are_no_arguments_are_refused(slack: SmallSlack) -> None:
+async def test_bodies_that_are_no_arguments_are_refused(slack: FakeSlack) -> None:
     """Broken JSON and JSON that is no object are `invalid_json`; a token may stand in the form."""
     async with aiohttp.ClientSession() as session:
 
@@ -885,7 +885,7 @@ async def respond(url: str, **content: Any) -> tuple[int, str]:  # noqa: ANN401 
         return answer.status, await answer.text()
 
 
-async def test_a_response_url_works_five_times_where_the_bot_is_not(slack: SmallSlack) -> None:
+async def test_a_response_url_works_five_times_where_the_bot_is_not(slack: FakeSlack) -> None:
     """It posts for the person alone, or for all; the sixth use is refused, and what is wrong is not a use."""
     url = slack.make_command(ADA, PRIVATE, "/r2-credential")["response_url"]
 
@@ -902,7 +902,7 @@ async def test_a_response_url_works_five_times_where_the_bot_is_not(slack: Small
 async def test_a_response_url_ends_after_thirty_minutes_and_with_the_channel() -> None:
     """Old, unknown and archived answer with their own names."""
     now = [1_800_000_000.0]
-    async with SmallSlack(replace(CONFIG, clock=lambda: now[0])) as slack:
+    async with FakeSlack(replace(CONFIG, clock=lambda: now[0])) as slack:
         url = slack.make_command(ADA, HERE, "/r2-credential")["response_url"]
         slack.change_channel(HERE, is_archived=True)
         archived = await respond(url, text="x")
@@ -916,7 +916,7 @@ async def test_a_response_url_ends_after_thirty_minutes_and_with_the_channel() -
     assert "expired_url" in old[1]
 
 
-async def test_a_response_url_wants_a_json_object(slack: SmallSlack) -> None:
+async def test_a_response_url_wants_a_json_object(slack: FakeSlack) -> None:
     """Anything else is an invalid payload."""
     url = slack.make_command(ADA, HERE, "/r2-credential")["response_url"]
 
@@ -927,7 +927,7 @@ async def test_a_response_url_wants_a_json_object(slack: SmallSlack) -> None:
 # Transports.
 
 
-async def test_http_requests_are_signed_as_the_sdk_checks_it(slack: SmallSlack) -> None:
+async def test_http_requests_are_signed_as_the_sdk_checks_it(slack: FakeSlack) -> None:
     """Slack's own verifier accepts what is sent, form-encoded, and a test can spoil each header."""
     seen: list[tuple[bytes, dict[str, str]]] = []
 
@@ -994,7 +994,7 @@ async def test_socket_connections_are_shared_reopened_and_refused() -> None:
                 assert answer.status == 403
 
 
-async def test_two_connections_take_turns_and_nonsense_is_ignored(slack: SmallSlack) -> None:
+async def test_two_connections_take_turns_and_nonsense_is_ignored(slack: FakeSlack) -> None:
     """Each envelope goes to one connection; frames that are no acknowledgement do nothing, pings are answered."""
     app_client = client_for(slack, "xapp-sandbox-app")
     async with aiohttp.ClientSession() as session:
@@ -1036,7 +1036,7 @@ async def test_two_connections_take_turns_and_nonsense_is_ignored(slack: SmallSl
 # Failures to order, and what can be searched.
 
 
-async def test_ordered_failures_come_once_and_in_order(slack: SmallSlack) -> None:
+async def test_ordered_failures_come_once_and_in_order(slack: FakeSlack) -> None:
     """Errors, statuses, limits, delays and cut lines, each as often as ordered, then the true answer."""
     client = client_for(slack)
     slack.fail_next("auth.test", error="fatal_error")
@@ -1057,7 +1057,7 @@ async def test_ordered_failures_come_once_and_in_order(slack: SmallSlack) -> Non
     assert len(slack.calls_of("auth.test")) == 6
 
 
-async def test_a_cut_line_may_hide_a_success(slack: SmallSlack) -> None:
+async def test_a_cut_line_may_hide_a_success(slack: FakeSlack) -> None:
     """`after_effect` posts and then loses the answer; without it nothing is posted."""
     client = client_for(slack)
     slack.fail_next("chat.postMessage", drop_connection=True)
@@ -1145,7 +1145,7 @@ OF_PEOPLE: dict[str, tuple[Channel, str, str]] = {
 
 @pytest.mark.parametrize(("conversation", "name", "error"), OF_PEOPLE.values(), ids=OF_PEOPLE)
 async def test_direct_messages_of_people_are_no_business_of_the_apps(
-    slack: SmallSlack, conversation: Channel, name: str, error: str
+    slack: FakeSlack, conversation: Channel, name: str, error: str
 ) -> None:
     """It cannot look at them; a command that is typed there names what kind it is."""
     slack.workspace.change_channel(conversation)
@@ -1156,7 +1156,7 @@ async def test_direct_messages_of_people_are_no_business_of_the_apps(
 async def test_a_group_message_can_be_looked_at_with_the_scope_for_it() -> None:
     """Slack then says what it is."""
     group = Channel(id="G0PEOPLE1", name="ada--oscar", is_mpim=True, bot_is_member=True)
-    async with SmallSlack(replace(CONFIG, channels=(group,), scopes=(*CONFIG.scopes, "mpim:read"))) as slack:
+    async with FakeSlack(replace(CONFIG, channels=(group,), scopes=(*CONFIG.scopes, "mpim:read"))) as slack:
         answer = (await client_for(slack).conversations_info(channel=group.id))["channel"]
     assert (answer["is_mpim"], answer["is_channel"], answer["is_group"], answer["is_private"]) == (
         True,
@@ -1169,7 +1169,7 @@ async def test_a_group_message_can_be_looked_at_with_the_scope_for_it() -> None:
 async def test_only_members_see_a_channel_and_write_in_it() -> None:
     """A channel with members is seen by them alone; everybody has a direct message of their own with the bot."""
     secret = Channel(id="G0SECRET1", name="secret", is_private=True, members=frozenset({ADA}))
-    async with SmallSlack(replace(CONFIG, channels=(secret,))) as slack:
+    async with FakeSlack(replace(CONFIG, channels=(secret,))) as slack:
         seen = [channel.id for channel in slack.workspace.seen_channels(MALLORY)]
         with pytest.raises(ImpossibleStepError):
             await slack.say(MALLORY, secret.id, "hello?")
@@ -1179,7 +1179,7 @@ async def test_only_members_see_a_channel_and_write_in_it() -> None:
     assert posted.shown_text == "hello"
 
 
-async def test_a_filtered_field_does_not_default_to_the_current_conversation(slack: SmallSlack) -> None:
+async def test_a_filtered_field_does_not_default_to_the_current_conversation(slack: FakeSlack) -> None:
     """The default is left out when the filter excludes it; an initial conversation wins."""
     trigger_id = slack.make_command(ADA, HERE, "/r2-credential")["trigger_id"]
     element = {"type": "conversations_select", "action_id": "c", "default_to_current_conversation": True}
@@ -1206,7 +1206,7 @@ async def test_a_filtered_field_does_not_default_to_the_current_conversation(sla
     assert slack.make_submission(ADA)["response_urls"] == []
 
 
-async def test_selects_in_messages_send_what_is_chosen(slack: SmallSlack) -> None:
+async def test_selects_in_messages_send_what_is_chosen(slack: FakeSlack) -> None:
     """Selects and checkboxes in a message are chosen by `click`; an ephemeral message is not sent along."""
     elements = [
         {"type": "static_select", "action_id": "pick", "options": OPTIONS},
@@ -1264,14 +1264,14 @@ async def test_an_answer_for_a_form_that_was_closed_meanwhile_is_dropped() -> No
 
 
 @pytest.fixture
-async def patient_slack() -> AsyncIterator[SmallSlack]:
+async def patient_slack() -> AsyncIterator[FakeSlack]:
     """Yield a fake Slack that waits long enough for a second try."""
-    async with SmallSlack(CONFIG) as started:
+    async with FakeSlack(CONFIG) as started:
         yield started
 
 
 @asynccontextmanager
-async def open_lines(slack: SmallSlack, count: int) -> AsyncIterator[list[aiohttp.ClientWebSocketResponse]]:
+async def open_lines(slack: FakeSlack, count: int) -> AsyncIterator[list[aiohttp.ClientWebSocketResponse]]:
     """Open Socket Mode connections by hand."""
     app_client = client_for(slack, "xapp-sandbox-app")
     async with aiohttp.ClientSession() as session:
@@ -1285,7 +1285,7 @@ async def open_lines(slack: SmallSlack, count: int) -> AsyncIterator[list[aiohtt
             await line.close()
 
 
-async def test_what_a_closed_connection_left_unanswered_goes_over_another(patient_slack: SmallSlack) -> None:
+async def test_what_a_closed_connection_left_unanswered_goes_over_another(patient_slack: FakeSlack) -> None:
     """The same envelope, at once; one that has answered before closing is not asked again."""
     async with open_lines(patient_slack, 3) as lines:
         sending = asyncio.create_task(patient_slack.type_command(ADA, HERE, "/r2-credential"))
@@ -1302,7 +1302,7 @@ async def test_what_a_closed_connection_left_unanswered_goes_over_another(patien
             await lines[2].receive(timeout=0.05)
 
 
-async def test_where_nobody_is_left_an_envelope_times_out(slack: SmallSlack) -> None:
+async def test_where_nobody_is_left_an_envelope_times_out(slack: FakeSlack) -> None:
     """The last connection closed without an answer."""
     slack.transport.config = IMPATIENT
     async with open_lines(slack, 1) as lines:
@@ -1313,7 +1313,7 @@ async def test_where_nobody_is_left_an_envelope_times_out(slack: SmallSlack) -> 
         assert (await sending).failure == "operation_timeout"
 
 
-async def test_redelivery_can_be_switched_off(slack: SmallSlack) -> None:
+async def test_redelivery_can_be_switched_off(slack: FakeSlack) -> None:
     """Slack does not promise it: an envelope of a closed connection is then lost, and the person sees that."""
     slack.transport.config = IMPATIENT
     slack.transport.redelivers = False
@@ -1327,7 +1327,7 @@ async def test_redelivery_can_be_switched_off(slack: SmallSlack) -> None:
 
 @pytest.mark.parametrize(("redelivers", "failure"), [(True, None), (False, "dispatch_failed")])
 async def test_a_connection_that_is_just_gone_is_passed_over(
-    patient_slack: SmallSlack, *, redelivers: bool, failure: str | None
+    patient_slack: FakeSlack, *, redelivers: bool, failure: str | None
 ) -> None:
     """It can no longer be written to, and no one has said so yet."""
     slack = patient_slack
@@ -1344,7 +1344,7 @@ async def test_a_connection_that_is_just_gone_is_passed_over(
         assert (await sending).failure == failure
 
 
-async def test_request_urls_are_used_by_turns_and_bad_ones_passed_over(patient_slack: SmallSlack) -> None:
+async def test_request_urls_are_used_by_turns_and_bad_ones_passed_over(patient_slack: FakeSlack) -> None:
     """As a load balancer does it: who refuses the connection or says 503 is no end, any other answer is."""
     slack = patient_slack
     asked: list[str] = []
@@ -1372,7 +1372,7 @@ async def test_request_urls_are_used_by_turns_and_bad_ones_passed_over(patient_s
     assert asked == ["/one", "/two", "/one", "/two", "/busy", "/one", "/wrong", "/busy"]
 
 
-async def _status(slack: SmallSlack) -> int | None:
+async def _status(slack: FakeSlack) -> int | None:
     await slack.type_command(ADA, HERE, "/r2-credential")
     return slack.sent[-1].answer.status
 
@@ -1516,7 +1516,7 @@ async def test_home_payloads_can_be_forged(rig: Rig) -> None:
     assert (bodies[1]["actions"][0]["value"], opened["event"]["user"]) == ("9", OUTSIDER.id)
 
 
-async def test_an_event_is_an_envelope_of_its_own(slack: SmallSlack) -> None:
+async def test_an_event_is_an_envelope_of_its_own(slack: FakeSlack) -> None:
     """It takes no answer, and says that it comes for the first time."""
     async with open_lines(slack, 1) as lines:
         opening = asyncio.create_task(slack.open_home(ADA))
@@ -1534,7 +1534,7 @@ async def test_an_event_is_an_envelope_of_its_own(slack: SmallSlack) -> None:
     assert payload["event"]["type"] == "app_home_opened"
 
 
-async def test_an_event_by_http_is_signed_json(slack: SmallSlack) -> None:
+async def test_an_event_by_http_is_signed_json(slack: FakeSlack) -> None:
     """The body is the event itself; the content of a good answer does not matter."""
     seen: list[tuple[bytes, dict[str, str]]] = []
 
@@ -1561,7 +1561,7 @@ BAD_EVENT_ANSWERS: dict[str, tuple[Callable[[web.Request], Any], str]] = {
 
 @pytest.mark.parametrize(("handler", "failure"), BAD_EVENT_ANSWERS.values(), ids=BAD_EVENT_ANSWERS)
 async def test_an_event_that_is_not_taken_is_a_failure(
-    slack: SmallSlack, handler: Callable[[web.Request], Any], failure: str
+    slack: FakeSlack, handler: Callable[[web.Request], Any], failure: str
 ) -> None:
     """The person sees nothing of it, nothing is sent again, and the test knows."""
     slack.transport.config = IMPATIENT if handler is silent else CONFIG
@@ -1572,7 +1572,7 @@ async def test_an_event_that_is_not_taken_is_a_failure(
     assert slack.home(ADA) is None
 
 
-async def test_without_a_connection_or_an_acknowledgement_the_event_fails(slack: SmallSlack) -> None:
+async def test_without_a_connection_or_an_acknowledgement_the_event_fails(slack: FakeSlack) -> None:
     """No one is connected; then someone is, and keeps silent."""
     unconnected = await slack.open_home(ADA)
     async with open_lines(slack, 1):
@@ -1584,7 +1584,7 @@ async def test_without_a_connection_or_an_acknowledgement_the_event_fails(slack:
 
 async def test_an_app_that_did_not_subscribe_hears_nothing() -> None:
     """Its home can be opened and published all the same."""
-    async with SmallSlack(replace(CONFIG, bot_events=())) as slack:
+    async with FakeSlack(replace(CONFIG, bot_events=())) as slack:
         await client_for(slack).views_publish(user_id=ADA, view=HOME)
         outcome = await slack.open_home(ADA)
 
@@ -1594,7 +1594,7 @@ async def test_an_app_that_did_not_subscribe_hears_nothing() -> None:
 
 async def test_an_app_without_a_home_tab_publishes_nothing() -> None:
     """Slack says `not_enabled`, and no one can open what is not there; the Messages tab is."""
-    async with SmallSlack(replace(CONFIG, home_tab_enabled=False)) as slack:
+    async with FakeSlack(replace(CONFIG, home_tab_enabled=False)) as slack:
         assert await error_of(client_for(slack).views_publish(user_id=ADA, view=HOME)) == "not_enabled"
         with pytest.raises(ImpossibleStepError, match="no Home tab"):
             await slack.open_home(ADA)
@@ -1603,7 +1603,7 @@ async def test_an_app_without_a_home_tab_publishes_nothing() -> None:
         assert (slack.home(ADA), len(slack.sent)) == (None, 1)
 
 
-async def test_a_modal_has_a_largest_size(slack: SmallSlack) -> None:
+async def test_a_modal_has_a_largest_size(slack: FakeSlack) -> None:
     """It is weighed as a view of the Home tab is, whether it is opened or updated."""
     block = {"type": "section", "text": {"type": "mrkdwn", "text": "x" * 3000}}
     view = {**DONE, "blocks": [block] * 90}
@@ -1630,13 +1630,13 @@ PUBLISHINGS: dict[str, tuple[JsonObject, str]] = {
 
 
 @pytest.mark.parametrize(("arguments", "error"), PUBLISHINGS.values(), ids=PUBLISHINGS)
-async def test_a_bad_publishing_is_refused(slack: SmallSlack, arguments: JsonObject, error: str) -> None:
+async def test_a_bad_publishing_is_refused(slack: FakeSlack, arguments: JsonObject, error: str) -> None:
     """Slack's names for why; nothing is on the Home tab."""
     assert await error_of(client_for(slack).api_call("views.publish", json=arguments)) == error
     assert slack.home(ADA) is None
 
 
-async def test_publishing_again_replaces_the_view_unless_somebody_was_faster(slack: SmallSlack) -> None:
+async def test_publishing_again_replaces_the_view_unless_somebody_was_faster(slack: FakeSlack) -> None:
     """The id stays, the hash is new and guards the view; what was typed stays; each person has a view of their own."""
     client = client_for(slack)
     first = (await client.views_publish(user_id=ADA, view=HOME))["view"]
@@ -1656,7 +1656,7 @@ async def test_publishing_again_replaces_the_view_unless_somebody_was_faster(sla
     assert grace["id"] != first["id"]
 
 
-async def test_an_external_id_belongs_to_one_view(slack: SmallSlack) -> None:
+async def test_an_external_id_belongs_to_one_view(slack: FakeSlack) -> None:
     """Another person's home cannot have it, nor can a modal; the same home can keep it."""
     client = client_for(slack)
     mine = HOME | {"external_id": "mine"}
@@ -1671,7 +1671,7 @@ async def test_an_external_id_belongs_to_one_view(slack: SmallSlack) -> None:
     assert (grace, modal) == ("duplicate_external_id", "duplicate_external_id")
 
 
-async def test_a_home_is_neither_opened_nor_updated_as_a_modal(slack: SmallSlack) -> None:
+async def test_a_home_is_neither_opened_nor_updated_as_a_modal(slack: FakeSlack) -> None:
     """`views.open` takes modals only, and `views.update` does not find the view of a Home tab."""
     client = client_for(slack)
     published = (await client.views_publish(user_id=ADA, view=HOME))["view"]
@@ -1682,7 +1682,7 @@ async def test_a_home_is_neither_opened_nor_updated_as_a_modal(slack: SmallSlack
     assert await error_of(client.views_update(view_id=published["id"], view=DONE)) == "not_found"
 
 
-async def test_impossible_steps_at_home_are_refused(slack: SmallSlack) -> None:
+async def test_impossible_steps_at_home_are_refused(slack: FakeSlack) -> None:
     """Nothing is there, someone else's home, an action or a value that is not there."""
     with pytest.raises(AssertionError, match="did not come"):
         await slack.wait_for_home(ADA, within=BRIEFLY)
@@ -1706,7 +1706,7 @@ async def test_impossible_steps_at_home_are_refused(slack: SmallSlack) -> None:
     assert slack.sent == []
 
 
-async def test_one_of_several_buttons_is_named_by_its_value(slack: SmallSlack) -> None:
+async def test_one_of_several_buttons_is_named_by_its_value(slack: FakeSlack) -> None:
     """In messages and modals too; without a value it is the first."""
     select = {"type": "static_select", "action_id": "row", "options": OPTIONS}
     blocks = [*ROWS, {"type": "section", "text": plain("third"), "accessory": button(None)}]

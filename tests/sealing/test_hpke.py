@@ -358,7 +358,7 @@ BAD_PEM = {
 
 @pytest.mark.parametrize("pem", BAD_PEM.values(), ids=BAD_PEM.keys())
 def test_what_is_no_key_of_ours_is_refused(pem: str) -> None:
-    """The sentence names the mend and quotes nothing."""
+    """The sentence names the fix and quotes nothing."""
     with pytest.raises(ValueError, match=r"keygen PATH|copy it again") as refusal:
         load_private_keys(pem)
     assert refusal.value.__cause__ is None

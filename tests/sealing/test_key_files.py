@@ -97,7 +97,7 @@ def test_a_later_start_finds_the_same_ring(directory: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o640, 0o620, 0o610, 0o604, 0o602, 0o601, 0o644, 0o666, 0o777, 0o440, 0o404], ids=oct)
 def test_a_key_that_others_can_read_is_refused(directory: Path, mode: int) -> None:
-    """One bit for group or others is enough, and the message is the command that mends it."""
+    """One bit for group or others is enough, and the message is the command that fixes it."""
     KeyFiles(directory).load(NOW)
     path = only_file(directory)
     path.chmod(mode)
@@ -139,7 +139,7 @@ def test_what_belongs_to_another_user_is_refused(directory: Path, whose: str, mo
     ],
 )
 def test_a_key_from_the_future_does_not_seal(directory: Path, ahead: timedelta, *, is_taken: bool) -> None:
-    """It would seal for ever, and no key of a later day would take its place: it is refused whenever it is met."""
+    """It would seal forever, and no key of a later day would take its place: it is refused whenever it is met."""
     ring = KeyFiles(directory).load(NOW)
     KeyFiles(directory)._create(NOW + ahead)
     if is_taken:
@@ -189,7 +189,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_key_is_refused_and_kept(directory: Path, content: bytes) -> None:
-    """The refusal names the file and the mend, quotes no content, and the file stays for its owner to look at."""
+    """The refusal names the file and the fix, quotes no content, and the file stays for its owner to look at."""
     KeyFiles(directory).load(NOW)
     path = only_file(directory)
     path.write_bytes(content)

@@ -13,8 +13,8 @@ from aiohttp.test_utils import TestServer
 
 from bot.model.errors import SlackConnectionBroke, SlackRefused, SlackTimedOut, SlackUnavailable
 from bot.policy.gate import Home
-from bot.sandbox.slack import SmallSlack
-from bot.sandbox.workspace import SmallSlackConfig
+from bot.sandbox.slack import FakeSlack
+from bot.sandbox.workspace import FakeSlackConfig
 from bot.slack.api import TIMEOUT, Channel, SlackWeb
 from bot.slack.blocks import section
 from bot.slack.messages import render
@@ -26,7 +26,7 @@ PLATFORM = "C0DATAPLT"
 PRIVATE = "G0INCID42"
 VIEW = render.notice_view("A title", "A text.")
 HOME_VIEW = {"type": "home", "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": "A home."}}]}
-BOT_TOKEN = SmallSlackConfig().bot_tokens[0]
+BOT_TOKEN = FakeSlackConfig().bot_tokens[0]
 MESSAGE = {"text": "A text.", "blocks": []}
 CLIENT_MSG_ID = "6f3cacfe-3614-5dad-9dfa-09675d6189dd"
 
@@ -53,14 +53,14 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest_asyncio.fixture
-async def slack() -> AsyncIterator[SmallSlack]:
-    """Start a small Slack."""
-    async with SmallSlack() as slack:
+async def slack() -> AsyncIterator[FakeSlack]:
+    """Start a fake Slack."""
+    async with FakeSlack() as slack:
         yield slack
 
 
 @pytest.fixture
-def slack_web(slack: SmallSlack, http: aiohttp.ClientSession) -> SlackWeb:
+def slack_web(slack: FakeSlack, http: aiohttp.ClientSession) -> SlackWeb:
     """Call it with the bot's token."""
     return connect(slack.api_url, http)
 
@@ -132,7 +132,7 @@ async def test_a_socket_is_opened_with_the_app_token(slack_web: SlackWeb) -> Non
     assert (await slack_web.open_connection("xapp-sandbox-app")).startswith("ws://127.0.0.1:")
 
 
-async def test_a_view_opens_and_changes(slack: SmallSlack, slack_web: SlackWeb) -> None:
+async def test_a_view_opens_and_changes(slack: FakeSlack, slack_web: SlackWeb) -> None:
     """What is opened with a trigger can be updated by its id."""
     trigger_id = slack.make_command(ADA, PLATFORM, "/r2-credential")["trigger_id"]
 
@@ -146,7 +146,7 @@ async def test_a_view_opens_and_changes(slack: SmallSlack, slack_web: SlackWeb) 
     assert (opened.title, changed.title) == ("A title", "Another title")
 
 
-async def test_a_home_is_published(slack: SmallSlack, slack_web: SlackWeb) -> None:
+async def test_a_home_is_published(slack: FakeSlack, slack_web: SlackWeb) -> None:
     """What a person sees on the app's tab is what was published last."""
     for text in ("A home.", "Another home."):
         await slack_web.publish_home(ADA, {"type": "home", "blocks": [section(text)]})
@@ -156,7 +156,7 @@ async def test_a_home_is_published(slack: SmallSlack, slack_web: SlackWeb) -> No
 
 
 @pytest.mark.parametrize(("place", "found_in"), [(PLATFORM, PLATFORM), (ADA, "D0ADA0001")])
-async def test_a_message_is_posted(slack: SmallSlack, slack_web: SlackWeb, place: str, found_in: str) -> None:
+async def test_a_message_is_posted(slack: FakeSlack, slack_web: SlackWeb, place: str, found_in: str) -> None:
     """To a channel, or to a user as a direct message, under an id of ours and without previews of links."""
     await slack_web.post(place, MESSAGE, CLIENT_MSG_ID)
 
@@ -253,7 +253,7 @@ async def test_a_scope_that_channels_need_is_the_operators(
 
 
 async def test_a_good_channel_is_remembered_for_a_minute(
-    slack: SmallSlack, http: aiohttp.ClientSession, clock: Clock
+    slack: FakeSlack, http: aiohttp.ClientSession, clock: Clock
 ) -> None:
     """Who submits often does not wait for Slack each time; a change is noticed a minute later."""
     slack_web = connect(slack.api_url, http, clock=clock)
@@ -271,16 +271,16 @@ async def test_a_good_channel_is_remembered_for_a_minute(
 
 @pytest.mark.parametrize("channel_id", ["C0OLDWARE", "C0PARTNER", PRIVATE])
 async def test_any_other_channel_is_asked_about_each_time(
-    slack: SmallSlack, slack_web: SlackWeb, channel_id: str
+    slack: FakeSlack, slack_web: SlackWeb, channel_id: str
 ) -> None:
-    """Whoever has mended a channel need not wait."""
+    """Whoever has fixed a channel need not wait."""
     await slack_web.channel(channel_id)
     await slack_web.channel(channel_id)
 
     assert len(slack.calls_of("conversations.info")) == 2
 
 
-async def test_nobody_waits_longer_than_five_minutes(slack: SmallSlack, slack_web: SlackWeb) -> None:
+async def test_nobody_waits_longer_than_five_minutes(slack: FakeSlack, slack_web: SlackWeb) -> None:
     """A wait that Slack (or whoever answers for it) asks for is believed up to a limit."""
     slack.fail_next("auth.test", retry_after=99_999)
 
@@ -321,7 +321,7 @@ async def test_a_definite_no_comes_by_its_name(slack_web: SlackWeb, call: Call, 
     assert raised.value.__context__ is None
 
 
-async def test_a_bad_bot_token_is_a_definite_no(slack: SmallSlack, http: aiohttp.ClientSession) -> None:
+async def test_a_bad_bot_token_is_a_definite_no(slack: FakeSlack, http: aiohttp.ClientSession) -> None:
     """Asking again would not help."""
     with pytest.raises(SlackRefused) as raised:
         await connect(slack.api_url, http, "xoxb-made-up").identify()
@@ -331,7 +331,7 @@ async def test_a_bad_bot_token_is_a_definite_no(slack: SmallSlack, http: aiohttp
 
 
 @pytest.mark.parametrize("method", [method for method in CALLS if method != "conversations.info"])
-async def test_missing_scope_is_a_definite_no(slack: SmallSlack, slack_web: SlackWeb, method: str) -> None:
+async def test_missing_scope_is_a_definite_no(slack: FakeSlack, slack_web: SlackWeb, method: str) -> None:
     """The operator has to act."""
     slack.fail_next(method, error="missing_scope")
 
@@ -356,7 +356,7 @@ TROUBLE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE)
 @pytest.mark.parametrize("method", CALLS)
 async def test_what_passes_by_itself_is_told_apart(
-    slack: SmallSlack, slack_web: SlackWeb, method: str, trouble: dict[str, Any]
+    slack: FakeSlack, slack_web: SlackWeb, method: str, trouble: dict[str, Any]
 ) -> None:
     """Trouble of Slack's is never taken for a no, whatever it looks like, and is not asked again here."""
     slack.fail_next(method, **trouble)
@@ -371,7 +371,7 @@ async def test_what_passes_by_itself_is_told_apart(
 
 
 @pytest.mark.parametrize("method", CALLS)
-async def test_a_connection_that_breaks_twice_is_trouble(slack: SmallSlack, slack_web: SlackWeb, method: str) -> None:
+async def test_a_connection_that_breaks_twice_is_trouble(slack: FakeSlack, slack_web: SlackWeb, method: str) -> None:
     """Whether Slack did it nobody knows: a message may be posted already, so it alone is not even tried twice."""
     slack.fail_next(method, drop_connection=True, times=4)
 

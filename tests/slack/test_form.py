@@ -312,7 +312,7 @@ def test_every_kind_that_is_not_stored_has_its_form_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "mend"),
+    ("kind", "fix"),
     [
         pytest.param(TokenKind.EMPTY, "Paste the Cloudflare API token", id="empty"),
         pytest.param(TokenKind.GLOBAL_KEY, "Roll it", id="a Global API key is to be replaced"),
@@ -327,10 +327,10 @@ def test_every_kind_that_is_not_stored_has_its_form_error() -> None:
         pytest.param(TokenKind.NAMED_VALUE, "leave out what is before the =", id="a name with its value"),
     ],
 )
-def test_a_form_error_names_the_mend(kind: TokenKind, mend: str) -> None:
+def test_a_form_error_names_the_mend(kind: TokenKind, fix: str) -> None:
     """In whole sentences of plain text, which Slack shows as it is, and quoting nothing."""
     problem = modal.NOT_STORABLE[kind].user_message
     assert not re.search(r"&amp;|[*`<>]", problem)
-    assert mend in problem
+    assert fix in problem
     assert problem[0].isupper()
     assert problem.endswith(".")

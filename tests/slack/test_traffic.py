@@ -10,7 +10,7 @@ from yarl import URL
 
 from bot.network import DIRECT
 from bot.sandbox.process import find_free_port
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.slack.session import open_session
 from bot.slack.traffic import SlackTraffic, describe_address
 
@@ -37,7 +37,7 @@ def test_an_address_is_described_without_its_secrets(address: str, described: st
 async def test_a_call_is_a_line_and_tells_what_was_granted(log: io.StringIO) -> None:
     """Method, status and duration at debug; the scopes of the bot token from the head of the answer."""
     traffic = SlackTraffic()
-    async with SmallSlack() as slack, open_session(timedelta(minutes=1), DIRECT, traffic) as http:
+    async with FakeSlack() as slack, open_session(timedelta(minutes=1), DIRECT, traffic) as http:
         headers = {"Authorization": f"Bearer {slack.config.bot_tokens[0]}"}
         async with http.post(f"{slack.api_url}auth.test", headers=headers) as answer:
             await answer.read()

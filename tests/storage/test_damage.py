@@ -61,7 +61,7 @@ ON_SQLITE = {
     "half a number": "revision = 1.5",
 }
 ON_POSTGRESQL = {
-    "for ever": "expires_at = 'infinity'",
+    "forever": "expires_at = 'infinity'",
     "since ever": "accepted_at = '-infinity'",
     "sent at the end of time": "sent_at = 'infinity'",
     "in 18,000 years": "next_attempt_at = '20000-01-01T00:00:00Z'",
@@ -304,7 +304,7 @@ PACES = {
     "less than nothing spent": "spent = ('[' || repeat('-1,', 65) || '0]')::json",
     "halves": "spent = ('[' || repeat('0.5,', 65) || '0]')::json",
     "numbers without end": "spent = ('[' || repeat('1e400,', 65) || '0]')::json",
-    "a stop for ever": "blocked_until = 'infinity', next_at = 'infinity'",
+    "a stop forever": "blocked_until = 'infinity', next_at = 'infinity'",
     "a stop for years": "blocked_until = '2999-01-01T00:00:00Z'",
     "a next one in years": "next_at = '2999-01-01T00:00:00Z'",
     "a reset in years": "spare = 0, resets_at = '2999-01-01T00:00:00Z'",

@@ -280,7 +280,7 @@ def _key_of_tomorrow(data: Path) -> None:
 async def test_what_cannot_be_used_is_refused_and_left(
     load: LoadSettings, tmp_path: Path, spoil: Callable[[Path], None], said: str
 ) -> None:
-    """The sentence names the setting or the file, and the mend."""
+    """The sentence names the setting or the file, and the fix."""
     data = tmp_path / "data"
     spoil(data)
     before = {path: path.read_bytes() for path in data.rglob("bot.sqlite") if path.is_file()}
@@ -487,7 +487,7 @@ async def test_a_newer_postgresql_is_refused(load: LoadSettings, postgres_url: s
 
 
 async def test_an_address_that_is_none_is_refused_without_its_password(load: LoadSettings) -> None:
-    """Waiting for it would last for ever."""
+    """Waiting for it would last forever."""
     said = await refusal(_worker(load, f"postgresql://bot:{PASSWORD}@[::1/bot"))
 
     assert said.startswith("R2_CREDENTIAL_DATABASE_URL: ")

@@ -335,7 +335,7 @@ async def test_something_else_that_never_ends_afterwards_is_ended(url: str) -> N
         assert await database.run(_ask) == 1
 
 
-async def test_nobody_waits_for_a_free_connection_for_ever(url: str) -> None:
+async def test_nobody_waits_for_a_free_connection_forever(url: str) -> None:
     """Who finds all of them taken fails in the same time as those who hold them, and then all is well again."""
 
     async def afterwards(_: int, __: Raw) -> None:

@@ -377,7 +377,7 @@ def _no_room_for(path: Path) -> Iterator[None]:
 async def test_a_commit_that_meets_an_io_error_is_unknown(
     entries: SqliteDatabase, database_path: Path, works: list[Work], outcomes: list[type[Exception]]
 ) -> None:
-    """It may be on the disk or not, so nothing of it is repeated; with the disk mended all is well again."""
+    """It may be on the disk or not, so nothing of it is repeated; with the disk fixed all is well again."""
     with ExitStack() as stack:
         with suppress(CommitUnknown):  # what keeps the writer busy is of the same group
             async with _busy_writer(entries):

@@ -89,7 +89,7 @@ class SocketModeConnection(SocketModeClient):
         """Return when Slack has said hello; raises TimeoutError."""
         self.wss_uri = address
         try:
-            async with asyncio.timeout(_HANDSHAKE.total_seconds()):  # the SDK would try this address for ever
+            async with asyncio.timeout(_HANDSHAKE.total_seconds()):  # the SDK would try this address forever
                 await self.connect()  # type: ignore[no-untyped-call]  # slack_sdk does not annotate it
                 await self._greeted.wait()
         except BaseException:

@@ -20,7 +20,7 @@ class Pulse:
         self._felt_at = timer()
 
     async def beat(self) -> None:
-        """Beat for ever."""
+        """Beat forever."""
         while True:
             self.feel()
             await asyncio.sleep(_BEAT.total_seconds())

@@ -2,7 +2,7 @@
 
 Several connections are kept, each rebuilt when it dies and replaced before Slack ends it. The SDK's own ways are not
 used for that: it closes before it opens, answers over another connection than it was asked on, tries a dead address
-for ever, and keeps the last payload, with whatever was pasted, in a frame.
+forever, and keeps the last payload, with whatever was pasted, in a frame.
 """
 
 import asyncio
@@ -135,7 +135,7 @@ class _Lane:
         return self._connection is not None and self._connection.is_open
 
     async def keep(self) -> None:
-        """Wait until the connection ends or is about to, and put another one there; runs for ever."""
+        """Wait until the connection ends or is about to, and put another one there; runs forever."""
         while True:
             if self._connection is not None:
                 await self._wait_until_over(self._connection)

@@ -21,7 +21,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.model.catalog import BucketKey
 from bot.operations.server import Server
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack import form as modal
@@ -126,7 +126,7 @@ async def port(clock: Clock, log: io.StringIO) -> AsyncIterator[Port]:
 
 def _body() -> bytes:
     """Make a submission's body; nobody keeps anything of it."""
-    slack = SmallSlack()
+    slack = FakeSlack()
     form = modal.build_form(
         nonce="the-nonce",
         filling=modal.Filling(key=BucketKey(account_id="a" * 32, bucket="analytics-events")),
@@ -344,7 +344,7 @@ async def test_what_is_no_http_is_not_quoted(port: Port, log: io.StringIO, chunk
     assert "malformed_request" in log.getvalue()
 
 
-async def test_a_stop_does_not_wait_for_ever_for_what_is_under_way(port: Port, pass_time: PassTime) -> None:
+async def test_a_stop_does_not_wait_forever_for_what_is_under_way(port: Port, pass_time: PassTime) -> None:
     """Longer than an answer may take nobody waits for it; what hangs is cut off."""
     connection = await port.connect()
     connection.send_signed(_body())

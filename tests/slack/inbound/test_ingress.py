@@ -33,7 +33,7 @@ from bot.model.errors import SealedValueUnreadable
 from bot.model.pasted_token import MASK, trim
 from bot.model.submission import PastedToken
 from bot.model.submission import TokenKind as PastedKind
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Message
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
@@ -77,19 +77,19 @@ def key_ring() -> KeyRing:
     return KeyRing(*load_private_keys(generate_private_key()))
 
 
-# Sealing payloads, of every kind that Slack sends. The small Slack makes them; nothing is sent anywhere.
+# Sealing payloads, of every kind that Slack sends. The fake Slack makes them; nothing is sent anywhere.
 
 
 @pytest.fixture
-def slack() -> SmallSlack:
+def slack() -> FakeSlack:
     """Take a workspace that nobody has started: its people can still fill a form."""
-    slack = SmallSlack()
+    slack = FakeSlack()
     form = modal.build_form(nonce="the-nonce", filling=FILLED_IN, catalogs=())
     slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
     return slack
 
 
-def fill(slack: SmallSlack, block_id: str, text: str) -> None:
+def fill(slack: FakeSlack, block_id: str, text: str) -> None:
     """Type into a field of the open form without telling anyone."""
     view = slack.modals.top(ADA)
     assert view is not None
@@ -109,7 +109,7 @@ def everything_of(sealed: SealedPayload) -> bytes:
     )
 
 
-def make_suggestion(slack: SmallSlack, token: str) -> Json:
+def make_suggestion(slack: FakeSlack, token: str) -> Json:
     """Type a token into the bucket search while another one is half typed below it."""
     fill(slack, modal.TOKEN_BLOCK, token)
     view = slack.modals.top(ADA)
@@ -117,7 +117,7 @@ def make_suggestion(slack: SmallSlack, token: str) -> Json:
     return slack.payloads.options(view, modal.BUCKET_BLOCK, modal.BUCKET_ACTION, token)
 
 
-def make_view_action(slack: SmallSlack, token: str) -> Json:
+def make_view_action(slack: FakeSlack, token: str) -> Json:
     """Press a button in the form while a token is half typed: the payload carries the whole state."""
     fill(slack, modal.TOKEN_BLOCK, token[:-10])
     view = slack.modals.top(ADA)
@@ -125,7 +125,7 @@ def make_view_action(slack: SmallSlack, token: str) -> Json:
     return slack.payloads.view_action(view, {"action_id": "x", "value": token})
 
 
-def make_closed(slack: SmallSlack, token: str) -> Json:
+def make_closed(slack: FakeSlack, token: str) -> Json:
     """Close the form with a token in it."""
     fill(slack, modal.TOKEN_BLOCK, token)
     view = slack.modals.top(ADA)
@@ -133,12 +133,12 @@ def make_closed(slack: SmallSlack, token: str) -> Json:
     return slack.payloads.closed(view, is_cleared=True)
 
 
-def make_command(slack: SmallSlack, token: str) -> Json:
+def make_command(slack: FakeSlack, token: str) -> Json:
     """Type a token behind the command."""
     return slack.make_command(ADA, PLATFORM, f"/r2-credential {BUCKET} {token}")
 
 
-def make_button(slack: SmallSlack, token: str) -> Json:
+def make_button(slack: FakeSlack, token: str) -> Json:
     """Press a button of a message in which somebody quoted a token."""
     said = slack.workspace.post(
         Message(ts="", channel_id=PLATFORM, user_id=ADA, text=f"use {token}", blocks=({"type": "x", "y": [token]},))
@@ -146,14 +146,14 @@ def make_button(slack: SmallSlack, token: str) -> Json:
     return slack.make_message_action(ADA, said, {"action_id": "try_again", "value": token})
 
 
-def make_submission(slack: SmallSlack, token: str) -> Json:
+def make_submission(slack: FakeSlack, token: str) -> Json:
     """Submit the token in its field, and again in the reason."""
     fill(slack, modal.TOKEN_BLOCK, token)
     fill(slack, modal.REASON_BLOCK, f"the new one is {token}.")
     return slack.make_submission(ADA)
 
 
-def make_bucket_slip(slack: SmallSlack, token: str) -> Json:
+def make_bucket_slip(slack: FakeSlack, token: str) -> Json:
     """Paste the token into the bucket's field, which is plain text when no catalogs are known."""
     form = modal.build_form(nonce="the-nonce", filling=modal.Filling(), catalogs=None)
     slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
@@ -161,12 +161,12 @@ def make_bucket_slip(slack: SmallSlack, token: str) -> Json:
     return slack.make_submission(ADA)
 
 
-def make_deep(slack: SmallSlack, token: str) -> Json:
+def make_deep(slack: FakeSlack, token: str) -> Json:
     """Hide a token deep in a payload of no known kind."""
     return {"type": "shortcut", "a": [{"b": [[{"c": f"..{token}.."}]]}, token], "d": {"e": {"f": token}}}
 
 
-KINDS: dict[str, Callable[[SmallSlack, str], Json]] = {
+KINDS: dict[str, Callable[[FakeSlack, str], Json]] = {
     "slash_commands": make_command,
     "block_suggestion": make_suggestion,
     "view_submission": make_submission,
@@ -181,7 +181,7 @@ KINDS: dict[str, Callable[[SmallSlack, str], Json]] = {
 @pytest.mark.parametrize("token", [TOKEN_TEXT, UNPREFIXED], ids=["with prefix", "without prefix"])
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 def test_no_kind_of_payload_keeps_a_token(
-    slack: SmallSlack, key_ring: KeyRing, make: Callable[[SmallSlack, str], Json], token: str
+    slack: FakeSlack, key_ring: KeyRing, make: Callable[[FakeSlack, str], Json], token: str
 ) -> None:
     """Whatever is written down of the sealed payload, the token is in no form in it."""
     payload = make(slack, token)
@@ -195,7 +195,7 @@ def test_no_kind_of_payload_keeps_a_token(
 
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 def test_no_kind_of_payload_keeps_a_response_url(
-    slack: SmallSlack, key_ring: KeyRing, make: Callable[[SmallSlack, str], Json]
+    slack: FakeSlack, key_ring: KeyRing, make: Callable[[FakeSlack, str], Json]
 ) -> None:
     """Slack puts one into commands, buttons and submissions; none of them comes through in plain."""
     payload = make(slack, TOKEN_TEXT)
@@ -209,7 +209,7 @@ def test_no_kind_of_payload_keeps_a_response_url(
 
 @pytest.mark.parametrize("name", ["slash_commands", "block_actions of a message"])
 def test_the_response_url_of_a_command_or_button_is_kept_in_memory_only(
-    slack: SmallSlack, key_ring: KeyRing, name: str
+    slack: FakeSlack, key_ring: KeyRing, name: str
 ) -> None:
     """It stands beside the payload as a Secret: shown as a mask, and refusing to be pickled or copied."""
     sealed = seal(KINDS[name](slack, TOKEN_TEXT) | {"response_url": "https://hooks.slack.test/made-up"}, key_ring)
@@ -221,14 +221,14 @@ def test_the_response_url_of_a_command_or_button_is_kept_in_memory_only(
 
 
 @pytest.mark.parametrize("answer_url", [None, "", 7, ["https://hooks.slack.test/made-up"]], ids=repr)
-def test_without_a_usable_response_url_there_is_none(slack: SmallSlack, key_ring: KeyRing, answer_url: object) -> None:
+def test_without_a_usable_response_url_there_is_none(slack: FakeSlack, key_ring: KeyRing, answer_url: object) -> None:
     """Nothing of another type goes on, and nothing of it stays in the body."""
     sealed = seal(make_command(slack, TOKEN_TEXT) | {"response_url": answer_url}, key_ring)
 
     assert (sealed.answer_url, "response_url" in sealed.body) == (None, False)
 
 
-def test_a_submission_has_no_second_response_url(slack: SmallSlack, key_ring: KeyRing) -> None:
+def test_a_submission_has_no_second_response_url(slack: FakeSlack, key_ring: KeyRing) -> None:
     """Only the one of the chosen channel goes on, sealed; what else might come with it is thrown away."""
     sealed = seal(make_submission(slack, TOKEN_TEXT) | {"response_url": "https://hooks.slack.test/made-up"}, key_ring)
 
@@ -256,14 +256,14 @@ MASKED = [
 
 @pytest.mark.parametrize(("place", "make", "shown"), MASKED, ids=PLACES)
 def test_a_token_in_a_wrong_place_is_masked_and_marked(
-    slack: SmallSlack, key_ring: KeyRing, place: str, make: Callable[[SmallSlack, str], Json], shown: str
+    slack: FakeSlack, key_ring: KeyRing, place: str, make: Callable[[FakeSlack, str], Json], shown: str
 ) -> None:
     """The listeners see that a token was there, and can tell the person to revoke it."""
     assert PLACES[place](seal(make(slack, TOKEN_TEXT), key_ring).body) == shown
 
 
 @pytest.mark.parametrize("name", ["trigger_id", "api_app_id", "user", "team", "token"])
-def test_what_is_needed_comes_through_unchanged(slack: SmallSlack, key_ring: KeyRing, name: str) -> None:
+def test_what_is_needed_comes_through_unchanged(slack: FakeSlack, key_ring: KeyRing, name: str) -> None:
     """Sealing changes nothing of what the listeners need."""
     payload = slack.make_submission(ADA)
     before = json.loads(json.dumps(payload[name]))
@@ -271,7 +271,7 @@ def test_what_is_needed_comes_through_unchanged(slack: SmallSlack, key_ring: Key
     assert seal(payload, key_ring).body[name] == before
 
 
-def submit(slack: SmallSlack, key_ring: KeyRing, pasted: str) -> PastedToken:
+def submit(slack: FakeSlack, key_ring: KeyRing, pasted: str) -> PastedToken:
     """Return what the ingress tells of a pasted text."""
     fill(slack, modal.TOKEN_BLOCK, pasted)
     told = seal(slack.make_submission(ADA), key_ring).pasted
@@ -279,7 +279,7 @@ def submit(slack: SmallSlack, key_ring: KeyRing, pasted: str) -> PastedToken:
     return told
 
 
-def context_of(slack: SmallSlack, purpose: str = TOKEN) -> SealingContext:
+def context_of(slack: FakeSlack, purpose: str = TOKEN) -> SealingContext:
     """Return what the submission of the open form is bound to."""
     view = slack.modals.top(ADA)
     assert view is not None
@@ -296,7 +296,7 @@ def context_of(slack: SmallSlack, purpose: str = TOKEN) -> SealingContext:
 
 
 @pytest.mark.parametrize("pasted", [TOKEN_TEXT, f'  "Bearer {TOKEN_TEXT}"\n'], ids=["bare", "with copy slips"])
-def test_the_token_opens_where_it_belongs(slack: SmallSlack, key_ring: KeyRing, pasted: str) -> None:
+def test_the_token_opens_where_it_belongs(slack: FakeSlack, key_ring: KeyRing, pasted: str) -> None:
     """What was pasted comes back trimmed, with its kind and its last four characters told beside it."""
     told = submit(slack, key_ring, pasted)
 
@@ -318,7 +318,7 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_the_token_opens_nowhere_else(slack: SmallSlack, key_ring: KeyRing, name: str) -> None:
+def test_the_token_opens_nowhere_else(slack: FakeSlack, key_ring: KeyRing, name: str) -> None:
     """Moved to another workspace, person, view, task, channel, account, bucket or use it stays shut."""
     told = submit(slack, key_ring, TOKEN_TEXT)
     moved = replace(context_of(slack), **{name: ELSEWHERE[name]})
@@ -344,13 +344,13 @@ UNSTORABLE = {
 
 @pytest.mark.parametrize(("pasted", "kind"), UNSTORABLE.values(), ids=UNSTORABLE)
 def test_what_is_not_to_be_stored_is_not_even_sealed(
-    slack: SmallSlack, key_ring: KeyRing, pasted: str, kind: PastedKind
+    slack: FakeSlack, key_ring: KeyRing, pasted: str, kind: PastedKind
 ) -> None:
     """Of a wrong kind only the kind goes on: no ciphertext, and not its last four characters either."""
     assert submit(slack, key_ring, pasted) == PastedToken(kind=kind, last_four="", sealed=None)
 
 
-def test_the_response_url_of_the_chosen_channel_is_sealed(slack: SmallSlack, key_ring: KeyRing) -> None:
+def test_the_response_url_of_the_chosen_channel_is_sealed(slack: FakeSlack, key_ring: KeyRing) -> None:
     """It opens for its own purpose only, and the others are gone."""
     fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
     payload = slack.make_submission(ADA)
@@ -379,7 +379,7 @@ URLS: dict[str, object] = {
 
 @pytest.mark.parametrize("response_urls", URLS.values(), ids=URLS)
 def test_without_a_fitting_response_url_there_is_none(
-    slack: SmallSlack, key_ring: KeyRing, response_urls: object
+    slack: FakeSlack, key_ring: KeyRing, response_urls: object
 ) -> None:
     """A submission without one, or with a strange one, is sealed all the same."""
     fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
@@ -578,7 +578,7 @@ def assert_not_told(mark: str, text: str | bytes) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pasted=PASTED)
 def test_whatever_is_pasted_is_sealed_or_refused_and_never_told(
-    slack: SmallSlack, key_ring: KeyRing, pasted: str
+    slack: FakeSlack, key_ring: KeyRing, pasted: str
 ) -> None:
     """It opens as it was, without the copy slips, and a header can carry it; or the form says what is wrong with it."""
     assume(MARK in pasted)
@@ -607,7 +607,7 @@ async def _nobody_asks() -> bool:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(pasted=PASTED, place=st.sampled_from([modal.TOKEN_BLOCK, modal.REASON_BLOCK, "private_metadata", "elsewhere"]))
 def test_whatever_is_pasted_anywhere_reaches_the_app_in_one_piece(
-    slack: SmallSlack, key_ring: KeyRing, pasted: str, place: str
+    slack: FakeSlack, key_ring: KeyRing, pasted: str, place: str
 ) -> None:
     """Bolt takes every payload that holds it, and its listener answers."""
     heard = Heard()
@@ -868,7 +868,7 @@ def test_no_bytes_break_the_door(key_ring: KeyRing, body: bytes, content_type: s
 @pytest.mark.parametrize("name", ["user", "team", "view", "actions", "enterprise", "type", "command"])
 @pytest.mark.parametrize("value", ["MARKER", ["MARKER"], 7, {}], ids=["text", "list", "number", "empty"])
 async def test_a_payload_of_a_strange_shape_gets_an_answer(
-    door: Door, slack: SmallSlack, log: io.StringIO, name: str, value: object
+    door: Door, slack: FakeSlack, log: io.StringIO, name: str, value: object
 ) -> None:
     """What is signed and parses, but is not what Slack sends, gets a reference at worst, and is not quoted."""
     body = slack.make_submission(ADA) | {name: value}
@@ -1002,13 +1002,13 @@ async def test_headers_of_bolts_lazy_listeners_have_no_effect(door: Door) -> Non
     assert len(door.heard.bodies) == 1
 
 
-def submission_body(slack: SmallSlack) -> bytes:
+def submission_body(slack: FakeSlack) -> bytes:
     """Return a signed submission's body with a token in it."""
     fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
     return urlencode({"payload": json.dumps(slack.make_submission(ADA))}).encode()
 
 
-async def test_behind_the_door_nothing_holds_the_token(door: Door, slack: SmallSlack, log: io.StringIO) -> None:
+async def test_behind_the_door_nothing_holds_the_token(door: Door, slack: FakeSlack, log: io.StringIO) -> None:
     """The app gets the payload with the sealed token beside it, and nobody logs either."""
     await door.post(submission_body(slack))
 
@@ -1019,7 +1019,7 @@ async def test_behind_the_door_nothing_holds_the_token(door: Door, slack: SmallS
 
 
 async def test_a_late_answer_is_given_in_time_and_the_work_goes_on(
-    door: Door, slack: SmallSlack, log: io.StringIO, pass_time: Callable[[timedelta], None]
+    door: Door, slack: FakeSlack, log: io.StringIO, pass_time: Callable[[timedelta], None]
 ) -> None:
     """The person reads what is known, with the reference; what the listener does is not cut off."""
     began, let_go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -1083,14 +1083,14 @@ async def test_a_listener_that_breaks_is_answered_with_a_reference(door: Door) -
     assert await door.post(COMMAND_BODY) == (200, "reference 5a4d")
 
 
-# Over Socket Mode: the small Slack.
+# Over Socket Mode: the fake Slack.
 
 
 @pytest_asyncio.fixture
-async def socket(key_ring: KeyRing) -> AsyncIterator[tuple[SmallSlack, Heard, SocketModeIngress]]:
-    """Connect an ingress to a small Slack."""
+async def socket(key_ring: KeyRing) -> AsyncIterator[tuple[FakeSlack, Heard, SocketModeIngress]]:
+    """Connect an ingress to a fake Slack."""
     heard = Heard()
-    async with SmallSlack() as slack:
+    async with FakeSlack() as slack:
         client = AsyncWebClient(token=slack.config.bot_tokens[0], base_url=slack.api_url)
         client.proxy = None
         ingress = SocketModeIngress(
@@ -1110,7 +1110,7 @@ async def socket(key_ring: KeyRing) -> AsyncIterator[tuple[SmallSlack, Heard, So
         await watch
 
 
-Socket = tuple[SmallSlack, Heard, SocketModeIngress]
+Socket = tuple[FakeSlack, Heard, SocketModeIngress]
 
 
 async def test_a_frame_is_sealed_before_the_app_sees_it(socket: Socket, log: io.StringIO) -> None:

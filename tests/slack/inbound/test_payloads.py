@@ -18,7 +18,7 @@ from bot.model.place import DIRECT
 from bot.model.secret import Secret
 from bot.model.submission import PastedToken, SealedToken, TokenKind
 from bot.policy.gate import Actor
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Message
 from bot.slack import form as modal
@@ -269,9 +269,9 @@ def test_a_payload_that_names_nobody_is_nobodys(read: Callable[[dict[str, Any]],
 
 
 @pytest.fixture
-def slack() -> SmallSlack:
+def slack() -> FakeSlack:
     """Take a workspace that nobody has started, with an open form: its people can still act."""
-    slack = SmallSlack()
+    slack = FakeSlack()
     form = modal.build_form(nonce="the-nonce", filling=modal.Filling(), catalogs=None)
     slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
     return slack
@@ -322,7 +322,7 @@ TEXTS: dict[str, tuple[str, Subcommand, str]] = {
 
 
 @pytest.mark.parametrize(("text", "subcommand", "bucket"), TEXTS.values(), ids=TEXTS)
-def test_a_command_is_parsed(slack: SmallSlack, parse: Parse, text: str, subcommand: Subcommand, bucket: str) -> None:
+def test_a_command_is_parsed(slack: FakeSlack, parse: Parse, text: str, subcommand: Subcommand, bucket: str) -> None:
     """Its first word tells what is asked for; whatever is none of these is a bucket to store for."""
     payload = slack.make_command(ADA, PLATFORM, "/r2-credential") | {"text": text}
 
@@ -339,7 +339,7 @@ def test_a_command_is_parsed(slack: SmallSlack, parse: Parse, text: str, subcomm
 
 
 @pytest.mark.parametrize("text", [TOKEN, f"lake {TOKEN}", f"status {TOKEN}"])
-def test_a_command_tells_that_a_token_was_typed(slack: SmallSlack, parse: Parse, text: str) -> None:
+def test_a_command_tells_that_a_token_was_typed(slack: FakeSlack, parse: Parse, text: str) -> None:
     """Behind whatever word; the ingress has masked it."""
     command = parse(slack.make_command(ADA, PLATFORM, "/r2-credential") | {"text": mask_tokens(text)})
 
@@ -359,7 +359,7 @@ GROUP_MESSAGES: dict[str, tuple[object, bool]] = {
 
 @pytest.mark.parametrize(("name", "is_in_group_message"), GROUP_MESSAGES.values(), ids=GROUP_MESSAGES)
 def test_a_group_message_is_known_by_its_name(
-    slack: SmallSlack, parse: Parse, name: object, *, is_in_group_message: bool
+    slack: FakeSlack, parse: Parse, name: object, *, is_in_group_message: bool
 ) -> None:
     """Its id can be that of a channel by its shape."""
     said = slack.workspace.post(Message(ts="", channel_id=PLATFORM, user_id=ADA, text="Made up."))
@@ -372,7 +372,7 @@ def test_a_group_message_is_known_by_its_name(
     assert command.is_in_group_message is press.is_in_group_message is is_in_group_message
 
 
-def test_a_submit_is_parsed(slack: SmallSlack, parse: Parse) -> None:
+def test_a_submit_is_parsed(slack: FakeSlack, parse: Parse) -> None:
     """With the sealed token that was taken out before, and everything else as it was typed."""
     view = slack.modals.top(ADA)
     assert view is not None
@@ -391,7 +391,7 @@ def test_a_submit_is_parsed(slack: SmallSlack, parse: Parse) -> None:
     )
 
 
-def test_a_press_in_a_message_is_parsed(slack: SmallSlack, parse: Parse) -> None:
+def test_a_press_in_a_message_is_parsed(slack: FakeSlack, parse: Parse) -> None:
     """It is in the message's channel."""
     said = slack.workspace.post(Message(ts="", channel_id=PLATFORM, user_id=ADA, text="Made up."))
     payload = slack.make_message_action(ADA, said, {"action_id": TRY_AGAIN, "value": "V0MADEUP"})
@@ -410,7 +410,7 @@ def test_a_press_in_a_message_is_parsed(slack: SmallSlack, parse: Parse) -> None
     assert not press.is_in_view
 
 
-def test_a_press_in_a_view_is_in_no_channel(slack: SmallSlack, parse: Parse) -> None:
+def test_a_press_in_a_view_is_in_no_channel(slack: FakeSlack, parse: Parse) -> None:
     """Neither a modal nor the App Home is in one."""
     view = slack.modals.top(ADA)
     assert view is not None
@@ -421,7 +421,7 @@ def test_a_press_in_a_view_is_in_no_channel(slack: SmallSlack, parse: Parse) -> 
     assert (press.actor, press.value, press.channel_id, press.is_in_view) == (ADA_AT_HOME, "lake", None, True)
 
 
-def test_a_search_is_parsed(slack: SmallSlack, parse: Parse) -> None:
+def test_a_search_is_parsed(slack: FakeSlack, parse: Parse) -> None:
     """What was typed so far, and into which field."""
     view = slack.modals.top(ADA)
     assert view is not None
@@ -436,7 +436,7 @@ def test_a_search_is_parsed(slack: SmallSlack, parse: Parse) -> None:
 
 
 @pytest.mark.parametrize("tab", ["home", "messages"])
-def test_an_opened_tab_is_parsed(slack: SmallSlack, parse: Parse, tab: Any) -> None:  # noqa: ANN401 - one of two words
+def test_an_opened_tab_is_parsed(slack: FakeSlack, parse: Parse, tab: Any) -> None:  # noqa: ANN401 - one of two words
     """Either tab of the app."""
     payload = slack.payloads.home_opened(slack.workspace.users[ADA], tab, None)
 
@@ -520,7 +520,7 @@ NO_IDS = [
 
 
 @pytest.mark.parametrize("text", NO_IDS, ids=repr)
-def test_what_is_no_id_is_nothing(slack: SmallSlack, text: str) -> None:
+def test_what_is_no_id_is_nothing(slack: FakeSlack, text: str) -> None:
     """Nobody, in no channel, with no form: whoever needs it says no."""
     form = slack.make_submission(ADA)
     form["user"]["id"] = form["view"]["id"] = text
@@ -540,7 +540,7 @@ def test_what_is_no_id_is_nothing(slack: SmallSlack, text: str) -> None:
 
 
 @pytest.mark.parametrize("channel", ["C0DATAPLT", "G0INCID42", "D0ADA0001"])
-def test_a_command_may_be_typed_in_any_conversation(slack: SmallSlack, channel: str) -> None:
+def test_a_command_may_be_typed_in_any_conversation(slack: FakeSlack, channel: str) -> None:
     """Also in a direct message; whether a result may go there is decided elsewhere."""
     command = parse_payload(slack.make_command(ADA, PLATFORM, "/r2-credential") | {"channel_id": channel}, NOW)
 
@@ -548,7 +548,7 @@ def test_a_command_may_be_typed_in_any_conversation(slack: SmallSlack, channel: 
     assert command.channel_id == channel
 
 
-def test_a_token_beyond_what_is_read_of_a_command_is_told(slack: SmallSlack) -> None:
+def test_a_token_beyond_what_is_read_of_a_command_is_told(slack: FakeSlack) -> None:
     """The text is cut, and the advice to revoke is not."""
     text = mask_tokens("lake " * LONGEST_TEXT + TOKEN)
     command = parse_payload(slack.make_command(ADA, PLATFORM, "/r2-credential") | {"text": text}, NOW)

@@ -21,10 +21,10 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.model.catalog import BucketKey
 from bot.model.submission import PastedToken
-from bot.sandbox.slack import SmallSlack
+from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.transport import Answer
-from bot.sandbox.workspace import SmallSlackConfig
+from bot.sandbox.workspace import FakeSlackConfig
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack import form as modal
 from bot.slack.blocks import Json
@@ -61,9 +61,9 @@ class Taken:
 
 @dataclass(slots=True, kw_only=True)
 class Line:
-    """A small Slack, the bot's end of Socket Mode, and what came out of it."""
+    """A fake Slack, the bot's end of Socket Mode, and what came out of it."""
 
-    slack: SmallSlack
+    slack: FakeSlack
     ingress: SocketModeIngress
     pass_time: PassTime
     heard: asyncio.Queue[PastedToken | None]
@@ -158,7 +158,7 @@ def make_app(heard: asyncio.Queue[PastedToken | None], let_go: asyncio.Event) ->
 async def line(log: io.StringIO, clock: Clock, pass_time: PassTime) -> AsyncIterator[Line]:
     """Put both ends there, not connected yet."""
     heard, let_go = asyncio.Queue[PastedToken | None](), asyncio.Event()
-    async with SmallSlack() as slack:
+    async with FakeSlack() as slack:
         ingress = make_ingress(slack, make_app(heard, let_go), clock)
         line = Line(slack=slack, ingress=ingress, pass_time=pass_time, heard=heard, let_go=let_go)
         yield line
@@ -168,7 +168,7 @@ async def line(log: io.StringIO, clock: Clock, pass_time: PassTime) -> AsyncIter
         await ingress.close()
 
 
-def make_ingress(slack: SmallSlack, app: AsyncApp, clock: Clock) -> SocketModeIngress:
+def make_ingress(slack: FakeSlack, app: AsyncApp, clock: Clock) -> SocketModeIngress:
     """Build the bot's end as the composition root does."""
     client = AsyncWebClient(token=slack.config.bot_tokens[0], base_url=slack.api_url, retry_handlers=[])
     client.proxy = None
@@ -209,7 +209,7 @@ async def test_one_connection_is_enough_and_the_other_follows(line: Line) -> Non
     assert [await line.command() for _ in range(4)] == ["heard you"] * 4
 
 
-async def test_a_second_connection_that_is_refused_for_ever_does_no_harm(line: Line, log: io.StringIO) -> None:
+async def test_a_second_connection_that_is_refused_forever_does_no_harm(line: Line, log: io.StringIO) -> None:
     """The bot stays ready and answers; it knocks with pauses."""
     await line.ingress.connect()
     line.slack.transport.refuses_connections = True
@@ -562,10 +562,10 @@ def make_echo(heard: list[str]) -> AsyncApp:
 async def test_a_rolling_restart_loses_doubles_and_holds_up_nothing(clock: Clock, log: io.StringIO) -> None:
     """Two replicas under a steady load, stopped and started again in turn: everybody goes on being answered."""
     heard: list[str] = []
-    config = SmallSlackConfig(answer_timeout=PATIENCE)
+    config = FakeSlackConfig(answer_timeout=PATIENCE)
     async with (
         asyncio.timeout(PATIENCE.total_seconds()),
-        SmallSlack(config) as slack,
+        FakeSlack(config) as slack,
         AsyncExitStack() as stack,
     ):
         replicas = [await _start_replica(slack, heard, clock, stack) for _ in range(2)]
@@ -586,7 +586,7 @@ async def test_a_rolling_restart_loses_doubles_and_holds_up_nothing(clock: Clock
 
 
 async def _start_replica(
-    slack: SmallSlack, heard: list[str], clock: Clock, stack: AsyncExitStack
+    slack: FakeSlack, heard: list[str], clock: Clock, stack: AsyncExitStack
 ) -> tuple[SocketModeIngress, asyncio.Task[None]]:
     """Connect until the stack is left."""
     ingress = make_ingress(slack, make_echo(heard), clock)
@@ -695,7 +695,7 @@ def _envelope(line: Line) -> Json:
 
 
 def _paste(line: Line) -> str:
-    """Make the frame of a submission; nothing of it is kept by the small Slack."""
+    """Make the frame of a submission; nothing of it is kept by the fake Slack."""
     form = modal.build_form(
         nonce="the-nonce",
         filling=modal.Filling(key=BucketKey(account_id="a" * 32, bucket="analytics-events")),

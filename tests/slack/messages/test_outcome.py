@@ -253,7 +253,7 @@ def test_nobody_says_not_enabled_where_an_answer_may_have_been_lost(code: str) -
 
 @pytest.mark.parametrize("code", [NeverSent.code, DeadlineReached.code])
 def test_enabling_speaks_of_no_token(code: str) -> None:
-    """There was none: the mend is the button."""
+    """There was none: the fix is the button."""
     state = State.EXPIRED if code == NeverSent.code else State.FAILED
     explanation = explain(RedactedResult.of(ended(Task.ENABLE, state, code)))
     assert "token" not in explanation

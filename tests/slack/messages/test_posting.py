@@ -1,4 +1,4 @@
-"""The final message and the small Slack: the channel, else its response URL, else a direct message, never silence."""
+"""The final message and the fake Slack: the channel, else its response URL, else a direct message, never silence."""
 
 import asyncio
 import socket
@@ -27,8 +27,8 @@ from bot.model.submission import (
     State,
     Submission,
 )
-from bot.sandbox.slack import SmallSlack
-from bot.sandbox.workspace import Message, SmallSlackConfig, dm_id
+from bot.sandbox.slack import FakeSlack
+from bot.sandbox.workspace import FakeSlackConfig, Message, dm_id
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.slack.api import CHANNEL_LIFETIME, TIMEOUT, SlackWeb
 from bot.slack.channels import Channels
@@ -55,7 +55,7 @@ def pending(submission: Submission = STORED, response_url: SealedResponseUrl | N
 class Scene:
     """A poster, its workspace and its keys."""
 
-    slack: SmallSlack
+    slack: FakeSlack
     http: aiohttp.ClientSession
     key_ring: KeyRing
     now: datetime = NOW
@@ -135,7 +135,7 @@ class Scene:
 async def scene() -> AsyncIterator[Scene]:
     """Open the workspace."""
     key_ring = KeyRing(*load_private_keys(generate_private_key()))
-    async with SmallSlack(SmallSlackConfig()) as slack, open_session(TIMEOUT) as http:
+    async with FakeSlack(FakeSlackConfig()) as slack, open_session(TIMEOUT) as http:
         yield Scene(slack=slack, http=http, key_ring=key_ring)
 
 
@@ -557,7 +557,7 @@ async def test_a_notice_that_the_channel_does_not_take_goes_to_who_stored_it(
 
 @pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
 async def test_a_notice_that_nobody_can_be_given_is_logged(scene: Scene, say: Say, words: str) -> None:
-    """Whoever stored it may have left: that must not be tried for ever."""
+    """Whoever stored it may have left: that must not be tried forever."""
     scene.slack.fail_next("chat.postMessage", error="is_archived")
     scene.slack.fail_next("chat.postMessage", error="user_disabled")
     with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""The open modal and the small Slack: in step with its submission, not too early, and never in the way of anything."""
+"""The open modal and the fake Slack: in step with its submission, not too early, and never in the way of anything."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 
 from bot.model.catalog import CredentialStatus
 from bot.model.submission import State, Submission, Task
-from bot.sandbox.slack import SmallSlack
-from bot.sandbox.workspace import SmallSlackConfig
+from bot.sandbox.slack import FakeSlack
+from bot.sandbox.workspace import FakeSlackConfig
 from bot.slack.api import SlackWeb
 from bot.slack.messages.progress import AFTER_ACKNOWLEDGEMENT, ModalProgress
 from bot.slack.messages.redacted import RedactedProgress
@@ -35,7 +35,7 @@ PROGRESS = RedactedProgress(task=Task.STORE, bucket="lake", state=State.ACCEPTED
 class Scene:
     """A workspace in which people have acknowledged forms open, and what keeps those in step."""
 
-    slack: SmallSlack
+    slack: FakeSlack
     progress: ModalProgress
     pass_loop_time: Callable[[timedelta], None]
     clock: Callable[[], datetime]
@@ -99,8 +99,8 @@ async def scene(pass_time: Callable[[timedelta], None]) -> AsyncIterator[Scene]:
         return NOW + timedelta(seconds=loop.time() - started)
 
     timeout = aiohttp.ClientTimeout(total=60)
-    config = SmallSlackConfig(clock=lambda: clock().timestamp())
-    async with SmallSlack(config) as slack, aiohttp.ClientSession(timeout=timeout) as http:
+    config = FakeSlackConfig(clock=lambda: clock().timestamp())
+    async with FakeSlack(config) as slack, aiohttp.ClientSession(timeout=timeout) as http:
         client = AsyncWebClient(token=config.bot_tokens[0], base_url=slack.api_url, session=http, retry_handlers=[])
         client.proxy = None
         progress = ModalProgress(SlackWeb(client), clock, "S0PLATFORM", steps_of)

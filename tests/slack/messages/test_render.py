@@ -408,7 +408,7 @@ def test_remarks_stand_out() -> None:
     ("confirmation", "before", "expected"),
     [
         pytest.param(CredentialStatus.VALID, CredentialStatus.VALID, "works \u2192 works", id="replaced"),
-        pytest.param(CredentialStatus.VALID, CredentialStatus.INVALID, "does not work \u2192 works", id="mended"),
+        pytest.param(CredentialStatus.VALID, CredentialStatus.INVALID, "does not work \u2192 works", id="fixed"),
         pytest.param(CredentialStatus.PRESENT, CredentialStatus.ABSENT, "none \u2192 present", id="the first one"),
         pytest.param(CredentialStatus.ABSENT, CredentialStatus.UNKNOWN, "not known \u2192 none", id="an alarm"),
         pytest.param(None, CredentialStatus.UNKNOWN, "not known \u2192 not known", id="nothing known"),
@@ -636,14 +636,14 @@ REMINDERS = {
 }
 
 
-@pytest.mark.parametrize(("left", "when", "mend"), REMINDERS.values(), ids=REMINDERS)
-def test_a_reminder_says_which_credential_and_until_when(left: timedelta, when: str, mend: str) -> None:
+@pytest.mark.parametrize(("left", "when", "fix"), REMINDERS.values(), ids=REMINDERS)
+def test_a_reminder_says_which_credential_and_until_when(left: timedelta, when: str, fix: str) -> None:
     """Who stored it, how much time there is, what to do, and a button that opens the form for this bucket."""
     message = render.expiry_reminder(replace(CREDENTIAL, expires_at=NOW + left), NOW)
     assert message_problems(message["blocks"]) == []
     assert without_times(message["text"]) == (
         f"The credential of the catalog of `lake`, which <@U0ADA0001> stored on then, {when}. What to do: Create a "
-        f'token with "Admin Read &amp; Write" {"and " if "before" in mend else ""}{mend}'
+        f'token with "Admin Read &amp; Write" {"and " if "before" in fix else ""}{fix}'
     )
     assert message["text"] in _read(message["blocks"])
     [button] = _buttons(message)

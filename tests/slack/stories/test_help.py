@@ -6,7 +6,7 @@ from tests.desk import MALLORY, Desk
 
 
 @pytest.mark.parametrize("text", ["help", "HELP", " help "])
-async def test_help_is_for_everybody_and_opens_nothing(desk: Desk, text: str) -> None:
+async def test_help_is_foreverybody_and_opens_nothing(desk: Desk, text: str) -> None:
     """Also somebody on no list may ask what this is."""
     assert "never behind the command" in await desk.command(text, user=MALLORY)
     assert desk.slack.modal(MALLORY) is None

@@ -251,7 +251,7 @@ async def test_a_form_that_cannot_be_opened_is_explained(desk: Desk, method: str
 
 
 async def test_a_fault_of_the_forms_own_is_not_blamed_on_the_clock(desk: Desk) -> None:
-    """What Slack refuses for another reason than a late trigger is nothing that typing again would mend."""
+    """What Slack refuses for another reason than a late trigger is nothing that typing again would fix."""
     desk.slack.fail_next("views.open", error="invalid_arguments")
 
     answer = await desk.command(BUCKET)
@@ -317,7 +317,7 @@ TOKEN_ERRORS: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("pasted", "words"), TOKEN_ERRORS.values(), ids=TOKEN_ERRORS)
 async def test_what_is_no_token_for_this_is_told_at_the_field(desk: Desk, pasted: str, words: str) -> None:
-    """The form stays, with the mend at the token, and nothing is recorded."""
+    """The form stays, with the fix at the token, and nothing is recorded."""
     await desk.open_form(token=pasted)
 
     outcome = await desk.slack.submit(ADA)
