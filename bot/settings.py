@@ -198,7 +198,7 @@ _PRINTABLE: Final = r"[!#-&(-~]+"
 """A mark of quotation would be sent along, and refused."""
 
 
-_HOST_MEND: Final = "is an address of this machine without a port: 127.0.0.1, 0.0.0.0 for IPv4, :: for IPv6 and IPv4"
+_HOST_FIX: Final = "is an address of this machine without a port: 127.0.0.1, 0.0.0.0 for IPv4, :: for IPv6 and IPv4"
 
 
 def _host(value: object) -> object:
@@ -211,7 +211,7 @@ def _host(value: object) -> object:
     except ValueError:
         pass
     if address != value or len(value) > _LONGEST_NAME or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", value):
-        raise ValueError(_HOST_MEND)
+        raise ValueError(_HOST_FIX)
     return value
 
 
@@ -587,7 +587,7 @@ def _problems_of_fields(error: ValidationError, *, except_for: Collection[str]) 
         if problem["type"] == "missing":
             yield f"{name}: {_MISSING[name]}"
         else:
-            yield f"{name}: {problem.get('ctx', {}).get('error') or _MENDS[name]}"
+            yield f"{name}: {problem.get('ctx', {}).get('error') or _FIXES[name]}"
 
 
 _MISSING: Final = {
@@ -596,11 +596,11 @@ _MISSING: Final = {
 }
 
 
-_MENDS: Final = {
+_FIXES: Final = {
     "R2_CREDENTIAL_ALLOW_ENABLE": "is true or false",
     "R2_CREDENTIAL_CATALOG_API": f"is one of {', '.join(CatalogApi)}",
     "R2_CREDENTIAL_CONTACT": "is a user, user group or channel id, or a text of at most 200 characters",
-    "R2_CREDENTIAL_HTTP_HOST": _HOST_MEND,
+    "R2_CREDENTIAL_HTTP_HOST": _HOST_FIX,
     "R2_CREDENTIAL_HTTP_PORT": "is a port from 0 to 65535; 0 takes a free one",
     "R2_CREDENTIAL_LOG_LEVEL": "is debug, info, warning or error",
     "R2_CREDENTIAL_LOG_FORMAT": "is json or console",
