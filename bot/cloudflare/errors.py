@@ -274,8 +274,8 @@ class CallerRejected(OperatorError):
     client_codes = (1000, 6003, 6103, 6111, 9103, 9106, 9109, 10000)
     statuses = (HTTPStatus.UNAUTHORIZED,)
     cause = "Cloudflare did not accept the bot's own credentials; your token is not the reason."
-    setting = f"{_TOKEN} (or CLOUDFLARE_EMAIL and CLOUDFLARE_API_KEY), {_ADDRESS}"
-    operator_fix = f"check that they are valid, unexpired and of this account; {_BOTS_RIGHT}"
+    setting = _TOKEN
+    operator_fix = f"check that it (or CLOUDFLARE_EMAIL and CLOUDFLARE_API_KEY) is valid, unexpired and of {_ADDRESS}; {_BOTS_RIGHT}"
 
 
 class CallerLacksPermission(OperatorError):
@@ -303,7 +303,7 @@ class RouteGone(OperatorError):
     client_codes = (7000, 7003)
     statuses = (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE)
     cause = "Cloudflare offers no catalogs where the bot looks for them; your token is not the reason."
-    setting = f"{_ADDRESS}, R2_CREDENTIAL_CATALOG_API"
+    setting = _ADDRESS
     operator_fix = (
         "check the account id, that the account has R2 Data Catalog (Basin Catalog), and that the catalog API is auto"
     )

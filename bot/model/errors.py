@@ -375,10 +375,8 @@ class OtherWorkspace(AccessRefused):
 
     code = "other_workspace"
     whose_move = WhoseMove.YOU
-    user_message = (
-        "Slack says that you come from another workspace of this organization. Type `/r2-credential` in the workspace "
-        "of this bot, and go on from there."
-    )
+    cause = "Slack says that you come from another workspace of this organization."
+    fixes = ("Type `/r2-credential` in the workspace of this bot, and continue there.",)
 
 
 class NotAllowed(AccessRefused):
