@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
 from bot.storage.database import DatabaseBusy, DatabaseCorrupt
+from bot.storage.disk_trouble import log_disk_trouble
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
 
 _T = TypeVar("_T")
@@ -240,6 +241,7 @@ def _run_alone(connection: Connection, job: _Job) -> None:
             result = job.work(connection)
             is_committing = True
     except DBAPIError as error:
+        log_disk_trouble(error)
         _resolve_all([(job, None, _failure(error)() if is_committing else DatabaseUnavailable())])
     except Exception as error:  # noqa: BLE001 - handed to the caller, who is on another thread
         _resolve_all([(job, None, error)])
