@@ -275,7 +275,7 @@ class CallerRejected(OperatorError):
     statuses = (HTTPStatus.UNAUTHORIZED,)
     cause = "Cloudflare did not accept the bot's own credentials; your token is not the reason."
     setting = _TOKEN
-    operator_fix = f"check that it (or CLOUDFLARE_EMAIL and CLOUDFLARE_API_KEY) is valid, unexpired and of {_ADDRESS}; {_BOTS_RIGHT}"
+    operator_fix = f"check that it is valid, unexpired and of {_ADDRESS}; {_BOTS_RIGHT}"
 
 
 class CallerLacksPermission(OperatorError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import structlog
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
@@ -38,6 +39,9 @@ _PRAGMAS: Final = (
 )
 
 
+_log = structlog.get_logger()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
     work: Callable[[Connection], Any]
@@ -58,9 +62,11 @@ class SqliteDatabase:
         self._set_up = set_up
         self._clock = clock
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name="database", daemon=True)
+        self._thread = threading.Thread(name="database")
         self._engine: Engine | None = None
         self._inode = 0
+        self._is_over = False
+        self._group: list[_Job] = []
 
     def start(self) -> None:
         """Open the file, bring its tables up to date, start the thread.
@@ -76,6 +82,10 @@ class SqliteDatabase:
                 if not was_inspected:
                     _check(connection)
                 self._set_up(connection)
+            self._inode = self._path.stat().st_ino
+            for path in (self._path, *self._path.parent.glob(self._path.name + "-*")):
+                path.chmod(0o600)
+            connection = self._engine.connect()  # not in the thread: a file that just went away fails the start instead
         except DBAPIError as error:
             code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
             if code in _BUSY:
@@ -83,9 +93,7 @@ class SqliteDatabase:
             if code in _CORRUPT:
                 raise DatabaseCorrupt from None
             raise DatabaseUnavailable from None
-        self._inode = self._path.stat().st_ino
-        for path in (self._path, *self._path.parent.glob(self._path.name + "-*")):
-            path.chmod(0o600)
+        self._thread = threading.Thread(target=self._serve, args=(connection,), name="database", daemon=True)
         self._thread.start()
 
     async def run(
@@ -94,11 +102,13 @@ class SqliteDatabase:
         """Return what `work` returns, once it is on disk. It may run twice: when another one of its group fails."""
         if afterwards is not None:
             raise NotImplementedError
-        if not self._thread.is_alive():
+        if self._is_over or not self._thread.is_alive():
             raise DatabaseUnavailable
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
         self._jobs.put(_Job(work, future, loop))
+        if self._is_over:  # since the check: the thread may not have seen this job, which would be awaited forever
+            self._refuse_all()
         return await future
 
     def stop(self) -> None:
@@ -109,16 +119,36 @@ class SqliteDatabase:
         if self._engine is not None:
             self._engine.dispose()
 
-    def _serve(self) -> None:
-        assert self._engine is not None  # noqa: S101 - start() opened it
+    def _serve(self, connection: Connection) -> None:
+        """Run all jobs until the stop. However this ends, no caller is left waiting."""
+        try:
+            with connection:
+                self._run_jobs(connection)
+        except BaseException as error:  # noqa: BLE001 - the thread's outermost frame
+            _log.critical("database_broke", error=type(error).__name__)
+        finally:
+            self._is_over = True
+            _resolve_all([(job, None, CommitUnknown()) for job in self._group])
+            self._refuse_all()
+
+    def _run_jobs(self, connection: Connection) -> None:
         truncate_at = self._clock() + _LONGEST_WAL_SECONDS
-        with self._engine.connect() as connection:
-            while (first := self._next_job(connection)) is not None:
-                self._run_group(connection, first)
-                if self._clock() > truncate_at:
-                    is_done = _truncate_wal(connection)
-                    truncate_at = self._clock() + (_LONGEST_WAL_SECONDS if is_done else _IDLE_SECONDS)
-            _truncate_wal(connection)
+        while (first := self._next_job(connection)) is not None:
+            self._group = [first]
+            self._run_group(connection, self._group)
+            self._group = []
+            if self._clock() > truncate_at:
+                is_done = _truncate_wal(connection)
+                truncate_at = self._clock() + (_LONGEST_WAL_SECONDS if is_done else _IDLE_SECONDS)
+        _truncate_wal(connection)
+
+    def _refuse_all(self) -> None:
+        """Refuse the jobs that wait; safe to call from any thread."""
+        with suppress(queue.Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                if job is not None:
+                    _resolve_all([(job, None, DatabaseUnavailable())])
 
     def _next_job(self, connection: Connection) -> _Job | None:
         """Wait for a job; after a quiet second empty the WAL, so that no erased ciphertext stays in it."""
@@ -129,25 +159,24 @@ class SqliteDatabase:
                 if _truncate_wal(connection):
                     return self._jobs.get()
 
-    def _run_group(self, connection: Connection, first: _Job) -> None:
+    def _run_group(self, connection: Connection, group: list[_Job]) -> None:
         """Run a job and those that arrive meanwhile, and commit them together; when one fails, each runs alone."""
-        group: list[_Job] = []
         try:
             self._require_file()
             transaction = connection.begin()
         except (DBAPIError, OSError):  # locked: all are refused, since each alone would wait for the lock again
-            _resolve_all([(job, None, DatabaseUnavailable()) for job in self._gather(first, group)])
+            _resolve_all([(job, None, DatabaseUnavailable()) for job in self._gather(group)])
             return
         is_committing = False
         try:
             with transaction:
-                results = [job.work(connection) for job in self._gather(first, group)]
+                results = [job.work(connection) for job in self._gather(group)]
                 is_committing = True
         except Exception as error:  # noqa: BLE001 - whatever one job raised, the others must not suffer
             if is_committing and _failure(error) is CommitUnknown:
                 _resolve_all([(job, None, CommitUnknown()) for job in group])
                 return
-            for job in group or [first]:
+            for job in group:
                 _run_alone(connection, job)
             return
         _resolve_all([(job, result, None) for job, result in zip(group, results, strict=True)])
@@ -157,19 +186,19 @@ class SqliteDatabase:
         if self._path.stat().st_ino != self._inode:
             raise FileNotFoundError
 
-    def _gather(self, first: _Job, group: list[_Job]) -> Iterator[_Job]:
-        """Yield the jobs that wait, adding each to `group` before it runs."""
-        job: _Job | None = first
-        while job is not None:
-            group.append(job)
-            yield job
-            if len(group) == _GROUP:
-                return
+    def _gather(self, group: list[_Job]) -> Iterator[_Job]:
+        """Yield the first job of the group and those that wait, adding each before it runs."""
+        yield group[0]
+        while len(group) < _GROUP:
             try:
                 job = self._jobs.get_nowait()
             except queue.Empty:
                 return
-        self._jobs.put(None)  # the stop came in the middle of a group: handle it after the group
+            if job is None:  # the stop came in the middle of a group: handle it after the group
+                self._jobs.put(None)
+                return
+            group.append(job)
+            yield job
 
 
 def _inspect(path: Path) -> bool:
@@ -213,7 +242,8 @@ def _shared_memory(path: Path) -> Iterator[None]:
 
 
 def _engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    thread_of_its_own = {"check_same_thread": False}  # opened by one thread, used by another, never by both
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args=thread_of_its_own)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3's connection is untyped here
@@ -267,7 +297,7 @@ def _resolve_all(outcomes: Sequence[tuple[_Job, object, Exception | None]]) -> N
 
 def _resolve(outcomes: Sequence[tuple[_Job, object, Exception | None]]) -> None:
     for job, result, error in outcomes:
-        if job.future.cancelled():
+        if job.future.done():  # cancelled, or resolved before the thread broke
             continue
         if error is None:
             job.future.set_result(result)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, delete, event, insert, select
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from bot.model.errors import CommitUnknown, DatabaseUnavailable
 from bot.storage import sqlite
@@ -379,6 +380,7 @@ async def test_a_commit_that_meets_an_io_error_is_unknown(
 ) -> None:
     """It may be on the disk or not, so nothing of it is repeated; with the disk fixed all is well again."""
     with ExitStack() as stack:
+        stack.enter_context(capture_logs())  # there is no room for a log either
         with suppress(CommitUnknown):  # what keeps the writer busy is of the same group
             async with _busy_writer(entries):
                 tasks = await _give(entries, *works)
@@ -452,6 +454,57 @@ def test_stop_may_come_twice_or_without_a_start(database_path: Path) -> None:
     database = SqliteDatabase(database_path, METADATA.create_all)
     database.start()
     database.stop()
+    database.stop()
+
+
+class _BreakingClock:
+    """Raises once it is broken: a fault of ours in the middle of the thread's work."""
+
+    is_broken = False
+
+    def __call__(self) -> float:
+        if self.is_broken:
+            raise ZeroDivisionError
+        return 0
+
+
+async def test_a_job_that_breaks_the_thread_is_answered_as_well(
+    entries: SqliteDatabase,
+) -> None:
+    """Its future is in no queue any more; whether it was recorded, nobody knows."""
+
+    def break_thread(*_: object) -> None:
+        raise SystemExit
+
+    assert await entries.run(_add(1)) == 1
+    with pytest.raises(CommitUnknown):
+        await entries.run(break_thread)
+    await asyncio.to_thread(entries._thread.join)
+    with pytest.raises(DatabaseUnavailable):
+        await entries.run(_add(2))
+
+
+async def test_a_thread_that_breaks_leaves_nobody_waiting(database_path: Path) -> None:
+    """What waited is refused, and so is what comes later: a caller that waits forever would look like a hang."""
+    clock = _BreakingClock()
+    database = SqliteDatabase(database_path, METADATA.create_all, clock=clock)
+    database.start()
+    waiting: list[asyncio.Task[int]] = []
+
+    with capture_logs() as logs:
+        async with _busy_writer(database):
+            clock.is_broken = True
+            waiting += await _give(database, *map(_add, range(2 * sqlite._GROUP)))
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.to_thread(database._thread.join)
+
+    recorded = [result for result in results if isinstance(result, int)]
+    assert all(isinstance(result, (int, DatabaseUnavailable)) for result in results)
+    assert len(recorded) < len(results)
+    assert _read(database_path) == recorded
+    with pytest.raises(DatabaseUnavailable):
+        await database.run(_add(-1))
+    assert [(line["event"], line["error"]) for line in logs] == [("database_broke", "ZeroDivisionError")]
     database.stop()
 
 
