@@ -1,4 +1,4 @@
-"""A host between the bot and a service: answers what it is told to, and passes on the rest."""
+"""A host between the bot and a service: it answers some requests itself and forwards the rest."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,14 +11,14 @@ from aiohttp.test_utils import TestServer
 
 BODY: Final = web.RequestKey("body", bytes)
 Tamper = Callable[[web.Request], web.StreamResponse | None]
-"""Returns the answer to a request, whose body is `request[BODY]`, or None for that of the service."""
+"""Returns the answer to a request, whose body is `request[BODY]`, or None to forward it to the service."""
 
 _OF_THE_CONNECTION: Final = frozenset({"content-length", "transfer-encoding", "connection", "host", "date", "server"})
 
 
 @dataclass(slots=True, kw_only=True)
 class Between:
-    """The host; `tamper` may be changed at any time, and `asked` is what came in: method, path and headers."""
+    """The host; `tamper` may be changed at any time, and `asked` lists method, path and headers of what came in."""
 
     address: str = ""
     tamper: Tamper = lambda _: None
@@ -31,7 +31,7 @@ class Between:
 
 @asynccontextmanager
 async def stand_between(target: str = "") -> AsyncIterator[Between]:
-    """Listen on loopback and pass on to the host of `target`; without one, nothing is passed on."""
+    """Listen on loopback and forward to the host of `target`; without one, forward nothing."""
     between = Between()
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as http:
 

@@ -1,4 +1,4 @@
-"""What tests of several modules need: a database file, time that can be moved on, and a log that is heard."""
+"""Fixtures for tests of several modules: a database file, a clock that can be advanced, and the captured log."""
 
 import asyncio
 import gc
@@ -34,7 +34,7 @@ from tests.desk import Desk, open_desk
 from tests.pgbouncer import PGBOUNCER, running_pgbouncer
 from tests.postgres import execute, running_postgres
 
-settings.register_profile("here", deadline=None)  # a timing is never asserted
+settings.register_profile("here", deadline=None)  # no duration is ever asserted
 settings.load_profile("here")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -53,7 +53,7 @@ SLOWEST_FIRST = ("test_replicas", "test_outages", "test_ordering", "test_deliver
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the modules that take longest: a worker that meets one of them last keeps all others waiting."""
+    """Run the slowest modules first: a worker that started one of them last would keep all others waiting."""
     places = {name: place for place, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: next((place for name, place in places.items() if name in item.nodeid), len(places)))
 
@@ -83,19 +83,19 @@ async def browser(chromium: Browser) -> AsyncIterator[Browser]:
 
 @pytest.fixture
 def database_path(tmp_path: Path) -> Path:
-    """Name the file of the database; its directory holds nothing else."""
+    """Return the path of the database file; its directory holds nothing else."""
     return tmp_path / "data" / "bot.sqlite"
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Keep the collector from looking through all tests again and again: that is a fifth of the whole run."""
+    """Freeze the collected tests, so that the garbage collector does not scan them again: a fifth of the run."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def authorities() -> Iterator[None]:
-    """Let the certificate authorities be read once: httpx does it for each client, and no test speaks https."""
+    """Load the certificate authorities once: httpx loads them for each client, and no test uses https."""
     read_once = cache(httpx.create_ssl_context)
 
     def read(**wanted: Any) -> SSLContext:  # noqa: ANN401 - the arguments of httpx
@@ -109,7 +109,7 @@ def authorities() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def plain_network() -> Iterator[None]:
-    """Let no proxy of the machine on which this runs in, and no authorities of it."""
+    """Remove the machine's proxy variables and certificate authorities from the environment."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
             patch.delenv(name, raising=False)
@@ -119,7 +119,7 @@ def plain_network() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def plain_umask() -> Iterator[None]:
-    """Make directories that only their owner can write, whatever the umask of who runs this: the bot refuses others."""
+    """Make directories that only their owner can write, whatever the umask: the bot refuses others."""
     before = os.umask(0o022)
     yield
     os.umask(before)
@@ -127,7 +127,7 @@ def plain_umask() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a file with the bot's tables, empty ones, to be copied: making them takes ten times as long."""
+    """Return a file with the bot's empty tables, to be copied: creating them takes ten times as long."""
     path = tmp_path_factory.mktemp("migrated") / "bot.sqlite"
     database = SqliteDatabase(path)
     database.start()
@@ -137,7 +137,7 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def migrated_path(database_path: Path, migrated_file: Path) -> Path:
-    """Name the file of the database, which has its tables."""
+    """Return the path of a database file that has its tables."""
     database_path.parent.mkdir(mode=0o700)
     shutil.copyfile(migrated_file, database_path)
     return database_path
@@ -160,7 +160,7 @@ def submissions(database: SqliteDatabase) -> Submissions:
 
 @pytest_asyncio.fixture
 async def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
-    """Return what moves the loop's own time on, so that nobody sits through a timeout."""
+    """Return a function that advances the loop's time, so that no test sits through a timeout."""
     loop = asyncio.get_running_loop()
     real_time, passed = loop.time, timedelta(0)
 
@@ -174,13 +174,13 @@ async def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], No
 
 @pytest.fixture
 def clock() -> Clock:
-    """Stop the time."""
+    """Return a clock that stands still."""
     return Clock()
 
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """Hear every line that the program's own logging lets out at level debug."""
+    """Capture every line that the program logs at level debug and above."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     stream = io.StringIO()
@@ -200,11 +200,11 @@ async def desk(database: SqliteDatabase, database_path: Path, clock: Clock, log:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """Name a PostgreSQL server: the one of TEST_POSTGRES_URL, else one of this process's own."""
+    """Return the URL of a PostgreSQL server: TEST_POSTGRES_URL, or else one started for this process."""
     if url := os.environ.get("TEST_POSTGRES_URL"):
         yield url
         return
-    with TemporaryDirectory(prefix="postgres-") as directory:  # of nobody else's name: as root it runs as nobody
+    with TemporaryDirectory(prefix="postgres-") as directory:  # as root the server runs as nobody
         Path(directory).chmod(0o755)
         with running_postgres(Path(directory) / "server") as url:
             yield url
@@ -212,7 +212,7 @@ def postgres_server() -> Iterator[str]:
 
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
-    """Name a new and empty database."""
+    """Return the URL of a new, empty database."""
     name = f"test_{uuid4().hex}"
     execute(postgres_server, f"CREATE DATABASE {name}")
     yield urlsplit(postgres_server)._replace(path=f"/{name}").geturl()
@@ -221,7 +221,7 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture
 def pooled(postgres_url: str) -> Iterator[Callable[..., str]]:
-    """Return what starts a PgBouncer of a mode, with these lines of configuration, before a new and empty database."""
+    """Return a function that starts a PgBouncer before an empty database, in a mode and with more settings."""
     if PGBOUNCER is None:
         pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
     with ExitStack() as stack:

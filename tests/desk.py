@@ -1,4 +1,4 @@
-"""The stories, with a fake Slack before them and a database behind them; and people who try to get in."""
+"""The stories between a fake Slack and a database, and payloads of people who try to get in."""
 
 import json
 import sqlite3
@@ -51,7 +51,7 @@ ADA = "U0ADA0001"
 GRACE = "U0GRACE01"
 MALLORY = "U0MALLORY"
 OUTSIDER = User(id=ADA, name="oscar", real_name="Oscar of Acme", team_id="T0PARTNER")
-"""Somebody of another company, who has (or claims) the id of a listed person."""
+"""A person of another company who has (or claims) the id of a listed user."""
 
 GROUP = "S0DATAENG"
 PLATFORM = "C0DATAPLT"
@@ -67,7 +67,7 @@ EVERYBODY = Allowlist(users=frozenset(), usergroups=frozenset({GROUP}), channels
 
 @dataclass(slots=True, kw_only=True)
 class Desk:
-    """The stories, with a fake Slack before them and a database behind them."""
+    """The stories between a fake Slack and a database."""
 
     slack: FakeSlack
     submissions: Submissions
@@ -85,7 +85,7 @@ class Desk:
     tables: LiveTables | None = None
 
     def serve(self, allowlist: Allowlist, *more: Rule, enterprise_id: str | None = None) -> None:
-        """Start, or start again with another allowlist, as an operator would; `more` are rules that no list can say."""
+        """Start, or restart with another allowlist, as an operator would; `more` are rules that no list can express."""
         home = Home(team_id=self.slack.config.team_id, enterprise_id=enterprise_id)
         gate = Gate((*allowlist.rules(), *more), home, self.memberships)
         parts = Parts(
@@ -106,7 +106,7 @@ class Desk:
         self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
 
     async def know_catalogs(self, *more: str) -> None:
-        """Let the bot know the account's catalogs; `more` are active ones."""
+        """Give the bot the account's catalogs; `more` are further active ones."""
         states = {
             BUCKET: (CatalogStatus.ACTIVE, CredentialStatus.ABSENT),
             "billing-exports": (CatalogStatus.ACTIVE, CredentialStatus.PRESENT),
@@ -120,14 +120,14 @@ class Desk:
         await self.catalogs.save_snapshot(Snapshot(catalogs=catalogs, refreshed_at=self.clock()))
 
     async def command(self, text: str = "", *, user: str = ADA, channel: str = PLATFORM) -> str:
-        """Type the command; return what only this person reads, nothing when the form opened."""
+        """Type the command; return the ephemeral answer, or nothing if the form opened."""
         outcome = await self.slack.type_command(user, channel, f"/r2-credential {text}")
         assert outcome.failure is None
         assert outcome.message is None or outcome.message.ephemeral_to == user
         return outcome.message.text if outcome.message else ""
 
     async def open_form(self, bucket: str = BUCKET, token: str = TOKEN_TEXT, **fields: str) -> None:
-        """Open the form and fill it in, also where the catalog is not listed."""
+        """Open the form and fill it in, even if the catalog is not listed."""
         assert await self.command(bucket) == ""
         view = self.slack.modal(ADA)
         assert view is not None
@@ -144,7 +144,7 @@ class Desk:
         return answer.body or {}
 
     async def find_sealed(self) -> Sealed:
-        """Return what is kept sealed of it."""
+        """Return the sealed part of the submission."""
         recorded = await self.find()
         assert recorded is not None
         query = "SELECT sealed_token, sealed_response_url FROM submissions WHERE id = ?"
@@ -153,18 +153,18 @@ class Desk:
         return Sealed(token=token, response_url=response_url)
 
     async def find(self) -> Submission | None:
-        """Return what was recorded of the view that Ada has before her."""
+        """Return the submission recorded for the view that Ada has open."""
         view = self.slack.modal(ADA)
         assert view is not None
         return await self.submissions.find(view.id)
 
     def execute(self, statement: str) -> None:
-        """Change the database behind the bot's back."""
+        """Change the database without the bot's knowledge."""
         with closing(sqlite3.connect(self.database_path)) as connection, connection:
             connection.execute(statement)
 
     def change_group(self, *members: str) -> None:
-        """Edit the user group, and let a minute pass so that it is asked again."""
+        """Edit the user group and advance the clock by a minute, so that the bot asks for it again."""
         self.slack.workspace.user_groups[GROUP] = replace(self.slack.workspace.user_groups[GROUP], members=members)
         self.clock.advance(MEMBERSHIP_LIFETIME)
 
@@ -209,27 +209,27 @@ _TIMEOUT = aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())
 
 
 def shown_in(answer: JsonObject) -> str:
-    """Return all that an answer shows."""
+    """Return all the text that an answer shows."""
     return json.dumps(answer, ensure_ascii=False)
 
 
 def only(**lists: frozenset[str] | tuple[str, ...]) -> Allowlist:
-    """Return an allowlist that is narrower than that of everybody."""
+    """Return an allowlist that is narrower than the one that admits everyone."""
     return replace(EVERYBODY, **lists)  # type: ignore[arg-type]  # each list has its own type
 
 
 def as_mallory(payload: JsonObject) -> JsonObject:
-    """Put somebody on no list in the place of the person."""
+    """Replace the user by one who is on no list."""
     return payload | {"user": payload["user"] | {"id": MALLORY}}
 
 
 def from_another_team(payload: JsonObject) -> JsonObject:
-    """Name another workspace as the one from which this comes."""
+    """Name another workspace as the origin of the payload."""
     return payload | {"team": {"id": "T0PARTNER", "domain": "acme"}}
 
 
 def of_another_team(payload: JsonObject) -> JsonObject:
-    """Name another workspace as the person's."""
+    """Name another workspace as the user's."""
     return payload | {"user": payload["user"] | {"team_id": "T0PARTNER"}}
 
 
@@ -256,7 +256,7 @@ STRANGERS: dict[str, tuple[Forge, str]] = {
 
 
 async def ask(desk: Desk, text: str, *, user: str = ADA, channel: str = PLATFORM) -> Message:
-    """Type the command with these words, and return the answer that only this person sees."""
+    """Type the command with these words, and return the ephemeral answer."""
     outcome = await desk.slack.type_command(user, channel, f"/r2-credential {text}")
     assert outcome.failure is None
     assert outcome.message is not None
@@ -265,7 +265,7 @@ async def ask(desk: Desk, text: str, *, user: str = ADA, channel: str = PLATFORM
 
 
 async def refresh(desk: Desk, *, tests: bool = True) -> None:
-    """Do what whoever faces Cloudflare does when somebody looks."""
+    """Run the refresh that a user's request for status triggers in the process that calls Cloudflare."""
     desk.clock.advance(timedelta(seconds=1))
     snapshot = await desk.catalogs.snapshot()
     assert snapshot is not None
@@ -276,12 +276,12 @@ async def refresh(desk: Desk, *, tests: bool = True) -> None:
 
 
 async def wait_for_answer(desk: Desk, is_wanted: Callable[[Message], bool], user: str = ADA) -> Message:
-    """Return what this person alone sees in the channel, as soon as it is as wanted."""
+    """Return the user's ephemeral message in the channel as soon as it satisfies the condition."""
     return await desk.slack.wait_for_message(PLATFORM, is_wanted, as_user=user)
 
 
 async def add_many(catalogs: Catalogs, count: int) -> None:
-    """Let Cloudflare have listed more catalogs than a page holds."""
+    """Make Cloudflare list more catalogs than fit on a page."""
     snapshot = await catalogs.snapshot()
     assert snapshot is not None
     many = tuple(replace(snapshot.catalogs[0], key=make_key(f"lake-{number:03d}")) for number in range(count))
@@ -291,7 +291,7 @@ async def add_many(catalogs: Catalogs, count: int) -> None:
 async def end_and_post(
     desk: Desk, ending: State, because: BotError | None = None, *, may_enable: bool = False
 ) -> Message:
-    """End what Ada has submitted, and post its result."""
+    """End Ada's submission and post its result."""
     recorded = await desk.find()
     assert recorded is not None
     [ended] = await desk.submissions.apply(recorded, Move(to=ending, at=desk.clock(), because=because))

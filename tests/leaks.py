@@ -1,4 +1,4 @@
-"""Looks for a text in bytes, in every disguise in which a program may have left it there."""
+"""Searches bytes for a text in every encoding in which a program may have left it there."""
 
 import base64
 import urllib.parse
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 
 def find_leaks(haystack: bytes, text: str) -> list[str]:
-    """Name every form in which the text lies in the bytes."""
+    """Name every encoding in which the bytes contain the text."""
     lowered = haystack.lower()
     return [name for name, form in _forms(text.encode()) if form.lower() in lowered]
 
 
 def _forms(plain: bytes) -> Iterator[tuple[str, bytes]]:
-    """Compare them without regard to case: hex and percent signs come in both."""
+    """Yield each encoding with its name; compare without regard to case: hex and percent-encoding occur in both."""
     yield "plain", plain
     yield "reversed", plain[::-1]
     yield "hex", plain.hex().encode()
@@ -22,7 +22,7 @@ def _forms(plain: bytes) -> Iterator[tuple[str, bytes]]:
     yield "utf-16", plain.decode().encode("utf-16-le")
     yield "utf-16 in hex", plain.decode().encode("utf-16-le").hex().encode()
     for offset in range(3):
-        # What stands before and after it changes the outermost characters: only the middle is always the same.
+        # The neighbours of the text change its outermost base64 characters: only the middle is always the same.
         middle = base64.b64encode(b"\0" * offset + plain)[4:-4]
         yield f"base64 at offset {offset}", middle
         yield f"base64url at offset {offset}", middle.translate(bytes.maketrans(b"+/", b"-_"))

@@ -1,4 +1,4 @@
-"""A steady load of commands, for tests that stop and start what answers them."""
+"""A steady load of commands, for tests that stop and start the processes that answer them."""
 
 import asyncio
 from collections import Counter
@@ -14,7 +14,7 @@ PLATFORM = "C0DATAPLT"
 
 @dataclass(slots=True)
 class Load:
-    """Some people who type one command after the other as long as it is entered, and what became of each."""
+    """Several people who each type one command after another while the context is open, and the outcome of each."""
 
     slack: FakeSlack
     people: int = 8
@@ -34,12 +34,12 @@ class Load:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait for the last answers; after an error, for nothing."""
+        """Wait for the last answers; after an error, do not wait."""
         self.is_over = True
         await self._typing.__aexit__(kind, error, traceback)
 
     async def _go_on(self, person: int) -> None:
-        """Type the next one as soon as the one before is answered."""
+        """Type the next command as soon as the previous one is answered."""
         while not self.is_over:
             text = f"{person}-{self.answered[person]}"
             self.sent.append(text)
@@ -49,7 +49,7 @@ class Load:
             self.answered[person] += 1
 
     async def wait_for_more(self, count: int) -> None:
-        """Wait until every one of them got that many more answers, so that nobody waits for what is being restarted."""
+        """Wait until each person got `count` more answers, so that no command waits for the process being restarted."""
         goals = {person: answers + count for person, answers in self.answered.items()}
-        while any(self.answered[person] < goal for person, goal in goals.items()):  # noqa: ASYNC110 - the load must not be slowed down by whoever looks at it
+        while any(self.answered[person] < goal for person, goal in goals.items()):  # noqa: ASYNC110 - the load must not be slowed down by polling
             await asyncio.sleep(0.01)

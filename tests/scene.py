@@ -1,4 +1,4 @@
-"""A workspace, an account and the unchanged bot as a process of its own between them, over either transport."""
+"""A workspace, an account, and between them the unchanged bot as a separate process, over either transport."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -23,7 +23,7 @@ PLATFORM = "C0DATAPLT"
 """A channel that the bot is a member of."""
 
 CROWD = tuple(f"U0CROWD{number:02d}" for number in range(len(READY_MADE_TOKENS)))
-"""People who may use the bot, so that many forms can be open at once."""
+"""Users of the bot, so that many forms can be open at once."""
 
 SLOW_SECONDS = 0.5
 """How long Cloudflare takes to answer a slow token."""
@@ -44,16 +44,16 @@ class Scene:
 
     @property
     def bot(self) -> BotProcess:
-        """The bot that was started last."""
+        """Return the bot that was started last."""
         return self.bots[-1]
 
     @property
     def data_dir(self) -> Path:
-        """Where the bot keeps what it keeps."""
+        """Return the bot's data directory."""
         return Path(self.environment["R2_CREDENTIAL_DATA_DIR"])
 
     async def start_bot(self, changes: Mapping[str, str] | None = None) -> BotProcess:
-        """Start a bot, with other settings where `changes` says so; it is not ready yet."""
+        """Start a bot, with the settings in `changes` on top; it is not ready yet."""
         with self._log_path.open("ab") as output:
             environment = {**self.environment, **(changes or {})}
             bot = BotProcess(environment, self.directory, output, stop_patience=PATIENCE)
@@ -68,7 +68,7 @@ class Scene:
             return await bot.wait()
 
     async def start_ready_bot(self) -> BotProcess:
-        """Start a bot and wait until it can be used."""
+        """Start a bot and wait until it is ready."""
         bot = await self.start_bot()
         assert await bot.wait_until_ready(), self.printed().decode()
         if self.transport == "socket":
@@ -76,18 +76,18 @@ class Scene:
         return bot
 
     def printed(self) -> bytes:
-        """Return what all its bots wrote to stdout and stderr."""
+        """Return everything that the scene's bots wrote to stdout and stderr."""
         return self._log_path.read_bytes() if self._log_path.exists() else b""
 
     async def open_form(self, bucket: str, *, user: str = ADA, channel: str = PLATFORM) -> None:
-        """Type the command; the form for a bucket is open afterwards, also where its catalog is not listed."""
+        """Type the command and open the form for a bucket, even if its catalog is not listed."""
         outcome = await self.slack.type_command(user, channel, f"/r2-credential {bucket}")
         assert outcome.message is None, outcome.message
         assert outcome.failure is None
         await self.pass_notice(user)
 
     async def pass_notice(self, user: str) -> None:
-        """Open the form anyway where the list does not have the catalog yet, as with a bucket that was just added."""
+        """Open the form anyway if the list does not have the catalog yet, as with a bucket that was just added."""
         view = await self.slack.wait_for_view(user)
         if OPEN_ANYWAY in {each.get("action_id") for block in view.blocks for each in block.get("elements", [])}:
             await self.slack.click(user, view, OPEN_ANYWAY)
@@ -96,7 +96,7 @@ class Scene:
     async def submit(
         self, bucket: str, token: str, *, user: str = ADA, channel: str = PLATFORM, to: str | None = None
     ) -> SubmitOutcome:
-        """Walk from the command to the pressed Store, with the result to be posted to the channel `to`."""
+        """Do everything from the command to pressing Store, with the result to be posted to the channel `to`."""
         await self.open_form(bucket, user=user, channel=channel)
         await self.slack.fill(user, "token", token)
         if to is not None:
@@ -104,15 +104,15 @@ class Scene:
         return await self.slack.submit(user)
 
     async def wait_for_result(self, bucket: str, channel: str = PLATFORM) -> Message:
-        """Return the message that tells a bucket's outcome."""
+        """Return the message with a bucket's result."""
         return await self.slack.wait_for_message(channel, lambda message: is_result(message, bucket))
 
     def results(self, bucket: str) -> list[Message]:
-        """Return all messages that tell a bucket's outcome, wherever they are."""
+        """Return all messages with a bucket's result, in any channel."""
         return [message for message in self.slack.workspace.messages if is_result(message, bucket)]
 
     async def wait_until_printed(self, word: str) -> str:
-        """Return what was printed once this is part of it: the log is written beside what it tells of."""
+        """Return the output once it contains `word`: the log may be written a little after the event it reports."""
         async with asyncio.timeout(PATIENCE.total_seconds()):
             while word.encode() not in self.printed():  # noqa: ASYNC110 - a file has no event
                 await asyncio.sleep(0.02)
@@ -124,17 +124,17 @@ class Scene:
 
 
 def is_result(message: Message, bucket: str) -> bool:
-    """Whether this message of the bot tells of this bucket."""
+    """Say whether this message of the bot is the result for this bucket."""
     return message.bot_id is not None and f"`{bucket}`" in message.text
 
 
 class SetScene(Protocol):
-    """Makes a scene, with the bot not started yet; at the end every bot of it is ended."""
+    """Makes a scene whose bot is not started yet; stops all its bots at the end."""
 
     def __call__(
         self, transport: Transport, directory: Path, settings: Mapping[str, str] | None = None
     ) -> AbstractAsyncContextManager[Scene]:
-        """Put the bot's files into `directory`; `settings` go over those of the sandbox."""
+        """Put the bot's files into `directory`; `settings` override those of the sandbox."""
 
 
 @asynccontextmanager
@@ -147,7 +147,7 @@ async def open_scene(
     config = FakeSlackConfig(
         users=(*_CONFIG.users, *crowd),
         user_groups=(engineers,),
-        answer_timeout=PATIENCE,  # nothing is timed: a busy machine is no fault of the bot's
+        answer_timeout=PATIENCE,  # no duration is asserted: a busy machine is not the bot's fault
         trigger_lifetime=PATIENCE,
     )
     async with FakeCloudflare() as cloudflare, FakeSlack(config) as slack, AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The table of attacks tells what came through, and cannot be empty by accident."""
+"""The table of attacks reports what came through, and is not a success if an attack tried nothing."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -35,7 +35,7 @@ async def _tries_nothing(_: Arena) -> AsyncIterator[Case]:
     ("run", "expected"),
     [
         pytest.param(_holds, ["1", "0", "0", "0", "0"], id="nothing came through"),
-        pytest.param(_lies, ["2", "0", "1", "1", "0"], id="two kinds of breach"),
+        pytest.param(_lies, ["2", "0", "1", "1", "0"], id="two sorts of breach"),
         pytest.param(_breaks, ["2", "0", "0", "0", "1"], id="it broke off"),
         pytest.param(_tries_nothing, ["1", "0", "0", "0", "1"], id="it tried nothing"),
     ],
@@ -48,7 +48,7 @@ async def test_what_came_through_is_counted(run: Run, expected: list[str], capsy
     assert held is (expected[1:] == ["0"] * 4)
 
 
-def test_no_class_is_named_twice() -> None:
-    """A class can be tried alone by its name."""
+def test_class_names_are_unique() -> None:
+    """A class can be run alone by its name."""
     names = [attack.name for attack in ATTACKS]
     assert len(set(names)) == len(names)

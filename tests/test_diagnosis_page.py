@@ -1,4 +1,4 @@
-"""docs/diagnosis.md is what the code does, and all that the code can tell is on it."""
+"""docs/diagnosis.md matches the code, and lists every error that the code can report."""
 
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE, ERROR_OF_STATUS
 from bot.cloudflare.errors import CloudflareError, OperatorError, TokenRefusal
@@ -6,14 +6,14 @@ from bot.model.errors import AccessRefused, GivenUp, NotStorable, SealedValueUnr
 from tests.diagnosis_page import COMMAND, DOCUMENT, MOVES, ask_all, build_document, list_samples
 
 
-def test_the_page_is_what_the_code_does() -> None:
-    """Whoever changes a table or a sentence renews the page."""
+def test_the_page_matches_the_code() -> None:
+    """A change of a table or a sentence must regenerate the page."""
     written = DOCUMENT.read_text(encoding="utf-8")
     assert written == build_document(), f"docs/diagnosis.md is out of date: run {COMMAND}"
 
 
 def test_every_cause_is_listed_once() -> None:
-    """All that Cloudflare may say, what the form refuses, who may not, what came too late or does not open."""
+    """Cloudflare's errors, refusals of the form and of the gate, and what came too late or cannot be opened."""
     written = DOCUMENT.read_text(encoding="utf-8")
     kinds = (CloudflareError, NotStorable, GivenUp, AccessRefused, SealedValueUnreadable)
     for error in (leaf for kind in kinds for leaf in leaves(kind)):
@@ -21,7 +21,7 @@ def test_every_cause_is_listed_once() -> None:
 
 
 def test_every_code_and_status_of_the_tables_is_asked_about() -> None:
-    """A new one is on the page as soon as it is in the code."""
+    """A new code appears on the page as soon as it is in the code."""
     labels = [sample.label for sample in list_samples()]
     for code in (*ERROR_OF_CODE, *ERROR_OF_CLIENT_CODE):
         assert f"code {code}" in labels
@@ -31,14 +31,14 @@ def test_every_code_and_status_of_the_tables_is_asked_about() -> None:
 
 
 def test_every_error_of_cloudflares_comes_from_an_answer() -> None:
-    """No leaf of the tree is without an answer that leads to it."""
+    """Every leaf of the tree is the result of some answer."""
     reached = str(list(ask_all()))
     unreached = {error.code for error in leaves(CloudflareError) if f"`{error.code}`" not in reached}
     assert unreached == set()
 
 
-def test_the_bots_own_credentials_are_never_called_yours() -> None:
-    """And the other way round: what is said with the bot's own credentials refuses no token, but for codes about it."""
+def test_the_bots_own_credentials_are_never_called_the_users() -> None:
+    """Nor the reverse: refusing the bot's credentials refuses no token, except for codes about the token."""
     own = {error.code for error in leaves(OperatorError)}
     about_the_token = {error.code for error in leaves(TokenRefusal)}
     for write, catalog, active, reach in ask_all():

@@ -1,4 +1,4 @@
-"""One decision about proxy and trust: every client goes by it, over real TLS, and no variable makes a traceback."""
+"""The proxy and the trusted authorities of every client, over real TLS; no variable causes a traceback."""
 
 import hashlib
 import logging
@@ -43,13 +43,13 @@ PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY",
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Make one authority for all tests."""
+    """Make one certificate authority for all tests."""
     return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clients:
-    """Every client that the bot has, over TLS."""
+    """Every client of the bot, over TLS."""
 
     http: aiohttp.ClientSession
     cloudflare: CloudflareClient
@@ -70,13 +70,13 @@ class Clients:
         await self.web.identify()
 
     async def post_by_response_url(self) -> None:
-        """Post by a response URL, which must be taken."""
+        """Post to a response URL; the post must be accepted."""
         path = self.slack.response_urls.issue(ADA, PLATFORM).partition("//")[2].partition("/")[2]
         origin = f"https://localhost:{self.slack_port}"
         assert await SlackPost(self.http, origin).post(Secret(f"{origin}/{path}"), {"text": "A text."})
 
     async def connect(self) -> None:
-        """Open a connection of Socket Mode and close it."""
+        """Open and close a Socket Mode connection."""
         address = await self.web.open_connection("xapp-sandbox-app")
         path = address.partition("//")[2].partition("/")[2]
         key_ring = KeyRing(*load_private_keys(generate_private_key()))
@@ -106,7 +106,7 @@ OpenClients = Callable[[Network], Any]
 
 @pytest_asyncio.fixture
 async def open_clients(authority: Authority, clock: Clock) -> AsyncIterator[OpenClients]:
-    """Start both doubles behind TLS, and return how to make the clients of a network."""
+    """Start both doubles behind TLS, and return a function that makes the clients of a network."""
     async with AsyncExitStack() as stack:
         slack = await stack.enter_async_context(FakeSlack())
         cloudflare = await stack.enter_async_context(FakeCloudflare())
@@ -157,7 +157,7 @@ async def proxy() -> AsyncIterator[ConnectProxy]:
 async def test_every_client_goes_through_the_proxy(
     open_clients: OpenClients, authority: Authority, proxy: ConnectProxy, way: Way
 ) -> None:
-    """By the name of the host, with the login of the proxy, and without anything in the environment."""
+    """The proxy gets the host's name and its own login, with nothing in the environment."""
     network = read_network(
         {"HTTPS_PROXY": f"http://ops:p%40ss@127.0.0.1:{proxy.port}", "SSL_CERT_FILE": str(authority.ca_file)}
     )
@@ -170,8 +170,8 @@ async def test_every_client_goes_through_the_proxy(
 
 
 @WITH_EACH
-async def test_a_proxy_over_tls_is_a_proxy(open_clients: OpenClients, authority: Authority, way: Way) -> None:
-    """It is trusted by the same authorities."""
+async def test_a_proxy_over_tls_is_used(open_clients: OpenClients, authority: Authority, way: Way) -> None:
+    """Its certificate is checked against the same authorities."""
     async with open_proxy(authority.server_context()) as proxy:
         network = read_network(
             {"ALL_PROXY": f"https://localhost:{proxy.port}", "SSL_CERT_FILE": str(authority.ca_file)}
@@ -183,10 +183,10 @@ async def test_a_proxy_over_tls_is_a_proxy(open_clients: OpenClients, authority:
 
 @WITH_EACH
 @pytest.mark.parametrize("exception", ["localhost", "*", "x,LOCALHOST:{slack} localhost:{cloudflare}"])
-async def test_what_no_proxy_names_goes_directly(
+async def test_hosts_excepted_from_the_proxy_are_called_directly(
     open_clients: OpenClients, authority: Authority, proxy: ConnectProxy, way: Way, exception: str
 ) -> None:
-    """For each client alike, with the proxy's variable set in the environment as well."""
+    """Every client does so, even if the environment names a proxy as well."""
     variables = {"HTTPS_PROXY": f"127.0.0.1:{proxy.port}", "SSL_CERT_FILE": str(authority.ca_file)}
     async with open_clients(Network()) as clients:
         exception = exception.format(slack=clients.slack_port, cloudflare=clients.cloudflare_port)
@@ -199,7 +199,7 @@ async def test_what_no_proxy_names_goes_directly(
 async def test_no_client_reads_the_environment(
     open_clients: OpenClients, authority: Authority, monkeypatch: pytest.MonkeyPatch, way: Way
 ) -> None:
-    """What makes libraries raise, or go elsewhere, is nothing to them."""
+    """Variables that make the libraries raise or use another host have no effect."""
     network = read_network({"SSL_CERT_FILE": str(authority.ca_file)})
     for name in PROXIES:
         monkeypatch.setenv(name, "socks5://127.0.0.1:9")
@@ -212,7 +212,7 @@ async def test_no_client_reads_the_environment(
 async def test_the_proxys_password_is_not_logged(
     open_clients: OpenClients, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The SDK logs the proxy that it finds in the environment, whole."""
+    """The SDK logs the proxy that it finds in the environment, password included."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("HTTPS_PROXY", "http://ops:MARKED@127.0.0.1:9")
     network = read_network({"HTTPS_PROXY": "http://ops:MARKED@127.0.0.1:9"})
@@ -225,10 +225,10 @@ async def test_the_proxys_password_is_not_logged(
 
 
 @WITH_EACH
-async def test_an_authority_that_nobody_named_is_not_trusted(open_clients: OpenClients, way: Way) -> None:
-    """The authorities of the machine do not vouch for a made-up one."""
+async def test_an_unknown_authority_is_not_trusted(open_clients: OpenClients, way: Way) -> None:
+    """The machine's authorities do not vouch for a self-made certificate."""
     async with open_clients(Network()) as clients:
-        if way is not WAYS["Socket Mode"]:  # it asks the Web API first
+        if way is not WAYS["Socket Mode"]:  # Socket Mode calls the Web API first
             with pytest.raises((SlackTrouble, CloudflareUnreachable, AssertionError)):
                 await way(clients)
         session = open_session(LONG)
@@ -240,7 +240,7 @@ async def test_an_authority_that_nobody_named_is_not_trusted(open_clients: OpenC
 async def test_a_response_url_that_the_proxy_refuses_is_logged_as_not_posted(
     open_clients: OpenClients, authority: Authority, proxy: ConnectProxy
 ) -> None:
-    """The message can go another way, and the operator reads why it does."""
+    """The message can be delivered in another way, and the operator reads the reason."""
     proxy.refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
     network = read_network({"HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}", "SSL_CERT_FILE": str(authority.ca_file)})
     async with open_clients(network) as clients:
@@ -285,16 +285,16 @@ BY_PROXY = [
 
 
 @pytest.mark.parametrize(("exceptions", "host"), DIRECTLY)
-def test_an_exception_goes_directly(exceptions: str, host: str) -> None:
-    """Names with all below them, addresses and networks of either family, with and without a port."""
+def test_an_excepted_host_is_called_directly(exceptions: str, host: str) -> None:
+    """Names cover their subdomains; addresses and networks may be IPv4 or IPv6, with or without a port."""
     network = read_network({"HTTPS_PROXY": "proxy:3128", "NO_PROXY": exceptions})
     assert network.proxy_for("https", host, None) is None
     assert network.proxy_for("wss", host, 443) is None
 
 
 @pytest.mark.parametrize(("exceptions", "host"), BY_PROXY)
-def test_what_no_entry_names_goes_by_the_proxy(exceptions: str, host: str) -> None:
-    """An entry that says nothing covers nothing, and raises nothing."""
+def test_a_host_that_no_exception_covers_goes_through_the_proxy(exceptions: str, host: str) -> None:
+    """An empty or malformed entry covers nothing and raises nothing."""
     network = read_network({"HTTPS_PROXY": "proxy:3128", "NO_PROXY": exceptions})
     proxy = network.proxy_for("https", host, None)
     assert proxy is not None
@@ -302,7 +302,7 @@ def test_what_no_entry_names_goes_by_the_proxy(exceptions: str, host: str) -> No
 
 
 def test_plain_http_has_no_proxy() -> None:
-    """It is for loopback, and the proxy would read the token."""
+    """It is for loopback only, and the proxy would read the token."""
     network = read_network({"HTTPS_PROXY": "proxy", "HTTP_PROXY": "proxy", "ALL_PROXY": "proxy"})
     assert network.proxy_for("http", "127.0.0.1", 80) is network.proxy_for("ws", "localhost", None) is None
 
@@ -318,16 +318,16 @@ def test_plain_http_has_no_proxy() -> None:
         ({"HTTPS_PROXY": "HTTPS://Proxy.Example.com"}, "https://proxy.example.com"),
     ],
 )
-def test_the_variable_of_the_proxy(variables: dict[str, str], address: str) -> None:
-    """Small letters first, the particular before the general, and no scheme is http."""
+def test_which_variable_names_the_proxy(variables: dict[str, str], address: str) -> None:
+    """Lower case wins, the specific variable wins over the general one, and a missing scheme means http."""
     proxy = read_network(variables).proxy
     assert proxy is not None
     assert proxy.address == address
 
 
 @pytest.mark.parametrize("variables", [{}, {"HTTP_PROXY": "proxy:1"}, {"ALL_PROXY": "socks5://x", "NO_PROXY": "*"}])
-def test_no_proxy_at_all(variables: dict[str, str]) -> None:
-    """What is for plain http, or excepted everywhere, is none."""
+def test_no_variable_that_names_a_proxy(variables: dict[str, str]) -> None:
+    """A proxy for plain http, or one excepted everywhere, is not used."""
     assert read_network(variables).proxy is None
 
 
@@ -353,8 +353,8 @@ def _problems(variables: dict[str, str]) -> list[str]:
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
 @pytest.mark.parametrize("value", [*SOCKS, *NO_PROXY_AT_ALL])
-def test_a_proxy_that_cannot_be_used_is_named(name: str, value: str) -> None:
-    """One line by the name as it was set, with the fix, and without the value, which may hold a password."""
+def test_a_proxy_that_cannot_be_used_is_reported(name: str, value: str) -> None:
+    """One line with the variable's name as it was set and the fix, without the value, which may hold a password."""
     [problem] = _problems({name: value})
     assert problem.startswith(f"{name}: is a SOCKS proxy" if value in SOCKS else f"{name}: is no proxy: write http://")
     assert "MARKED" not in problem
@@ -362,7 +362,7 @@ def test_a_proxy_that_cannot_be_used_is_named(name: str, value: str) -> None:
 
 @pytest.fixture
 def ca_files(tmp_path: Path) -> dict[str, str]:
-    """Make files that are no authorities."""
+    """Make files that hold no certificate authorities."""
     (tmp_path / "empty.pem").write_text("")
     (tmp_path / "text.pem").write_text("MARKED")
     (tmp_path / "half.pem").write_text("-----BEGIN CERTIFICATE-----\nMARKED\n-----END CERTIFICATE-----\n")
@@ -371,8 +371,8 @@ def ca_files(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("which", ["missing", "empty", "text", "half", "directory", "NUL"])
-def test_a_file_of_authorities_that_cannot_be_used_is_named(ca_files: dict[str, str], which: str) -> None:
-    """Beside all else that is wrong."""
+def test_an_unusable_file_of_authorities_is_reported(ca_files: dict[str, str], which: str) -> None:
+    """It is reported together with all other problems."""
     file, proxy = sorted(_problems({"SSL_CERT_FILE": ca_files[which], "HTTPS_PROXY": "ftp://x"}), reverse=True)
     assert file.startswith("SSL_CERT_FILE: ")
     assert file.endswith("; name a PEM file with the authorities to trust, or unset it")
@@ -381,8 +381,8 @@ def test_a_file_of_authorities_that_cannot_be_used_is_named(ca_files: dict[str, 
 
 
 @pytest.mark.parametrize("which", ["missing", "directory", "text", "NUL"])
-def test_a_directory_of_authorities_that_cannot_be_used_is_named(ca_files: dict[str, str], which: str) -> None:
-    """OpenSSL itself would say nothing, and trust nobody."""
+def test_an_unusable_directory_of_authorities_is_reported(ca_files: dict[str, str], which: str) -> None:
+    """OpenSSL itself would say nothing and trust no one."""
     [problem] = _problems({"SSL_CERT_DIR": ca_files[which]})
     assert problem.startswith("SSL_CERT_DIR: holds no certificates that this user can read")
 
@@ -390,7 +390,7 @@ def test_a_directory_of_authorities_that_cannot_be_used_is_named(ca_files: dict[
 async def test_a_directory_of_authorities_is_read(
     open_clients: OpenClients, authority: Authority, tmp_path: Path
 ) -> None:
-    """Under the names that OpenSSL wants, in any directory of the list."""
+    """Files have the hashed names that OpenSSL expects; the list may have several directories."""
     (tmp_path / _hashed_name(authority.ca_file)).write_bytes(authority.ca_file.read_bytes())
     async with open_clients(read_network({"SSL_CERT_DIR": f"/nowhere:{tmp_path}"})) as clients:
         await clients.identify()
@@ -398,20 +398,20 @@ async def test_a_directory_of_authorities_is_read(
 
 
 def _hashed_name(ca_file: Path) -> str:
-    """Return the name that `openssl rehash` gives: it hashes the parts of the subject, in small letters."""
+    """Return the name that `openssl rehash` gives: a hash of the parts of the subject in lower case."""
     subject = x509.load_pem_x509_certificate(ca_file.read_bytes()).subject
     digest = hashlib.sha1(subject.public_bytes()[2:], usedforsecurity=False).digest()
     return f"{int.from_bytes(digest[:4], 'little'):08x}.0"
 
 
-def test_a_useless_directory_beside_a_good_file_does_no_harm(authority: Authority) -> None:
-    """Tools that look for authorities set both."""
+def test_an_unusable_directory_besides_a_good_file_does_no_harm(authority: Authority) -> None:
+    """Tools that find authorities set both variables."""
     network = read_network({"SSL_CERT_FILE": str(authority.ca_file), "SSL_CERT_DIR": "/nowhere"})
     assert network.tls_context().cert_store_stats()["x509_ca"] == 1
 
 
-def test_without_variables_many_authorities_are_trusted() -> None:
-    """Where the machine has none, those of certifi are."""
+def test_without_variables_the_usual_authorities_are_trusted() -> None:
+    """If the machine has none, those of certifi are used."""
     assert Network().tls_context().cert_store_stats()["x509_ca"] > 50
     assert Network().tls_context().verify_mode is ssl.CERT_REQUIRED
     assert Network().tls_context().check_hostname
@@ -429,5 +429,5 @@ def test_without_variables_many_authorities_are_trusted() -> None:
     ],
 )
 def test_a_proxy_for_plain_http_alone_is_a_warning(variables: dict[str, str], *, is_warned: bool) -> None:
-    """Who set it may have meant everything."""
+    """The operator who set it may have meant all traffic."""
     assert [line.partition(":")[0] for line in find_unused(variables)] == [*variables][: int(is_warned)]

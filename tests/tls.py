@@ -1,4 +1,4 @@
-"""Services over TLS with a self-made authority, and a proxy on loopback that counts what goes through it."""
+"""Services over TLS with a self-made certificate authority, and a proxy on loopback that records its tunnels."""
 
 import asyncio
 import ipaddress
@@ -19,20 +19,20 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """An authority, and one certificate of it for loopback, in files."""
+    """The files of a certificate authority, and of one certificate that it issued for loopback."""
 
     ca_file: Path
     chain_file: Path
 
     def server_context(self) -> ssl.SSLContext:
-        """Return the context of a server."""
+        """Return the TLS context of a server."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self.chain_file)
         return context
 
 
 def make_authority(directory: Path) -> Authority:
-    """Make keys and certificates that are good from yesterday on."""
+    """Make keys and certificates that are valid from yesterday on."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "made-up authority")])
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
@@ -86,7 +86,7 @@ def _certificate(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePub
 
 @asynccontextmanager
 async def terminate_tls(authority: Authority, plain_port: int) -> AsyncIterator[int]:
-    """Speak TLS on loopback in front of a server that does not; return the port."""
+    """Terminate TLS on loopback before a plain server; return the port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", plain_port)
@@ -98,7 +98,7 @@ async def terminate_tls(authority: Authority, plain_port: int) -> AsyncIterator[
 
 @dataclass(slots=True, kw_only=True)
 class ConnectProxy:
-    """Takes CONNECT, and joins both ends; `tunnels` is where they led, and `logins` what was sent to log in."""
+    """Accepts CONNECT and joins both ends; `tunnels` holds the targets, and `logins` the credentials sent."""
 
     port: int = 0
     refusal: bytes = b""
@@ -136,7 +136,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def open_proxy(tls: ssl.SSLContext | None = None) -> AsyncIterator[ConnectProxy]:
-    """Listen on loopback, over TLS where a context is given."""
+    """Listen on loopback, over TLS if a context is given."""
     proxy = ConnectProxy()
     async with _listen(proxy.serve, tls) as proxy.port:
         yield proxy

@@ -1,4 +1,4 @@
-"""Attacks the running bot with every class of attack, on loopback only, and prints what came through.
+"""Runs every class of attack against the running bot, on loopback only, and prints what came through.
 
     python -m tests.attack [words of a class's name]
 
@@ -28,11 +28,11 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     *texts.ATTACKS,
 )
 LONGEST: Final = timedelta(seconds=120)
-"""An attack that takes longer over one transport has taken the bot down."""
+"""An attack that takes longer over one transport counts as having taken the bot down."""
 
 
 async def main(attacks: Sequence[Attack], longest: timedelta = LONGEST) -> bool:
-    """Try all, print the table, and say whether the bot held."""
+    """Run all attacks, print the table, and return whether the bot held."""
     print(_line("class", "over", "cases", *Breach))
     held = True
     for attack in attacks:
@@ -48,10 +48,10 @@ async def main(attacks: Sequence[Attack], longest: timedelta = LONGEST) -> bool:
 
 
 async def try_attack(attack: Attack, transport: Transport, longest: timedelta) -> list[Case]:
-    """Try the cases of one attack; one that does not come to its end is a case that took the bot down."""
+    """Run the cases of one attack; an attack that does not finish is a case that took the bot down."""
     cases: list[Case] = []
     with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o711)  # for the server of PostgreSQL, which does not run as root
+        Path(directory).chmod(0o711)  # the PostgreSQL server does not run as root
         try:
             async with asyncio.timeout(longest.total_seconds()):
                 async for case in attack.run(Arena(transport=transport, directory=Path(directory))):

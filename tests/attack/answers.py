@@ -1,4 +1,4 @@
-"""What answers, and is not the service that was asked, or says what it must not: to Slack's calls and Cloudflare's."""
+"""Hosts that answer in place of Slack or Cloudflare, and answers of Cloudflare that no bot should trust."""
 
 import asyncio
 import base64
@@ -61,14 +61,14 @@ _FORMS: Final[dict[str, Callable[[str], str]]] = {
     "in base64 with blanks": lambda secret: " ".join(re.findall(".{1,20}", base64.b64encode(secret.encode()).decode())),
     "half of its hash": lambda secret: hashlib.sha256(secret.encode()).hexdigest()[:32],
 }
-"""How a server can quote a secret; not one of them is a run of 32 characters and more everywhere, which is masked."""
+"""How a server can quote a secret; each form breaks up runs of 32 characters and more, which are masked everywhere."""
 
 
 _SHORT: Final = ("plain", "its first half", "half of its hash")
 
 
 def _written(form: str, *, escaped: bool) -> str:
-    """Write a text of JSON, with slashes and letters escaped or not: a parser reads the same."""
+    """Write a JSON text with slashes and letters escaped or not: a parser reads the same."""
     return "".join(f"\\u{ord(sign):04x}" for sign in form) if escaped else json.dumps(form)[1:-1]
 
 
@@ -89,7 +89,7 @@ _PLACES: Final[dict[str, Callable[[str], web.Response]]] = {
 
 @dataclass(slots=True, kw_only=True)
 class _Echo:
-    """One try: a token on the way to a bucket, whose check or write is answered by the echo of a secret."""
+    """One case: a token on its way to a bucket, whose check or write is answered by an echo of a secret."""
 
     name: str
     bucket: str
@@ -101,7 +101,7 @@ class _Echo:
 
 
 def _echoes(own: str) -> Iterator[_Echo]:
-    """Yield the tries: every form in every place, of the pasted token and of the bot's own."""
+    """Yield the cases: every form in every place, of the pasted token and of the bot's own."""
     tries: list[tuple[str, str, str, Callable[[str], web.Response]]] = []
     for whose in ("pasted", "own"):
         for place, respond in _PLACES.items():
@@ -145,14 +145,14 @@ def _respond_with_ray(length: int) -> Callable[[str], web.Response]:
 
 
 class _Echoing:
-    """A Cloudflare that takes every token, and echoes in the one answer that a try is about."""
+    """A Cloudflare that accepts every token, and echoes a secret in the one answer that a case is about."""
 
     def __init__(self, echoes: Iterable[_Echo]) -> None:
         self._by_token = {f"Bearer {echo.token}": echo for echo in echoes}
         self._by_bucket = {echo.bucket: echo for echo in self._by_token.values()}
 
     def __call__(self, request: web.Request) -> web.StreamResponse | None:
-        """Answer what is about a try's token."""
+        """Answer requests that carry the token of a case."""
         parts = request.path.split("/")
         echo = self._by_token.get(request.headers.get("Authorization", ""))
         if echo is None:
@@ -175,11 +175,11 @@ _VERIFIED: Final = {
 
 
 async def _echo_secrets(arena: Arena) -> AsyncIterator[Case]:
-    """Let Cloudflare repeat secrets; afterwards look through the log, the files and what went to Slack."""
+    """Let Cloudflare repeat secrets; afterwards search the log, the files and what went to Slack."""
     own = _new_token()
     async with _between(arena) as (scene, between, _):
         scene.cloudflare.api_token = own
-        scene.cloudflare.limit = RateLimit(requests=10**6, window_seconds=10)  # else most of it is spent on retries
+        scene.cloudflare.limit = RateLimit(requests=10**6, window_seconds=10)  # or retries use most of it
         scene.environment["CLOUDFLARE_API_TOKEN"] = own
         echoes = list(_echoes(own))
         between.tamper = _Echoing(echoes)
@@ -210,7 +210,7 @@ def _left_behind(scene: Scene) -> str:
 
 
 def _has_piece(left: str, secret: str) -> bool:
-    """Whether twelve characters of it are left, or of its hash, which opens as much."""
+    """Say whether twelve characters are left of the secret, or of its hash, which grants as much."""
     wholes = (secret.removeprefix("cfat_"), hashlib.sha256(secret.encode()).hexdigest())
     return any(whole[start : start + 12].lower() in left for whole in wholes for start in range(len(whole) - 11))
 
@@ -220,7 +220,7 @@ def _has_piece(left: str, secret: str) -> bool:
 
 @asynccontextmanager
 async def _between(arena: Arena) -> AsyncIterator[tuple[Scene, Between, Between]]:
-    """Make a scene whose bot, not started yet, speaks to Cloudflare and to Slack through a host each."""
+    """Make a scene whose bot, not started yet, reaches Cloudflare and Slack through one host each."""
     async with open_scene(arena.transport, arena.new_directory()) as scene:
         cloudflare_host = scene.cloudflare.base_url.removesuffix("/client/v4")
         slack_host = scene.slack.api_url.removesuffix("/api/")
@@ -264,12 +264,12 @@ def _echo_in_cookie(request: web.Request) -> web.StreamResponse | None:
     return _json(document, Set_Cookie=f"echo={echoed}; Path=/")
 
 
-# Answers that cost.
+# Expensive answers.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bomb:
-    """An answer that is small, and costs who reads it."""
+    """An answer that is small to send and expensive to read."""
 
     name: str
     body: bytes
@@ -283,7 +283,7 @@ class _Bomb:
 
 
 def _bombs() -> Iterator[_Bomb]:
-    """Yield bounded ones: each is 192 MiB at most for who unpacks it."""
+    """Yield bombs of a bounded size: each unpacks to 192 MiB at most."""
     zeros = gzip.compress(b"0" * (192 << 20), 1)
     yield _Bomb(name="gzip", body=zeros, headers=[("Content-Encoding", "gzip")])
     yield _Bomb(name="gzip in gzip", body=gzip.compress(zeros), headers=[("Content-Encoding", "gzip, gzip")])
@@ -302,7 +302,7 @@ def _bombs() -> Iterator[_Bomb]:
 
 
 async def _answer_with_bombs(arena: Arena) -> AsyncIterator[Case]:
-    """Let Cloudflare, then Slack, answer with what costs; others open a form meanwhile."""
+    """Let Cloudflare, then Slack, send expensive answers while others open a form."""
     async with _between(arena) as (scene, cloudflare, slack):
         await scene.start_ready_bot()
         await scene.open_form("analytics-events", user=ADA)
@@ -360,9 +360,9 @@ _STATUSES: Final = (301, 302, 303, 307, 308)
 
 
 class _Redirecting:
-    """Leads the calls of some methods elsewhere, each once for each status; `asked` is what was redirected.
+    """Redirects the calls of some methods to another host, once for each status; `asked` is what was redirected.
 
-    One message is redirected once: the bot tries it again with growing pauses.
+    Each message is redirected once: the bot retries it with growing pauses.
     """
 
     def __init__(self, elsewhere: str, *methods: str) -> None:
@@ -372,7 +372,7 @@ class _Redirecting:
         self._left = {method: list(_STATUSES) for method in methods}
 
     def __call__(self, request: web.Request) -> web.StreamResponse | None:
-        """Redirect, or let through when all statuses were tried."""
+        """Redirect, or forward once all statuses were tried."""
         method = request.path.rpartition("/")[2]
         message = re.search(rb"elsewhere-[0-9]", request[BODY])
         if not self._left.get(method) or (message is not None and message[0] in self._messages):
@@ -384,7 +384,7 @@ class _Redirecting:
         return web.Response(status=status, headers={"Location": f"{self._elsewhere}/api/{method}"})
 
     def is_over(self, method: str) -> bool:
-        """Whether all statuses of a method were tried."""
+        """Say whether all statuses of a method were tried."""
         return not self._left[method]
 
 
@@ -400,7 +400,7 @@ _SAYS: Final = {
 
 
 async def _lead_elsewhere(arena: Arena) -> AsyncIterator[Case]:
-    """Let Slack's calls be redirected to a host that says yes to everything."""
+    """Redirect Slack's calls to a host that accepts everything."""
     async with _between(arena) as (scene, _, slack), stand_between() as elsewhere:
         elsewhere.tamper = lambda _: _json(_SAYS)
         starting = ["auth.test", *(["apps.connections.open"] if arena.transport == "socket" else [])]
@@ -417,7 +417,7 @@ async def _lead_elsewhere(arena: Arena) -> AsyncIterator[Case]:
             if got_in[-1]:
                 break
             if len(redirecting.asked) == before:
-                await asyncio.sleep(_PAUSE)  # until "Slack did not tell" is over
+                await asyncio.sleep(_PAUSE)  # until the bot stops remembering that Slack gave no answer
         while not (redirecting.is_over("views.open") or elsewhere.asked):
             await scene.slack.type_command(ADA, PLATFORM, "/r2-credential analytics-events")
         lied = await _submit_until_posted(scene, redirecting, elsewhere)
@@ -432,14 +432,14 @@ async def _lead_elsewhere(arena: Arena) -> AsyncIterator[Case]:
 
 
 async def _submit_until_posted(scene: Scene, redirecting: _Redirecting, elsewhere: Between) -> bool:
-    """Submit until no status is left, and say whether a result was taken for posted that nobody can read."""
+    """Submit until no status is left; return whether the bot took a result for posted that no one can read."""
     buckets = [f"elsewhere-{number}" for number in range(len(_STATUSES))]
     for number, bucket in enumerate(buckets):
         scene.cloudflare.add_bucket(bucket)
         if elsewhere.asked:
             return True
         outcome = await scene.submit(bucket, make_token(Behaviour.GOOD, number), user=CROWD[number])
-        while outcome.errors:  # the bot was not told about the channel
+        while outcome.errors:  # the bot could not learn about the channel
             outcome = await scene.slack.submit(CROWD[number])
     for bucket in buckets:
         await _until(lambda bucket=bucket: bool(scene.results(bucket) or elsewhere.asked))  # type: ignore[misc]  # mypy knows no lambda with a default

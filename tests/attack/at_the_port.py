@@ -1,4 +1,4 @@
-"""Attacks by who can reach the port and has no secret: silence, floods, and what the bot keeps and logs of them."""
+"""Attacks by anyone who reaches the port and has no secret: silence, floods, and filling the memory and the log."""
 
 import asyncio
 import hashlib
@@ -21,9 +21,9 @@ _FORM_WITHIN: Final = 1.0
 _SLACK_WAITS: Final = 3.0
 _GONE_WITHIN: Final = 12.0
 _LOUDEST: Final = 20_000
-"""Bytes in the log from one flood: a few lines."""
+"""Bytes that one flood may add to the log: a few lines."""
 _WRITTEN: Final = 5_000
-"""Bytes that the bot writes for a commit, with the pages that it changes: a few each second are its own."""
+"""Bytes that a commit writes, with the pages that it changes; the bot itself makes a few commits a second."""
 _GROWTH: Final = 32 * 1024 * 1024
 _MIB: Final = 1024 * 1024
 _PATIENCE: Final = 20.0
@@ -50,7 +50,7 @@ class _Strangers:
     sockets: list[socket.socket]
 
     async def come(self, count: int, data: bytes) -> None:
-        """Open connections, and send something over each."""
+        """Open connections, and send data over each."""
         loop = asyncio.get_running_loop()
         for number in range(count):
             stranger = socket.socket()
@@ -64,7 +64,7 @@ class _Strangers:
                 await asyncio.sleep(0)
 
     async def send(self, data: bytes) -> None:
-        """Send something over all of them at once, as far as the bot takes it."""
+        """Send data over all of them at once, as much as the bot accepts."""
         view = memoryview(data)
 
         async def send(stranger: socket.socket) -> None:
@@ -75,12 +75,12 @@ class _Strangers:
         await asyncio.gather(*(send(stranger) for stranger in self.sockets))
 
     async def read(self) -> bytes:
-        """Return all that they were answered, until they are closed or nothing more comes."""
+        """Return everything they were answered, until they are closed or nothing more arrives."""
         answers = await asyncio.gather(*(_read(stranger) for stranger in self.sockets))
         return b"".join(answers)
 
     def count_open(self) -> int:
-        """Count those that the bot has not closed."""
+        """Count the connections that the bot has not closed."""
         return sum(not _is_closed(stranger) for stranger in self.sockets)
 
 
@@ -117,7 +117,7 @@ async def _strangers(scene: Scene) -> AsyncIterator[_Strangers]:
 
 
 async def _seconds_to_open_a_form(scene: Scene) -> float:
-    """Let a person type the command; endless where no form opens."""
+    """Let a user type the command; return infinity if no form opens."""
     began = time.monotonic()
     try:
         async with asyncio.timeout(_PATIENCE):
@@ -128,7 +128,7 @@ async def _seconds_to_open_a_form(scene: Scene) -> float:
 
 
 def _crowds() -> dict[str, bytes]:
-    """Return what a connection can begin with, and never end."""
+    """Return beginnings of requests that are never finished."""
     head = _post(b"/slack/events", _signed_now() + b"Content-Length: 1000000\r\n")
     return {
         "silent": b"",
@@ -148,14 +148,14 @@ def _crowds() -> dict[str, bytes]:
 
 
 async def take_all_places(arena: Arena) -> AsyncIterator[Case]:
-    """Come in numbers, keep the connections, and look whether a person is still served."""
+    """Open many connections, keep them, and check that a user is still served."""
     async with arena.scene() as scene:
         resource.prlimit(scene.bot.pid, resource.RLIMIT_NOFILE, (_FILES, _FILES))
         for name, data in _crowds().items():
             printed = len(scene.printed())
             async with _strangers(scene) as strangers:
                 await strangers.come(_CROWD, data)
-                if arena.transport == "socket":  # what is lost has to be renewed while they sit there
+                if arena.transport == "socket":  # ended connections must be renewed while the strangers are there
                     await scene.slack.transport.drop_connections()
                     await scene.slack.wait_for_connections()
                 seconds = await _seconds_to_open_a_form(scene)
@@ -165,7 +165,7 @@ async def take_all_places(arena: Arena) -> AsyncIterator[Case]:
 
 
 async def stay_forever(arena: Arena) -> AsyncIterator[Case]:
-    """Sit there, silent or a byte now and then, in numbers that the bot has places for."""
+    """Keep as many connections as the bot has places for, silent or with a byte now and then."""
     async with arena.scene() as scene, AsyncExitStack() as stack:
         groups: dict[str, _Strangers] = {}
         for name, data in _crowds().items():
@@ -181,7 +181,7 @@ async def stay_forever(arena: Arena) -> AsyncIterator[Case]:
 
 
 def _loads() -> dict[str, tuple[int, bytes, bytes]]:
-    """Return how many come, what they begin with, and what they send then, all at once."""
+    """Return how many connections to open, how their requests begin, and what they all send afterwards at once."""
     signed = _signed_now()
     short = b"".join(b"a%d:b\r\n" % number for number in range(60))
     return {
@@ -222,10 +222,10 @@ def _loads() -> dict[str, tuple[int, bytes, bytes]]:
 
 
 async def fill_the_memory(arena: Arena) -> AsyncIterator[Case]:
-    """Send a thousand of what has to be kept until it can be judged, and look how much the bot has taken for it."""
+    """Send a thousand requests that must be kept until they can be judged, and measure the bot's memory."""
     for name in _loads():
         async with arena.scene() as scene, _strangers(scene) as strangers:
-            await scene.open_form(_BUCKET)  # what the first one takes is not the strangers' doing
+            await scene.open_form(_BUCKET)  # the memory that the first form takes is not the strangers' doing
             count, beginning, rest = _loads()[name]
             before = _highest_memory(scene)
             await strangers.come(count, beginning)
@@ -243,7 +243,7 @@ def _highest_memory(scene: Scene) -> int:
 
 
 def _rubbish() -> dict[str, bytes]:
-    """Return what is refused, each with a marker in it."""
+    """Return requests that are refused, each with a marker in it."""
     requests = {name: sent for name, (sent, _) in REFUSED.items()}
     return requests | {
         "a bad signature": _post(b"/slack/events", _signed_now() + b"Content-Length: 6\r\n", b"MARKER"),
@@ -265,7 +265,7 @@ def _rubbish() -> dict[str, bytes]:
 
 
 async def be_refused_loudly(arena: Arena) -> AsyncIterator[Case]:
-    """Send each kind of rubbish three hundred times, and look what is repeated and how much is logged."""
+    """Send each of them three hundred times, and measure how much is logged and whether it repeats a marker."""
     async with arena.scene() as scene:
         for name, data in _rubbish().items():
             printed = len(scene.printed())
@@ -274,17 +274,17 @@ async def be_refused_loudly(arena: Arena) -> AsyncIterator[Case]:
                 async with _strangers(scene) as strangers:
                     await strangers.come(100, data)
                     answers += await strangers.read()
-            told = scene.printed()[printed:]
+            logged = scene.printed()[printed:]
             yield Case.of(
                 f"300 x {name}",
-                leaked=b"MARKER" in answers + told or b"Traceback" in told,
-                took_down=len(told) > _LOUDEST,
+                leaked=b"MARKER" in answers + logged or b"Traceback" in logged,
+                took_down=len(logged) > _LOUDEST,
                 lied=b"HTTP/1." not in answers,
             )
 
 
 async def ask_for_health(arena: Arena) -> AsyncIterator[Case]:
-    """Ask as often as one can, and count what the database has to write for it."""
+    """Ask for the health as often as possible, and measure what the database writes for it."""
     asks: dict[str, Callable[[], bytes]] = {
         "/readyz": lambda: b"GET /readyz HTTP/1.1\r\nHost: bot\r\nConnection: close\r\n\r\n",
         "/readyz, pipelined": lambda: b"GET /readyz HTTP/1.1\r\nHost: bot\r\nConnection: close\r\n\r\n" * 20,
@@ -305,7 +305,7 @@ async def ask_for_health(arena: Arena) -> AsyncIterator[Case]:
 
 
 def _written(scene: Scene) -> int:
-    """Return how many bytes the bot has written into files."""
+    """Return how many bytes the bot has written to files."""
     counts = dict(line.split(": ") for line in Path(f"/proc/{scene.bot.pid}/io").read_text().splitlines())
     return int(counts["wchar"])
 

@@ -1,4 +1,4 @@
-"""What an attack is: cases that are tried on a running bot, and what came through of each."""
+"""An attack: cases that are run against a bot, and what came through of each."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -17,21 +17,21 @@ Engine = Literal["sqlite", "postgresql"]
 
 
 class Breach(StrEnum):
-    """What can come through."""
+    """What an attack can achieve."""
 
     GOT_IN = "got in"
-    """Somebody did, or learned, what they may not."""
+    """Someone did or learned what they may not."""
     LEAKED = "leaked"
-    """A secret, or what is not for their eyes, lies where others read."""
+    """A secret, or what only one person may see, lies where others read it."""
     LIED = "lied"
-    """Somebody reads what is not so, or a slot holds another token than they were told."""
+    """Someone reads something untrue, or a slot holds another token than reported."""
     TOOK_DOWN = "took down"
-    """Others were not served any more."""
+    """Others were no longer served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One try, and what came through of it: nothing, where the bot held."""
+    """One try, and what came through: nothing if the bot held."""
 
     name: str
     breaches: frozenset[Breach] = frozenset()
@@ -44,7 +44,7 @@ class Case:
 
 @dataclass(slots=True, kw_only=True)
 class Arena:
-    """Where an attack takes place: makes scenes with a ready bot over one transport, each in a directory of its own."""
+    """Where an attack takes place: makes scenes with a ready bot over one transport, each in a new directory."""
 
     transport: Transport
     directory: Path
@@ -59,14 +59,14 @@ class Arena:
 
     @asynccontextmanager
     async def scene(self, settings: Mapping[str, str] | None = None) -> AsyncIterator[Scene]:
-        """Make a scene and start its bot; `settings` go over those of the sandbox."""
+        """Make a scene and start its bot; `settings` override those of the sandbox."""
         async with open_scene(self.transport, self.new_directory(), settings) as scene:
             await scene.start_ready_bot()
             yield scene
 
     @asynccontextmanager
     async def scene_on(self, engine: Engine, settings: Mapping[str, str] | None = None) -> AsyncIterator[Scene]:
-        """Make a scene whose bot keeps what it keeps in this engine."""
+        """Make a scene whose bot stores its data in this engine."""
         if engine == "sqlite":
             async with self.scene(settings) as scene:
                 yield scene
@@ -82,7 +82,7 @@ Run = Callable[[Arena], AsyncIterator[Case]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attack:
-    """A class of attacks. `over`: the transports where the way in matters, else one of them."""
+    """A class of attacks. `over`: the transports, where they matter, or else one of them."""
 
     name: str
     run: Run
@@ -90,7 +90,7 @@ class Attack:
 
 
 def is_left_behind(scene: Scene, secrets: Iterable[str]) -> bool:
-    """Whether a secret lies, in any disguise, in the log, in a file of the bot, or in what the bot sent to Slack."""
+    """Say whether a secret lies, in any encoding, in the log, in a file of the bot, or in what it sent to Slack."""
     files = [path.read_bytes() for path in scene.data_dir.rglob("*") if path.is_file()]
     places = [scene.printed(), scene.slack.traffic_received(), *files]
     return any(find_leaks(place, secret) for place in places for secret in secrets)

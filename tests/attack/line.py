@@ -1,6 +1,6 @@
-"""Dry runs by the hundred: people who may only try their tokens hold up whoever stores one.
+"""Hundreds of dry runs: people who may only check their tokens must not hold up a person who stores one.
 
-Nothing is timed: what counts is how many requests of others went out between a Submit and its write.
+Nothing is timed: what counts is how many requests for others went out between a Submit and its write.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from tests.scene import ADA, CROWD, GRACE, PLATFORM, Scene
 _DRY_RUNS: Final = 300
 _STORES: Final = 8
 _MOST_BETWEEN: Final = 64
-"""Those that are in flight already, and some that go while Cloudflare answers the questions before the write."""
+"""Requests in flight already, and some that go out while Cloudflare answers the checks before the write."""
 
 _LIMIT: Final = RateLimit(requests=120, window_seconds=10, sliding=True)
 _OPEN_CHECKS: Final = (
@@ -27,7 +27,7 @@ _OPEN_CHECKS: Final = (
 
 
 async def _check_by_the_hundred(arena: Arena, people: Sequence[str], over: int) -> AsyncIterator[Case]:
-    """Submit dry runs over so many buckets until somebody may not any more; meanwhile another one stores."""
+    """Submit dry runs over so many buckets until the quota refuses one; meanwhile another person stores."""
     async with arena.scene() as scene:
         scene.cloudflare.limit = _LIMIT
         tried = [f"tried-{number:03d}" for number in range(over)]
@@ -47,14 +47,14 @@ async def _check_by_the_hundred(arena: Arena, people: Sequence[str], over: int) 
 
 
 async def _dry_run(scene: Scene, user: str, bucket: str, number: int) -> bool:
-    """Say whether the bot took it."""
+    """Say whether the bot accepted it."""
     is_taken = await _submit(scene, user, bucket, number, check=["check"])
     await scene.slack.close(user)
     return is_taken
 
 
 async def _submit(scene: Scene, user: str, bucket: str, number: int, check: Sequence[str] = ()) -> bool:
-    """Walk from the command to the pressed Store; a busy machine may need the command twice."""
+    """Do everything from the command to pressing Store; a busy machine may need the command twice."""
     while scene.slack.modal(user) is None:
         await scene.slack.type_command(user, PLATFORM, f"/r2-credential {bucket}")
     await scene.pass_notice(user)
@@ -64,19 +64,19 @@ async def _submit(scene: Scene, user: str, bucket: str, number: int, check: Sequ
 
 
 def _count_checks(scene: Scene) -> int:
-    """Return how many checks are open of the person who has most."""
+    """Return how many checks are open for the person who has the most."""
     with closing(sqlite3.connect(scene.data_dir / "bot.sqlite")) as connection:
         return int((connection.execute(_OPEN_CHECKS).fetchone() or [0])[0])
 
 
 async def _is_held_up(scene: Scene, bucket: str, number: int) -> bool:
-    """Store, and say whether more requests of others went out before the write than can be helped."""
+    """Store, and say whether more requests for others went out before the write than is unavoidable."""
     requests, writes = scene.cloudflare.requests, scene.cloudflare.writes
     while not await _submit(scene, GRACE, bucket, 1000 + number):
         pass
     await scene.slack.close(GRACE)
     before = len(requests)
-    while len(requests) - before <= _MOST_BETWEEN and bucket not in {write.bucket for write in writes}:  # noqa: ASYNC110 - a double tells nobody
+    while len(requests) - before <= _MOST_BETWEEN and bucket not in {write.bucket for write in writes}:  # noqa: ASYNC110 - a double sets no event
         await asyncio.sleep(0.01)
     return bucket not in {write.bucket for write in writes}
 

@@ -1,4 +1,4 @@
-"""Old Submits that come late: none may overwrite a newer token, drop it, or be told as the newer one."""
+"""Old Submits that arrive late: none may overwrite a newer token, drop it, or be reported as the newer one."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ _AGES: Final = (1, 2, 3, 5, 8, 13, 20, 34, 60, 120, 240, 290, 310, 3600)
 
 
 async def arrive_late(arena: Arena, engine: Engine = "sqlite") -> AsyncIterator[Case]:
-    """Send Submits that Slack signed at any time before the newer one, when that is stored, and while it waits."""
+    """Send Submits that Slack signed at any time before the newer one, once that is stored, and while it waits."""
     async with arena.scene_on(engine) as scene:
         for number, age in enumerate(_AGES):
             for behaviour in (Behaviour.GOOD, Behaviour.SERVER_DOWN):
@@ -39,7 +39,7 @@ async def arrive_late(arena: Arena, engine: Engine = "sqlite") -> AsyncIterator[
 
 
 async def stand_still(arena: Arena) -> AsyncIterator[Case]:
-    """Freeze the bot with a Submit in its socket, and let the person press again with another token when it wakes."""
+    """Freeze the bot with a Submit in its socket, and let the person press again with another token when it resumes."""
     async with arena.scene() as scene:
         for number in range(3):
             bucket, old, new = f"still-{number}", make_token(Behaviour.GOOD, 7100), make_token(Behaviour.GOOD, 8100)
@@ -54,7 +54,7 @@ async def stand_still(arena: Arena) -> AsyncIterator[Case]:
             try:
                 await scene.slack.fill(ADA, "token", new)
                 await scene.slack.submit(ADA)
-            except ImpossibleStepError:  # the form is gone: the old one was taken
+            except ImpossibleStepError:  # the form is gone: the old Submit was accepted
                 yield Case.of(f"frozen {number}", lied=True)
                 continue
             yield await _judge(scene, bucket, new, f"frozen {number}")
@@ -62,8 +62,8 @@ async def stand_still(arena: Arena) -> AsyncIterator[Case]:
 
 async def _judge(scene: Scene, bucket: str, new: str, name: str) -> Case:
     await scene.wait_for_result(bucket)
-    told = " ".join(message.text for message in scene.results(bucket))
-    is_dropped = f"<@{ADA}> submitted a newer one" in told
+    text = " ".join(message.text for message in scene.results(bucket))
+    is_dropped = f"<@{ADA}> submitted a newer one" in text
     return Case.of(name, lied=is_dropped or scene.cloudflare.stored_token(bucket) != new)
 
 

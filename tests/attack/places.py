@@ -1,4 +1,4 @@
-"""Results and notices that are to be read by others: another company, an archived channel, a person who left."""
+"""Results and notices that others could read: another company, an archived channel, a person who left."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -44,7 +44,7 @@ _NO_TEXTS: Final = (True, 7, ["D0PARTNER"], {"id": "D0PARTNER"})
 
 
 async def _post_elsewhere(arena: Arena) -> AsyncIterator[Case]:
-    """Have a result posted to what is no channel: typed there, or chosen by a client that was changed."""
+    """Have a result posted to a conversation that is no channel: typed there, or chosen by a modified client."""
     async with arena.scene() as scene:
         scene.slack.workspace.users[_PARTNER.id] = _PARTNER
         for conversation in _CONVERSATIONS:
@@ -79,7 +79,7 @@ async def _choose(scene: Scene, bucket: str, name: str, typed_in: str, chosen: o
 
 
 def _with_channel(scene: Scene, chosen: object) -> JsonObject:
-    """Let a client choose what the form does not offer; Slack makes a response URL for whatever it is."""
+    """Let a client choose what the form does not offer; Slack makes a response URL for anything."""
     payload = scene.slack.make_submission(ADA)
     values = payload["view"]["state"]["values"]
     values["channel"]["channel"]["selected_conversation"] = chosen
@@ -98,9 +98,9 @@ async def _wait_for_results(scene: Scene, bucket: str) -> list[Message]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Later:
-    """What changes for a bucket between what was submitted and what is told.
+    """What changes for a bucket between Submit and the result.
 
-    A channel that the bot has left is reached by the response URL that Slack made for it at Submit.
+    A channel that the bot has left can be reached by the response URL that Slack made for it at Submit.
     """
 
     name: str
@@ -112,7 +112,7 @@ class _Later:
     becomes: Channel | None = None
 
     def may_read(self, message: Message, *, is_notice: bool) -> bool:
-        """Whether a message may be where it is."""
+        """Say whether a message may be where it is."""
         now = self.becomes or self.channel
         is_open = self.is_listed and not (now.is_ext_shared or now.is_archived)
         in_channel = message.channel_id == self.channel.id and is_open
@@ -125,7 +125,7 @@ def _room(number: int, *, is_private: bool) -> Channel:
 
 
 def _laters() -> Iterator[_Later]:
-    """Yield every change of public and of private channels; the last one, in the order of buckets, changes nothing."""
+    """Yield every change of public and private channels; the last one, in the order of buckets, changes nothing."""
     number = 0
     for is_private in (False, True):
         for user_id in (ADA, GRACE):
@@ -153,8 +153,8 @@ def _laters() -> Iterator[_Later]:
 _CONTROL: Final = _Later(name="nothing changed", bucket="zz-later", channel=_room(99, is_private=False))
 
 
-async def _tell_later(arena: Arena) -> AsyncIterator[Case]:
-    """Change what may be told where while results wait for Slack and reminders come due; then let the bot tell all."""
+async def _post_later(arena: Arena) -> AsyncIterator[Case]:
+    """Change who may read what while results wait for Slack and reminders come due; then let the bot post all."""
     laters = (*_laters(), _CONTROL)
     async with arena.scene() as scene:
         scene.slack.fail_next("chat.postMessage", status=503, times=100_000)
@@ -200,19 +200,19 @@ def _change_all(scene: Scene, laters: tuple[_Later, ...]) -> None:
 
 
 def _judge(scene: Scene, later: _Later) -> Iterator[Case]:
-    told = scene.results(later.bucket)
-    notices = [message for message in told if "expires soon" in message.text or "any more" in message.text]
+    results = scene.results(later.bucket)
+    notices = [message for message in results if "expires soon" in message.text or "any more" in message.text]
     for kind, messages in (
-        ("result", [message for message in told if message not in notices]),
+        ("result", [message for message in results if message not in notices]),
         ("reminder", [message for message in notices if "expires soon" in message.text]),
         ("news", [message for message in notices if "expires soon" not in message.text]),
     ):
         in_vain = [message for message in messages if not later.may_read(message, is_notice=kind != "result")]
-        is_told = kind != "result" and (later.user_id == GRACE or not later.is_served)
-        yield Case.of(f"{kind}: {later.name}", leaked=bool(in_vain), lied=not messages and not is_told)
+        is_posted = kind != "result" and (later.user_id == GRACE or not later.is_served)
+        yield Case.of(f"{kind}: {later.name}", leaked=bool(in_vain), lied=not messages and not is_posted)
 
 
 ATTACKS: Final = (
     Attack(name="a result posted where others read it", run=_post_elsewhere),
-    Attack(name="a result or reminder told where it may not be any more", run=_tell_later, over=("http",)),
+    Attack(name="a result or reminder where it may no longer be", run=_post_later, over=("http",)),
 )

@@ -1,4 +1,4 @@
-"""Attacks of who can write the database, the bot's directories, or look at its process."""
+"""Attacks by someone who can write the database or the bot's directories, or inspect its process."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ _CHANGES: Final = {
 
 
 _WATCHED: Final = "bucket NOT LIKE '%-other'"
-"""What is moved to another bucket is looked at when something happens there."""
+"""Submissions moved to another bucket are only read when something happens there."""
 
 
 def _execute(scene: Scene, statement: str) -> list[tuple[object, ...]]:
@@ -71,7 +71,7 @@ async def _submit(scene: Scene, bucket: str, token: str, user: str, *, dry: bool
     await scene.slack.submit(user)
 
 
-def _is_told(scene: Scene, bucket: str) -> bool:
+def _has_result(scene: Scene, bucket: str) -> bool:
     return bool(scene.results(bucket))
 
 
@@ -80,7 +80,7 @@ def _holds(scene: Scene, bucket: str, token: str) -> bool:
 
 
 async def change_rows(arena: Arena, engine: Engine = "sqlite") -> AsyncIterator[Case]:
-    """Change one column of a submission that waits: nothing is written, here or elsewhere."""
+    """Change one column of a waiting submission: nothing is written, for this bucket or another."""
     async with arena.scene_on(engine, _WAITING) as scene:
         scene.cloudflare.fresh_seconds = 3.0
         buckets = {name: f"rows-{number:02d}" for number, name in enumerate(_CHANGES)}
@@ -100,7 +100,7 @@ async def change_rows(arena: Arena, engine: Engine = "sqlite") -> AsyncIterator[
 
 
 async def name_other_urls(arena: Arena) -> AsyncIterator[Case]:
-    """Have the bot post to an address that is not Slack's: one that is sealed into a row, or one of a payload."""
+    """Have the bot post to an address that is not Slack's: one sealed into a row, or one in a payload."""
     heard: list[str] = []
 
     async def take(request: web.Request) -> web.Response:
@@ -111,7 +111,7 @@ async def name_other_urls(arena: Arena) -> AsyncIterator[Case]:
     app.router.add_post("/{path:.*}", take)
     async with TestServer(app) as server, arena.scene(_WAITING) as scene:
         scene.cloudflare.fresh_seconds = 3.0
-        hosts = ("127.0.0.1", "localhost", "127.1", "0.0.0.0", "2130706433", "user:word@127.0.0.1")  # noqa: S104 - a name for this machine
+        hosts = ("127.0.0.1", "localhost", "127.1", "0.0.0.0", "2130706433", "user:word@127.0.0.1")  # noqa: S104 - compared, not listened on
         for number, host in enumerate(hosts):
             scene.cloudflare.add_bucket(f"urls-{number}")
             token = make_token(Behaviour.FRESH, 50 + number)
@@ -120,14 +120,14 @@ async def name_other_urls(arena: Arena) -> AsyncIterator[Case]:
         scene.slack.response_urls.base_url = f"http://127.0.0.1:{server.port}/payload"
         await scene.slack.type_command(CROWD[0], PLATFORM, "/r2-credential status")
         for number, host in enumerate(hosts):
-            is_told = await _wait_for(partial(_is_told, scene, f"urls-{number}"))
-            yield Case.of(f"sealed for {host}", got_in=f"/row-{number}" in heard, took_down=not is_told and not heard)
+            posted = await _wait_for(partial(_has_result, scene, f"urls-{number}"))
+            yield Case.of(f"sealed for {host}", got_in=f"/row-{number}" in heard, took_down=not posted and not heard)
         await _wait_for(lambda: any("payload" in each for each in heard) or b"look_not_answered" in scene.printed())
         yield Case.of("of a command", got_in=any("payload" in each for each in heard))
 
 
 def _seal_url(scene: Scene, bucket: str, url: str) -> None:
-    """Do what the public key and the right to write rows allow: seal a URL for a row."""
+    """Do what the public key and write access to the rows allow: seal a URL for a row."""
     names = ("team_id", "user_id", "id", "account_id", "bucket", "task", "channel_id")
     query = f"SELECT {', '.join(names)} FROM submissions WHERE bucket = '{bucket}'"  # noqa: S608 - our own words
     row = dict(zip(names, _execute(scene, query)[0], strict=True))
@@ -169,7 +169,7 @@ async def damage_rows(arena: Arena) -> AsyncIterator[Case]:
 
 
 def _add_damaged(scene: Scene, bucket: str, change: str) -> None:
-    """Add a submission that waits, as a copy of one that has ended, and damage it."""
+    """Add a waiting submission as a copy of one that has ended, and damage it."""
     later = "strftime('%Y-%m-%d %H:%M:%f000', 'now', '+1 hour')"
     now = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
     columns = [column.name for column in SUBMISSIONS.columns if column.name != "sequence"]
@@ -230,7 +230,7 @@ def _data_of_another_owner(data: Path) -> None:
 
 
 def _give_away(path: Path) -> None:
-    if os.geteuid() == 0:  # nobody else can
+    if os.geteuid() == 0:  # only root can give files away
         os.chown(path, 65534, 65534)
     else:
         path.chmod(0o777)
@@ -246,19 +246,19 @@ _PLANTS: Final = (
 
 
 async def plant_files(arena: Arena) -> AsyncIterator[Case]:
-    """Prepare the directories of a bot that is not started yet: it does not start on them, and says what to do."""
+    """Prepare the directories of a bot before its start: it refuses to start, and says what to do."""
     for plant in _PLANTS:
         async with open_scene(arena.transport, arena.new_directory()) as scene:
             scene.data_dir.mkdir(mode=0o700)
             plant(scene.data_dir)
             bot = await scene.start_bot()
             is_up = await bot.wait_until_ready()
-            is_told = b"The bot cannot start" in scene.printed() and b"Traceback" not in scene.printed()
-            yield Case.of(plant.__name__.strip("_").replace("_", " "), got_in=is_up, lied=not is_up and not is_told)
+            is_reported = b"The bot cannot start" in scene.printed() and b"Traceback" not in scene.printed()
+            yield Case.of(plant.__name__.strip("_").replace("_", " "), got_in=is_up, lied=not is_up and not is_reported)
 
 
 async def look_at_process(arena: Arena) -> AsyncIterator[Case]:
-    """Look for what a started process leaves to others: a core dump, its memory, TLS keys, files that they can read."""
+    """Search what a started process exposes to others: a core dump, its memory, TLS keys, files that they can read."""
     key_log = arena.new_directory() / "keys.log"
     async with open_scene(arena.transport, arena.new_directory()) as scene:
         scene.environment["SSLKEYLOGFILE"] = str(key_log)

@@ -1,4 +1,4 @@
-"""Attacks by what is written: lists, groups, texts that are not one line, ids that are none, and tokens in disguise."""
+"""Attacks by text: lists, groups, texts of several lines, malformed ids, and disguised tokens."""
 
 import asyncio
 import json
@@ -76,7 +76,7 @@ GROUPS: Final = {
 async def _groups_that_fail(arena: Arena) -> AsyncIterator[Case]:
     for name, (groups, error) in GROUPS.items():
         async with arena.scene({"R2_CREDENTIAL_ALLOWED_USERGROUPS": groups}) as scene:
-            if error is not None:  # the first that is asked, in the order of the ids
+            if error is not None:  # the first group that is asked for, in the order of the ids
                 scene.slack.fail_next("usergroups.users.list", error=error)
             stranger = await scene.slack.type_command(MALLORY, PLATFORM, f"/r2-credential {LISTED}")
             yield Case.of(f"{name}: a stranger", got_in=stranger.message is None)
@@ -119,7 +119,7 @@ async def _texts_that_forge(arena: Arena) -> AsyncIterator[Case]:
 
 
 def _is_forged(text: str, mark: str) -> bool:
-    """Whether the mark begins a line, or stands behind something that is not shown."""
+    """Say whether the mark begins a line, or follows an invisible character."""
     lines = text.splitlines()
     odd = [each for each in text if unicodedata.category(each) in {"Cc", "Cf", "Zl", "Zp"} and each != "\n"]
     return bool(odd) or any(line.lstrip(">").startswith(mark) for line in lines)
@@ -185,7 +185,7 @@ async def _tokens_in_disguise(_: Arena) -> AsyncIterator[Case]:
 
 
 def _places_of(text: str, *, as_name: bool = False) -> Iterator[tuple[str, JsonObject]]:
-    """Put it where a payload has room; as a name beside another name that is masked as well."""
+    """Put the text where a payload has room; as a name, next to another name that is masked as well."""
     part: object = {text: "part 1", OLDER: "part 2"} if as_name else f"the new one: {text}."
     yield "at the top", {"found": part}
     yield "in a list", {"found": [["x", part]]}
@@ -215,7 +215,7 @@ async def _texts_without_end(arena: Arena) -> AsyncIterator[Case]:
 
 
 async def _submit(scene: Scene, who: str, /, **changes: object) -> JsonObject:
-    """Submit the open form with something else in it than a person could enter, and return the answer."""
+    """Submit the open form with contents that a person could not enter, and return the answer."""
     await scene.slack.fill(who, "token", TOKEN)
     payload = scene.slack.make_submission(who)
     values = payload["view"]["state"]["values"]
@@ -235,7 +235,7 @@ async def _submit(scene: Scene, who: str, /, **changes: object) -> JsonObject:
 
 
 async def _is_taken(scene: Scene, user: str) -> bool:
-    """Whether a person who may use the bot can open its form."""
+    """Say whether a permitted user can open the form."""
     outcome = await scene.slack.type_command(user, PLATFORM, f"/r2-credential {LISTED}")
     return outcome.failure is None and outcome.message is None
 

@@ -1,7 +1,7 @@
 """How fast a signed `view_submission` is acknowledged over loopback HTTP, recorded on disk before the answer.
 
-Beside it, in the same run and with the same requests: an empty Bolt app. All submissions are for one bucket whose first
-delivery waits for a Cloudflare that does not answer, so that acknowledging is all that is measured.
+An empty Bolt app is measured in the same run with the same requests. All submissions are for one bucket whose first
+delivery waits for a Cloudflare that does not answer, so that only the acknowledgement is measured.
 """
 
 import asyncio
@@ -43,13 +43,13 @@ async def main() -> None:
 
 
 def show(name: str, seconds: float, latencies: list[float]) -> None:
-    """Print a line."""
+    """Print the line of one round."""
     p50, p99 = statistics.median(latencies), statistics.quantiles(latencies, n=100)[98]
     print(f"{name:24}{len(latencies) / seconds:12.0f}{p50 * 1000:8.1f}{p99 * 1000:8.1f}", flush=True)
 
 
 async def measure(port: int, requests: list[bytes]) -> tuple[float, list[float]]:
-    """Send everything over `CONNECTIONS` connections; return the wall time and each latency, in seconds."""
+    """Send all requests over `CONNECTIONS` connections; return the wall time and each latency, in seconds."""
     waiting = iter(requests)
     latencies: list[float] = []
     started = time.perf_counter()
@@ -58,7 +58,7 @@ async def measure(port: int, requests: list[bytes]) -> tuple[float, list[float]]
 
 
 async def send_one_by_one(port: int, take: Callable[[], bytes], latencies: list[float]) -> None:
-    """Send requests over one connection until none is left; anything but a 200 ends the benchmark."""
+    """Send requests over one connection until none is left; any status but 200 ends the benchmark."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while True:
         try:
@@ -78,7 +78,7 @@ async def send_one_by_one(port: int, take: Callable[[], bytes], latencies: list[
 
 @asynccontextmanager
 async def empty_app() -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Start the yardstick."""
+    """Start the baseline."""
     port = find_free_port()
     async with FakeSlack() as slack:
         arguments = (str(port), slack.api_url, slack.config.bot_tokens[0], slack.config.signing_secret)
@@ -118,7 +118,7 @@ async def the_bot() -> AsyncIterator[tuple[int, list[bytes]]]:
 
 
 async def record_openings(path: Path, team_id: str) -> list[str]:
-    """Record an opening for each request, as so many typed commands would have."""
+    """Record an opening for each request, as if a command had been typed for each."""
     database = SqliteDatabase(path)
     database.start()
     submissions = Submissions(database)
@@ -149,7 +149,7 @@ def sign(slack: FakeSlack, nonces: list[str]) -> list[bytes]:
 
 
 def submission(team_id: str, view_id: str, nonce: str) -> dict[str, object]:
-    """Return the payload of a filled form."""
+    """Return the payload of a filled-in form."""
     values = {
         "bucket": {"bucket": {"type": "external_select", "selected_option": {"value": BUCKET}}},
         "token": {"token": {"type": "plain_text_input", "value": make_token(Behaviour.GOOD)}},
@@ -170,7 +170,7 @@ def submission(team_id: str, view_id: str, nonce: str) -> dict[str, object]:
 
 
 async def wait_for_port(port: int) -> None:
-    """Return as soon as somebody listens."""
+    """Return as soon as a server listens."""
     while True:
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -1,7 +1,7 @@
 """How fast deliveries start and run, and what waiting ones cost: in one process on SQLite, and on PostgreSQL.
 
-The doubles run in this process and take a good part of the time: the fake Cloudflare and the fake Slack alone, asked
-by a bare client in the same way, are measured beside the bot in the same run.
+The doubles run in this process and take a good part of the time: the fake Cloudflare and the fake Slack, called
+directly by a bare client with the same requests, are measured in the same run.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ async def main() -> None:
     """Print all figures."""
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
-        directory.chmod(0o711)  # for the server of PostgreSQL, which does not run as root
+        directory.chmod(0o711)  # the PostgreSQL server does not run as root
         with running_postgres(directory / "postgres") as url:
             print(f"accept to start, ms, {STARTS} one after the other")
             await show_starts("inline", start_inline(directory))
@@ -101,7 +101,7 @@ async def start_on_postgres(url: str) -> AsyncIterator[float]:
 
     async def nothing() -> None: ...
 
-    async def refresh(tests: bool) -> None: ...  # noqa: FBT001 - as the runner hands it on
+    async def refresh(tests: bool) -> None: ...  # noqa: FBT001 - as the runner calls it
 
     async with postgres(url) as (database, jobs):
         submissions, delivery = Submissions(database, enqueue=jobs.deliver_in), Noting()
@@ -127,7 +127,7 @@ async def start_on_postgres(url: str) -> AsyncIterator[float]:
 
 
 async def show_doubles() -> None:
-    """Ask the doubles as the bot would: six requests of Cloudflare, one message and one view of Slack for each."""
+    """Call the doubles as the bot would: for each delivery six requests to Cloudflare, one message and one view."""
     async with FakeCloudflare() as cloudflare, FakeSlack() as slack, aiohttp.ClientSession() as http:
         for number in range(DELIVERIES):
             cloudflare.add_bucket(bucket(number))
@@ -157,10 +157,10 @@ async def show_doubles() -> None:
 
 
 async def show_deliveries(name: str, directory: Path, url: str | None) -> None:
-    """Start a bot with recorded submissions, and print how fast it works them off."""
+    """Start a bot with recorded submissions, and print how fast it delivers them."""
     async with waiting_bot(directory, url, DELIVERIES) as (slack, cloudflare, process):
         await process.start()
-        while not cloudflare.writes:  # noqa: ASYNC110 - looking often is the measurement
+        while not cloudflare.writes:  # noqa: ASYNC110 - polling is the measurement
             await asyncio.sleep(0.002)
         started, before = time.perf_counter(), cpu_seconds(process.pid)
         await wait_for(lambda: len(slack.workspace.messages) >= DELIVERIES)
@@ -170,7 +170,7 @@ async def show_deliveries(name: str, directory: Path, url: str | None) -> None:
 
 
 async def show_waiting(directory: Path) -> None:
-    """Print the memory of a bot with a thousand submissions that wait for Cloudflare, beside one with none."""
+    """Print the memory of a bot with a thousand submissions that wait for Cloudflare, minus that of a bot with none."""
     sizes = []
     for count in (0, DELIVERIES):
         async with waiting_bot(directory / str(count), None, count) as (_, cloudflare, process):
@@ -184,7 +184,7 @@ async def show_waiting(directory: Path) -> None:
 
 
 async def show_idle_role(directory: Path, url: str, role: Role) -> None:
-    """Print what a process costs that has nothing to do."""
+    """Print what an idle process costs."""
     async with waiting_bot(directory, url, 0, role) as (_, _, process):
         await process.start()
         await process.wait_until_ready()
@@ -200,7 +200,7 @@ async def show_idle_role(directory: Path, url: str, role: Role) -> None:
 async def waiting_bot(
     directory: Path, url: str | None, count: int, role: Role | None = None
 ) -> AsyncIterator[tuple[FakeSlack, FakeCloudflare, BotProcess]]:
-    """Record submissions, each for a bucket of its own, and set a bot up for them that is not started yet."""
+    """Record submissions, each for a different bucket, and set up a bot for them that is not started yet."""
     directory.mkdir(parents=True)
     pem = generate_private_key()
     async with AsyncExitStack() as stack:
@@ -246,7 +246,7 @@ async def postgres(url: str) -> AsyncIterator[tuple[PostgresDatabase, Jobs]]:
 async def forget(database: Database) -> None:
     """Empty the tables."""
 
-    async def empty(_: None, connection: Any) -> None:  # noqa: ANN401 - psycopg's own
+    async def empty(_: None, connection: Any) -> None:  # noqa: ANN401 - psycopg's type
         await connection.execute("TRUNCATE submissions, leases, openings, procrastinate_jobs CASCADE")
 
     await database.run(lambda _: None, empty)
@@ -258,9 +258,9 @@ def bucket(number: int) -> str:
 
 
 async def wait_for(look: Callable[[], bool]) -> None:
-    """Wait until something is so; gives up after two minutes."""
+    """Wait until the condition holds, at most two minutes."""
     async with asyncio.timeout(PATIENCE):
-        while not look():  # noqa: ASYNC110 - nothing tells
+        while not look():  # noqa: ASYNC110 - no event is set
             await asyncio.sleep(0.005)
 
 

@@ -1,4 +1,4 @@
-"""The yardstick: a Bolt app in Bolt's default mode whose one listener does nothing but `ack()`."""
+"""The baseline: a Bolt app in Bolt's default mode whose only listener does nothing but `ack()`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What the bot costs while nothing happens: start to ready, memory, CPU (Socket Mode, default settings, Linux)."""
+"""What the idle bot costs: time to ready, memory, CPU (Socket Mode, default settings, Linux)."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ LIBRARIES = "import aiohttp, cryptography, httpx, pydantic_settings, slack_bolt.
 
 
 async def main() -> None:
-    """Start the bot a few times, then watch the last one do nothing; beside it, the bare import of its libraries."""
+    """Start the bot a few times, then measure the last one while idle; import its libraries alone for comparison."""
     libraries = [seconds_of([sys.executable, "-c", LIBRARIES]) for _ in range(STARTS)]
     async with FakeSlack() as slack, FakeCloudflare() as cloudflare:
         starts = []
@@ -39,7 +39,7 @@ async def main() -> None:
 
 
 async def show_idle(pid: int) -> None:
-    """Print memory and CPU of a process that has nothing to do."""
+    """Print memory and CPU of an idle process."""
     await asyncio.sleep(5)
     before = cpu_seconds(pid)
     await asyncio.sleep(IDLE_SECONDS)
@@ -48,7 +48,7 @@ async def show_idle(pid: int) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return user and system time of a process (proc(5))."""
+    """Return user and system time of a process, in seconds (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -59,7 +59,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def seconds_of(command: list[str]) -> float:
-    """Return how long a command takes."""
+    """Return how long a command takes, in seconds."""
     started = time.perf_counter()
     subprocess.run(command, check=True)  # noqa: S603 - our own command
     return time.perf_counter() - started

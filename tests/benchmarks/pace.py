@@ -1,7 +1,7 @@
-"""How near to Cloudflare's limit the bot's client comes, and how often it meets it: real time, over loopback.
+"""How close the bot's client comes to Cloudflare's limit, and how often it exceeds it: in real time, over loopback.
 
-So many submissions at once, two requests each, against 120 requests in 10 s: by one process, then by two that share
-their budget on a PostgreSQL. `pace.py [submissions] [seconds at most]`; 1000 take twice three minutes.
+All submissions start at once, two requests each, against 120 requests in 10 s: first in one process, then in two that
+share their budget through PostgreSQL. `pace.py [submissions] [seconds at most]`; 1000 take twice three minutes.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ async def main(submissions: int = 1000, seconds: int = 900) -> None:
 
 
 async def measure(name: str, submissions: int, run: Callable[[str, int], Awaitable[None]]) -> None:
-    """Let them run and print a line, also of a run that is broken off."""
+    """Run it and print a line, even if the run is cut short."""
     async with FakeCloudflare(limit=LIMIT) as cloudflare:
         for number in range(submissions):
             cloudflare.add_bucket(name_bucket(number))
@@ -71,12 +71,12 @@ async def alone(base_url: str, submissions: int) -> None:
 
 
 async def together(base_url: str, submissions: int) -> None:
-    """Submit everything from several processes, which know of each other by the database alone."""
+    """Submit everything from several processes, which share nothing but the database."""
     with tempfile.TemporaryDirectory(prefix="postgres-") as directory:
         Path(directory).chmod(0o755)
         with running_postgres(Path(directory) / "server") as url:
             database = PostgresDatabase(url)
-            await database.start()  # makes the tables
+            await database.start()  # creates the tables
             await database.stop()
             processes = [
                 await asyncio.create_subprocess_exec(
@@ -95,7 +95,7 @@ async def together(base_url: str, submissions: int) -> None:
 
 
 async def work(base_url: str, url: str, submissions: int, number: int) -> None:
-    """Be one of those processes."""
+    """Do the work of one of those processes."""
     database = PostgresDatabase(url)
     await database.start()
     pace = SharedPace(PaceRows(database, SANDBOX_ACCOUNT_ID), now)
@@ -104,7 +104,7 @@ async def work(base_url: str, url: str, submissions: int, number: int) -> None:
 
 
 async def submit_all(base_url: str, numbers: range, pace: Pace) -> None:
-    """Submit all at once, so that they wait in line."""
+    """Submit all at once, so that they queue up."""
     auth = ApiToken(token=Secret(SANDBOX_API_TOKEN))
     client = CloudflareClient(account_id=SANDBOX_ACCOUNT_ID, base_url=base_url, auth=auth, pace=pace)
     keys = [BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket=name_bucket(number)) for number in numbers]
@@ -113,14 +113,14 @@ async def submit_all(base_url: str, numbers: range, pace: Pace) -> None:
 
 
 async def submit(client: CloudflareClient, key: BucketKey) -> None:
-    """Look, then store."""
+    """Get the catalog, then store the credential."""
     token = Secret(make_token(Behaviour.GOOD))
     await insist(client, lambda turn: client.get_catalog(key, turn))
     await insist(client, lambda turn: client.store_credential(key, token, yes, turn))
 
 
 async def insist(client: CloudflareClient, call: Callable[[Turn], Awaitable[object]]) -> None:
-    """Come back when told to, until the call is through."""
+    """Wait for the time that each turn returns, until the call gets through."""
     while True:
         turn = await client.turn(Urgency.WRITE)
         if isinstance(turn, datetime):

@@ -1,7 +1,7 @@
 """How long a person waits: from Submit to the result in the channel, and for `status` of many catalogs.
 
-Cloudflare and Slack answer at once here; both run in this process. What they take alone, asked in the same order by a
-bare client, is measured beside the bot in the same run.
+Cloudflare and Slack answer at once here; both run in this process. Their own share, called in the same order by a
+bare client, is measured in the same run.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from bot.sandbox.process import BotProcess, Transport, bot_environment, find_fre
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour, make_token
 
-RESULTS = 40  # within what the account may ask at once: the pace is measured elsewhere
+RESULTS = 40  # within the account's rate limit: the pace is measured elsewhere
 LOOKS = 30
 CATALOGS = 500
 USER, CHANNEL = "U0ADA0001", "C0DATAPLT"
@@ -34,19 +34,19 @@ async def main() -> None:
             show(f"Submit to result, {transport}, {RESULTS} buckets", await time_results(slack))
             show("the doubles alone, the same calls one after the other", await time_doubles(slack, cloudflare))
     async with running_bot("socket", buckets=CATALOGS) as (slack, cloudflare):
-        show(f"status of {CATALOGS} catalogs, from the snapshot", await time_looks(slack))
+        show(f"status of {CATALOGS} catalogs, from the snapshot", await time_status(slack))
         await show_refresh(slack, cloudflare)
 
 
 def show(name: str, seconds: list[float]) -> None:
-    """Print a line."""
+    """Print one line."""
     p95 = statistics.quantiles(seconds, n=20)[18]
     print(f"{name:52}{statistics.median(seconds) * 1000:8.1f}{p95 * 1000:8.1f}{max(seconds) * 1000:8.1f}", flush=True)
 
 
 @asynccontextmanager
 async def running_bot(transport: Transport, buckets: int) -> AsyncIterator[tuple[FakeSlack, FakeCloudflare]]:
-    """Start the bot as a process of its own, between doubles that have so many buckets."""
+    """Start the bot as a separate process between doubles that have so many buckets."""
     async with FakeCloudflare() as cloudflare, FakeSlack() as slack:
         for number in range(buckets):
             cloudflare.add_bucket(f"lake-{number:03d}", token=make_token(Behaviour.GOOD, number=9))
@@ -66,7 +66,7 @@ async def running_bot(transport: Transport, buckets: int) -> AsyncIterator[tuple
 
 
 async def time_results(slack: FakeSlack) -> list[float]:
-    """Store one token after the other; from the pressed Submit to the message in the channel."""
+    """Store one token after another; measure from pressing Submit to the message in the channel."""
     taken: list[float] = []
     for number in range(RESULTS):
         bucket = f"lake-{number:03d}"
@@ -76,13 +76,13 @@ async def time_results(slack: FakeSlack) -> list[float]:
         await slack.submit(USER)
         await slack.wait_for_message(CHANNEL, lambda message, name=f"`{bucket}`": name in message.text)  # type: ignore[misc]  # its default
         taken.append(time.perf_counter() - started)
-        await slack.wait_for_view(USER, lambda view: view.title == "Credential stored")  # the next one meets no rest
+        await slack.wait_for_view(USER, lambda view: view.title == "Credential stored")  # settled
         await slack.close(USER)
     return taken
 
 
 async def time_doubles(slack: FakeSlack, cloudflare: FakeCloudflare) -> list[float]:
-    """Make the calls that one result takes: the questions at once, the write, the test, the message."""
+    """Make the calls of one result: the concurrent checks, the write, the test, the message."""
     taken: list[float] = []
     headers = {"Authorization": f"Bearer {cloudflare.api_token}"}
     account = f"{cloudflare.base_url}/accounts/{cloudflare.account_id}"
@@ -113,20 +113,20 @@ async def time_doubles(slack: FakeSlack, cloudflare: FakeCloudflare) -> list[flo
     return taken
 
 
-async def time_looks(slack: FakeSlack) -> list[float]:
-    """Type `status`, while what it shows is being refreshed and when it is fresh."""
+async def time_status(slack: FakeSlack) -> list[float]:
+    """Type `status`, once while its data is being refreshed and once when it is fresh."""
     return [await timed(lambda: slack.type_command(USER, CHANNEL, "/r2-credential status")) for _ in range(LOOKS)]
 
 
 async def timed(work: Callable[[], Awaitable[object]]) -> float:
-    """Return how long it takes."""
+    """Return how long the work takes, in seconds."""
     started = time.perf_counter()
     await work()
     return time.perf_counter() - started
 
 
 async def show_refresh(slack: FakeSlack, cloudflare: FakeCloudflare) -> None:
-    """Say what the refresh behind the first look has cost, from then until its tests have ended."""
+    """Print what the refresh behind the first `status` has cost by the end of its tests."""
     await slack.wait_for_message(
         CHANNEL, lambda message: "told it" in message.text and "being asked" not in message.text, as_user=USER
     )

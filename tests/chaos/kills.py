@@ -1,12 +1,12 @@
-"""Kills the bot at random moments while people submit, and counts what was lost, doubled or written out of order.
+"""Kills the bot at random moments while people submit, and counts what was lost, duplicated or written out of order.
 
-The fake Slack and the fake Cloudflare are outside of what is killed. People press Submit again until they are
-answered, and take their next form for a bucket only then; so the newest acknowledged token of a bucket that is fit to
-be written is the one that its slot must hold in the end.
+The fake Slack and the fake Cloudflare are not killed. People press Submit until they get an answer, and only then open
+their next form for a bucket; so the newest acknowledged token of a bucket that is fit to be written is the one that
+its slot must hold in the end.
 
     python -m tests.chaos.kills [sqlite|postgres] [submissions]
 
-Exits with 1 when anything but the messages doubled by a kill is not 0.
+Exits with 1 if anything but the messages duplicated by a kill is not 0.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _REFERENCE = re.compile(r"Reference (V\w+)")
 
 @dataclass
 class Tally:
-    """What happened."""
+    """What was submitted, answered and killed."""
 
     acknowledged: dict[str, str] = field(default_factory=dict)
     newest_fit: dict[str, str] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Tally:
 
 
 async def main(engine: str, submissions: int) -> bool:
-    """Run one engine, print the figures, and say whether all is well."""
+    """Run one engine, print the figures, and return whether nothing was lost, duplicated or wrong."""
     seed = random.randrange(10**6)
     dice = random.Random(seed)
     print(f"{engine}: {submissions} submissions over {len(BUCKETS)} buckets, seed {seed}", flush=True)
@@ -64,14 +64,14 @@ async def main(engine: str, submissions: int) -> bool:
                 each = submissions // len(BUCKETS)
                 await asyncio.gather(*(submit_one_by_one(slack, number, each, dice, tally) for number in range(20)))
         except TimeoutError:
-            print("  the time for submitting is over")
+            print("  time for submitting is up")
         killer.cancel()
         await asyncio.gather(killer, return_exceptions=True)
         if not all(await asyncio.gather(*(bot.wait_until_ready() for bot in fleet))):
-            print("  the bot does not start any more")
+            print("  the bot no longer starts")
             return False
         await wait_for_the_end(slack, tally)
-        return tell(slack, cloudflare, tally, time.monotonic() - started)
+        return print_figures(slack, cloudflare, tally, time.monotonic() - started)
 
 
 @asynccontextmanager
@@ -83,7 +83,7 @@ async def scene(engine: str) -> AsyncIterator[tuple[FakeSlack, FakeCloudflare, l
     config = FakeSlackConfig(users=(*config.users, *people), user_groups=(group,))
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        directory.chmod(0o711)  # for the server of PostgreSQL, which does not run as root
+        directory.chmod(0o711)  # the PostgreSQL server does not run as root
         cloudflare = await stack.enter_async_context(FakeCloudflare())
         slack = await stack.enter_async_context(FakeSlack(config))
         cloudflare.slow_delay, cloudflare.retry_after = 0.5, 1
@@ -111,12 +111,12 @@ async def scene(engine: str) -> AsyncIterator[tuple[FakeSlack, FakeCloudflare, l
 
 
 def user_id(number: int) -> str:
-    """Return the id of one of the people."""
+    """Return the id of a user."""
     return f"U0CHAOS{number:02d}"
 
 
 async def kill_at_random(fleet: list[BotProcess], dice: random.Random, tally: Tally) -> None:
-    """Kill one process after the other, and start it again at once."""
+    """Kill one process after another, and restart each at once."""
     while True:
         await asyncio.sleep(dice.uniform(SHORTEST, LONGEST))
         bot = dice.choice(fleet)
@@ -138,7 +138,7 @@ async def submit_one_by_one(slack: FakeSlack, number: int, count: int, dice: ran
 
 
 async def submit_until_answered(slack: FakeSlack, user: str, bucket: str, token: str, tally: Tally) -> str:
-    """Do as a patient person does, with one form, or with a new one where it cannot be used any more."""
+    """Act as a patient person: press Submit again in the same form, or in a new one if the form is no longer valid."""
     while True:
         if slack.modal(user) is not None:
             await slack.close(user, whole_stack=True)
@@ -154,21 +154,21 @@ async def submit_until_answered(slack: FakeSlack, user: str, bucket: str, token:
             if answer.kind == "updated" and modal is not None:
                 if answer.view is not None and "Nothing was sent" in str(answer.view):
                     tally.given_up += 1
-                    break  # the form was unknown: begin anew
+                    break  # the form was unknown: open a new one
                 return modal.id
             await asyncio.sleep(0.1)
 
 
 async def wait_for_the_end(slack: FakeSlack, tally: Tally) -> None:
-    """Wait until every acknowledged submission is told, or the time is over; then a little more for doubles."""
+    """Wait until every acknowledged submission has a result, or the time is up; then a little longer for duplicates."""
     deadline = time.monotonic() + END_SECONDS
-    while time.monotonic() < deadline and set(tally.acknowledged) - set(told(slack)):
+    while time.monotonic() < deadline and set(tally.acknowledged) - set(result_times(slack)):
         await asyncio.sleep(0.2)
     await asyncio.sleep(3)
 
 
-def told(slack: FakeSlack) -> dict[str, list[float]]:
-    """Return when each submission was told, by its reference."""
+def result_times(slack: FakeSlack) -> dict[str, list[float]]:
+    """Return when the results of each submission were posted, by its reference."""
     times = defaultdict(list)
     for message in slack.workspace.messages:
         if message.bot_id is not None:
@@ -177,9 +177,9 @@ def told(slack: FakeSlack) -> dict[str, list[float]]:
     return times
 
 
-def tell(slack: FakeSlack, cloudflare: FakeCloudflare, tally: Tally, seconds: float) -> bool:
+def print_figures(slack: FakeSlack, cloudflare: FakeCloudflare, tally: Tally, seconds: float) -> bool:
     """Print the figures."""
-    times = told(slack)
+    times = result_times(slack)
     lost = [reference for reference in tally.acknowledged if reference not in times]
     doubled, by_kill = 0, 0
     for stamps in times.values():
@@ -189,11 +189,11 @@ def tell(slack: FakeSlack, cloudflare: FakeCloudflare, tally: Tally, seconds: fl
     wrong = [bucket for bucket, token in tally.newest_fit.items() if cloudflare.stored_token(bucket) != token]
     messages = (message for message in slack.workspace.messages if message.bot_id)
     endings = Counter(message.blocks[0]["text"]["text"].partition("\n")[0] for message in messages)
-    print(f"  submissions acknowledged                {len(tally.acknowledged)} ({tally.pressed} times pressed)")
+    print(f"  submissions acknowledged                {len(tally.acknowledged)} ({tally.pressed} presses)")
     print(f"  kills                                   {len(tally.killed_at)}")
     print(f"  lost                                    {len(lost)} {lost[:3]}")
-    print(f"  messages doubled                        {doubled}")
-    print(f"  messages doubled by a kill              {by_kill}")
+    print(f"  messages duplicated                     {doubled}")
+    print(f"  messages duplicated by a kill           {by_kill}")
     print(f"  slots not holding the newest fit token  {len(wrong)} {wrong[:3]}")
     print(f"  seconds                                 {seconds:.0f}")
     for ending, count in endings.most_common():
