@@ -1,1 +1,1 @@
-"""The whole way over real sockets: the unchanged bot as a process between the two doubles."""
+"""The whole system over real sockets: the unchanged bot as a process between the two doubles."""

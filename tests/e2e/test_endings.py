@@ -1,4 +1,4 @@
-"""Every ready-made token goes its way to the ending that the sandbox promises for it."""
+"""Every ready-made token reaches the ending that the sandbox promises for it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -70,7 +70,7 @@ ENDINGS = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def submitted(scene: Scene) -> Scene:
-    """Submit all the ready-made tokens at once, each by another person into a bucket of its own."""
+    """Submit all the ready-made tokens at once, each by another user into another bucket."""
     for index in range(len(READY_MADE_TOKENS)):
         scene.cloudflare.add_bucket(f"ending-{index:02d}")
     await asyncio.gather(
@@ -83,8 +83,8 @@ async def submitted(scene: Scene) -> Scene:
 
 
 @pytest.mark.parametrize("index", range(len(READY_MADE_TOKENS)), ids=[each.label for each in READY_MADE_TOKENS])
-async def test_each_ready_made_token_comes_to_its_ending(submitted: Scene, index: int) -> None:
-    """One message and the modal tell the ending, and the slot holds the token exactly when they say so."""
+async def test_each_ready_made_token_reaches_its_ending(submitted: Scene, index: int) -> None:
+    """One message and the modal report the ending, and the slot holds the token exactly when they say so."""
     ready, bucket, user = READY_MADE_TOKENS[index], f"ending-{index:02d}", CROWD[index]
     expected = ENDINGS[ready.label]
 
@@ -112,10 +112,10 @@ async def test_each_ready_made_token_comes_to_its_ending(submitted: Scene, index
         pytest.param("never-made", "no_such_bucket", "knows no bucket of this name", id="no such bucket"),
     ],
 )
-async def test_a_catalog_that_takes_no_credential_is_explained(
+async def test_a_catalog_that_accepts_no_credential_is_explained(
     scene: Scene, bucket: str, code: str, words: str
 ) -> None:
-    """Each state of a bucket that takes no credential has a sentence and a code of its own."""
+    """Each state of a bucket that accepts no credential has its own sentence and code."""
     await scene.submit(bucket, make_token(Behaviour.GOOD))
 
     message = await scene.wait_for_result(bucket)
@@ -131,13 +131,13 @@ async def test_a_catalog_that_takes_no_credential_is_explained(
     [
         pytest.param("caller-out", Failure(status=401, code=10000), "your token is not the reason", id="rejected"),
         pytest.param("r2-off", Failure(status=403, code=10042), "R2 is not enabled", id="R2 not enabled"),
-        pytest.param("strange-no", Failure(status=400, code=31999), "does not know", id="a code of no table"),
+        pytest.param("strange-no", Failure(status=400, code=31999), "does not know", id="an unknown code"),
     ],
 )
-async def test_a_fault_of_the_operator_is_not_put_on_the_person(
+async def test_an_operators_fault_is_not_blamed_on_the_user(
     scene: Scene, bucket: str, failure: Failure, words: str
 ) -> None:
-    """What only the operator can fix says so and names whom to ask."""
+    """A result that only the operator can fix says so and names the contact."""
     scene.cloudflare.add_bucket(bucket)
     scene.cloudflare.fail_next("credential", **failure)
 
@@ -149,7 +149,7 @@ async def test_a_fault_of_the_operator_is_not_put_on_the_person(
     assert scene.cloudflare.stored_token(bucket) is None
 
 
-async def test_a_result_can_be_tried_again_by_its_button(scene: Scene) -> None:
+async def test_a_result_can_be_retried_by_its_button(scene: Scene) -> None:
     """The button opens a fresh form for the same bucket, from which a good token is stored."""
     bucket, good = "second-chance", make_token(Behaviour.GOOD, number=11)
     scene.cloudflare.add_bucket(bucket)
@@ -185,18 +185,22 @@ async def hasty(
             "always-down", Failure(status=503), "Not known if stored", "storing it twice does no harm", id="down"
         ),
         pytest.param(
-            "no-answer", Failure(drop_after_store=True), "Not known if stored", "got no answer", id="no answer ever"
+            "no-answer", Failure(drop_after_store=True), "Not known if stored", "got no answer", id="never an answer"
         ),
-        # The last one: it stops all requests of the account for an hour.
+        # The last one: it blocks all requests of the account for an hour.
         pytest.param(
-            "told-to-wait", Failure(status=429, code=971, retry_after=3600), FAILED, "limiting", id="told to wait long"
+            "told-to-wait",
+            Failure(status=429, code=971, retry_after=3600),
+            FAILED,
+            "limiting",
+            id="asked to wait long",
         ),
     ],
 )
-async def test_the_deadline_ends_what_cannot_succeed(
+async def test_the_deadline_ends_a_submission_that_cannot_succeed(
     hasty: Scene, bucket: str, failure: Failure, title: str, words: str
 ) -> None:
-    """When the time of a submission is over it ends as what is known of it, and a later try is not made."""
+    """After its deadline a submission ends with what is known of it, and is not tried again."""
     hasty.cloudflare.add_bucket(bucket)
     hasty.cloudflare.fail_next("credential", times=1000, **failure)
 

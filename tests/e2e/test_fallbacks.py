@@ -1,4 +1,4 @@
-"""Where the bot may not post, the result finds another way, says why it came that way, and is never silence."""
+"""If the bot may not post to a channel, the result takes another way, says why, and is never lost."""
 
 import asyncio
 
@@ -42,10 +42,8 @@ async def test_a_channel_without_the_bot_is_reached_by_its_response_url(
 @pytest.mark.parametrize(
     ("bucket", "status"), [pytest.param("used-up", 404, id="gone"), pytest.param("broken-url", 500, id="broken")]
 )
-async def test_a_response_url_that_does_not_work_leads_to_a_direct_message(
-    scene: Scene, bucket: str, status: int
-) -> None:
-    """The person who submitted gets the result and reads which channel it was meant for."""
+async def test_a_broken_response_url_leads_to_a_direct_message(scene: Scene, bucket: str, status: int) -> None:
+    """The submitter gets the result and reads which channel it was meant for."""
     scene.cloudflare.add_bucket(bucket)
     scene.slack.fail_next("response_url", status=status)
 
@@ -57,7 +55,7 @@ async def test_a_response_url_that_does_not_work_leads_to_a_direct_message(
 
 
 async def test_a_channel_archived_meanwhile_leads_to_a_direct_message(scene: Scene) -> None:
-    """A channel that was open at Submit and is archived when the result comes takes nothing, by either way."""
+    """A channel that was open at Submit and is archived when the result comes accepts neither way of posting."""
     bucket = "archived-meanwhile"
     scene.cloudflare.add_bucket(bucket)
 
@@ -78,8 +76,8 @@ async def test_a_channel_archived_meanwhile_leads_to_a_direct_message(scene: Sce
         pytest.param("chosen-direct", PLATFORM, id="chosen in a channel"),
     ],
 )
-async def test_a_direct_message_can_be_chosen_in_the_first_place(scene: Scene, bucket: str, channel: str) -> None:
-    """It is a choice like any other and needs no excuse; where the command is typed there, it is the default."""
+async def test_a_direct_message_can_be_chosen(scene: Scene, bucket: str, channel: str) -> None:
+    """It is an ordinary choice without an explanation; it is the default if the command was typed there."""
     scene.cloudflare.add_bucket(bucket)
 
     await scene.open_form(bucket, channel=channel)
@@ -93,7 +91,7 @@ async def test_a_direct_message_can_be_chosen_in_the_first_place(scene: Scene, b
     assert scene.results(bucket) == [message]
 
 
-async def test_another_channel_than_that_of_the_command_can_be_chosen(scene: Scene) -> None:
+async def test_another_channel_than_the_commands_can_be_chosen(scene: Scene) -> None:
     """The result goes to the chosen channel and nowhere else."""
     bucket = "elsewhere"
     scene.cloudflare.add_bucket(bucket)
@@ -104,8 +102,8 @@ async def test_another_channel_than_that_of_the_command_can_be_chosen(scene: Sce
     assert scene.results(bucket) == [message]
 
 
-async def test_trouble_that_passes_delays_the_results_and_loses_none(scene: Scene) -> None:
-    """Slack limits, breaks, cuts the connection and refuses the bot token: each message comes later, once."""
+async def test_slacks_outages_delay_results_and_lose_none(scene: Scene) -> None:
+    """Slack limits, fails, cuts the connection and refuses the bot token: each message arrives later, once."""
     buckets = [f"trouble-{number}" for number in range(4)]
     for bucket in buckets:
         scene.cloudflare.add_bucket(bucket)
@@ -121,8 +119,8 @@ async def test_trouble_that_passes_delays_the_results_and_loses_none(scene: Scen
     assert [scene.results(bucket) for bucket in buckets] == [[message] for message in messages]
 
 
-async def test_a_modal_that_slack_does_not_update_costs_nothing_but_itself(scene: Scene) -> None:
-    """The channel message counts: it comes although every update of the modal fails."""
+async def test_failing_modal_updates_do_not_affect_the_message(scene: Scene) -> None:
+    """The channel message is posted although every update of the modal fails."""
     bucket = "no-updates"
     scene.cloudflare.add_bucket(bucket)
     await scene.open_form(bucket)

@@ -1,4 +1,4 @@
-"""A process that stood still with a Submit in its socket: when it wakes, nothing of that overwrites a newer token."""
+"""A process frozen with a Submit in its socket: when it resumes, that Submit overwrites no newer token."""
 
 import asyncio
 import os
@@ -26,18 +26,18 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 OLD, NEW = make_token(Behaviour.GOOD, 61), make_token(Behaviour.GOOD, 62)
 
 FREEZE_SECONDS = 5.2
-"""Longer than Slack waits, and than the second of doubt: this time has to pass, and no event tells that it has."""
+"""Longer than Slack waits plus the second of doubt: real time must pass, since no event marks its end."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Pair:
-    """A bot of two processes on one PostgreSQL, either of which Slack may choose."""
+    """A bot of two processes on one PostgreSQL; the test chooses which of them Slack uses."""
 
     scene: Scene
     ways: dict[BotProcess, list[object]]
 
     def choose(self, bot: BotProcess) -> None:
-        """Let Slack send everything to this one."""
+        """Make Slack send everything to this process."""
         transport = self.scene.slack.transport
         if self.scene.transport == "http":
             transport.request_urls[:] = [str(url) for url in self.ways[bot]]
@@ -49,7 +49,7 @@ class Pair:
 async def pair(
     set_scene: SetScene, transport: Transport, tmp_path_factory: pytest.TempPathFactory, postgres_server: str
 ) -> AsyncIterator[Pair]:
-    """Start one after the other, so that it is known whose connections are whose."""
+    """Start them one after another, so that it is known whose connections are whose."""
     name = f"test_{uuid4().hex}"
     execute(postgres_server, f"CREATE DATABASE {name}")
     async with AsyncExitStack() as stack:
@@ -92,17 +92,17 @@ async def submit_to_a_frozen(scene: Scene, bot: BotProcess, token: str) -> async
 
 
 def wake(bot: BotProcess) -> None:
-    """Let it go on as if nothing had happened."""
+    """Resume the process."""
     os.kill(bot.pid, signal.SIGCONT)
 
 
 def writes(scene: Scene, bucket: str) -> int:
-    """Count the POSTs for a bucket, however they ended."""
+    """Count the POSTs for a bucket, whatever their outcome."""
     return sum(each.path.endswith(f"/{bucket}/credential") for each in scene.cloudflare.requests)
 
 
-async def test_what_lay_in_the_socket_is_not_taken_and_the_next_try_is(scene: Scene) -> None:
-    """Slack has told the person that it failed; the form is still there, and the same token can be pressed again."""
+async def test_a_submit_left_in_the_socket_is_refused_and_the_next_try_accepted(scene: Scene) -> None:
+    """Slack has shown a failure to the person; the form is still there, and the same token can be pressed again."""
     scene.cloudflare.add_bucket("frozen")
     await scene.open_form("frozen")
 
@@ -120,15 +120,15 @@ async def test_what_lay_in_the_socket_is_not_taken_and_the_next_try_is(scene: Sc
     assert scene.slack.problems == []
 
 
-async def test_a_frozen_gateway_does_not_overwrite_what_was_stored_meanwhile(pair: Pair) -> None:
-    """The older token is not sent, not even for a moment, and nobody is told that it was the newer one."""
+async def test_a_frozen_gateway_does_not_overwrite_a_newer_token(pair: Pair) -> None:
+    """The older token is never sent, and no one reads that it was the newer one."""
     scene, (frozen, other) = pair.scene, list(pair.ways)
     bucket = f"contested-{uuid4().hex[:8]}"
     scene.cloudflare.add_bucket(bucket)
     pair.choose(frozen)
     await scene.open_form(bucket)
 
-    pair.choose(frozen)  # again: the form took more than one request, and connections take turns
+    pair.choose(frozen)  # again: opening the form took more than one request, and connections take turns
     pressed = await submit_to_a_frozen(scene, frozen, OLD)
     pair.choose(other)
     await scene.open_form(bucket, user=GRACE)

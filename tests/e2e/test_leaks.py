@@ -1,4 +1,4 @@
-"""Marked tokens go every way there is; afterwards they are searched for, in every disguise, in all that was left."""
+"""Marked tokens take every path; afterwards everything left behind is searched for them, in every encoding."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ OAUTH = "cfoat_" + "MADEUPOAUTH".ljust(40, "0") + "5a4db0c2"
 
 @dataclass(slots=True, kw_only=True)
 class Aftermath:
-    """What was left behind when everything was over, and what must not be in it."""
+    """What was left behind at the end, and what must not be in it."""
 
     printed: bytes
     data_while_running: bytes
@@ -42,14 +42,14 @@ class Aftermath:
 
 
 class Marked:
-    """Gives out marked tokens and remembers them."""
+    """Hands out marked tokens and remembers them."""
 
     def __init__(self) -> None:
         self.given: list[str] = [GLOBAL_KEY, OAUTH]
 
     def __call__(self, behaviour: Behaviour, kind: TokenKind = TokenKind.ACCOUNT) -> str:
-        """Return a token that was not given out before."""
-        # A number with many digits: the text of a token must not be found by chance.
+        """Return a token that was not handed out before."""
+        # A number with many digits, so that the text of a token cannot be found by chance.
         self.given.append(make_token(behaviour, 771_300 + len(self.given), kind))
         return self.given[-1]
 
@@ -58,7 +58,7 @@ class Marked:
 async def aftermath(
     set_scene: SetScene, transport: Transport, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Aftermath]:
-    """Drive tokens through success and every failure with the log as talkative as it gets, then stop the bot."""
+    """Take tokens through success and every failure with the most verbose log, then stop the bot."""
     settings = {
         "R2_CREDENTIAL_LOG_LEVEL": "debug",
         "R2_CREDENTIAL_LOG_FORMAT": LOG_FORMATS[transport],
@@ -90,11 +90,11 @@ async def aftermath(
 
 
 async def _go_all_ways(scene: Scene, marked: Marked) -> None:
-    """Take each way with a token of its own; the slow ones at the same time."""
+    """Take each path with a different token; the slow ones concurrently."""
     endings = [*Behaviour, Behaviour.GOOD]
     buckets = [f"leak-{at:02d}" for at in range(len(endings))]
     for bucket in buckets[:-1]:
-        scene.cloudflare.add_bucket(bucket)  # the last one is unknown to Cloudflare
+        scene.cloudflare.add_bucket(bucket)  # the last one does not exist at Cloudflare
     scene.slack.fail_next("chat.postMessage", status=503)
     scene.slack.fail_next("chat.postMessage", drop_connection=True)
     await asyncio.gather(
@@ -117,7 +117,7 @@ async def _go_all_ways(scene: Scene, marked: Marked) -> None:
 
 
 async def _misplace(scene: Scene, marked: Marked) -> None:
-    """Put tokens where none belongs, and leave one in a form that is never submitted."""
+    """Put tokens where they do not belong, and leave one in a form that is never submitted."""
     for line in (marked(Behaviour.GOOD), f"analytics-events {marked(Behaviour.GOOD, TokenKind.USER)}"):
         await scene.slack.type_command(ADA, PLATFORM, f"/r2-credential {line}")
     await scene.open_form("")
@@ -134,7 +134,7 @@ async def _misplace(scene: Scene, marked: Marked) -> None:
 
 
 async def _forge(scene: Scene, marked: Marked) -> None:
-    """Submit what is refused: somebody else's form, and one that nobody opened."""
+    """Submit what is refused: another person's form, and one that was never opened."""
     await scene.open_form("analytics-events", user=GRACE)
     await scene.slack.fill(GRACE, "token", marked(Behaviour.GOOD))
     payload = scene.slack.make_submission(GRACE)
@@ -145,7 +145,7 @@ async def _forge(scene: Scene, marked: Marked) -> None:
 
 
 async def _send_what_nobody_expects(scene: Scene, marked: Marked) -> None:
-    """Send payloads of kinds that no listener takes, and one that breaks a listener, each with a token in it."""
+    """Send payloads that no listener takes, and one that breaks a listener, each with a token in it."""
     await scene.open_form("analytics-events", user=GRACE)
     await scene.slack.fill(GRACE, "token", marked(Behaviour.GOOD))
     payload = scene.slack.make_submission(GRACE)
@@ -154,7 +154,7 @@ async def _send_what_nobody_expects(scene: Scene, marked: Marked) -> None:
     broken: list[JsonObject] = [
         {name: marked(Behaviour.GOOD)} for name in ("user", "team", "view", "actions", "enterprise")
     ]
-    scene.slack.transport.config = replace(scene.slack.config, answer_timeout=timedelta(seconds=1))  # nobody answers
+    scene.slack.transport.config = replace(scene.slack.config, answer_timeout=timedelta(seconds=1))  # no one answers
     await asyncio.gather(
         *(scene.slack.deliver("interactive", payload | part) for part in (*strange, *broken, {"view": {}}))
     )
@@ -167,7 +167,7 @@ async def _send_what_nobody_expects(scene: Scene, marked: Marked) -> None:
 
 
 async def _never_succeed(scene: Scene, marked: Marked) -> None:
-    """Let one submission fail until its time is over."""
+    """Let one submission fail until its deadline."""
     scene.cloudflare.add_bucket("leak-00")
     await scene.open_form("billing-exports", user=GRACE)
     await scene.slack.fill(GRACE, "token", marked(Behaviour.CHALLENGED))
@@ -176,7 +176,7 @@ async def _never_succeed(scene: Scene, marked: Marked) -> None:
 
 
 async def _look_around(scene: Scene, marked: Marked) -> None:
-    """Check a token without storing it, and look at what became of the others, each in every way."""
+    """Check a token without storing it, and query the outcome of the others in each way."""
     scene.cloudflare.add_bucket("leak-dry")
     await scene.open_form("leak-dry")
     await scene.slack.fill(ADA, "token", marked(Behaviour.GOOD))
@@ -201,8 +201,8 @@ def _read_files(directory: Path) -> bytes:
     return b"\n".join(path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file())
 
 
-async def test_the_search_itself_finds_what_is_there() -> None:
-    """A search that finds nothing proves something only if it finds a token in each of its disguises."""
+async def test_the_search_finds_each_encoding() -> None:
+    """Finding nothing proves something only if the search finds a token in each encoding."""
     token = make_token(Behaviour.GOOD, 771_399)
     raw = token.encode()
 
@@ -217,7 +217,7 @@ async def test_the_search_itself_finds_what_is_there() -> None:
 
 @pytest.mark.parametrize("place", ["printed", "data_while_running", "data_afterwards", "traffic", "modals"])
 async def test_no_token_is_left_anywhere(aftermath: Aftermath, place: str) -> None:
-    """Not in output, not in a file of the data directory, not in what Slack was sent: in no disguise, not in part."""
+    """Not in the output, the data directory, or what Slack was sent; in no encoding, not even in part."""
     found: bytes = getattr(aftermath, place)
     assert found
 
@@ -230,7 +230,7 @@ async def test_no_token_is_left_anywhere(aftermath: Aftermath, place: str) -> No
 
 @pytest.mark.parametrize("place", ["printed", "data_while_running", "data_afterwards"])
 async def test_no_response_url_is_left_anywhere(aftermath: Aftermath, place: str) -> None:
-    """Who holds one can post into a channel: it is in no file and no output."""
+    """The holder of one can post into a channel: none is in a file or in the output."""
     found: bytes = getattr(aftermath, place)
     assert len(aftermath.response_urls) > len(Behaviour)
 
@@ -239,19 +239,19 @@ async def test_no_response_url_is_left_anywhere(aftermath: Aftermath, place: str
 
 @pytest.mark.parametrize("place", ["printed", "data_while_running", "data_afterwards"])
 async def test_no_secret_of_the_settings_is_left_anywhere(aftermath: Aftermath, place: str) -> None:
-    """The tokens and secrets that the bot itself works with are written nowhere."""
+    """The tokens and secrets that the bot itself uses are written nowhere."""
     found: bytes = getattr(aftermath, place)
 
     assert [secret for secret in aftermath.secrets if find_leaks(found, secret)] == []
 
 
-async def test_the_bots_own_cloudflare_token_is_not_told_to_slack(aftermath: Aftermath) -> None:
-    """Slack hears its own token in the headers, and nothing of Cloudflare's."""
+async def test_the_bots_cloudflare_token_is_not_sent_to_slack(aftermath: Aftermath) -> None:
+    """Slack gets its own token in the headers, and nothing of Cloudflare's."""
     assert find_leaks(aftermath.traffic, aftermath.secrets[-1]) == []
 
 
-async def test_the_ways_were_really_gone(aftermath: Aftermath) -> None:
-    """The log tells of refusals and faults, and the channel of stored and of failed submissions."""
+async def test_every_path_was_really_taken(aftermath: Aftermath) -> None:
+    """The log has refusals and faults, and the channel has stored and failed submissions."""
     texts = " ".join(aftermath.results)
 
     assert "stored a new credential" in texts

@@ -1,4 +1,4 @@
-"""Looking before and after: status, history, the App Home, dry runs and enabling."""
+"""Commands that only read: status, history, the App Home, dry runs; and enabling a catalog."""
 
 from collections.abc import AsyncIterator
 
@@ -17,15 +17,15 @@ GOOD = make_token(Behaviour.GOOD, number=41)
 
 
 async def ask(scene: Scene, text: str, user: str = ADA) -> Message:
-    """Type the command with these words, and return what only this person reads."""
+    """Type the command with these words, and return the ephemeral answer."""
     outcome = await scene.slack.type_command(user, PLATFORM, f"/r2-credential {text}")
     assert outcome.message is not None
     assert outcome.message.ephemeral_to == user
     return outcome.message
 
 
-async def test_status_is_answered_and_then_replaced_by_what_cloudflare_says_now(scene: Scene) -> None:
-    """A credential that somebody revoked is found by the test that a look causes."""
+async def test_status_is_answered_and_then_replaced_by_fresh_data(scene: Scene) -> None:
+    """The test that `status` triggers finds a revoked credential."""
     revoked = make_token(Behaviour.GOOD, number=42)
     scene.cloudflare.add_bucket("revoked-lake", token=revoked)
     scene.cloudflare.revoke(revoked)
@@ -40,13 +40,13 @@ async def test_status_is_answered_and_then_replaced_by_what_cloudflare_says_now(
     assert scene.slack.problems == []
 
 
-async def test_status_and_history_tell_what_was_stored_through_the_bot(scene: Scene) -> None:
-    """By whom, and until when; the token is told by its id and last four characters alone."""
-    scene.cloudflare.add_bucket("told-lake")
-    await scene.submit("told-lake", GOOD)
-    await scene.wait_for_result("told-lake")
+async def test_status_and_history_show_what_was_stored_through_the_bot(scene: Scene) -> None:
+    """By whom, and until when; of the token they show only its id and last four characters."""
+    scene.cloudflare.add_bucket("listed-lake")
+    await scene.submit("listed-lake", GOOD)
+    await scene.wait_for_result("listed-lake")
 
-    status, history = await ask(scene, "status told-lake"), await ask(scene, "history told-lake")
+    status, history = await ask(scene, "status listed-lake"), await ask(scene, "history listed-lake")
 
     assert "the credential works" in status.shown_text
     assert f"Stored last by <@{ADA}> on" in status.shown_text
@@ -57,7 +57,7 @@ async def test_status_and_history_tell_what_was_stored_through_the_bot(scene: Sc
 
 
 async def test_the_app_home_is_filled_and_leads_to_the_form(scene: Scene) -> None:
-    """It is refreshed when it is opened, and a stranger's is empty."""
+    """It is refreshed when opened, and empty for a person who may not use the bot."""
     outcome = await scene.slack.open_home(GRACE)
     home = await scene.slack.wait_for_home(GRACE, lambda home: "`analytics-events`" in home.text)
     await scene.slack.open_home(MALLORY)
@@ -72,7 +72,7 @@ async def test_the_app_home_is_filled_and_leads_to_the_form(scene: Scene) -> Non
 
 
 async def test_a_dry_run_checks_everything_and_writes_nothing(scene: Scene) -> None:
-    """The result says what was found and what could not be looked at; the slot is as it was."""
+    """The result says what was found and what could not be checked; the slot is unchanged."""
     scene.cloudflare.add_bucket("dry-lake", token=make_token(Behaviour.GOOD, number=43))
     await scene.open_form("dry-lake")
     await scene.slack.fill(ADA, "token", GOOD)
@@ -91,8 +91,8 @@ async def test_a_dry_run_checks_everything_and_writes_nothing(scene: Scene) -> N
     assert [path for path in paths if "/dry-lake/" in path] == []
 
 
-async def test_a_dry_run_of_a_token_that_will_not_do_says_so(scene: Scene) -> None:
-    """As clearly as a refused write would."""
+async def test_a_dry_run_of_an_unfit_token_says_so(scene: Scene) -> None:
+    """It is as clear as a refused write."""
     scene.cloudflare.add_bucket("dry-pond")
     await scene.open_form("dry-pond")
     await scene.slack.fill(ADA, "token", make_token(Behaviour.EXPIRED))
@@ -106,7 +106,7 @@ async def test_a_dry_run_of_a_token_that_will_not_do_says_so(scene: Scene) -> No
 
 
 async def test_a_write_changes_the_credential_and_nothing_else(scene: Scene) -> None:
-    """One POST for a good token, to the credential's path; all other requests only read."""
+    """A good token causes one POST, to the credential's path; all other requests only read."""
     scene.cloudflare.add_bucket("quiet-lake")
 
     await scene.submit("quiet-lake", GOOD)
@@ -129,8 +129,8 @@ async def older(
         yield scene
 
 
-async def test_where_no_test_is_offered_the_result_says_what_is_known(older: Scene) -> None:
-    """That one is stored, and no more."""
+async def test_without_a_test_the_result_says_what_is_known(older: Scene) -> None:
+    """It says that a credential is stored, and no more."""
     await older.submit("analytics-events", GOOD)
 
     message = await older.wait_for_result("analytics-events")
@@ -141,7 +141,7 @@ async def test_where_no_test_is_offered_the_result_says_what_is_known(older: Sce
 
 @pytest.mark.parametrize(("bucket", "words"), [("photos", "has no catalog"), ("old-warehouse", "is switched off")])
 async def test_a_catalog_can_be_enabled_and_then_filled(scene: Scene, bucket: str, words: str) -> None:
-    """By a button of the result, by anybody who may; the token is pasted again afterwards."""
+    """Anyone permitted may press the result's button; the token is pasted again afterwards."""
     await scene.submit(bucket, GOOD)
     refused = await scene.wait_for_result(bucket)
     assert words in refused.text

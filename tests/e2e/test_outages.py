@@ -1,4 +1,4 @@
-"""Disks, databases, Slack and Cloudflare fail for a while: nothing is lost, doubled, or told other than it is."""
+"""Disks, databases, Slack and Cloudflare fail for a while: nothing is lost, duplicated or misreported."""
 
 import asyncio
 import os
@@ -29,20 +29,20 @@ GOOD = make_token(Behaviour.GOOD, number=61)
 SLOW = make_token(Behaviour.SLOW, number=62)
 FROZEN_SECONDS = 3
 FULL_BYTES = 8192
-"""More than what the bot prints here, less than what recording a submission takes."""
+"""More than the bot prints here, less than recording a submission takes."""
 
 _REFERENCE = re.compile(r"Reference (V\w+)")
 
 
 @pytest.fixture(scope="module")
 def transport() -> Transport:
-    """Take one of both ways: what fails here lies behind them."""
+    """Use one transport: what fails here lies behind both."""
     return "http"
 
 
 @pytest_asyncio.fixture
 async def stage(set_scene: SetScene, transport: Transport, tmp_path: Path) -> AsyncIterator[Scene]:
-    """Set a scene of its own, with a bot that is ready."""
+    """Make a separate scene with a bot that is ready."""
     async with set_scene(transport, tmp_path) as scene:
         await scene.start_ready_bot()
         yield scene
@@ -50,7 +50,7 @@ async def stage(set_scene: SetScene, transport: Transport, tmp_path: Path) -> As
 
 @contextmanager
 def locked_database(scene: Scene) -> Iterator[None]:
-    """Be another process that writes to the database and does not come to an end."""
+    """Act as another process whose write transaction does not end."""
     path = scene.data_dir / "bot.sqlite"
     with closing(sqlite3.connect(path, isolation_level=None, timeout=PATIENCE.total_seconds())) as connection:
         connection.execute("BEGIN IMMEDIATE")
@@ -60,7 +60,7 @@ def locked_database(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def full_disk(scene: Scene) -> Iterator[None]:
-    """Let no file of the bot grow: what does not fit any more is an I/O error."""
+    """Let no file of the bot grow: a write beyond the limit is an I/O error."""
     before = resource.prlimit(scene.bot.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(scene.bot.pid, resource.RLIMIT_FSIZE, (FULL_BYTES, before[1]))
     yield
@@ -69,12 +69,12 @@ def full_disk(scene: Scene) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """A database that takes nothing, and what a person is told who submits meanwhile."""
+    """A database that accepts no writes, and what a person who submits meanwhile reads."""
 
     begin: Callable[[Scene], AbstractContextManager[None]]
     words: str
     readiness: frozenset[int]
-    """What `/readyz` may say meanwhile."""
+    """What `/readyz` may answer meanwhile."""
 
 
 TROUBLES = {
@@ -106,7 +106,7 @@ async def readiness(scene: Scene) -> int:
 
 
 async def wait_until_printed(scene: Scene, word: str) -> None:
-    """Wait until the bot has logged this; it announces nothing else of what happens inside."""
+    """Wait until the bot has logged this; nothing else announces what happens inside it."""
     async with asyncio.timeout(PATIENCE.total_seconds()):
         while word.encode() not in scene.printed():  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(0.02)
@@ -117,7 +117,7 @@ def requests_to_store(scene: Scene) -> int:
     return sum(request.method == "POST" for request in scene.cloudflare.requests)
 
 
-def told(scene: Scene) -> dict[str, list[Message]]:
+def final_messages(scene: Scene) -> dict[str, list[Message]]:
     """Return the final messages by the reference of their submission."""
     messages: dict[str, list[Message]] = {}
     for message in scene.slack.workspace.messages:
@@ -126,16 +126,16 @@ def told(scene: Scene) -> dict[str, list[Message]]:
     return messages
 
 
-async def wait_until_told(scene: Scene, references: set[str]) -> None:
+async def wait_until_reported(scene: Scene, references: set[str]) -> None:
     """Wait until each of these submissions has a final message."""
     await scene.slack.workspace.changes.wait_until(
-        lambda: references <= told(scene).keys() or None, within=PATIENCE, what="the final messages"
+        lambda: references <= final_messages(scene).keys() or None, within=PATIENCE, what="the final messages"
     )
 
 
 @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
-async def test_a_form_stays_open_as_long_as_nothing_can_be_recorded(stage: Scene, trouble: Trouble) -> None:
-    """The answer says what is known, with the reference; the same form is good as soon as the trouble is over."""
+async def test_a_form_stays_open_while_nothing_can_be_recorded(stage: Scene, trouble: Trouble) -> None:
+    """The answer says what is known, with the reference; the same form is accepted once the trouble is over."""
     reference = await fill_form(stage)
 
     with trouble.begin(stage):
@@ -158,8 +158,8 @@ async def test_a_form_stays_open_as_long_as_nothing_can_be_recorded(stage: Scene
     assert stage.results(BUCKET) == [message]
 
 
-async def test_a_disk_that_is_full_in_the_middle_of_a_delivery(stage: Scene) -> None:
-    """The success cannot be noted: the same token is stored again when that is possible, and told once."""
+async def test_the_disk_fills_up_during_a_delivery(stage: Scene) -> None:
+    """The success cannot be recorded: the same token is stored again once that is possible, and reported once."""
     written = asyncio.Event()
     stage.cloudflare.on_write = written.set
     reference = await fill_form(stage, SLOW)
@@ -168,19 +168,19 @@ async def test_a_disk_that_is_full_in_the_middle_of_a_delivery(stage: Scene) -> 
 
     with full_disk(stage):
         await wait_until_printed(stage, "delivery_stopped")
-        told_meanwhile = told(stage)
-    await wait_until_told(stage, {reference})
+        posted_meanwhile = final_messages(stage)
+    await wait_until_reported(stage, {reference})
 
-    [message] = told(stage)[reference]
-    assert told_meanwhile == {}
+    [message] = final_messages(stage)[reference]
+    assert posted_meanwhile == {}
     assert "stored a new credential" in message.text
     assert {write.token for write in stage.cloudflare.writes} == {SLOW}
 
 
 async def test_each_message_survives_what_slack_does_to_it(stage: Scene) -> None:
-    """Limited, down, cut off before it took anything, or the bot's token revoked: each comes once, when Slack is back.
+    """Limited, down, cut off before an effect, or the bot's token revoked: each message arrives once, afterwards.
 
-    Each submission's post meets one of the failures.
+    The post of each submission meets one of the failures.
     """
     stage.slack.fail_next("chat.postMessage", retry_after=1)
     stage.slack.fail_next("chat.postMessage", status=503)
@@ -194,16 +194,16 @@ async def test_each_message_survives_what_slack_does_to_it(stage: Scene) -> None
         assert outcome.view is not None
         references.add(outcome.view.id)
 
-    await wait_until_told(stage, references)
+    await wait_until_reported(stage, references)
 
-    assert all(len(messages) == 1 for messages in told(stage).values())
+    assert all(len(messages) == 1 for messages in final_messages(stage).values())
     assert len(stage.slack.calls_of("chat.postMessage")) == 2 * len(people)
     assert len(stage.cloudflare.writes) == len(people)
 
 
 @pytest.mark.parametrize("transport", ["socket"])
 async def test_a_message_outlasts_a_long_outage_of_slack_with_kills(stage: Scene) -> None:
-    """Slack takes neither messages nor connections while the bot is killed again and again."""
+    """Slack accepts neither messages nor connections while the bot is killed again and again."""
     for method in ("chat.postMessage", "views.update"):
         stage.slack.fail_next(method, status=503, times=1000)
     outcome = await stage.submit(BUCKET, GOOD)
@@ -218,39 +218,39 @@ async def test_a_message_outlasts_a_long_outage_of_slack_with_kills(stage: Scene
         await asyncio.sleep(0.5)
     stage.slack.faults._next.clear()
     stage.slack.transport.refuses_connections = False
-    await wait_until_told(stage, {outcome.view.id})
+    await wait_until_reported(stage, {outcome.view.id})
     assert await stage.bot.wait_until_ready()
 
-    assert len(told(stage)[outcome.view.id]) == 1
+    assert len(final_messages(stage)[outcome.view.id]) == 1
     assert len(stage.cloudflare.writes) == 1
 
 
-async def test_a_process_frozen_past_the_deadline_sends_nothing_when_it_wakes(
+async def test_a_process_frozen_past_the_deadline_sends_nothing_when_it_resumes(
     set_scene: SetScene, transport: Transport, tmp_path: Path
 ) -> None:
-    """It is stopped while Cloudflare says "later", until the submission's time is over: it ends, and is told once."""
+    """It is frozen while Cloudflare says "later", until past the deadline: it ends, and is reported once."""
     async with set_scene(transport, tmp_path, {"R2_CREDENTIAL_TTL": f"{FROZEN_SECONDS}s"}) as scene:
         await scene.start_ready_bot()
         scene.cloudflare.fail_next("credential", status=503, delay=2)
         outcome = await scene.submit(BUCKET, GOOD)
         assert outcome.view is not None
         async with asyncio.timeout(PATIENCE.total_seconds()):
-            while not requests_to_store(scene):  # noqa: ASYNC110 - nothing tells of a request
+            while not requests_to_store(scene):  # noqa: ASYNC110 - a request sets no event
                 await asyncio.sleep(0.01)
 
         os.kill(scene.bot.pid, signal.SIGSTOP)
         await asyncio.sleep(FROZEN_SECONDS + 0.1)
         os.kill(scene.bot.pid, signal.SIGCONT)
-        await wait_until_told(scene, {outcome.view.id})
+        await wait_until_reported(scene, {outcome.view.id})
 
-        [message] = told(scene)[outcome.view.id]
+        [message] = final_messages(scene)[outcome.view.id]
         assert "It is not known whether the credential" in message.text
         assert requests_to_store(scene) == 1
         assert scene.cloudflare.writes == []
 
 
 async def submit_while_the_account_is_blocked(scene: Scene) -> SubmitOutcome:
-    """Submit, and return when the bot waits for some seconds as Cloudflare told it to."""
+    """Submit, and return once the bot waits for some seconds as Cloudflare asked."""
     scene.cloudflare.fail_next("credential", status=429, retry_after=3)
     outcome = await scene.submit(BUCKET, GOOD)
     await wait_until_printed(scene, "delivery_waits")
@@ -258,7 +258,7 @@ async def submit_while_the_account_is_blocked(scene: Scene) -> SubmitOutcome:
 
 
 async def submit_while_slack_is_silent(scene: Scene) -> SubmitOutcome:
-    """Submit, and return when Slack was asked to post; it does and says nothing."""
+    """Submit, and return once Slack was asked to post; Slack gives no answer."""
     scene.slack.fail_next("chat.postMessage", delay=timedelta(hours=1), status=503)
     outcome = await scene.submit(BUCKET, GOOD)
     await scene.slack.workspace.changes.wait_until(
@@ -270,10 +270,10 @@ async def submit_while_slack_is_silent(scene: Scene) -> SubmitOutcome:
 @pytest.mark.parametrize(
     ("submit", "is_locked"), [(submit_while_the_account_is_blocked, True), (submit_while_slack_is_silent, False)]
 )
-async def test_sigterm_waits_for_nobody_and_loses_nothing(
+async def test_sigterm_does_not_wait_for_others_and_loses_nothing(
     stage: Scene, submit: Callable[[Scene], Awaitable[SubmitOutcome]], *, is_locked: bool
 ) -> None:
-    """Not for Cloudflare, not for Slack, and not for another process that holds the database."""
+    """The bot waits neither for Cloudflare, nor for Slack, nor for another process that locks the database."""
     outcome = await submit(stage)
     assert outcome.view is not None
 
@@ -283,17 +283,17 @@ async def test_sigterm_waits_for_nobody_and_loses_nothing(
         code = await stage.bot.stop()
     stage.slack.faults._next.clear()
     await stage.start_ready_bot()
-    await wait_until_told(stage, {outcome.view.id})
+    await wait_until_reported(stage, {outcome.view.id})
 
     assert code == 0, stage.printed().decode()
     assert b"Traceback" not in stage.printed()
     assert {write.token for write in stage.cloudflare.writes} == {GOOD}
-    assert "stored a new credential" in told(stage)[outcome.view.id][0].text
+    assert "stored a new credential" in final_messages(stage)[outcome.view.id][0].text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged:
-    """A submission that a person was told is on its way, and between which times it was submitted."""
+    """A submission that was acknowledged to a person, and between which times it was submitted."""
 
     bucket: str
     token: str
@@ -304,7 +304,7 @@ class Acknowledged:
 async def test_a_crowd_in_two_buckets_while_everything_fails(
     set_scene: SetScene, transport: Transport, tmp_path: Path
 ) -> None:
-    """Each acknowledged submission has one message, which is true, and no older token is written after a newer one."""
+    """Each acknowledged submission has one true message, and no older token is written after a newer one."""
     dice = random.Random(20261124)  # noqa: S311 - no secret
     buckets = ("crowd-0", "crowd-1")
     async with set_scene(transport, tmp_path, {"R2_CREDENTIAL_TTL": "2s"}) as scene:
@@ -326,10 +326,10 @@ async def test_a_crowd_in_two_buckets_while_everything_fails(
                 await asyncio.sleep(dice.uniform(0, 0.5))
 
         await asyncio.gather(*(submit_some(number, user) for number, user in enumerate(CROWD)))
-        await wait_until_told(scene, set(acknowledged))
+        await wait_until_reported(scene, set(acknowledged))
         await scene.bot.stop()
 
-        messages = told(scene)
+        messages = final_messages(scene)
         written = [write.token for write in scene.cloudflare.writes]
         assert messages.keys() == acknowledged.keys()
         assert [reference for reference in messages if len(messages[reference]) != 1] == []
@@ -342,7 +342,7 @@ async def test_a_crowd_in_two_buckets_while_everything_fails(
 
 
 def order_trouble(scene: Scene, dice: random.Random) -> None:
-    """Let many requests of the next seconds fail, in every way that a later one can fix."""
+    """Make many requests of the next seconds fail, in every way that a later one can fix."""
     for _ in range(8):
         scene.cloudflare.fail_next("credential", status=503, times=dice.randint(1, 2))
         scene.cloudflare.fail_next("credential", drop_after_store=True)
@@ -372,7 +372,7 @@ def is_true(text: str, *, is_written: bool) -> bool:
 
 
 def find_old_over_new(scene: Scene, acknowledged: list[Acknowledged]) -> list[tuple[Acknowledged, Acknowledged]]:
-    """Return which tokens were written after one that was pressed when they had been answered already."""
+    """Return the tokens that were written after one whose Submit came after their acknowledgement."""
     by_token = {each.token: each for each in acknowledged}
     writes = [by_token[write.token] for write in scene.cloudflare.writes]
     return [

@@ -1,4 +1,4 @@
-"""The sandbox as a person meets it: the command that the README names, and its page in a real browser."""
+"""The sandbox as a person uses it: the command that the README names, and its page in a real browser."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ ADDRESS = re.compile(rb"open at (http://127\.0\.0\.1:\d+/)")
 
 
 async def start(transport: Transport, directory: Path, stdout: int, stderr: int) -> asyncio.subprocess.Process:
-    """Run `sandbox` with an environment of its own."""
+    """Run `sandbox` with a separate environment."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bot", "sandbox", "--port", str(find_free_port()), "--transport", transport),
         cwd=directory,
@@ -98,8 +98,8 @@ async def test_a_person_stores_a_token_on_the_page(browser: Browser, transport: 
         await page.screenshot(path=SCREENSHOTS / f"sandbox-{transport}.png")
 
 
-async def test_who_is_not_listed_is_refused_on_the_page(browser: Browser, tmp_path: Path) -> None:
-    """Somebody who may not is told so, to this person only, and whom to ask."""
+async def test_an_unlisted_person_is_refused_on_the_page(browser: Browser, tmp_path: Path) -> None:
+    """The refusal is ephemeral and names the contact."""
     async with sandbox("socket", tmp_path) as address:
         page = await open_page(browser, address)
         await page.get_by_test_id("user-chooser").select_option(label="Mallory")
@@ -112,8 +112,8 @@ async def test_who_is_not_listed_is_refused_on_the_page(browser: Browser, tmp_pa
         await expect(page.get_by_test_id("ephemeral")).to_have_count(0)
 
 
-async def test_the_bot_does_not_outlive_a_sandbox_whose_terminal_is_gone(tmp_path: Path) -> None:
-    """Nobody reads what it prints: it ends, and with it the bot, which holds the other end of stderr as well."""
+async def test_the_bot_does_not_outlive_a_sandbox_whose_terminal_is_closed(tmp_path: Path) -> None:
+    """Nothing reads its output: it ends, and with it the bot, which holds the other end of stderr as well."""
     reader, writer = os.pipe()
     os.close(reader)
     process = await start("socket", tmp_path, writer, asyncio.subprocess.PIPE)

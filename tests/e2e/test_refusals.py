@@ -1,4 +1,4 @@
-"""Who gets nothing: people who are not listed, outsiders, forgers, and whoever has no signature."""
+"""Who is refused: people who are not listed, outsiders, forgers, and requests without a signature."""
 
 import json
 import time
@@ -21,12 +21,12 @@ OUTSIDER = User(id="U0OUTSIDE", name="oscar", real_name="Oscar of Acme", team_id
 
 
 def view_of(answer: Answer) -> str:
-    """Return all that the answer shows."""
+    """Return everything that the answer shows."""
     return json.dumps(answer.body)
 
 
-async def test_mallory_is_told_whom_to_ask_and_gets_no_form(scene: Scene) -> None:
-    """Somebody on no list reads a friendly refusal that nobody else sees."""
+async def test_mallory_reads_whom_to_ask_and_gets_no_form(scene: Scene) -> None:
+    """A person on no list gets a friendly ephemeral refusal."""
     outcome = await scene.slack.type_command(MALLORY, PLATFORM, "/r2-credential clickstream-raw")
 
     assert outcome.message is not None
@@ -38,7 +38,7 @@ async def test_mallory_is_told_whom_to_ask_and_gets_no_form(scene: Scene) -> Non
 
 
 async def test_mallory_cannot_use_the_button_of_a_result(scene: Scene) -> None:
-    """Pressing "Try again" under somebody else's result opens a refusal and no form."""
+    """Pressing "Try again" under another person's result opens a refusal and no form."""
     await scene.submit("old-warehouse", GOOD, user=GRACE)
     result = await scene.wait_for_result("old-warehouse")
 
@@ -49,7 +49,7 @@ async def test_mallory_cannot_use_the_button_of_a_result(scene: Scene) -> None:
     assert "not on the list" in view.text
 
 
-async def test_a_token_behind_the_command_is_refused_with_the_advice_to_revoke_it(scene: Scene) -> None:
+async def test_a_token_typed_after_the_command_is_refused_with_the_advice_to_revoke_it(scene: Scene) -> None:
     """Slack keeps what is typed there, so the token counts as disclosed and goes nowhere."""
     outcome = await scene.slack.type_command(ADA, PLATFORM, f"/r2-credential clickstream-raw {GOOD}")
 
@@ -60,23 +60,23 @@ async def test_a_token_behind_the_command_is_refused_with_the_advice_to_revoke_i
 
 
 def by_mallory(payload: JsonObject) -> JsonObject:
-    """Put Mallory in the place of whoever opened the form."""
+    """Replace the person who opened the form by Mallory."""
     return payload | {"user": payload["user"] | {"id": MALLORY}}
 
 
 def by_grace(payload: JsonObject) -> JsonObject:
-    """Put somebody who may use the bot in the place of whoever opened the form."""
+    """Replace the person who opened the form by another permitted one."""
     return payload | {"user": payload["user"] | {"id": GRACE}}
 
 
 def from_another_company(payload: JsonObject) -> JsonObject:
-    """Keep the listed id, but come from a workspace that is connected by Slack Connect."""
+    """Keep the listed id, but come from a workspace connected by Slack Connect."""
     team = {"id": OUTSIDER.team_id, "domain": "acme"}
     return payload | {"team": team, "user": payload["user"] | {"team_id": OUTSIDER.team_id}}
 
 
 def with_unknown_nonce(payload: JsonObject) -> JsonObject:
-    """Name an opening that never was."""
+    """Name an opening that never existed."""
     return payload | {"view": payload["view"] | {"private_metadata": "nobody-opened-this"}}
 
 
@@ -88,15 +88,15 @@ def without_nonce(payload: JsonObject) -> JsonObject:
 @pytest.mark.parametrize(
     ("forge", "words"),
     [
-        pytest.param(by_mallory, "not on the list", id="somebody on no list"),
-        pytest.param(by_grace, "opened for somebody else", id="somebody else who is listed"),
+        pytest.param(by_mallory, "not on the list", id="a person on no list"),
+        pytest.param(by_grace, "opened for somebody else", id="another listed person"),
         pytest.param(from_another_company, "you belong to another one", id="a listed id of another workspace"),
         pytest.param(with_unknown_nonce, "does not know this form", id="unknown nonce"),
         pytest.param(without_nonce, "does not know this form", id="no nonce"),
     ],
 )
 async def test_a_forged_submission_reaches_nothing(scene: Scene, forge: object, words: str) -> None:
-    """A view that this person did not open gets a notice, and Cloudflare hears nothing of the token."""
+    """A view that this person did not open is answered with a notice, and Cloudflare gets no request."""
     await scene.open_form("clickstream-raw")
     await scene.slack.fill(ADA, "token", GOOD)
     assert callable(forge)
@@ -111,7 +111,7 @@ async def test_a_forged_submission_reaches_nothing(scene: Scene, forge: object, 
 
 
 async def test_an_outsider_who_presses_submit_is_refused(scene: Scene) -> None:
-    """A Slack Connect user with an id of their own gets no further than a listed one."""
+    """A Slack Connect user is refused, whether or not the id is listed."""
     await scene.open_form("clickstream-raw")
     await scene.slack.fill(ADA, "token", GOOD)
 
@@ -120,8 +120,8 @@ async def test_an_outsider_who_presses_submit_is_refused(scene: Scene) -> None:
     assert "you belong to another one" in view_of(answer)
 
 
-async def test_an_opening_is_good_for_one_view(scene: Scene) -> None:
-    """The nonce of a form that was submitted does not open the way for another view."""
+async def test_an_opening_is_valid_for_one_view(scene: Scene) -> None:
+    """The nonce of a submitted form admits no other view."""
     await scene.open_form("clickstream-raw")
     await scene.slack.fill(ADA, "token", make_token(Behaviour.WEAK))
     payload = scene.slack.make_submission(ADA)
@@ -133,7 +133,7 @@ async def test_an_opening_is_good_for_one_view(scene: Scene) -> None:
 
 
 async def test_the_same_submit_twice_is_one_submission(scene: Scene) -> None:
-    """Slack or a person may send it again: there is one result, and the second answer shows where it stands."""
+    """Slack or a person may repeat it: there is one result, and the second answer shows the state."""
     await scene.open_form("analytics-events")
     await scene.slack.fill(ADA, "token", GOOD)
     payload = scene.slack.make_submission(ADA)
@@ -158,7 +158,7 @@ SIGNATURES = {
 
 @pytest.mark.parametrize("headers", SIGNATURES.values(), ids=SIGNATURES)
 async def test_an_unsigned_request_is_turned_away(scene: Scene, headers: Mapping[str, str]) -> None:
-    """Over HTTP the answer is 401; in Socket Mode there is nothing to knock at."""
+    """Over HTTP the answer is 401; Socket Mode has no port for requests."""
     body = urlencode({"command": "/r2-credential", "text": "UNSIGNED-MARKER", "user_id": ADA}).encode()
 
     assert await _knock(scene, body, headers) == (401 if scene.transport == "http" else 404)
@@ -167,7 +167,7 @@ async def test_an_unsigned_request_is_turned_away(scene: Scene, headers: Mapping
 
 @pytest.mark.parametrize("minutes", [-6, 6])
 async def test_a_signature_of_another_time_is_turned_away(scene: Scene, minutes: int) -> None:
-    """A request that was recorded, or made in advance, is good for five minutes only."""
+    """A request that was recorded, or made in advance, is valid for five minutes only."""
     body = urlencode({"command": "/r2-credential", "text": "", "user_id": ADA, "team_id": "T0SANDBOX"}).encode()
 
     answer = await _knock(scene, body, timestamp=str(int(time.time()) + 60 * minutes))

@@ -32,15 +32,15 @@ ROLES: Mapping[Role, tuple[str, ...]] = {
     "gateway": ("CLOUDFLARE_API_TOKEN", "R2_CREDENTIAL_SEALING_KEY"),
     "worker": ("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET"),
 }
-"""What each role is not given."""
+"""The settings that each role does not get."""
 
 BODY = '{"token"'
-"""How the body of a write begins: whoever has sent it waits for Cloudflare's answer."""
+"""How the body of a write begins: a worker that has sent it waits for Cloudflare's answer."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Replica:
-    """One process, with its own ways to the database and to Cloudflare, either of which a test can hold up."""
+    """One process with separate proxies to the database and to Cloudflare, which a test can freeze."""
 
     bot: BotProcess
     environment: Mapping[str, str]
@@ -50,27 +50,27 @@ class Replica:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """Return the address on which it listens."""
         return f"http://127.0.0.1:{self.environment['R2_CREDENTIAL_HTTP_PORT']}"
 
     async def status(self, path: str) -> int:
-        """Ask for its health."""
+        """Return the status of a health check."""
         async with aiohttp.ClientSession() as http, http.get(self.address + path) as answer:
             return answer.status
 
     async def has_status(self, path: str, wanted: int) -> bool:
-        """Whether it listens and answers so."""
+        """Say whether it listens and answers with this status."""
         try:
             return await self.status(path) == wanted
         except aiohttp.ClientConnectorError:
             return False
 
     def log(self) -> bytes:
-        """Return what it wrote."""
+        """Return what it logged."""
         return self.log_path.read_bytes()
 
     def cut_off(self) -> None:
-        """Take its database away."""
+        """Cut its connections to the database."""
         self.database.refuse()
         self.database.cut()
 
@@ -79,7 +79,7 @@ class Replica:
         os.kill(self.bot.pid, signal.SIGSTOP)
 
     def wake(self) -> None:
-        """Let it go on as if nothing had happened."""
+        """Resume the process."""
         os.kill(self.bot.pid, signal.SIGCONT)
 
 
@@ -100,19 +100,19 @@ class Fleet:
         return bucket
 
     def writes_by(self, replica: Replica, bucket: str) -> int:
-        """Count the POSTs that a process sent for a bucket, however they ended."""
+        """Count the POSTs that a process sent for a bucket, whatever their outcome."""
         host = urlsplit(replica.cloudflare.url).netloc
         ours = (each for each in self.scene.cloudflare.requests if each.headers.get("host") == host)
         return sum(each.path.endswith(f"/{bucket}/credential") for each in ours)
 
     async def wait_for_result(self, bucket: str, words: str = "") -> Message:
-        """Return the message that tells a bucket's outcome in these words."""
+        """Return the message that reports a bucket's outcome in these words."""
         return await self.scene.slack.wait_for_message(
             PLATFORM, lambda message: is_result(message, bucket) and words in message.text
         )
 
     async def wait_for_row(self, condition: str) -> tuple[object, ...]:
-        """Return the id and the sealed token of the submission for which this holds."""
+        """Return the id and the sealed token of the submission that satisfies the condition."""
         query = f"SELECT id, sealed_token FROM submissions WHERE {condition}"  # noqa: S608 - our own words
         found: list[tuple[object, ...]] = []
 
@@ -124,7 +124,7 @@ class Fleet:
         return found[0]
 
     async def wait_until_all(self, replicas: Iterable[Replica], path: str, wanted: int) -> None:
-        """Wait until all of them answer so."""
+        """Wait until all of them answer with this status."""
         waiting = list(replicas)
 
         async def look() -> bool:
@@ -134,7 +134,7 @@ class Fleet:
         await until(look)
 
     async def wait_until_idle(self) -> None:
-        """Wait until nobody works on anything, so that what is met next is of the test."""
+        """Wait until no process works on anything, so that what the test meets is its own."""
         query = "SELECT 1 FROM procrastinate_jobs WHERE task_name IN ('deliver', 'wake')"
 
         async def look() -> bool:
@@ -143,26 +143,26 @@ class Fleet:
         await until(look)
 
     async def wait_until_ready(self) -> None:
-        """Wait until every process can be used."""
+        """Wait until every process is ready."""
         await self.wait_until_all(self.replicas, "/readyz", 200)
         if self.scene.transport == "socket":
             await self.scene.slack.wait_for_connections(2 * len(self.gateways))
 
 
 async def until(look: Callable[[], Awaitable[bool]]) -> None:
-    """Look again and again at what tells nobody when it changes."""
+    """Poll a condition whose change sets no event."""
     async with asyncio.timeout(PATIENCE.total_seconds()):
-        while not await look():  # noqa: ASYNC110 - there is no event of another process
+        while not await look():  # noqa: ASYNC110 - another process sets no event
             await asyncio.sleep(0.02)
 
 
 async def first_frozen(proxies: Iterable[PostgresProxy]) -> PostgresProxy:
-    """Return the first of them that meets what it was told to freeze on."""
+    """Return the first proxy to meet what it should freeze on."""
     waits = {asyncio.create_task(proxy.wait_until_frozen()): proxy for proxy in proxies}
     done, pending = await asyncio.wait(waits, timeout=PATIENCE.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
     for wait in pending:
         wait.cancel()
-    assert done, "nobody came by"
+    assert done, "no proxy froze"
     return waits[done.pop()]
 
 
@@ -170,7 +170,7 @@ async def first_frozen(proxies: Iterable[PostgresProxy]) -> PostgresProxy:
 async def running_fleet(
     set_scene: SetScene, transport: Transport, directory: Path, server: str, roles: Iterable[Role]
 ) -> AsyncIterator[Fleet]:
-    """Start all of them at once on an empty database, which is not there yet, and wait until they are ready."""
+    """Start all of them at once on a new, empty database, and wait until they are ready."""
     name = f"test_{uuid4().hex}"
     execute(server, f"CREATE DATABASE {name}")
     url = urlsplit(server)._replace(path=f"/{name}").geturl()
@@ -192,7 +192,7 @@ async def running_fleet(
 
 
 async def add_replica(fleet: Fleet, role: Role, directory: Path, stack: AsyncExitStack) -> None:
-    """Prepare a process. The second gateway is given by mistake what no gateway needs."""
+    """Prepare a process. The second gateway gets settings by mistake that no gateway needs."""
     scene, is_mistaken = fleet.scene, role == "gateway" and len(fleet.gateways) == 1
     directory.mkdir()  # noqa: ASYNC240 - setting up
     database = await stack.enter_async_context(PostgresProxy(fleet.url))
@@ -234,11 +234,11 @@ async def fleet(
 
 
 async def test_tokens_are_stored_over_any_gateway(fleet: Fleet) -> None:
-    """Both gateways take submissions, and each comes to one message and to the right slot."""
+    """Both gateways take submissions, and each submission ends with one message and the right slot."""
     tokens = {fleet.new_bucket("many"): make_token(Behaviour.GOOD, number) for number in range(8)}
 
     for number, (bucket, token) in enumerate(tokens.items()):
-        if number == len(tokens) // 2:  # by turns: from now on the other ones get the submissions
+        if number == len(tokens) // 2:  # alternate: from now on the other gateway gets the submissions
             await fleet.scene.open_form(bucket, user=ADA)
         assert (await fleet.scene.submit(bucket, token, user=CROWD[number])).kind == "updated"
     for bucket in tokens:
@@ -252,7 +252,7 @@ async def test_tokens_are_stored_over_any_gateway(fleet: Fleet) -> None:
 
 
 async def test_a_gateway_shows_what_the_workers_learn(fleet: Fleet) -> None:
-    """It has no token of Cloudflare: a worker asks for it, and the answer is replaced with what that one found."""
+    """It has no token of Cloudflare: a worker asks, and the answer is replaced with what the worker found."""
     bucket, revoked = fleet.new_bucket("looked-at"), make_token(Behaviour.GOOD, 19)
     fleet.scene.cloudflare.add_bucket(bucket, token=revoked)
     fleet.scene.cloudflare.revoke(revoked)
@@ -304,7 +304,7 @@ async def test_a_gateway_cannot_open_what_it_sealed(fleet: Fleet) -> None:
 
 
 async def test_one_worker_is_killed_and_one_is_frozen(fleet: Fleet) -> None:
-    """All is taken over, each slot holds the newest token, and the frozen worker sends nothing when it wakes."""
+    """All work is taken over, each slot holds the newest token, and the frozen worker sends nothing when it resumes."""
     contested = fleet.new_bucket("contested")
     old, new = make_token(Behaviour.GOOD, 30), make_token(Behaviour.GOOD, 31)
     held = {fleet.new_bucket("held"): make_token(Behaviour.GOOD, number) for number in range(32, 36)}
@@ -340,7 +340,7 @@ async def test_one_worker_is_killed_and_one_is_frozen(fleet: Fleet) -> None:
 
 
 async def freeze_before_it_sends(fleet: Fleet, bucket: str, token: str) -> Replica:
-    """Freeze whoever takes it where it asks a last time whether it may send; the answer, a yes, lies there for it."""
+    """Freeze the worker that asks a last time whether it may send, with the answer, a yes, waiting for it."""
     for worker in fleet.workers:
         worker.database.freeze_on("UPDATE submissions")  # to the state `storing`
     await fleet.scene.submit(bucket, token)
@@ -357,7 +357,7 @@ async def freeze_before_it_sends(fleet: Fleet, bucket: str, token: str) -> Repli
 
 
 async def until_said(replica: Replica, bucket: str, *events: str) -> None:
-    """Wait until a process has written one of these of a bucket to its log."""
+    """Wait until a process has logged one of these events for a bucket."""
 
     async def look() -> bool:
         lines = [line for line in replica.log().decode().splitlines() if bucket in line]
@@ -367,7 +367,7 @@ async def until_said(replica: Replica, bucket: str, *events: str) -> None:
 
 
 async def test_a_worker_is_frozen_after_its_request(fleet: Fleet) -> None:
-    """Whoever takes over and is refused knows that the slot may hold the token: nobody says "nothing changed"."""
+    """A worker that takes over and is refused knows that the slot may hold the token: no one says "nothing changed"."""
     bucket, token, written = fleet.new_bucket("after"), make_token(Behaviour.GOOD, 40), asyncio.Event()
     await fleet.wait_until_idle()
     fleet.scene.cloudflare.on_write = written.set
@@ -395,7 +395,7 @@ async def test_a_worker_is_frozen_after_its_request(fleet: Fleet) -> None:
 
 
 async def test_an_outage_of_the_database_passes(fleet: Fleet) -> None:
-    """The form stays open with the truth, nobody is ready, and all goes on by itself when the database is back."""
+    """The form stays open with the truth, no process is ready, and all recover when the database is back."""
     bucket, token = fleet.new_bucket("outage"), make_token(Behaviour.GOOD, 50)
     sent, sent_token = fleet.new_bucket("sent"), make_token(Behaviour.GOOD, 51)
     await fleet.wait_until_idle()
@@ -430,8 +430,8 @@ async def test_an_outage_of_the_database_passes(fleet: Fleet) -> None:
     assert fleet.scene.cloudflare.stored_token(sent) == sent_token
 
 
-async def test_half_open_connections_to_the_database_hold_up_nobody(fleet: Fleet) -> None:
-    """As after a failover behind a balancer: those that there were fall silent, new ones work, nothing is restarted."""
+async def test_half_open_connections_to_the_database_hold_up_no_one(fleet: Fleet) -> None:
+    """As after a failover behind a balancer: old connections fall silent, new ones work, nothing is restarted."""
     bucket, token = fleet.new_bucket("half-open"), make_token(Behaviour.GOOD, 53)
     await fleet.wait_until_idle()
     await fleet.scene.open_form(bucket)
@@ -450,8 +450,8 @@ async def test_half_open_connections_to_the_database_hold_up_nobody(fleet: Fleet
     assert not any(b"never retrieved" in replica.log() for replica in fleet.replicas)
 
 
-async def test_a_commit_whose_answer_is_lost_is_told_as_it_is(fleet: Fleet) -> None:
-    """Nobody says "nothing was sent", since it was; pressing again is safe."""
+async def test_a_commit_whose_answer_is_lost_is_not_misreported(fleet: Fleet) -> None:
+    """No one says "nothing was sent", since it was; pressing again is safe."""
     bucket, token = fleet.new_bucket("commit"), make_token(Behaviour.GOOD, 52)
     await fleet.wait_until_idle()
     await fleet.scene.open_form(bucket)
@@ -483,11 +483,11 @@ async def test_a_commit_whose_answer_is_lost_is_told_as_it_is(fleet: Fleet) -> N
     assert [write.token for write in fleet.scene.cloudflare.writes if write.bucket == bucket] == [token]
 
 
-@pytest.mark.thorough  # within one process, both ways in do it in `test_server.py` and `test_socket_mode.py`
+@pytest.mark.thorough  # within one process, `test_server.py` and `test_socket_mode.py` do it over both transports
 async def test_a_rolling_restart_is_not_noticed(
     set_scene: SetScene, transport: Transport, tmp_path: Path, postgres_server: str
 ) -> None:
-    """Two replicas restarted in turn: whoever submits during a stop, meanwhile and during a start gets a result."""
+    """Two replicas restart in turn: submitting during a stop, between, and during a start always gives a result."""
     async with running_fleet(set_scene, transport, tmp_path, postgres_server, ["all", "all"]) as fleet:
         tokens: dict[str, str] = {}
         codes = []
@@ -508,7 +508,7 @@ async def test_a_rolling_restart_is_not_noticed(
 
 
 async def submit_some(fleet: Fleet, tokens: dict[str, str]) -> None:
-    """Let three people submit at once, and wait for the results: few, for quotas are not the question."""
+    """Let three people submit at once, and wait for the results: few, to stay within the quotas."""
     async with asyncio.TaskGroup() as people:
         for user in CROWD[:3]:
             people.create_task(_submit_one(fleet, user, tokens))

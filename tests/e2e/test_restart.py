@@ -1,4 +1,4 @@
-"""A bot may die or be stopped anywhere: what it acknowledged comes to one ending, told once."""
+"""A bot may die or be stopped at any point: each acknowledged submission ends once and is reported once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ FOREVER = 3600
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def stage(scene: Scene) -> AsyncIterator[Scene]:
-    """Share one scene whose bot may be killed: each test finds it ready, and everything else as it was."""
+    """Share one scene whose bot may be killed: each test finds it ready, and the faults reset."""
     scene.bots.sort(key=lambda bot: bot.is_running)
     if not scene.bot.is_running:
         await scene.start_ready_bot()
@@ -43,12 +43,12 @@ def bucket(stage: Scene) -> str:
 
 
 def written_to(scene: Scene, bucket: str) -> list[str]:
-    """Return the tokens that were written into this slot, one after the other."""
+    """Return the tokens that were written into this slot, in order."""
     return [write.token for write in scene.cloudflare.writes if write.bucket == bucket]
 
 
 def note_writes(scene: Scene) -> asyncio.Event:
-    """Return what is set as soon as a slot is filled, which is before the answer to a slow token."""
+    """Return an event that is set as soon as a slot is filled, which is before the answer to a slow token."""
     written = asyncio.Event()
     scene.cloudflare.on_write = written.set
     return written
@@ -69,8 +69,8 @@ class NotedRequests(list[ReceivedRequest]):
 
 
 @ONE_WAY
-async def test_a_kill_after_the_write_ends_as_stored_and_is_told_once(stage: Scene, bucket: str) -> None:
-    """The answer never came: the next process stores the same token again and says so, once."""
+async def test_a_kill_after_the_write_ends_as_stored_and_is_reported_once(stage: Scene, bucket: str) -> None:
+    """The answer never came: the next process stores the same token again and reports it, once."""
     stage.cloudflare.slow_delay = FOREVER
     written = note_writes(stage)
     await stage.submit(bucket, SLOW)
@@ -89,8 +89,8 @@ async def test_a_kill_after_the_write_ends_as_stored_and_is_told_once(stage: Sce
 
 
 @ONE_WAY
-async def test_a_kill_before_the_write_ends_as_stored_and_is_told_once(stage: Scene, bucket: str) -> None:
-    """The request had arrived and nothing had happened yet: the next process brings the right slot to the token."""
+async def test_a_kill_before_the_write_ends_as_stored_and_is_reported_once(stage: Scene, bucket: str) -> None:
+    """The request had arrived without effect yet: the next process stores the token in the right slot."""
     stage.cloudflare.fail_next("credential", delay=FOREVER, drop_before_store=True)
     stage.cloudflare.requests = requests = NotedRequests()
     await stage.submit(bucket, GOOD)
@@ -109,7 +109,7 @@ async def test_a_kill_before_the_write_ends_as_stored_and_is_told_once(stage: Sc
 
 @ONE_WAY
 async def test_a_kill_between_the_write_and_the_message_loses_no_message(stage: Scene, bucket: str) -> None:
-    """What was stored and could not be told is told by the next process, and stored no second time."""
+    """A stored result that could not be posted is posted by the next process, and not stored a second time."""
     stage.slack.fail_next("chat.postMessage", status=503, times=1000)
     await stage.submit(bucket, GOOD)
     await stage.slack.workspace.changes.wait_until(
@@ -126,8 +126,8 @@ async def test_a_kill_between_the_write_and_the_message_loses_no_message(stage: 
 
 
 @ONE_WAY
-async def test_sigterm_waits_for_nobody_and_what_was_in_flight_resumes(stage: Scene, bucket: str) -> None:
-    """A stop waits a while for Cloudflare, leaves the rest where it is recorded, and exits with 0."""
+async def test_sigterm_gives_up_waiting_and_what_was_in_flight_resumes(stage: Scene, bucket: str) -> None:
+    """A stop waits a while for Cloudflare, leaves the rest as recorded, and exits with 0."""
     stage.cloudflare.slow_delay = FOREVER
     written = note_writes(stage)
     await stage.submit(bucket, SLOW)
@@ -145,7 +145,7 @@ async def test_sigterm_waits_for_nobody_and_what_was_in_flight_resumes(stage: Sc
 
 @ONE_WAY
 async def test_sigterm_lets_a_quick_step_finish(stage: Scene, bucket: str) -> None:
-    """What needs no more than a moment is finished and recorded before the process goes."""
+    """A step that needs only a moment is finished and recorded before the process exits."""
     stage.cloudflare.slow_delay = 0.5
     written = note_writes(stage)
     await stage.submit(bucket, SLOW)
@@ -162,7 +162,7 @@ async def test_sigterm_lets_a_quick_step_finish(stage: Scene, bucket: str) -> No
 
 @ONE_WAY
 async def test_an_open_form_outlives_a_restart(stage: Scene, bucket: str) -> None:
-    """A form that was open while the bot was restarted is taken by the new process."""
+    """A form that was open while the bot was restarted is accepted by the new process."""
     await stage.open_form(bucket)
     await stage.slack.fill(ADA, "token", GOOD)
 

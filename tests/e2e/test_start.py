@@ -21,13 +21,13 @@ REFUSED = 2
 
 @pytest_asyncio.fixture
 async def stage(set_scene: SetScene, transport: Transport, tmp_path: Path) -> AsyncIterator[Scene]:
-    """Set a scene whose bot is not started yet."""
+    """Make a scene whose bot is not started yet."""
     async with set_scene(transport, tmp_path) as scene:
         yield scene
 
 
 def with_bad_bot_token(scene: Scene) -> str:
-    """Hand in a bot token that Slack does not know."""
+    """Set a bot token that Slack does not know."""
     scene.environment["SLACK_BOT_TOKEN"] = "xoxb-made-up-and-unknown"
     return "SLACK_BOT_TOKEN: Slack refused it (invalid_auth); copy it again"
 
@@ -39,9 +39,9 @@ def with_file_for_data_dir(scene: Scene) -> str:
 
 
 def with_locked_data_dir(scene: Scene) -> str:
-    """Put the data directory where this user may not look."""
+    """Put the data directory where this user has no access."""
     if os.geteuid() == 0:
-        pytest.skip("no directory is closed to root")
+        pytest.skip("root may enter every directory")
     scene.data_dir.mkdir(mode=0o000)
     return f"R2_CREDENTIAL_DATA_DIR: {scene.data_dir} cannot be used (Permission denied)"
 
@@ -57,7 +57,7 @@ def with_exposed_key(scene: Scene) -> str:
 
 
 def with_another_file_for_database(scene: Scene) -> str:
-    """Put something else where the database should be."""
+    """Put another file in the place of the database."""
     scene.data_dir.mkdir(mode=0o700)
     (scene.data_dir / "bot.sqlite").write_text("no database, " * 1000)
     return "is damaged, or no database at all"
@@ -75,13 +75,13 @@ OBSTACLES = (
     with_another_file_for_database,
     *(pytest.param(obstruct, marks=pytest.mark.thorough) for obstruct in MORE_OBSTACLES),
 )
-"""One that Slack tells of and one on the disk; each is refused in this process by the tests of its own module."""
+"""One reported by Slack and one on the disk; the other refusals are tested in the modules that make them."""
 
 
 @pytest.mark.parametrize("transport", ["http"])
 @pytest.mark.parametrize("obstruct", OBSTACLES, ids=lambda obstruct: obstruct.__name__.replace("_", " "))
-async def test_a_start_that_cannot_succeed_says_how_to_mend_it(stage: Scene, obstruct: Callable[[Scene], str]) -> None:
-    """The exit code is 2, the last word is the fix, and nothing looks like a crash."""
+async def test_a_start_that_cannot_succeed_says_how_to_fix_it(stage: Scene, obstruct: Callable[[Scene], str]) -> None:
+    """The exit code is 2, the last line is the fix, and nothing looks like a crash."""
     fix = obstruct(stage)
 
     code = await stage.run_bot_to_its_end()
@@ -96,7 +96,7 @@ async def test_a_start_that_cannot_succeed_says_how_to_mend_it(stage: Scene, obs
 
 @pytest.mark.parametrize("transport", ["socket"])
 async def test_a_bad_app_token_is_refused_at_the_start(stage: Scene) -> None:
-    """Slack's no to the app token ends the start instead of being asked forever."""
+    """Slack's refusal of the app token ends the start instead of being retried forever."""
     stage.environment["SLACK_APP_TOKEN"] = "xapp-made-up-and-unknown"
 
     code = await stage.run_bot_to_its_end()
@@ -148,8 +148,8 @@ async def test_a_start_outlasts_slacks_trouble(stage: Scene) -> None:
 
 
 @pytest.mark.parametrize("transport", ["socket"])
-async def test_a_log_that_nobody_reads_does_not_stop_the_bot(stage: Scene) -> None:
-    """Its pipe is full before the first line: the bot starts, opens forms and ends all the same."""
+async def test_a_log_that_is_not_read_does_not_stop_the_bot(stage: Scene) -> None:
+    """Its pipe is full before the first line: the bot still starts, opens forms and ends."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with suppress(BlockingIOError):

@@ -1,4 +1,4 @@
-"""The main way: from the command to the exact token in the slot and the redacted result in the channel."""
+"""The main path: from the command to the exact token in the slot and the redacted result in the channel."""
 
 import json
 
@@ -10,8 +10,8 @@ from tests.scene import ADA, GRACE, PLATFORM, Scene
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_the_exact_token_is_stored_and_told_without_telling_it(scene: Scene) -> None:
-    """What was pasted is in the slot to the letter, and the channel reads who, what and where, but no token."""
+async def test_the_exact_token_is_stored_and_the_result_does_not_show_it(scene: Scene) -> None:
+    """The slot holds exactly what was pasted, and the channel reads who, what and where, but no token."""
     token = make_token(Behaviour.GOOD, number=1)
     outcome = await scene.submit("analytics-events", token)
     message = await scene.wait_for_result("analytics-events")
@@ -29,7 +29,7 @@ async def test_the_exact_token_is_stored_and_told_without_telling_it(scene: Scen
 
 
 async def test_the_modal_turns_into_progress_and_then_into_the_result(scene: Scene) -> None:
-    """The form gives way to a view without any input, which ends as the result of the same submission."""
+    """The form is replaced by a view without any input, which ends as the result of the same submission."""
     scene.cloudflare.add_bucket("watched")
 
     outcome = await scene.submit("watched", make_token(Behaviour.SLOW), user=GRACE)
@@ -42,7 +42,7 @@ async def test_the_modal_turns_into_progress_and_then_into_the_result(scene: Sce
     assert "MADEUP" not in outcome.view.text + ended.text
 
 
-async def test_a_credential_that_was_there_is_replaced(scene: Scene) -> None:
+async def test_an_existing_credential_is_replaced(scene: Scene) -> None:
     """The slot holds the new token afterwards, and the result says that there was one before."""
     new = make_token(Behaviour.GOOD, number=3)
     assert scene.cloudflare.stored_token("billing-exports") not in {new, None}
@@ -63,14 +63,14 @@ async def test_a_credential_that_was_there_is_replaced(scene: Scene) -> None:
             "copy-slip",
             f' "Authorization: Bearer {make_token(Behaviour.GOOD, 6)}"\n',
             make_token(Behaviour.GOOD, 6),
-            id="copied with what stood around it",
+            id="copied with its surroundings",
         ),
     ],
 )
 async def test_every_kind_of_token_arrives_to_the_letter(
     scene: Scene, bucket: str, pasted: str, stored: str | None
 ) -> None:
-    """Kinds without a prefix and tokens copied with blanks, quotes and `Bearer` are stored as the bare token."""
+    """Tokens without a prefix, or copied with blanks, quotes and `Bearer`, are stored as the bare token."""
     scene.cloudflare.add_bucket(bucket)
 
     await scene.submit(bucket, pasted)
@@ -79,7 +79,7 @@ async def test_every_kind_of_token_arrives_to_the_letter(
     assert scene.cloudflare.stored_token(bucket) == (stored or pasted)
 
 
-async def test_what_the_type_ahead_offers_can_be_chosen_and_explained(scene: Scene) -> None:
+async def test_a_suggested_bucket_can_be_chosen_and_a_reason_given(scene: Scene) -> None:
     """A bucket searched in the open form, with a reason, ends in a result that names both."""
     scene.cloudflare.add_bucket("searched-for")
     await scene.open_form("")
@@ -95,7 +95,7 @@ async def test_what_the_type_ahead_offers_can_be_chosen_and_explained(scene: Sce
 
 
 async def test_a_closed_modal_changes_nothing(scene: Scene) -> None:
-    """Whoever closes the progress view finds the result in the channel all the same."""
+    """A person who closes the progress view still gets the result in the channel."""
     scene.cloudflare.add_bucket("closed-early")
     await scene.submit("closed-early", make_token(Behaviour.SLOW, number=8))
 
@@ -106,8 +106,8 @@ async def test_a_closed_modal_changes_nothing(scene: Scene) -> None:
     assert scene.slack.modal(ADA) is None
 
 
-async def test_who_loses_a_race_sees_that_in_the_modal(scene: Scene) -> None:
-    """One waits for Cloudflare, a newer one is stored: the first one's modal does not say "Storing..." forever."""
+async def test_a_superseded_submission_shows_that_in_the_modal(scene: Scene) -> None:
+    """One waits for Cloudflare, a newer one is stored: the first modal does not say "Storing..." forever."""
     scene.cloudflare.add_bucket("contested")
     scene.cloudflare.fail_next("credential", status=503, retry_after=600)
     await scene.submit("contested", make_token(Behaviour.GOOD, number=9))
@@ -120,8 +120,8 @@ async def test_who_loses_a_race_sees_that_in_the_modal(scene: Scene) -> None:
 
     assert "replaced by a newer submission" in lost.text
     assert scene.cloudflare.stored_token("contested") == newer
-    told = await scene.slack.wait_for_message(PLATFORM, lambda message: lost.id in message.shown_text)
-    assert "replaced by a newer submission" in told.text
+    result = await scene.slack.wait_for_message(PLATFORM, lambda message: lost.id in message.shown_text)
+    assert "replaced by a newer submission" in result.text
     for submission, ending in ((lost.id, "superseded"), (won.id, "stored")):
         log = await scene.wait_until_printed(f'"submission_ended", "submission": "{submission}"')
         lines = [json.loads(line) for line in log.splitlines() if submission in line and line.startswith("{")]

@@ -1,4 +1,4 @@
-"""Work behind its caller's back: nothing is lost, nothing is started twice, and a stop has an end."""
+"""Background tasks: none is lost, none is started twice, and a stop ends within its time."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ MARKED = "madeup-token"
 
 @pytest.fixture
 def background() -> Background:
-    """Start with nothing under way."""
+    """Start with no task running."""
     return Background("work_broke")
 
 
@@ -24,8 +24,8 @@ async def _answer(question: asyncio.Event, answer: str = "done") -> str:
     return answer
 
 
-async def test_what_is_started_is_kept_until_it_ends(background: Background) -> None:
-    """The loop itself holds no reference that counts."""
+async def test_a_started_task_is_kept_until_it_ends(background: Background) -> None:
+    """The event loop itself keeps only weak references to tasks."""
     may_end = asyncio.Event()
     task = background.start(_answer(may_end))
     assert background.tasks == {task}
@@ -34,8 +34,8 @@ async def test_what_is_started_is_kept_until_it_ends(background: Background) -> 
     assert not background.tasks
 
 
-async def test_what_breaks_is_told_by_its_type(background: Background, log: io.StringIO) -> None:
-    """Its text and its frames may know what was pasted."""
+async def test_a_failed_task_is_logged_by_its_type(background: Background, log: io.StringIO) -> None:
+    """The error's text and frames may contain what was pasted."""
 
     async def work() -> None:
         raise ValueError(MARKED)
@@ -47,8 +47,8 @@ async def test_what_breaks_is_told_by_its_type(background: Background, log: io.S
     assert (line["event"], line["level"], line["error"]) == ("work_broke", "error", "ValueError")
 
 
-async def test_a_stop_waits_for_what_is_under_way(background: Background) -> None:
-    """As long as it takes."""
+async def test_a_stop_waits_for_running_tasks(background: Background) -> None:
+    """It waits until they end."""
     may_end = asyncio.Event()
     task = background.start(_answer(may_end))
     draining = asyncio.create_task(background.drain())
@@ -60,8 +60,10 @@ async def test_a_stop_waits_for_what_is_under_way(background: Background) -> Non
 
 
 @pytest.mark.parametrize("patience", [timedelta(0), timedelta(milliseconds=1)], ids=["none", "a little"])
-async def test_a_stop_ends_what_takes_too_long(background: Background, log: io.StringIO, patience: timedelta) -> None:
-    """It returns when that has ended, and nobody calls it a fault."""
+async def test_a_stop_cancels_what_takes_too_long(
+    background: Background, log: io.StringIO, patience: timedelta
+) -> None:
+    """It returns when they have ended, and the cancellation is not logged as a fault."""
     task = background.start(_answer(asyncio.Event()))
     await background.drain(patience)
     assert task.cancelled()
@@ -69,8 +71,8 @@ async def test_a_stop_ends_what_takes_too_long(background: Background, log: io.S
     assert log.getvalue() == ""
 
 
-async def test_all_can_be_cancelled_at_once(background: Background) -> None:
-    """Their end is waited for by whoever wants to."""
+async def test_all_tasks_can_be_cancelled_at_once(background: Background) -> None:
+    """The caller may wait for their end."""
     tasks = [background.start(_answer(asyncio.Event())) for _ in range(3)]
     background.cancel()
     await background.drain()
@@ -78,7 +80,7 @@ async def test_all_can_be_cancelled_at_once(background: Background) -> None:
 
 
 async def test_a_shielded_call_goes_on_without_its_caller(background: Background) -> None:
-    """Somebody gave up; the work is done all the same, and a stop waits for it."""
+    """The caller gave up; the work is still done, and a stop waits for it."""
     may_end, done = asyncio.Event(), []
 
     async def work() -> None:
@@ -94,7 +96,7 @@ async def test_a_shielded_call_goes_on_without_its_caller(background: Background
 
 
 async def test_a_shielded_call_fails_for_its_caller_alone(background: Background, log: io.StringIO) -> None:
-    """Who asked gets the error; the log has nothing to say."""
+    """The caller gets the error; nothing is logged."""
 
     async def work() -> None:
         raise ValueError
@@ -104,8 +106,8 @@ async def test_a_shielded_call_fails_for_its_caller_alone(background: Background
     assert log.getvalue() == ""
 
 
-async def test_a_failure_after_its_caller_is_gone_makes_no_noise(background: Background, log: io.StringIO) -> None:
-    """Nobody is there to be told, and asyncio would write a traceback."""
+async def test_a_failure_after_its_caller_is_gone_is_not_logged(background: Background, log: io.StringIO) -> None:
+    """No caller receives it, and asyncio would log a traceback."""
     may_fail = asyncio.Event()
 
     async def work() -> None:
@@ -123,8 +125,8 @@ async def test_a_failure_after_its_caller_is_gone_makes_no_noise(background: Bac
     assert log.getvalue() == ""
 
 
-async def test_all_who_ask_under_one_name_share_one_answer(background: Background) -> None:
-    """One who gives up takes it from nobody."""
+async def test_callers_under_one_name_share_one_answer(background: Background) -> None:
+    """A caller that gives up does not cancel it for the others."""
     may_end, asked = asyncio.Event(), []
 
     async def ask() -> str:
@@ -140,7 +142,7 @@ async def test_all_who_ask_under_one_name_share_one_answer(background: Backgroun
     assert asked == ["once"]
 
 
-async def test_the_next_who_asks_begins_anew(background: Background) -> None:
+async def test_the_next_caller_starts_anew(background: Background) -> None:
     """An answer is not remembered."""
     answers = iter(["first", "second"])
 
@@ -150,8 +152,8 @@ async def test_the_next_who_asks_begins_anew(background: Background) -> None:
     assert [await background.shield(ask, "S1") for _ in range(2)] == ["first", "second"]
 
 
-async def test_what_is_being_cancelled_is_not_found(background: Background) -> None:
-    """What takes its place can have its name."""
+async def test_a_task_being_cancelled_is_not_found(background: Background) -> None:
+    """Its successor can use its name."""
     first = background.start(_answer(asyncio.Event()), "home")
     assert background.find("home") is first
     first.cancel()

@@ -1,4 +1,4 @@
-"""A list of globs serves what it says, and what it cannot say is told before it does harm."""
+"""A list of globs serves the buckets that it names, and an entry that can match none is reported."""
 
 import re
 from fnmatch import fnmatchcase
@@ -50,8 +50,8 @@ USELESS = {
 
 @pytest.mark.parametrize("glob", USELESS.values(), ids=USELESS)
 @pytest.mark.parametrize("mark", ["", "!"], ids=["served", "excluded"])
-def test_what_can_match_no_bucket_is_a_slip(mark: str, glob: str) -> None:
-    """An exclusion that excludes nothing leaves open what its writer wanted closed; the entry is named."""
+def test_a_glob_that_can_match_no_bucket_is_a_slip(mark: str, glob: str) -> None:
+    """An exclusion that excludes nothing leaves open what its author wanted closed; the error names the entry."""
     slip = find_slip(("*", f"{mark}{glob}"))
     assert slip is not None
     assert slip.startswith("entry 2 ")
@@ -75,14 +75,14 @@ def test_what_can_match_no_bucket_is_a_slip(mark: str, glob: str) -> None:
     ],
     ids=repr,
 )
-def test_what_can_match_is_no_slip(globs: tuple[str, ...]) -> None:
-    """However odd it looks."""
+def test_a_glob_that_can_match_is_no_slip(globs: tuple[str, ...]) -> None:
+    """However odd the glob looks."""
     assert find_slip(globs) is None
 
 
 @pytest.mark.parametrize("globs", [("!team-secret",), ("!team-*", "!x-*")])
 def test_exclusions_alone_are_a_slip(globs: tuple[str, ...]) -> None:
-    """Nothing would be served; all others are served by a star, which says so."""
+    """Nothing would be served; adding `*` serves all others."""
     slip = find_slip(globs)
     assert slip is not None
     assert "put * before them" in slip
@@ -90,14 +90,14 @@ def test_exclusions_alone_are_a_slip(globs: tuple[str, ...]) -> None:
 
 @given(GLOBS, BUCKETS)
 def test_a_glob_that_matches_is_never_a_slip(glob: str, bucket: str) -> None:
-    """Whatever matches a possible name stays possible."""
+    """A glob that matches some possible name is accepted."""
     if fnmatchcase(bucket, glob):
         assert find_slip((glob,)) is None
 
 
 @given(GLOBS, st.data())
-def test_a_glob_that_is_no_slip_matches_a_bucket(glob: str, data: st.DataObject) -> None:
-    """What is let pass is good for something."""
+def test_an_accepted_glob_matches_a_bucket(glob: str, data: st.DataObject) -> None:
+    """For each accepted glob there is a possible name."""
     if find_slip((glob,)) is None:
         text = "".join("[a-z0-9-]*" if part == "*" else part for part in re.findall(r"\[[^]]*\]|.", glob))
         pattern = re.compile(f"(?=[a-z0-9-]{{3,63}}$)(?!-){text.replace('?', '[a-z0-9-]').replace('[!', '[^')}(?<!-)")
@@ -108,7 +108,7 @@ def test_a_glob_that_is_no_slip_matches_a_bucket(glob: str, data: st.DataObject)
 
 @given(st.lists(GLOBS, max_size=4), GLOBS, BUCKETS)
 def test_an_exclusion_always_wins(globs: list[str], excluded: str, bucket: str) -> None:
-    """Wherever it stands, and whatever else names the bucket."""
+    """Its position does not matter, nor what else names the bucket."""
     for place in range(len(globs) + 1):
         listed = [*globs[:place], f"!{excluded}", *globs[place:]]
         expected = not fnmatchcase(bucket, excluded) and serves(globs, bucket)

@@ -1,4 +1,4 @@
-"""What a bucket can be called."""
+"""The names that a bucket can have."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -16,7 +16,7 @@ from bot.model.catalog import is_bucket_name
 @example("-lake")
 @example("lake-")
 def test_a_bucket_is_named_as_cloudflare_allows_it(name: str) -> None:
-    """3 to 63 characters, of small letters, digits and hyphens, and no hyphen at an end."""
+    """3 to 63 lower-case letters, digits and hyphens, with no hyphen at either end."""
     allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-")
     expected = 3 <= len(name) <= 63 and set(name) <= allowed and "-" not in (name[0], name[-1])
     assert is_bucket_name(name) is expected

@@ -1,4 +1,4 @@
-"""What the operator reads of something that did not work: the kind, and nothing of its text."""
+"""What the operator reads about a failed call: the type of the cause, and nothing of its text."""
 
 import asyncio
 import errno
@@ -51,20 +51,20 @@ ERRORS: dict[str, tuple[BaseException, str]] = {
 
 
 @pytest.mark.parametrize(("error", "named"), ERRORS.values(), ids=ERRORS)
-def test_a_cause_is_named_by_its_kind(error: BaseException, named: str) -> None:
-    """The class at the bottom, and the system's word; no text, which may quote an address or a path."""
+def test_a_cause_is_named_by_its_type(error: BaseException, named: str) -> None:
+    """The innermost class and the system's word; no text, which may quote an address or a path."""
     assert name_cause(error) == named
 
 
 async def test_a_closed_port_is_named_for_what_it_is() -> None:
-    """A real one."""
+    """The error comes from a real connection."""
     with pytest.raises(OSError, match=r".") as caught:
         await asyncio.open_connection("127.0.0.1", find_free_port())
     assert name_cause(caught.value) == "ConnectionRefusedError ECONNREFUSED"
 
 
-def test_a_circle_of_causes_has_an_end() -> None:
-    """Exceptions can be chained in a circle by hand."""
+def test_a_cycle_of_causes_ends() -> None:
+    """Exceptions can be chained in a cycle by hand."""
     one, two = ValueError(), KeyError()
     one.__cause__, two.__cause__ = two, one
     assert name_cause(one) == "ValueError"

@@ -1,4 +1,4 @@
-"""A clock that differs from Slack's or Cloudflare's is told to the operator, who sets it right."""
+"""A clock that differs from Slack's or Cloudflare's is reported to the operator, who can set it."""
 
 import io
 import json
@@ -23,23 +23,23 @@ DATES: dict[str, tuple[Iterable[timedelta], int]] = {
 }
 
 
-@pytest.mark.parametrize(("offsets", "told"), DATES.values(), ids=DATES)
-def test_a_difference_that_lasts_is_told(
-    clock: Clock, log: io.StringIO, offsets: Iterable[timedelta], told: int
+@pytest.mark.parametrize(("offsets", "expected"), DATES.values(), ids=DATES)
+def test_a_lasting_difference_is_reported(
+    clock: Clock, log: io.StringIO, offsets: Iterable[timedelta], expected: int
 ) -> None:
-    """As an error with what to do, once: not for one answer, and not with each."""
+    """As an error with what to do, once: not for a single answer, and not for each."""
     comparison = ClockComparison(clock)
     for offset in offsets:
         comparison.note("Slack", format_datetime(clock() + offset, usegmt=True))
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [(line["event"], line["level"], line["whose"]) for line in lines] == [
         ("clock_differs", "error", "Slack")
-    ] * told
+    ] * expected
     assert all(abs(abs(line["seconds"]) - FAR.total_seconds()) <= 1 and line["fix"] for line in lines)
 
 
-def test_it_is_told_again_after_an_hour(clock: Clock, log: io.StringIO) -> None:
-    """As long as it lasts; also where the clock has been set back meanwhile."""
+def test_it_is_reported_again_after_an_hour(clock: Clock, log: io.StringIO) -> None:
+    """While it lasts; also if the clock was set back meanwhile."""
     comparison = ClockComparison(clock)
     for step in (timedelta(0), timedelta(hours=1), timedelta(days=-5)):
         clock.advance(step)
@@ -49,8 +49,8 @@ def test_it_is_told_again_after_an_hour(clock: Clock, log: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize("date", [None, "", "now", "Thu, 99 Jan 2026 00:00:00 GMT", "\udcff", "1" * 5000])
-def test_what_is_no_date_is_ignored(clock: Clock, log: io.StringIO, date: str | None) -> None:
-    """Anything can stand between the bot and Slack."""
+def test_a_malformed_date_is_ignored(clock: Clock, log: io.StringIO, date: str | None) -> None:
+    """A proxy between the bot and Slack can send anything."""
     for _ in range(ANSWERS):
         ClockComparison(clock).note("Slack", date)
     assert log.getvalue() == ""

@@ -1,4 +1,4 @@
-"""What comes from outside is one line of what can be seen, and what people write survives."""
+"""Text from outside becomes one line of visible characters, and what people write survives."""
 
 import unicodedata
 
@@ -43,8 +43,8 @@ SURVIVORS = {
 
 
 @pytest.mark.parametrize("text", SURVIVORS.values(), ids=SURVIVORS)
-def test_what_people_write_survives(text: str) -> None:
-    """In every script, with what belongs to it."""
+def test_ordinary_text_survives(text: str) -> None:
+    """In every script, with its combining characters."""
     assert one_line(text) == text
 
 
@@ -76,14 +76,14 @@ FORGED = {
 
 
 @pytest.mark.parametrize(("foreign", "expected"), FORGED.values(), ids=FORGED)
-def test_what_could_forge_is_gone(foreign: str, expected: str) -> None:
-    """Lines become blanks, and what nobody can see goes."""
+def test_forging_characters_are_removed(foreign: str, expected: str) -> None:
+    """Line ends become blanks, and invisible characters are removed."""
     assert one_line(foreign) == expected
 
 
 @given(TEXTS)
 def test_a_text_becomes_one_line(foreign: str) -> None:
-    """No line end, no control, nothing that turns the text round, and nothing that cannot be encoded."""
+    """No line end, control character, bidirectional override or unencodable character remains."""
     line = one_line(foreign)
     assert not [each for each in line if unicodedata.category(each) in {"Cc", "Cs", "Zl", "Zp", "Co"}]
     assert not [each for each in line if unicodedata.bidirectional(each) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI"}]
@@ -93,5 +93,5 @@ def test_a_text_becomes_one_line(foreign: str) -> None:
 
 @given(TEXTS)
 def test_one_line_stays_as_it_is(foreign: str) -> None:
-    """Whoever does it twice does no harm, and nothing that was parted joins to something new."""
+    """A second pass changes nothing, and no separated parts join into something new."""
     assert one_line(one_line(foreign)) == one_line(foreign)

@@ -1,4 +1,4 @@
-"""What is remembered fades, each value after a time of its own."""
+"""Remembered values expire, each after its own time."""
 
 from datetime import timedelta
 
@@ -13,17 +13,17 @@ MOMENT = timedelta(microseconds=1)
 
 @pytest.fixture
 def memory(clock: Clock) -> Memory[str, str]:
-    """Know nothing yet."""
+    """Start with nothing remembered."""
     return Memory(clock)
 
 
-def test_nothing_is_known_of_what_was_not_kept(memory: Memory[str, str]) -> None:
-    """Another key is another thing."""
+def test_an_unknown_key_has_no_value(memory: Memory[str, str]) -> None:
+    """Keys are independent."""
     memory.keep("C1", "good", MINUTE)
     assert (memory.get("C1"), memory.get("C2")) == ("good", None)
 
 
-def test_each_fades_after_its_own_time(memory: Memory[str, str], clock: Clock) -> None:
+def test_each_value_expires_after_its_own_time(memory: Memory[str, str], clock: Clock) -> None:
     """An error can be remembered for a shorter time than an answer."""
     memory.keep("C1", "good", MINUTE)
     memory.keep("C2", "silent", MINUTE / 2)
@@ -35,8 +35,8 @@ def test_each_fades_after_its_own_time(memory: Memory[str, str], clock: Clock) -
     assert memory.get("C1") is None
 
 
-def test_what_is_kept_anew_counts_anew(memory: Memory[str, str], clock: Clock) -> None:
-    """The latest is what is known."""
+def test_a_new_value_gets_a_new_time(memory: Memory[str, str], clock: Clock) -> None:
+    """The latest value counts."""
     memory.keep("C1", "good", MINUTE)
     clock.advance(MINUTE / 2)
     memory.keep("C1", "better", MINUTE)
@@ -44,15 +44,15 @@ def test_what_is_kept_anew_counts_anew(memory: Memory[str, str], clock: Clock) -
     assert memory.get("C1") == "better"
 
 
-def test_what_comes_from_the_future_is_not_believed(memory: Memory[str, str], clock: Clock) -> None:
-    """The clock was set back: how old it is, nobody knows."""
+def test_a_value_from_the_future_is_not_used(memory: Memory[str, str], clock: Clock) -> None:
+    """The clock was set back, so its age is unknown."""
     memory.keep("C1", "good", MINUTE)
     clock.advance(-MOMENT)
     assert memory.get("C1") is None
 
 
-def test_what_has_faded_takes_no_room(memory: Memory[str, str], clock: Clock) -> None:
-    """However many places were asked about over a year."""
+def test_an_expired_value_takes_no_memory(memory: Memory[str, str], clock: Clock) -> None:
+    """The bot may ask about any number of places in a year."""
     for number in range(100):
         memory.keep(f"C{number}", "good", MINUTE)
         clock.advance(MINUTE)

@@ -1,4 +1,4 @@
-"""The secrets of other services are named by their shape, and an older token of Cloudflare's is none of them."""
+"""Secrets of other services are named by their format, and an older Cloudflare token is none of them."""
 
 import pytest
 from hypothesis import assume, example, given
@@ -8,7 +8,7 @@ from bot.model.other_secrets import mask_other_secrets, name_other_secret
 from bot.model.pasted_token import MASK, STORABLE, classify, find_other_secret, mask_tokens, trim
 from bot.model.submission import TokenKind
 
-# All made up, in the shapes that their makers document; put together here, so that no scanner takes them for real.
+# All made up, in the formats that their vendors document; assembled here, so that no scanner takes them for real.
 MADE_UP = "MADEUP0123456789abcdefghijklmnopqrstuvwx"
 HEXADECIMAL = "0123456789abcdef" * 4
 JWT = "eyJ" + MADE_UP + ".eyJ" + MADE_UP + "." + MADE_UP
@@ -72,7 +72,7 @@ MASKED_ANYWHERE = {
 @pytest.mark.parametrize(("pasted", "name"), OTHERS.values(), ids=OTHERS)
 @pytest.mark.parametrize("way", ["{}", " '{}'\n", "Bearer {}", "export TOKEN={}", "{}\u200b"])
 def test_a_secret_of_another_service_is_named_and_not_stored(pasted: str, name: str, way: str) -> None:
-    """However it was copied; Cloudflare would get a secret that is none of its business."""
+    """However it was copied: Cloudflare must not get another service's secret."""
     trimmed = trim(way.format(pasted))
 
     assert find_other_secret(trimmed) == name
@@ -102,8 +102,8 @@ PREFIXES = [
 @example("ghp_", "-" * 40)
 @example("npm_", "a" * 35 + "_" + "b" * 4)
 @example("eyJ", "a" * 40)
-def test_an_older_token_that_begins_alike_is_stored(prefix: str, rest: str) -> None:
-    """An older token is 40 random characters: what chance makes often enough is no reason to refuse one."""
+def test_an_older_token_with_the_same_prefix_is_stored(prefix: str, rest: str) -> None:
+    """An older token is 40 random characters: a match that is likely by chance is no reason to refuse one."""
     older = (prefix + rest)[:40]
     assume(any(c.isupper() or c in "_-" for c in older) or not set(older) <= set("0123456789abcdef"))
 
@@ -113,15 +113,15 @@ def test_an_older_token_that_begins_alike_is_stored(prefix: str, rest: str) -> N
 
 @pytest.mark.parametrize("prefix", ["cfut_", "cfat_"])
 @given(st.text("AZaz09", min_size=40, max_size=40))
-def test_a_token_with_cloudflares_prefix_is_never_anothers(prefix: str, rest: str) -> None:
-    """Whatever stands behind the prefix."""
+def test_a_token_with_cloudflares_prefix_is_never_another_services(prefix: str, rest: str) -> None:
+    """Whatever follows the prefix."""
     assert name_other_secret(prefix + rest + "0badc0de") == ""
 
 
 @pytest.mark.parametrize("secret", MASKED_ANYWHERE.values(), ids=MASKED_ANYWHERE)
 @pytest.mark.parametrize("way", ["{}", "see {}, please", "KEY={}", "https://x.test/?t={}&u=1", "<{}|x>"])
 def test_a_secret_of_another_service_is_masked_anywhere(secret: str, way: str) -> None:
-    """A reason is kept, and posted to the channel."""
+    """A reason is stored, and posted to the channel."""
     assert mask_tokens(way.format(secret)) == way.format(MASK)
 
 
@@ -139,14 +139,14 @@ def test_a_secret_of_another_service_is_masked_anywhere(secret: str, way: str) -
         "T0123ABCD",
     ],
 )
-def test_names_and_words_are_left_alone(text: str) -> None:
-    """A bucket may be called like this."""
+def test_names_and_words_are_not_masked(text: str) -> None:
+    """A bucket may have such a name."""
     assert mask_other_secrets(text, MASK) == text
 
 
 @given(st.from_regex(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", fullmatch=True))
-def test_a_bucket_name_is_left_alone(name: str) -> None:
-    """Unless it is built like a Slack token, with a digit where those have one."""
+def test_a_bucket_name_is_not_masked(name: str) -> None:
+    """Unless it has the format of a Slack token, with a digit where those have one."""
     assume(not name.startswith(("xox", "xapp-", "xwfp-")))
     assert mask_other_secrets(name, MASK) == name
 
@@ -155,7 +155,7 @@ ENDLESS = ["xoxb-" * 200_000, "eyJ" + "a." * 500_000, "-----BEGIN PRIVATE " + "K
 
 
 @pytest.mark.parametrize("text", ENDLESS, ids=["Slack", "JWT", "PEM", "Anthropic"])
-def test_a_body_full_of_them_is_masked_in_one_pass(text: str) -> None:
-    """Where each place were searched to the end, this test would not come to one."""
+def test_a_long_text_of_prefixes_is_masked_in_one_pass(text: str) -> None:
+    """If each prefix were searched to the end, this test would not finish."""
     assert len(mask_other_secrets(text, MASK)) <= 40 * len(text)
     name_other_secret(text)

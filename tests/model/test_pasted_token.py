@@ -1,4 +1,4 @@
-"""Pasted strings are told by their shape, trimmed of copy slips, and masked where they do not belong."""
+"""Pasted strings are recognised by their format, trimmed of copying slips, and masked where they do not belong."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bot.model.pasted_token import MASK, STORABLE, classify, mask_tokens, trim
 from bot.model.submission import TokenKind
 
-# All made up, in the shapes that Cloudflare documents.
+# All made up, in the formats that Cloudflare documents.
 USER = "cfut_" + "MADEUP0user1" * 3 + "abcd" + "0badc0de"
 ACCOUNT = "cfat_" + "MADEUP0acct1" * 3 + "abcd" + "0badc0de"
 OLDER = "MADEUP-older_token-0123456789-abcdefghij"
@@ -58,8 +58,8 @@ HEXADECIMAL = st.one_of(
         pytest.param("z" * 500, TokenKind.UNKNOWN, id="the longest"),
     ],
 )
-def test_what_may_be_a_token_is_storable(pasted: str, kind: TokenKind) -> None:
-    """What Cloudflare documents, and what it may invent, is for Cloudflare to judge."""
+def test_a_possible_token_is_storable(pasted: str, kind: TokenKind) -> None:
+    """Formats that Cloudflare documents or may introduce are left for Cloudflare to judge."""
     assert classify(pasted) is kind
     assert kind in STORABLE
 
@@ -106,8 +106,8 @@ def test_what_may_be_a_token_is_storable(pasted: str, kind: TokenKind) -> None:
         pytest.param("\ud800" * 40, TokenKind.NOT_A_TOKEN, id="half a character"),
     ],
 )
-def test_what_is_no_token_is_told_apart(pasted: str, kind: TokenKind) -> None:
-    """Each slip has a kind of its own, so that the form can name the fix; none of them is stored."""
+def test_each_slip_is_recognised(pasted: str, kind: TokenKind) -> None:
+    """Each slip has its own kind, so that the form can name the fix; none of them is stored."""
     assert classify(pasted) is kind
     assert kind not in STORABLE
 
@@ -118,7 +118,7 @@ def test_what_is_no_token_is_told_apart(pasted: str, kind: TokenKind) -> None:
     ids=repr,
 )
 def test_every_length_has_one_kind(filling: str) -> None:
-    """From 1 to 3000 characters, which is all that the field takes, nothing crashes and every answer is a kind."""
+    """From 1 to 3000 characters, the field's limit, nothing crashes and every result is a kind."""
     text = filling * 3000
     for length in range(1, 3001):
         kind = classify(trim(text[:length]))
@@ -128,8 +128,8 @@ def test_every_length_has_one_kind(filling: str) -> None:
 
 @given(ANY_TEXT)
 @example("cfk_" * 12)
-def test_whatever_is_pasted_has_one_kind(pasted: str) -> None:
-    """No text crashes it, and what would be stored can stand in an HTTP header."""
+def test_any_text_has_one_kind(pasted: str) -> None:
+    """No text crashes it, and a storable one fits into an HTTP header."""
     trimmed = trim(pasted)
     if classify(trimmed) in STORABLE:
         assert re.fullmatch(r"[\x21-\x7e]{20,500}", trimmed)
@@ -149,21 +149,21 @@ LEADS = ["Bearer ", "bearer\t", "BEARER  ", "Authorization: Bearer ", "authoriza
 )
 @example(["'", "Bearer ", '"', " "], USER, [" ", '"', "\n", "'"])
 @example(["Bearer ", "Bearer "], OLDER, [])
-def test_copy_slips_are_trimmed_in_any_order(before: list[str], token: str, after: list[str]) -> None:
-    """Blanks, quotes, marks of direction and `Bearer`, however often and however nested, leave the token alone."""
+def test_copying_slips_are_trimmed_in_any_order(before: list[str], token: str, after: list[str]) -> None:
+    """Blanks, quotes, direction marks and `Bearer`, repeated and nested at will, are removed from around the token."""
     assert trim("".join(before) + token + "".join(after)) == token
 
 
 @given(ANY_TEXT)
 def test_trimming_twice_changes_nothing(pasted: str) -> None:
-    """What is trimmed is trimmed to the end, and is a part of what was pasted."""
+    """The result is trimmed completely, and is a part of what was pasted."""
     trimmed = trim(pasted)
     assert trim(trimmed) == trimmed
     assert trimmed in pasted
 
 
 def _trim_layer_by_layer(pasted: str) -> str:
-    """Trim in the obvious way, which takes a pass for each layer."""
+    """Trim in the obvious way, with one pass for each layer."""
     trimmed = re.sub(r"\A(?:authorization\s*:\s*)?bearer\s+", "", pasted.strip(AROUND), flags=re.IGNORECASE)
     return trimmed if trimmed == pasted else _trim_layer_by_layer(trimmed)
 
@@ -173,7 +173,7 @@ LAYERS = st.sampled_from([*BLANKS[:8], *MARKS, *QUOTES, *LEADS, "Bearer", "autho
 
 @given(st.lists(LAYERS, max_size=12))
 def test_one_pass_trims_what_many_would(pieces: list[str]) -> None:
-    """However the layers lie over each other."""
+    """The order of the layers does not matter."""
     pasted = "".join(pieces)
     assert trim(pasted) == _trim_layer_by_layer(pasted)
 
@@ -187,8 +187,8 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("pasted", ENDLESS.values(), ids=ENDLESS)
-def test_a_body_full_of_layers_is_trimmed_in_one_pass(pasted: str) -> None:
-    """A pass for each of them would never come to an end: this test would not either."""
+def test_many_layers_are_trimmed_in_one_pass(pasted: str) -> None:
+    """With a pass for each layer this test would not finish."""
     assert len(trim(pasted)) <= len(pasted)
     assert USER not in pasted or trim(pasted) == USER
 
@@ -197,13 +197,13 @@ def test_a_body_full_of_layers_is_trimmed_in_one_pass(pasted: str) -> None:
     "token", [USER, "Bearertoken-MADEUP-0123456789", "-MADEUP-token-with-hyphens-around-", "=MADEUP=0123456789abcdef="]
 )
 def test_trimming_takes_nothing_from_a_token(token: str) -> None:
-    """The word Bearer goes only with a blank behind it, and a token's own signs stay."""
+    """The word Bearer is removed only before a blank, and the token's own characters stay."""
     assert trim(token) == token
 
 
 @given(ANY_TEXT, PREFIXED, ANY_TEXT)
 def test_a_token_with_a_prefix_is_masked_anywhere(before: str, token: str, after: str) -> None:
-    """Glued to whatever it may be, nothing of it is left."""
+    """Nothing of it is left, whatever it is attached to."""
     assume(token[4:] not in before + after)
     masked = mask_tokens(before + token + after)
     assert MASK in masked
@@ -214,23 +214,23 @@ def test_a_token_with_a_prefix_is_masked_anywhere(before: str, token: str, after
 @example("token=", "AbcdefghijKlmnopqrstUvwxyzabcdEfghijklmn", "")  # one in a thousand has no digit
 @example("https://example.com/?t=", OLDER, "&x=1")
 def test_an_older_token_is_masked_anywhere(before: str, token: str, after: str) -> None:
-    """It is told by its length and its mixture of characters, where a word begins and ends."""
+    """It is recognised by its length and mix of characters, from one word boundary to the next."""
     assume(before[-1:] not in set(WORD) and after[:1] not in set(WORD))
     assert mask_tokens(before + token + after) == mask_tokens(before) + MASK + mask_tokens(after)
 
 
 @given(ANY_TEXT, HEXADECIMAL, ANY_TEXT)
 @example("CLOUDFLARE_API_KEY=", HEX[:37], "")
-@example("", "0" * 37, ":G" + "0" * 37)  # the same digits again, in a longer word: that one stays
+@example("", "0" * 37, ":G" + "0" * 37)  # the same digits again in a longer word, which stays
 def test_a_long_hexadecimal_number_is_masked_anywhere(before: str, key: str, after: str) -> None:
-    """A Global API key and an S3 secret go, where a word begins and ends: a bucket may hold a hash in its name."""
+    """A Global API key and an S3 secret are masked at word boundaries: a bucket's name may contain a hash."""
     assume(before[-1:] not in set(WORD) and after[:1] not in set(WORD))
     assert mask_tokens(before + key + after) == mask_tokens(before) + MASK + mask_tokens(after)
 
 
 @pytest.mark.parametrize("token", ["cfut_x", "cfat_x", "cfk_xy", "cfoat_x"])
 def test_the_beginning_of_a_token_is_masked(token: str) -> None:
-    """A search box sends every letter that is typed: the first ones behind the prefix go already."""
+    """A search box sends each letter as it is typed: the first ones after the prefix are masked already."""
     assert mask_tokens(token) == MASK
 
 
@@ -264,8 +264,8 @@ SENTENCES = [
 
 
 @pytest.mark.parametrize("text", SENTENCES)
-def test_an_ordinary_text_is_left_alone(text: str) -> None:
-    """People write reasons, tickets, ids and names without being told to revoke them."""
+def test_ordinary_text_is_not_masked(text: str) -> None:
+    """Reasons, tickets, ids and names must not cause the advice to revoke them."""
     assert mask_tokens(text) == text
 
 
@@ -273,20 +273,20 @@ def test_an_ordinary_text_is_left_alone(text: str) -> None:
 @example("a" * 36)
 @example("g" * 63)
 @example("prod-" + HEX[:40])
-def test_a_bucket_name_is_left_alone(name: str) -> None:
-    """Every possible name, unless it is nothing but a long hexadecimal number."""
+def test_a_bucket_name_is_not_masked(name: str) -> None:
+    """Every possible name stays, except a long hexadecimal number."""
     assume(not re.fullmatch(r"[0-9a-f]{37,}", name))
     assert mask_tokens(name) == name
     assert mask_tokens(f"store it in {name}, please") == f"store it in {name}, please"
 
 
 @given(st.uuids().map(str) | st.uuids().map(lambda value: value.hex))
-def test_a_uuid_is_left_alone(identifier: str) -> None:
-    """With and without hyphens: catalogs, accounts and messages have them."""
+def test_a_uuid_is_not_masked(identifier: str) -> None:
+    """Catalogs, accounts and messages have them, with or without hyphens."""
     assert mask_tokens(f"id={identifier}") == f"id={identifier}"
 
 
 @given(st.from_regex(r"[A-Z][A-Z0-9]{8,14}", fullmatch=True))
-def test_a_slack_id_is_left_alone(identifier: str) -> None:
-    """Users, channels, views and workspaces keep their names in every payload."""
+def test_a_slack_id_is_not_masked(identifier: str) -> None:
+    """Users, channels, views and workspaces keep their ids in every payload."""
     assert mask_tokens(f"<@{identifier}|x>") == f"<@{identifier}|x>"

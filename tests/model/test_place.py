@@ -1,4 +1,4 @@
-"""Where a result may go: what can be a channel by its id, and what cannot."""
+"""Where a result may go: which ids can be a channel's."""
 
 import pytest
 
@@ -25,6 +25,6 @@ IDS = {
 
 
 @pytest.mark.parametrize(("text", "is_channel"), IDS.values(), ids=IDS)
-def test_a_channel_is_known_by_the_shape_of_its_id(text: str, *, is_channel: bool) -> None:
-    """What is none is never posted to, whatever Slack would make of it."""
+def test_a_channel_is_recognised_by_the_format_of_its_id(text: str, *, is_channel: bool) -> None:
+    """Any other id is never posted to, whatever Slack would make of it."""
     assert is_channel_id(text) is is_channel

@@ -1,4 +1,4 @@
-"""Requests are lines at debug, and nothing at any other level."""
+"""Requests are logged at level debug only."""
 
 import io
 import json
@@ -7,8 +7,8 @@ import logging
 from bot.model.request_log import start_request
 
 
-def test_a_request_is_a_line_once_it_is_over(log: io.StringIO) -> None:
-    """With what is known of it, the status and the duration."""
+def test_a_finished_request_is_one_line(log: io.StringIO) -> None:
+    """It has what is known of the request, the status and the duration."""
     end = start_request("made_up_request", method="GET", path="made/up")
     assert log.getvalue() == ""
     end(200)
@@ -18,8 +18,8 @@ def test_a_request_is_a_line_once_it_is_over(log: io.StringIO) -> None:
     assert line["seconds"] >= 0
 
 
-def test_nothing_is_made_of_it_at_info(log: io.StringIO) -> None:
-    """Thousands a second cost nothing where nobody reads them."""
+def test_nothing_is_computed_for_it_at_info(log: io.StringIO) -> None:
+    """Thousands of requests a second cost nothing if the level is off."""
     logging.getLogger().setLevel(logging.INFO)
     start_request("made_up_request")(200)
     assert log.getvalue() == ""

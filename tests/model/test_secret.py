@@ -1,4 +1,4 @@
-"""A Secret does not come out by accident, and its one way out is used in six modules only."""
+"""A Secret is not shown by accident, and only six modules call `reveal()`."""
 
 import ast
 import copy
@@ -26,7 +26,7 @@ ANY_TEXT = st.lists(st.text() | st.text(st.characters(categories=["Cs"])), max_s
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Something of ours that holds a secret."""
+    """An object of ours that holds a secret."""
 
     name: str
     token: Secret
@@ -53,15 +53,15 @@ SHOWN: dict[str, Callable[[Secret], str]] = {
 
 @pytest.mark.parametrize("show", SHOWN.values(), ids=SHOWN.keys())
 def test_showing_a_secret_shows_a_mask(show: Callable[[Secret], str]) -> None:
-    """Whatever turns it into text gives the mask and no part of the value."""
+    """Any conversion to text gives the mask and no part of the value."""
     shown = show(Secret(PLAIN))
     assert "****" in shown
     assert "MADEUP" not in shown
 
 
 @given(ANY_TEXT)
-def test_the_mask_tells_nothing_of_the_value(value: str) -> None:
-    """Every secret looks the same, whatever its length."""
+def test_the_mask_reveals_nothing_of_the_value(value: str) -> None:
+    """All secrets look the same, whatever their length."""
     assert (repr(Secret(value)), str(Secret(value))) == (repr(Secret("")), str(Secret("")))
 
 
@@ -87,7 +87,7 @@ REFUSED: dict[str, Callable[[Any], object]] = {
 
 @pytest.mark.parametrize("leave", REFUSED.values(), ids=REFUSED.keys())
 def test_every_other_way_out_is_refused(leave: Callable[[Secret], object]) -> None:
-    """Pickling, copying, hashing and use as a string end in a TypeError that does not quote the value."""
+    """Pickling, copying, hashing and use as a string raise a TypeError that does not quote the value."""
     with pytest.raises(TypeError) as refusal:
         leave(Secret(PLAIN))
     assert "MADEUP" not in f"{refusal.value} {refusal.value!r}"
@@ -110,8 +110,8 @@ def test_a_traceback_with_local_variables_does_not_show_it() -> None:
 
 
 @given(ANY_TEXT)
-def test_reveal_gives_back_what_was_put_in(value: str) -> None:
-    """The value comes out unchanged, and equal values make equal secrets."""
+def test_reveal_returns_the_value(value: str) -> None:
+    """The value is unchanged, and equal values make equal secrets."""
     assert Secret(value).reveal() == value
     assert Secret(value) == Secret(value)
     assert Secret(value) != Secret(value + "x")
@@ -119,7 +119,7 @@ def test_reveal_gives_back_what_was_put_in(value: str) -> None:
 
 @pytest.mark.parametrize("other", [PLAIN, PLAIN.encode(), None, 7, object()], ids=lambda other: type(other).__name__)
 def test_a_secret_equals_nothing_but_a_secret(other: object) -> None:
-    """A guess of another type is never equal, not even the plain value."""
+    """A value of another type is never equal, not even the plain text."""
     assert Secret(PLAIN) != other
 
 
@@ -140,14 +140,14 @@ def _uses_reveal(module: Path) -> bool:
 
 
 def test_six_modules_reveal_secrets() -> None:
-    """The way out is taken where clients, the database and the keys are opened, and where a secret is sent; alone."""
+    """Only the code that opens clients, the database and the keys, or sends a secret, calls it."""
     modules = {path.relative_to(PACKAGE).as_posix(): path for path in PACKAGE.rglob("*.py")}
     revealing = {name for name, path in modules.items() if _uses_reveal(path) and name.partition("/")[0] != "sandbox"}
     assert revealing == REVEALING_MODULES
 
 
 def test_no_module_reaches_around_reveal() -> None:
-    """No code but the Secret's own touches the attribute behind it, or asks for it by a string."""
+    """No code but the Secret's own uses the attribute behind it, or names it in a string."""
     for module in PACKAGE.rglob("*.py"):
         nodes = list(ast.walk(ast.parse(module.read_text(encoding="utf-8"))))
         names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}

@@ -1,4 +1,4 @@
-"""Which of some names may have been meant."""
+"""Suggestions for a misspelled name."""
 
 import pytest
 
@@ -20,6 +20,6 @@ NAMES = ["analytics-events", "billing-exports", "lake", "lake-2", "logs"]
         pytest.param("", [], id="nothing"),
     ],
 )
-def test_a_slip_finds_what_was_meant(typed: str, similar: list[str]) -> None:
-    """One slip in four letters; a name that is there was meant itself."""
+def test_a_misspelled_name_finds_the_intended_one(typed: str, similar: list[str]) -> None:
+    """One slip in four letters is tolerated; an existing name gets no suggestion."""
     assert find_similar(typed, NAMES)[:1] == similar

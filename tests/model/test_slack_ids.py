@@ -1,4 +1,4 @@
-"""An id is told from anything else by its shape, and a slip in a list is told with its fix."""
+"""Slack ids are recognised by their format, and a slip in a list is reported with its fix."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ IDS = {
 
 @pytest.mark.parametrize(("kind", "text"), [(kind, text) for kind, texts in IDS.items() for text in texts])
 def test_an_id_fits(kind: SlackId, text: str) -> None:
-    """Users and teams of an Enterprise Grid have letters of their own."""
+    """Users and teams of an Enterprise Grid have other first letters."""
     assert kind.fits(text)
 
 
@@ -29,15 +29,15 @@ def test_an_id_fits(kind: SlackId, text: str) -> None:
     ["", "0abc", "0ABC ", "0ABC\n", "0ABC\0", "0ABC|x", "0ABC>", "0\u0410BC", "0\u200bABC", "\u0661\u0662", "A" * 41],
     ids=repr,
 )
-def test_what_is_no_id_does_not_fit(kind: SlackId, rest: str) -> None:
-    """Not by a prefix, not by another alphabet, and never by its length alone."""
+def test_a_malformed_id_does_not_fit(kind: SlackId, rest: str) -> None:
+    """A prefix, another alphabet or the length alone is not enough."""
     assert not kind.fits(f"{kind.value[0]}{rest}")
     assert not kind.fits(f" {kind.value[0]}0ABC")
 
 
 @given(st.text())
-def test_what_fits_is_harmless(text: str) -> None:
-    """An id can stand in a message, a log line and a database as it is."""
+def test_a_fitting_id_is_harmless(text: str) -> None:
+    """An id can be used in a message, a log line and a database as it is."""
     assert not any(kind.fits(text) for kind in SlackId) or (text.isascii() and text.isalnum() and len(text) <= 41)
 
 
@@ -56,8 +56,8 @@ SLIPS = {
 
 
 @pytest.mark.parametrize(("wanted", "entry", "fix"), SLIPS.values(), ids=SLIPS)
-def test_a_slip_is_told_with_its_fix(wanted: SlackId, entry: str, fix: str) -> None:
-    """By the number of the entry, and without quoting it."""
+def test_a_slip_is_reported_with_its_fix(wanted: SlackId, entry: str, fix: str) -> None:
+    """The message has the number of the entry and does not quote it."""
     good = {SlackId.USER: "U0GOOD", SlackId.USERGROUP: "S0GOOD", SlackId.CHANNEL: "C0GOOD"}[wanted]
     slip = find_slip((good, entry, entry), wanted, LISTS)
     assert slip is not None

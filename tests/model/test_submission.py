@@ -12,7 +12,7 @@ SUBMISSION = make_submission()
 
 
 def reachable_from(state: State) -> set[State]:
-    """Return every state that can follow, sooner or later."""
+    """Return every state that can follow, directly or later."""
     found: set[State] = set()
     ahead = {state}
     while ahead:
@@ -22,26 +22,26 @@ def reachable_from(state: State) -> set[State]:
 
 
 @pytest.mark.parametrize("ending", sorted(ENDINGS))
-def test_an_ending_takes_no_step(ending: State) -> None:
-    """What is final stays final."""
+def test_an_ending_has_no_next_step(ending: State) -> None:
+    """A final state stays final."""
     assert ending not in STEPS
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - ENDINGS))
 def test_every_other_state_can_end(state: State) -> None:
-    """No state is a trap: each one has a step, and an ending within reach."""
+    """No state is a trap: each has a step, and can reach an ending."""
     assert STEPS[state]
     assert reachable_from(state) & ENDINGS
 
 
 def test_every_state_is_reachable() -> None:
-    """From `accepted`, where all begin, and to which nothing goes back."""
+    """All start at `accepted`, and no step goes back to it."""
     assert reachable_from(State.ACCEPTED) == set(State) - {State.ACCEPTED}
 
 
 @pytest.mark.parametrize("state", list(State))
 def test_no_state_can_come_again(state: State) -> None:
-    """Steps go forward only: a delivery that is run again cannot run in a circle."""
+    """Steps go forward only: a repeated delivery cannot loop."""
     assert state not in {far for near in STEPS.get(state, frozenset()) for far in reachable_from(near) | {near}}
 
 
@@ -57,7 +57,7 @@ def test_no_state_can_come_again(state: State) -> None:
         pytest.param(State.VERIFYING, State.CONFIRMING, id="confirmed, though only checked"),
         pytest.param(State.VERIFYING, State.UNCERTAIN, id="uncertain, though only checked"),
         pytest.param(State.VERIFYING, State.ENABLED, id="enabled by a token's check"),
-        pytest.param(State.STORING, State.STORED, id="stored without a look"),
+        pytest.param(State.STORING, State.STORED, id="stored without a test"),
         pytest.param(State.STORING, State.EXPIRED, id="expired, though it may be written"),
         pytest.param(State.STORING, State.CHECKED, id="only checked, though it may be written"),
         pytest.param(State.STORING, State.ENABLED, id="enabled by a write"),
@@ -67,29 +67,29 @@ def test_no_state_can_come_again(state: State) -> None:
         pytest.param(State.CONFIRMING, State.UNCERTAIN, id="uncertain after a success"),
     ],
 )
-def test_a_step_that_would_tell_an_untruth_is_none(state: State, step: State) -> None:
-    """Success needs a write, and a write's success is not taken back."""
+def test_a_step_that_would_report_an_untruth_is_not_allowed(state: State, step: State) -> None:
+    """Success needs a write, and a successful write is not taken back."""
     assert step not in STEPS[state]
 
 
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.VERIFYING, State.STORING])
-def test_whatever_may_still_be_sent_can_be_superseded(state: State) -> None:
-    """A newer credential takes the place of what waits, whether it was tried or not."""
+def test_any_state_that_may_still_send_can_be_superseded(state: State) -> None:
+    """A newer credential replaces one that waits, whether or not it was tried."""
     assert State.SUPERSEDED in STEPS[state]
 
 
 @pytest.mark.parametrize("state", list(State))
 def test_a_submission_knows_whether_it_has_ended(state: State) -> None:
-    """It has, in the states that take no step."""
+    """A submission has ended in the states that have no next step."""
     assert replace(SUBMISSION, state=state).is_ended == (state not in STEPS)
 
 
 def test_a_submission_does_not_change() -> None:
-    """A step makes a new value, so no two parts of the program can disagree over one."""
+    """A step makes a new value, so no two parts of the program can disagree about one."""
     with pytest.raises(FrozenInstanceError):
         SUBMISSION.state = State.STORED  # type: ignore[misc]  # what is tested
 
 
 def test_a_response_url_lives_as_long_as_slack_says() -> None:
-    """Thirty minutes, from Slack's page on handling interactions."""
+    """Thirty minutes, according to Slack's page on handling interactions."""
     assert timedelta(minutes=30) == RESPONSE_URL_LIFETIME

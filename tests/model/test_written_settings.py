@@ -1,4 +1,4 @@
-"""What surrounds a value is left out, once; what is a part of it stays."""
+"""Quotes and blanks around a setting's value are removed once; those within it stay."""
 
 import pytest
 from hypothesis import given
@@ -26,14 +26,14 @@ PLAIN = {
 
 
 @pytest.mark.parametrize(("text", "value"), PLAIN.items())
-def test_one_pair_and_all_blanks_are_left_out(text: str, value: str) -> None:
-    """Nothing is guessed about what stands within."""
+def test_one_pair_of_quotes_and_all_blanks_are_removed(text: str, value: str) -> None:
+    """The inside of the value is never interpreted."""
     assert plain_value(text) == value
 
 
 @given(st.text())
-def test_nothing_but_the_ends_changes(text: str) -> None:
-    """Whatever is written."""
+def test_only_the_ends_change(text: str) -> None:
+    """The inside of any text stays."""
     assert plain_value(text) in text
 
 
@@ -52,12 +52,12 @@ def test_nothing_but_the_ends_changes(text: str) -> None:
     ],
 )
 def test_half_a_pair_at_an_end_is_stray(value: str, *, is_stray: bool) -> None:
-    """An apostrophe within a text is none."""
+    """An apostrophe within a text is not."""
     assert has_stray_quote(value) is is_stray
 
 
-def test_a_name_near_to_ours_is_found() -> None:
-    """In any case, and with what surrounds it; others are not."""
+def test_a_name_similar_to_ours_is_found() -> None:
+    """In any case, with its quotes and blanks; other names are not."""
     names = ["SLACK_BOT_TOKN", "slack_bot_token", "\ufeffSLACK_BOT_TOKEN", "SLACK_TOKEN", "PATH", ""]
     assert [*find_near_names(names, {"SLACK_BOT_TOKEN"})] == [
         (name, "SLACK_BOT_TOKEN") for name in ("SLACK_BOT_TOKN", "slack_bot_token", "\ufeffSLACK_BOT_TOKEN")
