@@ -1,4 +1,4 @@
-"""The contrast of every text on a page, as WCAG 2.2 computes it, judged in the browser after all of its styles."""
+"""The contrast of every text on a page, as WCAG 2.2 computes it, measured in the browser with all styles applied."""
 
 from playwright.async_api import Page
 
@@ -39,6 +39,6 @@ _FIND_FAINT = """least => {
 
 
 async def find_faint(page: Page) -> list[str]:
-    """Return the texts that stand out too little from what is behind them, each with its contrast."""
+    """Return the texts with too little contrast to their background, each with its ratio."""
     faint: list[str] = await page.evaluate(_FIND_FAINT, LEAST)
     return faint

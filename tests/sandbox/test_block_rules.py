@@ -1,4 +1,4 @@
-"""Slack's rules for Block Kit: every limit refuses one more than it allows."""
+"""Slack's rules for Block Kit: each limit refuses one more than it allows."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def field(element: JsonObject, **more: Any) -> JsonObject:  # noqa: ANN401 - any
 
 
 def modal(*blocks: JsonObject, **more: Any) -> JsonObject:  # noqa: ANN401 - any field at all
-    """Return a view of these blocks."""
+    """Return a view with these blocks."""
     return {"type": "modal", "title": plain("Title"), "submit": plain("Go"), "blocks": list(blocks), **more}
 
 
@@ -65,13 +65,13 @@ EVERYTHING = modal(
 )
 
 
-def test_a_view_with_every_kind_of_block_is_fine() -> None:
-    """What Slack documents as allowed is allowed."""
+def test_a_view_with_every_kind_of_block_is_valid() -> None:
+    """Everything that Slack documents as allowed is accepted."""
     assert view_problems(EVERYTHING) == []
 
 
-def test_views_of_the_official_sdk_are_fine() -> None:
-    """A view that the official models build is accepted as it is."""
+def test_views_of_the_official_sdk_are_valid() -> None:
+    """A view built with the official models is accepted as it is."""
     view = View(
         type="modal",
         title="Title",
@@ -167,12 +167,12 @@ def test_a_bad_view_is_refused_with_the_reason(view: object, problem: str) -> No
 
 
 def home(*blocks: JsonObject, **more: Any) -> JsonObject:  # noqa: ANN401 - any field at all
-    """Return a view of these blocks for the Home tab."""
+    """Return a Home tab view with these blocks."""
     return {"type": "home", "blocks": list(blocks), **more}
 
 
-def test_a_home_view_takes_every_kind_of_block() -> None:
-    """Input blocks need no submit button there, and the official models are accepted as they are."""
+def test_a_home_view_accepts_every_kind_of_block() -> None:
+    """Input blocks need no submit button there, and the official models are accepted."""
     everything = home(*EVERYTHING["blocks"], private_metadata="m" * 3000, callback_id="c", external_id="e")
     official = View(type="home", callback_id="home", blocks=[sdk_blocks.SectionBlock(text="*hello*")])
 
@@ -203,7 +203,7 @@ BAD_HOMES: dict[str, tuple[object, str]] = {
 
 @pytest.mark.parametrize(("view", "problem"), BAD_HOMES.values(), ids=BAD_HOMES)
 def test_a_bad_home_view_is_refused_with_the_reason(view: object, problem: str) -> None:
-    """What only a modal has is refused there, with the limits that both have."""
+    """Fields that only a modal has are refused there, and the limits of both apply."""
     assert any(problem in found for found in home_problems(view)), home_problems(view)
 
 
@@ -217,7 +217,7 @@ BAD_MESSAGES: dict[str, tuple[object, str]] = {
 
 @pytest.mark.parametrize(("blocks", "problem"), BAD_MESSAGES.values(), ids=BAD_MESSAGES)
 def test_bad_blocks_of_a_message_are_refused(blocks: object, problem: str) -> None:
-    """A message has its own limits."""
+    """A message has limits of its own."""
     assert any(problem in found for found in message_problems(blocks))
     assert message_problems([SECTION]) == []
 
@@ -233,14 +233,14 @@ BAD_OPTIONS: dict[str, object] = {
 
 @pytest.mark.parametrize("answer", BAD_OPTIONS.values(), ids=BAD_OPTIONS)
 def test_bad_options_are_refused(answer: object) -> None:
-    """An answer to an options request has options of the right shape; an empty list is one."""
+    """The options in an answer to an options request must have the right shape; an empty list is allowed."""
     assert options_problems(answer)
     assert options_problems({"options": []}) == []
     assert options_problems({"option_groups": [{"label": plain(), "options": [option()]}]}) == []
 
 
-def test_completing_adds_what_slack_adds_and_leaves_the_original_alone() -> None:
-    """Ids that were left out are made, texts get their defaults, given ids stay."""
+def test_completing_adds_what_slack_adds_and_keeps_the_original() -> None:
+    """Missing ids are generated, texts get their defaults, and given ids stay."""
     original = EVERYTHING["blocks"]
 
     blocks = complete(original)

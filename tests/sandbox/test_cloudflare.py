@@ -1,4 +1,4 @@
-"""The fake Cloudflare, judged by the official SDK and by its raw answers."""
+"""The fake Cloudflare, tested with the official SDK and by its raw answers."""
 
 import asyncio
 import hashlib
@@ -33,13 +33,13 @@ PassTime = Callable[[timedelta], None]
 BEARER = {"Authorization": f"Bearer {SANDBOX_API_TOKEN}"}
 OTHER_ACCOUNT = "0" * 32
 CATALOGS = f"accounts/{SANDBOX_ACCOUNT_ID}/basin-catalog"
-# The SDK warns that r2-catalog has a newer name; the sandbox speaks both.
+# The SDK warns that r2-catalog has a newer name; the sandbox supports both.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `:DeprecationWarning")
 
 
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[FakeCloudflare]:
-    """Start a fake Cloudflare with one bucket of each kind."""
+    """Start a fake Cloudflare with buckets in each state."""
     async with FakeCloudflare(clock=lambda: NOW) as small:
         small.add_bucket("lake")
         small.add_bucket("swamp", "inactive")
@@ -72,7 +72,7 @@ def _probe_path(server: FakeCloudflare, bucket: str, family: str = "basin-catalo
 
 
 def _outcome(answer: httpx.Response) -> tuple[int, int | None]:
-    """Return the status and the code of the first error, None where there is none."""
+    """Return the status and the code of the first error, or None if there is none."""
     return answer.status_code, next((error["code"] for error in answer.json()["errors"]), None)
 
 
@@ -83,13 +83,13 @@ def _raw(server: FakeCloudflare) -> httpx.AsyncClient:
 
 @pytest_asyncio.fixture
 async def raw(server: FakeCloudflare) -> AsyncIterator[httpx.AsyncClient]:
-    """Talk to the fake Cloudflare without a client that knows it."""
+    """Talk to the fake Cloudflare with a plain HTTP client."""
     async with _raw(server) as client:
         yield client
 
 
 async def test_the_official_sdk_lists_gets_enables_and_stores(server: FakeCloudflare, sdk: AsyncCloudflare) -> None:
-    """All four calls of the SDK are understood, and their answers fit the SDK's types."""
+    """The sandbox understands all four calls of the SDK, and its answers fit the SDK's types."""
     listed = await sdk.r2_data_catalog.list(account_id=SANDBOX_ACCOUNT_ID)
     assert listed is not None
     assert [(entry.bucket, entry.status) for entry in listed.warehouses] == [("lake", "active"), ("swamp", "inactive")]
@@ -105,8 +105,8 @@ async def test_the_official_sdk_lists_gets_enables_and_stores(server: FakeCloudf
     assert [(write.bucket, write.token, write.family) for write in server.writes] == [("pond", GOOD, "r2-catalog")]
 
 
-async def test_the_official_sdk_speaks_the_new_name_as_well(server: FakeCloudflare, sdk: AsyncCloudflare) -> None:
-    """The twin routes lead to the same state."""
+async def test_the_official_sdk_can_use_the_new_name_as_well(server: FakeCloudflare, sdk: AsyncCloudflare) -> None:
+    """Both routes lead to the same state."""
     await sdk.basin_catalog.credentials.create("lake", account_id=SANDBOX_ACCOUNT_ID, token=GOOD)
     got = await sdk.basin_catalog.get("lake", account_id=SANDBOX_ACCOUNT_ID)
     assert got is not None
@@ -115,7 +115,7 @@ async def test_the_official_sdk_speaks_the_new_name_as_well(server: FakeCloudfla
 
 
 async def test_the_official_sdk_switches_a_catalog_off_and_on(server: FakeCloudflare, sdk: AsyncCloudflare) -> None:
-    """A catalog that is switched off is still there, with what its slot holds."""
+    """An inactive catalog still exists, with the credential in its slot."""
     server.add_bucket("lake", token=GOOD)
     states = []
     for switch in (sdk.r2_data_catalog.disable, sdk.basin_catalog.disable, sdk.r2_data_catalog.enable):
@@ -160,7 +160,7 @@ async def test_the_official_sdk_verifies_a_token_of_the_account(server: FakeClou
     assert [error.code for error in caught.value.errors] == [1000]
 
 
-async def test_the_official_sdk_may_use_the_older_scheme(server: FakeCloudflare) -> None:
+async def test_the_official_sdk_may_use_the_older_authentication(server: FakeCloudflare) -> None:
     """An e-mail address with a Global API key is as good as a token."""
     headers = {"X-Auth-Email": SANDBOX_EMAIL, "X-Auth-Key": SANDBOX_API_KEY}
     async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
@@ -212,20 +212,20 @@ async def test_refusals_of_a_credential(
 @pytest.mark.parametrize(
     ("path", "headers", "expected"),
     [
-        pytest.param("/lake", {}, (400, 9106), id="nobody asks"),
+        pytest.param("/lake", {}, (400, 9106), id="no authentication"),
         pytest.param("/lake", {"X-Auth-Email": SANDBOX_EMAIL}, (400, 9106), id="half of the older scheme"),
         pytest.param("/lake", {"Authorization": "Bearer made-up"}, (403, 10000), id="wrong token"),
         pytest.param("/lake", {"X-Auth-Email": SANDBOX_EMAIL, "X-Auth-Key": "made-up"}, (401, 10000), id="wrong key"),
         pytest.param("/nowhere", BEARER, (404, 40406), id="no such bucket"),
         pytest.param("/pond", BEARER, (404, 40401), id="never enabled"),
         pytest.param("/lake/nothing", BEARER, (404, 7000), id="no such route"),
-        pytest.param("/lake/maintenance-configs", BEARER, (404, 7000), id="a route that the bot never takes"),
+        pytest.param("/lake/maintenance-configs", BEARER, (404, 7000), id="a route that the bot never uses"),
     ],
 )
-async def test_refusals_of_a_look(
+async def test_refusals_of_a_read(
     raw: httpx.AsyncClient, path: str, headers: dict[str, str], expected: tuple[int, int]
 ) -> None:
-    """The code says who may not ask, and what is not there."""
+    """The code distinguishes a caller without rights from a missing catalog."""
     answer = await raw.get(path, headers=headers)
     assert _outcome(answer) == expected
 
@@ -241,14 +241,14 @@ async def test_refusals_of_a_look(
 async def test_refusals_of_a_route(
     server: FakeCloudflare, raw: httpx.AsyncClient, account: str, family: str, expected: tuple[int, int]
 ) -> None:
-    """An account that is not ours and a family that is gone are distinguished."""
+    """Another account and a removed family of routes are distinguished."""
     server.families.discard("basin-catalog")
     answer = await raw.get(f"{server.base_url}/accounts/{account}/{family}", headers=BEARER)
     assert _outcome(answer) == expected
 
 
 async def test_a_wrong_method_is_405_without_code(raw: httpx.AsyncClient) -> None:
-    """Nothing of the catalog's codes is in the answer."""
+    """The answer has none of the catalog's codes."""
     answer = await raw.delete("/lake", headers=BEARER)
     assert answer.status_code == 405
     assert "code" not in answer.json()["errors"][0]
@@ -257,9 +257,9 @@ async def test_a_wrong_method_is_405_without_code(raw: httpx.AsyncClient) -> Non
 @pytest.mark.parametrize(
     ("path", "headers", "expected"),
     [
-        pytest.param("/nowhere/enable", BEARER, (404, 40406), id="enable where no bucket is"),
-        pytest.param("/nowhere/disable", BEARER, (404, 40406), id="disable where no bucket is"),
-        pytest.param("/pond/disable", BEARER, (404, 40401), id="disable what was never enabled"),
+        pytest.param("/nowhere/enable", BEARER, (404, 40406), id="enable without a bucket"),
+        pytest.param("/nowhere/disable", BEARER, (404, 40406), id="disable without a bucket"),
+        pytest.param("/pond/disable", BEARER, (404, 40401), id="disable a catalog never enabled"),
         pytest.param("/lake/enable", _bearer(GOOD), (401, 10000), id="enable with another token"),
         pytest.param("/lake/disable", _bearer(GOOD), (401, 10000), id="disable with another token"),
         pytest.param("/lake/credential", _bearer(GOOD), (401, 10000), id="store with another token"),
@@ -268,7 +268,7 @@ async def test_a_wrong_method_is_405_without_code(raw: httpx.AsyncClient) -> Non
 async def test_refusals_of_a_change(
     server: FakeCloudflare, raw: httpx.AsyncClient, path: str, headers: dict[str, str], expected: tuple[int, int]
 ) -> None:
-    """Only an existing bucket can get a catalog, and only the bot changes anything."""
+    """Only an existing bucket can get a catalog, and only the bot's token changes anything."""
     answer = await raw.post(path, headers=headers)
     assert _outcome(answer) == expected
     assert [bucket.catalog for bucket in server.buckets.values()] == ["active", "inactive", None]
@@ -296,7 +296,7 @@ async def test_refusals_of_a_change(
     ],
 )
 @pytest.mark.parametrize("kind", TokenKind)
-async def test_verifying_tells_of_a_token(
+async def test_verifying_describes_a_token(
     *,
     server: FakeCloudflare,
     raw: httpx.AsyncClient,
@@ -305,7 +305,7 @@ async def test_verifying_tells_of_a_token(
     status: str,
     days: dict[str, int],
 ) -> None:
-    """Its state and its times, in UTC; the success of an active one carries a message that looks like an error's."""
+    """Its state and times, in UTC; the answer for an active one carries a message in the format of an error's."""
     token = make_token(behaviour, kind=kind)
     answer = await raw.get(_own_verify_path(server, token), headers=_bearer(token))
     body = answer.json()
@@ -316,8 +316,8 @@ async def test_verifying_tells_of_a_token(
     assert body["result"] == {"id": body["result"]["id"], "status": status, **times}
 
 
-async def test_the_id_of_a_token_is_its_own_and_opens_nothing(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
-    """Always the same, 32 hexadecimal digits, and no part of the hash that would be the S3 secret key."""
+async def test_a_tokens_id_is_constant_and_grants_nothing(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
+    """32 hexadecimal digits, and no part of the hash that would be the S3 secret key."""
     other = make_token(Behaviour.GOOD, 1)
     answers = [await raw.get(_own_verify_path(server, token), headers=_bearer(token)) for token in (GOOD, GOOD, other)]
     first, again, of_the_other = [answer.json()["result"]["id"] for answer in answers]
@@ -351,7 +351,7 @@ async def test_the_id_of_a_token_is_its_own_and_opens_nothing(server: FakeCloudf
 async def test_refusals_of_a_verification(
     server: FakeCloudflare, raw: httpx.AsyncClient, token: str, account: str | None, expected: tuple[int, int]
 ) -> None:
-    """What is unknown, at the wrong endpoint, someone else's or no token at all is distinguished."""
+    """Unknown tokens, the wrong endpoint, other accounts and malformed tokens are distinguished."""
     answer = await raw.get(_verify_path(server, account), headers=_bearer(token))
     assert _outcome(answer) == expected
     chain = [cause["code"] for cause in answer.json()["errors"][0].get("error_chain", [])]
@@ -372,16 +372,16 @@ async def test_a_user_without_rights_here_is_still_a_valid_user(
 @pytest.mark.parametrize(
     "headers",
     [
-        pytest.param({}, id="nobody asks"),
+        pytest.param({}, id="no authentication"),
         pytest.param({"Authorization": GOOD}, id="no scheme"),
         pytest.param({"Authorization": f"Basic {GOOD}"}, id="another scheme"),
         pytest.param({"X-Auth-Email": SANDBOX_EMAIL, "X-Auth-Key": SANDBOX_API_KEY}, id="a Global API key"),
     ],
 )
-async def test_only_a_bearer_can_be_verified(
+async def test_only_a_bearer_token_can_be_verified(
     server: FakeCloudflare, raw: httpx.AsyncClient, headers: dict[str, str]
 ) -> None:
-    """There is no token to describe."""
+    """Without one there is no token to describe."""
     answer = await raw.get(_verify_path(server, SANDBOX_ACCOUNT_ID), headers=headers)
     assert _outcome(answer) == (400, 6003)
 
@@ -393,7 +393,7 @@ async def test_the_bots_own_token_can_be_verified(server: FakeCloudflare, raw: h
 
 
 async def test_verify_down_twice(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
-    """Two pages of a broken server, then it is verified; all else works from the beginning."""
+    """Two error pages, then it is verified; everything else works from the start."""
     token = make_token(Behaviour.VERIFY_DOWN)
     assert _outcome(await raw.get("/lake", headers=_bearer(token))) == (200, None)
     answers = [await raw.get(_own_verify_path(server, token), headers=_bearer(token)) for _ in range(3)]
@@ -438,10 +438,10 @@ MAY_NOT_READ = (403, 10000)
         pytest.param("/lake/credential/status", id="probe"),
     ],
 )
-async def test_a_token_reads_what_it_may(
+async def test_a_token_reads_what_its_rights_allow(
     server: FakeCloudflare, raw: httpx.AsyncClient, path: str, behaviour: Behaviour, expected: tuple[int, int | None]
 ) -> None:
-    """With a token of its own as Bearer, what the catalog says depends on the permissions of that token."""
+    """With a pasted token as Bearer, the catalog's answer depends on the permissions of that token."""
     url = f"{server.base_url}/{CATALOGS}{path}"
     assert _outcome(await raw.get(url, headers=_bearer(make_token(behaviour)))) == expected
 
@@ -462,7 +462,7 @@ async def test_a_token_reads_what_it_may(
 async def test_a_slot_is_probed(
     server: FakeCloudflare, raw: httpx.AsyncClient, stored: str | None, expected: str
 ) -> None:
-    """The answer is about the token that the slot holds, however it came there."""
+    """The answer is about the token in the slot, however it was stored."""
     server.add_bucket("lake", token=stored)
     answer = await raw.get(_probe_path(server, "lake"), headers=BEARER)
     assert answer.json()["result"] == {"status": expected}
@@ -494,14 +494,14 @@ async def test_refusals_of_a_probe(
     offers_status: bool,
     expected: tuple[int, int],
 ) -> None:
-    """There is nothing to probe, or no way to do it."""
+    """There is nothing to probe, or no route for it."""
     server.offers_status = offers_status
     answer = await raw.get(_probe_path(server, bucket, family), headers=BEARER)
     assert _outcome(answer) == expected
 
 
 async def test_a_fresh_token_is_unknown_for_a_while(server: FakeCloudflare) -> None:
-    """From its first request on every endpoint refuses it for some seconds; then each takes it. Others do not wait."""
+    """From its first request on, each endpoint refuses it for seconds, then accepts it; other tokens do not wait."""
     now = 100.0
     fresh, later_one = make_token(Behaviour.FRESH), make_token(Behaviour.FRESH, 1)
     async with FakeCloudflare(timer=lambda: now) as small, _raw(small) as client:
@@ -525,7 +525,7 @@ async def test_a_fresh_token_is_unknown_for_a_while(server: FakeCloudflare) -> N
 
 
 async def test_a_revoked_token_is_unknown_everywhere(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
-    """Also in the slot that holds it, where it stays; no other token is touched."""
+    """It is, even in the slot that holds it, where it stays; no other token is affected."""
     server.add_bucket("lake", token=GOOD)
     server.revoke(GOOD)
     answers = [
@@ -542,7 +542,7 @@ async def test_a_revoked_token_is_unknown_everywhere(server: FakeCloudflare, raw
 
 
 async def test_the_bots_own_token_can_be_revoked(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
-    """Then it may neither look nor store."""
+    """Afterwards it may neither read nor store."""
     server.revoke(SANDBOX_API_TOKEN)
     look = await raw.get("/lake", headers=BEARER)
     write = await raw.post("/lake/credential", json={"token": GOOD}, headers=BEARER)
@@ -560,7 +560,7 @@ async def test_the_bots_own_token_can_be_revoked(server: FakeCloudflare, raw: ht
     ],
 )
 async def test_a_malformed_body_is_a_plain_text_422(raw: httpx.AsyncClient, body: bytes) -> None:
-    """As from the real one: no envelope."""
+    """As with the real Cloudflare: no envelope."""
     answer = await raw.post("/lake/credential", content=body, headers=BEARER)
     assert answer.status_code == 422
     assert answer.headers["content-type"].startswith("text/plain")
@@ -575,7 +575,7 @@ async def test_rate_limited_once(server: FakeCloudflare, raw: httpx.AsyncClient)
 
 
 async def test_server_down_twice(raw: httpx.AsyncClient) -> None:
-    """Two pages of a broken server, then it works."""
+    """Two error pages, then it works."""
     body = {"token": make_token(Behaviour.SERVER_DOWN)}
     answers = [await raw.post("/lake/credential", json=body, headers=BEARER) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [503, 503, 200]
@@ -585,7 +585,7 @@ async def test_server_down_twice(raw: httpx.AsyncClient) -> None:
 async def test_slow_stores_first_and_answers_later(
     server: FakeCloudflare, raw: httpx.AsyncClient, pass_time: PassTime
 ) -> None:
-    """The write is there before the answer."""
+    """The write takes effect before the answer."""
     server.slow_delay, written = 3600, asyncio.Event()
     server.on_write = written.set
     post = asyncio.create_task(raw.post("/lake/credential", json={"token": make_token(Behaviour.SLOW)}, headers=BEARER))
@@ -597,7 +597,7 @@ async def test_slow_stores_first_and_answers_later(
 
 
 async def test_answer_lost_stores_and_breaks(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
-    """The token is stored although no one hears of it; the second try is answered."""
+    """The token is stored although the answer is lost; the second try is answered."""
     body = {"token": make_token(Behaviour.ANSWER_LOST)}
     with pytest.raises(httpx.TransportError):
         await raw.post("/lake/credential", json=body, headers=BEARER)
@@ -614,10 +614,10 @@ TROUBLED: dict[Behaviour, list[int | None]] = {
 
 
 @pytest.mark.parametrize(("behaviour", "met"), TROUBLED.items(), ids=str)
-async def test_trouble_comes_back_with_each_submission(
+async def test_trouble_recurs_with_each_submission(
     raw: httpx.AsyncClient, behaviour: Behaviour, met: list[int | None]
 ) -> None:
-    """A token that was stored after all meets the same trouble when it is submitted again. None: no answer at all."""
+    """A token that was stored in the end meets the same trouble when submitted again. None: no answer at all."""
     answers: list[int | None] = []
     for _ in range(3 * len(met)):
         try:
@@ -629,8 +629,8 @@ async def test_trouble_comes_back_with_each_submission(
     assert answers == 3 * met
 
 
-async def test_verifying_and_freshness_come_back_with_each_submission(server: FakeCloudflare) -> None:
-    """The slot that holds a fresh token does not: it stays valid there."""
+async def test_verification_and_freshness_recur_with_each_submission(server: FakeCloudflare) -> None:
+    """Not for the slot that holds a fresh token: it stays valid there."""
     now = 100.0
     down, fresh = make_token(Behaviour.VERIFY_DOWN), make_token(Behaviour.FRESH)
     async with FakeCloudflare(timer=lambda: now) as small, _raw(small) as client:
@@ -657,7 +657,7 @@ async def test_challenged(raw: httpx.AsyncClient) -> None:
 async def test_a_broken_connection(
     server: FakeCloudflare, raw: httpx.AsyncClient, drop: Literal["before", "after"]
 ) -> None:
-    """Dropped before the store nothing is written, dropped after it the slot is filled."""
+    """If it drops before the store, nothing is written; if it drops afterwards, the slot is filled."""
     if drop == "before":
         server.fail_next("credential", drop_before_store=True)
     else:
@@ -667,10 +667,10 @@ async def test_a_broken_connection(
     assert server.stored_token("lake") == (None if drop == "before" else GOOD)
 
 
-async def test_planned_failures_come_in_order_and_only_for_their_kind(
+async def test_planned_failures_come_in_order_and_for_their_request_only(
     server: FakeCloudflare, raw: httpx.AsyncClient
 ) -> None:
-    """One kind's failures leave the other kinds alone, and end."""
+    """Failures of one sort of request do not affect the others, and end."""
     server.fail_next("get", status=500, times=2)
     server.fail_next("any", status=200, code=971, message="slow down", retry_after=7)
     listed = await raw.get(f"{server.base_url}/accounts/{SANDBOX_ACCOUNT_ID}/r2-catalog", headers=BEARER)
@@ -684,18 +684,18 @@ async def test_planned_failures_come_in_order_and_only_for_their_kind(
     [
         pytest.param("verify", "GET", f"accounts/{SANDBOX_ACCOUNT_ID}/tokens/verify", GOOD, id="verify"),
         pytest.param("list", "GET", CATALOGS, SANDBOX_API_TOKEN, id="list"),
-        pytest.param("get", "GET", f"{CATALOGS}/lake", SANDBOX_API_TOKEN, id="the bot's own look"),
-        pytest.param("read", "GET", f"{CATALOGS}/lake", GOOD, id="a look with another token"),
+        pytest.param("get", "GET", f"{CATALOGS}/lake", SANDBOX_API_TOKEN, id="a read with the bot's token"),
+        pytest.param("read", "GET", f"{CATALOGS}/lake", GOOD, id="a read with another token"),
         pytest.param("status", "GET", f"{CATALOGS}/lake/credential/status", SANDBOX_API_TOKEN, id="probe"),
         pytest.param("credential", "POST", f"{CATALOGS}/lake/credential", SANDBOX_API_TOKEN, id="store"),
         pytest.param("enable", "POST", f"{CATALOGS}/lake/enable", SANDBOX_API_TOKEN, id="enable"),
         pytest.param("disable", "POST", f"{CATALOGS}/lake/disable", SANDBOX_API_TOKEN, id="disable"),
     ],
 )
-async def test_a_failure_meets_its_kind_alone(
+async def test_a_failure_meets_its_own_sort_of_request(
     *, server: FakeCloudflare, raw: httpx.AsyncClient, kind: Kind, method: str, path: str, caller: str
 ) -> None:
-    """Failures of all other kinds are passed by, and each request is kept."""
+    """Failures of all other sorts are skipped, and each request is kept."""
     for other in get_args(Kind):
         if other not in (kind, "any"):
             server.fail_next(other, status=500)
@@ -710,7 +710,7 @@ async def test_a_failure_meets_its_kind_alone(
 
 
 async def test_a_planned_body_is_sent_as_it_is(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
-    """Empty, text and bytes, with any header."""
+    """Empty, text or bytes, with any header."""
     server.fail_next("get", status=204, body=b"")
     server.fail_next("get", status=403, body="error code: 1020", headers={"Content-Type": "text/plain"})
     empty, page = [await raw.get("/lake", headers=BEARER) for _ in range(2)]
@@ -732,7 +732,7 @@ async def test_a_planned_delay_alone_is_answered_as_usual(
 
 
 async def test_requests_are_kept_as_they_came(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
-    """Method, path, headers and body of each, also of a refused one; nothing secret in their repr."""
+    """Method, path, headers and body of each, even of a refused one; nothing secret in their repr."""
     await raw.post("/lake/credential", content=b"{", headers={"X-Auth-Key": "made-up-key"})
     (received,) = server.requests
     assert (received.method, received.body) == ("POST", b"{")
@@ -750,7 +750,7 @@ async def test_requests_are_kept_as_they_came(server: FakeCloudflare, raw: httpx
         pytest.param(True, 10.5, 200, "2", "10", id="sliding: 10 s after the first"),
     ],
 )
-async def test_above_the_limit_nothing_is_taken(
+async def test_above_the_limit_requests_are_refused(
     sliding: bool,  # noqa: FBT001 - a table
     later: float,
     status: int,
@@ -774,15 +774,15 @@ async def test_above_the_limit_nothing_is_taken(
     assert (len(small.accepted_at), len(small.throttled_at)) == ((4, 1) if status == 200 else (3, 2))
 
 
-async def test_each_caller_has_a_limit_of_its_own(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
-    """A limit can be set while it runs, and another token is not held up."""
+async def test_each_token_has_a_separate_limit(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
+    """A limit can be set while the server runs, and another token is not held up."""
     server.limit = RateLimit(requests=1, window_seconds=3600)
     callers = [BEARER, BEARER, {"Authorization": "Bearer of another token"}]
     answers = [await raw.get("/lake", headers=caller) for caller in callers]
     assert [answer.status_code for answer in answers] == [200, 429, 403]
 
 
-async def test_a_limit_can_be_announced_that_nobody_meets(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
+async def test_a_limit_can_be_announced_that_is_never_reached(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
     """For benchmarks of something else; without any limit there are no headers."""
     assert "ratelimit" not in (await raw.get("/lake", headers=BEARER)).headers
     server.limit = NO_LIMIT_TO_SPEAK_OF
@@ -790,7 +790,7 @@ async def test_a_limit_can_be_announced_that_nobody_meets(server: FakeCloudflare
 
 
 async def test_stop_and_start_keep_the_state_and_the_address() -> None:
-    """A server that comes back is the same one; stopping one that never ran does nothing."""
+    """A restarted server keeps its state; stopping one that never ran does nothing."""
     small = FakeCloudflare()
     await small.stop()
     async with small:
@@ -810,7 +810,7 @@ SHAPES = {
 @pytest.mark.parametrize("kind", TokenKind)
 @pytest.mark.parametrize("behaviour", Behaviour)
 def test_every_made_token_is_recognised(behaviour: Behaviour, kind: TokenKind) -> None:
-    """What is made with a behaviour is judged to have it, in each kind, in the real shape."""
+    """A token made with a behaviour is recognised by it, in each kind and in the real format."""
     token = make_token(behaviour, 12345, kind)
     shape = SHAPES.get(kind, r"(?=.*[A-Z])(?=.*[a-z])(?=.*[0-9])[A-Za-z0-9]{40}")
     assert judge_token(token) is behaviour
@@ -821,19 +821,19 @@ def test_every_made_token_is_recognised(behaviour: Behaviour, kind: TokenKind) -
 
 @pytest.mark.parametrize("token", ["", "MADEUP", "MADEUPNONSENSE0001", "cfat_real", GOOD + " ", "x" + GOOD])
 def test_any_other_token_is_unknown(token: str) -> None:
-    """Only a whole made-up token is good."""
+    """Only a complete made-up token is good."""
     assert judge_token(token) is Behaviour.UNKNOWN
 
 
 def test_the_ready_made_tokens_cover_every_behaviour() -> None:
-    """Each ending can be tried, each label is there once, and no repr shows a token."""
+    """Each ending can be tried, each label is unique, and no repr shows a token."""
     assert {judge_token(offer.token) for offer in READY_MADE_TOKENS} == set(Behaviour)
     assert len({offer.label for offer in READY_MADE_TOKENS}) == len(READY_MADE_TOKENS)
     assert GOOD not in repr(READY_MADE_TOKENS)
 
 
-def test_the_ready_made_tokens_tell_their_stories_in_order() -> None:
-    """First those that are simply stored, then those that are refused, then trouble; a line for each."""
+def test_the_ready_made_tokens_are_in_order() -> None:
+    """First those that are stored, then those that are refused, then trouble; one line for each."""
     order = list(Behaviour)
     positions = [order.index(judge_token(offer.token)) for offer in READY_MADE_TOKENS]
     assert positions == sorted(positions)

@@ -1,4 +1,4 @@
-"""The page of the fake Slack, in a real browser, with a Bolt app that knows nothing of it."""
+"""The page of the fake Slack, in a real browser, with a Bolt app that is unaware of it."""
 
 import asyncio
 import re
@@ -118,7 +118,7 @@ def button(action_id: str, label: str, value: str, **more: Any) -> JsonObject:  
 
 
 def status(number: int) -> list[JsonObject]:
-    """Return one page of a table with a button in each row, and those that turn the page."""
+    """Return one page of a table with a button in each row, and the buttons that turn the page."""
     rows: list[JsonObject] = [
         {
             "type": "section",
@@ -132,7 +132,7 @@ def status(number: int) -> list[JsonObject]:
 
 
 def home(number: int) -> JsonObject:
-    """Return a Home tab: the table, a field, and a button that asks first."""
+    """Return a Home tab: the table, a field, and a button with a confirmation."""
     confirm = {"title": plain("Sure?"), "text": plain("All of them"), "confirm": plain("Yes"), "deny": plain("No")}
     renew_all = button("again", "Renew all", "all", style="danger", confirm=confirm)
     kind = {"type": "static_select", "action_id": "kind_action", "options": OPTIONS, "placeholder": plain("Any kind")}
@@ -188,7 +188,7 @@ def page_app(slack: FakeSlack, seen: list[JsonObject]) -> AsyncApp:
 
 
 def add_status(app: AsyncApp, seen: list[JsonObject]) -> None:
-    """Let the app publish its Home tab when it is opened, and turn the pages of the table there and in answers."""
+    """Let the app publish its Home tab when opened, and turn the table's pages there and in answers."""
 
     @app.event("app_home_opened")
     async def opened(body: JsonObject, client: AsyncWebClient) -> None:
@@ -248,7 +248,7 @@ async def open_page(browser: Browser, slack: FakeSlack, **options: Any) -> tuple
     return page, errors
 
 
-async def test_the_main_job_in_a_browser(browser: Browser) -> None:
+async def test_the_main_path_in_a_browser(browser: Browser) -> None:
     """Command, type-ahead by keyboard, errors in the form, the pasted token, progress, and the rendered result."""
     async with connected() as (slack, seen):
         page, errors = await open_page(browser, slack)
@@ -303,7 +303,7 @@ async def test_the_main_job_in_a_browser(browser: Browser) -> None:
 
 
 async def test_a_message_is_rendered_and_its_buttons_and_selects_work(browser: Browser) -> None:
-    """Foreign text stays text; a button asks its confirmation first; a select in a message sends the choice."""
+    """Foreign text stays text; a button asks for its confirmation first; a select in a message sends the choice."""
     async with connected() as (slack, seen):
         page, errors = await open_page(browser, slack)
         at = page.get_by_test_id
@@ -326,8 +326,8 @@ async def test_a_message_is_rendered_and_its_buttons_and_selects_work(browser: B
         assert errors == []
 
 
-async def test_people_see_their_own_things(browser: Browser) -> None:
-    """Ephemeral messages and modals belong to one person; channels show what they are; the archived one is closed."""
+async def test_people_see_their_own_content(browser: Browser) -> None:
+    """Ephemeral messages and modals belong to one person; channels show their state; the archived one is closed."""
     async with connected() as (slack, _):
         page, errors = await open_page(browser, slack)
         at = page.get_by_test_id
@@ -355,8 +355,8 @@ async def test_people_see_their_own_things(browser: Browser) -> None:
         assert errors == []
 
 
-async def test_the_form_keeps_what_is_typed_in_trouble(browser: Browser) -> None:
-    """Tab stays inside, a list closes before the modal does, and trouble keeps the form with everything typed."""
+async def test_the_form_keeps_what_was_typed_after_a_failure(browser: Browser) -> None:
+    """Tab stays inside, Escape closes a list before the modal, and a failure keeps the form with everything typed."""
     async with connected() as (slack, _):
         page, _ = await open_page(browser, slack)
         at = page.get_by_test_id
@@ -418,7 +418,7 @@ async def test_the_panel_shows_slots_and_copies_tokens(browser: Browser) -> None
 
 
 async def test_a_fresh_page_says_what_to_do_first(browser: Browser) -> None:
-    """The steps stand where a conversation begins, but not where nothing can be typed."""
+    """The steps are shown at the start of a conversation, except in one that cannot be written in."""
     async with connected() as (slack, _):
         page, errors = await open_page(browser, slack)
         steps = page.get_by_test_id("start-here").get_by_role("listitem")
@@ -430,7 +430,7 @@ async def test_a_fresh_page_says_what_to_do_first(browser: Browser) -> None:
 
 
 async def is_at_its_end(page: Page) -> bool:
-    """Say whether the newest message is all there to be seen."""
+    """Say whether the newest message is fully visible."""
     rest: float = await page.locator("#messages").evaluate(
         "async list => { for (const _ of 'ab') await new Promise(requestAnimationFrame);"
         " return list.scrollHeight - list.scrollTop - list.clientHeight }"
@@ -439,7 +439,7 @@ async def is_at_its_end(page: Page) -> bool:
 
 
 async def test_the_list_follows_the_newest_message(browser: Browser) -> None:
-    """After a reload and under a growing draft as well; a person who scrolled up to read is left alone."""
+    """After a reload and under a growing draft as well; a person who scrolled up to read is not moved."""
     async with connected() as (slack, _):
         for number in range(40):
             await slack.say(GRACE, HERE, f"message {number}")
@@ -462,7 +462,7 @@ async def test_the_list_follows_the_newest_message(browser: Browser) -> None:
 
 
 async def test_back_stays_on_the_page(browser: Browser) -> None:
-    """It takes away what lies on top, then returns to the place before; a reload and a typed address change nothing."""
+    """It closes what lies on top, then returns to the previous place; a reload and a typed address change nothing."""
     async with connected() as (slack, _):
         page, errors = await open_page(browser, slack)
         at, header = page.get_by_test_id, page.locator("#channel-header")
@@ -496,7 +496,7 @@ PHONE, TABLET = {"width": 375, "height": 667}, {"width": 900, "height": 700}
 
 @pytest.mark.parametrize("size", [PHONE, TABLET], ids=["phone", "tablet"])
 async def test_a_token_is_pasted_on_a_narrow_screen(browser: Browser, size: ViewportSize) -> None:
-    """The form leaves the panel in reach, and does not cover its buttons; the focus returns to the field."""
+    """The form leaves the panel in reach and its buttons uncovered; the focus returns to the field."""
     async with connected() as (slack, _):
         page, errors = await open_page(browser, slack)
         await page.set_viewport_size(size)
@@ -510,8 +510,8 @@ async def test_a_token_is_pasted_on_a_narrow_screen(browser: Browser, size: View
         assert errors == []
 
 
-async def test_the_page_comes_back_when_the_sandbox_does(browser: Browser) -> None:
-    """The stream breaks with the server, is opened again by itself, and brings the whole new state."""
+async def test_the_page_reconnects_when_the_sandbox_is_back(browser: Browser) -> None:
+    """The stream breaks with the server, is reopened, and brings the whole new state."""
     async with FakeSlack() as first:
         page, _ = await open_page(browser, first)
         await first.say(ADA, HERE, "before")
@@ -524,11 +524,11 @@ async def test_the_page_comes_back_when_the_sandbox_does(browser: Browser) -> No
         await expect(page.locator("body")).not_to_have_class(re.compile("offline"))
 
 
-# The app's own place.
+# The App Home.
 
 
 async def test_the_home_tab_in_a_browser(browser: Browser) -> None:
-    """Opening it lets the app publish; the right button is pressed, a confirmation asked, the update seen in place."""
+    """Opening it lets the app publish; the right button is pressed, confirmed, and the update shown in place."""
     async with connected() as (slack, seen):
         page, errors = await open_page(browser, slack)
         at = page.get_by_test_id
@@ -561,7 +561,7 @@ async def test_the_home_tab_in_a_browser(browser: Browser) -> None:
 
 
 async def test_the_focus_stays_while_the_home_tab_changes(browser: Browser) -> None:
-    """A confirmation and a modal each cover a button that is drawn again meanwhile: the focus comes back to it."""
+    """A confirmation and a modal each cover a button that is redrawn meanwhile: the focus returns to it."""
     async with connected() as (slack, _):
         client = AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url)
         page, errors = await open_page(browser, slack)
@@ -582,8 +582,8 @@ async def test_the_focus_stays_while_the_home_tab_changes(browser: Browser) -> N
         assert errors == []
 
 
-async def test_the_tabs_are_walked_by_keyboard_and_remembered(browser: Browser) -> None:
-    """Arrows go from tab to tab, a reload comes back to the same one, another person has a home of their own."""
+async def test_the_tabs_work_by_keyboard_and_are_remembered(browser: Browser) -> None:
+    """Arrows move between tabs, a reload returns to the same one, and another person has another home."""
     async with connected() as (slack, seen):
         page, errors = await open_page(browser, slack)
         at = page.get_by_test_id
@@ -616,7 +616,7 @@ async def test_the_tabs_are_walked_by_keyboard_and_remembered(browser: Browser) 
 
 
 async def test_a_home_tab_is_empty_until_something_is_published(browser: Browser) -> None:
-    """It says so, what is published later appears by itself, and new messages are marked on their tab."""
+    """It says so, later publishing appears by itself, and new messages are marked on their tab."""
     async with FakeSlack() as slack:
         client = AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url)
         page, errors = await open_page(browser, slack)
@@ -638,7 +638,7 @@ async def test_a_home_tab_is_empty_until_something_is_published(browser: Browser
 
 
 async def test_every_state_has_its_sign_and_a_phone_has_room(browser: Browser) -> None:
-    """No emoji stays a word between colons, and nothing is wider than the screen, in the dark as well."""
+    """No emoji remains a word between colons, and nothing is wider than the screen, in dark mode as well."""
     async with FakeSlack() as slack:
         await AsyncWebClient("xoxb-sandbox-bot", base_url=slack.api_url).views_publish(user_id=ADA, view=home(1))
         page, errors = await open_page(browser, slack, color_scheme="dark")
@@ -657,7 +657,7 @@ async def test_every_state_has_its_sign_and_a_phone_has_room(browser: Browser) -
 
 
 async def test_a_faint_text_is_found(browser: Browser) -> None:
-    """What judges the page finds a grey, an opacity and a placeholder, and nothing in black on white."""
+    """The check finds a grey, an opacity and a placeholder, and nothing in black on white."""
     page = await browser.new_page()
     await page.set_content(
         "<body style='background: #fff; color: #000'>fine<p style='color: #777'>grey</p>"
@@ -672,7 +672,7 @@ STATES = ("active", "switched off", "not enabled"), ("present", "absent", "inval
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_every_text_stands_out(browser: Browser, scheme: Literal["light", "dark"]) -> None:
-    """At least 4.5 to 1, in each part of the page and each state of it."""
+    """At least 4.5 to 1, in each part and each state of the page."""
     async with connected() as (slack, _):
         slots = tuple(
             PanelSlot(bucket=f"b{number}", catalog_state=catalog, credential_state=credential, stored="cfut_x")
@@ -726,7 +726,7 @@ async def test_every_text_stands_out(browser: Browser, scheme: Literal["light", 
 
 
 async def test_an_app_without_a_home_tab_has_no_tabs(browser: Browser) -> None:
-    """Its conversation is a conversation, whatever the address says."""
+    """It shows only a conversation, whatever the address says."""
     async with FakeSlack(FakeSlackConfig(home_tab_enabled=False)) as slack:
         page, errors = await open_page(browser, slack)
         at = page.get_by_test_id
@@ -739,8 +739,8 @@ async def test_an_app_without_a_home_tab_has_no_tabs(browser: Browser) -> None:
         assert errors == []
 
 
-async def test_an_ephemeral_answer_is_paged_in_its_place(browser: Browser) -> None:
-    """The buttons of a command's answer work through the response URL; the last press takes the answer away."""
+async def test_an_ephemeral_answer_is_paged_in_place(browser: Browser) -> None:
+    """The buttons of a command's answer work through the response URL; the last press removes the answer."""
     async with connected() as (slack, seen):
         page, errors = await open_page(browser, slack)
         at = page.get_by_test_id
@@ -762,7 +762,7 @@ async def test_an_ephemeral_answer_is_paged_in_its_place(browser: Browser) -> No
 
 
 async def test_the_focus_stays_in_a_message(browser: Browser) -> None:
-    """Another message leaves it alone, and so does a page turned by the keyboard; only what is new is read out."""
+    """Neither another message nor a page turned by keyboard moves it; a screen reader reads only what is new."""
     async with connected() as (slack, _):
         page, errors = await open_page(browser, slack)
         at = page.get_by_test_id
@@ -792,7 +792,7 @@ async def test_the_focus_stays_in_a_message(browser: Browser) -> None:
 
 
 async def call(slack: FakeSlack, path: str, body: object = None, **headers: str) -> tuple[int, str, dict[str, str]]:
-    """Ask the server; with a body by POST."""
+    """Send a request to the server: POST with a body, or else GET."""
     async with aiohttp.ClientSession() as session:
         method = "GET" if body is None else "POST"
         async with session.request(method, f"{slack.url}{path}", json=body, headers=headers) as answer:
@@ -800,7 +800,7 @@ async def call(slack: FakeSlack, path: str, body: object = None, **headers: str)
 
 
 async def test_the_page_is_served_with_a_strict_policy() -> None:
-    """No inline script or style, nothing from elsewhere; unknown files and actions are not there."""
+    """No inline script or style, nothing from other hosts; unknown files and actions are 404."""
     async with FakeSlack() as slack:
         status, text, headers = await call(slack, "")
         assert status == 200
@@ -841,7 +841,7 @@ REFUSED: dict[str, tuple[str, object]] = {
 
 
 @pytest.mark.parametrize(("action", "body"), REFUSED.values(), ids=REFUSED)
-async def test_impossible_requests_are_answered_with_why(action: str, body: object) -> None:
+async def test_impossible_requests_are_answered_with_the_reason(action: str, body: object) -> None:
     """The page shows the reason; nothing happens."""
     async with FakeSlack() as slack:
         status, text, _ = await call(slack, f"page/{action}", body)
@@ -849,8 +849,8 @@ async def test_impossible_requests_are_answered_with_why(action: str, body: obje
         assert "error" in text
 
 
-async def test_an_unknown_person_sees_the_first_ones_state() -> None:
-    """A remembered user that is no longer there does no harm; blank text says nothing."""
+async def test_an_unknown_person_sees_the_first_persons_state() -> None:
+    """A remembered user that no longer exists does no harm; blank text is not sent."""
     async with FakeSlack() as slack:
         await call(slack, "page/say", {"user": ADA, "channel": HERE, "text": "  "})
         async with aiohttp.ClientSession() as session, session.get(f"{slack.url}page/events?user=U0GONE") as answer:

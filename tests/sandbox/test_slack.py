@@ -1,4 +1,4 @@
-"""The fake Slack, judged by software that we did not write: Bolt, its Socket Mode client and Slack's Web client."""
+"""The fake Slack, tested with software that we did not write: Bolt, its Socket Mode client and Slack's Web client."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ OUTSIDER = User(id="U0OUTSIDE", name="oscar", real_name="Oscar Outside", team_id
 BOT_TOKEN = "xoxb-sandbox-bot"
 BRIEFLY = timedelta(milliseconds=50)
 STEADY = 60
-"""Seconds between two pings of the SDK: with short ones it takes a connection of a busy machine for a dead one."""
+"""Seconds between two pings of the SDK: with a shorter time it takes a busy machine's connection for a dead one."""
 
 
 def plain(text: str) -> JsonObject:
@@ -105,7 +105,7 @@ DONE: JsonObject = {
 
 @dataclass
 class Rig:
-    """The fake Slack and a Bolt app that is connected to it."""
+    """The fake Slack and a Bolt app connected to it."""
 
     slack: FakeSlack
     app: AsyncApp
@@ -113,7 +113,7 @@ class Rig:
 
     @property
     def client(self) -> AsyncWebClient:
-        """Slack's own Web client with the bot's token."""
+        """Return Slack's own Web client with the bot's token."""
         return client_for(self.slack)
 
 
@@ -123,7 +123,7 @@ def client_for(slack: FakeSlack, token: str | None = BOT_TOKEN) -> AsyncWebClien
 
 
 def form_app(slack: FakeSlack, *, verifies: bool = True) -> AsyncApp:
-    """Return a Bolt app that opens the form at the command and offers options; submissions are the tests' own."""
+    """Return a Bolt app that opens the form at the command and offers options; each test handles submissions."""
     app = AsyncApp(
         client=client_for(slack), signing_secret=slack.config.signing_secret, request_verification_enabled=verifies
     )
@@ -197,7 +197,7 @@ async def serving(handler: Callable[[web.Request], Any]) -> AsyncIterator[str]:
 
 @pytest.fixture(params=["socket", "http"])
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    """Yield a connected Bolt app, once by each transport."""
+    """Yield a connected Bolt app, once for each transport."""
     async with socket_rig() if request.param == "socket" else http_rig() as connected:
         yield connected
 
@@ -210,7 +210,7 @@ async def slack() -> AsyncIterator[FakeSlack]:
 
 
 async def fill_form(slack: FakeSlack, user_id: str = ADA) -> Modal:
-    """Open the form and fill what is required."""
+    """Open the form and fill in the required fields."""
     await slack.type_command(user_id, HERE, "/r2-credential")
     modal = await slack.wait_for_view(user_id, lambda view: view.callback_id == "form")
     await slack.fill(user_id, "bucket", "events")
@@ -218,8 +218,8 @@ async def fill_form(slack: FakeSlack, user_id: str = ADA) -> Modal:
     return modal
 
 
-def answers(rig: Rig, **answer: Any) -> list[JsonObject]:  # noqa: ANN401 - whatever Bolt's ack takes
-    """Let the app answer every submission so; return where the bodies that it gets are collected."""
+def answers(rig: Rig, **answer: Any) -> list[JsonObject]:  # noqa: ANN401 - arguments of Bolt's ack
+    """Let the app answer every submission like this; return the list in which the received bodies are collected."""
     bodies: list[JsonObject] = []
 
     @rig.app.view("form")
@@ -231,13 +231,13 @@ def answers(rig: Rig, **answer: Any) -> list[JsonObject]:  # noqa: ANN401 - what
 
 
 async def error_of(call: Any) -> str:  # noqa: ANN401 - an awaitable of the SDK
-    """Return Slack's name for why a call was refused."""
+    """Return Slack's error code for a refused call."""
     with pytest.raises(SlackApiError) as refused:
         await call
     return str(refused.value.response["error"])
 
 
-# The whole way, by both transports.
+# The whole path, over both transports.
 
 
 async def test_command_form_submission_and_messages_work_with_bolt(rig: Rig) -> None:
@@ -273,7 +273,7 @@ async def test_command_form_submission_and_messages_work_with_bolt(rig: Rig) -> 
 
 
 async def test_an_answer_with_errors_keeps_the_form(rig: Rig) -> None:
-    """Errors stand at their fields and everything typed stays."""
+    """Errors are shown at their fields, and everything typed stays."""
     answers(rig, response_action="errors", errors={"token": "Not a token"})
     await fill_form(rig.slack)
 
@@ -285,7 +285,7 @@ async def test_an_answer_with_errors_keeps_the_form(rig: Rig) -> None:
 
 
 async def test_an_empty_answer_closes_the_form(rig: Rig) -> None:
-    """`ack()` closes the modal; what comes for the view later finds nothing."""
+    """`ack()` closes the modal; a later call for the view does not find it."""
     answers(rig)
     modal = await fill_form(rig.slack)
 
@@ -296,7 +296,7 @@ async def test_an_empty_answer_closes_the_form(rig: Rig) -> None:
 
 
 async def test_views_can_be_pushed_and_cleared(rig: Rig) -> None:
-    """`push` puts a view on top, three deep at most, `clear` takes the stack away."""
+    """`push` puts a view on top, three deep at most; `clear` removes the stack."""
     answers(rig, response_action="push", view=FORM)
     first = await fill_form(rig.slack)
 
@@ -316,7 +316,7 @@ async def test_views_can_be_pushed_and_cleared(rig: Rig) -> None:
 
 
 async def test_clear_takes_the_whole_stack_away(rig: Rig) -> None:
-    """The answer `clear` closes everything."""
+    """The answer `clear` closes every view."""
     answers(rig, response_action="clear")
     await fill_form(rig.slack)
 
@@ -324,7 +324,7 @@ async def test_clear_takes_the_whole_stack_away(rig: Rig) -> None:
     assert rig.slack.modal(ADA) is None
 
 
-async def test_closing_tells_an_app_that_asked_for_it(rig: Rig) -> None:
+async def test_closing_notifies_an_app_that_asked_for_it(rig: Rig) -> None:
     """`view_closed` is sent for `notify_on_close`; Cancel and the cross differ in `is_cleared`."""
     await fill_form(rig.slack)
     await rig.slack.close(ADA)
@@ -337,7 +337,7 @@ async def test_closing_tells_an_app_that_asked_for_it(rig: Rig) -> None:
 
 
 async def test_actions_in_a_modal_carry_its_full_state(rig: Rig) -> None:
-    """A field that dispatches and a button send `block_actions` with all that is typed so far."""
+    """A field that dispatches and a button send `block_actions` with everything typed so far."""
     modal = await fill_form(rig.slack)
 
     filled = await rig.slack.fill(ADA, "extras", ["events", "Logs"])
@@ -407,17 +407,17 @@ async def test_a_message_button_reaches_the_app_with_its_message(rig: Rig) -> No
     assert seen[0]["channel"] == {"id": HERE, "name": "data-platform"}
 
 
-# When the app does not answer well.
+# Bad answers of the app.
 
 
 async def silent(_: web.Request) -> web.Response:
-    """Answer never."""
+    """Never answer."""
     await asyncio.sleep(60)
     return web.Response()
 
 
-def answering(**answer: Any) -> Callable[[web.Request], Any]:  # noqa: ANN401 - whatever a Response takes
-    """Return a handler that always answers so."""
+def answering(**answer: Any) -> Callable[[web.Request], Any]:  # noqa: ANN401 - arguments of Response
+    """Return a handler that always gives this answer."""
 
     async def serve(_: web.Request) -> web.Response:
         return web.Response(**answer)
@@ -438,7 +438,7 @@ BAD_HTTP_ANSWERS: dict[str, tuple[Callable[[web.Request], Any], str]] = {
 async def test_a_bad_http_answer_is_shown_as_slack_shows_it(
     slack: FakeSlack, handler: Callable[[web.Request], Any], failure: str
 ) -> None:
-    """The person sees which error it was, the form keeps what was typed and says that there was trouble."""
+    """The person sees which error it was; the form keeps what was typed and shows the failure."""
     async with serving(handler) as slack.request_url:
         client = client_for(slack)
         payload = slack.make_command(ADA, HERE, "/r2-credential")
@@ -458,8 +458,8 @@ async def test_a_bad_http_answer_is_shown_as_slack_shows_it(
     assert submission.view.values["token"]["token_text"]["value"] == "cf-token"
 
 
-async def test_without_a_reachable_app_the_dispatch_fails(slack: FakeSlack) -> None:
-    """No Socket Mode connection, or no one at the request URL."""
+async def test_without_a_reachable_app_the_delivery_fails(slack: FakeSlack) -> None:
+    """There is no Socket Mode connection, or no server at the request URL."""
     unconnected = await slack.type_command(ADA, HERE, "/r2-credential")
     slack.request_url = "http://127.0.0.1:9/"
     unreachable = await slack.type_command(ADA, HERE, "/r2-credential")
@@ -468,7 +468,7 @@ async def test_without_a_reachable_app_the_dispatch_fails(slack: FakeSlack) -> N
 
 
 async def test_a_silent_socket_app_times_out() -> None:
-    """An envelope that is not acknowledged in time is given up; a late acknowledgement changes nothing."""
+    """An envelope that is not acknowledged in time is abandoned; a late acknowledgement changes nothing."""
     async with socket_rig() as rig:
         is_given_up, is_acknowledged = asyncio.Event(), asyncio.Event()
 
@@ -488,8 +488,8 @@ async def test_a_silent_socket_app_times_out() -> None:
         assert rig.slack.modal(ADA) is not None
 
 
-async def test_stopping_gives_up_what_waits(rig: Rig) -> None:
-    """Anyone who waits for the app's answer learns at once that there will be none."""
+async def test_stopping_ends_all_waiting(rig: Rig) -> None:
+    """A caller that waits for the app's answer learns at once that there will be none."""
     thinking = asyncio.Event()
 
     @rig.app.view("form")
@@ -520,7 +520,7 @@ BAD_VIEW_ANSWERS: dict[str, tuple[JsonObject, str]] = {
 
 
 @pytest.mark.parametrize(("answer", "problem"), BAD_VIEW_ANSWERS.values(), ids=BAD_VIEW_ANSWERS)
-async def test_a_bad_answer_to_a_submission_is_trouble(slack: FakeSlack, answer: JsonObject, problem: str) -> None:
+async def test_a_bad_answer_to_a_submission_is_a_failure(slack: FakeSlack, answer: JsonObject, problem: str) -> None:
     """The whole answer is dropped, the form stays, and the test can read why."""
 
     async def serve(request: web.Request) -> web.Response:
@@ -538,7 +538,7 @@ async def test_a_bad_answer_to_a_submission_is_trouble(slack: FakeSlack, answer:
     assert any(problem in found for found in slack.problems)
 
 
-async def test_other_bad_answers_are_noted(slack: FakeSlack) -> None:
+async def test_other_bad_answers_are_recorded(slack: FakeSlack) -> None:
     """A text for a submission, bad blocks for a command and bad options are all refused."""
 
     async def serve(request: web.Request) -> web.Response:
@@ -563,8 +563,8 @@ async def test_other_bad_answers_are_noted(slack: FakeSlack) -> None:
 # What the person's own client refuses.
 
 
-async def test_the_form_complains_before_anything_is_sent(rig: Rig) -> None:
-    """Required fields, too short and too long texts are Slack's own complaints; nothing reaches the app."""
+async def test_the_form_is_validated_before_anything_is_sent(rig: Rig) -> None:
+    """Missing fields and too short or too long texts are reported by Slack; nothing reaches the app."""
     bodies = answers(rig)
     await rig.slack.type_command(ADA, HERE, "/r2-credential")
     await rig.slack.wait_for_view(ADA)
@@ -583,7 +583,7 @@ async def test_the_form_complains_before_anything_is_sent(rig: Rig) -> None:
 
 
 async def test_impossible_steps_are_refused(rig: Rig) -> None:
-    """What no person could do fails in the test that tries it."""
+    """A step that no person could take fails in the test that tries it."""
     slack = rig.slack
     with pytest.raises(ImpossibleStepError, match="no view open"):
         await slack.submit(ADA)
@@ -609,7 +609,7 @@ async def test_impossible_steps_are_refused(rig: Rig) -> None:
 
 
 async def test_fields_can_be_emptied_and_changed(rig: Rig) -> None:
-    """Every kind of field takes its empty value back; a short query asks nobody."""
+    """Every kind of field can be emptied again; a query that is too short is not sent."""
     await fill_form(rig.slack)
     before = len(rig.slack.sent)
 
@@ -628,8 +628,8 @@ async def test_fields_can_be_emptied_and_changed(rig: Rig) -> None:
     assert (nothing.options, len(rig.slack.sent) - before) == ((), 1)
 
 
-async def test_an_unknown_command_and_plain_talk_stay_here(slack: FakeSlack) -> None:
-    """The app hears neither of them."""
+async def test_an_unknown_command_and_ordinary_messages_are_not_sent(slack: FakeSlack) -> None:
+    """The app receives neither of them."""
     outcome = await slack.type_command(ADA, HERE, "/unknown thing")
     said = await slack.say(ADA, HERE, "a < b & c")
     view_without_submit = FORM | {"submit": None, "blocks": DONE["blocks"]}
@@ -646,15 +646,15 @@ async def test_an_unknown_command_and_plain_talk_stay_here(slack: FakeSlack) -> 
 
 
 async def test_auth_test_names_the_app_and_its_scopes(slack: FakeSlack) -> None:
-    """The answer says whose token it is."""
+    """The answer identifies the token's app."""
     answer = await client_for(slack).auth_test()
 
     assert (answer["team_id"], answer["user_id"], answer["bot_id"]) == ("T0SANDBOX", "U0R2BOT01", "B0R2BOT01")
     assert answer.headers["X-OAuth-Scopes"] == ",".join(slack.config.scopes)
 
 
-async def test_the_scopes_are_named_of_a_known_token_only(slack: FakeSlack) -> None:
-    """In refusals as well; an app token has its own one."""
+async def test_the_scopes_are_returned_for_a_known_token_only(slack: FakeSlack) -> None:
+    """In refusals as well; an app token has its own scope."""
     with pytest.raises(SlackApiError) as refused:
         await client_for(slack).conversations_info(channel="C0NOWHERE")
     with pytest.raises(SlackApiError) as stranger:
@@ -679,7 +679,7 @@ MISSING: dict[str, tuple[str, JsonObject, str]] = {
 
 @pytest.mark.parametrize(("method", "arguments", "scope"), MISSING.values(), ids=MISSING)
 async def test_a_call_needs_its_scope(method: str, arguments: JsonObject, scope: str) -> None:
-    """Without it Slack names the scope that is missing, and those that were granted."""
+    """Slack's error names the missing scope and those that were granted."""
     without = tuple(granted for granted in CONFIG.scopes if granted != scope)
     async with FakeSlack(replace(CONFIG, scopes=without)) as slack:
         slack.change_channel(PRIVATE, bot_is_member=True)
@@ -702,7 +702,7 @@ TOKENS: dict[str, tuple[str | None, str, str]] = {
 async def test_a_call_needs_the_right_token_and_method(
     slack: FakeSlack, token: str | None, method: str, error: str
 ) -> None:
-    """Slack's error names, in Slack's envelope."""
+    """The answer has Slack's error code in Slack's envelope."""
     assert await error_of(client_for(slack, token).api_call(method)) == error
 
 
@@ -717,7 +717,7 @@ CHANNELS: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("channel", "error"), CHANNELS.values(), ids=CHANNELS)
 async def test_the_bot_cannot_post_everywhere(slack: FakeSlack, channel: str, error: str) -> None:
-    """Both posting methods refuse alike, with Slack's names."""
+    """Both posting methods refuse alike, with Slack's error codes."""
     client = client_for(slack)
 
     assert await error_of(client.chat_postMessage(channel=channel, text="x")) == error
@@ -739,14 +739,14 @@ CONTENTS: dict[str, tuple[JsonObject, str]] = {
 
 @pytest.mark.parametrize(("content", "error"), CONTENTS.values(), ids=CONTENTS)
 async def test_a_bad_message_is_refused(slack: FakeSlack, content: JsonObject, error: str) -> None:
-    """Slack's names for what is wrong with a message."""
+    """The answer has Slack's error code for what is wrong with a message."""
     call = client_for(slack).api_call("chat.postMessage", json={"channel": HERE, **content})
 
     assert await error_of(call) == error
 
 
 async def test_posting_reaches_channels_direct_messages_and_single_users(slack: FakeSlack) -> None:
-    """A user's id is the address of the direct message; blocks may come as a form field's JSON."""
+    """A user's id addresses the direct message; blocks may be JSON in a form field."""
     client = client_for(slack)
 
     direct = await client.chat_postMessage(channel=ADA, text="to Ada")
@@ -763,14 +763,14 @@ async def test_posting_reaches_channels_direct_messages_and_single_users(slack: 
     assert stranger == "user_not_in_channel"
 
 
-async def test_channels_and_groups_can_be_asked_about() -> None:
+async def test_channels_and_groups_can_be_looked_up() -> None:
     """`conversations.info` says what is shared, private, archived and where the bot is; changes show at once."""
     async with FakeSlack(replace(CONFIG, scopes=(*CONFIG.scopes, "im:read"))) as slack:
-        await ask_about_channels_and_groups(slack)
+        await look_up_channels_and_groups(slack)
 
 
-async def ask_about_channels_and_groups(slack: FakeSlack) -> None:
-    """Ask about one of each kind."""
+async def look_up_channels_and_groups(slack: FakeSlack) -> None:
+    """Look up one of each kind."""
     client = client_for(slack)
     slack.change_channel(PRIVATE, bot_is_member=True)
     slack.change_channel(PUBLIC, is_archived=True, is_ext_shared=True)
@@ -817,12 +817,12 @@ VIEW_CALLS: dict[str, tuple[str, JsonObject, str]] = {
 
 @pytest.mark.parametrize(("method", "arguments", "error"), VIEW_CALLS.values(), ids=VIEW_CALLS)
 async def test_a_bad_view_call_is_refused(slack: FakeSlack, method: str, arguments: JsonObject, error: str) -> None:
-    """Slack's names, with what is wrong in `response_metadata`."""
+    """The answer has Slack's error code, with what is wrong in `response_metadata`."""
     assert await error_of(client_for(slack).api_call(method, json=arguments)) == error
 
 
 async def test_views_update_keeps_what_was_typed_and_honours_hash_and_external_id(slack: FakeSlack) -> None:
-    """A field that stays the same keeps its value; an old hash and a taken external id are refused."""
+    """An unchanged field keeps its value; an old hash and a taken external id are refused."""
     client = client_for(slack)
     command = slack.make_command(ADA, HERE, "/r2-credential")
     opened = await client.views_open(trigger_id=command["trigger_id"], view=FORM | {"external_id": "mine"})
@@ -842,7 +842,7 @@ async def test_views_update_keeps_what_was_typed_and_honours_hash_and_external_i
 
 
 async def test_an_update_within_a_second_of_the_answer_is_overwritten() -> None:
-    """It answers ok and has no effect; a second later it has."""
+    """It is answered ok and has no effect; a second later it has."""
     now = [1_800_000_000.0]
     async with socket_rig(replace(CONFIG, clock=lambda: now[0])) as rig:
         answers(rig, response_action="update", view=DONE)
@@ -861,11 +861,11 @@ async def test_an_update_within_a_second_of_the_answer_is_overwritten() -> None:
         assert (await rig.slack.wait_for_view(ADA)).title == "Later"
 
 
-async def test_bodies_that_are_no_arguments_are_refused(slack: FakeSlack) -> None:
-    """Broken JSON and JSON that is no object are `invalid_json`; a token may stand in the form."""
+async def test_malformed_arguments_are_refused(slack: FakeSlack) -> None:
+    """Broken JSON and JSON that is no object are `invalid_json`; a token may be in the form."""
     async with aiohttp.ClientSession() as session:
 
-        async def call(**request: Any) -> JsonObject:  # noqa: ANN401 - whatever aiohttp takes
+        async def call(**request: Any) -> JsonObject:  # noqa: ANN401 - arguments of aiohttp
             async with session.post(f"{slack.api_url}auth.test", **request) as answer:
                 content: JsonObject = await answer.json()
                 return content
@@ -879,14 +879,14 @@ async def test_bodies_that_are_no_arguments_are_refused(slack: FakeSlack) -> Non
 # Response URLs.
 
 
-async def respond(url: str, **content: Any) -> tuple[int, str]:  # noqa: ANN401 - whatever the URL takes
+async def respond(url: str, **content: Any) -> tuple[int, str]:  # noqa: ANN401 - fields of the message
     """POST to a response URL as any HTTP client would."""
     async with aiohttp.ClientSession() as session, session.post(url, json=content) as answer:
         return answer.status, await answer.text()
 
 
-async def test_a_response_url_works_five_times_where_the_bot_is_not(slack: FakeSlack) -> None:
-    """It posts for the person alone, or for all; the sixth use is refused, and what is wrong is not a use."""
+async def test_a_response_url_works_five_times_even_without_the_bot_in_the_channel(slack: FakeSlack) -> None:
+    """It posts for the person alone, or for all; the sixth use is refused, and an invalid one does not count."""
     url = slack.make_command(ADA, PRIVATE, "/r2-credential")["response_url"]
 
     empty = await respond(url, text="")
@@ -900,7 +900,7 @@ async def test_a_response_url_works_five_times_where_the_bot_is_not(slack: FakeS
 
 
 async def test_a_response_url_ends_after_thirty_minutes_and_with_the_channel() -> None:
-    """Old, unknown and archived answer with their own names."""
+    """Expired, unknown and archived have different errors."""
     now = [1_800_000_000.0]
     async with FakeSlack(replace(CONFIG, clock=lambda: now[0])) as slack:
         url = slack.make_command(ADA, HERE, "/r2-credential")["response_url"]
@@ -916,7 +916,7 @@ async def test_a_response_url_ends_after_thirty_minutes_and_with_the_channel() -
     assert "expired_url" in old[1]
 
 
-async def test_a_response_url_wants_a_json_object(slack: FakeSlack) -> None:
+async def test_a_response_url_needs_a_json_object(slack: FakeSlack) -> None:
     """Anything else is an invalid payload."""
     url = slack.make_command(ADA, HERE, "/r2-credential")["response_url"]
 
@@ -956,7 +956,7 @@ async def test_http_requests_are_signed_as_the_sdk_checks_it(slack: FakeSlack) -
 
 
 async def test_payloads_can_be_forged_replayed_and_sent_by_outsiders(rig: Rig) -> None:
-    """What Slack would send in someone else's name goes out as it is, and its answer changes nothing here."""
+    """A payload in another person's name is sent unchanged, and its answer changes nothing here."""
     bodies = answers(rig)
     await fill_form(rig.slack)
 
@@ -972,7 +972,7 @@ async def test_payloads_can_be_forged_replayed_and_sent_by_outsiders(rig: Rig) -
 
 
 async def test_socket_connections_are_shared_reopened_and_refused() -> None:
-    """`disconnect` and a cut line make the client come back; a used ticket opens nothing."""
+    """After `disconnect` or a cut connection the client comes back; a used ticket opens nothing."""
     async with socket_rig() as rig:
         slack = rig.slack
         opened = len(slack.calls_of("apps.connections.open"))
@@ -994,7 +994,7 @@ async def test_socket_connections_are_shared_reopened_and_refused() -> None:
                 assert answer.status == 403
 
 
-async def test_two_connections_take_turns_and_nonsense_is_ignored(slack: FakeSlack) -> None:
+async def test_two_connections_take_turns_and_malformed_frames_are_ignored(slack: FakeSlack) -> None:
     """Each envelope goes to one connection; frames that are no acknowledgement do nothing, pings are answered."""
     app_client = client_for(slack, "xapp-sandbox-app")
     async with aiohttp.ClientSession() as session:
@@ -1033,11 +1033,11 @@ async def test_two_connections_take_turns_and_nonsense_is_ignored(slack: FakeSla
     assert sorted(takers) == [0, 1]
 
 
-# Failures to order, and what can be searched.
+# Planned failures, and the recorded traffic.
 
 
-async def test_ordered_failures_come_once_and_in_order(slack: FakeSlack) -> None:
-    """Errors, statuses, limits, delays and cut lines, each as often as ordered, then the true answer."""
+async def test_planned_failures_come_once_and_in_order(slack: FakeSlack) -> None:
+    """Errors, statuses, limits, delays and cut connections, each as often as planned, then the real answer."""
     client = client_for(slack)
     slack.fail_next("auth.test", error="fatal_error")
     slack.fail_next("auth.test", retry_after=7)
@@ -1057,7 +1057,7 @@ async def test_ordered_failures_come_once_and_in_order(slack: FakeSlack) -> None
     assert len(slack.calls_of("auth.test")) == 6
 
 
-async def test_a_cut_line_may_hide_a_success(slack: FakeSlack) -> None:
+async def test_a_cut_connection_may_hide_a_success(slack: FakeSlack) -> None:
     """`after_effect` posts and then loses the answer; without it nothing is posted."""
     client = client_for(slack)
     slack.fail_next("chat.postMessage", drop_connection=True)
@@ -1073,7 +1073,7 @@ async def test_a_cut_line_may_hide_a_success(slack: FakeSlack) -> None:
     assert failed[0] == 500
 
 
-async def test_everything_the_app_sends_can_be_searched(rig: Rig) -> None:
+async def test_everything_the_app_sends_is_recorded(rig: Rig) -> None:
     """Web API calls, acknowledgements and response URLs are all in the traffic; calls are kept parsed."""
     answers(rig, response_action="errors", errors={"token": "marker-in-ack"})
     await fill_form(rig.slack)
@@ -1088,7 +1088,7 @@ async def test_everything_the_app_sends_can_be_searched(rig: Rig) -> None:
     assert rig.slack.calls_of("chat.postMessage")[0].arguments["text"] == "marker-in-call"
 
 
-# Who sees and may choose what.
+# Who sees and may choose which conversation.
 
 
 FILTERS: dict[str, tuple[Channel, JsonObject | None, bool]] = {
@@ -1144,16 +1144,16 @@ OF_PEOPLE: dict[str, tuple[Channel, str, str]] = {
 
 
 @pytest.mark.parametrize(("conversation", "name", "error"), OF_PEOPLE.values(), ids=OF_PEOPLE)
-async def test_direct_messages_of_people_are_no_business_of_the_apps(
+async def test_the_app_cannot_see_direct_messages_between_people(
     slack: FakeSlack, conversation: Channel, name: str, error: str
 ) -> None:
-    """It cannot look at them; a command that is typed there names what kind it is."""
+    """It cannot look them up; a command typed there names their kind."""
     slack.workspace.change_channel(conversation)
     assert await error_of(client_for(slack).conversations_info(channel=conversation.id)) == error
     assert slack.make_command(ADA, conversation.id, "/r2-credential")["channel_name"] == name
 
 
-async def test_a_group_message_can_be_looked_at_with_the_scope_for_it() -> None:
+async def test_a_group_message_can_be_looked_up_with_its_scope() -> None:
     """Slack then says what it is."""
     group = Channel(id="G0PEOPLE1", name="ada--oscar", is_mpim=True, bot_is_member=True)
     async with FakeSlack(replace(CONFIG, channels=(group,), scopes=(*CONFIG.scopes, "mpim:read"))) as slack:
@@ -1167,7 +1167,7 @@ async def test_a_group_message_can_be_looked_at_with_the_scope_for_it() -> None:
 
 
 async def test_only_members_see_a_channel_and_write_in_it() -> None:
-    """A channel with members is seen by them alone; everybody has a direct message of their own with the bot."""
+    """A channel with members is seen by them alone; each person has a separate direct message with the bot."""
     secret = Channel(id="G0SECRET1", name="secret", is_private=True, members=frozenset({ADA}))
     async with FakeSlack(replace(CONFIG, channels=(secret,))) as slack:
         seen = [channel.id for channel in slack.workspace.seen_channels(MALLORY)]
@@ -1180,7 +1180,7 @@ async def test_only_members_see_a_channel_and_write_in_it() -> None:
 
 
 async def test_a_filtered_field_does_not_default_to_the_current_conversation(slack: FakeSlack) -> None:
-    """The default is left out when the filter excludes it; an initial conversation wins."""
+    """The default is left out if the filter excludes it; an initial conversation takes precedence."""
     trigger_id = slack.make_command(ADA, HERE, "/r2-credential")["trigger_id"]
     element = {"type": "conversations_select", "action_id": "c", "default_to_current_conversation": True}
     blocks = [
@@ -1236,8 +1236,8 @@ async def test_selects_in_messages_send_what_is_chosen(slack: FakeSlack) -> None
     assert "message" not in payloads[0]
 
 
-async def test_an_answer_for_a_form_that_was_closed_meanwhile_is_dropped() -> None:
-    """The person closed it while the app was thinking."""
+async def test_an_answer_for_a_form_closed_meanwhile_is_dropped() -> None:
+    """The person closed it while the app was working."""
     async with socket_rig() as rig:
         thinking, go_on = asyncio.Event(), asyncio.Event()
 
@@ -1272,7 +1272,7 @@ async def patient_slack() -> AsyncIterator[FakeSlack]:
 
 @asynccontextmanager
 async def open_lines(slack: FakeSlack, count: int) -> AsyncIterator[list[aiohttp.ClientWebSocketResponse]]:
-    """Open Socket Mode connections by hand."""
+    """Open Socket Mode connections without an SDK."""
     app_client = client_for(slack, "xapp-sandbox-app")
     async with aiohttp.ClientSession() as session:
         lines = []
@@ -1285,8 +1285,8 @@ async def open_lines(slack: FakeSlack, count: int) -> AsyncIterator[list[aiohttp
             await line.close()
 
 
-async def test_what_a_closed_connection_left_unanswered_goes_over_another(patient_slack: FakeSlack) -> None:
-    """The same envelope, at once; one that has answered before closing is not asked again."""
+async def test_an_envelope_left_by_a_closed_connection_goes_over_another(patient_slack: FakeSlack) -> None:
+    """The same envelope goes at once; one that was answered before the close is not sent again."""
     async with open_lines(patient_slack, 3) as lines:
         sending = asyncio.create_task(patient_slack.type_command(ADA, HERE, "/r2-credential"))
         first = await lines[0].receive_json()
@@ -1302,7 +1302,7 @@ async def test_what_a_closed_connection_left_unanswered_goes_over_another(patien
             await lines[2].receive(timeout=0.05)
 
 
-async def test_where_nobody_is_left_an_envelope_times_out(slack: FakeSlack) -> None:
+async def test_without_another_connection_an_envelope_times_out(slack: FakeSlack) -> None:
     """The last connection closed without an answer."""
     slack.transport.config = IMPATIENT
     async with open_lines(slack, 1) as lines:
@@ -1314,7 +1314,7 @@ async def test_where_nobody_is_left_an_envelope_times_out(slack: FakeSlack) -> N
 
 
 async def test_redelivery_can_be_switched_off(slack: FakeSlack) -> None:
-    """Slack does not promise it: an envelope of a closed connection is then lost, and the person sees that."""
+    """Slack does not promise it: the envelope of a closed connection is then lost, and the person sees that."""
     slack.transport.config = IMPATIENT
     slack.transport.redelivers = False
     async with open_lines(slack, 2) as lines:
@@ -1326,17 +1326,17 @@ async def test_redelivery_can_be_switched_off(slack: FakeSlack) -> None:
 
 
 @pytest.mark.parametrize(("redelivers", "failure"), [(True, None), (False, "dispatch_failed")])
-async def test_a_connection_that_is_just_gone_is_passed_over(
+async def test_a_connection_that_has_just_gone_is_skipped(
     patient_slack: FakeSlack, *, redelivers: bool, failure: str | None
 ) -> None:
-    """It can no longer be written to, and no one has said so yet."""
+    """It can no longer be written to, but its end has not been noticed yet."""
     slack = patient_slack
     slack.transport.redelivers = redelivers
     async with open_lines(slack, 2) as lines:
         request = slack.transport.connections[0]._req
         assert request is not None
         assert request.transport is not None
-        request.transport.abort()  # its server learns that a moment later
+        request.transport.abort()  # its server notices a moment later
         sending = asyncio.create_task(slack.type_command(ADA, HERE, "/r2-credential"))
         if redelivers:
             await lines[1].send_json({"envelope_id": (await lines[1].receive_json())["envelope_id"]})
@@ -1344,8 +1344,8 @@ async def test_a_connection_that_is_just_gone_is_passed_over(
         assert (await sending).failure == failure
 
 
-async def test_request_urls_are_used_by_turns_and_bad_ones_passed_over(patient_slack: FakeSlack) -> None:
-    """As a load balancer does it: who refuses the connection or says 503 is no end, any other answer is."""
+async def test_request_urls_take_turns_and_bad_ones_are_skipped(patient_slack: FakeSlack) -> None:
+    """As with a load balancer: a refused connection or a 503 leads to the next URL, any other answer is final."""
     slack = patient_slack
     asked: list[str] = []
 
@@ -1381,7 +1381,7 @@ async def _status(slack: FakeSlack) -> int | None:
 
 
 def button(value: str | None, label: str = "Press") -> JsonObject:
-    """Return a button as a row of a table has it: one action, and the value that distinguishes it from the others."""
+    """Return a button as a table's row has it: all share one action, and the value distinguishes them."""
     one = {"type": "button", "action_id": "row", "text": plain(label)}
     return one if value is None else {**one, "value": value}
 
@@ -1413,7 +1413,7 @@ def home_saying(text: str) -> JsonObject:
 
 
 def publishes(rig: Rig) -> list[JsonObject]:
-    """Let the app publish when its home is opened; return where the events that it gets are collected."""
+    """Let the app publish when its home is opened; return the list in which the received events are collected."""
     events: list[JsonObject] = []
 
     @rig.app.event("app_home_opened")
@@ -1454,7 +1454,7 @@ async def test_opening_the_app_home_lets_the_app_publish_it(rig: Rig) -> None:
 
 
 async def test_a_press_at_home_carries_the_whole_view_and_no_conversation(rig: Rig) -> None:
-    """The right one of two rows is pressed, a choice stays chosen, and a modal opens by the trigger, nowhere."""
+    """The right one of two rows is pressed, a choice stays, and the trigger opens a modal without a channel."""
     bodies: list[JsonObject] = []
 
     @rig.app.action("row")
@@ -1492,7 +1492,7 @@ async def test_a_press_at_home_carries_the_whole_view_and_no_conversation(rig: R
 
 
 async def test_home_payloads_can_be_forged(rig: Rig) -> None:
-    """Someone else presses in Ada's home, an outsider opens it: both go out as they are."""
+    """Another person presses in Ada's home, or an outsider opens it: both payloads are sent unchanged."""
     bodies: list[JsonObject] = []
 
     @rig.app.action("row")
@@ -1516,8 +1516,8 @@ async def test_home_payloads_can_be_forged(rig: Rig) -> None:
     assert (bodies[1]["actions"][0]["value"], opened["event"]["user"]) == ("9", OUTSIDER.id)
 
 
-async def test_an_event_is_an_envelope_of_its_own(slack: FakeSlack) -> None:
-    """It takes no answer, and says that it comes for the first time."""
+async def test_an_event_has_its_own_sort_of_envelope(slack: FakeSlack) -> None:
+    """It needs no response payload, and says that this is the first delivery."""
     async with open_lines(slack, 1) as lines:
         opening = asyncio.create_task(slack.open_home(ADA))
         envelope = await lines[0].receive_json()
@@ -1560,10 +1560,10 @@ BAD_EVENT_ANSWERS: dict[str, tuple[Callable[[web.Request], Any], str]] = {
 
 
 @pytest.mark.parametrize(("handler", "failure"), BAD_EVENT_ANSWERS.values(), ids=BAD_EVENT_ANSWERS)
-async def test_an_event_that_is_not_taken_is_a_failure(
+async def test_an_event_that_is_not_acknowledged_is_a_failure(
     slack: FakeSlack, handler: Callable[[web.Request], Any], failure: str
 ) -> None:
-    """The person sees nothing of it, nothing is sent again, and the test knows."""
+    """The person sees nothing, nothing is sent again, and the test can read it."""
     slack.transport.config = IMPATIENT if handler is silent else CONFIG
     async with serving(handler) as slack.request_url:
         outcome = await slack.open_home(ADA)
@@ -1573,7 +1573,7 @@ async def test_an_event_that_is_not_taken_is_a_failure(
 
 
 async def test_without_a_connection_or_an_acknowledgement_the_event_fails(slack: FakeSlack) -> None:
-    """No one is connected; then someone is, and keeps silent."""
+    """First no client is connected; then one is, and does not answer."""
     unconnected = await slack.open_home(ADA)
     async with open_lines(slack, 1):
         slack.transport.config = IMPATIENT
@@ -1582,7 +1582,7 @@ async def test_without_a_connection_or_an_acknowledgement_the_event_fails(slack:
     assert (unconnected.failure, silent_app.failure) == ("dispatch_failed", "operation_timeout")
 
 
-async def test_an_app_that_did_not_subscribe_hears_nothing() -> None:
+async def test_an_app_without_a_subscription_gets_no_event() -> None:
     """Its home can be opened and published all the same."""
     async with FakeSlack(replace(CONFIG, bot_events=())) as slack:
         await client_for(slack).views_publish(user_id=ADA, view=HOME)
@@ -1593,7 +1593,7 @@ async def test_an_app_that_did_not_subscribe_hears_nothing() -> None:
 
 
 async def test_an_app_without_a_home_tab_publishes_nothing() -> None:
-    """Slack says `not_enabled`, and no one can open what is not there; the Messages tab is."""
+    """Slack says `not_enabled`, and the tab cannot be opened; the Messages tab can."""
     async with FakeSlack(replace(CONFIG, home_tab_enabled=False)) as slack:
         assert await error_of(client_for(slack).views_publish(user_id=ADA, view=HOME)) == "not_enabled"
         with pytest.raises(ImpossibleStepError, match="no Home tab"):
@@ -1603,8 +1603,8 @@ async def test_an_app_without_a_home_tab_publishes_nothing() -> None:
         assert (slack.home(ADA), len(slack.sent)) == (None, 1)
 
 
-async def test_a_modal_has_a_largest_size(slack: FakeSlack) -> None:
-    """It is weighed as a view of the Home tab is, whether it is opened or updated."""
+async def test_a_modal_has_a_maximum_size(slack: FakeSlack) -> None:
+    """The limit of the Home tab applies, whether the modal is opened or updated."""
     block = {"type": "section", "text": {"type": "mrkdwn", "text": "x" * 3000}}
     view = {**DONE, "blocks": [block] * 90}
     trigger_id = slack.make_command(ADA, HERE, "/r2-credential")["trigger_id"]
@@ -1615,9 +1615,9 @@ async def test_a_modal_has_a_largest_size(slack: FakeSlack) -> None:
 
 
 PUBLISHINGS: dict[str, tuple[JsonObject, str]] = {
-    "nobody": ({"view": HOME}, "invalid_arguments"),
+    "no user": ({"view": HOME}, "invalid_arguments"),
     "no user's id": ({"user_id": "ada", "view": HOME}, "invalid_arguments"),
-    "somebody unknown": ({"user_id": "U0NOBODY1", "view": HOME}, "user_not_found"),
+    "an unknown user": ({"user_id": "U0NOBODY1", "view": HOME}, "user_not_found"),
     "no view": ({"user_id": ADA}, "invalid_arguments"),
     "a view that is no JSON": ({"user_id": ADA, "view": "{"}, "invalid_arguments"),
     "a modal": ({"user_id": ADA, "view": FORM}, "invalid_arguments"),
@@ -1631,13 +1631,13 @@ PUBLISHINGS: dict[str, tuple[JsonObject, str]] = {
 
 @pytest.mark.parametrize(("arguments", "error"), PUBLISHINGS.values(), ids=PUBLISHINGS)
 async def test_a_bad_publishing_is_refused(slack: FakeSlack, arguments: JsonObject, error: str) -> None:
-    """Slack's names for why; nothing is on the Home tab."""
+    """The answer has Slack's error code; nothing is on the Home tab."""
     assert await error_of(client_for(slack).api_call("views.publish", json=arguments)) == error
     assert slack.home(ADA) is None
 
 
-async def test_publishing_again_replaces_the_view_unless_somebody_was_faster(slack: FakeSlack) -> None:
-    """The id stays, the hash is new and guards the view; what was typed stays; each person has a view of their own."""
+async def test_publishing_again_replaces_the_view_unless_its_hash_is_old(slack: FakeSlack) -> None:
+    """The id stays, a new hash guards the view, typed values stay, and each person has a separate view."""
     client = client_for(slack)
     first = (await client.views_publish(user_id=ADA, view=HOME))["view"]
     await slack.click(ADA, await slack.wait_for_home(ADA), "note_text", "kept")
@@ -1657,7 +1657,7 @@ async def test_publishing_again_replaces_the_view_unless_somebody_was_faster(sla
 
 
 async def test_an_external_id_belongs_to_one_view(slack: FakeSlack) -> None:
-    """Another person's home cannot have it, nor can a modal; the same home can keep it."""
+    """Neither another person's home nor a modal can take it; the same home can keep it."""
     client = client_for(slack)
     mine = HOME | {"external_id": "mine"}
     await client.views_publish(user_id=ADA, view=mine)
@@ -1672,7 +1672,7 @@ async def test_an_external_id_belongs_to_one_view(slack: FakeSlack) -> None:
 
 
 async def test_a_home_is_neither_opened_nor_updated_as_a_modal(slack: FakeSlack) -> None:
-    """`views.open` takes modals only, and `views.update` does not find the view of a Home tab."""
+    """`views.open` accepts modals only, and `views.update` does not find the view of a Home tab."""
     client = client_for(slack)
     published = (await client.views_publish(user_id=ADA, view=HOME))["view"]
     trigger_id = slack.make_command(ADA, HERE, "/r2-credential")["trigger_id"]
@@ -1683,7 +1683,7 @@ async def test_a_home_is_neither_opened_nor_updated_as_a_modal(slack: FakeSlack)
 
 
 async def test_impossible_steps_at_home_are_refused(slack: FakeSlack) -> None:
-    """Nothing is there, someone else's home, an action or a value that is not there."""
+    """No view, another person's home, or an action or value that does not exist."""
     with pytest.raises(AssertionError, match="did not come"):
         await slack.wait_for_home(ADA, within=BRIEFLY)
     await client_for(slack).views_publish(user_id=ADA, view=HOME)
@@ -1707,7 +1707,7 @@ async def test_impossible_steps_at_home_are_refused(slack: FakeSlack) -> None:
 
 
 async def test_one_of_several_buttons_is_named_by_its_value(slack: FakeSlack) -> None:
-    """In messages and modals too; without a value it is the first."""
+    """In messages and modals too; without a value the first one is pressed."""
     select = {"type": "static_select", "action_id": "row", "options": OPTIONS}
     blocks = [*ROWS, {"type": "section", "text": plain("third"), "accessory": button(None)}]
     await client_for(slack).chat_postMessage(
@@ -1741,7 +1741,7 @@ def status_page(number: int) -> list[JsonObject]:
 
 
 async def test_a_commands_ephemeral_answer_is_paged_by_its_buttons(rig: Rig) -> None:
-    """Each press has a response URL that replaces the one message in its place; the last one takes it away."""
+    """Each press has a response URL that replaces the message in place; the last one deletes it."""
     bodies: list[JsonObject] = []
     rig.app._async_listeners.clear()
 
@@ -1782,7 +1782,7 @@ async def test_a_commands_ephemeral_answer_is_paged_by_its_buttons(rig: Rig) -> 
 
 
 async def test_the_commands_own_response_url_replaces_and_deletes_its_answer(rig: Rig) -> None:
-    """With blocks and buttons; what is wrong leaves the answer as it was."""
+    """It works with blocks and buttons; an invalid use leaves the answer as it was."""
     rig.app._async_listeners.clear()
 
     @rig.app.command("/r2-credential")
