@@ -1,4 +1,4 @@
-"""The way in over HTTP, byte by byte: what is read of a stranger, and what stays in memory of a friend."""
+"""The HTTP server, byte by byte: how much it reads from strangers, and that no token stays in memory."""
 
 import asyncio
 import gc
@@ -41,7 +41,7 @@ PassTime = Callable[[timedelta], None]
 
 @dataclass(slots=True, kw_only=True)
 class Port:
-    """The bot's port with an app behind it, as the composition root opens it."""
+    """The bot's port with an app behind it, opened as the composition root does."""
 
     host: str
     number: int
@@ -59,13 +59,13 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One TCP connection, on which every byte is chosen."""
+    """One TCP connection, on which the test chooses every byte."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     def send_head(self, **headers: str) -> None:
-        """Send the head of a request; `_` stands for `-`."""
+        """Send the head of a request; `_` becomes `-`."""
         lines = {"Host": "bot", "Content-Type": FORM} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }
@@ -73,7 +73,7 @@ class Connection:
         self.writer.write(f"POST /slack/events HTTP/1.1\r\n{head}\r\n".encode())
 
     def send_signed(self, body: bytes, secret: str = SECRET, seconds_ago: int = 0) -> None:
-        """Send a whole request in one go."""
+        """Send a whole request at once."""
         timestamp = str(int(time.time()) - seconds_ago)
         signature = SignatureVerifier(secret).generate_signature(timestamp=timestamp, body=body) or ""
         self.send_head(X_Slack_Request_Timestamp=timestamp, X_Slack_Signature=signature, Content_Length=str(len(body)))
@@ -88,7 +88,7 @@ class Connection:
 
 @pytest_asyncio.fixture
 async def port(clock: Clock, log: io.StringIO) -> AsyncIterator[Port]:
-    """Open the port before an app that answers when it may."""
+    """Open the port before an app that answers when the test lets it."""
     heard, let_go = asyncio.Queue[None](), asyncio.Event()
 
     async def authorize(**_: object) -> AuthorizeResult:
@@ -125,7 +125,7 @@ async def port(clock: Clock, log: io.StringIO) -> AsyncIterator[Port]:
 
 
 def _body() -> bytes:
-    """Make a submission's body; nobody keeps anything of it."""
+    """Make the body of a submission without keeping any part of it."""
     slack = FakeSlack()
     form = modal.build_form(
         nonce="the-nonce",
@@ -134,7 +134,7 @@ def _body() -> bytes:
     )
     slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
     payload = slack.make_submission(ADA)
-    for block in (modal.TOKEN_BLOCK, modal.REASON_BLOCK):  # also where it has no place, and is masked
+    for block in (modal.TOKEN_BLOCK, modal.REASON_BLOCK):  # the reason is the wrong place for a token, and is masked
         payload["view"]["state"]["values"][block][block]["value"] = _pasted_token()
     return urlencode({"payload": json.dumps(payload)}).encode()
 
@@ -144,7 +144,7 @@ def _pasted_token() -> str:
 
 
 async def test_nothing_holds_the_token_once_it_is_sealed(port: Port) -> None:
-    """Neither while a listener works on it, nor as long as the connection stays open afterwards."""
+    """Neither while a listener runs, nor while the connection stays open afterwards."""
     connection = await port.connect()
 
     connection.send_signed(_body())
@@ -158,8 +158,8 @@ async def test_nothing_holds_the_token_once_it_is_sealed(port: Port) -> None:
     assert (during, after) == ([], [])
 
 
-async def test_a_submit_on_which_slack_has_given_up_is_not_taken(port: Port, log: io.StringIO) -> None:
-    """It was held up on its way, or here: its person was told that it failed. What needs no recording is answered."""
+async def test_a_submit_that_slack_has_given_up_on_is_not_taken(port: Port, log: io.StringIO) -> None:
+    """It was delayed on its way, and its person has read that it failed. A payload that records nothing is answered."""
     port.let_go.set()
     search = urlencode({"payload": json.dumps({"type": "block_suggestion", "action_id": modal.BUCKET_ACTION})}).encode()
 
@@ -174,8 +174,8 @@ async def test_a_submit_on_which_slack_has_given_up_is_not_taken(port: Port, log
     assert log.getvalue().count("submit_came_too_late") == 1
 
 
-async def test_nothing_holds_the_token_of_a_body_that_was_turned_away(port: Port) -> None:
-    """Also what is not believed may hold a real token: a signing secret may have been rotated."""
+async def test_nothing_holds_the_token_of_a_refused_body(port: Port) -> None:
+    """An unverified body may hold a real token too: a signing secret may have been rotated."""
     connection = await port.connect()
 
     connection.send_signed(_body(), secret="another one")
@@ -202,10 +202,10 @@ UNREAD: dict[str, tuple[dict[str, str], int]] = {
 
 
 @pytest.mark.parametrize(("headers", "status"), UNREAD.values(), ids=UNREAD)
-async def test_what_cannot_be_good_is_answered_before_it_has_come(
+async def test_a_request_that_must_be_refused_is_answered_before_its_body(
     port: Port, headers: dict[str, str], status: int
 ) -> None:
-    """The head alone is enough for a no: nobody makes the bot wait for a body or keep one."""
+    """The head alone is refused: no one can make the bot wait for a body or keep one."""
     connection = await port.connect()
 
     connection.send_head(**headers)
@@ -214,8 +214,8 @@ async def test_what_cannot_be_good_is_answered_before_it_has_come(
 
 
 @pytest.mark.parametrize("length", [50, 1000], ids=["read", "unread"])
-async def test_a_clock_that_differs_is_told_from_a_wrong_secret(port: Port, log: io.StringIO, length: int) -> None:
-    """Both are a 401; the log says by how many seconds, so that nobody looks for a wrong secret."""
+async def test_a_wrong_clock_is_distinguished_from_a_wrong_secret(port: Port, log: io.StringIO, length: int) -> None:
+    """Both are a 401; the log has the difference in seconds, so that the operator does not check the secret in vain."""
     early, late, unsigned = await port.connect(), await port.connect(), await port.connect()
     early.send_signed(b"x" * length, seconds_ago=4000)
     assert await early.status() == 401
@@ -231,23 +231,23 @@ async def test_a_clock_that_differs_is_told_from_a_wrong_secret(port: Port, log:
     assert -4000 <= second["seconds"] < -4000 + PATIENCE_SECONDS
 
 
-async def test_a_slow_body_is_given_up(port: Port, log: io.StringIO, pass_time: PassTime) -> None:
-    """A byte now and then does not keep the bot busy: the time is for the whole body."""
+async def test_a_slow_body_is_abandoned(port: Port, log: io.StringIO, pass_time: PassTime) -> None:
+    """A byte now and then does not keep the bot busy: the time limit is for the whole body."""
     connection = await port.connect()
     connection.send_head(**_fresh(), Content_Length="1000")
     answer = asyncio.create_task(connection.status())
 
     while not answer.done():
         connection.writer.write(b"x")
-        await asyncio.sleep(0.01)  # nothing tells that the server has read it
+        await asyncio.sleep(0.01)  # no event says that the server has read it
         pass_time(READ_TIMEOUT / 10)
 
     assert await answer == 408
     assert "slow_body" in log.getvalue()
 
 
-async def test_a_body_that_breaks_off_is_no_fault_of_ours(port: Port, log: io.StringIO) -> None:
-    """A client that goes away in the middle costs nothing: no traceback, and the next one is served."""
+async def test_an_incomplete_body_is_no_fault_of_ours(port: Port, log: io.StringIO) -> None:
+    """A client that disconnects causes no traceback, and the next one is served."""
     connection = await port.connect()
     connection.send_head(**_fresh(), Content_Length="1000")
     connection.writer.write(b"MARKER")
@@ -264,17 +264,17 @@ async def test_a_body_that_breaks_off_is_no_fault_of_ours(port: Port, log: io.St
     assert "Traceback" not in log.getvalue()
 
 
-async def test_nothing_holds_the_token_of_a_body_that_broke_off(port: Port, log: io.StringIO) -> None:
-    """Not even as long as nobody collects what holds itself in a circle."""
+async def test_nothing_holds_the_token_of_an_incomplete_body(port: Port, log: io.StringIO) -> None:
+    """Not even in a reference cycle that the garbage collector has not found yet."""
     gc.disable()
     connection = await port.connect()
     connection.send_head(**_fresh(), Content_Length="100000")
     connection.writer.write(_body())
     await connection.writer.drain()
-    await asyncio.sleep(0.01)  # nothing tells that the server has read it
+    await asyncio.sleep(0.01)  # no event says that the server has read it
     connection.writer.close()
     await connection.writer.wait_closed()
-    while "slow_body" not in log.getvalue():  # noqa: ASYNC110 - nothing else tells
+    while "slow_body" not in log.getvalue():  # noqa: ASYNC110 - no event is set
         await asyncio.sleep(0.001)
 
     try:
@@ -283,8 +283,8 @@ async def test_nothing_holds_the_token_of_a_body_that_broke_off(port: Port, log:
         gc.enable()
 
 
-async def test_a_check_of_the_certificate_costs_nothing_however_long_it_says_it_is(port: Port) -> None:
-    """One that is longer than Slack's is no check: a megabyte of it is neither read nor parsed."""
+async def test_an_oversized_ssl_check_is_not_read(port: Port) -> None:
+    """One that is longer than Slack's is refused: a megabyte of it is neither read nor parsed."""
     connection = await port.connect()
     body = b"ssl_check=1&" + b"a=b&" * 60
 
@@ -294,8 +294,8 @@ async def test_a_check_of_the_certificate_costs_nothing_however_long_it_says_it_
     assert await connection.status() == 401
 
 
-async def test_a_body_in_tiny_chunks_is_not_taken_apart(port: Port) -> None:
-    """Each costs more to read than to send. One in chunks as proxies make them is read, and judged by its signature."""
+async def test_a_body_in_tiny_chunks_is_refused(port: Port) -> None:
+    """Each costs more to read than to send. Chunks of the usual size are read, and the signature decides."""
     tiny, large = await port.connect(), await port.connect()
     for connection in (tiny, large):
         connection.send_head(**_fresh(), Transfer_Encoding="chunked")
@@ -314,8 +314,8 @@ CHECKS = {
 
 
 @pytest.mark.parametrize(("body", "status"), CHECKS.values(), ids=CHECKS)
-async def test_a_chunked_check_of_the_certificate_is_none(port: Port, body: bytes, status: int) -> None:
-    """Unsigned, it has to say how long it is, and to hold nothing else."""
+async def test_a_chunked_ssl_check_is_refused(port: Port, body: bytes, status: int) -> None:
+    """An unsigned check must have a Content-Length and no other fields."""
     unsized, sized = await port.connect(), await port.connect()
 
     unsized.send_head(Transfer_Encoding="chunked")
@@ -332,8 +332,8 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("chunks", MALFORMED.values(), ids=MALFORMED)
-async def test_what_is_no_http_is_not_quoted(port: Port, log: io.StringIO, chunks: bytes) -> None:
-    """It is turned away with a 400; the piece of a body on which the library stumbled is not for the log."""
+async def test_malformed_http_is_not_quoted(port: Port, log: io.StringIO, chunks: bytes) -> None:
+    """It is answered with 400; the part of the body that the library could not parse is not logged."""
     connection = await port.connect()
 
     connection.send_head(**_fresh(), Transfer_Encoding="chunked")
@@ -344,16 +344,16 @@ async def test_what_is_no_http_is_not_quoted(port: Port, log: io.StringIO, chunk
     assert "malformed_request" in log.getvalue()
 
 
-async def test_a_stop_does_not_wait_forever_for_what_is_under_way(port: Port, pass_time: PassTime) -> None:
-    """Longer than an answer may take nobody waits for it; what hangs is cut off."""
+async def test_a_stop_does_not_wait_forever_for_running_requests(port: Port, pass_time: PassTime) -> None:
+    """It waits for the time that an answer may take; then it cuts them off."""
     connection = await port.connect()
     connection.send_signed(_body())
     await port.heard.get()
 
     draining = asyncio.create_task(port.ingress.drain())
     await asyncio.sleep(0)
-    pass_time(timedelta(seconds=1.5))  # a second less, in which a busy machine may stand still
-    await asyncio.sleep(0.01)  # the drain would have to come back to life, if it were over
+    pass_time(timedelta(seconds=1.5))  # a second less, in case a busy machine stands still
+    await asyncio.sleep(0.01)  # if the drain were over, this would show it
     assert not draining.done()
     pass_time(timedelta(seconds=1.1))
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -363,7 +363,7 @@ async def test_a_stop_does_not_wait_forever_for_what_is_under_way(port: Port, pa
 
 
 async def test_a_search_that_takes_too_long_is_answered_in_time(port: Port, pass_time: PassTime) -> None:
-    """Where there is nobody to read a sentence, Slack is told that there is no answer."""
+    """The type-ahead cannot show a sentence, so Slack gets an empty answer."""
     connection = await port.connect()
     search = {"type": "block_suggestion", "action_id": modal.BUCKET_ACTION, "block_id": "bucket", "value": "x"}
     connection.send_signed(urlencode({"payload": json.dumps(search)}).encode())

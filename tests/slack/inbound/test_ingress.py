@@ -1,4 +1,4 @@
-"""The ingress: nothing passes unsigned, malformed or too big, and nothing behind it holds a token."""
+"""The ingress: nothing unsigned, malformed or too big passes, and nothing behind it holds a plain token."""
 
 import asyncio
 import io
@@ -59,12 +59,12 @@ SECRET = "0123456789abcdef-made-up"
 OLDER_SECRET = "fedcba9876543210-made-up"
 TOKEN_TEXT = make_token(Behaviour.GOOD, number=881)
 UNPREFIXED = "MadeUp882" + "Good0" * 6 + "x"
-"""Forty random characters hold all three sorts, as this made-up one does."""
+"""Forty random characters hold all three character classes, as this made-up token does."""
 
 
 @pytest.fixture(autouse=True)
 def usual_depth() -> Iterator[None]:
-    """Let Python go as deep as it does in the bot: libraries that other tests use allow themselves more."""
+    """Set the recursion limit that the bot has: libraries of other tests raise it."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(1000)
     yield
@@ -77,12 +77,12 @@ def key_ring() -> KeyRing:
     return KeyRing(*load_private_keys(generate_private_key()))
 
 
-# Sealing payloads, of every kind that Slack sends. The fake Slack makes them; nothing is sent anywhere.
+# Sealing payloads of every kind that Slack sends. The fake Slack makes them; nothing is sent.
 
 
 @pytest.fixture
 def slack() -> FakeSlack:
-    """Take a workspace that nobody has started: its people can still fill a form."""
+    """Return a workspace that is not started: its people can still fill in a form."""
     slack = FakeSlack()
     form = modal.build_form(nonce="the-nonce", filling=FILLED_IN, catalogs=())
     slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
@@ -90,19 +90,19 @@ def slack() -> FakeSlack:
 
 
 def fill(slack: FakeSlack, block_id: str, text: str) -> None:
-    """Type into a field of the open form without telling anyone."""
+    """Type into a field of the open form without sending anything."""
     view = slack.modals.top(ADA)
     assert view is not None
     slack.modals.fill(view, view.field_at(block_id), text)
 
 
 def seal(payload: Json, key_ring: KeyRing) -> SealedPayload:
-    """Do what the ingress does."""
+    """Seal a payload as the ingress does."""
     return seal_payload(payload, key_ring.sealing_key, ACCOUNT)
 
 
 def everything_of(sealed: SealedPayload) -> bytes:
-    """Write it down in every way in which a program may write something down; a Secret refuses to be pickled."""
+    """Serialize it in every way that a program may use; a Secret refuses to be pickled."""
     picklable = replace(sealed, answer_url=None)
     return b"\n".join(
         (repr(sealed).encode(), str(sealed.body).encode(), json.dumps(sealed.body).encode(), pickle.dumps(picklable))
@@ -110,7 +110,7 @@ def everything_of(sealed: SealedPayload) -> bytes:
 
 
 def make_suggestion(slack: FakeSlack, token: str) -> Json:
-    """Type a token into the bucket search while another one is half typed below it."""
+    """Type a token into the bucket search while another one is half-typed below it."""
     fill(slack, modal.TOKEN_BLOCK, token)
     view = slack.modals.top(ADA)
     assert view is not None
@@ -118,7 +118,7 @@ def make_suggestion(slack: FakeSlack, token: str) -> Json:
 
 
 def make_view_action(slack: FakeSlack, token: str) -> Json:
-    """Press a button in the form while a token is half typed: the payload carries the whole state."""
+    """Press a button in the form while a token is half-typed: the payload carries the whole state."""
     fill(slack, modal.TOKEN_BLOCK, token[:-10])
     view = slack.modals.top(ADA)
     assert view is not None
@@ -134,12 +134,12 @@ def make_closed(slack: FakeSlack, token: str) -> Json:
 
 
 def make_command(slack: FakeSlack, token: str) -> Json:
-    """Type a token behind the command."""
+    """Type a token after the command."""
     return slack.make_command(ADA, PLATFORM, f"/r2-credential {BUCKET} {token}")
 
 
 def make_button(slack: FakeSlack, token: str) -> Json:
-    """Press a button of a message in which somebody quoted a token."""
+    """Press a button of a message in which a person quoted a token."""
     said = slack.workspace.post(
         Message(ts="", channel_id=PLATFORM, user_id=ADA, text=f"use {token}", blocks=({"type": "x", "y": [token]},))
     )
@@ -154,7 +154,7 @@ def make_submission(slack: FakeSlack, token: str) -> Json:
 
 
 def make_bucket_slip(slack: FakeSlack, token: str) -> Json:
-    """Paste the token into the bucket's field, which is plain text when no catalogs are known."""
+    """Paste the token into the bucket's field, which is plain text if no catalogs are known."""
     form = modal.build_form(nonce="the-nonce", filling=modal.Filling(), catalogs=None)
     slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
     fill(slack, modal.BUCKET_BLOCK, token)
@@ -183,7 +183,7 @@ KINDS: dict[str, Callable[[FakeSlack, str], Json]] = {
 def test_no_kind_of_payload_keeps_a_token(
     slack: FakeSlack, key_ring: KeyRing, make: Callable[[FakeSlack, str], Json], token: str
 ) -> None:
-    """Whatever is written down of the sealed payload, the token is in no form in it."""
+    """No serialization of the sealed payload contains the token in any encoding."""
     payload = make(slack, token)
     assert token[:-10] in json.dumps(payload)
 
@@ -194,10 +194,10 @@ def test_no_kind_of_payload_keeps_a_token(
 
 
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
-def test_no_kind_of_payload_keeps_a_response_url(
+def test_no_kind_of_payload_keeps_a_plain_response_url(
     slack: FakeSlack, key_ring: KeyRing, make: Callable[[FakeSlack, str], Json]
 ) -> None:
-    """Slack puts one into commands, buttons and submissions; none of them comes through in plain."""
+    """Slack puts one into commands, buttons and submissions; none of them passes in plain text."""
     payload = make(slack, TOKEN_TEXT)
     payload["response_url"] = "https://hooks.slack.test/commands/T0/made-up"
 
@@ -211,7 +211,7 @@ def test_no_kind_of_payload_keeps_a_response_url(
 def test_the_response_url_of_a_command_or_button_is_kept_in_memory_only(
     slack: FakeSlack, key_ring: KeyRing, name: str
 ) -> None:
-    """It stands beside the payload as a Secret: shown as a mask, and refusing to be pickled or copied."""
+    """It is a Secret next to the payload: shown as a mask, and refusing to be pickled or copied."""
     sealed = seal(KINDS[name](slack, TOKEN_TEXT) | {"response_url": "https://hooks.slack.test/made-up"}, key_ring)
 
     assert sealed.answer_url is not None
@@ -221,15 +221,15 @@ def test_the_response_url_of_a_command_or_button_is_kept_in_memory_only(
 
 
 @pytest.mark.parametrize("answer_url", [None, "", 7, ["https://hooks.slack.test/made-up"]], ids=repr)
-def test_without_a_usable_response_url_there_is_none(slack: FakeSlack, key_ring: KeyRing, answer_url: object) -> None:
-    """Nothing of another type goes on, and nothing of it stays in the body."""
+def test_an_unusable_response_url_is_dropped(slack: FakeSlack, key_ring: KeyRing, answer_url: object) -> None:
+    """No value of another type passes, and nothing of it stays in the body."""
     sealed = seal(make_command(slack, TOKEN_TEXT) | {"response_url": answer_url}, key_ring)
 
     assert (sealed.answer_url, "response_url" in sealed.body) == (None, False)
 
 
 def test_a_submission_has_no_second_response_url(slack: FakeSlack, key_ring: KeyRing) -> None:
-    """Only the one of the chosen channel goes on, sealed; what else might come with it is thrown away."""
+    """Only the URL of the chosen channel passes, sealed; any other one is dropped."""
     sealed = seal(make_submission(slack, TOKEN_TEXT) | {"response_url": "https://hooks.slack.test/made-up"}, key_ring)
 
     assert sealed.answer_url is None
@@ -255,16 +255,16 @@ MASKED = [
 
 
 @pytest.mark.parametrize(("place", "make", "shown"), MASKED, ids=PLACES)
-def test_a_token_in_a_wrong_place_is_masked_and_marked(
+def test_a_misplaced_token_is_masked_and_marked(
     slack: FakeSlack, key_ring: KeyRing, place: str, make: Callable[[FakeSlack, str], Json], shown: str
 ) -> None:
-    """The listeners see that a token was there, and can tell the person to revoke it."""
+    """The listeners see that a token was there, and can advise the person to revoke it."""
     assert PLACES[place](seal(make(slack, TOKEN_TEXT), key_ring).body) == shown
 
 
 @pytest.mark.parametrize("name", ["trigger_id", "api_app_id", "user", "team", "token"])
-def test_what_is_needed_comes_through_unchanged(slack: FakeSlack, key_ring: KeyRing, name: str) -> None:
-    """Sealing changes nothing of what the listeners need."""
+def test_needed_fields_pass_unchanged(slack: FakeSlack, key_ring: KeyRing, name: str) -> None:
+    """Sealing does not change what the listeners need."""
     payload = slack.make_submission(ADA)
     before = json.loads(json.dumps(payload[name]))
 
@@ -272,15 +272,15 @@ def test_what_is_needed_comes_through_unchanged(slack: FakeSlack, key_ring: KeyR
 
 
 def submit(slack: FakeSlack, key_ring: KeyRing, pasted: str) -> PastedToken:
-    """Return what the ingress tells of a pasted text."""
+    """Return what the ingress passes on about a pasted text."""
     fill(slack, modal.TOKEN_BLOCK, pasted)
-    told = seal(slack.make_submission(ADA), key_ring).pasted
-    assert told is not None
-    return told
+    pasted_token = seal(slack.make_submission(ADA), key_ring).pasted
+    assert pasted_token is not None
+    return pasted_token
 
 
 def context_of(slack: FakeSlack, purpose: str = TOKEN) -> SealingContext:
-    """Return what the submission of the open form is bound to."""
+    """Return the context that the submission of the open form is bound to."""
     view = slack.modals.top(ADA)
     assert view is not None
     return SealingContext(
@@ -297,12 +297,12 @@ def context_of(slack: FakeSlack, purpose: str = TOKEN) -> SealingContext:
 
 @pytest.mark.parametrize("pasted", [TOKEN_TEXT, f'  "Bearer {TOKEN_TEXT}"\n'], ids=["bare", "with copy slips"])
 def test_the_token_opens_where_it_belongs(slack: FakeSlack, key_ring: KeyRing, pasted: str) -> None:
-    """What was pasted comes back trimmed, with its kind and its last four characters told beside it."""
-    told = submit(slack, key_ring, pasted)
+    """The pasted text is trimmed, and its kind and last four characters are in plain text."""
+    pasted_token = submit(slack, key_ring, pasted)
 
-    assert told.sealed is not None
-    assert key_ring.open(told.sealed, context_of(slack)).reveal() == TOKEN_TEXT
-    assert (told.kind, told.last_four) == (PastedKind.ACCOUNT, TOKEN_TEXT[-4:])
+    assert pasted_token.sealed is not None
+    assert key_ring.open(pasted_token.sealed, context_of(slack)).reveal() == TOKEN_TEXT
+    assert (pasted_token.kind, pasted_token.last_four) == (PastedKind.ACCOUNT, TOKEN_TEXT[-4:])
 
 
 ELSEWHERE = {
@@ -319,12 +319,12 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_the_token_opens_nowhere_else(slack: FakeSlack, key_ring: KeyRing, name: str) -> None:
-    """Moved to another workspace, person, view, task, channel, account, bucket or use it stays shut."""
-    told = submit(slack, key_ring, TOKEN_TEXT)
+    """Moved to another workspace, person, view, task, channel, account, bucket or purpose, it cannot be opened."""
+    pasted_token = submit(slack, key_ring, TOKEN_TEXT)
     moved = replace(context_of(slack), **{name: ELSEWHERE[name]})
 
     with pytest.raises(SealedValueUnreadable):
-        key_ring.open(told.sealed or "", moved)
+        key_ring.open(pasted_token.sealed or "", moved)
 
 
 UNSTORABLE = {
@@ -343,28 +343,28 @@ UNSTORABLE = {
 
 
 @pytest.mark.parametrize(("pasted", "kind"), UNSTORABLE.values(), ids=UNSTORABLE)
-def test_what_is_not_to_be_stored_is_not_even_sealed(
+def test_an_unstorable_token_is_not_even_sealed(
     slack: FakeSlack, key_ring: KeyRing, pasted: str, kind: PastedKind
 ) -> None:
-    """Of a wrong kind only the kind goes on: no ciphertext, and not its last four characters either."""
+    """Only its kind passes: no ciphertext, and not its last four characters either."""
     assert submit(slack, key_ring, pasted) == PastedToken(kind=kind, last_four="", sealed=None)
 
 
 def test_the_response_url_of_the_chosen_channel_is_sealed(slack: FakeSlack, key_ring: KeyRing) -> None:
-    """It opens for its own purpose only, and the others are gone."""
+    """It opens for its own purpose only, and the others are dropped."""
     fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
     payload = slack.make_submission(ADA)
     [entry] = payload["response_urls"]
     payload["response_urls"] = [entry | {"channel_id": PRIVATE, "response_url": "https://x.test/no"}, entry]
 
-    told = seal(payload, key_ring).pasted
+    pasted_token = seal(payload, key_ring).pasted
 
-    assert told is not None
-    assert told.sealed_response_url is not None
-    opened = key_ring.open(told.sealed_response_url, context_of(slack, RESPONSE_URL))
+    assert pasted_token is not None
+    assert pasted_token.sealed_response_url is not None
+    opened = key_ring.open(pasted_token.sealed_response_url, context_of(slack, RESPONSE_URL))
     assert opened.reveal() == entry["response_url"]
     with pytest.raises(SealedValueUnreadable):
-        key_ring.open(told.sealed_response_url, context_of(slack, TOKEN))
+        key_ring.open(pasted_token.sealed_response_url, context_of(slack, TOKEN))
 
 
 URLS: dict[str, object] = {
@@ -378,10 +378,8 @@ URLS: dict[str, object] = {
 
 
 @pytest.mark.parametrize("response_urls", URLS.values(), ids=URLS)
-def test_without_a_fitting_response_url_there_is_none(
-    slack: FakeSlack, key_ring: KeyRing, response_urls: object
-) -> None:
-    """A submission without one, or with a strange one, is sealed all the same."""
+def test_an_unfit_response_url_is_dropped(slack: FakeSlack, key_ring: KeyRing, response_urls: object) -> None:
+    """A submission without one, or with a malformed one, is still sealed."""
     fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
 
     sealed = seal(slack.make_submission(ADA) | {"response_urls": response_urls}, key_ring)
@@ -427,7 +425,7 @@ STRANGE = st.fixed_dictionaries(
 @settings(deadline=None)
 @given(payload=STRANGE)
 def test_no_shape_of_a_payload_breaks_the_sealing(key_ring: KeyRing, payload: Json) -> None:
-    """Slack may leave out or change what it likes: sealing never fails, and never makes a token of nothing."""
+    """Slack may omit or change anything: sealing never fails, and never finds a token where there is none."""
     sealed = seal(payload, key_ring)
 
     assert sealed.body["type"] in {"view_submission", "block_actions", "view_closed"}
@@ -439,10 +437,8 @@ def test_no_shape_of_a_payload_breaks_the_sealing(key_ring: KeyRing, payload: Js
     around=st.lists(JSON_VALUES, max_size=3),
     path=st.lists(st.sampled_from(["view", "state", "list", "token", "value", "text"]), max_size=6),
 )
-def test_a_token_is_masked_however_deep_it_lies(
-    key_ring: KeyRing, token: str, around: list[object], path: list[str]
-) -> None:
-    """There is no place in a payload where a token stays."""
+def test_a_token_is_masked_at_any_depth(key_ring: KeyRing, token: str, around: list[object], path: list[str]) -> None:
+    """A token is masked everywhere in a payload."""
     value: Any = f"<{token}>"
     for name in path:
         value = [*around, value] if name == "list" else {name: value}
@@ -456,21 +452,21 @@ def test_a_token_is_masked_however_deep_it_lies(
 @pytest.mark.parametrize(
     "unseen", ["\u200b", "\u200d", "\u00ad", "\u202e", "\u2060", "\ufeff", "\ufe0f", "\U000e0041", "\u3164"], ids=ascii
 )
-def test_a_token_is_masked_whatever_unseen_stands_in_it(key_ring: KeyRing, token: str, unseen: str) -> None:
-    """What nobody sees is removed first: afterwards the two halves would be a token again."""
+def test_a_token_is_masked_despite_invisible_characters(key_ring: KeyRing, token: str, unseen: str) -> None:
+    """They are removed first: if they were removed afterwards, the two halves would form a token again."""
     body = seal({"type": "block_actions", "text": f"<{unseen.join(token)}>"}, key_ring).body
 
     assert body["text"] == f"<{MASK}>"
 
 
 @pytest.mark.parametrize("text", ["\u202eC0DATAPLT", "U0ADA0001\u200b", "two\nlines", "\u200dT0SANDBOX"], ids=ascii)
-def test_what_has_no_token_stays_as_it_came(key_ring: KeyRing, text: str) -> None:
-    """Else a text would become an id, or another one, by what it loses."""
+def test_text_without_a_token_is_unchanged(key_ring: KeyRing, text: str) -> None:
+    """Removing characters would turn a text into an id, or into another id."""
     assert seal({"type": "block_actions", "text": text}, key_ring).body["text"] == text
 
 
 def test_a_token_is_masked_in_a_name(key_ring: KeyRing) -> None:
-    """Names stay apart, whatever they are called: none of the parts is lost."""
+    """Names stay distinct after masking: no field is lost."""
     names = [TOKEN_TEXT, f"{MASK} 2", f"{UNPREFIXED}", MASK, "plain", f"x{TOKEN_TEXT}"]
 
     body = seal({"found": {name: number for number, name in enumerate(names)}}, key_ring).body
@@ -483,8 +479,8 @@ def test_a_token_is_masked_in_a_name(key_ring: KeyRing) -> None:
 @given(
     names=st.lists(st.sampled_from([TOKEN_TEXT, UNPREFIXED, MASK, *(f"{MASK} {n}" for n in range(12))]), unique=True)
 )
-def test_no_name_takes_another_ones_place(key_ring: KeyRing, names: list[str]) -> None:
-    """In whatever order they come."""
+def test_no_name_replaces_another(key_ring: KeyRing, names: list[str]) -> None:
+    """In any order."""
     body = seal({"found": {name: number for number, name in enumerate(names)}}, key_ring).body
 
     assert sorted(body["found"].values()) == list(range(len(names)))
@@ -502,18 +498,18 @@ def test_no_name_takes_another_ones_place(key_ring: KeyRing, names: list[str]) -
     ],
     ids=["short", "long", "a token", "a token behind it", "an object", "a list"],
 )
-def test_only_a_trigger_is_left_unmasked(key_ring: KeyRing, trigger_id: object, *, is_kept: bool) -> None:
-    """It is needed as it is; whatever else stands in its place is masked like everything."""
+def test_only_a_trigger_id_is_left_unmasked(key_ring: KeyRing, trigger_id: object, *, is_kept: bool) -> None:
+    """It is needed as it is; any other value in its place is masked."""
     body = seal({"type": "block_actions", "trigger_id": trigger_id}, key_ring).body
 
     assert (body["trigger_id"] == trigger_id) is is_kept
     assert is_kept or MASK in json.dumps(body)
 
 
-# Whatever somebody may paste.
+# Anything that a person may paste.
 
 MARK = "MADEUPq7Zk"
-"""Stands in everything that is pasted below, so that an echo of it is found."""
+"""Part of everything that is pasted below, so that an echo of it is found."""
 
 PIECES = st.one_of(
     st.sampled_from(
@@ -558,7 +554,7 @@ OTHER_SECRETS = {
 async def test_a_secret_of_another_service_is_named_in_the_form_and_goes_nowhere(
     desk: Desk, log: io.StringIO, name: str, pasted: str
 ) -> None:
-    """Not sealed, not recorded, and no four characters of it are said."""
+    """It is neither sealed nor recorded, and not even four characters of it are shown."""
     await desk.open_form(token=pasted)
 
     outcome = await desk.slack.submit(ADA)
@@ -566,50 +562,48 @@ async def test_a_secret_of_another_service_is_named_in_the_form_and_goes_nowhere
     assert outcome.errors[modal.TOKEN_BLOCK].startswith(f"This looks like {name}. It is not a Cloudflare API token")
     assert (await desk.find(), desk.dispatched) == (None, [])
     for place in (outcome.errors[modal.TOKEN_BLOCK], log.getvalue(), desk.database_path.read_bytes()):
-        assert_not_told("MADEUP0123", place)
+        assert_no_leak("MADEUP0123", place)
         assert pasted[-4:] not in (place if isinstance(place, str) else place.decode("latin-1"))
 
 
-def assert_not_told(mark: str, text: str | bytes) -> None:
-    """Nothing of it is there, in no form."""
+def assert_no_leak(mark: str, text: str | bytes) -> None:
+    """Assert that the text contains the mark in no encoding."""
     assert find_leaks(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"), mark) == []
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pasted=PASTED)
-def test_whatever_is_pasted_is_sealed_or_refused_and_never_told(
-    slack: FakeSlack, key_ring: KeyRing, pasted: str
-) -> None:
-    """It opens as it was, without the copy slips, and a header can carry it; or the form says what is wrong with it."""
+def test_any_pasted_text_is_sealed_or_refused_and_never_shown(slack: FakeSlack, key_ring: KeyRing, pasted: str) -> None:
+    """It opens trimmed of copying slips, and fits into a header; or the form says what is wrong with it."""
     assume(MARK in pasted)
     payload = slack.make_submission(ADA)
     payload["view"]["state"]["values"][modal.TOKEN_BLOCK] = {modal.TOKEN_BLOCK: {"type": "x", "value": pasted}}
 
     sealed = seal(payload, key_ring)
 
-    assert_not_told(MARK, everything_of(sealed))
+    assert_no_leak(MARK, everything_of(sealed))
     assert sealed.pasted is not None
     if sealed.pasted.sealed is None:
         looks_like = sealed.pasted.looks_like
         assert sealed.pasted == PastedToken(kind=sealed.pasted.kind, last_four="", sealed=None, looks_like=looks_like)
-        assert_not_told(MARK, looks_like + modal.NOT_STORABLE[sealed.pasted.kind].user_message)
+        assert_no_leak(MARK, looks_like + modal.NOT_STORABLE[sealed.pasted.kind].user_message)
     else:
         opened = key_ring.open(sealed.pasted.sealed, context_of(slack))
         assert opened.reveal() == trim(pasted)
         assert opened.reveal().endswith(sealed.pasted.last_four)
-        Bearer(opened, _nobody_asks)
+        Bearer(opened, _may_send)
 
 
-async def _nobody_asks() -> bool:
+async def _may_send() -> bool:
     return False
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(pasted=PASTED, place=st.sampled_from([modal.TOKEN_BLOCK, modal.REASON_BLOCK, "private_metadata", "elsewhere"]))
-def test_whatever_is_pasted_anywhere_reaches_the_app_in_one_piece(
+def test_text_pasted_anywhere_reaches_the_app_in_one_piece(
     slack: FakeSlack, key_ring: KeyRing, pasted: str, place: str
 ) -> None:
-    """Bolt takes every payload that holds it, and its listener answers."""
+    """Bolt accepts every payload that holds it, and its listener answers."""
     heard = Heard()
     payload = slack.make_submission(ADA)
     if place in (modal.TOKEN_BLOCK, modal.REASON_BLOCK):
@@ -621,7 +615,7 @@ def test_whatever_is_pasted_anywhere_reaches_the_app_in_one_piece(
 
     assert (answer.status, len(heard.bodies)) == (200, 1)
     for token in (TOKEN_TEXT, UNPREFIXED):
-        is_alone = place == modal.TOKEN_BLOCK or token is TOKEN_TEXT  # an older one is told by where its word ends
+        is_alone = place == modal.TOKEN_BLOCK or token is TOKEN_TEXT  # an older token ends at a word boundary
         assert not is_alone or find_leaks(repr((heard.bodies, answer.body)).encode("utf-8", "replace"), token) == []
 
 
@@ -653,8 +647,8 @@ UNUSUAL = {
 
 
 @pytest.mark.parametrize("pasted", UNUSUAL.values(), ids=UNUSUAL)
-async def test_what_is_no_token_is_said_in_the_form_and_not_quoted(desk: Desk, log: io.StringIO, pasted: str) -> None:
-    """At the field, the form stays as it is, and neither the log nor the database knows what was pasted."""
+async def test_a_text_that_is_no_token_is_explained_and_not_quoted(desk: Desk, log: io.StringIO, pasted: str) -> None:
+    """The message is at the field, the form stays, and neither the log nor the database has the pasted text."""
     await desk.open_form(token=pasted)
 
     outcome = await desk.slack.submit(ADA)
@@ -664,17 +658,17 @@ async def test_what_is_no_token_is_said_in_the_form_and_not_quoted(desk: Desk, l
     assert said in {each.user_message for each in modal.NOT_STORABLE.values()}
     assert (await desk.find(), desk.dispatched) == (None, [])
     for secret in (TOKEN_TEXT[:20], TOKEN_TEXT[20:], "5a4d" * 8):
-        assert_not_told(secret, said + log.getvalue())
-        assert_not_told(secret, desk.database_path.read_bytes())
+        assert_no_leak(secret, said + log.getvalue())
+        assert_no_leak(secret, desk.database_path.read_bytes())
     assert len(pasted) < 20 or pasted not in said + log.getvalue()
 
 
-# Over HTTP: a real server, and an app of Bolt's with listeners of the test.
+# Over HTTP: a real server, and a Bolt app with the test's listeners.
 
 
 @dataclass(slots=True)
 class Heard:
-    """What the app behind the ingress got to see, and what its listeners are to do."""
+    """What the app behind the ingress received, and what its listeners do."""
 
     bodies: list[Json] = field(default_factory=list)
     headers: list[dict[str, object]] = field(default_factory=list)
@@ -683,7 +677,7 @@ class Heard:
 
 
 def make_app(heard: Heard) -> AsyncApp:
-    """Build an app that notes what it gets."""
+    """Build an app that records what it receives."""
 
     async def authorize(**_: object) -> AuthorizeResult:
         return AuthorizeResult(team_id="T0SANDBOX", enterprise_id=None)
@@ -702,19 +696,19 @@ def make_app(heard: Heard) -> AsyncApp:
         heard.pasted.append(payload.pasted if isinstance(payload, Submit) else None)
         await heard.work(ack)
 
-    async def tell_error(error: Exception) -> BoltResponse:
+    async def answer_error(error: Exception) -> BoltResponse:
         return BoltResponse(status=200, body="reference 5a4d")
 
     app.command(COMMAND)(listen)
     app.view(modal.CALLBACK_ID)(listen)
     app.options(modal.BUCKET_ACTION)(listen)
-    app.error(tell_error)
+    app.error(answer_error)
     return app
 
 
 @dataclass(slots=True, kw_only=True)
 class Door:
-    """A server with an ingress, and the hand that knocks."""
+    """A server with an ingress, and a client for it."""
 
     client: TestClient[web.Request, web.Application]
     ingress: Ingress
@@ -729,7 +723,7 @@ class Door:
         minutes: float = 0,
         headers: dict[str, str] | None = None,
     ) -> tuple[int, str]:
-        """Send bytes signed so many minutes from now; `headers` go over the signed ones, an empty one is left out."""
+        """Send bytes signed so many minutes from now; `headers` override the signature's, an empty one is omitted."""
         timestamp = str(int(time.time() + 60 * minutes))
         try:
             signature = SignatureVerifier(secret).generate_signature(timestamp=timestamp, body=body) or ""
@@ -748,7 +742,7 @@ class Door:
 
 @pytest_asyncio.fixture
 async def door(key_ring: KeyRing) -> AsyncIterator[Door]:
-    """Serve an ingress that takes two signing secrets."""
+    """Serve an ingress that accepts two signing secrets."""
     heard = Heard()
     ingress = Ingress(make_app(heard), key_ring, ACCOUNT, Clock())
     verifiers = [SignatureVerifier(SECRET), SignatureVerifier(OLDER_SECRET)]
@@ -767,8 +761,8 @@ COMMAND_BODY = urlencode(
 
 
 @pytest.mark.parametrize("secret", [SECRET, OLDER_SECRET], ids=["the new secret", "the old one during a rotation"])
-async def test_a_good_signature_is_let_in(door: Door, secret: str) -> None:
-    """What Slack's own SDK signs with either secret reaches the app."""
+async def test_a_good_signature_is_accepted(door: Door, secret: str) -> None:
+    """A request signed with either secret by Slack's own SDK reaches the app."""
     assert (await door.post(COMMAND_BODY, secret=secret))[0] == 200
 
     assert [body["text"] for body in door.heard.bodies] == [BUCKET]
@@ -793,29 +787,29 @@ UNSIGNED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("how", UNSIGNED.values(), ids=UNSIGNED)
-async def test_a_bad_signature_is_turned_away(door: Door, log: io.StringIO, how: dict[str, Any]) -> None:
-    """The answer is 401, the app hears nothing, and the log holds a reason and no more."""
+async def test_a_bad_signature_is_refused(door: Door, log: io.StringIO, how: dict[str, Any]) -> None:
+    """The answer is 401, the app gets nothing, and the log has only the reason."""
     body = COMMAND_BODY + b"&MARKER-in-the-body=1"
 
     status, text = await door.post(body, **how)
 
     assert (status, door.heard.bodies) == (401, [])
     [line] = log.getvalue().splitlines()
-    told = json.loads(line)
+    entry = json.loads(line)
     reason = "stale_timestamp" if "minutes" in how else "bad_signature"
     assert text == f"{reason}\n"
-    assert set(told) - {"seconds"} == {"timestamp", "level", "event", "reasons", "logger"}
-    assert told["reasons"] == {reason: 1}
+    assert set(entry) - {"seconds"} == {"timestamp", "level", "event", "reasons", "logger"}
+    assert entry["reasons"] == {reason: 1}
 
 
-async def test_a_body_that_is_no_text_is_turned_away(door: Door) -> None:
+async def test_a_body_that_is_no_text_is_refused(door: Door) -> None:
     """Bytes that are no UTF-8 cannot have been signed by Slack."""
     assert (await door.post(b"text=\xff\xfe"))[0] == 401
 
 
 @pytest.mark.parametrize("minutes", [-4.9, 4.9])
-async def test_a_clock_that_is_somewhat_wrong_does_no_harm(door: Door, minutes: float) -> None:
-    """Five minutes are granted either way."""
+async def test_a_clock_that_is_somewhat_wrong_is_tolerated(door: Door, minutes: float) -> None:
+    """Five minutes are allowed either way."""
     assert (await door.post(COMMAND_BODY, minutes=minutes))[0] == 200
 
 
@@ -839,8 +833,8 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("body", "content_type"), MALFORMED.values(), ids=MALFORMED)
-async def test_a_malformed_body_is_turned_away(door: Door, log: io.StringIO, body: bytes, content_type: str) -> None:
-    """Even with a good signature: 400, and nothing of the body is answered or logged."""
+async def test_a_malformed_body_is_refused(door: Door, log: io.StringIO, body: bytes, content_type: str) -> None:
+    """Even with a good signature the answer is 400, and nothing of the body is answered or logged."""
     status, text = await door.post(body, content_type=content_type)
 
     assert status == 400
@@ -851,8 +845,8 @@ async def test_a_malformed_body_is_turned_away(door: Door, log: io.StringIO, bod
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(body=st.binary(max_size=200), content_type=st.sampled_from([JSON_TYPE, "application/x-www-form-urlencoded", ""]))
-def test_no_bytes_break_the_door(key_ring: KeyRing, body: bytes, content_type: str) -> None:
-    """Any signed bytes get an answer of ours: turned away, or handed to the app, which knows them not."""
+def test_no_bytes_break_the_ingress(key_ring: KeyRing, body: bytes, content_type: str) -> None:
+    """Any signed bytes get an answer of ours: refused, or passed to the app, which has no listener for them."""
     assume(not body.startswith(b"ssl_check=1"))
 
     async def knock() -> int:
@@ -867,10 +861,10 @@ def test_no_bytes_break_the_door(key_ring: KeyRing, body: bytes, content_type: s
 
 @pytest.mark.parametrize("name", ["user", "team", "view", "actions", "enterprise", "type", "command"])
 @pytest.mark.parametrize("value", ["MARKER", ["MARKER"], 7, {}], ids=["text", "list", "number", "empty"])
-async def test_a_payload_of_a_strange_shape_gets_an_answer(
+async def test_a_malformed_payload_gets_an_answer(
     door: Door, slack: FakeSlack, log: io.StringIO, name: str, value: object
 ) -> None:
-    """What is signed and parses, but is not what Slack sends, gets a reference at worst, and is not quoted."""
+    """A signed payload of an unknown shape gets a reference at worst, and is not quoted."""
     body = slack.make_submission(ADA) | {name: value}
 
     status, text = await door.post(urlencode({"payload": json.dumps(body)}).encode())
@@ -881,8 +875,8 @@ async def test_a_payload_of_a_strange_shape_gets_an_answer(
     assert status != 500 or json.loads(log.getvalue().splitlines()[0])["reference"] in text
 
 
-async def test_a_body_over_the_limit_is_turned_away(door: Door) -> None:
-    """1 MiB is taken, one byte more is not, whatever its signature."""
+async def test_a_body_over_the_limit_is_refused(door: Door) -> None:
+    """1 MiB is read, one byte more is not, even with a good signature."""
     start = b"command=%2Fr2-credential&team_id=T0SANDBOX&user_id=U0ADA0001&text="
 
     fits = await door.post(start + b"x" * (BODY_LIMIT - len(start)))
@@ -892,8 +886,8 @@ async def test_a_body_over_the_limit_is_turned_away(door: Door) -> None:
     assert len(door.heard.bodies) == 1
 
 
-async def test_a_long_body_without_length_is_cut_off(door: Door) -> None:
-    """A stream that does not say how long it is is read no further than the limit."""
+async def test_a_long_body_without_a_length_is_cut_off(door: Door) -> None:
+    """A stream of unknown length is read no further than the limit."""
 
     async def endless() -> AsyncIterator[bytes]:
         while True:
@@ -914,8 +908,8 @@ UNREAD: dict[str, tuple[dict[str, str], int]] = {
 
 
 @pytest.mark.parametrize(("headers", "status"), UNREAD.values(), ids=UNREAD)
-async def test_a_stranger_cannot_make_the_bot_read(door: Door, headers: dict[str, str], status: int) -> None:
-    """What cannot be good is answered before its body has come."""
+async def test_a_stranger_cannot_make_the_bot_read_a_body(door: Door, headers: dict[str, str], status: int) -> None:
+    """A request that must be refused is answered before its body arrives."""
     lines = {"Host": "bot", "Content-Length": "1000", "Content-Type": "application/json"} | headers
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     reader, writer = await asyncio.open_connection("127.0.0.1", door.client.port)
@@ -927,10 +921,10 @@ async def test_a_stranger_cannot_make_the_bot_read(door: Door, headers: dict[str
     writer.close()
 
 
-async def test_a_body_that_never_comes_is_not_waited_for(
+async def test_a_body_that_never_arrives_is_abandoned(
     door: Door, log: io.StringIO, pass_time: Callable[[timedelta], None]
 ) -> None:
-    """Slack sends a request in one go: after three seconds the answer is 408."""
+    """Slack sends a request at once: after three seconds the answer is 408."""
     began = asyncio.Event()
 
     async def drip() -> AsyncIterator[bytes]:
@@ -942,7 +936,7 @@ async def test_a_body_that_never_comes_is_not_waited_for(
     request = asyncio.create_task(_status_of(door, drip(), headers))
     await began.wait()
     while not request.done():
-        await asyncio.sleep(0.01)  # nothing tells when the server has begun to read
+        await asyncio.sleep(0.01)  # no event says that the server has begun to read
         pass_time(READ_TIMEOUT / 10)
 
     assert await request == 408
@@ -963,8 +957,8 @@ async def test_slack_verifies_the_address(door: Door) -> None:
     assert (status, json.loads(text)) == (200, {"challenge": "made-up"})
 
 
-async def test_an_unsigned_url_verification_is_turned_away(door: Door) -> None:
-    """Nobody can use the bot as an echo."""
+async def test_an_unsigned_url_verification_is_refused(door: Door) -> None:
+    """No one can use the bot as an echo."""
     body = json.dumps({"type": "url_verification", "challenge": "made-up"}).encode()
 
     assert (await door.post(body, content_type=JSON_TYPE, secret="mallory"))[0] == 401
@@ -972,7 +966,7 @@ async def test_an_unsigned_url_verification_is_turned_away(door: Door) -> None:
 
 @pytest.mark.parametrize("body", [b"ssl_check=1&token=made-up", b"ssl_check=1"])
 async def test_slack_checks_the_certificate(door: Door, body: bytes) -> None:
-    """`ssl_check` comes unsigned, wants a 200 and reaches no listener."""
+    """`ssl_check` is unsigned, gets a 200 and reaches no listener."""
     assert await door.post(body, headers={"X-Slack-Signature": "", "X-Slack-Request-Timestamp": ""}) == (200, "")
     assert door.heard.bodies == []
 
@@ -987,8 +981,8 @@ NO_SSL_CHECKS = {
 
 
 @pytest.mark.parametrize("body", NO_SSL_CHECKS.values(), ids=NO_SSL_CHECKS)
-async def test_ssl_check_opens_no_back_door(door: Door, body: bytes) -> None:
-    """Nothing gets past the signature by calling itself a check of the certificate."""
+async def test_ssl_check_does_not_bypass_the_signature(door: Door, body: bytes) -> None:
+    """A request cannot skip the signature by calling itself an `ssl_check`."""
     assert (await door.post(body, headers={"X-Slack-Signature": ""}))[0] == 401
     assert door.heard.bodies == []
 
@@ -997,19 +991,19 @@ LAZY = {"X-Slack-Bolt-Lazy-Only": "1", "X-Slack-Bolt-Lazy-Function-Name": "liste
 
 
 async def test_headers_of_bolts_lazy_listeners_have_no_effect(door: Door) -> None:
-    """Nobody can make Bolt run a function without its listener."""
+    """No one can make Bolt run a function without its listener."""
     assert (await door.post(COMMAND_BODY, headers=LAZY))[0] == 200
     assert len(door.heard.bodies) == 1
 
 
 def submission_body(slack: FakeSlack) -> bytes:
-    """Return a signed submission's body with a token in it."""
+    """Return the body of a submission with a token in it."""
     fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
     return urlencode({"payload": json.dumps(slack.make_submission(ADA))}).encode()
 
 
-async def test_behind_the_door_nothing_holds_the_token(door: Door, slack: FakeSlack, log: io.StringIO) -> None:
-    """The app gets the payload with the sealed token beside it, and nobody logs either."""
+async def test_behind_the_ingress_nothing_holds_the_token(door: Door, slack: FakeSlack, log: io.StringIO) -> None:
+    """The app gets the payload with the sealed token next to it, and neither is logged."""
     await door.post(submission_body(slack))
 
     [body], [pasted] = door.heard.bodies, door.heard.pasted
@@ -1021,7 +1015,7 @@ async def test_behind_the_door_nothing_holds_the_token(door: Door, slack: FakeSl
 async def test_a_late_answer_is_given_in_time_and_the_work_goes_on(
     door: Door, slack: FakeSlack, log: io.StringIO, pass_time: Callable[[timedelta], None]
 ) -> None:
-    """The person reads what is known, with the reference; what the listener does is not cut off."""
+    """The person reads what is known, with the reference; the listener's work is not cut off."""
     began, let_go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def work(ack: AsyncAck) -> None:
@@ -1053,7 +1047,7 @@ async def test_a_late_answer_is_given_in_time_and_the_work_goes_on(
 async def test_a_late_answer_to_a_command_says_so(
     door: Door, log: io.StringIO, pass_time: Callable[[timedelta], None]
 ) -> None:
-    """Whoever typed a command is not left with Slack's own "operation_timeout"."""
+    """The person does not get Slack's own "operation_timeout"."""
     began = asyncio.Event()
 
     async def work(ack: AsyncAck) -> None:
@@ -1072,8 +1066,8 @@ async def test_a_late_answer_to_a_command_says_so(
     assert json.loads(log.getvalue().splitlines()[0])["reference"] in text
 
 
-async def test_a_listener_that_breaks_is_answered_with_a_reference(door: Door) -> None:
-    """The error handler of the app speaks for it; a server error would tell the person nothing."""
+async def test_a_failing_listener_is_answered_with_a_reference(door: Door) -> None:
+    """The app's error handler answers; a server error would not explain anything."""
 
     async def work(ack: AsyncAck) -> None:
         raise KeyError(TOKEN_TEXT)
@@ -1114,7 +1108,7 @@ Socket = tuple[FakeSlack, Heard, SocketModeIngress]
 
 
 async def test_a_frame_is_sealed_before_the_app_sees_it(socket: Socket, log: io.StringIO) -> None:
-    """As over HTTP: the body holds no token, the sealed one stands beside it, the log is silent."""
+    """As over HTTP: the body has no token, the sealed one is next to it, and nothing is logged."""
     slack, heard, _ = socket
     fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
 
@@ -1127,7 +1121,7 @@ async def test_a_frame_is_sealed_before_the_app_sees_it(socket: Socket, log: io.
     assert find_leaks(pickle.dumps(body) + log.getvalue().encode(), TOKEN_TEXT) == []
 
 
-async def test_what_the_app_says_goes_back_over_the_socket(socket: Socket) -> None:
+async def test_the_apps_answer_goes_back_over_the_socket(socket: Socket) -> None:
     """The acknowledgement of a command carries the app's text."""
     slack, heard, _ = socket
     heard.work = lambda ack: ack("heard you")
@@ -1154,7 +1148,7 @@ FRAMES = {
 
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
 async def test_a_malformed_frame_does_no_harm(socket: Socket, log: io.StringIO, frame: str) -> None:
-    """It is not quoted in the log, and the next frame is taken as if nothing had been."""
+    """It is not quoted in the log, and the next frame is processed as usual."""
     slack, heard, _ = socket
 
     await slack.transport.connections[0].send_str(frame)
@@ -1163,11 +1157,11 @@ async def test_a_malformed_frame_does_no_harm(socket: Socket, log: io.StringIO, 
     assert outcome.failure is None
     assert len(heard.bodies) == 1
     assert "MARKER" not in log.getvalue()
-    assert "socket_mode_down" not in log.getvalue()  # the connection goes on
+    assert "socket_mode_down" not in log.getvalue()  # the connection stays
 
 
-async def test_a_frame_does_not_wait_for_the_one_before(socket: Socket) -> None:
-    """A listener that takes long holds up nobody else."""
+async def test_a_frame_does_not_wait_for_the_previous_one(socket: Socket) -> None:
+    """A slow listener does not hold up others."""
     slack, heard, _ = socket
     began, let_go = asyncio.Event(), asyncio.Event()
 
@@ -1189,7 +1183,7 @@ async def test_a_frame_does_not_wait_for_the_one_before(socket: Socket) -> None:
     assert (await first).failure is None
 
 
-async def test_a_dropped_connection_is_opened_again(socket: Socket) -> None:
+async def test_a_dropped_connection_is_reopened(socket: Socket) -> None:
     """At once, and with a new address: the ticket of the old one is used up."""
     slack, heard, _ = socket
 
@@ -1202,16 +1196,16 @@ async def test_a_dropped_connection_is_opened_again(socket: Socket) -> None:
     assert len(slack.calls_of("apps.connections.open")) == 2
 
 
-async def test_a_connection_that_is_refused_is_tried_again(
+async def test_a_refused_connection_is_retried(
     socket: Socket, log: io.StringIO, pass_time: Callable[[timedelta], None]
 ) -> None:
-    """Each try asks for a new address, and the log tells the failure's type, not the ticket."""
+    """Each try asks for a new address, and the log has the failure's type, not the ticket."""
     slack, _, _ = socket
     slack.transport.refuses_connections = True
 
     await slack.transport.drop_connections()
     while len(slack.calls_of("apps.connections.open")) < 3:
-        await asyncio.sleep(0.01)  # nothing tells how far the SDK has come
+        await asyncio.sleep(0.01)  # no event says how far the SDK has come
         pass_time(timedelta(seconds=0.5))
     slack.transport.refuses_connections = False
     while not slack.transport.connections:
@@ -1227,23 +1221,23 @@ async def test_a_connection_that_is_refused_is_tried_again(
     [{"error": "internal_error"}, {"status": 503}, {"drop_connection": True}],
     ids=["internal error", "a proxy's page", "broken connection"],
 )
-async def test_slack_that_gives_no_address_is_asked_again(
+async def test_slack_is_asked_again_if_it_gives_no_address(
     socket: Socket, trouble: dict[str, Any], pass_time: Callable[[timedelta], None]
 ) -> None:
-    """Whatever happens when a connection is to be renewed, the next try comes."""
+    """Whatever fails when a connection is renewed, the next try follows."""
     slack, _, _ = socket
     slack.fail_next("apps.connections.open", **trouble)
 
     await slack.transport.drop_connections()
     while not slack.transport.connections:
-        await asyncio.sleep(0.01)  # nothing tells how far the SDK has come
+        await asyncio.sleep(0.01)  # no event says how far the SDK has come
         pass_time(timedelta(seconds=0.5))
 
     assert len(slack.calls_of("apps.connections.open")) == 3
 
 
-async def test_no_frame_is_kept_while_the_next_one_is_waited_for(socket: Socket) -> None:
-    """Hours may pass until then; no task's frame holds the last payload."""
+async def test_no_frame_is_kept_while_waiting_for_the_next_one(socket: Socket) -> None:
+    """That may take hours; no task's stack frame holds the last payload."""
     slack, _, _ = socket
     fill(slack, modal.TOKEN_BLOCK, TOKEN_TEXT)
 
@@ -1255,7 +1249,7 @@ async def test_no_frame_is_kept_while_the_next_one_is_waited_for(socket: Socket)
 
 
 def _frames_of_the_ingress() -> Iterator[FrameType]:
-    """Return where every task stands now, as far as that is code of the ingress or the SDK below it."""
+    """Yield the current stack frames of every task that are code of the ingress or of the SDK below it."""
     for task in asyncio.all_tasks():
         step: Any = task.get_coro()
         while (frame := getattr(step, "cr_frame", None)) is not None:
@@ -1265,6 +1259,6 @@ def _frames_of_the_ingress() -> Iterator[FrameType]:
 
 
 def _is_raw(value: object) -> bool:
-    """Whether this is a WebSocket message, its text, or a payload as it came."""
+    """Say whether this is a WebSocket message, its text, or an unsealed payload."""
     is_data = isinstance(value, str | tuple | dict)
     return is_data and "envelope_id" in repr(value) and "MADEUP" in repr(value)

@@ -1,4 +1,4 @@
-"""Payloads of Slack's as values: whatever is missing or mistyped is empty, over either transport alike."""
+"""Slack's payloads as values: a missing or mistyped field is empty, over either transport."""
 
 import json
 import unicodedata
@@ -77,7 +77,7 @@ CHECKS: dict[str, tuple[object, bool]] = {
 
 
 @pytest.mark.parametrize(("chosen", "is_ticked"), CHECKS.values(), ids=CHECKS)
-def test_a_tick_makes_it_a_dry_run(chosen: object, *, is_ticked: bool) -> None:
+def test_a_ticked_box_makes_it_a_dry_run(chosen: object, *, is_ticked: bool) -> None:
     """The field has one option: in doubt nothing is written."""
     check = {"check": {"type": "checkboxes", "selected_options": chosen}}
 
@@ -85,8 +85,8 @@ def test_a_tick_makes_it_a_dry_run(chosen: object, *, is_ticked: bool) -> None:
 
 
 @pytest.mark.parametrize(("chosen", "is_ticked"), CHECKS.values(), ids=CHECKS)
-def test_a_tick_sends_the_result_to_the_person_alone(chosen: object, *, is_ticked: bool) -> None:
-    """Whatever channel is chosen besides: in doubt fewer people read it."""
+def test_a_ticked_box_sends_the_result_to_the_person_alone(chosen: object, *, is_ticked: bool) -> None:
+    """Even if a channel is chosen as well: in doubt fewer people read it."""
     direct = {"direct": {"type": "checkboxes", "selected_options": chosen}}
 
     assert parse_form(_submitted(direct=direct)).channel_id == (DIRECT if is_ticked else "C0DATAPLT")
@@ -127,8 +127,8 @@ def test_a_submitted_form_is_read() -> None:
         ),
     ],
 )
-def test_what_is_missing_or_wrong_is_read_as_empty(view: dict[str, Any], expected: tuple[str, ...]) -> None:
-    """A client may send anything; the checks behind it see strings."""
+def test_a_missing_or_mistyped_field_is_empty(view: dict[str, Any], expected: tuple[str, ...]) -> None:
+    """A client may send anything; the checks that follow get strings."""
     form = parse_form(view)
     assert (form.nonce, form.bucket, form.channel_id, form.reason) == expected
 
@@ -148,8 +148,8 @@ _VIEWS = st.fixed_dictionaries(
 
 
 @given(view=_VIEWS | st.dictionaries(_NAMES, _JSON))
-def test_garbage_is_parsed_into_strings(view: dict[str, Any]) -> None:
-    """No JSON object whatever makes the parser raise, and the checks of its parts do not raise either."""
+def test_any_object_is_parsed_into_strings(view: dict[str, Any]) -> None:
+    """No JSON object makes the parser or the checks of its fields raise."""
     form = parse_form(view)
     assert all(isinstance(part, str) for part in (form.nonce, form.bucket, form.channel_id, form.reason))
     assert modal.check_bucket(form.bucket) is None or not is_bucket_name(form.bucket)
@@ -157,8 +157,8 @@ def test_garbage_is_parsed_into_strings(view: dict[str, Any]) -> None:
 
 
 @given(view=_VIEWS, pasted=st.text(min_size=1))
-def test_a_taken_token_is_gone_from_the_view(view: dict[str, Any], pasted: str) -> None:
-    """Whatever else is in the view: what was in the field is returned, and stands there no more."""
+def test_a_taken_token_is_removed_from_the_view(view: dict[str, Any], pasted: str) -> None:
+    """The field's value is returned, and is no longer in the view."""
     marked = f"MADEUP-MARK-{pasted}"
     values = view.get("state", {}).get("values", {}) if isinstance(view.get("state"), dict) else {}
     kept = {name: block for name, block in values.items() if name != "token"} if isinstance(values, dict) else {}
@@ -182,7 +182,7 @@ def test_a_taken_token_is_gone_from_the_view(view: dict[str, Any], pasted: str) 
     ],
 )
 def test_the_token_is_taken_out_of_its_field(block: Any, expected: str) -> None:  # noqa: ANN401 - as a client sends it
-    """In whatever shape the client sent it, nothing of it stays."""
+    """Whatever shape the client sent, nothing of the token stays."""
     view = _submitted(token=block)
     assert take_token(view) == expected
     assert TOKEN not in json.dumps(view)
@@ -203,7 +203,7 @@ def test_the_token_is_taken_out_of_its_field(block: Any, expected: str) -> None:
     ],
 )
 def test_the_installed_workspace_is_read(body: dict[str, Any], expected: str) -> None:
-    """From the place that says it best, and as empty where none says it."""
+    """From the most reliable field that has it; empty if none has."""
     assert installed_team_id(body) == expected
 
 
@@ -236,14 +236,14 @@ PAYLOADS: dict[str, tuple[Callable[[dict[str, Any]], Actor], dict[str, Any], tup
         {"user": {"id": ADA, "team_id": HOME}, "team": {"id": HOME}, "view": _VIEW | {"team_id": AWAY}},
         (HOME, AWAY),
     ),
-    "a look at the App Home": (actor_of_event, {"team_id": HOME, "event": {"user": ADA, "view": _VIEW}}, (HOME,)),
-    "a first look at the App Home": (actor_of_event, {"team_id": HOME, "event": {"user": ADA}}, (HOME,)),
-    "a look by an outsider": (
+    "the App Home opened": (actor_of_event, {"team_id": HOME, "event": {"user": ADA, "view": _VIEW}}, (HOME,)),
+    "the App Home opened for the first time": (actor_of_event, {"team_id": HOME, "event": {"user": ADA}}, (HOME,)),
+    "the App Home opened by an outsider": (
         actor_of_event,
         {"team_id": HOME, "event": {"user": ADA, "user_team": AWAY, "view": None}},
         (HOME, AWAY),
     ),
-    "a look at a Home of another workspace": (
+    "a Home of another workspace opened": (
         actor_of_event,
         {"team_id": HOME, "event": {"user": ADA, "view": _VIEW | {"app_installed_team_id": AWAY}}},
         (HOME, AWAY),
@@ -255,22 +255,22 @@ PAYLOADS: dict[str, tuple[Callable[[dict[str, Any]], Actor], dict[str, Any], tup
 def test_every_team_that_a_payload_names_counts(
     read: Callable[[dict[str, Any]], Actor], payload: dict[str, Any], teams: tuple[str, ...]
 ) -> None:
-    """One that is foreign makes an outsider, wherever it stands."""
+    """A single foreign team makes the person an outsider, wherever it is named."""
     assert read(payload) == Actor(user_id=ADA, team_ids=frozenset(teams))
 
 
 @pytest.mark.parametrize("read", [actor_of_command, actor_of_interaction, actor_of_event])
-def test_a_payload_that_names_nobody_is_nobodys(read: Callable[[dict[str, Any]], Actor]) -> None:
-    """And nobody is let in."""
+def test_a_payload_without_a_user_is_refused(read: Callable[[dict[str, Any]], Actor]) -> None:
+    """No rule lets an empty user in."""
     assert read({}) == Actor(user_id="", team_ids=frozenset())
 
 
-# Payloads as Slack sends them, and as either transport hands them on.
+# Payloads as Slack sends them, over either transport.
 
 
 @pytest.fixture
 def slack() -> FakeSlack:
-    """Take a workspace that nobody has started, with an open form: its people can still act."""
+    """Return a workspace that is not started, with an open form: its people can still act."""
     slack = FakeSlack()
     form = modal.build_form(nonce="the-nonce", filling=modal.Filling(), catalogs=None)
     slack.modals.open(slack.workspace.users[ADA], PLATFORM, form)
@@ -278,7 +278,7 @@ def slack() -> FakeSlack:
 
 
 def over_http(payload: Json) -> Json | None:
-    """Return a payload as it comes out of a request: commands as a form, events as JSON, the rest as JSON in a form."""
+    """Return a payload as HTTP delivers it: commands as a form, events as JSON, the rest as JSON in a form."""
     if payload.get("type") == "event_callback":
         return _parse("application/json", json.dumps(payload).encode())
     form = payload if "command" in payload else {"payload": json.dumps(payload)}
@@ -286,13 +286,13 @@ def over_http(payload: Json) -> Json | None:
 
 
 def over_socket(payload: Json) -> Json | None:
-    """Return a payload as it comes out of a frame."""
+    """Return a payload as a WebSocket frame delivers it."""
     return parse_json_object(json.dumps(payload))
 
 
 @pytest.fixture(params=[over_http, over_socket])
 def parse(request: pytest.FixtureRequest) -> Callable[[Json], Payload | None]:
-    """Parse a payload that came over a transport."""
+    """Parse a payload that came over one of the transports."""
 
     def read(payload: Json) -> Payload | None:
         body = request.param(payload)
@@ -323,7 +323,7 @@ TEXTS: dict[str, tuple[str, Subcommand, str]] = {
 
 @pytest.mark.parametrize(("text", "subcommand", "bucket"), TEXTS.values(), ids=TEXTS)
 def test_a_command_is_parsed(slack: FakeSlack, parse: Parse, text: str, subcommand: Subcommand, bucket: str) -> None:
-    """Its first word tells what is asked for; whatever is none of these is a bucket to store for."""
+    """Its first word is the subcommand; any other word is a bucket to store for."""
     payload = slack.make_command(ADA, PLATFORM, "/r2-credential") | {"text": text}
 
     assert parse(payload) == Command(
@@ -339,8 +339,8 @@ def test_a_command_is_parsed(slack: FakeSlack, parse: Parse, text: str, subcomma
 
 
 @pytest.mark.parametrize("text", [TOKEN, f"lake {TOKEN}", f"status {TOKEN}"])
-def test_a_command_tells_that_a_token_was_typed(slack: FakeSlack, parse: Parse, text: str) -> None:
-    """Behind whatever word; the ingress has masked it."""
+def test_a_command_reports_that_a_token_was_typed(slack: FakeSlack, parse: Parse, text: str) -> None:
+    """After any word; the ingress has masked it."""
     command = parse(slack.make_command(ADA, PLATFORM, "/r2-credential") | {"text": mask_tokens(text)})
 
     assert isinstance(command, Command)
@@ -358,10 +358,10 @@ GROUP_MESSAGES: dict[str, tuple[object, bool]] = {
 
 
 @pytest.mark.parametrize(("name", "is_in_group_message"), GROUP_MESSAGES.values(), ids=GROUP_MESSAGES)
-def test_a_group_message_is_known_by_its_name(
+def test_a_group_message_is_recognised_by_its_name(
     slack: FakeSlack, parse: Parse, name: object, *, is_in_group_message: bool
 ) -> None:
-    """Its id can be that of a channel by its shape."""
+    """Its id may have the format of a channel's."""
     said = slack.workspace.post(Message(ts="", channel_id=PLATFORM, user_id=ADA, text="Made up."))
     command = parse(slack.make_command(ADA, PLATFORM, "/r2-credential") | {"channel_name": name})
     pressed = slack.make_message_action(ADA, said, {"action_id": TRY_AGAIN, "value": "V0MADEUP"})
@@ -373,7 +373,7 @@ def test_a_group_message_is_known_by_its_name(
 
 
 def test_a_submit_is_parsed(slack: FakeSlack, parse: Parse) -> None:
-    """With the sealed token that was taken out before, and everything else as it was typed."""
+    """With the sealed token that was taken out before, and all other fields as typed."""
     view = slack.modals.top(ADA)
     assert view is not None
     for block_id, text in ((modal.BUCKET_BLOCK, "lake"), (modal.REASON_BLOCK, " ticket 7 ")):
@@ -392,7 +392,7 @@ def test_a_submit_is_parsed(slack: FakeSlack, parse: Parse) -> None:
 
 
 def test_a_press_in_a_message_is_parsed(slack: FakeSlack, parse: Parse) -> None:
-    """It is in the message's channel."""
+    """It belongs to the message's channel."""
     said = slack.workspace.post(Message(ts="", channel_id=PLATFORM, user_id=ADA, text="Made up."))
     payload = slack.make_message_action(ADA, said, {"action_id": TRY_AGAIN, "value": "V0MADEUP"})
 
@@ -410,8 +410,8 @@ def test_a_press_in_a_message_is_parsed(slack: FakeSlack, parse: Parse) -> None:
     assert not press.is_in_view
 
 
-def test_a_press_in_a_view_is_in_no_channel(slack: FakeSlack, parse: Parse) -> None:
-    """Neither a modal nor the App Home is in one."""
+def test_a_press_in_a_view_has_no_channel(slack: FakeSlack, parse: Parse) -> None:
+    """Neither a modal nor the App Home belongs to one."""
     view = slack.modals.top(ADA)
     assert view is not None
 
@@ -422,7 +422,7 @@ def test_a_press_in_a_view_is_in_no_channel(slack: FakeSlack, parse: Parse) -> N
 
 
 def test_a_search_is_parsed(slack: FakeSlack, parse: Parse) -> None:
-    """What was typed so far, and into which field."""
+    """With the text typed so far, and its field."""
     view = slack.modals.top(ADA)
     assert view is not None
 
@@ -453,7 +453,7 @@ def test_an_opened_tab_is_parsed(slack: FakeSlack, parse: Parse, tab: Any) -> No
         {"text": "lake"},
     ],
 )
-def test_what_the_bot_does_not_take_is_nothing(parse: Parse, payload: Json) -> None:
+def test_an_unsupported_payload_is_none(parse: Parse, payload: Json) -> None:
     """Bolt has no listener for it either."""
     assert parse(payload) is None
 
@@ -485,20 +485,20 @@ _TYPES = st.sampled_from(["view_submission", "block_actions", "block_suggestion"
 
 @given(body=st.dictionaries(_FIELDS | st.just("command"), _ANYTHING, max_size=6), kind=_TYPES)
 def test_no_payload_breaks_the_parser(body: Json, kind: object) -> None:
-    """Slack may leave out or change what it likes: every text is one, and who is not named is nobody."""
+    """Slack may omit or change anything: each field becomes a text, and a missing user is an empty one."""
     payload = parse_payload(body | {"type": kind}, NOW)
 
     if payload is not None:
         assert isinstance(payload.actor.user_id, str)
         names = ("bucket", "channel_id", "trigger_id", "value", "query", "tab", "view_id", "team_id", "action_id")
-        told = [getattr(payload, name) for name in names if hasattr(payload, name)]
-        assert all(text is None or isinstance(text, str) for text in told)
+        texts = [getattr(payload, name) for name in names if hasattr(payload, name)]
+        assert all(text is None or isinstance(text, str) for text in texts)
 
 
 @pytest.mark.parametrize("name", ["team", "user", "view"])
 @pytest.mark.parametrize("foreign", [AWAY, [AWAY], {"id": AWAY}, 7, "t0sandbox", f"{HOME}\n", f"{HOME} ", "None", "x"])
 def test_a_team_of_a_wrong_type_is_foreign(name: str, foreign: object) -> None:
-    """What cannot be read is no reason to let somebody in."""
+    """An unreadable value must not let a person in."""
     body: Json = {"user": {"id": ADA, "team_id": HOME}, "team": {"id": HOME}, "view": {"team_id": HOME}}
     body[name] = body[name] | {"id" if name == "team" else "team_id": foreign}
 
@@ -520,8 +520,8 @@ NO_IDS = [
 
 
 @pytest.mark.parametrize("text", NO_IDS, ids=repr)
-def test_what_is_no_id_is_nothing(slack: FakeSlack, text: str) -> None:
-    """Nobody, in no channel, with no form: whoever needs it says no."""
+def test_a_malformed_id_is_empty(slack: FakeSlack, text: str) -> None:
+    """The user, channel or form is then empty, and the code that needs it refuses."""
     form = slack.make_submission(ADA)
     form["user"]["id"] = form["view"]["id"] = text
     form["view"]["state"]["values"][modal.CHANNEL_BLOCK]["channel"]["selected_conversation"] = text
@@ -529,27 +529,27 @@ def test_what_is_no_id_is_nothing(slack: FakeSlack, text: str) -> None:
     opened = slack.payloads.home_opened(slack.workspace.users[ADA], "home", None)
     opened["event"]["user"] = text
 
-    submit, typed, look = (parse_payload(body, NOW) for body in (form, command, opened))
+    submit, typed, opening = (parse_payload(body, NOW) for body in (form, command, opened))
 
     assert isinstance(submit, Submit)
     assert isinstance(typed, Command)
-    assert isinstance(look, Opened)
+    assert isinstance(opening, Opened)
     assert (submit.actor.user_id, submit.view_id, submit.form.channel_id) == ("", "", "")
     assert (typed.actor.user_id, typed.channel_id) == ("", "")
-    assert look.actor.user_id == ""
+    assert opening.actor.user_id == ""
 
 
 @pytest.mark.parametrize("channel", ["C0DATAPLT", "G0INCID42", "D0ADA0001"])
 def test_a_command_may_be_typed_in_any_conversation(slack: FakeSlack, channel: str) -> None:
-    """Also in a direct message; whether a result may go there is decided elsewhere."""
+    """Even in a direct message; whether a result may go there is decided elsewhere."""
     command = parse_payload(slack.make_command(ADA, PLATFORM, "/r2-credential") | {"channel_id": channel}, NOW)
 
     assert isinstance(command, Command)
     assert command.channel_id == channel
 
 
-def test_a_token_beyond_what_is_read_of_a_command_is_told(slack: FakeSlack) -> None:
-    """The text is cut, and the advice to revoke is not."""
+def test_a_token_beyond_the_limit_of_a_command_is_reported(slack: FakeSlack) -> None:
+    """The text is cut, and the advice to revoke the token is still given."""
     text = mask_tokens("lake " * LONGEST_TEXT + TOKEN)
     command = parse_payload(slack.make_command(ADA, PLATFORM, "/r2-credential") | {"text": text}, NOW)
 
@@ -563,8 +563,8 @@ def test_a_token_beyond_what_is_read_of_a_command_is_told(slack: FakeSlack) -> N
     | st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"]))
     | st.integers(1, 9999).map("x\n".__mul__)
 )
-def test_no_text_enters_as_more_than_a_line(typed: str) -> None:
-    """Whatever is typed into whatever takes a text: nothing in it can forge a line, and it has an end."""
+def test_no_text_enters_as_more_than_one_line(typed: str) -> None:
+    """Text in any field can forge no line, and its length is limited."""
     view = _submitted(
         bucket={"bucket": {"value": typed}}, reason={"reason": {"value": typed}}, channel={"channel": {"x": typed}}
     )
@@ -586,7 +586,7 @@ def test_no_text_enters_as_more_than_a_line(typed: str) -> None:
 
 
 def _texts_in(value: object) -> list[str]:
-    """Return every text of a payload, at whatever depth."""
+    """Return every text of a payload, at any depth."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, frozenset):

@@ -1,4 +1,4 @@
-"""The pulse: a process that stood still is noticed before anything is taken."""
+"""The pulse: a standstill of the process is noticed before any payload is processed."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,33 +15,33 @@ from bot.slack.inbound.pulse import Pulse
     [(0.25, False), (3.0, False), (3.1, True), (24.0, True), (3600.0, True)],
 )
 def test_more_than_three_seconds_without_a_beat_are_a_standstill(seconds: float, *, stood_still: bool) -> None:
-    """Slack gives up after as long. It is told once."""
-    now, told = [100.0], list[str]()
-    pulse = Pulse(lambda: told.append("still"), lambda: now[0])
+    """Slack gives up after the same time. A standstill is reported once."""
+    now, reported = [100.0], list[str]()
+    pulse = Pulse(lambda: reported.append("still"), lambda: now[0])
     now[0] += seconds
 
     pulse.feel()
     pulse.feel()
 
-    assert told == ["still"] * stood_still
+    assert reported == ["still"] * stood_still
 
 
-async def test_it_beats_by_itself(pass_time: Callable[[timedelta], None]) -> None:
+async def test_it_beats_on_its_own(pass_time: Callable[[timedelta], None]) -> None:
     """So a quiet hour is no standstill, and a standstill is noticed without a frame."""
-    now, told = [100.0], asyncio.Event()
-    pulse = Pulse(told.set, lambda: now[0])
+    now, noticed = [100.0], asyncio.Event()
+    pulse = Pulse(noticed.set, lambda: now[0])
     beating = asyncio.create_task(pulse.beat())
     for _ in range(9):
         now[0] += 1
         pass_time(timedelta(milliseconds=250))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-    assert not told.is_set()
+    assert not noticed.is_set()
 
     now[0] += 4
     pass_time(timedelta(milliseconds=250))
     async with asyncio.timeout(60):
-        await told.wait()
+        await noticed.wait()
     beating.cancel()
     with suppress(asyncio.CancelledError):
         await beating

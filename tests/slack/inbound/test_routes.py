@@ -1,4 +1,4 @@
-"""What holds for every story: no token behind the command, a bucket that can be one, a reference for each fault."""
+"""What holds for every story: no token after the command, a possible bucket, a reference for each fault."""
 
 import io
 import json
@@ -23,7 +23,7 @@ class Broken(Rule):
     """Has a fault of our own."""
 
     def refuse(self, request: Request) -> AccessRefused | None:
-        """Fail, in words that nobody may read."""
+        """Raise an error whose text no one may read."""
         message = "MARKER"
         raise RuntimeError(message)
 
@@ -38,8 +38,8 @@ TOKENS_TYPED = {
 
 
 @pytest.mark.parametrize("text", TOKENS_TYPED.values(), ids=TOKENS_TYPED)
-async def test_a_token_behind_the_command_is_refused(desk: Desk, log: io.StringIO, text: str) -> None:
-    """The advice is to revoke it, no form opens, and it is logged that it happened, not what was typed."""
+async def test_a_token_after_the_command_is_refused(desk: Desk, log: io.StringIO, text: str) -> None:
+    """The advice is to revoke it, no form opens, and the log says that it happened, not what was typed."""
     answer = await desk.command(text)
 
     assert "Revoke it in Cloudflare" in answer
@@ -49,8 +49,8 @@ async def test_a_token_behind_the_command_is_refused(desk: Desk, log: io.StringI
 
 
 @pytest.mark.parametrize("bucket", BAD_BUCKETS.values(), ids=BAD_BUCKETS)
-async def test_a_bad_bucket_name_behind_the_command_is_explained(desk: Desk, bucket: str) -> None:
-    """The rule is told, no form opens, and what was typed calls nobody."""
+async def test_a_bad_bucket_name_after_the_command_is_explained(desk: Desk, bucket: str) -> None:
+    """The answer has the rule, no form opens, and markup in the name mentions no one."""
     answer = await desk.command(bucket)
 
     assert "A bucket name has 3 to 63 characters" in answer
@@ -58,13 +58,13 @@ async def test_a_bad_bucket_name_behind_the_command_is_explained(desk: Desk, buc
     assert desk.slack.modal(ADA) is None
 
 
-async def test_what_was_typed_is_quoted_as_it_was_typed(desk: Desk) -> None:
-    """Slack escapes a command's text already."""
+async def test_typed_text_is_quoted_as_typed(desk: Desk) -> None:
+    """Slack has already escaped a command's text."""
     assert "`a&amp;b`" in await desk.command("a&b")
 
 
 async def test_a_fault_at_submission_keeps_the_form_and_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
-    """The person can tell the operator a reference that the log knows, and the log holds a type and no more."""
+    """The person can give the operator a reference that is in the log; the log has only the error's type."""
     await desk.open_form()
     desk.serve(EVERYBODY, Broken())
 
@@ -77,7 +77,7 @@ async def test_a_fault_at_submission_keeps_the_form_and_gives_a_reference(desk: 
 
 
 async def test_a_fault_at_the_command_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
-    """A fault is no silence."""
+    """A fault is always answered."""
     desk.serve(EVERYBODY, Broken())
 
     answer = await desk.command()
@@ -88,7 +88,7 @@ async def test_a_fault_at_the_command_gives_a_reference(desk: Desk, log: io.Stri
 
 
 async def test_a_fault_at_the_options_offers_nothing(desk: Desk) -> None:
-    """The type-ahead has no place for a sentence."""
+    """The type-ahead cannot show a sentence."""
     await desk.command()
     desk.serve(EVERYBODY, Broken())
 
@@ -98,6 +98,6 @@ async def test_a_fault_at_the_options_offers_nothing(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("text", ["status My_Bucket", "history ab", "store my bucket"])
-async def test_a_bad_bucket_name_behind_any_subcommand_is_explained(desk: Desk, text: str) -> None:
-    """Whichever story would have taken it."""
+async def test_a_bad_bucket_name_after_any_subcommand_is_explained(desk: Desk, text: str) -> None:
+    """Whichever story would have handled it."""
     assert "A bucket name has 3 to 63 characters" in await desk.command(text)

@@ -1,4 +1,4 @@
-"""Socket Mode: whatever breaks, the bot comes back by a new address, and no payload stays in memory."""
+"""Socket Mode: after any failure the bot reconnects by a new address, and no payload stays in memory."""
 
 import asyncio
 import io
@@ -49,10 +49,10 @@ PassTime = Callable[[timedelta], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """How long something took in the bot's time: what the test turned it on by, and that with all real moments.
+    """How long something took in the bot's time: the time that the test advanced, and that plus the real time.
 
-    The real ones count as well and depend on the machine: only the first may be compared with a most, and only the
-    second with a least.
+    Real time counts as well and depends on the machine: compare `at_least` with an upper bound only, and `at_most` with
+    a lower bound only.
     """
 
     at_least: timedelta
@@ -61,7 +61,7 @@ class Taken:
 
 @dataclass(slots=True, kw_only=True)
 class Line:
-    """A fake Slack, the bot's end of Socket Mode, and what came out of it."""
+    """A fake Slack, the bot's end of Socket Mode, and what it received."""
 
     slack: FakeSlack
     ingress: SocketModeIngress
@@ -72,42 +72,42 @@ class Line:
 
     @property
     def addresses(self) -> int:
-        """How many addresses the bot has asked for."""
+        """Return how many addresses the bot has asked for."""
         return len(self.slack.calls_of("apps.connections.open"))
 
     @property
     def open(self) -> list[web.WebSocketResponse]:
-        """The connections that Slack holds."""
+        """Return the connections that Slack holds."""
         return self.slack.transport.connections
 
     async def start(self) -> None:
-        """Connect, and watch as the composition root does."""
+        """Connect, and watch the connections as the composition root does."""
         await self.ingress.connect()
         self.watching = asyncio.create_task(self.ingress.watch())
 
     async def start_both(self) -> None:
-        """Wait until both connections are there."""
+        """Wait until both connections are open."""
         await self.start()
         await self.wait_until(lambda: len(self.open) == 2)
 
     async def wait_until(self, is_so: Callable[[], bool], step: timedelta = STEP) -> Taken:
-        """Let time run fast until something is so, and return how long that took."""
+        """Advance the time until the condition holds, and return how long that took."""
         loop = asyncio.get_running_loop()
         started, turned = loop.time(), timedelta(0)
-        async with asyncio.timeout(600):  # of the bot's time
+        async with asyncio.timeout(600):  # in the bot's time
             while not is_so():
-                await asyncio.sleep(0.005)  # a real moment for the sockets: no event tells how far the bot has come
+                await asyncio.sleep(0.005)  # real time for the sockets: no event says how far the bot has come
                 self.pass_time(step)
                 turned += step
         return Taken(at_least=turned, at_most=timedelta(seconds=loop.time() - started))
 
     async def wait_for_addresses(self, count: int) -> None:
-        """Wait until that many were asked for, and so many connections made."""
+        """Wait until that many addresses were asked for and as many connections made."""
         await self.wait_until(lambda: self.addresses == count)
         await self.wait_until(lambda: len(self.open) >= 2)
 
     async def submit(self) -> asyncio.Task[Answer]:
-        """Press Submit, and return when a listener is at work on it."""
+        """Press Submit, and return once a listener runs for it."""
         form = modal.build_form(
             nonce="the-nonce",
             filling=modal.Filling(key=BucketKey(account_id="a" * 32, bucket="analytics-events")),
@@ -120,14 +120,14 @@ class Line:
         return submitting
 
     async def command(self) -> str:
-        """Type the command, and return what came back over the socket."""
+        """Type the command, and return the answer from the socket."""
         outcome = await self.slack.type_command(ADA, PLATFORM, "/r2-credential")
         assert outcome.failure is None
         return outcome.message.text if outcome.message else ""
 
 
 def make_app(heard: asyncio.Queue[PastedToken | None], let_go: asyncio.Event) -> AsyncApp:
-    """Build an app that tells what it heard, and answers a submission when it may."""
+    """Build an app that records what it receives, and answers a submission when the test lets it."""
 
     async def authorize(**_: object) -> AuthorizeResult:
         return AuthorizeResult(team_id="T0SANDBOX", enterprise_id=None)
@@ -156,7 +156,7 @@ def make_app(heard: asyncio.Queue[PastedToken | None], let_go: asyncio.Event) ->
 
 @pytest_asyncio.fixture
 async def line(log: io.StringIO, clock: Clock, pass_time: PassTime) -> AsyncIterator[Line]:
-    """Put both ends there, not connected yet."""
+    """Make both ends, not connected yet."""
     heard, let_go = asyncio.Queue[PastedToken | None](), asyncio.Event()
     async with FakeSlack() as slack:
         ingress = make_ingress(slack, make_app(heard, let_go), clock)
@@ -182,7 +182,7 @@ def make_ingress(slack: FakeSlack, app: AsyncApp, clock: Clock) -> SocketModeIng
 
 @asynccontextmanager
 async def serve_lines(talk: Callable[[web.WebSocketResponse], Awaitable[None]]) -> AsyncIterator[str]:
-    """Serve Socket Mode connections by hand, and yield their address."""
+    """Serve Socket Mode connections without the fake Slack, and yield their address."""
 
     async def serve(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(autoping=False)
@@ -197,7 +197,7 @@ async def serve_lines(talk: Callable[[web.WebSocketResponse], Awaitable[None]]) 
 
 
 async def test_one_connection_is_enough_and_the_other_follows(line: Line) -> None:
-    """The bot is ready at once; each connection came by an address of its own."""
+    """The bot is ready at once; each connection used a different address."""
     await line.ingress.connect()
     assert await line.ingress.is_connected()
     assert len(line.open) == 1
@@ -210,7 +210,7 @@ async def test_one_connection_is_enough_and_the_other_follows(line: Line) -> Non
 
 
 async def test_a_second_connection_that_is_refused_forever_does_no_harm(line: Line, log: io.StringIO) -> None:
-    """The bot stays ready and answers; it knocks with pauses."""
+    """The bot stays ready and answers; it retries with pauses."""
     await line.ingress.connect()
     line.slack.transport.refuses_connections = True
     line.watching = asyncio.create_task(line.ingress.watch())
@@ -228,7 +228,7 @@ async def _drop(line: Line) -> None:
 
 
 async def _abort(line: Line) -> None:
-    """End TCP without a word of WebSocket."""
+    """Abort TCP without a WebSocket close."""
     transport = line.open[0]._req.transport if line.open[0]._req else None
     assert transport is not None
     transport.abort()
@@ -277,7 +277,7 @@ TROUBLE: dict[str, Callable[[Line], Awaitable[None]]] = {
 async def test_a_dead_connection_is_rebuilt_within_thirty_seconds(
     line: Line, log: io.StringIO, make_trouble: Callable[[Line], Awaitable[None]]
 ) -> None:
-    """The other one stays as it is, and the bot is ready all the time."""
+    """The other connection stays as it is, and the bot is ready all the time."""
     await line.start_both()
     first, second = line.open
 
@@ -294,7 +294,7 @@ async def test_a_dead_connection_is_rebuilt_within_thirty_seconds(
 
 @pytest.mark.parametrize("reason", ["warning", "refresh_requested"])
 async def test_a_connection_is_replaced_before_it_ends(line: Line, reason: str) -> None:
-    """Asked for both at once, each old one goes on until its follower is there."""
+    """Both are replaced at once, each old one staying until its successor is open."""
     await line.start_both()
     before = list(line.open)
 
@@ -315,8 +315,8 @@ async def test_a_connection_is_replaced_before_it_ends(line: Line, reason: str) 
     assert await line.command() == "heard you"
 
 
-async def test_what_an_old_connection_took_is_answered_by_it(line: Line) -> None:
-    """Slack asks for a new connection while a listener works: the answer still goes the way that the question came."""
+async def test_an_old_connection_answers_what_it_took(line: Line) -> None:
+    """Slack asks for a new connection while a listener runs: the answer still takes the connection of its request."""
     await line.start_both()
     submitting = await line.submit()
 
@@ -328,8 +328,8 @@ async def test_what_an_old_connection_took_is_answered_by_it(line: Line) -> None
     assert line.heard.empty()
 
 
-async def test_an_address_that_never_answers_is_given_up(line: Line, log: io.StringIO) -> None:
-    """It takes the connection and says nothing: after four seconds the next address is asked for."""
+async def test_an_address_that_never_answers_is_abandoned(line: Line, log: io.StringIO) -> None:
+    """It accepts the connection and says nothing: after four seconds the bot asks for the next address."""
 
     async def say_nothing(socket: web.WebSocketResponse) -> None:
         await socket.receive()
@@ -345,8 +345,8 @@ async def test_an_address_that_never_answers_is_given_up(line: Line, log: io.Str
     assert "socket_mode_not_connected" in log.getvalue()
 
 
-async def test_a_first_handshake_that_fails_is_no_end(line: Line, log: io.StringIO) -> None:
-    """A bot that is started while Slack is down connects when Slack is back, by a new address."""
+async def test_a_failed_first_handshake_is_retried(line: Line, log: io.StringIO) -> None:
+    """A bot started while Slack is down connects, by a new address, when Slack is back."""
     line.slack.transport.refuses_connections = True
     connecting = asyncio.create_task(line.ingress.connect())
 
@@ -370,11 +370,11 @@ NO_ADDRESS: dict[str, tuple[dict[str, Any], str, tuple[int, int]]] = {
 
 
 @pytest.mark.parametrize(("trouble", "event", "seconds"), NO_ADDRESS.values(), ids=NO_ADDRESS)
-async def test_who_gets_no_address_asks_with_growing_pauses(
+async def test_without_an_address_the_bot_asks_with_growing_pauses(
     line: Line, log: io.StringIO, trouble: dict[str, Any], event: str, seconds: tuple[int, int]
 ) -> None:
-    """Seven times in vain, and it comes back by itself; the log tells of each, and nothing hurries."""
-    tries = 2 if trouble.get("drop_connection") else 1  # over another connection, at once
+    """After seven failures it recovers by itself; the log has each of them, and the pauses are kept."""
+    tries = 2 if trouble.get("drop_connection") else 1  # the SDK retries at once over another connection
     line.slack.fail_next("apps.connections.open", times=7 * tries, **trouble)
 
     connecting = asyncio.create_task(line.ingress.connect())
@@ -387,7 +387,7 @@ async def test_who_gets_no_address_asks_with_growing_pauses(
 
 
 async def test_connections_that_live_for_a_moment_are_rebuilt_with_pauses(line: Line) -> None:
-    """Slack says hello and hangs up, again and again: that is no reason to hurry."""
+    """Slack says hello and hangs up, again and again: the pauses still grow."""
     await line.start()
     loop = asyncio.get_running_loop()
     started, asked = loop.time(), line.addresses
@@ -401,7 +401,7 @@ async def test_connections_that_live_for_a_moment_are_rebuilt_with_pauses(line: 
 
 
 async def test_a_good_connection_is_left_alone(line: Line) -> None:
-    """Nothing is asked of Slack as long as it talks."""
+    """The bot asks nothing of Slack while it talks."""
     await line.start_both()
 
     for _ in range(20):
@@ -414,7 +414,7 @@ async def test_a_good_connection_is_left_alone(line: Line) -> None:
 
 
 async def test_close_ends_a_connection_for_good(line: Line) -> None:
-    """Nothing reconnects a bot that stops, whoever asks."""
+    """Nothing reconnects a bot that stops."""
     await line.start_both()
 
     await line.ingress.close()
@@ -426,8 +426,8 @@ async def test_close_ends_a_connection_for_good(line: Line) -> None:
     assert not await line.ingress.is_connected()
 
 
-async def test_close_ends_the_tries_to_connect(line: Line) -> None:
-    """A bot that is stopped while Slack is away does not go on knocking."""
+async def test_close_ends_the_attempts_to_connect(line: Line) -> None:
+    """A bot stopped while Slack is away does not go on trying."""
     await line.start()
     line.slack.transport.refuses_connections = True
     await line.slack.transport.drop_connections()
@@ -442,8 +442,8 @@ async def test_close_ends_the_tries_to_connect(line: Line) -> None:
     assert line.addresses == asked
 
 
-async def test_close_gives_up_what_is_under_way(line: Line, log: io.StringIO) -> None:
-    """Whoever wants answers calls `stop_taking` first; nothing is left behind, and nothing is told as a fault."""
+async def test_close_cancels_running_work(line: Line, log: io.StringIO) -> None:
+    """Callers that want answers call `stop_taking` first; no task is left, and no fault is logged."""
     line.slack.transport.redelivers = False
     await line.start()
     submitting = await line.submit()
@@ -456,16 +456,16 @@ async def test_close_gives_up_what_is_under_way(line: Line, log: io.StringIO) ->
     assert "socket_mode_not_answered" not in log.getvalue()
 
 
-async def test_what_was_never_connected_can_be_stopped_and_closed(line: Line) -> None:
-    """A start may be refused before that."""
+async def test_an_ingress_that_never_connected_can_be_stopped_and_closed(line: Line) -> None:
+    """A start may fail before that."""
     await line.ingress.stop_taking()
     await line.ingress.close()
 
     assert line.addresses == 0
 
 
-async def test_close_does_not_wait_for_a_connection_that_is_dead(line: Line) -> None:
-    """The other end does not say goodbye: a second is enough."""
+async def test_close_does_not_wait_for_a_dead_connection(line: Line) -> None:
+    """The other end does not close: the bot waits a second."""
     await line.start_both()
     await _freeze(line)
 
@@ -477,12 +477,12 @@ async def test_close_does_not_wait_for_a_connection_that_is_dead(line: Line) -> 
 
 
 async def test_a_stop_answers_what_was_taken(line: Line) -> None:
-    """Then it says goodbye; `close` afterwards has nothing left to do."""
+    """Then it closes the connections; `close` has nothing left to do."""
     await line.start_both()
     submitting = await line.submit()
 
     stopping = asyncio.create_task(line.ingress.stop_taking())
-    await asyncio.sleep(0.02)  # nothing tells that it waits
+    await asyncio.sleep(0.02)  # no event says that it waits
     assert not stopping.done()
     line.let_go.set()
     await stopping
@@ -494,15 +494,15 @@ async def test_a_stop_answers_what_was_taken(line: Line) -> None:
     assert line.addresses == 2
 
 
-async def test_a_stop_takes_nothing_new_where_no_quiet_moment_comes(line: Line) -> None:
-    """What is under way is answered, what comes late is not touched: Slack brings it to somebody else, or says so."""
+async def test_a_stop_takes_nothing_new_under_constant_load(line: Line) -> None:
+    """Running work is answered, later frames are not touched: Slack sends them elsewhere, or reports a failure."""
     await line.start_both()
     submitting = await line.submit()
 
     stopping = asyncio.create_task(line.ingress.stop_taking())
-    await line.wait_until(lambda: len(line.open) == 1)  # the quiet one has gone
+    await line.wait_until(lambda: len(line.open) == 1)  # the quiet one has closed
     line.pass_time(timedelta(seconds=1))
-    await asyncio.sleep(0.02)  # nothing tells that its patience has ended
+    await asyncio.sleep(0.02)  # no event says that its patience has ended
     late = asyncio.create_task(line.slack.type_command(ADA, PLATFORM, "/r2-credential"))
     await asyncio.sleep(0.02)
     line.let_go.set()
@@ -526,8 +526,8 @@ async def test_a_stop_during_a_listener_that_hangs_ends(line: Line) -> None:
     line.let_go.set()
 
 
-async def test_an_answer_that_comes_too_late_for_its_connection_is_told(line: Line, log: io.StringIO) -> None:
-    """The connection was aborted meanwhile: Slack asks again elsewhere, and the log knows why."""
+async def test_an_answer_too_late_for_its_connection_is_logged(line: Line, log: io.StringIO) -> None:
+    """The connection was aborted meanwhile: Slack asks again elsewhere, and the log has the reason."""
     line.slack.transport.redelivers = False
     await line.start()
     submitting = await line.submit()
@@ -546,21 +546,21 @@ async def test_an_answer_that_comes_too_late_for_its_connection_is_told(line: Li
 
 
 def make_echo(heard: list[str]) -> AsyncApp:
-    """Build an app that says what it heard, after a moment."""
+    """Build an app that repeats what it received, after a moment."""
     app = make_app(asyncio.Queue(), asyncio.Event())
     app._async_listeners.clear()
 
     async def echo(ack: AsyncAck, command: dict[str, str]) -> None:
         heard.append(command["text"])
-        await asyncio.sleep(0.005)  # the work, so that something is always under way
+        await asyncio.sleep(0.005)  # work, so that a request is always running
         await ack(command["text"])
 
     app.command(COMMAND)(echo)
     return app
 
 
-async def test_a_rolling_restart_loses_doubles_and_holds_up_nothing(clock: Clock, log: io.StringIO) -> None:
-    """Two replicas under a steady load, stopped and started again in turn: everybody goes on being answered."""
+async def test_a_rolling_restart_loses_duplicates_and_delays_nothing(clock: Clock, log: io.StringIO) -> None:
+    """Two replicas under a steady load restart in turn: each person keeps getting answers."""
     heard: list[str] = []
     config = FakeSlackConfig(answer_timeout=PATIENCE)
     async with (
@@ -588,7 +588,7 @@ async def test_a_rolling_restart_loses_doubles_and_holds_up_nothing(clock: Clock
 async def _start_replica(
     slack: FakeSlack, heard: list[str], clock: Clock, stack: AsyncExitStack
 ) -> tuple[SocketModeIngress, asyncio.Task[None]]:
-    """Connect until the stack is left."""
+    """Connect until the stack is closed."""
     ingress = make_ingress(slack, make_echo(heard), clock)
     stack.push_async_callback(ingress.close)
     await ingress.connect()
@@ -615,7 +615,7 @@ async def test_slacks_pings_are_answered(line: Line) -> None:
 
 
 def _stand_still(line: Line) -> None:
-    """Let the last beat be long ago, as it is when a frozen process wakes."""
+    """Let the last beat be long ago, as after a freeze."""
     line.ingress._pulse._felt_at -= 10
 
 
@@ -636,7 +636,7 @@ async def test_what_lay_in_the_socket_of_a_frozen_process_is_not_taken(line: Lin
 
 
 async def test_a_standstill_is_noticed_without_a_frame(line: Line, log: io.StringIO) -> None:
-    """So what comes in good time after it is taken."""
+    """So that a prompt request after it is accepted."""
     await line.start_both()
     _stand_still(line)
 
@@ -649,7 +649,7 @@ async def test_a_standstill_is_noticed_without_a_frame(line: Line, log: io.Strin
 
 @pytest.mark.parametrize("pong", [None, b"another word"], ids=["no pong", "the pong of another ping"])
 async def test_nothing_is_taken_before_the_pong(line: Line, pong: bytes | None) -> None:
-    """What was sent before the ping is read before its pong: a frame may still be on its way after a standstill."""
+    """Data sent before the ping is read before its pong: a frame may still be in the socket after a standstill."""
     answers: asyncio.Queue[Json] = asyncio.Queue()
 
     async def talk(socket: web.WebSocketResponse) -> None:
@@ -674,8 +674,8 @@ async def test_nothing_is_taken_before_the_pong(line: Line, pong: bytes | None) 
     assert line.heard.empty()
 
 
-async def test_a_ping_into_a_connection_that_is_over_does_no_harm(line: Line, log: io.StringIO) -> None:
-    """It ended while the process stood still: it is rebuilt as any other."""
+async def test_a_ping_into_a_closed_connection_does_no_harm(line: Line, log: io.StringIO) -> None:
+    """It ended during the standstill, and is rebuilt like any other."""
     await line.start_both()
     for connection in list(line.ingress._connections):
         await connection.close()
@@ -686,7 +686,7 @@ async def test_a_ping_into_a_connection_that_is_over_does_no_harm(line: Line, lo
 
 
 def _open_and_submit(line: Line) -> Json:
-    """Return the payload of a form that somebody fills in and submits."""
+    """Return the payload of a form that was filled in and submitted."""
     return dict(_envelope(line)["payload"])
 
 
@@ -695,7 +695,7 @@ def _envelope(line: Line) -> Json:
 
 
 def _paste(line: Line) -> str:
-    """Make the frame of a submission; nothing of it is kept by the fake Slack."""
+    """Make the frame of a submission; the fake Slack keeps nothing of it."""
     form = modal.build_form(
         nonce="the-nonce",
         filling=modal.Filling(key=BucketKey(account_id="a" * 32, bucket="analytics-events")),
@@ -703,7 +703,7 @@ def _paste(line: Line) -> str:
     )
     line.slack.modals.open(line.slack.workspace.users[ADA], PLATFORM, form)
     payload = line.slack.make_submission(ADA)
-    for block in (modal.TOKEN_BLOCK, modal.REASON_BLOCK):  # also where it has no place, and is masked
+    for block in (modal.TOKEN_BLOCK, modal.REASON_BLOCK):  # the reason is the wrong place for a token, and is masked
         payload["view"]["state"]["values"][block][block]["value"] = _pasted_token()
     envelope = {"envelope_id": "e1", "type": "interactive", "payload": payload, "accepts_response_payload": True}
     return json.dumps(envelope)
@@ -714,14 +714,14 @@ def _pasted_token() -> str:
 
 
 async def test_nothing_holds_the_token_once_it_is_sealed(line: Line) -> None:
-    """Neither while a listener works on it, nor while the next frame is waited for, which can take hours."""
+    """Neither while a listener runs, nor while waiting for the next frame, which can take hours."""
     await line.ingress.connect()
     await line.slack.wait_for_connections()
     answered = line.slack.transport._waiting["e1"] = asyncio.get_running_loop().create_future()
 
     await line.slack.transport.connections[0].send_str(_paste(line))
     async with asyncio.timeout(PATIENCE.total_seconds()):
-        told = await line.heard.get()
+        pasted = await line.heard.get()
     during = find_holders(_pasted_token)
     line.let_go.set()
     async with asyncio.timeout(PATIENCE.total_seconds()):
@@ -729,12 +729,12 @@ async def test_nothing_holds_the_token_once_it_is_sealed(line: Line) -> None:
     after = find_holders(_pasted_token)
 
     assert (during, after) == ([], [])
-    assert told is not None
-    assert told.last_four == _pasted_token()[-4:]
+    assert pasted is not None
+    assert pasted.last_four == _pasted_token()[-4:]
 
 
-def test_a_token_that_is_held_is_found() -> None:
-    """The search finds what is there, or it would prove nothing."""
+def test_a_held_token_is_found() -> None:
+    """The search must find a token, or it would prove nothing."""
     held: list[object] = [{"a body": ("of a request", _pasted_token().encode())}]
 
     assert "list" in find_holders(_pasted_token)

@@ -1,4 +1,4 @@
-"""The answer to `history`: outcomes in words, nothing foreign that comes to life, Slack's limits."""
+"""The answer to `history`: outcomes in words, no active foreign markup, Slack's limits."""
 
 from dataclasses import fields, replace
 from datetime import timedelta
@@ -24,7 +24,7 @@ STORED = make_ended_submission(
 
 
 def shown(submission: Submission, bucket: str = "") -> str:
-    """Return all that the list shows of one submission."""
+    """Return everything that the list shows of one submission."""
     message = history_message([submission], bucket, NOW, steps_of)
     assert message_problems(message["blocks"]) == []
     return "\n".join(texts_of(message["blocks"]))
@@ -33,7 +33,7 @@ def shown(submission: Submission, bucket: str = "") -> str:
 @pytest.mark.parametrize("task", Task)
 @pytest.mark.parametrize("state", State)
 def test_every_state_of_every_task_has_words(state: State, task: Task) -> None:
-    """Also what is under way, and what no task can come to."""
+    """States that are not final have words too, and so do states that a task cannot reach."""
     submission = replace(STORED, state=state, task=task, ended_at=NOW if state in ENDINGS else None)
 
     text = shown(submission)
@@ -42,8 +42,8 @@ def test_every_state_of_every_task_has_words(state: State, task: Task) -> None:
     assert ("under way" in text) is (state not in ENDINGS)
 
 
-def test_what_does_not_work_any_more_has_no_tick() -> None:
-    """It was stored, and somebody has to act: the list says so, and so does the text for a screen reader."""
+def test_a_credential_that_no_longer_works_has_no_tick() -> None:
+    """It was stored, and someone has to act: the list and the text for a screen reader both say so."""
     message = history_message([STORED], "", NOW, steps_of, broken=frozenset({STORED.id}))
     assert ":white_check_mark:" not in str(message)
     assert ":rotating_light: `lake` *stored, but does not work any more*" in "\n".join(texts_of(message["blocks"]))
@@ -87,18 +87,18 @@ LINES = {
 
 
 @pytest.mark.parametrize(("submission", "words"), LINES.values(), ids=LINES)
-def test_each_line_tells_what_came_of_it(submission: Submission, words: str) -> None:
-    """Who, what for, which token, and the outcome."""
+def test_each_line_reports_the_outcome(submission: Submission, words: str) -> None:
+    """Who, for which bucket, with which token, and the outcome."""
     assert words in shown(submission)
 
 
-def test_a_token_is_not_there_where_there_was_none() -> None:
-    """Enabling a catalog takes no token."""
+def test_enabling_names_no_token() -> None:
+    """Enabling a catalog needs no token."""
     assert "token" not in shown(replace(STORED, task=Task.ENABLE, state=State.ENABLED, last_four=""))
 
 
-def test_nothing_foreign_comes_to_life() -> None:
-    """A reason with @here or an address in it is only text."""
+def test_foreign_markup_has_no_effect() -> None:
+    """@here or an address in a reason is plain text."""
     message = history_message([replace(STORED, reason="@here http://example.com")], "", NOW, steps_of)
 
     [line] = [block for block in message["blocks"] if block["type"] == "section" and "@here" in block["text"]["text"]]
@@ -106,8 +106,8 @@ def test_nothing_foreign_comes_to_life() -> None:
 
 
 @pytest.mark.parametrize(("bucket", "is_named"), [("", True), ("lake", False)])
-def test_the_bucket_is_named_where_there_are_several(bucket: str, *, is_named: bool) -> None:
-    """In the history of one bucket it stands in the title."""
+def test_the_bucket_is_named_in_a_list_of_several(bucket: str, *, is_named: bool) -> None:
+    """The history of a single bucket names it in the title."""
     [title, line, *_] = texts_of(history_message([STORED], bucket, NOW, steps_of)["blocks"])
 
     assert ("`lake`" in line) is is_named
@@ -116,12 +116,12 @@ def test_the_bucket_is_named_where_there_are_several(bucket: str, *, is_named: b
 
 @pytest.mark.parametrize(("bucket", "whose"), [("", "for all buckets that you may see"), ("lake", "for `lake`")])
 def test_an_empty_history_says_so(bucket: str, whose: str) -> None:
-    """Nothing is a good answer when it is a sentence."""
+    """The answer is a whole sentence."""
     assert history_message([], bucket, NOW, steps_of)["text"] == f"Nothing was submitted through this bot {whose} yet."
 
 
-def test_the_sentence_tells_the_newest() -> None:
-    """Whoever hears it read hears what happened last."""
+def test_the_summary_reports_the_newest() -> None:
+    """A person who uses a screen reader hears what happened last."""
     text = history_message([STORED], "lake", NOW, steps_of)["text"]
 
     assert text.startswith("The last submissions for `lake`, the newest first: <@U0ADA0001>'s for `lake` on ")
@@ -129,7 +129,7 @@ def test_the_sentence_tells_the_newest() -> None:
 
 
 def test_a_long_history_fits_into_a_message() -> None:
-    """Slack takes fifty blocks of three thousand characters."""
+    """Slack accepts fifty blocks of three thousand characters."""
     longest = replace(STORED, reason="<" * 300, key=replace(STORED.key, bucket="x" * 63))
 
     message = history_message([longest] * 100, "", NOW, steps_of)
@@ -138,8 +138,8 @@ def test_a_long_history_fits_into_a_message() -> None:
     assert len([text for text in texts_of(message["blocks"]) if ">" in text]) == MOST_SHOWN
 
 
-def test_a_cause_of_another_version_is_told_as_such() -> None:
-    """After a downgrade there are some: the list is shown all the same, and claims nothing."""
+def test_an_unknown_cause_is_reported_as_such() -> None:
+    """They exist after a downgrade: the list is still shown, and claims nothing."""
     failed = replace(STORED, state=State.FAILED, error_code="of_tomorrow")
     assert "(unknown_cause)" in shown(failed)
     waits = replace(STORED, state=State.VERIFYING, ended_at=None, error_code="of_tomorrow")
@@ -148,7 +148,7 @@ def test_a_cause_of_another_version_is_told_as_such() -> None:
 
 
 def test_no_sealed_token_is_shown() -> None:
-    """What is under way still has one, and no value that is shown can hold it."""
+    """A submission in progress still has one, and no displayed value can contain it."""
     waiting = replace(STORED, state=State.VERIFYING, ended_at=None)
 
     assert not {field.name for field in fields(Submission)} & {"sealed", "sealed_token", "sealed_response_url"}

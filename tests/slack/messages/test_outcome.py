@@ -1,4 +1,4 @@
-"""What is said of each ending: for every task a sentence, what could be proven, what is known besides, whose move."""
+"""The texts of each ending: the sentence, what could be proven, remarks, and who has to act."""
 
 import re
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ _OF_TASK: dict[Task, dict[str, Any]] = {
 
 
 def ended(task: Task, state: State, code: str | None, **changes: Any) -> Submission:  # noqa: ANN401 - its fields
-    """Return a submission that came to this ending."""
+    """Return a submission with this ending."""
     fields: dict[str, Any] = {
         "task": task,
         "state": state,
@@ -118,29 +118,29 @@ STORED = [
 
 
 def result_of(**changes: Any) -> RedactedResult:  # noqa: ANN401 - fields of a submission
-    """Return what is shown of a stored submission with some other fields."""
+    """Return the redacted form of a stored submission with some other fields."""
     return RedactedResult.of(replace(SUBMISSION, **changes))
 
 
 def without_times(text: str) -> str:
-    """Leave out what Slack shows as a time: signs of ours that are no sentence."""
+    """Remove Slack's time markup: characters of ours that are no sentence."""
     return re.sub(r"<!date\^[0-9]+\^\{[^<>]+\|[0-9: -]+ UTC>", "then", text)
 
 
 def find_faults(text: str) -> list[str]:
-    """Return what in a text is no whole sentence of ours."""
+    """Return the parts of a text that are no whole sentence."""
     text = without_times(text)
     faults = re.findall(r"  |\.\.|None|[{}]|\. [a-z]|Optional|State\.|Task\.|^[^<A-Z]|[^.]$", text)
     return faults + [part for part in text.split(". ") if not re.match(r'<@|[A-Z"]', part)]
 
 
 def test_the_table_of_endings_is_complete() -> None:
-    """A new task, a new ending, or an error of a new kind has its row."""
+    """A new task, ending or error class has its row."""
     assert set(ENDED_BY) == set(Task)
     assert {state for states in ENDED_BY.values() for state in states} == ENDINGS
     recordable = (CloudflareError, DatabaseTrouble, AccessRefused, SealedValueUnreadable)
-    told = {code for states in ENDED_BY.values() for codes in states.values() for code in codes if code}
-    assert told == set(_codes(*recordable, NeverSent, DeadlineReached))
+    listed = {code for states in ENDED_BY.values() for codes in states.values() for code in codes if code}
+    assert listed == set(_codes(*recordable, NeverSent, DeadlineReached))
 
 
 _NOT_STORED = "The credential that <@U0ADA0001> submitted for `lake` was not stored; nothing was changed."
@@ -177,8 +177,8 @@ HEADLINES: dict[tuple[Task, State], str] = {
 
 
 @pytest.mark.parametrize(("task", "state"), HEADLINES, ids=[f"{task}-{state}" for task, state in HEADLINES])
-def test_every_ending_of_every_task_has_its_sentence(task: Task, state: State) -> None:
-    """Who, which bucket, what came of it, and whether anything was changed."""
+def test_each_ending_of_each_task_has_its_sentence(task: Task, state: State) -> None:
+    """Who, which bucket, the outcome, and whether anything was changed."""
     code = {State.FAILED: "caller_rejected"}.get(state, ENDED_BY[task][state][0])
     assert RedactedResult.of(ended(task, state, code)).headline == HEADLINES[task, state]
 
@@ -187,15 +187,15 @@ def _come_to_an_end() -> list[Submission]:
     return [submission for param in ENDED + STORED for submission in param.values if isinstance(submission, Submission)]
 
 
-def test_no_ending_is_without_a_sentence() -> None:
-    """The table above knows every ending that there is."""
-    told = {(submission.task, RedactedResult.of(submission)._told_as) for submission in _come_to_an_end()}
-    assert told == {(task, ending) for task, outcomes in OUTCOMES.items() for ending in outcomes}
+def test_each_ending_has_a_sentence() -> None:
+    """The table above has all endings."""
+    reached = {(submission.task, RedactedResult.of(submission)._told_as) for submission in _come_to_an_end()}
+    assert reached == {(task, ending) for task, outcomes in OUTCOMES.items() for ending in outcomes}
     assert set(HEADLINES) == {(task, state) for task, states in ENDED_BY.items() for state in states}
 
 
-def test_every_row_of_the_table_fits_where_it_is_shown() -> None:
-    """Slack cuts no title of a modal, and the headline is a sentence of its own."""
+def test_each_row_of_the_table_fits_its_place() -> None:
+    """Slack does not cut the modal's title, and the headline is a whole sentence."""
     for outcome in (outcome for outcomes in OUTCOMES.values() for outcome in outcomes.values()):
         assert len(outcome.view_title) <= 24
         assert re.fullmatch(":[a-z_]+:", outcome.mark)
@@ -205,16 +205,16 @@ def test_every_row_of_the_table_fits_where_it_is_shown() -> None:
 
 
 @pytest.mark.parametrize("submission", ENDED + STORED)
-def test_every_ending_is_explained_in_whole_sentences(submission: Submission) -> None:
-    """Whatever ended it, and what is said besides."""
+def test_each_ending_is_explained_in_whole_sentences(submission: Submission) -> None:
+    """Whatever ended it, including the remarks."""
     result = RedactedResult.of(submission)
     for text in (result.headline, explain(result), *list_warnings(result), *list_unchecked(result)):
         assert find_faults(text) == []
 
 
 @pytest.mark.parametrize("submission", ENDED)
-def test_there_is_one_move_and_it_is_clear_whose(submission: Submission) -> None:
-    """The person is told to do one thing, or whom to ask; not two things that contradict each other."""
+def test_there_is_one_thing_to_do_and_it_is_clear_who_does_it(submission: Submission) -> None:
+    """The person reads one thing to do, or whom to ask; not two that contradict each other."""
     result = RedactedResult.of(submission)
     text = explain(result)
     assert text.count("What to do:") <= 1
@@ -226,8 +226,8 @@ def test_there_is_one_move_and_it_is_clear_whose(submission: Submission) -> None
 
 @pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown))
 @pytest.mark.parametrize("task", Task)
-def test_what_lasted_until_the_end_is_told_as_over(task: Task, code: str) -> None:
-    """What is told meanwhile promises another try, which would be untrue in a final message."""
+def test_lasting_trouble_is_reported_as_over(task: Task, code: str) -> None:
+    """The text during the wait promises another try, which a final message must not."""
     explanation = explain(RedactedResult.of(ended(task, State.FAILED, code)))
     error = error_of_code(code)
     assert issubclass(error, Transient)
@@ -243,8 +243,8 @@ def test_what_lasted_until_the_end_is_told_as_over(task: Task, code: str) -> Non
 
 
 @pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown))
-def test_nobody_says_not_enabled_where_an_answer_may_have_been_lost(code: str) -> None:
-    """The request may have been carried out, whatever kept the bot from hearing of it."""
+def test_not_enabled_is_not_said_if_an_answer_may_be_lost(code: str) -> None:
+    """The request may have taken effect without an answer."""
     result = RedactedResult.of(ended(Task.ENABLE, State.FAILED, code))
     assert result.headline == (
         "It is not known whether the catalog of `lake`, which <@U0ADA0001> wanted to enable, was enabled."
@@ -253,15 +253,15 @@ def test_nobody_says_not_enabled_where_an_answer_may_have_been_lost(code: str) -
 
 @pytest.mark.parametrize("code", [NeverSent.code, DeadlineReached.code])
 def test_enabling_speaks_of_no_token(code: str) -> None:
-    """There was none: the fix is the button."""
+    """It needs none: the fix is the button."""
     state = State.EXPIRED if code == NeverSent.code else State.FAILED
     explanation = explain(RedactedResult.of(ended(Task.ENABLE, state, code)))
     assert "token" not in explanation
     assert "What to do: Press the button again" in explanation
 
 
-def test_a_stop_without_an_answer_is_told_as_such() -> None:
-    """Killed with a request out, the bot knows no error to tell."""
+def test_a_stop_without_an_answer_is_reported_as_such() -> None:
+    """A bot killed during a request knows no error to report."""
     explanation = explain(RedactedResult.of(ended(Task.STORE, State.UNCERTAIN, None)))
     assert "stopped before it had an answer" in explanation
     assert explanation.endswith("Submit the same token again; storing it twice does no harm.")
@@ -272,11 +272,11 @@ def test_a_stop_without_an_answer_is_told_as_such() -> None:
     [
         pytest.param(NotAllowed, "You are not on the list", id="no longer allowed"),
         pytest.param(error_of_code("credential_refused"), "Create a token", id="refused later"),
-        pytest.param(SealedValueUnreadable, "can no longer open", id="no longer to be opened"),
+        pytest.param(SealedValueUnreadable, "can no longer open", id="can no longer be opened"),
     ],
 )
 def test_an_uncertain_ending_does_not_contradict_itself(error: type[BotError], expected: str) -> None:
-    """Who is told to use another token is not told in one breath to submit the same one again."""
+    """A person advised to use another token must not also be advised to submit the same one again."""
     explanation = explain(RedactedResult.of(ended(Task.STORE, State.UNCERTAIN, error.code)))
     assert expected in explanation
     assert "got no clear answer, so the slot may hold it" in explanation
@@ -312,15 +312,15 @@ def test_an_uncertain_ending_does_not_contradict_itself(error: type[BotError], e
             "Cloudflare accepted it, but the bot could not find out afterwards whether it works. What to do: Ask with "
             "`/r2-credential status` in a few minutes.",
             False,
-            id="nobody could be asked",
+            id="the test failed",
         ),
-        pytest.param(None, "the bot could not find out afterwards", False, id="nobody was asked"),
+        pytest.param(None, "the bot could not find out afterwards", False, id="not tested"),
     ],
 )
 def test_a_success_says_what_could_be_proven(
     confirmation: CredentialStatus | None, expected: str, *, is_alarm: bool
 ) -> None:
-    """No more than Cloudflare told."""
+    """It claims no more than Cloudflare confirmed."""
     result = result_of(confirmation=confirmation)
     assert expected in explain(result)
     assert result.is_alarm is is_alarm
@@ -329,7 +329,7 @@ def test_a_success_says_what_could_be_proven(
 
 @pytest.mark.parametrize("state", sorted(ENDINGS - {State.STORED}))
 def test_only_what_is_stored_is_an_alarm(state: State) -> None:
-    """A failure has a title of its own."""
+    """The title of a failure is different anyway."""
     assert not result_of(state=state, confirmation=CredentialStatus.ABSENT, superseded_by="U0GRACE01").is_alarm
 
 
@@ -340,11 +340,11 @@ def test_only_what_is_stored_is_an_alarm(state: State) -> None:
         pytest.param(CredentialStatus.INVALID, "It replaced one that did not work any more.", id="it did not"),
         pytest.param(CredentialStatus.ABSENT, "There was none before.", id="none"),
         pytest.param(CredentialStatus.PRESENT, "", id="one that was not tested"),
-        pytest.param(CredentialStatus.UNKNOWN, "", id="nobody knows"),
+        pytest.param(CredentialStatus.UNKNOWN, "", id="not known"),
     ],
 )
-def test_what_was_replaced_is_told_as_far_as_it_is_known(before: CredentialStatus, expected: str) -> None:
-    """Behind what could be proven of the new one."""
+def test_the_replaced_credential_is_described_as_far_as_known(before: CredentialStatus, expected: str) -> None:
+    """The sentence follows what could be proven of the new one."""
     explanation = explain(result_of(findings=replace(FINDINGS, credential=before)))
     assert explanation == f"Cloudflare confirms that the stored credential works. {expected}".rstrip()
 
@@ -377,18 +377,18 @@ WARNINGS: dict[str, tuple[TokenFacts | None, TokenKind, list[str]]] = {
     ),
     "tomorrow": (replace(TOKEN, expires_at=NOW + DAY), TokenKind.ACCOUNT, [_soon("in 1 day")]),
     "in an hour": (replace(TOKEN, expires_at=NOW + DAY / 24), TokenKind.ACCOUNT, [_soon("in less than a day")]),
-    "not told, of a user by its shape": (None, TokenKind.USER, [_OF_USER]),
-    "not told, of the account by its shape": (None, TokenKind.ACCOUNT, []),
-    "not told, older kind": (None, TokenKind.UNPREFIXED, []),
+    "not described, of a user by its shape": (None, TokenKind.USER, [_OF_USER]),
+    "not described, of the account by its shape": (None, TokenKind.ACCOUNT, []),
+    "not described, older kind": (None, TokenKind.UNPREFIXED, []),
 }
 
 
 @pytest.mark.parametrize("state", [State.STORED, State.CHECKED])
 @pytest.mark.parametrize(("token", "kind", "expected"), WARNINGS.values(), ids=WARNINGS)
-def test_what_does_not_stop_a_token_is_said(
+def test_problems_that_do_not_stop_a_token_are_mentioned(
     token: TokenFacts | None, kind: TokenKind, expected: list[str], state: State
 ) -> None:
-    """Of what was stored and of what could be."""
+    """Of a stored token and of a checked one."""
     result = result_of(state=state, token_kind=kind, findings=replace(FINDINGS, token=token), ended_at=NOW)
     assert [without_times(warning) for warning in list_warnings(result)] == expected
 
@@ -409,20 +409,20 @@ UNCHECKED = {
     ],
 )
 @pytest.mark.parametrize(("unchecked", "expected"), UNCHECKED.values(), ids=UNCHECKED)
-def test_what_was_not_checked_is_said_with_what_that_means(
+def test_unchecked_rights_are_mentioned_with_their_consequence(
     unchecked: frozenset[Check], expected: list[str], state: State, meaning: str
 ) -> None:
-    """In the order in which it is asked."""
-    told = list_unchecked(result_of(state=state, findings=replace(FINDINGS, unchecked=unchecked)))
-    assert len(told) == len(expected)
-    assert all(remark.startswith("Not checked: ") for remark in told)
-    assert [part for part, remark in zip(expected, told, strict=True) if part not in remark] == []
-    assert any(meaning in remark for remark in told) is (Check.REACH in unchecked)
+    """In the order of the checks."""
+    remarks = list_unchecked(result_of(state=state, findings=replace(FINDINGS, unchecked=unchecked)))
+    assert len(remarks) == len(expected)
+    assert all(remark.startswith("Not checked: ") for remark in remarks)
+    assert [part for part, remark in zip(expected, remarks, strict=True) if part not in remark] == []
+    assert any(meaning in remark for remark in remarks) is (Check.REACH in unchecked)
 
 
 @pytest.mark.parametrize("state", sorted(ENDINGS - {State.STORED, State.CHECKED}))
 def test_a_failure_is_not_followed_by_remarks(state: State) -> None:
-    """Who has to get another token need not hear that this one belongs to a user."""
+    """A person who has to get another token need not read that this one belongs to a user."""
     findings = Findings(token=None, unchecked=frozenset(Check), credential=CredentialStatus.UNKNOWN)
     result = result_of(state=state, findings=findings, token_kind=TokenKind.USER, superseded_by="U0GRACE01")
     assert list_warnings(result) == list_unchecked(result) == []
@@ -448,8 +448,8 @@ def test_a_dry_run_says_what_it_cannot_see() -> None:
         pytest.param(True, "An earlier request with this token got no clear answer", id="sent before"),
     ],
 )
-def test_who_was_superseded_reads_by_whom_and_when(fate: str, *, landed: bool) -> None:
-    """The time in the reader's own zone, with UTC for what cannot show that; and whether the token went out."""
+def test_a_superseded_submission_says_by_whom_and_when(fate: str, *, landed: bool) -> None:
+    """The time in the reader's zone, with UTC as the fallback; and whether the token was sent."""
     at = datetime(2026, 11, 20, 12, 34, 56, 999999, tzinfo=UTC)
     result = RedactedResult.of(ended(Task.STORE, State.SUPERSEDED, None, possibly_written=landed, ended_at=at))
     assert explain(result).startswith("<@U0GRACE01> submitted a newer one for the same catalog")
@@ -459,14 +459,14 @@ def test_who_was_superseded_reads_by_whom_and_when(fate: str, *, landed: bool) -
 
 
 @pytest.mark.parametrize("submission", ENDED)
-def test_the_operator_is_asked_when_it_is_the_operators_move(submission: Submission) -> None:
-    """And else nobody is sent to anybody."""
+def test_the_operator_is_named_if_the_operator_has_to_act(submission: Submission) -> None:
+    """Otherwise no one is sent to the operator."""
     result = RedactedResult.of(submission)
     assert result.asks_operator is (result.error is not None and result.error.whose_move is WhoseMove.OPERATOR)
 
 
-def test_a_submission_that_seems_to_end_before_it_began_took_no_time() -> None:
-    """A clock was set back; and whatever asks too early gets no error."""
+def test_a_submission_that_ends_before_it_began_took_no_time() -> None:
+    """The clock was set back; and a submission that has not ended raises no error."""
     assert result_of(ended_at=NOW - DAY).took == timedelta(0)
     assert result_of(ended_at=None).took == timedelta(0)
 
@@ -477,8 +477,8 @@ def _waiting(error: str | None, state: State, wait: timedelta, task: Task = Task
 
 
 @pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown, TokenRefusal))
-def test_whatever_is_waited_for_is_told(code: str) -> None:
-    """With the second at which the bot tries again; a token that is not known yet is not called a bad one."""
+def test_each_wait_is_explained(code: str) -> None:
+    """With the second at which the bot tries again; a token that is not known yet is not called bad."""
     waiting = _waiting(code, State.VERIFYING, timedelta(seconds=30)).waiting
     assert find_faults(waiting) == []
     assert waiting.endswith("The bot tries again by itself at <!date^1795176030^{time_secs}|12:00:30 UTC>.")
@@ -489,15 +489,13 @@ def test_whatever_is_waited_for_is_told(code: str) -> None:
 @pytest.mark.parametrize(
     ("error", "state", "wait"),
     [
-        pytest.param(None, State.VERIFYING, timedelta(seconds=30), id="in line behind a newer one"),
+        pytest.param(None, State.VERIFYING, timedelta(seconds=30), id="queued behind a newer one"),
         pytest.param(Throttled.code, State.STORING, timedelta(0), id="the wait is over"),
         pytest.param(Throttled.code, State.CONFIRMING, timedelta(seconds=1), id="it is stored: that is past"),
     ],
 )
-def test_nothing_is_said_of_waiting_where_nothing_is_waited_for(
-    error: str | None, state: State, wait: timedelta
-) -> None:
-    """Not even of what was waited for before."""
+def test_nothing_is_said_of_a_wait_that_is_over(error: str | None, state: State, wait: timedelta) -> None:
+    """Not even the reason of an earlier wait."""
     progress = _waiting(error, state, wait)
     assert (progress.waiting, progress.error, progress.waits_until) == ("", None, None)
 
@@ -514,14 +512,14 @@ def test_nothing_is_said_of_waiting_where_nothing_is_waited_for(
         pytest.param(-3 * DAY, "then, 3 days ago", id="three days ago"),
     ],
 )
-def test_an_expiry_is_told_with_the_days_that_are_left(left: timedelta | None, expected: str) -> None:
-    """Or that have passed."""
-    told = expiry(None if left is None else NOW + left, NOW)
-    assert without_times(told) == expected
+def test_an_expiry_is_shown_with_the_days_left(left: timedelta | None, expected: str) -> None:
+    """Or the days since."""
+    shown = expiry(None if left is None else NOW + left, NOW)
+    assert without_times(shown) == expected
 
 
-def test_every_kind_of_error_that_can_last_is_recorded_with_failures() -> None:
-    """So that the tables above run each of them."""
+def test_each_lasting_error_is_recorded_with_failures() -> None:
+    """So that the tables above test each of them."""
     lasting = {leaf.code for leaf in leaves(BotError) if leaf.retryable and not issubclass(leaf, SlackTrouble)}
     assert lasting <= set(ENDED_BY[Task.STORE][State.FAILED])
     assert DatabaseUnavailable.code in lasting

@@ -1,4 +1,4 @@
-"""The final message and the fake Slack: the channel, else its response URL, else a direct message, never silence."""
+"""Posting the final message: to the channel, by its response URL, or as a direct message; it is never lost."""
 
 import asyncio
 import socket
@@ -47,7 +47,7 @@ STORED = make_ended_submission(
 
 
 def pending(submission: Submission = STORED, response_url: SealedResponseUrl | None = None) -> Pending:
-    """Return it as a delivery has it."""
+    """Return the submission as a delivery has it."""
     return Pending(submission=submission, sealed=Sealed(response_url=response_url))
 
 
@@ -72,7 +72,7 @@ class Scene:
 
     @property
     def poster(self) -> Poster:
-        """The poster; it remembers nothing."""
+        """Return a new poster, which remembers nothing."""
         client = AsyncWebClient(
             token=self.slack.config.bot_tokens[0], base_url=self.slack.api_url, session=self.http, retry_handlers=[]
         )
@@ -95,39 +95,39 @@ class Scene:
         )
 
     def seal(self, url: str, channel_id: str = NOT_MEMBER, **changes: str) -> SealedResponseUrl:
-        """Seal a response URL as the ingress does, or, with `changes`, for something else."""
+        """Seal a response URL as the ingress does, or, with `changes`, in another context."""
         context = SealingContext.of(replace(STORED, channel_id=channel_id), RESPONSE_URL)
         return SealedResponseUrl(self.key_ring.sealing_key.seal(url, replace(context, **changes)))
 
     def issue(self, channel_id: str) -> str:
-        """Return a response URL of Slack's."""
+        """Return a response URL issued by the fake Slack."""
         return self.slack.response_urls.issue(ADA, channel_id)
 
     def submission(self, channel_id: str, sealed: SealedResponseUrl | None = None) -> Pending:
-        """Return one that ended, with its result for this channel."""
+        """Return a submission that ended, with its result for this channel."""
         return pending(replace(STORED, channel_id=channel_id), sealed)
 
     def allow(self, *channels: str) -> None:
-        """Narrow the list of channels."""
+        """Restrict the allowed channels."""
         self.allowed = channels
 
     def change(self, channel_id: str, *, is_mpim: bool) -> None:
-        """Make a channel a group message."""
+        """Turn a channel into a group message."""
         self.slack.workspace.change_channel(replace(self.slack.workspace.channels[channel_id], is_mpim=is_mpim))
 
     @property
     def messages(self) -> list[Message]:
-        """All that was posted anywhere."""
+        """Return everything that was posted anywhere."""
         return self.slack.workspace.messages
 
     @property
     def places(self) -> list[str]:
-        """Where something was posted."""
+        """Return the channels of what was posted."""
         return [message.channel_id for message in self.messages]
 
     @property
     def asked(self) -> list[str]:
-        """Where the bot tried to post by the Web API."""
+        """Return the channels to which the bot tried to post by the Web API."""
         return [call.arguments["channel"] for call in self.slack.calls_of("chat.postMessage")]
 
 
@@ -140,7 +140,7 @@ async def scene() -> AsyncIterator[Scene]:
 
 
 async def test_the_result_is_posted_in_the_chosen_channel(scene: Scene) -> None:
-    """Once, for everybody, as it is, with nothing unfurled and an id that is the same at each try."""
+    """Once, for everyone, unchanged, with no link previews and the same id at each try."""
     for _ in range(2):
         await scene.poster.post_result(pending())
     await scene.poster.post_result(pending(replace(STORED, id="V2")))
@@ -158,8 +158,8 @@ async def test_the_result_is_posted_in_the_chosen_channel(scene: Scene) -> None:
     "channel_id",
     [pytest.param(NOT_MEMBER, id="not_in_channel"), pytest.param(PRIVATE, id="channel_not_found")],
 )
-async def test_where_the_bot_may_not_post_the_response_url_does(scene: Scene, channel_id: str) -> None:
-    """Everybody in the channel sees it, it says why it came this way, and nobody gets a direct message."""
+async def test_where_the_bot_may_not_post_the_response_url_is_used(scene: Scene, channel_id: str) -> None:
+    """Everyone in the channel sees it, it says why it came this way, and no one gets a direct message."""
     await scene.poster.post_result(scene.submission(channel_id, scene.seal(scene.issue(channel_id), channel_id)))
     [message] = scene.messages
     assert (message.channel_id, message.ephemeral_to) == (channel_id, None)
@@ -170,7 +170,7 @@ async def test_where_the_bot_may_not_post_the_response_url_does(scene: Scene, ch
 
 @pytest.mark.parametrize("channel_id", [NOT_MEMBER, PRIVATE, NOWHERE])
 async def test_without_a_response_url_it_is_a_direct_message(scene: Scene, channel_id: str) -> None:
-    """To the person who submitted, with the reason why it is there."""
+    """To the submitter, with the reason."""
     await scene.poster.post_result(scene.submission(channel_id))
     [message] = scene.messages
     assert message.channel_id == dm_id(ADA)
@@ -196,10 +196,10 @@ UNFIT: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize(("change", "because"), UNFIT.values(), ids=UNFIT)
-async def test_a_result_is_not_posted_where_nobody_could_choose_it_any_more(
+async def test_a_result_is_not_posted_where_it_could_no_longer_be_chosen(
     scene: Scene, change: Change, because: str
 ) -> None:
-    """It may be told hours after Submit; no response URL gets around that either, and the person reads why."""
+    """It may come hours after Submit; the response URL is not used either, and the person reads why."""
     change(scene)
     await scene.poster.post_result(scene.submission(MEMBER, scene.seal(scene.issue(MEMBER))))
     [message] = scene.messages
@@ -209,8 +209,8 @@ async def test_a_result_is_not_posted_where_nobody_could_choose_it_any_more(
 
 
 @pytest.mark.parametrize("channel_id", [DIRECT, "D0PARTNER", "U0MALLORY", "W0MALLORY", "", "c0dataplt"])
-async def test_what_is_no_channel_is_never_posted_to(scene: Scene, channel_id: str) -> None:
-    """The direct message that was chosen needs no reason; one of other people can stand in older submissions."""
+async def test_a_conversation_that_is_no_channel_is_never_posted_to(scene: Scene, channel_id: str) -> None:
+    """A chosen direct message needs no reason; older submissions may name other people's conversations."""
     sealed = scene.seal(scene.issue(MEMBER))
     posted = await scene.poster.post_result(scene.submission(channel_id, sealed))
     assert (posted.place, scene.asked) == (ADA, [ADA])
@@ -218,8 +218,8 @@ async def test_what_is_no_channel_is_never_posted_to(scene: Scene, channel_id: s
     assert WHY_DIRECT not in scene.messages[0].shown_text
 
 
-async def test_a_channel_is_looked_at_again_after_a_minute(scene: Scene) -> None:
-    """What Slack said of it at Submit is soon forgotten; within a minute, many results cost one question."""
+async def test_a_channel_is_checked_again_after_a_minute(scene: Scene) -> None:
+    """What Slack said of it at Submit expires soon; within a minute, many results cost one lookup."""
     poster = scene.poster
     for _ in range(3):
         await poster.post_result(pending())
@@ -235,7 +235,7 @@ async def test_a_channel_is_looked_at_again_after_a_minute(scene: Scene) -> None
     [
         pytest.param({"purpose": TOKEN}, id="sealed as a token"),
         pytest.param({"team_id": "T2"}, id="of another workspace"),
-        pytest.param({"user_id": "U2"}, id="of somebody else"),
+        pytest.param({"user_id": "U2"}, id="of another person"),
         pytest.param({"view_id": "V2"}, id="of another submission"),
         pytest.param({"account_id": "other"}, id="of another account"),
         pytest.param({"bucket": "pond"}, id="of another bucket"),
@@ -243,15 +243,15 @@ async def test_a_channel_is_looked_at_again_after_a_minute(scene: Scene) -> None
         pytest.param({"task": "check"}, id="of another task"),
     ],
 )
-async def test_a_response_url_that_was_moved_is_not_used(scene: Scene, changes: dict[str, str]) -> None:
-    """It opens only where it was sealed for; else the message goes to the person who submitted."""
+async def test_a_moved_response_url_is_not_used(scene: Scene, changes: dict[str, str]) -> None:
+    """It opens only in the context it was sealed for; otherwise the message goes to the submitter."""
     sealed = scene.seal(scene.issue(MEMBER), **changes)
     await scene.poster.post_result(scene.submission(NOT_MEMBER, sealed))
     assert scene.places == [dm_id(ADA)]
 
 
 async def test_a_response_url_whose_key_is_gone_is_not_used(scene: Scene) -> None:
-    """Nothing breaks, and the message finds another way."""
+    """No error is raised, and the message takes another way."""
     sealed = scene.seal(scene.issue(NOT_MEMBER))
     scene.key_ring.forget(scene.key_ring.sealing_key.key_id)
     await scene.poster.post_result(scene.submission(NOT_MEMBER, sealed))
@@ -265,7 +265,7 @@ async def test_a_response_url_whose_key_is_gone_is_not_used(scene: Scene) -> Non
         pytest.param(RESPONSE_URL_LIFETIME, dm_id(ADA), id="just dead"),
     ],
 )
-async def test_a_response_url_is_used_as_long_as_it_lives(scene: Scene, age: timedelta, place: str) -> None:
+async def test_a_response_url_is_used_while_it_is_valid(scene: Scene, age: timedelta, place: str) -> None:
     """Slack keeps it for half an hour; after that it is not even opened."""
     scene.now += age
     await scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER))))
@@ -284,14 +284,14 @@ async def test_a_response_url_is_used_as_long_as_it_lives(scene: Scene, age: tim
     ],
 )
 async def test_a_response_url_that_is_refused_is_followed_by_a_direct_message(scene: Scene, status: int) -> None:
-    """Whatever is not Slack's plain yes is a no."""
+    """Anything but Slack's plain "ok" is a refusal."""
     scene.slack.fail_next("response_url", status=status)
     await scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER))))
     assert scene.places == [dm_id(ADA)]
 
 
 async def test_a_redirect_of_a_response_url_is_not_followed(scene: Scene) -> None:
-    """The message goes where Slack said, or to the person who submitted."""
+    """The message goes to the URL that Slack issued, or to the submitter."""
     elsewhere = scene.issue(MEMBER)
 
     async def move_on(_: web.Request) -> web.Response:
@@ -307,7 +307,7 @@ async def test_a_redirect_of_a_response_url_is_not_followed(scene: Scene) -> Non
 
 
 async def test_a_response_url_that_is_used_up_is_followed_by_a_direct_message(scene: Scene) -> None:
-    """Slack takes five messages, and says no to the sixth."""
+    """Slack accepts five messages, and refuses the sixth."""
     submission = scene.submission(NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER)))
     for _ in range(6):
         await scene.poster.post_result(submission)
@@ -315,7 +315,7 @@ async def test_a_response_url_that_is_used_up_is_followed_by_a_direct_message(sc
 
 
 async def test_a_lost_answer_of_a_response_url_is_followed_by_a_direct_message(scene: Scene) -> None:
-    """Nobody knows whether it is there: the direct message says so. The log does not tell the URL."""
+    """It may have been posted: the direct message says so. The log does not have the URL."""
     scene.slack.fail_next("response_url", drop_connection=True, after_effect=True)
     url = scene.issue(NOT_MEMBER)
     with capture_logs() as logs:
@@ -326,16 +326,16 @@ async def test_a_lost_answer_of_a_response_url_is_followed_by_a_direct_message(s
     assert url not in str(logs)
 
 
-async def test_a_response_url_that_never_answers_is_given_up(
+async def test_a_response_url_that_never_answers_is_abandoned(
     scene: Scene, pass_time: Callable[[timedelta], None]
 ) -> None:
-    """It was sent, so nobody knows: rather one message too many than none."""
+    """It may have been posted: one message too many is better than none."""
     scene.slack.fail_next("response_url", delay=timedelta(seconds=7))
     posting = asyncio.create_task(
         scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER))))
     )
     async with asyncio.timeout(5):
-        while b"/response/" not in scene.slack.traffic_received():  # noqa: ASYNC110 - no event tells of it
+        while b"/response/" not in scene.slack.traffic_received():  # noqa: ASYNC110 - it sets no event
             await asyncio.sleep(0)
     with capture_logs() as logs:
         pass_time(timedelta(seconds=6))
@@ -347,7 +347,7 @@ async def test_a_response_url_that_never_answers_is_given_up(
 
 @contextmanager
 def _deaf_host() -> Iterator[str]:
-    """Listen without ever accepting, with the queue full: connecting to it hangs, as behind a firewall."""
+    """Listen without ever accepting, with a full backlog: connecting to it hangs, as behind a firewall."""
     with closing(socket.create_server(("127.0.0.1", 0), backlog=0)) as deaf, closing(socket.socket()) as filler:
         address = deaf.getsockname()
         filler.settimeout(0)
@@ -370,11 +370,11 @@ _CLOSED_PORT = _closed_port()
         pytest.param("made up", id="no URL"),
         pytest.param("http://", id="no host"),
         pytest.param("http://127.0.0.1:made-up/", id="no port"),
-        pytest.param(_CLOSED_PORT, id="nobody listens"),
+        pytest.param(_CLOSED_PORT, id="a closed port"),
     ],
 )
 async def test_a_response_url_that_leads_nowhere_is_followed_by_a_direct_message(scene: Scene, url: str) -> None:
-    """Nothing was sent, so nothing can come twice."""
+    """Nothing was sent, so nothing can be posted twice."""
     scene.host_of_urls = _CLOSED_PORT
     await scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(url)))
     assert scene.places == [dm_id(ADA)]
@@ -411,10 +411,10 @@ TROUBLES = [
 
 @pytest.mark.parametrize("is_direct", [False, True], ids=["the channel", "the direct message"])
 @pytest.mark.parametrize(("fault", "retry_after"), TROUBLES)
-async def test_trouble_of_slack_is_told_and_no_other_place_is_tried(
+async def test_slacks_trouble_is_raised_and_no_other_place_is_tried(
     scene: Scene, fault: dict[str, object], retry_after: timedelta | None, *, is_direct: bool
 ) -> None:
-    """The message waits until Slack is back: elsewhere it would be in the same trouble, or come twice."""
+    """The message waits until Slack is back: another place would have the same trouble, or get a second message."""
     scene.http._timeout = aiohttp.ClientTimeout(total=0.1)
     if is_direct:
         scene.slack.fail_next("chat.postMessage", error="not_in_channel")
@@ -431,7 +431,7 @@ async def test_trouble_of_slack_is_told_and_no_other_place_is_tried(
     "error", ["invalid_auth", "account_inactive", "token_revoked", "missing_scope", "team_added_to_org"]
 )
 async def test_a_revoked_bot_token_makes_the_message_wait(scene: Scene, error: str, *, is_direct: bool) -> None:
-    """No other place would help; the log asks for the operator, and the message is posted when there is a new token."""
+    """No other place would help; the log asks the operator, and the message is posted once there is a new token."""
     if is_direct:
         scene.slack.fail_next("chat.postMessage", error="not_in_channel")
     scene.slack.fail_next("chat.postMessage", error=error)
@@ -442,8 +442,8 @@ async def test_a_revoked_bot_token_makes_the_message_wait(scene: Scene, error: s
     assert scene.places == [MEMBER]
 
 
-async def test_a_channel_that_is_throttled_is_asked_once_for_all_that_wait(scene: Scene) -> None:
-    """Each of a hundred messages would else cost a 429 of its own at each try."""
+async def test_a_throttled_channel_is_called_once_for_all_waiting_messages(scene: Scene) -> None:
+    """Otherwise each of a hundred messages would get a 429 at each try."""
     scene.slack.fail_next("chat.postMessage", status=429, retry_after=30)
     poster = scene.poster
     for _ in range(3):
@@ -458,23 +458,23 @@ async def test_a_channel_that_is_throttled_is_asked_once_for_all_that_wait(scene
 
 @pytest.mark.parametrize("error", ["duplicate_message_not_found", "duplicate_channel_not_found"])
 async def test_a_message_that_slack_knows_is_not_posted_elsewhere(scene: Scene, error: str) -> None:
-    """Its `client_msg_id` was seen before: the answer to an earlier try was lost, and the message was removed since."""
+    """Its `client_msg_id` was seen before: the answer to an earlier try was lost, and the message since removed."""
     scene.slack.fail_next("chat.postMessage", error=error)
     await scene.poster.post_result(pending())
     assert scene.places == []
 
 
 @pytest.mark.parametrize("error", ["is_archived", "not_in_channel", "restricted_action", "msg_too_long", "a_new_word"])
-async def test_any_other_no_of_the_channel_leads_to_the_next_place(scene: Scene, error: str) -> None:
-    """Slack's list of errors is longer than ours, and grows."""
+async def test_any_other_refusal_by_the_channel_leads_to_the_next_place(scene: Scene, error: str) -> None:
+    """Slack has more errors than our list, and adds new ones."""
     scene.slack.fail_next("chat.postMessage", error=error)
     await scene.poster.post_result(pending())
     assert scene.places == [dm_id(ADA)]
 
 
 @pytest.mark.parametrize("error", ["user_not_found", "user_disabled", "messages_tab_disabled", "restricted_action"])
-async def test_when_nothing_at_all_is_possible_it_is_logged(scene: Scene, error: str) -> None:
-    """Nobody is to be reached, and that breaks nothing: the modal told the person, and the log tells the operator."""
+async def test_a_message_that_cannot_be_delivered_is_logged(scene: Scene, error: str) -> None:
+    """No error is raised: the modal shows the result to the person, and the log informs the operator."""
     scene.slack.fail_next("chat.postMessage", error="is_archived")
     scene.slack.fail_next("chat.postMessage", error=error)
     with capture_logs() as logs:
@@ -489,15 +489,15 @@ async def test_when_nothing_at_all_is_possible_it_is_logged(scene: Scene, error:
 
 
 async def test_the_contact_of_the_settings_is_named(scene: Scene) -> None:
-    """Where somebody else has to act, the message says whom to ask."""
+    """If someone else has to act, the message names the contact."""
     scene.contact = "S0PLATFORM"
     await scene.poster.post_result(pending(replace(STORED, state=State.DENIED, error_code="not_allowed")))
     assert "<!subteam^S0PLATFORM>" in scene.messages[0].text
 
 
 @pytest.mark.parametrize("may_enable", [False, True])
-async def test_a_catalog_can_be_enabled_where_the_settings_allow_it(scene: Scene, *, may_enable: bool) -> None:
-    """Also where the message had to take another way."""
+async def test_a_catalog_can_be_enabled_if_the_settings_allow_it(scene: Scene, *, may_enable: bool) -> None:
+    """Even if the message took another way."""
     scene.may_enable = may_enable
     refused = replace(STORED, state=State.REFUSED, error_code="catalog_not_enabled", possibly_written=False)
     for channel_id, sealed in (
@@ -529,8 +529,8 @@ NOTICES: dict[str, tuple[Say, str]] = {
 
 
 @pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
-async def test_a_notice_goes_where_the_credential_was_told(scene: Scene, say: Say, words: str) -> None:
-    """To the channel of its result, and nowhere else."""
+async def test_a_notice_goes_where_the_result_went(scene: Scene, say: Say, words: str) -> None:
+    """To the channel of the result, and nowhere else."""
     await say(scene.poster, LAKE)
     assert scene.places == [MEMBER]
     assert words in scene.messages[0].text
@@ -541,10 +541,10 @@ async def test_a_notice_goes_where_the_credential_was_told(scene: Scene, say: Sa
 
 @pytest.mark.parametrize("channel_id", [NOT_MEMBER, PRIVATE, NOWHERE])
 @pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
-async def test_a_notice_that_the_channel_does_not_take_goes_to_who_stored_it(
+async def test_a_notice_refused_by_the_channel_goes_to_the_submitter(
     scene: Scene, say: Say, words: str, channel_id: str
 ) -> None:
-    """Its response URL is dead since long; the log tells of the channel, and not what was said."""
+    """Its response URL expired long ago; the log names the channel, not the text."""
     with capture_logs() as logs:
         await say(scene.poster, replace(LAKE, channel_id=channel_id))
     assert scene.places == [dm_id(ADA)]
@@ -556,8 +556,8 @@ async def test_a_notice_that_the_channel_does_not_take_goes_to_who_stored_it(
 
 
 @pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
-async def test_a_notice_that_nobody_can_be_given_is_logged(scene: Scene, say: Say, words: str) -> None:
-    """Whoever stored it may have left: that must not be tried forever."""
+async def test_a_notice_that_cannot_be_delivered_is_logged(scene: Scene, say: Say, words: str) -> None:
+    """The submitter may have left: it must not be retried forever."""
     scene.slack.fail_next("chat.postMessage", error="is_archived")
     scene.slack.fail_next("chat.postMessage", error="user_disabled")
     with capture_logs() as logs:
@@ -569,7 +569,7 @@ async def test_a_notice_that_nobody_can_be_given_is_logged(scene: Scene, say: Sa
 @pytest.mark.parametrize("is_direct", [False, True], ids=["the channel", "the direct message"])
 @pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
 async def test_a_notice_waits_for_slack(scene: Scene, say: Say, words: str, *, is_direct: bool) -> None:
-    """Trouble is raised, so that it is tried again, and no other place is tried."""
+    """Trouble is raised, so that it is retried, and no other place is tried."""
     if is_direct:
         scene.slack.fail_next("chat.postMessage", error="not_in_channel")
     scene.slack.fail_next("chat.postMessage", status=429, retry_after=30)
@@ -596,10 +596,10 @@ async def test_a_notice_does_not_go_where_a_result_would_not(
 
 @pytest.mark.parametrize("channel_id", [MEMBER, DIRECT, "D0PARTNER"])
 @pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
-async def test_a_notice_is_no_news_for_somebody_who_may_not_see_the_bucket_any_more(
+async def test_a_notice_is_not_sent_to_a_person_who_may_no_longer_see_the_bucket(
     scene: Scene, say: Say, words: str, channel_id: str
 ) -> None:
-    """Unlike a result, it is about what became of the slot since they left; the log tells the operator."""
+    """Unlike a result, it is about the slot since they left; the log informs the operator."""
     scene.slack.change_channel(MEMBER, is_archived=True)
     scene.is_seen = False
     with capture_logs() as logs:
@@ -609,7 +609,7 @@ async def test_a_notice_is_no_news_for_somebody_who_may_not_see_the_bucket_any_m
 
 
 @pytest.mark.parametrize(("say", "words"), NOTICES.values(), ids=NOTICES)
-async def test_a_notice_of_what_was_told_directly_is_told_directly(scene: Scene, say: Say, words: str) -> None:
+async def test_a_notice_of_a_direct_result_is_direct(scene: Scene, say: Say, words: str) -> None:
     """It needs no reason: no channel was chosen."""
     await say(scene.poster, replace(LAKE, channel_id=DIRECT))
     [message] = scene.messages
@@ -617,27 +617,27 @@ async def test_a_notice_of_what_was_told_directly_is_told_directly(scene: Scene,
     assert WHY_DIRECT not in message.shown_text
 
 
-Tell = Callable[[Poster], Awaitable[object]]
-TOLD: dict[str, Tell] = {
+Send = Callable[[Poster], Awaitable[object]]
+SENDERS: dict[str, Send] = {
     "a result": lambda poster: poster.post_result(pending()),
     **{name: partial(lambda say, poster: say(poster, LAKE), say) for name, (say, _) in NOTICES.items()},
 }
 
 
-@pytest.mark.parametrize("tell", TOLD.values(), ids=TOLD)
-async def test_what_slack_does_not_tell_of_a_channel_is_waited_for(scene: Scene, tell: Tell) -> None:
-    """Nothing is posted anywhere as long as it is not known who would read it."""
+@pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS)
+async def test_an_unknown_channel_is_waited_for(scene: Scene, send: Send) -> None:
+    """Nothing is posted while it is not known who would read it."""
     scene.slack.fail_next("conversations.info", status=429, retry_after=30)
     with pytest.raises(SlackUnavailable) as caught:
-        await tell(scene.poster)
+        await send(scene.poster)
     assert caught.value.retry_after == timedelta(seconds=30)
     assert scene.places == []
-    await tell(scene.poster)
+    await send(scene.poster)
     assert scene.places == [MEMBER]
 
 
-async def test_slack_knows_a_repeated_notice_and_tells_it_from_others(scene: Scene) -> None:
-    """One id for each reminder and each breaking, the same at each try: Slack then shows it once."""
+async def test_slack_deduplicates_a_repeated_notice_and_no_other(scene: Scene) -> None:
+    """Each reminder and each breaking has an id that is the same at each try: Slack then shows it once."""
     poster, later = scene.poster, NOW + timedelta(days=3)
     await poster.post_result(pending())
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The open modal and the fake Slack: in step with its submission, not too early, and never in the way of anything."""
+"""Keeping the open modal in step with its submission: not too early, and without blocking anything."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -33,7 +33,7 @@ PROGRESS = RedactedProgress(task=Task.STORE, bucket="lake", state=State.ACCEPTED
 
 @dataclass(slots=True, kw_only=True)
 class Scene:
-    """A workspace in which people have acknowledged forms open, and what keeps those in step."""
+    """A workspace with acknowledged forms, and the code that updates them."""
 
     slack: FakeSlack
     progress: ModalProgress
@@ -48,13 +48,13 @@ class Scene:
         return _submission(view.id, self.clock())
 
     async def pass_time(self, by: timedelta) -> None:
-        """Let time pass for all, and everything happen that is due."""
+        """Advance the time for all, and run everything that is due."""
         await self.settle()
         self.pass_loop_time(by)
         await self.settle()
 
     async def settle(self) -> None:
-        """Let a call to Slack come and go, if one is due."""
+        """Let a call to Slack finish, if one is due."""
         for _ in range(100):
             await asyncio.sleep(0)
         await asyncio.sleep(0.01)
@@ -69,7 +69,7 @@ class Scene:
 
     @property
     def updates(self) -> int:
-        """How often Slack was asked to update a modal."""
+        """Return how often Slack was asked to update a modal."""
         return len(self.slack.calls_of("views.update"))
 
     def shown(self, user_id: str = ADA) -> str:
@@ -91,7 +91,7 @@ def _stored(submission: Submission) -> Submission:
 
 @pytest_asyncio.fixture
 async def scene(pass_time: Callable[[timedelta], None]) -> AsyncIterator[Scene]:
-    """Open the workspace; its clock and the bot's go with the loop's."""
+    """Open the workspace; its clock and the bot's follow the loop's."""
     loop = asyncio.get_running_loop()
     started = loop.time()
 
@@ -108,8 +108,8 @@ async def scene(pass_time: Callable[[timedelta], None]) -> AsyncIterator[Scene]:
         await progress.drain()
 
 
-async def test_the_first_update_comes_when_slack_does_not_overwrite_it_any_more(scene: Scene) -> None:
-    """Within a second of the acknowledgement the acknowledged view would win."""
+async def test_the_first_update_comes_when_slack_no_longer_overwrites_it(scene: Scene) -> None:
+    """Within a second of the acknowledgement the acknowledged view would replace it."""
     submission = scene.open_modal()
     scene.progress.show(_stored(submission))
     await scene.pass_time(SECOND)
@@ -121,7 +121,7 @@ async def test_the_first_update_comes_when_slack_does_not_overwrite_it_any_more(
 
 
 async def test_states_in_quick_succession_are_shown_as_one(scene: Scene) -> None:
-    """The latest; Slack limits how often it is asked."""
+    """The latest is shown; Slack limits the rate of updates."""
     submission = scene.open_modal()
     for state in (State.STORING, State.CONFIRMING):
         scene.progress.show(replace(submission, state=state))
@@ -133,7 +133,7 @@ async def test_states_in_quick_succession_are_shown_as_one(scene: Scene) -> None
 
 
 async def test_slow_states_are_shown_each(scene: Scene) -> None:
-    """Without a further pause once the first one is out."""
+    """Without a further pause after the first one."""
     submission = scene.open_modal()
     scene.progress.show(submission)
     await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
@@ -147,8 +147,8 @@ async def test_slow_states_are_shown_each(scene: Scene) -> None:
     assert "Credential stored" in scene.shown()
 
 
-async def test_what_is_waited_for_is_shown(scene: Scene) -> None:
-    """With the time of the next try; once the wait is over it is gone."""
+async def test_a_wait_is_shown(scene: Scene) -> None:
+    """With the time of the next try; it disappears when the wait is over."""
     submission = replace(scene.open_modal(), state=State.VERIFYING, error_code="token_invalid")
     scene.progress.show(replace(submission, next_attempt_at=scene.clock() + timedelta(minutes=1)))
     await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
@@ -182,8 +182,8 @@ async def test_each_task_is_shown_in_its_own_words(
     assert view.snapshot().title == title
 
 
-async def test_what_comes_during_an_update_is_shown_after_it(scene: Scene) -> None:
-    """Of several the latest, and never an older one over a newer."""
+async def test_a_state_during_an_update_is_shown_after_it(scene: Scene) -> None:
+    """The latest of several, and never an older one over a newer."""
     submission = scene.open_modal()
     scene.slack.fail_next("views.update", delay=timedelta(milliseconds=50))
     scene.progress.show(submission)
@@ -196,8 +196,8 @@ async def test_what_comes_during_an_update_is_shown_after_it(scene: Scene) -> No
     assert scene.updates == 2
 
 
-async def test_each_modal_is_kept_in_step_by_itself(scene: Scene) -> None:
-    """One that Slack is slow about does not hold the other."""
+async def test_each_modal_is_updated_independently(scene: Scene) -> None:
+    """A slow update of one does not hold up another."""
     ada, grace = scene.open_modal(ADA), scene.open_modal(GRACE)
     scene.slack.fail_next("views.update", delay=timedelta(milliseconds=50))
     scene.progress.show(ada)
@@ -208,7 +208,7 @@ async def test_each_modal_is_kept_in_step_by_itself(scene: Scene) -> None:
 
 
 async def test_a_closed_modal_is_no_fault(scene: Scene) -> None:
-    """The channel message counts; the log knows."""
+    """The channel message counts; the log has an entry."""
     submission = scene.open_modal()
     view = scene.slack.modals.find(submission.id)
     assert view is not None
@@ -227,16 +227,16 @@ TROUBLE: dict[str, tuple[dict[str, Any], int, timedelta]] = {
     "throttled": ({"retry_after": 30}, 1, 30 * SECOND),
     "throttled, without saying for how long": ({"error": "ratelimited"}, 1, 2 * SECOND),
     "in trouble": ({"error": "internal_error"}, 1, 2 * SECOND),
-    "cut off": ({"drop_connection": True}, 2, 2 * SECOND),  # the second one over a new connection, at once
+    "cut off": ({"drop_connection": True}, 2, 2 * SECOND),  # the second one at once, over a new connection
     "cut off after it was shown": ({"drop_connection": True, "after_effect": True}, 2, 2 * SECOND),
 }
 
 
 @pytest.mark.parametrize(("fault", "calls", "pause"), TROUBLE.values(), ids=TROUBLE)
-async def test_the_end_is_shown_once_slack_takes_it(
+async def test_the_end_is_shown_once_slack_accepts_it(
     scene: Scene, fault: dict[str, Any], calls: int, pause: timedelta
 ) -> None:
-    """Nothing comes after it: what was asked once only would say "Storing..." forever."""
+    """No later state follows: without a retry the modal would say "Storing..." forever."""
     submission = scene.open_modal()
     scene.slack.fail_next("views.update", times=2 * calls, **fault)
     scene.progress.show(_stored(submission))
@@ -251,8 +251,8 @@ async def test_the_end_is_shown_once_slack_takes_it(
     assert scene.updates == 2 * calls + 1
 
 
-async def test_what_comes_while_slack_is_in_trouble_is_shown_at_once(scene: Scene) -> None:
-    """Slack did not ask to wait."""
+async def test_a_state_during_slacks_trouble_is_shown_at_once(scene: Scene) -> None:
+    """Slack did not ask for a pause."""
     submission = scene.open_modal()
     scene.slack.fail_next("views.update", status=503)
     scene.progress.show(submission)
@@ -263,8 +263,8 @@ async def test_what_comes_while_slack_is_in_trouble_is_shown_at_once(scene: Scen
     assert "Credential stored" in scene.shown()
 
 
-async def test_a_pause_that_slack_asks_for_is_kept_whatever_is_new(scene: Scene) -> None:
-    """Who asks earlier is throttled for longer."""
+async def test_a_pause_that_slack_asks_for_is_kept(scene: Scene) -> None:
+    """An earlier call would be throttled for longer."""
     submission = scene.open_modal()
     scene.slack.fail_next("views.update", retry_after=30)
     scene.progress.show(submission)
@@ -278,8 +278,8 @@ async def test_a_pause_that_slack_asks_for_is_kept_whatever_is_new(scene: Scene)
     assert "Credential stored" in scene.shown()
 
 
-async def test_nobody_is_asked_for_longer_than_half_an_hour(scene: Scene) -> None:
-    """Nobody sits before a modal that old."""
+async def test_updates_are_retried_for_half_an_hour_at_most(scene: Scene) -> None:
+    """No one watches a modal that old."""
     submission = scene.open_modal()
     scene.slack.fail_next("views.update", status=503, times=1_000)
     scene.progress.show(_stored(submission))
@@ -293,8 +293,8 @@ async def test_nobody_is_asked_for_longer_than_half_an_hour(scene: Scene) -> Non
 
 
 @pytest.mark.parametrize("error", ["not_found", "token_revoked", "hash_conflict"])
-async def test_a_definite_no_is_not_asked_for_again(scene: Scene, error: str) -> None:
-    """It is the end of this view, and a later state is shown all the same."""
+async def test_a_definite_refusal_is_not_retried(scene: Scene, error: str) -> None:
+    """It ends this view, and a later state is still shown."""
     submission = scene.open_modal()
     scene.slack.fail_next("views.update", error=error)
     scene.progress.show(submission)
@@ -308,8 +308,8 @@ async def test_a_definite_no_is_not_asked_for_again(scene: Scene, error: str) ->
     assert "Credential stored" in scene.shown()
 
 
-async def test_after_a_restart_the_ends_of_lately_are_shown(scene: Scene) -> None:
-    """The process may have stopped between the record and the modal; what goes on shows itself."""
+async def test_after_a_restart_recent_ends_are_shown(scene: Scene) -> None:
+    """The process may have stopped between the record and the modal; running submissions update theirs anyway."""
     old = scene.open_modal(ADA)
     await scene.pass_time(timedelta(minutes=30) + BLINK)
     ended, going_on = scene.open_modal(GRACE), scene.open_modal(ADA)
@@ -321,7 +321,7 @@ async def test_after_a_restart_the_ends_of_lately_are_shown(scene: Scene) -> Non
 
 
 async def test_a_modal_of_half_an_hour_ago_is_left_alone(scene: Scene) -> None:
-    """Nobody looks at it any more, and a restart with many old submissions must not flood Slack."""
+    """No one watches it, and a restart with many old submissions must not flood Slack."""
     submission = scene.open_modal()
     await scene.pass_time(timedelta(minutes=30) + BLINK)
     scene.progress.show(_stored(submission))
@@ -330,7 +330,7 @@ async def test_a_modal_of_half_an_hour_ago_is_left_alone(scene: Scene) -> None:
 
 
 async def test_a_clock_that_was_set_back_does_not_hold_the_update(scene: Scene) -> None:
-    """It waits as long as after an acknowledgement of this moment, and no longer."""
+    """It waits as long as after an acknowledgement at this moment, and no longer."""
     submission = scene.open_modal()
     scene.progress.show(replace(_stored(submission), accepted_at=scene.clock() + timedelta(hours=1)))
     await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
@@ -338,8 +338,8 @@ async def test_a_clock_that_was_set_back_does_not_hold_the_update(scene: Scene) 
     assert "Credential stored" in scene.shown()
 
 
-async def test_drain_waits_for_what_is_still_to_be_shown(scene: Scene) -> None:
-    """A result of the last moment is seen before the bot goes."""
+async def test_drain_waits_for_pending_updates(scene: Scene) -> None:
+    """A last-moment result is shown before the bot exits."""
     submission = scene.open_modal()
     scene.progress.show(_stored(submission))
     draining = asyncio.create_task(scene.progress.drain())
@@ -350,8 +350,8 @@ async def test_drain_waits_for_what_is_still_to_be_shown(scene: Scene) -> None:
     assert "Credential stored" in scene.shown()
 
 
-async def test_drain_gives_up_after_two_seconds(scene: Scene) -> None:
-    """A Slack that hangs does not hold the stop."""
+async def test_drain_stops_waiting_after_two_seconds(scene: Scene) -> None:
+    """A Slack that hangs does not hold up the stop."""
     submission = scene.open_modal()
     scene.slack.fail_next("views.update", delay=timedelta(seconds=2.5))
     scene.progress.show(submission)
@@ -364,13 +364,13 @@ async def test_drain_gives_up_after_two_seconds(scene: Scene) -> None:
     await scene.pass_time(SECOND)
 
 
-async def test_drain_with_nothing_to_show_returns(scene: Scene) -> None:
+async def test_drain_without_pending_updates_returns(scene: Scene) -> None:
     """There is nothing to wait for."""
     await scene.progress.drain()
 
 
-async def test_a_modal_whose_update_was_given_up_is_forgotten(scene: Scene) -> None:
-    """What a stop cut off leaves nothing behind, and a later state of the same submission is shown again."""
+async def test_a_modal_whose_update_was_cancelled_is_forgotten(scene: Scene) -> None:
+    """A cancelled update leaves nothing behind, and a later state of the same submission is shown."""
     submission = scene.open_modal()
     scene.slack.fail_next("views.update", delay=timedelta(seconds=2.5))
     scene.progress.show(submission)

@@ -1,4 +1,4 @@
-"""What people read: valid blocks within Slack's limits, nothing foreign unescaped, and no more than four characters."""
+"""Rendered messages: valid blocks within Slack's limits, foreign text escaped, four characters of a token at most."""
 
 import json
 import re
@@ -69,7 +69,7 @@ def _read(blocks: list[dict[str, Any]]) -> str:
 
 
 def without_links(text: str) -> str:
-    """Leave of our own links to Cloudflare's dashboard only the words."""
+    """Replace our own links to Cloudflare's dashboard by their words."""
     return re.sub(r"<https://dash\.cloudflare\.com/\?to=/:account/r2/[a-z-]+\|([^<>|]+)>", r"\1", text)
 
 
@@ -90,8 +90,8 @@ CONTACTS = ["", "S0PLATFORM", "the & team " * 20]
 
 
 @pytest.mark.parametrize("submission", ENDED + STORED)
-def test_every_ending_is_told_in_whole_sentences_and_valid_blocks(submission: Submission) -> None:
-    """In the channel and in the modal; the text, which is all that a screen reader reads, says it all."""
+def test_each_ending_is_rendered_in_whole_sentences_and_valid_blocks(submission: Submission) -> None:
+    """In the channel and in the modal; the text, which is all that a screen reader reads, is complete."""
     result = RedactedResult.of(submission)
     for contact, may_enable in product(CONTACTS, (False, True)):
         message = render.result_message(result, contact=contact, may_enable=may_enable, placement="Posted by a test.")
@@ -113,7 +113,7 @@ def test_every_ending_is_told_in_whole_sentences_and_valid_blocks(submission: Su
 
 
 def _longest(submission: Submission) -> Submission:
-    """Return the same ending with everything as long as it gets, in characters that grow when escaped."""
+    """Return the same ending with every field at its longest, in characters that grow when escaped."""
     token = TokenFacts(id="&" * 64, owner=TokenKind.USER, expires_at=NOW + 9 * DAY)
     findings = Findings(token=token, unchecked=frozenset(Check), credential=CredentialStatus.VALID)
     return replace(
@@ -143,8 +143,8 @@ def test_the_longest_input_fits_into_slacks_limits(submission: Submission) -> No
 
 
 @pytest.mark.parametrize("submission", ENDED + STORED)
-def test_unchanged_is_said_where_it_is_true_and_nowhere_else(submission: Submission) -> None:
-    """A result after which the slot may hold the token never speaks of nothing changed."""
+def test_unchanged_is_said_exactly_where_it_is_true(submission: Submission) -> None:
+    """A result after which the slot may hold the token never says that nothing changed."""
     result = RedactedResult.of(submission)
     message = render.result_message(result, contact="")
     is_of_the_slot = submission.task is not Task.ENABLE
@@ -157,8 +157,8 @@ def test_unchanged_is_said_where_it_is_true_and_nowhere_else(submission: Submiss
 
 
 @pytest.mark.parametrize("submission", ENDED)
-def test_whoever_has_to_act_is_named(submission: Submission) -> None:
-    """Where it is the operator's move, the message says whom to ask; else nobody is sent away."""
+def test_the_person_who_has_to_act_is_named(submission: Submission) -> None:
+    """If it is the operator, the message says whom to ask; otherwise no one is sent away."""
     text = render.result_message(RedactedResult.of(submission), contact="S0PLATFORM")["text"]
     error = error_of_code(submission.error_code) if submission.error_code else None
     asks = error is not None and error.whose_move is WhoseMove.OPERATOR
@@ -167,7 +167,7 @@ def test_whoever_has_to_act_is_named(submission: Submission) -> None:
 
 @pytest.mark.parametrize("submission", ENDED + STORED)
 def test_nothing_is_shown_of_the_token_but_its_kind_id_and_last_four(submission: Submission) -> None:
-    """Not sealed either, and neither is the response URL; the account stays inside as well."""
+    """The sealed token, the response URL and the account are not shown either."""
     result = RedactedResult.of(submission)
     shown = json.dumps([render.result_message(result, contact=""), render.result_view(result, contact="")])
     assert ("ending in `Zq9x`" in shown) is (submission.task is not Task.ENABLE)
@@ -178,7 +178,7 @@ def test_nothing_is_shown_of_the_token_but_its_kind_id_and_last_four(submission:
 
 @pytest.mark.parametrize("submission", ENDED + STORED)
 def test_foreign_text_is_escaped_everywhere(submission: Submission) -> None:
-    """What a person typed or Cloudflare answered cannot call a channel or pose as a link."""
+    """Text that a person typed or Cloudflare sent cannot notify a channel or pose as a link."""
     foreign = "<!channel> & <https://example.com|x>"
     hostile = replace(
         submission,
@@ -202,8 +202,8 @@ def test_foreign_text_is_escaped_everywhere(submission: Submission) -> None:
     assert message_problems(message["blocks"]) == []
 
 
-def test_a_mention_of_everybody_in_a_reason_stays_a_text() -> None:
-    """Escaping does nothing about `@here`: Slack makes no mention of it where a text is verbatim."""
+def test_a_mention_of_everyone_in_a_reason_stays_text() -> None:
+    """Escaping does not affect `@here`: Slack makes no mention of it in a verbatim text."""
     blocks = render.result_message(
         _failed(error_of_code("caller_rejected"), reason="@here", cloudflare_message="@here"), contact=""
     )["blocks"]
@@ -252,7 +252,7 @@ TITLES: dict[tuple[Task, State], tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("task", "state"), TITLES, ids=[f"{task}-{state}" for task, state in TITLES])
-def test_every_ending_of_every_task_has_its_title(task: Task, state: State) -> None:
+def test_each_ending_of_each_task_has_its_title(task: Task, state: State) -> None:
     """In the channel and above the modal."""
     code = {State.FAILED: "caller_rejected", State.REFUSED: "token_expired"}.get(state, ENDED_BY[task][state][0])
     result = RedactedResult.of(ended(task, state, code))
@@ -261,14 +261,14 @@ def test_every_ending_of_every_task_has_its_title(task: Task, state: State) -> N
     assert render.result_view(result, contact="")["title"]["text"] == view_title
 
 
-def test_no_ending_is_without_a_title() -> None:
-    """The table above knows every ending that there is."""
+def test_each_ending_has_a_title() -> None:
+    """The table above has all endings."""
     assert set(TITLES) == {(task, state) for task, states in ENDED_BY.items() for state in states}
 
 
 @pytest.mark.parametrize("error", [CatalogNotEnabled, CatalogInactive, NoSuchBucket])
 def test_a_token_without_a_place_is_not_called_refused(error: type[BotError]) -> None:
-    """Nobody has said anything about the token: it is the bucket that takes none."""
+    """The token was not judged: the bucket accepts none."""
     result = RedactedResult.of(ended(Task.STORE, State.REFUSED, error.code))
     assert _read(render.result_message(result, contact="")["blocks"]).startswith(
         ":no_entry: *Nowhere to store it, nothing changed*"
@@ -278,7 +278,7 @@ def test_a_token_without_a_place_is_not_called_refused(error: type[BotError]) ->
 
 
 def test_an_enabling_without_an_answer_is_not_called_failed() -> None:
-    """It may have happened."""
+    """It may have taken effect."""
     result = RedactedResult.of(ended(Task.ENABLE, State.FAILED, "cloudflare_unreachable"))
     assert _read(render.result_message(result, contact="")["blocks"]).startswith(
         ":warning: *Not known whether it was enabled*"
@@ -294,7 +294,7 @@ def test_an_enabling_without_an_answer_is_not_called_failed() -> None:
     ],
 )
 def test_a_success_that_does_not_work_is_an_alarm(status: CredentialStatus, words: str, *, asks: bool) -> None:
-    """The title is not that of a plain success, Cloudflare's Ray ID is there, and a button to try again."""
+    """The title is not that of a plain success; Cloudflare's Ray ID is shown, and a button to try again."""
     message = render.result_message(result_of(confirmation=status), contact="S0PLATFORM")
     shown = _read(message["blocks"])
     assert shown.startswith(":rotating_light: *Credential stored, but look at it*")
@@ -307,7 +307,7 @@ def test_a_success_that_does_not_work_is_an_alarm(status: CredentialStatus, word
 @pytest.mark.parametrize("may_enable", [False, True], ids=["may not enable", "may enable"])
 @pytest.mark.parametrize("submission", ENDED + STORED)
 def test_the_buttons_are_those_that_can_help(submission: Submission, *, may_enable: bool) -> None:
-    """Try again after what was no success; enable only where a catalog is missing or off, and only if that is allowed.
+    """Try again after anything but a success; enable if a catalog is missing or inactive, and only if allowed.
 
     Each carries the submission's id and nothing else.
     """
@@ -329,8 +329,8 @@ def test_the_buttons_are_those_that_can_help(submission: Submission, *, may_enab
 
 
 @pytest.mark.parametrize("error", [CatalogNotEnabled, CatalogInactive])
-def test_a_catalog_is_enabled_after_a_question(error: type[BotError]) -> None:
-    """The dialog says what will happen, by both names of the product; the message says that there is a button."""
+def test_enabling_a_catalog_asks_for_confirmation(error: type[BotError]) -> None:
+    """The dialog says what will happen, with both names of the product; the message mentions the button."""
     result = RedactedResult.of(ended(Task.STORE, State.REFUSED, error.code))
     message = render.result_message(result, contact="", may_enable=True)
     [_, enable] = _buttons(message)
@@ -351,8 +351,8 @@ def test_a_catalog_is_enabled_after_a_question(error: type[BotError]) -> None:
 
 @pytest.mark.parametrize("may_enable", [False, True], ids=["may not enable", "may enable"])
 @pytest.mark.parametrize("submission", ENDED + STORED)
-def test_the_modal_has_the_buttons_that_the_message_has(submission: Submission, *, may_enable: bool) -> None:
-    """Who sits in front of it need not look for the message in the channel."""
+def test_the_modal_has_the_buttons_of_the_message(submission: Submission, *, may_enable: bool) -> None:
+    """A person who has it open need not find the message in the channel."""
     result = RedactedResult.of(submission)
     view = render.result_view(result, contact="", may_enable=may_enable)
     assert _buttons(view) == _buttons(render.result_message(result, contact="", may_enable=may_enable))
@@ -373,7 +373,7 @@ CHECKS = {
 
 @pytest.mark.parametrize(("unchecked", "ticked"), CHECKS.values(), ids=CHECKS)
 def test_a_dry_run_ticks_what_was_checked(unchecked: frozenset[Check], ticked: list[bool]) -> None:
-    """And tells what is in the slot, which a real submission would replace."""
+    """And shows what is in the slot, which a real submission would replace."""
     findings = replace(FINDINGS, unchecked=unchecked, credential=CredentialStatus.VALID)
     result = RedactedResult.of(ended(Task.CHECK, State.CHECKED, None, findings=findings))
     shown = _read(render.result_message(result, contact="")["blocks"])
@@ -387,7 +387,7 @@ def test_a_dry_run_ticks_what_was_checked(unchecked: frozenset[Check], ticked: l
 
 
 def test_remarks_stand_out() -> None:
-    """What does not stop a token stands by itself, each behind a sign."""
+    """Each problem that does not stop a token is a separate block with a sign."""
     token = TokenFacts(id="5a4d0001", owner=TokenKind.USER, expires_at=None)
     result = result_of(
         findings=Findings(token=token, unchecked=frozenset({Check.REACH}), credential=CredentialStatus.PRESENT)
@@ -414,7 +414,7 @@ def test_remarks_stand_out() -> None:
         pytest.param(None, CredentialStatus.UNKNOWN, "not known \u2192 not known", id="nothing known"),
     ],
 )
-def test_the_slot_before_and_after_is_told(
+def test_the_slot_before_and_after_is_shown(
     confirmation: CredentialStatus | None, before: CredentialStatus, expected: str
 ) -> None:
     """In a few words, for a success only."""
@@ -450,15 +450,15 @@ def test_the_slot_before_and_after_is_told(
     ],
 )
 def test_a_failure_names_what_support_asks_for(changes: dict[str, Any], expected: str) -> None:
-    """The reference of the log, our code, and Cloudflare's code, words and Ray ID where there are any."""
+    """The reference of the log, our code, and Cloudflare's code, words and Ray ID if there are any."""
     small_print = _small_print(_failed(error_of_code("caller_rejected"), **changes))
     assert small_print.startswith("Reference V0MADEUP")
     assert expected in small_print
     assert "None" not in small_print
 
 
-def test_what_cloudflare_answered_is_shown_in_its_words_and_no_further() -> None:
-    """Its message without tokens, escaped and cut; the rest of the body is nowhere."""
+def test_cloudflares_message_is_shown_and_nothing_else_of_its_answer() -> None:
+    """Without tokens, escaped and cut; the rest of the body is nowhere."""
     token = make_token(Behaviour.GOOD)
     message = f"Token {token} is <b>not</b> allowed. " + "So it is. " * 40
     document = {
@@ -497,7 +497,7 @@ def test_what_cloudflare_answered_is_shown_in_its_words_and_no_further() -> None
     ],
 )
 def test_a_success_names_no_error(task: Task, state: State) -> None:
-    """Nobody has to look at anything."""
+    """No one has to investigate anything."""
     assert _small_print(RedactedResult.of(ended(task, state, None))) == "Reference V0MADEUP \u00b7 took 2.3 s"
 
 
@@ -513,7 +513,7 @@ def test_a_success_names_no_error(task: Task, state: State) -> None:
         pytest.param(timedelta(seconds=-5), "took 0 ms", id="a clock that was set back"),
     ],
 )
-def test_the_time_taken_is_told(took: timedelta, expected: str) -> None:
+def test_the_duration_is_shown(took: timedelta, expected: str) -> None:
     """In milliseconds, seconds, or minutes and seconds."""
     assert _small_print(result_of(ended_at=NOW + took)).endswith(expected)
 
@@ -535,7 +535,7 @@ TOKENS: dict[str, tuple[TokenFacts | None, TokenKind, list[str]]] = {
 
 @pytest.mark.parametrize(("token", "kind", "expected"), TOKENS.values(), ids=TOKENS)
 def test_the_token_is_described(token: TokenFacts | None, kind: TokenKind, expected: list[str]) -> None:
-    """By what Cloudflare told of it, else by its shape."""
+    """By Cloudflare's description, or else by its format."""
     result = result_of(token_kind=kind, findings=replace(FINDINGS, token=token))
     shown = without_times(_read(render.result_message(result, contact="")["blocks"]))
     assert [part for part in expected if part not in shown] == []
@@ -565,8 +565,8 @@ def test_a_reason_is_shown_when_there_is_one() -> None:
         pytest.param("U0ADA0001>", "U0ADA0001&gt;", id="an id with a tail"),
     ],
 )
-def test_the_contact_is_a_mention_or_a_text(contact: str, expected: str) -> None:
-    """Ids become what Slack makes a name of; everything else is shown as it is."""
+def test_the_contact_is_a_mention_or_text(contact: str, expected: str) -> None:
+    """Ids become mentions; everything else is shown as it is."""
     assert render.mention(contact) == expected
     assert f"Please ask {expected}." in render.refusal(NotAllowed(), contact=contact)
 
@@ -583,10 +583,10 @@ def test_the_contact_is_a_mention_or_a_text(contact: str, expected: str) -> None
     ],
 )
 def test_a_refusal_says_why_and_whom_to_ask(error: BotError, *, asks: bool) -> None:
-    """Somebody to ask where somebody can change it; names no list and no other person."""
-    told = render.refusal(error, contact="")
-    assert told.startswith(error.user_message)
-    assert told.endswith("Please ask the operator of this bot." if asks else error.user_message)
+    """It names a contact if someone can change it, and names no list and no other person."""
+    text = render.refusal(error, contact="")
+    assert text.startswith(error.user_message)
+    assert text.endswith("Please ask the operator of this bot." if asks else error.user_message)
 
 
 def test_an_outsider_is_refused_in_plain_words() -> None:
@@ -607,8 +607,8 @@ PROGRESS: dict[str, tuple[Task, State, list[str]]] = {
 
 
 @pytest.mark.parametrize(("task", "state", "marks"), PROGRESS.values(), ids=PROGRESS)
-def test_progress_ticks_one_step_after_the_other(task: Task, state: State, marks: list[str]) -> None:
-    """Each with a mark of its own, in a view without any input."""
+def test_progress_ticks_one_step_after_another(task: Task, state: State, marks: list[str]) -> None:
+    """Each step has a different mark, in a view without any input."""
     progress = RedactedProgress(task=task, bucket="<lake>", state=state, steps=steps_of(task))
     view = render.progress_view(progress)
     assert view_problems(view) == []
@@ -620,7 +620,7 @@ def test_progress_ticks_one_step_after_the_other(task: Task, state: State, marks
 
 @pytest.mark.parametrize("task", Task)
 def test_progress_of_the_longest_bucket_fits(task: Task) -> None:
-    """In the words of each task, also while it waits."""
+    """In the words of each task, even while it waits."""
     submission = ended(task, State.ACCEPTED, "cloudflare_unavailable", next_attempt_at=NOW + DAY)
     longest = replace(submission, key=BucketKey(account_id="made-up", bucket=LONGEST_NAME))
     view = render.progress_view(RedactedProgress.of(longest, NOW, steps_of(task)))
@@ -638,7 +638,7 @@ REMINDERS = {
 
 @pytest.mark.parametrize(("left", "when", "fix"), REMINDERS.values(), ids=REMINDERS)
 def test_a_reminder_says_which_credential_and_until_when(left: timedelta, when: str, fix: str) -> None:
-    """Who stored it, how much time there is, what to do, and a button that opens the form for this bucket."""
+    """Who stored it, how much time is left, what to do, and a button that opens the form for this bucket."""
     message = render.expiry_reminder(replace(CREDENTIAL, expires_at=NOW + left), NOW)
     assert message_problems(message["blocks"]) == []
     assert without_times(message["text"]) == (
@@ -655,8 +655,8 @@ def test_a_reminder_says_which_credential_and_until_when(left: timedelta, when: 
 
 
 @pytest.mark.parametrize("broken_at", [NOW, None], ids=["known since when", "not known since when"])
-def test_the_news_of_a_broken_credential_says_what_to_do(broken_at: datetime | None) -> None:
-    """And that it is Cloudflare who says so."""
+def test_the_notice_of_a_broken_credential_says_what_to_do(broken_at: datetime | None) -> None:
+    """And that Cloudflare says so."""
     message = render.broken_notice(replace(CREDENTIAL, broken_at=broken_at))
     assert message_problems(message["blocks"]) == []
     assert find_faults(message["text"]) == []
@@ -670,7 +670,7 @@ def test_the_news_of_a_broken_credential_says_what_to_do(broken_at: datetime | N
 
 
 def test_notices_of_a_hostile_or_long_bucket_are_valid() -> None:
-    """Nothing foreign comes to life, and nothing is too long."""
+    """Foreign markup has no effect, and nothing is too long."""
     for bucket in (LONGEST_NAME, "<!channel>"):
         credential = replace(CREDENTIAL, key=replace(CREDENTIAL.key, bucket=bucket), broken_at=NOW)
         for message in (render.expiry_reminder(credential, NOW), render.broken_notice(credential)):
@@ -679,12 +679,12 @@ def test_notices_of_a_hostile_or_long_bucket_are_valid() -> None:
 
 
 def test_a_notice_is_a_valid_view() -> None:
-    """It has a title, a text and a way out."""
+    """It has a title, a text and a way to close it."""
     view = render.notice_view("Nothing was sent", "Made up for a test.")
     assert view_problems(view) == []
     assert _read(view["blocks"]) == "Made up for a test."
 
 
-def test_all_endings_are_run_here() -> None:
+def test_all_endings_are_tested_here() -> None:
     """The tables of the sentences are those of the blocks."""
     assert {state for states in ENDED_BY.values() for state in states} == ENDINGS

@@ -1,4 +1,4 @@
-"""Every sentence that a person reads is short, in plain words, and leads to a page by a link, never by an address."""
+"""Every sentence for a person is short, in plain words, and links to pages without showing their address."""
 
 import ast
 import inspect
@@ -29,7 +29,7 @@ from tests.make import NOW
 from tests.slack.messages.test_outcome import ENDED, STORED, without_times
 
 MOST_WORDS = 35
-"""For the cause and what to do about it together."""
+"""For the cause and the fix together."""
 
 _URL = re.compile(r"https?:|www\.|\b[a-z]+\.(?:com|dev)\b/")
 _TO_LEAVE = re.compile(
@@ -40,12 +40,12 @@ MODULES = (model_errors, cloudflare_errors, explanation, history, outcome, posti
 
 
 def count_words(text: str) -> int:
-    """Count what stands between blanks; a time and a mention are one each."""
+    """Count the words between blanks; a time and a mention are one each."""
     return len(without_times(text).split())
 
 
 def find_faults(text: str) -> list[str]:
-    """Return what must not stand in a sentence."""
+    """Return what must not be in a sentence."""
     plain = re.sub(r"<https://dash\.cloudflare\.com/[^|>]*\|([^>]*)>", r"\1", text)
     return _URL.findall(plain) + _TO_LEAVE.findall(plain)
 
@@ -61,8 +61,8 @@ def _sentences_of(kind: type[BotError]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("kind", LEAVES)
-def test_every_error_is_told_in_few_and_plain_words(kind: type[BotError]) -> None:
-    """The cause and what to do, together; no address, and none of the words that nobody uses."""
+def test_each_error_has_few_and_plain_words(kind: type[BotError]) -> None:
+    """The cause and the fix together; no address, and none of the words to avoid."""
     assert count_words(kind.user_message) <= MOST_WORDS, count_words(kind.user_message)
     for sentence in filter(None, _sentences_of(kind)):
         assert find_faults(sentence) == []
@@ -72,7 +72,7 @@ def test_every_error_is_told_in_few_and_plain_words(kind: type[BotError]) -> Non
 
 @pytest.mark.parametrize("kind", [kind for kind in LEAVES if issubclass(kind, CloudflareError) and not kind.retryable])
 def test_what_the_operator_can_fix_is_one_sentence_in_the_channel(kind: type[CloudflareError]) -> None:
-    """And says in the log what to do; everybody else reads what they can do."""
+    """The log says what to do; everyone else reads what they can do."""
     is_operators = kind.whose_move is WhoseMove.OPERATOR
     assert bool(kind.operator_fix) is is_operators
     assert bool(kind.fixes) is not is_operators
@@ -85,8 +85,8 @@ def _submissions() -> list[Submission]:
 
 
 @pytest.mark.parametrize("submission", _submissions(), ids=lambda each: f"{each.task}-{each.state}-{each.error_code}")
-def test_every_outcome_is_told_in_few_and_plain_words(submission: Submission) -> None:
-    """The cause and what to do together, the headline, and each remark; also in the blocks."""
+def test_each_outcome_has_few_and_plain_words(submission: Submission) -> None:
+    """The cause and the fix together, the headline, and each remark; also in the blocks."""
     result = RedactedResult.of(submission)
     cause, fixes = find_cause(result), list_fixes(result)
     behind = cause.removeprefix(EARLIER_REQUEST).removeprefix(NO_CLEAR_ANSWER)  # one line that all of these begin with
@@ -100,7 +100,7 @@ def test_every_outcome_is_told_in_few_and_plain_words(submission: Submission) ->
 
 
 def test_what_to_do_is_a_list_of_its_own() -> None:
-    """A headline, one line of what happened, then each way out by itself; the codes are small print."""
+    """A headline, one line of what happened, then each fix separately; the codes are small print."""
     for submission in _submissions():
         result = RedactedResult.of(submission)
         first, second, *others = render.result_message(result, contact="")["blocks"]
@@ -115,7 +115,7 @@ def test_what_to_do_is_a_list_of_its_own() -> None:
 
 
 def test_the_headlines_are_plain() -> None:
-    """Of every row of the table."""
+    """Of each row of the table."""
     for row in (row for outcomes in OUTCOMES.values() for row in outcomes.values()):
         for text in (row.title, row.view_title, row.headline, row.words):
             assert find_faults(text) == []
@@ -123,7 +123,7 @@ def test_the_headlines_are_plain() -> None:
 
 
 def _texts_of(module: ModuleType) -> Iterator[str]:
-    """Yield what is in quotes in a module, but for its docstrings."""
+    """Yield the string literals of a module, without its docstrings."""
     tree = ast.parse(inspect.getsource(module))
     docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -132,15 +132,15 @@ def _texts_of(module: ModuleType) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
-def test_no_advice_stands_twice(module: ModuleType) -> None:
-    """The same words in two messages are a constant: else one of them is forgotten when the advice changes."""
+def test_no_advice_is_written_twice(module: ModuleType) -> None:
+    """The same words in two messages are a constant: otherwise a change of the advice would miss one of them."""
     long = [text for text in _texts_of(module) if count_words(text) >= 6]
     assert sorted({text for text in long if long.count(text) > 1}) == []
 
 
 @pytest.mark.parametrize("left", [timedelta(days=3), timedelta(days=-3)])
-def test_reminders_are_told_in_plain_words(left: timedelta) -> None:
-    """What is posted later as well."""
+def test_reminders_have_plain_words(left: timedelta) -> None:
+    """Messages posted later follow the same rules."""
     from tests.slack.messages.test_render import CREDENTIAL  # noqa: PLC0415 - its tests would be collected twice
 
     for message in (render.expiry_reminder(CREDENTIAL, NOW - left), render.broken_notice(CREDENTIAL)):

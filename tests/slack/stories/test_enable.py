@@ -1,4 +1,4 @@
-"""The button that enables a catalog: who may press it, what is recorded, what is told."""
+"""The button that enables a catalog: who may press it, what is recorded, and what is reported."""
 
 import io
 from dataclasses import replace
@@ -33,9 +33,9 @@ from tests.make import ACCOUNT
 MAY_ENABLE = replace(EVERYBODY, may_enable=True)
 
 
-@pytest.mark.parametrize("user", [ADA, GRACE], ids=["whoever submitted", "somebody else who may"])
+@pytest.mark.parametrize("user", [ADA, GRACE], ids=["the submitter", "another permitted person"])
 async def test_enabling_is_recorded_dispatched_and_shown(desk: Desk, user: str) -> None:
-    """It is a submission like any other, without a token, and its view shows how it goes."""
+    """It is a submission like any other, without a token, and its view shows the progress."""
     refusal = await post_catalog_refusal(desk)
 
     await desk.slack.click(user, refusal, render.ENABLE)
@@ -53,8 +53,8 @@ async def test_enabling_is_recorded_dispatched_and_shown(desk: Desk, user: str) 
 ENABLING_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
     "not listed": (MALLORY, MAY_ENABLE, "not on the list"),
     "switched off since": (ADA, EVERYBODY, "does not enable catalogs"),
-    "bucket not served any more": (ADA, replace(MAY_ENABLE, buckets=("billing-*",)), "for that bucket"),
-    "channel not allowed any more": (
+    "bucket no longer served": (ADA, replace(MAY_ENABLE, buckets=("billing-*",)), "for that bucket"),
+    "channel no longer allowed": (
         ADA,
         replace(MAY_ENABLE, channels=frozenset({ANALYTICS})),
         "not used in that channel",
@@ -63,8 +63,8 @@ ENABLING_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
 
 
 @pytest.mark.parametrize(("user", "allowlist", "words"), ENABLING_REFUSED.values(), ids=ENABLING_REFUSED)
-async def test_enabling_is_refused_to_who_may_not(desk: Desk, user: str, allowlist: Allowlist, words: str) -> None:
-    """The button may be in front of anybody, for years."""
+async def test_enabling_is_refused_without_the_right(desk: Desk, user: str, allowlist: Allowlist, words: str) -> None:
+    """The button may be seen by anyone, for years."""
     refusal = await post_catalog_refusal(desk)
     desk.serve(allowlist)
 
@@ -100,7 +100,7 @@ async def test_a_forged_submission_enables_nothing(desk: Desk) -> None:
 
 
 async def test_a_submission_of_another_account_enables_nothing(desk: Desk) -> None:
-    """The operator may have moved the bot to another one, in which a bucket of this name is not this bucket."""
+    """The operator may have moved the bot to another account, where a bucket of this name is a different one."""
     refusal = await post_catalog_refusal(desk)
     desk.execute("UPDATE submissions SET account_id = 'ffffffffffffffffffffffffffffffff'")
 
@@ -112,7 +112,7 @@ async def test_a_submission_of_another_account_enables_nothing(desk: Desk) -> No
     assert desk.dispatched == []
 
 
-async def test_what_could_not_be_recorded_is_told_in_the_view_that_opened(desk: Desk, log: io.StringIO) -> None:
+async def test_an_enabling_that_could_not_be_recorded_is_reported_in_its_view(desk: Desk, log: io.StringIO) -> None:
     """Nothing is dispatched that would be lost."""
     refusal = await post_catalog_refusal(desk)
     desk.execute("CREATE TRIGGER full BEFORE INSERT ON submissions BEGIN SELECT RAISE(ABORT, 'full'); END")
@@ -132,10 +132,8 @@ async def test_what_could_not_be_recorded_is_told_in_the_view_that_opened(desk: 
         pytest.param({"is_archived": True}, "archived", id="archived since"),
     ],
 )
-async def test_a_channel_that_will_not_do_any_more_gets_no_result(
-    desk: Desk, change: dict[str, bool], words: str
-) -> None:
-    """The button stands where the result went; a form would not take that channel now."""
+async def test_an_unfit_channel_gets_no_result(desk: Desk, change: dict[str, bool], words: str) -> None:
+    """The button is where the result went; a form would not accept that channel now."""
     refusal = await post_catalog_refusal(desk)
     desk.slack.change_channel(PLATFORM, **change)
     desk.clock.advance(CHANNEL_LIFETIME)
@@ -150,9 +148,9 @@ async def test_a_channel_that_will_not_do_any_more_gets_no_result(
     assert desk.dispatched == []
 
 
-@pytest.mark.parametrize("recorded", [DIRECT, "D0PARTNER"], ids=["chosen so", "a direct message of earlier days"])
-async def test_enabling_from_a_direct_message_is_told_to_who_presses(desk: Desk, recorded: str) -> None:
-    """A result that went to nobody but its person names no place: that of the next one is who presses the button."""
+@pytest.mark.parametrize("recorded", [DIRECT, "D0PARTNER"], ids=["chosen", "an older direct message"])
+async def test_enabling_from_a_direct_message_is_reported_to_the_person_who_presses(desk: Desk, recorded: str) -> None:
+    """A direct result names no channel: the next one goes to the person who presses the button."""
     refusal = await post_catalog_refusal(desk)
     desk.execute(f"UPDATE submissions SET channel_id = '{recorded}'")  # noqa: S608 - a value of this test's own
 
@@ -162,8 +160,8 @@ async def test_enabling_from_a_direct_message_is_told_to_who_presses(desk: Desk,
     assert (enabling.task, enabling.channel_id, enabling.user_id) == (Task.ENABLE, DIRECT, GRACE)
 
 
-async def test_an_enabling_whose_recording_got_no_answer_is_seen_to(desk: Desk) -> None:
-    """It may be recorded: somebody has to look, and nobody is told that it was not."""
+async def test_an_enabling_whose_recording_got_no_answer_is_dispatched(desk: Desk) -> None:
+    """It may be recorded: a delivery finds out, and no one reads that it was not."""
 
     class Unanswered(Submissions):
         async def add(self, new: NewSubmission) -> Acceptance:
@@ -183,14 +181,14 @@ async def test_an_enabling_whose_recording_got_no_answer_is_seen_to(desk: Desk) 
 
 
 async def last(desk: Desk) -> Submission:
-    """Return what was submitted last."""
+    """Return the latest submission."""
     [submission] = await desk.submissions.history(ACCOUNT, None, 1)
     return submission
 
 
 @pytest.mark.parametrize("error", ["expired_trigger_id", "internal_error"])
-async def test_enabling_that_came_too_late_is_told(desk: Desk, error: str) -> None:
-    """Where no view opens there is no id to record it under, and the words come by direct message."""
+async def test_enabling_too_late_is_reported(desk: Desk, error: str) -> None:
+    """If no view opens there is no id to record it under, and the text goes by direct message."""
     refusal = await post_catalog_refusal(desk)
     desk.slack.fail_next("views.open", error=error, times=2)
 

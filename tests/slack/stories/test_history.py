@@ -45,8 +45,8 @@ async def submit(desk: Desk, bucket: str, number: int, reason: str = "") -> None
     )
 
 
-async def test_history_tells_the_last_submissions_of_a_bucket(desk: Desk) -> None:
-    """The newest first, and only its own."""
+async def test_history_shows_the_last_submissions_of_a_bucket(desk: Desk) -> None:
+    """The newest first, and no other bucket's."""
     for number, bucket in enumerate([BUCKET, "billing-exports", BUCKET]):
         await submit(desk, bucket, number, reason=f"ticket {number}")
 
@@ -57,7 +57,7 @@ async def test_history_tells_the_last_submissions_of_a_bucket(desk: Desk) -> Non
 
 
 async def test_history_shows_only_what_is_served(desk: Desk) -> None:
-    """Also when the other buckets' are the newer ones."""
+    """Even if those of other buckets are newer."""
     await submit(desk, "billing-exports", 0)
     for number in range(1, 40):
         await submit(desk, BUCKET, number)
@@ -69,6 +69,6 @@ async def test_history_shows_only_what_is_served(desk: Desk) -> None:
     assert BUCKET not in answer.shown_text
 
 
-async def test_history_without_any_says_so(desk: Desk) -> None:
-    """Nothing is told to have happened."""
+async def test_history_without_submissions_says_so(desk: Desk) -> None:
+    """It does not claim that anything happened."""
     assert (await ask(desk, "history")).text.startswith("Nothing was submitted through this bot")

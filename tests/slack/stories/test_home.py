@@ -1,4 +1,4 @@
-"""The App Home: who sees what there, and the way to the form."""
+"""The App Home: who sees what there, and the button that opens the form."""
 
 import io
 from datetime import timedelta
@@ -25,13 +25,13 @@ BEING_ASKED = "Cloudflare is being asked again"
 
 
 async def open_home(desk: Desk, user: str = ADA) -> Home:
-    """Open the App Home, and return what stands there."""
+    """Open the App Home, and return its view."""
     await desk.slack.open_home(user)
     return await desk.slack.wait_for_home(user)
 
 
-async def test_the_app_home_shows_the_status_and_the_way_to_the_form(desk: Desk) -> None:
-    """The button opens an empty form that belongs to no channel."""
+async def test_the_app_home_shows_the_status_and_opens_the_form(desk: Desk) -> None:
+    """The button opens an empty form without a channel."""
     desk.clock.advance(timedelta(minutes=4))
 
     home = await open_home(desk)
@@ -48,7 +48,7 @@ async def test_the_app_home_shows_the_status_and_the_way_to_the_form(desk: Desk)
 
 
 async def test_the_app_home_is_fresh_when_it_is_opened(desk: Desk) -> None:
-    """What was published before is replaced at once, and again when Cloudflare was asked."""
+    """An earlier view is replaced at once, and again after Cloudflare was asked."""
     desk.clock.advance(timedelta(minutes=4))
     await open_home(desk)
     await refresh(desk)
@@ -60,7 +60,7 @@ async def test_the_app_home_is_fresh_when_it_is_opened(desk: Desk) -> None:
 
 
 async def test_a_row_of_the_app_home_opens_the_form_for_its_bucket(desk: Desk) -> None:
-    """Also where channels are listed: the App Home is in none."""
+    """Even if channels are listed: the App Home has none."""
     desk.serve(only(channels=frozenset({PLATFORM})))
     home = await open_home(desk)
 
@@ -73,7 +73,7 @@ async def test_a_row_of_the_app_home_opens_the_form_for_its_bucket(desk: Desk) -
 
 
 async def test_the_pages_of_the_app_home_are_turned(desk: Desk) -> None:
-    """Like those of a message."""
+    """As in a message."""
     await add_many(desk.catalogs, 45)
     await refresh(desk)
     home = await open_home(desk)
@@ -85,7 +85,7 @@ async def test_the_pages_of_the_app_home_are_turned(desk: Desk) -> None:
 
 
 async def test_the_app_home_of_a_stranger_says_why_it_is_empty(desk: Desk) -> None:
-    """Friendly, with somebody to ask, and with no name of any bucket."""
+    """It is friendly, names a contact, and names no bucket."""
     home = await open_home(desk, MALLORY)
 
     assert "You are not on the list" in home.text
@@ -95,8 +95,8 @@ async def test_the_app_home_of_a_stranger_says_why_it_is_empty(desk: Desk) -> No
 
 
 @pytest.mark.parametrize(("forge", "words"), STRANGERS.values(), ids=STRANGERS)
-async def test_a_stranger_turns_no_page_of_the_app_home(desk: Desk, forge: Forge, words: str) -> None:
-    """A forged press publishes a refusal, to whoever the payload names."""
+async def test_a_stranger_cannot_turn_a_page_of_the_app_home(desk: Desk, forge: Forge, words: str) -> None:
+    """A forged press publishes a refusal to the user in the payload."""
     await add_many(desk.catalogs, 45)
     home = await open_home(desk)
     action = {"action_id": NEXT_PAGE, "block_id": "x", "type": "button", "value": "1 5a4d0001"}
@@ -110,14 +110,14 @@ async def test_a_stranger_turns_no_page_of_the_app_home(desk: Desk, forge: Forge
 
 
 async def test_an_app_home_without_a_database_says_so(desk: Desk) -> None:
-    """The next opening tries again."""
+    """Opening it again tries again."""
     desk.execute("ALTER TABLE snapshots RENAME TO elsewhere")
 
     assert "The bot's database did not answer" in (await open_home(desk)).text
 
 
-async def test_an_app_home_that_slack_does_not_take_is_logged(desk: Desk, log: io.StringIO) -> None:
-    """There is nobody to tell."""
+async def test_an_app_home_that_slack_refuses_is_logged(desk: Desk, log: io.StringIO) -> None:
+    """No one could be informed."""
     desk.slack.fail_next("views.publish", error="internal_error")
 
     await desk.slack.open_home(ADA)

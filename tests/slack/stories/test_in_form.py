@@ -1,4 +1,4 @@
-"""Enterprise Grid: the same person in another workspace of the organization, and all those who only look like that."""
+"""Enterprise Grid: the same person in another workspace of the organization, and people who only look like that."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ OURS = {"id": ORGANIZATION, "name": "Northwood"}
 
 
 def change(payload: JsonObject, **parts: Any) -> JsonObject:  # noqa: ANN401 - JSON
-    """Put other parts in a payload; one that is an object goes over what is there."""
+    """Merge other parts into a payload."""
     return payload | {
         name: payload[name] | part if isinstance(part, dict) and isinstance(payload.get(name), dict) else part
         for name, part in parts.items()
@@ -48,10 +48,8 @@ SAME_PERSON: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("parts", SAME_PERSON.values(), ids=SAME_PERSON)
-async def test_who_opened_the_form_here_may_submit_from_all_over_the_organization(
-    desk: Desk, parts: Mapping[str, Any]
-) -> None:
-    """It is recorded for the workspace that the token is sealed for, so that it opens; a second press is the same."""
+async def test_the_opener_may_submit_from_anywhere_in_the_organization(desk: Desk, parts: Mapping[str, Any]) -> None:
+    """It is recorded for the workspace that the token is sealed for, so that it opens; a second press does nothing."""
     desk.serve(EVERYBODY, enterprise_id=ORGANIZATION)
     await desk.open_form()
     payload = change(desk.slack.make_submission(ADA), **parts)
@@ -102,12 +100,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         OUT,
     ),
-    "somebody else of the organization, who is listed": (
+    "another listed person of the organization": (
         {"enterprise": OURS, "user": {"id": GRACE, "team_id": SISTER}},
         IN_PASSING,
     ),
-    "somebody else of the organization": ({"enterprise": OURS, "user": {"id": MALLORY, "team_id": SISTER}}, IN_PASSING),
-    "a form that nobody opened": (
+    "another person of the organization": (
+        {"enterprise": OURS, "user": {"id": MALLORY, "team_id": SISTER}},
+        IN_PASSING,
+    ),
+    "a form never opened": (
         {"enterprise": OURS, "user": {"team_id": SISTER}, "view": {"private_metadata": "made-up"}},
         IN_PASSING,
     ),
@@ -119,8 +120,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("parts", "words"), REFUSED.values(), ids=REFUSED)
-async def test_nobody_else_may(desk: Desk, parts: Mapping[str, Any], words: str) -> None:
-    """What Slack says of the organization lets nobody in by itself, and any other one in the payload shuts out."""
+async def test_no_one_else_may_submit(desk: Desk, parts: Mapping[str, Any], words: str) -> None:
+    """Slack's word on the organization admits no one by itself, and any other organization in the payload excludes."""
     desk.serve(EVERYBODY, enterprise_id=ORGANIZATION)
     await desk.open_form()
 
@@ -130,8 +131,8 @@ async def test_nobody_else_may(desk: Desk, parts: Mapping[str, Any], words: str)
     assert (await desk.find(), desk.dispatched) == (None, [])
 
 
-async def test_the_opener_is_still_asked_about_at_the_list(desk: Desk) -> None:
-    """To have been here is no permit."""
+async def test_the_opener_must_still_be_listed(desk: Desk) -> None:
+    """Having opened the form is no permission."""
     desk.serve(EVERYBODY, enterprise_id=ORGANIZATION)
     await desk.open_form()
     desk.change_group(GRACE)
@@ -142,8 +143,8 @@ async def test_the_opener_is_still_asked_about_at_the_list(desk: Desk) -> None:
     assert await desk.find() is None
 
 
-async def test_a_workspace_of_its_own_knows_no_organization(desk: Desk) -> None:
-    """Whatever a payload names, where auth.test named none."""
+async def test_a_workspace_without_an_organization_ignores_one(desk: Desk) -> None:
+    """It does not matter what a payload names if auth.test named none."""
     await desk.open_form()
 
     payload = change(desk.slack.make_submission(ADA), enterprise=OURS, user={"team_id": SISTER})
@@ -152,8 +153,8 @@ async def test_a_workspace_of_its_own_knows_no_organization(desk: Desk) -> None:
     assert await desk.find() is None
 
 
-async def test_when_the_database_cannot_say_who_opened_it_the_form_stays(desk: Desk) -> None:
-    """In doubt the answer is no, and it passes."""
+async def test_the_form_stays_if_the_database_cannot_name_its_opener(desk: Desk) -> None:
+    """In doubt the answer is no, and the person can try again."""
     desk.serve(EVERYBODY, enterprise_id=ORGANIZATION)
     await desk.open_form()
     payload = change(desk.slack.make_submission(ADA), enterprise=OURS, user={"team_id": SISTER})
@@ -167,16 +168,16 @@ async def test_when_the_database_cannot_say_who_opened_it_the_form_stays(desk: D
 @pytest.mark.parametrize(
     ("parts", "is_offered"),
     [
-        pytest.param({"enterprise": OURS}, True, id="who opened the form"),
+        pytest.param({"enterprise": OURS}, True, id="the opener"),
         pytest.param({"enterprise": {"id": ELSEWHERE}}, False, id="another organization"),
         pytest.param({}, False, id="no organization"),
         pytest.param({"enterprise": OURS, "view": {"private_metadata": "made-up"}}, False, id="another form"),
     ],
 )
-async def test_the_form_offers_catalogs_to_who_may_submit_it(
+async def test_the_form_offers_catalogs_to_the_person_who_may_submit_it(
     desk: Desk, parts: Mapping[str, Any], *, is_offered: bool
 ) -> None:
-    """Else a form opens whose field is empty."""
+    """Otherwise the form would open with an empty list."""
     desk.serve(EVERYBODY, enterprise_id=ORGANIZATION)
     await desk.open_form()
     view = desk.slack.modals.top(ADA)

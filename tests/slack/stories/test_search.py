@@ -1,4 +1,4 @@
-"""The type-ahead of the bucket field: who is offered what."""
+"""The type-ahead of the bucket field: what it offers to whom."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.desk import ADA, BUCKET, STRANGERS, TOKEN_TEXT, Desk, Forge, only
 
 
 async def test_the_type_ahead_offers_what_matches(desk: Desk) -> None:
-    """Names that begin so come first, each with what its slot holds."""
+    """Names with that prefix come first, each with the state of its slot."""
     await desk.command()
 
     found = await desk.slack.search_options(ADA, "bucket", "events")
@@ -31,8 +31,8 @@ SEARCHES: dict[str, tuple[str, list[str]]] = {
 
 
 @pytest.mark.parametrize(("query", "values"), SEARCHES.values(), ids=SEARCHES)
-async def test_each_search_has_its_offers(desk: Desk, query: str, values: list[str]) -> None:
-    """Letters of any size find a name; a token is no name and is not repeated."""
+async def test_each_query_has_its_options(desk: Desk, query: str, values: list[str]) -> None:
+    """Case does not matter; a token is no name and is not repeated."""
     await desk.command()
 
     found = await desk.slack.search_options(ADA, "bucket", query)
@@ -53,7 +53,7 @@ async def test_only_the_served_buckets_are_offered(desk: Desk) -> None:
 
 @pytest.mark.parametrize(("forge", "_words"), STRANGERS.values(), ids=STRANGERS)
 async def test_a_stranger_is_offered_nothing(desk: Desk, forge: Forge, _words: str) -> None:
-    """The names of the account's buckets are not for everybody."""
+    """The names of the account's buckets are not for everyone."""
     await desk.command()
     await desk.slack.search_options(ADA, "bucket", "")
     payload = desk.slack.sent[-1].payload
@@ -63,7 +63,7 @@ async def test_a_stranger_is_offered_nothing(desk: Desk, forge: Forge, _words: s
 
 @pytest.mark.parametrize("statement", ["DROP TABLE snapshots", "DROP TABLE catalogs"])
 async def test_without_a_database_nothing_is_offered(desk: Desk, statement: str) -> None:
-    """The type-ahead stays empty instead of breaking."""
+    """The type-ahead stays empty, and raises no error."""
     await desk.command()
     desk.execute(statement)
 

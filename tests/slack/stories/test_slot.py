@@ -1,4 +1,4 @@
-"""What is known of a bucket is said before a token is pasted for it, and where there is no catalog no form opens."""
+"""The state of a bucket is shown before a token is pasted for it, and without a catalog no form opens."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -43,9 +43,9 @@ DESCRIBED = {
     "broken": (_slot(CredentialStatus.INVALID), "*the credential does not work*. *It will be replaced.*"),
     "present": (_slot(CredentialStatus.PRESENT), "whether it works is not known. *It will be replaced.*"),
     "empty": (_slot(CredentialStatus.ABSENT), "`lake`: no credential. Nothing is replaced."),
-    "not told": (_slot(CredentialStatus.UNKNOWN), "is not known. *What is there will be replaced.*"),
-    "by nobody here": (_slot(CredentialStatus.VALID), "Nothing was stored through this bot."),
-    "by somebody": (_slot(CredentialStatus.VALID, STORED), "Stored last by <@U0ADA0001> on <!date^"),
+    "not known": (_slot(CredentialStatus.UNKNOWN), "is not known. *What is there will be replaced.*"),
+    "not through this bot": (_slot(CredentialStatus.VALID), "Nothing was stored through this bot."),
+    "by a user": (_slot(CredentialStatus.VALID, STORED), "Stored last by <@U0ADA0001> on <!date^"),
     "until when": (_slot(CredentialStatus.VALID, STORED), "UTC>, in 40 days."),
     "how old": (_slot(CredentialStatus.VALID), "2 minutes ago, Cloudflare said of `lake`: the"),
     "off": (
@@ -62,7 +62,7 @@ DESCRIBED = {
 
 @pytest.mark.parametrize(("slot", "words"), DESCRIBED.values(), ids=DESCRIBED)
 def test_a_slot_is_described(slot: Slot, words: str) -> None:
-    """Its state, what a new token does to it, who stored the last one, until when that one lives, how old this is."""
+    """Its state, the effect of a new token, who stored the last one, when that expires, and how old this is."""
     assert words in describe_slot(slot)
     assert slot.needs_enabling is ("enable it first" in words or "listed no catalog" in words)
 
@@ -73,7 +73,7 @@ def _buttons(view: Modal) -> dict[str, dict[str, Any]]:
 
 
 def _press(desk: Desk, action: dict[str, Any]) -> dict[str, Any]:
-    """Return what Slack sends when something in Ada's view is pressed, to be forged."""
+    """Return Slack's payload for a press in Ada's view, to be forged."""
     view = desk.slack.modals.top(ADA)
     assert view is not None
     trigger_id = desk.slack.triggers.issue(view.user, view.channel_id)
@@ -93,7 +93,7 @@ NO_CATALOG = {"old-events": "is switched off", "not-listed-yet": "Cloudflare lis
 
 @pytest.mark.parametrize(("bucket", "words"), NO_CATALOG.items(), ids=NO_CATALOG)
 async def test_without_a_catalog_a_notice_opens_and_no_form(desk: Desk, bucket: str, words: str) -> None:
-    """Nobody pastes a token that will be refused; who may, has the catalog enabled by a button."""
+    """No one pastes a token that would be refused; a person with the right enables the catalog by a button."""
     desk.serve(MAY_ENABLE)
 
     view = await _open(desk, bucket)
@@ -105,7 +105,7 @@ async def test_without_a_catalog_a_notice_opens_and_no_form(desk: Desk, bucket: 
 
 
 async def test_a_misspelt_bucket_is_asked_about(desk: Desk) -> None:
-    """The notice names what may be meant, of what this person may see, and opens its form at a press."""
+    """The notice suggests buckets that this person may see, and a press opens the form for one."""
     view = await _open(desk, "biling-exports")
     assert "Did you mean `billing-exports`?" in view.text
 
@@ -120,7 +120,7 @@ async def test_a_misspelt_bucket_is_asked_about(desk: Desk) -> None:
     assert "Did you mean" not in (await _open(desk, "biling-exports")).text
 
 
-async def test_who_may_not_enable_reads_where_it_is_done(desk: Desk) -> None:
+async def test_a_person_who_may_not_enable_reads_where_it_is_done(desk: Desk) -> None:
     """With a link, and without a button that would be refused."""
     view = await _open(desk, "old-events")
 
@@ -130,7 +130,7 @@ async def test_who_may_not_enable_reads_where_it_is_done(desk: Desk) -> None:
 
 @pytest.mark.parametrize(("bucket", "place"), [("old-events", PLATFORM), ("not-listed-yet", PLATFORM)])
 async def test_enabling_from_the_notice_is_recorded_and_shown_in_its_place(desk: Desk, bucket: str, place: str) -> None:
-    """The result goes to the channel in which it was asked for; the notice's view shows how it goes."""
+    """The result goes to the channel in which it was asked for; the notice's view shows the progress."""
     desk.serve(MAY_ENABLE)
     view = await _open(desk, bucket)
 
@@ -147,7 +147,7 @@ async def test_enabling_from_the_notice_is_recorded_and_shown_in_its_place(desk:
 
 FORBIDDEN: dict[str, tuple[str, str, Allowlist, str]] = {
     "enable, on no list": (render.ENABLE, MALLORY, MAY_ENABLE, "not on the list"),
-    "enable, not any more": (render.ENABLE, ADA, EVERYBODY, "does not enable catalogs"),
+    "enable, no longer allowed": (render.ENABLE, ADA, EVERYBODY, "does not enable catalogs"),
     "enable, another bucket": (render.ENABLE, ADA, replace(MAY_ENABLE, buckets=("billing-*",)), "for that bucket"),
     "enable, another channel": (
         render.ENABLE,
@@ -161,10 +161,10 @@ FORBIDDEN: dict[str, tuple[str, str, Allowlist, str]] = {
 
 
 @pytest.mark.parametrize(("action_id", "user", "allowlist", "words"), FORBIDDEN.values(), ids=FORBIDDEN)
-async def test_a_notice_that_has_stayed_open_allows_nothing(
+async def test_an_old_notice_grants_nothing(
     desk: Desk, action_id: str, user: str, allowlist: Allowlist, words: str
 ) -> None:
-    """Whoever presses is checked anew: a client can send any value, and rights change."""
+    """The person who presses is checked again: a client can send any value, and rights change."""
     desk.serve(MAY_ENABLE)
     view = await _open(desk, "old-events")
     action = next(each for each in _buttons(view).values() if each["action_id"] == action_id)
@@ -180,8 +180,8 @@ async def test_a_notice_that_has_stayed_open_allows_nothing(
     assert desk.dispatched == []
 
 
-async def test_the_form_can_be_opened_all_the_same(desk: Desk) -> None:
-    """The list may be older than the catalog; the form says what is known, and its Submit is taken."""
+async def test_the_form_can_be_opened_anyway(desk: Desk) -> None:
+    """The list may be older than the catalog; the form says what is known, and its Submit is accepted."""
     notice = await _open(desk, "not-listed-yet")
 
     await desk.slack.click(ADA, notice, OPEN_ANYWAY)
@@ -196,8 +196,8 @@ async def test_the_form_can_be_opened_all_the_same(desk: Desk) -> None:
     assert desk.dispatched == [make_key("not-listed-yet")]
 
 
-async def test_a_bucket_that_is_chosen_in_the_form_is_described_and_nothing_typed_is_lost(desk: Desk) -> None:
-    """The half-typed token comes with the choice: it is neither shown nor kept, and stays in its field."""
+async def test_a_chosen_bucket_is_described_and_nothing_typed_is_lost(desk: Desk) -> None:
+    """The half-typed token comes with the choice: it is neither shown nor stored, and stays in its field."""
     await _open(desk, "")
     await desk.slack.fill(ADA, "token", TOKEN_TEXT)
     await desk.slack.fill(ADA, "reason", "because")
@@ -218,8 +218,8 @@ async def test_a_bucket_that_is_chosen_in_the_form_is_described_and_nothing_type
     assert (await desk.slack.submit(ADA)).kind == "updated"
 
 
-async def test_a_bucket_without_a_catalog_that_is_chosen_is_warned_of_in_the_form(desk: Desk) -> None:
-    """What was typed stays; the button that enables the catalog is at hand."""
+async def test_a_chosen_bucket_without_a_catalog_causes_a_warning(desk: Desk) -> None:
+    """What was typed stays; the form has the button that enables the catalog."""
     desk.serve(MAY_ENABLE)
     await _open(desk, BUCKET)
 
@@ -232,8 +232,8 @@ async def test_a_bucket_without_a_catalog_that_is_chosen_is_warned_of_in_the_for
     assert "Enable the catalog" in _buttons(view)
 
 
-async def test_a_bucket_that_somebody_may_not_see_is_not_described(desk: Desk) -> None:
-    """A client can send any choice: nothing is said to those who may not know."""
+async def test_a_bucket_that_the_person_may_not_see_is_not_described(desk: Desk) -> None:
+    """A client can send any choice: its state is shown only to people who may see it."""
     await _open(desk, "")
     payload = _press(desk, {"type": "external_select", "block_id": "bucket", "action_id": "bucket"})
     state = {"type": "external_select", "selected_option": {"value": "billing-exports"}}
@@ -245,8 +245,8 @@ async def test_a_bucket_that_somebody_may_not_see_is_not_described(desk: Desk) -
     assert desk.slack.calls_of("views.update") == []
 
 
-async def test_a_result_that_goes_to_the_person_is_named_so(desk: Desk) -> None:
-    """From a direct message with the bot, enabling tells the person alone."""
+async def test_a_result_for_the_person_alone_says_so(desk: Desk) -> None:
+    """From a direct message with the bot, enabling is reported to the person alone."""
     desk.serve(MAY_ENABLE)
     outcome = await desk.slack.open_home(ADA)
     assert outcome.failure is None

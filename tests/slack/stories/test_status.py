@@ -1,4 +1,4 @@
-"""`status`: who sees what, at once, and once more when Cloudflare was asked again."""
+"""`status`: who sees what, at once, and again after Cloudflare was asked."""
 
 import asyncio
 import io
@@ -30,12 +30,12 @@ from tests.desk import (
 
 @dataclass
 class Broken(Rule):
-    """Lets everything pass, until it has a fault."""
+    """Lets everything pass until it is given a fault."""
 
     fault: Exception | None = None
 
     def refuse(self, request: Request) -> None:
-        """Raise it."""
+        """Raise the fault, if any."""
         if self.fault is not None:
             raise self.fault
 
@@ -44,7 +44,7 @@ BEING_ASKED = "Cloudflare is being asked again"
 NOT_ANSWERED = "could not be asked again about everything just now"
 
 
-async def test_status_answers_at_once_and_has_cloudflare_asked(desk: Desk) -> None:
+async def test_status_answers_at_once_and_triggers_a_refresh(desk: Desk) -> None:
     """From the snapshot, with its age, to this person only."""
     desk.clock.advance(timedelta(minutes=4))
 
@@ -57,8 +57,8 @@ async def test_status_answers_at_once_and_has_cloudflare_asked(desk: Desk) -> No
     assert desk.slack.problems == []
 
 
-async def test_status_is_replaced_once_when_it_was_refreshed(desk: Desk) -> None:
-    """The fresh table takes the place of the one that is there, and says nothing of another one to come."""
+async def test_status_is_replaced_once_after_the_refresh(desk: Desk) -> None:
+    """The fresh table replaces the first one, and does not announce another."""
     desk.clock.advance(timedelta(minutes=4))
     answer = await ask(desk, "status")
     await refresh(desk)
@@ -72,7 +72,7 @@ async def test_status_is_replaced_once_when_it_was_refreshed(desk: Desk) -> None
 
 
 async def test_a_list_without_its_tests_is_not_fresh(desk: Desk) -> None:
-    """Whether the credentials work is what people look for."""
+    """People want to know whether the credentials work."""
     desk.clock.advance(timedelta(minutes=4))
     await ask(desk, "status")
     await refresh(desk, tests=False)
@@ -83,8 +83,8 @@ async def test_a_list_without_its_tests_is_not_fresh(desk: Desk) -> None:
     assert "the credential works" in fresh.shown_text
 
 
-async def test_a_fresh_table_is_not_followed_by_another_one(desk: Desk) -> None:
-    """Who looks twice in a moment costs nothing."""
+async def test_a_fresh_table_is_not_replaced(desk: Desk) -> None:
+    """A second command soon after costs no request."""
     await refresh(desk)
 
     answer = await ask(desk, "status")
@@ -93,8 +93,8 @@ async def test_a_fresh_table_is_not_followed_by_another_one(desk: Desk) -> None:
     assert desk.looks == []
 
 
-async def test_when_cloudflare_cannot_be_asked_that_is_told(desk: Desk) -> None:
-    """After a minute nobody waits any more."""
+async def test_a_failed_refresh_is_reported(desk: Desk) -> None:
+    """After a minute no one waits any longer."""
     desk.clock.advance(timedelta(minutes=4))
     await ask(desk, "status")
     desk.clock.advance(PATIENCE)
@@ -104,7 +104,7 @@ async def test_when_cloudflare_cannot_be_asked_that_is_told(desk: Desk) -> None:
     assert "As Cloudflare told it 5 minutes ago." in answer.text
 
 
-async def test_status_of_one_bucket_tells_it_alone(desk: Desk) -> None:
+async def test_status_of_one_bucket_shows_it_alone(desk: Desk) -> None:
     """With a button that opens the form for it."""
     answer = await ask(desk, "status billing-exports")
 
@@ -116,8 +116,8 @@ async def test_status_of_one_bucket_tells_it_alone(desk: Desk) -> None:
     assert view.values["bucket"]["bucket"]["selected_option"]["value"] == "billing-exports"
 
 
-async def test_before_cloudflare_was_ever_asked_status_says_so_and_follows(desk: Desk) -> None:
-    """A bot that has just been installed is no dead end."""
+async def test_before_the_first_refresh_status_says_so_and_follows(desk: Desk) -> None:
+    """A bot that has just been installed still answers."""
     snapshot = await desk.catalogs.snapshot()
     assert snapshot is not None
     desk.execute("DELETE FROM snapshots")
@@ -140,12 +140,10 @@ LOOKS_REFUSED: dict[str, tuple[str, Allowlist, str, str]] = {
 
 
 @pytest.mark.parametrize("kind", ["status", "history", "STATUS"])
-@pytest.mark.parametrize("look", LOOKS_REFUSED.values(), ids=LOOKS_REFUSED)
-async def test_a_look_that_is_not_allowed_is_refused(
-    desk: Desk, kind: str, look: tuple[str, Allowlist, str, str]
-) -> None:
-    """The names of the account's buckets are not for everybody, and Cloudflare is not asked."""
-    user, allowlist, bucket, words = look
+@pytest.mark.parametrize("lookup", LOOKS_REFUSED.values(), ids=LOOKS_REFUSED)
+async def test_a_forbidden_lookup_is_refused(desk: Desk, kind: str, lookup: tuple[str, Allowlist, str, str]) -> None:
+    """The names of the account's buckets are not for everyone, and Cloudflare is not asked."""
+    user, allowlist, bucket, words = lookup
     desk.serve(allowlist)
 
     answer = await ask(desk, f"{kind} {bucket}", user=user)
@@ -155,7 +153,7 @@ async def test_a_look_that_is_not_allowed_is_refused(
     assert desk.looks == []
 
 
-async def test_a_look_from_another_workspace_is_refused(desk: Desk) -> None:
+async def test_a_lookup_from_another_workspace_is_refused(desk: Desk) -> None:
     """A listed id does not help: the workspace in the payload decides."""
     payload = desk.slack.make_command(ADA, PLATFORM, "/r2-credential status") | {"team_id": "T0PARTNER"}
 
@@ -165,7 +163,7 @@ async def test_a_look_from_another_workspace_is_refused(desk: Desk) -> None:
 
 
 async def test_status_shows_only_what_is_served(desk: Desk) -> None:
-    """At once and when it was refreshed."""
+    """At once and after the refresh."""
     desk.serve(only(buckets=("billing-*",)))
     desk.clock.advance(timedelta(minutes=4))
 
@@ -180,8 +178,8 @@ async def test_status_shows_only_what_is_served(desk: Desk) -> None:
 
 @pytest.mark.parametrize("text", ["status", "status lake", "history"])
 @pytest.mark.parametrize("table", ["snapshots", "catalogs", "credentials", "submissions"])
-async def test_a_database_that_is_down_is_told(desk: Desk, log: io.StringIO, table: str, text: str) -> None:
-    """Nothing was to be sent, so nothing is said of that."""
+async def test_an_unavailable_database_is_reported(desk: Desk, log: io.StringIO, table: str, text: str) -> None:
+    """Nothing was to be sent, so the text says nothing about that."""
     desk.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
 
     answer = await ask(desk, text)
@@ -191,8 +189,8 @@ async def test_a_database_that_is_down_is_told(desk: Desk, log: io.StringIO, tab
     assert "listener_broke" not in log.getvalue()
 
 
-async def test_a_database_that_goes_down_meanwhile_breaks_nothing(desk: Desk, log: io.StringIO) -> None:
-    """The table that is there stays, and the log knows."""
+async def test_a_database_failure_during_the_refresh_breaks_nothing(desk: Desk, log: io.StringIO) -> None:
+    """The first table stays, and the failure is logged."""
     desk.clock.advance(timedelta(minutes=4))
     await ask(desk, "status")
     assert desk.tables is not None
@@ -205,8 +203,8 @@ async def test_a_database_that_goes_down_meanwhile_breaks_nothing(desk: Desk, lo
     assert desk.tables._follow_ups.tasks == frozenset()
 
 
-async def test_a_fault_of_our_own_meanwhile_is_told_by_its_type(desk: Desk, log: io.StringIO) -> None:
-    """Nothing of it is logged but that."""
+async def test_a_fault_of_our_own_during_the_refresh_is_logged_by_its_type(desk: Desk, log: io.StringIO) -> None:
+    """Nothing else of it is logged."""
     broken = Broken()
     desk.serve(EVERYBODY, broken)
     desk.clock.advance(timedelta(minutes=4))
@@ -222,8 +220,8 @@ async def test_a_fault_of_our_own_meanwhile_is_told_by_its_type(desk: Desk, log:
     assert "MARKER" not in log.getvalue()
 
 
-async def test_a_response_url_that_is_refused_is_logged_without_it(desk: Desk, log: io.StringIO) -> None:
-    """It is a right to post, so no log holds it."""
+async def test_a_refused_response_url_is_not_logged(desk: Desk, log: io.StringIO) -> None:
+    """It grants the right to post, so no log may hold it."""
     desk.clock.advance(timedelta(minutes=4))
     desk.slack.fail_next("response_url", status=500)
     await ask(desk, "status")
@@ -237,7 +235,7 @@ async def test_a_response_url_that_is_refused_is_logged_without_it(desk: Desk, l
     assert "/response/" not in log.getvalue()
 
 
-async def test_who_may_not_look_any_more_gets_no_fresh_table(desk: Desk, log: io.StringIO) -> None:
+async def test_a_person_who_may_no_longer_see_it_gets_no_fresh_table(desk: Desk, log: io.StringIO) -> None:
     """A minute may pass between the two."""
     desk.clock.advance(timedelta(minutes=4))
     await ask(desk, "status")
@@ -253,7 +251,7 @@ async def test_who_may_not_look_any_more_gets_no_fresh_table(desk: Desk, log: io
     assert "fresh_table_not_shown" in log.getvalue()
 
 
-async def test_a_stop_lets_nothing_follow(desk: Desk) -> None:
+async def test_a_stop_cancels_the_refresh(desk: Desk) -> None:
     """A process that ends leaves no task behind."""
     desk.clock.advance(timedelta(minutes=4))
     await ask(desk, "status")
@@ -283,7 +281,7 @@ async def test_pages_are_turned_in_place(desk: Desk) -> None:
 
 
 async def test_a_refresh_keeps_the_page_that_was_turned_to(desk: Desk) -> None:
-    """Nobody is thrown back to the first page while reading the second one."""
+    """A reader of the second page is not moved to the first."""
     await add_many(desk.catalogs, 45)
     desk.clock.advance(timedelta(minutes=4))
     answer = await ask(desk, "status")
@@ -301,14 +299,14 @@ async def test_a_refresh_keeps_the_page_that_was_turned_to(desk: Desk) -> None:
 
 
 PAGES_REFUSED: dict[str, tuple[Allowlist, str]] = {
-    "not listed any more": (replace(EVERYBODY, users=frozenset({GRACE}), usergroups=frozenset()), "not on the list"),
-    "channel not allowed any more": (only(channels=frozenset({ANALYTICS})), "not used in that channel"),
+    "no longer listed": (replace(EVERYBODY, users=frozenset({GRACE}), usergroups=frozenset()), "not on the list"),
+    "channel no longer allowed": (only(channels=frozenset({ANALYTICS})), "not used in that channel"),
 }
 
 
 @pytest.mark.parametrize(("allowlist", "words"), PAGES_REFUSED.values(), ids=PAGES_REFUSED)
-async def test_a_page_is_refused_to_who_may_not_look_any_more(desk: Desk, allowlist: Allowlist, words: str) -> None:
-    """The refusal takes the table's place."""
+async def test_a_page_is_refused_once_the_right_is_gone(desk: Desk, allowlist: Allowlist, words: str) -> None:
+    """The refusal replaces the table."""
     await add_many(desk.catalogs, 45)
     answer = await ask(desk, "status")
     desk.serve(allowlist)
@@ -334,7 +332,7 @@ async def test_a_page_is_refused_to_an_outsider(desk: Desk) -> None:
 
 @pytest.mark.parametrize("value", ["x", "", None, "1"], ids=["letters", "empty", "none", "half"])
 async def test_a_forged_page_is_not_shown(desk: Desk, log: io.StringIO, value: object) -> None:
-    """Nothing happens, and nothing breaks."""
+    """Nothing happens, and no error is raised."""
     answer = await ask(desk, "status")
     action = {"action_id": NEXT_PAGE, "block_id": "x", "type": "button", "value": value}
 

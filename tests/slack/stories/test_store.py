@@ -1,4 +1,4 @@
-"""Storing: who may open the form and submit it, what is asked for again, what is recorded."""
+"""Storing: who may open the form and submit it, what is checked again, and what is recorded."""
 
 import io
 import re
@@ -48,7 +48,7 @@ from tests.make import ACCOUNT, BAD_BUCKETS
 
 
 async def test_the_command_opens_the_form(desk: Desk) -> None:
-    """The form carries an opening's nonce and nothing else, and the catalogs are asked for again."""
+    """The form carries only the nonce of an opening, and a refresh of the catalogs is triggered."""
     assert await desk.command() == ""
 
     view = desk.slack.modal(ADA)
@@ -62,7 +62,7 @@ async def test_the_command_opens_the_form(desk: Desk) -> None:
 
 
 async def test_the_command_with_a_bucket_opens_the_form_filled_in(desk: Desk) -> None:
-    """The bucket can be sent as it stands, and what is known of it is said."""
+    """The bucket can be submitted as it is, and its state is shown."""
     assert await desk.command("billing-exports") == ""
 
     view = desk.slack.modal(ADA)
@@ -74,7 +74,7 @@ async def test_the_command_with_a_bucket_opens_the_form_filled_in(desk: Desk) ->
 
 @pytest.mark.parametrize("bucket", ["status", "history", "help", "store", BUCKET])
 async def test_the_form_can_be_opened_for_any_bucket(desk: Desk, bucket: str) -> None:
-    """Also for one that is called like a subcommand."""
+    """Even for one that is named like a subcommand."""
     await desk.know_catalogs(bucket)
 
     assert await desk.command(f"store {bucket}") == ""
@@ -94,14 +94,14 @@ ASKED_BACK = {
 
 @pytest.mark.parametrize(("text", "question"), ASKED_BACK.items(), ids=ASKED_BACK)
 async def test_a_misspelt_subcommand_is_asked_about(desk: Desk, text: str, question: str) -> None:
-    """Nobody wants to store a credential for a bucket called "staus"; no form opens."""
+    """No one means to store a credential for a bucket called "staus"; no form opens."""
     assert question in await desk.command(text)
     assert desk.slack.modal(ADA) is None
 
 
 @pytest.mark.parametrize("text", ["staus", "store staus"])
-async def test_a_bucket_that_is_called_like_a_slip_is_meant(desk: Desk, text: str) -> None:
-    """Where there is such a catalog."""
+async def test_an_existing_bucket_with_such_a_name_is_meant(desk: Desk, text: str) -> None:
+    """If there is such a catalog."""
     await desk.know_catalogs("staus")
 
     assert await desk.command(text) == ""
@@ -111,8 +111,8 @@ async def test_a_bucket_that_is_called_like_a_slip_is_meant(desk: Desk, text: st
     assert view.values["bucket"]["bucket"]["selected_option"]["value"] == "staus"
 
 
-async def test_a_bucket_that_somebody_may_not_see_is_no_answer_to_a_slip(desk: Desk) -> None:
-    """The answer is the same as if there were none."""
+async def test_a_bucket_that_the_person_may_not_see_does_not_count(desk: Desk) -> None:
+    """The answer is the same as if it did not exist."""
     await desk.know_catalogs("staus")
     desk.serve(only(buckets=("billing-*",)))
 
@@ -139,7 +139,7 @@ async def test_without_a_list_of_catalogs_the_bucket_is_typed(desk: Desk) -> Non
     assert view.values["bucket"]["bucket"] == {"type": "plain_text_input", "value": BUCKET}
 
 
-async def test_every_form_is_an_opening_of_its_own(desk: Desk) -> None:
+async def test_each_form_has_its_own_opening(desk: Desk) -> None:
     """No nonce is used twice."""
     nonces = set()
     for _ in range(3):
@@ -153,7 +153,7 @@ async def test_every_form_is_an_opening_of_its_own(desk: Desk) -> None:
 
 @pytest.mark.parametrize("view_id", ["", "V", "v0madeup", "V0MADEUP\n", "V0MADEUP\0", None, ["V0MADEUP"]], ids=repr)
 async def test_a_form_without_an_id_is_not_taken(desk: Desk, view_id: object) -> None:
-    """The id becomes the submission's, and an empty one would be the same for all."""
+    """The id becomes the submission's, and all empty ones would be the same."""
     await desk.open_form()
     payload = desk.slack.make_submission(ADA)
     payload["view"]["id"] = view_id
@@ -166,7 +166,7 @@ async def test_a_form_without_an_id_is_not_taken(desk: Desk, view_id: object) ->
 
 
 async def test_a_reason_is_one_line(desk: Desk) -> None:
-    """In the database, and so in every message and list: it cannot forge a line of the bot's."""
+    """In the database, and so in every message and list: it cannot forge a line of the bot."""
     await desk.open_form(reason="ticket 7\n:white_check_mark: *stored*\0\u202e by <@U0GRACE01>\u2028")
 
     await desk.slack.submit(ADA)
@@ -188,7 +188,7 @@ COMMANDS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
 async def test_a_command_that_is_not_allowed_is_refused(
     desk: Desk, log: io.StringIO, user: str, allowlist: Allowlist, words: str
 ) -> None:
-    """The refusal is for this person only, says whom to ask, and is logged; no form opens."""
+    """The refusal is ephemeral, names the contact, and is logged; no form opens."""
     desk.serve(allowlist)
 
     answer = await desk.command(BUCKET, user=user)
@@ -199,8 +199,8 @@ async def test_a_command_that_is_not_allowed_is_refused(
     assert "form_refused" in log.getvalue()
 
 
-async def test_without_a_contact_the_refusal_names_whoever_runs_the_bot(desk: Desk) -> None:
-    """A refused person is never left without anybody to ask."""
+async def test_without_a_contact_the_refusal_names_the_operator(desk: Desk) -> None:
+    """A refused person always reads whom to ask."""
     desk.contact = ""
     desk.serve(EVERYBODY)
 
@@ -219,7 +219,7 @@ async def test_a_command_from_another_workspace_is_refused(desk: Desk) -> None:
 
 @pytest.mark.parametrize("after_effect", [False, True], ids=["before it opened", "after it opened"])
 async def test_a_lost_connection_costs_no_form(desk: Desk, *, after_effect: bool) -> None:
-    """It is open, and nobody reads that the bot was late."""
+    """It is open, and no one reads that the bot was late."""
     desk.slack.fail_next("views.open", drop_connection=True, after_effect=after_effect)
 
     assert await desk.command(BUCKET) == ""
@@ -250,8 +250,8 @@ async def test_a_form_that_cannot_be_opened_is_explained(desk: Desk, method: str
     assert await desk.command(BUCKET) == ""
 
 
-async def test_a_fault_of_the_forms_own_is_not_blamed_on_the_clock(desk: Desk) -> None:
-    """What Slack refuses for another reason than a late trigger is nothing that typing again would fix."""
+async def test_an_error_of_the_form_is_not_blamed_on_lateness(desk: Desk) -> None:
+    """If Slack refuses it for another reason than a late trigger, typing the command again would not help."""
     desk.slack.fail_next("views.open", error="invalid_arguments")
 
     answer = await desk.command(BUCKET)
@@ -259,8 +259,8 @@ async def test_a_fault_of_the_forms_own_is_not_blamed_on_the_clock(desk: Desk) -
     assert answer == "Slack did not open the form (invalid_arguments). Please tell the operator of the bot."
 
 
-async def test_a_database_that_is_down_is_told(desk: Desk) -> None:
-    """No opening could be recorded, so no form opens that nobody would take."""
+async def test_a_command_without_a_database_is_refused(desk: Desk) -> None:
+    """Without a recorded opening, the form's Submit would be refused."""
     desk.execute("DROP TABLE openings")
 
     assert "could not record this" in await desk.command(BUCKET)
@@ -271,7 +271,7 @@ async def test_a_database_that_is_down_is_told(desk: Desk) -> None:
 
 
 async def test_a_submission_is_recorded_dispatched_and_acknowledged(desk: Desk) -> None:
-    """What is recorded is what was typed, the token only in its sealed form; the form gives way to progress."""
+    """The record has what was typed, the token only sealed; the form is replaced by the progress view."""
     await desk.open_form(reason=" ticket 7 ")
 
     outcome = await desk.slack.submit(ADA)
@@ -288,8 +288,8 @@ async def test_a_submission_is_recorded_dispatched_and_acknowledged(desk: Desk) 
     assert desk.dispatched == [BucketKey(account_id=ACCOUNT, bucket=BUCKET)]
 
 
-async def test_what_is_recorded_opens_for_its_own_submission(desk: Desk) -> None:
-    """The context of what was recorded is the context under which the ingress sealed."""
+async def test_a_recorded_token_opens_for_its_own_submission(desk: Desk) -> None:
+    """The context of the record is the one under which the ingress sealed it."""
     await desk.open_form()
     await desk.slack.submit(ADA)
     recorded = await desk.find()
@@ -316,7 +316,7 @@ TOKEN_ERRORS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("pasted", "words"), TOKEN_ERRORS.values(), ids=TOKEN_ERRORS)
-async def test_what_is_no_token_for_this_is_told_at_the_field(desk: Desk, pasted: str, words: str) -> None:
+async def test_an_unfit_token_is_reported_at_the_field(desk: Desk, pasted: str, words: str) -> None:
     """The form stays, with the fix at the token, and nothing is recorded."""
     await desk.open_form(token=pasted)
 
@@ -333,7 +333,7 @@ async def _open_check(desk: Desk) -> None:
     await desk.slack.fill(ADA, "check", ["check"])
 
 
-async def test_one_check_too_many_is_told_in_the_form(desk: Desk) -> None:
+async def test_one_check_too_many_is_reported_in_the_form(desk: Desk) -> None:
     """The form stays; unticked, the same one stores."""
     for _ in range(MOST_OPEN_CHECKS):
         await _open_check(desk)
@@ -367,8 +367,8 @@ CHANNEL_ERRORS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("channel", "words"), CHANNEL_ERRORS.values(), ids=CHANNEL_ERRORS)
-async def test_a_channel_that_will_not_do_is_told_at_the_field(desk: Desk, channel: str, words: str) -> None:
-    """Also when a client sends what the form does not offer."""
+async def test_an_unfit_channel_is_reported_at_the_field(desk: Desk, channel: str, words: str) -> None:
+    """Even if a client sends a channel that the form does not offer."""
     desk.serve(only(channels=frozenset({PLATFORM, PARTNER, ARCHIVED})))
     await desk.open_form()
     payload = desk.slack.make_submission(ADA)
@@ -382,8 +382,8 @@ async def test_a_channel_that_will_not_do_is_told_at_the_field(desk: Desk, chann
     assert await desk.find() is None
 
 
-async def test_without_a_channel_the_direct_message_is_the_way_out(desk: Desk) -> None:
-    """Nobody is stuck with a field that offers no channel."""
+async def test_without_a_channel_the_direct_message_is_offered(desk: Desk) -> None:
+    """No one is left with a field that offers no channel."""
     await desk.open_form(channel="")
 
     refused = await desk.slack.submit(ADA)
@@ -395,8 +395,8 @@ async def test_without_a_channel_the_direct_message_is_the_way_out(desk: Desk) -
 
 
 @pytest.mark.parametrize("channel", ["", PLATFORM, PARTNER, "U0MALLORY", "D0PARTNER"])
-async def test_a_direct_message_goes_to_nobody_but_the_person(desk: Desk, channel: str) -> None:
-    """Whatever else the form says: what is recorded names no user, and no response URL of a channel is kept."""
+async def test_a_direct_message_goes_to_the_person_alone(desk: Desk, channel: str) -> None:
+    """Whatever else the form says: no channel and no response URL of one are recorded."""
     await desk.open_form(direct="direct")
     payload = desk.slack.make_submission(ADA)
     payload["view"]["state"]["values"]["channel"]["channel"]["selected_conversation"] = channel or None
@@ -413,7 +413,7 @@ async def test_a_direct_message_goes_to_nobody_but_the_person(desk: Desk, channe
 
 
 async def test_in_a_direct_message_with_the_bot_the_result_goes_there(desk: Desk) -> None:
-    """It is the default, and the person needs to choose nothing."""
+    """It is the default, and the person need not choose anything."""
     assert await desk.command(BUCKET, channel=dm_id(ADA)) == ""
     await desk.slack.fill(ADA, "token", TOKEN_TEXT)
 
@@ -434,8 +434,8 @@ WITH_OTHERS = {
 
 
 @pytest.mark.parametrize("conversation", WITH_OTHERS.values(), ids=WITH_OTHERS)
-async def test_a_direct_message_of_people_is_no_place_for_a_result(desk: Desk, conversation: Channel) -> None:
-    """There may be another company in it: the form does not begin with it, and does not take it."""
+async def test_a_direct_message_between_people_is_refused_for_a_result(desk: Desk, conversation: Channel) -> None:
+    """Another company may take part in it: it is neither the form's default nor accepted."""
     desk.slack.workspace.change_channel(conversation)
     assert await desk.command(BUCKET, channel=conversation.id) == ""
     view = desk.slack.modal(ADA)
@@ -459,15 +459,15 @@ NAMES = ["privategroup", "ada--oscar", "", None, 7]
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("is_told", [False, True], ids=["by the scope that it lacks", "by Slack"])
+@pytest.mark.parametrize("is_reported", [False, True], ids=["by the scope that it lacks", "by Slack"])
 @pytest.mark.parametrize("channel_id", ["G0PARTNER", "C0PEOPLE1"])
-async def test_a_group_message_is_asked_about_whatever_it_is_called(
-    desk: Desk, channel_id: str, name: object, *, is_told: bool
+async def test_a_group_message_is_looked_up_by_any_name(
+    desk: Desk, channel_id: str, name: object, *, is_reported: bool
 ) -> None:
-    """The form offers the direct message there, and nobody reads of scopes."""
+    """The form offers the direct message there, and no one reads of scopes."""
     people = Channel(id=channel_id, name="x", is_mpim=True, bot_is_member=True, members=frozenset({ADA}))
     desk.slack.workspace.change_channel(people)
-    if is_told:
+    if is_reported:
         scopes = (*desk.slack.config.scopes, "mpim:read")
         desk.slack.workspace.config = replace(desk.slack.workspace.config, scopes=scopes)
     payload = desk.slack.make_command(ADA, channel_id, f"/r2-credential {BUCKET}") | {"channel_name": name}
@@ -487,8 +487,8 @@ async def test_a_group_message_is_asked_about_whatever_it_is_called(
 
 
 @pytest.mark.parametrize("trouble", [{"status": 503}, {"error": "missing_scope"}, {"drop_connection": True}], ids=str)
-async def test_the_form_opens_though_nobody_says_where_it_is(desk: Desk, trouble: dict[str, Any]) -> None:
-    """It is asked again at Submit."""
+async def test_the_form_opens_even_if_the_channel_lookup_fails(desk: Desk, trouble: dict[str, Any]) -> None:
+    """The lookup is repeated at Submit."""
     desk.slack.fail_next("conversations.info", times=4, **trouble)
 
     assert await desk.command(BUCKET) == ""
@@ -499,7 +499,7 @@ async def test_the_form_opens_though_nobody_says_where_it_is(desk: Desk, trouble
 
 
 async def test_where_channels_are_listed_no_direct_message_is_offered(desk: Desk) -> None:
-    """The list says where results go: nobody keeps theirs from the channel that is to read it."""
+    """The list says where results go: no one may keep theirs from the channel that should read it."""
     desk.serve(only(channels=frozenset({PLATFORM})))
     await desk.open_form()
     view = desk.slack.modal(ADA)
@@ -516,8 +516,8 @@ async def test_where_channels_are_listed_no_direct_message_is_offered(desk: Desk
 
 
 @pytest.mark.parametrize("channel", [PRIVATE, ANALYTICS])
-async def test_a_channel_that_the_bot_is_not_in_will_do(desk: Desk, channel: str) -> None:
-    """There are other ways to bring a result there."""
+async def test_a_channel_without_the_bot_is_accepted(desk: Desk, channel: str) -> None:
+    """The response URL brings the result there."""
     await desk.open_form(channel=channel)
 
     assert (await desk.slack.submit(ADA)).kind == "updated"
@@ -531,8 +531,8 @@ ASKING_FAILS: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("error", "words"), ASKING_FAILS.values(), ids=ASKING_FAILS)
-async def test_a_channel_that_cannot_be_looked_at_is_told_at_the_field(desk: Desk, error: str, words: str) -> None:
-    """Nothing is recorded as long as it is not known where the result would go; pressing again is enough."""
+async def test_a_failed_channel_lookup_is_reported_at_the_field(desk: Desk, error: str, words: str) -> None:
+    """Nothing is recorded while the result's place is unknown; pressing Store again is enough."""
     await desk.open_form()
     desk.clock.advance(CHANNEL_LIFETIME)
     desk.slack.fail_next("conversations.info", error=error)
@@ -545,8 +545,8 @@ async def test_a_channel_that_cannot_be_looked_at_is_told_at_the_field(desk: Des
     assert taken.kind == "updated"
 
 
-async def test_all_slips_are_told_at_once_each_at_its_field(desk: Desk) -> None:
-    """Nobody has to press Store once for every mistake."""
+async def test_all_slips_are_reported_at_once_each_at_its_field(desk: Desk) -> None:
+    """No one has to press Store once for each mistake."""
     desk.execute("DELETE FROM snapshots")
     await desk.open_form(token="hunter2")
     payload = desk.slack.make_submission(ADA)
@@ -564,8 +564,8 @@ async def test_all_slips_are_told_at_once_each_at_its_field(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("bucket", [*BAD_BUCKETS.values(), ""], ids=[*BAD_BUCKETS, "nothing"])
-async def test_a_bad_bucket_name_is_told_at_the_field(desk: Desk, bucket: str) -> None:
-    """Also a chosen option is what a client says it is."""
+async def test_a_bad_bucket_name_is_reported_at_the_field(desk: Desk, bucket: str) -> None:
+    """A client can also send any name as a chosen option."""
     await desk.open_form()
     payload = desk.slack.make_submission(ADA)
     payload["view"]["state"]["values"]["bucket"]["bucket"]["selected_option"]["value"] = bucket
@@ -577,7 +577,7 @@ async def test_a_bad_bucket_name_is_told_at_the_field(desk: Desk, bucket: str) -
 async def test_a_token_in_another_field_is_refused_with_the_advice_to_revoke_it(
     desk: Desk, field: str, text: str
 ) -> None:
-    """The advice stands at the field, and the token is not repeated."""
+    """The advice is at the field, and the token is not repeated."""
     desk.execute("DELETE FROM snapshots")
     await desk.open_form()
     await desk.slack.fill(ADA, field, text)
@@ -589,7 +589,7 @@ async def test_a_token_in_another_field_is_refused_with_the_advice_to_revoke_it(
     assert "MADEUP" not in outcome.errors[field]
 
 
-async def test_a_bucket_that_is_not_served_is_told_at_the_field(desk: Desk) -> None:
+async def test_a_bucket_that_is_not_served_is_reported_at_the_field(desk: Desk) -> None:
     """The list may have been narrowed since the form was opened."""
     await desk.open_form()
     desk.serve(only(buckets=("billing-*",)))
@@ -602,20 +602,20 @@ async def test_a_bucket_that_is_not_served_is_told_at_the_field(desk: Desk) -> N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotInAnalytics(Rule):
-    """A rule that no list can say: somebody's results, or those of a bucket, do not go to one of the channels."""
+    """A rule that no list can express: results of a user, or of a bucket, must not go to one of the channels."""
 
     user_id: str = ""
     bucket: str = ""
 
     def refuse(self, request: Request) -> AccessRefused | None:
-        """Say no to what is known to go there."""
+        """Refuse what is known to go there."""
         is_known = (request.person is not None and request.person.user_id == self.user_id) or (
             request.key is not None and request.key.bucket == self.bucket
         )
         return ChannelNotAllowed() if is_known and request.channel_id == ANALYTICS else None
 
 
-async def test_a_channel_that_is_not_for_this_person_is_told_at_the_field(desk: Desk) -> None:
+async def test_a_channel_that_this_person_may_not_use_is_reported_at_the_field(desk: Desk) -> None:
     """Others may post there."""
     desk.serve(EVERYBODY, NotInAnalytics(user_id=ADA))
     await desk.open_form(channel=ANALYTICS)
@@ -626,8 +626,8 @@ async def test_a_channel_that_is_not_for_this_person_is_told_at_the_field(desk: 
     assert desk.dispatched == []
 
 
-async def test_what_is_refused_as_a_whole_is_not_recorded(desk: Desk) -> None:
-    """Each field would do, but not the two of them together."""
+async def test_a_refused_combination_is_not_recorded(desk: Desk) -> None:
+    """Each field is allowed alone, but not the two together."""
     desk.serve(EVERYBODY, NotInAnalytics(bucket=BUCKET))
     await desk.open_form(channel=ANALYTICS)
 
@@ -640,7 +640,7 @@ async def test_what_is_refused_as_a_whole_is_not_recorded(desk: Desk) -> None:
 
 @pytest.mark.parametrize(("forge", "words"), STRANGERS.values(), ids=STRANGERS)
 async def test_a_stranger_cannot_submit(desk: Desk, log: io.StringIO, forge: Forge, words: str) -> None:
-    """An open form proves nothing: whoever presses Store is looked at again."""
+    """An open form proves nothing: the person who presses Store is checked again."""
     await desk.open_form()
 
     answer = await desk.deliver(forge(desk.slack.make_submission(ADA)))
@@ -653,7 +653,7 @@ async def test_a_stranger_cannot_submit(desk: Desk, log: io.StringIO, forge: For
 
 
 async def test_an_outsider_cannot_submit(desk: Desk) -> None:
-    """As Slack sends it for somebody of another company, with the id of a listed person."""
+    """As Slack sends it for a person of another company, with the id of a listed one."""
     await desk.open_form()
 
     answer = await desk.deliver(desk.slack.make_submission(ADA, as_user=OUTSIDER))
@@ -662,8 +662,8 @@ async def test_an_outsider_cannot_submit(desk: Desk) -> None:
     assert await desk.find() is None
 
 
-async def test_somebody_who_left_the_group_meanwhile_cannot_submit(desk: Desk) -> None:
-    """The form was opened by a member, and is submitted by somebody who is none any more."""
+async def test_a_person_who_left_the_group_meanwhile_cannot_submit(desk: Desk) -> None:
+    """The form was opened by a member who is none at Submit."""
     await desk.open_form()
     desk.change_group(GRACE)
 
@@ -675,7 +675,7 @@ async def test_somebody_who_left_the_group_meanwhile_cannot_submit(desk: Desk) -
     assert not outcome.view.has_submit
 
 
-async def test_when_slack_cannot_be_asked_nobody_can_submit(desk: Desk) -> None:
+async def test_without_an_answer_of_slack_no_one_can_submit(desk: Desk) -> None:
     """In doubt the answer is no, with that reason; the form stays, since the doubt passes."""
     await desk.open_form()
     desk.clock.advance(MEMBERSHIP_LIFETIME)
@@ -690,7 +690,7 @@ async def test_when_slack_cannot_be_asked_nobody_can_submit(desk: Desk) -> None:
     assert len(desk.dispatched) == 1
 
 
-async def test_somebody_who_left_meanwhile_still_sees_what_became_of_an_earlier_submit(desk: Desk) -> None:
+async def test_a_person_who_left_meanwhile_still_sees_the_outcome_of_an_earlier_submit(desk: Desk) -> None:
     """It was recorded when it was allowed: "nothing was sent" would be a lie."""
     await desk.open_form()
     payload = desk.slack.make_submission(ADA), desk.slack.make_submission(ADA)
@@ -705,7 +705,7 @@ async def test_somebody_who_left_meanwhile_still_sees_what_became_of_an_earlier_
 
 @pytest.mark.parametrize(("forge", "words"), STRANGERS.values(), ids=STRANGERS)
 async def test_a_stranger_sees_nothing_of_an_earlier_submit(desk: Desk, forge: Forge, words: str) -> None:
-    """A view's id is no key to what became of it."""
+    """Knowing a view's id gives no access to its outcome."""
     await desk.open_form()
     payload = desk.slack.make_submission(ADA), desk.slack.make_submission(ADA)
     await desk.deliver(payload[0])
@@ -717,8 +717,8 @@ async def test_a_stranger_sees_nothing_of_an_earlier_submit(desk: Desk, forge: F
     assert BUCKET not in shown_in(answer)
 
 
-async def test_a_refused_person_is_not_told_a_lie_when_the_database_is_down(desk: Desk) -> None:
-    """Whether the same submission was recorded before cannot be known then."""
+async def test_a_refused_person_reads_no_lie_when_the_database_is_down(desk: Desk) -> None:
+    """It is unknown then whether the same submission was recorded before."""
     await desk.open_form()
     desk.change_group(GRACE)
     desk.execute("ALTER TABLE submissions RENAME TO elsewhere")
@@ -737,7 +737,7 @@ def with_nonce(nonce: str) -> Forge:
 
 
 def as_grace(payload: JsonObject) -> JsonObject:
-    """Put another listed person in the place of the one who opened the form."""
+    """Replace the person who opened the form by another listed one."""
     return payload | {"user": payload["user"] | {"id": GRACE}}
 
 
@@ -745,13 +745,13 @@ OPENINGS: dict[str, tuple[Forge, str]] = {
     "unknown": (with_nonce("nobody-opened-this"), "does not know this form"),
     "none": (with_nonce(""), "does not know this form"),
     "a pattern": (with_nonce("%"), "does not know this form"),
-    "somebody else's": (as_grace, "opened for somebody else"),
+    "another person's": (as_grace, "opened for somebody else"),
 }
 
 
 @pytest.mark.parametrize(("forge", "words"), OPENINGS.values(), ids=OPENINGS)
 async def test_a_form_that_was_not_opened_by_this_person_is_not_taken(desk: Desk, forge: Forge, words: str) -> None:
-    """The notice says why, that nothing was sent, and how to start afresh."""
+    """The notice says why, that nothing was sent, and how to start again."""
     await desk.open_form()
 
     answer = await desk.deliver(forge(desk.slack.make_submission(ADA)))
@@ -762,8 +762,8 @@ async def test_a_form_that_was_not_opened_by_this_person_is_not_taken(desk: Desk
     assert desk.dispatched == []
 
 
-async def test_a_form_is_good_for_one_view(desk: Desk) -> None:
-    """The nonce of a form that was submitted does not let another view in."""
+async def test_a_form_is_valid_for_one_view(desk: Desk) -> None:
+    """The nonce of a submitted form does not admit another view."""
     await desk.open_form()
     payload = desk.slack.make_submission(ADA)
     await desk.deliver(desk.slack.make_submission(ADA))
@@ -775,7 +775,7 @@ async def test_a_form_is_good_for_one_view(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("age", "is_taken"), [(timedelta(minutes=59, seconds=59), True), (timedelta(hours=1), False)])
-async def test_a_form_is_good_for_an_hour(desk: Desk, age: timedelta, *, is_taken: bool) -> None:
+async def test_a_form_is_valid_for_an_hour(desk: Desk, age: timedelta, *, is_taken: bool) -> None:
     """After that it has to be opened again."""
     await desk.open_form()
     desk.clock.advance(age)
@@ -788,7 +788,7 @@ async def test_a_form_is_good_for_an_hour(desk: Desk, age: timedelta, *, is_take
 
 
 async def test_form_errors_do_not_use_up_the_opening(desk: Desk) -> None:
-    """Whoever made a slip can press Store again, in the same form."""
+    """After a slip the person can press Store again, in the same form."""
     await desk.open_form(token="hunter2")
     assert (await desk.slack.submit(ADA)).kind == "errors"
 
@@ -800,7 +800,7 @@ async def test_form_errors_do_not_use_up_the_opening(desk: Desk) -> None:
 # A repeated Submit.
 
 
-async def test_a_repeated_submit_replaces_what_was_not_sent_yet(desk: Desk) -> None:
+async def test_a_repeated_submit_replaces_a_token_not_sent_yet(desk: Desk) -> None:
     """The last token counts, and there is still one submission."""
     other = make_token(Behaviour.GOOD, number=1234)
     await desk.open_form()
@@ -818,7 +818,7 @@ async def test_a_repeated_submit_replaces_what_was_not_sent_yet(desk: Desk) -> N
 
 
 async def bring_to(desk: Desk, state: State) -> None:
-    """Let a delivery take what was submitted as far as that."""
+    """Let a delivery bring the submission to that state."""
     for to in (State.VERIFYING, State.STORING, State.CONFIRMING, State.STORED):
         recorded = await desk.find()
         assert recorded is not None
@@ -830,8 +830,8 @@ async def bring_to(desk: Desk, state: State) -> None:
             return
 
 
-async def test_a_repeated_submit_after_sending_shows_where_it_stands(desk: Desk) -> None:
-    """What is under way is left alone."""
+async def test_a_repeated_submit_after_sending_shows_the_state(desk: Desk) -> None:
+    """A running delivery is not changed."""
     await desk.open_form()
     first, second = desk.slack.make_submission(ADA), desk.slack.make_submission(ADA)
     second["view"]["state"]["values"]["token"]["token"]["value"] = make_token(Behaviour.GOOD, number=1234)
@@ -864,9 +864,9 @@ async def test_a_repeated_submit_after_the_end_shows_the_result(desk: Desk) -> N
     assert len(desk.dispatched) == 1
 
 
-@pytest.mark.parametrize("may_use", [True, False], ids=["allowed", "not allowed any more"])
-async def test_a_damaged_record_is_told_and_nothing_is_claimed(desk: Desk, *, may_use: bool) -> None:
-    """What became of the first Submit cannot be read: "nothing was sent" could be a lie."""
+@pytest.mark.parametrize("may_use", [True, False], ids=["allowed", "no longer allowed"])
+async def test_a_damaged_record_is_reported_and_nothing_is_claimed(desk: Desk, *, may_use: bool) -> None:
+    """The outcome of the first Submit cannot be read: "nothing was sent" could be a lie."""
     await desk.open_form()
     first, second = desk.slack.make_submission(ADA), desk.slack.make_submission(ADA)
     await desk.deliver(first)
@@ -881,7 +881,7 @@ async def test_a_damaged_record_is_told_and_nothing_is_claimed(desk: Desk, *, ma
 
 
 async def test_a_database_that_is_down_keeps_the_form(desk: Desk) -> None:
-    """What surely could not be recorded stays in front of the person, who can press again."""
+    """Since it was certainly not recorded, the form stays open, and the person can press again."""
     await desk.open_form()
     desk.execute("ALTER TABLE submissions RENAME TO elsewhere")
 

@@ -1,4 +1,4 @@
-"""The table of catalogs: what comes first, what is said of each, pages, and Slack's limits."""
+"""The table of catalogs: the order, the words for each state, pages, and Slack's limits."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -37,7 +37,7 @@ def make_table(
     freshness: Freshness = Freshness.FRESH,
     age: timedelta = timedelta(minutes=4),
 ) -> Table:
-    """Return the table of these."""
+    """Return a table of these catalogs."""
     return build_table(Snapshot(catalogs=tuple(catalogs), refreshed_at=NOW - age), stored, NOW, freshness)
 
 
@@ -47,7 +47,7 @@ def rows_of(message: Json) -> list[str]:
 
 
 def action_ids(message: Json) -> list[str]:
-    """Return what can be pressed."""
+    """Return the ids of the buttons."""
     elements = [
         element
         for block in message["blocks"]
@@ -57,7 +57,7 @@ def action_ids(message: Json) -> list[str]:
 
 
 def test_what_needs_attention_comes_first() -> None:
-    """Broken, expired, soon, empty, switched off, not known, and then what is fine; each group by name or time."""
+    """Broken, expired, expiring soon, empty, inactive, unknown, then healthy; each group by name or time."""
     soon = NOW + 5 * DAY
     catalogs = [
         make_catalog("a-fine"),
@@ -152,7 +152,7 @@ ROWS = {
 def test_each_state_has_its_words(
     catalog: Catalog, stored: StoredCredential | None, words: list[str], bucket: str
 ) -> None:
-    """In the table and for one bucket alone the same is said."""
+    """The table and the answer for one bucket say the same."""
     look = Look(id=LOOK.id, key=make_key(bucket) if bucket else None)
 
     message = status_message(make_table([catalog], [stored] if stored else []), look)
@@ -172,17 +172,17 @@ NEEDY = {
 
 
 @pytest.mark.parametrize(("catalog", "stored", "has_button"), NEEDY.values(), ids=NEEDY)
-def test_what_a_new_credential_would_mend_has_a_button(
+def test_a_slot_that_needs_a_new_credential_has_a_button(
     catalog: Catalog, stored: StoredCredential | None, *, has_button: bool
 ) -> None:
-    """A switched-off catalog takes none, and what is fine needs none."""
+    """An inactive catalog accepts none, and a healthy one needs none."""
     message = status_message(make_table([catalog], [stored] if stored else []), LOOK)
 
     assert (TRY_AGAIN in action_ids(message)) is has_button
 
 
-def test_the_sentence_tells_all_that_needs_attention() -> None:
-    """Whoever hears it read hears the counts, the names and the age."""
+def test_the_summary_reports_everything_that_needs_attention() -> None:
+    """A person who uses a screen reader hears the counts, the names and the age."""
     broken = [make_catalog(f"broken-{n}", credential_status=CredentialStatus.INVALID) for n in range(5)]
     empty = [make_catalog("empty", credential_status=CredentialStatus.ABSENT)]
 
@@ -195,8 +195,8 @@ def test_the_sentence_tells_all_that_needs_attention() -> None:
     )
 
 
-def test_where_nothing_needs_attention_that_is_said() -> None:
-    """Good news is news."""
+def test_a_table_without_problems_says_so() -> None:
+    """The good news is said explicitly."""
     text = status_message(make_table([make_catalog()]), LOOK)["text"]
 
     assert text == "1 catalog, and nothing needs attention. As Cloudflare told it 4 minutes ago."
@@ -212,8 +212,8 @@ AGES = {
 
 
 @pytest.mark.parametrize(("age", "words"), AGES.values(), ids=AGES)
-def test_the_age_is_told(age: timedelta, words: str) -> None:
-    """A table without its age would be taken for the truth."""
+def test_the_age_is_shown(age: timedelta, words: str) -> None:
+    """A table without its age would be taken for the current state."""
     assert words in status_message(make_table([make_catalog()], age=age), LOOK)["text"]
 
 
@@ -226,8 +226,8 @@ FRESHNESS = {
 
 @pytest.mark.parametrize("bucket", ["", "lake", "not-listed"])
 @pytest.mark.parametrize(("freshness", "words"), FRESHNESS.items())
-def test_it_is_told_whether_a_fresh_one_follows(freshness: Freshness, words: str, bucket: str) -> None:
-    """Nobody waits for what does not come."""
+def test_the_table_says_whether_a_fresh_one_follows(freshness: Freshness, words: str, bucket: str) -> None:
+    """No one should wait for a table that does not come."""
     message = status_message(
         make_table([make_catalog()], freshness=freshness), Look(id=LOOK.id, key=make_key(bucket) if bucket else None)
     )
@@ -236,7 +236,7 @@ def test_it_is_told_whether_a_fresh_one_follows(freshness: Freshness, words: str
     assert words in list(texts_of(message["blocks"]))[-1 if bucket != "lake" else -2]
 
 
-def test_before_cloudflare_was_ever_asked_that_is_said() -> None:
+def test_before_the_first_refresh_the_table_says_so() -> None:
     """An empty table would say that there are no catalogs."""
     table = build_table(None, [], NOW, Freshness.BEING_ASKED)
 
@@ -246,12 +246,12 @@ def test_before_cloudflare_was_ever_asked_that_is_said() -> None:
         assert message_problems(message["blocks"]) == []
 
 
-def test_where_there_is_no_catalog_the_mend_is_told() -> None:
-    """Both names of the product lead to it in the dashboard."""
+def test_without_a_catalog_the_fix_is_shown() -> None:
+    """The dashboard has both names of the product."""
     assert "Enable R2 Data Catalog (Basin Catalog)" in status_message(make_table([]), LOOK)["text"]
 
 
-def test_a_bucket_that_is_not_listed_is_told() -> None:
+def test_a_bucket_that_is_not_listed_is_reported() -> None:
     """It may be misspelled, or have no catalog."""
     message = status_message(make_table([make_catalog()]), Look(id=LOOK.id, key=make_key("<lakes>")))
 
@@ -276,7 +276,7 @@ def test_two_hundred_catalogs_are_read_page_by_page() -> None:
     assert shown == [f"lake-{n:03d}" for n in range(200)]
 
 
-def test_a_page_that_is_gone_is_the_last_one() -> None:
+def test_a_page_beyond_the_end_is_the_last_one() -> None:
     """The table may have become shorter since the button was shown."""
     table = make_table([make_catalog(f"lake-{n:03d}") for n in range(30)])
 
@@ -288,13 +288,13 @@ def test_a_page_that_is_gone_is_the_last_one() -> None:
 @pytest.mark.parametrize(
     "value", ["", "1", "-1 5a4d0001", "1 5A4D0001", "1 5a4d0001 x", "999999 5a4d0001", "x 5a4d0001"]
 )
-def test_a_forged_page_is_none(value: str) -> None:
-    """What a client sends as a button's value is looked at like anything else."""
+def test_a_forged_page_is_rejected(value: str) -> None:
+    """A button's value from a client is checked like any other input."""
     assert Look.of_value(value) is None
 
 
-def test_the_app_home_has_the_way_to_the_form() -> None:
-    """An entrance that no other app's command can shadow, above all pages."""
+def test_the_app_home_has_a_button_for_the_form() -> None:
+    """An entry that no other app's command can shadow, above all pages."""
     home = home_view(make_table([make_catalog(f"lake-{n:03d}") for n in range(30)]), LOOK)
 
     assert home["type"] == "home"
@@ -304,7 +304,7 @@ def test_the_app_home_has_the_way_to_the_form() -> None:
 
 
 def test_a_notice_is_an_app_home_too() -> None:
-    """Whoever may not use the bot reads why."""
+    """A person who may not use the bot reads why."""
     assert list(texts_of(notice_home("Not for you.")["blocks"])) == ["Not for you."]
 
 
@@ -323,7 +323,7 @@ _times = st.datetimes(min_value=datetime(2020, 1, 1), max_value=datetime(2040, 1
 def test_every_page_of_every_table_is_within_slacks_limits(
     rows: list[tuple[int, CatalogStatus, CredentialStatus, datetime | None, datetime | None]], page: int
 ) -> None:
-    """Whatever Cloudflare says, with names as long as they can be; and no catalog is lost."""
+    """Whatever Cloudflare says, with the longest names; and no catalog is lost."""
     names = {number: f"{'x' * 59}-{number:03d}" for number, *_ in rows}
     catalogs = [
         Catalog(key=make_key(names[number]), status=status, credential_status=credential, tested_at=tested_at)

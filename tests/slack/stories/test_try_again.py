@@ -1,4 +1,4 @@
-"""The buttons that open the form: who may press them, and what it is filled in with."""
+"""The buttons that open the form: who may press them, and how they fill it in."""
 
 import io
 
@@ -35,9 +35,9 @@ async def post_result(desk: Desk, bucket: str = BUCKET) -> Message:
     return await end_and_post(desk, State.FAILED, RequestRejected())
 
 
-@pytest.mark.parametrize("user", [ADA, GRACE], ids=["whoever submitted", "somebody else who may"])
+@pytest.mark.parametrize("user", [ADA, GRACE], ids=["the submitter", "another permitted person"])
 async def test_the_button_opens_a_fresh_form(desk: Desk, user: str) -> None:
-    """For the same bucket, and with an opening of its own."""
+    """For the same bucket, and with a new opening."""
     result = await post_result(desk)
 
     assert (await desk.slack.click(user, result, render.TRY_AGAIN)).failure is None
@@ -49,8 +49,8 @@ async def test_the_button_opens_a_fresh_form(desk: Desk, user: str) -> None:
 
 
 @pytest.mark.parametrize(("error", "opens"), [(TokenInvalid(), True), (CatalogNotEnabled(), False)], ids=str)
-async def test_a_catalog_that_the_list_has_not_yet_is_believed(desk: Desk, error: BotError, *, opens: bool) -> None:
-    """What failed for its token has found a catalog; what found none gets the notice again."""
+async def test_a_catalog_that_is_not_listed_yet_is_believed(desk: Desk, error: BotError, *, opens: bool) -> None:
+    """A result that failed for its token has found a catalog; one that found none gets the notice again."""
     await desk.open_form("not-listed-yet")
     await desk.slack.submit(ADA)
     result = await end_and_post(desk, State.REFUSED, error)
@@ -62,8 +62,8 @@ async def test_a_catalog_that_the_list_has_not_yet_is_believed(desk: Desk, error
     assert view.has_submit is opens
 
 
-async def test_the_button_of_the_modal_lays_the_form_on_the_result(desk: Desk) -> None:
-    """Who has the result in front of them need not go to the channel; behind the form it is still there."""
+async def test_the_button_of_the_modal_puts_the_form_on_top_of_the_result(desk: Desk) -> None:
+    """A person reading the result need not go to the channel; closing the form returns to it."""
     await post_result(desk)
     await desk.open_form(BUCKET)
     result = desk.slack.modal(ADA)
@@ -85,14 +85,14 @@ async def test_the_button_of_the_modal_lays_the_form_on_the_result(desk: Desk) -
 
 BUTTONS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
     "not listed": (MALLORY, EVERYBODY, "not on the list"),
-    "bucket not served any more": (ADA, only(buckets=("billing-*",)), "for that bucket"),
-    "channel not allowed any more": (ADA, only(channels=frozenset({ANALYTICS})), "not used in that channel"),
+    "bucket no longer served": (ADA, only(buckets=("billing-*",)), "for that bucket"),
+    "channel no longer allowed": (ADA, only(channels=frozenset({ANALYTICS})), "not used in that channel"),
 }
 
 
 @pytest.mark.parametrize(("user", "allowlist", "words"), BUTTONS_REFUSED.values(), ids=BUTTONS_REFUSED)
-async def test_the_button_is_refused_to_who_may_not(desk: Desk, user: str, allowlist: Allowlist, words: str) -> None:
-    """A notice opens in the place of the form."""
+async def test_the_button_is_refused_without_the_right(desk: Desk, user: str, allowlist: Allowlist, words: str) -> None:
+    """A notice opens instead of the form."""
     result = await post_result(desk)
     desk.serve(allowlist)
 
@@ -119,8 +119,8 @@ async def test_the_button_is_refused_to_an_outsider(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("error", ["expired_trigger_id", "internal_error"])
-async def test_a_button_that_came_too_late_is_told_by_direct_message(desk: Desk, log: io.StringIO, error: str) -> None:
-    """No view can open any more, so the words come another way, and nothing breaks."""
+async def test_a_late_button_is_answered_by_direct_message(desk: Desk, log: io.StringIO, error: str) -> None:
+    """A view can no longer open, so the text goes another way, and no error is raised."""
     result = await post_result(desk)
     desk.slack.fail_next("views.open", error=error, times=2)
 
@@ -132,8 +132,8 @@ async def test_a_button_that_came_too_late_is_told_by_direct_message(desk: Desk,
     assert "listener_broke" not in log.getvalue()
 
 
-async def test_a_person_who_cannot_be_told_at_all_breaks_nothing(desk: Desk, log: io.StringIO) -> None:
-    """When Slack takes neither a view nor a message, that is logged."""
+async def test_a_person_who_cannot_be_reached_breaks_nothing(desk: Desk, log: io.StringIO) -> None:
+    """If Slack accepts neither a view nor a message, that is logged."""
     result = await post_result(desk)
     desk.slack.fail_next("views.open", error="expired_trigger_id", times=2)
     desk.slack.fail_next("chat.postMessage", status=503)
@@ -146,7 +146,7 @@ async def test_a_person_who_cannot_be_told_at_all_breaks_nothing(desk: Desk, log
 
 @pytest.mark.parametrize("value", ["../secrets", "", None, 7], ids=["no bucket name", "empty", "none", "a number"])
 async def test_a_forged_button_opens_no_broken_form(desk: Desk, log: io.StringIO, value: object) -> None:
-    """What a client sends as the button's value is looked at like anything else."""
+    """A button's value from a client is checked like any other input."""
     result = await post_result(desk)
     action = {"action_id": render.TRY_AGAIN, "block_id": "x", "type": "button", "value": value}
 
@@ -156,7 +156,7 @@ async def test_a_forged_button_opens_no_broken_form(desk: Desk, log: io.StringIO
 
 
 async def test_the_button_fills_in_everything_but_the_token(desk: Desk) -> None:
-    """Bucket, channel and reason are those of the failed one; the token was erased and is asked for again."""
+    """Bucket, channel and reason are those of the failed one; the token was erased and must be pasted again."""
     await desk.open_form(reason="ticket 7", channel=ANALYTICS)
     await desk.slack.submit(ADA)
     result = await end_and_post(desk, State.FAILED, RequestRejected())
@@ -178,7 +178,7 @@ async def test_the_button_fills_in_everything_but_the_token(desk: Desk) -> None:
         pytest.param(State.CHECKED, None, False, id="a check that was passed"),
     ],
 )
-async def test_a_check_is_repeated_as_a_check_until_it_is_passed(
+async def test_a_check_is_repeated_as_a_check_until_it_passes(
     desk: Desk, ending: State, because: BotError | None, *, is_ticked: bool
 ) -> None:
     """After a passed check the same button leads to storing."""
@@ -203,7 +203,7 @@ async def test_a_check_is_repeated_as_a_check_until_it_is_passed(
     ],
 )
 async def test_the_button_of_a_reminder_names_the_bucket(desk: Desk, value: str, bucket: str | None) -> None:
-    """A reminder belongs to no submission that somebody would repeat."""
+    """A reminder belongs to no submission that could be repeated."""
     store = {"type": "button", "action_id": render.TRY_AGAIN, "text": {"type": "plain_text", "text": "Store"}}
     blocks = [{"type": "actions", "elements": [store | {"value": value}]}]
     await desk.web.post(PLATFORM, {"text": "Soon.", "blocks": blocks}, "6f3cacfe-3614-5dad-9dfa-09675d6189de")
@@ -216,8 +216,8 @@ async def test_the_button_of_a_reminder_names_the_bucket(desk: Desk, value: str,
     assert (chosen["value"] if chosen else None) == bucket
 
 
-async def test_the_channel_that_counts_is_that_of_the_result(desk: Desk) -> None:
-    """The message may stand elsewhere, because the bot could not post where it was wanted."""
+async def test_the_button_uses_the_channel_of_the_result(desk: Desk) -> None:
+    """The message may be elsewhere, because the bot could not post to that channel."""
     await desk.open_form(channel=ANALYTICS)
     await desk.slack.submit(ADA)
     result = await end_and_post(desk, State.FAILED, RequestRejected())
@@ -230,7 +230,7 @@ async def test_the_channel_that_counts_is_that_of_the_result(desk: Desk) -> None
     assert view.has_submit, view.text
 
 
-async def test_a_button_for_a_bucket_counts_where_it_stands(desk: Desk) -> None:
+async def test_a_buckets_button_uses_the_channel_it_is_in(desk: Desk) -> None:
     """A reminder has no other channel."""
     store = {"type": "button", "action_id": render.TRY_AGAIN, "text": {"type": "plain_text", "text": "Store"}}
     blocks = [{"type": "actions", "elements": [store | {"value": f"{ACCOUNT}/{BUCKET}"}]}]
@@ -244,9 +244,9 @@ async def test_a_button_for_a_bucket_counts_where_it_stands(desk: Desk) -> None:
     assert "not used in that channel" in view.text
 
 
-@pytest.mark.parametrize("recorded", [DIRECT, "D0PARTNER"], ids=["chosen so", "a direct message of earlier days"])
-async def test_what_was_told_directly_is_told_directly_again(desk: Desk, recorded: str) -> None:
-    """The form begins with what was chosen, and with no conversation of other people."""
+@pytest.mark.parametrize("recorded", [DIRECT, "D0PARTNER"], ids=["chosen", "an older direct message"])
+async def test_after_a_direct_result_the_form_is_direct_again(desk: Desk, recorded: str) -> None:
+    """The form starts with what was chosen, and with no conversation of other people."""
     result = await post_result(desk)
     desk.execute(f"UPDATE submissions SET channel_id = '{recorded}'")  # noqa: S608 - a value of this test's own
 
@@ -259,8 +259,8 @@ async def test_what_was_told_directly_is_told_directly_again(desk: Desk, recorde
 
 
 @pytest.mark.parametrize("channels", [frozenset(), frozenset({ANALYTICS})], ids=["any channel", "listed channels"])
-async def test_a_button_in_a_direct_message_with_the_bot_is_in_no_channel(desk: Desk, channels: frozenset[str]) -> None:
-    """A reminder comes there when its channel may read it no more: the form opens, and asks for a channel if needed."""
+async def test_a_button_in_a_direct_message_with_the_bot_has_no_channel(desk: Desk, channels: frozenset[str]) -> None:
+    """A reminder comes there if its channel may no longer read it: the form opens, and asks for a channel if needed."""
     store = {"type": "button", "action_id": render.TRY_AGAIN, "text": {"type": "plain_text", "text": "Store"}}
     blocks = [{"type": "actions", "elements": [store | {"value": f"{ACCOUNT}/{BUCKET}"}]}]
     await desk.web.post(ADA, {"text": "Soon.", "blocks": blocks}, "6f3cacfe-3614-5dad-9dfa-09675d6189de")
@@ -275,7 +275,7 @@ async def test_a_button_in_a_direct_message_with_the_bot_is_in_no_channel(desk: 
     assert ("direct" in view.block_ids) is not bool(channels)
 
 
-async def test_a_damaged_record_is_told_to_who_presses(desk: Desk) -> None:
+async def test_a_damaged_record_is_reported_to_the_person_who_presses(desk: Desk) -> None:
     """Nothing can be filled in from it."""
     result = await post_result(desk)
     desk.execute("UPDATE submissions SET state = 'walking'")
@@ -288,8 +288,8 @@ async def test_a_damaged_record_is_told_to_who_presses(desk: Desk) -> None:
     assert "The bot's own record of this is damaged" in view.text
 
 
-async def test_a_database_that_is_down_is_told_to_who_presses(desk: Desk) -> None:
-    """A notice opens in the place of the form."""
+async def test_an_unavailable_database_is_reported_to_the_person_who_presses(desk: Desk) -> None:
+    """A notice opens instead of the form."""
     result = await post_result(desk)
     desk.execute("ALTER TABLE submissions RENAME TO elsewhere")
 
