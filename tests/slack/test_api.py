@@ -1,4 +1,4 @@
-"""The calls to Slack: what it grants comes typed, and each way of failing becomes one of two errors."""
+"""The client of Slack's API: typed results, and each failure becomes one of two errors."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -61,7 +61,7 @@ async def slack() -> AsyncIterator[FakeSlack]:
 
 @pytest.fixture
 def slack_web(slack: FakeSlack, http: aiohttp.ClientSession) -> SlackWeb:
-    """Call it with the bot's token."""
+    """Return a client with the bot's token."""
     return connect(slack.api_url, http)
 
 
@@ -78,13 +78,13 @@ CALLS: dict[str, Call] = {
 }
 
 
-async def test_the_bot_learns_who_it_is(slack_web: SlackWeb) -> None:
-    """`auth.test` tells workspace, organization and user."""
+async def test_the_bot_learns_its_identity(slack_web: SlackWeb) -> None:
+    """`auth.test` returns workspace, organization and user."""
     assert await slack_web.identify() == Home(team_id="T0SANDBOX", enterprise_id=None)
 
 
 @pytest.mark.parametrize(
-    ("told", "home"),
+    ("answered", "home"),
     [
         pytest.param(
             {"team_id": "T0ACME", "enterprise_id": "E0ACME", "is_enterprise_install": False},
@@ -113,13 +113,13 @@ async def test_the_bot_learns_who_it_is(slack_web: SlackWeb) -> None:
         ),
     ],
 )
-async def test_the_bot_learns_what_it_is_installed_in(
-    http: aiohttp.ClientSession, told: dict[str, object], home: Home
+async def test_the_bot_learns_where_it_is_installed(
+    http: aiohttp.ClientSession, answered: dict[str, object], home: Home
 ) -> None:
     """A workspace, or an organization, in which no workspace is home."""
 
     async def answer(_: web.Request) -> web.Response:
-        return web.json_response({"ok": True} | told)
+        return web.json_response({"ok": True} | answered)
 
     app = web.Application()
     app.router.add_route("*", "/api/{method}", answer)
@@ -128,12 +128,12 @@ async def test_the_bot_learns_what_it_is_installed_in(
 
 
 async def test_a_socket_is_opened_with_the_app_token(slack_web: SlackWeb) -> None:
-    """The address comes back; the bot's own token would not do."""
+    """The address is returned; the bot's own token would be refused."""
     assert (await slack_web.open_connection("xapp-sandbox-app")).startswith("ws://127.0.0.1:")
 
 
 async def test_a_view_opens_and_changes(slack: FakeSlack, slack_web: SlackWeb) -> None:
-    """What is opened with a trigger can be updated by its id."""
+    """A view opened with a trigger can be updated by its id."""
     trigger_id = slack.make_command(ADA, PLATFORM, "/r2-credential")["trigger_id"]
 
     await slack_web.open_view(trigger_id, VIEW)
@@ -147,7 +147,7 @@ async def test_a_view_opens_and_changes(slack: FakeSlack, slack_web: SlackWeb) -
 
 
 async def test_a_home_is_published(slack: FakeSlack, slack_web: SlackWeb) -> None:
-    """What a person sees on the app's tab is what was published last."""
+    """The app's tab shows what was published last."""
     for text in ("A home.", "Another home."):
         await slack_web.publish_home(ADA, {"type": "home", "blocks": [section(text)]})
 
@@ -157,7 +157,7 @@ async def test_a_home_is_published(slack: FakeSlack, slack_web: SlackWeb) -> Non
 
 @pytest.mark.parametrize(("place", "found_in"), [(PLATFORM, PLATFORM), (ADA, "D0ADA0001")])
 async def test_a_message_is_posted(slack: FakeSlack, slack_web: SlackWeb, place: str, found_in: str) -> None:
-    """To a channel, or to a user as a direct message, under an id of ours and without previews of links."""
+    """To a channel, or to a user as a direct message, with an id of ours and without link previews."""
     await slack_web.post(place, MESSAGE, CLIENT_MSG_ID)
 
     [message] = slack.messages(found_in)
@@ -176,13 +176,13 @@ CHANNELS = {
 
 
 @pytest.mark.parametrize(("channel_id", "expected"), CHANNELS.items(), ids=CHANNELS)
-async def test_a_channel_is_described(slack_web: SlackWeb, channel_id: str, expected: Channel) -> None:
-    """A channel that Slack does not show to the bot is no error, but nothing is known of it."""
+async def test_a_channel_is_looked_up(slack_web: SlackWeb, channel_id: str, expected: Channel) -> None:
+    """A channel that the bot cannot see is no error, but nothing is known of it."""
     assert await slack_web.channel(channel_id) == expected
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("answered", "expected"),
     [
         ({"is_pending_ext_shared": True}, Channel(is_visible=True, is_shared_outside=True)),
         ({"is_shared": True, "is_org_shared": True}, Channel(is_visible=True)),
@@ -205,17 +205,17 @@ async def test_a_channel_is_described(slack_web: SlackWeb, channel_id: str, expe
         "an invitation is on its way",
         "shared within the organization",
         "a group message",
-        "one that is not seen",
-        "one that is not seen, told with all kinds",
+        "an invisible channel",
+        "an invisible channel, described with every flag",
     ],
 )
-async def test_a_channel_is_what_slack_says_it_is(
-    http: aiohttp.ClientSession, told: dict[str, object], expected: Channel
+async def test_a_channel_is_classified_as_slack_describes_it(
+    http: aiohttp.ClientSession, answered: dict[str, object], expected: Channel
 ) -> None:
-    """The company that is about to come reads what was posted before; one of the organization's own is none."""
+    """A company about to join can read earlier posts; a workspace of the organization is no other company."""
 
     async def answer(_: web.Request) -> web.Response:
-        return web.json_response({"ok": True, "channel": {"id": PLATFORM, **told}} | told)
+        return web.json_response({"ok": True, "channel": {"id": PLATFORM, **answered}} | answered)
 
     app = web.Application()
     app.router.add_route("*", "/api/{method}", answer)
@@ -224,7 +224,7 @@ async def test_a_channel_is_what_slack_says_it_is(
 
 
 @pytest.mark.parametrize(
-    "told",
+    "answered",
     [
         {},
         {"needed": None},
@@ -237,13 +237,13 @@ async def test_a_channel_is_what_slack_says_it_is(
     ],
     ids=str,
 )
-async def test_a_scope_that_channels_need_is_the_operators(
-    http: aiohttp.ClientSession, told: dict[str, object]
+async def test_a_missing_scope_for_channels_is_the_operators_fault(
+    http: aiohttp.ClientSession, answered: dict[str, object]
 ) -> None:
-    """It is no group message only because something is missing."""
+    """A missing scope does not make the channel a group message."""
 
     async def answer(_: web.Request) -> web.Response:
-        return web.json_response({"ok": False, "error": "missing_scope"} | told)
+        return web.json_response({"ok": False, "error": "missing_scope"} | answered)
 
     app = web.Application()
     app.router.add_route("*", "/api/{method}", answer)
@@ -255,7 +255,7 @@ async def test_a_scope_that_channels_need_is_the_operators(
 async def test_a_good_channel_is_remembered_for_a_minute(
     slack: FakeSlack, http: aiohttp.ClientSession, clock: Clock
 ) -> None:
-    """Who submits often does not wait for Slack each time; a change is noticed a minute later."""
+    """Frequent submissions do not wait for Slack each time; a change is noticed a minute later."""
     slack_web = connect(slack.api_url, http, clock=clock)
     await slack_web.channel(PLATFORM)
     slack.change_channel(PLATFORM, is_archived=True)
@@ -270,18 +270,16 @@ async def test_a_good_channel_is_remembered_for_a_minute(
 
 
 @pytest.mark.parametrize("channel_id", ["C0OLDWARE", "C0PARTNER", PRIVATE])
-async def test_any_other_channel_is_asked_about_each_time(
-    slack: FakeSlack, slack_web: SlackWeb, channel_id: str
-) -> None:
-    """Whoever has fixed a channel need not wait."""
+async def test_any_other_channel_is_looked_up_each_time(slack: FakeSlack, slack_web: SlackWeb, channel_id: str) -> None:
+    """A person who fixed a channel need not wait."""
     await slack_web.channel(channel_id)
     await slack_web.channel(channel_id)
 
     assert len(slack.calls_of("conversations.info")) == 2
 
 
-async def test_nobody_waits_longer_than_five_minutes(slack: FakeSlack, slack_web: SlackWeb) -> None:
-    """A wait that Slack (or whoever answers for it) asks for is believed up to a limit."""
+async def test_no_wait_is_longer_than_five_minutes(slack: FakeSlack, slack_web: SlackWeb) -> None:
+    """A wait that Slack (or a proxy before it) asks for is capped."""
     slack.fail_next("auth.test", retry_after=99_999)
 
     with pytest.raises(SlackUnavailable) as raised:
@@ -311,8 +309,8 @@ REFUSALS: dict[str, tuple[Call, str]] = {
 
 
 @pytest.mark.parametrize(("call", "slack_error"), REFUSALS.values(), ids=REFUSALS)
-async def test_a_definite_no_comes_by_its_name(slack_web: SlackWeb, call: Call, slack_error: str) -> None:
-    """Slack's own word for why is kept, and nothing else of its answer."""
+async def test_a_definite_refusal_has_slacks_error_code(slack_web: SlackWeb, call: Call, slack_error: str) -> None:
+    """Slack's code is kept, and nothing else of its answer."""
     with pytest.raises(SlackRefused) as raised:
         await call(slack_web)
 
@@ -321,8 +319,8 @@ async def test_a_definite_no_comes_by_its_name(slack_web: SlackWeb, call: Call, 
     assert raised.value.__context__ is None
 
 
-async def test_a_bad_bot_token_is_a_definite_no(slack: FakeSlack, http: aiohttp.ClientSession) -> None:
-    """Asking again would not help."""
+async def test_a_bad_bot_token_is_a_definite_refusal(slack: FakeSlack, http: aiohttp.ClientSession) -> None:
+    """A retry would not help."""
     with pytest.raises(SlackRefused) as raised:
         await connect(slack.api_url, http, "xoxb-made-up").identify()
 
@@ -331,7 +329,7 @@ async def test_a_bad_bot_token_is_a_definite_no(slack: FakeSlack, http: aiohttp.
 
 
 @pytest.mark.parametrize("method", [method for method in CALLS if method != "conversations.info"])
-async def test_missing_scope_is_a_definite_no(slack: FakeSlack, slack_web: SlackWeb, method: str) -> None:
+async def test_a_missing_scope_is_a_definite_refusal(slack: FakeSlack, slack_web: SlackWeb, method: str) -> None:
     """The operator has to act."""
     slack.fail_next(method, error="missing_scope")
 
@@ -355,10 +353,10 @@ TROUBLE: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE)
 @pytest.mark.parametrize("method", CALLS)
-async def test_what_passes_by_itself_is_told_apart(
+async def test_a_transient_failure_is_distinguished(
     slack: FakeSlack, slack_web: SlackWeb, method: str, trouble: dict[str, Any]
 ) -> None:
-    """Trouble of Slack's is never taken for a no, whatever it looks like, and is not asked again here."""
+    """Slack's trouble is never taken for a refusal, whatever it looks like, and is not retried here."""
     slack.fail_next(method, **trouble)
 
     with pytest.raises(SlackUnavailable) as raised:
@@ -372,7 +370,7 @@ async def test_what_passes_by_itself_is_told_apart(
 
 @pytest.mark.parametrize("method", CALLS)
 async def test_a_connection_that_breaks_twice_is_trouble(slack: FakeSlack, slack_web: SlackWeb, method: str) -> None:
-    """Whether Slack did it nobody knows: a message may be posted already, so it alone is not even tried twice."""
+    """It is unknown whether Slack did it: a message may be posted already, so posting alone is not even tried twice."""
     slack.fail_next(method, drop_connection=True, times=4)
 
     with pytest.raises(SlackConnectionBroke) as raised:
@@ -386,8 +384,8 @@ async def test_a_connection_that_breaks_twice_is_trouble(slack: FakeSlack, slack
     }.get(method, 2)
 
 
-async def test_slack_is_not_waited_for(http: aiohttp.ClientSession, pass_time: Callable[[timedelta], None]) -> None:
-    """A call that takes longer than two seconds is given up."""
+async def test_a_slow_call_is_abandoned(http: aiohttp.ClientSession, pass_time: Callable[[timedelta], None]) -> None:
+    """A call that takes longer than two seconds is cancelled."""
     asked, let_go = asyncio.Event(), asyncio.Event()
 
     async def answer(_: web.Request) -> web.Response:
@@ -406,8 +404,8 @@ async def test_slack_is_not_waited_for(http: aiohttp.ClientSession, pass_time: C
         let_go.set()
 
 
-async def test_nobody_listening_is_trouble(http: aiohttp.ClientSession) -> None:
-    """A Slack that cannot be reached at all is one that is down."""
+async def test_an_unreachable_slack_is_trouble(http: aiohttp.ClientSession) -> None:
+    """It is treated as a Slack that is down."""
     with pytest.raises(SlackConnectionBroke):
         await connect("http://127.0.0.1:1/api/", http).identify()
 
@@ -438,8 +436,8 @@ STRANGE_ANSWERS: dict[str, web.Response] = {
 }
 
 
-async def test_what_is_no_user_is_in_no_group(http: aiohttp.ClientSession) -> None:
-    """Odd entries are nobody, and shut out none of the others."""
+async def test_a_malformed_user_id_is_in_no_group(http: aiohttp.ClientSession) -> None:
+    """Malformed entries are dropped, and exclude none of the others."""
     users = [ADA, "", "S0DATAENG", 7, None, [ADA], "u0ada0001", "U0ADA0001\n"]
 
     async def answer(_: web.Request) -> web.Response:
@@ -476,8 +474,8 @@ async def test_an_answer_without_the_id_is_trouble(http: aiohttp.ClientSession, 
 
 
 @pytest.mark.parametrize("name", STRANGE_ANSWERS)
-async def test_an_answer_that_is_none_is_trouble(http: aiohttp.ClientSession, name: str) -> None:
-    """Whatever stands between the bot and Slack may answer anything: that says neither yes nor no."""
+async def test_a_malformed_answer_is_trouble(http: aiohttp.ClientSession, name: str) -> None:
+    """A proxy between the bot and Slack may answer anything: that is neither a yes nor a no."""
     template = STRANGE_ANSWERS[name]
 
     async def answer(_: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""What is too long or too much for Slack is an error where it is made, and what is made is what Slack reads."""
+"""A block beyond Slack's limits is an error where it is made, and every block made is valid."""
 
 from collections.abc import Callable
 
@@ -45,20 +45,20 @@ TOO_MUCH: dict[str, Callable[[], Json]] = {
 
 
 @pytest.mark.parametrize("make", TOO_MUCH.values(), ids=TOO_MUCH)
-def test_what_slack_would_not_take_cannot_be_made(make: Callable[[], Json]) -> None:
-    """The limits of Block Kit, one by one."""
+def test_a_block_beyond_slacks_limits_cannot_be_made(make: Callable[[], Json]) -> None:
+    """Each limit of Block Kit has a case."""
     with pytest.raises(SlackObjectFormationError):
         make()
 
 
-def test_what_is_made_is_valid() -> None:
+def test_each_block_made_is_valid() -> None:
     """In a message and in a modal."""
     assert message_problems(BLOCKS) == []
     assert view_problems(modal("Title", BLOCKS)) == []
 
 
-def test_a_row_of_buttons_holds_them_as_they_are() -> None:
-    """Slack's library reads them again, and must lose nothing, such as the question before a button."""
+def test_a_row_of_buttons_keeps_them_unchanged() -> None:
+    """Slack's library parses them again, and must lose nothing, such as a button's confirmation."""
     [pressed] = actions(BUTTON)["elements"]
     assert pressed == {
         "type": "button",
@@ -75,7 +75,7 @@ def test_a_row_of_buttons_holds_them_as_they_are() -> None:
     }
 
 
-def test_foreign_words_stay_text() -> None:
-    """Neither in a paragraph nor in a table or small print does `@here` come to life."""
+def test_foreign_text_stays_text() -> None:
+    """`@here` notifies no one in a paragraph, a table or small print."""
     for part in (verbatim("@here")["text"], *fields(("Name", "@here"))["fields"], *context("@here")["elements"]):
         assert part["verbatim"] is True

@@ -1,4 +1,4 @@
-"""The values of buttons that are for a bucket: they name the account, and are looked at when they come back."""
+"""The values of buttons for a bucket: they name the account, and are checked when they come back."""
 
 import pytest
 from hypothesis import given
@@ -12,11 +12,11 @@ ACCOUNT = "5a4db0c0000000000000000000000001"
 OTHER_ACCOUNT = "f" * 32
 BUCKETS = st.from_regex(r"[a-z][a-z0-9-]{1,61}[a-z]", fullmatch=True)
 LONGEST_VALUE = 2000
-"""As Slack takes it (https://docs.slack.dev/reference/block-kit/block-elements/button-element)."""
+"""Slack's limit (https://docs.slack.dev/reference/block-kit/block-elements/button-element)."""
 
 
 @given(BUCKETS)
-def test_a_value_comes_back_as_its_bucket(bucket: str) -> None:
+def test_a_value_is_parsed_back_into_its_bucket(bucket: str) -> None:
     """It fits a button, and nothing in it is taken for a token on the way."""
     key = BucketKey(account_id=ACCOUNT, bucket=bucket)
     value = bucket_value(key)
@@ -27,7 +27,7 @@ def test_a_value_comes_back_as_its_bucket(bucket: str) -> None:
 
 
 def test_an_older_button_names_the_bucket_alone() -> None:
-    """Messages keep their buttons for years; there was one account."""
+    """Messages keep their buttons for years; there was one account then."""
     assert read_bucket_value("lake", ACCOUNT) == BucketKey(account_id=ACCOUNT, bucket="lake")
 
 
@@ -35,7 +35,7 @@ def test_an_older_button_names_the_bucket_alone() -> None:
     "value",
     [
         pytest.param(f"{OTHER_ACCOUNT}/lake", id="another account's"),
-        pytest.param("/lake", id="nobody's"),
+        pytest.param("/lake", id="no account"),
         pytest.param(f"{ACCOUNT}/", id="no bucket"),
         pytest.param(f"{ACCOUNT}/La_ke", id="no bucket's name"),
         pytest.param(f"{ACCOUNT}/lake/pond", id="two buckets"),
@@ -45,6 +45,6 @@ def test_an_older_button_names_the_bucket_alone() -> None:
         pytest.param("", id="nothing"),
     ],
 )
-def test_any_other_value_is_no_buckets(value: str) -> None:
+def test_any_other_value_is_rejected(value: str) -> None:
     """It comes from a client."""
     assert read_bucket_value(value, ACCOUNT) is None

@@ -1,4 +1,4 @@
-"""The form: valid in every shape, honest in its options, and clear in its errors."""
+"""The form: valid in every shape, with correct options and clear errors."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def _filling(bucket: str) -> Filling:
 
 
 def _form(bucket: str = "", catalogs: Iterable[Catalog] | None = ()) -> dict[str, Any]:
-    """Return the form as it opens, with a bucket or without."""
+    """Return the form as it opens, with or without a bucket."""
     return modal.build_form(nonce="n", filling=_filling(bucket), catalogs=catalogs)
 
 
@@ -51,7 +51,7 @@ def _element(view: dict[str, Any], block_id: str) -> dict[str, Any]:
 @pytest.mark.parametrize("catalogs_known", [True, False], ids=["with a snapshot", "without a snapshot"])
 @pytest.mark.parametrize("bucket", ["", "lake", LONGEST_NAME], ids=["empty", "filled in", "the longest name"])
 def test_the_form_is_valid_and_holds_nothing_but_the_nonce(bucket: str, *, catalogs_known: bool) -> None:
-    """No account, no user and no token in what a client gets and sends back."""
+    """A client gets and returns no account, no user and no token."""
     catalogs = [_catalog("lake")] if catalogs_known else None
     view = modal.build_form(nonce="nonce-1", filling=_filling(bucket), catalogs=catalogs)
     assert view_problems(view) == []
@@ -64,7 +64,7 @@ def test_the_form_is_valid_and_holds_nothing_but_the_nonce(bucket: str, *, catal
 
 
 def test_with_a_snapshot_the_bucket_is_a_type_ahead() -> None:
-    """It offers something before the first letter, and the bucket of the command is chosen."""
+    """It offers options before the first letter, and the command's bucket is chosen."""
     element = _element(_form("lake"), "bucket")
     assert (element["type"], element["min_query_length"]) == ("external_select", 0)
     assert element["initial_option"]["value"] == "lake"
@@ -72,7 +72,7 @@ def test_with_a_snapshot_the_bucket_is_a_type_ahead() -> None:
 
 
 def test_without_a_snapshot_the_bucket_is_a_plain_field() -> None:
-    """A type-ahead that can offer nothing would be a dead end."""
+    """A type-ahead without options would be unusable."""
     element = _element(_form("lake", catalogs=None), "bucket")
     assert (element["type"], element["initial_value"]) == ("plain_text_input", "lake")
     assert "initial_value" not in _element(_form(catalogs=None), "bucket")
@@ -83,7 +83,7 @@ STATES = {
     "broken": (CatalogStatus.ACTIVE, CredentialStatus.INVALID, "Credential does not work: it will be replaced"),
     "present": (CatalogStatus.ACTIVE, CredentialStatus.PRESENT, "Credential present: it will be replaced"),
     "none": (CatalogStatus.ACTIVE, CredentialStatus.ABSENT, "No credential yet"),
-    "not told": (
+    "not known": (
         CatalogStatus.ACTIVE,
         CredentialStatus.UNKNOWN,
         "Cloudflare did not say whether there is a credential",
@@ -93,8 +93,8 @@ STATES = {
 
 
 @pytest.mark.parametrize(("status", "credential", "words"), STATES.values(), ids=STATES)
-def test_the_state_stands_beside_the_name(status: CatalogStatus, credential: CredentialStatus, words: str) -> None:
-    """In the type-ahead and in a form that opens filled in: nobody replaces a good credential unawares."""
+def test_the_state_is_shown_next_to_the_name(status: CatalogStatus, credential: CredentialStatus, words: str) -> None:
+    """In the type-ahead and in a form that opens filled in: no one replaces a working credential unawares."""
     catalog = _catalog("lake", status, credential)
 
     [offered] = modal.build_options([catalog], "lake")
@@ -105,12 +105,12 @@ def test_the_state_stands_beside_the_name(status: CatalogStatus, credential: Cre
 
 
 def test_a_bucket_that_is_not_listed_has_no_state() -> None:
-    """Nothing is said of what is not known."""
+    """Nothing is claimed about an unknown bucket."""
     assert "description" not in _element(_form("lake", [_catalog("pond")]), "bucket")["initial_option"]
 
 
-def test_a_form_can_be_filled_in_with_all_but_the_token() -> None:
-    """As the one that failed; there is no way to fill in the token."""
+def test_a_form_can_be_filled_in_except_the_token() -> None:
+    """With the values of the failed one; the token cannot be filled in."""
     filling = Filling(key=_key("lake"), channel_id="C1", reason="x" * modal.REASON_LENGTH, check_only=True)
     view = modal.build_form(nonce="n", filling=filling, catalogs=[])
 
@@ -123,15 +123,15 @@ def test_a_form_can_be_filled_in_with_all_but_the_token() -> None:
 
 
 def test_the_longest_form_fits_into_slacks_limits() -> None:
-    """With and without a list to choose from."""
+    """With and without a list of options."""
     filling = Filling(key=_key(LONGEST_NAME), channel_id="C1", reason="&" * modal.REASON_LENGTH, check_only=True)
     catalogs = [_catalog(LONGEST_NAME, CatalogStatus.ACTIVE, CredentialStatus.UNKNOWN)]
     for known in (catalogs, None):
         assert view_problems(modal.build_form(nonce="n" * 64, filling=filling, catalogs=known)) == []
 
 
-def test_an_empty_form_is_filled_in_with_nothing() -> None:
-    """Not with what another one was filled in with either: the parts that never change are shared."""
+def test_an_empty_form_has_no_values() -> None:
+    """Nor those of an earlier form: the parts that never change are shared."""
     before = json.dumps(_form())
     modal.build_form(
         nonce="n", filling=Filling(key=_key("lake"), channel_id="C1", reason="x", check_only=True), catalogs=[]
@@ -141,16 +141,16 @@ def test_an_empty_form_is_filled_in_with_nothing() -> None:
 
 
 def test_a_dry_run_says_that_it_changes_nothing() -> None:
-    """And that the token does not stay."""
+    """And that the token is not kept."""
     [option] = _element(_form(), "check")["options"]
     assert option["text"]["text"] == "Check only, change nothing"
     assert option["description"]["text"] == "Everything before the write; the token is erased"
 
 
-def test_the_channel_field_brings_a_response_url() -> None:
-    """It is filled with the channel of the command, and offers nothing that is shared with another company.
+def test_the_channel_field_requests_a_response_url() -> None:
+    """It is filled in with the command's channel, and offers none that is shared with another company.
 
-    Slack's filter for shared channels leaves in direct messages with people of that company.
+    Slack's filter for shared channels does not exclude direct messages with people of that company.
     """
     element = _element(_form(), "channel")
     assert element["default_to_current_conversation"] is True
@@ -162,8 +162,8 @@ def test_the_channel_field_brings_a_response_url() -> None:
     }
 
 
-def test_a_form_that_is_in_no_channel_begins_with_the_direct_message() -> None:
-    """The conversation in which it is opened may be one with another company, so it is no default."""
+def test_a_form_without_a_channel_starts_with_the_direct_message() -> None:
+    """The current conversation may be one with another company, so it is no default."""
     view = modal.build_form(nonce="n", filling=Filling(channel_id=DIRECT), catalogs=())
     assert view_problems(view) == []
     assert not {"default_to_current_conversation", "initial_conversation"} & set(_element(view, "channel"))
@@ -173,8 +173,8 @@ def test_a_form_that_is_in_no_channel_begins_with_the_direct_message() -> None:
 
 
 @pytest.mark.parametrize("channel_id", ["", "C1", DIRECT])
-def test_without_a_direct_message_the_channel_is_needed(channel_id: str) -> None:
-    """Where the operator lists channels."""
+def test_without_a_direct_message_a_channel_is_required(channel_id: str) -> None:
+    """If the operator lists channels."""
     filling = Filling(channel_id=channel_id)
     view = modal.build_form(nonce="n", filling=filling, catalogs=(), offers_direct=False)
     assert view_problems(view) == []
@@ -183,7 +183,7 @@ def test_without_a_direct_message_the_channel_is_needed(channel_id: str) -> None
 
 
 def test_the_form_warns_before_anything_is_pasted() -> None:
-    """The slot is overwritten; that Slack hides nothing is said by the advice on the token."""
+    """The slot is overwritten; the advice on the token says that Slack hides nothing."""
     text = "\n".join(texts_of(_form()))
     assert "what it holds now is replaced" in text
     assert "R2 Data Catalog (Basin Catalog)" in text
@@ -203,12 +203,12 @@ def test_any_number_of_catalogs_makes_valid_options(count: int, query: str) -> N
     ("query", "expected"),
     [
         pytest.param("", ["alake", "lake", "lake-2", "pond"], id="nothing typed: all, by name"),
-        pytest.param("lake", ["lake", "lake-2", "alake"], id="those that begin with it come first"),
+        pytest.param("lake", ["lake", "lake-2", "alake"], id="prefixes come first"),
         pytest.param(" LAKE ", ["lake", "lake-2", "alake"], id="blanks and capitals do not matter"),
-        pytest.param("lak", ["lake", "lake-2", "alake"], id="what fits comes before a guess"),
+        pytest.param("lak", ["lake", "lake-2", "alake"], id="matches come before guesses"),
         pytest.param("ond", ["pond"], id="found in the middle"),
-        pytest.param("lkae", ["lake", "lkae"], id="a slip: what it may mean, then as typed"),
-        pytest.param("\u200b\u201clake\u201d", ["lake", "lake-2", "alake"], id="what came along while copying"),
+        pytest.param("lkae", ["lake", "lkae"], id="a slip: the suggestion, then as typed"),
+        pytest.param("\u200b\u201clake\u201d", ["lake", "lake-2", "alake"], id="invisible characters and quotes"),
         pytest.param("new-bucket", ["new-bucket"], id="not listed: as typed"),
         pytest.param("none", [], id="a word for nothing"),
         pytest.param("NULL", [], id="another word for nothing"),
@@ -221,16 +221,16 @@ def test_any_number_of_catalogs_makes_valid_options(count: int, query: str) -> N
         pytest.param("bücket", [], id="impossible: an umlaut"),
     ],
 )
-def test_the_type_ahead_offers_what_fits(query: str, expected: list[str]) -> None:
-    """Listed catalogs and, where it could be a bucket, what was typed."""
+def test_the_type_ahead_offers_matching_names(query: str, expected: list[str]) -> None:
+    """Listed catalogs and, if it could be a bucket, the typed name."""
     catalogs = [_catalog(bucket) for bucket in ("pond", "lake-2", "lake", "alake")]
     options = modal.build_options(catalogs, query)
     assert [option["value"] for option in options] == expected
     assert options_problems({"options": options}) == []
 
 
-def test_a_name_that_is_not_listed_says_so() -> None:
-    """The person sees that the list does not know it."""
+def test_an_unlisted_name_says_so() -> None:
+    """The person sees that the list does not have it."""
     [option] = modal.build_options([], LONGEST_NAME)
     assert option["text"]["text"] == f'Use "{LONGEST_NAME}"'
     assert option["description"]["text"].startswith("Not among the catalogs")
@@ -247,7 +247,7 @@ def test_a_token_typed_into_the_search_is_answered_with_advice() -> None:
 @pytest.mark.parametrize("status", list(CatalogStatus))
 @pytest.mark.parametrize("credential", list(CredentialStatus))
 def test_every_state_of_a_catalog_is_described(status: CatalogStatus, credential: CredentialStatus) -> None:
-    """In a text that fits below the name without being cut."""
+    """The text fits below the name without being cut."""
     catalog = _catalog("lake", status, credential)
     described = modal.describe_catalog(catalog)
     assert 0 < len(described) <= 75
@@ -274,21 +274,21 @@ def test_every_state_of_a_catalog_is_described(status: CatalogStatus, credential
         pytest.param("\uff11\uff12\uff13", "a-z", id="digits of another script"),
         pytest.param("../lake", "a-z", id="a path"),
         pytest.param(MASK, "Revoke it", id="a masked token"),
-        pytest.param(f"lake {MASK}", "Revoke it", id="a masked token beside a name"),
+        pytest.param(f"lake {MASK}", "Revoke it", id="a masked token next to a name"),
     ],
 )
-def test_a_bucket_that_cannot_be_one_is_an_error_with_the_mend(bucket: str, problem: str) -> None:
+def test_an_impossible_bucket_name_is_an_error_with_the_fix(bucket: str, problem: str) -> None:
     """At the field, in a whole sentence."""
-    told = modal.check_bucket(bucket)
-    assert told is not None
-    assert problem in told
-    assert told.endswith(".")
+    error = modal.check_bucket(bucket)
+    assert error is not None
+    assert problem in error
+    assert error.endswith(".")
     assert not is_bucket_name(bucket)
 
 
 @pytest.mark.parametrize("bucket", ["abc", "a-b", "0a0", LONGEST_NAME, "a--b"])
-def test_a_possible_bucket_is_no_error(bucket: str) -> None:
-    """From three characters to sixty-three."""
+def test_a_possible_bucket_name_is_no_error(bucket: str) -> None:
+    """From three to sixty-three characters."""
     assert modal.check_bucket(bucket) is None
 
 
@@ -306,8 +306,8 @@ def test_a_reason_is_checked(reason: str, problem: str | None) -> None:
     assert modal.check_reason(reason) == problem
 
 
-def test_every_kind_that_is_not_stored_has_its_form_error() -> None:
-    """And no kind that is stored has one."""
+def test_each_unstorable_kind_has_its_form_error() -> None:
+    """And no storable kind has one."""
     assert set(modal.NOT_STORABLE) == set(TokenKind) - STORABLE
 
 
@@ -327,8 +327,8 @@ def test_every_kind_that_is_not_stored_has_its_form_error() -> None:
         pytest.param(TokenKind.NAMED_VALUE, "leave out what is before the =", id="a name with its value"),
     ],
 )
-def test_a_form_error_names_the_mend(kind: TokenKind, fix: str) -> None:
-    """In whole sentences of plain text, which Slack shows as it is, and quoting nothing."""
+def test_a_form_error_names_the_fix(kind: TokenKind, fix: str) -> None:
+    """In whole sentences of plain text, which Slack shows as it is, without quoting anything."""
     problem = modal.NOT_STORABLE[kind].user_message
     assert not re.search(r"&amp;|[*`<>]", problem)
     assert fix in problem

@@ -1,4 +1,4 @@
-"""A kept connection that Slack, or a balancer before it, closes in the moment in which it is used again."""
+"""Kept connections that Slack, or a balancer before it, closes at the moment of their reuse."""
 
 import asyncio
 import json
@@ -27,13 +27,13 @@ GRANTED = {
 LONG = timedelta(minutes=5)
 REPEATED = [method for method in CALLS if method != "chat.postMessage"]
 MOST_TRIES = {"chat.postMessage": 1, "conversations.info": 4, "usergroups.users.list": 4}
-"""Otherwise two; aiohttp itself sends a GET once more."""
+"""Otherwise two; aiohttp itself retries a GET once."""
 KEPT = [method for method in REPEATED if method not in {"views.update", "views.publish"}]
 
 
 @dataclass(slots=True, kw_only=True)
 class Host:
-    """Answers the first request of each connection and invites to keep it; the second one finds it closed."""
+    """Answers the first request of each connection and offers to keep it; closes it at the second."""
 
     address: str = ""
     answer: dict[str, object] = field(default_factory=lambda: dict(GRANTED))
@@ -43,7 +43,7 @@ class Host:
     closes_at_once: bool = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Speak with one connection."""
+        """Serve one connection."""
         try:
             await self._take(reader)
             if self.hangs:
@@ -78,7 +78,7 @@ async def open_host() -> AsyncIterator[Host]:
 
 @asynccontextmanager
 async def open_line() -> AsyncIterator[tuple[Host, SlackWeb, SlackPost]]:
-    """Build what speaks to Slack as the composition root does."""
+    """Build the clients of Slack as the composition root does."""
     async with (
         open_host() as host,
         open_session(LONG) as kept,
@@ -94,8 +94,8 @@ async def open_line() -> AsyncIterator[tuple[Host, SlackWeb, SlackPost]]:
 
 
 @pytest.mark.parametrize("method", KEPT)
-async def test_what_is_safe_to_repeat_is_asked_once_more(method: str) -> None:
-    """Nobody reads of it, and the form opens."""
+async def test_an_idempotent_call_is_retried_once(method: str) -> None:
+    """The form opens, and no one reads of the retry."""
     async with open_line() as (host, web, _):
         await web.identify()
         await CALLS[method](web)
@@ -103,16 +103,16 @@ async def test_what_is_safe_to_repeat_is_asked_once_more(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["chat.postMessage", "views.update", "views.publish"])
-async def test_what_nobody_waits_for_uses_no_connection_again(method: str) -> None:
-    """So that a message is not lost with a connection, and no one has to guess whether it was posted."""
+async def test_calls_in_the_background_reuse_no_connection(method: str) -> None:
+    """So that no message is lost with a connection, and no one has to guess whether it was posted."""
     async with open_line() as (host, web, _):
         for _ in range(3):
             await CALLS[method](web)
         assert host.requests == [method] * 3
 
 
-async def test_a_response_url_uses_no_connection_again() -> None:
-    """It is good for five posts, and the answer of one that may be posted would be a second message."""
+async def test_a_response_url_reuses_no_connection() -> None:
+    """It is valid for five posts, and a retry after a lost answer could post a second message."""
     async with open_line() as (host, _, post):
         for _ in range(3):
             assert await post.post(Secret(f"{host.address}/response"), {"text": "made up"}) is True
@@ -120,8 +120,8 @@ async def test_a_response_url_uses_no_connection_again() -> None:
 
 
 @pytest.mark.parametrize("method", CALLS)
-async def test_a_host_that_only_closes_is_asked_a_few_times_at_most(method: str) -> None:
-    """And it is reported as what it is, not as a Slack that is slow."""
+async def test_a_host_that_always_closes_gets_a_few_requests_at_most(method: str) -> None:
+    """And it is reported as such, not as a slow Slack."""
     async with open_line() as (host, web, _):
         host.closes_at_once = True
         with pytest.raises(SlackConnectionBroke):
@@ -129,8 +129,8 @@ async def test_a_host_that_only_closes_is_asked_a_few_times_at_most(method: str)
         assert host.requests == [method] * MOST_TRIES.get(method, 2)
 
 
-async def test_a_form_that_the_lost_answer_was_about_is_open() -> None:
-    """Its trigger is used: "too late, try again" would be said to someone who has the form before them."""
+async def test_a_form_whose_answer_was_lost_is_open() -> None:
+    """Its trigger is used: "too late, try again" would be said to a person who has the form open."""
     async with open_line() as (host, web, _):
         await web.identify()
         host.answer = {"ok": False, "error": "exchanged_trigger_id"}
@@ -141,8 +141,8 @@ async def test_a_form_that_the_lost_answer_was_about_is_open() -> None:
     ("breaks_first", "slack_error"),
     [(False, "exchanged_trigger_id"), (True, "expired_trigger_id"), (True, "invalid_arguments")],
 )
-async def test_any_other_refusal_of_a_form_is_one(breaks_first: bool, slack_error: str) -> None:  # noqa: FBT001 - a table
-    """Without a lost answer the trigger was used by somebody else; with one, the form is not known to be open."""
+async def test_any_other_refusal_of_a_form_is_a_refusal(breaks_first: bool, slack_error: str) -> None:  # noqa: FBT001 - a table
+    """Without a lost answer another request used the trigger; with one, the form is not known to be open."""
     async with open_line() as (host, web, _):
         if breaks_first:
             await web.identify()
@@ -153,7 +153,7 @@ async def test_any_other_refusal_of_a_form_is_one(breaks_first: bool, slack_erro
 
 
 async def test_both_tries_share_one_time_limit(pass_time: Callable[[timedelta], None]) -> None:
-    """A trigger lives 3 s, and it is the person's time that is spent twice."""
+    """A trigger is valid for 3 s, and both tries take the person's time."""
     async with open_line() as (host, web, _):
         await web.identify()
         host.hangs = True

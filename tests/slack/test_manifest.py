@@ -1,4 +1,4 @@
-"""The app manifest: one text for two transports, good by Slack's own schema, asking for no scope that nothing uses."""
+"""The app manifest: one text for two transports, valid by Slack's own schema, without unused scopes."""
 
 import ast
 import copy
@@ -27,26 +27,26 @@ Manifest = dict[str, Any]
 
 
 def read(url: str | None) -> Manifest:
-    """Build a manifest and read it back as Slack does."""
+    """Build a manifest and parse it as Slack does."""
     manifest: Manifest = yaml.safe_load(build_manifest(url))
     return manifest
 
 
 def validate(manifest: Manifest) -> None:
-    """Let Slack's schema judge."""
+    """Validate it with Slack's schema."""
     judge = jsonschema.validators.validator_for(SCHEMA)
     judge.check_schema(SCHEMA)
     judge(SCHEMA).validate(manifest)
 
 
-def test_the_file_in_the_repository_is_what_the_command_prints() -> None:
+def test_the_file_in_the_repository_matches_the_command() -> None:
     """`manifest.yml` is the Socket Mode manifest, character by character."""
     assert (HERE.parent / "manifest.yml").read_text() == build_manifest(None)
 
 
 @pytest.mark.parametrize("url", [None, URL, f"{URL}:8443/bot"], ids=["socket mode", "http", "http with port and path"])
-def test_slack_takes_the_manifest(url: str | None) -> None:
-    """Slack's own schema finds nothing wrong with it, and it says which version of the schema it follows."""
+def test_slack_accepts_the_manifest(url: str | None) -> None:
+    """Slack's own schema finds no error, and the manifest names its version of the schema."""
     manifest = read(url)
     validate(manifest)
     assert manifest["_metadata"]["major_version"] == 2
@@ -65,8 +65,8 @@ BROKEN: dict[str, Callable[[Manifest], object]] = {
 
 
 @pytest.mark.parametrize("break_it", BROKEN.values(), ids=BROKEN.keys())
-def test_the_schema_can_say_no(break_it: Callable[[Manifest], object]) -> None:
-    """What Slack would refuse, the schema refuses: a pass above means something."""
+def test_the_schema_can_reject(break_it: Callable[[Manifest], object]) -> None:
+    """It rejects what Slack would refuse, so that a pass above means something."""
     manifest = copy.deepcopy(read(URL))
     break_it(manifest)
     with pytest.raises(jsonschema.ValidationError):
@@ -82,7 +82,7 @@ def flatten(value: object, path: str = "") -> Iterator[tuple[str, object]]:
         yield path, value
 
 
-def test_http_differs_in_the_addresses_and_the_flag_only() -> None:
+def test_http_differs_only_in_the_addresses_and_the_flag() -> None:
     """Six lines of the text: four addresses, which Slack calls at one path, and the flag's two values."""
     socket, http = dict(flatten(read(None))), dict(flatten(read(URL)))
     changed = {name: (socket.get(name), http.get(name)) for name in socket | http if socket.get(name) != http.get(name)}
@@ -97,7 +97,7 @@ def test_http_differs_in_the_addresses_and_the_flag_only() -> None:
     assert ((lines[0] - lines[1]) + (lines[1] - lines[0])).total() == 6
 
 
-def test_what_the_bot_needs_is_switched_on() -> None:
+def test_what_the_bot_needs_is_enabled() -> None:
     """A command that the listeners know, modals, an App Home, and messages that people can open but not answer."""
     manifest = read(None)
     (command,) = manifest["features"]["slash_commands"]
@@ -136,7 +136,7 @@ def calls_to_slack() -> set[str]:
 
 
 def test_every_scope_is_used_and_every_call_has_its_scope() -> None:
-    """A scope without a call is asked for too much; a call without its scope would be refused by Slack."""
+    """A scope without a call asks for too much; Slack would refuse a call without its scope."""
     needed = set().union(*(SCOPES_OF_CALLS[call] for call in calls_to_slack()))
     scopes = read(None)["oauth_config"]["scopes"]["bot"]
     assert len(scopes) == len(set(scopes))
@@ -153,13 +153,13 @@ def test_every_scope_is_used_and_every_call_has_its_scope() -> None:
         f"{EVENTS}/",
     ],
 )
-def test_an_address_may_end_as_it_was_copied(url: str) -> None:
-    """With or without the slash, with or without the path: Slack is given the one path that the bot serves."""
+def test_an_address_may_have_several_endings(url: str) -> None:
+    """With or without the slash or the path: Slack gets the one path that the bot serves."""
     assert build_manifest(url) == build_manifest(URL)
 
 
-def test_a_path_before_ours_is_kept() -> None:
-    """Behind a proxy the bot may live under a path."""
+def test_a_path_before_the_bots_is_kept() -> None:
+    """Behind a proxy the bot may have a path prefix."""
     assert f"request_url: {URL}/bots/r2/slack/events\n" in build_manifest(f"{URL}/bots/r2/")
 
 
@@ -175,26 +175,26 @@ def test_a_path_before_ours_is_kept() -> None:
         pytest.param("https://user:pass@bot.example.com", id="with a password"),
         pytest.param("https://bot.example.com?x=1", id="with a query"),
         pytest.param("https://bot.example.com/#x", id="with a fragment"),
-        pytest.param("https://bot.example.com:port", id="a port that is none"),
+        pytest.param("https://bot.example.com:port", id="a malformed port"),
         pytest.param("https://bot example.com", id="with a blank"),
         pytest.param("https://bot.example.com\n", id="with a line end"),
-        pytest.param("https://bot.example.com\n  evil: true", id="with YAML behind it"),
-        pytest.param("https://bot.example.com # x", id="with a comment behind it"),
+        pytest.param("https://bot.example.com\n  evil: true", id="followed by YAML"),
+        pytest.param("https://bot.example.com # x", id="followed by a comment"),
         pytest.param("https://{command_url}", id="with a field of ours"),
         pytest.param("https://b\u00f6t.example.com", id="letters beyond ASCII"),
         pytest.param("ftp://bot.example.com", id="another protocol"),
         pytest.param(" https://bot.example.com", id="a blank before it"),
     ],
 )
-def test_an_address_that_slack_would_not_take_is_refused(url: str) -> None:
-    """The sentence says what is wanted."""
+def test_an_address_that_slack_would_refuse_is_refused(url: str) -> None:
+    """The message says what is wanted."""
     with pytest.raises(ValueError, match=r"\Athe URL must be https://HOST, where Slack reaches the bot\Z"):
         build_manifest(url)
 
 
 @given(st.text() | st.text(alphabet="/.:-#&{}\n a1").map(URL.__add__))
 def test_no_address_breaks_the_manifest(url: str) -> None:
-    """It is refused, or the manifest stays what it is with that address in three places."""
+    """It is refused, or the manifest keeps its structure with that address in three places."""
     try:
         manifest = read(url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Only Slack is posted to, whatever a payload or a row of the database says."""
+"""Only Slack's URLs are posted to, whatever a payload or a database row says."""
 
 import aiohttp
 import pytest
@@ -55,14 +55,14 @@ STRANGERS = {
 
 
 @pytest.mark.parametrize("url", SLACKS.values(), ids=SLACKS)
-def test_a_url_of_slacks_is_posted_to(url: str) -> None:
-    """Slack has two domains, and gives URLs of hosts in them."""
+def test_slacks_url_is_posted_to(url: str) -> None:
+    """Slack uses hosts in two domains."""
     assert _slacks_url(Secret(url), URL(SLACK_API)) == URL(url)
 
 
 @pytest.mark.parametrize("url", STRANGERS.values(), ids=STRANGERS)
 async def test_no_other_url_is_posted_to(url: str) -> None:
-    """It is refused before anything is connected to, and logged without it."""
+    """It is refused before any connection is made, and the log does not have it."""
     async with aiohttp.ClientSession() as http:
         with capture_logs() as logs:
             assert await SlackPost(http, SLACK_API).post(Secret(url), {"text": "made up"}) is False
@@ -78,7 +78,7 @@ async def test_no_other_url_is_posted_to(url: str) -> None:
     ],
 )
 async def test_the_host_of_the_api_is_posted_to(api_path: str | None, expected: list[object]) -> None:
-    """Where Slack is reached through a host of the operator's, response URLs may be too; its other ports are not."""
+    """If Slack is reached through a host of the operator's, response URLs may use it too, but not its other ports."""
     heard = []
 
     async def take(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""What is not Slack's is not believed: redirects, cookies, packed answers and endless ones, on every way to Slack."""
+"""Untrusted answers on each connection to Slack: redirects, cookies, compressed bodies and oversized ones."""
 
 import asyncio
 import gzip
@@ -34,7 +34,7 @@ Way = Callable[["Line"], Awaitable[object]]
 
 
 class Line:
-    """A bot's end with a host that is not Slack."""
+    """The bot's end of a connection to a host that is not Slack."""
 
     def __init__(self, between: Between, http: aiohttp.ClientSession, clock: Clock) -> None:
         self.between = between
@@ -52,7 +52,7 @@ class Line:
         return await SlackPost(self.http, self.between.address).post(url, {"text": "A text."})
 
     async def connect(self) -> None:
-        """Open a connection of Socket Mode: one try, which raises what that raises."""
+        """Open a Socket Mode connection: one try, whose errors are raised."""
         connection = self.make_connection()
         try:
             await connection.aiohttp_client_session.ws_connect(f"{self.between.address}/link")
@@ -74,7 +74,7 @@ class Line:
 
 @pytest_asyncio.fixture
 async def line(clock: Clock) -> AsyncIterator[Line]:
-    """Put both ends there."""
+    """Make both ends."""
     async with stand_between() as between, open_session(LONG) as http:
         yield Line(between, http, clock)
 
@@ -101,7 +101,7 @@ def _answer(_: web.Request, *, status: int = 200, body: bytes = SAID, headers: d
 
 
 async def _go(line: Line, way: Way) -> object:
-    """Return what came of it; a failure is one that callers expect."""
+    """Return the result; only a failure that callers expect is caught."""
     try:
         return await way(line)
     except (SlackTrouble, aiohttp.ClientError):
@@ -110,7 +110,7 @@ async def _go(line: Line, way: Way) -> object:
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 async def test_no_redirect_is_followed(line: Line, way: Way) -> None:
-    """Nobody goes to the other host, nothing counts as done, and the operator reads what to check."""
+    """The other host gets no request, nothing counts as done, and the operator reads what to check."""
     async with stand_between() as elsewhere:
         elsewhere.tamper = partial(_answer, headers={})
         for status in REDIRECTS:
@@ -128,18 +128,18 @@ async def test_no_redirect_is_followed(line: Line, way: Way) -> None:
 
 
 async def test_a_redirected_response_url_has_posted_nothing(line: Line) -> None:
-    """That is known, so the message goes another way."""
+    """That is certain, so the message goes another way."""
     line.between.tamper = lambda _: web.Response(status=307, headers={"Location": "/elsewhere"})
     assert await line.post() is False
 
 
 async def test_a_redirected_handshake_is_no_connection(line: Line, pass_time: Callable[[timedelta], None]) -> None:
-    """Neither the SDK nor the bot goes on to the other address; the try is given up in its time."""
+    """Neither the SDK nor the bot connects to the other address; the try ends in time."""
     line.between.tamper = lambda _: web.Response(status=302, headers={"Location": "/elsewhere"})
     connecting = asyncio.create_task(line.make_connection().open(f"{line.between.address}/link"))
     with capture_logs() as logs:
         while not connecting.done():
-            await asyncio.sleep(0.005)  # a real moment for the sockets
+            await asyncio.sleep(0.005)  # real time for the sockets
             pass_time(timedelta(milliseconds=100))
     with pytest.raises(TimeoutError):
         await connecting
@@ -147,8 +147,8 @@ async def test_a_redirected_handshake_is_no_connection(line: Line, pass_time: Ca
     assert "slack_redirected" in {log["event"] for log in logs}
 
 
-async def test_no_cookie_is_kept_and_no_compression_asked_for(line: Line) -> None:
-    """What an answer wants to be sent with the next request is sent with none, on any way."""
+async def test_no_cookie_is_kept_and_no_compression_requested(line: Line) -> None:
+    """A cookie from an answer is sent with no later request, by any client."""
     line.between.tamper = partial(_answer, headers={"Set-Cookie": "echo=xoxb-made-up; Path=/"})
     for way in (*WAYS.values(), *WAYS.values()):
         await _go(line, way)
@@ -162,8 +162,8 @@ ENCODINGS = ["gzip", "gzip, gzip", "deflate", "br", "zstd", "identity, gzip", "G
 
 
 @pytest.mark.parametrize("way", ["auth.test", "chat.postMessage", "a response URL"])
-async def test_an_encoded_answer_is_not_read(line: Line, way: str) -> None:
-    """It is never unpacked, whatever it says and however small it looks."""
+async def test_a_compressed_answer_is_not_read(line: Line, way: str) -> None:
+    """It is never unpacked, whatever its header or size."""
     body = gzip.compress(b'{"ok": true, "padding": "%s"}' % (b"0" * 1_000))
     for encoding in ENCODINGS:
         line.between.tamper = partial(_answer, body=body, headers={"Content-Encoding": encoding})
@@ -182,14 +182,14 @@ def _say_to(line: Line, body: bytes, content_type: str = "application/json") -> 
 
 
 async def test_the_largest_answer_is_read(line: Line) -> None:
-    """The limit itself is none too many."""
+    """The limit itself is still accepted."""
     _say_to(line, _say(LARGEST_ANSWER_BYTES))
     assert len(await line.web.open_connection("xapp-made-up")) > LARGEST_ANSWER_BYTES - 100
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/gzip", "text/html"])
-async def test_a_larger_answer_is_not_read_to_its_end(line: Line, content_type: str) -> None:
-    """However the SDK would read it, and the operator is told."""
+async def test_a_larger_answer_is_not_read_to_the_end(line: Line, content_type: str) -> None:
+    """However the SDK would read it; the failure is reported to the operator."""
     _say_to(line, _say(LARGEST_ANSWER_BYTES + 1), content_type)
     with capture_logs() as logs, pytest.raises(SlackTrouble):
         await line.web.identify()
@@ -206,8 +206,8 @@ STRANGE: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("body", "content_type"), STRANGE.values(), ids=STRANGE)
-async def test_a_strange_answer_is_trouble(line: Line, body: bytes, content_type: str) -> None:
-    """No such answer breaks anything but its own call."""
+async def test_a_malformed_answer_is_trouble(line: Line, body: bytes, content_type: str) -> None:
+    """It breaks nothing but its own call."""
     _say_to(line, body, content_type)
     with pytest.raises(SlackTrouble):
         await line.web.identify()
@@ -215,15 +215,15 @@ async def test_a_strange_answer_is_trouble(line: Line, body: bytes, content_type
 
 @pytest.mark.parametrize("body", [b'{"ok": true, "url": "T\xc3\xa9"}'])
 @pytest.mark.parametrize("charset", ["", "; charset=utf-8", "; charset=latin-1", "; charset=utf-16"])
-async def test_json_is_utf_8_whatever_is_said(line: Line, body: bytes, charset: str) -> None:
-    """RFC 8259 knows no other encoding between systems."""
+async def test_json_is_utf_8_whatever_the_header_says(line: Line, body: bytes, charset: str) -> None:
+    """RFC 8259 allows no other encoding between systems."""
     _say_to(line, body, f"application/json{charset}")
     assert await line.web.open_connection("xapp-made-up") == "T\u00e9"
 
 
 @pytest.mark.parametrize("session", ["closed", "missing"])
 async def test_without_its_session_nothing_is_called(line: Line, session: str) -> None:
-    """The SDK would open one of its own, which follows redirects and keeps cookies."""
+    """The SDK would open another session, which follows redirects and keeps cookies."""
     line.between.tamper = partial(_answer, headers={})
     if session == "closed":
         await line.http.close()

@@ -1,4 +1,4 @@
-"""The table of subcommands: help, usage hint and manifest are made of it, and a story answers each."""
+"""The table of subcommands: help, usage hint and manifest are generated from it, and a story answers each."""
 
 import pytest
 import yaml
@@ -24,7 +24,7 @@ LONGEST_HINT = 1000
 
 
 def test_help_has_a_line_for_each_subcommand() -> None:
-    """With what can stand behind it."""
+    """With its arguments."""
     lines = help_text().splitlines()
 
     for subcommand in SUBCOMMANDS:
@@ -35,7 +35,7 @@ def test_help_has_a_line_for_each_subcommand() -> None:
 
 
 def test_help_says_what_the_command_is_for_and_warns_of_the_wrong_place() -> None:
-    """Slack keeps what is typed behind a command."""
+    """Slack keeps what is typed after a command."""
     for words in (
         f"`{COMMAND} BUCKET` opens the form, filled in",
         f"`{COMMAND} store BUCKET`",
@@ -47,7 +47,7 @@ def test_help_says_what_the_command_is_for_and_warns_of_the_wrong_place() -> Non
 
 
 def test_the_usage_hint_names_each_subcommand() -> None:
-    """In a line that Slack takes, and that its YAML does not break."""
+    """In a line that Slack accepts, and that needs no quoting in YAML."""
     hint = usage_hint()
 
     assert hint.startswith("[bucket | ")
@@ -60,14 +60,14 @@ def test_the_usage_hint_names_each_subcommand() -> None:
 
 
 def test_the_manifest_has_the_hint_of_the_table() -> None:
-    """So that what Slack shows is what the bot takes."""
+    """So that Slack shows what the bot accepts."""
     for url in (None, "https://bot.example.com"):
         [command] = yaml.safe_load(build_manifest(url))["features"]["slash_commands"]
         assert (command["command"], command["usage_hint"]) == (COMMAND, usage_hint())
 
 
-def test_each_subcommand_is_read_as_itself() -> None:
-    """However it is written."""
+def test_each_subcommand_is_recognised() -> None:
+    """In any spelling of case and blanks."""
     for subcommand in SUBCOMMANDS:
         assert read_text(subcommand.name) == (subcommand, "")
         assert read_text(f"  {subcommand.name.upper()}  lake ") == (subcommand, "lake")
@@ -96,18 +96,18 @@ def test_each_subcommand_is_read_as_itself() -> None:
     ],
 )
 def test_a_misspelt_subcommand_is_guessed(typed: str, guess: Subcommand | None) -> None:
-    """One slip in four letters; what is spelt well is no guess."""
+    """One slip in four letters is tolerated; a correct word is no guess."""
     assert guess_subcommand(typed) is guess
 
 
-def test_what_came_along_while_copying_is_no_part_of_a_bucket() -> None:
-    """Curly quotes of a chat, and what nobody sees."""
+def test_invisible_characters_and_quotes_are_no_part_of_a_bucket() -> None:
+    """Curly quotes of a chat, and invisible characters."""
     assert read_text("\u200b\u201clake\u201d") == (STORE, "lake")
     assert read_text("`lake`") == (STORE, "lake")
     assert read_text("\u201c\u200b\u201d") == (STORE, "")
 
 
 async def test_a_story_answers_each_subcommand(desk: Desk) -> None:
-    """An entry of the table without a story would be a fault in front of a person."""
+    """An entry of the table without a story would be a fault that a person meets."""
     for subcommand in SUBCOMMANDS:
         assert "Something unexpected happened" not in await desk.command(subcommand.name)

@@ -1,4 +1,4 @@
-"""What the form says of the token: what exists, where it is created, who sees it, how long it may live."""
+"""The form's advice on the token: which ones exist, where to create one, who sees it, how long it may live."""
 
 from datetime import timedelta
 
@@ -9,8 +9,8 @@ from bot.slack.token_advice import advise, describe_lifetime
 from tests.make import ACCOUNT
 
 
-def test_it_leads_to_where_such_a_token_is_created() -> None:
-    """By a link with words, in the account of the bot; it does not promise what the dashboard has not."""
+def test_it_links_to_the_place_where_such_a_token_is_created() -> None:
+    """By a link with words, in the bot's account; it promises nothing that the dashboard lacks."""
     text = "\n".join(texts_of({"blocks": advise(ACCOUNT, None)}))
 
     page = f"https://dash.cloudflare.com/{ACCOUNT}/r2/api-tokens/create?type=account"
@@ -33,7 +33,7 @@ def test_it_leads_to_where_such_a_token_is_created() -> None:
     ],
 )
 def test_it_says_how_long_a_token_may_live(limit: timedelta, words: str) -> None:
-    """Before one is pasted that is refused."""
+    """Before one is pasted that would be refused."""
     assert describe_lifetime(limit) == words
     text = "\n".join(texts_of({"blocks": advise(ACCOUNT, limit)}))
     assert f"This bot refuses a token that never expires or lives longer than *{words}* from now." in text

@@ -1,4 +1,4 @@
-"""The log tells which method was called and how it went, and never a secret address."""
+"""The log has each method called and its outcome, and never a secret address."""
 
 import io
 import json
@@ -30,12 +30,12 @@ ADDRESSES = {
 
 @pytest.mark.parametrize(("address", "described"), ADDRESSES.values(), ids=ADDRESSES)
 def test_an_address_is_described_without_its_secrets(address: str, described: str) -> None:
-    """Who holds a response URL can post with it."""
+    """Anyone who holds a response URL can post with it."""
     assert describe_address(URL(address)) == described
 
 
-async def test_a_call_is_a_line_and_tells_what_was_granted(log: io.StringIO) -> None:
-    """Method, status and duration at debug; the scopes of the bot token from the head of the answer."""
+async def test_a_call_is_one_line_with_the_granted_scopes(log: io.StringIO) -> None:
+    """Method, status and duration at debug; the bot token's scopes from the answer's header."""
     traffic = SlackTraffic()
     async with FakeSlack() as slack, open_session(timedelta(minutes=1), DIRECT, traffic) as http:
         headers = {"Authorization": f"Bearer {slack.config.bot_tokens[0]}"}
@@ -53,8 +53,8 @@ async def test_a_call_is_a_line_and_tells_what_was_granted(log: io.StringIO) -> 
     assert traffic.granted_scopes == frozenset(slack.config.scopes)
 
 
-async def test_why_slack_is_not_heard_is_told_and_counted(log: io.StringIO) -> None:
-    """By the method and the kind of the cause; a hundred times are not a hundred lines."""
+async def test_failures_to_reach_slack_are_logged_and_counted(log: io.StringIO) -> None:
+    """By method and type of the cause; a hundred failures are not a hundred lines."""
     async with open_session(timedelta(minutes=1), DIRECT, SlackTraffic()) as http:
         for _ in range(100):
             with pytest.raises(aiohttp.ClientError):
