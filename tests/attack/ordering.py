@@ -74,5 +74,5 @@ ATTACKS: Final = (
         run=partial(arrive_late, engine="postgresql"),
         over=("http",),
     ),
-    Attack(name="the bot stands still with a Submit in its socket", run=stand_still),
+    Attack(name="the bot is frozen with a Submit in its socket", run=stand_still),
 )

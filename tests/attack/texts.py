@@ -69,7 +69,7 @@ GROUPS: Final = {
     "deleted": ("S0AGONE01,S0DATAENG", None),
     "deleted, named last": ("S0DATAENG,S0ZGONE01", None),
     "silent": ("S0AGONE01,S0DATAENG", "internal_error"),
-    "not to be read": ("S0AGONE01,S0DATAENG", "missing_scope"),
+    "unreadable": ("S0AGONE01,S0DATAENG", "missing_scope"),
 }
 
 
@@ -89,10 +89,10 @@ async def _groups_that_fail(arena: Arena) -> AsyncIterator[Case]:
 ENDS: Final = {
     "a line feed": "\n",
     "two line feeds": "\n\n>",
-    "a line end of Windows": "\r\n",
+    "a Windows line end": "\r\n",
     "a line separator": "\u2028",
     "a paragraph separator": "\u2029",
-    "a vertical tabulator": "\x0b",
+    "a vertical tab": "\x0b",
     "a next line": "\x85",
     "a NUL": "\0",
     "an escape": "\x1b[2K\r",
@@ -134,14 +134,14 @@ NO_IDS: Final = {
     "markup": "<!channel>",
     "a line end": "C0DATAPLT\n",
     "a NUL": "C0DATA\0PLT",
-    "in small letters": "c0dataplt",
+    "in lower case": "c0dataplt",
     "a name": "#data-platform",
     "without end": "C" + "0" * 5000,
     "turned round": "\u202eC0DATAPLT",
 }
 
 
-async def _ids_that_are_none(arena: Arena) -> AsyncIterator[Case]:
+async def _malformed_ids(arena: Arena) -> AsyncIterator[Case]:
     async with arena.scene() as scene:
         await scene.open_form(LISTED)
         for name, junk in NO_IDS.items():
@@ -161,7 +161,7 @@ UNSEEN: Final = {
     "a soft hyphen": "\u00ad",
     "an override": "\u202e",
     "a word joiner": "\u2060",
-    "a mark of the order of bytes": "\ufeff",
+    "a byte order mark": "\ufeff",
     "a variant": "\ufe0f",
     "a tag": "\U000e0041",
     "a filler": "\u3164",
@@ -256,7 +256,7 @@ ATTACKS: Final = (
     Attack(name="buckets that a list excludes", run=_excluded_buckets, over=("http",)),
     Attack(name="user groups that are gone or silent", run=_groups_that_fail, over=("socket",)),
     Attack(name="texts that forge lines", run=_texts_that_forge),
-    Attack(name="ids that are none", run=_ids_that_are_none),
+    Attack(name="malformed ids", run=_malformed_ids),
     Attack(name="tokens in disguise, and as names", run=_tokens_in_disguise, over=("http",)),
     Attack(name="texts that take forever to trim", run=_texts_without_end, over=("socket",)),
 )

@@ -64,7 +64,7 @@ def with_another_file_for_database(scene: Scene) -> str:
 
 
 def with_nobody_listed(scene: Scene) -> str:
-    """List nobody."""
+    """Leave every list of people empty."""
     del scene.environment["R2_CREDENTIAL_ALLOWED_USERGROUPS"]
     return "nobody is listed, so nobody could use the bot"
 

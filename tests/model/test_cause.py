@@ -29,7 +29,7 @@ def _untrusted() -> ssl.SSLError:
 
 ERRORS: dict[str, tuple[BaseException, str]] = {
     "an unknown name": (socket.gaierror(socket.EAI_NONAME, "MARKER"), "gaierror EAI_NONAME"),
-    "a library's own around it": (
+    "wrapped by a library": (
         _chained(RuntimeError("MARKER"), socket.gaierror(socket.EAI_AGAIN, "MARKER")),
         "gaierror EAI_AGAIN",
     ),
@@ -46,7 +46,7 @@ ERRORS: dict[str, tuple[BaseException, str]] = {
     "no right": (PermissionError(errno.EACCES, "MARKER", "/MARKER"), "PermissionError EACCES"),
     "a silence": (_chained(TimeoutError("MARKER"), asyncio.CancelledError()), "TimeoutError"),
     "one that a library hides": (_hiding(RuntimeError("MARKER"), OSError(errno.ENOSPC, "MARKER")), "OSError ENOSPC"),
-    "nothing of the system's": (ValueError("MARKER"), "ValueError"),
+    "no system error": (ValueError("MARKER"), "ValueError"),
 }
 
 

@@ -17,7 +17,7 @@ DATES: dict[str, tuple[Iterable[timedelta], int]] = {
     "all agree": ([NEAR] * ANSWERS, 0),
     "all say another time": ([FAR] * ANSWERS, 1),
     "all say an earlier time": ([-FAR] * ANSWERS, 1),
-    "one comes out of a cache": ([NEAR, -FAR, NEAR, -FAR, NEAR], 0),
+    "one comes from a cache": ([NEAR, -FAR, NEAR, -FAR, NEAR], 0),
     "too few": ([FAR] * (ANSWERS - 1), 0),
     "a thousand": ([FAR] * 1000, 1),
 }

@@ -16,7 +16,7 @@ IDS = {
     "a name": ("#data-platform", False),
     "a letter alone": ("C", False),
     "nothing": ("", False),
-    "a line break behind it": ("C0DATAPLT\n", False),
+    "a trailing line break": ("C0DATAPLT\n", False),
     "two": ("C0DATAPLT,C0ANALYTX", False),
     "markup": ("C0DATAPLT|x>", False),
     "digits of another script": ("C\uff11\uff12\uff13", False),

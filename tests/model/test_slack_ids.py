@@ -50,7 +50,7 @@ SLIPS = {
     "a channel's name": (SlackId.CHANNEL, "#data", "write the id (C0123ABCD)"),
     "a mention": (SlackId.USERGROUP, "<!subteam^S0123ABCD>", "write the id (S0123ABCD)"),
     "small letters": (SlackId.USER, "u0123abcd", "in capitals"),
-    "two with a blank": (SlackId.USER, "U0123ABCD U0456EFGH", "with a comma between two"),
+    "two ids with a blank": (SlackId.USER, "U0123ABCD U0456EFGH", "with a comma between two"),
     "a star": (SlackId.USER, "*", "write ids like U0123ABCD"),
 }
 

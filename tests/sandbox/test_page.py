@@ -814,7 +814,7 @@ async def test_the_page_is_served_with_a_strict_policy() -> None:
 
 STRANGERS = {
     "a foreign origin": {"Origin": "https://evil.example"},
-    "a name that points at loopback": {"Host": "evil.example:80"},
+    "a foreign name that resolves to loopback": {"Host": "evil.example:80"},
 }
 
 
@@ -830,13 +830,13 @@ async def test_other_sites_cannot_drive_the_sandbox(headers: dict[str, str]) -> 
 REFUSED: dict[str, tuple[str, object]] = {
     "no JSON object": ("say", []),
     "a missing part": ("say", {"user": ADA}),
-    "a channel that is archived": ("say", {"user": ADA, "channel": ARCHIVED, "text": "x"}),
+    "an archived channel": ("say", {"user": ADA, "channel": ARCHIVED, "text": "x"}),
     "no form": ("submit", {"user": ADA, "view": "V0", "values": {}}),
-    "a form that is gone": ("close", {"user": ADA, "view": "V0"}),
-    "a message that is gone": ("click", {"user": ADA, "message": "1.0", "action": "x"}),
-    "a Home tab that is gone": ("click", {"user": ADA, "home": "V0", "values": {}, "action": "x"}),
-    "a field of a Home tab that is gone": ("fill", {"user": ADA, "home": "V0", "values": {}, "block": "x"}),
-    "a tab opened by nobody": ("open", {"user": "U0GONE", "tab": "home"}),
+    "a closed form": ("close", {"user": ADA, "view": "V0"}),
+    "a missing message": ("click", {"user": ADA, "message": "1.0", "action": "x"}),
+    "a missing Home tab": ("click", {"user": ADA, "home": "V0", "values": {}, "action": "x"}),
+    "a field of a missing Home tab": ("fill", {"user": ADA, "home": "V0", "values": {}, "block": "x"}),
+    "a tab opened by an unknown user": ("open", {"user": "U0GONE", "tab": "home"}),
 }
 
 

@@ -733,7 +733,7 @@ CONTENTS: dict[str, tuple[JsonObject, str]] = {
         {"text": "x", "blocks": [{"type": "section", "text": plain("x" * 2900)}] * 5},
         "msg_blocks_too_long",
     ),
-    "a text that is none": ({"text": {"a": 1}}, "invalid_arguments"),
+    "text of a wrong type": ({"text": {"a": 1}}, "invalid_arguments"),
 }
 
 
@@ -1102,7 +1102,7 @@ FILTERS: dict[str, tuple[Channel, JsonObject | None, bool]] = {
     ),
     "a message with the bot": (Channel(id="D1", name="a", dm_with=ADA), {"exclude_bot_users": True}, False),
     "a direct message": (Channel(id="D1", name="a", dm_with=ADA), {"include": ["im"]}, True),
-    "a direct message of people": (Channel(id="D1", name="a", is_im=True), {"exclude_bot_users": True}, True),
+    "a direct message between people": (Channel(id="D1", name="a", is_im=True), {"exclude_bot_users": True}, True),
     "a direct message with another company, although shared channels are excluded": (
         Channel(id="D1", name="a", is_im=True, is_ext_shared=True),
         {"exclude_external_shared_channels": True},

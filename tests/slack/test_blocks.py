@@ -39,8 +39,8 @@ TOO_MUCH: dict[str, Callable[[], Json]] = {
     "value of a button": lambda: button("Press", "press", "x" * 2001),
     "style of a button": lambda: button("Press", "press", "", style="blue"),
     "buttons": lambda: actions(*[BUTTON] * 26),
-    "title of a question": lambda: confirmation("x" * 101, "?", confirm="Yes", deny="No"),
-    "text of a question": lambda: confirmation("Sure?", "x" * 301, confirm="Yes", deny="No"),
+    "title of a confirmation": lambda: confirmation("x" * 101, "?", confirm="Yes", deny="No"),
+    "text of a confirmation": lambda: confirmation("Sure?", "x" * 301, confirm="Yes", deny="No"),
 }
 
 

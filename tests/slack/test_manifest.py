@@ -60,7 +60,7 @@ BROKEN: dict[str, Callable[[Manifest], object]] = {
     "no description of the command": lambda manifest: manifest["features"]["slash_commands"][0].pop("description"),
     "scopes that are no list": lambda manifest: manifest["oauth_config"]["scopes"].update(bot="commands"),
     "a flag that is a text": lambda manifest: manifest["settings"].update(socket_mode_enabled="yes"),
-    "a setting that is none": lambda manifest: manifest["settings"].update(made_up=True),
+    "an unknown setting": lambda manifest: manifest["settings"].update(made_up=True),
 }
 
 

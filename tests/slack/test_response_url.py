@@ -15,7 +15,7 @@ SLACK_API = "https://slack.com/api/"
 SLACKS = {
     "the usual one": "https://hooks.slack.com/commands/T0/1/madeup",
     "with its port": "https://hooks.slack.com:443/app/T0/1/madeup",
-    "of the government's Slack": "https://hooks.slack-gov.com/app/T0/1/madeup",
+    "of Slack for government": "https://hooks.slack-gov.com/app/T0/1/madeup",
     "of the API's own host": "https://slack.com/response",
     "in capitals": "HTTPS://HOOKS.SLACK.COM/app",
 }
@@ -48,9 +48,9 @@ STRANGERS = {
     "a blank": "https://evil.example .slack.com/app",
     "a semicolon": "https://evil.example;.slack.com/app",
     "an address": "https://127.0.0.1/app",
-    "an address of this machine": "http://127.0.0.1:8080/.slack.com",
+    "a loopback address": "http://127.0.0.1:8080/.slack.com",
     "an address in brackets": "https://[::1].slack.com/app",
-    "the cloud's own": "http://169.254.169.254/latest/meta-data",
+    "the cloud's metadata": "http://169.254.169.254/latest/meta-data",
 }
 
 

@@ -191,9 +191,9 @@ def _fresh() -> dict[str, str]:
 UNREAD: dict[str, tuple[dict[str, str], int]] = {
     "of unknown length, unsigned": ({"Transfer_Encoding": "chunked"}, 401),
     "too long by a byte": ({"Content_Length": str(BODY_LIMIT + 1)}, 413),
-    "longer than a check of the certificate": ({"Content_Length": "201"}, 401),
-    "without a time": ({"Content_Length": "1000", "X_Slack_Signature": "v0=x"}, 401),
-    "of six minutes ago": (
+    "longer than an ssl_check": ({"Content_Length": "201"}, 401),
+    "without a timestamp": ({"Content_Length": "1000", "X_Slack_Signature": "v0=x"}, 401),
+    "six minutes old": (
         {"Content_Length": "1000", "X_Slack_Request_Timestamp": "1", "X_Slack_Signature": "v0=x"},
         401,
     ),
@@ -308,7 +308,7 @@ async def test_a_body_in_tiny_chunks_is_refused(port: Port) -> None:
 
 CHECKS = {
     "as Slack sends it": (b"ssl_check=1&token=made-up", 200),
-    "with something behind it": (b"ssl_check=1&text=x", 401),
+    "with another field": (b"ssl_check=1&text=x", 401),
     "not at the beginning": (b"token=made-up&ssl_check=1", 401),
 }
 
@@ -327,7 +327,7 @@ async def test_a_chunked_ssl_check_is_refused(port: Port, body: bytes, status: i
 
 MALFORMED = {
     "chunks that contradict themselves": b"6\r\nMARKER\r\nMARKER\r\n\r\n",
-    "a chunk of a strange size": b"MARKER\r\n",
+    "a chunk of a malformed size": b"MARKER\r\n",
 }
 
 

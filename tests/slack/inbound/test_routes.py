@@ -30,9 +30,9 @@ class Broken(Rule):
 
 TOKENS_TYPED = {
     "bare": TOKEN_TEXT,
-    "behind a bucket": f"{BUCKET} {TOKEN_TEXT}",
+    "after a bucket": f"{BUCKET} {TOKEN_TEXT}",
     "of a user": make_token(Behaviour.GOOD, 992, TokenKind.USER),
-    "half of one": TOKEN_TEXT[:20],
+    "part of one": TOKEN_TEXT[:20],
     "a Global API key": "5a4db0c0" * 5,
 }
 

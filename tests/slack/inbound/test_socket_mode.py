@@ -362,10 +362,10 @@ async def test_a_failed_first_handshake_is_retried(line: Line, log: io.StringIO)
 
 
 NO_ADDRESS: dict[str, tuple[dict[str, Any], str, tuple[int, int]]] = {
-    "a token that was revoked": ({"error": "invalid_auth"}, "socket_mode_refused", (61, 100)),
+    "a revoked token": ({"error": "invalid_auth"}, "socket_mode_refused", (61, 100)),
     "a proxy's page": ({"status": 503}, "socket_mode_not_connected", (35, 70)),
     "a broken connection": ({"drop_connection": True}, "socket_mode_not_connected", (35, 70)),
-    "too many questions": ({"retry_after": 20}, "socket_mode_not_connected", (140, 200)),
+    "rate-limited": ({"retry_after": 20}, "socket_mode_not_connected", (140, 200)),
 }
 
 

@@ -364,7 +364,7 @@ WARNINGS: dict[str, tuple[TokenFacts | None, TokenKind, list[str]]] = {
     "nothing": (TOKEN, TokenKind.ACCOUNT, []),
     "never expires": (replace(TOKEN, expires_at=None), TokenKind.ACCOUNT, [_NEVER]),
     "of a user": (replace(TOKEN, owner=TokenKind.USER), TokenKind.UNPREFIXED, [_OF_USER]),
-    "of a user, and never expires": (
+    "of a user, without expiry": (
         TokenFacts(id="5a4d0001", owner=TokenKind.USER, expires_at=None),
         TokenKind.USER,
         [_NEVER, _OF_USER],
@@ -377,8 +377,8 @@ WARNINGS: dict[str, tuple[TokenFacts | None, TokenKind, list[str]]] = {
     ),
     "tomorrow": (replace(TOKEN, expires_at=NOW + DAY), TokenKind.ACCOUNT, [_soon("in 1 day")]),
     "in an hour": (replace(TOKEN, expires_at=NOW + DAY / 24), TokenKind.ACCOUNT, [_soon("in less than a day")]),
-    "not described, of a user by its shape": (None, TokenKind.USER, [_OF_USER]),
-    "not described, of the account by its shape": (None, TokenKind.ACCOUNT, []),
+    "not described, a user's by its format": (None, TokenKind.USER, [_OF_USER]),
+    "not described, the account's by its format": (None, TokenKind.ACCOUNT, []),
     "not described, older kind": (None, TokenKind.UNPREFIXED, []),
 }
 

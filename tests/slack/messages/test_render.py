@@ -526,10 +526,10 @@ TOKENS: dict[str, tuple[TokenFacts | None, TokenKind, list[str]]] = {
     ),
     "of a user": (replace(TOKEN, owner=TokenKind.USER), TokenKind.UNKNOWN, ["*Token*\nuser API token ending in"]),
     "never expires": (replace(TOKEN, expires_at=None), TokenKind.ACCOUNT, ["*Expires*\nnever"]),
-    "by its shape: of a user": (None, TokenKind.USER, ["*Token*\nuser API token ending in"]),
-    "by its shape: of the account": (None, TokenKind.ACCOUNT, ["*Token*\naccount API token ending in"]),
-    "by its shape: older": (None, TokenKind.UNPREFIXED, ["*Token*\nAPI token ending in"]),
-    "by its shape: new": (None, TokenKind.UNKNOWN, ["*Token*\ntoken ending in"]),
+    "by its format: a user's": (None, TokenKind.USER, ["*Token*\nuser API token ending in"]),
+    "by its format: the account's": (None, TokenKind.ACCOUNT, ["*Token*\naccount API token ending in"]),
+    "by its format: older": (None, TokenKind.UNPREFIXED, ["*Token*\nAPI token ending in"]),
+    "by its format: new": (None, TokenKind.UNKNOWN, ["*Token*\ntoken ending in"]),
 }
 
 
@@ -561,7 +561,7 @@ def test_a_reason_is_shown_when_there_is_one() -> None:
         pytest.param("PLATFORM1", "PLATFORM1", id="a word with a number"),
         pytest.param("u0ada0001", "u0ada0001", id="small letters"),
         pytest.param("ops@example.com", "ops@example.com", id="an address"),
-        pytest.param("<!channel>", "&lt;!channel&gt;", id="a mention of everybody"),
+        pytest.param("<!channel>", "&lt;!channel&gt;", id="a mention of everyone"),
         pytest.param("U0ADA0001>", "U0ADA0001&gt;", id="an id with a tail"),
     ],
 )

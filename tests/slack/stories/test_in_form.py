@@ -28,7 +28,7 @@ def change(payload: JsonObject, **parts: Any) -> JsonObject:  # noqa: ANN401 - J
 
 SAME_PERSON: dict[str, dict[str, Any]] = {
     "at home": {"enterprise": OURS},
-    "at home, without a word of the organization": {},
+    "at home, without the organization": {},
     "the user is of a sister workspace": {"enterprise": OURS, "user": {"team_id": SISTER}},
     "the user is of the organization": {"enterprise": OURS, "user": {"team_id": ORGANIZATION}},
     "no team": {"enterprise": OURS, "team": None},
@@ -38,7 +38,7 @@ SAME_PERSON: dict[str, dict[str, Any]] = {
     "the view is of a sister workspace": {"enterprise": OURS, "view": {"team_id": SISTER}},
     "installed in a sister workspace": {"enterprise": OURS, "view": {"app_installed_team_id": SISTER}},
     "installed in the organization": {"enterprise": OURS, "view": {"app_installed_team_id": ORGANIZATION}},
-    "all of it": {
+    "all of them": {
         "enterprise": OURS,
         "team": None,
         "user": {"team_id": SISTER},
@@ -78,8 +78,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an organization without an id": ({"enterprise": {}, "user": {"team_id": SISTER}}, OUT),
     "an organization of a wrong type": ({"enterprise": [ORGANIZATION], "user": {"team_id": SISTER}}, OUT),
-    "an organization that only begins alike": ({"enterprise": {"id": f"{ORGANIZATION}1"}, "team": {"id": SISTER}}, OUT),
-    "an organization in small letters": ({"enterprise": {"id": ORGANIZATION.lower()}, "team": {"id": SISTER}}, OUT),
+    "an organization with the same prefix": ({"enterprise": {"id": f"{ORGANIZATION}1"}, "team": {"id": SISTER}}, OUT),
+    "an organization in lower case": ({"enterprise": {"id": ORGANIZATION.lower()}, "team": {"id": SISTER}}, OUT),
     "two organizations, one at the team": (
         {"enterprise": OURS, "team": {"id": SISTER, "enterprise_id": ELSEWHERE}},
         OUT,
@@ -90,7 +90,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "the user is of another organization": ({"enterprise": OURS, "user": {"team_id": ELSEWHERE}}, OUT),
     "the view is of another organization": ({"enterprise": OURS, "view": {"app_installed_team_id": ELSEWHERE}}, OUT),
-    "a team that is none": ({"enterprise": OURS, "user": {"team_id": "sister"}}, OUT),
+    "a malformed team": ({"enterprise": OURS, "user": {"team_id": "sister"}}, OUT),
     "no team at all": (
         {
             "enterprise": OURS,

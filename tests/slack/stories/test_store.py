@@ -305,7 +305,7 @@ async def test_a_recorded_token_opens_for_its_own_submission(desk: Desk) -> None
 
 TOKEN_ERRORS: dict[str, tuple[str, str]] = {
     "a Global API key": ("5a4db" * 8, "Global API key"),
-    "a Global API key of today": (f"cfk_{'a' * 40}5a4db0c1", "Global API key"),
+    "a Global API key in today's format": (f"cfk_{'a' * 40}5a4db0c1", "Global API key"),
     "an OAuth token": (f"cfoat_{'a' * 40}5a4db0c1", "OAuth token"),
     "the secret of an S3 key pair": ("5a4d" * 16, "Secret Access Key"),
     "the id of an S3 key pair": ("5a4d" * 8, "Access Key ID"),
@@ -362,7 +362,7 @@ CHANNEL_ERRORS: dict[str, tuple[str, str]] = {
     "the bot's direct message": ("D0ADA0001", "not a channel"),
     "a direct message of other people": ("D0PARTNER", "not a channel"),
     "a person": (MALLORY, "Choose the channel"),
-    "nothing of Slack's": ("#data-platform", "Choose the channel"),
+    "no id of Slack's": ("#data-platform", "Choose the channel"),
 }
 
 

@@ -139,7 +139,7 @@ ROWS = {
         None,
         [":black_circle:", "switched off"],
     ),
-    "a state of tomorrow": (
+    "a state of a newer API": (
         make_catalog(status=CatalogStatus.UNKNOWN),
         None,
         [":grey_question:", "in a state that is not known"],
