@@ -1,4 +1,4 @@
-"""How a Submit becomes a row: once for each form, and in its place in the bucket's order."""
+"""Records a Submit as a row: once per form, and at its place in the bucket's order."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,7 +33,7 @@ _NEXT: Final = timedelta(microseconds=1)
 
 
 class Verdict(StrEnum):
-    """How a Submit was taken."""
+    """The outcome of a Submit."""
 
     RECORDED = "recorded"
     REPLACED = "replaced"
@@ -47,7 +47,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
-    """The verdict, and the submission as recorded where there is one; `changes` are those made by a move."""
+    """The verdict and, if there is one, the recorded submission; `changes` are those made by a move."""
 
     verdict: Verdict
     submission: Submission | None = None
@@ -112,7 +112,7 @@ _INSERT_SUBMISSION: Final = {
 
 
 def accept(connection: Connection, new: NewSubmission, nonce: str, opened_in: str) -> Acceptance:
-    """Use up the opening and record the submission, both or neither, or say why not.
+    """Use up the opening and record the submission, or do neither and return why.
 
     One check too many leaves the opening unused: the same form can be submitted again.
     """
@@ -162,9 +162,9 @@ class _Place:
 def _find_place(connection: Connection, new: NewSubmission) -> _Place:
     """Return its place in the bucket's order: by when it was sent, however late it is recorded.
 
-    One that is older than what is, or may be, in the slot is superseded at once: a Submit held up on its way must not
-    replace the newer token. But no Submit travels for a day. Where it seems to, a clock was far ahead when the newest
-    known one was recorded, and this one is the newest.
+    A submission older than the token that is, or may be, in the slot is superseded at once: a delayed Submit must not
+    replace the newer token. But no Submit is delayed by a day. If one seems to be, a clock was far ahead when the
+    newest known one was recorded, and this one is the newest.
     """
     lock_bucket(connection, new.key)
     newest = connection.execute(_NEWEST, names_of(new.key)).one()
@@ -191,7 +191,8 @@ def _row_at(new: NewSubmission, place: _Place) -> dict[str, Any]:
         "next_attempt_at": new.accepted_at,
         "expires_at": new.expires_at,
     }
-    return row | ({"sealed_token": None} if place.overtaken_by else {})  # a token without use is not even stored sealed
+    # A token that will never be sent is not stored, not even sealed.
+    return row | ({"sealed_token": None} if place.overtaken_by else {})
 
 
 def _insert(connection: Connection, new: NewSubmission, place: _Place) -> bool:
@@ -199,7 +200,7 @@ def _insert(connection: Connection, new: NewSubmission, place: _Place) -> bool:
 
 
 def _recorded(connection: Connection, new: NewSubmission, place: _Place, verdict: Verdict) -> Acceptance:
-    """Return what was recorded. One that was overtaken ends here, by a move like any other."""
+    """Return the recorded submission. An overtaken one ends here, by a normal move."""
     if place.overtaken_by is None:
         is_known = verdict is Verdict.RECORDED  # its state is that of every new one: no query needed
         return Acceptance(verdict=verdict, submission=None if is_known else _find_recorded(connection, new))
@@ -223,7 +224,7 @@ def _why_not(connection: Connection, new: NewSubmission, nonce: str, opened_in: 
 
 
 def _accept_again(connection: Connection, new: NewSubmission, place: _Place) -> Acceptance:
-    """Take a second Submit of the same view, unless it was sent first and was only slower on its way here."""
+    """Record a second Submit of the same view, unless it was sent first and merely arrived later."""
     row = _row_at(new, place) | NOTHING_FOUND
     its_time, first_time = (place.sent_at, new.accepted_at), (SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at)
     if begin_anew(connection, and_(_is_same_form(new), tuple_(*first_time) <= its_time), row):

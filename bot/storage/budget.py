@@ -1,4 +1,4 @@
-"""The budgets of accounts as rows that the processes on one database share; a crash may lose a moment of them."""
+"""Keeps the budgets of accounts in rows that all processes share; a crash may lose the latest changes."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,8 @@ class PaceRows:
         return await self._database.run(lambda connection: self._change(connection, change))
 
     def _change(self, connection: Connection, change: Callable[[Budget, datetime], tuple[Budget, _T]]) -> _T:
-        connection.execute(text("SET LOCAL synchronous_commit = off"))  # a lost count is no harm, a wait is one
+        # Losing a count is harmless; waiting for the disk before every request is not.
+        connection.execute(text("SET LOCAL synchronous_commit = off"))
         row = self._lock(connection) or self._insert(connection)
         now = row.now.astimezone(UTC)
         budget = self._read(row, now)
@@ -43,7 +44,7 @@ class PaceRows:
         return result
 
     def _read(self, row: Row[Any], now: datetime) -> Budget:
-        """Begin anew where the row is damaged, or would stop the account for days: a 429 corrects what that loses."""
+        """Return a fresh budget if the row is damaged or would stop the account for days; a 429 corrects it."""
         try:
             return _read(row, now)
         except RecordDamaged as damage:
@@ -55,7 +56,7 @@ class PaceRows:
         return connection.execute(query.with_for_update()).one_or_none()
 
     def _insert(self, connection: Connection) -> Row[Any]:
-        """Begin with a fresh budget, unless another process does so at the same time."""
+        """Insert a fresh budget, unless another process has just done so."""
         now = connection.execute(select(_NOW)).scalar_one()
         values = {"account_id": self._account_id, **_row_of(Budget.fresh(now.astimezone(UTC)))}
         connection.execute(insert(PACE).values(values).on_conflict_do_nothing())

@@ -1,4 +1,4 @@
-"""What is known about the account's catalogs: Cloudflare's list, its tests, and what the bot stored in their slots."""
+"""Records of the account's catalogs: Cloudflare's list, its test results, and what the bot stored in the slots."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -32,7 +32,7 @@ _KEY: Final = ("account_id", "bucket")
 _OF_CREDENTIAL: Final = tuple(field.name for field in fields(StoredCredential) if field.name != "key")
 _MOST_AT_ONCE: Final = 500
 _SLOWEST_ANSWER: Final = timedelta(minutes=5)
-"""An answer that seems older than this comes from a clock that was set back: then it is the newest that there is."""
+"""An answer that seems older than this was timed by a clock that was set back: then it is the newest one."""
 
 
 class Catalogs:
@@ -44,7 +44,7 @@ class Catalogs:
         self._set_aside = SetAside()
 
     async def snapshot(self) -> Snapshot | None:
-        """Return the catalogs, or None when nobody has asked Cloudflare yet."""
+        """Return the catalogs, or None before the first refresh."""
         taken, rows = await self._database.run(lambda connection: _find_snapshot(connection, self._account_id))
         if taken is None or taken.refreshed_at is None:  # damaged: the next refresh writes it anew
             return None
@@ -52,21 +52,21 @@ class Catalogs:
         return Snapshot(catalogs=catalogs, refreshed_at=taken.refreshed_at, tested_at=taken.tested_at)
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
-        """Keep the list, and forget the catalogs that are no longer in it; test results stay."""
+        """Save the list, and delete the catalogs that are no longer in it; test results stay."""
         await self._database.run(lambda connection: _save_snapshot(connection, self._account_id, snapshot))
 
     async def save_catalog(self, catalog: Catalog) -> None:
-        """Correct one catalog."""
+        """Update one catalog."""
         await self._database.run(lambda connection: _save_catalogs(connection, [_catalog_row(catalog)]))
 
     async def note_enabled(self, key: BucketKey) -> None:
-        """Keep that the catalog is on, until Cloudflare lists it anew; what is known of its slot stays."""
+        """Record that the catalog is on, until the next refresh; what is known of its slot stays."""
         await self._database.run(lambda connection: _note_enabled(connection, key))
 
     async def save_test(self, key: BucketKey, status: CredentialStatus, asked_at: datetime) -> None:
-        """Keep the result of a test; a credential that turned from valid to invalid is to be announced.
+        """Save the result of a test; a credential that turned from valid to invalid is to be announced.
 
-        A test that was started before the credential was stored, or before the last test, is ignored: its answer is
+        A test that started before the credential was stored, or before the last test, is ignored: its answer is
         about another credential, and would raise a false alarm.
         """
         await self._database.run(lambda connection: note_test(connection, key, status, asked_at))
@@ -77,17 +77,17 @@ class Catalogs:
         await self._database.run(lambda connection: connection.execute(statement).rowcount)
 
     async def stored_credentials(self) -> list[StoredCredential]:
-        """Return what the bot stored last in each slot."""
+        """Return the last credential that the bot stored in each slot."""
         query = select(CREDENTIALS).where(CREDENTIALS.c.account_id == self._account_id).order_by(CREDENTIALS.c.bucket)
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         return self._set_aside.read_each(rows, _read_credential)
 
     async def note_reminded(self, credential: StoredCredential, reminded_at: datetime) -> None:
-        """Note that people were reminded of the expiry of this credential, if it is still the one."""
+        """Record that the expiry reminder was posted, if this credential is still the stored one."""
         await self._change_credential(credential, {"reminded_at": reminded_at})
 
     async def note_announced(self, credential: StoredCredential) -> None:
-        """Note that it was announced that this credential stopped working, if it is still the one."""
+        """Record that the failure was announced, if this credential is still the stored one."""
         await self._change_credential(credential, {"broken_at": None})
 
     async def _change_credential(self, credential: StoredCredential, values: dict[str, Any]) -> None:
@@ -97,9 +97,9 @@ class Catalogs:
 
 
 def note_stored(connection: Connection, stored: StoredCredential) -> None:
-    """Keep what the slot holds now, and drop the test of the credential that was there before.
+    """Record what the slot holds now, and drop the test result of the credential before it.
 
-    Every change of both tables begins with the catalog's: in different orders, two transactions could deadlock.
+    Every transaction changes the catalog's table first: in different orders, two transactions could deadlock.
     """
     untested = {"credential_status": CredentialStatus.PRESENT.value, "tested": None, "tested_at": None}
     connection.execute(_CHANGE_CATALOG, names_of(stored.key) | untested)
@@ -143,7 +143,7 @@ def _catalog_row(catalog: Catalog) -> dict[str, str]:
 
 
 def _save_catalogs(connection: Connection, rows: Sequence[dict[str, str]]) -> None:
-    """Keep the list; where the slot was emptied or filled since, the earlier test is dropped."""
+    """Save the list; if a slot was emptied or filled since its last test, drop the result."""
     statement = insert_into(connection, CATALOGS)
     listed = statement.excluded
     absent, unknown = CredentialStatus.ABSENT.value, CredentialStatus.UNKNOWN.value
@@ -170,7 +170,7 @@ def _note_enabled(connection: Connection, key: BucketKey) -> None:
 
 def _save_snapshot(connection: Connection, account_id: str, snapshot: Snapshot) -> None:
     row = {"account_id": account_id, "refreshed_at": snapshot.refreshed_at}
-    upsert(connection, SNAPSHOTS, row, ("account_id",))  # first: two that do this at once take their turns here
+    upsert(connection, SNAPSHOTS, row, ("account_id",))  # first, so that concurrent refreshes wait here
     filled = _filled_since(connection, account_id, snapshot.refreshed_at)
     listed = {catalog.bucket: _catalog_row(catalog) for catalog in snapshot.catalogs}
     for bucket in listed.keys() & filled:
@@ -185,7 +185,7 @@ def _save_snapshot(connection: Connection, account_id: str, snapshot: Snapshot) 
 
 
 def _filled_since(connection: Connection, account_id: str, asked_at: datetime) -> set[str]:
-    """Return the slots that the bot has filled while Cloudflare was asked: its answer may not know that."""
+    """Return the slots that the bot filled during the request: the answer may not reflect that."""
     its = CREDENTIALS.c
     is_since = and_(its.stored_at > asked_at, its.stored_at < asked_at + _SLOWEST_ANSWER)
     return set(connection.scalars(select(its.bucket).where(its.account_id == account_id, is_since)))
@@ -202,7 +202,7 @@ def _find_snapshot(connection: Connection, account_id: str) -> tuple[Row[Any] | 
 
 
 def _read_catalog(row: Row[Any]) -> Catalog:
-    """Read a row; a status that this version does not know is one that is not known. Raises RecordDamaged."""
+    """Read a row; a status that this version does not know is read as UNKNOWN. Raises RecordDamaged."""
     require_shape(row, CATALOGS)
     return Catalog(
         key=BucketKey(account_id=row.account_id, bucket=row.bucket),

@@ -1,6 +1,6 @@
-"""Rows that no version of the bot has written: each is skipped, left as it is, and reported once.
+"""Handles rows that no version of the bot has written: each is skipped, left unchanged and reported once.
 
-A damaged row must not stop the others: not its bucket, not a list, not the start.
+A damaged row must not block its bucket, a list, or the start.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,14 +34,14 @@ class SetAside:
         self._reported: set[tuple[str, str]] = set()
 
     def report(self, damage: RecordDamaged) -> None:
-        """Log which row it is, and the fix; none of its values besides its key."""
+        """Log the key of the row and the fix, but no other value of the row."""
         key = damage.table, damage.row
         if key not in self._reported and len(self._reported) < _MOST_REPORTED:
             self._reported.add(key)
             _log.error("record_set_aside", table=damage.table, row=damage.row, column=damage.column, fix=_FIX)
 
     def read_each(self, rows: Iterable[Any], read: Callable[[Any], _T]) -> list[_T]:
-        """Return all that can be read."""
+        """Return all rows that can be read, and report the others."""
         found = []
         for row in rows:
             try:

@@ -1,6 +1,6 @@
-"""Ends what PostgreSQL does not answer in time, without asking PostgreSQL.
+"""Ends queries that PostgreSQL does not answer in time, by shutting the socket.
 
-Psycopg gives up a query by telling the server, and waits for it. A frozen server never answers: shut the socket.
+Psycopg cancels a query by asking the server, and waits for that. A frozen server never answers.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ _GRACE: Final = 0.1
 
 
 class Deadline:
-    """Shuts the socket of the connection in use when time is over, and a moment later ends whatever else is waited for.
+    """Shuts the socket of the connection in use when time is over, and a moment later cancels any other wait.
 
-    Not at the same time: cancelled, psycopg would turn to the server for help.
+    Not both at once: a cancelled psycopg would ask the server to cancel the query.
     """
 
     def __init__(self, at: float) -> None:
@@ -32,7 +32,7 @@ class Deadline:
     @classmethod
     @contextmanager
     def within(cls, limit: timedelta) -> Iterator[Self]:
-        """Make one that is `current` for everything that is called inside."""
+        """Create a deadline that is `current` for everything called inside."""
         deadline = cls(asyncio.get_running_loop().time() + limit.total_seconds())
         token = _CURRENT.set(deadline)
         try:
@@ -44,33 +44,33 @@ class Deadline:
 
     @property
     def is_over(self) -> bool:
-        """Say whether time is over; also for a process that was frozen, before anything else happens in it."""
+        """Whether time is over. Right even just after a frozen process wakes, before its timers have run."""
         return self._loop.time() >= self._at
 
     @staticmethod
     def current() -> "Deadline":
-        """Return the one inside of which this is called."""
+        """Return the innermost deadline around the caller."""
         return _CURRENT.get()
 
     def watch(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Take this connection as the one in use."""
+        """Make this the connection in use."""
         self.unwatch()
         if connection.closed:
             return
-        # A copy of the number: that of a closed socket is used again, and somebody else's would be shut.
+        # A duplicate: the descriptor of a closed socket is reused, and an unrelated socket would be shut.
         self._socket = socket.socket(fileno=socket.dup(connection.fileno()))
         if self.is_over:
             self._shut()
 
     def unwatch(self) -> None:
-        """Let go of the connection."""
+        """Release the connection."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     @asynccontextmanager
     async def limit(self) -> AsyncIterator[None]:
-        """Raise TimeoutError a moment after time is over, whatever is waited for inside."""
+        """Raise TimeoutError a moment after time is over, whatever the body waits for."""
         async with asyncio.timeout(_GRACE if self.is_over else None) as timeout:
             self._timeout = timeout
             try:
@@ -85,7 +85,7 @@ class Deadline:
 
     def _shut(self) -> None:
         if self._socket is not None:
-            with suppress(OSError):  # the other side was faster
+            with suppress(OSError):  # the server has closed it already
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 

@@ -1,4 +1,4 @@
-"""Whether a PostgreSQL, and what stands before it, can keep what the bot keeps. Asked once, at the start."""
+"""Checks, once at the start, that a PostgreSQL server and any pooler in front of it suit the bot."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, LiteralString
@@ -15,7 +15,7 @@ _SHARED: Final = Refusal(
     reason="a pooler lends sessions for one transaction at a time",
     fix="set its pool_mode to session, or put the server's own address into the URL",
 )
-"""Procrastinate's notifications and all settings of a session would be lost."""
+"""Procrastinate's notifications and all session settings would be lost."""
 
 _ASK: Final[LiteralString] = "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name"
 _MAY_WRITE: Final = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
@@ -27,9 +27,9 @@ _log = structlog.get_logger()
 async def find_unfit(
     one: _Raw, other: _Raw, settings: Mapping[str, str], watch: Callable[[_Raw], None]
 ) -> Refusal | None:
-    """Return why the bot cannot work through these two connections, or None; raises psycopg.Error.
+    """Return why the bot cannot use the server of these two connections, or None; raises psycopg.Error.
 
-    `watch` is called with the one that is asked next. Settings of the session that are not in force are logged.
+    `watch` is called with each connection before it is used. Session settings that are not in force are logged.
     """
     if one.info.server_version < _OLDEST_VERSION:
         return _TOO_OLD
@@ -45,10 +45,10 @@ async def find_unfit(
 
 
 async def _is_shared(one: _Raw, other: _Raw, watch: Callable[[_Raw], None]) -> bool:
-    """Say whether sessions are lent for a transaction at a time: two open connections then meet in one.
+    """Return whether a pooler assigns sessions per transaction: two open connections then share a session.
 
-    A pooler lends what was given back last, or the next one in turn. Other clients can hide that, and nothing else can
-    look like it. Only `other` stays in its transaction.
+    Such a pooler assigns the session that was released last, or each in turn. Other clients can hide the sharing, but
+    nothing else causes it. Only `other` stays in its transaction.
     """
     sessions = []
     for connection in (one, other, one):

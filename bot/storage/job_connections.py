@@ -1,7 +1,7 @@
-"""The connections of Procrastinate's worker, none of which waits for a server that does not answer.
+"""Connections for Procrastinate's worker that do not wait for a silent server.
 
-Neither Procrastinate nor psycopg's pool bounds more than connecting. After a failover behind a balancer a connection
-can be half open: every byte is acknowledged, so that the kernel notices nothing, and no answer ever comes.
+Procrastinate and psycopg's pool limit the time only for connecting. After a failover behind a load balancer, a
+connection can be half open: every byte is acknowledged, so the kernel notices nothing, and no answer ever comes.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from psycopg_pool import AsyncConnectionPool
 from bot.storage.session import COMMON, set_up
 
 ANSWER_LIMIT: Final = timedelta(seconds=4)
-"""What one statement may take. The server ends it sooner, where it is there to do so."""
+"""The most that one statement may take. A server that is alive ends it sooner (`statement_timeout`)."""
 
 _CHECK_LIMIT: Final = timedelta(seconds=1)
 _POOL_PATIENCE: Final = timedelta(seconds=3)
@@ -42,25 +42,25 @@ _log = structlog.get_logger()
 
 
 class Pulse:
-    """When the worker last asked for a job, and last showed that it lives: it outlasts the connections."""
+    """When the worker last fetched a job and last sent a heartbeat; kept across reconnections."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
 
     def note(self, query: str) -> None:
-        """Note that the database has answered this."""
+        """Note that the database has answered this query."""
         if query in {_FETCH, _HEARTBEAT}:
             self._last[query] = asyncio.get_running_loop().time()
 
     def is_slower_than(self, limit: timedelta, *, since: float = float("-inf"), is_full: bool = False) -> bool:
-        """Say whether either is longer ago, counted from `since` at the earliest; a full worker asks for no job."""
+        """Return whether a fetch or a heartbeat is overdue, counted from `since`; a full worker fetches no jobs."""
         asked_for = {_HEARTBEAT} if is_full else {_FETCH, _HEARTBEAT}
         oldest = min(max(since, self._last.get(query, float("-inf"))) for query in asked_for)
         return asyncio.get_running_loop().time() - oldest > limit.total_seconds()
 
 
 class JobConnections:
-    """What one run of the worker talks to the database with. One connection that falls silent ends all of them."""
+    """The connections of one run of the worker. If one falls silent, all of them are shut."""
 
     def __init__(self, url: str, pulse: Pulse) -> None:
         self._open = WeakSet[_BoundedConnection]()
@@ -78,7 +78,7 @@ class JobConnections:
         )
 
     def shut(self) -> None:
-        """End whatever is waited for, without asking the server (see `bot.storage.deadline`)."""
+        """Shut all sockets, without asking the server (see `bot.storage.deadline`)."""
         for connection in list(self._open):
             _shut(connection)
 
@@ -88,19 +88,19 @@ class JobConnections:
         connection.on_silence = self._end_all
 
     def _end_all(self) -> None:
-        """End the idle ones too: what silenced one has most likely silenced them, and asking each takes too long."""
+        """Shut the idle ones too: whatever silenced one most likely silenced them, and checking each takes too long."""
         _log.warning("jobs_connection_silent")
         self.shut()
 
 
 class _BoundedConnection(AsyncConnection[Any]):
-    """Shuts its socket when an answer does not come in time; only notifications are waited for without end."""
+    """Shuts its socket when an answer does not come in time; only notifications have no limit."""
 
     limit = ANSWER_LIMIT
     on_silence: Callable[[], None] | None = None
     _is_listening = False
 
-    async def wait(self, gen: PQGen[_T], *args: Any, **kwargs: Any) -> _T:  # noqa: ANN401 - handed on
+    async def wait(self, gen: PQGen[_T], *args: Any, **kwargs: Any) -> _T:  # noqa: ANN401 - passed through
         if self._is_listening:
             return await super().wait(gen, *args, **kwargs)
         timer = asyncio.get_running_loop().call_later(self.limit.total_seconds(), self._end)
@@ -124,7 +124,7 @@ class _BoundedConnection(AsyncConnection[Any]):
 
 
 class _BoundedPool(AsyncConnectionPool[_BoundedConnection]):
-    """Does not wait for half a minute to be opened."""
+    """Opens with a limit shorter than the default of 30 s."""
 
     async def open(self, wait: bool = False, timeout: float = _OPEN_PATIENCE.total_seconds()) -> None:  # noqa: ASYNC109, FBT001, FBT002 - psycopg's
         await super().open(wait, timeout)
@@ -143,17 +143,17 @@ async def _check(connection: _BoundedConnection) -> None:
 
 
 class _NotingConnector(PsycopgConnector):
-    """Notes which of Procrastinate's questions was answered."""
+    """Notes which of Procrastinate's queries were answered."""
 
-    def __init__(self, *, note: Callable[[str], None], **options: Any) -> None:  # noqa: ANN401 - handed on
+    def __init__(self, *, note: Callable[[str], None], **options: Any) -> None:  # noqa: ANN401 - passed through
         super().__init__(**options)
         self._note = note
 
-    async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:  # noqa: ANN401 - handed on
+    async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:  # noqa: ANN401 - passed through
         await super().execute_query_async(query, **arguments)
         self._note(query)
 
-    async def execute_query_one_async(self, query: LiteralString, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - handed on
+    async def execute_query_one_async(self, query: LiteralString, **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - passed through
         answer: dict[str, Any] = await super().execute_query_one_async(query, **arguments)
         self._note(query)
         return answer

@@ -1,4 +1,4 @@
-"""Defers jobs on Procrastinate (https://procrastinate.readthedocs.io), in the transaction that makes them needed.
+"""Defers Procrastinate jobs (https://procrastinate.readthedocs.io) in the transaction that makes them necessary.
 
 A job names a bucket, never a token.
 """
@@ -22,7 +22,7 @@ WAKE: Final = "wake"
 REFRESH: Final = "refresh_catalogs"
 
 _URGENT: Final = 1
-"""Of all jobs that are due the urgent ones start first: however many checks wait, a worker's places are not theirs."""
+"""Urgent jobs start before others that are due, so that checks cannot take every place of a worker from writes."""
 
 _HAS_MORE_THAN_CHECKS: Final = """
     SELECT EXISTS (
@@ -32,23 +32,23 @@ _HAS_MORE_THAN_CHECKS: Final = """
 
 
 class Jobs:
-    """Defers jobs, each inside a transaction of the bot's own connection: all that a gateway needs."""
+    """Defers jobs, each inside a transaction of the bot's database. A gateway needs no more than this."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._app = App(connector=PsycopgConnector())  # never opened: every call brings its connection
+        self._app = App(connector=PsycopgConnector())  # never opened: every call passes a connection
 
     async def prepare(self) -> None:
-        """Make Procrastinate's tables where they are missing; raises DatabaseTrouble."""
+        """Create Procrastinate's tables if they are missing; raises DatabaseTrouble."""
 
-        async def make(is_missing: bool, connection: Any) -> None:  # noqa: ANN401, FBT001 - psycopg is optional
+        async def create(is_missing: bool, connection: Any) -> None:  # noqa: ANN401, FBT001 - psycopg is optional
             if is_missing:
                 await connection.execute(SchemaManager.get_schema())
 
-        await self._database.run(_lock_and_look, make)
+        await self._database.run(_lock_and_find_missing, create)
 
     async def deliver_in(self, connection: Any, key: BucketKey) -> None:  # noqa: ANN401 - psycopg is optional
-        """See to a bucket as soon as the transaction of this connection is committed; later where it only checks."""
+        """Defer a delivery that starts once this connection's transaction commits; checks alone are not urgent."""
         cursor = await connection.execute(_HAS_MORE_THAN_CHECKS, (key.account_id, key.bucket))
         (is_urgent,) = await cursor.fetchone()
         deferrer = self._app.configure_task(
@@ -58,11 +58,11 @@ class Jobs:
             await deferrer.defer_async(account_id=key.account_id, bucket=key.bucket)
 
     async def deliver(self, key: BucketKey) -> None:
-        """See to a bucket; raises DatabaseTrouble."""
+        """Defer a delivery for this bucket now; raises DatabaseTrouble."""
         await self._run(lambda connection: self.deliver_in(connection, key))
 
     async def deliver_at(self, key: BucketKey, at: datetime) -> None:
-        """See to a bucket at that time; raises DatabaseTrouble."""
+        """Defer a delivery for this bucket to the given time; raises DatabaseTrouble."""
 
         async def wake(connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
             deferrer = self._app.configure_task(WAKE, schedule_at=at, priority=_URGENT, connection=connection)
@@ -70,8 +70,8 @@ class Jobs:
 
         await self._run(wake)
 
-    async def refresh_catalogs(self, tests: bool) -> None:  # noqa: FBT001 - handed on as it is
-        """Have some worker ask Cloudflare about the catalogs, once however often this is called."""
+    async def refresh_catalogs(self, tests: bool) -> None:  # noqa: FBT001 - passed through
+        """Defer one refresh of the catalogs, unless one is already queued; raises DatabaseTrouble."""
 
         async def refresh(connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
             only_once = f"{REFRESH} tests" if tests else REFRESH
@@ -84,9 +84,9 @@ class Jobs:
             return
 
     async def remove_damaged(self) -> int:
-        """Remove the jobs whose arguments name nothing, and return how many there were; raises DatabaseTrouble.
+        """Delete jobs whose arguments are not an object, and return their number; raises DatabaseTrouble.
 
-        Procrastinate breaks on them and leaves them as they are, and their bucket's lock with them.
+        Procrastinate fails on such a job and leaves it in place, which blocks its bucket's lock.
         """
         statement = text("DELETE FROM procrastinate_jobs WHERE jsonb_typeof(args) <> 'object'")
         return await self._database.run(lambda connection: connection.execute(statement).rowcount)
@@ -101,7 +101,7 @@ class Jobs:
 
 @contextmanager
 def _drivers_errors() -> Iterator[None]:
-    """Give the database the driver's own errors, which it knows how to tell apart; Procrastinate wraps them."""
+    """Unwrap the driver's errors from Procrastinate's: the database classifies them by SQLSTATE."""
     try:
         yield
     except ConnectorException as error:
@@ -112,6 +112,6 @@ def _lock_of(key: BucketKey) -> str:
     return f"{key.account_id}/{key.bucket}"
 
 
-def _lock_and_look(connection: Connection) -> bool:
+def _lock_and_find_missing(connection: Connection) -> bool:
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('r2-credential-bot procrastinate'))"))
     return connection.scalar(text("SELECT to_regclass('procrastinate_jobs')")) is None

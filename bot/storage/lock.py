@@ -1,4 +1,4 @@
-"""Keeps a second process off what one process alone may use, and a second transaction off a bucket."""
+"""Locks: one process per data directory or database, one transaction per bucket."""
 
 import fcntl
 import os
@@ -13,14 +13,14 @@ _LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 
 class AlreadyRunning(Exception):  # noqa: N818 - reads as what it says
-    """Another process works on the same data."""
+    """Another process uses the same data."""
 
 
 class ProcessLock:
-    """Keeps a second process off a data directory or a database; the kernel frees it when the process dies."""
+    """Lets one process use a data directory or a database; the kernel releases the lock when the process dies."""
 
     def __init__(self, path: Path) -> None:
-        """Take the lock on a file, made when missing; raises AlreadyRunning."""
+        """Lock a file, created if missing; raises AlreadyRunning."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -29,20 +29,20 @@ class ProcessLock:
             raise AlreadyRunning from None
 
     def release(self) -> None:
-        """Let the next process in."""
+        """Release the lock."""
         os.close(self._descriptor)
 
 
 def lock_bucket(connection: Connection, key: BucketKey) -> None:
-    """Lock all that is recorded and written for a bucket.
+    """Lock the records of a bucket until the end of the transaction.
 
-    Recording a submission reads what is written, and noting a write reads what is recorded: two that see nothing of
-    each other would leave an older token to be sent after a newer one.
+    Recording a submission reads what was written, and recording a write reads what was submitted: two transactions
+    that do not see each other would let an older token be sent after a newer one.
     """
     lock_name(connection, f"{key.account_id}/{key.bucket}")
 
 
 def lock_name(connection: Connection, name: str) -> None:
-    """Let no other transaction that locks this name go on until this one is over. SQLite has one writer anyway."""
+    """Make other transactions that lock this name wait for the end of this one. SQLite has one writer anyway."""
     if connection.dialect.name == "postgresql":
         connection.execute(_LOCK, {"name": f"r2-credential-bot {name}"})

@@ -1,11 +1,11 @@
 """The only writer of a recorded submission's state: one transaction, by compare-and-set.
 
-Five things are compared, each against a failure of its own:
+Five things are compared, each to prevent a different failure:
 
 - the revision: another process, or a repeated Submit, has changed the row since it was read;
 - the bucket: a changed row must not move the submission of another one;
 - the lease's epoch: a delivery that was frozen and wakes up must not record what a newer one has already decided;
-- from outside of a delivery, "nothing was sent": what is under way belongs to the delivery;
+- outside a delivery, "nothing was sent": once a request may be out, only the delivery decides;
 - the step itself, against `STEPS`: an ending is final, or a result would be posted twice.
 """
 
@@ -45,9 +45,9 @@ _SUCCESSES: Final = (State.STORED, State.CHECKED, State.ENABLED)
 def make_move(connection: Connection, submission: Submission, move: Move, lease: Lease | None) -> list[Change]:
     """Make a move if the submission is unchanged since it was read; return it as changed, then those it superseded.
 
-    With a `lease`, the lease must still hold. Without one, the move comes from outside of a delivery, and is made only
-    as long as nothing was sent. Returns an empty list where the move was not made. Raises ValueError for a step that
-    `STEPS` does not allow.
+    With a `lease`, the lease must still hold. Without one, the move comes from outside a delivery, and is made only
+    while nothing was sent. Returns an empty list if the move was not made. Raises ValueError for a step that `STEPS`
+    does not allow.
     """
     is_new_state = move.to is not submission.state
     if is_new_state:
@@ -70,17 +70,17 @@ def make_move(connection: Connection, submission: Submission, move: Move, lease:
 
 
 def begin_anew(connection: Connection, is_it: ColumnElement[bool], row: dict[str, Any]) -> bool:
-    """Replace the first Submit of a form by a repeated one, as long as nothing was sent; return whether it was.
+    """Replace the first Submit of a form by a repeated one, if nothing was sent yet; return whether it was replaced.
 
-    It is not a step but another submission under the same id. The higher revision makes every copy of the first one
-    stale, so that a delivery that has read it can record nothing.
+    This is not a step but another submission under the same id. The higher revision makes every copy of the first
+    one stale, so that a delivery that has read it cannot record anything.
     """
     statement = update(SUBMISSIONS).where(is_it, _IS_UNSENT)
     return connection.execute(statement.values(row | {"revision": SUBMISSIONS.c.revision + 1})).rowcount > 0
 
 
 def superseded_by(user_id: str, at: datetime) -> Move:
-    """Return the end of a submission whose slot holds a newer token, of that user."""
+    """Return the move that ends a submission because the slot holds a newer token, of `user_id`."""
     return Move(to=State.SUPERSEDED, at=at, changes=Changes(superseded_by=user_id))
 
 
@@ -112,16 +112,16 @@ _SUPERSEDE_OLDER: Final = (
     .values(revision=case((_CAN_COUNT, SUBMISSIONS.c.revision + 1), else_=SUBMISSIONS.c.revision))
     .returning(SUBMISSIONS)
 )
-"""Those that are older than the one with that place, and could still be sent."""
+"""Ends the submissions before that place that could still be sent."""
 
 
 def _values(move: Move, *, is_new_state: bool) -> dict[str, Any]:
     values: dict[str, Any] = {"state": move.to.value, "next_attempt_at": move.at}
     if is_new_state and move.to in ENDINGS:
         values |= {"ended_at": move.at, "sealed_token": None}
-    if is_new_state and move.to in _SUCCESSES:  # a passed error must not stand in the history of a success
+    if is_new_state and move.to in _SUCCESSES:  # the history of a success must not show an earlier error
         values |= NO_ERROR
-    if move.changes.findings is not None:  # the error that delayed the checks is not what the write waits for
+    if move.changes.findings is not None:  # the error that delayed the checks does not delay the write
         values |= NO_CAUSE | columns_of(move.changes.findings)
     if move.because is not None:
         values |= _cause(move.because)
@@ -136,7 +136,7 @@ def _plain(changes: Changes) -> dict[str, Any]:
 
 
 def _cause(error: BotError) -> dict[str, Any]:
-    """Return every column that describes an error, so that nothing of an earlier one stays."""
+    """Return every column that describes an error, so that nothing of an earlier error remains."""
     answer = error if isinstance(error, CloudflareError) else None
     return {
         "error_code": error.code,

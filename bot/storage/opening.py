@@ -1,4 +1,4 @@
-"""Opens what the bot keeps: the database, the keys and, on PostgreSQL, the way to the jobs. Waits for a PostgreSQL."""
+"""Opens the database, the keys and, on PostgreSQL, the job queue. Waits for a PostgreSQL that is unreachable."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -37,28 +37,31 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """What a process of the bot keeps; `jobs` are there on PostgreSQL only, `key_files` where the keys are its own."""
+    """Everything that a process of the bot has open.
+
+    `jobs` is set on PostgreSQL only, `key_files` only if the bot generates its keys.
+    """
 
     database: Database
     submissions: Submissions
     catalogs: Catalogs
     clock: Callable[[], datetime]
     tell_time: Callable[[], Awaitable[datetime]]
-    """The time of the machine or, on PostgreSQL, of the database server: it may be set."""
+    """The time of the machine or, on PostgreSQL, of the database server; it can jump when that clock is set."""
     sealing: KeyRing | PublicRing
     key_files: KeyFiles | None
     jobs: "Jobs | None"
 
     @property
     def key_ring(self) -> KeyRing | None:
-        """What opens; a gateway has none."""
+        """The keys that can open sealed tokens; a gateway has none."""
         return self.sealing if isinstance(self.sealing, KeyRing) else None
 
 
 async def open_store(settings: Settings, stack: AsyncExitStack, clock: Callable[[], datetime] | None) -> Store:
-    """Open everything; it is closed with `stack`. Without a `clock` it is a steady one, in step with the database.
+    """Open everything, and close it with `stack`. The default `clock` is steady and starts at the database's time.
 
-    Raises StartRefused. An unreachable PostgreSQL is waited for, as long as it takes.
+    Raises StartRefused. Waits for an unreachable PostgreSQL without a limit.
     """
     if settings.postgres_url is not None:
         return await _open_postgres(settings, settings.postgres_url.reveal(), stack, clock)
@@ -106,7 +109,7 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
 
 
 async def _start_unless_busy(database: SqliteDatabase) -> None:
-    """Wait for whoever else holds the file for a moment, a backup for instance."""
+    """Wait while another program holds the file, for instance a backup."""
     while True:
         try:
             database.start()
@@ -163,7 +166,7 @@ def _sealing_on_postgres(
 
 
 async def _wait_for(database: "PostgresDatabase", jobs: "Jobs", submissions: Submissions) -> datetime:
-    """Return the time to begin with, by the database's clock, once it is there and has all tables."""
+    """Wait until the database has all tables, and return the time to start the clock with."""
     while True:
         try:
             await database.start()
@@ -175,7 +178,7 @@ async def _wait_for(database: "PostgresDatabase", jobs: "Jobs", submissions: Sub
         except DatabaseTrouble:
             if database.refusal is not None:
                 _refuse_unless_it_passes(database.refusal)
-            await database.stop()  # the next try begins with connections of its own
+            await database.stop()  # the next attempt makes new connections
             _log.warning("database_not_reached", next_try_in_seconds=_PAUSE.total_seconds())
             await asyncio.sleep(_PAUSE.total_seconds())
 
@@ -188,7 +191,7 @@ def _refuse_unless_it_passes(refusal: "Refusal") -> None:
 
 
 async def _latest_time(submissions: Submissions, now: datetime) -> datetime:
-    """Return the time to begin with: where the clock was set back since the last run, nothing must wait for that."""
+    """Return the time to start with: if the clock was set back since the last run, no delivery must wait for it."""
     latest = await not_before_what_is_recorded(submissions, now)
     if latest > now:
         _log.warning("clock_was_set_back", seconds=int((latest - now).total_seconds()))
@@ -196,7 +199,7 @@ async def _latest_time(submissions: Submissions, now: datetime) -> datetime:
 
 
 async def not_before_what_is_recorded(submissions: Submissions, now: datetime) -> datetime:
-    """Return that time, or the latest that is recorded as past, up to a day ahead."""
+    """Return `now` or, if it is later, the latest recorded past time; times over a day ahead are ignored."""
     return max(now, await submissions.latest_time(until=now + FURTHEST_BACK) or now)
 
 
@@ -222,7 +225,7 @@ def _lock(path: Path, settings: Settings, stack: AsyncExitStack) -> None:
 
 
 def _require_private(path: Path, setting: str) -> None:
-    """Refuse what others can write: they could put a database there with rows of theirs, or a key that they know."""
+    """Refuse a path that others can write: they could plant a database with forged rows, or a key that they know."""
     exposure = find_exposure(path)
     if exposure:
         message = f"{setting}: {path} cannot be used: {exposure}"
@@ -230,7 +233,7 @@ def _require_private(path: Path, setting: str) -> None:
 
 
 def _key_ring(settings: Settings, now: datetime) -> tuple[KeyFiles | None, KeyRing]:
-    """Return the operator's key ring, which only the operator changes, or the bot's own with the files behind it."""
+    """Return the operator's key ring, which the bot never changes, or the generated one with its key files."""
     try:
         if settings.sealing_key is not None:
             return None, KeyRing(*load_private_keys(settings.sealing_key.reveal()))

@@ -1,4 +1,4 @@
-"""PostgreSQL: a few connections of one pool, a transaction for each function, and nobody waits for a silent server."""
+"""PostgreSQL behind a small connection pool: one transaction per function, and no wait for a silent server."""
 
 import asyncio
 import re
@@ -33,7 +33,7 @@ MIGRATION_LIMIT: Final = timedelta(seconds=60)
 _SESSION: Final = {
     "statement_timeout": "1s",
     "lock_timeout": "1s",
-    "idle_in_transaction_session_timeout": "3s",  # a frozen process gives its row locks back
+    "idle_in_transaction_session_timeout": "3s",  # so that a frozen process releases its row locks
     "TimeZone": "UTC",
     "default_transaction_isolation": "read committed",
 }
@@ -42,7 +42,7 @@ _COLLISIONS: Final = frozenset({"40001", "40P01"})  # serialization failure, dea
 
 _UNKNOWN_PARAMETER: Final = re.compile(r'invalid URI query parameter: "(\w{1,40})"')
 _PROOF_LIMIT: Final = timedelta(seconds=0.5)
-"""How long a connection that was there may take to answer at all: a new one has to fit into the rest of the time."""
+"""How long an existing connection may take to answer: the rest of the time limit must suffice for a new one."""
 
 _PROVEN_AT: Final = "proven_at"
 
@@ -52,13 +52,13 @@ _Afterwards = Callable[[_T, Any], Awaitable[None]]
 
 
 class PostgresDatabase:
-    """Runs functions of a connection, each in a transaction of its own, several at once.
+    """Runs functions that take a connection, each in a separate transaction, several concurrently.
 
-    Each takes `time_limit` at most, from the call to the outcome, whatever the server and the network do.
+    A call takes at most `time_limit`, including the commit, whatever the server and the network do.
     """
 
     def __init__(self, url: str, *, time_limit: timedelta = timedelta(seconds=1.5)) -> None:
-        """Take a URL; raises ValueError, with a sentence that quotes no password, where it is none."""
+        """Parse the URL; raises ValueError, with a sentence that quotes no password, if it is invalid."""
         self._parameters = _parameters(url)
         self._time_limit = time_limit
         self._slots = asyncio.Semaphore(CONNECTIONS)
@@ -68,9 +68,9 @@ class PostgresDatabase:
         self._engine: AsyncEngine | None = None
 
     async def start(self) -> None:
-        """Connect, and bring the tables up to date; raises DatabaseUnavailable and SchemaTooNew.
+        """Connect and migrate the tables; raises DatabaseUnavailable and SchemaTooNew.
 
-        Where waiting does not help, `refusal` says what does.
+        If the server refused, `refusal` says what the operator has to do.
         """
         self._refusal = None
         self._engine = create_async_engine(
@@ -94,13 +94,13 @@ class PostgresDatabase:
 
     @property
     def refusal(self) -> Refusal | None:
-        """What the database said no with since the last start, where its operator has to do something."""
+        """The last refusal since the start that the operator may have to fix."""
         return self._refusal
 
     async def run(self, work: Callable[[Connection], _T], afterwards: _Afterwards[_T] | None = None) -> _T:
-        """Return what `work` returns, once it is committed.
+        """Return the result of `work` once it is committed.
 
-        Both functions run twice after a deadlock, or when the connection turns out to be broken before the commit.
+        Both functions run a second time after a deadlock, or if the connection breaks before the commit.
         `afterwards` must not end the transaction.
         """
         if self._engine is None:
@@ -109,21 +109,21 @@ class PostgresDatabase:
         return await self._under_way.shield(lambda: self._run(engine, work, afterwards, self._time_limit))
 
     async def now(self) -> datetime:
-        """Return the time of the server's clock, which all replicas share."""
+        """Return the time by the server's clock, which all replicas share."""
         now: datetime = await self.run(
             lambda connection: connection.execute(select(func.clock_timestamp())).scalar_one()
         )
         return now.astimezone(UTC)
 
     async def stop(self) -> None:
-        """Wait for what was given, which is soon over, also for cancelled callers, and close all connections."""
+        """Wait for the running transactions, including those of cancelled callers, then close all connections."""
         engine, self._engine = self._engine, None
         await self._under_way.drain()
         if engine is not None:
             await engine.dispose()
 
     async def _examine(self) -> None:
-        """Ask once what holds for every later connection; raises DatabaseUnavailable."""
+        """Check once what holds for every later connection; raises DatabaseUnavailable."""
         opened: list[psycopg.AsyncConnection[Any]] = []
         try:
             with Deadline.within(self._time_limit) as deadline:
@@ -162,7 +162,7 @@ class PostgresDatabase:
                     self._note_failure(failed)
                 if failure is CommitUnknown or deadline.is_over or not may_pass:
                     break
-        raise failure  # here, where no error of the driver, which quotes values, becomes its context
+        raise failure  # here, so that no driver error, which can quote values, becomes its context
 
     def _note_failure(self, failed: "_Failed") -> None:
         self._note(failed.refusal)
@@ -178,7 +178,7 @@ class PostgresDatabase:
         afterwards: _Afterwards[_T] | None,
         deadline: Deadline,
     ) -> _T:
-        """Run a transaction once; raises _Failed for whatever the database did."""
+        """Run the transaction once; raises _Failed for any failure of the database."""
         async with self._connection(engine, deadline) as (connection, raw):
             await connection.begin()
             try:
@@ -195,7 +195,7 @@ class PostgresDatabase:
                 TransactionStatus.INERROR,
                 TransactionStatus.UNKNOWN,
             }:
-                await _roll_back(connection)  # PostgreSQL would take a COMMIT after an error for a rollback
+                await _roll_back(connection)  # after an error, PostgreSQL answers COMMIT with a rollback and no error
                 raise _Failed.before_commit(None, raw, deadline)
             try:
                 await connection.commit()
@@ -207,7 +207,7 @@ class PostgresDatabase:
     async def _connection(
         self, engine: AsyncEngine, deadline: Deadline
     ) -> AsyncIterator[tuple[AsyncConnection, psycopg.AsyncConnection[Any]]]:
-        """Wait for one of the few connections, and give it back, unless time ran out on it."""
+        """Lend a connection from the pool; discard it afterwards if the time ran out on it."""
         try:
             async with deadline.limit():
                 await self._slots.acquire()
@@ -222,9 +222,9 @@ class PostgresDatabase:
                 raise _Failed(DatabaseUnavailable) from None
             try:
                 raw = (await connection.get_raw_connection()).driver_connection
-                assert raw is not None  # noqa: S101 - it has just been connected
+                assert raw is not None  # noqa: S101 - just connected
                 deadline.watch(raw)
-                if connection.info[_PROVEN_AT] < asked_at:  # else it is new
+                if connection.info[_PROVEN_AT] < asked_at:  # not a new connection
                     await _prove(connection, raw)
                 yield connection, raw
                 connection.info[_PROVEN_AT] = asyncio.get_running_loop().time()
@@ -237,7 +237,7 @@ class PostgresDatabase:
             self._slots.release()
 
     async def _check_out(self, engine: AsyncEngine) -> AsyncConnection:
-        """Return a connection that has answered since one broke: what broke that has most likely broken it as well."""
+        """Return a connection that has answered since the last failure, which most likely broke the older ones too."""
         while True:
             connection = await engine.connect()
             if connection.info.setdefault(_PROVEN_AT, asyncio.get_running_loop().time()) >= self._broke_at:
@@ -254,17 +254,17 @@ class PostgresDatabase:
                 refusal = replace(refusal, passes=True)  # another server may answer later
             self._note(refusal)
             raise
-        Deadline.current().watch(connection)  # SQLAlchemy has questions to its first connection
+        Deadline.current().watch(connection)  # SQLAlchemy sends queries over its first connection
         await set_up(connection, _SESSION)
         connection.adapters.register_loader("timestamptz", _TimeLoader)
         return connection
 
 
 async def _prove(connection: AsyncConnection, raw: psycopg.AsyncConnection[Any]) -> None:
-    """Have the connection answer before anything is asked of it; raises _Failed, and a new one can be tried.
+    """Require an answer before the connection is used; raises _Failed, so that a new one can be tried.
 
-    A half-open one, whose server is gone and whose packets a balancer still acknowledges, would else cost the whole
-    time. It begins the transaction, which has to be done anyway.
+    A half-open connection, whose server is gone while a load balancer still acknowledges packets, would otherwise
+    use up the time limit. The query also sends the BEGIN, which is needed anyway.
     """
     with Deadline.within(_PROOF_LIMIT) as deadline:
         deadline.watch(raw)
@@ -277,14 +277,14 @@ async def _prove(connection: AsyncConnection, raw: psycopg.AsyncConnection[Any])
 
 
 class _TimeLoader(Loader):
-    """Reads what Python knows no time for, such as infinity, as None: raised, it would take its whole query with it."""
+    """Loads times that Python cannot represent, such as infinity, as None: an error would fail the whole query."""
 
     def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
         super().__init__(oid, context)
         self._loader = TimestamptzLoader(oid, context)
 
     def load(self, data: Buffer) -> datetime | None:
-        """Return the time."""
+        """Return the time, or None."""
         try:
             return self._loader.load(data)
         except psycopg.DataError:
@@ -292,7 +292,7 @@ class _TimeLoader(Loader):
 
 
 class _Failed(Exception):  # noqa: N818 - reads as what it says
-    """An attempt that came to nothing, or to nobody knows what."""
+    """An attempt that failed, or whose outcome is unknown."""
 
     def __init__(
         self, failure: type[DatabaseTrouble], *, error: Exception | None = None, is_broken: bool = False
@@ -306,7 +306,7 @@ class _Failed(Exception):  # noqa: N818 - reads as what it says
 
     @classmethod
     def before_commit(cls, error: Exception | None, raw: psycopg.AsyncConnection[Any], deadline: Deadline) -> Self:
-        """Nothing was written, for certain."""
+        """Describe a failure after which certainly nothing was written."""
         return cls(DatabaseUnavailable, error=error, is_broken=deadline.is_over or raw.closed)
 
 
@@ -319,7 +319,7 @@ def _parameters(url: str) -> dict[str, Any]:
 
 
 def _explain(url: str, message: str) -> str:
-    """Name a parameter that is not known, unless it may be the rest of a password with a question mark in it."""
+    """Name an unknown parameter, unless it may be the rest of a password that contains a question mark."""
     found = _UNKNOWN_PARAMETER.search(message)
     if found and "@" not in url.partition("?")[2]:
         return f"PostgreSQL knows no parameter `{found[1]}`; correct it, or remove it"
@@ -327,13 +327,13 @@ def _explain(url: str, message: str) -> str:
 
 
 def _migrate(connection: Connection) -> None:
-    for name in ("statement_timeout", "lock_timeout"):  # another replica may be at it
+    for name in ("statement_timeout", "lock_timeout"):  # another replica may be migrating
         connection.exec_driver_sql(f"SET LOCAL {name} = {MIGRATION_LIMIT // timedelta(milliseconds=1)}")
     bring_up_to_date(connection)
 
 
 async def _roll_back(connection: AsyncConnection) -> None:
-    with suppress(DBAPIError):  # broken: the server rolls back by itself
+    with suppress(DBAPIError):  # the connection is broken: the server rolls back by itself
         await connection.rollback()
 
 

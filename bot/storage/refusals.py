@@ -1,6 +1,6 @@
-"""What a no of PostgreSQL, or of a pooler before it, means: whether waiting helps, and what does.
+"""Classifies refusals by PostgreSQL, or by a pooler in front of it: the SQLSTATE, and the fix if one is known.
 
-A connection that is refused comes without its SQLSTATE, which psycopg is not given, and with the server's words alone.
+For a refused connection, psycopg gets no SQLSTATE, only the server's message.
 """
 
 import re
@@ -15,13 +15,13 @@ _LONGEST_REASON: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A no. Without a fix it may pass, or nobody knows."""
+    """A refusal. Without a fix, it may pass by itself, or the cause is unknown."""
 
     sqlstate: str | None
     reason: str
     fix: str | None = None
     passes: bool = False
-    """Waiting may help although a fix is known."""
+    """Whether waiting may help although a fix is known."""
 
 
 _FIXES: Final = {
@@ -30,7 +30,7 @@ _FIXES: Final = {
         "the bot has to write: turn default_transaction_read_only off for its role and its database, or put the "
         "primary's address into the URL"
     ),
-    "28000": "create the role with LOGIN, let it in in pg_hba.conf, or put another one into the URL",
+    "28000": "create the role with LOGIN, allow it in pg_hba.conf, or put another one into the URL",
     "28P01": "put the right role and password into the URL",
     "3D000": "create the database, or put the right name into the URL",
     "3F000": "create a schema for the bot, and name it in its role's search_path",
@@ -40,7 +40,7 @@ _FIXES: Final = {
     "42704": "remove that parameter from the options in the URL",
 }
 _STATEMENTS: Final = frozenset({"25006", "3F000", "42501"})
-"""Refused statements whose words are of names alone: those of other errors can quote values."""
+"""Refused statements whose messages quote only names; the messages of other errors can quote values."""
 
 _REFUSED: Final = tuple(
     (re.compile(words), sqlstate)
@@ -58,7 +58,7 @@ _REFUSED: Final = tuple(
 )
 _WITHOUT_THE_SERVER: Final = (
     (re.compile(r"no password supplied"), "28P01", _FIXES["28P01"]),
-    (re.compile(r"server does not support SSL"), None, "turn TLS on at the server, or take sslmode out of the URL"),
+    (re.compile(r"server does not support SSL"), None, "turn TLS on at the server, or remove sslmode from the URL"),
     (re.compile(r"invalid \w{1,40} value"), None, "correct that parameter in the URL"),
     (
         re.compile(r"certificate verify failed|does not match host name|root certificate file"),
@@ -66,7 +66,7 @@ _WITHOUT_THE_SERVER: Final = (
         "put the path of the right root certificate into the URL as sslrootcert, and the host that it names",
     ),
 )
-"""What the client itself says; the rest of its words is of hosts that did not answer."""
+"""Errors of the client itself; all its other messages are about hosts that did not answer."""
 
 READ_ONLY: Final = Refusal(sqlstate="25006", reason="every transaction is read-only", fix=_FIXES["25006"])
 STANDBY: Final = Refusal(
@@ -78,24 +78,24 @@ STANDBY: Final = Refusal(
 
 
 def sqlstate_of(error: BaseException | None) -> str | None:
-    """Return the SQLSTATE of the driver's error, also where another one was raised from it."""
+    """Return the SQLSTATE of a driver's error, also if another error wraps it."""
     return next((cause.sqlstate for cause in causes(error) if isinstance(cause, psycopg.Error)), None)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the error and what it was raised from: Procrastinate wraps the driver's errors in its own."""
+    """Yield the error and its causes: Procrastinate wraps the driver's errors."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def judge_connecting(error: psycopg.Error) -> Refusal | None:
-    """Return what a connection was refused with, or None where nobody answered."""
+    """Return the refusal of a connection, or None if no server answered."""
     message = str(error)
     _, *said = message.split("FATAL:")
     refusals = [_judge(each.strip().partition("\n")[0][:_LONGEST_REASON]) for each in said]
     for each in refusals:
-        if each.fix is None:  # of several addresses one may still be let in
+        if each.fix is None:  # with several hosts, one may still accept later
             return each
     if refusals:
         return refusals[0]
@@ -106,7 +106,7 @@ def judge_connecting(error: psycopg.Error) -> Refusal | None:
 
 
 def judge_statement(error: BaseException | None) -> Refusal | None:
-    """Return what a statement was refused with, where waiting does not help."""
+    """Return the refusal of a statement, or None if waiting may help."""
     for cause in causes(error):
         if isinstance(cause, psycopg.Error) and cause.sqlstate in _STATEMENTS:
             reason = (cause.diag.message_primary or "")[:_LONGEST_REASON]

@@ -24,7 +24,7 @@ from bot.storage.damage import require_shape
 from bot.storage.schema import LEASES, SUBMISSIONS
 
 MOST_COUNTED: Final = 1_000_000_000
-"""More attempts or changes than there can be: a damaged number must not overflow when it is counted up."""
+"""More attempts or changes than there can be: incrementing a damaged number must not overflow."""
 
 
 def is_its(table: Table) -> ColumnElement[bool]:
@@ -43,7 +43,7 @@ MAY_BE_SENT: Final = and_(
 """The rows whose token can still be sent to Cloudflare, or sent again."""
 
 EPOCH: Final = select(LEASES.c.epoch).where(is_its(LEASES))
-"""The epoch of the bucket's lease; no row as long as nobody has taken it."""
+"""The epoch of the bucket's lease; no row while no one has taken it."""
 
 PLACE: Final = (SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.sequence)
 """The order of a bucket's submissions: by when Slack sent them, then by arrival (docs/decisions/5-newest-wins.md)."""
@@ -95,7 +95,7 @@ def new_row(new: NewSubmission) -> dict[str, Any]:
 
 
 def read_pending(row: Row[Any]) -> Pending:
-    """Read a row with what it keeps sealed; raises RecordDamaged."""
+    """Read a row including its sealed values; raises RecordDamaged."""
     return Pending(
         submission=read_submission(row),
         sealed=Sealed(

@@ -1,4 +1,4 @@
-"""The tables. Every change of them is a new step in `migrations`; a test holds both together."""
+"""The tables. Every change to them needs a new step in `migrations`; a test compares the two."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from sqlalchemy import (
 class _UtcDateTime(TypeDecorator[datetime]):
     """Stores aware datetimes as UTC; SQLite itself knows no time zones.
 
-    What is no time is read as None: raised here, it would take every other row of its query with it.
+    An invalid time is read as None: an error here would fail every other row of the query.
     """
 
     impl = DateTime(timezone=True)
@@ -33,7 +33,7 @@ class _UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC) if value else None
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
-        """Return what reads a value, and reads a damaged one as None."""
+        """Return a reader of values that reads a damaged one as None."""
         read = super().result_processor(dialect, coltype)
         if read is None:
             return None

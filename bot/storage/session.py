@@ -1,6 +1,6 @@
-"""Sets a session of PostgreSQL up after connecting.
+"""Applies the settings of a PostgreSQL session after connecting.
 
-Not at connecting, by `options`: PgBouncer refuses that, or loses it without a word (`ignore_startup_parameters`).
+Not while connecting, by `options`: PgBouncer refuses those, or drops them silently (`ignore_startup_parameters`).
 """
 
 from collections.abc import Mapping
@@ -9,12 +9,12 @@ from typing import Any, Final, LiteralString
 import psycopg
 
 COMMON: Final[Mapping[str, Any]] = {
-    "keepalives_idle": 30,  # a peer that vanished is noticed while nobody waits
+    "keepalives_idle": 30,  # notices a vanished peer while the connection is idle
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "prepare_threshold": None,  # neither a pooler nor a migration comes across statements prepared before it
+    "prepare_threshold": None,  # prepared statements break behind a pooler and after a migration
 }
-"""How to connect."""
+"""Connection parameters for every connection."""
 
 _SET: Final[LiteralString] = (
     "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)"
@@ -22,7 +22,7 @@ _SET: Final[LiteralString] = (
 
 
 async def set_up(connection: psycopg.AsyncConnection[Any], wanted: Mapping[str, str]) -> None:
-    """Set these for the rest of the session, outside of any transaction; closes the connection where that fails."""
+    """Apply settings to the session, outside any transaction; closes the connection on failure."""
     before = connection.autocommit
     try:
         await connection.set_autocommit(True)

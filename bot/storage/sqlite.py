@@ -50,7 +50,7 @@ class _Job:
 
 
 class SqliteDatabase:
-    """Runs functions of a connection, each atomic, in the order of the calls."""
+    """Runs functions that take a connection, each atomically, in the order of the calls."""
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class SqliteDatabase:
     def start(self) -> None:
         """Open the file, bring its tables up to date, start the thread.
 
-        Raises DatabaseUnavailable, DatabaseBusy when another program is writing, or DatabaseCorrupt and SchemaTooNew,
-        both without having changed a byte of the files.
+        Raises DatabaseUnavailable, DatabaseBusy while another program is writing, or DatabaseCorrupt and SchemaTooNew,
+        which leave the files unchanged.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -99,7 +99,7 @@ class SqliteDatabase:
     async def run(
         self, work: Callable[[Connection], _T], afterwards: Callable[[_T, Any], Awaitable[None]] | None = None
     ) -> _T:
-        """Return what `work` returns, once it is on disk. It may run twice: when another one of its group fails."""
+        """Return the result of `work` once it is on disk. It runs again if another job of its group fails."""
         if afterwards is not None:
             raise NotImplementedError
         if self._is_over or not self._thread.is_alive():
@@ -172,7 +172,7 @@ class SqliteDatabase:
             with transaction:
                 results = [job.work(connection) for job in self._gather(group)]
                 is_committing = True
-        except Exception as error:  # noqa: BLE001 - whatever one job raised, the others must not suffer
+        except Exception as error:  # noqa: BLE001 - whatever one job raises, the others still run
             if is_committing and _failure(error) is CommitUnknown:
                 _resolve_all([(job, None, CommitUnknown()) for job in group])
                 return
@@ -202,12 +202,12 @@ class SqliteDatabase:
 
 
 def _inspect(path: Path) -> bool:
-    """Check the file without writing a byte; raises DatabaseCorrupt and SchemaTooNew.
+    """Check the file without writing to it; raises DatabaseCorrupt and SchemaTooNew.
 
     Return whether that was possible: after a kill in the middle of a write, only a writer can read the file.
     """
     journal, wal, shm = (path.with_name(f"{path.name}-{ending}") for ending in ("journal", "wal", "shm"))
-    if not path.exists() or journal.exists():  # not there yet, or killed while it was made
+    if not path.exists() or journal.exists():  # missing, or the process was killed while creating it
         return False
     has_wal = wal.exists() and wal.stat().st_size > 0
     with _shared_memory(shm) if has_wal else nullcontext():
@@ -248,7 +248,7 @@ def _engine(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3's connection is untyped here
         connection.text_factory = _read_text
-        connection.isolation_level = None  # the driver begins nothing: "begin" below does
+        connection.isolation_level = None  # the driver begins no transaction; "begin" below does
         for pragma in _PRAGMAS:
             connection.execute(pragma)
 
@@ -306,7 +306,7 @@ def _resolve(outcomes: Sequence[tuple[_Job, object, Exception | None]]) -> None:
 
 
 def _truncate_wal(connection: Connection) -> bool:
-    """Move the WAL into the file and empty it; return whether no reader was in the way."""
+    """Move the WAL into the file and truncate it; return False if a reader prevented that."""
     raw = connection.connection.driver_connection  # through SQLAlchemy it would run inside a transaction, and fail
     assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - the engine is ours
     try:

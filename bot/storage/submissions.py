@@ -1,4 +1,4 @@
-"""What was submitted and its state; who holds a bucket's lease. Moves are made by `bot.storage.moves`."""
+"""Stores submissions and the leases of buckets. Moves are made by `bot.storage.moves`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -60,7 +60,7 @@ class Submissions:
         self._watchers.append(watcher)
 
     async def ping(self) -> None:
-        """Return once the database has taken a write: one that can only be read is of no use."""
+        """Return once the database has accepted a write: a read-only one is not ready."""
         await self._database.run(lambda connection: _take(connection, _NO_BUCKET))
 
     async def add_opening(self, opening: Opening) -> None:
@@ -69,7 +69,7 @@ class Submissions:
         await self._database.run(lambda connection: connection.execute(insert(OPENINGS), row).rowcount)
 
     async def is_opener(self, nonce: str, team_id: str, user_id: str) -> bool:
-        """Whether this form was opened by this user in this workspace, at any time that is still known."""
+        """Return whether this user opened this form in this workspace, if that is still recorded."""
         opening = OPENINGS.c
         query = select(opening.nonce).where(
             opening.nonce == nonce, opening.team_id == team_id, opening.user_id == user_id
@@ -82,8 +82,8 @@ class Submissions:
         `opened_in` is the workspace of the opening, where the submission has another one: in an organization, Slack may
         name a sister workspace at Submit, and the token is sealed for that one.
 
-        A repeated Submit of the same view replaces the first one as long as nothing was sent, and changes nothing
-        afterwards.
+        A repeated Submit of the same view replaces the first one while nothing was sent, and changes nothing after
+        that.
         """
         return await self._record(lambda connection: accept(connection, new, nonce, opened_in or new.team_id), new.key)
 
@@ -92,7 +92,7 @@ class Submissions:
         return await self._record(lambda connection: add(connection, new), new.key)
 
     async def apply(self, submission: Submission, move: Move, lease: Lease | None = None) -> list[Submission]:
-        """Make a move if the submission is unchanged since it was read; return all that changed, it first, or nothing.
+        """Make a move if the submission is unchanged since it was read; return all that changed, it first.
 
         One transaction: the state, the end of older ones, what is known of the slot, and the job that continues. A
         delivery passes its `lease`, which must still hold, and continues by itself; any other move wakes the bucket.
@@ -112,7 +112,7 @@ class Submissions:
     async def history(self, account_id: str, bucket: str | None, most: int) -> list[Submission]:
         """Return the last submissions for a bucket, or for all, the newest first.
 
-        Raises RecordDamaged where there are some and none can be read: that is not "nothing was submitted".
+        Raises RecordDamaged if there are rows but none can be read: that is not "nothing was submitted".
         """
         its_bucket = [SUBMISSIONS.c.bucket == bucket] if bucket else []
         query = (
@@ -128,19 +128,19 @@ class Submissions:
         return found
 
     async def take(self, key: BucketKey) -> Lease:
-        """Take over a bucket: an earlier holder can no longer record anything."""
+        """Take over a bucket's lease: an earlier holder can no longer record anything."""
         return await self._database.run(lambda connection: _take(connection, key))
 
     async def holds(self, lease: Lease) -> bool:
-        """Whether no other process has taken the bucket since."""
+        """Return whether no other process has taken over the bucket since."""
         return await self._database.run(lambda connection: _holds(connection, lease))
 
     async def work(self, lease: Lease) -> list[Pending]:
         """Return the bucket's open submissions, those that have not ended first, oldest first; raises LeaseLost.
 
         These are ended but unreported ones, those being confirmed, checks and enablings; and of those still to be
-        stored only two, the newest (see `bot.delivery.schedule`) and the one that expires first. A damaged row is left
-        where it is, and the others go on.
+        stored only two, the newest (see `bot.delivery.schedule`) and the one that expires first. A damaged row is
+        skipped and reported.
         """
         work, damages = await self._database.run(lambda connection: _read_work(connection, lease))
         for damage in damages:
@@ -173,7 +173,7 @@ class Submissions:
         await self._database.run(lambda connection: connection.execute(statement).rowcount)
 
     async def latest_time(self, until: datetime) -> datetime | None:
-        """Return the latest time up to `until` that was recorded as past, or None where there is none."""
+        """Return the latest recorded past time up to `until`, or None."""
         columns = (SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.ended_at, SNAPSHOTS.c.refreshed_at)
         query = select(*(select(func.max(column)).where(column <= until).scalar_subquery() for column in columns))
         row = await self._database.run(lambda connection: connection.execute(query).one())
@@ -190,7 +190,7 @@ class Submissions:
         return self._set_aside.read_each(rows, _read_key)
 
     async def _run(self, act: Callable[[Connection], _T], key: BucketKey, wakes: Callable[[_T], bool]) -> _T:
-        """Run a transaction that may leave work for a bucket, and wake it; also where it may or may not have committed.
+        """Run a transaction that may leave work for a bucket, and wake its delivery, also if the commit is unknown.
 
         A bucket that is woken for nothing costs a query. One that is not woken would sleep on a recorded submission.
         """
@@ -215,7 +215,7 @@ class Submissions:
 
 
 def _leave_to_jobs(_: BucketKey) -> None:
-    """Do nothing: the job was left in the transaction."""
+    """Do nothing: the transaction has deferred a job."""
 
 
 def _is_unreported() -> ColumnElement[bool]:
@@ -270,7 +270,7 @@ def _holds(connection: Connection, lease: Lease) -> bool:
 
 
 def _read_work(connection: Connection, lease: Lease) -> tuple[list[Pending], list[RecordDamaged]]:
-    """Read it; where a row is damaged, again without that row, which may be counted as the newest one."""
+    """Read it; if a row is damaged, read again without that row, which may count as the newest one."""
     if not _holds(connection, lease):
         raise LeaseLost
     query, damages = _WORK, dict[int, RecordDamaged]()
@@ -293,7 +293,7 @@ def _read_key(row: Row[Any]) -> BucketKey:
 
 
 def _key_ids(sealed_values: Iterable[Any]) -> Iterator[str]:
-    """Yield the keys that are needed; a damaged sealed value needs none, since no key opens it."""
+    """Yield the ids of the needed keys; a damaged sealed value needs none, since no key opens it."""
     for sealed in sealed_values:
         if isinstance(sealed, str):
             with suppress(ValueError):

@@ -1,4 +1,4 @@
-"""INSERT ... ON CONFLICT: the two databases spell it alike, but SQLAlchemy has it for each of them alone."""
+"""INSERT ... ON CONFLICT: the same in both databases, but SQLAlchemy provides it for each dialect separately."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -13,12 +13,12 @@ INSERTS: Final[Mapping[str, Callable[[Table], Insert]]] = {"sqlite": sqlite.inse
 
 
 def insert_into(connection: Connection, table: Table) -> Insert:
-    """Return the dialect's own INSERT, which knows ON CONFLICT."""
+    """Return the dialect's INSERT, which supports ON CONFLICT."""
     return INSERTS[connection.dialect.name](table)
 
 
 def upsert(connection: Connection, table: Table, row: dict[str, Any], key: tuple[str, ...]) -> None:
-    """Insert a row, or change the one with the same `key` to be like it."""
+    """Insert a row, or update the one with the same `key`."""
     connection.execute(_upsert(connection.dialect.name, table, tuple(row), key), row)
 
 

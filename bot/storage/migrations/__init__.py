@@ -1,7 +1,7 @@
-"""Brings a database's tables up to date, a numbered step after the other; every database is made by the same steps.
+"""Migrates a database's tables in numbered steps; a new database runs through the same steps.
 
-A new step is a file `versions/NNNN_what_it_does.py` with the next number and `revision = "NNNN"`,
-`down_revision = "the one before"` and `upgrade()`; nothing else has to be told of it.
+To add a step, add a file `versions/NNNN_what_it_does.py` with the next number, `revision = "NNNN"`,
+`down_revision = "the previous number"` and `upgrade()`; it is registered nowhere else.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from sqlalchemy import Connection, inspect, text
 from bot.storage.database import SchemaTooNew
 
 VERSIONS: Final = (Path(__file__).parent / "versions",)
-"""The directories with the steps; a test of upgrading adds one."""
+"""The directories of the steps; the upgrade tests add one."""
 
 _RECORDED: Final = text("SELECT version_num FROM alembic_version")
 _LOCK_ID: Final = 7_214_553_190_227_316_001
 
 
 def list_steps(versions: Sequence[Path] = VERSIONS) -> list[str]:
-    """Return the numbers of the steps, in their order."""
+    """Return the numbers of the steps in order."""
     return sorted(path.name.partition("_")[0] for directory in versions for path in directory.glob("[0-9]*_*.py"))
 
 
 def is_up_to_date(connection: Connection, versions: Sequence[Path] = VERSIONS) -> bool:
-    """Say whether no step is left to do, in two quick questions; raises SchemaTooNew."""
+    """Return whether all steps are done, with two quick queries; raises SchemaTooNew."""
     steps = list_steps(versions)
     if not inspect(connection).has_table("alembic_version"):
         return False
@@ -36,10 +36,10 @@ def is_up_to_date(connection: Connection, versions: Sequence[Path] = VERSIONS) -
 
 
 def bring_up_to_date(connection: Connection, versions: Sequence[Path] = VERSIONS) -> None:
-    """Do the steps that are left, all or none, in the transaction in progress; raises SchemaTooNew.
+    """Run the remaining steps, all or none, in the current transaction; raises SchemaTooNew.
 
-    Any number of processes may do it at once: SQLite's transaction has to be an immediate one, and on PostgreSQL the
-    rest wait here for the first.
+    Several processes may call it at once: on SQLite the transaction must be an immediate one; on PostgreSQL the
+    others wait here for the first.
     """
     if is_up_to_date(connection, versions):
         return

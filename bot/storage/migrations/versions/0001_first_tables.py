@@ -10,7 +10,7 @@ _UTC = DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Make them."""
+    """Create the tables."""
     op.create_table(
         "openings",
         Column("nonce", String, primary_key=True),

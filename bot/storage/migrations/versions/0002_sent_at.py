@@ -1,4 +1,4 @@
-"""Submissions are ordered by when Slack sent them, not by when they came in."""
+"""Orders submissions by when Slack sent them, not by when they arrived."""
 
 from alembic import op
 from sqlalchemy import Column, DateTime, text
@@ -8,7 +8,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Take what is there as sent when it came in."""
+    """Add `sent_at`, and take existing submissions as sent when they arrived."""
     op.drop_index("submissions_open", "submissions")
     op.drop_index("submissions_written", "submissions")
     op.add_column("submissions", Column("sent_at", DateTime(timezone=True)))
@@ -28,7 +28,7 @@ def upgrade() -> None:
 
 
 def _forbid_null() -> None:
-    """SQLite makes the table anew for that, and would forget which number it has given last."""
+    """Forbid NULL. SQLite recreates the table for that, and would forget the last number it assigned."""
     last_given = text("SELECT seq FROM sqlite_sequence WHERE name = 'submissions'")
     last = op.get_bind().scalar(last_given) if op.get_bind().dialect.name == "sqlite" else None
     with op.batch_alter_table("submissions", table_kwargs={"sqlite_autoincrement": True}) as table:
