@@ -1,4 +1,4 @@
-"""Asks whether the slot's credential works. It can no longer turn a success into a failure."""
+"""Confirms that the slot's credential works. This can no longer turn a success into a failure."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,9 +13,9 @@ from bot.model.move import Changes, Move
 from bot.model.submission import Pending, State
 
 CONFIRM_PATIENCE: Final = timedelta(seconds=15)
-"""How long a slot that shows no working credential after a successful write is asked again before that is an alarm.
+"""How long after a successful write a slot may show no working credential before that is an alarm.
 
-Cloudflare needs some seconds until a write is seen everywhere.
+Cloudflare needs some seconds until a write is visible everywhere.
 """
 
 _PAUSE: Final = timedelta(seconds=2)
@@ -24,12 +24,12 @@ _log = structlog.get_logger()
 
 
 class Confirm(Step):
-    """Asks until the slot shows a working credential, or until the patience is over."""
+    """Asks until the slot shows a working credential, or `confirm_until` has passed."""
 
     state = State.CONFIRMING
     label = "Confirm that the stored credential works"
 
-    async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:  # noqa: ARG002 - a question, which anybody may ask
+    async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:  # noqa: ARG002 - reading needs no lease
         """Ask once."""
         submission, now = pending.submission, self._tools.clock()
         patience = (submission.confirm_until or now) - now
@@ -52,7 +52,7 @@ class Confirm(Step):
     async def _test_slot(self, key: BucketKey, turn: Turn) -> tuple[CredentialStatus, bool]:
         """Return the status, and whether Cloudflare tested the credential for it.
 
-        Where it offers no test, the status only says whether the slot holds anything.
+        If it offers no test, the status only says whether the slot holds anything.
         """
         try:
             return await self._tools.cloudflare.test_credential(key, turn), True

@@ -1,4 +1,4 @@
-"""Brings one bucket's slot to what was submitted, one step at a time. Does not know which engine runs it.
+"""Delivers what was submitted for one bucket, step by step. Does not know which engine runs it.
 
 It never waits long, and can be killed anywhere and run again: each finished step is recorded, and every call to
 Cloudflare is safe to repeat.
@@ -44,7 +44,7 @@ LOOK_EVERY: Final = timedelta(seconds=1)
 
 _STALE_AFTER: Final = timedelta(milliseconds=100)
 _FAILURES: Final = (AccessRefused, CloudflareError, SealedValueUnreadable, DatabaseTrouble)
-"""The errors of a step that `Retry` decides on; any other one is a fault of ours."""
+"""The errors of a step that `Retry` decides on; any other one is a bug."""
 
 _log = structlog.get_logger()
 
@@ -118,10 +118,10 @@ class Delivery:
             except LeaseLost as error:
                 if not await self._submissions.holds(lease):
                     raise
-                self._leave_alone(due, error)  # nobody took the bucket: only this one may not be sent, and is not over
+                self._leave_alone(due, error)  # the lease still holds: only this submission may not be sent
             except BotError:
                 raise
-            except Exception as error:  # noqa: BLE001 - a damaged row, or a fault of ours, must not stop the others
+            except Exception as error:  # noqa: BLE001 - a damaged row or a bug must not stop the others
                 self._leave_alone(due, error)
             else:
                 if until is not None:
@@ -135,12 +135,12 @@ class Delivery:
     def _schedule(
         self, work: Sequence[Pending], open_from: Mapping[Urgency, datetime]
     ) -> list[tuple[Pending, datetime]]:
-        """Return when each is due. What broke is left alone for a minute, and still holds back the older ones."""
+        """Return when each is due. A broken one is left alone for a minute, and still holds back the older ones."""
         agenda = schedule(work, open_from)
         return [(each, max(at, self._broken.get(each.submission.id) or at)) for each, at in agenda]
 
     async def _process(self, lease: Lease, due: Pending, now: datetime) -> datetime | None:
-        """Do what is due for one submission; return when to come back if nothing may be sent."""
+        """Process one due submission; return when to come back if nothing may be sent."""
         move = self._kept.find(due.submission, now) or await self._end_or_report(lease, due, now)
         if move is not None:
             await self._apply(lease, due, move)
@@ -151,7 +151,7 @@ class Delivery:
         return until
 
     async def _end_or_report(self, lease: Lease, due: Pending, now: datetime) -> Move | None:
-        """End what has run out of time, or report what has ended; None where Cloudflare must be asked."""
+        """End a submission that has run out of time, or report one that has ended; else return None."""
         if not due.submission.is_ended:
             return give_up(due.submission, now) if _is_over(due.submission, now) else None
         if not await self._submissions.holds(lease):
@@ -162,7 +162,7 @@ class Delivery:
         return move
 
     async def _end_if_blocked_too_long(self, lease: Lease, pending: Pending, until: datetime) -> None:
-        """End it now where the pause is longer than the time it has left: the outcome is already known."""
+        """End it now if the pause is longer than the time it has left: the outcome is already known."""
         submission, now = pending.submission, self._clock()
         if _is_over(submission, until):
             await self._apply(lease, pending, end_unwritten(submission, State.FAILED, Throttled(), now))
@@ -194,7 +194,7 @@ class Delivery:
         return None
 
     def _unless_overtaken(self, lease: Lease, pending: Pending) -> AbstractAsyncContextManager[None]:
-        """Make a check raise Overtaken once a write or a report of its bucket, or its own expiry, is due.
+        """Make a check raise Overtaken once a write or a report of its bucket is due, or the check expires.
 
         Without this, one slow check would hold up a store into the same bucket for as long as Cloudflare takes.
         """
@@ -225,7 +225,7 @@ class Delivery:
     async def _try(self, step: Step, lease: Lease, pending: Pending, turn: Turn) -> Move | None:
         submission = pending.submission
         may_send: MaySend = partial(self._may_send, submission, lease)
-        if _is_over(submission, self._clock()):  # again: the steps before, such as asking Slack, may have taken long
+        if _is_over(submission, self._clock()):  # again: earlier steps, such as asking Slack, may have taken long
             return give_up(submission, self._clock())
         try:
             async with self._unless_overtaken(lease, pending):
@@ -238,10 +238,10 @@ class Delivery:
             return self._retry.after(submission, error)
 
     async def _may_send(self, submission: Submission, lease: Lease) -> bool:
-        """Whether the lease still holds and there is still time.
+        """Return whether the lease still holds and there is still time.
 
-        A process that was frozen (a paused virtual machine, SIGSTOP) goes on where it stopped. By then another process
-        may have stored a newer token, which this write would destroy.
+        A frozen process (a paused virtual machine, SIGSTOP) continues where it stopped. By then another process may
+        have stored a newer token, which this write would destroy.
         """
         return await self._submissions.holds(lease) and self._clock() < submission.expires_at
 
@@ -271,5 +271,5 @@ def _urgency_of(pending: Pending) -> Urgency:
 
 
 def _is_over(submission: Submission, now: datetime) -> bool:
-    """Whether it may no longer be sent. One that was sent is confirmed, however long that takes."""
+    """Return whether it may no longer be sent. A written one is still confirmed, however late."""
     return submission.state is not State.CONFIRMING and now >= submission.expires_at

@@ -1,4 +1,4 @@
-"""Enables a bucket's catalog: safe to repeat, so what is unclear is simply done again."""
+"""Enables a bucket's catalog: safe to repeat, so an unclear outcome is simply tried again."""
 
 from bot.cloudflare.client import Turn
 from bot.delivery.step import MaySend, Step
@@ -12,7 +12,7 @@ class Enable(Step):
     label = "Enable the catalog at Cloudflare"
 
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
-        """Enable it, and note that: the form of the result's button would else still say that there is no catalog."""
+        """Enable it, and record that: the form behind the result's button would otherwise still show no catalog."""
         key = pending.submission.key
         await self._tools.cloudflare.enable_catalog(key, may_send=may_send, turn=turn)
         await self._tools.catalogs.note_enabled(key)

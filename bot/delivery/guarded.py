@@ -16,12 +16,12 @@ _log = structlog.get_logger()
 
 
 async def deliver_guarded(delivery: Delivery, key: BucketKey, clock: Callable[[], datetime]) -> datetime | None:
-    """Take every step that is due; return when to come back, or None where nothing is left to do."""
+    """Take every step that is due; return when to come back, or None if nothing is left to do."""
     try:
         return await delivery.deliver(key)
     except BotError as error:
         _log.error("delivery_stopped", bucket=key.bucket, error=str(error))
         return clock() + AFTER_TROUBLE
-    except Exception as error:  # noqa: BLE001 - a fault of ours must not stop this bucket for good
+    except Exception as error:  # noqa: BLE001 - a bug must not stop this bucket forever
         _log.critical("delivery_broke", bucket=key.bucket, error=type(error).__name__)
         return clock() + AFTER_FAULT

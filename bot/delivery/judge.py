@@ -1,8 +1,8 @@
 """What Cloudflare's answers before a write mean for a pasted token. Pure.
 
-Only a clear no refuses a token: an unclear answer is asked for again, and a question that Cloudflare does not answer
-for this kind of token is reported as not checked. A false yes would let a bad token destroy the good credential in the
-slot; a false no would send a person with a good token away.
+Only a clear no refuses a token: after an unclear answer the question is repeated, and a question that Cloudflare does
+not answer for this kind of token is reported as not checked. A false yes would let a bad token destroy the good
+credential in the slot; a false no would turn a good token away.
 """
 
 import re
@@ -54,23 +54,23 @@ _MALFORMED: Final = (6003, 6103, 6111)
 _AUTHENTICATION_ERROR: Final = 10000
 _UNAUTHORIZED: Final = 9109
 _FROM_ELSEWHERE: Final = re.compile(r"from location", re.IGNORECASE)
-"""The text that tells, within code 9109, a token that may only be used from certain IP addresses."""
+"""The text by which code 9109 marks a token that may be used only from certain IP addresses."""
 
 _BARE_STATUSES: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 NOT_OFFERED: Final = (CallerNotAllowed, RouteGone)
 REJECTED: Final = (CallerRejected, CallerLacksPermission)
-"""What Cloudflare answers to a token that it does not know, or that may not do this."""
+"""The answers to a token that is unknown, or that lacks a permission."""
 
 _UNREADABLE: Final = (*REJECTED, CatalogNotEnabled, NoSuchBucket, CredentialRefused)
-"""What Cloudflare answers to a token that cannot read an existing catalog."""
+"""The answers to a token that cannot read an existing catalog."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
     """Cloudflare's answers to the questions before a write.
 
-    `verified`: whether the token is active, as one of that `owner`; `catalog`: the catalog as the bot's own credentials
-    see it; `reached`: the same as the pasted token sees it; `credential`: the test of what is in the slot already.
+    `verified`: the token's status, asked for as a token of `owner`; `catalog`: the catalog as the bot's own credentials
+    see it; `reached`: the catalog as the pasted token sees it; `credential`: the test of the one already in the slot.
     """
 
     owner: TokenKind
@@ -81,11 +81,11 @@ class Answers:
 
 
 def judge(answers: Answers, now: datetime, *, is_patient: bool) -> Findings:
-    """Return what was found; anything that forbids a write is raised.
+    """Return the findings; raise whatever forbids a write.
 
-    Raises an error with `passes` for what a token that was made a moment ago may be answered as well, and for a no
-    without a reason; without `is_patient`, a bare "forbidden" of the API is no such answer any more but a check that
-    is not offered. Raises other errors of Cloudflare, and whatever else ended a question.
+    Raises an error with `passes` for an answer that a token created a moment ago may also get, and for a no without
+    a reason. Without `is_patient`, a bare "forbidden" of the API is instead taken as a check that is not offered.
+    Raises Cloudflare's other errors, and any other error that ended a question.
     """
     verified, catalog, reached = answers.verified, answers.catalog, answers.reached
     for outcome in (verified, catalog, reached):
@@ -108,10 +108,10 @@ def judge(answers: Answers, now: datetime, *, is_patient: bool) -> Findings:
 
 
 def explain_refusal(error: CloudflareError, findings: Findings | None) -> CloudflareError:
-    """Name the refusal of a write by a token that was found active and able to read the catalog.
+    """Name the cause when a write was refused although the token is active and can read the catalog.
 
-    Then only storage rights can be missing. Where a check was skipped, the cause stays open: naming one would send the
-    person off to fix what may be fine.
+    Then only storage rights can be missing. If a check was skipped, the cause stays open: naming one would make the
+    person fix something that may be fine.
     """
     is_known = findings is not None and findings.token is not None and not findings.unchecked
     return _as(LacksStorageRights, error) if isinstance(error, CredentialRefused) and is_known else error
@@ -120,7 +120,7 @@ def explain_refusal(error: CloudflareError, findings: Findings | None) -> Cloudf
 def _judge_token(
     owner: TokenKind, verified: TokenVerification | BotError, now: datetime, *, is_patient: bool, has_reached: bool
 ) -> TokenFacts | BotError | None:
-    """Return what is known of the token, what speaks against it, or None where Cloudflare does not say."""
+    """Return the facts about the token, the error against it, or None if Cloudflare does not say."""
     if isinstance(verified, BotError):
         return _judge_refused_token(owner, verified, is_patient=is_patient, has_reached=has_reached)
     now = verified.answered_at or now  # Cloudflare's own time, so that a wrong clock here does no harm
@@ -138,7 +138,7 @@ def _judge_token(
 def _judge_refused_token(owner: TokenKind, error: BotError, *, is_patient: bool, has_reached: bool) -> BotError | None:
     if isinstance(error, (TokenMalformed, *NOT_OFFERED)):
         return error if isinstance(error, TokenMalformed) else None
-    if has_reached and is_bare(error):  # it has just read the catalog, so it is a token: this endpoint does not say
+    if has_reached and is_bare(error):  # it has read the catalog, so it is a valid token
         return _as(TokenInvalid, error) if is_patient else None
     if not isinstance(error, REJECTED):
         return _unless_clear(error)
@@ -152,7 +152,7 @@ def _judge_refused_token(owner: TokenKind, error: BotError, *, is_patient: bool,
 def _judge_catalog(catalog: Catalog | BotError, reached: Catalog | BotError) -> Catalog | BotError:
     """Return the catalog, as the bot's own credentials see it, if it takes a credential.
 
-    Where the pasted token sees an active one, an answer against it is in doubt: it may have been enabled just now.
+    If the pasted token sees an active one, an answer against it is in doubt: it may have just been enabled.
     """
     described = _describe_catalog(catalog)
     is_seen = isinstance(reached, Catalog) and reached.status is CatalogStatus.ACTIVE
@@ -160,7 +160,7 @@ def _judge_catalog(catalog: Catalog | BotError, reached: Catalog | BotError) -> 
 
 
 def _describe_catalog(catalog: Catalog | BotError) -> Catalog | BotError:
-    if isinstance(catalog, (RequestRejected, TokenRefusal)):  # neither says anything about the catalog
+    if isinstance(catalog, (RequestRejected, TokenRefusal)):  # not about the catalog
         return _unless_clear(catalog)
     if isinstance(catalog, BotError) or catalog.status is CatalogStatus.ACTIVE:
         return catalog
@@ -174,39 +174,39 @@ def _judge_reach(
     *,
     is_patient: bool,
 ) -> Catalog | BotError | None:
-    """Return the catalog as the token sees it, what speaks against that, or None where Cloudflare does not say.
+    """Return the catalog as the token sees it, the error against the token, or None if Cloudflare does not say.
 
-    Cloudflare answers "no such catalog" also to a token that has no right to see it. So the answer is about the token
-    where the bot itself sees the catalog, about the catalog where the bot does not, and unclear as long as that is not
-    known: sending somebody to enable a catalog that exists, or to make a token that is fine, are both wrong.
+    Cloudflare also answers "no such catalog" to a token that has no right to see it. So the answer is about the token
+    if the bot itself sees the catalog, about the catalog if the bot does not, and unclear while that is unknown. A
+    wrong guess would make a person enable a catalog that exists, or replace a token that is fine.
     """
     if isinstance(reached, Catalog):
         return reached if reached.status is CatalogStatus.ACTIVE else AnswerNotUnderstood(cf_ray=reached.cf_ray)
     if isinstance(reached, TokenMalformed):
         return reached
-    is_gone = isinstance(reached, RouteGone) and not isinstance(described, Catalog)  # a route that answers us is there
+    is_gone = isinstance(reached, RouteGone) and not isinstance(described, Catalog)  # it exists if it answers the bot
     if is_gone or isinstance(reached, CallerNotAllowed):
         return None
     if isinstance(reached, CatalogRefusal) and not isinstance(described, Catalog):
         return reached if isinstance(described, CatalogRefusal) else _unless_clear(reached)
     if not isinstance(reached, _UNREADABLE):
         return _unless_clear(reached)
-    # Where the bot itself gets an answer from the same path, a bare 401 is about the token after all.
+    # If the bot itself gets an answer from the same path, a bare 401 is about the token.
     is_named = reached.status == HTTPStatus.UNAUTHORIZED and isinstance(described, Catalog)
     return _unless_bare(_name_refusal(reached, facts), reached, is_patient=is_patient or is_named)
 
 
 def _judge_unseen(answers: list[BotError]) -> CloudflareError:
-    """Name the case that Cloudflare answers neither question for this token, so that it may or may not work.
+    """Return the error for a token about which Cloudflare answers neither question, so that it may or may not work.
 
-    Storing it unseen could replace a credential that does.
+    Storing it unchecked could replace a credential that works.
     """
     is_no_answer = any(isinstance(each, RouteGone) for each in answers)
     return _as(AnswerNotUnderstood if is_no_answer else CredentialRefused, answers[-1])
 
 
 def _name_refusal(error: CloudflareError, facts: TokenFacts | BotError | None) -> type[TokenRefusal]:
-    """Name the reason why the token cannot read an existing catalog."""
+    """Return the reason why the token cannot read an existing catalog."""
     if (kind := _name_by_code(error)) is not None:
         return kind
     if not isinstance(facts, TokenFacts):
@@ -217,21 +217,21 @@ def _name_refusal(error: CloudflareError, facts: TokenFacts | BotError | None) -
 
 
 def _name_by_code(error: CloudflareError) -> type[TokenRefusal] | None:
-    """Return what a code means whatever the question was, if it is such a code."""
+    """Return the meaning of a code that is the same for every question, or None."""
     if error.cloudflare_code in _MALFORMED:
         return TokenMalformed
     return TokenLimitedToAddresses if is_from_elsewhere(error) else None
 
 
 def is_from_elsewhere(error: object) -> bool:
-    """Whether Cloudflare knows the token and refuses only this IP address."""
+    """Return whether Cloudflare knows the token and refuses only this IP address."""
     if not isinstance(error, CloudflareError) or error.cloudflare_code != _UNAUTHORIZED:
         return False
     return _FROM_ELSEWHERE.search(error.cloudflare_message) is not None
 
 
 def _choose(problems: list[BotError]) -> BotError:
-    """Return the most telling one: a definite no about the token, then about the catalog, then one that may pass."""
+    """Return the most specific one: a definite no about the token, then about the catalog, then one that may pass."""
     order: tuple[Callable[[BotError], bool], ...] = (
         lambda error: isinstance(error, TokenRefusal) and not error.passes,
         lambda error: isinstance(error, (CatalogRefusal, OperatorError)),
@@ -249,17 +249,17 @@ def _retry_after(error: BotError) -> timedelta:
 
 
 def _clarity(error: BotError) -> int:
-    """Rank unclear errors: an outage will end, so a bare no beside it is not the last word."""
+    """Rank unclear errors: an outage will end, so a bare no next to it is not final."""
     if isinstance(error, AnswerNotUnderstood):
         return 0
     return 1 if isinstance(error, UnexplainedRefusal) else 2
 
 
 def _unless_clear(error: BotError) -> BotError:
-    """Treat a no that makes no sense as an answer to this question as one that is not understood.
+    """Return AnswerNotUnderstood for a no that makes no sense as an answer to this question.
 
-    A bare one is named as such. Treated as trouble, a filter's 403 was asked about again until the deadline, and then
-    the operator was advised to update the bot.
+    A bare no gets a separate error: as AnswerNotUnderstood, a filter's 403 was retried until the deadline, and then the
+    operator was advised to update the bot.
     """
     if is_bare(error):
         return _as(UnexplainedRefusal, error)
@@ -268,26 +268,26 @@ def _unless_clear(error: BotError) -> BotError:
 
 
 def is_no(answer: object) -> bool:
-    """Whether it is a clear "there is no such token"."""
+    """Return whether it is a clear "there is no such token"."""
     return isinstance(answer, REJECTED) and not is_bare(answer)
 
 
 def is_bare(answer: object) -> bool:
-    """Whether it is a no without a known code: about the token, or about the right to ask, it does not say."""
+    """Return whether it is a no without a known code, which may be about the token or about the right to ask."""
     if not isinstance(answer, (CallerRejected, RequestRejected)) or answer.status not in _BARE_STATUSES:
         return False
     return answer.cloudflare_code not in (*ERROR_OF_CODE, *ERROR_OF_CLIENT_CODE)
 
 
 def _unless_bare(kind: type[TokenRefusal], error: CloudflareError, *, is_patient: bool) -> CloudflareError | None:
-    """Name a no. A bare one may pass; once patience is over, a bare 403 means that the question is not offered."""
+    """Return the no as `kind`. A bare one may pass; after the patience, a bare 403 means a question not offered."""
     if is_patient or not is_bare(error):
         return _as(kind, error)
     return None if error.status == HTTPStatus.FORBIDDEN else _as(UnexplainedRefusal, error)
 
 
 def _as(kind: type[CloudflareError], error: BotError) -> CloudflareError:
-    """Return the same answer, under the name of what it means for a pasted token."""
+    """Return the same answer as the error `kind`: what it means for a pasted token."""
     if not isinstance(error, CloudflareError):
         return kind()
     return kind(

@@ -38,5 +38,5 @@ async def _watch(scope: asyncio.Timeout, is_overtaken: Callable[[], Awaitable[bo
             if await is_overtaken():
                 scope.reschedule(asyncio.get_running_loop().time())
                 return
-        except BotError:  # the lease is lost, or the database is down: the body meets the same error itself
+        except BotError:  # lease lost or database down: the body gets the same error
             continue

@@ -1,6 +1,7 @@
 """Checks again that a submission is allowed, each time it is processed until it is written.
 
-It may wait for an hour. A person who is taken off the list, or deactivated, meanwhile must not get a token stored.
+A submission may wait for an hour. The token of a person removed from the allowlist or deactivated since must not be
+stored.
 """
 
 from datetime import datetime
@@ -13,17 +14,17 @@ from bot.policy.rules import Verb
 
 
 class Permit(Step):
-    """Lets a submission pass that is still allowed. Raises AccessRefused."""
+    """Passes a submission that is still allowed, else raises AccessRefused."""
 
-    def is_done(self, submission: Submission, now: datetime) -> bool:  # noqa: ARG002 - it is asked each time
-        """Once it is written, a no would change nothing."""
+    def is_done(self, submission: Submission, now: datetime) -> bool:  # noqa: ARG002 - checked each time
+        """Return whether it is written: from then on, a refusal changes nothing."""
         return submission.state is State.CONFIRMING
 
-    async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:  # noqa: ARG002 - asks nobody but Slack
+    async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:  # noqa: ARG002 - asks only Slack
         """Ask about the person, the bucket, the channel and the verb."""
         submission, gate = pending.submission, self._tools.gate
         verb = Verb.of_task(submission.task)
-        gate.require_of_anybody(verb, submission.key, submission.channel_id)  # first what needs no answer from Slack
+        gate.require_of_anybody(verb, submission.key, submission.channel_id)  # first: it needs no answer from Slack
         permit = await gate.permit_user(submission.user_id)
         permit.require(verb, submission.key, submission.channel_id)
         return None

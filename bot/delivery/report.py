@@ -1,6 +1,6 @@
-"""Posts how a submission ended, and tries until that has worked.
+"""Posts the result of a submission, and retries until Slack accepts it.
 
-Only one message: each try has the same `client_msg_id`, and a post that could not be recorded is kept in memory.
+Only one message appears: each attempt has the same `client_msg_id`, and an unrecorded post is kept in memory.
 """
 
 from collections.abc import Callable
@@ -23,18 +23,18 @@ class Poster(Protocol):
     """Posts the final message."""
 
     async def post_result(self, pending: Pending) -> Posted:
-        """Post it and say where; raises SlackTrouble when it has to be tried again."""
+        """Post it and return where; raises SlackTrouble if it must be tried again."""
 
 
 class Report:
-    """Posts the final message of a submission that has ended. It follows every plan and is part of none."""
+    """Posts the final message of a submission that has ended. It follows every plan but is part of none."""
 
     def __init__(self, poster: Poster, clock: Callable[[], datetime]) -> None:
         self._poster = poster
         self._clock = clock
 
     async def take(self, pending: Pending) -> Move:
-        """Post it. Where recording that fails, the delivery repeats only the recording."""
+        """Post it. If recording that fails, the delivery repeats only the recording."""
         submission = pending.submission
         try:
             posted = await self._poster.post_result(pending)

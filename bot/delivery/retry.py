@@ -1,4 +1,4 @@
-"""Decides what follows a failed step: another try, and when, or the end."""
+"""Decides what follows a failed step: another attempt, and when, or the end."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -23,21 +23,21 @@ _log = structlog.get_logger()
 
 
 class Retry:
-    """Knows what passes by itself, and how long to wait for that; `jitter` gives a random part, from 0 to 1."""
+    """Decides whether and when to retry; `jitter` returns a random factor from 0 to 1."""
 
     def __init__(self, clock: Callable[[], datetime], jitter: Callable[[], float]) -> None:
         self._clock = clock
         self._jitter = jitter
 
     def after(self, submission: Submission, error: BotError, *, landed: bool | None = None) -> Move:
-        """Try again later what passes by itself, else end.
+        """Retry a `retryable` error later; else end the submission.
 
-        Where Cloudflare asks for more time than there is left, the end is known already. `landed`: whether a request
-        may have been carried out; by default it is as recorded.
+        If Cloudflare asks for a longer pause than there is time left, it ends now. `landed`: whether a request may
+        have been carried out; by default as recorded.
         """
         landed = submission.possibly_written if landed is None else landed
         now = self._clock()
-        if submission.state is State.CONFIRMING:  # it is written: what fails now neither ends it nor is told
+        if submission.state is State.CONFIRMING:  # it is written: a failure from now on neither ends it nor is reported
             return Move(to=State.CONFIRMING, at=now + _AFTER_CONFIRMING_FAILED)
         if not error.retryable:
             return end_unwritten(submission, _ending_after(error), error, now, landed=landed)
@@ -49,7 +49,7 @@ class Retry:
 
 
 def wait(submission: Submission, at: datetime, because: BotError, changes: Changes) -> Move:
-    """Go on at that time, from where it stands."""
+    """Return a move that stays in the current state until `at`."""
     is_first = submission.state is State.ACCEPTED and submission.task is not Task.ENABLE
     to = State.VERIFYING if is_first else submission.state
     return Move(to=to, at=at, changes=changes, because=because.with_traceback(None))
@@ -62,11 +62,11 @@ def _ending_after(error: BotError) -> State:
 
 
 def pause_after(error: BotError, submission: Submission, now: datetime, jitter: float) -> timedelta:
-    """Return Retry-After in full, else a growing pause; `jitter` is a random part, from 0 to 1, of the longest one.
+    """Return Retry-After in full, else a growing ceiling times `jitter`, a random factor from 0 to 1.
 
-    After the n-th try to write that one is 2^n seconds. Before the first, it is as long as the submission has waited.
+    After the n-th attempt to write, the ceiling is 2^n seconds; before the first, the time since acceptance.
     """
-    if isinstance(error, CloudflareError) and error.retry_after:  # "0" says nothing: it must not become a busy loop
+    if isinstance(error, CloudflareError) and error.retry_after:  # "0" must not become a busy loop
         return max(error.retry_after, _SHORTEST)
     waited = now - submission.accepted_at
     if isinstance(error, AccessRefused):
@@ -80,6 +80,6 @@ def pause_after(error: BotError, submission: Submission, now: datetime, jitter: 
 
 
 def pause_for_fresh_token(now: datetime, patience_until: datetime, patience: timedelta) -> timedelta:
-    """Return a pause that grows as long as Cloudflare does not know a token, and ends with the patience."""
+    """Return a pause that grows while Cloudflare does not know the token, but not beyond `patience_until`."""
     waited = now - (patience_until - patience)
     return max(min(max(waited, _SHORTEST_CEILING), patience_until - now), _SHORTEST)

@@ -1,4 +1,4 @@
-"""Runs deliveries in this process: one task for each bucket that has work, and no polling."""
+"""Runs deliveries in this process: one task for each bucket with work, and no polling."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ from bot.model.catalog import BucketKey
 from bot.storage.submissions import Submissions
 
 STOP_PATIENCE: Final = timedelta(seconds=4)
-"""How long a stop waits for deliveries that are in the middle of a call; after that they go on at the next start."""
+"""How long a stop waits for deliveries that are in the middle of a call; after that they continue at the next start."""
 
 _LONGEST_SLEEP: Final = timedelta(seconds=60)
 """The next step is recomputed at least this often, however far off it seems: the wall clock may be corrected."""
@@ -34,7 +34,7 @@ class InlineDispatcher:
         self._is_stopping = False
 
     async def start(self) -> None:
-        """Resume what was left unfinished."""
+        """Resume the unfinished deliveries."""
         for key in await self._submissions.unreported_keys():
             _log.info("delivery_resumed", bucket=key.bucket)
             self.dispatch(key)

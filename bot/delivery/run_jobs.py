@@ -1,8 +1,8 @@
 """Runs deliveries on Procrastinate (https://procrastinate.readthedocs.io) and PostgreSQL, in any number of processes.
 
 A job names a bucket, never a token. One `deliver` job runs at a time for a bucket (Procrastinate's lock); where that
-fails, since a frozen process may wake, the lease decides. A `deliver` job is always due at once: what has
-to wait is a `wake` job without a lock, since a waiting job holds up the later ones of its lock.
+fails, because a frozen process may wake up, the lease decides. A `deliver` job is always due at once; a later time
+takes a `wake` job without a lock, since a waiting job blocks the later ones with the same lock.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from bot.storage.submissions import Submissions
 
 HEARTBEAT: Final = timedelta(seconds=1)
 STALE: Final = timedelta(seconds=5)
-"""A worker without a heartbeat for this long is taken for dead, and its jobs are given to others."""
+"""A worker without a heartbeat for this long counts as dead, and its jobs are given to others."""
 
 STOP_PATIENCE: Final = timedelta(seconds=4)
 CONCURRENCY: Final = 64
@@ -41,19 +41,19 @@ _PRUNED_AFTER: Final = timedelta(seconds=60)
 _OVERDUE: Final = timedelta(seconds=10)
 _KEEP: Final = "keep_house"
 _STANDSTILL: Final = timedelta(seconds=5)
-"""The worker asks for jobs, and shows that it lives, once a second; longer than this it does not work."""
+"""The worker fetches jobs and sends a heartbeat once a second; after this long without, it has stalled."""
 
 _NOT_OURS: Final = "P0001"
-"""Procrastinate's own, for a job that is gone: it was given to others while this process stood still."""
+"""Procrastinate's SQLSTATE for a job that is gone: it was given to another worker while this process was frozen."""
 
 _WATCH_PATIENCE: Final = timedelta(seconds=12)
-"""Longer than any statement takes: every one is bounded, so that only a fault of ours or Procrastinate's is caught."""
+"""Longer than the limit of any statement, so that only a bug of ours or of Procrastinate's exceeds it."""
 
 _log = structlog.get_logger()
 
 
 class JobRunner:
-    """Runs jobs until it is stopped, through outages of the database; takes over those of processes that died."""
+    """Runs jobs until it is stopped, through database outages, and takes over the jobs of dead processes."""
 
     def __init__(  # noqa: PLR0913 - the composition root fills this by name
         self,
@@ -80,7 +80,7 @@ class JobRunner:
 
     @property
     def is_working(self) -> bool:
-        """Whether jobs are asked for; not so before the start, in an outage, and where something stands still."""
+        """Whether jobs are being fetched: False before the start, in an outage, and when the worker has stalled."""
         return not self._pulse.is_slower_than(_STANDSTILL, is_full=self._is_full)
 
     @property
@@ -88,15 +88,15 @@ class JobRunner:
         return len(self._job_tasks) >= CONCURRENCY
 
     async def run(self) -> None:
-        """Run forever; a cancellation lets running jobs finish, for four seconds at most, if the database answers.
+        """Run forever; on cancellation, give running jobs up to four seconds to finish, if the database answers.
 
-        While it does not, the end takes some seconds more, and what was being done is left to whoever takes it over.
+        Without the database, stopping takes some seconds more, and another process takes the jobs over.
         """
         work = asyncio.create_task(self._run_through_outages())
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
-            self._is_stopping = True  # known to everyone: Procrastinate loses a cancellation while the database is away
+            self._is_stopping = True  # a flag, since Procrastinate loses a cancellation during a database outage
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             raise
@@ -111,7 +111,7 @@ class JobRunner:
                     await self._run_jobs(app, connections)
                 finally:
                     await app.close_async()
-            except (ConnectorException, BotError, psycopg.Error) as error:  # the last one: the pool's own
+            except (ConnectorException, BotError, psycopg.Error) as error:  # psycopg's: from the pool
                 _log.error("jobs_stopped", error=type(error).__name__, sqlstate=sqlstate_of(error))
             if not self._is_stopping:
                 await asyncio.sleep(AFTER_TROUBLE.total_seconds())
@@ -147,9 +147,9 @@ class JobRunner:
         )
 
     async def _watch(self) -> None:
-        """Return when the worker has to begin anew: it stands still, or a job could not be marked as done."""
-        begun_at = asyncio.get_running_loop().time()
-        while not self._pulse.is_slower_than(_WATCH_PATIENCE, since=begun_at, is_full=self._is_full):
+        """Return when the worker must be restarted: it has stalled, or a job could not be marked as done."""
+        started_at = asyncio.get_running_loop().time()
+        while not self._pulse.is_slower_than(_WATCH_PATIENCE, since=started_at, is_full=self._is_full):
             try:
                 async with asyncio.timeout(_POLL.total_seconds()):
                     await self._broken.wait()
@@ -159,18 +159,18 @@ class JobRunner:
         _log.error("jobs_stand_still", seconds=_WATCH_PATIENCE.total_seconds())
 
     async def _accompany(self, go_on: Callable[[], Awaitable[Any]], _: JobContext, __: Worker) -> Any:  # noqa: ANN401 - Procrastinate's
-        """Stay with a job until its task ends, which is when it has been marked as done as well."""
+        """Follow a job's task to its end, which comes after the job was marked as done."""
         task = asyncio.current_task()
         if task is not None:
             self._job_tasks.add(task)
-            task.add_done_callback(self._see_off)
+            task.add_done_callback(self._note_end)
         return await go_on()
 
-    def _see_off(self, task: asyncio.Task[Any]) -> None:
-        """Begin anew when a job could not be marked as done: this worker's, it would block its bucket while we live.
+    def _note_end(self, task: asyncio.Task[Any]) -> None:
+        """Restart the worker if a job could not be marked as done: it would block its bucket while this worker lives.
 
-        Under a new number it belongs to a dead worker, whose jobs are taken over. Procrastinate itself does not ask
-        how the task ended.
+        After the restart, which gives the worker a new id, the job belongs to a dead worker and is taken over.
+        Procrastinate itself does not check how the task ended.
         """
         self._job_tasks.discard(task)
         error = None if task.cancelled() else task.exception()
@@ -186,17 +186,17 @@ class JobRunner:
         app.task(name=WAKE)(self._wake)
         app.periodic(cron="*/5 * * * *")(app.task(name=REFRESH, lock=REFRESH)(self._refresh))
 
-        async def keep(timestamp: int) -> None:  # noqa: ARG001 - Procrastinate hands the time of a periodic job
+        async def keep(timestamp: int) -> None:  # noqa: ARG001 - Procrastinate passes the time
             await self._find_forgotten(app)
-            await self._keep_house()  # last: to announce something can take a while
+            await self._keep_house()  # last, because posting announcements can take a while
 
         app.periodic(cron="* * * * *")(app.task(name=_KEEP, lock=_KEEP)(keep))
         return app
 
     async def _deliver(self, account_id: str, bucket: str) -> None:
-        """Take every step that is due, and leave a job for the next one before this one is gone."""
+        """Take every step that is due, and defer a job for the next one before this job is deleted."""
         key = BucketKey(account_id=account_id, bucket=bucket)
-        next_at: datetime | None = self._clock()  # where a stop ends it
+        next_at: datetime | None = self._clock()  # if a stop interrupts the delivery
         try:
             next_at = await deliver_guarded(self._delivery, key, self._clock)
         finally:
@@ -207,9 +207,10 @@ class JobRunner:
         await self._insist(self._jobs.deliver, BucketKey(account_id=account_id, bucket=bucket))
 
     async def _insist(self, defer: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        """Leave a job for the bucket, also when this one is aborted, and however long the database is away.
+        """Defer a job for the bucket, even if this one is aborted, and however long the database is down.
 
-        Only the end of the process ends that; then this job stays with a dead worker, or `_find_forgotten` helps.
+        Only the end of the process stops this; then this job stays with a dead worker, or `_find_forgotten` finds the
+        bucket.
         """
         attempts = asyncio.create_task(self._try_until_done(defer, *arguments))
         try:
@@ -229,20 +230,20 @@ class JobRunner:
             else:
                 return
 
-    async def _refresh(self, timestamp: int = 0, *, tests: bool = False) -> None:  # noqa: ARG002 - Procrastinate hands the time of a periodic job
+    async def _refresh(self, timestamp: int = 0, *, tests: bool = False) -> None:  # noqa: ARG002 - Procrastinate passes the time
         await self._refresh_catalogs(tests)
 
     async def _sweep(self, app: App) -> None:
-        """Defer the jobs of dead workers anew, then remove them: in this order a kill in between loses nothing."""
+        """Defer copies of dead workers' jobs, then delete the originals, so that a kill in between loses nothing."""
         while True:
             await asyncio.sleep(_SWEEP_EVERY.total_seconds())
             try:
                 await self._remove_damaged()
                 for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALE.total_seconds()):
                     _log.warning("job_taken_over", task=job.task_name, bucket=job.task_kwargs.get("bucket"))
-                    await _defer_anew(app, job)
+                    await _defer_copy(app, job)
                     await app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
-            except (ConnectorException, BotError) as error:  # another process was faster, or the database is away
+            except (ConnectorException, BotError) as error:  # another process was faster, or the database is down
                 _log.info("sweep_ended", error=type(error).__name__, sqlstate=sqlstate_of(error))
 
     async def _remove_damaged(self) -> None:
@@ -251,7 +252,7 @@ class JobRunner:
             _log.error("damaged_jobs_removed", jobs=removed)
 
     async def _find_forgotten(self, app: App) -> None:
-        """See to buckets that are overdue and have no job: what an outage in the wrong moment has left."""
+        """Defer a delivery for each overdue bucket without a job: an outage at the wrong moment can leave one."""
         await self._remove_damaged()
         overdue = await self._submissions.overdue_keys(self._clock() - _OVERDUE)
         if not overdue:
@@ -268,18 +269,18 @@ class JobRunner:
 
 
 async def _end(work: asyncio.Task[None], connections: JobConnections) -> None:
-    """End it in order, as long as that takes no longer than it may; Procrastinate can lose a cancellation."""
+    """Stop the worker gracefully, then by force: Procrastinate can lose a cancellation."""
     work.cancel()
     await asyncio.wait({work}, timeout=_LONGEST_STOP.total_seconds())
     while not work.done():
-        connections.shut()  # a server that does not answer would be waited for
+        connections.shut()  # else it would wait for a silent server
         work.cancel()
         await asyncio.wait({work}, timeout=AFTER_TROUBLE.total_seconds())
     if not work.cancelled():
-        work.exception()  # asked for, also where this is a stop: else asyncio writes a traceback
+        work.exception()  # retrieved, or asyncio would log a traceback
 
 
-async def _defer_anew(app: App, job: Job) -> None:
+async def _defer_copy(app: App, job: Job) -> None:
     deferrer = app.configure_task(
         job.task_name,
         lock=job.lock,

@@ -12,7 +12,7 @@ URGENCIES: Final[Mapping[Task, Urgency]] = {
     Task.ENABLE: Urgency.WRITE,
     Task.CHECK: Urgency.CHECK,
 }
-"""How urgent the requests to Cloudflare are that a task causes."""
+"""The urgency of each task's requests to Cloudflare."""
 
 _ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
 

@@ -45,12 +45,12 @@ class Step(ABC):
         self._tools = tools
 
     def is_done(self, submission: Submission, now: datetime) -> bool:  # noqa: ARG002 - for steps that are done once
-        """Whether there is nothing left to do here, as far as that is recorded."""
+        """Return whether, by the records, nothing is left to do here."""
         return False
 
     @abstractmethod
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
-        """Do it and return the resulting move; None means: go straight on to the next step.
+        """Do it and return the resulting move; None means: continue with the next step.
 
         A step never waits for an event. It returns a move whose `at` says when to come back, and is taken again then,
         or as soon as the submission is moved from outside. Raises the errors that `Retry` decides on, and LeaseLost.

@@ -16,7 +16,7 @@ from bot.model.move import Changes, Move
 from bot.model.submission import Pending, State, Submission
 
 _UNSENT: Final = (SealedValueUnreadable, DatabaseTrouble)
-"""What stops a write before anything goes out."""
+"""The errors that stop a write before anything is sent."""
 
 _log = structlog.get_logger()
 
@@ -24,14 +24,14 @@ _log = structlog.get_logger()
 class Store(Step):
     """Records that a write may happen, then sends it.
 
-    In this order, since a kill between the two would otherwise leave a written slot that the record calls untouched.
+    In this order: otherwise a kill between the two would leave a written slot recorded as untouched.
     """
 
     state = State.STORING
     label = "Store it at Cloudflare"
 
     def is_done(self, submission: Submission, now: datetime) -> bool:  # noqa: ARG002 - it is done once
-        """Whether Cloudflare has taken the token."""
+        """Return whether Cloudflare has accepted the token."""
         return submission.state is State.CONFIRMING
 
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
@@ -45,7 +45,7 @@ class Store(Step):
         )
 
     async def _write(self, pending: Pending, *, turn: Turn, may_send: MaySend, landed_before: bool) -> Move:
-        """Send the token once, and say what came of it."""
+        """Send the token once, and return the move for the outcome."""
         submission = pending.submission
         try:
             cf_ray = await self._send(pending, turn, may_send)
@@ -64,7 +64,7 @@ class Store(Step):
         return Move(to=State.CONFIRMING, at=now, changes=changes)
 
     async def _send(self, pending: Pending, turn: Turn, may_send: MaySend) -> str | None:
-        """Open the token, send it, drop it: no other line of the program holds it in plain text on its way out."""
+        """Open the token, send it, drop it: no other function holds the plain token on its way out."""
         token = self._tools.opener.open(pending)
         return await self._tools.cloudflare.store_credential(
             pending.submission.key, token, may_send=may_send, turn=turn

@@ -1,4 +1,4 @@
-"""Before a write: asks Cloudflare about the pasted token and its catalog. Writes nothing."""
+"""The checks before a write: asks Cloudflare about the pasted token and its catalog. Writes nothing."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -22,28 +22,28 @@ from bot.model.secret import Secret
 from bot.model.submission import Findings, Pending, State, Submission, Task, TokenKind
 
 TEST_PATIENCE: Final = timedelta(seconds=2)
-"""How long the test of the credential that is there already may take: it is told, and decides nothing."""
+"""How long the test of the credential already in the slot may take: it is only shown, and decides nothing."""
 
 CHECK_LIFETIME: Final = timedelta(seconds=60)
-"""How long what was found before a write is good for; a write that had to wait for longer is preceded by new checks."""
+"""How long the findings are valid; a write that had to wait longer needs new checks."""
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
 
 
 class Verify(Step):
-    """Finds out whether the token may be stored. A token that was made a moment ago gets some patience."""
+    """Checks whether the token may be stored. A token that was just created may need a while to be known."""
 
     state = State.VERIFYING
     label = "Verify the token and the catalog"
 
     def is_done(self, submission: Submission, now: datetime) -> bool:
-        """Whether what was found is still good, or is of no use any more."""
+        """Return whether the findings are still valid, or no longer needed."""
         is_fresh = submission.checked_at is not None and now - submission.checked_at < CHECK_LIFETIME
         return is_fresh or submission.state is State.CONFIRMING
 
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
-        """Open the token, ask about it, let go of it, and judge."""
+        """Open the token, ask about it, drop it, and judge the answers."""
         submission, now = pending.submission, self._tools.clock()
         patience_until = submission.patience_until or now + self._tools.fresh_token_patience
         answers = await self._ask(pending, turn, may_send)
@@ -72,19 +72,19 @@ class Verify(Step):
         now = self._tools.clock()
         if submission.task is Task.CHECK:
             return Move(to=State.CHECKED, at=now, changes=Changes(checked_at=now, findings=findings))
-        if submission.possibly_written and submission.findings is not None:  # what is there now may be ours
+        if submission.possibly_written and submission.findings is not None:  # the slot may hold this very token now
             findings = replace(findings, credential=submission.findings.credential)
         to = State.VERIFYING if submission.state is State.ACCEPTED else submission.state
         return Move(to=to, at=now, changes=Changes(checked_at=now, findings=findings))
 
     def _lives_too_long(self, findings: Findings) -> bool:
-        """Whether the operator's limit forbids it; an expiry that Cloudflare does not name could be any."""
+        """Return whether it exceeds the operator's limit; a token without a known expiry does."""
         limit = self._tools.max_token_lifetime
         expires_at = findings.token.expires_at if findings.token else None
         return limit is not None and (expires_at is None or expires_at - self._tools.clock() > limit)
 
     def _refuse_lifetime(self, submission: Submission, findings: Findings) -> Move:
-        """Refuse it, with the findings, so that the result shows the expiry."""
+        """Refuse the token, but record the findings, so that the result shows the expiry."""
         now = self._tools.clock()
         move = end_unwritten(submission, State.REFUSED, TokenLivesTooLong(), now)
         return replace(move, changes=replace(move.changes, checked_at=now, findings=findings))
@@ -97,40 +97,40 @@ class Verify(Step):
 
 
 class Questions:
-    """Asks Cloudflare what has to be known before a token is stored."""
+    """Asks Cloudflare everything that `judge` needs before a token is stored."""
 
     def __init__(self, cloudflare: CloudflareClient) -> None:
         self._cloudflare = cloudflare
 
     async def ask(self, *, key: BucketKey, token: Secret, kind: TokenKind, may_send: MaySend, turn: Turn) -> Answers:
-        """Ask all at once. Nothing of Cloudflare's is raised, and no error that comes back knows the token."""
-        told, catalog, reached, credential = await asyncio.gather(
+        """Ask all questions concurrently. Errors are returned, not raised, and hold no frame with the token."""
+        verification, catalog, reached, credential = await asyncio.gather(
             self._verify_token(token, kind, may_send, turn),
             _settle(self._cloudflare.get_catalog(key, turn)),
             _settle(self._cloudflare.get_catalog_as(key, token, may_send, turn)),
             self._test_credential(key, turn),
         )
-        owner, verified = told
+        owner, verified = verification
         return Answers(owner=owner, verified=verified, catalog=catalog, reached=reached, credential=credential)
 
     async def _verify_token(
         self, token: Secret, kind: TokenKind, may_send: MaySend, turn: Turn
     ) -> tuple[TokenKind, TokenVerification | BotError]:
-        """Ask the endpoint of the token's kind; where the kind cannot be told, the user's first, then the account's."""
+        """Ask the endpoint for the token's kind; for an unknown kind, the user's first, then the account's."""
         of_user: TokenVerification | BotError | None = None
         if kind is not TokenKind.ACCOUNT:
             of_user = await _settle(self._cloudflare.verify_token(token, TokenKind.USER, may_send, turn))
             is_refused = isinstance(of_user, (*REJECTED, *NOT_OFFERED)) or is_bare(of_user)
-            is_told = not is_refused or is_from_elsewhere(of_user)
-            if kind is TokenKind.USER or is_told:
+            is_users = not is_refused or is_from_elsewhere(of_user)
+            if kind is TokenKind.USER or is_users:
                 return TokenKind.USER, of_user
         of_account = await _settle(self._cloudflare.verify_token(token, TokenKind.ACCOUNT, may_send, turn))
         if of_user is not None and is_no(of_account) and not is_no(of_user):
-            return TokenKind.USER, of_user  # both must say no: where one of them does not tell, nobody knows
+            return TokenKind.USER, of_user  # a no needs a clear no from both endpoints
         return TokenKind.ACCOUNT, of_account
 
     async def _test_credential(self, key: BucketKey, turn: Turn) -> CredentialStatus | None:
-        """Return how the credential is that is there already, or None where that is not to be had soon."""
+        """Return the status of the credential already in the slot, or None if there is no answer in time."""
         try:
             async with asyncio.timeout(TEST_PATIENCE.total_seconds()):
                 return await self._cloudflare.test_credential(key, turn)
@@ -139,7 +139,7 @@ class Questions:
 
 
 async def _settle(question: Awaitable[_T]) -> _T | BotError:
-    """Return an error instead of raising it, so that all are asked; without its frames, which know the token."""
+    """Return an error instead of raising it, so that all questions are asked; without frames, which hold the token."""
     try:
         return await question
     except BotError as error:

@@ -16,7 +16,7 @@ from procrastinate import App, PsycopgConnector
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
-from bot.delivery.run_jobs import STALE, JobRunner, _defer_anew
+from bot.delivery.run_jobs import STALE, JobRunner, _defer_copy
 from bot.model.catalog import BucketKey
 from bot.model.errors import DatabaseTrouble, DatabaseUnavailable, NeverSent
 from bot.model.submission import NewSubmission, Opening, Sealed, SealedToken, Task, TokenKind
@@ -424,7 +424,7 @@ async def test_a_job_that_is_taken_over_stays_as_urgent(place: Workplace) -> Non
     app = App(connector=PsycopgConnector(conninfo=place.url))
     async with app.open_async():
         [job] = await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALE.total_seconds())
-        await _defer_anew(app, job)
+        await _defer_copy(app, job)
     assert execute(place.url, "SELECT DISTINCT priority FROM procrastinate_jobs") == [(1,)]
 
 
