@@ -1,4 +1,4 @@
-"""Parses the results of Cloudflare's answers into values of ours, or into "not understood". Pure."""
+"""Parses the results in Cloudflare's answers into our types; raises AnswerNotUnderstood. Pure."""
 
 import re
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from typing import TypeVar
 from bot.cloudflare.diagnosis import Answer, not_understood
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, is_bucket_name
 
-_TOKEN_ID = re.compile(r"[0-9A-Fa-f]{32}")  # it is the S3 access key id as well
+_TOKEN_ID = re.compile(r"[0-9A-Fa-f]{32}")  # also the S3 access key id
 _TESTED = (CredentialStatus.VALID, CredentialStatus.INVALID, CredentialStatus.ABSENT)
 _Status = TypeVar("_Status", bound=StrEnum)
 
@@ -22,7 +22,7 @@ class TokenStatus(StrEnum):
     DISABLED = "disabled"
     EXPIRED = "expired"
     REVOKED = "revoked"
-    """Cloudflare says why in brackets: "revoked (exposed)" is a token that was found in public."""
+    """Cloudflare adds the reason: "revoked (exposed)" is a token that was found in public."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def parse_list(answer: Answer, result: object, account_id: str) -> list[Catalog]
 
 
 def parse_catalog(answer: Answer, result: object, asked: BucketKey) -> Catalog:
-    """Read one catalog. Raises AnswerNotUnderstood, also where the answer is about another bucket."""
+    """Read one catalog. Raises AnswerNotUnderstood, also if the answer is about another bucket."""
     catalog = _parse_catalog(result, asked.account_id, asked_bucket=asked.bucket)
     if catalog is None or catalog.key != asked:
         raise not_understood(answer, is_write=False)
@@ -78,12 +78,12 @@ def _parse_catalog(entry: object, account_id: str, *, asked_bucket: str | None =
 
 
 def _match(value: object, unknown: _Status) -> _Status:
-    """Return the member with this value, or `unknown` for one that does not exist (yet)."""
+    """Return the member with this value, or `unknown` for a value that this version does not know."""
     return next((member for member in type(unknown) if member == value), unknown)
 
 
 def parse_verification(answer: Answer, result: object) -> TokenVerification:
-    """Read a verification. Raises AnswerNotUnderstood where any part of it is unclear."""
+    """Read a verification. Raises AnswerNotUnderstood if any part of it is unclear."""
     found = result if isinstance(result, dict) else {}
     status = _parse_status(found.get("status"))
     token_id = found.get("id")
@@ -109,11 +109,11 @@ def _parse_status(value: object) -> TokenStatus | None:
 
 
 def _parse_time(value: object) -> datetime | None:
-    """Read an RFC 3339 time, or None where there is none; raises ValueError for anything else."""
+    """Read an RFC 3339 time, or None if it is missing or empty; raises ValueError for anything else."""
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise ValueError  # noqa: TRY004 - a text that is no time is the same slip
+        raise ValueError  # noqa: TRY004 - the same error as for an invalid time
     return _in_utc(datetime.fromisoformat(value))
 
 
@@ -126,7 +126,7 @@ def _parse_date(answer: Answer) -> datetime | None:
 
 
 def _in_utc(time: datetime) -> datetime:
-    """Take a time without a zone as UTC, since Python cannot compare the two kinds. Raises ValueError."""
+    """Convert to UTC; a naive time counts as UTC, since Python cannot compare the two. Raises ValueError."""
     try:
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except OverflowError:  # in the years 1 and 9999

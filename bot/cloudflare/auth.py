@@ -1,6 +1,6 @@
 """The secret part of a request: the bot's own credentials, or a pasted token, as a header or as the body.
 
-Each is handed to httpx at the last moment, so that no stack frame, log or kept request shows it by accident.
+Each is passed to httpx at the last moment, so that no stack frame, log or kept request exposes it by accident.
 """
 
 import json
@@ -66,12 +66,12 @@ class CallerAuth(httpx.Auth):
         yield request
 
     def echo(self, cargo: "Fence | None") -> Echo:
-        """Return what must be removed from the answer: the bot's own credentials, and the request's secrets."""
+        """Return the remover of the bot's own credentials and of the request's secrets from the answer."""
         return Echo(*(secret.reveal() for secret in (self._credentials.secret, *(cargo.secrets if cargo else ()))))
 
 
 class Fence:
-    """Stops a request at the last moment when its sender may no longer send it."""
+    """Stops a request at the last moment if its sender may no longer send it."""
 
     secrets: tuple[Secret, ...] = ()
 
@@ -79,7 +79,7 @@ class Fence:
         self._may_send = may_send
 
     async def check(self) -> None:
-        """Raise LeaseLost when the sender may no longer send."""
+        """Raise LeaseLost if the sender may no longer send."""
         if not await self._may_send():
             raise LeaseLost
 
@@ -102,7 +102,7 @@ class Bearer(_TokenFence, httpx.Auth):
     """A request with a pasted token instead of the bot's own credentials."""
 
     def __init__(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
-        """Raise TokenMalformed for what no header can carry: the libraries below would quote it in an exception."""
+        """Raise TokenMalformed for a token that no header can carry: httpx would quote it in an exception."""
         if not _HEADER_VALUE.fullmatch(token.reveal()):
             raise TokenMalformed
         super().__init__(token, may_send)
@@ -130,7 +130,7 @@ class CredentialBody(_TokenFence, httpx.AsyncByteStream):
 
 
 def _require_header_value(secret: Secret, name: str) -> None:
-    """Refuse early what no header can carry: the libraries below quote such a value in their exceptions."""
+    """Refuse early a value that no header can carry: httpx would quote it in an exception."""
     if not _HEADER_VALUE.fullmatch(secret.reveal()):
         message = f"{name} is empty or has a character that no HTTP header can carry"
         raise ValueError(message)

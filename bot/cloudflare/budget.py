@@ -1,10 +1,10 @@
-"""How many requests Cloudflare takes, and when: a pure value, counted here and corrected by Cloudflare's answers.
+"""The number of requests that Cloudflare accepts, and when: counted here, corrected by Cloudflare's answers. Pure.
 
 Any period as long as Cloudflare's window, wherever it begins, holds at most 97 % of the quota. So it does not matter
 whether Cloudflare's windows slide, nor when they begin. While more than half of the quota is left, requests go at
 once; after that never faster than evenly, and the rest is spread over the time until more becomes free. Others may use
 the same quota: when the `Ratelimit` headers show that, half of what they leave is spread over the time until their
-window is over for certain. A 429 stops everything until its Retry-After. The last quarter is kept for writes.
+window is certainly over. A 429 stops everything until its Retry-After. The last quarter is reserved for writes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,9 +17,9 @@ DEFAULT_QUOTA: Final = 1200
 DEFAULT_WINDOW: Final = timedelta(minutes=5)
 RESERVE_PERCENT: Final = 3
 FOR_WRITES_PERCENT: Final = 25
-"""The share that dry runs cannot use up: enough for 48 writes in 5 minutes, each with its questions."""
+"""The share that dry runs cannot use up: enough for 48 writes in 5 minutes, each with its checks."""
 LATENESS: Final = timedelta(seconds=0.3)
-"""By how much one request may take longer to reach Cloudflare than another."""
+"""How much longer one request may take to reach Cloudflare than another."""
 ROUNDING: Final = timedelta(seconds=1)
 """Headers give whole seconds, and do not say whether they were rounded up."""
 LONGEST_PAUSE: Final = timedelta(seconds=1)
@@ -28,7 +28,7 @@ LONGEST_PAUSE: Final = timedelta(seconds=1)
 _SLOTS_IN_WINDOW: Final = 64
 _MOST_DIGITS: Final = 9
 _LONGEST: Final = timedelta(hours=1)
-"""No window and no reset is believed to be longer: one strange header must not stop an account for days."""
+"""The longest window or reset that is believed: one strange header must not stop an account for days."""
 _LONGEST_STOP: Final = timedelta(days=2)
 """No stored budget stops an account for longer; Cloudflare asks for minutes."""
 
@@ -37,16 +37,16 @@ class Urgency(IntEnum):
     """What a request is for; the lower number goes first."""
 
     WRITE = 0
-    """A change: the questions before it, the write itself, and the questions after it."""
+    """A change: the checks before it, the write itself, and the confirmation after it."""
     CHECK = 1
     """A person waits for an answer that changes nothing."""
     BACKGROUND = 2
-    """Nobody waits."""
+    """No one waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What the headers of one answer say; `remaining` is what was left for all callers when it was counted."""
+    """The limits in the headers of one answer; `remaining` was left for all callers when Cloudflare counted."""
 
     quota: int | None = None
     window: timedelta | None = None
@@ -92,7 +92,7 @@ class Spent:
 
     @property
     def total(self) -> int:
-        """How many there are."""
+        """The number of requests."""
         return sum(self.counts)
 
     def added(self) -> Self:
@@ -101,14 +101,14 @@ class Spent:
         return replace(self, counts=(newest + 1, *others))
 
     def forwarded(self, at: datetime) -> Self:
-        """Return what is left of it at `at`."""
+        """Return the count as of `at`, without the slots that are too old."""
         steps = max(0, (at - self.newest_at) // self.slot)
         size = len(self.counts)
         counts = ((0,) * min(steps, size) + self.counts)[:size]
         return replace(self, counts=counts, newest_at=self.newest_at + steps * self.slot)
 
     def since(self, start: datetime) -> int:
-        """Return how many may have gone after `start`."""
+        """Return how many requests may have been sent after `start`."""
         ends = (self.newest_at + (1 - index) * self.slot for index in range(len(self.counts)))
         return sum(count for count, end in zip(self.counts, ends, strict=True) if end > start)
 
@@ -126,8 +126,8 @@ class Spent:
 class Budget:
     """The requests that an account has left.
 
-    `resets_at` is when Cloudflare's current window ends, where it said so. `spare` is what it says is left until then,
-    less our requests since; None as long as our own count is the lower one.
+    `resets_at` is when Cloudflare's current window ends, if known. `spare` is what Cloudflare reported as left until
+    then, less our requests since; None while our own count allows fewer.
     """
 
     quota: int
@@ -145,7 +145,7 @@ class Budget:
         return cls(quota=DEFAULT_QUOTA, window=DEFAULT_WINDOW, spent=spent, next_at=now)
 
     def is_possible(self, now: datetime) -> bool:
-        """Whether answers can have led to it: a damaged row could otherwise stop the account forever."""
+        """Return whether answers can have led to it: a damaged row could otherwise stop the account forever."""
         counts = self.spent.counts
         numbers = (self.quota, self.spare or 0, *counts)
         times = (self.next_at, self.spent.newest_at, self.resets_at or now, self.blocked_until or now)
@@ -163,11 +163,11 @@ class Budget:
         then = self.forwarded(now)
         spare = None if then.spare is None else then.spare - 1
         after = replace(then, spent=then.spent.added(), spare=spare)
-        planned_at = max(self.next_at, now - self._even)  # one that woke a little late must not slow down the others
+        planned_at = max(self.next_at, now - self._even)  # a late wake-up must not slow down the others
         return replace(after, next_at=planned_at + after.pause(now))
 
     def opens_at(self, now: datetime, urgency: Urgency) -> datetime:
-        """Return when a request of that urgency may go: `now`, or later while blocked or used up."""
+        """Return when a request of that urgency may go: `now`, or later if blocked or used up."""
         kept = 0 if urgency is Urgency.WRITE else self._most * FOR_WRITES_PERCENT // 100
         at = max(now, self.blocked_until or now)
         at = max(at, self.spent.forwarded(at).falls_below(self._most - kept) or at)
@@ -175,7 +175,7 @@ class Budget:
         return at if spare is None or spare > self._reserve + kept else self._surely_over_at
 
     def pause(self, now: datetime) -> timedelta:
-        """Return how long to wait after a request sent now. Of a quota that others use too, half is ours."""
+        """Return how long to wait after a request sent now. Of a quota that others also use, half is ours."""
         left, share = self._most - self.spent.total, 1
         until = self.spent.falls_below(self.spent.total) or now
         if self.spare is not None and self.spare - self._reserve < left:
@@ -200,7 +200,7 @@ class Budget:
         return replace(budget, spare=spare, resets_at=heard_at + resets_in)
 
     def find_spare(self, remaining: int, heard_at: datetime, in_flight: int) -> int | None:
-        """Return what is left for everyone, or None when only we seem to use the quota.
+        """Return what is left for all callers, or None if only we seem to use the quota.
 
         Cloudflare had counted some of the requests in flight and some not. So the truth is between its number and its
         number less all of ours that it may not have counted.
@@ -219,14 +219,14 @@ class Budget:
         return replace(self, quota=quota, window=window, spent=spent)
 
     def rebased(self, now: datetime) -> Self:
-        """Return the budget for a clock that was set back, if it was: all requests count as sent just now."""
+        """Return the budget after the clock was set back, if it was: all requests count as sent just now."""
         if self.spent.newest_at <= now + LONGEST_PAUSE:
             return self
         spent = Spent.of(self.spent.total, self.window, now)
         return replace(self, spent=spent, next_at=now, spare=None, resets_at=None)
 
     def blocked(self, until: datetime) -> Self:
-        """Return the budget that gives nothing before `until`."""
+        """Return the budget with no request allowed before `until`."""
         return replace(self, blocked_until=max(until, self.blocked_until or until))
 
     @property

@@ -1,6 +1,6 @@
-"""The few calls that the bot makes to Cloudflare, typed. The only user of httpx; retries nothing and keeps no token.
+"""Typed calls to Cloudflare's API. The only user of httpx; retries nothing and keeps no token.
 
-No exception that leaves this module holds a request, a response or a frame that held one: all of them carry secrets.
+No exception that leaves this module holds a request, a response or a frame that held one: they all carry secrets.
 """
 
 import asyncio
@@ -48,11 +48,11 @@ from bot.network import DIRECT, Network
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 TOTAL_TIMEOUT = timedelta(seconds=30)
-_UNTOLD_RETRY_AFTER = timedelta(seconds=1)
+_DEFAULT_RETRY_AFTER = timedelta(seconds=1)
 LARGEST_ANSWER_BYTES = 4 * 1024 * 1024
 """A list of 10,000 catalogs takes 3 MB."""
 MOST_PARTS = 300_000
-"""Lists, objects and commas: 10,000 catalogs have half as many, and 4 MB of nothing else take 180 MB once parsed."""
+"""Lists, objects and commas: 10,000 catalogs have half as many; 4 MB of nothing else take 180 MB when parsed."""
 _SMALL_BYTES = 64 * 1024
 """Larger answers are parsed in a thread, so that no acknowledgement to Slack waits for them."""
 NOT_OFFERED_FOR = timedelta(hours=1)
@@ -76,7 +76,7 @@ _NEVER_SENT = (
     httpx.LocalProtocolError,
     httpx.UnsupportedProtocol,
 )
-# At DEBUG these write response headers, URLs with the account, and, inside the text of a refused header, its value.
+# At DEBUG, these log response headers, URLs with the account, and the value of a refused header.
 _TALKATIVE_LOGGERS = (
     "httpx",
     "httpcore",
@@ -91,7 +91,7 @@ _TALKATIVE_LOGGERS = (
 class Turn:
     """The right to send one request now. Give it back if it is not used.
 
-    The requests that follow in the same call have the same urgency.
+    Further requests of the same call have the same urgency.
     """
 
     def __init__(self, pace: Pace | None, urgency: Urgency) -> None:
@@ -113,16 +113,16 @@ class Turn:
 class CloudflareClient:
     """A client for one account, with one pool of connections. Close it with `aclose()`.
 
-    For a bucket of another account nothing is sent: it raises NoSuchBucket.
-    Every call raises nothing but `CloudflareError`s, LeaseLost (those with `may_send`) and DatabaseTrouble (where the
+    For a bucket of another account, nothing is sent and NoSuchBucket is raised.
+    Every call raises only `CloudflareError`s, LeaseLost (those with `may_send`) and DatabaseTrouble (where the
     pace is kept in a database), follows no redirect and is safe to repeat; a request takes 30 s at most. On `auto` a
     call can be two requests.
-    `may_send` is asked when a request is about to go out, and a no raises LeaseLost: a process that was frozen anywhere
-    before that sends nothing when it wakes. Errors that it raises pass through.
-    Requests with a pasted token take their turns like all others. But the limits in their answers are those of that
-    token, so they neither correct nor stop the account's pace.
-    An answer that is compressed or too large is not read, and no cookie is kept. An echo of the pasted token or of the
-    bot's own credentials is removed from an answer before any other code sees it.
+    `may_send` is called when a request is about to go out, and False raises LeaseLost: a process that was frozen before
+    that point sends nothing when it wakes up. Errors that it raises pass through.
+    Requests with a pasted token take turns like all others. But the limits in their answers are those of that token,
+    so they neither correct nor stop the account's pace.
+    A compressed or too large answer is not read, and no cookie is kept. Echoes of the pasted token and of the bot's
+    own credentials are removed from an answer before any other code sees it.
     TLS certificates are always verified. `network` decides on the proxy and on the certificates that are trusted.
     """
 
@@ -162,7 +162,7 @@ class CloudflareClient:
             headers=_HEADERS,
             cookies=_NoCookies(),
             timeout=httpx.Timeout(total, connect=connect, pool=connect),
-            limits=httpx.Limits(max_keepalive_connections=MOST_IN_FLIGHT),  # the pace limits how many there are
+            limits=httpx.Limits(max_keepalive_connections=MOST_IN_FLIGHT),  # the pace limits their number
             follow_redirects=False,
             transport=transport,
             verify=network.tls_context(),
@@ -171,10 +171,10 @@ class CloudflareClient:
         )
 
     async def turn(self, urgency: Urgency) -> Turn | datetime:
-        """Wait in the queue, and return the right to send a request; or, at once, when to ask again.
+        """Wait in the queue and return the right to send a request; or return at once when to ask again.
 
-        A call whose turn is used already waits for another one of the same urgency, and raises Throttled when nothing
-        that urgent may be sent for a while. A call without a turn has the lowest urgency. Raises DatabaseTrouble.
+        A call whose turn was already used waits for another one of the same urgency, and raises Throttled if nothing
+        of that urgency may be sent for a while. A call without a turn has the lowest urgency. Raises DatabaseTrouble.
         """
         if self._pace is None:
             return Turn(None, urgency)
@@ -195,10 +195,10 @@ class CloudflareClient:
         may_send: Callable[[], Awaitable[bool]],
         turn: Turn | None = None,
     ) -> TokenVerification:
-        """Ask about a pasted token, with that token: as a user's where `owner` is USER, else as one of the account.
+        """Verify a pasted token, with that token: at the user's endpoint if `owner` is USER, else at the account's.
 
-        It proves nothing about what the token may do. A refusal is raised as CallerRejected, as for the bot's own
-        credentials: what it means for a pasted token, `bot.delivery.judge` decides.
+        This says nothing about the token's permissions. A refusal is raised as CallerRejected, as for the bot's own
+        credentials; `bot.delivery.judge` decides what it means for a pasted token.
         """
         place = "user" if owner is TokenKind.USER else self._account_path
         answered = await self._request("GET", f"{place}/tokens/verify", turn=turn, cargo=Bearer(token, may_send))
@@ -207,16 +207,16 @@ class CloudflareClient:
     async def get_catalog_as(
         self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
     ) -> Catalog:
-        """Return the catalog of one bucket, asked for with a pasted token: proves that this token can read it.
+        """Return the catalog of one bucket, requested with a pasted token, which proves that this token can read it.
 
         A refusal is raised as for the bot's own credentials; see `verify_token`.
         """
         return await self._get_catalog(key, turn, Bearer(token, may_send))
 
     async def test_credential(self, key: BucketKey, turn: Turn | None = None) -> CredentialStatus:
-        """Have Cloudflare test the slot's credential: VALID, INVALID or ABSENT; raises RouteGone where not offered.
+        """Have Cloudflare test the slot's credential: VALID, INVALID or ABSENT; raises RouteGone if not offered.
 
-        Only the newer path family has it. Where it was missing within the last hour, nothing is sent.
+        Only the newer path family has this route. If it was missing within the last hour, nothing is sent.
         """
         bucket = self._require_possible(key)
         if self._catalog_api is CatalogApi.R2_CATALOG or self._timer() < self._not_offered_until:
@@ -233,9 +233,9 @@ class CloudflareClient:
     async def enable_catalog(
         self, key: BucketKey, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
     ) -> None:
-        """Give a bucket a catalog, or switch its catalog on again; one that is on stays as it is.
+        """Give a bucket a catalog, or switch its catalog on again; an active catalog stays as it is.
 
-        A 409 ("Catalog already enabled", OpenAPI) says that it exists; whether it is on is then asked for.
+        A 409 ("Catalog already enabled", OpenAPI) says that it exists; a second request finds out whether it is on.
         """
         bucket = self._require_possible(key)
         try:
@@ -252,10 +252,10 @@ class CloudflareClient:
     async def store_credential(
         self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
     ) -> str | None:
-        """Write `token` into the bucket's slot; return the `cf-ray`, only where Cloudflare's success is unambiguous.
+        """Write `token` into the bucket's slot; return the `cf-ray`, but only after an unambiguous success.
 
-        `may_send` is asked twice, when the headers and when the body are about to go out.
-        An error with `possibly_landed` leaves open whether the slot now holds `token`.
+        `may_send` is called twice: before the headers and before the body go out.
+        After an error with `possibly_landed`, the slot may or may not hold `token`.
         """
         bucket = self._require_possible(key)
         answer, _ = await self._call("POST", bucket, "credential", turn=turn, cargo=CredentialBody(token, may_send))
@@ -295,14 +295,14 @@ class CloudflareClient:
         end = start_request("cloudflare_request", method=method, path=_describe_path(url))
         outcome = await self._exchange(method, url, cargo)
         end(outcome.status if isinstance(outcome, Answer) else str(outcome))
-        # Raised here, outside of every `except` block: an exception's context would keep httpx's request alive.
+        # Raised here, outside every `except` block: an exception's context would keep httpx's request alive.
         if isinstance(outcome, BotError):
             raise outcome
         try:
             return outcome, read_result(outcome, is_write=method != "GET")
         except Throttled as error:
             if self._pace is not None and not isinstance(cargo, Bearer):
-                await self._pace.block(error.retry_after or _UNTOLD_RETRY_AFTER)
+                await self._pace.block(error.retry_after or _DEFAULT_RETRY_AFTER)
             raise
 
     async def _enter(self, turn: Turn | None) -> None:
@@ -313,7 +313,7 @@ class CloudflareClient:
             raise Throttled
 
     def _require_possible(self, key: BucketKey) -> str:
-        """Return the bucket's name; raises NoSuchBucket for another account's, and for a name no bucket can have."""
+        """Return the bucket's name; raises NoSuchBucket for another account and for an impossible name."""
         if key.account_id != self.account_id or not is_bucket_name(key.bucket):
             raise NoSuchBucket
         return key.bucket
@@ -328,9 +328,9 @@ class CloudflareClient:
         return sorted(families, key=lambda family: family is not self._preferred)
 
     async def _exchange(self, method: str, url: str, cargo: Fence | None) -> Answer | BotError:
-        """Send one request and read its answer. The stack frames below, which hold the secrets, end here."""
+        """Send one request and read its answer. The frames below hold the secrets and must not outlive it."""
         limits: Limits | None = None
-        turned_away: int | None = None
+        refused_by_proxy: int | None = None
         try:
             async with asyncio.timeout(self._total_timeout.total_seconds()):
                 answer = await self._send(method, url, cargo)
@@ -340,7 +340,7 @@ class CloudflareClient:
         except (LeaseLost, DatabaseTrouble) as stopped:
             return type(stopped)()
         except _NEVER_SENT as error:
-            never_sent, failure, turned_away = True, name_cause(error), _read_status_of_proxy(error)
+            never_sent, failure, refused_by_proxy = True, name_cause(error), _read_status_of_proxy(error)
         except (httpx.HTTPError, OSError) as error:  # a TimeoutError is an OSError
             never_sent, failure = False, name_cause(error)
         except asyncio.CancelledError as cancelled:
@@ -349,8 +349,8 @@ class CloudflareClient:
         finally:
             if self._pace is not None:
                 self._pace.done(limits)
-        if turned_away is not None:
-            return BlockedOnTheWay(status=turned_away)
+        if refused_by_proxy is not None:
+            return BlockedOnTheWay(status=refused_by_proxy)
         return CloudflareUnreachable(possibly_landed=method != "GET" and not never_sent, failure=failure)
 
     async def _send(self, method: str, url: str, cargo: Fence | None) -> Answer:
@@ -361,7 +361,7 @@ class CloudflareClient:
         async with self._http.stream(
             method, url, content=body, headers=headers, auth=auth, extensions=extensions
         ) as response:
-            headers_received = response.headers.multi_items()  # each lookup by name would walk through all of them
+            headers_received = response.headers.multi_items()  # each lookup by name would scan them all
             received = await _read_body(response, headers_received)
         parse = partial(
             Answer.parse,
@@ -374,17 +374,17 @@ class CloudflareClient:
 
 
 class _NoCookies(CookieJar):
-    """Keeps none: a cookie that echoes one person's token would be sent with everybody's requests."""
+    """Discards cookies: one that echoes a person's token would be sent with everyone's requests."""
 
     def extract_cookies(self, response: object, request: object) -> None:
-        """Keep none."""
+        """Discard them."""
 
 
 def _read_status_of_proxy(failure: Exception) -> int | None:
-    """Return the 4xx with which a proxy refused to open the tunnel, if it did.
+    """Return the 4xx status with which a proxy refused the tunnel, or None.
 
-    For https a proxy's 407 is no answer but an exception whose text begins with it. Taken for a network that is down,
-    it was waited out until the deadline, although somebody has to give the bot the proxy's password.
+    For https, a proxy's 407 arrives as an exception whose text begins with the status. Taken for a network failure, it
+    was retried until the deadline, although the operator has to configure the proxy's password.
     """
     refused = _REFUSED_TUNNEL.match(str(failure)) if isinstance(failure, httpx.ProxyError) else None
     return int(refused[0]) if refused else None

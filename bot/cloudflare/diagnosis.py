@@ -1,6 +1,6 @@
-"""What an answer of Cloudflare means: its result, or one of our errors. Pure; sends nothing and remembers nothing.
+"""Interprets an answer of Cloudflare: returns its result, or raises one of our errors. Pure.
 
-Only `success` and `errors` decide, never `messages`: a success of Cloudflare carries code 10000 there.
+Only `success` and `errors` decide, never `messages`: a success can carry code 10000 there.
 """
 
 import json
@@ -48,7 +48,7 @@ LONGEST_MESSAGE = 200
 _AMBIGUOUS_CODE = 10001
 _AUTHENTICATION_CODE = 10000
 _FORBIDDEN = "forbidden"
-"""The whole text of code 10000, since 2026-08-20, where known credentials lack a permission."""
+"""The whole text of code 10000, since 2026-08-20, if known credentials lack a permission."""
 _TRANSIENT_TEXT = re.compile(r"internal|try again|tempora|unavailable", re.IGNORECASE)
 _PERMANENT_TEXT = re.compile(r"not allowed|token|permission", re.IGNORECASE)
 _EDGE_CODES = range(1001, 2000)
@@ -58,7 +58,7 @@ _EDGE_PAGE_BYTES = 65_536
 _CHALLENGE_PAGE = re.compile(rb"<title>\s*Just a moment", re.IGNORECASE)
 _HEADERS = frozenset({"cf-mitigated", "cf-ray", "date", "ratelimit", "ratelimit-policy", "retry-after"})
 _RAY = re.compile(r"[0-9a-f]{16,20}(-[A-Z]{3,4})?")  # 64 bits, and the airport of the data center
-# Every kind of token, key or id that Cloudflare gives out is at least 32 of these characters long.
+# Every token, key or id that Cloudflare issues is at least 32 of these characters long.
 _TOKEN_SHAPED = re.compile(r"[A-Za-z0-9_-]{32,}|cf[a-z]{1,4}_[A-Za-z0-9_-]+")
 _LONGEST_URL = 150
 _LARGEST_CODE = 999_999_999
@@ -67,9 +67,9 @@ _MOST_SECONDS = 10**9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One HTTP answer, parsed once, without what it echoed. `headers` are those that mean something, in lower case.
+    """One HTTP answer, parsed once, without echoed secrets. `headers` are those that we use, in lower case.
 
-    `document` is None for what is no JSON. `is_read` is False for a body that was compressed, or too large.
+    `document` is None if the body is not JSON. `is_read` is False for a body that was compressed or too large.
     """
 
     status: int
@@ -83,7 +83,7 @@ class Answer:
 
     @classmethod
     def parse(cls, *, status: int, headers: Iterable[tuple[str, str]], body: bytes | None, echo: Echo) -> Self:
-        """Parse what came; names of headers are in lower case, `body` is None for one that was not read."""
+        """Parse an answer; header names are in lower case, `body` is None if it was not read."""
         document, beginning = _parse_json(body or b"", echo), (body or b"")[:_EDGE_PAGE_BYTES]
         return cls(
             status=status,
@@ -98,7 +98,7 @@ class Answer:
 
     @property
     def cf_ray(self) -> str | None:
-        """Cloudflare's id of this request, as its support asks for it."""
+        """Cloudflare's id of this request, which its support asks for."""
         ray = self.headers.get("cf-ray", "")
         return ray if _RAY.fullmatch(ray) else None
 
@@ -113,9 +113,9 @@ class _Fault:
 
 
 def read_result(answer: Answer, *, is_write: bool) -> object:
-    """Return the envelope's `result` (None for an empty 204 or 205), or raise the error that the answer means.
+    """Return the envelope's `result` (None for an empty 204 or 205), or raise the error that the answer stands for.
 
-    `is_write` says whether an unclear answer leaves open that something was written. Raises `CloudflareError`s only.
+    With `is_write`, an unclear answer sets `possibly_landed`. Raises only `CloudflareError`s.
     """
     document = answer.document
     if _is_success(answer):
@@ -133,12 +133,12 @@ def read_result(answer: Answer, *, is_write: bool) -> object:
 
 
 def not_understood(answer: Answer, *, is_write: bool) -> AnswerNotUnderstood:
-    """Return the error for an answer that was a success but whose `result` is not what was asked for."""
+    """Return the error for a success whose `result` is not what was requested."""
     return AnswerNotUnderstood(status=answer.status, cf_ray=answer.cf_ray, possibly_landed=is_write)
 
 
 def _keep_headers(headers: Iterable[tuple[str, str]], echo: Echo) -> Mapping[str, str]:
-    """Keep the few that mean something; what comes several times is one list (RFC 9110, 5.3)."""
+    """Keep the headers that we use; repeated ones are joined to one list (RFC 9110, 5.3)."""
     kept: dict[str, list[str]] = {}
     for name, value in headers:
         if name in _HEADERS:
@@ -147,7 +147,7 @@ def _keep_headers(headers: Iterable[tuple[str, str]], echo: Echo) -> Mapping[str
 
 
 def _parse_json(body: bytes, echo: Echo) -> object:
-    """Parse and clean: an echo shows only once its escapes are read."""
+    """Parse, then remove echoes: they are visible only after unescaping."""
     try:
         return echo.clean(json.loads(body))
     except (ValueError, RecursionError):
@@ -169,7 +169,7 @@ def _is_2xx(status: int) -> bool:
 
 
 def _choose_fault(document: object) -> _Fault:
-    """Return the first fault whose code we know, else the first one, else the edge's, else an empty one."""
+    """Return the first fault with a known code, else the first one, else the edge's, else an empty one."""
     if not isinstance(document, dict):
         return _Fault(code=None, message="")
     faults = list(_list_faults(document.get("errors")))
@@ -194,7 +194,7 @@ def _list_faults(errors: object, *, is_chain: bool = False) -> Iterator[_Fault]:
 
 
 def _read_code(value: object) -> int | None:
-    """Read a code that may be a number or digits; anything larger than a code is none."""
+    """Read a code that may be a number or a string of digits; a larger number is no code."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -203,7 +203,7 @@ def _read_code(value: object) -> int | None:
 
 
 def _classify(answer: Answer, fault: _Fault) -> type[CloudflareError]:
-    """Go from what says most to what says least: a challenge, the code, the edge, the status."""
+    """Classify by the most specific evidence first: a challenge, the code, the edge, the status."""
     if answer.headers.get("cf-mitigated") == "challenge":
         return ChallengePage
     if not answer.is_read:
@@ -215,7 +215,7 @@ def _classify(answer: Answer, fault: _Fault) -> type[CloudflareError]:
 
 
 def _classify_page(answer: Answer, fault: _Fault) -> type[CloudflareError] | None:
-    """Tell what does not come from the API at all."""
+    """Recognize answers that do not come from the API at all."""
     if _is_from_edge(answer, fault):
         return EdgeRefused
     if answer.is_challenge_page:
@@ -224,14 +224,14 @@ def _classify_page(answer: Answer, fault: _Fault) -> type[CloudflareError] | Non
 
 
 def _classify_unread(status: int) -> type[CloudflareError]:
-    """Take only what passes from the status: a 404 that nobody has read may say anything."""
+    """Classify an unread answer by its status only if the error passes: an unread 404 may mean anything."""
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Throttled
     return CloudflareUnavailable if status >= HTTPStatus.INTERNAL_SERVER_ERROR else AnswerNotUnderstood
 
 
 def _classify_2xx(document: object, fault: _Fault) -> type[CloudflareError]:
-    """Take a 2xx for a refusal only when `success` is false and a code says which; else nobody knows what happened."""
+    """Treat a 2xx as a refusal only if `success` is false and a code says which; else the outcome is unknown."""
     says_no = isinstance(document, dict) and document.get("success") is False
     if fault.code is None or not says_no:
         return Throttled if fault.code in Throttled.cloudflare_codes else AnswerNotUnderstood
@@ -252,7 +252,7 @@ def _classify_code(status: int, fault: _Fault) -> type[CloudflareError] | None:
 
 
 def _classify_ambiguous(status: int, message: str) -> type[CloudflareError]:
-    """Code 10001 is "internal error" as well as "Method not allowed for token": its text decides, then its status."""
+    """Classify code 10001, "internal error" or "Method not allowed for token": by its text, then by the status."""
     if _TRANSIENT_TEXT.search(message):
         return CloudflareUnavailable
     is_permanent = _PERMANENT_TEXT.search(message) or status < HTTPStatus.INTERNAL_SERVER_ERROR
@@ -260,7 +260,7 @@ def _classify_ambiguous(status: int, message: str) -> type[CloudflareError]:
 
 
 def _is_from_edge(answer: Answer, fault: _Fault) -> bool:
-    """Tell the edge from the API by the envelope, which the edge has not: the API has codes of that range as well."""
+    """Distinguish the edge from the API by the envelope, which only the API sends: both use codes of that range."""
     has_envelope = isinstance(answer.document, dict) and "success" in answer.document
     is_edge_code = answer.status in _EDGE_STATUSES and fault.code in _EDGE_CODES
     return answer.is_edge_page or (is_edge_code and not has_envelope)
@@ -278,7 +278,7 @@ def _classify_status(status: int, document: object, fault: _Fault) -> type[Cloud
 
 
 def _classify_without_code(status: int, document: object) -> type[CloudflareError] | None:
-    """Tell a bare 404 (no such route) and a 403 of the API itself from whatever else says no, a proxy's page say."""
+    """Distinguish a bare 404 (no such route) and a 403 of the API from other refusals, such as a proxy's page."""
     if status == HTTPStatus.NOT_FOUND:
         return RouteGone
     is_from_api = isinstance(document, dict) and "success" in document
@@ -286,25 +286,25 @@ def _classify_without_code(status: int, document: object) -> type[CloudflareErro
 
 
 def _is_unclear(kind: type[CloudflareError], status: int) -> bool:
-    """Say whether a write may have happened although no success was told."""
+    """Return whether a write may have happened although no success was reported."""
     if kind is EdgeRefused and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return False
     return issubclass(kind, CloudflareTrouble) and kind.leaves_open
 
 
 def _describe(fault: _Fault) -> str:
-    """Return Cloudflare's own text, and behind it the page of its documentation that it names."""
+    """Return Cloudflare's text, followed by the documentation page that it names."""
     url = fault.documentation_url
     return f"{_clean(fault.message, LONGEST_MESSAGE - len(url) - 1)} {url}".strip() if url else _clean(fault.message)
 
 
 def _clean(message: str, longest: int = LONGEST_MESSAGE) -> str:
-    """Make Cloudflare's own text safe to keep: tokens out before it is cut, so that no half of one remains."""
+    """Make Cloudflare's text safe to keep: remove tokens before truncating, so that no half of one remains."""
     return _TOKEN_SHAPED.sub(REMOVED, one_line(message))[:longest].strip()
 
 
 def _read_documentation_url(value: object) -> str:
-    """Return a page of Cloudflare's documentation, or nothing: a forged answer could lead people elsewhere."""
+    """Return a page of Cloudflare's documentation, or "": a forged answer could lead people elsewhere."""
     if not isinstance(value, str) or len(value) > _LONGEST_URL or not DOCUMENTATION_URL.fullmatch(value):
         return ""
     return value
@@ -322,7 +322,7 @@ def _find_retry_after(answer: Answer) -> timedelta | None:
 
 
 def _read_seconds(value: object) -> float | None:
-    """Read a number of seconds as a float, or None for what is no such number (also a negative one and a NaN)."""
+    """Read a number of seconds as a float, or None for anything else, such as a negative number or NaN."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", value):
         return float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,7 +1,7 @@
 """Removes the secrets of a request from the text of its answer. Pure.
 
-A server that quotes a token in its answer, on purpose or in a message about a bad header, must not bring it into a
-channel, the database or the log: neither whole nor in pieces, neither plain nor in any encoding that servers use.
+A token that a server quotes in its answer, on purpose or in a message about a bad header, must not reach a channel,
+the database or the log: neither whole nor in pieces, neither plain nor in any encoding that servers use.
 """
 
 import base64
@@ -14,22 +14,22 @@ from urllib.parse import unquote
 
 REMOVED: Final = "[removed]"
 SHORTEST_PIECE: Final = 12
-"""In letters and digits. Shorter pieces could be words of the envelope, and are no use to an attacker."""
+"""In letters and digits. Shorter pieces could be words of the envelope, and are useless to an attacker."""
 LONGEST_TEXT: Final = 1000
-"""Longer texts of an answer are cut to this."""
+"""In characters. Longer texts are truncated."""
 
 _BLOCK: Final = 6
 _STEP: Final = SHORTEST_PIECE - _BLOCK + 1
 """Wherever a piece lies in a text, a whole block of it begins at a multiple of this: few places need a lookup."""
 _FEWEST_DIFFERENT: Final = 5
-"""A piece with fewer different characters gives nothing away, and occurs in many ids: 000000000001."""
+"""A piece with fewer different characters reveals nothing, and occurs in many ids: 000000000001."""
 _MOST_LAYERS: Final = 3
 _NO_PART: Final = re.compile(r"[^0-9A-Za-z]+")
 _ESCAPE: Final = re.compile(r"\\(?:u00|x)([0-9A-Fa-f]{2})")
 
 
 class Echo:
-    """The secrets to be removed. Keep it no longer than it takes to read the answer: it holds them."""
+    """Removes secrets. It holds them, so keep it only while reading the answer."""
 
     __slots__ = ("_blocks", "_pieces", "_wholes")
 
@@ -39,7 +39,7 @@ class Echo:
         self._blocks = frozenset(piece[place : place + _BLOCK] for piece in self._pieces for place in range(_STEP))
 
     def remove(self, text: str) -> str:
-        """Return the text, cut to its beginning, without any run of a secret's characters, whatever stands between."""
+        """Return the truncated text without any run of a secret's characters, whatever separators are between."""
         if len(text) < SHORTEST_PIECE:
             return text
         text = text[:LONGEST_TEXT]
@@ -80,18 +80,18 @@ class Echo:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield the forms of a quoted secret. The S3 secret access key of an R2 token is its SHA-256."""
+    """Yield the forms in which a secret may be quoted. An R2 token's SHA-256 is its S3 secret access key."""
     plain = secret.encode("utf-8", "surrogatepass")
     yield secret
     yield plain.hex()
     yield hashlib.sha256(plain).hexdigest()
     for offset in range(3):
-        # The text before and after it changes the outermost characters: only the middle is always the same.
+        # The text around it changes the outermost characters: only the middle is always the same.
         yield base64.b64encode(b"\0" * offset + plain).decode()[4:-4]
 
 
 def _cut(form: str) -> Iterator[str]:
-    """Yield all pieces of the shortest length that give something away."""
+    """Yield all pieces of the shortest length that reveal something."""
     letters = _letters(form)
     for start in range(len(letters) - SHORTEST_PIECE + 1):
         piece = letters[start : start + SHORTEST_PIECE]
@@ -100,12 +100,12 @@ def _cut(form: str) -> Iterator[str]:
 
 
 def _letters(text: str) -> str:
-    """Return the ASCII letters and digits alone, in lower case: signs, blanks and line breaks may be anywhere."""
+    """Return only the ASCII letters and digits, in lower case: punctuation and blanks may be anywhere."""
     return _NO_PART.sub("", text).lower()
 
 
 def _readings(text: str) -> Iterator[str]:
-    """Yield the text with percent-encoding, entities and escapes undone, layer by layer."""
+    """Yield the text with percent-encoding, entities and escapes decoded, layer by layer."""
     for _ in range(_MOST_LAYERS):
         read = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), html.unescape(unquote(text)))
         if read == text:
@@ -115,7 +115,7 @@ def _readings(text: str) -> Iterator[str]:
 
 
 def _runs(marks: list[bool]) -> Iterator[tuple[int, int]]:
-    """Yield the first and last place of each unbroken run of marks."""
+    """Yield the first and last index of each run of marks."""
     first: int | None = None
     for place, is_marked in enumerate([*marks, False]):
         if is_marked and first is None:

@@ -18,13 +18,13 @@ class Place(NamedTuple):
     is_called: asyncio.Event
 
     async def wait_for_call(self) -> None:
-        """Return at the next call of the first place. A call before this one is missed."""
+        """Return when this place is next called as the first. Earlier calls do not count."""
         self.is_called.clear()
         await self.is_called.wait()
 
 
 class Line:
-    """Nothing is handed over: a place that is called checks whether it is first. So a cancelled one loses nothing."""
+    """The queue. A called place checks whether it is first; nothing is handed over, so cancelling one loses nothing."""
 
     def __init__(self) -> None:
         self._places: list[Place] = []
@@ -32,7 +32,7 @@ class Line:
 
     @contextmanager
     def stand(self, urgency: Urgency) -> Iterator[Place]:
-        """Stand in the queue; when this place is left, the one that is then first is called."""
+        """Join the queue; on leaving, call the place that is then first."""
         place = Place(urgency, next(self._numbers), asyncio.Event())
         insort(self._places, place)
         try:
@@ -42,7 +42,7 @@ class Line:
             self.call_first()
 
     def is_first(self, place: Place) -> bool:
-        """Whether it is first now; a more urgent one may come at any time."""
+        """Return whether it is first now; a more urgent one may come at any time."""
         return self._places[0] is place
 
     def call_first(self) -> None:

@@ -1,6 +1,6 @@
-"""Who may send a request to Cloudflare now: a queue for each process, one budget for all processes of an account.
+"""Decides when a request may go to Cloudflare: a queue per process, one budget for all processes of an account.
 
-Checks, however many, never hold up a write: not in the queue, not in the budget, not in flight.
+However many checks there are, they never delay a write: not in the queue, not in the budget, not in flight.
 """
 
 import asyncio
@@ -15,41 +15,41 @@ from bot.cloudflare.line import Line, Place
 from bot.model.errors import DatabaseTrouble
 
 MOMENT: Final = timedelta(seconds=1)
-"""The longest stop that is waited out in the queue."""
+"""The longest stop for which a request stays in the queue."""
 MOST_IN_FLIGHT: Final = 32
 FEW_IN_FLIGHT: Final = 8
-"""Until the first request has ended: its answer may announce a limit lower than the usual one."""
+"""Until the first request has ended: its answer may announce an unusually low limit."""
 FOR_WRITES_IN_FLIGHT: Final = 1 / 4
-"""The share that is kept for writes: while Cloudflare is slow, checks would otherwise fill every place."""
+"""The share that is reserved for writes: when Cloudflare is slow, checks would otherwise fill every place."""
 
 _T = TypeVar("_T")
 
 
 class Pace(Protocol):
-    """Lets requests to Cloudflare go, as fast as the account's budget allows."""
+    """Lets requests go to Cloudflare as fast as the account's budget allows."""
 
     async def turn(self, urgency: Urgency) -> datetime | None:
         """Wait in the queue; None means that one request may go now, after which `done()` must be called.
 
-        A datetime, returned at once, means that nothing this urgent may go for more than a second: come back then. Safe
-        to cancel. Raises DatabaseTrouble where the budget is in a database.
+        A datetime, returned at once, means that no request of this urgency may go until then, which is more than a
+        second away. Safe to cancel. Raises DatabaseTrouble if the budget is in a database.
         """
         ...
 
     def done(self, limits: Limits | None) -> None:
-        """Note that a request has ended, and the limits that its answer named, if any."""
+        """Record that a request has ended, and the limits in its answer, if any."""
         ...
 
     async def block(self, retry_after: timedelta) -> None:
-        """Stop all requests of the account, at least for a second: Cloudflare answered 429."""
+        """Stop all requests of the account, for at least a second: Cloudflare answered 429."""
         ...
 
 
 class PaceStore(Protocol):
-    """Where the budget of one account is kept; it begins with `Budget.fresh`."""
+    """Stores the budget of one account, initially `Budget.fresh`."""
 
     async def change(self, change: Callable[[Budget, datetime], tuple[Budget, _T]]) -> _T:
-        """Replace the budget by what `change` makes of it at the store's own time, one after the other.
+        """Replace the budget by the result of `change` at the store's time, one change after the other.
 
         `change` may run twice. Raises DatabaseTrouble.
         """
@@ -67,7 +67,7 @@ class SharedPace:
     """The pace of an account whose budget may be shared with other processes.
 
     Only the first in the queue asks the store, one at a time, and passes on the limits received meanwhile: one change
-    for each request. While it sleeps until the budget opens, a more urgent one may come and go before it.
+    for each request. While it sleeps until the budget opens, a more urgent one may overtake it.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class SharedPace:
                     await place.wait_for_call()
                 if self._is_stopped(urgency):
                     return self._stopped_until[urgency]
-                async with self._asking:  # one that is no longer first may be asking
+                async with self._asking:  # another place, no longer the first, may still be asking
                     if not self._may_go_on(place):
                         continue
                     wait = await self._take(urgency)
@@ -106,7 +106,7 @@ class SharedPace:
                 await self._sleep(wait.total_seconds())
 
     def done(self, limits: Limits | None) -> None:
-        """Note a request's end; see `Pace`."""
+        """Record a request's end; see `Pace`."""
         self._in_flight -= 1
         self._most_in_flight = MOST_IN_FLIGHT
         self._line.call_first()
@@ -131,7 +131,7 @@ class SharedPace:
                 self._stopped_until[urgency] = max(stopped_until, until)
 
     def _may_go_on(self, place: Place) -> bool:
-        """Whether it is its turn to take a request, or to learn that there is none."""
+        """Return whether this place may take a request now, or learn that none may go."""
         kept = 0 if place.urgency is Urgency.WRITE else int(self._most_in_flight * FOR_WRITES_IN_FLIGHT)
         has_room = self._in_flight < self._most_in_flight - kept
         return self._line.is_first(place) and (has_room or self._is_stopped(place.urgency))
