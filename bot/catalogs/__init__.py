@@ -1,1 +1,1 @@
-"""What we know of the account's catalogs."""
+"""Keeps the records of the account's catalogs fresh."""

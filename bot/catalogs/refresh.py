@@ -1,4 +1,4 @@
-"""Keeps the snapshot of the account's catalogs fresh, so that nobody who opens a form waits for Cloudflare."""
+"""Keeps the snapshot of the account's catalogs fresh, so that opening a form does not wait for Cloudflare."""
 
 import asyncio
 from collections import deque
@@ -19,17 +19,17 @@ from bot.storage.catalogs import Catalogs
 
 REFRESH_EVERY: Final = timedelta(minutes=5)
 TEST_EVERY: Final = timedelta(days=1)
-"""How often each stored credential is tested when nobody asks for its state."""
+"""How often each stored credential is tested if no one asks for its status."""
 MOST_TESTS_AT_ONCE: Final = 8
 
 _log = structlog.get_logger()
 
 
 class SnapshotKeeper:
-    """Asks Cloudflare at start, every few minutes, and when someone asks for what is older than 30 s.
+    """Asks Cloudflare at start, every few minutes, and when someone asks and the list is older than 30 s.
 
     One request lists all catalogs. Testing the stored credentials takes one request each: once a day, and when someone
-    asks for their state.
+    asks for their status.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class SnapshotKeeper:
         clock: Callable[[], datetime],
         tell_listed: Callable[[Sequence[Catalog]], None] = lambda _: None,
     ) -> None:
-        """Take who hears what was listed, each time."""
+        """Store the dependencies; `tell_listed` is called with each new list."""
         self._tell_listed = tell_listed
         self._cloudflare = cloudflare
         self._catalogs = catalogs
@@ -51,7 +51,7 @@ class SnapshotKeeper:
         self._failing: set[BucketKey] = set()
 
     def want(self, *, tests: bool = False) -> None:
-        """Refresh it soon, unless it is fresh; with `tests`, test the credentials as well. Returns at once."""
+        """Request a refresh, unless the list is fresh; with `tests`, also test the credentials. Returns at once."""
         if tests or not self._is_fresh(self._asked_at):
             self._wants_tests = self._wants_tests or tests
             self._wanted.set()
@@ -82,7 +82,7 @@ class SnapshotKeeper:
             await self.refresh(tests=tests)
 
     async def refresh(self, *, tests: bool = False) -> None:
-        """Ask Cloudflare and keep its answer; with `tests`, test all that were not tested lately. Never fails."""
+        """Ask Cloudflare and save its answer; with `tests`, test all credentials not tested recently. Never fails."""
         self._asked_at = asked_at = self._clock()
         self._round_began_at = asked_at if tests else self._round_began_at
         try:
@@ -95,17 +95,17 @@ class SnapshotKeeper:
                 await self._catalogs.note_all_tested(asked_at)
         except BotError as error:
             _log_failure(error)
-        except Exception as error:  # noqa: BLE001 - an old list must not end the bot
+        except Exception as error:  # noqa: BLE001 - a failed refresh must not end the bot
             _log.critical("snapshot_broke", error=type(error).__name__)
         else:
             _log.debug("snapshot_refreshed", catalogs=len(listed))
 
     async def _test(self, now: datetime, older_than: timedelta) -> None:
-        """Have Cloudflare test what is due, a few at once; a failure ends it, and the rest comes first next time."""
+        """Have Cloudflare test what is due, a few at once; after a failure, the rest comes first next time."""
         known = await self._catalogs.snapshot()
         due = self._find_due(known.catalogs, now, older_than) if known else deque()
         try:
-            if due:  # alone: where Cloudflare offers no test, that costs one request
+            if due:  # alone: if Cloudflare offers no test, this costs one request
                 await self._test_one(due.popleft())
             askers = [self._test_one_after_the_other(due) for _ in range(MOST_TESTS_AT_ONCE)]
             troubles = [each for each in await asyncio.gather(*askers, return_exceptions=True) if each is not None]
@@ -119,14 +119,14 @@ class SnapshotKeeper:
             while due:
                 await self._test_one(due.popleft())
         except Exception:
-            due.clear()  # for the others as well
+            due.clear()  # ends the concurrent tests too
             raise
 
     async def _test_one(self, key: BucketKey) -> None:
         asked_at = self._clock()
         try:
             status = await self._cloudflare.test_credential(key)
-        except CatalogRefusal:  # it went away, or was disabled, a moment ago
+        except CatalogRefusal:  # it was deleted or disabled a moment ago
             return
         except Exception:
             self._failing.add(key)
@@ -135,16 +135,16 @@ class SnapshotKeeper:
         await self._catalogs.save_test(key, status, asked_at)
 
     def _find_due(self, catalogs: Iterable[Catalog], now: datetime, older_than: timedelta) -> deque[BucketKey]:
-        """Return the buckets to be tested: those tested longest ago first, and last those whose last test failed.
+        """Return the buckets to be tested, the one tested longest ago first, those whose last test failed last.
 
-        So one catalog that Cloudflare cannot test never keeps the others from being tested.
+        So a catalog that Cloudflare cannot test never keeps the others from being tested.
         """
         due = [catalog for catalog in catalogs if _is_due(catalog, now, older_than)]
         due.sort(key=lambda each: (each.key in self._failing, each.tested_at is not None, each.tested_at or now))
         return deque(catalog.key for catalog in due)
 
     def _is_in_round(self, known: Snapshot) -> bool:
-        """Whether a round of tests began lately: one that failed must not be repeated at each request for a state."""
+        """Return whether a round of tests began recently: a failed one must not be repeated at each status request."""
         return self._round_began_at is not None and is_younger(
             self._round_began_at, self._clock(), than=fresh_tests(len(known.catalogs))
         )
@@ -154,7 +154,7 @@ class SnapshotKeeper:
 
 
 class CatalogsByOthers:
-    """Has a worker refresh the snapshot, for a process without Cloudflare's credentials."""
+    """Lets a worker refresh the snapshot, for a process without Cloudflare credentials."""
 
     def __init__(self, ask: Callable[[bool], Awaitable[None]], clock: Callable[[], datetime]) -> None:
         self._ask = ask
@@ -176,7 +176,7 @@ class CatalogsByOthers:
 
 
 def _log_failure(error: BotError) -> None:
-    """Report what the operator has to fix as an error, already at the start: otherwise the first user finds it."""
+    """Log what the operator has to fix as an error, from the start on: otherwise the first user finds it."""
     if error.whose_move is WhoseMove.OPERATOR and error.operator_fix:
         _log.error(
             "cloudflare_refuses_the_bot", error=str(error), setting=error.setting or None, fix=error.operator_fix
@@ -189,5 +189,5 @@ def _is_due(catalog: Catalog, now: datetime, older_than: timedelta) -> bool:
     if catalog.status is not CatalogStatus.ACTIVE:
         return False
     if catalog.tested_at is None:
-        return catalog.credential_status is not CredentialStatus.ABSENT  # listed as empty: there is nothing to test
+        return catalog.credential_status is not CredentialStatus.ABSENT  # listed as empty: nothing to test
     return not is_younger(catalog.tested_at, now, than=older_than)

@@ -16,17 +16,17 @@ _log = structlog.get_logger()
 
 
 class Announcer(Protocol):
-    """Posts to people. Each method raises a Transient when it has to be tried again, and is safe to repeat."""
+    """Posts messages. Each method raises a Transient if it must be tried again, and is safe to repeat."""
 
     async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
-        """Say that a token expires or has expired; `due_at` distinguishes this reminder from the others."""
+        """Post that a token expires or has expired; `due_at` distinguishes this reminder from the others."""
 
     async def announce_broken(self, credential: StoredCredential) -> None:
-        """Say that Cloudflare calls a credential invalid that it called valid before."""
+        """Post that Cloudflare now calls a credential invalid that it called valid before."""
 
 
 class CredentialWatch:
-    """Has each event announced once; a failure is logged, and the next round tries again."""
+    """Announces each event once; a failure is logged, and the next round tries again."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class CredentialWatch:
 
 
 async def _try_to(say: Callable[[StoredCredential], Awaitable[None]], credential: StoredCredential) -> None:
-    """Announce it, or leave it for the next round: one that fails must not hold up the others."""
+    """Announce it, or leave it for the next round: a failure must not hold up the others."""
     try:
         await say(credential)
     except BotError as error:
@@ -83,15 +83,15 @@ async def _try_to(say: Callable[[StoredCredential], Awaitable[None]], credential
 
 
 def _is_in_its_slot(credential: StoredCredential, snapshot: Snapshot) -> bool:
-    """Whether the catalog is still there, and nothing shows that it holds another credential, or none, by now."""
+    """Return whether, as far as is known, the catalog exists and its slot still holds this credential."""
     catalog = next((each for each in snapshot.catalogs if each.key == credential.key), None)
     return catalog is not None and credential.expires_in(catalog) is not None
 
 
 def find_reminder(credential: StoredCredential, now: datetime, reminders: Collection[timedelta]) -> datetime | None:
-    """Return when the reminder was due that is still to be sent, or None.
+    """Return the due time of the reminder to be sent now, or None.
 
-    Of several that were missed only the last is sent, and none that was due before the token was stored: the result
+    Of several missed reminders, only the last is sent, and none that was due before the token was stored: the result
     message has already warned of that.
     """
     if credential.expires_at is None:

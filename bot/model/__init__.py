@@ -1,1 +1,1 @@
-"""What we speak of: values and errors. No input, no output."""
+"""The domain: values and errors. No input or output."""

@@ -15,7 +15,7 @@ _log = structlog.get_logger()
 class Background:
     """Tasks that are kept until they end: the event loop itself holds only weak references to them.
 
-    A failure is logged as `event` with the error's type alone: a traceback could show secrets.
+    A failure is logged as `event` with only the error's type: a traceback could show secrets.
     """
 
     def __init__(self, event: str) -> None:
@@ -33,13 +33,13 @@ class Background:
         return next((task for task in tasks if not task.done() and not task.cancelling()), None)
 
     def start(self, work: Coroutine[Any, Any, _T], name: str | None = None) -> asyncio.Task[_T]:
-        """Start a task that nobody has to await."""
+        """Start a task that need not be awaited."""
         task = self._add(work, name)
         task.add_done_callback(self._log_fault)
         return task
 
     async def shield(self, work: Callable[[], Coroutine[Any, Any, _T]], name: str | None = None) -> _T:
-        """Return or raise what `work` does; it goes on when the caller is cancelled.
+        """Return or raise the outcome of `work`, which continues if the caller is cancelled.
 
         All callers under one name share the task that is running.
         """
@@ -52,7 +52,7 @@ class Background:
             task.cancel()
 
     async def drain(self, patience: timedelta | None = None) -> None:
-        """Return when all tasks that run now have ended; those that take longer than `patience` are cancelled."""
+        """Wait until all current tasks have ended; cancel those that take longer than `patience`."""
         if tasks := self.tasks:
             _, late = await asyncio.wait(tasks, timeout=None if patience is None else patience.total_seconds())
             for task in late:
@@ -68,7 +68,7 @@ class Background:
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # asked for, also when its caller is gone: else asyncio writes a traceback
+            task.exception()  # retrieved, even if its caller is gone: else asyncio logs a traceback
 
     def _log_fault(self, task: asyncio.Task[Any]) -> None:
         error = None if task.cancelled() else task.exception()

@@ -1,4 +1,4 @@
-"""The operator's list of buckets: names and globs that are served, and those that are not, with a leading `!`. Pure.
+"""The operator's list of buckets: names and globs to serve and, with a leading `!`, to exclude. Pure.
 
     team-*, events, !team-secret
 
@@ -25,7 +25,7 @@ _IMPOSSIBLE: Final = "a bucket has 3 to 63 of a-z, 0-9 and hyphens, with no hyph
 
 
 def serves(globs: Sequence[str], bucket: str) -> bool:
-    """Whether a glob matches the whole name, and no exclusion does."""
+    """Return whether a glob matches the whole name, and no exclusion does."""
     excluded = (glob.removeprefix(_NOT) for glob in globs if glob.startswith(_NOT))
     included = (glob for glob in globs if not glob.startswith(_NOT))
     return any(fnmatchcase(bucket, glob) for glob in included) and not any(
@@ -34,9 +34,9 @@ def serves(globs: Sequence[str], bucket: str) -> bool:
 
 
 def find_slip(globs: Sequence[str]) -> str | None:
-    """Return which entry cannot do what its writer wanted, and the fix; None where all can.
+    """Return which entry is invalid or matches no possible name, and the fix; None if all are valid.
 
-    A glob that matches no possible name is not harmless: as an exclusion it leaves open what it was meant to close.
+    A glob that matches no possible name is not harmless: as an exclusion, it leaves open what it was meant to close.
     """
     for number, glob in enumerate(globs, 1):
         if not _GLOB.fullmatch(glob.removeprefix(_NOT)):
@@ -49,7 +49,7 @@ def find_slip(globs: Sequence[str]) -> str | None:
 
 
 def _can_match(glob: str) -> bool:
-    """Search for a name that it matches. If there is one, there is one with letters for the outer stars alone."""
+    """Return whether a possible name matches. If one does, so does one with letters only for the outer stars."""
     parts = [_narrow(part) for part in _PART.findall(glob)]
     if None in parts:
         return False
@@ -63,5 +63,5 @@ def _fill(stars: str) -> Iterator[str]:
 
 
 def _narrow(part: str) -> str | None:
-    """Return the best character for this part, a letter before a hyphen; None where there is none."""
+    """Return the best character for this part, a letter rather than a hyphen; None if no character fits."""
     return part if part == "*" else next((each for each in _CHARACTERS if fnmatchcase(each, part)), None)

@@ -1,4 +1,4 @@
-"""A catalog as Cloudflare describes it: values only."""
+"""Values: a catalog as Cloudflare describes it, and what the bot stored in its slot."""
 
 import re
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ _BUCKET_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
 def is_bucket_name(text: str) -> bool:
-    """Whether a bucket can have this name (Cloudflare: 3 to 63 of a-z, 0-9 and hyphens, none at the ends)."""
+    """Return whether a bucket can have this name (Cloudflare: 3 to 63 of a-z, 0-9 and hyphens, none at the ends)."""
     return _BUCKET_NAME.fullmatch(text) is not None
 
 
@@ -33,7 +33,7 @@ class CatalogStatus(StrEnum):
 class CredentialStatus(StrEnum):
     """What Cloudflare says about the credential in a catalog's slot.
 
-    A test gives VALID, INVALID or ABSENT. Where no test is offered, a catalog's `credential_status` is PRESENT or
+    A test returns VALID, INVALID or ABSENT. If no test is offered, a catalog's `credential_status` is PRESENT or
     ABSENT, or missing (UNKNOWN).
     """
 
@@ -45,7 +45,7 @@ class CredentialStatus(StrEnum):
 
     @property
     def is_alarm(self) -> bool:
-        """Whether this is wrong for a slot that was written a moment ago."""
+        """Whether this is wrong for a slot that was just written."""
         return self in {CredentialStatus.INVALID, CredentialStatus.ABSENT}
 
 
@@ -61,7 +61,7 @@ class BucketKey:
 class Catalog:
     """One bucket's catalog; `tested_at` is when Cloudflare last tested its credential, or None.
 
-    `cf_ray` is Cloudflare's id of the answer, where this catalog alone was asked for.
+    `cf_ray` is Cloudflare's id of the answer, if this catalog alone was requested.
     """
 
     key: BucketKey
@@ -80,7 +80,7 @@ class Catalog:
 class Snapshot:
     """The account's catalogs as of `refreshed_at`, sorted by bucket.
 
-    `tested_at` is when the last round of credential tests ended, where Cloudflare offers tests.
+    `tested_at` is when the last round of credential tests ended, if Cloudflare offers tests.
     """
 
     catalogs: tuple[Catalog, ...]
@@ -90,10 +90,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredCredential:
-    """What the bot last stored in a catalog's slot. Nothing in here is secret.
+    """The credential that the bot last stored in a catalog's slot. Nothing in here is secret.
 
-    `channel_id` is where that was posted; `reminded_at` is when people were reminded of the expiry. `broken_at` is
-    since when Cloudflare calls it invalid after having called it valid, as long as that is not announced.
+    `channel_id` is where the result was posted; `reminded_at` is when the expiry reminder was. `broken_at` is when
+    Cloudflare first called it invalid after having called it valid, until that is announced.
     """
 
     key: BucketKey
@@ -112,9 +112,9 @@ class StoredCredential:
         return self.key.bucket
 
     def expires_in(self, catalog: Catalog) -> datetime | None:
-        """Return when the slot's credential expires, or None where the slot is empty or must hold another one by now.
+        """Return when the slot's credential expires, or None if the slot is empty or must hold another one by now.
 
-        A credential that Cloudflare finds valid after its expiry cannot be the one that the bot stored.
+        A credential that Cloudflare calls valid after its expiry cannot be the one that the bot stored.
         """
         is_another_one = (
             catalog.credential_status is CredentialStatus.VALID

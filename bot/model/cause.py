@@ -1,6 +1,6 @@
-"""Names why something outside did not work, for the operator: DNS, TLS, a refused connection, a full disk.
+"""Names the cause of a failed connection or file operation, for the operator: DNS, TLS, refused, disk full.
 
-Quotes no address, path or answer: an exception's own text may hold any of them.
+Quotes no address, path or answer: an exception's text may contain any of them.
 """
 
 import errno
@@ -15,14 +15,14 @@ _CODES_OF_RESOLVER: Final = {
 
 
 def name_cause(error: BaseException) -> str:
-    """Return the class of what is at the bottom of an exception, and the system's word for it where there is one.
+    """Return the class of an exception's root cause and, if there is one, the system's error name.
 
     Such as `gaierror EAI_NONAME`, `SSLCertVerificationError CERTIFICATE_VERIFY_FAILED`, `OSError ENOSPC`.
     """
     chain = list(_chain(error))
-    told = next((each for each in reversed(chain) if isinstance(each, OSError) and _word_of(each)), chain[0])
-    word = _word_of(told) if isinstance(told, OSError) else ""
-    return f"{type(told).__name__} {word}".strip()
+    root = next((each for each in reversed(chain) if isinstance(each, OSError) and _word_of(each)), chain[0])
+    word = _word_of(root) if isinstance(root, OSError) else ""
+    return f"{type(root).__name__} {word}".strip()
 
 
 def _word_of(error: OSError) -> str:
@@ -34,7 +34,7 @@ def _word_of(error: OSError) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and what it came from, also where a library hides that; of several attempts, the first."""
+    """Yield an exception and its causes, also if a library hides them; of a group, follow the first."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:

@@ -1,4 +1,4 @@
-"""Time that cannot be set."""
+"""A clock that does not jump when the machine's clock is set."""
 
 import time
 from collections.abc import Callable
@@ -6,21 +6,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 FURTHEST_BACK: Final = timedelta(days=1)
-"""What was recorded later than this from now comes from a clock that was wrong then; nobody waits until it is right."""
+"""A recorded time further ahead than this comes from a clock that was wrong then; nothing waits for it."""
 
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def steady_seconds() -> float:
-    """Return seconds since some moment: they cannot be set, and go on while the machine sleeps, where it can tell."""
+    """Return seconds since an arbitrary moment, unaffected by clock changes; on Linux they include sleep."""
     return time.clock_gettime(_STEADY)
 
 
 class SteadyClock:
-    """A clock that follows no jump of the machine's: none holds a delivery or ends one early.
+    """A clock that ignores jumps of the machine's, which would otherwise delay a delivery or end one early.
 
-    It starts with the given time, by default the machine's. Where that was wrong, `set_to` says what time it is, when
-    that does no harm (`bot.operations.clock_watch`).
+    It starts with the given time, by default the machine's. If that was wrong, `bot.operations.clock_watch` calls
+    `set_to` when that does no harm.
     """
 
     def __init__(self, started_at: datetime | None = None, timer: Callable[[], float] = steady_seconds) -> None:
@@ -28,14 +28,14 @@ class SteadyClock:
         self.set_to(started_at or datetime.now(UTC))
 
     def __call__(self) -> datetime:
-        """Tell the time."""
+        """Return the time."""
         return self._time + timedelta(seconds=self._timer() - self._at)
 
     def set_to(self, now: datetime) -> None:
-        """Go on from this time."""
+        """Continue from this time."""
         self._at, self._time = self._timer(), now
 
 
 def steady_clock(started_at: datetime | None = None) -> SteadyClock:
-    """Return such a clock."""
+    """Return a SteadyClock that starts at this time."""
     return SteadyClock(started_at)

@@ -1,4 +1,4 @@
-"""Compares the machine's clock with the `Date` of what Cloudflare and Slack answer, and tells the operator."""
+"""Compares the machine's clock with the `Date` of Cloudflare's and Slack's answers, and logs a difference."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import structlog
 
 TOLERANCE: Final = timedelta(minutes=1)
 ANSWERS: Final = 3
-"""How many one after the other have to differ: one may come out of a cache, or have been held up on its way."""
+"""How many answers in a row must differ: a single one may come from a cache or have been delayed."""
 
 _AGAIN_AFTER: Final = timedelta(hours=1)
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger()
 
 
 class ClockComparison:
-    """Counts, for each service, the answers that name another time. It only tells: no clock is set by a stranger."""
+    """Counts, for each service, the answers that name another time. It only logs: a stranger must not set the clock."""
 
     def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
@@ -26,7 +26,7 @@ class ClockComparison:
         self._told_at: datetime | None = None
 
     def note(self, whose: str, date: str | None) -> None:
-        """Take note of the header of one answer."""
+        """Compare the `Date` header of one answer."""
         said = _read(date)
         if said is None:
             return

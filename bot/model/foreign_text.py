@@ -1,6 +1,6 @@
 """Makes text from outside one visible line, so that it cannot imitate lines or words of ours. Pure.
 
-What people really write survives: every script, its joiners, emoji and flags.
+What people really write survives: all scripts, their joiners, emoji and flags.
 """
 
 import re
@@ -38,7 +38,7 @@ def _settle(found: re.Match[str]) -> str:
     Between the letters of a token they would hide it from the search for tokens.
     """
     before, after = found.string[found.start() - 1 : found.start()], found.string[found.end() : found.end() + 1]
-    if before.isascii():  # also nothing at all
+    if before.isascii():  # or nothing
         return "\ufe0f" if before and after == _KEYCAP else ""
     kept = _ONE_OF_EACH.match(found[0])
     text = kept[0] if kept else ""

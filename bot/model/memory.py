@@ -1,4 +1,4 @@
-"""A cache of what another service said, each entry good for a while."""
+"""A cache for answers of another service, each valid for a while."""
 
 from collections.abc import Callable, Hashable
 from datetime import datetime, timedelta
@@ -23,6 +23,6 @@ class Memory(Generic[_Key, _Value]):
         return value if timedelta(0) <= self._clock() - kept_at < lifetime else None
 
     def keep(self, key: _Key, value: _Value, lifetime: timedelta) -> None:
-        """Keep a value for so long, and drop every entry that is too old."""
+        """Keep a value for `lifetime`, and drop every entry that is too old."""
         self._kept = {known: kept for known, kept in self._kept.items() if self.get(known) is not None}
         self._kept[key] = (value, self._clock(), lifetime)

@@ -1,4 +1,4 @@
-"""What a step wants of a submission: a Move. Whoever applies it does all of it, or nothing."""
+"""A Move: the change that a step makes to a submission. It is applied as a whole or not at all."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from bot.model.submission import Findings, Pending, State, Submission
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What a move changes besides the state; None leaves a field as it is."""
+    """The changes of a move besides the state; None leaves a field unchanged."""
 
     attempts: int | None = None
     possibly_written: bool | None = None
@@ -36,7 +36,7 @@ class Move:
 
     to: State
     at: datetime
-    """When the next step is due; of a move to an ending, when it ended."""
+    """When the next step is due; for an ending, when it ended."""
 
     changes: Changes = Changes()
     because: BotError | None = None
@@ -46,16 +46,16 @@ class Move:
     """Whether older ones of the bucket that could still be sent end as well."""
 
     tested_at: datetime | None = None
-    """When Cloudflare tested the slot, where `changes.confirmation` comes from such a test."""
+    """When Cloudflare tested the slot, if `changes.confirmation` is from a test."""
 
     forgets_response_url: bool = False
     effect: "Callable[[Pending], Awaitable[Self]] | None" = None
-    """What is done once this is recorded, and not before: given what is recorded, it says what follows."""
+    """Runs only after this move is recorded: takes the recorded submission, returns the next move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A submission as a move has left it; `is_new_state` tells a step from a note, such as that people were told."""
+    """A submission as a move has left it; `is_new_state` is False for a mere note, such as `reported_at`."""
 
     submission: Submission
     is_new_state: bool

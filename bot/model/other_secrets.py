@@ -1,9 +1,9 @@
-"""Names the secrets of other services by the prefixes that their makers publish, so that none is sent or kept. Pure.
+"""Recognizes secrets of other services by their published prefixes, so that none is sent or stored. Pure.
 
-An older token of Cloudflare's is any 40 of `A-Za-z0-9_-`, so by chance one begins like the secret of another service.
-A prefix that chance makes often (`sk-`: one of 262,144) counts in any other length or alphabet only. What is as long as
-an older token is refused for a prefix that one of a billion has, or for the whole shape where the maker's own length is
-40 too (`ghp_`, `npm_`).
+An older token of Cloudflare's is any 40 of `A-Za-z0-9_-`, so one may begin like another service's secret by chance. A
+prefix that is likely by chance (`sk-`: one in 262,144) counts only with another length or alphabet. A string as long as
+an older token is refused for a prefix with a chance below one in a billion, or for the whole shape if the other
+service's secrets are also 40 long (`ghp_`, `npm_`).
 """
 
 import re
@@ -38,7 +38,7 @@ _SHAPES: Final = (
 )
 _KINDS: Final = tuple((name, re.compile(shape)) for name, shape in _SHAPES)
 
-_ANYWHERE: Final = re.compile(  # those that no bucket's name, no id and no word of a sentence looks like
+_ANYWHERE: Final = re.compile(  # those that cannot be a bucket name, an id or a word
     r"(?<![A-Za-z0-9_-])(?:"
     r"xox[a-z](?:\.xox[a-z])?-(?=[a-z-]*[A-Z0-9])[A-Za-z0-9-]{10,}|(?:xapp|xwfp)-(?=[a-z-]*[A-Z0-9])[A-Za-z0-9-]{10,}"
     r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9_-])"
@@ -53,16 +53,16 @@ _SIGNS: Final = (
     *("xox", "xapp-", "xwfp-", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "eyJ"),
     *("sk-", "AIza", "npm_", "pypi-", "hf_", "dop_v1_", "SG.", "-----BEGIN"),
 )
-"""What each of them holds: cheaper to find than the whole shape, and hardly any text of Slack's has one."""
+"""Substrings of the shapes, cheaper to search for; hardly any text from Slack has one."""
 
 
 def name_other_secret(text: str) -> str:
-    """Return what it looks like, with its article, or nothing; no more of it than that is ever said."""
+    """Return what it looks like, with its article, or ""; nothing else about it is ever shown."""
     return next((name for name, shape in _KINDS if shape.fullmatch(text)), "")
 
 
 def mask_other_secrets(text: str, mask: str) -> str:
-    """Replace the secrets of other services in a text that is no place for any."""
+    """Mask the secrets of other services in a text that should contain none."""
     if len(text) < _SHORTEST or not any(sign in text for sign in _SIGNS):
         return text
     return _ANYWHERE.sub(mask, text)

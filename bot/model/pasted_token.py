@@ -1,4 +1,4 @@
-"""What a pasted string is, told by its shape alone; trims copy slips and masks token-shaped text. Pure."""
+"""Classifies a pasted string by its shape alone; trims copying mistakes and masks token-shaped text. Pure."""
 
 import re
 from typing import Final
@@ -7,7 +7,7 @@ from bot.model.other_secrets import mask_other_secrets, name_other_secret
 from bot.model.submission import TokenKind
 
 MASK: Final = "[looked like a token: masked]"
-"""Stands where a token was typed in a place that is none for it; whoever reads it knows what was there."""
+"""Replaces a token that was typed in the wrong place, so that readers know what was there."""
 
 STORABLE: Final = frozenset({TokenKind.USER, TokenKind.ACCOUNT, TokenKind.UNPREFIXED, TokenKind.UNKNOWN})
 
@@ -43,9 +43,9 @@ _SHORTEST_BARE: Final = 37
 _TOKEN_SHAPED: Final = re.compile(
     r"cf(?:ut|at|k|oat)_[A-Za-z0-9_-]+"
     r"|(?<![A-Za-z0-9_-])[0-9A-Fa-f]{37,}(?![A-Za-z0-9_-])"
-    # 40 and more random characters hold all three sorts; a bucket name has no capital, a sentence has blanks
+    # 40 or more random characters contain all three sorts; a bucket name has no capital, a sentence has blanks
     r"|(?<![A-Za-z0-9_-])(?=[A-Za-z0-9_-]*[A-Z])(?=[A-Za-z0-9_-]*[a-z])(?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{40,}"
-    # one of a thousand older tokens has no digit: it is told by its length, which few such words have
+    # one in a thousand older tokens has no digit: recognized by its length, which few words have
     r"|(?<![A-Za-z0-9_-])(?=[a-z0-9_-]*[A-Z])(?=[A-Z0-9_-]*[a-z])[A-Za-z0-9_-]{40}(?![A-Za-z0-9_-])"
 )
 
@@ -53,18 +53,18 @@ _TOKEN_SHAPED: Final = re.compile(
 def trim(pasted: str) -> str:
     """Remove surrounding blanks and quotes and a leading `Bearer `, in whatever order they were copied.
 
-    In one pass over the text: layer by layer, a field full of them would hold up everybody.
+    In one pass over the text: removing layer by layer, a field full of them would block the event loop.
     """
     return _LEADING.sub("", pasted.rstrip(_AROUND), count=1)
 
 
 def trim_typed(text: str) -> str:
-    """Remove what comes along when a name is copied: blanks, unseen marks and quotes."""
+    """Remove what is copied along with a name: blanks, invisible characters and quotes."""
     return text.strip(_AROUND)
 
 
 def classify(trimmed: str) -> TokenKind:
-    """Say what a trimmed string is. What has the look of no known kind is UNKNOWN, and for Cloudflare to judge.
+    """Classify a trimmed string. One of no known shape is UNKNOWN, for Cloudflare to judge.
 
     Strict patterns broke other tools when the prefixes came in 2026-03.
     """
@@ -83,12 +83,12 @@ def classify(trimmed: str) -> TokenKind:
 
 
 def find_other_secret(trimmed: str) -> str:
-    """Return what secret of another service it is, with or without a name in front; nothing where it is none."""
+    """Return which secret of another service it is, with or without a name in front; "" if none."""
     return name_other_secret(trimmed) or name_other_secret(_leave_out_name(trimmed))
 
 
 def mask_tokens(text: str) -> str:
-    """Replace everything token-shaped, of Cloudflare or of others, in a text that is no place for a token."""
+    """Mask everything token-shaped, of Cloudflare or of others, in a text that should contain no token."""
     text = mask_other_secrets(text, MASK)
     if len(text) < _SHORTEST_BARE and "cf" not in text:
         return text  # most of what Slack sends, and the search is the slower part of sealing a payload
@@ -96,6 +96,6 @@ def mask_tokens(text: str) -> str:
 
 
 def _leave_out_name(trimmed: str) -> str:
-    """Return the value of a line of `NAME=value`, and nothing for what is no such line."""
+    """Return the value of a line of `NAME=value`, or "" for any other text."""
     name = _NAME.match(trimmed)
     return trimmed[name.end() :] if name else ""

@@ -5,15 +5,15 @@ from typing import Final
 from bot.model.slack_ids import SlackId
 
 DIRECT: Final = "direct"
-"""Stands for a channel's id where the result goes only to the person who submitted it.
+"""Used instead of a channel id if the result goes only to the person who submitted.
 
-No Slack id is written like this, and it names nobody, so a submission cannot have its result sent to another user.
+No Slack id has this form, and it names no user, so a submission cannot have its result sent to another user.
 """
 
 
 def is_channel_id(text: str) -> bool:
-    """Whether this can be the id of a channel. Group DMs have the same shape: only Slack can tell them apart.
+    """Return whether this can be the id of a channel. Group DMs have the same shape: only Slack can distinguish them.
 
-    A direct message (D...) is none: it may be one with another company.
+    A direct message (D...) does not count: it may be one with another company.
     """
     return SlackId.CHANNEL.fits(text)

@@ -10,7 +10,7 @@ _log = structlog.get_logger()
 
 
 def start_request(event: str, **known: str) -> Callable[[object], None]:
-    """Return what logs the request with its status once it is over; at other levels nothing is made of it."""
+    """Return a function that logs the finished request with its status; it does nothing above level DEBUG."""
     if not logging.getLogger(__name__).isEnabledFor(logging.DEBUG):
         return lambda _: None
     began = time.monotonic()

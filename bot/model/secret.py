@@ -37,7 +37,7 @@ class Secret:
         if not isinstance(other, Secret):
             return NotImplemented
         return hmac.compare_digest(
-            self._value.encode("utf-8", "surrogatepass"),  # an encoding error would carry the value
+            self._value.encode("utf-8", "surrogatepass"),  # an encoding error would quote the value
             other._value.encode("utf-8", "surrogatepass"),
         )
 

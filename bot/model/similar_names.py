@@ -1,4 +1,4 @@
-"""Which of some names may have been meant by one that is none of them. Pure."""
+"""Finds the names that an unknown name may have been meant to be. Pure."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,13 +6,13 @@ from typing import Final
 
 _MOST: Final = 3
 _SHARE: Final = 0.75
-"""The share of a name that must be the same: one slip in four letters."""
+"""The share of a name that must match: one typo in four letters."""
 
 
 def find_similar(typed: str, names: Iterable[str]) -> list[str]:
-    """Return the names that are most like what was typed, the likeliest first; none where it is one of them.
+    """Return the names most similar to `typed`, the best match first; none if it is one of them.
 
-    `events-2025` is no slip of the pen for `events-2026`: a name with other digits is another bucket's.
+    `events-2025` is not a typo for `events-2026`: a name with other digits is another bucket.
     """
     known = list(names)
     alike = [name for name in known if _digits(name) == _digits(typed)]

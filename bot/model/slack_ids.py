@@ -1,4 +1,4 @@
-"""What Slack's ids look like, and what is no id. Pure.
+"""Recognizes Slack's ids, and explains wrong ones. Pure.
 
 Slack's own description of its Web API has patterns such as `^[UW][A-Z0-9]{2,}$`, without an upper limit.
 """
@@ -12,7 +12,7 @@ _REST: Final = r"[A-Z0-9]{1,40}"
 
 
 class SlackId(Enum):
-    """A kind of id, by the letters that it can begin with. An organization (Enterprise Grid) can stand for a team."""
+    """The kinds of ids, by their first letters. An Enterprise Grid organization can take the place of a team."""
 
     USER = "UW"
     TEAM = "TE"
@@ -22,14 +22,14 @@ class SlackId(Enum):
     VIEW = "V"
 
     def fits(self, text: str) -> bool:
-        """Whether it can be such an id."""
+        """Return whether a text can be such an id."""
         return re.fullmatch(f"[{self.value}]{_REST}", text) is not None
 
 
 def find_slip(entries: Sequence[str], wanted: SlackId, lists: Mapping[SlackId, str]) -> str | None:
-    """Say which entry of an operator's list is no such id, and the fix; None where all are.
+    """Return which entry of an operator's list is not such an id, and the fix; None if all are.
 
-    `lists` names the setting in which each kind belongs.
+    `lists` names the setting to which each kind belongs.
     """
     slips = ((number, entry) for number, entry in enumerate(entries, 1) if not wanted.fits(entry))
     return next((f"entry {number} {_fix(entry, wanted, lists)}" for number, entry in slips), None)

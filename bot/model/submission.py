@@ -38,9 +38,9 @@ class TokenKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastedToken:
-    """What the ingress lets through of a pasted token; `sealed` is None when its kind cannot be stored.
+    """What the ingress passes on of a pasted token; `sealed` is None if its kind cannot be stored.
 
-    `looks_like` says which secret of another service it is, such as "a Slack token".
+    `looks_like` names the secret of another service that it is, such as "a Slack token".
     """
 
     kind: TokenKind
@@ -59,7 +59,7 @@ class Task(StrEnum):
 
 
 class Check(StrEnum):
-    """One of the questions that are asked of a pasted token before it is stored."""
+    """One of the checks of a pasted token before it is stored."""
 
     TOKEN = "token"  # noqa: S105 - the name of a check, not a password
     REACH = "reach"
@@ -76,7 +76,7 @@ class TokenFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What the checks before a write found; `token` is None where Cloudflare does not say.
+    """The results of the checks before a write; `token` is None if Cloudflare does not say.
 
     `unchecked` are the checks that Cloudflare does not offer for this token.
     """
@@ -87,7 +87,7 @@ class Findings:
 
 
 class State(StrEnum):
-    """Where a submission stands; those of `ENDINGS` are final."""
+    """The state of a submission; those in `ENDINGS` are final."""
 
     ACCEPTED = "accepted"
     VERIFYING = "verifying"
@@ -127,7 +127,7 @@ STEPS: Final[Mapping[State, frozenset[State]]] = {
     State.STORING: frozenset(
         {State.CONFIRMING, State.REFUSED, State.DENIED, State.FAILED, State.UNCERTAIN, State.SUPERSEDED}
     ),
-    # Cloudflare has taken the token. No later error may turn that into a failure, after which people would try again.
+    # Cloudflare has the token. No later error may turn that into a failure, after which people would try again.
     State.CONFIRMING: frozenset({State.STORED}),
 }
 """Every step that a submission may take. An ending takes none: it may have been posted already."""
@@ -153,7 +153,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """What a submission keeps encrypted as long as it needs it. One that enables a catalog has no token."""
+    """The values that a submission keeps encrypted while it needs them. Enabling a catalog needs no token."""
 
     token: SealedToken | None = None
     response_url: SealedResponseUrl | None = None
@@ -163,8 +163,8 @@ class Sealed:
 class NewSubmission:
     """A checked Submit, ready to be recorded. `id` is Slack's `view.id` and the idempotency key.
 
-    `sent_at` is its place among those of its bucket: when Slack sent it (by Slack's own clock, to the second, where
-    that is signed), whatever held it up on its way here. Of one second, the earlier `accepted_at` is the older one.
+    `sent_at` orders the submissions of a bucket: when Slack sent it (by Slack's clock, to the second, if that is
+    signed), however late it arrives. Within one second, the earlier `accepted_at` is older.
     """
 
     id: str

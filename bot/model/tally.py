@@ -1,4 +1,4 @@
-"""Counts events that a stranger can cause at will, so that in the long run the log grows by one line a minute."""
+"""Counts events that a stranger can cause at will, and limits the log to one line a minute in the long run."""
 
 import asyncio
 import logging
@@ -17,8 +17,8 @@ _log = structlog.get_logger()
 class Tally:
     """Logs the first event of each reason at once, and then one line for each interval, with the counts.
 
-    Each interval with an event in it doubles the next one, and a quiet minute starts over. So both a flood and a
-    scanner that comes once a second end up at one line a minute.
+    Each interval with an event doubles the next one, and a quiet minute resets it. So both a flood and a scanner
+    with one request a second end up at one line a minute.
     """
 
     def __init__(self, event: str, level: int = logging.WARNING) -> None:

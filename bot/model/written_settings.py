@@ -1,4 +1,4 @@
-"""How people write settings: what stands around a value that is no part of it, and names that are nearly ours. Pure."""
+"""Cleans up settings as people write them: quotes and blanks around a value, and misspelt names. Pure."""
 
 import difflib
 import string
@@ -7,10 +7,10 @@ from typing import Final
 
 _BYTE_ORDER_MARK: Final = "\ufeff"
 _PAIRS: Final = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}
-"""`docker run --env-file` and systemd's credentials hand on what a shell would take off; word processors curl it."""
+"""`docker run --env-file` and systemd's credentials keep the quotes that a shell would remove; editors curl them."""
 
 _NEAR: Final = 0.85
-"""SLACK_TOKEN and CLOUDFLARE_ZONE_ID, which other tools have, are less like ours than this."""
+"""SLACK_TOKEN and CLOUDFLARE_ZONE_ID, which other tools use, are less similar to ours than this."""
 
 
 def plain_value(text: str) -> str:
@@ -24,7 +24,7 @@ def plain_value(text: str) -> str:
 
 
 def has_stray_quote(value: str) -> bool:
-    """Whether a value begins or ends with a quotation mark that has no partner."""
+    """Return whether a value begins or ends with an unpaired quotation mark."""
     return any(end in _PAIRS and value.count(end) % 2 == 1 for end in {value[:1], value[-1:]})
 
 
@@ -39,6 +39,6 @@ def find_near_names(names: Iterable[str], ours: Collection[str]) -> Iterator[tup
 
 def _strip(text: str) -> str:
     before = None
-    while text != before:  # a mark in front of a blank, or behind it
+    while text != before:  # a mark may be before or after a blank
         before, text = text, text.strip().strip(_BYTE_ORDER_MARK)
     return text

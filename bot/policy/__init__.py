@@ -1,1 +1,1 @@
-"""Who may: one call answers it."""
+"""Authorization: who may do what, decided in one call."""

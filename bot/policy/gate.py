@@ -17,16 +17,16 @@ class Home:
     team_id: str
     enterprise_id: str | None
     is_org_wide: bool = False
-    """Whether it is installed in the whole organization: then it has no workspace that is home."""
+    """Whether the bot is installed in the whole organization, and so in no single home workspace."""
 
     def is_home(self, team_id: str | None) -> bool:
-        """Whether an id that Slack gave as somebody's team means this installation; user.team_id may be an `E...`."""
+        """Return whether a user's team id from Slack means this installation; user.team_id may be an `E...`."""
         return team_id is not None and team_id in (self.team_id, self.enterprise_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who acts, as Slack says: the id, and every team and every organization that the payload names."""
+    """The acting user as Slack names it: the id, and every team and organization in the payload."""
 
     user_id: str
     team_ids: frozenset[str]
@@ -34,21 +34,21 @@ class Actor:
 
 
 class Memberships(Protocol):
-    """Knows who is in which user group."""
+    """Looks up the members of user groups."""
 
     async def members_of(self, usergroup: str) -> frozenset[str]:
-        """Return the members of a group; raises MembershipUnknown, or UsergroupUnreadable where waiting is no use."""
+        """Return the members of a group; raises MembershipUnknown, or UsergroupUnreadable if waiting does not help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permit:
-    """What one person may do, decided without asking anybody. Made anew at each entrance, and not kept."""
+    """Decides what one person may do, without further requests. Created for each event and not kept."""
 
     person: Person
     rules: Sequence[Rule]
 
     def require(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> None:
-        """Raise the AccessRefused that fits; a bucket or channel that is None is not asked about."""
+        """Raise the AccessRefused that applies; a bucket or channel that is None is not checked."""
         refusal = self.refusal(verb, key, channel_id)
         if refusal is not None:
             raise refusal
@@ -58,12 +58,12 @@ class Permit:
         return _refuse(self.rules, Request(person=self.person, verb=verb, key=key, channel_id=channel_id))
 
     def sees(self, key: BucketKey) -> bool:
-        """Whether this person may know of a bucket: in a table, a list or a button."""
+        """Return whether this person may see a bucket in a table, a list or a button."""
         return _refuse(self.rules, Request(person=self.person, key=key)) is None
 
 
 class Gate:
-    """The one place that says who may what."""
+    """The only place that decides who may do what."""
 
     def __init__(self, rules: Sequence[Rule], home: Home, memberships: Memberships) -> None:
         self._rules = rules
@@ -71,10 +71,10 @@ class Gate:
         self._memberships = memberships
 
     async def permit(self, actor: Actor, *, was_here: bool = False) -> Permit:
-        """Let somebody in who belongs here and whom a rule names; raises AccessRefused.
+        """Admit a person who belongs here and whom a rule names; raises AccessRefused.
 
-        A person of another company never is let in, whatever the id. One who acts from another workspace of our own
-        organization is, where the caller knows that the same user `was_here`.
+        A person of another company is never admitted, whatever the id. A person who acts from another workspace of our
+        own organization is admitted if the caller knows that the same user `was_here`.
         """
         is_home = bool(actor.team_ids) and all(self.home.is_home(team_id) for team_id in actor.team_ids)
         if not is_home and not self.is_of_organization(actor):
@@ -84,17 +84,17 @@ class Gate:
         return await self.permit_user(actor.user_id)
 
     def is_of_organization(self, actor: Actor) -> bool:
-        """Whether a payload names our organization and no other one, and workspaces that can be of it.
+        """Return whether a payload names only our organization, and workspaces that can belong to it.
 
-        That lets nobody in: Slack does not say which workspaces are of it, and the organization that it names may be
-        the bot's own while somebody from outside presses a button.
+        That alone admits no one: Slack does not say which workspaces belong to it, and may name the bot's own
+        organization when an outsider presses a button.
         """
         is_ours = self.home.enterprise_id is not None and actor.enterprise_ids == {self.home.enterprise_id}
         teams_fit = all(self.home.is_home(team_id) or team_id.startswith("T") for team_id in actor.team_ids)
         return is_ours and bool(actor.team_ids) and teams_fit
 
     async def permit_user(self, user_id: str) -> Permit:
-        """Let in a user of this workspace whom a rule names; raises AccessRefused (MembershipUnknown passes)."""
+        """Admit a user of this workspace whom a rule names; raises AccessRefused (MembershipUnknown passes)."""
         asked = sorted(frozenset[str]().union(*(rule.usergroups_to_ask(user_id) for rule in self._rules)))
         answers = dict(zip(asked, await asyncio.gather(*map(self._ask_members, asked)), strict=True))
         person = Person(
@@ -111,7 +111,7 @@ class Gate:
         return Permit(person=person, rules=self._rules)
 
     async def sees(self, user_id: str, key: BucketKey) -> bool:
-        """Whether a user may, by now, know of a bucket; raises MembershipUnknown."""
+        """Return whether a user may currently see a bucket; raises MembershipUnknown."""
         try:
             permit = await self.permit_user(user_id)
         except MembershipUnknown:
@@ -121,24 +121,24 @@ class Gate:
         return permit.sees(key)
 
     async def _ask_members(self, usergroup: str) -> frozenset[str] | AccessRefused:
-        """Return why not where Slack does not say: one group must not shut out the members of others."""
+        """Return the members, or the refusal: one unreadable group must not shut out the members of others."""
         try:
             return await self._memberships.members_of(usergroup)
         except (MembershipUnknown, UsergroupUnreadable) as refusal:
             return refusal
 
     def require_of_anybody(self, verb: Verb, key: BucketKey, channel_id: str) -> None:
-        """Raise the AccessRefused that fits for what nobody may, whoever asks."""
+        """Raise the AccessRefused that applies to everyone, if there is one."""
         refusal = _refuse(self._rules, Request(verb=verb, key=key, channel_id=channel_id))
         if refusal is not None:
             raise refusal
 
     def serves(self, key: BucketKey) -> bool:
-        """Whether the bot serves this bucket for anybody at all."""
+        """Return whether the bot serves this bucket for anyone."""
         return _refuse(self._rules, Request(key=key)) is None
 
     def allows_channel(self, channel_id: str) -> bool:
-        """Whether the bot may post to this channel for anybody at all."""
+        """Return whether the bot may post to this channel for anyone."""
         return _refuse(self._rules, Request(channel_id=channel_id)) is None
 
 

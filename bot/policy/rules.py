@@ -1,4 +1,4 @@
-"""The rules: each answers yes, or no with a reason. Pure."""
+"""The rules: each allows a request, or refuses it with a reason. Pure."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -38,9 +38,9 @@ class Verb(StrEnum):
 class Person:
     """A user of this workspace, and the user groups named by a rule that this user is in.
 
-    `unreadable_usergroups` are those whose members Slack keeps from this bot: a no, with a reason of its own.
-    `unknown_usergroups` are those whose members Slack did not return. A rule that only one of these could meet answers
-    MembershipUnknown: neither yes nor no, so that no later rule decides in its place.
+    `unreadable_usergroups` are those whose members Slack does not show to this bot: refused with a separate reason.
+    `unknown_usergroups` are those whose members Slack did not return. A rule that only one of these could meet returns
+    MembershipUnknown: neither allowed nor refused, so that no later rule decides instead.
     """
 
     user_id: str
@@ -51,7 +51,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Who wants to do what, with which bucket, and where. A part that is None is not asked about."""
+    """Who wants to do what, with which bucket, and where. A part that is None is not checked."""
 
     person: Person | None = None
     verb: Verb | None = None
@@ -81,7 +81,7 @@ class OnlyPeople(Rule):
     usergroups: frozenset[str]
 
     def refuse(self, request: Request) -> AccessRefused | None:
-        """Return NotAllowed for everyone else, unless Slack left that open (MembershipUnknown) or keeps it back."""
+        """Refuse everyone else; if Slack did not list a group, with MembershipUnknown or UsergroupUnreadable."""
         person = request.person
         if person is None or person.user_id in self.users or self.usergroups & person.usergroups:
             return None
@@ -90,13 +90,13 @@ class OnlyPeople(Rule):
         return UsergroupUnreadable() if self.usergroups & person.unreadable_usergroups else NotAllowed()
 
     def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
-        """Return none for a listed user, so that an outage of Slack cannot shut this one out."""
+        """Return none for a listed user, so that an outage of Slack cannot shut this user out."""
         return frozenset() if user_id in self.users else self.usergroups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlyChannels(Rule):
-    """The bot is used in, and posts to, these channels only."""
+    """The bot is used in, and posts to, only these channels."""
 
     channels: frozenset[str]
 

@@ -1,1 +1,1 @@
-"""How a token is kept on its way: the only user of cryptography."""
+"""Encryption of tokens at rest: the only user of cryptography."""

@@ -1,7 +1,7 @@
 """Seals tokens and opens them again, bound to their context (the only user of cryptography).
 
 HPKE (RFC 9180), single shot: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305.
-Sealing needs the public key only.
+Sealing needs only the public key.
 """
 
 import base64
@@ -37,7 +37,7 @@ class SealingContext:
     """What a sealed value is bound to: change one field, and it does not open.
 
     `purpose` keeps a sealed response URL from being opened as a token. `task` and `channel_id` stop an attacker who can
-    write the database: the one from turning a dry run into a write, the other from sending the result elsewhere.
+    write to the database from turning a dry run into a write, and from sending the result elsewhere.
     """
 
     purpose: str
@@ -64,7 +64,7 @@ class SealingContext:
         )
 
     def info(self) -> bytes:
-        """Return HPKE's `info`: a version label and the fields as canonical JSON, so that no two contexts are alike."""
+        """Return HPKE's `info`: a version label and the fields as canonical JSON, so that no two contexts coincide."""
         canonical = _CANONICAL.encode({name: getattr(self, name) for name in self.__slots__})
         return _INFO_LABEL + canonical.encode("utf-8", "surrogatepass")
 
@@ -108,7 +108,7 @@ class KeyRing:
     def open(self, sealed: str, context: SealingContext) -> Secret:
         """Open a sealed value.
 
-        Raises SealedValueUnreadable, without detail, whatever the reason: trying must teach an attacker nothing.
+        Raises SealedValueUnreadable without detail, whatever the reason: attempts must teach an attacker nothing.
         """
         secret = self._try_open(sealed, context)
         if secret is None:  # raised here and not in the handler: a chained exception would show the reason
@@ -173,7 +173,7 @@ def _split_pem(text: str) -> list[str]:
     if not bodies:
         message = "holds no PEM private key (`r2-credential-bot keygen PATH` makes one)"
         raise ValueError(message)
-    if "-----BEGIN" in rest:  # else the older key of a ring would silently be gone
+    if "-----BEGIN" in rest:  # else an older key of the ring would be lost silently
         message = "ends in the middle of a PEM block: copy it again"
         raise ValueError(message)
     return [body.strip() + "\n" + end + "\n" for body in bodies]

@@ -1,4 +1,4 @@
-"""The key ring that the bot makes itself: files that only its user can read, a new key each day, old keys destroyed.
+"""The key ring that the bot generates: files that only its user can read, a new key each day, old keys destroyed.
 
 Destroying keys, not deleting rows, is what makes an erased token unreadable in a WAL, a heap page or a backup.
 """
@@ -17,10 +17,10 @@ from bot.sealing.private_places import find_exposure
 
 KEY_LIFETIME: Final = timedelta(days=1)
 RETIREMENT: Final = timedelta(minutes=10)
-"""How long a replaced key is kept in any case: longer than it can take from sealing to recording."""
+"""The least time that a replaced key is kept: longer than sealing and recording a submission can take."""
 
 _CLOCK_STEP: Final = timedelta(days=2)
-"""By how much a clock may be set back between two runs."""
+"""How far a clock may be set back between two runs."""
 
 _FROM_THE_FUTURE: Final = (
     "its name says that it is made days from now: set this machine's clock or, if that is right, move the file "
@@ -43,14 +43,14 @@ class KeyFiles:
         self._directory = directory
 
     def load(self, now: datetime) -> KeyRing:
-        """Return the ring, with a first key made when there is none.
+        """Return the ring, and create a first key if there is none.
 
-        Raises KeyFileUnusable when a file is not a key, or when others can read it or could have planted it.
+        Raises KeyFileUnusable if a file is not a key, or if others can read it or could have planted it.
         """
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._require_private()
         for path in self._directory.glob("*.destroyed"):
-            _erase(path)  # a kill has interrupted this
+            _erase(path)  # a kill interrupted this
         for path in self._directory.glob(".*.draft"):
             path.unlink()  # not overwritten: it may be a second name of a good key
         if not self._newest_first(now):
@@ -62,7 +62,7 @@ class KeyFiles:
         """Add the day's key to the ring, destroy replaced ones that are not `needed`, and return their ids."""
         self._require_private()
         files = self._newest_first(now)
-        if not files or now - files[0].created_at >= KEY_LIFETIME:  # none: somebody removed them from a running bot
+        if not files or now - files[0].created_at >= KEY_LIFETIME:  # no files: someone removed them under a running bot
             ring.add(load_key_file(self._create(now))[0])
             files = self._newest_first(now)
         replaced = zip(files[1:], files, strict=False)
@@ -94,12 +94,12 @@ class KeyFiles:
 
 
 def write_key_file(path: Path, pem: str) -> str:
-    """Write a new private key, mode 0600, on disk when this returns; return its public half as PEM.
+    """Write a new private key, mode 0600, synced to disk; return its public half as PEM.
 
-    Raises FileExistsError instead of replacing a key, and OSError when the place cannot be written.
+    Raises FileExistsError instead of replacing a key, and OSError if the path cannot be written.
     """
     draft = path.with_name(f".{path.name}.draft")
-    draft.unlink(missing_ok=True)  # left by a kill: a half-written key must never be taken for one
+    draft.unlink(missing_ok=True)  # left by a kill: a half-written key must never be used
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(pem)
@@ -138,7 +138,7 @@ def _parse(path: Path) -> _KeyFile:
 
 
 def _destroy(path: Path) -> None:
-    """Overwrite and remove. On flash and copy-on-write disks the old block may live on: SECURITY.md says so."""
+    """Overwrite and remove. On flash and copy-on-write disks, the old block may survive (see SECURITY.md)."""
     _erase(path.rename(path.with_suffix(".destroyed")))  # after a kill from here on, the next start finishes it
 
 

@@ -1,6 +1,7 @@
-"""Says whether a directory or a file is this user's alone: who can write there can plant a key, and read what it seals.
+"""Checks that only this user controls a path: anyone who can write there can plant a key, and read what it seals.
 
-Directories above are not looked at. Who can write those can move ours away, but not put another of ours in its place.
+Parent directories are not checked. Anyone who can write those can move ours away, but not replace it by another one
+that this user owns.
 """
 
 import os
@@ -12,9 +13,9 @@ _ALL_BUT_OWNER = stat.S_IRWXG | stat.S_IRWXO
 
 
 def find_exposure(path: Path) -> str | None:
-    """Return what is wrong, with the fix, where somebody other than this user and root owns it, or can write it.
+    """Return the problem and its fix if anyone except this user and root owns the path or can write to it, else None.
 
-    A symbolic link counts as what it leads to, and its own owner counts as well. Raises OSError.
+    For a symbolic link, the target and the owner of the link are checked. Raises OSError.
     """
     status, user = path.stat(), os.geteuid()
     if not {status.st_uid, path.lstat().st_uid} <= {user, 0}:
@@ -25,10 +26,10 @@ def find_exposure(path: Path) -> str | None:
 
 
 def is_read_by_others(path: Path) -> bool:
-    """Whether users other than this one and root can read a file or look into a directory. Raises OSError.
+    """Return whether users other than this one and root can read a file or list a directory. Raises OSError.
 
-    What belongs to another user, root for example, was handed over by its group: that one does not count then. What is
-    neither a file nor a directory, a pipe for example, is read once.
+    A path of another user, for example root, was given to this one through its group, so the group does not count.
+    Anything else, for example a pipe, can be read only once and passes.
     """
     status = path.stat()
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
