@@ -262,7 +262,9 @@ def test_keygen_puts_no_key_where_others_can_write(mode: int) -> None:
     Path("shared").chmod(mode)
     ended = call("keygen", "shared/key.pem")
     assert ended.exit_code == REFUSED
-    assert ended.stderr.startswith("shared: a key is not put there, since others can write it: run `chmod go-w shared`")
+    assert ended.stderr.startswith(
+        "shared: a key is not put there, since others can write to it: run `chmod go-w shared`"
+    )
     assert list(Path("shared").iterdir()) == []
 
 

@@ -19,9 +19,9 @@ def find_exposure(path: Path) -> str | None:
     """
     status, user = path.stat(), os.geteuid()
     if not {status.st_uid, path.lstat().st_uid} <= {user, 0}:
-        return f"it belongs to another user: run `chown -R {user} {path}` once you know who put there what is in it"
+        return f"it belongs to another user: run `chown -R {user} {path}` after checking its contents"
     if status.st_mode & _OTHERS_WRITE:
-        return f"others can write it: run `chmod go-w {path}`{_OF_A_VOLUME if path.is_dir() else ''}"
+        return f"others can write to it: run `chmod go-w {path}`{_OF_A_VOLUME if path.is_dir() else ''}"
     return None
 
 
@@ -37,4 +37,4 @@ def is_read_by_others(path: Path) -> bool:
     return bool(status.st_mode & (_ALL_BUT_OWNER if status.st_uid == os.geteuid() else stat.S_IRWXO))
 
 
-_OF_A_VOLUME = ". For a volume with an fsGroup (Kubernetes), name a new directory inside of it instead"
+_OF_A_VOLUME = ". For a volume with an fsGroup (Kubernetes), name a new directory inside it instead"

@@ -115,7 +115,7 @@ def test_a_directory_that_others_can_write_is_refused(directory: Path, mode: int
     directory.chmod(mode)
     with pytest.raises(KeyFileUnusable) as refusal:
         KeyFiles(directory).load(NOW)
-    assert str(refusal.value).startswith(f"{directory}: others can write it: run `chmod go-w {directory}`")
+    assert str(refusal.value).startswith(f"{directory}: others can write to it: run `chmod go-w {directory}`")
     with pytest.raises(KeyFileUnusable):
         KeyFiles(directory).rotate(ring, NOW, set())
 

@@ -35,18 +35,18 @@ def test_a_directory_that_others_can_write_is_not(tmp_path: Path, mode: int) -> 
     place.chmod(mode)
     said = find_exposure(place)
     assert said == (
-        f"others can write it: run `chmod go-w {place}`. For a volume with an fsGroup (Kubernetes), name a new "
-        "directory inside of it instead"
+        f"others can write to it: run `chmod go-w {place}`. For a volume with an fsGroup (Kubernetes), name a new "
+        "directory inside it instead"
     )
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666], ids=oct)
 def test_a_file_that_others_can_write_is_not(tmp_path: Path, mode: int) -> None:
-    """A file has no directory inside of it."""
+    """A file has no directory inside it."""
     place = tmp_path / "file"
     place.touch()
     place.chmod(mode)
-    assert find_exposure(place) == f"others can write it: run `chmod go-w {place}`"
+    assert find_exposure(place) == f"others can write to it: run `chmod go-w {place}`"
 
 
 @pytest.mark.parametrize("kind", ["directory", "file", "link"])

@@ -227,22 +227,22 @@ def _key_of_tomorrow(data: Path) -> None:
     [
         pytest.param(
             _open_directory,
-            "R2_CREDENTIAL_DATA_DIR: {data} cannot be used: others can write it: run `chmod go-w {data}`",
+            "R2_CREDENTIAL_DATA_DIR: {data} cannot be used: others can write to it: run `chmod go-w {data}`",
             id="others can write the directory",
         ),
         pytest.param(
             _open_key_directory,
-            "{data}/sealing-keys: others can write it: run `chmod go-w {data}/sealing-keys`",
+            "{data}/sealing-keys: others can write to it: run `chmod go-w {data}/sealing-keys`",
             id="others can write the keys",
         ),
         pytest.param(
             _open_database,
-            "R2_CREDENTIAL_DATABASE_URL: {data}/bot.sqlite cannot be used: others can write it",
+            "R2_CREDENTIAL_DATABASE_URL: {data}/bot.sqlite cannot be used: others can write to it",
             id="others can write the database",
         ),
         pytest.param(
             _open_wal,
-            "R2_CREDENTIAL_DATABASE_URL: {data}/bot.sqlite-wal cannot be used: others can write it",
+            "R2_CREDENTIAL_DATABASE_URL: {data}/bot.sqlite-wal cannot be used: others can write to it",
             id="others can write the WAL",
         ),
         pytest.param(
