@@ -1,46 +1,30 @@
 """PostgreSQL behind a small connection pool: one transaction per function, and no wait for a silent server."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self, TypeVar
 
 import psycopg
 import structlog
-from psycopg.abc import AdaptContext, Buffer
-from psycopg.adapt import Loader
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
-from psycopg.types.datetime import TimestamptzLoader
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from bot.model.background import Background
 from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
+from bot.storage.connecting import Connector
 from bot.storage.deadline import Deadline
-from bot.storage.fitness import find_unfit
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
-from bot.storage.refusals import Refusal, causes, judge_connecting, judge_statement, sqlstate_of
-from bot.storage.session import COMMON, set_up
+from bot.storage.refusals import Refusal, causes, judge_statement, sqlstate_of
 
 CONNECTIONS: Final = 8
 MIGRATION_LIMIT: Final = timedelta(seconds=60)
 
-_SESSION: Final = {
-    "statement_timeout": "1s",
-    "lock_timeout": "1s",
-    "idle_in_transaction_session_timeout": "3s",  # so that a frozen process releases its row locks
-    "TimeZone": "UTC",
-    "default_transaction_isolation": "read committed",
-}
-_CONNECTION: Final = {**COMMON, "application_name": "r2-credential-bot"}
 _COLLISIONS: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
 
-_UNKNOWN_PARAMETER: Final = re.compile(r'invalid URI query parameter: "(\w{1,40})"')
 _PROOF_LIMIT: Final = timedelta(seconds=0.5)
 """How long an existing connection may take to answer: the rest of the time limit must suffice for a new one."""
 
@@ -59,12 +43,11 @@ class PostgresDatabase:
 
     def __init__(self, url: str, *, time_limit: timedelta = timedelta(seconds=1.5)) -> None:
         """Parse the URL; raises ValueError, with a sentence that quotes no password, if it is invalid."""
-        self._parameters = _parameters(url)
+        self._connector = Connector(url)
         self._time_limit = time_limit
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self._under_way = Background("transaction_broke")
         self._broke_at = float("-inf")
-        self._refusal: Refusal | None = None
         self._engine: AsyncEngine | None = None
 
     async def start(self) -> None:
@@ -72,17 +55,17 @@ class PostgresDatabase:
 
         If the server refused, `refusal` says what the operator has to do.
         """
-        self._refusal = None
+        self._connector.refusal = None
         self._engine = create_async_engine(
             "postgresql+psycopg://",
-            async_creator=self._connect,
+            async_creator=self._connector.connect,
             pool_size=CONNECTIONS,
             max_overflow=0,
             hide_parameters=True,
             use_native_hstore=False,
         )
         try:
-            await self._examine()
+            await self._connector.examine(self._time_limit)
             if not await self.run(is_up_to_date):
                 await self._run(self._engine, _migrate, None, MIGRATION_LIMIT)
         except CommitUnknown:  # the next start will know
@@ -95,7 +78,7 @@ class PostgresDatabase:
     @property
     def refusal(self) -> Refusal | None:
         """The last refusal since the start that the operator may have to fix."""
-        return self._refusal
+        return self._connector.refusal
 
     async def run(self, work: Callable[[Connection], _T], afterwards: _Afterwards[_T] | None = None) -> _T:
         """Return the result of `work` once it is committed.
@@ -122,29 +105,6 @@ class PostgresDatabase:
         if engine is not None:
             await engine.dispose()
 
-    async def _examine(self) -> None:
-        """Check once what holds for every later connection; raises DatabaseUnavailable."""
-        opened: list[psycopg.AsyncConnection[Any]] = []
-        try:
-            with Deadline.within(self._time_limit) as deadline:
-                async with deadline.limit():
-                    opened.append(one := await self._connect())
-                    opened.append(other := await self._connect())
-                    found = await find_unfit(one, other, _SESSION, deadline.watch)
-        except (psycopg.Error, OSError, UnicodeError, TimeoutError):
-            raise DatabaseUnavailable from None
-        finally:
-            for connection in opened:
-                await connection.close()
-        if found is not None:
-            self._note(found)
-            raise DatabaseUnavailable
-
-    def _note(self, refusal: Refusal | None) -> None:
-        if refusal is not None:
-            _log.error("postgres_refused", sqlstate=refusal.sqlstate, reason=refusal.reason, fix=refusal.fix)
-            self._refusal = refusal
-
     async def _run(
         self,
         engine: AsyncEngine,
@@ -165,7 +125,7 @@ class PostgresDatabase:
         raise failure  # here, so that no driver error, which can quote values, becomes its context
 
     def _note_failure(self, failed: "_Failed") -> None:
-        self._note(failed.refusal)
+        self._connector.note(failed.refusal)
         if failed.sqlstate is not None and failed.refusal is None and not failed.is_collision:
             _log.warning("postgres_failed", sqlstate=failed.sqlstate)
         if failed.is_broken:
@@ -245,20 +205,6 @@ class PostgresDatabase:
             await connection.invalidate()
             await connection.close()
 
-    async def _connect(self) -> psycopg.AsyncConnection[Any]:
-        try:
-            connection = await psycopg.AsyncConnection.connect(**self._parameters)
-        except psycopg.OperationalError as error:
-            refusal = judge_connecting(error)
-            if refusal is not None and "," in str(self._parameters.get("host")):
-                refusal = replace(refusal, passes=True)  # another server may answer later
-            self._note(refusal)
-            raise
-        Deadline.current().watch(connection)  # SQLAlchemy sends queries over its first connection
-        await set_up(connection, _SESSION)
-        connection.adapters.register_loader("timestamptz", _TimeLoader)
-        return connection
-
 
 async def _prove(connection: AsyncConnection, raw: psycopg.AsyncConnection[Any]) -> None:
     """Require an answer before the connection is used; raises _Failed, so that a new one can be tried.
@@ -274,21 +220,6 @@ async def _prove(connection: AsyncConnection, raw: psycopg.AsyncConnection[Any])
         except (psycopg.Error, TimeoutError):
             await connection.invalidate()
             raise _Failed(DatabaseUnavailable, is_broken=True) from None
-
-
-class _TimeLoader(Loader):
-    """Loads times that Python cannot represent, such as infinity, as None: an error would fail the whole query."""
-
-    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
-        super().__init__(oid, context)
-        self._loader = TimestamptzLoader(oid, context)
-
-    def load(self, data: Buffer) -> datetime | None:
-        """Return the time, or None."""
-        try:
-            return self._loader.load(data)
-        except psycopg.DataError:
-            return None
 
 
 class _Failed(Exception):  # noqa: N818 - reads as what it says
@@ -308,22 +239,6 @@ class _Failed(Exception):  # noqa: N818 - reads as what it says
     def before_commit(cls, error: Exception | None, raw: psycopg.AsyncConnection[Any], deadline: Deadline) -> Self:
         """Describe a failure after which certainly nothing was written."""
         return cls(DatabaseUnavailable, error=error, is_broken=deadline.is_over or raw.closed)
-
-
-def _parameters(url: str) -> dict[str, Any]:
-    try:
-        parameters = conninfo_to_dict(url)
-    except psycopg.Error as error:
-        raise ValueError(_explain(url, str(error))) from None
-    return {**parameters, **_CONNECTION}
-
-
-def _explain(url: str, message: str) -> str:
-    """Name an unknown parameter, unless it may be the rest of a password that contains a question mark."""
-    found = _UNKNOWN_PARAMETER.search(message)
-    if found and "@" not in url.partition("?")[2]:
-        return f"PostgreSQL knows no parameter `{found[1]}`; correct it, or remove it"
-    return "is not an address that PostgreSQL's own programs understand"
 
 
 def _migrate(connection: Connection) -> None:

@@ -1,0 +1,110 @@
+"""Connects to a PostgreSQL server: reads the URL, checks the server once, and keeps its refusals."""
+
+import re
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import psycopg
+import structlog
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.datetime import TimestamptzLoader
+
+from bot.model.errors import DatabaseUnavailable
+from bot.storage.deadline import Deadline
+from bot.storage.fitness import find_unfit
+from bot.storage.refusals import Refusal, judge_connecting
+from bot.storage.session import COMMON, set_up
+
+_SESSION: Final = {
+    "statement_timeout": "1s",
+    "lock_timeout": "1s",
+    "idle_in_transaction_session_timeout": "3s",  # so that a frozen process releases its row locks
+    "TimeZone": "UTC",
+    "default_transaction_isolation": "read committed",
+}
+_CONNECTION: Final = {**COMMON, "application_name": "r2-credential-bot"}
+_UNKNOWN_PARAMETER: Final = re.compile(r'invalid URI query parameter: "(\w{1,40})"')
+
+_log = structlog.get_logger()
+
+
+class Connector:
+    """Opens connections to the server of one URL."""
+
+    def __init__(self, url: str) -> None:
+        """Parse the URL; raises ValueError, with a sentence that quotes no password, if it is invalid."""
+        self._parameters = _parameters(url)
+        self.refusal: Refusal | None = None  # the last one that the operator may have to fix
+
+    async def connect(self) -> psycopg.AsyncConnection[Any]:
+        """Return a connection with the session settings applied; must run within a Deadline. Raises psycopg.Error."""
+        try:
+            connection = await psycopg.AsyncConnection.connect(**self._parameters)
+        except psycopg.OperationalError as error:
+            refusal = judge_connecting(error)
+            if refusal is not None and "," in str(self._parameters.get("host")):
+                refusal = replace(refusal, passes=True)  # another server may answer later
+            self.note(refusal)
+            raise
+        Deadline.current().watch(connection)  # SQLAlchemy sends queries over its first connection
+        await set_up(connection, _SESSION)
+        connection.adapters.register_loader("timestamptz", _TimeLoader)
+        return connection
+
+    async def examine(self, time_limit: timedelta) -> None:
+        """Check once what holds for every later connection; raises DatabaseUnavailable."""
+        opened: list[psycopg.AsyncConnection[Any]] = []
+        try:
+            with Deadline.within(time_limit) as deadline:
+                async with deadline.limit():
+                    opened.append(one := await self.connect())
+                    opened.append(other := await self.connect())
+                    found = await find_unfit(one, other, _SESSION, deadline.watch)
+        except (psycopg.Error, OSError, UnicodeError, TimeoutError):
+            raise DatabaseUnavailable from None
+        finally:
+            for connection in opened:
+                await connection.close()
+        if found is not None:
+            self.note(found)
+            raise DatabaseUnavailable
+
+    def note(self, refusal: Refusal | None) -> None:
+        """Log a refusal and keep it for the operator; None is ignored."""
+        if refusal is not None:
+            _log.error("postgres_refused", sqlstate=refusal.sqlstate, reason=refusal.reason, fix=refusal.fix)
+            self.refusal = refusal
+
+
+class _TimeLoader(Loader):
+    """Loads times that Python cannot represent, such as infinity, as None: an error would fail the whole query."""
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        self._loader = TimestamptzLoader(oid, context)
+
+    def load(self, data: Buffer) -> datetime | None:
+        """Return the time, or None."""
+        try:
+            return self._loader.load(data)
+        except psycopg.DataError:
+            return None
+
+
+def _parameters(url: str) -> dict[str, Any]:
+    try:
+        parameters = conninfo_to_dict(url)
+    except psycopg.Error as error:
+        raise ValueError(_explain(url, str(error))) from None
+    return {**parameters, **_CONNECTION}
+
+
+def _explain(url: str, message: str) -> str:
+    """Name an unknown parameter, unless it may be the rest of a password that contains a question mark."""
+    found = _UNKNOWN_PARAMETER.search(message)
+    if found and "@" not in url.partition("?")[2]:
+        return f"PostgreSQL knows no parameter `{found[1]}`; correct it, or remove it"
+    return "is not an address that PostgreSQL's own programs understand"
