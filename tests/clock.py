@@ -1,16 +1,16 @@
-"""The time of the tests: it stands still until somebody turns it."""
+"""The clock of the tests: it stands still until a test advances it."""
 
 from datetime import UTC, datetime, timedelta
 
 
 class Clock:
-    """Tells one time, that of its making or the given one, until it is moved on."""
+    """Returns the given time, by default that of its creation, until it is advanced."""
 
     def __init__(self, now: datetime | None = None) -> None:
         self.now = now or datetime.now(UTC)
 
     def __call__(self) -> datetime:
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
     def advance(self, by: timedelta) -> None:

@@ -1,4 +1,4 @@
-"""Builders of the values that many tests need: each has defaults, and takes the fields that a test is about."""
+"""Builders of common values: each has defaults, and takes the fields that a test is about."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -90,19 +90,19 @@ _STORED = StoredCredential(
 
 
 def make_new_submission(**fields: Any) -> NewSubmission:  # noqa: ANN401 - its fields
-    """Return a pressed Submit: an account token for the bucket `lake`, good for an hour from `accepted_at`."""
+    """Return a checked Submit: an account token for the bucket `lake`, valid for an hour from `accepted_at`."""
     sent = at(fields["accepted_at"]) if "accepted_at" in fields else {}
     return replace(_NEW, **(sent | _with_deadline(fields)))
 
 
 def make_submission(**fields: Any) -> Submission:  # noqa: ANN401 - its fields
-    """Return the same as it was just recorded."""
+    """Return the same submission, just recorded."""
     made = replace(_SUBMISSION, **_with_deadline(fields))
     return made if "next_attempt_at" in fields else replace(made, next_attempt_at=made.accepted_at)
 
 
 def make_ended_submission(state: State = State.STORED, **fields: Any) -> Submission:  # noqa: ANN401 - its fields
-    """Return one that ended two seconds after it was accepted, by default as stored and found to work."""
+    """Return one that ended two seconds after it was accepted, by default stored and confirmed."""
     accepted_at = fields.get("accepted_at", NOW)
     was_sent = state in {State.STORED, State.UNCERTAIN}
     found = {"checked_at": accepted_at, "findings": FINDINGS, "confirmation": CredentialStatus.VALID}
@@ -111,12 +111,12 @@ def make_ended_submission(state: State = State.STORED, **fields: Any) -> Submiss
 
 
 def at(moment: datetime) -> dict[str, Any]:
-    """Return the times of a Submit that came in as it was sent."""
+    """Return the times of a Submit that arrived the moment it was sent."""
     return {"sent_at": moment, "accepted_at": moment}
 
 
 def make_key(bucket: str) -> BucketKey:
-    """Name another bucket of the same account."""
+    """Return the key of another bucket of the same account."""
     return BucketKey(account_id=ACCOUNT, bucket=bucket)
 
 
@@ -126,11 +126,11 @@ def make_catalog(bucket: str = LAKE.bucket, **fields: Any) -> Catalog:  # noqa: 
 
 
 def make_stored_credential(bucket: str = LAKE.bucket, **fields: Any) -> StoredCredential:  # noqa: ANN401 - its fields
-    """Return what the bot stored ten days ago, good for ninety days more."""
+    """Return a credential stored ten days ago, with ninety days left."""
     return replace(_STORED, key=replace(LAKE, bucket=bucket), **fields)
 
 
 def _with_deadline(fields: dict[str, Any]) -> dict[str, Any]:
-    """Let the time of a submission run from when it was accepted, unless its end is given as well."""
+    """Derive `expires_at` from `accepted_at`, unless it is given."""
     accepted_at: datetime = fields.get("accepted_at", NOW)
     return {"expires_at": accepted_at + timedelta(hours=1), "task": Task.STORE} | fields

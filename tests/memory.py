@@ -1,4 +1,4 @@
-"""Looks for a text in all that the garbage collector of this process knows, as whoever got a memory dump would do."""
+"""Searches for a text in all objects of this process, as anyone with a memory dump would."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -6,11 +6,11 @@ from types import CoroutineType
 
 
 def find_holders(make: Callable[[], str], *, collect: bool = True) -> list[str]:
-    """Name what holds the text that `make` returns. It is made here, since whoever looks must not be found.
+    """Return the names of the objects that hold the text of `make`, which is created here so that no caller holds it.
 
-    Without `collect` also what only holds itself is looked at.
+    Without `collect`, unreachable objects in reference cycles are searched too.
     """
-    gc.unfreeze()  # what was there before the tests may have come to hold it
+    gc.unfreeze()  # older objects may hold it by now
     if collect:
         gc.collect()
     text = make()
@@ -21,7 +21,7 @@ def find_holders(make: Callable[[], str], *, collect: bool = True) -> list[str]:
 
 
 def _holders(text: str, raw: bytes) -> Iterator[str]:
-    """Look into what each object refers to: texts and bytes are known to the collector by their holders only."""
+    """Search the referents of each object: the collector does not track texts and bytes themselves."""
     for holder in gc.get_objects():
         for held in _contents(holder):
             if (isinstance(held, str) and text in held) or (isinstance(held, bytes | bytearray) and raw in held):
@@ -29,7 +29,7 @@ def _holders(text: str, raw: bytes) -> Iterator[str]:
 
 
 def _contents(holder: object) -> Iterator[object]:
-    """Return what it refers to, also by way of dicts and tuples that the collector does not track: those of texts."""
+    """Yield its referents, also those inside dicts and tuples of texts, which the collector does not track."""
     for held in gc.get_referents(holder):
         yield held
         if isinstance(held, dict | tuple) and not gc.is_tracked(held):

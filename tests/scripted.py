@@ -1,4 +1,4 @@
-"""A delivery that does what a test says, for the tests of both dispatchers."""
+"""A scripted delivery, for the tests of both dispatchers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,11 +9,11 @@ from bot.model.catalog import BucketKey
 
 PATIENCE = timedelta(seconds=60)
 Answer = datetime | timedelta | Exception | None
-"""When to come back (a timedelta counts from then), what to raise, or None: nothing is left."""
+"""When to come back (a timedelta counts from the answer), an error to raise, or None if nothing is left."""
 
 
 class ScriptedDelivery(Delivery):
-    """Notes each start, and does what the test says."""
+    """Records each start, and follows the test's script."""
 
     def __init__(self) -> None:
         self.started: asyncio.Queue[BucketKey] = asyncio.Queue()
@@ -23,7 +23,7 @@ class ScriptedDelivery(Delivery):
         self.act: Callable[[BucketKey], Awaitable[None]] | None = None
 
     async def deliver(self, key: BucketKey) -> datetime | None:
-        """Act, then give the next answer; None, nothing left to do, when there is no other."""
+        """Act, then return or raise the next answer; None if there is no other."""
         self.running.append(key)
         self.most_of_one_bucket = max(self.most_of_one_bucket, self.running.count(key))
         self.started.put_nowait(key)

@@ -1,4 +1,4 @@
-"""The budget as a row of PostgreSQL: what comes out is what went in, and no change is lost."""
+"""The budget as a PostgreSQL row: it is read back as written, and no change is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -35,8 +35,8 @@ async def _take(rows: PaceRows) -> None:
     await rows.change(lambda budget, now: (budget.take(now), None))
 
 
-async def test_an_account_begins_with_a_fresh_budget(shared: PostgresDatabase) -> None:
-    """And each account has its own."""
+async def test_an_account_starts_with_a_fresh_budget(shared: PostgresDatabase) -> None:
+    """Each account has a separate one."""
     mine, others = PaceRows(shared, ACCOUNT), PaceRows(shared, OTHER_ACCOUNT)
     await _take(mine)
     (my_budget, _), (other_budget, now) = await _read(mine), await _read(others)
@@ -62,7 +62,7 @@ async def test_every_part_of_a_budget_survives(shared: PostgresDatabase) -> None
 
 
 async def test_no_change_is_lost(shared: PostgresDatabase) -> None:
-    """Of many at the same time, the first ones included."""
+    """Even if many change it at once, including the first ones."""
     processes = [PaceRows(shared, ACCOUNT) for _ in range(20)]
     await asyncio.gather(*(_take(rows) for rows in processes))
     budget, _ = await _read(processes[0])
@@ -86,8 +86,8 @@ async def test_the_time_is_the_servers(shared: PostgresDatabase) -> None:
     assert before <= now <= await shared.now()
 
 
-async def test_a_failing_database_is_told(shared: PostgresDatabase, clock: Clock) -> None:
-    """A turn says so; a block holds in this process all the same, and a later turn works."""
+async def test_a_failing_database_is_reported(shared: PostgresDatabase, clock: Clock) -> None:
+    """A turn raises; a block still holds in this process, and a later turn works."""
     pace = SharedPace(PaceRows(shared, ACCOUNT), clock)
     await shared.stop()
     with pytest.raises(DatabaseTrouble):

@@ -1,4 +1,4 @@
-"""What is known of the catalogs, on both engines: the list, the tests, and what the bot has put into the slots."""
+"""The records of catalogs on both engines: the list, the tests, and what the bot has stored in the slots."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -40,7 +40,7 @@ LAKE = StoredCredential(
 
 @pytest.fixture(scope="module")
 def tables_url(postgres_server: str) -> Iterator[str]:
-    """Name a PostgreSQL database for the tests of this module, which each empty its tables."""
+    """Return the URL of a PostgreSQL database for this module's tests, each of which empties its tables."""
     execute(postgres_server, "CREATE DATABASE test_catalogs")
     yield urlsplit(postgres_server)._replace(path="/test_catalogs").geturl()
     execute(postgres_server, "DROP DATABASE test_catalogs WITH (FORCE)")
@@ -48,7 +48,7 @@ def tables_url(postgres_server: str) -> Iterator[str]:
 
 @pytest_asyncio.fixture(params=["sqlite", "postgresql"])
 async def tables(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
-    """Start an empty database: every test here holds on both."""
+    """Start an empty database, once per engine."""
     if request.param == "sqlite":
         yield request.getfixturevalue("database")
         return
@@ -62,7 +62,7 @@ async def tables(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def catalogs(tables: Database) -> Catalogs:
-    """Return what is known: nothing yet."""
+    """Return empty records."""
     return Catalogs(tables, ACCOUNT)
 
 
@@ -81,7 +81,7 @@ async def _catalogs(catalogs: Catalogs) -> tuple[Catalog, ...]:
 
 
 async def _lake(catalogs: Catalogs) -> tuple[CredentialStatus, datetime | None]:
-    """Return what is known of the lake's credential, and since when."""
+    """Return the recorded status of the lake's credential, and its age."""
     [found] = [catalog for catalog in await _catalogs(catalogs) if catalog.bucket == "lake"]
     return found.credential_status, found.tested_at
 
@@ -99,7 +99,7 @@ def _catalog(bucket: str, credential: CredentialStatus = ABSENT) -> Catalog:
 
 
 async def test_a_list_replaces_the_one_before(catalogs: Catalogs, tables: Database) -> None:
-    """Of this account only; sorted by bucket, and None before anybody asked. What is listed no more is forgotten."""
+    """For this account only; sorted by bucket, None before the first list. Catalogs no longer listed are deleted."""
     theirs = Catalogs(tables, THEIRS.account_id)
     assert await catalogs.snapshot() is None
     other = Snapshot(catalogs=(replace(_catalog("lake"), key=THEIRS),), refreshed_at=NOW)
@@ -116,7 +116,7 @@ async def test_a_list_replaces_the_one_before(catalogs: Catalogs, tables: Databa
 
 
 async def test_two_accounts_in_one_database_do_not_mix(catalogs: Catalogs, tables: Database) -> None:
-    """Buckets of one name are two, whatever becomes known of one of them; each comes back with its account."""
+    """Equal bucket names of two accounts are recorded separately."""
     theirs, listed = Catalogs(tables, THEIRS.account_id), replace(_catalog("lake", PRESENT), key=THEIRS)
     stored = replace(LAKE, key=THEIRS, submission_id="V2")
     await theirs.save_snapshot(Snapshot(catalogs=(listed,), refreshed_at=NOW - DAY))
@@ -140,7 +140,7 @@ async def test_two_accounts_in_one_database_do_not_mix(catalogs: Catalogs, table
 
 
 async def test_a_catalog_that_was_enabled_is_on_at_once(catalogs: Catalogs) -> None:
-    """What is known of its slot stays, and one that was not listed is added."""
+    """What is known of its slot stays, and an unlisted one is added."""
     off = replace(_catalog("a", PRESENT), status=CatalogStatus.INACTIVE)
     await _list(catalogs, off, _catalog("c"))
     for bucket in ("a", "b"):
@@ -150,7 +150,7 @@ async def test_a_catalog_that_was_enabled_is_on_at_once(catalogs: Catalogs) -> N
 
 
 async def test_one_catalog_of_a_list_is_corrected(catalogs: Catalogs) -> None:
-    """The others, and the age of the list, stay; a catalog that it did not have is added."""
+    """The others and the age of the list stay; an unlisted catalog is added."""
     await _list(catalogs, _catalog("a"), _catalog("c"))
     await catalogs.save_catalog(_catalog("c", PRESENT))
     await catalogs.save_catalog(_catalog("b"))
@@ -158,8 +158,8 @@ async def test_one_catalog_of_a_list_is_corrected(catalogs: Catalogs) -> None:
     assert await catalogs.snapshot() == Snapshot(catalogs=expected, refreshed_at=NOW)
 
 
-async def test_a_list_is_kept_wholly_or_not_at_all(catalogs: Catalogs) -> None:
-    """One that cannot be kept to its end leaves the old one standing, and its age."""
+async def test_a_list_is_saved_wholly_or_not_at_all(catalogs: Catalogs) -> None:
+    """If saving fails, the old list and its age stay."""
     await _list(catalogs, _catalog("a"))
     good = await catalogs.snapshot()
     unusable = replace(_catalog("c"), status=cast("CatalogStatus", _Valueless()))
@@ -173,20 +173,20 @@ class _Valueless:
 
 
 async def test_a_bucket_that_is_listed_twice_is_kept_once(catalogs: Catalogs) -> None:
-    """A strange answer is no reason to know nothing."""
+    """A strange answer must not lose the list."""
     await _list(catalogs, _catalog("a"), _catalog("a", PRESENT))
     assert await _catalogs(catalogs) == (_catalog("a", PRESENT),)
 
 
 async def test_hundreds_come_and_go_at_once(catalogs: Catalogs) -> None:
-    """No limit of an engine on the values of a statement is met."""
+    """Neither engine's limit on the parameters of a statement is reached."""
     await _list(catalogs, *(_catalog(f"a{number:04}") for number in range(1200)))
     await _list(catalogs, *(_catalog(f"b{number:04}") for number in range(500)))
     assert len(await _catalogs(catalogs)) == 500
 
 
-async def test_replicas_that_list_at_once_do_not_stand_in_each_others_way(catalogs: Catalogs) -> None:
-    """In whatever order Cloudflare gave each of them the catalogs: none meets a deadlock."""
+async def test_replicas_that_list_at_once_do_not_deadlock(catalogs: Catalogs) -> None:
+    """In whatever order Cloudflare listed the catalogs to each of them."""
     orders = [[_catalog(f"b{number}") for number in range(50)][::step] for step in (1, -1)]
     await asyncio.gather(*(_list(catalogs, *order) for order in orders * 4))
     assert len(await _catalogs(catalogs)) == 50
@@ -195,8 +195,8 @@ async def test_replicas_that_list_at_once_do_not_stand_in_each_others_way(catalo
 # Tests of what is stored.
 
 
-async def test_a_list_keeps_what_tests_gave(catalogs: Catalogs) -> None:
-    """The list says whether a slot holds something at most; a test says whether that works, and when it was made."""
+async def test_a_list_keeps_test_results(catalogs: Catalogs) -> None:
+    """The list says at most whether a slot is filled; a test says whether the credential works, and when."""
     await _list(catalogs, _catalog("lake", PRESENT))
     assert await _lake(catalogs) == (PRESENT, None)
     await catalogs.save_test(KEY, VALID, NOW)
@@ -216,10 +216,10 @@ async def test_a_list_keeps_what_tests_gave(catalogs: Catalogs) -> None:
         pytest.param(ABSENT, UNKNOWN, (ABSENT, NOW), id="the list does not say"),
     ],
 )
-async def test_what_contradicts_a_test_clears_it(
+async def test_a_list_that_contradicts_a_test_clears_it(
     catalogs: Catalogs, tested: CredentialStatus, listed: CredentialStatus, expected: object
 ) -> None:
-    """Somebody has changed the slot elsewhere: what was tested is not there any more."""
+    """Someone has changed the slot elsewhere: the tested credential is gone."""
     await _list(catalogs, _catalog("lake", PRESENT))
     await catalogs.save_test(KEY, tested, NOW)
     await _list(catalogs, _catalog("lake", listed), at=NOW + SECOND)
@@ -227,7 +227,7 @@ async def test_what_contradicts_a_test_clears_it(
 
 
 async def test_a_write_through_the_bot_clears_the_test(catalogs: Catalogs) -> None:
-    """It was about another token; other slots keep theirs."""
+    """The result was about another token; other slots keep theirs."""
     await _list(catalogs, _catalog("lake", PRESENT), _catalog("pond", PRESENT))
     for bucket in ("lake", "pond"):
         await catalogs.save_test(replace(KEY, bucket=bucket), INVALID, NOW)
@@ -237,10 +237,8 @@ async def test_a_write_through_the_bot_clears_the_test(catalogs: Catalogs) -> No
 
 
 @pytest.mark.parametrize("status", [VALID, INVALID, ABSENT])
-async def test_a_test_of_what_was_there_before_a_write_says_nothing(
-    catalogs: Catalogs, status: CredentialStatus
-) -> None:
-    """Asked before the token was stored, answered after that one was found to work: nobody is alarmed."""
+async def test_a_test_from_before_a_write_is_ignored(catalogs: Catalogs, status: CredentialStatus) -> None:
+    """It started before the token was stored and was answered after that token was found to work: no alarm."""
     await _list(catalogs, _catalog("lake", PRESENT))
     await _store(catalogs, replace(LAKE, stored_at=NOW + SECOND))
     await catalogs.save_test(KEY, status, NOW)
@@ -263,7 +261,7 @@ async def test_a_list_from_before_a_write_does_not_empty_the_slot(catalogs: Cata
 
 
 async def test_after_the_clock_was_set_back_the_newest_still_counts(catalogs: Catalogs) -> None:
-    """What seems to come from long after it is not taken for newer."""
+    """A time far in the future does not count as newer."""
     await _list(catalogs, _catalog("lake", PRESENT))
     await _store(catalogs, replace(LAKE, stored_at=NOW))
     await catalogs.save_test(KEY, VALID, NOW)
@@ -273,14 +271,14 @@ async def test_after_the_clock_was_set_back_the_newest_still_counts(catalogs: Ca
     assert await _lake(catalogs) == (ABSENT, None)
 
 
-async def test_a_test_of_what_is_not_listed_yet_is_kept(catalogs: Catalogs) -> None:
-    """A catalog that was enabled a moment ago is stored into before the next list."""
+async def test_a_test_of_an_unlisted_catalog_is_kept(catalogs: Catalogs) -> None:
+    """A catalog that was just enabled can be stored into before the next list."""
     await _list(catalogs)
     await catalogs.save_test(KEY, VALID, NOW)
     assert await _catalogs(catalogs) == (replace(_catalog("lake", VALID), tested_at=NOW),)
 
 
-async def test_when_all_were_tested_is_kept(catalogs: Catalogs) -> None:
+async def test_the_time_of_the_last_test_round_is_kept(catalogs: Catalogs) -> None:
     """A list in between does not change it."""
     await _list(catalogs, _catalog("lake"))
     await catalogs.note_all_tested(NOW + SECOND)
@@ -309,7 +307,7 @@ async def test_when_all_were_tested_is_kept(catalogs: Catalogs) -> None:
 async def test_a_change_from_valid_to_invalid_is_noted(
     catalogs: Catalogs, tests: list[CredentialStatus], broken_after: int | None
 ) -> None:
-    """As the time of the test that found it."""
+    """With the time of the test that found it."""
     await _list(catalogs, _catalog("lake", PRESENT))
     await _store(catalogs)
     for number, status in enumerate(tests):
@@ -318,7 +316,7 @@ async def test_a_change_from_valid_to_invalid_is_noted(
 
 
 async def test_a_change_that_was_announced_is_not_noted_again(catalogs: Catalogs) -> None:
-    """However often a test still finds it."""
+    """However many tests find it again."""
     await _store(catalogs)
     for number, status in enumerate([VALID, INVALID]):
         await catalogs.save_test(KEY, status, NOW + number * SECOND)
@@ -329,7 +327,7 @@ async def test_a_change_that_was_announced_is_not_noted_again(catalogs: Catalogs
 
 
 async def test_replicas_that_find_a_change_at_once_note_it_once(catalogs: Catalogs) -> None:
-    """A second one that knew it as valid as well would have it announced again."""
+    """Otherwise the second replica, which also knew it as valid, would announce it again."""
     await _store(catalogs)
     await catalogs.save_test(KEY, VALID, NOW)
 
@@ -344,15 +342,15 @@ async def test_replicas_that_find_a_change_at_once_note_it_once(catalogs: Catalo
     assert await _broken_at(catalogs) is None
 
 
-async def test_what_nobody_stored_through_the_bot_is_nobodys_to_hear_of(catalogs: Catalogs) -> None:
-    """There is no channel to tell; its state is on the list."""
+async def test_a_credential_not_stored_through_the_bot_is_not_announced(catalogs: Catalogs) -> None:
+    """There is no channel for it; its status is in the list."""
     await _store(catalogs, replace(LAKE, key=POND))
     for number, status in enumerate([VALID, INVALID]):
         await catalogs.save_test(KEY, status, NOW + number * SECOND)
     assert await catalogs.stored_credentials() == [replace(LAKE, key=POND)]
 
 
-async def test_writes_and_tests_at_once_do_not_wait_for_each_other_without_end(catalogs: Catalogs) -> None:
+async def test_concurrent_writes_and_tests_do_not_deadlock(catalogs: Catalogs) -> None:
     """Both change the same two tables, in the same order."""
     await _list(catalogs, _catalog("lake", PRESENT))
     await _store(catalogs)
@@ -369,8 +367,8 @@ async def test_writes_and_tests_at_once_do_not_wait_for_each_other_without_end(c
 # What the bot has stored.
 
 
-async def test_the_last_that_was_stored_is_kept(catalogs: Catalogs, tables: Database) -> None:
-    """In each slot of this account; nothing of the one before is left."""
+async def test_the_last_stored_credential_is_kept(catalogs: Catalogs, tables: Database) -> None:
+    """For each slot of this account; nothing of the earlier one remains."""
     await _store(Catalogs(tables, THEIRS.account_id), replace(LAKE, key=THEIRS))
     assert await catalogs.stored_credentials() == []
     await _store(catalogs, replace(LAKE, reminded_at=NOW, broken_at=NOW))
@@ -381,7 +379,7 @@ async def test_the_last_that_was_stored_is_kept(catalogs: Catalogs, tables: Data
 
 
 async def test_it_is_kept_while_its_catalog_is_not_listed(catalogs: Catalogs) -> None:
-    """A list that was cut short must not end the reminders."""
+    """A truncated list must not end the reminders."""
     await _list(catalogs, _catalog("lake", PRESENT))
     await _store(catalogs)
     await _list(catalogs, at=NOW + SECOND)
@@ -389,7 +387,7 @@ async def test_it_is_kept_while_its_catalog_is_not_listed(catalogs: Catalogs) ->
 
 
 async def test_a_reminder_is_noted_for_the_credential_that_it_was_about(catalogs: Catalogs) -> None:
-    """Where another one was stored meanwhile, that one is to be reminded of as ever."""
+    """If another one was stored meanwhile, that one still gets its reminders."""
     await _store(catalogs)
     await catalogs.note_reminded(LAKE, NOW)
     assert await catalogs.stored_credentials() == [replace(LAKE, reminded_at=NOW)]

@@ -1,4 +1,4 @@
-"""A damaged row is set aside, told once and left as it is; everything else goes on. On both engines."""
+"""A damaged row is skipped, reported once and left unchanged; everything else goes on. On both engines."""
 
 import io
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -78,7 +78,7 @@ Query = Callable[[str], object]
 
 @pytest.fixture(scope="module")
 def tables_url(postgres_server: str) -> Iterator[str]:
-    """Name a PostgreSQL database for the tests of this module, which each empty its tables."""
+    """Return the URL of a PostgreSQL database for this module's tests, each of which empties its tables."""
     execute(postgres_server, "CREATE DATABASE test_damage")
     yield urlsplit(postgres_server)._replace(path="/test_damage").geturl()
     execute(postgres_server, "DROP DATABASE test_damage WITH (FORCE)")
@@ -86,7 +86,7 @@ def tables_url(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def engine(request: pytest.FixtureRequest) -> str:
-    """Name the engine."""
+    """Return the engine's name."""
     return str(request.param)
 
 
@@ -105,7 +105,7 @@ async def tables(engine: str, request: pytest.FixtureRequest) -> AsyncIterator[D
 
 @pytest.fixture
 def query(engine: str, request: pytest.FixtureRequest, database_path: Path) -> Query:
-    """Return what changes the database over another connection."""
+    """Return a function that changes the database over another connection."""
     if engine == "postgresql":
         url = request.getfixturevalue("tables_url")
         return lambda statement: execute(url, statement)
@@ -132,7 +132,7 @@ async def _work(submissions: Submissions) -> list[str]:
 async def test_one_damaged_submission_holds_up_nothing_else(
     tables: Database, query: Query, engine: str, change: str, log: io.StringIO
 ) -> None:
-    """Its bucket, the start, the list and the housekeeping go on; the row is told once, without what it holds."""
+    """Its bucket, the start, the list and the housekeeping go on; it is reported once, without its values."""
     submissions = Submissions(tables)
     await _accept(submissions, OLD, NEWER, ELSEWHERE)
     query(f"UPDATE submissions SET {change} WHERE id = 'V2'")  # noqa: S608 - our own words
@@ -183,8 +183,8 @@ async def test_a_newer_one_goes_on_and_ends_it(tables: Database, query: Query, c
 
 
 @pytest.mark.parametrize("sealed", ["garbage", "", "sealed.v1", "sealed.v2.key.x", "sealed.v1.a.b.c", "....", "\u00e9"])
-async def test_what_is_no_sealed_value_needs_no_key(tables: Database, query: Query, sealed: str) -> None:
-    """It does not open with any: the keys of the others are still told."""
+async def test_an_invalid_sealed_value_needs_no_key(tables: Database, query: Query, sealed: str) -> None:
+    """No key opens it; the keys that the others need are still returned."""
     submissions = Submissions(tables)
     await _accept(submissions, OLD, ELSEWHERE)
     query(f"UPDATE submissions SET sealed_token = '{sealed}', sealed_response_url = '{sealed}' WHERE id = 'V3'")  # noqa: S608 - our own words
@@ -195,10 +195,8 @@ async def test_what_is_no_sealed_value_needs_no_key(tables: Database, query: Que
 @pytest.mark.parametrize(
     ("column", "is_listed"), [("reason", True), ("bucket", False)], ids=["of no consequence", "a bucket"]
 )
-async def test_a_text_that_is_none_is_read_all_the_same(
-    tables: Database, query: Query, column: str, *, is_listed: bool
-) -> None:
-    """Bytes that are no UTF-8 do not end the question that meets them."""
+async def test_text_that_is_not_utf_8_is_read(tables: Database, query: Query, column: str, *, is_listed: bool) -> None:
+    """Invalid bytes do not fail the query that reads them."""
     submissions = Submissions(tables)
     await _accept(submissions, OLD, ELSEWHERE)
     query(f"UPDATE submissions SET {column} = CAST(x'ff' AS TEXT) WHERE id = 'V1'")  # noqa: S608 - our own words
@@ -208,8 +206,8 @@ async def test_a_text_that_is_none_is_read_all_the_same(
 
 
 @pytest.mark.parametrize("engine", ["sqlite"])
-async def test_a_bucket_that_is_no_text_is_not_worked_on(tables: Database, query: Query, log: io.StringIO) -> None:
-    """Its name says nothing; the other buckets are resumed."""
+async def test_a_bucket_that_is_not_text_is_skipped(tables: Database, query: Query, log: io.StringIO) -> None:
+    """The other buckets are resumed."""
     submissions = Submissions(tables)
     await _accept(submissions, OLD, ELSEWHERE)
     query("UPDATE submissions SET bucket = x'00ff' WHERE id = 'V1'")
@@ -217,8 +215,8 @@ async def test_a_bucket_that_is_no_text_is_not_worked_on(tables: Database, query
     assert "record_set_aside" in log.getvalue()
 
 
-async def test_a_repeated_submit_of_a_damaged_one_is_no_news(tables: Database, query: Query) -> None:
-    """What became of the first one cannot be read: that is said, and nothing else is claimed."""
+async def test_a_repeated_submit_of_a_damaged_one_says_so(tables: Database, query: Query) -> None:
+    """The first one's outcome cannot be read: that is reported, and nothing else is claimed."""
     submissions = Submissions(tables)
     await _accept(submissions, OLD)
     query("UPDATE submissions SET state = 'walking' WHERE id = 'V1'")
@@ -226,8 +224,8 @@ async def test_a_repeated_submit_of_a_damaged_one_is_no_news(tables: Database, q
         await submissions.accept(OLD, OLD.id)
 
 
-async def test_a_time_of_tomorrow_does_not_hide_the_others(tables: Database, query: Query) -> None:
-    """The clock that was set back is known by the latest time that can be one."""
+async def test_a_time_far_ahead_does_not_hide_the_others(tables: Database, query: Query) -> None:
+    """A clock that was set back is detected by the latest plausible time."""
     submissions = Submissions(tables)
     await _accept(submissions, OLD, ELSEWHERE)
     query("UPDATE submissions SET accepted_at = '2999-01-01 00:00:00.000000+00:00' WHERE id = 'V3'")
@@ -235,8 +233,8 @@ async def test_a_time_of_tomorrow_does_not_hide_the_others(tables: Database, que
     assert await submissions.latest_time(until=NOW - timedelta(days=1)) is None
 
 
-async def test_an_unknown_status_is_not_known(tables: Database, query: Query) -> None:
-    """The list is still shown, and the next refresh writes it anew."""
+async def test_an_unknown_status_is_read_as_unknown(tables: Database, query: Query) -> None:
+    """The list is still shown, and the next refresh overwrites it."""
     catalogs = Catalogs(tables, ACCOUNT)
     listed = tuple(make_catalog(bucket, tested_at=None) for bucket in ("lake", "pond"))
     await catalogs.save_snapshot(Snapshot(catalogs=listed, refreshed_at=NOW))
@@ -255,8 +253,8 @@ async def test_an_unknown_status_is_not_known(tables: Database, query: Query) ->
 NO_TIME = {"sqlite": "'never'", "postgresql": "'infinity'"}
 
 
-async def test_a_list_of_no_time_is_asked_for_anew(tables: Database, query: Query, engine: str) -> None:
-    """It is as if nobody had asked yet."""
+async def test_a_list_without_a_time_is_requested_again(tables: Database, query: Query, engine: str) -> None:
+    """As if it had never been requested."""
     catalogs = Catalogs(tables, ACCOUNT)
     await catalogs.save_snapshot(Snapshot(catalogs=(), refreshed_at=NOW))
     query(f"UPDATE snapshots SET refreshed_at = {NO_TIME[engine]}")  # noqa: S608 - our own words
@@ -265,8 +263,8 @@ async def test_a_list_of_no_time_is_asked_for_anew(tables: Database, query: Quer
     assert await catalogs.snapshot() is not None
 
 
-async def test_a_test_of_no_time_is_made_anew(tables: Database, query: Query, engine: str) -> None:
-    """The catalog is due, and a new test is kept."""
+async def test_a_test_without_a_time_is_repeated(tables: Database, query: Query, engine: str) -> None:
+    """The catalog is due, and the new result is saved."""
     catalogs = Catalogs(tables, ACCOUNT)
     await catalogs.save_snapshot(Snapshot(catalogs=(make_catalog(tested_at=None),), refreshed_at=NOW))
     await catalogs.save_test(LAKE, CredentialStatus.VALID, NOW)
@@ -280,7 +278,7 @@ async def test_a_test_of_no_time_is_made_anew(tables: Database, query: Query, en
 async def test_a_damaged_credential_hides_no_other(
     tables: Database, query: Query, engine: str, log: io.StringIO
 ) -> None:
-    """Nobody is reminded of the one; of the others they are."""
+    """It gets no reminder; the others do."""
     catalogs = Catalogs(tables, ACCOUNT)
     for stored in (make_stored_credential("lake"), make_stored_credential("pond")):
         await tables.run(partial(note_stored, stored=stored))
@@ -315,8 +313,10 @@ PACES = {
 
 @pytest.mark.parametrize("engine", ["postgresql"])
 @pytest.mark.parametrize("change", PACES.values(), ids=PACES)
-async def test_a_damaged_budget_begins_anew(tables: Database, query: Query, change: str, log: io.StringIO) -> None:
-    """Nothing that a row says stops an account for days: Cloudflare's answers correct what is lost."""
+async def test_a_damaged_budget_is_replaced_by_a_fresh_one(
+    tables: Database, query: Query, change: str, log: io.StringIO
+) -> None:
+    """No row can stop an account for days; Cloudflare's answers correct the lost counts."""
     rows = PaceRows(tables, ACCOUNT)
     await rows.change(lambda budget, now: (budget.take(now), None))
     query(f"UPDATE pace SET {change}")  # noqa: S608 - our own words

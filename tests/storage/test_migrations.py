@@ -1,4 +1,4 @@
-"""The steps that make the tables, on both databases: they end at `METADATA`, keep what is there, and refuse safely."""
+"""The migration steps on both databases: they end at `METADATA`, keep existing rows, and refuse safely."""
 
 import asyncio
 import hashlib
@@ -60,13 +60,13 @@ Differences = tuple[list[object], dict[str, str]]
 
 
 def _differences(connection: Connection) -> Differences:
-    """Compare the tables with `METADATA`; Alembic does not look at an index's condition, so that is added."""
+    """Compare the tables with `METADATA`, including the conditions of indexes, which Alembic ignores."""
     context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
     return list(compare_metadata(context, METADATA)), _conditions(connection)
 
 
 def _conditions(connection: Connection) -> dict[str, str]:
-    """Return the partial indexes, without the brackets that PostgreSQL puts around their conditions."""
+    """Return the partial indexes, without the parentheses that PostgreSQL adds to their conditions."""
     option = f"{connection.dialect.name}_where"
     found = {
         str(index["name"]): str(index["dialect_options"][option])
@@ -112,14 +112,14 @@ def _sqlite_differences(path: Path) -> object:
 
 
 def test_each_step_follows_the_one_before_and_is_called_as_its_file() -> None:
-    """Whatever is read from the names of the files is what Alembic reads in them."""
+    """Alembic reads the same numbers inside the files as their names say."""
     script = ScriptDirectory(Path(migrations_package.__path__[0]))
     assert [step.revision for step in script.walk_revisions()][::-1] == list_steps()
     assert [step.down_revision for step in script.walk_revisions()][::-1] == [None, *list_steps()[:-1]]
 
 
 def test_a_new_file_has_the_tables_of_the_metadata(database_path: Path) -> None:
-    """The steps end where `schema` is."""
+    """The steps end at what `schema` defines."""
     _started(database_path).stop()
     assert _sqlite_differences(database_path) == EQUAL
     assert _ask(database_path, "SELECT version_num FROM alembic_version") == [(list_steps()[-1],)]
@@ -136,7 +136,7 @@ async def test_a_new_postgres_database_has_the_tables_of_the_metadata(postgres_u
 
 @pytest.fixture
 def to_the_next_version(tmp_path: Path) -> Callable[[Connection], None]:
-    """Return what brings a database's tables to those of a made-up next version."""
+    """Return a function that migrates a database to a made-up next version."""
     steps = tmp_path / "next version"
     steps.mkdir()
     (steps / f"{NEXT}_moods.py").write_text(NEXT_STEP)
@@ -145,7 +145,7 @@ def to_the_next_version(tmp_path: Path) -> Callable[[Connection], None]:
 
 @pytest.fixture
 def first_version(database_path: Path) -> Path:
-    """Make a file as this version of the bot does, with a submission."""
+    """Create a file as this version of the bot does, with a submission."""
     _started(database_path).stop()
     with closing(sqlite3.connect(database_path)) as connection:
         connection.execute(SUBMISSION)
@@ -160,7 +160,7 @@ UPGRADED_ROWS = "SELECT task, sealed_token, mood, last_id FROM submissions JOIN 
 def test_an_upgraded_file_keeps_its_records(
     first_version: Path, to_the_next_version: Callable[[Connection], None]
 ) -> None:
-    """Only the step that is left is done, and it finds what was there."""
+    """Only the remaining step runs, on the existing rows."""
     _started(first_version, to_the_next_version).stop()
     assert _ask(first_version, UPGRADED_ROWS) == [UPGRADED]
     assert _ask(first_version, "SELECT version_num FROM alembic_version") == [(NEXT,)]
@@ -169,7 +169,7 @@ def test_an_upgraded_file_keeps_its_records(
 async def test_an_upgraded_postgres_database_keeps_its_records(
     postgres_url: str, to_the_next_version: Callable[[Connection], None]
 ) -> None:
-    """The same there, and only once, however many replicas of the new version start at the same time."""
+    """The same there, and only once, however many new replicas start at the same time."""
     database = PostgresDatabase(postgres_url, time_limit=timedelta(seconds=30))
     await database.start()
     execute(postgres_url, SUBMISSION)
@@ -178,10 +178,10 @@ async def test_an_upgraded_postgres_database_keeps_its_records(
     assert execute(postgres_url, UPGRADED_ROWS) == [UPGRADED]
 
 
-def test_an_upgraded_file_is_as_a_new_one(
+def test_an_upgraded_file_equals_a_new_one(
     first_version: Path, tmp_path: Path, to_the_next_version: Callable[[Connection], None]
 ) -> None:
-    """Every database is made by the same steps."""
+    """Every database runs through the same steps."""
     new = tmp_path / "new" / "bot.sqlite"
     for path in (first_version, new):
         _started(path, to_the_next_version).stop()
@@ -192,16 +192,14 @@ def test_an_upgraded_file_is_as_a_new_one(
 def test_an_upgraded_file_is_refused_by_the_version_before(
     first_version: Path, to_the_next_version: Callable[[Connection], None]
 ) -> None:
-    """It knows nothing of the step."""
+    """That version does not know the step."""
     _started(first_version, to_the_next_version).stop()
     with pytest.raises(SchemaTooNew):
         _started(first_version)
 
 
-def test_sequences_go_on_where_they_were(
-    first_version: Path, to_the_next_version: Callable[[Connection], None]
-) -> None:
-    """A number that was given once is never given again, also across the steps."""
+def test_sequences_continue(first_version: Path, to_the_next_version: Callable[[Connection], None]) -> None:
+    """A number is never assigned twice, also across the steps."""
     with closing(sqlite3.connect(first_version)) as connection:
         connection.execute("DELETE FROM submissions")
         connection.commit()
@@ -211,7 +209,7 @@ def test_sequences_go_on_where_they_were(
 
 @pytest.fixture
 def to_the_first_version(tmp_path: Path) -> Callable[[Connection], None]:
-    """Return what makes the tables as the first version did."""
+    """Return a function that creates the tables as the first version did."""
     steps = tmp_path / "first version"
     steps.mkdir()
     [first] = Path(VERSIONS[0]).glob("0001_*.py")
@@ -226,7 +224,7 @@ SENT = "SELECT sequence, sent_at = accepted_at, sealed_token FROM submissions"
 def test_a_file_of_the_first_version_is_brought_up_to_date(
     database_path: Path, to_the_first_version: Callable[[Connection], None]
 ) -> None:
-    """What was recorded counts as sent when it came in, and no number is given twice."""
+    """Existing submissions count as sent when they arrived, and no number is assigned twice."""
     _started(database_path, to_the_first_version).stop()
     with closing(sqlite3.connect(database_path)) as connection:
         connection.execute(FIRST_SUBMISSION)
@@ -255,15 +253,15 @@ async def test_a_postgres_database_of_the_first_version_is_brought_up_to_date(
 
 
 def test_a_second_start_changes_nothing(database_path: Path) -> None:
-    """What is up to date is left alone."""
+    """An up-to-date database is left unchanged."""
     _started(database_path).stop()
     before = _hashes(database_path.parent)
     _started(database_path).stop()
     assert _hashes(database_path.parent) == before
 
 
-def test_alembic_is_not_loaded_when_nothing_is_to_be_done(database_path: Path) -> None:
-    """It takes longer than the rest of the start."""
+def test_alembic_is_not_loaded_if_no_step_is_left(database_path: Path) -> None:
+    """Importing it takes longer than the rest of the start."""
     start = (
         "import sys; from pathlib import Path; from bot.storage.sqlite import SqliteDatabase\n"
         "database = SqliteDatabase(Path(sys.argv[1])); database.start(); database.stop()\n"
@@ -276,10 +274,10 @@ def test_alembic_is_not_loaded_when_nothing_is_to_be_done(database_path: Path) -
     assert outputs == ["True\n", "False\n"]
 
 
-def test_steps_that_break_leave_nothing_behind(
+def test_failing_steps_leave_nothing_behind(
     first_version: Path, to_the_next_version: Callable[[Connection], None]
 ) -> None:
-    """They are done together or not at all: here a table of another make is in the way."""
+    """All steps or none: here an existing table makes one fail."""
     with closing(sqlite3.connect(first_version)) as connection:
         connection.execute("CREATE TABLE moods (x)")
     before = _ask(first_version, "SELECT name, sql FROM sqlite_master ORDER BY name")
@@ -291,7 +289,7 @@ def test_steps_that_break_leave_nothing_behind(
 
 
 def _killed(path: Path, *statements: str, keeps_index: bool = True) -> None:
-    """Do this in a process that is killed before it closes the file: its WAL stays, and the index of it or not."""
+    """Do this in a process that is killed before it closes the file: the WAL stays, with or without its index."""
     script = "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
     script += "for s in sys.argv[2:]: c.execute(s)\nos.kill(os.getpid(), 9)"
     subprocess.run((sys.executable, "-c", script, path, *statements), check=False)  # noqa: S603 - our own words
@@ -301,8 +299,8 @@ def _killed(path: Path, *statements: str, keeps_index: bool = True) -> None:
 
 
 @pytest.mark.parametrize("keeps_index", [True, False], ids=["with the index", "without the index"])
-def test_what_a_killed_process_left_in_the_wal_is_there(database_path: Path, *, keeps_index: bool) -> None:
-    """To look through the file first does not stand in the way of its recovery."""
+def test_what_a_killed_process_left_in_the_wal_is_recovered(database_path: Path, *, keeps_index: bool) -> None:
+    """The check of the file before opening does not prevent recovery."""
     _started(database_path).stop()
     _killed(
         database_path,
@@ -314,8 +312,8 @@ def test_what_a_killed_process_left_in_the_wal_is_there(database_path: Path, *, 
     assert [path.name for path in database_path.parent.iterdir()] == ["bot.sqlite"]
 
 
-def test_what_was_killed_while_it_was_made_is_made(database_path: Path) -> None:
-    """A journal of the time before the WAL is rolled back as usual."""
+def test_a_file_whose_creation_was_killed_is_created(database_path: Path) -> None:
+    """A journal from before WAL mode is rolled back as usual."""
     database_path.parent.mkdir()
     script = (
         "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -343,7 +341,7 @@ def _make_newer_in_the_wal_alone(path: Path) -> None:
 
 
 def _overwrite(path: Path, content: bytes) -> None:
-    """Damage each page but the first, whose header is needed to notice."""
+    """Damage each page except the first, whose header is needed to notice it."""
     size = path.stat().st_size
     with path.open("r+b") as file:
         for page in range(4096, size, 4096):
@@ -361,7 +359,7 @@ def _damage_behind_a_wal(path: Path) -> None:
 
 
 def _damage_an_index(path: Path) -> None:
-    """Let an index hold a row that is in no table: each page is well-formed by itself."""
+    """Add a row to an index that is in no table: each single page stays well-formed."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("INSERT INTO snapshots (account_id, refreshed_at) VALUES ('a', '2026-01-02')")
         connection.commit()
@@ -389,10 +387,10 @@ def _cut_short(path: Path) -> None:
         pytest.param(lambda path: path.write_bytes(b"no database " * 999), DatabaseCorrupt, id="a text"),
     ],
 )
-def test_what_cannot_be_used_is_refused_and_left_byte_for_byte(
+def test_an_unusable_file_is_refused_and_left_byte_for_byte(
     database_path: Path, spoil: Callable[[Path], None], refusal: type[Exception]
 ) -> None:
-    """It may be somebody's only copy, and a newer version must find it as it was."""
+    """It may be someone's only copy, and a newer version must find it unchanged."""
     _started(database_path).stop()
     spoil(database_path)
     before = _hashes(database_path.parent)
@@ -403,8 +401,8 @@ def test_what_cannot_be_used_is_refused_and_left_byte_for_byte(
     assert _hashes(database_path.parent) == before
 
 
-def test_a_copy_of_a_file_in_use_can_be_looked_through(database_path: Path) -> None:
-    """A file and its WAL that were copied while the bot ran are as good as killed."""
+def test_a_copy_of_a_file_in_use_can_be_checked(database_path: Path) -> None:
+    """A file and its WAL, copied while the bot runs, look like those of a killed process."""
     database = _started(database_path)
     copy = database_path.parent.with_name("copy")
     shutil.copytree(database_path.parent, copy)
@@ -415,14 +413,14 @@ def test_a_copy_of_a_file_in_use_can_be_looked_through(database_path: Path) -> N
 
 @pytest.fixture
 def newer_postgres(postgres_url: str) -> str:
-    """Make a database as a newer version would."""
+    """Create a database as a newer version would."""
     execute(postgres_url, "CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
     execute(postgres_url, "INSERT INTO alembic_version VALUES ('9999')")
     return postgres_url
 
 
 async def test_a_newer_postgres_database_is_refused_and_left_alone(newer_postgres: str) -> None:
-    """Not a table is added."""
+    """No table is added."""
     database = PostgresDatabase(newer_postgres)
     with pytest.raises(SchemaTooNew):
         await database.start()
@@ -432,14 +430,14 @@ async def test_a_newer_postgres_database_is_refused_and_left_alone(newer_postgre
 
 
 async def test_any_number_of_replicas_may_start_at_once(postgres_url: str) -> None:
-    """The first does the steps, and the rest wait for it."""
+    """The first runs the steps, and the others wait for it."""
     databases = [PostgresDatabase(postgres_url) for _ in range(8)]
     await asyncio.gather(*(database.start() for database in databases))
     assert await databases[0].run(_differences) == EQUAL
     await asyncio.gather(*(database.stop() for database in databases))
 
 
-async def test_steps_that_break_leave_nothing_behind_on_postgres(postgres_url: str) -> None:
+async def test_failing_steps_leave_nothing_behind_on_postgres(postgres_url: str) -> None:
     """All or none there as well."""
     execute(postgres_url, "CREATE TABLE submissions (x INTEGER)")
     database = PostgresDatabase(postgres_url)

@@ -1,4 +1,4 @@
-"""What a start opens, what it waits for, and every refusal with its sentence."""
+"""What a start opens and waits for, and every refusal with its sentence."""
 
 import asyncio
 import sqlite3
@@ -56,7 +56,7 @@ LoadSettings = Callable[..., LoadedSettings]
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadSettings:
-    """Return what loads settings as a process of a role would, with changes to an environment that is enough."""
+    """Return a function that loads settings for a role, from a sufficient environment with changes."""
 
     def load(changes: Mapping[str, str] | None = None, role: Role = Role.ALL) -> LoadedSettings:
         environment = {
@@ -97,7 +97,7 @@ async def refusal(loaded: LoadedSettings) -> str:
 
 
 async def record(store: Store, view_id: str, accepted_at: datetime) -> None:
-    """Record a submission of that time."""
+    """Record a submission with that time."""
     expires_at = accepted_at + timedelta(hours=1)
     await store.submissions.add_opening(Opening(nonce=view_id, team_id="T1", user_id="U1", expires_at=expires_at))
     new = NewSubmission(
@@ -120,8 +120,8 @@ async def record(store: Store, view_id: str, accepted_at: datetime) -> None:
 # One process, SQLite.
 
 
-async def test_a_first_start_makes_everything(load: LoadSettings, tmp_path: Path) -> None:
-    """The directory, the database and a key of its own, which opens what it seals; no jobs."""
+async def test_a_first_start_creates_everything(load: LoadSettings, tmp_path: Path) -> None:
+    """The directory, the database and a key, which opens what it seals; no jobs."""
     async with opened(load()) as store:
         assert (tmp_path / "data" / "bot.sqlite").exists()
         assert len(list((tmp_path / "data" / KEY_DIRECTORY).glob("*.pem"))) == 1
@@ -134,8 +134,8 @@ async def test_a_first_start_makes_everything(load: LoadSettings, tmp_path: Path
 
 
 @pytest.mark.parametrize("shared", ["data directory", "database"])
-async def test_a_second_process_is_kept_off(load: LoadSettings, tmp_path: Path, shared: str) -> None:
-    """Be it the same directory or only the same database; when the first one is gone, the next one may."""
+async def test_a_second_process_is_refused(load: LoadSettings, tmp_path: Path, shared: str) -> None:
+    """With the same directory or only the same database; it may start once the first one is gone."""
     first = load({"R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{tmp_path}/shared/bot.sqlite"})
     other = (
         load()
@@ -277,7 +277,7 @@ def _key_of_tomorrow(data: Path) -> None:
         pytest.param(_exposed_key, "others can read it: run `chmod 600", id="exposed key"),
     ],
 )
-async def test_what_cannot_be_used_is_refused_and_left(
+async def test_an_unusable_path_is_refused_and_left_unchanged(
     load: LoadSettings, tmp_path: Path, spoil: Callable[[Path], None], said: str
 ) -> None:
     """The sentence names the setting or the file, and the fix."""
@@ -291,14 +291,14 @@ async def test_what_cannot_be_used_is_refused_and_left(
 
 
 async def test_a_path_without_a_name_is_refused(load: LoadSettings) -> None:
-    """It is the setting that is wrong, and it is named."""
+    """The sentence names the setting."""
     said = await refusal(load({"R2_CREDENTIAL_DATABASE_URL": "sqlite:////"}))
 
     assert said.startswith(("R2_CREDENTIAL_DATABASE_URL: ", "R2_CREDENTIAL_DATA_DIR: "))
 
 
-async def test_a_sealing_key_that_is_none_is_refused(load: LoadSettings) -> None:
-    """The setting is named and its text is not."""
+async def test_an_invalid_sealing_key_is_refused(load: LoadSettings) -> None:
+    """The sentence names the setting and does not quote the key."""
     broken = PRIVATE_KEY.replace("-----END", "MADEUP\n-----END")
 
     said = await refusal(load({"R2_CREDENTIAL_SEALING_KEY": broken}))
@@ -307,8 +307,8 @@ async def test_a_sealing_key_that_is_none_is_refused(load: LoadSettings) -> None
     assert "MADEUP" not in said
 
 
-async def test_the_operators_key_is_used_and_no_other_is_made(load: LoadSettings, tmp_path: Path) -> None:
-    """Whoever sets a key rotates it as well."""
+async def test_the_operators_key_is_used_and_no_other_is_created(load: LoadSettings, tmp_path: Path) -> None:
+    """An operator who sets a key also rotates it."""
     async with opened(load({"R2_CREDENTIAL_SEALING_KEY": PRIVATE_KEY})) as store:
         sealed = store.sealing.sealing_key.seal("MADEUP", CONTEXT)
         assert store.key_files is None
@@ -321,10 +321,10 @@ async def test_the_operators_key_is_used_and_no_other_is_made(load: LoadSettings
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
-async def test_a_clock_that_was_set_back_begins_where_the_last_run_ended(
+async def test_a_clock_that_was_set_back_starts_where_the_last_run_ended(
     load: LoadSettings, request: pytest.FixtureRequest, engine: str
 ) -> None:
-    """Nothing waits until the clock has caught up; a difference of days is no clock that somebody corrected."""
+    """Nothing waits for the clock to catch up; a difference of days is not a corrected clock."""
     url = {"R2_CREDENTIAL_DATABASE_URL": str(request.getfixturevalue("postgres_url"))} if engine == "postgresql" else {}
     loaded = load({**url, "R2_CREDENTIAL_SEALING_KEY": PRIVATE_KEY})
     now = datetime.now(UTC)
@@ -343,8 +343,8 @@ async def test_a_clock_that_was_set_back_begins_where_the_last_run_ended(
     assert 10_000 < logged[0]["seconds"] <= 10_800
 
 
-async def test_a_steady_clock_goes_on_from_where_it_is_told() -> None:
-    """It runs, and forwards only."""
+async def test_a_steady_clock_continues_from_its_start() -> None:
+    """It runs, and only forwards."""
     start = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
     clock = steady_clock(start)
     first, second = clock(), clock()
@@ -352,8 +352,8 @@ async def test_a_steady_clock_goes_on_from_where_it_is_told() -> None:
     assert start <= first <= second < start + timedelta(minutes=1)
 
 
-async def test_a_given_clock_is_taken(load: LoadSettings) -> None:
-    """Tests and benchmarks bring their own."""
+async def test_a_given_clock_is_used(load: LoadSettings) -> None:
+    """Tests and benchmarks pass their clock."""
     async with opened(load(), lambda: datetime(2000, 1, 1, tzinfo=UTC)) as store:
         assert store.clock() == datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -376,13 +376,13 @@ def _gateway(load: LoadSettings, url: str, changes: Mapping[str, str] | None = N
 
 @pytest_asyncio.fixture
 async def proxy(postgres_url: str) -> AsyncIterator[PostgresProxy]:
-    """Start a proxy before the database."""
+    """Start a proxy in front of the database."""
     async with PostgresProxy(postgres_url) as started:
         yield started
 
 
 async def test_a_gateway_cannot_open_what_it_sealed(load: LoadSettings, postgres_url: str) -> None:
-    """Nothing that it holds opens; the workers' key does."""
+    """It holds no key that opens it; the workers' key does."""
     loaded = _gateway(load, postgres_url)
     async with opened(loaded) as store:
         sealed = store.sealing.sealing_key.seal("MADEUP", CONTEXT)
@@ -398,8 +398,8 @@ async def test_a_gateway_cannot_open_what_it_sealed(load: LoadSettings, postgres
     assert load_public_key(PUBLIC_KEY)
 
 
-async def test_a_gateway_that_is_given_too_much_lets_go_of_it(load: LoadSettings, postgres_url: str) -> None:
-    """It warns of each by name, and its settings hold neither the key nor Cloudflare's credentials."""
+async def test_a_gateway_that_is_given_too_much_discards_it(load: LoadSettings, postgres_url: str) -> None:
+    """It warns of each setting by name, and holds neither the key nor Cloudflare's credentials."""
     given = {
         "R2_CREDENTIAL_SEALING_KEY": PRIVATE_KEY,
         "CLOUDFLARE_API_TOKEN": "MADEUPTOKEN",
@@ -432,8 +432,8 @@ async def test_a_gateway_that_is_given_too_much_lets_go_of_it(load: LoadSettings
         ),
     ],
 )
-async def test_a_public_key_that_is_none_is_refused(load: LoadSettings, postgres_url: str, public_key: str) -> None:
-    """The sentence says what is wanted and quotes nothing."""
+async def test_an_invalid_public_key_is_refused(load: LoadSettings, postgres_url: str, public_key: str) -> None:
+    """The sentence says what is expected and quotes nothing."""
     said = await refusal(_gateway(load, postgres_url, {"R2_CREDENTIAL_SEALING_PUBLIC_KEY": public_key}))
 
     assert said == (
@@ -443,7 +443,7 @@ async def test_a_public_key_that_is_none_is_refused(load: LoadSettings, postgres
 
 
 async def test_a_worker_has_the_key_and_the_jobs(load: LoadSettings, postgres_url: str) -> None:
-    """Any number of them, with one data directory or none of their own."""
+    """Any number of workers, with a shared data directory or none."""
     async with opened(_worker(load, postgres_url)) as first, opened(_worker(load, postgres_url)) as second:
         sealed = first.sealing.sealing_key.seal("MADEUP", CONTEXT)
         assert second.key_ring is not None
@@ -451,8 +451,8 @@ async def test_a_worker_has_the_key_and_the_jobs(load: LoadSettings, postgres_ur
         assert first.jobs is not None
 
 
-async def test_keys_of_its_own_are_for_one_process(load: LoadSettings, postgres_url: str) -> None:
-    """Without a key from the operator a second process on the same data directory is refused, also on PostgreSQL."""
+async def test_generated_keys_are_for_one_process(load: LoadSettings, postgres_url: str) -> None:
+    """Without the operator's key, a second process on the data directory is refused, also on PostgreSQL."""
     loaded = load({"R2_CREDENTIAL_DATABASE_URL": postgres_url})
     async with opened(loaded) as store:
         assert store.key_files is not None
@@ -465,7 +465,7 @@ async def test_keys_of_its_own_are_for_one_process(load: LoadSettings, postgres_
 async def test_a_data_directory_that_cannot_be_used_is_refused_on_postgresql_too(
     load: LoadSettings, postgres_url: str, tmp_path: Path
 ) -> None:
-    """The keys would have to live there."""
+    """The keys would be stored there."""
     _file_in_the_way(tmp_path / "data")
 
     said = await refusal(load({"R2_CREDENTIAL_DATABASE_URL": postgres_url}))
@@ -474,7 +474,7 @@ async def test_a_data_directory_that_cannot_be_used_is_refused_on_postgresql_too
 
 
 async def test_a_newer_postgresql_is_refused(load: LoadSettings, postgres_url: str) -> None:
-    """It is left alone."""
+    """It is left unchanged."""
     execute(postgres_url, "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
     execute(postgres_url, "INSERT INTO alembic_version VALUES ('9999_of_tomorrow')")
 
@@ -486,7 +486,7 @@ async def test_a_newer_postgresql_is_refused(load: LoadSettings, postgres_url: s
     ]
 
 
-async def test_an_address_that_is_none_is_refused_without_its_password(load: LoadSettings) -> None:
+async def test_an_invalid_url_is_refused_without_its_password(load: LoadSettings) -> None:
     """Waiting for it would last forever."""
     said = await refusal(_worker(load, f"postgresql://bot:{PASSWORD}@[::1/bot"))
 
@@ -509,14 +509,14 @@ async def test_an_address_that_is_none_is_refused_without_its_password(load: Loa
         ),
     ],
 )
-async def test_an_unknown_parameter_of_the_address_is_named(load: LoadSettings, ending: str, said: str) -> None:
-    """It may also be the rest of a password that is not escaped."""
+async def test_an_unknown_parameter_of_the_url_is_named(load: LoadSettings, ending: str, said: str) -> None:
+    """Unless it may be the rest of an unescaped password."""
     assert await refusal(_worker(load, f"postgresql://bot{ending}")) == said
 
 
 @pytest.fixture
 def role(postgres_server: str) -> Iterator[str]:
-    """Name a role that may log in and no more."""
+    """Create a role that may only log in."""
     name = f"role_{uuid4().hex}"
     execute(postgres_server, f"CREATE ROLE {name} LOGIN")
     yield name
@@ -525,7 +525,7 @@ def role(postgres_server: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _No:
-    """What is done at the server, what is added to the URL or who connects, and what the refusal says."""
+    """A change at the server, to the URL or to the role, and the refusal that it causes."""
 
     statement: str = "SELECT 1"
     ending: str = ""
@@ -599,10 +599,10 @@ class _No:
         pytest.param(_No(ending="?sslmode=require", reason="server does not support SSL", fix="sslmode"), id="no TLS"),
     ],
 )
-async def test_a_postgresql_that_will_always_say_no_is_not_waited_for(
+async def test_a_permanent_refusal_of_postgresql_ends_the_start(
     load: LoadSettings, role: str, postgres_url: str, case: _No
 ) -> None:
-    """The refusal says what PostgreSQL says, the SQLSTATE and what to do."""
+    """The refusal contains PostgreSQL's message, the SQLSTATE and what to do."""
     names = {"database": postgres_url.rpartition("/")[2], "role": role}
     execute(postgres_url, case.statement.format(**names))
     url = postgres_url.replace("postgres@", f"{role}@") if case.as_role else postgres_url + case.ending
@@ -613,8 +613,8 @@ async def test_a_postgresql_that_will_always_say_no_is_not_waited_for(
     assert case.fix in said
 
 
-async def test_a_wrong_password_is_not_waited_for(load: LoadSettings, pooled: Callable[..., str]) -> None:
-    """It is not quoted, nor is it logged."""
+async def test_a_wrong_password_ends_the_start(load: LoadSettings, pooled: Callable[..., str]) -> None:
+    """It is neither quoted nor logged."""
     url = pooled("session", "auth_type = md5").replace("@", f":{PASSWORD}@")
     with capture_logs() as logged:
         said = await refusal(_worker(load, url))
@@ -623,7 +623,7 @@ async def test_a_wrong_password_is_not_waited_for(load: LoadSettings, pooled: Ca
 
 
 async def test_a_postgresql_that_is_full_is_waited_for(load: LoadSettings, role: str, postgres_url: str) -> None:
-    """Others end their connections some time; the log says what it is waiting for."""
+    """Other clients will disconnect; the log says what the start waits for."""
     database = postgres_url.rpartition("/")[2]
     execute(postgres_url, f"ALTER DATABASE {database} OWNER TO {role}")
     execute(postgres_url, f"ALTER ROLE {role} CONNECTION LIMIT 0")
@@ -642,7 +642,7 @@ async def test_a_postgresql_that_is_full_is_waited_for(load: LoadSettings, role:
 
 
 async def test_a_standby_is_waited_for(load: LoadSettings) -> None:
-    """A failover is under way, or the address is wrong: the log says both, and a promotion lets the start go on."""
+    """A failover may be under way, or the URL be wrong: the log says both, and a promotion ends the wait."""
     with TemporaryDirectory(prefix="standby-") as directory, capture_logs() as logged:
         Path(directory).chmod(0o755)  # noqa: ASYNC240 - setting up
         with running_postgres(Path(directory) / "server", is_standby=True) as url:
@@ -659,10 +659,10 @@ async def test_a_standby_is_waited_for(load: LoadSettings) -> None:
     assert "promote" in told["fix"]
 
 
-async def test_without_the_extra_it_is_told_how_to_install_it(
+async def test_without_the_extra_the_sentence_says_how_to_install_it(
     load: LoadSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The package does not bring PostgreSQL's driver by itself."""
+    """The package does not include PostgreSQL's driver by default."""
     monkeypatch.delitem(sys.modules, "bot.storage.jobs", raising=False)
     monkeypatch.setitem(sys.modules, "procrastinate", None)  # as Python itself notes what is not installed
 
@@ -674,7 +674,7 @@ async def test_without_the_extra_it_is_told_how_to_install_it(
 
 
 async def test_a_postgresql_that_is_not_there_yet_is_waited_for(load: LoadSettings, proxy: PostgresProxy) -> None:
-    """Without a word of where it is, and whatever it takes."""
+    """Without a limit, and without logging its address."""
     proxy.refuse()
     with capture_logs() as logged:
         async with AsyncExitStack() as stack:
@@ -695,7 +695,7 @@ async def test_a_postgresql_that_is_not_there_yet_is_waited_for(load: LoadSettin
 async def test_a_postgresql_that_goes_away_while_it_is_opened_is_waited_for(
     load: LoadSettings, proxy: PostgresProxy, statement: str
 ) -> None:
-    """Whatever the start was at: it begins anew, and leaves no connection behind."""
+    """At whatever point: the start begins again, and leaves no connection behind."""
     proxy.freeze_on(statement)
     async with AsyncExitStack() as stack:
         opening = asyncio.create_task(open_store(_worker(load, proxy.url).settings, stack, None))
@@ -708,7 +708,7 @@ async def test_a_postgresql_that_goes_away_while_it_is_opened_is_waited_for(
 
 
 async def test_a_start_that_waits_can_be_stopped(load: LoadSettings, proxy: PostgresProxy) -> None:
-    """Nobody has to kill it."""
+    """It need not be killed."""
     proxy.refuse()
     with capture_logs() as logged:
         async with AsyncExitStack() as stack:

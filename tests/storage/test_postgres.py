@@ -1,4 +1,4 @@
-"""PostgreSQL for real, at times behind a proxy that fails: atomic, bounded in time, honest about what was written."""
+"""A real PostgreSQL, sometimes behind a failing proxy: atomic, bounded in time, exact about what was written."""
 
 import asyncio
 import io
@@ -31,7 +31,7 @@ Raw = psycopg.AsyncConnection[Any]
 
 @pytest.fixture
 def url(postgres_url: str) -> str:
-    """Name a database with one small table, in which deadlocks are noticed at once."""
+    """Return a database with one small table, which detects deadlocks at once."""
     execute(postgres_url, "CREATE TABLE entries (number INTEGER PRIMARY KEY, word VARCHAR NOT NULL)")
     execute(postgres_url, f"ALTER DATABASE {postgres_url.rpartition('/')[2]} SET deadlock_timeout = '50ms'")
     return postgres_url
@@ -49,7 +49,7 @@ async def _started(url: str, **options: timedelta) -> AsyncIterator[PostgresData
 
 @pytest_asyncio.fixture
 async def database(url: str) -> AsyncIterator[PostgresDatabase]:
-    """Start a database, straight at the server."""
+    """Start a database without the proxy."""
     async with _started(url) as started:
         yield started
 
@@ -63,7 +63,7 @@ async def proxy(url: str) -> AsyncIterator[PostgresProxy]:
 
 @pytest_asyncio.fixture
 async def behind(proxy: PostgresProxy) -> AsyncIterator[PostgresDatabase]:
-    """Start a database behind the proxy; its time is up soon."""
+    """Start a database behind the proxy, with a short time limit."""
     async with _started(proxy.url, time_limit=SHORT) as started:
         yield started
         proxy.thaw()
@@ -78,7 +78,7 @@ def _add(number: int, word: str = "made up") -> Callable[[Connection], int]:
 
 
 def _read(url: str) -> list[object]:
-    """Read what another process would find."""
+    """Read what another process would see."""
     return [number for (number,) in execute(url, "SELECT number FROM entries ORDER BY number")]
 
 
@@ -88,14 +88,14 @@ def _ask(connection: Connection) -> int:
 
 
 async def _wait_until(url: str, question: str) -> None:
-    """Wait until the server answers the question with a row; it sets no event of ours."""
+    """Wait until the server answers the query with a row; no event of ours signals that."""
     async with asyncio.timeout(PATIENCE.total_seconds()):
         while not await asyncio.to_thread(execute, url, question):  # noqa: ASYNC110 - see above
             await asyncio.sleep(0)
 
 
 async def _fails(work: Awaitable[Any], failure: type[DatabaseTrouble] = DatabaseUnavailable) -> DatabaseTrouble:
-    """Await the failure, which comes although what is in the way never goes; it must not hold the driver's."""
+    """Await the failure, which must come although the obstacle stays, and must not hold the driver's error."""
     async with asyncio.timeout(PATIENCE.total_seconds()):
         with pytest.raises(failure) as caught:
             await work
@@ -108,13 +108,13 @@ async def _fails(work: Awaitable[Any], failure: type[DatabaseTrouble] = Database
 
 
 async def test_a_result_comes_back_when_it_is_committed(database: PostgresDatabase, url: str) -> None:
-    """What was returned is there for everybody else as well."""
+    """By then, others see the change."""
     assert await database.run(_add(7)) == 7
     assert _read(url) == [7]
 
 
-async def test_a_function_is_done_wholly_or_not_at_all(database: PostgresDatabase, url: str) -> None:
-    """What a function did before it broke is taken back, and its very own error reaches the caller."""
+async def test_a_function_runs_wholly_or_not_at_all(database: PostgresDatabase, url: str) -> None:
+    """The changes of a failing function are rolled back, and the caller gets its exception unchanged."""
     error = ValueError("made up")
 
     def work(connection: Connection) -> None:
@@ -128,8 +128,8 @@ async def test_a_function_is_done_wholly_or_not_at_all(database: PostgresDatabas
     assert await database.run(_ask) == 1
 
 
-async def test_what_comes_afterwards_is_in_the_same_transaction(database: PostgresDatabase, url: str) -> None:
-    """It sees what nobody else sees yet, and is committed with it."""
+async def test_afterwards_runs_in_the_same_transaction(database: PostgresDatabase, url: str) -> None:
+    """It sees uncommitted changes, and is committed with them."""
     seen: list[object] = []
 
     async def afterwards(result: int, raw: Raw) -> None:
@@ -141,10 +141,8 @@ async def test_what_comes_afterwards_is_in_the_same_transaction(database: Postgr
     assert _read(url) == [1, 2]
 
 
-async def test_what_comes_afterwards_is_committed_when_nothing_came_before(
-    database: PostgresDatabase, url: str
-) -> None:
-    """Also a function that asked nothing begins a transaction."""
+async def test_afterwards_is_committed_after_a_function_without_queries(database: PostgresDatabase, url: str) -> None:
+    """A function without queries begins a transaction too."""
 
     async def afterwards(_: None, raw: Raw) -> None:
         await raw.execute("INSERT INTO entries VALUES (2, 'made up')")
@@ -153,7 +151,7 @@ async def test_what_comes_afterwards_is_committed_when_nothing_came_before(
     assert _read(url) == [2]
 
 
-async def test_an_error_afterwards_takes_all_back(database: PostgresDatabase, url: str) -> None:
+async def test_an_error_in_afterwards_rolls_everything_back(database: PostgresDatabase, url: str) -> None:
     """A submission that cannot be dispatched is not recorded."""
     error = TimeoutError("its own")
 
@@ -167,8 +165,8 @@ async def test_an_error_afterwards_takes_all_back(database: PostgresDatabase, ur
     assert _read(url) == []
 
 
-async def test_transactions_run_at_once(database: PostgresDatabase) -> None:
-    """None of them waits for another's end."""
+async def test_transactions_run_concurrently(database: PostgresDatabase) -> None:
+    """None waits for another to end."""
     everybody = asyncio.Barrier(CONNECTIONS)
 
     async def afterwards(_: int, __: Raw) -> None:
@@ -186,7 +184,7 @@ async def _insert_marked(_: int, raw: Raw) -> None:
 
 
 async def _insert_marked_through_others(result: int, raw: Raw) -> None:
-    """Fail as Procrastinate does, in an error of its own that was raised from the driver's."""
+    """Fail as Procrastinate does, with an exception raised from the driver's."""
     try:
         await _insert_marked(result, raw)
     except psycopg.Error as error:
@@ -209,7 +207,7 @@ async def test_a_database_error_comes_as_ours(
     work: Callable[[Connection], int],
     afterwards: Callable[[int, Any], Awaitable[None]] | None,
 ) -> None:
-    """No error of the driver, which quotes statement and values, leaves the module, and none is logged."""
+    """No driver error, which quotes statement and values, leaves the module or is logged."""
     await database.run(_add(1))
     error = await _fails(database.run(work, afterwards))
     assert MARKED not in repr(error)
@@ -219,7 +217,7 @@ async def test_a_database_error_comes_as_ours(
 
 
 async def test_an_error_that_the_function_swallowed_is_noticed(database: PostgresDatabase, url: str) -> None:
-    """PostgreSQL answers the COMMIT of a failed transaction with a rollback, and nobody would know."""
+    """PostgreSQL answers the COMMIT of a failed transaction with a silent rollback."""
 
     def work(connection: Connection) -> None:
         _add(2)(connection)
@@ -231,7 +229,7 @@ async def test_an_error_that_the_function_swallowed_is_noticed(database: Postgre
 
 
 async def test_a_commit_that_fails_is_unknown(database: PostgresDatabase, url: str) -> None:
-    """Whatever the reason: here the server says no."""
+    """Whatever the reason: here the server refuses it."""
     execute(url, "CREATE TABLE later (number INTEGER UNIQUE DEFERRABLE INITIALLY DEFERRED)")
     insert_twice = text("INSERT INTO later VALUES (1), (1)")
     await _fails(database.run(lambda connection: connection.execute(insert_twice).rowcount), CommitUnknown)
@@ -242,7 +240,7 @@ async def test_a_commit_that_fails_is_unknown(database: PostgresDatabase, url: s
 
 
 async def test_a_commit_without_an_answer_is_unknown(behind: PostgresDatabase, proxy: PostgresProxy, url: str) -> None:
-    """The server has committed, and its answer got lost."""
+    """The server has committed, and its answer was lost."""
     proxy.freeze_on_commit()
     await _fails(behind.run(_add(1)), CommitUnknown)
     assert _read(url) == [1]
@@ -250,8 +248,8 @@ async def test_a_commit_without_an_answer_is_unknown(behind: PostgresDatabase, p
     assert await behind.run(_add(2)) == 2
 
 
-async def test_a_frozen_server_holds_nobody_up(behind: PostgresDatabase, proxy: PostgresProxy) -> None:
-    """Neither over a connection that was there nor over a new one; when it is back, so are we."""
+async def test_a_frozen_server_delays_no_one(behind: PostgresDatabase, proxy: PostgresProxy) -> None:
+    """Neither over an existing connection nor over a new one; once it is back, calls work again."""
     proxy.freeze()
     await _fails(behind.run(_add(1)))
     await _fails(behind.run(_add(1)))
@@ -260,10 +258,10 @@ async def test_a_frozen_server_holds_nobody_up(behind: PostgresDatabase, proxy: 
     assert await behind.run(_add(2)) == 2
 
 
-async def test_a_server_that_freezes_in_the_middle_holds_nobody_up(
+async def test_a_server_that_freezes_in_a_transaction_delays_no_one(
     behind: PostgresDatabase, proxy: PostgresProxy, url: str
 ) -> None:
-    """Nothing was committed, for certain."""
+    """Certainly nothing was committed."""
 
     def work(connection: Connection) -> int:
         _add(1)(connection)
@@ -275,10 +273,10 @@ async def test_a_server_that_freezes_in_the_middle_holds_nobody_up(
     assert _read(url) == []
 
 
-async def test_a_server_that_freezes_before_the_rollback_holds_nobody_up(
+async def test_a_server_that_freezes_before_the_rollback_delays_no_one(
     behind: PostgresDatabase, proxy: PostgresProxy
 ) -> None:
-    """The function's own error reaches the caller all the same."""
+    """The caller still gets the function's exception."""
 
     def work(connection: Connection) -> int:
         _add(1)(connection)
@@ -293,8 +291,10 @@ async def test_a_server_that_freezes_before_the_rollback_holds_nobody_up(
     assert await behind.run(_ask) == 1
 
 
-async def test_a_server_that_freezes_afterwards_holds_nobody_up(behind: PostgresDatabase, proxy: PostgresProxy) -> None:
-    """The driver's own connection is cut as well."""
+async def test_a_server_that_freezes_in_afterwards_delays_no_one(
+    behind: PostgresDatabase, proxy: PostgresProxy
+) -> None:
+    """The driver's connection is cut as well."""
 
     async def afterwards(_: int, raw: Raw) -> None:
         proxy.freeze()
@@ -304,7 +304,7 @@ async def test_a_server_that_freezes_afterwards_holds_nobody_up(behind: Postgres
 
 
 async def test_a_slow_statement_is_ended_by_the_server(url: str) -> None:
-    """After a second, so that it does not go on for nobody."""
+    """After a second, so that it does not keep running for no one."""
     async with _started(url, time_limit=2 * PATIENCE) as database:
         await _fails(
             database.run(lambda connection: connection.execute(text("SELECT pg_sleep(3600)")).scalar()),
@@ -312,8 +312,8 @@ async def test_a_slow_statement_is_ended_by_the_server(url: str) -> None:
     assert execute(url, "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'") == []
 
 
-async def test_a_lock_is_not_waited_for_any_longer(url: str) -> None:
-    """Who holds a row for longer than the limit makes the others fail, not wait."""
+async def test_a_lock_is_not_waited_for_beyond_the_limit(url: str) -> None:
+    """If a row is locked for longer, the others fail instead of waiting."""
     execute(url, "INSERT INTO entries VALUES (1, 'made up')")
     async with _started(url, time_limit=SHORT) as database:
         with psycopg.connect(url) as other:
@@ -323,8 +323,8 @@ async def test_a_lock_is_not_waited_for_any_longer(url: str) -> None:
         assert await database.run(lambda connection: connection.execute(change).rowcount) == 1
 
 
-async def test_something_else_that_never_ends_afterwards_is_ended(url: str) -> None:
-    """It may wait for what is no database at all."""
+async def test_afterwards_is_ended_even_if_it_waits_for_something_else(url: str) -> None:
+    """It may wait for something that is not the database."""
 
     async def afterwards(_: int, __: Raw) -> None:
         await asyncio.Event().wait()
@@ -335,8 +335,8 @@ async def test_something_else_that_never_ends_afterwards_is_ended(url: str) -> N
         assert await database.run(_ask) == 1
 
 
-async def test_nobody_waits_for_a_free_connection_forever(url: str) -> None:
-    """Who finds all of them taken fails in the same time as those who hold them, and then all is well again."""
+async def test_no_one_waits_for_a_free_connection_forever(url: str) -> None:
+    """A caller without a connection fails in the same time as those with one; then calls work again."""
 
     async def afterwards(_: int, __: Raw) -> None:
         await asyncio.Event().wait()
@@ -347,7 +347,7 @@ async def test_nobody_waits_for_a_free_connection_forever(url: str) -> None:
 
 
 async def test_a_process_that_was_frozen_commits_nothing(url: str) -> None:
-    """Its caller got no answer in time, and its rows may have gone to another."""
+    """Its caller got no answer in time, and another process may have taken over its rows."""
 
     def work(connection: Connection) -> int:
         _add(1)(connection)
@@ -360,8 +360,8 @@ async def test_a_process_that_was_frozen_commits_nothing(url: str) -> None:
         assert await database.run(_ask) == 1
 
 
-async def test_an_idle_transaction_gives_its_locks_back(url: str) -> None:
-    """A process that was stopped in the middle of one must not hold the others for longer than three seconds."""
+async def test_an_idle_transaction_releases_its_locks(url: str) -> None:
+    """A process stopped inside a transaction must not block others for more than three seconds."""
     execute(url, "INSERT INTO entries VALUES (1, 'made up')")
     got_the_lock = asyncio.Event()
 
@@ -382,10 +382,10 @@ async def test_an_idle_transaction_gives_its_locks_back(url: str) -> None:
 # Outages.
 
 
-async def test_a_connection_that_breaks_in_the_middle_is_replaced(
+async def test_a_connection_that_breaks_in_a_transaction_is_replaced(
     behind: PostgresDatabase, proxy: PostgresProxy, url: str
 ) -> None:
-    """The function is done once more, and takes effect once."""
+    """The function runs again, and takes effect once."""
     tries: list[int] = []
 
     def work(connection: Connection) -> int:
@@ -401,7 +401,7 @@ async def test_a_connection_that_breaks_in_the_middle_is_replaced(
 
 
 async def test_half_open_connections_are_replaced(proxy: PostgresProxy, url: str, log: io.StringIO) -> None:
-    """Those that there were fall silent with their sockets open, new ones work: nobody is turned away."""
+    """The existing ones fall silent with their sockets open, new ones work: no call fails."""
     everybody = asyncio.Barrier(CONNECTIONS)
 
     async def meet(_: int, __: Raw) -> None:
@@ -415,10 +415,10 @@ async def test_half_open_connections_are_replaced(proxy: PostgresProxy, url: str
     assert "never retrieved" not in log.getvalue()
 
 
-async def test_connections_that_freeze_in_the_middle_end_what_is_under_way(
+async def test_connections_that_freeze_in_a_transaction_fail_it(
     behind: PostgresDatabase, proxy: PostgresProxy, url: str
 ) -> None:
-    """It is not known to have been done twice; what comes next has a new connection."""
+    """The call is not repeated; the next one gets a new connection."""
 
     def work(connection: Connection) -> int:
         _add(1)(connection)
@@ -430,10 +430,10 @@ async def test_connections_that_freeze_in_the_middle_end_what_is_under_way(
     assert _read(url) == [2]
 
 
-async def test_a_connection_that_breaks_afterwards_is_replaced(
+async def test_a_connection_that_breaks_in_afterwards_is_replaced(
     behind: PostgresDatabase, proxy: PostgresProxy, url: str
 ) -> None:
-    """Both functions are done once more."""
+    """Both functions run again."""
     tries: list[int] = []
 
     async def afterwards(result: int, raw: Raw) -> None:
@@ -447,10 +447,10 @@ async def test_a_connection_that_breaks_afterwards_is_replaced(
     assert _read(url) == [1, 2]
 
 
-async def test_a_connection_that_breaks_every_time_is_given_up(
+async def test_a_connection_that_breaks_every_time_fails_the_call(
     behind: PostgresDatabase, proxy: PostgresProxy, url: str
 ) -> None:
-    """Nothing is tried a third time."""
+    """There is no third attempt."""
     tries: list[int] = []
 
     def work(connection: Connection) -> int:
@@ -465,7 +465,7 @@ async def test_a_connection_that_breaks_every_time_is_given_up(
 
 
 async def test_a_restart_of_the_server_is_not_noticed(database: PostgresDatabase, url: str) -> None:
-    """All idle connections are dead, and nobody fails because of it."""
+    """All idle connections are dead, and no call fails because of it."""
     await asyncio.gather(*(database.run(lambda c: c.execute(text("SELECT pg_sleep(0.05)")).rowcount) for _ in range(8)))
     others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     ended = execute(url, f"SELECT pg_terminate_backend(pid, 5000) {others}")
@@ -475,7 +475,7 @@ async def test_a_restart_of_the_server_is_not_noticed(database: PostgresDatabase
 
 
 async def test_a_connection_that_was_closed_while_idle_is_replaced(database: PostgresDatabase) -> None:
-    """The pool does not look at what it keeps."""
+    """The pool does not check its idle connections."""
     used: list[Raw] = []
 
     async def afterwards(_: int, raw: Raw) -> None:
@@ -487,8 +487,8 @@ async def test_a_connection_that_was_closed_while_idle_is_replaced(database: Pos
     assert used[-1] is not used[0]
 
 
-async def test_after_an_outage_all_is_well_by_itself(behind: PostgresDatabase, proxy: PostgresProxy, url: str) -> None:
-    """As long as nobody listens, each is told at once."""
+async def test_after_an_outage_calls_work_again(behind: PostgresDatabase, proxy: PostgresProxy, url: str) -> None:
+    """While the server is down, each call fails at once."""
     proxy.refuse()
     proxy.cut()
     for _ in range(3):
@@ -498,8 +498,8 @@ async def test_after_an_outage_all_is_well_by_itself(behind: PostgresDatabase, p
     assert _read(url) == [1]
 
 
-async def test_a_deadlock_is_tried_once_more(database: PostgresDatabase, url: str) -> None:
-    """The one that PostgreSQL ends goes again when the other is through."""
+async def test_a_deadlock_is_retried_once(database: PostgresDatabase, url: str) -> None:
+    """The transaction that PostgreSQL ends runs again after the other one."""
     execute(url, "INSERT INTO entries VALUES (1, ''), (2, '')")
     tries: list[int] = []
     both_began = asyncio.Event()
@@ -530,8 +530,8 @@ async def test_a_deadlock_is_tried_once_more(database: PostgresDatabase, url: st
 # Callers.
 
 
-async def test_a_cancelled_callers_work_is_done(url: str) -> None:
-    """Who was cancelled cannot know; the stop waits for the work."""
+async def test_a_cancelled_callers_work_completes(url: str) -> None:
+    """A cancelled caller cannot know the outcome; the stop waits for the work."""
     is_inside, may_go_on = asyncio.Event(), asyncio.Event()
 
     async def afterwards(_: int, __: Raw) -> None:
@@ -552,8 +552,8 @@ async def test_a_cancelled_callers_work_is_done(url: str) -> None:
         assert _read(url) == [1, 2]
 
 
-async def test_a_cancelled_callers_failure_makes_no_noise(url: str, log: io.StringIO) -> None:
-    """Nobody is there to be told."""
+async def test_a_cancelled_callers_failure_is_not_logged(url: str, log: io.StringIO) -> None:
+    """No one is waiting for it."""
     async with _started(url, time_limit=SHORT) as database:
         await database.run(_add(1))
         caller = asyncio.create_task(database.run(_add(1, MARKED)))
@@ -579,7 +579,7 @@ async def test_before_the_start_and_after_the_stop_there_is_no_database(url: str
 
 
 async def test_after_the_stop_no_connection_is_left(url: str) -> None:
-    """Connections of the server are few."""
+    """The server's connections are limited."""
     async with _started(url) as database:
         await asyncio.gather(*(database.run(_ask) for _ in range(20)))
     ours = "FROM pg_stat_activity WHERE application_name = 'r2-credential-bot' AND datname = current_database()"
@@ -589,8 +589,8 @@ async def test_after_the_stop_no_connection_is_left(url: str) -> None:
 # The start.
 
 
-async def test_a_server_that_is_not_there_is_told_at_once(proxy: PostgresProxy) -> None:
-    """Nothing is left of the attempt."""
+async def test_a_missing_server_fails_the_start_at_once(proxy: PostgresProxy) -> None:
+    """Nothing remains of the attempt."""
     proxy.refuse()
     database = PostgresDatabase(proxy.url, time_limit=SHORT)
     await _fails_to_start(database)
@@ -606,7 +606,7 @@ async def _fails_to_start(database: PostgresDatabase) -> None:
 
 
 async def test_a_frozen_server_does_not_hold_up_the_start(proxy: PostgresProxy) -> None:
-    """Neither while connecting, nor when it freezes at the first answer."""
+    """Neither while connecting, nor if it freezes at the first answer."""
     database = PostgresDatabase(proxy.url, time_limit=SHORT)
     proxy.freeze()
     await _fails_to_start(database)
@@ -618,8 +618,8 @@ async def test_a_frozen_server_does_not_hold_up_the_start(proxy: PostgresProxy) 
     await database.stop()
 
 
-async def test_a_server_that_freezes_at_the_first_question_does_not_hold_up_the_start(proxy: PostgresProxy) -> None:
-    """SQLAlchemy asks a new server some questions of its own before any of ours."""
+async def test_a_server_that_freezes_at_the_first_query_does_not_hold_up_the_start(proxy: PostgresProxy) -> None:
+    """SQLAlchemy sends a new server some queries before any of ours."""
     database = PostgresDatabase(proxy.url, time_limit=SHORT)
     proxy.freeze_on("pg_catalog.version")
     await _fails_to_start(database)
@@ -641,7 +641,7 @@ async def test_a_server_that_freezes_at_the_first_question_does_not_hold_up_the_
     ],
 )
 async def test_the_settings_are_in_force(url: str, name: str, expected: str) -> None:
-    """They are asked of the very connections that write."""
+    """Checked on the connections that write."""
     execute(url, f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_isolation = 'serializable'")
     async with _started(url.replace("postgresql:", "postgres:") + "?options=-cwork_mem%3D5MB") as database:
         found = await database.run(lambda connection: connection.execute(text(f"SHOW {name}")).scalar_one())
@@ -655,7 +655,7 @@ _TIMEOUTS = {"statement_timeout": "1000", "lock_timeout": "1000", "idle_in_trans
     "lines", [pytest.param((), id="default"), pytest.param(("ignore_startup_parameters = options",), id="lossy")]
 )
 async def test_the_settings_are_in_force_behind_a_pooler(pooled: Callable[..., str], lines: tuple[str, ...]) -> None:
-    """PgBouncer in session mode refuses `options` at connecting, or loses them without a word."""
+    """PgBouncer in session mode refuses `options` while connecting, or drops them silently."""
     show = text("SELECT name, setting FROM pg_settings WHERE name = ANY (:names)").bindparams(names=list(_TIMEOUTS))
     with capture_logs() as logs:
         async with _started(pooled("session", *lines)) as database:
@@ -672,10 +672,8 @@ async def test_the_settings_are_in_force_behind_a_pooler(pooled: Callable[..., s
         pytest.param(("statement",), id="statement"),
     ],
 )
-async def test_a_pooler_that_lends_for_a_transaction_is_refused(
-    pooled: Callable[..., str], lines: tuple[str, ...]
-) -> None:
-    """Notifications, session settings and locks would be lost, at times, under load."""
+async def test_a_pooler_in_transaction_mode_is_refused(pooled: Callable[..., str], lines: tuple[str, ...]) -> None:
+    """Notifications, session settings and locks would be lost now and then, under load."""
     database = PostgresDatabase(pooled(*lines))
     await _fails_to_start(database)
     assert database.refusal is not None
@@ -691,15 +689,15 @@ async def test_now_is_the_servers_time(database: PostgresDatabase) -> None:
 
 
 @pytest.mark.parametrize("url", ["postgresql://user:pass%ZZword@host/", f"postgresql://[{MARKED}"])
-def test_what_is_no_url_is_refused_without_being_quoted(url: str) -> None:
-    """It may hold a password."""
+def test_an_invalid_url_is_refused_without_being_quoted(url: str) -> None:
+    """It may contain a password."""
     with pytest.raises(ValueError, match="is not an address") as caught:
         PostgresDatabase(url)
     assert caught.value.__cause__ is None
 
 
-async def test_a_server_that_refuses_is_told_with_what_to_do(postgres_url: str) -> None:
-    """It looks like an outage: the log and the start name the difference."""
+async def test_a_refusal_of_the_server_is_logged_with_the_fix(postgres_url: str) -> None:
+    """It could be mistaken for an outage: the log and the start say what it is."""
     database = PostgresDatabase(postgres_url.rpartition("/")[0] + "/made_up")
     with capture_logs() as logs, pytest.raises(DatabaseUnavailable):
         await database.start()
@@ -709,10 +707,10 @@ async def test_a_server_that_refuses_is_told_with_what_to_do(postgres_url: str) 
     assert database.refusal.fix == told["fix"] == "create the database, or put the right name into the URL"
 
 
-async def test_what_is_refused_while_it_runs_is_logged_with_its_state(
+async def test_a_refused_statement_is_logged_with_its_sqlstate(
     database: PostgresDatabase, url: str, log: io.StringIO
 ) -> None:
-    """The state says what is the matter; the driver's words can quote values and stay out."""
+    """The SQLSTATE names the cause; the driver's message can quote values and is left out."""
     read_only = text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
     with capture_logs() as logs:
         await _fails(database.run(lambda connection: connection.execute(text("SELECT 1 / 0")).scalar()))

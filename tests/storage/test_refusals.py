@@ -1,4 +1,4 @@
-"""What PostgreSQL's and PgBouncer's own words are taken for, where no test makes a server say them."""
+"""Messages of PostgreSQL and PgBouncer that no other test makes a server send."""
 
 import psycopg
 import pytest
@@ -51,8 +51,8 @@ MANY = "Multiple connection attempts failed. All failures were:\n- host: 'db'"
         ),
     ],
 )
-def test_words_are_taken_for_what_they_are(message: str, sqlstate: str | None, *, has_fix: bool) -> None:
-    """Only what waiting does not change has a fix, and ends a start."""
+def test_messages_are_classified(message: str, sqlstate: str | None, *, has_fix: bool) -> None:
+    """Only a refusal that waiting does not change has a fix, and ends a start."""
     refusal = judge_connecting(psycopg.OperationalError(message))
     assert refusal is not None
     assert (refusal.sqlstate, refusal.fix is not None) == (sqlstate, has_fix)
@@ -63,6 +63,6 @@ def test_words_are_taken_for_what_they_are(message: str, sqlstate: str | None, *
     "message",
     [f"{AT}Connection refused\n\tIs the server running on that host?", "connection timeout expired", f"{AT}timeout"],
 )
-def test_where_nobody_answers_nothing_is_refused(message: str) -> None:
-    """That is an outage."""
+def test_a_server_that_does_not_answer_is_not_a_refusal(message: str) -> None:
+    """It is an outage."""
     assert judge_connecting(psycopg.OperationalError(message)) is None
