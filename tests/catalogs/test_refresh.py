@@ -1,4 +1,4 @@
-"""The keeper of the catalogs' list: when it asks Cloudflare, what it tests, and that a failure keeps what is known."""
+"""The refresh of the catalogs: when it asks Cloudflare, what it tests, and that a failure keeps the old records."""
 
 import asyncio
 import socket
@@ -41,7 +41,7 @@ PassTime = Callable[[timedelta], None]
 
 
 class Scene:
-    """A keeper, a Cloudflare that answers as told, and a clock that stands still.
+    """A refresher, a scripted Cloudflare, and a clock that stands still.
 
     `statuses` is what tests of credentials give, by bucket; where that is None, no test is offered.
     """
@@ -118,30 +118,30 @@ class Scene:
         return httpx.Response(200, json={"success": True, "errors": [], "result": {"status": status}})
 
     async def known(self) -> dict[str, str]:
-        """Return what is known of each catalog's credential."""
+        """Return the known status of each catalog's credential."""
         snapshot = await self.catalogs.snapshot()
         assert snapshot is not None
         return {catalog.bucket: catalog.credential_status.value for catalog in snapshot.catalogs}
 
     async def look(self, *, tests: bool = True) -> list[str]:
-        """Refresh as somebody who looks does, and return what was tested for that."""
+        """Refresh on demand, with tests, and return what was tested."""
         self.tested.clear()
         await self.keeper.refresh_unless_fresh(tests=tests)
         return self.tested[:]
 
     async def start(self) -> None:
-        """Start the keeper; it asks at once."""
+        """Start the refresher; it sends a request at once."""
         self.running = asyncio.create_task(self.keeper.run())
         await self.refreshed()
 
     async def refreshed(self) -> None:
-        """Wait until Cloudflare was asked once more, and the answer is recorded."""
+        """Wait until Cloudflare was asked once more and the answer is recorded."""
         async with asyncio.timeout(PATIENCE.total_seconds()):
             await self.asked.get()
         await self.settle()
 
     async def settle(self) -> None:
-        """Let the keeper come to its next wait, for which the database has to answer some times."""
+        """Let the refresher reach its next wait, for which the database must answer a few times."""
         for _ in range(8):
             await self.submissions.ping()
             await asyncio.sleep(0)
@@ -154,7 +154,7 @@ class Scene:
 
 @pytest_asyncio.fixture
 async def scene(database: SqliteDatabase) -> AsyncIterator[Scene]:
-    """Build a keeper, and end it afterwards."""
+    """Build a refresher, and end it afterwards."""
     scene = Scene(database)
     yield scene
     if scene.running is not None:
@@ -164,7 +164,7 @@ async def scene(database: SqliteDatabase) -> AsyncIterator[Scene]:
 
 
 async def test_the_list_is_there_soon_after_the_start(scene: Scene) -> None:
-    """Sorted by bucket, with what Cloudflare left out as unknown, and the time of the question."""
+    """Sorted by bucket, with UNKNOWN for what Cloudflare left out, and the time of the request."""
     await scene.start()
     snapshot = await scene.catalogs.snapshot()
     assert snapshot is not None
@@ -198,8 +198,8 @@ async def test_it_asks_again_every_few_minutes(scene: Scene, pass_time: PassTime
         pytest.param(-timedelta(hours=1), True, id="asked in the future: the clock was set back"),
     ],
 )
-async def test_somebody_who_looks_has_a_stale_list_refreshed(scene: Scene, age: timedelta, is_asked: bool) -> None:  # noqa: FBT001 - a column of the table
-    """A fresh one is left alone, so that typing does not cost a request a keystroke."""
+async def test_a_stale_list_is_refreshed_on_demand(scene: Scene, age: timedelta, is_asked: bool) -> None:  # noqa: FBT001 - a column of the table
+    """A fresh one is left alone, so that typing does not cost a request per keystroke."""
     await scene.start()
     scene.now += age
     for _ in range(3):
@@ -210,16 +210,16 @@ async def test_somebody_who_looks_has_a_stale_list_refreshed(scene: Scene, age: 
     assert scene.asked.empty()
 
 
-async def test_a_wish_before_the_start_costs_no_second_question(scene: Scene) -> None:
-    """The first one serves it."""
+async def test_a_demand_before_the_start_costs_no_second_request(scene: Scene) -> None:
+    """The first request serves it."""
     scene.keeper.want()
     await scene.start()
     await scene.settle()
     assert scene.asked.empty()
 
 
-async def test_a_failure_keeps_the_old_list_and_is_no_end(scene: Scene) -> None:
-    """It is logged without a word of the answer, and tried again at the next occasion."""
+async def test_a_failure_keeps_the_old_list_and_the_refresher_running(scene: Scene) -> None:
+    """It is logged without a word of the answer, and retried on the next occasion."""
     await scene.start()
     scene.buckets, scene.is_down = ["mere"], True
     scene.now += FRESH
@@ -240,8 +240,8 @@ async def test_a_failure_keeps_the_old_list_and_is_no_end(scene: Scene) -> None:
     assert await scene.listed() == ["mere"]
 
 
-async def test_a_bot_that_cloudflare_refuses_is_told_to_the_operator_at_the_start(scene: Scene) -> None:
-    """The first question is asked at the start: an error names the setting and the fix before the first user comes."""
+async def test_a_refused_bot_is_reported_to_the_operator_at_the_start(scene: Scene) -> None:
+    """The first request is sent at the start: an error names the setting and the fix before the first user comes."""
     scene.refusal = httpx.Response(401, json={"success": False, "errors": [{"code": 10000, "message": "made up"}]})
     with capture_logs() as logs:
         await scene.start()
@@ -251,8 +251,8 @@ async def test_a_bot_that_cloudflare_refuses_is_told_to_the_operator_at_the_star
     assert line["fix"]
 
 
-async def test_why_cloudflare_cannot_be_reached_is_told(scene: Scene) -> None:
-    """A name that is not known is none of Cloudflare's troubles."""
+async def test_the_cause_of_an_unreachable_cloudflare_is_logged(scene: Scene) -> None:
+    """An unknown host name is not Cloudflare's failure."""
     scene.fault = httpx.ConnectError("made up")
     scene.fault.__cause__ = socket.gaierror(socket.EAI_NONAME, "made up")
     with capture_logs() as logs:
@@ -261,14 +261,14 @@ async def test_why_cloudflare_cannot_be_reached_is_told(scene: Scene) -> None:
 
 
 async def test_a_bucket_that_is_listed_twice_is_kept_once(scene: Scene) -> None:
-    """A strange answer is no reason to offer nothing."""
+    """A strange answer must not empty the list."""
     scene.buckets = ["lake", "lake"]
     await scene.start()
     assert await scene.listed() == ["lake"]
 
 
-async def test_a_database_that_is_away_is_no_end_either(scene: Scene, database_path: Path) -> None:
-    """An answer that cannot be recorded is like none."""
+async def test_a_missing_database_does_not_end_the_refresher(scene: Scene, database_path: Path) -> None:
+    """An answer that cannot be recorded counts as none."""
     with closing(sqlite3.connect(database_path, isolation_level=None)) as somebody_else:
         somebody_else.execute("BEGIN IMMEDIATE")
         scene.running = asyncio.create_task(scene.keeper.run())
@@ -284,8 +284,8 @@ async def test_a_database_that_is_away_is_no_end_either(scene: Scene, database_p
 
 
 @pytest.mark.parametrize("fault", [KeyError("MARKER"), RecursionError("MARKER"), ValueError("MARKER")], ids=repr)
-async def test_no_fault_at_all_ends_the_keeper(scene: Scene, fault: Exception) -> None:
-    """An old list must not end the bot: the fault is logged by its type, and the next occasion refreshes the list."""
+async def test_no_bug_ends_the_refresher(scene: Scene, fault: Exception) -> None:
+    """A stale list must not end the bot: the error's type is logged, and the next occasion refreshes the list."""
     await scene.start()
     scene.fault = fault
     scene.now += FRESH
@@ -306,8 +306,8 @@ async def test_no_fault_at_all_ends_the_keeper(scene: Scene, fault: Exception) -
 
 
 @pytest.mark.parametrize("tests", [True, False])
-async def test_a_refresh_is_one_list_and_a_test_of_what_is_due(scene: Scene, *, tests: bool) -> None:
-    """What was never tested is due; what is listed as empty, or does not take requests, is not tested at all."""
+async def test_a_refresh_is_one_list_and_the_due_tests(scene: Scene, *, tests: bool) -> None:
+    """Untested ones are due; empty and inactive ones are not tested at all."""
     scene.buckets = ["lake", "pond", "bog", "mere", "tarn"]
     scene.listed_as = {"lake": "present", "bog": "absent"}
     scene.inactive = {"tarn"}
@@ -335,13 +335,13 @@ async def test_a_refresh_is_one_list_and_a_test_of_what_is_due(scene: Scene, *, 
         pytest.param(False, -TEST_EVERY, True, id="listed only, after the clock was set back"),
     ],
 )
-async def test_a_test_is_made_again_once_a_day_or_for_who_looks(
+async def test_a_test_is_repeated_once_a_day_or_on_demand(
     scene: Scene,
     tests: bool,  # noqa: FBT001 - a column of the table
     age: timedelta,
     is_due: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    """Also of a slot that was found empty and of which the list does not say whether it still is."""
+    """Also for a slot that was found empty, if the list does not say whether it still is."""
     scene.statuses = {"pond": "absent"}
     await scene.look()
     scene.now += age
@@ -349,7 +349,7 @@ async def test_a_test_is_made_again_once_a_day_or_for_who_looks(
 
 
 async def test_never_more_than_eight_are_tested_at_once(scene: Scene) -> None:
-    """Eight, though, as soon as the first one has shown that tests are offered."""
+    """But eight as soon as the first one has shown that tests are offered."""
     scene.buckets = [f"bog{number}" for number in range(30)]
     scene.statuses = {}
     scene.go_on.clear()
@@ -364,8 +364,8 @@ async def test_never_more_than_eight_are_tested_at_once(scene: Scene) -> None:
     assert scene.most_at_once == MOST_TESTS_AT_ONCE
 
 
-async def test_where_no_test_is_offered_that_costs_one_request(scene: Scene) -> None:
-    """And for a while none at all; what the list says is as much as there is to know, and is as fresh as can be."""
+async def test_without_tests_on_offer_a_round_costs_one_request(scene: Scene) -> None:
+    """And for a while none at all; the list is all there is to know, and counts as fresh."""
     scene.buckets = [f"bog{number}" for number in range(30)]
     with capture_logs() as logged:
         assert len(await scene.look()) == 1
@@ -390,7 +390,7 @@ async def test_where_no_test_is_offered_that_costs_one_request(scene: Scene) -> 
 async def test_trouble_ends_a_round_and_the_rest_comes_first_next_time(
     scene: Scene, trouble: str | int | Exception
 ) -> None:
-    """What could not be tested keeps its place; the one that failed goes last, so that it stops nobody forever."""
+    """Untested ones keep their place; the failed one goes last, so that it cannot block the others forever."""
     scene.buckets = [f"bog{number}" for number in range(9)] + [f"cove{number}" for number in range(9)]
     scene.statuses = {"bog5": trouble}
     scene.go_on.clear()
@@ -416,7 +416,7 @@ async def test_trouble_ends_a_round_and_the_rest_comes_first_next_time(
 
 
 async def test_one_that_always_fails_holds_up_no_other(scene: Scene) -> None:
-    """Cloudflare's own trouble with one catalog, as the first in the list."""
+    """Cloudflare's failure with one catalog, the first in the list."""
     scene.buckets = [f"bog{number}" for number in range(20)]
     scene.statuses = {"bog0": 503}
     await scene.look()
@@ -426,8 +426,8 @@ async def test_one_that_always_fails_holds_up_no_other(scene: Scene) -> None:
     assert [bucket for bucket in scene.buckets if known[bucket] == "valid"] == scene.buckets[1:]
 
 
-async def test_one_that_always_fails_does_not_make_every_look_a_question(scene: Scene) -> None:
-    """The round counts as begun, whatever came of it: people who look all the time cost no more than others."""
+async def test_one_that_always_fails_does_not_cost_a_request_per_demand(scene: Scene) -> None:
+    """The round counts as begun, whatever its outcome: repeated demands cost no more than usual."""
     scene.buckets = ["bog", "lake"]
     scene.statuses = {"bog": 503}
     await scene.look()
@@ -438,8 +438,8 @@ async def test_one_that_always_fails_does_not_make_every_look_a_question(scene: 
     assert await scene.look() != []
 
 
-async def test_one_that_went_away_is_left_out(scene: Scene) -> None:
-    """Its catalog was disabled between the list and the test: the others are tested, and the round is whole."""
+async def test_a_vanished_catalog_is_skipped(scene: Scene) -> None:
+    """It was disabled between the list and the test: the others are tested, and the round is complete."""
     scene.buckets = ["bog", "lake", "pond"]
     scene.statuses = {"bog": 40401, "lake": 40401}
     assert sorted(await scene.look()) == ["bog", "lake", "pond"]
@@ -449,8 +449,8 @@ async def test_one_that_went_away_is_left_out(scene: Scene) -> None:
     assert snapshot.tested_at == START
 
 
-async def test_a_kept_test_is_as_old_as_its_question(scene: Scene) -> None:
-    """What was stored while Cloudflare thought about it is not what it is about."""
+async def test_a_test_is_as_old_as_its_request(scene: Scene) -> None:
+    """It is not about a credential that was stored while Cloudflare was testing."""
     scene.buckets = ["bog", "lake"]
     scene.statuses = {}
     scene.go_on.clear()
@@ -483,7 +483,7 @@ def test_the_more_catalogs_the_longer_tests_are_fresh(
     age: timedelta | None,
     is_fresh: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    """People who look all the time cost no more than half of Cloudflare's 1,200 requests in five minutes."""
+    """Constant demand costs no more than half of Cloudflare's 1,200 requests in five minutes."""
     catalog = Catalog(key=LAKE, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.PRESENT)
     snapshot = Snapshot(
         catalogs=(catalog,) * catalogs, refreshed_at=START, tested_at=None if age is None else START - age
@@ -492,7 +492,7 @@ def test_the_more_catalogs_the_longer_tests_are_fresh(
 
 
 async def test_fresh_tests_do_not_keep_a_stale_list(scene: Scene) -> None:
-    """With many catalogs the tests are fresh for longer than the list."""
+    """With many catalogs, tests stay fresh for longer than the list."""
     scene.buckets = [f"bog{number}" for number in range(100)]
     scene.statuses = {}
     await scene.look()
@@ -503,8 +503,8 @@ async def test_fresh_tests_do_not_keep_a_stale_list(scene: Scene) -> None:
     assert scene.asked.qsize() == 2
 
 
-async def test_who_wants_tests_has_them_although_the_list_is_fresh(scene: Scene) -> None:
-    """And who looks while a round is made starts no second one."""
+async def test_tests_are_made_on_demand_although_the_list_is_fresh(scene: Scene) -> None:
+    """A demand during a round starts no second one."""
     scene.statuses = {"lake": "valid", "pond": "valid"}
     await scene.start()
     assert sorted(scene.tested) == ["lake", "pond"]
@@ -520,8 +520,8 @@ async def test_who_wants_tests_has_them_although_the_list_is_fresh(scene: Scene)
     assert len(scene.tested) == 4
 
 
-async def test_where_the_database_cannot_be_read_cloudflare_is_not_asked(scene: Scene, database_path: Path) -> None:
-    """Nobody knows how old the list is, and an answer could not be kept: it is logged, and the next look asks."""
+async def test_without_the_database_cloudflare_is_not_asked(scene: Scene, database_path: Path) -> None:
+    """The list's age is unknown and an answer could not be saved: it is logged, and the next demand asks."""
     away = database_path.with_name("away")
     await asyncio.to_thread(database_path.rename, away)
     with capture_logs() as logged:
@@ -536,8 +536,8 @@ async def test_where_the_database_cannot_be_read_cloudflare_is_not_asked(scene: 
 # A process without Cloudflare's credentials.
 
 
-async def test_others_are_asked_once_in_a_while(scene: Scene) -> None:
-    """For a list and for tests each; a failure is logged, and the next look asks again."""
+async def test_a_worker_is_asked_once_in_a_while(scene: Scene) -> None:
+    """Separately for the list and for tests; a failure is logged, and the next demand asks again."""
     asked: list[bool] = []
 
     async def ask(tests: bool) -> None:  # noqa: FBT001 - as the jobs take it

@@ -1,4 +1,4 @@
-"""Reminders of an expiry and the news of a broken credential: when they are due, and that each is said once."""
+"""Expiry reminders and announcements of broken credentials: when they are due, and that each is posted once."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,7 +60,7 @@ LAKE = StoredCredential(
     ],
 )
 def test_which_reminder_is_due(credential: StoredCredential, at: timedelta, due: timedelta | None) -> None:
-    """The last one that is past, unless it was said, or was past already when the token was stored."""
+    """The last one that has passed, unless it was sent, or had passed before the token was stored."""
     assert find_reminder(credential, NOW + at, REMINDERS) == (None if due is None else NOW + due)
 
 
@@ -77,10 +77,10 @@ MINUTES = st.integers(-60 * 24 * 60, 60 * 24 * 60).map(lambda number: number * M
     reminders=st.sets(st.integers(0, 60).map(lambda number: number * DAY)),
     looks=st.lists(MINUTES, max_size=30),
 )
-def test_each_is_said_once_whenever_somebody_looks(
+def test_each_is_sent_once_whenever_the_watch_runs(
     stored: timedelta, reminders: set[timedelta], looks: list[timedelta]
 ) -> None:
-    """However late, in whatever order (clocks are set back), and never one that was past when the token was stored."""
+    """However late, and even if the clock is set back; never one that had passed when the token was stored."""
     credential = replace(LAKE, stored_at=NOW + stored)
     said: list[datetime] = []
     for look in looks:
@@ -94,8 +94,8 @@ def test_each_is_said_once_whenever_somebody_looks(
 
 
 @given(stored=MINUTES, reminders=st.sets(st.integers(0, 60).map(lambda number: number * DAY)))
-def test_who_looks_in_time_misses_none(stored: timedelta, reminders: set[timedelta]) -> None:
-    """Each that comes after the token was stored is said when it is due, the earliest first."""
+def test_a_watch_that_runs_in_time_misses_none(stored: timedelta, reminders: set[timedelta]) -> None:
+    """Each reminder after the storing is sent when it is due, the earliest first."""
     credential = replace(LAKE, stored_at=NOW + stored)
     said: list[datetime] = []
     for at in sorted(NOW - reminder for reminder in reminders):
@@ -107,7 +107,7 @@ def test_who_looks_in_time_misses_none(stored: timedelta, reminders: set[timedel
 
 
 class SmallChannel:
-    """Notes what is said, unless a test lets it fail for a bucket."""
+    """Records what is posted, and fails for a bucket if a test says so."""
 
     def __init__(self) -> None:
         self.said: list[tuple[str, str, datetime | None]] = []
@@ -115,11 +115,11 @@ class SmallChannel:
         self.meanwhile: Callable[[], None] = lambda: None
 
     async def remind_of_expiry(self, credential: StoredCredential, due_at: datetime) -> None:
-        """Note it."""
+        """Record it."""
         self._say(("expiry", credential.bucket, due_at))
 
     async def announce_broken(self, credential: StoredCredential) -> None:
-        """Note it."""
+        """Record it."""
         self._say(("broken", credential.bucket, credential.broken_at))
 
     def _say(self, what: tuple[str, str, datetime | None]) -> None:
@@ -132,7 +132,7 @@ class SmallChannel:
 
 
 class Scene:
-    """A watch over what a real database holds."""
+    """A watch over a real database."""
 
     def __init__(self, database: SqliteDatabase, clock: Clock) -> None:
         clock.now = NOW
@@ -143,16 +143,16 @@ class Scene:
         self.watch = self.new_watch()
 
     def new_watch(self) -> CredentialWatch:
-        """Return another one, as a process that starts has it."""
+        """Return another one, as a restarted process has it."""
         return CredentialWatch(self.catalogs, self.channel, self.clock, REMINDERS, serves=lambda _: True)
 
     async def store(self, *credentials: StoredCredential) -> None:
-        """Put these into their slots."""
+        """Store these in their slots."""
         for credential in credentials:
             await self.database.run(partial(note_stored, stored=credential))
 
     async def look(self) -> list[tuple[str, str, datetime | None]]:
-        """Look, and return what was said for that."""
+        """Run a round, and return the messages it posted."""
         self.channel.said.clear()
         await self.watch.announce_due()
         return self.channel.said[:]
@@ -165,7 +165,7 @@ def scene(database: SqliteDatabase, clock: Clock) -> Scene:
 
 
 async def test_each_reminder_is_sent_once(scene: Scene) -> None:
-    """Across looks, and across processes that start anew."""
+    """Across rounds, and across processes that restart."""
     await scene.store(LAKE, replace(LAKE, key=POND, expires_at=None))
     said = []
     scene.clock.now = NOW - 20 * DAY
@@ -190,10 +190,10 @@ SLOTS: dict[str, tuple[Catalog | None, bool]] = {
 
 
 @pytest.mark.parametrize(("catalog", "is_reminded"), SLOTS.values(), ids=SLOTS)
-async def test_only_what_is_in_its_slot_is_reminded_of(
+async def test_only_a_credential_in_its_slot_gets_reminders(
     scene: Scene, catalog: Catalog | None, *, is_reminded: bool
 ) -> None:
-    """Somebody may have filled the slot by another way, emptied it, or removed the catalog."""
+    """Someone may have filled the slot elsewhere, emptied it, or removed the catalog."""
     await scene.store(LAKE)
     listed = (catalog,) if catalog else ()
     await scene.catalogs.save_snapshot(Snapshot(catalogs=listed, refreshed_at=NOW))
@@ -202,15 +202,15 @@ async def test_only_what_is_in_its_slot_is_reminded_of(
     assert bool(await scene.look()) is is_reminded
 
 
-async def test_of_what_is_not_served_any_more_nothing_is_said(scene: Scene) -> None:
-    """The operator took the bucket from the list."""
+async def test_a_bucket_that_is_no_longer_served_gets_no_messages(scene: Scene) -> None:
+    """The operator removed the bucket from the list."""
     await scene.store(replace(LAKE, broken_at=NOW))
     scene.watch = CredentialWatch(scene.catalogs, scene.channel, scene.clock, REMINDERS, serves=lambda _: False)
     assert await scene.look() == []
 
 
-async def test_a_newer_token_is_watched_anew(scene: Scene) -> None:
-    """What was said about the one before says nothing about it."""
+async def test_a_newer_token_gets_its_own_reminders(scene: Scene) -> None:
+    """Those for the earlier one do not count."""
     await scene.store(LAKE)
     assert await scene.look() == [("expiry", "lake", NOW)]
     newer = replace(LAKE, submission_id="V2", stored_at=NOW, expires_at=NOW + 15 * DAY)
@@ -221,7 +221,7 @@ async def test_a_newer_token_is_watched_anew(scene: Scene) -> None:
 
 
 async def test_a_broken_credential_is_announced_once(scene: Scene) -> None:
-    """And again only when it had worked in between."""
+    """And again only after it worked in between."""
     await scene.store(replace(LAKE, expires_at=None))
     said = []
     for status in (CredentialStatus.VALID, CredentialStatus.INVALID, CredentialStatus.INVALID) * 2:
@@ -240,8 +240,8 @@ async def test_a_broken_credential_is_announced_once(scene: Scene) -> None:
         pytest.param(KeyError("MARKER"), "watch_broke", id="a fault of ours"),
     ],
 )
-async def test_what_fails_is_tried_again_and_holds_up_nothing(scene: Scene, error: Exception, event: str) -> None:
-    """Neither the other credentials, nor the other news of the same one, nor the bot."""
+async def test_a_failed_message_is_retried_and_holds_up_nothing(scene: Scene, error: Exception, event: str) -> None:
+    """Neither other credentials, nor other messages for the same one, nor the bot."""
     keys = [replace(KEY, bucket=bucket) for bucket in ("bog", "lake", "pond")]
     await scene.store(*(replace(LAKE, key=key, broken_at=NOW) for key in keys))
     scene.channel.failing = {"bog": error, "broken lake": error}
@@ -263,8 +263,8 @@ def _bring_back(path: Path) -> None:
     path.with_name("away").rename(path)
 
 
-async def test_what_could_not_be_noted_is_said_again(scene: Scene, database_path: Path) -> None:
-    """Better twice than never; whoever says it knows it again by its time."""
+async def test_a_message_that_could_not_be_recorded_is_posted_again(scene: Scene, database_path: Path) -> None:
+    """Better twice than never; the poster recognizes it by its time."""
     await scene.store(LAKE)
     scene.channel.meanwhile = lambda: _take_away(database_path)
     assert await scene.look() == [("expiry", "lake", NOW)]
@@ -275,8 +275,8 @@ async def test_what_could_not_be_noted_is_said_again(scene: Scene, database_path
     assert await scene.look() == []
 
 
-async def test_a_database_that_is_away_ends_no_look(scene: Scene, database_path: Path) -> None:
-    """It is logged, and the next look does it all."""
+async def test_a_missing_database_does_not_end_the_watch(scene: Scene, database_path: Path) -> None:
+    """It is logged, and the next round does everything."""
     await scene.store(LAKE)
     _take_away(database_path)
     with capture_logs() as logged:

@@ -1,4 +1,4 @@
-"""The writer thread on real SQLite files: atomic, in order, in groups, and without a trace of what was erased."""
+"""The writer thread on real SQLite files: atomic, ordered, grouped, and no trace of erased values."""
 
 import asyncio
 import resource
@@ -34,7 +34,7 @@ Work = Callable[[Connection], int]
 
 @pytest.fixture
 def entries(database_path: Path) -> Iterator[SqliteDatabase]:
-    """Start a database of one small table."""
+    """Start a database with one small table."""
     database = SqliteDatabase(database_path, METADATA.create_all)
     database.start()
     yield database
@@ -59,7 +59,7 @@ def _add_then_break(number: int) -> Work:
 
 
 def _read(path: Path) -> list[int]:
-    """Read what another process would find."""
+    """Read what another process would see."""
     with closing(sqlite3.connect(path)) as connection:
         return [number for (number,) in connection.execute("SELECT number FROM entries ORDER BY number")]
 
@@ -70,7 +70,7 @@ def _files_with(directory: Path, text: str) -> list[str]:
 
 @asynccontextmanager
 async def _busy_writer(database: SqliteDatabase) -> AsyncIterator[None]:
-    """Keep the writer busy inside, so that all that is given meanwhile waits together."""
+    """Keep the writer busy inside the block, so that all jobs given meanwhile wait together."""
     begun, released = threading.Event(), threading.Event()
 
     def hold(_: Connection) -> None:
@@ -87,7 +87,7 @@ async def _busy_writer(database: SqliteDatabase) -> AsyncIterator[None]:
 
 
 async def _give(database: SqliteDatabase, *works: Work) -> list[asyncio.Task[int]]:
-    """Hand these to the database, in this order, without waiting for any."""
+    """Pass these to the database, in this order, without waiting for any."""
     tasks = [asyncio.create_task(database.run(work)) for work in works]
     await asyncio.sleep(0)
     return tasks
@@ -100,13 +100,13 @@ async def _wait_until(is_so: Callable[[], bool]) -> None:
 
 
 async def test_a_result_comes_back_when_it_is_on_disk(entries: SqliteDatabase, database_path: Path) -> None:
-    """What was returned is there for everybody else as well."""
+    """By then, others see the change."""
     assert await entries.run(_add(7)) == 7
     assert _read(database_path) == [7]
 
 
-async def test_a_function_is_done_wholly_or_not_at_all(entries: SqliteDatabase, database_path: Path) -> None:
-    """What a function did before it broke is taken back, and its own error reaches the caller."""
+async def test_a_function_runs_wholly_or_not_at_all(entries: SqliteDatabase, database_path: Path) -> None:
+    """The changes of a failing function are rolled back, and the caller gets its exception."""
     with pytest.raises(ValueError, match="made up"):
         await entries.run(_add_then_break(1))
     assert _read(database_path) == []
@@ -123,7 +123,7 @@ async def test_a_database_error_comes_as_ours(entries: SqliteDatabase) -> None:
 
 
 async def test_a_failing_member_does_not_hurt_its_group(entries: SqliteDatabase, database_path: Path) -> None:
-    """Each member of a broken group is done alone: once, or not at all."""
+    """Each member of a failed group runs alone: once, or not at all."""
     async with _busy_writer(entries):
         tasks = await _give(entries, _add(1), _add_then_break(2), _add(1), _add(3), _add(4))
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -131,8 +131,8 @@ async def test_a_failing_member_does_not_hurt_its_group(entries: SqliteDatabase,
     assert _read(database_path) == [1, 3, 4]
 
 
-async def test_functions_are_done_in_the_order_they_were_given(entries: SqliteDatabase) -> None:
-    """Also across the border between two groups."""
+async def test_functions_run_in_the_order_of_the_calls(entries: SqliteDatabase) -> None:
+    """Also across two groups."""
     done: list[int] = []
 
     def note(number: int) -> Work:
@@ -152,10 +152,10 @@ async def test_functions_are_done_in_the_order_they_were_given(entries: SqliteDa
     ("waiting", "commits"),
     [pytest.param(1, 1, id="one"), pytest.param(127, 1, id="a full group"), pytest.param(128, 2, id="one more")],
 )
-async def test_what_waits_is_committed_together(
+async def test_waiting_functions_are_committed_together(
     entries: SqliteDatabase, database_path: Path, waiting: int, commits: int
 ) -> None:
-    """One transaction, so one fsync, for up to 128 functions: the one that is running and those that came meanwhile."""
+    """One transaction, so one fsync, for up to 128 functions: the running one and those that arrived meanwhile."""
     counted: list[Connection] = []
     async with _busy_writer(entries):
         tasks = await _give(entries, *map(_add, range(waiting)))
@@ -166,7 +166,7 @@ async def test_what_waits_is_committed_together(
 
 
 async def test_after_a_quiet_second_nothing_erased_is_in_any_file(entries: SqliteDatabase, database_path: Path) -> None:
-    """The WAL is moved into the file and emptied, and the file's freed pages hold zeros."""
+    """The WAL is moved into the file and truncated, and the file's freed pages hold zeros."""
     await entries.run(_add(1, MARKED))
     assert _files_with(database_path.parent, MARKED) == ["bot.sqlite-wal"]
     await entries.run(lambda connection: connection.execute(delete(ENTRIES)).rowcount)
@@ -179,7 +179,7 @@ async def test_after_a_quiet_second_nothing_erased_is_in_any_file(entries: Sqlit
 
 @dataclass(slots=True)
 class SteadyAsking:
-    """A database that is never quiet, and the seconds that its clock shows."""
+    """A database that is never idle, and the seconds that its clock shows."""
 
     path: Path
     seconds: float = 0.0
@@ -189,20 +189,20 @@ class SteadyAsking:
         self.database = SqliteDatabase(self.path, METADATA.create_all, clock=lambda: self.seconds)
 
     async def ask_for(self, seconds: float) -> None:
-        """Ask every half second, as a supervisor asks whether the bot is ready; no second of it is real."""
+        """Query every half second, as a supervisor's readiness check does; the clock is simulated."""
         for _ in range(int(2 * seconds)):
             self.seconds += 0.5
             await self.database.run(lambda connection: connection.execute(select(1)).scalar_one())
 
     @property
     def wal_size(self) -> int:
-        """How long the WAL is."""
+        """Return the size of the WAL."""
         return self.path.with_name("bot.sqlite-wal").stat().st_size
 
 
 @pytest.fixture
 def asking(database_path: Path) -> Iterator[SteadyAsking]:
-    """Start a database that is going to be asked all the time."""
+    """Start a database that is going to be queried all the time."""
     asking = SteadyAsking(database_path)
     asking.database.start()
     yield asking
@@ -210,7 +210,7 @@ def asking(database_path: Path) -> Iterator[SteadyAsking]:
 
 
 async def test_nothing_erased_stays_for_longer_than_five_seconds(asking: SteadyAsking) -> None:
-    """There may never be a quiet second: then the WAL is emptied in between."""
+    """If there is never a quiet second, the WAL is emptied in between."""
     await asking.database.run(_add(1, MARKED))
     await asking.database.run(lambda connection: connection.execute(delete(ENTRIES)).rowcount)
     await asking.ask_for(5)
@@ -221,7 +221,7 @@ async def test_nothing_erased_stays_for_longer_than_five_seconds(asking: SteadyA
 
 
 async def test_a_checkpoint_that_a_reader_held_up_comes_after_it(asking: SteadyAsking) -> None:
-    """Also while nobody is quiet: as soon as the reader is gone, nothing erased is in any file."""
+    """Even without a quiet second: once the reader is gone, nothing erased is in any file."""
     await asking.database.run(_add(1, MARKED))
     with closing(sqlite3.connect(asking.path)) as reader:
         reader.execute("BEGIN")
@@ -237,7 +237,7 @@ async def test_a_checkpoint_that_a_reader_held_up_comes_after_it(asking: SteadyA
 async def test_a_checkpoint_that_a_reader_held_up_is_tried_again_in_the_next_quiet_second(
     entries: SqliteDatabase, database_path: Path
 ) -> None:
-    """Nobody has to ask anything for that."""
+    """No call is needed for that."""
     await entries.run(_add(1, MARKED))
     await entries.run(lambda connection: connection.execute(delete(ENTRIES)).rowcount)
     wal = database_path.with_name("bot.sqlite-wal")
@@ -251,8 +251,8 @@ async def test_a_checkpoint_that_a_reader_held_up_is_tried_again_in_the_next_qui
     assert _files_with(database_path.parent, MARKED) == []
 
 
-async def test_a_reader_holds_up_nobody(asking: SteadyAsking) -> None:
-    """A backup may read for minutes: whoever asks meanwhile does not wait for the checkpoint that cannot be."""
+async def test_a_reader_delays_no_one(asking: SteadyAsking) -> None:
+    """A backup may read for minutes: callers do not wait for the checkpoint that it blocks."""
     await asking.database.run(_add(1))
     with closing(sqlite3.connect(asking.path)) as reader:
         reader.execute("BEGIN")
@@ -264,7 +264,7 @@ async def test_a_reader_holds_up_nobody(asking: SteadyAsking) -> None:
 
 
 async def test_after_a_stop_nothing_erased_is_in_any_file(entries: SqliteDatabase, database_path: Path) -> None:
-    """Whoever copies the directory of a stopped bot finds the file alone, without what was erased."""
+    """A copy of a stopped bot's directory has only the file, without erased values."""
     await entries.run(_add(1, MARKED))
     await entries.run(lambda connection: connection.execute(delete(ENTRIES)).rowcount)
     entries.stop()
@@ -272,8 +272,10 @@ async def test_after_a_stop_nothing_erased_is_in_any_file(entries: SqliteDatabas
     assert _files_with(database_path.parent, MARKED) == []
 
 
-async def test_a_reader_in_the_way_of_the_checkpoint_does_no_harm(entries: SqliteDatabase, database_path: Path) -> None:
-    """A backup that reads while the bot stops keeps the WAL alive; everything is still there."""
+async def test_a_reader_that_blocks_the_last_checkpoint_does_no_harm(
+    entries: SqliteDatabase, database_path: Path
+) -> None:
+    """A backup that reads while the bot stops keeps the WAL alive; nothing is lost."""
     await entries.run(_add(1))
     with closing(sqlite3.connect(database_path)) as reader:
         reader.execute("BEGIN")
@@ -284,7 +286,7 @@ async def test_a_reader_in_the_way_of_the_checkpoint_does_no_harm(entries: Sqlit
 
 
 async def test_only_the_owner_reads_the_files(entries: SqliteDatabase, database_path: Path) -> None:
-    """The file, its WAL and its directory are closed to everybody else."""
+    """The file, its WAL and its directory are closed to all others."""
     await entries.run(_add(1))
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in database_path.parent.iterdir()}
     assert modes == {"bot.sqlite": 0o600, "bot.sqlite-wal": 0o600, "bot.sqlite-shm": 0o600}
@@ -312,7 +314,7 @@ def test_a_file_that_others_could_read_is_closed(database_path: Path) -> None:
     ],
 )
 async def test_the_pragmas_are_in_force(entries: SqliteDatabase, pragma: str, expected: object) -> None:
-    """They are asked of the very connection that writes."""
+    """Checked on the connection that writes."""
     assert await entries.run(lambda connection: connection.exec_driver_sql(f"PRAGMA {pragma}").scalar()) == expected
 
 
@@ -325,8 +327,8 @@ async def test_the_pragmas_are_in_force(entries: SqliteDatabase, pragma: str, ex
         pytest.param(b"SQLite format 3\x00" + b"\xff" * 4096, id="a broken header"),
     ],
 )
-def test_a_file_that_is_no_database_is_refused_and_left_alone(database_path: Path, content: bytes) -> None:
-    """It may be somebody's only copy of something."""
+def test_a_file_that_is_not_a_database_is_refused_and_left_alone(database_path: Path, content: bytes) -> None:
+    """It may be someone's only copy of something."""
     database_path.parent.mkdir()
     database_path.write_bytes(content)
     database = SqliteDatabase(database_path, METADATA.create_all)
@@ -337,7 +339,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(database_path: Pat
 
 
 def test_a_directory_in_the_place_of_the_file_is_refused(database_path: Path) -> None:
-    """SQLite's own words for it do not get out."""
+    """SQLite's message for it is not shown."""
     database_path.mkdir(parents=True)
     database = SqliteDatabase(database_path, METADATA.create_all)
     with pytest.raises(DatabaseUnavailable):
@@ -345,8 +347,8 @@ def test_a_directory_in_the_place_of_the_file_is_refused(database_path: Path) ->
     database.stop()
 
 
-async def test_a_locked_database_refuses_all_that_waits_together(entries: SqliteDatabase, database_path: Path) -> None:
-    """They wait a second for the lock together, not one after the other; with the lock gone all is well again."""
+async def test_a_locked_database_refuses_the_whole_group(entries: SqliteDatabase, database_path: Path) -> None:
+    """They wait for the lock together, one second and not one after the other; then calls work again."""
     with closing(sqlite3.connect(database_path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         async with asyncio.timeout(PATIENCE.total_seconds()):
@@ -359,7 +361,7 @@ async def test_a_locked_database_refuses_all_that_waits_together(entries: Sqlite
 
 @contextmanager
 def _no_room_for(path: Path) -> Iterator[None]:
-    """Let every write behind the file's present end fail, as on a broken disk: SQLite calls it an I/O error."""
+    """Make every write past the file's present end fail, as on a broken disk: SQLite calls it an I/O error."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, hard))
     try:
@@ -375,10 +377,10 @@ def _no_room_for(path: Path) -> Iterator[None]:
         pytest.param([_add(1), _add_then_break(2)], [CommitUnknown, ValueError], id="of one alone"),
     ],
 )
-async def test_a_commit_that_meets_an_io_error_is_unknown(
+async def test_a_commit_with_an_io_error_is_unknown(
     entries: SqliteDatabase, database_path: Path, works: list[Work], outcomes: list[type[Exception]]
 ) -> None:
-    """It may be on the disk or not, so nothing of it is repeated; with the disk fixed all is well again."""
+    """It may be on disk or not, so nothing is repeated; once the disk is fixed, calls work again."""
     with ExitStack() as stack:
         stack.enter_context(capture_logs())  # there is no room for a log either
         with suppress(CommitUnknown):  # what keeps the writer busy is of the same group
@@ -391,11 +393,11 @@ async def test_a_commit_that_meets_an_io_error_is_unknown(
     assert _read(database_path) == [99]
 
 
-async def test_what_it_cannot_do_is_refused(entries: SqliteDatabase, database_path: Path) -> None:
-    """It has no connection for others, and after the stop none at all."""
+async def test_unsupported_calls_are_refused(entries: SqliteDatabase, database_path: Path) -> None:
+    """It lends its connection to no one, and has none after the stop."""
 
     async def afterwards(_: int, __: object) -> None:
-        """Be left alone."""
+        """Do nothing."""
 
     with pytest.raises(NotImplementedError):
         await entries.run(_add(1), afterwards)
@@ -405,8 +407,8 @@ async def test_what_it_cannot_do_is_refused(entries: SqliteDatabase, database_pa
     assert _read(database_path) == []
 
 
-async def test_a_cancelled_callers_work_is_done(entries: SqliteDatabase, database_path: Path) -> None:
-    """Who was cancelled while waiting cannot know, so the others must not notice."""
+async def test_a_cancelled_callers_work_completes(entries: SqliteDatabase, database_path: Path) -> None:
+    """A caller cancelled while waiting cannot know the outcome, and the others must not be affected."""
     async with _busy_writer(entries):
         first, second = await _give(entries, _add(1), _add(2))
         first.cancel()
@@ -415,8 +417,8 @@ async def test_a_cancelled_callers_work_is_done(entries: SqliteDatabase, databas
     assert _read(database_path) == [1, 2]
 
 
-def test_work_is_done_when_the_loop_is_gone(database_path: Path) -> None:
-    """A result that nobody can be told any more does not break the thread."""
+def test_work_completes_even_if_the_loop_is_gone(database_path: Path) -> None:
+    """A result that can no longer be delivered does not break the thread."""
     database = SqliteDatabase(database_path, METADATA.create_all)
     database.start()
     released = threading.Event()
@@ -436,8 +438,8 @@ def test_work_is_done_when_the_loop_is_gone(database_path: Path) -> None:
 
 
 @pytest.mark.parametrize("works", [0, 1, 300], ids=["nothing waits", "one waits", "groups wait"])
-async def test_stop_finishes_what_waits(entries: SqliteDatabase, database_path: Path, works: int) -> None:
-    """What was given before the stop, and even just behind it, is on disk when the stop returns."""
+async def test_stop_finishes_waiting_work(entries: SqliteDatabase, database_path: Path, works: int) -> None:
+    """Everything passed before the stop, and even just after its call, is on disk when it returns."""
     async with _busy_writer(entries):
         tasks = await _give(entries, *map(_add, range(works)))
         stopping = asyncio.create_task(asyncio.to_thread(entries.stop))
@@ -509,7 +511,7 @@ async def test_a_thread_that_breaks_leaves_nobody_waiting(database_path: Path) -
 
 
 def test_a_file_that_only_a_writer_can_read_is_opened(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kill in the middle of a write leaves, now and then, a WAL index that answers a reader with SQLITE_PROTOCOL."""
+    """A kill during a write sometimes leaves a WAL index that answers readers with SQLITE_PROTOCOL."""
     look_through, looks = sqlite._check, 0
 
     def look(connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""The tables on both engines: who may submit, which steps exist, and that only a fresh copy moves anything."""
+"""The tables on both engines: who may submit, which steps exist, and that only a fresh copy can be moved."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -91,7 +91,7 @@ Query = Callable[[str], list[tuple[object, ...]]]
 
 @pytest.fixture(scope="module")
 def tables_url(postgres_server: str) -> Iterator[str]:
-    """Name a PostgreSQL database for the tests of this module, which each empty its tables."""
+    """Return the URL of a PostgreSQL database for this module's tests, each of which empties its tables."""
     execute(postgres_server, "CREATE DATABASE test_records")
     yield urlsplit(postgres_server)._replace(path="/test_records").geturl()
     execute(postgres_server, "DROP DATABASE test_records WITH (FORCE)")
@@ -99,7 +99,7 @@ def tables_url(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def engine(request: pytest.FixtureRequest) -> str:
-    """Name the engine: every test here holds on both."""
+    """Return the engine's name: every test here holds on both."""
     return str(request.param)
 
 
@@ -119,7 +119,7 @@ async def submissions(engine: str, request: pytest.FixtureRequest) -> AsyncItera
 
 @pytest.fixture
 def query(engine: str, request: pytest.FixtureRequest, database_path: Path) -> Query:
-    """Return what asks the database over another connection."""
+    """Return a function that queries the database over another connection."""
     if engine == "postgresql":
         url = request.getfixturevalue("tables_url")
         return lambda statement: execute(url, statement)
@@ -132,7 +132,7 @@ def query(engine: str, request: pytest.FixtureRequest, database_path: Path) -> Q
 
 
 async def _accept(submissions: Submissions, new: NewSubmission = NEW) -> Submission:
-    """Record a submission with an opening of its own."""
+    """Record a submission with a new opening."""
     nonce = f"nonce of {new.id}"
     expires_at = new.accepted_at + timedelta(hours=1)
     await submissions.add_opening(replace(OPENING, nonce=nonce, user_id=new.user_id, expires_at=expires_at))
@@ -147,7 +147,7 @@ async def _read(submissions: Submissions, submission_id: str = "V1") -> Submissi
 
 
 async def _bring_to(submissions: Submissions, state: State, new: NewSubmission = NEW) -> Submission:
-    """Record a submission and take it to a state by steps that exist."""
+    """Record a submission and bring it to a state by allowed steps."""
     submission = await _accept(submissions, new)
     before = next((known for known in WAYS if state in STEPS[known]), State.ACCEPTED)
     for step in WAYS[state if state in WAYS else before]:
@@ -158,7 +158,7 @@ async def _bring_to(submissions: Submissions, state: State, new: NewSubmission =
 async def _storing(
     submissions: Submissions, submission_id: str, changes: Changes = UNCHANGED, because: BotError | None = None
 ) -> Submission:
-    """Let a recorded submission be sent."""
+    """Move a recorded submission to STORING."""
     verifying = _moved(await _move(submissions, await _read(submissions, submission_id), State.VERIFYING))
     return _moved(await _move(submissions, verifying, State.STORING, changes, because=because))
 
@@ -173,19 +173,19 @@ async def _move(
     lease: Lease | None = None,
     **parts: Any,  # noqa: ANN401 - each has its own type
 ) -> Submission | None:
-    """Make a move as a delivery does; return the submission as it is then, or None when it was read before."""
+    """Make a move as a delivery does; return the moved submission, or None if the copy was stale."""
     lease = lease or await submissions.take(submission.key)
     moved = await submissions.apply(submission, Move(to=to, at=at, changes=changes, **parts), lease)
     return moved[0] if moved else None
 
 
 async def _report(submissions: Submissions, submission: Submission, at: datetime = NOW) -> Submission | None:
-    """Note that people were told."""
+    """Record that the result was posted."""
     return await _move(submissions, submission, submission.state, Changes(reported_at=at), at=at)
 
 
 async def _sealed(submissions: Submissions, submission_id: str = "V1") -> Sealed:
-    """Return what a submission keeps sealed."""
+    """Return the sealed values of a submission."""
     columns = (SUBMISSIONS.c.sealed_token, SUBMISSIONS.c.sealed_response_url)
     query = select(*columns).where(SUBMISSIONS.c.id == submission_id)
     row = await submissions._database.run(lambda connection: connection.execute(query).one())
@@ -193,7 +193,7 @@ async def _sealed(submissions: Submissions, submission_id: str = "V1") -> Sealed
 
 
 async def _open(submissions: Submissions, key: BucketKey = LAKE) -> list[str]:
-    """Take a bucket over and name what it has to do."""
+    """Take a bucket's lease and return its work."""
     return [pending.submission.id for pending in await submissions.work(await submissions.take(key))]
 
 
@@ -215,7 +215,7 @@ async def test_what_is_recorded_is_what_was_submitted(submissions: Submissions) 
 
 
 async def test_times_of_another_zone_are_the_same_moments(submissions: Submissions) -> None:
-    """SQLite knows no zones, so all are kept as UTC."""
+    """SQLite has no zones, so all times are stored in UTC."""
     there = timezone(timedelta(hours=5, minutes=30))
     submission = await _accept(submissions, replace(NEW, **at(NOW.astimezone(there))))
     assert submission.accepted_at == NOW
@@ -243,7 +243,7 @@ async def test_times_of_another_zone_are_the_same_moments(submissions: Submissio
 async def test_a_view_without_a_fitting_opening_is_refused(
     submissions: Submissions, nonce: str, new: NewSubmission, verdict: Verdict
 ) -> None:
-    """Nothing is recorded, and the opening can still be used by the one whom it belongs to."""
+    """Nothing is recorded, and its owner can still use the opening."""
     await submissions.add_opening(OPENING)
     assert await submissions.accept(new, nonce) == Acceptance(verdict=verdict)
     assert await submissions.find("V1") is None
@@ -251,15 +251,15 @@ async def test_a_view_without_a_fitting_opening_is_refused(
 
 
 async def test_an_opening_is_used_once(submissions: Submissions) -> None:
-    """A second view with the same nonce is refused, also when the same person sends it."""
+    """A second view with the same nonce is refused, even from the same person."""
     await submissions.add_opening(OPENING)
     await submissions.accept(NEW, "nonce-1")
     assert await submissions.accept(replace(NEW, id="V2"), "nonce-1") == Acceptance(verdict=Verdict.USED)
     assert await submissions.find("V2") is None
 
 
-async def test_a_repeated_submit_replaces_what_was_not_sent(submissions: Submissions) -> None:
-    """The last pasted token counts, with everything else that was in the form."""
+async def test_a_repeated_submit_replaces_an_unsent_one(submissions: Submissions) -> None:
+    """The last pasted token counts, with everything else in the form."""
     first = await _accept(submissions)
     changed = replace(AGAIN, key=POND, channel_id="C2", reason="another", last_four="four")
     acceptance = await submissions.accept(changed, "nonce of V1")
@@ -280,7 +280,7 @@ async def test_a_repeated_submit_replaces_what_was_not_sent(submissions: Submiss
 
 
 async def test_a_repeated_submit_forgets_what_was_found_about_the_first_token(submissions: Submissions) -> None:
-    """It was found about another token: nothing of it may be told, or written down, for the second one."""
+    """The findings were about another token: none may be shown or recorded for the second one."""
     accepted = await _accept(submissions)
     found = Changes(
         checked_at=NOW,
@@ -305,7 +305,7 @@ def _check(number: int, **changes: Any) -> NewSubmission:  # noqa: ANN401 - each
 
 
 async def _try(submissions: Submissions, new: NewSubmission) -> Verdict:
-    """Submit in a form of its own, or again in the same one."""
+    """Submit in a new form, or again in the same one."""
     opening = replace(OPENING, nonce=f"nonce of {new.id}", user_id=new.user_id, team_id=new.team_id)
     with suppress(DatabaseUnavailable):  # it is open already
         await submissions.add_opening(opening)
@@ -313,7 +313,7 @@ async def _try(submissions: Submissions, new: NewSubmission) -> Verdict:
 
 
 async def test_one_person_has_a_few_checks_under_way_and_no_more(submissions: Submissions) -> None:
-    """Also of many that come at once; whichever was too many keeps its form, and nothing of its token is written."""
+    """Even of many at once; one too many keeps its form, and nothing of its token is stored."""
     verdicts = await asyncio.gather(*(_try(submissions, _check(number)) for number in range(3 * MOST_OPEN_CHECKS)))
     assert verdicts.count(Verdict.RECORDED) == MOST_OPEN_CHECKS
     assert verdicts.count(Verdict.TOO_MANY_CHECKS) == 2 * MOST_OPEN_CHECKS
@@ -338,15 +338,15 @@ async def test_one_person_has_a_few_checks_under_way_and_no_more(submissions: Su
 async def test_only_open_checks_of_one_person_are_counted(
     submissions: Submissions, new: NewSubmission, expected: Verdict
 ) -> None:
-    """Each once, however often it is submitted; nobody gets round it, and it keeps nobody from storing."""
+    """Each once, however often it is submitted; no one gets round it, and it never prevents storing."""
     await _try(submissions, NEW)
     for number in range(MOST_OPEN_CHECKS):
         assert await _try(submissions, _check(number)) is Verdict.RECORDED
     assert await _try(submissions, new) is expected
 
 
-async def test_a_check_that_has_ended_is_told_however_many_came_after_it(submissions: Submissions) -> None:
-    """Its Submit, repeated, is answered with how it stands."""
+async def test_a_repeated_submit_of_an_ended_check_is_not_counted(submissions: Submissions) -> None:
+    """It is answered with the state, however many checks came after it."""
     await _try(submissions, _check(99))
     await submissions.apply(await _read(submissions, "C99"), Move(to=State.DENIED, at=NOW, because=NotAllowed()))
     for number in range(MOST_OPEN_CHECKS):
@@ -355,8 +355,8 @@ async def test_a_check_that_has_ended_is_told_however_many_came_after_it(submiss
 
 
 @pytest.mark.parametrize("task", [Task.CHECK, Task.ENABLE])
-async def test_what_no_form_was_submitted_for_is_recorded_once(submissions: Submissions, task: Task) -> None:
-    """However often Slack repeats the press of a button: its id is the key. It needs no opening."""
+async def test_a_submission_without_a_form_is_recorded_once(submissions: Submissions, task: Task) -> None:
+    """However often Slack repeats the button press: its id is the key. It needs no opening."""
     new = replace(NEW, task=task, sealed=Sealed())
     assert (await submissions.add(new)).is_recorded
     assert not (await submissions.add(replace(new, user_id="U2", **at(NOW + timedelta(seconds=1))))).is_recorded
@@ -376,8 +376,8 @@ async def test_what_was_added_after_the_clock_was_set_back_is_the_newest(submiss
 
 
 @pytest.mark.parametrize("task", list(Task))
-async def test_only_what_would_be_written_comes_too_late(submissions: Submissions, task: Task) -> None:
-    """A newer token in the slot is no reason to leave a question or the enabling of a catalog undone."""
+async def test_only_a_store_can_come_too_late(submissions: Submissions, task: Task) -> None:
+    """A newer token in the slot does not make a check or the enabling of a catalog pointless."""
     await _accept(submissions)
     await _confirming(submissions, "V1")
     await submissions.add(replace(NEW, id="V2", task=task, **at(NOW - timedelta(seconds=1))))
@@ -386,8 +386,8 @@ async def test_only_what_would_be_written_comes_too_late(submissions: Submission
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED, State.VERIFYING}))
-async def test_a_repeated_submit_leaves_alone_what_is_under_way(submissions: Submissions, state: State) -> None:
-    """From the moment the token may have been sent, the answer is how it stands, and nothing is overwritten."""
+async def test_a_repeated_submit_does_not_change_a_sent_one(submissions: Submissions, state: State) -> None:
+    """Once the token may have been sent, the answer is the state, and nothing is overwritten."""
     submission = await _bring_to(submissions, state)
     acceptance = await submissions.accept(AGAIN, "nonce of V1")
     assert acceptance == Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=submission)
@@ -395,7 +395,7 @@ async def test_a_repeated_submit_leaves_alone_what_is_under_way(submissions: Sub
 
 
 async def test_a_repeated_submit_is_answered_after_the_opening_expired(submissions: Submissions) -> None:
-    """Nobody is told that nothing was sent when the first Submit was recorded in time."""
+    """No one must read "nothing was sent" if the first Submit was recorded in time."""
     submission = await _bring_to(submissions, State.STORED)
     late = replace(AGAIN, **at(NOW + timedelta(days=1)))
     assert await submissions.accept(late, "nonce of V1") == Acceptance(
@@ -407,7 +407,7 @@ async def test_a_repeated_submit_is_answered_after_the_opening_expired(submissio
 async def test_an_older_submit_that_arrives_later_replaces_nothing(
     submissions: Submissions, pasted_earlier: timedelta
 ) -> None:
-    """It was pasted before and only took longer on its way: the last pasted token counts, not the last that came."""
+    """It was pasted before and only delayed: the last pasted token counts, not the last to arrive."""
     submission = await _accept(submissions)
     older = replace(AGAIN, **at(NOW - pasted_earlier))
     acceptance = await submissions.accept(older, "nonce of V1")
@@ -416,14 +416,14 @@ async def test_an_older_submit_that_arrives_later_replaces_nothing(
 
 
 async def test_of_two_submits_of_one_moment_the_later_one_counts(submissions: Submissions) -> None:
-    """Clocks tick coarsely; then the order of arrival is all there is."""
+    """Clocks tick coarsely; then only the order of arrival remains."""
     await _accept(submissions)
     assert (await submissions.accept(replace(AGAIN, **at(NOW)), "nonce of V1")).verdict is Verdict.REPLACED
     assert (await _sealed(submissions)) == AGAIN.sealed
 
 
 async def test_a_replaced_submission_takes_its_new_place_in_the_order(submissions: Submissions) -> None:
-    """What somebody else pasted meanwhile is older now: the slot ends with what was pasted last."""
+    """Another person's paste in between is now older: the slot ends with the token pasted last."""
     await _accept(submissions)
     soon = NOW + timedelta(minutes=59)
     await _accept(submissions, replace(NEW, id="V2", **at(NOW + timedelta(seconds=3)), expires_at=soon))
@@ -433,7 +433,7 @@ async def test_a_replaced_submission_takes_its_new_place_in_the_order(submission
 
 
 async def test_submissions_of_one_moment_keep_the_order_of_their_arrival(submissions: Submissions) -> None:
-    """Nobody overtakes by the accident of an id."""
+    """The ids do not affect the order."""
     for name in ("V9", "V1", "V5"):
         await _accept(submissions, replace(NEW, id=name))
     assert await _open(submissions) == ["V9", "V5"]
@@ -450,7 +450,7 @@ async def test_submissions_of_one_moment_keep_the_order_of_their_arrival(submiss
 async def test_a_repeated_submit_is_answered_after_the_opening_was_forgotten(
     submissions: Submissions, state: State, verdict: Verdict
 ) -> None:
-    """The bot still knows the submission: "does not know this form, nothing was sent" would be a lie."""
+    """The bot still knows the submission: "does not know this form, nothing was sent" would be false."""
     await _bring_to(submissions, state)
     await submissions.forget_openings(NOW + timedelta(days=1))
     acceptance = await submissions.accept(AGAIN, "nonce of V1")
@@ -460,8 +460,8 @@ async def test_a_repeated_submit_is_answered_after_the_opening_was_forgotten(
 
 
 @pytest.mark.parametrize("changes", [{"user_id": "U2"}, {"team_id": "T2"}], ids=["person", "workspace"])
-async def test_nobody_else_repeats_a_submit(submissions: Submissions, changes: dict[str, str]) -> None:
-    """A view's id is no key to somebody's submission, with the opening or without it."""
+async def test_no_one_else_can_repeat_a_submit(submissions: Submissions, changes: dict[str, str]) -> None:
+    """A view's id gives no access to another person's submission, with or without the opening."""
     submission = await _accept(submissions)
     forged = replace(AGAIN, **changes)  # type: ignore[arg-type]  # both are texts
     assert await submissions.accept(forged, "nonce of V1") == Acceptance(verdict=Verdict.SOMEBODY_ELSES)
@@ -471,7 +471,7 @@ async def test_nobody_else_repeats_a_submit(submissions: Submissions, changes: d
 
 
 async def test_accepting_is_all_or_nothing(submissions: Submissions) -> None:
-    """When the submission cannot be recorded, its opening is not used up either."""
+    """If the submission cannot be recorded, its opening is not used up either."""
     await submissions.add_opening(OPENING)
     with pytest.raises(DatabaseUnavailable):
         await submissions.accept(replace(NEW, channel_id=cast("str", None)), "nonce-1")
@@ -480,8 +480,8 @@ async def test_accepting_is_all_or_nothing(submissions: Submissions) -> None:
 
 
 @pytest.mark.parametrize("state", list(State))
-async def test_only_the_steps_of_the_table_are_taken(submissions: Submissions, state: State) -> None:
-    """A step that the table does not know is a fault of ours: it raises, and changes nothing."""
+async def test_only_the_steps_of_the_table_are_allowed(submissions: Submissions, state: State) -> None:
+    """Any other step is a bug: it raises, and changes nothing."""
     for to in State:
         submission = await _bring_to(submissions, state, replace(NEW, id=f"to {to}"))
         if to in STEPS.get(state, ()) or to is state:
@@ -493,7 +493,7 @@ async def test_only_the_steps_of_the_table_are_taken(submissions: Submissions, s
 
 
 async def test_a_note_about_an_ended_submission_leaves_its_ending(submissions: Submissions) -> None:
-    """To stay where it is is no step: not even of a success, which has no cause."""
+    """Staying in a state is not a step: a success keeps no cause."""
     ended = _moved(await _move(submissions, await _accept(submissions), State.FAILED, because=THROTTLED))
     noted = _moved(await _move(submissions, ended, State.FAILED, at=NOW + timedelta(days=1)))
     assert noted == replace(ended, next_attempt_at=NOW + timedelta(days=1), revision=ended.revision + 1)
@@ -533,7 +533,7 @@ async def test_a_stale_copy_never_moves_anything(
     make_stale: Callable[[Submissions, Submission], Awaitable[None]],
     use: Callable[[Submissions, Submission], Awaitable[Submission | None]],
 ) -> None:
-    """Who read before somebody else wrote is told None, and the row is as the other one left it."""
+    """A caller whose copy is outdated gets None, and the row stays as the other one left it."""
     stale = await _bring_to(submissions, State.STORING)
     await make_stale(submissions, stale)
     standing = await _read(submissions)
@@ -542,7 +542,7 @@ async def test_a_stale_copy_never_moves_anything(
 
 
 async def test_a_copy_from_before_a_replacement_never_sends_the_old_token(submissions: Submissions) -> None:
-    """A delivery that read the first Submit cannot take the second one's place."""
+    """A delivery that read the first Submit cannot move the second one."""
     stale = await _accept(submissions)
     await submissions.accept(AGAIN, "nonce of V1")
     assert await _move(submissions, stale, State.VERIFYING) is None
@@ -552,7 +552,7 @@ async def test_a_copy_from_before_a_replacement_never_sends_the_old_token(submis
 
 @pytest.mark.parametrize("ending", sorted(ENDINGS))
 async def test_every_ending_erases_the_sealed_token(submissions: Submissions, query: Query, ending: State) -> None:
-    """In the same transaction: nobody ever finds an ended submission that still has one."""
+    """In the same transaction: no ended submission ever has one."""
     submission = await _bring_to(submissions, next(state for state in WAYS if ending in STEPS[state]))
     ended = _moved(await _move(submissions, submission, ending, at=NOW + timedelta(seconds=5), because=NeverSent()))
     seen = query("SELECT state, sealed_token, error_code FROM submissions")
@@ -564,7 +564,7 @@ async def test_every_ending_erases_the_sealed_token(submissions: Submissions, qu
 
 
 async def test_changes_are_kept_and_what_is_not_named_stays(submissions: Submissions) -> None:
-    """None leaves a column as it is; False and 0 do not."""
+    """None leaves a column unchanged; False and 0 do not."""
     changes = Changes(
         attempts=1,
         possibly_written=True,
@@ -586,7 +586,7 @@ async def test_changes_are_kept_and_what_is_not_named_stays(submissions: Submiss
 
 
 async def test_the_code_and_ray_of_an_earlier_error_do_not_stay_with_a_later_one(submissions: Submissions) -> None:
-    """Support would be asked about a request that has nothing to do with the ending."""
+    """Support would be asked about a request that is unrelated to the ending."""
     storing = await _bring_to(submissions, State.STORING)
     storing = _moved(await _move(submissions, storing, State.STORING, because=THROTTLED))
     ended = _moved(await _move(submissions, storing, State.FAILED, because=CloudflareUnreachable()))
@@ -594,8 +594,8 @@ async def test_the_code_and_ray_of_an_earlier_error_do_not_stay_with_a_later_one
     assert (ended.cloudflare_message, ended.cf_ray) == ("", None)
 
 
-async def test_work_is_what_is_untold_and_the_newest_that_may_be_sent(submissions: Submissions) -> None:
-    """The newest holds all others: of those only the one that expires first is shown; every untold result is there."""
+async def test_work_is_every_unreported_result_and_the_newest_to_send(submissions: Submissions) -> None:
+    """The newest holds back all others: of those, only the first to expire is returned."""
     newest = await _accept(submissions, replace(NEW, id="V4", **at(NOW + timedelta(seconds=1))))
     for number in range(4):
         ttl = timedelta(minutes=30 if number == 2 else 60)
@@ -618,13 +618,13 @@ async def test_work_is_what_is_untold_and_the_newest_that_may_be_sent(submission
 
 
 async def _confirming(submissions: Submissions, submission_id: str) -> Submission:
-    """Let a submission be written."""
+    """Return a submission that was written."""
     storing = await _storing(submissions, submission_id)
     return _moved(await _move(submissions, storing, State.CONFIRMING, Changes(confirm_until=NOW)))
 
 
-async def test_a_lease_is_held_until_somebody_takes_the_bucket(submissions: Submissions) -> None:
-    """Each taking is one epoch higher, in each bucket and account by itself; 0 is nobody's."""
+async def test_a_lease_is_held_until_another_one_is_taken(submissions: Submissions) -> None:
+    """Each lease has the next epoch, separately for each bucket and account; 0 is never held."""
     first, other = await submissions.take(LAKE), await submissions.take(POND)
     assert first == Lease(key=LAKE, epoch=1)
     assert other.epoch == 1
@@ -637,8 +637,8 @@ async def test_a_lease_is_held_until_somebody_takes_the_bucket(submissions: Subm
     assert not await submissions.holds(Lease(key=replace(LAKE, account_id="0" * 32), epoch=0))
 
 
-async def test_work_is_for_who_holds_the_bucket(submissions: Submissions) -> None:
-    """The loser is told at once, whether there is something to do or not."""
+async def test_work_is_only_for_the_holder_of_the_lease(submissions: Submissions) -> None:
+    """Others get LeaseLost at once, whether there is work or not."""
     lease = await submissions.take(LAKE)
     assert await submissions.work(lease) == []
     await _accept(submissions)
@@ -649,8 +649,8 @@ async def test_work_is_for_who_holds_the_bucket(submissions: Submissions) -> Non
 
 
 @pytest.mark.parametrize("state", list(State))
-async def test_who_lost_the_bucket_moves_nothing(submissions: Submissions, state: State) -> None:
-    """However fresh what it read still is: each of its moves is compared with the epoch."""
+async def test_a_former_holder_moves_nothing(submissions: Submissions, state: State) -> None:
+    """However fresh its copy: each of its moves is compared with the epoch."""
     older = await _accept(submissions, replace(NEW, id="V0", **at(NOW - timedelta(seconds=1))))
     standing = await _bring_to(submissions, state)
     older = await _read(submissions, older.id)
@@ -662,8 +662,8 @@ async def test_who_lost_the_bucket_moves_nothing(submissions: Submissions, state
     assert await _read(submissions, "V0") == older
 
 
-async def test_who_holds_the_bucket_moves_it(submissions: Submissions) -> None:
-    """A lease is of one bucket; a submission that moved to another one goes by that one's."""
+async def test_the_holder_of_the_lease_moves_submissions(submissions: Submissions) -> None:
+    """A lease is for one bucket; a submission that moved to another bucket needs that one's."""
     here, there = await _accept(submissions), await _accept(submissions, replace(NEW, id="V2", key=POND))
     lease = await submissions.take(LAKE)
     assert await _move(submissions, there, State.VERIFYING, lease=lease) is None
@@ -672,7 +672,7 @@ async def test_who_holds_the_bucket_moves_it(submissions: Submissions) -> None:
 
 
 async def test_a_move_from_outside_needs_no_lease_and_wakes_the_bucket(submissions: Submissions) -> None:
-    """Whoever works on the bucket meanwhile finds that its own copy is stale."""
+    """A delivery that works on the bucket meanwhile finds its copy stale."""
     woken: list[BucketKey] = []
     submissions.wake_by(woken.append)
     stale = await _accept(submissions)
@@ -688,16 +688,16 @@ async def test_a_move_from_outside_needs_no_lease_and_wakes_the_bucket(submissio
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED, State.VERIFYING}))
-async def test_what_is_sent_or_ended_is_not_moved_from_outside(submissions: Submissions, state: State) -> None:
-    """A request may be on its way, or a message: its answer would find a stale copy, and be sent or told again."""
+async def test_a_sent_or_ended_one_is_not_moved_from_outside(submissions: Submissions, state: State) -> None:
+    """A request or message may be under way: its outcome would meet a stale copy, and be sent again."""
     standing = await _bring_to(submissions, state)
     for to in (state, *STEPS.get(state, ())):
         assert await submissions.apply(standing, Move(to=to, at=NOW)) == []
     assert await _read(submissions) == standing
 
 
-async def test_whatever_may_be_recorded_wakes_its_bucket(submissions: Submissions) -> None:
-    """Also where nobody can tell whether it is; what is refused wakes nobody."""
+async def test_whatever_may_have_been_recorded_wakes_its_bucket(submissions: Submissions) -> None:
+    """Also if the commit is unknown; a refused move wakes none."""
     woken: list[BucketKey] = []
     submissions.wake_by(woken.append)
     await submissions.add_opening(OPENING)
@@ -710,8 +710,8 @@ async def test_whatever_may_be_recorded_wakes_its_bucket(submissions: Submission
     assert woken == [LAKE] * 3
 
 
-async def test_every_change_is_told_whoever_made_it(submissions: Submissions) -> None:
-    """The loser of a race as well: it is told from a note about one that has ended."""
+async def test_every_change_is_passed_to_the_watchers(submissions: Submissions) -> None:
+    """Also one by the loser of a race; notes about ended submissions are distinguished from steps."""
     told: list[tuple[str, State, bool]] = []
     submissions.watch(lambda change: told.append((change.submission.id, change.submission.state, change.is_new_state)))
     await _accept(submissions)
@@ -731,13 +731,13 @@ async def test_every_change_is_told_whoever_made_it(submissions: Submissions) ->
 
 
 async def _open_states(submissions: Submissions) -> dict[str, str]:
-    """Name each submission with its state."""
+    """Return each open submission with its state."""
     found = [await submissions.find(f"V{number}") for number in range(9)]
     return {submission.id: submission.state.value for submission in found if submission is not None}
 
 
 async def _fill(submissions: Submissions) -> Submission:
-    """Record the newest, V5, and beside it one of each sort; return V5, ready to be moved."""
+    """Record the newest, V5, and one of each sort besides; return V5, ready to be moved."""
     failed = Changes(attempts=3, possibly_written=True)
     await _accept(submissions, replace(NEW, id="V3", user_id="U3"))
     await _confirming(submissions, "V3")
@@ -753,8 +753,8 @@ async def _fill(submissions: Submissions) -> Submission:
 
 
 @pytest.mark.parametrize("ending", [None, State.UNCERTAIN], ids=["written", "nobody knows"])
-async def test_a_write_ends_only_what_would_be_written_as_well(submissions: Submissions, ending: State | None) -> None:
-    """An older question about a token, or the enabling of a catalog, is still worth an answer."""
+async def test_a_write_ends_only_other_stores(submissions: Submissions, ending: State | None) -> None:
+    """An older check, or the enabling of a catalog, still deserves an answer."""
     for name, task in (("V1", Task.CHECK), ("V2", Task.ENABLE), ("V3", Task.STORE)):
         await submissions.add(replace(NEW, id=name, task=task))
     newest = replace(NEW, id="V4", **at(NOW + timedelta(seconds=1)))
@@ -768,8 +768,8 @@ async def test_a_write_ends_only_what_would_be_written_as_well(submissions: Subm
     assert [states[name] for name in ("V1", "V2", "V3")] == ["accepted", "accepted", "superseded"]
 
 
-async def test_what_is_written_is_what_is_known_of_the_slot(submissions: Submissions) -> None:
-    """With the facts that were found, in place of what was there before; other slots keep theirs."""
+async def test_a_write_records_the_slots_credential(submissions: Submissions) -> None:
+    """With its findings, replacing the earlier credential; other slots keep theirs."""
     catalogs = Catalogs(submissions._database, ACCOUNT)
     await _accept(submissions, replace(NEW, id="V0", key=POND))
     await _confirming(submissions, "V0")
@@ -805,8 +805,8 @@ async def test_what_is_written_is_what_is_known_of_the_slot(submissions: Submiss
     ]
 
 
-async def test_what_is_written_is_noted_wholly_or_not_at_all(submissions: Submissions, query: Query) -> None:
-    """Where what is known of the slot cannot be kept, the step is not taken and nobody is superseded."""
+async def test_a_write_is_recorded_wholly_or_not_at_all(submissions: Submissions, query: Query) -> None:
+    """If the slot's credential cannot be saved, the step is not taken and none is superseded."""
     newest = await _fill(submissions)
     before = await _open_states(submissions)
     query("ALTER TABLE credentials RENAME TO elsewhere")
@@ -818,8 +818,8 @@ async def test_what_is_written_is_noted_wholly_or_not_at_all(submissions: Submis
     assert await _open_states(submissions) == before
 
 
-async def test_what_was_found_ends_the_trouble_before_it(submissions: Submissions) -> None:
-    """One that was verified does not end with "unknown token" when its time is over while it waits for its turn."""
+async def test_findings_clear_the_earlier_error(submissions: Submissions) -> None:
+    """A verified token does not end with "unknown token" if its time is over while it waits for its turn."""
     trouble = TokenInvalid(cloudflare_code=1000, cloudflare_message="No.", cf_ray="ray-1")
     waiting = _moved(await _move(submissions, await _accept(submissions), State.VERIFYING, because=trouble))
     found = _moved(await _move(submissions, waiting, State.VERIFYING, Changes(checked_at=NOW, findings=FINDINGS)))
@@ -840,7 +840,7 @@ NOTHING_TOLD = Findings(token=None, unchecked=frozenset(Check), credential=Crede
     ],
 )
 async def test_findings_come_back_as_they_were(submissions: Submissions, findings: Findings) -> None:
-    """Only where checks were made: one that was never checked has none."""
+    """Only if checks were made: without checks there are none."""
     accepted = await _accept(submissions)
     assert accepted.findings is None
     found = await _move(submissions, accepted, State.VERIFYING, Changes(checked_at=NOW, findings=findings))
@@ -848,7 +848,7 @@ async def test_findings_come_back_as_they_were(submissions: Submissions, finding
 
 
 async def test_the_history_has_the_newest_first(submissions: Submissions) -> None:
-    """Of one bucket or of all, of this account only, whatever became of them, and no more than asked for."""
+    """Of one bucket or of all, of this account only, whatever their endings, and no more than requested."""
     for number, key in enumerate((LAKE, POND, LAKE, replace(LAKE, account_id="0" * 32), LAKE)):
         await _accept(submissions, replace(NEW, id=f"V{number}", key=key))
     await _move(submissions, await _read(submissions, "V2"), State.DENIED)
@@ -863,10 +863,10 @@ async def test_the_history_has_the_newest_first(submissions: Submissions) -> Non
 
 
 @pytest.mark.parametrize("ending", [None, State.UNCERTAIN], ids=["written", "nobody knows"])
-async def test_what_is_older_and_could_still_be_sent_is_superseded(
+async def test_older_ones_that_could_still_be_sent_are_superseded(
     submissions: Submissions, ending: State | None
 ) -> None:
-    """In the same transaction, sent before or not; nothing newer, confirmed, ended or of another bucket is touched."""
+    """In the same transaction, sent before or not; none that is newer, confirmed, ended or of another bucket."""
     newest = await _fill(submissions)
     others = {name: await _read(submissions, name) for name in ("V3", "V4", "V6", "V7", "V8")}
     at = NOW + timedelta(seconds=9)
@@ -886,7 +886,7 @@ async def test_what_is_older_and_could_still_be_sent_is_superseded(
     assert {name: await _read(submissions, name) for name in others} == others
 
 
-async def test_without_being_asked_nothing_is_superseded(submissions: Submissions) -> None:
+async def test_nothing_is_superseded_without_the_flag(submissions: Submissions) -> None:
     """A newer one that ends unwritten leaves the older ones as they are."""
     newest = await _fill(submissions)
     before = await _open_states(submissions)
@@ -895,7 +895,7 @@ async def test_without_being_asked_nothing_is_superseded(submissions: Submission
 
 
 async def test_a_stale_copy_supersedes_nothing(submissions: Submissions) -> None:
-    """What did not move takes nobody's place."""
+    """Only a move that was made supersedes others."""
     stale = await _fill(submissions)
     await _move(submissions, stale, State.STORING, Changes(attempts=1))
     before = await _open_states(submissions)
@@ -907,7 +907,7 @@ async def test_a_stale_copy_supersedes_nothing(submissions: Submissions) -> None
 
 
 async def test_of_one_moment_the_one_recorded_first_is_older(submissions: Submissions) -> None:
-    """The order of arrival is all there is."""
+    """Only the order of arrival remains."""
     for name in ("V1", "V2", "V3"):
         await _accept(submissions, replace(NEW, id=name))
     await _confirming(submissions, "V2")
@@ -927,7 +927,7 @@ async def test_of_one_moment_the_one_recorded_first_is_older(submissions: Submis
     ],
 )
 async def test_the_order_is_that_of_sending(submissions: Submissions, later: timedelta, order: list[str]) -> None:
-    """However long the way and the recording take; only what seems a day older comes from a clock set back."""
+    """However long delivery and recording take; only a difference of a day means a clock was set back."""
     await _accept(submissions, replace(NEW, expires_at=NOW + timedelta(minutes=5)))
     second = replace(NEW, id="V2", **at(NOW + later), expires_at=NOW + later + timedelta(hours=1))
     await _accept(submissions, second)
@@ -937,8 +937,8 @@ async def test_the_order_is_that_of_sending(submissions: Submissions, later: tim
     assert await _open_states(submissions) == {newest: "confirming", order[0]: "superseded"}
 
 
-async def test_of_those_sent_in_one_second_the_earlier_one_to_come_in_is_older(submissions: Submissions) -> None:
-    """Slack signs whole seconds; whichever is recorded first."""
+async def test_of_those_sent_in_one_second_the_first_to_arrive_is_older(submissions: Submissions) -> None:
+    """Slack signs whole seconds; the order of recording does not matter."""
     early, late = NOW + timedelta(milliseconds=100), NOW + timedelta(milliseconds=900)
     await _accept(submissions, replace(NEW, accepted_at=late))
     await _accept(submissions, replace(NEW, id="V2", accepted_at=early))
@@ -947,14 +947,14 @@ async def test_of_those_sent_in_one_second_the_earlier_one_to_come_in_is_older(s
     assert (await _read(submissions, "V2")).state is State.SUPERSEDED
 
 
-async def test_it_is_told_when_it_came_in_and_not_when_it_was_sent(submissions: Submissions) -> None:
-    """Slack's clock may be another one: the place among others is by that, all else by ours."""
+async def test_results_show_the_time_of_arrival_not_of_sending(submissions: Submissions) -> None:
+    """Slack's clock may differ: it decides only the order, ours everything else."""
     newest = await _accept(submissions, replace(NEW, sent_at=NOW + timedelta(minutes=9)))
     assert (newest.accepted_at, newest.next_attempt_at) == (NOW, NOW)
 
 
 async def test_a_clock_that_was_set_back_delays_nothing(submissions: Submissions) -> None:
-    """The newest one is due at once by the clock as it is now."""
+    """The newest one is due at once by the present clock."""
     await _accept(submissions)
     newest = await _accept(submissions, replace(NEW, id="V2", **at(NOW - FURTHEST_BACK)))
     assert newest.next_attempt_at == newest.accepted_at == NOW - FURTHEST_BACK
@@ -965,7 +965,7 @@ async def test_a_clock_that_was_set_back_delays_nothing(submissions: Submissions
 async def test_a_repeated_submit_after_the_clock_was_set_back_is_the_newest(
     submissions: Submissions, repeats: int
 ) -> None:
-    """It replaces the first one, and takes its place before what somebody else pasted in between."""
+    """It replaces the first one, and comes before another person's paste in between."""
     await _accept(submissions)
     await _accept(submissions, replace(NEW, id="V2", **at(NOW + timedelta(seconds=3))))
     for number in range(repeats):
@@ -979,7 +979,7 @@ async def test_a_repeated_submit_after_the_clock_was_set_back_is_the_newest(
 
 
 @pytest.mark.parametrize("how", ["confirming", "stored", "reported"])
-async def test_who_was_overtaken_by_one_that_is_written_already_is_not_sent(submissions: Submissions, how: str) -> None:
+async def test_one_overtaken_by_a_written_one_is_not_sent(submissions: Submissions, how: str) -> None:
     """Pasted first, recorded 1 s later, after the newer one's success: a stale token never overwrites a newer one."""
     await _accept(submissions)
     written = await _confirming(submissions, "V1")
@@ -999,10 +999,10 @@ async def test_who_was_overtaken_by_one_that_is_written_already_is_not_sent(subm
         pytest.param(TokenInvalid(), State.ACCEPTED, id="Cloudflare refused it afterwards"),
     ],
 )
-async def test_who_was_overtaken_by_one_that_may_be_written_is_not_sent(
+async def test_one_overtaken_by_one_that_may_be_written_is_not_sent(
     submissions: Submissions, because: BotError | None, expected: State
 ) -> None:
-    """Its uncertain end has superseded the older ones that were there; one that is recorded later is no other."""
+    """The uncertain ending supersedes older ones, also those that are recorded after it."""
     await _accept(submissions)
     uncertain = await _storing(submissions, "V1")
     await _move(submissions, uncertain, State.UNCERTAIN, because=because)
@@ -1013,7 +1013,7 @@ async def test_who_was_overtaken_by_one_that_may_be_written_is_not_sent(
 async def test_one_that_is_recorded_while_a_newer_one_is_written_is_superseded(
     tables_url: str,
 ) -> None:
-    """Two transactions see nothing of each other: the second one waits, or the older token would be sent afterwards."""
+    """The two transactions do not see each other: the second waits, or the older token would be sent afterwards."""
     database = PostgresDatabase(tables_url)
     await database.start()
     await database.run(delete_rows)
@@ -1034,7 +1034,7 @@ async def test_one_that_is_recorded_while_a_newer_one_is_written_is_superseded(
 
 
 async def test_the_newest_of_hundreds_is_found(submissions: Submissions, query: Query) -> None:
-    """However many wait for their turn or for Slack, no limit hides the one that matters, nor the first to expire."""
+    """However many wait for their turn or for Slack, no limit hides the newest, nor the first to expire."""
     await _accept(submissions)
     columns = "team_id, user_id, account_id, bucket, channel_id, reason, token_kind, last_four, accepted_at, expires_at"
     rest = "sent_at, revision, task, next_attempt_at, attempts, possibly_written, sealed_token"
@@ -1055,7 +1055,7 @@ async def test_the_newest_of_hundreds_is_found(submissions: Submissions, query: 
 
 
 async def test_no_number_of_checks_hides_a_result(submissions: Submissions) -> None:
-    """Whoever has stored something is told, however many others are trying their tokens at the same bucket."""
+    """A person who has stored something gets the result, however many others check tokens for that bucket."""
     await _accept(submissions)
     for number in range(31):
         checking = replace(NEW, id=f"C{number}", user_id=f"U{number}", task=Task.CHECK)
@@ -1066,8 +1066,8 @@ async def test_no_number_of_checks_hides_a_result(submissions: Submissions) -> N
     assert "V1" in [found.submission.id for found in await submissions.work(lease)]
 
 
-async def test_unreported_keys_are_the_buckets_with_something_to_do(submissions: Submissions) -> None:
-    """Each once; a bucket whose results are all told is none of them."""
+async def test_unreported_keys_are_the_buckets_with_work(submissions: Submissions) -> None:
+    """Each once; a bucket whose results are all reported is not among them."""
     assert await submissions.unreported_keys() == []
     told = await _accept(submissions)
     await _accept(submissions, replace(NEW, id="V2", key=POND))
@@ -1076,8 +1076,8 @@ async def test_unreported_keys_are_the_buckets_with_something_to_do(submissions:
     assert await submissions.unreported_keys() == [POND]
 
 
-async def test_the_response_url_goes_with_the_report(submissions: Submissions) -> None:
-    """It is a secret of its own: erased when the message is out, or when it is too old to be of use."""
+async def test_the_response_url_is_erased_with_the_report(submissions: Submissions) -> None:
+    """It is a secret: erased when the message is posted, or when it is too old to be useful."""
     ended = _moved(await _move(submissions, await _accept(submissions), State.DENIED))
     later = NOW + timedelta(minutes=3)
     waiting = _moved(await _move(submissions, ended, State.DENIED, at=later))
@@ -1091,7 +1091,7 @@ async def test_the_response_url_goes_with_the_report(submissions: Submissions) -
     assert (await _sealed(submissions, "V2"), reported.reported_at) == (Sealed(), later)
 
 
-async def test_keys_are_in_use_as_long_as_something_sealed_is_needed(submissions: Submissions) -> None:
+async def test_keys_are_in_use_while_a_sealed_value_is_needed(submissions: Submissions) -> None:
     """The token's key until the ending, the response URL's key until the report."""
     submission = await _accept(submissions)
     await _accept(submissions, replace(NEW, id="V2", sealed=Sealed(token=SealedToken("sealed.v1.cc.x"))))
@@ -1102,7 +1102,7 @@ async def test_keys_are_in_use_as_long_as_something_sealed_is_needed(submissions
     assert await submissions.key_ids_in_use() == {"cc"}
 
 
-async def test_old_openings_are_forgotten(submissions: Submissions) -> None:
+async def test_old_openings_are_deleted(submissions: Submissions) -> None:
     """Only those that expired before the given moment."""
     await submissions.add_opening(OPENING)
     await submissions.forget_openings(OPENING.expires_at)
@@ -1112,10 +1112,10 @@ async def test_old_openings_are_forgotten(submissions: Submissions) -> None:
 
 
 async def test_ping_returns_when_the_database_answers(submissions: Submissions) -> None:
-    """It says nothing else."""
+    """It returns nothing."""
     await submissions.ping()
 
 
-async def test_nobody_is_found_under_an_unknown_id(submissions: Submissions) -> None:
+async def test_an_unknown_id_finds_nothing(submissions: Submissions) -> None:
     """A submission that does not exist is None, not an error."""
     assert await submissions.find("V9") is None
