@@ -1,4 +1,4 @@
-"""Who may: the allowlist joined with what only Slack knows, and a no whenever that cannot be known."""
+"""Authorization: the allowlist combined with what only Slack knows, and a refusal whenever that is unknown."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -51,7 +51,7 @@ async def slack() -> AsyncIterator[FakeSlack]:
 
 @pytest_asyncio.fixture
 async def memberships(slack: FakeSlack, clock: Clock) -> AsyncIterator[Memberships]:
-    """Ask the fake Slack who is in a group."""
+    """Build the lookup of group members at the fake Slack."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT.total_seconds())) as http:
         client = AsyncWebClient(
             token=slack.config.bot_tokens[0], base_url=slack.api_url, session=http, retry_handlers=[]
@@ -69,7 +69,7 @@ def gate_of(
     buckets: tuple[str, ...] = (),
     enterprise_id: str | None = None,
 ) -> Gate:
-    """Make a gate with these lists."""
+    """Build a gate with these lists."""
     allowlist = Allowlist(
         users=frozenset(users), usergroups=frozenset(usergroups), channels=frozenset(channels), buckets=buckets
     )
@@ -77,12 +77,12 @@ def gate_of(
 
 
 def actor(user_id: str, *team_ids: str) -> Actor:
-    """Return somebody as a payload names them."""
+    """Return a person as a payload names them."""
     return Actor(user_id=user_id, team_ids=frozenset(team_ids))
 
 
 def change_members(slack: FakeSlack, *members: str) -> None:
-    """Let somebody edit the user group."""
+    """Let someone edit the user group."""
     slack.workspace.user_groups[GROUP] = replace(slack.workspace.user_groups[GROUP], members=members)
 
 
@@ -97,7 +97,7 @@ OUTSIDERS = {
 
 @pytest.mark.parametrize("team_ids", OUTSIDERS.values(), ids=OUTSIDERS)
 async def test_an_outsider_is_refused_whatever_the_id(memberships: Memberships, team_ids: tuple[str, ...]) -> None:
-    """An id on the list does not help somebody whom any part of the payload places elsewhere."""
+    """A listed id does not help a person whom any part of the payload places elsewhere."""
     gate = gate_of(memberships, users=(ADA,), usergroups=(GROUP,), enterprise_id=ORGANIZATION)
 
     with pytest.raises(Outsider):
@@ -105,14 +105,14 @@ async def test_an_outsider_is_refused_whatever_the_id(memberships: Memberships, 
 
 
 async def test_an_organization_is_home_only_where_there_is_one(memberships: Memberships) -> None:
-    """An `E...` id is foreign to a bot that is installed in a workspace without an organization."""
+    """An `E...` id is foreign to a bot installed in a workspace without an organization."""
     with pytest.raises(Outsider):
         await gate_of(memberships, users=(ADA,)).permit(actor(ADA, HOME, ORGANIZATION))
 
 
 @pytest.mark.parametrize("team_ids", [(HOME,), (HOME, ORGANIZATION), (ORGANIZATION,)])
 async def test_a_listed_user_at_home_is_let_in(memberships: Memberships, team_ids: tuple[str, ...]) -> None:
-    """The workspace and its organization are both home."""
+    """The workspace and its organization both count as home."""
     await gate_of(memberships, users=(ADA,), enterprise_id=ORGANIZATION).permit(actor(ADA, *team_ids))
 
 
@@ -131,7 +131,7 @@ async def test_a_listed_user_at_home_is_let_in(memberships: Memberships, team_id
 async def test_only_our_own_organization_counts(
     memberships: Memberships, team_ids: tuple[str, ...], enterprise_ids: tuple[str, ...], *, was_here: bool
 ) -> None:
-    """Whoever was here, and whoever is listed."""
+    """Even for a listed user who was here before."""
     somebody = replace(actor(ADA, *team_ids), enterprise_ids=frozenset(enterprise_ids))
     gate = gate_of(memberships, users=(ADA,), enterprise_id=ORGANIZATION)
     assert not gate.is_of_organization(somebody)
@@ -139,8 +139,8 @@ async def test_only_our_own_organization_counts(
         await gate.permit(somebody, was_here=was_here)
 
 
-async def test_a_sister_workspace_is_let_in_only_with_who_was_here(memberships: Memberships) -> None:
-    """And is on a list."""
+async def test_a_sister_workspace_is_admitted_only_for_a_user_who_was_here(memberships: Memberships) -> None:
+    """And who is listed."""
     gate = gate_of(memberships, users=(ADA,), enterprise_id=ORGANIZATION)
     ada, mallory = (
         replace(actor(user, HOME, AWAY), enterprise_ids=frozenset({ORGANIZATION})) for user in (ADA, MALLORY)
@@ -164,13 +164,13 @@ STRANGERS = {"not listed": MALLORY, "nobody": "", "lower case": ADA.lower(), "a 
 
 @pytest.mark.parametrize("user_id", STRANGERS.values(), ids=STRANGERS)
 async def test_who_is_on_no_list_is_refused(memberships: Memberships, user_id: str) -> None:
-    """Neither users nor groups name this person."""
+    """Neither users nor groups include this person."""
     with pytest.raises(NotAllowed):
         await gate_of(memberships, users=(ADA,), usergroups=(GROUP,)).permit(actor(user_id, HOME))
 
 
 async def test_a_listed_user_is_let_in_without_asking_slack(slack: FakeSlack, memberships: Memberships) -> None:
-    """Nobody waits for Slack, or depends on it, who is listed by id."""
+    """A user listed by id neither waits for Slack nor depends on it."""
     slack.fail_next("usergroups.users.list", error="internal_error")
 
     await gate_of(memberships, users=(ADA,), usergroups=(GROUP,)).permit_user(ADA)
@@ -185,7 +185,7 @@ async def test_a_member_of_a_group_is_let_in(memberships: Memberships, usergroup
 
 
 async def test_membership_is_asked_once_a_minute(slack: FakeSlack, memberships: Memberships, clock: Clock) -> None:
-    """Within 60 s the last answer counts, after that Slack is asked again."""
+    """Within 60 s the last answer counts; after that, Slack is asked again."""
     gate = gate_of(memberships, usergroups=(GROUP,))
     await gate.permit_user(ADA)
     change_members(slack, MALLORY)
@@ -203,7 +203,7 @@ async def test_membership_is_asked_once_a_minute(slack: FakeSlack, memberships: 
 
 
 async def test_many_at_once_ask_slack_once(slack: FakeSlack, memberships: Memberships) -> None:
-    """A crowd after a deployment does not become a crowd at Slack."""
+    """A crowd after a deployment sends one request to Slack."""
     gate = gate_of(memberships, usergroups=(GROUP,))
 
     await asyncio.gather(*(gate.permit_user(ADA) for _ in range(20)))
@@ -237,7 +237,7 @@ async def test_when_slack_cannot_be_asked_the_answer_is_no(
 async def test_slack_is_left_alone_as_long_as_it_asks_for(
     slack: FakeSlack, memberships: Memberships, clock: Clock
 ) -> None:
-    """A rate limit is no reason to ask once more every few seconds."""
+    """During a rate limit, no further request is sent."""
     gate = gate_of(memberships, usergroups=(GROUP,))
     slack.fail_next("usergroups.users.list", retry_after=30)
 
@@ -251,8 +251,10 @@ async def test_slack_is_left_alone_as_long_as_it_asks_for(
     assert len(slack.calls_of("usergroups.users.list")) == 2
 
 
-async def test_one_who_gives_up_takes_the_answer_from_nobody(slack: FakeSlack, memberships: Memberships) -> None:
-    """The question goes on for those who still wait, and its answer is kept."""
+async def test_a_cancelled_caller_does_not_end_the_lookup_for_others(
+    slack: FakeSlack, memberships: Memberships
+) -> None:
+    """The request continues for those who still wait, and its answer is cached."""
     gate = gate_of(memberships, usergroups=(GROUP,))
     slack.fail_next("usergroups.users.list", delay=timedelta(seconds=0.2))
     first, second = (asyncio.create_task(gate.permit_user(ADA)) for _ in range(2))
@@ -266,10 +268,10 @@ async def test_one_who_gives_up_takes_the_answer_from_nobody(slack: FakeSlack, m
     assert len(slack.calls_of("usergroups.users.list")) == 1
 
 
-async def test_an_old_answer_does_not_stand_in_for_a_new_one(
+async def test_an_old_answer_does_not_replace_a_failed_lookup(
     slack: FakeSlack, memberships: Memberships, clock: Clock
 ) -> None:
-    """What Slack said more than a minute ago does not count when it cannot be asked now."""
+    """An answer older than a minute does not count if Slack cannot be asked now."""
     gate = gate_of(memberships, usergroups=(GROUP,))
     await gate.permit_user(ADA)
     clock.advance(MEMBERSHIP_LIFETIME)
@@ -284,7 +286,7 @@ async def test_an_old_answer_does_not_stand_in_for_a_new_one(
 async def test_a_group_that_fails_shuts_out_nobody_elses_members(
     slack: FakeSlack, memberships: Memberships, clock: Clock, error: str, *, first: bool
 ) -> None:
-    """Whoever is in a group that answered may, whatever became of another one."""
+    """A member of a group that answered is allowed, whatever happened to another group."""
     slack.workspace.user_groups[OTHER_GROUP] = replace(slack.workspace.user_groups[OTHER_GROUP], members=(ADA,))
     gate = gate_of(memberships, usergroups=(GROUP, OTHER_GROUP))
     if not first:  # the first one is asked and remembered, so the next question is about the second one
@@ -301,7 +303,7 @@ async def test_a_group_that_fails_shuts_out_nobody_elses_members(
 async def test_who_is_in_no_group_that_answered_waits_for_the_others(
     slack: FakeSlack, memberships: Memberships, user_id: str
 ) -> None:
-    """It is not known whether the silent one has this person: neither a yes nor a definite no."""
+    """The silent group may have this person: neither allowed nor definitely refused."""
     slack.fail_next("usergroups.users.list", error="internal_error")
 
     with pytest.raises(MembershipUnknown):
@@ -330,7 +332,7 @@ KEPT_BACK: dict[str, tuple[str, type[AccessRefused], str, str]] = {
 async def test_a_definite_no_of_slacks_is_one_of_the_bots(
     slack: FakeSlack, memberships: Memberships, clock: Clock, answer: tuple[str, type[AccessRefused], str, str]
 ) -> None:
-    """The operator reads it once with the fix, and again when it was there meanwhile; nobody is asked to try again."""
+    """The operator gets one log line with the fix, and another after a recovery; no one is asked to try again."""
     error, refusal, event, fix = answer
     gate = gate_of(memberships, usergroups=(GROUP,))
     with structlog.testing.capture_logs() as logs:
@@ -355,7 +357,7 @@ async def test_a_definite_no_of_slacks_is_one_of_the_bots(
 async def test_a_bot_token_that_is_refused_is_the_operators_and_may_pass(
     slack: FakeSlack, memberships: Memberships, clock: Clock
 ) -> None:
-    """It is being replaced, or has to be: it is logged once, and a person may try again."""
+    """It is being replaced, or must be: it is logged once, and a person may try again."""
     gate = gate_of(memberships, usergroups=(GROUP,))
     slack.fail_next("usergroups.users.list", error="token_revoked", times=2)
     with structlog.testing.capture_logs() as logs:
@@ -370,7 +372,7 @@ async def test_a_bot_token_that_is_refused_is_the_operators_and_may_pass(
 
 
 async def test_silence_goes_before_a_definite_no(slack: FakeSlack, memberships: Memberships) -> None:
-    """The silent group may have this person; waiting is of some use."""
+    """The silent group may have this person, so waiting may help."""
     gate = gate_of(memberships, usergroups=(GROUP, OTHER_GROUP))
     for error in ("internal_error", "missing_scope"):
         slack.fail_next("usergroups.users.list", error=error)
@@ -395,7 +397,7 @@ BUCKETS: dict[str, tuple[tuple[str, ...], str, bool]] = {
 async def test_buckets_are_checked_by_glob(
     memberships: Memberships, buckets: tuple[str, ...], bucket: str, *, is_allowed: bool
 ) -> None:
-    """The whole name has to fit one of the globs."""
+    """The whole name must match a glob."""
     gate = gate_of(memberships, users=(ADA,), buckets=buckets)
 
     key = BucketKey(account_id="a" * 32, bucket=bucket)
@@ -436,18 +438,16 @@ SEES: dict[str, tuple[str, tuple[str, ...], bool]] = {
 
 
 @pytest.mark.parametrize(("user", "buckets", "sees"), SEES.values(), ids=SEES)
-async def test_who_sees_a_bucket_is_asked_anew(
+async def test_who_sees_a_bucket_is_checked_again(
     memberships: Memberships, user: str, buckets: tuple[str, ...], *, sees: bool
 ) -> None:
-    """For somebody who is to be told of it and does nothing."""
+    """For a person who is to get a message about it without acting."""
     gate = gate_of(memberships, users=(ADA,), buckets=buckets)
     assert await gate.sees(user, BucketKey(account_id="a" * 32, bucket="lake-7")) is sees
 
 
-async def test_when_slack_does_not_tell_who_sees_a_bucket_is_not_known(
-    slack: FakeSlack, memberships: Memberships
-) -> None:
-    """That is no "no": whoever is to be told is told later."""
+async def test_when_slack_does_not_say_who_sees_a_bucket_is_unknown(slack: FakeSlack, memberships: Memberships) -> None:
+    """That is not a refusal: the message is sent later."""
     slack.fail_next("usergroups.users.list", status=503)
     with pytest.raises(MembershipUnknown):
         await gate_of(memberships, usergroups=(GROUP,)).sees(ADA, BucketKey(account_id="a" * 32, bucket="lake"))
@@ -455,7 +455,7 @@ async def test_when_slack_does_not_tell_who_sees_a_bucket_is_not_known(
 
 @pytest.mark.parametrize("may_enable", [False, True])
 async def test_catalogs_are_enabled_only_where_that_is_allowed(memberships: Memberships, *, may_enable: bool) -> None:
-    """Everything else is what the bot is for."""
+    """Everything else is always allowed."""
     allowlist = Allowlist(
         users=frozenset({ADA}), usergroups=frozenset(), channels=frozenset(), buckets=(), may_enable=may_enable
     )
@@ -467,7 +467,7 @@ async def test_catalogs_are_enabled_only_where_that_is_allowed(memberships: Memb
 
 
 async def test_a_permit_knows_the_groups_that_rules_name(slack: FakeSlack, memberships: Memberships) -> None:
-    """So that a rule can tell one group from another; a listed user's groups are not asked for."""
+    """So that a rule can distinguish groups; a listed user's groups are not looked up."""
     gate = gate_of(memberships, users=(MALLORY,), usergroups=(GROUP, OTHER_GROUP))
 
     permits = [await gate.permit_user(user_id) for user_id in (ADA, GRACE, MALLORY)]

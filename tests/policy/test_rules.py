@@ -1,4 +1,4 @@
-"""Who may do what: nobody by default, and never more than the lists say."""
+"""Who may do what: no one by default, and never more than the lists say."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -32,17 +32,17 @@ BUCKETS = st.from_regex(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", fullmatch=True)
 
 
 def refusal(allowlist: Allowlist, request: Request) -> type[AccessRefused] | None:
-    """Return the first reason that the rules give for a no."""
+    """Return the first refusal by the rules."""
     return next((type(no) for rule in allowlist.rules() if (no := rule.refuse(request))), None)
 
 
 def person(user: str, *usergroups: str) -> Person:
-    """Return a user with the groups that Slack named."""
+    """Return a user with the groups that Slack reported."""
     return Person(user_id=user, usergroups=frozenset(usergroups))
 
 
 def by(user: str, *usergroups: str) -> Request:
-    """Return what this user asks who asks for nothing yet."""
+    """Return a request of this user without a verb."""
     return Request(person=person(user, *usergroups))
 
 
@@ -66,13 +66,13 @@ def key(bucket: str, account_id: str = "a" * 32) -> BucketKey:
     ],
 )
 def test_who_is_not_listed_is_refused(user: str, groups: tuple[str, ...]) -> None:
-    """Only the very id that is listed, or a listed group that Slack says the user is in, counts."""
+    """Only the exact listed id counts, or a listed group that Slack says the user is in."""
     assert refusal(LISTED, by(user, *groups)) is NotAllowed
 
 
 @given(st.text(), st.text())
-def test_an_empty_list_allows_nobody(user: str, group: str) -> None:
-    """No id gets in where none is listed, the empty one included."""
+def test_an_empty_list_allows_no_one(user: str, group: str) -> None:
+    """With no id listed, none is allowed, not even the empty one."""
     assert refusal(NOBODY, by(user, group)) is NotAllowed
     assert refusal(replace(LISTED, users=frozenset()), by(user)) is NotAllowed
 
@@ -99,13 +99,13 @@ def test_who_is_listed_passes(user: str, groups: tuple[str, ...]) -> None:
 def test_what_slack_left_open_is_neither_yes_nor_no(
     known: tuple[str, ...], unknown: tuple[str, ...], said: type[AccessRefused] | None
 ) -> None:
-    """Only where a group that this very rule names could still let the person in."""
+    """But only if a group named by this very rule could still let the person in."""
     somebody = Person(user_id="U0BOB", usergroups=frozenset(known), unknown_usergroups=frozenset(unknown))
     assert refusal(LISTED, Request(person=somebody)) is said
 
 
-def test_a_member_of_one_group_may_not_what_a_silent_one_would_allow() -> None:
-    """Each rule decides by the groups that it names itself."""
+def test_a_member_of_one_group_gets_no_rights_of_a_silent_one() -> None:
+    """Each rule decides by the groups that it names."""
     few = replace(LISTED, usergroups=frozenset({"S0OPS"})).rules()
     many = replace(LISTED, usergroups=frozenset({"S0DATA"})).rules()
     bob = Person(user_id="U0BOB", usergroups=frozenset({"S0DATA"}), unknown_usergroups=frozenset({"S0OPS"}))
@@ -120,13 +120,13 @@ def test_a_member_of_one_group_may_not_what_a_silent_one_would_allow() -> None:
     ids=["listed", "not listed", "no id"],
 )
 def test_slack_is_asked_only_where_it_decides(user: str, groups: set[str]) -> None:
-    """A listed user needs no group, so Slack's silence cannot shut that user out."""
+    """A listed user needs no group, so an outage of Slack cannot shut that user out."""
     assert set().union(*(rule.usergroups_to_ask(user) for rule in LISTED.rules())) == groups
 
 
 @pytest.mark.parametrize("channel", ["C0OTHER", "", "c0data", "C0DAT", "C0DATA ", "D0DATA"])
 def test_another_channel_is_refused(channel: str) -> None:
-    """Where channels are listed, only the very id passes."""
+    """If channels are listed, only the exact id is allowed."""
     assert refusal(LISTED, Request(channel_id=channel)) is ChannelNotAllowed
 
 
@@ -160,7 +160,7 @@ def test_a_channel_passes_where_it_is_listed_or_none_is(channel: str) -> None:
     ],
 )
 def test_another_bucket_is_refused(globs: tuple[str, ...], bucket: str) -> None:
-    """A glob matches the whole name, as a shell does, with regard to case."""
+    """A glob matches the whole name, as in a shell, case-sensitively."""
     assert refusal(replace(NOBODY, buckets=globs), Request(key=key(bucket))) is BucketNotAllowed
 
 
@@ -180,40 +180,40 @@ def test_another_bucket_is_refused(globs: tuple[str, ...], bucket: str) -> None:
     ],
 )
 def test_a_listed_bucket_passes(globs: tuple[str, ...], bucket: str) -> None:
-    """One glob that matches is enough, and no list of buckets means any bucket."""
+    """One matching glob is enough, and no list of buckets means any bucket."""
     assert refusal(replace(NOBODY, buckets=globs), Request(key=key(bucket))) is None
 
 
 @given(BUCKETS, BUCKETS)
 def test_a_plain_name_allows_itself_alone(listed: str, asked: str) -> None:
-    """A bucket's name has no character that a glob reads differently."""
+    """No character of a bucket name is special in a glob."""
     said = refusal(replace(NOBODY, buckets=(listed,)), Request(key=key(asked)))
     assert said is (None if asked == listed else BucketNotAllowed)
 
 
 @given(BUCKETS, st.text(alphabet="abcxyz0-", max_size=10))
 def test_a_prefix_glob_allows_what_begins_with_it(asked: str, prefix: str) -> None:
-    """`prefix*` is what Python itself calls beginning with the prefix."""
+    """`prefix*` matches as `str.startswith` does."""
     said = refusal(replace(NOBODY, buckets=(f"{prefix}*",)), Request(key=key(asked)))
     assert said is (None if asked.startswith(prefix) else BucketNotAllowed)
 
 
 def test_enabling_catalogs_is_off_by_default() -> None:
-    """It costs money and cannot be taken back here, so only an operator who wants it has it."""
+    """It costs money and the bot cannot undo it, so the operator must turn it on."""
     assert refusal(LISTED, Request(verb=Verb.ENABLE)) is EnablingNotAllowed
     assert refusal(replace(LISTED, may_enable=True), Request(verb=Verb.ENABLE)) is None
 
 
 @pytest.mark.parametrize("verb", sorted(set(Verb) - {Verb.ENABLE}))
 @pytest.mark.parametrize("may_enable", [True, False])
-def test_what_the_bot_is_for_is_always_done(verb: Verb, *, may_enable: bool) -> None:
-    """No setting switches off storing, checking and looking."""
+def test_the_other_verbs_cannot_be_switched_off(verb: Verb, *, may_enable: bool) -> None:
+    """No setting turns off storing, checking or viewing."""
     assert refusal(replace(NOBODY, may_enable=may_enable), Request(verb=verb)) is None
 
 
 @pytest.mark.parametrize("task", Task)
-def test_every_task_is_something_that_somebody_does(task: Task) -> None:
-    """What is submitted is asked about by the verb of the same name."""
+def test_every_task_has_a_verb(task: Task) -> None:
+    """A submission is authorized by the verb of the same name."""
     assert Verb.of_task(task).value == task.value
 
 
@@ -245,7 +245,7 @@ PERMITS: dict[str, tuple[Person, Verb, str | None, str | None, type[AccessRefuse
 def test_a_permit_says_yes_or_the_reason(
     who: Person, verb: Verb, bucket: str | None, channel: str | None, said: type[AccessRefused] | None
 ) -> None:
-    """User, group, bucket, channel and verb: each part that is asked about has to be allowed."""
+    """User, group, bucket, channel and verb: each given part must be allowed."""
     permit = Permit(person=who, rules=LISTED.rules())
     wanted = (verb, None if bucket is None else key(bucket), channel)
 
@@ -260,7 +260,7 @@ def test_a_permit_says_yes_or_the_reason(
 
 
 def test_enabling_is_permitted_where_the_operator_wants_it() -> None:
-    """Then everything else still has to be allowed."""
+    """Then everything else must still be allowed."""
     permit = Permit(person=person("U0ALICE"), rules=replace(LISTED, may_enable=True).rules())
 
     permit.require(Verb.ENABLE, key("events"), "C0DATA")
@@ -269,7 +269,7 @@ def test_enabling_is_permitted_where_the_operator_wants_it() -> None:
 
 
 def test_a_person_sees_the_buckets_that_are_allowed() -> None:
-    """Whatever is shown of a bucket is shown to those only who may do something with it."""
+    """A bucket is shown only to people who may use it."""
     permit = Permit(person=person("U0ALICE"), rules=LISTED.rules())
 
     assert [bucket for bucket in ("team-a", "billing", "events", "") if permit.sees(key(bucket))] == [
@@ -280,20 +280,20 @@ def test_a_person_sees_the_buckets_that_are_allowed() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnBuckets(Rule):
-    """A rule that no setting has yet: each user has buckets, and nobody else has them."""
+    """A rule without a setting: each user has buckets that no one else may use."""
 
     owned: Mapping[str, str]
 
     def refuse(self, request: Request) -> AccessRefused | None:
-        """Say BucketNotAllowed to a user who asks for somebody else's."""
+        """Return BucketNotAllowed for another user's bucket."""
         if request.person is None or request.key is None:
             return None
         is_own = self.owned.get(request.key.bucket) == request.person.user_id
         return None if is_own else BucketNotAllowed()
 
 
-def test_a_rule_can_join_user_and_bucket() -> None:
-    """One class, and every permit knows it: what is required, and what is seen."""
+def test_a_rule_can_combine_user_and_bucket() -> None:
+    """One class, which every permit applies to what is required and to what is visible."""
     rules = (*LISTED.rules(), OwnBuckets(owned={"team-a": "U0ALICE", "team-b": "U0BOB"}))
     alice, bob = (Permit(person=who, rules=rules) for who in (person("U0ALICE"), person("U0BOB", "S0OPS")))
 

@@ -1,4 +1,4 @@
-"""What is sealed opens only where it belongs, and a failure to open tells nothing."""
+"""A sealed value opens only in its context, and a failure to open reveals nothing."""
 
 import base64
 import hashlib
@@ -58,7 +58,7 @@ SEALED = RING.sealing_key.seal(PLAIN, CONTEXT)
 
 
 def describe_failure(ring: KeyRing, sealed: str, context: SealingContext) -> object:
-    """Return all that somebody can see of the failure to open: it must be one and the same, always."""
+    """Return everything visible of the failure to open, which must always be the same."""
     with pytest.raises(SealedValueUnreadable) as caught:
         ring.open(sealed, context)
     error = caught.value
@@ -78,14 +78,14 @@ EVERY_FAILURE: object = (
 
 @given(ANY_TEXT)
 def test_what_was_sealed_opens(plaintext: str) -> None:
-    """Any text comes back as it was, from a key that knows the public half only."""
+    """Any text comes back unchanged, sealed with the public half only."""
     sealing_key = SealingKey(X25519PublicKey.from_public_bytes(KEY.public_key().public_bytes_raw()))
     assert RING.open(sealing_key.seal(plaintext, CONTEXT), CONTEXT).reveal() == plaintext
 
 
 @given(ANY_TEXT)
 def test_the_same_text_never_seals_to_the_same(plaintext: str) -> None:
-    """Two sealings of one text share nothing but prefix, key id and length."""
+    """Two sealings of a text share only prefix, key id and length."""
     once, again = (RING.sealing_key.seal(plaintext, CONTEXT).split(".") for _ in range(2))
     assert once[:3] == again[:3]
     assert once[3][:43] != again[3][:43]  # the encapsulated key
@@ -102,7 +102,7 @@ def test_the_sealed_text_shows_nothing_of_the_plain_one() -> None:
 
 
 def _documented_info(context: SealingContext) -> bytes:
-    """Write the documented `info` out: a version label, a zero byte, the fields as JSON sorted by name."""
+    """Build the documented `info`: a version label, a zero byte, the fields as JSON sorted by name."""
     pairs = ",".join(
         f"{json.dumps(name)}:{json.dumps(value)}"
         for name, value in [
@@ -125,7 +125,7 @@ def _raw(sealed: str) -> bytes:
 
 
 def test_the_library_itself_opens_it_from_the_documented_info() -> None:
-    """Whoever knows the documents and has the key needs none of our code."""
+    """Anyone with the documents and the key can open it without our code."""
     suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
     assert suite.decrypt(_raw(SEALED), KEY, _documented_info(CONTEXT)) == PLAIN.encode()
 
@@ -139,7 +139,7 @@ def _expand(key: bytes, info: bytes, length: int) -> bytes:
 
 
 def _open_as_in_rfc_9180(raw: bytes, key: X25519PrivateKey, info: bytes) -> bytes:
-    """Do what RFC 9180 says in sections 4.1, 5.1 and 5.2, in its own words; mode base, KEM 0x20, KDF 1, AEAD 3."""
+    """Open as RFC 9180 describes in sections 4.1, 5.1 and 5.2; mode base, KEM 0x20, KDF 1, AEAD 3."""
     enc, ciphertext = raw[:32], raw[32:]
     kem, hpke = b"KEM\x00\x20", b"HPKE\x00\x20\x00\x01\x00\x03"
     dh = key.exchange(X25519PublicKey.from_public_bytes(enc))
@@ -175,20 +175,20 @@ OTHER_CONTEXTS = {
 
 @pytest.mark.parametrize("context", OTHER_CONTEXTS.values(), ids=OTHER_CONTEXTS.keys())
 def test_it_does_not_open_elsewhere(context: SealingContext) -> None:
-    """Change a single field of the context and it stays shut."""
+    """With any single field of the context changed, it does not open."""
     assert describe_failure(RING, SEALED, context) == EVERY_FAILURE
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(SealingContext)])
 @given(other=ANY_TEXT)
 def test_no_value_of_a_field_opens_it_but_the_right_one(field: str, other: str) -> None:
-    """Whatever stands in a field instead, the library sees another `info`."""
+    """Whatever the field holds instead, the library gets another `info`."""
     if other != getattr(CONTEXT, field):
         assert replace(CONTEXT, **{field: other}).info() != CONTEXT.info()
 
 
 def test_two_halves_of_an_emoji_are_not_the_emoji() -> None:
-    """Contexts that JSON would escape alike are told apart."""
+    """Contexts that JSON would escape alike stay distinct."""
     halves = replace(CONTEXT, bucket="\ud83d\ude00")
     assert halves.info() != replace(CONTEXT, bucket="\U0001f600").info()
 
@@ -197,13 +197,13 @@ def test_two_halves_of_an_emoji_are_not_the_emoji() -> None:
     ("sealed_as", "opened_as"), [(TOKEN, RESPONSE_URL), (RESPONSE_URL, TOKEN)], ids=["url from token", "token from url"]
 )
 def test_a_purpose_does_not_open_as_another(sealed_as: str, opened_as: str) -> None:
-    """A sealed response URL is no token, and the other way round."""
+    """A sealed response URL does not open as a token, nor the other way round."""
     sealed = RING.sealing_key.seal(URL, replace(CONTEXT, purpose=sealed_as))
     assert describe_failure(RING, sealed, replace(CONTEXT, purpose=opened_as)) == EVERY_FAILURE
 
 
 def _damage(position: int) -> Iterator[str]:
-    """Change one character, add one, leave one out, cut the rest off, cut the beginning off."""
+    """Change, add or remove one character, or cut off the end or the beginning."""
     before, here, after = SEALED[:position], SEALED[position], SEALED[position + 1 :]
     yield from (before + other + after for other in (chr(ord(here) ^ 1), "A", "-", "=", "+", "é", "\0", "."))
     yield from (before + other + here + after for other in ("A", "=", " ", "\n", "."))
@@ -211,7 +211,7 @@ def _damage(position: int) -> Iterator[str]:
 
 
 def test_no_changed_added_or_cut_character_opens() -> None:
-    """Damage at any place, the last character's unused bits included, keeps it shut."""
+    """Damage anywhere, including the unused bits of the last character, prevents opening."""
     broken = {text for position in range(len(SEALED)) for text in _damage(position)} - {SEALED}
     assert len(broken) > 10 * len(SEALED)
     assert [text for text in broken if describe_failure(RING, text, CONTEXT) != EVERY_FAILURE] == []
@@ -219,7 +219,7 @@ def test_no_changed_added_or_cut_character_opens() -> None:
 
 @pytest.mark.parametrize("tail", ["A", "=", "==", "\n", " ", ".", SEALED], ids=lambda tail: repr(tail[:9]))
 def test_nothing_may_follow_it(tail: str) -> None:
-    """What stands behind a sealed text is not ignored."""
+    """Trailing text is not ignored."""
     assert describe_failure(RING, SEALED + tail, CONTEXT) == EVERY_FAILURE
 
 
@@ -250,19 +250,19 @@ BAD_RAW = {
 
 @pytest.mark.parametrize("raw", BAD_RAW.values(), ids=BAD_RAW.keys())
 def test_no_bad_ciphertext_opens(raw: bytes) -> None:
-    """Ciphertexts that the library refuses for reasons of their own fail like all others."""
+    """Ciphertexts that the library refuses for other reasons fail in the same way."""
     assert describe_failure(RING, _with_raw(raw), CONTEXT) == EVERY_FAILURE
 
 
 @given(ANY_TEXT)
 def test_random_text_does_not_open(text: str) -> None:
-    """Neither a random text nor one behind the right prefix and key id."""
+    """Neither a random text nor one with the right prefix and key id."""
     for sealed in (text, f"sealed.v1.{text}", f"sealed.v1.{RING.sealing_key.key_id}.{text}"):
         assert describe_failure(RING, sealed, CONTEXT) == EVERY_FAILURE
 
 
 def test_a_strange_key_does_not_open_it() -> None:
-    """A ring without the key, and a key under a wrong id, fail like all else."""
+    """A ring without the key, and a key under a wrong id, fail in the same way."""
     stranger = KeyRing(make_key())
     claimed = SEALED.replace(RING.sealing_key.key_id, stranger.sealing_key.key_id)
     assert describe_failure(stranger, SEALED, CONTEXT) == EVERY_FAILURE
@@ -279,12 +279,12 @@ def test_the_key_id_of_something_else_is_refused(text: str) -> None:
 
 
 def test_the_key_id_of_a_sealed_text_is_that_of_its_key() -> None:
-    """It is told without any key."""
+    """It can be read without any key."""
     assert key_id_of(SEALED) == RING.sealing_key.key_id
 
 
 def test_the_newest_key_seals_and_older_ones_open() -> None:
-    """Keys rotate without losing what is in flight."""
+    """Rotating keys loses nothing in flight."""
     old, new = make_key(), make_key()
     sealed_before = SealingKey(old.public_key()).seal(PLAIN, CONTEXT)
     ring = KeyRing(new, old)
@@ -303,7 +303,7 @@ def test_an_added_key_seals_from_then_on() -> None:
 
 
 def test_a_forgotten_key_opens_nothing() -> None:
-    """What it sealed is gone, and forgetting it twice changes nothing."""
+    """What it sealed is lost, and forgetting it twice changes nothing."""
     ring = KeyRing(make_key(), KEY)
     for _ in range(2):
         ring.forget(key_id_of(SEALED))
@@ -357,7 +357,7 @@ BAD_PEM = {
 
 
 @pytest.mark.parametrize("pem", BAD_PEM.values(), ids=BAD_PEM.keys())
-def test_what_is_no_key_of_ours_is_refused(pem: str) -> None:
+def test_an_unsuitable_key_is_refused(pem: str) -> None:
     """The sentence names the fix and quotes nothing."""
     with pytest.raises(ValueError, match=r"keygen PATH|copy it again") as refusal:
         load_private_keys(pem)

@@ -1,4 +1,4 @@
-"""The bot's own key files: made private, rotated each day, destroyed when nobody needs them, never overwritten."""
+"""The generated key files: private, rotated daily, destroyed when no longer needed, never overwritten."""
 
 import hashlib
 import os
@@ -45,13 +45,13 @@ CONTEXT = SealingContext(
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """Name a directory that does not exist yet."""
+    """Return the path of a directory that does not exist yet."""
     return tmp_path / "data" / "sealing-keys"
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=["umask 000", "umask 022", "umask 077"])
 def umask(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run under the umasks that a service meets."""
+    """Run under the umasks that a service may have."""
     before = os.umask(request.param)
     yield
     os.umask(before)
@@ -63,13 +63,13 @@ def mode_of(path: Path) -> int:
 
 
 def only_file(directory: Path) -> Path:
-    """Return the one file that is there, whatever its name."""
+    """Return the only file in the directory, whatever its name."""
     (path,) = directory.iterdir()
     return path
 
 
 def opens(ring: KeyRing, sealed: str) -> bool:
-    """Whether the ring still opens it."""
+    """Return whether the ring still opens it."""
     try:
         return ring.open(sealed, CONTEXT).reveal() == PLAIN
     except SealedValueUnreadable:
@@ -77,7 +77,7 @@ def opens(ring: KeyRing, sealed: str) -> bool:
 
 
 def test_the_first_run_makes_a_private_key(directory: Path, umask: None) -> None:
-    """Under any umask the file is 0600 in a directory of 0700, and the library reads it as an X25519 key."""
+    """Under any umask, the file is 0600 in a directory of 0700, and the library reads it as an X25519 key."""
     ring = KeyFiles(directory).load(NOW)
     path = only_file(directory)
     assert (mode_of(path), mode_of(directory)) == (0o600, 0o700)
@@ -87,7 +87,7 @@ def test_the_first_run_makes_a_private_key(directory: Path, umask: None) -> None
 
 
 def test_a_later_start_finds_the_same_ring(directory: Path) -> None:
-    """Nothing is made anew, and what was sealed before the restart opens."""
+    """Nothing is created, and values sealed before the restart open."""
     sealed = KeyFiles(directory).load(NOW).sealing_key.seal(PLAIN, CONTEXT)
     before = only_file(directory).read_bytes()
     ring = KeyFiles(directory).load(NOW + timedelta(days=30))
@@ -97,7 +97,7 @@ def test_a_later_start_finds_the_same_ring(directory: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o640, 0o620, 0o610, 0o604, 0o602, 0o601, 0o644, 0o666, 0o777, 0o440, 0o404], ids=oct)
 def test_a_key_that_others_can_read_is_refused(directory: Path, mode: int) -> None:
-    """One bit for group or others is enough, and the message is the command that fixes it."""
+    """One bit for group or others is enough, and the message contains the command that fixes it."""
     KeyFiles(directory).load(NOW)
     path = only_file(directory)
     path.chmod(mode)
@@ -110,7 +110,7 @@ def test_a_key_that_others_can_read_is_refused(directory: Path, mode: int) -> No
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o770, 0o707, 0o1777], ids=oct)
 def test_a_directory_that_others_can_write_is_refused(directory: Path, mode: int) -> None:
-    """They could put a key there that they know; a running bot notices as well."""
+    """They could put a key there that they know; a running bot notices it too."""
     ring = KeyFiles(directory).load(NOW)
     directory.chmod(mode)
     with pytest.raises(KeyFileUnusable) as refusal:
@@ -121,8 +121,8 @@ def test_a_directory_that_others_can_write_is_refused(directory: Path, mode: int
 
 
 @pytest.mark.parametrize("whose", ["directory", "key"])
-def test_what_belongs_to_another_user_is_refused(directory: Path, whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who owns a key can open what it seals."""
+def test_a_key_of_another_user_is_refused(directory: Path, whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner of a key can open what it seals."""
     KeyFiles(directory).load(NOW)
     path = directory if whose == "directory" else only_file(directory)
     give_away(path, monkeypatch)
@@ -139,7 +139,7 @@ def test_what_belongs_to_another_user_is_refused(directory: Path, whose: str, mo
     ],
 )
 def test_a_key_from_the_future_does_not_seal(directory: Path, ahead: timedelta, *, is_taken: bool) -> None:
-    """It would seal forever, and no key of a later day would take its place: it is refused whenever it is met."""
+    """It would seal forever, and no later key would replace it: it is refused at each rotation and start."""
     ring = KeyFiles(directory).load(NOW)
     KeyFiles(directory)._create(NOW + ahead)
     if is_taken:
@@ -152,8 +152,8 @@ def test_a_key_from_the_future_does_not_seal(directory: Path, ahead: timedelta, 
 
 
 @pytest.mark.parametrize("kind", ["link", "broken link", "pipe", "directory"])
-def test_a_key_that_is_no_file_is_refused(directory: Path, tmp_path: Path, kind: str) -> None:
-    """A link leads where others may write, and a pipe would be waited for."""
+def test_a_key_that_is_not_a_regular_file_is_refused(directory: Path, tmp_path: Path, kind: str) -> None:
+    """A link may lead to where others can write, and reading a pipe would block."""
     KeyFiles(directory).load(NOW)
     path = only_file(directory)
     path.rename(tmp_path / "key.pem")
@@ -189,7 +189,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_key_is_refused_and_kept(directory: Path, content: bytes) -> None:
-    """The refusal names the file and the fix, quotes no content, and the file stays for its owner to look at."""
+    """The refusal names the file and the fix, quotes no content, and the file stays for its owner to inspect."""
     KeyFiles(directory).load(NOW)
     path = only_file(directory)
     path.write_bytes(content)
@@ -215,7 +215,7 @@ def test_a_broken_key_is_refused_and_kept(directory: Path, content: bytes) -> No
     ],
 )
 def test_a_file_with_a_foreign_name_is_refused(directory: Path, name: str) -> None:
-    """A key that somebody put there has no age: the bot says so instead of guessing, and touches nothing."""
+    """The age of a key that someone put there is unknown: the bot says so, and changes nothing."""
     KeyFiles(directory).load(NOW)
     write_key_file(directory / name, pem := generate_private_key())
     with pytest.raises(KeyFileUnusable, match="move it elsewhere") as refusal:
@@ -260,7 +260,7 @@ def test_a_new_key_comes_each_day(directory: Path, age: timedelta, keys: int) ->
 def test_a_replaced_key_is_destroyed_in_its_time(
     directory: Path, since_replaced: timedelta, *, is_needed: bool, is_gone: bool
 ) -> None:
-    """It goes when no open submission needs it and its retirement is over, and then from ring and disk alike."""
+    """Once no open submission needs it and its retirement is over, it goes from both ring and disk."""
     files = KeyFiles(directory)
     ring = files.load(NOW)
     sealed = ring.sealing_key.seal(PLAIN, CONTEXT)
@@ -274,7 +274,7 @@ def test_a_replaced_key_is_destroyed_in_its_time(
 
 
 def test_a_destroyed_key_is_overwritten(directory: Path, tmp_path: Path) -> None:
-    """A second name of the same file, made before, shows that the bytes themselves are gone."""
+    """A hard link made before shows that the bytes themselves are gone."""
     files = KeyFiles(directory)
     ring = files.load(NOW)
     (witness := tmp_path / "witness").hardlink_to(only_file(directory))
@@ -286,7 +286,7 @@ def test_a_destroyed_key_is_overwritten(directory: Path, tmp_path: Path) -> None
 
 
 def test_the_key_that_seals_is_never_destroyed(directory: Path) -> None:
-    """However old it is: the new one comes first, and the old one gets its retirement."""
+    """However old it is: the new one comes first, and then the old one has its retirement."""
     files = KeyFiles(directory)
     ring = files.load(NOW)
     assert files.rotate(ring, NOW + timedelta(days=10_000), frozenset()) == []
@@ -295,7 +295,7 @@ def test_the_key_that_seals_is_never_destroyed(directory: Path) -> None:
 
 
 def test_keys_removed_from_a_running_bot_are_replaced(directory: Path) -> None:
-    """What the ring holds in memory still opens, and a new key on disk seals from then on."""
+    """The keys in memory still open, and a new key on disk seals from then on."""
     files = KeyFiles(directory)
     ring = files.load(NOW)
     sealed = ring.sealing_key.seal(PLAIN, CONTEXT)
@@ -307,7 +307,7 @@ def test_keys_removed_from_a_running_bot_are_replaced(directory: Path) -> None:
 
 
 def test_a_kill_while_a_key_was_written_leaves_no_key(directory: Path) -> None:
-    """A half-written draft is removed at the next start and never taken for a key."""
+    """A half-written draft is removed at the next start and never used as a key."""
     directory.mkdir(parents=True)
     (directory / ".20261120T083000.000000Z-0123456789abcdef.pem.draft").write_text(generate_private_key()[:50])
     ring = KeyFiles(directory).load(NOW)
@@ -315,7 +315,7 @@ def test_a_kill_while_a_key_was_written_leaves_no_key(directory: Path) -> None:
 
 
 def test_a_kill_before_the_draft_was_removed_does_not_hurt_the_key(directory: Path) -> None:
-    """The draft is a second name of a good key then: the name goes, the key stays."""
+    """Then the draft is a second name of a good key: the name is removed, the key stays."""
     sealed = KeyFiles(directory).load(NOW).sealing_key.seal(PLAIN, CONTEXT)
     key = only_file(directory)
     (directory / f".{key.name}.draft").hardlink_to(key)
@@ -323,8 +323,8 @@ def test_a_kill_before_the_draft_was_removed_does_not_hurt_the_key(directory: Pa
     assert only_file(directory) == key
 
 
-def test_a_kill_while_a_key_was_destroyed_is_made_good(directory: Path, tmp_path: Path) -> None:
-    """What was renamed and not yet overwritten is overwritten and removed at the next start, and never opens."""
+def test_a_kill_while_a_key_was_destroyed_is_completed(directory: Path, tmp_path: Path) -> None:
+    """A renamed but not yet overwritten key is destroyed at the next start, and never opens."""
     sealed = KeyFiles(directory).load(NOW).sealing_key.seal(PLAIN, CONTEXT)
     doomed = only_file(directory).rename(directory / "20261120T083000.000000Z-x.destroyed")
     (witness := tmp_path / "witness").hardlink_to(doomed)
@@ -353,7 +353,7 @@ def _dangling_link(path: Path) -> None:
 
 @pytest.mark.parametrize("occupy", [_existing_file, _dangling_link, Path.mkdir], ids=["file", "link", "directory"])
 def test_a_key_is_never_overwritten(tmp_path: Path, occupy: object) -> None:
-    """Whatever has the name keeps it, and no draft is left beside it."""
+    """An existing file keeps its content, and no draft is left next to it."""
     path = tmp_path / "key.pem"
     assert callable(occupy)
     occupy(path)
@@ -368,16 +368,16 @@ def test_a_key_is_never_overwritten(tmp_path: Path, occupy: object) -> None:
     assert only_file(tmp_path) == path
 
 
-def test_a_draft_left_by_a_kill_does_not_stand_in_the_way(tmp_path: Path) -> None:
-    """A second try of the same name works, and does not take the old draft's mode or content."""
+def test_a_draft_left_by_a_kill_does_not_block_a_new_key(tmp_path: Path) -> None:
+    """A second attempt with the same name works, and does not take over the draft's mode or content."""
     (draft := tmp_path / ".key.pem.draft").write_text("half")
     draft.chmod(0o666)
     write_key_file(tmp_path / "key.pem", generate_private_key())
     assert mode_of(only_file(tmp_path)) == 0o600
 
 
-def test_a_place_that_is_no_directory_is_refused(tmp_path: Path) -> None:
-    """The operating system's own error comes through for the caller to tell."""
+def test_a_path_that_is_not_a_directory_is_refused(tmp_path: Path) -> None:
+    """The operating system's error reaches the caller."""
     with pytest.raises(OSError, match="No such file"):
         write_key_file(tmp_path / "missing" / "key.pem", generate_private_key())
 
@@ -387,8 +387,8 @@ HOURS = st.integers(min_value=0, max_value=40)
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(HOURS, st.booleans()), max_size=8))
-def test_what_is_needed_always_opens_and_the_rest_is_gone(life: list[tuple[int, bool]]) -> None:
-    """Through any life of a bot: ring and disk agree, needed keys open, the newest seals, none is kept for nothing."""
+def test_needed_keys_always_open_and_the_rest_are_gone(life: list[tuple[int, bool]]) -> None:
+    """Through any history: ring and disk agree, needed keys open, the newest seals, no useless one is kept."""
     with tempfile.TemporaryDirectory() as name:
         files, now = KeyFiles(Path(name)), NOW
         ring = files.load(now)

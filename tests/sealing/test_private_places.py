@@ -1,4 +1,4 @@
-"""A place is this user's alone, or it is told whose it is and what to do."""
+"""A path is controlled by this user only, or the problem and its fix are named."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ NOBODY = 65534
 
 
 def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a path belong to another user: only root can give one away, and others become somebody else."""
+    """Give a path to another user: only root can; others run as another user instead."""
     if os.geteuid() == 0:
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
     else:
@@ -20,7 +20,7 @@ def give_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o750, 0o500, 0o2750], ids=oct)
 def test_a_directory_that_only_its_owner_can_write_is_private(tmp_path: Path, mode: int) -> None:
-    """Others may see what is in it: the files are their owner's alone."""
+    """Others may list it: the files are only their owner's."""
     place = tmp_path / "place"
     place.mkdir()
     place.chmod(mode)
@@ -29,7 +29,7 @@ def test_a_directory_that_only_its_owner_can_write_is_private(tmp_path: Path, mo
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o770, 0o720, 0o702, 0o1777, 0o2775], ids=oct)
 def test_a_directory_that_others_can_write_is_not(tmp_path: Path, mode: int) -> None:
-    """The fix is a command; that of a volume is another directory."""
+    """The fix is a command; for a volume, also another directory."""
     place = tmp_path / "place"
     place.mkdir()
     place.chmod(mode)
@@ -50,8 +50,8 @@ def test_a_file_that_others_can_write_is_not(tmp_path: Path, mode: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "file", "link"])
-def test_what_belongs_to_another_user_is_not(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be it only the link that leads to a place of ours."""
+def test_a_path_of_another_user_is_not(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if only the link belongs to another user."""
     place = tmp_path / "place"
     if kind == "link":
         place.symlink_to(tmp_path)
@@ -65,8 +65,8 @@ def test_what_belongs_to_another_user_is_not(tmp_path: Path, kind: str, monkeypa
     assert said.startswith(f"it belongs to another user: run `chown -R {os.geteuid()} {place}`")
 
 
-def test_what_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
-    """Whoever asks knows what to make of it."""
+def test_a_missing_path_raises_the_systems_error(tmp_path: Path) -> None:
+    """The caller decides what that means."""
     with pytest.raises(FileNotFoundError):
         find_exposure(tmp_path / "nowhere")
 
@@ -75,7 +75,7 @@ READ = [(0o644, True), (0o640, True), (0o604, True), (0o660, True), (0o600, Fals
 
 
 @pytest.mark.parametrize(("mode", "is_read"), READ, ids=[oct(mode) for mode, _ in READ])
-def test_a_file_of_ones_own_is_for_its_owner(tmp_path: Path, mode: int, *, is_read: bool) -> None:
+def test_a_file_of_this_user_must_be_closed_to_its_group(tmp_path: Path, mode: int, *, is_read: bool) -> None:
     """A group has members, today or tomorrow."""
     place = tmp_path / "file"
     place.touch()
@@ -84,10 +84,10 @@ def test_a_file_of_ones_own_is_for_its_owner(tmp_path: Path, mode: int, *, is_re
 
 
 @pytest.mark.parametrize(("mode", "is_read"), [(0o640, False), (0o600, False), (0o444, True), (0o644, True)])
-def test_a_file_of_another_user_is_handed_over_by_its_group(
+def test_a_file_of_another_user_may_be_read_by_its_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, *, is_read: bool
 ) -> None:
-    """As a file of root's that the bot's group can read is."""
+    """For example one of root's that the bot's group can read."""
     place = tmp_path / "file"
     place.touch()
     place.chmod(mode)
@@ -96,7 +96,7 @@ def test_a_file_of_another_user_is_handed_over_by_its_group(
 
 
 def test_a_pipe_is_read_once(tmp_path: Path) -> None:
-    """A shell makes one for `<(command)`, for everybody."""
+    """A shell makes one for `<(command)`, readable by all."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     pipe.chmod(0o644)
