@@ -1,4 +1,4 @@
-"""Cloudflare's results become values of ours, or are not understood; nothing else comes out, whatever comes in."""
+"""Cloudflare's results become our types or raise AnswerNotUnderstood; no input causes anything else."""
 
 import json
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def _verification(**changes: object) -> dict[str, object]:
     ],
 )
 def test_a_verification_is_read(status: TokenStatus, told: str | None, time: datetime | None) -> None:
-    """Its times are in UTC, and none means none."""
+    """Its times are in UTC, or None if missing."""
     answer = _answer(date=format_datetime(NOW, usegmt=True))
     result = _verification(status=status.value, expires_on=told, not_before=told)
     assert parse_verification(answer, result) == TokenVerification(
@@ -92,8 +92,8 @@ def test_a_verification_is_read(status: TokenStatus, told: str | None, time: dat
         pytest.param(_verification(not_before="0001-01-01T00:00:00+23:59"), id="before all time"),
     ],
 )
-def test_a_verification_that_is_none_is_not_understood(result: object) -> None:
-    """It passes neither for a good token nor for a bad one."""
+def test_an_invalid_verification_is_not_understood(result: object) -> None:
+    """It counts neither as a good token nor as a bad one."""
     with pytest.raises(AnswerNotUnderstood) as caught:
         parse_verification(_answer(), result)
     assert (caught.value.cf_ray, caught.value.possibly_landed) == ("8f00a1b2c3d4e5f6-BOX", False)
@@ -114,7 +114,7 @@ def test_a_verification_that_is_none_is_not_understood(result: object) -> None:
     ],
 )
 def test_cloudflares_own_time_is_read(date: str, time: datetime | None) -> None:
-    """From the Date header, where it holds a date."""
+    """From the Date header, if it holds a date."""
     assert parse_verification(_answer(date=date), _verification()).answered_at == time
 
 
@@ -129,7 +129,7 @@ _ZONES = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(m
 def test_times_are_those_of_the_official_sdk(
     expires_on: datetime | None, not_before: datetime | None, status: TokenStatus
 ) -> None:
-    """The SDK reads the same moments out of the same JSON."""
+    """The SDK reads the same times from the same JSON."""
     times = {"expires_on": expires_on, "not_before": not_before}
     written = {name: time.isoformat() for name, time in times.items() if time is not None}
     result = json.loads(json.dumps(_verification(status=status.value, **written)))
@@ -149,7 +149,7 @@ def test_times_are_those_of_the_official_sdk(
 
 @pytest.mark.parametrize("status", [CredentialStatus.VALID, CredentialStatus.INVALID, CredentialStatus.ABSENT])
 def test_a_test_is_read(status: CredentialStatus) -> None:
-    """Its three words."""
+    """Its three results."""
     assert parse_test(_answer(), {"status": status.value, "more": 1}) is status
 
 
@@ -170,8 +170,8 @@ def test_a_test_is_read(status: CredentialStatus) -> None:
     ],
     ids=repr,
 )
-def test_a_test_that_is_none_is_not_understood(result: object) -> None:
-    """Also not a word that a catalog's description has but no test gives."""
+def test_an_invalid_test_is_not_understood(result: object) -> None:
+    """Also a status that a catalog's description can have but a test cannot."""
     with pytest.raises(AnswerNotUnderstood):
         parse_test(_answer(), result)
 
@@ -216,7 +216,7 @@ _PARSERS: dict[str, Callable[[Answer, object], object]] = {
 def test_whatever_comes_in_only_our_errors_come_out(
     parse: Callable[[Answer, object], object], result: object, headers: dict[str, str]
 ) -> None:
-    """Any JSON and any header are a value of ours or a CloudflareError."""
+    """Any JSON and any header give one of our values or a CloudflareError."""
     answer = Answer.parse(status=200, headers=headers.items(), body=b"", echo=Echo())
     try:
         parse(answer, result)
@@ -231,7 +231,7 @@ def test_whatever_comes_in_only_our_errors_come_out(
     )
 )
 def test_no_date_header_breaks_anything(text: str) -> None:
-    """A time of Cloudflare's is one, in UTC, or there is none."""
+    """Cloudflare's time is either in UTC or missing."""
     answer = Answer.parse(status=200, headers=[("date", text)], body=b"", echo=Echo())
     answered_at = parse_verification(answer, _verification()).answered_at
     assert answered_at is None or answered_at.tzinfo is UTC
@@ -241,7 +241,7 @@ def test_no_date_header_breaks_anything(text: str) -> None:
     entries=st.lists(_JSON | st.fixed_dictionaries({"bucket": st.sampled_from(["lake", "swamp", "-no", "", "LAKE"])}))
 )
 def test_a_list_holds_possible_buckets_only(entries: list[object]) -> None:
-    """Each can stand in a path, and the good ones are all there, in their order."""
+    """Each can be part of a path, and the good ones are all there, in order."""
     listed = parse_list(_answer(), {"warehouses": entries}, LAKE.account_id)
     assert all(is_bucket_name(catalog.bucket) for catalog in listed)
     assert {catalog.key.account_id for catalog in listed} <= {LAKE.account_id}
@@ -259,8 +259,8 @@ def test_a_catalog_is_always_the_one_that_was_asked_for(result: object) -> None:
     assert catalog.key == LAKE
 
 
-def test_what_is_new_is_unknown_and_hides_nothing() -> None:
-    """A catalog with a status of the future is still one."""
+def test_a_new_status_is_unknown_and_hides_nothing() -> None:
+    """A catalog with a future status is still listed."""
     result = {"bucket": "lake", "status": "frozen", "credential_status": {"is": "valid"}, "new": 1}
     assert parse_catalog(_answer(), result, LAKE) == Catalog(
         key=LAKE, status=CatalogStatus.UNKNOWN, credential_status=CredentialStatus.UNKNOWN

@@ -1,4 +1,4 @@
-"""A secret travels where it must and nowhere else: with every call, through every ending."""
+"""A secret goes where it must and nowhere else: with every call, through every ending."""
 
 import asyncio
 import gc
@@ -72,7 +72,7 @@ OTHER_CALLS: dict[str, Call] = {
 
 @dataclass(slots=True)
 class PaceNotes:
-    """A pace that lets everything go, and notes what it is told."""
+    """A pace that lets every request go, and records its calls."""
 
     done_with: list[Limits | None] = field(default_factory=list)
     blocked_for: list[timedelta] = field(default_factory=list)
@@ -81,17 +81,17 @@ class PaceNotes:
     stopped_until: datetime | None = None
 
     async def turn(self, urgency: Urgency) -> datetime | None:
-        """Let it go, unless it is stopped."""
+        """Let it go, unless stopped."""
         self.turns += self.stopped_until is None
         self.urgencies.append(urgency)
         return self.stopped_until
 
     def done(self, limits: Limits | None) -> None:
-        """Note it."""
+        """Record it."""
         self.done_with.append(limits)
 
     async def block(self, retry_after: timedelta) -> None:
-        """Note it."""
+        """Record it."""
         self.blocked_for.append(retry_after)
 
 
@@ -147,7 +147,7 @@ def _no(status: int, code: int, message: str = "made up", **headers: str) -> htt
 
 
 def _anything(**headers: str) -> httpx.Response:
-    """Return what every call here takes for a good answer."""
+    """Return a body that every call here accepts as a success."""
     result = {"id": "1f" * 16, "status": "active", "bucket": "lake", "warehouses": []}
     return _ok(result, **headers)
 
@@ -164,7 +164,7 @@ def _find_any(text: str, *secrets: str) -> list[str]:
 async def test_a_pasted_token_goes_alone_in_one_header_of_its_own_request(
     server: FakeCloudflare, make: Make, name: str, auth: ApiToken | ApiKey
 ) -> None:
-    """Instead of the bot's own credentials, never beside them, and not in the path, the body or another header."""
+    """Instead of the bot's own credentials, never with them, and not in the path, the body or another header."""
     token = make_token(Behaviour.GOOD, 7, "cfut_") if name == "verify, of a user" else TOKEN  # type: ignore[arg-type]  # its value
     await CALLS_WITH_TOKEN[name](make(base_url=server.base_url, auth=auth), token)
 
@@ -182,7 +182,7 @@ async def test_a_pasted_token_goes_alone_in_one_header_of_its_own_request(
 async def test_a_stored_token_goes_in_the_body_only(
     server: FakeCloudflare, make: Make, auth: ApiToken | ApiKey
 ) -> None:
-    """Beside the bot's own credentials, which are in the headers only."""
+    """Next to the bot's own credentials, which are only in the headers."""
     await CALLS_WITH_TOKEN["store"](make(base_url=server.base_url, auth=auth), TOKEN)
 
     [request] = server.requests
@@ -192,10 +192,8 @@ async def test_a_stored_token_goes_in_the_body_only(
 
 
 @pytest.mark.parametrize("name", OTHER_CALLS)
-async def test_no_other_request_knows_a_token_that_was_used_before(
-    server: FakeCloudflare, make: Make, name: str
-) -> None:
-    """The connection is the same, the credentials are the bot's own again."""
+async def test_no_later_request_carries_an_earlier_token(server: FakeCloudflare, make: Make, name: str) -> None:
+    """The connection is the same, but the credentials are the bot's own again."""
     client = make(base_url=server.base_url)
     for call in CALLS_WITH_TOKEN.values():
         with suppress(CloudflareError):  # an account's token is none of a user
@@ -211,7 +209,7 @@ async def test_no_other_request_knows_a_token_that_was_used_before(
 
 @pytest.mark.parametrize("name", CALLS_WITH_TOKEN)
 async def test_no_redirect_carries_a_token_elsewhere(make: Make, name: str) -> None:
-    """An answer that points to another host is not understood, and nobody goes there."""
+    """A redirect to another host is not understood and not followed."""
     seen: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -227,7 +225,7 @@ async def test_no_redirect_carries_a_token_elsewhere(make: Make, name: str) -> N
 
 
 def _break(kind: Callable[[str], Exception], message: str = TOKEN) -> Handler:
-    """Make a new exception each time: httpx hangs the request on it."""
+    """Raise a new exception each time: httpx attaches the request to it."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         raise kind(message)
@@ -255,7 +253,7 @@ QUOTES: dict[str, Handler] = {
 async def test_no_ending_keeps_the_token(
     make: Make, caplog: pytest.LogCaptureFixture, name: str, answer: Handler
 ) -> None:
-    """No error, no cause, no frame, no log line at DEBUG, and no request that somebody still holds."""
+    """No error, cause, frame, log line at DEBUG, or request that is still referenced."""
     caplog.set_level(logging.DEBUG)
     try:
         kept: object = await CALLS_WITH_TOKEN[name](make(answer), TOKEN)
@@ -274,7 +272,7 @@ def _requests_in_memory() -> list[httpx.Request]:
 
 
 def _find_secrets(traceback: TracebackType | None) -> list[str]:
-    """List the locals, in frames other than this module's, that are httpx's or show a secret."""
+    """List the locals, in frames outside this module, that are httpx's or show a secret."""
     return [
         f"{module}: {name}"
         for module, name, value in _list_locals(traceback)
@@ -295,7 +293,7 @@ def _list_locals(traceback: TracebackType | None) -> Iterator[tuple[str, str, ob
 
 @pytest.mark.parametrize("name", AS_HEADER)
 async def test_a_cancellation_keeps_no_token(server: FakeCloudflare, make: Make, name: str) -> None:
-    """The exception that ends a task at shutdown leaves the frames of httpx behind."""
+    """The exception that ends a task at shutdown drops httpx's frames."""
     server.fail_next("any", delay=5)
     task = asyncio.ensure_future(CALLS_WITH_TOKEN[name](make(base_url=server.base_url), TOKEN))
     while not server.requests:  # noqa: ASYNC110 - the server is the one under test's peer; it has no event to wait for
@@ -332,8 +330,8 @@ async def test_nothing_is_logged_at_debug(
         pytest.param("x" * 12, id="the shortest that is taken out"),
     ],
 )
-async def test_a_quoted_token_is_taken_out(make: Make, name: str, token: str) -> None:
-    """However often, before anything reads the answer."""
+async def test_a_quoted_token_is_removed(make: Make, name: str, token: str) -> None:
+    """However often it occurs, before anything reads the answer."""
     with pytest.raises(CloudflareError) as caught:
         await CALLS_WITH_TOKEN[name](make(lambda _: _no(400, 30005, f"{token}: bad ({token})")), token)
     assert caught.value.cloudflare_message == "[removed]: bad ([removed])"
@@ -402,7 +400,7 @@ def _pieces(secret: str) -> list[str]:
 
 
 async def test_a_token_that_is_a_word_of_the_envelope_changes_no_answer(make: Make) -> None:
-    """A short one could be any word, and Cloudflare has none so short."""
+    """A short one could be any word, and Cloudflare's are never that short."""
     cf_ray = await make(lambda _: _ok(None, cf_ray="8f00a1b2c3d4e5f6-BOX")).store_credential(
         LAKE, Secret("success"), _yes
     )
@@ -413,7 +411,7 @@ async def test_a_token_that_is_a_word_of_the_envelope_changes_no_answer(make: Ma
     "text", ["", "two words", "line\nbreak", "tab\t", "nul\0", "na\u00efve", "\u2028", "\ud800"], ids=ascii
 )
 async def test_a_token_that_no_header_can_carry_is_not_sent(server: FakeCloudflare, make: Make, text: str) -> None:
-    """The libraries below would quote it in their exceptions; ours does not."""
+    """Unlike ours, the exception of httpx would quote it."""
     for name in AS_HEADER:
         with pytest.raises(TokenMalformed) as caught:
             await CALLS_WITH_TOKEN[name](make(base_url=server.base_url), text)
@@ -422,7 +420,7 @@ async def test_a_token_that_no_header_can_carry_is_not_sent(server: FakeCloudfla
 
 
 def test_every_carrier_hides_its_secret() -> None:
-    """In its repr, and from pickle."""
+    """In its repr, and by refusing to be pickled."""
     for carrier in (Bearer(Secret(TOKEN), _yes), CredentialBody(Secret(TOKEN), _yes), CallerAuth(BEARER), BEARER, KEY):
         shown = repr(carrier) + repr(getattr(carrier, "__dict__", ""))
         assert [find_leaks(shown.encode(), secret) for secret in (TOKEN, SANDBOX_API_TOKEN, SANDBOX_API_KEY)] == [
@@ -447,7 +445,7 @@ FENCED: dict[str, Callable[[CloudflareClient, Callable[[], Awaitable[bool]]], Aw
     ("may_send", "kind"), [(_no_more, LeaseLost), (_no_answer, DatabaseUnavailable)], ids=["no", "no answer"]
 )
 @pytest.mark.parametrize("is_connected", [False, True], ids=["first request", "open connection"])
-async def test_who_may_not_send_any_more_sends_nothing(
+async def test_a_sender_without_permission_sends_nothing(
     server: FakeCloudflare,
     make: Make,
     name: str,
@@ -456,7 +454,7 @@ async def test_who_may_not_send_any_more_sends_nothing(
     *,
     is_connected: bool,
 ) -> None:
-    """Not even a header line, and the error keeps no secret; the client goes on working."""
+    """Not even a header line, and the error keeps no secret; the client still works afterwards."""
     client = make(base_url=server.base_url)
     if is_connected:
         await client.list_catalogs()
@@ -472,7 +470,7 @@ async def test_who_may_not_send_any_more_sends_nothing(
 async def test_the_fence_is_asked_as_each_request_goes_out(
     server: FakeCloudflare, make: Make, name: str, questions: int
 ) -> None:
-    """Once at its headers, once more before a body."""
+    """Once before its headers, and again before a body."""
     asked: list[None] = []
 
     async def may_send() -> bool:
@@ -484,7 +482,7 @@ async def test_the_fence_is_asked_as_each_request_goes_out(
 
 
 async def test_a_fence_watches_the_headers_only() -> None:
-    """Whatever else httpcore tells."""
+    """It ignores httpcore's other events."""
     fence = Fence(_no_more)
     for event in ("connection.connect_tcp.started", "http11.send_request_headers.complete", "http11.response_closed"):
         await fence.watch(event, None)
@@ -508,10 +506,10 @@ OTHERS_LIMITS = {"ratelimit": '"default";r=1;t=300', "ratelimit_policy": '"burst
         pytest.param(lambda _: _no(401, 1000, **OTHERS_LIMITS), CloudflareError, id="a refusal"),
     ],
 )
-async def test_what_a_pasted_tokens_limits_are_is_nobody_elses_business(
+async def test_a_pasted_tokens_limits_do_not_affect_the_account(
     make: Make, name: str, answer: Handler, kind: type[CloudflareError] | None
 ) -> None:
-    """They take a turn and give it back like all others, but neither correct nor stop the account's pace."""
+    """Its requests take turns like all others, but neither correct nor stop the account's pace."""
     pace = PaceNotes()
     client = make(answer, pace=pace)
     if kind is None:
@@ -536,7 +534,7 @@ async def test_the_limits_of_the_bots_own_requests_count(make: Make, name: str) 
 
 
 async def test_a_throttled_token_leaves_the_account_free() -> None:
-    """With the pace that the bot really has: the next request of its own goes at once."""
+    """With the bot's real pace: its own next request goes at once."""
     pace = LocalPace(lambda: datetime(2026, 11, 20, tzinfo=UTC))
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -559,7 +557,7 @@ async def test_a_throttled_token_leaves_the_account_free() -> None:
 
 @pytest.mark.parametrize("name", CALLS_WITH_TOKEN)
 async def test_a_stopped_account_sends_no_token_either(make: Make, name: str) -> None:
-    """Nothing goes out before the stop is over, and no turn is left open."""
+    """Nothing goes out before the stop is over, and no turn is left unreturned."""
     pace = PaceNotes(stopped_until=datetime(2026, 11, 20, tzinfo=UTC))
     seen: list[httpx.Request] = []
 
@@ -573,7 +571,7 @@ async def test_a_stopped_account_sends_no_token_either(make: Make, name: str) ->
 
 
 async def test_a_test_that_is_known_to_be_missing_leaves_the_turn_to_the_next_request(make: Make) -> None:
-    """One turn is one request: it is taken once, used once and given back once."""
+    """One turn is one request: taken once, used once and given back once."""
     pace = PaceNotes()
     client = make(lambda request: _no(404, 7003) if request.url.path.endswith("status") else _anything(), pace=pace)
     for expected in (2, 1):  # the first time the question itself is a request
@@ -600,8 +598,8 @@ CALLS_WITH_TURN: dict[str, Callable[[CloudflareClient, Turn], Awaitable[object]]
 
 @pytest.mark.parametrize("urgency", Urgency)
 @pytest.mark.parametrize("name", CALLS_WITH_TURN)
-async def test_what_follows_a_turn_is_as_urgent_as_that_one(make: Make, name: str, urgency: Urgency) -> None:
-    """A turn is good for one request; the others of a write do not wait behind somebody's checks."""
+async def test_later_requests_of_a_call_are_as_urgent_as_its_turn(make: Make, name: str, urgency: Urgency) -> None:
+    """A turn is for one request; the others of a write do not wait behind checks."""
     pace = PaceNotes()
     client = make(lambda _: _anything(), pace=pace)
     turn = await client.turn(urgency)
@@ -613,8 +611,8 @@ async def test_what_follows_a_turn_is_as_urgent_as_that_one(make: Make, name: st
 
 
 @pytest.mark.parametrize("name", ["list", "get", "test"])
-async def test_a_question_that_nobody_waits_for_is_not_urgent(make: Make, name: str) -> None:
-    """A refresh of the catalogs brings no turn along."""
+async def test_a_request_that_no_one_waits_for_is_not_urgent(make: Make, name: str) -> None:
+    """A refresh of the catalogs passes no turn."""
     pace = PaceNotes()
     with suppress(CloudflareError):
         await OTHER_CALLS[name](make(lambda _: _anything(), pace=pace), TOKEN)

@@ -1,4 +1,4 @@
-"""The client against the fake Cloudflare, against broken transports, and beside the official SDK."""
+"""The client against the fake Cloudflare, broken transports, and the official SDK."""
 
 import asyncio
 import gzip
@@ -69,7 +69,7 @@ def _key(bucket: str) -> BucketKey:
 
 
 async def _yes() -> bool:
-    """Nobody has taken the bucket over."""
+    """Allow it: the lease still holds."""
     return True
 
 
@@ -108,7 +108,7 @@ async def make() -> AsyncIterator[Make]:
 
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[FakeCloudflare]:
-    """Start a fake Cloudflare with one bucket of each sort, whose time stands still."""
+    """Start a fake Cloudflare with one bucket of each sort and a stopped clock."""
     async with FakeCloudflare(clock=lambda: NOW) as small:
         small.add_bucket("lake")
         small.add_bucket("swamp", "inactive", GOOD)
@@ -171,7 +171,7 @@ async def test_requests_are_those_of_the_official_sdk(
 async def test_requests_with_a_pasted_token_are_those_of_the_official_sdk(
     server: FakeCloudflare, make: Make, auth: ApiToken | ApiKey, family: CatalogApi
 ) -> None:
-    """As if the SDK had been given that token, whatever the bot's own credentials are; and enabling as the bot does."""
+    """As if the SDK had that token, whatever the bot's own credentials are; also for enabling."""
     client = make(base_url=server.base_url, auth=auth, catalog_api=family)
     of_user = make_token(Behaviour.GOOD, 1, TokenKind.USER)
     user = await client.verify_token(Secret(of_user), PastedKind.USER, _yes)
@@ -235,7 +235,7 @@ def _essence(request: ReceivedRequest) -> dict[str, object]:
 async def test_refusals_over_a_real_socket(
     server: FakeCloudflare, make: Make, bucket: str, behaviour: Behaviour, kind: type[CloudflareError]
 ) -> None:
-    """The client asks once, never again by itself, and its error says what is known."""
+    """The client asks once and never retries, and its error says what is known."""
     with pytest.raises(kind) as caught:
         await make(base_url=server.base_url).store_credential(_key(bucket), Secret(make_token(behaviour)), _yes)
     assert len(server.requests) == 1
@@ -253,8 +253,8 @@ async def test_refusals_over_a_real_socket(
     ],
     ids=repr,
 )
-async def test_what_the_account_cannot_have_is_not_sent(server: FakeCloudflare, make: Make, key: BucketKey) -> None:
-    """A name would become a part of the path; and another account's bucket is not this one's of the same name."""
+async def test_an_impossible_bucket_is_not_requested(server: FakeCloudflare, make: Make, key: BucketKey) -> None:
+    """The name would be part of the path; and another account's bucket is not this one's of the same name."""
     client = make(base_url=server.base_url)
     with pytest.raises(NoSuchBucket):
         await client.store_credential(key, Secret(GOOD), _yes)
@@ -291,7 +291,7 @@ async def test_what_the_account_cannot_have_is_not_sent(server: FakeCloudflare, 
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 async def test_transport_failures(make: Make, failure: Exception, *, possibly_landed: bool) -> None:
-    """All are one error; what differs is whether a write may have landed. A read never has."""
+    """All are the same error; only `possibly_landed` differs, which a read never sets."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         raise failure
@@ -315,7 +315,7 @@ async def test_transport_failures(make: Make, failure: Exception, *, possibly_la
     ],
 )
 async def test_a_proxy_that_opens_no_tunnel(answer: str, kind: type[CloudflareError]) -> None:
-    """For https its no comes before any request; what it refuses for good is the operator's, and nothing landed."""
+    """For https it refuses before any request; a permanent refusal is for the operator, and nothing landed."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"CONNECT api.example.com:443 ")
@@ -338,7 +338,7 @@ async def test_a_proxy_that_opens_no_tunnel(answer: str, kind: type[CloudflareEr
 
 
 def _fence(*answers: bool | BotError) -> tuple[list[int], Callable[[], Awaitable[bool]]]:
-    """Return a fence that answers so, one time after the other, and the numbers of its questions."""
+    """Return a fence with these answers in turn, and the list of its calls."""
     asked: list[int] = []
 
     async def may_send() -> bool:
@@ -362,7 +362,7 @@ def _fence(*answers: bool | BotError) -> tuple[list[int], Callable[[], Awaitable
     ],
 )
 @pytest.mark.parametrize("is_connected", [False, True], ids=["first request", "open connection"])
-async def test_who_may_not_send_any_more_sends_nothing(
+async def test_a_sender_without_permission_sends_nothing(
     server: FakeCloudflare,
     make: Make,
     auth: ApiToken | ApiKey,
@@ -371,7 +371,7 @@ async def test_who_may_not_send_any_more_sends_nothing(
     *,
     is_connected: bool,
 ) -> None:
-    """Cloudflare never sees a whole request, the error keeps no secret, and the client goes on working."""
+    """Cloudflare never sees a whole request, the error keeps no secret, and the client still works afterwards."""
     client = make(base_url=server.base_url, auth=auth)
     if is_connected:
         await client.list_catalogs()
@@ -389,7 +389,7 @@ async def test_who_may_not_send_any_more_sends_nothing(
 
 
 async def test_the_fence_is_asked_for_each_request_of_a_call(server: FakeCloudflare, make: Make) -> None:
-    """On `auto` a call can be two requests: who lost the bucket between them sends no second one."""
+    """On `auto` a call can be two requests: if the lease is lost in between, the second is not sent."""
     server.families.discard("r2-catalog")
     asked, may_send = _fence(True, True, False)  # noqa: FBT003 - the answers, in their order
     with pytest.raises(LeaseLost):
@@ -398,13 +398,13 @@ async def test_the_fence_is_asked_for_each_request_of_a_call(server: FakeCloudfl
 
 
 async def test_reading_asks_no_fence(server: FakeCloudflare, make: Make) -> None:
-    """Only a write is dangerous: a confirmation by somebody who lost the bucket harms nobody."""
+    """Only a write is dangerous: a confirmation without the lease does no harm."""
     await make(base_url=server.base_url).get_catalog(LAKE)
     assert [request.method for request in server.requests] == ["GET"]
 
 
 async def test_a_refused_connection_has_landed_nothing(make: Make) -> None:
-    """A closed port, for real."""
+    """With a port that is really closed."""
     async with FakeCloudflare() as small:
         base_url = small.base_url
     with pytest.raises(CloudflareUnreachable) as caught:
@@ -415,7 +415,7 @@ async def test_a_refused_connection_has_landed_nothing(make: Make) -> None:
 async def test_a_request_is_logged_without_account_and_bucket(
     server: FakeCloudflare, make: Make, log: io.StringIO
 ) -> None:
-    """Method, path template, status and duration, at debug; why there is none, where there is none."""
+    """Method, path template, status and duration at debug; without a status, the cause."""
     client = make(base_url=server.base_url)
     await client.list_catalogs()
     await client.store_credential(LAKE, Secret(GOOD), _yes)
@@ -455,7 +455,7 @@ async def test_the_total_timeout_ends_a_trickle(server: FakeCloudflare, make: Ma
 async def test_auto_uses_the_family_that_is_there_and_remembers(
     server: FakeCloudflare, make: Make, gone: str, family: str
 ) -> None:
-    """r2-catalog is asked first; once it is gone it is asked no more, until the other one is gone as well."""
+    """r2-catalog is tried first; once it is gone it is not tried again until the other one is gone too."""
     server.families.discard(gone)
     client = make(base_url=server.base_url)
     await client.store_credential(LAKE, Secret(GOOD), _yes)
@@ -469,7 +469,7 @@ async def test_auto_uses_the_family_that_is_there_and_remembers(
 
 
 async def test_auto_remembers_the_family_that_refused(server: FakeCloudflare, make: Make) -> None:
-    """A refusal of the catalog is an answer of its family."""
+    """A refusal about the catalog shows that the family exists."""
     server.families.discard("r2-catalog")
     client = make(base_url=server.base_url)
     for _ in range(2):
@@ -484,7 +484,7 @@ async def test_auto_remembers_the_family_that_refused(server: FakeCloudflare, ma
 
 @pytest.mark.parametrize("catalog_api", CatalogApi)
 async def test_no_family_left(server: FakeCloudflare, make: Make, catalog_api: CatalogApi) -> None:
-    """Both are asked on `auto`, only the chosen one otherwise."""
+    """On `auto` both are tried, otherwise only the chosen one."""
     server.families.clear()
     with pytest.raises(RouteGone) as caught:
         await make(base_url=server.base_url, catalog_api=catalog_api).list_catalogs()
@@ -510,7 +510,7 @@ async def test_no_family_left(server: FakeCloudflare, make: Make, catalog_api: C
 async def test_auto_does_not_switch_on_anything_else(
     make: Make, answer: httpx.Response, kind: type[CloudflareError]
 ) -> None:
-    """Only a route that is gone makes the client try the other name; a redirect is not followed."""
+    """Only a missing route makes the client try the other family; a redirect is not followed."""
     seen: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -536,7 +536,7 @@ async def test_auto_does_not_switch_on_anything_else(
     ],
 )
 async def test_a_catalog_is_parsed_with_care(make: Make, result: object, statuses: tuple[str, str]) -> None:
-    """What is missing or new becomes `unknown`."""
+    """Missing and new values become `unknown`."""
     catalog = await make(handler=lambda _: _ok(result)).get_catalog(LAKE)
     assert (catalog.bucket, catalog.status, catalog.credential_status) == ("lake", *statuses)
 
@@ -552,8 +552,8 @@ async def test_a_catalog_is_parsed_with_care(make: Make, result: object, statuse
         pytest.param({"bucket": ""}, id="bucket empty"),
     ],
 )
-async def test_a_catalog_that_is_none_is_not_understood(make: Make, result: object) -> None:
-    """Above all not one of another bucket."""
+async def test_an_invalid_catalog_is_not_understood(make: Make, result: object) -> None:
+    """Above all, one of another bucket."""
     with pytest.raises(AnswerNotUnderstood) as caught:
         await make(handler=lambda _: _ok(result)).get_catalog(LAKE)
     assert caught.value.possibly_landed is False
@@ -575,8 +575,8 @@ async def test_a_list_is_parsed_with_care(make: Make, result: object, buckets: l
 
 
 @pytest.mark.parametrize("result", [{"warehouses": {}}, {"warehouses": "x"}, "x", 7])
-async def test_a_list_that_is_none_is_not_understood(make: Make, result: object) -> None:
-    """It does not pass for an account without catalogs."""
+async def test_an_invalid_list_is_not_understood(make: Make, result: object) -> None:
+    """It does not count as an account without catalogs."""
     with pytest.raises(AnswerNotUnderstood):
         await make(handler=lambda _: _ok(result)).list_catalogs()
 
@@ -600,7 +600,7 @@ PACKED = gzip.compress(json.dumps({"success": True, "errors": [], "result": None
 async def test_an_encoded_answer_is_not_read(
     server: FakeCloudflare, make: Make, encoding: str, status: int, kind: type[CloudflareError]
 ) -> None:
-    """It may say anything: it is no success, and no no. What passes by itself is known by its status."""
+    """It may say anything, so it is neither a success nor a refusal. A passing error is recognized by its status."""
     server.fail_next("credential", status=status, body=PACKED, headers={"Content-Encoding": encoding})
     with pytest.raises(kind) as caught:
         await make(base_url=server.base_url).store_credential(LAKE, Secret(GOOD), _yes)
@@ -609,7 +609,7 @@ async def test_an_encoded_answer_is_not_read(
 
 
 async def test_an_answer_that_is_said_not_to_be_encoded_is_read(server: FakeCloudflare, make: Make) -> None:
-    """That is what was asked for."""
+    """The client asks for `identity`."""
     body = gzip.decompress(PACKED)
     server.fail_next("credential", status=200, body=body, headers={"Content-Encoding": "identity"})
     await make(base_url=server.base_url).store_credential(LAKE, Secret(GOOD), _yes)
@@ -626,7 +626,7 @@ TOO_MUCH = {
 @pytest.mark.parametrize("body", TOO_MUCH.values(), ids=TOO_MUCH)
 @pytest.mark.parametrize("status", [200, 205, 404])
 async def test_an_answer_that_is_too_large_says_nothing(make: Make, status: int, body: bytes) -> None:
-    """Neither that a write happened, nor that there is no such route."""
+    """Neither that a write happened, nor that the route is missing."""
     client = make(handler=lambda _: httpx.Response(status, content=body))
     with pytest.raises(AnswerNotUnderstood) as caught:
         await client.store_credential(LAKE, Secret(GOOD), _yes)
@@ -634,7 +634,7 @@ async def test_an_answer_that_is_too_large_says_nothing(make: Make, status: int,
 
 
 async def test_a_large_list_is_read(make: Make) -> None:
-    """As long as it is no larger than the largest answer."""
+    """If it is no larger than the largest answer."""
     settings = {
         "compaction": {"state": "enabled", "target_size_mb": "128"},
         "snapshot_expiration": {"state": "enabled"},
@@ -655,7 +655,7 @@ async def test_a_large_list_is_read(make: Make) -> None:
 
 
 async def test_a_header_that_comes_a_thousand_times_is_one(make: Make) -> None:
-    """Among thousands of others; what is no list is not understood then, and nothing breaks."""
+    """Among thousands of others; one that cannot be a list is ignored, and nothing breaks."""
     told = [(f"x-{number}", "1") for number in range(5_000)] + [("cf-ray", "8f00a1b2c3d4e5f6-BOX")] * 1_000
     told += [("ratelimit", '"default";r=50;t=30')] * 1_000
     client = make(handler=lambda _: httpx.Response(500, headers=told))
@@ -665,7 +665,7 @@ async def test_a_header_that_comes_a_thousand_times_is_one(make: Make) -> None:
 
 
 async def test_no_cookie_is_kept(make: Make) -> None:
-    """A token that an answer echoes in one would ride on all later requests, of anybody."""
+    """A token echoed in a cookie would be sent with all later requests, of anyone."""
     sent: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -685,8 +685,8 @@ async def test_no_cookie_is_kept(make: Make) -> None:
     assert sent == []
 
 
-async def test_a_quoted_token_is_taken_out_whatever_its_form(make: Make) -> None:
-    """Also when it has no shape that anybody could know."""
+async def test_a_quoted_token_is_removed_whatever_its_form(make: Make) -> None:
+    """Also if its shape is unknown."""
     odd = "future.format/of:a token"
     client = make(handler=lambda _: _no(400, 30005, f"{odd} is not valid"))
     with pytest.raises(CredentialRefused) as caught:
@@ -696,7 +696,7 @@ async def test_a_quoted_token_is_taken_out_whatever_its_form(make: Make) -> None
 
 @pytest.mark.parametrize("token", ["", "e", "errors", '"\\\n', "\ud800 lone surrogate", "\u202eemoji 🪣" * 100, "\0"])
 async def test_any_text_can_be_sent_and_judged(server: FakeCloudflare, make: Make, token: str) -> None:
-    """Cloudflare decides; nothing on the way breaks."""
+    """Cloudflare decides; nothing on the way fails."""
     with pytest.raises(CredentialRefused):
         await make(base_url=server.base_url).store_credential(LAKE, Secret(token), _yes)
 
@@ -716,7 +716,7 @@ async def test_any_text_can_be_sent_and_judged(server: FakeCloudflare, make: Mak
 async def test_a_token_is_known_to_the_endpoint_of_its_owner_only(
     server: FakeCloudflare, make: Make, kind: TokenKind, owner: PastedKind
 ) -> None:
-    """That one tells of it, the other one says that there is no such token."""
+    """The other endpoint answers that there is no such token."""
     client, token = make(base_url=server.base_url), Secret(make_token(Behaviour.NEVER_EXPIRES, 5, kind))
     [other] = {PastedKind.USER, PastedKind.ACCOUNT} - {owner}
 
@@ -747,10 +747,10 @@ async def test_a_token_is_known_to_the_endpoint_of_its_owner_only(
         (Behaviour.LACKS_CATALOG, TokenStatus.ACTIVE),
     ],
 )
-async def test_verifying_tells_a_status_and_judges_nothing(
+async def test_verifying_returns_a_status_without_judging_it(
     server: FakeCloudflare, make: Make, behaviour: Behaviour, status: TokenStatus
 ) -> None:
-    """What the token may do is another question."""
+    """It says nothing about the token's permissions."""
     client = make(base_url=server.base_url)
     found = await client.verify_token(Secret(make_token(behaviour)), PastedKind.ACCOUNT, _yes)
     assert found.status is status
@@ -776,7 +776,7 @@ async def test_verifying_tells_a_status_and_judges_nothing(
 async def test_a_verification_is_asked_for_once(
     make: Make, answer: Handler, kind: type[CloudflareError], owner: PastedKind
 ) -> None:
-    """Whatever comes, it is told as it would be of the bot's own credentials, and nothing was written."""
+    """Any failure is raised as for the bot's own credentials, and nothing was written."""
     seen: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -803,7 +803,7 @@ async def test_a_verification_is_asked_for_once(
 async def test_a_catalog_is_read_with_the_pasted_token(
     server: FakeCloudflare, make: Make, bucket: str, behaviour: Behaviour, kind: type[CloudflareError] | None
 ) -> None:
-    """The answer says whether this token may, and not whether the bot may."""
+    """The answer says whether this token may read it, not whether the bot may."""
     client = make(base_url=server.base_url)
     reading = client.get_catalog_as(_key(bucket), Secret(make_token(behaviour)), _yes)
     if kind is None:
@@ -839,7 +839,7 @@ async def test_reading_with_the_token_finds_the_family_that_is_there(server: Fak
 async def test_a_stored_credential_is_tested(
     server: FakeCloudflare, make: Make, token: str | None, status: CredentialStatus, catalog_api: CatalogApi
 ) -> None:
-    """By the newer path family, whatever answers the other calls."""
+    """By the newer path family, whichever family the other calls use."""
     server.add_bucket("lake", token=token)
     client = make(base_url=server.base_url, catalog_api=catalog_api)
     await client.get_catalog(LAKE)
@@ -847,7 +847,7 @@ async def test_a_stored_credential_is_tested(
     assert server.requests[-1].path.endswith("/basin-catalog/lake/credential/status")
 
 
-async def test_where_only_the_older_family_is_spoken_nothing_is_tested(server: FakeCloudflare, make: Make) -> None:
+async def test_with_the_older_family_nothing_is_tested(server: FakeCloudflare, make: Make) -> None:
     """It has no test: nothing is sent."""
     client = make(base_url=server.base_url, catalog_api=CatalogApi.R2_CATALOG)
     with pytest.raises(RouteGone):
@@ -856,7 +856,7 @@ async def test_where_only_the_older_family_is_spoken_nothing_is_tested(server: F
 
 
 async def test_a_missing_test_is_remembered_for_an_hour(server: FakeCloudflare, make: Make) -> None:
-    """Then it is asked for again, and found when it has come."""
+    """Then it is tried again, and found once it exists."""
     now = 1000.0
     server.offers_status = False
     client = make(base_url=server.base_url, timer=lambda: now)
@@ -887,8 +887,8 @@ async def test_a_missing_test_is_remembered_for_an_hour(server: FakeCloudflare, 
         pytest.param(lambda _: httpx.Response(410), id="410"),
     ],
 )
-async def test_what_says_that_no_test_is_offered(make: Make, answer: Handler) -> None:
-    """Asked for once, and not again by the next one."""
+async def test_answers_that_mean_no_test_is_offered(make: Make, answer: Handler) -> None:
+    """Requested once, and not again by the next call."""
     seen: list[httpx.URL] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -915,7 +915,7 @@ async def test_what_says_that_no_test_is_offered(make: Make, answer: Handler) ->
     ],
 )
 async def test_nothing_else_makes_a_test_missing(make: Make, answer: Handler, kind: type[CloudflareError]) -> None:
-    """What passes, or is about one bucket, is asked for again the next time."""
+    """An error that passes, or is about one bucket, does not prevent the next request."""
     answers: list[Handler] = [answer, lambda _: _ok({"status": "valid"})]
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -933,7 +933,7 @@ async def test_nothing_else_makes_a_test_missing(make: Make, answer: Handler, ki
 @pytest.mark.parametrize("bucket", ["lake", "swamp", "pond"])
 @pytest.mark.parametrize("gone", ["none", "r2-catalog", "basin-catalog"])
 async def test_a_catalog_is_enabled(server: FakeCloudflare, make: Make, bucket: str, gone: str) -> None:
-    """One that is on, one that is off, and one that never was; repeating it changes nothing."""
+    """An active one, an inactive one, and one that never was; repeating it changes nothing."""
     server.families.discard(gone)
     client = make(base_url=server.base_url)
     for _ in range(2):
@@ -943,8 +943,8 @@ async def test_a_catalog_is_enabled(server: FakeCloudflare, make: Make, bucket: 
 
 
 @pytest.mark.parametrize("status", ["active", "inactive"])
-async def test_a_catalog_that_is_there_already_is_enabled_if_it_is_on(make: Make, status: str) -> None:
-    """OpenAPI documents 409 "Catalog already enabled"; nobody says whether one that was switched off gets it too."""
+async def test_an_existing_catalog_is_enabled_if_it_is_active(make: Make, status: str) -> None:
+    """OpenAPI documents 409 "Catalog already enabled"; whether an inactive one gets it too is not documented."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         if request.method == "POST":
@@ -974,7 +974,7 @@ async def test_a_catalog_that_is_there_already_is_enabled_if_it_is_on(make: Make
 async def test_enabling_that_fails(
     make: Make, answer: Handler, kind: type[CloudflareError], *, possibly_landed: bool
 ) -> None:
-    """Is asked for once, never again by itself."""
+    """It is requested once and never retried."""
     seen: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -986,8 +986,8 @@ async def test_enabling_that_fails(
     assert (seen, caught.value.possibly_landed) == (["POST"], possibly_landed)
 
 
-async def test_who_lost_the_bucket_enables_nothing(server: FakeCloudflare, make: Make) -> None:
-    """Neither at the first request nor at the one to the other family."""
+async def test_without_the_lease_nothing_is_enabled(server: FakeCloudflare, make: Make) -> None:
+    """Neither by the first request nor by the one to the other family."""
     client = make(base_url=server.base_url)
     with pytest.raises(LeaseLost):
         await client.enable_catalog(_key("pond"), _fence(False)[1])  # noqa: FBT003 - the answers, in their order
@@ -1010,7 +1010,7 @@ FAILURES: dict[str, Handler | Exception] = {
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 @pytest.mark.parametrize("auth", [BEARER, KEY], ids=["bearer", "e-mail and key"])
 async def test_an_error_keeps_no_secret(make: Make, failure: Handler | Exception, auth: ApiToken | ApiKey) -> None:
-    """Neither it, nor its context, nor a frame of its traceback knows a request, a response or a token."""
+    """Neither the error, its context, nor a frame of its traceback holds a request, a response or a token."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         if isinstance(failure, Exception):
@@ -1028,7 +1028,7 @@ async def test_an_error_keeps_no_secret(make: Make, failure: Handler | Exception
 
 
 def _find_secrets(traceback: TracebackType | None) -> list[str]:
-    """List the locals, in frames other than this module's, that are httpx's or show a secret."""
+    """List the locals, in frames outside this module, that are httpx's or show a secret."""
     secrets = (GOOD, SANDBOX_API_TOKEN, SANDBOX_API_KEY)
     return [
         f"{module}: {name}"
@@ -1049,7 +1049,7 @@ def _list_locals(traceback: TracebackType | None) -> Iterator[tuple[str, str, ob
 
 
 async def test_a_cancellation_keeps_no_secret(server: FakeCloudflare, make: Make) -> None:
-    """Also the exception that ends a task at shutdown leaves the frames of httpx behind."""
+    """The exception that ends a task at shutdown also drops httpx's frames."""
     server.fail_next("credential", delay=5)
     task = asyncio.create_task(make(base_url=server.base_url).store_credential(LAKE, Secret(GOOD), _yes))
     while not server.requests:  # noqa: ASYNC110 - the server is the one under test's peer; it has no event to wait for
@@ -1063,7 +1063,7 @@ async def test_a_cancellation_keeps_no_secret(server: FakeCloudflare, make: Make
 
 
 async def test_the_request_never_holds_the_pasted_token(make: Make) -> None:
-    """The body is made while it is sent: what httpx keeps of a request cannot show it."""
+    """The body is built while it is sent, so httpx's request object cannot show it."""
     kept: list[httpx.Request] = []
 
     class Keeping(httpx.AsyncBaseTransport):
@@ -1080,7 +1080,7 @@ async def test_the_request_never_holds_the_pasted_token(make: Make) -> None:
 
 
 async def test_nothing_is_logged_at_debug(server: FakeCloudflare, make: Make, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever level the program asks for, httpx and httpcore stay silent: no header, no address, no bucket."""
+    """At any log level, httpx and httpcore stay silent: no header, address or bucket."""
     client = make(base_url=server.base_url)
     caplog.set_level(logging.DEBUG)
     for name in ("httpx", "httpcore"):
@@ -1097,7 +1097,7 @@ async def test_nothing_is_logged_at_debug(server: FakeCloudflare, make: Make, ca
 
 @pytest.mark.parametrize("text", ["", "two words", "line\nbreak", "tab\t", "nul\0", "naïve", "\u2028", "\ud800"])
 def test_credentials_that_no_header_can_carry_are_refused_early(text: str) -> None:
-    """The libraries below would quote them in their exceptions; ours does not."""
+    """Unlike ours, the exception of httpx would quote them."""
     makers: list[Callable[[], object]] = [
         lambda: ApiToken(token=Secret(text)),
         lambda: ApiKey(email="operator@example.com", key=Secret(text)),
@@ -1131,25 +1131,25 @@ def test_credentials_are_masked() -> None:
     ],
 )
 def test_base_urls_that_would_leak_are_refused(make: Make, base_url: str) -> None:
-    """Credentials go out encrypted, or not beyond this machine."""
+    """Credentials go out encrypted, or stay on this machine."""
     with pytest.raises(ValueError, match="base URL"):
         make(base_url=base_url)
 
 
 @pytest.mark.parametrize("base_url", [HTTPS, HTTPS + "/", "http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1"])
-def test_base_urls_that_are_taken(make: Make, base_url: str) -> None:
+def test_base_urls_that_are_accepted(make: Make, base_url: str) -> None:
     """Https anywhere, http on loopback."""
     make(base_url=base_url)
 
 
 @pytest.mark.parametrize("account_id", ["", "A" * 32, "0" * 31, "../" + "0" * 29, "0" * 32 + "\n"])
 def test_a_malformed_account_id_is_refused(account_id: str) -> None:
-    """It would become a part of every path."""
+    """It would be part of every path."""
     with pytest.raises(ValueError, match="account id"):
         CloudflareClient(account_id=account_id, base_url=HTTPS, auth=BEARER)
 
 
 def test_every_logger_below_is_known() -> None:
-    """A new logger of httpcore would not be pinned: this test would name it."""
+    """A new logger of httpcore would not be silenced: this test would name it."""
     names = {name for name in logging.root.manager.loggerDict if name.split(".")[0] in {"httpx", "httpcore"}}
     assert names <= set(client_module._TALKATIVE_LOGGERS)

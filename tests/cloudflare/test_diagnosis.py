@@ -1,4 +1,4 @@
-"""The table of Cloudflare's answers, row by row, and the odd ones."""
+"""The table of Cloudflare's answers, row by row, and unusual ones."""
 
 import json
 from datetime import timedelta
@@ -98,7 +98,7 @@ def test_successes(answer: Answer, result: object) -> None:
     ],
 )
 def test_codes(status: int, code: int, kind: type[CloudflareError]) -> None:
-    """Each code means one thing, at each status at which it was seen."""
+    """Each code means the same at each status at which it was observed."""
     error = _fail(_answer(status, _envelope(code)))
     assert type(error) is kind
     assert (error.status, error.cloudflare_code, error.cloudflare_message) == (status, code, "made up")
@@ -173,7 +173,7 @@ def test_code_10001_goes_by_its_text(status: int, message: str, kind: type[Cloud
     ],
 )
 def test_odd_answers(answer: Answer, kind: type[CloudflareError]) -> None:
-    """What has no code of ours is judged by its status, and a doubtful yes is none."""
+    """An unknown code is judged by its status, and a doubtful success is none."""
     assert type(_fail(answer)) is kind
 
 
@@ -197,7 +197,7 @@ def test_odd_answers(answer: Answer, kind: type[CloudflareError]) -> None:
     ],
 )
 def test_how_a_code_is_found(errors: object, code: int | None, kind: type[CloudflareError]) -> None:
-    """In any entry and its chain, as a number or as digits, and nowhere else."""
+    """In any entry and its chain, as a number or a string of digits, and nowhere else."""
     error = _fail(_answer(400, {"success": False, "errors": errors}))
     assert (type(error), error.cloudflare_code) == (kind, code)
 
@@ -224,7 +224,7 @@ def test_how_a_code_is_found(errors: object, code: int | None, kind: type[Cloudf
     ],
 )
 def test_whether_a_write_may_have_landed(answer: Answer, *, possibly_landed: bool) -> None:
-    """Only an answer that leaves it open says so, and only after a write."""
+    """Only after a write, and only if the answer leaves it open."""
     assert _fail(answer).possibly_landed is possibly_landed
     assert _fail(answer, is_write=False).possibly_landed is False
 
@@ -314,8 +314,8 @@ _DOCS = "https://developers.cloudflare.com"
         pytest.param(None, False, id="none"),
     ],
 )
-def test_a_permission_that_lacks_names_cloudflares_own_page_or_none(url: object, *, is_kept: bool) -> None:
-    """Code 10000 "Forbidden" is a plain lack of a permission; what it points to is believed of one host only."""
+def test_a_missing_permission_links_cloudflares_page_or_none(url: object, *, is_kept: bool) -> None:
+    """Code 10000 "Forbidden" means a missing permission; its link is trusted only for one host."""
     fault = {"code": 10000, "message": "Forbidden", "documentation_url": url}
     error = _fail(_answer(403, {"success": False, "errors": [fault]}))
     assert type(error) is CallerLacksPermission
@@ -323,7 +323,7 @@ def test_a_permission_that_lacks_names_cloudflares_own_page_or_none(url: object,
 
 
 def test_a_page_never_makes_a_message_too_long() -> None:
-    """What is cut are the words."""
+    """The text is truncated, not the page."""
     fault = {"code": 30005, "message": "é" * 300, "documentation_url": f"{_DOCS}/r2/"}
     message = _fail(_answer(403, {"success": False, "errors": [fault]})).cloudflare_message
     assert len(message) == LONGEST_MESSAGE
@@ -331,7 +331,7 @@ def test_a_page_never_makes_a_message_too_long() -> None:
 
 
 def test_a_message_is_short_and_printable() -> None:
-    """Control characters and marks that turn the text around are gone, the rest is kept as it is."""
+    """Control characters and direction marks are removed, the rest is kept."""
     message = _fail(_answer(400, _envelope(1, message="a\r\nb\x00\u202e<b>&amp; " + "é " * 300))).cloudflare_message
     assert message.startswith("a b <b>&amp; é é")
     assert len(message) <= 200
@@ -339,7 +339,7 @@ def test_a_message_is_short_and_printable() -> None:
 
 
 def test_a_message_without_end_is_read_as_far_as_it_is_kept() -> None:
-    """No word that was cut remains, since it may be half a token; and nobody waits for the rest."""
+    """No truncated word remains, since it may be half a token; and the rest costs no time."""
     for rest in ("x" * 31, " cfat_" + "a" * 31):
         text = "a" * (10_000 - len(rest)) + rest + "b" * 40
         assert _fail(_answer(400, _envelope(1, message=text))).cloudflare_message in ("", "[removed]")
@@ -363,12 +363,12 @@ def test_a_message_without_end_is_read_as_far_as_it_is_kept() -> None:
     ],
 )
 def test_the_ray_is_kept_when_it_looks_like_one(ray: str, *, kept: bool) -> None:
-    """Support asks for it; nothing else may come in by that header."""
+    """Support asks for it; nothing else may enter through that header."""
     assert _fail(_answer(500, cf_ray=ray)).cf_ray == (ray if kept else None)
 
 
 def test_not_understood_keeps_what_is_known() -> None:
-    """For a success whose result is of another form."""
+    """For a success with an unexpected result."""
     error = not_understood(_answer(200, cf_ray="8f00a1b2c3d4e5f6-BOX"), is_write=True)
     assert (error.status, error.cf_ray, error.possibly_landed) == (200, "8f00a1b2c3d4e5f6-BOX", True)
 
@@ -405,7 +405,7 @@ _headers = st.dictionaries(
 def test_whatever_comes_in_only_our_errors_come_out(
     status: int, headers: dict[str, str], body: bytes, *, is_write: bool
 ) -> None:
-    """No answer at all can raise anything else, and no refusal of a read has landed."""
+    """No answer can raise anything else, and no refusal of a read has landed."""
     try:
         read_result(Answer.parse(status=status, headers=headers.items(), body=body, echo=Echo()), is_write=is_write)
     except CloudflareError as error:

@@ -1,4 +1,4 @@
-"""Nothing of a secret is left in what an answer says, and what is no secret stays as it is."""
+"""Nothing of a secret remains in an answer's text, and everything else stays as it is."""
 
 import base64
 import hashlib
@@ -22,12 +22,12 @@ ID = "ed17574386854bf78a67040be0a770b0"
 
 
 def _undone(text: str) -> str:
-    """Return the letters and digits that a reader finds, whatever stands between them."""
+    """Return the letters and digits that a reader finds, without separators."""
     return "".join(character for character in text if character.isascii() and character.isalnum()).lower()
 
 
 def _has_run(text: str, secret: str) -> bool:
-    """Whether as many letters and digits of the secret as count stand in the text one after the other."""
+    """Return whether the text contains a run of the secret as long as counts."""
     letters, whole = _undone(text), _undone(secret)
     starts = range(len(whole) - SHORTEST_PIECE + 1)
     return any(whole[start : start + SHORTEST_PIECE] in letters for start in starts)
@@ -75,7 +75,7 @@ QUOTED: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("secret", [TOKEN, API_KEY], ids=["a token", "an API key"])
 @pytest.mark.parametrize("quote_it", QUOTED.values(), ids=QUOTED)
 def test_a_quoted_secret_is_taken_out(quote_it: Callable[[str], str], secret: str) -> None:
-    """However servers quote it, no run of it is left that could be put together again."""
+    """In whatever form a server quotes it, no run remains from which it could be restored."""
     told = Echo("another-one-of-0123456789", secret).remove(quote_it(secret))
     assert REMOVED in told
     assert find_leaks(told.encode(), secret) == []
@@ -83,8 +83,8 @@ def test_a_quoted_secret_is_taken_out(quote_it: Callable[[str], str], secret: st
     assert not _has_run(told, hashlib.sha256(secret.encode()).hexdigest())
 
 
-def test_what_stands_around_it_stays() -> None:
-    """A person reads the sentence, and what was removed."""
+def test_the_text_around_it_stays() -> None:
+    """A person can read the sentence, and sees that something was removed."""
     assert Echo(TOKEN).remove(f"No such token: '{TOKEN}' (1000).") == f"No such token: '{REMOVED}' (1000)."
     assert Echo(TOKEN).remove(f"cut: {TOKEN[:20]}...") == f"cut: {REMOVED}..."
 
@@ -105,19 +105,19 @@ KEPT = [
 
 @pytest.mark.parametrize("text", KEPT)
 @pytest.mark.parametrize("secret", [TOKEN, "cfat_MADEUPGOOD00000000000000000000000000000000000001", "", "success"])
-def test_what_is_no_echo_stays(text: str, secret: str) -> None:
-    """Also a word of the envelope, and zeros that stand in an id as well as in a token."""
+def test_text_that_is_not_an_echo_stays(text: str, secret: str) -> None:
+    """Also a word of the envelope, and zeros that occur both in an id and in a token."""
     assert Echo(secret).remove(text) == text
 
 
-def test_a_long_text_is_cut_before_it_is_looked_through() -> None:
-    """Nothing that is kept is as long, and what goes through it takes time."""
+def test_a_long_text_is_truncated_before_it_is_searched() -> None:
+    """No kept text is that long, and searching takes time."""
     assert Echo(TOKEN).remove("ab " * LONGEST_TEXT) == ("ab " * LONGEST_TEXT)[:LONGEST_TEXT]
     assert not _has_run(Echo(TOKEN).remove("." * (LONGEST_TEXT - 20) + TOKEN), TOKEN)
 
 
 def test_a_whole_document_is_cleaned() -> None:
-    """Each text at any depth, keys too; numbers, truths and nulls stay."""
+    """Every string at any depth, and keys; numbers, booleans and nulls stay."""
     document = {"a": [TOKEN, {TOKEN: [{"b": f"x{TOKEN}"}]}], "n": [1, 1.5, True, None, ""]}
     assert Echo(TOKEN).clean(document) == {
         "a": [REMOVED, {REMOVED: [{"b": f"x{REMOVED}"}]}],
@@ -131,21 +131,21 @@ def test_a_whole_document_is_cleaned() -> None:
     token=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=SHORTEST_PIECE, max_size=80),
 )
 def test_no_whole_token_is_left_in_a_text(before: str, after: str, token: str) -> None:
-    """Of any characters that a header can carry, at any place."""
+    """Of any characters that a header can carry, at any position."""
     assume(token not in REMOVED * 3)
     assert token not in Echo(token).remove(before + token + after)
 
 
 @given(text=st.text(max_size=200), token=st.text(string.ascii_letters + string.digits, min_size=48, max_size=48))
 def test_no_text_breaks_it(text: str, token: str) -> None:
-    """What has nothing of the token is left alone."""
+    """A text without any part of the token is unchanged."""
     assume(not _has_run(text, token))
     assume(not any(sign in text for sign in "%&\\"))
     assert Echo(token).remove(text) == text
 
 
-def test_it_shows_nothing_of_what_it_knows() -> None:
-    """In a frame that somebody prints, and to pickle's makers."""
+def test_it_reveals_none_of_its_secrets() -> None:
+    """In a printed frame, or to pickle."""
     echo = Echo(TOKEN)
     assert find_leaks((repr(echo) + str(echo)).encode(), TOKEN) == []
     assert not hasattr(echo, "__dict__")

@@ -1,4 +1,4 @@
-"""The pace against model servers, whole minutes of it, in virtual time: never above the limit, and near it."""
+"""The pace against model servers, for whole minutes of virtual time: never above the limit, and close to it."""
 
 import asyncio
 import itertools
@@ -25,7 +25,7 @@ ANNOUNCED = Limits(quota=1200, window=5 * MINUTE, remaining=1100, resets_in=4 * 
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Never waits: where another loop would sleep, its time jumps."""
+    """Never waits: instead of sleeping, its time jumps."""
 
     def __init__(self) -> None:
         self._selector_of_jumps = _JumpingSelector()
@@ -36,7 +36,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._selector_of_jumps.now
 
     def clock(self) -> datetime:
-        """Return the same as a time of day."""
+        """Return the same as a datetime."""
         return START + timedelta(seconds=self.time())
 
 
@@ -65,7 +65,7 @@ def _run(body: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
 
 @dataclass(kw_only=True)
 class ModelServer:
-    """Counts as Cloudflare may count. Times are in seconds."""
+    """Counts in a way that Cloudflare may. Times are in seconds."""
 
     quota: int = 120
     window: int = 10
@@ -79,7 +79,7 @@ class ModelServer:
     counted: deque[float] = field(default_factory=deque)
 
     def ask(self, now: float, taken: list[float]) -> tuple[bool, dict[str, str], timedelta]:
-        """Return whether a request is taken (and note it there), the headers, and when to come back if not."""
+        """Return whether a request is accepted (and count it), the headers, and when to come back if not."""
         began = (now - self.phase) // self.window * self.window + self.phase
         oldest = now - self.window if self.sliding else began
         while self.counted and self.counted[0] < oldest:
@@ -99,7 +99,7 @@ class ModelServer:
 
 @dataclass(kw_only=True)
 class Run:
-    """Sends many requests at a model server, all wanted at once, by several workers on one budget."""
+    """Sends many requests to a model server, all wanted at once, by several workers on one budget."""
 
     server: ModelServer
     workers: int = 1
@@ -108,7 +108,7 @@ class Run:
     is_told: bool = True
 
     def send(self, count: int) -> float:
-        """Return which share of what was left for us, after the first window, was used."""
+        """Return the share of what was left for us, after the first window, that was used."""
         random_number = random.Random(self.seed)  # noqa: S311 - no secret
         return _run(lambda loop: self._send(loop, count, random_number))
 
@@ -166,7 +166,7 @@ ALL_RUNS = tuple(itertools.product((SMALL, REAL), range(2), (False, True), (True
 
 
 def _thoroughly(few: Sequence[tuple[Any, ...]], runs: Iterable[tuple[Any, ...]]) -> list[Any]:
-    """Return all runs; those that are not among the few are for when there is time."""
+    """Return all runs; those not among the few are marked as thorough."""
     return [*few, *(pytest.param(*run, marks=pytest.mark.thorough) for run in runs if run not in few)]
 
 
@@ -180,7 +180,7 @@ def test_alone_we_never_meet_the_limit_and_use_nine_tenths_of_it(
     has_headers: bool,  # noqa: FBT001 - a table
     workers: int,
 ) -> None:
-    """Wherever the windows begin, whichever way they are counted and rounded; in the first window as well."""
+    """Wherever the windows begin, however they are counted and rounded; also in the first window."""
     quota, window, count = limit
     phase = random.Random(seed).uniform(0, window)  # noqa: S311 - no secret
     server = ModelServer(
@@ -195,7 +195,7 @@ def test_alone_we_never_meet_the_limit_and_use_nine_tenths_of_it(
     ("seed", "workers"), _thoroughly([(0, 3), (1, 1)], itertools.product(range(3), (1, 3))), ids=str
 )
 def test_others_may_use_the_same_quota(seed: int, workers: int) -> None:
-    """Four tenths of it, at any time: what they leave is used, and no request is refused."""
+    """Four tenths of it, at any time: the rest is used, and no request is refused."""
     server = ModelServer(quota=1200, window=300, phase=100.0 * seed, rounds_up=seed != 1)
     used = Run(server=server, workers=workers, seed=seed, others_per_second=1.6).send(2400)
     assert server.refused == []
@@ -206,14 +206,14 @@ def test_others_may_use_the_same_quota(seed: int, workers: int) -> None:
     ("seed", "sliding"), _thoroughly([(0, False), (1, True)], itertools.product(range(3), (False, True))), ids=str
 )
 def test_where_others_leave_too_little_to_see_hardly_a_request_is_refused(seed: int, sliding: bool) -> None:  # noqa: FBT001 - a table
-    """In windows so short that the headers come late, less than one in a hundred is."""
+    """In windows so short that the headers come late, less than one request in a hundred is refused."""
     server = ModelServer(sliding=sliding, phase=3.0 * seed, rounds_up=seed != 1)
     Run(server=server, workers=3, seed=seed, others_per_second=4.8).send(1000)
     assert len(server.refused) < 10
 
 
 def test_a_burst_goes_at_once() -> None:
-    """Half of the quota does not wait for anything but answers, although somebody has used a few of them."""
+    """Half of the quota waits only for answers, although others have used a few requests."""
 
     async def body(loop: VirtualLoop) -> float:
         pace = LocalPace(loop.clock)
@@ -226,7 +226,7 @@ def test_a_burst_goes_at_once() -> None:
 
 
 def test_requests_are_spaced_out_as_the_remainder_shrinks() -> None:
-    """Below half of the quota the rest is spread over the window, whose even pace is four in a second."""
+    """Below half of the quota, the rest is spread over the window, whose even pace is four a second."""
     budget, now = Budget.fresh(START), START
     for _ in range(600):
         budget = budget.take(now)
@@ -238,8 +238,8 @@ def test_requests_are_spaced_out_as_the_remainder_shrinks() -> None:
     assert used_up.opens_at(now, WRITE) == now + MINUTE + timedelta(seconds=1.3)
 
 
-def test_a_window_that_begins_anew_is_believed() -> None:
-    """A greater remainder ends what others' use had slowed down."""
+def test_a_new_window_is_believed() -> None:
+    """A larger remainder ends the slow pace that others' use had caused."""
     budget = Budget.fresh(START).corrected(Limits(remaining=40, resets_in=timedelta(seconds=2)), START, 3)
     assert (budget.spare, budget.resets_at) == (37, START + timedelta(seconds=2))
     later = budget.corrected(Limits(remaining=1199), START + timedelta(seconds=2), 0)
@@ -247,7 +247,7 @@ def test_a_window_that_begins_anew_is_believed() -> None:
 
 
 def test_a_policy_is_adopted_at_once_with_what_was_spent_under_the_last_one() -> None:
-    """What went within the new window counts, to the full."""
+    """Requests within the new window count in full."""
     budget = Budget.fresh(START)
     for second in range(0, 100, 5):
         budget = budget.take(START + timedelta(seconds=second))
@@ -257,8 +257,8 @@ def test_a_policy_is_adopted_at_once_with_what_was_spent_under_the_last_one() ->
     assert 2 <= budget.spent.total <= 4
 
 
-def test_a_clock_that_is_set_back_holds_up_nobody() -> None:
-    """What was spent is not forgotten, and it does not last until the clock is there again."""
+def test_a_clock_that_is_set_back_delays_no_one() -> None:
+    """Spent requests still count, but not until the clock has caught up."""
     budget = Budget.fresh(START)
     for _ in range(1164):
         budget = budget.take(START)
@@ -285,7 +285,7 @@ def test_a_clock_that_is_set_back_holds_up_nobody() -> None:
     ],
 )
 def test_headers_are_read_leniently(limit: str, policy: str, expected: tuple[int | None, ...] | None) -> None:
-    """What makes no sense is as if it were not there."""
+    """An invalid part is ignored."""
     limits = parse_limits({"ratelimit": limit, "ratelimit-policy": policy})
     if expected is None:
         assert limits is None
@@ -301,7 +301,7 @@ def _seconds(number: int | None) -> timedelta | None:
 
 
 def test_no_headers_no_limits() -> None:
-    """An answer may say nothing."""
+    """An answer may have none."""
     assert parse_limits({"cf-ray": "1"}) is None
 
 
@@ -330,7 +330,7 @@ def test_requests_in_flight_are_few_until_something_is_known() -> None:
 
 
 def test_a_failed_request_frees_its_place() -> None:
-    """Without an answer as well."""
+    """Also one without an answer."""
 
     async def body(loop: VirtualLoop) -> None:
         pace = LocalPace(loop.clock)
@@ -346,7 +346,7 @@ def test_a_failed_request_frees_its_place() -> None:
 
 
 def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
-    """Also while one of those who wait gives up."""
+    """Also if one of the waiting gives up."""
 
     async def body(loop: VirtualLoop) -> list[int]:
         pace, order = LocalPace(loop.clock), list[int]()
@@ -368,7 +368,7 @@ def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
 
 
 def test_the_urgent_go_first_whenever_they_come() -> None:
-    """Of those as urgent as each other, whoever came first does."""
+    """With equal urgency, the first to arrive goes first."""
 
     async def body(loop: VirtualLoop) -> list[str]:
         pace, order = LocalPace(loop.clock), list[str]()
@@ -393,8 +393,8 @@ def test_the_urgent_go_first_whenever_they_come() -> None:
 
 @pytest.mark.parametrize("gives_up", [False, True])
 @pytest.mark.parametrize("sleeping", [CHECK, BACKGROUND])
-def test_who_sleeps_until_the_budget_opens_is_overtaken(sleeping: Urgency, gives_up: bool) -> None:  # noqa: FBT001 - a table
-    """A write that comes meanwhile takes the next request, and the sleeper the one after; also if either gives up."""
+def test_one_asleep_until_the_budget_opens_is_overtaken(sleeping: Urgency, gives_up: bool) -> None:  # noqa: FBT001 - a table
+    """A write that arrives meanwhile takes the next request, the sleeper the one after; also if either gives up."""
 
     async def body(loop: VirtualLoop) -> list[str]:
         store, order = MemoryStore(loop.clock), list[str]()
@@ -420,7 +420,7 @@ def test_who_sleeps_until_the_budget_opens_is_overtaken(sleeping: Urgency, gives
 
 
 def test_an_urgent_one_that_gives_up_leaves_the_line_as_it_was() -> None:
-    """Nobody is forgotten, wherever the cancellation meets it: in line, at the store, or asleep."""
+    """No one is forgotten, wherever the cancellation happens: in line, at the store, or asleep."""
 
     async def body(loop: VirtualLoop) -> int:
         store = MemoryStore(loop.clock)
@@ -440,7 +440,7 @@ def test_an_urgent_one_that_gives_up_leaves_the_line_as_it_was() -> None:
 
 
 def test_checks_leave_room_in_flight() -> None:
-    """Where Cloudflare is slow, those that hang keep no write from going."""
+    """While Cloudflare is slow, hanging checks do not prevent a write."""
 
     async def body(loop: VirtualLoop) -> tuple[int, int]:
         pace = LocalPace(loop.clock)
@@ -460,7 +460,7 @@ def test_checks_leave_room_in_flight() -> None:
 
 @pytest.mark.parametrize("urgency", [CHECK, BACKGROUND])
 def test_checks_leave_a_quarter_of_the_budget(urgency: Urgency) -> None:
-    """They are told when to come back, all of them at once; a write goes."""
+    """All of them learn at once when to come back; a write goes."""
 
     async def body(loop: VirtualLoop) -> None:
         store = MemoryStore(loop.clock)
@@ -480,7 +480,7 @@ def test_checks_leave_a_quarter_of_the_budget(urgency: Urgency) -> None:
     ("remaining", "opens"), [pytest.param(327, False, id="a quarter is left"), pytest.param(328, True, id="more is")]
 )
 def test_checks_leave_a_quarter_of_what_others_use_as_well(remaining: int, opens: bool) -> None:  # noqa: FBT001 - a table
-    """What Cloudflare tells of the quota counts for them as their own count does."""
+    """The remainder that Cloudflare reports limits them as their own count does."""
     budget = Budget.fresh(START).corrected(Limits(remaining=remaining, resets_in=MINUTE), START, 0)
     assert budget.opens_at(START, WRITE) == START
     assert (budget.opens_at(START, CHECK) == START) is opens
@@ -489,13 +489,13 @@ def test_checks_leave_a_quarter_of_what_others_use_as_well(remaining: int, opens
 
 @pytest.mark.parametrize("quota", [1, 2, 3, 4, 5, 10, 120, 1200])
 def test_every_quota_lets_something_of_everything_go(quota: int) -> None:
-    """However small it is: the first request is anybody's."""
+    """However small it is: the first request may be of any urgency."""
     budget = Budget.fresh(START).corrected(Limits(quota=quota, window=MINUTE), START, 0)
     assert [budget.opens_at(START, urgency) for urgency in Urgency] == [START] * 3
 
 
-def test_whoever_gives_up_while_waiting_has_taken_nothing() -> None:
-    """The pause before a request is nobody's yet."""
+def test_one_that_gives_up_while_waiting_has_taken_nothing() -> None:
+    """The pause before a request is not taken from the budget."""
 
     async def body(loop: VirtualLoop) -> None:
         store = MemoryStore(loop.clock)
@@ -522,8 +522,8 @@ def _spend(budget: Budget, now: datetime, count: int) -> Budget:
     return budget
 
 
-def test_a_block_stops_everybody_at_once() -> None:
-    """Those in line, those that come and another process are told when to come back; then it goes on."""
+def test_a_block_stops_everyone_at_once() -> None:
+    """Those in line, later ones and another process learn when to come back; then it goes on."""
 
     async def body(loop: VirtualLoop) -> None:
         store = MemoryStore(loop.clock)
@@ -564,8 +564,8 @@ def test_a_block_during_the_stores_work_is_not_missed() -> None:
     _run(body)
 
 
-def test_what_others_have_used_up_stops_as_well() -> None:
-    """Until their window is over for sure, and nobody waits for that in line."""
+def test_a_quota_used_up_by_others_stops_us_too() -> None:
+    """Until their window is certainly over, and without waiting in line."""
 
     async def body(loop: VirtualLoop) -> None:
         pace = LocalPace(loop.clock)
@@ -585,8 +585,8 @@ class _BrokenStore(MemoryStore):
         return await super().change(change)
 
 
-def test_a_store_that_fails_is_told_and_leaves_no_trace() -> None:
-    """The next turn works, and what was heard meanwhile is not lost."""
+def test_a_failing_store_is_reported_and_leaves_no_trace() -> None:
+    """The next turn works, and limits received meanwhile are not lost."""
 
     async def body(loop: VirtualLoop) -> None:
         store = _BrokenStore(loop.clock)
@@ -605,7 +605,7 @@ def test_a_store_that_fails_is_told_and_leaves_no_trace() -> None:
 
 
 def test_sleep_is_an_argument() -> None:
-    """Which is asked for seconds."""
+    """It is called with seconds."""
     slept: list[float] = []
 
     async def body(loop: VirtualLoop) -> None:
