@@ -1,4 +1,4 @@
-"""Deliveries against a fake Cloudflare and a real database: every ending, every wait, and a kill at every point."""
+"""Deliveries with a fake Cloudflare and a real database: every ending, every wait, and a kill at every point."""
 
 import asyncio
 import io
@@ -91,7 +91,7 @@ def _seconds(*numbers: float) -> list[timedelta]:
 
 @dataclass(slots=True)
 class Clock:
-    """Stands still until it is moved on."""
+    """Stands still until it is advanced."""
 
     now: datetime = START
 
@@ -102,14 +102,14 @@ class Clock:
 
 @dataclass(slots=True)
 class Death:
-    """Cancels the task that takes the n-th step, or does something else there; None: nothing happens."""
+    """Cancels the task that reaches the n-th step, or does something else there; with None it does nothing."""
 
     at_step: int | None = None
     steps: int = 0
     instead: Callable[[], Awaitable[object]] | None = None
 
     async def step(self) -> None:
-        """Die here, or go on."""
+        """Die here, or continue."""
         self.steps += 1
         task = asyncio.current_task()
         if self.steps != self.at_step or task is None:
@@ -122,14 +122,14 @@ class Death:
 
 
 class MortalDatabase(SqliteDatabase):
-    """The database, where one may die before and after each call."""
+    """The database, with a chance to die before and after each call."""
 
     death = Death()
 
     async def run(
         self, work: Callable[[Connection], T], afterwards: Callable[[T, Any], Awaitable[None]] | None = None
     ) -> T:
-        """Run as usual, between two chances to die."""
+        """Run as usual, with a chance to die before and after."""
         await self.death.step()
         result = await super().run(work, afterwards)
         await self.death.step()
@@ -137,7 +137,7 @@ class MortalDatabase(SqliteDatabase):
 
 
 class MortalTransport(httpx.AsyncHTTPTransport):
-    """The network, where one may die before a request goes out and after its answer came.
+    """The network, with a chance to die before each request and after its answer.
 
     `after_answer` is for answers to writes.
     """
@@ -146,7 +146,7 @@ class MortalTransport(httpx.AsyncHTTPTransport):
     after_answer: Callable[[], Awaitable[object]] | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send as usual, between two chances to die."""
+        """Send as usual, with a chance to die before and after."""
         await self.death.step()
         response = await super().handle_async_request(request)
         await response.aread()
@@ -161,7 +161,7 @@ _OF_PLACES = (BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed)
 
 @dataclass(slots=True)
 class Doorman(Rule):
-    """A rule that lets everybody pass, but for the refusals that it was given; each is used once, `always` forever.
+    """A rule that allows everyone, except for the given refusals; each is used once, `always` forever.
 
     It is the one who knows the members of user groups as well: there one can be interrupted.
     """
@@ -172,11 +172,11 @@ class Doorman(Rule):
     checks_before: int = 0
 
     def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
-        """Have somebody asked."""
+        """Request a lookup."""
         return frozenset({"S1"})
 
     async def members_of(self, usergroup: str) -> frozenset[str]:
-        """Do what is to be done in the middle of it, or say that it is not known."""
+        """Do what is ordered in the middle of it, or say that it is unknown."""
         if self.before_check is not None and self.checks_before == 0:
             await self.before_check()
             self.before_check = None
@@ -187,7 +187,7 @@ class Doorman(Rule):
         return frozenset()
 
     def refuse(self, request: Request) -> AccessRefused | None:
-        """Refuse as ordered: the person first, then the place; in doubt, as every rule about people does."""
+        """Refuse as ordered: the person first, then the place; in doubt as every rule about people does."""
         if request.person is not None and request.person.unknown_usergroups:
             return MembershipUnknown()
         return self._next((NotAllowed, Outsider) if request.verb is None else _OF_PLACES)
@@ -200,7 +200,7 @@ class Doorman(Rule):
 
 @dataclass(slots=True)
 class Notes:
-    """Writes down what the modal shows and what is posted; the given failures come first."""
+    """Records the modal's progress and the posted results; the given failures come first."""
 
     death: Death
     shown: list[Submission] = field(default_factory=list)
@@ -208,12 +208,12 @@ class Notes:
     failures: list[SlackUnavailable] = field(default_factory=list)
 
     def watch(self, change: Change) -> None:
-        """Note what a modal would show."""
+        """Record the modal's progress."""
         if change.is_new_state or not change.submission.is_ended:
             self.shown.append(change.submission)
 
     async def post_result(self, pending: Pending) -> Posted:
-        """Note it, between two chances to die, or fail as ordered."""
+        """Record it, with a chance to die before and after, or fail as ordered."""
         if self.failures:
             raise self.failures.pop(0)
         await self.death.step()
@@ -224,7 +224,7 @@ class Notes:
 
 @dataclass(slots=True, kw_only=True)
 class House:
-    """A delivery and all that it needs."""
+    """A delivery with everything that it needs."""
 
     submissions: Submissions
     catalogs: Catalogs
@@ -245,7 +245,7 @@ class House:
 
     @property
     def delivery(self) -> Delivery:
-        """A delivery that remembers nothing, like one after a restart."""
+        """A delivery without memory, as after a restart."""
         return Delivery(
             submissions=self.submissions,
             catalogs=self.catalogs,
@@ -268,7 +268,7 @@ class House:
         user_id: str = "U1",
         **changes: Any,  # noqa: ANN401 - each field has its own type
     ) -> NewSubmission:
-        """Return what the ingress and the listener make of a pasted token."""
+        """Return what the ingress and the listener build from a pasted token."""
         context = SealingContext(
             purpose=TOKEN,
             task=changes.get("task", Task.STORE),
@@ -316,7 +316,7 @@ class House:
         assert acceptance.verdict is Verdict.RECORDED
 
     async def accept_late(self, token: str, view_id: str, *, by: timedelta, ttl: timedelta = TTL) -> None:
-        """Record a Submit that arrived some time ago."""
+        """Record a Submit that was sent a while ago."""
         nonce = f"nonce of {view_id}"
         await self.submissions.add_opening(Opening(nonce=nonce, team_id="T1", user_id="U1", expires_at=START + 2 * TTL))
         arrived_at = self.clock.now - by
@@ -324,17 +324,17 @@ class House:
         assert (await self.submissions.accept(new, nonce)).verdict is Verdict.RECORDED
 
     async def paste_again(self, token: str, view_id: str = "V1") -> None:
-        """Press Submit again in the same view, with another token."""
+        """Submit again in the same view, with another token."""
         acceptance = await self.submissions.accept(self.make_submission(token, view_id), f"nonce of {view_id}")
         assert acceptance.verdict is Verdict.REPLACED
 
     async def deliver(self, key: BucketKey = LAKE) -> timedelta | None:
-        """Take the steps that are due; return how long to wait for the next one."""
+        """Take the due steps; return how long to wait for the next one."""
         due = await self.delivery.deliver(key)
         return None if due is None else due - self.clock.now
 
     async def deliver_all(self, key: BucketKey = LAKE) -> list[timedelta]:
-        """Deliver until nothing is left, moving the clock on; return the waits."""
+        """Deliver until nothing is left, advancing the clock; return the waits."""
         waits: list[timedelta] = []
         while (wait := await self.deliver(key)) is not None:
             assert wait > timedelta(0)
@@ -343,31 +343,31 @@ class House:
         return waits
 
     async def read(self, view_id: str = "V1") -> Submission:
-        """Return a submission as it is recorded."""
+        """Return a submission as recorded."""
         found = await self.submissions.find(view_id)
         assert found is not None
         return found
 
     def read_sealed(self, view_id: str = "V1") -> Sealed:
-        """Return what a submission keeps sealed."""
+        """Return the sealed values of a submission."""
         query = "SELECT sealed_token, sealed_response_url FROM submissions WHERE id = ?"
         with closing(sqlite3.connect(self.database_path)) as connection:
             token, response_url = connection.execute(query, (view_id,)).fetchone()
         return Sealed(token=token, response_url=response_url)
 
     async def states(self) -> list[State]:
-        """Say how V1, V2 and so on stand."""
+        """Return the states of V1, V2 and so on."""
         found = [await self.submissions.find(f"V{number}") for number in range(1, 9)]
         return [submission.state for submission in found if submission is not None]
 
     @property
     def sent(self) -> list[str]:
-        """The tokens that reached Cloudflare, in their order, stored or not."""
+        """The tokens that reached Cloudflare, in order, stored or not."""
         return [json.loads(request.body)["token"] for request in self.cloudflare.requests if request.method == "POST"]
 
     @property
     def shown(self) -> list[State]:
-        """What the modal is told of, one after the other."""
+        """The changes passed to the modal, in order."""
         return [submission.state for submission in self.reporter.shown]
 
     @property
@@ -377,12 +377,12 @@ class House:
 
     @property
     def posts(self) -> list[str]:
-        """The writes that reached Cloudflare, whatever came of them."""
+        """The writes that reached Cloudflare, whatever their outcome."""
         return [request.method for request in self.cloudflare.requests if request.method == "POST"]
 
     @property
     def asked(self) -> list[str]:
-        """What Cloudflare was asked, without the account, in no order where that is left to chance."""
+        """The requests to Cloudflare, without the account; sorted where their order is random."""
         return [
             f"{each.method} {each.path.partition(f'/{SANDBOX_ACCOUNT_ID}/')[2]}" for each in self.cloudflare.requests
         ]
@@ -390,7 +390,7 @@ class House:
 
 @pytest.fixture
 def database(migrated_path: Path) -> Iterator[MortalDatabase]:
-    """Start a database in which one can die."""
+    """Start a database in which a test can die."""
     database = MortalDatabase(migrated_path)
     database.start()
     yield database
@@ -399,7 +399,7 @@ def database(migrated_path: Path) -> Iterator[MortalDatabase]:
 
 @pytest_asyncio.fixture
 async def house(database: MortalDatabase, database_path: Path) -> AsyncIterator[House]:
-    """Build a delivery with an account that has one bucket of each sort; the slot of `lake` holds an older token."""
+    """Build a delivery, and an account with one bucket of each sort; the slot of `lake` holds an older token."""
     transport = MortalTransport(verify=SSLContext(PROTOCOL_TLS_CLIENT))  # loopback: to load the CAs takes its time
     database.death = transport.death = death = Death()
     clock = Clock()
@@ -439,16 +439,16 @@ def _catalog_answer(credential_status: str | None) -> Failure:
     return Failure(status=200, body=json.dumps({"success": True, "errors": [], "result": result}))
 
 
-def _assert_told_once(house: House, ended: Submission) -> None:
-    """Whatever the ending: one message, nothing secret left, and the modal shows the same."""
+def _assert_reported_once(house: House, ended: Submission) -> None:
+    """Whatever the ending: one message, no secret left, and the modal shows the same."""
     assert [posted.id for posted in house.reporter.posted] == [ended.id]
     assert house.reporter.shown[-1].state is house.reporter.posted[0].state is ended.state
     assert house.read_sealed(ended.id) == Sealed()
     assert ended.reported_at is not None
 
 
-async def test_a_good_token_is_stored_confirmed_and_told(house: House) -> None:
-    """The plain way: all checks, one write, one test, one message, and the progress in its order."""
+async def test_a_good_token_is_stored_confirmed_and_reported(house: House) -> None:
+    """The normal case: all checks, one write, one test, one message, and the progress in order."""
     catalog = Catalog(key=LAKE, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.PRESENT)
     await house.catalogs.save_snapshot(Snapshot(catalogs=(catalog,), refreshed_at=START))
     await house.submit()
@@ -467,17 +467,17 @@ async def test_a_good_token_is_stored_confirmed_and_told(house: House) -> None:
     ]
     assert write_and_after == ["POST r2-catalog/lake/credential", "GET basin-catalog/lake/credential/status"]
     assert house.shown == [State.VERIFYING, State.STORING, State.CONFIRMING, State.STORED]
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 async def test_a_bucket_without_submissions_is_left_alone(house: House) -> None:
-    """Nothing to do means nothing sent."""
+    """Without work, nothing is sent."""
     assert await house.deliver() is None
     assert house.asked == []
 
 
-async def test_the_snapshot_learns_what_the_confirmation_saw(house: House) -> None:
-    """Who opens the form next is told that a credential is there now."""
+async def test_the_snapshot_records_what_the_confirmation_found(house: House) -> None:
+    """The next form shows that the slot holds a credential."""
     await house.catalogs.save_snapshot(Snapshot(catalogs=(), refreshed_at=START))
     await house.submit()
     await house.deliver_all()
@@ -559,7 +559,7 @@ NO_TEST = Failure(status=404, code=7003)
 async def test_a_success_stays_one_whatever_the_slot_shows(
     house: House, kind: Kind, answers: list[Failure], waits: list[timedelta], confirmation: CredentialStatus
 ) -> None:
-    """What cannot be confirmed is told as stored, with what is known of the slot."""
+    """An unconfirmed success is reported as stored, with what is known of the slot."""
 
     def plan_answers() -> None:
         for answer in answers:
@@ -573,7 +573,7 @@ async def test_a_success_stays_one_whatever_the_slot_shows(
     assert (ended.state, ended.confirmation) == (State.STORED, confirmation)
     assert len(house.cloudflare.writes) == 1
     assert house.clock.now - START <= CONFIRM_PATIENCE + timedelta(seconds=2)
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 def _leaves(error: type[BotError]) -> set[type[BotError]]:
@@ -611,14 +611,14 @@ DEFINITE_NOES = {
 
 
 def test_the_table_of_definite_noes_is_complete() -> None:
-    """Every error that is not worth a second try has its row."""
+    """Every error that is not retried has a row."""
     codes = {code for _, _, code in DEFINITE_NOES.values()}
     assert codes == {error.code for error in _leaves(CatalogRefusal) | _leaves(OperatorError) | {LacksStorageRights}}
 
 
 @pytest.mark.parametrize("name", DEFINITE_NOES)
 async def test_a_definite_no_ends_at_once_and_changes_nothing(house: House, name: str) -> None:
-    """One request (two where the route has a twin), no write, and the old credential is still there."""
+    """One request (two if the route has a twin), no write, and the old credential stays."""
     failure, ending, code = DEFINITE_NOES[name]
     house.cloudflare.fail_next("credential", times=2, **failure)
     await house.submit()
@@ -630,7 +630,7 @@ async def test_a_definite_no_ends_at_once_and_changes_nothing(house: House, name
     assert house.posts == ["POST"] * (2 if code == "route_gone" else 1)
     assert house.cloudflare.stored_token("lake") == OLD
     assert house.shown == [State.VERIFYING, State.STORING, ending]
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 ACCOUNT, USER, OLDER, OLDER_ACCOUNT = (
@@ -658,10 +658,10 @@ PATIENT = _seconds(1, 1, 2, 4, 8, 16, 28)
         pytest.param(Behaviour.OTHER_ACCOUNT, [USER, OLDER], "catalog_out_of_reach", PATIENT, id="of a user elsewhere"),
     ],
 )
-async def test_a_token_that_is_no_good_is_refused_before_anything_is_written(
+async def test_a_bad_token_is_refused_before_anything_is_written(
     house: House, behaviour: Behaviour, kinds: Iterable[SandboxKind], code: str, waits: list[timedelta]
 ) -> None:
-    """The checks find it out, after a minute of patience where it could just be new; the slot keeps what it held."""
+    """By the checks, after a minute of patience if it could just be new; the slot keeps its credential."""
     for number, kind in enumerate(kinds):
         token = make_token(behaviour, number, kind)
         await house.submit(token, f"V{number}", token_kind=classify(token))
@@ -690,7 +690,7 @@ LIVES_TOO_LONG = (State.REFUSED, "token_lives_too_long")
 async def test_a_token_that_lives_longer_than_allowed_is_refused(
     house: House, task: Task, behaviour: Behaviour, limit_days: int | None, *, is_good: bool
 ) -> None:
-    """Before anything is written, and the result shows its expiry; a check says the same."""
+    """Before anything is written, and the result shows its expiry; a check ends in the same way."""
     house.max_token_lifetime = None if limit_days is None else timedelta(days=limit_days)
     await house.submit(make_token(behaviour), task=task)
 
@@ -705,11 +705,11 @@ async def test_a_token_that_lives_longer_than_allowed_is_refused(
     if not is_good:
         assert (house.posts, house.read_sealed().token) == ([], None)
         assert house.cloudflare.stored_token("lake") == OLD
-        _assert_told_once(house, ended)
+        _assert_reported_once(house, ended)
 
 
-async def test_a_token_whose_expiry_is_not_told_is_refused_where_there_is_a_limit(house: House) -> None:
-    """Else the limit were no limit for a token that Cloudflare tells nothing about."""
+async def test_a_token_of_unknown_expiry_is_refused_if_there_is_a_limit(house: House) -> None:
+    """Otherwise the limit would not apply to a token about which Cloudflare says nothing."""
     house.max_token_lifetime = timedelta(days=3650)
     refused = "Method not allowed for token"
     house.cloudflare.fail_next("verify", times=8, status=403, code=10001, message=refused)
@@ -723,7 +723,7 @@ async def test_a_token_whose_expiry_is_not_told_is_refused_where_there_is_a_limi
 
 
 async def test_a_new_token_that_cloudflare_does_not_know_yet_is_stored_a_little_later(house: House) -> None:
-    """Meanwhile the modal says what is waited for."""
+    """Meanwhile the modal shows the cause of the wait."""
     await house.submit(make_token(Behaviour.FRESH))
     assert await house.deliver_all() == _seconds(1, 1, 2)
     assert (await house.read()).state is State.STORED
@@ -742,13 +742,13 @@ async def test_a_new_token_that_cloudflare_does_not_know_yet_is_stored_a_little_
     ],
 )
 async def test_the_patience_is_what_the_setting_says(house: House, patience: int, waits: list[timedelta]) -> None:
-    """With pauses that grow, the last of which ends with it; then Cloudflare's no is final, and nothing was written."""
+    """With growing pauses, the last of which ends with it; then Cloudflare's no is final, and nothing was written."""
     house.patience = timedelta(seconds=patience)
     await house.submit(make_token(Behaviour.UNKNOWN))
     assert await house.deliver_all() == waits
     ended = await house.read()
     assert (ended.state, ended.error_code, house.posts) == (State.REFUSED, "token_invalid", [])
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 @pytest.mark.parametrize(
@@ -756,15 +756,15 @@ async def test_the_patience_is_what_the_setting_says(house: House, patience: int
     [Behaviour.EXPIRED, Behaviour.DISABLED, Behaviour.EXPOSED, Behaviour.NOT_YET_VALID],
     ids=lambda each: each.value,
 )
-async def test_what_does_not_pass_gets_no_patience(house: House, behaviour: Behaviour) -> None:
-    """Nobody waits for a token that will not become better."""
+async def test_a_permanent_refusal_gets_no_patience(house: House, behaviour: Behaviour) -> None:
+    """Waiting would not make the token valid."""
     await house.submit(make_token(behaviour))
     assert await house.deliver_all() == []
     assert house.asked.count("GET tokens/verify") == 1
 
 
 async def test_the_patience_is_counted_from_the_first_no(house: House) -> None:
-    """And is not begun anew by trouble, nor by a restart."""
+    """Neither trouble nor a restart extends it."""
     house.cloudflare.fail_next("any", status=503, retry_after=100, times=4)
     await house.submit(make_token(Behaviour.UNKNOWN))
     assert await house.deliver() == timedelta(seconds=100)
@@ -780,8 +780,8 @@ async def test_the_patience_is_counted_from_the_first_no(house: House) -> None:
 
 
 @pytest.mark.parametrize("task", [Task.STORE, Task.CHECK])
-async def test_a_fresh_token_is_waited_for_whatever_is_to_be_done_with_it(house: House, task: Task) -> None:
-    """Also when it is only checked."""
+async def test_a_fresh_token_is_waited_for_whatever_the_task(house: House, task: Task) -> None:
+    """Also for a check."""
     await house.submit(make_token(Behaviour.FRESH), task=task)
     assert await house.deliver_all() == _seconds(1, 1, 2)
     assert (await house.read()).state is (State.STORED if task is Task.STORE else State.CHECKED)
@@ -794,10 +794,10 @@ UNCLEAR: dict[str, list[tuple[Kind, Failure, Check]]] = {
 
 
 @pytest.mark.parametrize("unclear", UNCLEAR.values(), ids=UNCLEAR)
-async def test_what_is_no_clear_no_is_stored_after_the_patience(
+async def test_an_unclear_no_is_stored_after_the_patience(
     house: House, unclear: list[tuple[Kind, Failure, Check]]
 ) -> None:
-    """It could be a new token; when it is none, only that question has no answer, and that is told."""
+    """It could be a new token; if not, only that check has no answer, and the result says so."""
     for kind, failure, _ in unclear:
         house.cloudflare.fail_next(kind, times=999, **failure)
     await house.submit()
@@ -809,7 +809,7 @@ async def test_what_is_no_clear_no_is_stored_after_the_patience(
 
 
 async def test_a_token_that_is_unknown_is_not_written_although_it_reads_the_catalog(house: House) -> None:
-    """It may have been revoked a moment ago: after the patience a clear no is a no, and the slot keeps what it held."""
+    """It may just have been revoked: after the patience a clear no is final, and the slot keeps its credential."""
     house.cloudflare.fail_next("verify", times=999, status=401, code=1000)
     await house.submit()
     assert await house.deliver_all() == PATIENT
@@ -826,8 +826,8 @@ async def test_a_token_that_is_unknown_is_not_written_although_it_reads_the_cata
         pytest.param({"verify": Failure(status=503), "read": Failure(status=503)}, id="both are down"),
     ],
 )
-async def test_what_is_no_answer_at_all_neither_refuses_nor_writes(house: House, failures: dict[Kind, Failure]) -> None:
-    """It is asked again until the time is over, and the slot keeps what it held."""
+async def test_a_missing_answer_neither_refuses_nor_writes(house: House, failures: dict[Kind, Failure]) -> None:
+    """The question is repeated until the deadline, and the slot keeps its credential."""
     for kind, failure in {"read": Failure(status=503), **failures}.items():
         house.cloudflare.fail_next(kind, times=999, **failure)
     await house.submit()
@@ -835,7 +835,7 @@ async def test_what_is_no_answer_at_all_neither_refuses_nor_writes(house: House,
     ended = await house.read()
     assert (ended.state, house.posts, house.cloudflare.stored_token("lake")) == (State.FAILED, [], OLD)
     assert house.clock.now - START > TTL - timedelta(seconds=61)
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 _BARE: dict[str, Failure] = {
@@ -851,7 +851,7 @@ _BARE: dict[str, Failure] = {
 async def test_a_bare_no_that_lasts_ends_long_before_the_deadline(
     house: House, failure: Failure, kinds: tuple[Kind, ...]
 ) -> None:
-    """With what is known, after the patience for a new token at the latest; the slot keeps what it held."""
+    """After the patience for a new token at the latest; the slot keeps its credential."""
     for kind in kinds:
         house.cloudflare.fail_next(kind, times=999, **failure)
     await house.submit()
@@ -861,11 +861,11 @@ async def test_a_bare_no_that_lasts_ends_long_before_the_deadline(
     assert ended.error_code in {"unexplained_refusal", "caller_rejected", "credential_refused", "lacks_catalog_rights"}
     assert house.clock.now - START <= PATIENCE
     assert (house.posts, house.cloudflare.stored_token("lake")) == ([], OLD)
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
-async def test_a_bare_no_behind_a_lost_answer_leaves_it_uncertain(house: House) -> None:
-    """The write may have landed: no later no changes that."""
+async def test_a_bare_no_after_a_lost_answer_leaves_it_uncertain(house: House) -> None:
+    """The write may have landed: no later refusal changes that."""
     house.cloudflare.fail_next("credential", status=503, retry_after=61)
     await house.submit()
     await house.deliver()
@@ -876,7 +876,7 @@ async def test_a_bare_no_behind_a_lost_answer_leaves_it_uncertain(house: House) 
     ended = await house.read()
     assert (ended.state, ended.error_code) == (State.UNCERTAIN, "unexplained_refusal")
     assert house.clock.now - START <= timedelta(seconds=61) + PATIENCE
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 @pytest.mark.parametrize(
@@ -898,7 +898,7 @@ async def test_a_bare_no_behind_a_lost_answer_leaves_it_uncertain(house: House) 
 async def test_a_check_ends_as_a_write_would(
     house: House, failures: dict[Kind, Failure], ending: State, code: str | None
 ) -> None:
-    """But for the write."""
+    """Except for the write."""
     for kind, failure in failures.items():
         house.cloudflare.fail_next(kind, **failure)
     await house.submit(task=Task.CHECK)
@@ -906,12 +906,12 @@ async def test_a_check_ends_as_a_write_would(
     ended = await house.read()
     assert (ended.state, ended.error_code, house.posts) == (ending, code, [])
     assert house.cloudflare.stored_token("lake") == OLD
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 @pytest.mark.parametrize(("seconds", "checks"), [(59, 1), (60, 2), (61, 2)])
-async def test_checks_are_good_for_a_minute(house: House, seconds: int, checks: int) -> None:
-    """To the second: what a write had to wait for longer is found out anew."""
+async def test_findings_are_valid_for_a_minute(house: House, seconds: int, checks: int) -> None:
+    """To the second: a write that had to wait longer is checked again."""
     house.cloudflare.fail_next("credential", status=503, retry_after=seconds)
     await house.submit()
     await house.deliver_all()
@@ -940,8 +940,8 @@ async def test_a_bucket_that_takes_no_credential_is_found_out_before_the_write(
         pytest.param(Behaviour.VERIFY_DOWN, [], id="after trouble"),
     ],
 )
-async def test_what_could_not_be_checked_is_kept(house: House, behaviour: Behaviour, unchecked: list[Check]) -> None:
-    """With what Cloudflare told of the token, none of which is secret."""
+async def test_skipped_checks_are_recorded(house: House, behaviour: Behaviour, unchecked: list[Check]) -> None:
+    """With Cloudflare's facts about the token, none of which is secret."""
     await house.submit(make_token(behaviour))
     await house.deliver_all()
     ended = await house.read()
@@ -964,10 +964,10 @@ async def test_what_could_not_be_checked_is_kept(house: House, behaviour: Behavi
         pytest.param(None, False, CredentialStatus.ABSENT, id="there is none, and no test"),
     ],
 )
-async def test_what_is_replaced_is_known_before(
+async def test_the_replaced_credential_is_known_beforehand(
     house: House, before: str | None, status: CredentialStatus, *, offered: bool
 ) -> None:
-    """It is asked for together with the checks."""
+    """It is requested together with the checks."""
     house.cloudflare.add_bucket("lake", token=before)
     house.cloudflare.offers_status = offered
     await house.submit()
@@ -977,8 +977,8 @@ async def test_what_is_replaced_is_known_before(
     assert findings.credential is status
 
 
-async def test_trouble_with_the_checks_until_the_deadline_is_told_as_it_is(house: House) -> None:
-    """Nothing was written, for certain, and the reason is known."""
+async def test_trouble_with_the_checks_until_the_deadline_is_reported(house: House) -> None:
+    """Certainly nothing was written, and the cause is known."""
     house.cloudflare.fail_next("verify", status=503, times=999)
     await house.submit()
     waits = await house.deliver_all()
@@ -986,16 +986,16 @@ async def test_trouble_with_the_checks_until_the_deadline_is_told_as_it_is(house
     assert max(waits) == timedelta(seconds=60)
     ended = await house.read()
     assert (ended.state, ended.error_code, house.posts) == (State.FAILED, "cloudflare_unavailable", [])
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
-async def test_a_time_that_is_over_before_the_patience_is_ends_as_a_refusal(house: House) -> None:
-    """Cloudflare said no as long as it was asked."""
+async def test_a_deadline_before_the_end_of_the_patience_is_a_refusal(house: House) -> None:
+    """Cloudflare refused it to the end."""
     await house.submit(make_token(Behaviour.UNKNOWN), expires_at=house.clock.now + timedelta(seconds=30))
     await house.deliver_all()
     ended = await house.read()
     assert (ended.state, ended.error_code) == (State.REFUSED, "token_invalid")
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 async def test_checking_only_writes_nothing(house: House) -> None:
@@ -1006,11 +1006,11 @@ async def test_checking_only_writes_nothing(house: House) -> None:
     assert (ended.state, ended.attempts, house.posts) == (State.CHECKED, 0, [])
     assert ended.findings is not None
     assert house.shown == [State.CHECKED]
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
-async def test_after_a_check_only_an_older_one_goes_on(house: House) -> None:
-    """Whoever only tries does not take anybody's place."""
+async def test_a_check_supersedes_nothing(house: House) -> None:
+    """A person who only checks does not replace another one's submission."""
     await house.submit(FIRST)
     await house.submit(SECOND, "V2", task=Task.CHECK)
     await house.deliver_all()
@@ -1019,7 +1019,7 @@ async def test_after_a_check_only_an_older_one_goes_on(house: House) -> None:
 
 
 async def test_a_newer_one_does_not_end_an_older_check(house: House) -> None:
-    """Nothing in the slot depends on it."""
+    """The slot does not depend on it."""
     await house.submit(FIRST, task=Task.CHECK)
     await house.submit(SECOND, "V2")
     await house.deliver_all()
@@ -1027,13 +1027,13 @@ async def test_a_newer_one_does_not_end_an_older_check(house: House) -> None:
 
 
 class _Turnstile(LocalPace):
-    """Has something happen while a first check waits in line, or tells all checks when to come back."""
+    """Makes something happen while a first check waits in line, or tells all checks when to come back."""
 
     meanwhile: Callable[[], Awaitable[object]] | None = None
     checks_closed_until: datetime | None = None
 
     async def turn(self, urgency: Urgency) -> datetime | None:
-        """Keep a check waiting, and let everything else go."""
+        """Make a check wait, and let everything else go."""
         if urgency is Urgency.CHECK and self.meanwhile is not None:
             meanwhile, self.meanwhile = self.meanwhile, None
             await meanwhile()
@@ -1045,7 +1045,7 @@ class _Turnstile(LocalPace):
 @pytest.mark.parametrize("where", ["in line", "at Cloudflare"])
 @pytest.mark.parametrize("task", [Task.STORE, Task.ENABLE])
 async def test_a_check_steps_aside_wherever_it_waits(house: House, where: str, task: Task) -> None:
-    """What is to be changed in the same bucket comes and goes before it; the check is made afterwards."""
+    """Changes to the same bucket overtake it; the check is made afterwards."""
     others = {} if task is Task.STORE else _enabling("lake")
 
     async def come_and_hang() -> None:
@@ -1065,8 +1065,8 @@ async def test_a_check_steps_aside_wherever_it_waits(house: House, where: str, t
     assert pace._in_flight == 0
 
 
-async def test_a_result_is_told_before_a_check_that_waits(house: House) -> None:
-    """Slack did not take it at once; when it does, nobody has to be waited for."""
+async def test_a_result_is_posted_before_a_waiting_check(house: House) -> None:
+    """Slack did not accept it at once; when it does, the result waits for no check."""
     house.look_every = timedelta(milliseconds=1)
     pace = house.client._pace = _Turnstile(house.clock)
 
@@ -1082,8 +1082,8 @@ async def test_a_result_is_told_before_a_check_that_waits(house: House) -> None:
     assert house.told == [("V1", State.STORED), ("V2", State.CHECKED)]
 
 
-async def test_a_check_whose_time_is_over_in_line_is_told(house: House) -> None:
-    """However long the writes before it go on: it ends at its deadline, with nothing sent."""
+async def test_a_check_that_expires_in_line_is_reported(house: House) -> None:
+    """However long the writes before it take: it ends at its deadline, with nothing sent."""
     house.look_every = timedelta(milliseconds=1)
     pace = house.client._pace = _Turnstile(house.clock)
 
@@ -1098,7 +1098,7 @@ async def test_a_check_whose_time_is_over_in_line_is_told(house: House) -> None:
 
 
 async def test_a_check_for_which_no_room_is_left_holds_up_no_write(house: House) -> None:
-    """It comes back when it is told to; one that has no time until then learns that at once."""
+    """It comes back later; if it would expire before, it ends at once."""
     pace = house.client._pace = _Turnstile(house.clock)
     pace.checks_closed_until = START + timedelta(minutes=5)
     await house.submit(FIRST, task=Task.CHECK)
@@ -1112,8 +1112,8 @@ async def test_a_check_for_which_no_room_is_left_holds_up_no_write(house: House)
 
 
 @pytest.mark.parametrize("task", [Task.CHECK, Task.ENABLE])
-async def test_what_is_not_for_the_slot_holds_nothing(house: House, task: Task) -> None:
-    """Somebody's dry run or enabling that Cloudflare does not answer keeps no good token waiting."""
+async def test_only_stores_hold_back_others(house: House, task: Task) -> None:
+    """A check or an enabling without an answer from Cloudflare does not delay a good token."""
     kind: Kind = "verify" if task is Task.CHECK else "enable"
     house.cloudflare.fail_next("credential", status=503, retry_after=10)
     await house.submit(FIRST)
@@ -1133,7 +1133,7 @@ async def test_what_is_not_for_the_slot_holds_nothing(house: House, task: Task) 
 
 
 async def test_a_catalog_is_enabled_before_anything_is_stored_in_it(house: House) -> None:
-    """Whoever presses the button and then submits anew is not refused."""
+    """A person who presses the button and then submits again is not refused."""
     lake = replace(LAKE, bucket="pond")
     await house.submit(**_enabling("pond"))
     await house.submit(SECOND, "V2", "pond")
@@ -1147,7 +1147,7 @@ def _enabling(bucket: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("bucket", ["pond", "swamp", "lake"])
 async def test_a_catalog_is_enabled(house: House, bucket: str) -> None:
-    """One that was never enabled, one that was switched off, and one that is on already; it is known at once."""
+    """One never enabled, an inactive one and an active one; it is recorded at once."""
     key = replace(LAKE, bucket=bucket)
     await house.catalogs.save_snapshot(Snapshot(catalogs=(), refreshed_at=house.clock.now))
     await house.submit(**_enabling(bucket))
@@ -1158,7 +1158,7 @@ async def test_a_catalog_is_enabled(house: House, bucket: str) -> None:
     ended = await house.read()
     assert (ended.state, house.asked) == (State.ENABLED, [f"POST r2-catalog/{bucket}/enable"])
     assert house.cloudflare.buckets[bucket].catalog == "active"
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 @pytest.mark.parametrize(
@@ -1178,18 +1178,18 @@ async def test_a_catalog_is_enabled(house: House, bucket: str) -> None:
 async def test_enabling_that_fails(
     house: House, failures: list[Failure], waits: list[timedelta], ending: State, code: str | None
 ) -> None:
-    """What passes is done again, which does no harm; what does not is told."""
+    """An error that passes is retried, which is safe; any other is reported."""
     for failure in failures:
         house.cloudflare.fail_next("enable", **failure)
     await house.submit(**_enabling("pond"))
     assert await house.deliver_all(replace(LAKE, bucket="pond")) == waits
     ended = await house.read()
     assert (ended.state, ended.error_code) == (ending, code)
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
-async def test_enabling_is_denied_where_the_setting_was_taken_back(house: House) -> None:
-    """What counts is the setting of whoever speaks to Cloudflare."""
+async def test_enabling_is_denied_after_the_setting_was_removed(house: House) -> None:
+    """The setting of the process that talks to Cloudflare counts."""
     house.gate.refusals.append(EnablingNotAllowed())
     await house.submit(**_enabling("pond"))
     await house.deliver_all(replace(LAKE, bucket="pond"))
@@ -1200,7 +1200,7 @@ async def test_enabling_is_denied_where_the_setting_was_taken_back(house: House)
     ("losers", "state"), [(1, State.ACCEPTED), (0, State.ACCEPTED)], ids=["taken over", "too late"]
 )
 async def test_enabling_that_was_frozen_sends_nothing(house: House, losers: int, state: State) -> None:
-    """Somebody else does it, or nobody, when the time is over."""
+    """After its time is over, or if another process has taken over."""
 
     class Frozen(Submissions):
         async def holds(self, lease: Lease) -> bool:
@@ -1220,7 +1220,7 @@ async def test_enabling_that_was_frozen_sends_nothing(house: House, losers: int,
 
 
 async def test_a_write_that_had_to_wait_is_preceded_by_new_checks(house: House) -> None:
-    """The token was revoked while Cloudflare had asked to wait: it is not written, and nobody says "unchanged"."""
+    """The token was revoked while Cloudflare asked to wait: it is not written, and no one reads "unchanged"."""
     house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
     await house.submit(FIRST)
     assert await house.deliver() == timedelta(seconds=300)
@@ -1232,8 +1232,8 @@ async def test_a_write_that_had_to_wait_is_preceded_by_new_checks(house: House) 
     assert ended.findings.credential is CredentialStatus.VALID
 
 
-async def test_what_a_write_may_have_left_is_not_what_was_there_before(house: House) -> None:
-    """The first write landed, its answer did not say so: new checks find our own token in a slot that was empty."""
+async def test_a_landed_write_is_not_taken_for_the_earlier_credential(house: House) -> None:
+    """The first write landed without an answer: new checks find our own token in a slot that was empty."""
     pond = replace(LAKE, bucket="pond")
     house.cloudflare.add_bucket(pond.bucket)
     house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
@@ -1249,15 +1249,15 @@ async def test_what_a_write_may_have_left_is_not_what_was_there_before(house: Ho
 
 
 async def test_a_write_that_waited_a_moment_is_not_checked_again(house: House) -> None:
-    """What was found is good for a minute."""
+    """Findings are valid for a minute."""
     house.cloudflare.fail_next("credential", status=503, retry_after=59)
     await house.submit(FIRST)
     await house.deliver_all()
     assert house.asked.count("GET tokens/verify") == 1
 
 
-async def test_an_answer_that_waits_to_be_noted_keeps_no_token(house: House) -> None:
-    """The database is away after the write: what is remembered meanwhile has no frame that knows the token."""
+async def test_an_unrecorded_answer_keeps_no_token(house: House) -> None:
+    """The database is down after the write: what is kept in memory has no frame that holds the token."""
     token = make_token(Behaviour.WEAK, 4)
     await house.submit(token)
     house.submissions = forgetful = Forgetful(house.database)
@@ -1276,14 +1276,14 @@ async def test_an_answer_that_waits_to_be_noted_keeps_no_token(house: House) -> 
 
 
 async def test_a_token_that_does_not_open_is_never_sent(house: House) -> None:
-    """Its key is gone: the ending says so, and Cloudflare hears nothing."""
+    """Its key is gone: the ending says so, and nothing goes to Cloudflare."""
     await house.submit()
     house.key_ring.forget(house.key_ring.sealing_key.key_id)
     await house.deliver_all()
     ended = await house.read()
     assert (ended.state, ended.error_code) == (State.FAILED, "sealed_value_unreadable")
     assert house.asked == []
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 @pytest.mark.parametrize("refusal", [NotAllowed(), Outsider(), BucketNotAllowed(), ChannelNotAllowed()], ids=repr)
@@ -1295,11 +1295,11 @@ async def test_who_is_no_longer_allowed_is_denied(house: House, refusal: AccessR
     ended = await house.read()
     assert (ended.state, ended.error_code, ended.attempts) == (State.DENIED, refusal.code, 0)
     assert house.asked == []
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
-async def test_it_waits_when_slack_does_not_tell_who_is_allowed(house: House) -> None:
-    """In doubt nothing is sent, and nothing is thrown away."""
+async def test_it_waits_when_slack_does_not_say_who_is_allowed(house: House) -> None:
+    """In doubt nothing is sent, and nothing is discarded."""
     await house.submit()
     house.gate.refusals.append(MembershipUnknown())
     house.gate.refusals += [MembershipUnknown()] * 6
@@ -1310,14 +1310,14 @@ async def test_it_waits_when_slack_does_not_tell_who_is_allowed(house: House) ->
 
 
 async def test_a_membership_that_stays_unknown_ends_at_the_deadline(house: House) -> None:
-    """Never sent, so nothing can have been changed."""
+    """Never sent, so nothing can have changed."""
     await house.submit()
     house.gate.always = MembershipUnknown()
     house.clock.now += TTL - timedelta(seconds=30)
     await house.deliver_all()
     ended = await house.read()
     assert (ended.state, ended.error_code, house.posts) == (State.FAILED, "membership_unknown", [])
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 @pytest.mark.parametrize(
@@ -1332,7 +1332,7 @@ async def test_a_membership_that_stays_unknown_ends_at_the_deadline(house: House
     ],
 )
 async def test_retry_after_is_honoured_in_full(house: House, failure: Failure, wait: float) -> None:
-    """Not a request goes out before that, and then the token is stored."""
+    """No request goes out before that, and then the token is stored."""
     house.cloudflare.fail_next("credential", **failure)
     await house.submit()
     assert await house.deliver() == timedelta(seconds=wait)
@@ -1355,7 +1355,7 @@ async def test_retry_after_is_honoured_in_full(house: House, failure: Failure, w
 async def test_without_retry_after_the_waits_grow_with_jitter(
     house: House, jitter: float, waits: list[timedelta]
 ) -> None:
-    """Exponential, a minute at most, spread by chance, and never none."""
+    """Exponential, at most a minute, randomized, and never zero."""
     house.jitter = jitter
     house.cloudflare.fail_next("credential", status=503, times=len(waits))
     await house.submit()
@@ -1365,7 +1365,7 @@ async def test_without_retry_after_the_waits_grow_with_jitter(
 
 
 async def test_the_backoff_has_an_end_for_any_number_of_attempts(house: House) -> None:
-    """A very long TTL does not overflow it."""
+    """A very long TTL does not cause an overflow."""
     house.cloudflare.fail_next("credential", status=503, times=12)
     await house.submit()
     waits = await house.deliver_all()
@@ -1375,28 +1375,28 @@ async def test_the_backoff_has_an_end_for_any_number_of_attempts(house: House) -
 @pytest.mark.parametrize(
     "behaviour", [Behaviour.SERVER_DOWN, Behaviour.RATE_LIMITED, Behaviour.ANSWER_LOST], ids=lambda each: each.value
 )
-async def test_what_passes_ends_well(house: House, behaviour: Behaviour) -> None:
+async def test_passing_trouble_ends_in_a_success(house: House, behaviour: Behaviour) -> None:
     """A lost answer costs a second write of the same token, which does no harm."""
     await house.submit(make_token(behaviour))
     await house.deliver_all()
     ended = await house.read()
     assert (ended.state, ended.confirmation) == (State.STORED, CredentialStatus.VALID)
     assert {write.token for write in house.cloudflare.writes} == {make_token(behaviour)}
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 async def test_a_submission_whose_time_is_over_is_never_sent(house: House) -> None:
-    """Also when the bot was down all the time."""
+    """Also if the bot was down all the time."""
     await house.submit()
     house.clock.now += TTL
     assert await house.deliver() is None
     ended = await house.read()
     assert (ended.state, ended.error_code, house.posts) == (State.EXPIRED, "expired", [])
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 async def test_a_submission_that_expired_while_slack_was_asked_is_not_sent(house: House) -> None:
-    """Slack may take its time to say who is allowed: what counts is the moment before the token goes out."""
+    """Slack's answer may take a while: the moment before the token goes out counts."""
     await house.submit()
 
     async def take_long() -> None:
@@ -1406,11 +1406,11 @@ async def test_a_submission_that_expired_while_slack_was_asked_is_not_sent(house
     assert await house.deliver() is None
     ended = await house.read()
     assert (ended.state, ended.error_code, house.posts) == (State.EXPIRED, "expired", [])
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 async def test_a_retry_that_expired_while_slack_was_asked_stays_uncertain(house: House) -> None:
-    """The first request may have landed, so nobody is told that nothing was sent."""
+    """The first request may have landed, so no one reads that nothing was sent."""
     house.cloudflare.fail_next("credential", **DOWN)
     await house.submit()
     wait = await house.deliver()
@@ -1424,7 +1424,7 @@ async def test_a_retry_that_expired_while_slack_was_asked_stays_uncertain(house:
     await house.deliver_all()
     ended = await house.read()
     assert (ended.state, house.posts) == (State.UNCERTAIN, ["POST"])
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 THROTTLED = Failure(status=429, code=971)
@@ -1452,10 +1452,10 @@ LOST = Failure(drop_after_store=True)
         ),
     ],
 )
-async def test_nobody_is_told_unchanged_when_a_request_may_have_landed(
+async def test_no_result_says_unchanged_if_a_request_may_have_landed(
     house: House, failures: list[Failure], ending: State, code: str
 ) -> None:
-    """A later no says nothing of an earlier request: only where every attempt was surely turned away, it is a no."""
+    """A later no does not undo an earlier request: it is a refusal only if every attempt certainly failed."""
     for failure in failures:
         house.cloudflare.fail_next("credential", **failure)
     await house.submit()
@@ -1465,27 +1465,27 @@ async def test_nobody_is_told_unchanged_when_a_request_may_have_landed(
     assert ended.possibly_written is (ending is State.UNCERTAIN)
     assert house.cloudflare.stored_token("lake") == OLD or ending is State.UNCERTAIN
     assert START < house.clock.now <= START + TTL
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 def test_every_trouble_is_retryable() -> None:
-    """Whatever passes is tried again, whatever does not is not."""
+    """Every error that passes is retried, no other is."""
     assert all(error.retryable for error in _leaves(CloudflareTrouble))
     assert not any(error.retryable for error in _leaves(CatalogRefusal) | _leaves(OperatorError))
 
 
 async def test_a_wait_beyond_the_deadline_ends_at_once(house: House) -> None:
-    """Nobody sits in front of a modal for an hour that is lost already."""
+    """No one has to watch a modal for an hour in vain."""
     house.cloudflare.fail_next("credential", status=429, code=971, retry_after=3600)
     await house.submit()
     assert await house.deliver() is None
     ended = await house.read()
     assert (ended.state, ended.error_code, ended.cloudflare_code) == (State.FAILED, "throttled", 971)
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
-async def test_the_code_of_an_earlier_answer_is_not_told_with_a_later_one(house: House) -> None:
-    """Throttled first, cut off last: code 971 and its Ray ID would send support the wrong way."""
+async def test_the_code_of_an_earlier_answer_is_not_shown_with_a_later_one(house: House) -> None:
+    """Throttled first, cut off last: code 971 and its Ray ID would mislead support."""
     house.cloudflare.fail_next("credential", status=429, code=971)
     house.cloudflare.fail_next("credential", drop_before_store=True, times=999)
     await house.submit()
@@ -1504,7 +1504,7 @@ async def test_the_code_of_an_earlier_answer_is_not_told_with_a_later_one(house:
     ],
 )
 async def test_an_unclear_first_attempt_keeps_every_ending_uncertain(house: House, after: str, code: str) -> None:
-    """Whatever ends it afterwards, Cloudflare may hold the token."""
+    """Whatever ends it later, Cloudflare may hold the token."""
     house.cloudflare.fail_next("credential", status=503)
     await house.submit()
     assert await house.deliver() == timedelta(seconds=2)
@@ -1516,11 +1516,11 @@ async def test_an_unclear_first_attempt_keeps_every_ending_uncertain(house: Hous
     ended = await house.read()
     assert (ended.state, ended.error_code, ended.possibly_written) == (State.UNCERTAIN, code, True)
     assert house.posts == ["POST"]
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
-async def test_surely_unsent_and_too_late_is_failed(house: House) -> None:
-    """The bot was down when the throttling was over: the last known answer says that nothing was changed."""
+async def test_certainly_unsent_and_too_late_is_failed(house: House) -> None:
+    """The bot was down when the throttling ended: the last known answer says that nothing was changed."""
     house.cloudflare.fail_next("credential", **THROTTLED)
     await house.submit()
     await house.deliver()
@@ -1533,7 +1533,7 @@ async def test_surely_unsent_and_too_late_is_failed(house: House) -> None:
 
 @pytest.mark.parametrize("kind", SandboxKind)
 async def test_the_token_in_the_request_is_exactly_the_pasted_one(house: House, kind: SandboxKind) -> None:
-    """The body holds it and nothing else, and so does the header of each question about it."""
+    """The body holds it and nothing else, and so does the header of each check."""
     token = make_token(Behaviour.GOOD, 7, kind)
     await house.submit(token, token_kind=classify(token))
     await house.deliver_all()
@@ -1552,18 +1552,18 @@ async def test_the_token_in_the_request_is_exactly_the_pasted_one(house: House, 
         pytest.param("m" * 3000, id="as long as Slack lets it be"),
     ],
 )
-async def test_what_can_be_no_token_is_refused_without_a_write(house: House, token: str) -> None:
+async def test_an_impossible_token_is_refused_without_a_write(house: House, token: str) -> None:
     """However it got past the form."""
     await house.submit(token)
     await house.deliver_all()
     ended = await house.read()
     assert (ended.state, house.posts) == (State.REFUSED, [])
     assert ended.error_code in ("token_malformed", "token_invalid")
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 async def test_of_several_submissions_of_one_bucket_the_newest_is_stored(house: House) -> None:
-    """The older one is not even sent: the slot would only have to be written twice."""
+    """The older one is not sent: the slot would only be written twice."""
     first, second = make_token(Behaviour.RATE_LIMITED), make_token(Behaviour.GOOD, 2)
     await house.submit(first, "V1")
     await house.submit(second, "V2")
@@ -1592,7 +1592,7 @@ DENIED_FOR_NOW = Failure(status=503, retry_after=300)
 
 
 async def test_a_newer_one_starts_at_once_while_an_older_one_waits_five_minutes(house: House) -> None:
-    """A Retry-After holds the one that was told to wait, and nobody else."""
+    """A Retry-After holds back only the one that received it."""
     house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
     await house.submit(FIRST)
     assert await house.deliver() == timedelta(seconds=300)
@@ -1611,8 +1611,8 @@ async def test_a_newer_one_starts_at_once_while_an_older_one_waits_five_minutes(
         pytest.param(True, "An earlier request with this token got no clear answer", id="sent before"),
     ],
 )
-async def test_who_is_superseded_is_told_by_whom_and_when(house: House, fate: str, *, landed: bool) -> None:
-    """One message, which needs no other one to be understood; and nothing is left of the token."""
+async def test_a_superseded_result_says_by_whom_and_when(house: House, fate: str, *, landed: bool) -> None:
+    """One message, which needs no other one to be understood; and nothing remains of the token."""
     if landed:
         house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
     await house.submit(FIRST)
@@ -1633,7 +1633,7 @@ async def test_who_is_superseded_is_told_by_whom_and_when(house: House, fate: st
 
 
 async def test_an_older_one_is_held_while_the_newer_one_waits(house: House) -> None:
-    """Both were told to wait; the older one's time comes first, and passes."""
+    """Both have to wait; the older one's time comes first, and passes."""
     house.cloudflare.fail_next("credential", status=503, retry_after=60)
     await house.submit(FIRST)
     await house.deliver()
@@ -1650,7 +1650,7 @@ async def test_an_older_one_is_held_while_the_newer_one_waits(house: House) -> N
 
 @pytest.mark.parametrize("name", DEFINITE_NOES)
 async def test_after_a_definite_no_to_the_newer_one_the_older_one_goes_on(house: House, name: str) -> None:
-    """A mis-pasted token does not kill a good one that waits: at its own time, that one is stored."""
+    """A mis-pasted token does not end a good one that waits: it is stored at its own time."""
     house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
     await house.submit(FIRST)
     await house.deliver()
@@ -1667,7 +1667,7 @@ async def test_after_a_definite_no_to_the_newer_one_the_older_one_goes_on(house:
 
 @pytest.mark.parametrize("refusal", [NotAllowed(), BucketNotAllowed(), ChannelNotAllowed()], ids=repr)
 async def test_after_a_denial_of_the_newer_one_the_older_one_goes_on(house: House, refusal: AccessRefused) -> None:
-    """Who may not is as if he had not asked."""
+    """A submission of a person who is not allowed counts as never made."""
     await house.submit(FIRST)
     await house.submit(SECOND, "V2")
     house.gate.refusals.append(refusal)
@@ -1676,8 +1676,8 @@ async def test_after_a_denial_of_the_newer_one_the_older_one_goes_on(house: Hous
     assert sorted(house.told) == [("V1", State.STORED), ("V2", State.DENIED)]
 
 
-async def test_after_the_newer_one_failed_for_sure_the_older_one_goes_on(house: House) -> None:
-    """Told to wait for longer than there is time, and surely not written."""
+async def test_after_the_newer_one_certainly_failed_the_older_one_goes_on(house: House) -> None:
+    """It had to wait longer than it had time, and was certainly not written."""
     await house.submit(FIRST)
     house.cloudflare.fail_next("credential", status=429, code=971, retry_after=3600)
     await house.submit(SECOND, "V2")
@@ -1686,8 +1686,8 @@ async def test_after_the_newer_one_failed_for_sure_the_older_one_goes_on(house: 
     assert sorted(house.told) == [("V1", State.STORED), ("V2", State.FAILED)]
 
 
-async def test_a_newer_one_of_which_nobody_knows_takes_the_older_ones_place(house: House) -> None:
-    """At its deadline the slot may hold it: what is older must not be written over that."""
+async def test_a_newer_uncertain_one_supersedes_the_older_one(house: House) -> None:
+    """At its deadline the slot may hold it: nothing older may be written over it."""
     await house.submit(FIRST)
     house.cloudflare.fail_next("credential", drop_after_store=True, times=999)
     await house.submit(SECOND, "V2", user_id="U2")
@@ -1698,10 +1698,10 @@ async def test_a_newer_one_of_which_nobody_knows_takes_the_older_ones_place(hous
     assert (await house.read()).superseded_by == "U2"
 
 
-async def test_a_newer_one_whose_deadline_passed_while_the_bot_was_down_takes_the_older_ones_place(
+async def test_a_newer_one_that_expired_while_the_bot_was_down_supersedes_the_older_one(
     house: House,
 ) -> None:
-    """Also when the older one has time left: its deadline is its own."""
+    """Even if the older one has time left: its deadline is a separate one."""
     house.cloudflare.fail_next("credential", **DOWN)
     await house.submit(SECOND, "V2", user_id="U2")
     await house.deliver()
@@ -1712,7 +1712,7 @@ async def test_a_newer_one_whose_deadline_passed_while_the_bot_was_down_takes_th
     assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.UNCERTAIN)]
 
 
-async def test_a_newer_one_that_was_frozen_past_its_deadline_takes_the_older_ones_place(house: House) -> None:
+async def test_a_newer_one_frozen_past_its_deadline_supersedes_the_older_one(house: House) -> None:
     """Its first request may have landed; its second one was stopped by the fence. The older one has time left."""
 
     class Frozen(Submissions):
@@ -1733,8 +1733,8 @@ async def test_a_newer_one_that_was_frozen_past_its_deadline_takes_the_older_one
     assert await house.states() == [State.SUPERSEDED, State.UNCERTAIN]
 
 
-async def test_a_newer_one_that_cloudflare_wants_no_more_lets_the_older_one_go_on(house: House) -> None:
-    """Its first request may have landed, but what Cloudflare refuses now is no credential to be kept."""
+async def test_a_newer_one_that_cloudflare_now_refuses_lets_the_older_one_go_on(house: House) -> None:
+    """Its first request may have landed, but a token that Cloudflare refuses now need not be preserved."""
     await house.submit(FIRST)
     house.cloudflare.fail_next("credential", **LOST)
     house.cloudflare.fail_next("credential", **REFUSED)
@@ -1755,7 +1755,7 @@ async def test_a_newer_one_that_cloudflare_wants_no_more_lets_the_older_one_go_o
     ],
 )
 async def test_a_third_one_that_comes_while_the_second_one_is_sent(house: House, answer: str, ending: State) -> None:
-    """Whatever becomes of the second, the slot ends with the third, and each is told once."""
+    """However the second one ends, the slot ends with the third, and each is reported once."""
     await house.submit(FIRST)
     await house.submit(SECOND, "V2", user_id="U2")
     if answer != "success":
@@ -1777,7 +1777,7 @@ async def test_a_third_one_that_comes_while_the_second_one_is_sent(house: House,
 
 
 async def test_one_that_is_being_confirmed_is_not_disturbed_by_a_newer_one(house: House) -> None:
-    """It was written: that is told, while the newer one is written at once."""
+    """It was written: that is reported, while the newer one is written at once."""
     house.cloudflare.on_write = lambda: house.cloudflare.fail_next("status", **_test_answer("absent"))
     await house.submit(FIRST)
     assert await house.deliver() == timedelta(seconds=2)
@@ -1797,8 +1797,8 @@ async def test_one_that_is_being_confirmed_is_not_disturbed_by_a_newer_one(house
         pytest.param(DENIED_FOR_NOW, State.UNCERTAIN, id="perhaps written"),
     ],
 )
-async def test_what_is_held_ends_at_its_own_deadline(house: House, failure: Failure | None, ending: State) -> None:
-    """Nobody waits for an answer for longer than he was promised, because of somebody else's submission."""
+async def test_one_held_back_ends_at_its_own_deadline(house: House, failure: Failure | None, ending: State) -> None:
+    """Another person's submission does not extend the promised time."""
     if failure is not None:
         house.cloudflare.fail_next("credential", **failure)
     await house.submit(FIRST)
@@ -1819,7 +1819,7 @@ async def test_what_is_held_ends_at_its_own_deadline(house: House, failure: Fail
 
 
 async def test_hundreds_for_one_bucket_end_with_the_newest(house: House) -> None:
-    """One write, and a message to each."""
+    """One write, and a message for each."""
     await asyncio.gather(*(house.submit(FIRST, f"older {number}") for number in range(250)))
     await house.submit(SECOND, "V1")
     await house.deliver_all()
@@ -1827,11 +1827,11 @@ async def test_hundreds_for_one_bucket_end_with_the_newest(house: House) -> None
     assert len({posted.id for posted in house.reporter.posted}) == len(house.reporter.posted) == 251
 
 
-async def test_who_lost_the_bucket_at_any_point_sends_moves_and_tells_nothing_more(house: House) -> None:
-    """Somebody else takes the bucket before or after each call; that one brings it to its end, once.
+async def test_a_delivery_that_lost_its_lease_at_any_point_does_nothing_more(house: House) -> None:
+    """Another process takes the bucket before or after each call, and finishes it, once.
 
-    Only a request goes out that had passed the fence a moment before, and only a message comes twice that was on its
-    way to Slack in that very moment.
+    Only a request that had just passed the fence still goes out, and only a message that was on its way to Slack at
+    that moment comes twice.
     """
     let_out, told_by_both = 0, 0
     for step in count(2):  # 1 is before its own taking
@@ -1874,8 +1874,8 @@ _QUESTIONS = ["of a check", "of the other check", "at the headers of the write",
 
 
 @pytest.mark.parametrize("question", [1, 2, 3, 4], ids=_QUESTIONS)
-async def test_who_loses_the_bucket_while_the_request_goes_out_sends_no_whole_one(house: House, question: int) -> None:
-    """A process that froze and woke up: the fence stops it, the row stays as it was, and the other one goes on."""
+async def test_a_lease_lost_while_a_request_goes_out_stops_it(house: House, question: int) -> None:
+    """A frozen process wakes up: the fence stops it, the row stays unchanged, and the other process goes on."""
     asked = 0
 
     class TakenMeanwhile(Submissions):
@@ -1895,12 +1895,12 @@ async def test_who_loses_the_bucket_while_the_request_goes_out_sends_no_whole_on
     assert (await house.read()).state is (State.ACCEPTED if question < 3 else State.STORING)
     await house.deliver_all()
     assert house.sent == [FIRST]
-    _assert_told_once(house, await house.read())
+    _assert_reported_once(house, await house.read())
 
 
 @pytest.mark.parametrize("question", [1, 2, 3, 4], ids=_QUESTIONS)
 async def test_a_database_that_does_not_answer_the_fence_lets_nothing_out(house: House, question: int) -> None:
-    """In doubt nothing is sent; when it is back, the delivery goes on."""
+    """In doubt nothing is sent; once it is back, the delivery goes on."""
     asked = 0
 
     class Unavailable(Submissions):
@@ -1919,16 +1919,16 @@ async def test_a_database_that_does_not_answer_the_fence_lets_nothing_out(house:
     assert not (await house.read()).possibly_written
     await house.deliver_all()
     assert house.sent == [FIRST]
-    _assert_told_once(house, await house.read())
+    _assert_reported_once(house, await house.read())
 
 
 class Forgetful(Submissions):
-    """Cannot note what comes after a request went out, for a while."""
+    """Cannot record what comes after a sent request, for a while."""
 
     fails = 3
 
     async def apply(self, submission: Submission, move: Move, lease: Lease | None = None) -> list[Submission]:
-        """Fail for everything but the beginning, as long as it was told to."""
+        """Fail for everything except the start, for as many calls as ordered."""
         if self.fails and (submission.state is State.STORING or move.to in ENDINGS):
             self.fails -= 1
             raise DatabaseUnavailable
@@ -1938,8 +1938,10 @@ class Forgetful(Submissions):
 @pytest.mark.parametrize(
     ("token", "ending"), [(make_token(Behaviour.WEAK), State.REFUSED), (FIRST, State.STORED)], ids=["no", "yes"]
 )
-async def test_an_answer_that_cannot_be_noted_is_not_asked_for_again(house: House, token: str, ending: State) -> None:
-    """A clear no stays one, and a success is not written twice, however long the database is away."""
+async def test_an_answer_that_cannot_be_recorded_is_not_requested_again(
+    house: House, token: str, ending: State
+) -> None:
+    """A clear no stays one, and a success is not written twice, however long the database is down."""
     await house.submit(token)
     house.submissions = Forgetful(house.database)
     house.submissions.watch(house.reporter.watch)
@@ -1950,11 +1952,11 @@ async def test_an_answer_that_cannot_be_noted_is_not_asked_for_again(house: Hous
     assert await delivery.deliver(LAKE) is None
     assert (await house.read()).state is ending
     assert house.sent == [token]
-    _assert_told_once(house, await house.read())
+    _assert_reported_once(house, await house.read())
 
 
-async def test_a_success_that_could_not_be_noted_does_not_outlive_a_newer_request(house: House) -> None:
-    """The newer one may have landed before it was refused: the slot is written again, not just said to be."""
+async def test_an_unrecorded_success_does_not_outlive_a_newer_request(house: House) -> None:
+    """The newer one may have landed before it was refused: the slot is written again, not just reported."""
     await house.submit(FIRST)
     house.submissions = Forgetful(house.database)
     house.submissions.fails = 1
@@ -1972,8 +1974,8 @@ async def test_a_success_that_could_not_be_noted_does_not_outlive_a_newer_reques
     assert house.cloudflare.stored_token("lake") == FIRST
 
 
-async def test_a_success_that_is_noted_late_is_confirmed_in_all_its_time(house: House) -> None:
-    """An outage of the database is no reason to call a slot broken at the first look."""
+async def test_a_success_recorded_late_is_confirmed_with_its_full_time(house: House) -> None:
+    """A database outage must not make the first look at the slot the last."""
     await house.submit(FIRST)
     house.submissions = Forgetful(house.database)
     house.submissions.fails = 1
@@ -1991,8 +1993,8 @@ async def test_a_success_that_is_noted_late_is_confirmed_in_all_its_time(house: 
     assert (await house.read()).confirmation is CredentialStatus.VALID
 
 
-async def test_what_nobody_may_is_denied_although_slack_is_silent(house: House) -> None:
-    """A bucket that was taken off the list needs no answer about a person."""
+async def test_a_bucket_that_is_not_served_is_denied_without_slack(house: House) -> None:
+    """A bucket that was removed from the list needs no lookup of a person."""
     await house.submit()
     house.gate.always = MembershipUnknown()
     house.gate.refusals.append(BucketNotAllowed())
@@ -2000,8 +2002,8 @@ async def test_what_nobody_may_is_denied_although_slack_is_silent(house: House) 
     assert (await house.read()).state is State.DENIED
 
 
-async def test_a_plan_that_has_nothing_to_say_is_no_busy_loop(house: House) -> None:
-    """It is a fault of ours, which is logged, and tried again in a minute."""
+async def test_a_plan_without_a_move_is_no_busy_loop(house: House) -> None:
+    """It is a bug, which is logged, and retried in a minute."""
     await house.submit()
     delivery = house.delivery
     delivery._plans = dict.fromkeys(Task, ())
@@ -2023,7 +2025,7 @@ IMPOSSIBLE = {
 async def test_one_that_no_step_leads_on_from_holds_up_no_other(
     house: House, task: str, state: str, attempts: int, *, landed: bool
 ) -> None:
-    """A damaged row breaks each time it is looked at; a newer submission of its bucket is stored all the same."""
+    """A damaged row fails at each attempt; a newer submission of its bucket is stored all the same."""
     await house.submit(FIRST, "V1")
     row = f"task = '{task}', state = '{state}', attempts = {attempts}, possibly_written = {landed}, sealed_token = NULL"
     with closing(sqlite3.connect(house.database_path, isolation_level=None)) as connection:
@@ -2037,8 +2039,8 @@ async def test_one_that_no_step_leads_on_from_holds_up_no_other(
     assert "V2" in [each.id for each in house.reporter.posted]
 
 
-async def test_what_is_blocked_for_longer_than_it_may_wait_is_told_at_once(house: House) -> None:
-    """The account is stopped for an hour, and the submission has ten minutes: the reason is known now."""
+async def test_one_blocked_for_longer_than_it_may_wait_ends_at_once(house: House) -> None:
+    """The account is stopped for an hour, and the submission has ten minutes: the cause is known now."""
     house.client._pace = LocalPace(house.clock)
     house.cloudflare.fail_next("credential", status=429, code=971, retry_after=3600)
     await house.submit(FIRST)
@@ -2049,8 +2051,8 @@ async def test_what_is_blocked_for_longer_than_it_may_wait_is_told_at_once(house
     assert house.cloudflare.stored_token("lake") != SECOND
 
 
-async def test_who_lost_the_bucket_logs_that_and_nothing_else(house: House, log: io.StringIO) -> None:
-    """One line with the bucket, so that somebody who looks for a stall finds it."""
+async def test_a_lost_lease_is_logged_and_nothing_else(house: House, log: io.StringIO) -> None:
+    """One line with the bucket, for anyone who looks for a stall."""
     await house.submit(FIRST)
 
     async def take() -> None:
@@ -2063,7 +2065,7 @@ async def test_who_lost_the_bucket_logs_that_and_nothing_else(house: House, log:
 
 
 async def test_a_clock_that_was_set_back_does_not_delay_the_newest(house: House) -> None:
-    """The older one was recorded by a clock that was days ahead; the newer one is stored at once."""
+    """The older one was recorded with a clock days ahead; the newer one is stored at once."""
     house.clock.now += timedelta(days=9)
     house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
     await house.submit(FIRST)
@@ -2087,7 +2089,7 @@ async def test_a_clock_that_was_set_forward_expires_what_is_older(house: House) 
 
 
 async def test_a_process_that_was_frozen_past_the_deadline_sends_nothing(house: House) -> None:
-    """A laptop that was closed in the middle: nobody else took the bucket, but the time is over."""
+    """A laptop was closed in the middle: no other process took the bucket, but the time is over."""
 
     class Frozen(Submissions):
         async def holds(self, lease: Lease) -> bool:
@@ -2110,17 +2112,17 @@ async def test_one_that_was_overtaken_by_a_stored_one_is_not_sent(house: House) 
 
 
 async def test_a_second_submit_in_the_very_moment_of_sending_wins(house: House) -> None:
-    """The delivery had read the first token; it finds that its copy is stale, and sends the second."""
+    """The delivery had read the first token; its copy is stale, so it sends the second one."""
     other = make_token(Behaviour.GOOD, 2)
     await house.submit()
     house.gate.before_check = lambda: house.paste_again(other)
     await house.deliver_all()
     assert [write.token for write in house.cloudflare.writes] == [other]
-    _assert_told_once(house, await house.read())
+    _assert_reported_once(house, await house.read())
 
 
 async def test_a_second_submit_in_the_very_moment_of_a_denial_is_judged_anew(house: House) -> None:
-    """The denial was of the first; the second one is checked by itself."""
+    """The denial was for the first; the second one is checked separately."""
     other = make_token(Behaviour.GOOD, 2)
     await house.submit()
     house.gate.before_check = lambda: house.paste_again(other)
@@ -2131,8 +2133,8 @@ async def test_a_second_submit_in_the_very_moment_of_a_denial_is_judged_anew(hou
     assert house.shown == [State.VERIFYING, State.STORING, State.CONFIRMING, State.STORED]
 
 
-async def test_a_delivery_that_lost_its_submission_says_nothing(house: House) -> None:
-    """Somebody else ended it while the request was out: the success is not told over that."""
+async def test_a_delivery_that_lost_its_submission_reports_nothing(house: House) -> None:
+    """Another process ended it while the request was out: the success is not reported over that."""
 
     async def end_it() -> None:
         lease = await house.submissions.take(LAKE)
@@ -2160,16 +2162,16 @@ async def test_a_delivery_that_lost_its_submission_says_nothing(house: House) ->
 async def test_the_message_comes_once_when_slack_is_back(
     house: House, retry_after: list[timedelta | None], waits: list[timedelta]
 ) -> None:
-    """Slack is asked again, less and less often, and Cloudflare not at all."""
+    """Posting is retried less and less often, and Cloudflare is not asked."""
     house.reporter.failures = [SlackUnavailable(pause) for pause in retry_after]
     await house.submit()
     assert await house.deliver_all() == waits
     assert house.posts == ["POST"]
-    _assert_told_once(house, await house.read())
+    _assert_reported_once(house, await house.read())
 
 
-async def test_a_message_is_posted_once_although_that_cannot_be_noted(house: House, database_path: Path) -> None:
-    """A database that is away for a while costs no second message: only the noting is repeated."""
+async def test_a_message_is_posted_once_although_that_cannot_be_recorded(house: House, database_path: Path) -> None:
+    """A database outage causes no second message: only the recording is repeated."""
     delivery = house.delivery
     await house.submit()
     with closing(sqlite3.connect(database_path, isolation_level=None)) as other:
@@ -2183,11 +2185,11 @@ async def test_a_message_is_posted_once_although_that_cannot_be_noted(house: Hou
     assert await delivery.deliver(LAKE) is None
     assert house.posts == ["POST"]
     assert delivery._kept._of_bucket == {}
-    _assert_told_once(house, await house.read())
+    _assert_reported_once(house, await house.read())
 
 
-async def test_a_message_that_slack_refused_for_now_is_no_posted_one(house: House) -> None:
-    """What is remembered as posted is only what Slack has taken."""
+async def test_a_message_that_slack_refused_does_not_count_as_posted(house: House) -> None:
+    """Only what Slack accepted is remembered as posted."""
     delivery = house.delivery
     house.reporter.failures = [SlackUnavailable()]
     await house.submit()
@@ -2196,11 +2198,11 @@ async def test_a_message_that_slack_refused_for_now_is_no_posted_one(house: Hous
     assert house.reporter.posted == []
     house.clock.now = next_at
     assert await delivery.deliver(LAKE) is None
-    _assert_told_once(house, await house.read())
+    _assert_reported_once(house, await house.read())
 
 
 async def test_a_response_url_is_not_kept_longer_than_it_lives(house: House) -> None:
-    """Slack stays away for longer than half an hour: the URL is of no use any more and is erased."""
+    """Slack is down for more than half an hour: the URL is useless and is erased."""
     house.reporter.failures = [SlackUnavailable(timedelta(minutes=10)) for _ in range(4)]
     await house.submit()
     kept = []
@@ -2209,11 +2211,11 @@ async def test_a_response_url_is_not_kept_longer_than_it_lives(house: House) -> 
         house.clock.now += wait
     assert kept == [True, True, False, False]
     assert house.clock.now - START > RESPONSE_URL_LIFETIME
-    _assert_told_once(house, await house.read())
+    _assert_reported_once(house, await house.read())
 
 
 async def _die_at(house: House, step: int, key: BucketKey) -> bool:
-    """Deliver, moving the clock on, and die at a step; say whether there was such a step."""
+    """Deliver, advancing the clock, and die at a step; return whether there was such a step."""
     house.death.steps, house.death.at_step = 0, step
     task = asyncio.create_task(house.deliver_all(key))
     await asyncio.wait([task])
@@ -2237,7 +2239,7 @@ async def _die_at(house: House, step: int, key: BucketKey) -> bool:
 async def test_a_kill_at_any_point_loses_and_doubles_nothing(
     house: House, behaviour: Behaviour, endings: set[State]
 ) -> None:
-    """Killed before or after each call to the database, Cloudflare or Slack, and run again, it ends as it should.
+    """Killed before or after each call to the database, Cloudflare or Slack, and restarted, it ends as it should.
 
     A message is doubled only by a kill between Slack's acceptance and our record of it.
     """
@@ -2263,7 +2265,7 @@ async def test_a_kill_at_any_point_loses_and_doubles_nothing(
 
 
 async def test_killed_before_the_answer_and_late_it_is_uncertain(house: House) -> None:
-    """The request was out when the bot died, and its time was over when it came back: nobody knows."""
+    """The request was out when the bot died, and the time was over at its restart: the outcome is unknown."""
     await house.submit()
     house.transport.after_answer = _die
     with pytest.raises(asyncio.CancelledError):
@@ -2274,14 +2276,14 @@ async def test_killed_before_the_answer_and_late_it_is_uncertain(house: House) -
     await house.deliver_all()
     ended = await house.read()
     assert (ended.state, ended.error_code, house.posts) == (State.UNCERTAIN, None, ["POST"])
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 async def _die() -> None:
     raise asyncio.CancelledError
 
 
-async def test_killed_while_storing_a_denial_is_not_told_as_unchanged(house: House) -> None:
+async def test_killed_while_storing_a_denial_is_not_reported_as_unchanged(house: House) -> None:
     """What the allowlist says now does not undo a request that may have landed."""
     await house.submit()
     house.transport.after_answer = _die

@@ -1,4 +1,4 @@
-"""Moves that could not be recorded: kept as long as they are still true, and no longer."""
+"""Moves that could not be recorded: kept while they are still true, and no longer."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -21,8 +21,8 @@ def _lease(epoch: int) -> Lease:
 
 
 @pytest.mark.parametrize("epochs", [(8,), (8, 9, 10)], ids=["at once", "after some more tries"])
-def test_what_was_written_is_known_to_who_has_had_the_bucket_ever_since(epochs: tuple[int, ...]) -> None:
-    """However often the database fails: each try takes the bucket anew."""
+def test_a_write_is_kept_while_the_same_process_holds_the_bucket(epochs: tuple[int, ...]) -> None:
+    """However often the database fails: each attempt takes a new lease."""
     kept = KeptMoves()
     kept.keep_write(_lease(7), SUBMISSION, STORED)
     for epoch in epochs:
@@ -30,8 +30,8 @@ def test_what_was_written_is_known_to_who_has_had_the_bucket_ever_since(epochs: 
     assert kept.find(SUBMISSION, NOW) == STORED
 
 
-def test_what_was_written_is_not_known_once_somebody_else_had_the_bucket() -> None:
-    """That one may have written something newer; what was told stays told."""
+def test_a_write_is_dropped_once_another_process_held_the_bucket() -> None:
+    """That one may have written a newer token; a posted result stays posted."""
     kept = KeptMoves()
     kept.keep_write(_lease(7), SUBMISSION, STORED)
     kept.keep_report(make_submission(id="V2"), REPORTED)
@@ -41,7 +41,7 @@ def test_what_was_written_is_not_known_once_somebody_else_had_the_bucket() -> No
 
 
 def test_a_newer_request_ends_what_was_known_of_the_slot() -> None:
-    """What was told stays told."""
+    """A posted result stays posted."""
     kept = KeptMoves()
     kept.keep_write(_lease(7), SUBMISSION, STORED)
     kept.keep_report(make_submission(id="V2"), REPORTED)
@@ -50,15 +50,15 @@ def test_a_newer_request_ends_what_was_known_of_the_slot() -> None:
     assert kept.find(make_submission(id="V2"), NOW) == REPORTED
 
 
-def test_a_submission_that_changed_is_looked_at_anew() -> None:
-    """It was recorded after all, or somebody else has moved it."""
+def test_a_kept_move_of_a_changed_submission_is_dropped() -> None:
+    """It was recorded after all, or another process has moved it."""
     kept = KeptMoves()
     kept.keep_write(_lease(7), SUBMISSION, STORED)
     assert kept.find(make_submission(id="V1", revision=4), NOW) is None
 
 
-def test_what_is_recorded_late_has_its_time_ahead() -> None:
-    """The slot is tested as long as after a success that was recorded at once."""
+def test_a_late_record_gets_its_full_time() -> None:
+    """The slot is tested for as long as after a success that was recorded at once."""
     kept = KeptMoves()
     kept.keep_write(_lease(7), SUBMISSION, STORED)
     late = NOW + 60 * SECOND
@@ -68,7 +68,7 @@ def test_what_is_recorded_late_has_its_time_ahead() -> None:
 
 
 def test_nothing_is_kept_of_what_is_recorded_or_of_a_bucket_at_rest() -> None:
-    """Memory is bounded by what is under way."""
+    """Memory is bounded by the work in progress."""
     kept = KeptMoves()
     kept.keep_write(_lease(7), SUBMISSION, STORED)
     kept.drop(SUBMISSION)

@@ -103,7 +103,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What becomes of one write: whether it lands, and what is answered; None is a success."""
+    """The outcome of one write: whether it lands, and the answer; None is a success."""
 
     lands: bool
     error: type[CloudflareError] | None
@@ -144,16 +144,16 @@ class Pasted:
 
     @property
     def place(self) -> tuple[timedelta, timedelta, int]:
-        """Order among those of its bucket: as Slack sent them; then as they arrived, and as they were recorded."""
+        """Return its order within the bucket: by Slack's time, then by arrival, then by recording."""
         return (self.sent, self.arrived, self.recorded)
 
 
 class Killed(Exception):  # noqa: N818 - what happened
-    """A name for the log of a history; the process itself gets a CancelledError."""
+    """Marks a kill in the log of a history; the process itself gets a CancelledError."""
 
 
 class World:
-    """Cloudflare, Slack, the allowlist and the clocks; and what may happen at any point of a delivery."""
+    """Cloudflare, Slack, the allowlist and the clocks; and the event at any point of a delivery."""
 
     def __init__(self) -> None:
         self.real = timedelta(0)
@@ -182,19 +182,19 @@ class World:
 
     @property
     def is_past_recall(self) -> bool:
-        """Whether a request has passed its last check and has not arrived."""
+        """Return whether a request has passed its last check and has not arrived."""
         return self.is_at_the_door and self.of_database is not DatabaseUnavailable
 
     def as_sent(self, arrived: timedelta, way: timedelta = AT_ONCE) -> timedelta:
-        """Return when Slack sent what arrived then, as far as that is told: by Slack's own clock, to the second."""
+        """Return when Slack sent what arrived then, as far as that is signed: by Slack's clock, to the second."""
         return (arrived - way) // SECOND * SECOND if self.is_signed else arrived
 
     def clock(self) -> datetime:
-        """Tell the time, as somebody has set it."""
+        """Return the time of the clock, which may have been set."""
         return START + self.real + self.offset
 
     async def point(self) -> None:
-        """Let something happen here, if this is where it was to happen."""
+        """Make the planned event happen, if it was planned for this point."""
         if self.surprise is None or self.points_left is None:
             return
         self.points_left -= 1
@@ -204,13 +204,13 @@ class World:
         await surprise()
 
     def of_token(self, token: str) -> Pasted:
-        """Find whose token it is; there is exactly one. A question about it may be on its way when it is replaced."""
+        """Return the owner of a token; there is exactly one. A check of it may be under way when it is replaced."""
         [found] = [pasted for pasted in (*self.pasted.values(), *self.replaced) if pasted.token == token]
         return found
 
 
 class InterruptedDatabase:
-    """Runs what it is given on another database; something may happen before and after."""
+    """Runs its calls on another database; something may happen before and after each."""
 
     def __init__(self, database: Database, world: World) -> None:
         self._database = database
@@ -219,7 +219,7 @@ class InterruptedDatabase:
     async def run(
         self, work: Callable[[Connection], T], afterwards: Callable[[T, Any], Awaitable[None]] | None = None
     ) -> T:
-        """Run it, or fail as planned: before it with nothing done, after it with nobody knowing."""
+        """Run it, or fail as planned: before it with nothing done, or after it with the outcome unknown."""
         await self._pass(DatabaseUnavailable)
         result = await self._database.run(work, afterwards)
         await self._pass(CommitUnknown)
@@ -234,7 +234,7 @@ class InterruptedDatabase:
 
 
 class WatchedSubmissions(Submissions):
-    """Notes what a delivery could know when it chose its next step."""
+    """Records what a delivery could know when it chose its next step."""
 
     def __init__(self, database: Database, world: World, plain: Submissions) -> None:
         super().__init__(database)
@@ -242,7 +242,7 @@ class WatchedSubmissions(Submissions):
         self._plain = plain
 
     async def take(self, key: BucketKey) -> Lease:
-        """Take the bucket."""
+        """Take the lease."""
         self._world.is_taking = True
         try:
             return await super().take(key)
@@ -260,7 +260,7 @@ class WatchedSubmissions(Submissions):
 
 
 async def read_sealed(submissions: Submissions, submission_id: str) -> Sealed:
-    """Return what a submission keeps sealed."""
+    """Return the sealed values of a submission."""
     columns = (SUBMISSIONS.c.sealed_token, SUBMISSIONS.c.sealed_response_url)
     query = select(*columns).where(SUBMISSIONS.c.id == submission_id)
     row = await submissions._database.run(lambda connection: connection.execute(query).one())
@@ -268,14 +268,14 @@ async def read_sealed(submissions: Submissions, submission_id: str) -> Sealed:
 
 
 async def may_be_sent(submissions: Submissions, submission_id: str) -> bool:
-    """Say whether a submission holds the older ones: it has not ended, and is not written."""
+    """Return whether a submission holds back the older ones: not ended and not written."""
     found = await submissions.find(submission_id)
     assert found is not None
     return not found.is_ended and found.state is not State.CONFIRMING
 
 
 class ScriptedCloudflare(CloudflareClient):
-    """Does as planned, and checks of every write whether it may be sent now."""
+    """Answers as planned, and checks that each write may be sent now."""
 
     account_id = "account"
 
@@ -290,7 +290,7 @@ class ScriptedCloudflare(CloudflareClient):
         may_send: Callable[[], Awaitable[bool]],
         turn: Turn | None = None,
     ) -> TokenVerification:
-        """Know a token, or not (yet), or have trouble as planned."""
+        """Know a token, or not (yet), or fail as planned."""
         await self._ask_about(token, may_send)
         if self._world.checks:
             raise self._world.checks.pop(0)(status=503)
@@ -303,7 +303,7 @@ class ScriptedCloudflare(CloudflareClient):
     async def get_catalog_as(
         self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
     ) -> Catalog:
-        """Show the catalog to anybody."""
+        """Show the catalog to every token."""
         await self._ask_about(token, may_send)
         return Catalog(key=key, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.UNKNOWN)
 
@@ -313,7 +313,7 @@ class ScriptedCloudflare(CloudflareClient):
         raise RouteGone
 
     async def _ask_about(self, token: Secret, may_send: Callable[[], Awaitable[bool]]) -> None:
-        """Let a question about a token go out as long as it may."""
+        """Let a check of a token go out while it may be sent."""
         submission = await self._read(self._world.of_token(token.reveal()))  # before: time may pass in the database
         if not await may_send():
             raise LeaseLost
@@ -323,7 +323,7 @@ class ScriptedCloudflare(CloudflareClient):
     async def store_credential(
         self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
     ) -> str:
-        """Ask the fence as often as the real one does, then judge the token."""
+        """Ask the fence as often as the real client does, then judge the token."""
         if not await may_send():
             raise LeaseLost
         self._world.is_at_the_door, self._world.is_overtaken = True, False
@@ -343,14 +343,14 @@ class ScriptedCloudflare(CloudflareClient):
         return await self._finish(key.bucket, pasted, outcome)
 
     async def turn(self, urgency: Urgency) -> Turn | datetime:
-        """Let one request go, or say when to come back."""
+        """Let one request go, or return when to come back."""
         await self._world.point()
         if self._world.blocked_until is not None and self._world.blocked_until > self._world.clock():
             return self._world.blocked_until
         return Turn(None, urgency)
 
     async def get_catalog(self, key: BucketKey, turn: Turn | None = None) -> Catalog:
-        """Show the slot, or what was planned."""
+        """Show the slot, or the planned answer."""
         await self._world.point()
         slot = CredentialStatus.ABSENT if self._world.slots[key.bucket] is None else CredentialStatus.PRESENT
         look = self._world.looks.pop(0) if self._world.looks else slot
@@ -372,7 +372,7 @@ class ScriptedCloudflare(CloudflareClient):
         return "ray"
 
     async def _check_sending(self, bucket: str, pasted: Pasted) -> None:
-        """Check the rule at the moment in which the token goes out."""
+        """Check the rule at the moment when the token goes out."""
         submission = await self._read(pasted)
         assert pasted not in self._world.replaced, "sent after it was replaced"
         assert pasted.bucket == bucket
@@ -384,15 +384,16 @@ class ScriptedCloudflare(CloudflareClient):
         assert not held_by, f"{pasted.id} is sent although {held_by} are newer and have not ended"
         for each in newer:
             if each in self._world.accepted or (await self._read(each)).state is State.UNCERTAIN:
-                assert await self._gave_way(each), f"{pasted.id} is sent although the slot may hold {each.id}"
+                lets_go_on = await self._lets_older_ones_go_on(each)
+                assert lets_go_on, f"{pasted.id} is sent although the slot may hold {each.id}"
 
     async def _read(self, pasted: Pasted) -> Submission:
         found = await self._submissions.find(pasted.id)
         assert found is not None
         return found
 
-    async def _gave_way(self, newer: Pasted) -> bool:
-        """Say whether a newer one ended in a way that lets older ones go on, although it may have landed."""
+    async def _lets_older_ones_go_on(self, newer: Pasted) -> bool:
+        """Return whether a newer one ended so that older ones go on, although it may have landed."""
         found = await self._read(newer)
         error = None if found.error_code is None else error_of_code(found.error_code)
         is_no = error is not None and issubclass(error, Refusal)
@@ -400,13 +401,13 @@ class ScriptedCloudflare(CloudflareClient):
 
 
 class Slack(Rule):
-    """Takes messages, knows who is in a user group, and is the rule of who may."""
+    """Accepts messages, knows the members of a user group, and is the authorization rule."""
 
     def __init__(self, world: World) -> None:
         self._world = world
 
     async def post_result(self, pending: Pending) -> Posted:
-        """Note the message, or fail as planned."""
+        """Record the message, or fail as planned."""
         submission = pending.submission
         await self._world.point()
         if self._world.slack_failures:
@@ -417,11 +418,11 @@ class Slack(Rule):
         return Posted(place=submission.channel_id, way=Way.CHANNEL)
 
     def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
-        """Have it asked."""
+        """Request a lookup."""
         return frozenset({"S1"})
 
     async def members_of(self, usergroup: str) -> frozenset[str]:
-        """Say nothing as planned."""
+        """Fail as planned, else return no members."""
         await self._world.point()
         if self._world.membership_failures:
             self._world.membership_failures -= 1
@@ -437,14 +438,14 @@ class Slack(Rule):
 
 
 class Engine(Protocol):
-    """Opens the database of one history, empty, and closes it."""
+    """Opens an empty database for one history, and closes it."""
 
     async def open(self) -> Database:
         """Return it, ready."""
         ...
 
     async def close(self) -> None:
-        """Leave nothing."""
+        """Close it, and remove its files."""
         ...
 
 
@@ -482,7 +483,7 @@ class Ordering(RuleBasedStateMachine):
         return self._runner.run(work)
 
     def _make_delivery(self) -> Delivery:
-        """Return one that remembers nothing, like that of another process."""
+        """Return a delivery without memory, as in another process."""
         world, slack = self._world, Slack(self._world)
         database = InterruptedDatabase(self._database, world)
         return Delivery(
@@ -501,7 +502,7 @@ class Ordering(RuleBasedStateMachine):
 
     @initialize(bucket=A_BUCKET, user=st.sampled_from(PEOPLE), is_signed=st.booleans())
     def begin(self, bucket: str, user: str, *, is_signed: bool) -> None:
-        """There is no history without a submission. Over HTTP Slack signs when it sent one, to the second."""
+        """Every history has a submission. Over HTTP, Slack signs the time of sending, to the second."""
         self._world.is_signed = is_signed
         self._run(self._submit(bucket, user, is_fit=True))
 
@@ -513,7 +514,7 @@ class Ordering(RuleBasedStateMachine):
         ttl=st.sampled_from([TTL, 3 * TTL]),
     )
     def accept(self, bucket: str, user: str, late: timedelta, ttl: timedelta, *, is_fit: bool) -> None:
-        """Record what somebody pasted some moments ago; what the operator allows may have changed."""
+        """Record what a person pasted a moment ago; the allowlist may have changed."""
         self._run(self._submit(bucket, user, late, ttl, is_fit=is_fit))
 
     @rule(
@@ -523,7 +524,7 @@ class Ordering(RuleBasedStateMachine):
         newer_by=st.sampled_from([None, *PEOPLE]),
     )
     def arrive_late(self, bucket: str, user: str, way: timedelta, newer_by: str | None) -> None:
-        """Let arrive what Slack sent a while ago: others may have been sent, and written, since."""
+        """Deliver a Submit that Slack sent a while ago: others may have been sent and written since."""
         self._run(self._store_meanwhile(bucket, newer_by))
         self._run(self._submit(bucket, user, way=way))
 
@@ -534,19 +535,19 @@ class Ordering(RuleBasedStateMachine):
         newer_by=st.sampled_from([None, *PEOPLE]),
     )
     def wake_a_frozen_gateway(self, bucket: str, user: str, frozen: timedelta, newer_by: str | None) -> None:
-        """Record what a gateway had read before it stood still, whatever the others did meanwhile."""
+        """Record what a gateway had read before it froze, whatever the others did meanwhile."""
         self._run(self._store_meanwhile(bucket, newer_by))
         self._run(self._submit(bucket, user, frozen))
 
     @rule(data=st.data(), is_fit=st.booleans())
     def repeat(self, data: st.DataObject, *, is_fit: bool) -> None:
-        """Somebody presses Submit again, with another token."""
+        """Submit again in the same form, with another token."""
         again = data.draw(st.sampled_from(sorted(self._world.pasted)))
         self._run(self._submit_again(again, is_fit=is_fit))
 
     @rule(outcomes=st.lists(st.sampled_from(sorted(OUTCOMES)), min_size=1, max_size=3))
     def trouble_at_cloudflare(self, outcomes: list[str]) -> None:
-        """Say what becomes of the next writes."""
+        """Plan the outcomes of the next writes."""
         self._world.planned += [OUTCOMES[name] for name in outcomes]
 
     @rule(
@@ -564,7 +565,7 @@ class Ordering(RuleBasedStateMachine):
         memberships: int,
         no_turn: int,
     ) -> None:
-        """Let the next look at the slot show something else, calls to Slack fail, and the pace be used up."""
+        """Make the next test of the slot show something else, calls to Slack fail, or the pace be used up."""
         world = self._world
         world.looks += [] if look is None else [look]
         world.checks += [] if check is None else [check]
@@ -573,12 +574,12 @@ class Ordering(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from(PEOPLE), is_denied=st.sampled_from([True, False, False]))
     def change_the_allowlist(self, user: str, *, is_denied: bool) -> None:
-        """Somebody may not any more, or may again."""
+        """Remove a person from the allowlist, or add one again."""
         (self._world.denied.add if is_denied else self._world.denied.discard)(user)
 
     @rule(seconds=st.sampled_from([None, None, 1.0, 5.0, 300.0, 601.0]))
     def wait(self, seconds: float | None) -> None:
-        """Let time pass: some seconds, or until the next step is due."""
+        """Let some seconds pass, or wait until the next step is due."""
         until_next = self._next_at - self._world.clock() if self._next_at else AT_ONCE
         self._world.real += max(until_next, AT_ONCE) if seconds is None else timedelta(seconds=seconds)
 
@@ -600,7 +601,7 @@ class Ordering(RuleBasedStateMachine):
     def step_with_a_surprise(
         self, bucket: str, at: int, what: str, user: str, late: timedelta, *, is_fresh: bool
     ) -> None:
-        """Deliver once, mostly something new; at one of its calls something happens."""
+        """Deliver once, mostly a new submission; at one of the calls something happens."""
         if is_fresh:
             self._run(self._submit(bucket, "U1"))
         surprises: dict[str, Callable[[], Awaitable[object]]] = {
@@ -627,7 +628,7 @@ class Ordering(RuleBasedStateMachine):
 
     @rule(hours=st.sampled_from([0, 0, -1, 1]))
     def restart(self, hours: int) -> None:
-        """End the process between two steps; the clock may be another one when it comes back."""
+        """End the process between two steps; the clock may differ when it comes back."""
         self._run(self._cut_short(None))
         self._delivery = self._make_delivery()
         self._world.offset += timedelta(hours=hours)
@@ -639,7 +640,7 @@ class Ordering(RuleBasedStateMachine):
     @precondition(lambda self: not self._world.planned)
     @rule(bucket=A_BUCKET)
     def two_at_once(self, bucket: str) -> None:
-        """Two processes deliver the same bucket side by side."""
+        """Let two processes deliver the same bucket concurrently."""
         self._run(self._cut_short(bucket))
         self._run(self._deliver_twice(bucket))
 
@@ -686,7 +687,7 @@ class Ordering(RuleBasedStateMachine):
             assert recorded.superseded_by in {each.user_id for each in by}
 
     async def _store_meanwhile(self, bucket: str, newer_by: str | None) -> None:
-        """Let somebody submit, and be seen to."""
+        """Let a person submit, and deliver it."""
         if newer_by is not None:
             await self._submit(bucket, newer_by)
             await self._deliver_to_rest(bucket)
@@ -758,7 +759,7 @@ class Ordering(RuleBasedStateMachine):
         return "done"
 
     async def _end_orphans(self) -> None:
-        """End what the killed process had under way at the same time: it dies with it."""
+        """End the concurrent tasks of the killed process: they die with it."""
         orphans = asyncio.all_tasks() - {asyncio.current_task()}
         for orphan in orphans:
             orphan.cancel()
@@ -777,7 +778,7 @@ class Ordering(RuleBasedStateMachine):
             raise self._world.of_database
 
     async def _take(self, bucket: str) -> None:
-        """Let another process take the bucket and do nothing: whatever moves from now on is the loser's doing."""
+        """Let another process take the lease and do nothing: any later move is a mistake of the first."""
         await self._cut_short(bucket)
         await self._submissions.take(BucketKey(account_id="account", bucket=bucket))
         is_first = self._world.is_taking and self._world.of_database is DatabaseUnavailable
@@ -785,11 +786,11 @@ class Ordering(RuleBasedStateMachine):
             self._taken_at = await self._trace(bucket)
 
     async def _trace(self, bucket: str) -> list[tuple[Submission, int]]:
-        """Return what the work on a bucket changes, but for messages: one may be on its way to Slack already."""
+        """Return the changes by the work on a bucket, except for messages: one may be on its way to Slack already."""
         return [(await self._read(pasted), pasted.writes) for pasted in self._of(bucket)]
 
     async def _take_over(self, bucket: str, newer_of: str | None = None) -> None:
-        """Let another process do the whole work, and then the first one go on where it was."""
+        """Let another process do all the work, and then the first one continue where it was."""
         await self._cut_short(bucket)
         is_past_recall = self._world.is_past_recall
         if is_past_recall:
@@ -807,7 +808,7 @@ class Ordering(RuleBasedStateMachine):
         self._world.real += how_long
 
     async def _cut_short(self, bucket: str | None) -> None:
-        """Note whose message may come twice: it may be with Slack, and is not noted yet."""
+        """Note whose message may come twice: Slack may have it, but it is not recorded yet."""
         for pasted in self._world.pasted.values():
             found = await self._submissions.find(pasted.id)
             assert found is not None
@@ -817,7 +818,7 @@ class Ordering(RuleBasedStateMachine):
     # What always holds.
 
     async def _check_settled(self, bucket: str) -> None:
-        """After a whole delivery nothing is overdue, and the time of the next step is right."""
+        """Check after a whole delivery that nothing is overdue, and that the time of the next step is right."""
         rows = [await self._read(pasted) for pasted in self._of(bucket)]
         waiting = [row for row in rows if row.reported_at is None]
         assert (self._next_at is None) == (not waiting)
@@ -851,7 +852,7 @@ class Ordering(RuleBasedStateMachine):
         return found
 
     def teardown(self) -> None:
-        """Bring everything to its end, and look at it."""
+        """Finish everything, and check the result."""
         try:
             self._run(self._finish())
         finally:
@@ -863,7 +864,7 @@ class Ordering(RuleBasedStateMachine):
         world.planned, world.looks, world.checks = [], [], []
         world.slack_failures = world.membership_failures = 0
         world.blocked_until = world.surprise = None
-        hopeful = [bucket for bucket in BUCKETS if await self._has_hope(bucket)]
+        hopeful = [bucket for bucket in BUCKETS if await self._must_be_stored(bucket)]
         for _ in range(300):
             next_at = [at for bucket in BUCKETS if (at := await self._deliver_to_rest(bucket)) is not None]
             if not next_at:
@@ -880,8 +881,8 @@ class Ordering(RuleBasedStateMachine):
         await self._check_settled(bucket)
         return self._next_at
 
-    async def _has_hope(self, bucket: str) -> bool:
-        """Say whether the newest one cannot but be stored, now that all troubles are over."""
+    async def _must_be_stored(self, bucket: str) -> bool:
+        """Return whether the newest one must be stored, now that all trouble is over."""
         newest = max(self._of(bucket), key=lambda pasted: pasted.place, default=None)
         if newest is None or not newest.is_fit or newest.user_id in self._world.denied:
             return False
@@ -908,7 +909,7 @@ class Ordering(RuleBasedStateMachine):
         self._check_slot(bucket, rows)
 
     def _check_slot(self, bucket: str, rows: dict[str, Submission]) -> None:
-        """Check that the slot holds the newest stored one, or something newer of which nobody knows."""
+        """Check that the slot holds the newest stored one, or a newer one with an unknown outcome."""
         stored = [pasted for pasted in self._of(bucket) if rows[pasted.id].state is State.STORED]
         if bucket in self._world.in_flight or not stored:
             return
@@ -921,7 +922,7 @@ class Ordering(RuleBasedStateMachine):
 
 
 class SqliteFile:
-    """A file for each history, copied from one whose tables are made; in memory where there is such a place."""
+    """A file for each history, copied from one with tables; in memory where possible."""
 
     def __init__(self, directory: Path) -> None:
         self._template = directory / "template.sqlite"
@@ -968,7 +969,7 @@ class Postgres:
 
 @pytest.fixture
 def sqlite_file() -> Iterator[SqliteFile]:
-    """Find a place for files whose fsync costs nothing."""
+    """Return a directory for files, where fsync costs nothing."""
     memory = Path("/dev/shm")  # noqa: S108 - only its speed matters; the directory in it is our own
     with TemporaryDirectory(prefix="ordering-", dir=memory if memory.is_dir() else None) as directory:
         yield SqliteFile(Path(directory))

@@ -1,4 +1,4 @@
-"""A plan is steps: one more between two others, which waits for an event outside, on both engines."""
+"""A plan is a tuple of steps: a new one that waits for an outside event works on both engines."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,37 +43,37 @@ A_HANG = timedelta(seconds=60)
 
 
 class AwaitWord(Step):
-    """Waits until somebody has given their word."""
+    """Waits until a person has confirmed."""
 
     label = "Wait for a word"
     given: ClassVar[set[str]] = set()
     asked: ClassVar[asyncio.Queue[str]]
 
     def is_done(self, submission: Submission, now: datetime) -> bool:
-        """Whether the word is given."""
+        """Return whether it is confirmed."""
         return submission.id in self.given
 
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
-        """Wait, as long as the submission may."""
+        """Wait, for as long as the submission may."""
         self.asked.put_nowait(pending.submission.id)
         return Move(to=pending.submission.state, at=pending.submission.expires_at)
 
 
 @pytest.mark.parametrize("task", Task)
 def test_every_plan_asks_for_the_permit_first(task: Task) -> None:
-    """Whoever was taken off a list after the Submit has nothing sent, whatever it was for."""
+    """Nothing is sent for a person removed from the allowlist after the Submit, whatever the task."""
     assert PLANS[task][0] is Permit
 
 
 @dataclass(slots=True)
 class Notes:
-    """Writes down what is told."""
+    """Records what is posted."""
 
     changes: list[Change] = field(default_factory=list)
     posted: asyncio.Queue[Submission] = field(default_factory=asyncio.Queue)
 
     async def post_result(self, pending: Pending) -> Posted:
-        """Note it."""
+        """Record it."""
         self.posted.put_nowait(pending.submission)
         return Posted(place="C1", way=Way.CHANNEL)
 
@@ -136,10 +136,10 @@ async def _jobs(url: str, client: CloudflareClient, notes: Notes) -> AsyncIterat
 
 
 @pytest.mark.parametrize("engine", ["inline", "procrastinate"])
-async def test_what_waits_for_an_event_outside_goes_on_when_it_comes(
+async def test_a_step_that_waits_for_an_event_continues_when_it_comes(
     engine: str, request: pytest.FixtureRequest, database_path: Path
 ) -> None:
-    """Whoever records it wakes the bucket in doing so, on both engines alike: nobody has to think of that."""
+    """Recording the event wakes the bucket, on both engines; no further call is needed."""
     AwaitWord.asked = asyncio.Queue()
     AwaitWord.given.clear()
     notes = Notes()
@@ -196,7 +196,7 @@ def _enabling(view_id: str) -> NewSubmission:
 
 
 def test_the_progress_is_made_from_the_plan() -> None:
-    """What is shown to people is what is done, in that order; what has no label is not shown."""
+    """The steps are shown in order; one without a label is not shown."""
     assert [step.label for step in steps_of(Task.STORE)] == [
         "Verify the token and the catalog",
         "Store it at Cloudflare",

@@ -1,4 +1,4 @@
-"""The final message: posted, noted, and tried as long as it takes."""
+"""The final message: posted, recorded, and retried until Slack accepts it."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,22 +21,22 @@ ENDED = Pending(
 
 
 class SmallPoster:
-    """Notes what is posted, or fails as told."""
+    """Records what is posted, or fails as ordered."""
 
     def __init__(self, error: SlackUnavailable | None = None) -> None:
         self.posted: list[Pending] = []
         self.error = error
 
     async def post_result(self, pending: Pending) -> Posted:
-        """Note it."""
+        """Record it."""
         if self.error is not None:
             raise self.error
         self.posted.append(pending)
         return Posted(place="C1", way=Way.RESPONSE_URL)
 
 
-async def test_a_result_is_posted_and_noted() -> None:
-    """With all that the poster needs; the log says where and how, and joins it to the submission."""
+async def test_a_result_is_posted_and_recorded() -> None:
+    """With all that the poster needs; the log says where and how, with the submission's id."""
     poster = SmallPoster()
     with capture_logs() as log:
         move = await Report(poster, lambda: NOW).take(ENDED)
@@ -61,10 +61,10 @@ async def test_a_result_is_posted_and_noted() -> None:
         pytest.param(timedelta(hours=-9), None, 2 * SECOND, id="after the clock was set back"),
     ],
 )
-async def test_while_slack_is_away_it_waits(
+async def test_while_slack_is_down_it_waits(
     since_end: timedelta, retry_after: timedelta | None, pause: timedelta
 ) -> None:
-    """With growing pauses, and forever: it stays where it is."""
+    """With growing pauses, and forever: its state does not change."""
     report = Report(SmallPoster(SlackUnavailable(retry_after=retry_after)), lambda: NOW + since_end)
     move = await report.take(ENDED)
     assert (move.to, move.at, move.changes) == (State.DENIED, NOW + since_end + pause, Changes())
@@ -72,7 +72,7 @@ async def test_while_slack_is_away_it_waits(
 
 @pytest.mark.parametrize("is_dead", [True, False])
 async def test_a_response_url_is_erased_when_it_will_be_too_old(*, is_dead: bool) -> None:
-    """Slack takes it for 30 minutes; what is of no use is not kept."""
+    """Slack accepts it for 30 minutes; a useless one is not kept."""
     now = NOW + RESPONSE_URL_LIFETIME - (10 if is_dead else 11) * SECOND
     report = Report(SmallPoster(SlackUnavailable(retry_after=10 * SECOND)), lambda: now)
     assert (await report.take(ENDED)).forgets_response_url is is_dead

@@ -1,4 +1,4 @@
-"""How long is waited before something is tried again: never a busy loop, never longer than told or needed."""
+"""Pauses before a retry: never a busy loop, never longer than requested or needed."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ PATIENCE = 60 * SECOND
 
 
 def having_waited(waited: timedelta = timedelta(0), attempts: int = 0) -> Submission:
-    """Return a submission that has waited for so long, and was sent so often."""
+    """Return a submission that has waited for that long, with that many attempts."""
     state = State.STORING if attempts else State.ACCEPTED
     return make_submission(accepted_at=NOW - waited, next_attempt_at=NOW, state=state, attempts=attempts)
 
@@ -46,14 +46,14 @@ def having_waited(waited: timedelta = timedelta(0), attempts: int = 0) -> Submis
     ],
 )
 def test_a_pause_grows_up_to_a_minute(error: BotError, waited: int, attempts: int, seconds: float) -> None:
-    """These are the longest; the dice make most of them shorter."""
+    """These are the ceilings; the jitter makes most pauses shorter."""
     pause = pause_after(error, having_waited(waited * SECOND, attempts), NOW, jitter=1.0)
     assert pause.total_seconds() == seconds
 
 
 @given(jitter=st.floats(0, 1), attempts=st.integers(0, 50), waited=st.integers(-4000, 4000))
-def test_the_dice_only_shorten_a_pause(jitter: float, attempts: int, waited: int) -> None:
-    """From a tenth of a second, so that nothing spins, to the longest of its place."""
+def test_the_jitter_only_shortens_a_pause(jitter: float, attempts: int, waited: int) -> None:
+    """From a tenth of a second, so that nothing spins, to the ceiling."""
     submission = having_waited(waited * SECOND, attempts)
     error = CloudflareUnavailable()
     longest = pause_after(error, submission, NOW, jitter=1.0)
@@ -72,14 +72,14 @@ def test_the_dice_only_shorten_a_pause(jitter: float, attempts: int, waited: int
     ],
 )
 def test_a_fresh_token_is_asked_about_with_growing_pauses(waited: float, seconds: float) -> None:
-    """The last time when the patience ends."""
+    """For the last time when the patience ends."""
     now = NOW + waited * SECOND
     assert pause_for_fresh_token(now, NOW + PATIENCE, PATIENCE).total_seconds() == pytest.approx(seconds)
 
 
 @given(seconds=st.integers(1, 86400))
-def test_a_fresh_token_costs_few_questions_and_has_all_the_patience(seconds: int) -> None:
-    """The number of questions grows with the logarithm of the patience, and the last is asked at its end."""
+def test_a_fresh_token_costs_few_requests_and_has_all_the_patience(seconds: int) -> None:
+    """The number of requests grows with the logarithm of the patience, and the last is sent at its end."""
     patience = seconds * SECOND
     now, until, questions = NOW, NOW + patience, 0
     while now < until:
@@ -96,8 +96,8 @@ def _raised(error: BotError) -> BotError:
         return caught
 
 
-def test_what_is_kept_of_an_error_has_no_frame() -> None:
-    """A move can wait for hours for its database, and a frame knows what was in it."""
+def test_a_recorded_error_has_no_frame() -> None:
+    """A move can wait for hours for its database, and a frame could hold a token."""
     submission = having_waited(attempts=1)
     waiting = wait(submission, NOW, _raised(CloudflareUnavailable()), Changes())
     ended = end_unwritten(submission, State.FAILED, _raised(CloudflareUnavailable()), NOW)

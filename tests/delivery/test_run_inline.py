@@ -1,4 +1,4 @@
-"""The dispatcher with scripted deliveries: one at a time for a bucket, on time, and with an orderly end."""
+"""The dispatcher with scripted deliveries: one at a time per bucket, on time, and with an orderly stop."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ PassTime = Callable[[timedelta], None]
 
 
 class Clock:
-    """Stands still until it is moved on."""
+    """Stands still until it is advanced."""
 
     def __init__(self) -> None:
         self.now = START
@@ -48,7 +48,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def delivery() -> ScriptedDelivery:
-    """Return a delivery that has nothing to do."""
+    """Return a delivery without work."""
     return ScriptedDelivery()
 
 
@@ -64,7 +64,7 @@ async def dispatcher(
 
 
 async def _settle() -> None:
-    """Let everything run that can run now."""
+    """Let everything run that is ready."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -79,7 +79,7 @@ def _wait_for(event: asyncio.Event) -> Callable[[BucketKey], Awaitable[None]]:
 async def test_a_dispatch_runs_the_delivery_and_leaves_nothing_behind(
     dispatcher: InlineDispatcher, delivery: ScriptedDelivery
 ) -> None:
-    """A bucket with nothing left costs nothing, and can be dispatched again."""
+    """A bucket without work costs nothing, and can be dispatched again."""
     for _ in range(2):
         dispatcher.dispatch(LAKE)
         assert await delivery.next_start() == LAKE
@@ -91,7 +91,7 @@ async def test_a_dispatch_runs_the_delivery_and_leaves_nothing_behind(
 async def test_one_delivery_runs_for_a_bucket_and_others_go_on(
     dispatcher: InlineDispatcher, delivery: ScriptedDelivery
 ) -> None:
-    """Dispatches of a busy bucket become one more run behind it; another bucket starts at once."""
+    """Dispatches of a busy bucket cause one more run after it; another bucket starts at once."""
     released = asyncio.Event()
     delivery.act = _wait_for(released)
     for _ in range(3):
@@ -111,7 +111,7 @@ async def test_one_delivery_runs_for_a_bucket_and_others_go_on(
 async def test_two_hundred_waiting_buckets_do_not_hold_a_fresh_one(
     dispatcher: InlineDispatcher, delivery: ScriptedDelivery
 ) -> None:
-    """All of them wait at the same time."""
+    """All of them wait concurrently."""
     delivery.act = _wait_for(asyncio.Event())
     keys = [BucketKey(account_id="made-up", bucket=f"bucket-{number}") for number in range(200)]
     for key in keys:
@@ -124,10 +124,10 @@ async def test_two_hundred_waiting_buckets_do_not_hold_a_fresh_one(
         worker.task.cancel()
 
 
-async def test_start_resumes_what_was_left(
+async def test_start_resumes_unfinished_buckets(
     dispatcher: InlineDispatcher, delivery: ScriptedDelivery, submissions: Submissions
 ) -> None:
-    """Each bucket with something unfinished or untold is seen to, once."""
+    """Each bucket with unfinished or unreported work, once."""
     for number, key in enumerate([LAKE, LAKE, POND]):
         await _record(submissions, key, f"V{number}")
     await dispatcher.start()
@@ -159,7 +159,7 @@ async def _record(submissions: Submissions, key: BucketKey, view_id: str) -> Non
 async def test_a_delivery_goes_on_when_it_is_due(
     dispatcher: InlineDispatcher, delivery: ScriptedDelivery, clock: Clock, pass_time: PassTime
 ) -> None:
-    """Not before, and without anybody asking."""
+    """Not before, and without a dispatch."""
     delivery.answers = [START + 30 * SECOND]
     dispatcher.dispatch(LAKE)
     await delivery.next_start()
@@ -175,10 +175,10 @@ async def test_a_delivery_goes_on_when_it_is_due(
     "next_at",
     [pytest.param(START, id="now"), pytest.param(START - timedelta(days=1), id="long ago: the clock was set on")],
 )
-async def test_what_is_due_goes_on_at_once(
+async def test_a_due_delivery_goes_on_at_once(
     dispatcher: InlineDispatcher, delivery: ScriptedDelivery, next_at: datetime
 ) -> None:
-    """There is no wait below zero."""
+    """A negative wait counts as none."""
     delivery.answers = [next_at]
     dispatcher.dispatch(LAKE)
     assert [await delivery.next_start(), await delivery.next_start()] == [LAKE, LAKE]
@@ -187,7 +187,7 @@ async def test_what_is_due_goes_on_at_once(
 async def test_a_clock_that_was_set_back_holds_nothing_up(
     dispatcher: InlineDispatcher, delivery: ScriptedDelivery, clock: Clock, pass_time: PassTime
 ) -> None:
-    """It looks again after a minute, whatever the clock says."""
+    """The time is checked again after a minute, whatever the clock says."""
     clock.now -= timedelta(days=1)
     delivery.answers = [START + SECOND]
     dispatcher.dispatch(LAKE)
@@ -198,7 +198,7 @@ async def test_a_clock_that_was_set_back_holds_nothing_up(
 
 
 async def test_a_dispatch_wakes_a_bucket_that_waits(dispatcher: InlineDispatcher, delivery: ScriptedDelivery) -> None:
-    """A new submission does not sit through the wait of an older one's result."""
+    """A new submission does not wait for the retry of an older one's result."""
     delivery.answers = [START + timedelta(hours=1)]
     dispatcher.dispatch(LAKE)
     await delivery.next_start()
@@ -210,7 +210,7 @@ async def test_a_dispatch_wakes_a_bucket_that_waits(dispatcher: InlineDispatcher
 async def test_a_dispatch_while_the_last_step_runs_is_not_lost(
     dispatcher: InlineDispatcher, delivery: ScriptedDelivery
 ) -> None:
-    """The delivery has looked for work already when the new submission comes."""
+    """The delivery has already read its work when the new submission arrives."""
 
     async def come_late(key: BucketKey) -> None:
         delivery.act = None
@@ -221,10 +221,10 @@ async def test_a_dispatch_while_the_last_step_runs_is_not_lost(
     assert [await delivery.next_start(), await delivery.next_start()] == [LAKE, LAKE]
 
 
-async def test_a_dispatch_between_the_end_of_a_worker_and_its_clearing_away_is_not_lost(
+async def test_a_dispatch_between_the_end_of_a_worker_and_its_removal_is_not_lost(
     dispatcher: InlineDispatcher, delivery: ScriptedDelivery
 ) -> None:
-    """A worker that is done but still known cannot be woken: there must be another one."""
+    """A finished worker cannot be woken: a new one starts."""
     released = asyncio.Event()
 
     async def come_too_late(key: BucketKey) -> None:
@@ -253,10 +253,10 @@ async def test_a_dispatch_between_the_end_of_a_worker_and_its_clearing_away_is_n
         pytest.param(KeyError("madeup-secret"), 60 * SECOND, id="another fault of ours"),
     ],
 )
-async def test_a_delivery_that_raises_does_not_end_the_care_for_its_bucket(
+async def test_a_delivery_that_raises_is_retried(
     dispatcher: InlineDispatcher, delivery: ScriptedDelivery, pass_time: PassTime, error: Exception, pause: timedelta
 ) -> None:
-    """It is tried again after a pause, and the log tells a type and no text."""
+    """After a pause, and the log names the type without the text."""
     delivery.answers = [error]
     with capture_logs() as logs:
         dispatcher.dispatch(LAKE)
@@ -272,7 +272,7 @@ async def test_a_delivery_that_raises_does_not_end_the_care_for_its_bucket(
 
 
 async def test_stop_lets_a_running_step_finish(dispatcher: InlineDispatcher, delivery: ScriptedDelivery) -> None:
-    """What is in the middle of a call ends it; what is due later is left for the next start."""
+    """A call in progress finishes; later steps are left for the next start."""
     released = asyncio.Event()
     delivery.act = _wait_for(released)
     delivery.answers = [START]
@@ -287,10 +287,10 @@ async def test_stop_lets_a_running_step_finish(dispatcher: InlineDispatcher, del
     assert delivery.running == []
 
 
-async def test_stop_wakes_what_waits_and_takes_nothing_new(
+async def test_stop_wakes_waiting_buckets_and_starts_nothing_new(
     dispatcher: InlineDispatcher, delivery: ScriptedDelivery
 ) -> None:
-    """A bucket that waits for an hour does not hold the stop; what comes later is resumed by the next start."""
+    """A bucket that waits for an hour does not delay the stop; later work is resumed by the next start."""
     delivery.answers = [START + timedelta(hours=1)]
     dispatcher.dispatch(LAKE)
     await delivery.next_start()
@@ -307,7 +307,7 @@ async def test_stop_wakes_what_waits_and_takes_nothing_new(
 async def test_stop_waits_no_longer_than_its_patience(
     dispatcher: InlineDispatcher, delivery: ScriptedDelivery, pass_time: PassTime
 ) -> None:
-    """A call that hangs is cut off, in time for a clean exit."""
+    """A hanging call is cancelled, in time for a clean exit."""
     delivery.act = _wait_for(asyncio.Event())
     dispatcher.dispatch(LAKE)
     await delivery.next_start()
@@ -328,7 +328,7 @@ async def test_stop_of_an_idle_dispatcher_returns(dispatcher: InlineDispatcher) 
 
 
 def test_a_second_lock_on_a_directory_is_refused(tmp_path: Path) -> None:
-    """As often as somebody tries, and until the first one is released."""
+    """At each attempt, until the first one is released."""
     lock = ProcessLock(tmp_path / "lock")
     for _ in range(2):
         with pytest.raises(AlreadyRunning):
@@ -338,8 +338,8 @@ def test_a_second_lock_on_a_directory_is_refused(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
 
 
-def test_locks_on_two_directories_do_not_meet(tmp_path: Path) -> None:
-    """Two bots may run beside each other."""
+def test_locks_on_two_directories_are_independent(tmp_path: Path) -> None:
+    """Two bots may run on one machine."""
     (tmp_path / "other").mkdir()
     locks = [ProcessLock(tmp_path / "lock"), ProcessLock(tmp_path / "other" / "lock")]
     for lock in locks:
@@ -347,7 +347,7 @@ def test_locks_on_two_directories_do_not_meet(tmp_path: Path) -> None:
 
 
 async def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
-    """Another process is refused while the holder lives, and let in when it was killed with no chance to clean up."""
+    """Another process is refused while the holder lives, and admitted once it was killed without cleaning up."""
     hold = (
         "import sys, time; from pathlib import Path; from bot.storage.lock import ProcessLock;"
         "lock = ProcessLock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"

@@ -1,4 +1,4 @@
-"""Jobs and their runner on a real PostgreSQL, with scripted deliveries: whoever dies, whatever breaks, none is lost."""
+"""Jobs and their runner on a real PostgreSQL, with scripted deliveries: no job is lost, whatever fails."""
 
 import asyncio
 import io
@@ -35,7 +35,7 @@ SEALED = "sealed.v1.madeup.MADEUPCIPHERTEXT"
 
 
 class Workplace:
-    """The way to the jobs, and processes that work them off, of which a test may have several."""
+    """The job queue, and the processes that work on it, of which a test may start several."""
 
     def __init__(self, url: str, database: PostgresDatabase, stack: AsyncExitStack) -> None:
         self.url = url
@@ -50,7 +50,7 @@ class Workplace:
         self._stack = stack
 
     async def start_runner(self) -> asyncio.Task[None]:
-        """Start one, and wait until it works: its first job is always to ask for the list of catalogs."""
+        """Start one, and wait until it works: its first job is always a refresh of the catalogs."""
         runner = JobRunner(
             url=self.url,
             jobs=self.jobs,
@@ -78,7 +78,7 @@ class Workplace:
         self.kept.put_nowait(None)
 
     def job_rows(self) -> list[tuple[object, ...]]:
-        """Return what waits or is being done; not the jobs that the clock brings."""
+        """Return the waiting and running jobs, without the periodic ones."""
         query = "SELECT task_name, status, scheduled_at, args::text FROM procrastinate_jobs"
         return execute(self.url, f"{query} WHERE args ->> 'timestamp' IS NULL")
 
@@ -93,7 +93,7 @@ IDLE = "NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name IN ('delive
 
 
 async def stop(runner: asyncio.Task[None]) -> None:
-    """Stop a runner; whatever it waits for, it ends."""
+    """Stop a runner, whatever it waits for."""
     runner.cancel()
     done, _ = await asyncio.wait({runner}, timeout=2 * PATIENCE.total_seconds())
     assert done, "the runner does not stop"
@@ -113,14 +113,14 @@ async def workplace(url: str) -> AsyncIterator[Workplace]:
 
 @pytest_asyncio.fixture
 async def place(postgres_url: str) -> AsyncIterator[Workplace]:
-    """Open a database straight at the server; nobody works yet."""
+    """Open a database without a proxy; no runner works yet."""
     async with workplace(postgres_url) as opened:
         yield opened
 
 
 @pytest_asyncio.fixture
 async def proxy(postgres_url: str) -> AsyncIterator[PostgresProxy]:
-    """Start a proxy before the database."""
+    """Start a proxy in front of the database."""
     async with PostgresProxy(postgres_url) as started:
         yield started
 
@@ -165,8 +165,8 @@ async def _record(
 # The way to the jobs.
 
 
-async def test_the_tables_are_made_once_by_however_many(postgres_url: str) -> None:
-    """Replicas that start at once do not stumble over each other, and the next start finds them."""
+async def test_the_tables_are_created_once(postgres_url: str) -> None:
+    """Replicas that start at once do not conflict, and the next start finds the tables."""
     async with AsyncExitStack() as stack:
         databases = [PostgresDatabase(postgres_url) for _ in range(4)]
         for database in databases:
@@ -179,7 +179,7 @@ async def test_the_tables_are_made_once_by_however_many(postgres_url: str) -> No
 
 
 async def test_a_submission_and_its_job_are_recorded_together(place: Workplace) -> None:
-    """The job names the bucket; nothing of the token, sealed or not, is in any table of the engine."""
+    """The job names the bucket; no part of the token, sealed or not, is in any table of the engine."""
     await _record(place.submissions, LAKE)
 
     assert [(name, status, args) for name, status, _, args in place.job_rows()] == [
@@ -192,8 +192,8 @@ async def test_a_submission_and_its_job_are_recorded_together(place: Workplace) 
     assert "four" not in str(everything)
 
 
-async def test_what_a_button_asks_for_is_recorded_with_one_job(place: Workplace) -> None:
-    """A press that Slack repeats is neither recorded nor seen to again."""
+async def test_a_button_press_is_recorded_with_one_job(place: Workplace) -> None:
+    """A press that Slack repeats is neither recorded nor delivered again."""
     new = replace(_submission(LAKE, "V1", datetime.now(UTC)), task=Task.ENABLE, sealed=Sealed())
     assert (await place.submissions.add(new)).is_recorded
     assert not (await place.submissions.add(new)).is_recorded
@@ -220,8 +220,8 @@ async def test_what_only_checks_starts_last(place: Workplace) -> None:
     assert set(checked) & set(started[:2]) == set()
 
 
-async def test_where_the_recording_fails_there_is_neither_a_submission_nor_a_job(place: Workplace) -> None:
-    """Whatever goes wrong before the commit takes both back."""
+async def test_a_failed_recording_leaves_neither_a_submission_nor_a_job(place: Workplace) -> None:
+    """Any failure before the commit rolls both back."""
 
     async def break_down(connection: Any, key: BucketKey) -> None:  # noqa: ANN401 - psycopg's
         await place.jobs.deliver_in(connection, key)
@@ -235,8 +235,8 @@ async def test_where_the_recording_fails_there_is_neither_a_submission_nor_a_job
     assert await database.run(lambda connection: connection.execute(select(SUBMISSIONS)).all()) == []
 
 
-async def test_where_the_job_cannot_be_deferred_nothing_is_recorded(place: Workplace) -> None:
-    """The database's own no to the job is told as "nothing was recorded", and is true."""
+async def test_if_the_job_cannot_be_deferred_nothing_is_recorded(place: Workplace) -> None:
+    """The database's refusal of the job is truthfully reported as "nothing was recorded"."""
     execute(place.url, "ALTER TABLE procrastinate_jobs RENAME TO elsewhere")
 
     with pytest.raises(DatabaseUnavailable):
@@ -245,8 +245,8 @@ async def test_where_the_job_cannot_be_deferred_nothing_is_recorded(place: Workp
     assert await place.submissions.unreported_keys() == []
 
 
-async def test_a_job_that_cannot_be_left_is_an_error_of_ours(postgres_url: str, proxy: PostgresProxy) -> None:
-    """Nothing of Procrastinate or of the driver comes through."""
+async def test_a_job_that_cannot_be_deferred_raises_our_error(postgres_url: str, proxy: PostgresProxy) -> None:
+    """No error of Procrastinate or of the driver comes through."""
     async with workplace(proxy.url) as place:
         proxy.refuse()
         proxy.cut()
@@ -259,8 +259,8 @@ async def test_a_job_that_cannot_be_left_is_an_error_of_ours(postgres_url: str, 
                 await leave
 
 
-async def test_a_refresh_that_waits_already_is_not_asked_for_again(place: Workplace) -> None:
-    """However many gateways ask, one job waits, and nobody gets an error."""
+async def test_a_waiting_refresh_is_not_deferred_again(place: Workplace) -> None:
+    """However many gateways ask, one job waits, and none gets an error."""
     for _ in range(3):
         await place.jobs.refresh_catalogs(tests=False)
     await asyncio.gather(*(place.jobs.refresh_catalogs(tests=False) for _ in range(5)))
@@ -270,8 +270,8 @@ async def test_a_refresh_that_waits_already_is_not_asked_for_again(place: Workpl
     await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE status = 'doing')")
 
 
-async def test_tests_that_are_asked_for_are_made_beside_a_refresh_that_waits(place: Workplace) -> None:
-    """A list without tests is not what somebody who wants them waits for; each of both is done once."""
+async def test_requested_tests_run_besides_a_waiting_refresh(place: Workplace) -> None:
+    """A list without tests is not enough for a person who wants them; each of the two runs once."""
     for tests in (False, True, True, False):
         await place.jobs.refresh_catalogs(tests=tests)
 
@@ -287,7 +287,7 @@ async def test_tests_that_are_asked_for_are_made_beside_a_refresh_that_waits(pla
 
 
 async def test_a_job_runs_and_leaves_nothing_behind(place: Workplace) -> None:
-    """What is recorded is started, twice where it is asked for twice, and finished jobs are gone."""
+    """A recorded job runs, twice if it is deferred twice, and finished jobs are deleted."""
     await place.start_runner()
     for _ in range(2):
         await _record(place.submissions, LAKE, f"V{uuid4().hex}")
@@ -298,7 +298,7 @@ async def test_a_job_runs_and_leaves_nothing_behind(place: Workplace) -> None:
 
 
 async def test_one_delivery_runs_for_a_bucket_and_others_go_on(place: Workplace) -> None:
-    """Also where two processes look for work."""
+    """Also with two processes."""
     released = asyncio.Event()
     place.delivery.act = _held(released)
     await place.start_runner()
@@ -316,7 +316,7 @@ async def test_one_delivery_runs_for_a_bucket_and_others_go_on(place: Workplace)
 
 
 async def test_a_delivery_goes_on_when_it_is_due(place: Workplace) -> None:
-    """Not before; and while it waits, a fresh submission of its bucket is not held up."""
+    """Not before; and while it waits, a new submission of its bucket is not held up."""
     place.delivery.answers = [timedelta(hours=1)]
     await place.start_runner()
     await place.jobs.deliver(LAKE)
@@ -342,7 +342,7 @@ async def test_a_delivery_goes_on_when_it_is_due(place: Workplace) -> None:
 async def test_a_delivery_that_fails_is_tried_again(
     place: Workplace, log: io.StringIO, error: Exception, pause: int, event: str
 ) -> None:
-    """Soon after trouble, in a minute after a fault; the log has the kind of error and never its text."""
+    """Soon after trouble, in a minute after a bug; the log names the error's type and never its text."""
     place.delivery.answers = [error]
     await place.start_runner()
     asked_at = datetime.now(UTC)
@@ -358,8 +358,8 @@ async def test_a_delivery_that_fails_is_tried_again(
     assert "MADEUPSECRET" not in str(logged) + log.getvalue()
 
 
-async def test_the_house_is_kept_once_for_all_replicas(place: Workplace) -> None:
-    """Each minute, by one of them: so that each reminder of an expiry is sent once."""
+async def test_housekeeping_runs_once_for_all_replicas(place: Workplace) -> None:
+    """Each minute, in one of them: so that each expiry reminder is sent once."""
     first_minute = time.time() // 60
     for _ in range(3):
         await place.start_runner()
@@ -374,7 +374,7 @@ async def test_the_house_is_kept_once_for_all_replicas(place: Workplace) -> None
 
 
 async def test_jobs_run_behind_a_pooler(pooled: Callable[..., str]) -> None:
-    """PgBouncer with its default settings, in session mode; notifications come through as well."""
+    """PgBouncer with its default settings, in session mode; notifications arrive as well."""
     async with workplace(pooled("session")) as place:
         await place.start_runner()
         await place.jobs.deliver(LAKE)
@@ -429,7 +429,7 @@ async def test_a_job_that_is_taken_over_stays_as_urgent(place: Workplace) -> Non
 
 
 async def test_a_worker_that_lives_keeps_its_job(place: Workplace) -> None:
-    """A long delivery under a good heartbeat is nobody else's, however long it takes."""
+    """A long delivery with a heartbeat is not taken over, however long it takes."""
     released = asyncio.Event()
     place.delivery.act = _held(released)
     await place.start_runner()
@@ -445,7 +445,7 @@ async def test_a_worker_that_lives_keeps_its_job(place: Workplace) -> None:
 
 
 def _put_off(url: str) -> Callable[[BucketKey], Awaitable[None]]:
-    """Let a delivery leave nothing overdue: at the full minute it would be found again."""
+    """Make a delivery leave nothing overdue: at the full minute it would be found again."""
 
     async def put_off(key: BucketKey) -> None:
         later = f"UPDATE submissions SET next_attempt_at = now() + interval '1 h' WHERE bucket = '{key.bucket}'"  # noqa: S608 - our own words
@@ -454,8 +454,8 @@ def _put_off(url: str) -> Callable[[BucketKey], Awaitable[None]]:
     return put_off
 
 
-async def test_what_is_overdue_without_a_job_is_found(place: Workplace) -> None:
-    """A start looks for it; what has a job or is not overdue is left alone."""
+async def test_an_overdue_bucket_without_a_job_is_found(place: Workplace) -> None:
+    """A start searches for it; a bucket that has a job or is not overdue is left alone."""
     await _record(place.submissions, LAKE, "V1", age=timedelta(minutes=1))
     await _record(place.submissions, POND, "V2")
     execute(place.url, "DELETE FROM procrastinate_jobs")
@@ -473,7 +473,7 @@ async def test_what_is_overdue_without_a_job_is_found(place: Workplace) -> None:
 
 
 async def test_damaged_jobs_hold_up_nothing_else(place: Workplace) -> None:
-    """The start, the search for what was forgotten, the sweeper and the other jobs go on, and the locks are free."""
+    """The start, the search for overdue buckets, the sweeper and the other jobs go on, and the locks are free."""
     await _record(place.submissions, LAKE, "V1", age=timedelta(minutes=1))
     place.delivery.act = _put_off(place.url)
     execute(
@@ -497,7 +497,7 @@ async def test_damaged_jobs_hold_up_nothing_else(place: Workplace) -> None:
 
 
 async def test_it_works_on_after_an_outage(postgres_url: str, proxy: PostgresProxy) -> None:
-    """Connections that break, and a server that is away for a while, end nothing."""
+    """Neither broken connections nor a server that is down for a while end it."""
     async with workplace(proxy.url) as place:
         runner = await place.start_runner()
         proxy.refuse()
@@ -511,10 +511,10 @@ async def test_it_works_on_after_an_outage(postgres_url: str, proxy: PostgresPro
         assert not runner.done()
 
 
-async def test_a_delivery_that_ends_in_an_outage_leaves_its_word_afterwards(
+async def test_a_delivery_that_ends_in_an_outage_defers_its_next_job_later(
     postgres_url: str, proxy: PostgresProxy
 ) -> None:
-    """What is to go on goes on, although there was nobody to tell when it ended."""
+    """It continues, although the database was down when it ended."""
     async with workplace(proxy.url) as place:
         released = asyncio.Event()
         place.delivery.act = _held(released)
@@ -532,7 +532,7 @@ async def test_a_delivery_that_ends_in_an_outage_leaves_its_word_afterwards(
 
 
 async def test_a_wake_that_meets_an_outage_is_not_lost(postgres_url: str, proxy: PostgresProxy) -> None:
-    """Its job ends only when the delivery's job is there."""
+    """Its job ends only once the delivery's job exists."""
     async with workplace(proxy.url) as place:
         runner = await place.start_runner()
         await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE status = 'doing')")
@@ -557,7 +557,7 @@ async def test_a_wake_that_meets_an_outage_is_not_lost(postgres_url: str, proxy:
 async def test_half_open_connections_hold_up_no_job(
     postgres_url: str, proxy: PostgresProxy, log: io.StringIO, after: str
 ) -> None:
-    """Connections that there were fall silent, with their sockets open, as after a failover behind a balancer."""
+    """Existing connections fall silent with their sockets open, as after a failover behind a load balancer."""
     async with workplace(proxy.url) as place:
         runner = await place.start_runner()
         proxy.freeze_existing(after=after)
@@ -581,7 +581,7 @@ async def test_half_open_connections_hold_up_no_job(
 async def test_connections_that_become_half_open_in_the_middle_hold_up_no_job(
     postgres_url: str, proxy: PostgresProxy, log: io.StringIO, statement: str
 ) -> None:
-    """The server has done it and its answer is lost, or it has it undone: the jobs go on elsewhere or anew."""
+    """Whether or not the server has executed the request, the jobs run elsewhere or again."""
     async with workplace(proxy.url) as place:
         runner = await place.start_runner()
         proxy.freeze_on(statement, existing=True)
@@ -602,7 +602,7 @@ async def test_connections_that_become_half_open_in_the_middle_hold_up_no_job(
 async def test_a_job_that_cannot_be_marked_as_done_does_not_block_its_bucket(
     postgres_url: str, proxy: PostgresProxy, log: io.StringIO
 ) -> None:
-    """The worker goes on under a new number; under the old one the job would be that of a worker that lives."""
+    """The worker continues under a new id; under the old one, the job would belong to a living worker."""
     async with workplace(proxy.url) as place:
         released = asyncio.Event()
         place.delivery.act = _held(released)
@@ -631,10 +631,10 @@ async def test_a_job_that_cannot_be_marked_as_done_does_not_block_its_bucket(
     assert "never retrieved" not in log.getvalue()
 
 
-async def test_a_runner_is_not_working_before_it_works_nor_in_an_outage(
+async def test_a_runner_is_not_working_before_its_start_nor_in_an_outage(
     postgres_url: str, proxy: PostgresProxy
 ) -> None:
-    """That is what readiness asks; it is again afterwards."""
+    """The readiness check asks this; afterwards it works again."""
     async with workplace(proxy.url) as place:
         await place.start_runner()
         [runner] = place.runners
@@ -670,8 +670,8 @@ async def _insist(act: Callable[[], Awaitable[None]]) -> None:
 # The end.
 
 
-async def test_a_stop_where_nothing_is_done(place: Workplace) -> None:
-    """It is told as what it is, and the worker's row is gone."""
+async def test_a_stop_without_running_jobs(place: Workplace) -> None:
+    """It is logged as a stop, and the worker's row is gone."""
     runner = await place.start_runner()
     await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE status = 'doing')")
 
@@ -682,7 +682,7 @@ async def test_a_stop_where_nothing_is_done(place: Workplace) -> None:
 
 
 async def test_a_stop_waits_for_a_delivery_that_ends_soon(place: Workplace) -> None:
-    """It ends in order, and leaves no job."""
+    """It ends normally, and leaves no job."""
     released = asyncio.Event()
     place.delivery.act = _held(released)
     runner = await place.start_runner()
@@ -698,7 +698,7 @@ async def test_a_stop_waits_for_a_delivery_that_ends_soon(place: Workplace) -> N
 
 
 async def test_a_stop_in_the_middle_leaves_a_job_for_the_next_one(place: Workplace) -> None:
-    """After the patience the delivery is ended where it is, and goes on in another process at once."""
+    """After the patience the delivery is cancelled, and goes on in another process at once."""
     place.delivery.act = _held(asyncio.Event())
     runner = await place.start_runner()
     await place.jobs.deliver(LAKE)
@@ -719,10 +719,10 @@ async def test_a_stop_in_the_middle_leaves_a_job_for_the_next_one(place: Workpla
         pytest.param(False, True, id="idle, silent"),
     ],
 )
-async def test_a_stop_ends_also_while_the_database_is_away(
+async def test_a_stop_ends_also_while_the_database_is_down(
     postgres_url: str, proxy: PostgresProxy, *, is_busy: bool, is_silent: bool
 ) -> None:
-    """A process that is told to go goes, and what it was doing is taken over when the database is back."""
+    """The process exits, and its work is taken over once the database is back."""
     async with workplace(proxy.url) as place:
         runner = await place.start_runner()
         if is_busy:

@@ -1,4 +1,4 @@
-"""What a bucket has open is done in an order, and each at its time."""
+"""The open submissions of a bucket are processed in an order, each at its time."""
 
 from datetime import datetime, timedelta
 
@@ -28,7 +28,7 @@ EXPIRY = WORK[0].submission.expires_at
 
 
 def test_checks_come_last() -> None:
-    """Neither a write nor the message about one waits for a check, which may wait for long itself."""
+    """Neither a write nor its message waits for a check, which may wait long itself."""
     agenda = schedule(WORK, {})
     assert [pending.submission.id for pending, _ in agenda] == [
         "enabling",
@@ -52,8 +52,8 @@ def test_checks_come_last() -> None:
         ),
     ],
 )
-def test_what_is_stopped_waits_and_nothing_else(open_from: dict[Urgency, datetime], late: set[str]) -> None:
-    """A stop of the checks is none of the writes; messages and expiries wait for no Cloudflare."""
+def test_only_stopped_submissions_wait(open_from: dict[Urgency, datetime], late: set[str]) -> None:
+    """A stop of the checks does not stop writes; messages and expiries do not wait for Cloudflare."""
     due = {pending.submission.id: at for pending, at in schedule(WORK, open_from)}
     assert {name for name, at in due.items() if at == LATER} == late
     assert due["held"] == EXPIRY
@@ -61,13 +61,13 @@ def test_what_is_stopped_waits_and_nothing_else(open_from: dict[Urgency, datetim
 
 
 def test_nothing_waits_beyond_its_expiry() -> None:
-    """Then it is ended, and its person is told."""
+    """Then it ends, and its person gets the result."""
     stopped = dict.fromkeys(Urgency, EXPIRY + timedelta(hours=1))
     due = {pending.submission.id: at for pending, at in schedule(WORK, stopped)}
     assert [due[name] for name in ("check", "newest", "enabling")] == [EXPIRY] * 3
 
 
 def test_every_task_has_its_urgency() -> None:
-    """What only checks is the only one that changes nothing."""
+    """Only a check changes nothing."""
     assert set(URGENCIES) == set(Task)
     assert {task for task, urgency in URGENCIES.items() if urgency is not Urgency.WRITE} == {Task.CHECK}

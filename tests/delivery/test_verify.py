@@ -1,4 +1,4 @@
-"""What is found out before a write: every answer to each question, alone and with every answer to the others."""
+"""The checks before a write: every answer to each question, alone and combined with every answer to the others."""
 
 import asyncio
 import traceback
@@ -91,7 +91,7 @@ GOOD: Mapping[str, Reply] = {
 
 @dataclass(slots=True)
 class Replies:
-    """Answers each question as it is told to, and remembers which were asked; `meanwhile` happens before an answer."""
+    """Answers each question as ordered, and records which were asked; `meanwhile` runs before an answer."""
 
     replies: dict[str, Reply] = field(default_factory=lambda: dict(GOOD))
     asked: list[str] = field(default_factory=list)
@@ -110,7 +110,7 @@ class Replies:
 
 
 def _name_question(request: httpx.Request) -> str:
-    """Tell the five questions apart; each must be asked with the right credentials."""
+    """Distinguish the five questions; each must be asked with the right credentials."""
     path, is_own = request.url.path, request.headers["authorization"] == f"Bearer {BOTS_OWN}"
     if path.endswith("/credential/status"):
         assert is_own
@@ -123,7 +123,7 @@ def _name_question(request: httpx.Request) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class Office:
-    """A verification, and whom it asks."""
+    """A verification with the scripted Cloudflare that it asks."""
 
     questions: Replies
     client: CloudflareClient
@@ -137,7 +137,7 @@ class Office:
         token: str = TOKEN,
         is_patient: bool = False,
     ) -> Findings:
-        """Ask everything anew, and judge."""
+        """Ask everything again, and judge."""
         return judge(await self.ask(replies, kind, token=token), self.now, is_patient=is_patient)
 
     async def ask(
@@ -147,7 +147,7 @@ class Office:
         *,
         token: str = TOKEN,
     ) -> Answers:
-        """Ask everything anew, with these replies in the place of good ones."""
+        """Ask everything again, with these replies instead of good ones."""
 
         async def yes() -> bool:
             return True
@@ -161,7 +161,7 @@ class Office:
     async def fail(
         self, replies: Mapping[str, Reply], kind: TokenKind = TokenKind.ACCOUNT, *, is_patient: bool = False
     ) -> BotError:
-        """Return the error that it ends with."""
+        """Return the resulting error."""
         with pytest.raises(BotError) as caught:
             await self.verify(replies, kind, is_patient=is_patient)
         return caught.value
@@ -169,7 +169,7 @@ class Office:
 
 @pytest_asyncio.fixture
 async def office() -> AsyncIterator[Office]:
-    """Open an office to which nothing was said yet."""
+    """Open an office without replies."""
     questions = Replies()
     client = CloudflareClient(
         account_id=ACCOUNT_ID,
@@ -292,7 +292,7 @@ def _said(meaning: str, *, is_patient: bool) -> str:
 
 
 def _combine(names: tuple[str, str, str], *, is_patient: bool) -> tuple[str, str, list[str]]:
-    """Say what the token's answer and its reach amount to beside the others, and all that speaks against a write."""
+    """Return what the token's answer and its reach amount to with the others, and everything against a write."""
     verify = _said(VERIFY[names[0]][1], is_patient=is_patient)
     own = _said(OWN[names[1]][1], is_patient=is_patient)
     reach = _said(REACH[names[2]][1], is_patient=is_patient)
@@ -316,7 +316,7 @@ def _combine(names: tuple[str, str, str], *, is_patient: bool) -> tuple[str, str
 
 
 def _find_meaning_of_no_catalog(reach: str, own: str) -> str:
-    """Where the catalog is there it is about the token; where nobody knows that, it is not clear."""
+    """If the catalog exists, it is about the token; if that is unknown, it is unclear."""
     if own == "yes":
         return _DOUBT if reach == "switched off" else "wait forbidden"
     if own.startswith("no "):
@@ -325,7 +325,7 @@ def _find_meaning_of_no_catalog(reach: str, own: str) -> str:
 
 
 def _expect(against: list[str], names: tuple[str, str, str]) -> str:
-    """Choose what says most: a definite no about the token, about the catalog or the bot, what passes, trouble."""
+    """Choose the most specific: a definite no about the token, about the catalog or bot, what passes, trouble."""
     ranks: list[Callable[[str], bool]] = [
         lambda each: each.startswith("no ") and issubclass(error_of_code(each[3:]), TokenRefusal),
         lambda each: each.startswith(("no ", "operator ")),
@@ -342,16 +342,16 @@ _SORTS = {"503", "429", "unknown code", "nothing with 403", "challenge"}
 
 
 def _thin_out(answers: Iterable[str]) -> list[str]:
-    """Leave out those that are of a sort with others."""
+    """Leave out those that resemble others."""
     return [name for name in answers if name not in TROUBLES or name in _SORTS]
 
 
 @pytest.mark.parametrize("is_patient", [True, False], ids=["patient", "not patient"])
 @pytest.mark.parametrize("thin_out", [_thin_out, pytest.param(list, marks=pytest.mark.thorough)], ids=["sorts", "all"])
-async def test_every_answer_beside_every_other(
+async def test_every_answer_with_every_other(
     office: Office, thin_out: Callable[[Iterable[str]], list[str]], *, is_patient: bool
 ) -> None:
-    """Found is what all three say together, or the error that says most."""
+    """The result is the combination of all three, or the most specific error."""
     verified = {name: (await office.ask({"account": reply})).verified for name, (reply, _) in VERIFY.items()}
     catalogs = {name: (await office.ask({"own": reply})).catalog for name, (reply, _) in OWN.items()}
     reached = {name: (await office.ask({"reach": reply})).reached for name, (reply, _) in REACH.items()}
@@ -372,7 +372,7 @@ async def test_every_answer_beside_every_other(
 
 @pytest.mark.parametrize("is_patient", [True, False], ids=["patient", "not patient"])
 async def test_trouble_is_never_taken_for_a_no(office: Office, *, is_patient: bool) -> None:
-    """Servers that are down, pages, unknown codes and challenges refuse no token, and let none pass."""
+    """Servers that are down, pages, unknown codes and challenges neither refuse a token nor accept one."""
     verified = {name: (await office.ask({"account": reply})).verified for name, (reply, _) in TROUBLES.items()}
     reached = {name: (await office.ask({"reach": reply})).reached for name, (reply, _) in TROUBLES.items()}
     good = await office.ask()
@@ -383,8 +383,8 @@ async def test_trouble_is_never_taken_for_a_no(office: Office, *, is_patient: bo
 
 
 @pytest.mark.parametrize("name", OWN)
-async def test_what_the_bot_itself_is_told_blames_no_token(office: Office, name: str) -> None:
-    """A bot without rights, or a bucket without a catalog, is no token's fault."""
+async def test_a_refusal_of_the_bot_blames_no_token(office: Office, name: str) -> None:
+    """A bot without permissions, or a bucket without a catalog, is not the token's fault."""
     reply, says = OWN[name]
     if says == "yes":
         assert await office.verify({"own": reply}) == _found()
@@ -418,7 +418,7 @@ UNKNOWN_TOKEN, OF_NOBODY = _no(401, 1000), _no(403, 10000)
 async def test_which_endpoint_is_asked(
     office: Office, kind: TokenKind, *, user: Reply, account: Reply, asked: list[str], owner: TokenKind
 ) -> None:
-    """That of the kind; where the kind cannot be told the user's, and after a no the account's."""
+    """That of the token's kind; for an unknown kind the user's and, after a no, the account's."""
     findings = await office.verify({"user": user, "account": account}, kind)
     assert findings == _found(owner)
     assert [each for each in office.questions.asked if each in ("user", "account")] == asked
@@ -464,7 +464,7 @@ FORBIDDEN = _no(403, 10000)
 async def test_a_token_that_no_endpoint_knows(
     office: Office, kind: TokenKind, *, user: Reply, account: Reply, is_patient: bool, code: str, asked: list[str]
 ) -> None:
-    """Both must say no where both may know it; it does not reach the catalog either."""
+    """Both must say no if both may know it; it does not reach the catalog either."""
     error = await office.fail({"user": user, "account": account, "reach": FORBIDDEN}, kind, is_patient=is_patient)
     assert error.code == code
     assert [each for each in office.questions.asked if each in ("user", "account")] == asked
@@ -476,7 +476,7 @@ async def test_a_token_that_no_endpoint_knows(
     ids=["403", "401", "10001", "7003"],
 )
 async def test_half_a_no_is_none(office: Office, user: Reply) -> None:
-    """The account's endpoint does not know a user's token: where the user's does not tell, nobody knows."""
+    """The account's endpoint does not know a user's token: without the user's answer, nothing is known."""
     assert await office.verify({"user": user, "account": UNKNOWN_TOKEN}, Q) == _found(None, Check.TOKEN)
 
 
@@ -484,23 +484,23 @@ async def test_half_a_no_is_none(office: Office, user: Reply) -> None:
     ("owner", "code"),
     [(TokenKind.ACCOUNT, "lacks_catalog_rights"), (TokenKind.USER, "catalog_out_of_reach")],
 )
-async def test_a_known_token_that_reaches_nothing_is_told_by_its_owner(
+async def test_a_known_token_that_reaches_nothing_is_named_by_its_owner(
     office: Office, owner: TokenKind, code: str
 ) -> None:
-    """A user's may belong to another account, one of this account only lacks a right."""
+    """A user's token may belong to another account; one of this account lacks a permission."""
     assert (await office.fail({"user": _token(), "reach": FORBIDDEN}, owner)).code == code
 
 
-async def test_a_known_token_that_lacks_a_permission_is_told_so(office: Office) -> None:
-    """Code 10000 "Forbidden" says it: of a user's token nobody has to guess then."""
+async def test_a_known_token_that_lacks_a_permission_is_named_so(office: Office) -> None:
+    """Code 10000 "Forbidden" says so, also for a user's token."""
     forbidden = _no(403, 10000, "Forbidden")
     error = await office.fail({"user": _token(), "reach": forbidden}, TokenKind.USER)
     assert error.code == "lacks_catalog_rights"
 
 
 @pytest.mark.parametrize("reply", [_no(401, 1000), _no(403, 1000), _no(403, None), _no(401, None)])
-async def test_what_a_fresh_token_is_told_passes(office: Office, reply: Reply) -> None:
-    """A 401 or a 403 of its first minute is a no that passes, also where it reads the catalog already."""
+async def test_the_answers_to_a_fresh_token_pass(office: Office, reply: Reply) -> None:
+    """A 401 or 403 in its first minute passes, even if the token already reads the catalog."""
     for reach in (reply, GOOD["reach"]):
         error = await office.fail({"account": reply, "reach": reach}, is_patient=True)
         assert isinstance(error, TokenRefusal)
@@ -521,7 +521,7 @@ BARE_REPLIES = {
 async def test_a_bare_no_is_nothing_to_wait_for_until_the_deadline(
     office: Office, reply: Reply, *, is_patient: bool
 ) -> None:
-    """It passes while there is patience, and is final afterwards; beside an outage it is a part of that."""
+    """It passes during the patience, and is final afterwards; during an outage it counts as part of that."""
     down = {"own": _page(503)}
     error = await office.fail({"account": reply, "reach": reply}, is_patient=is_patient)
     assert isinstance(error, CloudflareError)
@@ -532,14 +532,14 @@ async def test_a_bare_no_is_nothing_to_wait_for_until_the_deadline(
 
 @pytest.mark.parametrize("verify", sorted(BARE))
 async def test_a_token_that_reads_the_catalog_is_not_called_unknown(office: Office, verify: str) -> None:
-    """What refuses and says no more: the catalog was shown to it, so the token is only not checked."""
+    """A bare refusal: the token has read the catalog, so it is only unchecked."""
     findings = await office.verify({"account": VERIFY[verify][0]})
     assert findings == _found(None, Check.TOKEN)
 
 
 @pytest.mark.parametrize("verify", ["1000", "1000 with 403", "9109", "10000", "6003", "9109 from elsewhere"])
 async def test_a_clear_no_refuses_although_the_catalog_is_shown(office: Office, verify: str) -> None:
-    """A token that its own endpoint does not know, or that was revoked, is never written: the catalog may be late."""
+    """An unknown or revoked token is never written: the catalog's answer may be outdated."""
     error = await office.fail({"account": VERIFY[verify][0]}, is_patient=False)
     assert isinstance(error, TokenRefusal)
     assert error.code == VERIFY[verify][1].partition(" ")[2]
@@ -571,7 +571,7 @@ SECOND = timedelta(seconds=1)
 async def test_the_edges_of_a_tokens_time(
     office: Office, times: dict[str, datetime | str | None], kind: type[CloudflareError] | None
 ) -> None:
-    """Valid from `not_before` on, and not any more at `expires_on`; what is no time is not understood."""
+    """Valid from `not_before` on, and no longer at `expires_on`; an invalid time is not understood."""
     reply = _token(**times)  # type: ignore[arg-type]  # no date among them
     if kind is None:
         assert (await office.verify({"account": reply})).token is not None
@@ -581,7 +581,7 @@ async def test_the_edges_of_a_tokens_time(
 
 @pytest.mark.parametrize("skew", [-DAY, -SECOND, SECOND, DAY], ids=str)
 async def test_cloudflares_clock_decides(office: Office, skew: timedelta) -> None:
-    """A wrong clock here neither refuses a token nor lets one pass."""
+    """A wrong clock here neither refuses a token nor accepts one."""
     office.now = NOW + skew
     assert (await office.verify({"account": _token(expires_on=NOW + SECOND, not_before=NOW)})).token is not None
     assert type(await office.fail({"account": _token(expires_on=NOW)})) is TokenExpired
@@ -590,7 +590,7 @@ async def test_cloudflares_clock_decides(office: Office, skew: timedelta) -> Non
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Fri, 99 Nov 2026 12:00:00 GMT", "9" * 400], ids=repr)
 async def test_without_cloudflares_clock_ours_decides(office: Office, date: str) -> None:
-    """A Date that is missing or none."""
+    """If Date is missing or invalid."""
     reply = _token(date=None, expires_on=NOW)
     reply.headers["date"] = date
     assert type(await office.fail({"account": reply})) is TokenExpired
@@ -611,15 +611,15 @@ async def test_without_cloudflares_clock_ours_decides(office: Office, date: str)
         pytest.param(httpx.ReadError("x"), "odd", CredentialStatus.UNKNOWN, id="nobody says"),
     ],
 )
-async def test_the_test_of_what_is_there_decides_nothing(
+async def test_the_test_of_the_present_credential_decides_nothing(
     office: Office, reply: Reply, described: str, credential: CredentialStatus
 ) -> None:
-    """It is told where it is to be had, and else what the catalog's description says."""
+    """It is shown if available; else the catalog's description is."""
     assert (await office.verify({"test": reply, "own": _catalog(credential=described)})).credential is credential
 
 
 async def test_a_test_that_takes_long_is_not_waited_for(office: Office, pass_time: Callable[[timedelta], None]) -> None:
-    """The rest is known: after two seconds the write goes on without it."""
+    """After two seconds the write goes on without it."""
     answered = asyncio.Event()
 
     async def linger() -> None:
@@ -645,10 +645,10 @@ async def test_all_four_are_asked_at_the_same_time(office: Office) -> None:
 
 @pytest.mark.parametrize("kind", [TokenKind.USER, TokenKind.ACCOUNT, TokenKind.UNPREFIXED])
 @pytest.mark.parametrize("stop", [LeaseLost, DatabaseUnavailable])
-async def test_who_may_not_send_any_more_asks_nothing_with_the_token(
+async def test_without_the_lease_nothing_is_asked_with_the_token(
     office: Office, kind: TokenKind, stop: type[BotError]
 ) -> None:
-    """And finds out nothing: whoever has taken over judges, not this one."""
+    """And nothing is judged: the process that took over does that."""
 
     async def may_send() -> bool:
         if stop is LeaseLost:
@@ -672,7 +672,7 @@ async def test_who_may_not_send_any_more_asks_nothing_with_the_token(
 
 
 class _Socket(httpx.AsyncBaseTransport):
-    """Tells the request's "trace" that its headers are about to go out, as httpcore does."""
+    """Passes the event "headers are about to be sent" to the request's "trace", as httpcore does."""
 
     def __init__(self, questions: Replies) -> None:
         self._questions = questions
@@ -685,8 +685,8 @@ class _Socket(httpx.AsyncBaseTransport):
 
 @pytest.mark.parametrize("kind", [TokenKind.USER, TokenKind.ACCOUNT, TokenKind.UNPREFIXED, TokenKind.UNKNOWN])
 @pytest.mark.parametrize("token", ["", "two words", "line\nbreak", "nul\0", "na\u00efve", "\ud800"], ids=ascii)
-async def test_what_no_header_can_carry_is_never_sent(office: Office, kind: TokenKind, token: str) -> None:
-    """A form does not let it through; should it come here all the same, it ends as a refusal."""
+async def test_a_token_that_no_header_can_carry_is_never_sent(office: Office, kind: TokenKind, token: str) -> None:
+    """A form does not accept it; if it arrives here all the same, it ends as a refusal."""
     with pytest.raises(TokenMalformed):
         await office.verify(kind=kind, token=token)
     assert sorted(office.questions.asked) == ["own", "test"]
@@ -704,7 +704,7 @@ ENDINGS: Mapping[str, dict[str, Reply]] = {
 
 
 @pytest.mark.parametrize("replies", ENDINGS.values(), ids=ENDINGS)
-async def test_no_error_knows_the_token(office: Office, replies: dict[str, Reply]) -> None:
+async def test_no_error_holds_the_token(office: Office, replies: dict[str, Reply]) -> None:
     """Neither its text nor its causes nor the variables of its frames."""
     error = await office.fail(replies)
     told = traceback.TracebackException.from_exception(error, capture_locals=True)
@@ -718,8 +718,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     yield from (cause for cause in (error.__cause__, error.__context__) if cause is not None)
 
 
-async def test_the_findings_know_no_token_although_cloudflare_quotes_it(office: Office) -> None:
-    """An id that is the token itself is no id."""
+async def test_the_findings_hold_no_token_although_cloudflare_quotes_it(office: Office) -> None:
+    """An id that is the token itself is not an id."""
     quoting = _ok({"id": TOKEN_ID, "status": "active", "token": TOKEN, "name": TOKEN})
     assert find_leaks(repr(await office.verify({"account": quoting})).encode(), TOKEN) == []
 
@@ -740,7 +740,7 @@ async def test_the_findings_know_no_token_although_cloudflare_quotes_it(office: 
 def test_what_a_refused_write_means(
     error: CloudflareError, findings: Findings | None, kind: type[CloudflareError]
 ) -> None:
-    """A token that is known and reaches the catalog can only lack rights to write; else nobody knows that."""
+    """A known token that reaches the catalog can only lack write permissions; otherwise the cause is unknown."""
     assert type(explain_refusal(error, findings)) is kind
 
 
@@ -762,7 +762,7 @@ def test_an_explained_refusal_keeps_what_cloudflare_said() -> None:
     ids=["said", "another message", "another code", "no error"],
 )
 def test_addresses_are_meant_by_code_and_message(error: CloudflareError | None, *, says: bool) -> None:
-    """Neither alone means that: the code says so of any denial, and a message is only text."""
+    """Neither alone is enough: the code is used for any denial, and a message is only text."""
     assert is_from_elsewhere(error) is says
 
 
