@@ -1,4 +1,4 @@
-"""What Cloudflare answered, or that it did not: the branch of the tree of errors that this package raises.
+"""The errors for Cloudflare's answers, or for their absence: this package's branch of the tree.
 
 CloudflareError
 ├── Refusal                a definite no that the person who submitted can fix
@@ -19,7 +19,7 @@ CloudflareError
 │       ├── CatalogNotEnabled
 │       ├── CatalogInactive
 │       └── NoSuchBucket
-├── OperatorError          the bot's own access to Cloudflare is not right: its operator can fix it
+├── OperatorError          the bot's own access to Cloudflare is wrong: its operator can fix it
 │   ├── CallerRejected
 │   ├── CallerLacksPermission
 │   ├── CallerNotAllowed
@@ -28,7 +28,7 @@ CloudflareError
 │   ├── ChallengePage
 │   ├── BlockedOnTheWay
 │   └── RequestRejected
-├── UnexplainedRefusal     a no without a reason: about the token, the bot or the way between, nobody knows
+├── UnexplainedRefusal     a no without a reason: about the token, the bot or the network between
 └── CloudflareTrouble      it passes: the bot tries again by itself
     ├── Throttled
     ├── EdgeRefused
@@ -50,7 +50,7 @@ DOCUMENTATION_URL: Final = re.compile(
     r"https://developers\.cloudflare\.com"
     r"(?:/[a-z0-9]{1,24}(?:[-.][a-z0-9]{1,24})*)*/?(?:#[a-z0-9]{1,24}(?:-[a-z0-9]{1,24})*)?"
 )
-"""What may become a link: https, this very host, no port, no query, no word that could be a token or markup."""
+"""What may become a link: https, exactly this host, no port, no query, no word that could be a token or markup."""
 
 _COPY_AGAIN: Final = "Copy the whole token again and submit it."
 _CUSTOM_RIGHTS: Final = 'Custom tokens: "Workers R2 Data Catalog Write" and "Workers R2 Storage Write".'
@@ -63,18 +63,18 @@ _BOTS_RIGHT: Final = (
 
 
 class CloudflareError(BotError):
-    """An answer of Cloudflare that is no success, or the lack of one. Can be pickled; holds no request and no response.
+    """An unsuccessful or missing answer of Cloudflare. Can be pickled; holds no request and no response.
 
-    `cloudflare_message` is Cloudflare's own text, shortened, without control characters and token-shaped strings; it
-    is not escaped; the address of a page of Cloudflare's documentation may follow it. `possibly_landed`: this was a
-    write, and whether it happened is not known. `failure` is the exception behind a missing answer.
+    `cloudflare_message` is Cloudflare's text, shortened, without control characters and token-shaped strings, but not
+    escaped; the URL of a page of Cloudflare's documentation may follow. `possibly_landed`: this was a write, and
+    whether it happened is unknown. `failure` is the exception behind a missing answer.
 
-    A leaf states the answers that mean it: `cloudflare_codes` whatever the HTTP status (none is documented for some,
-    and others come with odd ones); `client_codes` inside a 4xx, or a 2xx with `success: false` (inside a 5xx they are
+    A leaf lists the answers that mean it: `cloudflare_codes` with any HTTP status (some codes have no documented one,
+    others come with odd ones); `client_codes` inside a 4xx, or a 2xx with `success: false` (inside a 5xx they are
     Cloudflare's own trouble); `statuses` without a code that we know.
 
-    `passes`: the same may be answered for a while, before a write, to a token that is good; it is final after
-    `R2_CREDENTIAL_FRESH_TOKEN_PATIENCE`, and `waiting` is told meanwhile.
+    `passes`: before a write, a good token may get the same answer for a while; it is final after
+    `R2_CREDENTIAL_FRESH_TOKEN_PATIENCE`, and `waiting` is shown meanwhile.
     """
 
     cloudflare_codes: ClassVar[tuple[int, ...]] = ()
@@ -116,9 +116,9 @@ class Refusal(CloudflareError):
 
 
 class TokenRefusal(Refusal):
-    """Cloudflare does not take this token, or the token does not lead to the catalog.
+    """Cloudflare does not accept this token, or the token does not reach the catalog.
 
-    Those that pass are answered to a token that was made a moment ago as well, until all of Cloudflare knows it.
+    A token created a moment ago also gets those that pass, until all of Cloudflare knows it.
     """
 
 
@@ -132,10 +132,10 @@ class TokenInvalid(TokenRefusal):
 
 
 class TokenMalformed(TokenRefusal):
-    """Code 6003, 6103 or 6111 about the pasted token: it cannot be one."""
+    """Code 6003, 6103 or 6111 about the pasted token: it cannot be a token."""
 
     code = "token_malformed"
-    cause = "Cloudflare says that this is no token: it is a part of one, or another secret."
+    cause = "Cloudflare says that this is not a token: it is only part of one, or another secret."
     fixes = (_COPY_AGAIN, CREATE_ANOTHER)
 
 
@@ -148,7 +148,7 @@ class TokenExpired(TokenRefusal):
 
 
 class TokenDisabled(TokenRefusal):
-    """Somebody disabled the token."""
+    """The token was disabled."""
 
     code = "token_disabled"
     cause = "This token is disabled."
@@ -164,7 +164,7 @@ class TokenExposed(TokenRefusal):
 
 
 class TokenNotYetValid(TokenRefusal):
-    """The token's `not_before` is yet to come."""
+    """The token's `not_before` is in the future."""
 
     code = "token_not_yet_valid"
     cause = "This token is not valid yet: the catalog would be locked out until its start date."
@@ -218,7 +218,7 @@ class LacksStorageRights(TokenRefusal):
 
 
 class CredentialRefused(TokenRefusal):
-    """Codes 30004 and 30005, or a refusal to show the catalog, about a token of which no more is known."""
+    """Codes 30004 and 30005, or a refusal to show the catalog, about a token with no other facts."""
 
     code = "credential_refused"
     cloudflare_codes = (30004, 30005)
@@ -228,7 +228,7 @@ class CredentialRefused(TokenRefusal):
 
 
 class CatalogRefusal(Refusal):
-    """The catalog is not there, or takes no credential."""
+    """The catalog does not exist, or accepts no credential."""
 
 
 class CatalogNotEnabled(CatalogRefusal):
@@ -262,7 +262,7 @@ class NoSuchBucket(CatalogRefusal):
 
 
 class OperatorError(CloudflareError):
-    """The bot's own access to Cloudflare is not right. Submitting again changes nothing until its operator acts."""
+    """The bot's own access to Cloudflare is wrong. Submitting again changes nothing until its operator acts."""
 
     whose_move = WhoseMove.OPERATOR
 
@@ -322,7 +322,7 @@ class R2NotEnabled(OperatorError):
 
 
 class ChallengePage(OperatorError):
-    """A page that wants a browser solved it: the request never reached the API."""
+    """A challenge page for browsers: the request never reached the API."""
 
     code = "challenge_page"
     cause = "Cloudflare answered the bot with a page that asks for a human; your token is not the reason."
@@ -342,7 +342,7 @@ class BlockedOnTheWay(OperatorError):
 
 
 class RequestRejected(OperatorError):
-    """A definite no that is in no table of ours."""
+    """A definite no with a code that we do not know."""
 
     code = "request_rejected"
     cause = (
@@ -352,7 +352,7 @@ class RequestRejected(OperatorError):
 
 
 class UnexplainedRefusal(CloudflareError):
-    """A 401 or 403 before the write, without a code that we know, that lasted: nobody knows what it is about."""
+    """A 401 or 403 before the write, without a code that we know, that lasted: its cause is unknown."""
 
     code = "unexplained_refusal"
     passes = True
@@ -363,7 +363,7 @@ class UnexplainedRefusal(CloudflareError):
 
 
 class CloudflareTrouble(CloudflareError, Transient, told=None):
-    """It passes by itself. `leaves_open` whether a write was carried out, unless the leaf knows better."""
+    """It passes by itself. With `leaves_open`, a write may have been carried out."""
 
     whose_move = WhoseMove.CLOUDFLARE
     leaves_open: ClassVar[bool] = True
@@ -376,7 +376,7 @@ class Throttled(
         lasted="Cloudflare kept limiting how many requests it takes from the bot.",
     ),
 ):
-    """Code 971, 1015 or HTTP 429: too many requests; `retry_after` says when to come back, where Cloudflare said it."""
+    """Code 971, 1015 or HTTP 429: too many requests; `retry_after` is when to come back, if Cloudflare said so."""
 
     code = "throttled"
     cloudflare_codes = (971, 1015)

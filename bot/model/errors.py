@@ -1,8 +1,8 @@
 """The one tree of errors that the bot raises on purpose. Only these leave an adapter, and none of them holds a secret.
 
 BotError
-├── CloudflareError            what Cloudflare answered, or that it did not: see `bot.cloudflare.errors`
-├── NotStorable                what was pasted is no API token: said in the form, and never kept
+├── CloudflareError            an unsuccessful or missing answer of Cloudflare: see `bot.cloudflare.errors`
+├── NotStorable                the pasted text is not an API token: shown in the form, and never stored
 │   ├── NothingPasted
 │   ├── GlobalApiKey
 │   ├── OAuthToken
@@ -13,15 +13,15 @@ BotError
 │   ├── OtherSecret
 │   ├── IdOfSomething
 │   └── NamedValue
-├── TokenLivesTooLong          Cloudflare takes the token, but the operator's limit does not
+├── TokenLivesTooLong          Cloudflare accepts the token, but the operator's limit does not
 ├── SealedValueUnreadable      a sealed token or response URL does not open, whatever the reason
-├── KeyFileUnusable            a file of the key ring is no key, or others can read it
+├── KeyFileUnusable            a file of the key ring is not a key, or others can read it
 ├── RecordDamaged              a row of the database holds what the bot never writes
-├── DatabaseTrouble            the database did not take or give what it was asked for
+├── DatabaseTrouble            the database did not execute a transaction, or may not have
 │   ├── DatabaseUnavailable
 │   └── CommitUnknown
-├── LeaseLost                  somebody else works on this bucket now
-├── AccessRefused              somebody may not do this
+├── LeaseLost                  another process works on this bucket now
+├── AccessRefused              the person may not do this
 │   ├── Outsider
 │   ├── OtherWorkspace
 │   ├── NotAllowed
@@ -34,8 +34,8 @@ BotError
 │   ├── NeverSent
 │   └── DeadlineReached
 ├── UnknownCause               another version of the bot knows this code, or the record of it is damaged
-├── SlackRefused               Slack said a definite no to a call
-└── SlackTrouble               Slack gave no answer to a call that could be used
+├── SlackRefused               Slack definitely refused a call
+└── SlackTrouble               Slack gave no usable answer to a call
     ├── SlackUnavailable
     ├── SlackTimedOut
     └── SlackConnectionBroke
@@ -53,7 +53,7 @@ from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
 CREATE_ANOTHER: Final = 'Create a token with "Admin Read & Write".'
-"""The one advice on which token is the right one; the result has a button that leads to the page."""
+"""The only advice on the right token; the result has a button that leads to the page."""
 
 ENABLE_CATALOG: Final = (
     'Enable R2 Data Catalog (Basin Catalog) in the bucket\'s settings, or run "npx wrangler r2 bucket catalog enable".'
@@ -65,7 +65,7 @@ _Kind = TypeVar("_Kind", bound="BotError")
 
 
 class WhoseMove(StrEnum):
-    """Who can bring things forward after an error."""
+    """Who can act after an error."""
 
     YOU = "you"
     OPERATOR = "operator"
@@ -77,8 +77,8 @@ class BotError(Exception):
     """The root. A leaf states its `code`, its sentences and `whose_move`; they never change at run time.
 
     `code` is stable: logs, audit records and documents refer to it. The sentences may be shown to anyone and quote
-    nothing: `cause` says what happened, in one line, and `fixes` what the person who reads it can do, each by itself.
-    `user_message` is both, as one text; a leaf without a cause states it alone. Where it is the operator's move,
+    nothing: `cause` says what happened, in one line, and `fixes` what the reader can do, each fix on its own.
+    `user_message` is both, as one text; a leaf without a cause states it alone. If the operator has to act,
     `operator_fix` and `setting` say in the log what to do.
     """
 
@@ -109,11 +109,11 @@ def what_to_do(cause: str, *fixes: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What people read of an error that passes, by the moment at which they read it. Quotes nothing.
+    """The texts for an error that passes, by the moment at which a person reads them. They quote nothing.
 
-    `waiting` while the bot waits, followed by when it tries again; `lasted` when it did not pass before the
-    submission's deadline, followed by what to do; `at_once` where a person waits for the answer and nothing is
-    tried again.
+    `waiting`: while the bot waits, followed by when it tries again. `lasted`: if it did not pass before the
+    submission's deadline, followed by what to do. `at_once`: if a person waits for the answer and nothing is
+    retried.
     """
 
     waiting: str
@@ -122,9 +122,9 @@ class Told:
 
 
 class Transient(BotError):
-    """It passes by itself: to be tried again until the submission's deadline.
+    """It passes by itself: retried until the submission's deadline.
 
-    A leaf cannot be written without its sentences: mypy and the import ask for `told`. A branch says `told=None`.
+    A leaf cannot be written without its sentences: mypy and the import require `told`. A branch passes `told=None`.
     """
 
     retryable = True
@@ -138,7 +138,7 @@ class Transient(BotError):
 
 
 def error_of_code(code: str) -> type[BotError]:
-    """Return the leaf of the tree that has this code, or UnknownCause: it may be a newer version's."""
+    """Return the leaf with this code, or UnknownCause: the code may be a newer version's."""
     return {leaf.code: leaf for leaf in leaves(BotError)}.get(code, UnknownCause)
 
 
@@ -152,7 +152,7 @@ def leaves(error: type[_Kind]) -> Iterable[type[_Kind]]:
 
 
 class NotStorable(BotError):
-    """What was pasted is of a kind that is told by its shape, and is not to be stored."""
+    """By its shape, the pasted text is something that must not be stored."""
 
     whose_move = WhoseMove.YOU
 
@@ -181,7 +181,7 @@ class OAuthToken(NotStorable):
 
 
 class S3SecretAccessKey(NotStorable):
-    """The secret half of an S3 key pair: it is the SHA-256 of the API token, which is as good as disclosed with it."""
+    """The secret half of an S3 key pair: the SHA-256 of the API token, which thereby is as good as disclosed."""
 
     code = "s3_secret_access_key"
     cause = "This is the Secret Access Key of an S3 key pair. With it, the API token is disclosed too."
@@ -189,7 +189,7 @@ class S3SecretAccessKey(NotStorable):
 
 
 class S3AccessKeyId(NotStorable):
-    """The public half of an S3 key pair: the token's ID, which is no secret."""
+    """The public half of an S3 key pair: the token's id, which is not secret."""
 
     code = "s3_access_key_id"
     cause = "This is the Access Key ID of an S3 key pair, which is no secret."
@@ -213,7 +213,7 @@ class NotAToken(NotStorable):
 
 
 class OtherSecret(NotStorable):
-    """The secret of another service: neither sent to Cloudflare nor kept."""
+    """The secret of another service: neither sent to Cloudflare nor stored."""
 
     code = "other_secret"
     user_message = (
@@ -223,7 +223,7 @@ class OtherSecret(NotStorable):
 
 
 class IdOfSomething(NotStorable):
-    """A UUID, as ids are written."""
+    """A UUID, which is usually an id."""
 
     code = "id_of_something"
     user_message = (
@@ -245,7 +245,7 @@ class NamedValue(NotStorable):
 
 
 class TokenLivesTooLong(BotError):
-    """It outlives R2_CREDENTIAL_MAX_TOKEN_LIFETIME, or may: a limit of the operator's, not of Cloudflare's."""
+    """It lives, or may live, longer than R2_CREDENTIAL_MAX_TOKEN_LIFETIME: the operator's limit, not Cloudflare's."""
 
     code = "token_lives_too_long"
     whose_move = WhoseMove.YOU
@@ -259,7 +259,7 @@ class TokenLivesTooLong(BotError):
 
 
 class SealedValueUnreadable(BotError):
-    """Raised without detail for every reason: tampered with, moved, cut off, or sealed by a key that is gone."""
+    """Raised without detail for every reason: tampered with, moved, truncated, or sealed by a lost key."""
 
     code = "sealed_value_unreadable"
     whose_move = WhoseMove.YOU
@@ -287,7 +287,7 @@ class KeyFileUnusable(BotError):
 
 
 class DatabaseTrouble(Transient, told=None):
-    """The database did not take or give what it was asked for."""
+    """The database did not execute a transaction, or may not have."""
 
     whose_move = WhoseMove.OPERATOR
 
@@ -307,7 +307,7 @@ class DatabaseUnavailable(
         ),
     ),
 ):
-    """The database could not be opened, read or written; the transaction was not committed, for certain."""
+    """The database could not be opened, read or written; the transaction was certainly not committed."""
 
     code = "database_unavailable"
 
@@ -323,13 +323,13 @@ class CommitUnknown(
         ),
     ),
 ):
-    """The connection broke, or time ran out, while the database was committing: nobody can tell whether it did."""
+    """The connection broke, or time ran out, during the commit: whether it took effect is unknown."""
 
     code = "commit_unknown"
 
 
 class RecordDamaged(BotError):
-    """A row holds what no version of the bot writes there. It is left as it is, and no value of it is shown."""
+    """A row holds a value that no version of the bot writes. It is left unchanged, and none of its values is shown."""
 
     code = "record_damaged"
     whose_move = WhoseMove.OPERATOR
@@ -346,7 +346,7 @@ class RecordDamaged(BotError):
 
 
 class LeaseLost(BotError):
-    """Another process has taken over this bucket: whoever gets this stops at once and sends nothing."""
+    """Another process has taken over this bucket: stop at once and send nothing."""
 
     code = "lease_lost"
     user_message = "Another process of the bot has taken this over. Nobody has to do anything."
@@ -356,7 +356,7 @@ class LeaseLost(BotError):
 
 
 class AccessRefused(BotError):
-    """Somebody may not do this. The sentence names no list and no other person."""
+    """The person may not do this. The sentence names no list and no other person."""
 
     whose_move = WhoseMove.OPERATOR
 
@@ -387,14 +387,14 @@ class NotAllowed(AccessRefused):
 
 
 class BucketNotAllowed(AccessRefused):
-    """The bucket is none of those that this bot serves."""
+    """The bot does not serve this bucket."""
 
     code = "bucket_not_allowed"
     user_message = "This bot does not store credentials for that bucket."
 
 
 class ChannelNotAllowed(AccessRefused):
-    """The channel is none of those that this bot may be used in or post to."""
+    """The bot may not be used in this channel or post to it."""
 
     code = "channel_not_allowed"
     user_message = "This bot is not used in that channel."
@@ -410,11 +410,11 @@ class EnablingNotAllowed(AccessRefused):
 
 
 class UsergroupUnreadable(AccessRefused):
-    """Slack will not say who is in a user group: the app lacks the scope, or the workspace the plan."""
+    """Slack does not return the members of a user group: the app lacks the scope, or the workspace the plan."""
 
     code = "usergroup_unreadable"
     user_message = (
-        "Slack does not let the bot see who is in the user groups that may use it, so it lets nobody in by them."
+        "Slack does not let the bot see who is in the user groups that may use it, so those groups give no access."
     )
 
 
@@ -425,12 +425,12 @@ class MembershipUnknown(
         waiting="Slack does not say who may use the bot.",
         lasted="Slack did not say who may use the bot.",
         at_once=(
-            "Slack did not tell the bot who is in the user groups that may use it, so it refuses to be safe. Try again "
+            "Slack did not show the bot who is in the user groups that may use it, so it refuses for now. Try again "
             "in a minute."
         ),
     ),
 ):
-    """Slack could not be asked who is in a user group: when in doubt, no."""
+    """Slack could not be asked for the members of a user group: in doubt, refuse."""
 
     code = "membership_unknown"
     whose_move = WhoseMove.NOBODY
@@ -454,7 +454,7 @@ class NeverSent(GivenUp):
 
 
 class DeadlineReached(GivenUp):
-    """The deadline passed while the bot was trying again."""
+    """The deadline passed while the bot was retrying."""
 
     code = "deadline_reached"
     cause = "The time for it ran out, and the token was erased."
@@ -479,7 +479,7 @@ class UnknownCause(BotError):
 
 
 class SlackRefused(BotError):
-    """Slack said a definite no; `slack_error` is its word, such as `not_in_channel`.
+    """Slack definitely refused; `slack_error` is its code, such as `not_in_channel`.
 
     `lacking_scopes` is what the app would need and does not have, where that is why.
     """
@@ -498,7 +498,7 @@ class SlackRefused(BotError):
 
 
 class SlackTrouble(Transient, told=None):
-    """Slack gave no answer that could be used; it may have asked to come back in `retry_after`."""
+    """Slack gave no usable answer; it may have asked to come back in `retry_after`."""
 
     whose_move = WhoseMove.NOBODY
 
@@ -515,7 +515,7 @@ class SlackUnavailable(
         at_once="Slack could not take what the bot asked for just now. Try again in a minute.",
     ),
 ):
-    """Slack had trouble of its own, asked to come back later, or something else answered in its place."""
+    """Slack had trouble, asked to come back later, or something else answered in its place."""
 
     code = "slack_unavailable"
 
@@ -528,7 +528,7 @@ class SlackTimedOut(
         at_once="Slack did not answer the bot in time. Try again in a minute.",
     ),
 ):
-    """Nothing came within the time that a call may take."""
+    """No answer came within the timeout."""
 
     code = "slack_timed_out"
 
@@ -546,7 +546,7 @@ class SlackConnectionBroke(
     code = "slack_connection_broke"
 
 
-# Not of the tree: it ends the process, and nobody in Slack reads it.
+# Outside the tree: it ends the process, and no one reads it in Slack.
 
 
 class StartRefused(Exception):

@@ -228,7 +228,7 @@ async def test_a_lost_connection_costs_no_form(desk: Desk, *, after_effect: bool
 
 
 TROUBLE: dict[str, tuple[str, str, str]] = {
-    "group cannot be asked": ("usergroups.users.list", "internal_error", "Slack did not tell the bot who is in"),
+    "group cannot be asked": ("usergroups.users.list", "internal_error", "Slack did not show the bot who is in"),
     "scope for groups missing": (
         "usergroups.users.list",
         "missing_scope",
@@ -685,7 +685,7 @@ async def test_without_an_answer_of_slack_no_one_can_submit(desk: Desk) -> None:
     desk.clock.advance(SILENCE_LIFETIME)
     taken = await desk.slack.submit(ADA)
 
-    assert "Slack did not tell the bot who is in the user groups" in refused.errors["token"]
+    assert "Slack did not show the bot who is in the user groups" in refused.errors["token"]
     assert taken.kind == "updated"
     assert len(desk.dispatched) == 1
 
