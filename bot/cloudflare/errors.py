@@ -135,7 +135,7 @@ class TokenMalformed(TokenRefusal):
     """Code 6003, 6103 or 6111 about the pasted token: it cannot be a token."""
 
     code = "token_malformed"
-    cause = "Cloudflare says that this is not a token: it is only part of one, or another secret."
+    cause = "Cloudflare says that this is not a token: it is part of one, or another secret."
     fixes = (_COPY_AGAIN, CREATE_ANOTHER)
 
 
