@@ -100,7 +100,7 @@ class Scene:
         if self.testing == MOST_TESTS_AT_ONCE:
             self.eight_at_once.set()
         try:
-            if len(self.tested) > 1:  # the first one is asked alone
+            if len(self.tested) > 1:  # the first one is tested alone
                 await self.go_on.wait()
             return self._result(bucket)
         finally:

@@ -55,7 +55,7 @@ LAKE = StoredCredential(
         pytest.param(replace(LAKE, stored_at=NOW - 2 * DAY), -DAY, None, id="stored when two were past"),
         pytest.param(replace(LAKE, stored_at=NOW - 2 * DAY), timedelta(0), timedelta(0), id="and then it expires"),
         pytest.param(replace(LAKE, stored_at=NOW + DAY), 2 * DAY, None, id="expired when it was stored"),
-        pytest.param(replace(LAKE, expires_at=None), 40 * DAY, None, id="it never expires, or nobody knows"),
+        pytest.param(replace(LAKE, expires_at=None), 40 * DAY, None, id="it never expires, or that is unknown"),
         pytest.param(replace(LAKE, reminded_at=NOW + 9 * DAY), -3 * DAY, None, id="said before the clock was set back"),
     ],
 )

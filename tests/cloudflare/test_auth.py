@@ -196,7 +196,7 @@ async def test_no_later_request_carries_an_earlier_token(server: FakeCloudflare,
     """The connection is the same, but the credentials are the bot's own again."""
     client = make(base_url=server.base_url)
     for call in CALLS_WITH_TOKEN.values():
-        with suppress(CloudflareError):  # an account's token is none of a user
+        with suppress(CloudflareError):  # not a user's token
             await call(client, TOKEN)
     server.requests.clear()
 
@@ -221,7 +221,7 @@ async def test_no_redirect_carries_a_token_elsewhere(make: Make, name: str) -> N
     assert seen == ["api.example.com"]
 
 
-# What is left of it afterwards.
+# What remains of it afterwards.
 
 
 def _break(kind: Callable[[str], Exception], message: str = TOKEN) -> Handler:
@@ -526,7 +526,7 @@ async def test_the_limits_of_the_bots_own_requests_count(make: Make, name: str) 
     call = {**CALLS_WITH_TOKEN, **OTHER_CALLS}[name]
     pace = PaceNotes()
     heard = Limits(quota=10, window=timedelta(seconds=60), remaining=1, resets_in=timedelta(seconds=300))
-    with suppress(AnswerNotUnderstood):  # one answer is not good for all of them
+    with suppress(AnswerNotUnderstood):  # no single answer suits all calls
         await call(make(lambda _: _anything(**OTHERS_LIMITS), pace=pace), TOKEN)
     with pytest.raises(Throttled):
         await call(make(lambda _: _no(429, 971, retry_after="300", **OTHERS_LIMITS), pace=pace), TOKEN)
@@ -574,7 +574,7 @@ async def test_a_test_that_is_known_to_be_missing_leaves_the_turn_to_the_next_re
     """One turn is one request: taken once, used once and given back once."""
     pace = PaceNotes()
     client = make(lambda request: _no(404, 7003) if request.url.path.endswith("status") else _anything(), pace=pace)
-    for expected in (2, 1):  # the first time the question itself is a request
+    for expected in (2, 1):  # the first time, the test itself is a request
         pace.turns, pace.done_with = 0, []
         turn = await client.turn(Urgency.CHECK)
         assert isinstance(turn, Turn)

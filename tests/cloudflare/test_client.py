@@ -701,7 +701,7 @@ async def test_any_text_can_be_sent_and_judged(server: FakeCloudflare, make: Mak
         await make(base_url=server.base_url).store_credential(LAKE, Secret(token), _yes)
 
 
-# Questions about a pasted token.
+# Checks of a pasted token.
 
 
 @pytest.mark.parametrize(

@@ -400,7 +400,7 @@ def database(migrated_path: Path) -> Iterator[MortalDatabase]:
 @pytest_asyncio.fixture
 async def house(database: MortalDatabase, database_path: Path) -> AsyncIterator[House]:
     """Build a delivery, and an account with one bucket of each sort; the slot of `lake` holds an older token."""
-    transport = MortalTransport(verify=SSLContext(PROTOCOL_TLS_CLIENT))  # loopback: to load the CAs takes its time
+    transport = MortalTransport(verify=SSLContext(PROTOCOL_TLS_CLIENT))  # loopback: loading the CAs is slow
     database.death = transport.death = death = Death()
     clock = Clock()
     async with FakeCloudflare(clock=clock, timer=lambda: clock().timestamp()) as small:
@@ -514,9 +514,7 @@ NO_TEST = Failure(status=404, code=7003)
         pytest.param("status", [NO_TEST], [], CredentialStatus.PRESENT, id="no test is offered"),
         pytest.param("status", [Failure(status=405)], [], CredentialStatus.PRESENT, id="no test by this method"),
         pytest.param("status", [Failure(status=403, code=10000)], [], CredentialStatus.PRESENT, id="may not test"),
-        pytest.param(
-            "status", [Failure(status=404, code=40401)], [], CredentialStatus.UNKNOWN, id="no catalog any more"
-        ),
+        pytest.param("status", [Failure(status=404, code=40401)], [], CredentialStatus.UNKNOWN, id="catalog gone"),
         pytest.param("status", [Failure(status=503)] * 2, _seconds(2, 2), CredentialStatus.VALID, id="down, then up"),
         pytest.param(
             "status", [Failure(status=503)] * 99, _seconds(*[2] * 8), CredentialStatus.UNKNOWN, id="down for 15 s"
@@ -1833,8 +1831,8 @@ async def test_a_delivery_that_lost_its_lease_at_any_point_does_nothing_more(hou
     Only a request that had just passed the fence still goes out, and only a message that was on its way to Slack at
     that moment comes twice.
     """
-    let_out, told_by_both = 0, 0
-    for step in count(2):  # 1 is before its own taking
+    let_out, reported_twice = 0, 0
+    for step in count(2):  # 1 is before it takes its lease
         name = f"lake-{step}"
         older, newer = make_token(Behaviour.GOOD, 2 * step), make_token(Behaviour.GOOD, 2 * step + 1)
         house.cloudflare.add_bucket(name, token=OLD)
@@ -1855,12 +1853,12 @@ async def test_a_delivery_that_lost_its_lease_at_any_point_does_nothing_more(hou
         house.death.at_step = None
         if not seen:
             assert step > 20
-            assert (let_out, told_by_both) == (1, 4)  # a moment before and in the call to Slack, for two messages
+            assert (let_out, reported_twice) == (1, 4)  # just before and in the call to Slack, for both messages
             return
         [(requests, told, rows)] = seen
         by_loser = len(house.told) - told
         assert by_loser <= 1, step
-        told_by_both += by_loser
+        reported_twice += by_loser
         let_out += sum(request.method != "GET" for request in house.cloudflare.requests[requests:])
         assert [await house.read(row.id) for row in rows] == rows, step
         is_unnoted = any(row.reported_at is None and row.id in dict(house.told) for row in rows)

@@ -93,7 +93,7 @@ LONGEST_WAY = timedelta(seconds=4)
 LONGEST_FREEZE = timedelta(seconds=60)
 KEY_RING = KeyRing(*load_private_keys(generate_private_key()))
 BUCKETS = ("lake", "pond")
-A_BUCKET = st.sampled_from(["lake", "lake", "lake", "pond"])  # two would share the histories: most happens to one
+A_BUCKET = st.sampled_from(["lake", "lake", "lake", "pond"])  # most events in one bucket, so that they interact
 PEOPLE = ("U1", "U2", "U3")
 UNTOUCHED = frozenset({State.REFUSED, State.DENIED, State.FAILED, State.EXPIRED})
 """Endings of which people are told that nothing was changed."""
@@ -583,7 +583,7 @@ class Ordering(RuleBasedStateMachine):
         until_next = self._next_at - self._world.clock() if self._next_at else AT_ONCE
         self._world.real += max(until_next, AT_ONCE) if seconds is None else timedelta(seconds=seconds)
 
-    # What the bot does, and what is done to it.
+    # What the bot does, and what happens to it.
 
     @rule(bucket=A_BUCKET)
     def step(self, bucket: str) -> None:
@@ -592,7 +592,7 @@ class Ordering(RuleBasedStateMachine):
 
     @rule(
         bucket=A_BUCKET,
-        at=st.integers(1, 40) | st.integers(8, 22),  # the second is about where a token is sent
+        at=st.integers(1, 40) | st.integers(8, 22),  # the second range is around the sending of a token
         what=st.sampled_from(SURPRISES),
         is_fresh=st.sampled_from([True, True, False]),
         user=st.sampled_from(PEOPLE),
@@ -815,7 +815,7 @@ class Ordering(RuleBasedStateMachine):
             if bucket in {None, pasted.bucket} and found.reported_at is None:
                 pasted.tellings_cut_short += found.is_ended
 
-    # What always holds.
+    # Invariants.
 
     async def _check_settled(self, bucket: str) -> None:
         """Check after a whole delivery that nothing is overdue, and that the time of the next step is right."""
@@ -989,7 +989,7 @@ def _explore(engine: Engine, examples: int) -> None:
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink] if EXAMPLES else [Phase.generate],  # to shrink takes minutes
+        phases=[Phase.generate, Phase.shrink] if EXAMPLES else [Phase.generate],  # shrinking takes minutes
     )
     with capture_logs():
         run_state_machine_as_test(

@@ -36,7 +36,7 @@ from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 
-NOW = datetime.now(UTC)  # of the machine, since the jobs are brought by the server's clock; ours stands still
+NOW = datetime.now(UTC)  # real, since the server's clock starts the jobs; ours stands still
 POND = BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="pond")
 A_HANG = timedelta(seconds=60)
 """Nothing here is timed: the clock stands still, so that nothing can fall due by itself."""

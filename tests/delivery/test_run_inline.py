@@ -235,7 +235,7 @@ async def test_a_dispatch_between_the_end_of_a_worker_and_its_removal_is_not_los
     dispatcher.dispatch(LAKE)
     assert [await delivery.next_start(), await delivery.next_start()] == [LAKE, LAKE]
     await _settle()
-    dispatcher.dispatch(LAKE)  # the first worker is cleared away by now, and the second one is still known
+    dispatcher.dispatch(LAKE)  # the first worker is removed by now, and the second one is still known
     await _settle()
     assert delivery.started.empty()
     released.set()

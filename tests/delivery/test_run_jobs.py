@@ -162,7 +162,7 @@ async def _record(
     await submissions.accept(replace(_submission(key, view_id, now - age), task=task), view_id)
 
 
-# The way to the jobs.
+# Deferring jobs.
 
 
 async def test_the_tables_are_created_once(postgres_url: str) -> None:
@@ -283,7 +283,7 @@ async def test_requested_tests_run_besides_a_waiting_refresh(place: Workplace) -
     assert not runner.done()
 
 
-# Whoever works them off.
+# Running jobs.
 
 
 async def test_a_job_runs_and_leaves_nothing_behind(place: Workplace) -> None:
@@ -307,7 +307,7 @@ async def test_one_delivery_runs_for_a_bucket_and_others_go_on(place: Workplace)
         await place.jobs.deliver(key)
 
     assert {await place.delivery.next_start(), await place.delivery.next_start()} == {LAKE, POND}
-    await asyncio.sleep(1.2)  # longer than either process waits before it looks again
+    await asyncio.sleep(1.2)  # longer than the polling interval of both
     assert place.delivery.started.empty()
     released.set()
     assert [await place.delivery.next_start(), await place.delivery.next_start()] == [LAKE, LAKE]
@@ -365,7 +365,7 @@ async def test_housekeeping_runs_once_for_all_replicas(place: Workplace) -> None
         await place.start_runner()
     async with asyncio.timeout(PATIENCE.total_seconds()):
         await place.kept.get()
-    await asyncio.sleep(1.5)  # longer than any of them waits before it looks again
+    await asyncio.sleep(1.5)  # longer than the polling interval of all
     await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name = 'keep_house')")
 
     minutes = time.time() // 60 - first_minute + 1
@@ -383,7 +383,7 @@ async def test_jobs_run_behind_a_pooler(pooled: Callable[..., str]) -> None:
         await _wait_for(lambda: place.runners[0].is_working)
 
 
-# Those who die.
+# Dead workers.
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ async def test_the_job_of_a_dead_worker_is_taken_over(place: Workplace, end: str
 
     await place.wait_until(IDLE)
     again = {place.delivery.started.get_nowait() for _ in range(place.delivery.started.qsize())}
-    assert POND not in again  # the others may be found again, at the full minute: nothing was done about them
+    assert POND not in again  # the others may be found again at the full minute: they are still overdue
     assert [line["bucket"] for line in logged if line["event"] == "job_taken_over"] == ["lake"]
 
 
@@ -502,7 +502,7 @@ async def test_it_works_on_after_an_outage(postgres_url: str, proxy: PostgresPro
         runner = await place.start_runner()
         proxy.refuse()
         proxy.cut()
-        await asyncio.sleep(3)  # longer than a connection is waited for
+        await asyncio.sleep(3)  # longer than the pool waits for a connection
         assert not runner.done()
         await proxy.accept()
         await _insist(lambda: place.jobs.deliver(LAKE))
@@ -667,7 +667,7 @@ async def _insist(act: Callable[[], Awaitable[None]]) -> None:
                 return
 
 
-# The end.
+# Stopping.
 
 
 async def test_a_stop_without_running_jobs(place: Workplace) -> None:

@@ -176,7 +176,7 @@ async def office() -> AsyncIterator[Office]:
         base_url="https://api.example.com/client/v4",
         auth=ApiToken(token=Secret(BOTS_OWN)),
         transport=httpx.MockTransport(questions.handle),
-        timer=iter(range(0, 10**9, 10**4)).__next__,  # hours pass between two verifications: tests are asked for again
+        timer=iter(range(0, 10**9, 10**4)).__next__,  # hours between verifications, so that tests are tried again
     )
     yield Office(questions=questions, client=client)
     await client.aclose()
@@ -330,7 +330,7 @@ def _expect(against: list[str], names: tuple[str, str, str]) -> str:
         lambda each: each.startswith("no ") and issubclass(error_of_code(each[3:]), TokenRefusal),
         lambda each: each.startswith(("no ", "operator ")),
         lambda each: each.startswith("wait "),
-        lambda each: each == "trouble throttled" and "429" in names,  # it alone says when to come back
+        lambda each: each == "trouble throttled" and "429" in names,  # only it says when to come back
         lambda each: each.startswith("trouble ") and each != _DOUBT,
         lambda each: each.startswith("bare "),
         lambda each: True,
@@ -608,7 +608,7 @@ async def test_without_cloudflares_clock_ours_decides(office: Office, date: str)
         pytest.param(_page(503), "absent", CredentialStatus.ABSENT, id="the test is down"),
         pytest.param(_no(403, 10000), "present", CredentialStatus.PRESENT, id="may not test"),
         pytest.param(_page(403, cf_mitigated="challenge"), "present", CredentialStatus.PRESENT, id="a challenge"),
-        pytest.param(httpx.ReadError("x"), "odd", CredentialStatus.UNKNOWN, id="nobody says"),
+        pytest.param(httpx.ReadError("x"), "odd", CredentialStatus.UNKNOWN, id="unknown"),
     ],
 )
 async def test_the_test_of_the_present_credential_decides_nothing(

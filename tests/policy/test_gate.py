@@ -289,7 +289,7 @@ async def test_a_group_that_fails_shuts_out_nobody_elses_members(
     """A member of a group that answered is allowed, whatever happened to another group."""
     slack.workspace.user_groups[OTHER_GROUP] = replace(slack.workspace.user_groups[OTHER_GROUP], members=(ADA,))
     gate = gate_of(memberships, usergroups=(GROUP, OTHER_GROUP))
-    if not first:  # the first one is asked and remembered, so the next question is about the second one
+    if not first:  # the first one's answer is cached, so the next lookup is of the second one
         await memberships.members_of(GROUP)
     slack.fail_next("usergroups.users.list", error=error)
 

@@ -288,13 +288,13 @@ async def test_the_time_of_the_last_test_round_is_kept(catalogs: Catalogs) -> No
     assert (snapshot.refreshed_at, snapshot.tested_at) == (NOW + 2 * SECOND, NOW + SECOND)
 
 
-# What stops working.
+# Credentials that stop working.
 
 
 @pytest.mark.parametrize(
     ("tests", "broken_after"),
     [
-        pytest.param([VALID, INVALID], 1, id="it worked, and does not any more"),
+        pytest.param([VALID, INVALID], 1, id="it worked, and no longer does"),
         pytest.param([VALID, INVALID, INVALID], 1, id="still: since the first time"),
         pytest.param([VALID, INVALID, VALID], None, id="it works again before that was told"),
         pytest.param([VALID, INVALID, VALID, INVALID], 3, id="and does not again"),
@@ -364,7 +364,7 @@ async def test_concurrent_writes_and_tests_do_not_deadlock(catalogs: Catalogs) -
     assert len(await catalogs.stored_credentials()) == 1
 
 
-# What the bot has stored.
+# Stored credentials.
 
 
 async def test_the_last_stored_credential_is_kept(catalogs: Catalogs, tables: Database) -> None:

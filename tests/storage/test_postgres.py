@@ -351,7 +351,7 @@ async def test_a_process_that_was_frozen_commits_nothing(url: str) -> None:
 
     def work(connection: Connection) -> int:
         _add(1)(connection)
-        time.sleep(SHORT.total_seconds())  # nothing else of this process moves either
+        time.sleep(SHORT.total_seconds())  # blocks everything else in this process too
         return 1
 
     async with _started(url, time_limit=SHORT) as database:

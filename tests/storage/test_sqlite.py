@@ -245,7 +245,7 @@ async def test_a_checkpoint_that_a_reader_held_up_is_tried_again_in_the_next_qui
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM entries").fetchall()
         await entries.run(_add(2))
-        await asyncio.sleep(1.2)  # a second has to be quiet
+        await asyncio.sleep(1.2)  # a quiet second is needed
         assert wal.stat().st_size > 0
     await _wait_until(lambda: wal.stat().st_size == 0)
     assert _files_with(database_path.parent, MARKED) == []

@@ -225,7 +225,7 @@ async def test_times_of_another_zone_are_the_same_moments(submissions: Submissio
 @pytest.mark.parametrize(
     ("nonce", "new", "verdict"),
     [
-        pytest.param("nonce-2", NEW, Verdict.UNKNOWN_OPENING, id="a nonce that nobody gave out"),
+        pytest.param("nonce-2", NEW, Verdict.UNKNOWN_OPENING, id="an unknown nonce"),
         pytest.param("", NEW, Verdict.UNKNOWN_OPENING, id="no nonce"),
         pytest.param("NONCE-1", NEW, Verdict.UNKNOWN_OPENING, id="another spelling"),
         pytest.param("nonce-1", replace(NEW, user_id="U2"), Verdict.SOMEBODY_ELSES, id="somebody else's"),
@@ -995,7 +995,7 @@ async def test_one_overtaken_by_a_written_one_is_not_sent(submissions: Submissio
     ("because", "expected"),
     [
         pytest.param(CloudflareUnreachable(), State.SUPERSEDED, id="no answer came"),
-        pytest.param(None, State.SUPERSEDED, id="no more time"),
+        pytest.param(None, State.SUPERSEDED, id="no time left"),
         pytest.param(TokenInvalid(), State.ACCEPTED, id="Cloudflare refused it afterwards"),
     ],
 )
