@@ -61,7 +61,7 @@ class PaceRows:
         values = {"account_id": self._account_id, **_row_of(Budget.fresh(now.astimezone(UTC)))}
         connection.execute(insert(PACE).values(values).on_conflict_do_nothing())
         row = self._lock(connection)
-        assert row is not None  # noqa: S101 - nobody deletes it
+        assert row is not None  # noqa: S101 - rows are never deleted
         return row
 
 

@@ -273,7 +273,7 @@ def _run_alone(connection: Connection, job: _Job) -> None:
     except DBAPIError as error:
         log_disk_trouble(error)
         _resolve_all([(job, None, _failure(error)() if is_committing else DatabaseUnavailable())])
-    except Exception as error:  # noqa: BLE001 - handed to the caller, who is on another thread
+    except Exception as error:  # noqa: BLE001 - raised in the caller, on another thread
         _resolve_all([(job, None, error)])
     else:
         _resolve_all([(job, result, None)])
@@ -291,7 +291,7 @@ def _resolve_all(outcomes: Sequence[tuple[_Job, object, Exception | None]]) -> N
     for outcome in outcomes:
         by_loop.setdefault(outcome[0].loop, []).append(outcome)
     for loop, its_outcomes in by_loop.items():
-        with suppress(RuntimeError):  # the loop is closed: nobody is waiting
+        with suppress(RuntimeError):  # the loop is closed: no one is waiting
             loop.call_soon_threadsafe(_resolve, its_outcomes)
 
 
