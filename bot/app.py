@@ -38,6 +38,7 @@ from bot.model.errors import (
     SlackTrouble,
     StartRefused,
 )
+from bot.model.role import Role
 from bot.model.secret import Secret
 from bot.operations.changes import log_change
 from bot.operations.clock_watch import ClockWatch
@@ -47,7 +48,7 @@ from bot.operations.server import Server
 from bot.operations.start_report import find_buckets, find_missing_scopes, find_people, log_findings
 from bot.policy.gate import Gate, Home
 from bot.policy.rules import Allowlist
-from bot.settings import Role, Settings
+from bot.settings import Settings
 from bot.slack.api import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.inbound.http import HttpIngress

@@ -44,9 +44,10 @@ def run(
     _harden()  # before anything is imported, see there
     from bot.app import run as run_bot
     from bot.model.errors import StartRefused
+    from bot.model.role import Role
     from bot.operations.exposed_files import find_exposed
     from bot.operations.logs import configure_logging
-    from bot.settings import Role, SettingsError, load_settings
+    from bot.settings import SettingsError, load_settings
 
     try:
         loaded = load_settings(role=Role(role))

@@ -12,10 +12,11 @@ import structlog
 
 from bot.model.clock import FURTHEST_BACK, steady_clock
 from bot.model.errors import DatabaseTrouble, KeyFileUnusable, StartRefused
+from bot.model.role import Role
 from bot.sealing.hpke import KeyRing, PublicRing, load_private_keys, load_public_key
 from bot.sealing.key_files import KeyFiles
 from bot.sealing.private_places import find_exposure
-from bot.settings import Role, Settings
+from bot.settings import Settings
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.lock import AlreadyRunning, ProcessLock

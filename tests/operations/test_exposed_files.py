@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from bot.model.role import Role
 from bot.operations.exposed_files import find_exposed
 from bot.sealing.hpke import generate_private_key
-from bot.settings import Role, load_settings
+from bot.settings import load_settings
 
 VALUES = {
     "SLACK_BOT_TOKEN": "xoxb-MADEUP-1",

@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from bot.model.catalog import BucketKey
 from bot.model.clock import steady_clock
 from bot.model.errors import SealedValueUnreadable, StartRefused
+from bot.model.role import Role
 from bot.model.submission import NewSubmission, Opening, Sealed, SealedToken, TokenKind
 from bot.sealing.hpke import (
     TOKEN,
@@ -32,7 +33,7 @@ from bot.sealing.hpke import (
     public_pem,
 )
 from bot.sealing.key_files import write_key_file
-from bot.settings import LoadedSettings, Role, load_settings
+from bot.settings import LoadedSettings, load_settings
 from bot.storage.opening import KEY_DIRECTORY, Store, open_store
 from tests.postgres import PostgresProxy, execute, running_postgres
 

@@ -1,0 +1,186 @@
+"""The values of single settings: what each may look like, and the fix for one that does not. Quotes no value."""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator
+
+from bot.model import slack_ids
+from bot.model.secret import Secret
+from bot.model.slack_ids import SlackId
+from bot.model.written_settings import plain_value
+
+_DURATION_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_TTL: Final = timedelta(days=7)
+_LONGEST_LIFETIME: Final = timedelta(days=3650)
+
+
+def _matching(pattern: str, fix: str) -> Callable[[object], object]:
+    def check(value: object) -> object:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ValueError(fix)
+        return value
+
+    return check
+
+
+def secret_like(pattern: str, fix: str) -> BeforeValidator:
+    """Make a Secret of a text that the pattern matches in full; `fix` is what is reported of any other."""
+    check = _matching(pattern, fix)
+    return BeforeValidator(
+        lambda value: value if value is None or isinstance(value, Secret) else Secret(str(check(value)))
+    )
+
+
+def text_like(pattern: str, fix: str) -> BeforeValidator:
+    """Accept a text that the pattern matches in full; `fix` is what is reported of any other."""
+    return BeforeValidator(_matching(pattern, fix))
+
+
+def list_of(find_slip: Callable[[Sequence[str]], str | None], *, any_without: str = "") -> BeforeValidator:
+    """Split at commas; no entry is made from an empty text, since "" allows nobody, not the user called "".
+
+    `any_without`: what a list that is left out allows all of. One of commas alone was meant to allow less than that.
+    """
+
+    def split(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        entries = tuple(_parts(value))
+        slip = find_slip(entries)
+        if any_without and value.strip() and not entries:
+            slip = f"lists nothing but commas: list something, or leave it out to allow any {any_without}"
+        if slip is not None:
+            raise ValueError(slip)
+        return entries
+
+    return BeforeValidator(split)
+
+
+def _parts(value: str) -> list[str]:
+    """Return what stands between the commas, as plain as a value of its own."""
+    return [plain for part in value.split(",") if (plain := plain_value(part))]
+
+
+_WHOSE_LIST: Final = {
+    SlackId.USER: "R2_CREDENTIAL_ALLOWED_USERS",
+    SlackId.USERGROUP: "R2_CREDENTIAL_ALLOWED_USERGROUPS",
+    SlackId.CHANNEL: "R2_CREDENTIAL_ALLOWED_CHANNELS",
+}
+
+
+def ids_of(kind: SlackId, *, any_without: str = "") -> BeforeValidator:
+    """Split a list of Slack ids of one kind; for an id of another kind, name the setting where it belongs."""
+    return list_of(lambda entries: slack_ids.find_slip(entries, kind, _WHOSE_LIST), any_without=any_without)
+
+
+def parse_duration(value: object) -> object:
+    """Read a duration with its unit, up to 7 days."""
+    if not isinstance(value, str):
+        return value
+    return _read_duration(value, _LONGEST_TTL, "write a number and a unit: 90s, 15m, 1h or 1d; at most 7d")
+
+
+def parse_lifetime(value: object) -> object:
+    """Read a duration of up to 3650 days, or `off`, which is None."""
+    if not isinstance(value, str):
+        return value
+    if value == "off":
+        return None
+    return _read_duration(value, _LONGEST_LIFETIME, "write off, or a number and a unit: 90d or 12h; at most 3650d")
+
+
+def _read_duration(text: str, longest: timedelta, fix: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    duration = timedelta(seconds=int(match[1]) * _DURATION_UNITS[match[2]]) if match else timedelta(0)
+    if not timedelta(0) < duration <= longest:
+        raise ValueError(fix)
+    return duration
+
+
+def parse_reminders(value: object) -> object:
+    """Read the days before an expiry on which to remind, the earliest reminder first."""
+    if not isinstance(value, str):
+        return value
+    days = _parts(value)
+    if not all(re.fullmatch(r"\d{1,3}d", day) for day in days):
+        message = 'write numbers of days before the expiry, separated by commas: 14d,3d,0d; "," for no reminder'
+        raise ValueError(message)
+    return tuple(sorted({timedelta(days=int(day[:-1])) for day in days}, reverse=True))
+
+
+def parse_signing_secrets(value: object) -> object:
+    """Read one signing secret, or both of a rotation."""
+    if not isinstance(value, str):
+        return value
+    secrets = _parts(value)
+    if not 1 <= len(secrets) <= 2:  # noqa: PLR2004 - the old one and the new one of a rotation
+        message = "give one signing secret, or two separated by a comma during a rotation"
+        raise ValueError(message)
+    if not all(re.fullmatch(r"[0-9a-f]{32}", part) for part in secrets):
+        message = "is 32 hexadecimal digits: copy the Signing Secret from the Slack app's page Basic Information"
+        raise ValueError(message)
+    return tuple(Secret(part) for part in secrets)
+
+
+_LONGEST_NAME: Final = 253
+_LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_URL: Final = re.compile(
+    rf"(https://{_LABEL}(\.{_LABEL})*\.?|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{{1,5}})?(/[!\"$-.0->@-~/]*)?"
+)
+
+
+def check_url(value: object) -> object:
+    """Refuse what a client would raise at, once it is built or called, and what sends a token in the clear."""
+    fault = "is https://HOST/PATH; http:// is for this machine only (127.0.0.1, localhost)"
+    if not isinstance(value, str) or not _URL.fullmatch(value):
+        raise ValueError(fault)
+    try:
+        url = urlsplit(value)
+        is_port = url.port != 0
+        if (url.hostname or "").rpartition(".")[2].isdigit():
+            ip_address(url.hostname or "")
+    except ValueError:  # 99999, 999.1.1.1
+        is_port = False
+    if not is_port:
+        message = "has a port or an address that cannot exist"
+        raise ValueError(message)
+    return value
+
+
+PRINTABLE: Final = r"[!#-&(-~]+"
+"""A mark of quotation would be sent along, and refused."""
+
+
+HOST_FIX: Final = "is an address of this machine without a port: 127.0.0.1, 0.0.0.0 for IPv4, :: for IPv6 and IPv4"
+
+
+def parse_host(value: object) -> object:
+    """Return an address without its brackets, or a name as it is."""
+    if not isinstance(value, str):
+        return value
+    address = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    try:
+        return str(ip_address(address))
+    except ValueError:
+        pass
+    if address != value or len(value) > _LONGEST_NAME or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", value):
+        raise ValueError(HOST_FIX)
+    return value
+
+
+def check_path(value: object) -> object:
+    """Refuse `~` and `$`, which no shell expands here: they would become names of directories."""
+    if isinstance(value, str) and (value.startswith("~") or "$" in value):
+        message = "is taken as it is written, so ~ and $ stand for nothing: write the path in full"
+        raise ValueError(message)
+    return value
+
+
+def unescape_pem(value: object) -> object:
+    r"""Take `\n` for the end of a line: a file of variables has no other way to say it, and PEM has no backslash."""
+    return value.replace("\\n", "\n") if isinstance(value, str) else value
