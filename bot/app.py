@@ -2,23 +2,19 @@
 
 import asyncio
 import logging
-import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import aiohttp
 import structlog
-from slack_bolt.async_app import AsyncApp
-from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot import __version__
 from bot.catalogs.refresh import CatalogsByOthers, SnapshotKeeper
 from bot.catalogs.reminders import CredentialWatch
 from bot.cloudflare.auth import ApiKey, ApiToken
@@ -27,17 +23,9 @@ from bot.cloudflare.pace import LocalPace, Pace, SharedPace
 from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
 from bot.model.background import Background
-from bot.model.catalog import Catalog
 from bot.model.clock import SteadyClock, steady_clock
 from bot.model.clock_comparison import ClockComparison
-from bot.model.errors import (
-    DatabaseTrouble,
-    MembershipUnknown,
-    RecordDamaged,
-    SlackRefused,
-    SlackTrouble,
-    StartRefused,
-)
+from bot.model.errors import DatabaseTrouble, RecordDamaged, StartRefused
 from bot.model.role import Role
 from bot.model.secret import Secret
 from bot.operations.changes import log_change
@@ -45,12 +33,19 @@ from bot.operations.clock_watch import ClockWatch
 from bot.operations.descriptors import raise_limit
 from bot.operations.housekeeping import keep_house, keep_house_forever
 from bot.operations.server import Server
-from bot.operations.start_report import find_buckets, find_missing_scopes, find_people, log_findings
-from bot.policy.gate import Gate, Home
+from bot.operations.start_report import (
+    describe_start,
+    find_missing_scopes,
+    log_findings,
+    report_buckets_once,
+    report_people,
+)
+from bot.policy.gate import Gate
 from bot.policy.rules import Allowlist
 from bot.settings import Settings
 from bot.slack.api import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
 from bot.slack.channels import Channels
+from bot.slack.inbound.bolt import build_bolt_app
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
 from bot.slack.inbound.routes import Routes
@@ -62,6 +57,7 @@ from bot.slack.messages.progress import ModalProgress
 from bot.slack.progress_steps import steps_of
 from bot.slack.response_url import ResponseUrls, SlackPost
 from bot.slack.session import SlackClient, open_session
+from bot.slack.startup import identify_home, open_first_connection
 from bot.slack.stories.enable import EnableCatalog
 from bot.slack.stories.help import Help
 from bot.slack.stories.history import History
@@ -77,11 +73,8 @@ from bot.slack.traffic import SlackTraffic
 from bot.storage.opening import Store, not_before_what_is_recorded, open_store
 
 _STOP_NOTICE: Final = timedelta(seconds=1)
-_SLACK_PAUSE: Final = timedelta(seconds=2)
 _MOST_MODALS: Final = 50
 """Of so many modals the end is shown after a restart, if they are young enough: all at once."""
-
-_T = TypeVar("_T")
 
 _log = structlog.get_logger()
 
@@ -105,7 +98,7 @@ async def run(settings: Settings) -> None:
 
 async def _live(settings: Settings) -> None:
     async with running(settings) as bot:
-        _log.info("ready", **_describe(settings, bot))
+        _log.info("ready", **describe_start(settings, transport=bot.transport, http_address=bot.http_address))
         forever = asyncio.ensure_future(asyncio.Event().wait())  # a gateway over HTTP has nothing in the background
         done, _ = await asyncio.wait([forever, *bot.background], return_when=asyncio.FIRST_COMPLETED)
         for broken in done:
@@ -177,21 +170,6 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
         )
 
 
-def _describe(settings: Settings, bot: RunningBot) -> dict[str, object]:
-    """Say what was started, and how much is listed, for the operator who compares it with what was meant."""
-    return {
-        "version": __version__,
-        "role": settings.role.value,
-        "database": "sqlite" if settings.postgres_url is None else "postgresql",
-        "transport": bot.transport,
-        "http": bot.http_address,
-        "users": len(settings.allowed_users),
-        "usergroups": len(settings.allowed_usergroups),
-        "channels": len(settings.allowed_channels) or "any",
-        "buckets": len(settings.allowed_buckets) or "any",
-    }
-
-
 async def _begin(settings: Settings, store: Store, stack: AsyncExitStack, traffic: SlackTraffic) -> _Base:
     http = await stack.enter_async_context(open_session(TIMEOUT, settings.network, traffic))
     patient_http = await stack.enter_async_context(
@@ -206,10 +184,10 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack, traffi
     if settings.role is not Role.GATEWAY:
         await _catch_up(progress, store, settings.cloudflare_account_id)
     memberships = Memberships(slack, store.clock)
-    gate = Gate(_allowlist(settings).rules(), await _identify(slack), memberships)
+    gate = Gate(_allowlist(settings).rules(), await identify_home(slack), memberships)
     log_findings(find_missing_scopes(traffic.granted_scopes, wanted_scopes()))
     reporting = Background("start_report_broke")
-    reporting.start(_report_people(settings, memberships))  # the start does not wait for Slack's answers
+    reporting.start(report_people(settings, memberships.members_of))  # the start does not wait for Slack's answers
     stack.callback(reporting.cancel)
     return _Base(
         settings=settings,
@@ -229,29 +207,6 @@ def _clock_watch(store: Store, clock: SteadyClock) -> ClockWatch:
         return not await store.submissions.unreported_keys()
 
     return ClockWatch(clock, store.tell_time, partial(not_before_what_is_recorded, store.submissions), is_idle)
-
-
-async def _report_people(settings: Settings, memberships: Memberships) -> None:
-    members: dict[str, frozenset[str] | None] = {}
-    for group in settings.allowed_usergroups:
-        try:
-            members[group] = await memberships.members_of(group)
-        except MembershipUnknown:  # logged there
-            members[group] = None
-    log_findings(find_people(settings.allowed_users, members))
-
-
-def _report_buckets(globs: tuple[str, ...], gate: Gate) -> Callable[[Sequence[Catalog]], None]:
-    """Return what reports how many catalogs are served, the first time they are listed."""
-    is_reported = False
-
-    def report(listed: Sequence[Catalog]) -> None:
-        nonlocal is_reported
-        if not is_reported:
-            log_findings(find_buckets(globs, sum(gate.serves(each.key) for each in listed), len(listed)))
-        is_reported = True
-
-    return report
 
 
 async def _catch_up(progress: ModalProgress, store: Store, account_id: str) -> None:
@@ -288,7 +243,7 @@ async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: Asy
         fresh_token_patience=settings.fresh_token_patience,
         max_token_lifetime=settings.max_token_lifetime,
     )
-    report = _report_buckets(settings.allowed_buckets, base.gate)
+    report = report_buckets_once(settings.allowed_buckets, base.gate)
     keeper = SnapshotKeeper(cloudflare, store.catalogs, store.clock, report)
     watch = CredentialWatch(
         store.catalogs,
@@ -334,7 +289,7 @@ async def _face_slack(
     parts = _parts(base, catalogs)
     tables = LiveTables(parts)
     stack.push_async_callback(tables.stop)
-    app = _bolt_app(_routes(parts, tables), base.gate.home)
+    app = build_bolt_app(_routes(parts, tables), base.gate.home)
     ingress = Ingress(app, store.sealing, settings.cloudflare_account_id, store.clock)
     socket = await _socket_mode(settings, ingress, base.slack, base.web_client)
     if socket is not None:
@@ -436,55 +391,6 @@ def _allowlist(settings: Settings) -> Allowlist:
     )
 
 
-async def _identify(slack: SlackWeb) -> Home:
-    """Ask Slack where the bot is installed; in a whole organization there is no workspace that is home."""
-    home = await _ask_slack(slack.identify, "SLACK_BOT_TOKEN", "copy it again from OAuth & Permissions")
-    if home.is_org_wide:
-        message = (
-            "SLACK_BOT_TOKEN: the app is installed in the whole organization, which is not supported. Install it in "
-            "one workspace (Install App in the app's settings), and take the bot token of that"
-        )
-        raise StartRefused(message)
-    return home
-
-
-async def _ask_slack(ask: Callable[[], Awaitable[_T]], setting: str, fix: str) -> _T:
-    """Ask as long as Slack is down, since the bot can do nothing without; a definite no refuses the start."""
-    while True:
-        try:
-            return await ask()
-        except SlackRefused as refusal:
-            message = f"{setting}: Slack refused it ({refusal.slack_error}); {fix}"
-            raise StartRefused(message) from None
-        except SlackTrouble:
-            _log.warning("slack_not_reached", next_try_in_seconds=_SLACK_PAUSE.total_seconds())
-            await asyncio.sleep(_SLACK_PAUSE.total_seconds())
-
-
-def _bolt_app(routes: Routes, home: Home) -> AsyncApp:
-    """Build Bolt without any secret: the ingress has verified, and `SlackWeb` makes our own calls."""
-    for trap in ("SLACK_CLIENT_ID", "SLACK_CLIENT_SECRET"):
-        os.environ.pop(trap, None)  # both together would switch Bolt to OAuth with files of its own
-
-    async def authorize(**_: object) -> AuthorizeResult:
-        return AuthorizeResult(team_id=home.team_id, enterprise_id=home.enterprise_id)
-
-    app = AsyncApp(
-        name="r2-credential-bot",
-        client=SlackClient(token=None, logger=logging.getLogger("slack_sdk")),
-        authorize=authorize,
-        request_verification_enabled=False,  # these are the ingress's part, or nobody's
-        ssl_check_enabled=False,
-        url_verification_enabled=False,
-        ignoring_self_events_enabled=False,
-        attaching_function_token_enabled=False,
-        process_before_response=True,
-        logger=logging.getLogger("slack_bolt"),
-    )
-    routes.attach(app)
-    return app
-
-
 async def _socket_mode(
     settings: Settings, ingress: Ingress, slack: SlackWeb, web_client: AsyncWebClient
 ) -> SocketModeIngress | None:
@@ -492,9 +398,7 @@ async def _socket_mode(
     if settings.slack_app_token is None:
         return None
     app_token = settings.slack_app_token.reveal()
-    address = await _ask_slack(
-        lambda: slack.open_connection(app_token), "SLACK_APP_TOKEN", "it needs the scope connections:write"
-    )
+    address = await open_first_connection(slack, app_token)
     logger = logging.getLogger("slack_sdk")
     socket = SocketModeIngress(
         ingress, app_token=app_token, web_client=web_client, logger=logger, network=settings.network

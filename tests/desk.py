@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.app import _bolt_app, _routes
+from bot.app import _routes
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import BotError
 from bot.model.move import Move
@@ -30,6 +30,7 @@ from bot.sandbox.workspace import Message, User
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.api import TIMEOUT, SlackWeb
 from bot.slack.channels import Channels
+from bot.slack.inbound.bolt import build_bolt_app
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
@@ -102,7 +103,7 @@ class Desk:
             clock=self.clock,
         )
         self.tables = LiveTables(parts)
-        ingress = Ingress(_bolt_app(_routes(parts, self.tables), home), self.key_ring, ACCOUNT, self.clock)
+        ingress = Ingress(build_bolt_app(_routes(parts, self.tables), home), self.key_ring, ACCOUNT, self.clock)
         self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
 
     async def know_catalogs(self, *more: str) -> None:

@@ -1,14 +1,20 @@
-"""What the operator should know at the start, before the first user finds it out: what is missing, and who is meant.
+"""What the operator should know at the start, before a user finds out: what runs, what is missing, who is let in.
 
-Each check returns findings and logs nothing, so that a command can print them as well.
+The checks (`find_...`) return findings and log nothing, so that a command can print them as well.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
+
+from bot import __version__
+from bot.model.catalog import Catalog
+from bot.model.errors import MembershipUnknown
+from bot.policy.gate import Gate
+from bot.settings import Settings
 
 _USERGROUPS: Final = "R2_CREDENTIAL_ALLOWED_USERGROUPS"
 
@@ -31,6 +37,45 @@ def log_findings(findings: Iterable[Finding]) -> None:
     for each in findings:
         what_to_do = {"setting": each.setting, "fix": each.fix} if each.fix else {}
         _log.log(each.level, each.event, **each.known, **what_to_do)
+
+
+def describe_start(settings: Settings, *, transport: str, http_address: str) -> dict[str, object]:
+    """Return the fields of the line "ready": what was started, and how much each allowlist lists."""
+    return {
+        "version": __version__,
+        "role": settings.role.value,
+        "database": "sqlite" if settings.postgres_url is None else "postgresql",
+        "transport": transport,
+        "http": http_address,
+        "users": len(settings.allowed_users),
+        "usergroups": len(settings.allowed_usergroups),
+        "channels": len(settings.allowed_channels) or "any",
+        "buckets": len(settings.allowed_buckets) or "any",
+    }
+
+
+async def report_people(settings: Settings, members_of: Callable[[str], Awaitable[frozenset[str]]]) -> None:
+    """Ask Slack for the members of each allowed user group, and log whom the allowlist lets in."""
+    members: dict[str, frozenset[str] | None] = {}
+    for group in settings.allowed_usergroups:
+        try:
+            members[group] = await members_of(group)
+        except MembershipUnknown:  # logged there
+            members[group] = None
+    log_findings(find_people(settings.allowed_users, members))
+
+
+def report_buckets_once(globs: tuple[str, ...], gate: Gate) -> Callable[[Sequence[Catalog]], None]:
+    """Return a callback that logs how many catalogs are served, the first time that it gets a list of them."""
+    is_reported = False
+
+    def report(listed: Sequence[Catalog]) -> None:
+        nonlocal is_reported
+        if not is_reported:
+            log_findings(find_buckets(globs, sum(gate.serves(each.key) for each in listed), len(listed)))
+        is_reported = True
+
+    return report
 
 
 def find_missing_scopes(granted: Collection[str] | None, wanted: Collection[str]) -> Iterator[Finding]:
