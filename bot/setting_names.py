@@ -1,4 +1,4 @@
-"""Names that look like settings and are none: unknown ones of our prefix, and misspelt ones. "Did you mean"."""
+"""Names that are almost settings: unknown ones with our prefix, and misspelt ones. "Did you mean ...?"."""
 
 import difflib
 import os
@@ -19,37 +19,40 @@ _ALTERNATIVES: Final = (
     frozenset({"SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET"}),
     frozenset({"CLOUDFLARE_API_TOKEN", "CLOUDFLARE_EMAIL", "CLOUDFLARE_API_KEY"}),
 )
-"""Of each of these one is enough, so that nobody is missing the others."""
+"""One name of each group is enough: once it is set, the others are not missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownNames:
-    """A line for each name of our prefix that is no setting: an error in `.env`, a warning in the environment."""
+    """One line for each name with our prefix that is no setting: an error in `.env`, a warning in the environment."""
 
     in_env_file: list[str]
     in_environment: list[str]
 
     @property
     def probably_meant(self) -> list[str]:
-        """Return the lines from the environment that name a setting instead."""
+        """Return the lines from the environment that suggest a setting."""
         return [line for line in self.in_environment if _MEANT in line]
 
 
 def find_unknown_names(env_file: Path, known: AbstractSet[str]) -> UnknownNames:
-    """Find the names of our prefix that are not `known`."""
+    """Find the names with our prefix that are not in `known`."""
     ours = _with_files(known)
 
-    def tell(variables: Mapping[str, str | None]) -> list[str]:
+    def report(variables: Mapping[str, str | None]) -> list[str]:
         names = sorted(name for name in variables if name.startswith(_OWN_PREFIX) and name not in ours)
         return [f"{name}: is not a setting of this bot{_did_you_mean(name, ours)}" for name in names]
 
-    return UnknownNames(tell(dotenv_values(env_file)), tell(os.environ))
+    return UnknownNames(report(dotenv_values(env_file)), report(os.environ))
 
 
 def find_misspelt_names(
     variables: Mapping[str, str], known: AbstractSet[str], not_needed: Collection[str]
 ) -> list[str]:
-    """Find misspelt names of settings that are not set: other tools' names begin with SLACK and CLOUDFLARE as well."""
+    """Find names that misspell a setting that is not set.
+
+    Other tools have names with SLACK_ and CLOUDFLARE_ too: without that condition, each would be reported.
+    """
     is_set = {name for name in known if variables.keys() & {name, name + FILE_SUFFIX}}
     done = {name for group in _ALTERNATIVES if group & is_set for name in group}
     wanted = known - is_set - done - {*not_needed}

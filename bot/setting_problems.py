@@ -1,4 +1,4 @@
-"""What is said of settings that cannot be used: of each one, and of all together. By name, never with a value."""
+"""What is wrong with the settings, each on its own and all together: by name and with the fix, never with a value."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
@@ -11,7 +11,7 @@ from bot.setting_values import HOST_FIX
 
 
 def find_problems_of_fields(error: ValidationError, *, except_for: Collection[str]) -> Iterator[str]:
-    """Find what is wrong with single values, as pydantic and the checks of the values have found it."""
+    """Yield a line for each value that pydantic or our validators refused."""
     for problem in error.errors(include_url=False, include_input=False):
         name = str(problem["loc"][0])
         if name in except_for:
@@ -37,22 +37,22 @@ _FIXES: Final = {
     "R2_CREDENTIAL_LOG_LEVEL": "is debug, info, warning or error",
     "R2_CREDENTIAL_LOG_FORMAT": "is json or console",
 }
-"""What is said of a value that pydantic itself refused."""
+"""The fix for a value that pydantic itself refused."""
 
 
 def find_problems_together(values: Mapping[str, Any], role: Role) -> Iterator[str]:
-    """Find what is wrong with the settings as a whole; looks at raw values, since single ones may be bad."""
+    """Yield a line for each problem of the settings as a whole; takes raw values, since single ones may be bad."""
     if role is not Role.WORKER and not values.get("SLACK_APP_TOKEN") and not values.get("SLACK_SIGNING_SECRET"):
         yield "SLACK_APP_TOKEN or SLACK_SIGNING_SECRET: set the first for Socket Mode, or the second for HTTP"
     if role is not Role.GATEWAY:
-        yield from _problems_with_caller(values)
+        yield from _problems_with_cloudflare_login(values)
     if role is not Role.ALL:
-        yield from _problems_with_parts(values, role)
-    if not any(_names_somebody(values.get(name)) for name in _WHO):
-        yield f"{' or '.join(_WHO)}: nobody is listed, so nobody could use the bot; list at least one id"
+        yield from _problems_with_shared_settings(values, role)
+    if not any(_lists_anyone(values.get(name)) for name in _WHO):
+        yield f"{' or '.join(_WHO)}: no one is listed, so no one could use the bot; list at least one id"
 
 
-def _problems_with_caller(values: Mapping[str, Any]) -> Iterator[str]:
+def _problems_with_cloudflare_login(values: Mapping[str, Any]) -> Iterator[str]:
     if not values.get("CLOUDFLARE_API_TOKEN"):
         missing = [name for name in ("CLOUDFLARE_EMAIL", "CLOUDFLARE_API_KEY") if not values.get(name)]
         if missing:
@@ -61,16 +61,16 @@ def _problems_with_caller(values: Mapping[str, Any]) -> Iterator[str]:
                 "CLOUDFLARE_API_KEY"
             )
     elif values.get("CLOUDFLARE_EMAIL") or values.get("CLOUDFLARE_API_KEY"):
-        yield "CLOUDFLARE_API_TOKEN: is set beside CLOUDFLARE_EMAIL or CLOUDFLARE_API_KEY; keep only the token"
+        yield "CLOUDFLARE_API_TOKEN: is set together with CLOUDFLARE_EMAIL or CLOUDFLARE_API_KEY; keep only the token"
 
 
-def _problems_with_parts(values: Mapping[str, Any], role: Role) -> Iterator[str]:
-    """Look for what joins gateways and workers: one PostgreSQL, and the two halves of one key."""
+def _problems_with_shared_settings(values: Mapping[str, Any], role: Role) -> Iterator[str]:
+    """Check what gateways and workers must share: one PostgreSQL database, and the two halves of one key."""
     url = values.get("R2_CREDENTIAL_DATABASE_URL")
     if not isinstance(url, str) or not url.startswith("postgres"):
-        yield f"R2_CREDENTIAL_DATABASE_URL: a {role} needs the postgresql:// address that all of them share"
+        yield f"R2_CREDENTIAL_DATABASE_URL: a {role} needs the postgresql:// URL that all processes share"
     if role is Role.GATEWAY and not values.get("R2_CREDENTIAL_SEALING_PUBLIC_KEY"):
-        yield "R2_CREDENTIAL_SEALING_PUBLIC_KEY: set it to the public half of the workers' key; `keygen` printed it"
+        yield "R2_CREDENTIAL_SEALING_PUBLIC_KEY: set it to the public half of the workers' key, as `keygen` printed it"
     if role is Role.WORKER and not values.get("R2_CREDENTIAL_SEALING_KEY"):
         yield "R2_CREDENTIAL_SEALING_KEY: set it to the private key (`keygen PATH` makes one), the same for all workers"
 
@@ -78,5 +78,5 @@ def _problems_with_parts(values: Mapping[str, Any], role: Role) -> Iterator[str]
 _WHO: Final = ("R2_CREDENTIAL_ALLOWED_USERS", "R2_CREDENTIAL_ALLOWED_USERGROUPS")
 
 
-def _names_somebody(value: object) -> bool:
+def _lists_anyone(value: object) -> bool:
     return any(name.strip() for name in value.split(",")) if isinstance(value, str) else value is not None

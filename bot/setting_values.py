@@ -1,4 +1,4 @@
-"""The values of single settings: what each may look like, and the fix for one that does not. Quotes no value."""
+"""What the value of a single setting may look like, and the fix for one that does not. No message quotes a value."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ def _matching(pattern: str, fix: str) -> Callable[[object], object]:
 
 
 def secret_like(pattern: str, fix: str) -> BeforeValidator:
-    """Make a Secret of a text that the pattern matches in full; `fix` is what is reported of any other."""
+    """Make a Secret of a text that the whole pattern matches; for any other text, report `fix`."""
     check = _matching(pattern, fix)
     return BeforeValidator(
         lambda value: value if value is None or isinstance(value, Secret) else Secret(str(check(value)))
@@ -37,14 +37,14 @@ def secret_like(pattern: str, fix: str) -> BeforeValidator:
 
 
 def text_like(pattern: str, fix: str) -> BeforeValidator:
-    """Accept a text that the pattern matches in full; `fix` is what is reported of any other."""
+    """Accept a text that the whole pattern matches; for any other text, report `fix`."""
     return BeforeValidator(_matching(pattern, fix))
 
 
 def list_of(find_slip: Callable[[Sequence[str]], str | None], *, any_without: str = "") -> BeforeValidator:
-    """Split at commas; no entry is made from an empty text, since "" allows nobody, not the user called "".
+    """Split at commas. An empty text has no entries: "" allows no one, not the user called "".
 
-    `any_without`: what a list that is left out allows all of. One of commas alone was meant to allow less than that.
+    `any_without`: what is not restricted without this list. A list of commas alone was meant to restrict it.
     """
 
     def split(value: object) -> object:
@@ -62,7 +62,7 @@ def list_of(find_slip: Callable[[Sequence[str]], str | None], *, any_without: st
 
 
 def _parts(value: str) -> list[str]:
-    """Return what stands between the commas, as plain as a value of its own."""
+    """Return the parts between commas, without the quotes and blanks around each."""
     return [plain for part in value.split(",") if (plain := plain_value(part))]
 
 
@@ -74,7 +74,7 @@ _WHOSE_LIST: Final = {
 
 
 def ids_of(kind: SlackId, *, any_without: str = "") -> BeforeValidator:
-    """Split a list of Slack ids of one kind; for an id of another kind, name the setting where it belongs."""
+    """Split a list of Slack ids of one type; for an id of another type, name the setting that takes it."""
     return list_of(lambda entries: slack_ids.find_slip(entries, kind, _WHOSE_LIST), any_without=any_without)
 
 
@@ -135,7 +135,7 @@ _URL: Final = re.compile(
 
 
 def check_url(value: object) -> object:
-    """Refuse what a client would raise at, once it is built or called, and what sends a token in the clear."""
+    """Refuse a URL that would make a client raise later, and one that would send a token in the clear."""
     fault = "is https://HOST/PATH; http:// is for this machine only (127.0.0.1, localhost)"
     if not isinstance(value, str) or not _URL.fullmatch(value):
         raise ValueError(fault)
@@ -153,14 +153,14 @@ def check_url(value: object) -> object:
 
 
 PRINTABLE: Final = r"[!#-&(-~]+"
-"""A mark of quotation would be sent along, and refused."""
+"""Printable ASCII without quotation marks: one would be sent as part of the token, and refused."""
 
 
 HOST_FIX: Final = "is an address of this machine without a port: 127.0.0.1, 0.0.0.0 for IPv4, :: for IPv6 and IPv4"
 
 
 def parse_host(value: object) -> object:
-    """Return an address without its brackets, or a name as it is."""
+    """Return an address in its shortest form and without brackets, or a name unchanged."""
     if not isinstance(value, str):
         return value
     address = value[1:-1] if value.startswith("[") and value.endswith("]") else value
@@ -174,13 +174,13 @@ def parse_host(value: object) -> object:
 
 
 def check_path(value: object) -> object:
-    """Refuse `~` and `$`, which no shell expands here: they would become names of directories."""
+    """Refuse `~` and `$`: no shell expands them here, so they would become names of directories."""
     if isinstance(value, str) and (value.startswith("~") or "$" in value):
-        message = "is taken as it is written, so ~ and $ stand for nothing: write the path in full"
+        message = "is taken literally, so ~ and $ are not expanded: write the path in full"
         raise ValueError(message)
     return value
 
 
 def unescape_pem(value: object) -> object:
-    r"""Take `\n` for the end of a line: a file of variables has no other way to say it, and PEM has no backslash."""
+    r"""Read `\n` as a line end: an env file cannot say it otherwise, and PEM has no backslash."""
     return value.replace("\\n", "\n") if isinstance(value, str) else value

@@ -1,6 +1,6 @@
-"""The environment, `.env` and `NAME_FILE` become one frozen Settings; nothing else reads the environment.
+"""The settings of the bot: one frozen Settings, read once at the start. Nothing else reads the environment.
 
-All problems are told at once, by name and with the fix, never with a value.
+All problems are reported at once, each with the setting's name and the fix, never with a value.
 """
 
 import os
@@ -59,11 +59,11 @@ _OTHERS: Final[Mapping[Role, tuple[str, ...]]] = {
     ),
     Role.WORKER: ("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET"),
 }
-"""Secrets that a role must not know: where they are set all the same, they are not kept, and the operator is warned."""
+"""Secrets that a role must not hold. If one is set all the same, it is dropped and the operator is warned."""
 
 
 class SettingsError(Exception):
-    """The settings are not usable: `problems` holds one line for each, by name and with the fix."""
+    """The settings cannot be used. `problems` has one line for each fault: the setting's name and the fix."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -71,7 +71,7 @@ class SettingsError(Exception):
 
 
 class ListenSettings(BaseSettings):
-    """Where the bot listens, which is all that a health check needs to know."""
+    """Where the bot listens: the only settings that a health check needs."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -96,7 +96,7 @@ class ListenSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the environment first, then `.env`. A file stands for a name that is set in neither, else it is told."""
+        """Let the environment win over `.env`. Setting a name and its NAME_FILE, in either, is a problem."""
         for source in (env_settings, dotenv_settings):
             if isinstance(source, EnvSettingsSource):
                 source.env_vars = plain_variables(source.env_vars)
@@ -106,7 +106,7 @@ class ListenSettings(BaseSettings):
 
 
 class Settings(ListenSettings):
-    """Every setting of the bot, checked. The names in the environment are those of the aliases."""
+    """All settings of the bot, checked. The aliases are the names in the environment."""
 
     role: ClassVar[Role] = Role.ALL
 
@@ -185,7 +185,7 @@ class Settings(ListenSettings):
 
     @property
     def postgres_url(self) -> Secret | None:
-        """Return the address of the PostgreSQL, or None where the database is an SQLite file."""
+        """Return the URL of the PostgreSQL database, or None if the database is an SQLite file."""
         url = self.database_url
         return url if url is not None and url.reveal().startswith("postgres") else None
 
@@ -198,8 +198,8 @@ class Settings(ListenSettings):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _tell_all_problems(cls, values: Mapping[str, Any], handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Look at the settings one by one and together before giving up, so that one start tells everything."""
+    def _report_all_problems(cls, values: Mapping[str, Any], handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Check each setting and all of them together before giving up, so that one start reports every problem."""
         values = {name: value for name, value in values.items() if name not in _OTHERS[cls.role]}
         unreadable = {name: trouble for name, value in values.items() if (trouble := find_trouble(value)) is not None}
         problems = [problem for name, value in unreadable.items() for problem in value.lines(name)]
@@ -214,13 +214,13 @@ class Settings(ListenSettings):
 
 
 class GatewaySettings(Settings):
-    """The settings of a process that only faces Slack."""
+    """The settings of a process that handles only Slack's requests."""
 
     role = Role.GATEWAY
 
 
 class WorkerSettings(Settings):
-    """The settings of a process that only faces Cloudflare, and posts results."""
+    """The settings of a process that only calls Cloudflare and posts results."""
 
     role = Role.WORKER
 
@@ -234,7 +234,7 @@ _SETTINGS_OF: Final[Mapping[Role, type[Settings]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedSettings:
-    """The settings, what the operator should be warned of, and the files that secrets came from, by their settings."""
+    """The settings, warnings for the operator, and the files that hold secrets, by the names of their settings."""
 
     settings: Settings
     warnings: list[str]
@@ -242,7 +242,7 @@ class LoadedSettings:
 
 
 def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> LoadedSettings:
-    """Read and check every setting that the role needs; raises SettingsError with all problems at once."""
+    """Read and check all settings that the role needs; raises SettingsError with all problems at once."""
     try:
         unknown = find_unknown_names(env_file, _names())
         variables = plain_variables(dotenv_values(env_file) | os.environ)
@@ -255,19 +255,23 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
         raise SettingsError([*unknown.in_env_file, *error.problems, *near, *unknown.probably_meant]) from None
     if unknown.in_env_file:
         raise SettingsError(unknown.in_env_file)
-    unused = [*_names_of_others(variables, role), *find_unused(variables), *_other_entrance(settings)]
+    unused = [
+        *_warn_of_secrets_of_other_roles(variables, role),
+        *find_unused(variables),
+        *_unused_signing_secret(settings),
+    ]
     warnings = [*unknown.in_environment, *near, *unused]
     if role is Role.ALL and settings.postgres_url is not None and settings.sealing_key is None:
         warnings.append(
-            "R2_CREDENTIAL_SEALING_KEY: is not set, so this process makes keys of its own; set it before a second "
-            "process works on the same database, since that one could not open what this one seals"
+            "R2_CREDENTIAL_SEALING_KEY: is not set, so this process generates keys that no other process has; set it "
+            "before a second process uses the same database, which could not open what this one seals"
         )
     files = _secret_files(variables, role) | ({str(env_file): env_file} if env_file.exists() else {})
     return LoadedSettings(settings=settings, warnings=warnings, secret_files=files)
 
 
 def load_listen_settings(env_file: Path = Path(".env")) -> ListenSettings:
-    """Read where the bot listens, whatever its role is and whatever else is wrong; raises SettingsError."""
+    """Read only where the bot listens, whatever is wrong with other settings; raises SettingsError."""
     try:
         return ListenSettings(_env_file=env_file)
     except ValidationError as error:
@@ -290,12 +294,14 @@ def _secret_files(variables: Mapping[str, str], role: Role) -> dict[str, Path]:
     return {name: Path(variables[name]) for name in names if name in variables}
 
 
-def _names_of_others(variables: Mapping[str, str], role: Role) -> list[str]:
+def _ignored_secrets(variables: Mapping[str, str], role: Role) -> list[str]:
     names = [name for name in _OTHERS[role] if variables.get(name) or variables.get(name + FILE_SUFFIX)]
-    return [f"{name}: a {role} does not need it and ignores it; do not let it have it" for name in names]
+    return [
+        f"{name}: a {role} does not need it and ignores it; keep it away from this process" for name in names
+    ]
 
 
-def _other_entrance(settings: Settings) -> Iterator[str]:
+def _unused_signing_secret(settings: Settings) -> Iterator[str]:
     if settings.slack_app_token is not None and settings.slack_signing_secrets:
         yield (
             "SLACK_SIGNING_SECRET: is not used, since SLACK_APP_TOKEN is set as well and means Socket Mode; unset the "

@@ -95,7 +95,7 @@ def test_nothing_set_is_a_bad_start() -> None:
     ended = call("run")
     assert ended.exit_code == REFUSED
     assert len(ended.stderr.splitlines()) == 6
-    assert "nobody is listed" in ended.stderr
+    assert "no one is listed" in ended.stderr
     assert ended.stdout == ""
 
 

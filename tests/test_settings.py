@@ -216,7 +216,7 @@ def test_a_token_beside_a_key_is_refused(environment: SetEnvironment) -> None:
     for extra in ({"CLOUDFLARE_EMAIL": "ops@example.com"}, {"CLOUDFLARE_API_KEY": "MADEUP"}):
         environment(GOOD | extra)
         assert problems() == [
-            "CLOUDFLARE_API_TOKEN: is set beside CLOUDFLARE_EMAIL or CLOUDFLARE_API_KEY; keep only the token"
+            "CLOUDFLARE_API_TOKEN: is set together with CLOUDFLARE_EMAIL or CLOUDFLARE_API_KEY; keep only the token"
         ]
 
 
@@ -247,7 +247,7 @@ def test_a_list_of_nothing_is_nobody(users: str, groups: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("R2_CREDENTIAL_ALLOWED_USERS", users)
         patch.setenv("R2_CREDENTIAL_ALLOWED_USERGROUPS", groups)
-        assert problems() == [f"{NOBODY}: nobody is listed, so nobody could use the bot; list at least one id"]
+        assert problems() == [f"{NOBODY}: no one is listed, so no one could use the bot; list at least one id"]
 
 
 def test_lists_may_have_blanks_and_spare_commas(environment: SetEnvironment) -> None:

@@ -1,10 +1,10 @@
-"""The role of a process."""
+"""The roles that the processes of one bot can have."""
 
 from enum import StrEnum
 
 
 class Role(StrEnum):
-    """Which part of the bot a process is."""
+    """Which part of the bot a process runs."""
 
     ALL = "all"
     GATEWAY = "gateway"

@@ -66,7 +66,7 @@ def with_another_file_for_database(scene: Scene) -> str:
 def with_nobody_listed(scene: Scene) -> str:
     """Leave every list of people empty."""
     del scene.environment["R2_CREDENTIAL_ALLOWED_USERGROUPS"]
-    return "nobody is listed, so nobody could use the bot"
+    return "no one is listed, so no one could use the bot"
 
 
 MORE_OBSTACLES = (with_file_for_data_dir, with_locked_data_dir, with_exposed_key, with_nobody_listed)

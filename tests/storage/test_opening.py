@@ -411,7 +411,7 @@ async def test_a_gateway_that_is_given_too_much_discards_it(load: LoadSettings, 
     settings = loaded.settings
 
     assert loaded.warnings == [
-        f"{name}: a gateway does not need it and ignores it; do not let it have it"
+        f"{name}: a gateway does not need it and ignores it; keep it away from this process"
         for name in ("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_EMAIL", "CLOUDFLARE_API_KEY", "R2_CREDENTIAL_SEALING_KEY")
     ]
     assert (settings.sealing_key, settings.cloudflare_api_token) == (None, None)
