@@ -256,7 +256,7 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
     if unknown.in_env_file:
         raise SettingsError(unknown.in_env_file)
     unused = [
-        *_warn_of_secrets_of_other_roles(variables, role),
+        *_ignored_secrets(variables, role),
         *find_unused(variables),
         *_unused_signing_secret(settings),
     ]
@@ -296,9 +296,7 @@ def _secret_files(variables: Mapping[str, str], role: Role) -> dict[str, Path]:
 
 def _ignored_secrets(variables: Mapping[str, str], role: Role) -> list[str]:
     names = [name for name in _OTHERS[role] if variables.get(name) or variables.get(name + FILE_SUFFIX)]
-    return [
-        f"{name}: a {role} does not need it and ignores it; keep it away from this process" for name in names
-    ]
+    return [f"{name}: a {role} does not need it and ignores it; keep it away from this process" for name in names]
 
 
 def _unused_signing_secret(settings: Settings) -> Iterator[str]:

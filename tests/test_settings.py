@@ -1,4 +1,4 @@
-"""Settings: checked all at once, told by name with the fix, and never with a value."""
+"""All settings are checked at once; problems are reported by name, with the fix and without the value."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from bot.sealing.hpke import generate_private_key
 from bot.settings import LoadedSettings, SettingsError, load_listen_settings, load_settings
 
 MARK = "MARKED7f3a"
-"""Made up, and a part of every bad value: it must not come out again."""
+"""Made up, and part of every bad value: no output may contain it."""
 
 GOOD = {
     "SLACK_BOT_TOKEN": "xoxb-MADEUP-1",
@@ -34,7 +34,7 @@ SetEnvironment = Callable[[dict[str, str]], None]
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SetEnvironment:
-    """Give each test an empty directory and the good settings; return how to have others instead."""
+    """Give each test an empty directory and good settings; return a function that sets others instead."""
     monkeypatch.chdir(tmp_path)
 
     def become(variables: dict[str, str]) -> None:
@@ -49,7 +49,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SetEnvironme
 
 
 def problems() -> list[str]:
-    """Load the settings, which must fail, and return what is said."""
+    """Load the settings, which must fail, and return the problems."""
     with pytest.raises(SettingsError) as refusal:
         load_settings()
     assert str(refusal.value) == "\n".join(refusal.value.problems)
@@ -61,8 +61,8 @@ def loaded() -> LoadedSettings:
     return load_settings()
 
 
-def names_told() -> list[str]:
-    """Return the names that the problems are about."""
+def reported_names() -> list[str]:
+    """Return the names of the settings in the problems."""
     return [problem.partition(":")[0] for problem in problems()]
 
 
@@ -71,7 +71,7 @@ NO_ENTRANCE = "SLACK_APP_TOKEN or SLACK_SIGNING_SECRET"
 
 
 def test_the_least_that_is_needed_is_enough() -> None:
-    """Five settings start the bot, and all others have the documented defaults."""
+    """Five settings are enough to start; all others have the documented defaults."""
     settings = loaded().settings
     assert loaded().warnings == []
     assert settings.slack_bot_token == Secret("xoxb-MADEUP-1")
@@ -92,10 +92,10 @@ def test_the_least_that_is_needed_is_enough() -> None:
     assert (settings.log_level, settings.log_format) == ("info", None)
 
 
-def test_nothing_set_tells_everything_at_once(environment: SetEnvironment) -> None:
-    """One start names all that is missing, once each."""
+def test_without_settings_everything_is_reported_at_once(environment: SetEnvironment) -> None:
+    """One start names each missing setting once."""
     environment({})
-    assert sorted(names_told()) == [
+    assert sorted(reported_names()) == [
         "CLOUDFLARE_ACCOUNT_ID",
         "CLOUDFLARE_API_TOKEN",
         NOBODY,
@@ -106,11 +106,11 @@ def test_nothing_set_tells_everything_at_once(environment: SetEnvironment) -> No
 
 @pytest.mark.parametrize("empty", ["", " ", "\t"])
 def test_an_empty_value_is_no_value(environment: SetEnvironment, empty: str) -> None:
-    """A name that is set to nothing, as in a copied .env, is told about as if it were not there."""
+    """A name with an empty value, as in a copied .env, counts as not set."""
     environment(dict.fromkeys(GOOD, empty))
-    told = names_told()
-    assert {"SLACK_BOT_TOKEN", "CLOUDFLARE_ACCOUNT_ID", NOBODY} <= set(told)
-    assert "CLOUDFLARE_API_TOKEN" in told
+    reported = reported_names()
+    assert {"SLACK_BOT_TOKEN", "CLOUDFLARE_ACCOUNT_ID", NOBODY} <= set(reported)
+    assert "CLOUDFLARE_API_TOKEN" in reported
 
 
 BAD = {
@@ -169,50 +169,50 @@ KEY_PAIR = {
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in BAD.items() for value in values], ids=repr
 )
-def test_a_bad_value_is_told_by_name(environment: SetEnvironment, name: str, value: str) -> None:
-    """The one that is bad is named, alone, with words that fix it and without its value."""
+def test_a_bad_value_is_reported_by_name(environment: SetEnvironment, name: str, value: str) -> None:
+    """Only the bad setting is named, with the fix and without its value."""
     environment(GOOD | {name: value})
-    told = problems()
-    assert [problem for problem in told if problem.startswith(f"{name}: ")] == [
-        problem for problem in told if not problem.startswith(NOBODY)
+    reported = problems()
+    assert [problem for problem in reported if problem.startswith(f"{name}: ")] == [
+        problem for problem in reported if not problem.startswith(NOBODY)
     ]
-    assert len(told) == 1
-    assert MARK.lower() not in told[0].lower()
-    assert len(told[0]) > len(name) + 10
+    assert len(reported) == 1
+    assert MARK.lower() not in reported[0].lower()
+    assert len(reported[0]) > len(name) + 10
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in KEY_PAIR.items() for value in values])
-def test_a_bad_key_pair_is_told_by_name(environment: SetEnvironment, name: str, value: str) -> None:
-    """The older credentials are checked as the token is."""
+def test_a_bad_key_pair_is_reported_by_name(environment: SetEnvironment, name: str, value: str) -> None:
+    """The older credentials are checked as strictly as the token."""
     pair = {"CLOUDFLARE_EMAIL": "ops@example.com", "CLOUDFLARE_API_KEY": "MADEUPkey"}
     environment(GOOD | {"CLOUDFLARE_API_TOKEN": ""} | pair | {name: value})
-    assert names_told() == [name]
+    assert reported_names() == [name]
 
 
 def chain_of(error: BaseException | None) -> list[BaseException]:
-    """Return an exception and all that hang on it."""
+    """Return an exception with all its causes and contexts."""
     return [] if error is None else [error, *chain_of(error.__cause__), *chain_of(error.__context__)]
 
 
-def test_no_value_is_told_anywhere(
+def test_no_value_is_reported_anywhere(
     environment: SetEnvironment, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With every setting bad at once, all are named, and no marked value is in message, traceback, output or log."""
+    """With every setting bad, all are named, and no value is in a message, traceback, output or log."""
     caplog.set_level(logging.DEBUG)
     marked = {name: next(value for value in values if MARK in value) for name, values in BAD.items()}
     environment(marked | {f"R2_CREDENTIAL_{MARK[:6]}": MARK})
     Path(".env").write_text(f"R2_CREDENTIAL_TTTL={MARK}\nthis line is no setting {MARK}\n")
     with pytest.raises(SettingsError) as refusal:
         load_settings()
-    told = refusal.value.problems
-    assert {problem.partition(":")[0] for problem in told} == {*BAD, "R2_CREDENTIAL_TTTL"}
-    seen = [*told, "".join(traceback.format_exception(refusal.value)), caplog.text, *capfd.readouterr()]
+    reported = refusal.value.problems
+    assert {problem.partition(":")[0] for problem in reported} == {*BAD, "R2_CREDENTIAL_TTTL"}
+    seen = [*reported, "".join(traceback.format_exception(refusal.value)), caplog.text, *capfd.readouterr()]
     seen += [f"{error!r} {vars(error)}" for error in chain_of(refusal.value)]
     assert [text for text in seen if MARK.lower() in text.lower()] == []
 
 
-def test_a_token_beside_a_key_is_refused(environment: SetEnvironment) -> None:
-    """Two ways to log in leave open which is meant; the fix is to keep the token."""
+def test_a_token_together_with_a_key_is_refused(environment: SetEnvironment) -> None:
+    """Two logins are ambiguous; the fix is to keep the token."""
     for extra in ({"CLOUDFLARE_EMAIL": "ops@example.com"}, {"CLOUDFLARE_API_KEY": "MADEUP"}):
         environment(GOOD | extra)
         assert problems() == [
@@ -222,14 +222,14 @@ def test_a_token_beside_a_key_is_refused(environment: SetEnvironment) -> None:
 
 @pytest.mark.parametrize("half", [{"CLOUDFLARE_EMAIL": "ops@example.com"}, {"CLOUDFLARE_API_KEY": "MADEUP"}, {}])
 def test_half_a_key_pair_is_refused(environment: SetEnvironment, half: dict[str, str]) -> None:
-    """An address without a key, or a key without an address, is none."""
+    """An e-mail address without a key, or a key without one, is not a login."""
     environment({**GOOD, "CLOUDFLARE_API_TOKEN": "", **half})
     (problem,) = problems()
     assert problem.startswith("CLOUDFLARE_API_TOKEN: set it (permission Workers R2 Data Catalog Write), or both")
 
 
-def test_a_key_pair_does_instead_of_the_token(environment: SetEnvironment) -> None:
-    """The older way to log in still works."""
+def test_a_key_pair_replaces_the_token(environment: SetEnvironment) -> None:
+    """The older login still works."""
     pair = {"CLOUDFLARE_EMAIL": "ops@example.com", "CLOUDFLARE_API_KEY": "MADEUPkey"}
     environment(GOOD | {"CLOUDFLARE_API_TOKEN": ""} | pair)
     settings = loaded().settings
@@ -242,8 +242,8 @@ NOTHING = st.text(" \t,\r\n\x0b\x0c\x1f\x85\u00a0\u2003\u3000", max_size=8)
 
 @hypothesis_settings(max_examples=40, deadline=None)
 @given(NOTHING, NOTHING)
-def test_a_list_of_nothing_is_nobody(users: str, groups: str) -> None:
-    """Commas and blanks list nobody, and a bot for nobody does not start."""
+def test_a_list_of_nothing_lists_no_one(users: str, groups: str) -> None:
+    """Commas and blanks list no one, and a bot that no one may use does not start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("R2_CREDENTIAL_ALLOWED_USERS", users)
         patch.setenv("R2_CREDENTIAL_ALLOWED_USERGROUPS", groups)
@@ -251,7 +251,7 @@ def test_a_list_of_nothing_is_nobody(users: str, groups: str) -> None:
 
 
 def test_lists_may_have_blanks_and_spare_commas(environment: SetEnvironment) -> None:
-    """No name is made of the gaps between them."""
+    """The gaps between them are not entries."""
     environment(
         GOOD
         | {
@@ -269,7 +269,7 @@ def test_lists_may_have_blanks_and_spare_commas(environment: SetEnvironment) -> 
 
 
 def test_a_contact_is_one_line(environment: SetEnvironment) -> None:
-    """It stands in the sentences that refused people read."""
+    """It is part of sentences that refused people read."""
     environment(GOOD | {"R2_CREDENTIAL_CONTACT": " the data team\n(room 4)\u202e\n"})
     assert loaded().settings.contact == "the data team (room 4)"
 
@@ -283,10 +283,10 @@ MISPLACED = {
 
 
 @pytest.mark.parametrize(("name", "value", "said"), MISPLACED.values(), ids=MISPLACED)
-def test_an_id_in_another_list_is_told_where_it_belongs(
+def test_an_id_in_the_wrong_list_is_reported_with_the_right_one(
     environment: SetEnvironment, name: str, value: str, said: str
 ) -> None:
-    """By the number of the entry, since no value is told."""
+    """The entry is named by its number, since no value is reported."""
     prefix = "R2_CREDENTIAL_ALLOWED_"
     environment(GOOD | {f"{prefix}{name}": value})
     assert problems() == [f"{prefix}{name}: {said.format(prefix)}"]
@@ -294,14 +294,14 @@ def test_an_id_in_another_list_is_told_where_it_belongs(
 
 @pytest.mark.parametrize("name", ["R2_CREDENTIAL_ALLOWED_CHANNELS", "R2_CREDENTIAL_ALLOWED_BUCKETS"])
 def test_a_list_of_commas_does_not_open_everything(environment: SetEnvironment, name: str) -> None:
-    """Somebody, or a template with empty variables, meant to allow less than all."""
+    """The operator, or a template with empty variables, meant to allow less than everything."""
     environment(GOOD | {name: ","})
     (problem,) = problems()
     assert problem.startswith(f"{name}: lists nothing but commas: list something, or leave it out to allow any ")
 
 
-def test_user_groups_alone_are_somebody(environment: SetEnvironment) -> None:
-    """Nobody has to be listed by name."""
+def test_user_groups_alone_are_enough(environment: SetEnvironment) -> None:
+    """No user needs to be listed."""
     environment(GOOD | {"R2_CREDENTIAL_ALLOWED_USERS": "", "R2_CREDENTIAL_ALLOWED_USERGROUPS": "S0OPS"})
     assert loaded().settings.allowed_usergroups == ("S0OPS",)
 
@@ -320,14 +320,14 @@ def test_a_duration_has_a_unit(environment: SetEnvironment, text: str, seconds: 
     ("text", "days"), [("off", None), ("", None), ("90d", 90), ("8d", 8), ("36h", 1.5), ("3650d", 3650)]
 )
 def test_how_long_a_token_may_live_can_be_set(environment: SetEnvironment, text: str, days: float | None) -> None:
-    """Beyond the week that a submission may wait; off allows any."""
+    """It may exceed the 7 days that limit a submission; `off` allows any lifetime."""
     environment(GOOD | {"R2_CREDENTIAL_MAX_TOKEN_LIFETIME": text})
     expected = None if days is None else timedelta(days=days)
     assert loaded().settings.max_token_lifetime == expected
 
 
 def test_the_patience_with_a_fresh_token_can_be_set(environment: SetEnvironment) -> None:
-    """It is a duration like any other."""
+    """It takes a duration like any other."""
     environment(GOOD | {"R2_CREDENTIAL_FRESH_TOKEN_PATIENCE": "2m"})
     assert loaded().settings.fresh_token_patience == timedelta(minutes=2)
 
@@ -335,8 +335,8 @@ def test_the_patience_with_a_fresh_token_can_be_set(environment: SetEnvironment)
 @pytest.mark.parametrize(
     ("text", "is_allowed"), [("true", True), ("1", True), ("yes", True), ("false", False), ("0", False), ("", False)]
 )
-def test_enabling_is_allowed_by_a_clear_word(environment: SetEnvironment, text: str, *, is_allowed: bool) -> None:
-    """Nothing at all is a no."""
+def test_enabling_is_allowed_only_explicitly(environment: SetEnvironment, text: str, *, is_allowed: bool) -> None:
+    """An empty value does not allow it."""
     environment(GOOD | {"R2_CREDENTIAL_ALLOW_ENABLE": text})
     assert loaded().settings.allow_enable is is_allowed
 
@@ -358,7 +358,7 @@ def test_reminders_are_days_before_the_expiry(environment: SetEnvironment, text:
 
 
 def test_the_network_comes_from_either_place(environment: SetEnvironment) -> None:
-    """What every program reads in the environment can stand in `.env` as well; all clients get one answer."""
+    """The proxy's variables work in `.env` as well, and the environment wins; all clients use the same network."""
     assert loaded().settings.network == Network()
     Path(".env").write_text("HTTPS_PROXY=http://a:1\nNO_PROXY=localhost,[::1]\n")
     environment(GOOD | {"https_proxy": "http://b:1", "NO_PROXY": "slack.com"})
@@ -367,14 +367,14 @@ def test_the_network_comes_from_either_place(environment: SetEnvironment) -> Non
     assert network.proxy_for("https", "slack.com", None) is None
 
 
-def test_a_network_that_cannot_work_is_told_with_all_other_problems(environment: SetEnvironment) -> None:
-    """By the variables' own names."""
+def test_an_unusable_network_is_reported_with_all_other_problems(environment: SetEnvironment) -> None:
+    """Under the names of its variables."""
     environment({**GOOD, "ALL_PROXY": "socks5://x", "SSL_CERT_FILE": "/nowhere.pem", "R2_CREDENTIAL_TTL": "x"})
-    assert sorted(names_told()) == ["ALL_PROXY", "R2_CREDENTIAL_TTL", "SSL_CERT_FILE"]
+    assert sorted(reported_names()) == ["ALL_PROXY", "R2_CREDENTIAL_TTL", "SSL_CERT_FILE"]
 
 
-def test_a_proxy_that_no_request_takes_is_a_warning(environment: SetEnvironment) -> None:
-    """The bot calls https only."""
+def test_a_proxy_that_no_request_uses_is_a_warning(environment: SetEnvironment) -> None:
+    """The bot calls only https:// addresses."""
     environment({**GOOD, "HTTP_PROXY": "http://a:1"})
     assert loaded().warnings == [
         "HTTP_PROXY: is for http:// addresses, and the bot calls https:// ones; set HTTPS_PROXY if they need a proxy"
@@ -429,7 +429,7 @@ def test_a_url_that_could_leak_is_refused(environment: SetEnvironment, name: str
 )
 @pytest.mark.parametrize("name", URLS)
 def test_https_and_loopback_are_good(environment: SetEnvironment, name: str, url: str) -> None:
-    """A proxy of one's own and the sandbox both work, and the text stays as it was given."""
+    """The operator's own proxy and the sandbox both work; the text is unchanged."""
     environment(GOOD | {name: url})
     assert url in (loaded().settings.slack_api_url, loaded().settings.cloudflare_base_url)
 
@@ -448,7 +448,7 @@ NEW, OLD = "a" * 32, "b" * 32
     ],
 )
 def test_one_or_two_signing_secrets(environment: SetEnvironment, text: str, secrets: list[str]) -> None:
-    """Two during a rotation; each of them is a Secret."""
+    """There are two during a rotation; each is a Secret."""
     environment(GOOD | {"SLACK_APP_TOKEN": "", "SLACK_SIGNING_SECRET": text})
     settings = loaded().settings
     assert [secret.reveal() for secret in settings.slack_signing_secrets] == secrets
@@ -460,13 +460,13 @@ def test_one_or_two_signing_secrets(environment: SetEnvironment, text: str, secr
     [("sqlite:///my.sqlite", "my.sqlite"), ("sqlite:////var/lib/bot/my.sqlite", "/var/lib/bot/my.sqlite")],
 )
 def test_a_database_url_is_a_path(environment: SetEnvironment, url: str, path: str) -> None:
-    """Three slashes are a relative path, four an absolute one, as SQLAlchemy has it."""
+    """Three slashes make a relative path, four an absolute one, as in SQLAlchemy."""
     environment(GOOD | {"R2_CREDENTIAL_DATABASE_URL": url})
     assert loaded().settings.database_path == Path(path)
 
 
 def test_settings_do_not_show_secrets(environment: SetEnvironment) -> None:
-    """Neither the settings as text nor their fields tell one."""
+    """Neither the text of the settings nor their fields contain one."""
     secret = {
         "SLACK_BOT_TOKEN": f"xoxb-{MARK}",
         "SLACK_APP_TOKEN": f"xapp-{MARK}",
@@ -485,19 +485,19 @@ def test_settings_do_not_show_secrets(environment: SetEnvironment) -> None:
 
 @pytest.mark.parametrize("spell", [str.lower, str.title, str.swapcase], ids=["lower", "title", "swapped"])
 def test_a_name_of_another_case_is_another_name(environment: SetEnvironment, spell: Callable[[str], str]) -> None:
-    """Nothing is taken from it, neither in the environment nor in .env."""
+    """Its value is not used, neither from the environment nor from .env."""
     other = {spell(name): value for name, value in GOOD.items()}
     environment(other)
-    without = names_told()
+    without = reported_names()
     environment({})
     Path(".env").write_text("".join(f"{name}={value}\n" for name, value in other.items()))
-    assert names_told() == without
+    assert reported_names() == without
     assert len([name for name in without if name not in other]) == 5
     assert {f"{spell(name)}: is not a setting of this bot; did you mean {name}?" for name in GOOD} <= {*problems()}
 
 
 def test_a_name_of_another_case_changes_nothing(environment: SetEnvironment) -> None:
-    """Beside the right name it is not looked at."""
+    """Next to the right name it is ignored."""
     environment(GOOD | {"r2_credential_ttl": "nonsense", "slack_api_url": "http://example.com", "ttl": "9d"})
     assert loaded().settings.ttl == timedelta(hours=1)
     assert loaded().settings.slack_api_url == "https://slack.com/api/"
@@ -525,8 +525,8 @@ def test_env_file_is_read(environment: SetEnvironment) -> None:
     assert settings.contact is None
 
 
-def test_the_environment_goes_before_env_file() -> None:
-    """What is set for one start overrides what is written down."""
+def test_the_environment_wins_over_env_file() -> None:
+    """A variable set for one start overrides the file."""
     Path(".env").write_text("R2_CREDENTIAL_ALLOWED_USERS=U0BOB\nR2_CREDENTIAL_TTL=2h\n")
     settings = loaded().settings
     assert (settings.allowed_users, settings.ttl) == (("U0ALICE",), timedelta(hours=2))
@@ -537,14 +537,14 @@ def test_the_environment_goes_before_env_file() -> None:
     [b"R2_CREDENTIAL_CONTACT=caf\xe9\n", "R2_CREDENTIAL_CONTACT=x\n".encode("utf-16")],
     ids=["latin-1", "utf-16"],
 )
-def test_an_env_file_that_is_no_utf8_is_refused(content: bytes) -> None:
-    """What an old editor or PowerShell wrote is told as a problem, not as a crash."""
+def test_an_env_file_that_is_not_utf8_is_refused(content: bytes) -> None:
+    """A file from an old editor or PowerShell is a problem to report, not a crash."""
     Path(".env").write_bytes(content)
     assert problems() == [".env: cannot be read as UTF-8 text"]
 
 
 def test_an_env_file_with_a_byte_order_mark_is_read() -> None:
-    """The mark that Windows' Notepad writes does not spoil the first name."""
+    """The mark that Windows' Notepad writes does not become part of the first name."""
     Path(".env").write_text("\ufeffR2_CREDENTIAL_TTL=2h\n")
     assert loaded().settings.ttl == timedelta(hours=2)
 
@@ -559,27 +559,27 @@ def test_an_env_file_with_a_byte_order_mark_is_read() -> None:
         ("R2_CREDENTIAL_X_FILE_FILE_FILE_FILE_FILE_FILE_FILE_FILE", ""),
     ],
 )
-def test_an_unknown_name_is_told(environment: SetEnvironment, name: str, meant: str) -> None:
-    """In .env it is a problem, in the environment a warning; each says what was probably meant, and no value."""
-    told = [f"{name}: is not a setting of this bot{meant}"]
+def test_an_unknown_name_is_reported(environment: SetEnvironment, name: str, meant: str) -> None:
+    """In .env it is a problem, in the environment a warning; both suggest a name and show no value."""
+    reported = [f"{name}: is not a setting of this bot{meant}"]
     environment(GOOD | {name: MARK})
-    assert loaded().warnings == told
+    assert loaded().warnings == reported
     environment(GOOD)
     Path(".env").write_text(f"{name}={MARK}\n")
-    assert problems() == told
+    assert problems() == reported
 
 
-def test_unknown_names_in_env_file_are_told_with_all_other_problems(environment: SetEnvironment) -> None:
-    """They do not hide what else is wrong, nor the other way round."""
+def test_unknown_names_in_env_file_are_reported_with_all_other_problems(environment: SetEnvironment) -> None:
+    """They do not hide other problems, nor the other way round."""
     environment({})
     Path(".env").write_text("R2_CREDENTIAL_B=1\nR2_CREDENTIAL_A=1\n")
-    told = names_told()
-    assert told[:2] == ["R2_CREDENTIAL_A", "R2_CREDENTIAL_B"]
-    assert len(told) == 7
+    reported = reported_names()
+    assert reported[:2] == ["R2_CREDENTIAL_A", "R2_CREDENTIAL_B"]
+    assert len(reported) == 7
 
 
-def test_names_of_others_are_none_of_our_business(environment: SetEnvironment) -> None:
-    """What does not carry our prefix may stand in either place."""
+def test_names_without_our_prefix_are_ignored(environment: SetEnvironment) -> None:
+    """They may be set in the environment and in .env."""
     others = {"SLACK_SOMETHING": "1", "CLOUDFLARE_ZONE_ID": "1", "R2_BUCKET": "1", "NOT_R2_CREDENTIAL_X": "1"}
     environment(GOOD | others)
     Path(".env").write_text("".join(f"{name}=1\n" for name in others))
@@ -600,26 +600,26 @@ MISSPELT = {
 
 @pytest.mark.parametrize("place", ["environment", ".env"])
 @pytest.mark.parametrize(("name", "meant"), MISSPELT.items(), ids=MISSPELT)
-def test_a_misspelt_name_is_told_with_what_is_missing(
+def test_a_misspelt_name_is_reported_with_the_missing_setting(
     environment: SetEnvironment, name: str, meant: str, place: str
 ) -> None:
-    """It is why that is missing, and the value is not told."""
+    """It explains why the setting is missing; its value is not shown."""
     environment({name: MARK} if place == "environment" else {})
     if place == ".env":
         Path(".env").write_text(f"{name}={MARK}\n")
-    told = problems()
-    assert f"{name}: is not a setting of this bot; did you mean {meant}?" in told
-    assert MARK not in "".join(told)
+    reported = problems()
+    assert f"{name}: is not a setting of this bot; did you mean {meant}?" in reported
+    assert MARK not in "".join(reported)
 
 
-def test_a_misspelt_list_of_people_is_told_with_what_is_missing(environment: SetEnvironment) -> None:
-    """A start that is refused tells no warnings, and this one is the reason."""
+def test_a_misspelt_list_of_people_is_reported_with_the_missing_one(environment: SetEnvironment) -> None:
+    """A refused start prints no warnings, and this one explains the refusal."""
     environment({**GOOD, "R2_CREDENTIAL_ALLOWED_USERS": "", "R2_CREDENTIAL_ALOWED_USERS": "U0ALICE"})
-    assert names_told() == [NOBODY, "R2_CREDENTIAL_ALOWED_USERS"]
+    assert reported_names() == [NOBODY, "R2_CREDENTIAL_ALOWED_USERS"]
 
 
 def test_a_misspelt_name_that_is_not_needed_is_a_warning(environment: SetEnvironment) -> None:
-    """The start goes on with the default."""
+    """The bot starts with the default."""
     environment(GOOD | {"CLOUDFLARE_API_BASE_URL": "1", "SLACK_API_URI": "1"})
     assert loaded().warnings == [
         "CLOUDFLARE_API_BASE_URL: is not a setting of this bot; did you mean CLOUDFLARE_BASE_URL?",
@@ -642,14 +642,14 @@ OF_OTHER_TOOLS = [
 ]
 
 
-def test_no_name_of_another_tool_is_taken_for_a_misspelt_one(environment: SetEnvironment) -> None:
-    """As long as what it looks like is set, or not needed."""
+def test_names_of_other_tools_are_not_reported(environment: SetEnvironment) -> None:
+    """While the setting that they resemble is set or not needed."""
     environment(GOOD | dict.fromkeys(OF_OTHER_TOOLS, "1"))
     assert loaded().warnings == []
 
 
-def test_the_secret_of_a_transport_that_is_not_used_is_a_warning(environment: SetEnvironment) -> None:
-    """Somebody may wait for requests that never come."""
+def test_the_secret_of_an_unused_transport_is_a_warning(environment: SetEnvironment) -> None:
+    """The operator may expect HTTP requests that never come."""
     environment(GOOD | {"SLACK_SIGNING_SECRET": NEW})
     [warning] = loaded().warnings
     assert warning.startswith(
@@ -668,22 +668,22 @@ def test_the_secret_of_a_transport_that_is_not_used_is_a_warning(environment: Se
         ("bot.internal", "bot.internal"),
     ],
 )
-def test_an_address_may_stand_in_brackets(environment: SetEnvironment, text: str, host: str) -> None:
-    """As in a URL, and in any spelling; a health check reads the same."""
+def test_an_address_may_be_in_brackets(environment: SetEnvironment, text: str, host: str) -> None:
+    """As in a URL, and in any spelling; a health check reads the same address."""
     environment(GOOD | {"R2_CREDENTIAL_HTTP_HOST": text})
     assert loaded().settings.http_host == load_listen_settings().http_host == host
 
 
 def test_a_health_check_needs_no_other_setting(environment: SetEnvironment) -> None:
-    """Whatever the role is, and from any of the three places."""
+    """It reads the address from the environment, .env or a file, for any role."""
     environment(as_file("R2_CREDENTIAL_HTTP_PORT", "3001") | {"SLACK_BOT_TOKEN": MARK, "SSL_CERT_FILE": "/nowhere"})
     Path(".env").write_text('R2_CREDENTIAL_HTTP_HOST="127.0.0.9"\n')
     settings = load_listen_settings()
     assert (settings.http_host, settings.http_port) == ("127.0.0.9", 3001)
 
 
-def test_a_health_check_tells_what_is_wrong(environment: SetEnvironment) -> None:
-    """By the setting's name, and without its value."""
+def test_a_health_check_reports_bad_settings(environment: SetEnvironment) -> None:
+    """Each by its name and without its value."""
     environment({"R2_CREDENTIAL_HTTP_PORT": MARK, "R2_CREDENTIAL_HTTP_HOST_FILE": "missing"})
     with pytest.raises(SettingsError) as refusal:
         load_listen_settings()
@@ -730,8 +730,8 @@ EVERY_VALUE = GOOD | {
 
 @pytest.mark.parametrize("place", ["environment", ".env", "file"])
 @pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
-def test_what_surrounds_a_value_is_no_part_of_it(environment: SetEnvironment, around: str, place: str) -> None:
-    """Whichever value it is, and wherever it stands: `docker run --env-file` keeps quotes, editors add the rest."""
+def test_quotes_and_blanks_around_a_value_are_removed(environment: SetEnvironment, around: str, place: str) -> None:
+    """For every setting and every source: `docker run --env-file` keeps quotes, editors add the rest."""
     environment(EVERY_VALUE)
     wanted = loaded().settings
     written = {name: around.format(value) for name, value in EVERY_VALUE.items()}
@@ -749,22 +749,22 @@ def test_what_surrounds_a_value_is_no_part_of_it(environment: SetEnvironment, ar
     assert settings.slack_signing_secrets == (Secret(NEW),)
 
 
-def test_a_key_on_one_line_is_a_key(environment: SetEnvironment) -> None:
-    """A file of variables has no other way to write it."""
+def test_a_key_may_be_on_one_line(environment: SetEnvironment) -> None:
+    """An env file cannot hold it otherwise."""
     pem = generate_private_key()
     environment(GOOD | {"R2_CREDENTIAL_SEALING_KEY": f'"{pem.strip()}"'.replace("\n", "\\n")})
     assert loaded().settings.sealing_key == Secret(pem.strip())
 
 
-def test_half_a_pair_of_quotes_is_told(environment: SetEnvironment) -> None:
-    """With every setting alike, whatever is allowed in it."""
+def test_half_a_pair_of_quotes_is_reported(environment: SetEnvironment) -> None:
+    """For every setting, even one that allows quotes."""
     environment({name: f'{value}"' for name, value in EVERY_VALUE.items()})
-    told = set(problems())
-    assert told >= {f"{name}: has a quotation mark at one end only: remove it" for name in EVERY_VALUE}
+    reported = set(problems())
+    assert reported >= {f"{name}: has a quotation mark at one end only: remove it" for name in EVERY_VALUE}
 
 
 def as_file(name: str, content: str | bytes) -> dict[str, str]:
-    """Write a value into a file and return the variable that names it."""
+    """Write a value to a file, and return the variable that names the file."""
     path = Path(f"{name}.value")
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return {f"{name}_FILE": str(path.absolute())}
@@ -772,7 +772,7 @@ def as_file(name: str, content: str | bytes) -> dict[str, str]:
 
 @pytest.mark.parametrize("place", ["environment", ".env"])
 def test_any_value_can_come_from_a_file(environment: SetEnvironment, place: str) -> None:
-    """`NAME_FILE` holds the value, without the line end that editors add, wherever it is set itself."""
+    """NAME_FILE may be set in either place; the line end that editors add is removed."""
     pem = generate_private_key()
     files: dict[str, str] = {}
     for name, value in {**GOOD, "R2_CREDENTIAL_SEALING_KEY": pem, "R2_CREDENTIAL_TTL": "2h"}.items():
@@ -789,7 +789,7 @@ def test_any_value_can_come_from_a_file(environment: SetEnvironment, place: str)
 
 @pytest.mark.parametrize("direct", ["environment", ".env"])
 def test_a_value_and_a_file_for_it_are_refused(environment: SetEnvironment, direct: str) -> None:
-    """Which one is meant is not guessed, wherever the two are set."""
+    """The bot does not guess which is meant, wherever the two are set."""
     token = {"SLACK_BOT_TOKEN": GOOD["SLACK_BOT_TOKEN"]}
     rest = {name: value for name, value in GOOD.items() if name not in token}
     environment(rest | as_file("SLACK_BOT_TOKEN", "xoxb-MADEUP-2") | (token if direct == "environment" else {}))
@@ -808,15 +808,15 @@ def test_a_value_and_a_file_for_it_are_refused(environment: SetEnvironment, dire
         pytest.param(lambda: "with\0NUL", id="no possible name"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_told_by_name(environment: SetEnvironment, make: Callable[[], str]) -> None:
-    """The setting is named once, not the path and not what was read."""
+def test_a_file_that_cannot_be_read_is_reported_by_name(environment: SetEnvironment, make: Callable[[], str]) -> None:
+    """The setting is named once; neither the path nor the content is shown."""
     environment({name: value for name, value in GOOD.items() if name != "SLACK_BOT_TOKEN"})
     Path(".env").write_text(f"SLACK_BOT_TOKEN_FILE={make()}\n")
     assert problems() == ["SLACK_BOT_TOKEN: cannot be read from the file that SLACK_BOT_TOKEN_FILE names"]
 
 
 def test_an_unreadable_file_hides_no_other_problem(environment: SetEnvironment) -> None:
-    """The settings that go together are still looked at, with the unreadable one counted as set."""
+    """Settings that depend on each other are still checked; the unreadable one counts as set."""
     environment(
         {
             "SLACK_APP_TOKEN_FILE": "missing",
@@ -825,10 +825,10 @@ def test_an_unreadable_file_hides_no_other_problem(environment: SetEnvironment) 
             "CLOUDFLARE_EMAIL": "ops@example.com",
         }
     )
-    assert sorted(names_told()) == [
+    assert sorted(reported_names()) == [
         "CLOUDFLARE_ACCOUNT_ID",
         "CLOUDFLARE_API_TOKEN",  # cannot be read
-        "CLOUDFLARE_API_TOKEN",  # beside an address
+        "CLOUDFLARE_API_TOKEN",  # together with an address
         "R2_CREDENTIAL_ALLOWED_USERS",
         "SLACK_APP_TOKEN",
         "SLACK_BOT_TOKEN",
@@ -836,16 +836,16 @@ def test_an_unreadable_file_hides_no_other_problem(environment: SetEnvironment) 
 
 
 def test_an_empty_file_is_an_empty_value(environment: SetEnvironment) -> None:
-    """It is told like any bad value, by the setting's name."""
+    """It is reported under the setting's name, like any bad value."""
     environment(
         {name: value for name, value in GOOD.items() if name not in ("SLACK_BOT_TOKEN", "R2_CREDENTIAL_ALLOWED_USERS")}
         | as_file("SLACK_BOT_TOKEN", "\n")
         | as_file("R2_CREDENTIAL_ALLOWED_USERS", " , \n")
     )
-    assert sorted(names_told()) == [NOBODY, "SLACK_BOT_TOKEN"]
+    assert sorted(reported_names()) == [NOBODY, "SLACK_BOT_TOKEN"]
 
 
-def test_an_empty_name_of_a_file_is_none(environment: SetEnvironment) -> None:
-    """NAME_FILE set to nothing is as good as not set."""
+def test_an_empty_file_name_is_ignored(environment: SetEnvironment) -> None:
+    """NAME_FILE with an empty value counts as not set."""
     environment(GOOD | {"SLACK_BOT_TOKEN_FILE": "", "R2_CREDENTIAL_TTL_FILE": ""})
     assert loaded().settings.slack_bot_token == Secret(GOOD["SLACK_BOT_TOKEN"])
