@@ -1,4 +1,4 @@
-"""Logs every change of a submission, wherever it was made."""
+"""Logs how submissions end, whichever process or module ended them."""
 
 import logging
 
@@ -12,7 +12,7 @@ _log = structlog.get_logger()
 
 
 def log_change(change: Change) -> None:
-    """Log each ending, with its cause; where only the operator can help, as an error with the fix."""
+    """Log a submission's end and its cause; if only the operator can help, at level error and with the fix."""
     submission = change.submission
     if change.is_new_state and submission.is_ended:
         level, what_to_do = _for_the_operator(submission)

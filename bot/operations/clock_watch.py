@@ -1,14 +1,14 @@
-"""Sets the bot's own clock right when the machine's was wrong at the start, once that does no harm.
+"""Corrects the bot's own clock if the machine's was wrong at the start, at a moment when that does no harm.
 
-What relies on the bot's clock, and why a step in a moment without open submissions does it no harm:
-- Deadlines and tries of submissions: there are none. A step of 60 days would else expire them all, or keep them.
-- Which submission is newer: over HTTP it is Slack's time that counts. Over Socket Mode it is ours, so the clock is not
-  set back behind what is recorded: a new Submit would be taken for an older one, and end as superseded. What is more
-  than a day ahead comes from a wrong clock and does not count (`FURTHEST_BACK`), as at a start.
-- Leases have epochs and no times. What is remembered for a while counts as old when its time lies ahead. The pace of
-  requests has a clock of its own, which is never set.
-- An open form may have to be opened again, or can be sent for longer; whether Slack gave up on it is told by Slack's
-  own time (`bot.slack.inbound.lateness`).
+What depends on the bot's clock, and why a step is harmless while no submission is open:
+- Deadlines and tries of submissions: there are none. Otherwise a step of 60 days would expire or keep them all.
+- Which submission is newer: over HTTP, Slack's time decides. Over Socket Mode it is ours, so the clock is never set
+  to before the latest record: a new Submit would count as older, and end as superseded. A record more than a day
+  ahead comes from a wrong clock and is ignored (`FURTHEST_BACK`), as at the start.
+- Leases use epochs instead of times. A cached value with a time in the future counts as stale. The pace of requests
+  uses another clock, which is never set.
+- An open form may have to be opened again, or can be sent for longer; whether Slack gave up on it is decided by
+  Slack's time (`bot.slack.inbound.lateness`).
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from bot.model.errors import DatabaseTrouble
 TOLERANCE: Final = timedelta(minutes=1)
 LOOK_EVERY: Final = timedelta(seconds=15)
 LOOKS: Final = 5
-"""How many times in a row the clocks have to differ: a machine's clock may be set twice until it is right."""
+"""How many times in a row the clocks must differ: a machine's clock may be set twice before it is right."""
 
 _log = structlog.get_logger()
 
 
 class ClockWatch:
-    """Compares a clock with the one that all processes share: the machine's, or the database server's."""
+    """Compares the bot's clock with the one that all processes share: the machine's or the database server's."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class ClockWatch:
         not_before: Callable[[datetime], Awaitable[datetime]],
         is_idle: Callable[[], Awaitable[bool]],
     ) -> None:
-        """Take what tells the right time, what moves that behind all that is recorded, and whether nothing is open."""
+        """Take functions: the right time, that time moved after all records, and whether no submission is open."""
         self._clock = clock
         self._tell_time = tell_time
         self._not_before = not_before
@@ -47,16 +47,16 @@ class ClockWatch:
         self._differed = 0
 
     async def run(self) -> None:
-        """Look again and again, until this is cancelled."""
+        """Compare every `LOOK_EVERY`, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY.total_seconds())
             try:
                 await self.look()
             except DatabaseTrouble:
-                continue  # told elsewhere
+                continue  # reported elsewhere
 
     async def look(self) -> None:
-        """Compare once, and set the clock where it has differed for long enough; raises DatabaseTrouble."""
+        """Compare once, and set the clock if it has differed `LOOKS` times in a row; raises DatabaseTrouble."""
         now = await self._tell_time()
         if abs(now - self._clock()) < TOLERANCE:
             self._differed = 0
@@ -66,6 +66,6 @@ class ClockWatch:
             return
         aim = await self._not_before(now)
         step = aim - self._clock()
-        if abs(step) >= TOLERANCE and await self._is_idle():  # asked last: what comes in meanwhile would expire
+        if abs(step) >= TOLERANCE and await self._is_idle():  # asked last: a new submission would expire
             self._clock.set_to(aim)
             _log.warning("clock_was_off", seconds=round(step.total_seconds()))

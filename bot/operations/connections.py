@@ -1,7 +1,7 @@
 """The connections to the port: one request each, limited in number, in bytes and in time.
 
-A stranger cannot be distinguished from Slack before the whole request is there. Slack's is there within milliseconds.
-So when there are too many, the connection that has waited longest is cut off, or the one that has sent most.
+Until it is whole, an attacker's request cannot be distinguished from Slack's, which arrives within milliseconds.
+So if there are too many connections, the oldest unfinished one is closed; if too many bytes, the one that sent most.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ HEAD_TIMEOUT: Final = timedelta(seconds=5)
 """From the connection to the end of the headers, however steadily they trickle."""
 
 MOST_BYTES: Final = 8 * 1024 * 1024
-"""What all requests together may have sent. Each is held until its signature is checked, and takes twice its length.
+"""The limit for the bytes of all requests. Each is held until its signature is checked, and takes twice its length.
 
-A connection that has sent no more than its fair share is left alone, so it may be twice as much for a moment.
+A connection that has sent no more than its share is never closed for this, so the sum may be twice the limit briefly.
 """
 
 _LINGER: Final = timedelta(seconds=1)
-"""How long the body of a refused request is read and discarded: closing at once could cut off the answer."""
+"""How long the body of a refused request is read and discarded: closing at once could lose the answer."""
 
 _READ_AHEAD: Final = 4 * 1024
-"""Also bounds how many chunks of a byte or two are parsed before the connection is counted again."""
+"""Also limits how many chunks of one or two bytes are parsed before the connection is counted again."""
 
 _LONGEST_LINE: Final = 8190
 _MOST_HEADERS: Final = 64
-"""Slack sends a dozen, a proxy adds another. A short header takes seventy times its length in memory."""
+"""Slack sends a dozen, and a proxy adds another dozen. A short header takes seventy times its length in memory."""
 
 
 class Connections:
@@ -49,37 +49,37 @@ class Connections:
         return len(self._received)
 
     def has_room(self, expected: int = 0) -> bool:
-        """Whether one more can be served beside those that are `expected`, if need be by cutting another off."""
+        """Whether one more fits besides those that are `expected`, closing an unfinished one if necessary."""
         return len(self._received) + expected < self._most or next(self._unfinished(), None) is not None
 
     def add(self, connection: "Connection") -> None:
-        """Count a new one, and cut off the one that has waited longest if there are too many now."""
+        """Count a new connection, and close the oldest unfinished one if there are now too many."""
         self._received[connection] = 0
         if len(self._received) > self._most:
             self._cut_off(next(self._unfinished()), "too_many_connections")
 
     def count(self, connection: "Connection", size: int) -> None:
-        """Count the bytes received, and cut off the connection that sent most as long as there are too many."""
+        """Count bytes received, and close the connections that sent most until the rest is within the limit."""
         if connection not in self._received:
-            return  # cut off, and closed in a moment
+            return  # cut off already, and about to close
         self._received[connection] += size
         while sum(self._received.values()) > MOST_BYTES:
             greedy = (one for one in self._unfinished() if self._received[one] > MOST_BYTES // self._most)
             largest = max(greedy, key=self._received.__getitem__, default=None)
             if largest is None:
-                return  # the rest are whole requests, which are verified or refused in a moment
+                return  # only whole requests are left, which are about to be verified or refused
             self._cut_off(largest, "too_many_bytes")
 
     def refuse(self, reason: str) -> None:
-        """Log a refusal."""
+        """Count a refusal for the log."""
         self._cut.count(reason)
 
     def report_fault(self, fault: object) -> None:
-        """Log a fault of ours by its type: a traceback may quote what a stranger sent."""
+        """Log an error of ours by its type only: a traceback may quote the request."""
         self._faults.count(type(fault).__name__)
 
     def forget(self, connection: "Connection") -> None:
-        """Stop counting one that has ended."""
+        """Stop counting a connection that has ended."""
         self._received.pop(connection, None)
 
     def _unfinished(self) -> Iterator["Connection"]:
@@ -92,7 +92,7 @@ class Connections:
 
 
 class Connection(web.RequestHandler):
-    """One connection, for one request, so that no stranger can hold a place by keeping it alive."""
+    """A connection for a single request, so that an attacker cannot hold a place by keeping it alive."""
 
     __slots__ = ("_body", "_connections")
 
@@ -101,7 +101,7 @@ class Connection(web.RequestHandler):
         super().__init__(
             manager,
             loop=loop,
-            keepalive_timeout=HEAD_TIMEOUT.total_seconds(),  # is counted from the connection, not from the last byte
+            keepalive_timeout=HEAD_TIMEOUT.total_seconds(),  # counts from the connection, not from the last byte
             tcp_keepalive=False,
             access_log=None,  # type: ignore[arg-type] # None is "no access log" to aiohttp's runners as well
             lingering_time=_LINGER.total_seconds(),
@@ -109,7 +109,7 @@ class Connection(web.RequestHandler):
         )
         self._connections = connections
         self._body: StreamReader | None = None
-        # By default 32 requests are read ahead: a connection that sends nothing but short headers takes half a megabyte
+        # By default 32 requests are read ahead: a connection that sends only short headers would take half a megabyte
         self._max_msg_queue_size, self._msg_queue_resume_size = 1, 0
         self._parser = HttpRequestParser(
             self,
@@ -119,7 +119,7 @@ class Connection(web.RequestHandler):
             max_field_size=_LONGEST_LINE,
             max_headers=_MOST_HEADERS,
             payload_exception=web.RequestPayloadError,
-            auto_decompress=False,  # nobody has been let in yet when a body is read
+            auto_decompress=False,  # the body is read before its sender is verified: it could be a bomb
             max_msg_queue_size=1,
         )
 
@@ -129,47 +129,47 @@ class Connection(web.RequestHandler):
         return self._body is not None and self._body.is_eof()
 
     def note_head(self, body: StreamReader) -> None:
-        """Note that the headers of the request are complete, and its body follows."""
+        """Note that the headers are complete and `body` follows."""
         self._body = body
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it."""
+        """Count the connection."""
         super().connection_made(transport)
         self._connections.add(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stop counting it."""
+        """Stop counting the connection, and free its body."""
         self._connections.forget(self)
         super().connection_lost(exc)
-        self._body = None  # the two refer to each other, and would keep the body until the next garbage collection
+        self._body = None  # a reference cycle would keep the body until the next garbage collection
 
     def data_received(self, data: bytes) -> None:
-        """Count before anything is kept, so that a connection that has sent too much is closed and stores nothing."""
+        """Count the bytes before they are stored: a connection that has sent too much stores nothing."""
         if self.is_whole:
-            return  # a second request, or what should follow an upgrade
+            return  # a second request, or data after an upgrade
         self._connections.count(self, len(data))
         super().data_received(data)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer, after which the connection ends. The library's own pages may quote what they refuse."""
+        """Send a response, then end the connection. aiohttp's error pages may quote the request: replace them."""
         if isinstance(resp, web.HTTPException):
             resp.text = _page(resp.status)
         resp.force_close()
         sent = await super().finish_response(request, resp, start_time)
         if not self.is_whole:
-            self.close()  # the rest is discarded unparsed: parsing costs us more than sending costs a stranger
+            self.close()  # discard the rest unparsed: parsing costs us more than sending costs an attacker
         return sent
 
     def handle_error(
         self,
-        request: web.BaseRequest,  # noqa: ARG002 - nothing of it is repeated
+        request: web.BaseRequest,  # noqa: ARG002 - the answer repeats nothing of it
         status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - the library quotes the bytes on which it stumbled
+        message: str | None = None,  # noqa: ARG002 - aiohttp quotes the bytes that it could not parse
     ) -> web.StreamResponse:
-        """Answer a request that is not HTTP, and a fault of ours, with the status alone."""
+        """Answer a request that is not HTTP, or an error of ours, with only the status."""
         if status == HTTPStatus.BAD_REQUEST:
             self._connections.refuse("malformed_request")
         else:
@@ -177,7 +177,7 @@ class Connection(web.RequestHandler):
         return web.Response(status=status, text=_page(status))
 
     def log_exception(self, *_: object, **known: object) -> None:
-        """Log a fault of ours that the library noticed."""
+        """Log an error of ours that aiohttp caught."""
         self._connections.report_fault(known.get("exc_info"))
 
 

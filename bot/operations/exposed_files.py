@@ -1,4 +1,4 @@
-"""Names the files with secrets that other users of this machine can read: they start the bot all the same."""
+"""Finds secret files that other users of this machine can read. The operator is warned; the bot starts anyway."""
 
 import shlex
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from bot.sealing.private_places import is_read_by_others
 from bot.settings import LoadedSettings
 
 _HANDED_OUT: Final = Path("/run/secrets")
-"""Docker and Podman put secrets there, for everybody in the container, and its users are the bot alone."""
+"""Docker and Podman put secrets there, readable by all users of the container; the bot is the only one."""
 
 
 def find_exposed(loaded: LoadedSettings, handed_out: Path = _HANDED_OUT) -> Iterator[str]:
-    """Yield a warning with the fix for each such file, for the database, and for a data directory that is open."""
+    """Yield a warning with the fix for each such file, the database and the data directory."""
     for setting, path in loaded.secret_files.items():
         if _is_exposed(path) and not path.resolve().is_relative_to(handed_out):
-            yield f"{setting}: others can read {path}: {_fix(path)}, and replace the secrets in it if they did"
+            yield f"{setting}: others can read {path}: {_fix(path)}, and replace its secrets if anyone has read them"
     settings = loaded.settings
     if settings.data_dir.is_dir() and _is_exposed(settings.data_dir):
-        yield f"R2_CREDENTIAL_DATA_DIR: others can look into {settings.data_dir}: {_fix(settings.data_dir)}"
+        yield f"R2_CREDENTIAL_DATA_DIR: others can read {settings.data_dir}: {_fix(settings.data_dir)}"
     database = settings.database_path
     if settings.postgres_url is None and database.is_file() and _is_exposed(database):
         yield f"R2_CREDENTIAL_DATABASE_URL: others can read {database}: {_fix(database)}"
@@ -28,7 +28,7 @@ def find_exposed(loaded: LoadedSettings, handed_out: Path = _HANDED_OUT) -> Iter
 def _is_exposed(path: Path) -> bool:
     try:
         return is_read_by_others(path)
-    except (OSError, ValueError):  # not there yet, or it cannot be read, which is told elsewhere
+    except (OSError, ValueError):  # not there yet, or unreadable, which is reported elsewhere
         return False
 
 

@@ -1,4 +1,4 @@
-"""What the process gives up before it holds a secret: core dumps, debuggers, shared files, a log of TLS keys."""
+"""Hardens the process before it holds a secret: no core dumps, debuggers, shared files or TLS key log."""
 
 import ctypes
 import os
@@ -12,10 +12,10 @@ _TLS_KEY_LOG: Final = "SSLKEYLOGFILE"
 
 
 def harden() -> list[str]:
-    """Do all of it, and return warnings for the operator.
+    """Harden the process, and return warnings for the operator.
 
-    Call it before aiohttp is imported, which makes its TLS contexts at import: they take the name of the key log from
-    the environment, and anyone with that file can read what was sent to Slack and Cloudflare.
+    Call this before aiohttp is imported: it creates TLS contexts at import, which take the key log's name from the
+    environment, and anyone with that file can decrypt the traffic with Slack and Cloudflare.
     """
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -27,9 +27,9 @@ def _forbid_inspection() -> Iterator[str]:
     if sys.platform != "linux":
         return
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        yield "prctl: the kernel does not let the bot refuse debuggers of its own user"
+        yield "prctl: the kernel does not let the bot forbid debugging by processes of the same user"
 
 
 def _forget_key_log() -> Iterator[str]:
     if os.environ.pop(_TLS_KEY_LOG, None) is not None:
-        yield f"{_TLS_KEY_LOG}: is ignored, since a file of TLS keys opens everything that was sent"
+        yield f"{_TLS_KEY_LOG}: is ignored, since a file of TLS keys decrypts all traffic"

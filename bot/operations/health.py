@@ -1,4 +1,4 @@
-"""Asks a bot on this machine whether it lives, as it listens and without a proxy: what a health check runs."""
+"""The health check: asks the bot on this machine whether it is alive, without a proxy."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -6,7 +6,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Final
 
 _PATIENCE_SECONDS: Final = 2
-_LOOPBACKS: Final = {"0.0.0.0": ("127.0.0.1",), "::": ("127.0.0.1", "::1")}  # noqa: S104 - what listens on all of them
+_LOOPBACKS: Final = {"0.0.0.0": ("127.0.0.1",), "::": ("127.0.0.1", "::1")}  # noqa: S104 - a bot that listens on all addresses
 
 
 def is_alive(host: str, port: int) -> bool:
@@ -16,7 +16,7 @@ def is_alive(host: str, port: int) -> bool:
 
 
 def _answers(host: str, port: int) -> bool:
-    connection = HTTPConnection(host, port, timeout=_PATIENCE_SECONDS)  # it knows of no proxy, as urllib does
+    connection = HTTPConnection(host, port, timeout=_PATIENCE_SECONDS)  # unlike urllib, it ignores proxies
     try:
         connection.request("GET", "/healthz")
         return connection.getresponse().status == HTTPStatus.OK

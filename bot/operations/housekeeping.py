@@ -1,4 +1,4 @@
-"""The work of every minute: rotates and destroys keys, deletes old openings, sends reminders."""
+"""The work of each minute: rotates and destroys keys, deletes old openings, sends reminders."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ from bot.model.errors import BotError
 from bot.storage.opening import Store
 
 OPENINGS_KEPT_FOR: Final = timedelta(minutes=10)
-"""After they have expired."""
+"""Counted from their expiry."""
 
 _log = structlog.get_logger()
 
@@ -25,7 +25,7 @@ async def keep_house_forever(store: Store, watch: CredentialWatch) -> None:
 
 
 async def keep_house(store: Store, watch: CredentialWatch) -> None:
-    """Rotate and destroy the bot's own keys, delete old openings, announce what is due. Never fails."""
+    """Rotate and destroy the bot's keys, delete old openings, send due reminders. Never raises."""
     await _try_to(_rotate_keys, store)
     await _try_to(_forget_openings, store)
     await watch.announce_due()
@@ -43,10 +43,10 @@ async def _forget_openings(store: Store) -> None:
 
 
 async def _try_to(keep: Callable[[Store], Awaitable[None]], store: Store) -> None:
-    """Do it, or leave it for the next minute: one failure must not stop the other work."""
+    """Do one task, or leave it for the next minute: its failure must not stop the others."""
     try:
         await keep(store)
     except (BotError, OSError) as error:
         _log.error("housekeeping_failed", error=str(error))
-    except Exception as error:  # noqa: BLE001 - a fault of ours must not end the bot
+    except Exception as error:  # noqa: BLE001 - an error of ours must not end the bot
         _log.critical("housekeeping_broke", error=type(error).__name__)

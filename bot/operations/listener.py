@@ -1,6 +1,6 @@
-"""The listening sockets: lets a connection in when there is a place for it, and leaves the others to the system.
+"""The listening sockets: accepts a connection when there is room for it, and leaves the others in the backlog.
 
-asyncio would accept as long as there are descriptors, and write a hundred tracebacks at a time when there are none.
+asyncio would accept until no descriptor is left, and then log a hundred tracebacks at a time.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from bot.operations.connections import Connection, Connections
 _EVERY_ADDRESS: Final = "::"
 
 _BACKLOG: Final = 512
-"""How many the system keeps waiting; who comes then tries again after a second."""
+"""How many connections the system keeps waiting; further clients retry after a second."""
 
 _AT_ONCE: Final = 16
-"""How many are let in before others get their turn."""
+"""How many are accepted before the event loop does other work."""
 
 _PAUSE: Final = timedelta(milliseconds=100)
-"""How long nobody is let in when there is no place or no descriptor: the socket itself would wake the loop at once."""
+"""How long to accept none when there is no room or descriptor: the socket would wake the loop again at once."""
 
 _RECEIVE_BUFFER: Final = 16 * 1024
-"""The system keeps this much of each connection, and hands it over in one piece: four megabytes from all together."""
+"""The system buffers this much per connection and delivers it in one piece: 4 MB from all connections together."""
 
 
 class Listener:
@@ -37,7 +37,7 @@ class Listener:
         self._arriving = Background("connection_broke")
 
     async def open(self, host: str, port: int) -> str:
-        """Listen, and return `host:port` as it is then; raises OSError. `::` takes IPv4 as well."""
+        """Listen, and return the actual `host:port`; raises OSError. `::` includes IPv4."""
         self._sockets = [_bind_both(port)] if host == _EVERY_ADDRESS else await _bind(host, port)
         for entrance in self._sockets:
             entrance.settimeout(0)
@@ -48,7 +48,7 @@ class Listener:
         return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
 
     async def close(self) -> None:
-        """Close the port, and let in whom the system has let in already: closing alone would cut them off."""
+        """Accept what is in the backlog, and close the port: closing alone would reset those connections."""
         entrances, self._sockets = self._sockets, []
         for entrance in entrances:
             asyncio.get_running_loop().remove_reader(entrance)
@@ -67,7 +67,7 @@ class Listener:
             try:
                 arrived, _ = entrance.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return None  # that was the last one, or it went away
+                return None  # no more are waiting, or the client left
             except OSError:
                 self._connections.refuse("no_descriptor_left")
                 return self._pause(entrance)
@@ -92,6 +92,6 @@ async def _bind(host: str, port: int) -> list[socket.socket]:
 
 
 def _bind_both(port: int) -> socket.socket:
-    """Take IPv4 where the system can hand it to a socket of IPv6: asyncio always switches that off."""
+    """Accept IPv4 on the IPv6 socket where the system can: asyncio always switches that off."""
     takes_both = socket.has_dualstack_ipv6()
     return socket.create_server((_EVERY_ADDRESS, port), family=socket.AF_INET6, dualstack_ipv6=takes_both)

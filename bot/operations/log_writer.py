@@ -1,6 +1,6 @@
-"""Carries the log to standard error on a thread of its own: where nobody reads the pipe, only that thread waits.
+"""Writes the log to standard error from a separate thread: if the pipe is not read, only that thread waits.
 
-Written by the event loop itself, a full pipe (64 KiB on Linux) would stop the whole bot.
+If the event loop wrote to it, a full pipe (64 KiB on Linux) would stop the whole bot.
 """
 
 import io
@@ -13,10 +13,10 @@ from datetime import timedelta
 from typing import Final
 
 MOST_BYTES: Final = 1024 * 1024
-"""The most that waits for a reader, some 5,000 lines; the batch that is being written comes on top."""
+"""The limit of the queue, some 5,000 lines; the batch that is being written is not counted."""
 
 FLUSH_PATIENCE: Final = timedelta(seconds=2)
-"""How long the end of the process waits for a reader."""
+"""How long the process waits at its end for the log to be written."""
 
 _LONGEST_UNFINISHED: Final = 64 * 1024
 
@@ -24,12 +24,12 @@ _LONGEST_UNFINISHED: Final = 64 * 1024
 class LogWriter(io.TextIOBase):
     """A stream that never blocks. When it is full, the oldest lines are dropped and counted.
 
-    The newest are kept, since the last lines before a crash are those that matter. `describe_loss` makes the line that
-    marks where lines are missing. The text is written as it comes: mask it before.
+    The newest are kept, since the last lines before a crash matter most. `describe_loss` makes the line that marks
+    where lines are missing. The text is written unchanged: mask it first.
     """
 
     def __init__(self, descriptor: int, describe_loss: Callable[[int], str], most_bytes: int = MOST_BYTES) -> None:
-        """Write to a descriptor, which is never closed, from now on."""
+        """Start writing to a descriptor, which is never closed."""
         self._descriptor = descriptor
         self._describe_loss = describe_loss
         self._most_bytes = most_bytes
@@ -38,19 +38,19 @@ class LogWriter(io.TextIOBase):
         self._lost = 0
         self._is_writing = False
         self._changed = threading.Condition()
-        # A daemon: Python would wait at its end for a thread that waits for a reader
+        # A daemon: otherwise Python would wait at its end for a thread that waits for a reader
         threading.Thread(target=self._write_on, name="log-writer", daemon=True).start()
 
     def isatty(self) -> bool:
-        """Say whether a person reads it."""
+        """Return whether the log goes to a terminal."""
         return os.isatty(self._descriptor)
 
     def writable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def write(self, text: str) -> int:
-        """Queue a text, and return at once."""
+        """Queue a text without blocking."""
         with self._changed:
             self._waiting.append(text.encode("utf-8", "backslashreplace"))
             self._size += len(self._waiting[-1])
@@ -62,7 +62,7 @@ class LogWriter(io.TextIOBase):
         return len(text)
 
     def drain(self, patience: timedelta = FLUSH_PATIENCE) -> bool:
-        """Wait until all is written, and return whether it is. `flush` does not wait."""
+        """Wait until everything is written; return False if `patience` ran out first. `flush` does not wait."""
         with self._changed:
             return self._changed.wait_for(lambda: not (self._waiting or self._is_writing), patience.total_seconds())
 
@@ -72,7 +72,7 @@ class LogWriter(io.TextIOBase):
             lines = [self._describe_loss(lost).encode(), *batch] if lost else batch
             is_written = self._write_all(b"".join(lines))
             with self._changed:
-                if not is_written:  # the reader is gone, or the disk is full: reported once a line gets through again
+                if not is_written:  # the reader is gone or the disk full: reported with the next line that is written
                     self._lost += lost + sum(text.count(b"\n") for text in batch)
                 self._is_writing = False
                 self._changed.notify_all()
@@ -98,7 +98,7 @@ class LogWriter(io.TextIOBase):
 
 
 class StrayText(io.TextIOBase):
-    """Replaces `sys.stderr`: what Python and libraries print is masked line by line, and blocks nothing."""
+    """Replaces `sys.stderr`: masks what Python and libraries print, line by line, and never blocks."""
 
     encoding = "utf-8"
 
@@ -108,15 +108,15 @@ class StrayText(io.TextIOBase):
         self._unfinished = ""
 
     def isatty(self) -> bool:
-        """Say whether a person reads it."""
+        """Return whether the log goes to a terminal."""
         return self._writer.isatty()
 
     def writable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def write(self, text: str) -> int:
-        """Pass on whole lines only: a secret that is cut in two would not be masked."""
+        """Write only whole lines: a secret that is split in two would not be masked."""
         lines, ending, self._unfinished = (self._unfinished + text).rpartition("\n")
         if len(self._unfinished) > _LONGEST_UNFINISHED:
             lines, ending, self._unfinished = lines + ending + self._unfinished, "\n", ""

@@ -1,6 +1,6 @@
-"""Structured logging, and the last-resort scrubber that every line passes on its way out.
+"""Structured logging, and the last-resort scrubber that every line passes through.
 
-Nothing secret is logged on purpose anywhere; the scrubber is for what libraries and tracebacks might say.
+Our code logs no secrets; the scrubber is for what libraries and tracebacks might contain.
 """
 
 import atexit
@@ -16,7 +16,7 @@ from structlog.typing import EventDict, Processor
 from bot.model.pasted_token import mask_tokens
 from bot.operations.log_writer import LogWriter, StrayText
 
-_SECRET: Final = re.compile(  # looks for no boundary: a rendered line puts an escape or a colour right before a value
+_SECRET: Final = re.compile(  # without word boundaries: an escape or a colour may come right before a value
     r"(?:xox[a-z]|xapp)-[A-Za-z0-9-]+"
     r"|(?<=ticket=)[^&\s\"']+"
     r"|hooks\.slack(?:-gov)?\.com/[^\s\"'\\]+|/(?:commands|actions|response)/[^\s\"'\\]{8,}"
@@ -34,16 +34,16 @@ _TALKATIVE: Final = (
     "procrastinate",
     "psycopg",
 )
-"""Libraries that write payloads, headers or statements at DEBUG and INFO: their warnings are all that is heard."""
+"""Libraries that log payloads, headers or statements at DEBUG and INFO: only their warnings are logged."""
 
 _WORDY: Final = ("slack_bolt", "slack_sdk", "procrastinate", "psycopg.pool")
-"""Libraries whose warnings and errors quote bodies and addresses, or fill pages: we say our own."""
+"""Libraries whose warnings and errors quote bodies and addresses, or fill pages: we log our own instead."""
 
 
 def configure_logging(level: str, log_format: str | None, stream: TextIO | LogWriter | None = None) -> None:
-    """Send every log line to `stream`, ours from `level` on; on a terminal for a console.
+    """Send every log line to `stream`, ours from `level` up; without a `log_format`, a terminal gets the console's.
 
-    Without a stream it is standard error, for whatever else is printed there too, and nobody waits for its reader.
+    Without a stream, take over standard error: other output is masked too, and a reader that stops blocks nothing.
     """
     stream = stream or _take_over_stderr()
     is_console = log_format == "console" or (log_format is None and stream.isatty())
@@ -59,7 +59,7 @@ def configure_logging(level: str, log_format: str | None, stream: TextIO | LogWr
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.raiseExceptions = False  # else a line that cannot be made is printed as it came, past the scrubber
+    logging.raiseExceptions = False  # or a line that cannot be formatted would be printed unscrubbed
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in _WORDY:
@@ -78,11 +78,11 @@ def scrub(line: str) -> str:
 
 
 def _take_over_stderr() -> TextIO | LogWriter:
-    if sys.stderr is None:  # closed: another file has its number by now
-        return open(os.devnull, "w")  # noqa: PTH123 - as long as the process lives
+    if sys.stderr is None:  # closed: another file may have its number by now
+        return open(os.devnull, "w")  # noqa: PTH123 - open while the process lives
     try:
         descriptor = sys.stderr.fileno()
-    except OSError:  # held in memory: nothing to wait for
+    except OSError:  # in memory: writing does not block
         return sys.stderr
     writer = LogWriter(descriptor, _describe_loss)
     atexit.register(writer.drain)
@@ -91,7 +91,7 @@ def _take_over_stderr() -> TextIO | LogWriter:
 
 
 def _describe_loss(lines: int) -> str:
-    """Render the line for lines that were lost as the root's handler renders all others."""
+    """Render the line about lost lines in the format of the others."""
     record = logging.makeLogRecord(
         {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": "log_lines_dropped"}
         | {"count": lines}
@@ -113,7 +113,7 @@ def _renderers(*, is_console: bool) -> list[Processor]:
 
 
 def _scrub_values(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Mask before a line is rendered: masking afterwards can cut an escape in two, and the line is no JSON any more."""
+    """Mask before rendering: masking the rendered line can cut an escape in two, and it would no longer be JSON."""
     return {scrub(name): _scrubbed(value) for name, value in event.items()}
 
 
@@ -128,6 +128,6 @@ def _scrubbed(value: object) -> object:
 
 
 def _put_first(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Order a line as a person reads it: when, how bad, what."""
+    """Put the fields first that people read first: when, how bad, what."""
     first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
     return first | dict(event)

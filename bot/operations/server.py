@@ -1,4 +1,4 @@
-"""The one port that the bot listens on: Slack's requests in HTTP mode, and health checks always."""
+"""The port that the bot listens on, for Slack's requests in HTTP mode and always for health checks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ _ANSWER_PATIENCE: Final = timedelta(seconds=3)
 _LINGER: Final = timedelta(milliseconds=500)
 _CHECK_EVERY: Final = timedelta(milliseconds=10)
 _OLDEST_READINESS: Final = timedelta(seconds=1)
-"""Strangers may ask as often as they like, and each answer costs a commit."""
+"""Anyone may ask at any rate, and each fresh answer costs a commit."""
 
 
 async def _not_ready() -> bool:
@@ -30,9 +30,9 @@ async def _not_ready() -> bool:
 
 
 class Server:
-    """`/slack/events` where there is an ingress, `/healthz` (the process lives), `/readyz` (it can be used).
+    """Serves `/slack/events` if there is an ingress, `/healthz` (the process is alive), `/readyz` (it can be used).
 
-    It can listen before the bot is ready: until `attach`, it answers "not ready", and 503 to Slack.
+    It can listen before the bot is ready: until `attach`, it answers "not ready", and Slack with a 503.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Server:
         is_ready: Callable[[], Awaitable[bool]] | None = None,
         most: int | None = None,
     ) -> None:
-        """Allow `most` open connections at a time; by default a share of the process's limit."""
+        """Allow `most` open connections at a time; by default, a share of the process's limit."""
         self._take: Handler = _turn_away
         self._readiness = _Readiness(_not_ready)
         self._is_stopping = False
@@ -56,21 +56,21 @@ class Server:
         self._listener = Listener(self._connections, self._make_connection)
 
     async def listen(self, host: str, port: int) -> str:
-        """Start, and return `host:port` as it is then; raises OSError."""
+        """Start, and return the actual `host:port`; raises OSError."""
         await self._runner.setup()
         return await self._listener.open(host, port)
 
     def attach(self, ingress: Handler | None, is_ready: Callable[[], Awaitable[bool]]) -> None:
-        """Pass Slack's requests on from now on (none in Socket Mode, where there is no ingress), and answer /readyz."""
+        """From now on, pass Slack's requests to the ingress (None in Socket Mode), and answer /readyz."""
         self._take = _find_nothing if ingress is None else ingress
         self._readiness = _Readiness(is_ready)
 
     def begin_stop(self) -> None:
-        """Answer "not ready", so that load balancers go elsewhere. Requests are still answered."""
+        """Answer "not ready", so that load balancers choose another process. Requests are still answered."""
         self._is_stopping = True
 
     async def stop(self) -> None:
-        """Stop listening, answer the requests of connections that are open, and close."""
+        """Stop listening, answer the requests on open connections, and close."""
         self.begin_stop()
         await self._listener.close()
         with suppress(TimeoutError):
@@ -79,10 +79,10 @@ class Server:
         await self._runner.cleanup()
 
     def _make_connection(self) -> Connection:
-        return Connection(cast("web.Server", self._runner.server), self._connections)  # there from `setup` on
+        return Connection(cast("web.Server", self._runner.server), self._connections)  # set by `setup`
 
     async def _wait_until_all_left(self) -> None:
-        while len(self._connections):  # noqa: ASYNC110 - it takes half a second at most
+        while len(self._connections):  # noqa: ASYNC110 - for half a second at most
             await asyncio.sleep(_CHECK_EVERY.total_seconds())
 
     async def _take_request(self, request: web.Request) -> web.StreamResponse:
@@ -98,7 +98,7 @@ class Server:
 
 
 class _Readiness:
-    """Asks whether the bot can be used, at most once a second for all who ask."""
+    """Asks whether the bot can be used, at most once a second however many clients ask."""
 
     def __init__(self, is_ready: Callable[[], Awaitable[bool]]) -> None:
         self._is_ready = is_ready
@@ -114,7 +114,7 @@ class _Readiness:
         return await self._asking.shield(self._ask, name="is_ready")
 
     async def _ask(self) -> bool:
-        self._asked_at, self._answer = asyncio.get_running_loop().time(), False  # also where asking fails
+        self._asked_at, self._answer = asyncio.get_running_loop().time(), False  # the answer if asking fails
         self._answer = await self._is_ready()
         return self._answer
 
@@ -123,7 +123,7 @@ class _Readiness:
 async def _note_head(request: web.Request, handler: Handler) -> web.StreamResponse:
     cast("Connection", request.protocol).note_head(request.content)
     resource = request.match_info.route.resource
-    if resource is None:  # what a stranger asks for is no address of ours, and not quoted
+    if resource is None:  # not a path of ours: it is not logged, since anyone may put anything there
         return await handler(request)
     end = start_request("http_request", method=request.method, path=resource.canonical)
     answer = await handler(request)

@@ -23,7 +23,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One line for the log; with a `setting` and a `fix` where there is something to do."""
+    """A line for the log; with a `setting` and a `fix` if there is something to do."""
 
     event: str
     level: int = logging.INFO
@@ -33,7 +33,7 @@ class Finding:
 
 
 def log_findings(findings: Iterable[Finding]) -> None:
-    """Log them, each at its level."""
+    """Log each finding at its level."""
     for each in findings:
         what_to_do = {"setting": each.setting, "fix": each.fix} if each.fix else {}
         _log.log(each.level, each.event, **each.known, **what_to_do)
@@ -79,7 +79,7 @@ def report_buckets_once(globs: tuple[str, ...], gate: Gate) -> Callable[[Sequenc
 
 
 def find_missing_scopes(granted: Collection[str] | None, wanted: Collection[str]) -> Iterator[Finding]:
-    """Compare what Slack granted the bot token with what the manifest asks for; None: Slack did not say."""
+    """Compare the scopes that Slack granted the bot token (None: unknown) with those in the manifest."""
     missing = [] if granted is None else sorted(set(wanted) - set(granted))
     if missing:
         yield Finding(
@@ -92,7 +92,7 @@ def find_missing_scopes(granted: Collection[str] | None, wanted: Collection[str]
 
 
 def find_people(users: Collection[str], members: Mapping[str, Collection[str] | None]) -> Iterator[Finding]:
-    """Say whom the allowlist lets in; `members` by user group, None where Slack did not say."""
+    """Count the people whom the allowlist lets in; `members` is by user group, None if Slack did not say."""
     known = [people for people in members.values() if people is not None]
     yield Finding(
         event="allowlist_lets_in",
@@ -112,12 +112,12 @@ def find_people(users: Collection[str], members: Mapping[str, Collection[str] | 
 
 
 def find_buckets(globs: Collection[str], matched: int, listed: int) -> Iterator[Finding]:
-    """Say how many of the account's catalogs the bot serves."""
+    """Report how many of the account's catalogs the bot serves."""
     yield Finding(event="allowlist_serves", known={"buckets": matched, "of": listed})
     if globs and listed and not matched:
         yield Finding(
             event="allowlist_matches_no_bucket",
             level=logging.WARNING,
             setting="R2_CREDENTIAL_ALLOWED_BUCKETS",
-            fix="no catalog of the account has a name that it allows: check the names and CLOUDFLARE_ACCOUNT_ID",
+            fix="it matches no catalog of the account: check the names and CLOUDFLARE_ACCOUNT_ID",
         )

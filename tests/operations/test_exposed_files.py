@@ -62,7 +62,7 @@ def test_every_file_with_a_secret_is_named(write: Write) -> None:
     assert {line.partition(":")[0] for line in told} == {f"{name}_FILE" for name in VALUES}
     assert (
         "SLACK_BOT_TOKEN_FILE: others can read SLACK_BOT_TOKEN.value: run `chmod go-rwx SLACK_BOT_TOKEN.value`, and "
-        "replace the secrets in it if they did"
+        "replace its secrets if anyone has read them"
     ) in told
 
 
@@ -78,7 +78,7 @@ def test_the_file_of_settings_is_named(write: Write) -> None:
     Path(".env").touch(mode=0o644)
     Path(".env").chmod(0o644)
     assert exposed() == [
-        ".env: others can read .env: run `chmod go-rwx .env`, and replace the secrets in it if they did"
+        ".env: others can read .env: run `chmod go-rwx .env`, and replace its secrets if anyone has read them"
     ]
 
 
@@ -89,7 +89,7 @@ def test_an_open_data_directory_is_named(write: Write, monkeypatch: pytest.Monke
     Path("my data").mkdir()
     Path("my data").chmod(mode)
     monkeypatch.setenv("R2_CREDENTIAL_DATA_DIR", "my data")
-    assert exposed() == ["R2_CREDENTIAL_DATA_DIR: others can look into my data: run `chmod go-rwx 'my data'`"]
+    assert exposed() == ["R2_CREDENTIAL_DATA_DIR: others can read my data: run `chmod go-rwx 'my data'`"]
 
 
 def test_an_open_database_is_named(write: Write) -> None:
