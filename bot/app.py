@@ -6,7 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -72,7 +72,6 @@ from bot.slack.stories.try_again import TryAgain
 from bot.slack.traffic import SlackTraffic
 from bot.storage.opening import Store, not_before_what_is_recorded, open_store
 
-_STOP_NOTICE: Final = timedelta(seconds=1)
 _MOST_MODALS: Final = 50
 """Of so many modals the end is shown after a restart, if they are young enough: all at once."""
 
@@ -162,7 +161,10 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
         socket = await _face_slack(base, catalogs, server, stack) if is_gateway else None
         if not is_gateway:
             server.attach(None, lambda: _is_ready(base, None))
-        stack.push_async_callback(_announce_stop, server, takes_requests=is_gateway and socket is None)
+        if is_gateway and socket is None:
+            stack.push_async_callback(server.stop_after_notice)
+        else:
+            stack.callback(server.begin_stop)
         yield RunningBot(
             transport="socket_mode" if socket else "http" if is_gateway else "none",
             http_address=address,
@@ -335,14 +337,6 @@ def _routes(parts: Parts, tables: LiveTables) -> Routes:
     AppHome(parts, tables).register(routes)
     Help().register(routes)
     return routes
-
-
-async def _announce_stop(server: Server, *, takes_requests: bool) -> None:
-    """Say "not ready" while everything is still answered, so that a load balancer goes elsewhere; then close."""
-    server.begin_stop()
-    if takes_requests:
-        await asyncio.sleep(_STOP_NOTICE.total_seconds())
-        await server.stop()
 
 
 def _pace(settings: Settings, store: Store, clock: Callable[[], datetime] | None) -> Pace:

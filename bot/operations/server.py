@@ -19,6 +19,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 """A coroutine that answers a request."""
 
 _ANSWER_PATIENCE: Final = timedelta(seconds=3)
+_STOP_NOTICE: Final = timedelta(seconds=1)
 _LINGER: Final = timedelta(milliseconds=500)
 _CHECK_EVERY: Final = timedelta(milliseconds=10)
 _OLDEST_READINESS: Final = timedelta(seconds=1)
@@ -68,6 +69,12 @@ class Server:
     def begin_stop(self) -> None:
         """Answer "not ready", so that load balancers choose another process. Requests are still answered."""
         self._is_stopping = True
+
+    async def stop_after_notice(self) -> None:
+        """Answer everything for a while, but "not ready", so that load balancers send no more requests; then stop."""
+        self.begin_stop()
+        await asyncio.sleep(_STOP_NOTICE.total_seconds())
+        await self.stop()
 
     async def stop(self) -> None:
         """Stop listening, answer the requests on open connections, and close."""
