@@ -1,4 +1,4 @@
-"""The composition root: the only place that builds clients and joins the parts. `run` is the life of a process."""
+"""The composition root: the only place that builds clients and connects the parts. `run` runs the process."""
 
 import asyncio
 import logging
@@ -73,7 +73,7 @@ from bot.slack.traffic import SlackTraffic
 from bot.storage.opening import Store, not_before_what_is_recorded, open_store
 
 _MOST_MODALS: Final = 50
-"""Of so many modals the end is shown after a restart, if they are young enough: all at once."""
+"""After a restart, so many of the latest submissions have their result shown in their modal, if that is open."""
 
 _log = structlog.get_logger()
 
@@ -89,7 +89,7 @@ async def run(settings: Settings) -> None:
     await asyncio.wait({stop, life}, return_when=asyncio.FIRST_COMPLETED)
     if stop.done():
         _log.info("stopping")
-        life.cancel()  # also while it starts: it may be waiting for Slack
+        life.cancel()  # also during the start, which may be waiting for Slack
     with suppress(asyncio.CancelledError):
         await life
     _log.info("stopped")
@@ -98,15 +98,15 @@ async def run(settings: Settings) -> None:
 async def _live(settings: Settings) -> None:
     async with running(settings) as bot:
         _log.info("ready", **describe_start(settings, transport=bot.transport, http_address=bot.http_address))
-        forever = asyncio.ensure_future(asyncio.Event().wait())  # a gateway over HTTP has nothing in the background
+        forever = asyncio.ensure_future(asyncio.Event().wait())  # a gateway over HTTP has no background task
         done, _ = await asyncio.wait([forever, *bot.background], return_when=asyncio.FIRST_COMPLETED)
         for broken in done:
-            broken.result()  # nothing in the background ends by itself: this raises what broke it
+            broken.result()  # background tasks end only by failing: this raises the error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningBot:
-    """A started bot: what `run` waits for, and where it listens."""
+    """A started bot: how Slack reaches it, where it listens, and the tasks that `run` waits for."""
 
     transport: str
     http_address: str
@@ -115,7 +115,7 @@ class RunningBot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
-    """What every role has."""
+    """The parts that every role has."""
 
     settings: Settings
     store: Store
@@ -126,24 +126,24 @@ class _Base:
     channels: Channels
     background: list[asyncio.Task[None]]
     is_working: list[Callable[[], bool]]
-    """What has to say yes for the bot to be ready, beside the database and Slack."""
+    """Conditions for being ready, in addition to the database and Slack."""
 
     @property
     def contact(self) -> str:
-        """Whom a refused person is told to ask."""
+        """The contact that refused people are referred to; empty if none is set."""
         return self.settings.contact or ""
 
     def keep_running(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something for as long as the bot lives."""
+        """Run a background task until the bot stops."""
         self.background.append(asyncio.create_task(work))
 
 
 @asynccontextmanager
 async def running(settings: Settings, clock: Callable[[], datetime] | None = None) -> AsyncIterator[RunningBot]:
-    """Start what the role needs, and stop it in the reverse order: first what takes, last what keeps.
+    """Start what the role needs, and stop it in reverse order: what accepts work first, what stores it last.
 
-    The port answers from the beginning: not ready, as long as the database or Slack is waited for.
-    Raises StartRefused, with the fix, before anything is taken.
+    The port answers from the beginning, "not ready" while the bot waits for the database or Slack.
+    Raises StartRefused, with the fix, before any work is accepted.
     """
     async with AsyncExitStack() as stack:
         server = Server()
@@ -154,11 +154,11 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
         comparison = ClockComparison()
         cloudflare = _cloudflare_client(settings, _pace(settings, store, clock), comparison) if is_worker else None
         base = await _begin(settings, store, stack, SlackTraffic(comparison))
-        catalogs = await _face_cloudflare(base, cloudflare, stack) if cloudflare else _by_others(store)
+        catalogs = await _start_worker(base, cloudflare, stack) if cloudflare else _by_others(store)
         stack.push_async_callback(_cancel, base.background)
         if isinstance(store.clock, SteadyClock):
             base.keep_running(_clock_watch(store, store.clock).run())
-        socket = await _face_slack(base, catalogs, server, stack) if is_gateway else None
+        socket = await _start_gateway(base, catalogs, server, stack) if is_gateway else None
         if not is_gateway:
             server.attach(None, lambda: _is_ready(base, None))
         if is_gateway and socket is None:
@@ -212,16 +212,16 @@ def _clock_watch(store: Store, clock: SteadyClock) -> ClockWatch:
 
 
 async def _catch_up(progress: ModalProgress, store: Store, account_id: str) -> None:
-    with suppress(DatabaseTrouble, RecordDamaged):  # the channel has the results; it is no reason not to start
+    with suppress(DatabaseTrouble, RecordDamaged):  # the results are in the channel, so the start goes on
         progress.catch_up(await store.submissions.history(account_id, None, _MOST_MODALS))
 
 
 _Refresher = SnapshotKeeper | CatalogsByOthers
-"""Has Cloudflare asked about the catalogs: from here, or by other processes."""
+"""Refreshes the catalogs from Cloudflare: in this process, or by a job for a worker."""
 
 
-async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack) -> _Refresher:
-    """Start what faces Cloudflare."""
+async def _start_worker(base: _Base, cloudflare: CloudflareClient, stack: AsyncExitStack) -> _Refresher:
+    """Start what calls Cloudflare: delivery, the refresh of the catalogs, and housekeeping."""
     settings, store = base.settings, base.store
     assert store.key_ring is not None  # noqa: S101 - only a gateway has none
     stack.push_async_callback(cloudflare.aclose)
@@ -279,14 +279,14 @@ async def _face_cloudflare(base: _Base, cloudflare: CloudflareClient, stack: Asy
 
 
 def _by_others(store: Store) -> CatalogsByOthers:
-    assert store.jobs is not None  # noqa: S101 - settings want PostgreSQL for every role but "all"
+    assert store.jobs is not None  # noqa: S101 - the settings require PostgreSQL for every role but "all"
     return CatalogsByOthers(store.jobs.refresh_catalogs, store.clock)
 
 
-async def _face_slack(
+async def _start_gateway(
     base: _Base, catalogs: _Refresher, server: Server, stack: AsyncExitStack
 ) -> SocketModeIngress | None:
-    """Start what takes Slack's payloads; return the way in over Socket Mode, where that is the way."""
+    """Start what accepts Slack's payloads; return the Socket Mode ingress, or None with HTTP."""
     settings, store = base.settings, base.store
     parts = _parts(base, catalogs)
     tables = LiveTables(parts)
@@ -300,14 +300,14 @@ async def _face_slack(
         base.keep_running(socket.watch())
     http = _http_ingress(settings, ingress) if socket is None else None
     server.attach(None if http is None else http.handle, lambda: _is_ready(base, socket))
-    stack.push_async_callback(ingress.drain)  # answers go back over what is closed afterwards
+    stack.push_async_callback(ingress.drain)  # answers need the clients, which are closed after this
     if socket is not None:
         stack.push_async_callback(socket.stop_taking)
     return socket
 
 
 def _parts(base: _Base, catalogs: _Refresher) -> Parts:
-    """Return what stories work with."""
+    """Return the parts that stories use."""
     return Parts(
         account_id=base.settings.cloudflare_account_id,
         ttl=base.settings.ttl,
@@ -326,7 +326,7 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
 
 
 def _routes(parts: Parts, tables: LiveTables) -> Routes:
-    """Let every story register."""
+    """Return the routes of all stories."""
     routes, opener = Routes(), FormOpener(parts)
     StoreCredential(parts, opener).register(routes)
     BucketSearch(parts).register(routes)
@@ -340,11 +340,11 @@ def _routes(parts: Parts, tables: LiveTables) -> Routes:
 
 
 def _pace(settings: Settings, store: Store, clock: Callable[[], datetime] | None) -> Pace:
-    """Count for this process alone, or for all that share a PostgreSQL, by a clock that nobody sets."""
+    """Count requests of this process, or of all that share a PostgreSQL, by a clock that is never set."""
     clock = clock or steady_clock()
     if store.jobs is None:
         return LocalPace(clock)
-    from bot.storage.budget import PaceRows  # noqa: PLC0415 - not needed by one process
+    from bot.storage.budget import PaceRows  # noqa: PLC0415 - a single process does not need it
 
     return SharedPace(PaceRows(store.database, settings.cloudflare_account_id), clock)
 
@@ -388,7 +388,7 @@ def _allowlist(settings: Settings) -> Allowlist:
 async def _socket_mode(
     settings: Settings, ingress: Ingress, slack: SlackWeb, web_client: AsyncWebClient
 ) -> SocketModeIngress | None:
-    """Return the way in over Socket Mode, not connected yet, after asking whether Slack takes the app token at all."""
+    """Return an ingress that is not connected yet, after checking that Slack accepts the app token."""
     if settings.slack_app_token is None:
         return None
     app_token = settings.slack_app_token.reveal()
@@ -417,7 +417,7 @@ async def _listen(server: Server, settings: Settings) -> str:
 
 
 async def _is_ready(base: _Base, socket: SocketModeIngress | None) -> bool:
-    """Whether the database answers within a second, jobs are run, and Slack is connected where it has to be."""
+    """Whether the database answers within a second, jobs are run, and Socket Mode (if used) is connected."""
     try:
         async with asyncio.timeout(1):
             await base.store.submissions.ping()

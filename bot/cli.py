@@ -11,18 +11,18 @@ import typer
 from bot import __version__
 
 _SETTINGS_PROBLEM = 2
-"""The exit code of a start that was refused for its settings: a restart will not fix it."""
+"""The exit code if the settings, or other input, must be fixed: a restart does not help."""
 
 _app = typer.Typer(
     help="Stores the credential of a Cloudflare R2 Data Catalog (Basin Catalog) from Slack.",
     no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_enable=False,  # they print local variables
+    pretty_exceptions_enable=False,  # they would print local variables, secrets among them
 )
 
 
 def main() -> None:
-    """Run the command that was typed."""
+    """Run the command of the command line."""
     _app(prog_name="r2-credential-bot")
 
 
@@ -37,11 +37,11 @@ def _show_version(version: Annotated[bool, typer.Option("--version", help="Print
 def run(
     role: Annotated[
         Literal["all", "gateway", "worker"],
-        typer.Option(help="Do everything, only face Slack, or only face Cloudflare (several processes, PostgreSQL)."),
+        typer.Option(help="Run everything, only the Slack side, or only the Cloudflare side (both need PostgreSQL)."),
     ] = "all",
 ) -> None:
     """Run the bot. Settings come from the environment and from .env (see the README)."""
-    _harden()  # before anything is imported, see there
+    _harden()  # before other imports: see bot/operations/hardening.py
     from bot.app import run as run_bot
     from bot.model.errors import StartRefused
     from bot.model.role import Role
@@ -56,7 +56,7 @@ def run(
     for warning in [*loaded.warnings, *find_exposed(loaded)]:
         typer.echo(f"warning: {warning}", err=True)
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
-    sys.setswitchinterval(0.001)  # the database's thread waits less for its turn: a third more submissions per second
+    sys.setswitchinterval(0.001)  # the database's thread gets its turn sooner: a third more submissions per second
     try:
         asyncio.run(run_bot(loaded.settings))
     except StartRefused as error:
@@ -68,7 +68,7 @@ def run(
 
 @_app.command()
 def health() -> None:
-    """Ask the bot that runs here whether it lives; exit code 1 when it does not answer. Any role, same settings."""
+    """Check that the bot on this machine is alive; exit code 1 if it is not. Any role, with the bot's settings."""
     from bot.operations.health import is_alive
     from bot.settings import SettingsError, load_listen_settings
 
@@ -77,7 +77,7 @@ def health() -> None:
     except SettingsError as error:
         _refuse(*error.problems)
     if not is_alive(settings.http_host, settings.http_port):
-        typer.echo(f"nothing healthy answers on {settings.http_host}, port {settings.http_port}", err=True)
+        typer.echo(f"no healthy bot answers on {settings.http_host}, port {settings.http_port}", err=True)
         sys.exit(1)
 
 
@@ -85,26 +85,26 @@ def health() -> None:
 def sandbox(
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="The port of the page; default: 8080, or a free one when that is taken."),
+        typer.Option(min=0, max=65535, help="The port of the page; default: 8080, or a free one if that is in use."),
     ] = None,
     transport: Annotated[
-        Literal["socket", "http"], typer.Option(help="How the page's Slack reaches the bot.")
+        Literal["socket", "http"], typer.Option(help="How the fake Slack reaches the bot.")
     ] = "socket",
 ) -> None:
-    """Try the bot without Slack and Cloudflare: everything runs on this machine, and a page shows it."""
+    """Try the bot without Slack and Cloudflare: everything runs on this machine, with a web page to use it."""
     from bot.sandbox.run import choose_port, run_sandbox
     from bot.slack.manifest import build_manifest
 
     try:
         free_port = choose_port(port)
     except OSError as error:
-        _refuse(f"The page cannot listen on port {port} ({error.strerror}). Choose another one, or leave --port out.")
+        _refuse(f"The page cannot listen on port {port} ({error.strerror}). Choose another one, or omit --port.")
     sys.exit(asyncio.run(run_sandbox(port=free_port, transport=transport, manifest=build_manifest(None))))
 
 
 @_app.command()
-def keygen(path: Annotated[Path, typer.Argument(help="The file to make; it must not exist.")]) -> None:
-    """Make a private sealing key (PKCS#8 PEM, mode 0600) and print its public half."""
+def keygen(path: Annotated[Path, typer.Argument(help="The file to create; it must not exist.")]) -> None:
+    """Generate a private sealing key (PKCS#8 PEM, mode 0600) and print its public half."""
     _harden()
     from bot.sealing.hpke import generate_private_key
     from bot.sealing.key_files import write_key_file
@@ -113,23 +113,23 @@ def keygen(path: Annotated[Path, typer.Argument(help="The file to make; it must 
     try:
         exposure = find_exposure(path.parent)
         if exposure:
-            _refuse(f"{path.parent}: a key is not put there, since {exposure}.")
+            _refuse(f"{path.parent}: not a safe place for a key, since {exposure}.")
         typer.echo(write_key_file(path, generate_private_key()), nl=False)
     except FileExistsError:
-        _refuse(f"{path} exists already; a key is never replaced. Choose another name.")
+        _refuse(f"{path} already exists, and a key is never overwritten. Choose another name.")
     except OSError as error:
         _refuse(f"{path} cannot be written ({error.strerror}).")
     except ValueError:
-        _refuse(f"{path} is not the name of a file.")
+        _refuse(f"{path} is not a possible file name.")
 
 
 @_app.command()
 def manifest(
     url: Annotated[
-        str | None, typer.Option(help="Where Slack reaches the bot, https://...: the HTTP manifest.")
+        str | None, typer.Option(help="The https:// URL at which Slack reaches the bot: prints the manifest for HTTP.")
     ] = None,
 ) -> None:
-    """Print the Slack app manifest: for Socket Mode, or with --url for HTTP."""
+    """Print the Slack app manifest for Socket Mode, or with --url for HTTP."""
     from bot.slack.manifest import build_manifest
 
     try:

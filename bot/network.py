@@ -1,8 +1,7 @@
-"""How this process reaches a service: through which proxy, and trusting which authorities. One answer for every client.
+"""How this process reaches a service: through which proxy, and which authorities it trusts. The same for all clients.
 
-Libraries that read the environment themselves disagree about both, and raise at `NO_PROXY=::1/128` or at a CA file that
-is not there. So none of them may (`trust_env` is off): the settings read the variables once, and each client is given
-this answer.
+Libraries that read the environment disagree about both, and raise at `NO_PROXY=::1/128` or a missing CA file. So none
+may (`trust_env` is off): the settings read the variables once, and each client gets this decision.
 """
 
 import base64
@@ -33,13 +32,13 @@ _NO_PROXY_ENTRY: Final = re.compile(
     r"\[(?P<v6>[^\]]+)\](?P<bits>/\d+)?(:(?P<v6_port>\d+))?|(?P<host>[^:]+):(?P<port>\d+)"
 )
 _HASHED_NAME: Final = re.compile(r"[0-9a-f]{8}\.\d+")
-"""What OpenSSL looks for in a directory of certificates; it reads no other file there."""
+"""The names that OpenSSL looks up in a directory of certificates; it ignores all other files."""
 
 _Address = IPv4Network | IPv6Network
 
 
 class NetworkUnusable(Exception):  # noqa: N818 - as the other refusals are named
-    """The variables name a proxy or authorities that cannot be used: one line for each, with the fix, never a value."""
+    """Proxy or authorities cannot be used. `problems` has one line per variable, with the fix and without the value."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -48,13 +47,13 @@ class NetworkUnusable(Exception):  # noqa: N818 - as the other refusals are name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """A proxy that is asked to CONNECT: it sees ciphertext and the name of the host."""
+    """A proxy, used only with CONNECT: it sees the host's name and ciphertext."""
 
     address: str
     login: Secret | None = None
 
     def headers(self) -> dict[str, str]:
-        """Return what the proxy is sent to log in."""
+        """Return the headers that log in to the proxy."""
         if self.login is None:
             return {}
         return {"Proxy-Authorization": f"Basic {base64.b64encode(self.login.reveal().encode()).decode()}"}
@@ -62,7 +61,7 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Exception:
-    """An entry of NO_PROXY: a host with all below it, or a network; on any port, or on one."""
+    """An entry of NO_PROXY: a host and its subdomains, or a network; for one port or all."""
 
     host: str = ""
     network: _Address | None = None
@@ -75,13 +74,13 @@ class _Exception:
             return host == self.host or host.endswith(f".{self.host}")
         try:
             return ip_address(host) in self.network
-        except ValueError:  # a name: where it leads is not asked
+        except ValueError:  # a name: it is not resolved
             return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """The decision about proxy and trust; without arguments: no proxy, and the authorities of this machine."""
+    """The decision about proxy and authorities; by default no proxy, and the authorities of this machine."""
 
     proxy: Proxy | None = None
     exceptions: tuple[_Exception, ...] = ()
@@ -89,13 +88,13 @@ class Network:
     ca_directories: str | None = None
 
     def proxy_for(self, scheme: str, host: str, port: int | None) -> Proxy | None:
-        """Return the proxy for a URL, or None for the direct way: plain http is for loopback, and a proxy reads it."""
+        """Return the proxy for a URL, or None for none: plain http is for loopback, and a proxy could read it."""
         plain = host.strip("[]").rstrip(".").lower()
         is_direct = scheme not in _TLS_SCHEMES or any(each.covers(plain, port or _HTTPS) for each in self.exceptions)
         return None if is_direct else self.proxy
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return the context of every connection over TLS, which verifies certificates and names."""
+        """Return the context for TLS connections, which verifies certificates and host names."""
         return _tls_context(self.ca_file, self.ca_directories)
 
 
@@ -103,7 +102,7 @@ DIRECT: Final = Network()
 
 
 def read_network(variables: Mapping[str, str]) -> Network:
-    """Read the variables that curl, OpenSSL and others read; raises NetworkUnusable with all problems at once."""
+    """Read the variables that curl and OpenSSL also read; raises NetworkUnusable with all problems at once."""
     problems: list[str] = []
     bypass = _value(variables, "NO_PROXY")[1].replace(",", " ").split()
     proxy = None
@@ -123,14 +122,14 @@ def read_network(variables: Mapping[str, str]) -> Network:
 
 
 def find_unused(variables: Mapping[str, str]) -> Iterator[str]:
-    """Yield what the operator should be warned of: a variable that looks as if it did something."""
+    """Yield a warning for a variable that has no effect, though the operator may expect one."""
     name, value = _value(variables, "HTTP_PROXY")
     if value and not any(_value(variables, other)[1] for other in _FOR_TLS):
         yield f"{name}: is for http:// addresses, and the bot calls https:// ones; set HTTPS_PROXY if they need a proxy"
 
 
 def _value(variables: Mapping[str, str], name: str) -> tuple[str, str]:
-    """Return the name as it is set, and its value; small letters go first, as in curl and Python."""
+    """Return the name that is set, and its value; lower case takes precedence, as in curl and Python."""
     return next(((each, variables[each]) for each in (name.lower(), name) if variables.get(each)), (name, ""))
 
 
@@ -139,17 +138,17 @@ def _read_proxy(variables: Mapping[str, str]) -> Proxy | None:
     if not value:
         return None
     if value.lower().startswith("socks"):
-        problem = "is a SOCKS proxy, which the bot does not speak: set HTTPS_PROXY=http://HOST:PORT, or unset it"
+        problem = "is a SOCKS proxy, which is not supported: set HTTPS_PROXY=http://HOST:PORT, or unset it"
         raise NetworkUnusable([f"{name}: {problem}"])
     try:
         return _parse_proxy(value)
     except ValueError:
-        problem = "is no proxy: write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT in percent-encoding"
+        problem = "is not a proxy: write http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT in percent-encoding"
         raise NetworkUnusable([f"{name}: {problem}"]) from None
 
 
 def _parse_proxy(value: str) -> Proxy:
-    """Raise ValueError for what is no proxy; its text may quote the value."""
+    """Raise ValueError if it is not a proxy's address; the error's text may quote the value."""
     url = urlsplit(value if "://" in value else f"http://{value}")
     host, port = url.hostname or "", url.port
     is_v6 = ":" in host
@@ -196,7 +195,7 @@ def _problems_of_authorities(variables: Mapping[str, str]) -> Iterator[str]:
             yield f"{_CA_FILE}: {trouble}; name a PEM file with the authorities to trust, or unset it"
     elif directories and not any(_holds_authorities(Path(each)) for each in directories.split(os.pathsep)):
         yield (
-            f"{_CA_DIRECTORY}: holds no certificates that this user can read under the names that OpenSSL wants; run "
+            f"{_CA_DIRECTORY}: has no certificate that this user can read under a name that OpenSSL looks up; run "
             f"`openssl rehash` there, name a PEM file in {_CA_FILE} instead, or unset it"
         )
 
@@ -206,11 +205,11 @@ def _trouble_with_file(file: str) -> str | None:
         Path(file).read_bytes()
         _tls_context(file, None)
     except ssl.SSLError:
-        return "holds no certificate in PEM"
+        return "has no certificate in PEM"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     except ValueError:
-        return "is no possible path"
+        return "is not a possible path"
     return None
 
 
@@ -225,6 +224,6 @@ def _holds_authorities(directory: Path) -> bool:
 def _tls_context(file: str | None, directories: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=file, capath=directories)
     if file is None and directories is None:
-        context.load_verify_locations(certifi.where())  # macOS and slim images have no store, or an old one
+        context.load_verify_locations(certifi.where())  # macOS and slim images have no store, or an outdated one
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -136,13 +136,13 @@ def test_what_nobody_expected_is_logged_and_ends_with_1() -> None:
 
 SURROUNDINGS = {
     "a SOCKS proxy": ({"ALL_PROXY": "socks5://127.0.0.1:1080"}, "ALL_PROXY: is a SOCKS proxy"),
-    "no proxy at all": ({"https_proxy": "http://proxy:port"}, "https_proxy: is no proxy"),
+    "no proxy at all": ({"https_proxy": "http://proxy:port"}, "https_proxy: is not a proxy"),
     "a missing CA file": (
         {"SSL_CERT_FILE": "/nowhere.pem"},
         "SSL_CERT_FILE: cannot be read (No such file or directory)",
     ),
-    "an empty CA file": ({"SSL_CERT_FILE": os.devnull}, "SSL_CERT_FILE: holds no certificate in PEM"),
-    "no CA directory": ({"SSL_CERT_DIR": "/nowhere"}, "SSL_CERT_DIR: holds no certificates"),
+    "an empty CA file": ({"SSL_CERT_FILE": os.devnull}, "SSL_CERT_FILE: has no certificate in PEM"),
+    "no CA directory": ({"SSL_CERT_DIR": "/nowhere"}, "SSL_CERT_DIR: has no certificate"),
 }
 
 
@@ -202,7 +202,7 @@ def test_health_asks_as_the_bot_listens() -> None:
     assert (ended.exit_code, ended.output) == (0, "")
     ended = call("health", environment=environment)
     assert (ended.exit_code, ended.stdout) == (1, "")
-    assert ended.stderr == f"nothing healthy answers on 127.0.0.1, port {server.server_port}\n"
+    assert ended.stderr == f"no healthy bot answers on 127.0.0.1, port {server.server_port}\n"
     assert call("health", environment={"R2_CREDENTIAL_HTTP_HOST": "*"}).exit_code == REFUSED
 
 
@@ -235,13 +235,13 @@ def test_keygen_makes_another_key_each_time() -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        pytest.param("there.pem", "there.pem exists already; a key is never replaced.", id="a file that exists"),
+        pytest.param("there.pem", "there.pem already exists, and a key is never overwritten.", id="a file that exists"),
         pytest.param("missing/key.pem", "missing/key.pem cannot be written (No such file", id="no such directory"),
         pytest.param("there.pem/key.pem", "there.pem/key.pem cannot be written (Not a directory", id="a file as such"),
         pytest.param("x" * 300, "cannot be written (File name too long", id="a name too long"),
-        pytest.param(".", ". is not the name of a file", id="this directory"),
-        pytest.param("/", "/ is not the name of a file", id="the root"),
-        pytest.param("..", ".. exists already", id="the directory above"),
+        pytest.param(".", ". is not a possible file name", id="this directory"),
+        pytest.param("/", "/ is not a possible file name", id="the root"),
+        pytest.param("..", ".. already exists", id="the directory above"),
     ],
 )
 def test_keygen_refuses_what_it_cannot_make(path: str, said: str) -> None:
@@ -263,7 +263,7 @@ def test_keygen_puts_no_key_where_others_can_write(mode: int) -> None:
     ended = call("keygen", "shared/key.pem")
     assert ended.exit_code == REFUSED
     assert ended.stderr.startswith(
-        "shared: a key is not put there, since others can write to it: run `chmod go-w shared`"
+        "shared: not a safe place for a key, since others can write to it: run `chmod go-w shared`"
     )
     assert list(Path("shared").iterdir()) == []
 
@@ -323,7 +323,7 @@ def test_a_port_of_the_sandbox_that_is_taken_is_told() -> None:
         ended = call("sandbox", "--port", str(port))
     assert ended.exit_code == REFUSED
     assert ended.stderr.startswith(f"The page cannot listen on port {port} (")
-    assert "leave --port out" in ended.stderr
+    assert "omit --port" in ended.stderr
 
 
 def test_help_names_every_command() -> None:

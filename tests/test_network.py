@@ -356,7 +356,9 @@ def _problems(variables: dict[str, str]) -> list[str]:
 def test_a_proxy_that_cannot_be_used_is_reported(name: str, value: str) -> None:
     """One line with the variable's name as it was set and the fix, without the value, which may hold a password."""
     [problem] = _problems({name: value})
-    assert problem.startswith(f"{name}: is a SOCKS proxy" if value in SOCKS else f"{name}: is no proxy: write http://")
+    assert problem.startswith(
+        f"{name}: is a SOCKS proxy" if value in SOCKS else f"{name}: is not a proxy: write http://"
+    )
     assert "MARKED" not in problem
 
 
@@ -384,7 +386,7 @@ def test_an_unusable_file_of_authorities_is_reported(ca_files: dict[str, str], w
 def test_an_unusable_directory_of_authorities_is_reported(ca_files: dict[str, str], which: str) -> None:
     """OpenSSL itself would say nothing and trust no one."""
     [problem] = _problems({"SSL_CERT_DIR": ca_files[which]})
-    assert problem.startswith("SSL_CERT_DIR: holds no certificates that this user can read")
+    assert problem.startswith("SSL_CERT_DIR: has no certificate that this user can read")
 
 
 async def test_a_directory_of_authorities_is_read(
