@@ -20,8 +20,8 @@ display_information:
   description: Stores the credential of an R2 Data Catalog (Basin Catalog) without showing it to anyone.
 features:
   app_home:
-    home_tab_enabled: true # how all catalogs stand, and a button that no other app's command can shadow
-    messages_tab_enabled: true # the bot writes to you when it may not post in the channel
+    home_tab_enabled: true # the state of all catalogs, and a button that no other app's command can shadow
+    messages_tab_enabled: true # the bot writes to you if it cannot post in the channel
     messages_tab_read_only_enabled: true
   bot_user:
     display_name: r2-credential
