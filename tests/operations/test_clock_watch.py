@@ -1,4 +1,4 @@
-"""A clock that was wrong at the start is set right, when nothing is open, and never behind what is recorded."""
+"""A clock that was wrong at the start is corrected, if nothing is open, and never to before the latest record."""
 
 import io
 import json
@@ -21,7 +21,7 @@ HOUR = timedelta(hours=1)
 
 @dataclass(slots=True, kw_only=True)
 class Machine:
-    """A machine's clock, and the bot's own that began with it."""
+    """A machine's clock, and the bot's own clock that started from it."""
 
     submissions: Submissions
     clock: SteadyClock
@@ -49,7 +49,7 @@ class Machine:
 
 @pytest.fixture
 def machine(database: SqliteDatabase) -> Machine:
-    """Start with the right time, and let no time pass."""
+    """Start at the right time; no time passes by itself."""
     return Machine(submissions=Submissions(database), clock=SteadyClock(NOW, timer=lambda: 0.0))
 
 
@@ -57,7 +57,7 @@ def machine(database: SqliteDatabase) -> Machine:
 async def test_a_clock_that_was_wrong_is_set_once_it_has_differed_for_long(
     machine: Machine, log: io.StringIO, off: timedelta
 ) -> None:
-    """With a warning, once; not at the first difference."""
+    """It is set once, with a warning, and not at the first difference."""
     machine.time += off
     await machine.look(LOOKS - 1)
     assert machine.clock() == NOW
@@ -68,7 +68,7 @@ async def test_a_clock_that_was_wrong_is_set_once_it_has_differed_for_long(
 
 
 async def test_a_jump_that_passes_is_not_followed(machine: Machine, log: io.StringIO) -> None:
-    """A machine that wakes up may tell another time for a moment."""
+    """A machine that wakes up may have another time for a moment."""
     for _ in range(3):
         machine.time = NOW + DAYS
         await machine.look(LOOKS - 1)
@@ -77,8 +77,8 @@ async def test_a_jump_that_passes_is_not_followed(machine: Machine, log: io.Stri
     assert (machine.clock(), log.getvalue()) == (NOW, "")
 
 
-async def test_nothing_that_is_open_expires_by_a_step(machine: Machine) -> None:
-    """The clock is set as soon as all is done."""
+async def test_no_step_expires_an_open_submission(machine: Machine) -> None:
+    """The clock is set once nothing is open."""
     machine.time += DAYS
     machine.is_idle = False
     await machine.look(100)
@@ -99,7 +99,7 @@ RECORDED = {
 async def test_no_step_makes_a_new_submission_older_than_a_recorded_one(
     machine: Machine, ahead: timedelta, set_to: timedelta
 ) -> None:
-    """It would end as superseded; what is more than a day ahead counts as older all the same."""
+    """It would end as superseded; a record more than a day ahead still counts as older."""
     machine.clock.set_to(NOW + 3 * FURTHEST_BACK)
     await machine.submissions.add(make_new_submission(**at(NOW + ahead)))
     await machine.look()

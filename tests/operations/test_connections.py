@@ -1,4 +1,4 @@
-"""Strangers at the port: how long they may be silent, who is cut off when they are too many, and what they read."""
+"""Attackers at the port: how long they may be silent, which connections are closed, and what they can read."""
 
 import asyncio
 import io
@@ -27,17 +27,17 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A connection on which every byte is chosen."""
+    """A connection on which the test chooses every byte."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
     def send(self, data: bytes) -> None:
-        """Send some bytes, as far as they are wanted."""
+        """Send bytes until the connection is closed."""
         self.writer.write(data)
 
     async def read(self) -> bytes:
-        """Return all that comes until the connection ends."""
+        """Return everything received until the connection ends."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             try:
                 return await self.reader.read()
@@ -45,14 +45,14 @@ class Visitor:
                 return b""
 
     async def ask(self) -> int:
-        """Return the status of an answer that needs nothing."""
+        """Return the status of a health check."""
         self.send(ASK)
         return int((await self.read()).split()[1])
 
 
 @dataclass(slots=True, kw_only=True)
 class Port:
-    """The bot's port with few places, and `answer` behind it."""
+    """The bot's port with room for few connections, and `answer` behind it."""
 
     server: Server
     host: str
@@ -61,24 +61,24 @@ class Port:
     visitors: list[Visitor] = field(default_factory=list)
 
     async def visit(self) -> Visitor:
-        """Open a connection; the bot has not necessarily let it in."""
+        """Open a connection, which the bot has not necessarily accepted."""
         visitor = Visitor(*await asyncio.open_connection(self.host, self.number))
         self.visitors.append(visitor)
         return visitor
 
     async def visit_silently(self) -> Visitor:
-        """Open a connection and wait until it has its place."""
+        """Open a connection, and wait until the bot has accepted it."""
         before = len(self.server._connections)
         visitor = await self.visit()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(self.server._connections) == before:  # noqa: ASYNC110 - nothing is told to who says nothing
+            while len(self.server._connections) == before:  # noqa: ASYNC110 - no event says that it is accepted
                 await asyncio.sleep(0.001)
         return visitor
 
 
 @pytest_asyncio.fixture
 async def port(log: io.StringIO) -> AsyncIterator[Port]:
-    """Open the port; what is sent to Slack's address is answered by `answer`."""
+    """Open the port; `answer` answers the requests to Slack's path."""
 
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(text="served")
@@ -111,8 +111,8 @@ BEGINNINGS = {
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
-async def test_headers_that_do_not_come_are_not_waited_for(port: Port, pass_time: PassTime, beginning: bytes) -> None:
-    """Five seconds after it was opened a connection without a request is closed, and no byte prolongs that."""
+async def test_a_connection_without_headers_is_closed(port: Port, pass_time: PassTime, beginning: bytes) -> None:
+    """A connection without complete headers is closed after five seconds, and no byte extends that."""
     visitor = await port.visit_silently()
     visitor.send(beginning)
     reading = asyncio.create_task(visitor.read())
@@ -129,7 +129,7 @@ async def test_headers_that_do_not_come_are_not_waited_for(port: Port, pass_time
 
 @pytest.mark.parametrize("requests", [1, 3, 100])
 async def test_a_connection_is_for_one_request(port: Port, requests: int) -> None:
-    """It is told to end with its answer, and does: nobody keeps a place by what was served before."""
+    """It ends with the answer, so an earlier request does not hold a place."""
     visitor = await port.visit()
 
     visitor.send(ASK * requests)
@@ -140,8 +140,8 @@ async def test_a_connection_is_for_one_request(port: Port, requests: int) -> Non
     assert b"Connection: close" in answer
 
 
-async def test_the_one_that_is_silent_longest_makes_room(port: Port, log: io.StringIO) -> None:
-    """However many there are: who has something to ask is answered, and the younger ones keep their places."""
+async def test_the_oldest_silent_connection_makes_room(port: Port, log: io.StringIO) -> None:
+    """However many there are, a real request is answered, and younger connections stay open."""
     visitors = [await port.visit_silently() for _ in range(MOST)]
 
     assert await (await port.visit()).ask() == 200
@@ -151,8 +151,8 @@ async def test_the_one_that_is_silent_longest_makes_room(port: Port, log: io.Str
     assert _told(log) == [("connection_cut", {"too_many_connections": 1})]
 
 
-async def test_who_waits_for_an_answer_is_not_cut_off(port: Port, pass_time: PassTime) -> None:
-    """Where every place is taken by a whole request the next one waits at the door, and is served after them."""
+async def test_a_connection_that_waits_for_an_answer_is_not_closed(port: Port, pass_time: PassTime) -> None:
+    """If whole requests fill every place, the next connection waits in the backlog and is served after them."""
     heard, let_go = asyncio.Queue[None](), asyncio.Event()
 
     async def hold(_: web.Request) -> web.StreamResponse:
@@ -168,7 +168,7 @@ async def test_who_waits_for_an_answer_is_not_cut_off(port: Port, pass_time: Pas
         answers.append(asyncio.create_task(visitor.read()))
         if number < MOST:
             await heard.get()
-    await asyncio.sleep(0.01)  # the last one would have to be let in, if there were a place
+    await asyncio.sleep(0.01)  # time to accept the last one, if there were a place
     assert heard.empty()
     assert len(port.server._connections) == MOST
 
@@ -180,11 +180,11 @@ async def test_who_waits_for_an_answer_is_not_cut_off(port: Port, pass_time: Pas
     assert [(await answer).endswith(b"served") for answer in answers] == [True] * (MOST + 1)
 
 
-async def test_the_one_that_sent_most_makes_room(port: Port, log: io.StringIO) -> None:
-    """What all have sent together is bounded: the greedy are cut off, and the small request between them is served."""
+async def test_the_connection_that_sent_most_makes_room(port: Port, log: io.StringIO) -> None:
+    """The sum of all bytes is limited: the largest senders are closed, and a small request among them is served."""
 
     async def read(request: web.Request) -> web.StreamResponse:
-        with suppress(ConnectionError):  # cut off
+        with suppress(ConnectionError):  # closed
             return web.Response(text=str(len(await request.content.read())))
         return web.Response()
 
@@ -226,7 +226,7 @@ REFUSED: dict[str, tuple[bytes, bytes]] = {
 
 @pytest.mark.parametrize(("sent", "status"), REFUSED.values(), ids=REFUSED)
 async def test_a_refusal_repeats_nothing(port: Port, log: io.StringIO, sent: bytes, status: bytes) -> None:
-    """Neither to who sent it nor in the log: the answer is the status and its phrase, and the connection ends."""
+    """Neither the log nor the answer quotes the request: the answer is the status and its phrase."""
     visitor = await port.visit()
 
     visitor.send(sent)
@@ -239,8 +239,8 @@ async def test_a_refusal_repeats_nothing(port: Port, log: io.StringIO, sent: byt
     assert "Traceback" not in log.getvalue()
 
 
-async def test_what_is_no_http_is_a_line_a_second_in_the_log(port: Port, log: io.StringIO) -> None:
-    """A stranger who sends rubbish all day does not fill the disk."""
+async def test_malformed_requests_are_one_log_line_a_second(port: Port, log: io.StringIO) -> None:
+    """An attacker who sends garbage all day does not fill the disk."""
     for _ in range(20):
         visitor = await port.visit()
         visitor.send(b"rubbish\r\n\r\n")
@@ -251,8 +251,8 @@ async def test_what_is_no_http_is_a_line_a_second_in_the_log(port: Port, log: io
     assert len(others) < 20
 
 
-async def test_a_fault_of_ours_is_told_by_its_type(port: Port, log: io.StringIO) -> None:
-    """A traceback may quote what was sent; the sender learns nothing but that it is not their fault."""
+async def test_an_error_of_ours_is_logged_by_its_type(port: Port, log: io.StringIO) -> None:
+    """A traceback may quote the request; the sender learns only that it is not their fault."""
 
     async def divide(_: web.Request) -> web.StreamResponse:
         message = "MARKER"
@@ -269,8 +269,8 @@ async def test_a_fault_of_ours_is_told_by_its_type(port: Port, log: io.StringIO)
     assert _told(log) == [("request_broke", {"ZeroDivisionError": 1})]
 
 
-async def test_an_answer_that_cannot_be_sent_is_a_fault_of_ours(port: Port, log: io.StringIO) -> None:
-    """The library notices it, and would write a traceback."""
+async def test_an_answer_that_cannot_be_sent_is_an_error_of_ours(port: Port, log: io.StringIO) -> None:
+    """The library (aiohttp) catches it, and would log a traceback."""
 
     async def forge(_: web.Request) -> web.StreamResponse:
         return web.Response(headers={"X-Forged": "MARKER\r\nX-More: x"})
@@ -283,10 +283,10 @@ async def test_an_answer_that_cannot_be_sent_is_a_fault_of_ours(port: Port, log:
     assert _told(log) == [("request_broke", {"ValueError": 1})]
 
 
-async def test_where_no_descriptor_is_left_nobody_is_let_in_for_a_moment(
+async def test_without_descriptors_no_connection_is_accepted_for_a_moment(
     port: Port, log: io.StringIO, pass_time: PassTime
 ) -> None:
-    """One line in the log and no busy loop; as soon as there are some, who has waited is served."""
+    """One line in the log and no busy loop; waiting connections are served once descriptors are free."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     visitor = await port.visit_silently()
     waiting = socket.socket()
@@ -298,7 +298,7 @@ async def test_where_no_descriptor_is_left_nobody_is_let_in_for_a_moment(
         with suppress(BlockingIOError):
             waiting.connect((port.host, port.number))
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not log.getvalue():  # noqa: ASYNC110 - nothing else tells
+            while not log.getvalue():  # noqa: ASYNC110 - only the log shows it
                 await asyncio.sleep(0.001)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)

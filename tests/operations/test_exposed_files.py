@@ -1,4 +1,4 @@
-"""Files with secrets that others can read are named, each with its setting and the fix; nothing else is."""
+"""Secret files that others can read are named with setting and fix, and no other file is."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ Write = Callable[[int], None]
 
 @pytest.fixture
 def write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Write:
-    """Return what writes every setting into a file with this mode, and says so in the environment."""
+    """Return a function that writes each setting to a file with the given mode and sets its NAME_FILE."""
     monkeypatch.chdir(tmp_path)
 
     def write_all(mode: int) -> None:
@@ -44,19 +44,19 @@ def write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Write:
 
 
 def exposed(role: Role = Role.ALL, handed_out: Path = Path("/run/secrets")) -> list[str]:
-    """Load the settings and return what is named."""
+    """Load the settings, and return the warnings."""
     return [*find_exposed(load_settings(role=role), handed_out)]
 
 
 def test_private_files_are_not_named(write: Write) -> None:
-    """Nothing is said where all is well."""
+    """There is no warning."""
     write(0o600)
     Path(".env").touch(mode=0o600)
     assert exposed() == []
 
 
 def test_every_file_with_a_secret_is_named(write: Write) -> None:
-    """By its setting, with its path and the command; what is no secret is not."""
+    """With its setting, path and command; a file without a secret is not named."""
     write(0o644)
     told = exposed()
     assert {line.partition(":")[0] for line in told} == {f"{name}_FILE" for name in VALUES}
@@ -66,14 +66,14 @@ def test_every_file_with_a_secret_is_named(write: Write) -> None:
     ) in told
 
 
-def test_secrets_that_docker_hands_out_are_not_named(write: Write, tmp_path: Path) -> None:
-    """They are readable by everybody there, which is nobody but the bot."""
+def test_docker_secrets_are_not_named(write: Write, tmp_path: Path) -> None:
+    """All users of the container can read them, but the bot is the only one."""
     write(0o444)
     assert exposed(handed_out=tmp_path) == []
 
 
-def test_the_file_of_settings_is_named(write: Write) -> None:
-    """It holds what the others hold."""
+def test_the_env_file_is_named(write: Write) -> None:
+    """It holds secrets too."""
     write(0o600)
     Path(".env").touch(mode=0o644)
     Path(".env").chmod(0o644)
@@ -84,7 +84,7 @@ def test_the_file_of_settings_is_named(write: Write) -> None:
 
 @pytest.mark.parametrize("mode", [0o755, 0o750, 0o711], ids=oct)
 def test_an_open_data_directory_is_named(write: Write, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
-    """What is put there by hand is for everybody as a rule."""
+    """Files that people put there are usually readable by everyone."""
     write(0o600)
     Path("my data").mkdir()
     Path("my data").chmod(mode)
@@ -93,7 +93,7 @@ def test_an_open_data_directory_is_named(write: Write, monkeypatch: pytest.Monke
 
 
 def test_an_open_database_is_named(write: Write) -> None:
-    """A backup that was put back is readable as a rule; the directory may be one for many."""
+    """A restored backup is usually readable by everyone; its directory may be a shared one."""
     write(0o600)
     Path("elsewhere").chmod(0o755)
     assert exposed() == []
@@ -104,15 +104,15 @@ def test_an_open_database_is_named(write: Write) -> None:
     ]
 
 
-def test_a_directory_that_is_not_there_is_not_named(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bot makes it for itself alone."""
+def test_a_missing_directory_is_not_named(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bot creates it for its own user only."""
     write(0o600)
     monkeypatch.setenv("R2_CREDENTIAL_DATA_DIR", "nowhere")
     assert exposed() == []
 
 
-def test_a_secret_that_the_role_does_not_take_is_not_named(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That it is there at all is a warning of its own."""
+def test_a_secret_that_the_role_ignores_is_not_named(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another warning says that it should not be set."""
     write(0o644)
     monkeypatch.delenv("R2_CREDENTIAL_DATABASE_URL_FILE")
     monkeypatch.setenv("R2_CREDENTIAL_DATABASE_URL", "postgresql://bot@127.0.0.1/bot")

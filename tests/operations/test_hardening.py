@@ -1,4 +1,4 @@
-"""A started process can neither be dumped nor traced, makes files for its user alone, and writes no TLS keys."""
+"""A started process cannot be dumped or traced, creates files for its user only, and logs no TLS keys."""
 
 import json
 import os
@@ -27,8 +27,8 @@ print(json.dumps({
 """
 
 
-def test_nothing_of_the_process_is_for_others(tmp_path: Path) -> None:
-    """No TLS context of any library that the bot uses logs its keys, although the environment asks for that."""
+def test_no_other_user_can_read_the_process(tmp_path: Path) -> None:
+    """No TLS context of any library that the bot uses logs its keys, although the environment requests it."""
     environment = {
         "PATH": os.environ.get("PATH", ""),
         "PYTHONPATH": str(Path(bot.__file__).parent.parent),

@@ -1,4 +1,4 @@
-"""The health check reaches the bot wherever it listens, and no proxy."""
+"""The health check reaches the bot wherever it listens, without a proxy."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ HOSTS += ["::1", "::"] if socket.has_dualstack_ipv6() else []
 
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[Server]:
-    """Build a port, which does not listen yet."""
+    """Build a server that does not listen yet."""
     server = Server()
     yield server
     await server.stop()
@@ -30,7 +30,7 @@ def _port_of(address: str) -> int:
 
 @pytest.mark.parametrize("host", HOSTS)
 async def test_a_bot_that_listens_is_alive(server: Server, monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    """Also where the environment names a proxy, as Docker's own configuration does; before it is ready as well."""
+    """Even before it is ready, and with a proxy in the environment, where Docker's configuration may put one."""
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     port = _port_of(await server.listen(host, 0))
@@ -42,7 +42,7 @@ async def test_a_bot_that_listens_is_alive(server: Server, monkeypatch: pytest.M
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_every_address_means_both_families(server: Server, host: str) -> None:
-    """By itself asyncio would take IPv6 only: a load balancer or a health check over IPv4 finds nobody."""
+    """By itself, asyncio would accept only IPv6, and a load balancer or health check over IPv4 would find no bot."""
     address = await server.listen("::", 0)
     assert address.startswith("[::]:")
     assert await asyncio.to_thread(is_alive, host, _port_of(address))
@@ -53,8 +53,8 @@ def _answer(status: int) -> Callable[[web.Request], web.Response]:
 
 
 @pytest.mark.parametrize("status", [404, 500, 302])
-async def test_another_program_on_the_port_is_no_bot(status: int) -> None:
-    """Nothing but a 200 counts."""
+async def test_another_program_on_the_port_is_not_a_bot(status: int) -> None:
+    """Only a 200 counts."""
     app = web.Application()
 
     async def handle(request: web.Request) -> web.Response:
@@ -65,8 +65,8 @@ async def test_another_program_on_the_port_is_no_bot(status: int) -> None:
         assert not await asyncio.to_thread(is_alive, "127.0.0.1", other.port or 0)
 
 
-async def test_what_speaks_no_http_is_no_bot() -> None:
-    """It is a no, and no traceback."""
+async def test_a_server_without_http_is_not_a_bot() -> None:
+    """The answer is no, without a traceback."""
 
     async def chat(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example.com ESMTP\r\n")

@@ -1,4 +1,4 @@
-"""Housekeeping never fails: what is damaged, or broken, holds up neither the rest of it nor the bot."""
+"""Housekeeping never raises: a damaged record or a failed task stops neither its other tasks nor the bot."""
 
 import io
 import sqlite3
@@ -36,7 +36,7 @@ class _Announcer:
 
 @pytest.fixture
 def store(database: SqliteDatabase, clock: Clock, tmp_path: Path) -> Store:
-    """Open what a bot keeps, with a key ring of its own."""
+    """Open a bot's store, with a new key ring."""
     key_files = KeyFiles(tmp_path / "keys")
 
     async def tell_time() -> datetime:
@@ -74,7 +74,7 @@ def _remove_keys(tmp_path: Path) -> None:
 async def test_garbage_for_a_sealed_token_keeps_no_key(
     store: Store, clock: Clock, tmp_path: Path, database_path: Path
 ) -> None:
-    """What cannot be read needs no key: the others are renewed and destroyed as ever."""
+    """It cannot be opened anyway, and other keys are rotated and destroyed as usual."""
     key_id = store.sealing.sealing_key.key_id
     new = make_new_submission()
     await store.submissions.add(new)
@@ -89,10 +89,10 @@ async def test_garbage_for_a_sealed_token_keeps_no_key(
 
 
 @pytest.mark.parametrize("obstruct", [_plant_key, _remove_keys], ids=["a planted key", "no directory"])
-async def test_keys_that_cannot_be_kept_hold_up_nothing_else(
+async def test_keys_that_cannot_be_saved_stop_nothing_else(
     store: Store, clock: Clock, tmp_path: Path, obstruct: Callable[[Path], None], log: io.StringIO
 ) -> None:
-    """It is logged, and old openings are forgotten all the same."""
+    """The failure is logged, and old openings are still deleted."""
     await store.submissions.add_opening(Opening(nonce="n", team_id="T", user_id="U", expires_at=clock()))
     clock.advance(OPENINGS_KEPT_FOR + timedelta(seconds=1))
     obstruct(tmp_path)
@@ -105,12 +105,12 @@ async def test_keys_that_cannot_be_kept_hold_up_nothing_else(
 
 class _Broken(KeyFiles):
     def rotate(self, *_: object) -> list[str]:
-        """Fail as no caller expects."""
+        """Raise an unexpected error."""
         raise ZeroDivisionError(MARK)
 
 
-async def test_a_fault_of_ours_does_not_end_the_bot(store: Store, log: io.StringIO, tmp_path: Path) -> None:
-    """It is told by its type, and by nothing else."""
+async def test_an_unexpected_error_does_not_end_the_bot(store: Store, log: io.StringIO, tmp_path: Path) -> None:
+    """Only its type is logged."""
     await _keep(replace(store, key_files=_Broken(tmp_path)))
     assert '"error": "ZeroDivisionError"' in log.getvalue()
     assert "housekeeping_broke" in log.getvalue()

@@ -1,4 +1,4 @@
-"""What is missing and who is meant is told at the start."""
+"""The report at the start: missing scopes, and whom and what the allowlists match."""
 
 import io
 import json
@@ -19,14 +19,14 @@ MISSING: dict[str, tuple[set[str] | None, list[list[str]]]] = {
 
 @pytest.mark.parametrize(("granted", "missing"), MISSING.values(), ids=MISSING)
 def test_missing_scopes_are_named_with_the_fix(granted: set[str] | None, missing: list[list[str]]) -> None:
-    """An error: some command will fail, and which one shows only when somebody types it."""
+    """At level error: otherwise a user would find out when a command fails."""
     found = list(find_missing_scopes(granted, WANTED))
     assert [each.known["scopes"] for each in found] == missing
     assert all(each.fix and each.setting for each in found)
 
 
 def test_the_scopes_are_those_of_the_manifest() -> None:
-    """All of them."""
+    """The bot asks for all of them."""
     assert wanted_scopes() == {"commands", "chat:write", "channels:read", "groups:read", "usergroups:read"}
 
 
@@ -35,8 +35,8 @@ GROUPS: dict[str, tuple[set[str], dict[str, set[str] | None], int, bool]] = {
     "a group": (set(), {"S0DATA": {"U0ADA", "U0GRACE"}}, 2, False),
     "both, who overlap": ({"U0ADA"}, {"S0DATA": {"U0ADA", "U0GRACE"}}, 2, False),
     "an empty group": (set(), {"S0DATA": set()}, 0, True),
-    "a group of which Slack did not tell": (set(), {"S0DATA": None}, 0, False),
-    "an empty group beside a user": ({"U0ADA"}, {"S0DATA": set()}, 1, False),
+    "a group that Slack did not list": (set(), {"S0DATA": None}, 0, False),
+    "an empty group and a user": ({"U0ADA"}, {"S0DATA": set()}, 1, False),
 }
 
 
@@ -44,7 +44,7 @@ GROUPS: dict[str, tuple[set[str], dict[str, set[str] | None], int, bool]] = {
 def test_whom_the_allowlist_lets_in_is_counted(
     users: set[str], members: dict[str, set[str] | None], people: int, *, is_nobody: bool
 ) -> None:
-    """Nobody at all is a warning; what Slack did not tell is neither."""
+    """An allowlist that matches no one is a warning; a group that Slack did not list is not."""
     first, *others = find_people(users, members)
     assert first.known["people"] == people
     assert [each.event for each in others] == ["allowlist_matches_nobody"] * is_nobody
@@ -59,14 +59,14 @@ BUCKETS: dict[str, tuple[list[str], int, int, bool]] = {
 
 
 @pytest.mark.parametrize(("globs", "matched", "listed", "is_none"), BUCKETS.values(), ids=BUCKETS)
-def test_what_buckets_are_served_is_counted(globs: list[str], matched: int, listed: int, *, is_none: bool) -> None:
-    """A list that fits none of the account's catalogs is a slip, or of another account."""
+def test_served_buckets_are_counted(globs: list[str], matched: int, listed: int, *, is_none: bool) -> None:
+    """A list that matches none of the account's catalogs is a mistake, or meant for another account."""
     _, *others = find_buckets(globs, matched, listed)
     assert [each.event for each in others] == ["allowlist_matches_no_bucket"] * is_none
 
 
 def test_a_finding_is_a_line(log: io.StringIO) -> None:
-    """With the setting and the fix only where there is something to do."""
+    """It has a setting and a fix only if there is something to do."""
     log_findings([Finding(event="good", known={"n": 1}), Finding(event="bad", level=40, setting="S", fix="f")])
     good, bad = [json.loads(line) for line in log.getvalue().splitlines()]
     assert (good["level"], good["n"], "fix" in good) == ("info", 1, False)
