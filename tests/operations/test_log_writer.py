@@ -1,4 +1,4 @@
-"""The log goes on, and the bot with it, when nobody reads it: real pipes that are full."""
+"""The bot and its log go on if no one reads the log: tested with real pipes that are full."""
 
 import json
 import logging
@@ -26,13 +26,13 @@ TOKEN = "cfut_" + "MADEUP0user1" * 3 + "abcd" + "0badc0de"  # made up
 
 @dataclass(slots=True)
 class Pipe:
-    """A pipe whose reader does not read until it is asked to."""
+    """A pipe whose reader reads only when the test asks."""
 
     reader: int
     writer: int
 
     def fill(self) -> int:
-        """Write until there is no room left; return how many bytes that took."""
+        """Fill the pipe; return how many bytes that took."""
         os.set_blocking(self.writer, False)
         filled = 0
         with suppress(BlockingIOError):
@@ -42,14 +42,14 @@ class Pipe:
         return filled
 
     def read(self, size: int) -> bytes:
-        """Read so many bytes, however long they take."""
+        """Read this many bytes, however long that takes."""
         received = b""
         while len(received) < size:
             received += os.read(self.reader, size - len(received))
         return received
 
     def read_lines_until(self, last: str) -> list[str]:
-        """Read lines until one comes that ends like this."""
+        """Read lines until one has this ending."""
         received = b""
         while not received.endswith(f"{last}\n".encode()):
             received += os.read(self.reader, 65536)
@@ -58,7 +58,7 @@ class Pipe:
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
-    """Make a pipe."""
+    """Open a pipe."""
     pipe = Pipe(*os.pipe())
     yield pipe
     os.close(pipe.reader)
@@ -66,12 +66,12 @@ def pipe() -> Iterator[Pipe]:
 
 
 def describe_loss(lines: int) -> str:
-    """Say how many."""
+    """Return a line with the number."""
     return f"{lines} lost\n"
 
 
-def test_what_is_written_comes_out_in_its_order(pipe: Pipe) -> None:
-    """While somebody reads, nothing is lost; what cannot be encoded is shown by its number."""
+def test_lines_are_written_in_order(pipe: Pipe) -> None:
+    """While the pipe is read, nothing is lost; a character that cannot be encoded is escaped."""
     writer = LogWriter(pipe.writer, describe_loss)
     for number in range(100):
         writer.write(f"line {number}\n")
@@ -80,8 +80,8 @@ def test_what_is_written_comes_out_in_its_order(pipe: Pipe) -> None:
     assert writer.drain(PATIENCE)
 
 
-def test_a_full_pipe_stops_nobody_and_what_was_dropped_is_counted(pipe: Pipe) -> None:
-    """The oldest go: the last lines of a bot that crashes are those that matter. The count stands in their place."""
+def test_a_full_pipe_blocks_no_one_and_dropped_lines_are_counted(pipe: Pipe) -> None:
+    """The oldest lines are dropped, since the last ones before a crash matter most. A count takes their place."""
     filled = pipe.fill()
     writer = LogWriter(pipe.writer, describe_loss, most_bytes=1000)
     writer.write("first\n")
@@ -102,8 +102,8 @@ def test_a_full_pipe_stops_nobody_and_what_was_dropped_is_counted(pipe: Pipe) ->
     assert lines.index(losses[-1]) < lines.index(kept[0])
 
 
-def test_lines_that_nobody_can_ever_read_cost_nothing(pipe: Pipe) -> None:
-    """A reader that has gone away for good breaks nothing, and the end does not wait for it."""
+def test_a_reader_that_is_gone_costs_nothing(pipe: Pipe) -> None:
+    """Nothing breaks, and the process does not wait at its end."""
     reader, writer_end = os.pipe()
     os.close(reader)
     writer = LogWriter(writer_end, describe_loss)
@@ -112,14 +112,14 @@ def test_lines_that_nobody_can_ever_read_cost_nothing(pipe: Pipe) -> None:
     writer.write("two\nthree\n")
     assert writer.drain(PATIENCE)
 
-    os.dup2(pipe.writer, writer_end)  # as a disk that has room again
+    os.dup2(pipe.writer, writer_end)  # like a disk that has room again
     writer.write("four\n")
     assert pipe.read_lines_until("four") == ["3 lost", "four"]
     os.close(writer_end)
 
 
 def test_a_pipe_that_others_made_nonblocking_is_waited_for(pipe: Pipe) -> None:
-    """The flag is the pipe's: a parent that sets it for itself sets it for the bot."""
+    """The flag belongs to the pipe: a parent that sets it for itself sets it for the bot too."""
     filled = pipe.fill()
     os.set_blocking(pipe.writer, False)
     writer = LogWriter(pipe.writer, describe_loss)
@@ -129,8 +129,8 @@ def test_a_pipe_that_others_made_nonblocking_is_waited_for(pipe: Pipe) -> None:
     assert pipe.read_lines_until("late") == ["late"]
 
 
-def test_what_is_printed_is_masked_though_it_comes_in_pieces(pipe: Pipe) -> None:
-    """A traceback is printed bit by bit; a secret cut in two would pass."""
+def test_printed_text_is_masked_even_in_pieces(pipe: Pipe) -> None:
+    """A traceback is printed in pieces; a secret split in two would not be masked."""
     writer = LogWriter(pipe.writer, describe_loss)
     stray = StrayText(writer, scrub)
     print("one of", TOKEN[:20], end="", file=stray)
@@ -166,7 +166,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize(("ending", "code", "last"), ENDINGS.values(), ids=ENDINGS)
 def test_a_process_ends_with_its_last_words(ending: str, code: int, last: str) -> None:
-    """20,000 lines into a pipe that nobody reads are all logged at once; who reads then gets the last ones."""
+    """Logging 20,000 lines to a pipe that no one reads does not block; a later reader gets the last ones."""
     with _start(ending) as process:
         assert process.stdin is not None
         assert process.stderr is not None
@@ -182,7 +182,7 @@ def test_a_process_ends_with_its_last_words(ending: str, code: int, last: str) -
 
 
 def test_the_end_of_a_process_does_not_wait_for_a_reader_who_never_comes() -> None:
-    """A restart policy can go on."""
+    """Otherwise a supervisor could not restart it."""
     ending, code, _ = ENDINGS["a crash that was logged"]
     with _start(ending) as process:
         assert process.stdin is not None
@@ -212,7 +212,7 @@ def _lines_until(stream: IO[bytes], word: bytes) -> Iterator[bytes]:
 
 
 def test_one_thread_waits_and_no_other(pipe: Pipe) -> None:
-    """Nobody who logs holds a lock while the pipe is waited for."""
+    """No thread that logs holds a lock while the writer waits for the pipe."""
     pipe.fill()
     writer = LogWriter(pipe.writer, describe_loss)
     handler = logging.StreamHandler(writer)

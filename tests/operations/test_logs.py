@@ -1,4 +1,4 @@
-"""Every line that leaves is structured, scrubbed, and free of what libraries would like to say."""
+"""Every line is structured and scrubbed, and libraries log only what is safe."""
 
 import asyncio
 import io
@@ -43,22 +43,22 @@ SECRETS = {
     "URL of the sandbox": "http://127.0.0.1:8080/response/madeupmadeup",
 }
 CORE = {name: text.rpartition("/")[2] for name, text in SECRETS.items()}
-"""The part of each that must not be seen."""
+"""The part of each that must not appear."""
 
 Configure = Callable[..., io.StringIO]
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """Say so."""
+        """Return True."""
         return True
 
 
 @pytest.fixture
 def configure() -> Iterator[Configure]:
-    """Return `configure_logging` with a stream to look into, and put everything back afterwards."""
+    """Return `configure_logging` with a stream that the test can read, and restore everything afterwards."""
     root = logging.getLogger()
     handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
     libraries = [logger for logger in root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
@@ -81,12 +81,12 @@ def configure() -> Iterator[Configure]:
 
 
 def lines_of(stream: io.StringIO) -> list[dict[str, str]]:
-    """Read what was logged, each line as JSON."""
+    """Return the logged lines, parsed as JSON."""
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_a_line_is_one_json_object(configure: Configure) -> None:
-    """When, how bad and what come first, then the fields; the time is UTC with its zone."""
+    """Timestamp, level and event come first, then the fields; the time is UTC with its zone."""
     stream = configure()
     structlog.get_logger("bot.delivery.deliver").warning("credential_stored", bucket="events", n=1, text="two\nlines ä")
     (line,) = lines_of(stream)
@@ -107,7 +107,7 @@ def test_a_line_of_a_library_has_the_same_form(configure: Configure) -> None:
 
 
 def test_context_goes_with_every_line(configure: Configure) -> None:
-    """What was bound once, such as a reference, is on our lines and on those of libraries."""
+    """Bound context, such as a reference, is on our lines and on those of libraries."""
     stream = configure()
     with structlog.contextvars.bound_contextvars(reference="ab12"):
         structlog.get_logger().info("ours")
@@ -128,7 +128,7 @@ def test_context_goes_with_every_line(configure: Configure) -> None:
 def test_the_form_is_the_one_asked_for_or_fits_the_stream(
     configure: Configure, log_format: str | None, stream: type[io.StringIO], *, is_json: bool
 ) -> None:
-    """A person at a terminal and a collector of logs each get what they can read."""
+    """A terminal and a log collector each get the format that they can read."""
     heard = configure(log_format=log_format, stream=stream())
     structlog.get_logger().info("ready", bucket="events")
     assert heard.getvalue().startswith('{"timestamp"') == is_json
@@ -141,7 +141,7 @@ def test_the_form_is_the_one_asked_for_or_fits_the_stream(
     [("debug", "diwe"), ("info", "iwe"), ("warning", "we"), ("error", "e")],
 )
 def test_a_level_silences_what_is_below_it(configure: Configure, level: str, heard: str) -> None:
-    """Ours and those of libraries alike."""
+    """It applies to our lines and to those of libraries."""
     stream = configure(level)
     for logger in (structlog.get_logger("bot.x"), logging.getLogger("library.x")):
         logger.debug("d")
@@ -152,8 +152,8 @@ def test_a_level_silences_what_is_below_it(configure: Configure, level: str, hea
 
 
 @pytest.mark.parametrize("name", ["aiohttp", "httpx", "httpcore", "asyncio", "sqlalchemy"])
-def test_talkative_libraries_are_heard_from_warnings_on(configure: Configure, name: str) -> None:
-    """At level debug they would write headers, payloads and statements; so would their parts."""
+def test_talkative_libraries_log_only_warnings(configure: Configure, name: str) -> None:
+    """At level debug, they and their submodules would log headers, payloads and statements."""
     stream = configure("debug")
     for logger in (logging.getLogger(name), logging.getLogger(f"{name}.part")):
         logger.debug("the whole body")
@@ -163,8 +163,8 @@ def test_talkative_libraries_are_heard_from_warnings_on(configure: Configure, na
 
 
 @pytest.mark.parametrize("name", ["slack_bolt", "slack_sdk"])
-def test_slacks_own_libraries_are_not_heard(configure: Configure, name: str) -> None:
-    """Their warnings and errors quote whole bodies, and addresses with tickets in them."""
+def test_slacks_libraries_log_nothing(configure: Configure, name: str) -> None:
+    """Their warnings and errors quote whole bodies and addresses with tickets."""
     stream = configure("debug")
     logging.getLogger(name).error("Unhandled request ({'view': 'the whole body'})")
     logging.getLogger(f"{name}.part").warning("the whole body")
@@ -172,7 +172,7 @@ def test_slacks_own_libraries_are_not_heard(configure: Configure, name: str) -> 
 
 
 def test_libraries_cannot_add_an_unscrubbed_way_out(configure: Configure) -> None:
-    """Handlers that were there before are gone, and a second call leaves one."""
+    """Earlier handlers are removed, and a second call leaves only one."""
     logging.getLogger().addHandler(logging.StreamHandler(before := io.StringIO()))
     configure()
     stream = configure()
@@ -231,7 +231,7 @@ WAYS: dict[str, Callable[[str], None]] = {
 @pytest.mark.parametrize("log_format", ["json", "console"])
 @pytest.mark.parametrize("log", WAYS.values(), ids=WAYS.keys())
 def test_no_secret_gets_out(configure: Configure, log: Callable[[str], None], log_format: str) -> None:
-    """In any field, message or traceback and in both forms each kind is masked, and the line still comes, as JSON."""
+    """Each secret is masked in any field, message or traceback, in both formats, and the line is still logged."""
     heard = {name: configure(log_format=log_format) for name in SECRETS}
     for name, stream in heard.items():
         configure(log_format=log_format, stream=stream)
@@ -243,7 +243,7 @@ def test_no_secret_gets_out(configure: Configure, log: Callable[[str], None], lo
 
 
 def _send_made_up_token(authorization_header: str) -> None:
-    local_value = "nobody should read".replace(" ", "-")  # put together, since a traceback quotes the code
+    local_value = "nobody should read".replace(" ", "-")  # built here, since a traceback quotes the code
     raise ConnectionError(len(local_value + authorization_header))
 
 
@@ -252,7 +252,7 @@ def _send_made_up_token(authorization_header: str) -> None:
 def test_a_traceback_has_no_local_variables(
     configure: Configure, logger: Callable[[str], logging.Logger], log_format: str
 ) -> None:
-    """It names file, line and code, as Python itself does, and no value that stood in a frame."""
+    """It has file, line and code, like Python's own, and no value from a frame."""
     stream = configure(log_format=log_format)
     try:
         _send_made_up_token("Bearer made up".replace(" ", "-"))
@@ -266,15 +266,17 @@ def test_a_traceback_has_no_local_variables(
 
 
 def test_a_secret_object_is_logged_as_its_mask(configure: Configure) -> None:
-    """Even one that has the look of nothing in particular."""
+    """Even a secret whose format the scrubber does not know."""
     stream = configure()
     structlog.get_logger().info("x", token=Secret("hunter2"), holder={"token": Secret("hunter2")})
     assert "hunter2" not in stream.getvalue()
     assert lines_of(stream)[0]["event"] == "x"
 
 
-def test_a_line_that_cannot_be_made_is_not_printed_raw(configure: Configure, capfd: pytest.CaptureFixture[str]) -> None:
-    """Python would print message and arguments to stderr, past the scrubber; the bot goes on without the line."""
+def test_a_line_that_cannot_be_formatted_is_not_printed_raw(
+    configure: Configure, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Python would print message and arguments to stderr unscrubbed; instead the line is dropped."""
     stream = configure()
     logging.getLogger("library").warning("%d tokens", USER)
     logging.getLogger("library").warning("next")
@@ -282,8 +284,8 @@ def test_a_line_that_cannot_be_made_is_not_printed_raw(configure: Configure, cap
     assert capfd.readouterr() == ("", "")
 
 
-async def test_a_forgotten_task_is_told_scrubbed(configure: Configure) -> None:
-    """What asyncio says of an exception that nobody fetched passes the scrubber too."""
+async def test_the_error_of_a_forgotten_task_is_scrubbed(configure: Configure) -> None:
+    """The message of asyncio about an exception that was never retrieved is scrubbed too."""
     stream = configure()
 
     async def fail() -> None:
@@ -310,8 +312,8 @@ async def test_a_forgotten_task_is_told_scrubbed(configure: Configure) -> None:
         "https://slack.com/api/chat.postMessage",
     ],
 )
-def test_what_is_needed_to_find_a_fault_stays(line: str) -> None:
-    """Ids, references, paths and addresses are no secrets."""
+def test_useful_details_are_not_masked(line: str) -> None:
+    """Ids, references, paths and addresses are not secrets."""
     assert scrub(line) == line
 
 
@@ -321,8 +323,8 @@ def test_what_is_needed_to_find_a_fault_stays(line: str) -> None:
     before=st.text(string.printable + "\x1b\u00e4"),
     after=st.text(" \n\t\r\"'\x1b,;)]}", max_size=5),
 )
-def test_no_surrounding_saves_a_secret(name: str, before: str, after: str) -> None:
-    """Whatever a renderer puts before it, and whatever ends it."""
+def test_surrounding_text_does_not_hide_a_secret(name: str, before: str, after: str) -> None:
+    """Whatever precedes or follows it, it is masked."""
     assert CORE[name] not in scrub(before + SECRETS[name] + after)
     assert CORE[name] not in scrub(json.dumps({"x": before + SECRETS[name] + after}))
     assert CORE[name] not in scrub(repr([before + SECRETS[name] + after]))

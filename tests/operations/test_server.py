@@ -1,4 +1,4 @@
-"""The port: what it says before the bot is ready and while it stops, and that a restart behind it loses nothing."""
+"""The port: its answers before the bot is ready and while it stops, and a restart that loses nothing."""
 
 import asyncio
 import io
@@ -30,13 +30,13 @@ PLATFORM = "C0DATAPLT"
 ACCOUNT = "5a4db0c0000000000000000000000001"
 PATIENCE_SECONDS = 60
 MORE = 5
-"""How many answers each person gets between two steps of a restart."""
+"""How many answers each user gets between two steps of a restart."""
 PassTime = Callable[[timedelta], None]
 Work = Callable[[str], Awaitable[None]]
 
 
 def make_ingress(slack: FakeSlack, clock: Clock, work: Work) -> HttpIngress:
-    """Build a way in to an app that says what it heard, after some work."""
+    """Build an ingress to an app that repeats the text of the command, after some work."""
 
     async def authorize(**_: object) -> AuthorizeResult:
         return AuthorizeResult(team_id="T0SANDBOX", enterprise_id=None)
@@ -54,13 +54,13 @@ def make_ingress(slack: FakeSlack, clock: Clock, work: Work) -> HttpIngress:
 
 
 async def be_ready() -> bool:
-    """Say yes."""
+    """Return True."""
     return True
 
 
 @dataclass(slots=True, kw_only=True)
 class Door:
-    """A fake Slack, and the bot's port with an app behind it that answers when it may."""
+    """A fake Slack, and the bot's port with an app behind it that answers when the test allows."""
 
     slack: FakeSlack
     server: Server
@@ -77,7 +77,7 @@ class Door:
             return answer.status
 
     async def command(self, text: str) -> str | None:
-        """Type the command; return what it answered, or how it failed."""
+        """Type the command; return its answer, or its error."""
         outcome = await self.slack.type_command(ADA, PLATFORM, f"/r2-credential {text}")
         return outcome.failure or (outcome.message.text if outcome.message else None)
 
@@ -102,7 +102,7 @@ async def door(clock: Clock) -> AsyncIterator[Door]:
 
 
 async def test_it_listens_before_the_bot_is_ready(door: Door) -> None:
-    """A supervisor sees a process that lives, a load balancer one that is not to be used, and Slack a 503."""
+    """A supervisor sees that it is alive, a load balancer that it is not ready, and Slack gets a 503."""
     assert [await door.get(path) for path in ("/healthz", "/readyz")] == [200, 503]
     assert await door.command("early") == "dispatch_failed"
     assert door.slack.sent[-1].answer.status == 503
@@ -115,7 +115,7 @@ async def test_it_listens_before_the_bot_is_ready(door: Door) -> None:
 
 
 async def test_readiness_is_asked_for_once_a_second(door: Door, pass_time: PassTime) -> None:
-    """Anyone may ask, as often as they like: those who wait at once share an answer, and it is good for a second."""
+    """Anyone may ask at any rate: simultaneous requests share an answer, which is valid for a second."""
     asked, let_go = asyncio.Queue[None](), asyncio.Event()
 
     async def is_ready() -> bool:
@@ -126,7 +126,7 @@ async def test_readiness_is_asked_for_once_a_second(door: Door, pass_time: PassT
     door.server.attach(None, is_ready)
     waiting = [asyncio.create_task(door.get("/readyz")) for _ in range(20)]
     await asked.get()
-    while len(door.server._connections) < len(waiting):  # noqa: ASYNC110 - they wait, and nothing tells
+    while len(door.server._connections) < len(waiting):  # noqa: ASYNC110 - no event says that they wait
         await asyncio.sleep(0.001)
     let_go.set()
 
@@ -138,8 +138,8 @@ async def test_readiness_is_asked_for_once_a_second(door: Door, pass_time: PassT
     assert asked.qsize() == 1
 
 
-async def test_what_cannot_tell_whether_it_is_ready_is_not(door: Door, pass_time: PassTime) -> None:
-    """A fault is no yes, neither at once nor within the second for which an answer is good."""
+async def test_a_bot_that_cannot_check_whether_it_is_ready_is_not(door: Door, pass_time: PassTime) -> None:
+    """An error means "not ready", at once and during the second for which the answer is valid."""
     faults = [False, True]
 
     async def is_ready() -> bool:
@@ -164,12 +164,12 @@ async def test_without_an_ingress_there_is_nothing_for_slack(door: Door) -> None
 
 
 async def test_a_server_that_never_listened_can_be_stopped() -> None:
-    """A start may be refused before that."""
+    """A start may be refused before it listens."""
     await Server(None, be_ready).stop()
 
 
 async def test_a_stop_is_announced_while_everything_is_answered(door: Door) -> None:
-    """Not ready, but at work; and every connection is told to end with its answer."""
+    """It is not ready, but still answers, and each connection ends with its answer."""
     door.let_go.set()
     door.server.attach(door.ingress.handle, be_ready)
 
@@ -183,8 +183,8 @@ async def test_a_stop_is_announced_while_everything_is_answered(door: Door) -> N
             assert answer.headers["Connection"] == "close"
 
 
-async def test_a_stop_answers_what_is_under_way_and_takes_nothing_more(door: Door) -> None:
-    """Whoever comes then is refused at the door, and a load balancer goes elsewhere."""
+async def test_a_stop_answers_open_requests_and_accepts_no_new_ones(door: Door) -> None:
+    """New connections are refused, so that a load balancer chooses another process."""
     door.server.attach(door.ingress.handle, be_ready)
     asking = asyncio.create_task(door.command("under way"))
     assert await door.heard.get() == "under way"
@@ -208,11 +208,11 @@ async def _wait_until_refused(door: Door) -> None:
             except ConnectionError:
                 return
             writer.close()
-            await asyncio.sleep(0.005)  # nothing tells when the port is closed
+            await asyncio.sleep(0.005)  # no event says that the port is closed
 
 
 async def test_a_connection_that_is_open_may_still_ask(door: Door) -> None:
-    """The port is closed; who was let in before and speaks only now is answered, and then it ends."""
+    """After the port is closed, a request on an open connection is still answered."""
     host, _, port = door.address.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
 
@@ -230,10 +230,10 @@ async def test_a_connection_that_is_open_may_still_ask(door: Door) -> None:
         await writer.wait_closed()
 
 
-async def test_whom_the_system_let_in_is_served(door: Door) -> None:
-    """They stand in the kernel's queue when the port is closed: nobody cuts them off."""
+async def test_connections_in_the_backlog_are_served(door: Door) -> None:
+    """They are in the kernel's queue when the port is closed, and are not reset."""
     host, _, port = door.address.partition(":")
-    late = [socket.create_connection((host, int(port))) for _ in range(3)]  # blocking: the loop accepts nobody
+    late = [socket.create_connection((host, int(port))) for _ in range(3)]  # blocking: the loop accepts none
     for connection in late:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: bot\r\n\r\n")
 
@@ -245,7 +245,7 @@ async def test_whom_the_system_let_in_is_served(door: Door) -> None:
 
 
 async def test_a_silent_connection_does_not_hold_up_a_stop(door: Door) -> None:
-    """It says nothing forever, and is closed."""
+    """It never sends anything, and is closed."""
     host, _, port = door.address.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
 
@@ -258,7 +258,7 @@ async def test_a_silent_connection_does_not_hold_up_a_stop(door: Door) -> None:
 
 
 async def test_a_handler_that_hangs_does_not_hold_up_a_stop(door: Door, pass_time: PassTime) -> None:
-    """It has as long as an answer may take."""
+    """It has as much time as an answer may take."""
     door.server.attach(door.ingress.handle, be_ready)
     asking = asyncio.create_task(door.command("hangs"))
     await door.heard.get()
@@ -271,7 +271,7 @@ async def test_a_handler_that_hangs_does_not_hold_up_a_stop(door: Door, pass_tim
     assert await asking != "hangs"
 
 
-async def test_a_rolling_restart_loses_doubles_and_holds_up_nothing(clock: Clock, log: io.StringIO) -> None:
+async def test_a_rolling_restart_loses_repeats_and_delays_nothing(clock: Clock, log: io.StringIO) -> None:
     """Two replicas behind a load balancer under a steady load: each is stopped and started again, in turn.
 
     Everybody goes on being answered before, during and after each stop.
@@ -305,7 +305,7 @@ async def test_a_rolling_restart_loses_doubles_and_holds_up_nothing(clock: Clock
 
 
 async def _start_replica(ingress: HttpIngress, stack: AsyncExitStack, port: int = 0) -> tuple[Server, str]:
-    """Listen until the stack is left, and return the address as well."""
+    """Listen until the stack is closed; return the server and its address."""
     server = Server(ingress.handle, be_ready)
     stack.push_async_callback(server.stop)
     return server, await server.listen("127.0.0.1", port)
