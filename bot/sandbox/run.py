@@ -66,7 +66,7 @@ def describe(cloudflare: FakeCloudflare, command: str) -> PanelData:
         start=(
             f"Type `{command}` below and press *Enter*.",
             "Choose a bucket, then press *Paste* beside one of the tokens in the Sandbox panel.",
-            "Press *Store*. The result appears in this channel.",
+            "Press *Check or store*. The result appears in this channel.",
         ),
         tokens=tuple(
             PanelToken(label=each.label, explanation=each.explanation, token=each.token) for each in READY_MADE_TOKENS
