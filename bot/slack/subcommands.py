@@ -6,6 +6,7 @@ Light to import: the command line prints the manifest. A new entry is answered b
 from dataclasses import dataclass
 from typing import Final
 
+from bot.model.catalog import is_bucket_name
 from bot.model.pasted_token import trim_typed
 from bot.model.similar_names import find_similar
 
@@ -33,12 +34,13 @@ HELP: Final = Subcommand(name="help", help="shows this list")
 SUBCOMMANDS: Final = (STORE, STATUS, HISTORY, HELP)
 
 _BY_NAME: Final = {subcommand.name: subcommand for subcommand in SUBCOMMANDS}
+_READ_AS: Final = _BY_NAME | dict.fromkeys(("?", "-h", "-help", "--help"), HELP)  # no bucket can be called like that
 
 
 def read_text(text: str) -> tuple[Subcommand, str]:
     """Return what is asked for, and what stands behind it. What begins with no subcommand is a bucket to store for."""
     words = [typed for word in text.split() if (typed := trim_typed(word))]
-    subcommand = _BY_NAME.get(words[0].lower()) if words else None
+    subcommand = _READ_AS.get(words[0].lower()) if words else None
     return (STORE, trim_typed(text)) if subcommand is None else (subcommand, " ".join(words[1:]))
 
 
@@ -54,7 +56,8 @@ def ask_back(typed: str, guess: Subcommand) -> str:
     """Return the question for what is no bucket that is known; `typed` is markup, and unverified."""
     first, _, rest = typed.partition(" ")
     meant = f"{COMMAND} {guess.name} {rest}".rstrip()
-    as_bucket = "" if rest else f" For a bucket of that name, type `{COMMAND} {STORE.name} {first}`."
+    may_be_bucket = not rest and is_bucket_name(first)
+    as_bucket = f" For a bucket of that name, type `{COMMAND} {STORE.name} {first}`." if may_be_bucket else ""
     return f"`{first}` is no command, and no catalog of that name is known. Did you mean `{meant}`?{as_bucket}"
 
 

@@ -12,6 +12,7 @@ from bot.slack.subcommands import (
     STORE,
     SUBCOMMANDS,
     Subcommand,
+    ask_back,
     guess_subcommand,
     help_text,
     read_text,
@@ -84,7 +85,6 @@ def test_each_subcommand_is_recognised() -> None:
         ("histroy", HISTORY),
         ("histroy my lake", HISTORY),
         ("hlep", HELP),
-        ("--help", HELP),
         ("/help", HELP),
         ("\u201cstor\u201d", STORE),
         ("status", None),
@@ -98,6 +98,20 @@ def test_each_subcommand_is_recognised() -> None:
 def test_a_misspelt_subcommand_is_guessed(typed: str, guess: Subcommand | None) -> None:
     """One slip in four letters is tolerated; a correct word is no guess."""
     assert guess_subcommand(typed) is guess
+
+
+@pytest.mark.parametrize("typed", ["?", "-h", "--help", "--HELP", "-help"])
+def test_the_usual_signs_for_help_are_read_as_help(typed: str) -> None:
+    """No bucket can be called like that, so there is nothing to ask back about."""
+    assert read_text(typed) == (HELP, "")
+
+
+def test_a_name_that_no_bucket_has_is_not_offered_as_one() -> None:
+    """`store /help` would only be refused for its name."""
+    assert ask_back("/help", HELP) == (
+        "`/help` is no command, and no catalog of that name is known. Did you mean `/r2-credential help`?"
+    )
+    assert "`/r2-credential store staus`" in ask_back("staus", STATUS)
 
 
 def test_invisible_characters_and_quotes_are_no_part_of_a_bucket() -> None:

@@ -87,7 +87,7 @@ async def test_the_form_can_be_opened_for_any_bucket(desk: Desk, bucket: str) ->
 ASKED_BACK = {
     "staus": "Did you mean `/r2-credential status`? For a bucket of that name, type `/r2-credential store staus`.",
     "staus lake": "Did you mean `/r2-credential status lake`?",
-    "--help": "Did you mean `/r2-credential help`?",
+    "/help": "Did you mean `/r2-credential help`?",
     "hlep": "Did you mean `/r2-credential help`?",
 }
 
