@@ -92,7 +92,7 @@ def build_form(
         "submit": plain(SUBMIT),
         "close": plain("Cancel"),
         "blocks": [
-            section(_INTRODUCTION),
+            section(_INTRODUCTION if remarks.known else f"{_INTRODUCTION} {_REPLACES}"),
             _input(BUCKET_BLOCK, "Bucket", bucket, hint=_BUCKET_HINT) | _dispatch(bucket),
             *remarks.known,
             _input(TOKEN_BLOCK, "Cloudflare API token", _TOKEN_ELEMENT, hint=_PASTE_HINT),
@@ -185,9 +185,10 @@ NOT_STORABLE: Final[Mapping[TokenKind, type[NotStorable]]] = {
 """What the form says of each kind that is not to be stored."""
 
 _INTRODUCTION: Final = (
-    "Gives the catalog of a bucket the token that it works with. The token is checked first. The catalog has one slot: "
-    "*what it holds now is replaced.* The token stays encrypted until Cloudflare has it, then it is erased."
+    "Gives the catalog of a bucket the token that it works with. The token is checked first, stays encrypted until "
+    "Cloudflare has it, and is then erased."
 )
+_REPLACES: Final = "The catalog has one slot: *what it holds now is replaced.*"  # else that is said below the bucket
 _BUCKET_HINT: Final = "Its R2 Data Catalog (Basin Catalog) must be enabled."
 _PASTE_HINT: Final = "An R2 API token with the right to the data and to the catalog of this bucket."
 _REASON_HINT: Final = "Kept with the record of this change and shown in the result."

@@ -189,6 +189,13 @@ def test_the_form_warns_before_anything_is_pasted() -> None:
     assert "R2 Data Catalog (Basin Catalog)" in text
 
 
+def test_what_is_said_of_the_chosen_bucket_is_not_said_twice() -> None:
+    """Below it stands whether anything is replaced."""
+    remarks = modal.Remarks(known=[{"type": "section", "text": {"type": "mrkdwn", "text": "*It will be replaced.*"}}])
+    view = modal.build_form(nonce="n", filling=_filling("lake"), catalogs=(), remarks=remarks)
+    assert "\n".join(texts_of(view)).count("replaced") == 1
+
+
 @pytest.mark.parametrize("count", [0, 1, 100, 101, 500])
 @pytest.mark.parametrize("query", ["", "bucket", "bucket-0", "nowhere", "UPPER", "-"])
 def test_any_number_of_catalogs_makes_valid_options(count: int, query: str) -> None:

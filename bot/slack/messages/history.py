@@ -30,10 +30,10 @@ def history_message(
     `broken`: those whose credential is in the slot and does not work any more.
     """
     shown = list(submissions)[:MOST_SHOWN]
-    whose = f"for `{escape(bucket)}`" if bucket else "for all buckets that you may see"
     if not shown:
-        text = f"Nothing was submitted through this bot {whose} yet."
+        text = f"Nothing was submitted yet for {f'`{escape(bucket)}`' if bucket else 'any bucket that you may see'}."
         return {"text": text, "blocks": [section(text)]}
+    whose = f"for `{escape(bucket)}`" if bucket else "for all buckets that you may see"
     title = f"The last submissions {whose}, the newest first"
     lines = [
         _line(submission, _outcome(submission, now, steps_of, broken), with_bucket=not bucket) for submission in shown

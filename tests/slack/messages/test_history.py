@@ -114,10 +114,10 @@ def test_the_bucket_is_named_in_a_list_of_several(bucket: str, *, is_named: bool
     assert ("`lake`" in title) is not is_named
 
 
-@pytest.mark.parametrize(("bucket", "whose"), [("", "for all buckets that you may see"), ("lake", "for `lake`")])
+@pytest.mark.parametrize(("bucket", "whose"), [("", "any bucket that you may see"), ("lake", "`lake`")])
 def test_an_empty_history_says_so(bucket: str, whose: str) -> None:
     """The answer is a whole sentence."""
-    assert history_message([], bucket, NOW, steps_of)["text"] == f"Nothing was submitted through this bot {whose} yet."
+    assert history_message([], bucket, NOW, steps_of)["text"] == f"Nothing was submitted yet for {whose}."
 
 
 def test_the_summary_reports_the_newest() -> None:

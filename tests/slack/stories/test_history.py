@@ -71,4 +71,4 @@ async def test_history_shows_only_what_is_served(desk: Desk) -> None:
 
 async def test_history_without_submissions_says_so(desk: Desk) -> None:
     """It does not claim that anything happened."""
-    assert (await ask(desk, "history")).text.startswith("Nothing was submitted through this bot")
+    assert (await ask(desk, "history")).text.startswith("Nothing was submitted yet for ")
