@@ -249,10 +249,8 @@ class TokenLivesTooLong(BotError):
 
     code = "token_lives_too_long"
     whose_move = WhoseMove.YOU
-    user_message = (
-        "This token never expires, expires later than this bot allows, or Cloudflare does not say when. What to "
-        "do: Create one that expires within the time that the form names, and submit that one."
-    )
+    cause = "This token never expires, expires later than this bot allows, or Cloudflare does not say when."
+    fixes = ("Create one that expires within the time that the form names.",)
 
 
 # Sealing.
