@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
-from bot.model.submission import Submission, Task
+from bot.model.submission import State, Submission, Task
 from bot.slack.blocks import Json, context, date, escape, section, verbatim
 from bot.slack.messages.outcome import TASK_WORDS, ProgressStep
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
@@ -12,6 +12,8 @@ from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 MOST_SHOWN: Final = 20
 
 _BROKEN: Final = (":rotating_light:", "stored, but does not work any more")
+_SAY_IT: Final = (State.CHECKED, State.ENABLED)
+"""Endings whose words say what was asked for."""
 _UNDER_WAY: Final = ":hourglass_flowing_sand:"
 
 _Steps = Callable[[Task], tuple[ProgressStep, ...]]
@@ -40,7 +42,7 @@ def history_message(
     ]
     return {
         "text": f"{title}: {_say_newest(shown[0], broken)}",
-        "blocks": [section(f"*{title}*"), *(verbatim(line) for line in lines), context("Times are of your time zone.")],
+        "blocks": [section(f"*{title}*"), *(verbatim(line) for line in lines), context("Times are in your time zone.")],
     }
 
 
@@ -49,7 +51,8 @@ def _line(submission: Submission, outcome: tuple[str, str], *, with_bucket: bool
     who = f"<@{submission.user_id}> on {date(submission.accepted_at)}"
     reason = f"\n>{escape(submission.reason)}" if submission.reason else ""
     mark, words = outcome
-    return f"{mark}{where} *{words}*: {who}{TASK_WORDS[submission.task].aside}{_token(submission)}{reason}"
+    aside = "" if submission.state in _SAY_IT else TASK_WORDS[submission.task].aside
+    return f"{mark}{where} *{words}*: {who}{aside}{_token(submission)}{reason}"
 
 
 def _outcome(submission: Submission, now: datetime, steps_of: _Steps, broken: frozenset[str]) -> tuple[str, str]:

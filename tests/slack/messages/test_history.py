@@ -68,8 +68,19 @@ LINES = {
         replace(STORED, state=State.REFUSED, error_code="token_expired"),
         "*refused (token_expired)*",
     ),
-    "a dry run": (replace(STORED, task=Task.CHECK, state=State.CHECKED), ", check only"),
-    "enabled": (replace(STORED, task=Task.ENABLE, state=State.ENABLED, findings=None), "to enable the catalog"),
+    "a dry run": (replace(STORED, task=Task.CHECK, state=State.CHECKED), "*checked, nothing changed*: <@U0ADA0001>"),
+    "a dry run, refused": (
+        replace(STORED, task=Task.CHECK, state=State.REFUSED, error_code="token_expired"),
+        ", check only",
+    ),
+    "enabled": (
+        replace(STORED, task=Task.ENABLE, state=State.ENABLED, findings=None),
+        "*catalog enabled*: <@U0ADA0001>",
+    ),
+    "not enabled": (
+        replace(STORED, task=Task.ENABLE, state=State.REFUSED, error_code="no_such_bucket", findings=None),
+        ", to enable the catalog",
+    ),
     "waiting": (
         replace(
             STORED,
@@ -90,6 +101,14 @@ LINES = {
 def test_each_line_reports_the_outcome(submission: Submission, words: str) -> None:
     """Who, for which bucket, with which token, and the outcome."""
     assert words in shown(submission)
+
+
+@pytest.mark.parametrize(("task", "state"), [(Task.CHECK, State.CHECKED), (Task.ENABLE, State.ENABLED)])
+def test_the_outcome_is_said_once(task: Task, state: State) -> None:
+    """As in: catalog enabled by Ada, to enable the catalog."""
+    text = shown(replace(STORED, task=task, state=state))
+    assert "check only" not in text
+    assert "to enable" not in text
 
 
 def test_enabling_names_no_token() -> None:
