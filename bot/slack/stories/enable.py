@@ -22,8 +22,7 @@ from bot.slack.stories.tell import tell_presser
 _FORGOTTEN: Final = "The bot does not know any more what this button belongs to. Type `/r2-credential` instead."
 _ANOTHER_CHANNEL: Final = "To choose another channel, submit the token again: its result offers this button as well."
 _UNTIL_RECORDED: Final = (
-    "This changes when that is done. If it does not within some minutes, press the button again; enabling a catalog "
-    "twice does no harm."
+    "This changes when that is done. If it does not in some minutes, enable it again: no harm is done."
 )
 _NOT_KNOWN_IF_RECORDED: Final = (
     "The bot's database did not answer in time, so it is not known whether this was recorded. If it was, the result is "

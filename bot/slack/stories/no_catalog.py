@@ -21,6 +21,7 @@ USE_SIMILAR: Final = "use_similar_bucket"
 
 _TITLE: Final = "Enable the catalog first"
 _JUST_ENABLED: Final = "If it was enabled since then, open the form anyway: the token is checked all the same."
+_LOST: Final = " This form closes, so the token has to be pasted again."
 _IN_THE_DASHBOARD: Final = (
     "Enable R2 Data Catalog (Basin Catalog) in the bucket's settings, in the "
     "<https://dash.cloudflare.com/{account_id}/r2/overview|Cloudflare dashboard>."
@@ -32,15 +33,18 @@ def no_catalog_view(slot: Slot, place: str, permit: Permit) -> Json:
     return modal(_TITLE, [*offer_enabling(slot, place, permit), context(_JUST_ENABLED), *_open_anyway(slot, place)])
 
 
-def offer_enabling(slot: Slot, place: str, permit: Permit) -> list[Json]:
-    """Return what is wrong and, where this person may have the bot do it, the button that enables the catalog."""
+def offer_enabling(slot: Slot, place: str, permit: Permit, *, in_form: bool = False) -> list[Json]:
+    """Return what is wrong and, where this person may have the bot do it, the button that enables the catalog.
+
+    `in_form`: its press takes the place of a form, with all that was typed.
+    """
     if permit.refusal(Verb.ENABLE, slot.key, place) is not None:
         where = _IN_THE_DASHBOARD.format(account_id=slot.key.account_id)
         return [section(f"{describe_slot(slot)}\n{where}")]
     confirm = confirmation(
         "Enable the catalog?",
         f"This enables R2 Data Catalog (Basin Catalog) on the bucket `{escape(slot.key.bucket)}`. The data in it stays "
-        "as it is.",
+        f"as it is.{_LOST if in_form else ''}",
         confirm="Enable",
         deny="Cancel",
     )

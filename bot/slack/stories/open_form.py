@@ -162,4 +162,4 @@ class FormOpener:
 
 
 def _tell_known(slot: Slot, place: str, permit: Permit) -> list[Json]:
-    return offer_enabling(slot, place, permit) if slot.needs_enabling else [context(describe_slot(slot))]
+    return offer_enabling(slot, place, permit, in_form=True) if slot.needs_enabling else [context(describe_slot(slot))]

@@ -229,7 +229,7 @@ async def test_a_chosen_bucket_without_a_catalog_causes_a_warning(desk: Desk) ->
     assert view is not None
     assert view.has_submit
     assert "is switched off" in view.text
-    assert "Enable the catalog" in _buttons(view)
+    assert "has to be pasted again" in _buttons(view)["Enable the catalog"]["confirm"]["text"]["text"]
 
 
 async def test_a_bucket_that_the_person_may_not_see_is_not_described(desk: Desk) -> None:
