@@ -302,7 +302,7 @@ async def test_no_bug_ends_the_refresher(scene: Scene, fault: Exception) -> None
     assert await scene.listed() == ["new"]
 
 
-# Tests of what is stored.
+# Tests of stored credentials.
 
 
 @pytest.mark.parametrize("tests", [True, False])

@@ -29,8 +29,8 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
 def _answer(**headers: str) -> Answer:
-    told = {"cf-ray": "8f00a1b2c3d4e5f6-BOX", **headers}
-    return Answer.parse(status=200, headers=told.items(), body=b"", echo=Echo())
+    sent = {"cf-ray": "8f00a1b2c3d4e5f6-BOX", **headers}
+    return Answer.parse(status=200, headers=sent.items(), body=b"", echo=Echo())
 
 
 def _verification(**changes: object) -> dict[str, object]:
@@ -42,7 +42,7 @@ def _verification(**changes: object) -> dict[str, object]:
 
 @pytest.mark.parametrize("status", TokenStatus)
 @pytest.mark.parametrize(
-    ("told", "time"),
+    ("text", "time"),
     [
         pytest.param("2026-11-20T12:00:00Z", NOW, id="as Cloudflare writes it"),
         pytest.param("2026-11-20T12:00:00.250Z", NOW + timedelta(milliseconds=250), id="with a fraction"),
@@ -53,10 +53,10 @@ def _verification(**changes: object) -> dict[str, object]:
         pytest.param("", None, id="empty"),
     ],
 )
-def test_a_verification_is_read(status: TokenStatus, told: str | None, time: datetime | None) -> None:
+def test_a_verification_is_read(status: TokenStatus, text: str | None, time: datetime | None) -> None:
     """Its times are in UTC, or None if missing."""
     answer = _answer(date=format_datetime(NOW, usegmt=True))
-    result = _verification(status=status.value, expires_on=told, not_before=told)
+    result = _verification(status=status.value, expires_on=text, not_before=text)
     assert parse_verification(answer, result) == TokenVerification(
         id=TOKEN_ID, status=status, expires_at=time, not_before=time, answered_at=NOW, cf_ray="8f00a1b2c3d4e5f6-BOX"
     )
@@ -144,7 +144,7 @@ def test_times_are_those_of_the_official_sdk(
     assert (ours.expires_at, ours.not_before) == (sdk.expires_on, sdk.not_before)
 
 
-# Tests of what is stored.
+# Tests of stored credentials.
 
 
 @pytest.mark.parametrize("status", [CredentialStatus.VALID, CredentialStatus.INVALID, CredentialStatus.ABSENT])

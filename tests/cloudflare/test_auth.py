@@ -261,8 +261,8 @@ async def test_no_ending_keeps_the_token(
         assert (error.__context__, error.__cause__) == (None, None)  # noqa: PT017 - some answers are a success of some call
         assert _find_secrets(error.__traceback__) == []  # noqa: PT017 - the same
         kept = error
-    told = [repr(kept), str(kept), repr(getattr(kept, "__dict__", "")), caplog.text]
-    assert find_leaks("\n".join(told).encode() + pickle.dumps(kept), TOKEN) == []
+    shown = [repr(kept), str(kept), repr(getattr(kept, "__dict__", "")), caplog.text]
+    assert find_leaks("\n".join(shown).encode() + pickle.dumps(kept), TOKEN) == []
     assert [request for request in _requests_in_memory() if TOKEN in repr(request.headers.raw)] == []
 
 

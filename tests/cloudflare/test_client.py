@@ -181,16 +181,16 @@ async def test_requests_with_a_pasted_token_are_those_of_the_official_sdk(
     server.requests.clear()
 
     async with AsyncCloudflare(base_url=server.base_url, max_retries=0, api_token=of_user) as sdk:
-        told_of_user = await sdk.user.tokens.verify()
+        sdk_user = await sdk.user.tokens.verify()
     async with AsyncCloudflare(base_url=server.base_url, max_retries=0, api_token=GOOD) as sdk:
-        told_of_account = await sdk.accounts.tokens.verify(account_id=SANDBOX_ACCOUNT_ID)
+        sdk_account = await sdk.accounts.tokens.verify(account_id=SANDBOX_ACCOUNT_ID)
         resource = sdk.r2_data_catalog if family is CatalogApi.R2_CATALOG else sdk.basin_catalog
         await resource.get("lake", account_id=SANDBOX_ACCOUNT_ID)
 
     assert ours == [_essence(request) for request in server.requests]
-    for told, found in ((told_of_user, user), (told_of_account, account)):
-        assert told is not None
-        assert (told.id, told.status, told.expires_on, told.not_before) == (
+    for expected, found in ((sdk_user, user), (sdk_account, account)):
+        assert expected is not None
+        assert (expected.id, expected.status, expected.expires_on, expected.not_before) == (
             found.id,
             found.status,
             found.expires_at,
@@ -656,9 +656,9 @@ async def test_a_large_list_is_read(make: Make) -> None:
 
 async def test_a_header_that_comes_a_thousand_times_is_one(make: Make) -> None:
     """Among thousands of others; one that cannot be a list is ignored, and nothing breaks."""
-    told = [(f"x-{number}", "1") for number in range(5_000)] + [("cf-ray", "8f00a1b2c3d4e5f6-BOX")] * 1_000
-    told += [("ratelimit", '"default";r=50;t=30')] * 1_000
-    client = make(handler=lambda _: httpx.Response(500, headers=told))
+    sent = [(f"x-{number}", "1") for number in range(5_000)] + [("cf-ray", "8f00a1b2c3d4e5f6-BOX")] * 1_000
+    sent += [("ratelimit", '"default";r=50;t=30')] * 1_000
+    client = make(handler=lambda _: httpx.Response(500, headers=sent))
     with pytest.raises(CloudflareUnavailable) as caught:
         await client.get_catalog(LAKE)
     assert caught.value.cf_ray is None
@@ -823,7 +823,7 @@ async def test_reading_with_the_token_finds_the_family_that_is_there(server: Fak
     assert [request.path.split("/")[5] for request in server.requests] == ["r2-catalog", *["basin-catalog"] * 2]
 
 
-# The test of what is stored.
+# The test of a stored credential.
 
 
 @pytest.mark.parametrize("catalog_api", [CatalogApi.AUTO, CatalogApi.BASIN_CATALOG])

@@ -41,8 +41,8 @@ TOKENS = {
 
 def _answer(status: int, body: object = b"", **headers: str) -> Answer:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    told = [(name.replace("_", "-"), text) for name, text in headers.items()]
-    return Answer.parse(status=status, headers=told, body=content, echo=Echo())
+    sent = [(name.replace("_", "-"), text) for name, text in headers.items()]
+    return Answer.parse(status=status, headers=sent, body=content, echo=Echo())
 
 
 def _envelope(*codes: object, message: str = "made up", success: object = False) -> dict[str, object]:
@@ -126,7 +126,7 @@ def test_code_10001_goes_by_its_text(status: int, message: str, kind: type[Cloud
     [
         pytest.param(_answer(401), CallerRejected, id="bare 401"),
         pytest.param(_answer(403, {"success": False, "errors": []}), CallerRejected, id="403 of the API without code"),
-        pytest.param(_answer(403, b"<html>Blocked</html>"), BlockedOnTheWay, id="403 page of somebody else"),
+        pytest.param(_answer(403, b"<html>Blocked</html>"), BlockedOnTheWay, id="403 page of something else"),
         pytest.param(_answer(403, b"<html>", cf_mitigated="challenge"), ChallengePage, id="challenge"),
         pytest.param(_answer(503, b"<html>", cf_mitigated="challenge"), ChallengePage, id="challenge with 503"),
         pytest.param(_answer(404), RouteGone, id="bare 404"),

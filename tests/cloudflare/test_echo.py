@@ -76,11 +76,11 @@ QUOTED: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("quote_it", QUOTED.values(), ids=QUOTED)
 def test_a_quoted_secret_is_taken_out(quote_it: Callable[[str], str], secret: str) -> None:
     """In whatever form a server quotes it, no run remains from which it could be restored."""
-    told = Echo("another-one-of-0123456789", secret).remove(quote_it(secret))
-    assert REMOVED in told
-    assert find_leaks(told.encode(), secret) == []
-    assert not _has_run(told, secret)
-    assert not _has_run(told, hashlib.sha256(secret.encode()).hexdigest())
+    cleaned = Echo("another-one-of-0123456789", secret).remove(quote_it(secret))
+    assert REMOVED in cleaned
+    assert find_leaks(cleaned.encode(), secret) == []
+    assert not _has_run(cleaned, secret)
+    assert not _has_run(cleaned, hashlib.sha256(secret.encode()).hexdigest())
 
 
 def test_the_text_around_it_stays() -> None:

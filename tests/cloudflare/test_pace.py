@@ -405,7 +405,7 @@ def test_one_asleep_until_the_budget_opens_is_overtaken(sleeping: Urgency, gives
             await pace.turn(urgency)
             order.append(name)
 
-        await pace.turn(WRITE)  # whoever comes next has to sleep
+        await pace.turn(WRITE)  # the next one has to sleep
         first = loop.create_task(go("first", sleeping))
         await asyncio.sleep(0.1)
         second = loop.create_task(go("second", sleeping))

@@ -371,7 +371,7 @@ class House:
         return [submission.state for submission in self.reporter.shown]
 
     @property
-    def told(self) -> list[tuple[str, State]]:
+    def reported(self) -> list[tuple[str, State]]:
         """The final messages."""
         return [(posted.id, posted.state) for posted in self.reporter.posted]
 
@@ -1013,7 +1013,7 @@ async def test_a_check_supersedes_nothing(house: House) -> None:
     await house.submit(SECOND, "V2", task=Task.CHECK)
     await house.deliver_all()
     assert house.sent == [FIRST]
-    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.CHECKED)]
+    assert sorted(house.reported) == [("V1", State.STORED), ("V2", State.CHECKED)]
 
 
 async def test_a_newer_one_does_not_end_an_older_check(house: House) -> None:
@@ -1021,7 +1021,7 @@ async def test_a_newer_one_does_not_end_an_older_check(house: House) -> None:
     await house.submit(FIRST, task=Task.CHECK)
     await house.submit(SECOND, "V2")
     await house.deliver_all()
-    assert sorted(house.told) == [("V1", State.CHECKED), ("V2", State.STORED)]
+    assert sorted(house.reported) == [("V1", State.CHECKED), ("V2", State.STORED)]
 
 
 class _Turnstile(LocalPace):
@@ -1059,7 +1059,7 @@ async def test_a_check_steps_aside_wherever_it_waits(house: House, where: str, t
     await house.submit(FIRST, task=Task.CHECK)
     await house.deliver_all()
     done = State.STORED if task is Task.STORE else State.ENABLED
-    assert house.told == [("V2", done), ("V1", State.CHECKED)]
+    assert house.reported == [("V2", done), ("V1", State.CHECKED)]
     assert pace._in_flight == 0
 
 
@@ -1077,7 +1077,7 @@ async def test_a_result_is_posted_before_a_waiting_check(house: House) -> None:
     await house.submit(FIRST)
     await house.submit(SECOND, "V2", task=Task.CHECK)
     await house.deliver_all()
-    assert house.told == [("V1", State.STORED), ("V2", State.CHECKED)]
+    assert house.reported == [("V1", State.STORED), ("V2", State.CHECKED)]
 
 
 async def test_a_check_that_expires_in_line_is_reported(house: House) -> None:
@@ -1092,7 +1092,7 @@ async def test_a_check_that_expires_in_line_is_reported(house: House) -> None:
     pace.meanwhile = hang_until_it_is_over
     await house.submit(task=Task.CHECK)
     await house.deliver_all()
-    assert (house.told, house.asked) == ([("V1", State.EXPIRED)], [])
+    assert (house.reported, house.asked) == ([("V1", State.EXPIRED)], [])
 
 
 async def test_a_check_for_which_no_room_is_left_holds_up_no_write(house: House) -> None:
@@ -1103,10 +1103,10 @@ async def test_a_check_for_which_no_room_is_left_holds_up_no_write(house: House)
     assert await house.deliver() == timedelta(minutes=5)
     await house.submit(SECOND, "V2")
     assert await house.deliver() == timedelta(minutes=5)
-    assert house.told == [("V2", State.STORED)]
+    assert house.reported == [("V2", State.STORED)]
     pace.checks_closed_until = START + timedelta(hours=1)
     await house.deliver()
-    assert house.told == [("V2", State.STORED), ("V1", State.FAILED)]
+    assert house.reported == [("V2", State.STORED), ("V1", State.FAILED)]
 
 
 @pytest.mark.parametrize("task", [Task.CHECK, Task.ENABLE])
@@ -1127,7 +1127,7 @@ async def test_only_stores_hold_back_others(house: House, task: Task) -> None:
     assert ((await house.read("V1")).state, house.cloudflare.stored_token("lake")) == (State.STORED, FIRST)
     assert not (await house.read("V2")).is_ended
     await house.deliver_all()
-    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.FAILED)]
+    assert sorted(house.reported) == [("V1", State.STORED), ("V2", State.FAILED)]
 
 
 async def test_a_catalog_is_enabled_before_anything_is_stored_in_it(house: House) -> None:
@@ -1136,7 +1136,7 @@ async def test_a_catalog_is_enabled_before_anything_is_stored_in_it(house: House
     await house.submit(**_enabling("pond"))
     await house.submit(SECOND, "V2", "pond")
     await house.deliver_all(lake)
-    assert sorted(house.told) == [("V1", State.ENABLED), ("V2", State.STORED)]
+    assert sorted(house.reported) == [("V1", State.ENABLED), ("V2", State.STORED)]
 
 
 def _enabling(bucket: str) -> dict[str, Any]:
@@ -1268,7 +1268,7 @@ async def test_an_unrecorded_answer_keeps_no_token(house: House) -> None:
     move = kept.move
     assert move.because is not None
     assert move.because.__traceback__ is None
-    await house.deliver_all()  # somebody else has taken the bucket over, and brought it to its end
+    await house.deliver_all()  # another process has taken over the bucket and finished it
     assert await delivery.deliver(LAKE) is None
     assert delivery._kept._of_bucket == {}
 
@@ -1599,7 +1599,7 @@ async def test_a_newer_one_starts_at_once_while_an_older_one_waits_five_minutes(
     assert await house.deliver() is None
     assert house.sent == [FIRST, SECOND]
     assert house.cloudflare.stored_token("lake") == SECOND
-    assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.STORED)]
+    assert sorted(house.reported) == [("V1", State.SUPERSEDED), ("V2", State.STORED)]
 
 
 @pytest.mark.parametrize(
@@ -1623,8 +1623,8 @@ async def test_a_superseded_result_says_by_whom_and_when(house: House, fate: str
     assert (superseded.state, superseded.superseded_by, superseded.error_code) == (State.SUPERSEDED, "U2", None)
     assert house.read_sealed(superseded.id) == Sealed()
     assert superseded.ended_at == START + timedelta(seconds=90)
-    [told] = [posted for posted in house.reporter.posted if posted.id == "V1"]
-    text = result_message(RedactedResult.of(told), contact="")["text"]
+    [result] = [posted for posted in house.reporter.posted if posted.id == "V1"]
+    text = result_message(RedactedResult.of(result), contact="")["text"]
     assert "<@U2> submitted a newer one" in text
     assert f"<!date^{int(superseded.ended_at.timestamp())}^" in text
     assert fate in text
@@ -1657,10 +1657,10 @@ async def test_after_a_definite_no_to_the_newer_one_the_older_one_goes_on(house:
     house.cloudflare.fail_next("credential", times=2 if code == "route_gone" else 1, **failure)
     await house.submit(SECOND, "V2")
     assert await house.deliver() == timedelta(seconds=290)
-    assert house.told == [("V2", ending)]
+    assert house.reported == [("V2", ending)]
     assert await house.deliver_all() == _seconds(290)
     assert house.cloudflare.stored_token("lake") == FIRST
-    assert house.told == [("V2", ending), ("V1", State.STORED)]
+    assert house.reported == [("V2", ending), ("V1", State.STORED)]
 
 
 @pytest.mark.parametrize("refusal", [NotAllowed(), BucketNotAllowed(), ChannelNotAllowed()], ids=repr)
@@ -1671,7 +1671,7 @@ async def test_after_a_denial_of_the_newer_one_the_older_one_goes_on(house: Hous
     house.gate.refusals.append(refusal)
     await house.deliver_all()
     assert house.sent == [FIRST]
-    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.DENIED)]
+    assert sorted(house.reported) == [("V1", State.STORED), ("V2", State.DENIED)]
 
 
 async def test_after_the_newer_one_certainly_failed_the_older_one_goes_on(house: House) -> None:
@@ -1681,7 +1681,7 @@ async def test_after_the_newer_one_certainly_failed_the_older_one_goes_on(house:
     await house.submit(SECOND, "V2")
     assert await house.deliver() is None
     assert house.sent == [SECOND, FIRST]
-    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.FAILED)]
+    assert sorted(house.reported) == [("V1", State.STORED), ("V2", State.FAILED)]
 
 
 async def test_a_newer_uncertain_one_supersedes_the_older_one(house: House) -> None:
@@ -1692,7 +1692,7 @@ async def test_a_newer_uncertain_one_supersedes_the_older_one(house: House) -> N
     await house.deliver_all()
     assert set(house.sent) == {SECOND}
     assert house.cloudflare.stored_token("lake") == SECOND
-    assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.UNCERTAIN)]
+    assert sorted(house.reported) == [("V1", State.SUPERSEDED), ("V2", State.UNCERTAIN)]
     assert (await house.read()).superseded_by == "U2"
 
 
@@ -1707,7 +1707,7 @@ async def test_a_newer_one_that_expired_while_the_bot_was_down_supersedes_the_ol
     house.clock.now += TTL
     await house.deliver_all()
     assert house.sent == [SECOND]
-    assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.UNCERTAIN)]
+    assert sorted(house.reported) == [("V1", State.SUPERSEDED), ("V2", State.UNCERTAIN)]
 
 
 async def test_a_newer_one_frozen_past_its_deadline_supersedes_the_older_one(house: House) -> None:
@@ -1741,7 +1741,7 @@ async def test_a_newer_one_that_cloudflare_now_refuses_lets_the_older_one_go_on(
     assert house.sent == [SECOND, SECOND, FIRST]
     assert house.cloudflare.stored_token("lake") == FIRST
     assert await house.states() == [State.STORED, State.UNCERTAIN]
-    assert sorted(house.told) == [("V1", State.STORED), ("V2", State.UNCERTAIN)]
+    assert sorted(house.reported) == [("V1", State.STORED), ("V2", State.UNCERTAIN)]
 
 
 @pytest.mark.parametrize(
@@ -1771,7 +1771,7 @@ async def test_a_third_one_that_comes_while_the_second_one_is_sent(house: House,
     assert house.cloudflare.stored_token("lake") == THIRD
     assert await house.states() == [State.SUPERSEDED, ending, State.STORED]
     assert (await house.read()).superseded_by == ("U2" if answer == "success" else "U3")
-    assert sorted(name for name, _ in house.told) == ["V1", "V2", "V3"]
+    assert sorted(name for name, _ in house.reported) == ["V1", "V2", "V3"]
 
 
 async def test_one_that_is_being_confirmed_is_not_disturbed_by_a_newer_one(house: House) -> None:
@@ -1784,7 +1784,7 @@ async def test_one_that_is_being_confirmed_is_not_disturbed_by_a_newer_one(house
     assert await house.states() == [State.CONFIRMING, State.CONFIRMING]
     assert house.sent == [FIRST, SECOND]
     await house.deliver_all()
-    assert house.told == [("V1", State.STORED), ("V2", State.STORED)]
+    assert house.reported == [("V1", State.STORED), ("V2", State.STORED)]
 
 
 @pytest.mark.parametrize(
@@ -1809,7 +1809,7 @@ async def test_one_held_back_ends_at_its_own_deadline(house: House, failure: Fai
     house.clock.now = START + TTL
     wait = await house.deliver()
     assert wait is not None
-    assert house.told == [("V1", ending)]
+    assert house.reported == [("V1", ending)]
     assert (await house.read()).ended_at == START + TTL
     await house.deliver_all()
     assert await house.states() == [ending, State.STORED]
@@ -1846,7 +1846,7 @@ async def test_a_delivery_that_lost_its_lease_at_any_point_does_nothing_more(hou
             house.death.at_step = None
             await house.submissions.take(key)
             rows = [await house.read(f"{name} {which}") for which in ("older", "newer")]
-            seen.append((len(house.cloudflare.requests), len(house.told), rows))
+            seen.append((len(house.cloudflare.requests), len(house.reported), rows))
 
         house.death.steps, house.death.at_step, house.death.instead = 0, step, take
         assert await house.delivery.deliver(key) is None
@@ -1855,17 +1855,17 @@ async def test_a_delivery_that_lost_its_lease_at_any_point_does_nothing_more(hou
             assert step > 20
             assert (let_out, reported_twice) == (1, 4)  # just before and in the call to Slack, for both messages
             return
-        [(requests, told, rows)] = seen
-        by_loser = len(house.told) - told
+        [(requests, reported, rows)] = seen
+        by_loser = len(house.reported) - reported
         assert by_loser <= 1, step
         reported_twice += by_loser
         let_out += sum(request.method != "GET" for request in house.cloudflare.requests[requests:])
         assert [await house.read(row.id) for row in rows] == rows, step
-        is_unnoted = any(row.reported_at is None and row.id in dict(house.told) for row in rows)
+        is_unnoted = any(row.reported_at is None and row.id in dict(house.reported) for row in rows)
         await house.deliver_all(key)
         assert house.cloudflare.stored_token(name) == newer, step
-        assert len(house.told) == 2 + is_unnoted, step
-        assert dict(house.told) == {f"{name} older": State.SUPERSEDED, f"{name} newer": State.STORED}, step
+        assert len(house.reported) == 2 + is_unnoted, step
+        assert dict(house.reported) == {f"{name} older": State.SUPERSEDED, f"{name} newer": State.STORED}, step
 
 
 _QUESTIONS = ["of a check", "of the other check", "at the headers of the write", "at its body"]
@@ -1888,8 +1888,8 @@ async def test_a_lease_lost_while_a_request_goes_out_stops_it(house: House, ques
     submissions, house.submissions = house.submissions, TakenMeanwhile(house.database)
     assert await house.deliver() is None
     house.submissions = submissions
-    once_more = 1  # to learn whether somebody has it, or time alone forbids to send
-    assert (max(asked, 3 if question < 3 else 0), house.posts, house.told) == (max(question, 2) + once_more, [], [])
+    once_more = 1  # to find out whether another process holds it, or only the deadline forbids sending
+    assert (max(asked, 3 if question < 3 else 0), house.posts, house.reported) == (max(question, 2) + once_more, [], [])
     assert (await house.read()).state is (State.ACCEPTED if question < 3 else State.STORING)
     await house.deliver_all()
     assert house.sent == [FIRST]
@@ -1913,7 +1913,7 @@ async def test_a_database_that_does_not_answer_the_fence_lets_nothing_out(house:
     submissions, house.submissions = house.submissions, Unavailable(house.database)
     assert await house.deliver() is not None
     house.submissions = submissions
-    assert (max(asked, 2), house.posts, house.told) == (max(question, 2), [], [])
+    assert (max(asked, 2), house.posts, house.reported) == (max(question, 2), [], [])
     assert not (await house.read()).possibly_written
     await house.deliver_all()
     assert house.sent == [FIRST]
@@ -1967,7 +1967,7 @@ async def test_an_unrecorded_success_does_not_outlive_a_newer_request(house: Hou
     await house.submit(SECOND, "V2")
     while (next_at := await delivery.deliver(LAKE)) is not None:
         house.clock.now = next_at
-    assert house.told == [("V1", State.STORED), ("V2", State.UNCERTAIN)]
+    assert house.reported == [("V1", State.STORED), ("V2", State.UNCERTAIN)]
     assert house.sent == [FIRST, SECOND, SECOND, FIRST]
     assert house.cloudflare.stored_token("lake") == FIRST
 
@@ -2045,7 +2045,7 @@ async def test_one_blocked_for_longer_than_it_may_wait_ends_at_once(house: House
     await house.deliver_all()
     await house.submit(SECOND, "V2")
     await house.deliver_all()
-    assert [(name, state) for name, state in house.told] == [("V1", State.FAILED), ("V2", State.FAILED)]
+    assert [(name, state) for name, state in house.reported] == [("V1", State.FAILED), ("V2", State.FAILED)]
     assert house.cloudflare.stored_token("lake") != SECOND
 
 
@@ -2073,7 +2073,7 @@ async def test_a_clock_that_was_set_back_does_not_delay_the_newest(house: House)
     assert await house.deliver() is None
     assert house.sent == [FIRST, SECOND]
     assert house.cloudflare.stored_token("lake") == SECOND
-    assert sorted(house.told) == [("V1", State.SUPERSEDED), ("V2", State.STORED)]
+    assert sorted(house.reported) == [("V1", State.SUPERSEDED), ("V2", State.STORED)]
 
 
 async def test_a_clock_that_was_set_forward_expires_what_is_older(house: House) -> None:
@@ -2083,7 +2083,7 @@ async def test_a_clock_that_was_set_forward_expires_what_is_older(house: House) 
     await house.submit(SECOND, "V2")
     assert await house.deliver() is None
     assert house.sent == [SECOND]
-    assert [name for name, _ in house.told] == ["V1", "V2"]
+    assert [name for name, _ in house.reported] == ["V1", "V2"]
 
 
 async def test_a_process_that_was_frozen_past_the_deadline_sends_nothing(house: House) -> None:
@@ -2141,7 +2141,7 @@ async def test_a_delivery_that_lost_its_submission_reports_nothing(house: House)
     house.transport.after_answer = end_it
     await house.submit()
     await house.deliver_all()
-    assert house.told == []
+    assert house.reported == []
     await house.deliver_all()
     ended = await house.read()
     assert ended.state is State.UNCERTAIN

@@ -83,12 +83,12 @@ MOMENT = SECOND = timedelta(seconds=1)
 
 PATIENCE = timedelta(seconds=60)
 TICK = timedelta(milliseconds=1)
-"""No two people press Submit in the very same moment: that order is known to nobody."""
+"""No two people press Submit at exactly the same moment: their order would be undefined."""
 
 AT_ONCE = timedelta(0)
 LATEST_RECORDING = timedelta(seconds=2)
 LONGEST_WAY = timedelta(seconds=4)
-"""What is longer on its way from Slack is not recorded."""
+"""A Submit that takes longer from Slack is not recorded."""
 
 LONGEST_FREEZE = timedelta(seconds=60)
 KEY_RING = KeyRing(*load_private_keys(generate_private_key()))
@@ -96,7 +96,7 @@ BUCKETS = ("lake", "pond")
 A_BUCKET = st.sampled_from(["lake", "lake", "lake", "pond"])  # most events in one bucket, so that they interact
 PEOPLE = ("U1", "U2", "U3")
 UNTOUCHED = frozenset({State.REFUSED, State.DENIED, State.FAILED, State.EXPIRED})
-"""Endings of which people are told that nothing was changed."""
+"""Endings whose result says that nothing was changed."""
 
 T = TypeVar("T")
 
@@ -139,8 +139,8 @@ class Pasted:
     writes: int = 0
     landed: int = 0
     is_confirmed: bool = False
-    told: list[Submission] = field(default_factory=list)
-    tellings_cut_short: int = 0
+    reports: list[Submission] = field(default_factory=list)
+    reports_cut_short: int = 0
 
     @property
     def place(self) -> tuple[timedelta, timedelta, int]:
@@ -413,7 +413,7 @@ class Slack(Rule):
         if self._world.slack_failures:
             self._world.slack_failures -= 1
             raise SlackUnavailable
-        self._world.pasted[submission.id].told.append(submission)
+        self._world.pasted[submission.id].reports.append(submission)
         await self._world.point()
         return Posted(place=submission.channel_id, way=Way.CHANNEL)
 
@@ -624,7 +624,7 @@ class Ordering(RuleBasedStateMachine):
         if outcome == "killed":
             self._delivery = self._make_delivery()
         if self._taken_at is not None:
-            assert self._taken_at == self._run(self._trace(bucket)), "somebody else's bucket was worked on"
+            assert self._taken_at == self._run(self._trace(bucket)), "a bucket of another process was worked on"
 
     @rule(hours=st.sampled_from([0, 0, -1, 1]))
     def restart(self, hours: int) -> None:
@@ -657,7 +657,7 @@ class Ordering(RuleBasedStateMachine):
         is_fit: bool = True,
     ) -> None:
         name = f"V{len(self._world.pasted):03d}"
-        late = min(late, self._world.real - self._world.started_at)  # what a process did not record dies with it
+        late = min(late, self._world.real - self._world.started_at)  # what a process did not record is lost with it
         self._world.real += TICK
         arrived = self._world.real - late
         pasted = Pasted(
@@ -794,7 +794,7 @@ class Ordering(RuleBasedStateMachine):
         await self._cut_short(bucket)
         is_past_recall = self._world.is_past_recall
         if is_past_recall:
-            self._world.in_flight.add(bucket)  # nobody can call back a request that is out
+            self._world.in_flight.add(bucket)  # a sent request cannot be recalled
         if newer_of is not None:
             await self._submit(bucket, newer_of)
         of_database, is_at_the_door = self._world.of_database, self._world.is_at_the_door
@@ -813,7 +813,7 @@ class Ordering(RuleBasedStateMachine):
             found = await self._submissions.find(pasted.id)
             assert found is not None
             if bucket in {None, pasted.bucket} and found.reported_at is None:
-                pasted.tellings_cut_short += found.is_ended
+                pasted.reports_cut_short += found.is_ended
 
     # Invariants.
 
@@ -830,12 +830,12 @@ class Ordering(RuleBasedStateMachine):
             self._check_told(pasted, row)
 
     def _check_told(self, pasted: Pasted, row: Submission) -> None:
-        assert len(pasted.told) <= 1 + pasted.tellings_cut_short, f"{pasted.id} is told too often"
-        assert row.reported_at is None or pasted.told, f"{pasted.id} is noted as told, and was not"
-        assert {told.state for told in pasted.told} <= {row.state}
+        assert len(pasted.reports) <= 1 + pasted.reports_cut_short, f"{pasted.id} is reported too often"
+        assert row.reported_at is None or pasted.reports, f"{pasted.id} is recorded as reported, and was not"
+        assert {report.state for report in pasted.reports} <= {row.state}
         is_untouched = row.state in UNTOUCHED or (row.state is State.SUPERSEDED and not row.possibly_written)
         if row.is_ended and is_untouched:
-            assert not pasted.landed, f"{pasted.id} is told as unchanged, and landed"
+            assert not pasted.landed, f"{pasted.id} is reported as unchanged, and landed"
         pasted.is_confirmed = pasted.is_confirmed or row.state is State.CONFIRMING
         assert not (pasted.is_confirmed and row.is_ended) or row.state is State.STORED
         if row.state is State.STORED:
@@ -897,7 +897,7 @@ class Ordering(RuleBasedStateMachine):
             assert row.is_ended
             assert row.reported_at is not None
             assert await read_sealed(self._submissions, row.id) == Sealed()
-            assert pasted.told
+            assert pasted.reports
             self._check_told(pasted, row)
             if row.state is State.SUPERSEDED:
                 newer = [each for each in self._of(bucket) if each.place > pasted.place]

@@ -82,7 +82,7 @@ def _delivery(submissions: Submissions, database: Database, client: CloudflareCl
     allowlist = Allowlist(
         users=frozenset({"U1"}), usergroups=frozenset(), channels=frozenset(), buckets=(), may_enable=True
     )
-    memberships = Memberships(None, lambda: NOW)  # type: ignore[arg-type]  # nobody is asked about a listed user
+    memberships = Memberships(None, lambda: NOW)  # type: ignore[arg-type]  # a listed user needs no lookup
     return Delivery(
         submissions=submissions,
         catalogs=Catalogs(database, SANDBOX_ACCOUNT_ID),

@@ -73,7 +73,7 @@ class Workplace:
     async def _keep_house(self) -> None:
         self.keepers += 1
         self.most_keepers = max(self.most_keepers, self.keepers)
-        await asyncio.sleep(0.5)  # as long as it takes to announce something
+        await asyncio.sleep(0.5)  # the time that an announcement may take
         self.keepers -= 1
         self.kept.put_nowait(None)
 
@@ -85,7 +85,7 @@ class Workplace:
     async def wait_until(self, condition: str) -> None:
         """Wait until an SQL condition holds."""
         async with asyncio.timeout(PATIENCE.total_seconds()):
-            while not await asyncio.to_thread(execute, self.url, f"SELECT 1 WHERE {condition}"):  # noqa: ASYNC110 - the database tells nobody
+            while not await asyncio.to_thread(execute, self.url, f"SELECT 1 WHERE {condition}"):  # noqa: ASYNC110 - the database sends no event
                 await asyncio.sleep(0.02)
 
 
@@ -278,7 +278,7 @@ async def test_requested_tests_run_besides_a_waiting_refresh(place: Workplace) -
     assert sorted(str(args) for *_, args in place.job_rows()) == ['{"tests": false}', '{"tests": true}']
     runner = await place.start_runner()
     async with asyncio.timeout(PATIENCE.total_seconds()):
-        assert await place.refreshed.get() is True  # the first one was taken by whoever waited for the start
+        assert await place.refreshed.get() is True  # the wait for the start took the first one
     await place.wait_until("NOT EXISTS (SELECT 1 FROM procrastinate_jobs WHERE task_name = 'refresh_catalogs')")
     assert not runner.done()
 
@@ -689,7 +689,7 @@ async def test_a_stop_waits_for_a_delivery_that_ends_soon(place: Workplace) -> N
     await place.jobs.deliver(LAKE)
     await place.delivery.next_start()
     stopping = asyncio.create_task(stop(runner))
-    await asyncio.sleep(0.1)  # nothing tells that it waits
+    await asyncio.sleep(0.1)  # no event says that it waits
     assert not stopping.done()
     released.set()
     await stopping

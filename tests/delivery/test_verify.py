@@ -72,8 +72,8 @@ def _page(status: int, **headers: str) -> httpx.Response:
 
 
 def _token(status: str = "active", *, date: datetime | None = NOW, **times: datetime | str | None) -> httpx.Response:
-    told = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in times.items()}
-    return _ok({"id": TOKEN_ID, "status": status, **told}, date)
+    fields = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in times.items()}
+    return _ok({"id": TOKEN_ID, "status": status, **fields}, date)
 
 
 def _catalog(status: str = "active", credential: str = "present") -> httpx.Response:
@@ -187,10 +187,9 @@ def _found(owner: TokenKind | None = TokenKind.ACCOUNT, *unchecked: Check) -> Fi
     return Findings(token=facts, unchecked=frozenset(unchecked), credential=CredentialStatus.VALID)
 
 
-# All answers to each question. What they say: "yes"; "mute", the question is not offered to this token; "no CODE";
-# "wait CODE", a no that passes for a token that was made a moment ago; "bare CODE", a no without a reason, which ends
-# it when it lasts; "trouble CODE", to be asked again;
-# "operator CODE". Behind a bar stands what is said without patience.
+# All answers to each question, and their meaning: "yes"; "mute", the question is not offered to this token; "no CODE";
+# "wait CODE", a no that passes for a token created a moment ago; "bare CODE", a no without a reason, which is final
+# if it lasts; "trouble CODE", to be asked again; "operator CODE". After a bar: the meaning without patience.
 
 ADDRESSES = "Cannot use the access token from location: 203.0.113.7"
 TROUBLES: Mapping[str, tuple[Reply, str]] = {
@@ -297,14 +296,14 @@ def _combine(names: tuple[str, str, str], *, is_patient: bool) -> tuple[str, str
     own = _said(OWN[names[1]][1], is_patient=is_patient)
     reach = _said(REACH[names[2]][1], is_patient=is_patient)
     if names[2] in READ and names[0] in BARE:
-        verify = "wait token_invalid" if is_patient else "mute"  # what reads a catalog is a token
+        verify = "wait token_invalid" if is_patient else "mute"  # only a valid token reads a catalog
     if own.startswith("no ") and names[2] == "active":
-        own = _DOUBT  # the token is shown what the bot is not
+        own = _DOUBT  # the token sees what the bot does not
     if names[2] == "no such route" and own == "yes":
         reach = _DOUBT  # it answers the bot
     if reach.startswith(("catalog ", "switched off")):
         reach = _find_meaning_of_no_catalog(reach, own)
-    if reach == "bare 401":  # where the bot is answered on the same way, what is refused is the token
+    if reach == "bare 401":  # if the bot gets an answer there, the token is refused
         reach = "wait forbidden" if own == "yes" else "bare unexplained_refusal"
     if reach == "wait forbidden":
         reach = "wait lacks_catalog_rights" if verify == "yes" else "wait credential_refused"
@@ -707,8 +706,8 @@ ENDINGS: Mapping[str, dict[str, Reply]] = {
 async def test_no_error_holds_the_token(office: Office, replies: dict[str, Reply]) -> None:
     """Neither its text nor its causes nor the variables of its frames."""
     error = await office.fail(replies)
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    frames = [f"{frame.name} {frame.locals}" for frame in told.stack if not frame.filename.endswith("test_verify.py")]
+    trace = traceback.TracebackException.from_exception(error, capture_locals=True)
+    frames = [f"{frame.name} {frame.locals}" for frame in trace.stack if not frame.filename.endswith("test_verify.py")]
     assert frames != []
     assert find_leaks("\n".join([repr(vars(error)), str(error), *frames]).encode(), TOKEN) == []
     assert list(_causes(error)) == []
@@ -746,9 +745,9 @@ def test_what_a_refused_write_means(
 
 def test_an_explained_refusal_keeps_what_cloudflare_said() -> None:
     """Support asks for it."""
-    told = CredentialRefused(status=400, cloudflare_code=30004, cloudflare_message="weak", cf_ray="8f00-BOX")
-    explained = explain_refusal(told, _found())
-    assert vars(explained) == vars(told)
+    answer = CredentialRefused(status=400, cloudflare_code=30004, cloudflare_message="weak", cf_ray="8f00-BOX")
+    explained = explain_refusal(answer, _found())
+    assert vars(explained) == vars(answer)
 
 
 @pytest.mark.parametrize(

@@ -132,11 +132,11 @@ async def test_only_our_own_organization_counts(
     memberships: Memberships, team_ids: tuple[str, ...], enterprise_ids: tuple[str, ...], *, was_here: bool
 ) -> None:
     """Even for a listed user who was here before."""
-    somebody = replace(actor(ADA, *team_ids), enterprise_ids=frozenset(enterprise_ids))
+    visitor = replace(actor(ADA, *team_ids), enterprise_ids=frozenset(enterprise_ids))
     gate = gate_of(memberships, users=(ADA,), enterprise_id=ORGANIZATION)
-    assert not gate.is_of_organization(somebody)
+    assert not gate.is_of_organization(visitor)
     with pytest.raises(Outsider):
-        await gate.permit(somebody, was_here=was_here)
+        await gate.permit(visitor, was_here=was_here)
 
 
 async def test_a_sister_workspace_is_admitted_only_for_a_user_who_was_here(memberships: Memberships) -> None:
@@ -154,9 +154,9 @@ async def test_a_sister_workspace_is_admitted_only_for_a_user_who_was_here(membe
 
 async def test_without_an_organization_no_sister_is_known(memberships: Memberships) -> None:
     """Whatever the payload names."""
-    somebody = replace(actor(ADA, AWAY), enterprise_ids=frozenset({ORGANIZATION}))
+    visitor = replace(actor(ADA, AWAY), enterprise_ids=frozenset({ORGANIZATION}))
     with pytest.raises(Outsider):
-        await gate_of(memberships, users=(ADA,)).permit(somebody, was_here=True)
+        await gate_of(memberships, users=(ADA,)).permit(visitor, was_here=True)
 
 
 STRANGERS = {"not listed": MALLORY, "nobody": "", "lower case": ADA.lower(), "a group's id": GROUP}

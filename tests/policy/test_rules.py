@@ -100,8 +100,8 @@ def test_what_slack_left_open_is_neither_yes_nor_no(
     known: tuple[str, ...], unknown: tuple[str, ...], said: type[AccessRefused] | None
 ) -> None:
     """But only if a group named by this very rule could still let the person in."""
-    somebody = Person(user_id="U0BOB", usergroups=frozenset(known), unknown_usergroups=frozenset(unknown))
-    assert refusal(LISTED, Request(person=somebody)) is said
+    user = Person(user_id="U0BOB", usergroups=frozenset(known), unknown_usergroups=frozenset(unknown))
+    assert refusal(LISTED, Request(person=user)) is said
 
 
 def test_a_member_of_one_group_gets_no_rights_of_a_silent_one() -> None:

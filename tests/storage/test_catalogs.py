@@ -192,7 +192,7 @@ async def test_replicas_that_list_at_once_do_not_deadlock(catalogs: Catalogs) ->
     assert len(await _catalogs(catalogs)) == 50
 
 
-# Tests of what is stored.
+# Tests of stored credentials.
 
 
 async def test_a_list_keeps_test_results(catalogs: Catalogs) -> None:
@@ -296,12 +296,12 @@ async def test_the_time_of_the_last_test_round_is_kept(catalogs: Catalogs) -> No
     [
         pytest.param([VALID, INVALID], 1, id="it worked, and no longer does"),
         pytest.param([VALID, INVALID, INVALID], 1, id="still: since the first time"),
-        pytest.param([VALID, INVALID, VALID], None, id="it works again before that was told"),
+        pytest.param([VALID, INVALID, VALID], None, id="it works again before the announcement"),
         pytest.param([VALID, INVALID, VALID, INVALID], 3, id="and does not again"),
         pytest.param([INVALID], None, id="it never worked: its result said so"),
         pytest.param([INVALID, INVALID], None, id="it never worked, twice"),
-        pytest.param([VALID, ABSENT], None, id="somebody removed it"),
-        pytest.param([VALID, ABSENT, INVALID], None, id="somebody put another one there"),
+        pytest.param([VALID, ABSENT], None, id="someone removed it"),
+        pytest.param([VALID, ABSENT, INVALID], None, id="someone stored another one"),
     ],
 )
 async def test_a_change_from_valid_to_invalid_is_noted(

@@ -151,10 +151,10 @@ async def test_one_damaged_submission_holds_up_nothing_else(
     with pytest.raises(RecordDamaged):
         await submissions.history(ACCOUNT, LAKE.bucket, 1)
 
-    told = [line for line in log.getvalue().splitlines() if "record_set_aside" in line]
-    assert len(told) == 1
-    assert '"row": "V2"' in told[0]
-    assert "restore this row from a backup, or delete it" in told[0]
+    lines = [line for line in log.getvalue().splitlines() if "record_set_aside" in line]
+    assert len(lines) == 1
+    assert '"row": "V2"' in lines[0]
+    assert "restore this row from a backup, or delete it" in lines[0]
     assert query(f"SELECT {all_of_it} FROM submissions WHERE id = 'V2'") == before  # noqa: S608 - our own words
 
 

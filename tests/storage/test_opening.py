@@ -655,9 +655,9 @@ async def test_a_standby_is_waited_for(load: LoadSettings) -> None:
                 async with asyncio.timeout(PATIENCE.total_seconds()):
                     await opening
 
-    told = next(line for line in logged if line["event"] == "postgres_refused")
-    assert (told["sqlstate"], told["reason"]) == ("25006", "the server is a standby")
-    assert "promote" in told["fix"]
+    refused = next(line for line in logged if line["event"] == "postgres_refused")
+    assert (refused["sqlstate"], refused["reason"]) == ("25006", "the server is a standby")
+    assert "promote" in refused["fix"]
 
 
 async def test_without_the_extra_the_sentence_says_how_to_install_it(
@@ -665,7 +665,7 @@ async def test_without_the_extra_the_sentence_says_how_to_install_it(
 ) -> None:
     """The package does not include PostgreSQL's driver by default."""
     monkeypatch.delitem(sys.modules, "bot.storage.jobs", raising=False)
-    monkeypatch.setitem(sys.modules, "procrastinate", None)  # as Python itself notes what is not installed
+    monkeypatch.setitem(sys.modules, "procrastinate", None)  # as Python marks a module that is not installed
 
     said = await refusal(_worker(load, "postgresql://127.0.0.1/bot"))
 
@@ -722,5 +722,5 @@ async def test_a_start_that_waits_can_be_stopped(load: LoadSettings, proxy: Post
 
 async def _wait_until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE.total_seconds()):
-        while not is_so():  # noqa: ASYNC110 - a log tells nobody
+        while not is_so():  # noqa: ASYNC110 - a log sends no event
             await asyncio.sleep(0.01)

@@ -167,10 +167,10 @@ async def test_an_error_in_afterwards_rolls_everything_back(database: PostgresDa
 
 async def test_transactions_run_concurrently(database: PostgresDatabase) -> None:
     """None waits for another to end."""
-    everybody = asyncio.Barrier(CONNECTIONS)
+    barrier = asyncio.Barrier(CONNECTIONS)
 
     async def afterwards(_: int, __: Raw) -> None:
-        await everybody.wait()
+        await barrier.wait()
 
     async with asyncio.timeout(PATIENCE.total_seconds()):
         assert await asyncio.gather(*(database.run(_ask, afterwards) for _ in range(CONNECTIONS))) == [1] * CONNECTIONS
@@ -402,10 +402,10 @@ async def test_a_connection_that_breaks_in_a_transaction_is_replaced(
 
 async def test_half_open_connections_are_replaced(proxy: PostgresProxy, url: str, log: io.StringIO) -> None:
     """The existing ones fall silent with their sockets open, new ones work: no call fails."""
-    everybody = asyncio.Barrier(CONNECTIONS)
+    barrier = asyncio.Barrier(CONNECTIONS)
 
     async def meet(_: int, __: Raw) -> None:
-        await everybody.wait()
+        await barrier.wait()
 
     async with _started(proxy.url, time_limit=PATIENCE) as database:
         await asyncio.gather(*(database.run(_ask, meet) for _ in range(CONNECTIONS)))
@@ -701,10 +701,10 @@ async def test_a_refusal_of_the_server_is_logged_with_the_fix(postgres_url: str)
     database = PostgresDatabase(postgres_url.rpartition("/")[0] + "/made_up")
     with capture_logs() as logs, pytest.raises(DatabaseUnavailable):
         await database.start()
-    [told] = [line for line in logs if line["event"] == "postgres_refused"]
-    assert (told["sqlstate"], told["reason"]) == ("3D000", 'database "made_up" does not exist')
+    [refused] = [line for line in logs if line["event"] == "postgres_refused"]
+    assert (refused["sqlstate"], refused["reason"]) == ("3D000", 'database "made_up" does not exist')
     assert database.refusal is not None
-    assert database.refusal.fix == told["fix"] == "create the database, or put the right name into the URL"
+    assert database.refusal.fix == refused["fix"] == "create the database, or put the right name into the URL"
 
 
 async def test_a_refused_statement_is_logged_with_its_sqlstate(

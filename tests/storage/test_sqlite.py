@@ -383,7 +383,7 @@ async def test_a_commit_with_an_io_error_is_unknown(
     """It may be on disk or not, so nothing is repeated; once the disk is fixed, calls work again."""
     with ExitStack() as stack:
         stack.enter_context(capture_logs())  # there is no room for a log either
-        with suppress(CommitUnknown):  # what keeps the writer busy is of the same group
+        with suppress(CommitUnknown):  # the busy job is in the same group
             async with _busy_writer(entries):
                 tasks = await _give(entries, *works)
                 stack.enter_context(_no_room_for(database_path.with_name("bot.sqlite-wal")))

@@ -228,7 +228,7 @@ async def test_times_of_another_zone_are_the_same_moments(submissions: Submissio
         pytest.param("nonce-2", NEW, Verdict.UNKNOWN_OPENING, id="an unknown nonce"),
         pytest.param("", NEW, Verdict.UNKNOWN_OPENING, id="no nonce"),
         pytest.param("NONCE-1", NEW, Verdict.UNKNOWN_OPENING, id="another spelling"),
-        pytest.param("nonce-1", replace(NEW, user_id="U2"), Verdict.SOMEBODY_ELSES, id="somebody else's"),
+        pytest.param("nonce-1", replace(NEW, user_id="U2"), Verdict.SOMEBODY_ELSES, id="another person's"),
         pytest.param("nonce-1", replace(NEW, team_id="T2"), Verdict.SOMEBODY_ELSES, id="another workspace's"),
         pytest.param("nonce-1", replace(NEW, **at(OPENING.expires_at)), Verdict.TOO_OLD, id="expired at this moment"),
         pytest.param("nonce-1", replace(NEW, **at(NOW + timedelta(days=1))), Verdict.TOO_OLD, id="expired long ago"),
@@ -236,7 +236,7 @@ async def test_times_of_another_zone_are_the_same_moments(submissions: Submissio
             "nonce-1",
             replace(NEW, user_id="U2", **at(NOW + timedelta(days=1))),
             Verdict.SOMEBODY_ELSES,
-            id="somebody else's and expired",
+            id="another person's and expired",
         ),
     ],
 )
@@ -684,7 +684,7 @@ async def test_a_move_from_outside_needs_no_lease_and_wakes_the_bucket(submissio
     assert await submissions.apply(stale, verifying, lease) == []
     assert await submissions.apply(stale, verifying) == []
     assert await _move(submissions, await _read(submissions), State.DENIED, lease=lease) is not None
-    assert woken == [LAKE]  # a delivery goes on by itself, and what did not move wakes nobody
+    assert woken == [LAKE]  # a delivery continues by itself, and a refused move wakes none
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED, State.VERIFYING}))
@@ -712,15 +712,15 @@ async def test_whatever_may_have_been_recorded_wakes_its_bucket(submissions: Sub
 
 async def test_every_change_is_passed_to_the_watchers(submissions: Submissions) -> None:
     """Also one by the loser of a race; notes about ended submissions are distinguished from steps."""
-    told: list[tuple[str, State, bool]] = []
-    submissions.watch(lambda change: told.append((change.submission.id, change.submission.state, change.is_new_state)))
+    seen: list[tuple[str, State, bool]] = []
+    submissions.watch(lambda change: seen.append((change.submission.id, change.submission.state, change.is_new_state)))
     await _accept(submissions)
     await _accept(submissions, replace(NEW, id="V2", **at(NOW + timedelta(seconds=1))))
     await _confirming(submissions, "V2")
     await _report(submissions, await _read(submissions))
     late = await _accept(submissions, replace(NEW, id="V3", **at(NOW - timedelta(seconds=1))))
     assert late.state is State.SUPERSEDED
-    assert told == [
+    assert seen == [
         ("V2", State.VERIFYING, True),
         ("V2", State.STORING, True),
         ("V2", State.CONFIRMING, True),
@@ -1025,7 +1025,7 @@ async def test_one_that_is_recorded_while_a_newer_one_is_written_is_superseded(
     engine = create_engine(tables_url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.connect() as other, other.begin():
         accept(other, older, "nonce of V2", older.team_id)
-        with pytest.raises(DatabaseUnavailable):  # it waits for the other one, as long as anything may take
+        with pytest.raises(DatabaseUnavailable):  # it waits for the other transaction, up to the time limit
             await _move(submissions, storing, State.CONFIRMING)
     engine.dispose()
     await _move(submissions, storing, State.CONFIRMING)
@@ -1069,10 +1069,10 @@ async def test_no_number_of_checks_hides_a_result(submissions: Submissions) -> N
 async def test_unreported_keys_are_the_buckets_with_work(submissions: Submissions) -> None:
     """Each once; a bucket whose results are all reported is not among them."""
     assert await submissions.unreported_keys() == []
-    told = await _accept(submissions)
+    reported = await _accept(submissions)
     await _accept(submissions, replace(NEW, id="V2", key=POND))
     await _accept(submissions, replace(NEW, id="V3", key=POND))
-    await _report(submissions, _moved(await _move(submissions, told, State.DENIED)))
+    await _report(submissions, _moved(await _move(submissions, reported, State.DENIED)))
     assert await submissions.unreported_keys() == [POND]
 
 
