@@ -177,7 +177,7 @@ async def test_a_newer_one_goes_on_and_ends_it(tables: Database, query: Query, c
     for state in (State.VERIFYING, State.STORING, State.CONFIRMING):
         going, *others = await submissions.apply(going, Move(to=state, at=NOW), lease)
 
-    assert others[0].id == "V1"
+    assert "V1" in [each.id for each in others]  # in any order: PostgreSQL promises none
     assert (going.id, going.state) == ("V4", State.CONFIRMING)
     assert query("SELECT id FROM submissions WHERE sealed_token IS NOT NULL AND id = 'V1'") == []
 
