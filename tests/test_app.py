@@ -1,4 +1,4 @@
-"""The composition root in this process: what a start needs, what is joined, and that a stop leaves nothing behind."""
+"""The composition root, in this process: what a start needs, that the parts work together, and a clean stop."""
 
 import asyncio
 import io
@@ -53,7 +53,7 @@ Way = Literal["socket", "http"]
 
 @dataclass(slots=True, kw_only=True)
 class Scene:
-    """The doubles, and settings of a bot between them."""
+    """The doubles, and the settings of a bot between them."""
 
     slack: FakeSlack
     cloudflare: FakeCloudflare
@@ -76,24 +76,24 @@ class Scene:
             self.slack.request_url = f"http://{bot.http_address}/slack/events"
 
     def probes(self) -> list[ReceivedRequest]:
-        """Return the tests of stored credentials that were asked for."""
+        """Return the tests of stored credentials that Cloudflare was asked for."""
         return [request for request in self.cloudflare.requests if request.path.endswith("/credential/status")]
 
     async def submit(self, token: str = make_token(Behaviour.GOOD, 1)) -> None:
-        """Walk from the command to the pressed Store."""
+        """Submit a token: from the command to the Store button."""
         outcome = await self.slack.type_command(ADA, PLATFORM, f"/r2-credential {BUCKET}")
         assert (outcome.failure, outcome.message) == (None, None)
         await self.slack.fill(ADA, "token", token)
         assert (await self.slack.submit(ADA)).kind == "updated"
 
     async def wait_for_result(self) -> Message:
-        """Return the message that tells the outcome."""
+        """Return the message with the result."""
         return await self.slack.wait_for_message(PLATFORM, lambda message: f"`{BUCKET}`" in message.text)
 
 
 @pytest_asyncio.fixture
 async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO) -> AsyncIterator[Scene]:
-    """Set the doubles up; the bot is not started yet."""
+    """Start the doubles, but not the bot."""
     async with FakeCloudflare() as cloudflare, FakeSlack() as slack:
         cloudflare.add_bucket(BUCKET)
         yield Scene(slack=slack, cloudflare=cloudflare, directory=tmp_path, monkeypatch=monkeypatch)
@@ -101,7 +101,7 @@ async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringI
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """Put back what a run does with SIGTERM and SIGINT."""
+    """Restore the handlers of SIGTERM and SIGINT that a run replaces."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in before.items():
@@ -114,8 +114,8 @@ async def _get(bot: RunningBot, path: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("way", "transport"), [("http", "http"), ("socket", "socket_mode")])
-async def test_a_token_finds_its_way(scene: Scene, way: Way, transport: str) -> None:
-    """All parts are joined: from the command to the slot and the message, over either transport."""
+async def test_a_token_is_stored(scene: Scene, way: Way, transport: str) -> None:
+    """All parts work together, from the command to the slot and the message, over either transport."""
     async with running(scene.settings(way)) as bot:
         scene.meet(bot)
         await scene.submit()
@@ -129,7 +129,7 @@ async def test_a_token_finds_its_way(scene: Scene, way: Way, transport: str) -> 
 
 @pytest.mark.parametrize("exceptions", ["", "localhost"])
 async def test_every_client_of_a_process_goes_one_way(scene: Scene, exceptions: str) -> None:
-    """Cloudflare, the Web API and Socket Mode over TLS: all by the proxy, or none."""
+    """Cloudflare, the Web API and Socket Mode, over TLS: all through the proxy, or none."""
     authority = make_authority(scene.directory)
     async with (
         stand_between(f"http://127.0.0.1:{scene.slack.port}") as between,
@@ -169,7 +169,7 @@ def _tell_link(request: web.Request, link: str) -> web.Response | None:
 
 
 async def test_a_bot_that_slack_cannot_reach_is_not_ready(scene: Scene) -> None:
-    """A load balancer or a supervisor is told, although the process lives."""
+    """A load balancer or supervisor can see it, although the process is alive."""
     async with running(scene.settings("socket")) as bot:
         scene.slack.transport.refuses_connections = True
         await scene.slack.transport.drop_connections()
@@ -179,7 +179,7 @@ async def test_a_bot_that_slack_cannot_reach_is_not_ready(scene: Scene) -> None:
 
 
 async def test_a_bot_whose_database_is_away_is_not_ready(scene: Scene, pass_time: Callable[[timedelta], None]) -> None:
-    """A database that somebody holds locked for more than a second cannot record a submission; it is asked again."""
+    """While another process locks the database, no submission can be recorded; the next check asks again."""
     settings = scene.settings()
     async with running(settings) as bot:
         with closing(sqlite3.connect(settings.database_path, isolation_level=None)) as other:
@@ -191,7 +191,7 @@ async def test_a_bot_whose_database_is_away_is_not_ready(scene: Scene, pass_time
 
 
 async def test_a_bot_whose_jobs_stand_still_is_not_ready(scene: Scene, postgres_url: str) -> None:
-    """Its database answers, and would record what nobody works off."""
+    """Its database answers, but the submissions in it would not be delivered."""
     changes = {"R2_CREDENTIAL_DATABASE_URL": postgres_url, "R2_CREDENTIAL_SEALING_KEY": generate_private_key()}
     async with running(scene.settings(changes=changes)) as bot:
         await _wait_for_status(bot, 200)
@@ -203,12 +203,12 @@ async def test_a_bot_whose_jobs_stand_still_is_not_ready(scene: Scene, postgres_
 
 async def _wait_for_status(bot: RunningBot, wanted: int) -> None:
     async with asyncio.timeout(PATIENCE.total_seconds()):
-        while (await _get(bot, "/readyz"))[0] != wanted:  # noqa: ASYNC110 - a port tells nobody
+        while (await _get(bot, "/readyz"))[0] != wanted:  # noqa: ASYNC110 - a port sends no event
             await asyncio.sleep(0.1)
 
 
 async def test_what_was_left_unfinished_is_resumed(scene: Scene) -> None:
-    """A stop in the middle costs nothing but time, and a message is never posted twice."""
+    """A stop in the middle only costs time, and no message is posted twice."""
     scene.cloudflare.fail_next("credential", status=503, retry_after=1)
     settings = scene.settings()
     async with running(settings) as bot:
@@ -221,8 +221,8 @@ async def test_what_was_left_unfinished_is_resumed(scene: Scene) -> None:
     assert len([message for message in scene.slack.workspace.messages if message.bot_id]) == 1
 
 
-async def test_an_end_that_was_not_shown_is_shown_after_a_restart(scene: Scene) -> None:
-    """Else the modal would say "Storing..." of what is stored, reported, and touched by nobody any more."""
+async def test_a_result_that_was_not_shown_is_shown_after_a_restart(scene: Scene) -> None:
+    """Otherwise the modal would say "Storing..." forever, though the token is stored and reported."""
     scene.slack.fail_next("views.update", status=503, times=1_000)
     settings = scene.settings()
     async with running(settings) as bot:
@@ -239,7 +239,7 @@ async def test_an_end_that_was_not_shown_is_shown_after_a_restart(scene: Scene) 
 
 async def _wait_until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE.total_seconds()):
-        while not is_so():  # noqa: ASYNC110 - a double sets no event for this
+        while not is_so():  # noqa: ASYNC110 - the double has no event for this
             await asyncio.sleep(0.01)
 
 
@@ -252,7 +252,7 @@ async def _wait_until(is_so: Callable[[], bool]) -> None:
     ],
 )
 async def test_a_second_bot_on_the_same_data_is_refused(scene: Scene, changes: dict[str, str]) -> None:
-    """Two that deliver the same submissions would both send them; the fix is told."""
+    """Two bots would send each submission twice; the refusal names the fix."""
     scene.monkeypatch.chdir(scene.directory)
     shared = {"R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{scene.directory / 'shared' / 'bot.sqlite'}"}
     async with running(scene.settings(changes=shared)):
@@ -316,7 +316,7 @@ REFUSED: dict[str, tuple[Callable[[Scene], dict[str, str]], str]] = {
 async def test_a_start_that_cannot_work_names_the_setting(
     scene: Scene, spoil: Callable[[Scene], dict[str, str]], words: str
 ) -> None:
-    """It is refused before anything is taken, and it lets go of all that it held."""
+    """It is refused before any work is accepted, and releases everything that it held."""
     settings = scene.settings("socket", spoil(scene))
 
     with pytest.raises(StartRefused, match=words):
@@ -326,7 +326,7 @@ async def test_a_start_that_cannot_work_names_the_setting(
 
 
 async def test_an_install_in_a_whole_organization_is_refused(scene: Scene) -> None:
-    """Each workspace of it would be foreign, and nobody could submit what they were asked to paste."""
+    """Each workspace in it would be foreign, so people would be asked for tokens and then refused."""
 
     def answer(request: web.Request) -> web.Response | None:
         wide = {"ok": True, "team_id": "T0SANDBOX", "enterprise_id": "E0NORTHWD", "is_enterprise_install": True}
@@ -345,7 +345,7 @@ async def test_slack_is_waited_for(scene: Scene, log: io.StringIO, pass_time: Pa
     starting = asyncio.create_task(_start(scene.settings()))
 
     while not starting.done():
-        await asyncio.sleep(0.01)  # nothing tells that it has begun to wait
+        await asyncio.sleep(0.01)  # no event says that it waits
         pass_time(SECOND / 4)
 
     await starting
@@ -353,7 +353,7 @@ async def test_slack_is_waited_for(scene: Scene, log: io.StringIO, pass_time: Pa
 
 
 async def test_the_operators_own_key_is_left_alone(scene: Scene) -> None:
-    """With a key of the operator's there are no key files, and nothing rotates; the way is the same."""
+    """With the operator's key there are no key files and no rotation; a token is still stored."""
     path = scene.directory / "key.pem"
     write_key_file(path, generate_private_key())
     changes = {
@@ -371,14 +371,14 @@ async def test_the_operators_own_key_is_left_alone(scene: Scene) -> None:
 async def test_keys_are_rotated_while_the_bot_runs(
     scene: Scene, clock: Clock, log: io.StringIO, pass_time: PassTime
 ) -> None:
-    """A new key every day; the replaced one is destroyed once nothing is sealed with it any more."""
+    """A new key every day; the old one is destroyed once nothing is sealed with it."""
     settings = scene.settings()
     keys = settings.data_dir / "sealing-keys"
     async with running(settings, clock):
         [first] = keys.glob("*.pem")
         for _ in range(3):
             clock.advance(KEY_LIFETIME)
-            await asyncio.sleep(0.05)  # nothing tells that the housekeeping has begun to wait
+            await asyncio.sleep(0.05)  # no event says that the housekeeping waits
             pass_time(WATCH_EVERY)
             await asyncio.sleep(0.05)
 
@@ -389,12 +389,12 @@ async def test_keys_are_rotated_while_the_bot_runs(
 async def test_housekeeping_survives_a_database_that_is_away(
     scene: Scene, log: io.StringIO, pass_time: PassTime
 ) -> None:
-    """It is told, and done a minute later."""
+    """The failure is logged, and the work is done a minute later."""
     settings = scene.settings()
     async with running(settings) as bot:
         with closing(sqlite3.connect(settings.database_path)) as other, other:
             other.execute("ALTER TABLE submissions RENAME TO elsewhere")
-        await asyncio.sleep(0.05)  # nothing tells that the housekeeping has begun to wait
+        await asyncio.sleep(0.05)  # no event says that the housekeeping waits
         pass_time(WATCH_EVERY)
         await _wait_until(lambda: "housekeeping_failed" in log.getvalue())
 
@@ -402,7 +402,7 @@ async def test_housekeeping_survives_a_database_that_is_away(
 
 
 async def test_an_expiry_is_reminded_of_while_the_bot_runs(scene: Scene, clock: Clock, pass_time: PassTime) -> None:
-    """Three days before and at the end, once each, in the channel of the result, with a button to the form."""
+    """Three days before and at the expiry, once each, in the result's channel, with a button that opens the form."""
     async with running(scene.settings(), clock) as bot:
         scene.meet(bot)
         await scene.submit(token=make_token(Behaviour.EXPIRES_SOON))
@@ -410,7 +410,7 @@ async def test_an_expiry_is_reminded_of_while_the_bot_runs(scene: Scene, clock: 
         shown = [result.ts]
         for days, words in ((6, None), (2, "expires soon"), (0, None), (3, "has expired"), (9, None)):
             clock.advance(timedelta(days=days))
-            await asyncio.sleep(0.05)  # nothing tells that the housekeeping has begun to wait
+            await asyncio.sleep(0.05)  # no event says that the housekeeping waits
             pass_time(WATCH_EVERY)
             if words is None:
                 await asyncio.sleep(0.05)
@@ -431,7 +431,7 @@ async def test_an_expiry_is_reminded_of_while_the_bot_runs(scene: Scene, clock: 
 async def test_a_credential_that_breaks_is_announced_while_the_bot_runs(
     scene: Scene, clock: Clock, pass_time: PassTime
 ) -> None:
-    """The test of each day finds it, and it is said once."""
+    """The daily test finds it, and it is announced once."""
     async with running(scene.settings(), clock) as bot:
         scene.meet(bot)
         await scene.submit()
@@ -440,7 +440,7 @@ async def test_a_credential_that_breaks_is_announced_while_the_bot_runs(
         for _ in range(3):
             clock.advance(TEST_EVERY)
             probes = len(scene.probes())
-            await asyncio.sleep(0.05)  # nothing tells that the keeper has begun to wait
+            await asyncio.sleep(0.05)  # no event says that the keeper waits
             pass_time(REFRESH_EVERY)
             await _wait_until(lambda before=probes: len(scene.probes()) > before)  # type: ignore[misc]  # its default
             await asyncio.sleep(0.05)
@@ -462,7 +462,7 @@ def _is_new(shown: list[str]) -> Callable[[Message], bool]:
 async def test_a_signal_ends_a_run(
     scene: Scene, log: io.StringIO, signals: None, way: Way, number: signal.Signals
 ) -> None:
-    """It stops in good order and returns; what it held can be taken again at once."""
+    """It stops cleanly and returns; its port and data can be used again at once."""
     settings = scene.settings(way)
     life = asyncio.create_task(run(settings))
     await _wait_until(lambda: '"ready"' in log.getvalue())
@@ -480,10 +480,10 @@ def _is_logged(log: io.StringIO, event: str) -> bool:
     return f'"event": "{event}"' in log.getvalue()
 
 
-async def test_the_log_of_a_start_tells_what_was_started_and_who_is_meant(
+async def test_the_log_of_a_start_says_what_runs_and_who_is_let_in(
     scene: Scene, log: io.StringIO, signals: None
 ) -> None:
-    """Role, database, transport and the lists; whom they let in, which scopes are missing, and each call at debug."""
+    """Role, database, transport, allowlists, people let in, missing scopes, and each call at level debug."""
     scene.slack.workspace.config = replace(scene.slack.config, scopes=("commands", "usergroups:read"))
     life = asyncio.create_task(run(scene.settings(changes={"R2_CREDENTIAL_ALLOWED_BUCKETS": "analytics-*"})))
     for event in ("ready", "allowlist_lets_in", "allowlist_serves"):
@@ -509,14 +509,14 @@ async def test_the_log_of_a_start_tells_what_was_started_and_who_is_meant(
 async def test_a_clock_that_was_wrong_at_the_start_is_set_while_the_bot_runs(
     scene: Scene, log: io.StringIO, pass_time: PassTime
 ) -> None:
-    """Without a restart; what is stored afterwards has the right time, and is taken for the newest."""
+    """Without a restart; the next submission has the right time, and counts as the newest."""
     clock = SteadyClock(datetime.now(UTC) + timedelta(days=60))
     async with running(scene.settings(), clock) as bot:
         scene.meet(bot)
         await scene.submit(make_token(Behaviour.GOOD, 1))
         await _wait_until(lambda: '"ending": "stored"' in log.getvalue())
         while "clock_was_off" not in log.getvalue():
-            await asyncio.sleep(0.01)  # nothing tells that it has begun to wait
+            await asyncio.sleep(0.01)  # no event says that it waits
             pass_time(LOOK_AT_CLOCK_EVERY)
         assert abs(clock() - datetime.now(UTC)) < PATIENCE
 
@@ -526,7 +526,7 @@ async def test_a_clock_that_was_wrong_at_the_start_is_set_while_the_bot_runs(
 
 
 async def test_a_signal_ends_a_start_that_waits_for_slack(scene: Scene, log: io.StringIO, signals: None) -> None:
-    """Nobody has to kill a bot that cannot reach Slack."""
+    """A bot that cannot reach Slack does not need SIGKILL."""
     scene.slack.fail_next("auth.test", status=503, times=100)
     life = asyncio.create_task(run(scene.settings()))
     await _wait_until(lambda: "slack_not_reached" in log.getvalue())
@@ -539,13 +539,13 @@ async def test_a_signal_ends_a_start_that_waits_for_slack(scene: Scene, log: io.
 
 
 async def test_a_start_that_is_refused_ends_a_run(scene: Scene, signals: None) -> None:
-    """The refusal reaches the command line."""
+    """The command line gets the refusal."""
     with pytest.raises(StartRefused):
         await run(scene.settings(changes={"SLACK_BOT_TOKEN": "xoxb-made-up"}))
 
 
 def _find_asleep(name: str) -> asyncio.Task[Any] | None:
-    """Return the task of a function that sleeps now."""
+    """Return the task of a function that is sleeping."""
     for task in asyncio.all_tasks():
         coroutine: Any = task.get_coro()
         if coroutine.__name__ == name and getattr(coroutine.cr_await, "__name__", "") == "sleep":
@@ -554,12 +554,12 @@ def _find_asleep(name: str) -> asyncio.Task[Any] | None:
 
 
 async def test_what_breaks_in_the_background_ends_a_run(scene: Scene, log: io.StringIO, signals: None) -> None:
-    """A bot that is half dead does not go on as if nothing were: its supervisor starts it anew."""
+    """A bot that only half works ends, so that its supervisor restarts it."""
     life = asyncio.create_task(run(scene.settings(changes={"R2_CREDENTIAL_HTTP_PORT": str(find_free_port())})))
     await _wait_until(lambda: '"ready"' in log.getvalue() and _find_asleep("keep_house_forever") is not None)
 
     keeper: Any = _find_asleep("keep_house_forever")
-    keeper._fut_waiter.set_exception(ValueError("made up"))  # as nothing does that is known
+    keeper._fut_waiter.set_exception(ValueError("made up"))  # no known fault does this
 
     with pytest.raises(ValueError, match="made up"):
         async with asyncio.timeout(PATIENCE.total_seconds()):
@@ -567,7 +567,7 @@ async def test_what_breaks_in_the_background_ends_a_run(scene: Scene, log: io.St
 
 
 def test_the_steady_clock_goes_with_the_wall_clock() -> None:
-    """It starts with the machine's time, knows its zone and never goes back."""
+    """It starts at the machine's time, has a time zone and never goes back."""
     clock = steady_clock()
 
     told = [clock() for _ in range(1000)]
@@ -577,7 +577,7 @@ def test_the_steady_clock_goes_with_the_wall_clock() -> None:
 
 
 def test_the_steady_clock_starts_with_the_machines_time() -> None:
-    """Which lies between what the machine says before and after."""
+    """Its time lies between the machine's times before and after."""
     before = datetime.now(UTC)
     clock = steady_clock()
     after = datetime.now(UTC)
@@ -587,7 +587,7 @@ def test_the_steady_clock_starts_with_the_machines_time() -> None:
 
 
 def test_the_steady_clock_goes_on() -> None:
-    """As fast as time does: what it counts lies between what was measured within and around it."""
+    """At the speed of time: its difference lies between those measured within and around it."""
     clock = steady_clock()
     around_from = time.monotonic()
     told_from = clock()

@@ -1,4 +1,4 @@
-"""The command line: a bad start says everything at once and ends with 2, and each command does its one thing."""
+"""The command line: a bad start reports everything at once with exit code 2, and each command does its job."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ from bot.slack.manifest import build_manifest
 ROOT = Path(bot.__file__).parent.parent
 REFUSED = 2
 MARK = "MARKED7f3a"
-"""Made up, and a part of every bad value: it must not come out again."""
+"""Made up, and part of every bad value: no output may contain it."""
 
 GOOD = {
     "SLACK_BOT_TOKEN": "xoxb-MADEUP-1",
@@ -41,7 +41,7 @@ BAD = dict.fromkeys(GOOD, f"{MARK} x") | {"R2_CREDENTIAL_TTL": MARK, "R2_CREDENT
 
 @pytest.fixture(autouse=True)
 def _empty_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Stand in an empty directory without any setting, and put back what a start changes in the process."""
+    """Work in an empty directory without settings, and restore what a start changes in the process."""
     root = logging.getLogger()
     before = root.handlers[:], root.level, logging.raiseExceptions, sys.getswitchinterval()
     umask = os.umask(0o022)
@@ -58,13 +58,13 @@ def _empty_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
 
 
 def call(*arguments: str, environment: dict[str, str] | None = None) -> Result:
-    """Run one command in this process; a bot that gets so far listens on a port of its own."""
+    """Run a command in this process; a bot that starts listens on a free port."""
     port = {"R2_CREDENTIAL_HTTP_PORT": str(find_free_port())}
     return CliRunner().invoke(_app, arguments, env=port | (environment or {}), prog_name="r2-credential-bot")
 
 
 def call_process(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run one command as a process of its own, with no environment but the given one."""
+    """Run a command in a new process, with only the given environment."""
     path = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path(bot.__file__).parent.parent)}
     return subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-m", "bot", *arguments],
@@ -76,8 +76,8 @@ def call_process(*arguments: str, environment: dict[str, str]) -> subprocess.Com
     )
 
 
-def test_a_bad_start_tells_all_problems_and_no_value() -> None:
-    """As a process: exit code 2, one line for each setting on stderr, nothing on stdout, no trace of a value."""
+def test_a_bad_start_reports_all_problems_and_no_value() -> None:
+    """As a process: exit code 2, a line on stderr for each setting, nothing on stdout, and no value."""
     Path(".env").write_text(f"R2_CREDENTIAL_ALOWED_USERS={MARK}\n")
     ended = call_process("run", environment=BAD | {"R2_CREDENTIAL_CONTCAT": MARK})
     assert ended.returncode == REFUSED
@@ -90,8 +90,8 @@ def test_a_bad_start_tells_all_problems_and_no_value() -> None:
     assert list(Path.cwd().iterdir()) == [Path(".env").absolute()]
 
 
-def test_nothing_set_is_a_bad_start() -> None:
-    """Whoever runs it without reading anything learns what to set."""
+def test_a_start_without_settings_is_a_bad_start() -> None:
+    """Anyone who runs it without reading the README learns what to set."""
     ended = call("run")
     assert ended.exit_code == REFUSED
     assert len(ended.stderr.splitlines()) == 6
@@ -114,7 +114,7 @@ def test_nothing_set_is_a_bad_start() -> None:
     ],
 )
 def test_a_start_that_fails_later_says_why(change: dict[str, str], said: str) -> None:
-    """Good settings that do not work end with 2 as well, with the name and the fix and without a traceback."""
+    """Valid settings that do not work end with exit code 2 too, with name and fix, without a traceback."""
     Path("occupied").write_text("")
     ended = call("run", environment=GOOD | change)
     assert ended.exit_code == REFUSED
@@ -125,9 +125,9 @@ def test_a_start_that_fails_later_says_why(change: dict[str, str], said: str) ->
     assert MARK not in ended.output
 
 
-def test_what_nobody_expected_is_logged_and_ends_with_1() -> None:
-    """It is no matter of the bot's own settings, so a restart may help; the log says where it happened."""
-    with ThreadPoolExecutor(1) as thread:  # signals are for the main thread only, which nobody expects
+def test_an_unexpected_error_is_logged_and_ends_with_1() -> None:
+    """The settings are not the cause, so a restart may help; the log says where it happened."""
+    with ThreadPoolExecutor(1) as thread:  # only the main thread may set signal handlers: an unexpected error
         ended = thread.submit(call, "run", environment=GOOD | {"R2_CREDENTIAL_LOG_FORMAT": "json"}).result()
     assert ended.exit_code == 1
     assert '"event": "crashed"' in ended.stderr
@@ -147,8 +147,8 @@ SURROUNDINGS = {
 
 
 @pytest.mark.parametrize(("change", "said"), SURROUNDINGS.values(), ids=SURROUNDINGS)
-def test_surroundings_that_cannot_work_are_named(change: dict[str, str], said: str) -> None:
-    """Exit code 2 and a line: with 1 a supervisor would try again and again."""
+def test_environment_variables_that_cannot_work_are_named(change: dict[str, str], said: str) -> None:
+    """Exit code 2 and a line: with 1, a supervisor would retry forever."""
     ended = call("run", environment=GOOD | change)
     assert ended.exit_code == REFUSED
     [_, problem] = ended.stderr.splitlines()
@@ -156,8 +156,8 @@ def test_surroundings_that_cannot_work_are_named(change: dict[str, str], said: s
 
 
 @pytest.mark.parametrize("entries", ["localhost,fd12:3456::/48", "localhost,[::1]", "::1/128"])
-def test_no_proxy_of_any_form_starts(entries: str) -> None:
-    """Other programs understand them, so they stand in the environment; the start goes on to the next trouble."""
+def test_any_form_of_no_proxy_starts(entries: str) -> None:
+    """Other programs accept these forms, so environments have them; the start goes on to the next problem."""
     Path("occupied").write_text("")
     change = {"NO_PROXY": entries, "HTTPS_PROXY": "http://proxy:3128", "R2_CREDENTIAL_DATA_DIR": "occupied"}
     ended = call("run", environment=GOOD | change)
@@ -166,7 +166,7 @@ def test_no_proxy_of_any_form_starts(entries: str) -> None:
 
 
 def test_an_unknown_name_in_the_environment_is_a_warning() -> None:
-    """It is told on stderr with what was meant, and the start goes on to the next trouble."""
+    """It is printed to stderr with a suggestion, and the start goes on to the next problem."""
     Path("occupied").write_text("")
     ended = call("run", environment=GOOD | {"R2_CREDENTIAL_TLT": MARK, "R2_CREDENTIAL_DATA_DIR": "occupied"})
     warning, refusal, _ = ended.stderr.splitlines()
@@ -175,7 +175,7 @@ def test_an_unknown_name_in_the_environment_is_a_warning() -> None:
 
 
 def test_a_file_of_settings_that_others_can_read_is_a_warning() -> None:
-    """It is told on stderr, and the start goes on to the next trouble."""
+    """It is printed to stderr, and the start goes on to the next problem."""
     Path("occupied").write_text("")
     Path(".env").write_text("R2_CREDENTIAL_DATA_DIR=occupied\n")
     warning, refusal, _ = call("run", environment=GOOD).stderr.splitlines()
@@ -192,8 +192,8 @@ class _Healthy(BaseHTTPRequestHandler):
         pass
 
 
-def test_health_asks_as_the_bot_listens() -> None:
-    """The image's check is this command; a proxy of the environment is none of its business."""
+def test_health_asks_where_the_bot_listens() -> None:
+    """The image runs this command as its check; it ignores the proxy in the environment."""
     with HTTPServer(("127.0.0.1", 0), _Healthy) as server, ThreadPoolExecutor(1) as thread:
         environment = {"R2_CREDENTIAL_HTTP_PORT": str(server.server_port), "http_proxy": "http://127.0.0.1:9"}
         answering = thread.submit(server.handle_request)
@@ -206,14 +206,14 @@ def test_health_asks_as_the_bot_listens() -> None:
     assert call("health", environment={"R2_CREDENTIAL_HTTP_HOST": "*"}).exit_code == REFUSED
 
 
-def test_the_image_asks_by_this_command() -> None:
-    """It knows the settings, and no proxy."""
+def test_the_image_checks_with_this_command() -> None:
+    """It reads the settings, and ignores proxies."""
     [check] = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("HEALTHCHECK")]
     assert json.loads(check.partition(" CMD ")[2]) == ["r2-credential-bot", "health"]
 
 
 def test_keygen_makes_a_private_key_and_prints_the_public_half() -> None:
-    """PKCS#8 PEM, 0600, both halves of one pair, and nothing private on the terminal."""
+    """PKCS#8 PEM with mode 0600, both halves of one pair, and nothing private on the terminal."""
     ended = call("keygen", "key.pem")
     assert ended.exit_code == 0
     path = Path("key.pem")
@@ -228,7 +228,7 @@ def test_keygen_makes_a_private_key_and_prints_the_public_half() -> None:
 
 
 def test_keygen_makes_another_key_each_time() -> None:
-    """Two calls, two pairs."""
+    """Two calls make two pairs."""
     assert call("keygen", "one.pem").stdout != call("keygen", "two.pem").stdout
 
 
@@ -244,8 +244,8 @@ def test_keygen_makes_another_key_each_time() -> None:
         pytest.param("..", ".. already exists", id="the directory above"),
     ],
 )
-def test_keygen_refuses_what_it_cannot_make(path: str, said: str) -> None:
-    """Exit code 2, one sentence, and what was there is as it was."""
+def test_keygen_refuses_a_file_that_it_cannot_create(path: str, said: str) -> None:
+    """Exit code 2 and one sentence; an existing file is unchanged."""
     Path("there.pem").write_text("somebody's key")
     ended = call("keygen", path)
     assert ended.exit_code == REFUSED
@@ -257,7 +257,7 @@ def test_keygen_refuses_what_it_cannot_make(path: str, said: str) -> None:
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777, 0o772], ids=oct)
 def test_keygen_puts_no_key_where_others_can_write(mode: int) -> None:
-    """They could put one of theirs in its place, and open what it seals."""
+    """They could replace the key with theirs, and open what it seals."""
     Path("shared").mkdir()
     Path("shared").chmod(mode)
     ended = call("keygen", "shared/key.pem")
@@ -268,8 +268,8 @@ def test_keygen_puts_no_key_where_others_can_write(mode: int) -> None:
     assert list(Path("shared").iterdir()) == []
 
 
-def test_a_start_makes_files_for_its_own_user_alone() -> None:
-    """The umask comes first, whatever makes the file; and the log of TLS keys is refused by its name."""
+def test_a_start_creates_files_for_its_user_only() -> None:
+    """The umask is set before any file is created; the TLS key log is ignored with a warning that names it."""
     Path("data/sealing-keys").mkdir(mode=0o700, parents=True)
     Path("data").chmod(0o700)
     Path("data/sealing-keys/strange.pem").touch(mode=0o600)
@@ -281,14 +281,14 @@ def test_a_start_makes_files_for_its_own_user_alone() -> None:
     assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in Path("data").rglob("*")} == {0}
 
 
-def test_the_manifest_is_printed_as_it_is() -> None:
-    """Fit to be piped into a file: nothing but the manifest."""
+def test_the_manifest_alone_is_printed() -> None:
+    """The output can be piped into a file."""
     assert call("manifest").stdout == build_manifest(None)
     assert call("manifest", "--url", "https://bot.example.com").stdout == build_manifest("https://bot.example.com")
 
 
 def test_a_manifest_for_a_bad_address_is_refused() -> None:
-    """Exit code 2 and the sentence, and no half of a manifest."""
+    """Exit code 2 and a sentence, and no part of a manifest."""
     ended = call("manifest", "--url", "http://bot.example.com")
     assert (ended.exit_code, ended.stdout) == (REFUSED, "")
     assert ended.stderr == "the URL must be https://HOST, where Slack reaches the bot\n"
@@ -308,16 +308,16 @@ def test_a_manifest_for_a_bad_address_is_refused() -> None:
         pytest.param(("sandbox", "--port", "-1"), id="a port too low"),
     ],
 )
-def test_a_slip_on_the_command_line_is_told(arguments: tuple[str, ...]) -> None:
-    """Exit code 2, and what is wrong or how to use it instead of a traceback."""
+def test_a_mistake_on_the_command_line_is_reported(arguments: tuple[str, ...]) -> None:
+    """Exit code 2, and the mistake or the usage instead of a traceback."""
     ended = call(*arguments)
     assert ended.exit_code == REFUSED
     assert isinstance(ended.exception, SystemExit)
     assert "Usage: r2-credential-bot" in ended.output or "Error" in ended.output
 
 
-def test_a_port_of_the_sandbox_that_is_taken_is_told() -> None:
-    """Exit code 2 and the fix, and nothing is started."""
+def test_a_sandbox_port_in_use_is_reported() -> None:
+    """Exit code 2 and the fix; nothing is started."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = call("sandbox", "--port", str(port))
@@ -327,7 +327,7 @@ def test_a_port_of_the_sandbox_that_is_taken_is_told() -> None:
 
 
 def test_help_names_every_command() -> None:
-    """One line each."""
+    """Each has a line."""
     ended = call("--help")
     assert ended.exit_code == 0
     assert [
@@ -336,7 +336,7 @@ def test_help_names_every_command() -> None:
 
 
 def test_the_version_is_printed() -> None:
-    """The one that the package has."""
+    """It is the package's version."""
     ended = call("--version")
     assert (ended.exit_code, ended.stdout) == (0, f"{bot.__version__}\n")
 
