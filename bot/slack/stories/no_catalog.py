@@ -19,7 +19,8 @@ OPEN_ANYWAY: Final = "open_form_anyway"
 USE_SIMILAR: Final = "use_similar_bucket"
 """The same for a bucket that may have been meant; an action id of its own, so that one is not taken for the other."""
 
-_TITLE: Final = "Enable the catalog first"
+_SWITCHED_OFF: Final = "Enable the catalog first"
+_NOT_LISTED: Final = "No catalog found"
 _JUST_ENABLED: Final = "If it was enabled since then, open the form anyway: the token is checked all the same."
 _LOST: Final = " This form closes, so the token has to be pasted again."
 _IN_THE_DASHBOARD: Final = (
@@ -30,7 +31,17 @@ _IN_THE_DASHBOARD: Final = (
 
 def no_catalog_view(slot: Slot, place: str, permit: Permit) -> Json:
     """Return the notice; it has a button for those who may enable the catalog, else says where that is done."""
-    return modal(_TITLE, [*offer_enabling(slot, place, permit), context(_JUST_ENABLED), *_open_anyway(slot, place)])
+    described, *enable = offer_enabling(slot, place, permit)
+    return modal(
+        _NOT_LISTED if slot.catalog is None else _SWITCHED_OFF,
+        [
+            described,
+            *_use_similar(slot, place),  # first: nothing has to be enabled for a slip of the keyboard
+            *enable,
+            context(_JUST_ENABLED),
+            actions(button("Open the form anyway", OPEN_ANYWAY, place_value(slot.key, place))),
+        ],
+    )
 
 
 def offer_enabling(slot: Slot, place: str, permit: Permit, *, in_form: bool = False) -> list[Json]:
@@ -52,10 +63,7 @@ def offer_enabling(slot: Slot, place: str, permit: Permit, *, in_form: bool = Fa
     return [section(describe_slot(slot)), actions(button("Enable the catalog", ENABLE, value, confirm=confirm))]
 
 
-def _open_anyway(slot: Slot, place: str) -> list[Json]:
-    """Return a row for each bucket that may be meant, since a row takes one button of a kind; then for this one."""
+def _use_similar(slot: Slot, place: str) -> list[Json]:
+    """Return a row for each bucket that may be meant, since a row takes one button of a kind."""
     meant = [replace(slot.key, bucket=bucket) for bucket in slot.similar]
-    return [
-        *(actions(button(f"Use {key.bucket}", USE_SIMILAR, place_value(key, place))) for key in meant),
-        actions(button("Open the form anyway", OPEN_ANYWAY, place_value(slot.key, place))),
-    ]
+    return [actions(button(f"Use {key.bucket}", USE_SIMILAR, place_value(key, place))) for key in meant]

@@ -64,7 +64,8 @@ def describe_slot(slot: Slot) -> str:
     when = ago(slot.now - slot.as_of).capitalize()
     if slot.catalog is None:
         meant = f" Did you mean {', '.join(f'`{escape(each)}`' for each in slot.similar)}?" if slot.similar else ""
-        return f"{when}, Cloudflare listed no catalog on {name}: enable it first, else the token is refused.{meant}"
+        fix = "check the name, or enable its catalog first, else the token is refused"
+        return f"{when}, Cloudflare listed no catalog on {name}: {fix}.{meant}"
     if slot.needs_enabling:
         off = f"the catalog of {name} is switched off"
         return f"{when}, Cloudflare said that {off}: enable it first, else the token is refused."

@@ -88,26 +88,34 @@ async def _open(desk: Desk, text: str) -> Modal:
     return view
 
 
-NO_CATALOG = {"old-events": "is switched off", "not-listed-yet": "Cloudflare listed no catalog on `not-listed-yet`"}
+NO_CATALOG = {
+    "old-events": ("Enable the catalog first", "is switched off"),
+    "not-listed-yet": ("No catalog found", "Cloudflare listed no catalog on `not-listed-yet`: check the name"),
+}
 
 
-@pytest.mark.parametrize(("bucket", "words"), NO_CATALOG.items(), ids=NO_CATALOG)
-async def test_without_a_catalog_a_notice_opens_and_no_form(desk: Desk, bucket: str, words: str) -> None:
+@pytest.mark.parametrize(("bucket", "title", "words"), [(each, *words) for each, words in NO_CATALOG.items()])
+async def test_without_a_catalog_a_notice_opens_and_no_form(desk: Desk, bucket: str, title: str, words: str) -> None:
     """No one pastes a token that would be refused; a person with the right enables the catalog by a button."""
     desk.serve(MAY_ENABLE)
 
     view = await _open(desk, bucket)
 
-    assert (view.title, view.has_submit, view.values) == ("Enable the catalog first", False, {})
+    assert (view.title, view.has_submit, view.values) == (title, False, {})
     assert words in view.text
     assert set(_buttons(view)) == {"Enable the catalog", "Open the form anyway"}
     assert desk.looks == ["listed"]
 
 
 async def test_a_misspelt_bucket_is_asked_about(desk: Desk) -> None:
-    """The notice suggests buckets that this person may see, and a press opens the form for one."""
+    """The notice suggests buckets that this person may see, and a press opens the form for one.
+
+    That button comes first: a typing error must not enable a catalog.
+    """
+    desk.serve(MAY_ENABLE)
     view = await _open(desk, "biling-exports")
     assert "Did you mean `billing-exports`?" in view.text
+    assert list(_buttons(view)) == ["Use billing-exports", "Enable the catalog", "Open the form anyway"]
 
     await desk.slack.click(ADA, view, USE_SIMILAR)
 
