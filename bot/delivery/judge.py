@@ -259,12 +259,17 @@ def _unless_clear(error: BotError) -> BotError:
     """Return AnswerNotUnderstood for a no that makes no sense as an answer to this question.
 
     A bare no gets a separate error: as AnswerNotUnderstood, a filter's 403 was retried until the deadline, and then the
-    operator was advised to update the bot.
+    operator was advised to update the bot. So was the API's own no with a code that is not in our tables (1038).
     """
     if is_bare(error):
         return _as(UnexplainedRefusal, error)
-    is_clear = isinstance(error, (CloudflareTrouble, ChallengePage, BlockedOnTheWay))
+    is_clear = isinstance(error, (CloudflareTrouble, ChallengePage, BlockedOnTheWay)) or is_rejected(error)
     return error if is_clear else _as(AnswerNotUnderstood, error)
+
+
+def is_rejected(answer: object) -> bool:
+    """Whether it is a no of the API itself, with a code that we do not know: the same would be answered again."""
+    return isinstance(answer, RequestRejected) and answer.cloudflare_code is not None
 
 
 def is_no(answer: object) -> bool:

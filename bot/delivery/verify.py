@@ -12,7 +12,7 @@ from bot.cloudflare.answers import TokenVerification
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import CloudflareError
 from bot.delivery.endings import end_unwritten
-from bot.delivery.judge import NOT_OFFERED, REJECTED, Answers, is_bare, is_from_elsewhere, is_no, judge
+from bot.delivery.judge import NOT_OFFERED, REJECTED, Answers, is_bare, is_from_elsewhere, is_no, is_rejected, judge
 from bot.delivery.retry import pause_for_fresh_token, wait
 from bot.delivery.step import MaySend, Step
 from bot.model.catalog import BucketKey, CredentialStatus
@@ -120,7 +120,7 @@ class Questions:
         of_user: TokenVerification | BotError | None = None
         if kind is not TokenKind.ACCOUNT:
             of_user = await _settle(self._cloudflare.verify_token(token, TokenKind.USER, may_send, turn))
-            is_refused = isinstance(of_user, (*REJECTED, *NOT_OFFERED)) or is_bare(of_user)
+            is_refused = isinstance(of_user, (*REJECTED, *NOT_OFFERED)) or is_bare(of_user) or is_rejected(of_user)
             is_users = not is_refused or is_from_elsewhere(of_user)
             if kind is TokenKind.USER or is_users:
                 return TokenKind.USER, of_user

@@ -820,7 +820,7 @@ async def test_a_token_that_is_unknown_is_not_written_although_it_reads_the_cata
     "failures",
     [
         pytest.param({"verify": Failure(status=401, body="<html>Sign in</html>")}, id="verifying meets a sign-in page"),
-        pytest.param({"read": Failure(status=400, code=123456)}, id="reading meets an unknown code"),
+        pytest.param({"read": Failure(status=400, body="<html>")}, id="reading meets a page"),
         pytest.param({"verify": Failure(status=503), "read": Failure(status=503)}, id="both are down"),
     ],
 )
@@ -834,6 +834,19 @@ async def test_a_missing_answer_neither_refuses_nor_writes(house: House, failure
     assert (ended.state, house.posts, house.cloudflare.stored_token("lake")) == (State.FAILED, [], OLD)
     assert house.clock.now - START > TTL - timedelta(seconds=61)
     _assert_reported_once(house, ended)
+
+
+@pytest.mark.parametrize("kind", ["verify", "get", "read", "credential"])
+@pytest.mark.parametrize("code", [1001, 1003, 1038, 123456])
+async def test_a_no_of_the_api_ends_it_at_once_whatever_its_code(house: House, kind: Kind, code: int) -> None:
+    """In an envelope it is no error of the edge, which would pass: the same would be answered for the whole time."""
+    house.cloudflare.fail_next(kind, times=999, status=400, code=code)
+    await house.submit()
+    assert await house.deliver_all() == []
+    ended = await house.read()
+    assert (ended.state, ended.error_code) == (State.FAILED, "request_rejected")
+    assert (ended.cloudflare_code, house.cloudflare.stored_token("lake")) == (code, OLD)
+    _assert_told_once(house, ended)
 
 
 _BARE: dict[str, Failure] = {

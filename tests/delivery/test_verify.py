@@ -205,7 +205,10 @@ TROUBLES: Mapping[str, tuple[Reply, str]] = {
     "a page with 403": (_page(403), "operator blocked_on_the_way"),
     "a redirect": (_page(302, location="https://example.com"), "trouble answer_not_understood"),
     "no result": (_ok(None), "trouble answer_not_understood"),
-    "unknown code": (_no(400, 123456), "trouble answer_not_understood"),
+    "unknown code": (_no(400, 123456), "operator request_rejected"),
+    "a code like the edge's, in an envelope": (_no(400, 1038), "operator request_rejected"),
+    "unknown code with 200": (_no(200, 123456), "operator request_rejected"),
+    "a page with 400": (_page(400), "trouble answer_not_understood"),
     "unknown code with 403": (_no(403, 123456), "bare unexplained_refusal"),
     "nothing with 403": (httpx.Response(403), "bare unexplained_refusal"),
     "challenge": (_page(403, cf_mitigated="challenge"), "operator challenge_page"),
@@ -405,6 +408,7 @@ UNKNOWN_TOKEN, OF_NOBODY = _no(401, 1000), _no(403, 10000)
         pytest.param(Q, _no(403, 1000), _token(), ["user", "account"], TokenKind.ACCOUNT, id="unknown with 403"),
         pytest.param(Q, _no(403, None), _token(), ["user", "account"], TokenKind.ACCOUNT, id="forbidden first"),
         pytest.param(Q, _no(403, 10001, "not allowed"), _token(), ["user", "account"], TokenKind.ACCOUNT, id="10001"),
+        pytest.param(Q, _no(400, 1038), _token(), ["user", "account"], TokenKind.ACCOUNT, id="a code nobody knows"),
         pytest.param(Q, _no(404, 7003), _token(), ["user", "account"], TokenKind.ACCOUNT, id="no such route"),
         pytest.param(
             Q, httpx.Response(403), _token(), ["user", "account"], TokenKind.ACCOUNT, id="refused without a word first"
