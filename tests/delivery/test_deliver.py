@@ -846,7 +846,7 @@ async def test_a_no_of_the_api_ends_it_at_once_whatever_its_code(house: House, k
     ended = await house.read()
     assert (ended.state, ended.error_code) == (State.FAILED, "request_rejected")
     assert (ended.cloudflare_code, house.cloudflare.stored_token("lake")) == (code, OLD)
-    _assert_told_once(house, ended)
+    _assert_reported_once(house, ended)
 
 
 _BARE: dict[str, Failure] = {

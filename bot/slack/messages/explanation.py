@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from bot.model.catalog import CredentialStatus
-from bot.model.errors import BotError, DeadlineReached, GivenUp, Transient, what_to_do
-from bot.model.submission import Check, State, Task, TokenKind
+from bot.model.errors import BotError, DeadlineReached, GivenUp, TokenLivesTooLong, Transient, what_to_do
+from bot.model.submission import Check, Findings, State, Task, TokenKind
 from bot.slack.blocks import date, escape
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.subcommands import COMMAND
@@ -155,11 +155,22 @@ def _explain_cause(result: RedactedResult) -> str:
         return "The bot was stopped before it had an answer."
     if result.task is Task.ENABLE and issubclass(result.error, GivenUp):
         return _NOT_ENABLED_IN_TIME
+    if issubclass(result.error, TokenLivesTooLong) and result.findings is not None:
+        return _explain_lifetime(result.findings)
     if not issubclass(result.error, Transient):
         return escape(result.error.cause)
     lasted = result.error.told.lasted
     is_given_up = result.ending is not State.UNCERTAIN and result.task is not Task.ENABLE
     return f"{lasted} {DeadlineReached.cause}" if is_given_up else lasted
+
+
+def _explain_lifetime(findings: Findings) -> str:
+    """Return which of the three reasons it is; the form names the limit."""
+    if findings.token is None:
+        return "This bot limits how long a token may live, and Cloudflare does not say when this one expires."
+    if findings.token.expires_at is None:
+        return "This token never expires, and this bot does not allow that."
+    return "This token expires later than this bot allows."
 
 
 def _list_fixes_of_cause(result: RedactedResult) -> tuple[str, ...]:

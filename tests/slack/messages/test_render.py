@@ -24,6 +24,7 @@ from bot.model.errors import (
     OtherWorkspace,
     Outsider,
     SlackUnavailable,
+    TokenLivesTooLong,
     WhoseMove,
     error_of_code,
     leaves,
@@ -688,3 +689,19 @@ def test_a_notice_is_a_valid_view() -> None:
 def test_all_endings_are_tested_here() -> None:
     """The tables of the sentences are those of the blocks."""
     assert {state for states in ENDED_BY.values() for state in states} == ENDINGS
+
+
+LIVES: dict[str, tuple[TokenFacts | None, str]] = {
+    "forever": (replace(TOKEN, expires_at=None), "This token never expires, and this bot does not allow that."),
+    "for too long": (TOKEN, "This token expires later than this bot allows."),
+    "nobody knows": (None, "This bot limits how long a token may live, and Cloudflare does not say when this one"),
+}
+
+
+@pytest.mark.parametrize(("token", "cause"), LIVES.values(), ids=LIVES)
+def test_which_limit_a_token_is_over_is_said(token: TokenFacts | None, cause: str) -> None:
+    """One of three reasons, not all of them; what to do is a line of its own."""
+    message = render.result_message(_failed(TokenLivesTooLong, findings=replace(FINDINGS, token=token)), contact="")
+    text = _read(message["blocks"])
+    assert cause in text
+    assert "\u2022 Create one that expires within the time that the form names." in text
