@@ -3,16 +3,21 @@
 The quotes, blanks and byte order mark around a value are removed here, for all sources alike.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from dotenv.parser import parse_stream
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from bot.model.written_settings import has_stray_quote, plain_value
 from bot.network import NetworkUnusable, read_network
+
+logging.getLogger("dotenv").addHandler(logging.NullHandler())
+"""It warns about each unreadable line three times; `find_unread_lines` reports it once, as a problem."""
 
 FILE_SUFFIX: Final = "_FILE"
 NETWORK_FIELD: Final = "network"
@@ -57,8 +62,13 @@ class NamedFiles(PydanticBaseSettingsSource):
             return Unreadable(f"and {name}{FILE_SUFFIX} are both set: keep one of them"), name, False
         try:
             return plain_value(Path(path).read_text(encoding="utf-8")), name, False
-        except (OSError, ValueError):  # no such file, not text, or not a possible path
-            return Unreadable(f"cannot be read from the file that {name}{FILE_SUFFIX} names"), name, False
+        except UnicodeDecodeError:
+            cause = "it is not UTF-8 text"
+        except OSError as error:
+            cause = error.strerror or "it cannot be opened"
+        except ValueError:  # a NUL in the path
+            cause = "that is not a possible path"
+        return Unreadable(f"cannot be read from the file that {name}{FILE_SUFFIX} names ({cause})"), name, False
 
     def __call__(self) -> dict[str, Any]:
         """Return the values by the names of their settings."""
@@ -106,3 +116,16 @@ def find_trouble(value: object) -> Unreadable | None:
     if isinstance(value, str) and has_stray_quote(value):
         return Unreadable("has a quotation mark at one end only: remove it")
     return value if isinstance(value, Unreadable) else None
+
+
+def find_unread_lines(env_file: Path) -> Iterator[str]:
+    """Report the lines that python-dotenv skips: a list of buckets without its closing quote would allow all buckets.
+
+    Raises OSError and UnicodeDecodeError.
+    """
+    if not env_file.is_file():
+        return
+    with env_file.open(encoding="utf-8") as stream:
+        for statement in parse_stream(stream):
+            if statement.error:
+                yield f"{env_file}: line {statement.original.line} is not NAME=VALUE, or lacks a closing quotation mark"

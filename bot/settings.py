@@ -30,6 +30,7 @@ from bot.setting_sources import (
     NamedFiles,
     NetworkVariables,
     find_trouble,
+    find_unread_lines,
     merge_variables,
     plain_variables,
 )
@@ -245,16 +246,17 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
     """Read and check all settings that the role needs; raises SettingsError with all problems at once."""
     try:
         unknown = find_unknown_names(env_file, _names())
+        unread = [*find_unread_lines(env_file)]
         variables = plain_variables(dotenv_values(env_file) | os.environ)
-    except (OSError, UnicodeDecodeError):
-        raise SettingsError([f"{env_file}: cannot be read as UTF-8 text"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable_env_file(env_file, error) from None
     near = find_misspelt_names(variables, _names(), _OTHERS[role])
     try:
         settings = _SETTINGS_OF[role](_env_file=env_file)
     except SettingsError as error:
-        raise SettingsError([*unknown.in_env_file, *error.problems, *near, *unknown.probably_meant]) from None
-    if unknown.in_env_file:
-        raise SettingsError(unknown.in_env_file)
+        raise SettingsError([*unread, *unknown.in_env_file, *error.problems, *near, *unknown.probably_meant]) from None
+    if unread or unknown.in_env_file:
+        raise SettingsError([*unread, *unknown.in_env_file])
     unused = [
         *_ignored_secrets(variables, role),
         *find_unused(variables),
@@ -266,7 +268,7 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
             "R2_CREDENTIAL_SEALING_KEY: is not set, so this process generates keys that no other process has; set it "
             "before a second process uses the same database, which could not open what this one seals"
         )
-    files = _secret_files(variables, role) | ({str(env_file): env_file} if env_file.exists() else {})
+    files = _secret_files(variables, role) | ({str(env_file): env_file} if env_file.is_file() else {})
     return LoadedSettings(settings=settings, warnings=warnings, secret_files=files)
 
 
@@ -276,8 +278,13 @@ def load_listen_settings(env_file: Path = Path(".env")) -> ListenSettings:
         return ListenSettings(_env_file=env_file)
     except ValidationError as error:
         raise SettingsError([*find_problems_of_fields(error, except_for=())]) from None
-    except (OSError, UnicodeDecodeError):
-        raise SettingsError([f"{env_file}: cannot be read as UTF-8 text"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable_env_file(env_file, error) from None
+
+
+def _unreadable_env_file(env_file: Path, error: OSError | UnicodeDecodeError) -> SettingsError:
+    cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+    return SettingsError([f"{env_file}: cannot be read ({cause})"])
 
 
 def _names() -> frozenset[str]:

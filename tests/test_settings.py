@@ -205,7 +205,7 @@ def test_no_value_is_reported_anywhere(
     with pytest.raises(SettingsError) as refusal:
         load_settings()
     reported = refusal.value.problems
-    assert {problem.partition(":")[0] for problem in reported} == {*BAD, "R2_CREDENTIAL_TTTL"}
+    assert {problem.partition(":")[0] for problem in reported} == {*BAD, "R2_CREDENTIAL_TTTL", ".env"}
     seen = [*reported, "".join(traceback.format_exception(refusal.value)), caplog.text, *capfd.readouterr()]
     seen += [f"{error!r} {vars(error)}" for error in chain_of(refusal.value)]
     assert [text for text in seen if MARK.lower() in text.lower()] == []
@@ -540,7 +540,31 @@ def test_the_environment_wins_over_env_file() -> None:
 def test_an_env_file_that_is_not_utf8_is_refused(content: bytes) -> None:
     """A file from an old editor or PowerShell is a problem to report, not a crash."""
     Path(".env").write_bytes(content)
-    assert problems() == [".env: cannot be read as UTF-8 text"]
+    assert problems() == [".env: cannot be read (it is not UTF-8 text)"]
+
+
+UNREAD = {
+    "an open quote": 'R2_CREDENTIAL_ALLOWED_BUCKETS="team-*',
+    "a quote in the middle": "R2_CREDENTIAL_ALLOWED_BUCKETS='team'-*'",
+    "a colon for the sign": "R2_CREDENTIAL_ALLOWED_BUCKETS: team-*",
+}
+
+
+@pytest.mark.parametrize("line", UNREAD.values(), ids=UNREAD)
+def test_a_line_that_python_dotenv_skips_is_refused(line: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A skipped list would allow everything; it is named once, and the line after it is read."""
+    Path(".env").write_text(f"R2_CREDENTIAL_CONTACT=ops\n{line}\nR2_CREDENTIAL_TTTL=1h\n")
+    assert problems() == [
+        ".env: line 2 is not NAME=VALUE, or lacks a closing quotation mark",
+        "R2_CREDENTIAL_TTTL: is not a setting of this bot; did you mean R2_CREDENTIAL_TTL?",
+    ]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_directory_called_env_is_no_file_of_settings() -> None:
+    """Docker makes one where a file that it should mount is missing, and people keep virtual environments there."""
+    Path(".env").mkdir(mode=0o755)
+    assert loaded().secret_files == {}
 
 
 def test_an_env_file_with_a_byte_order_mark_is_read() -> None:
@@ -693,7 +717,7 @@ def test_a_health_check_reports_bad_settings(environment: SetEnvironment) -> Non
     ]
     assert MARK not in str(refusal.value)
     Path(".env").write_bytes(b"\xff\xfe")
-    with pytest.raises(SettingsError, match=r"\.env: cannot be read as UTF-8 text"):
+    with pytest.raises(SettingsError, match=r"\.env: cannot be read \(it is not UTF-8 text\)"):
         load_listen_settings()
 
 
@@ -799,20 +823,27 @@ def test_a_value_and_a_file_for_it_are_refused(environment: SetEnvironment, dire
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "cause"),
     [
-        pytest.param(lambda: f"missing-{MARK}", id="missing"),
-        pytest.param(lambda: str(Path.cwd()), id="a directory"),
-        pytest.param(lambda: as_file("SLACK_BOT_TOKEN", b"xoxb-\xff\xfe")["SLACK_BOT_TOKEN_FILE"], id="no text"),
-        pytest.param(lambda: "x" * 5000, id="a name too long"),
-        pytest.param(lambda: "with\0NUL", id="no possible name"),
+        pytest.param(lambda: f"missing-{MARK}", "No such file or directory", id="missing"),
+        pytest.param(lambda: str(Path.cwd()), "Is a directory", id="a directory"),
+        pytest.param(
+            lambda: as_file("SLACK_BOT_TOKEN", b"xoxb-\xff\xfe")["SLACK_BOT_TOKEN_FILE"],
+            "it is not UTF-8 text",
+            id="no text",
+        ),
+        pytest.param(lambda: "x" * 5000, "File name too long", id="a name too long"),
+        pytest.param(lambda: "with\0NUL", "that is not a possible path", id="no possible name"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_reported_by_name(environment: SetEnvironment, make: Callable[[], str]) -> None:
-    """The setting is named once; neither the path nor the content is shown."""
+def test_a_file_that_cannot_be_read_is_reported_by_name(
+    environment: SetEnvironment, make: Callable[[], str], cause: str
+) -> None:
+    """The setting is named once, with the cause; neither the path nor the content is shown."""
     environment({name: value for name, value in GOOD.items() if name != "SLACK_BOT_TOKEN"})
     Path(".env").write_text(f"SLACK_BOT_TOKEN_FILE={make()}\n")
-    assert problems() == ["SLACK_BOT_TOKEN: cannot be read from the file that SLACK_BOT_TOKEN_FILE names"]
+    file = "the file that SLACK_BOT_TOKEN_FILE names"
+    assert problems() == [f"SLACK_BOT_TOKEN: cannot be read from {file} ({cause})"]
 
 
 def test_an_unreadable_file_hides_no_other_problem(environment: SetEnvironment) -> None:
