@@ -41,7 +41,9 @@ def run(
     ] = "all",
 ) -> None:
     """Run the bot. Settings come from the environment and from .env (see the README)."""
-    _harden()  # before other imports: see bot/operations/hardening.py
+    from bot.operations.hardening import harden
+
+    not_hardened = harden()  # before other imports: see bot/operations/hardening.py
     from bot.app import run as run_bot
     from bot.model.errors import StartRefused
     from bot.model.role import Role
@@ -49,12 +51,13 @@ def run(
     from bot.operations.logs import configure_logging
     from bot.settings import SettingsError, load_settings
 
+    configure_logging("info", None)  # before a word is printed: a full pipe or disk would stop the start at a warning
+    _warn(*not_hardened)
     try:
         loaded = load_settings(role=Role(role))
     except SettingsError as error:
         _refuse("The bot cannot start. Fix these settings:", *error.problems)
-    for warning in [*loaded.warnings, *find_exposed(loaded)]:
-        typer.echo(f"warning: {warning}", err=True)
+    _warn(*loaded.warnings, *find_exposed(loaded))
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     sys.setswitchinterval(0.001)  # the database's thread gets its turn sooner: a third more submissions per second
     try:
@@ -141,7 +144,11 @@ def manifest(
 def _harden() -> None:
     from bot.operations.hardening import harden
 
-    for warning in harden():
+    _warn(*harden())
+
+
+def _warn(*warnings: str) -> None:
+    for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -63,13 +64,16 @@ def call(*arguments: str, environment: dict[str, str] | None = None) -> Result:
     return CliRunner().invoke(_app, arguments, env=port | (environment or {}), prog_name="r2-credential-bot")
 
 
-def call_process(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def call_process(
+    *arguments: str, environment: dict[str, str], errors_to: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
     """Run a command in a new process, with only the given environment."""
     path = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path(bot.__file__).parent.parent)}
     return subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-m", "bot", *arguments],
         env=path | environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=errors_to,
         text=True,
         timeout=30,
         check=False,
@@ -172,6 +176,33 @@ def test_an_unknown_name_in_the_environment_is_a_warning() -> None:
     warning, refusal, _ = ended.stderr.splitlines()
     assert warning == "warning: R2_CREDENTIAL_TLT: is not a setting of this bot; did you mean R2_CREDENTIAL_TTL?"
     assert refusal == "The bot cannot start."
+
+
+@pytest.mark.parametrize("is_gone", [True, False], ids=["a reader that left", "a reader that sleeps"])
+def test_a_warning_that_nobody_reads_does_not_stop_the_start(*, is_gone: bool) -> None:
+    """The start goes on to the next trouble, and ends with its exit code."""
+    Path("occupied").write_text("")
+    change = {"R2_CREDENTIAL_TLT": MARK, "R2_CREDENTIAL_DATA_DIR": "occupied"}
+    reader, writer = os.pipe()
+    if is_gone:
+        os.close(reader)
+    else:
+        fill(writer)
+    try:
+        assert call_process("run", environment=GOOD | change, errors_to=writer).returncode == REFUSED
+    finally:
+        os.close(writer)
+        if not is_gone:
+            os.close(reader)
+
+
+def fill(pipe: int) -> None:
+    """Write until the pipe holds no more."""
+    os.set_blocking(pipe, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(pipe, b"." * 256)
+    os.set_blocking(pipe, True)
 
 
 def test_a_file_of_settings_that_others_can_read_is_a_warning() -> None:

@@ -103,13 +103,13 @@ class StrayText(io.TextIOBase):
     encoding = "utf-8"
 
     def __init__(self, writer: LogWriter, scrub: Callable[[str], str]) -> None:
-        self._writer = writer
+        self.writer = writer
         self._scrub = scrub
         self._unfinished = ""
 
     def isatty(self) -> bool:
         """Return whether the log goes to a terminal."""
-        return self._writer.isatty()
+        return self.writer.isatty()
 
     def writable(self) -> bool:
         """Return True."""
@@ -121,5 +121,5 @@ class StrayText(io.TextIOBase):
         if len(self._unfinished) > _LONGEST_UNFINISHED:
             lines, ending, self._unfinished = lines + ending + self._unfinished, "\n", ""
         if ending:
-            self._writer.write(self._scrub(lines) + ending)
+            self.writer.write(self._scrub(lines) + ending)
         return len(text)

@@ -80,6 +80,8 @@ def scrub(line: str) -> str:
 def _take_over_stderr() -> TextIO | LogWriter:
     if sys.stderr is None:  # closed: another file may have its number by now
         return open(os.devnull, "w")  # noqa: PTH123 - open while the process lives
+    if isinstance(sys.stderr, StrayText):  # taken over before
+        return sys.stderr.writer
     try:
         descriptor = sys.stderr.fileno()
     except OSError:  # in memory: writing does not block
