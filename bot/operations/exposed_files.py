@@ -18,10 +18,10 @@ def find_exposed(loaded: LoadedSettings, handed_out: Path = _HANDED_OUT) -> Iter
         if _is_exposed(path) and not path.resolve().is_relative_to(handed_out):
             yield f"{setting}: others can read {path}: {_fix(path)}, and replace its secrets if anyone has read them"
     settings = loaded.settings
-    if settings.data_dir.is_dir() and _is_exposed(settings.data_dir):
+    if _is_exposed(settings.data_dir):
         yield f"R2_CREDENTIAL_DATA_DIR: others can read {settings.data_dir}: {_fix(settings.data_dir)}"
     database = settings.database_path
-    if settings.postgres_url is None and database.is_file() and _is_exposed(database):
+    if settings.postgres_url is None and _is_exposed(database):
         yield f"R2_CREDENTIAL_DATABASE_URL: others can read {database}: {_fix(database)}"
 
 

@@ -104,10 +104,11 @@ def test_an_open_database_is_named(write: Write) -> None:
     ]
 
 
-def test_a_missing_directory_is_not_named(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bot creates it for its own user only."""
+@pytest.mark.parametrize("path", ["nowhere", "x" * 300], ids=["missing", "a name too long"])
+def test_a_missing_directory_is_not_named(write: Write, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """The bot creates it for its own user only, or refuses it later."""
     write(0o600)
-    monkeypatch.setenv("R2_CREDENTIAL_DATA_DIR", "nowhere")
+    monkeypatch.setenv("R2_CREDENTIAL_DATA_DIR", path)
     assert exposed() == []
 
 
