@@ -36,7 +36,7 @@ _TALKATIVE: Final = (
 )
 """Libraries that log payloads, headers or statements at DEBUG and INFO: only their warnings are logged."""
 
-_WORDY: Final = ("slack_bolt", "slack_sdk", "procrastinate", "psycopg.pool")
+_WORDY: Final = ("slack_bolt", "slack_sdk", "procrastinate", "psycopg.pool", "dotenv")
 """Libraries whose warnings and errors quote bodies and addresses, or fill pages: we log our own instead."""
 
 

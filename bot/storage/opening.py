@@ -79,7 +79,7 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
                 _require_private(each, _DATABASE)
         database = SqliteDatabase(path)
         stack.callback(database.stop)
-        await _start_unless_busy(database)
+        await _start_unless_busy(database, path)
         submissions = Submissions(database)
         now = clock or steady_clock(await _latest_time(submissions, datetime.now(UTC)))
         key_files, key_ring = _key_ring(settings, now())
@@ -109,7 +109,7 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
     )
 
 
-async def _start_unless_busy(database: SqliteDatabase) -> None:
+async def _start_unless_busy(database: SqliteDatabase, path: Path) -> None:
     """Wait while another program holds the file, for instance a backup."""
     while True:
         try:
@@ -117,6 +117,10 @@ async def _start_unless_busy(database: SqliteDatabase) -> None:
         except DatabaseBusy:
             _log.warning("database_busy", next_try_in_seconds=_PAUSE.total_seconds())
             await asyncio.sleep(_PAUSE.total_seconds())
+        except DatabaseTrouble:
+            because = f" ({database.fault.cause}): {database.fault.fix}" if database.fault else ""
+            message = f"{_DATABASE}: {path} cannot be opened as a database of this bot{because}"
+            raise StartRefused(message) from None
         else:
             return
 
@@ -209,7 +213,11 @@ async def _machine_time() -> datetime:
 
 
 def _unusable(settings: Settings, error: OSError) -> StartRefused:
-    return StartRefused(f"R2_CREDENTIAL_DATA_DIR: {settings.data_dir} cannot be used ({error.strerror})")
+    data_dir = settings.data_dir
+    failed_at = Path(error.filename) if isinstance(error.filename, str) else data_dir
+    is_in_data_dir = failed_at in (data_dir, *data_dir.parents) or data_dir in failed_at.parents
+    place = f"R2_CREDENTIAL_DATA_DIR: {data_dir}" if is_in_data_dir else f"{_DATABASE}: {failed_at}"
+    return StartRefused(f"{place} cannot be used ({error.strerror})")
 
 
 def _lock(path: Path, settings: Settings, stack: AsyncExitStack) -> None:

@@ -4,6 +4,7 @@ One thread, since SQLite has one writer anyway; a group, since an fsync for each
 """
 
 import asyncio
+import math
 import queue
 import sqlite3
 import threading
@@ -15,13 +16,13 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import structlog
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
 from bot.storage.database import DatabaseBusy, DatabaseCorrupt
-from bot.storage.disk_trouble import log_disk_trouble
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
+from bot.storage.sqlite_faults import Fault, find_fault
 
 _T = TypeVar("_T")
 _GROUP: Final = 128
@@ -37,6 +38,9 @@ _PRAGMAS: Final = (
     _BUSY_TIMEOUT,
     "PRAGMA foreign_keys = ON",
 )
+_SAY_AGAIN_SECONDS: Final = 60.0
+
+_log = structlog.get_logger()
 
 
 _log = structlog.get_logger()
@@ -67,6 +71,8 @@ class SqliteDatabase:
         self._inode = 0
         self._is_over = False
         self._group: list[_Job] = []
+        self._said_at: dict[Fault, float] = {}
+        self.fault: Fault | None = None  # why it could not be opened
 
     def start(self) -> None:
         """Open the file, bring its tables up to date, start the thread.
@@ -92,6 +98,7 @@ class SqliteDatabase:
                 raise DatabaseBusy from None
             if code in _CORRUPT:
                 raise DatabaseCorrupt from None
+            self.fault = find_fault(error)
             raise DatabaseUnavailable from None
         self._thread = threading.Thread(target=self._serve, args=(connection,), name="database", daemon=True)
         self._thread.start()
@@ -164,7 +171,8 @@ class SqliteDatabase:
         try:
             self._require_file()
             transaction = connection.begin()
-        except (DBAPIError, OSError):  # locked: all are refused, since each alone would wait for the lock again
+        except (DBAPIError, OSError) as error:  # locked: all are refused, since each alone would wait again
+            self._note(error, group[0].loop)
             _resolve_all([(job, None, DatabaseUnavailable()) for job in self._gather(group)])
             return
         is_committing = False
@@ -173,6 +181,7 @@ class SqliteDatabase:
                 results = [job.work(connection) for job in self._gather(group)]
                 is_committing = True
         except Exception as error:  # noqa: BLE001 - whatever one job raises, the others still run
+            self._note(error, group[0].loop)
             if is_committing and _failure(error) is CommitUnknown:
                 _resolve_all([(job, None, CommitUnknown()) for job in group])
                 return
@@ -180,6 +189,18 @@ class SqliteDatabase:
                 _run_alone(connection, job)
             return
         _resolve_all([(job, result, None) for job, result in zip(group, results, strict=True)])
+
+    def _note(self, error: Exception, loop: asyncio.AbstractEventLoop) -> None:
+        """Log what the operator has to fix, each cause once a minute: every submission meets a full disk.
+
+        On the loop, since this thread must not end for a log that cannot be written: every caller would wait forever.
+        """
+        fault, now = find_fault(error), self._clock()
+        if fault is None or now < self._said_at.get(fault, -math.inf) + _SAY_AGAIN_SECONDS:
+            return
+        self._said_at[fault] = now
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(_log_fault, fault)
 
     def _require_file(self) -> None:
         """Raise OSError when the file was removed or replaced: writes to a removed file would be lost."""
@@ -199,6 +220,10 @@ class SqliteDatabase:
                 return
             group.append(job)
             yield job
+
+
+def _log_fault(fault: Fault) -> None:
+    _log.error("sqlite_failed", cause=fault.cause, setting="R2_CREDENTIAL_DATABASE_URL", fix=fault.fix)
 
 
 def _inspect(path: Path) -> bool:
@@ -243,7 +268,9 @@ def _shared_memory(path: Path) -> Iterator[None]:
 
 def _engine(path: Path) -> Engine:
     thread_of_its_own = {"check_same_thread": False}  # opened by one thread, used by another, never by both
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args=thread_of_its_own)
+    # From parts: in a URL as text, a "?" in the path would begin options, and ":memory:" would not be a file
+    url = URL.create("sqlite", database=str(path.absolute()))
+    engine = create_engine(url, poolclass=NullPool, connect_args=thread_of_its_own)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3's connection is untyped here
@@ -271,7 +298,6 @@ def _run_alone(connection: Connection, job: _Job) -> None:
             result = job.work(connection)
             is_committing = True
     except DBAPIError as error:
-        log_disk_trouble(error)
         _resolve_all([(job, None, _failure(error)() if is_committing else DatabaseUnavailable())])
     except Exception as error:  # noqa: BLE001 - raised in the caller, on another thread
         _resolve_all([(job, None, error)])

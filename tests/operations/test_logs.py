@@ -162,8 +162,8 @@ def test_talkative_libraries_log_only_warnings(configure: Configure, name: str) 
     assert [line["event"] for line in lines_of(stream)] == ["trouble", "trouble"]
 
 
-@pytest.mark.parametrize("name", ["slack_bolt", "slack_sdk"])
-def test_slacks_libraries_log_nothing(configure: Configure, name: str) -> None:
+@pytest.mark.parametrize("name", ["slack_bolt", "slack_sdk", "dotenv"])
+def test_wordy_libraries_log_nothing(configure: Configure, name: str) -> None:
     """Their warnings and errors quote whole bodies and addresses with tickets."""
     stream = configure("debug")
     logging.getLogger(name).error("Unhandled request ({'view': 'the whole body'})")

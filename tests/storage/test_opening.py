@@ -271,7 +271,8 @@ def _key_of_tomorrow(data: Path) -> None:
         ),
         pytest.param(
             _directory_in_place_of_the_database,
-            "R2_CREDENTIAL_DATABASE_URL: {data}/bot.sqlite cannot be opened as a database of this bot",
+            "R2_CREDENTIAL_DATABASE_URL: {data}/bot.sqlite cannot be opened as a database of this bot "
+            "(SQLITE_CANTOPEN): let the bot's user read and write",
             id="a directory",
         ),
         pytest.param(_no_key, "holds no PEM private key", id="no key"),
@@ -289,6 +290,16 @@ async def test_an_unusable_path_is_refused_and_left_unchanged(
     assert said.format(data=data) in await refusal(load())
 
     assert {path: path.read_bytes() for path in before} == before
+
+
+async def test_a_database_elsewhere_is_refused_by_its_own_setting(load: LoadSettings, tmp_path: Path) -> None:
+    """Nothing is wrong with the data directory, which is not named."""
+    (tmp_path / "occupied").touch()
+    path = tmp_path / "occupied" / "bot.sqlite"
+
+    said = await refusal(load({"R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{path}"}))
+
+    assert said == f"R2_CREDENTIAL_DATABASE_URL: {tmp_path}/occupied cannot be used (File exists)"
 
 
 async def test_a_path_without_a_name_is_refused(load: LoadSettings) -> None:

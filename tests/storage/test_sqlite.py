@@ -393,6 +393,45 @@ async def test_a_commit_with_an_io_error_is_unknown(
     assert _read(database_path) == [99]
 
 
+async def test_the_operator_reads_once_why_writing_fails(entries: SqliteDatabase, database_path: Path) -> None:
+    """A full disk meets every submission: the cause and the fix are logged, not a line for each."""
+    await entries.run(_add(0))
+    with capture_logs() as logged, _no_room_for(database_path.with_name("bot.sqlite-wal")):
+        for number in (1, 2):
+            with pytest.raises((CommitUnknown, DatabaseUnavailable)):
+                await entries.run(_add(number, "made up" * 10_000))
+    assert logged == [
+        {
+            "event": "sqlite_failed",
+            "log_level": "error",
+            "cause": "SQLITE_IOERR_WRITE",
+            "setting": "R2_CREDENTIAL_DATABASE_URL",
+            "fix": "check the disk that holds the database, and that it is not full",
+        }
+    ]
+
+
+async def test_a_file_that_was_removed_is_named_as_such(entries: SqliteDatabase, database_path: Path) -> None:
+    """Whatever is written to it now would be lost."""
+    await entries.run(_add(0))
+    database_path.rename(database_path.with_name("elsewhere"))  # noqa: ASYNC240 - one call
+    with capture_logs() as logged, pytest.raises(DatabaseUnavailable):
+        await entries.run(_add(1))
+    [line] = logged
+    assert line["cause"].startswith("FileNotFoundError")
+    assert line["fix"] == "the database's file was removed or replaced while the bot ran: restart it"
+
+
+@pytest.mark.parametrize("name", ["what?.sqlite", "50%25.sqlite", ":memory:", "a#b", "file:x"])
+def test_a_path_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Nothing in it is an option of SQLite's: the file is made where the settings say."""
+    monkeypatch.chdir(tmp_path)
+    database = SqliteDatabase(Path(name), METADATA.create_all)
+    database.start()
+    database.stop()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 async def test_unsupported_calls_are_refused(entries: SqliteDatabase, database_path: Path) -> None:
     """It lends its connection to no one, and has none after the stop."""
 
