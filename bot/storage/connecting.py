@@ -23,6 +23,7 @@ _SESSION: Final = {
     "lock_timeout": "1s",
     "idle_in_transaction_session_timeout": "3s",  # so that a frozen process releases its row locks
     "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",  # psycopg reads no other, and PGDATESTYLE of the environment may ask for one
     "default_transaction_isolation": "read committed",
 }
 _CONNECTION: Final = {**COMMON, "application_name": "r2-credential-bot"}
@@ -43,7 +44,7 @@ class Connector:
         """Return a connection with the session settings applied; must run within a Deadline. Raises psycopg.Error."""
         try:
             connection = await psycopg.AsyncConnection.connect(**self._parameters)
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, psycopg.ProgrammingError) as error:  # the latter: PGCONNECT_TIMEOUT=abc
             refusal = judge_connecting(error)
             if refusal is not None and "," in str(self._parameters.get("host")):
                 refusal = replace(refusal, passes=True)  # another server may answer later

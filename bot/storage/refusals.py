@@ -25,6 +25,7 @@ class Refusal:
 
 
 _FIXES: Final = {
+    "22023": "correct that parameter in the URL, or in PGTZ, PGDATESTYLE or PGOPTIONS of the environment",
     "08P01": "remove that parameter from the URL, or name it in the pooler's ignore_startup_parameters",
     "25006": (
         "the bot has to write: turn default_transaction_read_only off for its role and its database, or put the "
@@ -50,6 +51,7 @@ _REFUSED: Final = tuple(
         (r"^role .* does not exist|is not permitted to log in|no pg_hba\.conf entry|pg_hba\.conf rejects", "28000"),
         (r"^database .* does not exist|no such database", "3D000"),
         (r"^permission denied for database", "42501"),
+        (r"^invalid value for parameter", "22023"),
         (r"unsupported startup parameter", "08P01"),
         (r"unrecognized configuration parameter", "42704"),
         (r"starting up|shutting down|in recovery mode|not (yet )?accepting connections", "57P03"),
@@ -59,7 +61,12 @@ _REFUSED: Final = tuple(
 _WITHOUT_THE_SERVER: Final = (
     (re.compile(r"no password supplied"), "28P01", _FIXES["28P01"]),
     (re.compile(r"server does not support SSL"), None, "turn TLS on at the server, or remove sslmode from the URL"),
-    (re.compile(r"invalid \w{1,40} value"), None, "correct that parameter in the URL"),
+    (
+        re.compile(r"(invalid \w{1,40} value|bad value for \w{1,40})"),
+        None,
+        "correct that parameter in the URL, or in the environment variable that begins with PG",
+    ),
+    (re.compile(r"definition of service .{1,60} not found"), None, "unset PGSERVICE, or add that service to its file"),
     (
         re.compile(r"certificate verify failed|does not match host name|root certificate file"),
         None,

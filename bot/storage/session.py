@@ -12,6 +12,7 @@ COMMON: Final[Mapping[str, Any]] = {
     "keepalives_idle": 30,  # notices a vanished peer while the connection is idle
     "keepalives_interval": 5,
     "keepalives_count": 3,
+    "client_encoding": "utf8",  # otherwise PGCLIENTENCODING of the environment decides what can be written
     "prepare_threshold": None,  # prepared statements break behind a pooler and after a migration
 }
 """Connection parameters for every connection."""

@@ -648,6 +648,24 @@ async def test_the_settings_are_in_force(url: str, name: str, expected: str) -> 
     assert found == expected
 
 
+@pytest.mark.parametrize(
+    ("variable", "name", "expected"),
+    [
+        pytest.param("PGCLIENTENCODING=latin1", "client_encoding", "UTF8", id="encoding"),
+        pytest.param("PGDATESTYLE=German", "DateStyle", "ISO, MDY", id="dates"),
+    ],
+)
+async def test_the_environment_changes_no_format(
+    url: str, monkeypatch: pytest.MonkeyPatch, variable: str, name: str, expected: str
+) -> None:
+    """It is read by libpq: with another encoding the start ended with a traceback, and psycopg reads no other dates."""
+    monkeypatch.setenv(*variable.split("="))
+    async with _started(url) as database:
+        await database.now()
+        found = await database.run(lambda connection: connection.execute(text(f"SHOW {name}")).scalar_one())
+    assert found == expected
+
+
 _TIMEOUTS = {"statement_timeout": "1000", "lock_timeout": "1000", "idle_in_transaction_session_timeout": "3000"}
 
 

@@ -43,6 +43,9 @@ MANY = "Multiple connection attempts failed. All failures were:\n- host: 'db'"
         pytest.param(f"{AT}fe_sendauth: no password supplied", "28P01", True, id="no password"),
         pytest.param(f"{AT}SSL error: certificate verify failed", None, True, id="certificate"),
         pytest.param('invalid sslmode value: "requir"', None, True, id="value of a parameter"),
+        pytest.param("bad value for connect_timeout: 'abc'", None, True, id="PGCONNECT_TIMEOUT"),
+        pytest.param('connection is bad: definition of service "x" not found', None, True, id="PGSERVICE"),
+        pytest.param(f'{AT}FATAL:  invalid value for parameter "TimeZone": "x"', "22023", True, id="PGTZ"),
         pytest.param(
             f'{MANY}: {AT}FATAL:  database "bot" does not exist\n- {AT}FATAL:  the database system is starting up',
             "57P03",
