@@ -409,9 +409,11 @@ async def _listen(server: Server, settings: Settings) -> str:
     try:
         return await server.listen(settings.http_host, settings.http_port)
     except OSError as error:
+        # asyncio's own text repeats the address; a resolver's errors have numbers below 1, and words of their own
+        cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
         message = (
             f"R2_CREDENTIAL_HTTP_HOST, R2_CREDENTIAL_HTTP_PORT: cannot listen on {settings.http_host}, port "
-            f"{settings.http_port} ({error.strerror or error})"
+            f"{settings.http_port} ({cause}); set them to an address of this machine and a free port"
         )
         raise StartRefused(message) from None
 

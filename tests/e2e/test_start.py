@@ -115,7 +115,8 @@ async def test_a_taken_port_is_refused_by_name(stage: Scene) -> None:
         other.listen()
         code = await stage.run_bot_to_its_end()
 
-    assert f"R2_CREDENTIAL_HTTP_PORT: cannot listen on 127.0.0.1, port {port}".encode() in stage.printed()
+    said = f"R2_CREDENTIAL_HTTP_PORT: cannot listen on 127.0.0.1, port {port} (Address already in use); set them to"
+    assert said.encode() in stage.printed()
     assert b"Traceback" not in stage.printed()
     assert code == REFUSED
 
