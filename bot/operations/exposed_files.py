@@ -1,7 +1,7 @@
 """Finds secret files that other users of this machine can read. The operator is warned; the bot starts anyway."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -18,16 +18,16 @@ def find_exposed(loaded: LoadedSettings, handed_out: Path = _HANDED_OUT) -> Iter
         if _is_exposed(path) and not path.resolve().is_relative_to(handed_out):
             yield f"{setting}: others can read {path}: {_fix(path)}, and replace its secrets if anyone has read them"
     settings = loaded.settings
-    if _is_exposed(settings.data_dir):
+    if _is_exposed(settings.data_dir, Path.is_dir):
         yield f"R2_CREDENTIAL_DATA_DIR: others can read {settings.data_dir}: {_fix(settings.data_dir)}"
     database = settings.database_path
-    if settings.postgres_url is None and _is_exposed(database):
+    if settings.postgres_url is None and _is_exposed(database, Path.is_file):
         yield f"R2_CREDENTIAL_DATABASE_URL: others can read {database}: {_fix(database)}"
 
 
-def _is_exposed(path: Path) -> bool:
+def _is_exposed(path: Path, is_of_kind: Callable[[Path], bool] = Path.exists) -> bool:
     try:
-        return is_read_by_others(path)
+        return is_of_kind(path) and is_read_by_others(path)
     except (OSError, ValueError):  # not there yet, or unreadable, which is reported elsewhere
         return False
 
