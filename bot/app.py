@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -63,6 +64,7 @@ from bot.slack.stories.help import Help
 from bot.slack.stories.history import History
 from bot.slack.stories.home import AppHome
 from bot.slack.stories.live_table import LiveTables
+from bot.slack.stories.masked_reason import MaskedReasons
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.search import BucketSearch
@@ -328,7 +330,7 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
 def _routes(parts: Parts, tables: LiveTables) -> Routes:
     """Return the routes of all stories."""
     routes, opener = Routes(), FormOpener(parts)
-    StoreCredential(parts, opener).register(routes)
+    StoreCredential(parts, opener, MaskedReasons(parts.clock)).register(routes)
     BucketSearch(parts).register(routes)
     TryAgain(parts, opener).register(routes)
     EnableCatalog(parts).register(routes)

@@ -9,6 +9,11 @@ from bot.model.submission import TokenKind
 MASK: Final = "[looked like a token: masked]"
 """Replaces a token that was typed in the wrong place, so that readers know what was there."""
 
+DIGEST_MASK: Final = "[token, commit or checksum: masked]"
+"""The mark for a masked word that may also be a commit or a checksum: a git commit has the shape of a Global API key, a
+SHA-256 that of an S3 secret. `mask_tokens` sets it where the caller asks for it.
+"""
+
 STORABLE: Final = frozenset({TokenKind.USER, TokenKind.ACCOUNT, TokenKind.UNPREFIXED, TokenKind.UNKNOWN})
 
 _UNSEEN: Final = (  # what has no width but is no white space to Python: zero-width characters, marks of direction
@@ -40,6 +45,7 @@ _VALUE: Final = re.compile(r"[A-Za-z0-9-]\S*")
 _TOKEN68: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750: what can stand behind "Bearer"; no NAME=VALUE
 
 _SHORTEST_BARE: Final = 37
+_DIGEST: Final = re.compile(r"[0-9a-f]{40}|[0-9A-F]{40}|[0-9a-f]{64}|[0-9A-F]{64}")  # SHA-1 and SHA-256
 _TOKEN_SHAPED: Final = re.compile(
     r"cf(?:ut|at|k|oat)_[A-Za-z0-9_-]+"
     r"|(?<![A-Za-z0-9_-])[0-9A-Fa-f]{37,}(?![A-Za-z0-9_-])"
@@ -87,12 +93,15 @@ def find_other_secret(trimmed: str) -> str:
     return name_other_secret(trimmed) or name_other_secret(_leave_out_name(trimmed))
 
 
-def mask_tokens(text: str) -> str:
-    """Mask everything token-shaped, of Cloudflare or of others, in a text that should contain no token."""
+def mask_tokens(text: str, *, digest_mask: str = MASK) -> str:
+    """Mask everything token-shaped, of Cloudflare or of others, in a text that should contain no token.
+
+    `digest_mask` replaces text with the shape of a SHA-1 or a SHA-256: it may be a secret, or not secret at all.
+    """
     text = mask_other_secrets(text, MASK)
     if len(text) < _SHORTEST_BARE and "cf" not in text:
         return text  # most of what Slack sends, and the search is the slower part of sealing a payload
-    return _TOKEN_SHAPED.sub(MASK, text)
+    return _TOKEN_SHAPED.sub(lambda found: digest_mask if _DIGEST.fullmatch(found[0]) else MASK, text)
 
 
 def _leave_out_name(trimmed: str) -> str:

@@ -157,14 +157,13 @@ def form_error(problem: str) -> Json:
 
 
 def check_reason(reason: str) -> str | None:
-    """Return what is wrong with the reason field, or None."""
+    """Return what is wrong with the reason field, or None. `MaskedReasons` asks about a masked commit or checksum."""
     if MASK in reason:
         return REVOKE_ADVICE
     too_long = f"Shorten the reason to {REASON_LENGTH} characters; it has {len(reason)}."
     return too_long if len(reason) > REASON_LENGTH else None
 
 
-# A git commit and a SHA-256 have the shape of a Global API key and of an S3 secret: no shape tells them apart.
 REVOKE_ADVICE: Final = (
     "This looks like a token, and this field is no place for one: others may have seen it. Revoke it in Cloudflare, or "
     "wherever it was created. Paste a new Cloudflare API token into the token field."

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from bot.model.pasted_token import MASK, STORABLE, classify, mask_tokens, trim
+from bot.model.pasted_token import DIGEST_MASK, MASK, STORABLE, classify, mask_tokens, trim
 from bot.model.submission import TokenKind
 
 # All made up, in the formats that Cloudflare documents.
@@ -226,6 +226,22 @@ def test_a_long_hexadecimal_number_is_masked_anywhere(before: str, key: str, aft
     """A Global API key and an S3 secret are masked at word boundaries: a bucket's name may contain a hash."""
     assume(before[-1:] not in set(WORD) and after[:1] not in set(WORD))
     assert mask_tokens(before + key + after) == mask_tokens(before) + MASK + mask_tokens(after)
+
+
+@given(ANY_TEXT, HEXADECIMAL, ANY_TEXT)
+@example("sha256:", "5a4d" * 16, "")
+@example("", "5A4D" * 10, ".")
+@example("", "5A4d" * 10, "")
+def test_what_may_be_a_commit_or_a_checksum_gets_a_mark_on_request(before: str, key: str, after: str) -> None:
+    """It is 40 or 64 digits in one case, and nothing else; it is masked all the same."""
+    assume(before[-1:] not in set(WORD) and after[:1] not in set(WORD))
+    mark = DIGEST_MASK if len(key) in {40, 64} and key in {key.lower(), key.upper()} else MASK
+
+    masked = mask_tokens(f"{before}{key}{after}", digest_mask=DIGEST_MASK)
+
+    around = [mask_tokens(text, digest_mask=DIGEST_MASK) for text in (before, after)]
+    assert masked == around[0] + mark + around[1]
+    assert mask_tokens(masked, digest_mask=DIGEST_MASK) == masked
 
 
 @pytest.mark.parametrize("token", ["cfut_x", "cfat_x", "cfk_xy", "cfoat_x"])

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from slack_bolt.response import BoltResponse
 
 from bot.model.background import Background
 from bot.model.foreign_text import one_line
-from bot.model.pasted_token import STORABLE, classify, find_other_secret, mask_tokens, trim
+from bot.model.pasted_token import DIGEST_MASK, MASK, STORABLE, classify, find_other_secret, mask_tokens, trim
 from bot.model.request_log import start_request
 from bot.model.secret import Secret
 from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken
@@ -33,6 +34,7 @@ from bot.slack.inbound.payloads import (
     name_of,
     parse_form,
     parse_payload,
+    rewrite_reason,
     take_token,
     view_id_of,
 )
@@ -134,6 +136,8 @@ def seal_payload(unverified_body: Json, key: SealingKey, account_id: str) -> Sea
     """
     view = unverified_body.get("view")
     token = take_token(view) if isinstance(view, dict) else ""
+    if isinstance(view, dict):
+        rewrite_reason(view, partial(_mask_text, digest_mask=DIGEST_MASK))
     response_urls = unverified_body.pop("response_urls", None)
     answer_url = unverified_body.pop("response_url", None)
     body = _mask(unverified_body)
@@ -222,14 +226,14 @@ def _mask(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out
     return _mask_text(value) if isinstance(value, str) else value
 
 
-def _mask_text(text: str) -> str:
+def _mask_text(text: str, *, digest_mask: str = MASK) -> str:
     """Mask what is token-shaped now, or will be when the text is read as one line: unseen marks can part a token.
 
     Anything else stays as it came, so that nothing becomes an id by losing such a mark.
     """
     line = one_line(text)
-    masked = mask_tokens(line)
-    return masked if text == line or masked != line else mask_tokens(text)
+    masked = mask_tokens(line, digest_mask=digest_mask)
+    return masked if text == line or masked != line else mask_tokens(text, digest_mask=digest_mask)
 
 
 def _mask_object(value: Json) -> Json:

@@ -5,7 +5,7 @@ text is one line, and no longer than Slack lets a person type.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -196,6 +196,13 @@ def take_token(view: Mapping[str, Any]) -> str:
         if isinstance(element, dict):
             pasted = _encodable(element.pop("value", None)) or pasted
     return pasted
+
+
+def rewrite_reason(view: Mapping[str, Any], rewrite: Callable[[str], str]) -> None:
+    """Replace what was typed into the reason field, in place."""
+    for element in object_of(object_of(object_of(view.get("state")).get("values")).get(REASON_BLOCK)).values():
+        if isinstance(element, dict) and isinstance(element.get("value"), str):
+            element["value"] = rewrite(element["value"])
 
 
 def view_id_of(body: Mapping[str, Any]) -> str:

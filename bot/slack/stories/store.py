@@ -25,6 +25,7 @@ from bot.slack.messages import render
 from bot.slack.messages.redacted import RedactedProgress
 from bot.slack.progress_steps import steps_of
 from bot.slack.stories.in_form import permit_in_form
+from bot.slack.stories.masked_reason import MaskedReasons, confirm_reason
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
 from bot.slack.subcommands import COMMAND, STORE, ask_back
@@ -58,6 +59,7 @@ class StoreCredential:
 
     parts: Parts
     opener: FormOpener
+    masked_reasons: MaskedReasons
 
     def register(self, routes: Routes) -> None:
         """Take the command and the form."""
@@ -135,7 +137,8 @@ class StoreCredential:
             modal.TOKEN_BLOCK: modal.check_token(submit.pasted),
             modal.CHANNEL_BLOCK: channel_problem
             or (NOT_LISTED.in_form if permit.refusal(verb, None, form.channel_id) else None),
-            modal.REASON_BLOCK: modal.check_reason(form.reason),
+            modal.REASON_BLOCK: modal.check_reason(form.reason)
+            or self.masked_reasons.find_problem(submit.view_id, form.reason),
         }
         return {block: problem for block, problem in problems.items() if problem}
 
@@ -154,7 +157,7 @@ class StoreCredential:
             user_id=submit.actor.user_id,
             key=self._key(submit),
             channel_id=form.channel_id,
-            reason=form.reason,
+            reason=confirm_reason(form.reason),
             token_kind=pasted.kind,
             last_four=pasted.last_four,
             sealed=Sealed(token=pasted.sealed, response_url=pasted.sealed_response_url),

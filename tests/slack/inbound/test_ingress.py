@@ -30,7 +30,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.cloudflare.auth import Bearer
 from bot.model.catalog import BucketKey
 from bot.model.errors import SealedValueUnreadable
-from bot.model.pasted_token import MASK, trim
+from bot.model.pasted_token import DIGEST_MASK, MASK, trim
 from bot.model.submission import PastedToken
 from bot.model.submission import TokenKind as PastedKind
 from bot.sandbox.slack import FakeSlack
@@ -260,6 +260,16 @@ def test_a_misplaced_token_is_masked_and_marked(
 ) -> None:
     """The listeners see that a token was there, and can advise the person to revoke it."""
     assert PLACES[place](seal(make(slack, TOKEN_TEXT), key_ring).body) == shown
+
+
+@pytest.mark.parametrize(("place", "make"), [(place, make) for place, make, _ in MASKED], ids=PLACES)
+def test_what_may_be_a_commit_is_marked_in_the_reason_only(
+    slack: FakeSlack, key_ring: KeyRing, place: str, make: Callable[[FakeSlack, str], Json]
+) -> None:
+    """Elsewhere nobody types one, and it is a key for all the bot knows."""
+    masked = str(PLACES[place](seal(make(slack, "5a4d" * 10), key_ring).body))
+
+    assert (DIGEST_MASK in masked, MASK in masked) == (place == "reason", place != "reason")
 
 
 @pytest.mark.parametrize("name", ["trigger_id", "api_app_id", "user", "team", "token"])

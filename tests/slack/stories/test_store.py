@@ -21,6 +21,7 @@ from bot.sandbox.workspace import Channel, dm_id
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, SealingContext
 from bot.slack.api import CHANNEL_LIFETIME
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME
+from bot.slack.stories.masked_reason import CONFIRMED
 from bot.storage.accepting import MOST_OPEN_CHECKS
 from tests.desk import (
     ADA,
@@ -587,6 +588,81 @@ async def test_a_token_in_another_field_is_refused_with_the_advice_to_revoke_it(
     assert list(outcome.errors) == [field]
     assert "Revoke it in Cloudflare" in outcome.errors[field]
     assert "MADEUP" not in outcome.errors[field]
+
+
+COMMIT = "9fceb02d0ae598e95dc970b74767f19372d61af8"
+SHA_256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+DIGESTS = {
+    "a commit": (COMMIT, CONFIRMED),
+    "a commit in a link": (f"see https://git.test/r/commit/{COMMIT}.", f"see https://git.test/r/commit/{CONFIRMED}."),
+    "a checksum": (f"state sha256:{SHA_256}", f"state sha256:{CONFIRMED}"),
+    "a checksum in capitals": (SHA_256.upper(), CONFIRMED),
+    "both": (f"{COMMIT} {SHA_256}", f"{CONFIRMED} {CONFIRMED}"),
+}
+
+
+@pytest.mark.parametrize(("reason", "recorded"), DIGESTS.values(), ids=DIGESTS)
+async def test_a_commit_or_checksum_in_the_reason_is_sent_masked_after_a_warning(
+    desk: Desk, reason: str, recorded: str
+) -> None:
+    """It may be a token, and no shape distinguishes them: the first Submit warns, the second one is taken."""
+    await desk.open_form(reason=reason)
+
+    warned = await desk.slack.submit(ADA)
+
+    assert list(warned.errors) == ["reason"]
+    assert 'If it is a commit or a checksum, press "Check or store" again' in warned.errors["reason"]
+    assert await desk.find() is None
+
+    assert (await desk.slack.submit(ADA)).kind == "updated"
+
+    submission = await desk.find()
+    assert submission is not None
+    assert submission.reason == recorded
+    assert COMMIT.encode() not in desk.database_path.read_bytes()
+
+
+NEVER_SENT = {
+    "a token": TOKEN_TEXT,
+    "an older token": "MadeUp0123456789abcdefghijklmnopqrstuvwx",
+    "a token and a commit": f"{TOKEN_TEXT} {COMMIT}",
+    "a token that ends like a commit": f"cfut_{COMMIT}",
+    "a Global API key": COMMIT[:37],
+    "an older token in two cases": COMMIT.replace("f", "F"),
+    "a foreign token": f"ghp_{COMMIT[:36]}",
+    "a foreign token around a commit": f"SG.{COMMIT}.{COMMIT}",
+    "hexadecimal digits of no such length": COMMIT + "0",
+}
+
+
+@pytest.mark.parametrize("secret", NEVER_SENT.values(), ids=NEVER_SENT)
+async def test_a_reason_with_a_token_is_never_taken(desk: Desk, secret: str) -> None:
+    """Neither at the second Submit, nor in a form that has warned of a commit."""
+    await desk.open_form(reason=COMMIT)
+    await desk.slack.submit(ADA)
+    await desk.slack.fill(ADA, "reason", f"new: {secret}")
+
+    for _ in range(2):
+        outcome = await desk.slack.submit(ADA)
+        assert "Revoke it in Cloudflare" in outcome.errors["reason"]
+    assert await desk.find() is None
+
+
+async def test_each_form_warns_of_a_commit(desk: Desk) -> None:
+    """Who confirmed one word has not confirmed the next."""
+    await desk.open_form(reason=COMMIT)
+    await desk.slack.submit(ADA)
+
+    await desk.open_form(reason=COMMIT)
+
+    assert list((await desk.slack.submit(ADA)).errors) == ["reason"]
+
+
+async def test_a_confirmed_commit_is_not_asked_about_again(desk: Desk) -> None:
+    """Such as by "Try again", which fills in the reason as it was recorded."""
+    await desk.open_form(reason=f"deploy {CONFIRMED}")
+
+    assert (await desk.slack.submit(ADA)).kind == "updated"
 
 
 async def test_a_bucket_that_is_not_served_is_reported_at_the_field(desk: Desk) -> None:
