@@ -36,7 +36,7 @@ from bot.model.errors import (
     NotStorable,
     SealedValueUnreadable,
     TokenLivesTooLong,
-    WhoseMove,
+    WhoActs,
     leaves,
 )
 from bot.model.secret import Secret
@@ -256,11 +256,11 @@ _SECTIONS: tuple[tuple[str, str, tuple[type[BotError], ...]], ...] = (
     ),
     ("Time and keys", "Ends as *expired* or *failed*; the token is erased.", (GivenUp, SealedValueUnreadable)),
 )
-MOVES = {
-    WhoseMove.YOU: "you",
-    WhoseMove.OPERATOR: "the operator",
-    WhoseMove.CLOUDFLARE: "Cloudflare",
-    WhoseMove.NOBODY: "nobody",
+ACTORS = {
+    WhoActs.YOU: "you",
+    WhoActs.OPERATOR: "the operator",
+    WhoActs.CLOUDFLARE: "Cloudflare",
+    WhoActs.NOBODY: "nobody",
 }
 
 
@@ -329,7 +329,7 @@ def build_document() -> str:
         lines += _table("cause", "code", "who acts", "what is said", "tried again")
         for error in (leaf for kind in kinds for leaf in leaves(kind)):
             lines.append(
-                _row(_cause(error, rows), f"`{error.code}`", MOVES[error.whose_move], _told(error), _retried(error))
+                _row(_cause(error, rows), f"`{error.code}`", ACTORS[error.who_acts], _told(error), _retried(error))
             )
     return "\n".join(lines) + "\n"
 

@@ -3,7 +3,7 @@
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE, ERROR_OF_STATUS
 from bot.cloudflare.errors import CloudflareError, OperatorError, TokenRefusal
 from bot.model.errors import AccessRefused, GivenUp, NotStorable, SealedValueUnreadable, leaves
-from tests.diagnosis_page import COMMAND, DOCUMENT, MOVES, ask_all, build_document, list_samples
+from tests.diagnosis_page import ACTORS, COMMAND, DOCUMENT, ask_all, build_document, list_samples
 
 
 def test_the_page_matches_the_code() -> None:
@@ -17,7 +17,7 @@ def test_every_cause_is_listed_once() -> None:
     written = DOCUMENT.read_text(encoding="utf-8")
     kinds = (CloudflareError, NotStorable, GivenUp, AccessRefused, SealedValueUnreadable)
     for error in (leaf for kind in kinds for leaf in leaves(kind)):
-        assert written.count(f" | `{error.code}` | {MOVES[error.whose_move]} | ") == 1
+        assert written.count(f" | `{error.code}` | {ACTORS[error.who_acts]} | ") == 1
 
 
 def test_every_code_and_status_of_the_tables_is_asked_about() -> None:

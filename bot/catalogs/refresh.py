@@ -13,7 +13,7 @@ from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CatalogRefusal, RouteGone
 from bot.model.background import Background
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
-from bot.model.errors import BotError, WhoseMove
+from bot.model.errors import BotError, WhoActs
 from bot.model.memory import Memory
 from bot.storage.catalogs import Catalogs
 
@@ -177,7 +177,7 @@ class CatalogsByOthers:
 
 def _log_failure(error: BotError) -> None:
     """Log what the operator has to fix as an error, from the start on: otherwise the first user finds it."""
-    if error.whose_move is WhoseMove.OPERATOR and error.operator_fix:
+    if error.who_acts is WhoActs.OPERATOR and error.operator_fix:
         _log.error(
             "cloudflare_refuses_the_bot", error=str(error), setting=error.setting or None, fix=error.operator_fix
         )

@@ -44,7 +44,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import ClassVar, Final
 
-from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, PASTE_AGAIN, BotError, Told, Transient, WhoseMove
+from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, PASTE_AGAIN, BotError, Told, Transient, WhoActs
 
 DOCUMENTATION_URL: Final = re.compile(
     r"https://developers\.cloudflare\.com"
@@ -112,7 +112,7 @@ class CloudflareError(BotError):
 class Refusal(CloudflareError):
     """A definite no, and the person who submitted can fix it. Nothing was written."""
 
-    whose_move = WhoseMove.YOU
+    who_acts = WhoActs.YOU
 
 
 class TokenRefusal(Refusal):
@@ -264,7 +264,7 @@ class NoSuchBucket(CatalogRefusal):
 class OperatorError(CloudflareError):
     """The bot's own access to Cloudflare is wrong. Submitting again changes nothing until its operator acts."""
 
-    whose_move = WhoseMove.OPERATOR
+    who_acts = WhoActs.OPERATOR
 
 
 class CallerRejected(OperatorError):
@@ -357,7 +357,7 @@ class UnexplainedRefusal(CloudflareError):
     code = "unexplained_refusal"
     passes = True
     waiting = "Cloudflare refused, and gave no reason that the bot knows."
-    whose_move = WhoseMove.OPERATOR
+    who_acts = WhoActs.OPERATOR
     cause = "Cloudflare, or something between it and the bot, kept refusing and gave no reason; another token may help."
     operator_fix = "find out who said no: with the Ray ID, or in the proxy's log"
 
@@ -365,7 +365,7 @@ class UnexplainedRefusal(CloudflareError):
 class CloudflareTrouble(CloudflareError, Transient, told=None):
     """It passes by itself. With `leaves_open`, a write may have been carried out."""
 
-    whose_move = WhoseMove.CLOUDFLARE
+    who_acts = WhoActs.CLOUDFLARE
     leaves_open: ClassVar[bool] = True
 
 
@@ -381,7 +381,7 @@ class Throttled(
     code = "throttled"
     cloudflare_codes = (971, 1015)
     statuses = (HTTPStatus.TOO_MANY_REQUESTS,)
-    whose_move = WhoseMove.NOBODY
+    who_acts = WhoActs.NOBODY
     leaves_open = False
 
 

@@ -64,7 +64,7 @@ PASTE_AGAIN: Final = "Submit the token again."
 _Kind = TypeVar("_Kind", bound="BotError")
 
 
-class WhoseMove(StrEnum):
+class WhoActs(StrEnum):
     """Who can act after an error."""
 
     YOU = "you"
@@ -74,7 +74,7 @@ class WhoseMove(StrEnum):
 
 
 class BotError(Exception):
-    """The root. A leaf states its `code`, its sentences and `whose_move`; they never change at run time.
+    """The root. A leaf states its `code`, its sentences and `who_acts`; they never change at run time.
 
     `code` is stable: logs, audit records and documents refer to it. The sentences may be shown to anyone and quote
     nothing: `cause` says what happened, in one line, and `fixes` what the reader can do, each fix on its own.
@@ -89,7 +89,7 @@ class BotError(Exception):
     operator_fix: ClassVar[str] = ""
     setting: ClassVar[str] = ""
     retryable: ClassVar[bool] = False
-    whose_move: ClassVar[WhoseMove] = WhoseMove.NOBODY
+    who_acts: ClassVar[WhoActs] = WhoActs.NOBODY
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -154,7 +154,7 @@ def leaves(error: type[_Kind]) -> Iterable[type[_Kind]]:
 class NotStorable(BotError):
     """By its shape, the pasted text is something that must not be stored."""
 
-    whose_move = WhoseMove.YOU
+    who_acts = WhoActs.YOU
 
 
 class NothingPasted(NotStorable):
@@ -248,7 +248,7 @@ class TokenLivesTooLong(BotError):
     """It lives, or may live, longer than R2_CREDENTIAL_MAX_TOKEN_LIFETIME: the operator's limit, not Cloudflare's."""
 
     code = "token_lives_too_long"
-    whose_move = WhoseMove.YOU
+    who_acts = WhoActs.YOU
     cause = "This token never expires, expires later than this bot allows, or Cloudflare does not say when."
     fixes = ("Create one that expires within the time that the form names.",)
 
@@ -260,7 +260,7 @@ class SealedValueUnreadable(BotError):
     """Raised without detail for every reason: tampered with, moved, truncated, or sealed by a lost key."""
 
     code = "sealed_value_unreadable"
-    whose_move = WhoseMove.YOU
+    who_acts = WhoActs.YOU
     cause = "The bot can no longer open the token that it kept encrypted."
     fixes = (PASTE_AGAIN, "If this happens twice, the operator should look at the bot's sealing keys.")
 
@@ -269,7 +269,7 @@ class KeyFileUnusable(BotError):
     """A file of the key ring cannot be used; `path` and `reason` are for the operator and quote no content."""
 
     code = "key_file_unusable"
-    whose_move = WhoseMove.OPERATOR
+    who_acts = WhoActs.OPERATOR
     user_message = "The operator of the bot has to fix its sealing keys."
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -287,7 +287,7 @@ class KeyFileUnusable(BotError):
 class DatabaseTrouble(Transient, told=None):
     """The database did not execute a transaction, or may not have."""
 
-    whose_move = WhoseMove.OPERATOR
+    who_acts = WhoActs.OPERATOR
 
 
 _DATABASE_WAITING: Final = "The bot's own database has trouble."
@@ -330,7 +330,7 @@ class RecordDamaged(BotError):
     """A row holds a value that no version of the bot writes. It is left unchanged, and none of its values is shown."""
 
     code = "record_damaged"
-    whose_move = WhoseMove.OPERATOR
+    who_acts = WhoActs.OPERATOR
     user_message = (
         "The bot's own record of this is damaged, and was left as it is. The operator finds its name, and what to do, "
         "in the log."
@@ -356,7 +356,7 @@ class LeaseLost(BotError):
 class AccessRefused(BotError):
     """The person may not do this. The sentence names no list and no other person."""
 
-    whose_move = WhoseMove.OPERATOR
+    who_acts = WhoActs.OPERATOR
 
 
 class Outsider(AccessRefused):
@@ -372,7 +372,7 @@ class OtherWorkspace(AccessRefused):
     """The person acts from another workspace of the same organization, and did not begin with a command here."""
 
     code = "other_workspace"
-    whose_move = WhoseMove.YOU
+    who_acts = WhoActs.YOU
     cause = "Slack says that you come from another workspace of this organization."
     fixes = ("Type `/r2-credential` in the workspace of this bot, and continue there.",)
 
@@ -402,7 +402,7 @@ class EnablingNotAllowed(AccessRefused):
     """The bot does not enable catalogs (R2_CREDENTIAL_ALLOW_ENABLE is not set)."""
 
     code = "enabling_not_allowed"
-    whose_move = WhoseMove.YOU
+    who_acts = WhoActs.YOU
     cause = "This bot does not enable catalogs."
     fixes = (ENABLE_CATALOG,)
 
@@ -431,7 +431,7 @@ class MembershipUnknown(
     """Slack could not be asked for the members of a user group: in doubt, refuse."""
 
     code = "membership_unknown"
-    whose_move = WhoseMove.NOBODY
+    who_acts = WhoActs.NOBODY
 
 
 # Time.
@@ -440,7 +440,7 @@ class MembershipUnknown(
 class GivenUp(BotError):
     """The submission's deadline has passed; the sealed token is erased."""
 
-    whose_move = WhoseMove.YOU
+    who_acts = WhoActs.YOU
 
 
 class NeverSent(GivenUp):
@@ -466,7 +466,7 @@ class UnknownCause(BotError):
     """The record names a cause that this version of the bot does not know."""
 
     code = "unknown_cause"
-    whose_move = WhoseMove.OPERATOR
+    who_acts = WhoActs.OPERATOR
     user_message = (
         "The bot recorded a cause that this version of it does not know. The operator should look for it in the log, "
         "and run the newest version."
@@ -483,7 +483,7 @@ class SlackRefused(BotError):
     """
 
     code = "slack_refused"
-    whose_move = WhoseMove.OPERATOR
+    who_acts = WhoActs.OPERATOR
     user_message = "Slack refused what the bot asked for."
 
     def __init__(self, slack_error: str, lacking_scopes: frozenset[str] = frozenset()) -> None:
@@ -498,7 +498,7 @@ class SlackRefused(BotError):
 class SlackTrouble(Transient, told=None):
     """Slack gave no usable answer; it may have asked to come back in `retry_after`."""
 
-    whose_move = WhoseMove.NOBODY
+    who_acts = WhoActs.NOBODY
 
     def __init__(self, retry_after: timedelta | None = None) -> None:
         super().__init__(retry_after)

@@ -4,7 +4,7 @@ import logging
 
 import structlog
 
-from bot.model.errors import AccessRefused, WhoseMove, error_of_code
+from bot.model.errors import AccessRefused, WhoActs, error_of_code
 from bot.model.move import Change
 from bot.model.submission import Submission
 
@@ -32,7 +32,7 @@ def log_change(change: Change) -> None:
 
 def _for_the_operator(submission: Submission) -> tuple[int, dict[str, str]]:
     error = error_of_code(submission.error_code) if submission.error_code else None
-    if error is None or issubclass(error, AccessRefused) or error.whose_move is not WhoseMove.OPERATOR:
+    if error is None or issubclass(error, AccessRefused) or error.who_acts is not WhoActs.OPERATOR:
         return logging.INFO, {}
     known = {"setting": error.setting, "fix": error.operator_fix}
     return logging.ERROR, {name: value for name, value in known.items() if value}

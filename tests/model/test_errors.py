@@ -11,7 +11,7 @@ import pytest
 
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE
 from bot.cloudflare.errors import CloudflareError, Throttled
-from bot.model.errors import BotError, Transient, UnknownCause, WhoseMove, error_of_code, leaves
+from bot.model.errors import BotError, Transient, UnknownCause, WhoActs, error_of_code, leaves
 
 LEAVES = sorted(leaves(BotError), key=lambda kind: kind.__name__)
 CLOUDFLARE_LEAVES = [kind for kind in LEAVES if issubclass(kind, CloudflareError)]
@@ -48,7 +48,7 @@ def test_every_leaf_is_drawn_in_the_tree(kind: type[BotError]) -> None:
 @pytest.mark.parametrize("kind", DEFINITE)
 def test_a_message_says_who_can_do_what(kind: type[BotError]) -> None:
     """The reader learns what to do; the operator reads it in the log, and everyone else that it is not the token."""
-    is_readers = kind.whose_move is WhoseMove.YOU
+    is_readers = kind.who_acts is WhoActs.YOU
     assert ("What to do: " in kind.user_message) is is_readers
     assert bool(kind.operator_fix) is not is_readers
     assert kind.user_message.startswith(kind.cause)

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bot.cloudflare.errors import CallerRejected, CloudflareError, CloudflareUnreachable, TokenInvalid
-from bot.model.errors import BotError, NotAllowed, SealedValueUnreadable, WhoseMove, leaves
+from bot.model.errors import BotError, NotAllowed, SealedValueUnreadable, WhoActs, leaves
 from bot.model.move import Change
 from bot.model.submission import State
 from bot.operations.changes import log_change
@@ -49,7 +49,7 @@ def test_what_the_operator_has_to_fix_is_an_error_that_says_how(kind: type[Cloud
     with capture_logs() as lines:
         log_change(Change(submission=ended, is_new_state=True))
     [line] = lines
-    is_operators = kind.whose_move is WhoseMove.OPERATOR
+    is_operators = kind.who_acts is WhoActs.OPERATOR
     assert line["log_level"] == ("error" if is_operators else "info")
     assert line.get("fix") == (kind.operator_fix if is_operators else None)
     assert not is_operators or kind.operator_fix

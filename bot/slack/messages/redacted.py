@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from bot.cloudflare.errors import CatalogRefusal, CloudflareError
 from bot.model.catalog import CredentialStatus
-from bot.model.errors import BotError, Transient, WhoseMove, error_of_code
+from bot.model.errors import BotError, Transient, WhoActs, error_of_code
 from bot.model.submission import Findings, State, Submission, Task, TokenKind
 from bot.slack.blocks import escape, moment
 from bot.slack.messages.outcome import OUTCOMES, UNFORESEEN, Outcome, ProgressStep, Special
@@ -74,7 +74,7 @@ class RedactedResult:
     def asks_operator(self) -> bool:
         """Whether it is the operator's move."""
         is_lost = self.is_alarm and self.confirmation is CredentialStatus.ABSENT
-        return is_lost or (self.error is not None and self.error.whose_move is WhoseMove.OPERATOR)
+        return is_lost or (self.error is not None and self.error.who_acts is WhoActs.OPERATOR)
 
     @property
     def outcome(self) -> Outcome:

@@ -10,7 +10,7 @@ from typing import Final
 
 from bot.cloudflare.errors import DOCUMENTATION_URL, CatalogInactive, CatalogNotEnabled
 from bot.model.catalog import CredentialStatus, StoredCredential
-from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, AccessRefused, BotError, WhoseMove, what_to_do
+from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, AccessRefused, BotError, WhoActs, what_to_do
 from bot.model.submission import Check, State, Submission, Task, TokenKind
 from bot.slack.blocks import Json, actions, button, confirmation, context, date, escape, fields, modal, section
 from bot.slack.button_values import bucket_value
@@ -108,7 +108,7 @@ def notice_view(title: str, text: str) -> Json:
 
 def refusal(error: BotError, *, contact: str) -> str:
     """Return what a refused person reads: friendly, and with somebody to ask."""
-    asks = isinstance(error, AccessRefused) and error.whose_move is WhoseMove.OPERATOR
+    asks = isinstance(error, AccessRefused) and error.who_acts is WhoActs.OPERATOR
     text = escape(error.user_message)
     return f"{text} {_ask_whom(contact)}" if asks else text
 

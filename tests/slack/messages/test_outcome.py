@@ -32,7 +32,7 @@ from bot.model.errors import (
     SealedValueUnreadable,
     SlackTrouble,
     Transient,
-    WhoseMove,
+    WhoActs,
     error_of_code,
     leaves,
 )
@@ -462,7 +462,7 @@ def test_a_superseded_submission_says_by_whom_and_when(fate: str, *, landed: boo
 def test_the_operator_is_named_if_the_operator_has_to_act(submission: Submission) -> None:
     """Otherwise no one is sent to the operator."""
     result = RedactedResult.of(submission)
-    assert result.asks_operator is (result.error is not None and result.error.whose_move is WhoseMove.OPERATOR)
+    assert result.asks_operator is (result.error is not None and result.error.who_acts is WhoActs.OPERATOR)
 
 
 def test_a_submission_that_ends_before_it_began_took_no_time() -> None:

@@ -25,7 +25,7 @@ from bot.model.errors import (
     Outsider,
     SlackUnavailable,
     TokenLivesTooLong,
-    WhoseMove,
+    WhoActs,
     error_of_code,
     leaves,
 )
@@ -162,7 +162,7 @@ def test_the_person_who_has_to_act_is_named(submission: Submission) -> None:
     """If it is the operator, the message says whom to ask; otherwise no one is sent away."""
     text = render.result_message(RedactedResult.of(submission), contact="S0PLATFORM")["text"]
     error = error_of_code(submission.error_code) if submission.error_code else None
-    asks = error is not None and error.whose_move is WhoseMove.OPERATOR
+    asks = error is not None and error.who_acts is WhoActs.OPERATOR
     assert ("Please ask <!subteam^S0PLATFORM>." in text) is asks
 
 

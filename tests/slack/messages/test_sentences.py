@@ -12,7 +12,7 @@ import pytest
 from bot.cloudflare import errors as cloudflare_errors
 from bot.cloudflare.errors import CloudflareError
 from bot.model import errors as model_errors
-from bot.model.errors import BotError, Transient, WhoseMove, leaves
+from bot.model.errors import BotError, Transient, WhoActs, leaves
 from bot.model.submission import State, Submission
 from bot.slack.messages import explanation, history, outcome, posting, progress, redacted, render
 from bot.slack.messages.explanation import (
@@ -73,7 +73,7 @@ def test_each_error_has_few_and_plain_words(kind: type[BotError]) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in LEAVES if issubclass(kind, CloudflareError) and not kind.retryable])
 def test_what_the_operator_can_fix_is_one_sentence_in_the_channel(kind: type[CloudflareError]) -> None:
     """The log says what to do; everyone else reads what they can do."""
-    is_operators = kind.whose_move is WhoseMove.OPERATOR
+    is_operators = kind.who_acts is WhoActs.OPERATOR
     assert bool(kind.operator_fix) is is_operators
     assert bool(kind.fixes) is not is_operators
     if is_operators:
