@@ -450,7 +450,7 @@ async def test_a_credential_that_breaks_is_announced_while_the_bot_runs(
 
         [_, notice] = scene.slack.messages(PLATFORM)
         assert [message.ts for message in scene.slack.messages(PLATFORM)] == shown
-        assert f"the credential of the catalog of `{BUCKET}` does not work any more" in notice.text
+        assert f"the credential of the catalog of `{BUCKET}` no longer works" in notice.text
 
 
 def _is_new(shown: list[str]) -> Callable[[Message], bool]:

@@ -1,6 +1,6 @@
-"""Interprets an answer of Cloudflare: returns its result, or raises one of our errors. Pure.
+"""Interprets an answer of Cloudflare: returns its result, or raises one of our errors. Pure and stateless.
 
-Only `success` and `errors` decide, never `messages`: a success can carry code 10000 there.
+Only `success` and `errors` decide, never `messages`, where even a success of Cloudflare carries code 10000.
 """
 
 import json
@@ -67,9 +67,9 @@ _MOST_SECONDS = 10**9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One HTTP answer, parsed once, without echoed secrets. `headers` are those that we use, in lower case.
+    """One HTTP answer, parsed once, with echoes of the request removed. `headers`: the relevant ones, in lower case.
 
-    `document` is None if the body is not JSON. `is_read` is False for a body that was compressed or too large.
+    `document` is None for a body that is not JSON. `is_read` is False for a body that was compressed or too large.
     """
 
     status: int
@@ -98,7 +98,7 @@ class Answer:
 
     @property
     def cf_ray(self) -> str | None:
-        """Cloudflare's id of this request, which its support asks for."""
+        """The Ray ID of this request, which Cloudflare's support asks for."""
         ray = self.headers.get("cf-ray", "")
         return ray if _RAY.fullmatch(ray) else None
 
@@ -115,7 +115,7 @@ class _Fault:
 def read_result(answer: Answer, *, is_write: bool) -> object:
     """Return the envelope's `result` (None for an empty 204 or 205), or raise the error that the answer stands for.
 
-    With `is_write`, an unclear answer sets `possibly_landed`. Raises only `CloudflareError`s.
+    With `is_write`, an unclear answer may mean that something was written. Raises only `CloudflareError`s.
     """
     document = answer.document
     if _is_success(answer):
@@ -133,12 +133,12 @@ def read_result(answer: Answer, *, is_write: bool) -> object:
 
 
 def not_understood(answer: Answer, *, is_write: bool) -> AnswerNotUnderstood:
-    """Return the error for a success whose `result` is not what was requested."""
+    """Return the error for a successful answer whose `result` does not have the expected shape."""
     return AnswerNotUnderstood(status=answer.status, cf_ray=answer.cf_ray, possibly_landed=is_write)
 
 
 def _keep_headers(headers: Iterable[tuple[str, str]], echo: Echo) -> Mapping[str, str]:
-    """Keep the headers that we use; repeated ones are joined to one list (RFC 9110, 5.3)."""
+    """Keep the relevant headers; repeated ones are joined into a list (RFC 9110, 5.3)."""
     kept: dict[str, list[str]] = {}
     for name, value in headers:
         if name in _HEADERS:
@@ -147,7 +147,7 @@ def _keep_headers(headers: Iterable[tuple[str, str]], echo: Echo) -> Mapping[str
 
 
 def _parse_json(body: bytes, echo: Echo) -> object:
-    """Parse, then remove echoes: they are visible only after unescaping."""
+    """Parse, then remove echoes: JSON escapes would hide them before."""
     try:
         return echo.clean(json.loads(body))
     except (ValueError, RecursionError):
@@ -194,7 +194,7 @@ def _list_faults(errors: object, *, is_chain: bool = False) -> Iterator[_Fault]:
 
 
 def _read_code(value: object) -> int | None:
-    """Read a code that may be a number or a string of digits; a larger number is no code."""
+    """Read a code given as a number or as digits; return None for anything larger than a code."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -203,7 +203,7 @@ def _read_code(value: object) -> int | None:
 
 
 def _classify(answer: Answer, fault: _Fault) -> type[CloudflareError]:
-    """Classify by the most specific evidence first: a challenge, the code, the edge, the status."""
+    """Decide by the most specific sign: a challenge, the code, the edge, the status."""
     if answer.headers.get("cf-mitigated") == "challenge":
         return ChallengePage
     if not answer.is_read:
@@ -215,7 +215,7 @@ def _classify(answer: Answer, fault: _Fault) -> type[CloudflareError]:
 
 
 def _classify_page(answer: Answer, fault: _Fault) -> type[CloudflareError] | None:
-    """Recognize answers that do not come from the API at all."""
+    """Classify an answer that does not come from the API."""
     if _is_from_edge(answer, fault):
         return EdgeRefused
     if answer.is_challenge_page:
@@ -224,14 +224,14 @@ def _classify_page(answer: Answer, fault: _Fault) -> type[CloudflareError] | Non
 
 
 def _classify_unread(status: int) -> type[CloudflareError]:
-    """Classify an unread answer by its status only if the error passes: an unread 404 may mean anything."""
+    """Trust an unread answer's status only where it is transient: an unread 404 may mean anything."""
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Throttled
     return CloudflareUnavailable if status >= HTTPStatus.INTERNAL_SERVER_ERROR else AnswerNotUnderstood
 
 
 def _classify_2xx(document: object, fault: _Fault) -> type[CloudflareError]:
-    """Treat a 2xx as a refusal only if `success` is false and a code says which; else the outcome is unknown."""
+    """Treat a 2xx as a refusal only when `success` is false and a code says which; else the outcome is unknown."""
     says_no = isinstance(document, dict) and document.get("success") is False
     if fault.code is None or not says_no:
         return Throttled if fault.code in Throttled.cloudflare_codes else AnswerNotUnderstood
@@ -252,7 +252,7 @@ def _classify_code(status: int, fault: _Fault) -> type[CloudflareError] | None:
 
 
 def _classify_ambiguous(status: int, message: str) -> type[CloudflareError]:
-    """Classify code 10001, "internal error" or "Method not allowed for token": by its text, then by the status."""
+    """Code 10001 means "internal error" or "Method not allowed for token": its text decides, then its status."""
     if _TRANSIENT_TEXT.search(message):
         return CloudflareUnavailable
     is_permanent = _PERMANENT_TEXT.search(message) or status < HTTPStatus.INTERNAL_SERVER_ERROR
@@ -260,7 +260,7 @@ def _classify_ambiguous(status: int, message: str) -> type[CloudflareError]:
 
 
 def _is_from_edge(answer: Answer, fault: _Fault) -> bool:
-    """Distinguish the edge from the API by the envelope, which only the API sends: both use codes of that range."""
+    """Distinguish the edge from the API by the envelope, which the edge lacks: the API uses codes of that range too."""
     has_envelope = isinstance(answer.document, dict) and "success" in answer.document
     is_edge_code = answer.status in _EDGE_STATUSES and fault.code in _EDGE_CODES
     return answer.is_edge_page or (is_edge_code and not has_envelope)
@@ -278,7 +278,7 @@ def _classify_status(status: int, document: object, fault: _Fault) -> type[Cloud
 
 
 def _classify_without_code(status: int, document: object) -> type[CloudflareError] | None:
-    """Distinguish a bare 404 (no such route) and a 403 of the API from other refusals, such as a proxy's page."""
+    """Distinguish a bare 404 (no such route) and a 403 of the API itself from others, such as a proxy's page."""
     if status == HTTPStatus.NOT_FOUND:
         return RouteGone
     is_from_api = isinstance(document, dict) and "success" in document
@@ -293,25 +293,25 @@ def _is_unclear(kind: type[CloudflareError], status: int) -> bool:
 
 
 def _describe(fault: _Fault) -> str:
-    """Return Cloudflare's text, followed by the documentation page that it names."""
+    """Return Cloudflare's own text, followed by the page of its documentation that it names, if any."""
     url = fault.documentation_url
     return f"{_clean(fault.message, LONGEST_MESSAGE - len(url) - 1)} {url}".strip() if url else _clean(fault.message)
 
 
 def _clean(message: str, longest: int = LONGEST_MESSAGE) -> str:
-    """Make Cloudflare's text safe to keep: remove tokens before truncating, so that no half of one remains."""
+    """Make Cloudflare's own text safe to keep: remove tokens before cutting it, so that no half of one remains."""
     return _TOKEN_SHAPED.sub(REMOVED, one_line(message))[:longest].strip()
 
 
 def _read_documentation_url(value: object) -> str:
-    """Return a page of Cloudflare's documentation, or "": a forged answer could lead people elsewhere."""
+    """Return the URL if it is of Cloudflare's documentation, else "": a forged answer could lead people elsewhere."""
     if not isinstance(value, str) or len(value) > _LONGEST_URL or not DOCUMENTATION_URL.fullmatch(value):
         return ""
     return value
 
 
 def _find_retry_after(answer: Answer) -> timedelta | None:
-    """Read Retry-After (RFC 9110, 10.2.3), else the `retry_after` of an edge error's body, at most a day."""
+    """Read Retry-After (RFC 9110, 10.2.3), else `retry_after` in the body of an edge error; at most a day."""
     header = answer.headers.get("retry-after", "").strip()
     seconds = _read_seconds(header) if header else None
     if header and seconds is None:
@@ -322,7 +322,7 @@ def _find_retry_after(answer: Answer) -> timedelta | None:
 
 
 def _read_seconds(value: object) -> float | None:
-    """Read a number of seconds as a float, or None for anything else, such as a negative number or NaN."""
+    """Read a number of seconds as a float; return None for anything else, including a negative number and NaN."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", value):
         return float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,8 +1,8 @@
-"""The errors for Cloudflare's answers, or for their absence: this package's branch of the tree.
+"""The branch of the error tree that this package raises: a refusal by Cloudflare, or the lack of a usable answer.
 
 CloudflareError
-├── Refusal                a definite no that the person who submitted can fix
-│   ├── TokenRefusal       it is about the pasted token
+├── Refusal                a definite refusal that the person who submitted can fix
+│   ├── TokenRefusal       of the pasted token
 │   │   ├── TokenInvalid
 │   │   ├── TokenMalformed
 │   │   ├── TokenExpired
@@ -15,11 +15,11 @@ CloudflareError
 │   │   ├── LacksCatalogRights
 │   │   ├── LacksStorageRights
 │   │   └── CredentialRefused
-│   └── CatalogRefusal     it is about the bucket and its catalog
+│   └── CatalogRefusal     of the bucket or its catalog
 │       ├── CatalogNotEnabled
 │       ├── CatalogInactive
 │       └── NoSuchBucket
-├── OperatorError          the bot's own access to Cloudflare is wrong: its operator can fix it
+├── OperatorError          the bot's own access to Cloudflare is broken: the operator can fix it
 │   ├── CallerRejected
 │   ├── CallerLacksPermission
 │   ├── CallerNotAllowed
@@ -28,8 +28,8 @@ CloudflareError
 │   ├── ChallengePage
 │   ├── BlockedOnTheWay
 │   └── RequestRejected
-├── UnexplainedRefusal     a no without a reason: about the token, the bot or the network between
-└── CloudflareTrouble      it passes: the bot tries again by itself
+├── UnexplainedRefusal     a refusal without a reason: of the token, the bot, or by something in between
+└── CloudflareTrouble      transient: the bot retries
     ├── Throttled
     ├── EdgeRefused
     ├── CloudflareUnavailable
@@ -37,7 +37,7 @@ CloudflareError
     └── AnswerNotUnderstood
 """
 
-# ruff: noqa: N818 - the leaves are named for what happened, in the words that the documents use
+# ruff: noqa: N818 - the leaves are named for what happened, as in the documents
 
 import re
 from datetime import timedelta
@@ -50,7 +50,7 @@ DOCUMENTATION_URL: Final = re.compile(
     r"https://developers\.cloudflare\.com"
     r"(?:/[a-z0-9]{1,24}(?:[-.][a-z0-9]{1,24})*)*/?(?:#[a-z0-9]{1,24}(?:-[a-z0-9]{1,24})*)?"
 )
-"""What may become a link: https, exactly this host, no port, no query, no word that could be a token or markup."""
+"""What may become a link: https, this host only, no port, no query, nothing that could be a token or markup."""
 
 _COPY_AGAIN: Final = "Copy the whole token again and submit it."
 _CUSTOM_RIGHTS: Final = 'Custom tokens: "Workers R2 Data Catalog Write" and "Workers R2 Storage Write".'
@@ -63,18 +63,18 @@ _BOTS_RIGHT: Final = (
 
 
 class CloudflareError(BotError):
-    """An unsuccessful or missing answer of Cloudflare. Can be pickled; holds no request and no response.
+    """An unsuccessful answer of Cloudflare, or the lack of one. Can be pickled; holds no request and no response.
 
-    `cloudflare_message` is Cloudflare's text, shortened, without control characters and token-shaped strings, but not
-    escaped; the URL of a page of Cloudflare's documentation may follow. `possibly_landed`: this was a write, and
-    whether it happened is unknown. `failure` is the exception behind a missing answer.
+    `cloudflare_message` is Cloudflare's own text, shortened, without control characters and token-shaped strings, and
+    not escaped; the URL of a page of Cloudflare's documentation may follow it. `possibly_landed`: this was a write,
+    and it is not known whether it happened. `failure` is the exception behind a missing answer.
 
-    A leaf lists the answers that mean it: `cloudflare_codes` with any HTTP status (some codes have no documented one,
-    others come with odd ones); `client_codes` inside a 4xx, or a 2xx with `success: false` (inside a 5xx they are
-    Cloudflare's own trouble); `statuses` without a code that we know.
+    A leaf states the answers that mean it: `cloudflare_codes` at any HTTP status (some have no documented status, and
+    others come with odd ones); `client_codes` in a 4xx, or in a 2xx with `success: false` (in a 5xx they are a problem
+    of Cloudflare's); `statuses` without a known code.
 
-    `passes`: before a write, a good token may get the same answer for a while; it is final after
-    `R2_CREDENTIAL_FRESH_TOKEN_PATIENCE`, and `waiting` is shown meanwhile.
+    `passes`: before a write, Cloudflare may answer the same to a good but new token for a while. It becomes final
+    after `R2_CREDENTIAL_FRESH_TOKEN_PATIENCE`; until then people read `waiting`.
     """
 
     cloudflare_codes: ClassVar[tuple[int, ...]] = ()
@@ -110,7 +110,7 @@ class CloudflareError(BotError):
 
 
 class Refusal(CloudflareError):
-    """A definite no, and the person who submitted can fix it. Nothing was written."""
+    """A definite refusal that the person who submitted can fix. Nothing was written."""
 
     who_acts = WhoActs.YOU
 
@@ -118,16 +118,16 @@ class Refusal(CloudflareError):
 class TokenRefusal(Refusal):
     """Cloudflare does not accept this token, or the token does not reach the catalog.
 
-    A token created a moment ago also gets those that pass, until all of Cloudflare knows it.
+    Cloudflare also answers those with `passes` to a token that was just created, until all of its servers know it.
     """
 
 
 class TokenInvalid(TokenRefusal):
-    """Code 1000 of the endpoint that verifies tokens: there is no such token."""
+    """Code 1000 of the token verification endpoint: there is no such token."""
 
     code = "token_invalid"
     passes = True
-    cause = "Cloudflare does not know this token: it was cut off while copying, deleted, or rolled since."
+    cause = "Cloudflare does not know this token: it was cut off while copying, deleted, or rolled."
     fixes = (_COPY_AGAIN, CREATE_ANOTHER)
 
 
@@ -135,7 +135,7 @@ class TokenMalformed(TokenRefusal):
     """Code 6003, 6103 or 6111 about the pasted token: it cannot be a token."""
 
     code = "token_malformed"
-    cause = "Cloudflare says that this is not a token: it is part of one, or another secret."
+    cause = "Cloudflare says this is not a token: it may be part of one, or another secret."
     fixes = (_COPY_AGAIN, CREATE_ANOTHER)
 
 
@@ -148,11 +148,11 @@ class TokenExpired(TokenRefusal):
 
 
 class TokenDisabled(TokenRefusal):
-    """The token was disabled."""
+    """The token is disabled."""
 
     code = "token_disabled"
     cause = "This token is disabled."
-    fixes = ("Ask who disabled it and why; enabled again, it can be submitted again.", CREATE_ANOTHER)
+    fixes = ("Find out who disabled it and why; once it is enabled, submit it again.", CREATE_ANOTHER)
 
 
 class TokenExposed(TokenRefusal):
@@ -160,7 +160,7 @@ class TokenExposed(TokenRefusal):
 
     code = "token_exposed"
     cause = "Cloudflare found this token in public and revoked it: treat what it could reach as disclosed."
-    fixes = ("Remove it where it was published.", CREATE_ANOTHER)
+    fixes = ("Remove it from where it was published.", CREATE_ANOTHER)
 
 
 class TokenNotYetValid(TokenRefusal):
@@ -172,30 +172,30 @@ class TokenNotYetValid(TokenRefusal):
 
 
 class TokenLimitedToAddresses(TokenRefusal):
-    """Code 9109 that speaks of a location: the token may be used from certain IP addresses only, and not from here."""
+    """Code 9109 with a text about a location: the token works from certain IP addresses only, and not from here."""
 
     code = "token_limited_to_addresses"
-    cause = "This token may be used from certain IP addresses only; the catalog uses it from others."
-    fixes = ("Remove that filter and submit it again.", CREATE_ANOTHER)
+    cause = "This token works from certain IP addresses only, and the catalog uses it from others."
+    fixes = ("Remove its IP address filter and submit it again.", CREATE_ANOTHER)
 
 
 class TokenOfAnotherAccount(TokenRefusal):
-    """Code 10000 of the account's own endpoint: an account token of some other account."""
+    """Code 10000 of the account's own endpoint: an account token of another account."""
 
     code = "token_of_another_account"
     passes = True
-    cause = "This token belongs to another Cloudflare account than the one that the bot works for."
-    fixes = ("Switch to the account that has the bucket.", CREATE_ANOTHER)
+    cause = "This token belongs to a different Cloudflare account from the bot's."
+    fixes = ("In Cloudflare, switch to the account that has the bucket.", CREATE_ANOTHER)
 
 
 class CatalogOutOfReach(TokenRefusal):
-    """The token is active, but Cloudflare does not let it see this catalog: another account, or no right."""
+    """The token is active, but may not see this catalog: another account, or a missing permission."""
 
     code = "catalog_out_of_reach"
     passes = True
     cause = (
-        "This token is active, but does not reach this catalog: another account, other buckets, or no right to R2 Data "
-        "Catalog (Basin Catalog)."
+        "This token is active, but does not reach this catalog: another account, other buckets, or no permission for "
+        "R2 Data Catalog (Basin Catalog)."
     )
     fixes = (CREATE_ANOTHER,)
 
@@ -218,17 +218,17 @@ class LacksStorageRights(TokenRefusal):
 
 
 class CredentialRefused(TokenRefusal):
-    """Codes 30004 and 30005, or a refusal to show the catalog, about a token with no other facts."""
+    """Codes 30004 and 30005, or a refusal to show the catalog, when nothing else is known about the token."""
 
     code = "credential_refused"
     cloudflare_codes = (30004, 30005)
     passes = True
-    cause = "Cloudflare refused this token: it is not valid, or lacks a right."
+    cause = "Cloudflare refused this token: it is not valid, or lacks a permission."
     fixes = (CREATE_ANOTHER, _CUSTOM_RIGHTS)
 
 
 class CatalogRefusal(Refusal):
-    """The catalog does not exist, or accepts no credential."""
+    """There is no catalog, or it accepts no credential."""
 
 
 class CatalogNotEnabled(CatalogRefusal):
@@ -245,16 +245,16 @@ class CatalogInactive(CatalogRefusal):
 
     code = "catalog_inactive"
     cloudflare_codes = (40402,)
-    cause = "The bucket's catalog is switched off, with its content intact."
+    cause = "The bucket's catalog is switched off; its data is intact."
     fixes = (ENABLE_CATALOG, PASTE_AGAIN)
 
 
 class NoSuchBucket(CatalogRefusal):
-    """Codes 40406 and 10006: the account has no such bucket (or has not had it for long enough)."""
+    """Codes 40406 and 10006: the account has no such bucket, or it is too new."""
 
     code = "no_such_bucket"
     cloudflare_codes = (10006, 40406)
-    cause = "Cloudflare knows no bucket of this name in the bot's account."
+    cause = "The bot's Cloudflare account has no bucket of this name."
     fixes = (
         "Check the name; a new bucket can take a minute.",
         "Catalogs exist only for buckets without a jurisdiction.",
@@ -262,13 +262,13 @@ class NoSuchBucket(CatalogRefusal):
 
 
 class OperatorError(CloudflareError):
-    """The bot's own access to Cloudflare is wrong. Submitting again changes nothing until its operator acts."""
+    """The bot's own access to Cloudflare is broken. Submitting again changes nothing until the operator acts."""
 
     who_acts = WhoActs.OPERATOR
 
 
 class CallerRejected(OperatorError):
-    """Code 10000, its kin, or a bare 401/403: the bot's own credentials, never the pasted token."""
+    """Code 10000, a related one, or a bare 401/403: about the bot's own credentials, never the pasted token."""
 
     code = "caller_rejected"
     client_codes = (1000, 6003, 6103, 6111, 9103, 9106, 9109, 10000)
@@ -279,7 +279,7 @@ class CallerRejected(OperatorError):
 
 
 class CallerLacksPermission(OperatorError):
-    """Code 10000 "Forbidden": the bot's own credentials are known, and lack a permission."""
+    """Code 10000 "Forbidden": the bot's own credentials are known, but lack a permission."""
 
     code = "caller_lacks_permission"
     cause = "The bot's own Cloudflare token lacks a permission; your token is not the reason."
@@ -288,7 +288,7 @@ class CallerLacksPermission(OperatorError):
 
 
 class CallerNotAllowed(OperatorError):
-    """Code 10001 with a text that speaks of the token: the bot is known to Cloudflare, but may not do this."""
+    """Code 10001 with a text about the token: Cloudflare knows the bot, but does not let it do this."""
 
     code = "caller_not_allowed"
     cause = "Cloudflare knows the bot, but does not let it do this; your token is not the reason."
@@ -302,7 +302,7 @@ class RouteGone(OperatorError):
     code = "route_gone"
     client_codes = (7000, 7003)
     statuses = (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE)
-    cause = "Cloudflare offers no catalogs where the bot looks for them; your token is not the reason."
+    cause = "Cloudflare's catalog API is not where the bot expects it; your token is not the reason."
     setting = _ADDRESS
     operator_fix = (
         "check the account id, that the account has R2 Data Catalog (Basin Catalog), and that the catalog API is auto"
@@ -325,45 +325,45 @@ class ChallengePage(OperatorError):
     """A challenge page for browsers: the request never reached the API."""
 
     code = "challenge_page"
-    cause = "Cloudflare answered the bot with a page that asks for a human; your token is not the reason."
+    cause = "Cloudflare answered the bot with a challenge page for browsers; your token is not the reason."
     operator_fix = (
         "let the bot reach api.cloudflare.com from another address, or ask Cloudflare's support about the Ray ID"
     )
 
 
 class BlockedOnTheWay(OperatorError):
-    """A no that is not the API's: a page of Cloudflare's firewall, a proxy (407) or a filter (403, 451)."""
+    """A refusal that is not the API's: a page of Cloudflare's firewall, a proxy (407) or a filter (403, 451)."""
 
     code = "blocked_on_the_way"
     statuses = (HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS)
-    cause = "Something between the bot and Cloudflare's API turned the request away; your token is not the reason."
+    cause = "Something between the bot and Cloudflare's API blocked the request; your token is not the reason."
     setting = "HTTPS_PROXY"
-    operator_fix = "let the bot reach api.cloudflare.com past the proxy, filter or firewall that said no"
+    operator_fix = "let the bot reach api.cloudflare.com through the proxy, filter or firewall that blocked it"
 
 
 class RequestRejected(OperatorError):
-    """A definite no with a code that we do not know."""
+    """A definite refusal that the bot has no entry for."""
 
     code = "request_rejected"
     cause = (
-        "Cloudflare rejected the request for a reason that the bot does not know; the same will probably fail again."
+        "Cloudflare rejected the request for a reason that the bot does not know; trying again will probably not help."
     )
     operator_fix = "ask Cloudflare's support about the code and the Ray ID"
 
 
 class UnexplainedRefusal(CloudflareError):
-    """A 401 or 403 before the write, without a code that we know, that lasted: its cause is unknown."""
+    """A 401 or 403 before the write, without a known code, that lasted: the cause is unknown."""
 
     code = "unexplained_refusal"
     passes = True
-    waiting = "Cloudflare refused, and gave no reason that the bot knows."
+    waiting = "Cloudflare refused without a reason that the bot knows."
     who_acts = WhoActs.OPERATOR
     cause = "Cloudflare, or something between it and the bot, kept refusing and gave no reason; another token may help."
-    operator_fix = "find out who said no: with the Ray ID, or in the proxy's log"
+    operator_fix = "find out what refused it: with the Ray ID, or in the proxy's log"
 
 
 class CloudflareTrouble(CloudflareError, Transient, told=None):
-    """It passes by itself. With `leaves_open`, a write may have been carried out."""
+    """A transient error. `leaves_open`: it may leave unknown whether a write was carried out."""
 
     who_acts = WhoActs.CLOUDFLARE
     leaves_open: ClassVar[bool] = True
@@ -376,7 +376,7 @@ class Throttled(
         lasted="Cloudflare kept limiting how many requests it takes from the bot.",
     ),
 ):
-    """Code 971, 1015 or HTTP 429: too many requests; `retry_after` is when to come back, if Cloudflare said so."""
+    """Code 971, 1015 or HTTP 429: too many requests; `retry_after` is how long Cloudflare asked to wait, if it did."""
 
     code = "throttled"
     cloudflare_codes = (971, 1015)
@@ -388,11 +388,11 @@ class Throttled(
 class EdgeRefused(
     CloudflareTrouble,
     told=Told(
-        waiting="Cloudflare's edge turned the request away.",
-        lasted="Cloudflare's edge kept turning the request away; the bot's network address may be blocked.",
+        waiting="Cloudflare's edge rejected the request.",
+        lasted="Cloudflare's edge kept rejecting the request; the bot's IP address may be blocked.",
     ),
 ):
-    """Another 1xxx error of Cloudflare's edge: the request was turned away on its way to the API."""
+    """Another 1xxx error of Cloudflare's edge, which rejected the request on its way to the API."""
 
     code = "edge_refused"
 
@@ -400,8 +400,8 @@ class EdgeRefused(
 class CloudflareUnavailable(
     CloudflareTrouble,
     told=Told(
-        waiting="Cloudflare has trouble answering.",
-        lasted="Cloudflare kept having trouble.",
+        waiting="Cloudflare is having problems.",
+        lasted="Cloudflare kept having problems.",
     ),
 ):
     """HTTP 5xx, 408, or a code that means the same."""
@@ -417,7 +417,7 @@ class CloudflareUnreachable(
         lasted="The bot got no answer from Cloudflare; the network between them may be down.",
     ),
 ):
-    """No answer: no connection, a broken one, or one that took too long."""
+    """No answer: no connection, a broken one, or a timeout."""
 
     code = "cloudflare_unreachable"
 
@@ -426,7 +426,7 @@ class AnswerNotUnderstood(
     CloudflareTrouble,
     told=Told(
         waiting="Cloudflare answered in a way that the bot does not understand.",
-        lasted="Cloudflare kept answering in a way that the bot does not understand; a newer version of it may.",
+        lasted="Cloudflare kept answering in a way that the bot does not understand; a newer version of the bot may.",
     ),
 ):
     """An answer that is neither a clear yes nor a clear no."""

@@ -1,8 +1,8 @@
-"""The one tree of errors that the bot raises on purpose. Only these leave an adapter, and none of them holds a secret.
+"""The tree of errors that the bot raises on purpose. Adapters raise only these, and none of them holds a secret.
 
 BotError
-├── CloudflareError            an unsuccessful or missing answer of Cloudflare: see `bot.cloudflare.errors`
-├── NotStorable                the pasted text is not an API token: shown in the form, and never stored
+├── CloudflareError            what Cloudflare answered, or that it did not: see `bot.cloudflare.errors`
+├── NotStorable                what was pasted is not an API token: shown in the form, never kept
 │   ├── NothingPasted
 │   ├── GlobalApiKey
 │   ├── OAuthToken
@@ -13,15 +13,15 @@ BotError
 │   ├── OtherSecret
 │   ├── IdOfSomething
 │   └── NamedValue
-├── TokenLivesTooLong          Cloudflare accepts the token, but the operator's limit does not
-├── SealedValueUnreadable      a sealed token or response URL does not open, whatever the reason
-├── KeyFileUnusable            a file of the key ring is not a key, or others can read it
-├── RecordDamaged              a row of the database holds what the bot never writes
-├── DatabaseTrouble            the database did not execute a transaction, or may not have
+├── TokenLivesTooLong          Cloudflare accepts the token, but it exceeds the operator's limit
+├── SealedValueUnreadable      a sealed token or response URL cannot be opened, for any reason
+├── KeyFileUnusable            a file of the key ring holds no key, or others can read it
+├── RecordDamaged              a database row holds what the bot never writes
+├── DatabaseTrouble            the database could not be read or written
 │   ├── DatabaseUnavailable
 │   └── CommitUnknown
 ├── LeaseLost                  another process works on this bucket now
-├── AccessRefused              the person may not do this
+├── AccessRefused              this person may not do this
 │   ├── Outsider
 │   ├── OtherWorkspace
 │   ├── NotAllowed
@@ -30,20 +30,20 @@ BotError
 │   ├── EnablingNotAllowed
 │   ├── UsergroupUnreadable
 │   └── MembershipUnknown
-├── GivenUp                    the submission's time was over
+├── GivenUp                    the submission's deadline passed
 │   ├── NeverSent
 │   └── DeadlineReached
-├── UnknownCause               another version of the bot knows this code, or the record of it is damaged
-├── SlackRefused               Slack definitely refused a call
+├── UnknownCause               a code of another version of the bot, or a damaged record
+├── SlackRefused               Slack refused a call
 └── SlackTrouble               Slack gave no usable answer to a call
     ├── SlackUnavailable
     ├── SlackTimedOut
     └── SlackConnectionBroke
 
-What passes by itself is a `Transient` as well: CloudflareTrouble, DatabaseTrouble, MembershipUnknown, SlackTrouble.
+Errors that pass are also `Transient`: CloudflareTrouble, DatabaseTrouble, MembershipUnknown, SlackTrouble.
 """
 
-# ruff: noqa: N818 - the leaves are named for what happened, in the words that the documents use
+# ruff: noqa: N818 - the leaves are named for what happened, as in the documents
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
 CREATE_ANOTHER: Final = 'Create a token with "Admin Read & Write".'
-"""The only advice on the right token; the result has a button that leads to the page."""
+"""The only advice on which token to create; in a result, its first words link to the page."""
 
 ENABLE_CATALOG: Final = (
     'Enable R2 Data Catalog (Basin Catalog) in the bucket\'s settings, or run "npx wrangler r2 bucket catalog enable".'
@@ -65,7 +65,7 @@ _Kind = TypeVar("_Kind", bound="BotError")
 
 
 class WhoActs(StrEnum):
-    """Who can act after an error."""
+    """Who can resolve an error."""
 
     YOU = "you"
     OPERATOR = "operator"
@@ -74,12 +74,12 @@ class WhoActs(StrEnum):
 
 
 class BotError(Exception):
-    """The root. A leaf states its `code`, its sentences and `who_acts`; they never change at run time.
+    """The root. A leaf states its `code`, its sentences and `who_acts`, all constant.
 
     `code` is stable: logs, audit records and documents refer to it. The sentences may be shown to anyone and quote
-    nothing: `cause` says what happened, in one line, and `fixes` what the reader can do, each fix on its own.
-    `user_message` is both, as one text; a leaf without a cause states it alone. If the operator has to act,
-    `operator_fix` and `setting` say in the log what to do.
+    nothing: `cause` says what happened, in one line; each of `fixes` is one thing that the reader can do.
+    `user_message` is both, as one text; a leaf without a cause states only that. Where the operator acts,
+    `operator_fix` and `setting` say what to do, in the log.
     """
 
     code: ClassVar[str]
@@ -109,11 +109,11 @@ def what_to_do(cause: str, *fixes: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """The texts for an error that passes, by the moment at which a person reads them. They quote nothing.
+    """What people read about a transient error, by the moment at which they read it. Quotes nothing.
 
-    `waiting`: while the bot waits, followed by when it tries again. `lasted`: if it did not pass before the
-    submission's deadline, followed by what to do. `at_once`: if a person waits for the answer and nothing is
-    retried.
+    `waiting`: while the bot waits, followed by when it tries again. `lasted`: when the error lasted until the
+    submission's deadline, followed by what to do. `at_once`: where a person waits for the answer and the bot does not
+    retry.
     """
 
     waiting: str
@@ -122,9 +122,9 @@ class Told:
 
 
 class Transient(BotError):
-    """It passes by itself: retried until the submission's deadline.
+    """An error that passes without action; the bot retries until the submission's deadline.
 
-    A leaf cannot be written without its sentences: mypy and the import require `told`. A branch passes `told=None`.
+    mypy and the import both require `told`, so no leaf lacks its sentences. A branch passes `told=None`.
     """
 
     retryable = True
@@ -138,7 +138,7 @@ class Transient(BotError):
 
 
 def error_of_code(code: str) -> type[BotError]:
-    """Return the leaf with this code, or UnknownCause: the code may be a newer version's."""
+    """Return the leaf with this code, or UnknownCause: a newer version may have recorded it."""
     return {leaf.code: leaf for leaf in leaves(BotError)}.get(code, UnknownCause)
 
 
@@ -152,7 +152,7 @@ def leaves(error: type[_Kind]) -> Iterable[type[_Kind]]:
 
 
 class NotStorable(BotError):
-    """By its shape, the pasted text is something that must not be stored."""
+    """What was pasted is, by its shape, of a kind that must not be stored."""
 
     who_acts = WhoActs.YOU
 
@@ -189,10 +189,10 @@ class S3SecretAccessKey(NotStorable):
 
 
 class S3AccessKeyId(NotStorable):
-    """The public half of an S3 key pair: the token's id, which is not secret."""
+    """The public half of an S3 key pair: the token's ID, which is not a secret."""
 
     code = "s3_access_key_id"
-    cause = "This is the Access Key ID of an S3 key pair, which is no secret."
+    cause = "This is the Access Key ID of an S3 key pair, not a secret."
     fixes = ('Paste the API token it came from: Cloudflare showed it on the same page, as "Token value".',)
 
 
@@ -204,7 +204,7 @@ class SeveralTokens(NotStorable):
 
 
 class NotAToken(NotStorable):
-    """Nothing that could be a token of Cloudflare's."""
+    """A value that cannot be a Cloudflare token."""
 
     code = "not_a_token"
     user_message = (
@@ -223,7 +223,7 @@ class OtherSecret(NotStorable):
 
 
 class IdOfSomething(NotStorable):
-    """A UUID, which is usually an id."""
+    """A UUID, the usual form of an id."""
 
     code = "id_of_something"
     user_message = (
@@ -236,12 +236,11 @@ class NamedValue(NotStorable):
 
     code = "named_value"
     user_message = (
-        "This is a name with its value. Paste the value alone: leave out what is before the = (or the colon), and that "
-        "sign itself."
+        "This is a name with its value. Paste the value alone, without the name and the = (or the colon) behind it."
     )
 
 
-# What the operator's rules say of a token.
+# The operator's limit on tokens.
 
 
 class TokenLivesTooLong(BotError):
@@ -257,12 +256,12 @@ class TokenLivesTooLong(BotError):
 
 
 class SealedValueUnreadable(BotError):
-    """Raised without detail for every reason: tampered with, moved, truncated, or sealed by a lost key."""
+    """Raised without detail for any cause: tampered with, moved, truncated, or sealed by a key that is gone."""
 
     code = "sealed_value_unreadable"
     who_acts = WhoActs.YOU
     cause = "The bot can no longer open the token that it kept encrypted."
-    fixes = (PASTE_AGAIN, "If this happens twice, the operator should look at the bot's sealing keys.")
+    fixes = (PASTE_AGAIN, "If this happens twice, ask the operator to check the bot's sealing keys.")
 
 
 class KeyFileUnusable(BotError):
@@ -285,13 +284,13 @@ class KeyFileUnusable(BotError):
 
 
 class DatabaseTrouble(Transient, told=None):
-    """The database did not execute a transaction, or may not have."""
+    """The database could not be read or written."""
 
     who_acts = WhoActs.OPERATOR
 
 
-_DATABASE_WAITING: Final = "The bot's own database has trouble."
-_DATABASE_LASTED: Final = "The bot's own database kept having trouble."
+_DATABASE_WAITING: Final = "The bot's own database is having problems."
+_DATABASE_LASTED: Final = "The bot's own database kept having problems."
 
 
 class DatabaseUnavailable(
@@ -300,12 +299,12 @@ class DatabaseUnavailable(
         waiting=_DATABASE_WAITING,
         lasted=_DATABASE_LASTED,
         at_once=(
-            "The bot could not record this, so nothing was sent to Cloudflare because of it. What to do: Try again in "
-            "a minute; if it fails again, report it to the operator."
+            "The bot could not record this, so it sent nothing to Cloudflare. What to do: Try again in a minute; if it "
+            "fails again, report it to the operator."
         ),
     ),
 ):
-    """The database could not be opened, read or written; the transaction was certainly not committed."""
+    """The database could not be opened, read or written; the transaction was definitely not committed."""
 
     code = "database_unavailable"
 
@@ -321,19 +320,19 @@ class CommitUnknown(
         ),
     ),
 ):
-    """The connection broke, or time ran out, during the commit: whether it took effect is unknown."""
+    """The connection broke or timed out during the commit, so it is unknown whether it succeeded."""
 
     code = "commit_unknown"
 
 
 class RecordDamaged(BotError):
-    """A row holds a value that no version of the bot writes. It is left unchanged, and none of its values is shown."""
+    """A row holds what no version of the bot writes there. It is left unchanged, and none of its values is shown."""
 
     code = "record_damaged"
     who_acts = WhoActs.OPERATOR
     user_message = (
-        "The bot's own record of this is damaged, and was left as it is. The operator finds its name, and what to do, "
-        "in the log."
+        "The bot's own record of this is damaged, and was left unchanged. The operator finds the record's name, and "
+        "what to do, in the log."
     )
 
     def __init__(self, table: str, row: str, column: str) -> None:
@@ -344,23 +343,23 @@ class RecordDamaged(BotError):
 
 
 class LeaseLost(BotError):
-    """Another process has taken over this bucket: stop at once and send nothing."""
+    """Another process has taken over this bucket: the one that gets this stops at once and sends nothing."""
 
     code = "lease_lost"
-    user_message = "Another process of the bot has taken this over. Nobody has to do anything."
+    user_message = "Another process of the bot has taken this over. No action is needed."
 
 
 # Access.
 
 
 class AccessRefused(BotError):
-    """The person may not do this. The sentence names no list and no other person."""
+    """A person may not do this. The sentence names no list and no other person."""
 
     who_acts = WhoActs.OPERATOR
 
 
 class Outsider(AccessRefused):
-    """The person acts from another workspace (Slack Connect), whatever the id is."""
+    """The person acts from another workspace (Slack Connect), whatever their user id is."""
 
     code = "outsider"
     user_message = (
@@ -369,7 +368,7 @@ class Outsider(AccessRefused):
 
 
 class OtherWorkspace(AccessRefused):
-    """The person acts from another workspace of the same organization, and did not begin with a command here."""
+    """The person acts from another workspace of the same organization, and did not start with a command here."""
 
     code = "other_workspace"
     who_acts = WhoActs.YOU
@@ -385,17 +384,17 @@ class NotAllowed(AccessRefused):
 
 
 class BucketNotAllowed(AccessRefused):
-    """The bot does not serve this bucket."""
+    """This bot does not serve the bucket."""
 
     code = "bucket_not_allowed"
     user_message = "This bot does not store credentials for that bucket."
 
 
 class ChannelNotAllowed(AccessRefused):
-    """The bot may not be used in this channel or post to it."""
+    """This bot may not be used in the channel, nor post to it."""
 
     code = "channel_not_allowed"
-    user_message = "This bot is not used in that channel."
+    user_message = "This bot may not be used in that channel."
 
 
 class EnablingNotAllowed(AccessRefused):
@@ -412,7 +411,7 @@ class UsergroupUnreadable(AccessRefused):
 
     code = "usergroup_unreadable"
     user_message = (
-        "Slack does not let the bot see who is in the user groups that may use it, so those groups give no access."
+        "Slack does not let the bot see who is in the user groups that may use it, so it refuses their members."
     )
 
 
@@ -420,15 +419,15 @@ class MembershipUnknown(
     AccessRefused,
     Transient,
     told=Told(
-        waiting="Slack does not say who may use the bot.",
-        lasted="Slack did not say who may use the bot.",
+        waiting="Slack does not say who is in the user groups that may use the bot.",
+        lasted="Slack did not say who is in the user groups that may use the bot.",
         at_once=(
-            "Slack did not show the bot who is in the user groups that may use it, so it refuses for now. Try again "
-            "in a minute."
+            "Slack did not say who is in the user groups that may use the bot, so the bot refuses. Try again in a "
+            "minute."
         ),
     ),
 ):
-    """Slack could not be asked for the members of a user group: in doubt, refuse."""
+    """Slack did not answer who is in a user group; when in doubt, the bot refuses."""
 
     code = "membership_unknown"
     who_acts = WhoActs.NOBODY
@@ -444,10 +443,10 @@ class GivenUp(BotError):
 
 
 class NeverSent(GivenUp):
-    """The deadline passed before anything was done about it."""
+    """The deadline passed before the bot started on it."""
 
     code = "expired"
-    cause = "The time for it ran out before its turn: nothing was written, and the token was erased."
+    cause = "The deadline passed before its turn came: nothing was written, and the token was erased."
     fixes = (PASTE_AGAIN,)
 
 
@@ -455,7 +454,7 @@ class DeadlineReached(GivenUp):
     """The deadline passed while the bot was retrying."""
 
     code = "deadline_reached"
-    cause = "The time for it ran out, and the token was erased."
+    cause = "The deadline passed, and the token was erased."
     fixes = ("Submit it again later.",)
 
 
@@ -463,13 +462,13 @@ class DeadlineReached(GivenUp):
 
 
 class UnknownCause(BotError):
-    """The record names a cause that this version of the bot does not know."""
+    """The record has a code that this version of the bot does not know."""
 
     code = "unknown_cause"
     who_acts = WhoActs.OPERATOR
     user_message = (
-        "The bot recorded a cause that this version of it does not know. The operator should look for it in the log, "
-        "and run the newest version."
+        "The bot recorded a cause that this version does not know. The operator should find it in the log, and run "
+        "the newest version."
     )
 
 
@@ -477,14 +476,14 @@ class UnknownCause(BotError):
 
 
 class SlackRefused(BotError):
-    """Slack definitely refused; `slack_error` is its code, such as `not_in_channel`.
+    """Slack refused a call; `slack_error` is its error code, such as `not_in_channel`.
 
-    `lacking_scopes` is what the app would need and does not have, where that is why.
+    `lacking_scopes` are the scopes that the app needs and does not have, where that is the cause.
     """
 
     code = "slack_refused"
     who_acts = WhoActs.OPERATOR
-    user_message = "Slack refused what the bot asked for."
+    user_message = "Slack refused the bot's request."
 
     def __init__(self, slack_error: str, lacking_scopes: frozenset[str] = frozenset()) -> None:
         super().__init__(slack_error)
@@ -496,7 +495,7 @@ class SlackRefused(BotError):
 
 
 class SlackTrouble(Transient, told=None):
-    """Slack gave no usable answer; it may have asked to come back in `retry_after`."""
+    """Slack gave no usable answer; `retry_after` is how long it asked to wait, if it did."""
 
     who_acts = WhoActs.NOBODY
 
@@ -508,12 +507,12 @@ class SlackTrouble(Transient, told=None):
 class SlackUnavailable(
     SlackTrouble,
     told=Told(
-        waiting="Slack cannot take what the bot asks for.",
-        lasted="Slack could not take what the bot asked for.",
-        at_once="Slack could not take what the bot asked for just now. Try again in a minute.",
+        waiting="Slack cannot process the bot's request.",
+        lasted="Slack could not process the bot's request.",
+        at_once="Slack could not process the bot's request just now. Try again in a minute.",
     ),
 ):
-    """Slack had trouble, asked to come back later, or something else answered in its place."""
+    """Slack had a problem, asked to retry later, or something else answered in its place."""
 
     code = "slack_unavailable"
 
@@ -526,7 +525,7 @@ class SlackTimedOut(
         at_once="Slack did not answer the bot in time. Try again in a minute.",
     ),
 ):
-    """No answer came within the timeout."""
+    """No answer came within the call's timeout."""
 
     code = "slack_timed_out"
 
@@ -534,7 +533,7 @@ class SlackTimedOut(
 class SlackConnectionBroke(
     SlackTrouble,
     told=Told(
-        waiting="The bot's connection to Slack breaks.",
+        waiting="The bot's connection to Slack keeps breaking.",
         lasted="The bot's connection to Slack broke.",
         at_once="The bot's connection to Slack broke. Try again.",
     ),
@@ -544,7 +543,7 @@ class SlackConnectionBroke(
     code = "slack_connection_broke"
 
 
-# Outside the tree: it ends the process, and no one reads it in Slack.
+# Outside the tree: it ends the process, and nothing of it reaches Slack.
 
 
 class StartRefused(Exception):

@@ -46,7 +46,7 @@ ENDINGS = {
     "Disabled": Expected(title=REFUSED, words=("This token is disabled.", "token_disabled"), tries=0),
     "Exposed": Expected(title=REFUSED, words=("found this token in public", "token_exposed"), tries=0),
     "Not yet valid": Expected(title=REFUSED, words=("This token is not valid yet", "token_not_yet_valid"), tries=0),
-    "Of another account": Expected(title=REFUSED, words=("another Cloudflare account", "code 10000"), tries=0),
+    "Of another account": Expected(title=REFUSED, words=("a different Cloudflare account", "code 10000"), tries=0),
     "Of a user elsewhere": Expected(title=REFUSED, words=("does not reach this catalog", "code 10000"), tries=0),
     "Lacks the catalog": Expected(title=REFUSED, words=("Workers R2 Data Catalog", "lacks_catalog_rights"), tries=0),
     "Weak": Expected(
@@ -60,7 +60,7 @@ ENDINGS = {
     "Server down": Expected(title=STORED, tries=3),
     "Answer lost": Expected(title=STORED, tries=2),
     "Stored, then invalid": Expected(
-        title=STORED, words=("does not work", "but look at it", "none \u2192 does not work"), is_alarm=True
+        title=STORED, words=("does not work", "but check it", "none \u2192 does not work"), is_alarm=True
     ),
     "Challenged": Expected(
         title=FAILED, words=("your token is not the reason", "challenge_page", "Please ask #data-platform.")
@@ -109,7 +109,7 @@ async def test_each_ready_made_token_reaches_its_ending(submitted: Scene, index:
     [
         pytest.param("old-warehouse", "catalog_inactive", "switched off", id="catalog switched off"),
         pytest.param("photos", "catalog_not_enabled", "has no catalog", id="no catalog"),
-        pytest.param("never-made", "no_such_bucket", "knows no bucket of this name", id="no such bucket"),
+        pytest.param("never-made", "no_such_bucket", "has no bucket of this name", id="no such bucket"),
     ],
 )
 async def test_a_catalog_that_accepts_no_credential_is_explained(

@@ -256,8 +256,8 @@ async def test_every_path_was_really_taken(aftermath: Aftermath) -> None:
 
     assert "stored a new credential" in texts
     assert "was not stored" in texts
-    assert "knows no bucket" in texts
-    assert "passed what can be checked" in texts
+    assert "has no bucket of this name" in texts
+    assert "passed every check" in texts
     for event in (b"token_typed_in_command", b"submission_refused", b"submission_ended", b"delivery_waits"):
         assert event in aftermath.printed
     assert len(aftermath.tokens) > 20

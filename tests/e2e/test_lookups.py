@@ -84,7 +84,7 @@ async def test_a_dry_run_checks_everything_and_writes_nothing(scene: Scene) -> N
 
     assert outcome.view is not None
     assert outcome.view.title == "Checking..."
-    assert "passed what can be checked before a write; nothing was changed" in message.text
+    assert "passed every check before the write; nothing was changed" in message.text
     assert "Only the write shows whether the token may read and write the bucket's data" in view.text
     assert scene.cloudflare.stored_token("dry-lake") == make_token(Behaviour.GOOD, number=43)
     paths = [request.path for request in scene.cloudflare.requests if request.method == "POST"]
@@ -159,7 +159,7 @@ async def test_a_catalog_can_be_enabled_and_then_filled(scene: Scene, bucket: st
     )
 
     assert f"<@{GRACE}> enabled the catalog of `{bucket}`." in enabled.text
-    assert "Paste a token for it; no earlier one was kept" in enabled.text
+    assert "Paste a token for it; the earlier one was not kept" in enabled.text
     assert stored.text.startswith(f"<@{GRACE}>")
     assert scene.cloudflare.stored_token(bucket) == GOOD
 

@@ -80,7 +80,7 @@ class Trouble:
 TROUBLES = {
     "locked": Trouble(
         begin=locked_database,
-        words="The bot could not record this, so nothing was sent to Cloudflare",
+        words="The bot could not record this, so it sent nothing to Cloudflare",
         readiness=frozenset({503}),
     ),
     "full": Trouble(

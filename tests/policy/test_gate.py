@@ -230,7 +230,7 @@ async def test_when_slack_cannot_be_asked_the_answer_is_no(
     clock.advance(timedelta(milliseconds=1))
     await gate.permit_user(ADA)
 
-    assert "Slack did not show the bot" in refused.value.user_message
+    assert "Slack did not say who is in" in refused.value.user_message
     assert len(slack.calls_of("usergroups.users.list")) == 2
 
 

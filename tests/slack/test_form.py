@@ -331,7 +331,7 @@ def test_each_unstorable_kind_has_its_form_error() -> None:
         pytest.param(TokenKind.NOT_A_TOKEN, "Copy it again", id="something else"),
         pytest.param(TokenKind.OTHER_SECRET, "revoke it where it was created", id="a secret of another service"),
         pytest.param(TokenKind.UUID, "paste that value", id="a UUID"),
-        pytest.param(TokenKind.NAMED_VALUE, "leave out what is before the =", id="a name with its value"),
+        pytest.param(TokenKind.NAMED_VALUE, "without the name and the =", id="a name with its value"),
     ],
 )
 def test_a_form_error_names_the_fix(kind: TokenKind, fix: str) -> None:

@@ -1,6 +1,6 @@
-"""What is said behind the headline of a submission that has ended: why, what to do, and what to know besides.
+"""What follows the headline of a submission that has ended: why, what to do, and what else to know.
 
-This module cannot import `secret` or `sealing` (a lint contract): it never meets a token, sealed or not.
+This module cannot import `secret` or `sealing` (a lint contract): it never sees a token, sealed or not.
 """
 
 from collections.abc import Mapping
@@ -24,13 +24,15 @@ _CONFIRMATIONS: Final = {
     CredentialStatus.UNKNOWN: "Cloudflare accepted it, but the bot could not find out afterwards whether it works.",
 }
 _AFTERWARDS: Final[Mapping[CredentialStatus, tuple[str, ...]]] = {
-    CredentialStatus.INVALID: ("Find out whether the token was disabled or changed meanwhile, and store another one.",),
+    CredentialStatus.INVALID: (
+        "Find out whether the token has been disabled or changed since, and store another one.",
+    ),
     CredentialStatus.ABSENT: ("Submit the token again; storing it twice does no harm.",),
-    CredentialStatus.UNKNOWN: (f"Ask with `{COMMAND} status` in a few minutes.",),
+    CredentialStatus.UNKNOWN: (f"Check with `{COMMAND} status` in a few minutes.",),
 }
 _REPLACED: Final = {
     CredentialStatus.VALID: "It replaced a credential that still worked.",
-    CredentialStatus.INVALID: "It replaced one that did not work any more.",
+    CredentialStatus.INVALID: "It replaced one that no longer worked.",
     CredentialStatus.ABSENT: "There was none before.",
 }
 _CHECKED: Final = (
@@ -39,40 +41,38 @@ _CHECKED: Final = (
 _ENABLED: Final = "It can take a credential now."
 _PASTE_TO_STORE: Final = {
     State.CHECKED: "Paste the token again to have it stored.",
-    State.ENABLED: "Paste a token for it; no earlier one was kept.",
+    State.ENABLED: "Paste a token for it; the earlier one was not kept.",
 }
 _PRESS_AGAIN: Final = "Press the button again; enabling a catalog twice does no harm."
-_NOT_ENABLED_IN_TIME: Final = "The bot did not get to it in the time it had."
+_NOT_ENABLED_IN_TIME: Final = "The bot did not get to it before the deadline."
 _SAME_AGAIN: Final = "Submit the same token again; storing it twice does no harm."
-EARLIER_REQUEST: Final = (
-    "An earlier request with the token got no clear answer, so the slot may hold it. What ended it:"
-)
+EARLIER_REQUEST: Final = "An earlier request with the token got no clear answer, so the slot may hold it. Why it ended:"
 NO_CLEAR_ANSWER: Final = "A request with the token went out, and no clear answer came back."
 _UNCHECKED: Final = {
     Check.TOKEN: (
-        "Not checked: whether the token is active and when it expires. Cloudflare does not say, so nobody will be "
-        "reminded before it expires."
+        "Not checked: whether the token is active and when it expires. Cloudflare does not say, so there will be no "
+        "reminder before it expires."
     ),
     Check.REACH: (
-        "Not checked: whether the token reaches this catalog. Cloudflare does not let this token ask; if it does not "
-        "reach it, Cloudflare refuses it when it is stored."
+        "Not checked: whether the token reaches this catalog. Cloudflare does not let this token ask that; if it does "
+        "not reach the catalog, Cloudflare refuses it when it is stored."
     ),
 }
 _UNCHECKED_BUT_STORED: Final = _UNCHECKED | {
     Check.REACH: (
-        "Not checked: whether the token reaches this catalog. Cloudflare does not let this token ask, but took it all "
-        "the same."
+        "Not checked: whether the token reaches this catalog. Cloudflare does not let this token ask that, but "
+        "accepted it."
     ),
 }
 
 
 def explain(result: RedactedResult) -> str:
-    """Return what happened behind the headline and what to do, as one text."""
+    """Return the cause and what to do, as one text."""
     return what_to_do(find_cause(result), *list_fixes(result))
 
 
 def find_cause(result: RedactedResult) -> str:
-    """Return what happened behind the headline."""
+    """Return what happened, as it follows the headline."""
     if result.ending is State.STORED:
         before = result.findings.credential if result.findings else CredentialStatus.UNKNOWN
         return " ".join(filter(None, [_CONFIRMATIONS[_confirmation(result)], _REPLACED.get(before, "")]))
@@ -84,7 +84,7 @@ def find_cause(result: RedactedResult) -> str:
 
 
 def list_fixes(result: RedactedResult) -> tuple[str, ...]:
-    """Return what the person can do about it, each by itself; nothing where that is the operator's move alone."""
+    """Return each thing that the person can do; nothing where only the operator can act."""
     if result.ending is State.STORED:
         return _AFTERWARDS.get(_confirmation(result), ())
     if result.ending in (State.CHECKED, State.ENABLED):
@@ -95,7 +95,7 @@ def list_fixes(result: RedactedResult) -> tuple[str, ...]:
 
 
 def list_unchecked(result: RedactedResult) -> list[str]:
-    """Return which questions about the token have no answer, and what that means."""
+    """Return which checks of the token were not possible, and what that means."""
     if result.findings is None or result.ending not in (State.STORED, State.CHECKED):
         return []
     words = _UNCHECKED_BUT_STORED if result.ending is State.STORED else _UNCHECKED
@@ -103,16 +103,16 @@ def list_unchecked(result: RedactedResult) -> list[str]:
 
 
 def list_warnings(result: RedactedResult) -> list[str]:
-    """Return what did not stop the token, and should be known about it."""
+    """Return what did not stop the token, but should be known."""
     if result.ending not in (State.STORED, State.CHECKED):
         return []
     token = result.findings.token if result.findings else None
     is_of_user = token.owner is TokenKind.USER if token else result.token_kind is TokenKind.USER
     warnings = []
     if token is not None and token.expires_at is None:
-        warnings.append("This token never expires: one with an expiry date does less harm in wrong hands.")
+        warnings.append("This token never expires: one with an expiry date does less harm in the wrong hands.")
     if token is not None and token.expires_at is not None and token.expires_at - result.ended_at < EXPIRES_SOON:
-        warnings.append(f"This token expires soon ({expiry(token.expires_at, result.ended_at)}): plan its successor.")
+        warnings.append(f"This token expires soon ({expiry(token.expires_at, result.ended_at)}): plan its replacement.")
     if is_of_user:
         warnings.append(
             "This token belongs to a user: it stops working when that user leaves the Cloudflare account. An account "
@@ -122,7 +122,7 @@ def list_warnings(result: RedactedResult) -> list[str]:
 
 
 def expiry(expires_at: datetime | None, now: datetime) -> str:
-    """Return an expiry date with the days that are left."""
+    """Return an expiry date and the days until it."""
     if expires_at is None:
         return "never"
     left = expires_at - now
@@ -139,7 +139,7 @@ def _explain_superseded(result: RedactedResult) -> str:
     )
     return (
         f"<@{result.superseded_by}> submitted a newer one for the same catalog, and that one was sent to Cloudflare "
-        f"({date(result.ended_at)}). {fate} Nobody has to do anything."
+        f"({date(result.ended_at)}). {fate} No action is needed."
     )
 
 
@@ -174,7 +174,7 @@ def _explain_lifetime(findings: Findings) -> str:
 
 
 def _list_fixes_of_cause(result: RedactedResult) -> tuple[str, ...]:
-    """Return them; where the slot may hold the token, the same one again settles it, unless another one is needed."""
+    """Return the fixes; where the slot may hold the token, submitting the same one settles it, if it is good."""
     is_passing = result.error is None or issubclass(result.error, Transient)
     if result.task is Task.ENABLE and (is_passing or issubclass(result.error or BotError, GivenUp)):
         return (_PRESS_AGAIN,)

@@ -11,9 +11,9 @@ from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 
 MOST_SHOWN: Final = 20
 
-_BROKEN: Final = (":rotating_light:", "stored, but does not work any more")
+_BROKEN: Final = (":rotating_light:", "stored, but no longer works")
 _SAY_IT: Final = (State.CHECKED, State.ENABLED)
-"""Endings whose words say what was asked for."""
+"""Endings whose words say what was requested."""
 _UNDER_WAY: Final = ":hourglass_flowing_sand:"
 
 _Steps = Callable[[Task], tuple[ProgressStep, ...]]
@@ -27,16 +27,16 @@ def history_message(
     *,
     broken: frozenset[str] = frozenset(),
 ) -> Json:
-    """Return the answer, the newest first; `steps_of` gives the lines of a task's progress.
+    """Return the answer, newest first; `steps_of` returns the lines of a task's progress.
 
-    `broken`: those whose credential is in the slot and does not work any more.
+    `broken`: ids of submissions whose credential is in the slot and no longer works.
     """
     shown = list(submissions)[:MOST_SHOWN]
     if not shown:
         text = f"Nothing was submitted yet for {f'`{escape(bucket)}`' if bucket else 'any bucket that you may see'}."
         return {"text": text, "blocks": [section(text)]}
     whose = f"for `{escape(bucket)}`" if bucket else "for all buckets that you may see"
-    title = f"The last submissions {whose}, the newest first"
+    title = f"The last submissions {whose}, newest first"
     lines = [
         _line(submission, _outcome(submission, now, steps_of, broken), with_bucket=not bucket) for submission in shown
     ]

@@ -1,4 +1,4 @@
-"""How a submission is shown, ended or under way: one table for all that shows it."""
+"""How a submission is shown, ended or in progress: the one table that every display uses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from bot.model.submission import State, Task
 class Outcome:
     """How one ending of one task is shown.
 
-    `title` stands above the message, behind the `mark`; `view_title` above the modal (24 characters at most);
-    `headline` is the sentence that says it all, `words` its place in the history.
+    `title` heads the message, after the `mark`; `view_title` heads the modal (24 characters at most); `headline` says
+    it in one sentence; `words` say it in the history.
     """
 
     mark: str
@@ -25,7 +25,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskWords:
-    """How a task is shown while it is under way: above the modal, in it, and behind the name in the history."""
+    """How a task in progress is shown: above the modal, in it, and after the name in the history."""
 
     title: str
     sentence: str
@@ -34,19 +34,19 @@ class TaskWords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressStep:
-    """One line of the progress, which is ticked off when its state is over."""
+    """One line of the progress, ticked off when its state has passed."""
 
     state: State
     label: str
 
 
 class Special(StrEnum):
-    """Endings that are shown like no other, although their state is a common one."""
+    """Endings that are shown differently from others with the same state."""
 
     ALARM = "alarm"
     """Stored, but Cloudflare says that it does not work or is not there."""
     NOWHERE = "nowhere"
-    """Refused, but nothing was wrong with the token: its bucket takes none."""
+    """Refused because the bucket has no usable catalog; nothing was wrong with the token."""
 
 
 _STORED: Final = "{user} stored a new credential for the catalog of {bucket}."
@@ -86,10 +86,10 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
         ),
         Special.ALARM: Outcome(
             mark=":rotating_light:",
-            title="Credential stored, but look at it",
+            title="Credential stored, but check it",
             view_title="Credential stored",
             headline=_STORED,
-            words="stored, but look at it",
+            words="stored, but check it",
         ),
         State.REFUSED: Outcome(
             mark=":no_entry:",
@@ -100,10 +100,10 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
         ),
         Special.NOWHERE: Outcome(
             mark=":no_entry:",
-            title="Nowhere to store it, nothing changed",
-            view_title="Nowhere to store it",
+            title="No usable catalog, nothing changed",
+            view_title="No usable catalog",
             headline=_NOT_STORED,
-            words="nowhere to store it",
+            words="no usable catalog",
         ),
         State.DENIED: _denied(_NOT_STORED),
         State.FAILED: Outcome(
@@ -132,10 +132,10 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
     Task.CHECK: {
         State.CHECKED: Outcome(
             mark=":mag:",
-            title="Passed what can be checked before a write, nothing changed",
+            title="Passed every check before the write, nothing changed",
             view_title="Checked, not stored",
             headline=(
-                "The token that {user} had checked for {bucket} passed what can be checked before a write; nothing was "
+                "The token that {user} had checked for {bucket} passed every check before the write; nothing was "
                 "changed."
             ),
             words="checked, nothing changed",
@@ -190,13 +190,13 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
         State.EXPIRED: _expired(_NOT_ENABLED),
     },
 }
-"""Every ending that each task can come to; the tests prove that none is missing."""
+"""Every possible ending of each task; a test proves that none is missing."""
 
 UNFORESEEN: Final = Outcome(
     mark=":warning:",
     title="Something unexpected happened",
     view_title="Something unexpected",
-    headline="What {user} submitted for {bucket} ended in a way that the bot does not expect.",
+    headline="What {user} submitted for {bucket} ended in a way that the bot did not expect.",
     words="ended unexpectedly",
 )
 TASK_WORDS: Final[Mapping[Task, TaskWords]] = {

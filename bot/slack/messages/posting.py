@@ -1,6 +1,6 @@
-"""Brings what is to be told where it may be read: the chosen channel, its response URL, or a direct message.
+"""Posts messages where they may be read: in the chosen channel, by its response URL, or as a direct message.
 
-The only module that posts to a channel, and it asks `Channels` each time.
+The only module that posts to a channel; it asks `Channels` each time.
 """
 
 import uuid
@@ -42,24 +42,24 @@ _WILL_PASS: Final = frozenset(
         "rate_limited",
     }
 )
-"""Errors of the app or the whole workspace: another place would not help, and the message must wait until they pass."""
+"""Errors of the app or the whole workspace: another place would not help, so the message waits until they pass."""
 
 _POSTED_BEFORE: Final = frozenset({"duplicate_message_not_found", "duplicate_channel_not_found"})
-"""Slack knows the `client_msg_id`: an earlier try got through, and somebody removed it since."""
+"""Slack knows the `client_msg_id`: an earlier attempt succeeded, and the message has been deleted since."""
 
 _WHY_RESPONSE_URL: Final = "Posted this way because the bot itself may not post in this channel."
 _WHY_DIRECT: Final = "You get this as a direct message because the bot could not post in <#{}>{}."
 _WHY_BOTH: Final = (
-    "You get this as a direct message because Slack did not tell whether it was posted in <#{}>; it may be there too."
+    "You get this as a direct message because Slack did not say whether it was posted in <#{}>; it may be there too."
 )
 _CLOSED: Final = Unfit("The bot may not post in this channel.")
-"""The channel may read it, but Slack lets the bot itself post nothing there."""
+"""The channel may read it, but Slack does not let the bot post there."""
 
 _log = structlog.get_logger()
 
 
 class Poster:
-    """Posts one final message for each submission, and what is to be said of a stored credential later."""
+    """Posts one final message for each submission, and later notices about a stored credential."""
 
     def __init__(  # noqa: PLR0913 - the composition root fills this by name
         self,
@@ -72,7 +72,7 @@ class Poster:
         channels: Channels,
         sees: Callable[[str, BucketKey], Awaitable[bool]],
     ) -> None:
-        """Take `sees`, which tells whether a user may still know of a bucket."""
+        """Take `sees`, which returns whether a user may still know of a bucket."""
         self._web = web
         self._post_by_response_url = post_by_response_url
         self._clock = clock
@@ -83,11 +83,10 @@ class Poster:
         self._closed_until = Memory[str, datetime](clock)
 
     async def post_result(self, pending: Pending) -> Posted:
-        """Post the outcome, wherever that is possible, and say where that was.
+        """Post the outcome wherever that is possible, and return where that was.
 
-        Raises SlackTrouble when it must be tried again later. When every place refuses for good, that is logged
-        and the modal is all there is. Whoever submitted is told what came of it in any case, also when they may not
-        use the bot any more.
+        Raises SlackTrouble when it must be retried later. When every place refuses, that is logged, and only the modal
+        shows the outcome. The person who submitted is always informed, even if they may no longer use the bot.
         """
         submission = pending.submission
         channel_id = submission.channel_id
@@ -101,15 +100,15 @@ class Poster:
         return await self._post_directly(submission, why)
 
     async def _post_by_url(self, pending: Pending) -> bool | None:
-        """Post where the bot itself may not; what the bot cannot look at either was chosen within half an hour."""
+        """Post where the bot itself may not. A channel that it cannot see was chosen within the last half hour."""
         message = self._message(pending.submission, _WHY_RESPONSE_URL) | {"response_type": "in_channel"}
         return await self._post_by_response_url(pending, message)
 
     async def _post_where_fit(self, channel_id: str, message: Json, name: str) -> Unfit | None:
-        """Post to a channel, or say why that may or can not be. Raises SlackTrouble when Slack does not tell."""
+        """Post to a channel, or return why that is not possible. Raises SlackTrouble when Slack does not answer."""
         unfit = await self._channels.find_problem(channel_id)
         if unfit is not None:
-            if unfit is not NO_CHANNEL:  # a direct message that was chosen is none that needs a reason
+            if unfit is not NO_CHANNEL:  # a chosen direct message needs no reason
                 _log.warning("channel_unfit", name=name, because=unfit.because)
             return unfit
         try:
@@ -125,7 +124,7 @@ class Poster:
         await self._post_notice(credential, partial(expiry_reminder, credential, self._clock()), name)
 
     async def announce_broken(self, credential: StoredCredential) -> None:
-        """Tell the channel of the last result, else who stored it. Raises SlackTrouble, MembershipUnknown."""
+        """Notify the channel of the last result, else who stored it. Raises SlackTrouble, MembershipUnknown."""
         broken_at = credential.broken_at.isoformat() if credential.broken_at else ""
         name = f"{credential.submission_id} broken {broken_at}"
         await self._post_notice(credential, partial(broken_notice, credential), name)
@@ -135,8 +134,10 @@ class Poster:
         unfit = await self._post_where_fit(channel_id, build(""), name)
         if unfit is None:
             return
-        if not await self._sees(credential.stored_by, credential.key):  # it is news: no result of their own
-            _log.warning("notice_not_posted", bucket=credential.bucket, because="who stored it may not see it any more")
+        if not await self._sees(credential.stored_by, credential.key):  # it is news, not their own result
+            _log.warning(
+                "notice_not_posted", bucket=credential.bucket, because="the person who stored it may no longer see it"
+            )
             return
         try:
             await self._post(credential.stored_by, build(_why_direct(channel_id, unfit)), name)
@@ -144,10 +145,10 @@ class Poster:
             _log.warning("notice_refused", bucket=credential.bucket, slack_error=refusal.slack_error)
 
     async def _post(self, place: str, message: Json, name: str) -> None:
-        """Post a message to a channel or a user, once for each `name`."""
+        """Post a message to a channel or a user, only once for each `name`."""
         client_msg_id = str(uuid.uuid5(_NAMESPACE, name))
         closed_until = self._closed_until.get(place)
-        if closed_until is not None:  # asking all the same would cost every message that waits a 429 of its own
+        if closed_until is not None:  # asking anyway would cost each waiting message its own 429
             raise SlackUnavailable(retry_after=closed_until - self._clock())
         try:
             await self._web.post(place, message, client_msg_id)
@@ -179,7 +180,7 @@ class Poster:
 
 
 def _why_direct(channel_id: str, unfit: Unfit) -> str:
-    """Return why it is no message in a channel; nothing where none was chosen."""
+    """Return why the message is not in the channel; "" where no channel was chosen."""
     if unfit is NO_CHANNEL:
         return ""
     return _WHY_DIRECT.format(channel_id, f": {unfit.because}" if unfit.because else "")

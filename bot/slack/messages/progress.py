@@ -1,6 +1,6 @@
-"""Keeps the open modal in step with its submission: it may be closed, but must not say "Storing..." of what has ended.
+"""Keeps the open modal up to date with its submission, so that it never says "Storing..." after the end.
 
-What Slack does not take is tried again until nobody sits before it any more. The channel message waits for none of it.
+Failed updates are retried until the modal is stale. The channel message waits for none of this.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from bot.slack.messages.outcome import ProgressStep
 from bot.slack.messages.render import submission_view
 
 AFTER_ACKNOWLEDGEMENT: Final = timedelta(seconds=1.2)
-"""Slack may overwrite an update within 1 s of the acknowledgement with the acknowledged view."""
+"""Within 1 s of the acknowledgement, Slack may overwrite an update with the acknowledged view."""
 
 _STALE: Final = timedelta(minutes=30)
 _FIRST_PAUSE: Final = timedelta(seconds=2)
@@ -35,16 +35,16 @@ _log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Modal:
-    """What a modal has to show, and whether that has changed since somebody looked."""
+    """What a modal has to show; `news` is set while that is not shown yet."""
 
     latest: Submission
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class ModalProgress:
-    """Shows the latest state of each submission; states that follow each other quickly are shown as one.
+    """Shows the latest state of each submission, and skips states that are already superseded.
 
-    `steps_of` gives the lines of a task's progress.
+    `steps_of` returns the lines of a task's progress.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class ModalProgress:
         self._updates = Background("modal_update_broke")
 
     def watch(self, change: Change) -> None:
-        """Bring its modal up to date soon, unless it shows the end already; returns at once."""
+        """Schedule an update of the submission's modal, unless it already shows the end."""
         if change.is_new_state or not change.submission.is_ended:
             self.show(change.submission)
 
     def show(self, submission: Submission) -> None:
-        """Bring a modal up to date soon; returns at once."""
+        """Schedule an update of a modal, unless it is stale."""
         if self._is_stale(submission):
             return
         known = self._modals.get(submission.id)
@@ -81,20 +81,20 @@ class ModalProgress:
         known.news.set()
 
     def catch_up(self, recent: Iterable[Submission]) -> None:
-        """Show the ends of what was submitted lately: the process that recorded them may have stopped before it did."""
+        """Show the ends of recent submissions: the process that recorded them may have stopped before showing them."""
         for submission in recent:
             if submission.is_ended:
                 self.show(submission)
 
     async def drain(self) -> None:
-        """Wait until every modal shows the latest, for two seconds at most."""
+        """Wait until every modal is up to date, for two seconds at most."""
         await self._updates.drain(_STOP_PATIENCE)
 
     def _is_stale(self, submission: Submission) -> bool:
         return self._clock() - submission.accepted_at > _STALE
 
     async def _keep_in_step(self, modal: _Modal) -> None:
-        await asyncio.sleep(AFTER_ACKNOWLEDGEMENT.total_seconds())  # it is acknowledged in this very moment
+        await asyncio.sleep(AFTER_ACKNOWLEDGEMENT.total_seconds())  # the acknowledgement is being sent
         shown, pause = None, _FIRST_PAUSE
         try:
             while modal.news.is_set() and not self._is_stale(modal.latest):
@@ -104,7 +104,7 @@ class ModalProgress:
                 if trouble is None:
                     shown, pause = view, _FIRST_PAUSE
                 else:
-                    shown = None  # it may show this one or that one
+                    shown = None  # it may show either view
                     await _wait_out(trouble, pause, modal.news)
                     pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
@@ -117,7 +117,7 @@ class ModalProgress:
         )
 
     async def _update(self, submission: Submission, view: Json, pause: timedelta) -> SlackTrouble | None:
-        """Return what was in the way, if that passes. A definite no is for good: mostly, its user has closed it."""
+        """Return the error if it is transient. A refusal is final: usually the user has closed the modal."""
         try:
             await self._web.update_view(submission.id, view)
         except SlackTrouble as trouble:
@@ -131,7 +131,7 @@ class ModalProgress:
 
 
 async def _wait_out(trouble: SlackTrouble, pause: timedelta, news: asyncio.Event) -> None:
-    """Wait as long as Slack asks for, whatever is new; else no longer than until there is something new to show."""
+    """Wait as long as Slack asked; if it did not ask, wait for `pause`, or until there is something new to show."""
     if trouble.retry_after is not None:
         await asyncio.sleep(trouble.retry_after.total_seconds())
     else:

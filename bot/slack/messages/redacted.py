@@ -1,6 +1,6 @@
-"""What may be shown of a submission that has ended, or is under way. Pure, and redacted by construction.
+"""What may be shown of a submission, ended or in progress. Pure, and redacted by construction.
 
-This module cannot import `secret` or `sealing` (a lint contract): it never meets a token, sealed or not.
+This module cannot import `secret` or `sealing` (a lint contract): it never sees a token, sealed or not.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from bot.model.submission import Findings, State, Submission, Task, TokenKind
 from bot.slack.blocks import escape, moment
 from bot.slack.messages.outcome import OUTCOMES, UNFORESEEN, Outcome, ProgressStep, Special
 
-_UNKNOWN: Final = "It is not known what this waits for."
+_UNKNOWN: Final = "The bot does not know what this waits for."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,34 +72,34 @@ class RedactedResult:
 
     @property
     def asks_operator(self) -> bool:
-        """Whether it is the operator's move."""
+        """Whether the operator has to act."""
         is_lost = self.is_alarm and self.confirmation is CredentialStatus.ABSENT
         return is_lost or (self.error is not None and self.error.who_acts is WhoActs.OPERATOR)
 
     @property
     def outcome(self) -> Outcome:
-        """How people are told what came of it."""
-        return OUTCOMES[self.task].get(self._told_as, UNFORESEEN)
+        """How the ending is shown."""
+        return OUTCOMES[self.task].get(self._shown_as, UNFORESEEN)
 
     @property
     def headline(self) -> str:
-        """Who, which bucket, and what came of it, in one sentence."""
+        """Who, which bucket and the outcome, in one sentence."""
         return self.outcome.headline.format(user=f"<@{self.user_id}>", bucket=f"`{escape(self.bucket)}`")
 
     @property
-    def _told_as(self) -> State | Special:
+    def _shown_as(self) -> State | Special:
         error = self.error or BotError
         if self.is_alarm:
             return Special.ALARM
         if self.task is Task.STORE and self.ending is State.REFUSED and issubclass(error, CatalogRefusal):
             return Special.NOWHERE
         is_lost = self.task is Task.ENABLE and issubclass(error, Transient)
-        return State.UNCERTAIN if is_lost else self.ending  # it may have been enabled, and nobody heard of it
+        return State.UNCERTAIN if is_lost else self.ending  # it may have been enabled without an answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedactedProgress:
-    """All that is shown of a submission under way; `waits_until` is set while it waits for the reason in `error`."""
+    """All that is shown of a submission in progress; while it waits because of `error`, `waits_until` is set."""
 
     task: Task
     bucket: str
@@ -110,8 +110,8 @@ class RedactedProgress:
 
     @classmethod
     def of(cls, submission: Submission, now: datetime, steps: tuple[ProgressStep, ...]) -> Self:
-        """Take what may be shown from a submission under way, which goes through these steps."""
-        is_written = submission.state is State.CONFIRMING  # what was in the way of that is over
+        """Take what may be shown from a submission in progress, which goes through these steps."""
+        is_written = submission.state is State.CONFIRMING  # the error before the write is over
         waits = submission.error_code is not None and submission.next_attempt_at > now and not is_written
         return cls(
             task=submission.task,
@@ -124,14 +124,14 @@ class RedactedProgress:
 
     @property
     def waiting(self) -> str:
-        """What it waits for and until when, or nothing."""
+        """What it waits for and until when, or ""."""
         if self.error is None or self.waits_until is None:
             return ""
         return f"{_reason_to_wait(self.error)} The bot tries again by itself at {moment(self.waits_until)}."
 
 
 def _reason_to_wait(error: type[BotError]) -> str:
-    """Return it; besides what passes by itself, what Cloudflare may answer to a new token is waited for."""
+    """Return why it waits: a transient error, or what Cloudflare may answer to a new token."""
     if issubclass(error, Transient):
         return error.told.waiting
     return error.waiting if issubclass(error, CloudflareError) else _UNKNOWN

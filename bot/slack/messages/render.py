@@ -1,6 +1,6 @@
 """Results, progress, notices and refusals as Block Kit and as one plain sentence. Pure, and redacted by construction.
 
-This module cannot import `secret` or `sealing` (a lint contract): it never meets a token, sealed or not.
+This module cannot import `secret` or `sealing` (a lint contract): it never sees a token, sealed or not.
 """
 
 import re
@@ -19,17 +19,17 @@ from bot.slack.messages.outcome import TASK_WORDS, ProgressStep
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 
 TRY_AGAIN: Final = "try_again"
-"""The action id of the button that opens the form filled in; its value is a submission's id, or a bucket."""
+"""The action id of the button that opens the filled-in form; its value is a submission id or a bucket."""
 
 ENABLE: Final = "enable_catalog"
-"""The action id of the button that enables a catalog; its value is the id of the submission that had none."""
+"""The action id of the button that enables a catalog; its value is the id of the submission that found none."""
 
 
 def result_message(result: RedactedResult, *, contact: str, may_enable: bool = False, placement: str = "") -> Json:
-    """Return `text` and `blocks` of the one message that tells the outcome.
+    """Return `text` and `blocks` of the one message that reports the outcome.
 
-    `placement` says why the message is where it is, when that is not the chosen channel. With `may_enable` a catalog
-    that is not enabled can be enabled by a button.
+    `placement` says why the message is not in the chosen channel, if it is not. `may_enable` adds a button that enables
+    a catalog which is not enabled.
     """
     buttons = _buttons(result, may_enable=may_enable)
     blocks = [
@@ -42,7 +42,7 @@ def result_message(result: RedactedResult, *, contact: str, may_enable: bool = F
 
 
 def result_view(result: RedactedResult, *, contact: str, may_enable: bool = False) -> Json:
-    """Return the modal as it stays when all is done, with the buttons that the message has."""
+    """Return the final modal, with the same buttons as the message."""
     buttons = _buttons(result, may_enable=may_enable)
     blocks = [*_body(result, contact, may_enable=may_enable), *([actions(*buttons)] if buttons else [])]
     return modal(result.outcome.view_title, [*blocks, context("You can close this.")])
@@ -56,14 +56,14 @@ def submission_view(
     contact: str,
     may_enable: bool = False,
 ) -> Json:
-    """Return the modal of a submission: how far it is, or what came of it."""
+    """Return the modal of a submission: its progress, or its outcome."""
     if submission.is_ended:
         return result_view(RedactedResult.of(submission), contact=contact, may_enable=may_enable)
     return progress_view(RedactedProgress.of(submission, now, steps))
 
 
 def progress_view(progress: RedactedProgress) -> Json:
-    """Return the modal while a submission is under way; it has no input any more."""
+    """Return the modal of a submission in progress; it has no input field."""
     words = TASK_WORDS[progress.task]
     waiting = [context(f":hourglass: {progress.waiting}")] if progress.waiting else []
     return modal(
@@ -78,7 +78,7 @@ def progress_view(progress: RedactedProgress) -> Json:
 
 
 def expiry_reminder(credential: StoredCredential, now: datetime, placement: str = "") -> Json:
-    """Return the message that reminds of a token's expiry; `placement` as with a result."""
+    """Return the reminder of a token's expiry; `placement` as for a result."""
     bucket, by = f"`{escape(credential.bucket)}`", f"<@{credential.stored_by}>"
     is_over = credential.expires_at is not None and credential.expires_at <= now
     what = "has expired" if is_over else "expires soon"
@@ -91,10 +91,10 @@ def expiry_reminder(credential: StoredCredential, now: datetime, placement: str 
 
 
 def broken_notice(credential: StoredCredential, placement: str = "") -> Json:
-    """Return the message that says that a credential stopped working; `placement` as with a result."""
+    """Return the message that a credential stopped working; `placement` as for a result."""
     since = f" (found {date(credential.broken_at)})" if credential.broken_at else ""
     text = (
-        f"Cloudflare says that the credential of the catalog of `{escape(credential.bucket)}` does not work any more"
+        f"Cloudflare says that the credential of the catalog of `{escape(credential.bucket)}` no longer works"
         f"{since}. <@{credential.stored_by}> stored it on {date(credential.stored_at)}. What to do: Find out whether "
         "that token was disabled, changed or deleted, and store a new one."
     )
@@ -102,12 +102,12 @@ def broken_notice(credential: StoredCredential, placement: str = "") -> Json:
 
 
 def notice_view(title: str, text: str) -> Json:
-    """Return a modal that only says something; `title` has 24 characters at most."""
+    """Return a modal with text only; `title` has 24 characters at most."""
     return modal(title, [section(text)])
 
 
 def refusal(error: BotError, *, contact: str) -> str:
-    """Return what a refused person reads: friendly, and with somebody to ask."""
+    """Return what a refused person reads, and whom to ask."""
     asks = isinstance(error, AccessRefused) and error.who_acts is WhoActs.OPERATOR
     text = escape(error.user_message)
     return f"{text} {_ask_whom(contact)}" if asks else text
@@ -135,9 +135,9 @@ _LINKS: Final = {
     escape(CREATE_ANOTHER): ("Create a token", "https://dash.cloudflare.com/?to=/:account/r2/api-tokens"),
     escape(ENABLE_CATALOG): ("the bucket's settings", "https://dash.cloudflare.com/?to=/:account/r2/overview"),
 }
-"""The words in an advice that lead to a page of Cloudflare's; no address stands in a sentence."""
+"""The words of a fix that link to a page of Cloudflare's; no sentence contains a URL."""
 
-_SLACK_ID: Final = re.compile(r"[UWSC](?=[A-Z]*[0-9])[A-Z0-9]{7,}")  # a digit: "SECURITY" is no id but a team
+_SLACK_ID: Final = re.compile(r"[UWSC](?=[A-Z]*[0-9])[A-Z0-9]{7,}")  # with a digit: "SECURITY" is a team, not an id
 
 
 def _body(result: RedactedResult, contact: str, *, may_enable: bool = False) -> list[Json]:
@@ -155,7 +155,7 @@ def _body(result: RedactedResult, contact: str, *, may_enable: bool = False) -> 
 
 
 def _explanation(result: RedactedResult, contact: str, *, may_enable: bool) -> list[str]:
-    """Return what is said behind the headline, then what should be known besides."""
+    """Return the explanation that follows the headline, then what else should be known."""
     explanation = what_to_do(_cause(result, contact), *_list_fixes(result, may_enable=may_enable))
     return [explanation, *list_unchecked(result), *list_warnings(result)]
 
@@ -166,13 +166,13 @@ def _cause(result: RedactedResult, contact: str) -> str:
 
 
 def _list_fixes(result: RedactedResult, *, may_enable: bool) -> list[str]:
-    """Return what to do; where a button enables the catalog, the long way is left out."""
+    """Return what to do; where a button enables the catalog, it replaces the manual way."""
     is_by_button = may_enable and _lacks_catalog(result)
     return [_ENABLE_BELOW if is_by_button and fix == escape(ENABLE_CATALOG) else fix for fix in list_fixes(result)]
 
 
 def _link(fix: str) -> str:
-    """Make the words that lead somewhere a link."""
+    """Turn the words that have a link into one."""
     words, url = _LINKS.get(fix, ("", ""))
     return fix.replace(words, f"<{url}|{words}>", 1) if url else fix
 
@@ -229,7 +229,7 @@ def _small_print(result: RedactedResult) -> str:
 
 
 def _quote_cloudflare(message: str) -> str:
-    """Return Cloudflare's own text; a page of its documentation behind it becomes a link, no other address does."""
+    """Return Cloudflare's own text; the URL of its documentation at the end becomes a link, no other URL does."""
     before, _, last = message.rpartition(" ")
     is_page = DOCUMENTATION_URL.fullmatch(last) is not None
     quoted = escape(before if is_page else message)
@@ -294,7 +294,7 @@ def _duration(took: timedelta) -> str:
 
 def _tick_off(progress: RedactedProgress) -> Iterable[str]:
     states = [step.state for step in progress.steps]
-    reached = states.index(progress.state) if progress.state in states else 0  # nobody has to know that it is in line
+    reached = states.index(progress.state) if progress.state in states else 0  # a queued one looks started
     for place, step in enumerate(progress.steps):
         mark = ":white_check_mark:" if place < reached else ":white_circle:"
         yield f"{':hourglass_flowing_sand:' if place == reached else mark}  {step.label}"

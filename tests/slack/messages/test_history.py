@@ -46,15 +46,15 @@ def test_a_credential_that_no_longer_works_has_no_tick() -> None:
     """It was stored, and someone has to act: the list and the text for a screen reader both say so."""
     message = history_message([STORED], "", NOW, steps_of, broken=frozenset({STORED.id}))
     assert ":white_check_mark:" not in str(message)
-    assert ":rotating_light: `lake` *stored, but does not work any more*" in "\n".join(texts_of(message["blocks"]))
-    assert message["text"].endswith("stored, but does not work any more.")
+    assert ":rotating_light: `lake` *stored, but no longer works*" in "\n".join(texts_of(message["blocks"]))
+    assert message["text"].endswith("stored, but no longer works.")
 
 
 LINES = {
     "stored": (STORED, "*stored*: <@U0ADA0001>"),
     "stored, with an alarm": (
         replace(STORED, confirmation=CredentialStatus.INVALID),
-        ":rotating_light: `lake` *stored, but look at it*",
+        ":rotating_light: `lake` *stored, but check it*",
     ),
     "superseded": (
         replace(STORED, state=State.SUPERSEDED, superseded_by="U0GRACE01"),
@@ -143,7 +143,7 @@ def test_the_summary_reports_the_newest() -> None:
     """A person who uses a screen reader hears what happened last."""
     text = history_message([STORED], "lake", NOW, steps_of)["text"]
 
-    assert text.startswith("The last submissions for `lake`, the newest first: <@U0ADA0001>'s for `lake` on ")
+    assert text.startswith("The last submissions for `lake`, newest first: <@U0ADA0001>'s for `lake` on ")
     assert text.endswith(": stored.")
 
 
@@ -163,7 +163,7 @@ def test_an_unknown_cause_is_reported_as_such() -> None:
     assert "(unknown_cause)" in shown(failed)
     waits = replace(STORED, state=State.VERIFYING, ended_at=None, error_code="of_tomorrow")
     waits = replace(waits, next_attempt_at=NOW + timedelta(minutes=1))
-    assert "It is not known what this waits for. The bot tries again by itself at" in shown(waits)
+    assert "The bot does not know what this waits for. The bot tries again by itself at" in shown(waits)
 
 
 def test_no_sealed_token_is_shown() -> None:

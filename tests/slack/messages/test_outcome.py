@@ -159,8 +159,7 @@ HEADLINES: dict[tuple[Task, State], str] = {
         "The credential that <@U0ADA0001> submitted for `lake` was replaced by a newer submission."
     ),
     (Task.CHECK, State.CHECKED): (
-        "The token that <@U0ADA0001> had checked for `lake` passed what can be checked before a write; nothing was "
-        "changed."
+        "The token that <@U0ADA0001> had checked for `lake` passed every check before the write; nothing was changed."
     ),
     (Task.CHECK, State.REFUSED): (
         "The token that <@U0ADA0001> had checked for `lake` did not pass every check; nothing was changed."
@@ -189,7 +188,7 @@ def _come_to_an_end() -> list[Submission]:
 
 def test_each_ending_has_a_sentence() -> None:
     """The table above has all endings."""
-    reached = {(submission.task, RedactedResult.of(submission)._told_as) for submission in _come_to_an_end()}
+    reached = {(submission.task, RedactedResult.of(submission)._shown_as) for submission in _come_to_an_end()}
     assert reached == {(task, ending) for task, outcomes in OUTCOMES.items() for ending in outcomes}
     assert set(HEADLINES) == {(task, state) for task, states in ENDED_BY.items() for state in states}
 
@@ -309,8 +308,8 @@ def test_an_uncertain_ending_does_not_contradict_itself(error: type[BotError], e
         ),
         pytest.param(
             CredentialStatus.UNKNOWN,
-            "Cloudflare accepted it, but the bot could not find out afterwards whether it works. What to do: Ask with "
-            "`/r2-credential status` in a few minutes.",
+            "Cloudflare accepted it, but the bot could not find out afterwards whether it works. What to do: Check "
+            "with `/r2-credential status` in a few minutes.",
             False,
             id="the test failed",
         ),
@@ -337,7 +336,7 @@ def test_only_what_is_stored_is_an_alarm(state: State) -> None:
     ("before", "expected"),
     [
         pytest.param(CredentialStatus.VALID, "It replaced a credential that still worked.", id="it worked"),
-        pytest.param(CredentialStatus.INVALID, "It replaced one that did not work any more.", id="it did not"),
+        pytest.param(CredentialStatus.INVALID, "It replaced one that no longer worked.", id="it did not"),
         pytest.param(CredentialStatus.ABSENT, "There was none before.", id="none"),
         pytest.param(CredentialStatus.PRESENT, "", id="one that was not tested"),
         pytest.param(CredentialStatus.UNKNOWN, "", id="not known"),
@@ -349,7 +348,7 @@ def test_the_replaced_credential_is_described_as_far_as_known(before: Credential
     assert explanation == f"Cloudflare confirms that the stored credential works. {expected}".rstrip()
 
 
-_NEVER = "This token never expires: one with an expiry date does less harm in wrong hands."
+_NEVER = "This token never expires: one with an expiry date does less harm in the wrong hands."
 _OF_USER = (
     "This token belongs to a user: it stops working when that user leaves the Cloudflare account. An account API token "
     "does not."
@@ -357,7 +356,7 @@ _OF_USER = (
 
 
 def _soon(when: str) -> str:
-    return f"This token expires soon (then, {when}): plan its successor."
+    return f"This token expires soon (then, {when}): plan its replacement."
 
 
 WARNINGS: dict[str, tuple[TokenFacts | None, TokenKind, list[str]]] = {
@@ -395,17 +394,17 @@ def test_problems_that_do_not_stop_a_token_are_mentioned(
 
 UNCHECKED = {
     "nothing": (frozenset(), []),
-    "the token": (frozenset({Check.TOKEN}), ["nobody will be reminded before it expires"]),
+    "the token": (frozenset({Check.TOKEN}), ["there will be no reminder before it expires"]),
     "its reach": (frozenset({Check.REACH}), ["whether the token reaches this catalog"]),
-    "both": (frozenset(Check), ["nobody will be reminded", "whether the token reaches"]),
+    "both": (frozenset(Check), ["there will be no reminder", "whether the token reaches"]),
 }
 
 
 @pytest.mark.parametrize(
     ("state", "meaning"),
     [
-        pytest.param(State.STORED, "Cloudflare does not let this token ask, but took it all the same.", id="stored"),
-        pytest.param(State.CHECKED, "if it does not reach it, Cloudflare refuses it when it is stored", id="checked"),
+        pytest.param(State.STORED, "Cloudflare does not let this token ask that, but accepted it.", id="stored"),
+        pytest.param(State.CHECKED, "if it does not reach the catalog, Cloudflare refuses it", id="checked"),
     ],
 )
 @pytest.mark.parametrize(("unchecked", "expected"), UNCHECKED.values(), ids=UNCHECKED)
@@ -455,7 +454,7 @@ def test_a_superseded_submission_says_by_whom_and_when(fate: str, *, landed: boo
     assert explain(result).startswith("<@U0GRACE01> submitted a newer one for the same catalog")
     assert "(<!date^1795178096^{date_short_pretty} at {time}|2026-11-20 12:34 UTC>)" in explain(result)
     assert fate in explain(result)
-    assert explain(result).endswith("Nobody has to do anything.")
+    assert explain(result).endswith("No action is needed.")
 
 
 @pytest.mark.parametrize("submission", ENDED)

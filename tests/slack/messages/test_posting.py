@@ -524,7 +524,7 @@ LAKE = StoredCredential(
 Say = Callable[[Poster, StoredCredential], Awaitable[None]]
 NOTICES: dict[str, tuple[Say, str]] = {
     "a reminder": (lambda poster, credential: poster.remind_of_expiry(credential, NOW), "expires soon"),
-    "a broken credential": (lambda poster, credential: poster.announce_broken(credential), "does not work any more"),
+    "a broken credential": (lambda poster, credential: poster.announce_broken(credential), "no longer works"),
 }
 
 

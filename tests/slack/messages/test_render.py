@@ -237,7 +237,7 @@ TITLES: dict[tuple[Task, State], tuple[str, str]] = {
         "Replaced by a newer one",
     ),
     (Task.CHECK, State.CHECKED): (
-        ":mag: *Passed what can be checked before a write, nothing changed*",
+        ":mag: *Passed every check before the write, nothing changed*",
         "Checked, not stored",
     ),
     (Task.CHECK, State.REFUSED): (":no_entry: *Check not passed, nothing changed*", "Check not passed"),
@@ -272,9 +272,9 @@ def test_a_token_without_a_place_is_not_called_refused(error: type[BotError]) ->
     """The token was not judged: the bucket accepts none."""
     result = RedactedResult.of(ended(Task.STORE, State.REFUSED, error.code))
     assert _read(render.result_message(result, contact="")["blocks"]).startswith(
-        ":no_entry: *Nowhere to store it, nothing changed*"
+        ":no_entry: *No usable catalog, nothing changed*"
     )
-    assert render.result_view(result, contact="")["title"]["text"] == "Nowhere to store it"
+    assert render.result_view(result, contact="")["title"]["text"] == "No usable catalog"
     assert set(leaves(CatalogRefusal)) == {CatalogNotEnabled, CatalogInactive, NoSuchBucket}
 
 
@@ -298,7 +298,7 @@ def test_a_success_that_does_not_work_is_an_alarm(status: CredentialStatus, word
     """The title is not that of a plain success; Cloudflare's Ray ID is shown, and a button to try again."""
     message = render.result_message(result_of(confirmation=status), contact="S0PLATFORM")
     shown = _read(message["blocks"])
-    assert shown.startswith(":rotating_light: *Credential stored, but look at it*")
+    assert shown.startswith(":rotating_light: *Credential stored, but check it*")
     assert words in message["text"]
     assert "Ray ID madeupray-BOX" in shown
     assert [button["action_id"] for button in _buttons(message)] == [render.TRY_AGAIN]
@@ -626,7 +626,7 @@ def test_progress_of_the_longest_bucket_fits(task: Task) -> None:
     longest = replace(submission, key=BucketKey(account_id="made-up", bucket=LONGEST_NAME))
     view = render.progress_view(RedactedProgress.of(longest, NOW, steps_of(task)))
     assert view_problems(view) == []
-    assert ":hourglass: Cloudflare has trouble answering. The bot tries again by itself at" in _read(view["blocks"])
+    assert ":hourglass: Cloudflare is having problems. The bot tries again by itself at" in _read(view["blocks"])
 
 
 REMINDERS = {
@@ -661,7 +661,7 @@ def test_the_notice_of_a_broken_credential_says_what_to_do(broken_at: datetime |
     message = render.broken_notice(replace(CREDENTIAL, broken_at=broken_at))
     assert message_problems(message["blocks"]) == []
     assert find_faults(message["text"]) == []
-    assert message["text"].startswith("Cloudflare says that the credential of the catalog of `lake` does not work any")
+    assert message["text"].startswith("Cloudflare says that the credential of the catalog of `lake` no longer works")
     assert ("(found " in message["text"]) is (broken_at is not None)
     assert "<@U0ADA0001> stored it on" in message["text"]
     assert "What to do: Find out whether that token was disabled, changed or deleted" in message["text"]

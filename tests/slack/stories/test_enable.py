@@ -57,7 +57,7 @@ ENABLING_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
     "channel no longer allowed": (
         ADA,
         replace(MAY_ENABLE, channels=frozenset({ANALYTICS})),
-        "not used in that channel",
+        "may not be used in that channel",
     ),
 }
 

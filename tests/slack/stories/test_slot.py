@@ -161,7 +161,7 @@ FORBIDDEN: dict[str, tuple[str, str, Allowlist, str]] = {
         render.ENABLE,
         ADA,
         replace(MAY_ENABLE, channels=frozenset({ANALYTICS})),
-        "not used in that channel",
+        "may not be used in that channel",
     ),
     "open, on no list": (OPEN_ANYWAY, MALLORY, MAY_ENABLE, "not on the list"),
     "open, another bucket": (OPEN_ANYWAY, ADA, replace(MAY_ENABLE, buckets=("billing-*",)), "for that bucket"),

@@ -133,7 +133,7 @@ async def test_before_the_first_refresh_status_says_so_and_follows(desk: Desk) -
 
 LOOKS_REFUSED: dict[str, tuple[str, Allowlist, str, str]] = {
     "not listed": (MALLORY, EVERYBODY, "", "You are not on the list"),
-    "another channel": (ADA, only(channels=frozenset({ANALYTICS})), "", "not used in that channel"),
+    "another channel": (ADA, only(channels=frozenset({ANALYTICS})), "", "may not be used in that channel"),
     "another bucket": (ADA, only(buckets=("lake-*",)), BUCKET, "does not store credentials for that bucket"),
     "no bucket name": (ADA, EVERYBODY, "No Bucket", "A bucket name has 3 to 63 characters"),
 }
@@ -300,7 +300,7 @@ async def test_a_refresh_keeps_the_page_that_was_turned_to(desk: Desk) -> None:
 
 PAGES_REFUSED: dict[str, tuple[Allowlist, str]] = {
     "no longer listed": (replace(EVERYBODY, users=frozenset({GRACE}), usergroups=frozenset()), "not on the list"),
-    "channel no longer allowed": (only(channels=frozenset({ANALYTICS})), "not used in that channel"),
+    "channel no longer allowed": (only(channels=frozenset({ANALYTICS})), "may not be used in that channel"),
 }
 
 

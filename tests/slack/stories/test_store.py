@@ -180,7 +180,7 @@ async def test_a_reason_is_one_line(desk: Desk) -> None:
 COMMANDS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
     "not listed": (MALLORY, EVERYBODY, "You are not on the list"),
     "not listed by id": (ADA, only(users=frozenset({GRACE}), usergroups=frozenset()), "You are not on the list"),
-    "another channel": (ADA, only(channels=frozenset({ANALYTICS})), "not used in that channel"),
+    "another channel": (ADA, only(channels=frozenset({ANALYTICS})), "may not be used in that channel"),
     "another bucket": (ADA, only(buckets=("billing-*",)), "does not store credentials for that bucket"),
 }
 
@@ -229,7 +229,7 @@ async def test_a_lost_connection_costs_no_form(desk: Desk, *, after_effect: bool
 
 
 TROUBLE: dict[str, tuple[str, str, str]] = {
-    "group cannot be asked": ("usergroups.users.list", "internal_error", "Slack did not show the bot who is in"),
+    "group cannot be asked": ("usergroups.users.list", "internal_error", "Slack did not say who is in"),
     "scope for groups missing": (
         "usergroups.users.list",
         "missing_scope",
@@ -237,7 +237,7 @@ TROUBLE: dict[str, tuple[str, str, str]] = {
     ),
     "trigger expired": ("views.open", "expired_trigger_id", "waits three seconds"),
     "trigger used": ("views.open", "exchanged_trigger_id", "waits three seconds"),
-    "Slack in trouble": ("views.open", "internal_error", "Slack could not take what the bot asked for"),
+    "Slack in trouble": ("views.open", "internal_error", "Slack could not process the bot's request"),
 }
 
 
@@ -710,7 +710,7 @@ async def test_a_refused_combination_is_not_recorded(desk: Desk) -> None:
     outcome = await desk.slack.submit(ADA)
 
     assert outcome.view is not None
-    assert "not used in that channel" in outcome.view.text
+    assert "may not be used in that channel" in outcome.view.text
     assert (await desk.find(), desk.dispatched) == (None, [])
 
 
@@ -761,7 +761,7 @@ async def test_without_an_answer_of_slack_no_one_can_submit(desk: Desk) -> None:
     desk.clock.advance(SILENCE_LIFETIME)
     taken = await desk.slack.submit(ADA)
 
-    assert "Slack did not show the bot who is in the user groups" in refused.errors["token"]
+    assert "Slack did not say who is in the user groups" in refused.errors["token"]
     assert taken.kind == "updated"
     assert len(desk.dispatched) == 1
 
@@ -966,6 +966,6 @@ async def test_a_database_that_is_down_keeps_the_form(desk: Desk) -> None:
     taken = await desk.slack.submit(ADA)
 
     assert refused.kind == "errors"
-    assert "could not record this, so nothing was sent to Cloudflare because of it" in refused.errors["token"]
+    assert "could not record this, so it sent nothing to Cloudflare" in refused.errors["token"]
     assert taken.kind == "updated"
     assert len(desk.dispatched) == 1

@@ -86,7 +86,7 @@ async def test_the_button_of_the_modal_puts_the_form_on_top_of_the_result(desk: 
 BUTTONS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
     "not listed": (MALLORY, EVERYBODY, "not on the list"),
     "bucket no longer served": (ADA, only(buckets=("billing-*",)), "for that bucket"),
-    "channel no longer allowed": (ADA, only(channels=frozenset({ANALYTICS})), "not used in that channel"),
+    "channel no longer allowed": (ADA, only(channels=frozenset({ANALYTICS})), "may not be used in that channel"),
 }
 
 
@@ -241,7 +241,7 @@ async def test_a_buckets_button_uses_the_channel_it_is_in(desk: Desk) -> None:
 
     view = desk.slack.modal(ADA)
     assert view is not None
-    assert "not used in that channel" in view.text
+    assert "may not be used in that channel" in view.text
 
 
 @pytest.mark.parametrize("recorded", [DIRECT, "D0PARTNER"], ids=["chosen", "an older direct message"])
