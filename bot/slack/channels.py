@@ -1,7 +1,7 @@
-"""The one question before anything is told in a channel: may it be read there? Nothing else decides that.
+"""Decides whether a message may be posted in a channel. Nothing else decides that.
 
-Asked at Submit, and again whenever a message leaves: hours or weeks later the channel may be shared, archived or taken
-off the list.
+Asked at Submit, and again before each message: hours or weeks later the channel may be shared, archived or off the
+list.
 """
 
 from collections.abc import Callable
@@ -18,16 +18,16 @@ from bot.model.place import is_channel_id
 from bot.slack.api import Channel, SlackWeb
 
 GROUP_MESSAGE_LIFETIME: Final = timedelta(hours=1)
-"""How long it is remembered that a form was opened in a group message: as long as a form is good for."""
+"""How long a group message in which a form was opened is remembered: as long as a form is valid."""
 
-_NOT_TOLD: Final = "Slack did not tell the bot about this channel. Please try again in a moment."
+_NOT_ANSWERED: Final = "Slack did not answer about this channel. Please try again in a moment."
 
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """Why nothing is told in a place: `in_form` is said at the field, `because` ends the reason of a direct message."""
+    """Why nothing is posted in a place: `in_form` is the field's error, `because` explains a direct message."""
 
     in_form: str
     because: str = ""
@@ -35,7 +35,7 @@ class Unfit:
 
 NO_CHANNEL: Final = Unfit("This is not a channel. Choose one.")
 NOT_LISTED: Final = Unfit(
-    "The bot may not post in this channel. Choose another one.", "the bot is not used in that channel"
+    "The bot may not post in this channel. Choose another one.", "the bot may not be used in that channel"
 )
 GROUP_MESSAGE: Final = Unfit(
     "This is a group message, and the bot cannot see who reads it. Choose a channel, or the direct message.",
@@ -48,20 +48,20 @@ SHARED: Final = Unfit(
 
 
 class Channels:
-    """Knows of each channel whether it may read a result, as Slack said at most a minute ago."""
+    """Knows whether each channel may read a result; a good answer of Slack's is valid for a minute."""
 
     def __init__(self, web: SlackWeb, allows: Callable[[str], bool], clock: Callable[[], datetime]) -> None:
-        """Take `allows` of the operator's lists."""
+        """Take `allows`, the operator's list of channels."""
         self._web = web
         self._allows = allows
         self._group_messages = Memory[str, bool](clock)
 
     def note_group_message(self, channel_id: str) -> None:
-        """Remember what a command or a pressed button tells: this is no channel but a group message."""
-        self._group_messages.keep(channel_id, True, GROUP_MESSAGE_LIFETIME)  # noqa: FBT003 - a set that fades
+        """Remember a group message: only a command or a pressed button shows that it is not a channel."""
+        self._group_messages.keep(channel_id, True, GROUP_MESSAGE_LIFETIME)  # noqa: FBT003 - a set whose entries expire
 
     async def is_group_message(self, channel_id: str) -> bool:
-        """Whether it surely is one. Raises nothing: a form opens all the same, and Submit asks again."""
+        """Return whether it is known to be one. Raises nothing: the form opens anyway, and Submit asks again."""
         if not is_channel_id(channel_id):
             return False
         if not self._group_messages.get(channel_id):
@@ -71,10 +71,10 @@ class Channels:
         return bool(self._group_messages.get(channel_id))
 
     async def find_problem(self, channel_id: str) -> Unfit | None:
-        """Say what is wrong with it, or None. Raises SlackTrouble when Slack does not tell.
+        """Return what is wrong with a channel, or None. Raises SlackTrouble when Slack does not answer.
 
-        One that the bot cannot see will do. The bot cannot post there either: what reaches it is the response URL that
-        Slack made for it when a person chose it, for half an hour and never later.
+        A channel that the bot cannot see is accepted. The bot cannot post there itself: only the response URL reaches
+        it, which Slack made when a person chose the channel, and which is valid for half an hour.
         """
         if not is_channel_id(channel_id):
             return NO_CHANNEL
@@ -89,11 +89,11 @@ class Channels:
             return _not_examined(refusal.slack_error)
 
     async def explain_problem(self, channel_id: str) -> str | None:
-        """Return the same for a person who waits for the answer."""
+        """Return the same as a form error."""
         try:
             unfit = await self.find_problem(channel_id)
         except SlackTrouble:
-            return _NOT_TOLD
+            return _NOT_ANSWERED
         return unfit.in_form if unfit else None
 
 
@@ -107,6 +107,6 @@ def _judge(channel: Channel) -> Unfit | None:
 
 def _not_examined(slack_error: str) -> Unfit:
     return Unfit(
-        f"Slack does not let the bot look at this channel ({slack_error}). Tell the bot's operator.",
-        "Slack does not let the bot look at it",
+        f"Slack does not let the bot look up this channel ({slack_error}). Report it to the bot's operator.",
+        "Slack does not let the bot look it up",
     )

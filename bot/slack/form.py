@@ -1,4 +1,4 @@
-"""Builds the form and checks its fields. Block ids live here and nowhere else."""
+"""Builds the form and checks its fields. The only place that defines its block ids."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,21 +34,21 @@ REASON_BLOCK: Final = "reason"
 CHECK_BLOCK: Final = "check"
 REASON_LENGTH: Final = 300
 SUBMIT: Final = "Check or store"
-"""What the button says: it does either, as the form has it, and no update of the form can be too late to say so."""
+"""The button's text names both: an update of the form on each tick could come too late."""
 
 _INPUT_LENGTH: Final = 3000
 _MOST_OPTIONS: Final = 100
 _OPTION_TEXT: Final = 75
 _NO_NAMES: Final = frozenset({"none", "null", "nil", "undefined"})
-"""What is typed, or sent by a broken client, to say that there is none: no bucket is offered for it."""
+"""What people type, or a broken client sends, for "no bucket": it is not offered as a bucket's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filling:
-    """What a form is opened with: everything but the token.
+    """What a form is prefilled with: everything but the token.
 
-    `channel_id` is where the result goes unless the person chooses otherwise: a channel, `DIRECT`, or, when it is
-    empty, the channel in which the form is opened. `knows_better`: a catalog was seen there, whatever the list says.
+    `channel_id` is where the result goes unless the person chooses otherwise: a channel, `DIRECT`, or, if empty, the
+    channel in which the form is opened. `knows_better`: the bot has seen a catalog there, even if the list has none.
     """
 
     key: BucketKey | None = None
@@ -60,7 +60,7 @@ class Filling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remarks:
-    """What is said in the form besides: below the bucket what is `known` of it, below the token what to know of it."""
+    """Small print in the form: `known` about the bucket, below its field; `token`, advice below the token field."""
 
     known: Sequence[Json] = ()
     token: Sequence[Json] = ()
@@ -79,9 +79,9 @@ def build_form(
 ) -> Json:
     """Return the form as a view. Its `private_metadata` is the opening's nonce and nothing else.
 
-    Without a snapshot of the catalogs the bucket is a plain text field: a type-ahead could offer nothing.
-    `offers_direct`: whether the result may be chosen to go to the person alone; without that, a channel is needed.
-    The fields' ids are the same in every form: when an open one is updated, Slack keeps what was typed by them.
+    Without a snapshot of the catalogs the bucket is a plain text field, since a type-ahead could offer nothing.
+    `offers_direct`: whether the person may choose a direct message; else a channel is required. The block ids are the
+    same in every form: when an open form is updated, Slack keeps what was typed by those ids.
     """
     bucket = _bucket_element(filling.key.bucket if filling.key else "", catalogs)
     return {
@@ -108,8 +108,8 @@ def build_form(
 def build_options(catalogs: Iterable[Catalog], query: str) -> list[Json]:
     """Return the catalogs whose name contains the query, those that begin with it first.
 
-    Where there is none, return those with a similar name, and then the query itself if it is a possible name: the list
-    may be older than the bucket. Slack takes the first option when Enter is pressed, so a guess must not come first.
+    If there is none, return those with a similar name, and then the query itself if it is a possible name, since the
+    list may be older than the bucket. On Enter, Slack takes the first option, so a misspelling must not come first.
     """
     query = trim_typed(query).lower()
     if MASK.lower() in query:
@@ -123,12 +123,12 @@ def build_options(catalogs: Iterable[Catalog], query: str) -> list[Json]:
     similar = find_similar(query, by_name)
     return [
         *(_option(name, name, f"Did you mean this? {describe_catalog(by_name[name])}") for name in similar),
-        _option(f'Use "{query}"', query, "Not among the catalogs that Cloudflare listed last"),
+        _option(f'Use "{query}"', query, "Not in Cloudflare's latest list of catalogs"),
     ]
 
 
 def describe_catalog(catalog: Catalog) -> str:
-    """Return the state of a catalog in a few words."""
+    """Return a short description of a catalog's state."""
     if catalog.status is CatalogStatus.INACTIVE:
         return "Catalog switched off: enable it first"
     return _CREDENTIAL_WORDS[catalog.credential_status]
@@ -144,7 +144,7 @@ def check_bucket(bucket: str) -> str | None:
 
 
 def check_token(pasted: PastedToken) -> str | None:
-    """Return what is wrong with what was pasted, as far as its shape says that, or None."""
+    """Return what is wrong with the pasted value, judged by its shape alone, or None."""
     problem = NOT_STORABLE.get(pasted.kind)
     if problem is None:
         return None
@@ -152,7 +152,7 @@ def check_token(pasted: PastedToken) -> str | None:
 
 
 def form_error(problem: str) -> Json:
-    """Return an answer to a Submit that leaves the form, with all that was typed, as it is."""
+    """Return the answer to a Submit that shows an error and leaves the form as it is."""
     return {"response_action": "errors", "errors": {TOKEN_BLOCK: problem}}
 
 
@@ -165,8 +165,8 @@ def check_reason(reason: str) -> str | None:
 
 
 REVOKE_ADVICE: Final = (
-    "This looks like a token, and this field is no place for one: others may have seen it. Revoke it in Cloudflare, or "
-    "wherever it was created. Paste a new Cloudflare API token into the token field."
+    "This looks like a token, which does not belong here: others may have seen it. Revoke it in Cloudflare, or "
+    "wherever it was created. Paste a new Cloudflare API token into the token field of the form."
 )
 
 NOT_STORABLE: Final[Mapping[TokenKind, type[NotStorable]]] = {
@@ -181,17 +181,17 @@ NOT_STORABLE: Final[Mapping[TokenKind, type[NotStorable]]] = {
     TokenKind.UUID: IdOfSomething,
     TokenKind.NAMED_VALUE: NamedValue,
 }
-"""What the form says of each kind that is not to be stored."""
+"""The error that the form shows for each kind that must not be stored."""
 
 _INTRODUCTION: Final = (
-    "Gives the catalog of a bucket the token that it works with. The token is checked first, stays encrypted until "
+    "Stores the API token that a bucket's catalog works with. The token is checked first, stays encrypted until "
     "Cloudflare has it, and is then erased."
 )
 _REPLACES: Final = "The catalog has one slot: *what it holds now is replaced.*"  # else that is said below the bucket
 _BUCKET_HINT: Final = "Its R2 Data Catalog (Basin Catalog) must be enabled."
-_PASTE_HINT: Final = "An R2 API token with the right to the data and to the catalog of this bucket."
+_PASTE_HINT: Final = "An R2 API token with permission for this bucket's data and catalog."
 _REASON_HINT: Final = "Kept with the record of this change and shown in the result."
-_MASKED_OPTION: Final = "That looked like a token. Revoke it: this field is no place for one."
+_MASKED_OPTION: Final = "This looked like a token, which does not belong here. Revoke it."
 _NO_BUCKET_NAME: Final = (
     "A bucket name has 3 to 63 characters: a-z, 0-9 and hyphens, with no hyphen at the beginning or the end."
 )
@@ -213,7 +213,7 @@ _CHANNEL_ELEMENT: Final[Json] = {
     "action_id": CHANNEL_BLOCK,
     "placeholder": plain("Choose a channel"),
     "response_url_enabled": True,
-    # What excludes shared channels leaves in direct messages with people of another company: channels only.
+    # `exclude_external_shared_channels` lets direct messages with another company through: include channels only.
     "filter": {"include": ["public", "private"], "exclude_external_shared_channels": True, "exclude_bot_users": True},
 }
 _REASON_ELEMENT: Final[Json] = {
@@ -240,7 +240,7 @@ def _bucket_element(bucket: str, catalogs: Iterable[Catalog] | None) -> Json:
 
 
 def _dispatch(bucket_element: Json) -> Json:
-    """Have Slack tell of a bucket as soon as it is chosen; one that is typed would be told letter by letter."""
+    """Have Slack report a chosen bucket at once; a typed one would be reported letter by letter."""
     return {"dispatch_action": True} if bucket_element["type"] == "external_select" else {}
 
 
@@ -251,7 +251,7 @@ def _channel_element(channel_id: str) -> Json:
 
 
 def _direct_input(*, is_ticked: bool) -> Json:
-    """Return the choice of the bot's direct message; ticked, it counts whatever channel stands above it."""
+    """Return the direct message checkbox; if ticked, it overrides the channel above it."""
     option = _option("Send it to me directly, not to a channel", DIRECT_BLOCK, "A channel chosen above is then ignored")
     return _input(
         DIRECT_BLOCK, "Direct message", _tick_element(DIRECT_BLOCK, option, is_ticked=is_ticked), optional=True
@@ -263,7 +263,7 @@ def _reason_element(reason: str) -> Json:
 
 
 def _check_element(*, is_ticked: bool) -> Json:
-    option = _option("Check only, change nothing", CHECK_BLOCK, "Everything before the write; the token is erased")
+    option = _option("Check only, change nothing", CHECK_BLOCK, "Runs every check before the write; erases the token")
     return _tick_element(CHECK_BLOCK, option, is_ticked=is_ticked)
 
 

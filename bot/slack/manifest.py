@@ -1,6 +1,6 @@
-"""The Slack app manifest: one text, with the few lines that Socket Mode and HTTP need different.
+"""The Slack app manifest: one template, with the few lines that differ between Socket Mode and HTTP.
 
-`manifest.yml` is what this prints for Socket Mode; a test holds the two together and both against Slack's schema.
+`manifest.yml` is the output for Socket Mode; a test keeps them equal and validates both against Slack's schema.
 """
 
 import re
@@ -52,7 +52,7 @@ settings:
 
 
 def wanted_scopes() -> frozenset[str]:
-    """Return the scopes that the manifest asks for."""
+    """Return the scopes that the manifest requests."""
     asked = _MANIFEST.partition("    bot:\n")[2].partition("settings:")[0]
     return frozenset(re.findall(r"- (\S+)", asked))
 
@@ -60,7 +60,7 @@ def wanted_scopes() -> frozenset[str]:
 def build_manifest(url: str | None) -> str:
     """Return the manifest as YAML: for Socket Mode, or with the bot's public address for HTTP.
 
-    Raises ValueError for an address that Slack would not take.
+    Raises ValueError for an address that Slack would not accept.
     """
     manifest = partial(_MANIFEST.format, command=COMMAND, usage_hint=usage_hint())
     if url is None:

@@ -1,6 +1,6 @@
-"""Posts by a response URL (https://docs.slack.dev/interactivity/handling-user-interaction), which is itself a secret.
+"""Posts to a response URL (https://docs.slack.dev/interactivity/handling-user-interaction), which is itself a secret.
 
-Slack takes five posts to each, within 30 minutes. Only Slack is posted to, whatever a payload or a row says.
+Slack accepts five posts to each, within 30 minutes. The bot posts only to Slack, whatever a payload or a row says.
 """
 
 import re
@@ -35,9 +35,10 @@ _log = structlog.get_logger()
 
 
 class SlackPost:
-    """Posts by a response URL, if it is one of Slack's or of the host of SLACK_API_URL.
+    """Posts to a response URL if it is Slack's, or on the host of SLACK_API_URL.
 
-    Who can write the database could seal another one with the public key, and have the bot post inside its network.
+    Anyone who can write to the database could seal another URL with the public key, to have the bot post inside its
+    network.
     """
 
     def __init__(self, http: aiohttp.ClientSession, slack_api_url: str) -> None:
@@ -45,7 +46,7 @@ class SlackPost:
         self._api = URL(slack_api_url)
 
     async def post(self, unverified_url: Secret, message: Json) -> bool | None:
-        """Say whether Slack took it, or None for an answer that never came; what is not Slack's is not posted to."""
+        """Return whether Slack accepted it, or None if no answer came. Posts nothing to a URL that is not Slack's."""
         url = _slacks_url(unverified_url, self._api)
         if url is None:
             _log.error("response_url_is_not_slacks")
@@ -62,7 +63,7 @@ class SlackPost:
 
 
 def _slacks_url(unverified: Secret, api: URL) -> URL | None:
-    """Return the URL as it was read: read a second time, it could name another host."""
+    """Return the parsed URL to use: parsed a second time, it could name another host."""
     try:
         url = URL(unverified.reveal())
         is_its_api = url.origin() == api.origin()
@@ -74,7 +75,7 @@ def _slacks_url(unverified: Secret, api: URL) -> URL | None:
 
 
 class ResponseUrls:
-    """The response URLs of submissions, which are kept sealed: opened here, and only to be used at once."""
+    """The sealed response URLs of submissions; each is opened here, immediately before its use."""
 
     def __init__(self, post: SlackPost, key_ring: KeyRing, clock: Callable[[], datetime]) -> None:
         self._post = post
@@ -82,7 +83,7 @@ class ResponseUrls:
         self._clock = clock
 
     async def post(self, pending: Pending, message: Json) -> bool | None:
-        """Post by the URL of the result's channel; say whether Slack took it, or None when Slack did not tell."""
+        """Post to the URL of the result's channel; return whether Slack accepted it, or None if no answer came."""
         url = self._open(pending)
         return False if url is None else await self._post.post(url, message)
 

@@ -1,6 +1,6 @@
-"""What can be typed behind the command: the table that help, usage hint and manifest are made of.
+"""The subcommands: the table from which help, usage hint and manifest are built.
 
-Light to import: the command line prints the manifest. A new entry is answered by the story that registers for it.
+Imports little, because the command line prints the manifest. The story that registers for an entry answers it.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ COMMAND: Final = "/r2-credential"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subcommand:
-    """A first word that is not read as a bucket's name; `argument` stands for what may follow it, in the help."""
+    """A first word that is not read as a bucket's name; `argument` is what may follow it, as the help shows it."""
 
     name: str
     argument: str = ""
@@ -23,7 +23,7 @@ class Subcommand:
 
 
 STORE: Final = Subcommand(
-    name="store", argument="BUCKET", help="does the same, also for a bucket that is called like a command"
+    name="store", argument="BUCKET", help="does the same, also for a bucket that has the name of a command"
 )
 STATUS: Final = Subcommand(
     name="status", argument="[BUCKET]", help="shows which catalogs have a working credential, or one of them"
@@ -38,14 +38,14 @@ _READ_AS: Final = _BY_NAME | dict.fromkeys(("?", "-h", "-help", "--help"), HELP)
 
 
 def read_text(text: str) -> tuple[Subcommand, str]:
-    """Return what is asked for, and what stands behind it. What begins with no subcommand is a bucket to store for."""
+    """Return the subcommand and its argument. A text without a subcommand is a bucket to store a credential for."""
     words = [typed for word in text.split() if (typed := trim_typed(word))]
     subcommand = _READ_AS.get(words[0].lower()) if words else None
     return (STORE, trim_typed(text)) if subcommand is None else (subcommand, " ".join(words[1:]))
 
 
 def guess_subcommand(text: str) -> Subcommand | None:
-    """Return the subcommand of which the first word may be a misspelling; a bucket may be called like that too."""
+    """Return the subcommand that the first word may misspell; a bucket may have that name too."""
     typed = trim_typed(text).lower().partition(" ")[0]
     name = typed.lstrip("-/")
     similar = [name] if name != typed and name in _BY_NAME else find_similar(name, _BY_NAME)
@@ -53,7 +53,7 @@ def guess_subcommand(text: str) -> Subcommand | None:
 
 
 def ask_back(typed: str, guess: Subcommand) -> str:
-    """Return the question for what is no bucket that is known; `typed` is markup, and unverified."""
+    """Return the question about an unknown bucket that resembles a subcommand; `typed` is unverified markup."""
     first, _, rest = typed.partition(" ")
     meant = f"{COMMAND} {guess.name} {rest}".rstrip()
     may_be_bucket = not rest and is_bucket_name(first)
@@ -62,7 +62,7 @@ def ask_back(typed: str, guess: Subcommand) -> str:
 
 
 def usage_hint() -> str:
-    """Return what Slack shows while somebody types the command."""
+    """Return what Slack shows while a person types the command."""
     usages = (f"{subcommand.name} {subcommand.argument}".strip().lower() for subcommand in SUBCOMMANDS)
     return f"[bucket | {' | '.join(usages)}]"
 
@@ -79,4 +79,4 @@ def help_text() -> str:
 
 
 _INTRODUCTION: Final = "Stores the credential of an R2 Data Catalog (Basin Catalog):"
-_WARNING: Final = "Paste the token into the form only, never behind the command: Slack keeps what is typed there."
+_WARNING: Final = "Paste the token into the form only, never after the command: Slack keeps what is typed there."

@@ -1,4 +1,4 @@
-"""What the form says of the token before one is pasted: where it is created, what it may do, who sees it. Pure."""
+"""What the form says about the token before one is pasted: where to create it, with what rights, who sees it. Pure."""
 
 from datetime import timedelta
 from typing import Final
@@ -10,18 +10,18 @@ _WHERE: Final = (
     "*Admin Read &amp; Write*. It is for all buckets of the account, and only a Super Administrator can create one. A "
     "token for one bucket exists through the API only: `docs/token-for-one-bucket.md` of this bot has the command."
 )
-_WHO_SEES: Final = "Slack sees what you paste and cannot hide it: use a token that can do little and expires soon."
+_WHO_SEES: Final = "Slack sees what you paste and cannot hide it: use a token with few permissions that expires soon."
 _LIMIT: Final = "This bot refuses a token that never expires or lives longer than *{limit}* from now."
 
 
 def advise(account_id: str, max_lifetime: timedelta | None) -> list[Json]:
-    """Return the small print below the token field; `max_lifetime` is what the operator allows, None for any."""
+    """Return the small print below the token field; `max_lifetime` is the operator's limit, or None."""
     limit = [context(_LIMIT.format(limit=describe_lifetime(max_lifetime)))] if max_lifetime else []
     return [context(_WHERE.format(account_id=account_id)), context(_WHO_SEES), *limit]
 
 
 def describe_lifetime(lifetime: timedelta) -> str:
-    """Return it in the largest unit that it is a whole number of."""
+    """Return the lifetime in the largest unit that divides it."""
     for unit, name in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute")):
         count, rest = divmod(lifetime, unit)
         if not rest:

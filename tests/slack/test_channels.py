@@ -63,4 +63,4 @@ async def test_a_failed_lookup_is_raised_or_explained(desk: Desk) -> None:
     with pytest.raises(SlackUnavailable):
         await channels_of(desk).find_problem(PLATFORM)
     explained = await channels_of(desk).explain_problem(PLATFORM)
-    assert explained == "Slack did not tell the bot about this channel. Please try again in a moment."
+    assert explained == "Slack did not answer about this channel. Please try again in a moment."

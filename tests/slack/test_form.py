@@ -144,7 +144,7 @@ def test_a_dry_run_says_that_it_changes_nothing() -> None:
     """And that the token is not kept."""
     [option] = _element(_form(), "check")["options"]
     assert option["text"]["text"] == "Check only, change nothing"
-    assert option["description"]["text"] == "Everything before the write; the token is erased"
+    assert option["description"]["text"] == "Runs every check before the write; erases the token"
 
 
 def test_the_channel_field_requests_a_response_url() -> None:
@@ -185,7 +185,7 @@ def test_without_a_direct_message_a_channel_is_required(channel_id: str) -> None
 def test_the_form_warns_before_anything_is_pasted() -> None:
     """The slot is overwritten; the advice on the token says that Slack hides nothing."""
     text = "\n".join(texts_of(_form()))
-    assert "what it holds now is replaced" in text
+    assert "the present one is replaced" in text
     assert "R2 Data Catalog (Basin Catalog)" in text
 
 
@@ -240,7 +240,7 @@ def test_an_unlisted_name_says_so() -> None:
     """The person sees that the list does not have it."""
     [option] = modal.build_options([], LONGEST_NAME)
     assert option["text"]["text"] == f'Use "{LONGEST_NAME}"'
-    assert option["description"]["text"].startswith("Not among the catalogs")
+    assert option["description"]["text"].startswith("Not in Cloudflare's latest list")
 
 
 def test_a_token_typed_into_the_search_is_answered_with_advice() -> None:

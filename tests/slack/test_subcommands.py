@@ -40,7 +40,7 @@ def test_help_says_what_the_command_is_for_and_warns_of_the_wrong_place() -> Non
     for words in (
         f"`{COMMAND} BUCKET` opens the form, filled in",
         f"`{COMMAND} store BUCKET`",
-        "also for a bucket that is called like a command",
+        "also for a bucket that has the name of a command",
         "R2 Data Catalog (Basin Catalog)",
         "never behind the command",
     ):

@@ -28,7 +28,7 @@ class MaskedReasons:
         """Return the warning the first time that this form has such a reason, then None."""
         if DIGEST_MASK not in reason or self._warned.get(view_id):
             return None
-        self._warned.keep(view_id, True, OPENING_LIFETIME)  # noqa: FBT003 - a set that fades
+        self._warned.keep(view_id, True, OPENING_LIFETIME)  # noqa: FBT003 - a set whose entries expire
         return _WARNING
 
 

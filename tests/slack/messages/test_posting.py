@@ -186,11 +186,11 @@ UNFIT: dict[str, tuple[Change, str]] = {
         "it is shared with another",
     ),
     "archived": (lambda scene: scene.slack.change_channel(MEMBER, is_archived=True), "it is archived"),
-    "not listed": (lambda scene: scene.allow(NOT_MEMBER), "the bot is not used in that channel"),
+    "not listed": (lambda scene: scene.allow(NOT_MEMBER), "the bot may not be used in that channel"),
     "a group message": (lambda scene: scene.change(MEMBER, is_mpim=True), "it is a group message"),
     "invisible to the bot": (
         lambda scene: scene.slack.fail_next("conversations.info", error="a_new_word"),
-        "Slack does not let the bot look at it",
+        "Slack does not let the bot look it up",
     ),
 }
 

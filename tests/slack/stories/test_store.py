@@ -527,7 +527,7 @@ async def test_a_channel_without_the_bot_is_accepted(desk: Desk, channel: str) -
 ASKING_FAILS: dict[str, tuple[str, str]] = {
     "Slack in trouble": ("internal_error", "try again in a moment"),
     "rate limit": ("ratelimited", "try again in a moment"),
-    "scope missing": ("missing_scope", "(missing_scope). Tell the bot's operator."),
+    "scope missing": ("missing_scope", "(missing_scope). Report it to the bot's operator."),
 }
 
 
