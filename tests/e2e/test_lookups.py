@@ -36,7 +36,7 @@ async def test_status_is_answered_and_then_replaced_by_fresh_data(scene: Scene) 
     )
 
     assert fresh.ephemeral_to == GRACE
-    assert "Look at `revoked-lake` (does not work)" in fresh.text
+    assert "Check `revoked-lake` (does not work)" in fresh.text
     assert scene.slack.problems == []
 
 

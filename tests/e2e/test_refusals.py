@@ -89,7 +89,7 @@ def without_nonce(payload: JsonObject) -> JsonObject:
     ("forge", "words"),
     [
         pytest.param(by_mallory, "not on the list", id="a person on no list"),
-        pytest.param(by_grace, "opened for somebody else", id="another listed person"),
+        pytest.param(by_grace, "opened for someone else", id="another listed person"),
         pytest.param(from_another_company, "you belong to another one", id="a listed id of another workspace"),
         pytest.param(with_unknown_nonce, "does not know this form", id="unknown nonce"),
         pytest.param(without_nonce, "does not know this form", id="no nonce"),

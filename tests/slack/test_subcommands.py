@@ -42,7 +42,7 @@ def test_help_says_what_the_command_is_for_and_warns_of_the_wrong_place() -> Non
         f"`{COMMAND} store BUCKET`",
         "also for a bucket that has the name of a command",
         "R2 Data Catalog (Basin Catalog)",
-        "never behind the command",
+        "never after the command",
     ):
         assert words in help_text()
 

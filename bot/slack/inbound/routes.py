@@ -117,7 +117,7 @@ class Routes:
         """Answer for a fault of ours: a reference for the person, a type for the log, nothing of the payload."""
         reference = secrets.token_hex(4)
         _log.error("listener_broke", error=type(error).__name__, reference=reference)
-        text = f"Something unexpected happened, reference {reference}. Please tell the operator of the bot."
+        text = f"Something unexpected happened, reference {reference}. Please report it to the operator of the bot."
         payload = request.context.get(PAYLOAD)
         if isinstance(payload, Submit):
             return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(text))

@@ -1,4 +1,4 @@
-"""The button that enables a catalog which a submission found missing."""
+"""The button that enables a catalog that a submission found missing."""
 
 import asyncio
 from dataclasses import dataclass
@@ -19,10 +19,11 @@ from bot.slack.messages import render
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.tell import tell_presser
 
-_FORGOTTEN: Final = "The bot does not know any more what this button belongs to. Type `/r2-credential` instead."
+_FORGOTTEN: Final = "The bot no longer knows what this button refers to. Type `/r2-credential` instead."
 _ANOTHER_CHANNEL: Final = "To choose another channel, submit the token again: its result offers this button as well."
 _UNTIL_RECORDED: Final = (
-    "This changes when that is done. If it does not in some minutes, enable it again: no harm is done."
+    "This view changes when that is done. If it does not within a few minutes, press the button again; enabling a "
+    "catalog twice does no harm."
 )
 _NOT_KNOWN_IF_RECORDED: Final = (
     "The bot's database did not answer in time, so it is not known whether this was recorded. If it was, the result is "
@@ -34,7 +35,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class EnableCatalog:
-    """Whoever presses the button is checked anew: it may be in front of anybody. The person has confirmed it."""
+    """Anyone can see the button, so each press is checked again. The person has confirmed it."""
 
     parts: Parts
 
@@ -43,11 +44,11 @@ class EnableCatalog:
         routes.on_press(render.ENABLE, self.act)
 
     async def act(self, press: Press) -> None:
-        """Have the catalog enabled, or say why not."""
+        """Record that the catalog is to be enabled, or say why not."""
         parts = self.parts
         try:
             wanted = await self._find_wanted(press.value)
-            # Both may ask Slack: one after the other would take longer than a trigger lives.
+            # Both may ask Slack: in sequence they could take longer than a trigger lives.
             permit, problem = await asyncio.gather(parts.gate.permit(press.actor), self._examine(wanted))
             if wanted is None:
                 await tell_presser(parts.web, press, _FORGOTTEN)
@@ -62,7 +63,7 @@ class EnableCatalog:
             await tell_presser(parts.web, press, render.refusal(error, contact=parts.contact))
 
     async def _find_wanted(self, value: str) -> "_Wanted | None":
-        """Read a button's value: a submission that found no catalog, or the bucket of a notice with a place."""
+        """Read a button's value: the id of a submission that found no catalog, or a notice's bucket and place."""
         parts = self.parts
         named = read_place_value(value, parts.account_id)
         if named is not None:
@@ -74,14 +75,14 @@ class EnableCatalog:
         return _Wanted(key=known.key, place=_place(known))
 
     async def _examine(self, wanted: "_Wanted | None") -> str | None:
-        """Say what is wrong with the place of the result, which may have changed."""
+        """Return what is wrong with the place of the result, which may have changed, or None."""
         if wanted is None or wanted.place == DIRECT:
             return None
         problem = await self.parts.channels.explain_problem(wanted.place)
         return f"The result would go to <#{wanted.place}>. {problem} {_ANOTHER_CHANNEL}" if problem else None
 
     async def _show(self, press: Press, wanted: "_Wanted", view: Json) -> str:
-        """Open a view, or take that of the notice, which has no submission yet; return its id."""
+        """Open a view, or reuse that of the notice, which has no submission yet; return its id."""
         if not wanted.is_in_notice or not press.view_id:
             view_id = await self.parts.web.open_view(press.trigger_id, view, in_modal=press.is_in_modal)
             if view_id is None:  # the submission would have no id
@@ -91,14 +92,14 @@ class EnableCatalog:
         return press.view_id
 
     async def _enable(self, press: Press, wanted: "_Wanted") -> None:
-        """Show a view first, since its id is the submission's, as with a form; it promises nothing yet."""
+        """Show a view, since its id becomes the submission's, then record; the view promises nothing yet."""
         parts, bucket = self.parts, wanted.key.bucket
         words = f"The catalog of *{escape(bucket)}* is about to be enabled. {_UNTIL_RECORDED}"
         view_id = await self._show(press, wanted, render.notice_view("Enabling...", words))
         new = self._new_submission(view_id, press, wanted)
         try:
             await parts.submissions.add(new)
-        except CommitUnknown:  # it may be there: then somebody has to do it
+        except CommitUnknown:  # it may be recorded: then a process carries it out
             await parts.web.update_view(view_id, render.notice_view("Not known if recorded", _NOT_KNOWN_IF_RECORDED))
         except DatabaseTrouble as error:
             await parts.web.update_view(view_id, render.notice_view("Not enabled", error.user_message))
@@ -133,5 +134,5 @@ class _Wanted:
 
 
 def _place(known: Submission) -> str:
-    """Return where the result goes: to the channel of the one that found no catalog, else to who presses, alone."""
+    """Return where the result goes: to the channel of the earlier submission, else to the presser alone."""
     return known.channel_id if is_channel_id(known.channel_id) else DIRECT

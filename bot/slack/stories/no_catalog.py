@@ -1,6 +1,6 @@
-"""What opens in the place of the form where a token would be refused: the bucket has no catalog, or one switched off.
+"""The notice that opens instead of the form where a token would be refused: no catalog, or one that is switched off.
 
-The list may be older than the catalog, so the form can be opened all the same.
+The list may be older than the catalog, so the form can be opened anyway.
 """
 
 from dataclasses import replace
@@ -14,14 +14,14 @@ from bot.slack.messages.render import ENABLE
 from bot.slack.stories.slot import Slot, describe_slot
 
 OPEN_ANYWAY: Final = "open_form_anyway"
-"""The action id of the button that opens the form in the notice's place; its value is a bucket and a place."""
+"""The action id of the button that replaces the notice by the form; its value is a bucket and a place."""
 
 USE_SIMILAR: Final = "use_similar_bucket"
-"""The same for a bucket that may have been meant; an action id of its own, so that one is not taken for the other."""
+"""The same for a bucket that may have been meant; a separate action id, so that the two are not confused."""
 
 _SWITCHED_OFF: Final = "Enable the catalog first"
 _NOT_LISTED: Final = "No catalog found"
-_JUST_ENABLED: Final = "If it was enabled since then, open the form anyway: the token is checked all the same."
+_JUST_ENABLED: Final = "If it has been enabled since then, open the form anyway: the token is checked first."
 _LOST: Final = " This form closes, so the token has to be pasted again."
 _IN_THE_DASHBOARD: Final = (
     "Enable R2 Data Catalog (Basin Catalog) in the bucket's settings, in the "
@@ -30,13 +30,13 @@ _IN_THE_DASHBOARD: Final = (
 
 
 def no_catalog_view(slot: Slot, place: str, permit: Permit) -> Json:
-    """Return the notice; it has a button for those who may enable the catalog, else says where that is done."""
+    """Return the notice, with a button for those who may enable the catalog, or with where to enable it."""
     described, *enable = offer_enabling(slot, place, permit)
     return modal(
         _NOT_LISTED if slot.catalog is None else _SWITCHED_OFF,
         [
             described,
-            *_use_similar(slot, place),  # first: nothing has to be enabled for a slip of the keyboard
+            *_use_similar(slot, place),  # first: a typing error must not enable a catalog
             *enable,
             context(_JUST_ENABLED),
             actions(button("Open the form anyway", OPEN_ANYWAY, place_value(slot.key, place))),
@@ -45,9 +45,9 @@ def no_catalog_view(slot: Slot, place: str, permit: Permit) -> Json:
 
 
 def offer_enabling(slot: Slot, place: str, permit: Permit, *, in_form: bool = False) -> list[Json]:
-    """Return what is wrong and, where this person may have the bot do it, the button that enables the catalog.
+    """Return what is wrong, and the button that enables the catalog if this person may use it.
 
-    `in_form`: its press takes the place of a form, with all that was typed.
+    `in_form`: pressing it replaces a form, with everything that was typed.
     """
     if permit.refusal(Verb.ENABLE, slot.key, place) is not None:
         where = _IN_THE_DASHBOARD.format(account_id=slot.key.account_id)
@@ -64,6 +64,6 @@ def offer_enabling(slot: Slot, place: str, permit: Permit, *, in_form: bool = Fa
 
 
 def _use_similar(slot: Slot, place: str) -> list[Json]:
-    """Return a row for each bucket that may be meant, since a row takes one button of a kind."""
+    """Return a row for each bucket that may be meant: a row cannot hold one action id twice."""
     meant = [replace(slot.key, bucket=bucket) for bucket in slot.similar]
     return [actions(button(f"Use {key.bucket}", USE_SIMILAR, place_value(key, place))) for key in meant]

@@ -1,4 +1,4 @@
-"""Opens the form, for whoever may, from every place where it can be asked for."""
+"""Opens the form for anyone who may use it, from every entrance."""
 
 import asyncio
 import secrets
@@ -31,19 +31,21 @@ _TRIGGER_ERRORS: Final = frozenset({"expired_trigger_id", "exchanged_trigger_id"
 _NOT_OPENED: Final = (
     "Slack did not open the form: it waits three seconds for the bot, and the bot was too late. Please try again."
 )
-_STACK_FULL: Final = "Slack lays three forms on each other at most. Close them, and type `/r2-credential` again."
+_STACK_FULL: Final = (
+    "Slack shows at most three windows on top of each other. Close them, and type `/r2-credential` again."
+)
 
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class FormOpener:
-    """Checks, records the opening, opens."""
+    """Checks the person, records the opening, and opens the form."""
 
     parts: Parts
 
     def place_of(self, entrance: Command | Press) -> str:
-        """Return where a result goes unless the person chooses: the channel that they are in, else to them alone.
+        """Return where a result goes by default: to the channel that the person is in, else to them alone.
 
         A group message looks like a channel at Submit, so it is remembered.
         """
@@ -56,10 +58,10 @@ class FormOpener:
     async def open(
         self, actor: Actor, trigger_id: str, filling: Filling, asked_in: str | None, *, in_modal: bool = False
     ) -> str:
-        """Return what the person reads instead of the form, or nothing when it (or a notice) has opened.
+        """Return what the person reads instead of the form, or "" when it (or a notice) has opened.
 
-        `asked_in` is the place where it was asked for; None where there is none. A bucket that has no catalog for a
-        token gets a notice and no form. `in_modal`: asked for by a button in a modal.
+        `asked_in` is the channel of the request, or None. A bucket without a usable catalog gets a notice, not a form.
+        `in_modal`: requested by a button in a modal.
         """
 
         async def show(permit: Permit) -> None:
@@ -76,7 +78,7 @@ class FormOpener:
         return await self._admit(actor, filling.key, asked_in, show)
 
     async def open_in_place(self, actor: Actor, view_id: str, filling: Filling) -> str:
-        """Put the form in the place of another view, whatever is known of the catalog; return as `open` does."""
+        """Replace another view by the form, whatever is known of the catalog; return the same as `open`."""
 
         async def show(permit: Permit) -> None:
             snapshot, slot = await self._look(filling.key, permit)
@@ -86,7 +88,7 @@ class FormOpener:
         return await self._admit(actor, filling.key, None, show)
 
     async def show_choice(self, choice: Choice) -> None:
-        """Say in an open form what is known of the bucket that was just chosen; what was typed stays where it is."""
+        """Show in an open form what is known of the bucket just chosen; what was typed stays."""
         form = choice.form
         key = self.parts.key(form.bucket) if is_bucket_name(form.bucket) else None
         filling = Filling(key=key, channel_id=form.channel_id, reason=form.reason, check_only=form.check_only)
@@ -101,7 +103,7 @@ class FormOpener:
     async def _admit(
         self, actor: Actor, key: BucketKey | None, asked_in: str | None, show: Callable[[Permit], Awaitable[None]]
     ) -> str:
-        """Show a view to whoever may store; return what the person reads instead."""
+        """Show a view if the person may store; else return what they read instead."""
         try:
             permit = await self.parts.gate.permit(actor)
             permit.require(Verb.STORE, key, asked_in)
@@ -110,16 +112,16 @@ class FormOpener:
             _log.warning("form_not_opened", slack_error=refusal.slack_error)
             if refusal.slack_error in _TRIGGER_ERRORS:
                 return _NOT_OPENED
-            if refusal.slack_error == "push_limit_reached":  # three views lie on each other
+            if refusal.slack_error == "push_limit_reached":  # three views are stacked
                 return _STACK_FULL
-            return f"Slack did not open the form ({refusal.slack_error}). Please tell the operator of the bot."
+            return f"Slack did not open the form ({refusal.slack_error}). Please report it to the operator of the bot."
         except BotError as error:
             _log.warning("form_refused", user=actor.user_id, channel=asked_in, error=error.code)
             return render.refusal(error, contact=self.parts.contact)
         return ""
 
     async def _look(self, key: BucketKey | None, permit: Permit) -> tuple[Snapshot | None, Slot | None]:
-        """Return what Cloudflare listed, and what is known of the bucket, as far as this person may know of it."""
+        """Return what Cloudflare listed, and what is known of the bucket if this person may see it."""
         parts = self.parts
         snapshot = await parts.catalogs.snapshot()
         parts.want_snapshot()
@@ -137,29 +139,29 @@ class FormOpener:
             catalogs=None if snapshot is None else snapshot.catalogs,
             offers_direct=permit.refusal(Verb.STORE, filling.key, DIRECT) is None,
             remarks=modal.Remarks(
-                known=_tell_known(slot, place, permit) if slot else (),
+                known=_describe_known(slot, place, permit) if slot else (),
                 token=advise(self.parts.account_id, self.parts.max_token_lifetime),
             ),
         )
 
     async def _leave_group_message(self, filling: Filling, asked_in: str | None) -> Filling:
-        """Offer the direct message where the current conversation is one of several people, under whatever name."""
+        """Preselect the direct message if the current conversation is a group message, whatever its name."""
         begins_here = asked_in is not None and not filling.channel_id
         if begins_here and await self.parts.channels.is_group_message(asked_in or ""):
             return replace(filling, channel_id=DIRECT)
         return filling
 
     async def _record_opening(self, actor: Actor) -> str:
-        nonce = secrets.token_hex(16)  # hexadecimal: never taken for a token and masked on its way back
+        nonce = secrets.token_hex(16)  # 32 hex digits: never masked as a token on the way back
         team_id = self.parts.gate.home.team_id
         expires_at = self.parts.clock() + OPENING_LIFETIME
         opening = Opening(nonce=nonce, team_id=team_id, user_id=actor.user_id, expires_at=expires_at)
         try:
             await self.parts.submissions.add_opening(opening)
-        except CommitUnknown:  # an opening that nobody can use does no harm: for the person it is the same
+        except CommitUnknown:  # an unused opening is harmless, so it counts as not recorded
             raise DatabaseUnavailable from None
         return nonce
 
 
-def _tell_known(slot: Slot, place: str, permit: Permit) -> list[Json]:
+def _describe_known(slot: Slot, place: str, permit: Permit) -> list[Json]:
     return offer_enabling(slot, place, permit, in_form=True) if slot.needs_enabling else [context(describe_slot(slot))]

@@ -1,6 +1,6 @@
-"""What is known of a bucket's slot, from the database alone: said before a token is pasted for it.
+"""What the database knows of a bucket's slot, shown before a token is pasted for it.
 
-Opening a form never waits for Cloudflare, so each sentence says how old it is.
+Opening a form never waits for Cloudflare, so each sentence says how old its data is.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatu
 from bot.model.similar_names import find_similar
 from bot.policy.gate import Permit
 from bot.slack.blocks import escape
-from bot.slack.stories.table import CREDENTIAL_WORDS, Need, Row, ago, tell_origin
+from bot.slack.stories.table import CREDENTIAL_WORDS, Need, Row, ago, describe_origin
 from bot.storage.catalogs import Catalogs
 
 _REPLACED: Final = {
     CredentialStatus.ABSENT: "Nothing is replaced.",
-    CredentialStatus.UNKNOWN: "*What is there will be replaced.*",
+    CredentialStatus.UNKNOWN: "*Any credential there will be replaced.*",
 }
 _WILL_BE_REPLACED: Final = "*It will be replaced.*"
 
@@ -31,11 +31,11 @@ class Slot:
     as_of: datetime | None
     now: datetime
     similar: tuple[str, ...] = ()
-    """Listed buckets of which the name may be a misspelling, as far as the person may know of them."""
+    """Listed buckets that the name may misspell, if the person may see them."""
 
     @property
     def needs_enabling(self) -> bool:
-        """Whether a token for it would be refused, as far as is known."""
+        """Whether a token for it would be refused, as far as the bot knows."""
         is_off = self.catalog is None or self.catalog.status is CatalogStatus.INACTIVE
         return self.as_of is not None and is_off
 
@@ -57,18 +57,18 @@ async def find_slot(
 
 
 def describe_slot(slot: Slot) -> str:
-    """Return the state, what a new token does to it, who stored the last one, and until when that one lives."""
+    """Return the state, what a new token replaces, who stored the last one, and when that one expires."""
     name = f"`{escape(slot.key.bucket)}`"
     if slot.as_of is None:
-        return f"The bot has not heard from Cloudflare yet what {name} holds. *What is there will be replaced.*"
+        return f"The bot does not know yet what {name} holds. *Any credential there will be replaced.*"
     when = ago(slot.now - slot.as_of).capitalize()
     if slot.catalog is None:
         meant = f" Did you mean {', '.join(f'`{escape(each)}`' for each in slot.similar)}?" if slot.similar else ""
-        fix = "check the name, or enable its catalog first, else the token is refused"
+        fix = "check the name, or enable its catalog first; otherwise the token is refused"
         return f"{when}, Cloudflare listed no catalog on {name}: {fix}.{meant}"
     if slot.needs_enabling:
         off = f"the catalog of {name} is switched off"
-        return f"{when}, Cloudflare said that {off}: enable it first, else the token is refused."
+        return f"{when}, Cloudflare said that {off}: enable it first, or the token is refused."
     status = slot.catalog.credential_status
     state = f"{when}, Cloudflare said of {name}: {CREDENTIAL_WORDS[status]}. {_REPLACED.get(status, _WILL_BE_REPLACED)}"
-    return f"{state} {tell_origin(Row(catalog=slot.catalog, stored=slot.stored, need=Need.NOTHING), slot.now)}"
+    return f"{state} {describe_origin(Row(catalog=slot.catalog, stored=slot.stored, need=Need.NOTHING), slot.now)}"

@@ -1,4 +1,4 @@
-"""Storing: the command that opens the form, and its Submit: check, record, acknowledge.
+"""Storing: the command that opens the form, and its Submit, which is checked, recorded and acknowledged.
 
 No story ever holds a token.
 """
@@ -33,21 +33,21 @@ from bot.storage.accepting import MOST_OPEN_CHECKS, Acceptance, Verdict
 
 _UNUSABLE: Final = {
     Verdict.UNKNOWN_OPENING: "The bot does not know this form.",
-    Verdict.SOMEBODY_ELSES: "This form was opened for somebody else.",
+    Verdict.SOMEBODY_ELSES: "This form was opened for someone else.",
     Verdict.USED: "This form was submitted before.",
     Verdict.TOO_OLD: "This form has been open for more than an hour.",
 }
-_NO_VIEW: Final = "The bot cannot tell which form this is. Close it, and open it anew."
+_NO_VIEW: Final = "The bot cannot identify this form. Close it, and open a new one."
 _TOO_MANY_CHECKS: Final = (
-    f"You have {MOST_OPEN_CHECKS} checks under way, as many as one person may have. Submit again when one has ended, "
-    "or untick this to store the token: it is checked first all the same."
+    f"You have {MOST_OPEN_CHECKS} checks in progress, the limit for one person. Submit again when one has ended, or "
+    "untick this to store the token: it is checked first anyway."
 )
 _NO_CHANNEL: Final = "Choose the channel to which the result is posted."
 _NOWHERE: Final = "Choose a channel, or tick below that the result is sent to you directly."
 _DIRECT_NOT_ALLOWED: Final = "Results of this bot go to channels only. Choose one, and untick the direct message."
 _START_AFRESH: Final = (
     "Nothing was sent to Cloudflare, and the token you pasted was not kept. Close this and type "
-    f"`{COMMAND}` to start afresh."
+    f"`{COMMAND}` to start again."
 )
 
 _log = structlog.get_logger()
@@ -55,7 +55,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class StoreCredential:
-    """Form errors stay in the form; the rest is recorded before it is acknowledged."""
+    """Errors stay in the form; a valid submission is recorded before it is acknowledged."""
 
     parts: Parts
     opener: FormOpener
@@ -67,7 +67,7 @@ class StoreCredential:
         routes.on_submit(modal.CALLBACK_ID, self.take)
 
     async def open_form(self, command: Command) -> str:
-        """Return what the person reads, or nothing when the form has opened."""
+        """Return what the person reads, or "" when the form has opened."""
         key = self.parts.key(command.bucket) if command.bucket else None
         if key is not None and command.guess is not None and not await self._is_known(command, key):
             return ask_back(key.bucket, command.guess)
@@ -75,30 +75,30 @@ class StoreCredential:
         return await self.opener.open(command.actor, command.trigger_id, filling, command.channel_id)
 
     async def _is_known(self, command: Command, key: BucketKey) -> bool:
-        """Whether there is a catalog of that name that this person may know of: then it is meant, and no subcommand."""
+        """Return whether this person may see a catalog of that name: then the word is not a misspelt subcommand."""
         try:
             permit = await self.parts.gate.permit(command.actor)
             snapshot = await self.parts.catalogs.snapshot()
         except (AccessRefused, DatabaseTrouble):
-            return True  # the form is what says that
+            return True  # the form will report it
         return permit.sees(key) and snapshot is not None and key in {each.key for each in snapshot.catalogs}
 
     async def take(self, submit: Submit) -> Json:
         """Take a pressed Submit."""
-        if not submit.view_id:  # it would be the submission's, and the same for all
+        if not submit.view_id:  # it becomes the submission's id, which would not be unique
             return modal.form_error(_NO_VIEW)
         try:
             errors = await self._check(submit)
         except AccessRefused as refusal:
             _log.warning("submission_refused", user=submit.actor.user_id, error=refusal.code)
             return await self._answer_refusal(submit, refusal)
-        except DatabaseTrouble as trouble:  # it could not say who opened the form
+        except DatabaseTrouble as trouble:  # it is unknown who opened the form
             return modal.form_error(trouble.user_message)
         return {"response_action": "errors", "errors": errors} if errors else await self._accept(submit)
 
     async def _check(self, submit: Submit) -> dict[str, str]:
         """Return what is wrong, by block id; raises AccessRefused, DatabaseTrouble."""
-        # Both may ask Slack: one after the other would take longer than an answer may.
+        # Both may ask Slack: in sequence they could take longer than Slack waits for the answer.
         permit, channel_problem = await asyncio.gather(
             permit_in_form(self.parts, submit.actor, submit.form.nonce), self._examine(submit.form.channel_id)
         )
@@ -108,7 +108,7 @@ class StoreCredential:
         return errors
 
     async def _accept(self, submit: Submit) -> Json:
-        """Record what nothing is wrong with, and return what the person sees."""
+        """Record a valid submission, and return what the person sees."""
         if not submit.team_id:  # the token is sealed for it
             return modal.form_error(_NO_VIEW)
         try:
@@ -120,7 +120,7 @@ class StoreCredential:
         return _update(self._acknowledgement(acceptance, submit))
 
     async def _examine(self, channel_id: str) -> str | None:
-        """Say what is wrong with the place of the result, whoever asks."""
+        """Return what is wrong with the place of the result, for any person, or None."""
         if channel_id == DIRECT:
             return None if self.parts.gate.allows_channel(DIRECT) else _DIRECT_NOT_ALLOWED
         if not channel_id:
@@ -148,7 +148,7 @@ class StoreCredential:
     def _new_submission(self, submit: Submit) -> NewSubmission:
         form, pasted = submit.form, submit.pasted
         if pasted.sealed is None:
-            message = "a token of this kind should have been a form error"
+            message = "this kind of token must be a form error"
             raise ValueError(message)
         return NewSubmission(
             id=submit.view_id,
@@ -189,7 +189,7 @@ class StoreCredential:
         return render.progress_view(progress)
 
     async def _answer_refusal(self, submit: Submit, refusal: AccessRefused) -> Json:
-        """Say no to a Submit, unless the same one was recorded before: its token is kept, and may be stored by now."""
+        """Refuse a Submit, unless it was recorded before: then its token is kept, and may already be stored."""
         try:
             known = await self.parts.submissions.find(submit.view_id)
         except (DatabaseTrouble, RecordDamaged) as error:

@@ -1,4 +1,4 @@
-"""The account's catalogs as a table: what needs attention first, in pages, for a message or the App Home. Pure."""
+"""The account's catalogs as a paged table, most urgent first, for a message or the App Home. Pure."""
 
 import re
 from collections import Counter
@@ -20,7 +20,7 @@ STORE: Final = "store_credential"
 
 PREVIOUS_PAGE: Final = "previous_page"
 NEXT_PAGE: Final = "next_page"
-"""The action ids of the buttons that turn a table's pages; their value is a Look."""
+"""The action ids of a table's page buttons; their value is that of a `Look`."""
 
 PAGE_ROWS: Final = 20
 
@@ -30,7 +30,7 @@ _LOOK: Final = re.compile(r"([0-9]{1,5}) ([0-9a-f]{8})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What somebody looks at: a page of the table, or the catalog of one bucket; `id` tells one look from others."""
+    """What a person looks at: a page of the table, or one bucket's catalog; `id` identifies the lookup."""
 
     id: str
     page: int = 0
@@ -38,18 +38,18 @@ class Look:
 
     @property
     def value(self) -> str:
-        """The look as the value of a button. A single catalog has no pages."""
+        """The value of a page button. A single catalog has no pages."""
         return f"{self.page} {self.id}"
 
     @classmethod
     def of_value(cls, value: str) -> Self | None:
-        """Read what came back; it comes from a client."""
+        """Read a button's value, which comes from a client; return None for an invalid one."""
         match = _LOOK.fullmatch(value)
         return cls(page=int(match[1]), id=match[2]) if match else None
 
 
 class Freshness(StrEnum):
-    """How new a table is, and whether a newer one follows."""
+    """How current a table is, and whether a newer one follows."""
 
     FRESH = "fresh"
     BEING_ASKED = "being_asked"
@@ -57,7 +57,7 @@ class Freshness(StrEnum):
 
 
 class Need(IntEnum):
-    """What a catalog needs; the table begins with what needs most."""
+    """What a catalog needs, most urgent first."""
 
     BROKEN = 0
     EXPIRED = 1
@@ -70,7 +70,7 @@ class Need(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One catalog, and what the bot has last put into its slot, if it ever did."""
+    """One catalog, and the credential that the bot last stored in it, if any."""
 
     catalog: Catalog
     stored: StoredCredential | None
@@ -79,7 +79,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """All that one person may see, in its order, as it was at `as_of` (None: Cloudflare was never asked)."""
+    """All that one person may see, sorted, as of `as_of` (None: Cloudflare was never asked)."""
 
     rows: tuple[Row, ...]
     as_of: datetime | None
@@ -100,16 +100,16 @@ def build_table(
 
 
 def status_message(table: Table, look: Look) -> Json:
-    """Return the answer to `status`: `text` says all that needs attention, for those who hear it read."""
+    """Return the answer to `status`; `text` names what needs attention, for screen readers."""
     if look.key:
         return _describe_one(table, look.key)
     summary = _summarize(table)
     blocks = [section(f"*Catalogs of the account*\n{summary}"), *_page(table, look), _age(table)]
-    return {"text": " ".join([summary, *_name_needy(table), _tell_age(table)]), "blocks": blocks}
+    return {"text": " ".join([summary, *_name_needy(table), _describe_age(table)]), "blocks": blocks}
 
 
 def home_view(table: Table, look: Look) -> Json:
-    """Return the App Home of somebody who may use the bot."""
+    """Return the App Home of a person who may use the bot."""
     introduction = (
         "The credential of each R2 Data Catalog (Basin Catalog) of the account: whether it works, who stored it last "
         "through this bot, and when it expires."
@@ -120,7 +120,7 @@ def home_view(table: Table, look: Look) -> Json:
 
 
 def notice_home(text: str) -> Json:
-    """Return an App Home that only says something."""
+    """Return an App Home with text only."""
     return {"type": "home", "blocks": [section(text)]}
 
 
@@ -139,19 +139,19 @@ _COUNTED: Final = {
     Need.EXPIRES_SOON: ("{} expires soon", "{} expire soon"),
     Need.EMPTY: ("{} has no credential", "{} have no credential"),
     Need.SWITCHED_OFF: ("{} is switched off", "{} are switched off"),
-    Need.NOT_KNOWN: ("{} is in a state that is not known", "{} are in a state that is not known"),
+    Need.NOT_KNOWN: ("{} is in an unknown state", "{} are in an unknown state"),
 }
 CREDENTIAL_WORDS: Final = {
     CredentialStatus.VALID: "the credential works",
     CredentialStatus.INVALID: "*the credential does not work*",
-    CredentialStatus.PRESENT: "there is a credential; whether it works is not known",
+    CredentialStatus.PRESENT: "there is a credential; it is not known whether it works",
     CredentialStatus.ABSENT: "no credential",
-    CredentialStatus.UNKNOWN: "whether there is a credential is not known",
+    CredentialStatus.UNKNOWN: "it is not known whether there is a credential",
 }
 _CATALOG: Final = {
     CatalogStatus.ACTIVE: "active",
     CatalogStatus.INACTIVE: "switched off",
-    CatalogStatus.UNKNOWN: "in a state that is not known",
+    CatalogStatus.UNKNOWN: "in an unknown state",
 }
 _STORE_WORDS: Final = {
     Need.BROKEN: "Store a new one",
@@ -159,7 +159,7 @@ _STORE_WORDS: Final = {
     Need.EXPIRES_SOON: "Store a new one",
     Need.EMPTY: "Store one",
 }
-_NEVER_ASKED: Final = "The bot has not learned from Cloudflare yet which catalogs there are."
+_NEVER_ASKED: Final = "The bot does not know yet which catalogs there are."
 _NOT_LISTED: Final = (
     "Cloudflare lists no catalog of {bucket}. Check the name, or enable R2 Data Catalog (Basin Catalog) on it."
 )
@@ -212,7 +212,10 @@ def _page(table: Table, look: Look) -> list[Json]:
 def _row_block(row: Row, now: datetime) -> Json:
     words = _STORE_WORDS.get(row.need)
     store = {"accessory": button(words, TRY_AGAIN, bucket_value(row.catalog.key))} if words else {}
-    return section(f"{_MARKS[row.need]} `{escape(row.catalog.bucket)}`: {_state(row)}\n{tell_origin(row, now)}") | store
+    return (
+        section(f"{_MARKS[row.need]} `{escape(row.catalog.bucket)}`: {_state(row)}\n{describe_origin(row, now)}")
+        | store
+    )
 
 
 def _state(row: Row) -> str:
@@ -221,16 +224,16 @@ def _state(row: Row) -> str:
     return state if is_active else f"the catalog is {_CATALOG[row.catalog.status]}, {state}"
 
 
-def tell_origin(row: Row, now: datetime) -> str:
-    """Say who stored it last, and until when that one works."""
+def describe_origin(row: Row, now: datetime) -> str:
+    """Return who stored the last credential, and when it expires."""
     if row.stored is None:
         return "Nothing was stored through this bot."
     by = f"Stored last by <@{row.stored.stored_by}> on {date(row.stored.stored_at)}"
     expires_at = _expires_at(row)
     if row.catalog.credential_status is CredentialStatus.ABSENT:
-        return f"{by}; it is not there any more."
+        return f"{by}; it is no longer there."
     if expires_at is None and row.stored.expires_at is not None:
-        return f"{by}; that one has expired, so another one is there now."
+        return f"{by}; that one has expired, so a different one is there now."
     if expires_at is None:
         return f"{by}; it never expires." if row.stored.token_id else f"{by}; its expiry is not known."
     is_over = expires_at <= now
@@ -243,17 +246,17 @@ def _summarize(table: Table) -> str:
     if not table.rows:
         return _NO_CATALOGS
     counts = Counter(row.need for row in table.rows)
-    told = [words[counts[need] > 1].format(counts[need]) for need, words in _COUNTED.items() if counts[need]]
+    needs = [words[counts[need] > 1].format(counts[need]) for need, words in _COUNTED.items() if counts[need]]
     total = "1 catalog" if len(table.rows) == 1 else f"{len(table.rows)} catalogs"
-    return f"{total}: {', '.join(told)}." if told else f"{total}, and nothing needs attention."
+    return f"{total}: {', '.join(needs)}." if needs else f"{total}, and nothing needs attention."
 
 
 def _name_needy(table: Table) -> list[str]:
-    """Name what needs attention most, as far as a sentence can."""
+    """Name the most urgent catalogs, as many as fit into a sentence."""
     needy = [row for row in table.rows if row.need <= Need.EMPTY]
     named = [f"`{escape(row.catalog.bucket)}` ({_COUNTED[row.need][0].format('').strip()})" for row in needy[:_NAMED]]
     more = f", and {len(needy) - _NAMED} more" if len(needy) > _NAMED else ""
-    return [f"Look at {', '.join(named)}{more}."] if named else []
+    return [f"Check {', '.join(named)}{more}."] if named else []
 
 
 def _describe_one(table: Table, key: BucketKey) -> Json:
@@ -263,13 +266,13 @@ def _describe_one(table: Table, key: BucketKey) -> Json:
         text = _NEVER_ASKED if table.as_of is None else _NOT_LISTED.format(bucket=name)
         similar = find_similar(key.bucket, (row.catalog.bucket for row in table.rows))
         text += f" Did you mean {', '.join(f'`{escape(each)}`' for each in similar)}?" if similar else ""
-        return {"text": f"{text} {_tell_age(table)}", "blocks": [section(text), _age(table)]}
+        return {"text": f"{text} {_describe_age(table)}", "blocks": [section(text), _age(table)]}
     tested = f" (tested {ago(table.now - row.catalog.tested_at)})" if row.catalog.tested_at else ""
     state = f"{_CATALOG[row.catalog.status]}; {CREDENTIAL_WORDS[row.catalog.credential_status]}{tested}"
-    lines = [f"The catalog of {name} is {state}.", tell_origin(row, table.now)]
+    lines = [f"The catalog of {name} is {state}.", describe_origin(row, table.now)]
     words = _STORE_WORDS.get(row.need, "Store a new one")
     return {
-        "text": " ".join([*lines, _tell_age(table)]),
+        "text": " ".join([*lines, _describe_age(table)]),
         "blocks": [
             section(f"{_MARKS[row.need]} {lines[0]}\n{lines[1]}"),
             _age(table),
@@ -279,21 +282,21 @@ def _describe_one(table: Table, key: BucketKey) -> Json:
 
 
 def _age(table: Table) -> Json:
-    return context(_tell_age(table))
+    return context(_describe_age(table))
 
 
-def _tell_age(table: Table) -> str:
-    age = f"As Cloudflare told it {ago(table.now - table.as_of)}." if table.as_of else ""
+def _describe_age(table: Table) -> str:
+    age = f"As reported by Cloudflare {ago(table.now - table.as_of)}." if table.as_of else ""
     follow = {
         Freshness.FRESH: "",
-        Freshness.BEING_ASKED: "Cloudflare is being asked again; a fresh table follows when it has answered.",
-        Freshness.NOT_ANSWERED: "Cloudflare could not be asked again about everything just now.",
+        Freshness.BEING_ASKED: "Cloudflare is being asked again; this updates when it has answered.",
+        Freshness.NOT_ANSWERED: "Not everything could be refreshed from Cloudflare just now.",
     }[table.freshness]
     return " ".join(filter(None, [age, follow])) or "Ask again in a minute."
 
 
 def ago(age: timedelta) -> str:
-    """Return it in its largest unit."""
+    """Return an age in its largest unit."""
     for unit, name in ((timedelta(days=1), "day"), (timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute")):
         if age >= unit:
             count = age // unit

@@ -95,7 +95,7 @@ async def test_a_forged_submission_enables_nothing(desk: Desk) -> None:
 
     view = desk.slack.modal(ADA)
     assert view is not None
-    assert "does not know any more what this button belongs to" in view.text
+    assert "no longer knows what this button refers to" in view.text
     assert desk.dispatched == []
 
 
@@ -108,7 +108,7 @@ async def test_a_submission_of_another_account_enables_nothing(desk: Desk) -> No
 
     view = desk.slack.modal(ADA)
     assert view is not None
-    assert "does not know any more what this button belongs to" in view.text
+    assert "no longer knows what this button refers to" in view.text
     assert desk.dispatched == []
 
 

@@ -41,9 +41,12 @@ def _slot(credential: CredentialStatus, stored: StoredCredential | None = None) 
 DESCRIBED = {
     "works": (_slot(CredentialStatus.VALID), "`lake`: the credential works. *It will be replaced.*"),
     "broken": (_slot(CredentialStatus.INVALID), "*the credential does not work*. *It will be replaced.*"),
-    "present": (_slot(CredentialStatus.PRESENT), "whether it works is not known. *It will be replaced.*"),
+    "present": (_slot(CredentialStatus.PRESENT), "it is not known whether it works. *It will be replaced.*"),
     "empty": (_slot(CredentialStatus.ABSENT), "`lake`: no credential. Nothing is replaced."),
-    "not known": (_slot(CredentialStatus.UNKNOWN), "is not known. *What is there will be replaced.*"),
+    "not known": (
+        _slot(CredentialStatus.UNKNOWN),
+        "whether there is a credential. *Any credential there will be replaced.*",
+    ),
     "not through this bot": (_slot(CredentialStatus.VALID), "Nothing was stored through this bot."),
     "by a user": (_slot(CredentialStatus.VALID, STORED), "Stored last by <@U0ADA0001> on <!date^"),
     "until when": (_slot(CredentialStatus.VALID, STORED), "UTC>, in 40 days."),
@@ -56,7 +59,7 @@ DESCRIBED = {
         "the catalog of `lake` is switched off: enable it first",
     ),
     "not listed": (replace(_slot(CredentialStatus.VALID), catalog=None), "Cloudflare listed no catalog on `lake`"),
-    "never asked": (replace(_slot(CredentialStatus.VALID), catalog=None, as_of=None), "has not heard from Cloudflare"),
+    "never asked": (replace(_slot(CredentialStatus.VALID), catalog=None, as_of=None), "does not know yet what"),
 }
 
 

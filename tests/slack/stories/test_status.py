@@ -41,7 +41,7 @@ class Broken(Rule):
 
 
 BEING_ASKED = "Cloudflare is being asked again"
-NOT_ANSWERED = "could not be asked again about everything just now"
+NOT_ANSWERED = "could be refreshed from Cloudflare just now"
 
 
 async def test_status_answers_at_once_and_triggers_a_refresh(desk: Desk) -> None:
@@ -51,7 +51,7 @@ async def test_status_answers_at_once_and_triggers_a_refresh(desk: Desk) -> None
     answer = await ask(desk, "status")
 
     assert "3 catalogs: 1 has no credential, 1 is switched off." in answer.text
-    assert "As Cloudflare told it 4 minutes ago." in answer.text
+    assert "As reported by Cloudflare 4 minutes ago." in answer.text
     assert BEING_ASKED in answer.text
     assert desk.looks == ["tested"]
     assert desk.slack.problems == []
@@ -101,7 +101,7 @@ async def test_a_failed_refresh_is_reported(desk: Desk) -> None:
 
     answer = await wait_for_answer(desk, lambda message: NOT_ANSWERED in message.text)
 
-    assert "As Cloudflare told it 5 minutes ago." in answer.text
+    assert "As reported by Cloudflare 5 minutes ago." in answer.text
 
 
 async def test_status_of_one_bucket_shows_it_alone(desk: Desk) -> None:
@@ -127,7 +127,7 @@ async def test_before_the_first_refresh_status_says_so_and_follows(desk: Desk) -
 
     fresh = await wait_for_answer(desk, lambda message: "3 catalogs" in message.text)
 
-    assert "has not learned from Cloudflare yet" in answer.text
+    assert "does not know yet which catalogs" in answer.text
     assert fresh.ts == answer.ts
 
 

@@ -162,7 +162,7 @@ async def test_a_form_without_an_id_is_not_taken(desk: Desk, view_id: object) ->
     answer = await desk.deliver(payload)
 
     assert answer["response_action"] == "errors"
-    assert "open it anew" in shown_in(answer)
+    assert "open a new one" in shown_in(answer)
     assert desk.dispatched == []
 
 
@@ -257,7 +257,7 @@ async def test_an_error_of_the_form_is_not_blamed_on_lateness(desk: Desk) -> Non
 
     answer = await desk.command(BUCKET)
 
-    assert answer == "Slack did not open the form (invalid_arguments). Please tell the operator of the bot."
+    assert answer == "Slack did not open the form (invalid_arguments). Please report it to the operator of the bot."
 
 
 async def test_a_command_without_a_database_is_refused(desk: Desk) -> None:
@@ -346,7 +346,7 @@ async def test_one_check_too_many_is_reported_in_the_form(desk: Desk) -> None:
     outcome = await desk.slack.submit(ADA)
 
     assert list(outcome.errors) == ["check"]
-    assert "You have 5 checks under way" in outcome.errors["check"]
+    assert "You have 5 checks in progress" in outcome.errors["check"]
     assert (await desk.find(), desk.dispatched) == (None, [])
     await desk.slack.fill(ADA, "check", [])
     assert (await desk.slack.submit(ADA)).kind == "updated"
@@ -821,7 +821,7 @@ OPENINGS: dict[str, tuple[Forge, str]] = {
     "unknown": (with_nonce("nobody-opened-this"), "does not know this form"),
     "none": (with_nonce(""), "does not know this form"),
     "a pattern": (with_nonce("%"), "does not know this form"),
-    "another person's": (as_grace, "opened for somebody else"),
+    "another person's": (as_grace, "opened for someone else"),
 }
 
 

@@ -102,7 +102,7 @@ ROWS = {
     "present": (
         make_catalog(credential_status=CredentialStatus.PRESENT, tested_at=None),
         make_stored_credential(),
-        ["whether it works is not known"],
+        ["it is not known whether it works"],
     ),
     "expired": (
         make_catalog(credential_status=CredentialStatus.PRESENT),
@@ -122,7 +122,7 @@ ROWS = {
     "replaced elsewhere": (
         make_catalog(),
         make_stored_credential(expires_at=NOW - DAY),
-        [":large_green_circle:", "that one has expired, so another one is there now"],
+        [":large_green_circle:", "that one has expired, so a different one is there now"],
     ),
     "empty": (
         make_catalog(credential_status=CredentialStatus.ABSENT),
@@ -132,7 +132,7 @@ ROWS = {
     "emptied": (
         make_catalog(credential_status=CredentialStatus.ABSENT),
         make_stored_credential(expires_at=NOW - DAY),
-        [":white_circle:", "it is not there any more"],
+        [":white_circle:", "it is no longer there"],
     ),
     "off": (
         make_catalog(status=CatalogStatus.INACTIVE),
@@ -142,7 +142,7 @@ ROWS = {
     "a state of a newer API": (
         make_catalog(status=CatalogStatus.UNKNOWN),
         None,
-        [":grey_question:", "in a state that is not known"],
+        [":grey_question:", "in an unknown state"],
     ),
 }
 
@@ -189,9 +189,9 @@ def test_the_summary_reports_everything_that_needs_attention() -> None:
     message = status_message(make_table([*broken, *empty, make_catalog("fine")]), LOOK)
 
     assert message["text"] == (
-        "7 catalogs: 5 do not work, 1 has no credential. Look at `broken-0` (does not work), `broken-1` (does not "
+        "7 catalogs: 5 do not work, 1 has no credential. Check `broken-0` (does not work), `broken-1` (does not "
         "work), `broken-2` (does not work), `broken-3` (does not work), `broken-4` (does not work), and 1 more. "
-        "As Cloudflare told it 4 minutes ago."
+        "As reported by Cloudflare 4 minutes ago."
     )
 
 
@@ -199,7 +199,7 @@ def test_a_table_without_problems_says_so() -> None:
     """The good news is said explicitly."""
     text = status_message(make_table([make_catalog()]), LOOK)["text"]
 
-    assert text == "1 catalog, and nothing needs attention. As Cloudflare told it 4 minutes ago."
+    assert text == "1 catalog, and nothing needs attention. As reported by Cloudflare 4 minutes ago."
 
 
 AGES = {
@@ -220,7 +220,7 @@ def test_the_age_is_shown(age: timedelta, words: str) -> None:
 FRESHNESS = {
     Freshness.FRESH: "ago.",
     Freshness.BEING_ASKED: "Cloudflare is being asked again",
-    Freshness.NOT_ANSWERED: "could not be asked again about everything just now.",
+    Freshness.NOT_ANSWERED: "could be refreshed from Cloudflare just now.",
 }
 
 
@@ -242,7 +242,7 @@ def test_before_the_first_refresh_the_table_says_so() -> None:
 
     for look in (LOOK, Look(id=LOOK.id, key=make_key("lake"))):
         message = status_message(table, look)
-        assert message["text"].startswith("The bot has not learned from Cloudflare yet which catalogs there are.")
+        assert message["text"].startswith("The bot does not know yet which catalogs there are.")
         assert message_problems(message["blocks"]) == []
 
 
