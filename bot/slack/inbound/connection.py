@@ -1,4 +1,4 @@
-"""One connection of Socket Mode, on top of Slack's SDK: opened once, read until it ends, no frame kept."""
+"""One Socket Mode connection, on top of Slack's SDK: opened once, read until it ends, keeps no frame."""
 
 import asyncio
 import logging
@@ -23,10 +23,10 @@ from bot.slack.inbound.ingress import Ingress, parse_json_object
 from bot.slack.session import NO_PROXY_OF_ITS_OWN, open_session
 
 EARLY_NOTICES: Final = frozenset({"warning", "refresh_requested"})
-"""Reasons of a `disconnect` frame after which the connection goes on for a while."""
+"""Reasons of a `disconnect` frame after which the connection stays open for a while."""
 
 _PING_EVERY: Final = timedelta(seconds=5)
-"""After this long without a frame aiohttp sends a ping, and half as long after that it gives the connection up."""
+"""After this long without a frame aiohttp sends a ping; half as long after that it gives up the connection."""
 
 _HANDSHAKE: Final = timedelta(seconds=4)
 _QUIET_PATIENCE: Final = timedelta(seconds=1)
@@ -39,7 +39,7 @@ _log = structlog.get_logger()
 
 
 class SocketModeConnection(SocketModeClient):
-    """One WebSocket, opened once. It takes payloads and answers each over itself until it ends."""
+    """One WebSocket, opened once. It accepts payloads until it ends, and answers each of them itself."""
 
     def __init__(  # noqa: PLR0913 - its surroundings, by name
         self,
@@ -51,7 +51,7 @@ class SocketModeConnection(SocketModeClient):
         logger: logging.Logger,
         network: Network = DIRECT,
     ) -> None:
-        """Take what is called before a payload is taken; it calls `doubt` where this process stood still."""
+        """Take `feel_pulse`, called before each payload; it calls `doubt` if this process stood still."""
         super().__init__(
             app_token,
             logger=logger,
@@ -60,7 +60,7 @@ class SocketModeConnection(SocketModeClient):
             ping_interval=_PING_EVERY.total_seconds(),
             proxy=NO_PROXY_OF_ITS_OWN,
         )
-        self.aiohttp_client_session.detach()  # the SDK's own follows redirects and keeps cookies
+        self.aiohttp_client_session.detach()  # the SDK's session follows redirects and keeps cookies
         self.aiohttp_client_session = open_session(_HANDSHAKE, network)
         self.proxy = None
         self.over = asyncio.Event()
@@ -76,13 +76,13 @@ class SocketModeConnection(SocketModeClient):
 
     @property
     def is_open(self) -> bool:
-        """Whether Slack has said hello and nobody has said goodbye."""
+        """Whether Slack has said hello and neither side has closed."""
         session = self.current_session
         return self._greeted.is_set() and not self.closed and session is not None and not session.closed
 
     @property
     def age(self) -> timedelta:
-        """How long ago it was made."""
+        """The time since it was created."""
         return timedelta(seconds=asyncio.get_running_loop().time() - self._opened_at)
 
     async def open(self, address: str) -> None:
@@ -97,36 +97,36 @@ class SocketModeConnection(SocketModeClient):
             raise
 
     def doubt(self) -> None:
-        """Take no Submit until Slack has answered a ping: what is read before that may have lain in the socket.
+        """Accept no Submit until Slack has answered a ping: one read before that may have waited in the socket.
 
-        Slack has given up on it then, and over a socket nothing says when it was sent.
+        Slack may have given up on it, and Socket Mode does not say when it was sent.
         """
         self._doubts_until = secrets.token_hex(4).encode()
         self._pings.start(self._ping(self._doubts_until))
 
     async def retire(self) -> None:
-        """Close in a quiet moment; where none comes, take nothing more and answer what was taken."""
+        """Close when idle; if it does not become idle, accept nothing more, and first answer what was accepted."""
         await self._wait_until_quiet(_QUIET_PATIENCE)
         self._takes = False
         await self._wait_until_quiet(_ANSWER_PATIENCE)
         await self.close()
 
     async def close(self) -> None:
-        """Close at once, however the other side takes it."""
+        """Close at once."""
         self._takes = False
         self._under_way.cancel()
         self._pings.cancel()
         await super().close()  # type: ignore[no-untyped-call]  # as above
 
     async def disconnect(self) -> None:
-        """Say goodbye, and do not wait long for the answer: a dead connection gives none."""
+        """Send a closing frame, and do not wait long for the answer: a dead connection gives none."""
         if self.current_session is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_PATIENCE.total_seconds()):
                     await self.current_session.close()
 
     async def receive_messages(self) -> None:
-        """Hand each frame on and keep nothing of it while waiting for the next one, which can take hours."""
+        """Pass each frame on, and keep nothing of it while waiting for the next one, which can take hours."""
         session = self.current_session
         try:
             with suppress(ConnectionError):  # from answering a ping
@@ -136,7 +136,7 @@ class SocketModeConnection(SocketModeClient):
             self.over.set()
 
     async def _receive_one(self, session: ClientWebSocketResponse) -> bool:
-        """Say whether the connection is still open."""
+        """Receive one frame; return whether the connection is still open."""
         frame = await session.receive()
         if frame.type is WSMsgType.TEXT:
             self._take(parse_json_object(frame.data) or {})
@@ -148,7 +148,7 @@ class SocketModeConnection(SocketModeClient):
         return frame.type not in _LAST_WORDS
 
     def _take(self, message: Json) -> None:
-        """Not through the SDK's queue: that one would lose, at a close, what it has taken already."""
+        """Process a message without the SDK's queue, which loses accepted payloads at a close."""
         kind = message.get("type")
         if kind == "hello":
             self._greeted.set()
@@ -156,7 +156,7 @@ class SocketModeConnection(SocketModeClient):
             reason = message.get("reason")
             self.reason = reason if reason in _REASONS else "unknown"
             self.over.set()
-        elif self._takes and isinstance(message.get("payload"), dict):  # for any other one the SDK raises
+        elif self._takes and isinstance(message.get("payload"), dict):  # the SDK raises for any other
             request = SocketModeRequest.from_dict(message)
             if request is not None:
                 self._feel_pulse()
@@ -167,7 +167,7 @@ class SocketModeConnection(SocketModeClient):
         await send_async_response(self, request, response, time.time())
 
     async def _ping(self, word: bytes) -> None:
-        with suppress(ConnectionError):  # it is over: nothing more is read
+        with suppress(ConnectionError):  # it has ended: nothing more is read
             if self.current_session is not None:
                 await self.current_session.ping(word)
 

@@ -1,6 +1,6 @@
-"""Slack's way in over HTTP: `/slack/events`, signed (https://docs.slack.dev/authentication/verifying-requests-from-slack).
+"""Requests from Slack over HTTP: `/slack/events`, signed (https://docs.slack.dev/authentication/verifying-requests-from-slack).
 
-Must not log, store or answer with anything of a request, and lets go of its bytes before Bolt is asked.
+Must not log, store or answer with anything from a request, and drops its bytes before Bolt is asked.
 """
 
 import asyncio
@@ -28,27 +28,27 @@ _LONGEST_AGE_SECONDS: Final = 300
 _LONGEST_SSL_CHECK: Final = 200
 _FREE_CHUNKS: Final = 64
 _SHORTEST_CHUNK: Final = 256
-"""On average. A proxy's are longer by far; a megabyte in chunks of a byte would keep the bot busy for a second."""
+"""On average. A proxy's chunks are far longer; a megabyte in one-byte chunks would keep the bot busy for a second."""
 
 _INTEGER: Final = re.compile(r"[0-9]{1,12}")
 
 
 class HttpIngress:
-    """Takes a request from the socket to a verified payload, and hands that on."""
+    """Reads and verifies requests, and passes their payloads on."""
 
     def __init__(
         self, ingress: Ingress, verifiers: Sequence[SignatureVerifier], lateness: Lateness | None = None
     ) -> None:
-        """Take a verifier for each signing secret: two during a rotation."""
+        """Take one verifier for each signing secret: two during a rotation."""
         self._ingress = ingress
         self._verifiers = verifiers
         self._lateness = lateness or Lateness()
         self._refusals = Tally("slack_request_refused")
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer one request: 401 for a bad signature or an old one, 400 for a malformed body, 408, 413, 415 as usual.
+        """Answer one request: 401 for a bad or stale signature, 400 for a malformed body, 408, 413, 415 as usual.
 
-        Which of the two a 401 was is told to the log and the answer alike: an old one may be a clock of ours.
+        Log and answer say which of the two a 401 was: a stale one may mean that our clock is wrong.
         """
         taken = await self._take(request)
         if isinstance(taken, web.Response):
@@ -59,20 +59,20 @@ class HttpIngress:
         return await self._answer(taken, signed_at)
 
     async def _take(self, request: web.Request) -> Json | web.Response:
-        """Return the verified payload. The bytes end with this frame."""
+        """Return the verified payload, or a refusal. Only this frame holds the bytes."""
         refusal = _refuse_unread(request)
         if refusal is not None:
             return self._turn_away(*refusal)
         try:
             async with asyncio.timeout(READ_TIMEOUT.total_seconds()):
                 unverified_body = await _read(request)
-        except (TimeoutError, ConnectionError) as error:  # broken off: nobody hears the answer, but it is logged
-            error.with_traceback(None)  # the request keeps the error, and its frames would keep what had come
+        except (TimeoutError, ConnectionError) as error:  # no one receives this answer, but it is logged
+            error.with_traceback(None)  # the request keeps the error, whose frames would keep the body
             return self._turn_away(HTTPStatus.REQUEST_TIMEOUT, "slow_body")
         if unverified_body is None:
             return self._turn_away(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large_body")
         if _is_ssl_check(unverified_body):
-            return web.Response()  # Slack checks the certificate and wants nothing but a 200
+            return web.Response()  # Slack checks the certificate and expects only a 200
         if not self._is_signed(request, unverified_body):
             reason, seconds = _find_fault(request)
             return self._turn_away(HTTPStatus.UNAUTHORIZED, reason, seconds)
@@ -104,7 +104,7 @@ class HttpIngress:
             return False
 
     def _turn_away(self, status: HTTPStatus, reason: str, seconds: int | None = None) -> web.Response:
-        """Refuse it; `seconds` is by how much a signature is too old, or from the future where negative."""
+        """Refuse a request; `seconds` is the age of a stale signature, negative for one from the future."""
         if seconds is None:
             self._refusals.count(reason)
         else:
@@ -113,23 +113,23 @@ class HttpIngress:
 
 
 def _refuse_unread(request: web.Request) -> tuple[HTTPStatus, str, int | None] | None:
-    """Refuse what cannot be good whatever its body holds, before a stranger can make us read one."""
+    """Refuse what no body could make valid, so that a stranger cannot make us read one."""
     if "Content-Encoding" in request.headers:
         return (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoded_body", None)
     length = request.content_length
     if length is not None and length > BODY_LIMIT:
         return (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large_body", None)
     if length is not None and length <= _LONGEST_SSL_CHECK:
-        return None  # may be the check of the certificate, which may come unsigned
+        return None  # may be the certificate check, which may be unsigned
     reason, seconds = _find_fault(request)
     is_promising = seconds is None and _age_of(request) is not None and "X-Slack-Signature" in request.headers
     return None if is_promising else (HTTPStatus.UNAUTHORIZED, reason, seconds)
 
 
 def _find_fault(request: web.Request) -> tuple[str, int | None]:
-    """Say what is wrong with the signature of a request, by its head: too old, by so many seconds, or else it is bad.
+    """Return what is wrong with a request's signature, by its headers: stale, with its age in seconds, or bad.
 
-    The time is not signed for as long as the signature is not checked: anyone can send an old one.
+    The timestamp is unverified: anyone can send an old one.
     """
     age = _age_of(request)
     if age is not None and abs(age) > _LONGEST_AGE_SECONDS and "X-Slack-Signature" in request.headers:
@@ -143,12 +143,12 @@ def _age_of(request: web.Request) -> int | None:
 
 
 async def _read(request: web.Request) -> bytes | None:
-    """Read the body, or None when it is too large, or cut too small to be taken apart for a stranger.
+    """Read the body, or return None if it is too large, or in chunks too small to process for a stranger.
 
-    `request.read()` would keep it as long as the connection lives.
+    `request.read()` would keep it while the connection lives.
     """
     received, chunks = bytearray(), 0
-    while not request.content.at_eof():  # `iter_chunks()` has no end where there is no body
+    while not request.content.at_eof():  # `iter_chunks()` never ends if there is no body
         piece, is_end_of_chunk = await request.content.readchunk()
         received += piece
         chunks += is_end_of_chunk

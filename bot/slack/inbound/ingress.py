@@ -1,6 +1,6 @@
-"""What both transports share: a verified payload is sealed, then Bolt answers it, in time.
+"""What both transports share: it seals a verified payload, then has Bolt answer it in time.
 
-Behind this module no payload holds a token. It must not log, store or answer with anything of a payload.
+Beyond this module no payload holds a token. It must not log, store or answer with anything from a payload.
 """
 
 import asyncio
@@ -41,17 +41,17 @@ from bot.slack.inbound.payloads import (
 from bot.slack.inbound.routes import PAYLOAD
 
 _ANSWER_TIMEOUT: Final = timedelta(seconds=2.5)
-"""Slack gives 3 s from its own clock; the rest is for the way there and back."""
+"""Slack allows 3 s by its own clock; the rest is for the network."""
 
 _TRIGGER: Final = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}\.[0-9a-f]{1,64}")
-"""A trigger id is made by Slack, needed unchanged, and never shown to anyone: it is not masked."""
+"""A trigger id comes from Slack, is needed unchanged and never shown, so it is not masked."""
 
 _TOO_LATE: Final = (
     f'The bot did not answer in time, and it is not known whether this was recorded. Press "{modal.SUBMIT}" again: '
     "that is safe, nothing is stored twice."
 )
 _GIVEN_UP: Final = (
-    f'This reached the bot so late that Slack had given up on it, and it was not taken. Press "{modal.SUBMIT}" again.'
+    f'This reached the bot after Slack had given up on it, so it was not accepted. Press "{modal.SUBMIT}" again.'
 )
 _COMMAND_TOO_LATE: Final = "The bot did not answer in time. If no form opens, type the command again."
 _DRAIN_PATIENCE: Final = timedelta(seconds=2.5)
@@ -64,7 +64,7 @@ _log = structlog.get_logger()
 
 
 class Ingress:
-    """Hands sealed payloads to Bolt, counts what is under way, and answers in time whatever happens behind it."""
+    """Passes sealed payloads to Bolt, tracks those in progress, and answers in time whatever Bolt does."""
 
     def __init__(
         self,
@@ -82,15 +82,15 @@ class Ingress:
     async def dispatch(
         self, verified_body: Json, *, sent_at: datetime | None = None, is_given_up: bool = False
     ) -> BoltResponse:
-        """Seal, then let Bolt answer. `verified_body` came with a good signature or over Slack's own socket.
+        """Seal, then let Bolt answer. `verified_body` came with a valid signature or over Slack's own socket.
 
-        `sent_at`: when Slack signed it; `is_given_up`: Slack waits for no answer any more. A Submit of that sort is not
-        taken: its person was told that it failed, and may have submitted another token since.
+        `sent_at`: when Slack signed it; `is_given_up`: Slack no longer waits for an answer. Such a Submit is not
+        accepted: the person saw that it failed, and may have submitted another token since.
         Raises RecursionError for JSON nested deeper than any payload of Slack's.
         """
         received_at = self._clock()
         sealed = seal_payload(verified_body, self._key_ring.sealing_key, self._account_id)
-        verified_body.clear()  # the callers' frames hold it until Bolt has answered
+        verified_body.clear()  # the callers' frames keep it until Bolt has answered
         if is_given_up and sealed.body.get("type") == "view_submission":
             return _refuse_given_up(sealed.body)
         task = self._under_way.start(self._ask_bolt(sealed, received_at, sent_at))
@@ -101,7 +101,7 @@ class Ingress:
         return response
 
     async def _ask_bolt(self, sealed: "SealedPayload", received_at: datetime, sent_at: datetime | None) -> BoltResponse:
-        """Our listeners' faults come to the app's error handler; what breaks Bolt itself must not reach a traceback."""
+        """Ask Bolt. Our listeners' errors go to the app's error handler; a traceback of Bolt's must not be logged."""
         try:
             payload = parse_payload(sealed.body, received_at, sealed.pasted, sealed.answer_url, sent_at)
             request = AsyncBoltRequest(body=sealed.body, mode="socket_mode", context={PAYLOAD: payload})
@@ -112,7 +112,7 @@ class Ingress:
             return BoltResponse(status=HTTPStatus.INTERNAL_SERVER_ERROR, body=f"reference {reference}\n")
 
     async def drain(self) -> None:
-        """Wait for what is under way, as long as an answer may take: after that nobody waits for it."""
+        """Wait for payloads in progress while Slack may still wait for their answers."""
         await self._under_way.drain(_DRAIN_PATIENCE)
 
 
@@ -120,7 +120,7 @@ class Ingress:
 class SealedPayload:
     """A payload without any token in it, and what was pasted into the form's token field, sealed.
 
-    `answer_url` is where a command or a pressed button may be answered for half an hour; it is kept in memory only.
+    `answer_url`, kept in memory only, accepts answers to a command or a pressed button for half an hour.
     """
 
     body: Json
@@ -129,10 +129,10 @@ class SealedPayload:
 
 
 def seal_payload(unverified_body: Json, key: SealingKey, account_id: str) -> SealedPayload:
-    """Take the token out of a payload, mask what is token-shaped elsewhere, and remove every response URL.
+    """Take the token out of a payload, mask token-shaped text elsewhere, and remove every response URL.
 
-    A submission's token and the response URL of its result channel come back sealed, bound to workspace, user, view,
-    channel, task, account and bucket. The given body is used up.
+    A submission's token and the response URL of its result channel are returned sealed, bound to workspace, user, view,
+    channel, task, account and bucket. Modifies the given body.
     """
     view = unverified_body.get("view")
     token = take_token(view) if isinstance(view, dict) else ""
@@ -186,19 +186,19 @@ def _find_url(response_urls: object, channel_id: str) -> str | None:
 
 
 def _refuse_given_up(body: Json) -> BoltResponse:
-    """Say it in the form, should Slack listen all the same."""
+    """Return a form error, in case Slack still shows it."""
     _log.warning("submit_came_too_late", view=view_id_of(body))
     return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(_GIVEN_UP))
 
 
 def _kind_of(body: Json) -> str:
-    """Return what Slack calls this sort of payload; of a stranger sort nothing is quoted."""
+    """Return Slack's name for this type of payload; an unknown name is not quoted."""
     kind = "command" if "command" in body else body.get("type")
     return kind if isinstance(kind, str) and kind in _KINDS else "other"
 
 
 def _too_late(body: Json) -> BoltResponse:
-    """Say what is known, which is little: the submission may be recorded a moment later."""
+    """Answer that the outcome is unknown: the submission may be recorded a moment later."""
     reference = view_id_of(body) or secrets.token_hex(4)
     _log.error("slack_answer_too_late", type=name_of(body.get("type") or body.get("command")), reference=reference)
     if body.get("type") == "view_submission":
@@ -218,7 +218,7 @@ def parse_json_object(text: str) -> Json | None:
 
 
 def _mask(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out
-    """Return the value with every token-shaped text masked, however deep it lies."""
+    """Return the value with every token-shaped text masked, at any depth."""
     if isinstance(value, dict):
         return _mask_object(value)
     if isinstance(value, list):
@@ -227,9 +227,9 @@ def _mask(value: Any) -> Any:  # noqa: ANN401 - JSON in, JSON out
 
 
 def _mask_text(text: str, *, digest_mask: str = MASK) -> str:
-    """Mask what is token-shaped now, or will be when the text is read as one line: unseen marks can part a token.
+    """Mask what is token-shaped, also once read as one line: invisible characters can split a token.
 
-    Anything else stays as it came, so that nothing becomes an id by losing such a mark.
+    Other text stays unchanged, so that nothing becomes an id by losing such a character.
     """
     line = one_line(text)
     masked = mask_tokens(line, digest_mask=digest_mask)
@@ -237,13 +237,13 @@ def _mask_text(text: str, *, digest_mask: str = MASK) -> str:
 
 
 def _mask_object(value: Json) -> Json:
-    """Mask the names as well, of which two can become one: no part may take another one's place unseen."""
+    """Mask the names too. Two names may become equal: number them, so that no value replaces another silently."""
     masked: Json = {}
     for number, (name, part) in enumerate(value.items()):
-        told = mask_tokens(name)
-        while told in masked:
-            told = f"{mask_tokens(name)} {number}"
+        shown = mask_tokens(name)
+        while shown in masked:
+            shown = f"{mask_tokens(name)} {number}"
             number += len(value)  # noqa: PLW2901 - a number that no other name gets
         is_trigger = name == "trigger_id" and isinstance(part, str) and _TRIGGER.fullmatch(part)
-        masked[told] = part if is_trigger else _mask(part)
+        masked[shown] = part if is_trigger else _mask(part)
     return masked

@@ -1,4 +1,4 @@
-"""Whether Slack had given up on a request when it was read here: then its person was told that it failed."""
+"""Detects requests that Slack had given up on before they were read here: the person already saw a failure."""
 
 import time
 from collections.abc import Callable
@@ -11,16 +11,16 @@ GIVEN_UP_AFTER: Final = timedelta(seconds=3)
 """How long Slack waits for an answer (https://docs.slack.dev/interactivity/handling-user-interaction)."""
 
 _RESOLUTION: Final = timedelta(seconds=1)
-"""Slack signs whole seconds: what seems to be 3.9 s old may be 2.9 s old."""
+"""Slack signs whole seconds: a request that seems 3.9 s old may be 2.9 s old."""
 
 _LATELY: Final = timedelta(minutes=5)
 
 
 class Lateness:
-    """Tells by Slack's own time, which it signs, how much longer a request was on its way than the fastest of late.
+    """Compares, by Slack's signed time, how long a request took with the fastest recent one.
 
-    So neither clock has to be right. A gateway that was frozen, or a network that held a request up, would otherwise
-    make an old Submit look like a new one.
+    So neither clock has to be right. Without this, a frozen gateway or a stalled network would make an old Submit look
+    new.
     """
 
     def __init__(
@@ -33,17 +33,17 @@ class Lateness:
         self._began_at = timer()
 
     def is_given_up(self, signed_at: datetime) -> bool:
-        """Say whether Slack has certainly given up on a request that it signed then and that is here now."""
+        """Return whether Slack has certainly given up on a request that it signed at that time and that arrives now."""
         now = self._timer()
         offset = now - signed_at.timestamp()
         self._turn_over(now)
         known = [each for each in (self._smallest, self._smallest_before) if each is not None]
-        usual = min(known, default=now - self._wall_clock())  # nothing to compare it with: the clocks may agree
+        usual = min(known, default=now - self._wall_clock())  # nothing to compare with: assume that the clocks agree
         self._smallest = offset if self._smallest is None else min(self._smallest, offset)
         return timedelta(seconds=offset - usual) > GIVEN_UP_AFTER + _RESOLUTION
 
     def _turn_over(self, now: float) -> None:
-        """Forget what was seen before the last five minutes began: two clocks drift apart."""
+        """Forget what was measured more than five to ten minutes ago: two clocks drift apart."""
         passed = timedelta(seconds=now - self._began_at)
         if passed >= _LATELY:
             self._smallest_before = self._smallest if passed < 2 * _LATELY else None

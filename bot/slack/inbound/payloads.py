@@ -1,7 +1,7 @@
-"""What Slack sends, parsed once: behind this module a payload is a value, and no dict of Slack's.
+"""Parses what Slack sends, once: beyond this module a payload is a typed value, never a dict of Slack's.
 
-A part that is missing, of the wrong type, or no id where one belongs is read as empty; whoever needs it says no. Every
-text is one line, and no longer than Slack lets a person type.
+A part that is missing, of the wrong type or not a valid id is read as empty; code that needs it refuses. Every text is
+one line, and no longer than Slack lets a person type.
 """
 
 import re
@@ -31,19 +31,19 @@ from bot.slack.form import (
 from bot.slack.subcommands import Subcommand, guess_subcommand, read_text
 
 LONGEST_TEXT: Final = 3000
-"""What a field of a form takes at most."""
+"""The maximum length of a form field."""
 
 _NAME: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _FOREIGN: Final = "no team"
-"""Stands for what is named as a team or an organization, and is no id of one: it is nobody's, never "not named"."""
+"""Replaces an invalid team or organization id: it matches no team, and never counts as "not named"."""
 
 _GROUP_MESSAGE: Final = "mpdm-"
-"""How Slack names group messages, whose ids look like those of channels; no channel may have such a name."""
+"""How Slack names group messages, whose ids look like channel ids; no channel can have such a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payload:
-    """Who acts, and when that came in, whatever is waited for afterwards."""
+    """Who acts, and when the payload arrived."""
 
     actor: Actor
     received_at: datetime
@@ -51,11 +51,11 @@ class Payload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command(Payload):
-    """The typed command. `bucket` is what stands behind the subcommand, unverified.
+    """The typed command. `bucket` is the text after the subcommand, unverified.
 
-    `answer_url` is where it may be answered for half an hour, as that of a Press. `has_token`: something token-shaped
-    was typed, and is masked. `is_in_group_message`: `channel_id` is that of a group message, and no channel. `guess`:
-    which subcommand was misspelt, unless `bucket` is a bucket.
+    `answer_url` accepts answers for half an hour, like that of a Press. `has_token`: something token-shaped was typed,
+    and is masked. `is_in_group_message`: `channel_id` is a group message, not a channel. `guess`: the subcommand that
+    may have been misspelt, unless `bucket` is a bucket.
     """
 
     subcommand: Subcommand
@@ -70,9 +70,9 @@ class Command(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnverifiedForm:
-    """What a submitted form says. Everything in it comes from a client: nothing is checked yet.
+    """What a submitted form says. It comes from a client: nothing is checked yet.
 
-    `channel_id` is `DIRECT` where the result goes to the person alone, whatever channel is chosen besides.
+    `channel_id` is `DIRECT` where the result goes to the person alone, even if a channel is chosen too.
     """
 
     nonce: str
@@ -83,7 +83,7 @@ class UnverifiedForm:
 
     @property
     def task(self) -> Task:
-        """What it asks for."""
+        """The requested task."""
         return Task.CHECK if self.check_only else Task.STORE
 
 
@@ -91,7 +91,7 @@ class UnverifiedForm:
 class Submit(Payload):
     """A pressed Submit. `team_id` is the workspace in which the form was opened.
 
-    `sent_at`: by Slack's own clock, to the second, where Slack signs that; else when it came in.
+    `sent_at`: by Slack's clock, to the second, where Slack signs that; else when it arrived.
     """
 
     sent_at: datetime
@@ -106,7 +106,7 @@ class Submit(Payload):
 class Press(Payload):
     """A pressed button. `channel_id` is None in a view, which is in no channel.
 
-    `is_in_group_message` as in a Command. `view_id` is that of the view, where there is one.
+    `is_in_group_message` as in a Command. `view_id` is empty outside a view.
     """
 
     action_id: str
@@ -126,7 +126,7 @@ class Press(Payload):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice(Payload):
-    """Another bucket in a form that is still open: `form` says what the form holds so far, without the token."""
+    """Another bucket chosen in an open form; `form` holds what it contains so far, without the token."""
 
     action_id: str
     view_id: str
@@ -140,7 +140,7 @@ class Search(Payload):
     action_id: str
     query: str
     nonce: str = ""
-    """That of the form, if it is one: what `private_metadata` of the view says."""
+    """The form's nonce, from `private_metadata` of the view."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +157,7 @@ def parse_payload(
     answer_url: Secret | None = None,
     sent_at: datetime | None = None,
 ) -> Payload | None:
-    """Parse what is sealed already; None for what the bot does not take. Raises nothing."""
+    """Parse a sealed payload; return None for one that the bot does not handle. Raises nothing."""
     kind = body.get("type")
     if kind == "view_submission":
         return _parse_submit(body, received_at, sent_at or received_at, pasted)
@@ -190,7 +190,7 @@ def parse_form(view: Mapping[str, Any]) -> UnverifiedForm:
 
 
 def take_token(view: Mapping[str, Any]) -> str:
-    """Return what was typed into the token field, and remove it from the view."""
+    """Remove what was typed into the token field from the view, and return it."""
     pasted = ""
     for element in object_of(object_of(object_of(view.get("state")).get("values")).get(TOKEN_BLOCK)).values():
         if isinstance(element, dict):
@@ -211,7 +211,7 @@ def view_id_of(body: Mapping[str, Any]) -> str:
 
 
 def installed_team_id(body: Mapping[str, Any]) -> str:
-    """Return the workspace in which the form was opened: the view says it best, and `team` can be null."""
+    """Return the workspace in which the form was opened, preferably from the view: `team` can be null."""
     view = object_of(body.get("view"))
     candidates = (view.get("app_installed_team_id"), view.get("team_id"), object_of(body.get("team")).get("id"))
     return next((team_id for each in candidates if (team_id := id_of(SlackId.TEAM, each))), "")
@@ -227,10 +227,10 @@ def actor_of_command(body: Mapping[str, Any]) -> Actor:
 
 
 def actor_of_interaction(body: Mapping[str, Any]) -> Actor:
-    """Read who acts, from every place that names a team: in Bolt's `context.team_id` it is the installed one.
+    """Read who acts, from every field that names a team; Bolt's `context.team_id` is the installed one.
 
-    All of it is Slack's word, but not all of it is about the person: `view.app_installed_team_id` is ours for anyone
-    who presses, and `enterprise` may be. What an outsider cannot choose is `user.id`.
+    Slack sets all of it, but not all of it is about the person: `view.app_installed_team_id` is ours for anyone who
+    presses, and `enterprise` may be. An outsider cannot choose `user.id`.
     """
     user, view, team = (object_of(body.get(name)) for name in ("user", "view", "team"))
     teams = (team.get("id"), user.get("team_id"), view.get("team_id"), view.get("app_installed_team_id"))
@@ -255,22 +255,22 @@ def actor_of_event(body: Mapping[str, Any]) -> Actor:
 
 
 def object_of(value: object) -> Mapping[str, Any]:
-    """Return a JSON object, an empty one for anything else."""
+    """Return a JSON object, or an empty one for anything else."""
     return value if isinstance(value, dict) else {}
 
 
 def text_of(value: object) -> str:
-    """Return a text as one line, which can forge no other, cut to what a person can type."""
+    """Return a text as one line, so that it cannot forge another, cut to what a person can type."""
     return one_line(value)[:LONGEST_TEXT] if isinstance(value, str) else ""
 
 
 def name_of(value: object) -> str:
-    """Return a name that the bot or Slack has made, and that no person reads or writes."""
+    """Return a machine-made name of the bot's or Slack's, or ""."""
     return value if isinstance(value, str) and _NAME.fullmatch(value) else ""
 
 
 def id_of(kind: SlackId, value: object) -> str:
-    """Return an id of this kind, and nothing for what is none."""
+    """Return an id of this kind, or ""."""
     return value if isinstance(value, str) and kind.fits(value) else ""
 
 
@@ -349,16 +349,16 @@ def _state(view: Mapping[str, Any], block_id: str) -> Mapping[str, Any]:
 
 
 def _encodable(value: object) -> str:
-    """Return a text that every part of the program can encode: JSON can hold halves of characters."""
+    """Return a text that can be encoded: JSON can hold lone surrogates."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def _enterprise_of(body: Mapping[str, Any]) -> object:
-    """Return what an interaction names as the organization; an object without an id names a foreign one."""
+    """Return the organization that an interaction names; an object without an id counts as a foreign one."""
     enterprise = body.get("enterprise")
     return enterprise.get("id") or _FOREIGN if isinstance(enterprise, dict) else enterprise
 
 
 def _present(*team_ids: object) -> frozenset[str]:
-    """Return the teams that are named; what is no team's id counts, as one that is foreign."""
+    """Return the named teams; an invalid id counts as a foreign team."""
     return frozenset(id_of(SlackId.TEAM, team_id) or _FOREIGN for team_id in team_ids if team_id)

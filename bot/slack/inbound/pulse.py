@@ -1,4 +1,4 @@
-"""Notices that this process stood still: frozen, swapped out, or held up in its own event loop."""
+"""Detects that this process stood still: frozen, swapped out, or blocked in its event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ _BEAT: Final = timedelta(milliseconds=250)
 
 
 class Pulse:
-    """Beats in the event loop, and calls `on_standstill` when it comes to life after more than three seconds."""
+    """Beats in the event loop, and calls `on_standstill` after a gap of more than three seconds."""
 
     def __init__(self, on_standstill: Callable[[], None], timer: Callable[[], float] = steady_seconds) -> None:
         self._on_standstill = on_standstill
@@ -26,7 +26,7 @@ class Pulse:
             await asyncio.sleep(_BEAT.total_seconds())
 
     def feel(self) -> None:
-        """Beat once: also asked for by whoever depends on it, since the loop may not come to the next beat before."""
+        """Beat once. Callers that depend on it call this too: the next beat of the loop may come too late for them."""
         now = self._timer()
         stood_still = timedelta(seconds=now - self._felt_at) > GIVEN_UP_AFTER
         self._felt_at = now

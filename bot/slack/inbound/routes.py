@@ -1,4 +1,4 @@
-"""Which story takes what: Bolt gets one listener for each kind of payload, which hands the parsed value on."""
+"""Routes payloads to stories: Bolt gets one listener for each type of payload, which passes the parsed value on."""
 
 import html
 import secrets
@@ -19,7 +19,7 @@ from bot.slack.inbound.payloads import Choice, Command, Opened, Payload, Press, 
 from bot.slack.subcommands import COMMAND, Subcommand, ask_back
 
 PAYLOAD: Final = "parsed_payload"
-"""The key in Bolt's context under which the ingress puts the parsed value."""
+"""The key of the parsed value in Bolt's context, set by the ingress."""
 
 _P = TypeVar("_P", bound=Payload)
 
@@ -27,7 +27,7 @@ _log = structlog.get_logger()
 
 
 class Routes:
-    """Where stories register; what a story returns is the answer that Slack gets. `attach` comes last."""
+    """Where stories register; a story returns the answer to Slack. Call `attach` last."""
 
     def __init__(self) -> None:
         self._commands: dict[Subcommand, Callable[[Command], Awaitable[str | Json]]] = {}
@@ -38,7 +38,7 @@ class Routes:
         self._openings: list[Callable[[Opened], Awaitable[None]]] = []
 
     def on_command(self, subcommand: Subcommand, answer: Callable[[Command], Awaitable[str | Json]]) -> None:
-        """Answer a subcommand, to this person only: with text, with a message, or with nothing at all."""
+        """Answer a subcommand, visibly to this person only, with text, a message or ""."""
         self._commands[subcommand] = answer
 
     def on_submit(self, callback_id: str, answer: Callable[[Submit], Awaitable[Json]]) -> None:
@@ -50,20 +50,20 @@ class Routes:
         self._searches[action_id] = answer
 
     def on_press(self, action_id: str, act: Callable[[Press], Awaitable[None]], *, in_view: bool | None = None) -> None:
-        """Act on a button, of messages and views alike, or of one of the two."""
+        """Act on a button, in messages and views, or only in one of them."""
         for place in (False, True) if in_view is None else (in_view,):
             self._presses[action_id, place] = act
 
     def on_choice(self, action_id: str, act: Callable[[Choice], Awaitable[None]]) -> None:
-        """Act when something else is chosen in a form that is still open."""
+        """Act when another option is chosen in an open form."""
         self._choices[action_id] = act
 
     def on_opened(self, act: Callable[[Opened], Awaitable[None]]) -> None:
-        """Act when somebody opens a tab of the app."""
+        """Act when a person opens a tab of the app."""
         self._openings.append(act)
 
     def attach(self, app: AsyncApp) -> None:
-        """Attach everything to Bolt, which asks one listener after the other."""
+        """Register all listeners with Bolt."""
         for callback_id in self._submits:
             app.view(callback_id)(self._take_submit)
         for action_id in self._searches:
@@ -114,7 +114,7 @@ class Routes:
             await act(_parsed(context, Opened))
 
     async def _answer_fault(self, error: Exception, request: AsyncBoltRequest) -> BoltResponse:
-        """Answer for a fault of ours: a reference for the person, a type for the log, nothing of the payload."""
+        """Answer an unexpected error: a reference for the person, the type for the log, nothing of the payload."""
         reference = secrets.token_hex(4)
         _log.error("listener_broke", error=type(error).__name__, reference=reference)
         text = f"Something unexpected happened, reference {reference}. Please report it to the operator of the bot."
@@ -125,9 +125,9 @@ class Routes:
 
 
 def _parsed(context: AsyncBoltContext, kind: type[_P]) -> _P:
-    """Return the value; raises TypeError where Bolt and our parser do not agree on what came."""
+    """Return the parsed value; raises TypeError where Bolt and our parser disagree on its type."""
     payload = context[PAYLOAD]
     if not isinstance(payload, kind):
-        message = f"this is no {kind.__name__}"
+        message = f"not a {kind.__name__}"
         raise TypeError(message)
     return payload

@@ -1,8 +1,8 @@
-"""Slack's way in over Socket Mode (https://docs.slack.dev/apis/events-api/using-socket-mode), on top of Slack's SDK.
+"""Requests over Socket Mode (https://docs.slack.dev/apis/events-api/using-socket-mode), on top of Slack's SDK.
 
-Several connections are kept, each rebuilt when it dies and replaced before Slack ends it. The SDK's own ways are not
-used for that: it closes before it opens, answers over another connection than it was asked on, tries a dead address
-forever, and keeps the last payload, with whatever was pasted, in a frame.
+Several connections are kept, each rebuilt when it dies and replaced before Slack ends it. The SDK's own reconnection is
+not used: it closes before it opens, may answer over another connection, retries a dead address forever, and keeps the
+last payload, with the pasted token, in a frame.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _log = structlog.get_logger()
 
 
 class SocketModeIngress:
-    """Keeps `connections` open and takes what Slack sends over any of them. `wss_uri` is an address to use first."""
+    """Keeps `connections` open and accepts what Slack sends over any of them. `wss_uri` is an address to use first."""
 
     def __init__(  # noqa: PLR0913 - its surroundings, by name
         self,
@@ -59,7 +59,7 @@ class SocketModeIngress:
         self._beating = Background("pulse_broke")
 
     async def is_connected(self) -> bool:
-        """Say whether Slack can reach the bot: one connection is enough."""
+        """Return whether Slack can reach the bot: one connection is enough."""
         return any(lane.is_open for lane in self._lanes)
 
     async def connect(self) -> None:
@@ -77,16 +77,16 @@ class SocketModeIngress:
                 keeper.add_done_callback(self._keepers.discard)
 
     async def stop_taking(self) -> None:
-        """Answer what was taken, then say goodbye to Slack.
+        """Answer what was accepted, then close.
 
-        After a closing frame no acknowledgement can follow. So each connection is closed in a quiet moment, and what
-        Slack sends before it sees that is not taken: it stays Slack's to deliver over another connection.
+        No acknowledgement can follow a closing frame. So each connection is closed when idle, and what Slack sends
+        until it notices is not accepted: Slack delivers it over another connection.
         """
         await self._stop_keeping()
         await asyncio.gather(*(lane.retire() for lane in self._lanes))
 
     async def close(self) -> None:
-        """Close at once whatever is open, for good."""
+        """Close all connections at once, for good."""
         await self._stop_keeping()
         await asyncio.gather(*(lane.close() for lane in self._lanes))
         self._beating.cancel()
@@ -103,10 +103,10 @@ class SocketModeIngress:
         await asyncio.gather(*self._keepers, return_exceptions=True)
 
     async def _dial(self) -> SocketModeConnection:
-        """Open one connection; raises SlackRefused, SlackTrouble, or TimeoutError for an address that is dead."""
+        """Open one connection; raises SlackRefused, SlackTrouble, or TimeoutError for a dead address."""
         async with self._one_at_a_time:
             address = self.wss_uri or await SlackWeb(self._web_client).open_connection(self._app_token)
-            self.wss_uri = None  # an address is good for one try
+            self.wss_uri = None  # an address is valid for one attempt
             connection = SocketModeConnection(
                 self._ingress,
                 feel_pulse=self._pulse.feel,
@@ -121,7 +121,7 @@ class SocketModeIngress:
 
 
 class _Lane:
-    """A place for one connection; connections come and go in it."""
+    """Keeps one connection open, replacing it as needed."""
 
     def __init__(self, number: int, dial: Callable[[], Awaitable[SocketModeConnection]]) -> None:
         self._number = number
@@ -135,21 +135,21 @@ class _Lane:
         return self._connection is not None and self._connection.is_open
 
     async def keep(self) -> None:
-        """Wait until the connection ends or is about to, and put another one there; runs forever."""
+        """Replace the connection whenever it ends or is about to; runs forever."""
         while True:
             if self._connection is not None:
                 await self._wait_until_over(self._connection)
             await self.fill()
 
     async def fill(self) -> None:
-        """Open a connection, however long it takes; the one that was there goes on until then."""
+        """Open a connection, however long it takes; the old one stays in use until then."""
         while True:
             await asyncio.sleep(self._pause.total_seconds())
             try:
                 connection = await self._dial()
             except (SlackRefused, SlackTrouble, TimeoutError) as failure:
                 self._pause = _pause_after(failure, self._pause)
-                _tell(failure, self._pause, self._number)
+                _log_failure(failure, self._pause, self._number)
             else:
                 break
         _log.info("socket_mode_connected", connection=self._number)
@@ -159,7 +159,7 @@ class _Lane:
             self._retiring[old].add_done_callback(lambda _: self._retiring.pop(old, None))
 
     async def retire(self) -> None:
-        """Close what is open, each in a quiet moment."""
+        """Close what is open, each when idle."""
         if self._connection is not None:
             await self._connection.retire()
         await asyncio.gather(*self._retiring.values())
@@ -176,11 +176,11 @@ class _Lane:
         _log.warning("socket_mode_down", connection=self._number, reason=connection.reason)
         self._pause = timedelta(0) if connection.age >= _STEADY_AFTER else _longer(self._pause, _LONGEST_PAUSE)
         if connection.reason not in EARLY_NOTICES:
-            await connection.close()  # it is dead, or Slack has too many of ours and must not get one more
+            await connection.close()  # it is dead, or Slack has too many of ours
 
 
 def _pause_after(failure: BaseException, pause: timedelta) -> timedelta:
-    """Wait as long as Slack asks for, else twice as long as before; a refusal needs a person, who takes longer."""
+    """Return how long Slack asks to wait, else twice the last pause; longer for a refusal, which needs a person."""
     longest = _LONGEST_PAUSE_REFUSED if isinstance(failure, SlackRefused) else _LONGEST_PAUSE
     asked = failure.retry_after if isinstance(failure, SlackTrouble) else None
     return max(_longer(pause, longest), asked or timedelta(0))
@@ -190,7 +190,7 @@ def _longer(pause: timedelta, longest: timedelta) -> timedelta:
     return min(max(pause * 2, _FIRST_PAUSE), longest)
 
 
-def _tell(failure: BaseException, pause: timedelta, number: int) -> None:
+def _log_failure(failure: BaseException, pause: timedelta, number: int) -> None:
     seconds = pause.total_seconds()
     if isinstance(failure, SlackRefused):
         word = failure.slack_error
