@@ -1,7 +1,7 @@
-"""The few calls that the bot makes to Slack, typed (the only user of Slack's Web client outside the composition root).
+"""The calls that the bot makes to Slack, typed (the only user of Slack's Web client outside the composition root).
 
-Waits for nothing: delivery knows when to come back, and a person knows when to press again. A connection that broke is
-another matter: what is safe to repeat is asked once more over a new one.
+Does not retry: delivery schedules its own retries, and a person presses again. The exception is a broken connection:
+calls that are safe to repeat are made once more over a new one.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ TIMEOUT: Final = timedelta(seconds=2)
 """A trigger lives 3 s and an acknowledgement has 3 s."""
 
 PATIENT_TIMEOUT: Final = timedelta(seconds=15)
-"""For what nobody waits for: a message that was given up too early would be posted twice."""
+"""For calls without a waiting person: a message that is given up too early would be posted twice."""
 
 _PASSING: Final = frozenset(
     {"ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout"}
@@ -40,7 +40,7 @@ _PASSING: Final = frozenset(
 
 
 _SCOPE_OF_GROUP_MESSAGES: Final = "mpim:read"
-"""The bot does not ask for it: that Slack names it as the one that is missing tells what the conversation is."""
+"""The bot does not request it: if Slack names it as missing, the conversation is a group message."""
 
 _SCOPES_OF_CHANNELS: Final = frozenset({"channels:read", "groups:read"})
 
@@ -48,7 +48,7 @@ _TRIGGER_USED: Final = "exchanged_trigger_id"
 
 _TROUBLE_STATUSES: Final = frozenset({429, *range(500, 600)})
 _WORD: Final = re.compile(r"[a-z][a-z0-9_]{1,63}")
-"""What Slack says no with. It is logged and told: no sentence, and no echo of a token, may come in by it."""
+"""The shape of Slack's error codes. They are logged and shown, so no sentence or token may pass as one."""
 
 _Call = Callable[[AsyncWebClient], Awaitable[AsyncSlackResponse]]
 
@@ -57,9 +57,9 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """What the bot can know of a channel. `is_visible` is False when Slack would not tell this bot about it.
+    """What the bot can know of a channel. `is_visible` is False if Slack does not show it to this bot.
 
-    `is_group_message`: it is no channel, but a direct message between several people.
+    `is_group_message`: not a channel, but a direct message between several people.
     """
 
     is_visible: bool
@@ -74,7 +74,7 @@ class Channel:
 
 
 class SlackWeb:
-    """Every method raises SlackRefused for a definite no and SlackTrouble for anything that passes."""
+    """Every method raises SlackRefused for a refusal and SlackTrouble for a transient error."""
 
     def __init__(
         self,
@@ -83,16 +83,16 @@ class SlackWeb:
         *,
         patient_client: AsyncWebClient | None = None,
     ) -> None:
-        """Take a client that gives up within `TIMEOUT`, and one for calls that nobody waits for.
+        """Take a client that gives up within `TIMEOUT`, and one for calls without a waiting person.
 
-        The second one makes a connection for each call, so that what broke on a kept one is safe to repeat over it.
+        The second one opens a connection for each call, so a call that broke on a kept one can be repeated over it.
         """
         self._client = client
         self._patient_client = patient_client or client
         self._good_channels = Memory[str, Channel](clock or steady_clock())
 
     async def identify(self) -> Home:
-        """Ask where this bot token belongs (auth.test)."""
+        """Return the workspace of this bot token (auth.test)."""
         response = await self._ask(lambda client: client.auth_test())
         team_id, enterprise_id = response.get("team_id"), response.get("enterprise_id")
         organization = _read_id(SlackId.TEAM, enterprise_id) if enterprise_id else None
@@ -121,9 +121,9 @@ class SlackWeb:
         response = await _try_once(call(self._client), until)
         if response is None:
             try:
-                response = await _told(call(self._patient_client), until)
+                response = await _translated(call(self._patient_client), until)
             except SlackRefused as refusal:
-                if refusal.slack_error == _TRIGGER_USED:  # by the first try: the form is open
+                if refusal.slack_error == _TRIGGER_USED:  # by the first attempt: the form is open
                     return None
                 raise
         opened = response.get("view")
@@ -140,9 +140,9 @@ class SlackWeb:
     async def post(self, channel_id: str, message: Json, client_msg_id: str) -> None:
         """Post a message (chat.postMessage) to a channel, or to a user as a direct message.
 
-        The one call that is not repeated here: it may be posted, and only who asked knows whether twice does harm.
+        The only call that is not repeated here: it may have been posted, and only the caller knows if twice does harm.
         """
-        await _told(
+        await _translated(
             self._patient_client.chat_postMessage(
                 channel=channel_id, client_msg_id=client_msg_id, unfurl_links=False, unfurl_media=False, **message
             ),
@@ -150,16 +150,16 @@ class SlackWeb:
         )
 
     async def channel(self, channel_id: str) -> Channel:
-        """Look at a channel (conversations.info); a good one is remembered for a minute, any other is asked again."""
+        """Look up a channel (conversations.info); a good one is remembered for a minute, others are not."""
         known = self._good_channels.get(channel_id)
         if known is not None:
             return known
-        channel = await self._look_at_channel(channel_id)
+        channel = await self._look_up_channel(channel_id)
         if channel.is_good:
             self._good_channels.keep(channel_id, channel, CHANNEL_LIFETIME)
         return channel
 
-    async def _look_at_channel(self, channel_id: str) -> Channel:
+    async def _look_up_channel(self, channel_id: str) -> Channel:
         try:
             response = await self._ask(lambda client: client.conversations_info(channel=channel_id))
         except SlackRefused as refusal:
@@ -181,21 +181,21 @@ class SlackWeb:
         response = await self._ask(lambda client: client.usergroups_users_list(usergroup=usergroup))
         users = response.get("users")
         if not isinstance(users, list):
-            raise SlackUnavailable  # not "nobody": that would be an answer
+            raise SlackUnavailable  # not an empty group: that would be an answer
         return frozenset(user for user in users if isinstance(user, str) and SlackId.USER.fits(user))
 
     async def _ask(self, call: _Call, *, is_patient: bool = False) -> AsyncSlackResponse:
-        """Make a call that is safe to repeat: once more, over a new connection, where the first one broke.
+        """Make a call that is safe to repeat; if the connection broke, make it once more over a new one.
 
-        Who closes an idle connection does not ask whether a request is on its way. Both tries share one time limit.
+        A peer may close an idle connection while a request is on its way. Both attempts share one time limit.
         """
         until = _within(PATIENT_TIMEOUT if is_patient else TIMEOUT)
         response = await _try_once(call(self._patient_client if is_patient else self._client), until)
-        return await _told(call(self._patient_client), until) if response is None else response
+        return await _translated(call(self._patient_client), until) if response is None else response
 
 
 def _read_id(kind: SlackId, value: object) -> str:
-    """Return an id of Slack's; one that is none raises SlackUnavailable, like any answer that is not Slack's."""
+    """Return a valid id; raises SlackUnavailable for anything else, as for any answer that is not Slack's."""
     if not isinstance(value, str) or not kind.fits(value):
         raise SlackUnavailable
     return value
@@ -206,16 +206,16 @@ def _within(timeout: timedelta) -> float:
 
 
 async def _try_once(call: Awaitable[AsyncSlackResponse], until: float) -> AsyncSlackResponse | None:
-    """Return None where the connection broke: then the same may be asked once more."""
+    """Return None if the connection broke, so that the call can be repeated."""
     try:
-        return await _told(call, until)
+        return await _translated(call, until)
     except SlackConnectionBroke:
         _log.info("slack_call_repeated")
         return None
 
 
-async def _told(call: Awaitable[AsyncSlackResponse], until: float) -> AsyncSlackResponse:
-    """Await one call and translate what goes wrong; slack_sdk's own errors hold the whole answer."""
+async def _translated(call: Awaitable[AsyncSlackResponse], until: float) -> AsyncSlackResponse:
+    """Await one call and translate its errors; slack_sdk's own errors hold the whole answer."""
     failure: SlackRefused | SlackTrouble
     try:
         async with asyncio.timeout_at(until):
@@ -228,7 +228,7 @@ async def _told(call: Awaitable[AsyncSlackResponse], until: float) -> AsyncSlack
         failure = SlackUnavailable()
     except (aiohttp.ClientError, OSError):
         failure = SlackConnectionBroke()
-    except (SlackClientError, AttributeError, ValueError, RecursionError):  # a 200 that is no JSON object
+    except (SlackClientError, AttributeError, ValueError, RecursionError):  # a 200 whose body is not a JSON object
         failure = SlackUnavailable()
     else:
         if isinstance(response.data, dict):
@@ -238,7 +238,7 @@ async def _told(call: Awaitable[AsyncSlackResponse], until: float) -> AsyncSlack
 
 
 def _translate(error: SlackApiError) -> SlackRefused | SlackUnavailable:
-    response = error.response  # an AsyncSlackResponse, or aiohttp's own when the body was no JSON
+    response = error.response  # an AsyncSlackResponse, or aiohttp's own if the body was not JSON
     if not isinstance(response, AsyncSlackResponse):
         return SlackUnavailable()
     data = response.data if isinstance(response.data, dict) else {}  # a proxy's 503 is plain text
@@ -249,7 +249,7 @@ def _translate(error: SlackApiError) -> SlackRefused | SlackUnavailable:
 
 
 def _lacking(data: Mapping[str, object]) -> frozenset[str]:
-    """Return the needed scopes that are not provided; Slack may name those of every kind of conversation as needed."""
+    """Return the needed scopes that are missing; Slack may list those of every type of conversation as needed."""
     needed, provided = (
         frozenset(scope.strip() for scope in listed.split(",")) if isinstance(listed, str) else frozenset[str]()
         for listed in (data.get("needed"), data.get("provided"))
@@ -258,7 +258,7 @@ def _lacking(data: Mapping[str, object]) -> frozenset[str]:
 
 
 def _is_of_group_message(refusal: SlackRefused) -> bool:
-    """Whether what the app lacks is what it never asks for: channels it could look at, so this is none."""
+    """Return whether only the scope of group messages is missing: the app could look up a channel."""
     lacking = refusal.lacking_scopes
     return _SCOPE_OF_GROUP_MESSAGES in lacking and not lacking & _SCOPES_OF_CHANNELS
 

@@ -1,4 +1,4 @@
-"""What a button says of the bucket that it is for; its value comes back from a client, maybe years later."""
+"""The values of buttons for a bucket. A value comes back from a client, maybe years later."""
 
 from bot.model.catalog import BucketKey, is_bucket_name
 from bot.model.place import DIRECT, is_channel_id
@@ -10,9 +10,9 @@ def bucket_value(key: BucketKey) -> str:
 
 
 def read_bucket_value(value: str, account_id: str) -> BucketKey | None:
-    """Return the bucket, or None if the value names another account's bucket or none at all (a submission's id).
+    """Return the bucket, or None if the value names another account's bucket or none (a submission id).
 
-    A bare bucket name is one of the bot's only account: older messages have buttons with that.
+    A bare bucket name, as in the buttons of older messages, is of the bot's account.
     """
     account, slash, bucket = value.rpartition("/")
     is_ours = account == account_id if slash else True
@@ -25,7 +25,7 @@ def place_value(key: BucketKey, place: str) -> str:
 
 
 def read_place_value(value: str, account_id: str) -> tuple[BucketKey, str] | None:
-    """Return the bucket and the place, or None for any other value. Both come from a client: neither is allowed yet."""
+    """Return the bucket and the place, or None. Both come from a client: neither is checked for permission yet."""
     bucket, blank, place = value.partition(" ")
     key = read_bucket_value(bucket, account_id) if blank else None
     is_place = place == DIRECT or is_channel_id(place)

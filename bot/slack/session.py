@@ -1,6 +1,6 @@
-"""How Slack is spoken to over HTTP: nothing is followed or kept, and no answer read that is larger than any of its own.
+"""HTTP sessions for Slack: they follow no redirect, keep no cookie and limit the size of an answer.
 
-Slack redirects no call, needs no cookie and answers uncompressed. Who does otherwise is not Slack, or stands between.
+Slack redirects no call, needs no cookie and answers uncompressed. A peer that does otherwise is not Slack.
 """
 
 from datetime import timedelta
@@ -17,10 +17,10 @@ from bot.network import DIRECT, Network
 from bot.slack.traffic import SlackTraffic
 
 LARGEST_ANSWER_BYTES: Final = 2 * 1024 * 1024
-"""A user group of 100,000 members takes 1.3 MB."""
+"""A user group of 100,000 members needs 1.3 MB."""
 
 NO_PROXY_OF_ITS_OWN: Final = "http://none.invalid"
-"""Given to the SDK's constructors, which read the environment unless they get one."""
+"""For the SDK's constructors, which read the proxy from the environment unless one is given."""
 
 _NO_ENCODING: Final = frozenset({"", "identity"})
 
@@ -28,11 +28,11 @@ _log = structlog.get_logger()
 
 
 class AnswerRefused(aiohttp.ClientError):
-    """The answer is none of Slack's, and nothing of it was believed. Its text quotes nothing of the answer."""
+    """The answer is not Slack's and was discarded. The exception quotes nothing of it."""
 
 
 class Redirected(AnswerRefused):
-    """The answer leads to another place; nobody went there, and Slack has done nothing."""
+    """The answer is a redirect, which was not followed; Slack has done nothing."""
 
 
 def open_session(
@@ -44,29 +44,28 @@ def open_session(
 ) -> aiohttp.ClientSession:
     """Return a session for calls, response URLs and WebSockets, all of which raise AnswerRefused; close it.
 
-    The proxy of a request is decided here, by its host, whatever its sender says. A kept connection saves a handshake,
-    but the other side may close it at the very moment it is used again: what must not be repeated goes over a session
-    that keeps none.
+    The proxy of a request is chosen here, by its host, whatever the caller sets. A kept connection saves a handshake,
+    but the peer may close it just as it is used again: calls that must not be repeated use a session that keeps none.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=network.tls_context(), force_close=not keeps_connections),
         timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()),
         headers={"Accept-Encoding": "identity"},
-        cookie_jar=aiohttp.DummyCookieJar(),  # a cookie of one request would ride on all others
-        auto_decompress=False,  # 1 KB of gzip can be 1 GB of text
+        cookie_jar=aiohttp.DummyCookieJar(),  # a cookie of one request would be sent with all others
+        auto_decompress=False,  # 1 KB of gzip can expand to 1 GB
         response_class=_BoundedResponse,
         middlewares=((traffic or SlackTraffic()).watch, partial(_choose_proxy, network), _require_plain_answer),
     )
 
 
 class SlackClient(AsyncWebClient):
-    """Slack's Web client, over the given session or not at all.
+    """Slack's Web client, which uses only the given session.
 
-    Where that one is closed or missing, the SDK would open a session of its own, which follows every redirect.
+    If that is closed or missing, the SDK would open its own session, which follows every redirect.
     """
 
     def __init__(self, **arguments: Any) -> None:  # noqa: ANN401 - those of the SDK
-        """Take the SDK's arguments; without a proxy it would take the environment's, and log it with its password."""
+        """Take the SDK's arguments. Without a proxy the SDK would use the environment's, and log its password."""
         super().__init__(**arguments, proxy=NO_PROXY_OF_ITS_OWN)
         self.proxy = None
 
@@ -86,12 +85,12 @@ async def _choose_proxy(
 
 
 async def _require_plain_answer(request: aiohttp.ClientRequest, send: ClientHandlerType) -> aiohttp.ClientResponse:
-    """Refuse an answer by its head: before aiohttp goes where a redirect leads, or reads what would be unpacked."""
+    """Refuse an answer by its headers, before aiohttp follows a redirect or reads a compressed body."""
     answer = await send(request)
     host, status = request.url.host, answer.status
     if 300 <= status < 400:  # noqa: PLR2004 - all of RFC 9110, 15.4
         answer.close()
-        check = "SLACK_API_URL, and the proxy if there is one: Slack redirects no call, and the bot follows nobody"
+        check = "SLACK_API_URL, and the proxy if there is one: Slack redirects no call, and the bot follows no redirect"
         _log.error("slack_redirected", host=host, status=status, check=check)
         raise Redirected
     encodings = {
@@ -99,17 +98,17 @@ async def _require_plain_answer(request: aiohttp.ClientRequest, send: ClientHand
     }
     if encodings - _NO_ENCODING:
         answer.close()
-        check = "what stands between the bot and Slack: the bot asks for answers that are not compressed"
+        check = "what is between the bot and Slack: the bot asks for uncompressed answers"
         _log.error("slack_answer_encoded", host=host, status=status, check=check)
         raise AnswerRefused
     return answer
 
 
 class _BoundedResponse(aiohttp.ClientResponse):
-    """An answer of at most the largest size; every way of reading it goes through `read`."""
+    """An answer of limited size; every way of reading it goes through `read`."""
 
     async def read(self) -> bytes:
-        """Read the body once; raises AnswerRefused for more than Slack could have to say."""
+        """Read the body once; raises AnswerRefused if it is larger than any answer of Slack's."""
         if self._body is None:
             self._body = await self._read_at_most(LARGEST_ANSWER_BYTES)
         return await super().read()
@@ -120,11 +119,11 @@ class _BoundedResponse(aiohttp.ClientResponse):
             received += part
             if len(received) > most:
                 self.close()
-                check = "what stands between the bot and Slack: no answer of Slack's is as large"
+                check = "what is between the bot and Slack: no answer of Slack's is that large"
                 _log.error("slack_answer_too_large", host=self.host, status=self.status, check=check)
                 raise AnswerRefused
         return bytes(received)
 
     def get_encoding(self) -> str:
-        """Return the one encoding of JSON: the answer could name one that takes minutes to decode, such as punycode."""
+        """Return the encoding of JSON: the answer could name one that takes minutes to decode, such as punycode."""
         return "utf-8"

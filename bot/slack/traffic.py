@@ -1,6 +1,6 @@
-"""What passes between the bot and Slack's HTTP addresses, for the log: a line each at debug, and why none came.
+"""Logs the bot's requests to Slack: one line each at debug level, and why an answer did not come.
 
-Logs no body and no header, and of an address only the API's method: a response URL and a ticket are secrets.
+Logs no body and no header, and of a URL only the API method: a response URL and a ticket are secrets.
 """
 
 import re
@@ -20,16 +20,16 @@ _SCOPES: Final = "x-oauth-scopes"
 
 
 class SlackTraffic:
-    """Watches a session as a middleware of aiohttp's. `granted_scopes`: what Slack said of the bot token last."""
+    """Watches a session as aiohttp middleware. `granted_scopes`: the bot token's scopes, from Slack's last answer."""
 
     def __init__(self, comparison: ClockComparison | None = None) -> None:
-        """Take what compares Slack's clock with the machine's."""
+        """Take the comparison of Slack's clock with the machine's."""
         self._comparison = comparison or ClockComparison()
         self.granted_scopes: frozenset[str] | None = None
         self._silence = Tally("slack_not_heard")
 
     async def watch(self, request: aiohttp.ClientRequest, send: ClientHandlerType) -> aiohttp.ClientResponse:
-        """Send a request, and log that it was sent."""
+        """Send a request, and log it."""
         path = describe_address(request.url)
         end = start_request("slack_request", method=request.method, path=path)
         try:
@@ -45,7 +45,7 @@ class SlackTraffic:
 
 
 def describe_address(url: URL) -> str:
-    """Return the method of the Web API, or what kind of secret address it is."""
+    """Return the method of the Web API, or a placeholder for a secret URL."""
     method = _METHOD.fullmatch(url.path)
     if method:
         return method[1]

@@ -1,4 +1,4 @@
-"""`help`: what can be typed, for everybody."""
+"""`help`: lists the subcommands, for everyone."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from bot.slack.subcommands import HELP, help_text
 
 @dataclass(frozen=True, slots=True)
 class Help:
-    """Answers everybody, also people who may not use the bot."""
+    """Answers everyone, including people who may not use the bot."""
 
     def register(self, routes: Routes) -> None:
         """Take the subcommand."""
         routes.on_command(HELP, self.answer)
 
-    async def answer(self, command: Command) -> str:  # noqa: ARG002 - the same to everybody
+    async def answer(self, command: Command) -> str:  # noqa: ARG002 - the same for everyone
         """Return the text."""
         return help_text()

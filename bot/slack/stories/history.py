@@ -1,4 +1,4 @@
-"""`history`: the last submissions as a list, for whoever may see their buckets."""
+"""`history`: lists the last submissions for buckets that the person may see."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -16,12 +16,12 @@ from bot.slack.stories.refusal import refuse_lookup
 from bot.slack.subcommands import HISTORY
 
 _MOST_READ: Final = 500
-"""Submissions that are looked through for those that somebody may see."""
+"""How many submissions are searched for those that the person may see."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The list is read anew each time; nothing of it is asked of Cloudflare."""
+    """Reads the list from the database each time, and asks Cloudflare nothing."""
 
     parts: Parts
 
@@ -44,11 +44,11 @@ class History:
         return history_message(seen, bucket, parts.clock(), steps_of, broken=broken)
 
     async def _find_broken(self) -> frozenset[str]:
-        """Return whose credential Cloudflare calls broken by now: a tick beside it would be untrue."""
+        """Return the submissions whose credential no longer works: a tick beside them would be untrue."""
         try:
             snapshot = await self.parts.catalogs.snapshot()
             stored = await self.parts.catalogs.stored_credentials()
-        except DatabaseTrouble:  # the list itself could be read, and says how each of them ended
+        except DatabaseTrouble:  # the list itself could be read, and shows how each one ended
             return frozenset()
         catalogs = snapshot.catalogs if snapshot else ()
         broken = {each.key for each in catalogs if each.credential_status is CredentialStatus.INVALID}

@@ -1,4 +1,4 @@
-"""The App Home: how the catalogs stand, for whoever may see that, and the way to the form."""
+"""The App Home: the state of the catalogs for those who may see it, and a button for the form."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -17,14 +17,14 @@ from bot.slack.stories.refusal import refuse_lookup
 from bot.slack.stories.table import NEXT_PAGE, PREVIOUS_PAGE, Look, Table, home_view, notice_home
 
 _ONLY_ONE: Final = "0" * 8
-"""Each person has one Home: its pages need no id of their own."""
+"""Each person has one Home, so its pages need no distinct id."""
 
 _log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class AppHome:
-    """An entrance that no other app's command can shadow. It is in no channel."""
+    """An entrance that no other app's command can shadow; it is in no channel."""
 
     parts: Parts
     tables: LiveTables
@@ -36,12 +36,12 @@ class AppHome:
         routes.on_press(NEXT_PAGE, self.turn_page, in_view=True)
 
     async def open(self, opened: Opened) -> None:
-        """Fill it with what this person may see, or with why that is nothing."""
+        """Show what this person may see, or why that is nothing."""
         if opened.tab == "home":
             await self._fill(opened.actor, Look(id=_ONLY_ONE))
 
     async def turn_page(self, press: Press) -> None:
-        """Fill it with another page."""
+        """Show another page."""
         look = Look.of_value(press.value)
         if look is not None:
             await self._fill(press.actor, Look(id=_ONLY_ONE, page=look.page))

@@ -21,7 +21,7 @@ from bot.slack.stories.parts import Parts
 from bot.slack.stories.table import Freshness, Table, build_table
 
 PATIENCE: Final = timedelta(seconds=60)
-"""How long a fresh table is waited for; then the same one says that Cloudflare could not be asked."""
+"""How long to wait for a fresh table; then the old one says that it could not be refreshed."""
 
 Show: TypeAlias = Callable[[Table], Awaitable[None]]
 
@@ -33,15 +33,15 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class LiveTables:
-    """Keeps one pending refresh for each name; a new look under the same name cancels the earlier one."""
+    """Keeps one pending refresh for each name; a new lookup under the same name cancels the earlier one."""
 
     parts: Parts
     _follow_ups: Background = field(default_factory=partial(Background, "fresh_table_broke"))
 
     async def begin(self, name: str, actor: Actor, permit: Permit, show: Show) -> Table:
-        """Return the table as it is known, and have a fresh one shown when there is one, unless this one is fresh.
+        """Return the stored table; unless it is fresh, schedule `show` of a fresh one.
 
-        Whoever looks anew under the same name does not want the earlier answer any more.
+        Cancels an earlier lookup under the same name: its answer is no longer wanted.
         """
         earlier = self._follow_ups.find(name)
         if earlier is not None:
@@ -55,7 +55,7 @@ class LiveTables:
         return table
 
     async def _follow(self, shown: Snapshot | None, actor: Actor, show: Show) -> None:
-        """Show the table once more: as soon as it is fresh, or saying that it could not be had."""
+        """Show the table again: when it is fresh, or saying that it could not be refreshed."""
         try:
             snapshot, freshness = await self._wait_for_news(shown)
             permit = await self.parts.gate.permit(actor)  # a minute may have passed
@@ -64,7 +64,7 @@ class LiveTables:
             _log.warning("fresh_table_not_shown", error=str(error))
 
     async def _wait_for_news(self, shown: Snapshot | None) -> tuple[Snapshot | None, Freshness]:
-        """Look into the database now and then: the news may come from another process."""
+        """Poll the database: another process may do the refresh."""
         until, pause = self.parts.clock() + PATIENCE, _LOOK_AGAIN
         snapshot = shown
         while self.parts.clock() < until:
@@ -82,7 +82,7 @@ class LiveTables:
         return build_table(seen, stored, self.parts.clock(), freshness)
 
     async def stop(self) -> None:
-        """Let nothing follow any more."""
+        """Cancel all pending refreshes."""
         self._follow_ups.cancel()
         await self._follow_ups.drain()
 
@@ -92,7 +92,7 @@ def _is_fresh(snapshot: Snapshot | None, now: datetime) -> bool:
 
 
 def _is_news(snapshot: Snapshot | None, shown: Snapshot | None, now: datetime) -> bool:
-    """Whether it was listed and tested since the one that was shown, as far as that one was not fresh."""
+    """Return whether it was listed and tested since the shown one, where that was not fresh."""
     if snapshot is None:
         return False
     is_listed = shown is None or snapshot.refreshed_at > shown.refreshed_at or is_listed_lately(snapshot, now)

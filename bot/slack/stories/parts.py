@@ -1,4 +1,4 @@
-"""What stories work with; the composition root fills it."""
+"""The dependencies of the stories; the composition root fills them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from bot.storage.submissions import Submissions
 
 
 class WantSnapshot(Protocol):
-    """Has Cloudflare asked again about the catalogs, unless that is fresh. Returns at once."""
+    """Schedules a refresh of the catalogs from Cloudflare, unless they are fresh. Returns at once."""
 
     def __call__(self, *, tests: bool = False) -> None:
-        """With `tests` their credentials are tested as well."""
+        """Schedule it; with `tests`, test their credentials as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Within Slack's 3 s a story waits for the database and for Slack, and for nothing else.
+    """Within Slack's 3 s a story waits only for the database and for Slack.
 
-    `contact` is whom a refused person should ask. `max_token_lifetime`: tokens that live longer are refused later; the
-    form says so before. `may_enable`: whether a result offers to enable its catalog.
+    `contact` is whom a refused person should ask. `max_token_lifetime`: the form announces this limit; longer-lived
+    tokens are refused later. `may_enable`: whether a result offers to enable its catalog.
     """
 
     account_id: str

@@ -1,4 +1,4 @@
-"""What somebody reads who asked how things stand, and cannot be told."""
+"""The text for a refused lookup."""
 
 from typing import Final
 
@@ -17,6 +17,6 @@ _log = structlog.get_logger()
 
 
 def refuse_lookup(error: BotError, actor: Actor, contact: str) -> str:
-    """Return the text for a refused lookup, and log it. A lookup sends nothing, so the text does not speak of that."""
+    """Return the text for a refused lookup, and log it. A lookup sends nothing, so the text does not mention that."""
     _log.warning("look_refused", user=actor.user_id, error=error.code)
     return _DATABASE_TROUBLE if isinstance(error, DatabaseTrouble) else render.refusal(error, contact=contact)

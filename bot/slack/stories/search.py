@@ -1,4 +1,4 @@
-"""The type-ahead of the form's bucket field: the catalogs that match what was typed."""
+"""The type-ahead of the form's bucket field: offers the catalogs that match what was typed."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class BucketSearch:
-    """A person who may not use the bot is offered nothing; nobody is offered a catalog that they may not see."""
+    """Offers nothing to a person who may not use the bot, and only catalogs that the person may see."""
 
     parts: Parts
 

@@ -1,4 +1,4 @@
-"""`status`: how the catalogs stand, at once, and once more with fresh news in the same place."""
+"""`status`: shows the state of the catalogs at once, and replaces it when fresh data arrives."""
 
 import secrets
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Every message after the first goes by the response URL of the command, or of the pressed button."""
+    """Every message after the first uses the response URL of the command or the pressed button."""
 
     parts: Parts
     tables: LiveTables
@@ -47,7 +47,7 @@ class Status:
         return status_message(table, look)
 
     async def turn_page(self, press: Press) -> None:
-        """Put another page, or the refusal, in the place of the one with the button."""
+        """Replace the page with the button by another page, or by a refusal."""
         look = Look.of_value(press.value)
         if look is None:
             return

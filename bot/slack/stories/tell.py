@@ -1,4 +1,4 @@
-"""Tells who pressed a button why nothing came of it."""
+"""Shows a person who pressed a button why nothing happened."""
 
 import uuid
 
@@ -13,7 +13,7 @@ _log = structlog.get_logger()
 
 
 async def tell_presser(web: SlackWeb, press: Press, problem: str) -> None:
-    """Say it where the form would be, else (the trigger may be dead) in a direct message."""
+    """Show the problem in a modal, or in a direct message if the trigger has expired."""
     try:
         await web.open_view(press.trigger_id, render.notice_view("Not possible", problem), in_modal=press.is_in_modal)
     except BotError:

@@ -1,6 +1,6 @@
 """The buttons that open the form: "Try again" of a result, "Store a new one" of a table or notice, the App Home's.
 
-And what changes in one that is open: the form in the place of a notice, and another bucket in the form.
+Also handles changes in an open view: the form replacing a notice, and another bucket chosen in the form.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _WITHOUT_CATALOG: Final = frozenset(leaf.code for leaf in leaves(CatalogRefusal)
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
-    """Whoever presses a button is checked anew: it may be in front of anybody."""
+    """Anyone can see the buttons, so each press is checked again."""
 
     parts: Parts
     opener: FormOpener
@@ -41,7 +41,7 @@ class TryAgain:
         routes.on_choice(modal.BUCKET_ACTION, self.opener.show_choice)
 
     async def open_filled_in(self, press: Press) -> None:
-        """Open the form with everything but the token, as the button's submission or bucket has it."""
+        """Open the form, prefilled from the button's submission or bucket with everything but the token."""
         key = read_bucket_value(press.value, self.parts.account_id)
         try:
             known = None if key else await self.parts.submissions.find(press.value)
@@ -56,7 +56,7 @@ class TryAgain:
         await self._open(press, Filling(channel_id=self.opener.place_of(press)))
 
     async def open_anyway(self, press: Press) -> None:
-        """Put the form in the place of the notice that there is no catalog, for that bucket or one that was meant."""
+        """Replace the notice of a missing catalog by the form, for that bucket or the one that was meant."""
         wanted = read_place_value(press.value, self.parts.account_id)
         if wanted is None:
             return
@@ -66,9 +66,9 @@ class TryAgain:
             await tell_presser(self.parts.web, press, problem)
 
     async def _open(self, press: Press, filling: Filling) -> None:
-        """Ask about the channel of the result: its message may be in a direct one because the bot could not post there.
+        """Check the channel of the result, which may differ from where the button is: the bot may not post there.
 
-        A direct message with the bot is in no channel, as the App Home.
+        A direct message with the bot is in no channel, like the App Home.
         """
         asked_in = filling.channel_id if is_channel_id(filling.channel_id) else press.channel_id
         in_channel = asked_in if asked_in and is_channel_id(asked_in) else None
@@ -78,7 +78,7 @@ class TryAgain:
 
 
 def _fill_in(known: Submission) -> Filling:
-    """Fill in what it had. One that failed for its token has found a catalog, which the list may not have yet."""
+    """Prefill from a submission. If it failed because of its token, its catalog exists, even if not listed yet."""
     channel_id = known.channel_id if is_channel_id(known.channel_id) else DIRECT
     check_again = known.task is Task.CHECK and known.state is not State.CHECKED
     return Filling(
