@@ -1,4 +1,4 @@
-"""Makes docs/diagnosis.md by asking the code what it does: `make docs` writes the page anew."""
+"""Generates docs/diagnosis.md from the code's own answers; `make docs` rewrites the page."""
 
 import asyncio
 import inspect
@@ -224,12 +224,12 @@ _SECTIONS: tuple[tuple[str, str, tuple[type[BotError], ...]], ...] = (
     (
         "Your token",
         (
-            "Said of the token that was pasted. Ends as *refused*; nothing was written. A token that was made a moment "
-            "ago may be answered like this as well: it is asked about again for `R2_CREDENTIAL_FRESH_TOKEN_PATIENCE`."
+            "About the pasted token. Ends as *refused*; nothing was written. Cloudflare may answer the same to a token "
+            "that was just created, so the bot asks again for `R2_CREDENTIAL_FRESH_TOKEN_PATIENCE`."
         ),
         (TokenRefusal, TokenLivesTooLong),
     ),
-    ("The bucket", "Said of the bucket and its catalog. Ends as *refused*; nothing was written.", (CatalogRefusal,)),
+    ("The bucket", "About the bucket and its catalog. Ends as *refused*; nothing was written.", (CatalogRefusal,)),
     (
         "The bot's own access",
         "Never the fault of the pasted token. Ends as *failed*.",
@@ -237,21 +237,21 @@ _SECTIONS: tuple[tuple[str, str, tuple[type[BotError], ...]], ...] = (
     ),
     (
         "Without a reason",
-        "About the token, the bot or the way between: nobody knows. Ends as *failed*; nothing was written.",
+        "The cause may be the token, the bot or something in between. Ends as *failed*; nothing was written.",
         (UnexplainedRefusal,),
     ),
     (
-        "What passes",
+        "Transient errors",
         (
-            "The bot tries again by itself, and the modal says what it waits for. At the end of `R2_CREDENTIAL_TTL` it "
-            "ends as *failed*, or as *uncertain* where a request may have been carried out."
+            "The bot retries, and the modal says what it waits for. After `R2_CREDENTIAL_TTL` the submission ends as "
+            "*failed*, or as *uncertain* where a request may have been carried out."
         ),
         (CloudflareTrouble,),
     ),
-    ("In the form", "Told at the token's field, by its shape; never kept and never sent.", (NotStorable,)),
+    ("In the form", "Shown at the token field, judged by shape; never kept and never sent.", (NotStorable,)),
     (
-        "Who may",
-        "Said at once to whoever asks. Checked again before each step; a no then ends as *denied*.",
+        "Permissions",
+        "Shown at once to the person. Checked again before each step; a refusal then ends as *denied*.",
         (AccessRefused,),
     ),
     ("Time and keys", "Ends as *expired* or *failed*; the token is erased.", (GivenUp, SealedValueUnreadable)),
@@ -260,12 +260,12 @@ ACTORS = {
     WhoActs.YOU: "you",
     WhoActs.OPERATOR: "the operator",
     WhoActs.CLOUDFLARE: "Cloudflare",
-    WhoActs.NOBODY: "nobody",
+    WhoActs.NOBODY: "no one",
 }
 
 
 def _told(error: type[BotError]) -> str:
-    """Return what a person reads: of what passes, while it is waited for and when it lasted until the end."""
+    """Return what a person reads; for a transient error, while the bot waits and at the end."""
     if not issubclass(error, CloudflareTrouble):
         setting = f" ({error.setting})" if error.setting else ""
         return (
@@ -280,7 +280,7 @@ def _retried(error: type[BotError]) -> str:
     if issubclass(error, TokenRefusal) and error.passes:
         return "while it may be new"
     if issubclass(error, CloudflareError) and error.passes:
-        return "before the write, as long as a token may be new"
+        return "before the write, while a token may be new"
     return "yes" if error.retryable else "no"
 
 
@@ -293,7 +293,7 @@ def _table(*heads: str) -> list[str]:
 
 
 def _cause(error: type[BotError], rows: Mapping[tuple[str, str, str, str], list[str]]) -> str:
-    """Return what Cloudflare may have answered, and in which condition, as the error's own documentation says it."""
+    """Return the condition, from the error's docstring, and the answers of Cloudflare that mean it."""
     condition = " ".join((inspect.getdoc(error) or "").partition("\n\n")[0].split())
     answers = [label for meanings, labels in rows.items() if f"`{error.code}`" in str(meanings) for label in labels]
     return f"{condition} *Answers: {'; '.join(answers)}.*" if answers else condition
@@ -303,17 +303,16 @@ def build_document() -> str:
     """Return the whole page."""
     rows = ask_all()
     lines = [
-        "# Every cause, and what is said",
+        "# Every cause, and what the bot says",
         "",
-        f"Made from the code by `{COMMAND}`; a test fails when it is not up to date. What is said in the channel",
-        "stands there with *Try again*, a reference, our code, and Cloudflare's code, words and Ray ID. After what is",
-        "the operator's move follows *Please ask*, with `R2_CREDENTIAL_CONTACT`.",
+        f"Generated from the code by `{COMMAND}`; a test fails when it is out of date. In the channel, each text comes",
+        "with *Try again*, a reference, our code, and Cloudflare's code, words and Ray ID. Where the operator acts,",
+        "*Please ask* follows, with `R2_CREDENTIAL_CONTACT`.",
         "",
         "## What an answer of Cloudflare means",
         "",
-        "The same answer means different things, depending on whose credentials were asked with. *Not checked*: it",
-        "goes on, and the result says what could not be asked. Codes that nobody has seen, pages and silence refuse no",
-        "token.",
+        "The same answer means different things, depending on the credentials of the request. *Not checked*: the bot",
+        "continues, and the result says what could not be checked. Unknown codes, pages and silence refuse no token.",
         "",
         *_table(
             "Cloudflare answers",
@@ -326,7 +325,7 @@ def build_document() -> str:
     ]
     for title, introduction, kinds in _SECTIONS:
         lines += ["", f"## {title}", "", introduction, ""]
-        lines += _table("cause", "code", "who acts", "what is said", "tried again")
+        lines += _table("cause", "code", "who acts", "what the bot says", "retried")
         for error in (leaf for kind in kinds for leaf in leaves(kind)):
             lines.append(
                 _row(_cause(error, rows), f"`{error.code}`", ACTORS[error.who_acts], _told(error), _retried(error))

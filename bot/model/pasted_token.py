@@ -16,7 +16,7 @@ SHA-256 that of an S3 secret. `mask_tokens` sets it where the caller asks for it
 
 STORABLE: Final = frozenset({TokenKind.USER, TokenKind.ACCOUNT, TokenKind.UNPREFIXED, TokenKind.UNKNOWN})
 
-_UNSEEN: Final = (  # what has no width but is no white space to Python: zero-width characters, marks of direction
+_UNSEEN: Final = (  # invisible, but not white space to Python: zero-width characters and direction marks
     "\x00\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 )
 _QUOTES: Final = "\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
@@ -57,7 +57,7 @@ _TOKEN_SHAPED: Final = re.compile(
 
 
 def trim(pasted: str) -> str:
-    """Remove surrounding blanks and quotes and a leading `Bearer `, in whatever order they were copied.
+    """Remove surrounding blanks and quotes and a leading `Bearer `, in any order.
 
     In one pass over the text: removing layer by layer, a field full of them would block the event loop.
     """
@@ -72,7 +72,7 @@ def trim_typed(text: str) -> str:
 def classify(trimmed: str) -> TokenKind:
     """Classify a trimmed string. One of no known shape is UNKNOWN, for Cloudflare to judge.
 
-    Strict patterns broke other tools when the prefixes came in 2026-03.
+    Strict patterns broke other tools when Cloudflare introduced the prefixes in 2026-03.
     """
     if not trimmed:
         return TokenKind.EMPTY

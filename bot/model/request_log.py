@@ -1,4 +1,4 @@
-"""One line at debug for each request, in and out: method, path template, status, seconds. Never a body or an id."""
+"""Logs each request, in and out, at debug level: method, path template, status, seconds. Never a body or an id."""
 
 import logging
 import time
