@@ -311,7 +311,7 @@ async def test_who_is_in_no_group_that_answered_waits_for_the_others(
 
 
 KEPT_BACK: dict[str, tuple[str, type[AccessRefused], str, str]] = {
-    "it is gone": ("no_such_subteam", NotAllowed, "usergroup_gone", "off the list"),
+    "it is gone": ("no_such_subteam", NotAllowed, "usergroup_gone", "its id from the list"),
     **{
         error: (error, UsergroupUnreadable, "usergroup_unreadable", fix)
         for fix, errors in {
