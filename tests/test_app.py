@@ -187,7 +187,7 @@ async def test_a_bot_whose_database_is_away_is_not_ready(scene: Scene, pass_time
             assert await _get(bot, "/readyz") == (503, "not ready\n")
             other.execute("ROLLBACK")
         pass_time(timedelta(seconds=1))
-        assert (await _get(bot, "/readyz"))[0] == 200
+        await _wait_for_status(bot, 200)
 
 
 async def test_a_bot_whose_jobs_stand_still_is_not_ready(scene: Scene, postgres_url: str) -> None:

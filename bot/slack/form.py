@@ -187,7 +187,7 @@ _INTRODUCTION: Final = (
     "Stores the API token that a bucket's catalog works with. The token is checked first, stays encrypted until "
     "Cloudflare has it, and is then erased."
 )
-_REPLACES: Final = "The catalog has one slot: *what it holds now is replaced.*"  # else that is said below the bucket
+_REPLACES: Final = "A catalog has one credential: *the present one is replaced.*"  # unless said below the bucket
 _BUCKET_HINT: Final = "Its R2 Data Catalog (Basin Catalog) must be enabled."
 _PASTE_HINT: Final = "An R2 API token with permission for this bucket's data and catalog."
 _REASON_HINT: Final = "Kept with the record of this change and shown in the result."

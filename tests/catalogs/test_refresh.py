@@ -526,7 +526,7 @@ async def test_without_the_database_cloudflare_is_not_asked(scene: Scene, databa
     await asyncio.to_thread(database_path.rename, away)
     with capture_logs() as logged:
         assert await scene.look() == []
-    assert [line["event"] for line in logged] == ["snapshot_not_read"]
+    assert [line["event"] for line in logged] == ["sqlite_failed", "snapshot_not_read"]
     assert scene.asked.empty()
     await asyncio.to_thread(away.rename, database_path)
     await scene.look()

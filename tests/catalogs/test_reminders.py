@@ -281,6 +281,6 @@ async def test_a_missing_database_does_not_end_the_watch(scene: Scene, database_
     _take_away(database_path)
     with capture_logs() as logged:
         assert await scene.look() == []
-    assert [line["event"] for line in logged] == ["watch_interrupted"]
+    assert [line["event"] for line in logged] == ["sqlite_failed", "watch_interrupted"]
     _bring_back(database_path)
     assert await scene.look() == [("expiry", "lake", NOW)]
