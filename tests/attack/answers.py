@@ -357,6 +357,7 @@ def _peak_kib(scene: Scene) -> int:
 # Redirects.
 
 _STATUSES: Final = (301, 302, 303, 307, 308)
+_ELSEWHERE: Final = tuple(f"elsewhere-{number}" for number in range(len(_STATUSES)))
 
 
 class _Redirecting:
@@ -406,6 +407,8 @@ async def _lead_elsewhere(arena: Arena) -> AsyncIterator[Case]:
         starting = ["auth.test", *(["apps.connections.open"] if arena.transport == "socket" else [])]
         calls = ["usergroups.users.list", "conversations.info", "views.open", "views.publish", "views.update"]
         slack.tamper = redirecting = _Redirecting(elsewhere.address, *starting, *calls, "chat.postMessage")
+        for bucket in _ELSEWHERE:  # listed from the start on: the form opens at once, without a notice before it
+            scene.cloudflare.add_bucket(bucket)
         await scene.start_bot()
         await _until(lambda: all(redirecting.is_over(method) or elsewhere.asked for method in starting))
         assert await scene.bot.wait_until_ready()
@@ -433,17 +436,15 @@ async def _lead_elsewhere(arena: Arena) -> AsyncIterator[Case]:
 
 async def _submit_until_posted(scene: Scene, redirecting: _Redirecting, elsewhere: Between) -> bool:
     """Submit until no status is left; return whether the bot took a result for posted that no one can read."""
-    buckets = [f"elsewhere-{number}" for number in range(len(_STATUSES))]
-    for number, bucket in enumerate(buckets):
-        scene.cloudflare.add_bucket(bucket)
+    for number, bucket in enumerate(_ELSEWHERE):
         if elsewhere.asked:
             return True
         outcome = await scene.submit(bucket, make_token(Behaviour.GOOD, number), user=CROWD[number])
         while outcome.errors:  # the bot could not learn about the channel
             outcome = await scene.slack.submit(CROWD[number])
-    for bucket in buckets:
+    for bucket in _ELSEWHERE:
         await _until(lambda bucket=bucket: bool(scene.results(bucket) or elsewhere.asked))  # type: ignore[misc]  # mypy knows no lambda with a default
-    return not all(scene.results(bucket) for bucket in buckets)
+    return not all(scene.results(bucket) for bucket in _ELSEWHERE)
 
 
 async def _lead_handshakes_elsewhere(arena: Arena) -> AsyncIterator[Case]:

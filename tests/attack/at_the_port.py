@@ -301,7 +301,7 @@ async def ask_for_health(arena: Arena) -> AsyncIterator[Case]:
                     await strangers.come(15, ask())
                     await strangers.read()
             written, seconds = _written(scene) - before, time.monotonic() - began
-            yield Case.of(f"450 x {name}: {written} bytes", took_down=written > _WRITTEN * (4 + 2 * seconds))
+            yield Case.of(f"450 x {name}: {written} bytes", took_down=written > _WRITTEN * (8 + 2 * seconds))
 
 
 def _written(scene: Scene) -> int:
