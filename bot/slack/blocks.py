@@ -4,6 +4,7 @@ Slack's library builds the blocks and raises for what is too long or too many fo
 not check the limits of a field (2,000 characters) and of small print (3,000).
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -25,6 +26,11 @@ Json: TypeAlias = dict[str, Any]
 def escape(foreign: str) -> str:
     """Escape what Slack would interpret as a link or a mention."""
     return foreign.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """Return the question that follows a sentence about an unknown name; nothing if no name is similar."""
+    return f" Did you mean {', '.join(f'`{escape(name)}`' for name in names)}?" if names else ""
 
 
 def date(at: datetime) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.model.similar_names import find_similar
 from bot.policy.gate import Permit
-from bot.slack.blocks import escape
+from bot.slack.blocks import did_you_mean, escape
 from bot.slack.stories.table import CREDENTIAL_WORDS, Need, Row, ago, describe_origin
 from bot.storage.catalogs import Catalogs
 
@@ -63,9 +63,8 @@ def describe_slot(slot: Slot) -> str:
         return f"The bot does not know yet what {name} holds. *Any credential there will be replaced.*"
     when = ago(slot.now - slot.as_of).capitalize()
     if slot.catalog is None:
-        meant = f" Did you mean {', '.join(f'`{escape(each)}`' for each in slot.similar)}?" if slot.similar else ""
         fix = "check the name, or enable its catalog first; otherwise the token is refused"
-        return f"{when}, Cloudflare listed no catalog on {name}: {fix}.{meant}"
+        return f"{when}, Cloudflare listed no catalog on {name}: {fix}.{did_you_mean(slot.similar)}"
     if slot.needs_enabling:
         off = f"the catalog of {name} is switched off"
         return f"{when}, Cloudflare said that {off}: enable it first, or the token is refused."

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.model.similar_names import find_similar
-from bot.slack.blocks import Json, actions, button, context, date, escape, header, section
+from bot.slack.blocks import Json, actions, button, context, date, did_you_mean, escape, header, section
 from bot.slack.button_values import bucket_value
 from bot.slack.messages.explanation import EXPIRES_SOON, expiry
 from bot.slack.messages.render import TRY_AGAIN
@@ -264,8 +264,7 @@ def _describe_one(table: Table, key: BucketKey) -> Json:
     name = f"`{escape(key.bucket)}`"
     if row is None:
         text = _NEVER_ASKED if table.as_of is None else _NOT_LISTED.format(bucket=name)
-        similar = find_similar(key.bucket, (row.catalog.bucket for row in table.rows))
-        text += f" Did you mean {', '.join(f'`{escape(each)}`' for each in similar)}?" if similar else ""
+        text += did_you_mean(find_similar(key.bucket, (row.catalog.bucket for row in table.rows)))
         return {"text": f"{text} {_describe_age(table)}", "blocks": [section(text), _age(table)]}
     tested = f" (tested {ago(table.now - row.catalog.tested_at)})" if row.catalog.tested_at else ""
     state = f"{_CATALOG[row.catalog.status]}; {CREDENTIAL_WORDS[row.catalog.credential_status]}{tested}"
