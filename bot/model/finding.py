@@ -1,0 +1,70 @@
+"""Findings: what holds of a part of the bot, said once and in the same words wherever an operator looks.
+
+The command `check` prints them, the running bot logs those that change, `/readyz` as JSON and `/metrics` show them.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Part(StrEnum):
+    """What is examined, in the order in which it is shown."""
+
+    START = "start"
+    SETTINGS = "settings"
+    INSTALLATION = "installation"
+    PROCESS = "process"
+    FILES = "files"
+    NETWORK = "network"
+    CLOCK = "clock"
+    DATABASE = "database"
+    KEYS = "keys"
+    JOBS = "jobs"
+    SLACK = "slack"
+    TRANSPORT = "transport"
+    PEOPLE = "people"
+    CHANNELS = "channels"
+    CLOUDFLARE = "cloudflare"
+    CATALOGS = "catalogs"
+
+
+class Mark(StrEnum):
+    """How good a finding is: a failed one needs someone to act, or keeps the bot from its work."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What was found. No field quotes a secret, or a text that a stranger wrote."""
+
+    part: Part
+    event: str
+    """The stable name, under which it is logged and explained in docs/troubleshooting.md."""
+
+    text: str
+    """One sentence without a full stop, for the operator."""
+
+    mark: Mark = Mark.OK
+    setting: str = ""
+    fix: str = ""
+    """What to do about it, beginning with a verb; empty where only waiting helps."""
+
+    blocks: bool = False
+    """Whether no submission can be stored while this lasts: the bot is not ready."""
+
+    known: Mapping[str, object] = field(default_factory=dict)
+    """Counts and ids, for the log and JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """How a part is examined. `examine` returns at least one finding."""
+
+    part: Part
+    examine: Callable[[], Awaitable[Sequence[Finding]]]
+    is_quick: bool = False
+    """Whether it asks nobody but this process and its database: it is then examined for each question about readiness."""
