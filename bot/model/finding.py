@@ -67,4 +67,4 @@ class Check:
     part: Part
     examine: Callable[[], Awaitable[Sequence[Finding]]]
     is_quick: bool = False
-    """Whether it asks nobody but this process and its database: it is then examined for each question about readiness."""
+    """Whether it asks only this process and its database: it is then examined for each question about readiness."""

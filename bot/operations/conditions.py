@@ -77,7 +77,7 @@ async def examine(check: Check, patience: timedelta = PATIENCE) -> Sequence[Find
     except TimeoutError:
         text, fix = "gave no answer in time", ""
     except Exception as error:  # noqa: BLE001 - a check that fails must not end the bot, or hide the other checks
-        text, fix = f"could not be examined ({type(error).__name__})", "report this, with the lines before it in the log"
+        text, fix = f"could not be examined ({type(error).__name__})", "report this, with the log before it"
     unknown = Finding(part=check.part, event="part_not_examined", text=text, mark=Mark.FAILED, fix=fix, blocks=True)
     return [unknown]
 
