@@ -27,10 +27,13 @@ from bot.model.background import Background
 from bot.model.clock import SteadyClock, steady_clock
 from bot.model.clock_comparison import ClockComparison
 from bot.model.errors import DatabaseTrouble, RecordDamaged, StartRefused
+from bot.model.finding import Check, Finding, Mark, Part
 from bot.model.role import Role
 from bot.model.secret import Secret
 from bot.operations.changes import log_change
+from bot.operations.checks import jobs_check
 from bot.operations.clock_watch import ClockWatch
+from bot.operations.conditions import Conditions, is_ready
 from bot.operations.descriptors import raise_limit
 from bot.operations.housekeeping import keep_house, keep_house_forever
 from bot.operations.server import Server
@@ -72,6 +75,7 @@ from bot.slack.stories.status import Status
 from bot.slack.stories.store import StoreCredential
 from bot.slack.stories.try_again import TryAgain
 from bot.slack.traffic import SlackTraffic
+from bot.storage.checks import storage_checks
 from bot.storage.opening import Store, not_before_what_is_recorded, open_store
 
 _MOST_MODALS: Final = 50
@@ -99,7 +103,6 @@ async def run(settings: Settings) -> None:
 
 async def _live(settings: Settings) -> None:
     async with running(settings) as bot:
-        _log.info("ready", **describe_start(settings, transport=bot.transport, http_address=bot.http_address))
         forever = asyncio.ensure_future(asyncio.Event().wait())  # a gateway over HTTP has no background task
         done, _ = await asyncio.wait([forever, *bot.background], return_when=asyncio.FIRST_COMPLETED)
         for broken in done:
@@ -127,8 +130,7 @@ class _Base:
     gate: Gate
     channels: Channels
     background: list[asyncio.Task[None]]
-    is_working: list[Callable[[], bool]]
-    """Conditions for being ready, in addition to the database and Slack."""
+    conditions: Conditions
 
     @property
     def contact(self) -> str:
@@ -148,33 +150,41 @@ async def running(settings: Settings, clock: Callable[[], datetime] | None = Non
     Raises StartRefused, with the fix, before any work is accepted.
     """
     async with AsyncExitStack() as stack:
-        server = Server()
+        server, conditions = Server(), Conditions()
         stack.push_async_callback(server.stop)
         address = await _listen(server, settings)
-        store = await open_store(settings, stack, clock)
+        conditions.wait_for("the database")
+        store = await open_store(settings, stack, clock, conditions.note)
+        conditions.add(*storage_checks(store, None if store.jobs else settings.database_path.parent))
+        conditions.wait_for("Slack")
         is_worker, is_gateway = settings.role is not Role.GATEWAY, settings.role is not Role.WORKER
         comparison = ClockComparison()
         cloudflare = _cloudflare_client(settings, _pace(settings, store, clock), comparison) if is_worker else None
-        base = await _begin(settings, store, stack, SlackTraffic(comparison))
+        base = await _begin(settings, store, stack, SlackTraffic(comparison), conditions)
         catalogs = await _start_worker(base, cloudflare, stack) if cloudflare else _by_others(store)
         stack.push_async_callback(_cancel, base.background)
         if isinstance(store.clock, SteadyClock):
             base.keep_running(_clock_watch(store, store.clock).run())
         socket = await _start_gateway(base, catalogs, server, stack) if is_gateway else None
         if not is_gateway:
-            server.attach(None, lambda: _is_ready(base, None))
+            server.attach(None, partial(_is_ready, conditions))
         if is_gateway and socket is None:
             stack.push_async_callback(server.stop_after_notice)
         else:
             stack.callback(server.begin_stop)
+        transport = "socket_mode" if socket else "http" if is_gateway else "none"
+        await conditions.begin(**describe_start(settings, transport=transport, http_address=address))
+        base.keep_running(conditions.run())
         yield RunningBot(
-            transport="socket_mode" if socket else "http" if is_gateway else "none",
+            transport=transport,
             http_address=address,
             background=tuple(base.background),
         )
 
 
-async def _begin(settings: Settings, store: Store, stack: AsyncExitStack, traffic: SlackTraffic) -> _Base:
+async def _begin(
+    settings: Settings, store: Store, stack: AsyncExitStack, traffic: SlackTraffic, conditions: Conditions
+) -> _Base:
     http = await stack.enter_async_context(open_session(TIMEOUT, settings.network, traffic))
     patient_http = await stack.enter_async_context(
         open_session(PATIENT_TIMEOUT, settings.network, traffic, keeps_connections=False)
@@ -202,7 +212,7 @@ async def _begin(settings: Settings, store: Store, stack: AsyncExitStack, traffi
         gate=gate,
         channels=Channels(slack, gate.allows_channel, store.clock),
         background=[],
-        is_working=[],
+        conditions=conditions,
     )
 
 
@@ -268,7 +278,7 @@ async def _start_worker(base: _Base, cloudflare: CloudflareClient, stack: AsyncE
             keep_house=lambda: keep_house(store, watch),
             clock=store.clock,
         )
-        base.is_working.append(lambda: runner.is_working)
+        base.conditions.add(jobs_check(lambda: runner.is_working))
         base.keep_running(runner.run())
         return _by_others(store)
     dispatcher = InlineDispatcher(delivery, store.submissions, store.clock)
@@ -301,7 +311,9 @@ async def _start_gateway(
         await socket.connect()
         base.keep_running(socket.watch())
     http = _http_ingress(settings, ingress) if socket is None else None
-    server.attach(None if http is None else http.handle, lambda: _is_ready(base, socket))
+    if socket is not None:
+        base.conditions.add(Check(part=Part.TRANSPORT, examine=partial(_examine_socket, socket), is_quick=True))
+    server.attach(None if http is None else http.handle, partial(_is_ready, base.conditions))
     stack.push_async_callback(ingress.drain)  # answers need the clients, which are closed after this
     if socket is not None:
         stack.push_async_callback(socket.stop_taking)
@@ -420,16 +432,15 @@ async def _listen(server: Server, settings: Settings) -> str:
         raise StartRefused(message) from None
 
 
-async def _is_ready(base: _Base, socket: SocketModeIngress | None) -> bool:
-    """Whether the database answers within a second, jobs are run, and Socket Mode (if used) is connected."""
-    try:
-        async with asyncio.timeout(1):
-            await base.store.submissions.ping()
-    except (TimeoutError, DatabaseTrouble):
-        return False
-    if not all(each() for each in base.is_working):
-        return False
-    return socket is None or await socket.is_connected()
+async def _is_ready(conditions: Conditions) -> bool:
+    return is_ready(await conditions.ask())
+
+
+async def _examine_socket(socket: SocketModeIngress) -> list[Finding]:
+    if await socket.is_connected():
+        return [Finding(part=Part.TRANSPORT, event="socket_open", text="Socket Mode is connected")]
+    text = "Socket Mode is not connected"
+    return [Finding(part=Part.TRANSPORT, event="socket_closed", text=text, mark=Mark.FAILED, blocks=True)]
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

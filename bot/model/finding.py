@@ -3,9 +3,15 @@
 The command `check` prints them, the running bot logs those that change, `/readyz` as JSON and `/metrics` show them.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
+
+import structlog
+
+_log = structlog.get_logger()
 
 
 class Part(StrEnum):
@@ -17,7 +23,6 @@ class Part(StrEnum):
     PROCESS = "process"
     FILES = "files"
     NETWORK = "network"
-    CLOCK = "clock"
     DATABASE = "database"
     KEYS = "keys"
     JOBS = "jobs"
@@ -27,6 +32,7 @@ class Part(StrEnum):
     CHANNELS = "channels"
     CLOUDFLARE = "cloudflare"
     CATALOGS = "catalogs"
+    CLOCK = "clock"
 
 
 class Mark(StrEnum):
@@ -35,6 +41,9 @@ class Mark(StrEnum):
     OK = "ok"
     WARNING = "warning"
     FAILED = "failed"
+
+
+_LEVELS: Final = {Mark.OK: logging.DEBUG, Mark.WARNING: logging.WARNING, Mark.FAILED: logging.ERROR}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +67,13 @@ class Finding:
 
     known: Mapping[str, object] = field(default_factory=dict)
     """Counts and ids, for the log and JSON."""
+
+
+def log_finding(finding: Finding) -> None:
+    """Log a finding, in the words that `check` prints."""
+    what_to_do = {"setting": finding.setting or None, "fix": finding.fix} if finding.fix else {}
+    level = _LEVELS[finding.mark]
+    _log.log(level, finding.event, part=finding.part.value, found=finding.text, **finding.known, **what_to_do)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,20 +1,17 @@
 """The condition of each part of a running bot: examined every minute, logged when it changes, the base of readiness."""
 
 import asyncio
-import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Final
 
 import structlog
 
-from bot.model.finding import Check, Finding, Mark, Part
+from bot.model.finding import Check, Finding, Mark, Part, log_finding
 
 EXAMINE_EVERY: Final = timedelta(minutes=1)
 PATIENCE: Final = timedelta(seconds=20)
 _QUICK_PATIENCE: Final = timedelta(seconds=1)
-
-_LEVELS: Final = {Mark.OK: logging.DEBUG, Mark.WARNING: logging.WARNING, Mark.FAILED: logging.ERROR}
 
 _log = structlog.get_logger()
 
@@ -25,6 +22,8 @@ class Conditions:
     def __init__(self) -> None:
         self._checks: list[Check] = []
         self._found: dict[Part, Sequence[Finding]] = {}
+        self._known: dict[str, object] = {}
+        self._was_ready: bool | None = None
         self.wait_for("its first step")
 
     def wait_for(self, what: str) -> None:
@@ -34,14 +33,22 @@ class Conditions:
         )
         self._found[Part.START] = [waiting]
 
+    def note(self, finding: Finding) -> None:
+        """Keep and log what the start has met, until the part is examined."""
+        self._keep(finding.part, [finding])
+
     def add(self, *checks: Check) -> None:
         """Examine these parts too, from now on."""
         self._checks += checks
 
-    async def begin(self) -> None:
-        """End the start: from now on, the bot is ready if no finding blocks. Returns after the first examination."""
-        await self.examine()
+    async def begin(self, **known: object) -> None:
+        """End the start: from now on, the bot is ready if no finding blocks. Returns after the first examination.
+
+        `known` are the fields of the log lines `ready` and `not_ready`, of which there is one for each change.
+        """
+        self._known = known
         self._found.pop(Part.START)
+        await self.examine()
 
     async def run(self) -> None:
         """Examine every minute, until cancelled."""
@@ -52,20 +59,35 @@ class Conditions:
     async def examine(self) -> None:
         """Examine all parts at once, and log what has changed."""
         await asyncio.gather(*(self._examine(check, PATIENCE) for check in self._checks))
+        self._announce()
 
     async def ask(self) -> list[Finding]:
         """Return the findings on all parts; those of quick checks are fresh, the others at most a minute old."""
         quick = (check for check in self._checks if check.is_quick)
         await asyncio.gather(*(self._examine(check, _QUICK_PATIENCE) for check in quick))
+        if self._was_ready is not None:
+            self._announce()
         return self.latest()
 
     def latest(self) -> list[Finding]:
         """Return the latest findings, in the order of the parts."""
         return [finding for part in Part for finding in self._found.get(part, ())]
 
+    def _announce(self) -> None:
+        found = self.latest()
+        ready = is_ready(found)
+        if ready and not self._was_ready:
+            _log.info("ready", **self._known)
+        elif not ready and self._was_ready is not False:
+            blocking = [finding.part.value for finding in found if finding.blocks]
+            _log.warning("not_ready", parts=list(dict.fromkeys(blocking)), **self._known)
+        self._was_ready = ready
+
     async def _examine(self, check: Check, patience: timedelta) -> None:
-        found = await examine(check, patience)
-        before, self._found[check.part] = self._found.get(check.part, ()), found
+        self._keep(check.part, await examine(check, patience))
+
+    def _keep(self, part: Part, found: Sequence[Finding]) -> None:
+        before, self._found[part] = self._found.get(part, ()), found
         _log_changes(before, found)
 
 
@@ -85,13 +107,6 @@ async def examine(check: Check, patience: timedelta = PATIENCE) -> Sequence[Find
 def is_ready(found: Iterable[Finding]) -> bool:
     """Whether a submission can be stored."""
     return not any(finding.blocks for finding in found)
-
-
-def log_finding(finding: Finding) -> None:
-    """Log a finding, in the words that `check` prints."""
-    what_to_do = {"setting": finding.setting or None, "fix": finding.fix} if finding.fix else {}
-    level = _LEVELS[finding.mark]
-    _log.log(level, finding.event, part=finding.part.value, found=finding.text, **finding.known, **what_to_do)
 
 
 def _log_changes(before: Sequence[Finding], after: Sequence[Finding]) -> None:

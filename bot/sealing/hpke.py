@@ -96,6 +96,11 @@ class KeyRing:
         self._keys = {SealingKey(key.public_key()).key_id: key for key in (newest, *older)}
         self.sealing_key = SealingKey(newest.public_key())
 
+    @property
+    def key_ids(self) -> frozenset[str]:
+        """The ids of all keys that can open."""
+        return frozenset(self._keys)
+
     def add(self, newest: X25519PrivateKey) -> None:
         """Seal with this key from now on; the others still open."""
         self.sealing_key = SealingKey(newest.public_key())

@@ -27,6 +27,14 @@ _SESSION: Final = {
     "default_transaction_isolation": "read committed",
 }
 _CONNECTION: Final = {**COMMON, "application_name": "r2-credential-bot"}
+_SILENCES: Final = (
+    (re.compile("[Rr]efused"), "the connection was refused: is the server running, and listening at that address?"),
+    (re.compile("resolve|translate host"), "the name of its host cannot be resolved"),
+    (re.compile("[Uu]nreachable|No route"), "the network has no way to its host"),
+    (re.compile("No such file"), "there is no socket of a server on this machine"),
+    (re.compile("closed the connection|reset by peer"), "the connection was closed while it was opened"),
+)
+_NO_ANSWER: Final = "there was no answer in time"
 _UNKNOWN_PARAMETER: Final = re.compile(r'invalid URI query parameter: "(\w{1,40})"')
 
 _log = structlog.get_logger()
@@ -39,17 +47,23 @@ class Connector:
         """Parse the URL; raises ValueError, with a sentence that quotes no password, if it is invalid."""
         self._parameters = _parameters(url)
         self.refusal: Refusal | None = None  # the last one that the operator may have to fix
+        self._logged: Refusal | None = None
+        self.silence = _NO_ANSWER
+        """Why the latest attempt to connect got no answer."""
 
     async def connect(self) -> psycopg.AsyncConnection[Any]:
         """Return a connection with the session settings applied; must run within a Deadline. Raises psycopg.Error."""
+        self.silence = _NO_ANSWER  # it holds if the time runs out below
         try:
             connection = await psycopg.AsyncConnection.connect(**self._parameters)
         except (psycopg.OperationalError, psycopg.ProgrammingError) as error:  # the latter: PGCONNECT_TIMEOUT=abc
             refusal = judge_connecting(error)
+            self.silence = next((why for words, why in _SILENCES if words.search(str(error))), "it cannot be reached")
             if refusal is not None and "," in str(self._parameters.get("host")):
                 refusal = replace(refusal, passes=True)  # another server may answer later
             self.note(refusal)
             raise
+        self.refusal = None
         Deadline.current().watch(connection)  # SQLAlchemy sends queries over its first connection
         await set_up(connection, _SESSION)
         connection.adapters.register_loader("timestamptz", _TimeLoader)
@@ -74,10 +88,13 @@ class Connector:
             raise DatabaseUnavailable
 
     def note(self, refusal: Refusal | None) -> None:
-        """Log a refusal and keep it for the operator; None is ignored."""
-        if refusal is not None:
+        """Keep a refusal for the operator, and log one that is new; None is ignored."""
+        if refusal is None:
+            return
+        self.refusal = refusal
+        if refusal != self._logged:
             _log.error("postgres_refused", sqlstate=refusal.sqlstate, reason=refusal.reason, fix=refusal.fix)
-            self.refusal = refusal
+            self._logged = refusal
 
 
 class _TimeLoader(Loader):

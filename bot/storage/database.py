@@ -5,6 +5,8 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from bot.storage.trouble import Trouble
+
 _T = TypeVar("_T")
 
 
@@ -22,6 +24,11 @@ class DatabaseBusy(Exception):  # noqa: N818 - reads as what it says
 
 class Database(Protocol):
     """Runs functions that take a connection, each in a separate transaction."""
+
+    @property
+    def trouble(self) -> Trouble:
+        """Why the latest failed call failed, as far as that is known."""
+        ...
 
     async def run(
         self, work: Callable[[Connection], _T], afterwards: Callable[[_T, Any], Awaitable[None]] | None = None

@@ -12,6 +12,7 @@ import structlog
 
 from bot.model.clock import FURTHEST_BACK, steady_clock
 from bot.model.errors import DatabaseTrouble, KeyFileUnusable, StartRefused
+from bot.model.finding import Finding, log_finding
 from bot.model.role import Role
 from bot.sealing.hpke import KeyRing, PublicRing, load_private_keys, load_public_key
 from bot.sealing.key_files import KeyFiles
@@ -22,6 +23,7 @@ from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, Schema
 from bot.storage.lock import AlreadyRunning, ProcessLock
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
+from bot.storage.trouble import DATABASE_SETTING, Trouble
 
 if TYPE_CHECKING:
     from bot.storage.jobs import Jobs
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 
 KEY_DIRECTORY: Final = "sealing-keys"
 
+_DATABASE: Final = DATABASE_SETTING
 _PAUSE: Final = timedelta(seconds=1)
-_DATABASE: Final = "R2_CREDENTIAL_DATABASE_URL"
+_BUSY: Final = Trouble(reason="another program holds the database's file", fix="end it, or wait until it has finished")
 
 _log = structlog.get_logger()
 
@@ -59,17 +62,27 @@ class Store:
         return self.sealing if isinstance(self.sealing, KeyRing) else None
 
 
-async def open_store(settings: Settings, stack: AsyncExitStack, clock: Callable[[], datetime] | None) -> Store:
+async def open_store(
+    settings: Settings,
+    stack: AsyncExitStack,
+    clock: Callable[[], datetime] | None,
+    tell: Callable[[Finding], None] = log_finding,
+) -> Store:
     """Open everything, and close it with `stack`. The default `clock` is steady and starts at the database's time.
 
-    Raises StartRefused. Waits for an unreachable PostgreSQL without a limit.
+    Raises StartRefused. Waits for an unreachable PostgreSQL, or a busy file, without a limit, and tells why.
     """
     if settings.postgres_url is not None:
-        return await _open_postgres(settings, settings.postgres_url.reveal(), stack, clock)
-    return await _open_files(settings, stack, clock)
+        return await _open_postgres(settings, settings.postgres_url.reveal(), stack, clock, tell)
+    return await _open_files(settings, stack, clock, tell)
 
 
-async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable[[], datetime] | None) -> Store:
+async def _open_files(
+    settings: Settings,
+    stack: AsyncExitStack,
+    clock: Callable[[], datetime] | None,
+    tell: Callable[[Finding], None],
+) -> Store:
     path = settings.database_path
     try:
         _lock(settings.data_dir / "lock", settings, stack)
@@ -79,7 +92,7 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
                 _require_private(each, _DATABASE)
         database = SqliteDatabase(path)
         stack.callback(database.stop)
-        await _start_unless_busy(database, path)
+        await _start_unless_busy(database, path, tell)
         submissions = Submissions(database)
         now = clock or steady_clock(await _latest_time(submissions, datetime.now(UTC)))
         key_files, key_ring = _key_ring(settings, now())
@@ -109,13 +122,13 @@ async def _open_files(settings: Settings, stack: AsyncExitStack, clock: Callable
     )
 
 
-async def _start_unless_busy(database: SqliteDatabase, path: Path) -> None:
+async def _start_unless_busy(database: SqliteDatabase, path: Path, tell: Callable[[Finding], None]) -> None:
     """Wait while another program holds the file, for instance a backup."""
     while True:
         try:
             database.start()
         except DatabaseBusy:
-            _log.warning("database_busy", next_try_in_seconds=_PAUSE.total_seconds())
+            tell(_BUSY.finding())
             await asyncio.sleep(_PAUSE.total_seconds())
         except DatabaseTrouble:
             because = f" ({database.fault.cause}): {database.fault.fix}" if database.fault else ""
@@ -126,7 +139,11 @@ async def _start_unless_busy(database: SqliteDatabase, path: Path) -> None:
 
 
 async def _open_postgres(
-    settings: Settings, url: str, stack: AsyncExitStack, clock: Callable[[], datetime] | None
+    settings: Settings,
+    url: str,
+    stack: AsyncExitStack,
+    clock: Callable[[], datetime] | None,
+    tell: Callable[[Finding], None],
 ) -> Store:
     try:
         from bot.storage.jobs import Jobs  # noqa: PLC0415 - the extra "postgres"
@@ -142,7 +159,7 @@ async def _open_postgres(
     stack.push_async_callback(database.stop)
     jobs = Jobs(database)
     submissions = Submissions(database, enqueue=jobs.deliver_in)
-    started_at = await _wait_for(database, jobs, submissions)
+    started_at = await _wait_for(database, jobs, submissions, tell)
     now = clock or steady_clock(started_at)
     key_files, sealing = _sealing_on_postgres(settings, now(), stack)
     return Store(
@@ -170,7 +187,9 @@ def _sealing_on_postgres(
         raise _unusable(settings, error) from None
 
 
-async def _wait_for(database: "PostgresDatabase", jobs: "Jobs", submissions: Submissions) -> datetime:
+async def _wait_for(
+    database: "PostgresDatabase", jobs: "Jobs", submissions: Submissions, tell: Callable[[Finding], None]
+) -> datetime:
     """Wait until the database has all tables, and return the time to start the clock with."""
     while True:
         try:
@@ -183,8 +202,8 @@ async def _wait_for(database: "PostgresDatabase", jobs: "Jobs", submissions: Sub
         except DatabaseTrouble:
             if database.refusal is not None:
                 _refuse_unless_it_passes(database.refusal)
+            tell(database.trouble.finding())
             await database.stop()  # the next attempt makes new connections
-            _log.warning("database_not_reached", next_try_in_seconds=_PAUSE.total_seconds())
             await asyncio.sleep(_PAUSE.total_seconds())
 
 

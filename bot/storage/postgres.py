@@ -19,6 +19,7 @@ from bot.storage.connecting import Connector
 from bot.storage.deadline import Deadline
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
 from bot.storage.refusals import Refusal, causes, judge_statement, sqlstate_of
+from bot.storage.trouble import Trouble
 
 CONNECTIONS: Final = 8
 MIGRATION_LIMIT: Final = timedelta(seconds=60)
@@ -50,8 +51,8 @@ class PostgresDatabase:
         self._broke_at = float("-inf")
         self._engine: AsyncEngine | None = None
 
-    async def start(self) -> None:
-        """Connect and migrate the tables; raises DatabaseUnavailable and SchemaTooNew.
+    async def start(self, *, migrates: bool = True) -> None:
+        """Connect and, if it `migrates`, bring the tables up to date; raises DatabaseUnavailable and SchemaTooNew.
 
         If the server refused, `refusal` says what the operator has to do.
         """
@@ -66,7 +67,7 @@ class PostgresDatabase:
         )
         try:
             await self._connector.examine(self._time_limit)
-            if not await self.run(is_up_to_date):
+            if migrates and not await self.run(is_up_to_date):
                 await self._run(self._engine, _migrate, None, MIGRATION_LIMIT)
         except CommitUnknown:  # the next start will know
             await self.stop()
@@ -79,6 +80,15 @@ class PostgresDatabase:
     def refusal(self) -> Refusal | None:
         """The last refusal since the start that the operator may have to fix."""
         return self._connector.refusal
+
+    @property
+    def trouble(self) -> Trouble:
+        """Why the latest failed call failed: a refusal by the server, or no answer."""
+        refusal = self.refusal
+        if refusal is None:
+            return Trouble(reason=f"PostgreSQL cannot be reached: {self._connector.silence}")
+        state = f" (SQLSTATE {refusal.sqlstate})" if refusal.sqlstate else ""
+        return Trouble(reason=f"PostgreSQL refused: {refusal.reason}{state}", fix=refusal.fix or "")
 
     async def run(self, work: Callable[[Connection], _T], afterwards: _Afterwards[_T] | None = None) -> _T:
         """Return the result of `work` once it is committed.

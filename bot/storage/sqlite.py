@@ -23,6 +23,7 @@ from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
 from bot.storage.database import DatabaseBusy, DatabaseCorrupt
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
 from bot.storage.sqlite_faults import Fault, find_fault
+from bot.storage.trouble import Trouble
 
 _T = TypeVar("_T")
 _GROUP: Final = 128
@@ -72,7 +73,15 @@ class SqliteDatabase:
         self._is_over = False
         self._group: list[_Job] = []
         self._said_at: dict[Fault, float] = {}
-        self.fault: Fault | None = None  # why it could not be opened
+        self.fault: Fault | None = None  # the latest one
+
+    @property
+    def trouble(self) -> Trouble:
+        """Why the latest failed call failed, as far as that is known."""
+        fault = self.fault
+        if fault is None:
+            return Trouble(reason="SQLite is not running", fix="restart the bot")
+        return Trouble(reason=f"SQLite failed ({fault.cause})", fix=fault.fix)
 
     def start(self) -> None:
         """Open the file, bring its tables up to date, start the thread.
@@ -196,6 +205,7 @@ class SqliteDatabase:
         On the loop, since this thread must not end for a log that cannot be written: every caller would wait forever.
         """
         fault, now = find_fault(error), self._clock()
+        self.fault = fault or self.fault
         if fault is None or now < self._said_at.get(fault, -math.inf) + _SAY_AGAIN_SECONDS:
             return
         self._said_at[fault] = now

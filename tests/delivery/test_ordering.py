@@ -74,6 +74,7 @@ from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import METADATA, SUBMISSIONS
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
+from bot.storage.trouble import Trouble
 from tests.postgres import execute
 
 EXAMPLES = int(os.environ.get("ORDERING_EXAMPLES", "0"))
@@ -215,6 +216,11 @@ class InterruptedDatabase:
     def __init__(self, database: Database, world: World) -> None:
         self._database = database
         self._world = world
+
+    @property
+    def trouble(self) -> Trouble:
+        """Return the other database's."""
+        return self._database.trouble
 
     async def run(
         self, work: Callable[[Connection], T], afterwards: Callable[[T, Any], Awaitable[None]] | None = None

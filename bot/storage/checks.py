@@ -1,0 +1,109 @@
+"""Examines the database and the keys of a running bot: whether a submission can be recorded, and opened later."""
+
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from bot.model.errors import DatabaseTrouble
+from bot.model.finding import Check, Finding, Mark, Part
+from bot.sealing.hpke import KeyRing
+from bot.storage.database import Database
+from bot.storage.opening import Store
+
+SCARCE_BYTES: Final = 64 * 1024 * 1024
+NONE_LEFT_BYTES: Final = 1024 * 1024
+"""SQLite moves its write-ahead log into the file, and needs room for both."""
+
+_PUT_BACK: Final = "put the key files back that belong to this database, or wait until those submissions expire"
+_NAME_THE_HALF: Final = (
+    "give the workers the private half of each gateway's R2_CREDENTIAL_SEALING_PUBLIC_KEY, and keep a replaced key in "
+    "second place until R2_CREDENTIAL_TTL has passed"
+)
+
+_VERSION: Final = text("SHOW server_version")
+
+
+def storage_checks(store: Store, disk: Path | None) -> list[Check]:
+    """Return the checks of an open store; `disk` is the directory of an SQLite file."""
+    return [
+        Check(part=Part.DATABASE, examine=partial(_examine_database, store, disk), is_quick=True),
+        Check(part=Part.KEYS, examine=partial(_examine_keys, store)),
+    ]
+
+
+async def _examine_database(store: Store, disk: Path | None) -> Sequence[Finding]:
+    try:
+        await store.submissions.ping()
+    except DatabaseTrouble:
+        return [store.database.trouble.finding()]
+    if disk is not None and (found := find_scarcity(disk)):
+        return [found]
+    return [
+        Finding(part=Part.DATABASE, event="database_answers", text=f"{await describe(store.database)}, can be written")
+    ]
+
+
+def find_scarcity(disk: Path) -> Finding | None:
+    """Return a finding if little or no room is left for an SQLite file."""
+    free = shutil.disk_usage(disk).free
+    if free >= SCARCE_BYTES:
+        return None
+    is_full = free < NONE_LEFT_BYTES
+    return Finding(
+        part=Part.DATABASE,
+        event="disk_full" if is_full else "disk_almost_full",
+        text=f"{free // 1024} KiB are free on the disk that holds {disk}",
+        mark=Mark.FAILED if is_full else Mark.WARNING,
+        setting="R2_CREDENTIAL_DATA_DIR",
+        fix="make room on that disk",
+        blocks=is_full,
+        known={"free_bytes": free},
+    )
+
+
+async def describe(database: Database) -> str:
+    """Return the engine and its version; raises DatabaseTrouble."""
+    return await database.run(_describe)
+
+
+def _describe(connection: Connection) -> str:
+    if connection.dialect.name == "postgresql":
+        return f"PostgreSQL {connection.scalar(_VERSION)}"
+    return f"SQLite {sqlite3.sqlite_version}"
+
+
+async def _examine_keys(store: Store) -> Sequence[Finding]:
+    key_id = store.sealing.sealing_key.key_id
+    if not isinstance(store.sealing, KeyRing):
+        text = f"seals with the public key {key_id}; only a worker can tell whether its private half is there"
+        return [Finding(part=Part.KEYS, event="keys_seal", text=text, known={"key_id": key_id})]
+    try:
+        needed = await store.submissions.key_ids_in_use()
+    except DatabaseTrouble:
+        return [Finding(part=Part.KEYS, event="keys_not_compared", text="not compared: no database", mark=Mark.WARNING)]
+    return [judge_keys(store.sealing, needed, is_own=store.key_files is not None)]
+
+
+def judge_keys(ring: KeyRing, needed: frozenset[str], *, is_own: bool) -> Finding:
+    """Return whether the ring opens everything that is sealed in the database."""
+    missing = sorted(needed - ring.key_ids)
+    count, newest = len(ring.key_ids), ring.sealing_key.key_id
+    known = {"keys": count, "key_id": newest}
+    if not missing:
+        text = f"{count} in the ring, the newest is {newest}; all that is sealed can be opened"
+        return Finding(part=Part.KEYS, event="keys_fit", text=text, known=known)
+    return Finding(
+        part=Part.KEYS,
+        event="keys_missing",
+        text=f"what waits in the database was sealed with {', '.join(missing)}, which this process does not have",
+        mark=Mark.FAILED,
+        setting="R2_CREDENTIAL_DATA_DIR" if is_own else "R2_CREDENTIAL_SEALING_KEY",
+        fix=_PUT_BACK if is_own else _NAME_THE_HALF,
+        blocks=True,
+        known={**known, "missing": missing},
+    )
