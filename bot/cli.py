@@ -1,45 +1,82 @@
-"""The command line: run, health, sandbox, keygen, manifest."""
+"""The command line: run, health, sandbox, keygen, manifest. A command is a function under `@_command`."""
 
+import argparse
 import asyncio
 import logging
+import os
+import signal
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import methodcaller
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
-
-import typer
+from typing import Final, Literal, NoReturn
 
 from bot import __version__
 
-_SETTINGS_PROBLEM = 2
+_SETTINGS_PROBLEM: Final = 2
 """The exit code if the settings, or other input, must be fixed: a restart does not help."""
 
-_app = typer.Typer(
-    help="Stores the credential of a Cloudflare R2 Data Catalog (Basin Catalog) from Slack.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,  # they would print local variables, secrets among them
+_HIGHEST_PORT: Final = 65535
+
+_parser: Final = argparse.ArgumentParser(
+    prog="r2-credential-bot",
+    description="Stores the credential of a Cloudflare R2 Data Catalog (Basin Catalog) from Slack.",
+    epilog="Run `r2-credential-bot COMMAND --help` for the options of a command.",
+    allow_abbrev=False,
 )
+_parser.add_argument("--version", action="version", version=__version__, help="print the version and exit")
+_commands: Final = _parser.add_subparsers(title="commands", metavar="COMMAND")
+_argument: Final = partial(methodcaller, "add_argument")
+"""Takes what `ArgumentParser.add_argument` takes; the function under `@_command` gets the value by its name."""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command of the command line."""
-    _app(prog_name="r2-credential-bot")
+    values = vars(_parser.parse_args(arguments))
+    if not values:
+        _parser.print_help(sys.stderr)
+        sys.exit(_SETTINGS_PROBLEM)
+    execute = values.pop("execute")
+    try:
+        execute(**values)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at the end fails as well
+        sys.exit(1)
 
 
-@_app.callback(invoke_without_command=True)
-def _show_version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:  # noqa: FBT002 - an option of a command line
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
+def _command(*arguments: methodcaller) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command with its name; its docstring is what `--help` prints."""
+
+    def declare(execute: Callable[..., None]) -> Callable[..., None]:
+        text = execute.__doc__ or ""
+        parser = _commands.add_parser(execute.__name__, help=text, description=text, allow_abbrev=False)
+        for add_to in arguments:
+            add_to(parser)
+        parser.set_defaults(execute=execute)
+        return execute
+
+    return declare
 
 
-@_app.command()
-def run(
-    role: Annotated[
-        Literal["all", "gateway", "worker"],
-        typer.Option(help="Run everything, only the Slack side, or only the Cloudflare side (both need PostgreSQL)."),
-    ] = "all",
-) -> None:
+def _port(text: str) -> int:
+    if text.isdecimal() and int(text) <= _HIGHEST_PORT:
+        return int(text)
+    problem = f"{text!r} is not a number from 0 to {_HIGHEST_PORT}"
+    raise argparse.ArgumentTypeError(problem)
+
+
+@_command(
+    _argument(
+        "--role",
+        choices=("all", "gateway", "worker"),
+        default="all",
+        help="run everything (the default), only the Slack side, or only the Cloudflare side (both need PostgreSQL)",
+    )
+)
+def run(role: str) -> None:
     """Run the bot. Settings come from the environment and from .env (see the README)."""
     from bot.operations.hardening import harden
 
@@ -69,7 +106,7 @@ def run(
         sys.exit(1)
 
 
-@_app.command()
+@_command()
 def health() -> None:
     """Check that the bot on this machine is alive; exit code 1 if it is not. Any role, with the bot's settings."""
     from bot.operations.health import is_alive
@@ -80,20 +117,20 @@ def health() -> None:
     except SettingsError as error:
         _refuse(*error.problems)
     if not is_alive(settings.http_host, settings.http_port):
-        typer.echo(f"no healthy bot answers on {settings.http_host}, port {settings.http_port}", err=True)
+        print(f"no healthy bot answers on {settings.http_host}, port {settings.http_port}", file=sys.stderr)
         sys.exit(1)
 
 
-@_app.command()
-def sandbox(
-    port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="The port of the page; default: 8080, or a free one if that is in use."),
-    ] = None,
-    transport: Annotated[
-        Literal["socket", "http"], typer.Option(help="How the fake Slack reaches the bot.")
-    ] = "socket",
-) -> None:
+@_command(
+    _argument("--port", type=_port, help="the port of the page; default: 8080, or a free one if that is in use"),
+    _argument(
+        "--transport",
+        choices=("socket", "http"),
+        default="socket",
+        help="how the fake Slack reaches the bot; default: %(default)s",
+    ),
+)
+def sandbox(port: int | None, transport: Literal["socket", "http"]) -> None:
     """Try the bot without Slack and Cloudflare: everything runs on this machine, with a web page to use it."""
     from bot.sandbox.run import choose_port, run_sandbox
     from bot.slack.manifest import build_manifest
@@ -105,8 +142,8 @@ def sandbox(
     sys.exit(asyncio.run(run_sandbox(port=free_port, transport=transport, manifest=build_manifest(None))))
 
 
-@_app.command()
-def keygen(path: Annotated[Path, typer.Argument(help="The file to create; it must not exist.")]) -> None:
+@_command(_argument("path", type=Path, metavar="PATH", help="the file to create; it must not exist"))
+def keygen(path: Path) -> None:
     """Generate a private sealing key (PKCS#8 PEM, mode 0600) and print its public half."""
     _harden()
     from bot.sealing.hpke import generate_private_key
@@ -117,7 +154,7 @@ def keygen(path: Annotated[Path, typer.Argument(help="The file to create; it mus
         exposure = find_exposure(path.parent)
         if exposure:
             _refuse(f"{path.parent}: not a safe place for a key, since {exposure}.")
-        typer.echo(write_key_file(path, generate_private_key()), nl=False)
+        _print(write_key_file(path, generate_private_key()))
     except FileExistsError:
         _refuse(f"{path} already exists, and a key is never overwritten. Choose another name.")
     except OSError as error:
@@ -126,19 +163,21 @@ def keygen(path: Annotated[Path, typer.Argument(help="The file to create; it mus
         _refuse(f"{path} is not a possible file name.")
 
 
-@_app.command()
-def manifest(
-    url: Annotated[
-        str | None, typer.Option(help="The https:// URL at which Slack reaches the bot: prints the manifest for HTTP.")
-    ] = None,
-) -> None:
+@_command(
+    _argument("--url", help="the https:// URL at which Slack reaches the bot: prints the manifest for HTTP"),
+)
+def manifest(url: str | None) -> None:
     """Print the Slack app manifest for Socket Mode, or with --url for HTTP."""
     from bot.slack.manifest import build_manifest
 
     try:
-        typer.echo(build_manifest(url), nl=False)
+        _print(build_manifest(url))
     except ValueError as error:
         _refuse(str(error))
+
+
+def _print(text: str) -> None:
+    print(text, end="", flush=True)  # now, while `main` can still catch that the reader is gone
 
 
 def _harden() -> None:
@@ -149,10 +188,10 @@ def _harden() -> None:
 
 def _warn(*warnings: str) -> None:
     for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
 def _refuse(*lines: str) -> NoReturn:
     for line in lines:
-        typer.echo(line, err=True)
+        print(line, file=sys.stderr, flush=True)
     sys.exit(_SETTINGS_PROBLEM)

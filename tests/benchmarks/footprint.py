@@ -15,7 +15,7 @@ from bot.sandbox.slack import FakeSlack
 
 STARTS = 5
 IDLE_SECONDS = 30
-LIBRARIES = "import aiohttp, cryptography, httpx, pydantic_settings, slack_bolt.async_app, sqlalchemy, structlog, typer"
+LIBRARIES = "import aiohttp, cryptography, httpx, pydantic_settings, slack_bolt.async_app, sqlalchemy, structlog"
 
 
 async def main() -> None:
