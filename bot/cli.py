@@ -1,4 +1,4 @@
-"""The command line: run, health, sandbox, keygen, manifest. A command is a function under `@_command`."""
+"""The command line: run, check, health, sandbox, keygen, manifest. A command is a function under `@_command`."""
 
 import argparse
 import asyncio
@@ -68,14 +68,15 @@ def _port(text: str) -> int:
     raise argparse.ArgumentTypeError(problem)
 
 
-@_command(
-    _argument(
-        "--role",
-        choices=("all", "gateway", "worker"),
-        default="all",
-        help="run everything (the default), only the Slack side, or only the Cloudflare side (both need PostgreSQL)",
-    )
+_role: Final = _argument(
+    "--role",
+    choices=("all", "gateway", "worker"),
+    default="all",
+    help="everything (the default), only the Slack side, or only the Cloudflare side (both need PostgreSQL)",
 )
+
+
+@_command(_role)
 def run(role: str) -> None:
     """Run the bot. Settings come from the environment and from .env (see the README)."""
     from bot.operations.hardening import harden
@@ -104,6 +105,38 @@ def run(role: str) -> None:
     except Exception:
         logging.getLogger("bot").critical("crashed", exc_info=True)
         sys.exit(1)
+
+
+@_command(
+    _role,
+    _argument("--json", action="store_true", dest="as_json", help="print a JSON object instead of lines"),
+)
+def check(role: str, *, as_json: bool) -> None:
+    """Examine everything that the bot needs, and change nothing; exit code 1 if something has to be fixed."""
+    from bot.operations.hardening import harden
+
+    not_hardened = harden()
+    from bot.check import check as examine_everything
+    from bot.model.role import Role
+    from bot.operations.check_report import CheckReport, to_json
+    from bot.operations.checks import find_wrong_settings
+    from bot.operations.conditions import has_failed
+    from bot.operations.logs import configure_logging
+    from bot.settings import SettingsError, load_settings
+
+    configure_logging("critical", None)  # the findings say it all
+    report = CheckReport(sys.stderr if as_json else sys.stdout)
+    try:
+        loaded = load_settings(role=Role(role))
+    except SettingsError as error:
+        found = list(find_wrong_settings(error.problems))
+        report.tell(found)
+        report.end(found)
+    else:
+        found = asyncio.run(examine_everything(loaded, not_hardened, report))
+    if as_json:
+        _print(to_json(found) + "\n")
+    sys.exit(has_failed(found))
 
 
 @_command()

@@ -104,6 +104,11 @@ async def examine(check: Check, patience: timedelta = PATIENCE) -> Sequence[Find
     return [unknown]
 
 
+def has_failed(found: Iterable[Finding]) -> bool:
+    """Whether someone has to act before the bot can do all of its work."""
+    return any(finding.mark is Mark.FAILED for finding in found)
+
+
 def is_ready(found: Iterable[Finding]) -> bool:
     """Whether a submission can be stored."""
     return not any(finding.blocks for finding in found)

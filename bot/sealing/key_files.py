@@ -55,8 +55,14 @@ class KeyFiles:
             path.unlink()  # not overwritten: it may be a second name of a good key
         if not self._newest_first(now):
             self._create(now)
-        keys = [load_key_file(file.path)[0] for file in self._newest_first(now)]
-        return KeyRing(*keys)
+        return self._ring(now)
+
+    def read(self, now: datetime) -> KeyRing | None:
+        """Return the ring, or None if no key was made yet; changes nothing. Raises KeyFileUnusable and OSError."""
+        if not self._directory.exists():
+            return None
+        self._require_private()
+        return self._ring(now) if self._newest_first(now) else None
 
     def rotate(self, ring: KeyRing, now: datetime, needed: AbstractSet[str]) -> list[str]:
         """Add the day's key to the ring, destroy replaced ones that are not `needed`, and return their ids."""
@@ -71,6 +77,9 @@ class KeyFiles:
             _destroy(file.path)
             ring.forget(file.key_id)
         return [file.key_id for file in gone]
+
+    def _ring(self, now: datetime) -> KeyRing:
+        return KeyRing(*(load_key_file(file.path)[0] for file in self._newest_first(now)))
 
     def _create(self, now: datetime) -> Path:
         pem = generate_private_key()

@@ -78,10 +78,8 @@ def _describe(connection: Connection) -> str:
 
 
 async def _examine_keys(store: Store) -> Sequence[Finding]:
-    key_id = store.sealing.sealing_key.key_id
     if not isinstance(store.sealing, KeyRing):
-        text = f"seals with the public key {key_id}; only a worker can tell whether its private half is there"
-        return [Finding(part=Part.KEYS, event="keys_seal", text=text, known={"key_id": key_id})]
+        return [seals_with(store.sealing.sealing_key.key_id)]
     try:
         needed = await store.submissions.key_ids_in_use()
     except DatabaseTrouble:
@@ -89,13 +87,19 @@ async def _examine_keys(store: Store) -> Sequence[Finding]:
     return [judge_keys(store.sealing, needed, is_own=store.key_files is not None)]
 
 
-def judge_keys(ring: KeyRing, needed: frozenset[str], *, is_own: bool) -> Finding:
-    """Return whether the ring opens everything that is sealed in the database."""
-    missing = sorted(needed - ring.key_ids)
-    count, newest = len(ring.key_ids), ring.sealing_key.key_id
-    known = {"keys": count, "key_id": newest}
+def seals_with(key_id: str) -> Finding:
+    """Return what a process with a public key can tell."""
+    text = f"seals with the public key {key_id}; whether its private half is there, only the workers know"
+    return Finding(part=Part.KEYS, event="keys_seal", text=text, known={"key_id": key_id})
+
+
+def judge_keys(ring: KeyRing | None, needed: frozenset[str], *, is_own: bool) -> Finding:
+    """Return whether the ring (None: there is none yet) opens everything that is sealed in the database."""
+    key_ids = frozenset[str]() if ring is None else ring.key_ids
+    missing = sorted(needed - key_ids)
+    known = {"keys": len(key_ids), "key_id": None if ring is None else ring.sealing_key.key_id}
     if not missing:
-        text = f"{count} in the ring, the newest is {newest}; all that is sealed can be opened"
+        text = f"{len(key_ids)} in the ring, the newest is {known['key_id']}; all that is sealed can be opened"
         return Finding(part=Part.KEYS, event="keys_fit", text=text, known=known)
     return Finding(
         part=Part.KEYS,

@@ -34,7 +34,6 @@ KEY_DIRECTORY: Final = "sealing-keys"
 
 _DATABASE: Final = DATABASE_SETTING
 _PAUSE: Final = timedelta(seconds=1)
-_BUSY: Final = Trouble(reason="another program holds the database's file", fix="end it, or wait until it has finished")
 
 _log = structlog.get_logger()
 
@@ -122,13 +121,18 @@ async def _open_files(
     )
 
 
+def busy() -> Finding:
+    """Return what is found while another program, for instance a backup, holds an SQLite file."""
+    return Trouble(reason="another program holds the database's file", fix="end it, or wait until it is done").finding()
+
+
 async def _start_unless_busy(database: SqliteDatabase, path: Path, tell: Callable[[Finding], None]) -> None:
     """Wait while another program holds the file, for instance a backup."""
     while True:
         try:
             database.start()
         except DatabaseBusy:
-            tell(_BUSY.finding())
+            tell(busy())
             await asyncio.sleep(_PAUSE.total_seconds())
         except DatabaseTrouble:
             because = f" ({database.fault.cause}): {database.fault.fix}" if database.fault else ""

@@ -61,7 +61,7 @@ class Submissions:
 
     async def ping(self) -> None:
         """Return once the database has accepted a write: a read-only one is not ready."""
-        await self._database.run(lambda connection: _take(connection, _NO_BUCKET))
+        await self._database.run(try_to_write)
 
     async def add_opening(self, opening: Opening) -> None:
         """Record an opened modal."""
@@ -258,6 +258,11 @@ _TAKE: Final = {
     .returning(LEASES.c.epoch)
     for dialect, insert in INSERTS.items()
 }
+
+
+def try_to_write(connection: Connection) -> None:
+    """Write a row that nothing else reads."""
+    _take(connection, _NO_BUCKET)
 
 
 def _take(connection: Connection, key: BucketKey) -> Lease:

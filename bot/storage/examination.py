@@ -1,0 +1,191 @@
+"""Examines a database at rest or in use, for the command `check`. Whatever it writes is undone."""
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import Connection
+
+from bot.model.errors import DatabaseTrouble, KeyFileUnusable
+from bot.model.finding import Finding, Mark, Part
+from bot.model.role import Role
+from bot.sealing.hpke import KeyRing, load_private_keys, load_public_key
+from bot.sealing.key_files import KeyFiles
+from bot.sealing.private_places import find_exposure
+from bot.settings import Settings
+from bot.storage.checks import describe, find_scarcity, judge_keys, seals_with
+from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
+from bot.storage.migrations import bring_up_to_date, is_up_to_date
+from bot.storage.opening import KEY_DIRECTORY, busy
+from bot.storage.sqlite import SqliteDatabase
+from bot.storage.submissions import Submissions, try_to_write
+from bot.storage.trouble import DATABASE_SETTING, Trouble
+
+if TYPE_CHECKING:
+    from bot.storage.postgres import PostgresDatabase
+
+_DATA_DIR: Final = "R2_CREDENTIAL_DATA_DIR"
+_TOO_NEW: Final = Trouble(
+    reason="it belongs to a newer version of the bot", fix="run that version, or restore the backup made before it"
+)
+_DAMAGED: Final = Trouble(
+    reason="the file is damaged, or no database at all",
+    fix="put a backup in its place, or move it away to begin with an empty one",
+)
+_NO_EXTRA: Final = Trouble(
+    reason="PostgreSQL needs the extra", fix="run pip install '.[postgres]' in the bot's directory"
+)
+
+
+class _Undo(Exception):  # noqa: N818 - ends a transaction that must leave nothing behind
+    """Rolls a transaction back."""
+
+
+async def examine_storage(settings: Settings, now: datetime) -> Sequence[Finding]:
+    """Return what is found of the database and of the keys. Never raises for what is wrong with them."""
+    needed: frozenset[str] = frozenset()
+    try:
+        if settings.postgres_url is not None:
+            database, needed = await _examine_postgres(settings.postgres_url.reveal())
+        else:
+            database, needed = await _examine_files(settings)
+    except _Bad as bad:
+        database = bad.finding
+    except OSError as error:
+        database = Trouble(reason=f"{settings.data_dir} cannot be used ({error.strerror})").finding()
+    return [database, _examine_keys(settings, now, needed)]
+
+
+class _Bad(Exception):  # noqa: N818 - carries a finding up to the caller
+    """The database cannot be used."""
+
+    def __init__(self, trouble: Trouble, setting: str = DATABASE_SETTING) -> None:
+        super().__init__()
+        self.finding = replace(trouble.finding(), setting=setting)
+
+
+async def _examine_files(settings: Settings) -> tuple[Finding, frozenset[str]]:
+    path = settings.database_path
+    for directory, setting in ((settings.data_dir, _DATA_DIR), (path.parent, DATABASE_SETTING)):
+        _require_usable(directory, setting)
+    if not path.exists():
+        return _fine(f"{path} is created at the first start"), frozenset()
+    for each in (path, *path.parent.glob(f"{path.name}-*")):
+        if exposure := find_exposure(each):
+            raise _Bad(Trouble(reason=f"{each} cannot be used", fix=exposure))
+    database = SqliteDatabase(path, set_up=_leave_as_it_is)
+    try:
+        database.start()
+        return find_scarcity(path.parent) or await _examine_tables(database), await _find_needed(database)
+    except DatabaseBusy:
+        return replace(busy(), mark=Mark.WARNING, blocks=False), frozenset()
+    except DatabaseCorrupt:
+        raise _Bad(_DAMAGED) from None
+    except SchemaTooNew:
+        raise _Bad(_TOO_NEW) from None
+    except DatabaseTrouble:
+        raise _Bad(database.trouble) from None
+    finally:
+        database.stop()
+
+
+def _require_usable(directory: Path, setting: str) -> None:
+    """Require that this user alone controls a directory, or can create it."""
+    existing = next(each for each in (directory, *directory.absolute().parents) if each.exists())
+    if existing == directory and (exposure := find_exposure(directory)):
+        raise _Bad(Trouble(reason=f"{directory} cannot be used", fix=exposure), setting)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        fix = f"let the bot's user write to it: run `chown -R {os.geteuid()} {existing}`"
+        raise _Bad(Trouble(reason=f"{existing} cannot be written by this user", fix=fix), setting)
+
+
+async def _examine_postgres(url: str) -> tuple[Finding, frozenset[str]]:
+    try:
+        from bot.storage.postgres import PostgresDatabase  # noqa: PLC0415 - the extra "postgres"
+    except ImportError:
+        raise _Bad(_NO_EXTRA) from None
+    try:
+        database = PostgresDatabase(url)
+    except ValueError as error:
+        raise _Bad(Trouble(reason=str(error))) from None
+    return await _examine_server(database)
+
+
+async def _examine_server(database: "PostgresDatabase") -> tuple[Finding, frozenset[str]]:
+    try:
+        await database.start(migrates=False)
+        return await _examine_tables(database), await _find_needed(database)
+    except SchemaTooNew:
+        raise _Bad(_TOO_NEW) from None
+    except DatabaseTrouble:
+        raise _Bad(database.trouble) from None
+    finally:
+        await database.stop()
+
+
+async def _examine_tables(database: Database) -> Finding:
+    """Write as a submission does; where there are no tables yet, create them first. Both are undone."""
+    name = await describe(database)
+    if await database.run(is_up_to_date):
+        await _undone(database, try_to_write)
+        return _fine(f"{name}, can be written")
+    if await database.run(_has_tables):  # creating columns would lock the tables of a running bot
+        return _fine(f"{name}, has the tables of an older version, which the next start brings up to date")
+    await _undone(database, bring_up_to_date)
+    return _fine(f"{name}, can be written, and the tables are created at the first start")
+
+
+async def _undone(database: Database, work: Callable[[Connection], object]) -> None:
+    def try_it(connection: Connection) -> None:
+        work(connection)
+        raise _Undo
+
+    with suppress(_Undo):
+        await database.run(try_it)
+
+
+async def _find_needed(database: Database) -> frozenset[str]:
+    return await Submissions(database).key_ids_in_use() if await database.run(is_up_to_date) else frozenset()
+
+
+def _has_tables(connection: Connection) -> bool:
+    return connection.dialect.has_table(connection, "alembic_version")
+
+
+def _leave_as_it_is(connection: Connection) -> None:
+    is_up_to_date(connection)  # raises SchemaTooNew
+
+
+def _fine(text: str) -> Finding:
+    return Finding(part=Part.DATABASE, event="database_answers", text=text)
+
+
+def _examine_keys(settings: Settings, now: datetime, needed: frozenset[str]) -> Finding:
+    try:
+        return _judge_ring(settings, now, needed)
+    except (KeyFileUnusable, OSError) as error:
+        return _no_keys(_DATA_DIR, str(error))
+    except ValueError as error:
+        is_gateway = settings.role is Role.GATEWAY
+        name = "R2_CREDENTIAL_SEALING_PUBLIC_KEY" if is_gateway else "R2_CREDENTIAL_SEALING_KEY"
+        return _no_keys(name, str(error))
+
+
+def _judge_ring(settings: Settings, now: datetime, needed: frozenset[str]) -> Finding:
+    if settings.role is Role.GATEWAY:
+        public = settings.sealing_public_key
+        return seals_with(load_public_key("" if public is None else public.reveal()).key_id)
+    if settings.sealing_key is not None:
+        return judge_keys(KeyRing(*load_private_keys(settings.sealing_key.reveal())), needed, is_own=False)
+    ring = KeyFiles(settings.data_dir / KEY_DIRECTORY).read(now)
+    if ring is None and not needed:
+        return Finding(part=Part.KEYS, event="keys_to_come", text="the first key is made at the first start")
+    return judge_keys(ring, needed, is_own=True)
+
+
+def _no_keys(setting: str, text: str) -> Finding:
+    return Finding(part=Part.KEYS, event="keys_unusable", text=text, mark=Mark.FAILED, setting=setting, blocks=True)
