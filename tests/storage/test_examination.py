@@ -1,0 +1,232 @@
+"""What `check` finds of a database and its keys, at rest or in use, without changing them."""
+
+import os
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from bot.model.finding import Finding, Mark, Part
+from bot.model.role import Role
+from bot.sealing.hpke import generate_private_key, load_private_keys, public_pem
+from bot.settings import LoadedSettings
+from bot.storage.examination import examine_storage
+from bot.storage.opening import KEY_DIRECTORY
+from tests.postgres import PostgresProxy, execute
+from tests.storage.test_opening import LoadSettings, load, opened, proxy, record
+
+__all__ = ["load", "proxy"]  # fixtures
+
+NOW = datetime.now(UTC)
+
+
+async def examine(loaded: LoadedSettings) -> tuple[Finding, Finding]:
+    """Return what is found of the database, and of the keys."""
+    database, keys = await examine_storage(loaded.settings, NOW)
+    assert (database.part, keys.part) == (Part.DATABASE, Part.KEYS)
+    return database, keys
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """Return every file below a directory."""
+    return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+async def test_before_the_first_start_nothing_is_created(load: LoadSettings, tmp_path: Path) -> None:
+    """A check that leaves a key of root behind would spoil the start."""
+    database, keys = await examine(load())
+
+    assert (database.mark, keys.mark) == (Mark.OK, Mark.OK)
+    assert "first start" in database.text
+    assert "first start" in keys.text
+    assert contents(tmp_path) == {}
+
+
+async def test_a_database_at_rest_is_left_as_it_is(load: LoadSettings, tmp_path: Path) -> None:
+    """It is written, and that is undone."""
+    async with opened(load()):
+        pass
+    before = contents(tmp_path)
+    database, keys = await examine(load())
+
+    assert (database.mark, keys.mark) == (Mark.OK, Mark.OK)
+    assert "can be written" in database.text
+    assert contents(tmp_path) == before
+
+
+async def test_a_running_bot_is_not_disturbed(load: LoadSettings) -> None:
+    """The check runs beside it, with `docker exec` for instance, and the bot goes on writing."""
+    async with opened(load()) as store:
+        database, keys = await examine(load())
+        await store.submissions.ping()
+
+    assert (database.mark, keys.mark) == (Mark.OK, Mark.OK)
+
+
+async def test_keys_that_do_not_fit_are_found(load: LoadSettings, tmp_path: Path) -> None:
+    """Someone restored the database, and not the keys."""
+    async with opened(load()) as store:
+        await record(store, "V1", NOW)
+    _, fitting = await examine(load())
+    with closing(sqlite3.connect(tmp_path / "data" / "bot.sqlite")) as connection, connection:
+        connection.execute("UPDATE submissions SET sealed_token = 'sealed.v1.0123456789abcdef.AAAA'")
+    _, lost = await examine(load())
+    for path in (tmp_path / "data" / KEY_DIRECTORY).iterdir():
+        path.unlink()
+    _, none = await examine(load())
+
+    assert fitting.mark is Mark.FAILED  # `record` seals with a made-up key
+    assert (lost.mark, lost.setting, lost.known["missing"]) == (
+        Mark.FAILED,
+        "R2_CREDENTIAL_DATA_DIR",
+        ["0123456789abcdef"],
+    )
+    assert lost.blocks
+    assert (none.mark, none.known["keys"]) == (Mark.FAILED, 0)
+
+
+def corrupt(data: Path) -> None:
+    """Make the file something else."""
+    (data / "bot.sqlite").write_bytes(b"this is no database" * 100)
+
+
+def make_newer(data: Path) -> None:
+    """Let a newer version have been there."""
+    with closing(sqlite3.connect(data / "bot.sqlite")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+
+
+def open_up(data: Path) -> None:
+    """Let anyone write."""
+    (data / "bot.sqlite").chmod(0o666)
+
+
+def open_up_directory(data: Path) -> None:
+    """Let anyone write in the directory."""
+    data.chmod(0o777)
+
+
+BAD_FILES = {
+    "damaged": (corrupt, "damaged", "put a backup in its place"),
+    "of a newer version": (make_newer, "newer version", "run that version"),
+    "writable by others": (open_up, "cannot be used", "chmod go-w"),
+    "in a directory that others can write": (open_up_directory, "cannot be used", "chmod go-w"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "text", "fix"), BAD_FILES.values(), ids=BAD_FILES)
+async def test_a_bad_file_is_a_failed_finding_with_the_fix(
+    load: LoadSettings, tmp_path: Path, spoil: object, text: str, fix: str
+) -> None:
+    """And the file is left as it is."""
+    async with opened(load()):
+        pass
+    assert callable(spoil)
+    spoil(tmp_path / "data")
+    before = contents(tmp_path)
+    database, _ = await examine(load())
+
+    assert database.mark is Mark.FAILED
+    assert database.blocks
+    assert text in database.text
+    assert fix in database.fix
+    assert contents(tmp_path) == before
+
+
+async def test_a_place_that_cannot_be_written_is_found(
+    load: LoadSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume owned by root, and a bot that is not."""
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    database, _ = await examine(load())
+
+    assert (database.mark, database.setting) == (Mark.FAILED, "R2_CREDENTIAL_DATA_DIR")
+    assert f"chown -R {os.geteuid()} {tmp_path}" in database.fix
+
+
+async def test_a_busy_file_is_a_warning(load: LoadSettings, tmp_path: Path) -> None:
+    """A backup may be running."""
+    async with opened(load()):
+        pass
+    with closing(sqlite3.connect(tmp_path / "data" / "bot.sqlite")) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        database, _ = await examine(load())
+        other.rollback()
+
+    assert (database.mark, database.blocks) == (Mark.WARNING, False)
+    assert "another program" in database.text
+
+
+# PostgreSQL.
+
+
+def on_postgres(load: LoadSettings, url: str, role: Role = Role.WORKER) -> LoadedSettings:
+    """Return the settings of a role that uses a server."""
+    private = generate_private_key()
+    keys = {
+        "R2_CREDENTIAL_SEALING_KEY": private,
+        "R2_CREDENTIAL_SEALING_PUBLIC_KEY": public_pem(load_private_keys(private)[0]),
+    }
+    return load({"R2_CREDENTIAL_DATABASE_URL": url, **keys}, role)
+
+
+async def test_an_empty_server_is_left_empty(load: LoadSettings, postgres_url: str) -> None:
+    """The tables are created to find out whether that is allowed, and are gone afterwards; afterwards they stay."""
+    database, _ = await examine(on_postgres(load, postgres_url))
+    again, _ = await examine(on_postgres(load, postgres_url))
+    async with opened(on_postgres(load, postgres_url)):
+        pass
+    created, keys = await examine(on_postgres(load, postgres_url, Role.GATEWAY))
+
+    assert (database.mark, again.text) == (Mark.OK, database.text)
+    assert "created at the first start" in database.text
+    assert created.text.endswith("can be written")
+    assert created.text.startswith("PostgreSQL ")
+    assert keys.event == "keys_seal"
+
+
+async def test_a_server_that_refuses_is_a_failed_finding_with_its_sqlstate(
+    load: LoadSettings, postgres_url: str
+) -> None:
+    """A role that may not create tables."""
+    role = f"reader_{uuid4().hex[:8]}"
+    execute(postgres_url, f"CREATE ROLE {role} LOGIN")
+    execute(postgres_url, "REVOKE CREATE ON SCHEMA public FROM public")
+    database, _ = await examine(on_postgres(load, postgres_url.replace("postgres@", f"{role}@")))
+    execute(postgres_url, f"DROP ROLE {role}")
+
+    assert database.mark is Mark.FAILED
+    assert "42501" in database.text
+    assert "owner" in database.fix
+
+
+async def test_a_server_that_is_away_is_a_failed_finding_with_the_cause(
+    load: LoadSettings, proxy: PostgresProxy
+) -> None:
+    """The operator learns more than that it is away, and no address."""
+    proxy.refuse()
+    database, _ = await examine(on_postgres(load, proxy.url))
+
+    assert (database.mark, database.blocks) == (Mark.FAILED, True)
+    assert "the connection was refused" in database.text
+    assert "127.0.0.1" not in database.text
+
+
+@pytest.mark.parametrize(
+    ("role", "setting"),
+    [(Role.WORKER, "R2_CREDENTIAL_SEALING_KEY"), (Role.GATEWAY, "R2_CREDENTIAL_SEALING_PUBLIC_KEY")],
+)
+async def test_a_broken_key_is_a_failed_finding(
+    load: LoadSettings, postgres_url: str, role: Role, setting: str
+) -> None:
+    """It names the setting and quotes nothing."""
+    pem = "-----BEGIN PRIVATE KEY-----MARKER-----END PRIVATE KEY----------BEGIN PUBLIC KEY-----"
+    keys = {"R2_CREDENTIAL_SEALING_KEY": pem, "R2_CREDENTIAL_SEALING_PUBLIC_KEY": pem}
+    _, found = await examine(load({"R2_CREDENTIAL_DATABASE_URL": postgres_url, **keys}, role))
+
+    assert (found.mark, found.setting) == (Mark.FAILED, setting)
+    assert "MARKER" not in found.text
