@@ -2,7 +2,8 @@
 
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from bot.model.finding import Check, Finding, Mark, Part
 from bot.sealing.hpke import KeyRing
 from bot.storage.database import Database
 from bot.storage.opening import Store
+from bot.storage.workers_keys import SEEN_FOR, find_seen, say_which
 
 SCARCE_BYTES: Final = 64 * 1024 * 1024
 NONE_LEFT_BYTES: Final = 1024 * 1024
@@ -78,19 +80,43 @@ def _describe(connection: Connection) -> str:
 
 
 async def _examine_keys(store: Store) -> Sequence[Finding]:
-    if not isinstance(store.sealing, KeyRing):
-        return [seals_with(store.sealing.sealing_key.key_id)]
+    ring = store.sealing
     try:
+        if not isinstance(ring, KeyRing):
+            return [judge_public_key(ring.sealing_key.key_id, await find_seen(store.database, store.clock()))]
+        if store.jobs is not None:
+            await say_which(store.database, ring.key_ids, store.clock())
         needed = await store.submissions.key_ids_in_use()
     except DatabaseTrouble:
         return [Finding(part=Part.KEYS, event="keys_not_compared", text="not compared: no database", mark=Mark.WARNING)]
-    return [judge_keys(store.sealing, needed, is_own=store.key_files is not None)]
+    return [judge_keys(ring, needed, is_own=store.key_files is not None)]
 
 
-def seals_with(key_id: str) -> Finding:
-    """Return what a process with a public key can tell."""
-    text = f"seals with the public key {key_id}; whether its private half is there, only the workers know"
-    return Finding(part=Part.KEYS, event="keys_seal", text=text, known={"key_id": key_id})
+def judge_public_key(key_id: str, seen: Collection[str]) -> Finding:
+    """Return whether some worker has the private half of a gateway's key; `seen` are the keys that workers have."""
+    known = {"key_id": key_id}
+    if key_id in seen:
+        text = f"seals with the public key {key_id}, and a worker has its private half"
+        return Finding(part=Part.KEYS, event="keys_fit", text=text, known=known)
+    if seen:
+        return Finding(
+            part=Part.KEYS,
+            event="private_key_missing",
+            text=f"no worker has the private half of the public key {key_id}, with which this gateway seals",
+            mark=Mark.FAILED,
+            setting="R2_CREDENTIAL_SEALING_PUBLIC_KEY",
+            fix=_NAME_THE_HALF,
+            blocks=True,
+            known=known,
+        )
+    return Finding(
+        part=Part.KEYS,
+        event="workers_not_seen",
+        text=f"no worker has used this database in the last {SEEN_FOR // timedelta(minutes=1)} minutes",
+        mark=Mark.WARNING,
+        fix="start one with `run --role worker`; until then, submissions wait",
+        known=known,
+    )
 
 
 def judge_keys(ring: KeyRing | None, needed: frozenset[str], *, is_own: bool) -> Finding:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,13 +17,14 @@ from bot.sealing.hpke import KeyRing, load_private_keys, load_public_key
 from bot.sealing.key_files import KeyFiles
 from bot.sealing.private_places import find_exposure
 from bot.settings import Settings
-from bot.storage.checks import describe, find_scarcity, judge_keys, seals_with
+from bot.storage.checks import describe, find_scarcity, judge_keys, judge_public_key
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
 from bot.storage.opening import KEY_DIRECTORY, busy
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions, try_to_write
 from bot.storage.trouble import DATABASE_SETTING, Trouble
+from bot.storage.workers_keys import find_seen
 
 if TYPE_CHECKING:
     from bot.storage.postgres import PostgresDatabase
@@ -41,23 +42,31 @@ _NO_EXTRA: Final = Trouble(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KeyIds:
+    """The keys that are needed to open what is sealed, and those that a worker has lately had."""
+
+    needed: frozenset[str] = frozenset()
+    seen: frozenset[str] = frozenset()
+
+
 class _Undo(Exception):  # noqa: N818 - ends a transaction that must leave nothing behind
     """Rolls a transaction back."""
 
 
 async def examine_storage(settings: Settings, now: datetime) -> Sequence[Finding]:
     """Return what is found of the database and of the keys. Never raises for what is wrong with them."""
-    needed: frozenset[str] = frozenset()
+    keys = _KeyIds()
     try:
         if settings.postgres_url is not None:
-            database, needed = await _examine_postgres(settings.postgres_url.reveal())
+            database, keys = await _examine_postgres(settings.postgres_url.reveal())
         else:
-            database, needed = await _examine_files(settings)
+            database, keys = await _examine_files(settings, now)
     except _Bad as bad:
         database = bad.finding
     except OSError as error:
         database = Trouble(reason=f"{settings.data_dir} cannot be used ({error.strerror})").finding()
-    return [database, _examine_keys(settings, now, needed)]
+    return [database, _examine_keys(settings, now, keys)]
 
 
 class _Bad(Exception):  # noqa: N818 - carries a finding up to the caller
@@ -68,21 +77,21 @@ class _Bad(Exception):  # noqa: N818 - carries a finding up to the caller
         self.finding = replace(trouble.finding(), setting=setting)
 
 
-async def _examine_files(settings: Settings) -> tuple[Finding, frozenset[str]]:
+async def _examine_files(settings: Settings, now: datetime) -> tuple[Finding, _KeyIds]:
     path = settings.database_path
     for directory, setting in ((settings.data_dir, _DATA_DIR), (path.parent, DATABASE_SETTING)):
         _require_usable(directory, setting)
     if not path.exists():
-        return _fine(f"{path} is created at the first start"), frozenset()
+        return _fine(f"{path} is created at the first start"), _KeyIds()
     for each in (path, *path.parent.glob(f"{path.name}-*")):
         if exposure := find_exposure(each):
             raise _Bad(Trouble(reason=f"{each} cannot be used", fix=exposure))
     database = SqliteDatabase(path, set_up=_leave_as_it_is)
     try:
         database.start()
-        return find_scarcity(path.parent) or await _examine_tables(database), await _find_needed(database)
+        return find_scarcity(path.parent) or await _examine_tables(database), await _find_key_ids(database, now)
     except DatabaseBusy:
-        return replace(busy(), mark=Mark.WARNING, blocks=False), frozenset()
+        return replace(busy(), mark=Mark.WARNING, blocks=False), _KeyIds()
     except DatabaseCorrupt:
         raise _Bad(_DAMAGED) from None
     except SchemaTooNew:
@@ -103,7 +112,7 @@ def _require_usable(directory: Path, setting: str) -> None:
         raise _Bad(Trouble(reason=f"{existing} cannot be written by this user", fix=fix), setting)
 
 
-async def _examine_postgres(url: str) -> tuple[Finding, frozenset[str]]:
+async def _examine_postgres(url: str) -> tuple[Finding, _KeyIds]:
     try:
         from bot.storage.postgres import PostgresDatabase  # noqa: PLC0415 - the extra "postgres"
     except ImportError:
@@ -115,10 +124,10 @@ async def _examine_postgres(url: str) -> tuple[Finding, frozenset[str]]:
     return await _examine_server(database)
 
 
-async def _examine_server(database: "PostgresDatabase") -> tuple[Finding, frozenset[str]]:
+async def _examine_server(database: "PostgresDatabase") -> tuple[Finding, _KeyIds]:
     try:
         await database.start(migrates=False)
-        return await _examine_tables(database), await _find_needed(database)
+        return await _examine_tables(database), await _find_key_ids(database, await database.now())
     except SchemaTooNew:
         raise _Bad(_TOO_NEW) from None
     except DatabaseTrouble:
@@ -148,8 +157,10 @@ async def _undone(database: Database, work: Callable[[Connection], object]) -> N
         await database.run(try_it)
 
 
-async def _find_needed(database: Database) -> frozenset[str]:
-    return await Submissions(database).key_ids_in_use() if await database.run(is_up_to_date) else frozenset()
+async def _find_key_ids(database: Database, now: datetime) -> _KeyIds:
+    if not await database.run(is_up_to_date):
+        return _KeyIds()
+    return _KeyIds(needed=await Submissions(database).key_ids_in_use(), seen=await find_seen(database, now))
 
 
 def _has_tables(connection: Connection) -> bool:
@@ -164,9 +175,9 @@ def _fine(text: str) -> Finding:
     return Finding(part=Part.DATABASE, event="database_answers", text=text)
 
 
-def _examine_keys(settings: Settings, now: datetime, needed: frozenset[str]) -> Finding:
+def _examine_keys(settings: Settings, now: datetime, keys: _KeyIds) -> Finding:
     try:
-        return _judge_ring(settings, now, needed)
+        return _judge_ring(settings, now, keys)
     except (KeyFileUnusable, OSError) as error:
         return _no_keys(_DATA_DIR, str(error))
     except ValueError as error:
@@ -175,16 +186,16 @@ def _examine_keys(settings: Settings, now: datetime, needed: frozenset[str]) -> 
         return _no_keys(name, str(error))
 
 
-def _judge_ring(settings: Settings, now: datetime, needed: frozenset[str]) -> Finding:
+def _judge_ring(settings: Settings, now: datetime, keys: _KeyIds) -> Finding:
     if settings.role is Role.GATEWAY:
         public = settings.sealing_public_key
-        return seals_with(load_public_key("" if public is None else public.reveal()).key_id)
+        return judge_public_key(load_public_key("" if public is None else public.reveal()).key_id, keys.seen)
     if settings.sealing_key is not None:
-        return judge_keys(KeyRing(*load_private_keys(settings.sealing_key.reveal())), needed, is_own=False)
+        return judge_keys(KeyRing(*load_private_keys(settings.sealing_key.reveal())), keys.needed, is_own=False)
     ring = KeyFiles(settings.data_dir / KEY_DIRECTORY).read(now)
-    if ring is None and not needed:
+    if ring is None and not keys.needed:
         return Finding(part=Part.KEYS, event="keys_to_come", text="the first key is made at the first start")
-    return judge_keys(ring, needed, is_own=True)
+    return judge_keys(ring, keys.needed, is_own=True)
 
 
 def _no_keys(setting: str, text: str) -> Finding:

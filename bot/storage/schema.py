@@ -182,3 +182,10 @@ PACE: Final = Table(
     Column("resets_at", _UtcDateTime),
     Column("blocked_until", _UtcDateTime),
 )
+
+WORKERS_KEYS: Final = Table(
+    "workers_keys",
+    METADATA,
+    Column("key_id", String, primary_key=True),
+    Column("seen_at", _UtcDateTime, nullable=False),
+)

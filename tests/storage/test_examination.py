@@ -13,8 +13,9 @@ from bot.model.finding import Finding, Mark, Part
 from bot.model.role import Role
 from bot.sealing.hpke import generate_private_key, load_private_keys, public_pem
 from bot.settings import LoadedSettings
+from bot.storage.checks import storage_checks
 from bot.storage.examination import examine_storage
-from bot.storage.opening import KEY_DIRECTORY
+from bot.storage.opening import KEY_DIRECTORY, Store
 from tests.postgres import PostgresProxy, execute
 from tests.storage.test_opening import LoadSettings, load, opened, proxy, record
 
@@ -164,9 +165,11 @@ async def test_a_busy_file_is_a_warning(load: LoadSettings, tmp_path: Path) -> N
 # PostgreSQL.
 
 
-def on_postgres(load: LoadSettings, url: str, role: Role = Role.WORKER) -> LoadedSettings:
+PRIVATE_KEY, OTHER_KEY = generate_private_key(), generate_private_key()
+
+
+def on_postgres(load: LoadSettings, url: str, role: Role = Role.WORKER, private: str = PRIVATE_KEY) -> LoadedSettings:
     """Return the settings of a role that uses a server."""
-    private = generate_private_key()
     keys = {
         "R2_CREDENTIAL_SEALING_KEY": private,
         "R2_CREDENTIAL_SEALING_PUBLIC_KEY": public_pem(load_private_keys(private)[0]),
@@ -186,7 +189,35 @@ async def test_an_empty_server_is_left_empty(load: LoadSettings, postgres_url: s
     assert "created at the first start" in database.text
     assert created.text.endswith("can be written")
     assert created.text.startswith("PostgreSQL ")
-    assert keys.event == "keys_seal"
+    assert (keys.mark, keys.event) == (Mark.WARNING, "workers_not_seen")
+
+
+async def test_a_gateway_learns_whether_a_worker_can_open_what_it_seals(load: LoadSettings, postgres_url: str) -> None:
+    """Before the first submission is sealed for nobody; the gateway that runs learns it as well."""
+    mine = on_postgres(load, postgres_url, Role.GATEWAY)
+    other = on_postgres(load, postgres_url, Role.GATEWAY, OTHER_KEY)
+    async with opened(on_postgres(load, postgres_url)) as worker, opened(mine) as gateway, opened(other) as stranger:
+        before = await keys_of(gateway)
+        fitting = await keys_of(worker)
+        after, wrong = await keys_of(gateway), await keys_of(stranger)
+    _, checked = await examine(mine)
+    _, checked_wrong = await examine(other)
+
+    assert [before.event, fitting.event, after.event, wrong.event] == [
+        "workers_not_seen",
+        "keys_fit",
+        "keys_fit",
+        "private_key_missing",
+    ]
+    assert (wrong.setting, wrong.blocks, before.blocks) == ("R2_CREDENTIAL_SEALING_PUBLIC_KEY", True, False)
+    assert (checked, checked_wrong) == (after, wrong)
+
+
+async def keys_of(store: Store) -> Finding:
+    """Return what a running process finds of its keys."""
+    check = next(each for each in storage_checks(store, None) if each.part is Part.KEYS)
+    [found] = await check.examine()
+    return found
 
 
 async def test_a_server_that_refuses_is_a_failed_finding_with_its_sqlstate(
