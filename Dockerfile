@@ -5,7 +5,7 @@ WORKDIR /src
 RUN python -m venv /opt/bot
 COPY requirements.lock ./
 RUN /opt/bot/bin/pip install --no-cache-dir --no-compile --no-deps --require-hashes --requirement requirements.lock
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY bot ./bot
 RUN /opt/bot/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
     && /opt/bot/bin/python -m compileall -q /opt/bot/lib

@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 
-.PHONY: sandbox run test test-all unit coverage lint docs bench chaos attack lock clean
+.PHONY: sandbox run test test-all unit coverage lint docs bench chaos attack dist lock clean
 
 sandbox: $(VENV)/.run ## try the bot: a page, a fake Slack and a fake Cloudflare, all on this machine
 	$(BIN)/r2-credential-bot sandbox
@@ -49,13 +49,16 @@ chaos: $(VENV)/.dev ## kill the bot at random moments, on SQLite and PostgreSQL,
 attack: $(VENV)/.dev ## attack the running bot with every known class of attack, and count what succeeds
 	$(BIN)/python -m tests.attack
 
+dist: $(VENV)/.dev ## build the sdist, and the wheel from it, into dist/
+	$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python --out-dir dist --clear .
+
 lock: $(VENV)/.dev ## update the lock files from pyproject.toml
 	$(BIN)/uv pip compile $(UV_FLAGS) --group build --output-file requirements.lock pyproject.toml
 	$(BIN)/uv pip compile $(UV_FLAGS) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 UV_FLAGS := --extra postgres --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) dist
 
 # The stamps save a second call the installation; a changed lock file or pyproject.toml installs again.
 $(VENV)/.venv:
