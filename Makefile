@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 
-.PHONY: sandbox run test test-all unit coverage lint docs bench chaos attack dist lock clean
+.PHONY: sandbox run test test-all unit coverage lint docs bench chaos attack dist test-wheels lock clean
 
 sandbox: $(VENV)/.run ## try the bot: a page, a fake Slack and a fake Cloudflare, all on this machine
 	$(BIN)/r2-credential-bot sandbox
@@ -51,6 +51,9 @@ attack: $(VENV)/.dev ## attack the running bot with every known class of attack,
 
 dist: $(VENV)/.dev ## build the sdist, and the wheel from it, into dist/
 	$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python --out-dir dist --clear .
+
+test-wheels: $(VENV)/.dev ## try the wheel on each Python 3.11 to 3.14 that is here; PYTHONS="PATH ..." names them
+	$(BIN)/python -m tests.wheels $(PYTHONS)
 
 lock: $(VENV)/.dev ## update the lock files from pyproject.toml
 	$(BIN)/uv pip compile $(UV_FLAGS) --group build --output-file requirements.lock pyproject.toml
