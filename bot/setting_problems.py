@@ -1,6 +1,6 @@
 """What is wrong with the settings, each on its own and all together: by name and with the fix, never with a value."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -40,19 +40,24 @@ _FIXES: Final = {
 """The fix for a value that pydantic itself refused."""
 
 
-def find_problems_together(values: Mapping[str, Any], role: Role) -> Iterator[str]:
-    """Yield a line for each problem of the settings as a whole; takes raw values, since single ones may be bad."""
+def find_problems_together(values: Mapping[str, Any], role: Role, *, except_for: Collection[str] = ()) -> Iterator[str]:
+    """Yield a line for each problem of the settings as a whole; takes raw values, since single ones may be bad.
+
+    A rule about one of `except_for`, which cannot be read, is not checked: its line would be a second, false one.
+    """
+    for names, find_problems in _RULES:
+        if not any(name in except_for for name in names):
+            yield from find_problems(values, role)
+
+
+def _find_no_transport(values: Mapping[str, Any], role: Role) -> Iterator[str]:
     if role is not Role.WORKER and not values.get("SLACK_APP_TOKEN") and not values.get("SLACK_SIGNING_SECRET"):
         yield "SLACK_APP_TOKEN or SLACK_SIGNING_SECRET: set the first for Socket Mode, or the second for HTTP"
-    if role is not Role.GATEWAY:
-        yield from _problems_with_cloudflare_login(values)
-    if role is not Role.ALL:
-        yield from _problems_with_shared_settings(values, role)
-    if not any(_lists_anyone(values.get(name)) for name in _WHO):
-        yield f"{' or '.join(_WHO)}: no one is listed, so no one could use the bot; list at least one id"
 
 
-def _problems_with_cloudflare_login(values: Mapping[str, Any]) -> Iterator[str]:
+def _problems_with_cloudflare_login(values: Mapping[str, Any], role: Role) -> Iterator[str]:
+    if role is Role.GATEWAY:
+        return
     if not values.get("CLOUDFLARE_API_TOKEN"):
         missing = [name for name in ("CLOUDFLARE_EMAIL", "CLOUDFLARE_API_KEY") if not values.get(name)]
         if missing:
@@ -64,15 +69,23 @@ def _problems_with_cloudflare_login(values: Mapping[str, Any]) -> Iterator[str]:
         yield "CLOUDFLARE_API_TOKEN: is set together with CLOUDFLARE_EMAIL or CLOUDFLARE_API_KEY; keep only the token"
 
 
-def _problems_with_shared_settings(values: Mapping[str, Any], role: Role) -> Iterator[str]:
-    """Check what gateways and workers must share: one PostgreSQL database, and the two halves of one key."""
+def _find_no_shared_database(values: Mapping[str, Any], role: Role) -> Iterator[str]:
     url = values.get("R2_CREDENTIAL_DATABASE_URL")
-    if not isinstance(url, str) or not url.startswith("postgres"):
+    if role is not Role.ALL and not (isinstance(url, str) and url.startswith("postgres")):
         yield f"R2_CREDENTIAL_DATABASE_URL: a {role} needs the postgresql:// URL that all processes share"
+
+
+def _find_no_shared_key(values: Mapping[str, Any], role: Role) -> Iterator[str]:
+    """Gateways and workers must share the two halves of one key."""
     if role is Role.GATEWAY and not values.get("R2_CREDENTIAL_SEALING_PUBLIC_KEY"):
         yield "R2_CREDENTIAL_SEALING_PUBLIC_KEY: set it to the public half of the workers' key, as `keygen` printed it"
     if role is Role.WORKER and not values.get("R2_CREDENTIAL_SEALING_KEY"):
         yield "R2_CREDENTIAL_SEALING_KEY: set it to the private key (`keygen PATH` makes one), the same for all workers"
+
+
+def _find_nobody(values: Mapping[str, Any], _: Role) -> Iterator[str]:
+    if not any(_lists_anyone(values.get(name)) for name in _WHO):
+        yield f"{' or '.join(_WHO)}: no one is listed, so no one could use the bot; list at least one id"
 
 
 _WHO: Final = ("R2_CREDENTIAL_ALLOWED_USERS", "R2_CREDENTIAL_ALLOWED_USERGROUPS")
@@ -80,3 +93,15 @@ _WHO: Final = ("R2_CREDENTIAL_ALLOWED_USERS", "R2_CREDENTIAL_ALLOWED_USERGROUPS"
 
 def _lists_anyone(value: object) -> bool:
     return any(name.strip() for name in value.split(",")) if isinstance(value, str) else value is not None
+
+
+_Rule = Callable[[Mapping[str, Any], Role], Iterator[str]]
+
+_RULES: Final[tuple[tuple[tuple[str, ...], _Rule], ...]] = (
+    (("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET"), _find_no_transport),
+    (("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_EMAIL", "CLOUDFLARE_API_KEY"), _problems_with_cloudflare_login),
+    (("R2_CREDENTIAL_DATABASE_URL",), _find_no_shared_database),
+    (("R2_CREDENTIAL_SEALING_PUBLIC_KEY", "R2_CREDENTIAL_SEALING_KEY"), _find_no_shared_key),
+    (_WHO, _find_nobody),
+)
+"""Each rule after the settings that it is about."""
