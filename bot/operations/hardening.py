@@ -5,6 +5,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 _PR_SET_DUMPABLE: Final = 4
@@ -19,7 +20,19 @@ def harden() -> list[str]:
     """
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _provide_home()
     return [*_forbid_inspection(), *_forget_key_log()]
+
+
+def _provide_home() -> None:
+    """Name a home that does not exist if there is none: slack_sdk asks at import, and ends the start without one.
+
+    A random uid, as OpenShift gives out, has no account that could say.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
 
 
 def _forbid_inspection() -> Iterator[str]:
