@@ -4,6 +4,7 @@ The quotes, blanks and byte order mark around a value are removed here, for all 
 """
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from dotenv.parser import parse_stream
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
+from bot.file_access import explain
 from bot.model.written_settings import has_stray_quote, plain_value
 from bot.network import NetworkUnusable, read_network
 
@@ -20,6 +22,7 @@ logging.getLogger("dotenv").addHandler(logging.NullHandler())
 """It warns about each unreadable line three times; `find_unread_lines` reports it once, as a problem."""
 
 FILE_SUFFIX: Final = "_FILE"
+_NO_FILE: Final = Path(os.devnull)
 NETWORK_FIELD: Final = "network"
 NETWORK: Final = "proxy and authorities"
 """Not the name of a variable: several variables make this value, see bot/network.py."""
@@ -61,14 +64,16 @@ class NamedFiles(PydanticBaseSettingsSource):
         if self._variables.get(name):
             return Unreadable(f"and {name}{FILE_SUFFIX} are both set: keep one of them"), name, False
         try:
-            return plain_value(Path(path).read_text(encoding="utf-8")), name, False
+            if value := plain_value(Path(path).read_text(encoding="utf-8")):
+                return value, name, False
+            cause = "(it is empty)"  # as a list, it would allow everything
         except UnicodeDecodeError:
-            cause = "it is not UTF-8 text"
+            cause = "(it is not UTF-8 text)"
         except OSError as error:
-            cause = error.strerror or "it cannot be opened"
+            cause = explain(error, Path(path))
         except ValueError:  # a NUL in the path
-            cause = "that is not a possible path"
-        return Unreadable(f"cannot be read from the file that {name}{FILE_SUFFIX} names ({cause})"), name, False
+            cause = "(that is not a possible path)"
+        return Unreadable(f"cannot be read from the file that {name}{FILE_SUFFIX} names {cause}"), name, False
 
     def __call__(self) -> dict[str, Any]:
         """Return the values by the names of their settings."""
@@ -118,12 +123,29 @@ def find_trouble(value: object) -> Unreadable | None:
     return value if isinstance(value, Unreadable) else None
 
 
+def find_env_file(env_file: Path) -> tuple[Path, list[str]]:
+    """Return the file to read, or an empty one with a warning where there can be none for this user.
+
+    A file that exists and cannot be read is an OSError instead: it may restrict who may do what.
+    """
+    try:
+        env_file.lstat()
+    except PermissionError:  # as with a random uid in an image's working directory
+        return _NO_FILE, [f"{env_file}: is not looked for, since uid {os.geteuid()} cannot enter the working directory"]
+    except OSError:
+        return _NO_FILE, []
+    if env_file.is_dir():  # a virtual environment, or Docker's stand-in for a missing file
+        return _NO_FILE, [f"{env_file}: is a directory, so no settings are read from it"]
+    with env_file.open("rb"):
+        return env_file, []
+
+
 def find_unread_lines(env_file: Path) -> Iterator[str]:
     """Report the lines that python-dotenv skips: a list of buckets without its closing quote would allow all buckets.
 
     Raises OSError and UnicodeDecodeError.
     """
-    if not env_file.is_file():
+    if env_file == _NO_FILE:
         return
     with env_file.open(encoding="utf-8") as stream:
         for statement in parse_stream(stream):

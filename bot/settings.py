@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, InstanceOf, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from bot.file_access import explain
 from bot.model import bucket_globs
 from bot.model.catalog import CatalogApi
 from bot.model.foreign_text import one_line
@@ -29,6 +30,7 @@ from bot.setting_sources import (
     NETWORK_FIELD,
     NamedFiles,
     NetworkVariables,
+    find_env_file,
     find_trouble,
     find_unread_lines,
     merge_variables,
@@ -204,7 +206,7 @@ class Settings(ListenSettings):
         values = {name: value for name, value in values.items() if name not in _OTHERS[cls.role]}
         unreadable = {name: trouble for name, value in values.items() if (trouble := find_trouble(value)) is not None}
         problems = [problem for name, value in unreadable.items() for problem in value.lines(name)]
-        problems += find_problems_together(values, cls.role)
+        problems += find_problems_together(values, cls.role, except_for=unreadable)
         try:
             settings = handler({name: value for name, value in values.items() if name not in unreadable})
         except ValidationError as error:
@@ -245,6 +247,7 @@ class LoadedSettings:
 def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> LoadedSettings:
     """Read and check all settings that the role needs; raises SettingsError with all problems at once."""
     try:
+        env_file, ignored = find_env_file(env_file)
         unknown = find_unknown_names(env_file, _names())
         unread = [*find_unread_lines(env_file)]
         variables = plain_variables(dotenv_values(env_file) | os.environ)
@@ -262,7 +265,7 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
         *find_unused(variables),
         *_unused_signing_secret(settings),
     ]
-    warnings = [*unknown.in_environment, *near, *unused]
+    warnings = [*ignored, *unknown.in_environment, *near, *unused]
     if role is Role.ALL and settings.postgres_url is not None and settings.sealing_key is None:
         warnings.append(
             "R2_CREDENTIAL_SEALING_KEY: is not set, so this process generates keys that no other process has; set it "
@@ -275,7 +278,7 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
 def load_listen_settings(env_file: Path = Path(".env")) -> ListenSettings:
     """Read only where the bot listens, whatever is wrong with other settings; raises SettingsError."""
     try:
-        return ListenSettings(_env_file=env_file)
+        return ListenSettings(_env_file=find_env_file(env_file)[0])
     except ValidationError as error:
         raise SettingsError([*find_problems_of_fields(error, except_for=())]) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -283,8 +286,8 @@ def load_listen_settings(env_file: Path = Path(".env")) -> ListenSettings:
 
 
 def _unreadable_env_file(env_file: Path, error: OSError | UnicodeDecodeError) -> SettingsError:
-    cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-    return SettingsError([f"{env_file}: cannot be read ({cause})"])
+    cause = explain(error, env_file) if isinstance(error, OSError) else "(it is not UTF-8 text)"
+    return SettingsError([f"{env_file}: cannot be read {cause}"])
 
 
 def _names() -> frozenset[str]:

@@ -25,6 +25,7 @@ import bot
 from bot.cli import main
 from bot.sandbox.process import find_free_port
 from bot.slack.manifest import build_manifest
+from tests.privileges import STRANGER, without_an_account
 
 ROOT = Path(bot.__file__).parent.parent
 REFUSED = 2
@@ -94,11 +95,12 @@ def call_process(
     environment: dict[str, str],
     output_to: int = subprocess.PIPE,
     errors_to: int = subprocess.PIPE,
+    before: tuple[str, ...] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in a new process, with only the given environment."""
+    """Run a command in a new process, with only the given environment, and words before it."""
     path = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path(bot.__file__).parent.parent)}
     return subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-m", "bot", *arguments],
+        [*before, sys.executable, "-m", "bot", *arguments],
         env=path | environment,
         stdout=output_to,
         stderr=errors_to,
@@ -163,6 +165,23 @@ def test_an_unexpected_error_is_logged_and_ends_with_1() -> None:
     assert ended.exit_code == 1
     assert '"event": "crashed"' in ended.stderr
     assert "main thread" in ended.stderr
+
+
+def test_a_user_without_an_account_and_a_home_gets_as_far_as_any_other(tmp_path: Path) -> None:
+    """OpenShift gives out random uids; in a directory that they may not write, the fix names the uid."""
+    before = without_an_account()
+    tmp_path.chmod(0o555)
+    ended = call_process("run", environment=GOOD, before=before)
+    assert ended.returncode == REFUSED
+    [first, problem] = ended.stderr.splitlines()
+    assert first == "The bot cannot start."
+    assert problem == (
+        f"R2_CREDENTIAL_DATA_DIR: data cannot be used (Permission denied): uid {STRANGER} may not write to {tmp_path}: "
+        f"name another place, or run `install -d -m 700 -o {STRANGER} {tmp_path / 'data'}`"
+    )
+    assert call_process("manifest", environment={}, before=before).stdout == build_manifest(None)
+    assert call_process("health", environment={"R2_CREDENTIAL_HTTP_PORT": "9"}, before=before).returncode == 1
+    assert "cannot be written (Permission denied)" in call_process("keygen", "k", environment={}, before=before).stderr
 
 
 SURROUNDINGS = {

@@ -13,10 +13,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bot.model.catalog import CatalogApi
+from bot.model.role import Role
 from bot.model.secret import Secret
 from bot.network import Network, Proxy
 from bot.sealing.hpke import generate_private_key
-from bot.settings import LoadedSettings, SettingsError, load_listen_settings, load_settings
+from bot.settings import _OTHERS, LoadedSettings, Settings, SettingsError, load_listen_settings, load_settings
+from tests.privileges import file_modes_hold
 
 MARK = "MARKED7f3a"
 """Made up, and part of every bad value: no output may contain it."""
@@ -565,6 +567,35 @@ def test_a_directory_called_env_is_no_file_of_settings() -> None:
     """Docker makes one where a file that it should mount is missing, and people keep virtual environments there."""
     Path(".env").mkdir(mode=0o755)
     assert loaded().secret_files == {}
+    assert loaded().warnings == [".env: is a directory, so no settings are read from it"]
+
+
+def test_an_env_file_that_this_user_may_not_read_is_refused() -> None:
+    """It may restrict who may do what, so a start without it could let more people in."""
+    path = Path(".env")
+    path.touch(mode=0o000)
+    fix = f"its mode keeps its own user out: run `chmod u+rw {path.absolute()}`"
+    with file_modes_hold():
+        assert problems() == [f".env: cannot be read (Permission denied): {fix}"]
+        with pytest.raises(SettingsError, match=r"^\.env: cannot be read"):
+            load_listen_settings()
+
+
+def test_a_link_to_a_missing_env_file_is_refused() -> None:
+    """Someone wanted the settings in it to hold."""
+    Path(".env").symlink_to("elsewhere")
+    [problem] = problems()
+    assert problem.startswith(".env: cannot be read (No such file or directory): it is a link that leads nowhere")
+
+
+def test_a_working_directory_that_cannot_be_entered_has_no_env_file() -> None:
+    """A random uid in an image's working directory starts with the settings of its environment, and a warning."""
+    Path.cwd().chmod(0o000)
+    with file_modes_hold():
+        [warning] = loaded().warnings
+        assert load_listen_settings().http_port == 3000
+    Path.cwd().chmod(0o700)
+    assert warning == f".env: is not looked for, since uid {os.geteuid()} cannot enter the working directory"
 
 
 def test_an_env_file_with_a_byte_order_mark_is_read() -> None:
@@ -825,29 +856,66 @@ def test_a_value_and_a_file_for_it_are_refused(environment: SetEnvironment, dire
 @pytest.mark.parametrize(
     ("make", "cause"),
     [
-        pytest.param(lambda: f"missing-{MARK}", "No such file or directory", id="missing"),
-        pytest.param(lambda: str(Path.cwd()), "Is a directory", id="a directory"),
+        pytest.param(
+            lambda: f"missing-{MARK}",
+            "No such file or directory): there is no such place: correct the path, or create it",
+            id="missing",
+        ),
+        pytest.param(
+            lambda: str(Path.cwd()), "Is a directory): a directory is in its place: remove that", id="a directory"
+        ),
         pytest.param(
             lambda: as_file("SLACK_BOT_TOKEN", b"xoxb-\xff\xfe")["SLACK_BOT_TOKEN_FILE"],
-            "it is not UTF-8 text",
+            "it is not UTF-8 text)",
             id="no text",
         ),
-        pytest.param(lambda: "x" * 5000, "File name too long", id="a name too long"),
-        pytest.param(lambda: "with\0NUL", "that is not a possible path", id="no possible name"),
+        pytest.param(lambda: as_file("SLACK_BOT_TOKEN", "\n")["SLACK_BOT_TOKEN_FILE"], "it is empty)", id="empty"),
+        pytest.param(lambda: "x" * 5000, "File name too long)", id="a name too long"),
+        pytest.param(lambda: "with\0NUL", "that is not a possible path)", id="no possible name"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_reported_by_name(
     environment: SetEnvironment, make: Callable[[], str], cause: str
 ) -> None:
-    """The setting is named once, with the cause; neither the path nor the content is shown."""
+    """The setting is named once, with the cause; the content is never shown, and no path that may be a secret."""
     environment({name: value for name, value in GOOD.items() if name != "SLACK_BOT_TOKEN"})
     Path(".env").write_text(f"SLACK_BOT_TOKEN_FILE={make()}\n")
     file = "the file that SLACK_BOT_TOKEN_FILE names"
-    assert problems() == [f"SLACK_BOT_TOKEN: cannot be read from {file} ({cause})"]
+    assert problems() == [f"SLACK_BOT_TOKEN: cannot be read from {file} ({cause}"]
+
+
+def test_a_secret_of_another_user_comes_with_the_command_that_helps(environment: SetEnvironment) -> None:
+    """As a file of root's, mounted into a container that runs as another user."""
+    environment({name: value for name, value in GOOD.items() if name != "SLACK_BOT_TOKEN"})
+    path = Path(as_file("SLACK_BOT_TOKEN", f"xoxb-{MARK}")["SLACK_BOT_TOKEN_FILE"])
+    path.chmod(0o000)
+    Path(".env").write_text(f"SLACK_BOT_TOKEN_FILE={path}\n")
+    with file_modes_hold():
+        [problem] = problems()
+    assert problem.startswith("SLACK_BOT_TOKEN: cannot be read from the file that SLACK_BOT_TOKEN_FILE names")
+    assert problem.endswith(f"(Permission denied): its mode keeps its own user out: run `chmod u+rw {path}`")
+
+
+@pytest.mark.parametrize("role", Role)
+def test_each_unreadable_file_is_one_line(environment: SetEnvironment, role: Role) -> None:
+    """Nothing else is said of the setting: not that it is missing, nor that it contradicts another."""
+    good = GOOD | {
+        "R2_CREDENTIAL_DATABASE_URL": "postgresql://bot@127.0.0.1/bot",
+        "R2_CREDENTIAL_SEALING_KEY": generate_private_key(),
+        "R2_CREDENTIAL_SEALING_PUBLIC_KEY": "-----BEGIN PUBLIC KEY-----",
+    }
+    names = [each.alias for each in Settings.model_fields.values() if each.alias]
+    for name in names:
+        if name in _OTHERS[role]:
+            continue
+        environment({other: value for other, value in good.items() if other != name} | {f"{name}_FILE": "missing"})
+        with pytest.raises(SettingsError) as refusal:
+            load_settings(role=role)
+        assert [problem.partition(":")[0] for problem in refusal.value.problems] == [name]
 
 
 def test_an_unreadable_file_hides_no_other_problem(environment: SetEnvironment) -> None:
-    """Settings that depend on each other are still checked; the unreadable one counts as set."""
+    """Those of other settings are still reported; no rule about the unreadable one is checked."""
     environment(
         {
             "SLACK_APP_TOKEN_FILE": "missing",
@@ -858,22 +926,21 @@ def test_an_unreadable_file_hides_no_other_problem(environment: SetEnvironment) 
     )
     assert sorted(reported_names()) == [
         "CLOUDFLARE_ACCOUNT_ID",
-        "CLOUDFLARE_API_TOKEN",  # cannot be read
-        "CLOUDFLARE_API_TOKEN",  # together with an address
+        "CLOUDFLARE_API_TOKEN",
         "R2_CREDENTIAL_ALLOWED_USERS",
         "SLACK_APP_TOKEN",
         "SLACK_BOT_TOKEN",
     ]
 
 
-def test_an_empty_file_is_an_empty_value(environment: SetEnvironment) -> None:
-    """It is reported under the setting's name, like any bad value."""
-    environment(
-        {name: value for name, value in GOOD.items() if name not in ("SLACK_BOT_TOKEN", "R2_CREDENTIAL_ALLOWED_USERS")}
-        | as_file("SLACK_BOT_TOKEN", "\n")
-        | as_file("R2_CREDENTIAL_ALLOWED_USERS", " , \n")
-    )
-    assert sorted(reported_names()) == [NOBODY, "SLACK_BOT_TOKEN"]
+def test_an_empty_list_in_a_file_restricts_nothing_silently(environment: SetEnvironment) -> None:
+    """An empty file would allow any channel: it is an error, and so are commas alone."""
+    environment(GOOD | as_file("R2_CREDENTIAL_ALLOWED_CHANNELS", "\n"))
+    [problem] = problems()
+    assert problem.startswith("R2_CREDENTIAL_ALLOWED_CHANNELS: cannot be read")
+    assert problem.endswith("(it is empty)")
+    environment(GOOD | as_file("R2_CREDENTIAL_ALLOWED_USERS", " , \n") | {"R2_CREDENTIAL_ALLOWED_USERS": ""})
+    assert reported_names() == [NOBODY]
 
 
 def test_an_empty_file_name_is_ignored(environment: SetEnvironment) -> None:

@@ -1,5 +1,6 @@
 """Finds secret files that other users of this machine can read. The operator is warned; the bot starts anyway."""
 
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ def find_exposed(loaded: LoadedSettings, handed_out: Path = _HANDED_OUT) -> Iter
         if _is_exposed(path) and not path.resolve().is_relative_to(handed_out):
             yield f"{setting}: others can read {path}: {_fix(path)}, and replace its secrets if anyone has read them"
     settings = loaded.settings
-    if _is_exposed(settings.data_dir, Path.is_dir):
+    if _is_exposed(settings.data_dir, _is_own_directory):
         yield f"R2_CREDENTIAL_DATA_DIR: others can read {settings.data_dir}: {_fix(settings.data_dir)}"
     database = settings.database_path
     if settings.postgres_url is None and _is_exposed(database, Path.is_file):
@@ -32,5 +33,12 @@ def _is_exposed(path: Path, is_of_kind: Callable[[Path], bool] = Path.exists) ->
         return False
 
 
+def _is_own_directory(path: Path) -> bool:
+    return path.is_dir() and path.stat().st_uid == os.geteuid()  # another user's is refused, with one line
+
+
 def _fix(path: Path) -> str:
-    return f"run `chmod go-rwx {shlex.quote(str(path))}`"
+    """Return the command; a file that another user lets this one read has to change hands first."""
+    name, user = shlex.quote(str(path)), os.geteuid()
+    hand_over = f"chown {user} {name} && " if path.stat().st_uid != user else ""
+    return f"run `{hand_over}chmod go-rwx {name}`"

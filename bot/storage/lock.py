@@ -20,13 +20,16 @@ class ProcessLock:
     """Lets one process use a data directory or a database; the kernel releases the lock when the process dies."""
 
     def __init__(self, path: Path) -> None:
-        """Lock a file, created if missing; raises AlreadyRunning."""
+        """Lock a file, created if missing; raises AlreadyRunning, and OSError where the file system has no locks."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._descriptor)
             raise AlreadyRunning from None
+        except OSError as error:
+            os.close(self._descriptor)
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
     def release(self) -> None:
         """Release the lock."""

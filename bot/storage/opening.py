@@ -1,6 +1,8 @@
 """Opens the database, the keys and, on PostgreSQL, the job queue. Waits for a PostgreSQL that is unreachable."""
 
 import asyncio
+import errno
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from bot.file_access import explain
 from bot.model.clock import FURTHEST_BACK, steady_clock
 from bot.model.errors import DatabaseTrouble, KeyFileUnusable, StartRefused
 from bot.model.finding import Finding, log_finding
@@ -34,6 +37,7 @@ KEY_DIRECTORY: Final = "sealing-keys"
 
 _DATABASE: Final = DATABASE_SETTING
 _PAUSE: Final = timedelta(seconds=1)
+_DATA_DIR: Final = "R2_CREDENTIAL_DATA_DIR"
 
 _log = structlog.get_logger()
 
@@ -89,6 +93,7 @@ async def _open_files(
         for each in (path, *path.parent.glob(f"{path.name}-*")):
             if each.exists():
                 _require_private(each, _DATABASE)
+                _require_access(each)
         database = SqliteDatabase(path)
         stack.callback(database.stop)
         await _start_unless_busy(database, path, tell)
@@ -238,14 +243,16 @@ async def _machine_time() -> datetime:
 def _unusable(settings: Settings, error: OSError) -> StartRefused:
     data_dir = settings.data_dir
     failed_at = Path(error.filename) if isinstance(error.filename, str) else data_dir
-    is_in_data_dir = failed_at in (data_dir, *data_dir.parents) or data_dir in failed_at.parents
-    place = f"R2_CREDENTIAL_DATA_DIR: {data_dir}" if is_in_data_dir else f"{_DATABASE}: {failed_at}"
-    return StartRefused(f"{place} cannot be used ({error.strerror})")
+    if failed_at in (data_dir, *data_dir.parents):
+        return StartRefused(f"{_DATA_DIR}: {data_dir} cannot be used {explain(error, data_dir, tree=data_dir)}")
+    if data_dir in failed_at.parents:
+        return StartRefused(f"{_DATA_DIR}: {failed_at} cannot be used {explain(error, failed_at, tree=data_dir)}")
+    return StartRefused(f"{_DATABASE}: {failed_at} cannot be used {explain(error, failed_at)}")
 
 
 def _lock(path: Path, settings: Settings, stack: AsyncExitStack) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _require_private(path.parent, _DATABASE if path.parent != settings.data_dir else "R2_CREDENTIAL_DATA_DIR")
+    _require_private(path.parent, _DATABASE if path.parent != settings.data_dir else _DATA_DIR)
     try:
         stack.callback(ProcessLock(path).release)
     except AlreadyRunning:
@@ -262,6 +269,14 @@ def _require_private(path: Path, setting: str) -> None:
     if exposure:
         message = f"{setting}: {path} cannot be used: {exposure}"
         raise StartRefused(message)
+
+
+def _require_access(path: Path) -> None:
+    """Raise OSError for a file that this user cannot read and write: SQLite would say only that it cannot open it."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def _key_ring(settings: Settings, now: datetime) -> tuple[KeyFiles | None, KeyRing]:
