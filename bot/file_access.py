@@ -14,7 +14,7 @@ _FIXES: Final = {
     errno.EISDIR: "a directory is in its place: remove that",
     errno.ENOTDIR: "a part of the path is a file: name another place, or move that file away",
     errno.ENOENT: "there is no such place: correct the path, or create it",
-    errno.ELOOP: "its links lead in a circle: name the place itself",
+    errno.ELOOP: "a link is in its place: remove it, or name the place that it leads to",
     errno.EFBIG: "the process may not write files of that size: raise its limit (ulimit -f)",
 }
 
@@ -35,7 +35,7 @@ def explain(error: OSError, path: Path, *, tree: Path | None = None) -> str:
 def _find_fix(number: int | None, path: Path, tree: Path | None) -> str:
     if number in _PERMISSION:
         return _grant(path, tree)
-    if path.is_symlink() and _owner(path) is None:
+    if number != errno.ELOOP and path.is_symlink() and _owner(path) is None:
         return "it is a link that leads nowhere: correct the link, or remove it"
     if number == errno.EEXIST:
         return "a file is in its place: name another place, or move that file away"

@@ -125,7 +125,7 @@ OBSTACLES = {
     "nothing": (make_nothing, Path.read_text, "(No such file or directory): there is no such place"),
     "a dangling link": (make_dangling, Path.read_text, "(No such file or directory): it is a link that leads nowhere"),
     "a dangling link for a directory": (make_dangling, Path.mkdir, "(File exists): it is a link that leads nowhere"),
-    "a circle": (make_circle, Path.read_text, "(Too many levels of symbolic links): it is a link that leads nowhere"),
+    "a circle": (make_circle, Path.read_text, "(Too many levels of symbolic links): a link is in its place"),
     "a file": (Path.touch, Path.mkdir, "(File exists): a file is in its place"),
     "a file on the way": (Path.touch, lambda path: (path / "x").read_text(), "(Not a directory): a part of the path"),
 }

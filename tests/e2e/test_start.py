@@ -43,7 +43,7 @@ def with_locked_data_dir(scene: Scene) -> str:
     if os.geteuid() == 0:
         pytest.skip("root may enter every directory")
     scene.data_dir.mkdir(mode=0o000)
-    return f"R2_CREDENTIAL_DATA_DIR: {scene.data_dir} cannot be used (Permission denied)"
+    return f"R2_CREDENTIAL_DATA_DIR: {scene.data_dir}/lock cannot be used (Permission denied): its mode keeps its own"
 
 
 def with_exposed_key(scene: Scene) -> str:

@@ -41,6 +41,7 @@ PRIVATE_KEY = generate_private_key()
 PUBLIC_KEY = public_pem(load_private_keys(PRIVATE_KEY)[0])
 PASSWORD = "MADEUPPASSWORD"
 PATIENCE = timedelta(seconds=60)
+IN_THE_WAY = "a file is in its place: name another place, or move that file away"
 CONTEXT = SealingContext(
     purpose=TOKEN,
     task="store",
@@ -248,7 +249,8 @@ def _key_of_tomorrow(data: Path) -> None:
         ),
         pytest.param(
             _link_for_a_lock,
-            "R2_CREDENTIAL_DATA_DIR: {data} cannot be used (Too many levels of symbolic links)",
+            "R2_CREDENTIAL_DATA_DIR: {data}/lock cannot be used (Too many levels of symbolic links): a link is "
+            "in its place: remove it",
             id="a link for a lock",
         ),
         pytest.param(
@@ -271,8 +273,7 @@ def _key_of_tomorrow(data: Path) -> None:
         ),
         pytest.param(
             _directory_in_place_of_the_database,
-            "R2_CREDENTIAL_DATABASE_URL: {data}/bot.sqlite cannot be opened as a database of this bot "
-            "(SQLITE_CANTOPEN): let the bot's user read and write",
+            "R2_CREDENTIAL_DATA_DIR: {data}/bot.sqlite cannot be used (Is a directory): a directory is in its place",
             id="a directory",
         ),
         pytest.param(_no_key, "holds no PEM private key", id="no key"),
@@ -299,7 +300,7 @@ async def test_a_database_elsewhere_is_refused_by_its_own_setting(load: LoadSett
 
     said = await refusal(load({"R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{path}"}))
 
-    assert said == f"R2_CREDENTIAL_DATABASE_URL: {tmp_path}/occupied cannot be used (File exists)"
+    assert said == f"R2_CREDENTIAL_DATABASE_URL: {tmp_path}/occupied cannot be used (File exists): {IN_THE_WAY}"
 
 
 async def test_a_path_without_a_name_is_refused(load: LoadSettings) -> None:
@@ -482,7 +483,7 @@ async def test_a_data_directory_that_cannot_be_used_is_refused_on_postgresql_too
 
     said = await refusal(load({"R2_CREDENTIAL_DATABASE_URL": postgres_url}))
 
-    assert said == f"R2_CREDENTIAL_DATA_DIR: {tmp_path}/data cannot be used (File exists)"
+    assert said == f"R2_CREDENTIAL_DATA_DIR: {tmp_path}/data cannot be used (File exists): {IN_THE_WAY}"
 
 
 async def test_a_newer_postgresql_is_refused(load: LoadSettings, postgres_url: str) -> None:
