@@ -3,11 +3,10 @@
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -44,6 +43,8 @@ from bot.operations.start_report import (
     report_buckets_once,
     report_people,
 )
+from bot.operations.stop_budget import LAST_RESORT, Stage, StopBudget
+from bot.operations.stop_signals import StopSignals
 from bot.policy.gate import Gate
 from bot.policy.rules import Allowlist
 from bot.settings import Settings
@@ -84,25 +85,27 @@ _MOST_MODALS: Final = 50
 _log = structlog.get_logger()
 
 
-async def run(settings: Settings) -> None:
-    """Run the bot until SIGTERM or SIGINT; raises StartRefused or a BotError when it cannot start."""
+async def run(settings: Settings) -> timedelta:
+    """Run the bot until SIGTERM or SIGINT, and return how long the process may still take to end.
+
+    Raises StartRefused or a BotError when it cannot start. A stop that takes too long ends the process.
+    """
     raise_limit()
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    stop, life = asyncio.create_task(stopped.wait()), asyncio.create_task(_live(settings))
-    await asyncio.wait({stop, life}, return_when=asyncio.FIRST_COMPLETED)
-    if stop.done():
-        _log.info("stopping")
-        life.cancel()  # also during the start, which may be waiting for Slack
-    with suppress(asyncio.CancelledError):
-        await life
-    _log.info("stopped")
+    stopped, loop, budget = asyncio.Event(), asyncio.get_running_loop(), StopBudget()
+    with StopSignals(budget, partial(loop.call_soon_threadsafe, stopped.set)):
+        stop, life = asyncio.create_task(stopped.wait()), asyncio.create_task(_live(settings, budget))
+        await asyncio.wait({stop, life}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.done():
+            _log.info("stopping")
+            life.cancel()  # also during the start, which may be waiting for Slack
+        with suppress(asyncio.CancelledError):
+            await life
+        _log.info("stopped")
+    return budget.left(LAST_RESORT)
 
 
-async def _live(settings: Settings) -> None:
-    async with running(settings) as bot:
+async def _live(settings: Settings, budget: StopBudget) -> None:
+    async with running(settings, budget=budget) as bot:
         forever = asyncio.ensure_future(asyncio.Event().wait())  # a gateway over HTTP has no background task
         done, _ = await asyncio.wait([forever, *bot.background], return_when=asyncio.FIRST_COMPLETED)
         for broken in done:
@@ -143,43 +146,51 @@ class _Base:
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Callable[[], datetime] | None = None) -> AsyncIterator[RunningBot]:
-    """Start what the role needs, and stop it in reverse order: what accepts work first, what stores it last.
+async def running(
+    settings: Settings, clock: Callable[[], datetime] | None = None, budget: StopBudget | None = None
+) -> AsyncIterator[RunningBot]:
+    """Start what the role needs, and stop it in reverse order, each stage within its time of the one budget.
 
     The port answers from the beginning, "not ready" while the bot waits for the database or Slack.
     Raises StartRefused, with the fix, before any work is accepted.
     """
-    async with AsyncExitStack() as stack:
+    budget = budget or StopBudget()
+    async with budget.stage(Stage.PORT) as port, budget.stage(Stage.DATABASE) as database:
         server, conditions = Server(), Conditions()
-        stack.push_async_callback(server.stop)
+        port.push_async_callback(server.stop)
         address = await _listen(server, settings)
         conditions.wait_for("the database")
-        store = await open_store(settings, stack, clock, conditions.note)
+        store = await open_store(settings, database, clock, conditions.note)
         conditions.add(*storage_checks(store, None if store.jobs else settings.database_path.parent))
         conditions.wait_for("Slack")
         is_worker, is_gateway = settings.role is not Role.GATEWAY, settings.role is not Role.WORKER
         comparison = ClockComparison()
         cloudflare = _cloudflare_client(settings, _pace(settings, store, clock), comparison) if is_worker else None
-        base = await _begin(settings, store, stack, SlackTraffic(comparison), conditions)
-        catalogs = await _start_worker(base, cloudflare, stack) if cloudflare else _by_others(store)
-        stack.push_async_callback(_cancel, base.background)
-        if isinstance(store.clock, SteadyClock):
-            base.keep_running(_clock_watch(store, store.clock).run())
-        socket = await _start_gateway(base, catalogs, server, stack) if is_gateway else None
-        if not is_gateway:
-            server.attach(None, partial(_is_ready, conditions))
-        if is_gateway and socket is None:
-            stack.push_async_callback(server.stop_after_notice)
-        else:
-            stack.callback(server.begin_stop)
-        transport = "socket_mode" if socket else "http" if is_gateway else "none"
-        await conditions.begin(**describe_start(settings, transport=transport, http_address=address))
-        base.keep_running(conditions.run())
-        yield RunningBot(
-            transport=transport,
-            http_address=address,
-            background=tuple(base.background),
-        )
+        async with (
+            budget.stage(Stage.MODALS) as modals,
+            budget.stage(Stage.DELIVERIES) as deliveries,
+            budget.stage(Stage.ANSWERS) as answers,
+        ):
+            base = await _begin(settings, store, modals, SlackTraffic(comparison), conditions)
+            catalogs = await _start_worker(base, cloudflare, deliveries) if cloudflare else _by_others(store)
+            deliveries.push_async_callback(_cancel, base.background)
+            if isinstance(store.clock, SteadyClock):
+                base.keep_running(_clock_watch(store, store.clock).run())
+            socket = await _start_gateway(base, catalogs, server, answers) if is_gateway else None
+            if not is_gateway:
+                server.attach(None, partial(_is_ready, conditions))
+            if is_gateway and socket is None:
+                answers.push_async_callback(server.stop_after_notice)
+            else:
+                answers.callback(server.begin_stop)
+            transport = "socket_mode" if socket else "http" if is_gateway else "none"
+            await conditions.begin(**describe_start(settings, transport=transport, http_address=address))
+            base.keep_running(conditions.run())
+            yield RunningBot(
+                transport=transport,
+                http_address=address,
+                background=tuple(base.background),
+            )
 
 
 async def _begin(

@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
@@ -82,6 +83,9 @@ def run(role: str) -> None:
     from bot.operations.hardening import harden
 
     not_hardened = harden()  # before other imports: see bot/operations/hardening.py
+    from bot.operations.stop_signals import leave_at_once
+
+    leave_at_once()
     from bot.app import run as run_bot
     from bot.model.errors import StartRefused
     from bot.model.role import Role
@@ -99,7 +103,7 @@ def run(role: str) -> None:
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     sys.setswitchinterval(0.001)  # the database's thread gets its turn sooner: a third more submissions per second
     try:
-        asyncio.run(run_bot(loaded.settings))
+        asyncio.run(_end_after(run_bot(loaded.settings)))
     except StartRefused as error:
         _refuse("The bot cannot start.", str(error))
     except Exception:
@@ -207,6 +211,13 @@ def manifest(url: str | None) -> None:
         _print(build_manifest(url))
     except ValueError as error:
         _refuse(str(error))
+
+
+async def _end_after(work: Awaitable[timedelta]) -> None:
+    """Await the bot's life; whatever Python still waits for afterwards has only the rest of the stop's time."""
+    from bot.operations.stop_signals import end_within
+
+    end_within(await work)
 
 
 def _print(text: str) -> None:

@@ -30,7 +30,9 @@ HEARTBEAT: Final = timedelta(seconds=1)
 STALE: Final = timedelta(seconds=5)
 """A worker without a heartbeat for this long counts as dead, and its jobs are given to others."""
 
-STOP_PATIENCE: Final = timedelta(seconds=4)
+STOP_PATIENCE: Final = timedelta(seconds=3)
+"""How long a stop lets jobs finish; what remains of its budget is for recording that they go on elsewhere."""
+
 CONCURRENCY: Final = 64
 
 _LONGEST_STOP: Final = STOP_PATIENCE + timedelta(seconds=1)
@@ -88,9 +90,10 @@ class JobRunner:
         return len(self._job_tasks) >= CONCURRENCY
 
     async def run(self) -> None:
-        """Run forever; on cancellation, give running jobs up to four seconds to finish, if the database answers.
+        """Run forever; on cancellation, give running jobs up to three seconds to finish, if the database answers.
 
-        Without the database, stopping takes some seconds more, and another process takes the jobs over.
+        Without the database, stopping takes longer, and another process takes the jobs over. A second cancellation
+        closes every connection at once.
         """
         work = asyncio.create_task(self._run_through_outages())
         try:
@@ -271,7 +274,11 @@ class JobRunner:
 async def _end(work: asyncio.Task[None], connections: JobConnections) -> None:
     """Stop the worker gracefully, then by force: Procrastinate can lose a cancellation."""
     work.cancel()
-    await asyncio.wait({work}, timeout=_LONGEST_STOP.total_seconds())
+    try:
+        await asyncio.wait({work}, timeout=_LONGEST_STOP.total_seconds())
+    except asyncio.CancelledError:
+        connections.shut()
+        raise
     while not work.done():
         connections.shut()  # else it would wait for a silent server
         work.cancel()

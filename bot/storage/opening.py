@@ -95,7 +95,7 @@ async def _open_files(
                 _require_private(each, _DATABASE)
                 _require_access(each)
         database = SqliteDatabase(path)
-        stack.callback(database.stop)
+        stack.push_async_callback(database.close)
         await _start_unless_busy(database, path, tell)
         submissions = Submissions(database)
         now = clock or steady_clock(await _latest_time(submissions, datetime.now(UTC)))

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,6 @@ _SAY_AGAIN_SECONDS: Final = 60.0
 _log = structlog.get_logger()
 
 
-_log = structlog.get_logger()
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
     work: Callable[[Connection], Any]
@@ -71,6 +69,7 @@ class SqliteDatabase:
         self._engine: Engine | None = None
         self._inode = 0
         self._is_over = False
+        self._ended = Future[None]()
         self._group: list[_Job] = []
         self._said_at: dict[Fault, float] = {}
         self.fault: Fault | None = None  # the latest one
@@ -109,6 +108,7 @@ class SqliteDatabase:
                 raise DatabaseCorrupt from None
             self.fault = find_fault(error)
             raise DatabaseUnavailable from None
+        self._ended = Future()
         self._thread = threading.Thread(target=self._serve, args=(connection,), name="database", daemon=True)
         self._thread.start()
 
@@ -126,6 +126,13 @@ class SqliteDatabase:
         if self._is_over:  # since the check: the thread may not have seen this job, which would be awaited forever
             self._refuse_all()
         return await future
+
+    async def close(self) -> None:
+        """Do what `stop` does without blocking the event loop: a disk can hang, and the stop must not."""
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            await asyncio.shield(asyncio.wrap_future(self._ended))
+        self.stop()
 
     def stop(self) -> None:
         """Finish the waiting work, move the WAL into the file and close."""
@@ -146,6 +153,7 @@ class SqliteDatabase:
             self._is_over = True
             _resolve_all([(job, None, CommitUnknown()) for job in self._group])
             self._refuse_all()
+            self._ended.set_result(None)
 
     def _run_jobs(self, connection: Connection) -> None:
         truncate_at = self._clock() + _LONGEST_WAL_SECONDS

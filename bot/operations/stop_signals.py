@@ -1,0 +1,116 @@
+"""Hears SIGTERM and SIGINT in a thread of its own, which also ends a stop that takes too long.
+
+In a thread, since the event loop may be stuck: in a hanging disk, or waiting for a resolver's thread at its end.
+"""
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final, Self
+
+import structlog
+
+from bot.operations.log_writer import StrayText
+from bot.operations.stop_budget import LAST_RESORT, StopBudget
+
+CUT_OFF: Final = 3
+"""The exit code of a stop that was cut off. Nothing that was acknowledged is lost: the next start goes on."""
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_ECHO: Final = timedelta(milliseconds=500)
+"""A second signal within this time is taken for the same one: a terminal and a parent process may both send it."""
+
+_LAST_WORDS: Final = timedelta(milliseconds=300)
+"""For the log's last lines. With `LAST_RESORT`, less than `LONGEST_STOP`."""
+
+_log = structlog.get_logger()
+
+End = Callable[[int], Any]
+"""Ends the process with an exit code, and runs nothing else."""
+
+
+class StopSignals:
+    """While entered, the first signal begins the stop; a second one, or the end of the budget, ends the process."""
+
+    def __init__(self, budget: StopBudget, begin: Callable[[], object], end: End = os._exit) -> None:
+        """Take `begin`, which is called in another thread."""
+        self._budget = budget
+        self._begin = begin
+        self._end = end
+        self._before: list[Any] = []
+        self._wakeup_before = -1
+
+    def __enter__(self) -> Self:
+        """Take the signals over; raises ValueError outside the main thread."""
+        self._before = [signal.signal(number, _only_wake) for number in _SIGNALS]
+        self._heard, self._wakeup = os.pipe()
+        os.set_blocking(self._wakeup, False)
+        self._wakeup_before = signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._attend, name="stop-signals", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the signals back."""
+        for number, before in zip(_SIGNALS, self._before, strict=True):
+            signal.signal(number, before)
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._wakeup)
+        self._thread.join()
+        os.close(self._heard)
+
+    def _attend(self) -> None:
+        if not self._read():
+            return
+        self._budget.begin()
+        self._begin()
+        cause = "it took too long"
+        while left := self._budget.left(LAST_RESORT):
+            if not select.select([self._heard], [], [], left.total_seconds())[0]:
+                continue
+            if not self._read():
+                return  # the stop is over
+            if LAST_RESORT - self._budget.left(LAST_RESORT) > _ECHO:
+                cause = "a second signal"
+                break
+        _cut_off(CUT_OFF, cause, self._end)
+
+    def _read(self) -> bytes:
+        """Wait for the numbers of signals; return nothing once the signals were given back."""
+        return os.read(self._heard, 64)
+
+
+def end_within(patience: timedelta, end: End = os._exit) -> None:
+    """End the process successfully after this time if it has not ended by itself: Python waits for every thread."""
+
+    def insist() -> None:
+        time.sleep(patience.total_seconds())
+        _cut_off(0, "a thread did not end", end)
+
+    threading.Thread(target=insist, name="end", daemon=True).start()
+
+
+def leave_at_once() -> None:
+    """End the process at a signal, until `StopSignals` takes over: as process 1 it would ignore SIGTERM."""
+    for number in _SIGNALS:
+        signal.signal(number, _leave)
+
+
+def _only_wake(_: int, __: object) -> None:
+    """Do nothing: the signal's number is in the pipe."""
+
+
+def _leave(_: int, __: object) -> None:
+    sys.exit(0)
+
+
+def _cut_off(code: int, cause: str, end: End) -> None:
+    _log.error("stop_cut_off", cause=cause, exit_code=code)
+    if isinstance(sys.stderr, StrayText):
+        sys.stderr.writer.drain(_LAST_WORDS)
+    end(code)

@@ -1,0 +1,190 @@
+"""Signals are heard whatever the event loop does, and end a stop that takes too long, or that someone is tired of."""
+
+import io
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import bot
+from bot.operations.stop_budget import LAST_RESORT, StopBudget
+from bot.operations.stop_signals import CUT_OFF, StopSignals, end_within
+
+PATIENCE = 60
+
+
+@dataclass(slots=True)
+class Process:
+    """What a process of its own would do: begins to stop, and ends with a code; its time is set by the test."""
+
+    seconds: float = 0.0
+    begun: threading.Event = field(default_factory=threading.Event)
+    ended: queue.SimpleQueue[int] = field(default_factory=queue.SimpleQueue)
+    budget: StopBudget = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count by this time."""
+        self.budget = StopBudget(lambda: self.seconds)
+
+    def signals(self) -> StopSignals:
+        """Return what hears the signals."""
+        return StopSignals(self.budget, self.begun.set, self.ended.put)
+
+    def hear(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send a signal."""
+        os.kill(os.getpid(), number)
+
+
+@pytest.fixture
+def process(log: io.StringIO) -> Process:
+    """Return a process, with its log."""
+    return Process()
+
+
+def causes(log: io.StringIO) -> list[str]:
+    """Return why stops were cut off."""
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    return [line["cause"] for line in lines if line["event"] == "stop_cut_off"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_begins_the_stop(process: Process, log: io.StringIO, number: signal.Signals) -> None:
+    """Also while the main thread, and the loop in it, waits for something else."""
+    with process.signals():
+        process.hear(number)
+        assert process.begun.wait(PATIENCE)
+        assert process.budget.left(LAST_RESORT) == LAST_RESORT
+        process.seconds = 1
+        assert process.budget.left(LAST_RESORT) < LAST_RESORT
+    assert process.ended.empty()
+    assert causes(log) == []
+
+
+def test_a_second_signal_ends_the_process_at_once(process: Process, log: io.StringIO) -> None:
+    """With a code of its own, and a line that says why."""
+    with process.signals():
+        process.hear()
+        assert process.begun.wait(PATIENCE)
+        process.seconds = 1
+        process.hear(signal.SIGINT)
+        assert process.ended.get(timeout=PATIENCE) == CUT_OFF
+    assert causes(log) == ["a second signal"]
+
+
+def test_an_echo_of_the_first_signal_is_no_second_one(process: Process, log: io.StringIO) -> None:
+    """A terminal sends SIGINT to every process, and a parent that hears it sends SIGTERM to its child."""
+    with process.signals():
+        process.hear(signal.SIGINT)
+        assert process.begun.wait(PATIENCE)
+        process.hear(signal.SIGTERM)
+        process.hear(signal.SIGTERM)
+    assert process.ended.empty()
+    assert causes(log) == []
+
+
+def test_the_end_of_the_budget_ends_the_process(process: Process, log: io.StringIO) -> None:
+    """The time is up as the thread looks at it."""
+
+    def begin() -> None:
+        process.seconds = LAST_RESORT.total_seconds()
+
+    with StopSignals(process.budget, begin, process.ended.put):
+        process.hear()
+        assert process.ended.get(timeout=PATIENCE) == CUT_OFF
+    assert causes(log) == ["it took too long"]
+
+
+def test_signals_are_given_back() -> None:
+    """With what asyncio or another library had set."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with Process().signals():
+        pass
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    assert signal.set_wakeup_fd(-1) == -1
+    assert not any(thread.name == "stop-signals" for thread in threading.enumerate())
+
+
+def test_only_the_rest_of_the_time_is_left_for_the_interpreters_end(process: Process, log: io.StringIO) -> None:
+    """Python would wait for a resolver's thread, which may take a minute."""
+    end_within(timedelta(0), process.ended.put)
+    assert process.ended.get(timeout=PATIENCE) == 0
+    assert causes(log) == ["a thread did not end"]
+
+
+STUCK = """
+import asyncio, sys, threading
+from bot.operations import stop_signals
+from bot.operations.stop_budget import StopBudget
+
+async def live():
+    with stop_signals.StopSignals(StopBudget(), lambda: print("begun", flush=True)):
+        print("here", flush=True)
+        threading.Event().wait()  # as the loop's thread in a hanging disk
+
+asyncio.run(live())
+"""
+
+
+@pytest.fixture
+def stuck() -> Iterator[subprocess.Popen[str]]:
+    """Start a process whose event loop hangs."""
+    with subprocess.Popen(  # noqa: S603 - our own words
+        [sys.executable, "-c", STUCK],
+        env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path(bot.__file__).parent.parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        yield process
+        process.kill()
+
+
+def test_a_loop_that_hangs_does_not_outlive_a_second_signal(stuck: subprocess.Popen[str]) -> None:
+    """A person who presses Ctrl+C twice gets the terminal back."""
+    assert stuck.stdout is not None
+    assert stuck.stdout.readline() == "here\n"
+    while stuck.poll() is None:
+        stuck.send_signal(signal.SIGINT)
+        try:
+            stuck.wait(0.1)
+        except subprocess.TimeoutExpired:
+            continue
+    assert stuck.returncode == CUT_OFF
+    assert stuck.stdout.readline() == "begun\n"
+    assert "stop_cut_off" in stuck.stdout.read()
+
+
+LEAVING = """
+import signal
+from bot.operations.stop_signals import leave_at_once
+leave_at_once()
+print("here", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_start_ends_it(number: signal.Signals) -> None:
+    """Without a traceback, and also as process 1 of a container, which otherwise ignores SIGTERM."""
+    with subprocess.Popen(  # noqa: S603 - our own words
+        [sys.executable, "-c", LEAVING],
+        env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path(bot.__file__).parent.parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (0, "")
