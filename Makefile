@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 
-.PHONY: sandbox run test test-all unit coverage lint check-deploy docs bench chaos attack dist test-wheels lock clean
+.PHONY: sandbox run test test-all unit coverage lint check-deploy image-test docs bench chaos attack dist test-wheels lock clean
 
 sandbox: $(VENV)/.run ## try the bot: a page, a fake Slack and a fake Cloudflare, all on this machine
 	$(BIN)/r2-credential-bot sandbox
@@ -35,6 +35,9 @@ lint: $(VENV)/.dev
 
 check-deploy: $(VENV)/.dev ## check the files for deployment without a cluster; part of `make lint`
 	$(BIN)/python -m tests.deploy
+
+image-test: $(VENV)/.dev ## build the image and drive it through stops and a kill; BUILD has more flags for docker build
+	$(BIN)/python -m tests.image $(BUILD)
 
 docs: $(VENV)/.dev ## generate docs/diagnosis.md from the code
 	$(BIN)/python -m tests.diagnosis_page
