@@ -8,6 +8,7 @@ import structlog
 
 from bot.model.catalog import BucketKey, Snapshot, StoredCredential
 from bot.model.errors import BotError
+from bot.model.reference import about
 from bot.storage.catalogs import Catalogs
 
 WATCH_EVERY: Final = timedelta(minutes=1)
@@ -61,7 +62,7 @@ class CredentialWatch:
         if credential.broken_at is not None:
             await self._announcer.announce_broken(credential)
             await self._catalogs.note_announced(credential)
-            _log.warning("credential_broken", bucket=credential.bucket, submission=credential.submission_id)
+            _log.warning("credential_broken", bucket=credential.bucket)
 
     async def _remind_if_due(self, credential: StoredCredential) -> None:
         now = self._clock()
@@ -69,17 +70,18 @@ class CredentialWatch:
         if due_at is not None:
             await self._announcer.remind_of_expiry(credential, due_at)
             await self._catalogs.note_reminded(credential, now)
-            _log.info("expiry_reminded", bucket=credential.bucket, submission=credential.submission_id)
+            _log.info("expiry_reminded", bucket=credential.bucket)
 
 
 async def _try_to(say: Callable[[StoredCredential], Awaitable[None]], credential: StoredCredential) -> None:
     """Announce it, or leave it for the next round: a failure must not hold up the others."""
-    try:
-        await say(credential)
-    except BotError as error:
-        _log.warning("not_announced", bucket=credential.bucket, error=str(error))
-    except Exception as error:  # noqa: BLE001 - a reminder must not end the bot, nor the rest of its housekeeping
-        _log.critical("watch_broke", bucket=credential.bucket, error=type(error).__name__)
+    with about(credential.submission_id):
+        try:
+            await say(credential)
+        except BotError as error:
+            _log.warning("not_announced", bucket=credential.bucket, error=str(error))
+        except Exception as error:  # noqa: BLE001 - a reminder must not end the bot, nor the rest of its housekeeping
+            _log.critical("watch_broke", bucket=credential.bucket, error=type(error).__name__)
 
 
 def _is_in_its_slot(credential: StoredCredential, snapshot: Snapshot) -> bool:

@@ -26,6 +26,7 @@ _log = structlog.get_logger()
 class Confirm(Step):
     """Asks until the slot shows a working credential, or `confirm_until` has passed."""
 
+    name = "confirm"
     state = State.CONFIRMING
     label = "Confirm that the stored credential works"
 
@@ -36,7 +37,7 @@ class Confirm(Step):
         try:
             status, is_tested = await self._test_slot(submission.key, turn)
         except CloudflareError as error:
-            _log.warning("credential_not_confirmed", submission=submission.id, error=str(error))
+            _log.warning("credential_not_confirmed", error=str(error))
             pause = max(_PAUSE, error.retry_after or _PAUSE)
             if error.retryable and patience > timedelta(0) and pause <= max(patience, _PAUSE):
                 return Move(to=State.CONFIRMING, at=now + pause)

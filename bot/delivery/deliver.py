@@ -26,10 +26,12 @@ from bot.delivery.report import Poster, Report
 from bot.delivery.retry import Retry
 from bot.delivery.schedule import URGENCIES, schedule
 from bot.delivery.step import MaySend, Step, Tools
+from bot.delivery.step_log import follow_step, following, log_wait
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import AccessRefused, BotError, DatabaseTrouble, LeaseLost, SealedValueUnreadable
 from bot.model.memory import Memory
 from bot.model.move import Changes, Move
+from bot.model.reference import about
 from bot.model.submission import Lease, Pending, State, Submission, Task
 from bot.policy.gate import Gate
 from bot.sealing.hpke import KeyRing
@@ -113,23 +115,28 @@ class Delivery:
             due = _first_due(agenda, now)
             if due is None:
                 return min(at for _, at in agenda)
-            try:
-                until = await self._process(lease, due, now)
-            except LeaseLost as error:
-                if not await self._submissions.holds(lease):
-                    raise
-                self._leave_alone(due, error)  # the lease still holds: only this submission may not be sent
-            except BotError:
+            with following(due.submission, self._clock):
+                until = await self._process_guarded(lease, due, now)
+            if until is not None:
+                blocked_until |= {each: until for each in Urgency if each >= _urgency_of(due)}
+        return None
+
+    async def _process_guarded(self, lease: Lease, due: Pending, now: datetime) -> datetime | None:
+        """Process one due submission; one that raises an unexpected error must not stop the others."""
+        try:
+            return await self._process(lease, due, now)
+        except LeaseLost as error:
+            if not await self._submissions.holds(lease):
                 raise
-            except Exception as error:  # noqa: BLE001 - a damaged row or a bug must not stop the others
-                self._leave_alone(due, error)
-            else:
-                if until is not None:
-                    blocked_until |= {each: until for each in Urgency if each >= _urgency_of(due)}
+            self._leave_alone(due, error)  # the lease still holds: only this submission may not be sent
+        except BotError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a damaged row or a bug
+            self._leave_alone(due, error)
         return None
 
     def _leave_alone(self, broken: Pending, error: Exception) -> None:
-        _log.critical("submission_broke", submission=broken.submission.id, error=type(error).__name__)
+        _log.critical("submission_broke", error=type(error).__name__)
         self._broken.keep(broken.submission.id, self._clock() + AFTER_FAULT, AFTER_FAULT)
 
     def _schedule(
@@ -169,6 +176,8 @@ class Delivery:
         elif submission.confirm_until is not None and until > submission.confirm_until:
             changes = Changes(confirmation=CredentialStatus.UNKNOWN)
             await self._apply(lease, pending, Move(to=State.STORED, at=now, changes=changes))
+        else:
+            log_wait(until, error=Throttled.code)
 
     async def _take_turn(self, lease: Lease, due: Pending, read_at: datetime) -> datetime | None:
         """Wait in line, then take the step that is due by then; return when to come back if nothing may be sent."""
@@ -186,7 +195,8 @@ class Delivery:
                 current = _first_due(self._schedule(await self._submissions.work(lease), {}), now)
             if current is not None and not current.submission.is_ended:
                 turn.urgency = _urgency_of(current)
-                await self._take_step(lease, current, turn)
+                with about(current.submission.id):
+                    await self._take_step(lease, current, turn)
         except Overtaken:
             return None
         finally:
@@ -215,7 +225,7 @@ class Delivery:
         for step in self._plans[submission.task]:
             if step.is_done(submission, self._clock()):
                 continue
-            move = await self._try(step, lease, pending, turn)
+            move = await follow_step(step, self._try(step, lease, pending, turn), self._clock)
             if move is not None:
                 await self._apply(lease, pending, move)
                 return
@@ -257,9 +267,9 @@ class Delivery:
         if changed and move.effect is not None:
             recorded = replace(pending, submission=changed[0])
             self._kept.forget_writes(lease.key)  # what an earlier write left in the slot is unknown from here on
-            following = await move.effect(recorded)
-            self._kept.keep_write(lease, recorded.submission, following)
-            await self._apply(lease, recorded, following)
+            next_move = await move.effect(recorded)
+            self._kept.keep_write(lease, recorded.submission, next_move)
+            await self._apply(lease, recorded, next_move)
 
 
 def _first_due(agenda: Sequence[tuple[Pending, datetime]], now: datetime) -> Pending | None:

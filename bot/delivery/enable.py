@@ -9,6 +9,7 @@ from bot.model.submission import Pending, State
 class Enable(Step):
     """Gives the bucket a catalog, or switches its catalog on again."""
 
+    name = "enable"
     label = "Enable the catalog at Cloudflare"
 
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:

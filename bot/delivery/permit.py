@@ -16,6 +16,8 @@ from bot.policy.rules import Verb
 class Permit(Step):
     """Passes a submission that is still allowed, else raises AccessRefused."""
 
+    name = "permit"
+
     def is_done(self, submission: Submission, now: datetime) -> bool:  # noqa: ARG002 - checked each time
         """Return whether it is written: from then on, a refusal changes nothing."""
         return submission.state is State.CONFIRMING

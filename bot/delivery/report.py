@@ -11,7 +11,7 @@ import structlog
 
 from bot.model.errors import SlackTrouble
 from bot.model.move import Changes, Move
-from bot.model.submission import RESPONSE_URL_LIFETIME, Pending, Posted
+from bot.model.submission import RESPONSE_URL_LIFETIME, Pending, Posted, Way
 
 _SHORTEST_PAUSE: Final = timedelta(seconds=2)
 _LONGEST_PAUSE: Final = timedelta(minutes=5)
@@ -35,26 +35,27 @@ class Report:
 
     async def take(self, pending: Pending) -> Move:
         """Post it. If recording that fails, the delivery repeats only the recording."""
-        submission = pending.submission
+        submission, began = pending.submission, self._clock()
         try:
             posted = await self._poster.post_result(pending)
         except SlackTrouble as error:
-            return self._report_later(pending, error.retry_after)
+            return self._report_later(pending, error)
         now = self._clock()
-        _log.info(
-            "result_posted",
-            submission=submission.id,
-            bucket=submission.key.bucket,
-            ending=submission.state.value,
-            channel=posted.place,
-            way=posted.way.value,
-        )
+        if posted.way is not Way.NONE:  # else the poster has logged why
+            _log.info(
+                "result_posted",
+                bucket=submission.key.bucket,
+                ending=submission.state.value,
+                channel=posted.place,
+                way=posted.way.value,
+                seconds=round((now - began).total_seconds(), 3),
+            )
         return Move(to=submission.state, at=now, changes=Changes(reported_at=now))
 
-    def _report_later(self, pending: Pending, retry_after: timedelta | None) -> Move:
+    def _report_later(self, pending: Pending, error: SlackTrouble) -> Move:
         submission, now = pending.submission, self._clock()
         waited = now - (submission.ended_at or now)
-        pause = retry_after or min(max(waited, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+        pause = error.retry_after or min(max(waited, _SHORTEST_PAUSE), _LONGEST_PAUSE)
         is_url_dead = now + pause - submission.accepted_at >= RESPONSE_URL_LIFETIME
-        _log.warning("report_waits", submission=submission.id, seconds=pause.total_seconds())
+        _log.warning("report_postponed", error=str(error), until=(now + pause).isoformat())
         return Move(to=submission.state, at=now + pause, forgets_response_url=is_url_dead)

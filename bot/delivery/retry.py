@@ -4,8 +4,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-import structlog
-
 from bot.cloudflare.errors import CloudflareError, Refusal
 from bot.delivery.endings import end_unwritten
 from bot.model.errors import AccessRefused, BotError
@@ -18,8 +16,6 @@ _SHORTEST_FOR_SLACK: Final = timedelta(seconds=2)
 _SHORTEST_CEILING: Final = timedelta(seconds=1)
 _MOST_DOUBLINGS: Final = 10
 _AFTER_CONFIRMING_FAILED: Final = timedelta(seconds=2)
-
-_log = structlog.get_logger()
 
 
 class Retry:
@@ -44,7 +40,6 @@ class Retry:
         at = now + pause_after(error, submission, now, self._jitter())
         if at >= submission.expires_at:
             return end_unwritten(submission, State.FAILED, error, now, landed=landed)
-        _log.info("delivery_waits", submission=submission.id, error=str(error), until=at.isoformat())
         return wait(submission, at, error, Changes(possibly_written=landed))
 
 

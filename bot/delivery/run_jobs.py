@@ -159,7 +159,7 @@ class JobRunner:
             except TimeoutError:
                 continue
             return
-        _log.error("jobs_stand_still", seconds=_WATCH_PATIENCE.total_seconds())
+        _log.error("jobs_stood_still", seconds=_WATCH_PATIENCE.total_seconds())
 
     async def _accompany(self, go_on: Callable[[], Awaitable[Any]], _: JobContext, __: Worker) -> Any:  # noqa: ANN401 - Procrastinate's
         """Follow a job's task to its end, which comes after the job was marked as done."""

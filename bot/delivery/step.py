@@ -38,6 +38,9 @@ class Step(ABC):
     state: ClassVar[State] = State.VERIFYING
     """The state at which the modal marks this step as running."""
 
+    name: ClassVar[str]
+    """What the log calls it."""
+
     label: ClassVar[str] = ""
     """What the modal calls it; a step without a label is not shown."""
 

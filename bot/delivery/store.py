@@ -4,8 +4,6 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-import structlog
-
 from bot.cloudflare.client import Turn
 from bot.cloudflare.errors import CloudflareError
 from bot.delivery.confirm import CONFIRM_PATIENCE
@@ -18,8 +16,6 @@ from bot.model.submission import Pending, State, Submission
 _UNSENT: Final = (SealedValueUnreadable, DatabaseTrouble)
 """The errors that stop a write before anything is sent."""
 
-_log = structlog.get_logger()
-
 
 class Store(Step):
     """Records that a write may happen, then sends it.
@@ -27,6 +23,7 @@ class Store(Step):
     In this order: otherwise a kill between the two would leave a written slot recorded as untouched.
     """
 
+    name = "store"
     state = State.STORING
     label = "Store it at Cloudflare"
 
@@ -58,7 +55,6 @@ class Store(Step):
         except CloudflareError as answer:
             landed = landed_before or answer.possibly_landed
             return self._tools.retry.after(submission, explain_refusal(answer, submission.findings), landed=landed)
-        _log.info("credential_stored", submission=submission.id, bucket=submission.key.bucket, cf_ray=cf_ray)
         now = self._tools.clock()
         changes = Changes(confirm_until=now + CONFIRM_PATIENCE, cf_ray=cf_ray)
         return Move(to=State.CONFIRMING, at=now, changes=changes)

@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
-import structlog
-
 from bot.cloudflare.answers import TokenVerification
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import CloudflareError
@@ -28,12 +26,12 @@ CHECK_LIFETIME: Final = timedelta(seconds=60)
 """How long the findings are valid; a write that had to wait longer needs new checks."""
 
 _T = TypeVar("_T")
-_log = structlog.get_logger()
 
 
 class Verify(Step):
     """Checks whether the token may be stored. A token that was just created may need a while to be known."""
 
+    name = "verify"
     state = State.VERIFYING
     label = "Verify the token and the catalog"
 
@@ -55,7 +53,6 @@ class Verify(Step):
             return self._tools.retry.after(submission, refusal)
         if self._lives_too_long(findings):
             return self._refuse_lifetime(submission, findings)
-        _log.info("token_verified", submission=submission.id, unchecked=sorted(findings.unchecked))
         return self._go_on(submission, findings)
 
     async def _ask(self, pending: Pending, turn: Turn, may_send: MaySend) -> Answers:
@@ -92,7 +89,6 @@ class Verify(Step):
     def _wait_until_known(self, submission: Submission, refusal: CloudflareError, patience_until: datetime) -> Move:
         now = self._tools.clock()
         pause = pause_for_fresh_token(now, patience_until, self._tools.fresh_token_patience)
-        _log.info("token_not_known_yet", submission=submission.id, error=refusal.code, seconds=pause.total_seconds())
         return wait(submission, now + pause, refusal, Changes(patience_until=patience_until))
 
 

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import structlog
+
+from bot.model.reference import context_about
 
 _T = TypeVar("_T")
 
@@ -32,19 +35,21 @@ class Background:
         tasks = (task for task in self._tasks if task.get_name() == name)
         return next((task for task in tasks if not task.done() and not task.cancelling()), None)
 
-    def start(self, work: Coroutine[Any, Any, _T], name: str | None = None) -> asyncio.Task[_T]:
-        """Start a task that need not be awaited."""
-        task = self._add(work, name)
-        task.add_done_callback(self._log_fault)
+    def start(self, work: Coroutine[Any, Any, _T], name: str | None = None, *, reference: str = "") -> asyncio.Task[_T]:
+        """Start a task that need not be awaited. Its log lines have this reference, and not that of the caller."""
+        context = context_about(reference)
+        task = self._add(work, name, context)
+        task.add_done_callback(self._log_fault, context=context)
         return task
 
     async def shield(self, work: Callable[[], Coroutine[Any, Any, _T]], name: str | None = None) -> _T:
         """Return or raise the outcome of `work`, which continues if the caller is cancelled.
 
-        All callers under one name share the task that is running.
+        All callers under one name share the task that is running, so its log lines have no one's reference.
         """
         known = self.find(name) if name is not None else None
-        return await asyncio.shield(known or self._add(work(), name))
+        context = copy_context() if name is None else context_about()
+        return await asyncio.shield(known or self._add(work(), name, context))
 
     def cancel(self) -> None:
         """Cancel all, without waiting for them to end."""
@@ -59,8 +64,8 @@ class Background:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    def _add(self, work: Coroutine[Any, Any, _T], name: str | None) -> asyncio.Task[_T]:
-        task = asyncio.create_task(work, name=name)
+    def _add(self, work: Coroutine[Any, Any, _T], name: str | None, context: Context) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work, name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return task

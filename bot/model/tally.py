@@ -8,6 +8,8 @@ from typing import Final
 
 import structlog
 
+from bot.model.reference import context_about
+
 PAUSE: Final = timedelta(seconds=1)
 LONGEST_PAUSE: Final = timedelta(minutes=1)
 
@@ -29,7 +31,10 @@ class Tally:
         self._known: set[str] = set()
 
     def count(self, reason: str, **latest: int) -> None:
-        """Count an event; needs a running loop. The next line carries the last values of `latest`."""
+        """Count an event; needs a running loop. The next line carries the last values of `latest`.
+
+        Only a line that is logged at once has the caller's reference.
+        """
         self._counts[reason] += 1
         self._latest |= latest
         is_first = not self._known
@@ -45,7 +50,9 @@ class Tally:
         self._latest.clear()
 
     def _wait(self, pause: timedelta, quiet_for: timedelta) -> None:
-        asyncio.get_running_loop().call_later(pause.total_seconds(), self._end_interval, pause, quiet_for + pause)
+        asyncio.get_running_loop().call_later(
+            pause.total_seconds(), self._end_interval, pause, quiet_for + pause, context=context_about()
+        )
 
     def _end_interval(self, pause: timedelta, quiet_for: timedelta) -> None:
         if self._counts:

@@ -19,15 +19,23 @@ def log_change(change: Change) -> None:
         _log.log(
             level,
             "submission_ended",
-            submission=submission.id,
+            reference=submission.id,
+            task=submission.task.value,
             bucket=submission.key.bucket,
             ending=submission.state.value,
             error=submission.error_code,
+            seconds=_duration(submission),
             cloudflare_code=submission.cloudflare_code,
             cf_ray=submission.cf_ray,
             superseded_by=submission.superseded_by,
             **what_to_do,
         )
+
+
+def _duration(submission: Submission) -> float | None:
+    """Return the seconds from Submit to the end."""
+    ended_at = submission.ended_at
+    return None if ended_at is None else round((ended_at - submission.accepted_at).total_seconds(), 3)
 
 
 def _for_the_operator(submission: Submission) -> tuple[int, dict[str, str]]:

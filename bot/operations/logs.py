@@ -14,6 +14,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from bot.model.pasted_token import mask_tokens
+from bot.model.reference import FIELD
 from bot.operations.log_writer import LogWriter, StrayText
 
 _SECRET: Final = re.compile(  # without word boundaries: an escape or a colour may come right before a value
@@ -130,6 +131,6 @@ def _scrubbed(value: object) -> object:
 
 
 def _put_first(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Put the fields first that people read first: when, how bad, what."""
-    first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    """Put the fields first that people read first: when, how bad, what, and about which submission."""
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event", FIELD) if name in event}
     return first | dict(event)

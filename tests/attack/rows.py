@@ -122,7 +122,7 @@ async def name_other_urls(arena: Arena) -> AsyncIterator[Case]:
         for number, host in enumerate(hosts):
             posted = await _wait_for(partial(_has_result, scene, f"urls-{number}"))
             yield Case.of(f"sealed for {host}", got_in=f"/row-{number}" in heard, took_down=not posted and not heard)
-        await _wait_for(lambda: any("payload" in each for each in heard) or b"look_not_answered" in scene.printed())
+        await _wait_for(lambda: any("payload" in each for each in heard) or b"lookup_not_answered" in scene.printed())
         yield Case.of("of a command", got_in=any("payload" in each for each in heard))
 
 

@@ -2063,7 +2063,7 @@ async def test_one_blocked_for_longer_than_it_may_wait_ends_at_once(house: House
 
 
 async def test_a_lost_lease_is_logged_and_nothing_else(house: House, log: io.StringIO) -> None:
-    """One line with the bucket, for anyone who looks for a stall."""
+    """Which submission was being worked on, and which bucket is another process's now."""
     await house.submit(FIRST)
 
     async def take() -> None:
@@ -2072,7 +2072,8 @@ async def test_a_lost_lease_is_logged_and_nothing_else(house: House, log: io.Str
     house.gate.before_check = take
     assert await house.deliver() is None
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    assert [line["event"] for line in lines if line["level"] != "debug"] == ["lease_lost"]
+    assert [line["event"] for line in lines if line["level"] != "debug"] == ["submission_interrupted", "lease_lost"]
+    assert (lines[-2]["reference"], lines[-2]["error"], lines[-1]["bucket"]) == ("V1", "lease_lost", "lake")
 
 
 async def test_a_clock_that_was_set_back_does_not_delay_the_newest(house: House) -> None:

@@ -45,6 +45,7 @@ A_HANG = timedelta(seconds=60)
 class AwaitWord(Step):
     """Waits until a person has confirmed."""
 
+    name = "await_word"
     label = "Wait for a word"
     given: ClassVar[set[str]] = set()
     asked: ClassVar[asyncio.Queue[str]]

@@ -36,19 +36,15 @@ class SmallPoster:
 
 
 async def test_a_result_is_posted_and_recorded() -> None:
-    """With all that the poster needs; the log says where and how, with the submission's id."""
+    """With all that the poster needs; the log says where, how and how long that took."""
     poster = SmallPoster()
     with capture_logs() as log:
         move = await Report(poster, lambda: NOW).take(ENDED)
     assert poster.posted == [ENDED]
     assert move == Move(to=State.DENIED, at=NOW, changes=Changes(reported_at=NOW))
     [line] = log
-    assert (line["event"], line["submission"], line["channel"], line["way"]) == (
-        "result_posted",
-        ENDED.submission.id,
-        "C1",
-        "response_url",
-    )
+    known = {"bucket": "lake", "ending": "denied", "channel": "C1", "way": "response_url", "seconds": 0.0}
+    assert line == {"event": "result_posted", "log_level": "info"} | known
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,6 @@ async def test_every_path_was_really_taken(aftermath: Aftermath) -> None:
     assert "was not stored" in texts
     assert "has no bucket of this name" in texts
     assert "passed every check" in texts
-    for event in (b"token_typed_in_command", b"submission_refused", b"submission_ended", b"delivery_waits"):
+    for event in (b"token_typed_in_command", b"submission_refused", b"submission_ended", b"submission_postponed"):
         assert event in aftermath.printed
     assert len(aftermath.tokens) > 20

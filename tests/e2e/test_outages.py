@@ -208,7 +208,7 @@ async def test_a_message_outlasts_a_long_outage_of_slack_with_kills(stage: Scene
         stage.slack.fail_next(method, status=503, times=1000)
     outcome = await stage.submit(BUCKET, GOOD)
     assert outcome.view is not None
-    await wait_until_printed(stage, "report_waits")
+    await wait_until_printed(stage, "report_postponed")
 
     stage.slack.transport.refuses_connections = True
     for _ in range(2):
@@ -253,7 +253,7 @@ async def submit_while_the_account_is_blocked(scene: Scene) -> SubmitOutcome:
     """Submit, and return once the bot waits for some seconds as Cloudflare asked."""
     scene.cloudflare.fail_next("credential", status=429, retry_after=3)
     outcome = await scene.submit(BUCKET, GOOD)
-    await wait_until_printed(scene, "delivery_waits")
+    await wait_until_printed(scene, "submission_postponed")
     return outcome
 
 

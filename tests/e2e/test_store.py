@@ -123,6 +123,6 @@ async def test_a_superseded_submission_shows_that_in_the_modal(scene: Scene) -> 
     result = await scene.slack.wait_for_message(PLATFORM, lambda message: lost.id in message.shown_text)
     assert "replaced by a newer submission" in result.text
     for submission, ending in ((lost.id, "superseded"), (won.id, "stored")):
-        log = await scene.wait_until_printed(f'"submission_ended", "submission": "{submission}"')
+        log = await scene.wait_until_printed(f'"submission_ended", "reference": "{submission}"')
         lines = [json.loads(line) for line in log.splitlines() if submission in line and line.startswith("{")]
         assert [line["ending"] for line in lines if line["event"] == "submission_ended"] == [ending]

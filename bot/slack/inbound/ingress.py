@@ -21,6 +21,7 @@ from slack_bolt.response import BoltResponse
 from bot.model.background import Background
 from bot.model.foreign_text import one_line
 from bot.model.pasted_token import DIGEST_MASK, MASK, STORABLE, classify, find_other_secret, mask_tokens, trim
+from bot.model.reference import about, bound_reference
 from bot.model.request_log import start_request
 from bot.model.secret import Secret
 from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken
@@ -91,14 +92,16 @@ class Ingress:
         received_at = self._clock()
         sealed = seal_payload(verified_body, self._key_ring.sealing_key, self._account_id)
         verified_body.clear()  # the callers' frames keep it until Bolt has answered
-        if is_given_up and sealed.body.get("type") == "view_submission":
-            return _refuse_given_up(sealed.body)
-        task = self._under_way.start(self._ask_bolt(sealed, received_at, sent_at))
-        end = start_request("slack_payload", type=_kind_of(sealed.body))
-        done, _ = await asyncio.wait({task}, timeout=_ANSWER_TIMEOUT.total_seconds())
-        response = task.result() if done else _too_late(sealed.body)
-        end(response.status)
-        return response
+        reference = view_id_of(sealed.body) if _is_submit(sealed.body) else ""
+        with about(reference):
+            if is_given_up and _is_submit(sealed.body):
+                return _refuse_given_up()
+            task = self._under_way.start(self._ask_bolt(sealed, received_at, sent_at), reference=reference)
+            end = start_request("slack_payload", type=_kind_of(sealed.body))
+            done, _ = await asyncio.wait({task}, timeout=_ANSWER_TIMEOUT.total_seconds())
+            response = task.result() if done else _too_late(sealed.body)
+            end(response.status)
+            return response
 
     async def _ask_bolt(self, sealed: "SealedPayload", received_at: datetime, sent_at: datetime | None) -> BoltResponse:
         """Ask Bolt. Our listeners' errors go to the app's error handler; a traceback of Bolt's must not be logged."""
@@ -107,7 +110,7 @@ class Ingress:
             request = AsyncBoltRequest(body=sealed.body, mode="socket_mode", context={PAYLOAD: payload})
             return await self._app.async_dispatch(request)
         except Exception as error:  # noqa: BLE001 - Bolt trusts the shape of a payload, down to any KeyError
-            reference = secrets.token_hex(4)
+            reference = bound_reference() or secrets.token_hex(4)
             _log.error("slack_payload_broke", error=type(error).__name__, reference=reference)
             return BoltResponse(status=HTTPStatus.INTERNAL_SERVER_ERROR, body=f"reference {reference}\n")
 
@@ -185,9 +188,13 @@ def _find_url(response_urls: object, channel_id: str) -> str | None:
     return None
 
 
-def _refuse_given_up(body: Json) -> BoltResponse:
+def _is_submit(body: Json) -> bool:
+    return body.get("type") == "view_submission"
+
+
+def _refuse_given_up() -> BoltResponse:
     """Return a form error, in case Slack still shows it."""
-    _log.warning("submit_came_too_late", view=view_id_of(body))
+    _log.warning("submit_came_too_late")
     return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(_GIVEN_UP))
 
 
@@ -199,9 +206,9 @@ def _kind_of(body: Json) -> str:
 
 def _too_late(body: Json) -> BoltResponse:
     """Answer that the outcome is unknown: the submission may be recorded a moment later."""
-    reference = view_id_of(body) or secrets.token_hex(4)
+    reference = bound_reference() or secrets.token_hex(4)
     _log.error("slack_answer_too_late", type=name_of(body.get("type") or body.get("command")), reference=reference)
-    if body.get("type") == "view_submission":
+    if _is_submit(body):
         return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(f"{_TOO_LATE} Reference: {reference}"))
     if "command" in body:
         return BoltResponse(status=HTTPStatus.OK, body=f"{_COMMAND_TOO_LATE} Reference: {reference}")

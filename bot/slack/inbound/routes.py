@@ -13,6 +13,7 @@ from slack_bolt.response import BoltResponse
 
 from bot.model.catalog import is_bucket_name
 from bot.model.foreign_text import one_line
+from bot.model.reference import bound_reference
 from bot.slack import form as modal
 from bot.slack.blocks import Json, escape
 from bot.slack.inbound.payloads import Choice, Command, Opened, Payload, Press, Search, Submit
@@ -115,7 +116,7 @@ class Routes:
 
     async def _answer_fault(self, error: Exception, request: AsyncBoltRequest) -> BoltResponse:
         """Answer an unexpected error: a reference for the person, the type for the log, nothing of the payload."""
-        reference = secrets.token_hex(4)
+        reference = bound_reference() or secrets.token_hex(4)
         _log.error("listener_broke", error=type(error).__name__, reference=reference)
         text = f"Something unexpected happened, reference {reference}. Please report it to the operator of the bot."
         payload = request.context.get(PAYLOAD)

@@ -109,12 +109,12 @@ class Poster:
         unfit = await self._channels.find_problem(channel_id)
         if unfit is not None:
             if unfit is not NO_CHANNEL:  # a chosen direct message needs no reason
-                _log.warning("channel_unfit", name=name, because=unfit.because)
+                _log.warning("channel_unfit", channel=channel_id, because=unfit.because)
             return unfit
         try:
             await self._post(channel_id, message, name)
         except SlackRefused as refusal:
-            _log.info("channel_refused", name=name, slack_error=refusal.slack_error)
+            _log.info("channel_refused", channel=channel_id, slack_error=refusal.slack_error)
             return _CLOSED
         return None
 
@@ -158,10 +158,10 @@ class Poster:
             raise
         except SlackRefused as refusal:
             if refusal.slack_error in _WILL_PASS:
-                _log.error("posting_refused", slack_error=refusal.slack_error)
+                _log.error("posting_refused", channel=place, slack_error=refusal.slack_error)
                 raise SlackUnavailable from None
             if refusal.slack_error in _POSTED_BEFORE:
-                _log.warning("message_posted_before", name=name)
+                _log.warning("message_posted_before", channel=place)
                 return
             raise
 
@@ -169,7 +169,7 @@ class Poster:
         try:
             await self._post(submission.user_id, self._message(submission, why), submission.id)
         except SlackRefused as refusal:
-            _log.error("result_not_posted", submission=submission.id, slack_error=refusal.slack_error)
+            _log.error("result_not_posted", slack_error=refusal.slack_error)
             return Posted(place=None, way=Way.NONE)
         return Posted(place=submission.user_id, way=Way.DIRECT_MESSAGE)
 

@@ -76,7 +76,7 @@ class ModalProgress:
         known = self._modals.get(submission.id)
         if known is None:
             known = self._modals[submission.id] = _Modal(submission)
-            self._updates.start(self._keep_in_step(known))
+            self._updates.start(self._keep_in_step(known), reference=submission.id)
         known.latest = submission
         known.news.set()
 
@@ -122,11 +122,11 @@ class ModalProgress:
             await self._web.update_view(submission.id, view)
         except SlackTrouble as trouble:
             seconds = (trouble.retry_after or pause).total_seconds()
-            _log.info("modal_update_waits", submission=submission.id, error=str(trouble), next_try_in_seconds=seconds)
+            _log.info("modal_update_postponed", error=str(trouble), next_try_in_seconds=seconds)
             return trouble
         except SlackRefused as refusal:
             log = _log.info if refusal.slack_error == _CLOSED else _log.warning
-            log("modal_not_updated", submission=submission.id, error=str(refusal))
+            log("modal_not_updated", error=str(refusal))
         return None
 
 

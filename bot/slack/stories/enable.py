@@ -9,6 +9,7 @@ import structlog
 from bot.model.catalog import BucketKey
 from bot.model.errors import BotError, CommitUnknown, DatabaseTrouble, SlackConnectionBroke
 from bot.model.place import DIRECT, is_channel_id
+from bot.model.reference import about
 from bot.model.submission import NewSubmission, Sealed, Submission, Task, TokenKind
 from bot.policy.rules import Verb
 from bot.slack.blocks import Json, escape
@@ -18,6 +19,7 @@ from bot.slack.inbound.routes import Routes
 from bot.slack.messages import render
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.tell import tell_presser
+from bot.storage.accepting import Verdict
 
 _FORGOTTEN: Final = "The bot no longer knows what this button refers to. Type `/r2-credential` instead."
 _ANOTHER_CHANNEL: Final = "To choose another channel, submit the token again: its result offers this button as well."
@@ -93,18 +95,32 @@ class EnableCatalog:
 
     async def _enable(self, press: Press, wanted: "_Wanted") -> None:
         """Show a view, since its id becomes the submission's, then record; the view promises nothing yet."""
-        parts, bucket = self.parts, wanted.key.bucket
-        words = f"The catalog of *{escape(bucket)}* is about to be enabled. {_UNTIL_RECORDED}"
+        words = f"The catalog of *{escape(wanted.key.bucket)}* is about to be enabled. {_UNTIL_RECORDED}"
         view_id = await self._show(press, wanted, render.notice_view("Enabling...", words))
         new = self._new_submission(view_id, press, wanted)
+        with about(view_id):
+            await self._record(new)
+
+    async def _record(self, new: NewSubmission) -> None:
+        """Record it; if that fails, the view says so."""
         try:
-            await parts.submissions.add(new)
-        except CommitUnknown:  # it may be recorded: then a process carries it out
-            await parts.web.update_view(view_id, render.notice_view("Not known if recorded", _NOT_KNOWN_IF_RECORDED))
+            await self.parts.submissions.add(new)
         except DatabaseTrouble as error:
-            await parts.web.update_view(view_id, render.notice_view("Not enabled", error.user_message))
-            return
-        _log.info("enabling_received", submission=new.id, user=new.user_id, bucket=bucket)
+            _log.warning("recording_failed", user=new.user_id, error=error.code)
+            is_unknown = isinstance(error, CommitUnknown)  # if it is recorded, a process carries it out
+            title, words = (
+                ("Not known if recorded", _NOT_KNOWN_IF_RECORDED) if is_unknown else ("Not enabled", error.user_message)
+            )
+            await self.parts.web.update_view(new.id, render.notice_view(title, words))
+        else:
+            _log.info(
+                "submission_received",
+                task=new.task.value,
+                bucket=new.key.bucket,
+                user=new.user_id,
+                channel=new.channel_id,
+                verdict=Verdict.RECORDED.value,
+            )
 
     def _new_submission(self, view_id: str, press: Press, wanted: "_Wanted") -> NewSubmission:
         return NewSubmission(

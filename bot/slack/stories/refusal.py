@@ -18,5 +18,5 @@ _log = structlog.get_logger()
 
 def refuse_lookup(error: BotError, actor: Actor, contact: str) -> str:
     """Return the text for a refused lookup, and log it. A lookup sends nothing, so the text does not mention that."""
-    _log.warning("look_refused", user=actor.user_id, error=error.code)
+    _log.warning("lookup_refused", user=actor.user_id, error=error.code)
     return _DATABASE_TROUBLE if isinstance(error, DatabaseTrouble) else render.refusal(error, contact=contact)

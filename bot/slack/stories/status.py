@@ -70,4 +70,4 @@ class Status:
     async def _post(self, url: Secret | None, message: Json) -> None:
         replacing = message | {"replace_original": True}
         if url is not None and not await self.parts.slack_post.post(url, replacing):
-            _log.warning("look_not_answered")
+            _log.warning("lookup_not_answered")

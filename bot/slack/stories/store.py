@@ -114,6 +114,7 @@ class StoreCredential:
         try:
             acceptance = await self._record(self._new_submission(submit), submit.form.nonce)
         except (DatabaseTrouble, RecordDamaged) as error:
+            _log.warning("recording_failed", user=submit.actor.user_id, error=error.code)
             return modal.form_error(f"{error.user_message} Reference: {submit.view_id}")
         if acceptance.verdict is Verdict.TOO_MANY_CHECKS:
             return {"response_action": "errors", "errors": {modal.CHECK_BLOCK: _TOO_MANY_CHECKS}}
@@ -170,10 +171,10 @@ class StoreCredential:
         acceptance = await self.parts.submissions.accept(new, nonce, opened_in=self.parts.gate.home.team_id)
         _log.info(
             "submission_received",
-            submission=new.id,
-            user=new.user_id,
-            bucket=new.key.bucket,
             task=new.task.value,
+            bucket=new.key.bucket,
+            user=new.user_id,
+            channel=new.channel_id,
             verdict=acceptance.verdict.value,
         )
         return acceptance

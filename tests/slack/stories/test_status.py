@@ -231,7 +231,7 @@ async def test_a_refused_response_url_is_not_logged(desk: Desk, log: io.StringIO
 
     await follow_up
 
-    assert "look_not_answered" in log.getvalue()
+    assert "lookup_not_answered" in log.getvalue()
     assert "/response/" not in log.getvalue()
 
 
