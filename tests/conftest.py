@@ -181,13 +181,14 @@ def clock() -> Clock:
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     """Capture every line that the program logs at level debug and above."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, ours = logging.getLogger(), logging.getLogger("bot")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
     stream = io.StringIO()
     configure_logging("debug", "json", stream)
     yield stream
     root.handlers[:] = handlers
-    root.setLevel(level)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
     structlog.reset_defaults()
 
 

@@ -8,13 +8,15 @@ import logging
 import os
 import re
 import sys
+import threading
+from types import TracebackType
 from typing import Final, TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from bot.model.pasted_token import mask_tokens
-from bot.model.reference import FIELD
+from bot.model.reference import FIELD, context_about
 from bot.operations.log_writer import LogWriter, StrayText
 
 _SECRET: Final = re.compile(  # without word boundaries: an escape or a colour may come right before a value
@@ -23,33 +25,28 @@ _SECRET: Final = re.compile(  # without word boundaries: an escape or a colour m
     r"|hooks\.slack(?:-gov)?\.com/[^\s\"'\\]+|/(?:commands|actions|response)/[^\s\"'\\]{8,}"
     r"|[0-9A-Fa-f]{37,}"
 )
-_TALKATIVE: Final = (
-    "slack_bolt",
-    "slack_sdk",
-    "aiohttp",
-    "httpx",
-    "httpcore",
-    "asyncio",
-    "sqlalchemy",
-    "alembic",
-    "procrastinate",
-    "psycopg",
-)
-"""Libraries that log payloads, headers or statements at DEBUG and INFO: only their warnings are logged."""
+_OURS: Final = "bot"
+"""Our loggers are below this one. A library logs payloads, headers or statements below WARNING: those are dropped."""
 
 _WORDY: Final = ("slack_bolt", "slack_sdk", "procrastinate", "psycopg.pool", "dotenv")
 """Libraries whose warnings and errors quote bodies and addresses, or fill pages: we log our own instead."""
+
+_ANYWHERE: Final = ("asyncio", "py.warnings")
+"""They log when the garbage collector finds something, which may be in the middle of unrelated work."""
+
+_log = structlog.get_logger()
 
 
 def configure_logging(level: str, log_format: str | None, stream: TextIO | LogWriter | None = None) -> None:
     """Send every log line to `stream`, ours from `level` up; without a `log_format`, a terminal gets the console's.
 
     Without a stream, take over standard error: other output is masked too, and a reader that stops blocks nothing.
+    Warnings, and errors that nothing handles, become log lines as well.
     """
     stream = stream or _take_over_stderr()
     is_console = log_format == "console" or (log_format is None and stream.isatty())
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _add_context,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(allow=("count",)),
@@ -59,10 +56,9 @@ def configure_logging(level: str, log_format: str | None, stream: TextIO | LogWr
     handler.setFormatter(_ScrubbingFormatter(foreign_pre_chain=shared, processors=_renderers(is_console=is_console)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    logging.getLogger(_OURS).setLevel(level.upper())
+    root.setLevel(max(logging.getLogger(_OURS).level, logging.WARNING))
     logging.raiseExceptions = False  # or a line that cannot be formatted would be printed unscrubbed
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.WARNING)
     for name in _WORDY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     structlog.configure(
@@ -90,7 +86,33 @@ def _take_over_stderr() -> TextIO | LogWriter:
     writer = LogWriter(descriptor, _describe_loss)
     atexit.register(writer.drain)
     sys.stderr = StrayText(writer, scrub)
+    _log_what_nothing_handles()
     return writer
+
+
+def _log_what_nothing_handles() -> None:
+    """Log what Python would print: of the main thread, of other threads, of finalizers, and warnings."""
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_crash
+    threading.excepthook = _log_broken_thread
+    sys.unraisablehook = _log_broken_finalizer
+
+
+def _log_crash(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+    else:
+        _log.critical("crashed", exc_info=(kind, error, traceback))
+
+
+def _log_broken_thread(args: threading.ExceptHookArgs) -> None:
+    thread = args.thread.name if args.thread else None
+    _log.critical("thread_broke", thread=thread, exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
+
+
+def _log_broken_finalizer(args: "sys.UnraisableHookArgs") -> None:
+    known = {"exc_info": (args.exc_type, args.exc_value, args.exc_traceback)}
+    context_about().run(_log.error, "finalizer_broke", **known)  # it runs in the middle of any work
 
 
 def _describe_loss(lines: int) -> str:
@@ -100,6 +122,13 @@ def _describe_loss(lines: int) -> str:
         | {"count": lines}
     )
     return "".join(f"{handler.format(record)}\n" for handler in logging.getLogger().handlers[:1])
+
+
+def _add_context(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Add what is bound, such as the reference of the submission that is being worked on."""
+    record = event.get("_record")
+    is_anywhere = isinstance(record, logging.LogRecord) and record.name in _ANYWHERE
+    return event if is_anywhere else structlog.contextvars.merge_contextvars(logger, method, event)
 
 
 class _ScrubbingFormatter(structlog.stdlib.ProcessorFormatter):

@@ -53,6 +53,8 @@ class SlackPost:
             return False
         try:
             async with self._http.post(url, json=message, timeout=_TIMEOUT) as answer:
+                if answer.status != HTTPStatus.OK:
+                    _log.warning("response_url_refused", status=answer.status)
                 return answer.status == HTTPStatus.OK
         except _NOT_TAKEN as failure:
             _log.warning("response_url_not_reached", cause=type(failure).__name__)
@@ -95,4 +97,5 @@ class ResponseUrls:
         try:
             return self._key_ring.open(sealed, SealingContext.of(pending.submission, RESPONSE_URL))
         except SealedValueUnreadable:
+            _log.error("response_url_unreadable")
             return None

@@ -23,15 +23,15 @@ def references(log: io.StringIO) -> list[tuple[str, str | None]]:
 
 def test_all_lines_meanwhile_have_it(log: io.StringIO) -> None:
     """Ours and those of libraries; outside there is none, and inside another one that of the inner."""
-    structlog.get_logger().info("before")
+    structlog.get_logger("bot.x").info("before")
     with about("V1"):
-        structlog.get_logger().info("ours")
+        structlog.get_logger("bot.x").info("ours")
         logging.getLogger("a.library").warning("theirs")
         with about("V2"):
-            structlog.get_logger().info("inner")
+            structlog.get_logger("bot.x").info("inner")
         with about(""):
-            structlog.get_logger().info("still")
-    structlog.get_logger().info("after")
+            structlog.get_logger("bot.x").info("still")
+    structlog.get_logger("bot.x").info("after")
     assert references(log) == [
         ("before", None),
         ("ours", "V1"),
@@ -49,7 +49,7 @@ async def test_concurrent_work_does_not_mix(log: io.StringIO) -> None:
     async def work(name: str) -> None:
         with about(name):
             await turn.wait()
-            structlog.get_logger().info("worked", name=name)
+            structlog.get_logger("bot.x").info("worked", name=name)
 
     await asyncio.gather(*(work(name) for name in ("V1", "V2", "V3")))
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
@@ -62,7 +62,7 @@ async def test_a_background_task_does_not_keep_that_of_its_starter(log: io.Strin
     background = Background("it_broke")
 
     async def fail() -> None:
-        structlog.get_logger().info("began")
+        structlog.get_logger("bot.x").info("began")
         await asyncio.sleep(0)
         raise ValueError
 
@@ -78,7 +78,7 @@ async def test_work_that_its_caller_awaits_keeps_it(log: io.StringIO) -> None:
     background = Background("it_broke")
 
     async def work() -> None:
-        structlog.get_logger().info("worked")
+        structlog.get_logger("bot.x").info("worked")
 
     with about("V1"):
         await background.shield(work)
@@ -92,7 +92,7 @@ async def test_work_that_several_await_has_none(log: io.StringIO) -> None:
 
     async def ask() -> None:
         await may_answer.wait()
-        structlog.get_logger().info("asked")
+        structlog.get_logger("bot.x").info("asked")
 
     async def want(reference: str) -> None:
         with about(reference):

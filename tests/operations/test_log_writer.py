@@ -149,7 +149,7 @@ import logging, sys, threading
 import structlog
 from bot.operations.logs import configure_logging
 configure_logging("info", "json")
-log = structlog.get_logger()
+log = structlog.get_logger("bot.x")
 for number in range(20_000):
     log.info("busy", number=number)
 print("all logged", flush=True)

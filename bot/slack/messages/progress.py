@@ -125,7 +125,7 @@ class ModalProgress:
             _log.info("modal_update_postponed", error=str(trouble), next_try_in_seconds=seconds)
             return trouble
         except SlackRefused as refusal:
-            log = _log.info if refusal.slack_error == _CLOSED else _log.warning
+            log = _log.debug if refusal.slack_error == _CLOSED else _log.warning
             log("modal_not_updated", error=str(refusal))
         return None
 

@@ -218,7 +218,7 @@ async def test_a_closed_modal_is_no_fault(scene: Scene) -> None:
         await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
         await scene.updated()
     [line] = logs
-    assert (line["event"], line["log_level"]) == ("modal_not_updated", "info")
+    assert (line["event"], line["log_level"]) == ("modal_not_updated", "debug")
     assert "not_found" in line["error"]
 
 
