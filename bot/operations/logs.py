@@ -111,8 +111,10 @@ def _log_broken_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def _log_broken_finalizer(args: "sys.UnraisableHookArgs") -> None:
-    known = {"exc_info": (args.exc_type, args.exc_value, args.exc_traceback)}
-    context_about().run(_log.error, "finalizer_broke", **known)  # it runs in the middle of any work
+    def log() -> None:
+        _log.error("finalizer_broke", exc_info=(args.exc_type, args.exc_value, args.exc_traceback))
+
+    context_about().run(log)  # it runs in the middle of any work
 
 
 def _describe_loss(lines: int) -> str:

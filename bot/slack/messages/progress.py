@@ -4,6 +4,7 @@ Failed updates are retried until the modal is stale. The channel message waits f
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -125,8 +126,8 @@ class ModalProgress:
             _log.info("modal_update_postponed", error=str(trouble), next_try_in_seconds=seconds)
             return trouble
         except SlackRefused as refusal:
-            log = _log.debug if refusal.slack_error == _CLOSED else _log.warning
-            log("modal_not_updated", error=str(refusal))
+            level = logging.DEBUG if refusal.slack_error == _CLOSED else logging.WARNING
+            _log.log(level, "modal_not_updated", error=str(refusal))
         return None
 
 
