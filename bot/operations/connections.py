@@ -14,6 +14,7 @@ from typing import Final
 from aiohttp import StreamReader, web
 from aiohttp.http import HttpRequestParser
 
+from bot.metrics import CONNECTIONS_REFUSED, Metrics
 from bot.model.tally import Tally
 
 HEAD_TIMEOUT: Final = timedelta(seconds=5)
@@ -39,8 +40,9 @@ _MOST_HEADERS: Final = 64
 class Connections:
     """The open connections, the oldest first, each with the number of bytes received."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, metrics: Metrics) -> None:
         self._most = most
+        self._metrics = metrics
         self._received: dict[Connection, int] = {}
         self._cut = Tally("connection_cut")
         self._faults = Tally("request_broke", logging.ERROR)
@@ -71,8 +73,9 @@ class Connections:
             self._cut_off(largest, "too_many_bytes")
 
     def refuse(self, reason: str) -> None:
-        """Count a refusal for the log."""
+        """Count a refusal for the log and the metrics."""
         self._cut.count(reason)
+        self._metrics.count(CONNECTIONS_REFUSED, reason)
 
     def report_fault(self, fault: object) -> None:
         """Log an error of ours by its type only: a traceback may quote the request."""
