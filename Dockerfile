@@ -31,11 +31,13 @@ ENV PATH=/opt/bot/bin:$PATH \
     HOME=/data \
     PYTHONDONTWRITEBYTECODE=1 \
     R2_CREDENTIAL_DATA_DIR=/data \
-    R2_CREDENTIAL_HTTP_HOST=0.0.0.0
+    R2_CREDENTIAL_HTTP_HOST=0.0.0.0 \
+    R2_CREDENTIAL_METRICS_HOST=0.0.0.0 \
+    R2_CREDENTIAL_METRICS_PORT=9090
 WORKDIR /data
 USER 10001
 VOLUME /data
-EXPOSE 3000
+EXPOSE 3000 9090
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --start-interval=1s CMD ["bash", "/opt/bot/bin/healthcheck"]
 ENTRYPOINT ["r2-credential-bot"]

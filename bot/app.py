@@ -19,9 +19,10 @@ from bot.catalogs.refresh import CatalogsByOthers, SnapshotKeeper
 from bot.catalogs.reminders import CredentialWatch
 from bot.cloudflare.auth import ApiKey, ApiToken
 from bot.cloudflare.client import CloudflareClient
-from bot.cloudflare.pace import LocalPace, Pace, SharedPace
+from bot.cloudflare.pace import LocalPace, SharedPace
 from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
+from bot.metrics import Metrics
 from bot.model.background import Background
 from bot.model.clock import SteadyClock, steady_clock
 from bot.model.clock_comparison import ClockComparison
@@ -35,7 +36,10 @@ from bot.operations.clock_watch import ClockWatch
 from bot.operations.conditions import Conditions, is_ready
 from bot.operations.descriptors import raise_limit
 from bot.operations.housekeeping import keep_house, keep_house_forever
+from bot.operations.metrics import MetricsPort
+from bot.operations.port import Port
 from bot.operations.server import Server
+from bot.operations.sources import of_database, of_pace, of_process
 from bot.operations.start_report import (
     describe_start,
     find_missing_scopes,
@@ -118,6 +122,7 @@ class RunningBot:
 
     transport: str
     http_address: str
+    metrics_address: str | None
     background: tuple[asyncio.Task[None], ...]
 
 
@@ -156,16 +161,18 @@ async def running(
     """
     budget = budget or StopBudget()
     async with budget.stage(Stage.PORT) as port, budget.stage(Stage.DATABASE) as database:
-        server, conditions = Server(), Conditions()
-        port.push_async_callback(server.stop)
-        address = await _listen(server, settings)
+        metrics, conditions = Metrics(), Conditions()
+        server, metrics_port = Server(metrics=metrics), MetricsPort(metrics)
+        metrics_port.attach(conditions.ask)
+        address, metrics_address = await _listen(server, metrics_port, settings, port)
         conditions.wait_for("the database")
         store = await open_store(settings, database, clock, conditions.note)
         conditions.add(*storage_checks(store, None if store.jobs else settings.database_path.parent))
         conditions.wait_for("Slack")
         is_worker, is_gateway = settings.role is not Role.GATEWAY, settings.role is not Role.WORKER
         comparison = ClockComparison()
-        cloudflare = _cloudflare_client(settings, _pace(settings, store, clock), comparison) if is_worker else None
+        pace = _pace(settings, store, clock)
+        cloudflare = _cloudflare_client(settings, pace, comparison, metrics) if is_worker else None
         async with (
             budget.stage(Stage.MODALS) as modals,
             budget.stage(Stage.DELIVERIES) as deliveries,
@@ -184,11 +191,20 @@ async def running(
             else:
                 answers.callback(server.begin_stop)
             transport = "socket_mode" if socket else "http" if is_gateway else "none"
-            await conditions.begin(**describe_start(settings, transport=transport, http_address=address))
+            metrics_port.add(
+                of_database(store.database, settings.cloudflare_account_id, store.clock),
+                of_process(settings, transport, None if socket is None else lambda: socket.open_connections),
+                *([of_pace(pace.left)] if is_worker else []),
+            )
+            answers.callback(metrics_port.begin_stop)
+            await conditions.begin(
+                **describe_start(settings, transport=transport, http_address=address, metrics_address=metrics_address)
+            )
             base.keep_running(conditions.run())
             yield RunningBot(
                 transport=transport,
                 http_address=address,
+                metrics_address=metrics_address,
                 background=tuple(base.background),
             )
 
@@ -364,7 +380,7 @@ def _routes(parts: Parts, tables: LiveTables) -> Routes:
     return routes
 
 
-def _pace(settings: Settings, store: Store, clock: Callable[[], datetime] | None) -> Pace:
+def _pace(settings: Settings, store: Store, clock: Callable[[], datetime] | None) -> SharedPace:
     """Count requests of this process, or of all that share a PostgreSQL, by a clock that is never set."""
     clock = clock or steady_clock()
     if store.jobs is None:
@@ -374,7 +390,9 @@ def _pace(settings: Settings, store: Store, clock: Callable[[], datetime] | None
     return SharedPace(PaceRows(store.database, settings.cloudflare_account_id), clock)
 
 
-def _cloudflare_client(settings: Settings, pace: Pace, comparison: ClockComparison) -> CloudflareClient:
+def _cloudflare_client(
+    settings: Settings, pace: SharedPace, comparison: ClockComparison, metrics: Metrics
+) -> CloudflareClient:
     if settings.cloudflare_api_token is not None:
         auth: ApiToken | ApiKey = ApiToken(token=settings.cloudflare_api_token)
     else:
@@ -387,6 +405,7 @@ def _cloudflare_client(settings: Settings, pace: Pace, comparison: ClockComparis
         pace=pace,
         network=settings.network,
         comparison=comparison,
+        metrics=metrics,
     )
 
 
@@ -430,15 +449,27 @@ def _http_ingress(settings: Settings, ingress: Ingress) -> HttpIngress:
     return HttpIngress(ingress, [SignatureVerifier(secret.reveal()) for secret in settings.slack_signing_secrets])
 
 
-async def _listen(server: Server, settings: Settings) -> str:
+async def _listen(
+    server: Server, metrics_port: MetricsPort, settings: Settings, stack: AsyncExitStack
+) -> tuple[str, str | None]:
+    """Open the ports, and return where they listen: the metrics' only if that is asked for."""
+    stack.push_async_callback(server.stop)
+    address = await _open(server, settings.http_host, settings.http_port, "HTTP")
+    if settings.metrics_port is None:
+        return address, None
+    stack.push_async_callback(metrics_port.stop)
+    return address, await _open(metrics_port, settings.metrics_host, settings.metrics_port, "METRICS")
+
+
+async def _open(port: Port, host: str, number: int, name: str) -> str:
     try:
-        return await server.listen(settings.http_host, settings.http_port)
+        return await port.listen(host, number)
     except OSError as error:
         # asyncio's own text repeats the address; a resolver's errors have numbers below 1, and words of their own
         cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
         message = (
-            f"R2_CREDENTIAL_HTTP_HOST, R2_CREDENTIAL_HTTP_PORT: cannot listen on {settings.http_host}, port "
-            f"{settings.http_port} ({cause}); set them to an address of this machine and a free port"
+            f"R2_CREDENTIAL_{name}_HOST, R2_CREDENTIAL_{name}_PORT: cannot listen on {host}, port "
+            f"{number} ({cause}); set them to an address of this machine and a free port"
         )
         raise StartRefused(message) from None
 

@@ -1,5 +1,6 @@
 """What is wrong with the settings, each on its own and all together: by name and with the fix, never with a value."""
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
@@ -7,7 +8,7 @@ from pydantic import ValidationError
 
 from bot.model.catalog import CatalogApi
 from bot.model.role import Role
-from bot.setting_values import HOST_FIX
+from bot.setting_values import DEFAULT_HTTP_PORT, HOST_FIX
 
 
 def find_problems_of_fields(error: ValidationError, *, except_for: Collection[str]) -> Iterator[str]:
@@ -34,6 +35,8 @@ _FIXES: Final = {
     "R2_CREDENTIAL_CONTACT": "is a user, user group or channel id, or a text of at most 200 characters",
     "R2_CREDENTIAL_HTTP_HOST": HOST_FIX,
     "R2_CREDENTIAL_HTTP_PORT": "is a port from 0 to 65535; 0 takes a free one",
+    "R2_CREDENTIAL_METRICS_HOST": HOST_FIX,
+    "R2_CREDENTIAL_METRICS_PORT": "is off, or a port from 0 to 65535; 0 takes a free one",
     "R2_CREDENTIAL_LOG_LEVEL": "is debug, info, warning or error",
     "R2_CREDENTIAL_LOG_FORMAT": "is json or console",
 }
@@ -88,6 +91,17 @@ def _find_nobody(values: Mapping[str, Any], _: Role) -> Iterator[str]:
         yield f"{' or '.join(_WHO)}: no one is listed, so no one could use the bot; list at least one id"
 
 
+def _find_shared_port(values: Mapping[str, Any], _: Role) -> Iterator[str]:
+    """Refuse one port for both: what is meant for the operator would be asked of Slack's port, or the reverse."""
+    slack, metrics = (_port_of(values.get(name)) for name in ("R2_CREDENTIAL_HTTP_PORT", "R2_CREDENTIAL_METRICS_PORT"))
+    if metrics and metrics == (DEFAULT_HTTP_PORT if slack is None else slack):
+        yield "R2_CREDENTIAL_METRICS_PORT: is the same as R2_CREDENTIAL_HTTP_PORT; give the metrics a port of their own"
+
+
+def _port_of(value: object) -> int | None:
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else None
+
+
 _WHO: Final = ("R2_CREDENTIAL_ALLOWED_USERS", "R2_CREDENTIAL_ALLOWED_USERGROUPS")
 
 
@@ -102,6 +116,7 @@ _RULES: Final[tuple[tuple[tuple[str, ...], _Rule], ...]] = (
     (("CLOUDFLARE_API_TOKEN", "CLOUDFLARE_EMAIL", "CLOUDFLARE_API_KEY"), _problems_with_cloudflare_login),
     (("R2_CREDENTIAL_DATABASE_URL",), _find_no_shared_database),
     (("R2_CREDENTIAL_SEALING_PUBLIC_KEY", "R2_CREDENTIAL_SEALING_KEY"), _find_no_shared_key),
+    (("R2_CREDENTIAL_HTTP_PORT", "R2_CREDENTIAL_METRICS_PORT"), _find_shared_port),
     (_WHO, _find_nobody),
 )
 """Each rule after the settings that it is about."""

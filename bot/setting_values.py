@@ -156,6 +156,8 @@ PRINTABLE: Final = r"[!#-&(-~]+"
 """Printable ASCII without quotation marks: one would be sent as part of the token, and refused."""
 
 
+DEFAULT_HTTP_PORT: Final = 3000
+
 HOST_FIX: Final = "is an address of this machine without a port: 127.0.0.1, 0.0.0.0 for IPv4, :: for IPv6 and IPv4"
 
 
@@ -171,6 +173,11 @@ def parse_host(value: object) -> object:
     if address != value or len(value) > _LONGEST_NAME or not re.fullmatch(rf"{_LABEL}(\.{_LABEL})*", value):
         raise ValueError(HOST_FIX)
     return value
+
+
+def parse_port_or_off(value: object) -> object:
+    """Read `off` as None; pydantic reads the number of a port."""
+    return None if value == "off" else value
 
 
 def check_path(value: object) -> object:

@@ -37,6 +37,7 @@ from bot.setting_sources import (
     plain_variables,
 )
 from bot.setting_values import (
+    DEFAULT_HTTP_PORT,
     PRINTABLE,
     check_path,
     check_url,
@@ -45,6 +46,7 @@ from bot.setting_values import (
     parse_duration,
     parse_host,
     parse_lifetime,
+    parse_port_or_off,
     parse_reminders,
     parse_signing_secrets,
     secret_like,
@@ -88,7 +90,7 @@ class ListenSettings(BaseSettings):
     )
 
     http_host: Annotated[str, BeforeValidator(parse_host)] = Field("127.0.0.1", alias="R2_CREDENTIAL_HTTP_HOST")
-    http_port: int = Field(3000, alias="R2_CREDENTIAL_HTTP_PORT", ge=0, le=65535)
+    http_port: int = Field(DEFAULT_HTTP_PORT, alias="R2_CREDENTIAL_HTTP_PORT", ge=0, le=65535)
 
     @classmethod
     def settings_customise_sources(
@@ -182,6 +184,10 @@ class Settings(ListenSettings):
     contact: Annotated[
         str | None, BeforeValidator(lambda value: one_line(value).strip() if isinstance(value, str) else value)
     ] = Field(None, alias="R2_CREDENTIAL_CONTACT", max_length=200)
+    metrics_host: Annotated[str, BeforeValidator(parse_host)] = Field("127.0.0.1", alias="R2_CREDENTIAL_METRICS_HOST")
+    metrics_port: Annotated[int | None, BeforeValidator(parse_port_or_off)] = Field(
+        None, alias="R2_CREDENTIAL_METRICS_PORT", ge=0, le=65535
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="R2_CREDENTIAL_LOG_LEVEL")
     log_format: Literal["json", "console"] | None = Field(None, alias="R2_CREDENTIAL_LOG_FORMAT")
     network: InstanceOf[Network] = Field(DIRECT, validation_alias=NETWORK)

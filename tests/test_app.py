@@ -127,6 +127,26 @@ async def test_a_token_is_stored(scene: Scene, way: Way, transport: str) -> None
     assert scene.cloudflare.stored_token(BUCKET) == make_token(Behaviour.GOOD, 1)
 
 
+async def test_the_port_for_metrics_is_open_only_if_it_is_asked_for(scene: Scene) -> None:
+    """Slack's port never shows metrics: it may be open to the world."""
+    async with running(scene.settings()) as bot:
+        assert bot.metrics_address is None
+        assert (await _get(bot, "/metrics"))[0] == 404
+    async with (
+        running(scene.settings(changes={"R2_CREDENTIAL_METRICS_PORT": "0"})) as bot,
+        aiohttp.ClientSession() as http,
+    ):
+        assert (await _get(bot, "/metrics"))[0] == 404
+        async with http.get(f"http://{bot.metrics_address}/readyz") as answer:
+            assert (answer.status, await answer.json()) == (
+                200,
+                {
+                    "ready": True,
+                    "parts": {"database": {"ready": True, "mark": "ok", "reason": "the database accepts a write"}},
+                },
+            )
+
+
 @pytest.mark.parametrize("exceptions", ["", "localhost"])
 async def test_every_client_of_a_process_goes_one_way(scene: Scene, exceptions: str) -> None:
     """Cloudflare, the Web API and Socket Mode, over TLS: all through the proxy, or none."""
@@ -301,6 +321,10 @@ def _spoil_port(scene: Scene) -> dict[str, str]:
     return {"R2_CREDENTIAL_HTTP_PORT": str(scene.slack.port)}
 
 
+def _spoil_metrics_port(scene: Scene) -> dict[str, str]:
+    return {"R2_CREDENTIAL_METRICS_PORT": str(scene.slack.port)}
+
+
 REFUSED: dict[str, tuple[Callable[[Scene], dict[str, str]], str]] = {
     "unknown bot token": (_spoil_bot_token, "SLACK_BOT_TOKEN: Slack refused it"),
     "app token without its scope": (_spoil_app_token, "SLACK_APP_TOKEN: Slack refused it"),
@@ -309,6 +333,7 @@ REFUSED: dict[str, tuple[Callable[[Scene], dict[str, str]], str]] = {
     "no data directory": (_spoil_data_dir, "R2_CREDENTIAL_DATA_DIR: .* cannot be used"),
     "no database": (_spoil_database, "R2_CREDENTIAL_DATABASE_URL: .* is damaged, or no database at all"),
     "a port that is taken": (_spoil_port, "R2_CREDENTIAL_HTTP_PORT: cannot listen on"),
+    "a port for metrics that is taken": (_spoil_metrics_port, "R2_CREDENTIAL_METRICS_PORT: cannot listen on"),
 }
 
 
@@ -495,6 +520,7 @@ async def test_the_log_of_a_start_says_what_runs_and_who_is_let_in(
     by_event = {line["event"]: line for line in lines}
     ready = by_event["ready"]
     assert (ready["role"], ready["database"], ready["transport"]) == ("all", "sqlite", "http")
+    assert ready["metrics"] == "off"
     assert (ready["users"], ready["usergroups"], ready["channels"], ready["buckets"]) == (0, 1, "any", 1)
     members = len(scene.slack.config.user_groups[0].members)
     assert by_event["allowlist_lets_in"]["people"] == members

@@ -159,6 +159,8 @@ BAD = {
     "R2_CREDENTIAL_CONTACT": [MARK * 30],
     "R2_CREDENTIAL_HTTP_HOST": [f"{MARK}:3000", f"http://{MARK}", f"[{MARK}]", "[::1", "*", "999.1.1.1/8", MARK * 10],
     "R2_CREDENTIAL_HTTP_PORT": [MARK, "-1", "65536", "3000.5", "0x50"],
+    "R2_CREDENTIAL_METRICS_HOST": [f"{MARK}:9090", f"http://{MARK}", "*"],
+    "R2_CREDENTIAL_METRICS_PORT": [MARK, "-1", "65536", "on", "OFF", "0x50"],
     "R2_CREDENTIAL_LOG_LEVEL": [MARK, "INFO", "trace"],
     "R2_CREDENTIAL_LOG_FORMAT": [MARK, "JSON", "text"],
 }
@@ -778,9 +780,42 @@ EVERY_VALUE = GOOD | {
     "R2_CREDENTIAL_CONTACT": "the data team's room",
     "R2_CREDENTIAL_HTTP_HOST": "127.0.0.9",
     "R2_CREDENTIAL_HTTP_PORT": "3001",
+    "R2_CREDENTIAL_METRICS_HOST": "127.0.0.8",
+    "R2_CREDENTIAL_METRICS_PORT": "3002",
     "R2_CREDENTIAL_LOG_LEVEL": "debug",
     "R2_CREDENTIAL_LOG_FORMAT": "json",
 }
+
+
+@pytest.mark.parametrize(("text", "port"), [("off", None), ("0", 0), ("9090", 9090)])
+def test_the_port_for_metrics_is_off_or_a_number(environment: SetEnvironment, text: str, port: int | None) -> None:
+    """It is off unless it is asked for; 0 takes a free port."""
+    environment(GOOD)
+    assert loaded().settings.metrics_port is None
+    environment(GOOD | {"R2_CREDENTIAL_METRICS_PORT": text})
+    assert loaded().settings.metrics_port == port
+
+
+@pytest.mark.parametrize(
+    ("http", "metrics", "is_refused"),
+    [
+        ("", "3000", True),
+        ("4000", "4000", True),
+        ("4000", "04000", True),
+        ("4000", "3000", False),
+        ("0", "0", False),
+        ("", "off", False),
+    ],
+)
+def test_one_port_cannot_be_for_both(environment: SetEnvironment, http: str, metrics: str, *, is_refused: bool) -> None:
+    """The problem names the setting and the fix; two free ports are never the same."""
+    environment(GOOD | {"R2_CREDENTIAL_HTTP_PORT": http, "R2_CREDENTIAL_METRICS_PORT": metrics})
+    if not is_refused:
+        assert loaded().settings.http_port != loaded().settings.metrics_port or http == "0"
+        return
+    assert problems() == [
+        "R2_CREDENTIAL_METRICS_PORT: is the same as R2_CREDENTIAL_HTTP_PORT; give the metrics a port of their own"
+    ]
 
 
 @pytest.mark.parametrize("place", ["environment", ".env", "file"])

@@ -174,6 +174,14 @@ class Budget:
         spare = self.forwarded(at).spare
         return at if spare is None or spare > self._reserve + kept else self._surely_over_at
 
+    def left(self, now: datetime) -> int:
+        """Return how many requests may still go, the last quarter only for writes; none while blocked."""
+        then = self.forwarded(now)
+        if self.blocked_until is not None and self.blocked_until > now:
+            return 0
+        left = self._most - then.spent.total
+        return max(0, left if then.spare is None else min(left, then.spare - self._reserve))
+
     def pause(self, now: datetime) -> timedelta:
         """Return how long to wait after a request sent now. Of a quota that others also use, half is ours."""
         left, share = self._most - self.spent.total, 1

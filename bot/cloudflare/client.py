@@ -37,6 +37,7 @@ from bot.cloudflare.errors import (
     Throttled,
 )
 from bot.cloudflare.pace import MOST_IN_FLIGHT, Pace
+from bot.metrics import CLOUDFLARE_DURATION, CLOUDFLARE_REQUESTS, NONE, OTHER, Metrics
 from bot.model.catalog import BucketKey, Catalog, CatalogApi, CatalogStatus, CredentialStatus, is_bucket_name
 from bot.model.cause import name_cause
 from bot.model.clock_comparison import ClockComparison
@@ -57,6 +58,14 @@ _SMALL_BYTES = 64 * 1024
 """Larger answers are parsed in a thread, so that no acknowledgement to Slack waits for them."""
 NOT_OFFERED_FOR = timedelta(hours=1)
 """How long the test of stored credentials counts as not offered before it is tried again."""
+
+_CALLS = {
+    ("GET", ""): "get_catalog",
+    ("GET", "credential/status"): "test_credential",
+    ("POST", "credential"): "store_credential",
+    ("POST", "enable"): "enable_catalog",
+}
+"""The calls about one bucket, by what follows its name."""
 
 _REFUSED_TUNNEL = re.compile(r"4[0-9]{2}(?= |$)")
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
@@ -139,6 +148,7 @@ class CloudflareClient:
         timer: Callable[[], float] = time.monotonic,
         network: Network = DIRECT,
         comparison: ClockComparison | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         _silence_loggers()
         url = _require_safe_url(base_url)
@@ -153,6 +163,7 @@ class CloudflareClient:
         self._total_timeout = total_timeout
         self._timer = timer
         self._comparison = comparison or ClockComparison()
+        self._metrics = metrics or Metrics()
         self._not_offered_until = float("-inf")
         self._caller = CallerAuth(auth)
         connect, total = CONNECT_TIMEOUT.total_seconds(), total_timeout.total_seconds()
@@ -293,7 +304,9 @@ class CloudflareClient:
         """Send one request in its turn, and return what its answer says."""
         await self._enter(turn)
         end = start_request("cloudflare_request", method=method, path=_describe_path(url))
+        began = time.monotonic()
         outcome = await self._exchange(method, url, cargo)
+        self._count(_name_call(method, url), outcome, time.monotonic() - began)
         end(outcome.status if isinstance(outcome, Answer) else str(outcome))
         # Raised here, outside every `except` block: an exception's context would keep httpx's request alive.
         if isinstance(outcome, BotError):
@@ -304,6 +317,11 @@ class CloudflareClient:
             if self._pace is not None and not isinstance(cargo, Bearer):
                 await self._pace.block(error.retry_after or _DEFAULT_RETRY_AFTER)
             raise
+
+    def _count(self, call: str, outcome: Answer | BotError, seconds: float) -> None:
+        if not isinstance(outcome, LeaseLost | DatabaseTrouble):  # those stopped it before anything was sent
+            self._metrics.count(CLOUDFLARE_REQUESTS, call, str(outcome.status) if isinstance(outcome, Answer) else NONE)
+            self._metrics.observe(CLOUDFLARE_DURATION, seconds, call)
 
     async def _enter(self, turn: Turn | None) -> None:
         """Use the turn, or take another one of the same urgency: on `auto` a call can be two requests."""
@@ -398,6 +416,14 @@ def _describe_path(path: str) -> str:
         if parts[2] != "tokens":
             parts[3:4] = ["{bucket}"] if parts[3:] else []
     return "/".join(parts)
+
+
+def _name_call(method: str, path: str) -> str:
+    """Return the name of a call: that of the function here that makes it."""
+    if path.endswith("tokens/verify"):
+        return "verify_token"
+    place = "/".join(path.split("/")[3:]).partition("/")  # the bucket, and what is below it
+    return _CALLS.get((method, place[2]), OTHER) if place[0] else "list_catalogs"
 
 
 def _silence_loggers() -> None:

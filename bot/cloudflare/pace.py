@@ -121,6 +121,10 @@ class SharedPace:
         with suppress(DatabaseTrouble):  # then the other processes get a 429 themselves
             await self._store.change(lambda budget, now: (budget.blocked(now + retry_after), None))
 
+    async def left(self) -> tuple[int, int]:
+        """Return how many requests may still go, and how many Cloudflare allows in a window; raises as `turn`."""
+        return await self._store.change(lambda budget, now: (budget, (budget.left(now), budget.quota)))
+
     def _is_stopped(self, urgency: Urgency) -> bool:
         return self._stopped_until[urgency] - self._clock() > MOMENT
 

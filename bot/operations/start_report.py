@@ -39,7 +39,9 @@ def log_findings(findings: Iterable[Finding]) -> None:
         _log.log(each.level, each.event, **each.known, **what_to_do)
 
 
-def describe_start(settings: Settings, *, transport: str, http_address: str) -> dict[str, object]:
+def describe_start(
+    settings: Settings, *, transport: str, http_address: str, metrics_address: str | None
+) -> dict[str, object]:
     """Return the fields of the line "ready": what was started, and how much each allowlist lists."""
     return {
         "version": __version__,
@@ -47,6 +49,7 @@ def describe_start(settings: Settings, *, transport: str, http_address: str) -> 
         "database": "sqlite" if settings.postgres_url is None else "postgresql",
         "transport": transport,
         "http": http_address,
+        "metrics": metrics_address or "off",
         "users": len(settings.allowed_users),
         "usergroups": len(settings.allowed_usergroups),
         "channels": len(settings.allowed_channels) or "any",

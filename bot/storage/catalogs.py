@@ -48,7 +48,7 @@ class Catalogs:
         taken, rows = await self._database.run(lambda connection: _find_snapshot(connection, self._account_id))
         if taken is None or taken.refreshed_at is None:  # damaged: the next refresh writes it anew
             return None
-        catalogs = tuple(self._set_aside.read_each(rows, _read_catalog))
+        catalogs = tuple(self._set_aside.read_each(rows, read_catalog))
         return Snapshot(catalogs=catalogs, refreshed_at=taken.refreshed_at, tested_at=taken.tested_at)
 
     async def save_snapshot(self, snapshot: Snapshot) -> None:
@@ -80,7 +80,7 @@ class Catalogs:
         """Return the last credential that the bot stored in each slot."""
         query = select(CREDENTIALS).where(CREDENTIALS.c.account_id == self._account_id).order_by(CREDENTIALS.c.bucket)
         rows = await self._database.run(lambda connection: connection.execute(query).all())
-        return self._set_aside.read_each(rows, _read_credential)
+        return self._set_aside.read_each(rows, read_credential)
 
     async def note_reminded(self, credential: StoredCredential, reminded_at: datetime) -> None:
         """Record that the expiry reminder was posted, if this credential is still the stored one."""
@@ -201,7 +201,7 @@ def _find_snapshot(connection: Connection, account_id: str) -> tuple[Row[Any] | 
     return taken, connection.execute(query).all()
 
 
-def _read_catalog(row: Row[Any]) -> Catalog:
+def read_catalog(row: Row[Any]) -> Catalog:
     """Read a row; a status that this version does not know is read as UNKNOWN. Raises RecordDamaged."""
     require_shape(row, CATALOGS)
     return Catalog(
@@ -216,7 +216,7 @@ def _word_of(words: type[_Word], text: str, otherwise: _Word) -> _Word:
     return next((word for word in words if word == text), otherwise)
 
 
-def _read_credential(row: Row[Any]) -> StoredCredential:
+def read_credential(row: Row[Any]) -> StoredCredential:
     """Read a row; raises RecordDamaged."""
     require_shape(row, CREDENTIALS)
     key = BucketKey(account_id=row.account_id, bucket=row.bucket)

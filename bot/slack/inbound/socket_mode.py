@@ -60,7 +60,12 @@ class SocketModeIngress:
 
     async def is_connected(self) -> bool:
         """Return whether Slack can reach the bot: one connection is enough."""
-        return any(lane.is_open for lane in self._lanes)
+        return self.open_connections > 0
+
+    @property
+    def open_connections(self) -> int:
+        """The number of connections over which Slack can reach the bot."""
+        return sum(lane.is_open for lane in self._lanes)
 
     async def connect(self) -> None:
         """Open the first connection, however long it takes; `watch` opens the others."""
