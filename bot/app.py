@@ -22,7 +22,7 @@ from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.pace import LocalPace, SharedPace
 from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
-from bot.metrics import Metrics
+from bot.metrics import ACCESS_REFUSED, Metrics
 from bot.model.background import Background
 from bot.model.clock import SteadyClock, steady_clock
 from bot.model.clock_comparison import ClockComparison
@@ -30,7 +30,7 @@ from bot.model.errors import DatabaseTrouble, RecordDamaged, StartRefused
 from bot.model.finding import Check, Finding, Mark, Part
 from bot.model.role import Role
 from bot.model.secret import Secret
-from bot.operations.changes import log_change
+from bot.operations.changes import count_endings, log_change
 from bot.operations.checks import jobs_check
 from bot.operations.clock_watch import ClockWatch
 from bot.operations.conditions import Conditions, is_ready
@@ -127,6 +127,14 @@ class RunningBot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Watched:
+    """Through what the bot is watched."""
+
+    metrics: Metrics
+    conditions: Conditions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Base:
     """The parts that every role has."""
 
@@ -135,6 +143,7 @@ class _Base:
     slack: SlackWeb
     web_client: AsyncWebClient
     slack_post: SlackPost
+    metrics: Metrics
     gate: Gate
     channels: Channels
     background: list[asyncio.Task[None]]
@@ -162,6 +171,7 @@ async def running(
     budget = budget or StopBudget()
     async with budget.stage(Stage.PORT) as port, budget.stage(Stage.DATABASE) as database:
         metrics, conditions = Metrics(), Conditions()
+        watched = _Watched(metrics=metrics, conditions=conditions)
         server, metrics_port = Server(metrics=metrics), MetricsPort(metrics)
         metrics_port.attach(conditions.ask)
         address, metrics_address = await _listen(server, metrics_port, settings, port)
@@ -178,7 +188,7 @@ async def running(
             budget.stage(Stage.DELIVERIES) as deliveries,
             budget.stage(Stage.ANSWERS) as answers,
         ):
-            base = await _begin(settings, store, modals, SlackTraffic(comparison), conditions)
+            base = await _begin(settings, store, modals, SlackTraffic(comparison, metrics), watched)
             catalogs = await _start_worker(base, cloudflare, deliveries) if cloudflare else _by_others(store)
             deliveries.push_async_callback(_cancel, base.background)
             if isinstance(store.clock, SteadyClock):
@@ -210,7 +220,7 @@ async def running(
 
 
 async def _begin(
-    settings: Settings, store: Store, stack: AsyncExitStack, traffic: SlackTraffic, conditions: Conditions
+    settings: Settings, store: Store, stack: AsyncExitStack, traffic: SlackTraffic, watched: _Watched
 ) -> _Base:
     http = await stack.enter_async_context(open_session(TIMEOUT, settings.network, traffic))
     patient_http = await stack.enter_async_context(
@@ -221,11 +231,17 @@ async def _begin(
     progress = ModalProgress(slack, store.clock, settings.contact or "", steps_of, may_enable=settings.allow_enable)
     stack.push_async_callback(progress.drain)
     store.submissions.watch(log_change)
+    store.submissions.watch(count_endings(watched.metrics))
     store.submissions.watch(progress.watch)
     if settings.role is not Role.GATEWAY:
         await _catch_up(progress, store, settings.cloudflare_account_id)
     memberships = Memberships(slack, store.clock)
-    gate = Gate(_allowlist(settings).rules(), await identify_home(slack), memberships)
+    gate = Gate(
+        _allowlist(settings).rules(),
+        await identify_home(slack),
+        memberships,
+        note=lambda refusal: watched.metrics.count(ACCESS_REFUSED, refusal.code),
+    )
     log_findings(find_missing_scopes(traffic.granted_scopes, wanted_scopes()))
     reporting = Background("start_report_broke")
     reporting.start(report_people(settings, memberships.members_of))  # the start does not wait for Slack's answers
@@ -236,10 +252,11 @@ async def _begin(
         slack=slack,
         web_client=patient_client,
         slack_post=SlackPost(patient_http, settings.slack_api_url),
+        metrics=watched.metrics,
         gate=gate,
         channels=Channels(slack, gate.allows_channel, store.clock),
         background=[],
-        conditions=conditions,
+        conditions=watched.conditions,
     )
 
 
@@ -283,6 +300,7 @@ async def _start_worker(base: _Base, cloudflare: CloudflareClient, stack: AsyncE
         clock=store.clock,
         fresh_token_patience=settings.fresh_token_patience,
         max_token_lifetime=settings.max_token_lifetime,
+        metrics=base.metrics,
     )
     report = report_buckets_once(settings.allowed_buckets, base.gate)
     keeper = SnapshotKeeper(cloudflare, store.catalogs, store.clock, report)
@@ -331,13 +349,13 @@ async def _start_gateway(
     tables = LiveTables(parts)
     stack.push_async_callback(tables.stop)
     app = build_bolt_app(_routes(parts, tables), base.gate.home)
-    ingress = Ingress(app, store.sealing, settings.cloudflare_account_id, store.clock)
-    socket = await _socket_mode(settings, ingress, base.slack, base.web_client)
+    ingress = Ingress(app, store.sealing, settings.cloudflare_account_id, store.clock, base.metrics)
+    socket = await _socket_mode(base, ingress)
     if socket is not None:
         stack.push_async_callback(socket.close)
         await socket.connect()
         base.keep_running(socket.watch())
-    http = _http_ingress(settings, ingress) if socket is None else None
+    http = _http_ingress(base, ingress) if socket is None else None
     if socket is not None:
         base.conditions.add(Check(part=Part.TRANSPORT, examine=partial(_examine_socket, socket), is_quick=True))
     server.attach(None if http is None else http.handle, partial(_is_ready, base.conditions))
@@ -429,24 +447,29 @@ def _allowlist(settings: Settings) -> Allowlist:
     )
 
 
-async def _socket_mode(
-    settings: Settings, ingress: Ingress, slack: SlackWeb, web_client: AsyncWebClient
-) -> SocketModeIngress | None:
+async def _socket_mode(base: _Base, ingress: Ingress) -> SocketModeIngress | None:
     """Return an ingress that is not connected yet, after checking that Slack accepts the app token."""
+    settings = base.settings
     if settings.slack_app_token is None:
         return None
     app_token = settings.slack_app_token.reveal()
-    address = await open_first_connection(slack, app_token)
+    address = await open_first_connection(base.slack, app_token)
     logger = logging.getLogger("slack_sdk")
     socket = SocketModeIngress(
-        ingress, app_token=app_token, web_client=web_client, logger=logger, network=settings.network
+        ingress,
+        app_token=app_token,
+        web_client=base.web_client,
+        logger=logger,
+        network=settings.network,
+        metrics=base.metrics,
     )
     socket.wss_uri = address
     return socket
 
 
-def _http_ingress(settings: Settings, ingress: Ingress) -> HttpIngress:
-    return HttpIngress(ingress, [SignatureVerifier(secret.reveal()) for secret in settings.slack_signing_secrets])
+def _http_ingress(base: _Base, ingress: Ingress) -> HttpIngress:
+    verifiers = [SignatureVerifier(secret.reveal()) for secret in base.settings.slack_signing_secrets]
+    return HttpIngress(ingress, verifiers, metrics=base.metrics)
 
 
 async def _listen(

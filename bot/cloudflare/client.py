@@ -304,9 +304,11 @@ class CloudflareClient:
         """Send one request in its turn, and return what its answer says."""
         await self._enter(turn)
         end = start_request("cloudflare_request", method=method, path=_describe_path(url))
-        began = time.monotonic()
-        outcome = await self._exchange(method, url, cargo)
-        self._count(_name_call(method, url), outcome, time.monotonic() - began)
+        outcome, began = None, time.monotonic()
+        try:
+            outcome = await self._exchange(method, url, cargo)
+        finally:  # also when the caller gave up
+            self._count(_name_call(method, url), outcome, time.monotonic() - began)
         end(outcome.status if isinstance(outcome, Answer) else str(outcome))
         # Raised here, outside every `except` block: an exception's context would keep httpx's request alive.
         if isinstance(outcome, BotError):
@@ -318,7 +320,7 @@ class CloudflareClient:
                 await self._pace.block(error.retry_after or _DEFAULT_RETRY_AFTER)
             raise
 
-    def _count(self, call: str, outcome: Answer | BotError, seconds: float) -> None:
+    def _count(self, call: str, outcome: Answer | BotError | None, seconds: float) -> None:
         if not isinstance(outcome, LeaseLost | DatabaseTrouble):  # those stopped it before anything was sent
             self._metrics.count(CLOUDFLARE_REQUESTS, call, str(outcome.status) if isinstance(outcome, Answer) else NONE)
             self._metrics.observe(CLOUDFLARE_DURATION, seconds, call)

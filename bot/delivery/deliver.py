@@ -5,6 +5,7 @@ Cloudflare is safe to repeat.
 """
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
@@ -27,12 +28,13 @@ from bot.delivery.retry import Retry
 from bot.delivery.schedule import URGENCIES, schedule
 from bot.delivery.step import MaySend, Step, Tools
 from bot.delivery.step_log import follow_step, following, log_wait
+from bot.metrics import RETRIED, STEPS, Metrics
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import AccessRefused, BotError, DatabaseTrouble, LeaseLost, SealedValueUnreadable
 from bot.model.memory import Memory
 from bot.model.move import Changes, Move
 from bot.model.reference import about
-from bot.model.submission import Lease, Pending, State, Submission, Task
+from bot.model.submission import ENDINGS, Lease, Pending, State, Submission, Task
 from bot.policy.gate import Gate
 from bot.sealing.hpke import KeyRing
 from bot.storage.catalogs import Catalogs
@@ -69,13 +71,15 @@ class Delivery:
         jitter: Callable[[], float] = random.random,
         look_every: timedelta = LOOK_EVERY,
         plans: Mapping[Task, Plan] = PLANS,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._submissions = submissions
         self._cloudflare = cloudflare
         self._clock = clock
         self._look_every = look_every
         self._retry = Retry(clock, jitter)
-        self._report = Report(poster, clock)
+        self._report = Report(poster, clock, self._metrics)
         tools = Tools(
             gate=gate,
             cloudflare=cloudflare,
@@ -225,9 +229,12 @@ class Delivery:
         for step in self._plans[submission.task]:
             if step.is_done(submission, self._clock()):
                 continue
+            began = time.monotonic()
             move = await follow_step(step, self._try(step, lease, pending, turn), self._clock)
             if move is not None:
                 await self._apply(lease, pending, move)
+            self._metrics.observe(STEPS, time.monotonic() - began, type(step).__name__.lower())
+            if move is not None:
                 return
         message = f"no step of the plan moves a submission that is {submission.state}"
         raise RuntimeError(message)  # else it would be processed again at once, forever
@@ -264,6 +271,8 @@ class Delivery:
         submission = pending.submission
         changed = await self._submissions.apply(submission, move, lease)
         self._kept.drop(submission)
+        if changed and move.because is not None and move.to not in ENDINGS:
+            self._metrics.count(RETRIED, move.because.code)
         if changed and move.effect is not None:
             recorded = replace(pending, submission=changed[0])
             self._kept.forget_writes(lease.key)  # what an earlier write left in the slot is unknown from here on

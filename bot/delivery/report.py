@@ -3,12 +3,14 @@
 Only one message appears: each attempt has the same `client_msg_id`, and an unrecorded post is kept in memory.
 """
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
 
+from bot.metrics import RETRIED, STEPS, Metrics
 from bot.model.errors import SlackTrouble
 from bot.model.move import Changes, Move
 from bot.model.submission import RESPONSE_URL_LIFETIME, Pending, Posted, Way
@@ -29,17 +31,22 @@ class Poster(Protocol):
 class Report:
     """Posts the final message of a submission that has ended. It follows every plan but is part of none."""
 
-    def __init__(self, poster: Poster, clock: Callable[[], datetime]) -> None:
+    def __init__(self, poster: Poster, clock: Callable[[], datetime], metrics: Metrics | None = None) -> None:
+        self._metrics = metrics or Metrics()
         self._poster = poster
         self._clock = clock
 
     async def take(self, pending: Pending) -> Move:
         """Post it. If recording that fails, the delivery repeats only the recording."""
         submission, began = pending.submission, self._clock()
+        begun = time.monotonic()
         try:
             posted = await self._poster.post_result(pending)
         except SlackTrouble as error:
+            self._metrics.count(RETRIED, error.code)
             return self._report_later(pending, error)
+        finally:
+            self._metrics.observe(STEPS, time.monotonic() - begun, "report")
         now = self._clock()
         if posted.way is not Way.NONE:  # else the poster has logged why
             _log.info(

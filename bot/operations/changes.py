@@ -1,12 +1,15 @@
-"""Logs how submissions end, whichever process or module ended them."""
+"""Logs and counts how submissions end, whichever process or module ended them."""
 
 import logging
+from collections.abc import Callable
+from itertools import product
 
 import structlog
 
-from bot.model.errors import AccessRefused, WhoActs, error_of_code
+from bot.metrics import ENDED, NONE, Metrics
+from bot.model.errors import AccessRefused, BotError, WhoActs, error_of_code, leaves
 from bot.model.move import Change
-from bot.model.submission import Submission
+from bot.model.submission import State, Submission, Task
 
 _log = structlog.get_logger()
 
@@ -38,9 +41,34 @@ def _duration(submission: Submission) -> float | None:
     return None if ended_at is None else round((ended_at - submission.accepted_at).total_seconds(), 3)
 
 
+def count_endings(metrics: Metrics) -> Callable[[Change], None]:
+    """Return a watcher that counts endings.
+
+    The failures that the operator has to resolve begin at zero: without that, Prometheus would see no increase at the
+    first one, and raise no alert.
+    """
+    operators = [leaf for leaf in leaves(BotError) if _is_operators(leaf)]
+    for task, leaf in product(Task, operators):
+        metrics.count(ENDED, task, State.FAILED, leaf.code, leaf.who_acts, by=0)
+
+    def count(change: Change) -> None:
+        submission = change.submission
+        if change.is_new_state and submission.is_ended:
+            error = error_of_code(submission.error_code) if submission.error_code else None
+            code, who_acts = (error.code, error.who_acts) if error else (NONE, NONE)
+            metrics.count(ENDED, submission.task, submission.state, code, who_acts)
+
+    return count
+
+
+def _is_operators(error: type[BotError]) -> bool:
+    """Whether only the operator can resolve it. A refused person asks the operator too, who may well say no."""
+    return error.who_acts is WhoActs.OPERATOR and not issubclass(error, AccessRefused)
+
+
 def _for_the_operator(submission: Submission) -> tuple[int, dict[str, str]]:
     error = error_of_code(submission.error_code) if submission.error_code else None
-    if error is None or issubclass(error, AccessRefused) or error.who_acts is not WhoActs.OPERATOR:
+    if error is None or not _is_operators(error):
         return logging.INFO, {}
     known = {"setting": error.setting, "fix": error.operator_fix}
     return logging.ERROR, {name: value for name, value in known.items() if value}

@@ -1,7 +1,7 @@
 """Decides whether a person may do something, with which bucket and in which channel."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,17 +40,23 @@ class Memberships(Protocol):
         """Return the members of a group; raises MembershipUnknown, or UsergroupUnreadable if waiting does not help."""
 
 
+def _keep_quiet(_: AccessRefused) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permit:
     """Decides what one person may do, without further requests. Created for each event and not kept."""
 
     person: Person
     rules: Sequence[Rule]
+    note: Callable[[AccessRefused], None] = _keep_quiet
 
     def require(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> None:
         """Raise the AccessRefused that applies; a bucket or channel that is None is not checked."""
         refusal = self.refusal(verb, key, channel_id)
         if refusal is not None:
+            self.note(refusal)
             raise refusal
 
     def refusal(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> AccessRefused | None:
@@ -65,7 +71,15 @@ class Permit:
 class Gate:
     """The only place that decides who may do what."""
 
-    def __init__(self, rules: Sequence[Rule], home: Home, memberships: Memberships) -> None:
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        home: Home,
+        memberships: Memberships,
+        note: Callable[[AccessRefused], None] = _keep_quiet,
+    ) -> None:
+        """Take `note`, called for each person who is refused at an entrance."""
+        self._note = note
         self._rules = rules
         self.home = home
         self._memberships = memberships
@@ -76,6 +90,13 @@ class Gate:
         A person of another company is never admitted, whatever the id. A person who acts from another workspace of our
         own organization is admitted if the caller knows that the same user `was_here`.
         """
+        try:
+            return await self._permit(actor, was_here=was_here)
+        except AccessRefused as refusal:
+            self._note(refusal)
+            raise
+
+    async def _permit(self, actor: Actor, *, was_here: bool) -> Permit:
         is_home = bool(actor.team_ids) and all(self.home.is_home(team_id) for team_id in actor.team_ids)
         if not is_home and not self.is_of_organization(actor):
             raise Outsider
@@ -108,7 +129,7 @@ class Gate:
         refusal = _refuse(self._rules, Request(person=person))
         if refusal is not None:
             raise refusal
-        return Permit(person=person, rules=self._rules)
+        return Permit(person=person, rules=self._rules, note=self._note)
 
     async def sees(self, user_id: str, key: BucketKey) -> bool:
         """Return whether a user may currently see a bucket; raises MembershipUnknown."""

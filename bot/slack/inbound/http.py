@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from slack_sdk.signature import SignatureVerifier
 
+from bot.metrics import REQUESTS_REFUSED, Metrics
 from bot.model.tally import Tally
 from bot.slack.blocks import Json
 from bot.slack.inbound.ingress import Ingress, parse_json_object
@@ -37,13 +38,18 @@ class HttpIngress:
     """Reads and verifies requests, and passes their payloads on."""
 
     def __init__(
-        self, ingress: Ingress, verifiers: Sequence[SignatureVerifier], lateness: Lateness | None = None
+        self,
+        ingress: Ingress,
+        verifiers: Sequence[SignatureVerifier],
+        lateness: Lateness | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """Take one verifier for each signing secret: two during a rotation."""
         self._ingress = ingress
         self._verifiers = verifiers
         self._lateness = lateness or Lateness()
         self._refusals = Tally("slack_request_refused")
+        self._metrics = metrics or Metrics()
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request: 401 for a bad or stale signature, 400 for a malformed body, 408, 413, 415 as usual.
@@ -105,6 +111,7 @@ class HttpIngress:
 
     def _turn_away(self, status: HTTPStatus, reason: str, seconds: int | None = None) -> web.Response:
         """Refuse a request; `seconds` is the age of a stale signature, negative for one from the future."""
+        self._metrics.count(REQUESTS_REFUSED, reason)
         if seconds is None:
             self._refusals.count(reason)
         else:

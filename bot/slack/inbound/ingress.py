@@ -7,6 +7,7 @@ import asyncio
 import json
 import re
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ import structlog
 from slack_bolt.async_app import AsyncApp, AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 
+from bot.metrics import ACKNOWLEDGED, Metrics
 from bot.model.background import Background
 from bot.model.foreign_text import one_line
 from bot.model.pasted_token import DIGEST_MASK, MASK, STORABLE, classify, find_other_secret, mask_tokens, trim
@@ -73,7 +75,9 @@ class Ingress:
         key_ring: KeyRing | PublicRing,
         account_id: str,
         clock: Callable[[], datetime],
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._app = app
         self._clock = clock
         self._key_ring = key_ring
@@ -89,7 +93,7 @@ class Ingress:
         accepted: the person saw that it failed, and may have submitted another token since.
         Raises RecursionError for JSON nested deeper than any payload of Slack's.
         """
-        received_at = self._clock()
+        received_at, began = self._clock(), time.monotonic()
         sealed = seal_payload(verified_body, self._key_ring.sealing_key, self._account_id)
         verified_body.clear()  # the callers' frames keep it until Bolt has answered
         reference = view_id_of(sealed.body) if _is_submit(sealed.body) else ""
@@ -101,6 +105,7 @@ class Ingress:
             done, _ = await asyncio.wait({task}, timeout=_ANSWER_TIMEOUT.total_seconds())
             response = task.result() if done else _too_late(sealed.body)
             end(response.status)
+            self._metrics.observe(ACKNOWLEDGED, time.monotonic() - began, _kind_of(sealed.body))
             return response
 
     async def _ask_bolt(self, sealed: "SealedPayload", received_at: datetime, sent_at: datetime | None) -> BoltResponse:

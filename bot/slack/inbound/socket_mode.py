@@ -9,12 +9,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from weakref import WeakSet
 
 import structlog
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.metrics import SOCKET_RECONNECTS, Metrics
 from bot.model.background import Background
 from bot.model.errors import SlackRefused, SlackTrouble
 from bot.network import DIRECT, Network
@@ -43,14 +45,17 @@ class SocketModeIngress:
         logger: logging.Logger,
         connections: int = 2,
         network: Network = DIRECT,
+        metrics: Metrics | None = None,
     ) -> None:
+        metrics = metrics or Metrics()
         self.wss_uri: str | None = None
         self._ingress = ingress
         self._app_token = app_token
         self._web_client = web_client
         self._logger = logger
         self._network = network
-        self._lanes = [_Lane(number, self._dial) for number in range(1, connections + 1)]
+        note_end = partial(metrics.count, SOCKET_RECONNECTS)
+        self._lanes = [_Lane(number, self._dial, note_end) for number in range(1, connections + 1)]
         self._keepers: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()
         self._stopping = False
@@ -128,8 +133,12 @@ class SocketModeIngress:
 class _Lane:
     """Keeps one connection open, replacing it as needed."""
 
-    def __init__(self, number: int, dial: Callable[[], Awaitable[SocketModeConnection]]) -> None:
+    def __init__(
+        self, number: int, dial: Callable[[], Awaitable[SocketModeConnection]], note_end: Callable[[str], None]
+    ) -> None:
+        """Take `note_end`, called with the reason for which a connection is replaced."""
         self._number = number
+        self._note_end = note_end
         self._dial = dial
         self._pause = timedelta(0)
         self._connection: SocketModeConnection | None = None
@@ -179,6 +188,7 @@ class _Lane:
     async def _wait_until_over(self, connection: SocketModeConnection) -> None:
         await connection.over.wait()
         _log.warning("socket_mode_down", connection=self._number, reason=connection.reason)
+        self._note_end(connection.reason)
         self._pause = timedelta(0) if connection.age >= _STEADY_AFTER else _longer(self._pause, _LONGEST_PAUSE)
         if connection.reason not in EARLY_NOTICES:
             await connection.close()  # it is dead, or Slack has too many of ours
