@@ -28,8 +28,15 @@ class LogWriter(io.TextIOBase):
     where lines are missing. The text is written unchanged: mask it first.
     """
 
-    def __init__(self, descriptor: int, describe_loss: Callable[[int], str], most_bytes: int = MOST_BYTES) -> None:
-        """Start writing to a descriptor, which is never closed."""
+    def __init__(
+        self,
+        descriptor: int,
+        describe_loss: Callable[[int], str],
+        most_bytes: int = MOST_BYTES,
+        note_loss: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Start writing to a descriptor, which is never closed; `note_loss` gets each number of lost lines."""
+        self._note_loss = note_loss
         self._descriptor = descriptor
         self._describe_loss = describe_loss
         self._most_bytes = most_bytes
@@ -57,7 +64,7 @@ class LogWriter(io.TextIOBase):
             while self._size > self._most_bytes and len(self._waiting) > 1:
                 oldest = self._waiting.popleft()
                 self._size -= len(oldest)
-                self._lost += oldest.count(b"\n")
+                self._lose(oldest.count(b"\n"))
             self._changed.notify_all()
         return len(text)
 
@@ -73,9 +80,14 @@ class LogWriter(io.TextIOBase):
             is_written = self._write_all(b"".join(lines))
             with self._changed:
                 if not is_written:  # the reader is gone or the disk full: reported with the next line that is written
-                    self._lost += lost + sum(text.count(b"\n") for text in batch)
+                    self._lost += lost
+                    self._lose(sum(text.count(b"\n") for text in batch))
                 self._is_writing = False
                 self._changed.notify_all()
+
+    def _lose(self, lines: int) -> None:
+        self._lost += lines
+        self._note_loss(lines)
 
     def _take(self) -> tuple[list[bytes], int]:
         with self._changed:

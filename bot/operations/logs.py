@@ -15,6 +15,7 @@ from typing import Final, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from bot.metrics import LOG_DROPPED, LOG_SCRUBBED, counter_of
 from bot.model.pasted_token import mask_tokens
 from bot.model.reference import FIELD, context_about
 from bot.operations.log_writer import LogWriter, StrayText
@@ -27,6 +28,10 @@ _SECRET: Final = re.compile(  # without word boundaries: an escape or a colour m
 )
 _OURS: Final = "bot"
 """Our loggers are below this one. A library logs payloads, headers or statements below WARNING: those are dropped."""
+
+DROPPED: Final = counter_of(LOG_DROPPED)
+SCRUBBED: Final = counter_of(LOG_SCRUBBED)
+"""Of the process, as the log is: `MetricsPort` shows them for each bot in it."""
 
 _WORDY: Final = ("slack_bolt", "slack_sdk", "procrastinate", "psycopg.pool", "dotenv")
 """Libraries whose warnings and errors quote bodies and addresses, or fill pages: we log our own instead."""
@@ -71,7 +76,10 @@ def configure_logging(level: str, log_format: str | None, stream: TextIO | LogWr
 
 def scrub(line: str) -> str:
     """Mask what looks like a Cloudflare token, a Slack token or a response URL."""
-    return _SECRET.sub("[masked]", mask_tokens(line))
+    masked = _SECRET.sub("[masked]", mask_tokens(line))
+    if masked != line:
+        SCRUBBED.inc()
+    return masked
 
 
 def _take_over_stderr() -> TextIO | LogWriter:
@@ -83,7 +91,7 @@ def _take_over_stderr() -> TextIO | LogWriter:
         descriptor = sys.stderr.fileno()
     except OSError:  # in memory: writing does not block
         return sys.stderr
-    writer = LogWriter(descriptor, _describe_loss)
+    writer = LogWriter(descriptor, _describe_loss, note_loss=DROPPED.inc)
     atexit.register(writer.drain)
     sys.stderr = StrayText(writer, scrub)
     _log_what_nothing_handles()

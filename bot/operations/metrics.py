@@ -17,6 +17,7 @@ from bot.metrics import Metrics
 from bot.model.finding import Finding, Mark, Part
 from bot.operations.conditions import is_ready
 from bot.operations.gauges import Gauges, Source
+from bot.operations.logs import DROPPED, SCRUBBED
 from bot.operations.port import Port
 from bot.operations.recent import Recent
 from bot.operations.sources import Ask, by_part, of_findings
@@ -87,6 +88,8 @@ class _Page(Collector):
     def collect(self) -> Iterable[Metric]:
         yield from self._counters.collect()
         yield from self._gauges
+        yield from DROPPED.collect()
+        yield from SCRUBBED.collect()
         yield from ProcessCollector(registry=None).collect()
         yield from PlatformCollector(registry=None).collect()
 

@@ -83,7 +83,8 @@ def test_lines_are_written_in_order(pipe: Pipe) -> None:
 def test_a_full_pipe_blocks_no_one_and_dropped_lines_are_counted(pipe: Pipe) -> None:
     """The oldest lines are dropped, since the last ones before a crash matter most. A count takes their place."""
     filled = pipe.fill()
-    writer = LogWriter(pipe.writer, describe_loss, most_bytes=1000)
+    noted: list[int] = []
+    writer = LogWriter(pipe.writer, describe_loss, most_bytes=1000, note_loss=noted.append)
     writer.write("first\n")
     assert not writer.drain(AT_ONCE)
 
@@ -97,6 +98,7 @@ def test_a_full_pipe_blocks_no_one_and_dropped_lines_are_counted(pipe: Pipe) -> 
     kept = [line for line in lines if line.startswith("line")]
     assert kept == [f"line {number:04}" for number in range(1000 - len(kept), 1000)]
     assert 98 <= len(kept) <= 100
+    assert sum(noted) == 1001 - len(kept) - ("first" in lines)
     losses = [line for line in lines if line.endswith("lost")]
     assert sum(int(line.split()[0]) for line in losses) + len(kept) + ("first" in lines) == 1001
     assert lines.index(losses[-1]) < lines.index(kept[0])
@@ -106,7 +108,8 @@ def test_a_reader_that_is_gone_costs_nothing(pipe: Pipe) -> None:
     """Nothing breaks, and the process does not wait at its end."""
     reader, writer_end = os.pipe()
     os.close(reader)
-    writer = LogWriter(writer_end, describe_loss)
+    noted: list[int] = []
+    writer = LogWriter(writer_end, describe_loss, note_loss=noted.append)
     writer.write("one\n")
     assert writer.drain(PATIENCE)
     writer.write("two\nthree\n")
@@ -115,6 +118,7 @@ def test_a_reader_that_is_gone_costs_nothing(pipe: Pipe) -> None:
     os.dup2(pipe.writer, writer_end)  # like a disk that has room again
     writer.write("four\n")
     assert pipe.read_lines_until("four") == ["3 lost", "four"]
+    assert sum(noted) == 3
     os.close(writer_end)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bot.model.pasted_token import MASK
 from bot.model.reference import about
 from bot.model.secret import Secret
-from bot.operations.logs import configure_logging, scrub
+from bot.operations.logs import SCRUBBED, configure_logging, scrub
 
 # All made up.
 USER = "cfut_" + "MADEUP0user1" * 3 + "abcd" + "0badc0de"
@@ -350,3 +350,17 @@ def test_surrounding_text_does_not_hide_a_secret(name: str, before: str, after: 
     assert CORE[name] not in scrub(before + SECRETS[name] + after)
     assert CORE[name] not in scrub(json.dumps({"x": before + SECRETS[name] + after}))
     assert CORE[name] not in scrub(repr([before + SECRETS[name] + after]))
+
+
+def test_what_is_scrubbed_is_counted(log: io.StringIO) -> None:
+    """Our code logs no secret: each one that is masked is worth an alert, and an innocent line is not."""
+    before = _scrubbed()
+
+    logging.getLogger("bot").warning("nothing to hide")
+    assert _scrubbed() == before
+    logging.getLogger("bot").warning("a token: %s", "xoxb-1234567890-made-up")
+    assert _scrubbed() == before + 1
+
+
+def _scrubbed() -> float:
+    return next(iter(SCRUBBED.collect())).samples[0].value
