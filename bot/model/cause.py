@@ -19,10 +19,15 @@ def name_cause(error: BaseException) -> str:
 
     Such as `gaierror EAI_NONAME`, `SSLCertVerificationError CERTIFICATE_VERIFY_FAILED`, `OSError ENOSPC`.
     """
-    chain = list(_chain(error))
-    root = next((each for each in reversed(chain) if isinstance(each, OSError) and _word_of(each)), chain[0])
+    root = find_root(error)
     word = _word_of(root) if isinstance(root, OSError) else ""
     return f"{type(root).__name__} {word}".strip()
+
+
+def find_root(error: BaseException) -> BaseException:
+    """Return the innermost cause that the system names; without one, the exception itself."""
+    chain = list(chain_of(error))
+    return next((each for each in reversed(chain) if isinstance(each, OSError) and _word_of(each)), chain[0])
 
 
 def _word_of(error: OSError) -> str:
@@ -33,7 +38,7 @@ def _word_of(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, "")
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain_of(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception and its causes, also if a library hides them; of a group, follow the first."""
     seen: set[int] = set()
     link: BaseException | None = error
