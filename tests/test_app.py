@@ -326,8 +326,11 @@ def _spoil_metrics_port(scene: Scene) -> dict[str, str]:
 
 
 REFUSED: dict[str, tuple[Callable[[Scene], dict[str, str]], str]] = {
-    "unknown bot token": (_spoil_bot_token, "SLACK_BOT_TOKEN: Slack refused it"),
-    "app token without its scope": (_spoil_app_token, "SLACK_APP_TOKEN: Slack refused it"),
+    "unknown bot token": (_spoil_bot_token, "SLACK_BOT_TOKEN: Slack does not know this bot token"),
+    "app token without its scope": (
+        _spoil_app_token,
+        "SLACK_APP_TOKEN: the app-level token lacks the scope connections:write",
+    ),
     "no sealing key": (_spoil_sealing_key, "R2_CREDENTIAL_SEALING_KEY: "),
     "a strange key file": (_spoil_key_file, "its name is not one that the bot gave"),
     "no data directory": (_spoil_data_dir, "R2_CREDENTIAL_DATA_DIR: .* cannot be used"),
@@ -360,12 +363,12 @@ async def test_an_install_in_a_whole_organization_is_refused(scene: Scene) -> No
     async with stand_between(scene.slack.api_url.removesuffix("/api/")) as between:
         between.tamper = answer
         settings = scene.settings(changes={"SLACK_API_URL": f"{between.address}/api/"})
-        with pytest.raises(StartRefused, match=r"whole organization, .* Install it in one workspace"):
+        with pytest.raises(StartRefused, match=r"whole organization, .*; install it in one workspace"):
             await _start(settings)
 
 
 async def test_slack_is_waited_for(scene: Scene, log: io.StringIO, pass_time: PassTime) -> None:
-    """A bot that starts while Slack is down asks again every two seconds."""
+    """A bot that starts while Slack is down asks again every two seconds, and says once why it waits."""
     scene.slack.fail_next("auth.test", status=503, times=2)
     starting = asyncio.create_task(_start(scene.settings()))
 
@@ -374,7 +377,9 @@ async def test_slack_is_waited_for(scene: Scene, log: io.StringIO, pass_time: Pa
         pass_time(SECOND / 4)
 
     await starting
-    assert log.getvalue().count("slack_not_reached") == 2
+    assert len(scene.slack.calls_of("auth.test")) > 2
+    [line] = [json.loads(line) for line in log.getvalue().splitlines() if "slack_not_reached" in line]
+    assert line["found"] == "Slack gave no usable answer: it has a problem (HTTP 503)"
 
 
 async def test_the_operators_own_key_is_left_alone(scene: Scene) -> None:

@@ -52,6 +52,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Final, TypeVar
 
+from bot.model.no_answer import NoAnswer
+
 CREATE_ANOTHER: Final = 'Create a token with "Admin Read & Write".'
 """The only advice on which token to create; in a result, its first words link to the page."""
 
@@ -495,13 +497,14 @@ class SlackRefused(BotError):
 
 
 class SlackTrouble(Transient, told=None):
-    """Slack gave no usable answer; `retry_after` is how long it asked to wait, if it did."""
+    """Slack gave no usable answer; `retry_after` is how long it asked to wait, if it did. `why` is for the operator."""
 
     who_acts = WhoActs.NOBODY
 
-    def __init__(self, retry_after: timedelta | None = None) -> None:
+    def __init__(self, retry_after: timedelta | None = None, why: NoAnswer | None = None) -> None:
         super().__init__(retry_after)
         self.retry_after = retry_after
+        self.why = why or NoAnswer(because="it gave no usable answer")
 
 
 class SlackUnavailable(

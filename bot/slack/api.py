@@ -20,10 +20,12 @@ from slack_sdk.web.async_slack_response import AsyncSlackResponse
 from bot.model.clock import steady_clock
 from bot.model.errors import SlackConnectionBroke, SlackRefused, SlackTimedOut, SlackTrouble, SlackUnavailable
 from bot.model.memory import Memory
+from bot.model.no_answer import NoAnswer
 from bot.model.slack_ids import SlackId
-from bot.policy.gate import Home
 from bot.slack.blocks import Json
+from bot.slack.identity import Identity, read_id, read_identity
 from bot.slack.session import AnswerRefused
+from bot.slack.silence import explain_silence
 
 LONGEST_RETRY_AFTER: Final = timedelta(minutes=5)
 CHANNEL_LIFETIME: Final = timedelta(minutes=1)
@@ -60,12 +62,14 @@ class Channel:
     """What the bot can know of a channel. `is_visible` is False if Slack does not show it to this bot.
 
     `is_group_message`: not a channel, but a direct message between several people.
+    `is_member`: whether the bot is in it.
     """
 
     is_visible: bool
     is_archived: bool = False
     is_shared_outside: bool = False
     is_group_message: bool = False
+    is_member: bool = False
 
     @property
     def is_good(self) -> bool:
@@ -91,15 +95,9 @@ class SlackWeb:
         self._patient_client = patient_client or client
         self._good_channels = Memory[str, Channel](clock or steady_clock())
 
-    async def identify(self) -> Home:
-        """Return the workspace of this bot token (auth.test)."""
-        response = await self._ask(lambda client: client.auth_test())
-        team_id, enterprise_id = response.get("team_id"), response.get("enterprise_id")
-        organization = _read_id(SlackId.TEAM, enterprise_id) if enterprise_id else None
-        is_org_wide = response.get("is_enterprise_install") is True or team_id == organization
-        if organization is not None and (is_org_wide or not team_id):
-            return Home(team_id="", enterprise_id=organization, is_org_wide=True)
-        return Home(team_id=_read_id(SlackId.TEAM, team_id), enterprise_id=organization, is_org_wide=is_org_wide)
+    async def identify(self) -> Identity:
+        """Return what this bot token is, and where it is installed (auth.test)."""
+        return read_identity(await self._ask(lambda client: client.auth_test()))
 
     async def open_connection(self, app_token: str) -> str:
         """Return the address of a new Socket Mode connection (apps.connections.open)."""
@@ -127,7 +125,7 @@ class SlackWeb:
                     return None
                 raise
         opened = response.get("view")
-        return _read_id(SlackId.VIEW, opened.get("id") if isinstance(opened, dict) else None)
+        return read_id(SlackId.VIEW, opened.get("id") if isinstance(opened, dict) else None)
 
     async def publish_home(self, user_id: str, view: Json) -> None:
         """Replace what a user sees in the App Home (views.publish)."""
@@ -174,6 +172,7 @@ class SlackWeb:
             is_archived=bool(channel.get("is_archived")),
             is_shared_outside=bool(channel.get("is_ext_shared") or channel.get("is_pending_ext_shared")),
             is_group_message=bool(channel.get("is_mpim")),
+            is_member=bool(channel.get("is_member")),
         )
 
     async def usergroup_members(self, usergroup: str) -> frozenset[str]:
@@ -192,13 +191,6 @@ class SlackWeb:
         until = _within(PATIENT_TIMEOUT if is_patient else TIMEOUT)
         response = await _try_once(call(self._patient_client if is_patient else self._client), until)
         return await _translated(call(self._patient_client), until) if response is None else response
-
-
-def _read_id(kind: SlackId, value: object) -> str:
-    """Return a valid id; raises SlackUnavailable for anything else, as for any answer that is not Slack's."""
-    if not isinstance(value, str) or not kind.fits(value):
-        raise SlackUnavailable
-    return value
 
 
 def _within(timeout: timedelta) -> float:
@@ -222,30 +214,32 @@ async def _translated(call: Awaitable[AsyncSlackResponse], until: float) -> Asyn
             response = await call
     except SlackApiError as error:
         failure = _translate(error)
-    except TimeoutError:  # aiohttp's are among its connection errors too
-        failure = SlackTimedOut()
-    except (AnswerRefused, aiohttp.ClientResponseError):
-        failure = SlackUnavailable()
-    except (aiohttp.ClientError, OSError):
-        failure = SlackConnectionBroke()
-    except (SlackClientError, AttributeError, ValueError, RecursionError):  # a 200 whose body is not a JSON object
-        failure = SlackUnavailable()
+    except TimeoutError as error:  # aiohttp's are among its connection errors too
+        failure = SlackTimedOut(why=explain_silence(error))
+    except (AnswerRefused, aiohttp.ClientResponseError) as error:
+        failure = SlackUnavailable(why=explain_silence(error))
+    except (aiohttp.ClientError, OSError) as error:
+        failure = SlackConnectionBroke(why=explain_silence(error))
+    except (SlackClientError, AttributeError, ValueError, RecursionError) as error:
+        failure = SlackUnavailable(why=explain_silence(error))  # a 200 whose body is not a JSON object
     else:
         if isinstance(response.data, dict):
             return response
-        failure = SlackUnavailable()
+        failure = SlackUnavailable(why=explain_silence(ValueError()))
     raise failure
 
 
 def _translate(error: SlackApiError) -> SlackRefused | SlackUnavailable:
     response = error.response  # an AsyncSlackResponse, or aiohttp's own if the body was not JSON
     if not isinstance(response, AsyncSlackResponse):
-        return SlackUnavailable()
+        return SlackUnavailable(why=explain_silence(error))
     data = response.data if isinstance(response.data, dict) else {}  # a proxy's 503 is plain text
     code = data.get("error")
     if response.status_code in _TROUBLE_STATUSES or not isinstance(code, str) or not _WORD.fullmatch(code):
-        return SlackUnavailable(_retry_after(response))
-    return SlackUnavailable(_retry_after(response)) if code in _PASSING else SlackRefused(code, _lacking(data))
+        return SlackUnavailable(_retry_after(response), explain_silence(error))
+    if code in _PASSING:
+        return SlackUnavailable(_retry_after(response), NoAnswer(because=f"it has a problem ({code})"))
+    return SlackRefused(code, _lacking(data))
 
 
 def _lacking(data: Mapping[str, object]) -> frozenset[str]:

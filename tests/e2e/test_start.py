@@ -29,7 +29,7 @@ async def stage(set_scene: SetScene, transport: Transport, tmp_path: Path) -> As
 def with_bad_bot_token(scene: Scene) -> str:
     """Set a bot token that Slack does not know."""
     scene.environment["SLACK_BOT_TOKEN"] = "xoxb-made-up-and-unknown"
-    return "SLACK_BOT_TOKEN: Slack refused it (invalid_auth); copy it again"
+    return "(invalid_auth); copy the Bot User OAuth Token again"
 
 
 def with_file_for_data_dir(scene: Scene) -> str:
@@ -101,7 +101,8 @@ async def test_a_bad_app_token_is_refused_at_the_start(stage: Scene) -> None:
 
     code = await stage.run_bot_to_its_end()
 
-    assert b"SLACK_APP_TOKEN: Slack refused it (invalid_auth); it needs the scope connections:write" in stage.printed()
+    refused = b"SLACK_APP_TOKEN: Slack does not know this app-level token, or not from this network (invalid_auth); "
+    assert refused + b"generate an App-Level Token with the scope connections:write" in stage.printed()
     assert b"Traceback" not in stage.printed()
     assert code == REFUSED
 

@@ -17,6 +17,7 @@ from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import FakeSlackConfig
 from bot.slack.api import TIMEOUT, Channel, SlackWeb
 from bot.slack.blocks import section
+from bot.slack.identity import Identity
 from bot.slack.messages import render
 from bot.slack.session import SlackClient, open_session
 from tests.clock import Clock
@@ -80,7 +81,8 @@ CALLS: dict[str, Call] = {
 
 async def test_the_bot_learns_its_identity(slack_web: SlackWeb) -> None:
     """`auth.test` returns workspace, organization and user."""
-    assert await slack_web.identify() == Home(team_id="T0SANDBOX", enterprise_id=None)
+    home = Home(team_id="T0SANDBOX", enterprise_id=None)
+    assert await slack_web.identify() == Identity(home=home, user_id="U0R2BOT01", is_bot=True)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ async def test_the_bot_learns_where_it_is_installed(
     app = web.Application()
     app.router.add_route("*", "/api/{method}", answer)
     async with TestServer(app, host="127.0.0.1") as server:
-        assert await connect(str(server.make_url("/api/")), http).identify() == home
+        assert (await connect(str(server.make_url("/api/")), http).identify()).home == home
 
 
 async def test_a_socket_is_opened_with_the_app_token(slack_web: SlackWeb) -> None:
@@ -167,9 +169,10 @@ async def test_a_message_is_posted(slack: FakeSlack, slack_web: SlackWeb, place:
 
 
 CHANNELS = {
-    PLATFORM: Channel(is_visible=True),
-    "C0OLDWARE": Channel(is_visible=True, is_archived=True),
-    "C0PARTNER": Channel(is_visible=True, is_shared_outside=True),
+    PLATFORM: Channel(is_visible=True, is_member=True),
+    "C0ANALYTX": Channel(is_visible=True),
+    "C0OLDWARE": Channel(is_visible=True, is_archived=True, is_member=True),
+    "C0PARTNER": Channel(is_visible=True, is_shared_outside=True, is_member=True),
     PRIVATE: Channel(is_visible=False),
     "C0NOWHERE": Channel(is_visible=False),
 }

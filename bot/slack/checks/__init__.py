@@ -1,0 +1,1 @@
+"""What can be examined on Slack's side: one module for each part."""
