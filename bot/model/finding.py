@@ -68,6 +68,9 @@ class Finding:
     known: Mapping[str, object] = field(default_factory=dict)
     """Counts and ids, for the log and JSON."""
 
+    about: str = ""
+    """Which of several things this is about, such as a channel: each is news of its own."""
+
 
 def log_finding(finding: Finding) -> None:
     """Log a finding, in the words that `check` prints."""

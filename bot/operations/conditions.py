@@ -124,5 +124,9 @@ def _log_changes(before: Sequence[Finding], after: Sequence[Finding]) -> None:
 
 def _new(before: Collection[Finding], after: Iterable[Finding]) -> Iterator[Finding]:
     """Yield what is found now and was not before; a text that only counts on is no news."""
-    known = {(each.event, each.mark, each.setting) for each in before}
-    return (each for each in after if (each.event, each.mark, each.setting) not in known)
+    known = {_key(each) for each in before}
+    return (each for each in after if _key(each) not in known)
+
+
+def _key(finding: Finding) -> tuple[str, ...]:
+    return (finding.event, finding.mark, finding.setting, finding.about)

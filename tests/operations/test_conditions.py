@@ -66,6 +66,19 @@ async def test_what_is_wrong_is_logged_once_with_its_fix_and_its_end_as_well() -
     ]
 
 
+async def test_each_thing_that_a_finding_is_about_is_news() -> None:
+    """A second archived channel is not hidden by the first, and each one recovers by itself."""
+    conditions, channels = Conditions(), Patient(replace(DOUBTFUL, about="C1"))
+    conditions.add(Check(part=Part.SLACK, examine=channels.examine))
+    with capture_logs() as logged:
+        await conditions.begin()
+        for about in ("C1", "C2"), ("C2",):
+            channels.found = [replace(DOUBTFUL, about=each) for each in about]
+            await conditions.examine()
+
+    assert [line["event"] for line in logged] == ["scope_unused", "ready", "scope_unused", "recovered"]
+
+
 async def test_a_text_that_only_counts_on_is_no_news() -> None:
     """The free space of a disk changes every minute."""
     conditions, disk = Conditions(), Patient(DOUBTFUL)
