@@ -22,7 +22,14 @@ from bot.sandbox.envelopes import accept, accept_token, refuse, show_page, throt
 from bot.sandbox.failures import Failure, PlannedFailure, answer_failure, take_failure
 from bot.sandbox.limits import NO_LIMIT_TO_SPEAK_OF, Allowance, RateLimit, RequestCounter
 from bot.sandbox.routes import FAMILIES, Kind, Route, find_route
-from bot.sandbox.standing import INVALID_TOKEN, NOT_ALLOWED, find_standing
+from bot.sandbox.standing import (
+    FORBIDDEN,
+    INVALID_TOKEN,
+    NOT_ALLOWED,
+    UNAUTHORIZED,
+    describe_policies,
+    find_standing,
+)
 from bot.sandbox.tokens import Behaviour, is_account_owned, judge_token
 
 __all__ = [
@@ -77,6 +84,8 @@ class FakeCloudflare:
 
     Without `offers_status` it has no route that probes a slot. A fresh token is unknown until `fresh_seconds` after its
     first use. A token that causes trouble causes it for each submission: all is forgotten once a write is answered.
+    `own_behaviour` is that of the bot's own credentials; they may write if `own_may_write`, and their policies can be
+    read with them if `shows_policies`.
 
     Under a limit `accepted_at` and `throttled_at` note when requests came, in seconds of `time.monotonic()`; windows
     that do not slide begin at its multiples.
@@ -109,6 +118,9 @@ class FakeCloudflare:
         self.retry_after = 5
         self.fresh_seconds = 4.0
         self.offers_status = True
+        self.own_behaviour = Behaviour.GOOD
+        self.own_may_write = True
+        self.shows_policies = False
         self.limit = limit
         self.accepted_at: list[float] = []
         self.throttled_at: list[float] = []
@@ -166,6 +178,10 @@ class FakeCloudflare:
         """Let the next `times` requests of this kind fail; several failures happen one after the other."""
         self._failures.append(PlannedFailure(kind, failure, times))
 
+    def forget_failures(self) -> None:
+        """Let all requests succeed again."""
+        self._failures.clear()
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         try:
             body = await request.read()
@@ -204,8 +220,7 @@ class FakeCloudflare:
             return refuse(HTTPStatus.NOT_FOUND, 7000, "This API has no such route.")
         if route.method != received.method:
             return refuse(HTTPStatus.METHOD_NOT_ALLOWED, None, "This route does not take that method.")
-        is_read = route.kind == "get" and "authorization" in received.headers and not self._is_own(received.headers)
-        kind: Kind = "read" if is_read else route.kind
+        kind = self._name_kind(route, received.headers)
         failure = take_failure(self._failures, kind)
         if failure is None:
             return await self._serve(kind, route, received)
@@ -217,9 +232,15 @@ class FakeCloudflare:
             raise _Dropped
         return response
 
+    def _name_kind(self, route: Route, headers: Mapping[str, str]) -> Kind:
+        if route.kind == "verify":
+            return "own" if self._is_own(headers) else "verify"
+        is_read = route.kind == "get" and "authorization" in headers and not self._is_own(headers)
+        return "read" if is_read else route.kind
+
     async def _serve(self, kind: Kind, route: Route, received: ReceivedRequest) -> web.Response:
-        if kind == "verify":
-            return self._verify(route, received.headers)
+        if kind in ("verify", "own", "token"):
+            return (self._show_policies if kind == "token" else self._verify)(route, received.headers)
         refusal = self._check_caller(kind, received.headers) or self._check_route(route)
         if refusal is not None:
             return refusal
@@ -253,7 +274,9 @@ class FakeCloudflare:
         if bearer is None and not {"x-auth-email", "x-auth-key"} <= headers.keys():
             return refuse(HTTPStatus.BAD_REQUEST, 9106, "The request does not say who is asking.")
         if self._is_own(headers):
-            return None
+            is_forbidden = kind not in _OPEN_TO_READERS and kind != "get" and not self.own_may_write
+            refusal = find_standing(self.own_behaviour).when_read or (FORBIDDEN if is_forbidden else None)
+            return refusal and refuse(*refusal)
         if bearer is None or kind not in _OPEN_TO_READERS:
             return refuse(HTTPStatus.UNAUTHORIZED, 10000, "Authentication error")
         refusal = find_standing(self._judge(bearer.removeprefix("Bearer "))).when_read
@@ -272,7 +295,7 @@ class FakeCloudflare:
             cause = (6111, "Invalid format for Authorization header")
             return refuse(HTTPStatus.BAD_REQUEST, 6003, "Invalid request headers", cause)
         token = bearer.removeprefix("Bearer ")
-        behaviour = Behaviour.GOOD if self._is_own(headers) else self._judge(token)
+        behaviour = self.own_behaviour if self._is_own(headers) else self._judge(token)
         self._verifications[token] += 1
         if behaviour is Behaviour.VERIFY_DOWN and self._verifications[token] <= _TRIES_WHILE_DOWN:
             return show_page(HTTPStatus.SERVICE_UNAVAILABLE, "503: the server is down")
@@ -282,6 +305,15 @@ class FakeCloudflare:
         if route.account and (route.account != self.account_id or not standing.is_of_this_account):
             return refuse(*NOT_ALLOWED)
         return accept_token(standing.describe(token, self._clock()))
+
+    def _show_policies(self, route: Route, headers: Mapping[str, str]) -> web.Response:
+        """Answer what a token may do, if the bot's own token asks about itself and may read that."""
+        token = headers.get("authorization", "").removeprefix("Bearer ")
+        described = find_standing(self.own_behaviour).describe(token, self._clock())
+        is_at_home = is_account_owned(token) is bool(route.account) and route.account in ("", self.account_id)
+        if not (self._is_own(headers) and self.shows_policies and is_at_home and route.token_id == described["id"]):
+            return refuse(*UNAUTHORIZED)
+        return accept({**described, **describe_policies(self.account_id, may_write=self.own_may_write)})
 
     def _judge(self, token: str) -> Behaviour:
         """Return how a token behaves by now: a revoked one is unknown, and a fresh one is for a while."""

@@ -6,13 +6,15 @@ from typing import Final, Literal
 
 FAMILIES: Final = ("r2-catalog", "basin-catalog")
 
-Kind = Literal["verify", "list", "get", "read", "credential", "status", "enable", "disable", "any"]
-"""A kind of request; "read" is a "get" by another token than the bot's own."""
+Kind = Literal["verify", "own", "token", "list", "get", "read", "credential", "status", "enable", "disable", "any"]
+"""A kind of request; "read" is a "get" by another token than the bot's own, "own" a "verify" by the bot's own."""
 
 _CATALOGS = rf"/accounts/(?P<account>[^/]+)/(?P<family>{'|'.join(FAMILIES)})"
 _CALLS: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("GET", "verify", "/user/tokens/verify"),
     ("GET", "verify", "/accounts/(?P<account>[^/]+)/tokens/verify"),
+    ("GET", "token", "/user/tokens/(?P<token_id>[^/]+)"),
+    ("GET", "token", "/accounts/(?P<account>[^/]+)/tokens/(?P<token_id>[^/]+)"),
     ("GET", "list", _CATALOGS),
     ("GET", "get", _CATALOGS + "/(?P<bucket>[^/]+)"),
     ("POST", "credential", _CATALOGS + "/(?P<bucket>[^/]+)/credential"),
@@ -31,6 +33,7 @@ class Route:
     account: str = ""
     family: str = ""
     bucket: str = ""
+    token_id: str = ""
 
 
 def find_route(path: str) -> Route | None:

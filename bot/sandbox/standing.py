@@ -20,6 +20,8 @@ class Refusal(NamedTuple):
 
 NOT_ALLOWED: Final = Refusal(HTTPStatus.FORBIDDEN, 10000, "Authentication error")
 INVALID_TOKEN: Final = Refusal(HTTPStatus.UNAUTHORIZED, 1000, "Invalid API Token")
+FORBIDDEN: Final = Refusal(HTTPStatus.FORBIDDEN, 10000, "Forbidden")
+UNAUTHORIZED: Final = Refusal(HTTPStatus.FORBIDDEN, 9109, "Unauthorized to access requested resource")
 _METHOD_NOT_ALLOWED = Refusal(HTTPStatus.FORBIDDEN, 10001, "Method not allowed for token")
 _LACKS_A_RIGHT = Refusal(HTTPStatus.BAD_REQUEST, 30004, "The token lacks a right that the catalog needs.")
 _NOT_VALID = Refusal(HTTPStatus.BAD_REQUEST, 30005, "The token is not valid.")
@@ -79,6 +81,22 @@ _STANDINGS: Final[Mapping[Behaviour, Standing]] = {
 def find_standing(behaviour: Behaviour) -> Standing:
     """Return the standing of a token that behaves like this; one that is not listed is in good standing."""
     return _STANDINGS.get(behaviour, Standing())
+
+
+def describe_policies(account_id: str, *, may_write: bool) -> dict[str, object]:
+    """Return the part of a token's details that says what it may do with the account's catalogs."""
+    group = (
+        {"id": "d229766a2f7f4d299f20eaa8c9b1fde9", "name": "Workers R2 Data Catalog Write"}
+        if may_write
+        else {"id": "5a4db0c0000000000000000000000002", "name": "Workers R2 Data Catalog Read"}
+    )
+    policy = {
+        "id": "5a4db0c0000000000000000000000003",
+        "effect": "allow",
+        "permission_groups": [group],
+        "resources": {f"com.cloudflare.api.account.{account_id}": "*"},
+    }
+    return {"name": "made up", "policies": [policy]}
 
 
 def _write_time(moment: datetime) -> str:

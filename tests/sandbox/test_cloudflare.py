@@ -160,6 +160,48 @@ async def test_the_official_sdk_verifies_a_token_of_the_account(server: FakeClou
     assert [error.code for error in caught.value.errors] == [1000]
 
 
+OWN_KINDS = [TokenKind.ACCOUNT, TokenKind.USER, TokenKind.UNPREFIXED, TokenKind.UNPREFIXED_ACCOUNT]
+
+
+@pytest.mark.parametrize("kind", OWN_KINDS, ids=lambda kind: kind.name.lower())
+@pytest.mark.parametrize(("may_write", "group"), [(True, "Write"), (False, "Read")])
+async def test_the_official_sdk_reads_what_the_bots_own_token_may_do(
+    server: FakeCloudflare, kind: TokenKind, group: str, *, may_write: bool
+) -> None:
+    """Once it may read policies: its own details, at the endpoint of its owner, fit the SDK's types."""
+    server.api_token, server.own_may_write = make_token(Behaviour.GOOD, kind=kind), may_write
+    server.shows_policies = True
+    async with AsyncCloudflare(api_token=server.api_token, base_url=server.base_url, max_retries=0) as client:
+        if is_account_owned(server.api_token):
+            verified = await client.accounts.tokens.verify(account_id=SANDBOX_ACCOUNT_ID)
+            assert verified is not None
+            found = await client.accounts.tokens.get(verified.id, account_id=SANDBOX_ACCOUNT_ID)
+            elsewhere = client.user.tokens.get(verified.id)
+        else:
+            verified_user = await client.user.tokens.verify()
+            assert verified_user is not None
+            found = await client.user.tokens.get(verified_user.id)
+            elsewhere = client.accounts.tokens.get(verified_user.id, account_id=SANDBOX_ACCOUNT_ID)
+        with pytest.raises(cloudflare.PermissionDeniedError) as caught:
+            await elsewhere
+    assert found is not None
+    assert found.policies is not None
+    [policy] = found.policies
+    assert policy.effect == "allow"
+    assert [each.name for each in policy.permission_groups] == [f"Workers R2 Data Catalog {group}"]
+    assert list(policy.resources) == [f"com.cloudflare.api.account.{SANDBOX_ACCOUNT_ID}"]
+    assert [error.code for error in caught.value.errors] == [9109]
+
+
+async def test_most_tokens_may_not_read_policies(server: FakeCloudflare, sdk: AsyncCloudflare) -> None:
+    """Code 9109, unless the test says otherwise."""
+    verified = await sdk.accounts.tokens.verify(account_id=SANDBOX_ACCOUNT_ID)
+    assert verified is not None
+    with pytest.raises(cloudflare.PermissionDeniedError) as caught:
+        await sdk.accounts.tokens.get(verified.id, account_id=SANDBOX_ACCOUNT_ID)
+    assert [error.code for error in caught.value.errors] == [9109]
+
+
 async def test_the_official_sdk_may_use_the_older_authentication(server: FakeCloudflare) -> None:
     """An e-mail address with a Global API key is as good as a token."""
     headers = {"X-Auth-Email": SANDBOX_EMAIL, "X-Auth-Key": SANDBOX_API_KEY}
@@ -549,6 +591,28 @@ async def test_the_bots_own_token_can_be_revoked(server: FakeCloudflare, raw: ht
     assert [_outcome(answer) for answer in (look, write)] == [(403, 10000), (401, 10000)]
 
 
+async def test_the_bots_own_token_can_be_disabled_and_enabled(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
+    """Its status says so, and it opens nothing meanwhile."""
+    seen = []
+    for server.own_behaviour in (Behaviour.DISABLED, Behaviour.GOOD):
+        verified = await raw.get(_verify_path(server, SANDBOX_ACCOUNT_ID), headers=BEARER)
+        read = await raw.get("/lake", headers=BEARER)
+        write = await raw.post("/lake/credential", json={"token": GOOD}, headers=BEARER)
+        seen.append((verified.json()["result"]["status"], _outcome(read), _outcome(write)))
+    assert seen == [("disabled", (403, 10000), (403, 10000)), ("active", (200, None), (200, None))]
+
+
+async def test_the_bots_own_token_can_be_limited_to_reading(server: FakeCloudflare, raw: httpx.AsyncClient) -> None:
+    """It is forbidden to change anything."""
+    server.own_may_write = False
+    read = await raw.get("/lake", headers=BEARER)
+    writes = [
+        await raw.post(f"/lake/{what}", json={"token": GOOD}, headers=BEARER) for what in ("credential", "enable")
+    ]
+    assert [_outcome(answer) for answer in (read, *writes)] == [(200, None), (403, 10000), (403, 10000)]
+    assert server.stored_token("lake") is None
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -683,6 +747,9 @@ async def test_planned_failures_come_in_order_and_for_their_request_only(
     ("kind", "method", "path", "caller"),
     [
         pytest.param("verify", "GET", f"accounts/{SANDBOX_ACCOUNT_ID}/tokens/verify", GOOD, id="verify"),
+        pytest.param(
+            "own", "GET", f"accounts/{SANDBOX_ACCOUNT_ID}/tokens/verify", SANDBOX_API_TOKEN, id="verify the bot's own"
+        ),
         pytest.param("list", "GET", CATALOGS, SANDBOX_API_TOKEN, id="list"),
         pytest.param("get", "GET", f"{CATALOGS}/lake", SANDBOX_API_TOKEN, id="a read with the bot's token"),
         pytest.param("read", "GET", f"{CATALOGS}/lake", GOOD, id="a read with another token"),
