@@ -11,6 +11,9 @@ from bot.cloudflare.diagnosis import Answer, not_understood
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, is_bucket_name
 
 _TOKEN_ID = re.compile(r"[0-9A-Fa-f]{32}")  # also the S3 access key id
+_CATALOG_WRITE = "d229766a2f7f4d299f20eaa8c9b1fde9"
+"""The permission group "Workers R2 Data Catalog Write"; its name may follow the product's one day."""
+_CATALOG_WRITE_NAME = re.compile(r"catalog write", re.IGNORECASE)
 _TESTED = (CredentialStatus.VALID, CredentialStatus.INVALID, CredentialStatus.ABSENT)
 _Status = TypeVar("_Status", bound=StrEnum)
 
@@ -62,6 +65,30 @@ def parse_test(answer: Answer, result: object) -> CredentialStatus:
     if tested is None:
         raise not_understood(answer, is_write=False)
     return tested
+
+
+def parse_write_right(answer: Answer, result: object, account_id: str) -> bool:
+    """Read from a token's details whether it may write the account's catalogs. Raises AnswerNotUnderstood."""
+    policies = result.get("policies") if isinstance(result, dict) else None
+    if not isinstance(policies, list) or not all(isinstance(policy, dict) for policy in policies):
+        raise not_understood(answer, is_write=False)
+    effects = {policy.get("effect") for policy in policies if _covers(policy, account_id)}
+    return "allow" in effects and "deny" not in effects
+
+
+def _covers(policy: dict[str, object], account_id: str) -> bool:
+    """Return whether a policy is about the right to write catalogs, and about the account or all accounts."""
+    groups, resources = policy.get("permission_groups"), policy.get("resources")
+    names = resources if isinstance(resources, dict) else {}
+    accounts = {f"com.cloudflare.api.account.{each}" for each in (account_id, "*")}
+    is_about_writing = any(_writes_catalogs(group) for group in groups) if isinstance(groups, list) else False
+    return is_about_writing and not accounts.isdisjoint(names)
+
+
+def _writes_catalogs(group: object) -> bool:
+    if not isinstance(group, dict):
+        return False
+    return group.get("id") == _CATALOG_WRITE or _CATALOG_WRITE_NAME.search(str(group.get("name"))) is not None
 
 
 def _parse_catalog(entry: object, account_id: str, *, asked_bucket: str | None = None) -> Catalog | None:

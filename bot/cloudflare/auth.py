@@ -13,7 +13,9 @@ import httpx
 from bot.cloudflare.echo import Echo
 from bot.cloudflare.errors import TokenMalformed
 from bot.model.errors import LeaseLost
+from bot.model.pasted_token import classify
 from bot.model.secret import Secret
+from bot.model.submission import TokenKind
 
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 
@@ -31,6 +33,11 @@ class ApiToken:
     def secret(self) -> Secret:
         """The token itself."""
         return self.token
+
+    @property
+    def kind(self) -> TokenKind:
+        """What it is, judged by its shape alone."""
+        return classify(self.token.reveal())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

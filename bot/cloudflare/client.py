@@ -22,6 +22,7 @@ from bot.cloudflare.answers import (
     parse_list,
     parse_test,
     parse_verification,
+    parse_write_right,
 )
 from bot.cloudflare.auth import ApiKey, ApiToken, Bearer, CallerAuth, CredentialBody, Fence
 from bot.cloudflare.budget import Limits, Urgency, parse_limits
@@ -156,6 +157,7 @@ class CloudflareClient:
             message = "an account id is 32 lower-case hexadecimal digits"
             raise ValueError(message)
         self.account_id = account_id
+        self.credentials = auth
         self._account_path = f"accounts/{account_id}"
         self._catalog_api = catalog_api
         self._pace = pace
@@ -181,6 +183,16 @@ class CloudflareClient:
             trust_env=False,  # see bot/network.py
         )
 
+    @property
+    def catalog_api(self) -> CatalogApi:
+        """The path family that the settings name, or on `auto` the one that answered last."""
+        return self._list_families()[0]
+
+    @property
+    def is_family_chosen(self) -> bool:
+        """Whether the settings name the only path family to use."""
+        return self._catalog_api is not CatalogApi.AUTO
+
     async def turn(self, urgency: Urgency) -> Turn | datetime:
         """Wait in the queue and return the right to send a request; or return at once when to ask again.
 
@@ -191,9 +203,21 @@ class CloudflareClient:
             return Turn(None, urgency)
         return await self._pace.turn(urgency) or Turn(self._pace, urgency)
 
-    async def list_catalogs(self) -> list[Catalog]:
+    async def list_catalogs(self, turn: Turn | None = None) -> list[Catalog]:
         """Return all catalogs of the account, in Cloudflare's order; entries without a bucket name are left out."""
-        return parse_list(*await self._call("GET"), self.account_id)
+        return parse_list(*await self._call("GET", turn=turn), self.account_id)
+
+    async def verify_own_token(self, owner: TokenKind, turn: Turn | None = None) -> TokenVerification:
+        """Verify the bot's own token; see `verify_token`. A Global API key cannot be verified."""
+        return parse_verification(*await self._request("GET", f"{self._place(owner)}/tokens/verify", turn=turn))
+
+    async def may_own_token_write(self, owner: TokenKind, token_id: str, turn: Turn | None = None) -> bool:
+        """Return whether the policies of the bot's own token, whose id is `token_id`, let it write catalogs.
+
+        Few tokens may read policies: the others get a CallerRejected or CallerLacksPermission.
+        """
+        answered = await self._request("GET", f"{self._place(owner)}/tokens/{token_id}", turn=turn)
+        return parse_write_right(*answered, self.account_id)
 
     async def get_catalog(self, key: BucketKey, turn: Turn | None = None) -> Catalog:
         """Return the catalog of one bucket; raises AnswerNotUnderstood for an answer about another bucket."""
@@ -211,9 +235,8 @@ class CloudflareClient:
         This says nothing about the token's permissions. A refusal is raised as CallerRejected, as for the bot's own
         credentials; `bot.delivery.judge` decides what it means for a pasted token.
         """
-        place = "user" if owner is TokenKind.USER else self._account_path
-        answered = await self._request("GET", f"{place}/tokens/verify", turn=turn, cargo=Bearer(token, may_send))
-        return parse_verification(*answered)
+        url = f"{self._place(owner)}/tokens/verify"
+        return parse_verification(*await self._request("GET", url, turn=turn, cargo=Bearer(token, may_send)))
 
     async def get_catalog_as(
         self, key: BucketKey, token: Secret, may_send: Callable[[], Awaitable[bool]], turn: Turn | None = None
@@ -338,6 +361,10 @@ class CloudflareClient:
             raise NoSuchBucket
         return key.bucket
 
+    def _place(self, owner: TokenKind) -> str:
+        """Return the path below which Cloudflare keeps the tokens of that owner."""
+        return "user" if owner is TokenKind.USER else self._account_path
+
     def _path(self, family: CatalogApi, *path: str) -> str:
         return "/".join([self._account_path, family.value, *path])
 
@@ -411,13 +438,17 @@ def _read_status_of_proxy(failure: Exception) -> int | None:
 
 
 def _describe_path(path: str) -> str:
-    """Return the template of a path: user/tokens/verify, accounts/ID/tokens/verify, accounts/ID/FAMILY/BUCKET/..."""
+    """Return the template of a path: user/tokens/verify, accounts/ID/tokens/ID, accounts/ID/FAMILY/BUCKET/..."""
     parts = path.split("/")
-    if parts[0] == "accounts":
-        parts[1:2] = ["{account}"]
-        if parts[2] != "tokens":
-            parts[3:4] = ["{bucket}"] if parts[3:] else []
-    return "/".join(parts)
+    is_of_account = parts[0] == "accounts"
+    if is_of_account:
+        parts[1] = "{account}"
+    head, rest = parts[: 2 + is_of_account], parts[2 + is_of_account :]
+    if head[-1] == "tokens" and rest != ["verify"]:
+        rest = ["{token}"]
+    elif head[-1] != "tokens" and rest:
+        rest[0] = "{bucket}"
+    return "/".join([*head, *rest])
 
 
 def _name_call(method: str, path: str) -> str:

@@ -17,6 +17,7 @@ from bot.cloudflare.answers import (
     parse_list,
     parse_test,
     parse_verification,
+    parse_write_right,
 )
 from bot.cloudflare.diagnosis import Answer
 from bot.cloudflare.echo import Echo
@@ -35,6 +36,48 @@ def _answer(**headers: str) -> Answer:
 
 def _verification(**changes: object) -> dict[str, object]:
     return {"id": TOKEN_ID, "status": "active", **changes}
+
+
+# Policies.
+
+ACCOUNT = LAKE.account_id
+WRITE = {"id": "d229766a2f7f4d299f20eaa8c9b1fde9", "name": "Workers R2 Data Catalog Write"}
+RENAMED = {"id": "0" * 32, "name": "Basin Catalog Write"}
+READ = {"id": "1" * 32, "name": "Workers R2 Data Catalog Read"}
+STORAGE = {"id": "bf7481a1826f439697cb59a20b22293e", "name": "Workers R2 Storage Write"}
+
+
+def _policy(*groups: object, effect: str = "allow", account: str = ACCOUNT) -> dict[str, object]:
+    resources = {f"com.cloudflare.api.account.{account}": "*"}
+    return {"effect": effect, "permission_groups": list(groups), "resources": resources}
+
+
+POLICIES: dict[str, tuple[list[object], bool]] = {
+    "it may write": ([_policy(READ, STORAGE, WRITE)], True),
+    "in one of several policies": ([_policy(READ), _policy(WRITE)], True),
+    "under the product's new name": ([_policy(RENAMED)], True),
+    "in all accounts": ([_policy(WRITE, account="*")], True),
+    "it may only read": ([_policy(READ, STORAGE)], False),
+    "in another account": ([_policy(WRITE, account="1" * 32)], False),
+    "allowed and denied": ([_policy(WRITE), _policy(WRITE, effect="deny")], False),
+    "nothing": ([], False),
+    "groups of another shape": ([{"effect": "allow", "permission_groups": None, "resources": {}}], False),
+    "a group of another shape": ([_policy("write", None)], False),
+    "resources of another shape": ([_policy(WRITE) | {"resources": ["*"]}], False),
+}
+
+
+@pytest.mark.parametrize(("policies", "may_write"), POLICIES.values(), ids=POLICIES)
+def test_policies_say_whether_a_token_may_write(policies: list[object], *, may_write: bool) -> None:
+    """The right to write catalogs, for the account or for all accounts, and not denied."""
+    assert parse_write_right(_answer(), {"policies": policies}, ACCOUNT) is may_write
+
+
+@pytest.mark.parametrize("result", [None, [], {}, {"policies": None}, {"policies": ["*"]}], ids=repr)
+def test_policies_of_another_shape_say_nothing(result: object) -> None:
+    """No one is told that a token may not write because of that."""
+    with pytest.raises(AnswerNotUnderstood):
+        parse_write_right(_answer(), result, ACCOUNT)
 
 
 # Verifications.

@@ -165,6 +165,29 @@ async def test_requests_are_those_of_the_official_sdk(
     assert ours == [_essence(request) for request in server.requests]
 
 
+@pytest.mark.parametrize("kind", [TokenKind.ACCOUNT, TokenKind.USER])
+async def test_requests_about_the_bots_own_token_are_those_of_the_official_sdk(
+    server: FakeCloudflare, make: Make, kind: TokenKind
+) -> None:
+    """To verify it, and to read its policies, at the endpoint of its owner."""
+    server.api_token, server.shows_policies = make_token(Behaviour.GOOD, kind=kind), True
+    client = make(base_url=server.base_url, auth=ApiToken(token=Secret(server.api_token)))
+    owner = PastedKind.USER if kind is TokenKind.USER else PastedKind.ACCOUNT
+    verified = await client.verify_own_token(owner)
+    assert await client.may_own_token_write(owner, verified.id) is True
+    ours = [_essence(request) for request in server.requests]
+    server.requests.clear()
+
+    async with AsyncCloudflare(base_url=server.base_url, max_retries=0, api_token=server.api_token) as sdk:
+        if kind is TokenKind.USER:
+            await sdk.user.tokens.verify()
+            await sdk.user.tokens.get(verified.id)
+        else:
+            await sdk.accounts.tokens.verify(account_id=SANDBOX_ACCOUNT_ID)
+            await sdk.accounts.tokens.get(verified.id, account_id=SANDBOX_ACCOUNT_ID)
+    assert ours == [_essence(request) for request in server.requests]
+
+
 @pytest.mark.parametrize("family", [CatalogApi.R2_CATALOG, CatalogApi.BASIN_CATALOG])
 @pytest.mark.parametrize("auth", [BEARER, KEY], ids=["bearer", "e-mail and key"])
 @pytest.mark.filterwarnings("ignore:Use `:DeprecationWarning")
@@ -420,6 +443,9 @@ async def test_a_request_is_logged_without_account_and_bucket(
     await client.list_catalogs()
     await client.store_credential(LAKE, Secret(GOOD), _yes)
     await client.verify_token(Secret(GOOD), PastedKind.ACCOUNT, _yes)
+    for owner in (PastedKind.ACCOUNT, PastedKind.USER):
+        with pytest.raises(CallerRejected):
+            await client.may_own_token_write(owner, "0f" * 16)
     with pytest.raises(CloudflareUnreachable):
         await make(base_url=f"http://127.0.0.1:{find_free_port()}").get_catalog(LAKE)
 
@@ -428,6 +454,8 @@ async def test_a_request_is_logged_without_account_and_bucket(
         ("GET", "accounts/{account}/r2-catalog", 200),
         ("POST", "accounts/{account}/r2-catalog/{bucket}/credential", 200),
         ("GET", "accounts/{account}/tokens/verify", 200),
+        ("GET", "accounts/{account}/tokens/{token}", 403),
+        ("GET", "user/tokens/{token}", 403),
         (
             "GET",
             "accounts/{account}/r2-catalog/{bucket}",
