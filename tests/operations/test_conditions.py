@@ -79,6 +79,28 @@ async def test_each_thing_that_a_finding_is_about_is_news() -> None:
     assert [line["event"] for line in logged] == ["scope_unused", "ready", "scope_unused", "recovered"]
 
 
+async def test_what_only_gets_worse_has_not_ended() -> None:
+    """An outage is a warning first, and a failure when it lasts."""
+    conditions, slack = Conditions(), Patient(replace(BAD, mark=Mark.WARNING, blocks=False))
+    conditions.add(Check(part=Part.SLACK, examine=slack.examine))
+    with capture_logs() as logged:
+        await conditions.begin()
+        slack.found = [BAD]
+        await conditions.examine()
+        slack.found = [GOOD]
+        await conditions.examine()
+
+    assert [(line["event"], line["log_level"]) for line in logged] == [
+        ("slack_refused", "warning"),
+        ("ready", "info"),
+        ("slack_refused", "error"),
+        ("not_ready", "warning"),
+        ("slack_answers", "debug"),
+        ("recovered", "info"),
+        ("ready", "info"),
+    ]
+
+
 async def test_a_text_that_only_counts_on_is_no_news() -> None:
     """The free space of a disk changes every minute."""
     conditions, disk = Conditions(), Patient(DOUBTFUL)
