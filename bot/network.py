@@ -61,8 +61,9 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Exception:
-    """An entry of NO_PROXY: a host and its subdomains, or a network; for one port or all."""
+    """An entry of NO_PROXY, as `written`: a host and its subdomains, or a network; for one port or all."""
 
+    written: str
     host: str = ""
     network: _Address | None = None
     port: int | None = None
@@ -79,19 +80,37 @@ class _Exception:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """How a URL is reached: through a proxy, or directly; `exception` is the entry of NO_PROXY that decides so."""
+
+    proxy: Proxy | None = None
+    exception: str = ""
+    is_encrypted: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     """The decision about proxy and authorities; by default no proxy, and the authorities of this machine."""
 
     proxy: Proxy | None = None
     exceptions: tuple[_Exception, ...] = ()
+    excepts_all: bool = False
+    """Whether NO_PROXY is `*`: then `proxy` is None, whatever is set."""
     ca_file: str | None = None
     ca_directories: str | None = None
 
     def proxy_for(self, scheme: str, host: str, port: int | None) -> Proxy | None:
         """Return the proxy for a URL, or None for none: plain http is for loopback, and a proxy could read it."""
+        return self.route(scheme, host, port).proxy
+
+    def route(self, scheme: str, host: str, port: int | None) -> Route:
+        """Return how a URL is reached, and why."""
+        if scheme not in _TLS_SCHEMES:
+            return Route(is_encrypted=False)
         plain = host.strip("[]").rstrip(".").lower()
-        is_direct = scheme not in _TLS_SCHEMES or any(each.covers(plain, port or _HTTPS) for each in self.exceptions)
-        return None if is_direct else self.proxy
+        covering = (each.written for each in self.exceptions if each.covers(plain, port or _HTTPS))
+        exception = "*" if self.excepts_all else next(covering, "")
+        return Route(proxy=None if exception else self.proxy, exception=exception)
 
     def tls_context(self) -> ssl.SSLContext:
         """Return the context for TLS connections, which verifies certificates and host names."""
@@ -115,6 +134,7 @@ def read_network(variables: Mapping[str, str]) -> Network:
         raise NetworkUnusable(problems)
     return Network(
         proxy=proxy,
+        excepts_all="*" in bypass and any(_value(variables, name)[1] for name in _FOR_TLS),
         exceptions=tuple(_read_exceptions(bypass)),
         ca_file=variables.get(_CA_FILE),
         ca_directories=variables.get(_CA_DIRECTORY),
@@ -177,7 +197,7 @@ def _read_exceptions(entries: list[str]) -> Iterator[_Exception]:
             port = int(found["port"] or found["v6_port"] or 0) or None
         name = host.lstrip("*").strip(".")
         if name:  # "." alone would cover everything
-            yield _Exception(host=name, network=network or _parse_network(host), port=port)
+            yield _Exception(written=entry, host=name, network=network or _parse_network(host), port=port)
 
 
 def _parse_network(text: str) -> _Address | None:
@@ -213,9 +233,20 @@ def _trouble_with_file(file: str) -> str | None:
     return None
 
 
+def list_hashed(directory: Path) -> list[Path]:
+    """Return the files that OpenSSL looks up in a directory of certificates; raises OSError or ValueError."""
+    return [path for path in directory.iterdir() if _HASHED_NAME.fullmatch(path.name)]
+
+
+def has_own_authorities() -> bool:
+    """Return whether this machine has a store of certificate authorities."""
+    places = ssl.get_default_verify_paths()
+    return places.cafile is not None or (places.capath is not None and _holds_authorities(Path(places.capath)))
+
+
 def _holds_authorities(directory: Path) -> bool:
     try:
-        return any(_HASHED_NAME.fullmatch(path.name) and path.read_bytes() for path in directory.iterdir())
+        return any(path.read_bytes() for path in list_hashed(directory))
     except (OSError, ValueError):
         return False
 
