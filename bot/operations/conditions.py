@@ -117,9 +117,9 @@ def is_ready(found: Iterable[Finding]) -> bool:
 def _log_changes(before: Sequence[Finding], after: Sequence[Finding]) -> None:
     for finding in _new(before, after):
         log_finding(finding)
-    lasting = {(each.event, each.setting) for each in after}  # one that only got worse has not ended
+    lasting = {(each.event, each.setting, each.about) for each in after}  # one that only got worse has not ended
     for gone in _new(after, before):
-        if gone.mark is not Mark.OK and (gone.event, gone.setting) not in lasting:
+        if gone.mark is not Mark.OK and (gone.event, gone.setting, gone.about) not in lasting:
             _log.info("recovered", part=gone.part.value, was=gone.event)
 
 
