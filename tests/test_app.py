@@ -140,7 +140,7 @@ async def test_the_port_for_metrics_is_open_only_if_it_is_asked_for(scene: Scene
         async with http.get(f"http://{bot.metrics_address}/readyz") as answer:
             said = await answer.json()
         assert (answer.status, said["ready"]) == (200, True)
-        assert {"database", "keys", "transport"} <= set(said["parts"])
+        assert {"database", "keys"} <= set(said["parts"])
         assert said["parts"]["database"]["reason"].endswith("can be written")
 
 
