@@ -73,7 +73,7 @@ def test_a_command_does_what_the_documents_say(command: str, printed: str, tmp_p
     (tmp_path / ".venv").symlink_to(BIN.parent)
     environment = {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(Path(bot.__file__).parent.parent),
+        "PYTHONPATH": str(ROOT),
     }
     ran = subprocess.run(  # noqa: S602 - commands of our own documents
         command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
