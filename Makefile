@@ -39,8 +39,9 @@ check-deploy: $(VENV)/.dev ## check the files for deployment without a cluster; 
 image-test: $(VENV)/.dev ## build the image and drive it through stops and a kill; BUILD has more flags for docker build
 	$(BIN)/python -m tests.image $(BUILD)
 
-docs: $(VENV)/.dev ## generate docs/diagnosis.md from the code
+docs: $(VENV)/.dev ## generate docs/diagnosis.md and docs/metrics.md from the code
 	$(BIN)/python -m tests.diagnosis_page
+	$(BIN)/python -m tests.metrics_page
 
 bench: $(VENV)/.dev ## measure performance; checks nothing
 	$(BIN)/python -m tests.benchmarks.acknowledge

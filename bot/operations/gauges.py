@@ -82,12 +82,15 @@ EXPIRY: Final = Family(
 ALLOWANCE_LEFT: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_cloudflare_allowance_remaining",
-    meaning="Requests that the rate limit of Cloudflare's API still allows now; 0 while a 429 stops all of them.",
+    meaning=(
+        "Requests that the rate limit of Cloudflare's API still allows now; 0 while a 429 stops all. The same on all "
+        "workers."
+    ),
 )
 ALLOWANCE: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_cloudflare_allowance_limit",
-    meaning="Requests that the rate limit allows in a window; the bot uses 97 % of it.",
+    meaning="Requests that the rate limit allows in a window; the bot uses 97 % of it. The same on all workers.",
 )
 SOCKETS: Final = Family(
     kind=Kind.GAUGE,
@@ -97,7 +100,7 @@ SOCKETS: Final = Family(
 BUILD: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_build_info",
-    meaning="Always 1.",
+    meaning="What runs here; always 1.",
     labels=(
         Label(name="version", described="the bot's version", bound=lambda version: version),
         Label(name="role", values=tuple(Role)),

@@ -25,6 +25,7 @@ from bot.sandbox.process import Transport, find_free_port
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import PATIENCE
 from tests.e2e.conftest import ONE_WAY
+from tests.promtool import run_promtool
 from tests.scene import ADA, MALLORY, PLATFORM, Scene, SetScene
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -133,6 +134,15 @@ async def test_nothing_on_the_page_names_a_person_or_a_token(watched: Watched) -
     for secret in (ADA, MALLORY, PLATFORM, "cfat_", "cfut_", "xoxb", "xapp", "V0", watched.scene.cloudflare.account_id):
         assert secret not in text
     assert _value(await watched.scrape(), LOG_SCRUBBED.name) == 0
+
+
+async def test_promtool_finds_nothing_to_complain_of(watched: Watched) -> None:
+    """Prometheus's own linter reads the page: names, types, units and help."""
+    text = await watched.text()
+
+    done = await asyncio.to_thread(run_promtool, "check", "metrics", text=text)
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 async def _scrape_after(watched: Watched, ending: str) -> Samples:
