@@ -1,6 +1,7 @@
 """Gateways and workers on one PostgreSQL: any of them may die, freeze, lose its database or be restarted."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -249,6 +250,30 @@ async def test_tokens_are_stored_over_any_gateway(fleet: Fleet) -> None:
     assert all(b"submission_received" in gateway.log() for gateway in fleet.gateways)
     assert not any(b"submission_ended" in gateway.log() for gateway in fleet.gateways)
     assert fleet.scene.slack.problems == []
+
+
+async def test_one_reference_finds_the_lines_of_gateway_and_worker(fleet: Fleet) -> None:
+    """The gateway logs what it received, a worker the rest."""
+    bucket = fleet.new_bucket("logged")
+    outcome = await fleet.scene.submit(bucket, make_token(Behaviour.GOOD, 18))
+    assert outcome.view is not None
+    reference = outcome.view.id
+    posted = f'"event": "result_posted", "reference": "{reference}"'.encode()
+
+    async def look() -> bool:
+        return any(posted in worker.log() for worker in fleet.workers)
+
+    await until(look)
+
+    by_gateways, by_workers = (
+        dict.fromkeys(line["event"] for line in sorted(lines, key=lambda line: line["timestamp"]))
+        for lines in (
+            [json.loads(line) for each in replicas for line in each.log().splitlines() if reference.encode() in line]
+            for replicas in (fleet.gateways, fleet.workers)
+        )
+    )
+    assert list(by_gateways) == ["submission_received"]
+    assert list(by_workers) == ["step_taken", "submission_ended", "result_posted"]
 
 
 async def test_a_gateway_shows_what_the_workers_learn(fleet: Fleet) -> None:
