@@ -71,6 +71,7 @@ async def test_a_fault_at_submission_keeps_the_form_and_gives_a_reference(desk: 
     answer = await desk.deliver(desk.slack.make_submission(ADA))
 
     [line] = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "listener_broke"]
+    assert line["reference"].startswith("V")  # the submission's, as everywhere
     assert f"reference {line['reference']}" in answer["errors"]["token"]
     assert "MARKER" not in shown_in(answer) + log.getvalue()
     assert set(line) == {"timestamp", "level", "event", "error", "reference", "logger"}

@@ -254,8 +254,10 @@ async def test_a_response_url_whose_key_is_gone_is_not_used(scene: Scene) -> Non
     """No error is raised, and the message takes another way."""
     sealed = scene.seal(scene.issue(NOT_MEMBER))
     scene.key_ring.forget(scene.key_ring.sealing_key.key_id)
-    await scene.poster.post_result(scene.submission(NOT_MEMBER, sealed))
+    with capture_logs() as logs:
+        await scene.poster.post_result(scene.submission(NOT_MEMBER, sealed))
     assert scene.places == [dm_id(ADA)]
+    assert [(line["event"], line["log_level"]) for line in logs][-1] == ("response_url_unreadable", "error")
 
 
 @pytest.mark.parametrize(
@@ -286,8 +288,10 @@ async def test_a_response_url_is_used_while_it_is_valid(scene: Scene, age: timed
 async def test_a_response_url_that_is_refused_is_followed_by_a_direct_message(scene: Scene, status: int) -> None:
     """Anything but Slack's plain "ok" is a refusal."""
     scene.slack.fail_next("response_url", status=status)
-    await scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER))))
+    with capture_logs() as logs:
+        await scene.poster.post_result(scene.submission(NOT_MEMBER, scene.seal(scene.issue(NOT_MEMBER))))
     assert scene.places == [dm_id(ADA)]
+    assert status in [line.get("status") for line in logs]
 
 
 async def test_a_redirect_of_a_response_url_is_not_followed(scene: Scene) -> None:

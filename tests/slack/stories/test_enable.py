@@ -1,6 +1,7 @@
 """The button that enables a catalog: who may press it, what is recorded, and what is reported."""
 
 import io
+import json
 from dataclasses import replace
 
 import pytest
@@ -160,7 +161,7 @@ async def test_enabling_from_a_direct_message_is_reported_to_the_person_who_pres
     assert (enabling.task, enabling.channel_id, enabling.user_id) == (Task.ENABLE, DIRECT, GRACE)
 
 
-async def test_an_enabling_whose_recording_got_no_answer_is_dispatched(desk: Desk) -> None:
+async def test_an_enabling_whose_recording_got_no_answer_is_dispatched(desk: Desk, log: io.StringIO) -> None:
     """It may be recorded: a delivery finds out, and no one reads that it was not."""
 
     class Unanswered(Submissions):
@@ -178,6 +179,19 @@ async def test_an_enabling_whose_recording_got_no_answer_is_dispatched(desk: Des
     view = await desk.slack.wait_for_view(ADA, lambda view: view.title == "Not known if recorded")
     assert "twice does no harm" in view.text
     assert desk.dispatched == [BucketKey(account_id=ACCOUNT, bucket=BUCKET)]
+    [failed] = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "recording_failed"]
+    assert (failed["reference"], failed["user"], failed["error"]) == (view.id, ADA, "commit_unknown")
+
+
+async def test_an_enabling_is_logged_like_any_submission(desk: Desk, log: io.StringIO) -> None:
+    """Under the reference that its view shows."""
+    refusal = await post_catalog_refusal(desk)
+    await desk.slack.click(ADA, refusal, render.ENABLE)
+
+    enabling = await last(desk)
+    [line] = [line for line in map(json.loads, log.getvalue().splitlines()) if line.get("task") == "enable"]
+    known = {"event": "submission_received", "reference": enabling.id, "bucket": BUCKET, "user": ADA}
+    assert line | known == line
 
 
 async def last(desk: Desk) -> Submission:

@@ -1,6 +1,7 @@
 """Storing: who may open the form and submit it, what is checked again, and what is recorded."""
 
 import io
+import json
 import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -956,8 +957,11 @@ async def test_a_damaged_record_is_reported_and_nothing_is_claimed(desk: Desk, *
     assert len(desk.dispatched) == 1
 
 
-async def test_a_database_that_is_down_keeps_the_form(desk: Desk) -> None:
-    """Since it was certainly not recorded, the form stays open, and the person can press again."""
+async def test_a_database_that_is_down_keeps_the_form(desk: Desk, log: io.StringIO) -> None:
+    """Since it was certainly not recorded, the form stays open, and the person can press again.
+
+    The reference that the person reads is in the log.
+    """
     await desk.open_form()
     desk.execute("ALTER TABLE submissions RENAME TO elsewhere")
 
@@ -967,5 +971,8 @@ async def test_a_database_that_is_down_keeps_the_form(desk: Desk) -> None:
 
     assert refused.kind == "errors"
     assert "could not record this, so it sent nothing to Cloudflare" in refused.errors["token"]
+    [failed] = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "recording_failed"]
+    assert (failed["level"], failed["user"], failed["error"]) == ("warning", ADA, "database_unavailable")
+    assert f"Reference: {failed['reference']}" in refused.errors["token"]
     assert taken.kind == "updated"
     assert len(desk.dispatched) == 1
