@@ -1,5 +1,7 @@
 """Expiry reminders and announcements of broken credentials: when they are due, and that each is posted once."""
 
+import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -253,6 +255,14 @@ async def test_a_failed_message_is_retried_and_holds_up_nothing(scene: Scene, er
     scene.channel.failing = {}
     assert await scene.look() == [("broken", "bog", NOW), ("expiry", "bog", NOW), ("broken", "lake", NOW)]
     assert await scene.look() == []
+
+
+async def test_a_notice_is_logged_under_the_submission_that_stored_it(scene: Scene, log: io.StringIO) -> None:
+    """Its reference finds that the credential broke later, too."""
+    await scene.store(replace(LAKE, broken_at=NOW))
+    await scene.look()
+    events = [(line["event"], line["reference"]) for line in map(json.loads, log.getvalue().splitlines())]
+    assert events == [("credential_broken", LAKE.submission_id), ("expiry_reminded", LAKE.submission_id)]
 
 
 def _take_away(path: Path) -> None:

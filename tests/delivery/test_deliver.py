@@ -2062,6 +2062,45 @@ async def test_one_blocked_for_longer_than_it_may_wait_ends_at_once(house: House
     assert house.cloudflare.stored_token("lake") != SECOND
 
 
+async def test_a_wait_for_the_account_is_logged(house: House, log: io.StringIO) -> None:
+    """Nothing was sent for this one: an answer to another one has stopped the account for a minute."""
+    house.client._pace = LocalPace(house.clock)
+    house.cloudflare.fail_next("credential", status=429, code=971, retry_after=60)
+    await house.submit(FIRST)
+    await house.deliver()
+    await house.submit(SECOND, "V2", bucket="pond")
+    await house.delivery.deliver(replace(LAKE, bucket="pond"))
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    first, second = (line for line in lines if line["event"] == "submission_postponed")
+    assert (first["reference"], first["step"], first["until"]) == ("V1", "store", second["until"])
+    assert (second["reference"], second["step"], second["error"]) == ("V2", None, "throttled")
+
+
+async def test_each_line_of_a_delivery_has_its_own_submissions_reference(house: House, log: io.StringIO) -> None:
+    """Also where one submission supersedes another, or is submitted while another one is being worked on."""
+    house.cloudflare.fail_next("credential", **DENIED_FOR_NOW)
+    await house.submit(FIRST)
+    await house.deliver()
+
+    async def submit_second() -> None:
+        await house.submit(SECOND, "V2")
+
+    house.gate.before_check = submit_second
+    await house.deliver_all()
+
+    lines = [json.loads(line) for line in log.getvalue().splitlines() if '"level": "info"' in line]
+    assert [(line["reference"], line["event"], line.get("step") or line["ending"]) for line in lines] == [
+        ("V1", "step_taken", "verify"),
+        ("V1", "submission_postponed", "store"),
+        ("V1", "step_taken", "verify"),  # once more: the wait was long
+        ("V2", "step_taken", "verify"),
+        ("V2", "step_taken", "store"),
+        ("V2", "step_taken", "confirm"),
+        ("V1", "result_posted", "superseded"),
+        ("V2", "result_posted", "stored"),
+    ]
+
+
 async def test_a_lost_lease_is_logged_and_nothing_else(house: House, log: io.StringIO) -> None:
     """Which submission was being worked on, and which bucket is another process's now."""
     await house.submit(FIRST)
