@@ -11,6 +11,7 @@ from bot.operations.check_report import CheckReport
 from bot.operations.checks import find_in_files, find_in_process, find_in_settings
 from bot.operations.conditions import examine
 from bot.operations.exposed_files import find_exposed
+from bot.operations.installation import installation_check
 from bot.settings import LoadedSettings
 from bot.storage.examination import examine_storage
 
@@ -19,6 +20,7 @@ async def check(loaded: LoadedSettings, not_hardened: Sequence[str], report: Che
     """Examine everything at once, print each finding in the order of the parts, and return them all."""
     found: list[Finding] = [
         *find_in_settings(loaded),
+        *await examine(installation_check()),
         *find_in_process(not_hardened),
         *find_in_files(find_exposed(loaded)),
     ]
