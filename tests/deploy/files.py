@@ -86,6 +86,6 @@ def _of_kubernetes(role: Role) -> Given:
 
 def _of_unit() -> Given:
     variables = dict(each.split("=", 1) for each in values_of("Environment"))
-    del variables["PYTHONDONTWRITEBYTECODE"]
+    del variables["HOME"], variables["PYTHONDONTWRITEBYTECODE"]
     readable = frozenset(f"%d/{each.partition(':')[0]}" for each in values_of("LoadCredential"))
     return Given(where="r2-credential-bot.service", role=Role.ALL, variables=variables, readable=readable)
