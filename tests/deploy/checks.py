@@ -117,7 +117,7 @@ def _judge_unit(directory: Path) -> str:
     return _problems(directory, ["systemd-analyze", *question, str(UNIT)])
 
 
-_ALERTS, _ALERT_TESTS = Path("deploy", "alerts.yml"), Path("deploy", "alerts_test.yml")
+_ALERTS, _ALERT_TESTS = Path("deploy", "alerts.yml"), Path("deploy", "alerts.test.yml")
 
 CHECKS: Final = (
     Check(name="yamllint", run=_run("yamllint", "--strict", "."), missing=_lacks("yamllint")),
