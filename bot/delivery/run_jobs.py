@@ -128,9 +128,9 @@ class JobRunner:
         try:
             await asyncio.wait({work, *helpers}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await _end(work, connections)
             for helper in helpers:
                 helper.cancel()
+            await _end(work, connections)
             await asyncio.gather(*helpers, return_exceptions=True)
         for ended in (work, *helpers):
             if not ended.cancelled():

@@ -57,9 +57,13 @@ class Background:
             task.cancel()
 
     async def drain(self, patience: timedelta | None = None) -> None:
-        """Wait until all current tasks have ended; cancel those that take longer than `patience`."""
+        """Wait until all current tasks have ended; cancel those that outlast `patience` or the caller."""
         if tasks := self.tasks:
-            _, late = await asyncio.wait(tasks, timeout=None if patience is None else patience.total_seconds())
+            try:
+                _, late = await asyncio.wait(tasks, timeout=None if patience is None else patience.total_seconds())
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)

@@ -41,10 +41,10 @@ class Stage(StrEnum):
 
 LATEST: Final[Mapping[Stage, timedelta]] = {
     Stage.ANSWERS: timedelta(seconds=3.5),
-    Stage.DELIVERIES: timedelta(seconds=5),
-    Stage.MODALS: timedelta(seconds=5.5),
-    Stage.DATABASE: timedelta(seconds=6.5),
-    Stage.PORT: timedelta(seconds=7),
+    Stage.DELIVERIES: timedelta(seconds=4.75),
+    Stage.MODALS: timedelta(seconds=5.25),
+    Stage.DATABASE: timedelta(seconds=6.9),  # a transaction on PostgreSQL may take 1.5 s
+    Stage.PORT: timedelta(seconds=7.2),
 }
 """When each stage is cut off. One that ends early leaves its time to the next."""
 

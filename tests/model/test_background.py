@@ -71,6 +71,16 @@ async def test_a_stop_cancels_what_takes_too_long(
     assert log.getvalue() == ""
 
 
+async def test_a_stop_that_is_cut_off_cancels_what_it_waits_for(background: Background) -> None:
+    """Otherwise the tasks would go on with what is closed after them."""
+    task = background.start(_answer(asyncio.Event()))
+    draining = asyncio.create_task(background.drain())
+    await asyncio.sleep(0)
+    draining.cancel()
+    await asyncio.wait({draining, task})
+    assert (draining.cancelled(), task.cancelled()) == (True, True)
+
+
 async def test_all_tasks_can_be_cancelled_at_once(background: Background) -> None:
     """The caller may wait for their end."""
     tasks = [background.start(_answer(asyncio.Event())) for _ in range(3)]

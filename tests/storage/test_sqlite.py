@@ -489,6 +489,21 @@ async def test_stop_finishes_waiting_work(entries: SqliteDatabase, database_path
     assert _read(database_path) == list(range(2 * works))
 
 
+async def test_closing_does_not_block_the_loop_while_the_disk_hangs(entries: SqliteDatabase) -> None:
+    """Whoever closes it may give up; the thread goes on when the disk does."""
+    goes_on = threading.Event()
+    hanging = asyncio.create_task(entries.run(lambda _: goes_on.wait()))
+    closing = asyncio.create_task(entries.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    closing.cancel()
+    await asyncio.wait({closing})
+    assert not hanging.done()
+    goes_on.set()
+    await entries.close()
+    assert await hanging is True
+
+
 def test_stop_may_come_twice_or_without_a_start(database_path: Path) -> None:
     """A start that failed half-way is cleaned up by the same call."""
     SqliteDatabase(database_path, METADATA.create_all).stop()
