@@ -17,6 +17,9 @@ _SHARED: Final = Refusal(
 )
 """Procrastinate's notifications and all session settings would be lost."""
 
+_ENCODING: Final = "UTF8"
+"""With SQL_ASCII, PostgreSQL takes no escape for a letter beyond ASCII in JSON; any other lacks most of Slack's."""
+
 _ASK: Final[LiteralString] = "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name"
 _MAY_WRITE: Final = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
 
@@ -33,6 +36,8 @@ async def find_unfit(
     """
     if one.info.server_version < _OLDEST_VERSION:
         return _TOO_OLD
+    if (encoding := one.info.parameter_status("server_encoding")) not in {_ENCODING, None}:
+        return _of_another_encoding(encoding)
     if await _is_shared(one, other, watch):
         return _SHARED
     found = await (await one.execute(_ASK, (list(settings),))).fetchall()
@@ -42,6 +47,14 @@ async def find_unfit(
     if is_standby:
         return STANDBY
     return READ_ONLY if is_read_only else None
+
+
+def _of_another_encoding(encoding: str | None) -> Refusal:
+    return Refusal(
+        sqlstate=None,
+        reason=f"the database's encoding is {encoding}, and the bot needs {_ENCODING}",
+        fix=f"run `CREATE DATABASE name ENCODING '{_ENCODING}' TEMPLATE template0`, and put that name into the URL",
+    )
 
 
 async def _is_shared(one: _Raw, other: _Raw, watch: Callable[[_Raw], None]) -> bool:

@@ -626,6 +626,21 @@ async def test_a_permanent_refusal_of_postgresql_ends_the_start(
     assert case.fix in said
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+async def test_a_database_that_cannot_hold_every_letter_ends_the_start(
+    load: LoadSettings, postgres_server: str, encoding: str
+) -> None:
+    """Found at the start, not by the first name with an umlaut; in LATIN1 the start would wait without end."""
+    name = f"test_{uuid4().hex}"
+    execute(postgres_server, f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0")
+    said = await refusal(_worker(load, postgres_server.rpartition("/")[0] + f"/{name}"))
+    execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    assert said == (
+        f"R2_CREDENTIAL_DATABASE_URL: the database's encoding is {encoding}, and the bot needs UTF8; run `CREATE "
+        "DATABASE name ENCODING 'UTF8' TEMPLATE template0`, and put that name into the URL"
+    )
+
+
 async def test_a_wrong_password_ends_the_start(load: LoadSettings, pooled: Callable[..., str]) -> None:
     """It is neither quoted nor logged."""
     url = pooled("session", "auth_type = md5").replace("@", f":{PASSWORD}@")
