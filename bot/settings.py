@@ -4,7 +4,7 @@ All problems are reported at once, each with the setting's name and the fix, nev
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -110,10 +110,56 @@ class ListenSettings(BaseSettings):
         return *network, NamedFiles(settings_cls, variables), env_settings, dotenv_settings
 
 
-class Settings(ListenSettings):
-    """All settings of the bot, checked. The aliases are the names in the environment."""
+class DatabaseSettings(ListenSettings):
+    """Where the database is: all that a backup needs."""
 
     role: ClassVar[Role] = Role.ALL
+
+    database_url: Annotated[
+        Secret | None,
+        secret_like(
+            r"sqlite:///.+|postgres(ql)?://.+",
+            "is sqlite:///PATH (a relative path), sqlite:////PATH (an absolute one), or postgresql://USER@HOST/NAME",
+        ),
+    ] = Field(None, alias="R2_CREDENTIAL_DATABASE_URL")
+    data_dir: Annotated[Path, BeforeValidator(check_path)] = Field(Path("data"), alias="R2_CREDENTIAL_DATA_DIR")
+
+    @property
+    def postgres_url(self) -> Secret | None:
+        """Return the URL of the PostgreSQL database, or None if the database is an SQLite file."""
+        url = self.database_url
+        return url if url is not None and url.reveal().startswith("postgres") else None
+
+    @property
+    def database_path(self) -> Path:
+        """Return the path of the SQLite file."""
+        if self.database_url is None:
+            return self.data_dir / "bot.sqlite"
+        return Path(self.database_url.reveal().removeprefix("sqlite:///"))
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _report_all_problems(cls, values: Mapping[str, Any], handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Check each setting and all of them together before giving up, so that one start reports every problem."""
+        values = {name: value for name, value in values.items() if name not in _OTHERS[cls.role]}
+        unreadable = {name: trouble for name, value in values.items() if (trouble := find_trouble(value)) is not None}
+        problems = [problem for name, value in unreadable.items() for problem in value.lines(name)]
+        problems += cls._find_problems_together(values, unreadable)
+        try:
+            settings = handler({name: value for name, value in values.items() if name not in unreadable})
+        except ValidationError as error:
+            problems += find_problems_of_fields(error, except_for=unreadable)
+        if problems:
+            raise SettingsError(problems)
+        return settings
+
+    @classmethod
+    def _find_problems_together(cls, values: Mapping[str, Any], unreadable: Collection[str]) -> list[str]:  # noqa: ARG003 - a subclass has some
+        return []
+
+
+class Settings(DatabaseSettings):
+    """All settings of the bot, checked. The aliases are the names in the environment."""
 
     slack_bot_token: Annotated[
         Secret, secret_like(rf"xoxb-{PRINTABLE}", "is the bot token of the Slack app and starts with xoxb-")
@@ -152,14 +198,6 @@ class Settings(ListenSettings):
     allowed_buckets: Annotated[tuple[str, ...], list_of(bucket_globs.find_slip, any_without="bucket")] = Field(
         (), alias="R2_CREDENTIAL_ALLOWED_BUCKETS"
     )
-    database_url: Annotated[
-        Secret | None,
-        secret_like(
-            r"sqlite:///.+|postgres(ql)?://.+",
-            "is sqlite:///PATH (a relative path), sqlite:////PATH (an absolute one), or postgresql://USER@HOST/NAME",
-        ),
-    ] = Field(None, alias="R2_CREDENTIAL_DATABASE_URL")
-    data_dir: Annotated[Path, BeforeValidator(check_path)] = Field(Path("data"), alias="R2_CREDENTIAL_DATA_DIR")
     sealing_key: Annotated[
         Secret | None,
         secret_like(r"(?s).*-----BEGIN PRIVATE KEY-----.*", "is a private key in PEM: `keygen PATH` makes one"),
@@ -192,34 +230,9 @@ class Settings(ListenSettings):
     log_format: Literal["json", "console"] | None = Field(None, alias="R2_CREDENTIAL_LOG_FORMAT")
     network: InstanceOf[Network] = Field(DIRECT, validation_alias=NETWORK)
 
-    @property
-    def postgres_url(self) -> Secret | None:
-        """Return the URL of the PostgreSQL database, or None if the database is an SQLite file."""
-        url = self.database_url
-        return url if url is not None and url.reveal().startswith("postgres") else None
-
-    @property
-    def database_path(self) -> Path:
-        """Return the path of the SQLite file."""
-        if self.database_url is None:
-            return self.data_dir / "bot.sqlite"
-        return Path(self.database_url.reveal().removeprefix("sqlite:///"))
-
-    @model_validator(mode="wrap")
     @classmethod
-    def _report_all_problems(cls, values: Mapping[str, Any], handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Check each setting and all of them together before giving up, so that one start reports every problem."""
-        values = {name: value for name, value in values.items() if name not in _OTHERS[cls.role]}
-        unreadable = {name: trouble for name, value in values.items() if (trouble := find_trouble(value)) is not None}
-        problems = [problem for name, value in unreadable.items() for problem in value.lines(name)]
-        problems += find_problems_together(values, cls.role, except_for=unreadable)
-        try:
-            settings = handler({name: value for name, value in values.items() if name not in unreadable})
-        except ValidationError as error:
-            problems += find_problems_of_fields(error, except_for=unreadable)
-        if problems:
-            raise SettingsError(problems)
-        return settings
+    def _find_problems_together(cls, values: Mapping[str, Any], unreadable: Collection[str]) -> list[str]:
+        return list(find_problems_together(values, cls.role, except_for=unreadable))
 
 
 class GatewaySettings(Settings):
@@ -287,6 +300,14 @@ def load_listen_settings(env_file: Path = Path(".env")) -> ListenSettings:
         return ListenSettings(_env_file=find_env_file(env_file)[0])
     except ValidationError as error:
         raise SettingsError([*find_problems_of_fields(error, except_for=())]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable_env_file(env_file, error) from None
+
+
+def load_database_settings(env_file: Path = Path(".env")) -> DatabaseSettings:
+    """Read only where the database is; raises SettingsError."""
+    try:
+        return DatabaseSettings(_env_file=env_file)
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable_env_file(env_file, error) from None
 
