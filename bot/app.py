@@ -81,7 +81,7 @@ from bot.slack.stories.store import StoreCredential
 from bot.slack.stories.try_again import TryAgain
 from bot.slack.traffic import SlackTraffic
 from bot.storage.checks import storage_checks
-from bot.storage.opening import Store, not_before_what_is_recorded, open_store
+from bot.storage.opening import Store, not_before_what_is_recorded, open_store, settle_at_the_start
 
 _MOST_MODALS: Final = 50
 """After a restart, so many of the latest submissions have their result shown in their modal, if that is open."""
@@ -239,6 +239,7 @@ async def _begin(
     store.submissions.watch(log_change)
     store.submissions.watch(count_endings(watched.metrics))
     store.submissions.watch(progress.watch)
+    await settle_at_the_start(store, watched.conditions.note)
     if settings.role is not Role.GATEWAY:
         await _catch_up(progress, store, settings.cloudflare_account_id)
     memberships = Memberships(slack, store.clock)

@@ -31,6 +31,7 @@ from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import (
     AccessRefused,
     BotError,
+    DatabaseRestored,
     DeadlineReached,
     GivenUp,
     NotStorable,
@@ -254,7 +255,11 @@ _SECTIONS: tuple[tuple[str, str, tuple[type[BotError], ...]], ...] = (
         "Shown at once to the person. Checked again before each step; a refusal then ends as *denied*.",
         (AccessRefused,),
     ),
-    ("Time and keys", "Ends as *expired* or *failed*; the token is erased.", (GivenUp, SealedValueUnreadable)),
+    (
+        "Time and keys",
+        "Ends as *expired* or *failed*; the token is erased.",
+        (GivenUp, DatabaseRestored, SealedValueUnreadable),
+    ),
 )
 ACTORS = {
     WhoActs.YOU: "you",

@@ -33,6 +33,7 @@ BotError
 ├── GivenUp                    the submission's deadline passed
 │   ├── NeverSent
 │   └── DeadlineReached
+├── DatabaseRestored           a backup of the database was put back, in which the submission was open
 ├── UnknownCause               a code of another version of the bot, or a damaged record
 ├── SlackRefused               Slack refused a call
 └── SlackTrouble               Slack gave no usable answer to a call
@@ -461,6 +462,15 @@ class DeadlineReached(GivenUp):
 
 
 # What was recorded.
+
+
+class DatabaseRestored(BotError):
+    """The operator put back a backup of the bot's database, in which this submission had not ended."""
+
+    code = "database_restored"
+    who_acts = WhoActs.YOU
+    cause = "The bot's database was restored from a backup in which this was open: the bot gave it up."
+    fixes = ("Check `/r2-credential status`; if this token is still the right one, submit it again.",)
 
 
 class UnknownCause(BotError):

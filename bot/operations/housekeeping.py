@@ -25,10 +25,20 @@ async def keep_house_forever(store: Store, watch: CredentialWatch) -> None:
 
 
 async def keep_house(store: Store, watch: CredentialWatch) -> None:
-    """Rotate and destroy the bot's keys, delete old openings, send due reminders. Never raises."""
+    """Find a restored database, rotate and destroy the bot's keys, delete what is old, send due reminders.
+
+    Never raises.
+    """
+    await _try_to(_settle, store)
     await _try_to(_rotate_keys, store)
     await _try_to(_forget_openings, store)
     await watch.announce_due()
+
+
+async def _settle(store: Store) -> None:
+    """Find a PostgreSQL database that was restored under a running bot, and note how far the others have come."""
+    if store.jobs is not None:
+        await store.lineage.settle()
 
 
 async def _rotate_keys(store: Store) -> None:

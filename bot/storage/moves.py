@@ -9,16 +9,17 @@ Five things are compared, each to prevent a different failure:
 - the step itself, against `STEPS`: an ending is final, or a result would be posted twice.
 """
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, null, or_, update
 
 from bot.cloudflare.errors import CloudflareError
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
-from bot.model.errors import BotError, RecordDamaged
+from bot.model.errors import BotError, DatabaseRestored, RecordDamaged
 from bot.model.move import Change, Changes, Move
 from bot.model.submission import ENDINGS, STEPS, Lease, State, Submission
 from bot.storage.catalogs import note_stored, note_test
@@ -79,6 +80,26 @@ def begin_anew(connection: Connection, is_it: ColumnElement[bool], row: dict[str
     return connection.execute(statement.values(row | {"revision": SUBMISSIONS.c.revision + 1})).rowcount > 0
 
 
+def end_all_open(connection: Connection, at: datetime) -> list[Change]:
+    """End every submission that has not ended, since the database was restored; return those that can be read.
+
+    What they did after the backup is unknown. Those that were being sent end as UNCERTAIN, and those that Cloudflare
+    had accepted as STORED.
+    """
+    rows = connection.execute(_END_ALL_OPEN.returning(SUBMISSIONS), {"at": at}).all()
+    return list(_read_changes(rows))
+
+
+def forget_all_open(connection: Connection, at: datetime) -> int:
+    """Do the same to a copy for a backup, keep no sealed value in it, and return how many were open.
+
+    Works with the tables of every earlier version.
+    """
+    ended = connection.execute(_END_ALL_OPEN, {"at": at}).rowcount
+    connection.execute(update(SUBMISSIONS).values(sealed_token=None, sealed_response_url=None).where(_IS_SEALED))
+    return ended
+
+
 def superseded_by(user_id: str, at: datetime) -> Move:
     """Return the move that ends a submission because the slot holds a newer token, of `user_id`."""
     return Move(to=State.SUPERSEDED, at=at, changes=Changes(superseded_by=user_id))
@@ -93,6 +114,7 @@ def _require_step(state: State, to: State) -> None:
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
 _IS_UNSENT: Final = SUBMISSIONS.c.state.in_([State.ACCEPTED.value, State.VERIFYING.value])
 _CAN_COUNT: Final = SUBMISSIONS.c.revision < MOST_COUNTED  # a damaged one must not fail the move that ends it
+_COUNTED: Final = case((_CAN_COUNT, SUBMISSIONS.c.revision + 1), else_=SUBMISSIONS.c.revision)
 _MOVE: Final = (
     update(SUBMISSIONS)
     .where(SUBMISSIONS.c.id == bindparam("its_id"), SUBMISSIONS.c.revision == bindparam("its_revision"), ITS_BUCKET)
@@ -109,10 +131,34 @@ _SUPERSEDE_OLDER: Final = (
         IS_FOR_THE_SLOT,
         IS_OLDER,
     )
-    .values(revision=case((_CAN_COUNT, SUBMISSIONS.c.revision + 1), else_=SUBMISSIONS.c.revision))
+    .values(revision=_COUNTED)
     .returning(SUBMISSIONS)
 )
 """Ends the submissions before that place that could still be sent."""
+
+_IS_SEALED: Final = or_(SUBMISSIONS.c.sealed_token.is_not(None), SUBMISSIONS.c.sealed_response_url.is_not(None))
+_IN_STATE: Final = {state: SUBMISSIONS.c.state == state.value for state in State}
+_END_ALL_OPEN: Final = (
+    update(SUBMISSIONS)
+    .where(SUBMISSIONS.c.reported_at.is_(None), SUBMISSIONS.c.ended_at.is_(None))
+    .values(
+        state=case(
+            (_IN_STATE[State.CONFIRMING], State.STORED.value),
+            (_IN_STATE[State.STORING], State.UNCERTAIN.value),
+            else_=State.EXPIRED.value,
+        ),
+        error_code=case((_IN_STATE[State.CONFIRMING], null()), else_=DatabaseRestored.code),
+        confirmation=case(
+            (_IN_STATE[State.CONFIRMING], CredentialStatus.UNKNOWN.value), else_=SUBMISSIONS.c.confirmation
+        ),
+        cloudflare_code=None,
+        cloudflare_message=None,
+        ended_at=bindparam("at", type_=SUBMISSIONS.c.ended_at.type),
+        next_attempt_at=bindparam("at", type_=SUBMISSIONS.c.ended_at.type),
+        sealed_token=None,
+        revision=_COUNTED,
+    )
+)
 
 
 def _values(move: Move, *, is_new_state: bool) -> dict[str, Any]:
@@ -152,11 +198,13 @@ def _supersede_older(connection: Connection, newer: Row[Any], move: Move) -> lis
     its |= {f"its_{column.name}": getattr(newer, column.name) for column in PLACE}
     superseding = superseded_by(newer.user_id, move.at)
     rows = connection.execute(_SUPERSEDE_OLDER, its | _values(superseding, is_new_state=True) | NO_CAUSE).all()
-    older = []
+    return list(_read_changes(rows))
+
+
+def _read_changes(rows: Iterable[Row[Any]]) -> Iterator[Change]:
     for row in rows:
         with suppress(RecordDamaged):  # it has ended all the same; the bucket's delivery reports the damage
-            older.append(Change(submission=read_submission(row), is_new_state=True))
-    return older
+            yield Change(submission=read_submission(row), is_new_state=True)
 
 
 def _as_credential(written: Row[Any], at: datetime) -> StoredCredential:

@@ -20,9 +20,11 @@ from bot.model.role import Role
 from bot.sealing.hpke import KeyRing, PublicRing, load_private_keys, load_public_key
 from bot.sealing.key_files import KeyFiles
 from bot.sealing.private_places import find_exposure
-from bot.settings import Settings
+from bot.settings import DatabaseSettings, Settings
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
+from bot.storage.high_water_mark import HighWaterMark
+from bot.storage.lineage import Lineage
 from bot.storage.lock import AlreadyRunning, ProcessLock
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
@@ -34,10 +36,13 @@ if TYPE_CHECKING:
     from bot.storage.refusals import Refusal
 
 KEY_DIRECTORY: Final = "sealing-keys"
+HIGH_WATER_MARK: Final = "high-water-mark"
+"""The file beside an SQLite database, not named like it: `cp bot.sqlite*` must not put it back with a backup."""
 
 _DATABASE: Final = DATABASE_SETTING
 _PAUSE: Final = timedelta(seconds=1)
 _DATA_DIR: Final = "R2_CREDENTIAL_DATA_DIR"
+_ROLL_BACK: Final = "Run that version or, to go back to this one, restore the backup that was made before the upgrade"
 
 _log = structlog.get_logger()
 
@@ -58,6 +63,7 @@ class Store:
     sealing: KeyRing | PublicRing
     key_files: KeyFiles | None
     jobs: "Jobs | None"
+    lineage: Lineage
 
     @property
     def key_ring(self) -> KeyRing | None:
@@ -80,12 +86,77 @@ async def open_store(
     return await _open_files(settings, stack, clock, tell)
 
 
+async def settle_at_the_start(store: Store, tell: Callable[[Finding], None]) -> None:
+    """Settle whether the database was restored, before anything of it is delivered; wait for a database in trouble."""
+    while True:
+        try:
+            await store.lineage.settle()
+        except DatabaseTrouble:
+            tell(store.database.trouble.finding())
+            await asyncio.sleep(_PAUSE.total_seconds())
+        else:
+            store.submissions.settle_by(store.lineage.settle)
+            return
+
+
+async def end_after_a_restore(settings: DatabaseSettings) -> int:
+    """End all that the database holds open, without running the bot, and return how many submissions that were.
+
+    Raises StartRefused, also while a bot uses the SQLite file.
+    """
+    async with AsyncExitStack() as stack:
+        url = settings.postgres_url
+        opened = _open_server(settings, url.reveal(), stack) if url else _open_file(settings, stack)
+        records = await opened
+        try:
+            return await records.lineage.settle(is_told=True)
+        except DatabaseTrouble as error:
+            message = f"{_DATABASE}: the database failed ({error}), so nothing was ended; try again"
+            raise StartRefused(message) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Records:
+    """The open database, and what every process needs of it."""
+
+    database: Database
+    submissions: Submissions
+    lineage: Lineage
+    clock: Callable[[], datetime]
+    tell_time: Callable[[], Awaitable[datetime]]
+    jobs: "Jobs | None" = None
+
+
 async def _open_files(
     settings: Settings,
     stack: AsyncExitStack,
     clock: Callable[[], datetime] | None,
     tell: Callable[[Finding], None],
 ) -> Store:
+    records = await _open_file(settings, stack, clock, tell)
+    try:
+        key_files, key_ring = _key_ring(settings, records.clock())
+    except OSError as error:
+        raise _unusable(settings, error) from None
+    return Store(
+        database=records.database,
+        submissions=records.submissions,
+        catalogs=Catalogs(records.database, settings.cloudflare_account_id),
+        clock=records.clock,
+        tell_time=records.tell_time,
+        sealing=key_ring,
+        key_files=key_files,
+        jobs=None,
+        lineage=records.lineage,
+    )
+
+
+async def _open_file(
+    settings: DatabaseSettings,
+    stack: AsyncExitStack,
+    clock: Callable[[], datetime] | None = None,
+    tell: Callable[[Finding], None] = log_finding,
+) -> _Records:
     path = settings.database_path
     try:
         _lock(settings.data_dir / "lock", settings, stack)
@@ -97,9 +168,10 @@ async def _open_files(
         database = SqliteDatabase(path)
         stack.push_async_callback(database.close)
         await _start_unless_busy(database, path, tell)
-        submissions = Submissions(database)
+        mark = HighWaterMark(path.with_name(f"{HIGH_WATER_MARK}.{path.name}"), is_expected=True)
+        stack.callback(mark.close)
+        submissions = Submissions(database, mark=mark)
         now = clock or steady_clock(await _latest_time(submissions, datetime.now(UTC)))
-        key_files, key_ring = _key_ring(settings, now())
     except OSError as error:
         raise _unusable(settings, error) from None
     except DatabaseCorrupt:
@@ -109,20 +181,17 @@ async def _open_files(
         )
         raise StartRefused(message) from None
     except SchemaTooNew:
-        message = f"{_DATABASE}: {path} belongs to a newer version of the bot and was left as it is. Run that version"
+        message = f"{_DATABASE}: {path} belongs to a newer version of the bot and was left as it is. {_ROLL_BACK}"
         raise StartRefused(message) from None
     except (DatabaseTrouble, ValueError):  # a path without a name
         message = f"{_DATABASE}: {path} cannot be opened as a database of this bot"
         raise StartRefused(message) from None
-    return Store(
+    return _Records(
         database=database,
         submissions=submissions,
-        catalogs=Catalogs(database, settings.cloudflare_account_id),
+        lineage=Lineage(submissions, mark, now),
         clock=now,
         tell_time=_machine_time,
-        sealing=key_ring,
-        key_files=key_files,
-        jobs=None,
     )
 
 
@@ -154,6 +223,28 @@ async def _open_postgres(
     clock: Callable[[], datetime] | None,
     tell: Callable[[Finding], None],
 ) -> Store:
+    records = await _open_server(settings, url, stack, clock, tell)
+    key_files, sealing = _sealing_on_postgres(settings, records.clock(), stack)
+    return Store(
+        database=records.database,
+        submissions=records.submissions,
+        catalogs=Catalogs(records.database, settings.cloudflare_account_id),
+        clock=records.clock,
+        tell_time=records.tell_time,
+        sealing=sealing,
+        key_files=key_files,
+        jobs=records.jobs,
+        lineage=records.lineage,
+    )
+
+
+async def _open_server(
+    settings: DatabaseSettings,
+    url: str,
+    stack: AsyncExitStack,
+    clock: Callable[[], datetime] | None = None,
+    tell: Callable[[Finding], None] = log_finding,
+) -> _Records:
     try:
         from bot.storage.jobs import Jobs  # noqa: PLC0415 - the extra "postgres"
         from bot.storage.postgres import PostgresDatabase  # noqa: PLC0415 - the extra "postgres"
@@ -167,18 +258,17 @@ async def _open_postgres(
         raise StartRefused(message) from None
     stack.push_async_callback(database.stop)
     jobs = Jobs(database)
-    submissions = Submissions(database, enqueue=jobs.deliver_in)
+    mark = HighWaterMark(settings.data_dir / HIGH_WATER_MARK, is_expected=False)
+    stack.callback(mark.close)
+    submissions = Submissions(database, enqueue=jobs.deliver_in, mark=mark)
     started_at = await _wait_for(database, jobs, submissions, tell)
     now = clock or steady_clock(started_at)
-    key_files, sealing = _sealing_on_postgres(settings, now(), stack)
-    return Store(
+    return _Records(
         database=database,
         submissions=submissions,
-        catalogs=Catalogs(database, settings.cloudflare_account_id),
+        lineage=Lineage(submissions, mark, now),
         clock=now,
         tell_time=database.now,
-        sealing=sealing,
-        key_files=key_files,
         jobs=jobs,
     )
 
@@ -206,7 +296,7 @@ async def _wait_for(
             await jobs.prepare()
             return await _latest_time(submissions, await database.now())
         except SchemaTooNew:
-            message = f"{_DATABASE}: the database belongs to a newer version of the bot. Run that version"
+            message = f"{_DATABASE}: the database belongs to a newer version of the bot. {_ROLL_BACK}"
             raise StartRefused(message) from None
         except DatabaseTrouble:
             if database.refusal is not None:
@@ -240,7 +330,7 @@ async def _machine_time() -> datetime:
     return datetime.now(UTC)
 
 
-def _unusable(settings: Settings, error: OSError) -> StartRefused:
+def _unusable(settings: DatabaseSettings, error: OSError) -> StartRefused:
     data_dir = settings.data_dir
     failed_at = Path(error.filename) if isinstance(error.filename, str) else data_dir
     if failed_at in (data_dir, *data_dir.parents):
@@ -250,7 +340,7 @@ def _unusable(settings: Settings, error: OSError) -> StartRefused:
     return StartRefused(f"{_DATABASE}: {failed_at} cannot be used {explain(error, failed_at)}")
 
 
-def _lock(path: Path, settings: Settings, stack: AsyncExitStack) -> None:
+def _lock(path: Path, settings: DatabaseSettings, stack: AsyncExitStack) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _require_private(path.parent, _DATABASE if path.parent != settings.data_dir else _DATA_DIR)
     try:

@@ -189,3 +189,13 @@ WORKERS_KEYS: Final = Table(
     Column("key_id", String, primary_key=True),
     Column("seen_at", _UtcDateTime, nullable=False),
 )
+
+ORIGINS: Final = Table(
+    "origins",
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("server_id", String),
+    Column("database_oid", String),
+    Column("table_oid", String),
+    Column("timeline", String),
+)

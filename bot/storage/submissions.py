@@ -1,11 +1,11 @@
 """Stores submissions and the leases of buckets. Moves are made by `bot.storage.moves`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, not_, or_, select
 
@@ -17,6 +17,7 @@ from bot.sealing.hpke import key_id_of
 from bot.storage.accepting import Acceptance, accept, add
 from bot.storage.damage import SetAside
 from bot.storage.database import Database
+from bot.storage.high_water_mark import HighWaterMark
 from bot.storage.moves import make_move
 from bot.storage.rows import (
     EPOCH,
@@ -24,6 +25,7 @@ from bot.storage.rows import (
     ITS_BUCKET,
     MAY_BE_SENT,
     PLACE,
+    TAKEN,
     names_of,
     read_pending,
     read_submission,
@@ -37,6 +39,17 @@ _MOST_WORK: Final = 30
 _T = TypeVar("_T")
 
 
+class _HasChanges(Protocol):
+    """What a transaction that makes moves returns."""
+
+    @property
+    def changes(self) -> Sequence[Change]:
+        """The submissions that it changed."""
+
+
+_Changed = TypeVar("_Changed", bound=_HasChanges)
+
+
 class Submissions:
     """Reads and changes submissions. Every method raises DatabaseTrouble when the database fails.
 
@@ -44,9 +57,16 @@ class Submissions:
     that makes it necessary; a single process is woken by `wake` after the commit.
     """
 
-    def __init__(self, database: Database, enqueue: Callable[[Any, BucketKey], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        enqueue: Callable[[Any, BucketKey], Awaitable[None]] | None = None,
+        mark: HighWaterMark | None = None,
+    ) -> None:
         self._database = database
         self._enqueue = enqueue
+        self._mark = mark or HighWaterMark(None, is_expected=False)
+        self._settle: Callable[[], Awaitable[object]] = _leave_unsettled
         self._wake: Callable[[BucketKey], None] = _leave_to_jobs
         self._watchers: list[Callable[[Change], None]] = []
         self._set_aside = SetAside()
@@ -58,6 +78,24 @@ class Submissions:
     def watch(self, watcher: Callable[[Change], None]) -> None:
         """Call this, which must not fail, for every change of a submission that was committed here."""
         self._watchers.append(watcher)
+
+    def settle_by(self, settle: Callable[[], Awaitable[object]]) -> None:
+        """Call this when the database turns out to be an older one; it must take every lease away."""
+        self._settle = settle
+
+    async def end_all(self, act: Callable[[Connection], _Changed]) -> _Changed:
+        """Run a transaction that ends submissions of any buckets; report each of them, and wake its bucket."""
+
+        async def enqueue(ended: _Changed, connection: Any) -> None:  # noqa: ANN401 - psycopg is optional
+            if self._enqueue is not None:
+                for key in _keys_of(ended.changes):
+                    await self._enqueue(connection, key)
+
+        ended = await self._database.run(act, None if self._enqueue is None else enqueue)
+        for key in _keys_of(ended.changes):
+            self._wake(key)
+        self._notify(ended.changes)
+        return ended
 
     async def ping(self) -> None:
         """Return once the database has accepted a write: a read-only one is not ready."""
@@ -129,7 +167,13 @@ class Submissions:
 
     async def take(self, key: BucketKey) -> Lease:
         """Take over a bucket's lease: an earlier holder can no longer record anything."""
-        return await self._database.run(lambda connection: _take(connection, key))
+        least = self._mark.taken
+        lease, taken = await self._database.run(lambda connection: _take_and_count(connection, key))
+        if taken < least:
+            await self._settle()
+        else:
+            self._mark.note(taken)
+        return lease
 
     async def holds(self, lease: Lease) -> bool:
         """Return whether no other process has taken over the bucket since."""
@@ -214,6 +258,14 @@ class Submissions:
                 watcher(change)
 
 
+async def _leave_unsettled() -> None:
+    """Do nothing."""
+
+
+def _keys_of(changes: Iterable[Change]) -> list[BucketKey]:
+    return sorted({change.submission.key for change in changes})
+
+
 def _leave_to_jobs(_: BucketKey) -> None:
     """Do nothing: the transaction has deferred a job."""
 
@@ -268,6 +320,10 @@ def try_to_write(connection: Connection) -> None:
 def _take(connection: Connection, key: BucketKey) -> Lease:
     row = {"account_id": key.account_id, "bucket": key.bucket, "epoch": 1}
     return Lease(key=key, epoch=connection.execute(_TAKE[connection.dialect.name], row).scalar_one())
+
+
+def _take_and_count(connection: Connection, key: BucketKey) -> tuple[Lease, int]:
+    return _take(connection, key), connection.execute(TAKEN).scalar_one()
 
 
 def _holds(connection: Connection, lease: Lease) -> bool:

@@ -17,6 +17,8 @@ from bot.operations.housekeeping import OPENINGS_KEPT_FOR, keep_house
 from bot.sealing.key_files import KEY_LIFETIME, RETIREMENT, KeyFiles
 from bot.storage.accepting import Verdict
 from bot.storage.catalogs import Catalogs
+from bot.storage.high_water_mark import HighWaterMark
+from bot.storage.lineage import Lineage
 from bot.storage.opening import Store
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
@@ -42,15 +44,17 @@ def store(database: SqliteDatabase, clock: Clock, tmp_path: Path) -> Store:
     async def tell_time() -> datetime:
         return clock()
 
+    submissions = Submissions(database)
     return Store(
         database=database,
-        submissions=Submissions(database),
+        submissions=submissions,
         catalogs=Catalogs(database, "made-up"),
         clock=clock,
         tell_time=tell_time,
         sealing=key_files.load(clock()),
         key_files=key_files,
         jobs=None,
+        lineage=Lineage(submissions, HighWaterMark(None, is_expected=False), clock),
     )
 
 

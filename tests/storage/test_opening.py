@@ -493,7 +493,10 @@ async def test_a_newer_postgresql_is_refused(load: LoadSettings, postgres_url: s
 
     said = await refusal(_worker(load, postgres_url))
 
-    assert said == ("R2_CREDENTIAL_DATABASE_URL: the database belongs to a newer version of the bot. Run that version")
+    assert said == (
+        "R2_CREDENTIAL_DATABASE_URL: the database belongs to a newer version of the bot. Run that version or, to go "
+        "back to this one, restore the backup that was made before the upgrade"
+    )
     assert execute(postgres_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [
         ("alembic_version",)
     ]

@@ -8,7 +8,15 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from bot.model.catalog import CredentialStatus
-from bot.model.errors import BotError, DeadlineReached, GivenUp, TokenLivesTooLong, Transient, what_to_do
+from bot.model.errors import (
+    BotError,
+    DatabaseRestored,
+    DeadlineReached,
+    GivenUp,
+    TokenLivesTooLong,
+    Transient,
+    what_to_do,
+)
 from bot.model.submission import Check, Findings, State, Task, TokenKind
 from bot.slack.blocks import date, escape
 from bot.slack.messages.redacted import RedactedResult
@@ -176,7 +184,7 @@ def _explain_lifetime(findings: Findings) -> str:
 def _list_fixes_of_cause(result: RedactedResult) -> tuple[str, ...]:
     """Return the fixes; where the slot may hold the token, submitting the same one settles it, if it is good."""
     is_passing = result.error is None or issubclass(result.error, Transient)
-    if result.task is Task.ENABLE and (is_passing or issubclass(result.error or BotError, GivenUp)):
+    if result.task is Task.ENABLE and (is_passing or issubclass(result.error or BotError, GivenUp | DatabaseRestored)):
         return (_PRESS_AGAIN,)
     if result.error is None or (is_passing and result.ending is State.UNCERTAIN):
         return (_SAME_AGAIN,)

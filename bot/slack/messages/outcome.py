@@ -47,12 +47,16 @@ class Special(StrEnum):
     """Stored, but Cloudflare says that it does not work or is not there."""
     NOWHERE = "nowhere"
     """Refused because the bucket has no usable catalog; nothing was wrong with the token."""
+    RESTORED = "restored"
+    """Expired because the database was restored: it is not known what was done after the backup."""
 
 
 _STORED: Final = "{user} stored a new credential for the catalog of {bucket}."
 _NOT_STORED: Final = "The credential that {user} submitted for {bucket} was not stored; nothing was changed."
 _NOT_CHECKED: Final = "The token that {user} submitted for {bucket} could not be checked; nothing was changed."
 _NOT_ENABLED: Final = "The catalog of {bucket}, which {user} wanted to enable, was not enabled."
+_PERHAPS_STORED: Final = "It is not known whether the credential that {user} submitted for {bucket} was stored."
+_PERHAPS_ENABLED: Final = "It is not known whether the catalog of {bucket}, which {user} wanted to enable, was enabled."
 
 
 def _denied(headline: str) -> Outcome:
@@ -72,6 +76,16 @@ def _expired(headline: str) -> Outcome:
         view_title="Too late",
         headline=headline,
         words="too late",
+    )
+
+
+def _restored(headline: str, aside: str = "") -> Outcome:
+    return Outcome(
+        mark=":hourglass:",
+        title=f"Given up, since the bot's database was restored{aside}",
+        view_title="Given up",
+        headline=headline,
+        words="given up after a restore",
     )
 
 
@@ -117,7 +131,7 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
             mark=":warning:",
             title="Not known whether it was stored",
             view_title="Not known if stored",
-            headline="It is not known whether the credential that {user} submitted for {bucket} was stored.",
+            headline=_PERHAPS_STORED,
             words="not known whether it was stored",
         ),
         State.SUPERSEDED: Outcome(
@@ -128,6 +142,7 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
             words="replaced by a newer submission",
         ),
         State.EXPIRED: _expired(_NOT_STORED),
+        Special.RESTORED: _restored(_PERHAPS_STORED),
     },
     Task.CHECK: {
         State.CHECKED: Outcome(
@@ -156,6 +171,7 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
             words="failed",
         ),
         State.EXPIRED: _expired(_NOT_CHECKED),
+        Special.RESTORED: _restored(_NOT_CHECKED, ": nothing changed"),
     },
     Task.ENABLE: {
         State.ENABLED: Outcome(
@@ -184,10 +200,11 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
             mark=":warning:",
             title="Not known whether it was enabled",
             view_title="Not known if enabled",
-            headline="It is not known whether the catalog of {bucket}, which {user} wanted to enable, was enabled.",
+            headline=_PERHAPS_ENABLED,
             words="not known whether it was enabled",
         ),
         State.EXPIRED: _expired(_NOT_ENABLED),
+        Special.RESTORED: _restored(_PERHAPS_ENABLED),
     },
 }
 """Every possible ending of each task; a test proves that none is missing."""

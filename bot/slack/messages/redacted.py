@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from bot.cloudflare.errors import CatalogRefusal, CloudflareError
 from bot.model.catalog import CredentialStatus
-from bot.model.errors import BotError, Transient, WhoActs, error_of_code
+from bot.model.errors import BotError, DatabaseRestored, Transient, WhoActs, error_of_code
 from bot.model.submission import Findings, State, Submission, Task, TokenKind
 from bot.slack.blocks import escape, moment
 from bot.slack.messages.outcome import OUTCOMES, UNFORESEEN, Outcome, ProgressStep, Special
@@ -93,6 +93,8 @@ class RedactedResult:
             return Special.ALARM
         if self.task is Task.STORE and self.ending is State.REFUSED and issubclass(error, CatalogRefusal):
             return Special.NOWHERE
+        if self.ending is State.EXPIRED and issubclass(error, DatabaseRestored):
+            return Special.RESTORED
         is_lost = self.task is Task.ENABLE and issubclass(error, Transient)
         return State.UNCERTAIN if is_lost else self.ending  # it may have been enabled without an answer
 

@@ -23,6 +23,7 @@ from bot.model.catalog import CredentialStatus
 from bot.model.errors import (
     AccessRefused,
     BotError,
+    DatabaseRestored,
     DatabaseTrouble,
     DatabaseUnavailable,
     DeadlineReached,
@@ -58,14 +59,17 @@ _FAILURES = _codes(
     OperatorError, UnexplainedRefusal, CloudflareTrouble, DatabaseTrouble, MembershipUnknown, DeadlineReached
 )
 _UNREADABLE = _codes(SealedValueUnreadable)
-_LATE: dict[State, Sequence[str | None]] = {State.DENIED: _DENIALS, State.EXPIRED: _codes(NeverSent)}
+_LATE: dict[State, Sequence[str | None]] = {
+    State.DENIED: _DENIALS,
+    State.EXPIRED: [NeverSent.code, DatabaseRestored.code],
+}
 ENDED_BY: dict[Task, dict[State, Sequence[str | None]]] = {
     Task.STORE: _LATE
     | {
         State.STORED: [None],
         State.REFUSED: _codes(Refusal),
         State.FAILED: [*_FAILURES, *_UNREADABLE],
-        State.UNCERTAIN: [None, *_codes(Refusal), *_DENIALS, *_FAILURES, *_UNREADABLE],
+        State.UNCERTAIN: [None, *_codes(Refusal, DatabaseRestored), *_DENIALS, *_FAILURES, *_UNREADABLE],
         State.SUPERSEDED: [None],
     },
     Task.CHECK: _LATE
@@ -140,7 +144,7 @@ def test_the_table_of_endings_is_complete() -> None:
     assert {state for states in ENDED_BY.values() for state in states} == ENDINGS
     recordable = (CloudflareError, DatabaseTrouble, AccessRefused, SealedValueUnreadable)
     listed = {code for states in ENDED_BY.values() for codes in states.values() for code in codes if code}
-    assert listed == set(_codes(*recordable, NeverSent, DeadlineReached))
+    assert listed == set(_codes(*recordable, NeverSent, DatabaseRestored, DeadlineReached))
 
 
 _NOT_STORED = "The credential that <@U0ADA0001> submitted for `lake` was not stored; nothing was changed."

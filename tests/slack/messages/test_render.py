@@ -17,6 +17,7 @@ from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import (
     AccessRefused,
     BotError,
+    DatabaseRestored,
     DatabaseUnavailable,
     EnablingNotAllowed,
     MembershipUnknown,
@@ -150,6 +151,8 @@ def test_unchanged_is_said_exactly_where_it_is_true(submission: Submission) -> N
     message = render.result_message(result, contact="")
     is_of_the_slot = submission.task is not Task.ENABLE
     is_unchanged = is_of_the_slot and submission.state not in {State.STORED, State.UNCERTAIN, State.SUPERSEDED}
+    if submission.task is Task.STORE and submission.error_code == DatabaseRestored.code:
+        is_unchanged = False  # the backup does not know what was done since
     assert ("nothing was changed" in message["text"]) is is_unchanged
     if is_of_the_slot:
         assert ("nothing changed" in _read(message["blocks"])) is is_unchanged

@@ -1,0 +1,160 @@
+"""Finds out whether the database is older than what was done with it, and then ends all that it holds open.
+
+A restored backup forgets deliveries: an open submission of it may be older than what is in the slot since. Three signs
+tell, each with its limits (docs/decisions/12-restored-databases.md):
+
+- the mark outside of the database is ahead of it, or belongs to another one;
+- PostgreSQL says that the records were made in another cluster, database or table: they were dumped and restored;
+- the operator says so, by the command `restored`: a copy of the mark and the database together has no sign at all.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+from uuid import uuid4
+
+import structlog
+from sqlalchemy import Connection, TextClause, delete, exists, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from bot.model.move import Change
+from bot.storage.high_water_mark import HighWaterMark, Mark
+from bot.storage.lock import lock_name
+from bot.storage.moves import end_all_open
+from bot.storage.rows import TAKEN
+from bot.storage.schema import LEASES, ORIGINS, SUBMISSIONS
+from bot.storage.submissions import Submissions
+from bot.storage.upsert import INSERTS
+
+_MARGIN: Final = 1_000_000
+"""Added after a restore: more than any other process can have seen in the database that is gone."""
+
+_QUESTIONS: Final = (
+    text("SELECT CAST(system_identifier AS text) AS server_id FROM pg_control_system()"),
+    text(
+        "SELECT CAST(oid AS text) AS database_oid, CAST(CAST(to_regclass('origins') AS oid) AS text) AS table_oid "
+        "FROM pg_database WHERE datname = current_database()"
+    ),
+    text("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) AS timeline"),
+)
+"""Each apart: a role without the right to one still gets the others."""
+
+_FIX_OF_TIMELINE: Final = (
+    "nothing, if a standby that had received everything was promoted; after a recovery to an earlier time, stop all "
+    "processes, run `r2-credential-bot restored`, and start them"
+)
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Which database this is. What the server does not tell is None; SQLite has only the id."""
+
+    id: str
+    server_id: str | None = None
+    database_oid: str | None = None
+    table_oid: str | None = None
+    timeline: str | None = None
+
+    def is_another_than(self, other: "Origin") -> bool:
+        """Return whether the two are another cluster, database or table. A timeline alone may be a failover."""
+        of_both = ((getattr(self, name), getattr(other, name)) for name in ("server_id", "database_oid", "table_oid"))
+        return any(None not in pair and pair[0] != pair[1] for pair in of_both)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What was found, and the submissions that were ended."""
+
+    mark: Mark
+    changes: list[Change]
+    is_restored: bool
+    timelines: tuple[str | None, str | None]
+
+
+class Lineage:
+    """Settles whether the database was restored. Of several processes, the first one does it for all."""
+
+    def __init__(self, submissions: Submissions, mark: HighWaterMark, clock: Callable[[], datetime]) -> None:
+        self._submissions = submissions
+        self._mark = mark
+        self._clock = clock
+
+    async def settle(self, *, is_told: bool = False) -> int:
+        """Compare all signs. If one tells, or the operator does, end what is open; return how many submissions.
+
+        Raises DatabaseTrouble.
+        """
+        settled = await self._submissions.end_all(lambda connection: self._settle(connection, is_told=is_told))
+        self._mark.adopt(settled.mark)
+        before, after = settled.timelines
+        if settled.is_restored:
+            _log.warning("database_restored", submissions_ended=len(settled.changes))
+        elif None not in settled.timelines and before != after:
+            _log.warning("database_timeline_changed", before=before, after=after, fix=_FIX_OF_TIMELINE)
+        return len(settled.changes)
+
+    def _settle(self, connection: Connection, *, is_told: bool) -> Settled:
+        mark = self._mark.current()  # before the database is asked, which then has no less
+        lock_name(connection, "origin")
+        recorded, taken = _read_origin(connection), connection.execute(TAKEN).scalar_one()
+        now = Origin(id=recorded.id if recorded else uuid4().hex, **_describe(connection))
+        is_restored = is_told or self._is_older(connection, mark, recorded, now, taken)
+        changes: list[Change] = []
+        if is_restored:
+            now = replace(now, id=uuid4().hex)  # by its new id, every older backup is still recognised
+            changes = end_all_open(connection, self._clock())
+            taken = _void_leases(connection, max(taken, mark.taken if mark else 0))
+        if now != recorded:
+            connection.execute(delete(ORIGINS))
+            connection.execute(insert(ORIGINS), asdict(now))
+        return Settled(
+            mark=Mark(database_id=now.id, taken=taken),
+            changes=changes,
+            is_restored=is_restored,
+            timelines=(recorded.timeline if recorded else None, now.timeline),
+        )
+
+    def _is_older(
+        self, connection: Connection, mark: Mark | None, recorded: Origin | None, now: Origin, taken: int
+    ) -> bool:
+        if recorded is None:  # a first start, or a backup from before this table
+            return mark is not None and bool(connection.scalar(select(exists().select_from(SUBMISSIONS))))
+        if mark is None or mark.database_id != recorded.id:  # on PostgreSQL, another process may have settled it
+            return self._mark.is_expected or recorded.is_another_than(now)
+        return mark.taken > taken or recorded.is_another_than(now)
+
+
+def _read_origin(connection: Connection) -> Origin | None:
+    row = connection.execute(select(ORIGINS)).first()
+    return Origin(**row._mapping) if row else None  # noqa: SLF001 - public in SQLAlchemy, with this name
+
+
+def _describe(connection: Connection) -> dict[str, Any]:
+    """Return what the server says of itself; nothing on SQLite."""
+    found: dict[str, Any] = {}
+    for question in _QUESTIONS if connection.dialect.name == "postgresql" else ():
+        with suppress(DBAPIError):  # a right that was taken away, or a function that a managed service lacks
+            found |= _ask(connection, question)
+    return found
+
+
+def _ask(connection: Connection, question: TextClause) -> dict[str, Any]:
+    with connection.begin_nested():  # else a refusal would end the transaction
+        return dict(connection.execute(question).mappings().one())
+
+
+def _void_leases(connection: Connection, most: int) -> int:
+    """Take every lease away from its holder, and return the number of leases taken, now above `most`."""
+    connection.execute(update(LEASES).values(epoch=LEASES.c.epoch + 1))
+    wanted = most + _MARGIN
+    missing = wanted - connection.execute(TAKEN).scalar_one()
+    row = {"account_id": "", "bucket": "", "epoch": missing}
+    raised = INSERTS[connection.dialect.name](LEASES).on_conflict_do_update(
+        index_elements=["account_id", "bucket"], set_={"epoch": LEASES.c.epoch + missing}
+    )
+    connection.execute(raised, row)
+    return wanted
