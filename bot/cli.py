@@ -1,4 +1,4 @@
-"""The command line: run, check, health, sandbox, keygen, manifest. A command is a function under `@_command`."""
+"""The command line. A command is a function under `@_command`."""
 
 import argparse
 import asyncio
@@ -141,6 +141,50 @@ def check(role: str, *, as_json: bool) -> None:
     if as_json:
         _print(to_json(found) + "\n")
     sys.exit(has_failed(found))
+
+
+@_command(_argument("path", type=Path, help="the file to create; it must not exist"))
+def backup(path: Path) -> None:
+    """Copy the SQLite database while the bot runs, without what is open. See docs/backup.md."""
+    _harden()
+    from datetime import UTC, datetime
+
+    from bot.settings import SettingsError, load_database_settings
+    from bot.storage.backup import BackupRefused, back_up
+
+    try:
+        settings = load_database_settings()
+    except SettingsError as error:
+        _refuse(*error.problems)
+    if settings.postgres_url is not None:
+        _refuse(
+            "This copies an SQLite file, and R2_CREDENTIAL_DATABASE_URL names PostgreSQL: back it up with "
+            "`pg_dump --format=custom`, restore it with `pg_restore --clean --if-exists`, as docs/backup.md says."
+        )
+    try:
+        ended = back_up(settings.database_path, path, datetime.now(UTC))
+    except BackupRefused as refused:
+        _refuse(str(refused))
+    print(f"{path}: written; {ended} open submissions are left out of it, and go on in the running bot")
+
+
+@_command()
+def restored() -> None:
+    """End all that the database holds open, after a restore that the bot cannot recognise. See docs/backup.md."""
+    _harden()
+    from bot.model.errors import StartRefused
+    from bot.operations.logs import configure_logging
+    from bot.settings import SettingsError, load_database_settings
+    from bot.storage.opening import end_after_a_restore
+
+    configure_logging("info", None)
+    try:
+        ended = asyncio.run(end_after_a_restore(load_database_settings()))
+    except SettingsError as error:
+        _refuse(*error.problems)
+    except StartRefused as error:
+        _refuse(str(error))
+    print(f"{ended} open submissions were ended; the bot tells their users when it runs")
 
 
 @_command()
