@@ -179,6 +179,21 @@ class FakeSlack(UserActions):
         )
         self.workspace.change_channel(changed)
 
+    def refuse_bot_token(self, error: str | None = "token_revoked") -> None:
+        """Refuse every call with the bot token, as after a revocation; None: accept it again."""
+        self._web_api.bot_token_refusal = error
+
+    def grant(self, *scopes: str) -> None:
+        """Replace the scopes of the bot token."""
+        self.workspace.config = replace(self.workspace.config, scopes=scopes)
+
+    async def switch_socket_mode(self, *, on: bool) -> None:
+        """Switch Socket Mode on, or off: every connection ends."""
+        self._web_api.is_socket_mode_on = on
+        if not on:
+            await self.transport.ask_to_reconnect("link_disabled")
+            await self.transport.drop_connections()
+
     async def wait_for_connections(self, count: int = 1, within: timedelta = PATIENCE) -> None:
         """Wait until the app holds at least this many Socket Mode connections."""
 

@@ -57,6 +57,8 @@ class Transport:
     With `request_urls` (several replicas) they go there by turns, as a load balancer with passive health checks does
     it: one that refuses the connection or answers 503 is passed over for the next.
 
+    `connections_of_others`: how many another bot has with the same app, of those that `hello` counts.
+
     `redelivers`: an envelope whose connection closes before it was acknowledged goes over another open one, within the
     same 3 s. Slack does not document that for commands and interactions: switch it off to see the other possibility.
     """
@@ -69,6 +71,7 @@ class Transport:
     request_urls: list[str] = field(default_factory=list)
     refuses_connections: bool = False
     redelivers: bool = True
+    connections_of_others: int = 0
     sent: list[Sent] = field(default_factory=list)
     connections: list[web.WebSocketResponse] = field(default_factory=list)
     _tickets: set[str] = field(default_factory=set)
@@ -172,7 +175,7 @@ class Transport:
         await socket.send_json(
             {
                 "type": "hello",
-                "num_connections": len(self.connections) + 1,
+                "num_connections": len(self.connections) + 1 + self.connections_of_others,
                 "debug_info": {"host": "sandbox", "build_number": 1, "approximate_connection_time": 18060},
                 "connection_info": {"app_id": self.config.app_id},
             }

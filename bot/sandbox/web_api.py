@@ -31,7 +31,7 @@ _SCOPES = {
     "usergroups.users.list": "usergroups:read",
 }
 _SCOPE_OF_KIND = {"im": "im:read", "mpim": "mpim:read", "private": "groups:read", "public": "channels:read"}
-_APP_TOKEN_SCOPES = ("connections:write",)
+_SCOPE_OF_SOCKETS = "connections:write"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,8 @@ class WebApi:
     traffic: list[bytes]
     problems: list[str]
     base_url: str = ""
+    bot_token_refusal: str | None = None
+    is_socket_mode_on: bool = True
     calls: list[ApiCall] = field(default_factory=list)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -87,7 +89,7 @@ class WebApi:
         config, token = self.workspace.config, _token(request, arguments)
         if token in config.bot_tokens:
             return {"X-OAuth-Scopes": ",".join(config.scopes)}
-        return {"X-OAuth-Scopes": ",".join(_APP_TOKEN_SCOPES)} if token and token == config.app_token else {}
+        return {"X-OAuth-Scopes": ",".join(config.app_token_scopes)} if token and token == config.app_token else {}
 
     def _perform(self, request: web.Request, method: str, arguments: JsonObject | None) -> JsonObject:
         methods: dict[str, Callable[[JsonObject], JsonObject]] = {
@@ -118,6 +120,10 @@ class WebApi:
             refuse("invalid_auth")
         if is_app != (method == "apps.connections.open"):
             refuse("not_allowed_token_type")
+        if is_bot and self.bot_token_refusal:
+            refuse(self.bot_token_refusal)
+        if is_app and _SCOPE_OF_SOCKETS not in config.app_token_scopes:
+            refuse("missing_scope", needed=_SCOPE_OF_SOCKETS)
         if method in _SCOPES:
             self._need_scope(_SCOPES[method])
 
@@ -126,6 +132,8 @@ class WebApi:
             refuse("missing_scope", needed=scope)
 
     def _open_connection(self, _: JsonObject) -> JsonObject:
+        if not self.is_socket_mode_on:
+            refuse("socket_mode_not_enabled")
         address = self.base_url.replace("http://", "ws://", 1)
         return {"url": f"{address}/link/?ticket={self.transport.issue_ticket()}&app_id={self.workspace.config.app_id}"}
 
@@ -183,7 +191,7 @@ class WebApi:
 
     def _list_group(self, arguments: JsonObject) -> JsonObject:
         group = self.workspace.user_groups.get(_required(arguments, "usergroup"))
-        if group is None:
+        if group is None or group.is_disabled:
             refuse("no_such_subteam")
         return {"users": list(group.members)}
 

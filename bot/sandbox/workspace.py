@@ -73,6 +73,7 @@ class UserGroup:
     id: str
     handle: str
     members: tuple[str, ...]
+    is_disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +140,7 @@ class FakeSlackConfig:
     bot_id: str = "B0R2BOT01"
     bot_tokens: tuple[str, ...] = ("xoxb-sandbox-bot",)
     app_token: str | None = "xapp-sandbox-app"  # noqa: S105 - made up, opens nothing but this sandbox
+    app_token_scopes: tuple[str, ...] = ("connections:write",)
     signing_secret: str = "5a4d0b0c5a4d0b0c5a4d0b0c5a4d0b0c"  # noqa: S105 - made up, as above
     verification_token: str = "legacy-token-sandbox"  # noqa: S105 - the legacy `token` field, made up
     request_url: str | None = None
