@@ -8,7 +8,6 @@ from datetime import timedelta
 import aiohttp
 import pytest
 import pytest_asyncio
-import structlog
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.model.catalog import BucketKey
@@ -23,6 +22,7 @@ from bot.model.errors import (
     Outsider,
     UsergroupUnreadable,
 )
+from bot.model.finding import Mark
 from bot.policy.gate import Actor, Gate, Home
 from bot.policy.rules import Allowlist, Verb
 from bot.sandbox.slack import FakeSlack
@@ -332,43 +332,42 @@ KEPT_BACK: dict[str, tuple[str, type[AccessRefused], str, str]] = {
 async def test_a_definite_no_of_slacks_is_one_of_the_bots(
     slack: FakeSlack, memberships: Memberships, clock: Clock, answer: tuple[str, type[AccessRefused], str, str]
 ) -> None:
-    """The operator gets one log line with the fix, and another after a recovery; no one is asked to try again."""
+    """The operator reads what is wrong with the group until it recovers; no one is asked to try again."""
     error, refusal, event, fix = answer
     gate = gate_of(memberships, usergroups=(GROUP,))
-    with structlog.testing.capture_logs() as logs:
-        for asks in (2, 1):
-            slack.fail_next("usergroups.users.list", error=error, times=asks)
-            for _ in range(asks):
-                with pytest.raises(refusal) as refused:
-                    await gate.permit_user(ADA)
-                assert not refused.value.retryable
-                assert "try again" not in refused.value.user_message.lower()
-                clock.advance(MEMBERSHIP_LIFETIME)
-            await gate.permit_user(ADA)
+    for asks in (2, 1):
+        slack.fail_next("usergroups.users.list", error=error, times=asks)
+        for _ in range(asks):
+            with pytest.raises(refusal) as refused:
+                await gate.permit_user(ADA)
+            assert not refused.value.retryable
+            assert "try again" not in refused.value.user_message.lower()
             clock.advance(MEMBERSHIP_LIFETIME)
-
-    first, second = logs
-    assert first == second
-    assert (first["event"], first["log_level"], first["usergroup"]) == (event, "error", GROUP)
-    assert (first["slack_error"], first["setting"]) == (error, "R2_CREDENTIAL_ALLOWED_USERGROUPS")
-    assert fix in first["fix"]
+        trouble = memberships.trouble_with(GROUP)
+        assert trouble is not None
+        assert (trouble.event, trouble.mark, trouble.about) == (event, Mark.FAILED, GROUP)
+        assert (trouble.known["slack_error"], trouble.setting) == (error, "R2_CREDENTIAL_ALLOWED_USERGROUPS")
+        assert fix in trouble.fix
+        await gate.permit_user(ADA)
+        assert memberships.trouble_with(GROUP) is None
+        clock.advance(MEMBERSHIP_LIFETIME)
 
 
 async def test_a_bot_token_that_is_refused_is_the_operators_and_may_pass(
     slack: FakeSlack, memberships: Memberships, clock: Clock
 ) -> None:
-    """It is being replaced, or must be: it is logged once, and a person may try again."""
+    """It is being replaced, or must be: the token has a finding of its own, and a person may try again."""
     gate = gate_of(memberships, usergroups=(GROUP,))
     slack.fail_next("usergroups.users.list", error="token_revoked", times=2)
-    with structlog.testing.capture_logs() as logs:
-        for _ in range(2):
-            with pytest.raises(MembershipUnknown):
-                await gate.permit_user(ADA)
-            clock.advance(SILENCE_LIFETIME)
-        await gate.permit_user(ADA)
-
-    [line] = logs
-    assert (line["event"], line["log_level"], line["setting"]) == ("usergroup_unreadable", "error", "SLACK_BOT_TOKEN")
+    for _ in range(2):
+        with pytest.raises(MembershipUnknown):
+            await gate.permit_user(ADA)
+        clock.advance(SILENCE_LIFETIME)
+    trouble = memberships.trouble_with(GROUP)
+    assert trouble is not None
+    assert (trouble.event, trouble.mark, trouble.fix) == ("usergroup_not_asked", Mark.WARNING, "")
+    await gate.permit_user(ADA)
+    assert memberships.trouble_with(GROUP) is None
 
 
 async def test_silence_goes_before_a_definite_no(slack: FakeSlack, memberships: Memberships) -> None:
