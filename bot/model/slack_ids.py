@@ -20,6 +20,7 @@ class SlackId(Enum):
     CHANNEL = "CG"
     CONVERSATION = "CGD"
     VIEW = "V"
+    APP = "A"
 
     def fits(self, text: str) -> bool:
         """Return whether a text can be such an id."""

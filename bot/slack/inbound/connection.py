@@ -17,6 +17,7 @@ from slack_sdk.socket_mode.request import SocketModeRequest
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.model.background import Background
+from bot.model.slack_ids import SlackId
 from bot.network import DIRECT, Network
 from bot.slack.blocks import Json
 from bot.slack.inbound.ingress import Ingress, parse_json_object
@@ -24,6 +25,9 @@ from bot.slack.session import NO_PROXY_OF_ITS_OWN, open_session
 
 EARLY_NOTICES: Final = frozenset({"warning", "refresh_requested"})
 """Reasons of a `disconnect` frame after which the connection stays open for a while."""
+
+RENEWAL: Final = "renewal"
+"""The reason if the bot itself wants another connection: this one stays open until then."""
 
 _PING_EVERY: Final = timedelta(seconds=5)
 """After this long without a frame aiohttp sends a ping; half as long after that it gives up the connection."""
@@ -51,7 +55,10 @@ class SocketModeConnection(SocketModeClient):
         logger: logging.Logger,
         network: Network = DIRECT,
     ) -> None:
-        """Take `feel_pulse`, called before each payload; it calls `doubt` if this process stood still."""
+        """Take `feel_pulse`, called before each payload; it calls `doubt` if this process stood still.
+
+        Slack's hello fills `app_id`, and `counted`: how many connections the app had then, of all processes.
+        """
         super().__init__(
             app_token,
             logger=logger,
@@ -65,6 +72,8 @@ class SocketModeConnection(SocketModeClient):
         self.proxy = None
         self.over = asyncio.Event()
         self.reason = "closed"
+        self.app_id = ""
+        self.counted = 0
         self._ingress = ingress
         self._opened_at = asyncio.get_running_loop().time()
         self._greeted = asyncio.Event()
@@ -95,6 +104,11 @@ class SocketModeConnection(SocketModeClient):
         except BaseException:
             await self.close()
             raise
+
+    def renew(self) -> None:
+        """Ask to be replaced by another connection."""
+        self.reason = RENEWAL
+        self.over.set()
 
     def doubt(self) -> None:
         """Accept no Submit until Slack has answered a ping: one read before that may have waited in the socket.
@@ -151,7 +165,7 @@ class SocketModeConnection(SocketModeClient):
         """Process a message without the SDK's queue, which loses accepted payloads at a close."""
         kind = message.get("type")
         if kind == "hello":
-            self._greeted.set()
+            self._read_hello(message)
         elif kind == "disconnect":
             reason = message.get("reason")
             self.reason = reason if reason in _REASONS else "unknown"
@@ -161,6 +175,13 @@ class SocketModeConnection(SocketModeClient):
             if request is not None:
                 self._feel_pulse()
                 self._under_way.start(self._answer(request, is_given_up=self._doubts_until is not None))
+
+    def _read_hello(self, message: Json) -> None:
+        counted, info = message.get("num_connections"), message.get("connection_info")
+        self.counted = counted if isinstance(counted, int) else 0
+        app_id = info.get("app_id") if isinstance(info, dict) else None
+        self.app_id = app_id if isinstance(app_id, str) and SlackId.APP.fits(app_id) else ""
+        self._greeted.set()
 
     async def _answer(self, request: SocketModeRequest, *, is_given_up: bool) -> None:
         response = await self._ingress.dispatch(request.payload, is_given_up=is_given_up)

@@ -21,14 +21,16 @@ from bot.model.background import Background
 from bot.model.errors import SlackRefused, SlackTrouble
 from bot.network import DIRECT, Network
 from bot.slack.api import SlackWeb
-from bot.slack.inbound.connection import EARLY_NOTICES, SocketModeConnection
+from bot.slack.inbound.connection import EARLY_NOTICES, RENEWAL, SocketModeConnection
 from bot.slack.inbound.ingress import Ingress
 from bot.slack.inbound.pulse import Pulse
+from bot.slack.inbound.sharing import Sharing
 
 _FIRST_PAUSE: Final = timedelta(milliseconds=500)
 _LONGEST_PAUSE: Final = timedelta(seconds=10)
 _LONGEST_PAUSE_REFUSED: Final = timedelta(seconds=30)
 _STEADY_AFTER: Final = timedelta(seconds=10)
+_SHARING_EVERY: Final = timedelta(minutes=1)
 
 _log = structlog.get_logger()
 
@@ -46,9 +48,14 @@ class SocketModeIngress:
         connections: int = 2,
         network: Network = DIRECT,
         metrics: Metrics | None = None,
+        is_alone: bool = True,
     ) -> None:
+        """Take `is_alone`: no other process may have connections of this app."""
         metrics = metrics or Metrics()
         self.wss_uri: str | None = None
+        self.app_id = ""
+        self.sharing = Sharing()
+        self._is_alone = is_alone
         self._ingress = ingress
         self._app_token = app_token
         self._web_client = web_client
@@ -72,6 +79,16 @@ class SocketModeIngress:
         """The number of connections over which Slack can reach the bot."""
         return sum(lane.is_open for lane in self._lanes)
 
+    @property
+    def failure(self) -> SlackRefused | SlackTrouble | TimeoutError | None:
+        """Why the last attempt at a connection failed, unless one has succeeded since."""
+        return next((lane.failure for lane in self._lanes if lane.failure is not None), None)
+
+    @property
+    def own_connections(self) -> int:
+        """How many connections are open, with those that are being replaced."""
+        return sum(connection.is_open for connection in self._connections)
+
     async def connect(self) -> None:
         """Open the first connection, however long it takes; `watch` opens the others."""
         self._beating.start(self._pulse.beat())
@@ -80,9 +97,10 @@ class SocketModeIngress:
 
     async def watch(self) -> None:
         """Keep every connection open; runs until `stop_taking` or `close`."""
+        work = [] if self._stopping else [*(lane.keep() for lane in self._lanes), self._watch_sharing()]
         async with asyncio.TaskGroup() as group:
-            for lane in [] if self._stopping else self._lanes:
-                keeper = group.create_task(lane.keep())
+            for each in work:
+                keeper = group.create_task(each)
                 self._keepers.add(keeper)
                 keeper.add_done_callback(self._keepers.discard)
 
@@ -106,6 +124,17 @@ class SocketModeIngress:
         for connection in self._connections:
             connection.doubt()
 
+    async def _watch_sharing(self) -> None:
+        """Renew a connection when Slack should count again."""
+        waited = timedelta(0)
+        while True:
+            await asyncio.sleep(_SHARING_EVERY.total_seconds())
+            patience = self.sharing.count_again_after if self._is_alone else None
+            waited = timedelta(0) if patience is None else waited + _SHARING_EVERY
+            if patience is not None and waited >= patience:
+                self._lanes[0].renew()
+                waited = timedelta(0)
+
     async def _stop_keeping(self) -> None:
         self._stopping = True
         for keeper in self._keepers:
@@ -125,8 +154,11 @@ class SocketModeIngress:
                 logger=self._logger,
                 network=self._network,
             )
+            own = self.own_connections + 1
             self._connections.add(connection)
             await connection.open(address)
+            self.app_id = connection.app_id
+            self.sharing.note(connection.counted, own, asyncio.get_running_loop().time())
             return connection
 
 
@@ -141,6 +173,7 @@ class _Lane:
         self._note_end = note_end
         self._dial = dial
         self._pause = timedelta(0)
+        self.failure: SlackRefused | SlackTrouble | TimeoutError | None = None
         self._connection: SocketModeConnection | None = None
         self._retiring: dict[SocketModeConnection, asyncio.Task[None]] = {}
 
@@ -163,14 +196,21 @@ class _Lane:
                 connection = await self._dial()
             except (SlackRefused, SlackTrouble, TimeoutError) as failure:
                 self._pause = _pause_after(failure, self._pause)
-                _log_failure(failure, self._pause, self._number)
+                _log_failure(failure, self._pause, self._number, is_news=str(failure) != str(self.failure))
+                self.failure = failure
             else:
                 break
+        self.failure = None
         _log.info("socket_mode_connected", connection=self._number)
         old, self._connection = self._connection, connection
         if old is not None:
             self._retiring[old] = asyncio.create_task(old.retire())
             self._retiring[old].add_done_callback(lambda _: self._retiring.pop(old, None))
+
+    def renew(self) -> None:
+        """Replace the connection by another one, if it is open."""
+        if self._connection is not None and self.is_open:
+            self._connection.renew()
 
     async def retire(self) -> None:
         """Close what is open, each when idle."""
@@ -187,10 +227,11 @@ class _Lane:
 
     async def _wait_until_over(self, connection: SocketModeConnection) -> None:
         await connection.over.wait()
-        _log.warning("socket_mode_down", connection=self._number, reason=connection.reason)
+        level = logging.INFO if connection.reason == RENEWAL else logging.WARNING
+        _log.log(level, "socket_mode_down", connection=self._number, reason=connection.reason)
         self._note_end(connection.reason)
         self._pause = timedelta(0) if connection.age >= _STEADY_AFTER else _longer(self._pause, _LONGEST_PAUSE)
-        if connection.reason not in EARLY_NOTICES:
+        if connection.reason not in EARLY_NOTICES | {RENEWAL}:
             await connection.close()  # it is dead, or Slack has too many of ours
 
 
@@ -205,11 +246,11 @@ def _longer(pause: timedelta, longest: timedelta) -> timedelta:
     return min(max(pause * 2, _FIRST_PAUSE), longest)
 
 
-def _log_failure(failure: BaseException, pause: timedelta, number: int) -> None:
+def _log_failure(failure: BaseException, pause: timedelta, number: int, *, is_news: bool) -> None:
+    """Log an attempt that failed; one like the last at level debug, since the condition of the part is logged too."""
     seconds = pause.total_seconds()
     if isinstance(failure, SlackRefused):
-        word = failure.slack_error
-        _log.error("socket_mode_refused", connection=number, slack_error=word, next_try_in_seconds=seconds)
+        level, event, cause = logging.ERROR, "socket_mode_refused", {"slack_error": failure.slack_error}
     else:
-        error = type(failure).__name__
-        _log.warning("socket_mode_not_connected", connection=number, error=error, next_try_in_seconds=seconds)
+        level, event, cause = logging.WARNING, "socket_mode_not_connected", {"error": type(failure).__name__}
+    _log.log(level if is_news else logging.DEBUG, event, connection=number, **cause, next_try_in_seconds=seconds)
