@@ -94,6 +94,8 @@ class SlackWeb:
         self._client = client
         self._patient_client = patient_client or client
         self._good_channels = Memory[str, Channel](clock or steady_clock())
+        self.app_id = ""
+        """The app that the bot token belongs to, once Slack has told with a view: auth.test does not tell."""
 
     async def identify(self) -> Identity:
         """Return what this bot token is, and where it is installed (auth.test)."""
@@ -124,12 +126,13 @@ class SlackWeb:
                 if refusal.slack_error == _TRIGGER_USED:  # by the first attempt: the form is open
                     return None
                 raise
-        opened = response.get("view")
-        return read_id(SlackId.VIEW, opened.get("id") if isinstance(opened, dict) else None)
+        return read_id(SlackId.VIEW, self._read_view(response).get("id"))
 
     async def publish_home(self, user_id: str, view: Json) -> None:
         """Replace what a user sees in the App Home (views.publish)."""
-        await self._ask(lambda client: client.views_publish(user_id=user_id, view=view), is_patient=True)
+        self._read_view(
+            await self._ask(lambda client: client.views_publish(user_id=user_id, view=view), is_patient=True)
+        )
 
     async def update_view(self, view_id: str, view: Json) -> None:
         """Replace an open modal (views.update); SlackRefused("not_found") means that its user closed it."""
@@ -156,6 +159,13 @@ class SlackWeb:
         if channel.is_good:
             self._good_channels.keep(channel_id, channel, CHANNEL_LIFETIME)
         return channel
+
+    def _read_view(self, response: AsyncSlackResponse) -> Json:
+        view = response.get("view")
+        known = view if isinstance(view, dict) else {}
+        app_id = known.get("app_id")
+        self.app_id = app_id if isinstance(app_id, str) and SlackId.APP.fits(app_id) else self.app_id
+        return known
 
     async def _look_up_channel(self, channel_id: str) -> Channel:
         try:

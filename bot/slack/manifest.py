@@ -57,6 +57,14 @@ def wanted_scopes() -> frozenset[str]:
     return frozenset(re.findall(r"- (\S+)", asked))
 
 
+def events_url(url: str) -> str:
+    """Return where Slack sends payloads, for the bot's public address with or without the path; raises ValueError."""
+    if not _PUBLIC_URL.fullmatch(url):
+        message = "the URL must be https://HOST, where Slack reaches the bot"
+        raise ValueError(message)
+    return url.rstrip("/").removesuffix(_EVENTS_PATH) + _EVENTS_PATH
+
+
 def build_manifest(url: str | None) -> str:
     """Return the manifest as YAML: for Socket Mode, or with the bot's public address for HTTP.
 
@@ -65,10 +73,7 @@ def build_manifest(url: str | None) -> str:
     manifest = partial(_MANIFEST.format, command=COMMAND, usage_hint=usage_hint())
     if url is None:
         return manifest(command_url="", event_url="", interactivity_urls="", socket_mode="true")
-    if not _PUBLIC_URL.fullmatch(url):
-        message = "the URL must be https://HOST, where Slack reaches the bot"
-        raise ValueError(message)
-    events = url.rstrip("/").removesuffix(_EVENTS_PATH) + _EVENTS_PATH
+    events = events_url(url)
     return manifest(
         command_url=f"\n      url: {events}",
         event_url=f"\n    request_url: {events}",

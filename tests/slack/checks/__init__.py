@@ -1,0 +1,1 @@
+"""The checks of Slack's side, against the fake Slack."""

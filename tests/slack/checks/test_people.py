@@ -1,0 +1,118 @@
+"""The check of whom the allowlist lets in: counts, and the user groups that let in nobody."""
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from bot.model.finding import Finding, Mark
+from bot.sandbox.slack import FakeSlack
+from bot.sandbox.workspace import UserGroup
+from bot.slack.api import SlackWeb
+from bot.slack.checks.people import people_check, report_people
+from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
+from tests.clock import Clock
+
+ADA, GRACE = "U0ADA0001", "U0GRACE01"
+GROUP, OTHER_GROUP = "S0DATAENG", "S0OTHERS1"
+
+
+@pytest.fixture
+def memberships(slack: FakeSlack, web: SlackWeb, clock: Clock) -> Memberships:
+    """Return the members of a group of two, and of an empty one."""
+    slack.workspace.user_groups[OTHER_GROUP] = UserGroup(id=OTHER_GROUP, handle="others", members=())
+    return Memberships(web, clock)
+
+
+async def _examine(memberships: Memberships, users: tuple[str, ...], usergroups: tuple[str, ...]) -> list[Finding]:
+    return list(await people_check(memberships, users=users, usergroups=usergroups).examine())
+
+
+LISTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, list[str]]] = {
+    "a user": ((ADA,), (), 1, []),
+    "a user twice": ((ADA, ADA), (), 1, []),
+    "a group": ((), (GROUP,), 2, []),
+    "both, who overlap": ((ADA,), (GROUP,), 2, []),
+    "both": (("U0MALLORY",), (GROUP,), 3, []),
+    "an empty group and a user": ((ADA,), (OTHER_GROUP,), 1, ["usergroup_empty"]),
+    "an empty group and another": ((), (OTHER_GROUP, GROUP), 2, ["usergroup_empty"]),
+    "a group that is gone and a user": ((ADA,), ("S0NOWHERE",), 1, ["usergroup_gone"]),
+}
+
+
+@pytest.mark.parametrize(("users", "usergroups", "people", "others"), LISTS.values(), ids=LISTS)
+async def test_whom_the_allowlist_lets_in_is_counted(
+    memberships: Memberships, users: tuple[str, ...], usergroups: tuple[str, ...], people: int, others: list[str]
+) -> None:
+    """A person who is listed twice counts once; each group that lets in nobody is told."""
+    *troubles, last = await _examine(memberships, users, usergroups)
+
+    assert (last.event, last.mark, last.known["people"]) == ("allowlist_lets_in", Mark.OK, people)
+    assert [each.event for each in troubles] == others
+    assert all(each.fix and each.about in usergroups for each in troubles)
+
+
+NOBODY: dict[str, tuple[str | None, str, str]] = {
+    "an empty group": (None, OTHER_GROUP, "usergroup_empty"),
+    "a group that is gone": (None, "S0NOWHERE", "usergroup_gone"),
+    "a group that Slack does not show": ("missing_scope", GROUP, "usergroup_unreadable"),
+    "no user groups in this plan": ("plan_upgrade_required", GROUP, "usergroup_unreadable"),
+}
+
+
+@pytest.mark.parametrize(("error", "usergroup", "event"), NOBODY.values(), ids=NOBODY)
+async def test_an_allowlist_that_lets_in_nobody_has_failed(
+    slack: FakeSlack, memberships: Memberships, error: str | None, usergroup: str, event: str
+) -> None:
+    """The group says why."""
+    if error:
+        slack.fail_next("usergroups.users.list", error=error)
+    cause, last = await _examine(memberships, (), (usergroup,))
+
+    assert (last.event, last.mark) == ("allowlist_matches_nobody", Mark.FAILED)
+    assert last.fix
+    assert (cause.event, cause.about, bool(cause.fix)) == (event, usergroup, True)
+
+
+async def test_a_slack_that_does_not_tell_who_is_let_in_is_no_failure(
+    slack: FakeSlack, memberships: Memberships
+) -> None:
+    """It is not known that the allowlist lets in nobody."""
+    slack.fail_next("usergroups.users.list", error="internal_error")
+    cause, last = await _examine(memberships, (), (GROUP,))
+
+    assert (cause.event, cause.mark) == ("usergroup_not_asked", Mark.WARNING)
+    assert (last.event, last.mark) == ("allowlist_not_counted", Mark.WARNING)
+
+
+async def test_a_group_that_is_disabled_and_enabled_again_recovers(
+    slack: FakeSlack, memberships: Memberships, clock: Clock
+) -> None:
+    """As soon as the cached answer is too old."""
+    group = slack.workspace.user_groups[GROUP]
+    slack.workspace.user_groups[GROUP] = replace(group, is_disabled=True)
+    gone, *_ = await _examine(memberships, (ADA,), (GROUP,))
+    slack.workspace.user_groups[GROUP] = group
+    clock.advance(MEMBERSHIP_LIFETIME)
+    [after] = await _examine(memberships, (ADA,), (GROUP,))
+
+    assert (gone.event, gone.mark, gone.about) == ("usergroup_gone", Mark.FAILED, GROUP)
+    assert after.event == "allowlist_lets_in"
+
+
+async def test_the_examination_shares_the_answers_that_people_need(slack: FakeSlack, memberships: Memberships) -> None:
+    """Slack is asked once a minute for each group, however often it is examined."""
+    await memberships.members_of(GROUP)
+    for _ in range(3):
+        await _examine(memberships, (), (GROUP,))
+
+    assert len(slack.calls_of("usergroups.users.list")) == 1
+
+
+async def test_the_start_logs_whom_the_allowlist_lets_in(memberships: Memberships, log: io.StringIO) -> None:
+    """One line at level info, with the counts."""
+    await report_people(memberships, users=(ADA,), usergroups=(GROUP,))
+
+    [line] = [json.loads(line) for line in log.getvalue().splitlines() if "allowlist" in line]
+    assert (line["level"], line["people"], line["usergroups"]) == ("info", 2, {GROUP: 2})
