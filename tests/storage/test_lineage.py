@@ -271,7 +271,7 @@ def dump(url: str, to: Path) -> None:
 
 def restore(url: str, dumped: Path) -> None:
     """Restore over what is there, as docs/backup.md says."""
-    command = [pg_programs() / "pg_restore", "--clean", "--if-exists", f"--dbname={url}", dumped]
+    command: list[str | Path] = [pg_programs() / "pg_restore", "--clean", "--if-exists", f"--dbname={url}", dumped]
     subprocess.run(command, check=True)  # noqa: S603 - our own words
 
 
