@@ -48,8 +48,8 @@ def count_endings(metrics: Metrics) -> Callable[[Change], None]:
     first one, and raise no alert.
     """
     operators = [leaf for leaf in leaves(BotError) if _is_operators(leaf)]
-    for task, leaf in product(Task, operators):
-        metrics.count(ENDED, task, State.FAILED, leaf.code, leaf.who_acts, by=0)
+    for task, ending, leaf in product(Task, (State.FAILED, State.UNCERTAIN), operators):
+        metrics.count(ENDED, task, ending, leaf.code, leaf.who_acts, by=0)
 
     def count(change: Change) -> None:
         submission = change.submission

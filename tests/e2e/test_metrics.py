@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -17,10 +17,24 @@ from bot.metrics import (
     CLOUDFLARE_REQUESTS,
     ENDED,
     LOG_SCRUBBED,
+    REQUESTS_REFUSED,
+    RETRIED,
     SLACK_REQUESTS,
+    SOCKET_RECONNECTS,
     STEPS,
 )
-from bot.operations.gauges import BUILD, CATALOGS, EXPIRY, OLDEST, READY, SOCKETS, UNPOSTED, WAITING
+from bot.operations.gauges import (
+    BUILD,
+    CATALOGS,
+    EXPIRY,
+    OLDEST,
+    PART_READY,
+    READY,
+    SOCKETS,
+    SOURCE_UP,
+    UNPOSTED,
+    WAITING,
+)
 from bot.sandbox.process import Transport, find_free_port
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import PATIENCE
@@ -115,6 +129,35 @@ async def test_a_refusal_and_a_person_who_may_not(watched: Watched) -> None:
     assert _value(samples, ACCESS_REFUSED.name, reason="not_allowed") == 1
 
 
+async def test_a_wait_and_a_failure_of_the_operators(watched: Watched) -> None:
+    """An attempt that is repeated has its cause, and a refused login of the bot's names who has to act."""
+    scene = watched.scene
+    scene.cloudflare.fail_next("credential", status=429, retry_after=1)
+    scene.cloudflare.fail_next("credential", status=403, code=10000)
+    assert (await scene.submit("billing-exports", make_token(Behaviour.GOOD, number=7003))).kind == "updated"
+    await scene.wait_for_result("billing-exports")
+
+    samples = await _scrape_after(watched, "failed", who_acts="operator", task="store")
+
+    assert _value(samples, RETRIED.name, code="throttled") == 1
+    assert _value(samples, CLOUDFLARE_REQUESTS.name, call="store_credential", status="429") == 1
+    assert _value(samples, CLOUDFLARE_REQUESTS.name, call="store_credential", status="403") == 1
+
+
+async def test_what_happens_at_the_door(watched: Watched) -> None:
+    """Over HTTP a request without Slack's signature, over Socket Mode a connection that Slack ends."""
+    scene = watched.scene
+    if scene.transport == "http":
+        await scene.slack.post_raw(b"{}", headers={"X-Slack-Signature": "v0=made up"})
+        family, reason = REQUESTS_REFUSED, "bad_signature"
+    else:
+        await scene.slack.transport.drop_connections()
+        await scene.slack.wait_for_connections(2)
+        family, reason = SOCKET_RECONNECTS, "closed"
+
+    await _scrape_until(watched, lambda samples: _value(samples, family.name, reason=reason) >= 1)
+
+
 async def test_it_says_what_runs(watched: Watched) -> None:
     """Version, role, database and transport; Socket Mode's connections only where there is Socket Mode."""
     samples = await watched.scrape()
@@ -145,12 +188,37 @@ async def test_promtool_finds_nothing_to_complain_of(watched: Watched) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-async def _scrape_after(watched: Watched, ending: str) -> Samples:
-    """Scrape until a submission has ended so and nothing waits: a page may be a second old."""
+async def test_a_database_that_is_away_leaves_the_rest_of_the_page(watched: Watched) -> None:
+    """Last, since it does not come back: the page says what is missing, and the counters go on."""
+    for path in watched.scene.data_dir.glob("bot.sqlite*"):
+        path.unlink()
+
+    samples = await _scrape_until(watched, lambda samples: _value(samples, SOURCE_UP.name, source="database") == 0)
+
+    assert _value(samples, WAITING.name) == -1
+    assert _value(samples, READY.name) == 0
+    assert _value(samples, PART_READY.name, part="database") == 0
+    assert _value(samples, CLOUDFLARE_REQUESTS.name, call="list_catalogs", status="200") >= 1
+    async with aiohttp.ClientSession() as http, http.get(f"http://{watched.address}/readyz") as answer:
+        assert (answer.status, (await answer.json())["parts"]["database"]["ready"]) == (503, False)
+
+
+async def _scrape_after(watched: Watched, ending: str, **labels: str) -> Samples:
+    """Scrape until a submission has ended so and nothing waits."""
+    return await _scrape_until(
+        watched,
+        lambda samples: (
+            _value(samples, ENDED.name, ending=ending, **labels) == 1
+            and _value(samples, WAITING.name) + _value(samples, UNPOSTED.name) == 0
+        ),
+    )
+
+
+async def _scrape_until(watched: Watched, is_seen: Callable[[Samples], bool]) -> Samples:
+    """Scrape until it is seen: a page may be a second old."""
     async with asyncio.timeout(PATIENCE.total_seconds()):
         while True:
             samples = await watched.scrape()
-            waiting = _value(samples, WAITING.name) + _value(samples, UNPOSTED.name)
-            if _value(samples, ENDED.name, ending=ending) == 1 and waiting == 0:
+            if is_seen(samples):
                 return samples
             await asyncio.sleep(0.1)

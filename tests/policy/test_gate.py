@@ -478,3 +478,25 @@ async def test_a_permit_knows_the_groups_that_rules_name(slack: FakeSlack, membe
 
 def _refusal_of(refusal: AccessRefused | None) -> type[AccessRefused] | None:
     return None if refusal is None else type(refusal)
+
+
+async def test_each_refusal_at_an_entrance_is_noted(memberships: Memberships) -> None:
+    """For the operator's count; a question about a button or a table is no refusal."""
+    noted: list[AccessRefused] = []
+    allowlist = Allowlist(
+        users=frozenset({ADA}), usergroups=frozenset(), channels=frozenset({"C1"}), buckets=("lake-*",)
+    )
+    gate = Gate(allowlist.rules(), Home(team_id=HOME, enterprise_id=None), memberships, note=noted.append)
+    elsewhere = BucketKey(account_id="0f" * 16, bucket="pond")
+
+    for person in (actor(MALLORY, HOME), actor(ADA, AWAY)):
+        with pytest.raises(AccessRefused):
+            await gate.permit(person)
+    permit = await gate.permit(actor(ADA, HOME))
+    with pytest.raises(BucketNotAllowed):
+        permit.require(Verb.STORE, elsewhere, "C1")
+    assert not permit.sees(elsewhere)
+    assert permit.refusal(Verb.STORE, elsewhere, "C1") is not None
+    assert not await gate.sees(MALLORY, elsewhere)
+
+    assert [type(refusal) for refusal in noted] == [NotAllowed, Outsider, BucketNotAllowed]

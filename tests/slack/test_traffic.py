@@ -1,13 +1,18 @@
 """The log has each method called and its outcome, and never a secret address."""
 
+import asyncio
 import io
 import json
 from datetime import timedelta
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from prometheus_client import generate_latest
 from yarl import URL
 
+from bot.metrics import Metrics
 from bot.network import DIRECT
 from bot.sandbox.process import find_free_port
 from bot.sandbox.slack import FakeSlack
@@ -62,3 +67,29 @@ async def test_failures_to_reach_slack_are_logged_and_counted(log: io.StringIO) 
     [line] = [json.loads(line) for line in log.getvalue().splitlines()]
     assert (line["event"], line["level"]) == ("slack_not_heard", "warning")
     assert line["reasons"] == {"auth.test ConnectionRefusedError ECONNREFUSED": 1}
+
+
+async def test_each_request_is_counted_also_one_that_was_given_up() -> None:
+    """By method and status; a response URL has no method, and shows nothing of itself."""
+    metrics, heard = Metrics(), asyncio.Event()
+
+    async def hang(_: web.Request) -> web.Response:
+        heard.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    app = web.Application()
+    app.router.add_post("/api/views.open", hang)
+    traffic = SlackTraffic(metrics=metrics)
+    async with TestServer(app, host="127.0.0.1") as server, open_session(timedelta(minutes=1), DIRECT, traffic) as http:
+        async with http.post(server.make_url("/commands/MARKER")) as answer:
+            assert answer.status == 404
+        asking = asyncio.create_task(http.post(server.make_url("/api/views.open")))
+        await heard.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+    text = generate_latest(metrics.registry).decode()
+    assert 'slack_requests_total{method="response_url",status="404"} 1.0' in text
+    assert 'slack_requests_total{method="views.open",status="none"} 1.0' in text
+    assert "MARKER" not in text
