@@ -21,8 +21,9 @@ from bot.model.role import Role
 from bot.model.submission import Task
 from bot.model.tally import Tally
 
-PATIENCE: Final = timedelta(seconds=1)
-"""A scrape waits for no source longer than this."""
+PATIENCE: Final = timedelta(seconds=2)
+"""A scrape waits for no source longer. The question whether the database answers takes a second at most: with the same
+patience here, readiness would be missing just when the database hangs."""
 
 _PARTS: Final = Label(name="part", values=tuple(Part))
 
@@ -111,7 +112,7 @@ BUILD: Final = Family(
 SOURCE_UP: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_source_up",
-    meaning="0 if the metrics of this source are missing, since it failed or gave no answer within a second.",
+    meaning="0 if the metrics of this source are missing, since it failed or gave no answer within two seconds.",
     labels=(Label(name="source", values=("readiness", "database", "allowance", "process")),),
 )
 READ: Final = (

@@ -54,6 +54,13 @@ class Replica:
         """Return the address on which it listens."""
         return f"http://127.0.0.1:{self.environment['R2_CREDENTIAL_HTTP_PORT']}"
 
+    async def scrape(self) -> dict[str, float]:
+        """Return the values on the page of metrics, by the text before each."""
+        url = f"http://127.0.0.1:{self.environment['R2_CREDENTIAL_METRICS_PORT']}/metrics"
+        async with aiohttp.ClientSession() as http, http.get(url) as answer:
+            lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
     async def status(self, path: str) -> int:
         """Return the status of a health check."""
         async with aiohttp.ClientSession() as http, http.get(self.address + path) as answer:
@@ -202,6 +209,7 @@ async def add_replica(fleet: Fleet, role: Role, directory: Path, stack: AsyncExi
         "R2_CREDENTIAL_DATABASE_URL": database.url,
         "R2_CREDENTIAL_DATA_DIR": str(directory / "data"),
         "R2_CREDENTIAL_HTTP_PORT": str(find_free_port()),
+        "R2_CREDENTIAL_METRICS_PORT": str(find_free_port()),
         "R2_CREDENTIAL_SEALING_KEY": PRIVATE_KEY,
         "CLOUDFLARE_BASE_URL": cloudflare.url,
     }
@@ -290,6 +298,39 @@ async def test_a_gateway_shows_what_the_workers_learn(fleet: Fleet) -> None:
     assert fresh.ephemeral_to == GRACE
     hosts = {urlsplit(gateway.cloudflare.url).netloc for gateway in fleet.gateways}
     assert not any(request.headers.get("host") in hosts for request in fleet.scene.cloudflare.requests)
+
+
+async def test_each_process_counts_for_itself_and_reads_the_shared_rows(fleet: Fleet) -> None:
+    """Of gauges from the database the maximum counts; a database that hangs hides those of one process only."""
+    await fleet.wait_until_idle()
+    gateway, worker = fleet.gateways[0], fleet.workers[0]
+    catalogs = 'r2_credential_bot_catalogs{credential="absent",status="active"}'
+    up = 'r2_credential_bot_source_up{source="database"}'
+
+    gateway.database.freeze()
+    hidden = await _scrape_until(gateway, lambda page: page[up] == 0)
+    gateway.database.thaw()
+    shown = await _scrape_until(gateway, lambda page: page[up] == 1)
+    await fleet.wait_until_ready()
+    known = await worker.scrape()
+
+    assert catalogs not in hidden
+    assert hidden["r2_credential_bot_ready"] == 0
+    assert shown[catalogs] == known[catalogs] > 0
+    ended = 'r2_credential_bot_submissions_ended_total{code="none",ending="stored",task="store",who_acts="none"}'
+    assert ended not in shown
+    assert sum([(await each.scrape()).get(ended, 0) for each in fleet.workers]) > 0
+    assert "r2_credential_bot_cloudflare_allowance_remaining" not in shown
+    assert known["r2_credential_bot_cloudflare_allowance_remaining"] > 0
+
+
+async def _scrape_until(replica: Replica, is_seen: Callable[[Mapping[str, float]], bool]) -> Mapping[str, float]:
+    async with asyncio.timeout(PATIENCE.total_seconds()):
+        while True:
+            page = await replica.scrape()
+            if is_seen(page):
+                return page
+            await asyncio.sleep(0.1)
 
 
 async def test_a_gateway_cannot_open_what_it_sealed(fleet: Fleet) -> None:

@@ -22,6 +22,7 @@ from bot.operations.gauges import (
     ALLOWANCE_LEFT,
     FINDINGS,
     PART_READY,
+    PATIENCE,
     READY,
     SOURCE_UP,
     UNPOSTED,
@@ -224,7 +225,7 @@ async def _left(remaining: int, limit: int) -> tuple[int, int]:
 
 
 async def test_a_database_that_hangs_is_asked_once_and_not_waited_for(monitor: Monitor, pass_time: PassTime) -> None:
-    """Each scrape takes a second at most, and adds no question to those that hang."""
+    """Each scrape waits for a bounded time, and adds no question to those that hang."""
     begun, answer = asyncio.Queue[None](), asyncio.Event()
 
     async def hang() -> Reading:
@@ -236,7 +237,7 @@ async def test_a_database_that_hangs_is_asked_once_and_not_waited_for(monitor: M
     for _ in range(2):
         scraping = asyncio.create_task(monitor.value(SOURCE_UP.name, source="database"))
         await _let_wait(monitor, begun)
-        pass_time(timedelta(seconds=1))
+        pass_time(PATIENCE)
         assert await scraping == 0
     answer.set()
     await asyncio.sleep(0)
