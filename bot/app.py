@@ -232,8 +232,8 @@ async def _begin(
     patient_http = await stack.enter_async_context(
         open_session(PATIENT_TIMEOUT, settings.network, traffic, keeps_connections=False)
     )
-    patient_client = _web_client(settings, patient_http)
-    slack = SlackWeb(_web_client(settings, http), patient_client=patient_client)
+    patient_client = _web_client(settings, patient_http, metrics)
+    slack = SlackWeb(_web_client(settings, http, metrics), patient_client=patient_client)
     progress = ModalProgress(slack, store.clock, settings.contact or "", steps_of, may_enable=settings.allow_enable)
     stack.push_async_callback(progress.drain)
     store.submissions.watch(log_change)
@@ -434,8 +434,9 @@ def _cloudflare_client(
     )
 
 
-def _web_client(settings: Settings, http: aiohttp.ClientSession) -> AsyncWebClient:
+def _web_client(settings: Settings, http: aiohttp.ClientSession, metrics: Metrics) -> AsyncWebClient:
     return SlackClient(
+        metrics=metrics,
         token=settings.slack_bot_token.reveal(),
         base_url=settings.slack_api_url.rstrip("/") + "/",
         session=http,

@@ -4,7 +4,7 @@ A label has a bounded set of values, so that nobody can fill the memory, or the 
 them names a person, a channel or a token.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
@@ -51,7 +51,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A metric with its labels. A counter whose labels list all values begins with a zero for each."""
+    """A metric with its labels. One whose labels list all values begins with a zero for each."""
 
     kind: Kind
     name: str
@@ -160,7 +160,7 @@ SLACK_METHODS: Final = (
 SLACK_REQUESTS: Final = Family(
     kind=Kind.COUNTER,
     name="r2_credential_bot_slack_requests_total",
-    meaning="Requests to Slack. An answer of status 200 may still be a refusal.",
+    meaning="Requests to Slack. An answer of status 200 may still be a refusal; those are counted below.",
     labels=(Label(name="method", values=(*SLACK_METHODS, OTHER)), _STATUS),
 )
 SLACK_DURATION: Final = Family(
@@ -169,6 +169,35 @@ SLACK_DURATION: Final = Family(
     meaning="Requests to Slack, until the headers of the answer.",
     labels=(Label(name="method", values=(*SLACK_METHODS, OTHER)),),
     buckets=_SLOW,
+)
+SLACK_REFUSALS: Final = Family(
+    kind=Kind.COUNTER,
+    name="r2_credential_bot_slack_refusals_total",
+    meaning="Calls that Slack answered with an error. `not_found` is a form that its person has closed.",
+    labels=(
+        Label(
+            name="error",
+            values=(
+                "account_inactive",
+                "channel_not_found",
+                "exchanged_trigger_id",
+                "expired_trigger_id",
+                "invalid_arguments",
+                "invalid_auth",
+                "is_archived",
+                "missing_scope",
+                "not_allowed_token_type",
+                "not_found",
+                "not_in_channel",
+                "push_limit_reached",
+                "ratelimited",
+                "restricted_action",
+                "token_expired",
+                "token_revoked",
+                OTHER,
+            ),
+        ),
+    ),
 )
 SOCKET_RECONNECTS: Final = Family(
     kind=Kind.COUNTER,
@@ -235,6 +264,7 @@ COUNTED: Final = (
     CLOUDFLARE_DURATION,
     SLACK_REQUESTS,
     SLACK_DURATION,
+    SLACK_REFUSALS,
     SOCKET_RECONNECTS,
     CONNECTIONS_REFUSED,
     REQUESTS_REFUSED,
@@ -262,18 +292,28 @@ class Metrics:
 
     def _counter(self, family: Family) -> Counter:
         counter = counter_of(family, self.registry)
-        if family.labels and all(label.values for label in family.labels):
-            for values in product(*(label.values for label in family.labels)):
-                counter.labels(*values)
+        for values in _all_values(family):
+            counter.labels(*values)
         return counter
 
     def _histogram(self, family: Family) -> Histogram:
-        return Histogram(family.name, family.meaning, _names(family), registry=self.registry, buckets=family.buckets)
+        histogram = Histogram(
+            family.name, family.meaning, _names(family), registry=self.registry, buckets=family.buckets
+        )
+        for values in _all_values(family):
+            histogram.labels(*values)
+        return histogram
 
 
 def counter_of(family: Family, registry: CollectorRegistry | None = None) -> Counter:
     """Return a counter of its own, for what belongs to the process and not to a bot."""
     return Counter(family.name, family.meaning, _names(family), registry=registry)
+
+
+def _all_values(family: Family) -> Iterator[tuple[str, ...]]:
+    """Yield every combination, where the labels list their values: Prometheus sees no increase to a first event."""
+    if family.labels and all(label.values for label in family.labels):
+        yield from product(*(label.values for label in family.labels))
 
 
 def _names(family: Family) -> list[str]:

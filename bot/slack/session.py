@@ -13,6 +13,7 @@ from aiohttp.client_middlewares import ClientHandlerType
 from slack_sdk.web.async_client import AsyncWebClient
 from yarl import URL
 
+from bot.metrics import SLACK_REFUSALS, Metrics
 from bot.network import DIRECT, Network
 from bot.slack.traffic import SlackTraffic
 
@@ -64,8 +65,9 @@ class SlackClient(AsyncWebClient):
     If that is closed or missing, the SDK would open its own session, which follows every redirect.
     """
 
-    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401 - those of the SDK
+    def __init__(self, *, metrics: Metrics | None = None, **arguments: Any) -> None:  # noqa: ANN401 - those of the SDK
         """Take the SDK's arguments. Without a proxy the SDK would use the environment's, and log its password."""
+        self._metrics = metrics or Metrics()
         super().__init__(**arguments, proxy=NO_PROXY_OF_ITS_OWN)
         self.proxy = None
 
@@ -73,7 +75,11 @@ class SlackClient(AsyncWebClient):
         if self.session is None or self.session.closed:
             message = "there is no session"
             raise aiohttp.ClientConnectionError(message)
-        return await super()._request(http_verb=http_verb, api_url=api_url, req_args=req_args)
+        answer = await super()._request(http_verb=http_verb, api_url=api_url, req_args=req_args)
+        data = answer.get("data")
+        if isinstance(data, dict) and data.get("ok") is False:
+            self._metrics.count(SLACK_REFUSALS, str(data.get("error")))
+        return answer
 
 
 async def _choose_proxy(

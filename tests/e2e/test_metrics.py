@@ -19,6 +19,7 @@ from bot.metrics import (
     LOG_SCRUBBED,
     REQUESTS_REFUSED,
     RETRIED,
+    SLACK_REFUSALS,
     SLACK_REQUESTS,
     SOCKET_RECONNECTS,
     STEPS,
@@ -109,6 +110,7 @@ async def test_a_stored_credential_is_counted_all_along_its_way(watched: Watched
     assert _value(samples, f"{CLOUDFLARE_DURATION.name}_count", call="verify_token") >= 1
     assert _value(samples, SLACK_REQUESTS.name, method="chat.postMessage", status="200") == 1
     assert _value(samples, SLACK_REQUESTS.name, method="other") == -1
+    assert _value(samples, SLACK_REFUSALS.name) == 0
     assert _value(samples, CLOUDFLARE_REQUESTS.name, call="other") == -1
     assert (_value(samples, WAITING.name), _value(samples, OLDEST.name)) == (0, 0)
     assert _value(samples, EXPIRY.name, bucket="analytics-events") > 1.7e9

@@ -11,10 +11,12 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from prometheus_client.samples import Sample
 from slack_bolt.async_app import AsyncApp
 from structlog.testing import capture_logs
 
-from bot.model.errors import SlackTrouble
+from bot.metrics import SLACK_REFUSALS, Metrics
+from bot.model.errors import SlackRefused, SlackTrouble
 from bot.model.secret import Secret
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.api import SlackWeb
@@ -233,3 +235,36 @@ async def test_without_its_session_nothing_is_called(line: Line, session: str) -
         with pytest.raises(SlackTrouble):
             await call(line.web)
     assert line.between.asked == []
+
+
+async def test_a_refusal_is_counted_by_its_error(line: Line) -> None:
+    """Slack answers those with status 200; a word that is not known is counted, and not shown."""
+    metrics = Metrics()
+    client = SlackClient(
+        metrics=metrics,
+        token="xoxb-made-up",
+        base_url=f"{line.between.address}/api/",
+        session=line.http,
+        retry_handlers=[],
+    )
+    client.proxy = None
+    for error in ("token_revoked", "marker_of_a_stranger"):
+        line.between.tamper = partial(_refuse_with, error)
+        with pytest.raises(SlackRefused, match=error):
+            await SlackWeb(client).identify()
+
+    values = {sample.labels["error"]: sample.value for sample in _counted(metrics)}
+    assert {error: value for error, value in values.items() if value} == {"token_revoked": 1, "other": 1}
+
+
+def _refuse_with(error: str, _: web.Request) -> web.Response:
+    return web.json_response({"ok": False, "error": error})
+
+
+def _counted(metrics: Metrics) -> list[Sample]:
+    return [
+        sample
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == SLACK_REFUSALS.name
+    ]
