@@ -9,7 +9,9 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "troubleshooting.md"
-SOURCES: Final = [each for each in sorted((ROOT / "bot").rglob("*.py")) if "sandbox" not in each.parts]
+SOURCES: Final = [
+    each for each in sorted((ROOT / "bot").rglob("*.py")) if "sandbox" not in each.relative_to(ROOT).parts
+]
 
 LEVELS: Final = ("debug", "info", "warning", "error", "exception", "critical")
 QUIET: Final = frozenset({"debug", "info"})

@@ -2101,6 +2101,23 @@ async def test_each_line_of_a_delivery_has_its_own_submissions_reference(house: 
     ]
 
 
+async def test_one_that_is_overtaken_in_line_gets_no_line_of_the_other(house: House, log: io.StringIO) -> None:
+    """The turn that a check has waited for goes to the write that came meanwhile."""
+    pace = house.client._pace = _Turnstile(house.clock)
+
+    async def come_and_go() -> None:
+        await house.submit(SECOND, "V2")
+        house.clock.now += timedelta(seconds=1)
+
+    pace.meanwhile = come_and_go
+    await house.submit(FIRST, task=Task.CHECK)
+    await house.deliver_all()
+    lines = [json.loads(line) for line in log.getvalue().splitlines() if '"level": "info"' in line]
+    told = [(line["reference"], line.get("step") or line["ending"]) for line in lines]
+    writes = [("V2", "verify"), ("V2", "store"), ("V2", "confirm"), ("V2", "stored")]
+    assert told == [*writes, ("V1", "verify"), ("V1", "checked")]
+
+
 async def test_a_lost_lease_is_logged_and_nothing_else(house: House, log: io.StringIO) -> None:
     """Which submission was being worked on, and which bucket is another process's now."""
     await house.submit(FIRST)
