@@ -1,6 +1,7 @@
 """Examines whether the package `bot` that runs is the installed one: the name is common, and Python takes the first."""
 
 import base64
+import csv
 import hashlib
 import json
 import re
@@ -67,7 +68,8 @@ def _find_others(found: Iterable[Distribution]) -> Iterator[Finding]:
 
 
 def _find_changes(own: Distribution) -> Iterator[Finding]:
-    changed = [str(path) for path, is_same in _compare(own) if not is_same]
+    folder = Path(str(own.locate_file("")))
+    changed = [path for path, digest in _list_recorded(own) if _digest(folder / path) != digest]
     if changed:
         yield _warn("package_changed", f"files of the bot are not the installed ones: {_some(changed)}")
 
@@ -85,19 +87,19 @@ def _brings_package(other: Distribution) -> bool:
     return _PACKAGE in top_level or _RECORDED.search(other.read_text("RECORD") or "") is not None
 
 
-def _compare(own: Distribution) -> Iterator[tuple[Path, bool]]:
-    """Yield each recorded file of the package, and whether it has the content that was installed."""
-    for path in own.files or ():
-        if path.parts[0] == _PACKAGE and path.hash is not None:
-            yield Path(path), _is_unchanged(Path(str(path.locate())), path.hash.mode, path.hash.value)
+def _list_recorded(own: Distribution) -> Iterator[tuple[str, str]]:
+    """Yield each installed file of the package and its digest; from Python 3.12 on, `files` omits what is missing."""
+    for path, digest, _ in csv.reader((own.read_text("RECORD") or "").splitlines()):
+        if path.startswith(f"{_PACKAGE}/") and digest.startswith("sha256="):
+            yield path, digest
 
 
-def _is_unchanged(path: Path, algorithm: str, recorded: str) -> bool:
+def _digest(path: Path) -> str:
     try:
-        digest = hashlib.new(algorithm, path.read_bytes()).digest()
+        digest = hashlib.sha256(path.read_bytes()).digest()
     except OSError:
-        return False
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == recorded
+        return ""
+    return f"sha256={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
 def _some(names: Sequence[str]) -> str:
