@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from tests.image.engine import docker, find_no_engine
+from tests.image.engine import EngineError, docker, find_no_engine
 from tests.image.stage import open_stage
 from tests.image.steps import STEPS
 
@@ -28,16 +28,24 @@ async def main(flags: list[str]) -> bool:
         print(f"skipped: {missing}")
         return True
     image = f"r2-credential-bot:test-{uuid4().hex[:8]}"
-    began = time.monotonic()
-    await docker("build", "--network=host", f"--tag={image}", *flags, str(ROOT))
-    print(f"built in {time.monotonic() - began:.1f} s", flush=True)
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS), open_stage(image) as stage:
-            for step in STEPS:
-                await step(stage)
+        began = time.monotonic()
+        await docker("build", "--network=host", f"--tag={image}", *flags, str(ROOT))
+        print(f"built in {time.monotonic() - began:.1f} s", flush=True)
+        return await drive(image)
+    except EngineError as error:
+        print(error)
+        return False
     finally:
         await docker("rmi", "--force", image)
-    return not stage.broken
+
+
+async def drive(image: str) -> bool:
+    """Do all steps with a container of the image, and return whether everything held."""
+    async with asyncio.timeout(PATIENCE_SECONDS), open_stage(image) as stage:
+        for step in STEPS:
+            await step(stage)
+        return not stage.broken
 
 
 if __name__ == "__main__":

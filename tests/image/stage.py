@@ -13,7 +13,7 @@ from uuid import uuid4
 import aiohttp
 
 from bot.sandbox.workspace import PATIENCE
-from tests.image.engine import Container
+from tests.image.engine import Container, EngineError
 from tests.scene import ADA, Scene, open_scene
 
 SECRETS: Final = ("SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "CLOUDFLARE_API_TOKEN")
@@ -54,11 +54,17 @@ class Stage:
         await self.container.create(settings | _ON_THIS_MACHINE, secrets)
 
     async def wait_until_ready(self) -> float:
-        """Wait until `/readyz` says yes and the fake Slack is connected, and return for how many seconds."""
+        """Wait until `/readyz` says yes and the fake Slack is connected, and return for how many seconds.
+
+        Raises EngineError with the log if the container ends.
+        """
         began = time.monotonic()
         url = f"http://127.0.0.1:{self.scene.environment['R2_CREDENTIAL_HTTP_PORT']}/readyz"
         async with aiohttp.ClientSession() as http, asyncio.timeout(PATIENCE.total_seconds()):
             while not await _says_yes(http, url):
+                if not (await self.container.inspect())["State"]["Running"]:
+                    message = f"the container ended:\n{(await self.container.logs()).decode()}"
+                    raise EngineError(message)
                 await asyncio.sleep(_PAUSE)
         await self.scene.slack.wait_for_connections()
         return time.monotonic() - began

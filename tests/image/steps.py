@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from bot.sandbox.tokens import Behaviour, make_token
@@ -132,7 +133,8 @@ async def _start_again(stage: Stage) -> None:
 
 
 async def _expect_stored_once(stage: Stage, bucket: str, what: str) -> None:
-    await stage.scene.wait_for_result(bucket)
+    with suppress(AssertionError):  # it did not come in time
+        await stage.scene.wait_for_result(bucket)
     stage.note(what, held=stage.is_stored_once(bucket))
 
 
