@@ -17,7 +17,7 @@ COMPOSE: Final[Json] = yaml.safe_load((ROOT / "compose.yaml").read_text())
 KUBERNETES: Final[list[Json]] = [*yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text())]
 UNIT: Final = (ROOT / "deploy" / "r2-credential-bot.service").read_text()
 DOCKERFILE: Final = (ROOT / "Dockerfile").read_text()
-README: Final = (ROOT / "README.md").read_text()
+OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The files for deployment agree with the settings, the README's table of roles, the Dockerfile and each other."""
+"""The files for deployment agree with the settings, the table of roles, the Dockerfile and each other."""
 
 import re
 from typing import Any, get_args
@@ -12,7 +12,7 @@ from tests.deploy.files import (
     COMPOSE,
     DOCKERFILE,
     KUBERNETES,
-    README,
+    OPERATIONS,
     Given,
     find_deployment,
     list_given,
@@ -40,8 +40,8 @@ ROLES = pytest.mark.parametrize("role", [Role.GATEWAY, Role.WORKER])
 
 
 def needed_by(role: Role) -> set[str]:
-    """Return the secrets that the README's table gives to a role, over Socket Mode."""
-    [row] = re.findall(rf"^\| `{role}`[^|]*\| ([^|]*) \|", README, re.MULTILINE)
+    """Return the secrets that the table of roles gives to one, over Socket Mode."""
+    [row] = re.findall(rf"^\| `{role}`[^|]*\| ([^|]*) \|", OPERATIONS, re.MULTILINE)
     return set(re.findall(r"`(\w+)`", row)) - {"SLACK_SIGNING_SECRET"}
 
 
@@ -60,7 +60,7 @@ def test_each_secret_comes_from_a_file_that_is_there(given: Given) -> None:
 
 
 @pytest.mark.parametrize("given", [each for each in list_given() if each.role is not Role.ALL], ids=lambda it: it.where)
-def test_each_role_gets_the_secrets_of_the_readme(given: Given) -> None:
+def test_each_role_gets_the_secrets_of_the_table(given: Given) -> None:
     """A gateway holds neither Cloudflare's token nor the private key, and a worker cannot pose as Slack's app."""
     assert set(given.secrets) == needed_by(given.role)
     assert not given.settings & set(_OTHERS[given.role])
