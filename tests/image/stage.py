@@ -12,14 +12,15 @@ from uuid import uuid4
 
 import aiohttp
 
+from bot.sandbox.process import find_free_port
 from bot.sandbox.workspace import PATIENCE
 from tests.image.engine import Container, EngineError
 from tests.scene import ADA, Scene, open_scene
 
 SECRETS: Final = ("SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "CLOUDFLARE_API_TOKEN")
 _NOT_FOR_A_CONTAINER: Final = {"PATH", "PYTHONPATH", "R2_CREDENTIAL_DATA_DIR"}
-_ON_THIS_MACHINE: Final = {"R2_CREDENTIAL_HTTP_HOST": "127.0.0.1", "R2_CREDENTIAL_METRICS_PORT": "off"}
-"""The container shares the network of this machine, where nobody else should reach it, and its port may be taken."""
+_ON_THIS_MACHINE: Final = {"R2_CREDENTIAL_HTTP_HOST": "127.0.0.1", "R2_CREDENTIAL_METRICS_HOST": "127.0.0.1"}
+"""The container shares the network of this machine, where nobody else should reach it."""
 
 _PAUSE: Final = 0.05
 
@@ -30,6 +31,7 @@ class Stage:
 
     scene: Scene
     container: Container
+    metrics_port: int = field(default_factory=find_free_port)
     submitted: dict[str, str] = field(default_factory=dict)
     """The token of each bucket."""
 
@@ -51,7 +53,8 @@ class Stage:
         environment = {name: value for name, value in self.scene.environment.items() if name not in SECRETS}
         settings = {name: value for name, value in environment.items() if name not in _NOT_FOR_A_CONTAINER}
         secrets = {name: self.scene.environment[name] for name in SECRETS}
-        await self.container.create(settings | _ON_THIS_MACHINE, secrets)
+        metrics = {"R2_CREDENTIAL_METRICS_PORT": str(self.metrics_port)}
+        await self.container.create(settings | _ON_THIS_MACHINE | metrics, secrets)
 
     async def wait_until_ready(self) -> float:
         """Wait until `/readyz` says yes and the fake Slack is connected, and return for how many seconds.
@@ -68,6 +71,11 @@ class Stage:
                 await asyncio.sleep(_PAUSE)
         await self.scene.slack.wait_for_connections()
         return time.monotonic() - began
+
+    async def ask_metrics(self) -> bytes:
+        """Return what Prometheus would read."""
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
+            return await answer.read()
 
     async def fill_form(self, token: str) -> str:
         """Let a person paste a token into the form for a bucket that no other step uses; return the bucket."""

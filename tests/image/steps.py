@@ -82,6 +82,13 @@ async def kill_in_a_write(stage: Stage) -> None:
     await _expect_stored_once(stage, bucket, "the write is finished after the kill, and reported once")
 
 
+async def read_metrics(stage: Stage) -> None:
+    """Read the metrics, which count what was done and name no secret."""
+    metrics = await stage.ask_metrics()
+    leaks = [leak for secret in stage.secrets for leak in find_leaks(metrics, secret)]
+    stage.note("metrics are served, and hold no secret", held=b'ending="stored"' in metrics and not leaks)
+
+
 async def stop_idle(stage: Stage) -> None:
     """Stop with nothing to wait for, and count the results of all steps."""
     began = time.monotonic()
@@ -108,6 +115,7 @@ STEPS: Final[tuple[Callable[[Stage], Awaitable[None]], ...]] = (
     stop_in_a_write,
     restart,
     kill_in_a_write,
+    read_metrics,
     stop_idle,
     search_for_secrets,
 )
