@@ -10,6 +10,7 @@ from typing import Final
 
 from dotenv import dotenv_values
 
+from bot.model.service_links import describe_links, find_service_links
 from bot.model.written_settings import find_near_names
 from bot.setting_sources import FILE_SUFFIX
 
@@ -43,7 +44,9 @@ def find_unknown_names(env_file: Path, known: AbstractSet[str]) -> UnknownNames:
         names = sorted(name for name in variables if name.startswith(_OWN_PREFIX) and name not in ours)
         return [f"{name}: is not a setting of this bot{_did_you_mean(name, ours)}" for name in names]
 
-    return UnknownNames(report(dotenv_values(env_file)), report(os.environ))
+    links = [name for name in find_service_links(os.environ, _OWN_PREFIX) if name not in ours]
+    others = {name: value for name, value in os.environ.items() if name not in links}
+    return UnknownNames(report(dotenv_values(env_file)), [*report(others), *([describe_links(links)] if links else [])])
 
 
 def find_misspelt_names(

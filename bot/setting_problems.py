@@ -8,11 +8,13 @@ from pydantic import ValidationError
 
 from bot.model.catalog import CatalogApi
 from bot.model.role import Role
-from bot.setting_values import DEFAULT_HTTP_PORT, HOST_FIX
+from bot.setting_values import DEFAULT_HTTP_PORT, HOST_FIX, has_comment
 
 
-def find_problems_of_fields(error: ValidationError, *, except_for: Collection[str]) -> Iterator[str]:
-    """Yield a line for each value that pydantic or our validators refused."""
+def find_problems_of_fields(
+    error: ValidationError, values: Mapping[str, Any] | None = None, *, except_for: Collection[str] = ()
+) -> Iterator[str]:
+    """Yield a line for each value that pydantic or our validators refused; `values` are the raw ones."""
     for problem in error.errors(include_url=False, include_input=False):
         name = str(problem["loc"][0])
         if name in except_for:
@@ -20,7 +22,12 @@ def find_problems_of_fields(error: ValidationError, *, except_for: Collection[st
         if problem["type"] == "missing":
             yield f"{name}: {_MISSING[name]}"
         else:
-            yield f"{name}: {problem.get('ctx', {}).get('error') or _FIXES[name]}"
+            fix = problem.get("ctx", {}).get("error") or _FIXES[name]
+            yield f"{name}: {fix}{_COMMENT_FIX if has_comment((values or {}).get(name)) else ''}"
+
+
+_COMMENT_FIX: Final = ". Its comment counts as a part of it: put that on a line of its own"
+"""Docker's and systemd's env files do not remove what follows a value."""
 
 
 _MISSING: Final = {

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from bot.file_access import explain
+from bot.model.service_links import FIX, is_service_address
 from bot.model.written_settings import has_stray_quote, plain_value
 from bot.network import NetworkUnusable, read_network
 
@@ -23,6 +24,8 @@ logging.getLogger("dotenv").addHandler(logging.NullHandler())
 
 FILE_SUFFIX: Final = "_FILE"
 _NO_FILE: Final = Path(os.devnull)
+_PEM_BEGINS: Final = "-----BEGIN "
+_PEM_ENDS: Final = "-----END "
 NETWORK_FIELD: Final = "network"
 NETWORK: Final = "proxy and authorities"
 """Not the name of a variable: several variables make this value, see bot/network.py."""
@@ -118,9 +121,19 @@ def merge_variables(*sources: PydanticBaseSettingsSource) -> dict[str, str]:
 
 def find_trouble(value: object) -> Unreadable | None:
     """Return the problem of a value that is not worth checking, whatever its setting is."""
-    if isinstance(value, str) and has_stray_quote(value):
+    if isinstance(value, Unreadable):
+        return value
+    if not isinstance(value, str):
+        return None
+    if is_service_address(value):
+        return Unreadable(f"is set by Kubernetes for a Service of that name: {FIX}, or rename the Service")
+    if _PEM_BEGINS in value and _PEM_ENDS not in value:  # Docker's env files, and .env without quotes
+        return Unreadable(
+            f"ends in the middle of its PEM: write it on one line with \\n for its line ends, or set NAME{FILE_SUFFIX}"
+        )
+    if has_stray_quote(value):
         return Unreadable("has a quotation mark at one end only: remove it")
-    return value if isinstance(value, Unreadable) else None
+    return None
 
 
 def find_env_file(env_file: Path) -> tuple[Path, list[str]]:
@@ -149,5 +162,5 @@ def find_unread_lines(env_file: Path) -> Iterator[str]:
         return
     with env_file.open(encoding="utf-8") as stream:
         for statement in parse_stream(stream):
-            if statement.error:
+            if statement.error and not statement.original.string.startswith(_PEM_ENDS):  # its value is reported
                 yield f"{env_file}: line {statement.original.line} is not NAME=VALUE, or lacks a closing quotation mark"

@@ -181,11 +181,19 @@ def parse_port_or_off(value: object) -> object:
 
 
 def check_path(value: object) -> object:
-    """Refuse `~` and `$`: no shell expands them here, so they would become names of directories."""
+    """Refuse `~`, `$` and comments: no shell reads them here, so they would become names of directories."""
     if isinstance(value, str) and (value.startswith("~") or "$" in value):
         message = "is taken literally, so ~ and $ are not expanded: write the path in full"
         raise ValueError(message)
+    if has_comment(value):
+        message = "is a path with a comment behind it"
+        raise ValueError(message)
     return value
+
+
+def has_comment(value: object) -> bool:
+    """Return whether a value seems to end with a comment, as in `1h # one hour`."""
+    return isinstance(value, str) and re.search(r"\s#", value) is not None
 
 
 def unescape_pem(value: object) -> object:

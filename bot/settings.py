@@ -148,7 +148,7 @@ class DatabaseSettings(ListenSettings):
         try:
             settings = handler({name: value for name, value in values.items() if name not in unreadable})
         except ValidationError as error:
-            problems += find_problems_of_fields(error, except_for=unreadable)
+            problems += find_problems_of_fields(error, values, except_for=unreadable)
         if problems:
             raise SettingsError(problems)
         return settings
@@ -299,7 +299,7 @@ def load_listen_settings(env_file: Path = Path(".env")) -> ListenSettings:
     try:
         return ListenSettings(_env_file=find_env_file(env_file)[0])
     except ValidationError as error:
-        raise SettingsError([*find_problems_of_fields(error, except_for=())]) from None
+        raise SettingsError([*find_problems_of_fields(error)]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable_env_file(env_file, error) from None
 

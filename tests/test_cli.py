@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import runpy
+import signal
 import socket
 import stat
 import subprocess
@@ -48,6 +49,7 @@ def _empty_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     root = logging.getLogger()
     before = root.handlers[:], root.level, logging.raiseExceptions, sys.getswitchinterval()
     umask = os.umask(0o022)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_")):
@@ -57,6 +59,8 @@ def _empty_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterato
     root.setLevel(level)
     sys.setswitchinterval(interval)
     os.umask(umask)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     structlog.reset_defaults()
 
 
@@ -138,8 +142,8 @@ def test_a_start_without_settings_is_a_bad_start() -> None:
     [
         pytest.param({"R2_CREDENTIAL_DATA_DIR": "occupied"}, "R2_CREDENTIAL_DATA_DIR: occupied", id="data directory"),
         pytest.param(
-            {"R2_CREDENTIAL_SEALING_KEY": f"-----BEGIN PRIVATE KEY-----{MARK}"},
-            "R2_CREDENTIAL_SEALING_KEY: holds no PEM private key (`r2-credential-bot keygen PATH`",
+            {"R2_CREDENTIAL_SEALING_KEY": f"-----BEGIN PRIVATE KEY-----{MARK}-----END PRIVATE KEY-----"},
+            "R2_CREDENTIAL_SEALING_KEY: is not an X25519 private key in PKCS#8 PEM (`r2-credential-bot keygen PATH`",
             id="sealing key",
         ),
         pytest.param(

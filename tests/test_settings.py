@@ -931,13 +931,70 @@ def test_a_secret_of_another_user_comes_with_the_command_that_helps(environment:
     assert problem.endswith(f"(Permission denied): its mode keeps its own user out: run `chmod u+rw {path}`")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("R2_CREDENTIAL_TTL", "1h # one hour"),
+        ("R2_CREDENTIAL_TTL", '"1h" # one hour'),
+        ("R2_CREDENTIAL_ALLOWED_USERS", "U0ALICE # the admin"),
+        ("R2_CREDENTIAL_HTTP_PORT", "3000 # inside"),
+        ("CLOUDFLARE_API_TOKEN", "cfat_MADEUP0000000000\t# of 2026"),
+        ("R2_CREDENTIAL_DATA_DIR", "/data # a volume"),
+    ],
+)
+def test_a_comment_after_a_value_is_named_as_the_cause(environment: SetEnvironment, name: str, value: str) -> None:
+    """`docker run --env-file` keeps it, and a directory called `data # a volume` would be made."""
+    environment(GOOD | {name: value})
+    [problem] = problems()
+    assert problem.startswith(f"{name}: ")
+    assert problem.endswith(". Its comment counts as a part of it: put that on a line of its own")
+
+
+def test_a_contact_may_contain_a_number_sign(environment: SetEnvironment) -> None:
+    """People write channels like this."""
+    environment(GOOD | {"R2_CREDENTIAL_CONTACT": "ask #data-platform"})
+    assert loaded().settings.contact == "ask #data-platform"
+
+
+CUT = (
+    "R2_CREDENTIAL_SEALING_KEY: ends in the middle of its PEM: write it on one line with \\n for its line ends, or set "
+)
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_pem_of_which_only_the_first_line_arrived_is_reported_once(environment: SetEnvironment, quote: str) -> None:
+    """An env file of Docker's has one line for each value."""
+    environment(GOOD | {"R2_CREDENTIAL_SEALING_KEY": f"{quote}-----BEGIN PRIVATE KEY-----"})
+    assert problems() == [f"{CUT}NAME_FILE"]
+
+
+def test_a_pem_without_quotes_in_an_env_file_is_reported_once() -> None:
+    """Neither is the rest of it quoted, nor each of its lines reported."""
+    Path(".env").write_text(f"R2_CREDENTIAL_SEALING_KEY={generate_private_key()}")
+    assert problems() == [f"{CUT}NAME_FILE"]
+
+
+def test_services_of_kubernetes_are_one_warning(environment: SetEnvironment) -> None:
+    """With the fix, and without asking which setting was meant."""
+    environment(GOOD | {"R2_CREDENTIAL_PORT": "tcp://10.0.0.1:80", "R2_CREDENTIAL_SERVICE_PORT": "80"})
+    [warning] = loaded().warnings
+    assert warning.startswith("R2_CREDENTIAL_PORT and 1 more: come from Services in Kubernetes and are ignored; set")
+
+
+def test_a_service_with_the_name_of_a_setting_is_one_problem(environment: SetEnvironment) -> None:
+    """A Service called r2-credential-http sets the port that the bot listens on."""
+    environment(GOOD | {"R2_CREDENTIAL_HTTP_PORT": "tcp://10.0.0.1:80", "R2_CREDENTIAL_HTTP_SERVICE_PORT": "80"})
+    [problem] = problems()
+    assert problem.startswith("R2_CREDENTIAL_HTTP_PORT: is set by Kubernetes for a Service of that name: set enable")
+
+
 @pytest.mark.parametrize("role", Role)
 def test_each_unreadable_file_is_one_line(environment: SetEnvironment, role: Role) -> None:
     """Nothing else is said of the setting: not that it is missing, nor that it contradicts another."""
     good = GOOD | {
         "R2_CREDENTIAL_DATABASE_URL": "postgresql://bot@127.0.0.1/bot",
         "R2_CREDENTIAL_SEALING_KEY": generate_private_key(),
-        "R2_CREDENTIAL_SEALING_PUBLIC_KEY": "-----BEGIN PUBLIC KEY-----",
+        "R2_CREDENTIAL_SEALING_PUBLIC_KEY": "-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----",
     }
     names = [each.alias for each in Settings.model_fields.values() if each.alias]
     for name in names:

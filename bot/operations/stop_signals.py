@@ -97,10 +97,9 @@ def end_within(patience: timedelta, end: End = os._exit) -> None:
 
 def leave_at_once() -> None:
     """End the process at a signal, until `StopSignals` takes over: as process 1 it would ignore SIGTERM."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # `StopSignals` reports that, when there is a log
-    for number in _SIGNALS:
-        signal.signal(number, _leave)
+    if threading.current_thread() is threading.main_thread():  # no other may
+        for number in _SIGNALS:
+            signal.signal(number, _leave)
 
 
 def _only_wake(_: int, __: object) -> None:
