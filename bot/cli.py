@@ -83,7 +83,7 @@ def run(role: str) -> None:
     from bot.operations.hardening import harden
 
     not_hardened = harden()  # before other imports: see bot/operations/hardening.py
-    from bot.operations.stop_signals import leave_at_once
+    from bot.operations.stop_signals import end_now, leave_at_once
 
     leave_at_once()
     from bot.app import run as run_bot
@@ -109,6 +109,7 @@ def run(role: str) -> None:
     except Exception:
         logging.getLogger("bot").critical("crashed", exc_info=True)
         sys.exit(1)
+    end_now()
 
 
 @_command(
@@ -258,7 +259,7 @@ def manifest(url: str | None) -> None:
 
 
 async def _end_after(work: Awaitable[timedelta]) -> None:
-    """Await the bot's life; whatever Python still waits for afterwards has only the rest of the stop's time."""
+    """Await the bot's life; what asyncio still waits for afterwards has only the rest of the stop's time."""
     from bot.operations.stop_signals import end_within
 
     end_within(await work)

@@ -31,7 +31,7 @@ def has_stray_quote(value: str) -> bool:
 def find_near_names(names: Iterable[str], ours: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield each name that is probably a misspelt one of ours, and which."""
     for name in sorted(names):
-        spelt = name.strip(string.whitespace + _BYTE_ORDER_MARK).upper()
+        spelt = name.strip(string.whitespace + _BYTE_ORDER_MARK).upper().removeprefix("EXPORT ")
         close = difflib.get_close_matches(spelt, ours, n=1, cutoff=_NEAR)
         if close:
             yield name, close[0]

@@ -57,8 +57,7 @@ def test_half_a_pair_at_an_end_is_stray(value: str, *, is_stray: bool) -> None:
 
 
 def test_a_name_similar_to_ours_is_found() -> None:
-    """In any case, with its quotes and blanks; other names are not."""
-    names = ["SLACK_BOT_TOKN", "slack_bot_token", "\ufeffSLACK_BOT_TOKEN", "SLACK_TOKEN", "PATH", ""]
-    assert [*find_near_names(names, {"SLACK_BOT_TOKEN"})] == [
-        (name, "SLACK_BOT_TOKEN") for name in ("SLACK_BOT_TOKN", "slack_bot_token", "\ufeffSLACK_BOT_TOKEN")
-    ]
+    """In any case, with its blanks and a shell's `export`; other names are not."""
+    near = ["SLACK_BOT_TOKN", "export SLACK_BOT_TOKEN", "slack_bot_token", "\ufeffSLACK_BOT_TOKEN"]
+    names = [*near, "SLACK_TOKEN", "PATH", ""]
+    assert [*find_near_names(names, {"SLACK_BOT_TOKEN"})] == [(name, "SLACK_BOT_TOKEN") for name in near]

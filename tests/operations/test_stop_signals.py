@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 import bot
+from bot.operations.log_writer import LogWriter, StrayText
 from bot.operations.stop_budget import LAST_RESORT, StopBudget
-from bot.operations.stop_signals import CUT_OFF, StopSignals, end_within
+from bot.operations.stop_signals import CUT_OFF, StopSignals, end_now, end_within
 
 PATIENCE = 60
 
@@ -114,10 +115,21 @@ def test_signals_are_given_back() -> None:
 
 
 def test_only_the_rest_of_the_time_is_left_for_the_interpreters_end(process: Process, log: io.StringIO) -> None:
-    """Python would wait for a resolver's thread, which may take a minute."""
+    """Asyncio would wait for a resolver's thread, which may take a minute."""
     end_within(timedelta(0), process.ended.put)
     assert process.ended.get(timeout=PATIENCE) == 0
     assert causes(log) == ["a thread did not end"]
+
+
+def test_a_process_ends_with_its_log_written(process: Process, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing else of Python's end is waited for."""
+    with (tmp_path / "log").open("wb") as file:
+        writer = LogWriter(file.fileno(), str)
+        monkeypatch.setattr(sys, "stderr", StrayText(writer, str))
+        writer.write("a last line\n" * 1000)
+        end_now(process.ended.put)
+        assert process.ended.get(timeout=PATIENCE) == 0
+        assert (tmp_path / "log").read_text() == "a last line\n" * 1000
 
 
 STUCK = """
