@@ -232,8 +232,8 @@ async def _begin(
     patient_http = await stack.enter_async_context(
         open_session(PATIENT_TIMEOUT, settings.network, traffic, keeps_connections=False)
     )
-    patient_client = _web_client(settings, patient_http, metrics)
-    slack = SlackWeb(_web_client(settings, http, metrics), patient_client=patient_client)
+    patient_client = _web_client(settings, patient_http, watched.metrics)
+    slack = SlackWeb(_web_client(settings, http, watched.metrics), patient_client=patient_client)
     progress = ModalProgress(slack, store.clock, settings.contact or "", steps_of, may_enable=settings.allow_enable)
     stack.push_async_callback(progress.drain)
     store.submissions.watch(log_change)

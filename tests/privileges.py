@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,17 @@ def file_modes_hold() -> Iterator[None]:
 @cache
 def without_an_account() -> tuple[str, ...]:
     """Return the words before a command that make it run as STRANGER; skips where that cannot be had."""
-    words = (shutil.which("unshare") or "unshare", "--user", f"--map-user={STRANGER}")
+    return _require((shutil.which("unshare") or "unshare", "--user", f"--map-user={STRANGER}"))
+
+
+def with_a_full_disk(directory: Path) -> tuple[str, ...]:
+    """Return the words before a command that give it a disk of 1 MiB here, full of the file `fill`; may skip."""
+    fill = 'mount -t tmpfs -o size=1m,mode=700 none "$0" && head -c 1048576 /dev/zero > "$0/fill"; exec "$@"'
+    unshare = (shutil.which("unshare") or "unshare", "--user", "--map-root-user", "--mount")
+    return _require((*unshare, "sh", "-c", fill, str(directory)))
+
+
+def _require(words: tuple[str, ...]) -> tuple[str, ...]:
     try:
         subprocess.run([*words, sys.executable, "-c", ""], capture_output=True, check=True)  # noqa: S603 - our own words
     except (OSError, subprocess.CalledProcessError):

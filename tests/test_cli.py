@@ -1,6 +1,7 @@
 """The command line: a bad start reports everything at once with exit code 2, and each command does its job."""
 
 import io
+import json
 import logging
 import os
 import runpy
@@ -26,7 +27,7 @@ import bot
 from bot.cli import main
 from bot.sandbox.process import find_free_port
 from bot.slack.manifest import build_manifest
-from tests.privileges import STRANGER, without_an_account
+from tests.privileges import STRANGER, with_a_full_disk, without_an_account
 
 ROOT = Path(bot.__file__).parent.parent
 REFUSED = 2
@@ -186,6 +187,33 @@ def test_a_user_without_an_account_and_a_home_gets_as_far_as_any_other(tmp_path:
     assert call_process("manifest", environment={}, before=before).stdout == build_manifest(None)
     assert call_process("health", environment={"R2_CREDENTIAL_HTTP_PORT": "9"}, before=before).returncode == 1
     assert "cannot be written (Permission denied)" in call_process("keygen", "k", environment={}, before=before).stderr
+
+
+@pytest.mark.thorough
+def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
+    """Exit code 2 would keep the bot down when there is room again; the log says what to do."""
+    data = tmp_path / "data"
+    data.mkdir()
+    environment = GOOD | {"R2_CREDENTIAL_DATA_DIR": str(data), "SLACK_API_URL": "http://127.0.0.1:9/api/"}
+    environment |= {"R2_CREDENTIAL_HTTP_PORT": "0", "PYTHONPATH": str(ROOT), "PATH": os.environ.get("PATH", "")}
+    with subprocess.Popen(  # noqa: S603 - our own program
+        [*with_a_full_disk(data), sys.executable, "-m", "bot", "run"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as started:
+        assert started.stderr is not None
+        events: list[str] = []
+        for line in started.stderr:
+            events.append(json.loads(line)["event"])
+            if events[-1] == "disk_full":
+                Path(f"/proc/{started.pid}/root{data}/fill").unlink(missing_ok=True)
+            elif events[-1] == "slack_not_reached":  # the database is open
+                started.terminate()
+        started.wait()
+    assert started.returncode == 0
+    assert events[0] == "disk_full"
+    assert events[-2:] == ["stopping", "stopped"]
 
 
 SURROUNDINGS = {

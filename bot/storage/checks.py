@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from bot.model.finding import Check, Finding, Mark, Part
 from bot.sealing.hpke import KeyRing
 from bot.storage.database import Database
 from bot.storage.opening import Store
+from bot.storage.trouble import no_room
 from bot.storage.workers_keys import SEEN_FOR, find_seen, say_which
 
 SCARCE_BYTES: Final = 64 * 1024 * 1024
@@ -55,17 +57,10 @@ def find_scarcity(disk: Path) -> Finding | None:
     free = shutil.disk_usage(disk).free
     if free >= SCARCE_BYTES:
         return None
-    is_full = free < NONE_LEFT_BYTES
-    return Finding(
-        part=Part.DATABASE,
-        event="disk_full" if is_full else "disk_almost_full",
-        text=f"{free // 1024} KiB are free on the disk that holds {disk}",
-        mark=Mark.FAILED if is_full else Mark.WARNING,
-        setting="R2_CREDENTIAL_DATA_DIR",
-        fix="make room on that disk",
-        blocks=is_full,
-        known={"free_bytes": free},
-    )
+    full = replace(no_room(disk), text=f"{free // 1024} KiB are free for {disk}", known={"free_bytes": free})
+    if free < NONE_LEFT_BYTES:
+        return full
+    return replace(full, event="disk_almost_full", mark=Mark.WARNING, blocks=False)
 
 
 async def describe(database: Database) -> str:

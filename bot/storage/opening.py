@@ -27,8 +27,9 @@ from bot.storage.high_water_mark import HighWaterMark
 from bot.storage.lineage import Lineage
 from bot.storage.lock import AlreadyRunning, ProcessLock
 from bot.storage.sqlite import SqliteDatabase
+from bot.storage.sqlite_faults import ROOM
 from bot.storage.submissions import Submissions
-from bot.storage.trouble import DATABASE_SETTING, Trouble
+from bot.storage.trouble import DATABASE_SETTING, Trouble, no_room
 
 if TYPE_CHECKING:
     from bot.storage.jobs import Jobs
@@ -41,6 +42,8 @@ HIGH_WATER_MARK: Final = "high-water-mark"
 
 _DATABASE: Final = DATABASE_SETTING
 _PAUSE: Final = timedelta(seconds=1)
+_PAUSE_FULL: Final = timedelta(seconds=10)
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DATA_DIR: Final = "R2_CREDENTIAL_DATA_DIR"
 _ROLL_BACK: Final = "Run that version or, to go back to this one, restore the backup that was made before the upgrade"
 
@@ -127,7 +130,34 @@ class _Records:
     jobs: "Jobs | None" = None
 
 
+class _DiskFull(StartRefused):
+    """There is no room for the file that it names; someone may make some, so the start of the bot waits."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"{_DATABASE}: no room is left for {path}; {ROOM}")
+        self.finding = no_room(path)
+
+
 async def _open_files(
+    settings: Settings,
+    stack: AsyncExitStack,
+    clock: Callable[[], datetime] | None,
+    tell: Callable[[Finding], None],
+) -> Store:
+    """Open the files; wait while the disk is full, since a restart would not help."""
+    while True:
+        async with AsyncExitStack() as attempt:
+            try:
+                store = await _open_files_once(settings, attempt, clock, tell)
+            except _DiskFull as full:
+                tell(full.finding)
+            else:
+                await stack.enter_async_context(attempt.pop_all())
+                return store
+        await asyncio.sleep(_PAUSE_FULL.total_seconds())
+
+
+async def _open_files_once(
     settings: Settings,
     stack: AsyncExitStack,
     clock: Callable[[], datetime] | None,
@@ -209,6 +239,8 @@ async def _start_unless_busy(database: SqliteDatabase, path: Path, tell: Callabl
             tell(busy())
             await asyncio.sleep(_PAUSE.total_seconds())
         except DatabaseTrouble:
+            if database.fault is not None and database.fault.fix == ROOM:
+                raise _DiskFull(path) from None
             because = f" ({database.fault.cause}): {database.fault.fix}" if database.fault else ""
             message = f"{_DATABASE}: {path} cannot be opened as a database of this bot{because}"
             raise StartRefused(message) from None
@@ -332,6 +364,8 @@ async def _machine_time() -> datetime:
 
 def _unusable(settings: DatabaseSettings, error: OSError) -> StartRefused:
     data_dir = settings.data_dir
+    if error.errno in _FULL:
+        return _DiskFull(error.filename or data_dir)
     failed_at = Path(error.filename) if isinstance(error.filename, str) else data_dir
     if failed_at in (data_dir, *data_dir.parents):
         return StartRefused(f"{_DATA_DIR}: {data_dir} cannot be used {explain(error, data_dir, tree=data_dir)}")

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
 from bot.storage.database import DatabaseBusy, DatabaseCorrupt
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
-from bot.storage.sqlite_faults import Fault, find_fault
+from bot.storage.sqlite_faults import NO_WAL, Fault, find_fault
 from bot.storage.trouble import Trouble
 
 _T = TypeVar("_T")
@@ -93,6 +93,9 @@ class SqliteDatabase:
             was_inspected = _inspect(self._path)
             self._engine = _engine(self._path)
             with self._engine.begin() as connection:
+                if not has_wal(connection):
+                    self.fault = NO_WAL
+                    raise DatabaseUnavailable
                 if not was_inspected:
                     _check(connection)
                 self._set_up(connection)
@@ -265,6 +268,14 @@ def _inspect(path: Path) -> bool:
                 raise DatabaseCorrupt from None
             return False
     return True
+
+
+def has_wal(connection: Connection) -> bool:
+    """Return whether the write-ahead log is in use: where it cannot be, SQLite stays in another mode without an error.
+
+    A kill or a power cut in that mode could lose what was acknowledged.
+    """
+    return connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
 
 
 def _check(connection: Connection) -> None:

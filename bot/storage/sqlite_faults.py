@@ -15,10 +15,10 @@ class Fault:
     fix: str
 
 
-_ROOM: Final = "make room on the disk that holds the database"
+ROOM: Final = "make room on the disk that holds the database"
 _ACCESS: Final = "let the bot's user read and write the database's directory and all files in it"
 _FIXES: Final = {
-    sqlite3.SQLITE_FULL: _ROOM,
+    sqlite3.SQLITE_FULL: ROOM,
     sqlite3.SQLITE_IOERR: "check the disk that holds the database, and that it is not full",
     sqlite3.SQLITE_READONLY: _ACCESS,
     sqlite3.SQLITE_CANTOPEN: _ACCESS,
@@ -28,6 +28,10 @@ _FIXES: Final = {
     sqlite3.SQLITE_CORRUPT: "stop the bot and put a backup of the database in its place",
     sqlite3.SQLITE_NOTADB: "stop the bot and put a backup of the database in its place",
 }
+NO_WAL: Final = Fault(
+    cause="its file system offers no shared memory, so there is no write-ahead log",
+    fix="put the database on a local disk, or use PostgreSQL",
+)
 _REPLACED: Final = "the database's file was removed or replaced while the bot ran: restart it"
 
 

@@ -26,3 +26,16 @@ class Trouble:
             fix=self.fix,
             blocks=True,
         )
+
+
+def no_room(place: object) -> Finding:
+    """Return what is found while the disk is full."""
+    return Finding(
+        part=Part.DATABASE,
+        event="disk_full",
+        text=f"no room is left for {place}",
+        mark=Mark.FAILED,
+        setting="R2_CREDENTIAL_DATA_DIR",
+        fix="make room on that disk",
+        blocks=True,
+    )

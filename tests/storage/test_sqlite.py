@@ -12,14 +12,27 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, delete, event, insert, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    NullPool,
+    String,
+    Table,
+    create_engine,
+    delete,
+    event,
+    insert,
+    select,
+)
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from bot.model.errors import CommitUnknown, DatabaseUnavailable
 from bot.storage import sqlite
 from bot.storage.database import DatabaseCorrupt
-from bot.storage.sqlite import SqliteDatabase
+from bot.storage.sqlite import SqliteDatabase, has_wal
 
 METADATA = MetaData()
 ENTRIES = Table(
@@ -336,6 +349,16 @@ def test_a_file_that_is_not_a_database_is_refused_and_left_alone(database_path: 
         database.start()
     database.stop()
     assert database_path.read_bytes() == content
+
+
+@pytest.mark.parametrize(("vfs", "expected"), [("unix", True), ("unix-dotfile", False), ("unix-none", False)])
+def test_a_file_system_without_shared_memory_is_recognized(tmp_path: Path, vfs: str, *, expected: bool) -> None:
+    """As on some network disks; SQLite says nothing, and uses a mode in which a kill can lose a submission."""
+    uri = f"{(tmp_path / 'bot.sqlite').as_uri()}?vfs={vfs}"
+    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        assert has_wal(connection) is expected
 
 
 def test_a_directory_in_the_place_of_the_file_is_refused(database_path: Path) -> None:
