@@ -15,7 +15,7 @@ import structlog
 from bot.file_access import explain
 from bot.model.clock import FURTHEST_BACK, steady_clock
 from bot.model.errors import DatabaseTrouble, KeyFileUnusable, StartRefused
-from bot.model.finding import Finding, log_finding
+from bot.model.finding import Finding, Mark, Part, log_finding
 from bot.model.role import Role
 from bot.sealing.hpke import KeyRing, PublicRing, load_private_keys, load_public_key
 from bot.sealing.key_files import KeyFiles
@@ -42,7 +42,8 @@ HIGH_WATER_MARK: Final = "high-water-mark"
 
 _DATABASE: Final = DATABASE_SETTING
 _PAUSE: Final = timedelta(seconds=1)
-_PAUSE_FULL: Final = timedelta(seconds=10)
+_PAUSE_LONG: Final = timedelta(seconds=10)
+_WRITTEN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DATA_DIR: Final = "R2_CREDENTIAL_DATA_DIR"
 _ROLL_BACK: Final = "Run that version or, to go back to this one, restore the backup that was made before the upgrade"
@@ -82,11 +83,37 @@ async def open_store(
 ) -> Store:
     """Open everything, and close it with `stack`. The default `clock` is steady and starts at the database's time.
 
-    Raises StartRefused. Waits for an unreachable PostgreSQL, or a busy file, without a limit, and tells why.
+    Raises StartRefused. Waits without a limit, and tells why: for a clock that was not set yet, for room on the disk,
+    for another program that holds the file, and for an unreachable PostgreSQL.
     """
+    await wait_for_the_clock(tell)
     if settings.postgres_url is not None:
         return await _open_postgres(settings, settings.postgres_url.reveal(), stack, clock, tell)
     return await _open_files(settings, stack, clock, tell)
+
+
+def _read_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+async def wait_for_the_clock(tell: Callable[[Finding], None], read: Callable[[], datetime] = _read_clock) -> None:
+    """Wait until the machine's clock is after this code: a machine without one begins in 1970, and asks the network.
+
+    Every certificate would be refused, and every key be from the future, which ends the start.
+    """
+    while (now := read()) < _WRITTEN:
+        tell(
+            Finding(
+                part=Part.CLOCK,
+                event="clock_not_set",
+                text=f"the machine's clock says {now.isoformat(timespec='seconds')}",
+                mark=Mark.FAILED,
+                setting="the machine's clock",
+                fix="set it (NTP)",
+                blocks=True,
+            )
+        )
+        await asyncio.sleep(_PAUSE_LONG.total_seconds())
 
 
 async def settle_at_the_start(store: Store, tell: Callable[[Finding], None]) -> None:
@@ -154,7 +181,7 @@ async def _open_files(
             else:
                 await stack.enter_async_context(attempt.pop_all())
                 return store
-        await asyncio.sleep(_PAUSE_FULL.total_seconds())
+        await asyncio.sleep(_PAUSE_LONG.total_seconds())
 
 
 async def _open_files_once(
@@ -201,7 +228,7 @@ async def _open_file(
         mark = HighWaterMark(path.with_name(f"{HIGH_WATER_MARK}.{path.name}"), is_expected=True)
         stack.callback(mark.close)
         submissions = Submissions(database, mark=mark)
-        now = clock or steady_clock(await _latest_time(submissions, datetime.now(UTC)))
+        now = clock or steady_clock(await _latest_time(submissions, _read_clock()))
     except OSError as error:
         raise _unusable(settings, error) from None
     except DatabaseCorrupt:
@@ -359,7 +386,7 @@ async def not_before_what_is_recorded(submissions: Submissions, now: datetime) -
 
 
 async def _machine_time() -> datetime:
-    return datetime.now(UTC)
+    return _read_clock()
 
 
 def _unusable(settings: DatabaseSettings, error: OSError) -> StartRefused:

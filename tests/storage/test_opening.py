@@ -1,6 +1,7 @@
 """What a start opens and waits for, and every refusal with its sentence."""
 
 import asyncio
+import io
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from structlog.testing import capture_logs
 from bot.model.catalog import BucketKey
 from bot.model.clock import steady_clock
 from bot.model.errors import SealedValueUnreadable, StartRefused
+from bot.model.finding import log_finding
 from bot.model.role import Role
 from bot.model.submission import NewSubmission, Opening, Sealed, SealedToken, TokenKind
 from bot.sealing.hpke import (
@@ -34,8 +36,9 @@ from bot.sealing.hpke import (
 )
 from bot.sealing.key_files import write_key_file
 from bot.settings import LoadedSettings, load_settings
-from bot.storage.opening import KEY_DIRECTORY, Store, open_store
+from bot.storage.opening import KEY_DIRECTORY, Store, open_store, wait_for_the_clock
 from tests.postgres import PostgresProxy, execute, running_postgres
+from tests.virtual_time import run_in_virtual_time
 
 PRIVATE_KEY = generate_private_key()
 PUBLIC_KEY = public_pem(load_private_keys(PRIVATE_KEY)[0])
@@ -291,6 +294,14 @@ async def test_an_unusable_path_is_refused_and_left_unchanged(
     assert said.format(data=data) in await refusal(load())
 
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_clock_of_1970_is_waited_for(log: io.StringIO) -> None:
+    """The network sets it a moment later; until then no certificate is valid."""
+    told = iter([datetime(1970, 1, 1, tzinfo=UTC)] * 3 + [datetime(2026, 11, 30, tzinfo=UTC)])
+    run_in_virtual_time(wait_for_the_clock(log_finding, lambda: next(told)))
+    assert log.getvalue().count("clock_not_set") == 3
+    assert list(told) == []
 
 
 async def test_a_database_elsewhere_is_refused_by_its_own_setting(load: LoadSettings, tmp_path: Path) -> None:
