@@ -17,6 +17,8 @@ from bot.model.written_settings import plain_value
 _DURATION_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_TTL: Final = timedelta(days=7)
 _LONGEST_LIFETIME: Final = timedelta(days=3650)
+_SHORTEST_HISTORY: Final = _LONGEST_TTL + timedelta(days=1)
+"""Longer than any submission waits, and than a clock can be set back: what is deleted has no say in any order."""
 
 
 def _matching(pattern: str, fix: str) -> Callable[[object], object]:
@@ -92,6 +94,17 @@ def parse_lifetime(value: object) -> object:
     if value == "off":
         return None
     return _read_duration(value, _LONGEST_LIFETIME, "write off, or a number and a unit: 90d or 12h; at most 3650d")
+
+
+def parse_history(value: object) -> object:
+    """Read a duration from 8 to 3650 days."""
+    if not isinstance(value, str):
+        return value
+    fix = "write a number of days from 8d to 3650d, such as 365d"
+    history = _read_duration(value, _LONGEST_LIFETIME, fix)
+    if history < _SHORTEST_HISTORY:
+        raise ValueError(fix)
+    return history
 
 
 def _read_duration(text: str, longest: timedelta, fix: str) -> timedelta:

@@ -44,6 +44,7 @@ from bot.setting_values import (
     ids_of,
     list_of,
     parse_duration,
+    parse_history,
     parse_host,
     parse_lifetime,
     parse_port_or_off,
@@ -209,6 +210,9 @@ class Settings(DatabaseSettings):
         BeforeValidator(unescape_pem),
     ] = Field(None, alias="R2_CREDENTIAL_SEALING_PUBLIC_KEY")
     ttl: Annotated[timedelta, BeforeValidator(parse_duration)] = Field(timedelta(hours=1), alias="R2_CREDENTIAL_TTL")
+    history: Annotated[timedelta, BeforeValidator(parse_history)] = Field(
+        timedelta(days=365), alias="R2_CREDENTIAL_HISTORY"
+    )
     fresh_token_patience: Annotated[timedelta, BeforeValidator(parse_duration)] = Field(
         timedelta(seconds=60), alias="R2_CREDENTIAL_FRESH_TOKEN_PATIENCE"
     )

@@ -151,6 +151,7 @@ BAD = {
     "R2_CREDENTIAL_DATA_DIR": [f"~/{MARK}", f"$HOME/{MARK}", f'{MARK}"', f"\u201c{MARK}"],
     "R2_CREDENTIAL_DATABASE_URL": [f"mysql://{MARK}", "sqlite:///", MARK],
     "R2_CREDENTIAL_SEALING_KEY": [MARK, f"-----BEGIN RSA PRIVATE KEY-----\n{MARK}"],
+    "R2_CREDENTIAL_HISTORY": [MARK, "off", "7d", "191h", "0d", "3651d", "1y", "365"],
     "R2_CREDENTIAL_TTL": [MARK, "3600", "0m", "-1h", "1.5h", "1 h", "1w", "1H", "1h30m", "9999999s", "8d", "h"],
     "R2_CREDENTIAL_FRESH_TOKEN_PATIENCE": [MARK, "0s", "60", "8d"],
     "R2_CREDENTIAL_MAX_TOKEN_LIFETIME": [MARK, "0d", "90", "on", "OFF", "3651d", "3m6d", "1y"],
@@ -328,6 +329,15 @@ def test_how_long_a_token_may_live_can_be_set(environment: SetEnvironment, text:
     environment(GOOD | {"R2_CREDENTIAL_MAX_TOKEN_LIFETIME": text})
     expected = None if days is None else timedelta(days=days)
     assert loaded().settings.max_token_lifetime == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "days"), [("", 365), ("8d", 8), ("192h", 8), ("90d", 90), ("3650d", 3650)], ids=["default", *"1234"]
+)
+def test_how_long_the_history_is_kept_can_be_set(environment: SetEnvironment, text: str, days: int) -> None:
+    """At least a day longer than the longest TTL."""
+    environment(GOOD | {"R2_CREDENTIAL_HISTORY": text})
+    assert loaded().settings.history == timedelta(days=days)
 
 
 def test_the_patience_with_a_fresh_token_can_be_set(environment: SetEnvironment) -> None:

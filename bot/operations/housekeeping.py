@@ -32,6 +32,7 @@ async def keep_house(store: Store, watch: CredentialWatch) -> None:
     await _try_to(_settle, store)
     await _try_to(_rotate_keys, store)
     await _try_to(_forget_openings, store)
+    await _try_to(_limit_history, store)
     await watch.announce_due()
 
 
@@ -50,6 +51,12 @@ async def _rotate_keys(store: Store) -> None:
 
 async def _forget_openings(store: Store) -> None:
     await store.submissions.forget_openings(store.clock() - OPENINGS_KEPT_FOR)
+
+
+async def _limit_history(store: Store) -> None:
+    deleted = await store.history.enforce(store.clock())
+    if deleted:
+        _log.info("history_deleted", submissions=deleted)
 
 
 async def _try_to(keep: Callable[[Store], Awaitable[None]], store: Store) -> None:

@@ -24,6 +24,7 @@ from bot.settings import DatabaseSettings, Settings
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.high_water_mark import HighWaterMark
+from bot.storage.history import HistoryLimit
 from bot.storage.lineage import Lineage
 from bot.storage.lock import AlreadyRunning, ProcessLock
 from bot.storage.sqlite import SqliteDatabase
@@ -68,6 +69,7 @@ class Store:
     key_files: KeyFiles | None
     jobs: "Jobs | None"
     lineage: Lineage
+    history: HistoryLimit
 
     @property
     def key_ring(self) -> KeyRing | None:
@@ -205,6 +207,7 @@ async def _open_files_once(
         key_files=key_files,
         jobs=None,
         lineage=records.lineage,
+        history=HistoryLimit(records.database, settings.history),
     )
 
 
@@ -294,6 +297,7 @@ async def _open_postgres(
         key_files=key_files,
         jobs=records.jobs,
         lineage=records.lineage,
+        history=HistoryLimit(records.database, settings.history),
     )
 
 

@@ -12,12 +12,14 @@ import pytest
 
 from bot.catalogs.reminders import CredentialWatch
 from bot.model.catalog import StoredCredential
-from bot.model.submission import Opening
+from bot.model.move import Changes, Move
+from bot.model.submission import Opening, State
 from bot.operations.housekeeping import OPENINGS_KEPT_FOR, keep_house
 from bot.sealing.key_files import KEY_LIFETIME, RETIREMENT, KeyFiles
 from bot.storage.accepting import Verdict
 from bot.storage.catalogs import Catalogs
 from bot.storage.high_water_mark import HighWaterMark
+from bot.storage.history import HistoryLimit
 from bot.storage.lineage import Lineage
 from bot.storage.opening import Store
 from bot.storage.sqlite import SqliteDatabase
@@ -55,6 +57,7 @@ def store(database: SqliteDatabase, clock: Clock, tmp_path: Path) -> Store:
         key_files=key_files,
         jobs=None,
         lineage=Lineage(submissions, HighWaterMark(None, is_expected=False), clock),
+        history=HistoryLimit(database, timedelta(days=30)),
     )
 
 
@@ -119,3 +122,19 @@ async def test_an_unexpected_error_does_not_end_the_bot(store: Store, log: io.St
     assert '"error": "ZeroDivisionError"' in log.getvalue()
     assert "housekeeping_broke" in log.getvalue()
     assert MARK not in log.getvalue()
+
+
+async def test_what_is_older_than_the_history_is_deleted(store: Store, clock: Clock, log: io.StringIO) -> None:
+    """It is said how many."""
+    await store.submissions.add(make_new_submission(accepted_at=clock()))
+    submission = await store.submissions.find(make_new_submission().id)
+    assert submission is not None
+    await store.submissions.apply(submission, Move(to=State.REFUSED, at=clock(), changes=Changes(reported_at=clock())))
+    await _keep(store)
+    assert await store.submissions.find(submission.id) is not None
+
+    clock.advance(timedelta(days=31))
+    await _keep(store)
+
+    assert await store.submissions.find(submission.id) is None
+    assert '"event": "history_deleted"' in log.getvalue()

@@ -271,7 +271,8 @@ def dump(url: str, to: Path) -> None:
 
 def restore(url: str, dumped: Path) -> None:
     """Restore over what is there, as docs/backup.md says."""
-    command: list[str | Path] = [pg_programs() / "pg_restore", "--clean", "--if-exists", f"--dbname={url}", dumped]
+    options = ("--clean", "--if-exists", "--no-owner", "--single-transaction")
+    command = [str(pg_programs() / "pg_restore"), *options, f"--dbname={url}", str(dumped)]
     subprocess.run(command, check=True)  # noqa: S603 - our own words
 
 
