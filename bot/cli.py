@@ -166,7 +166,7 @@ def backup(path: Path) -> None:
         ended = back_up(settings.database_path, path, datetime.now(UTC))
     except BackupRefused as refused:
         _refuse(str(refused))
-    print(f"{path}: written; {ended} open submissions are left out of it, and go on in the running bot")
+    print(f"{path}: written. Open submissions that are not in it, and go on in the running bot: {ended}")
 
 
 @_command()
@@ -185,7 +185,7 @@ def restored() -> None:
         _refuse(*error.problems)
     except StartRefused as error:
         _refuse(str(error))
-    print(f"{ended} open submissions were ended; the bot tells their users when it runs")
+    print(f"Open submissions that were ended: {ended}. The bot tells their users when it runs.")
 
 
 @_command()
