@@ -27,6 +27,7 @@ import bot
 from bot.cli import main
 from bot.sandbox.process import find_free_port
 from bot.slack.manifest import build_manifest
+from bot.storage.sqlite import SqliteDatabase
 from tests.privileges import STRANGER, with_a_full_disk, without_an_account
 
 ROOT = Path(bot.__file__).parent.parent
@@ -371,6 +372,54 @@ def test_keygen_puts_no_key_where_others_can_write(mode: int) -> None:
     assert list(Path("shared").iterdir()) == []
 
 
+def _make_database() -> None:
+    Path("data").mkdir(mode=0o700)
+    database = SqliteDatabase(Path("data/bot.sqlite"))
+    database.start()
+    database.stop()
+
+
+def test_a_backup_needs_no_other_setting() -> None:
+    """It is made with the place of the database alone, is private, and is never replaced."""
+    _make_database()
+    made, again = call("backup", "copy.sqlite"), call("backup", "copy.sqlite")
+    assert (made.exit_code, made.stdout) == (
+        0,
+        "copy.sqlite: written. Open submissions that are not in it, and go on in the running bot: 0\n",
+    )
+    assert stat.S_IMODE(Path("copy.sqlite").stat().st_mode) == 0o600
+    assert (again.exit_code, again.stderr) == (
+        REFUSED,
+        "copy.sqlite already exists, and a backup never replaces one; choose another name\n",
+    )
+
+
+@pytest.mark.parametrize("command", [("backup", "copy.sqlite"), ("restored",)], ids=lambda command: command[0])
+def test_a_bad_place_of_the_database_is_reported(command: tuple[str, ...]) -> None:
+    """By its name, with the fix and without its value."""
+    ended = call(*command, environment={"R2_CREDENTIAL_DATABASE_URL": f"mysql://{MARK}"})
+    assert (ended.exit_code, ended.stderr.startswith("R2_CREDENTIAL_DATABASE_URL: is sqlite:///PATH")) == (
+        REFUSED,
+        True,
+    )
+    assert MARK not in ended.output
+
+
+def test_a_restore_can_be_declared() -> None:
+    """Without the bot, and as often as one likes; a database that cannot be used is refused as by a start."""
+    _make_database()
+    for _ in range(2):
+        ended = call("restored")
+        assert (ended.exit_code, ended.stdout) == (
+            0,
+            "Open submissions that were ended: 0. The bot tells their users when it runs.\n",
+        )
+    Path("data/bot.sqlite").write_bytes(b"no database" * 1000)
+    ended = call("restored")
+    assert ended.exit_code == REFUSED
+    assert "is damaged, or no database at all" in ended.stderr
+
+
 def test_a_start_creates_files_for_its_user_only() -> None:
     """The umask is set before any file is created; the TLS key log is ignored with a warning that names it."""
     Path("data/sealing-keys").mkdir(mode=0o700, parents=True)
@@ -404,6 +453,7 @@ def test_a_manifest_for_a_bad_address_is_refused() -> None:
         pytest.param(("walk",), id="an unknown command"),
         pytest.param(("run", "--fast"), id="an unknown option"),
         pytest.param(("keygen",), id="a missing path"),
+        pytest.param(("backup",), id="no name for a backup"),
         pytest.param(("manifest", "--url"), id="a missing value"),
         pytest.param(("sandbox", "--transport", "pigeon"), id="an unknown transport"),
         pytest.param(("sandbox", "--port", "many"), id="a port that is no number"),

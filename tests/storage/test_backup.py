@@ -15,11 +15,12 @@ import pytest
 from bot.model.move import Changes, Move
 from bot.model.submission import Sealed, SealedResponseUrl, SealedToken, State
 from bot.storage.backup import BackupRefused, back_up
+from bot.storage.database import SchemaTooNew
 from bot.storage.migrations import VERSIONS, bring_up_to_date
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.make import NOW, make_key, make_new_submission
-from tests.storage.test_migrations import FIRST_SUBMISSION
+from tests.storage.test_migrations import FIRST_SUBMISSION, NEXT, NEXT_STEP
 
 SEALED = "sealed.v1.madeupkey.MADEUPBACKUPTOKEN"
 URL = "sealed.v1.madeupkey.MADEUPBACKUPURL"
@@ -159,6 +160,31 @@ async def test_a_database_of_an_earlier_version_is_copied_as_it_is(database_path
     assert back_up(database_path, target, NOW) == 1
     assert ask(target, "SELECT state, sealed_token FROM submissions") == [("expired", None)]
     assert ask(target, "SELECT version_num FROM alembic_version") == [("0001",)]
+
+
+async def test_the_backup_of_an_upgrade_is_the_way_back(
+    submissions: Submissions, database: SqliteDatabase, database_path: Path, target: Path
+) -> None:
+    """The older version refuses what the newer one has made of the database, and goes on with the backup."""
+    await record(submissions, State.REFUSED)
+    back_up(database_path, target, NOW)
+    database.stop()
+    newer = target.parent / "steps"
+    newer.mkdir()
+    (newer / f"{NEXT}_moods.py").write_text(NEXT_STEP)
+    upgraded = SqliteDatabase(database_path, lambda connection: bring_up_to_date(connection, (*VERSIONS, newer)))
+    upgraded.start()
+    upgraded.stop()
+
+    with pytest.raises(SchemaTooNew):
+        SqliteDatabase(database_path).start()
+    shutil.copy(target, database_path)
+    older = SqliteDatabase(database_path)
+    older.start()
+    found = await Submissions(older).find("Vrefused")
+    older.stop()
+
+    assert found is not None
 
 
 def _nothing(path: Path) -> None:
