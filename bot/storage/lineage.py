@@ -1,7 +1,7 @@
 """Finds out whether the database is older than what was done with it, and then ends all that it holds open.
 
 A restored backup forgets deliveries: an open submission of it may be older than what is in the slot since. Three signs
-tell, each with its limits (docs/decisions/12-restored-databases.md):
+tell, each with its limits (docs/decisions/14-restored-databases.md):
 
 - the mark outside of the database is ahead of it, or belongs to another one;
 - PostgreSQL says that the records were made in another cluster, database or table: they were dumped and restored;
