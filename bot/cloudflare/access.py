@@ -23,6 +23,7 @@ from bot.cloudflare.auth import ApiKey
 from bot.cloudflare.budget import Urgency
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import CloudflareError, CloudflareTrouble, CloudflareUnreachable, Throttled
+from bot.cloudflare.silence import explain_silence
 from bot.model.errors import DatabaseTrouble
 from bot.model.finding import Check, Finding, Mark, Part
 from bot.model.submission import TokenKind
@@ -48,22 +49,17 @@ _T = TypeVar("_T")
 
 
 class CloudflareAccess:
-    """Remembers what it found: an outage does not make the token's known state unknown, and a list counts for minutes.
-
-    `proxy` is the address of the proxy through which Cloudflare is called, if any.
-    """
+    """Remembers what it found: an outage hides nothing that was known before, and a list counts for minutes."""
 
     def __init__(
         self,
         cloudflare: CloudflareClient,
         *,
-        proxy: str = "",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         timer: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._cloudflare = cloudflare
-        self._proxy = proxy
         self._clock = clock
         self._timer = timer
         self._sleep = sleep
@@ -94,7 +90,7 @@ class CloudflareAccess:
             return outcome
         if isinstance(outcome, CloudflareTrouble):
             lasts = self._timer() - self._answered_at > SILENT_FOR.total_seconds()
-            trouble = describe_trouble(outcome, self._proxy, lasts=lasts)
+            trouble = describe_trouble(outcome, lasts=lasts)
             return [*(each for each in self._found if each.mark is not Mark.OK), trouble]
         return [*self._found, outcome]
 
@@ -104,7 +100,7 @@ class CloudflareAccess:
             async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
                 return await self._ask()
         except TimeoutError as late:
-            return CloudflareUnreachable(failure=type(late).__name__)
+            return CloudflareUnreachable(failure=type(late).__name__, why=explain_silence(late, has_proxy=False))
         except _NoRoom as full:
             return describe_throttling(full.until)
         except Throttled as error:

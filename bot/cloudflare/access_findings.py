@@ -13,13 +13,15 @@ from bot.cloudflare.errors import (
     CallerLacksPermission,
     CallerRejected,
     CloudflareError,
-    CloudflareUnreachable,
+    OperatorError,
+    RequestRejected,
     RouteGone,
     Throttled,
 )
 from bot.model.catalog import CatalogApi
 from bot.model.errors import Transient
 from bot.model.finding import Finding, Mark, Part
+from bot.model.no_answer import NoAnswer
 from bot.model.submission import TokenKind
 
 EXPIRES_SOON: Final = timedelta(days=30)
@@ -32,7 +34,6 @@ _UNAUTHORIZED: Final = 9109
 _AUTHENTICATION_ERROR: Final = 10000
 _INVALID_TOKEN: Final = 1000
 _FROM_ELSEWHERE: Final = re.compile(r"from location", re.IGNORECASE)
-_PROXY_WANTS_LOGIN: Final = 407
 
 _OTHER_KINDS: Final[Mapping[TokenKind, str]] = {
     TokenKind.GLOBAL_KEY: "it looks like a Global API key: create an API token instead, or set CLOUDFLARE_API_KEY",
@@ -40,6 +41,11 @@ _OTHER_KINDS: Final[Mapping[TokenKind, str]] = {
     TokenKind.S3_SECRET: "it looks like an S3 Secret Access Key: set the API token that it came from",
     TokenKind.S3_KEY_ID: "it looks like an S3 Access Key ID: set the API token that it came from",
 }
+
+
+def event_of(error: type[CloudflareError]) -> str:
+    """Return the name of the finding about an error that the bot's own requests can meet."""
+    return f"cloudflare_{error.code.removeprefix('cloudflare_')}"
 
 
 def describe_token(verified: TokenVerification, owner: TokenKind, now: datetime) -> Finding:
@@ -50,20 +56,25 @@ def describe_token(verified: TokenVerification, owner: TokenKind, now: datetime)
         known["expires_at"] = verified.expires_at.isoformat()
     if verified.status is TokenStatus.REVOKED:
         return _bad_token(
-            "exposed",
+            "cloudflare_token_exposed",
             "CLOUDFLARE FOUND THE BOT'S OWN TOKEN IN PUBLIC and revoked it: treat what it could reach as disclosed",
             f"find out where it was published and what was done with it; {_REPLACE}",
             known,
         )
     if verified.status is TokenStatus.DISABLED:
         fix = f"find out who disabled it and why; then enable it again, or {_REPLACE}"
-        return _bad_token("disabled", "the bot's own token is disabled", fix, known)
+        return _bad_token("cloudflare_token_disabled", "the bot's own token is disabled", fix, known)
     if verified.status is TokenStatus.EXPIRED or (verified.expires_at is not None and verified.expires_at <= now):
         when = f" on {verified.expires_at:%Y-%m-%d}" if verified.expires_at is not None else ""
-        return _bad_token("expired", f"the bot's own token expired{when}", _REPLACE, known)
+        return _bad_token("cloudflare_token_expired", f"the bot's own token expired{when}", _REPLACE, known)
     if verified.not_before is not None and now < verified.not_before:
         text = f"the bot's own token is not valid before {verified.not_before:%Y-%m-%d %H:%M} UTC"
-        return _bad_token("not_yet_valid", text, "wait until then, or set CLOUDFLARE_API_TOKEN to another token", known)
+        return _bad_token(
+            "cloudflare_token_not_yet_valid",
+            text,
+            "wait until then, or set CLOUDFLARE_API_TOKEN to another token",
+            known,
+        )
     return _describe_active(verified.expires_at, owner, now, known)
 
 
@@ -101,17 +112,19 @@ def describe_refused_token(error: CloudflareError, owner: TokenKind, kind: Token
     if code == _UNAUTHORIZED and _FROM_ELSEWHERE.search(error.cloudflare_message):
         text = "the bot's own token works from certain IP addresses only, and not from here"
         fix = "in Cloudflare, remove the token's IP address filter, or add the address from which the bot calls"
-        return _bad_token("limited_to_addresses", text, fix, known)
+        return _bad_token("cloudflare_token_limited_to_addresses", text, fix, known)
     if kind in _OTHER_KINDS or code in _MALFORMED:
         fix = _OTHER_KINDS.get(kind, "copy the whole token again, without anything around it")
-        return _bad_token("malformed", "Cloudflare does not take the bot's own token for one", fix, known)
+        return _bad_token(
+            "cloudflare_token_malformed", "Cloudflare does not take the bot's own token for one", fix, known
+        )
     if code == _AUTHENTICATION_ERROR and owner is TokenKind.ACCOUNT:
         text = "the bot's own token belongs to another account than the one that is set"
         fix = f"set {_ACCOUNT} to the account that the token was made for, or create a token in that account"
-        return _bad_token("of_another_account", text, fix, known, setting=_ACCOUNT)
+        return _bad_token("cloudflare_token_of_another_account", text, fix, known, setting=_ACCOUNT)
     if code in (_INVALID_TOKEN, _UNAUTHORIZED, _AUTHENTICATION_ERROR):
         text = "Cloudflare does not know the bot's own token: it was cut off while copying, deleted, or rolled"
-        return _bad_token("unknown", text, f"copy the whole token again; or {_REPLACE}", known)
+        return _bad_token("cloudflare_token_unknown", text, f"copy the whole token again; or {_REPLACE}", known)
     return None
 
 
@@ -134,6 +147,8 @@ def describe_account(catalogs: int, family: CatalogApi) -> Finding:
 
 def describe_refusal(error: CloudflareError, *, is_active: bool, is_family_chosen: bool) -> Finding:
     """Describe why the catalogs cannot be listed; `is_active`: the token itself was found to be active."""
+    if not isinstance(error, OperatorError):  # about a bucket or a token, which was not asked for
+        error = RequestRejected(status=error.status, cloudflare_code=error.cloudflare_code, cf_ray=error.cf_ray)
     text, setting, fix = _say(error), error.setting, error.operator_fix
     if isinstance(error, CallerRejected) and is_active:
         text, setting = "the bot's own token is active, but may not use this account's catalogs", _ACCOUNT
@@ -141,17 +156,17 @@ def describe_refusal(error: CloudflareError, *, is_active: bool, is_family_chose
     elif isinstance(error, RouteGone) and is_family_chosen:
         setting = "R2_CREDENTIAL_CATALOG_API"
         fix = f"set it to auto; if that does not help, check {_ACCOUNT}"
-    elif error.status == _PROXY_WANTS_LOGIN:
-        text, fix = "the proxy wants a login", "write it into HTTPS_PROXY as http://USER:PASSWORD@HOST:PORT"
+    elif error.why is not None:
+        text, setting, fix = _say_silence(error.why)
     return _finding(error, text, setting, fix)
 
 
-def describe_trouble(error: CloudflareError, proxy: str, *, lasts: bool) -> Finding:
-    """Describe the lack of a usable answer; `lasts`: there was none for a while. `proxy` is its address, or empty."""
-    setting, fix = "", error.operator_fix
-    if isinstance(error, CloudflareUnreachable):
-        setting, fix = _fix_network(error.failure, proxy)
-    return _finding(error, _say(error), setting, fix, lasts=lasts)
+def describe_trouble(error: CloudflareError, *, lasts: bool) -> Finding:
+    """Describe the lack of a usable answer; `lasts`: there was none for a while."""
+    text, setting, fix = _say(error), "", error.operator_fix
+    if error.why is not None:
+        text, setting, fix = _say_silence(error.why)
+    return _finding(error, text, setting, fix, lasts=lasts)
 
 
 def describe_throttling(until: datetime | None) -> Finding:
@@ -191,10 +206,10 @@ def describe_write_right(*, may_write: bool | None) -> Finding:
     return Finding(part=Part.CLOUDFLARE, event="cloudflare_write_unknown", text=text)
 
 
-def _bad_token(what: str, text: str, fix: str, known: Mapping[str, object], setting: str = _TOKEN) -> Finding:
+def _bad_token(event: str, text: str, fix: str, known: Mapping[str, object], setting: str = _TOKEN) -> Finding:
     return Finding(
         part=Part.CLOUDFLARE,
-        event=f"cloudflare_token_{what}",
+        event=event,
         mark=Mark.FAILED,
         text=text,
         setting=setting,
@@ -205,16 +220,19 @@ def _bad_token(what: str, text: str, fix: str, known: Mapping[str, object], sett
 
 
 def _finding(error: CloudflareError, text: str, setting: str, fix: str, *, lasts: bool = True) -> Finding:
-    details = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in _known(error).items())
+    known = _known(error)
+    details = ", ".join(
+        f"{name.replace('_', ' ')} {known[name]}" for name in ("status", "code", "cf_ray") if name in known
+    )
     return Finding(
         part=Part.CLOUDFLARE,
-        event=f"cloudflare_{error.code.removeprefix('cloudflare_')}",
+        event=event_of(type(error)),
         mark=Mark.FAILED if lasts else Mark.WARNING,
-        text=f"{text} ({details})" if details else text,
+        text=f"{text} ({details})" if details and error.why is None else text,
         setting=setting,
         fix=fix,
         blocks=lasts,
-        known=_known(error),
+        known=known,
     )
 
 
@@ -224,19 +242,11 @@ def _say(error: CloudflareError) -> str:
     return said.partition("; ")[0].rstrip(".")
 
 
+def _say_silence(why: NoAnswer) -> tuple[str, str, str]:
+    return f"Cloudflare gives no answer: {why.because}", why.setting, why.fix
+
+
 def _known(error: CloudflareError) -> dict[str, object]:
     known = {"status": error.status, "code": error.cloudflare_code, "cf_ray": error.cf_ray}
     known |= {"cause": error.failure or None}
     return {name: value for name, value in known.items() if value is not None}
-
-
-def _fix_network(failure: str, proxy: str) -> tuple[str, str]:
-    """Return the setting and the fix for a connection that failed, by the exception behind it."""
-    if "CERTIFICATE_VERIFY_FAILED" in failure:
-        fix = "name a PEM file with the authority of the proxy that inspects TLS; if there is none, check the clock"
-        return "SSL_CERT_FILE", fix
-    if proxy:
-        return "HTTPS_PROXY", f"check that the proxy {proxy} can be reached from here and passes on to Cloudflare"
-    if failure.startswith("gaierror"):
-        return "", "check the name servers of this machine or container, and the host in CLOUDFLARE_BASE_URL"
-    return "", "let this machine reach api.cloudflare.com, port 443: check its firewall, or set HTTPS_PROXY"

@@ -31,6 +31,7 @@ from bot.cloudflare.errors import (
     BlockedOnTheWay,
     CatalogInactive,
     CatalogRefusal,
+    CloudflareError,
     CloudflareUnreachable,
     NoSuchBucket,
     RequestRejected,
@@ -38,6 +39,7 @@ from bot.cloudflare.errors import (
     Throttled,
 )
 from bot.cloudflare.pace import MOST_IN_FLIGHT, Pace
+from bot.cloudflare.silence import explain_silence, read_status_of_proxy
 from bot.metrics import CLOUDFLARE_DURATION, CLOUDFLARE_REQUESTS, NONE, OTHER, Metrics
 from bot.model.catalog import BucketKey, Catalog, CatalogApi, CatalogStatus, CredentialStatus, is_bucket_name
 from bot.model.cause import name_cause
@@ -68,7 +70,6 @@ _CALLS = {
 }
 """The calls about one bucket, by what follows its name."""
 
-_REFUSED_TUNNEL = re.compile(r"4[0-9]{2}(?= |$)")
 _ACCOUNT_ID = re.compile(r"[0-9a-f]{32}")
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 _HEADERS = {
@@ -168,6 +169,8 @@ class CloudflareClient:
         self._metrics = metrics or Metrics()
         self._not_offered_until = float("-inf")
         self._caller = CallerAuth(auth)
+        proxy = _proxy(network, url)
+        self._has_proxy = proxy is not None
         connect, total = CONNECT_TIMEOUT.total_seconds(), total_timeout.total_seconds()
         self._http = httpx.AsyncClient(
             auth=self._caller,
@@ -179,7 +182,7 @@ class CloudflareClient:
             follow_redirects=False,
             transport=transport,
             verify=network.tls_context(),
-            proxy=_proxy(network, url),
+            proxy=proxy,
             trust_env=False,  # see bot/network.py
         )
 
@@ -377,7 +380,6 @@ class CloudflareClient:
     async def _exchange(self, method: str, url: str, cargo: Fence | None) -> Answer | BotError:
         """Send one request and read its answer. The frames below hold the secrets and must not outlive it."""
         limits: Limits | None = None
-        refused_by_proxy: int | None = None
         try:
             async with asyncio.timeout(self._total_timeout.total_seconds()):
                 answer = await self._send(method, url, cargo)
@@ -386,19 +388,27 @@ class CloudflareClient:
                 return answer
         except (LeaseLost, DatabaseTrouble) as stopped:
             return type(stopped)()
-        except _NEVER_SENT as error:
-            never_sent, failure, refused_by_proxy = True, name_cause(error), _read_status_of_proxy(error)
         except (httpx.HTTPError, OSError) as error:  # a TimeoutError is an OSError
-            never_sent, failure = False, name_cause(error)
+            silence = self._describe_silence(error, is_write=method != "GET")
         except asyncio.CancelledError as cancelled:
             cancelled.__context__ = None
             raise cancelled.with_traceback(None) from None
         finally:
             if self._pace is not None:
                 self._pace.done(limits)
-        if refused_by_proxy is not None:
-            return BlockedOnTheWay(status=refused_by_proxy)
-        return CloudflareUnreachable(possibly_landed=method != "GET" and not never_sent, failure=failure)
+        return silence
+
+    def _describe_silence(self, error: Exception, *, is_write: bool) -> CloudflareError:
+        """Return our error for a missing answer.
+
+        A proxy's 4xx is final: taken for a network failure, it was retried until the deadline, although the operator
+        has to configure the proxy's login.
+        """
+        why, status = explain_silence(error, has_proxy=self._has_proxy), read_status_of_proxy(error)
+        if status is not None and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return BlockedOnTheWay(status=status, why=why)
+        possibly_landed = is_write and not isinstance(error, _NEVER_SENT)
+        return CloudflareUnreachable(possibly_landed=possibly_landed, failure=name_cause(error), why=why)
 
     async def _send(self, method: str, url: str, cargo: Fence | None) -> Answer:
         body = cargo if isinstance(cargo, CredentialBody) else None
@@ -427,16 +437,6 @@ class _NoCookies(CookieJar):
         """Discard them."""
 
 
-def _read_status_of_proxy(failure: Exception) -> int | None:
-    """Return the 4xx status with which a proxy refused the tunnel, or None.
-
-    For https, a proxy's 407 arrives as an exception whose text begins with the status. Taken for a network failure, it
-    was retried until the deadline, although the operator has to configure the proxy's password.
-    """
-    refused = _REFUSED_TUNNEL.match(str(failure)) if isinstance(failure, httpx.ProxyError) else None
-    return int(refused[0]) if refused else None
-
-
 def _describe_path(path: str) -> str:
     """Return the template of a path: user/tokens/verify, accounts/ID/tokens/ID, accounts/ID/FAMILY/BUCKET/..."""
     parts = path.split("/")
@@ -453,9 +453,10 @@ def _describe_path(path: str) -> str:
 
 def _name_call(method: str, path: str) -> str:
     """Return the name of a call: that of the function here that makes it."""
-    if path.endswith("tokens/verify"):
-        return "verify_token"
-    place = "/".join(path.split("/")[3:]).partition("/")  # the bucket, and what is below it
+    parts = path.split("/")
+    if "tokens" in parts[1:3]:
+        return "verify_token" if parts[-1] == "verify" else "may_own_token_write"
+    place = "/".join(parts[3:]).partition("/")  # the bucket, and what is below it
     return _CALLS.get((method, place[2]), OTHER) if place[0] else "list_catalogs"
 
 

@@ -45,6 +45,7 @@ from http import HTTPStatus
 from typing import ClassVar, Final
 
 from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, PASTE_AGAIN, BotError, Told, Transient, WhoActs
+from bot.model.no_answer import NoAnswer
 
 DOCUMENTATION_URL: Final = re.compile(
     r"https://developers\.cloudflare\.com"
@@ -67,7 +68,7 @@ class CloudflareError(BotError):
 
     `cloudflare_message` is Cloudflare's own text, shortened, without control characters and token-shaped strings, and
     not escaped; the URL of a page of Cloudflare's documentation may follow it. `possibly_landed`: this was a write,
-    and it is not known whether it happened. `failure` is the exception behind a missing answer.
+    and it is not known whether it happened. `failure` is the exception behind a missing answer, and `why` explains it.
 
     A leaf states the answers that mean it: `cloudflare_codes` at any HTTP status (some have no documented status, and
     others come with odd ones); `client_codes` in a 4xx, or in a 2xx with `success: false` (in a 5xx they are a problem
@@ -93,6 +94,7 @@ class CloudflareError(BotError):
         retry_after: timedelta | None = None,
         possibly_landed: bool = False,
         failure: str = "",
+        why: NoAnswer | None = None,
     ) -> None:
         super().__init__()
         self.status = status
@@ -102,6 +104,7 @@ class CloudflareError(BotError):
         self.retry_after = retry_after
         self.possibly_landed = possibly_landed
         self.failure = failure
+        self.why = why
 
     def __str__(self) -> str:
         known = {"status": self.status, "cloudflare_code": self.cloudflare_code, "cf_ray": self.cf_ray}
