@@ -15,8 +15,10 @@ import structlog
 from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.catalogs.checks import catalogs_check, tell_served_once
 from bot.catalogs.refresh import CatalogsByOthers, SnapshotKeeper
 from bot.catalogs.reminders import CredentialWatch
+from bot.cloudflare.access import CloudflareAccess
 from bot.cloudflare.auth import ApiKey, ApiToken
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.pace import LocalPace, SharedPace
@@ -37,6 +39,7 @@ from bot.operations.conditions import Conditions, is_ready
 from bot.operations.descriptors import raise_limit
 from bot.operations.housekeeping import keep_house, keep_house_forever
 from bot.operations.metrics import MetricsPort
+from bot.operations.network_checks import network_check
 from bot.operations.port import Port
 from bot.operations.server import Server
 from bot.operations.sources import of_database, of_pace, of_process
@@ -44,7 +47,6 @@ from bot.operations.start_report import (
     describe_start,
     find_missing_scopes,
     log_findings,
-    report_buckets_once,
     report_people,
 )
 from bot.operations.stop_budget import LAST_RESORT, Stage, StopBudget
@@ -188,7 +190,7 @@ async def running(
         is_worker, is_gateway = settings.role is not Role.GATEWAY, settings.role is not Role.WORKER
         comparison = ClockComparison()
         pace = _pace(settings, store, clock)
-        cloudflare = _cloudflare_client(settings, pace, comparison, metrics) if is_worker else None
+        cloudflare = cloudflare_client(settings, pace, comparison, metrics) if is_worker else None
         async with (
             budget.stage(Stage.MODALS) as modals,
             budget.stage(Stage.DELIVERIES) as deliveries,
@@ -207,6 +209,11 @@ async def running(
             else:
                 answers.callback(server.begin_stop)
             transport = "socket_mode" if socket else "http" if is_gateway else "none"
+            conditions.add(
+                network_check(settings),
+                catalogs_check(store.catalogs.snapshot, base.gate.serves, store.clock),
+                comparison.check(services(settings), refuses=transport == "http"),
+            )
             metrics_port.add(
                 of_database(store.database, settings.cloudflare_account_id, store.clock),
                 of_process(settings, transport, None if socket is None else lambda: socket.open_connections),
@@ -309,8 +316,10 @@ async def _start_worker(base: _Base, cloudflare: CloudflareClient, stack: AsyncE
         max_token_lifetime=settings.max_token_lifetime,
         metrics=base.metrics,
     )
-    report = report_buckets_once(settings.allowed_buckets, base.gate)
-    keeper = SnapshotKeeper(cloudflare, store.catalogs, store.clock, report)
+    access = CloudflareAccess(cloudflare, clock=store.clock)
+    base.conditions.add(access.check())
+    tell_served = tell_served_once(base.gate.serves)
+    keeper = SnapshotKeeper(cloudflare, store.catalogs, store.clock, tell_served, access.note_list)
     watch = CredentialWatch(
         store.catalogs,
         poster,
@@ -415,9 +424,10 @@ def _pace(settings: Settings, store: Store, clock: Callable[[], datetime] | None
     return SharedPace(PaceRows(store.database, settings.cloudflare_account_id), clock)
 
 
-def _cloudflare_client(
+def cloudflare_client(
     settings: Settings, pace: SharedPace, comparison: ClockComparison, metrics: Metrics
 ) -> CloudflareClient:
+    """Return a client with the bot's own credentials."""
     if settings.cloudflare_api_token is not None:
         auth: ApiToken | ApiKey = ApiToken(token=settings.cloudflare_api_token)
     else:
@@ -432,6 +442,11 @@ def _cloudflare_client(
         comparison=comparison,
         metrics=metrics,
     )
+
+
+def services(settings: Settings) -> list[str]:
+    """Return the services that the role hears from."""
+    return ["Slack"] if settings.role is Role.GATEWAY else ["Slack", "Cloudflare"]
 
 
 def _web_client(settings: Settings, http: aiohttp.ClientSession, metrics: Metrics) -> AsyncWebClient:

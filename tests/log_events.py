@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bot.cloudflare.access_findings import event_of
+from bot.cloudflare.errors import CloudflareTrouble, OperatorError
+from bot.model.errors import leaves
+
 ROOT: Final = Path(__file__).parents[1]
 PAGE: Final = ROOT / "docs" / "troubleshooting.md"
 SOURCES: Final = [
@@ -21,6 +25,8 @@ NAMED_BY_ARGUMENT: Final[Mapping[str, str]] = {
     "Background": "error",
     "start_request": "debug",
     "Finding": "",
+    "_bad_token": "error",
+    "_doubt": "warning",
 }
 """What takes an event as its first argument or as `event=`, and the level of its line; "": as its arguments say."""
 
@@ -31,6 +37,10 @@ LOG_FOR_OTHERS: Final = frozenset(
         "bot/model/request_log.py",
         "bot/operations/start_report.py",
         "bot/operations/conditions.py",
+        "bot/model/finding.py",
+        "bot/operations/network_checks.py",
+        "bot/catalogs/checks.py",
+        "bot/cloudflare/access_findings.py",
     }
 )
 """The modules of those: they alone log an event that is not written there."""
@@ -62,11 +72,13 @@ class Explanation:
 
 def find_all_events() -> list[Event]:
     """Return the events of the whole bot, without the sandbox."""
-    return [
+    written = [
         event
         for path in SOURCES
         for event in find_events(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
     ]
+    errors = (*leaves(OperatorError), *leaves(CloudflareTrouble))
+    return written + [Event(name=event_of(each), place="bot/cloudflare/errors.py", is_loud=True) for each in errors]
 
 
 def find_events(source: str, path: str) -> Iterator[Event]:

@@ -10,10 +10,10 @@ import structlog
 
 from bot.catalogs.freshness import FRESH, fresh_tests, is_tested_lately, is_younger
 from bot.cloudflare.client import CloudflareClient
-from bot.cloudflare.errors import CatalogRefusal, RouteGone
+from bot.cloudflare.errors import CatalogRefusal, CloudflareError, RouteGone
 from bot.model.background import Background
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
-from bot.model.errors import BotError, WhoActs
+from bot.model.errors import BotError
 from bot.model.memory import Memory
 from bot.storage.catalogs import Catalogs
 
@@ -38,9 +38,11 @@ class SnapshotKeeper:
         catalogs: Catalogs,
         clock: Callable[[], datetime],
         tell_listed: Callable[[Sequence[Catalog]], None] = lambda _: None,
+        tell_count: Callable[[int | None], None] = lambda _: None,
     ) -> None:
-        """Store the dependencies; `tell_listed` is called with each new list."""
+        """Store the dependencies; `tell_listed` gets each new list, `tell_count` its length, or None for a failure."""
         self._tell_listed = tell_listed
+        self._tell_count = tell_count
         self._cloudflare = cloudflare
         self._catalogs = catalogs
         self._clock = clock
@@ -57,7 +59,7 @@ class SnapshotKeeper:
             self._wanted.set()
 
     async def run(self) -> None:
-        """Refresh forever; a failure is logged, and the next refresh tries again."""
+        """Refresh forever; after a failure, the next refresh tries again."""
         await self.refresh()
         while True:
             try:
@@ -82,23 +84,40 @@ class SnapshotKeeper:
             await self.refresh(tests=tests)
 
     async def refresh(self, *, tests: bool = False) -> None:
-        """Ask Cloudflare and save its answer; with `tests`, test all credentials not tested recently. Never fails."""
+        """Ask Cloudflare and save its answer; with `tests`, test all credentials not tested recently. Never fails.
+
+        That Cloudflare or the database refuses a list is no news here: the checks of those parts say it, with its fix.
+        """
         self._asked_at = asked_at = self._clock()
         self._round_began_at = asked_at if tests else self._round_began_at
+        is_listed = False
         try:
-            by_key = {catalog.key: catalog for catalog in await self._cloudflare.list_catalogs()}
-            listed = tuple(by_key[key] for key in sorted(by_key))
-            self._tell_listed(listed)
+            listed = await self._list()
             await self._catalogs.save_snapshot(Snapshot(catalogs=listed, refreshed_at=asked_at))
+            is_listed = True
             await self._test(asked_at, older_than=fresh_tests(len(listed)) if tests else TEST_EVERY)
             if tests:
                 await self._catalogs.note_all_tested(asked_at)
         except BotError as error:
-            _log_failure(error)
+            if is_listed and isinstance(error, CloudflareError):
+                _log.warning("credentials_not_tested", error=str(error))
+            else:
+                _log.debug("snapshot_not_refreshed", error=str(error))
         except Exception as error:  # noqa: BLE001 - a failed refresh must not end the bot
             _log.critical("snapshot_broke", error=type(error).__name__)
         else:
             _log.debug("snapshot_refreshed", catalogs=len(listed))
+
+    async def _list(self) -> tuple[Catalog, ...]:
+        try:
+            by_key = {catalog.key: catalog for catalog in await self._cloudflare.list_catalogs()}
+        except CloudflareError:
+            self._tell_count(None)
+            raise
+        listed = tuple(by_key[key] for key in sorted(by_key))
+        self._tell_count(len(listed))
+        self._tell_listed(listed)
+        return listed
 
     async def _test(self, now: datetime, older_than: timedelta) -> None:
         """Have Cloudflare test what is due, a few at once; after a failure, the rest comes first next time."""
@@ -173,16 +192,6 @@ class CatalogsByOthers:
             await self._ask(tests)
         except BotError as error:
             _log.warning("snapshot_not_asked_for", error=str(error))
-
-
-def _log_failure(error: BotError) -> None:
-    """Log what the operator has to fix as an error, from the start on: otherwise the first user finds it."""
-    if error.who_acts is WhoActs.OPERATOR and error.operator_fix:
-        _log.error(
-            "cloudflare_refuses_the_bot", error=str(error), setting=error.setting or None, fix=error.operator_fix
-        )
-    else:
-        _log.warning("snapshot_not_refreshed", error=str(error))
 
 
 def _is_due(catalog: Catalog, now: datetime, older_than: timedelta) -> bool:

@@ -4,16 +4,14 @@ The checks (`find_...`) return findings and log nothing, so that a command can p
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
 from bot import __version__
-from bot.model.catalog import Catalog
 from bot.model.errors import MembershipUnknown
-from bot.policy.gate import Gate
 from bot.settings import Settings
 
 _USERGROUPS: Final = "R2_CREDENTIAL_ALLOWED_USERGROUPS"
@@ -68,19 +66,6 @@ async def report_people(settings: Settings, members_of: Callable[[str], Awaitabl
     log_findings(find_people(settings.allowed_users, members))
 
 
-def report_buckets_once(globs: tuple[str, ...], gate: Gate) -> Callable[[Sequence[Catalog]], None]:
-    """Return a callback that logs how many catalogs are served, the first time that it gets a list of them."""
-    is_reported = False
-
-    def report(listed: Sequence[Catalog]) -> None:
-        nonlocal is_reported
-        if not is_reported:
-            log_findings(find_buckets(globs, sum(gate.serves(each.key) for each in listed), len(listed)))
-        is_reported = True
-
-    return report
-
-
 def find_missing_scopes(granted: Collection[str] | None, wanted: Collection[str]) -> Iterator[Finding]:
     """Compare the scopes that Slack granted the bot token (None: unknown) with those in the manifest."""
     missing = [] if granted is None else sorted(set(wanted) - set(granted))
@@ -111,16 +96,4 @@ def find_people(users: Collection[str], members: Mapping[str, Collection[str] | 
             level=logging.WARNING,
             setting=_USERGROUPS,
             fix="no listed user group has a member: check the ids, or add people to the groups in Slack",
-        )
-
-
-def find_buckets(globs: Collection[str], matched: int, listed: int) -> Iterator[Finding]:
-    """Report how many of the account's catalogs the bot serves."""
-    yield Finding(event="allowlist_serves", known={"buckets": matched, "of": listed})
-    if globs and listed and not matched:
-        yield Finding(
-            event="allowlist_matches_no_bucket",
-            level=logging.WARNING,
-            setting="R2_CREDENTIAL_ALLOWED_BUCKETS",
-            fix="it matches no catalog of the account: check the names and CLOUDFLARE_ACCOUNT_ID",
         )

@@ -70,7 +70,8 @@ class Scene:
             auth=ApiToken(token=Secret(SANDBOX_API_TOKEN)),
             transport=httpx.MockTransport(self._answer),
         )
-        self.keeper = SnapshotKeeper(self.client, self.catalogs, lambda: self.now)
+        self.counts: list[int | None] = []
+        self.keeper = SnapshotKeeper(self.client, self.catalogs, lambda: self.now, tell_count=self.counts.append)
         self.running: asyncio.Task[None] | None = None
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
@@ -240,24 +241,33 @@ async def test_a_failure_keeps_the_old_list_and_the_refresher_running(scene: Sce
     assert await scene.listed() == ["mere"]
 
 
-async def test_a_refused_bot_is_reported_to_the_operator_at_the_start(scene: Scene) -> None:
-    """The first request is sent at the start: an error names the setting and the fix before the first user comes."""
-    scene.refusal = httpx.Response(401, json={"success": False, "errors": [{"code": 10000, "message": "made up"}]})
+@pytest.mark.parametrize("failure", ["refused", "unreachable"])
+async def test_a_list_that_fails_is_noted_for_the_check_of_cloudflare(scene: Scene, failure: str) -> None:
+    """Which says it, with its fix: the log has no second line about it above level debug."""
+    if failure == "refused":
+        scene.refusal = httpx.Response(401, json={"success": False, "errors": [{"code": 10000, "message": "made up"}]})
+    else:
+        scene.fault = httpx.ConnectError("made up")
+        scene.fault.__cause__ = socket.gaierror(socket.EAI_NONAME, "made up")
     with capture_logs() as logs:
         await scene.start()
-    [line] = logs
-    assert (line["event"], line["log_level"]) == ("cloudflare_refuses_the_bot", "error")
-    assert line["setting"].startswith("CLOUDFLARE_API_TOKEN")
-    assert line["fix"]
+    assert [(line["event"], line["log_level"]) for line in logs] == [("snapshot_not_refreshed", "debug")]
+    assert scene.counts == [None]
 
 
-async def test_the_cause_of_an_unreachable_cloudflare_is_logged(scene: Scene) -> None:
-    """An unknown host name is not Cloudflare's failure."""
-    scene.fault = httpx.ConnectError("made up")
-    scene.fault.__cause__ = socket.gaierror(socket.EAI_NONAME, "made up")
+async def test_a_list_is_counted_for_the_check_of_cloudflare(scene: Scene) -> None:
+    """So that it need not ask for the same."""
+    await scene.start()
+    assert scene.counts == [2]
+
+
+async def test_a_test_that_fails_is_logged(scene: Scene) -> None:
+    """No check asks for it: it is about one catalog."""
+    scene.statuses = {"lake": 500, "pond": "valid"}
     with capture_logs() as logs:
         await scene.start()
-    assert [line["error"] for line in logs] == ["cloudflare_unreachable cause=gaierror EAI_NONAME"]
+    [line] = [line for line in logs if line["log_level"] == "warning"]
+    assert (line["event"], "cloudflare_unavailable" in line["error"]) == ("credentials_not_tested", True)
 
 
 async def test_a_bucket_that_is_listed_twice_is_kept_once(scene: Scene) -> None:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from bot.operations.start_report import Finding, find_buckets, find_missing_scopes, find_people, log_findings
+from bot.operations.start_report import Finding, find_missing_scopes, find_people, log_findings
 from bot.slack.manifest import wanted_scopes
 
 WANTED = {"commands", "chat:write"}
@@ -48,21 +48,6 @@ def test_whom_the_allowlist_lets_in_is_counted(
     first, *others = find_people(users, members)
     assert first.known["people"] == people
     assert [each.event for each in others] == ["allowlist_matches_nobody"] * is_nobody
-
-
-BUCKETS: dict[str, tuple[list[str], int, int, bool]] = {
-    "all": ([], 5, 5, False),
-    "some": (["team-*"], 2, 5, False),
-    "none of five": (["taem-*"], 0, 5, True),
-    "none of none": (["team-*"], 0, 0, False),
-}
-
-
-@pytest.mark.parametrize(("globs", "matched", "listed", "is_none"), BUCKETS.values(), ids=BUCKETS)
-def test_served_buckets_are_counted(globs: list[str], matched: int, listed: int, *, is_none: bool) -> None:
-    """A list that matches none of the account's catalogs is a mistake, or meant for another account."""
-    _, *others = find_buckets(globs, matched, listed)
-    assert [each.event for each in others] == ["allowlist_matches_no_bucket"] * is_none
 
 
 def test_a_finding_is_a_line(log: io.StringIO) -> None:
