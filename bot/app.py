@@ -251,7 +251,7 @@ async def _begin(
         await _catch_up(progress, store, settings.cloudflare_account_id)
     memberships = Memberships(slack, store.clock)
     gate = Gate(
-        _allowlist(settings).rules(),
+        allowlist(settings).rules(),
         await identify_home(slack),
         memberships,
         note=lambda refusal: watched.metrics.count(ACCESS_REFUSED, refusal.code),
@@ -460,7 +460,8 @@ def _web_client(settings: Settings, http: aiohttp.ClientSession, metrics: Metric
     )
 
 
-def _allowlist(settings: Settings) -> Allowlist:
+def allowlist(settings: Settings) -> Allowlist:
+    """Return the allowlist of the settings."""
     return Allowlist(
         users=frozenset(settings.allowed_users),
         usergroups=frozenset(settings.allowed_usergroups),

@@ -3,16 +3,28 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from bot.app import allowlist, cloudflare_client, services
+from bot.catalogs.checks import catalogs_check
+from bot.cloudflare.access import CloudflareAccess
+from bot.cloudflare.pace import LocalPace
+from bot.metrics import Metrics
+from bot.model.catalog import Snapshot
+from bot.model.clock import steady_clock
+from bot.model.clock_comparison import ClockComparison
+from bot.model.errors import BotError
 from bot.model.finding import Check, Finding, Part
+from bot.model.role import Role
 from bot.operations.check_report import CheckReport
 from bot.operations.checks import find_in_files, find_in_process, find_in_settings
 from bot.operations.conditions import examine
 from bot.operations.exposed_files import find_exposed
 from bot.operations.installation import installation_check
-from bot.settings import LoadedSettings
+from bot.operations.network_checks import network_check
+from bot.policy.gate import is_served
+from bot.settings import LoadedSettings, Settings
 from bot.storage.examination import examine_storage
 
 
@@ -35,9 +47,31 @@ async def check(loaded: LoadedSettings, not_hardened: Sequence[str], report: Che
 
 
 def _list_checks(loaded: LoadedSettings, stack: AsyncExitStack) -> list[Check]:
-    settings = loaded.settings
-    del stack
-    return [Check(part=Part.DATABASE, examine=partial(examine_storage, settings, datetime.now(UTC)))]
+    settings, comparison = loaded.settings, ClockComparison(answers=1)
+    refuses = settings.role is not Role.WORKER and settings.slack_app_token is None
+    return [
+        network_check(settings),
+        Check(part=Part.DATABASE, examine=partial(examine_storage, settings, datetime.now(UTC))),
+        *(_list_cloudflare_checks(settings, stack, comparison) if settings.role is not Role.GATEWAY else ()),
+        comparison.check(services(settings), refuses=refuses),
+    ]
+
+
+def _list_cloudflare_checks(settings: Settings, stack: AsyncExitStack, comparison: ClockComparison) -> list[Check]:
+    clock = steady_clock()
+    cloudflare = cloudflare_client(settings, LocalPace(clock), comparison, Metrics())
+    stack.push_async_callback(cloudflare.aclose)
+
+    async def list_catalogs() -> Snapshot | None:
+        try:
+            listed = await cloudflare.list_catalogs()
+        except BotError:  # the check of Cloudflare says why
+            return None
+        return Snapshot(catalogs=tuple(listed), refreshed_at=clock())
+
+    serves = partial(is_served, allowlist(settings).rules())
+    catalogs = catalogs_check(list_catalogs, serves, clock, patience=timedelta(0))
+    return [CloudflareAccess(cloudflare, clock=clock).check(), catalogs]
 
 
 async def _examine_all(checks: Sequence[Check], report: CheckReport) -> AsyncIterator[Sequence[Finding]]:

@@ -28,6 +28,7 @@ from bot.catalogs.reminders import WATCH_EVERY
 from bot.model.clock import SteadyClock, steady_clock
 from bot.model.errors import StartRefused
 from bot.operations.clock_watch import LOOK_EVERY as LOOK_AT_CLOCK_EVERY
+from bot.operations.conditions import EXAMINE_EVERY
 from bot.sandbox.cloudflare import FakeCloudflare, ReceivedRequest
 from bot.sandbox.process import bot_environment, find_free_port
 from bot.sandbox.slack import FakeSlack
@@ -534,6 +535,38 @@ async def test_the_log_of_a_start_says_what_runs_and_who_is_let_in(
     assert BUCKET not in str(asked)
 
 
+async def _pass_minutes(pass_time: PassTime, until: Callable[[], bool]) -> None:
+    """Let a minute pass whenever the bot waits for the next examination: in the middle of one, it would time out."""
+    while not until():
+        if _find_asleep("Conditions.run") is not None:
+            pass_time(EXAMINE_EVERY)
+        await asyncio.sleep(0.01)  # no event says that it waits
+
+
+async def test_a_token_that_is_disabled_and_enabled_again(scene: Scene, log: io.StringIO, pass_time: PassTime) -> None:
+    """Not ready, with one error that names the fix; ready again by itself, and both are said once."""
+    async with running(scene.settings()) as bot:
+        assert (await _get(bot, "/readyz"))[0] == 200
+        scene.cloudflare.own_behaviour = Behaviour.DISABLED
+        await _pass_minutes(pass_time, lambda: _is_logged(log, "not_ready"))
+        assert (await _get(bot, "/readyz"))[0] == 503
+        scene.cloudflare.own_behaviour = Behaviour.GOOD
+        await _pass_minutes(pass_time, lambda: _is_logged(log, "recovered"))
+        pass_time(SECOND)
+        assert (await _get(bot, "/readyz"))[0] == 200
+
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    [bad] = [line for line in lines if line["level"] in ("error", "critical")]
+    assert (bad["event"], bad["part"], bad["setting"]) == (
+        "cloudflare_token_disabled",
+        "cloudflare",
+        "CLOUDFLARE_API_TOKEN",
+    )
+    assert "enable it again" in bad["fix"]
+    assert [line["was"] for line in lines if line["event"] == "recovered"] == ["cloudflare_token_disabled"]
+    assert {request.method for request in scene.cloudflare.requests} == {"GET"}
+
+
 async def test_a_clock_that_was_wrong_at_the_start_is_set_while_the_bot_runs(
     scene: Scene, log: io.StringIO, pass_time: PassTime
 ) -> None:
@@ -576,7 +609,10 @@ def _find_asleep(name: str) -> asyncio.Task[Any] | None:
     """Return the task of a function that is sleeping."""
     for task in asyncio.all_tasks():
         coroutine: Any = task.get_coro()
-        if coroutine.__name__ == name and getattr(coroutine.cr_await, "__name__", "") == "sleep":
+        if (
+            name in (coroutine.__name__, coroutine.__qualname__)
+            and getattr(coroutine.cr_await, "__name__", "") == "sleep"
+        ):
             return task
     return None
 

@@ -28,14 +28,16 @@ def catalogs_check(
     serves: Serves,
     clock: Callable[[], datetime],
     timer: Callable[[], float] = time.monotonic,
+    *,
+    patience: timedelta = OLD_FROM,
 ) -> Check:
-    """Return the check of the list that `read` returns, which is None before the first refresh. It may raise."""
+    """Return the check of the list that `read` returns, or None if there is none, which is a warning after a while."""
     began = timer()
 
     async def examine() -> Sequence[Finding]:
         snapshot = await read()
         if snapshot is None:
-            return [_describe_missing(is_late=timer() - began > OLD_FROM.total_seconds())]
+            return [_describe_missing(is_late=timer() - began >= patience.total_seconds())]
         return [*find_in_catalogs(snapshot.catalogs, serves), *_find_age(snapshot.refreshed_at, clock())]
 
     return Check(part=Part.CATALOGS, examine=examine)
@@ -95,9 +97,10 @@ def _find_age(refreshed_at: datetime, now: datetime) -> Iterator[Finding]:
 
 
 def _describe_missing(*, is_late: bool) -> Finding:
-    text = "the account's catalogs were not listed yet"
     if not is_late:
+        text = "the account's catalogs are about to be listed"
         return Finding(part=Part.CATALOGS, event="catalogs_not_listed_yet", text=text)
+    text = "there is no list of the account's catalogs"
     return _doubt("catalogs_not_listed", text, "", "find the cause at the parts cloudflare, database and jobs")
 
 

@@ -81,7 +81,7 @@ def describe_token(verified: TokenVerification, owner: TokenKind, now: datetime)
 def _describe_active(
     expires_at: datetime | None, owner: TokenKind, now: datetime, known: Mapping[str, object]
 ) -> Finding:
-    whose = "a user's token, which ends with the user's membership" if owner is TokenKind.USER else "the account's"
+    whose = "a user's, which ends with the user's membership" if owner is TokenKind.USER else "the account's"
     if expires_at is not None and expires_at - now <= EXPIRES_SOON:
         return Finding(
             part=Part.CLOUDFLARE,
@@ -96,7 +96,7 @@ def _describe_active(
     return Finding(
         part=Part.CLOUDFLARE,
         event="cloudflare_token_active",
-        text=f"the bot's own token is active and {until} ({whose})",
+        text=f"the bot's own token ({whose}) is active and {until}",
         known=known,
     )
 

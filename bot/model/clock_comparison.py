@@ -81,14 +81,14 @@ class ClockComparison:
         said = " and ".join(_describe(whose, ahead) for whose, ahead in sorted(aheads.items()))
         known = {f"{whose.lower()}_seconds": round(ahead.total_seconds()) for whose, ahead in aheads.items()}
         if not differing:
-            return Finding(part=Part.CLOCK, event="clock_right", text=f"this machine's clock is {said}", known=known)
+            return Finding(part=Part.CLOCK, event="clock_right", text=f"this machine's clock {said}", known=known)
         # If only one service says so, that one may be wrong.
         is_refused = len(differing) == len(aheads) and min(map(abs, differing)) >= REFUSED_FROM
         return Finding(
             part=Part.CLOCK,
             event="clock_differs",
             mark=Mark.FAILED if is_refused else Mark.WARNING,
-            text=f"this machine's clock is {said}",
+            text=f"this machine's clock {said}",
             fix=_FIX,
             blocks=is_refused and refuses,
             known=known,
@@ -98,8 +98,8 @@ class ClockComparison:
 def _describe(whose: str, ahead: timedelta) -> str:
     seconds = round(abs(ahead).total_seconds())
     if abs(ahead) <= TOLERANCE:
-        return f"right by {whose}'s"
-    return f"{seconds} s {'ahead of' if ahead > timedelta(0) else 'behind'} {whose}'s"
+        return f"agrees with {whose}'s"
+    return f"is {seconds} s {'ahead of' if ahead > timedelta(0) else 'behind'} {whose}'s"
 
 
 def _read(date: str | None) -> datetime | None:

@@ -156,11 +156,16 @@ class Gate:
 
     def serves(self, key: BucketKey) -> bool:
         """Return whether the bot serves this bucket for anyone."""
-        return _refuse(self._rules, Request(key=key)) is None
+        return is_served(self._rules, key)
 
     def allows_channel(self, channel_id: str) -> bool:
         """Return whether the bot may post to this channel for anyone."""
         return _refuse(self._rules, Request(channel_id=channel_id)) is None
+
+
+def is_served(rules: Sequence[Rule], key: BucketKey) -> bool:
+    """Return whether these rules let the bot serve a bucket for anyone."""
+    return _refuse(rules, Request(key=key)) is None
 
 
 def _which(answers: Mapping[str, object], kind: type[AccessRefused]) -> frozenset[str]:

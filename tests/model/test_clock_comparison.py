@@ -53,7 +53,7 @@ def test_the_difference_is_given_in_seconds_for_each_service(clock: Clock) -> No
     clock.now = clock.now.replace(microsecond=0)
     _say(comparison, clock, {"Slack": timedelta(seconds=600), "Cloudflare": timedelta(seconds=-601)})
     found = comparison.find(refuses=True)
-    assert found.text == "this machine's clock is 601 s ahead of Cloudflare's and 600 s behind Slack's"
+    assert found.text == "this machine's clock is 601 s ahead of Cloudflare's and is 600 s behind Slack's"
     assert found.known == {"slack_seconds": -600, "cloudflare_seconds": 601}
 
 

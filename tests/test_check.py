@@ -1,0 +1,73 @@
+"""What `check` finds about Cloudflare, catalogs, network and clock, with clients of its own."""
+
+import io
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from bot.check import check
+from bot.model.finding import Finding, Mark, Part
+from bot.operations.check_report import CheckReport
+from bot.sandbox.cloudflare import FakeCloudflare
+from bot.sandbox.process import bot_environment
+from bot.sandbox.slack import FakeSlack
+from bot.sandbox.tokens import Behaviour
+from bot.settings import load_settings
+
+Examine = Callable[[Mapping[str, str]], Awaitable[dict[Part, list[Finding]]]]
+
+
+@pytest_asyncio.fixture
+async def cloudflare() -> AsyncIterator[FakeCloudflare]:
+    """Start a Cloudflare with one catalog."""
+    async with FakeCloudflare() as small:
+        small.add_bucket("lake")
+        yield small
+
+
+@pytest_asyncio.fixture
+async def examine(
+    cloudflare: FakeCloudflare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Examine]:
+    """Return a function that runs the command with these settings on top, and returns the findings of each part."""
+    for name in [name for name in os.environ if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_"))]:
+        monkeypatch.delenv(name)
+    async with FakeSlack() as slack:
+
+        async def run(changes: Mapping[str, str]) -> dict[Part, list[Finding]]:
+            environment = bot_environment(slack, cloudflare, tmp_path / "data", "socket", 0)
+            for name, value in (environment | dict(changes)).items():
+                if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_")):
+                    monkeypatch.setenv(name, value)
+            found = await check(load_settings(tmp_path / "no.env"), [], CheckReport(io.StringIO()))
+            return {part: [each for each in found if each.part is part] for part in Part}
+
+        yield run
+
+
+async def test_a_whole_check_writes_nothing_to_cloudflare(cloudflare: FakeCloudflare, examine: Examine) -> None:
+    """It sends only GETs, and finds everything well."""
+    found = await examine({})
+    assert {request.method for request in cloudflare.requests} == {"GET"}
+    assert cloudflare.writes == []
+    for part in (Part.NETWORK, Part.CLOUDFLARE, Part.CATALOGS, Part.CLOCK):
+        assert found[part]
+        assert [each.text for each in found[part] if each.mark is not Mark.OK] == []
+    assert "1 of 1 catalog served" in found[Part.CATALOGS][0].text
+
+
+async def test_a_refused_token_is_the_only_cross(cloudflare: FakeCloudflare, examine: Examine) -> None:
+    """That there is no list follows from it."""
+    cloudflare.own_behaviour = Behaviour.EXPIRED
+    found = await examine({})
+    assert [each.event for each in found[Part.CLOUDFLARE]] == ["cloudflare_token_expired"]
+    assert [(each.event, each.mark) for each in found[Part.CATALOGS]] == [("catalogs_not_listed", Mark.WARNING)]
+
+
+async def test_an_allowlist_that_matches_nothing_is_a_warning(examine: Examine) -> None:
+    """As the running bot counts it."""
+    found = await examine({"R2_CREDENTIAL_ALLOWED_BUCKETS": "laek"})
+    assert [each.event for each in found[Part.CATALOGS]] == ["allowlist_matches_no_bucket"]
