@@ -5,7 +5,9 @@ from datetime import datetime
 
 from bot.model.finding import Check
 from bot.slack.api import SlackWeb
-from bot.slack.checks.channels import LOOKUPS, channels_check
+from bot.slack.checks import channels as channels_module
+from bot.slack.checks import people as people_module
+from bot.slack.checks.channels import channels_check
 from bot.slack.checks.people import people_check
 from bot.slack.checks.token import token_check
 from bot.slack.memberships import Memberships
@@ -19,13 +21,20 @@ def slack_checks(  # noqa: PLR0913 - what is examined, by name
     clock: Callable[[], datetime],
     *,
     users: Collection[str],
-    usergroups: Collection[str],
+    usergroups: Sequence[str],
     channels: Sequence[str],
-    channel_lookups: int = LOOKUPS,
+    is_only_examination: bool = False,
 ) -> list[Check]:
-    """Return the checks of the bot token, of people and of channels; `traffic` is that of the sessions of `web`."""
+    """Return the checks of the bot token, of people and of channels; `traffic` is that of the sessions of `web`.
+
+    A running bot examines again and again, and asks about a few groups and channels at a time.
+    """
+    if is_only_examination:
+        most_groups, most_channels = people_module.LOOKUPS_AT_ONCE, channels_module.LOOKUPS_AT_ONCE
+    else:
+        most_groups, most_channels = people_module.LOOKUPS, channels_module.LOOKUPS
     return [
         token_check(web, traffic, lists_usergroups=bool(usergroups)),
-        people_check(memberships, users=users, usergroups=usergroups),
-        channels_check(web, channels, clock, most=channel_lookups),
+        people_check(memberships, clock, users=users, usergroups=usergroups, most=most_groups),
+        channels_check(web, channels, clock, most=most_channels),
     ]

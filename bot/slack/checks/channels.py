@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from bot.model.errors import SlackRefused, SlackTrouble
 from bot.model.finding import Check, Finding, Mark, Part
 from bot.slack.api import Channel, SlackWeb
+from bot.slack.checks.turns import Turns
 
 LOOKUPS: Final = 10
 """At each examination of a running bot, once a minute."""
@@ -15,59 +16,44 @@ LOOKUPS: Final = 10
 LOOKUPS_AT_ONCE: Final = 40
 """In the one examination of the command."""
 
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
-_GOOD_LIFETIME: Final = timedelta(hours=1)
-_BAD_LIFETIME: Final = timedelta(minutes=5)
-
 _SETTING: Final = "R2_CREDENTIAL_ALLOWED_CHANNELS"
 _TAKE_OFF: Final = "take it off the list"
 _INVITE: Final = "invite the bot there (/invite @r2-credential)"
 
 
 class ListedChannels:
-    """Remembers what Slack said about each channel: a good one for an hour, others for five minutes."""
+    """Remembers what was found about each channel."""
 
-    def __init__(self, web: SlackWeb, channels: Sequence[str], clock: Callable[[], datetime], most: int) -> None:
-        """Look up `most` channels at each examination."""
+    def __init__(self, web: SlackWeb, turns: Turns) -> None:
         self._web = web
-        self._channels = tuple(dict.fromkeys(channels))
-        self._clock = clock
-        self._most = most
-        self._found: dict[str, tuple[Finding | None, datetime]] = {}
+        self._turns = turns
+        self._bad: dict[str, Finding] = {}
 
     async def examine(self) -> Sequence[Finding]:
-        """Look up those that are due, the oldest answers first, and return what is known of all."""
-        if not self._channels:
+        """Look up those whose turn it is, and return what is known of all."""
+        if not self._turns.names:
             text = "results may go to any channel of the workspace"
             return [Finding(part=Part.CHANNELS, event="channels_any", text=text)]
         trouble = await self._ask()
-        bad = [found for each in self._channels if (found := self._found.get(each, (None,))[0]) is not None]
+        bad = [self._bad[channel_id] for channel_id in self._turns.names if channel_id in self._bad]
         return [*bad, *trouble, *self._sum_up(bad)]
 
     async def _ask(self) -> list[Finding]:
-        now = self._clock()
-        due = sorted((each for each in self._channels if self._is_due(each, now)), key=self._asked_at)
-        for channel_id in due[: self._most]:
+        for channel_id in self._turns.due():
             try:
                 found = _judge(channel_id, await self._web.channel(channel_id))
             except SlackRefused as refusal:
                 return [_not_examined(refusal.slack_error)]
             except SlackTrouble as trouble:
                 return [_not_answered(trouble)]
-            self._found[channel_id] = (found, now)
+            self._turns.note(channel_id, is_good=found is None)
+            self._bad.pop(channel_id, None)
+            if found is not None:
+                self._bad[channel_id] = found
         return []
 
-    def _is_due(self, channel_id: str, now: datetime) -> bool:
-        if channel_id not in self._found:
-            return True
-        found, asked_at = self._found[channel_id]
-        return not timedelta(0) <= now - asked_at < (_GOOD_LIFETIME if found is None else _BAD_LIFETIME)
-
-    def _asked_at(self, channel_id: str) -> datetime:
-        return self._found[channel_id][1] if channel_id in self._found else _NEVER
-
     def _sum_up(self, bad: Sequence[Finding]) -> Iterator[Finding]:
-        listed, examined = len(self._channels), len(self._found)
+        listed, examined = len(self._turns.names), self._turns.asked
         useless = sum(found.event != "channel_without_bot" for found in bad)
         if examined == listed == useless:
             yield Finding(
@@ -90,7 +76,7 @@ def channels_check(
     web: SlackWeb, channels: Sequence[str], clock: Callable[[], datetime], *, most: int = LOOKUPS
 ) -> Check:
     """Return the check of the listed channels, of which `most` are looked up at each examination."""
-    return Check(part=Part.CHANNELS, examine=ListedChannels(web, channels, clock, most).examine)
+    return Check(part=Part.CHANNELS, examine=ListedChannels(web, Turns(channels, clock, most)).examine)
 
 
 def _judge(channel_id: str, channel: Channel) -> Finding | None:
@@ -127,7 +113,7 @@ def _not_examined(slack_error: str) -> Finding:
         part=Part.CHANNELS,
         event="channels_not_examined",
         text=f"Slack does not let the bot look up channels ({slack_error})",
-        mark=Mark.FAILED,
+        mark=Mark.WARNING,  # the token or its scopes have failed
         setting="SLACK_BOT_TOKEN",
         fix="see what was found about the bot token and its scopes",
         known={"slack_error": slack_error},

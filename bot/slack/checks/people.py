@@ -4,13 +4,22 @@ Slack does not tell the bot whether a listed user exists: that needs users:read,
 profile.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Final
 
 import structlog
 
 from bot.model.errors import MembershipUnknown, UsergroupUnreadable
 from bot.model.finding import Check, Finding, Mark, Part
+from bot.slack.checks.turns import Turns
 from bot.slack.memberships import USERGROUPS, Memberships
+
+LOOKUPS: Final = 5
+"""At each examination of a running bot, once a minute: Slack allows about 20, which people need as well."""
+
+LOOKUPS_AT_ONCE: Final = 15
+"""In the one examination of the command."""
 
 _log = structlog.get_logger()
 
@@ -18,20 +27,41 @@ _Members = Mapping[str, Collection[str] | None]
 """Who is in each user group; None if that is not known."""
 
 
-def people_check(memberships: Memberships, *, users: Collection[str], usergroups: Collection[str]) -> Check:
-    """Return the check of listed users and user groups."""
+class AllowedPeople:
+    """Remembers who is in each listed user group."""
 
-    async def examine() -> Sequence[Finding]:
-        members = await _ask(memberships, usergroups)
-        troubles = [memberships.trouble_with(group) or _judge(group, people) for group, people in members.items()]
-        return [*filter(None, troubles), find_people(users, members)]
+    def __init__(self, memberships: Memberships, users: Collection[str], turns: Turns) -> None:
+        self._memberships = memberships
+        self._users = users
+        self._turns = turns
+        self._members: dict[str, Collection[str] | None] = dict.fromkeys(turns.names)
 
-    return Check(part=Part.PEOPLE, examine=examine)
+    async def examine(self) -> Sequence[Finding]:
+        """Ask about the groups whose turn it is, and return what is known of all."""
+        for group in self._turns.due():
+            self._members[group] = people = await _ask(self._memberships, group)
+            self._turns.note(group, is_good=bool(people))
+        troubles = [
+            self._memberships.trouble_with(group) or _judge(group, people) for group, people in self._members.items()
+        ]
+        return [*filter(None, troubles), find_people(self._users, self._members)]
 
 
-async def report_people(memberships: Memberships, *, users: Collection[str], usergroups: Collection[str]) -> None:
+def people_check(
+    memberships: Memberships,
+    clock: Callable[[], datetime],
+    *,
+    users: Collection[str],
+    usergroups: Sequence[str],
+    most: int = LOOKUPS,
+) -> Check:
+    """Return the check of listed users and user groups, of which `most` are asked about at each examination."""
+    return Check(part=Part.PEOPLE, examine=AllowedPeople(memberships, users, Turns(usergroups, clock, most)).examine)
+
+
+async def report_people(memberships: Memberships, *, users: Collection[str], usergroups: Sequence[str]) -> None:
     """Log whom the allowlist lets in, for the start."""
-    members = await _ask(memberships, usergroups)
+    members = {group: await _ask(memberships, group) for group in usergroups}
     _log.info("allowlist_lets_in", **_count(users, members))
 
 
@@ -45,16 +75,13 @@ def find_people(users: Collection[str], members: _Members) -> Finding:
     return Finding(part=Part.PEOPLE, event="allowlist_lets_in", text=text + _explain(users, members), known=counts)
 
 
-async def _ask(memberships: Memberships, usergroups: Collection[str]) -> dict[str, frozenset[str] | None]:
-    members: dict[str, frozenset[str] | None] = {}
-    for group in usergroups:
-        try:
-            members[group] = await memberships.members_of(group)
-        except UsergroupUnreadable:
-            members[group] = frozenset()  # its members are refused
-        except MembershipUnknown:
-            members[group] = None
-    return members
+async def _ask(memberships: Memberships, group: str) -> frozenset[str] | None:
+    try:
+        return await memberships.members_of(group)
+    except UsergroupUnreadable:
+        return frozenset()  # its members are refused
+    except MembershipUnknown:
+        return None
 
 
 def _count(users: Collection[str], members: _Members) -> dict[str, object]:

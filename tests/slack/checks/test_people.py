@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -26,7 +27,7 @@ def memberships(slack: FakeSlack, web: SlackWeb, clock: Clock) -> Memberships:
 
 
 async def _examine(memberships: Memberships, users: tuple[str, ...], usergroups: tuple[str, ...]) -> list[Finding]:
-    return list(await people_check(memberships, users=users, usergroups=usergroups).examine())
+    return list(await people_check(memberships, Clock(), users=users, usergroups=usergroups).examine())
 
 
 LISTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, list[str]]] = {
@@ -108,6 +109,22 @@ async def test_the_examination_shares_the_answers_that_people_need(slack: FakeSl
         await _examine(memberships, (), (GROUP,))
 
     assert len(slack.calls_of("usergroups.users.list")) == 1
+
+
+async def test_many_groups_are_asked_about_slowly(slack: FakeSlack, memberships: Memberships, clock: Clock) -> None:
+    """Five a minute, and each once an hour: Slack allows about twenty, which people need as well."""
+    groups = [f"S0{number:07}" for number in range(12)]
+    for each in groups:
+        slack.workspace.user_groups[each] = UserGroup(id=each, handle=each.lower(), members=(ADA,))
+    check = people_check(memberships, clock, users=(), usergroups=groups)
+    counts = []
+    for _ in range(10):
+        [found] = await check.examine()
+        counts.append(len(slack.calls_of("usergroups.users.list")))
+        clock.advance(timedelta(minutes=1))
+
+    assert counts == [5, 10, *[12] * 8]
+    assert found.known["people"] == 1
 
 
 async def test_the_start_logs_whom_the_allowlist_lets_in(memberships: Memberships, log: io.StringIO) -> None:
