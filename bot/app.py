@@ -29,7 +29,7 @@ from bot.model.background import Background
 from bot.model.clock import SteadyClock, steady_clock
 from bot.model.clock_comparison import ClockComparison
 from bot.model.errors import DatabaseTrouble, RecordDamaged, StartRefused
-from bot.model.finding import Check, Finding, Mark, Part
+from bot.model.finding import Check
 from bot.model.role import Role
 from bot.model.secret import Secret
 from bot.operations.changes import count_endings, log_change
@@ -43,12 +43,7 @@ from bot.operations.network_checks import network_check
 from bot.operations.port import Port
 from bot.operations.server import Server
 from bot.operations.sources import of_database, of_pace, of_process
-from bot.operations.start_report import (
-    describe_start,
-    find_missing_scopes,
-    log_findings,
-    report_people,
-)
+from bot.operations.start_report import describe_start
 from bot.operations.stop_budget import LAST_RESORT, Stage, StopBudget
 from bot.operations.stop_signals import StopSignals
 from bot.policy.gate import Gate
@@ -56,12 +51,15 @@ from bot.policy.rules import Allowlist
 from bot.settings import Settings
 from bot.slack.api import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
 from bot.slack.channels import Channels
+from bot.slack.checks import slack_checks
+from bot.slack.checks.people import report_people
+from bot.slack.checks.public_url import public_url_check
+from bot.slack.checks.transport import address_check, http_check, socket_check
 from bot.slack.inbound.bolt import build_bolt_app
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
 from bot.slack.inbound.routes import Routes
 from bot.slack.inbound.socket_mode import SocketModeIngress
-from bot.slack.manifest import wanted_scopes
 from bot.slack.memberships import Memberships
 from bot.slack.messages.posting import Poster
 from bot.slack.messages.progress import ModalProgress
@@ -235,12 +233,7 @@ async def running(
 async def _begin(
     settings: Settings, store: Store, stack: AsyncExitStack, traffic: SlackTraffic, watched: _Watched
 ) -> _Base:
-    http = await stack.enter_async_context(open_session(TIMEOUT, settings.network, traffic))
-    patient_http = await stack.enter_async_context(
-        open_session(PATIENT_TIMEOUT, settings.network, traffic, keeps_connections=False)
-    )
-    patient_client = _web_client(settings, patient_http, watched.metrics)
-    slack = SlackWeb(_web_client(settings, http, watched.metrics), patient_client=patient_client)
+    slack, patient_client, patient_http = await open_slack(settings, stack, traffic, watched.metrics)
     progress = ModalProgress(slack, store.clock, settings.contact or "", steps_of, may_enable=settings.allow_enable)
     stack.push_async_callback(progress.drain)
     store.submissions.watch(log_change)
@@ -252,13 +245,23 @@ async def _begin(
     memberships = Memberships(slack, store.clock)
     gate = Gate(
         allowlist(settings).rules(),
-        await identify_home(slack),
+        await identify_home(slack, watched.conditions.note),
         memberships,
         note=lambda refusal: watched.metrics.count(ACCESS_REFUSED, refusal.code),
     )
-    log_findings(find_missing_scopes(traffic.granted_scopes, wanted_scopes()))
+    users, usergroups = settings.allowed_users, settings.allowed_usergroups
+    checks = slack_checks(
+        slack,
+        traffic,
+        memberships,
+        store.clock,
+        users=users,
+        usergroups=usergroups,
+        channels=settings.allowed_channels,
+    )
+    watched.conditions.add(*checks)
     reporting = Background("start_report_broke")
-    reporting.start(report_people(settings, memberships.members_of))  # the start does not wait for Slack's answers
+    reporting.start(report_people(memberships, users=users, usergroups=usergroups))  # the start does not wait for it
     stack.callback(reporting.cancel)
     return _Base(
         settings=settings,
@@ -372,8 +375,10 @@ async def _start_gateway(
         await socket.connect()
         base.keep_running(socket.watch())
     http = _http_ingress(base, ingress) if socket is None else None
-    if socket is not None:
-        base.conditions.add(Check(part=Part.TRANSPORT, examine=partial(_examine_socket, socket), is_quick=True))
+    if socket is None:
+        base.conditions.add(http_check(len(settings.slack_signing_secrets)))
+    else:
+        base.conditions.add(socket_check(socket, base.slack, is_alone=store.jobs is None))
     server.attach(None if http is None else http.handle, partial(_is_ready, base.conditions))
     stack.push_async_callback(ingress.drain)  # answers need the clients, which are closed after this
     if socket is not None:
@@ -449,6 +454,32 @@ def services(settings: Settings) -> list[str]:
     return ["Slack"] if settings.role is Role.GATEWAY else ["Slack", "Cloudflare"]
 
 
+async def open_slack(
+    settings: Settings, stack: AsyncExitStack, traffic: SlackTraffic, metrics: Metrics
+) -> tuple[SlackWeb, AsyncWebClient, aiohttp.ClientSession]:
+    """Open sessions to Slack; return the typed client, and the SDK's client and session without a waiting person."""
+    http = await stack.enter_async_context(open_session(TIMEOUT, settings.network, traffic))
+    patient_http = await stack.enter_async_context(
+        open_session(PATIENT_TIMEOUT, settings.network, traffic, keeps_connections=False)
+    )
+    patient_client = _web_client(settings, patient_http, metrics)
+    return SlackWeb(_web_client(settings, http, metrics), patient_client=patient_client), patient_client, patient_http
+
+
+def transport_check(settings: Settings, web: SlackWeb, http: aiohttp.ClientSession, url: str | None) -> Check:
+    """Return the check of how payloads reach the bot, for a process that takes none. `url` is the public URL."""
+    app_token = settings.slack_app_token
+    signers = [] if app_token else slack_signers(settings)
+    if url is not None:
+        return public_url_check(url, next(iter(signers), None), settings.network)
+    return address_check(web, http, app_token.reveal()) if app_token else http_check(len(signers))
+
+
+def slack_signers(settings: Settings) -> list[SignatureVerifier]:
+    """Return what signs and verifies requests of HTTP mode, one for each signing secret."""
+    return [SignatureVerifier(secret.reveal()) for secret in settings.slack_signing_secrets]
+
+
 def _web_client(settings: Settings, http: aiohttp.ClientSession, metrics: Metrics) -> AsyncWebClient:
     return SlackClient(
         metrics=metrics,
@@ -477,7 +508,7 @@ async def _socket_mode(base: _Base, ingress: Ingress) -> SocketModeIngress | Non
     if settings.slack_app_token is None:
         return None
     app_token = settings.slack_app_token.reveal()
-    address = await open_first_connection(base.slack, app_token)
+    address = await open_first_connection(base.slack, app_token, base.conditions.note)
     logger = logging.getLogger("slack_sdk")
     socket = SocketModeIngress(
         ingress,
@@ -485,6 +516,7 @@ async def _socket_mode(base: _Base, ingress: Ingress) -> SocketModeIngress | Non
         web_client=base.web_client,
         logger=logger,
         network=settings.network,
+        is_alone=base.store.jobs is None,
         metrics=base.metrics,
     )
     socket.wss_uri = address
@@ -492,8 +524,7 @@ async def _socket_mode(base: _Base, ingress: Ingress) -> SocketModeIngress | Non
 
 
 def _http_ingress(base: _Base, ingress: Ingress) -> HttpIngress:
-    verifiers = [SignatureVerifier(secret.reveal()) for secret in base.settings.slack_signing_secrets]
-    return HttpIngress(ingress, verifiers, metrics=base.metrics)
+    return HttpIngress(ingress, slack_signers(base.settings), metrics=base.metrics)
 
 
 async def _listen(
@@ -523,13 +554,6 @@ async def _open(port: Port, host: str, number: int, name: str) -> str:
 
 async def _is_ready(conditions: Conditions) -> bool:
     return is_ready(await conditions.ask())
-
-
-async def _examine_socket(socket: SocketModeIngress) -> list[Finding]:
-    if await socket.is_connected():
-        return [Finding(part=Part.TRANSPORT, event="socket_open", text="Socket Mode is connected")]
-    text = "Socket Mode is not connected"
-    return [Finding(part=Part.TRANSPORT, event="socket_closed", text=text, mark=Mark.FAILED, blocks=True)]
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

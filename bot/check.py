@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from bot.app import allowlist, cloudflare_client, services
+from bot.app import allowlist, cloudflare_client, open_slack, services, transport_check
 from bot.catalogs.checks import catalogs_check
 from bot.cloudflare.access import CloudflareAccess
 from bot.cloudflare.pace import LocalPace
@@ -25,11 +25,19 @@ from bot.operations.installation import installation_check
 from bot.operations.network_checks import network_check
 from bot.policy.gate import is_served
 from bot.settings import LoadedSettings, Settings
+from bot.slack.checks import slack_checks
+from bot.slack.memberships import Memberships
+from bot.slack.traffic import SlackTraffic
 from bot.storage.examination import examine_storage
 
 
-async def check(loaded: LoadedSettings, not_hardened: Sequence[str], report: CheckReport) -> list[Finding]:
-    """Examine everything at once, print each finding in the order of the parts, and return them all."""
+async def check(
+    loaded: LoadedSettings, not_hardened: Sequence[str], report: CheckReport, url: str | None = None
+) -> list[Finding]:
+    """Examine everything at once, print each finding in the order of the parts, and return them all.
+
+    `url` is where Slack reaches the bot over HTTP, if that is to be examined.
+    """
     found: list[Finding] = [
         *find_in_settings(loaded),
         *await examine(installation_check()),
@@ -38,7 +46,7 @@ async def check(loaded: LoadedSettings, not_hardened: Sequence[str], report: Che
     ]
     report.tell(found)
     async with AsyncExitStack() as stack:
-        checks = _list_checks(loaded, stack)
+        checks = await _list_checks(loaded, stack, url)
         async for each in _examine_all(checks, report):
             report.tell(each)
             found += each
@@ -46,15 +54,36 @@ async def check(loaded: LoadedSettings, not_hardened: Sequence[str], report: Che
     return found
 
 
-def _list_checks(loaded: LoadedSettings, stack: AsyncExitStack) -> list[Check]:
+async def _list_checks(loaded: LoadedSettings, stack: AsyncExitStack, url: str | None) -> list[Check]:
     settings, comparison = loaded.settings, ClockComparison(answers=1)
-    refuses = settings.role is not Role.WORKER and settings.slack_app_token is None
-    return [
+    takes_http = settings.role is not Role.WORKER and settings.slack_app_token is None
+    checks = [
         network_check(settings),
         Check(part=Part.DATABASE, examine=partial(examine_storage, settings, datetime.now(UTC))),
+        *await _list_slack_checks(settings, stack, comparison, url),
         *(_list_cloudflare_checks(settings, stack, comparison) if settings.role is not Role.GATEWAY else ()),
-        comparison.check(services(settings), refuses=refuses),
+        comparison.check(services(settings), refuses=takes_http),
     ]
+    return sorted(checks, key=lambda check: list(Part).index(check.part))
+
+
+async def _list_slack_checks(
+    settings: Settings, stack: AsyncExitStack, comparison: ClockComparison, url: str | None
+) -> list[Check]:
+    traffic = SlackTraffic(comparison)
+    web, _, http = await open_slack(settings, stack, traffic)
+    checks = slack_checks(
+        web,
+        traffic,
+        Memberships(web, steady_clock()),
+        steady_clock(),
+        users=settings.allowed_users,
+        usergroups=settings.allowed_usergroups,
+        channels=settings.allowed_channels,
+        is_only_examination=True,
+    )
+    takes_payloads = settings.role is not Role.WORKER
+    return [*checks, transport_check(settings, web, http, url)] if takes_payloads else checks
 
 
 def _list_cloudflare_checks(settings: Settings, stack: AsyncExitStack, comparison: ClockComparison) -> list[Check]:

@@ -115,8 +115,9 @@ def run(role: str) -> None:
 @_command(
     _role,
     _argument("--json", action="store_true", dest="as_json", help="print a JSON object instead of lines"),
+    _argument("--url", help="over HTTP, also send a signed request to the https:// URL at which Slack reaches the bot"),
 )
-def check(role: str, *, as_json: bool) -> None:
+def check(role: str, url: str | None, *, as_json: bool) -> None:
     """Examine everything that the bot needs, and change nothing; exit code 1 if something has to be fixed."""
     from bot.operations.hardening import harden
 
@@ -138,7 +139,7 @@ def check(role: str, *, as_json: bool) -> None:
         report.tell(found)
         report.end(found)
     else:
-        found = asyncio.run(examine_everything(loaded, not_hardened, report))
+        found = asyncio.run(examine_everything(loaded, not_hardened, report, url))
     if as_json:
         _print(to_json(found) + "\n")
     sys.exit(has_failed(found))

@@ -35,7 +35,6 @@ LOG_FOR_OTHERS: Final = frozenset(
         "bot/model/tally.py",
         "bot/model/background.py",
         "bot/model/request_log.py",
-        "bot/operations/start_report.py",
         "bot/operations/conditions.py",
         "bot/model/finding.py",
         "bot/operations/network_checks.py",
