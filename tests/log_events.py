@@ -27,6 +27,8 @@ NAMED_BY_ARGUMENT: Final[Mapping[str, str]] = {
     "Finding": "",
     "_bad_token": "error",
     "_doubt": "warning",
+    "_bad_channel": "warning",
+    "_bad_usergroup": "error",
 }
 """What takes an event as its first argument or as `event=`, and the level of its line; "": as its arguments say."""
 
@@ -40,6 +42,8 @@ LOG_FOR_OTHERS: Final = frozenset(
         "bot/operations/network_checks.py",
         "bot/catalogs/checks.py",
         "bot/cloudflare/access_findings.py",
+        "bot/slack/checks/channels.py",
+        "bot/slack/memberships.py",
     }
 )
 """The modules of those: they alone log an event that is not written there."""

@@ -82,20 +82,22 @@ class Memberships:
 def _describe(usergroup: str, error: SlackRefused | SlackTrouble) -> Finding:
     """Say what is wrong; a token that is refused has a finding of its own."""
     slack_error = error.slack_error if isinstance(error, SlackRefused) else ""
-    fix = _FIXES.get(slack_error, "")
-    event, mark = "usergroup_not_asked", Mark.WARNING
-    text = f"Slack did not say who is in the user group {usergroup}"
     if slack_error == _GONE:
-        event, mark = "usergroup_gone", Mark.FAILED
-        text, fix = f"the user group {usergroup} does not exist, or is disabled", "remove its id from the list"
-    elif fix:
-        event, mark = "usergroup_unreadable", Mark.FAILED
+        text = f"the user group {usergroup} does not exist, or is disabled"
+        return _bad_usergroup("usergroup_gone", usergroup, slack_error, text, "remove its id from the list")
+    if slack_error in _FIXES:
         text = f"Slack does not show the bot who is in the user group {usergroup}"
+        return _bad_usergroup("usergroup_unreadable", usergroup, slack_error, text, _FIXES[slack_error])
+    text = f"Slack did not say who is in the user group {usergroup}"
+    return _bad_usergroup("usergroup_not_asked", usergroup, slack_error, text, "")
+
+
+def _bad_usergroup(event: str, usergroup: str, slack_error: str, text: str, fix: str) -> Finding:
     return Finding(
         part=Part.PEOPLE,
         event=event,
         text=f"{text} ({slack_error})" if slack_error else text,
-        mark=mark,
+        mark=Mark.FAILED if fix else Mark.WARNING,
         setting=USERGROUPS,
         fix=fix,
         known={"usergroup": usergroup, "slack_error": slack_error or None},

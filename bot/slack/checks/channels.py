@@ -81,21 +81,23 @@ def channels_check(
 
 def _judge(channel_id: str, channel: Channel) -> Finding | None:
     if channel.is_group_message:
-        return _bad(channel_id, "channel_is_group_message", "is a group message, not a channel", _TAKE_OFF)
+        return _bad_channel("channel_is_group_message", channel_id, "is a group message, not a channel", _TAKE_OFF)
     if not channel.is_visible:
         fix = f"{_INVITE} if it is private, or {_TAKE_OFF}"
-        return _bad(channel_id, "channel_not_found", "does not exist, or is private and without the bot", fix)
+        return _bad_channel("channel_not_found", channel_id, "does not exist, or is private and without the bot", fix)
     if channel.is_archived:
-        return _bad(channel_id, "channel_archived", "is archived", f"{_TAKE_OFF}, or unarchive it in Slack")
+        return _bad_channel("channel_archived", channel_id, "is archived", f"{_TAKE_OFF}, or unarchive it in Slack")
     if channel.is_shared_outside:
-        return _bad(channel_id, "channel_shared", "is shared with another company, so no result goes there", _TAKE_OFF)
+        return _bad_channel(
+            "channel_shared", channel_id, "is shared with another company, so no result goes there", _TAKE_OFF
+        )
     if not channel.is_member:
         text = "is without the bot, so a result that takes half an hour goes to the person instead"
-        return _bad(channel_id, "channel_without_bot", text, _INVITE)
+        return _bad_channel("channel_without_bot", channel_id, text, _INVITE)
     return None
 
 
-def _bad(channel_id: str, event: str, text: str, fix: str) -> Finding:
+def _bad_channel(event: str, channel_id: str, text: str, fix: str) -> Finding:
     return Finding(
         part=Part.CHANNELS,
         event=event,

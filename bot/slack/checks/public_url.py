@@ -119,11 +119,24 @@ def _challenge_in(text: str) -> object:
 
 
 def _not_reached(why: NoAnswer) -> Finding:
-    fix = f"{why.fix}; {_ELSEWHERE}" if why.fix else _ELSEWHERE
-    return _say(
-        f"the public URL is not reached: {why.because}", fix, event="public_url_not_reached", setting=why.setting
+    return Finding(
+        part=Part.TRANSPORT,
+        event="public_url_not_reached",
+        text=f"the public URL is not reached: {why.because}",
+        mark=Mark.FAILED,
+        setting=why.setting,
+        fix=f"{why.fix}; {_ELSEWHERE}" if why.fix else _ELSEWHERE,
+        blocks=True,
     )
 
 
-def _say(text: str, fix: str, *, event: str = "public_url_wrong", setting: str = "") -> Finding:
-    return Finding(part=Part.TRANSPORT, event=event, text=text, mark=Mark.FAILED, setting=setting, fix=fix, blocks=True)
+def _say(text: str, fix: str, *, setting: str = "") -> Finding:
+    return Finding(
+        part=Part.TRANSPORT,
+        event="public_url_wrong",
+        text=text,
+        mark=Mark.FAILED,
+        setting=setting,
+        fix=fix,
+        blocks=True,
+    )

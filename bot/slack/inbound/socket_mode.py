@@ -48,7 +48,6 @@ class SocketModeIngress:
         connections: int = 2,
         network: Network = DIRECT,
         metrics: Metrics | None = None,
-        is_alone: bool = True,
     ) -> None:
         """Take `is_alone`: no other process may have connections of this app."""
         metrics = metrics or Metrics()
@@ -248,9 +247,10 @@ def _longer(pause: timedelta, longest: timedelta) -> timedelta:
 
 def _log_failure(failure: BaseException, pause: timedelta, number: int, *, is_news: bool) -> None:
     """Log an attempt that failed; one like the last at level debug, since the condition of the part is logged too."""
-    seconds = pause.total_seconds()
+    known = {"connection": number, "next_try_in_seconds": pause.total_seconds()}
     if isinstance(failure, SlackRefused):
-        level, event, cause = logging.ERROR, "socket_mode_refused", {"slack_error": failure.slack_error}
+        level = logging.ERROR if is_news else logging.DEBUG
+        _log.log(level, "socket_mode_refused", slack_error=failure.slack_error, **known)
     else:
-        level, event, cause = logging.WARNING, "socket_mode_not_connected", {"error": type(failure).__name__}
-    _log.log(level if is_news else logging.DEBUG, event, connection=number, **cause, next_try_in_seconds=seconds)
+        level = logging.WARNING if is_news else logging.DEBUG
+        _log.log(level, "socket_mode_not_connected", error=type(failure).__name__, **known)
