@@ -219,6 +219,41 @@ async def test_a_bot_whose_jobs_stand_still_is_not_ready(scene: Scene, postgres_
         await _wait_for_status(bot, 200)
 
 
+async def test_a_bot_token_that_is_revoked_and_put_back_is_noticed(
+    scene: Scene, log: io.StringIO, pass_time: PassTime
+) -> None:
+    """Within a minute each: the bot is not ready, says so once with the fix, and recovers by itself."""
+    async with running(scene.settings("socket")) as bot:
+        await _wait_for_status(bot, 200)
+        scene.slack.refuse_bot_token("token_revoked")
+        for _ in range(2):
+            await _pass_until_examined(scene, pass_time)
+        await _wait_for_status(bot, 503)
+        assert await _get(bot, "/healthz") == (200, "ok\n")
+        scene.slack.refuse_bot_token(None)
+        await _pass_until_examined(scene, pass_time)
+        await _wait_for_status(bot, 200)
+
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    [refused] = [line for line in lines if line["event"] == "slack_token_refused"]
+    assert (refused["level"], refused["slack_error"], refused["setting"]) == (
+        "error",
+        "token_revoked",
+        "SLACK_BOT_TOKEN",
+    )
+    assert "install the app again" in refused["fix"]
+    ends = [line for line in lines if line["event"] == "recovered" and line["part"] == "slack"]
+    assert [line["was"] for line in ends] == ["slack_token_refused"]
+
+
+async def _pass_until_examined(scene: Scene, pass_time: PassTime) -> None:
+    """Let time pass until the bot token is examined again, in steps that end no call."""
+    before = len(scene.slack.calls_of("auth.test"))
+    while len(scene.slack.calls_of("auth.test")) == before:
+        await asyncio.sleep(0.002)  # no event says that the conditions wait
+        pass_time(SECOND / 4)
+
+
 async def _wait_for_status(bot: RunningBot, wanted: int) -> None:
     async with asyncio.timeout(PATIENCE.total_seconds()):
         while (await _get(bot, "/readyz"))[0] != wanted:  # noqa: ASYNC110 - a port sends no event
