@@ -174,6 +174,9 @@ def _read_call(call: ast.Call, loggers: set[str]) -> tuple[ast.AST | None, bool]
         if method.attr in LEVELS:
             return _argument(call, 0), method.attr not in QUIET
         return (_argument(call, 1), _is_loud(call.args[0])) if method.attr == "log" else None
+    renamed = [each.value for each in call.keywords if each.arg == "event"]
+    if name == "replace" and renamed:  # of a finding
+        return renamed[0], True
     if name == "makeLogRecord":
         return _value_of("msg", call), True
     made = _name_of(call.args[0]) if name == "partial" and call.args else name

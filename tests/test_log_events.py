@@ -93,6 +93,7 @@ SEARCHED = {
     "a good finding": ('Finding(event="x", mark=Mark.OK)', [("x", False)]),
     "a bad finding": ('Finding(event="x", mark=Mark.FAILED)', [("x", True)]),
     "a finding with a level": ('Finding(event="x", level=logging.WARNING)', [("x", True)]),
+    "another finding": ('replace(full, event="x", blocks=False)', [("x", True)]),
     "a record": ('logging.makeLogRecord({"a": 1} | {"msg": "x"})', [("x", True)]),
     "one of a table": ('NAMES = {1: "x", 2: "y"}\n_log.error(NAMES[a])', [("x", True), ("y", True)]),
     "at the calls": ('def f(a, event):\n _log.error(event)\nf(1, "x")\nf(2, event="y")', [("x", True), ("y", True)]),
