@@ -71,7 +71,7 @@ async def _list_slack_checks(
     settings: Settings, stack: AsyncExitStack, comparison: ClockComparison, url: str | None
 ) -> list[Check]:
     traffic = SlackTraffic(comparison)
-    web, _, http = await open_slack(settings, stack, traffic)
+    web, _, http = await open_slack(settings, stack, traffic, Metrics())
     checks = slack_checks(
         web,
         traffic,

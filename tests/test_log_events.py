@@ -63,7 +63,7 @@ def test_every_row_is_read() -> None:
 
 def test_event_names_are_snake_case() -> None:
     """A name is one word for a search."""
-    assert [event for event in EVENTS if not re.fullmatch(r"[a-z]+(_[a-z]+)*(_\*)?", event.name)] == []
+    assert [event for event in EVENTS if not re.fullmatch(r"[a-z]+(_[a-z][a-z0-9]*)*", event.name)] == []
 
 
 def test_no_logger_is_used_behind_the_back_of_the_search() -> None:

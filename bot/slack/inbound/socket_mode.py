@@ -48,6 +48,7 @@ class SocketModeIngress:
         connections: int = 2,
         network: Network = DIRECT,
         metrics: Metrics | None = None,
+        is_alone: bool = True,
     ) -> None:
         """Take `is_alone`: no other process may have connections of this app."""
         metrics = metrics or Metrics()
