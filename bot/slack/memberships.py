@@ -98,7 +98,7 @@ def _bad_usergroup(event: str, usergroup: str, slack_error: str, text: str, fix:
         event=event,
         text=f"{text} ({slack_error})" if slack_error else text,
         mark=Mark.FAILED if fix else Mark.WARNING,
-        setting=USERGROUPS,
+        setting=USERGROUPS if fix else "",
         fix=fix,
         known={"usergroup": usergroup, "slack_error": slack_error or None},
         about=usergroup,

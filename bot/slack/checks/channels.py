@@ -54,6 +54,8 @@ class ListedChannels:
 
     def _sum_up(self, bad: Sequence[Finding]) -> Iterator[Finding]:
         listed, examined = len(self._turns.names), self._turns.asked
+        if not examined:
+            return
         useless = sum(found.event != "channel_without_bot" for found in bad)
         if examined == listed == useless:
             yield Finding(

@@ -40,6 +40,8 @@ class AllowedPeople:
         """Ask about the groups whose turn it is, and return what is known of all."""
         for group in self._turns.due():
             self._members[group] = people = await _ask(self._memberships, group)
+            if people is None:
+                break  # the next question would not be answered either
             self._turns.note(group, is_good=bool(people))
         troubles = [
             self._memberships.trouble_with(group) or _judge(group, people) for group, people in self._members.items()
@@ -71,7 +73,8 @@ def find_people(users: Collection[str], members: _Members) -> Finding:
     if not users and not any(known):
         return _nobody(is_certain=len(known) == len(members))
     counts = _count(users, members)
-    text = f"{counts['people']} {'person is' if counts['people'] == 1 else 'people are'} let in"
+    at_least = "at least " if len(known) < len(members) else ""
+    text = f"{at_least}{counts['people']} {'person is' if counts['people'] == 1 else 'people are'} let in"
     return Finding(part=Part.PEOPLE, event="allowlist_lets_in", text=text + _explain(users, members), known=counts)
 
 

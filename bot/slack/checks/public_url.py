@@ -22,6 +22,7 @@ _SECRET: Final = "SLACK_SIGNING_SECRET"  # noqa: S105 - the setting's name
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=timedelta(seconds=5).total_seconds())
 _LONGEST_ANSWER: Final = 4096
 _ELSEWHERE: Final = "if this network cannot reach its own public address, run this check on another machine"
+_LISTEN: Final = "check that its name leads to a reverse proxy that listens there, with a valid certificate"
 _ROUTE: Final = "let the reverse proxy pass /slack/events on to R2_CREDENTIAL_HTTP_HOST and R2_CREDENTIAL_HTTP_PORT"
 
 _JUDGED: Final = {
@@ -125,7 +126,7 @@ def _not_reached(why: NoAnswer) -> Finding:
         text=f"the public URL is not reached: {why.because}",
         mark=Mark.FAILED,
         setting=why.setting,
-        fix=f"{why.fix}; {_ELSEWHERE}" if why.fix else _ELSEWHERE,
+        fix=f"{why.fix if why.setting else _LISTEN}; {_ELSEWHERE}",
         blocks=True,
     )
 

@@ -87,6 +87,16 @@ async def test_a_slack_that_does_not_tell_who_is_let_in_is_no_failure(
     assert (last.event, last.mark) == ("allowlist_not_counted", Mark.WARNING)
 
 
+async def test_an_outage_is_told_of_one_group(slack: FakeSlack, memberships: Memberships) -> None:
+    """Not of each: nothing is wrong with them, and the next question would fail as well."""
+    slack.fail_next("usergroups.users.list", error="internal_error", times=9)
+    cause, last = await _examine(memberships, (ADA,), (GROUP, OTHER_GROUP))
+
+    assert (cause.event, cause.about, cause.setting) == ("usergroup_not_asked", GROUP, "")
+    assert "at least 1 person is let in" in last.text
+    assert len(slack.calls_of("usergroups.users.list")) == 1
+
+
 async def test_a_group_that_is_disabled_and_enabled_again_recovers(
     slack: FakeSlack, memberships: Memberships, clock: Clock
 ) -> None:
