@@ -150,6 +150,7 @@ class _Base:
     web_client: AsyncWebClient
     slack_post: SlackPost
     metrics: Metrics
+    traffic: SlackTraffic
     gate: Gate
     channels: Channels
     background: list[asyncio.Task[None]]
@@ -270,6 +271,7 @@ async def _begin(
         web_client=patient_client,
         slack_post=SlackPost(patient_http, settings.slack_api_url),
         metrics=watched.metrics,
+        traffic=traffic,
         gate=gate,
         channels=Channels(slack, gate.allows_channel, store.clock),
         background=[],
@@ -518,6 +520,7 @@ async def _socket_mode(base: _Base, ingress: Ingress) -> SocketModeIngress | Non
         network=settings.network,
         is_alone=base.store.jobs is None,
         metrics=base.metrics,
+        traffic=base.traffic,
     )
     socket.wss_uri = address
     return socket

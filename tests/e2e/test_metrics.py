@@ -155,6 +155,7 @@ async def test_what_happens_at_the_door(watched: Watched) -> None:
     else:
         await scene.slack.transport.drop_connections()
         await scene.slack.wait_for_connections(2)
+        await _scrape_until(watched, lambda samples: _value(samples, SLACK_REQUESTS.name, method="socket") >= 4)
         family, reason = SOCKET_RECONNECTS, "closed"
 
     await _scrape_until(watched, lambda samples: _value(samples, family.name, reason=reason) >= 1)

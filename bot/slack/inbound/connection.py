@@ -22,6 +22,7 @@ from bot.network import DIRECT, Network
 from bot.slack.blocks import Json
 from bot.slack.inbound.ingress import Ingress, parse_json_object
 from bot.slack.session import NO_PROXY_OF_ITS_OWN, open_session
+from bot.slack.traffic import SlackTraffic
 
 EARLY_NOTICES: Final = frozenset({"warning", "refresh_requested"})
 """Reasons of a `disconnect` frame after which the connection stays open for a while."""
@@ -54,6 +55,7 @@ class SocketModeConnection(SocketModeClient):
         web_client: AsyncWebClient,
         logger: logging.Logger,
         network: Network = DIRECT,
+        traffic: SlackTraffic | None = None,
     ) -> None:
         """Take `feel_pulse`, called before each payload; it calls `doubt` if this process stood still.
 
@@ -68,7 +70,7 @@ class SocketModeConnection(SocketModeClient):
             proxy=NO_PROXY_OF_ITS_OWN,
         )
         self.aiohttp_client_session.detach()  # the SDK's session follows redirects and keeps cookies
-        self.aiohttp_client_session = open_session(_HANDSHAKE, network)
+        self.aiohttp_client_session = open_session(_HANDSHAKE, network, traffic)
         self.proxy = None
         self.over = asyncio.Event()
         self.reason = "closed"

@@ -25,6 +25,7 @@ from bot.slack.inbound.connection import EARLY_NOTICES, RENEWAL, SocketModeConne
 from bot.slack.inbound.ingress import Ingress
 from bot.slack.inbound.pulse import Pulse
 from bot.slack.inbound.sharing import Sharing
+from bot.slack.traffic import SlackTraffic
 
 _FIRST_PAUSE: Final = timedelta(milliseconds=500)
 _LONGEST_PAUSE: Final = timedelta(seconds=10)
@@ -49,6 +50,7 @@ class SocketModeIngress:
         network: Network = DIRECT,
         metrics: Metrics | None = None,
         is_alone: bool = True,
+        traffic: SlackTraffic | None = None,
     ) -> None:
         """Take `is_alone`: no other process may have connections of this app."""
         metrics = metrics or Metrics()
@@ -61,6 +63,7 @@ class SocketModeIngress:
         self._web_client = web_client
         self._logger = logger
         self._network = network
+        self._traffic = traffic
         note_end = partial(metrics.count, SOCKET_RECONNECTS)
         self._lanes = [_Lane(number, self._dial, note_end) for number in range(1, connections + 1)]
         self._keepers: set[asyncio.Task[None]] = set()
@@ -153,6 +156,7 @@ class SocketModeIngress:
                 web_client=self._web_client,
                 logger=self._logger,
                 network=self._network,
+                traffic=self._traffic,
             )
             own = self.own_connections + 1
             self._connections.add(connection)
