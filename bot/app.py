@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -105,13 +105,7 @@ async def run(settings: Settings) -> timedelta:
         with suppress(asyncio.CancelledError):
             await life
         _log.info("stopped")
-        loop.set_exception_handler(_note_leftover)
     return budget.left(LAST_RESORT)
-
-
-def _note_leftover(_: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
-    """Log what failed in a task that outlived its stage; asyncio would log a traceback, which could show secrets."""
-    _log.info("leftover_task_failed", error=type(context.get("exception")).__name__)
 
 
 async def _live(settings: Settings, budget: StopBudget) -> None:

@@ -8,7 +8,6 @@ import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final, Self
@@ -85,23 +84,16 @@ class StopSignals:
         return os.read(self._heard, 64)
 
 
-def end_within(patience: timedelta, end: End = os._exit) -> None:
-    """End the process successfully after this time if it has not ended by itself: asyncio waits for every thread."""
+def end_now(patience: timedelta, end: End = os._exit) -> None:
+    """End the process once the log is written, or `patience` is over, without the end of asyncio and Python.
 
-    def insist() -> None:
-        time.sleep(patience.total_seconds())
-        _cut_off(0, "a thread did not end", end)
-
-    threading.Thread(target=insist, name="end", daemon=True).start()
-
-
-def end_now(end: End = os._exit) -> None:
-    """End the process once the log is written, without Python's own end, which nothing can cut off.
-
-    Freeing every module takes half a second, several on a busy machine, and no thread runs meanwhile.
+    Those wait for every thread, also for one that asks a silent resolver, and free every module: half a second, several
+    on a busy machine, in which nothing can be cut off.
     """
-    _write_log(FLUSH_PATIENCE)
-    end(0)
+    try:
+        _write_log(min(patience, FLUSH_PATIENCE))
+    finally:  # also at a signal
+        end(0)
 
 
 def leave_at_once() -> None:

@@ -18,7 +18,7 @@ import pytest
 import bot
 from bot.operations.log_writer import LogWriter, StrayText
 from bot.operations.stop_budget import LAST_RESORT, StopBudget
-from bot.operations.stop_signals import CUT_OFF, StopSignals, end_now, end_within
+from bot.operations.stop_signals import CUT_OFF, StopSignals, end_now
 
 PATIENCE = 60
 
@@ -114,22 +114,29 @@ def test_signals_are_given_back() -> None:
     assert not any(thread.name == "stop-signals" for thread in threading.enumerate())
 
 
-def test_only_the_rest_of_the_time_is_left_for_the_interpreters_end(process: Process, log: io.StringIO) -> None:
-    """Asyncio would wait for a resolver's thread, which may take a minute."""
-    end_within(timedelta(0), process.ended.put)
-    assert process.ended.get(timeout=PATIENCE) == 0
-    assert causes(log) == ["a thread did not end"]
-
-
 def test_a_process_ends_with_its_log_written(process: Process, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing else of Python's end is waited for."""
     with (tmp_path / "log").open("wb") as file:
         writer = LogWriter(file.fileno(), str)
         monkeypatch.setattr(sys, "stderr", StrayText(writer, str))
         writer.write("a last line\n" * 1000)
-        end_now(process.ended.put)
+        end_now(LAST_RESORT, process.ended.put)
         assert process.ended.get(timeout=PATIENCE) == 0
         assert (tmp_path / "log").read_text() == "a last line\n" * 1000
+
+
+def test_a_log_that_nobody_reads_does_not_hold_up_the_end(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has only what is left of the budget."""
+    reader, writer = os.pipe()
+    stray = StrayText(LogWriter(writer, str), str)
+    monkeypatch.setattr(sys, "stderr", stray)
+    stray.writer.write("x" * 1024 * 1024)  # more than a pipe holds
+    end_now(timedelta(0), process.ended.put)
+    assert process.ended.get(timeout=PATIENCE) == 0
+    assert not stray.writer.drain(timedelta(0))
+    os.close(reader)  # ends the writing
+    assert stray.writer.drain(timedelta(seconds=PATIENCE))
+    os.close(writer)
 
 
 STUCK = """
