@@ -31,16 +31,16 @@ RUN_ELSEWHERE = {
     "r2-credential-bot restored": "tests/e2e/test_restore.py",
     "rm -f data/bot.sqlite-wal data/bot.sqlite-shm": "tests/e2e/test_restore.py",
     "install -m 600 /var/backups/r2-credential.sqlite data/bot.sqlite": "tests/e2e/test_restore.py",
+    "uv tool install --constraints requirements.lock '.[postgres]'": "tests/wheels/__main__.py",
 }
 """Commands, and where they are run."""
 
 NOT_HERE = {
     "docker run": "needs an engine, and tokens of a real Slack and Cloudflare; `make image-test` drives the image",
     "docker compose": "needs an engine",
-    "uv tool install": "changes the user's own programs; `make test-wheels` installs the wheel",
-    "pipx install": "as above",
     "pg_dump": "needs a database with data; tests/storage/test_lineage.py runs it with these options",
     "pg_restore": "as above",
+    "pipx": "takes the newest versions, which are others each day; tests/wheels/__main__.py installs the locked ones",
     "journalctl": "needs systemd",
     "kubectl": "needs a cluster",
     "export": "makes a real token; tests/test_docs.py judges what would be sent",
