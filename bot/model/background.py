@@ -49,7 +49,9 @@ class Background:
         """
         known = self.find(name) if name is not None else None
         context = copy_context() if name is None else context_about()
-        return await asyncio.shield(known or self._add(work(), name, context))
+        task: asyncio.Task[_T] = known or self._add(work(), name, context)
+        await asyncio.wait([task])  # asyncio.shield logs a traceback if the caller is gone, from Python 3.14 on
+        return task.result()
 
     def cancel(self) -> None:
         """Cancel all, without waiting for them to end."""
