@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -10,16 +9,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-import aiohttp
 import structlog
-from slack_sdk.signature import SignatureVerifier
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.catalogs.checks import catalogs_check, tell_served_once
 from bot.catalogs.refresh import CatalogsByOthers, SnapshotKeeper
 from bot.catalogs.reminders import CredentialWatch
+from bot.clients import allowlist, cloudflare_client, open_slack, services, slack_signers
 from bot.cloudflare.access import CloudflareAccess
-from bot.cloudflare.auth import ApiKey, ApiToken
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.pace import LocalPace, SharedPace
 from bot.delivery.deliver import Delivery
@@ -28,10 +25,8 @@ from bot.metrics import ACCESS_REFUSED, Metrics
 from bot.model.background import Background
 from bot.model.clock import SteadyClock, steady_clock
 from bot.model.clock_comparison import ClockComparison
-from bot.model.errors import DatabaseTrouble, RecordDamaged, StartRefused
-from bot.model.finding import Check
+from bot.model.errors import DatabaseTrouble, RecordDamaged
 from bot.model.role import Role
-from bot.model.secret import Secret
 from bot.operations.changes import count_endings, log_change
 from bot.operations.checks import jobs_check
 from bot.operations.clock_watch import ClockWatch
@@ -40,21 +35,19 @@ from bot.operations.descriptors import raise_limit
 from bot.operations.housekeeping import keep_house, keep_house_forever
 from bot.operations.metrics import MetricsPort
 from bot.operations.network_checks import network_check
-from bot.operations.port import Port
+from bot.operations.ports import open_ports
 from bot.operations.server import Server
 from bot.operations.sources import of_database, of_pace, of_process
 from bot.operations.start_report import describe_start
 from bot.operations.stop_budget import LAST_RESORT, Stage, StopBudget
 from bot.operations.stop_signals import StopSignals
 from bot.policy.gate import Gate
-from bot.policy.rules import Allowlist
 from bot.settings import Settings
-from bot.slack.api import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
+from bot.slack.api import SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.checks import slack_checks
 from bot.slack.checks.people import report_people
-from bot.slack.checks.public_url import public_url_check
-from bot.slack.checks.transport import address_check, http_check, socket_check
+from bot.slack.checks.transport import http_check, socket_check
 from bot.slack.inbound.bolt import build_bolt_app
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
@@ -65,7 +58,6 @@ from bot.slack.messages.posting import Poster
 from bot.slack.messages.progress import ModalProgress
 from bot.slack.progress_steps import steps_of
 from bot.slack.response_url import ResponseUrls, SlackPost
-from bot.slack.session import SlackClient, open_session
 from bot.slack.startup import identify_home, open_first_connection
 from bot.slack.stories.enable import EnableCatalog
 from bot.slack.stories.help import Help
@@ -175,7 +167,7 @@ async def running(
         watched = _Watched(metrics=metrics, conditions=conditions)
         server, metrics_port = Server(metrics=metrics), MetricsPort(metrics)
         metrics_port.attach(conditions.ask)
-        address, metrics_address = await _listen(server, metrics_port, settings, port)
+        address, metrics_address = await open_ports(server, metrics_port, settings, port)
         conditions.wait_for("the database")
         store = await open_store(settings, database, clock, conditions.note)
         conditions.add(*storage_checks(store, None if store.jobs else settings.database_path.parent))
@@ -425,79 +417,6 @@ def _pace(settings: Settings, store: Store, clock: Callable[[], datetime] | None
     return SharedPace(PaceRows(store.database, settings.cloudflare_account_id), clock)
 
 
-def cloudflare_client(
-    settings: Settings, pace: SharedPace, comparison: ClockComparison, metrics: Metrics
-) -> CloudflareClient:
-    """Return a client with the bot's own credentials."""
-    if settings.cloudflare_api_token is not None:
-        auth: ApiToken | ApiKey = ApiToken(token=settings.cloudflare_api_token)
-    else:
-        auth = ApiKey(email=settings.cloudflare_email or "", key=settings.cloudflare_api_key or Secret(""))
-    return CloudflareClient(
-        account_id=settings.cloudflare_account_id,
-        base_url=settings.cloudflare_base_url,
-        auth=auth,
-        catalog_api=settings.catalog_api,
-        pace=pace,
-        network=settings.network,
-        comparison=comparison,
-        metrics=metrics,
-    )
-
-
-def services(settings: Settings) -> list[str]:
-    """Return the services that the role hears from."""
-    return ["Slack"] if settings.role is Role.GATEWAY else ["Slack", "Cloudflare"]
-
-
-async def open_slack(
-    settings: Settings, stack: AsyncExitStack, traffic: SlackTraffic, metrics: Metrics
-) -> tuple[SlackWeb, AsyncWebClient, aiohttp.ClientSession]:
-    """Open sessions to Slack; return the typed client, and the SDK's client and session without a waiting person."""
-    http = await stack.enter_async_context(open_session(TIMEOUT, settings.network, traffic))
-    patient_http = await stack.enter_async_context(
-        open_session(PATIENT_TIMEOUT, settings.network, traffic, keeps_connections=False)
-    )
-    patient_client = _web_client(settings, patient_http, metrics)
-    return SlackWeb(_web_client(settings, http, metrics), patient_client=patient_client), patient_client, patient_http
-
-
-def transport_check(settings: Settings, web: SlackWeb, http: aiohttp.ClientSession, url: str | None) -> Check:
-    """Return the check of how payloads reach the bot, for a process that takes none. `url` is the public URL."""
-    app_token = settings.slack_app_token
-    signers = [] if app_token else slack_signers(settings)
-    if url is not None:
-        return public_url_check(url, next(iter(signers), None), settings.network)
-    return address_check(web, http, app_token.reveal()) if app_token else http_check(len(signers))
-
-
-def slack_signers(settings: Settings) -> list[SignatureVerifier]:
-    """Return what signs and verifies requests of HTTP mode, one for each signing secret."""
-    return [SignatureVerifier(secret.reveal()) for secret in settings.slack_signing_secrets]
-
-
-def _web_client(settings: Settings, http: aiohttp.ClientSession, metrics: Metrics) -> AsyncWebClient:
-    return SlackClient(
-        metrics=metrics,
-        token=settings.slack_bot_token.reveal(),
-        base_url=settings.slack_api_url.rstrip("/") + "/",
-        session=http,
-        retry_handlers=[],  # the SDK would repeat a message that may have been posted
-        logger=logging.getLogger("slack_sdk"),
-    )
-
-
-def allowlist(settings: Settings) -> Allowlist:
-    """Return the allowlist of the settings."""
-    return Allowlist(
-        users=frozenset(settings.allowed_users),
-        usergroups=frozenset(settings.allowed_usergroups),
-        channels=frozenset(settings.allowed_channels),
-        buckets=settings.allowed_buckets,
-        may_enable=settings.allow_enable,
-    )
-
-
 async def _socket_mode(base: _Base, ingress: Ingress) -> SocketModeIngress | None:
     """Return an ingress that is not connected yet, after checking that Slack accepts the app token."""
     settings = base.settings
@@ -522,31 +441,6 @@ async def _socket_mode(base: _Base, ingress: Ingress) -> SocketModeIngress | Non
 
 def _http_ingress(base: _Base, ingress: Ingress) -> HttpIngress:
     return HttpIngress(ingress, slack_signers(base.settings), metrics=base.metrics)
-
-
-async def _listen(
-    server: Server, metrics_port: MetricsPort, settings: Settings, stack: AsyncExitStack
-) -> tuple[str, str | None]:
-    """Open the ports, and return where they listen: the metrics' only if that is asked for."""
-    stack.push_async_callback(server.stop)
-    address = await _open(server, settings.http_host, settings.http_port, "HTTP")
-    if settings.metrics_port is None:
-        return address, None
-    stack.push_async_callback(metrics_port.stop)
-    return address, await _open(metrics_port, settings.metrics_host, settings.metrics_port, "METRICS")
-
-
-async def _open(port: Port, host: str, number: int, name: str) -> str:
-    try:
-        return await port.listen(host, number)
-    except OSError as error:
-        # asyncio's own text repeats the address; a resolver's errors have numbers below 1, and words of their own
-        cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
-        message = (
-            f"R2_CREDENTIAL_{name}_HOST, R2_CREDENTIAL_{name}_PORT: cannot listen on {host}, port "
-            f"{number} ({cause}); set them to an address of this machine and a free port"
-        )
-        raise StartRefused(message) from None
 
 
 async def _is_ready(conditions: Conditions) -> bool:

@@ -6,8 +6,10 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from bot.app import allowlist, cloudflare_client, open_slack, services, transport_check
+import aiohttp
+
 from bot.catalogs.checks import catalogs_check
+from bot.clients import allowlist, cloudflare_client, open_slack, services, slack_signers
 from bot.cloudflare.access import CloudflareAccess
 from bot.cloudflare.pace import LocalPace
 from bot.metrics import Metrics
@@ -25,7 +27,10 @@ from bot.operations.installation import installation_check
 from bot.operations.network_checks import network_check
 from bot.policy.gate import is_served
 from bot.settings import LoadedSettings, Settings
+from bot.slack.api import SlackWeb
 from bot.slack.checks import slack_checks
+from bot.slack.checks.public_url import public_url_check
+from bot.slack.checks.transport import address_check, http_check
 from bot.slack.memberships import Memberships
 from bot.slack.traffic import SlackTraffic
 from bot.storage.examination import examine_storage
@@ -83,7 +88,7 @@ async def _list_slack_checks(
         is_only_examination=True,
     )
     takes_payloads = settings.role is not Role.WORKER
-    return [*checks, transport_check(settings, web, http, url)] if takes_payloads else checks
+    return [*checks, _transport_check(settings, web, http, url)] if takes_payloads else checks
 
 
 def _list_cloudflare_checks(settings: Settings, stack: AsyncExitStack, comparison: ClockComparison) -> list[Check]:
@@ -101,6 +106,15 @@ def _list_cloudflare_checks(settings: Settings, stack: AsyncExitStack, compariso
     serves = partial(is_served, allowlist(settings).rules())
     catalogs = catalogs_check(list_catalogs, serves, clock, patience=timedelta(0))
     return [CloudflareAccess(cloudflare, clock=clock).check(), catalogs]
+
+
+def _transport_check(settings: Settings, web: SlackWeb, http: aiohttp.ClientSession, url: str | None) -> Check:
+    """Return the check of how payloads reach the bot, for a process that takes none. `url` is the public URL."""
+    app_token = settings.slack_app_token
+    signers = [] if app_token else slack_signers(settings)
+    if url is not None:
+        return public_url_check(url, next(iter(signers), None), settings.network)
+    return address_check(web, http, app_token.reveal()) if app_token else http_check(len(signers))
 
 
 async def _examine_all(checks: Sequence[Check], report: CheckReport) -> AsyncIterator[Sequence[Finding]]:

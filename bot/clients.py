@@ -1,0 +1,85 @@
+"""Builds the clients and the allowlist from the settings: the same for the running bot and for the command `check`."""
+
+import logging
+from contextlib import AsyncExitStack
+
+import aiohttp
+from slack_sdk.signature import SignatureVerifier
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.cloudflare.auth import ApiKey, ApiToken
+from bot.cloudflare.client import CloudflareClient
+from bot.cloudflare.pace import SharedPace
+from bot.metrics import Metrics
+from bot.model.clock_comparison import ClockComparison
+from bot.model.role import Role
+from bot.model.secret import Secret
+from bot.policy.rules import Allowlist
+from bot.settings import Settings
+from bot.slack.api import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
+from bot.slack.session import SlackClient, open_session
+from bot.slack.traffic import SlackTraffic
+
+
+def cloudflare_client(
+    settings: Settings, pace: SharedPace, comparison: ClockComparison, metrics: Metrics
+) -> CloudflareClient:
+    """Return a client with the bot's own credentials."""
+    if settings.cloudflare_api_token is not None:
+        auth: ApiToken | ApiKey = ApiToken(token=settings.cloudflare_api_token)
+    else:
+        auth = ApiKey(email=settings.cloudflare_email or "", key=settings.cloudflare_api_key or Secret(""))
+    return CloudflareClient(
+        account_id=settings.cloudflare_account_id,
+        base_url=settings.cloudflare_base_url,
+        auth=auth,
+        catalog_api=settings.catalog_api,
+        pace=pace,
+        network=settings.network,
+        comparison=comparison,
+        metrics=metrics,
+    )
+
+
+def services(settings: Settings) -> list[str]:
+    """Return the services that the role hears from."""
+    return ["Slack"] if settings.role is Role.GATEWAY else ["Slack", "Cloudflare"]
+
+
+async def open_slack(
+    settings: Settings, stack: AsyncExitStack, traffic: SlackTraffic, metrics: Metrics
+) -> tuple[SlackWeb, AsyncWebClient, aiohttp.ClientSession]:
+    """Open sessions to Slack; return the typed client, and the SDK's client and session without a waiting person."""
+    http = await stack.enter_async_context(open_session(TIMEOUT, settings.network, traffic))
+    patient_http = await stack.enter_async_context(
+        open_session(PATIENT_TIMEOUT, settings.network, traffic, keeps_connections=False)
+    )
+    patient_client = _web_client(settings, patient_http, metrics)
+    return SlackWeb(_web_client(settings, http, metrics), patient_client=patient_client), patient_client, patient_http
+
+
+def slack_signers(settings: Settings) -> list[SignatureVerifier]:
+    """Return what signs and verifies requests of HTTP mode, one for each signing secret."""
+    return [SignatureVerifier(secret.reveal()) for secret in settings.slack_signing_secrets]
+
+
+def allowlist(settings: Settings) -> Allowlist:
+    """Return the allowlist of the settings."""
+    return Allowlist(
+        users=frozenset(settings.allowed_users),
+        usergroups=frozenset(settings.allowed_usergroups),
+        channels=frozenset(settings.allowed_channels),
+        buckets=settings.allowed_buckets,
+        may_enable=settings.allow_enable,
+    )
+
+
+def _web_client(settings: Settings, http: aiohttp.ClientSession, metrics: Metrics) -> AsyncWebClient:
+    return SlackClient(
+        metrics=metrics,
+        token=settings.slack_bot_token.reveal(),
+        base_url=settings.slack_api_url.rstrip("/") + "/",
+        session=http,
+        retry_handlers=[],  # the SDK would repeat a message that may have been posted
+        logger=logging.getLogger("slack_sdk"),
+    )
