@@ -15,7 +15,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.catalogs.checks import catalogs_check, tell_served_once
 from bot.catalogs.refresh import CatalogsByOthers, SnapshotKeeper
 from bot.catalogs.reminders import CredentialWatch
-from bot.clients import allowlist, cloudflare_client, open_slack, services, slack_signers
+from bot.clients import allowlist, cloudflare_client, open_slack, services, slack_app_token, slack_signers
 from bot.cloudflare.access import CloudflareAccess
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.pace import LocalPace, SharedPace
@@ -73,7 +73,8 @@ from bot.slack.stories.store import StoreCredential
 from bot.slack.stories.try_again import TryAgain
 from bot.slack.traffic import SlackTraffic
 from bot.storage.checks import storage_checks
-from bot.storage.opening import Store, not_before_what_is_recorded, open_store, settle_at_the_start
+from bot.storage.opening import Store, open_store, settle_at_the_start
+from bot.storage.start_clock import not_before_what_is_recorded
 
 _MOST_MODALS: Final = 50
 """After a restart, so many of the latest submissions have their result shown in their modal, if that is open."""
@@ -420,9 +421,9 @@ def _pace(settings: Settings, store: Store, clock: Callable[[], datetime] | None
 async def _socket_mode(base: _Base, ingress: Ingress) -> SocketModeIngress | None:
     """Return an ingress that is not connected yet, after checking that Slack accepts the app token."""
     settings = base.settings
-    if settings.slack_app_token is None:
+    app_token = slack_app_token(settings)
+    if app_token is None:
         return None
-    app_token = settings.slack_app_token.reveal()
     address = await open_first_connection(base.slack, app_token, base.conditions.note)
     logger = logging.getLogger("slack_sdk")
     socket = SocketModeIngress(

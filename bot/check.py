@@ -9,7 +9,7 @@ from functools import partial
 import aiohttp
 
 from bot.catalogs.checks import catalogs_check
-from bot.clients import allowlist, cloudflare_client, open_slack, services, slack_signers
+from bot.clients import allowlist, cloudflare_client, open_slack, services, slack_app_token, slack_signers
 from bot.cloudflare.access import CloudflareAccess
 from bot.cloudflare.pace import LocalPace
 from bot.metrics import Metrics
@@ -110,11 +110,11 @@ def _list_cloudflare_checks(settings: Settings, stack: AsyncExitStack, compariso
 
 def _transport_check(settings: Settings, web: SlackWeb, http: aiohttp.ClientSession, url: str | None) -> Check:
     """Return the check of how payloads reach the bot, for a process that takes none. `url` is the public URL."""
-    app_token = settings.slack_app_token
+    app_token = slack_app_token(settings)
     signers = [] if app_token else slack_signers(settings)
     if url is not None:
         return public_url_check(url, next(iter(signers), None), settings.network)
-    return address_check(web, http, app_token.reveal()) if app_token else http_check(len(signers))
+    return address_check(web, http, app_token) if app_token else http_check(len(signers))
 
 
 async def _examine_all(checks: Sequence[Check], report: CheckReport) -> AsyncIterator[Sequence[Finding]]:

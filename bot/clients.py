@@ -58,6 +58,11 @@ async def open_slack(
     return SlackWeb(_web_client(settings, http, metrics), patient_client=patient_client), patient_client, patient_http
 
 
+def slack_app_token(settings: Settings) -> str | None:
+    """Return the app-level token, in plain text, if Slack is reached by Socket Mode."""
+    return None if settings.slack_app_token is None else settings.slack_app_token.reveal()
+
+
 def slack_signers(settings: Settings) -> list[SignatureVerifier]:
     """Return what signs and verifies requests of HTTP mode, one for each signing secret."""
     return [SignatureVerifier(secret.reveal()) for secret in settings.slack_signing_secrets]

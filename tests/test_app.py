@@ -37,7 +37,7 @@ from bot.sandbox.workspace import Message
 from bot.sealing.hpke import generate_private_key
 from bot.sealing.key_files import KEY_LIFETIME, write_key_file
 from bot.settings import Settings, load_settings
-from bot.storage.opening import KEY_DIRECTORY
+from bot.storage.ring import KEY_DIRECTORY
 from tests.between import stand_between
 from tests.clock import Clock
 from tests.tls import make_authority, open_proxy, terminate_tls

@@ -9,10 +9,15 @@ from bot.settings import LoadedSettings
 
 def jobs_check(is_working: Callable[[], bool]) -> Check:
     """Return the check of the job runner: without it, a submission is recorded and waits."""
+    has_worked = False
 
     async def examine() -> Sequence[Finding]:
+        nonlocal has_worked
         if is_working():
+            has_worked = True
             return [Finding(part=Part.JOBS, event="jobs_run", text="jobs are run")]
+        if not has_worked:
+            return [Finding(part=Part.JOBS, event="jobs_begin", text="the job runner is starting", blocks=True)]
         return [
             Finding(
                 part=Part.JOBS,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -10,8 +11,15 @@ import structlog
 from bot.model.finding import Check, Finding, Mark, Part, log_finding
 
 EXAMINE_EVERY: Final = timedelta(minutes=1)
+EXAMINE_AGAIN: Final = timedelta(seconds=15)
+"""While the bot is not ready."""
+
 PATIENCE: Final = timedelta(seconds=20)
-_QUICK_PATIENCE: Final = timedelta(seconds=1)
+_QUICK_PATIENCE: Final = timedelta(seconds=1.8)
+"""A little longer than a call of PostgreSQL may take, which then says why."""
+
+_START_PATIENCE: Final = timedelta(seconds=5)
+_START_PAUSE: Final = timedelta(milliseconds=100)
 
 _log = structlog.get_logger()
 
@@ -48,23 +56,24 @@ class Conditions:
         """
         self._known = known
         self._found.pop(Part.START)
-        await self.examine()
+        await self._examine_all()
+        await self._wait_for_what_starts()
+        self._announce()
 
     async def run(self) -> None:
-        """Examine every minute, until cancelled."""
+        """Examine every minute, and more often while the bot is not ready, until cancelled."""
         while True:
-            await asyncio.sleep(EXAMINE_EVERY.total_seconds())
+            await asyncio.sleep((EXAMINE_EVERY if self._was_ready else EXAMINE_AGAIN).total_seconds())
             await self.examine()
 
     async def examine(self) -> None:
         """Examine all parts at once, and log what has changed."""
-        await asyncio.gather(*(self._examine(check, PATIENCE) for check in self._checks))
+        await self._examine_all()
         self._announce()
 
     async def ask(self) -> list[Finding]:
         """Return the findings on all parts; those of quick checks are fresh, the others at most a minute old."""
-        quick = (check for check in self._checks if check.is_quick)
-        await asyncio.gather(*(self._examine(check, _QUICK_PATIENCE) for check in quick))
+        await self._examine_quick()
         if self._was_ready is not None:
             self._announce()
         return self.latest()
@@ -72,6 +81,21 @@ class Conditions:
     def latest(self) -> list[Finding]:
         """Return the latest findings, in the order of the parts."""
         return [finding for part in Part for finding in self._found.get(part, ())]
+
+    async def _examine_all(self) -> None:
+        await asyncio.gather(*(self._examine(check, PATIENCE) for check in self._checks))
+
+    async def _examine_quick(self) -> None:
+        quick = (check for check in self._checks if check.is_quick)
+        await asyncio.gather(*(self._examine(check, _QUICK_PATIENCE) for check in quick))
+
+    async def _wait_for_what_starts(self) -> None:
+        """Wait a little for what is fine and not there yet, such as the job runner's first beat."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_START_PATIENCE.total_seconds()):
+                while any(finding.blocks and finding.mark is Mark.OK for finding in self.latest()):
+                    await asyncio.sleep(_START_PAUSE.total_seconds())
+                    await self._examine_quick()
 
     def _announce(self) -> None:
         found = self.latest()

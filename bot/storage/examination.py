@@ -13,14 +13,14 @@ from sqlalchemy import Connection
 from bot.model.errors import DatabaseTrouble, KeyFileUnusable
 from bot.model.finding import Finding, Mark, Part
 from bot.model.role import Role
-from bot.sealing.hpke import KeyRing, load_private_keys, load_public_key
 from bot.sealing.key_files import KeyFiles
 from bot.sealing.private_places import find_exposure
 from bot.settings import Settings
 from bot.storage.checks import describe, find_scarcity, judge_keys, judge_public_key
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
-from bot.storage.opening import KEY_DIRECTORY, busy
+from bot.storage.records import busy, postgres_of
+from bot.storage.ring import KEY_DIRECTORY, read_given_keys, read_public_key
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions, try_to_write
 from bot.storage.trouble import DATABASE_SETTING, Trouble
@@ -59,7 +59,7 @@ async def examine_storage(settings: Settings, now: datetime) -> Sequence[Finding
     keys = _KeyIds()
     try:
         if settings.postgres_url is not None:
-            database, keys = await _examine_postgres(settings.postgres_url.reveal())
+            database, keys = await _examine_postgres(settings)
         else:
             database, keys = await _examine_files(settings, now)
     except _Bad as bad:
@@ -112,16 +112,13 @@ def _require_usable(directory: Path, setting: str) -> None:
         raise _Bad(Trouble(reason=f"{existing} cannot be written by this user", fix=fix), setting)
 
 
-async def _examine_postgres(url: str) -> tuple[Finding, _KeyIds]:
+async def _examine_postgres(settings: Settings) -> tuple[Finding, _KeyIds]:
     try:
-        from bot.storage.postgres import PostgresDatabase  # noqa: PLC0415 - the extra "postgres"
+        return await _examine_server(postgres_of(settings))
     except ImportError:
         raise _Bad(_NO_EXTRA) from None
-    try:
-        database = PostgresDatabase(url)
     except ValueError as error:
         raise _Bad(Trouble(reason=str(error))) from None
-    return await _examine_server(database)
 
 
 async def _examine_server(database: "PostgresDatabase") -> tuple[Finding, _KeyIds]:
@@ -188,10 +185,10 @@ def _examine_keys(settings: Settings, now: datetime, keys: _KeyIds) -> Finding:
 
 def _judge_ring(settings: Settings, now: datetime, keys: _KeyIds) -> Finding:
     if settings.role is Role.GATEWAY:
-        public = settings.sealing_public_key
-        return judge_public_key(load_public_key("" if public is None else public.reveal()).key_id, keys.seen)
-    if settings.sealing_key is not None:
-        return judge_keys(KeyRing(*load_private_keys(settings.sealing_key.reveal())), keys.needed, is_own=False)
+        return judge_public_key(read_public_key(settings).sealing_key.key_id, keys.seen)
+    given = read_given_keys(settings)
+    if given is not None:
+        return judge_keys(given, keys.needed, is_own=False)
     ring = KeyFiles(settings.data_dir / KEY_DIRECTORY).read(now)
     if ring is None and not keys.needed:
         return Finding(part=Part.KEYS, event="keys_to_come", text="the first key is made at the first start")

@@ -69,10 +69,10 @@ from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_ke
 from bot.storage.accepting import Verdict
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
-from bot.storage.opening import _latest_time
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import METADATA, SUBMISSIONS
 from bot.storage.sqlite import SqliteDatabase
+from bot.storage.start_clock import latest_time
 from bot.storage.submissions import Submissions
 from bot.storage.trouble import Trouble
 from tests.postgres import execute
@@ -638,7 +638,7 @@ class Ordering(RuleBasedStateMachine):
         self._run(self._cut_short(None))
         self._delivery = self._make_delivery()
         self._world.offset += timedelta(hours=hours)
-        began_at = self._run(_latest_time(self._submissions, self._world.clock()))
+        began_at = self._run(latest_time(self._submissions, self._world.clock()))
         self._world.offset += began_at - self._world.clock()
         self._world.started_at = self._world.real
         self._world.blocked_until = None

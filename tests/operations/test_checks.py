@@ -12,11 +12,15 @@ from bot.operations.conditions import is_ready
 
 async def test_a_job_runner_that_stands_still_blocks() -> None:
     """What is recorded would wait without anyone knowing."""
-    runs = True
+    runs = False
     check = jobs_check(lambda: runs)
+    [before] = await check.examine()
+    runs = True
     assert is_ready(await check.examine())
     runs = False
-    assert not is_ready(await check.examine())
+    [after] = await check.examine()
+
+    assert (before.mark, before.blocks, after.mark, after.blocks) == (Mark.OK, True, Mark.FAILED, True)
     assert check.is_quick
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from bot.model.clock import FURTHEST_BACK, SteadyClock
 from bot.operations.clock_watch import LOOKS, ClockWatch
-from bot.storage.opening import not_before_what_is_recorded
 from bot.storage.sqlite import SqliteDatabase
+from bot.storage.start_clock import not_before_what_is_recorded
 from bot.storage.submissions import Submissions
 from tests.make import at, make_new_submission
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from structlog.testing import capture_logs
 
 from bot.model.finding import Check, Finding, Mark, Part
+from bot.operations.checks import jobs_check
 from bot.operations.conditions import Conditions, examine, has_failed, is_ready
 
 GOOD = Finding(part=Part.SLACK, event="slack_answers", text="all is well")
@@ -181,3 +182,16 @@ def test_warnings_leave_the_bot_ready_and_the_check_good() -> None:
     assert is_ready([replace(BAD, blocks=False)])
     assert has_failed([replace(BAD, blocks=False)])
     assert not is_ready([BAD])
+
+
+async def test_what_is_about_to_work_gets_a_moment_at_the_start() -> None:
+    """A job runner that has not beaten yet is no alarm at each start."""
+    beats = iter([False, False, True])
+    conditions = Conditions()
+    conditions.add(jobs_check(lambda: next(beats, True)))
+    with capture_logs() as logged:
+        await conditions.begin()
+
+    assert [(line["event"], line["log_level"]) for line in logged if line["log_level"] != "debug"] == [
+        ("ready", "info")
+    ]

@@ -15,7 +15,8 @@ from bot.sealing.hpke import generate_private_key, load_private_keys, public_pem
 from bot.settings import LoadedSettings
 from bot.storage.checks import storage_checks
 from bot.storage.examination import examine_storage
-from bot.storage.opening import KEY_DIRECTORY, Store
+from bot.storage.opening import Store
+from bot.storage.ring import KEY_DIRECTORY
 from tests.postgres import PostgresProxy, execute
 from tests.storage.test_opening import LoadSettings, load, opened, proxy, record
 

@@ -36,7 +36,9 @@ from bot.sealing.hpke import (
 )
 from bot.sealing.key_files import write_key_file
 from bot.settings import LoadedSettings, load_settings
-from bot.storage.opening import KEY_DIRECTORY, Store, open_store, wait_for_the_clock
+from bot.storage.opening import Store, open_store
+from bot.storage.ring import KEY_DIRECTORY
+from bot.storage.start_clock import wait_for_the_clock
 from tests.postgres import PostgresProxy, execute, running_postgres
 from tests.virtual_time import run_in_virtual_time
 

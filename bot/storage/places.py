@@ -1,0 +1,72 @@
+"""Makes sure that this process alone uses its files, and says what is wrong with those that it cannot use."""
+
+import errno
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+from bot.file_access import explain
+from bot.model.errors import StartRefused
+from bot.sealing.private_places import find_exposure
+from bot.settings import DatabaseSettings
+from bot.storage.lock import AlreadyRunning, ProcessLock
+from bot.storage.sqlite_faults import ROOM
+from bot.storage.trouble import DATABASE_SETTING, no_room
+
+DATA_DIR_SETTING: Final = "R2_CREDENTIAL_DATA_DIR"
+
+_DATABASE: Final = DATABASE_SETTING
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class DiskFull(StartRefused):
+    """There is no room for the file that it names; someone may make some, so the start of the bot waits."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"{_DATABASE}: no room is left for {path}; {ROOM}")
+        self.finding = no_room(path)
+
+
+def lock_place(path: Path, settings: DatabaseSettings, stack: AsyncExitStack) -> None:
+    """Keep other processes out while `stack` is open; creates the directory. Raises StartRefused and OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_private(path.parent, _DATABASE if path.parent != settings.data_dir else DATA_DIR_SETTING)
+    try:
+        stack.callback(ProcessLock(path).release)
+    except AlreadyRunning:
+        message = (
+            f"another process uses {settings.data_dir} or {settings.database_path}: stop it, or set "
+            "R2_CREDENTIAL_DATA_DIR and R2_CREDENTIAL_DATABASE_URL to others"
+        )
+        raise StartRefused(message) from None
+
+
+def require_private(path: Path, setting: str) -> None:
+    """Refuse a path that others can write: they could plant a database with forged rows, or a key that they know."""
+    exposure = find_exposure(path)
+    if exposure:
+        message = f"{setting}: {path} cannot be used: {exposure}"
+        raise StartRefused(message)
+
+
+def require_access(path: Path) -> None:
+    """Raise OSError for a file that this user cannot read and write: SQLite would say only that it cannot open it."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def unusable(settings: DatabaseSettings, error: OSError) -> StartRefused:
+    """Return the refusal for a place that failed, with the setting that names it and the fix."""
+    data_dir = settings.data_dir
+    if error.errno in _FULL:
+        return DiskFull(error.filename or data_dir)
+    failed_at = Path(error.filename) if isinstance(error.filename, str) else data_dir
+    if failed_at in (data_dir, *data_dir.parents):
+        failed_at = data_dir
+    if failed_at == data_dir or data_dir in failed_at.parents:
+        why = explain(error, failed_at, tree=data_dir)
+        return StartRefused(f"{DATA_DIR_SETTING}: {failed_at} cannot be used {why}")
+    return StartRefused(f"{_DATABASE}: {failed_at} cannot be used {explain(error, failed_at)}")
