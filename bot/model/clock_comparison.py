@@ -81,7 +81,9 @@ class ClockComparison:
         said = " and ".join(_describe(whose, ahead) for whose, ahead in sorted(aheads.items()))
         known = {f"{whose.lower()}_seconds": round(ahead.total_seconds()) for whose, ahead in aheads.items()}
         if not differing:
-            return Finding(part=Part.CLOCK, event="clock_right", text=f"this machine's clock {said}", known=known)
+            whose = " and ".join(f"{each}'s" for each in sorted(aheads))
+            text = f"this machine's clock agrees with {whose}"
+            return Finding(part=Part.CLOCK, event="clock_right", text=text, known=known)
         # If only one service says so, that one may be wrong.
         is_refused = len(differing) == len(aheads) and min(map(abs, differing)) >= REFUSED_FROM
         return Finding(
