@@ -127,6 +127,7 @@ CLOUDFLARE_CALLS: Final = (
     "list_catalogs",
     "get_catalog",
     "verify_token",
+    "get_token",
     "test_credential",
     "store_credential",
     "enable_catalog",

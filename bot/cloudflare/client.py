@@ -455,7 +455,7 @@ def _name_call(method: str, path: str) -> str:
     """Return the name of a call: that of the function here that makes it."""
     parts = path.split("/")
     if "tokens" in parts[1:3]:
-        return "verify_token" if parts[-1] == "verify" else OTHER
+        return "verify_token" if parts[-1] == "verify" else "get_token"
     place = "/".join(parts[3:]).partition("/")  # the bucket, and what is below it
     return _CALLS.get((method, place[2]), OTHER) if place[0] else "list_catalogs"
 

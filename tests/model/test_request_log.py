@@ -20,6 +20,6 @@ def test_a_finished_request_is_one_line(log: io.StringIO) -> None:
 
 def test_nothing_is_computed_for_it_at_info(log: io.StringIO) -> None:
     """Thousands of requests a second cost nothing if the level is off."""
-    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger("bot").setLevel(logging.INFO)
     start_request("made_up_request")(200)
     assert log.getvalue() == ""

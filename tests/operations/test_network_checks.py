@@ -25,6 +25,7 @@ BASE = {
     "CLOUDFLARE_API_TOKEN": "made-up-token-of-the-bot",
     "R2_CREDENTIAL_ALLOWED_USERS": "U0ADA0001",
 }
+PEM = "-----BEGIN {0} KEY-----\nMADEUP\n-----END {0} KEY-----"
 PROXY = "http://ops:MARKED@proxy.example.com:3128"
 Read = Callable[..., Settings]
 
@@ -95,8 +96,11 @@ def test_why_a_service_is_called_directly(read: Read, variables: dict[str, str],
 def test_a_role_has_only_its_own_clients(read: Read) -> None:
     """A gateway calls no Cloudflare, and a worker has no WebSocket."""
     shared = {"R2_CREDENTIAL_DATABASE_URL": "postgresql://bot@db.example.com/bot"}
-    worker = read(shared | {"R2_CREDENTIAL_SEALING_KEY": "-----BEGIN PRIVATE KEY-----"}, Role.WORKER)
-    gateway = read(shared | {"R2_CREDENTIAL_SEALING_PUBLIC_KEY": "-----BEGIN PUBLIC KEY-----"}, Role.GATEWAY)
+    worker = read(
+        shared | {"R2_CREDENTIAL_SEALING_KEY": PEM.format("PRIVATE")},
+        Role.WORKER,
+    )
+    gateway = read(shared | {"R2_CREDENTIAL_SEALING_PUBLIC_KEY": PEM.format("PUBLIC")}, Role.GATEWAY)
     names = [[line.partition(":")[0] for line in _find(each)[0]] for each in (worker, gateway)]
     assert names == [
         ["Slack's Web API", "Slack's response URLs", "Cloudflare's API"],
