@@ -88,18 +88,17 @@ def run(role: str) -> None:
     from bot.app import run as run_bot
     from bot.model.errors import StartRefused
     from bot.model.role import Role
-    from bot.operations.exposed_files import find_exposed
+    from bot.operations.checks import log_doubts
     from bot.operations.logs import configure_logging
     from bot.settings import SettingsError, load_settings
 
     configure_logging("info", None)  # before a word is printed: a full pipe or disk would stop the start at a warning
-    _warn(*not_hardened)
     try:
         loaded = load_settings(role=Role(role))
     except SettingsError as error:
         _refuse("The bot cannot start. Fix these settings:", *error.problems)
-    _warn(*loaded.warnings, *find_exposed(loaded))
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
+    log_doubts(loaded, not_hardened)
     sys.setswitchinterval(0.001)  # the database's thread gets its turn sooner: a third more submissions per second
 
     async def live() -> None:

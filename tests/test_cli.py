@@ -249,11 +249,13 @@ def test_any_form_of_no_proxy_starts(entries: str) -> None:
 
 
 def test_an_unknown_name_in_the_environment_is_a_warning() -> None:
-    """It is printed to stderr with a suggestion, and the start goes on to the next problem."""
+    """It is logged with a suggestion, and the start goes on to the next problem."""
     Path("occupied").write_text("")
     ended = call("run", environment=GOOD | {"R2_CREDENTIAL_TLT": MARK, "R2_CREDENTIAL_DATA_DIR": "occupied"})
     warning, refusal, _ = ended.stderr.splitlines()
-    assert warning == "warning: R2_CREDENTIAL_TLT: is not a setting of this bot; did you mean R2_CREDENTIAL_TTL?"
+    logged = json.loads(warning)
+    assert (logged["level"], logged["event"]) == ("warning", "setting_questionable")
+    assert logged["found"] == "R2_CREDENTIAL_TLT: is not a setting of this bot; did you mean R2_CREDENTIAL_TTL?"
     assert refusal == "The bot cannot start."
 
 
@@ -285,11 +287,11 @@ def fill(pipe: int) -> None:
 
 
 def test_a_file_of_settings_that_others_can_read_is_a_warning() -> None:
-    """It is printed to stderr, and the start goes on to the next problem."""
+    """It is logged, and the start goes on to the next problem."""
     Path("occupied").write_text("")
     Path(".env").write_text("R2_CREDENTIAL_DATA_DIR=occupied\n")
     warning, refusal, _ = call("run", environment=GOOD).stderr.splitlines()
-    assert warning.startswith("warning: .env: others can read .env: run `chmod go-rwx .env`")
+    assert json.loads(warning)["found"].startswith(".env: others can read .env: run `chmod go-rwx .env`")
     assert refusal == "The bot cannot start."
 
 
@@ -428,7 +430,7 @@ def test_a_start_creates_files_for_its_user_only() -> None:
     ended = call("run", environment=GOOD | {"SSLKEYLOGFILE": "keys.log"})
     assert ended.exit_code == REFUSED
     assert Path("data/bot.sqlite").exists()
-    assert ended.stderr.startswith("warning: SSLKEYLOGFILE: is ignored")
+    assert json.loads(ended.stderr.splitlines()[0])["found"].startswith("SSLKEYLOGFILE: is ignored")
     assert not Path("keys.log").exists()
     assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in Path("data").rglob("*")} == {0}
 

@@ -3,7 +3,8 @@
 import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from bot.model.finding import Check, Finding, Mark, Part
+from bot.model.finding import Check, Finding, Mark, Part, log_finding
+from bot.operations.exposed_files import find_exposed
 from bot.settings import LoadedSettings
 
 
@@ -29,6 +30,14 @@ def jobs_check(is_working: Callable[[], bool]) -> Check:
         ]
 
     return Check(part=Part.JOBS, examine=examine, is_quick=True)
+
+
+def log_doubts(loaded: LoadedSettings, not_hardened: Sequence[str]) -> None:
+    """Log what the start finds questionable, as `check` prints it."""
+    found = (*find_in_settings(loaded), *find_in_process(not_hardened), *find_in_files(find_exposed(loaded)))
+    for finding in found:
+        if finding.mark is not Mark.OK:
+            log_finding(finding)
 
 
 def find_in_settings(loaded: LoadedSettings) -> Iterator[Finding]:

@@ -264,7 +264,7 @@ async def look_at_process(arena: Arena) -> AsyncIterator[Case]:
         scene.environment["SSLKEYLOGFILE"] = str(key_log)
         bot = await scene.start_ready_bot()
         process = Path(f"/proc/{bot.pid}")
-        yield Case.of("a log of TLS keys", leaked=key_log.exists() or b"warning: SSLKEYLOGFILE" not in scene.printed())
+        yield Case.of("a log of TLS keys", leaked=key_log.exists() or b"SSLKEYLOGFILE" not in scene.printed())
         if process.exists():
             limits = (process / "limits").read_text()
             yield Case.of("a core file", leaked=not re.search(r"Max core file size +0 +0 ", limits))
