@@ -115,7 +115,7 @@ class CloudflareAccess:
         token = describe_token(verified, self._owner, self._clock()) if verified and self._owner else None
         if token is not None and token.blocks:
             return [token]
-        refusal = await self._list()
+        refusal = await self._list(even_if_listed=refused is not None)
         if refusal is not None and refused is not None:
             return [refused]  # for one reason
         if refusal is not None:
@@ -142,9 +142,12 @@ class CloudflareAccess:
             refused = describe_refused_token(answer, owner, credentials.kind) or refused
         return None, refused
 
-    async def _list(self) -> CloudflareError | None:
-        """List the catalogs, unless that was done lately; return the refusal, if it is refused."""
-        if self._timer() - self._listed_at < LIST_EVERY.total_seconds():
+    async def _list(self, *, even_if_listed: bool) -> CloudflareError | None:
+        """List the catalogs, unless that was done lately; return the refusal, if it is refused.
+
+        `even_if_listed`: the token was refused, so a list of some minutes ago says nothing any more.
+        """
+        if not even_if_listed and self._timer() - self._listed_at < LIST_EVERY.total_seconds():
             return None
         answer = await self._settle(self._cloudflare.list_catalogs)
         self.note_list(None if isinstance(answer, CloudflareError) else len(answer))

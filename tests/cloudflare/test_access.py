@@ -365,6 +365,16 @@ async def test_the_refresh_of_the_catalogs_saves_a_request(scene: Scene) -> None
     assert _events(await scene.examine()) == FINE
 
 
+async def test_a_token_that_was_deleted_is_noticed_at_once(scene: Scene) -> None:
+    """A list that was read a moment before the deletion does not count for minutes."""
+    await scene.examine()
+    deleted, scene.cloudflare.api_token = scene.cloudflare.api_token, OLD_OF_ACCOUNT
+    [found] = await scene.examine()
+    assert (found.event, found.blocks) == ("cloudflare_token_unknown", True)
+    scene.cloudflare.api_token = deleted
+    assert _events(await scene.examine()) == FINE
+
+
 async def test_one_slow_answer_changes_nothing(scene: Scene) -> None:
     """The question is asked again in the same examination."""
     scene.cloudflare.fail_next("own", drop_before_store=True)
