@@ -105,6 +105,7 @@ def call_process(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a new process, with only the given environment, and words before it."""
     path = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path(bot.__file__).parent.parent)}
+    path["R2_CREDENTIAL_HTTP_PORT"] = "0"  # the usual one may be in use
     return subprocess.run(  # noqa: S603 - our own program
         [*before, sys.executable, "-m", "bot", *arguments],
         env=path | environment,
