@@ -37,9 +37,8 @@ async def keep_house(store: Store, watch: CredentialWatch) -> None:
 
 
 async def _settle(store: Store) -> None:
-    """Find a PostgreSQL database that was restored under a running bot, and note how far the others have come."""
-    if store.jobs is not None:
-        await store.lineage.settle()
+    """Find a database that was restored under the running bot, and note how far other processes have come."""
+    await store.lineage.settle()
 
 
 async def _rotate_keys(store: Store) -> None:

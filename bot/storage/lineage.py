@@ -10,7 +10,7 @@ tell, each with its limits (docs/decisions/14-restored-databases.md):
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
@@ -23,13 +23,9 @@ from bot.model.move import Change
 from bot.storage.high_water_mark import HighWaterMark, Mark
 from bot.storage.lock import lock_name
 from bot.storage.moves import end_all_open
-from bot.storage.rows import TAKEN
+from bot.storage.position import MOST, Position, is_at, read_position
 from bot.storage.schema import LEASES, ORIGINS, SUBMISSIONS
 from bot.storage.submissions import Submissions
-from bot.storage.upsert import INSERTS
-
-_MARGIN: Final = 1_000_000
-"""Added after a restore: more than any other process can have seen in the database that is gone."""
 
 _QUESTIONS: Final = (
     text("SELECT CAST(system_identifier AS text) AS server_id FROM pg_control_system()"),
@@ -98,38 +94,48 @@ class Lineage:
         return len(settled.changes)
 
     def _settle(self, connection: Connection, *, is_told: bool) -> Settled:
-        mark = self._mark.current()  # before the database is asked, which then has no less
+        mark = self._mark.current  # before the database is asked, which then has no less
         lock_name(connection, "origin")
-        recorded, taken = _read_origin(connection), connection.execute(TAKEN).scalar_one()
-        now = Origin(id=recorded.id if recorded else uuid4().hex, **_describe(connection))
-        is_restored = is_told or self._is_older(connection, mark, recorded, now, taken)
+        recorded, position = _read_origin(connection), read_position(connection)
+        now = Origin(id=recorded.id if recorded else _new_id(mark), **_describe(connection))
+        is_restored = is_told or self._is_older(connection, mark, recorded, now, position)
+        counted = 0 if position is None or position.is_damaged else position.sent
+        sent = max(counted, mark.sent if mark else 0)
         changes: list[Change] = []
         if is_restored:
             now = replace(now, id=uuid4().hex)  # by its new id, every older backup is still recognised
             changes = end_all_open(connection, self._clock())
-            taken = _void_leases(connection, max(taken, mark.taken if mark else 0))
+            connection.execute(update(LEASES).values(epoch=LEASES.c.epoch + 1))  # takes each away from its holder
+        elif recorded is None:  # on disk before the commit: a kill in between must not look like a restore
+            self._mark.adopt(Mark(database_id=now.id, sent=sent, is_new=True))
         if now != recorded:
             connection.execute(delete(ORIGINS))
-            connection.execute(insert(ORIGINS), asdict(now))
+            connection.execute(insert(ORIGINS), asdict(now) | {"sent": min(sent, MOST - 1)})
         return Settled(
-            mark=Mark(database_id=now.id, taken=taken),
+            mark=Mark(database_id=now.id, sent=min(sent, MOST - 1)),
             changes=changes,
             is_restored=is_restored,
             timelines=(recorded.timeline if recorded else None, now.timeline),
         )
 
     def _is_older(
-        self, connection: Connection, mark: Mark | None, recorded: Origin | None, now: Origin, taken: int
+        self, connection: Connection, mark: Mark | None, recorded: Origin | None, now: Origin, position: Position | None
     ) -> bool:
-        if recorded is None:  # a first start, or a backup from before this table
-            return mark is not None and bool(connection.scalar(select(exists().select_from(SUBMISSIONS))))
+        if recorded is None:  # a first start, an upgrade, or a backup from before this table
+            is_used = mark is not None and not mark.is_new
+            return is_used and bool(connection.scalar(select(exists().select_from(SUBMISSIONS))))
         if mark is None or mark.database_id != recorded.id:  # on PostgreSQL, another process may have settled it
             return self._mark.is_expected or recorded.is_another_than(now)
-        return mark.taken > taken or recorded.is_another_than(now)
+        return not is_at(mark, position) or recorded.is_another_than(now)
+
+
+def _new_id(mark: Mark | None) -> str:
+    """Return the id that a killed start was about to record, or another one."""
+    return mark.database_id if mark is not None and mark.is_new else uuid4().hex
 
 
 def _read_origin(connection: Connection) -> Origin | None:
-    row = connection.execute(select(ORIGINS)).first()
+    row = connection.execute(select(*(ORIGINS.c[field.name] for field in fields(Origin)))).first()
     return Origin(**row._mapping) if row else None  # noqa: SLF001 - public in SQLAlchemy, with this name
 
 
@@ -145,16 +151,3 @@ def _describe(connection: Connection) -> dict[str, Any]:
 def _ask(connection: Connection, question: TextClause) -> dict[str, Any]:
     with connection.begin_nested():  # else a refusal would end the transaction
         return dict(connection.execute(question).mappings().one())
-
-
-def _void_leases(connection: Connection, most: int) -> int:
-    """Take every lease away from its holder, and return the number of leases taken, now above `most`."""
-    connection.execute(update(LEASES).values(epoch=LEASES.c.epoch + 1))
-    wanted = most + _MARGIN
-    missing = wanted - connection.execute(TAKEN).scalar_one()
-    row = {"account_id": "", "bucket": "", "epoch": missing}
-    raised = INSERTS[connection.dialect.name](LEASES).on_conflict_do_update(
-        index_elements=["account_id", "bucket"], set_={"epoch": LEASES.c.epoch + missing}
-    )
-    connection.execute(raised, row)
-    return wanted

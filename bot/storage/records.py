@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bot.storage.refusals import Refusal
 
 HIGH_WATER_MARK: Final = "high-water-mark"
-"""The file beside an SQLite database, not named like it: `cp bot.sqlite*` must not put it back with a backup."""
+"""In the data directory, one for all databases, and not named like one: `cp bot.sqlite*` must not put it back."""
 
 _DATABASE: Final = DATABASE_SETTING
 _PAUSE: Final = timedelta(seconds=1)
@@ -65,8 +65,9 @@ async def open_file(
         database = SqliteDatabase(path)
         stack.push_async_callback(database.close)
         await _start_unless_busy(database, path, tell)
-        mark = HighWaterMark(path.with_name(f"{HIGH_WATER_MARK}.{path.name}"), is_expected=True)
+        mark = HighWaterMark(settings.data_dir / HIGH_WATER_MARK, is_expected=True)
         stack.callback(mark.close)
+        mark.open()
         submissions = Submissions(database, mark=mark)
         now = clock or steady_clock(await latest_time(submissions, read_clock()))
     except OSError as error:
@@ -146,6 +147,7 @@ async def open_server(
     jobs = Jobs(database)
     mark = HighWaterMark(settings.data_dir / HIGH_WATER_MARK, is_expected=False)
     stack.callback(mark.close)
+    mark.open()
     submissions = Submissions(database, enqueue=jobs.deliver_in, mark=mark)
     started_at = await _wait_for(database, jobs, submissions, tell)
     now = clock or steady_clock(started_at)

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Row, Table, and_, bindparam, cast, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, select, tuple_
 
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import RecordDamaged
@@ -44,9 +44,6 @@ MAY_BE_SENT: Final = and_(
 
 EPOCH: Final = select(LEASES.c.epoch).where(is_its(LEASES))
 """The epoch of the bucket's lease; no row while no one has taken it."""
-
-TAKEN: Final = select(cast(func.coalesce(func.sum(LEASES.c.epoch), 0), BigInteger))
-"""How many leases were taken so far: each delivery raises it, and nothing lowers it."""
 
 PLACE: Final = (SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.sequence)
 """The order of a bucket's submissions: by when Slack sent them, then by arrival (docs/decisions/5-newest-wins.md)."""

@@ -198,4 +198,5 @@ ORIGINS: Final = Table(
     Column("database_oid", String),
     Column("table_oid", String),
     Column("timeline", String),
+    Column("sent", BigInteger, nullable=False),
 )

@@ -17,15 +17,15 @@ from bot.sealing.hpke import key_id_of
 from bot.storage.accepting import Acceptance, accept, add
 from bot.storage.damage import SetAside
 from bot.storage.database import Database
-from bot.storage.high_water_mark import HighWaterMark
+from bot.storage.high_water_mark import HighWaterMark, Mark
 from bot.storage.moves import make_move
+from bot.storage.position import Position, count_sent, is_at, read_position
 from bot.storage.rows import (
     EPOCH,
     IS_FOR_THE_SLOT,
     ITS_BUCKET,
     MAY_BE_SENT,
     PLACE,
-    TAKEN,
     names_of,
     read_pending,
     read_submission,
@@ -50,6 +50,10 @@ class _HasChanges(Protocol):
 _Changed = TypeVar("_Changed", bound=_HasChanges)
 
 
+class _Settle(Protocol):
+    async def __call__(self, *, is_told: bool = False) -> object: ...
+
+
 class Submissions:
     """Reads and changes submissions. Every method raises DatabaseTrouble when the database fails.
 
@@ -66,7 +70,7 @@ class Submissions:
         self._database = database
         self._enqueue = enqueue
         self._mark = mark or HighWaterMark(None, is_expected=False)
-        self._settle: Callable[[], Awaitable[object]] = _leave_unsettled
+        self._settle: _Settle = _leave_unsettled
         self._wake: Callable[[BucketKey], None] = _leave_to_jobs
         self._watchers: list[Callable[[Change], None]] = []
         self._set_aside = SetAside()
@@ -79,7 +83,7 @@ class Submissions:
         """Call this, which must not fail, for every change of a submission that was committed here."""
         self._watchers.append(watcher)
 
-    def settle_by(self, settle: Callable[[], Awaitable[object]]) -> None:
+    def settle_by(self, settle: "_Settle") -> None:
         """Call this when the database turns out to be an older one; it must take every lease away."""
         self._settle = settle
 
@@ -136,16 +140,30 @@ class Submissions:
         delivery passes its `lease`, which must still hold, and continues by itself; any other move wakes the bucket.
         Raises ValueError for a step that `STEPS` does not allow.
         """
+        mark, sends = self._mark.current, move.changes.possibly_written is True
 
-        def make(connection: Connection) -> list[Change]:
-            return make_move(connection, submission, move, lease)
+        def make(connection: Connection) -> tuple[list[Change], Position | None]:
+            changes = make_move(connection, submission, move, lease)
+            return changes, count_sent(connection) if changes and sends else None
 
         if lease is None:
-            changes = await self._run(make, submission.key, wakes=bool)
+            changes, position = await self._run(make, submission.key, wakes=lambda made: bool(made[0]))
         else:
-            changes = await self._database.run(make)
+            changes, position = await self._database.run(make)
         self._notify(changes)
+        if changes and sends and mark is not None:
+            await self._note_sent(mark, position)
         return [change.submission for change in changes]
+
+    async def _note_sent(self, mark: Mark, position: Position | None) -> None:
+        """Put on disk, outside of the database, that a write is about to be sent; nothing may be sent before.
+
+        Raises DatabaseUnavailable if that fails, and LeaseLost if the database turns out to be an older one.
+        """
+        if position is None or not is_at(mark, position) or position.sent == mark.sent:
+            await self._settle(is_told=True)  # by now, the count may have caught up
+            raise LeaseLost
+        await asyncio.to_thread(self._mark.note, position.sent)
 
     async def history(self, account_id: str, bucket: str | None, most: int) -> list[Submission]:
         """Return the last submissions for a bucket, or for all, the newest first.
@@ -167,12 +185,14 @@ class Submissions:
 
     async def take(self, key: BucketKey) -> Lease:
         """Take over a bucket's lease: an earlier holder can no longer record anything."""
-        least = self._mark.taken
-        lease, taken = await self._database.run(lambda connection: _take_and_count(connection, key))
-        if taken < least:
-            await self._settle()
-        else:
-            self._mark.note(taken)
+        mark = self._mark.current
+        lease, position = await self._database.run(lambda connection: _take_and_read(connection, key))
+        if mark is None:
+            return lease
+        if not is_at(mark, position):
+            await self._settle()  # it ends what is open, and takes the lease away
+        elif position is not None and position.sent > mark.sent:  # by another process
+            await asyncio.to_thread(self._mark.note, position.sent)
         return lease
 
     async def holds(self, lease: Lease) -> bool:
@@ -258,7 +278,7 @@ class Submissions:
                 watcher(change)
 
 
-async def _leave_unsettled() -> None:
+async def _leave_unsettled(*, is_told: bool = False) -> None:
     """Do nothing."""
 
 
@@ -322,8 +342,8 @@ def _take(connection: Connection, key: BucketKey) -> Lease:
     return Lease(key=key, epoch=connection.execute(_TAKE[connection.dialect.name], row).scalar_one())
 
 
-def _take_and_count(connection: Connection, key: BucketKey) -> tuple[Lease, int]:
-    return _take(connection, key), connection.execute(TAKEN).scalar_one()
+def _take_and_read(connection: Connection, key: BucketKey) -> tuple[Lease, Position | None]:
+    return _take(connection, key), read_position(connection)
 
 
 def _holds(connection: Connection, lease: Lease) -> bool:

@@ -51,8 +51,7 @@ async def test_what_was_open_in_the_first_version_goes_on(set_scene: SetScene, t
         )
         assert await scene.bot.stop() == 0
         await asyncio.to_thread(make_as_the_first_version, scene.data_dir / "bot.sqlite")
-        for path in scene.data_dir.glob("high-water-mark.*"):
-            path.unlink()
+        (scene.data_dir / "high-water-mark").unlink()
         scene.cloudflare._failures.clear()
 
         await scene.start_ready_bot()

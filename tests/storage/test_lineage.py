@@ -1,12 +1,15 @@
 """A database that is older than what was done with it ends what it holds open; any other one is left alone."""
 
+import errno
 import io
 import json
+import os
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,11 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from bot.model.move import Change, Move
-from bot.model.submission import State
+from bot.model.errors import DatabaseUnavailable, LeaseLost
+from bot.model.move import Change, Changes, Move
+from bot.model.submission import Lease, State
 from bot.storage.high_water_mark import HighWaterMark, Mark
 from bot.storage.jobs import Jobs
 from bot.storage.lineage import Lineage
@@ -39,6 +43,20 @@ class Process:
     async def record(self, name: str) -> None:
         """Record a submission for a bucket of its name."""
         await self.submissions.add(make_new_submission(id=name, key=make_key(name)))
+
+    async def send(self, name: str) -> Lease:
+        """Record a submission, and that its write may be sent: what a delivery does right before it sends."""
+        await self.record(name)
+        lease = await self.submissions.take(make_key(name))
+        await self.store(name, lease)
+        return lease
+
+    async def store(self, name: str, lease: Lease) -> None:
+        """Record that a write may be sent."""
+        for to, changes in ((State.VERIFYING, Changes()), (State.STORING, Changes(possibly_written=True))):
+            submission = await self.submissions.find(name)
+            assert submission is not None
+            assert await self.submissions.apply(submission, Move(to=to, at=NOW, changes=changes), lease)
 
     async def state_of(self, name: str) -> tuple[State, str | None]:
         """Return its state, and why it ended."""
@@ -66,6 +84,7 @@ async def started(path: Path) -> AsyncIterator[Process]:
     database = SqliteDatabase(path)
     database.start()
     mark = HighWaterMark(path.with_name("mark"), is_expected=True)
+    mark.open()
     process = build(Submissions(database, mark=mark), mark)
     await process.lineage.settle()
     yield process
@@ -81,10 +100,10 @@ def events(log: io.StringIO) -> list[dict[str, Any]]:
 
 
 async def test_a_start_after_a_stop_or_a_kill_changes_nothing(migrated_path: Path, log: io.StringIO) -> None:
-    """The same database, and the mark of the last delivery."""
+    """The same database, and the mark of the last write."""
     async with started(migrated_path) as process:
         await process.record("a")
-        await process.submissions.take(make_key("a"))
+        await process.send("b")
     for _ in range(2):
         async with started(migrated_path) as process:
             assert await process.state_of("a") == OPEN
@@ -92,12 +111,12 @@ async def test_a_start_after_a_stop_or_a_kill_changes_nothing(migrated_path: Pat
 
 
 async def test_a_mark_that_a_power_cut_set_back_changes_nothing(migrated_path: Path, log: io.StringIO) -> None:
-    """It is written after the commit and without a sync: the database is ahead of it, and is taken as it is."""
+    """It is written after the commit: the database is ahead of it, and is taken as it is."""
     mark = migrated_path.with_name("mark")
     async with started(migrated_path) as process:
         await process.record("a")
         before = mark.read_bytes()
-        await process.submissions.take(make_key("a"))
+        await process.send("b")
     mark.write_bytes(before)
     async with started(migrated_path) as process:
         assert await process.state_of("a") == OPEN
@@ -110,15 +129,14 @@ async def test_an_older_file_ends_what_it_holds_open(migrated_path: Path, log: i
     copy, mark = migrated_path.with_name("copy"), migrated_path.with_name("mark")
     async with started(migrated_path) as process:
         await process.record("a")
-        await process.submissions.take(make_key("a"))
     shutil.copy(migrated_path, copy)
     async with started(migrated_path) as process:
-        await process.submissions.take(make_key("a"))
+        await process.send("newer")
     shutil.copy(copy, migrated_path)
     if lost == "the mark":
         mark.unlink()
     elif lost != "nothing":
-        mark.write_bytes(b"\0" * 53)
+        mark.write_bytes(b"\0" * 58)
 
     async with started(migrated_path) as process:
         assert await process.state_of("a") == GIVEN_UP
@@ -136,11 +154,10 @@ async def test_the_same_backup_is_recognised_each_time(migrated_path: Path, log:
     copy = migrated_path.with_name("copy")
     async with started(migrated_path) as process:
         await process.record("a")
-        await process.submissions.take(make_key("a"))
     shutil.copy(migrated_path, copy)
-    for _ in range(2):
+    for newer in ("b", "c"):
         async with started(migrated_path) as process:
-            await process.submissions.take(make_key("b"))
+            await process.send(newer)
         shutil.copy(copy, migrated_path)
     async with started(migrated_path) as process:
         assert await process.state_of("a") == GIVEN_UP
@@ -202,31 +219,172 @@ async def test_each_state_ends_as_far_as_it_is_known(
         for to in way:
             submission = await process.submissions.find("a")
             assert submission is not None
-            await process.submissions.apply(submission, Move(to=to, at=NOW), lease)
+            changes = Changes(possibly_written=True) if to is State.STORING else Changes()
+            await process.submissions.apply(submission, Move(to=to, at=NOW, changes=changes), lease)
         await process.lineage.settle(is_told=True)
 
         assert await process.state_of("a") == ending
         assert not await process.submissions.holds(lease)
 
 
-async def test_a_mark_that_cannot_be_written_is_an_error_and_no_end(
-    migrated_path: Path, tmp_path: Path, log: io.StringIO
-) -> None:
-    """Deliveries go on; the operator reads the cause and the fix once."""
-    migrated_path.with_name("mark").symlink_to(tmp_path / "elsewhere")
+async def test_one_lease_may_serve_several_writes(migrated_path: Path) -> None:
+    """A delivery works off what has arrived meanwhile without taking the bucket again: each write counts."""
+    copy = migrated_path.with_name("copy")
     async with started(migrated_path) as process:
-        await process.submissions.take(make_key("a"))
-    assert [(line["event"], line["fix"]) for line in events(log)] == [
-        ("high_water_mark_not_written", "let the bot's user write to this file's directory, and restart it")
-    ]
+        await process.record("a")
+        lease = await process.submissions.take(make_key("a"))
+        with closing(sqlite3.connect(migrated_path)) as reader, closing(sqlite3.connect(copy)) as to:
+            reader.backup(to)
+        await process.submissions.add(make_new_submission(id="newer", key=make_key("a")))
+        await process.store("newer", lease)
+    shutil.copy(copy, migrated_path)
+    async with started(migrated_path) as process:
+        assert await process.state_of("a") == GIVEN_UP
+
+
+async def test_questions_about_readiness_do_not_count(migrated_path: Path) -> None:
+    """A database that was put back under the running bot must not catch up by being asked whether it can be written."""
+    async with started(migrated_path) as process:
+        await process.record("a")
+        before = await _dump(process)
+        await process.send("newer")
+        _put_back(migrated_path, before)
+        for _ in range(5):
+            await process.submissions.ping()
+        lease = await process.submissions.take(make_key("a"))
+
+        assert await process.state_of("a") == GIVEN_UP
+        assert not await process.submissions.holds(lease)
+
+
+async def test_a_write_is_not_sent_from_a_database_that_has_just_gone_back(migrated_path: Path) -> None:
+    """It is the last moment at which that can be noticed: after the lease was taken, and before anything is sent."""
+    async with started(migrated_path) as process:
+        await process.record("a")
+        lease = await process.submissions.take(make_key("a"))
+        before = await _dump(process)
+        await process.send("newer")
+        _put_back(migrated_path, before)
+        with pytest.raises(LeaseLost):
+            await process.store("a", lease)
+
+        assert await process.state_of("a") == (State.UNCERTAIN, "database_restored")
+        assert not await process.submissions.holds(lease)
+
+
+async def test_another_database_with_the_same_mark_is_an_older_one(migrated_path: Path, tmp_path: Path) -> None:
+    """Someone set another URL for a while: what was sent from there is not in this one."""
+    async with started(migrated_path) as process:
+        await process.record("a")
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "bot.sqlite"
+    database = SqliteDatabase(other)
+    database.start()
+    mark = HighWaterMark(migrated_path.with_name("mark"), is_expected=True)
+    mark.open()
+    elsewhere = build(Submissions(database, mark=mark), mark)
+    await elsewhere.lineage.settle()
+    await elsewhere.send("newer")
+    mark.close()
+    database.stop()
+
+    async with started(migrated_path) as process:
+        assert await process.state_of("a") == GIVEN_UP
+
+
+async def test_a_kill_while_the_id_is_recorded_ends_nothing(migrated_path: Path, log: io.StringIO) -> None:
+    """The first start after an upgrade: before the commit, or after it and before the mark says so."""
+    async with started(migrated_path) as process:
+        await process.record("a")
+    mark = migrated_path.with_name("mark")
+    position = Mark.read(mark.read_text())
+    assert position is not None
+    mark.write_text(str(replace(position, is_new=True)))
+    async with started(migrated_path) as process:
+        assert await process.state_of("a") == OPEN
+        await _run(process, "DELETE FROM origins")
+    mark.write_text(str(replace(position, is_new=True)))
+    async with started(migrated_path) as process:
+        assert await process.state_of("a") == OPEN
+        [(recorded,)] = await _read(process, "SELECT id FROM origins")
+    assert recorded == position.database_id
+    assert events(log) == []
+
+
+@pytest.mark.parametrize("damaged", [2**62, 2**63 - 1, -1, "'text'", "1.5"])
+async def test_a_damaged_number_stops_nothing(migrated_path: Path, damaged: object) -> None:
+    """It counts as a restore: what is open ends, and what comes afterwards is delivered."""
+    async with started(migrated_path) as process:
+        await process.send("sent")
+        await process.record("a")
+        await _run(process, f"UPDATE origins SET sent = {damaged}")  # noqa: S608 - our own values
+    async with started(migrated_path) as process:
+        assert await process.state_of("a") == GIVEN_UP
+        lease = await process.send("b")
+        assert await process.submissions.holds(lease)
+
+
+async def test_a_mark_that_cannot_be_opened_is_an_error(migrated_path: Path, tmp_path: Path) -> None:
+    """A bot that went on without it would take its own database for a restored one at the next start."""
+    (tmp_path / "mark").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        HighWaterMark(tmp_path / "mark", is_expected=True).open()
+    HighWaterMark(tmp_path / "mark", is_expected=False).open()
     assert not (tmp_path / "elsewhere").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"one", b"an id and more", b"id number"])
-def test_a_file_that_is_no_mark_counts_as_none(tmp_path: Path, content: bytes) -> None:
+async def test_nothing_is_sent_while_the_mark_cannot_be_written(
+    migrated_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringIO
+) -> None:
+    """The write waits, as for a database; the operator reads why."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async with started(migrated_path) as process:
+        await process.record("a")
+        lease = await process.submissions.take(make_key("a"))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", refuse)
+            with pytest.raises(DatabaseUnavailable):
+                await process.store("a", lease)
+        assert [(line["event"], line["cause"]) for line in events(log)] == [
+            ("high_water_mark_not_written", os.strerror(errno.EIO))
+        ]
+
+
+@pytest.mark.parametrize("content", ["", "one", "an id and more", "id number", "\0" * 58])
+def test_a_file_that_is_no_mark_counts_as_none(content: str) -> None:
     """Whatever wrote it."""
-    (tmp_path / "mark").write_bytes(content)
-    assert Mark.read(tmp_path / "mark") is None
+    assert Mark.read(content) is None
+
+
+async def _dump(process: Process) -> bytes:
+    """Return the whole database, as a copy of its file would be."""
+
+    def read(connection: Connection) -> bytes:
+        return _raw(connection).serialize()
+
+    return await process.submissions._database.run(read)
+
+
+def _put_back(path: Path, image: bytes) -> None:
+    """Put a copy back in place, as `.restore` of SQLite's shell does under a running bot."""
+    with closing(sqlite3.connect(":memory:")) as source, closing(sqlite3.connect(path)) as target:
+        source.deserialize(image[:18] + b"\1\1" + image[20:])  # in memory there is no write-ahead log
+        source.backup(target)
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, sqlite3.Connection)
+    return raw
+
+
+async def _read(process: Process, statement: str) -> list[Any]:
+    return await process.submissions._database.run(
+        lambda connection: [tuple(row) for row in connection.execute(text(statement)).all()]
+    )
 
 
 async def _run(process: Process, statement: str) -> None:
@@ -258,9 +416,11 @@ async def joined(url: str, mark: HighWaterMark | None = None) -> AsyncIterator[P
     jobs = Jobs(database)
     await jobs.prepare()
     mark = mark or HighWaterMark(None, is_expected=False)
+    mark.open()
     process = build(Submissions(database, enqueue=jobs.deliver_in, mark=mark), mark)
     await process.lineage.settle()
     yield process
+    mark.close()
     await database.stop()
 
 
@@ -321,9 +481,8 @@ async def test_a_running_worker_recognises_that_its_database_went_back(postgres_
     """At its next delivery, before it sends anything, although it was not restarted: by the number that it knows."""
     async with joined(postgres_url) as worker:
         await worker.record("a")
-        for _ in range(3):
-            await worker.submissions.take(make_key("b"))
-        execute(postgres_url, "UPDATE leases SET epoch = 1")  # as data alone put back under it: no oid differs
+        await worker.send("b")
+        execute(postgres_url, "UPDATE origins SET sent = 0")  # as data alone put back under it: no oid differs
 
         lease = await worker.submissions.take(make_key("a"))
 
@@ -336,12 +495,11 @@ async def test_a_mark_on_a_workers_volume_is_compared(postgres_url: str, tmp_pat
     path = tmp_path / "mark"
     async with joined(postgres_url, HighWaterMark(path, is_expected=False)) as worker:
         await worker.record("a")
-        await worker.submissions.take(make_key("b"))
-        await worker.submissions.take(make_key("b"))
-    path.write_text(f"{'0' * 32} {10**9:020d}\n")
+        await worker.send("b")
+    path.write_text(str(Mark(database_id="0" * 32, sent=10**9)))
     async with joined(postgres_url, HighWaterMark(path, is_expected=False)) as worker:
         assert await worker.state_of("a") == OPEN
-    execute(postgres_url, "UPDATE leases SET epoch = 1")
+    execute(postgres_url, "UPDATE origins SET sent = 0")
     async with joined(postgres_url, HighWaterMark(path, is_expected=False)) as worker:
         assert await worker.state_of("a") == GIVEN_UP
 

@@ -1,7 +1,7 @@
 """Records which database this is, so that a restored one is recognised."""
 
 from alembic import op
-from sqlalchemy import Column, String
+from sqlalchemy import BigInteger, Column, String
 
 revision = "0003"
 down_revision = "0002"
@@ -16,4 +16,5 @@ def upgrade() -> None:
         Column("database_oid", String),
         Column("table_oid", String),
         Column("timeline", String),
+        Column("sent", BigInteger, nullable=False),
     )
