@@ -55,9 +55,10 @@ class Conditions:
         `known` are the fields of the log lines `ready` and `not_ready`, of which there is one for each change.
         """
         self._known = known
-        self._found.pop(Part.START)
+        self.wait_for("the first examination")  # no one is told "ready" before that
         await self._examine_all()
         await self._wait_for_what_starts()
+        self._found.pop(Part.START)
         self._announce()
 
     async def run(self) -> None:

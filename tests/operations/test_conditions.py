@@ -67,6 +67,25 @@ async def test_what_is_wrong_is_logged_once_with_its_fix_and_its_end_as_well() -
     ]
 
 
+async def test_nothing_is_ready_before_it_was_examined() -> None:
+    """A load balancer that asks meanwhile sends no one to a bot whose Cloudflare token may be wrong."""
+    conditions, asked, answer = Conditions(), asyncio.Event(), asyncio.Event()
+
+    async def ask_slowly() -> Sequence[Finding]:
+        asked.set()
+        await answer.wait()
+        return [GOOD]
+
+    conditions.add(Check(part=Part.SLACK, examine=ask_slowly))
+    beginning = asyncio.create_task(conditions.begin())
+    await asked.wait()
+
+    assert not is_ready(await conditions.ask())
+    answer.set()
+    await beginning
+    assert is_ready(await conditions.ask())
+
+
 async def test_each_thing_that_a_finding_is_about_is_news() -> None:
     """A second archived channel is not hidden by the first, and each one recovers by itself."""
     conditions, channels = Conditions(), Patient(replace(DOUBTFUL, about="C1"))
