@@ -311,7 +311,7 @@ def load_listen_settings(env_file: Path = Path(".env")) -> ListenSettings:
 def load_database_settings(env_file: Path = Path(".env")) -> DatabaseSettings:
     """Read only where the database is; raises SettingsError."""
     try:
-        return DatabaseSettings(_env_file=env_file)
+        return DatabaseSettings(_env_file=find_env_file(env_file)[0])
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable_env_file(env_file, error) from None
 

@@ -17,7 +17,15 @@ from bot.model.role import Role
 from bot.model.secret import Secret
 from bot.network import Network, Proxy
 from bot.sealing.hpke import generate_private_key
-from bot.settings import _OTHERS, LoadedSettings, Settings, SettingsError, load_listen_settings, load_settings
+from bot.settings import (
+    _OTHERS,
+    LoadedSettings,
+    Settings,
+    SettingsError,
+    load_database_settings,
+    load_listen_settings,
+    load_settings,
+)
 from tests.privileges import file_modes_hold
 
 MARK = "MARKED7f3a"
@@ -589,8 +597,9 @@ def test_an_env_file_that_this_user_may_not_read_is_refused() -> None:
     fix = f"its mode keeps its own user out: run `chmod u+rw {path.absolute()}`"
     with file_modes_hold():
         assert problems() == [f".env: cannot be read (Permission denied): {fix}"]
-        with pytest.raises(SettingsError, match=r"^\.env: cannot be read"):
-            load_listen_settings()
+        for load in (load_listen_settings, load_database_settings):
+            with pytest.raises(SettingsError, match=r"^\.env: cannot be read"):
+                load()
 
 
 def test_a_link_to_a_missing_env_file_is_refused() -> None:
@@ -598,6 +607,8 @@ def test_a_link_to_a_missing_env_file_is_refused() -> None:
     Path(".env").symlink_to("elsewhere")
     [problem] = problems()
     assert problem.startswith(".env: cannot be read (No such file or directory): it is a link that leads nowhere")
+    with pytest.raises(SettingsError, match="it is a link that leads nowhere"):  # a backup of another database
+        load_database_settings()
 
 
 def test_a_working_directory_that_cannot_be_entered_has_no_env_file() -> None:
@@ -606,6 +617,7 @@ def test_a_working_directory_that_cannot_be_entered_has_no_env_file() -> None:
     with file_modes_hold():
         [warning] = loaded().warnings
         assert load_listen_settings().http_port == 3000
+        assert load_database_settings().data_dir == Path("data")
     Path.cwd().chmod(0o700)
     assert warning == f".env: is not looked for, since uid {os.geteuid()} cannot enter the working directory"
 
