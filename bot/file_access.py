@@ -24,12 +24,17 @@ def explain(error: OSError, path: Path, *, tree: Path | None = None) -> str:
 
     Never raises; says nothing of a file's content.
     """
-    reason = error.strerror or "it cannot be opened"
+    fix = find_fix(error, path, tree=tree)
+    reason = f"({error.strerror or 'it cannot be opened'})"
+    return f"{reason}: {fix}" if fix else reason
+
+
+def find_fix(error: OSError, path: Path, *, tree: Path | None = None) -> str:
+    """Return the fix alone; empty where none is known. Never raises."""
     try:
-        fix = _find_fix(error.errno, path, tree)
+        return _find_fix(error.errno, path, tree)
     except (OSError, ValueError):  # it changed meanwhile, or is no possible path
-        fix = ""
-    return f"({reason}): {fix}" if fix else f"({reason})"
+        return ""
 
 
 def _find_fix(number: int | None, path: Path, tree: Path | None) -> str:

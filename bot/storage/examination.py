@@ -1,5 +1,6 @@
 """Examines a database at rest or in use, for the command `check`. Whatever it writes is undone."""
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection
 
+from bot.file_access import find_fix
 from bot.model.errors import DatabaseTrouble, KeyFileUnusable
 from bot.model.finding import Finding, Mark, Part
 from bot.model.role import Role
@@ -19,6 +21,7 @@ from bot.settings import Settings
 from bot.storage.checks import describe, find_scarcity, judge_keys, judge_public_key
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
+from bot.storage.places import DATA_DIR_SETTING
 from bot.storage.records import busy, postgres_of
 from bot.storage.ring import KEY_DIRECTORY, read_given_keys, read_public_key
 from bot.storage.sqlite import SqliteDatabase
@@ -29,7 +32,6 @@ from bot.storage.workers_keys import find_seen
 if TYPE_CHECKING:
     from bot.storage.postgres import PostgresDatabase
 
-_DATA_DIR: Final = "R2_CREDENTIAL_DATA_DIR"
 _TOO_NEW: Final = Trouble(
     reason="it belongs to a newer version of the bot", fix="run that version, or restore the backup made before it"
 )
@@ -65,7 +67,7 @@ async def examine_storage(settings: Settings, now: datetime) -> Sequence[Finding
     except _Bad as bad:
         database = bad.finding
     except OSError as error:
-        database = Trouble(reason=f"{settings.data_dir} cannot be used ({error.strerror})").finding()
+        database = _Bad(_denied(settings.data_dir, error), DATA_DIR_SETTING).finding
     return [database, _examine_keys(settings, now, keys)]
 
 
@@ -79,7 +81,7 @@ class _Bad(Exception):  # noqa: N818 - carries a finding up to the caller
 
 async def _examine_files(settings: Settings, now: datetime) -> tuple[Finding, _KeyIds]:
     path = settings.database_path
-    for directory, setting in ((settings.data_dir, _DATA_DIR), (path.parent, DATABASE_SETTING)):
+    for directory, setting in ((settings.data_dir, DATA_DIR_SETTING), (path.parent, DATABASE_SETTING)):
         _require_usable(directory, setting)
     if not path.exists():
         return _fine(f"{path} is created at the first start"), _KeyIds()
@@ -107,9 +109,14 @@ def _require_usable(directory: Path, setting: str) -> None:
     existing = next(each for each in (directory, *directory.absolute().parents) if each.exists())
     if existing == directory and (exposure := find_exposure(directory)):
         raise _Bad(Trouble(reason=f"{directory} cannot be used", fix=exposure), setting)
-    if not os.access(existing, os.W_OK | os.X_OK):
-        fix = f"let the bot's user write to it: run `chown -R {os.geteuid()} {existing}`"
-        raise _Bad(Trouble(reason=f"{existing} cannot be written by this user", fix=fix), setting)
+    if not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
+        raise _Bad(_denied(directory, PermissionError(errno.EACCES, os.strerror(errno.EACCES))), setting)
+
+
+def _denied(directory: Path, error: OSError) -> Trouble:
+    """Return why a directory of the bot's own cannot be used, in the words of a start."""
+    reason = f"{directory} cannot be used ({error.strerror})"
+    return Trouble(reason=reason, fix=find_fix(error, directory, tree=directory))
 
 
 async def _examine_postgres(settings: Settings) -> tuple[Finding, _KeyIds]:
@@ -176,7 +183,7 @@ def _examine_keys(settings: Settings, now: datetime, keys: _KeyIds) -> Finding:
     try:
         return _judge_ring(settings, now, keys)
     except (KeyFileUnusable, OSError) as error:
-        return _no_keys(_DATA_DIR, str(error))
+        return _no_keys(DATA_DIR_SETTING, str(error))
     except ValueError as error:
         is_gateway = settings.role is Role.GATEWAY
         name = "R2_CREDENTIAL_SEALING_PUBLIC_KEY" if is_gateway else "R2_CREDENTIAL_SEALING_KEY"

@@ -2,7 +2,8 @@
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +19,7 @@ from bot.storage.examination import examine_storage
 from bot.storage.opening import Store
 from bot.storage.ring import KEY_DIRECTORY
 from tests.postgres import PostgresProxy, execute
+from tests.privileges import file_modes_hold
 from tests.storage.test_opening import LoadSettings, load, opened, proxy, record
 
 __all__ = ["load", "proxy"]  # fixtures
@@ -30,6 +32,16 @@ async def examine(loaded: LoadedSettings) -> tuple[Finding, Finding]:
     database, keys = await examine_storage(loaded.settings, NOW)
     assert (database.part, keys.part) == (Part.DATABASE, Part.KEYS)
     return database, keys
+
+
+@contextmanager
+def having_mode(directory: Path, mode: int) -> Iterator[None]:
+    """Change the mode of a directory of one's own for a while."""
+    directory.chmod(mode)
+    try:
+        yield
+    finally:
+        directory.chmod(0o700)
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -138,15 +150,32 @@ async def test_a_bad_file_is_a_failed_finding_with_the_fix(
     assert contents(tmp_path) == before
 
 
-async def test_a_place_that_cannot_be_written_is_found(
-    load: LoadSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A volume owned by root, and a bot that is not."""
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
-    database, _ = await examine(load())
+async def test_a_directory_that_cannot_be_written_is_found(load: LoadSettings, tmp_path: Path) -> None:
+    """With the command that gives it back its mode, as the start says."""
+    directory = tmp_path / "data"
+    directory.mkdir(mode=0o500)
+    with file_modes_hold():
+        database, _ = await examine(load())
 
     assert (database.mark, database.setting) == (Mark.FAILED, "R2_CREDENTIAL_DATA_DIR")
-    assert f"chown -R {os.geteuid()} {tmp_path}" in database.fix
+    assert database.text == f"{directory} cannot be used (Permission denied)"
+    assert database.fix == f"its mode keeps its own user out: run `chmod -R u+rwX {directory}`"
+
+
+@pytest.mark.parametrize(
+    ("mode", "obstacle"), [(0o500, "may not write to"), (0o000, "cannot enter")], ids=["read-only", "closed"]
+)
+async def test_a_directory_that_cannot_be_made_is_found(
+    load: LoadSettings, tmp_path: Path, mode: int, obstacle: str
+) -> None:
+    """The fix never hands over the directory above, which can be the root of the file system."""
+    loaded = load()
+    with file_modes_hold(), having_mode(tmp_path, mode):
+        database, _ = await examine(loaded)
+
+    assert (database.mark, database.setting) == (Mark.FAILED, "R2_CREDENTIAL_DATA_DIR")
+    assert f"uid {os.geteuid()} {obstacle} {tmp_path}" in database.fix
+    assert "chown" not in database.fix
 
 
 async def test_a_busy_file_is_a_warning(load: LoadSettings, tmp_path: Path) -> None:
