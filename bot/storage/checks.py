@@ -16,7 +16,7 @@ from bot.model.finding import Check, Finding, Mark, Part
 from bot.sealing.hpke import KeyRing
 from bot.storage.database import Database
 from bot.storage.opening import Store
-from bot.storage.trouble import no_room
+from bot.storage.trouble import DATA_DIR_SETTING, no_room
 from bot.storage.workers_keys import SEEN_FOR, find_seen, say_which
 
 SCARCE_BYTES: Final = 64 * 1024 * 1024
@@ -127,7 +127,7 @@ def judge_keys(ring: KeyRing | None, needed: frozenset[str], *, is_own: bool) ->
         event="keys_missing",
         text=f"what waits in the database was sealed with {', '.join(missing)}, which this process does not have",
         mark=Mark.FAILED,
-        setting="R2_CREDENTIAL_DATA_DIR" if is_own else "R2_CREDENTIAL_SEALING_KEY",
+        setting=DATA_DIR_SETTING if is_own else "R2_CREDENTIAL_SEALING_KEY",
         fix=_PUT_BACK if is_own else _NAME_THE_HALF,
         blocks=True,
         known={**known, "missing": missing},

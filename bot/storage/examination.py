@@ -21,12 +21,11 @@ from bot.settings import Settings
 from bot.storage.checks import describe, find_scarcity, judge_keys, judge_public_key
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
-from bot.storage.places import DATA_DIR_SETTING
 from bot.storage.records import busy, postgres_of
 from bot.storage.ring import KEY_DIRECTORY, read_given_keys, read_public_key
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions, try_to_write
-from bot.storage.trouble import DATABASE_SETTING, Trouble
+from bot.storage.trouble import DATA_DIR_SETTING, DATABASE_SETTING, Trouble
 from bot.storage.workers_keys import find_seen
 
 if TYPE_CHECKING:

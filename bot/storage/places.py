@@ -12,11 +12,8 @@ from bot.sealing.private_places import find_exposure
 from bot.settings import DatabaseSettings
 from bot.storage.lock import AlreadyRunning, ProcessLock
 from bot.storage.sqlite_faults import ROOM
-from bot.storage.trouble import DATABASE_SETTING, no_room
+from bot.storage.trouble import DATA_DIR_SETTING, DATABASE_SETTING, no_room
 
-DATA_DIR_SETTING: Final = "R2_CREDENTIAL_DATA_DIR"
-
-_DATABASE: Final = DATABASE_SETTING
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -24,14 +21,14 @@ class DiskFull(StartRefused):
     """There is no room for the file that it names; someone may make some, so the start of the bot waits."""
 
     def __init__(self, path: object) -> None:
-        super().__init__(f"{_DATABASE}: no room is left for {path}; {ROOM}")
+        super().__init__(f"{DATABASE_SETTING}: no room is left for {path}; {ROOM}")
         self.finding = no_room(path)
 
 
 def lock_place(path: Path, settings: DatabaseSettings, stack: AsyncExitStack) -> None:
     """Keep other processes out while `stack` is open; creates the directory. Raises StartRefused and OSError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    require_private(path.parent, _DATABASE if path.parent != settings.data_dir else DATA_DIR_SETTING)
+    require_private(path.parent, DATABASE_SETTING if path.parent != settings.data_dir else DATA_DIR_SETTING)
     try:
         stack.callback(ProcessLock(path).release)
     except AlreadyRunning:
@@ -69,4 +66,4 @@ def unusable(settings: DatabaseSettings, error: OSError) -> StartRefused:
     if failed_at == data_dir or data_dir in failed_at.parents:
         why = explain(error, failed_at, tree=data_dir)
         return StartRefused(f"{DATA_DIR_SETTING}: {failed_at} cannot be used {why}")
-    return StartRefused(f"{_DATABASE}: {failed_at} cannot be used {explain(error, failed_at)}")
+    return StartRefused(f"{DATABASE_SETTING}: {failed_at} cannot be used {explain(error, failed_at)}")

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 HIGH_WATER_MARK: Final = "high-water-mark"
 """In the data directory, one for all databases, and not named like one: `cp bot.sqlite*` must not put it back."""
 
-_DATABASE: Final = DATABASE_SETTING
 _PAUSE: Final = timedelta(seconds=1)
 _ROLL_BACK: Final = "Run that version or, to go back to this one, restore the backup that was made before the upgrade"
 
@@ -60,7 +59,7 @@ async def open_file(
         lock_place(Path(f"{path}.lock"), settings, stack)
         for each in (path, *path.parent.glob(f"{path.name}-*")):
             if each.exists():
-                require_private(each, _DATABASE)
+                require_private(each, DATABASE_SETTING)
                 require_access(each)
         database = SqliteDatabase(path)
         stack.push_async_callback(database.close)
@@ -74,15 +73,17 @@ async def open_file(
         raise unusable(settings, error) from None
     except DatabaseCorrupt:
         message = (
-            f"{_DATABASE}: {path} is damaged, or no database at all, and was left as it is. Put a backup in its place, "
-            "or move it away to begin with an empty one"
+            f"{DATABASE_SETTING}: {path} is damaged, or no database at all, and was left as it is. Put a backup in its "
+            "place, or move it away to begin with an empty one"
         )
         raise StartRefused(message) from None
     except SchemaTooNew:
-        message = f"{_DATABASE}: {path} belongs to a newer version of the bot and was left as it is. {_ROLL_BACK}"
+        message = (
+            f"{DATABASE_SETTING}: {path} belongs to a newer version of the bot and was left as it is. {_ROLL_BACK}"
+        )
         raise StartRefused(message) from None
     except (DatabaseTrouble, ValueError):  # a path without a name
-        message = f"{_DATABASE}: {path} cannot be opened as a database of this bot"
+        message = f"{DATABASE_SETTING}: {path} cannot be opened as a database of this bot"
         raise StartRefused(message) from None
     return Records(
         database=database,
@@ -110,7 +111,7 @@ async def _start_unless_busy(database: SqliteDatabase, path: Path, tell: Callabl
             if database.fault is not None and database.fault.fix == ROOM:
                 raise DiskFull(path) from None
             because = f" ({database.fault.cause}): {database.fault.fix}" if database.fault else ""
-            message = f"{_DATABASE}: {path} cannot be opened as a database of this bot{because}"
+            message = f"{DATABASE_SETTING}: {path} cannot be opened as a database of this bot{because}"
             raise StartRefused(message) from None
         else:
             return
@@ -138,10 +139,10 @@ async def open_server(
         database = postgres_of(settings)
         from bot.storage.jobs import Jobs  # noqa: PLC0415 - the extra "postgres"
     except ImportError:
-        message = f"{_DATABASE}: PostgreSQL needs the extra: pip install '.[postgres]' in the bot's directory"
+        message = f"{DATABASE_SETTING}: PostgreSQL needs the extra: pip install '.[postgres]' in the bot's directory"
         raise StartRefused(message) from None
     except ValueError as error:
-        message = f"{_DATABASE}: {error}"
+        message = f"{DATABASE_SETTING}: {error}"
         raise StartRefused(message) from None
     stack.push_async_callback(database.stop)
     jobs = Jobs(database)
@@ -171,7 +172,7 @@ async def _wait_for(
             await jobs.prepare()
             return await latest_time(submissions, await database.now())
         except SchemaTooNew:
-            message = f"{_DATABASE}: the database belongs to a newer version of the bot. {_ROLL_BACK}"
+            message = f"{DATABASE_SETTING}: the database belongs to a newer version of the bot. {_ROLL_BACK}"
             raise StartRefused(message) from None
         except DatabaseTrouble:
             if database.refusal is not None:
@@ -184,5 +185,5 @@ async def _wait_for(
 def _refuse_unless_it_passes(refusal: "Refusal") -> None:
     if refusal.fix is not None and not refusal.passes:
         state = f" (SQLSTATE {refusal.sqlstate})" if refusal.sqlstate else ""
-        message = f"{_DATABASE}: {refusal.reason}{state}; {refusal.fix}"
+        message = f"{DATABASE_SETTING}: {refusal.reason}{state}; {refusal.fix}"
         raise StartRefused(message) from None

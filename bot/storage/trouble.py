@@ -6,6 +6,7 @@ from typing import Final
 from bot.model.finding import Finding, Mark, Part
 
 DATABASE_SETTING: Final = "R2_CREDENTIAL_DATABASE_URL"
+DATA_DIR_SETTING: Final = "R2_CREDENTIAL_DATA_DIR"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ def no_room(place: object) -> Finding:
         event="disk_full",
         text=f"no room is left for {place}",
         mark=Mark.FAILED,
-        setting="R2_CREDENTIAL_DATA_DIR",
+        setting=DATA_DIR_SETTING,
         fix="make room on that disk",
         blocks=True,
     )
