@@ -1,4 +1,4 @@
-"""Opens the database, the keys and, on PostgreSQL, the job queue. Waits for a PostgreSQL that is unreachable."""
+"""Opens the database, the keys and, on PostgreSQL, the job queue. Waits for what may come without a restart."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,7 @@ from bot.storage.database import Database
 from bot.storage.history import HistoryLimit
 from bot.storage.lineage import Lineage
 from bot.storage.places import DiskFull, lock_place, unusable
-from bot.storage.records import open_file, open_server
+from bot.storage.records import Records, open_file, open_server
 from bot.storage.ring import load_public_ring, load_ring
 from bot.storage.start_clock import wait_for_the_clock
 from bot.storage.submissions import Submissions
@@ -130,18 +130,7 @@ async def _open_files_once(
         key_files, key_ring = load_ring(settings, records.clock())
     except OSError as error:
         raise unusable(settings, error) from None
-    return Store(
-        database=records.database,
-        submissions=records.submissions,
-        catalogs=Catalogs(records.database, settings.cloudflare_account_id),
-        clock=records.clock,
-        tell_time=records.tell_time,
-        sealing=key_ring,
-        key_files=key_files,
-        jobs=None,
-        lineage=records.lineage,
-        history=HistoryLimit(records.database, settings.history),
-    )
+    return _join(settings, records, key_files, key_ring)
 
 
 async def _open_postgres(
@@ -152,18 +141,7 @@ async def _open_postgres(
 ) -> Store:
     records = await open_server(settings, stack, clock, tell)
     key_files, sealing = _sealing_on_postgres(settings, records.clock(), stack)
-    return Store(
-        database=records.database,
-        submissions=records.submissions,
-        catalogs=Catalogs(records.database, settings.cloudflare_account_id),
-        clock=records.clock,
-        tell_time=records.tell_time,
-        sealing=sealing,
-        key_files=key_files,
-        jobs=records.jobs,
-        lineage=records.lineage,
-        history=HistoryLimit(records.database, settings.history),
-    )
+    return _join(settings, records, key_files, sealing)
 
 
 def _sealing_on_postgres(
@@ -177,3 +155,18 @@ def _sealing_on_postgres(
         return load_ring(settings, now)
     except OSError as error:
         raise unusable(settings, error) from None
+
+
+def _join(settings: Settings, records: Records, key_files: KeyFiles | None, sealing: KeyRing | PublicRing) -> Store:
+    return Store(
+        database=records.database,
+        submissions=records.submissions,
+        catalogs=Catalogs(records.database, settings.cloudflare_account_id),
+        clock=records.clock,
+        tell_time=records.tell_time,
+        sealing=sealing,
+        key_files=key_files,
+        jobs=records.jobs,
+        lineage=records.lineage,
+        history=HistoryLimit(records.database, settings.history),
+    )
