@@ -233,7 +233,7 @@ class Delivery:
             move = await follow_step(step, self._try(step, lease, pending, turn), self._clock)
             if move is not None:
                 await self._apply(lease, pending, move)
-            self._metrics.observe(STEPS, time.monotonic() - began, type(step).__name__.lower())
+            self._metrics.observe(STEPS, time.monotonic() - began, step.name)
             if move is not None:
                 return
         message = f"no step of the plan moves a submission that is {submission.state}"

@@ -38,15 +38,15 @@ class Report:
 
     async def take(self, pending: Pending) -> Move:
         """Post it. If recording that fails, the delivery repeats only the recording."""
-        submission, began = pending.submission, self._clock()
-        begun = time.monotonic()
+        submission, asked_at = pending.submission, self._clock()
+        began = time.monotonic()  # the clock may be set meanwhile, and no histogram counts backwards
         try:
             posted = await self._poster.post_result(pending)
         except SlackTrouble as error:
             self._metrics.count(RETRIED, error.code)
             return self._report_later(pending, error)
         finally:
-            self._metrics.observe(STEPS, time.monotonic() - begun, "report")
+            self._metrics.observe(STEPS, time.monotonic() - began, "report")
         now = self._clock()
         if posted.way is not Way.NONE:  # else the poster has logged why
             _log.info(
@@ -55,7 +55,7 @@ class Report:
                 ending=submission.state.value,
                 channel=posted.place,
                 way=posted.way.value,
-                seconds=round((now - began).total_seconds(), 3),
+                seconds=round((now - asked_at).total_seconds(), 3),
             )
         return Move(to=submission.state, at=now, changes=Changes(reported_at=now))
 
