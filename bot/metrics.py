@@ -203,11 +203,22 @@ SLACK_REFUSALS: Final = Family(
 SOCKET_RECONNECTS: Final = Family(
     kind=Kind.COUNTER,
     name="r2_credential_bot_socket_mode_reconnects_total",
-    meaning="Socket Mode connections that were replaced, by why they ended. Slack itself ends each after some hours.",
+    meaning=(
+        "Socket Mode connections that were replaced, by why they ended. Slack itself ends each after some hours; with "
+        "`renewal`, the bot lets Slack count the app's connections again."
+    ),
     labels=(
         Label(
             name="reason",
-            values=("warning", "refresh_requested", "link_disabled", "too_many_websockets", "closed", "unknown"),
+            values=(
+                "warning",
+                "refresh_requested",
+                "link_disabled",
+                "too_many_websockets",
+                "closed",
+                "renewal",
+                "unknown",
+            ),
         ),
     ),
 )

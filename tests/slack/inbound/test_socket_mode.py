@@ -19,6 +19,7 @@ from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.metrics import SOCKET_RECONNECTS
 from bot.model.catalog import BucketKey
 from bot.model.submission import PastedToken
 from bot.sandbox.slack import FakeSlack
@@ -28,6 +29,7 @@ from bot.sandbox.workspace import FakeSlackConfig
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack import form as modal
 from bot.slack.blocks import Json
+from bot.slack.inbound.connection import _REASONS, RENEWAL
 from bot.slack.inbound.ingress import Ingress
 from bot.slack.inbound.payloads import Submit
 from bot.slack.inbound.routes import PAYLOAD
@@ -290,6 +292,12 @@ async def test_a_dead_connection_is_rebuilt_within_thirty_seconds(
     assert await line.ingress.is_connected()
     assert "socket_mode_down" in log.getvalue()
     assert "MARKER" not in log.getvalue()
+
+
+def test_every_reason_for_another_connection_can_be_counted() -> None:
+    """One that the metric does not list would be counted as "other", which its documentation does not explain."""
+    [label] = SOCKET_RECONNECTS.labels
+    assert set(label.values) == _REASONS | {RENEWAL, "closed", "unknown"}
 
 
 @pytest.mark.parametrize("reason", ["warning", "refresh_requested"])
