@@ -1,4 +1,4 @@
-"""The composition root: the only place that builds clients and connects the parts. `run` runs the process."""
+"""The composition root: connects the parts of a running bot. `run` runs the process."""
 
 import asyncio
 import logging
@@ -121,7 +121,7 @@ class RunningBot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Watched:
-    """Through what the bot is watched."""
+    """What the bot is watched by."""
 
     metrics: Metrics
     conditions: Conditions

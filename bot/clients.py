@@ -49,7 +49,7 @@ def services(settings: Settings) -> list[str]:
 async def open_slack(
     settings: Settings, stack: AsyncExitStack, traffic: SlackTraffic, metrics: Metrics
 ) -> tuple[SlackWeb, AsyncWebClient, aiohttp.ClientSession]:
-    """Open sessions to Slack; return the typed client, and the SDK's client and session without a waiting person."""
+    """Open sessions to Slack; return our client, and the SDK's client and session for what no person waits for."""
     http = await stack.enter_async_context(open_session(TIMEOUT, settings.network, traffic))
     patient_http = await stack.enter_async_context(
         open_session(PATIENT_TIMEOUT, settings.network, traffic, keeps_connections=False)

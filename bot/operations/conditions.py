@@ -46,7 +46,7 @@ class Conditions:
         self._keep(finding.part, [finding])
 
     def add(self, *checks: Check) -> None:
-        """Examine these parts too, from now on."""
+        """Examine these parts too, from now on. A part has one check: a second one would hide its findings."""
         self._checks += checks
 
     async def begin(self, **known: object) -> None:

@@ -22,8 +22,8 @@ from bot.model.submission import Task
 from bot.model.tally import Tally
 
 PATIENCE: Final = timedelta(seconds=2)
-"""A scrape waits for no source longer. The question whether the database answers takes a second at most: with the same
-patience here, readiness would be missing just when the database hangs."""
+"""A scrape waits for no source longer. Conditions give up on a silent database a little earlier: with less patience
+here, readiness would be missing just when the database hangs."""
 
 _PARTS: Final = Label(name="part", values=tuple(Part))
 

@@ -1,4 +1,4 @@
-"""The work of each minute: rotates and destroys keys, deletes old openings, sends reminders."""
+"""The work of each minute: finds a restored database, rotates keys, deletes what is old, sends reminders."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,6 +1,7 @@
 """The port for the operator's monitoring: `/metrics` for Prometheus, and `/readyz` as JSON with reasons.
 
-It has no login, so it says nothing about a person, a channel or a token, and is off unless it is asked for.
+It has no login, so it is off unless it is asked for. `/metrics` names no person, channel or token; the reasons of
+`/readyz` name the ids of listed channels and user groups.
 """
 
 import asyncio

@@ -63,7 +63,7 @@ class StopBudget:
             self._began_at = self._time()
 
     def left(self, until: timedelta) -> timedelta:
-        """Return the time left until then; all of it before the stop begins, and none afterwards."""
+        """Return the time left until then: all of it before the stop begins, and zero once it has passed."""
         if self._began_at is None:
             return until
         return max(until - timedelta(seconds=self._time() - self._began_at), timedelta(0))

@@ -34,8 +34,7 @@ async def wait_for_the_clock(tell: Callable[[Finding], None], read: Callable[[],
                 event="clock_not_set",
                 text=f"the machine's clock says {now.isoformat(timespec='seconds')}",
                 mark=Mark.FAILED,
-                setting="the machine's clock",
-                fix="set it (NTP)",
+                fix="set the clock of this machine (NTP)",
                 blocks=True,
             )
         )
@@ -56,5 +55,5 @@ async def not_before_what_is_recorded(submissions: Submissions, now: datetime) -
 
 
 async def machine_time() -> datetime:
-    """Return the same, for those that may have to ask a server."""
+    """Return the time of the machine: with SQLite in the place of `PostgresDatabase.now`, which has to ask a server."""
     return read_clock()
