@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ def test_a_full_pipe_blocks_no_one_and_dropped_lines_are_counted(pipe: Pipe) -> 
     noted: list[int] = []
     writer = LogWriter(pipe.writer, describe_loss, most_bytes=1000, note_loss=noted.append)
     writer.write("first\n")
+    while writer._waiting:  # later, its thread would take some of the others along
+        time.sleep(0.001)
     assert not writer.drain(AT_ONCE)
 
     for number in range(1000):
@@ -97,7 +100,7 @@ def test_a_full_pipe_blocks_no_one_and_dropped_lines_are_counted(pipe: Pipe) -> 
     lines = pipe.read_lines_until("crashed")
     kept = [line for line in lines if line.startswith("line")]
     assert kept == [f"line {number:04}" for number in range(1000 - len(kept), 1000)]
-    assert 98 <= len(kept) <= 100
+    assert len(kept) == 99  # with the last line, as much as there is room for
     assert sum(noted) == 1001 - len(kept) - ("first" in lines)
     losses = [line for line in lines if line.endswith("lost")]
     assert sum(int(line.split()[0]) for line in losses) + len(kept) + ("first" in lines) == 1001
