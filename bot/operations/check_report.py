@@ -8,6 +8,7 @@ from typing import Final, TextIO
 
 from bot import __version__
 from bot.model.finding import Finding, Mark, Part
+from bot.operations.conditions import has_failed
 
 _SIGNS: Final = {Mark.OK: "\N{CHECK MARK}", Mark.WARNING: "!", Mark.FAILED: "\N{BALLOT X}"}
 _WORDS: Final = {Mark.OK: "ok", Mark.WARNING: "warning", Mark.FAILED: "FAILED"}
@@ -59,8 +60,11 @@ class CheckReport:
 
 def to_json(found: Sequence[Finding]) -> str:
     """Return the findings as a JSON object: `ok`, `version` and `findings`."""
-    is_ok = not any(finding.mark is Mark.FAILED for finding in found)
-    report = {"ok": is_ok, "version": __version__, "findings": [_to_object(finding) for finding in found]}
+    report = {
+        "ok": not has_failed(found),
+        "version": __version__,
+        "findings": [_to_object(finding) for finding in found],
+    }
     return json.dumps(report, indent=2, ensure_ascii=False, default=str)
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, and_, bindparam, delete, exists, select
+from sqlalchemy import Connection, bindparam, delete, exists, select
 
 from bot.storage.database import Database
 from bot.storage.schema import CREDENTIALS, SUBMISSIONS
@@ -35,7 +35,9 @@ _IS_IN_THE_SLOT: Final = exists().where(
 _DELETE: Final = delete(SUBMISSIONS).where(
     _ROW.sequence > bindparam("after"),
     _ROW.sequence <= bindparam("last"),
-    and_(_ROW.reported_at < _BEFORE, _ROW.accepted_at < _BEFORE, _ROW.sent_at < _BEFORE),
+    _ROW.reported_at < _BEFORE,
+    _ROW.accepted_at < _BEFORE,
+    _ROW.sent_at < _BEFORE,
     ~_IS_IN_THE_SLOT,
 )
 

@@ -26,7 +26,7 @@ def socket_check(socket: SocketModeIngress, web: SlackWeb, *, is_alone: bool) ->
     """
 
     async def examine() -> Sequence[Finding]:
-        if not await socket.is_connected():
+        if not socket.open_connections:
             return [_explain_closed(socket.failure)]
         if web.app_id and socket.app_id and web.app_id != socket.app_id:
             return [_tokens_of_two_apps(web.app_id, socket.app_id)]

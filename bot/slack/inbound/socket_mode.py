@@ -73,13 +73,9 @@ class SocketModeIngress:
         self._pulse = Pulse(self._doubt)
         self._beating = Background("pulse_broke")
 
-    async def is_connected(self) -> bool:
-        """Return whether Slack can reach the bot: one connection is enough."""
-        return self.open_connections > 0
-
     @property
     def open_connections(self) -> int:
-        """The number of connections over which Slack can reach the bot."""
+        """The number of connections over which Slack can reach the bot; one is enough."""
         return sum(lane.is_open for lane in self._lanes)
 
     @property

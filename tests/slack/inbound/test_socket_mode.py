@@ -201,7 +201,7 @@ async def serve_lines(talk: Callable[[web.WebSocketResponse], Awaitable[None]]) 
 async def test_one_connection_is_enough_and_the_other_follows(line: Line) -> None:
     """The bot is ready at once; each connection used a different address."""
     await line.ingress.connect()
-    assert await line.ingress.is_connected()
+    assert line.ingress.open_connections
     assert len(line.open) == 1
 
     line.watching = asyncio.create_task(line.ingress.watch())
@@ -221,7 +221,7 @@ async def test_a_second_connection_that_is_refused_forever_does_no_harm(line: Li
 
     assert taken.at_most > timedelta(seconds=0.5 + 1 + 2 + 4 + 8)
     assert line.addresses == 7
-    assert await line.ingress.is_connected()
+    assert line.ingress.open_connections
     assert await line.command() == "heard you"
 
 
@@ -289,7 +289,7 @@ async def test_a_dead_connection_is_rebuilt_within_thirty_seconds(
     assert taken.at_least < timedelta(seconds=30)
     assert line.addresses == 3
     assert len({first, second} & set(line.open)) >= 1
-    assert await line.ingress.is_connected()
+    assert line.ingress.open_connections
     assert "socket_mode_down" in log.getvalue()
     assert "MARKER" not in log.getvalue()
 
@@ -391,7 +391,7 @@ async def test_without_an_address_the_bot_asks_with_growing_pauses(
     assert log.getvalue().count(event) == 7
     assert timedelta(seconds=seconds[0]) < taken.at_most
     assert taken.at_least < timedelta(seconds=seconds[1])
-    assert await line.ingress.is_connected()
+    assert line.ingress.open_connections
 
 
 async def test_connections_that_live_for_a_moment_are_rebuilt_with_pauses(line: Line) -> None:
@@ -431,7 +431,7 @@ async def test_close_ends_a_connection_for_good(line: Line) -> None:
     await line.ingress.watch()
 
     assert line.addresses == 2
-    assert not await line.ingress.is_connected()
+    assert not line.ingress.open_connections
 
 
 async def test_close_ends_the_attempts_to_connect(line: Line) -> None:
@@ -497,7 +497,7 @@ async def test_a_stop_answers_what_was_taken(line: Line) -> None:
 
     assert (await submitting).failure is None
     await line.wait_until(lambda: not line.open)
-    assert not await line.ingress.is_connected()
+    assert not line.ingress.open_connections
     await line.ingress.close()
     assert line.addresses == 2
 
