@@ -195,16 +195,8 @@ async def running(
             else:
                 answers.callback(server.begin_stop)
             transport = "socket_mode" if socket else "http" if is_gateway else "none"
-            conditions.add(
-                network_check(settings),
-                catalogs_check(store.catalogs.snapshot, base.gate.serves, store.clock),
-                comparison.check(services(settings), refuses=transport == "http"),
-            )
-            metrics_port.add(
-                of_database(store.database, settings.cloudflare_account_id, store.clock),
-                of_process(settings, transport, None if socket is None else lambda: socket.open_connections),
-                *([of_pace(pace.left)] if is_worker else []),
-            )
+            conditions.add(comparison.check(services(settings), refuses=transport == "http"))
+            _watch_more(base, transport, socket, pace if is_worker else None, metrics_port)
             answers.callback(metrics_port.begin_stop)
             await conditions.begin(
                 **describe_start(settings, transport=transport, http_address=address, metrics_address=metrics_address)
@@ -216,6 +208,20 @@ async def running(
                 metrics_address=metrics_address,
                 background=tuple(base.background),
             )
+
+
+def _watch_more(
+    base: _Base, transport: str, socket: SocketModeIngress | None, pace: SharedPace | None, metrics_port: MetricsPort
+) -> None:
+    """Examine and show what every role has, in addition to what its parts have added; `pace` is that of a worker."""
+    settings, store = base.settings, base.store
+    base.conditions.add(network_check(settings), catalogs_check(store.catalogs.snapshot, base.gate.serves, store.clock))
+    metrics_port.add(
+        of_database(store.database, settings.cloudflare_account_id, store.clock),
+        of_process(settings, transport, None if socket is None else lambda: socket.open_connections),
+    )
+    if pace is not None:
+        metrics_port.add(of_pace(pace.left))
 
 
 async def _begin(
