@@ -2,8 +2,9 @@
 
 import io
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import pytest_asyncio
@@ -17,7 +18,12 @@ from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour
 from bot.settings import load_settings
 
-Examine = Callable[[Mapping[str, str]], Awaitable[dict[Part, list[Finding]]]]
+
+class Examine(Protocol):
+    """Runs the command."""
+
+    def __call__(self, changes: Mapping[str, str], url: str | None = None) -> Awaitable[dict[Part, list[Finding]]]:
+        """Return the findings of each part, with these settings on top of good ones."""
 
 
 @pytest_asyncio.fixture
@@ -37,12 +43,12 @@ async def examine(
         monkeypatch.delenv(name)
     async with FakeSlack() as slack:
 
-        async def run(changes: Mapping[str, str]) -> dict[Part, list[Finding]]:
+        async def run(changes: Mapping[str, str], url: str | None = None) -> dict[Part, list[Finding]]:
             environment = bot_environment(slack, cloudflare, tmp_path / "data", "socket", 0)
             for name, value in (environment | dict(changes)).items():
                 if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_")):
                     monkeypatch.setenv(name, value)
-            found = await check(load_settings(tmp_path / "no.env"), [], CheckReport(io.StringIO()))
+            found = await check(load_settings(tmp_path / "no.env"), [], CheckReport(io.StringIO()), url)
             return {part: [each for each in found if each.part is part] for part in Part}
 
         yield run
@@ -71,3 +77,10 @@ async def test_an_allowlist_that_matches_nothing_is_a_warning(examine: Examine) 
     """As the running bot counts it."""
     found = await examine({"R2_CREDENTIAL_ALLOWED_BUCKETS": "laek"})
     assert [each.event for each in found[Part.CATALOGS]] == ["allowlist_matches_no_bucket"]
+
+
+async def test_the_public_url_is_examined_on_request(examine: Examine) -> None:
+    """In Socket Mode there is none, and the finding names the settings that decide it."""
+    [found] = (await examine({}, "https://bot.example.com"))[Part.TRANSPORT]
+    assert (found.event, found.mark) == ("public_url_wrong", Mark.FAILED)
+    assert "unset SLACK_APP_TOKEN" in found.fix
