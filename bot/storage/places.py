@@ -11,7 +11,6 @@ from bot.model.errors import StartRefused
 from bot.sealing.private_places import find_exposure
 from bot.settings import DatabaseSettings
 from bot.storage.lock import AlreadyRunning, ProcessLock
-from bot.storage.sqlite_faults import ROOM
 from bot.storage.trouble import DATA_DIR_SETTING, DATABASE_SETTING, no_room
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -21,8 +20,8 @@ class DiskFull(StartRefused):
     """There is no room for the file that it names; someone may make some, so the start of the bot waits."""
 
     def __init__(self, path: object) -> None:
-        super().__init__(f"{DATABASE_SETTING}: no room is left for {path}; {ROOM}")
         self.finding = no_room(path)
+        super().__init__(f"{self.finding.setting}: {self.finding.text}; {self.finding.fix}")
 
 
 def lock_place(path: Path, settings: DatabaseSettings, stack: AsyncExitStack) -> None:
