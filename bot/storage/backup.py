@@ -43,10 +43,8 @@ def back_up(database: Path, target: Path, at: datetime) -> int:
             ended = _forget(database, draft, at)
             _vacuum(draft, vacuumed)
             _publish(vacuumed, target)
-    except FileExistsError:
-        _require_free(target)
-        raise
     except OSError as error:
+        _require_free(target)  # another process may have been faster
         message = f"{target} cannot be written ({error.strerror}); name a file on a local disk with room for it"
         raise BackupRefused(message) from None
     return ended

@@ -8,7 +8,8 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PosixPath
+from typing import Self
 
 import pytest
 
@@ -296,6 +297,23 @@ def test_a_database_that_another_program_holds_is_refused(
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(BackupRefused, match="is held by another program"):
             back_up(migrated_path, target, NOW)
+
+
+class _Raced(PosixPath):
+    """A path under which another process writes a file as soon as the backup has begun."""
+
+    def with_name(self, name: str) -> Self:
+        Path(self).write_text("kept")
+        return super().with_name(name)
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(migrated_path: Path, target: Path) -> None:
+    """As if it had been there before."""
+    with pytest.raises(BackupRefused, match="already exists, and a backup never replaces one; choose another name"):
+        back_up(migrated_path, _Raced(target), NOW)
+
+    assert target.read_text() == "kept"
+    assert names_in(target.parent) == ["backup.sqlite", "data"]
 
 
 def test_what_a_kill_left_is_replaced(migrated_path: Path, target: Path) -> None:
