@@ -21,8 +21,8 @@ import certifi
 from bot.model.secret import Secret
 
 _FOR_TLS: Final = ("HTTPS_PROXY", "ALL_PROXY")
-_CA_FILE: Final = "SSL_CERT_FILE"
-_CA_DIRECTORY: Final = "SSL_CERT_DIR"
+CA_FILE: Final = "SSL_CERT_FILE"
+CA_DIRECTORY: Final = "SSL_CERT_DIR"
 
 _HTTPS: Final = 443
 _TLS_SCHEMES: Final = frozenset({"https", "wss"})
@@ -136,8 +136,8 @@ def read_network(variables: Mapping[str, str]) -> Network:
         proxy=proxy,
         excepts_all="*" in bypass and any(_value(variables, name)[1] for name in _FOR_TLS),
         exceptions=tuple(_read_exceptions(bypass)),
-        ca_file=variables.get(_CA_FILE),
-        ca_directories=variables.get(_CA_DIRECTORY),
+        ca_file=variables.get(CA_FILE),
+        ca_directories=variables.get(CA_DIRECTORY),
     )
 
 
@@ -208,15 +208,15 @@ def _parse_network(text: str) -> _Address | None:
 
 
 def _problems_of_authorities(variables: Mapping[str, str]) -> Iterator[str]:
-    file, directories = variables.get(_CA_FILE), variables.get(_CA_DIRECTORY)
+    file, directories = variables.get(CA_FILE), variables.get(CA_DIRECTORY)
     if file:
         trouble = _trouble_with_file(file)
         if trouble:
-            yield f"{_CA_FILE}: {trouble}; name a PEM file with the authorities to trust, or unset it"
+            yield f"{CA_FILE}: {trouble}; name a PEM file with the authorities to trust, or unset it"
     elif directories and not any(_holds_authorities(Path(each)) for each in directories.split(os.pathsep)):
         yield (
-            f"{_CA_DIRECTORY}: has no certificate that this user can read under a name that OpenSSL looks up; run "
-            f"`openssl rehash` there, name a PEM file in {_CA_FILE} instead, or unset it"
+            f"{CA_DIRECTORY}: has no certificate that this user can read under a name that OpenSSL looks up; run "
+            f"`openssl rehash` there, name a PEM file in {CA_FILE} instead, or unset it"
         )
 
 

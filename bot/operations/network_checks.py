@@ -17,14 +17,12 @@ from urllib.parse import urlsplit
 
 from bot.model.finding import Check, Finding, Mark, Part
 from bot.model.role import Role
-from bot.network import Network, Route, has_own_authorities, list_hashed
+from bot.network import CA_DIRECTORY, CA_FILE, Network, Route, has_own_authorities, list_hashed
 from bot.settings import Settings
 
 EXPIRES_SOON: Final = timedelta(days=30)
 
 _SLACK_HOSTS: Final = ("slack.com", "slack-gov.com")
-_CA_FILE: Final = "SSL_CERT_FILE"
-_CA_DIRECTORY: Final = "SSL_CERT_DIR"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +102,9 @@ def _describe_authorities(network: Network) -> str:
 
 def _find_in_authorities(network: Network, now: datetime) -> Iterator[Finding]:
     if network.ca_file:
-        yield from _find_in_files(_CA_FILE, [network.ca_file], now)
+        yield from _find_in_files(CA_FILE, [network.ca_file], now)
     elif network.ca_directories:
-        yield from _find_in_files(_CA_DIRECTORY, list(_list_files(network.ca_directories)), now)
+        yield from _find_in_files(CA_DIRECTORY, list(_list_files(network.ca_directories)), now)
     elif not has_own_authorities():
         yield _doubt(
             "machine_without_authorities",

@@ -9,6 +9,7 @@ from bot.model.errors import SlackRefused, SlackTrouble
 from bot.model.finding import Check, Finding, Mark, Part
 from bot.slack.api import Channel, SlackWeb
 from bot.slack.checks.turns import Turns
+from bot.slack.checks.words import BOT_TOKEN
 
 LOOKUPS: Final = 10
 """At each examination of a running bot, once a minute."""
@@ -118,7 +119,7 @@ def _not_examined(slack_error: str) -> Finding:
         event="channels_not_examined",
         text=f"Slack does not let the bot look up channels ({slack_error})",
         mark=Mark.WARNING,  # the token or its scopes have failed
-        setting="SLACK_BOT_TOKEN",
+        setting=BOT_TOKEN,
         fix="see what was found about the bot token and its scopes",
         known={"slack_error": slack_error},
     )
