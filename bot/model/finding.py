@@ -79,6 +79,19 @@ def log_finding(finding: Finding) -> None:
     _log.log(level, finding.event, part=finding.part.value, found=finding.text, **finding.known, **what_to_do)
 
 
+def log_each_once() -> Callable[[Finding], None]:
+    """Return a function that logs a finding, unless it got the same one just before: some are told every second."""
+    last: Finding | None = None
+
+    def log(finding: Finding) -> None:
+        nonlocal last
+        if finding != last:
+            log_finding(finding)
+        last = finding
+
+    return log
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """How a part is examined. `examine` returns at least one finding."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from bot.model.errors import DatabaseTrouble, StartRefused
-from bot.model.finding import Finding, log_finding
+from bot.model.finding import Finding, log_each_once, log_finding
 from bot.model.role import Role
 from bot.sealing.hpke import KeyRing, PublicRing
 from bot.sealing.key_files import KeyFiles
@@ -92,7 +92,8 @@ async def end_after_a_restore(settings: DatabaseSettings) -> int:
     Raises StartRefused, also while a bot uses the SQLite file.
     """
     async with AsyncExitStack() as stack:
-        records = await (open_file if settings.postgres_url is None else open_server)(settings, stack)
+        opener = open_file if settings.postgres_url is None else open_server
+        records = await opener(settings, stack, tell=log_each_once())
         try:
             return await records.lineage.settle(is_told=True)
         except DatabaseTrouble as error:
