@@ -154,13 +154,13 @@ class CloudflareAccess:
         return answer if isinstance(answer, CloudflareError) else None
 
     async def _may_write(self, verified: TokenVerification | None) -> bool | None:
-        """Return whether the token's policies let it write, or None if it cannot read them: then it asks once only."""
+        """Return whether the token's policies let it write; None if unknown. After a refusal it asks no more."""
         if verified is None or self._owner is None or self._is_policy_hidden:
             return None
         try:
             answer = await self._settle(partial(self._cloudflare.may_own_token_write, self._owner, verified.id))
-        except CloudflareTrouble as trouble:  # the other answers are there, and say more
-            answer = trouble.with_traceback(None)
+        except CloudflareTrouble:  # the other answers are there, and say more
+            return None
         self._is_policy_hidden = isinstance(answer, CloudflareError)
         return answer if isinstance(answer, bool) else None
 

@@ -448,6 +448,14 @@ async def test_policies_that_are_not_understood_change_nothing(scene: Scene, fai
     assert _events(await scene.examine()) == FINE
 
 
+async def test_policies_are_asked_for_again_after_a_failure(scene: Scene) -> None:
+    """A moment without an answer must not hide for good that the token may not write."""
+    _own(shows_policies=True, own_may_write=False)(scene)
+    scene.cloudflare.fail_next("token", status=503)
+    assert _events(await scene.examine()) == FINE
+    assert _events(await scene.examine()) == [*FINE[:2], "cloudflare_token_may_not_write"]
+
+
 async def test_what_is_known_to_be_wrong_stays_said_during_an_outage(scene: Scene) -> None:
     """A disabled token is not fine because Cloudflare does not answer."""
     scene.cloudflare.own_behaviour = Behaviour.DISABLED
