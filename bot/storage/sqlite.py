@@ -34,10 +34,10 @@ _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _BUSY_TIMEOUT: Final = "PRAGMA busy_timeout = 1000"
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PRAGMAS: Final = (
+    _BUSY_TIMEOUT,  # first, or the others would wait for the driver's 5 s, and so would the event loop during a start
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA secure_delete = ON",
-    _BUSY_TIMEOUT,
     "PRAGMA foreign_keys = ON",
 )
 _SAY_AGAIN_SECONDS: Final = 60.0

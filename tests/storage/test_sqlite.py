@@ -32,7 +32,7 @@ from structlog.testing import capture_logs
 from bot.model.errors import CommitUnknown, DatabaseUnavailable
 from bot.storage import sqlite
 from bot.storage.database import DatabaseCorrupt
-from bot.storage.sqlite import SqliteDatabase, has_wal
+from bot.storage.sqlite import _PRAGMAS, SqliteDatabase, has_wal
 
 METADATA = MetaData()
 ENTRIES = Table(
@@ -314,6 +314,11 @@ def test_a_file_that_others_could_read_is_closed(database_path: Path) -> None:
     database.start()
     database.stop()
     assert stat.S_IMODE(database_path.stat().st_mode) == 0o600
+
+
+def test_no_pragma_waits_longer_than_a_call_may() -> None:
+    """The driver's own patience is five seconds, in which a start that meets a locked file would answer no probe."""
+    assert _PRAGMAS[0] == "PRAGMA busy_timeout = 1000"
 
 
 @pytest.mark.parametrize(
