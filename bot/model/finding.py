@@ -74,7 +74,7 @@ class Finding:
 
 def log_finding(finding: Finding) -> None:
     """Log a finding, in the words that `check` prints."""
-    what_to_do = {"setting": finding.setting or None, "fix": finding.fix} if finding.fix else {}
+    what_to_do = {name: said for name, said in (("setting", finding.setting), ("fix", finding.fix)) if said}
     level = _LEVELS[finding.mark]
     _log.log(level, finding.event, part=finding.part.value, found=finding.text, **finding.known, **what_to_do)
 

@@ -149,7 +149,12 @@ class _ScrubbingFormatter(structlog.stdlib.ProcessorFormatter):
 def _renderers(*, is_console: bool) -> list[Processor]:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if is_console:
-        return [remove, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        return [
+            remove,
+            structlog.dev.ConsoleRenderer(
+                colors=not os.environ.get("NO_COLOR"), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
     to_json = structlog.processors.JSONRenderer()
     return [remove, structlog.processors.format_exc_info, _scrub_values, _put_first, to_json]
 

@@ -212,7 +212,7 @@ async def _try_once(call: Awaitable[AsyncSlackResponse], until: float) -> AsyncS
     try:
         return await _translated(call, until)
     except SlackConnectionBroke:
-        _log.info("slack_call_repeated")
+        _log.debug("slack_call_repeated")
         return None
 
 
