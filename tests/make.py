@@ -45,7 +45,7 @@ _NEW = NewSubmission(
     reason="",
     token_kind=TokenKind.ACCOUNT,
     last_four="Zq9x",
-    sealed=Sealed(token=SealedToken("sealed.v1.madeupkey.MADEUPTOKEN")),
+    sealed=Sealed(token=SealedToken("sealed.v1.0000000000facade.MADEUPTOKEN")),
     sent_at=NOW,
     accepted_at=NOW,
     expires_at=NOW + timedelta(hours=1),

@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -27,9 +28,11 @@ TOKEN: Final = "token"  # noqa: S105 - a purpose, see SealingContext
 RESPONSE_URL: Final = "response_url"
 
 _PREFIX: Final = "sealed.v1"
+_SEALED: Final = re.compile(rf"{re.escape(_PREFIX)}\.(?P<key_id>[0-9a-f]{{16}})\.[A-Za-z0-9_-]+")
+"""Of the whole text: an id is shown to the operator, and a damaged row could put anything there."""
+
 _INFO_LABEL: Final = b"r2-credential-bot sealed.v1\x00"
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-_PARTS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,11 +134,11 @@ class KeyRing:
 
 def key_id_of(sealed: str) -> str:
     """Return the id of the key that a sealed value needs; raises ValueError for anything else."""
-    parts = sealed.split(".")
-    if len(parts) != _PARTS or ".".join(parts[:2]) != _PREFIX:
+    found = _SEALED.fullmatch(sealed)
+    if found is None:
         message = "not a sealed value"
         raise ValueError(message)
-    return parts[2]
+    return found["key_id"]
 
 
 def generate_private_key() -> str:

@@ -55,6 +55,7 @@ def make_key() -> PrivateKey:
 KEY = make_key()
 RING = KeyRing(KEY)
 SEALED = RING.sealing_key.seal(PLAIN, CONTEXT)
+ID = "0123456789abcdef"
 
 
 def describe_failure(ring: KeyRing, sealed: str, context: SealingContext) -> object:
@@ -270,10 +271,23 @@ def test_a_strange_key_does_not_open_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "sealed", "sealed.v1", "sealed.v1.x", "sealed.v2.x.y", "a.b.c.d", "sealed.v1.x.y.z"]
+    "text",
+    [
+        *("", "sealed", "sealed.v1", "sealed.v1.x", "sealed.v2.x.y", "a.b.c.d", "sealed.v1.x.y.z"),
+        f"sealed.v2.{ID}.AAAA",
+        f"sealed.v1.{ID}.",
+        f"sealed.v1.{ID}.AA+A",
+        f"sealed.v1.{ID}.AAAA\n",
+        f"sealed.v1.{ID[1:]}.AAAA",
+        f"sealed.v1.{ID}0.AAAA",
+        f"sealed.v1.{ID.upper()}.AAAA",
+        f"sealed.v1.{ID[1:]}\u0663.AAAA",
+        "sealed.v1.\x1b[2J\x1b]0;keys: fine\x07\n.AAAA",
+        "sealed.v1.cfat_MADEUPTOKENMADEUP.AAAA",
+    ],
 )
 def test_the_key_id_of_something_else_is_refused(text: str) -> None:
-    """Only a sealed text has a key id."""
+    """Only a sealed text has a key id: what a damaged row puts there is shown to nobody."""
     with pytest.raises(ValueError, match=r"\Anot a sealed value\Z"):
         key_id_of(text)
 

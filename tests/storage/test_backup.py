@@ -23,8 +23,8 @@ from bot.storage.submissions import Submissions
 from tests.make import NOW, make_key, make_new_submission
 from tests.storage.test_migrations import FIRST_SUBMISSION, NEXT, NEXT_STEP
 
-SEALED = "sealed.v1.madeupkey.MADEUPBACKUPTOKEN"
-URL = "sealed.v1.madeupkey.MADEUPBACKUPURL"
+SEALED = "sealed.v1.0000000000facade.MADEUPBACKUPTOKEN"
+URL = "sealed.v1.0000000000facade.MADEUPBACKUPURL"
 FULL_BYTES = 40_000
 """Enough for the index of a WAL, not for the tables."""
 

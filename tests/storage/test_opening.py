@@ -116,7 +116,7 @@ async def record(store: Store, view_id: str, accepted_at: datetime) -> None:
         reason="",
         token_kind=TokenKind.ACCOUNT,
         last_four="four",
-        sealed=Sealed(token=SealedToken("sealed.v1.madeup.madeup")),
+        sealed=Sealed(token=SealedToken("sealed.v1.0000000000facade.madeup")),
         sent_at=accepted_at,
         accepted_at=accepted_at,
         expires_at=expires_at,

@@ -59,7 +59,8 @@ NEW = NewSubmission(
     token_kind=TokenKind.ACCOUNT,
     last_four="madeup"[-4:],
     sealed=Sealed(
-        token=SealedToken("sealed.v1.aaaa.MADEUPTOKEN1"), response_url=SealedResponseUrl("sealed.v1.bbbb.MADEUPURL1")
+        token=SealedToken("sealed.v1.aaaaaaaaaaaaaaaa.MADEUPTOKEN1"),
+        response_url=SealedResponseUrl("sealed.v1.bbbbbbbbbbbbbbbb.MADEUPURL1"),
     ),
     sent_at=NOW,
     accepted_at=NOW,
@@ -67,7 +68,7 @@ NEW = NewSubmission(
 )
 AGAIN = replace(
     NEW,
-    sealed=replace(NEW.sealed, token=SealedToken("sealed.v1.aaaa.MADEUPTOKEN2")),
+    sealed=replace(NEW.sealed, token=SealedToken("sealed.v1.aaaaaaaaaaaaaaaa.MADEUPTOKEN2")),
     **at(NOW + timedelta(seconds=9)),
 )
 THROTTLED = Throttled(cloudflare_code=971, cloudflare_message="Slow down.", cf_ray="ray-1")
@@ -969,7 +970,7 @@ async def test_a_repeated_submit_after_the_clock_was_set_back_is_the_newest(
     await _accept(submissions)
     await _accept(submissions, replace(NEW, id="V2", **at(NOW + timedelta(seconds=3))))
     for number in range(repeats):
-        sealed = Sealed(token=SealedToken(f"sealed.v1.aaaa.TRY{number}"))
+        sealed = Sealed(token=SealedToken(f"sealed.v1.aaaaaaaaaaaaaaaa.TRY{number}"))
         again = replace(AGAIN, sealed=sealed, **at(NOW - FURTHEST_BACK))
         acceptance = await submissions.accept(again, "nonce of V1")
         assert acceptance.verdict is Verdict.REPLACED
@@ -1094,12 +1095,12 @@ async def test_the_response_url_is_erased_with_the_report(submissions: Submissio
 async def test_keys_are_in_use_while_a_sealed_value_is_needed(submissions: Submissions) -> None:
     """The token's key until the ending, the response URL's key until the report."""
     submission = await _accept(submissions)
-    await _accept(submissions, replace(NEW, id="V2", sealed=Sealed(token=SealedToken("sealed.v1.cc.x"))))
-    assert await submissions.key_ids_in_use() == {"aaaa", "bbbb", "cc"}
+    await _accept(submissions, replace(NEW, id="V2", sealed=Sealed(token=SealedToken("sealed.v1.cccccccccccccccc.x"))))
+    assert await submissions.key_ids_in_use() == {"a" * 16, "b" * 16, "c" * 16}
     ended = _moved(await _move(submissions, submission, State.DENIED))
-    assert await submissions.key_ids_in_use() == {"bbbb", "cc"}
+    assert await submissions.key_ids_in_use() == {"b" * 16, "c" * 16}
     await _report(submissions, ended)
-    assert await submissions.key_ids_in_use() == {"cc"}
+    assert await submissions.key_ids_in_use() == {"c" * 16}
 
 
 async def test_old_openings_are_deleted(submissions: Submissions) -> None:

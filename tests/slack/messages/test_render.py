@@ -175,7 +175,7 @@ def test_nothing_is_shown_of_the_token_but_its_kind_id_and_last_four(submission:
     result = RedactedResult.of(submission)
     shown = json.dumps([render.result_message(result, contact=""), render.result_view(result, contact="")])
     assert ("ending in `Zq9x`" in shown) is (submission.task is not Task.ENABLE)
-    for hidden in ("sealed.v1", "MADEUP" + "TOKEN", "MADEUP" + "URL", "madeupkey", "madeupaccount", "T0SANDBOX"):
+    for hidden in ("sealed.v1", "MADEUP" + "TOKEN", "MADEUP" + "URL", "0000000000facade", "madeupaccount", "T0SANDBOX"):
         assert hidden not in shown
         assert hidden not in repr(result)
 
