@@ -81,7 +81,7 @@ async def _examine_keys(store: Store) -> Sequence[Finding]:
             return [judge_public_key(ring.sealing_key.key_id, await find_seen(store.database, store.clock()))]
         if store.jobs is not None:
             await say_which(store.database, ring.key_ids, store.clock())
-        needed = await store.submissions.key_ids_in_use()
+        needed = await store.submissions.key_ids_needed(store.clock())
     except DatabaseTrouble:
         return [Finding(part=Part.KEYS, event="keys_not_compared", text="not compared: no database", mark=Mark.WARNING)]
     return [judge_keys(ring, needed, is_own=store.key_files is not None)]

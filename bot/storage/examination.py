@@ -163,7 +163,7 @@ async def _undone(database: Database, work: Callable[[Connection], object]) -> N
 async def _find_key_ids(database: Database, now: datetime) -> _KeyIds:
     if not await database.run(is_up_to_date):
         return _KeyIds()
-    return _KeyIds(needed=await Submissions(database).key_ids_in_use(), seen=await find_seen(database, now))
+    return _KeyIds(needed=await Submissions(database).key_ids_needed(now), seen=await find_seen(database, now))
 
 
 def _has_tables(connection: Connection) -> bool:

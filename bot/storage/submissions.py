@@ -226,10 +226,24 @@ class Submissions:
         return None if row is None else read_submission(row)
 
     async def key_ids_in_use(self) -> frozenset[str]:
-        """Return the ids of the keys that are needed to open what is not erased yet."""
+        """Return the ids of the keys that open what is not erased yet: none of them may be destroyed.
+
+        Damaged and expired rows count: someone can repair a row, or set a clock that was wrong, but make no key again.
+        """
         query = select(SUBMISSIONS.c.sealed_token, SUBMISSIONS.c.sealed_response_url).where(_is_unreported())
         rows = await self._database.run(lambda connection: connection.execute(query).all())
         return frozenset(_key_ids(sealed for row in rows for sealed in row))
+
+    async def key_ids_needed(self, now: datetime) -> frozenset[str]:
+        """Return the ids of the keys without which work would be lost.
+
+        A damaged row is not worked on, and an expired one ends without its token: either would keep the bot from being
+        ready although no key helps.
+        """
+        query = select(SUBMISSIONS).where(_is_unreported(), SUBMISSIONS.c.expires_at > now)
+        rows = await self._database.run(lambda connection: connection.execute(query).all())
+        needed = [each.sealed for each in self._set_aside.read_each(rows, read_pending)]
+        return frozenset(_key_ids(value for sealed in needed for value in (sealed.token, sealed.response_url)))
 
     async def forget_openings(self, expired_before: datetime) -> None:
         """Delete openings that expired before that time."""

@@ -145,6 +145,7 @@ async def test_one_damaged_submission_holds_up_nothing_else(
         assert set(await submissions.overdue_keys(NOW + timedelta(days=1))) == {LAKE, POND}
         assert [each.id for each in await submissions.history(ACCOUNT, None, 9)] == ["V3", "V1"]
         assert await submissions.key_ids_in_use() == {"0000000000facade"}
+        assert await submissions.key_ids_needed(NOW) == {"0000000000facade"}
         assert await submissions.latest_time(until=NOW + timedelta(days=1)) in (OLD.accepted_at, NEWER.accepted_at)
     with pytest.raises(RecordDamaged):
         await submissions.find("V2")

@@ -102,6 +102,22 @@ async def test_keys_that_do_not_fit_are_found(load: LoadSettings, tmp_path: Path
     assert (none.mark, none.known["keys"]) == (Mark.FAILED, 0)
 
 
+@pytest.mark.parametrize("damage", ["state = 'bogus'", "expires_at = '2020-01-01 00:00:00.000000'"])
+async def test_a_row_that_no_key_helps_is_not_held_against_the_keys(
+    load: LoadSettings, tmp_path: Path, damage: str
+) -> None:
+    """One damaged row kept the bot from being ready, with a fix that did not help; so would an expired one."""
+    async with opened(load()) as store:
+        await record(store, "V1", NOW)
+        with closing(sqlite3.connect(tmp_path / "data" / "bot.sqlite")) as connection, connection:
+            connection.execute(f"UPDATE submissions SET {damage}")  # noqa: S608 - our own words
+        check = next(each for each in storage_checks(store, None) if each.part is Part.KEYS)
+        [running] = await check.examine()
+    _, at_rest = await examine(load())
+
+    assert (running.mark, at_rest.mark) == (Mark.OK, Mark.OK)
+
+
 def corrupt(data: Path) -> None:
     """Make the file something else."""
     (data / "bot.sqlite").write_bytes(b"this is no database" * 100)

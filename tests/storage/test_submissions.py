@@ -1103,6 +1103,15 @@ async def test_keys_are_in_use_while_a_sealed_value_is_needed(submissions: Submi
     assert await submissions.key_ids_in_use() == {"c" * 16}
 
 
+async def test_what_has_expired_needs_no_key(submissions: Submissions) -> None:
+    """It ends without being opened: its key is kept until then, and nobody has to bring it."""
+    submission = await _accept(submissions)
+    at_last = submission.expires_at - timedelta(microseconds=1)
+    assert await submissions.key_ids_needed(at_last) == {"a" * 16, "b" * 16}
+    assert await submissions.key_ids_needed(submission.expires_at) == frozenset()
+    assert await submissions.key_ids_in_use() == {"a" * 16, "b" * 16}
+
+
 async def test_old_openings_are_deleted(submissions: Submissions) -> None:
     """Only those that expired before the given moment."""
     await submissions.add_opening(OPENING)
