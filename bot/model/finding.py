@@ -11,6 +11,9 @@ from typing import Final
 
 import structlog
 
+from bot.model.foreign_text import one_line
+from bot.model.pasted_token import mask_tokens
+
 _log = structlog.get_logger()
 
 
@@ -48,7 +51,11 @@ _LEVELS: Final = {Mark.OK: logging.DEBUG, Mark.WARNING: logging.WARNING, Mark.FA
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What was found. No field quotes a secret, or a text that a stranger wrote."""
+    """What was found.
+
+    Words of Slack, of Cloudflare or of a database can stand in any field: each text is made one visible line, without
+    a token.
+    """
 
     part: Part
     event: str
@@ -70,6 +77,21 @@ class Finding:
 
     about: str = ""
     """Which of several things this is about, such as a channel: each is news of its own."""
+
+    def __post_init__(self) -> None:
+        """Make every text safe to show. On a terminal, a line break or an escape could forge another finding."""
+        for name in ("text", "setting", "fix", "known", "about"):
+            object.__setattr__(self, name, _safe(getattr(self, name)))
+
+
+def _safe(value: object) -> object:
+    if isinstance(value, str):
+        return mask_tokens(one_line(value))
+    if isinstance(value, Mapping):
+        return {_safe(name): _safe(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_safe(each) for each in value]
+    return value if value is None or isinstance(value, int | float) else _safe(str(value))
 
 
 def log_finding(finding: Finding) -> None:
