@@ -229,7 +229,7 @@ CONNECTIONS_REFUSED: Final = Family(
     labels=(
         Label(
             name="reason",
-            values=("too_many_connections", "too_many_bytes", "no_descriptor_left", "malformed_request"),
+            values=("too_many_connections", "too_many_bytes", "too_slow", "no_descriptor_left", "malformed_request"),
         ),
     ),
 )

@@ -1,7 +1,8 @@
 """The connections to the port: one request each, limited in number, in bytes and in time.
 
-Until it is whole, an attacker's request cannot be distinguished from Slack's, which arrives within milliseconds.
-So if there are too many connections, the oldest unfinished one is closed; if too many bytes, the one that sent most.
+Until it is whole, an attacker's request cannot be distinguished from Slack's, which arrives within milliseconds. And
+Slack reads an answer as fast. So if there are too many connections, the oldest one that is not waiting for its answer
+is closed; if too many bytes, the one that sent most.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import logging
 from collections.abc import Iterator
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.http import HttpRequestParser
@@ -19,6 +20,12 @@ from bot.model.tally import Tally
 
 HEAD_TIMEOUT: Final = timedelta(seconds=5)
 """From the connection to the end of the headers, however steadily they trickle."""
+
+LIFETIME: Final = timedelta(seconds=10)
+"""From the connection to the last byte of the answer: a client that does not read would keep its place without a limit.
+
+Slack waits three seconds for an answer. A handler that is still working goes on, so it loses nothing.
+"""
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """The limit for the bytes of all requests. Each is held until its signature is checked, and takes twice its length.
@@ -51,14 +58,14 @@ class Connections:
         return len(self._received)
 
     def has_room(self, expected: int = 0) -> bool:
-        """Whether one more fits besides those that are `expected`, closing an unfinished one if necessary."""
-        return len(self._received) + expected < self._most or next(self._unfinished(), None) is not None
+        """Whether one more fits besides those that are `expected`, closing another one if necessary."""
+        return len(self._received) + expected < self._most or next(self._may_go(), None) is not None
 
     def add(self, connection: "Connection") -> None:
-        """Count a new connection, and close the oldest unfinished one if there are now too many."""
+        """Count a new connection, and close the oldest one that may go if there are now too many."""
         self._received[connection] = 0
         if len(self._received) > self._most:
-            self._cut_off(next(self._unfinished()), "too_many_connections")
+            self.cut_off(next(self._may_go()), "too_many_connections")
 
     def count(self, connection: "Connection", size: int) -> None:
         """Count bytes received, and close the connections that sent most until the rest is within the limit."""
@@ -66,11 +73,11 @@ class Connections:
             return  # cut off already, and about to close
         self._received[connection] += size
         while sum(self._received.values()) > MOST_BYTES:
-            greedy = (one for one in self._unfinished() if self._received[one] > MOST_BYTES // self._most)
+            greedy = (one for one in self._may_go() if self._received[one] > MOST_BYTES // self._most)
             largest = max(greedy, key=self._received.__getitem__, default=None)
             if largest is None:
                 return  # only whole requests are left, which are about to be verified or refused
-            self._cut_off(largest, "too_many_bytes")
+            self.cut_off(largest, "too_many_bytes")
 
     def refuse(self, reason: str) -> None:
         """Count a refusal for the log and the metrics."""
@@ -85,19 +92,20 @@ class Connections:
         """Stop counting a connection that has ended."""
         self._received.pop(connection, None)
 
-    def _unfinished(self) -> Iterator["Connection"]:
-        return (connection for connection in self._received if not connection.is_whole)
-
-    def _cut_off(self, connection: "Connection", reason: str) -> None:
+    def cut_off(self, connection: "Connection", reason: str) -> None:
+        """Close a connection at once."""
         self.refuse(reason)
         self.forget(connection)
-        connection.force_close()
+        connection.abort()
+
+    def _may_go(self) -> Iterator["Connection"]:
+        return (connection for connection in self._received if not connection.waits)
 
 
 class Connection(web.RequestHandler):
     """A connection for a single request, so that an attacker cannot hold a place by keeping it alive."""
 
-    __slots__ = ("_body", "_connections")
+    __slots__ = ("_body", "_connections", "_end", "_is_answered", "_socket")
 
     def __init__(self, manager: web.Server, connections: Connections) -> None:
         loop = asyncio.get_running_loop()
@@ -112,6 +120,9 @@ class Connection(web.RequestHandler):
         )
         self._connections = connections
         self._body: StreamReader | None = None
+        self._is_answered = False
+        self._socket: asyncio.Transport | None = None
+        self._end: asyncio.TimerHandle | None = None
         # By default 32 requests are read ahead: a connection that sends only short headers would take half a megabyte
         self._max_msg_queue_size, self._msg_queue_resume_size = 1, 0
         self._parser = HttpRequestParser(
@@ -131,20 +142,35 @@ class Connection(web.RequestHandler):
         """Whether the whole request has been received."""
         return self._body is not None and self._body.is_eof()
 
+    @property
+    def waits(self) -> bool:
+        """Whether the whole request has been received, and the bot has not answered it yet."""
+        return self.is_whole and not self._is_answered
+
+    def abort(self) -> None:
+        """Close without sending the rest: an orderly end waits until the client has read everything."""
+        self.force_close()
+        if self._socket is not None:
+            self._socket.abort()
+
     def note_head(self, body: StreamReader) -> None:
         """Note that the headers are complete and `body` follows."""
         self._body = body
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count the connection."""
+        """Count the connection, and limit its time."""
         super().connection_made(transport)
+        self._socket = cast("asyncio.Transport", transport)
+        self._end = self._loop.call_later(LIFETIME.total_seconds(), self._connections.cut_off, self, "too_slow")
         self._connections.add(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Stop counting the connection, and free its body."""
         self._connections.forget(self)
+        if self._end is not None:
+            self._end.cancel()
         super().connection_lost(exc)
-        self._body = None  # a reference cycle would keep the body until the next garbage collection
+        self._body = self._socket = None  # a reference cycle would keep the body until the next garbage collection
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes before they are stored: a connection that has sent too much stores nothing."""
@@ -160,6 +186,7 @@ class Connection(web.RequestHandler):
         if isinstance(resp, web.HTTPException):
             resp.text = _page(resp.status)
         resp.force_close()
+        self._is_answered = True
         sent = await super().finish_response(request, resp, start_time)
         if not self.is_whole:
             self.close()  # discard the rest unparsed: parsing costs us more than sending costs an attacker

@@ -5,9 +5,10 @@ import io
 import json
 import os
 import resource
+import select
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from bot.operations.connections import HEAD_TIMEOUT, MOST_BYTES
+from bot.operations.connections import HEAD_TIMEOUT, LIFETIME, MOST_BYTES
 from bot.operations.server import Server
 
 PATIENCE_SECONDS = 60
@@ -178,6 +179,85 @@ async def test_a_connection_that_waits_for_an_answer_is_not_closed(port: Port, p
         pass_time(timedelta(milliseconds=100))
 
     assert [(await answer).endswith(b"served") for answer in answers] == [True] * (MOST + 1)
+
+
+LARGE = 16 * MIB
+"""More than the system buffers for a client that does not read."""
+
+
+async def _visit_without_reading(port: Port) -> socket.socket:
+    """Ask for a large answer on a connection that never reads, and wait until the bot begins to send it."""
+    client = socket.create_connection((port.host, port.number))
+    client.sendall(b"POST /slack/events HTTP/1.1\r\nHost: bot\r\nContent-Length: 1\r\n\r\nx")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not select.select([client], [], [], 0)[0]:  # noqa: ASYNC110 - a client that reads would end it
+            await asyncio.sleep(0.001)
+    return client
+
+
+async def test_a_client_that_does_not_read_is_cut_in_time(port: Port, log: io.StringIO, pass_time: PassTime) -> None:
+    """A whole request is never cut for room; without a limit, its client could keep the place by reading nothing."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=bytes(LARGE))
+
+    port.answer = answer
+    with await _visit_without_reading(port) as client:
+        pass_time(LIFETIME - timedelta(seconds=1))
+        await asyncio.sleep(0.01)  # time to cut it, if that were due
+        assert len(port.server._connections) == 1
+        pass_time(timedelta(seconds=1))
+        assert len(await asyncio.to_thread(_drain, client)) < LARGE
+
+    assert len(port.server._connections) == 0
+    assert _told(log) == [("connection_cut", {"too_slow": 1})]
+
+
+async def test_clients_that_do_not_read_make_room(port: Port, log: io.StringIO) -> None:
+    """Slack and Prometheus read at once; those that do not cannot keep them out until their time is over."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=bytes(LARGE))
+
+    port.answer = answer
+    async with AsyncExitStack() as stack:
+        for _ in range(MOST):
+            stack.enter_context(await _visit_without_reading(port))
+        assert await (await port.visit()).ask() == 200
+
+    assert _told(log) == [("connection_cut", {"too_many_connections": 1})]
+
+
+async def test_a_handler_goes_on_when_its_connection_is_cut(port: Port, log: io.StringIO, pass_time: PassTime) -> None:
+    """What it was recording is not lost, and nobody was told that it was."""
+    heard, let_go, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def hold(_: web.Request) -> web.StreamResponse:
+        heard.set()
+        await let_go.wait()
+        done.set()
+        return web.Response(text="served")
+
+    port.answer = hold
+    visitor = await port.visit()
+    visitor.send(b"POST /slack/events HTTP/1.1\r\nHost: bot\r\nContent-Length: 1\r\n\r\nx")
+    await heard.wait()
+    reading = asyncio.create_task(visitor.read())
+    pass_time(LIFETIME)
+    assert await reading == b""
+    let_go.set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await done.wait()
+        await port.server.stop()
+    assert _told(log) == [("connection_cut", {"too_slow": 1})]
+
+
+def _drain(client: socket.socket) -> bytes:
+    received = bytearray()
+    with suppress(ConnectionError):
+        while piece := client.recv(MIB):
+            received += piece
+    return bytes(received)
 
 
 async def test_the_connection_that_sent_most_makes_room(port: Port, log: io.StringIO) -> None:
