@@ -1,5 +1,6 @@
 """The check of the public URL, over TLS on loopback: our own bot, other servers, and nobody."""
 
+import gzip
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
@@ -124,6 +125,19 @@ async def test_what_else_answers_has_its_own_fix(
     assert fix in found.fix
     assert "MARKER" not in str(found)
     assert [(method, path) for method, path, _ in asked] == [("POST", "/slack/events")]
+
+
+async def test_no_compressed_answer_is_asked_for_or_unpacked(authority: Authority) -> None:
+    """Anyone may answer at the URL, and a few bytes could expand to all of the memory."""
+    packed = gzip.compress(b"not found\n")
+
+    async with stand_between() as between, terminate_tls(authority, URL(between.address).port or 0) as port:
+        between.tamper = lambda _: web.Response(status=404, body=packed, headers={"Content-Encoding": "gzip"})
+        found = await _examine(f"https://localhost:{port}", _trusting(authority))
+        [(_, _, headers)] = between.asked
+
+    assert headers["accept-encoding"] == "identity"
+    assert "other than the bot" in found.text
 
 
 @asynccontextmanager
