@@ -21,7 +21,7 @@ from bot.model.finding import Check, Finding, Part
 from bot.model.role import Role
 from bot.operations.check_report import CheckReport
 from bot.operations.checks import find_in_files, find_in_process, find_in_settings
-from bot.operations.conditions import examine
+from bot.operations.examiner import examine
 from bot.operations.exposed_files import find_exposed
 from bot.operations.installation import installation_check
 from bot.operations.network_checks import network_check

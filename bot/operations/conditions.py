@@ -9,12 +9,12 @@ from typing import Final
 import structlog
 
 from bot.model.finding import Check, Finding, Mark, Part, log_finding
+from bot.operations.examiner import PATIENCE, Examiner
 
 EXAMINE_EVERY: Final = timedelta(minutes=1)
 EXAMINE_AGAIN: Final = timedelta(seconds=15)
 """While the bot is not ready."""
 
-PATIENCE: Final = timedelta(seconds=20)
 _QUICK_PATIENCE: Final = timedelta(seconds=1.8)
 """A little longer than a call of PostgreSQL may take, which then says why."""
 
@@ -28,7 +28,7 @@ class Conditions:
     """Keeps the latest findings of each part. Until the start is over, that is all that is found."""
 
     def __init__(self) -> None:
-        self._checks: list[Check] = []
+        self._examiners: list[Examiner] = []
         self._found: dict[Part, Sequence[Finding]] = {}
         self._known: dict[str, object] = {}
         self._was_ready: bool | None = None
@@ -47,7 +47,7 @@ class Conditions:
 
     def add(self, *checks: Check) -> None:
         """Examine these parts too, from now on. A part has one check: a second one would hide its findings."""
-        self._checks += checks
+        self._examiners += map(Examiner, checks)
 
     async def begin(self, **known: object) -> None:
         """End the start: from now on, the bot is ready if no finding blocks. Returns after the first examination.
@@ -84,11 +84,11 @@ class Conditions:
         return [finding for part in Part for finding in self._found.get(part, ())]
 
     async def _examine_all(self) -> None:
-        await asyncio.gather(*(self._examine(check, PATIENCE) for check in self._checks))
+        await asyncio.gather(*(self._examine(each, PATIENCE) for each in self._examiners))
 
     async def _examine_quick(self) -> None:
-        quick = (check for check in self._checks if check.is_quick)
-        await asyncio.gather(*(self._examine(check, _QUICK_PATIENCE) for check in quick))
+        quick = (each for each in self._examiners if each.check.is_quick)
+        await asyncio.gather(*(self._examine(each, _QUICK_PATIENCE) for each in quick))
 
     async def _wait_for_what_starts(self) -> None:
         """Wait a little for what is fine and not there yet, such as the job runner's first beat."""
@@ -108,25 +108,12 @@ class Conditions:
             _log.warning("not_ready", parts=list(dict.fromkeys(blocking)), **self._known)
         self._was_ready = ready
 
-    async def _examine(self, check: Check, patience: timedelta) -> None:
-        self._keep(check.part, await examine(check, patience))
+    async def _examine(self, examiner: Examiner, patience: timedelta) -> None:
+        self._keep(examiner.check.part, await examiner.examine(patience))
 
     def _keep(self, part: Part, found: Sequence[Finding]) -> None:
         before, self._found[part] = self._found.get(part, ()), found
         _log_changes(before, found)
-
-
-async def examine(check: Check, patience: timedelta = PATIENCE) -> Sequence[Finding]:
-    """Return what a check finds; never raises, and returns within `patience`."""
-    try:
-        async with asyncio.timeout(patience.total_seconds()):
-            return await check.examine()
-    except TimeoutError:
-        text, fix = "gave no answer in time", ""
-    except Exception as error:  # noqa: BLE001 - a check that fails must not end the bot, or hide the other checks
-        text, fix = f"could not be examined ({type(error).__name__})", "report this, with the log before it"
-    unknown = Finding(part=check.part, event="part_not_examined", text=text, mark=Mark.FAILED, fix=fix, blocks=True)
-    return [unknown]
 
 
 def has_failed(found: Iterable[Finding]) -> bool:

@@ -21,7 +21,7 @@ from bot.model.errors import DatabaseUnavailable
 from bot.model.finding import Finding, Mark
 from bot.model.secret import Secret
 from bot.network import Network, read_network
-from bot.operations.conditions import PATIENCE
+from bot.operations.examiner import PATIENCE
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_KEY, SANDBOX_EMAIL, FakeCloudflare, RateLimit
 from bot.sandbox.failures import Failure
 from bot.sandbox.process import find_free_port

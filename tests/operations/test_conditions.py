@@ -8,7 +8,8 @@ from structlog.testing import capture_logs
 
 from bot.model.finding import Check, Finding, Mark, Part
 from bot.operations.checks import jobs_check
-from bot.operations.conditions import Conditions, examine, has_failed, is_ready
+from bot.operations.conditions import Conditions, has_failed, is_ready
+from bot.operations.examiner import examine
 
 GOOD = Finding(part=Part.SLACK, event="slack_answers", text="all is well")
 BAD = Finding(

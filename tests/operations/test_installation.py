@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.model.finding import Finding, Mark, Part
-from bot.operations.conditions import examine
+from bot.operations.examiner import examine
 from bot.operations.installation import find_in_installation, installation_check
 
 OURS = {"bot/__init__.py": "# ours\n", "bot/cli.py": "# ours\n", "bot/app.py": "# ours\n", "bot/check.py": "# ours\n"}
