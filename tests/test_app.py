@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import signal
 import sqlite3
 import time
@@ -142,7 +143,25 @@ async def test_the_port_for_metrics_is_open_only_if_it_is_asked_for(scene: Scene
             said = await answer.json()
         assert (answer.status, said["ready"]) == (200, True)
         assert {"database", "keys"} <= set(said["parts"])
-        assert said["parts"]["database"]["reason"].endswith("can be written")
+        assert said["parts"]["database"]["reason"] == "database_answers"
+
+
+async def test_the_port_without_a_login_names_no_one(scene: Scene) -> None:
+    """Its reasons say what is wrong, and neither where nor with whom: no id of Slack's or of Cloudflare's account."""
+    changes = {
+        "R2_CREDENTIAL_METRICS_PORT": "0",
+        "R2_CREDENTIAL_ALLOWED_CHANNELS": f"{PLATFORM},C0NOPE1234",
+        "R2_CREDENTIAL_ALLOWED_USERGROUPS": "S0DATAENG,S0NOPE1234",
+    }
+    async with (
+        running(scene.settings(changes=changes)) as bot,
+        aiohttp.ClientSession() as http,
+        http.get(f"http://{bot.metrics_address}/readyz") as answer,
+    ):
+        text = await answer.text()
+
+    assert json.loads(text)["parts"]["channels"]["reason"] == "channel_not_found"
+    assert re.findall(r"\b[A-Z][A-Z0-9]{6,}\b|\b[0-9a-f]{32}\b", text) == []
 
 
 @pytest.mark.parametrize("exceptions", ["", "localhost"])

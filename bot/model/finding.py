@@ -67,7 +67,10 @@ class Finding:
     mark: Mark = Mark.OK
     setting: str = ""
     fix: str = ""
-    """What to do about it, beginning with a verb; empty where only waiting helps."""
+    """What to do about it, beginning with a verb; empty where only waiting helps.
+
+    It names no person, channel or workspace: unlike the text, it is shown on a port without a login.
+    """
 
     blocks: bool = False
     """Whether no submission can be stored while this lasts: the bot is not ready."""

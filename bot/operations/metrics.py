@@ -1,7 +1,7 @@
 """The port for the operator's monitoring: `/metrics` for Prometheus, and `/readyz` as JSON with reasons.
 
-It has no login, so it is off unless it is asked for. `/metrics` names no person, channel or token; the reasons of
-`/readyz` name the ids of listed channels and user groups.
+It has no login, so it names no person, channel, user group, workspace or token. It is off unless a port is set, as the
+image does.
 """
 
 import asyncio
@@ -96,20 +96,28 @@ class _Page(Collector):
 
 
 def describe_readiness(found: Sequence[Finding]) -> dict[str, object]:
-    """Return what `/readyz` says: whether the bot is ready, and for each part its worst findings."""
+    """Return what `/readyz` says: whether the bot is ready, and for each part its worst findings.
+
+    The reasons are the events, which docs/troubleshooting.md explains: the sentences of findings, which the log and
+    `check` show, may name a person or a channel.
+    """
     return {"ready": is_ready(found), "parts": {part.value: _describe(its) for part, its in by_part(found).items()}}
 
 
 def _describe(found: Sequence[Finding]) -> dict[str, object]:
     worst = next(mark for mark in _WORST if any(finding.mark is mark for finding in found))
     shown = [finding for finding in found if finding.mark is worst]
-    fixes = {"fix": "; ".join(finding.fix for finding in shown if finding.fix)}
-    return {
-        "ready": is_ready(found),
-        "mark": worst.value,
-        "reason": "; ".join(finding.text for finding in shown),
-        **(fixes if fixes["fix"] else {}),
+    said = {
+        "reason": _join(finding.event for finding in shown),
+        "setting": _join(finding.setting for finding in shown),
+        "fix": _join(finding.fix for finding in shown),
     }
+    return {"ready": is_ready(found), "mark": worst.value} | {name: text for name, text in said.items() if text}
+
+
+def _join(texts: Iterable[str]) -> str:
+    """Join them, each once: ten archived channels have one reason and one fix."""
+    return "; ".join(dict.fromkeys(text for text in texts if text))
 
 
 def _blocking(event: str, text: str) -> Sequence[Finding]:

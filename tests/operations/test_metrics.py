@@ -4,7 +4,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -33,9 +33,17 @@ from bot.operations.metrics import MetricsPort, describe_readiness
 from bot.operations.sources import of_pace
 
 PassTime = Callable[[timedelta], None]
-GOOD = Finding(part=Part.DATABASE, event="database", text="it can be written")
+GOOD = Finding(part=Part.DATABASE, event="database_answers", text="it can be written")
 WEAK = Finding(part=Part.SLACK, event="scopes_missing", text="a scope is missing", mark=Mark.WARNING, fix="add it")
-BAD = Finding(part=Part.KEYS, event="keys", text="no key fits", mark=Mark.FAILED, fix="restore the key", blocks=True)
+BAD = Finding(
+    part=Part.KEYS,
+    event="keys_missing",
+    text="no key fits",
+    mark=Mark.FAILED,
+    setting="R2_CREDENTIAL_SEALING_KEY",
+    fix="restore the key",
+    blocks=True,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,7 +104,7 @@ async def test_it_answers_before_the_bot_is_ready(monitor: Monitor) -> None:
 
     assert status == HTTPStatus.SERVICE_UNAVAILABLE
     assert '"start": {"ready": false' in text
-    assert "the bot is starting" in text
+    assert '"reason": "starting"' in text
     assert await monitor.value(READY.name) == 0
     assert await monitor.value("process_open_fds") is not None
 
@@ -112,9 +120,10 @@ async def test_each_part_says_why_it_is_not_ready(monitor: Monitor) -> None:
     assert status == HTTPStatus.SERVICE_UNAVAILABLE
     assert text == (
         '{"ready": false, "parts": {'
-        '"database": {"ready": true, "mark": "ok", "reason": "it can be written"}, '
-        '"keys": {"ready": false, "mark": "failed", "reason": "no key fits", "fix": "restore the key"}, '
-        '"slack": {"ready": true, "mark": "warning", "reason": "a scope is missing", "fix": "add it"}}}'
+        '"database": {"ready": true, "mark": "ok", "reason": "database_answers"}, '
+        '"keys": {"ready": false, "mark": "failed", "reason": "keys_missing", "setting": "R2_CREDENTIAL_SEALING_KEY", '
+        '"fix": "restore the key"}, '
+        '"slack": {"ready": true, "mark": "warning", "reason": "scopes_missing", "fix": "add it"}}}'
     )
     ready = {dict(labels)["part"]: value for (name, labels), value in samples.items() if name == PART_READY.name}
     assert ready == {"database": 1.0, "keys": 0.0, "slack": 1.0}
@@ -134,11 +143,29 @@ async def test_a_bot_without_a_blocking_finding_is_ready(monitor: Monitor) -> No
 
 async def test_a_part_shows_only_its_worst_findings() -> None:
     """What is fine beside a failure is not a reason."""
-    found = [GOOD, Finding(part=Part.DATABASE, event="disk", text="the disk is full", mark=Mark.FAILED, blocks=True)]
+    found = [
+        GOOD,
+        Finding(part=Part.DATABASE, event="disk_full", text="the disk is full", mark=Mark.FAILED, blocks=True),
+    ]
 
     assert describe_readiness(found) == {
         "ready": False,
-        "parts": {"database": {"ready": False, "mark": "failed", "reason": "the disk is full"}},
+        "parts": {"database": {"ready": False, "mark": "failed", "reason": "disk_full"}},
+    }
+
+
+def test_nothing_that_a_finding_is_about_is_named() -> None:
+    """The port has no login, and the ids of channels, people and workspaces are for the log and `check`."""
+    found = [
+        replace(WEAK, text=f"the channel {each} is archived", about=each, known={"channel": each, "team": "T0MARKER"})
+        for each in ("C0MARKER1", "C0MARKER2")
+    ]
+
+    said = describe_readiness(found)
+
+    assert "MARKER" not in str(said)
+    assert said["parts"] == {
+        "slack": {"ready": True, "mark": "warning", "reason": "scopes_missing", "fix": "add it"},
     }
 
 
@@ -176,7 +203,7 @@ async def test_a_stop_is_announced(monitor: Monitor, pass_time: PassTime) -> Non
     monitor.port.begin_stop()
 
     status, text = await monitor.get("/readyz")
-    assert (status, "the bot is stopping" in text) == (HTTPStatus.SERVICE_UNAVAILABLE, True)
+    assert (status, '"reason": "stopping"' in text) == (HTTPStatus.SERVICE_UNAVAILABLE, True)
     assert await monitor.value(READY.name) == 0
 
 
