@@ -1,4 +1,4 @@
-"""Examines one part: not twice at a time, and never for longer than whoever asks can wait."""
+"""Examines one part: not twice at a time, and never for longer than those who ask can wait."""
 
 import asyncio
 from collections.abc import Sequence

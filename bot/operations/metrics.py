@@ -112,7 +112,7 @@ def _describe(found: Sequence[Finding]) -> dict[str, object]:
         "setting": _join(finding.setting for finding in shown),
         "fix": _join(finding.fix for finding in shown),
     }
-    return {"ready": is_ready(found), "mark": worst.value} | {name: text for name, text in said.items() if text}
+    return {"ready": is_ready(found), "mark": worst.value, **{name: text for name, text in said.items() if text}}
 
 
 def _join(texts: Iterable[str]) -> str:
