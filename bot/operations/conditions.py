@@ -21,6 +21,8 @@ _QUICK_PATIENCE: Final = timedelta(seconds=1.8)
 _START_PATIENCE: Final = timedelta(seconds=5)
 _START_PAUSE: Final = timedelta(milliseconds=100)
 
+_SEVERITY: Final = {Mark.OK: 0, Mark.WARNING: 1, Mark.FAILED: 2}
+
 _log = structlog.get_logger()
 
 
@@ -129,10 +131,18 @@ def is_ready(found: Iterable[Finding]) -> bool:
 def _log_changes(before: Sequence[Finding], after: Sequence[Finding]) -> None:
     for finding in _new(before, after):
         log_finding(finding)
-    lasting = {(each.event, each.setting, each.about) for each in after}  # one that only got worse has not ended
     for gone in _new(after, before):
-        if gone.mark is not Mark.OK and (gone.event, gone.setting, gone.about) not in lasting:
+        if gone.mark is not Mark.OK and not _lasts(gone, after):
             _log.info("recovered", part=gone.part.value, was=gone.event)
+
+
+def _lasts(gone: Finding, after: Sequence[Finding]) -> bool:
+    """Return whether what is found now is the same, only worse, or hides whether it has ended."""
+    return any(
+        _SEVERITY[each.mark] > _SEVERITY[gone.mark]
+        or (each.event, each.setting, each.about) == (gone.event, gone.setting, gone.about)
+        for each in after
+    )
 
 
 def _new(before: Collection[Finding], after: Iterable[Finding]) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+from bot.model.errors import DatabaseTrouble
 from bot.model.finding import Check, Finding, Mark
 from bot.model.reference import context_about
 
@@ -56,6 +57,9 @@ async def _run(check: Check) -> Sequence[Finding]:
         return await check.examine()
     except TimeoutError:
         return [_unknown(check, "gave no answer in time")]
+    except DatabaseTrouble:
+        text = "not examined, since the database does not answer"
+        return [Finding(part=check.part, event="part_without_database", text=text, mark=Mark.WARNING)]
     except asyncio.CancelledError:
         if (task := asyncio.current_task()) and task.cancelling():
             raise

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from structlog.testing import capture_logs
 
+from bot.model.errors import DatabaseUnavailable
 from bot.model.finding import Check, Finding, Mark, Part
 from bot.operations.checks import jobs_check
 from bot.operations.conditions import Conditions, has_failed, is_ready
@@ -215,3 +216,36 @@ async def test_what_is_about_to_work_gets_a_moment_at_the_start() -> None:
     assert [(line["event"], line["log_level"]) for line in logged if line["log_level"] != "debug"] == [
         ("ready", "info")
     ]
+
+
+async def test_what_is_hidden_by_something_worse_has_not_recovered() -> None:
+    """A disk that was almost full, and is full now; a socket that is closed tells nothing of who shares the app."""
+    conditions, disk = Conditions(), Patient(DOUBTFUL)
+    conditions.add(Check(part=Part.SLACK, examine=disk.examine))
+    with capture_logs() as logged:
+        await conditions.begin()
+        for found in (BAD, DOUBTFUL, GOOD):
+            disk.found = [found]
+            await conditions.examine()
+
+    told = [(line["event"], line.get("was")) for line in logged if line["log_level"] != "debug"]
+    assert told == [
+        ("scope_unused", None),
+        ("ready", None),
+        ("slack_refused", None),
+        ("not_ready", None),
+        ("scope_unused", None),
+        ("recovered", "slack_refused"),
+        ("ready", None),
+        ("recovered", "scope_unused"),
+    ]
+
+
+async def test_a_part_that_needs_the_database_names_no_bug() -> None:
+    """The database's own finding says what is wrong."""
+
+    async def ask() -> Sequence[Finding]:
+        raise DatabaseUnavailable
+
+    [found] = await examine(Check(part=Part.CATALOGS, examine=ask))
+    assert (found.event, found.mark, found.blocks, found.fix) == ("part_without_database", Mark.WARNING, False, "")
