@@ -268,6 +268,9 @@ def _harden() -> None:
     from bot.operations.hardening import harden
 
     _warn(*harden())
+    from bot.operations.stop_signals import clean_up_at_a_signal
+
+    clean_up_at_a_signal()
 
 
 def _warn(*warnings: str) -> None:

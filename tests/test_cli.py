@@ -397,6 +397,35 @@ def test_a_backup_needs_no_other_setting() -> None:
     )
 
 
+SIGNALLED = """
+import os, signal, sys
+from bot.cli import main
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def hear(event, arguments):
+    if event == "os.link":
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+sys.addaudithook(hear)
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("command", ["backup", "keygen"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_leaves_no_unfinished_file(command: str, number: signal.Signals) -> None:
+    """It comes when all is written, and nothing has its name yet."""
+    _make_database()
+    Path("to").mkdir(mode=0o700)
+    words = [sys.executable, "-c", SIGNALLED, str(int(number)), command, "to/new"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - our own program
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + number, "", "")
+    assert list(Path("to").iterdir()) == []
+    assert [path.name for path in Path("data").iterdir()] == ["bot.sqlite"]
+
+
 @pytest.mark.parametrize("command", [("backup", "copy.sqlite"), ("restored",)], ids=lambda command: command[0])
 def test_a_bad_place_of_the_database_is_reported(command: tuple[str, ...]) -> None:
     """By its name, with the fix and without its value."""

@@ -103,12 +103,24 @@ def leave_at_once() -> None:
             signal.signal(number, _leave)
 
 
+def clean_up_at_a_signal() -> None:
+    """Let a signal end a short command as an exception does, so that it removes its unfinished files."""
+    if threading.current_thread() is threading.main_thread():  # no other may
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
+                signal.signal(number, _exit)
+
+
 def _only_wake(_: int, __: object) -> None:
     """Do nothing: the signal's number is in the pipe."""
 
 
 def _leave(_: int, __: object) -> None:
     sys.exit(0)
+
+
+def _exit(number: int, _: object) -> None:
+    sys.exit(128 + number)  # as a shell reports it
 
 
 def _cut_off(code: int, cause: str, end: End) -> None:

@@ -1,26 +1,34 @@
 """Copies the SQLite database while the bot runs and writes. The copy holds no sealed value and no open submission.
 
-What is open now must not be sent from a backup: by the time that it is put back, a newer token may be in the slot.
+What is open now must not be sent from a backup: by the time that it is put back, a newer token may be in the slot. So
+the sealed values never reach a file with a name: however this ends, also by SIGKILL, none is left behind. SQLite opens
+nothing in the target's directory, where another user may have planted its files.
 """
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy import Connection, StaticPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
+from bot.sealing.private_places import find_exposure
+from bot.storage.backup_draft import AnotherBackup, backup_draft
 from bot.storage.database import SchemaTooNew
 from bot.storage.migrations import is_up_to_date
 from bot.storage.moves import forget_all_open
 
 _BUSY_SECONDS: Final = 5.0
-_IN_MEMORY: Final = ("PRAGMA journal_mode = DELETE", "PRAGMA journal_mode = MEMORY", "PRAGMA secure_delete = ON")
-"""For the draft: no journal on the backup's disk, which would keep what is erased."""
+_LEFT_FOR_THE_BOT: Final = 16 * 1024 * 1024
+_PAGES_AT_ONCE: Final = 1000
+"""Between two of these parts, a signal can end the command."""
+
+_AS_ITS_USER: Final = "run this as the bot's user, who can read and write the database's directory"
 
 
 class BackupRefused(Exception):  # noqa: N818 - reads as what it says
@@ -31,23 +39,40 @@ def back_up(database: Path, target: Path, at: datetime) -> int:
     """Write a copy of the database to a new file, mode 0600; return how many submissions were open, and end in it.
 
     Raises BackupRefused, and then leaves nothing behind. The file appears under its name only when it is complete and
-    on disk.
+    on disk. Needs room for two copies in the database's directory. One backup of a database at a time.
     """
-    if not database.is_file():
-        message = f"{database}: there is no database here; set R2_CREDENTIAL_DATA_DIR or R2_CREDENTIAL_DATABASE_URL"
-        raise BackupRefused(message)
+    _require_database(database)
     _require_free(target)
     try:
-        with _draft(target, "draft") as draft, _draft(target, "vacuumed") as vacuumed:
-            _copy(database, draft)
-            ended = _forget(database, draft, at)
-            _vacuum(draft, vacuumed)
-            _publish(vacuumed, target)
+        with backup_draft(database) as (draft, clean), _copy(database) as copy:
+            ended = _forget(copy, database, at)
+            _vacuum(copy, draft)
+            _write(clean, target)
+    except AnotherBackup:
+        message = f"another backup of {database} is being made; wait for its end, and try again"
+        raise BackupRefused(message) from None
     except OSError as error:
-        _require_free(target)  # another process may have been faster
-        message = f"{target} cannot be written ({error.strerror}); name a file on a local disk with room for it"
+        message = f"{database.parent} cannot be written ({error.strerror}), and a backup is put together there"
         raise BackupRefused(message) from None
     return ended
+
+
+def _require_database(database: Path) -> None:
+    try:
+        size = database.stat().st_size
+        exposure = find_exposure(database.parent) or find_exposure(database)
+    except FileNotFoundError:
+        message = f"{database}: there is no database here; set R2_CREDENTIAL_DATA_DIR or R2_CREDENTIAL_DATABASE_URL"
+        raise BackupRefused(message) from None
+    except OSError as error:
+        message = f"{database} cannot be read ({error.strerror}); {_AS_ITS_USER}"
+        raise BackupRefused(message) from None
+    if exposure:
+        message = f"{database.parent} cannot be used: {exposure}"
+        raise BackupRefused(message)
+    if shutil.disk_usage(database.parent).free < 2 * size + _LEFT_FOR_THE_BOT:
+        message = f"{database.parent} has no room for two copies of the database, as a backup needs; make room there"
+        raise BackupRefused(message)
 
 
 def _require_free(target: Path) -> None:
@@ -57,41 +82,48 @@ def _require_free(target: Path) -> None:
 
 
 @contextmanager
-def _draft(target: Path, kind: str) -> Iterator[Path]:
-    """Make an empty file that only this user can read, and remove it in the end."""
-    path = target.with_name(f".{target.name}.{kind}")
-    path.unlink(missing_ok=True)  # left by a kill
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+def _copy(database: Path) -> Iterator[sqlite3.Connection]:
+    """Copy all pages in one read transaction, which keeps no writer waiting.
+
+    The copy is a temporary database: SQLite keeps it in memory, and what does not fit in a file that it unlinks as soon
+    as it is open.
+    """
+    with closing(sqlite3.connect("", isolation_level=None)) as copy, _spilled_to(copy, database.parent):
+        copy.execute("PRAGMA journal_mode = MEMORY")
+        copy.execute("PRAGMA secure_delete = ON")
+        try:
+            with _opened(database) as source:
+                source.execute("BEGIN")
+                source.execute(
+                    "SELECT count(*) FROM sqlite_master"
+                ).fetchone()  # fails if locked; `backup` would wait forever
+                source.backup(copy, pages=_PAGES_AT_ONCE)
+        except sqlite3.Error as error:
+            raise _refusal(database, error) from None
+        yield copy
+
+
+@contextmanager
+def _spilled_to(copy: sqlite3.Connection, directory: Path) -> Iterator[None]:
+    """Keep SQLite's temporary files on the database's disk: blocks of /tmp would outlive the destroyed keys' disk."""
+    quoted = str(directory.absolute()).replace("'", "''")
+    copy.execute(f"PRAGMA temp_store_directory = '{quoted}'")  # no value can be bound in a pragma
     try:
-        yield path
+        yield
     finally:
-        path.unlink(missing_ok=True)
+        copy.execute("PRAGMA temp_store_directory = ''")
 
 
-def _copy(database: Path, draft: Path) -> None:
-    """Copy all pages in one read transaction, which keeps no writer waiting."""
-    try:
-        with _opened(database) as source, _opened(draft) as copy:
-            source.execute("BEGIN")
-            source.execute(
-                "SELECT count(*) FROM sqlite_master"
-            ).fetchone()  # fails if locked; `backup` would wait forever
-            source.backup(copy)
-    except sqlite3.Error as error:
-        raise _refusal(database, draft, error) from None
-
-
-def _forget(database: Path, draft: Path, at: datetime) -> int:
-    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(draft), poolclass=NullPool)
+def _forget(copy: sqlite3.Connection, database: Path, at: datetime) -> int:
+    engine = create_engine("sqlite://", creator=lambda: copy, poolclass=StaticPool)
     try:
         with engine.connect() as connection:
             _require_ours(connection, database)
-            for pragma in _IN_MEMORY:
-                connection.exec_driver_sql(pragma)
+            connection.exec_driver_sql("BEGIN")
             ended = forget_all_open(connection, at)
-            connection.commit()
+            connection.exec_driver_sql("COMMIT")
     except DBAPIError as error:
-        raise _refusal(database, draft, error.orig) from None
+        raise _refusal(database, error.orig) from None
     return ended
 
 
@@ -108,21 +140,44 @@ def _require_ours(connection: Connection, database: Path) -> None:
         raise BackupRefused(message) from None
 
 
-def _vacuum(draft: Path, vacuumed: Path) -> None:
+def _vacuum(copy: sqlite3.Connection, draft: Path) -> None:
     """Write only what the tables hold: a freed page can hold what was erased."""
     try:
-        with _opened(draft) as connection:
-            connection.execute("VACUUM INTO ?", (str(vacuumed),))
+        copy.execute("VACUUM INTO ?", (str(draft.absolute()),))
     except sqlite3.Error as error:
-        raise _refusal(draft, vacuumed, error) from None
+        raise _refusal(draft, error) from None
 
 
-def _publish(vacuumed: Path, target: Path) -> None:
-    """Sync the file, then give it its name; raises FileExistsError if another process was faster."""
-    with vacuumed.open("rb") as file:
-        os.fsync(file.fileno())
-    os.link(vacuumed, target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
+def _write(clean: BinaryIO, target: Path) -> None:
+    """Write the file, then give it its name."""
+    unfinished = target.with_name(f".{target.name}.draft")
+    try:
+        with _created(unfinished) as file:
+            shutil.copyfileobj(clean, file)
+            file.flush()
+            os.fsync(file.fileno())
+            os.link(unfinished, target)
+        _sync(target.parent)
+    except OSError as error:
+        _require_free(target)  # another process was faster
+        message = f"{target} cannot be written ({error.strerror}); name a file on a local disk with room for it"
+        raise BackupRefused(message) from None
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[BinaryIO]:
+    """Create a file that only this user can read, and remove it in the end."""
+    path.unlink(missing_ok=True)  # left by a kill; it holds nothing sealed
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -136,17 +191,16 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def _refusal(database: Path, target: Path, error: BaseException | None) -> BackupRefused:
+def _refusal(database: Path, error: BaseException | None) -> BackupRefused:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return _damaged(database)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return BackupRefused(f"{target.parent} has no room for a backup, or fails ({name}); make room, or name another")
+        return BackupRefused(f"{database.parent} has no room for a backup, or fails ({name}); make room there")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BackupRefused(f"{database} is held by another program ({name}); end that program, and try again")
-    fix = "run this as the bot's user, who can read and write the database's directory"
-    return BackupRefused(f"{database} cannot be read ({name}); {fix}")
+    return BackupRefused(f"{database} cannot be read ({name}); {_AS_ITS_USER}")
 
 
 def _damaged(database: Path) -> BackupRefused:

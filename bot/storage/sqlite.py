@@ -21,6 +21,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from bot.model.errors import CommitUnknown, DatabaseTrouble, DatabaseUnavailable
+from bot.storage.backup_draft import remove_stale_draft
 from bot.storage.database import DatabaseBusy, DatabaseCorrupt
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
 from bot.storage.sqlite_faults import NO_WAL, Fault, find_fault
@@ -89,6 +90,7 @@ class SqliteDatabase:
         which leave the files unchanged.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_stale_draft(self._path)
         try:
             was_inspected = _inspect(self._path)
             self._engine = _engine(self._path)

@@ -6,21 +6,25 @@ import shutil
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path, PosixPath
-from typing import Self
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from bot.model.move import Changes, Move
 from bot.model.submission import Sealed, SealedResponseUrl, SealedToken, State
 from bot.storage.backup import BackupRefused, back_up
+from bot.storage.backup_draft import backup_draft
 from bot.storage.database import SchemaTooNew
 from bot.storage.migrations import VERSIONS, bring_up_to_date
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.make import NOW, make_key, make_new_submission
+from tests.sealing.test_private_places import give_away
 from tests.storage.test_migrations import FIRST_SUBMISSION, NEXT, NEXT_STEP
 
 SEALED = "sealed.v1.0000000000facade.MADEUPBACKUPTOKEN"
@@ -299,28 +303,142 @@ def test_a_database_that_another_program_holds_is_refused(
             back_up(migrated_path, target, NOW)
 
 
-class _Raced(PosixPath):
-    """A path under which another process writes a file as soon as the backup has begun."""
-
-    def with_name(self, name: str) -> Self:
-        Path(self).write_text("kept")
-        return super().with_name(name)
-
-
-def test_a_file_that_appears_meanwhile_is_not_replaced(migrated_path: Path, target: Path) -> None:
-    """As if it had been there before."""
-    with pytest.raises(BackupRefused, match="already exists, and a backup never replaces one; choose another name"):
-        back_up(migrated_path, _Raced(target), NOW)
-
-    assert target.read_text() == "kept"
-    assert names_in(target.parent) == ["backup.sqlite", "data"]
-
-
 def test_what_a_kill_left_is_replaced(migrated_path: Path, target: Path) -> None:
     """A draft is no backup."""
-    draft = target.with_name(f".{target.name}.draft")
-    draft.write_text("half")
+    for draft in (target.with_name(f".{target.name}.draft"), *drafts_of(migrated_path)):
+        draft.write_text("half")
 
     back_up(migrated_path, target, NOW)
 
     assert names_in(target.parent) == ["backup.sqlite", "data"]
+    assert names_in(migrated_path.parent) == [migrated_path.name]
+
+
+def test_what_a_kill_left_is_removed_by_a_start(migrated_path: Path) -> None:
+    """Nobody may make a backup again."""
+    for draft in drafts_of(migrated_path):
+        draft.write_text("half")
+    database = SqliteDatabase(migrated_path)
+    database.start()
+    database.stop()
+
+    assert names_in(migrated_path.parent) == [migrated_path.name]
+
+
+def test_one_backup_of_a_database_is_made_at_a_time(migrated_path: Path, target: Path) -> None:
+    """A second one is refused, and neither it nor a start removes the draft of the first."""
+    with backup_draft(migrated_path) as (draft, _):
+        with pytest.raises(BackupRefused, match=r"another backup of .+ is being made; wait for its end"):
+            back_up(migrated_path, target, NOW)
+        database = SqliteDatabase(migrated_path)
+        database.start()
+        database.stop()
+
+        assert draft.exists()
+    assert names_in(target.parent) == ["data"]
+
+
+EVENTS = ("open", "sqlite3.connect", "fcntl.flock", "os.link", "os.remove")
+"""Python's audit events between which every step of a backup lies."""
+
+KILLED = f"""
+import os, signal, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from bot.storage.backup import back_up
+
+def hear(event, arguments):
+    global left
+    if event in {EVENTS} and (event != "open" or str(arguments[0]).startswith(own)):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+left, own = int(sys.argv[3]), str(Path(sys.argv[2]).parent)
+sys.addaudithook(hear)
+back_up(Path(sys.argv[1]), Path(sys.argv[2]), datetime.now(UTC))
+"""
+
+
+@pytest.mark.thorough
+async def test_a_kill_at_any_time_leaves_nothing_sealed(
+    submissions: Submissions, database: SqliteDatabase, database_path: Path, target: Path
+) -> None:
+    """Not beside the backup, nor in a file of the data directory that is not the database."""
+    for state in WAYS:
+        await record(submissions, state)
+    database.stop()
+    is_killed, number = True, 0
+    while is_killed:
+        number += 1
+        ended = run_python(KILLED, database_path, target.with_name(f"{number}.sqlite"), number)
+        is_killed = ended.returncode == -signal.SIGKILL
+        holding = [path.name for path in target.parent.rglob("*") if path.is_file() and SEALED in content_of(path)]
+        assert holding == [database_path.name], number
+        assert is_killed or ended.returncode == 0, ended.stderr
+
+    assert number > len(EVENTS)
+    assert names_in(database_path.parent) == [database_path.name]
+
+
+def run_python(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a program in a new process."""
+    words = [sys.executable, "-c", program, *(str(argument) for argument in arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - our own program
+
+
+def content_of(path: Path) -> str:
+    """Return all bytes of a file as text."""
+    return path.read_bytes().decode("latin-1")
+
+
+def drafts_of(database: Path) -> tuple[Path, Path]:
+    """Return the files that a killed backup can leave beside the database."""
+    return database.with_name(f".{database.name}.backup"), database.with_name(f".{database.name}.backup-journal")
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-journal", "-shm"])
+def test_nothing_that_another_user_planted_is_opened(migrated_path: Path, target: Path, ending: str) -> None:
+    """SQLite would replay a log of theirs: beside the backup, it opens no file at all."""
+    planted = [target.with_name(f".{target.name}.{kind}{ending}") for kind in ("draft", "vacuumed")]
+    for path in planted:
+        path.mkdir()
+
+    back_up(migrated_path, target, NOW)
+
+    assert all(path.is_dir() for path in planted)
+    assert ask(target, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("others", ["write there", "own it"])
+def test_the_directory_of_the_database_must_be_the_bots(
+    migrated_path: Path, target: Path, others: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a start: the backup is put together there."""
+    if others == "own it":
+        give_away(migrated_path.parent, monkeypatch)
+    else:
+        migrated_path.parent.chmod(0o777)
+
+    with pytest.raises(BackupRefused, match=f"^{migrated_path.parent} cannot be used: "):
+        back_up(migrated_path, target, NOW)
+
+    assert names_in(target.parent) == ["data"]
+    assert names_in(migrated_path.parent) == [migrated_path.name]
+
+
+class DiskUsage(NamedTuple):
+    """As the standard library's, which has no public name."""
+
+    total: int
+    used: int
+    free: int
+
+
+def test_a_backup_leaves_room_for_the_bot(migrated_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is put together on the bot's own disk."""
+    size = migrated_path.stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: DiskUsage(total=0, used=0, free=size + 2**24))
+
+    with pytest.raises(BackupRefused, match="has no room for two copies of the database, as a backup needs; make room"):
+        back_up(migrated_path, target, NOW)
