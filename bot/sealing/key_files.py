@@ -110,11 +110,11 @@ def write_key_file(path: Path, pem: str) -> str:
     draft = path.with_name(f".{path.name}.draft")
     draft.unlink(missing_ok=True)  # left by a kill: a half-written key must never be used
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
     try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
         os.link(draft, path)
     finally:
         draft.unlink()

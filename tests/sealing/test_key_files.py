@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import resource
+import signal
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -374,6 +376,20 @@ def test_a_draft_left_by_a_kill_does_not_block_a_new_key(tmp_path: Path) -> None
     draft.chmod(0o666)
     write_key_file(tmp_path / "key.pem", generate_private_key())
     assert mode_of(only_file(tmp_path)) == 0o600
+
+
+def test_a_key_that_does_not_fit_on_the_disk_leaves_no_part_of_it(tmp_path: Path) -> None:
+    """The start of a private key, in a file that nobody knows of."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_key_file(tmp_path / "key.pem", generate_private_key())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_path_that_is_not_a_directory_is_refused(tmp_path: Path) -> None:
