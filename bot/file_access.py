@@ -24,17 +24,34 @@ def explain(error: OSError, path: Path, *, tree: Path | None = None) -> str:
 
     Never raises; says nothing of a file's content.
     """
+    reason = error.strerror or "it cannot be opened"
     fix = find_fix(error, path, tree=tree)
-    reason = f"({error.strerror or 'it cannot be opened'})"
-    return f"{reason}: {fix}" if fix else reason
+    return f"({reason}): {fix}" if fix else f"({reason})"
 
 
 def find_fix(error: OSError, path: Path, *, tree: Path | None = None) -> str:
-    """Return the fix alone; empty where none is known. Never raises."""
+    """Return the fix alone, or "" where none is known."""
     try:
         return _find_fix(error.errno, path, tree)
     except (OSError, ValueError):  # it changed meanwhile, or is no possible path
         return ""
+
+
+def advise_root(place: Path) -> str:
+    """Return how to run this as the user whose place it is, if this is root and the place is not; else "".
+
+    What root creates there, and what it hands over to itself, keeps the bot of that user out. Raises OSError.
+    """
+    status = place.stat()
+    if os.geteuid() != 0 or status.st_uid == 0:
+        return ""
+    command = f"setpriv --reuid {status.st_uid} --regid {status.st_gid} --clear-groups"
+    return f"run this as its user, uid {status.st_uid}: with `{command}` before it, or `docker exec -u {status.st_uid}`"
+
+
+def or_as(owner: int) -> str:
+    """Return what follows the advice to hand a place over to this user: it may be a bot's."""
+    return f", or run this as uid {owner} if that is the bot's user" if owner != 0 else ""
 
 
 def _find_fix(number: int | None, path: Path, tree: Path | None) -> str:
@@ -53,17 +70,22 @@ def _grant(path: Path, tree: Path | None) -> str:
     for parent in reversed(_absolute(tree or path).parents):
         if _owner(parent) is not None and not os.access(parent, os.X_OK, effective_ids=True):
             return f"uid {user} cannot enter {parent}: let it, or name another place"
-    owners = {_owner(each) for each in (tree, path) if each is not None} - {None}
+    owners = [owner for each in (tree, path) if each is not None and (owner := _owner(each)) is not None]
     if not owners:
         return _make_room(path, user, is_directory=path == tree)
-    if owners != {user}:
-        return f"the bot runs as uid {user}, so run `chown {'-R ' if tree else ''}{user} {_quote(tree or path)}`"
+    if as_its_user := advise_root(path if tree is None or _owner(tree) is None else tree):
+        return as_its_user
+    if others := [owner for owner in owners if owner != user]:
+        command = f"chown {'-R ' if tree else ''}{user} {_quote(tree or path)}"
+        return f"the bot runs as uid {user}, so run `{command}`{or_as(others[0])}"
     return f"its mode keeps its own user out: run `chmod {'-R u+rwX' if tree else 'u+rw'} {_quote(tree or path)}`"
 
 
 def _make_room(path: Path, user: int, *, is_directory: bool) -> str:
     parent = next(each for each in _absolute(path).parents if _owner(each) is not None)
     obstacle = f"uid {user} may not write to {parent}"
+    if as_its_user := advise_root(parent):
+        return f"{obstacle}: {as_its_user}"
     if is_directory:
         return f"{obstacle}: name another place, or run `install -d -m 700 -o {user} {_quote(path)}`"
     return f"{obstacle}: name a directory that it owns"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -35,6 +36,38 @@ def file_modes_hold() -> Iterator[None]:
         yield
     finally:
         assert libc.capset(header, before) == 0
+
+
+@contextmanager
+def as_a_stranger() -> Iterator[Path]:
+    """Run as STRANGER, and yield an empty directory that anyone can enter; skips without root."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can run as another user")
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        os.seteuid(STRANGER)
+        try:
+            yield Path(name)
+        finally:
+            os.seteuid(0)
+
+
+def give_to_a_stranger(directory: Path) -> Path:
+    """Hand a directory and all in it to STRANGER; skips without root."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives a file to another user")
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
+    return directory
+
+
+def states_below(directory: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Return the owner, the mode and the content of a directory and of everything in it."""
+    paths = (directory, *directory.rglob("*"))
+    return {
+        str(path): (path.stat().st_uid, path.stat().st_mode, b"" if path.is_dir() else path.read_bytes())
+        for path in paths
+    }
 
 
 @cache

@@ -28,7 +28,7 @@ from bot.cli import main
 from bot.sandbox.process import find_free_port
 from bot.slack.manifest import build_manifest
 from bot.storage.sqlite import SqliteDatabase
-from tests.privileges import STRANGER, with_a_full_disk, without_an_account
+from tests.privileges import STRANGER, give_to_a_stranger, states_below, with_a_full_disk, without_an_account
 
 ROOT = Path(bot.__file__).parent.parent
 REFUSED = 2
@@ -450,6 +450,21 @@ def test_a_restore_can_be_declared() -> None:
     ended = call("restored")
     assert ended.exit_code == REFUSED
     assert "is damaged, or no database at all" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("run",), ("backup", "copy.sqlite"), ("restored",)], ids=lambda command: command[0]
+)
+def test_root_does_not_touch_what_is_another_users(command: tuple[str, ...], tmp_path: Path) -> None:
+    """A file of root in the data directory would keep the bot of that user from its own database."""
+    _make_database()
+    data = tmp_path / "data"
+    before = states_below(give_to_a_stranger(data))
+    ended = call_process(*command, environment=GOOD | {"R2_CREDENTIAL_DATA_DIR": str(data)})
+    assert ended.returncode == REFUSED
+    assert f"run this as its user, uid {STRANGER}: with `setpriv --reuid {STRANGER} --regid" in ended.stderr
+    assert "chown" not in ended.stderr
+    assert states_below(data) == before
 
 
 def test_a_start_creates_files_for_its_user_only() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from bot.file_access import explain
-from tests.privileges import file_modes_hold
+from tests.privileges import STRANGER, as_a_stranger, file_modes_hold
 
 USER = os.geteuid()
+OTHER = 65534
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def hand_to_another_user(path: Path) -> None:
     """Give a path away; only root can."""
     if USER != 0:
         pytest.skip("only root gives a file to another user")
-    os.chown(path, 65534, -1)
+    os.chown(path, OTHER, -1)
 
 
 def make_closed(path: Path) -> Path:
@@ -39,31 +40,69 @@ def make_closed(path: Path) -> Path:
     return path
 
 
-def test_a_file_of_another_user_is_handed_over(tmp_path: Path) -> None:
-    """With the real uid and the whole path."""
-    path = tmp_path / "a secret"
-    path.touch(mode=0o600)
-    hand_to_another_user(path)
-    said = explain(fault(path), path)
-    assert said == f"(Permission denied): the bot runs as uid {USER}, so run `chown {USER} '{path}'`"
+def make_for(user: int, path: Path, mode: int = 0o600) -> None:
+    """Create a file for a user; only root can."""
+    os.seteuid(0)
+    path.touch(mode=mode)
+    os.chown(path, user, user)
+    os.seteuid(STRANGER)
+
+
+@pytest.mark.parametrize(
+    ("owner", "end"),
+    [
+        pytest.param(0, "", id="root"),
+        pytest.param(OTHER, f", or run this as uid {OTHER} if that is the bot's user", id="another user"),
+    ],
+)
+def test_a_file_of_another_user_is_handed_over(owner: int, end: str) -> None:
+    """With the real uid and the whole path; the bot may be the other user's, and this command not."""
+    with as_a_stranger() as directory:
+        path = directory / "a secret"
+        make_for(owner, path)
+        said = explain(fault(path), path)
+    assert said == f"(Permission denied): the bot runs as uid {STRANGER}, so run `chown {STRANGER} '{path}'`{end}"
 
 
 @pytest.mark.parametrize("name", ["", "lock", "keys/key.pem"])
-def test_a_directory_of_another_user_is_handed_over_as_a_whole(tmp_path: Path, name: str) -> None:
+def test_a_directory_of_another_user_is_handed_over_as_a_whole(name: str) -> None:
     """A volume that root made: whichever file in it was tried first."""
+    with as_a_stranger() as directory:
+        tree = directory / "data"
+        os.seteuid(0)
+        (tree / "keys").mkdir(parents=True)
+        (tree / "keys/key.pem").touch()
+        tree.chmod(0o700)
+        os.seteuid(STRANGER)
+        said = explain(PermissionError(errno.EACCES, "No"), tree / name, tree=tree)
+    assert said == f"(No): the bot runs as uid {STRANGER}, so run `chown -R {STRANGER} {tree}`"
+
+
+@pytest.mark.parametrize("name", ["data", "data/lock", "data/missing/lock"])
+def test_root_is_told_to_run_as_the_user_whose_place_it_is(tmp_path: Path, name: str) -> None:
+    """Root in a container may have no right to the files of others; handing them over would break their bot."""
     tree = tmp_path / "data"
-    (tree / "keys").mkdir(parents=True)
-    (tree / "keys/key.pem").touch()
+    tree.mkdir()
     hand_to_another_user(tree)
-    tree.chmod(0o700)
-    path = tree / name
-    assert explain(PermissionError(errno.EACCES, "No"), path, tree=tree) == (
-        f"(No): the bot runs as uid {USER}, so run `chown -R {USER} {tree}`"
+    said = explain(PermissionError(errno.EACCES, "No"), tmp_path / name, tree=tree)
+    assert said == (
+        f"(No): run this as its user, uid {OTHER}: with `setpriv --reuid {OTHER} --regid {tree.stat().st_gid} "
+        f"--clear-groups` before it, or `docker exec -u {OTHER}`"
+    )
+
+
+def test_root_makes_no_directory_of_its_own_in_the_place_of_another_user(tmp_path: Path) -> None:
+    """The bot of that user could not use it."""
+    hand_to_another_user(tmp_path)
+    tmp_path.chmod(0o755)
+    tree = tmp_path / "data"
+    assert f"uid {USER} may not write to {tmp_path}: run this as its user, uid {OTHER}" in (
+        explain(PermissionError(errno.EACCES, "No"), tree, tree=tree)
     )
 
 
 def test_a_file_of_another_user_in_an_own_directory_is_handed_over_with_it(tmp_path: Path) -> None:
-    """As after one start as root."""
+    """As after one start as another user."""
     path = tmp_path / "bot.sqlite"
     path.touch(mode=0o600)
     hand_to_another_user(path)

@@ -38,7 +38,10 @@ def _is_own_directory(path: Path) -> bool:
 
 
 def _fix(path: Path) -> str:
-    """Return the command; a file that another user lets this one read has to change hands first."""
+    """Return the command; a file that another user lets this one read has to change hands first.
+
+    Not to root, which reads it anyway: it may be the file of a bot that is another user's.
+    """
     name, user = shlex.quote(str(path)), os.geteuid()
-    hand_over = f"chown {user} {name} && " if path.stat().st_uid != user else ""
+    hand_over = f"chown {user} {name} && " if user not in (0, path.stat().st_uid) else ""
     return f"run `{hand_over}chmod go-rwx {name}`"

@@ -89,7 +89,7 @@ class KeyFiles:
         return path
 
     def _require_private(self) -> None:
-        exposure = find_exposure(self._directory)
+        exposure = find_exposure(self._directory, self._directory.parent)
         if exposure:
             raise KeyFileUnusable(self._directory, exposure)
 

@@ -8,18 +8,24 @@ import os
 import stat
 from pathlib import Path
 
+from bot.file_access import advise_root, or_as
+
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ALL_BUT_OWNER = stat.S_IRWXG | stat.S_IRWXO
 
 
-def find_exposure(path: Path) -> str | None:
+def find_exposure(path: Path, place: Path | None = None) -> str | None:
     """Return the problem and its fix if anyone except this user and root owns the path or can write to it, else None.
 
+    `place` is the directory of the bot whose owner its user is; by default the path itself, or the directory of a file.
     For a symbolic link, the target and the owner of the link are checked. Raises OSError.
     """
     status, user = path.stat(), os.geteuid()
-    if not {status.st_uid, path.lstat().st_uid} <= {user, 0}:
-        return f"it belongs to another user: run `chown -R {user} {path}` after checking its contents"
+    owners = [each for each in (status.st_uid, path.lstat().st_uid) if each not in (user, 0)]
+    if owners:
+        fix = advise_root(place or (path if path.is_dir() else path.parent))
+        fix = fix or f"run `chown -R {user} {path}` after checking its contents{or_as(owners[0])}"
+        return f"it belongs to another user: {fix}"
     if status.st_mode & _OTHERS_WRITE:
         return f"others can write to it: run `chmod go-w {path}`{_OF_A_VOLUME if path.is_dir() else ''}"
     return None

@@ -105,15 +105,18 @@ async def _examine_files(settings: Settings, now: datetime) -> tuple[Finding, _K
 
 def _require_usable(directory: Path, setting: str) -> None:
     """Require that this user alone controls a directory, or can create it."""
-    existing = next(each for each in (directory, *directory.absolute().parents) if each.exists())
-    if existing == directory and (exposure := find_exposure(directory)):
-        raise _Bad(Trouble(reason=f"{directory} cannot be used", fix=exposure), setting)
-    if not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
-        raise _Bad(_denied(directory, PermissionError(errno.EACCES, os.strerror(errno.EACCES))), setting)
+    try:
+        existing = next(each for each in (directory, *directory.absolute().parents) if each.exists())
+        if existing == directory and (exposure := find_exposure(directory)):
+            raise _Bad(Trouble(reason=f"{directory} cannot be used", fix=exposure), setting)
+        if not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _Bad(_denied(directory, error), setting) from None
 
 
 def _denied(directory: Path, error: OSError) -> Trouble:
-    """Return why a directory of the bot's own cannot be used, in the words of a start."""
+    """Return why a directory cannot be used, in the words of a start."""
     reason = f"{directory} cannot be used ({error.strerror})"
     return Trouble(reason=reason, fix=find_fix(error, directory, tree=directory))
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bot.model.finding import Part
+from tests.privileges import STRANGER, give_to_a_stranger, states_below
 from tests.scene import Scene, SetScene
 
 MARK = "MARKED7f3a"
@@ -64,6 +65,21 @@ async def test_a_good_installation_passes(set_scene: SetScene, tmp_path: Path, t
         assert (before.failed, before.code, before.err) == ([], 0, "")
         assert (beside.failed, beside.code, beside.err) == ([], 0, "")
         assert scene.cloudflare.writes == []
+
+
+async def test_root_leaves_the_place_of_another_user_as_it_is(set_scene: SetScene, tmp_path: Path) -> None:
+    """And is told to run the check as that user, for whose bot it is."""
+    async with set_scene("socket", tmp_path) as scene:
+        await scene.start_ready_bot()
+        await scene.bot.stop()
+        before = states_below(give_to_a_stranger(scene.data_dir))
+        checked = await check(scene)
+
+    assert checked.code == 1
+    assert f" {scene.data_dir} cannot be used" in checked.out
+    assert f"run this as its user, uid {STRANGER}" in checked.out
+    assert "chown" not in checked.out
+    assert states_below(scene.data_dir) == before
 
 
 async def test_json_has_every_part(set_scene: SetScene, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from bot.model.role import Role
 from bot.operations.exposed_files import find_exposed
 from bot.sealing.hpke import generate_private_key
 from bot.settings import load_settings
+from tests.privileges import give_to_a_stranger
 
 VALUES = {
     "SLACK_BOT_TOKEN": "xoxb-MADEUP-1",
@@ -78,6 +79,17 @@ def test_the_env_file_is_named(write: Write) -> None:
     Path(".env").touch(mode=0o644)
     Path(".env").chmod(0o644)
     assert exposed() == [
+        ".env: others can read .env: run `chmod go-rwx .env`, and replace its secrets if anyone has read them"
+    ]
+
+
+def test_root_takes_no_file_of_another_user(write: Write, tmp_path: Path) -> None:
+    """It may run `check` for the bot of that user, who could not read its own settings afterwards."""
+    write(0o600)
+    Path(".env").touch()
+    Path(".env").chmod(0o644)
+    give_to_a_stranger(tmp_path)
+    assert [line for line in exposed() if line.startswith(".env")] == [
         ".env: others can read .env: run `chmod go-rwx .env`, and replace its secrets if anyone has read them"
     ]
 

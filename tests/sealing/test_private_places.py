@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bot.sealing.private_places import find_exposure, is_read_by_others
+from tests.privileges import STRANGER, as_a_stranger
 
 NOBODY = 65534
 
@@ -52,17 +53,52 @@ def test_a_file_that_others_can_write_is_not(tmp_path: Path, mode: int) -> None:
 @pytest.mark.parametrize("kind", ["directory", "file", "link"])
 def test_a_path_of_another_user_is_not(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if only the link belongs to another user."""
-    place = tmp_path / "place"
+    place = make_place(tmp_path, kind)
+    give_away(place, monkeypatch)
+    said = find_exposure(place, tmp_path)
+    assert said is not None
+    assert said.startswith(f"it belongs to another user: run `chown -R {os.geteuid()} {place}` after checking")
+
+
+def make_place(directory: Path, kind: str) -> Path:
+    """Create a place."""
+    place = directory / "place"
     if kind == "link":
-        place.symlink_to(tmp_path)
+        place.symlink_to(directory)
     elif kind == "file":
         place.touch(mode=0o600)
     else:
         place.mkdir(mode=0o700)
-    give_away(place, monkeypatch)
-    said = find_exposure(place)
-    assert said is not None
-    assert said.startswith(f"it belongs to another user: run `chown -R {os.geteuid()} {place}`")
+    return place
+
+
+@pytest.mark.parametrize("kind", ["directory", "file"])
+def test_root_is_told_to_run_as_the_user_whose_place_it_is(tmp_path: Path, kind: str) -> None:
+    """A bot of that user works there, and would be kept out of what root takes or creates."""
+    if os.geteuid() != 0:
+        pytest.skip("only root")
+    place = make_place(tmp_path, kind)
+    for each in (tmp_path, place):
+        os.chown(each, NOBODY, NOBODY)
+    assert find_exposure(place) == (
+        f"it belongs to another user: run this as its user, uid {NOBODY}: with `setpriv --reuid {NOBODY} "
+        f"--regid {NOBODY} --clear-groups` before it, or `docker exec -u {NOBODY}`"
+    )
+
+
+def test_another_user_is_told_both() -> None:
+    """The bot may be either user's."""
+    with as_a_stranger() as directory:
+        said = find_exposure(directory)
+        os.seteuid(0)
+        os.chown(directory, NOBODY, NOBODY)
+        os.seteuid(STRANGER)
+        other = find_exposure(directory)
+    assert said is None
+    assert other == (
+        f"it belongs to another user: run `chown -R {STRANGER} {directory}` after checking its contents, "
+        f"or run this as uid {NOBODY} if that is the bot's user"
+    )
 
 
 def test_a_missing_path_raises_the_systems_error(tmp_path: Path) -> None:

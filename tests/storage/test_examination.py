@@ -166,32 +166,38 @@ async def test_a_bad_file_is_a_failed_finding_with_the_fix(
     assert contents(tmp_path) == before
 
 
-async def test_a_directory_that_cannot_be_written_is_found(load: LoadSettings, tmp_path: Path) -> None:
-    """With the command that gives it back its mode, as the start says."""
-    directory = tmp_path / "data"
-    directory.mkdir(mode=0o500)
-    with file_modes_hold():
-        database, _ = await examine(load())
-
-    assert (database.mark, database.setting) == (Mark.FAILED, "R2_CREDENTIAL_DATA_DIR")
-    assert database.text == f"{directory} cannot be used (Permission denied)"
-    assert database.fix == f"its mode keeps its own user out: run `chmod -R u+rwX {directory}`"
+@contextmanager
+def closed_to_writers(directory: Path) -> Iterator[None]:
+    """Let nobody create a file in a directory."""
+    directory.chmod(0o500)
+    yield
+    directory.chmod(0o700)
 
 
-@pytest.mark.parametrize(
-    ("mode", "obstacle"), [(0o500, "may not write to"), (0o000, "cannot enter")], ids=["read-only", "closed"]
-)
-async def test_a_directory_that_cannot_be_made_is_found(
-    load: LoadSettings, tmp_path: Path, mode: int, obstacle: str
-) -> None:
-    """The fix never hands over the directory above, which can be the root of the file system."""
+@pytest.mark.parametrize("is_there", [True, False], ids=["there", "missing"])
+async def test_a_place_that_cannot_be_written_is_found(load: LoadSettings, tmp_path: Path, *, is_there: bool) -> None:
+    """A directory to be created in one of others is made for the bot: those others keep theirs."""
+    data = tmp_path / "data"
+    if is_there:
+        data.mkdir(mode=0o500)
     loaded = load()
-    with file_modes_hold(), having_mode(tmp_path, mode):
+    with file_modes_hold(), closed_to_writers(tmp_path):
         database, _ = await examine(loaded)
 
     assert (database.mark, database.setting) == (Mark.FAILED, "R2_CREDENTIAL_DATA_DIR")
-    assert f"uid {os.geteuid()} {obstacle} {tmp_path}" in database.fix
-    assert "chown" not in database.fix
+    assert f"{data} cannot be used (Permission denied)" in database.text
+    fix = f"chmod -R u+rwX {data}" if is_there else f"install -d -m 700 -o {os.geteuid()} {data}"
+    assert f"run `{fix}`" in database.fix
+
+
+async def test_a_place_that_cannot_be_entered_is_found(load: LoadSettings, tmp_path: Path) -> None:
+    """Whatever is below it cannot be seen."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o000)
+    with file_modes_hold():
+        database, _ = await examine(load({"R2_CREDENTIAL_DATA_DIR": str(closed / "data")}))
+
+    assert database.fix == f"uid {os.geteuid()} cannot enter {closed}: let it, or name another place"
 
 
 async def test_a_busy_file_is_a_warning(load: LoadSettings, tmp_path: Path) -> None:
