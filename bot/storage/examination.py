@@ -2,8 +2,9 @@
 
 import errno
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +38,10 @@ _TOO_NEW: Final = Trouble(
 _DAMAGED: Final = Trouble(
     reason="the file is damaged, or no database at all",
     fix="put a backup in its place, or move it away to begin with an empty one",
+)
+_INTERRUPTED: Final = Trouble(
+    reason="a process was killed while it changed the file, so the file is not examined",
+    fix="start the bot, which undoes the half of that change",
 )
 _NO_EXTRA: Final = Trouble(
     reason="PostgreSQL needs the extra", fix="run pip install '.[postgres]' in the bot's directory"
@@ -87,7 +92,14 @@ async def _examine_files(settings: Settings, now: datetime) -> tuple[Finding, _K
     for each in (path, *path.parent.glob(f"{path.name}-*")):
         if exposure := find_exposure(each):
             raise _Bad(Trouble(reason=f"{each} cannot be used", fix=exposure))
-    database = SqliteDatabase(path, set_up=_leave_as_it_is)
+    if _is_filled(path.with_name(f"{path.name}-journal")):
+        return replace(_INTERRUPTED.finding(), mark=Mark.WARNING, blocks=False), _KeyIds()
+    with _held_wal(path):
+        return await _examine_file(path, now)
+
+
+async def _examine_file(path: Path, now: datetime) -> tuple[Finding, _KeyIds]:
+    database = SqliteDatabase(path, set_up=_leave_as_it_is, is_only_examined=True)
     try:
         database.start()
         return find_scarcity(path.parent) or await _examine_tables(database), await _find_key_ids(database, now)
@@ -101,6 +113,24 @@ async def _examine_files(settings: Settings, now: datetime) -> tuple[Finding, _K
         raise _Bad(database.trouble) from None
     finally:
         database.stop()
+
+
+@contextmanager
+def _held_wal(path: Path) -> Iterator[None]:
+    """Keep the WAL that a killed bot left: the last connection that closes would move it into the file.
+
+    One that cannot write does not, and no other is the last one while this is open.
+    """
+    with ExitStack() as stack:
+        if _is_filled(path.with_name(f"{path.name}-wal")):
+            reader = stack.enter_context(closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)))
+            with suppress(sqlite3.Error):  # found again, and reported, by the examination
+                reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        yield
+
+
+def _is_filled(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _require_usable(directory: Path, setting: str) -> None:

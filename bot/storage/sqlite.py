@@ -34,9 +34,9 @@ _LONGEST_WAL_SECONDS: Final = 5.0
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _BUSY_TIMEOUT: Final = "PRAGMA busy_timeout = 1000"
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_USE_WAL: Final = "PRAGMA journal_mode = WAL"
 _PRAGMAS: Final = (
     _BUSY_TIMEOUT,  # first, or the others would wait for the driver's 5 s, and so would the event loop during a start
-    "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA secure_delete = ON",
     "PRAGMA foreign_keys = ON",
@@ -61,7 +61,11 @@ class SqliteDatabase:
         path: Path,
         set_up: Callable[[Connection], None] = bring_up_to_date,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        is_only_examined: bool = False,
     ) -> None:
+        """`is_only_examined`: what is rolled back leaves the file, its mode and its journal's as they are."""
+        self._is_only_examined = is_only_examined
         self._path = path
         self._set_up = set_up
         self._clock = clock
@@ -89,21 +93,22 @@ class SqliteDatabase:
         Raises DatabaseUnavailable, DatabaseBusy while another program is writing, or DatabaseCorrupt and SchemaTooNew,
         which leave the files unchanged.
         """
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        remove_stale_draft(self._path)
+        if not self._is_only_examined:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            remove_stale_draft(self._path)
         try:
             was_inspected = _inspect(self._path)
-            self._engine = _engine(self._path)
+            self._engine = _engine(self._path, _PRAGMAS if self._is_only_examined else (_USE_WAL, *_PRAGMAS))
             with self._engine.begin() as connection:
-                if not has_wal(connection):
+                if not self._is_only_examined and not has_wal(connection):
                     self.fault = NO_WAL
                     raise DatabaseUnavailable
                 if not was_inspected:
                     _check(connection)
                 self._set_up(connection)
             self._inode = self._path.stat().st_ino
-            for path in (self._path, *self._path.parent.glob(self._path.name + "-*")):
-                path.chmod(0o600)
+            if not self._is_only_examined:
+                self._make_private()
             connection = self._engine.connect()  # not in the thread: a file that just went away fails the start instead
         except DBAPIError as error:
             code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
@@ -116,6 +121,10 @@ class SqliteDatabase:
         self._ended = Future()
         self._thread = threading.Thread(target=self._serve, args=(connection,), name="database", daemon=True)
         self._thread.start()
+
+    def _make_private(self) -> None:
+        for path in (self._path, *self._path.parent.glob(self._path.name + "-*")):
+            path.chmod(0o600)
 
     async def run(
         self, work: Callable[[Connection], _T], afterwards: Callable[[_T, Any], Awaitable[None]] | None = None
@@ -167,9 +176,12 @@ class SqliteDatabase:
             self._run_group(connection, self._group)
             self._group = []
             if self._clock() > truncate_at:
-                is_done = _truncate_wal(connection)
+                is_done = self._truncate_wal(connection)
                 truncate_at = self._clock() + (_LONGEST_WAL_SECONDS if is_done else _IDLE_SECONDS)
-        _truncate_wal(connection)
+        self._truncate_wal(connection)
+
+    def _truncate_wal(self, connection: Connection) -> bool:
+        return self._is_only_examined or _truncate_wal(connection)
 
     def _refuse_all(self) -> None:
         """Refuse the jobs that wait; safe to call from any thread."""
@@ -185,7 +197,7 @@ class SqliteDatabase:
             try:
                 return self._jobs.get(timeout=_IDLE_SECONDS)
             except queue.Empty:
-                if _truncate_wal(connection):
+                if self._truncate_wal(connection):
                     return self._jobs.get()
 
     def _run_group(self, connection: Connection, group: list[_Job]) -> None:
@@ -297,7 +309,7 @@ def _shared_memory(path: Path) -> Iterator[None]:
             path.unlink()
 
 
-def _engine(path: Path) -> Engine:
+def _engine(path: Path, pragmas: Sequence[str]) -> Engine:
     thread_of_its_own = {"check_same_thread": False}  # opened by one thread, used by another, never by both
     # From parts: in a URL as text, a "?" in the path would begin options, and ":memory:" would not be a file
     url = URL.create("sqlite", database=str(path.absolute()))
@@ -307,7 +319,7 @@ def _engine(path: Path) -> Engine:
     def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3's connection is untyped here
         connection.text_factory = _read_text
         connection.isolation_level = None  # the driver begins no transaction; "begin" below does
-        for pragma in _PRAGMAS:
+        for pragma in pragmas:
             connection.execute(pragma)
 
     @event.listens_for(engine, "begin")

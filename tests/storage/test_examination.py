@@ -1,8 +1,9 @@
 """What `check` finds of a database and its keys, at rest or in use, without changing them."""
 
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +15,13 @@ from bot.model.finding import Finding, Mark, Part
 from bot.model.role import Role
 from bot.sealing.hpke import generate_private_key, load_private_keys, public_pem
 from bot.settings import LoadedSettings
+from bot.storage.backup import back_up
 from bot.storage.checks import storage_checks
 from bot.storage.examination import examine_storage
 from bot.storage.opening import Store
 from bot.storage.ring import KEY_DIRECTORY
 from tests.postgres import PostgresProxy, execute
-from tests.privileges import file_modes_hold
+from tests.privileges import file_modes_hold, states_below
 from tests.storage.test_opening import LoadSettings, load, opened, proxy, record
 
 __all__ = ["load", "proxy"]  # fixtures
@@ -59,16 +61,80 @@ async def test_before_the_first_start_nothing_is_created(load: LoadSettings, tmp
     assert contents(tmp_path) == {}
 
 
-async def test_a_database_at_rest_is_left_as_it_is(load: LoadSettings, tmp_path: Path) -> None:
-    """It is written, and that is undone."""
-    async with opened(load()):
+def close(path: Path) -> None:
+    """Leave it as the stop of a bot does."""
+
+
+def put_back(path: Path) -> None:
+    """Put a backup in its place, which others can read and which uses no WAL."""
+    copy = path.with_name("copy")
+    back_up(path, copy, NOW)
+    copy.replace(path)
+    path.chmod(0o644)
+
+
+def kill(path: Path) -> None:
+    """Leave it as a killed bot does: what was committed last is in the WAL."""
+    copy = path.with_name("killed")
+    copy.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("CREATE TABLE last_words (text)")
+        for each in path.parent.glob(f"{path.name}*"):
+            shutil.copy(each, copy)
+    for each in copy.glob(f"{path.name}*"):
+        each.replace(path.with_name(each.name))
+    copy.rmdir()
+
+
+@pytest.mark.parametrize("leave", [close, put_back, kill])
+async def test_a_database_at_rest_is_left_as_it_is(
+    load: LoadSettings, tmp_path: Path, leave: Callable[[Path], None]
+) -> None:
+    """It is written, and that is undone: its bytes, its mode and the directory's names stay."""
+    loaded = load()
+    async with opened(loaded):
         pass
-    before = contents(tmp_path)
-    database, keys = await examine(load())
+    path = loaded.settings.database_path
+    leave(path)
+    before = states_of(tmp_path, path)
+    database, keys = await examine(loaded)
 
     assert (database.mark, keys.mark) == (Mark.OK, Mark.OK)
     assert "can be written" in database.text
-    assert contents(tmp_path) == before
+    assert states_of(tmp_path, path) == before
+
+
+def states_of(directory: Path, database: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Return everything below a directory, but not what is in the index of the WAL: SQLite builds it anew."""
+    found = states_below(directory)
+    index = str(database.with_name(f"{database.name}-shm"))
+    return {name: (*state[:2], b"") if name == index else state for name, state in found.items()}
+
+
+async def test_a_file_that_a_kill_left_half_written_is_a_warning(load: LoadSettings) -> None:
+    """Reading it would mean to restore it from its journal."""
+    loaded = load()
+    async with opened(loaded):
+        pass
+    path = loaded.settings.database_path
+    put_back(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in ("PRAGMA cache_size = 1", "BEGIN", "CREATE TABLE pad AS SELECT zeroblob(100000) AS bytes"):
+            connection.execute(statement)
+        copies = {each: each.read_bytes() for each in (path, path.with_name(f"{path.name}-journal"))}
+    for each, content in copies.items():
+        each.write_bytes(content)
+        each.chmod(0o600)
+    before = states_below(path.parent)
+    database, _ = await examine(loaded)
+
+    assert states_below(path.parent) == before
+    assert (database.mark, database.blocks) == (Mark.WARNING, False)
+    assert "start the bot" in database.fix
+    async with opened(loaded):
+        after, _ = await examine(loaded)
+    assert after.mark is Mark.OK
 
 
 async def test_a_running_bot_is_not_disturbed(load: LoadSettings) -> None:
