@@ -1,7 +1,7 @@
 """What the command `check` examines: the same parts as a running bot, once, with clients of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,7 +20,7 @@ from bot.model.errors import BotError
 from bot.model.finding import Check, Finding, Part
 from bot.model.role import Role
 from bot.operations.check_report import CheckReport
-from bot.operations.checks import find_in_files, find_in_process, find_in_settings
+from bot.operations.checks import find_in_files, find_in_process, find_in_settings, find_wrong_settings
 from bot.operations.examiner import examine
 from bot.operations.exposed_files import find_exposed
 from bot.operations.installation import installation_check
@@ -45,8 +45,7 @@ async def check(
     """
     found: list[Finding] = [
         *find_in_settings(loaded),
-        *await examine(installation_check()),
-        *find_in_process(not_hardened),
+        *await _examine_what_needs_no_settings(not_hardened),
         *find_in_files(find_exposed(loaded)),
     ]
     report.tell(found)
@@ -57,6 +56,20 @@ async def check(
             found += each
     report.end(found)
     return found
+
+
+async def check_without_settings(
+    problems: Iterable[str], not_hardened: Sequence[str], report: CheckReport
+) -> list[Finding]:
+    """Do the same with what can be examined while settings are wrong; a wrong installation may be why they are."""
+    found = [*find_wrong_settings(problems), *await _examine_what_needs_no_settings(not_hardened)]
+    report.tell(found)
+    report.end(found)
+    return found
+
+
+async def _examine_what_needs_no_settings(not_hardened: Sequence[str]) -> list[Finding]:
+    return [*await examine(installation_check()), *find_in_process(not_hardened)]
 
 
 async def _list_checks(loaded: LoadedSettings, stack: AsyncExitStack, url: str | None) -> list[Check]:

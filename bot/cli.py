@@ -124,9 +124,9 @@ def check(role: str, url: str | None, *, as_json: bool) -> None:
 
     not_hardened = harden()
     from bot.check import check as examine_everything
+    from bot.check import check_without_settings
     from bot.model.role import Role
     from bot.operations.check_report import CheckReport, to_json
-    from bot.operations.checks import find_wrong_settings
     from bot.operations.conditions import has_failed
     from bot.operations.logs import configure_logging
     from bot.settings import SettingsError, load_settings
@@ -136,9 +136,7 @@ def check(role: str, url: str | None, *, as_json: bool) -> None:
     try:
         loaded = load_settings(role=Role(role))
     except SettingsError as error:
-        found = list(find_wrong_settings(error.problems))
-        report.tell(found)
-        report.end(found)
+        found = asyncio.run(check_without_settings(error.problems, not_hardened, report))
     else:
         found = asyncio.run(examine_everything(loaded, not_hardened, report, url))
     if as_json:

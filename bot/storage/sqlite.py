@@ -98,7 +98,7 @@ class SqliteDatabase:
             remove_stale_draft(self._path)
         try:
             was_inspected = _inspect(self._path)
-            self._engine = _engine(self._path, _PRAGMAS if self._is_only_examined else (_USE_WAL, *_PRAGMAS))
+            self._engine = _engine(self._path, _PRAGMAS if self._is_only_examined else (*_PRAGMAS, _USE_WAL))
             with self._engine.begin() as connection:
                 if not self._is_only_examined and not has_wal(connection):
                     self.fault = NO_WAL

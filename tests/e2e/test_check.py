@@ -92,13 +92,15 @@ async def test_json_has_every_part(set_scene: SetScene, tmp_path: Path) -> None:
 
 
 async def test_bad_settings_are_findings_too(set_scene: SetScene, tmp_path: Path) -> None:
-    """All at once, and never with a value."""
+    """All at once, and never with a value; what needs no settings is examined all the same."""
     async with set_scene("socket", tmp_path) as scene:
-        changes = {"CLOUDFLARE_ACCOUNT_ID": MARK, "R2_CREDENTIAL_TTL": MARK}
+        changes = {"CLOUDFLARE_ACCOUNT_ID": MARK, "R2_CREDENTIAL_TTL": MARK, "SSLKEYLOGFILE": "keys.log"}
         checked = await check(scene, changes=changes)
         as_json = await check(scene, "--json", changes=changes)
 
     assert checked.code == as_json.code == 1
     assert len(checked.failed) == 2
     assert as_json.report["ok"] is False
+    assert {each["part"] for each in as_json.report["findings"]} == {Part.SETTINGS, Part.INSTALLATION, Part.PROCESS}
+    assert "SSLKEYLOGFILE: is ignored" in checked.out
     assert MARK not in checked.out + checked.err + as_json.out
