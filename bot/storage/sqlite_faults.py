@@ -32,16 +32,25 @@ NO_WAL: Final = Fault(
     cause="its file system offers no shared memory, so there is no write-ahead log",
     fix="put the database on a local disk, or use PostgreSQL",
 )
-_REPLACED: Final = "the database's file was removed or replaced while the bot ran: restart it"
+_REMOVED: Final = (
+    "the database's file was removed while the bot ran: put a backup in place (docs/backup.md), then restart"
+)
+_REPLACED: Final = "the database's file was replaced while the bot ran: restart it"
 
 
 def find_fault(error: BaseException) -> Fault | None:
     """Return what an error of the driver, or of the file system, was; None for an error of anything else."""
     if isinstance(error, OSError):
-        return Fault(cause=name_cause(error), fix=_REPLACED if isinstance(error, FileNotFoundError) else _ACCESS)
+        return Fault(cause=name_cause(error), fix=_find_fix(error))
     origin = getattr(error, "orig", None)
     name = getattr(origin, "sqlite_errorname", None)
     if name is None:
         return None
     fix = _FIXES.get(getattr(origin, "sqlite_errorcode", 0) & 0xFF, "restart the bot, and report this if it lasts")
     return Fault(cause=name, fix=fix)
+
+
+def _find_fix(error: OSError) -> str:
+    if not isinstance(error, FileNotFoundError):
+        return _ACCESS
+    return _REMOVED if error.errno else _REPLACED  # the system's own error, or ours about another file in its place

@@ -447,7 +447,19 @@ async def test_a_file_that_was_removed_is_named_as_such(entries: SqliteDatabase,
         await entries.run(_add(1))
     [line] = logged
     assert line["cause"].startswith("FileNotFoundError")
-    assert line["fix"] == "the database's file was removed or replaced while the bot ran: restart it"
+    assert line["fix"] == (
+        "the database's file was removed while the bot ran: put a backup in place (docs/backup.md), then restart"
+    )
+
+
+async def test_a_file_that_was_replaced_needs_a_restart(entries: SqliteDatabase, database_path: Path) -> None:
+    """Someone put a backup in its place under the running bot."""
+    await entries.run(_add(0))
+    database_path.rename(database_path.with_name("elsewhere"))  # noqa: ASYNC240 - one call
+    database_path.touch()  # noqa: ASYNC240 - one call
+    with capture_logs() as logged, pytest.raises(DatabaseUnavailable):
+        await entries.run(_add(1))
+    assert logged[0]["fix"] == "the database's file was replaced while the bot ran: restart it"
 
 
 @pytest.mark.parametrize("name", ["what?.sqlite", "50%25.sqlite", ":memory:", "a#b", "file:x"])
