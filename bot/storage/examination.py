@@ -21,8 +21,9 @@ from bot.sealing.private_places import find_exposure
 from bot.settings import Settings
 from bot.storage.checks import describe, find_scarcity, judge_keys, judge_public_key
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
+from bot.storage.lost_file import find_lost
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
-from bot.storage.records import busy, postgres_of
+from bot.storage.records import HIGH_WATER_MARK, busy, postgres_of
 from bot.storage.ring import KEY_DIRECTORY, read_given_keys, read_public_key
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions, try_to_write
@@ -87,6 +88,8 @@ async def _examine_files(settings: Settings, now: datetime) -> tuple[Finding, _K
     path = settings.database_path
     for directory, setting in ((settings.data_dir, DATA_DIR_SETTING), (path.parent, DATABASE_SETTING)):
         _require_usable(directory, setting)
+    if lost := find_lost(path, settings.data_dir / HIGH_WATER_MARK):
+        return lost, _KeyIds()
     if not path.exists():
         return _fine(f"{path} is created at the first start"), _KeyIds()
     for each in (path, *path.parent.glob(f"{path.name}-*")):

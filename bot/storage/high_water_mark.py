@@ -114,6 +114,16 @@ class HighWaterMark:
                 raise DatabaseUnavailable from None
 
 
+def read_mark(path: Path) -> Mark | None:
+    """Return the mark in a file, or None if there is none; changes nothing. Raises OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return Mark.read(file.read(_LONGEST).decode("ascii", "replace"))
+
+
 def _open(path: Path) -> int:
     """Open the file; a new one is on disk, with its name and its room, before the first delivery relies on it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -15,6 +15,7 @@ from bot.settings import DatabaseSettings
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.high_water_mark import HighWaterMark
 from bot.storage.lineage import Lineage
+from bot.storage.lost_file import require_not_lost
 from bot.storage.places import DiskFull, lock_place, require_access, require_private, unusable
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.sqlite_faults import ROOM
@@ -61,6 +62,7 @@ async def open_file(
             if each.exists():
                 require_private(each, DATABASE_SETTING)
                 require_access(each)
+        require_not_lost(path, settings.data_dir / HIGH_WATER_MARK)
         database = SqliteDatabase(path)
         stack.push_async_callback(database.close)
         await _start_unless_busy(database, path, tell)

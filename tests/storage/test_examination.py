@@ -22,7 +22,7 @@ from bot.storage.opening import Store
 from bot.storage.ring import KEY_DIRECTORY
 from tests.postgres import PostgresProxy, execute
 from tests.privileges import file_modes_hold, states_below
-from tests.storage.test_opening import LoadSettings, load, opened, proxy, record
+from tests.storage.test_opening import LoadSettings, load, opened, proxy, record, refusal
 
 __all__ = ["load", "proxy"]  # fixtures
 
@@ -144,6 +144,32 @@ async def test_a_running_bot_is_not_disturbed(load: LoadSettings) -> None:
         await store.submissions.ping()
 
     assert (database.mark, keys.mark) == (Mark.OK, Mark.OK)
+
+
+@pytest.mark.parametrize("leave", ["nothing", "an empty file"])
+async def test_a_lost_database_is_not_replaced_by_an_empty_one(load: LoadSettings, tmp_path: Path, leave: str) -> None:
+    """Neither `check` nor a start passes over it; without the mark, a new one may begin."""
+    data = tmp_path / "data"
+    async with opened(load()) as store:
+        await store.lineage.settle()
+    for path in data.glob("bot.sqlite*"):
+        path.unlink()
+    if leave == "an empty file":
+        (data / "bot.sqlite").touch(0o600)
+    before = contents(data)
+    lost, _ = await examine(load())
+    refused = await refusal(load())
+
+    assert (lost.event, lost.mark, lost.setting) == ("database_missing", Mark.FAILED, "R2_CREDENTIAL_DATA_DIR")
+    assert "put a backup in place (docs/backup.md)" in lost.fix
+    assert f"remove {data / 'high-water-mark'}" in lost.fix
+    assert refused == f"{lost.setting}: {lost.text}; {lost.fix}"
+    assert {name: content for name, content in contents(data).items() if not name.endswith(".lock")} == {
+        name: content for name, content in before.items() if not name.endswith(".lock")
+    }
+    (data / "high-water-mark").unlink()
+    async with opened(load()):
+        pass
 
 
 async def test_keys_that_do_not_fit_are_found(load: LoadSettings, tmp_path: Path) -> None:
