@@ -467,6 +467,14 @@ def test_root_does_not_touch_what_is_another_users(command: tuple[str, ...], tmp
     assert states_below(data) == before
 
 
+def test_a_restore_is_not_declared_where_there_is_no_database() -> None:
+    """A wrong directory gets no empty database, which would be taken for the restored one."""
+    ended = call("restored", environment={"R2_CREDENTIAL_DATA_DIR": "typo"})
+    assert ended.exit_code == REFUSED
+    assert ended.stderr.startswith("typo/bot.sqlite: there is no database of the bot here; set R2_CREDENTIAL_DATA_DIR")
+    assert not Path("typo").exists()
+
+
 def test_a_start_creates_files_for_its_user_only() -> None:
     """The umask is set before any file is created; the TLS key log is ignored with a warning that names it."""
     Path("data/sealing-keys").mkdir(mode=0o700, parents=True)

@@ -22,7 +22,7 @@ from bot.settings import Settings
 from bot.storage.checks import describe, find_scarcity, judge_keys, judge_public_key
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.lost_file import find_lost
-from bot.storage.migrations import bring_up_to_date, is_up_to_date
+from bot.storage.migrations import bring_up_to_date, has_tables, is_up_to_date
 from bot.storage.records import HIGH_WATER_MARK, busy, postgres_of
 from bot.storage.ring import KEY_DIRECTORY, read_given_keys, read_public_key
 from bot.storage.sqlite import SqliteDatabase
@@ -181,7 +181,7 @@ async def _examine_tables(database: Database) -> Finding:
     if await database.run(is_up_to_date):
         await _undone(database, try_to_write)
         return _fine(f"{name}, can be written")
-    if await database.run(_has_tables):  # creating columns would lock the tables of a running bot
+    if await database.run(has_tables):  # creating columns would lock the tables of a running bot
         return _fine(f"{name}, has the tables of an older version, which the next start brings up to date")
     await _undone(database, bring_up_to_date)
     return _fine(f"{name}, can be written, and the tables are created at the first start")
@@ -200,10 +200,6 @@ async def _find_key_ids(database: Database, now: datetime) -> _KeyIds:
     if not await database.run(is_up_to_date):
         return _KeyIds()
     return _KeyIds(needed=await Submissions(database).key_ids_needed(now), seen=await find_seen(database, now))
-
-
-def _has_tables(connection: Connection) -> bool:
-    return connection.dialect.has_table(connection, "alembic_version")
 
 
 def _leave_as_it_is(connection: Connection) -> None:

@@ -14,15 +14,16 @@ from bot.sealing.hpke import KeyRing, PublicRing
 from bot.sealing.key_files import KeyFiles
 from bot.settings import DatabaseSettings, Settings
 from bot.storage.catalogs import Catalogs
-from bot.storage.database import Database
+from bot.storage.database import Database, SchemaTooNew
 from bot.storage.history import HistoryLimit
 from bot.storage.lineage import Lineage
+from bot.storage.migrations import has_tables
 from bot.storage.places import DiskFull, lock_place, unusable
-from bot.storage.records import Records, open_file, open_server
+from bot.storage.records import Records, open_file, open_server, postgres_of
 from bot.storage.ring import load_public_ring, load_ring
 from bot.storage.start_clock import wait_for_the_clock
 from bot.storage.submissions import Submissions
-from bot.storage.trouble import DATABASE_SETTING
+from bot.storage.trouble import DATA_DIR_SETTING, DATABASE_SETTING
 
 if TYPE_CHECKING:
     from bot.storage.jobs import Jobs
@@ -89,8 +90,10 @@ async def settle_at_the_start(store: Store, tell: Callable[[Finding], None]) -> 
 async def end_after_a_restore(settings: DatabaseSettings) -> int:
     """End all that the database holds open, without running the bot, and return how many submissions that were.
 
-    Raises StartRefused, also while a bot uses the SQLite file.
+    Raises StartRefused, also while a bot uses the SQLite file, and where there is no database: the operator would take
+    an empty one, made at a wrong place, for the restored one.
     """
+    await _require_database(settings)
     async with AsyncExitStack() as stack:
         opener = open_file if settings.postgres_url is None else open_server
         records = await opener(settings, stack, tell=log_each_once())
@@ -99,6 +102,31 @@ async def end_after_a_restore(settings: DatabaseSettings) -> int:
         except DatabaseTrouble as error:
             message = f"{DATABASE_SETTING}: the database failed ({error}), so nothing was ended; try again"
             raise StartRefused(message) from None
+
+
+async def _require_database(settings: DatabaseSettings) -> None:
+    if settings.postgres_url is None:
+        is_there, place = settings.database_path.is_file(), str(settings.database_path)
+    else:
+        is_there, place = await _has_tables(settings), DATABASE_SETTING
+    if not is_there:
+        message = f"{place}: there is no database of the bot here; set {DATA_DIR_SETTING} or {DATABASE_SETTING}"
+        raise StartRefused(message)
+
+
+async def _has_tables(settings: DatabaseSettings) -> bool:
+    """Return whether a server has the bot's tables; also true if that cannot be asked: opening it says why."""
+    try:
+        database = postgres_of(settings)
+    except (ImportError, ValueError):
+        return True
+    try:
+        await database.start(migrates=False)
+        return await database.run(has_tables)
+    except (DatabaseTrouble, SchemaTooNew):
+        return True
+    finally:
+        await database.stop()
 
 
 async def _open_files(

@@ -36,7 +36,7 @@ from bot.sealing.hpke import (
 )
 from bot.sealing.key_files import write_key_file
 from bot.settings import LoadedSettings, load_settings
-from bot.storage.opening import Store, open_store
+from bot.storage.opening import Store, end_after_a_restore, open_store
 from bot.storage.ring import KEY_DIRECTORY
 from bot.storage.start_clock import wait_for_the_clock
 from tests.postgres import PostgresProxy, execute, running_postgres
@@ -767,3 +767,24 @@ async def _wait_until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE.total_seconds()):
         while not is_so():  # noqa: ASYNC110 - a log sends no event
             await asyncio.sleep(0.01)
+
+
+async def test_a_restore_is_not_declared_on_a_server_without_tables(load: LoadSettings, postgres_url: str) -> None:
+    """The name of another database gets no tables, which would be taken for the restored ones."""
+    with pytest.raises(StartRefused, match="no database of the bot"):
+        await end_after_a_restore(load({"R2_CREDENTIAL_DATABASE_URL": postgres_url}).settings)
+
+    assert execute(postgres_url, "SELECT 1 FROM pg_tables WHERE schemaname = 'public'") == []
+
+
+async def test_a_restore_is_declared_on_a_server_with_tables(load: LoadSettings, postgres_url: str) -> None:
+    """And a server that cannot be used is refused in the words of a start."""
+    loaded = load({"R2_CREDENTIAL_DATABASE_URL": postgres_url})
+    async with opened(loaded):
+        pass
+    assert await end_after_a_restore(loaded.settings) == 0
+
+    with pytest.raises(StartRefused, match="does not exist"):
+        await end_after_a_restore(load({"R2_CREDENTIAL_DATABASE_URL": f"{postgres_url}_typo"}).settings)
+    with pytest.raises(StartRefused, match="R2_CREDENTIAL_DATABASE_URL"):
+        await end_after_a_restore(load({"R2_CREDENTIAL_DATABASE_URL": "postgresql://[bad"}).settings)

@@ -24,10 +24,15 @@ def list_steps(versions: Sequence[Path] = VERSIONS) -> list[str]:
     return sorted(path.name.partition("_")[0] for directory in versions for path in directory.glob("[0-9]*_*.py"))
 
 
+def has_tables(connection: Connection) -> bool:
+    """Return whether this is a database of the bot, of any version."""
+    return inspect(connection).has_table("alembic_version")
+
+
 def is_up_to_date(connection: Connection, versions: Sequence[Path] = VERSIONS) -> bool:
     """Return whether all steps are done, with two quick queries; raises SchemaTooNew."""
     steps = list_steps(versions)
-    if not inspect(connection).has_table("alembic_version"):
+    if not has_tables(connection):
         return False
     recorded = set(connection.scalars(_RECORDED))
     if not recorded.issubset(steps):
