@@ -66,9 +66,11 @@ class KeyFiles:
 
     def rotate(self, ring: KeyRing, now: datetime, needed: AbstractSet[str]) -> list[str]:
         """Add the day's key to the ring, destroy replaced ones that are not `needed`, and return their ids."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)  # someone removed it under a running bot
         self._require_private()
         files = self._newest_first(now)
-        if not files or now - files[0].created_at >= KEY_LIFETIME:  # no files: someone removed them under a running bot
+        is_on_disk = ring.sealing_key.key_id in {file.key_id for file in files}
+        if not is_on_disk or now - files[0].created_at >= KEY_LIFETIME:
             ring.add(load_key_file(self._create(now))[0])
             files = self._newest_first(now)
         replaced = zip(files[1:], files, strict=False)

@@ -4,16 +4,17 @@ import shutil
 import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, text
 
-from bot.model.errors import DatabaseTrouble
+from bot.model.errors import DatabaseTrouble, KeyFileUnusable
 from bot.model.finding import Check, Finding, Mark, Part
 from bot.sealing.hpke import KeyRing
+from bot.sealing.key_files import KeyFiles
 from bot.storage.database import Database
 from bot.storage.opening import Store
 from bot.storage.trouble import DATA_DIR_SETTING, no_room
@@ -23,7 +24,10 @@ SCARCE_BYTES: Final = 64 * 1024 * 1024
 NONE_LEFT_BYTES: Final = 1024 * 1024
 """SQLite moves its write-ahead log into the file, and needs room for both."""
 
-_PUT_BACK: Final = "put the key files back that belong to this database, or wait until those submissions expire"
+_PUT_BACK: Final = "put the key files back that belong to this database"
+_KEEP_RUNNING: Final = (
+    "put the key files back, or do not stop the bot before what waits has ended; it makes a new key within a minute"
+)
 _NAME_THE_HALF: Final = (
     "give the workers the private half of each gateway's R2_CREDENTIAL_SEALING_PUBLIC_KEY, and keep a replaced key in "
     "second place until R2_CREDENTIAL_TTL has passed"
@@ -84,7 +88,35 @@ async def _examine_keys(store: Store) -> Sequence[Finding]:
         needed = await store.submissions.key_ids_needed(store.clock())
     except DatabaseTrouble:
         return [Finding(part=Part.KEYS, event="keys_not_compared", text="not compared: no database", mark=Mark.WARNING)]
-    return [judge_keys(ring, needed, is_own=store.key_files is not None)]
+    found = [judge_keys(ring, needed, is_own=store.key_files is not None)]
+    if store.key_files is None or (removed := _find_removed(store.key_files, ring, needed, store.clock())) is None:
+        return found
+    return [*(each for each in found if each.mark is not Mark.OK), removed]
+
+
+def _find_removed(files: KeyFiles, ring: KeyRing, needed: frozenset[str], now: datetime) -> Finding | None:
+    """Return a finding if only this process still has a key: a restart would lose what it sealed."""
+    sealing = ring.sealing_key.key_id
+    try:
+        on_disk = files.read(now)
+    except (KeyFileUnusable, OSError) as error:
+        return replace(_removed(f"the files of the sealing keys cannot be read: {error}"), event="keys_unusable")
+    removed = sorted((needed & ring.key_ids | {sealing}) - (on_disk.key_ids if on_disk else frozenset()))
+    if not removed:
+        return None
+    text = f"the files of the sealing keys {', '.join(removed)} were removed, and only this process still has them"
+    return replace(_removed(text), blocks=sealing in removed, known={"removed": removed})
+
+
+def _removed(text: str) -> Finding:
+    return Finding(
+        part=Part.KEYS,
+        event="keys_removed",
+        text=text,
+        mark=Mark.FAILED,
+        setting=DATA_DIR_SETTING,
+        fix=_KEEP_RUNNING,
+    )
 
 
 def judge_public_key(key_id: str, seen: Collection[str]) -> Finding:
@@ -114,7 +146,7 @@ def judge_public_key(key_id: str, seen: Collection[str]) -> Finding:
     )
 
 
-def judge_keys(ring: KeyRing | None, needed: frozenset[str], *, is_own: bool) -> Finding:
+def judge_keys(ring: KeyRing | None, needed: frozenset[str], *, is_own: bool, is_running: bool = True) -> Finding:
     """Return whether the ring (None: there is none yet) opens everything that is sealed in the database."""
     key_ids = frozenset[str]() if ring is None else ring.key_ids
     missing = sorted(needed - key_ids)
@@ -122,13 +154,14 @@ def judge_keys(ring: KeyRing | None, needed: frozenset[str], *, is_own: bool) ->
     if not missing:
         text = f"{len(key_ids)} in the ring, the newest is {known['key_id']}; all that is sealed can be opened"
         return Finding(part=Part.KEYS, event="keys_fit", text=text, known=known)
+    fix = _PUT_BACK if is_own else _NAME_THE_HALF
     return Finding(
         part=Part.KEYS,
         event="keys_missing",
         text=f"what waits in the database was sealed with {', '.join(missing)}, which this process does not have",
         mark=Mark.FAILED,
         setting=DATA_DIR_SETTING if is_own else "R2_CREDENTIAL_SEALING_KEY",
-        fix=_PUT_BACK if is_own else _NAME_THE_HALF,
+        fix=fix if is_running else f"before you start the bot, {fix}; else what waits ends as failed",
         blocks=True,
         known={**known, "missing": missing},
     )

@@ -226,11 +226,11 @@ def _judge_ring(settings: Settings, now: datetime, keys: _KeyIds) -> Finding:
         return judge_public_key(read_public_key(settings).sealing_key.key_id, keys.seen)
     given = read_given_keys(settings)
     if given is not None:
-        return judge_keys(given, keys.needed, is_own=False)
+        return judge_keys(given, keys.needed, is_own=False, is_running=False)
     ring = KeyFiles(settings.data_dir / KEY_DIRECTORY).read(now)
     if ring is None and not keys.needed:
         return Finding(part=Part.KEYS, event="keys_to_come", text="the first key is made at the first start")
-    return judge_keys(ring, keys.needed, is_own=True)
+    return judge_keys(ring, keys.needed, is_own=True, is_running=False)
 
 
 def _no_keys(setting: str, text: str) -> Finding:

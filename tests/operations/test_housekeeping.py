@@ -76,6 +76,7 @@ def _plant_key(tmp_path: Path) -> None:
 
 def _remove_keys(tmp_path: Path) -> None:
     (tmp_path / "keys").rename(tmp_path / "gone")
+    (tmp_path / "keys").touch()
 
 
 async def test_garbage_for_a_sealed_token_keeps_no_key(
@@ -95,7 +96,7 @@ async def test_garbage_for_a_sealed_token_keeps_no_key(
     assert _keys(tmp_path) == 1
 
 
-@pytest.mark.parametrize("obstruct", [_plant_key, _remove_keys], ids=["a planted key", "no directory"])
+@pytest.mark.parametrize("obstruct", [_plant_key, _remove_keys], ids=["a planted key", "no directory, but a file"])
 async def test_keys_that_cannot_be_saved_stop_nothing_else(
     store: Store, clock: Clock, tmp_path: Path, obstruct: Callable[[Path], None], log: io.StringIO
 ) -> None:

@@ -296,16 +296,21 @@ def test_the_key_that_seals_is_never_destroyed(directory: Path) -> None:
     assert len(ring._keys) == 2
 
 
-def test_keys_removed_from_a_running_bot_are_replaced(directory: Path) -> None:
+@pytest.mark.parametrize("leave", ["nothing", "the directory", "another key"])
+def test_keys_removed_from_a_running_bot_are_replaced(directory: Path, leave: str) -> None:
     """The keys in memory still open, and a new key on disk seals from then on."""
     files = KeyFiles(directory)
     ring = files.load(NOW)
     sealed = ring.sealing_key.seal(PLAIN, CONTEXT)
     only_file(directory).unlink()
+    if leave == "nothing":
+        directory.rmdir()
+    elif leave == "another key":
+        KeyFiles(directory).load(NOW)
     assert files.rotate(ring, NOW + MOMENT, frozenset()) == []
     assert ring.sealing_key.key_id != key_id_of(sealed)
     assert opens(ring, sealed)
-    assert KeyFiles(directory).load(NOW).sealing_key.key_id == ring.sealing_key.key_id
+    assert KeyFiles(directory).load(NOW + MOMENT).sealing_key.key_id == ring.sealing_key.key_id
 
 
 def test_a_kill_while_a_key_was_written_leaves_no_key(directory: Path) -> None:

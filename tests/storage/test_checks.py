@@ -11,9 +11,10 @@ import pytest
 from bot.model.finding import Finding, Mark, Part
 from bot.storage.checks import NONE_LEFT_BYTES, SCARCE_BYTES, storage_checks
 from bot.storage.opening import Store
+from bot.storage.ring import KEY_DIRECTORY
 from tests.postgres import PostgresProxy
 from tests.storage.test_examination import on_postgres
-from tests.storage.test_opening import LoadSettings, load, opened, proxy
+from tests.storage.test_opening import CONTEXT, LoadSettings, load, opened, proxy, record
 
 __all__ = ["load", "proxy"]  # fixtures
 
@@ -96,3 +97,58 @@ async def test_keys_without_a_database_are_not_judged(load: LoadSettings, proxy:
         check = next(each for each in storage_checks(store, None) if each.part is Part.KEYS)
         [found] = await check.examine()
     assert (found.event, found.mark, found.blocks) == ("keys_not_compared", Mark.WARNING, False)
+
+
+@pytest.mark.parametrize("leave", ["nothing", "the directory"])
+async def test_key_files_removed_under_a_running_bot_are_an_alarm(
+    load: LoadSettings, tmp_path: Path, leave: str
+) -> None:
+    """Only the process still has them: the operator learns that before the restart that loses what waits."""
+    async with opened(load()) as store:
+        assert store.key_ring is not None
+        assert store.key_files is not None
+        sealing = store.key_ring.sealing_key.key_id
+        before = await keys_of(store)
+        directory = tmp_path / "data" / KEY_DIRECTORY
+        for path in directory.iterdir():
+            path.unlink()
+        if leave == "nothing":
+            directory.rmdir()
+        removed = await keys_of(store)
+        store.key_files.rotate(store.key_ring, store.clock(), frozenset())
+        after = await keys_of(store)
+
+    assert (before.event, after.event) == ("keys_fit", "keys_fit")
+    assert (removed.event, removed.mark, removed.blocks) == ("keys_removed", Mark.FAILED, True)
+    assert removed.known == {"removed": [sealing]}
+    assert "do not stop the bot" in removed.fix
+
+
+async def test_a_removed_key_is_missed_until_what_waits_has_ended(load: LoadSettings, tmp_path: Path) -> None:
+    """Also when new submissions are sealed with a new key: a restart would still lose the older one."""
+    async with opened(load()) as store:
+        assert store.key_ring is not None
+        assert store.key_files is not None
+        await record(store, "V1", store.clock(), store.key_ring.sealing_key.seal("MADEUP", CONTEXT))
+        for path in (tmp_path / "data" / KEY_DIRECTORY).iterdir():
+            path.unlink()
+        store.key_files.rotate(store.key_ring, store.clock(), await store.submissions.key_ids_in_use())
+        removed = await keys_of(store)
+
+    assert (removed.event, removed.mark, removed.blocks) == ("keys_removed", Mark.FAILED, False)
+
+
+async def test_key_files_that_cannot_be_read_are_an_alarm(load: LoadSettings, tmp_path: Path) -> None:
+    """The next start would refuse them."""
+    async with opened(load()) as store:
+        (tmp_path / "data" / KEY_DIRECTORY).chmod(0o777)
+        found = await keys_of(store)
+
+    assert (found.event, found.mark) == ("keys_unusable", Mark.FAILED)
+    assert "chmod go-w" in found.text
+
+
+async def keys_of(store: Store) -> Finding:
+    """Return what is found of the keys."""
+    [found] = await next(each for each in storage_checks(store, None) if each.part is Part.KEYS).examine()
+    return found

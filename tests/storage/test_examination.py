@@ -192,6 +192,7 @@ async def test_keys_that_do_not_fit_are_found(load: LoadSettings, tmp_path: Path
     )
     assert lost.blocks
     assert (none.mark, none.known["keys"]) == (Mark.FAILED, 0)
+    assert none.fix.startswith("before you start the bot, put the key files back")
 
 
 @pytest.mark.parametrize("damage", ["state = 'bogus'", "expires_at = '2020-01-01 00:00:00.000000'"])
