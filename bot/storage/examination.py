@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection
 
-from bot.file_access import find_fix
 from bot.model.errors import DatabaseTrouble, KeyFileUnusable
 from bot.model.finding import Finding, Mark, Part
 from bot.model.role import Role
@@ -23,6 +22,7 @@ from bot.storage.checks import describe, find_scarcity, judge_keys, judge_public
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.lost_file import find_lost
 from bot.storage.migrations import bring_up_to_date, has_tables, is_up_to_date
+from bot.storage.places import find_unusable, require_access, require_writable
 from bot.storage.records import HIGH_WATER_MARK, busy, postgres_of
 from bot.storage.ring import KEY_DIRECTORY, read_given_keys, read_public_key
 from bot.storage.sqlite import SqliteDatabase
@@ -72,7 +72,7 @@ async def examine_storage(settings: Settings, now: datetime) -> Sequence[Finding
     except _Bad as bad:
         database = bad.finding
     except OSError as error:
-        database = _Bad(_denied(settings.data_dir, error), DATA_DIR_SETTING).finding
+        database = find_unusable(settings, error)
     return [database, _examine_keys(settings, now, keys)]
 
 
@@ -88,13 +88,16 @@ async def _examine_files(settings: Settings, now: datetime) -> tuple[Finding, _K
     path = settings.database_path
     for directory, setting in ((settings.data_dir, DATA_DIR_SETTING), (path.parent, DATABASE_SETTING)):
         _require_usable(directory, setting)
-    if lost := find_lost(path, settings.data_dir / HIGH_WATER_MARK):
+    mark = settings.data_dir / HIGH_WATER_MARK
+    _require_own_files(settings.data_dir / "lock", Path(f"{path}.lock"), mark)
+    if lost := find_lost(path, mark):
         return lost, _KeyIds()
     if not path.exists():
         return _fine(f"{path} is created at the first start"), _KeyIds()
     for each in (path, *path.parent.glob(f"{path.name}-*")):
         if exposure := find_exposure(each):
             raise _Bad(Trouble(reason=f"{each} cannot be used", fix=exposure))
+        require_access(each)
     if _is_filled(path.with_name(f"{path.name}-journal")):
         return replace(_INTERRUPTED.finding(), mark=Mark.WARNING, blocks=False), _KeyIds()
     with _held_wal(path):
@@ -137,21 +140,19 @@ def _is_filled(path: Path) -> bool:
 
 
 def _require_usable(directory: Path, setting: str) -> None:
-    """Require that this user alone controls a directory, or can create it."""
-    try:
-        existing = next(each for each in (directory, *directory.absolute().parents) if each.exists())
-        if existing == directory and (exposure := find_exposure(directory)):
-            raise _Bad(Trouble(reason=f"{directory} cannot be used", fix=exposure), setting)
-        if not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise _Bad(_denied(directory, error), setting) from None
+    """Require that this user alone controls a directory, or can create it. Raises OSError."""
+    if directory.is_dir() and (exposure := find_exposure(directory)):
+        raise _Bad(Trouble(reason=f"{directory} cannot be used", fix=exposure), setting)
+    require_writable(directory)
 
 
-def _denied(directory: Path, error: OSError) -> Trouble:
-    """Return why a directory cannot be used, in the words of a start."""
-    reason = f"{directory} cannot be used ({error.strerror})"
-    return Trouble(reason=reason, fix=find_fix(error, directory, tree=directory))
+def _require_own_files(*paths: Path) -> None:
+    """Require what a start opens without following a link. Raises OSError."""
+    for path in paths:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        if path.exists():
+            require_access(path)
 
 
 async def _examine_postgres(settings: Settings) -> tuple[Finding, _KeyIds]:
@@ -213,8 +214,12 @@ def _fine(text: str) -> Finding:
 def _examine_keys(settings: Settings, now: datetime, keys: _KeyIds) -> Finding:
     try:
         return _judge_ring(settings, now, keys)
-    except (KeyFileUnusable, OSError) as error:
+    except KeyFileUnusable as error:
         return _no_keys(DATA_DIR_SETTING, str(error))
+    except _Bad as bad:
+        return replace(bad.finding, part=Part.KEYS, event="keys_unusable")
+    except OSError as error:
+        return replace(find_unusable(settings, error), part=Part.KEYS, event="keys_unusable")
     except ValueError as error:
         is_gateway = settings.role is Role.GATEWAY
         name = "R2_CREDENTIAL_SEALING_PUBLIC_KEY" if is_gateway else "R2_CREDENTIAL_SEALING_KEY"
@@ -227,6 +232,9 @@ def _judge_ring(settings: Settings, now: datetime, keys: _KeyIds) -> Finding:
     given = read_given_keys(settings)
     if given is not None:
         return judge_keys(given, keys.needed, is_own=False, is_running=False)
+    if settings.postgres_url is not None:  # else the database is there as well, and its finding says it
+        _require_usable(settings.data_dir, DATA_DIR_SETTING)
+        _require_own_files(settings.data_dir / "lock")
     ring = KeyFiles(settings.data_dir / KEY_DIRECTORY).read(now)
     if ring is None and not keys.needed:
         return Finding(part=Part.KEYS, event="keys_to_come", text="the first key is made at the first start")

@@ -3,15 +3,18 @@
 import errno
 import os
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Final
 
-from bot.file_access import explain
+from bot.file_access import find_fix
 from bot.model.errors import StartRefused
+from bot.model.finding import Finding
 from bot.sealing.private_places import find_exposure
 from bot.settings import DatabaseSettings
 from bot.storage.lock import AlreadyRunning, ProcessLock
-from bot.storage.trouble import DATA_DIR_SETTING, DATABASE_SETTING, no_room
+from bot.storage.trouble import DATA_DIR_SETTING, DATABASE_SETTING, Trouble, no_room
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -54,15 +57,36 @@ def require_access(path: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
+def require_writable(directory: Path) -> None:
+    """Raise the OSError with which a start would fail to use or to make a directory; what is tried is undone."""
+    found = next(each for each in (directory, *directory.absolute().parents) if os.path.lexists(each))
+    if not found.is_dir() and (found == directory or found.is_symlink()):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(found))
+    try:
+        Path(mkdtemp(prefix=".check-", dir=found)).rmdir()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(directory)) from None
+
+
 def unusable(settings: DatabaseSettings, error: OSError) -> StartRefused:
     """Return the refusal for a place that failed, with the setting that names it and the fix."""
+    if error.errno in _FULL:
+        return DiskFull(error.filename or settings.data_dir)
+    found = find_unusable(settings, error)
+    return StartRefused(f"{found.setting}: {found.text}{': ' if found.fix else ''}{found.fix}")
+
+
+def find_unusable(settings: DatabaseSettings, error: OSError) -> Finding:
+    """Return the same as a finding."""
     data_dir = settings.data_dir
     if error.errno in _FULL:
-        return DiskFull(error.filename or data_dir)
+        return no_room(error.filename or data_dir)
     failed_at = Path(error.filename) if isinstance(error.filename, str) else data_dir
     if failed_at in (data_dir, *data_dir.parents):
         failed_at = data_dir
-    if failed_at == data_dir or data_dir in failed_at.parents:
-        why = explain(error, failed_at, tree=data_dir)
-        return StartRefused(f"{DATA_DIR_SETTING}: {failed_at} cannot be used {why}")
-    return StartRefused(f"{DATABASE_SETTING}: {failed_at} cannot be used {explain(error, failed_at)}")
+    is_own = failed_at == data_dir or data_dir in failed_at.parents
+    trouble = Trouble(
+        reason=f"{failed_at} cannot be used ({error.strerror or 'it cannot be opened'})",
+        fix=find_fix(error, failed_at, tree=data_dir if is_own else None),
+    )
+    return replace(trouble.finding(), setting=DATA_DIR_SETTING if is_own else DATABASE_SETTING)

@@ -293,6 +293,62 @@ async def test_a_place_that_cannot_be_entered_is_found(load: LoadSettings, tmp_p
     assert database.fix == f"uid {os.geteuid()} cannot enter {closed}: let it, or name another place"
 
 
+def make_file(path: Path) -> Path:
+    """Put a file there."""
+    path.touch(mode=0o600)
+    return path
+
+
+def make_link(path: Path) -> Path:
+    """Put a link there that leads nowhere."""
+    path.symlink_to(path.with_name("nowhere"))
+    return path
+
+
+def make_directory_with_link(path: Path) -> Path:
+    """Put a directory there whose lock is a link."""
+    path.mkdir(mode=0o700)
+    (path / "lock").symlink_to(path / "elsewhere")
+    return path
+
+
+BAD_PLACES = {
+    "in a system directory": lambda _: Path("/proc/none"),
+    "a file": make_file,
+    "below a file": lambda path: make_file(path) / "data",
+    "a link that leads nowhere": make_link,
+    "below a link that leads nowhere": lambda path: make_link(path) / "data",
+    "with a link for its lock": make_directory_with_link,
+}
+
+
+@pytest.mark.parametrize("engine", ["SQLite", "PostgreSQL"])
+@pytest.mark.parametrize("make", BAD_PLACES.values(), ids=BAD_PLACES)
+async def test_a_bad_directory_is_found_in_the_words_of_a_start(
+    load: LoadSettings, tmp_path: Path, make: Callable[[Path], Path], engine: str, request: pytest.FixtureRequest
+) -> None:
+    """What the start refuses does not pass; on PostgreSQL, the directory is the keys'."""
+    url = {"R2_CREDENTIAL_DATABASE_URL": request.getfixturevalue("postgres_url")} if engine == "PostgreSQL" else {}
+    loaded = load({"R2_CREDENTIAL_DATA_DIR": str(make(tmp_path / "place")), **url})
+    found = (await examine(loaded))[engine == "PostgreSQL"]
+
+    assert (found.mark, found.blocks) == (Mark.FAILED, True)
+    assert await refusal(loaded) == f"{found.setting}: {found.text}: {found.fix}"
+
+
+@pytest.mark.parametrize("name", ["bot.sqlite", "high-water-mark"])
+async def test_a_directory_in_the_place_of_a_file_is_found(load: LoadSettings, tmp_path: Path, name: str) -> None:
+    """As a start finds it."""
+    async with opened(load()):
+        pass
+    (tmp_path / "data" / name).rename(tmp_path / "aside")
+    (tmp_path / "data" / name).mkdir(mode=0o700)
+    found, _ = await examine(load())
+
+    assert found.fix == "a directory is in its place: remove that"
+    assert await refusal(load()) == f"{found.setting}: {found.text}: {found.fix}"
+
+
 async def test_a_busy_file_is_a_warning(load: LoadSettings, tmp_path: Path) -> None:
     """A backup may be running."""
     async with opened(load()):

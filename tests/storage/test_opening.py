@@ -103,7 +103,9 @@ async def refusal(loaded: LoadedSettings) -> str:
     return str(refused.value)
 
 
-async def record(store: Store, view_id: str, accepted_at: datetime, sealed: str = "sealed.v1.0000000000facade.madeup") -> None:
+async def record(
+    store: Store, view_id: str, accepted_at: datetime, sealed: str = "sealed.v1.0000000000facade.madeup"
+) -> None:
     """Record a submission with that time."""
     expires_at = accepted_at + timedelta(hours=1)
     await store.submissions.add_opening(Opening(nonce=view_id, team_id="T1", user_id="U1", expires_at=expires_at))
