@@ -150,7 +150,7 @@ def backup(path: Path) -> None:
     _harden()
     from datetime import UTC, datetime
 
-    from bot.settings import SettingsError, load_database_settings
+    from bot.settings import SettingsError, find_no_settings, load_database_settings
     from bot.storage.backup import BackupRefused, back_up
 
     try:
@@ -165,7 +165,7 @@ def backup(path: Path) -> None:
     try:
         ended = back_up(settings.database_path, path, datetime.now(UTC))
     except BackupRefused as refused:
-        _refuse(str(refused))
+        _refuse(str(refused), *find_no_settings())
     print(f"{path}: written. Open submissions that are not in it, and go on in the running bot: {ended}")
 
 
@@ -175,7 +175,7 @@ def restored() -> None:
     _harden()
     from bot.model.errors import StartRefused
     from bot.operations.logs import configure_logging
-    from bot.settings import SettingsError, load_database_settings
+    from bot.settings import SettingsError, find_no_settings, load_database_settings
     from bot.storage.opening import end_after_a_restore
 
     configure_logging("info", None)
@@ -184,7 +184,7 @@ def restored() -> None:
     except SettingsError as error:
         _refuse(*error.problems)
     except StartRefused as error:
-        _refuse(str(error))
+        _refuse(str(error), *find_no_settings())
     print(f"Open submissions that were ended: {ended}. The bot tells their users when it runs.")
 
 
@@ -192,14 +192,18 @@ def restored() -> None:
 def health() -> None:
     """Check that the bot on this machine is alive; exit code 1 if it is not. Any role, with the bot's settings."""
     from bot.operations.health import is_alive
-    from bot.settings import SettingsError, load_listen_settings
+    from bot.settings import SettingsError, find_no_settings, load_listen_settings
 
     try:
         settings = load_listen_settings()
     except SettingsError as error:
         _refuse(*error.problems)
     if not is_alive(settings.http_host, settings.http_port):
-        print(f"no healthy bot answers on {settings.http_host}, port {settings.http_port}", file=sys.stderr)
+        lines = [
+            f"no healthy bot answers on {settings.http_host}, port {settings.http_port}",
+            *find_no_settings(),
+        ]
+        print(*lines, sep="\n", file=sys.stderr)
         sys.exit(1)
 
 

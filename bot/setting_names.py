@@ -38,7 +38,7 @@ class UnknownNames:
 
 def find_unknown_names(env_file: Path, known: AbstractSet[str]) -> UnknownNames:
     """Find the names with our prefix that are not in `known`."""
-    ours = _with_files(known)
+    ours = with_files(known)
 
     def report(variables: Mapping[str, str | None]) -> list[str]:
         names = sorted(name for name in variables if name.startswith(_OWN_PREFIX) and name not in ours)
@@ -59,15 +59,16 @@ def find_misspelt_names(
     is_set = {name for name in known if variables.keys() & {name, name + FILE_SUFFIX}}
     done = {name for group in _ALTERNATIVES if group & is_set for name in group}
     wanted = known - is_set - done - {*not_needed}
-    ours = _with_files(known)
+    ours = with_files(known)
     names = [name for name in variables if name not in ours and not name.startswith(_OWN_PREFIX)]
     return [
         f"{name}: is not a setting of this bot{_MEANT}{meant}?"
-        for name, meant in find_near_names(names, _with_files(wanted))
+        for name, meant in find_near_names(names, with_files(wanted))
     ]
 
 
-def _with_files(names: AbstractSet[str]) -> AbstractSet[str]:
+def with_files(names: AbstractSet[str]) -> AbstractSet[str]:
+    """Return names of settings, and those that name their files."""
     return names | {name + FILE_SUFFIX for name in names}
 
 

@@ -5,7 +5,8 @@ The quotes, blanks and byte order mark around a value are removed here, for all 
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -119,6 +120,13 @@ def merge_variables(*sources: PydanticBaseSettingsSource) -> dict[str, str]:
     }
 
 
+_PLACEHOLDER: Final = re.compile(r"(xoxb-|xapp-)?(\.\.\.|\u2026)")
+_SLIPS: Final[tuple[tuple[Callable[[str], object], str], ...]] = (
+    (_PLACEHOLDER.fullmatch, "is still the placeholder of the README: put the real value there"),
+    (has_stray_quote, "has a quotation mark at one end only: remove it"),
+)
+
+
 def find_trouble(value: object) -> Unreadable | None:
     """Return the problem of a value that is not worth checking, whatever its setting is."""
     if isinstance(value, Unreadable):
@@ -131,9 +139,8 @@ def find_trouble(value: object) -> Unreadable | None:
         return Unreadable(
             f"ends in the middle of its PEM: write it on one line with \\n for its line ends, or set NAME{FILE_SUFFIX}"
         )
-    if has_stray_quote(value):
-        return Unreadable("has a quotation mark at one end only: remove it")
-    return None
+    problem = next((problem for is_so, problem in _SLIPS if is_so(value)), None)
+    return Unreadable(problem) if problem else None
 
 
 def find_env_file(env_file: Path) -> tuple[Path, list[str]]:
@@ -151,6 +158,33 @@ def find_env_file(env_file: Path) -> tuple[Path, list[str]]:
         return _NO_FILE, [f"{env_file}: is a directory, so no settings are read from it"]
     with env_file.open("rb"):
         return env_file, []
+
+
+def find_no_env_file(env_file: Path) -> list[str]:
+    """Return a line if there is nothing to read settings from: the command was run in another directory."""
+    found, ignored = find_env_file(env_file)
+    if found != _NO_FILE or ignored:
+        return ignored
+    try:
+        where = env_file.absolute().parent
+    except FileNotFoundError:  # the working directory was removed
+        where = Path()
+    return [f"{env_file}: there is none in {where}; run this in the directory that has it, or set the variables"]
+
+
+def find_repeated_names(env_file: Path, names: Collection[str]) -> Iterator[str]:
+    """Report the settings that are in the file twice: the last one would win, for instance a shorter list of users.
+
+    Raises OSError and UnicodeDecodeError.
+    """
+    lines: dict[str, list[str]] = {}
+    with env_file.open(encoding="utf-8") as stream:
+        for statement in parse_stream(stream):
+            if statement.key is not None and statement.key in names:
+                lines.setdefault(statement.key, []).append(str(statement.original.line))
+    for name, its in lines.items():
+        if len(its) > 1:
+            yield f"{name}: is in {env_file} more than once, in lines {' and '.join(its)}; keep one of them"
 
 
 def find_unread_lines(env_file: Path) -> Iterator[str]:

@@ -22,7 +22,7 @@ from bot.model.role import Role
 from bot.model.secret import Secret
 from bot.model.slack_ids import SlackId
 from bot.network import DIRECT, Network, find_unused
-from bot.setting_names import find_misspelt_names, find_unknown_names
+from bot.setting_names import find_misspelt_names, find_unknown_names, with_files
 from bot.setting_problems import find_problems_of_fields, find_problems_together
 from bot.setting_sources import (
     FILE_SUFFIX,
@@ -31,6 +31,8 @@ from bot.setting_sources import (
     NamedFiles,
     NetworkVariables,
     find_env_file,
+    find_no_env_file,
+    find_repeated_names,
     find_trouble,
     find_unread_lines,
     merge_variables,
@@ -66,6 +68,10 @@ _OTHERS: Final[Mapping[Role, tuple[str, ...]]] = {
     Role.WORKER: ("SLACK_APP_TOKEN", "SLACK_SIGNING_SECRET"),
 }
 """Secrets that a role must not hold. If one is set all the same, it is dropped and the operator is warned."""
+
+
+_NEEDED: Final = frozenset({"SLACK_BOT_TOKEN", "CLOUDFLARE_ACCOUNT_ID"})
+"""Every role needs them: where both are missing, a whole file is."""
 
 
 class SettingsError(Exception):
@@ -270,9 +276,10 @@ class LoadedSettings:
 def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> LoadedSettings:
     """Read and check all settings that the role needs; raises SettingsError with all problems at once."""
     try:
+        no_file = find_no_env_file(env_file)
         env_file, ignored = find_env_file(env_file)
         unknown = find_unknown_names(env_file, _names())
-        unread = [*find_unread_lines(env_file)]
+        unread = [*find_unread_lines(env_file), *find_repeated_names(env_file, with_files(_names()))]
         variables = plain_variables(dotenv_values(env_file) | os.environ)
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable_env_file(env_file, error) from None
@@ -280,7 +287,9 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
     try:
         settings = _SETTINGS_OF[role](_env_file=env_file)
     except SettingsError as error:
-        raise SettingsError([*unread, *unknown.in_env_file, *error.problems, *near, *unknown.probably_meant]) from None
+        hints = no_file if variables.keys().isdisjoint(with_files(_NEEDED)) else []
+        lines = [*unread, *unknown.in_env_file, *error.problems, *near, *unknown.probably_meant, *hints]
+        raise SettingsError(lines) from None
     if unread or unknown.in_env_file:
         raise SettingsError([*unread, *unknown.in_env_file])
     unused = [
@@ -306,6 +315,11 @@ def load_listen_settings(env_file: Path = Path(".env")) -> ListenSettings:
         raise SettingsError([*find_problems_of_fields(error)]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable_env_file(env_file, error) from None
+
+
+def find_no_settings(env_file: Path = Path(".env")) -> list[str]:
+    """Return a line if neither `.env` nor a variable sets anything: the command was run in another directory."""
+    return [] if plain_variables(os.environ).keys() & with_files(_names()) else find_no_env_file(env_file)
 
 
 def load_database_settings(env_file: Path = Path(".env")) -> DatabaseSettings:

@@ -135,8 +135,9 @@ def test_a_start_without_settings_is_a_bad_start() -> None:
     """Anyone who runs it without reading the README learns what to set."""
     ended = call("run")
     assert ended.exit_code == REFUSED
-    assert len(ended.stderr.splitlines()) == 6
+    assert len(ended.stderr.splitlines()) == 7
     assert "no one is listed" in ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith(f".env: there is none in {Path.cwd()}; run this in the directory")
     assert ended.stdout == ""
 
 
@@ -473,6 +474,14 @@ def test_a_restore_is_not_declared_where_there_is_no_database() -> None:
     assert ended.exit_code == REFUSED
     assert ended.stderr.startswith("typo/bot.sqlite: there is no database of the bot here; set R2_CREDENTIAL_DATA_DIR")
     assert not Path("typo").exists()
+
+
+@pytest.mark.parametrize("command", [("backup", "copy.sqlite"), ("restored",)], ids=lambda command: command[0])
+def test_another_working_directory_is_named(command: tuple[str, ...]) -> None:
+    """Where nothing at all is set, the `.env` that says where the database is was not found."""
+    refusal, hint = call(*command, environment={"R2_CREDENTIAL_HTTP_PORT": ""}).stderr.splitlines()
+    assert refusal.startswith("data/bot.sqlite: there is no database")
+    assert hint.startswith(f".env: there is none in {Path.cwd()}; run this in the directory that has it")
 
 
 def test_a_start_creates_files_for_its_user_only() -> None:

@@ -22,6 +22,7 @@ from bot.settings import (
     LoadedSettings,
     Settings,
     SettingsError,
+    find_no_settings,
     load_database_settings,
     load_listen_settings,
     load_settings,
@@ -106,6 +107,7 @@ def test_without_settings_everything_is_reported_at_once(environment: SetEnviron
     """One start names each missing setting once."""
     environment({})
     assert sorted(reported_names()) == [
+        ".env",
         "CLOUDFLARE_ACCOUNT_ID",
         "CLOUDFLARE_API_TOKEN",
         NOBODY,
@@ -510,7 +512,7 @@ def test_a_name_of_another_case_is_another_name(environment: SetEnvironment, spe
     """Its value is not used, neither from the environment nor from .env."""
     other = {spell(name): value for name, value in GOOD.items()}
     environment(other)
-    without = reported_names()
+    without = [name for name in reported_names() if name != ".env"]
     environment({})
     Path(".env").write_text("".join(f"{name}={value}\n" for name, value in other.items()))
     assert reported_names() == without
@@ -1039,6 +1041,7 @@ def test_an_unreadable_file_hides_no_other_problem(environment: SetEnvironment) 
         }
     )
     assert sorted(reported_names()) == [
+        ".env",
         "CLOUDFLARE_ACCOUNT_ID",
         "CLOUDFLARE_API_TOKEN",
         "R2_CREDENTIAL_ALLOWED_USERS",
@@ -1061,3 +1064,59 @@ def test_an_empty_file_name_is_ignored(environment: SetEnvironment) -> None:
     """NAME_FILE with an empty value counts as not set."""
     environment(GOOD | {"SLACK_BOT_TOKEN_FILE": "", "R2_CREDENTIAL_TTL_FILE": ""})
     assert loaded().settings.slack_bot_token == Secret(GOOD["SLACK_BOT_TOKEN"])
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda _: None, ".env: there is none in {}; run this in the directory that has it, or set the variables"),
+        (Path.mkdir, ".env: is a directory, so no settings are read from it"),
+    ],
+    ids=["none", "a directory"],
+)
+def test_without_settings_and_without_a_file_the_directory_is_named(
+    environment: SetEnvironment, tmp_path: Path, make: Callable[[Path], None], line: str
+) -> None:
+    """The command was probably run in another directory; where the environment has the settings, it was not."""
+    environment({})
+    make(tmp_path / ".env")
+    assert problems()[-1] == line.format(tmp_path)
+    assert find_no_settings() == [line.format(tmp_path)]
+    environment({name: value for name, value in GOOD.items() if name != "CLOUDFLARE_API_TOKEN"})
+    assert reported_names() == ["CLOUDFLARE_API_TOKEN"]
+    assert find_no_settings() == []
+
+
+def test_a_removed_working_directory_is_no_other_failure(
+    environment: SetEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no name any more."""
+    environment({})
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert problems()[-1].startswith(".env: there is none in .;")
+
+
+def test_a_name_that_is_in_the_file_twice_is_refused() -> None:
+    """The last one would win: a list of people that someone thought to have replaced. Names of others are theirs."""
+    Path(".env").write_text(
+        f"R2_CREDENTIAL_ALLOWED_USERS=U0{MARK.upper()}\nOTHER=1\nOTHER=2\n"
+        "# R2_CREDENTIAL_ALLOWED_USERS=U2\nexport R2_CREDENTIAL_ALLOWED_USERS=U2\n"
+    )
+    assert problems() == ["R2_CREDENTIAL_ALLOWED_USERS: is in .env more than once, in lines 1 and 5; keep one of them"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SLACK_BOT_TOKEN", "xoxb-..."),
+        ("SLACK_APP_TOKEN", "xapp-..."),
+        ("CLOUDFLARE_API_TOKEN", "..."),
+        ("CLOUDFLARE_API_TOKEN", "\u2026"),
+    ],
+)
+def test_a_placeholder_of_the_readme_is_recognised(environment: SetEnvironment, name: str, value: str) -> None:
+    """Slack would say only that it is invalid."""
+    environment({**GOOD, name: value})
+    assert problems() == [f"{name}: is still the placeholder of the README: put the real value there"]
