@@ -25,6 +25,7 @@ from bot.operations.examiner import examine
 from bot.operations.exposed_files import find_exposed
 from bot.operations.installation import installation_check
 from bot.operations.network_checks import network_check
+from bot.operations.ports import ports_check
 from bot.policy.gate import is_served
 from bot.settings import LoadedSettings, Settings
 from bot.slack.api import SlackWeb
@@ -77,6 +78,7 @@ async def _list_checks(loaded: LoadedSettings, stack: AsyncExitStack, url: str |
     takes_http = settings.role is not Role.WORKER and settings.slack_app_token is None
     checks = [
         network_check(settings),
+        ports_check(settings),
         Check(part=Part.DATABASE, examine=partial(examine_storage, settings, datetime.now(UTC))),
         *await _list_slack_checks(settings, stack, comparison, url),
         *(_list_cloudflare_checks(settings, stack, comparison) if settings.role is not Role.GATEWAY else ()),

@@ -26,6 +26,7 @@ class Part(StrEnum):
     PROCESS = "process"
     FILES = "files"
     NETWORK = "network"
+    PORTS = "ports"
     DATABASE = "database"
     KEYS = "keys"
     JOBS = "jobs"

@@ -38,7 +38,7 @@ class Listener:
 
     async def open(self, host: str, port: int) -> str:
         """Listen, and return the actual `host:port`; raises OSError. `::` includes IPv4."""
-        self._sockets = [_bind_both(port)] if host == _EVERY_ADDRESS else await _bind(host, port)
+        self._sockets = await _bind_all(host, port)
         for entrance in self._sockets:
             entrance.settimeout(0)
             entrance.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
@@ -81,6 +81,16 @@ class Listener:
         loop = asyncio.get_running_loop()
         loop.remove_reader(entrance)
         loop.call_later(_PAUSE.total_seconds(), self._watch, entrance)
+
+
+async def try_to_bind(host: str, port: int) -> None:
+    """Bind as `open` would, and close at once; raises OSError."""
+    for entrance in await _bind_all(host, port):
+        entrance.close()
+
+
+async def _bind_all(host: str, port: int) -> list[socket.socket]:
+    return [_bind_both(port)] if host == _EVERY_ADDRESS else await _bind(host, port)
 
 
 async def _bind(host: str, port: int) -> list[socket.socket]:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from bot.metrics import Metrics
 from bot.operations.descriptors import most_connections
+from bot.operations.health import SIGN_OF_LIFE
 from bot.operations.port import Handler, Port
 from bot.operations.recent import Recent
 
@@ -70,7 +71,7 @@ class Server(Port):
         return await self._take(request)
 
     async def _answer_health(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return web.Response(text=SIGN_OF_LIFE)
 
     async def _answer_readiness(self, _: web.Request) -> web.Response:
         if not self._is_stopping and await self._readiness.ask():
