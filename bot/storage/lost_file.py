@@ -26,7 +26,7 @@ def find_lost(database: Path, mark: Path) -> Finding | None:
     return Finding(
         part=Part.DATABASE,
         event="database_missing",
-        text=f"{database} is gone or empty, and {mark} says that it was in use",
+        text=f"there is no database in {database}, and {mark} says that one was in use",
         mark=Mark.FAILED,
         setting=DATA_DIR_SETTING if database.parent == mark.parent else DATABASE_SETTING,
         fix=f"put a backup in place (docs/backup.md); to begin with an empty database, remove {mark}",
