@@ -97,13 +97,12 @@ def _count(users: Collection[str], members: _Members) -> dict[str, object]:
 
 
 def _explain(users: Collection[str], members: _Members) -> str:
-    parts = []
-    if users:
-        parts.append(f"{len(set(users))} by their ids, of which Slack does not tell the bot whether they exist")
-    if members:
-        parts.append(
-            f"{'the others ' if users else ''}by {len(members)} user {'group' if len(members) == 1 else 'groups'}"
-        )
+    """Return how they are let in. That an id exists cannot be asked: the bot has no scope to look people up."""
+    ids, groups = len(set(users)), len(members)
+    parts = [
+        *([f"{ids} by {'id, which is' if ids == 1 else 'ids, which are'} not looked up"] if ids else ()),
+        *([f"{'the others ' if ids else ''}by {groups} user {'group' if groups == 1 else 'groups'}"] if groups else ()),
+    ]
     return f": {', '.join(parts)}"
 
 
