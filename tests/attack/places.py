@@ -197,11 +197,13 @@ def _change_all(scene: Scene, laters: tuple[_Later, ...]) -> None:
             "UPDATE credentials SET stored_at = ?, expires_at = ?, broken_at = ?",
             [f"{now + timedelta(days=days):%Y-%m-%d %H:%M:%S.%f}" for days in (-60, 2, -1)],
         )
+        # tested a moment ago, as the news says: a test at the start would find them valid, and there were no news
+        connection.execute("UPDATE catalogs SET tested = 'invalid', tested_at = ?", [f"{now:%Y-%m-%d %H:%M:%S.%f}"])
 
 
 def _judge(scene: Scene, later: _Later) -> Iterator[Case]:
     results = scene.results(later.bucket)
-    notices = [message for message in results if "expires soon" in message.text or "any more" in message.text]
+    notices = [message for message in results if "expires soon" in message.text or "no longer works" in message.text]
     for kind, messages in (
         ("result", [message for message in results if message not in notices]),
         ("reminder", [message for message in notices if "expires soon" in message.text]),
