@@ -149,11 +149,10 @@ async def damage_rows(arena: Arena) -> AsyncIterator[Case]:
         await scene.bot.stop()
         for name, change in damages.items():
             _add_damaged(scene, buckets[name], change)
-        bot = await scene.start_bot()
-        is_up = await bot.wait_until_ready()
+        await scene.start_bot()
+        # not ready, since a row needs a key that is not there; all the same, it works
+        is_up = "keys_missing" in await scene.wait_until_printed('"not_ready"')
         yield Case.of("it starts", took_down=not is_up)
-        if not is_up:
-            return
         if arena.transport == "socket":
             await scene.slack.wait_for_connections()
         for number, bucket in enumerate(buckets.values()):
