@@ -1,26 +1,32 @@
 """The Block Kit elements that the bot's messages and modals consist of (https://docs.slack.dev/block-kit).
 
-Slack's library builds the blocks and raises for what is too long or too many for Slack, so that a test fails. It does
-not check the limits of a field (2,000 characters) and of small print (3,000).
+What is too long or too many for Slack raises ValueError here, so that a test fails. The blocks are plain dicts, and the
+tests hold them against slack_sdk's models: built with those, the modal that acknowledges a Submit took 0.17 ms, a seventh
+of the whole acknowledgement; now 0.003 ms.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from datetime import datetime
-from typing import Any, TypeAlias
-
-from slack_sdk.models.blocks import (
-    ActionsBlock,
-    ButtonElement,
-    ConfirmObject,
-    ContextBlock,
-    HeaderBlock,
-    MarkdownTextObject,
-    PlainTextObject,
-    SectionBlock,
-)
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object that Slack accepts or sends."""
+
+_MOST_TEXT: Final = 3000
+_MOST_FIELD: Final = 2000
+_MOST_FIELDS: Final = 10
+_MOST_HEADER: Final = 150
+_MOST_BUTTONS: Final = 25
+_MOST_BUTTON: Final = 75
+_MOST_ACTION_ID: Final = 255
+_MOST_VALUE: Final = 2000
+_MOST_CONFIRMATION_TITLE: Final = 100
+_MOST_CONFIRMATION: Final = 300
+_MOST_CONFIRMATION_BUTTON: Final = 30
+_MOST_TITLE: Final = 24
+_MOST_BLOCKS: Final = 100
+
+_P = TypeVar("_P", bound=Sized)
 
 
 def escape(foreign: str) -> str:
@@ -43,60 +49,92 @@ def moment(at: datetime) -> str:
     return f"<!date^{int(at.timestamp())}^{{time_secs}}|{at:%H:%M:%S} UTC>"
 
 
-def plain(text: str) -> Json:
-    """Return text without markup."""
-    return PlainTextObject(text=text).to_dict()
+def plain(text: str, most: int = _MOST_TEXT) -> Json:
+    """Return text without markup, of at most that many characters."""
+    return {"type": "plain_text", "text": _limited(text, most)}
 
 
 def section(text: str) -> Json:
     """Return a paragraph in Slack's markup; foreign parts of it must be escaped."""
-    return SectionBlock(text=MarkdownTextObject(text=text)).to_dict()
+    return {"type": "section", "text": _markup(text)}
 
 
 def verbatim(text: str) -> Json:
     """Return a paragraph with foreign text in it: no `@here` or URL in it becomes active."""
-    return SectionBlock(text=MarkdownTextObject(text=text, verbatim=True)).to_dict()
+    return {"type": "section", "text": _inactive(text)}
 
 
 def fields(*pairs: tuple[str, str]) -> Json:
     """Return a table of names and values, of which Slack allows ten. No `@here` in a value becomes active."""
-    texts = [MarkdownTextObject(text=f"*{name}*\n{value}", verbatim=True) for name, value in pairs]
-    return SectionBlock(fields=texts).to_dict()
+    texts = [_inactive(f"*{name}*\n{value}", _MOST_FIELD) for name, value in pairs]
+    return {"type": "section", "fields": _limited(texts, _MOST_FIELDS)}
 
 
 def context(text: str) -> Json:
     """Return small print. No `@here` in it becomes active."""
-    return ContextBlock(elements=[MarkdownTextObject(text=text, verbatim=True)]).to_dict()
+    return {"type": "context", "elements": [_inactive(text)]}
 
 
 def header(text: str) -> Json:
     """Return a heading."""
-    return HeaderBlock(text=PlainTextObject(text=text)).to_dict()
+    return {"type": "header", "text": plain(text, _MOST_HEADER)}
 
 
 def actions(*buttons: Json) -> Json:
     """Return a row of buttons."""
-    return ActionsBlock(elements=buttons).to_dict()
+    return {"type": "actions", "elements": _limited(list(buttons), _MOST_BUTTONS)}
 
 
-def button(text: str, action_id: str, value: str, *, style: str | None = None, confirm: Json | None = None) -> Json:
+def button(
+    text: str,
+    action_id: str,
+    value: str,
+    *,
+    style: Literal["primary", "danger"] | None = None,
+    confirm: Json | None = None,
+) -> Json:
     """Return a button; with `confirm` it asks for confirmation."""
-    return ButtonElement(
-        text=PlainTextObject(text=text), action_id=action_id, value=value, style=style, confirm=confirm
-    ).to_dict()
+    return {
+        "type": "button",
+        "text": plain(text, _MOST_BUTTON),
+        "action_id": _limited(action_id, _MOST_ACTION_ID),
+        "value": _limited(value, _MOST_VALUE),
+        **({"style": style} if style else {}),
+        **({"confirm": confirm} if confirm else {}),
+    }
 
 
 def confirmation(title: str, text: str, *, confirm: str, deny: str) -> Json:
     """Return the confirmation dialog of a button; `text` is markup."""
-    return ConfirmObject(
-        title=PlainTextObject(text=title),
-        text=MarkdownTextObject(text=text),
-        confirm=PlainTextObject(text=confirm),
-        deny=PlainTextObject(text=deny),
-    ).to_dict()
+    return {
+        "title": plain(title, _MOST_CONFIRMATION_TITLE),
+        "text": _markup(text, _MOST_CONFIRMATION),
+        "confirm": plain(confirm, _MOST_CONFIRMATION_BUTTON),
+        "deny": plain(deny, _MOST_CONFIRMATION_BUTTON),
+    }
 
 
 def modal(title: str, blocks: list[Json]) -> Json:
     """Return a modal without a Submit button; `title` has 24 characters at most."""
-    # Not `View`: it parses every block again, 0.6 of the 1.1 ms of a result's modal, at each acknowledged Submit.
-    return {"type": "modal", "title": plain(title), "close": plain("Close"), "blocks": blocks}
+    return {
+        "type": "modal",
+        "title": plain(title, _MOST_TITLE),
+        "close": plain("Close"),
+        "blocks": _limited(blocks, _MOST_BLOCKS),
+    }
+
+
+def _markup(text: str, most: int = _MOST_TEXT) -> Json:
+    return {"type": "mrkdwn", "text": _limited(text, most)}
+
+
+def _inactive(text: str, most: int = _MOST_TEXT) -> Json:
+    return _markup(text, most) | {"verbatim": True}
+
+
+def _limited(part: _P, most: int) -> _P:
+    """Return it; raises ValueError if it is longer than Slack accepts."""
+    if len(part) > most:
+        message = f"{len(part)} are more than Slack's limit of {most}"
+        raise ValueError(message)
+    return part
