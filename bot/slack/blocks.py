@@ -1,8 +1,8 @@
 """The Block Kit elements that the bot's messages and modals consist of (https://docs.slack.dev/block-kit).
 
 What is too long or too many for Slack raises ValueError here, so that a test fails. The blocks are plain dicts, and the
-tests hold them against slack_sdk's models: built with those, the modal that acknowledges a Submit took 0.17 ms, a seventh
-of the whole acknowledgement; now 0.003 ms.
+tests hold them against slack_sdk's models: built with those, the modal that acknowledges a Submit took 0.17 ms of the
+bot's 1.2 ms for it; now 0.003 ms.
 """
 
 from collections.abc import Sequence, Sized

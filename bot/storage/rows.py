@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, select, tuple_
+from sqlalchemy import ColumnElement, Row, Table, and_, bindparam, literal_column, select, tuple_
 
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import RecordDamaged
@@ -41,6 +41,9 @@ MAY_BE_SENT: Final = and_(
     SUBMISSIONS.c.state != State.CONFIRMING.value,
 )
 """The rows whose token can still be sent to Cloudflare, or sent again."""
+
+IS_UNCERTAIN: Final = SUBMISSIONS.c.state == literal_column(f"'{State.UNCERTAIN.value}'")
+"""The rows that may have been written. A literal: by a parameter, SQLite would not see that it is the index's."""
 
 EPOCH: Final = select(LEASES.c.epoch).where(is_its(LEASES))
 """The epoch of the bucket's lease; no row while no one has taken it."""

@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    text,
 )
 
 
@@ -123,6 +124,17 @@ Index(
     SUBMISSIONS.c.accepted_at,
     sqlite_where=SUBMISSIONS.c.confirm_until.is_not(None),
     postgresql_where=SUBMISSIONS.c.confirm_until.is_not(None),
+)
+
+Index(
+    "submissions_uncertain",
+    SUBMISSIONS.c.account_id,
+    SUBMISSIONS.c.bucket,
+    SUBMISSIONS.c.sent_at,
+    SUBMISSIONS.c.accepted_at,
+    SUBMISSIONS.c.sequence,
+    sqlite_where=text("state = 'uncertain'"),
+    postgresql_where=text("state = 'uncertain'"),
 )
 
 Index("submissions_history", SUBMISSIONS.c.account_id, SUBMISSIONS.c.bucket, SUBMISSIONS.c.sequence)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -66,7 +67,7 @@ def _differences(connection: Connection) -> Differences:
 
 
 def _conditions(connection: Connection) -> dict[str, str]:
-    """Return the partial indexes, without the parentheses that PostgreSQL adds to their conditions."""
+    """Return the partial indexes, without the parentheses and casts that PostgreSQL adds to their conditions."""
     option = f"{connection.dialect.name}_where"
     found = {
         str(index["name"]): str(index["dialect_options"][option])
@@ -74,7 +75,7 @@ def _conditions(connection: Connection) -> dict[str, str]:
         for index in inspect(connection).get_indexes(table)
         if option in index.get("dialect_options", {})
     }
-    return {name: condition.strip("()") for name, condition in found.items()}
+    return {name: re.sub(r"[()]|::text", "", condition) for name, condition in found.items()}
 
 
 EQUAL: Differences = (
