@@ -26,6 +26,7 @@ from bot.model.background import Background
 from bot.model.clock import SteadyClock, steady_clock
 from bot.model.clock_comparison import ClockComparison
 from bot.model.errors import DatabaseTrouble, RecordDamaged
+from bot.model.right_of_way import RightOfWay
 from bot.model.role import Role
 from bot.operations.changes import count_endings, log_change
 from bot.operations.checks import jobs_check
@@ -125,6 +126,7 @@ class _Watched:
 
     metrics: Metrics
     conditions: Conditions
+    right_of_way: RightOfWay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,7 @@ class _Base:
     channels: Channels
     background: list[asyncio.Task[None]]
     conditions: Conditions
+    right_of_way: RightOfWay
 
     @property
     def contact(self) -> str:
@@ -165,7 +168,8 @@ async def running(
     budget = budget or StopBudget()
     async with budget.stage(Stage.PORT) as port, budget.stage(Stage.DATABASE) as database:
         metrics, conditions = Metrics(), Conditions()
-        watched = _Watched(metrics=metrics, conditions=conditions)
+        right_of_way = RightOfWay()
+        watched = _Watched(metrics=metrics, conditions=conditions, right_of_way=right_of_way)
         server, metrics_port = Server(metrics=metrics), MetricsPort(metrics)
         metrics_port.attach(conditions.ask)
         address, metrics_address = await open_ports(server, metrics_port, settings, port)
@@ -176,7 +180,7 @@ async def running(
         is_worker, is_gateway = settings.role is not Role.GATEWAY, settings.role is not Role.WORKER
         comparison = ClockComparison()
         pace = _pace(settings, store, clock)
-        cloudflare = cloudflare_client(settings, pace, comparison, metrics) if is_worker else None
+        cloudflare = cloudflare_client(settings, pace, comparison, metrics, right_of_way) if is_worker else None
         async with (
             budget.stage(Stage.MODALS) as modals,
             budget.stage(Stage.DELIVERIES) as deliveries,
@@ -228,7 +232,14 @@ async def _begin(
     settings: Settings, store: Store, stack: AsyncExitStack, traffic: SlackTraffic, watched: _Watched
 ) -> _Base:
     slack, patient_client, patient_http = await open_slack(settings, stack, traffic, watched.metrics)
-    progress = ModalProgress(slack, store.clock, settings.contact or "", steps_of, may_enable=settings.allow_enable)
+    progress = ModalProgress(
+        slack,
+        store.clock,
+        settings.contact or "",
+        steps_of,
+        may_enable=settings.allow_enable,
+        right_of_way=watched.right_of_way,
+    )
     stack.push_async_callback(progress.drain)
     store.submissions.watch(log_change)
     store.submissions.watch(count_endings(watched.metrics))
@@ -269,6 +280,7 @@ async def _begin(
         channels=Channels(slack, gate.allows_channel, store.clock),
         background=[],
         conditions=watched.conditions,
+        right_of_way=watched.right_of_way,
     )
 
 
@@ -313,6 +325,7 @@ async def _start_worker(base: _Base, cloudflare: CloudflareClient, stack: AsyncE
         fresh_token_patience=settings.fresh_token_patience,
         max_token_lifetime=settings.max_token_lifetime,
         metrics=base.metrics,
+        right_of_way=base.right_of_way,
     )
     access = CloudflareAccess(cloudflare, clock=store.clock)
     base.conditions.add(access.check())
@@ -363,7 +376,14 @@ async def _start_gateway(
     tables = LiveTables(parts)
     stack.push_async_callback(tables.stop)
     app = build_bolt_app(_routes(parts, tables), base.gate.home)
-    ingress = Ingress(app, store.sealing, settings.cloudflare_account_id, store.clock, base.metrics)
+    ingress = Ingress(
+        app,
+        store.sealing,
+        settings.cloudflare_account_id,
+        store.clock,
+        metrics=base.metrics,
+        right_of_way=base.right_of_way,
+    )
     socket = await _socket_mode(base, ingress)
     if socket is not None:
         stack.push_async_callback(socket.close)

@@ -12,6 +12,7 @@ from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.pace import SharedPace
 from bot.metrics import Metrics
 from bot.model.clock_comparison import ClockComparison
+from bot.model.right_of_way import RightOfWay
 from bot.model.role import Role
 from bot.model.secret import Secret
 from bot.policy.rules import Allowlist
@@ -22,7 +23,11 @@ from bot.slack.traffic import SlackTraffic
 
 
 def cloudflare_client(
-    settings: Settings, pace: SharedPace, comparison: ClockComparison, metrics: Metrics
+    settings: Settings,
+    pace: SharedPace,
+    comparison: ClockComparison,
+    metrics: Metrics,
+    right_of_way: RightOfWay | None = None,
 ) -> CloudflareClient:
     """Return a client with the bot's own credentials."""
     if settings.cloudflare_api_token is not None:
@@ -38,6 +43,7 @@ def cloudflare_client(
         network=settings.network,
         comparison=comparison,
         metrics=metrics,
+        right_of_way=right_of_way,
     )
 
 

@@ -46,6 +46,7 @@ from bot.model.cause import name_cause
 from bot.model.clock_comparison import ClockComparison
 from bot.model.errors import BotError, DatabaseTrouble, LeaseLost
 from bot.model.request_log import start_request
+from bot.model.right_of_way import RightOfWay
 from bot.model.secret import Secret
 from bot.model.submission import TokenKind
 from bot.network import DIRECT, Network
@@ -151,6 +152,7 @@ class CloudflareClient:
         network: Network = DIRECT,
         comparison: ClockComparison | None = None,
         metrics: Metrics | None = None,
+        right_of_way: RightOfWay | None = None,
     ) -> None:
         _silence_loggers()
         url = _require_safe_url(base_url)
@@ -167,6 +169,7 @@ class CloudflareClient:
         self._timer = timer
         self._comparison = comparison or ClockComparison()
         self._metrics = metrics or Metrics()
+        self._right_of_way = right_of_way or RightOfWay()
         self._not_offered_until = float("-inf")
         self._caller = CallerAuth(auth)
         proxy = _proxy(network, url)
@@ -328,6 +331,7 @@ class CloudflareClient:
         self, method: str, url: str, *, turn: Turn | None = None, cargo: Fence | None = None
     ) -> tuple[Answer, object]:
         """Send one request in its turn, and return what its answer says."""
+        await self._right_of_way.give_way()
         await self._enter(turn)
         end = start_request("cloudflare_request", method=method, path=_describe_path(url))
         outcome, began = None, time.monotonic()

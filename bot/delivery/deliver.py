@@ -34,6 +34,7 @@ from bot.model.errors import AccessRefused, BotError, DatabaseTrouble, LeaseLost
 from bot.model.memory import Memory
 from bot.model.move import Changes, Move
 from bot.model.reference import about
+from bot.model.right_of_way import RightOfWay
 from bot.model.submission import ENDINGS, Lease, Pending, State, Submission, Task
 from bot.policy.gate import Gate
 from bot.sealing.hpke import KeyRing
@@ -72,7 +73,9 @@ class Delivery:
         look_every: timedelta = LOOK_EVERY,
         plans: Mapping[Task, Plan] = PLANS,
         metrics: Metrics | None = None,
+        right_of_way: RightOfWay | None = None,
     ) -> None:
+        self._right_of_way = right_of_way or RightOfWay()
         self._metrics = metrics or Metrics()
         self._submissions = submissions
         self._cloudflare = cloudflare
@@ -100,6 +103,7 @@ class Delivery:
         A call takes the bucket over: from then on, a delivery that still runs elsewhere can neither send nor record.
         Raises DatabaseTrouble.
         """
+        await self._right_of_way.give_way()
         lease = await self._submissions.take(key)
         self._kept.note_taken(lease)
         try:
@@ -165,6 +169,7 @@ class Delivery:
         """End a submission that has run out of time, or report one that has ended; else return None."""
         if not due.submission.is_ended:
             return give_up(due.submission, now) if _is_over(due.submission, now) else None
+        await self._right_of_way.give_way()
         if not await self._submissions.holds(lease):
             raise LeaseLost  # the new holder posts it: two posts would be two messages
         move = await self._report.take(due)

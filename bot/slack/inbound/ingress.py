@@ -25,6 +25,7 @@ from bot.model.foreign_text import one_line
 from bot.model.pasted_token import DIGEST_MASK, MASK, STORABLE, classify, find_other_secret, mask_tokens, trim
 from bot.model.reference import about, bound_reference
 from bot.model.request_log import start_request
+from bot.model.right_of_way import RightOfWay
 from bot.model.secret import Secret
 from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, PublicRing, SealingContext, SealingKey
@@ -69,14 +70,17 @@ _log = structlog.get_logger()
 class Ingress:
     """Passes sealed payloads to Bolt, tracks those in progress, and answers in time whatever Bolt does."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root fills this
         self,
         app: AsyncApp,
         key_ring: KeyRing | PublicRing,
         account_id: str,
         clock: Callable[[], datetime],
+        *,
         metrics: Metrics | None = None,
+        right_of_way: RightOfWay | None = None,
     ) -> None:
+        self._right_of_way = right_of_way or RightOfWay()
         self._metrics = metrics or Metrics()
         self._app = app
         self._clock = clock
@@ -97,7 +101,7 @@ class Ingress:
         sealed = seal_payload(verified_body, self._key_ring.sealing_key, self._account_id)
         verified_body.clear()  # the callers' frames keep it until Bolt has answered
         reference = view_id_of(sealed.body) if _is_submit(sealed.body) else ""
-        with about(reference):
+        with self._right_of_way.acknowledging(), about(reference):
             if is_given_up and _is_submit(sealed.body):
                 return _refuse_given_up()
             task = self._under_way.start(self._ask_bolt(sealed, received_at, sent_at), reference=reference)

@@ -16,6 +16,7 @@ import structlog
 from bot.model.background import Background
 from bot.model.errors import SlackRefused, SlackTrouble
 from bot.model.move import Change
+from bot.model.right_of_way import RightOfWay
 from bot.model.submission import Submission, Task
 from bot.slack.api import SlackWeb
 from bot.slack.blocks import Json
@@ -48,7 +49,7 @@ class ModalProgress:
     `steps_of` returns the lines of a task's progress.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root fills this
         self,
         web: SlackWeb,
         clock: Callable[[], datetime],
@@ -56,7 +57,9 @@ class ModalProgress:
         steps_of: Callable[[Task], tuple[ProgressStep, ...]],
         *,
         may_enable: bool = False,
+        right_of_way: RightOfWay | None = None,
     ) -> None:
+        self._right_of_way = right_of_way or RightOfWay()
         self._web = web
         self._clock = clock
         self._contact = contact
@@ -99,6 +102,7 @@ class ModalProgress:
         shown, pause = None, _FIRST_PAUSE
         try:
             while modal.news.is_set() and not self._is_stale(modal.latest):
+                await self._right_of_way.give_way()
                 modal.news.clear()
                 view = self._view_of(modal.latest)
                 trouble = None if view == shown else await self._update(modal.latest, view, pause)

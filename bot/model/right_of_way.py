@@ -1,0 +1,59 @@
+"""Acknowledgements come first: a person waits for each, for three seconds at most. Deliveries take what is left.
+
+Both share one event loop. Without this, an acknowledgement waits for every delivery that happens to be ready.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Final
+
+QUIET: Final = timedelta(milliseconds=5)
+"""How long no acknowledgement has been in progress before deliveries go on as they like.
+
+A client that sends one request after the other leaves less between two of them, and meets a delivery each time else.
+"""
+
+LONGEST_WAIT: Final = timedelta(milliseconds=20)
+"""How long the next delivery in line waits, however many acknowledgements are in progress: so 50 pass in a second."""
+
+
+class RightOfWay:
+    """Lets deliveries pass one at a time while there are acknowledgements, and all at once while there are none."""
+
+    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
+        self._timer = timer
+        self._in_progress = 0
+        self._last_at = float("-inf")
+        self._passed_at = float("-inf")
+        self._line = asyncio.Lock()
+
+    @contextmanager
+    def acknowledging(self) -> Iterator[None]:
+        """Hold deliveries back meanwhile, and for a moment after that."""
+        self._in_progress += 1
+        try:
+            yield
+        finally:
+            self._in_progress -= 1
+            self._last_at = self._timer()
+
+    async def give_way(self) -> None:
+        """Return when a delivery may take the loop until it next waits for something. Safe to cancel."""
+        if self._is_quiet() and not self._line.locked():
+            return
+        async with self._line:
+            while (seconds := self._seconds_to_wait()) > 0:  # noqa: ASYNC110 - a pause must pass, which no event tells
+                await asyncio.sleep(seconds)
+            self._passed_at = self._timer()
+
+    def _is_quiet(self) -> bool:
+        return not self._in_progress and self._timer() - self._last_at >= QUIET.total_seconds()
+
+    def _seconds_to_wait(self) -> float:
+        """Return 0 if it is the next one's turn."""
+        now = self._timer()
+        quiet_from = (now if self._in_progress else self._last_at) + QUIET.total_seconds()
+        return min(quiet_from, self._passed_at + LONGEST_WAIT.total_seconds()) - now
