@@ -1,6 +1,7 @@
 """The composition root: connects the parts of a running bot. `run` runs the process."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -104,10 +105,20 @@ async def run(settings: Settings) -> timedelta:
 
 async def _live(settings: Settings, budget: StopBudget) -> None:
     async with running(settings, budget=budget) as bot:
+        _collect_only_what_is_new()
         forever = asyncio.ensure_future(asyncio.Event().wait())  # a gateway over HTTP has no background task
         done, _ = await asyncio.wait([forever, *bot.background], return_when=asyncio.FIRST_COMPLETED)
         for broken in done:
             broken.result()  # background tasks end only by failing: this raises the error
+
+
+def _collect_only_what_is_new() -> None:
+    """Take what the start has made, and what stays as long as the process, out of the garbage collector's sight.
+
+    A full collection went through all of it, and kept whoever waited for an acknowledgement waiting for up to 90 ms.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
