@@ -16,7 +16,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import structlog
-from sqlalchemy import Connection, TextClause, delete, exists, insert, select, text, update
+from sqlalchemy import Connection, TextClause, exists, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from bot.model.move import Change
@@ -108,9 +108,12 @@ class Lineage:
             connection.execute(update(LEASES).values(epoch=LEASES.c.epoch + 1))  # takes each away from its holder
         elif recorded is None:  # on disk before the commit: a kill in between must not look like a restore
             self._mark.adopt(Mark(database_id=now.id, sent=sent, is_new=True))
-        if now != recorded:
-            connection.execute(delete(ORIGINS))
+        if recorded is None:
             connection.execute(insert(ORIGINS), asdict(now) | {"sent": min(sent, MOST - 1)})
+        elif is_restored:
+            connection.execute(update(ORIGINS).values(asdict(now) | {"sent": min(sent, MOST - 1)}))
+        elif now != recorded:  # another process may have raised the number since it was read: it is left alone
+            connection.execute(update(ORIGINS).values(asdict(now)))
         return Settled(
             mark=Mark(database_id=now.id, sent=min(sent, MOST - 1)),
             changes=changes,

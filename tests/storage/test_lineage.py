@@ -1,5 +1,6 @@
 """A database that is older than what was done with it ends what it holds open; any other one is left alone."""
 
+import asyncio
 import errno
 import io
 import json
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
@@ -514,6 +516,21 @@ async def test_a_promoted_standby_loses_nothing_and_is_mentioned(postgres_url: s
     async with joined(postgres_url):
         pass
     assert [line["event"] for line in events(log)] == ["database_timeline_changed"]
+
+
+async def test_a_write_that_is_sent_meanwhile_is_counted(postgres_url: str) -> None:
+    """The number that another process raises while a new timeline is recorded does not fall back."""
+    async with joined(postgres_url) as process:
+        await process.send("a")
+        execute(postgres_url, "UPDATE origins SET timeline = '00000000'")
+        async with await psycopg.AsyncConnection.connect(postgres_url) as other:
+            await other.execute("UPDATE origins SET sent = sent + 1")
+            settling = asyncio.create_task(process.lineage.settle())
+            while not execute(postgres_url, "SELECT 1 FROM pg_locks WHERE NOT granted"):
+                assert not settling.done()
+                await asyncio.sleep(0.01)
+        assert await settling == 0
+    assert execute(postgres_url, "SELECT sent FROM origins") == [(2,)]
 
 
 async def test_a_server_that_says_nothing_of_itself_is_no_reason(
