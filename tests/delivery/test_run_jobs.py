@@ -614,7 +614,8 @@ async def test_a_job_that_cannot_be_marked_as_done_does_not_block_its_bucket(
             "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS "
             "$$BEGIN RAISE 'no' USING ERRCODE = 'XX000'; END$$",
         )
-        execute(
+        await asyncio.to_thread(  # it waits for the worker's transactions, which end on this loop
+            execute,
             postgres_url,
             "CREATE TRIGGER no BEFORE DELETE ON procrastinate_jobs FOR EACH ROW WHEN (OLD.task_name = 'deliver') "
             "EXECUTE FUNCTION no()",
@@ -622,7 +623,7 @@ async def test_a_job_that_cannot_be_marked_as_done_does_not_block_its_bucket(
         with capture_logs() as logged:
             released.set()
             await _wait_for_event(logged, "job_not_finished")
-            execute(postgres_url, "DROP TRIGGER no ON procrastinate_jobs")
+            await asyncio.to_thread(execute, postgres_url, "DROP TRIGGER no ON procrastinate_jobs")
             await _insist(lambda: place.jobs.deliver(LAKE))
             assert [await place.delivery.next_start(), await place.delivery.next_start()] == [LAKE, LAKE]
 
