@@ -184,8 +184,15 @@ async def show_waiting(directory: Path) -> None:
 
 
 async def show_idle_role(directory: Path, url: str, role: Role) -> None:
-    """Print what an idle process costs."""
-    async with waiting_bot(directory, url, 0, role) as (_, _, process):
+    """Print what an idle process costs; a gateway has a worker beside it, whose keys it waits for."""
+    async with AsyncExitStack() as stack:
+        _, _, process = await stack.enter_async_context(waiting_bot(directory, url, 0, role))
+        if role == "gateway":
+            beside = {**process._environment, "R2_CREDENTIAL_HTTP_PORT": str(find_free_port())}
+            worker = BotProcess(beside, directory, role="worker")
+            stack.push_async_callback(worker.kill)
+            await worker.start()
+            await worker.wait_until_ready()
         await process.start()
         await process.wait_until_ready()
         await asyncio.sleep(5)
