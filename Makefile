@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder
 
-.PHONY: sandbox run test test-all unit coverage lint check-deploy image-test docs bench chaos attack dist test-wheels lock clean
+.PHONY: sandbox run test test-all unit coverage lint check-deploy image-test docs bench chaos soak attack dist test-wheels lock clean
 
 sandbox: $(VENV)/.run ## try the bot: a page, a fake Slack and a fake Cloudflare, all on this machine
 	$(BIN)/r2-credential-bot sandbox
@@ -52,6 +52,9 @@ bench: $(VENV)/.dev ## measure performance; checks nothing
 
 chaos: $(VENV)/.dev ## kill the bot at random moments, on SQLite and PostgreSQL, and count what is lost
 	$(BIN)/python -m tests.chaos.kills
+
+soak: $(VENV)/.dev ## run the bot for half an hour at 20 submissions a second; fails if anything grows or is lost; SOAK="60" is a try
+	$(BIN)/python -m tests.soak $(SOAK)
 
 attack: $(VENV)/.dev ## attack the running bot with every known class of attack, and count what succeeds
 	$(BIN)/python -m tests.attack

@@ -98,6 +98,11 @@ SOCKETS: Final = Family(
     name="r2_credential_bot_socket_mode_connections",
     meaning="Open Socket Mode connections; one is enough. Absent over HTTP, and on a worker.",
 )
+TASKS: Final = Family(
+    kind=Kind.GAUGE,
+    name="r2_credential_bot_tasks",
+    meaning="What the process does or waits for at this moment; a number that only grows is a fault of the bot's.",
+)
 BUILD: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_build_info",
@@ -128,6 +133,7 @@ READ: Final = (
     ALLOWANCE_LEFT,
     ALLOWANCE,
     SOCKETS,
+    TASKS,
     BUILD,
     SOURCE_UP,
 )

@@ -1,5 +1,6 @@
 """The sources of the gauges: the findings on each part, the database, Cloudflare's allowance, and the process."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -22,6 +23,7 @@ from bot.operations.gauges import (
     READY,
     REFRESHED,
     SOCKETS,
+    TASKS,
     UNPOSTED,
     WAITING,
     Reading,
@@ -105,7 +107,8 @@ def of_process(settings: Settings, transport: str, sockets: Callable[[], int] | 
     async def read() -> Reading:
         database = "sqlite" if settings.postgres_url is None else "postgresql"
         connections: Reading = {SOCKETS: {(): float(sockets())}} if sockets is not None else {}
-        return {BUILD: {(__version__, settings.role.value, database, transport): 1.0}, **connections}
+        tasks: Reading = {TASKS: {(): float(len(asyncio.all_tasks()))}}
+        return {BUILD: {(__version__, settings.role.value, database, transport): 1.0}, **tasks, **connections}
 
     return Source(name="process", read=read)
 

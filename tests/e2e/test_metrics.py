@@ -33,6 +33,7 @@ from bot.operations.gauges import (
     READY,
     SOCKETS,
     SOURCE_UP,
+    TASKS,
     UNPOSTED,
     WAITING,
 )
@@ -170,6 +171,7 @@ async def test_it_says_what_runs(watched: Watched) -> None:
     assert _value(samples, BUILD.name, role="all", database="sqlite", transport=transport) == 1
     assert _value(samples, SOCKETS.name) == (2 if is_socket else -1)
     assert _value(samples, "process_open_fds") > 0
+    assert _value(samples, TASKS.name) > 0
 
 
 async def test_nothing_on_the_page_names_a_person_or_a_token(watched: Watched) -> None:
