@@ -26,6 +26,7 @@ from bot.cloudflare.answers import (
 )
 from bot.cloudflare.auth import ApiKey, ApiToken, Bearer, CallerAuth, CredentialBody, Fence
 from bot.cloudflare.budget import Limits, Urgency, parse_limits
+from bot.cloudflare.connections import Connections
 from bot.cloudflare.diagnosis import Answer, read_result
 from bot.cloudflare.errors import (
     BlockedOnTheWay,
@@ -123,7 +124,7 @@ class Turn:
 
 
 class CloudflareClient:
-    """A client for one account, with one pool of connections. Close it with `aclose()`.
+    """A client for one account, with a connection for each request in flight. Close it with `aclose()`.
 
     For a bucket of another account, nothing is sent and NoSuchBucket is raised.
     Every call raises only `CloudflareError`s, LeaseLost (those with `may_send`) and DatabaseTrouble (where the
@@ -181,11 +182,8 @@ class CloudflareClient:
             headers=_HEADERS,
             cookies=_NoCookies(),
             timeout=httpx.Timeout(total, connect=connect, pool=connect),
-            limits=httpx.Limits(max_keepalive_connections=MOST_IN_FLIGHT),  # the pace limits their number
             follow_redirects=False,
-            transport=transport,
-            verify=network.tls_context(),
-            proxy=proxy,
+            transport=transport or _connections(network, proxy),
             trust_env=False,  # see bot/network.py
         )
 
@@ -484,6 +482,11 @@ def _proxy(network: Network, url: httpx.URL) -> httpx.Proxy | None:
         return None
     context = network.tls_context() if proxy.address.startswith("https:") else None
     return httpx.Proxy(proxy.address, headers=proxy.headers(), ssl_context=context)
+
+
+def _connections(network: Network, proxy: httpx.Proxy | None) -> Connections:
+    make = partial(httpx.AsyncHTTPTransport, verify=network.tls_context(), proxy=proxy, trust_env=False)
+    return Connections(make, most_idle=MOST_IN_FLIGHT)  # the pace lets no more be in flight
 
 
 async def _read_body(response: httpx.Response, headers: Iterable[tuple[str, str]]) -> bytes | None:
