@@ -163,7 +163,12 @@ def _verify(kind: TokenKind, *, told: _Sample = _ACTIVE, own: _Sample = _READS, 
         )
         try:
             answers = await Questions(client).ask(
-                key=_LAKE, token=Secret(_PASTED), kind=kind, may_send=_yes, turn=Turn(None, Urgency.WRITE)
+                key=_LAKE,
+                token=Secret(_PASTED),
+                kind=kind,
+                may_send=_yes,
+                turn=Turn(None, Urgency.WRITE),
+                is_before_write=False,
             )
             findings = judge(answers, _NOW, is_patient=False)
         except BotError as error:
@@ -318,6 +323,8 @@ def build_document() -> str:
         "",
         "The same answer means different things, depending on the credentials of the request. *Not checked*: the bot",
         "continues, and the result says what could not be checked. Unknown codes, pages and silence refuse no token.",
+        "Before a write, the bot asks about the catalog with its own credentials only if the pasted token does not see",
+        "an active one; in a dry run, always.",
         "",
         *_table(
             "Cloudflare answers",

@@ -70,7 +70,8 @@ class Answers:
     """Cloudflare's answers to the questions before a write.
 
     `verified`: the token's status, asked for as a token of `owner`; `catalog`: the catalog as the bot's own credentials
-    see it; `reached`: the catalog as the pasted token sees it; `credential`: the test of the one already in the slot.
+    see it, or the same as `reached` where that leaves nothing open; `reached`: the catalog as the pasted token sees it;
+    `credential`: the test of the one already in the slot.
     """
 
     owner: TokenKind

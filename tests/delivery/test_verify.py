@@ -146,6 +146,7 @@ class Office:
         kind: TokenKind = TokenKind.ACCOUNT,
         *,
         token: str = TOKEN,
+        is_before_write: bool = False,
     ) -> Answers:
         """Ask everything again, with these replies instead of good ones."""
 
@@ -155,7 +156,12 @@ class Office:
         self.questions.replies = {**GOOD, **replies}
         self.questions.asked.clear()
         return await Questions(self.client).ask(
-            key=LAKE, token=Secret(token), kind=kind, may_send=yes, turn=Turn(None, Urgency.WRITE)
+            key=LAKE,
+            token=Secret(token),
+            kind=kind,
+            may_send=yes,
+            turn=Turn(None, Urgency.WRITE),
+            is_before_write=is_before_write,
         )
 
     async def fail(
@@ -633,23 +639,51 @@ async def test_a_test_that_takes_long_is_not_waited_for(office: Office, pass_tim
     assert (await office.verify()).credential is CredentialStatus.PRESENT
 
 
-async def test_all_four_are_asked_at_the_same_time(office: Office) -> None:
-    """None is answered before all of them were asked."""
-    all_asked = asyncio.Barrier(4)
+@pytest.mark.parametrize(
+    ("is_before_write", "questions"),
+    [(True, ["account", "reach", "test"]), (False, ["account", "own", "reach", "test"])],
+    ids=["store", "dry run"],
+)
+async def test_all_are_asked_at_the_same_time(office: Office, questions: list[str], *, is_before_write: bool) -> None:
+    """None is answered before all of them were asked; for a store, an active catalog need not be asked about twice."""
+    all_asked = asyncio.Barrier(len(questions))
 
     async def wait_for_the_others() -> None:
         await all_asked.wait()
 
-    office.questions.meanwhile = dict.fromkeys(["account", "own", "reach", "test"], wait_for_the_others)
+    office.questions.meanwhile = dict.fromkeys(questions, wait_for_the_others)
     async with asyncio.timeout(10):
-        assert await office.verify() == _found()
-    assert sorted(office.questions.asked) == ["account", "own", "reach", "test"]
+        answers = await office.ask(is_before_write=is_before_write)
+    assert judge(answers, NOW, is_patient=False) == _found()
+    assert sorted(office.questions.asked) == questions
+
+
+@pytest.mark.parametrize("reach", [name for name in REACH if name != "active"])
+async def test_before_a_write_the_bot_asks_about_a_catalog_that_the_token_does_not_see(
+    office: Office, reach: str
+) -> None:
+    """Then all answers together mean what they mean for a dry run."""
+    for own in _thin_out(OWN):
+        replies = {"reach": REACH[reach][0], "own": OWN[own][0]}
+        dry_run, before_write = [await office.ask(replies, is_before_write=each) for each in (False, True)]
+        assert set(office.questions.asked) == {"account", "own", "reach", "test"}
+        for is_patient in (True, False):
+            meanings = [_meaning(answers, is_patient=is_patient) for answers in (before_write, dry_run)]
+            assert meanings[0] == meanings[1], own
+
+
+def _meaning(answers: Answers, *, is_patient: bool) -> Findings | str:
+    try:
+        return judge(answers, NOW, is_patient=is_patient)
+    except BotError as error:
+        return error.code
 
 
 @pytest.mark.parametrize("kind", [TokenKind.USER, TokenKind.ACCOUNT, TokenKind.UNPREFIXED])
 @pytest.mark.parametrize("stop", [LeaseLost, DatabaseUnavailable])
+@pytest.mark.parametrize("is_before_write", [True, False], ids=["store", "dry run"])
 async def test_without_the_lease_nothing_is_asked_with_the_token(
-    office: Office, kind: TokenKind, stop: type[BotError]
+    office: Office, kind: TokenKind, stop: type[BotError], *, is_before_write: bool
 ) -> None:
     """And nothing is judged: the process that took over does that."""
 
@@ -666,11 +700,16 @@ async def test_without_the_lease_nothing_is_asked_with_the_token(
         transport=small,
     )
     answers = await Questions(client).ask(
-        key=LAKE, token=Secret(TOKEN), kind=kind, may_send=may_send, turn=Turn(None, Urgency.WRITE)
+        key=LAKE,
+        token=Secret(TOKEN),
+        kind=kind,
+        may_send=may_send,
+        turn=Turn(None, Urgency.WRITE),
+        is_before_write=is_before_write,
     )
     with pytest.raises(stop):
         judge(answers, NOW, is_patient=True)
-    assert sorted(office.questions.asked) == ["own", "test"]
+    assert sorted(office.questions.asked) == (["test"] if is_before_write else ["own", "test"])
     await client.aclose()
 
 
