@@ -20,7 +20,7 @@ LONGEST_TEXT: Final = 1000
 
 _BLOCK: Final = 6
 _STEP: Final = SHORTEST_PIECE - _BLOCK + 1
-"""Wherever a piece lies in a text, a whole block of it begins at a multiple of this: few places need a lookup."""
+"""Wherever a piece lies in a text, a whole block of it begins at a multiple of this: few places need a search."""
 _FEWEST_DIFFERENT: Final = 5
 """A piece with fewer different characters reveals nothing, and occurs in many ids: 000000000001."""
 _MOST_LAYERS: Final = 3
@@ -29,14 +29,17 @@ _ESCAPE: Final = re.compile(r"\\(?:u00|x)([0-9A-Fa-f]{2})")
 
 
 class Echo:
-    """Removes secrets. It holds them, so keep it only while reading the answer."""
+    """Removes secrets. It holds them, so keep it only while reading the answer.
 
-    __slots__ = ("_blocks", "_pieces", "_wholes")
+    It searches the secrets' forms for pieces of the text: with the bot's own token and a pasted one, 0.04 ms of CPU for
+    a usual answer. A set of all pieces, to look those of the text up in, took 0.6 ms to build, for each answer.
+    """
+
+    __slots__ = ("_forms", "_wholes")
 
     def __init__(self, *secrets: str) -> None:
         self._wholes = tuple(secret for secret in secrets if len(secret) >= SHORTEST_PIECE)
-        self._pieces = frozenset(piece for whole in self._wholes for form in _forms(whole) for piece in _cut(form))
-        self._blocks = frozenset(piece[place : place + _BLOCK] for piece in self._pieces for place in range(_STEP))
+        self._forms = "-".join(_letters(form) for whole in self._wholes for form in _forms(whole))
 
     def remove(self, text: str) -> str:
         """Return the truncated text without any run of a secret's characters, whatever separators are between."""
@@ -60,17 +63,22 @@ class Echo:
         return document
 
     def _is_in(self, text: str) -> bool:
-        letters = _letters(text)
-        return any(letters[start : start + _BLOCK] in self._blocks for start in range(0, len(letters), _STEP)) and any(
-            letters[start : start + SHORTEST_PIECE] in self._pieces for start in range(len(letters))
-        )
+        letters, last = _letters(text), _BLOCK - 1
+        return any(
+            letters[start : start + _BLOCK] in self._forms for start in range(0, len(letters) - last, _STEP)
+        ) and any(self._is_piece(letters[start : start + SHORTEST_PIECE]) for start in range(len(letters)))
+
+    def _is_piece(self, letters: str) -> bool:
+        """Return whether it is a piece of a secret that is long enough, and reveals something."""
+        is_long = len(letters) == SHORTEST_PIECE
+        return is_long and letters in self._forms and len(set(letters)) >= _FEWEST_DIFFERENT
 
     def _remove_pieces(self, text: str) -> str:
         places = [place for place, character in enumerate(text) if not _NO_PART.match(character)]
         letters = _letters(text)
         is_secret = [False] * len(letters)
         for start in range(len(letters)):
-            if letters[start : start + SHORTEST_PIECE] in self._pieces:
+            if self._is_piece(letters[start : start + SHORTEST_PIECE]):
                 is_secret[start : start + SHORTEST_PIECE] = [True] * SHORTEST_PIECE
         kept, end = "", 0
         for first, last in _runs(is_secret):
@@ -88,15 +96,6 @@ def _forms(secret: str) -> Iterator[str]:
     for offset in range(3):
         # The text around it changes the outermost characters: only the middle is always the same.
         yield base64.b64encode(b"\0" * offset + plain).decode()[4:-4]
-
-
-def _cut(form: str) -> Iterator[str]:
-    """Yield all pieces of the shortest length that reveal something."""
-    letters = _letters(form)
-    for start in range(len(letters) - SHORTEST_PIECE + 1):
-        piece = letters[start : start + SHORTEST_PIECE]
-        if len(set(piece)) >= _FEWEST_DIFFERENT:
-            yield piece
 
 
 def _letters(text: str) -> str:
