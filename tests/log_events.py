@@ -2,8 +2,9 @@
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -78,15 +79,16 @@ class Explanation:
     fix: str
 
 
-def find_all_events() -> list[Event]:
-    """Return the events of the whole bot, without the sandbox."""
+@cache
+def find_all_events() -> Sequence[Event]:
+    """Return the events of the whole bot, without the sandbox; not to be called at import, since it takes 0.4 s."""
     written = [
         event
         for path in SOURCES
         for event in find_events(path.read_text(encoding="utf-8"), str(path.relative_to(ROOT)))
     ]
     errors = (*leaves(OperatorError), *leaves(CloudflareTrouble))
-    return written + [Event(name=event_of(each), place="bot/cloudflare/errors.py", is_loud=True) for each in errors]
+    return (*written, *(Event(name=event_of(each), place="bot/cloudflare/errors.py", is_loud=True) for each in errors))
 
 
 def find_events(source: str, path: str) -> Iterator[Event]:

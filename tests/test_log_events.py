@@ -18,7 +18,6 @@ from tests.log_events import (
     read_page,
 )
 
-EVENTS = find_all_events()
 ROWS = read_page(PAGE.read_text(encoding="utf-8"))
 EXPLAINED = [row.event for row in ROWS]
 
@@ -39,13 +38,13 @@ ALSO_EXPLAINED = (
 
 def test_every_warning_is_explained() -> None:
     """And the lines of a submission, of the start and of the stop."""
-    missing = find_missing(EVENTS, EXPLAINED, ALSO_EXPLAINED)
+    missing = find_missing(find_all_events(), EXPLAINED, ALSO_EXPLAINED)
     assert missing == [], "\n".join(missing)
 
 
 def test_every_row_explains_an_event_of_the_code() -> None:
     """A renamed event takes its row along."""
-    superfluous = find_superfluous(EVENTS, EXPLAINED)
+    superfluous = find_superfluous(find_all_events(), EXPLAINED)
     assert superfluous == [], "\n".join(superfluous)
 
 
@@ -63,7 +62,7 @@ def test_every_row_is_read() -> None:
 
 def test_event_names_are_snake_case() -> None:
     """A name is one word for a search."""
-    assert [event for event in EVENTS if not re.fullmatch(r"[a-z]+(_[a-z][a-z0-9]*)*", event.name)] == []
+    assert [event for event in find_all_events() if not re.fullmatch(r"[a-z]+(_[a-z][a-z0-9]*)*", event.name)] == []
 
 
 def test_no_logger_is_used_behind_the_back_of_the_search() -> None:
