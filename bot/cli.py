@@ -2,11 +2,13 @@
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
@@ -68,6 +70,21 @@ def _port(text: str) -> int:
     raise argparse.ArgumentTypeError(problem)
 
 
+@contextmanager
+def _imports() -> Iterator[None]:
+    """Import without the garbage collector: what a module creates stays, so looking through it is in vain.
+
+    Frozen, it is not looked through later either, or the first full collection would take the 0.1 s of CPU that this
+    saves: a tenth of a start.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 _role: Final = _argument(
     "--role",
     choices=("all", "gateway", "worker"),
@@ -85,12 +102,13 @@ def run(role: str) -> None:
     from bot.operations.stop_signals import end_now, leave_at_once
 
     leave_at_once()
-    from bot.app import run as run_bot
-    from bot.model.errors import StartRefused
-    from bot.model.role import Role
-    from bot.operations.checks import log_doubts
-    from bot.operations.logs import configure_logging
-    from bot.settings import SettingsError, load_settings
+    with _imports():
+        from bot.app import run as run_bot
+        from bot.model.errors import StartRefused
+        from bot.model.role import Role
+        from bot.operations.checks import log_doubts
+        from bot.operations.logs import configure_logging
+        from bot.settings import SettingsError, load_settings
 
     configure_logging("info", None)  # before a word is printed: a full pipe or disk would stop the start at a warning
     try:
@@ -123,13 +141,14 @@ def check(role: str, url: str | None, *, as_json: bool) -> None:
     from bot.operations.hardening import harden
 
     not_hardened = harden()
-    from bot.check import check as examine_everything
-    from bot.check import check_without_settings
-    from bot.model.role import Role
-    from bot.operations.check_report import CheckReport, to_json
-    from bot.operations.conditions import has_failed
-    from bot.operations.logs import configure_logging
-    from bot.settings import SettingsError, load_settings
+    with _imports():
+        from bot.check import check as examine_everything
+        from bot.check import check_without_settings
+        from bot.model.role import Role
+        from bot.operations.check_report import CheckReport, to_json
+        from bot.operations.conditions import has_failed
+        from bot.operations.logs import configure_logging
+        from bot.settings import SettingsError, load_settings
 
     configure_logging("critical", None)  # the findings say it all
     report = CheckReport(sys.stderr if as_json else sys.stdout)
