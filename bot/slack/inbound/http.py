@@ -4,6 +4,7 @@ Must not log, store or answer with anything from a request, and drops its bytes 
 """
 
 import asyncio
+import binascii
 import re
 import time
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ _LONGEST_SSL_CHECK: Final = 200
 _FREE_CHUNKS: Final = 64
 _SHORTEST_CHUNK: Final = 256
 """On average. A proxy's chunks are far longer; a megabyte in one-byte chunks would keep the bot busy for a second."""
+
+_PAYLOAD: Final = re.compile(rb"payload=((?:[^%=&;\r\n\x80-\xff]|%[0-9A-Fa-f]{2})*+)")
+"""An interaction: one field, well-formed. Anything else takes the longer way."""
 
 _INTEGER: Final = re.compile(r"[0-9]{1,12}")
 
@@ -174,10 +178,20 @@ def _is_ssl_check(unverified_body: bytes) -> bool:
 def _parse(content_type: str, verified_body: bytes) -> Json | None:
     """Read JSON, a form with a `payload` of JSON, or a plain form (commands); return None for anything else."""
     try:
-        text = verified_body.decode()
         if content_type == "application/json":
-            return parse_json_object(text)
-        form = dict(parse_qsl(text, keep_blank_values=True, strict_parsing=True))
+            return parse_json_object(verified_body.decode())
+        if payload := _PAYLOAD.fullmatch(verified_body):
+            return parse_json_object(_unquote(payload[1]).decode("utf-8", "replace"))
+        form = dict(parse_qsl(verified_body.decode(), keep_blank_values=True, strict_parsing=True))
     except ValueError:
         return None
     return parse_json_object(form["payload"]) if "payload" in form else form or None
+
+
+def _unquote(value: bytes) -> bytes:
+    """Decode a well-formed value of a form (https://url.spec.whatwg.org/#urlencoded-parsing).
+
+    Percent-encoding is quoted-printable with another sign, which the standard library decodes in C: 0.1 instead of
+    0.25 ms for the 10 KB of a real Submit, a tenth of its acknowledgement.
+    """
+    return binascii.a2b_qp(value.replace(b"+", b" ").replace(b"%", b"="))

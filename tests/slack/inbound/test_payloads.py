@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bot.model.catalog import is_bucket_name
@@ -594,3 +594,27 @@ def _texts_in(value: object) -> list[str]:
     if is_dataclass(value):
         return [text for field in fields(value) for text in _texts_in(getattr(value, field.name))]
     return []
+
+
+FORMS = st.one_of(
+    st.text().map(
+        lambda text: urlencode({"payload": json.dumps({"text": text}, ensure_ascii=False)}, errors="replace")
+    ),
+    st.text(alphabet='%=&;+ \r\n_0aAfFzé{}"', max_size=40).map(lambda value: f"payload={value}"),
+)
+
+
+@given(form=FORMS)
+@example(form="payload=%7B%22text%22%3A+%22%FF%22%7D")
+@example(form="payload=%7B%22text%22%3A+%22%0A%22%7D")
+@example(form="payload={%22text%22:%22%3D%0D%0A%3D41%22}")
+@example(form="payload={%22text%22:%22=41%22}")
+@example(form="payload={}&payload={%22text%22:1}")
+def test_the_short_way_reads_what_the_long_way_reads(form: str) -> None:
+    """Python's own parser of forms is slower, and decides."""
+    try:
+        fields = dict(parse_qsl(form, keep_blank_values=True, strict_parsing=True))
+    except ValueError:
+        fields = {}
+    expected = parse_json_object(fields["payload"]) if "payload" in fields else None
+    assert _parse("application/x-www-form-urlencoded", form.encode()) == expected
