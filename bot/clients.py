@@ -60,8 +60,14 @@ async def open_slack(
     patient_http = await stack.enter_async_context(
         open_session(PATIENT_TIMEOUT, settings.network, traffic, keeps_connections=False)
     )
+    patient_kept_http = await stack.enter_async_context(open_session(PATIENT_TIMEOUT, settings.network, traffic))
     patient_client = _web_client(settings, patient_http, metrics)
-    return SlackWeb(_web_client(settings, http, metrics), patient_client=patient_client), patient_client, patient_http
+    web = SlackWeb(
+        _web_client(settings, http, metrics),
+        patient_client=patient_client,
+        patient_kept_client=_web_client(settings, patient_kept_http, metrics),
+    )
+    return web, patient_client, patient_http
 
 
 def slack_app_token(settings: Settings) -> str | None:

@@ -86,13 +86,16 @@ class SlackWeb:
         clock: Callable[[], datetime] | None = None,
         *,
         patient_client: AsyncWebClient | None = None,
+        patient_kept_client: AsyncWebClient | None = None,
     ) -> None:
-        """Take a client that gives up within `TIMEOUT`, and one for calls without a waiting person.
+        """Take a client that gives up within `TIMEOUT`, and two for calls without a waiting person.
 
-        The second one opens a connection for each call, so a call that broke on a kept one can be repeated over it.
+        `patient_client` opens a connection for each call, so a call that broke on a kept one can be repeated over it.
+        `patient_kept_client` keeps them: without, each update of a modal cost a handshake.
         """
         self._client = client
         self._patient_client = patient_client or client
+        self._patient_kept_client = patient_kept_client or self._patient_client
         self._good_channels = Memory[str, Channel](clock or steady_clock())
         self.app_id = ""
         """The app that the bot token belongs to, once Slack has told with a view: auth.test does not tell."""
@@ -203,7 +206,7 @@ class SlackWeb:
         A peer may close an idle connection while a request is on its way. Both attempts share one time limit.
         """
         until = _within(PATIENT_TIMEOUT if is_patient else TIMEOUT)
-        response = await _try_once(call(self._patient_client if is_patient else self._client), until)
+        response = await _try_once(call(self._patient_kept_client if is_patient else self._client), until)
         return await _translated(call(self._patient_client), until) if response is None else response
 
 
