@@ -17,7 +17,7 @@ from bot.model.submission import State, Submission, Task
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import FakeSlackConfig
 from bot.slack.api import SlackWeb
-from bot.slack.messages.progress import AFTER_ACKNOWLEDGEMENT, ModalProgress
+from bot.slack.messages.progress import AFTER_ACKNOWLEDGEMENT, FOR_EACH_MORE, MANY, ModalProgress
 from bot.slack.messages.redacted import RedactedProgress
 from bot.slack.messages.render import progress_view
 from bot.slack.progress_steps import steps_of
@@ -205,6 +205,21 @@ async def test_each_modal_is_updated_independently(scene: Scene) -> None:
     await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
     await scene.updated(2)
     assert "Credential stored" in scene.shown(GRACE)
+
+
+async def test_of_many_modals_those_that_have_ended_are_updated_first(scene: Scene) -> None:
+    """Slack limits the rate of updates, and most other states are over a moment later."""
+    more = 8
+    submissions = [_submission(f"V{number}", scene.clock()) for number in range(MANY + more)]
+    for submission in submissions:
+        scene.progress.show(submission)
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    scene.progress.show(_stored(submissions[-1]))
+    await scene.updated()
+    assert scene.updates == 1
+    await scene.pass_time(more * FOR_EACH_MORE)
+    await scene.updated(MANY + more)
+    assert scene.updates == MANY + more
 
 
 async def test_a_closed_modal_is_no_fault(scene: Scene) -> None:
