@@ -38,6 +38,9 @@ from tests.soak.people import BUCKETS, PEOPLE, People
 from tests.soak.verdict import Ending, Sample, find_faults, memory_growth
 
 RESULTS_WITHIN: Final = timedelta(seconds=120)
+_QUIET: Final = timedelta(seconds=20)
+"""Longer than aiohttp keeps an unused connection."""
+
 _READ_EVERY: Final = 0.2
 _OUTAGE: Final[tuple[Kind, ...]] = ("list", "get", "read", "status", "credential", "verify", "own")
 
@@ -51,8 +54,9 @@ class Soak:
     cloudflare: FakeCloudflare
     metrics_port: int
     directory: Path
+    http: aiohttp.ClientSession
     samples: list[Sample] = field(default_factory=list)
-    began_at: float = field(default_factory=time.monotonic)
+    began_at: float = 0.0
 
     @property
     def database(self) -> Path:
@@ -68,10 +72,13 @@ class Soak:
 async def main(seconds: float = 1800, per_second: float = 20) -> bool:
     """Run it, print a line a minute, and return whether everything holds."""
     seed = random.randrange(10**6)
-    print(f"{per_second:g} submissions a second for {seconds:g} s, seed {seed}")
+    print(f"{per_second:g} submissions a second for {seconds:g} s, seed {seed}", flush=True)
     print(f"{'min':>5}{'a second':>10}{'MB':>8}{'fds':>5}{'threads':>9}{'tasks':>7}{'waiting':>9}", end="")
     print(f"{'db MB':>8}{'CPU':>6}{'p50 ms':>8}{'p99':>7}{'worst':>7}", flush=True)
     async with scene(random.Random(seed)) as soak:
+        await asyncio.sleep(_QUIET.total_seconds())
+        soak.began_at = time.monotonic()
+        rest = await look(soak)
         async with asyncio.TaskGroup() as group:
             watchers = [group.create_task(watch) for watch in (read(soak), sample(soak, seconds), show(soak, seconds))]
             group.create_task(fail_in_the_middle(soak.cloudflare, seconds))
@@ -80,8 +87,10 @@ async def main(seconds: float = 1800, per_second: float = 20) -> bool:
             for watcher in watchers:
                 watcher.cancel()
         soak.people.read()
+        await asyncio.sleep(_QUIET.total_seconds())
+        rest_after = await look(soak)
         is_stopped = await soak.bot.stop() == 0
-        return print_verdict(soak) and is_stopped
+        return print_verdict(soak, rest, rest_after) and is_stopped
 
 
 @asynccontextmanager
@@ -92,7 +101,11 @@ async def scene(dice: random.Random) -> AsyncIterator[Soak]:
     config = FakeSlackConfig(users=(*config.users, *PEOPLE), user_groups=(group,), answer_timeout=timedelta(seconds=30))
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
-        async with FakeCloudflare(limit=NO_LIMIT_TO_SPEAK_OF) as cloudflare, FakeSlack(config) as slack:
+        async with (
+            FakeCloudflare(limit=NO_LIMIT_TO_SPEAK_OF) as cloudflare,
+            FakeSlack(config) as slack,
+            aiohttp.ClientSession() as http,
+        ):
             cloudflare.slow_delay = 2.0
             for bucket in BUCKETS:
                 cloudflare.add_bucket(bucket)
@@ -113,6 +126,7 @@ async def scene(dice: random.Random) -> AsyncIterator[Soak]:
                     cloudflare=cloudflare,
                     metrics_port=metrics_port,
                     directory=directory,
+                    http=http,
                 )
             finally:
                 await bot.kill()
@@ -127,28 +141,24 @@ async def read(soak: Soak) -> None:
 
 async def sample(soak: Soak, seconds: float) -> None:
     """Look at the process all the time of the load."""
-    async with aiohttp.ClientSession() as http:
-        while (passed := time.monotonic() - soak.began_at) < seconds:
-            pid = soak.bot.pid
-            process = Path(f"/proc/{pid}")
-            soak.samples.append(
-                Sample(
-                    seconds=passed,
-                    resident_bytes=resident_bytes(pid),
-                    descriptors=len(list((process / "fd").iterdir())),
-                    threads=len(list((process / "task").iterdir())),
-                    tasks=await count_tasks(http, soak.metrics_port),
-                )
-            )
-            await asyncio.sleep(min(5.0, seconds / 60))
+    while time.monotonic() - soak.began_at < seconds:
+        soak.samples.append(await look(soak))
+        await asyncio.sleep(min(5.0, seconds / 60))
 
 
-async def count_tasks(http: aiohttp.ClientSession, port: int) -> int:
-    """Ask the metrics page."""
-    async with http.get(f"http://127.0.0.1:{port}/metrics") as answer:
+async def look(soak: Soak) -> Sample:
+    """Look at the process once."""
+    process = Path(f"/proc/{soak.bot.pid}")
+    async with soak.http.get(f"http://127.0.0.1:{soak.metrics_port}/metrics") as answer:
         families = text_string_to_metric_families(await answer.text())
         [tasks] = [each.value for family in families if family.name == TASKS.name for each in family.samples]
-    return int(tasks)
+    return Sample(
+        seconds=time.monotonic() - soak.began_at,
+        resident_bytes=resident_bytes(soak.bot.pid),
+        descriptors=len(list((process / "fd").iterdir())),
+        threads=len(list((process / "task").iterdir())),
+        tasks=int(tasks),
+    )
 
 
 async def show(soak: Soak, seconds: float) -> None:
@@ -189,7 +199,7 @@ async def wait_for_results(people: People) -> None:
     await asyncio.sleep(3)
 
 
-def print_verdict(soak: Soak) -> bool:
+def print_verdict(soak: Soak, rest: Sample, rest_after: Sample) -> bool:
     """Print what must hold, and return whether it does."""
     people = soak.people
     with closing(sqlite3.connect(f"file:{soak.database}?mode=ro", uri=True)) as database:
@@ -203,10 +213,12 @@ def print_verdict(soak: Soak) -> bool:
     )
     print(f"acknowledged {ending.acknowledged}, recorded {recorded}, pressed too late {people.missed}")
     print(f"memory grew by {memory_growth(soak.samples):.1%}")
+    for name, at in (("before", rest), ("after", rest_after)):
+        print(f"at rest {name}: {at.descriptors} descriptors, {at.threads} threads, {at.tasks} tasks")
     print(
         f"log: {dict(count_trouble(soak.log).most_common(8))}; what people met: {dict(people.problems.most_common(5))}"
     )
-    faults = find_faults(soak.samples, ending)
+    faults = find_faults(rest, soak.samples, rest_after, ending)
     print("\n".join(f"FAILED: {fault}" for fault in faults) or "all holds")
     return not faults
 

@@ -1,5 +1,6 @@
 """What must hold after a soak. Knows figures only."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -8,13 +9,15 @@ from typing import Final
 MEMORY_GROWTH: Final = 0.05
 """From the median of the second sixth of the time to that of the last."""
 
-SPARE: Final = 3
-"""By so much the least number of descriptors, threads or tasks in a sixth may differ by chance."""
+SPARE: Final = {"descriptors": 5, "threads": min(32, (os.cpu_count() or 1) + 4) + 1, "tasks": 5}
+"""So many more than before the load are no growth: connections that are kept for the next request, and the threads of
+asyncio's pool, which start when they are first needed.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The bot's process at one moment; `seconds` since the load began."""
+    """The bot's process at one moment; `seconds` since the load began, negative before."""
 
     seconds: float
     resident_bytes: int
@@ -34,12 +37,20 @@ class Ending:
     left_open: int
 
 
-def find_faults(samples: Sequence[Sample], ending: Ending) -> list[str]:
+def find_faults(rest: Sample, samples: Sequence[Sample], rest_after: Sample, ending: Ending) -> list[str]:
     """Return what does not hold, a line each.
 
-    The first sixth is left out: imports, caches and pools fill. The second one is compared with the last.
+    Memory is compared under load, from the second sixth of the time to the last: in the first one, imports, caches and
+    pools fill. The rest is compared at rest, before the load and after: what is in use comes and goes, and what leaks
+    stays.
     """
-    return [*_find_growth(*_sixths(samples)), *_find_losses(ending)]
+    growth = memory_growth(samples)
+    faults = [f"memory grew by {growth:.1%}, of {MEMORY_GROWTH:.0%} allowed"] if growth > MEMORY_GROWTH else []
+    for name, spare in SPARE.items():
+        before, after = getattr(rest, name), getattr(rest_after, name)
+        if after > before + spare:
+            faults.append(f"{name} grew from {before} to {after} at rest")
+    return [*faults, *_find_losses(ending)]
 
 
 def memory_growth(samples: Sequence[Sample]) -> float:
@@ -47,19 +58,6 @@ def memory_growth(samples: Sequence[Sample]) -> float:
     settled, last = _sixths(samples)
     before = median(each.resident_bytes for each in settled)
     return median(each.resident_bytes for each in last) / before - 1
-
-
-def _find_growth(settled: Sequence[Sample], last: Sequence[Sample]) -> list[str]:
-    faults = []
-    growth = memory_growth([*settled, *last])
-    if growth > MEMORY_GROWTH:
-        faults.append(f"memory grew by {growth:.1%}, of {MEMORY_GROWTH:.0%} allowed")
-    for name in ("descriptors", "threads", "tasks"):
-        # The least: what is in use at a moment comes and goes, and what leaks is in every sample.
-        before, after = (min(getattr(each, name) for each in part) for part in (settled, last))
-        if after > before + SPARE:
-            faults.append(f"{name} grew from {before} to {after}")
-    return faults
 
 
 def _find_losses(ending: Ending) -> list[str]:
