@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
@@ -37,6 +37,8 @@ _NO_BUCKET: Final = BucketKey(account_id="", bucket="")
 _MOST_WORK: Final = 30
 
 _T = TypeVar("_T")
+_Read = tuple[list[Pending], list[RecordDamaged]]
+"""A bucket's work, and the rows of it that cannot be read."""
 
 
 class _HasChanges(Protocol):
@@ -48,6 +50,15 @@ class _HasChanges(Protocol):
 
 
 _Changed = TypeVar("_Changed", bound=_HasChanges)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """What a move has changed; if it records that a write may be sent, the position after that."""
+
+    changes: list[Change]
+    is_sent: bool = False
+    position: Position | None = None
 
 
 class _Settle(Protocol):
@@ -140,20 +151,39 @@ class Submissions:
         delivery passes its `lease`, which must still hold, and continues by itself; any other move wakes the bucket.
         Raises ValueError for a step that `STEPS` does not allow.
         """
-        mark, sends = self._mark.current, move.changes.possibly_written is True
+        mark = self._mark.current
 
-        def make(connection: Connection) -> tuple[list[Change], Position | None]:
-            changes = make_move(connection, submission, move, lease)
-            return changes, count_sent(connection) if changes and sends else None
+        def make(connection: Connection) -> _Made:
+            return _make(connection, submission, move, lease)
 
         if lease is None:
-            changes, position = await self._run(make, submission.key, wakes=lambda made: bool(made[0]))
+            made = await self._run(make, submission.key, wakes=lambda made: bool(made.changes))
         else:
-            changes, position = await self._database.run(make)
-        self._notify(changes)
-        if changes and sends and mark is not None:
-            await self._note_sent(mark, position)
-        return [change.submission for change in changes]
+            made = await self._database.run(make)
+        return await self._announce(made, mark)
+
+    async def apply_and_read(
+        self, submission: Submission, move: Move, lease: Lease
+    ) -> tuple[list[Submission], list[Pending] | None]:
+        """Make a move as `apply` does, and read the bucket's work, as `work` does, in the same transaction.
+
+        No work if the move was not made: the lease may be lost.
+        """
+        mark = self._mark.current
+
+        def make(connection: Connection) -> tuple[_Made, _Read | None]:
+            made = _make(connection, submission, move, lease)
+            return made, _read_work(connection, lease.key) if made.changes else None
+
+        made, read = await self._database.run(make)
+        return await self._announce(made, mark), self._open(read) if read else None
+
+    async def _announce(self, made: _Made, mark: Mark | None) -> list[Submission]:
+        """Pass on what was committed; before a write may be sent, put that on disk."""
+        self._notify(made.changes)
+        if made.is_sent and mark is not None:
+            await self._note_sent(mark, made.position)
+        return [change.submission for change in made.changes]
 
     async def _note_sent(self, mark: Mark, position: Position | None) -> None:
         """Put on disk, outside of the database, that a write is about to be sent; nothing may be sent before.
@@ -185,15 +215,26 @@ class Submissions:
 
     async def take(self, key: BucketKey) -> Lease:
         """Take over a bucket's lease: an earlier holder can no longer record anything."""
-        mark = self._mark.current
-        lease, position = await self._database.run(lambda connection: _take_and_read(connection, key))
-        if mark is None:
-            return lease
-        if not is_at(mark, position):
-            await self._settle()  # it ends what is open, and takes the lease away
-        elif position is not None and position.sent > mark.sent:  # by another process
-            await asyncio.to_thread(self._mark.note, position.sent)
+        lease, _ = await self.take_and_read(key)
         return lease
+
+    async def take_and_read(self, key: BucketKey) -> tuple[Lease, list[Pending] | None]:
+        """Take over a bucket's lease, and read its work in the same transaction.
+
+        No work if the database turned out to be an older one: then the lease is lost again.
+        """
+        mark = self._mark.current
+
+        def take(connection: Connection) -> tuple[Lease, Position | None, _Read]:
+            return _take(connection, key), read_position(connection), _read_work(connection, key)
+
+        lease, position, read = await self._database.run(take)
+        if mark is not None and not is_at(mark, position):
+            await self._settle()  # it ends what is open, and takes the lease away
+            return lease, None
+        if mark is not None and position is not None and position.sent > mark.sent:  # by another process
+            await asyncio.to_thread(self._mark.note, position.sent)
+        return lease, self._open(read)
 
     async def holds(self, lease: Lease) -> bool:
         """Return whether no other process has taken over the bucket since."""
@@ -206,10 +247,7 @@ class Submissions:
         stored only two, the newest (see `bot.delivery.schedule`) and the one that expires first. A damaged row is
         skipped and reported.
         """
-        work, damages = await self._database.run(lambda connection: _read_work(connection, lease))
-        for damage in damages:
-            self._set_aside.report(damage)
-        return work
+        return self._open(await self._database.run(lambda connection: _read_held_work(connection, lease)))
 
     async def unreported_keys(self) -> list[BucketKey]:
         """Return the buckets that have work left."""
@@ -286,6 +324,13 @@ class Submissions:
             self._wake(key)
         return result
 
+    def _open(self, read: _Read) -> list[Pending]:
+        """Return the work that was read, and report the damaged rows among it."""
+        work, damages = read
+        for damage in damages:
+            self._set_aside.report(damage)
+        return work
+
     def _notify(self, changes: Iterable[Change]) -> None:
         for change in changes:
             for watcher in self._watchers:
@@ -356,22 +401,29 @@ def _take(connection: Connection, key: BucketKey) -> Lease:
     return Lease(key=key, epoch=connection.execute(_TAKE[connection.dialect.name], row).scalar_one())
 
 
-def _take_and_read(connection: Connection, key: BucketKey) -> tuple[Lease, Position | None]:
-    return _take(connection, key), read_position(connection)
-
-
 def _holds(connection: Connection, lease: Lease) -> bool:
     return connection.scalar(EPOCH, names_of(lease.key)) == lease.epoch
 
 
-def _read_work(connection: Connection, lease: Lease) -> tuple[list[Pending], list[RecordDamaged]]:
-    """Read it; if a row is damaged, read again without that row, which may count as the newest one."""
+def _make(connection: Connection, submission: Submission, move: Move, lease: Lease | None) -> _Made:
+    changes = make_move(connection, submission, move, lease)
+    if not changes or move.changes.possibly_written is not True:
+        return _Made(changes=changes)
+    return _Made(changes=changes, is_sent=True, position=count_sent(connection))
+
+
+def _read_held_work(connection: Connection, lease: Lease) -> _Read:
     if not _holds(connection, lease):
         raise LeaseLost
+    return _read_work(connection, lease.key)
+
+
+def _read_work(connection: Connection, key: BucketKey) -> _Read:
+    """Read it; if a row is damaged, read again without that row, which may count as the newest one."""
     query, damages = _WORK, dict[int, RecordDamaged]()
     while True:
         work, known = [], len(damages)
-        for row in connection.execute(query, names_of(lease.key)).all():
+        for row in connection.execute(query, names_of(key)).all():
             try:
                 work.append(read_pending(row))
             except RecordDamaged as damage:

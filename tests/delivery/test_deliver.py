@@ -25,7 +25,7 @@ from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CatalogRefusal, CloudflareTrouble, LacksStorageRights, OperatorError
 from bot.cloudflare.pace import LocalPace
 from bot.delivery.confirm import CONFIRM_PATIENCE
-from bot.delivery.deliver import AFTER_FAULT, LOOK_EVERY, Delivery
+from bot.delivery.deliver import AFTER_FAULT, LOOK_EVERY, Delivery, _Held
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import (
     AccessRefused,
@@ -467,6 +467,35 @@ async def test_a_good_token_is_stored_confirmed_and_reported(house: House) -> No
     assert write_and_after == ["POST r2-catalog/lake/credential", "GET basin-catalog/lake/credential/status"]
     assert house.shown == [State.VERIFYING, State.STORING, State.CONFIRMING, State.STORED]
     _assert_reported_once(house, ended)
+
+
+async def test_work_is_read_together_with_the_lease_and_the_moves(house: House) -> None:
+    """Where nothing comes between, no step needs a query for what is left to do."""
+    read: list[Lease] = []
+
+    class Watched(Submissions):
+        async def work(self, lease: Lease) -> list[Pending]:
+            read.append(lease)
+            return await super().work(lease)
+
+    await house.submit()
+    house.submissions = Watched(house.database)
+    house.submissions.watch(house.reporter.watch)
+    assert await house.deliver() is None
+    assert read == []
+    _assert_reported_once(house, await house.read())
+
+
+async def test_work_that_was_read_a_while_ago_is_read_again(house: House) -> None:
+    """A delivery that had to wait since its last move must not miss what was submitted meanwhile."""
+    await house.submit(FIRST)
+    lease, work = await house.submissions.take_and_read(LAKE)
+    held = _Held(lease=lease, work=work, read_at=house.clock.now)
+    await house.submit(SECOND, "V2")
+    house.clock.now += timedelta(milliseconds=101)
+    found = await house.delivery._take_work(held)
+    assert {each.submission.id for each in found} == {"V1", "V2"}
+    assert held.work is None  # what a step changes is never taken from an earlier reading
 
 
 async def test_a_bucket_without_submissions_is_left_alone(house: House) -> None:
@@ -1954,12 +1983,14 @@ class Forgetful(Submissions):
 
     fails = 3
 
-    async def apply(self, submission: Submission, move: Move, lease: Lease | None = None) -> list[Submission]:
+    async def apply_and_read(
+        self, submission: Submission, move: Move, lease: Lease
+    ) -> tuple[list[Submission], list[Pending] | None]:
         """Fail for everything except the start, for as many calls as ordered."""
         if self.fails and (submission.state is State.STORING or move.to in ENDINGS):
             self.fails -= 1
             raise DatabaseUnavailable
-        return await super().apply(submission, move, lease)
+        return await super().apply_and_read(submission, move, lease)
 
 
 @pytest.mark.parametrize(

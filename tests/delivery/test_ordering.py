@@ -7,7 +7,7 @@ ORDERING_EXAMPLES=5000 pytest tests/delivery/test_ordering.py
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,6 +48,7 @@ from bot.model.errors import (
     SlackUnavailable,
     error_of_code,
 )
+from bot.model.move import Move
 from bot.model.secret import Secret
 from bot.model.submission import (
     Lease,
@@ -247,22 +248,32 @@ class WatchedSubmissions(Submissions):
         self._world = world
         self._plain = plain
 
-    async def take(self, key: BucketKey) -> Lease:
-        """Take the lease."""
+    async def take_and_read(self, key: BucketKey) -> tuple[Lease, list[Pending] | None]:
+        """Take the lease, and read the work."""
+        await self._note_known(key.bucket, self._world.pasted)
         self._world.is_taking = True
         try:
-            return await super().take(key)
+            return await super().take_and_read(key)
         finally:
             self._world.is_taking = False
 
+    async def apply_and_read(
+        self, submission: Submission, move: Move, lease: Lease
+    ) -> tuple[list[Submission], list[Pending] | None]:
+        """Make a move, and read the work: what was pasted by then, and the move has not ended."""
+        pasted = list(self._world.pasted)
+        result = await super().apply_and_read(submission, move, lease)
+        await self._note_known(lease.key.bucket, pasted)
+        return result
+
     async def work(self, lease: Lease) -> list[Pending]:
         """Read the work."""
-        self._world.known[lease.key.bucket] = {
-            pasted.id
-            for pasted in self._world.pasted.values()
-            if pasted.bucket == lease.key.bucket and await may_be_sent(self._plain, pasted.id)
-        }
+        await self._note_known(lease.key.bucket, self._world.pasted)
         return await super().work(lease)
+
+    async def _note_known(self, bucket: str, pasted: Iterable[str]) -> None:
+        names = [name for name in pasted if self._world.pasted[name].bucket == bucket]
+        self._world.known[bucket] = {name for name in names if await may_be_sent(self._plain, name)}
 
 
 async def read_sealed(submissions: Submissions, submission_id: str) -> Sealed:

@@ -152,6 +152,12 @@ async def test_one_damaged_submission_holds_up_nothing_else(
     with pytest.raises(RecordDamaged):
         await submissions.history(ACCOUNT, LAKE.bucket, 1)
 
+    lease, work = await submissions.take_and_read(LAKE)
+    assert [each.submission.id for each in work or ()] == ["V1"]
+    [first] = [each.submission for each in work or ()]
+    _, work = await submissions.apply_and_read(first, Move(to=State.VERIFYING, at=NOW), lease)
+    assert [each.submission.id for each in work or ()] == ["V1"]
+
     lines = [line for line in log.getvalue().splitlines() if "record_set_aside" in line]
     assert len(lines) == 1
     assert '"row": "V2"' in lines[0]

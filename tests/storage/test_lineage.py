@@ -253,9 +253,10 @@ async def test_questions_about_readiness_do_not_count(migrated_path: Path) -> No
         _put_back(migrated_path, before)
         for _ in range(5):
             await process.submissions.ping()
-        lease = await process.submissions.take(make_key("a"))
+        lease, work = await process.submissions.take_and_read(make_key("a"))
 
         assert await process.state_of("a") == GIVEN_UP
+        assert work is None  # what was read is no longer so
         assert not await process.submissions.holds(lease)
 
 

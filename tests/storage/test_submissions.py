@@ -649,6 +649,21 @@ async def test_work_is_only_for_the_holder_of_the_lease(submissions: Submissions
         await submissions.work(lease)
 
 
+async def test_work_is_read_in_the_transaction_of_the_lease_and_of_a_move(submissions: Submissions) -> None:
+    """A reading after each move would be another transaction. Where the move is not made, the lease may be lost."""
+    first = await _accept(submissions)
+    lease, work = await submissions.take_and_read(LAKE)
+    assert lease == Lease(key=LAKE, epoch=1)
+    assert work == await submissions.work(lease)
+    changed, work = await submissions.apply_and_read(first, Move(to=State.VERIFYING, at=NOW), lease)
+    assert [each.state for each in changed] == [State.VERIFYING]
+    assert work is not None
+    assert [each.submission for each in work] == changed
+    assert await submissions.apply_and_read(first, Move(to=State.VERIFYING, at=NOW), lease) == ([], None)
+    await submissions.take(LAKE)
+    assert await submissions.apply_and_read(changed[0], Move(to=State.DENIED, at=NOW), lease) == ([], None)
+
+
 @pytest.mark.parametrize("state", list(State))
 async def test_a_former_holder_moves_nothing(submissions: Submissions, state: State) -> None:
     """However fresh its copy: each of its moves is compared with the epoch."""
