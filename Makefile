@@ -50,6 +50,7 @@ bench: $(VENV)/.dev ## measure performance; checks nothing
 	$(BIN)/python -m tests.benchmarks.footprint
 	$(BIN)/python -m tests.benchmarks.deliveries
 	$(BIN)/python -m tests.benchmarks.waiting
+	$(BIN)/python -m tests.benchmarks.growth
 	$(BIN)/python -m tests.benchmarks.pace 400
 
 chaos: $(VENV)/.dev ## kill the bot at random moments, on SQLite and PostgreSQL, and count what is lost
