@@ -70,6 +70,7 @@ from bot.slack.stories.masked_reason import MaskedReasons
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.search import BucketSearch
+from bot.slack.stories.sights import Sights
 from bot.slack.stories.status import Status
 from bot.slack.stories.store import StoreCredential
 from bot.slack.stories.try_again import TryAgain
@@ -232,7 +233,7 @@ def _watch_more(
     settings, store = base.settings, base.store
     base.conditions.add(network_check(settings), catalogs_check(store.catalogs.snapshot, base.gate.serves, store.clock))
     metrics_port.add(
-        of_database(store.database, settings.cloudflare_account_id, store.clock),
+        of_database(store.database, store.catalogs, store.clock),
         of_process(settings, transport, None if socket is None else lambda: socket.open_connections),
     )
     if pace is not None:
@@ -427,6 +428,7 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
         slack_post=base.slack_post,
         want_snapshot=catalogs.want,
         clock=base.store.clock,
+        sights=Sights(base.store.catalogs, base.store.clock),
         may_enable=base.settings.allow_enable,
     )
 

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from bot.model.catalog import Snapshot
+from bot.model.known_catalogs import Listing
 
 FRESH: Final = timedelta(seconds=30)
 
@@ -11,16 +11,14 @@ _TEST_SHARE: Final = timedelta(seconds=0.5)
 """Per catalog: even if people ask all the time, tests take half of an account's requests."""
 
 
-def is_listed_lately(snapshot: Snapshot, now: datetime) -> bool:
+def is_listed_lately(listing: Listing, now: datetime) -> bool:
     """Return whether the list is fresh enough to be shown."""
-    return is_younger(snapshot.refreshed_at, now, than=FRESH)
+    return is_younger(listing.refreshed_at, now, than=FRESH)
 
 
-def is_tested_lately(snapshot: Snapshot, now: datetime) -> bool:
+def is_tested_lately(listing: Listing, now: datetime) -> bool:
     """Return whether the tests are fresh enough to be shown; with more catalogs, they count as fresh for longer."""
-    return snapshot.tested_at is not None and is_younger(
-        snapshot.tested_at, now, than=fresh_tests(len(snapshot.catalogs))
-    )
+    return listing.tested_at is not None and is_younger(listing.tested_at, now, than=fresh_tests(listing.count))
 
 
 def fresh_tests(catalogs: int) -> timedelta:

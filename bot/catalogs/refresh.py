@@ -14,6 +14,7 @@ from bot.cloudflare.errors import CatalogRefusal, CloudflareError, RouteGone
 from bot.model.background import Background
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
 from bot.model.errors import BotError
+from bot.model.known_catalogs import Listing
 from bot.model.memory import Memory
 from bot.storage.catalogs import Catalogs
 
@@ -75,7 +76,7 @@ class SnapshotKeeper:
     async def refresh_unless_fresh(self, *, tests: bool = False) -> None:
         """Ask Cloudflare, unless this or another process did so a moment ago. Never fails."""
         try:
-            known = await self._catalogs.snapshot()
+            known = (await self._catalogs.catch_up()).listing
         except BotError as error:
             _log.warning("snapshot_not_read", error=str(error))
             return
@@ -162,10 +163,10 @@ class SnapshotKeeper:
         due.sort(key=lambda each: (each.key in self._failing, each.tested_at is not None, each.tested_at or now))
         return deque(catalog.key for catalog in due)
 
-    def _is_in_round(self, known: Snapshot) -> bool:
+    def _is_in_round(self, known: Listing) -> bool:
         """Return whether a round of tests began recently: a failed one must not be repeated at each status request."""
         return self._round_began_at is not None and is_younger(
-            self._round_began_at, self._clock(), than=fresh_tests(len(known.catalogs))
+            self._round_began_at, self._clock(), than=fresh_tests(known.count)
         )
 
     def _is_fresh(self, asked_at: datetime | None) -> bool:

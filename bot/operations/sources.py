@@ -30,6 +30,7 @@ from bot.operations.gauges import (
     Source,
 )
 from bot.settings import Settings
+from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.figures import Figures, read_figures
 
@@ -60,11 +61,11 @@ def by_part(found: Sequence[Finding]) -> dict[Part, list[Finding]]:
     return {part: its for part in Part if (its := [finding for finding in found if finding.part is part])}
 
 
-def of_database(database: Database, account_id: str, clock: Callable[[], datetime]) -> Source:
+def of_database(database: Database, catalogs: Catalogs, clock: Callable[[], datetime]) -> Source:
     """Return what the rows say."""
 
     async def read() -> Reading:
-        return _describe(await read_figures(database, account_id), clock())
+        return _describe(await read_figures(database, catalogs), clock())
 
     return Source(name="database", read=read)
 

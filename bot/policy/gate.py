@@ -63,6 +63,11 @@ class Permit:
         """Return what `require` would raise."""
         return _refuse(self.rules, Request(person=self.person, verb=verb, key=key, channel_id=channel_id))
 
+    @property
+    def outlook(self) -> Person | None:
+        """What decides which buckets this person sees: None if everyone who is admitted sees the same ones."""
+        return self.person if any(rule.tells_people_apart for rule in self.rules) else None
+
     def sees(self, key: BucketKey) -> bool:
         """Return whether this person may see a bucket in a table, a list or a button."""
         return _refuse(self.rules, Request(person=self.person, key=key)) is None

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import ClassVar, Self
 
 from bot.model import bucket_globs
 from bot.model.catalog import BucketKey
@@ -64,6 +64,9 @@ class Rule(ABC):
 
     __slots__ = ()
 
+    tells_people_apart: ClassVar[bool] = True
+    """Whether it may show a bucket to one person and not to another; where no rule does, what all see is kept once."""
+
     @abstractmethod
     def refuse(self, request: Request) -> AccessRefused | None:
         """Return the reason for a no, or None."""
@@ -77,6 +80,7 @@ class Rule(ABC):
 class OnlyPeople(Rule):
     """A person must be listed, or be in a listed user group."""
 
+    tells_people_apart: ClassVar[bool] = False
     users: frozenset[str]
     usergroups: frozenset[str]
 
@@ -98,6 +102,7 @@ class OnlyPeople(Rule):
 class OnlyChannels(Rule):
     """The bot is used in, and posts to, only these channels."""
 
+    tells_people_apart: ClassVar[bool] = False
     channels: frozenset[str]
 
     def refuse(self, request: Request) -> AccessRefused | None:
@@ -110,6 +115,7 @@ class OnlyChannels(Rule):
 class OnlyBuckets(Rule):
     """The bot serves buckets whose whole name matches one of these globs, and none that matches one with `!`."""
 
+    tells_people_apart: ClassVar[bool] = False
     globs: tuple[str, ...]
 
     def refuse(self, request: Request) -> AccessRefused | None:
@@ -122,6 +128,8 @@ class OnlyBuckets(Rule):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoEnabling(Rule):
     """The bot enables no catalogs: that costs money, and the bot cannot undo it."""
+
+    tells_people_apart: ClassVar[bool] = False
 
     def refuse(self, request: Request) -> AccessRefused | None:
         """Return EnablingNotAllowed for that verb."""

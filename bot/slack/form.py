@@ -1,7 +1,9 @@
 """Builds the form and checks its fields. The only place that defines its block ids."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Final
 
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, is_bucket_name
@@ -105,8 +107,8 @@ def build_form(
     }
 
 
-def build_options(catalogs: Iterable[Catalog], query: str) -> list[Json]:
-    """Return the catalogs whose name contains the query, those that begin with it first.
+def build_options(names: Sequence[str], find: Callable[[str], Catalog], query: str) -> list[Json]:
+    """Return the catalogs whose name contains the query, those that begin with it first; `names` are sorted.
 
     If there is none, return those with a similar name, and then the query itself if it is a possible name, since the
     list may be older than the bucket. On Enter, Slack takes the first option, so a misspelling must not come first.
@@ -114,17 +116,24 @@ def build_options(catalogs: Iterable[Catalog], query: str) -> list[Json]:
     query = trim_typed(query).lower()
     if MASK.lower() in query:
         return [_option(_MASKED_OPTION, MASK)]
-    by_name = {catalog.bucket: catalog for catalog in catalogs}
-    found = sorted((name for name in by_name if query in name), key=lambda name: (not name.startswith(query), name))
+    found = _find_names(names, query)
     if found or not is_bucket_name(query):
-        return [_option(name, name, describe_catalog(by_name[name])) for name in found][:_MOST_OPTIONS]
+        return [_option(name, name, describe_catalog(find(name))) for name in found]
     if query in _NO_NAMES:
         return []
-    similar = find_similar(query, by_name)
+    similar = find_similar(query, names)
     return [
-        *(_option(name, name, f"Did you mean this? {describe_catalog(by_name[name])}") for name in similar),
+        *(_option(name, name, f"Did you mean this? {describe_catalog(find(name))}") for name in similar),
         _option(f'Use "{query}"', query, "Not in Cloudflare's latest list of catalogs"),
     ]
+
+
+def _find_names(names: Sequence[str], query: str) -> list[str]:
+    """Return as many as may be offered. The rest of 10,000 are searched only if few begin with the query: 0.5 ms."""
+    start = bisect_left(names, query)
+    found = list(takewhile(lambda name: name.startswith(query), names[start : start + _MOST_OPTIONS]))
+    others = (name for name in names if query in name and not name.startswith(query))
+    return [*found, *islice(others, _MOST_OPTIONS - len(found))]
 
 
 def describe_catalog(catalog: Catalog) -> str:

@@ -1,18 +1,17 @@
-"""The figures that an operator watches, read in one transaction: a few rows, however long the history is."""
+"""The figures that an operator watches, read from a few rows, however long the history is."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, func, select
 
 from bot.model.catalog import is_bucket_name
-from bot.model.errors import RecordDamaged
-from bot.storage.catalogs import read_catalog, read_credential
+from bot.model.known_catalogs import KnownCatalogs
+from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
-from bot.storage.schema import CATALOGS, CREDENTIALS, SNAPSHOTS, SUBMISSIONS
+from bot.storage.schema import CATALOGS, SNAPSHOTS, SUBMISSIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +29,13 @@ class Figures:
     expiries: Mapping[str, datetime]
 
 
-async def read_figures(database: Database, account_id: str) -> Figures:
-    """Read them; raises DatabaseTrouble. Damaged rows are left out: others report them."""
-    return await database.run(lambda connection: _read(connection, account_id))
+async def read_figures(database: Database, catalogs: Catalogs) -> Figures:
+    """Read them; raises DatabaseTrouble. Damaged rows are left out: others report them.
+
+    The expiries are known in memory: reading 10,000 rows at each scrape held up all other work for 200 ms.
+    """
+    figures = await database.run(lambda connection: _read(connection, catalogs.account_id))
+    return replace(figures, expiries=dict(_find_expiries(await catalogs.catch_up())))
 
 
 _SUBMISSION: Final = SUBMISSIONS.c
@@ -59,7 +62,7 @@ def _read(connection: Connection, account_id: str) -> Figures:
         unposted=sum(row.number for row in rows if row.has_ended),
         catalogs=_count_catalogs(connection, account_id),
         refreshed_at=connection.scalar(select(SNAPSHOTS.c.refreshed_at).where(SNAPSHOTS.c.account_id == account_id)),
-        expiries=dict(_expiries(connection, account_id)),
+        expiries={},
     )
 
 
@@ -72,18 +75,10 @@ def _count_catalogs(connection: Connection, account_id: str) -> dict[tuple[str, 
     return {(str(row.status), str(row.credential)): row.number for row in connection.execute(query)}
 
 
-def _expiries(connection: Connection, account_id: str) -> Iterator[tuple[str, datetime]]:
+def _find_expiries(known: KnownCatalogs) -> Iterator[tuple[str, datetime]]:
     """Yield each bucket whose slot is known to hold what the bot stored, with the time at which that expires."""
-    expiring = select(CREDENTIALS).where(CREDENTIALS.c.account_id == account_id, CREDENTIALS.c.expires_at.is_not(None))
-    names = expiring.with_only_columns(CREDENTIALS.c.bucket)
-    listed = select(CATALOGS).where(CATALOGS.c.account_id == account_id, CATALOGS.c.bucket.in_(names))
-    catalogs = {row.bucket: row for row in connection.execute(listed)}
-    for row in connection.execute(expiring).all():
-        with suppress(RecordDamaged):
-            expires_at = _expires_at(row, catalogs.get(row.bucket))
-            if expires_at is not None and is_bucket_name(row.bucket):
-                yield row.bucket, expires_at
-
-
-def _expires_at(credential: Row[Any], catalog: Row[Any] | None) -> datetime | None:
-    return None if catalog is None else read_credential(credential).expires_in(read_catalog(catalog))
+    for credential in known.credentials.values():
+        catalog = known.catalogs.get(credential.bucket)
+        expires_at = credential.expires_in(catalog) if catalog else None
+        if expires_at is not None and is_bucket_name(credential.bucket):
+            yield credential.bucket, expires_at

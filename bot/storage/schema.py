@@ -138,6 +138,7 @@ Index(
 )
 
 Index("submissions_history", SUBMISSIONS.c.account_id, SUBMISSIONS.c.bucket, SUBMISSIONS.c.sequence)
+Index("submissions_newest", SUBMISSIONS.c.account_id, SUBMISSIONS.c.sequence)
 
 LEASES: Final = Table(
     "leases",
@@ -172,6 +173,20 @@ CREDENTIALS: Final = Table(
     Column("reminded_at", _UtcDateTime),
     Column("broken_at", _UtcDateTime),
 )
+
+CATALOG_CHANGES: Final = Table(
+    "catalog_changes",
+    METADATA,
+    Column("account_id", String, primary_key=True),
+    Column("bucket", String, primary_key=True),
+    Column("part", String, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+"""When a row of CATALOGS or CREDENTIALS, `part`, changed last or was deleted: written by triggers, never by the bot.
+
+The number counts the account's changes on SQLite, and is the transaction's id on PostgreSQL: `known_catalogs` reads it.
+"""
+Index("catalog_changes_newest", CATALOG_CHANGES.c.account_id, CATALOG_CHANGES.c.number)
 
 SNAPSHOTS: Final = Table(
     "snapshots",

@@ -24,8 +24,9 @@ from bot.catalogs.refresh import (
 )
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.client import CloudflareClient
-from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
 from bot.model.errors import DatabaseUnavailable
+from bot.model.known_catalogs import Listing
 from bot.model.secret import Secret
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN
 from bot.storage.catalogs import Catalogs
@@ -380,9 +381,9 @@ async def test_without_tests_on_offer_a_round_costs_one_request(scene: Scene) ->
     with capture_logs() as logged:
         assert len(await scene.look()) == 1
     assert [line["event"] for line in logged] == ["snapshot_refreshed"]
-    snapshot = await scene.catalogs.snapshot()
-    assert snapshot is not None
-    assert is_tested_lately(snapshot, scene.now)
+    listing = (await scene.catalogs.catch_up()).listing
+    assert listing is not None
+    assert is_tested_lately(listing, scene.now)
     scene.now += timedelta(minutes=1)
     assert await scene.look() == []
 
@@ -494,11 +495,8 @@ def test_the_more_catalogs_the_longer_tests_are_fresh(
     is_fresh: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
     """Constant demand costs no more than half of Cloudflare's 1,200 requests in five minutes."""
-    catalog = Catalog(key=LAKE, status=CatalogStatus.ACTIVE, credential_status=CredentialStatus.PRESENT)
-    snapshot = Snapshot(
-        catalogs=(catalog,) * catalogs, refreshed_at=START, tested_at=None if age is None else START - age
-    )
-    assert is_tested_lately(snapshot, START) is is_fresh
+    listing = Listing(refreshed_at=START, tested_at=None if age is None else START - age, count=catalogs)
+    assert is_tested_lately(listing, START) is is_fresh
 
 
 async def test_fresh_tests_do_not_keep_a_stale_list(scene: Scene) -> None:

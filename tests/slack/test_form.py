@@ -42,6 +42,11 @@ def _form(bucket: str = "", catalogs: Iterable[Catalog] | None = ()) -> dict[str
     return modal.build_form(nonce="n", filling=_filling(bucket), catalogs=catalogs)
 
 
+def _options(catalogs: Iterable[Catalog], query: str) -> list[dict[str, Any]]:
+    by_name = {catalog.bucket: catalog for catalog in catalogs}
+    return modal.build_options(sorted(by_name), by_name.__getitem__, query)
+
+
 def _element(view: dict[str, Any], block_id: str) -> dict[str, Any]:
     [element] = [block["element"] for block in view["blocks"] if block.get("block_id") == block_id]
     assert isinstance(element, dict)
@@ -97,7 +102,7 @@ def test_the_state_is_shown_next_to_the_name(status: CatalogStatus, credential: 
     """In the type-ahead and in a form that opens filled in: no one replaces a working credential unawares."""
     catalog = _catalog("lake", status, credential)
 
-    [offered] = modal.build_options([catalog], "lake")
+    [offered] = _options([catalog], "lake")
     chosen = _element(_form("lake", [catalog]), "bucket")["initial_option"]
 
     assert offered["description"]["text"] == chosen["description"]["text"] == words
@@ -200,7 +205,7 @@ def test_what_is_said_of_the_chosen_bucket_is_not_said_twice() -> None:
 @pytest.mark.parametrize("query", ["", "bucket", "bucket-0", "nowhere", "UPPER", "-"])
 def test_any_number_of_catalogs_makes_valid_options(count: int, query: str) -> None:
     """At most a hundred, each once."""
-    options = modal.build_options([_catalog(f"bucket-{number:03d}") for number in range(count)], query)
+    options = _options([_catalog(f"bucket-{number:03d}") for number in range(count)], query)
     assert options_problems({"options": options}) == []
     assert len(options) <= 100
     assert len({option["value"] for option in options}) == len(options)
@@ -231,21 +236,21 @@ def test_any_number_of_catalogs_makes_valid_options(count: int, query: str) -> N
 def test_the_type_ahead_offers_matching_names(query: str, expected: list[str]) -> None:
     """Listed catalogs and, if it could be a bucket, the typed name."""
     catalogs = [_catalog(bucket) for bucket in ("pond", "lake-2", "lake", "alake")]
-    options = modal.build_options(catalogs, query)
+    options = _options(catalogs, query)
     assert [option["value"] for option in options] == expected
     assert options_problems({"options": options}) == []
 
 
 def test_an_unlisted_name_says_so() -> None:
     """The person sees that the list does not have it."""
-    [option] = modal.build_options([], LONGEST_NAME)
+    [option] = _options([], LONGEST_NAME)
     assert option["text"]["text"] == f'Use "{LONGEST_NAME}"'
     assert option["description"]["text"].startswith("Not in Cloudflare's latest list")
 
 
 def test_a_token_typed_into_the_search_is_answered_with_advice() -> None:
     """The ingress masked it; the option says so, and choosing it is a form error."""
-    [option] = modal.build_options([_catalog("lake")], mask_tokens(f"lake {TOKEN}"))
+    [option] = _options([_catalog("lake")], mask_tokens(f"lake {TOKEN}"))
     assert "Revoke it" in option["text"]["text"]
     assert options_problems({"options": [option]}) == []
     assert modal.check_bucket(option["value"]) == modal.REVOKE_ADVICE
@@ -259,7 +264,7 @@ def test_every_state_of_a_catalog_is_described(status: CatalogStatus, credential
     described = modal.describe_catalog(catalog)
     assert 0 < len(described) <= 75
     assert ("switched off" in described) is (status is CatalogStatus.INACTIVE)
-    [option] = modal.build_options([catalog], "")
+    [option] = _options([catalog], "")
     assert option["description"]["text"] == described
 
 

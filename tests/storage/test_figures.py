@@ -54,7 +54,7 @@ async def _end(submissions: Submissions, number: int, *, reported: bool) -> None
 
 async def test_nothing_waits_in_an_empty_database(tables: Database) -> None:
     """Before the first submission and the first refresh."""
-    assert await read_figures(tables, ACCOUNT) == Figures(
+    assert await read_figures(tables, Catalogs(tables, ACCOUNT)) == Figures(
         waiting={}, oldest_waiting_at=None, unposted=0, catalogs={}, refreshed_at=None, expiries={}
     )
 
@@ -69,7 +69,7 @@ async def test_what_waits_is_counted_by_task_with_the_oldest(tables: Database) -
     await _end(submissions, 1, reported=True)
     await _end(submissions, 3, reported=False)
 
-    figures = await read_figures(tables, ACCOUNT)
+    figures = await read_figures(tables, Catalogs(tables, ACCOUNT))
 
     assert figures.waiting == {"store": 1, "check": 1}
     assert figures.oldest_waiting_at == NOW - 7 * MINUTE
@@ -88,7 +88,7 @@ async def test_catalogs_are_counted_by_state(tables: Database) -> None:
     await catalogs.save_snapshot(Snapshot(catalogs=listed, refreshed_at=NOW))
     await catalogs.save_test(make_key("lake"), CredentialStatus.INVALID, NOW)
 
-    figures = await read_figures(tables, ACCOUNT)
+    figures = await read_figures(tables, Catalogs(tables, ACCOUNT))
 
     assert figures.catalogs == {
         ("active", "present"): 1,
@@ -97,7 +97,7 @@ async def test_catalogs_are_counted_by_state(tables: Database) -> None:
         ("inactive", "absent"): 1,
     }
     assert figures.refreshed_at == NOW
-    assert (await read_figures(tables, "0" * 32)).catalogs == {}
+    assert (await read_figures(tables, Catalogs(tables, "0" * 32))).catalogs == {}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ async def test_only_what_is_in_the_slot_expires(
     if tested_at is not None:
         await catalogs.save_test(stored.key, status, tested_at)
 
-    figures = await read_figures(tables, ACCOUNT)
+    figures = await read_figures(tables, Catalogs(tables, ACCOUNT))
 
     assert figures.expiries == ({"lake": NOW + 90 * DAY} if is_shown else {})
 
@@ -131,7 +131,7 @@ async def test_what_never_expires_or_has_no_catalog_is_left_out(tables: Database
         await tables.run(partial(note_stored, stored=stored))
     await Catalogs(tables, ACCOUNT).save_snapshot(Snapshot(catalogs=(make_catalog("pond"),), refreshed_at=NOW))
 
-    assert (await read_figures(tables, ACCOUNT)).expiries == {}
+    assert (await read_figures(tables, Catalogs(tables, ACCOUNT))).expiries == {}
 
 
 async def test_damaged_rows_cost_nothing_else(database: SqliteDatabase) -> None:
@@ -153,7 +153,7 @@ async def test_damaged_rows_cost_nothing_else(database: SqliteDatabase) -> None:
         )
     )
 
-    figures = await read_figures(database, ACCOUNT)
+    figures = await read_figures(database, Catalogs(database, ACCOUNT))
 
     assert figures.waiting == {"store": 1, "rob": 1}
     assert figures.oldest_waiting_at == NOW
@@ -166,4 +166,4 @@ async def test_a_database_that_is_away_is_trouble(database: SqliteDatabase) -> N
     database.stop()
 
     with pytest.raises(DatabaseUnavailable):
-        await read_figures(database, ACCOUNT)
+        await read_figures(database, Catalogs(database, ACCOUNT))

@@ -1,10 +1,11 @@
 """`history`: lists the last submissions for buckets that the person may see."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from bot.model.catalog import CredentialStatus
 from bot.model.errors import BotError, DatabaseTrouble
+from bot.model.submission import Submission
 from bot.policy.rules import Verb
 from bot.slack.blocks import Json
 from bot.slack.inbound.payloads import Command
@@ -37,19 +38,17 @@ class History:
             permit.require(Verb.HISTORY, parts.key(bucket) if bucket else None, command.channel_id)
             most = MOST_SHOWN if bucket else _MOST_READ
             submissions = await parts.submissions.history(parts.account_id, bucket or None, most)
-            broken = await self._find_broken()
+            broken = await self._find_broken(submissions)
         except BotError as error:
             return refuse_lookup(error, command.actor, parts.contact)
         seen = [each for each in submissions if permit.sees(each.key)]
         return history_message(seen, bucket, parts.clock(), steps_of, broken=broken)
 
-    async def _find_broken(self) -> frozenset[str]:
+    async def _find_broken(self, submissions: Iterable[Submission]) -> frozenset[str]:
         """Return the submissions whose credential no longer works: a tick beside them would be untrue."""
         try:
-            snapshot = await self.parts.catalogs.snapshot()
-            stored = await self.parts.catalogs.stored_credentials()
+            known = await self.parts.catalogs.catch_up()
         except DatabaseTrouble:  # the list itself could be read, and shows how each one ended
             return frozenset()
-        catalogs = snapshot.catalogs if snapshot else ()
-        broken = {each.key for each in catalogs if each.credential_status is CredentialStatus.INVALID}
-        return frozenset(each.submission_id for each in stored if each.key in broken)
+        in_slots = filter(None, (known.credential(key) for key in {each.key for each in submissions}))
+        return frozenset(each.submission_id for each in in_slots if known.is_broken(each))

@@ -14,11 +14,11 @@ import structlog
 
 from bot.catalogs.freshness import is_listed_lately, is_tested_lately
 from bot.model.background import Background
-from bot.model.catalog import Snapshot
 from bot.model.errors import BotError
+from bot.model.known_catalogs import Listing
 from bot.policy.gate import Actor, Permit
 from bot.slack.stories.parts import Parts
-from bot.slack.stories.table import Freshness, Table, build_table
+from bot.slack.stories.table import Freshness, Table
 
 PATIENCE: Final = timedelta(seconds=60)
 """How long to wait for a fresh table; then the old one says that it could not be refreshed."""
@@ -46,40 +46,39 @@ class LiveTables:
         earlier = self._follow_ups.find(name)
         if earlier is not None:
             earlier.cancel()
-        snapshot = await self.parts.catalogs.snapshot()
-        if _is_fresh(snapshot, self.parts.clock()):
-            return await self._read(snapshot, Freshness.FRESH, permit)
-        table = await self._read(snapshot, Freshness.BEING_ASKED, permit)
+        table = await self._read(Freshness.BEING_ASKED, permit)
+        listing = self.parts.catalogs.known.listing
+        if _is_fresh(listing, table.now):
+            return replace(table, freshness=Freshness.FRESH)
         self.parts.want_snapshot(tests=True)
-        self._follow_ups.start(self._follow(snapshot, actor, show), name)
+        self._follow_ups.start(self._follow(listing, actor, show), name)
         return table
 
-    async def _follow(self, shown: Snapshot | None, actor: Actor, show: Show) -> None:
+    async def _follow(self, shown: Listing | None, actor: Actor, show: Show) -> None:
         """Show the table again: when it is fresh, or saying that it could not be refreshed."""
         try:
-            snapshot, freshness = await self._wait_for_news(shown)
+            freshness = await self._wait_for_news(shown)
             permit = await self.parts.gate.permit(actor)  # a minute may have passed
-            await show(await self._read(snapshot, freshness, permit))
+            await show(await self._read(freshness, permit))
         except BotError as error:
             _log.warning("fresh_table_not_shown", error=str(error))
 
-    async def _wait_for_news(self, shown: Snapshot | None) -> tuple[Snapshot | None, Freshness]:
+    async def _wait_for_news(self, shown: Listing | None) -> Freshness:
         """Poll the database: another process may do the refresh."""
         until, pause = self.parts.clock() + PATIENCE, _LOOK_AGAIN
-        snapshot = shown
         while self.parts.clock() < until:
             await asyncio.sleep(pause.total_seconds())
-            snapshot, pause = await self.parts.catalogs.snapshot(), min(pause * 1.5, _LOOK_AGAIN_AT_LAST)
-            if _is_news(snapshot, shown, self.parts.clock()):
-                return snapshot, Freshness.FRESH
-        return snapshot, Freshness.NOT_ANSWERED
+            known, pause = await self.parts.catalogs.catch_up(), min(pause * 1.5, _LOOK_AGAIN_AT_LAST)
+            if _is_news(known.listing, shown, self.parts.clock()):
+                return Freshness.FRESH
+        return Freshness.NOT_ANSWERED
 
-    async def _read(self, snapshot: Snapshot | None, freshness: Freshness, permit: Permit) -> Table:
-        seen = snapshot and replace(
-            snapshot, catalogs=tuple(catalog for catalog in snapshot.catalogs if permit.sees(catalog.key))
+    async def _read(self, freshness: Freshness, permit: Permit) -> Table:
+        """Return what this person may see now; it is to be shown before the next `await`."""
+        seen = await self.parts.sights.of(permit)
+        return Table(
+            seen=seen, as_of=self.parts.catalogs.known.refreshed_at, now=self.parts.clock(), freshness=freshness
         )
-        stored = await self.parts.catalogs.stored_credentials()
-        return build_table(seen, stored, self.parts.clock(), freshness)
 
     async def stop(self) -> None:
         """Cancel all pending refreshes."""
@@ -87,14 +86,14 @@ class LiveTables:
         await self._follow_ups.drain()
 
 
-def _is_fresh(snapshot: Snapshot | None, now: datetime) -> bool:
-    return snapshot is not None and is_listed_lately(snapshot, now) and is_tested_lately(snapshot, now)
+def _is_fresh(listing: Listing | None, now: datetime) -> bool:
+    return listing is not None and is_listed_lately(listing, now) and is_tested_lately(listing, now)
 
 
-def _is_news(snapshot: Snapshot | None, shown: Snapshot | None, now: datetime) -> bool:
+def _is_news(listing: Listing | None, shown: Listing | None, now: datetime) -> bool:
     """Return whether it was listed and tested since the shown one, where that was not fresh."""
-    if snapshot is None:
+    if listing is None:
         return False
-    is_listed = shown is None or snapshot.refreshed_at > shown.refreshed_at or is_listed_lately(snapshot, now)
-    is_tested = snapshot.tested_at != (shown.tested_at if shown else None) or is_tested_lately(snapshot, now)
+    is_listed = shown is None or listing.refreshed_at > shown.refreshed_at or is_listed_lately(listing, now)
+    is_tested = listing.tested_at != (shown.tested_at if shown else None) or is_tested_lately(listing, now)
     return is_listed and is_tested

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from bot.model.catalog import BucketKey, Snapshot, is_bucket_name
+from bot.model.catalog import BucketKey, is_bucket_name
 from bot.model.errors import BotError, CommitUnknown, DatabaseUnavailable, SlackRefused
 from bot.model.place import DIRECT, is_channel_id
 from bot.model.submission import Opening
@@ -36,6 +36,14 @@ _STACK_FULL: Final = (
 )
 
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """Whether there is a list of catalogs, and what is known of the form's bucket."""
+
+    is_listed: bool
+    slot: Slot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +73,15 @@ class FormOpener:
         """
 
         async def show(permit: Permit) -> None:
-            (snapshot, slot), placed = await asyncio.gather(
+            known, placed = await asyncio.gather(
                 self._look(filling.key, permit), self._leave_group_message(filling, asked_in)
             )
+            slot = known.slot
             if slot is not None and slot.needs_enabling and not filling.knows_better:
                 place = placed.channel_id or asked_in or DIRECT
                 view = no_catalog_view(slot, place if is_channel_id(place) else DIRECT, permit)
             else:
-                view = self._build(await self._record_opening(actor), placed, permit, snapshot, slot)
+                view = self._build(await self._record_opening(actor), placed, permit, known)
             await self.parts.web.open_view(trigger_id, view, in_modal=in_modal)
 
         return await self._admit(actor, filling.key, asked_in, show)
@@ -81,8 +90,8 @@ class FormOpener:
         """Replace another view by the form, whatever is known of the catalog; return the same as `open`."""
 
         async def show(permit: Permit) -> None:
-            snapshot, slot = await self._look(filling.key, permit)
-            view = self._build(await self._record_opening(actor), filling, permit, snapshot, slot)
+            known = await self._look(filling.key, permit)
+            view = self._build(await self._record_opening(actor), filling, permit, known)
             await self.parts.web.update_view(view_id, view)
 
         return await self._admit(actor, filling.key, None, show)
@@ -94,9 +103,8 @@ class FormOpener:
         filling = Filling(key=key, channel_id=form.channel_id, reason=form.reason, check_only=form.check_only)
 
         async def show(permit: Permit) -> None:
-            snapshot, slot = await self._look(key, permit)
-            snapshot = snapshot or Snapshot(catalogs=(), refreshed_at=self.parts.clock())  # it stays a type-ahead
-            await self.parts.web.update_view(choice.view_id, self._build(form.nonce, filling, permit, snapshot, slot))
+            known = replace(await self._look(key, permit), is_listed=True)  # it stays a type-ahead
+            await self.parts.web.update_view(choice.view_id, self._build(form.nonce, filling, permit, known))
 
         await self._admit(choice.actor, key, None, show)
 
@@ -120,23 +128,20 @@ class FormOpener:
             return render.refusal(error, contact=self.parts.contact)
         return ""
 
-    async def _look(self, key: BucketKey | None, permit: Permit) -> tuple[Snapshot | None, Slot | None]:
-        """Return what Cloudflare listed, and what is known of the bucket if this person may see it."""
+    async def _look(self, key: BucketKey | None, permit: Permit) -> _Known:
+        """Return whether there is a list of catalogs, and what is known of the bucket if this person may see it."""
         parts = self.parts
-        snapshot = await parts.catalogs.snapshot()
+        seen = await parts.sights.of(permit)
         parts.want_snapshot()
-        if key is None or not permit.sees(key):
-            return snapshot, None
-        return snapshot, await find_slot(parts.catalogs, snapshot, key, permit, parts.clock())
+        slot = find_slot(parts, seen, key) if key is not None and permit.sees(key) else None
+        return _Known(is_listed=parts.catalogs.known.listing is not None, slot=slot)
 
-    def _build(
-        self, nonce: str, filling: Filling, permit: Permit, snapshot: Snapshot | None, slot: Slot | None
-    ) -> Json:
-        place = filling.channel_id or DIRECT
+    def _build(self, nonce: str, filling: Filling, permit: Permit, known: _Known) -> Json:
+        place, slot = filling.channel_id or DIRECT, known.slot
         return modal.build_form(
             nonce=nonce,
             filling=filling,
-            catalogs=None if snapshot is None else snapshot.catalogs,
+            catalogs=[slot.catalog] if slot and slot.catalog else [] if known.is_listed else None,
             offers_direct=permit.refusal(Verb.STORE, filling.key, DIRECT) is None,
             remarks=modal.Remarks(
                 known=_describe_known(slot, place, permit) if slot else (),

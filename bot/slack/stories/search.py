@@ -30,10 +30,9 @@ class BucketSearch:
         parts = self.parts
         try:
             permit = await permit_in_form(parts, search.actor, search.nonce)
-            snapshot = await parts.catalogs.snapshot()
+            seen = await parts.sights.of(permit)
         except BotError as error:
             _log.info("options_refused", user=search.actor.user_id, error=error.code)
             return []
         parts.want_snapshot()
-        seen = [each for each in (snapshot.catalogs if snapshot else ()) if permit.sees(each.key)]
-        return modal.build_options(seen, search.query)
+        return modal.build_options(seen.names, seen.catalog, search.query)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, StoredCredential
 from bot.model.similar_names import find_similar
-from bot.policy.gate import Permit
 from bot.slack.blocks import did_you_mean, escape
-from bot.slack.stories.table import CREDENTIAL_WORDS, Need, Row, ago, describe_origin
-from bot.storage.catalogs import Catalogs
+from bot.slack.stories.need import Need, Row
+from bot.slack.stories.parts import Parts
+from bot.slack.stories.seen import Seen
+from bot.slack.stories.table import CREDENTIAL_WORDS, ago, describe_origin
 
 _REPLACED: Final = {
     CredentialStatus.ABSENT: "Nothing is replaced.",
@@ -40,19 +41,17 @@ class Slot:
         return self.as_of is not None and is_off
 
 
-async def find_slot(
-    catalogs: Catalogs, snapshot: Snapshot | None, key: BucketKey, permit: Permit, now: datetime
-) -> Slot:
-    """Join what Cloudflare listed with what the bot has stored; raises DatabaseTrouble."""
-    listed = [each for each in snapshot.catalogs if permit.sees(each.key)] if snapshot else []
-    stored = await catalogs.stored_credentials()
+def find_slot(parts: Parts, seen: Seen, key: BucketKey) -> Slot:
+    """Join what Cloudflare listed with what the bot has stored, for a person who sees the bucket."""
+    known = parts.catalogs.known
+    catalog = known.catalog(key)
     return Slot(
         key=key,
-        catalog=next((each for each in listed if each.key == key), None),
-        stored=next((each for each in stored if each.key == key), None),
-        as_of=snapshot.refreshed_at if snapshot else None,
-        now=now,
-        similar=tuple(find_similar(key.bucket, (each.bucket for each in listed))),
+        catalog=catalog,
+        stored=known.credential(key),
+        as_of=known.refreshed_at,
+        now=parts.clock(),
+        similar=() if catalog else tuple(find_similar(key.bucket, seen.names)),
     )
 
 

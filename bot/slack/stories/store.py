@@ -78,10 +78,10 @@ class StoreCredential:
         """Return whether this person may see a catalog of that name: then the word is not a misspelt subcommand."""
         try:
             permit = await self.parts.gate.permit(command.actor)
-            snapshot = await self.parts.catalogs.snapshot()
+            known = await self.parts.catalogs.catch_up()
         except (AccessRefused, DatabaseTrouble):
             return True  # the form will report it
-        return permit.sees(key) and snapshot is not None and key in {each.key for each in snapshot.catalogs}
+        return permit.sees(key) and known.catalog(key) is not None
 
     async def take(self, submit: Submit) -> Json:
         """Take a pressed Submit."""

@@ -1,19 +1,19 @@
 """The account's catalogs as a paged table, most urgent first, for a message or the App Home. Pure."""
 
 import re
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Final, Self
 
-from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.catalog import BucketKey, CatalogStatus, CredentialStatus
 from bot.model.similar_names import find_similar
 from bot.slack.blocks import Json, actions, button, context, date, did_you_mean, escape, header, section
 from bot.slack.button_values import bucket_value
-from bot.slack.messages.explanation import EXPIRES_SOON, expiry
+from bot.slack.messages.explanation import expiry
 from bot.slack.messages.render import TRY_AGAIN
+from bot.slack.stories.need import Need, Row
+from bot.slack.stories.seen import Seen
 
 STORE: Final = "store_credential"
 """The action id of the App Home's button, which opens an empty form."""
@@ -56,47 +56,14 @@ class Freshness(StrEnum):
     NOT_ANSWERED = "not_answered"
 
 
-class Need(IntEnum):
-    """What a catalog needs, most urgent first."""
-
-    BROKEN = 0
-    EXPIRED = 1
-    EXPIRES_SOON = 2
-    EMPTY = 3
-    SWITCHED_OFF = 4
-    NOT_KNOWN = 5
-    NOTHING = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One catalog, and the credential that the bot last stored in it, if any."""
-
-    catalog: Catalog
-    stored: StoredCredential | None
-    need: Need
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """All that one person may see, sorted, as of `as_of` (None: Cloudflare was never asked)."""
+    """All that one person may see, as of `as_of` (None: Cloudflare was never asked)."""
 
-    rows: tuple[Row, ...]
+    seen: Seen
     as_of: datetime | None
     now: datetime
     freshness: Freshness
-
-
-def build_table(
-    snapshot: Snapshot | None, stored: Iterable[StoredCredential], now: datetime, freshness: Freshness
-) -> Table:
-    """Join what Cloudflare listed with what the bot has stored."""
-    by_key = {credential.key: credential for credential in stored}
-    rows = [_row(catalog, by_key.get(catalog.key), now) for catalog in (snapshot.catalogs if snapshot else ())]
-    rows.sort(
-        key=lambda row: (row.need, _expires_at(row) or datetime.max.replace(tzinfo=now.tzinfo), row.catalog.bucket)
-    )
-    return Table(rows=tuple(rows), as_of=snapshot.refreshed_at if snapshot else None, now=now, freshness=freshness)
 
 
 def status_message(table: Table, look: Look) -> Json:
@@ -169,36 +136,10 @@ _NO_CATALOGS: Final = (
 )
 
 
-def _row(catalog: Catalog, stored: StoredCredential | None, now: datetime) -> Row:
-    row = Row(catalog=catalog, stored=stored, need=Need.NOTHING)
-    return replace(row, need=_find_need(row, now))
-
-
-def _find_need(row: Row, now: datetime) -> Need:
-    catalog = row.catalog
-    if catalog.status is CatalogStatus.INACTIVE:
-        return Need.SWITCHED_OFF
-    if catalog.credential_status is CredentialStatus.INVALID:
-        return Need.BROKEN
-    if catalog.credential_status is CredentialStatus.ABSENT:
-        return Need.EMPTY
-    expires_at = _expires_at(row)
-    if expires_at is not None and expires_at <= now:
-        return Need.EXPIRED
-    if expires_at is not None and expires_at - now < EXPIRES_SOON:
-        return Need.EXPIRES_SOON
-    is_known = catalog.status is CatalogStatus.ACTIVE and catalog.credential_status is not CredentialStatus.UNKNOWN
-    return Need.NOTHING if is_known else Need.NOT_KNOWN
-
-
-def _expires_at(row: Row) -> datetime | None:
-    return row.stored.expires_in(row.catalog) if row.stored else None
-
-
 def _page(table: Table, look: Look) -> list[Json]:
-    pages = max(1, -(-len(table.rows) // PAGE_ROWS))
+    pages = max(1, -(-len(table.seen) // PAGE_ROWS))
     page = min(look.page, pages - 1)
-    rows = table.rows[page * PAGE_ROWS : (page + 1) * PAGE_ROWS]
+    rows = table.seen.rows(page * PAGE_ROWS, (page + 1) * PAGE_ROWS)
     blocks = [_row_block(row, table.now) for row in rows]
     if pages == 1:
         return blocks
@@ -229,7 +170,7 @@ def describe_origin(row: Row, now: datetime) -> str:
     if row.stored is None:
         return "Nothing was stored through this bot."
     by = f"Stored last by <@{row.stored.stored_by}> on {date(row.stored.stored_at)}"
-    expires_at = _expires_at(row)
+    expires_at = row.expires_at
     if row.catalog.credential_status is CredentialStatus.ABSENT:
         return f"{by}; it is no longer there."
     if expires_at is None and row.stored.expires_at is not None:
@@ -243,28 +184,29 @@ def describe_origin(row: Row, now: datetime) -> str:
 def _summarize(table: Table) -> str:
     if table.as_of is None:
         return _NEVER_ASKED
-    if not table.rows:
+    if not table.seen:
         return _NO_CATALOGS
-    counts = Counter(row.need for row in table.rows)
+    counts = table.seen.counts
     needs = [words[counts[need] > 1].format(counts[need]) for need, words in _COUNTED.items() if counts[need]]
-    total = "1 catalog" if len(table.rows) == 1 else f"{len(table.rows)} catalogs"
+    total = "1 catalog" if len(table.seen) == 1 else f"{len(table.seen)} catalogs"
     return f"{total}: {', '.join(needs)}." if needs else f"{total}, and nothing needs attention."
 
 
 def _name_needy(table: Table) -> list[str]:
     """Name the most urgent catalogs, as many as fit into a sentence."""
-    needy = [row for row in table.rows if row.need <= Need.EMPTY]
-    named = [f"`{escape(row.catalog.bucket)}` ({_COUNTED[row.need][0].format('').strip()})" for row in needy[:_NAMED]]
-    more = f", and {len(needy) - _NAMED} more" if len(needy) > _NAMED else ""
+    first = [row for row in table.seen.rows(0, _NAMED) if row.need <= Need.EMPTY]
+    named = [f"`{escape(row.catalog.bucket)}` ({_COUNTED[row.need][0].format('').strip()})" for row in first]
+    needy = sum(table.seen.counts[need] for need in Need if need <= Need.EMPTY)
+    more = f", and {needy - _NAMED} more" if needy > _NAMED else ""
     return [f"Check {', '.join(named)}{more}."] if named else []
 
 
 def _describe_one(table: Table, key: BucketKey) -> Json:
-    row = next((row for row in table.rows if row.catalog.key == key), None)
+    row = table.seen.row(key)
     name = f"`{escape(key.bucket)}`"
     if row is None:
         text = _NEVER_ASKED if table.as_of is None else _NOT_LISTED.format(bucket=name)
-        text += did_you_mean(find_similar(key.bucket, (row.catalog.bucket for row in table.rows)))
+        text += did_you_mean(find_similar(key.bucket, table.seen.names))
         return {"text": f"{text} {_describe_age(table)}", "blocks": [section(text), _age(table)]}
     tested = f" (tested {ago(table.now - row.catalog.tested_at)})" if row.catalog.tested_at else ""
     state = f"{_CATALOG[row.catalog.status]}; {CREDENTIAL_WORDS[row.catalog.credential_status]}{tested}"

@@ -61,7 +61,7 @@ async def test_a_stranger_is_offered_nothing(desk: Desk, forge: Forge, _words: s
     assert await desk.deliver(forge(payload)) == {"options": []}
 
 
-@pytest.mark.parametrize("statement", ["DROP TABLE snapshots", "DROP TABLE catalogs"])
+@pytest.mark.parametrize("statement", ["DROP TABLE snapshots", "DROP TABLE catalog_changes"])
 async def test_without_a_database_nothing_is_offered(desk: Desk, statement: str) -> None:
     """The type-ahead stays empty, and raises no error."""
     await desk.command()

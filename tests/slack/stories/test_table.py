@@ -1,17 +1,21 @@
 """The table of catalogs: the order, the words for each state, pages, and Slack's limits."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
+from bot.model.catalog import Catalog, CatalogStatus, CredentialStatus, StoredCredential
+from bot.model.known_catalogs import KnownCatalogs
 from bot.sandbox.block_rules import message_problems
 from bot.sandbox.blocks import texts_of
 from bot.slack.blocks import Json
 from bot.slack.messages.render import TRY_AGAIN
+from bot.slack.stories.need import Row
+from bot.slack.stories.seen import Seen
 from bot.slack.stories.table import (
     NEXT_PAGE,
     PAGE_ROWS,
@@ -20,7 +24,6 @@ from bot.slack.stories.table import (
     Freshness,
     Look,
     Table,
-    build_table,
     home_view,
     notice_home,
     status_message,
@@ -38,7 +41,14 @@ def make_table(
     age: timedelta = timedelta(minutes=4),
 ) -> Table:
     """Return a table of these catalogs."""
-    return build_table(Snapshot(catalogs=tuple(catalogs), refreshed_at=NOW - age), stored, NOW, freshness)
+    known = KnownCatalogs()
+    known.replace_all(catalogs, stored)
+    return Table(seen=Seen(known, lambda _: True, NOW), as_of=NOW - age, now=NOW, freshness=freshness)
+
+
+def all_rows(table: Table) -> list[Row]:
+    """Return the rows of all pages."""
+    return table.seen.rows(0, len(table.seen))
 
 
 def rows_of(message: Json) -> list[str]:
@@ -79,7 +89,7 @@ def test_what_needs_attention_comes_first() -> None:
 
     table = make_table(catalogs, stored)
 
-    assert [row.catalog.bucket for row in table.rows] == [
+    assert [row.catalog.bucket for row in all_rows(table)] == [
         *("g-broken", "f-expired", "e-sooner", "d-soon", "c-empty", "b-off"),
         *("h-unknown", "i-strange", "a-fine", "j-present"),
     ]
@@ -238,7 +248,7 @@ def test_the_table_says_whether_a_fresh_one_follows(freshness: Freshness, words:
 
 def test_before_the_first_refresh_the_table_says_so() -> None:
     """An empty table would say that there are no catalogs."""
-    table = build_table(None, [], NOW, Freshness.BEING_ASKED)
+    table = replace(make_table([], freshness=Freshness.BEING_ASKED), as_of=None)
 
     for look in (LOOK, Look(id=LOOK.id, key=make_key("lake"))):
         message = status_message(table, look)
@@ -337,5 +347,5 @@ def test_every_page_of_every_table_is_within_slacks_limits(
     assert message_problems(message["blocks"]) == []
     assert len(home_view(table, LOOK)["blocks"]) <= 100
     assert len(message["text"]) < 3000
-    assert sorted(row.catalog.bucket for row in table.rows) == sorted(names.values())
-    assert [row.need for row in table.rows] == sorted(row.need for row in table.rows)
+    assert sorted(row.catalog.bucket for row in all_rows(table)) == sorted(names.values())
+    assert [row.need for row in all_rows(table)] == sorted(row.need for row in all_rows(table))

@@ -1,0 +1,82 @@
+"""The order in which people see the catalogs: kept as if it were made anew at each change and at each moment."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
+from bot.model.known_catalogs import KnownCatalogs
+from bot.slack.stories.need import Need, find_need, find_turn
+from bot.slack.stories.seen import Seen
+from tests.make import NOW, make_catalog, make_key, make_stored_credential
+
+DAY = timedelta(days=1)
+BUCKETS = ("bog", "lake", "moor", "pond", "secret")
+
+_days = st.integers(-40, 60).map(lambda number: number * DAY)
+_change = st.tuples(
+    st.sampled_from(BUCKETS),
+    st.none() | st.tuples(st.sampled_from(CatalogStatus), st.sampled_from(CredentialStatus), _days),
+    st.none() | _days,
+)
+
+
+def _sees(key: BucketKey) -> bool:
+    return key.bucket != "secret"
+
+
+def _rows(seen: Seen) -> object:
+    return seen.rows(0, 99), seen.names, +seen.counts, len(seen)
+
+
+@given(st.lists(_change | _days, max_size=40))
+def test_the_order_is_kept(steps: list[tuple[str, object, timedelta | None] | timedelta]) -> None:
+    """Whatever changes, and however the clock jumps."""
+    known, now = KnownCatalogs(), NOW
+    seen = Seen(known, _sees, now)
+    known.watch(lambda bucket: seen.put(bucket or ""))
+    for step in steps:
+        if isinstance(step, timedelta):
+            now += step
+        else:
+            bucket, listed, expires = step
+            catalogs = [] if listed is None else [_catalog(bucket, *listed)]  # type: ignore[misc]  # three of them
+            credentials = [] if expires is None else [make_stored_credential(bucket, expires_at=NOW + expires)]
+            known.replace([bucket], catalogs, credentials)
+        seen.advance(now)
+        assert _rows(seen) == _rows(Seen(known, _sees, now))
+        assert "secret" not in seen.names
+
+
+def _catalog(bucket: str, status: CatalogStatus, credential: CredentialStatus, tested: timedelta) -> Catalog:
+    return make_catalog(bucket, status=status, credential_status=credential, tested_at=NOW + tested)
+
+
+def test_what_is_not_seen_is_not_found() -> None:
+    """Neither by its name, nor one of another account."""
+    known = KnownCatalogs()
+    known.replace_all([make_catalog("lake"), make_catalog("secret")], [])
+    seen = Seen(known, _sees, NOW)
+    assert seen.row(make_key("secret")) is None
+    assert seen.row(BucketKey(account_id="0" * 32, bucket="lake")) is None
+    assert seen.row(make_key("lake")) is not None
+    assert seen.counts == {Need.NOTHING: 1}
+
+
+@given(_days, st.integers(0, 10**6))
+def test_a_need_changes_only_at_its_turns(expires: timedelta, microseconds: int) -> None:
+    """Until the next one, it stays the same; after the last one, too."""
+    catalog, expires_at = make_catalog(credential_status=CredentialStatus.PRESENT), NOW + expires
+    turn = find_turn(expires_at, NOW)
+    later = NOW + timedelta(days=100) if turn is None else turn - timedelta(microseconds=1 + microseconds)
+    assert find_need(catalog, expires_at, max(NOW, later)) is find_need(catalog, expires_at, NOW)
+
+
+@pytest.mark.parametrize("expires_at", [None, NOW, NOW.min.replace(tzinfo=NOW.tzinfo)], ids=str)
+def test_what_has_expired_has_no_turn(expires_at: object) -> None:
+    """Nor has what never expires; the earliest time that there is needs no earlier one."""
+    turn: Callable[..., object] = find_turn
+    assert turn(expires_at, NOW) is None
