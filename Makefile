@@ -45,13 +45,14 @@ docs: $(VENV)/.dev ## generate docs/diagnosis.md and docs/metrics.md from the co
 	$(BIN)/python -m tests.diagnosis_page
 	$(BIN)/python -m tests.metrics_page
 
-bench: $(VENV)/.dev ## measure performance; checks nothing
+bench: $(VENV)/.dev ## measure performance, also of what one would use instead (docs/benchmark.md); checks nothing
 	$(BIN)/python -m tests.benchmarks.acknowledge
 	$(BIN)/python -m tests.benchmarks.footprint
 	$(BIN)/python -m tests.benchmarks.deliveries
 	$(BIN)/python -m tests.benchmarks.waiting
 	$(BIN)/python -m tests.benchmarks.growth
 	$(BIN)/python -m tests.benchmarks.pace 400
+	$(BIN)/python -m tests.benchmarks.alternatives --docs docs
 
 chaos: $(VENV)/.dev ## kill the bot at random moments, on SQLite and PostgreSQL, and count what is lost
 	$(BIN)/python -m tests.chaos.kills

@@ -315,6 +315,8 @@ def test_the_page_is_the_one_of_a_run() -> None:
     page = report.write_page(some_results(), warm_up=0.5, kill_rate=20, killed_after=4)
 
     assert "{" not in page
+    assert "keeps 1 or 16 or 64 signed submissions" in page
+    assert "after 50 ms or 5 s, and" in page
     assert all(each.name in page for each in CONTENDERS)
 
 

@@ -21,6 +21,8 @@ def write_page(results: Results, *, warm_up: float, kill_rate: float, killed_aft
         warm_up=warm_up,
         seconds=results.seconds,
         rounds=results.rounds,
+        delays=" or ".join(map(duration, results.delays)),
+        connections=" or ".join(map(str, results.connections)),
         slack_waits=SLACK_WAITS,
         kill_rate=kill_rate,
         killed_after=killed_after,
