@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from bot.model.submission import Opening
 from bot.sandbox.tokens import Behaviour, make_token
+from bot.slack.form import Filling, build_form
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.benchmarks.alternatives.load import MARK
@@ -23,7 +24,7 @@ def form_body(team_id: str, bucket: str = f"lake-{MARK}") -> str:
 
 
 def submission(team_id: str, bucket: str, number: str = MARK) -> dict[str, object]:
-    """Return the payload of a filled-in form."""
+    """Return the payload of a filled-in form, with the whole form in it: Slack sends that along."""
     token = make_token(Behaviour.GOOD)[: -len(MARK)] + number
     values = {
         "bucket": {"bucket": {"type": "external_select", "selected_option": {"value": bucket}}},
@@ -31,13 +32,10 @@ def submission(team_id: str, bucket: str, number: str = MARK) -> dict[str, objec
         "channel": {"channel": {"type": "conversations_select", "selected_conversation": CHANNEL}},
         "reason": {"reason": {"type": "plain_text_input", "value": None}},
     }
-    view = {
+    view = build_form(nonce=f"nonce-{number}", filling=Filling(), catalogs=[]) | {
         "id": f"V000{number}",
         "team_id": team_id,
         "app_installed_team_id": team_id,
-        "type": "modal",
-        "callback_id": "store_credential",
-        "private_metadata": f"nonce-{number}",
         "state": {"values": values},
     }
     user = {"id": USER, "team_id": team_id}
