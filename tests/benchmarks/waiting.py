@@ -128,7 +128,9 @@ async def timed(work: Callable[[], Awaitable[object]]) -> float:
 async def show_refresh(slack: FakeSlack, cloudflare: FakeCloudflare) -> None:
     """Print what the refresh behind the first `status` has cost by the end of its tests."""
     await slack.wait_for_message(
-        CHANNEL, lambda message: "told it" in message.text and "being asked" not in message.text, as_user=USER
+        CHANNEL,
+        lambda message: "reported by Cloudflare" in message.text and "being asked" not in message.text,
+        as_user=USER,
     )
     paths = [request.path for request in cloudflare.requests]
     lists = sum(path.endswith("-catalog") for path in paths)
