@@ -30,8 +30,8 @@ WHOLE = [RECEIVED, VERIFIED, STORED, CONFIRMED, ENDED, POSTED]
 WORDS = ("event", "verdict", "step", "outcome", "way")
 """What is compared of a line; of the end, also how it ended."""
 
-REQUESTS = {"cloudflare_request": 6, "slack_payload": 1}
-"""The requests of a token that is stored at once: five questions and the write."""
+REQUESTS = {"cloudflare_request": 5, "slack_payload": 1}
+"""The requests of a token that is stored at once: four questions and the write."""
 
 Line = dict[str, Any]
 

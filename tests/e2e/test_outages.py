@@ -347,6 +347,7 @@ def order_trouble(scene: Scene, dice: random.Random) -> None:
         scene.cloudflare.fail_next("credential", status=503, times=dice.randint(1, 2))
         scene.cloudflare.fail_next("credential", drop_after_store=True)
         scene.cloudflare.fail_next("credential", drop_before_store=True, delay=0.2)
+    scene.cloudflare.fail_next("read", status=500, times=6)
     scene.cloudflare.fail_next("get", status=500, times=3)
     scene.cloudflare.fail_next("get", status=429, retry_after=1)
     scene.slack.fail_next("chat.postMessage", status=503, times=3)
