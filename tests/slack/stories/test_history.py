@@ -69,6 +69,18 @@ async def test_history_shows_only_what_is_served(desk: Desk) -> None:
     assert BUCKET not in answer.shown_text
 
 
+async def test_damaged_rows_hide_no_older_ones(desk: Desk) -> None:
+    """However many they are, if they are not all."""
+    await submit(desk, "billing-exports", 0)
+    for number in range(1, 25):
+        await submit(desk, BUCKET, number)
+    desk.execute(f"UPDATE submissions SET state = 'walking' WHERE bucket = '{BUCKET}'")  # noqa: S608 - our own words
+
+    answer = await ask(desk, "history")
+
+    assert "`billing-exports`" in answer.shown_text
+
+
 async def test_history_without_submissions_says_so(desk: Desk) -> None:
     """It does not claim that anything happened."""
     assert (await ask(desk, "history")).text.startswith("Nothing was submitted yet for ")
