@@ -116,7 +116,7 @@ async def _live(settings: Settings, budget: StopBudget) -> None:
 def _collect_only_what_is_new() -> None:
     """Take what the start has made, and what stays as long as the process, out of the garbage collector's sight.
 
-    A full collection went through all of it, and kept whoever waited for an acknowledgement waiting for up to 90 ms.
+    A full collection went through all of it, and delayed acknowledgements by up to 90 ms.
     """
     gc.collect()
     gc.freeze()
@@ -217,6 +217,7 @@ async def running(
             await conditions.begin(
                 **describe_start(settings, transport=transport, http_address=address, metrics_address=metrics_address)
             )
+            server.look_again()
             base.keep_running(conditions.run())
             yield RunningBot(
                 transport=transport,

@@ -24,6 +24,10 @@ class Recent(Generic[_T]):
         self._asked_at = -OLDEST.total_seconds()
         self._answer = unknown
 
+    def forget(self) -> None:
+        """Find it out again when it is next asked for: something has changed it."""
+        self._asked_at = -OLDEST.total_seconds()
+
     async def ask(self) -> _T:
         """Return an answer that is less than a second old; raises what asking raises."""
         age = asyncio.get_running_loop().time() - self._asked_at

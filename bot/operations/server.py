@@ -52,6 +52,10 @@ class Server(Port):
         self._take = _find_nothing if ingress is None else ingress
         self._readiness = Recent(is_ready, unknown=False)
 
+    def look_again(self) -> None:
+        """Forget the last answer of /readyz: during a start, it would hold for up to a second after the end."""
+        self._readiness.forget()
+
     def begin_stop(self) -> None:
         """Answer "not ready", so that load balancers choose another process. Requests are still answered."""
         self._is_stopping = True

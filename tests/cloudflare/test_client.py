@@ -21,7 +21,8 @@ from bot import __version__
 from bot.cloudflare import client as client_module
 from bot.cloudflare.answers import TokenStatus, TokenVerification
 from bot.cloudflare.auth import ApiKey, ApiToken
-from bot.cloudflare.client import LARGEST_ANSWER_BYTES, MOST_PARTS, NOT_OFFERED_FOR, CloudflareClient
+from bot.cloudflare.budget import Urgency
+from bot.cloudflare.client import LARGEST_ANSWER_BYTES, MOST_PARTS, NOT_OFFERED_FOR, CloudflareClient, Turn
 from bot.cloudflare.errors import (
     AnswerNotUnderstood,
     BlockedOnTheWay,
@@ -41,6 +42,7 @@ from bot.cloudflare.errors import (
 )
 from bot.model.catalog import BucketKey, Catalog, CatalogApi, CatalogStatus, CredentialStatus
 from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost
+from bot.model.right_of_way import RightOfWay
 from bot.model.secret import Secret
 from bot.model.submission import TokenKind as PastedKind
 from bot.sandbox.cloudflare import (
@@ -87,6 +89,7 @@ async def make() -> AsyncIterator[Make]:
         catalog_api: CatalogApi = CatalogApi.AUTO,
         total_timeout: timedelta = timedelta(seconds=10),
         timer: Callable[[], float] = time.monotonic,
+        right_of_way: RightOfWay | None = None,
     ) -> CloudflareClient:
         clients.append(
             CloudflareClient(
@@ -97,6 +100,7 @@ async def make() -> AsyncIterator[Make]:
                 transport=httpx.MockTransport(handler) if handler else transport,
                 total_timeout=total_timeout,
                 timer=timer,
+                right_of_way=right_of_way,
             )
         )
         return clients[-1]
@@ -104,6 +108,20 @@ async def make() -> AsyncIterator[Make]:
     yield build
     for client in clients:
         await client.aclose()
+
+
+class Held(RightOfWay):
+    """Notes who gives way, and lets nobody pass before the test does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.came = asyncio.Queue[None]()
+        self.let_go = asyncio.Event()
+
+    async def give_way(self) -> None:
+        """Wait for the test."""
+        self.came.put_nowait(None)
+        await self.let_go.wait()
 
 
 @pytest_asyncio.fixture
@@ -1181,3 +1199,21 @@ def test_every_logger_below_is_known() -> None:
     """A new logger of httpcore would not be silenced: this test would name it."""
     names = {name for name in logging.root.manager.loggerDict if name.split(".")[0] in {"httpx", "httpcore"}}
     assert names <= set(client_module._TALKATIVE_LOGGERS)
+
+
+async def test_a_request_gives_way_before_its_turn_and_not_after_it(server: FakeCloudflare, make: Make) -> None:
+    """A delivery looks at what is to be sent when it has its turn: nothing may wait between that and the request."""
+    held = Held()
+    client = make(base_url=server.base_url, right_of_way=held)
+
+    taking = asyncio.create_task(client.turn(Urgency.WRITE))
+    await held.came.get()
+    assert not taking.done()
+    held.let_go.set()
+    turn = await taking
+    assert isinstance(turn, Turn)
+    held.let_go.clear()
+
+    await client.list_catalogs(turn)
+    assert held.came.empty()
+    assert len(server.requests) == 1

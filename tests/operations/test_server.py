@@ -138,6 +138,19 @@ async def test_readiness_is_asked_for_once_a_second(door: Door, pass_time: PassT
     assert asked.qsize() == 1
 
 
+async def test_the_end_of_the_start_is_seen_at_once(door: Door) -> None:
+    """The answer of a moment before it is forgotten, so that nobody waits a second longer for the bot."""
+    answers = [False, True]
+
+    async def is_ready() -> bool:
+        return answers.pop(0)
+
+    door.server.attach(None, is_ready)
+    assert [await door.get("/readyz") for _ in range(2)] == [503, 503]
+    door.server.look_again()
+    assert await door.get("/readyz") == 200
+
+
 async def test_a_bot_that_cannot_check_whether_it_is_ready_is_not(door: Door, pass_time: PassTime) -> None:
     """An error means "not ready", at once and during the second for which the answer is valid."""
     faults = [False, True]
