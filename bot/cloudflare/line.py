@@ -41,6 +41,10 @@ class Line:
             del self._places[bisect_left(self._places, place)]
             self.call_first()
 
+    def waiting(self, urgency: Urgency) -> int:
+        """Return how many of that urgency are in the queue."""
+        return sum(place.urgency is urgency for place in self._places)
+
     def is_first(self, place: Place) -> bool:
         """Return whether it is first now; a more urgent one may come at any time."""
         return self._places[0] is place

@@ -6,7 +6,7 @@ However many checks there are, they never delay a write: not in the queue, not i
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, TypeVar
 
@@ -63,11 +63,23 @@ class _News:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Taken:
+    """Requests that are counted in the budget already, and not sent."""
+
+    count: int
+    at: datetime
+
+
+_NOTHING: Final = _Taken(count=0, at=datetime.min.replace(tzinfo=UTC))
+
+
 class SharedPace:
     """The pace of an account whose budget may be shared with other processes.
 
-    Only the first in the queue asks the store, one at a time, and passes on the limits received meanwhile: one change
-    for each request. While it sleeps until the budget opens, a more urgent one may overtake it.
+    Only the first in the queue asks the store, one at a time, and passes on the limits received meanwhile. It takes for
+    those behind it too: a change in PostgreSQL costs a worker 1 ms, and a delivery asks five questions. While it sleeps
+    until the budget opens, a more urgent one may overtake it.
     """
 
     def __init__(
@@ -85,6 +97,7 @@ class SharedPace:
         self._most_in_flight = FEW_IN_FLIGHT
         self._news: list[_News] = []
         self._stopped_until = dict.fromkeys(Urgency, datetime.min.replace(tzinfo=UTC))
+        self._taken = dict.fromkeys(Urgency, _NOTHING)
 
     async def turn(self, urgency: Urgency) -> datetime | None:
         """Wait in the queue for a request; see `Pace`."""
@@ -97,7 +110,7 @@ class SharedPace:
                 async with self._asking:  # another place, no longer the first, may still be asking
                     if not self._may_go_on(place):
                         continue
-                    wait = await self._take(urgency)
+                    wait = None if self._use_taken(urgency) else await self._take(urgency)
                     if self._is_stopped(urgency):  # a 429 may have come while the store answered
                         continue
                     if wait is None:
@@ -133,30 +146,49 @@ class SharedPace:
         for urgency, stopped_until in self._stopped_until.items():
             if urgency >= least:
                 self._stopped_until[urgency] = max(stopped_until, until)
+                self._taken[urgency] = _NOTHING
 
     def _may_go_on(self, place: Place) -> bool:
         """Return whether this place may take a request now, or learn that none may go."""
-        kept = 0 if place.urgency is Urgency.WRITE else int(self._most_in_flight * FOR_WRITES_IN_FLIGHT)
-        has_room = self._in_flight < self._most_in_flight - kept
+        has_room = self._room(place.urgency) > 0
         return self._line.is_first(place) and (has_room or self._is_stopped(place.urgency))
 
-    async def _take(self, urgency: Urgency) -> timedelta | None:
-        """Take one request from the budget, or return how long to wait before asking again."""
-        news = tuple(self._news)
+    def _room(self, urgency: Urgency) -> int:
+        """Return how many more of that urgency may be in flight."""
+        kept = 0 if urgency is Urgency.WRITE else int(self._most_in_flight * FOR_WRITES_IN_FLIGHT)
+        return self._most_in_flight - kept - self._in_flight
 
-        def change(budget: Budget, now: datetime) -> tuple[Budget, timedelta]:
-            budget = budget.rebased(now)
+    def _use_taken(self, urgency: Urgency) -> bool:
+        """Use a request that was taken with an earlier one a moment ago; return whether there was one."""
+        taken = self._taken[urgency]
+        is_left = taken.count > 0 and timedelta(0) <= self._clock() - taken.at < MOMENT
+        self._taken[urgency] = replace(taken, count=taken.count - 1) if is_left else _NOTHING
+        return is_left
+
+    async def _take(self, urgency: Urgency) -> timedelta | None:
+        """Take a request for each in the queue of that urgency, or return how long to wait before asking again.
+
+        If one of them gives up, what was taken for it is counted and not sent, or used by the next one.
+        """
+        news, wanted = tuple(self._news), min(self._line.waiting(urgency), self._room(urgency))
+
+        def change(budget: Budget, now: datetime) -> tuple[Budget, tuple[int, timedelta]]:
+            budget, count = budget.rebased(now), 0
             for heard in news:
                 heard_at = now - max(timedelta(0), self._clock() - heard.at)
                 budget = budget.corrected(heard.limits, heard_at, heard.in_flight)
-            goes_at = max(budget.opens_at(now, urgency), budget.next_at)
-            return budget.take(now) if goes_at <= now else budget, goes_at - now
+            while (goes_at := max(budget.opens_at(now, urgency), budget.next_at)) <= now and count < wanted:
+                budget, count = budget.take(now), count + 1
+            return budget, (count, goes_at - now)
 
-        wait = await self._store.change(change)
+        count, wait = await self._store.change(change)
         del self._news[: len(news)]
+        if count:
+            self._taken[urgency] = _Taken(count=count - 1, at=self._clock())
+            return None
         if wait > 2 * MOMENT:  # more than the pause between two requests usually is
             self._stop(self._clock() + wait, urgency)
-        return wait if wait > timedelta(0) else None
+        return wait
 
 
 class LocalPace(SharedPace):

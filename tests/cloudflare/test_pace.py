@@ -564,6 +564,57 @@ def test_a_block_during_the_stores_work_is_not_missed() -> None:
     _run(body)
 
 
+class _CountingStore(MemoryStore):
+    changes = 0
+    seconds = 0.0
+
+    async def change(self, change: Callable[[Budget, datetime], tuple[Budget, T]]) -> T:
+        self.changes += 1
+        await asyncio.sleep(self.seconds)  # as a database does: meanwhile, others join the queue
+        return await super().change(change)
+
+    async def spent(self) -> int:
+        """Return how many requests are counted."""
+        return await super().change(lambda budget, _: (budget, budget.spent.total))
+
+
+def test_one_change_of_the_store_is_for_all_in_the_queue() -> None:
+    """Once the first one is served: for as many as may be in flight, and not for those of another urgency."""
+
+    async def body(loop: VirtualLoop) -> None:
+        store = _CountingStore(loop.clock)
+        pace = SharedPace(store, loop.clock)
+        in_line = [loop.create_task(pace.turn(urgency)) for urgency in (*[WRITE] * 4, *[CHECK] * 2, *[WRITE] * 4)]
+        await asyncio.wait(in_line, timeout=0.01)
+        assert [task.done() for task in in_line] == [*[True] * 4, False, False, *[True] * 4]
+        assert (store.changes, await store.spent()) == (2, FEW_IN_FLIGHT)
+        pace.done(None)  # more may be in flight from now on
+        assert await asyncio.gather(*in_line) == [None] * 10
+        assert (store.changes, await store.spent()) == (3, 10)
+
+    _run(body)
+
+
+@pytest.mark.parametrize(("seconds", "total"), [(0.5, 3), (1.5, 4)])
+def test_what_was_taken_for_one_that_gives_up_is_for_the_next_one(seconds: float, total: int) -> None:
+    """For a moment: a count that is much older than its request would leave the window before it."""
+
+    async def body(loop: VirtualLoop) -> None:
+        store = _CountingStore(loop.clock)
+        pace = SharedPace(store, loop.clock)
+        first, second, third = (loop.create_task(pace.turn(WRITE)) for _ in range(3))
+        store.seconds = 0.1
+        await asyncio.sleep(0.15)  # the first one has its turn, and the second one is asking for both
+        third.cancel()
+        await asyncio.wait({first, second, third})
+        assert third.cancelled()
+        await asyncio.sleep(seconds)
+        assert await pace.turn(WRITE) is None
+        assert await store.spent() == total
+
+    _run(body)
+
+
 def test_a_quota_used_up_by_others_stops_us_too() -> None:
     """Until their window is certainly over, and without waiting in line."""
 
