@@ -122,7 +122,7 @@ class Gate:
     async def permit_user(self, user_id: str) -> Permit:
         """Admit a user of this workspace whom a rule names; raises AccessRefused (MembershipUnknown passes)."""
         asked = sorted(frozenset[str]().union(*(rule.usergroups_to_ask(user_id) for rule in self._rules)))
-        answers = dict(zip(asked, await self._ask_all(asked), strict=True))
+        answers = dict(zip(asked, await asyncio.gather(*map(self._ask_members, asked)), strict=True))
         person = Person(
             user_id=user_id,
             usergroups=frozenset(
@@ -145,12 +145,6 @@ class Gate:
         except AccessRefused:
             return False
         return permit.sees(key)
-
-    async def _ask_all(self, usergroups: Sequence[str]) -> list[frozenset[str] | AccessRefused]:
-        """Ask about all at once. A single one, as most have, needs no task for that."""
-        if len(usergroups) == 1:
-            return [await self._ask_members(usergroups[0])]
-        return await asyncio.gather(*map(self._ask_members, usergroups))
 
     async def _ask_members(self, usergroup: str) -> frozenset[str] | AccessRefused:
         """Return the members, or the refusal: one unreadable group must not shut out the members of others."""

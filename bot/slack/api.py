@@ -153,10 +153,6 @@ class SlackWeb:
             _within(PATIENT_TIMEOUT),
         )
 
-    def remembers(self, channel_id: str) -> bool:
-        """Return whether `channel` would answer without asking Slack."""
-        return self._good_channels.get(channel_id) is not None
-
     async def channel(self, channel_id: str) -> Channel:
         """Look up a channel (conversations.info); a good one is remembered for a minute, others are not."""
         known = self._good_channels.get(channel_id)

@@ -70,10 +70,6 @@ class Channels:
                     self.note_group_message(channel_id)
         return bool(self._group_messages.get(channel_id))
 
-    def remembers(self, channel_id: str) -> bool:
-        """Return whether `find_problem` would answer without asking Slack."""
-        return self._web.remembers(channel_id)
-
     async def find_problem(self, channel_id: str) -> Unfit | None:
         """Return what is wrong with a channel, or None. Raises SlackTrouble when Slack does not answer.
 

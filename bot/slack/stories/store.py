@@ -98,14 +98,10 @@ class StoreCredential:
 
     async def _check(self, submit: Submit) -> dict[str, str]:
         """Return what is wrong, by block id; raises AccessRefused, DatabaseTrouble."""
-        channel_id = submit.form.channel_id
-        if self.parts.channels.remembers(channel_id):  # two tasks less, 5 % of an acknowledgement
-            permit = await permit_in_form(self.parts, submit.actor, submit.form.nonce)
-            channel_problem = await self._examine(channel_id)
-        else:  # both may ask Slack: in sequence they could take longer than Slack waits for the answer
-            permit, channel_problem = await asyncio.gather(
-                permit_in_form(self.parts, submit.actor, submit.form.nonce), self._examine(channel_id)
-            )
+        # Both may ask Slack: in sequence they could take longer than Slack waits for the answer.
+        permit, channel_problem = await asyncio.gather(
+            permit_in_form(self.parts, submit.actor, submit.form.nonce), self._examine(submit.form.channel_id)
+        )
         errors = self._find_errors(submit, permit, channel_problem)
         if not errors:
             permit.require(Verb.of_task(submit.form.task), self._key(submit), submit.form.channel_id)
