@@ -1,6 +1,7 @@
 """The composition root, in this process: what a start needs, that the parts work together, and a clean stop."""
 
 import asyncio
+import gc
 import io
 import json
 import os
@@ -28,6 +29,7 @@ from bot.catalogs.refresh import REFRESH_EVERY, TEST_EVERY
 from bot.catalogs.reminders import WATCH_EVERY
 from bot.model.clock import SteadyClock, steady_clock
 from bot.model.errors import StartRefused
+from bot.model.right_of_way import RightOfWay
 from bot.operations.clock_watch import LOOK_EVERY as LOOK_AT_CLOCK_EVERY
 from bot.operations.conditions import EXAMINE_EVERY
 from bot.sandbox.cloudflare import FakeCloudflare, ReceivedRequest
@@ -127,6 +129,18 @@ async def test_a_token_is_stored(scene: Scene, way: Way, transport: str) -> None
         assert await _get(bot, "/healthz") == (200, "ok\n")
         assert await _get(bot, "/readyz") == (200, "ready\n")
     assert scene.cloudflare.stored_token(BUCKET) == make_token(Behaviour.GOOD, 1)
+
+
+async def test_all_parts_share_one_right_of_way(scene: Scene) -> None:
+    """A part that is not given it makes one of its own, and then gives way to nothing."""
+    before = _count_rights_of_way()
+    async with running(scene.settings()):
+        assert _count_rights_of_way() - before == 1
+
+
+def _count_rights_of_way() -> int:
+    gc.collect()
+    return sum(isinstance(each, RightOfWay) for each in gc.get_objects())
 
 
 async def test_the_port_for_metrics_is_open_only_if_it_is_asked_for(scene: Scene) -> None:

@@ -55,6 +55,7 @@ from bot.sandbox.cloudflare import (
 )
 from bot.sandbox.process import find_free_port
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
+from tests.noted_way import NotedWay
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 GOOD = make_token(Behaviour.GOOD)
@@ -442,6 +443,15 @@ async def test_reading_asks_no_fence(server: FakeCloudflare, make: Make) -> None
     """Only a write is dangerous: a confirmation without the lease does no harm."""
     await make(base_url=server.base_url).get_catalog(LAKE)
     assert [request.method for request in server.requests] == ["GET"]
+
+
+async def test_each_request_gives_way_before_it_is_sent(server: FakeCloudflare, make: Make) -> None:
+    """An acknowledgement that is in progress comes first."""
+    way = NotedWay(lambda: len(server.requests))
+    client = make(base_url=server.base_url, right_of_way=way)
+    await client.get_catalog(LAKE)
+    await client.store_credential(LAKE, Secret(GOOD), _yes)
+    assert way.noted == [0, 1]
 
 
 async def test_a_refused_connection_has_landed_nothing(make: Make) -> None:

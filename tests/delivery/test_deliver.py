@@ -42,6 +42,7 @@ from bot.model.errors import (
 )
 from bot.model.move import Change, Move
 from bot.model.pasted_token import classify
+from bot.model.right_of_way import RightOfWay
 from bot.model.secret import Secret
 from bot.model.submission import (
     ENDINGS,
@@ -75,6 +76,7 @@ from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.make import at
+from tests.noted_way import NotedWay
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 TTL = timedelta(minutes=10)
@@ -242,6 +244,7 @@ class House:
     patience: timedelta = PATIENCE
     max_token_lifetime: timedelta | None = None
     look_every: timedelta = LOOK_EVERY
+    right_of_way: RightOfWay | None = None
 
     @property
     def delivery(self) -> Delivery:
@@ -258,6 +261,7 @@ class House:
             clock=self.clock,
             jitter=lambda: self.jitter,
             look_every=self.look_every,
+            right_of_way=self.right_of_way,
         )
 
     def make_submission(
@@ -963,6 +967,14 @@ async def test_a_store_that_the_bot_may_not_do_ends_as_its_dry_run(house: House)
     assert (ended.state, ended.error_code) == (State.FAILED, "caller_rejected")
     assert house.cloudflare.stored_token("lake") == OLD
     _assert_reported_once(house, ended)
+
+
+async def test_a_delivery_gives_way_before_it_begins_and_before_its_message(house: House) -> None:
+    """Between them its requests do so (see the client)."""
+    house.right_of_way = way = NotedWay(lambda: (len(house.cloudflare.requests), len(house.reporter.posted)))
+    await house.submit()
+    await house.deliver_all()
+    assert way.noted == [(0, 0), (len(house.cloudflare.requests), 0)]
 
 
 @pytest.mark.parametrize(("seconds", "checks"), [(59, 1), (60, 2), (61, 2)])

@@ -48,6 +48,7 @@ from bot.slack.subcommands import COMMAND
 from tests.clock import Clock
 from tests.desk import Desk
 from tests.leaks import find_leaks
+from tests.noted_way import NotedWay
 
 ADA = "U0ADA0001"
 PLATFORM = "C0DATAPLT"
@@ -1020,6 +1021,21 @@ async def test_behind_the_ingress_nothing_holds_the_token(door: Door, slack: Fak
     assert pasted is not None
     assert pasted.last_four == TOKEN_TEXT[-4:]
     assert find_leaks(pickle.dumps(body) + repr(pasted).encode() + log.getvalue().encode(), TOKEN_TEXT) == []
+
+
+async def test_an_acknowledgement_has_the_right_of_way_until_it_is_given(slack: FakeSlack, key_ring: KeyRing) -> None:
+    """Deliveries give way to it, and no longer than that."""
+    way, heard, noted = NotedWay(), Heard(), list[bool]()
+
+    async def work(ack: AsyncAck) -> None:
+        noted.append(way.is_acknowledging)
+        await ack()
+
+    heard.work = work
+    ingress = Ingress(make_app(heard), key_ring, ACCOUNT, Clock(), right_of_way=way)
+    assert (await ingress.dispatch(slack.make_submission(ADA))).status == 200
+    assert noted == [True]
+    assert not way.is_acknowledging
 
 
 async def test_a_late_answer_is_given_in_time_and_the_work_goes_on(

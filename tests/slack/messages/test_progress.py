@@ -22,6 +22,7 @@ from bot.slack.messages.redacted import RedactedProgress
 from bot.slack.messages.render import progress_view
 from bot.slack.progress_steps import steps_of
 from tests.make import make_submission
+from tests.noted_way import NotedWay
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ADA, GRACE = "U0ADA0001", "U0GRACE01"
@@ -39,6 +40,7 @@ class Scene:
     progress: ModalProgress
     pass_loop_time: Callable[[timedelta], None]
     clock: Callable[[], datetime]
+    way: NotedWay
 
     def open_modal(self, user_id: str = ADA) -> Submission:
         """Return the submission of a form whose acknowledgement has just been shown."""
@@ -103,8 +105,9 @@ async def scene(pass_time: Callable[[timedelta], None]) -> AsyncIterator[Scene]:
     async with FakeSlack(config) as slack, aiohttp.ClientSession(timeout=timeout) as http:
         client = AsyncWebClient(token=config.bot_tokens[0], base_url=slack.api_url, session=http, retry_handlers=[])
         client.proxy = None
-        progress = ModalProgress(SlackWeb(client), clock, "S0PLATFORM", steps_of)
-        yield Scene(slack=slack, progress=progress, pass_loop_time=pass_time, clock=clock)
+        way = NotedWay(lambda: len(slack.calls_of("views.update")))
+        progress = ModalProgress(SlackWeb(client), clock, "S0PLATFORM", steps_of, right_of_way=way)
+        yield Scene(slack=slack, progress=progress, pass_loop_time=pass_time, clock=clock, way=way)
         await progress.drain()
 
 
@@ -118,6 +121,14 @@ async def test_the_first_update_comes_when_slack_no_longer_overwrites_it(scene: 
     await scene.updated()
     assert "Credential stored" in scene.shown()
     assert AFTER_ACKNOWLEDGEMENT >= SECOND
+
+
+async def test_an_update_gives_way(scene: Scene) -> None:
+    """The acknowledgement of another person's form comes first."""
+    scene.progress.show(_stored(scene.open_modal()))
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    await scene.updated()
+    assert scene.way.noted == [0]
 
 
 async def test_states_in_quick_succession_are_shown_as_one(scene: Scene) -> None:
