@@ -99,7 +99,6 @@ async def time_doubles(slack: FakeSlack, cloudflare: FakeCloudflare) -> list[flo
             started = time.perf_counter()
             await asyncio.gather(
                 ask(f"{account}/tokens/verify", token),
-                ask(f"{account}/{catalog}"),
                 ask(f"{account}/{catalog}", token),
                 ask(probe),
             )
