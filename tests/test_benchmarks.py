@@ -386,8 +386,8 @@ async def test_a_submission_is_lost_only_if_no_message_came(bench: measure.Bench
 async def test_the_benchmark_of_acknowledgements_is_acknowledged() -> None:
     """By the empty app and by the bot, with its own pieces."""
     async with LineProcess("tests.benchmarks.alternatives.load") as generator:
-        for app in (acknowledge.empty_app, acknowledge.the_bot):
+        for app, bucket in acknowledge.APPS.values():
             async with app() as (port, slack):
-                found = await acknowledge.send(generator, port, slack, first=1, count=1)
+                found = await acknowledge.send(generator, port, slack, bucket, first=1, count=1)
 
             assert [each.failure for each in found] == [""]
