@@ -8,7 +8,9 @@ import pytest
 from tests.soak.verdict import SPARE, Ending, Sample, find_faults, memory_growth
 
 MB = 2**20
-GOOD = Ending(acknowledged=36_000, not_acknowledged=0, without_result=0, results_doubled=0, left_open=0)
+GOOD = Ending(
+    acknowledged=36_000, not_acknowledged=0, without_result=0, results_doubled=0, left_open=0, is_stopped=True
+)
 
 
 REST = Sample(seconds=0, resident_bytes=100 * MB, descriptors=40, threads=8, tasks=20)
@@ -69,6 +71,13 @@ def test_a_single_loss_is_found(name: str) -> None:
     [found] = find_faults(REST, _samples(), RESTED, replace(GOOD, **{name: 1}))
 
     assert found.startswith("1 ")
+
+
+def test_a_bot_that_does_not_stop_is_found() -> None:
+    """Something hangs that should have ended."""
+    [found] = find_faults(REST, _samples(), RESTED, replace(GOOD, is_stopped=False))
+
+    assert "did not stop" in found
 
 
 def test_a_soak_without_a_submission_is_no_success() -> None:

@@ -90,7 +90,7 @@ async def main(seconds: float = 1800, per_second: float = 20) -> bool:
         await asyncio.sleep(_QUIET.total_seconds())
         rest_after = await look(soak)
         is_stopped = await soak.bot.stop() == 0
-        return print_verdict(soak, rest, rest_after) and is_stopped
+        return print_verdict(soak, rest, rest_after, is_stopped=is_stopped)
 
 
 @asynccontextmanager
@@ -199,7 +199,7 @@ async def wait_for_results(people: People) -> None:
     await asyncio.sleep(3)
 
 
-def print_verdict(soak: Soak, rest: Sample, rest_after: Sample) -> bool:
+def print_verdict(soak: Soak, rest: Sample, rest_after: Sample, *, is_stopped: bool) -> bool:
     """Print what must hold, and return whether it does."""
     people = soak.people
     with closing(sqlite3.connect(f"file:{soak.database}?mode=ro", uri=True)) as database:
@@ -210,6 +210,7 @@ def print_verdict(soak: Soak, rest: Sample, rest_after: Sample) -> bool:
         without_result=len(people.waiting),
         results_doubled=people.doubled,
         left_open=left_open or 0,
+        is_stopped=is_stopped,
     )
     print(f"acknowledged {ending.acknowledged}, recorded {recorded}, pressed too late {people.missed}")
     print(f"memory grew by {memory_growth(soak.samples):.1%}")

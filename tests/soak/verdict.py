@@ -35,6 +35,7 @@ class Ending:
     without_result: int
     results_doubled: int
     left_open: int
+    is_stopped: bool
 
 
 def find_faults(rest: Sample, samples: Sequence[Sample], rest_after: Sample, ending: Ending) -> list[str]:
@@ -67,6 +68,7 @@ def _find_losses(ending: Ending) -> list[str]:
         (ending.without_result > 0, f"{ending.without_result} acknowledged submissions got no result"),
         (ending.results_doubled > 0, f"{ending.results_doubled} results came twice"),
         (ending.left_open > 0, f"{ending.left_open} submissions are still open"),
+        (not ending.is_stopped, "the bot did not stop by itself, or not without an error"),
     )
     return [fault for is_there, fault in found if is_there]
 
