@@ -68,7 +68,7 @@ def test_what_is_still_there_at_rest_is_found(name: str) -> None:
 @pytest.mark.parametrize("name", ["not_acknowledged", "without_result", "results_doubled", "left_open"])
 def test_a_single_loss_is_found(name: str) -> None:
     """One of 36,000 is enough."""
-    [found] = find_faults(REST, _samples(), RESTED, replace(GOOD, **{name: 1}))
+    [found] = find_faults(REST, _samples(), RESTED, replace(GOOD, **{name: 1}))  # type: ignore[arg-type]  # each of them is a number
 
     assert found.startswith("1 ")
 

@@ -74,7 +74,7 @@ class Acceptance:
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
 _IS_WRITTEN: Final = SUBMISSIONS.c.confirm_until.is_not(None)
-_REFUSED: Final = [literal_column(f"'{leaf.code}'") for leaf in leaves(Refusal)]
+_REFUSED: Final[list[ColumnElement[str]]] = [literal_column(f"'{leaf.code}'") for leaf in leaves(Refusal)]
 """Literals: a list of values would be expanded each time."""
 # It may be in the slot, and has ended the older ones; one that Cloudflare refused is not, and these go on.
 _MAY_BE_WRITTEN: Final = and_(IS_UNCERTAIN, func.coalesce(SUBMISSIONS.c.error_code, "").not_in(_REFUSED))
