@@ -101,7 +101,7 @@ SOCKETS: Final = Family(
 TASKS: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_tasks",
-    meaning="What the process does or waits for at this moment; a number that only grows is a fault of the bot's.",
+    meaning="The asyncio tasks of the process, which work or wait; a number that only grows is a fault of the bot.",
 )
 BUILD: Final = Family(
     kind=Kind.GAUGE,
