@@ -27,10 +27,12 @@ AFTER_ACKNOWLEDGEMENT: Final = timedelta(seconds=1.2)
 """Within 1 s of the acknowledgement, Slack may overwrite an update with the acknowledged view."""
 
 MANY: Final = 10
-"""If more modals have something to show, those that do not show an end wait, so long for each of the others:"""
 FOR_EACH_MORE: Final = timedelta(seconds=0.25)
-"""Slack takes some hundred updates a minute. Of 250 submissions at once, each modal was updated 2.5 times, mostly with
-states that were over a moment later: with connections that are kept, 9 % of the CPU of a delivery."""
+"""While more than `MANY` modals have something to show, one without an end waits this long for each that is too many.
+
+Slack takes some hundred updates a minute. Of 250 submissions at once, each modal was updated 2.5 times, mostly with
+states that were over a moment later. This and the kept connections together spare 9 % of the CPU of a delivery.
+"""
 
 _STALE: Final = timedelta(minutes=30)
 _FIRST_PAUSE: Final = timedelta(seconds=2)
