@@ -45,7 +45,7 @@ docs: $(VENV)/.dev ## generate docs/diagnosis.md and docs/metrics.md from the co
 	$(BIN)/python -m tests.diagnosis_page
 	$(BIN)/python -m tests.metrics_page
 
-bench: $(VENV)/.dev ## measure performance, also of what one would use instead (docs/benchmark.md); checks nothing
+bench: $(VENV)/.dev ## measure performance, also of what one would use instead, and write docs/benchmark.md; checks nothing
 	$(BIN)/python -m tests.benchmarks.acknowledge
 	$(BIN)/python -m tests.benchmarks.footprint
 	$(BIN)/python -m tests.benchmarks.deliveries
