@@ -165,6 +165,21 @@ async def test_an_older_database_is_read_anew(tables: Database, writer: Catalogs
     assert (await reader.catch_up()).listing is None
 
 
+async def test_what_no_trigger_notes_is_seen_within_an_hour(
+    database: SqliteDatabase, pass_time: Callable[[timedelta], None]
+) -> None:
+    """Such as rows that were truncated, or another database that was put in the place of this one."""
+    catalogs = Catalogs(database, ACCOUNT)
+    await _list("lake")(catalogs)
+    await catalogs.catch_up()
+    await _run("DROP TRIGGER catalogs_update")(catalogs)
+    await _run("UPDATE catalogs SET status = 'inactive'")(catalogs)
+    pass_time(timedelta(minutes=59))
+    assert (await catalogs.catch_up()).catalogs["lake"].status is CatalogStatus.ACTIVE
+    pass_time(timedelta(minutes=1))
+    assert (await catalogs.catch_up()).catalogs["lake"].status is CatalogStatus.INACTIVE
+
+
 async def test_what_is_committed_late_is_not_missed(tables_url: str) -> None:
     """On PostgreSQL a transaction can be committed after one with a higher id was seen."""
     database = PostgresDatabase(tables_url, time_limit=timedelta(seconds=10))
