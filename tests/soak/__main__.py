@@ -1,8 +1,11 @@
 """Runs the bot under a steady load, and says whether anything grew or was lost.
 
 The bot is the real process, on SQLite and over HTTP, with its default settings. Cloudflare is down for a thirtieth of
-the time, in the middle. The database grows, as it should: each submission stays in the history for a year, on disk. Of
-it, SQLite keeps at most 2 MB a connection in memory, which are full before the memory is first compared.
+the time, and then again in the middle. The memory that the first backlog took stays with the process: so the first one
+ends before the memory is first compared, and the second one must find room in it.
+
+The database grows, as it should: each submission stays in the history for a year, on disk. Of it, SQLite keeps at most
+2 MB a connection in memory, which are full before the memory is first compared.
 
     python -m tests.soak [seconds] [submissions a second]
 
@@ -81,7 +84,7 @@ async def main(seconds: float = 1800, per_second: float = 20) -> bool:
         rest = await look(soak)
         async with asyncio.TaskGroup() as group:
             watchers = [group.create_task(watch) for watch in (read(soak), sample(soak, seconds), show(soak, seconds))]
-            group.create_task(fail_in_the_middle(soak.cloudflare, seconds))
+            group.create_task(fail_twice(soak.cloudflare, seconds))
             await soak.people.work(per_second, seconds)
             await wait_for_results(soak.people)
             for watcher in watchers:
@@ -181,14 +184,16 @@ async def show(soak: Soak, seconds: float) -> None:
         )
 
 
-async def fail_in_the_middle(cloudflare: FakeCloudflare, seconds: float) -> None:
-    """Take Cloudflare down for a while."""
-    lasts = seconds / 30
-    await asyncio.sleep((seconds - lasts) / 2)
-    for kind in _OUTAGE:
-        cloudflare.fail_next(kind, times=10**9, status=503)
-    await asyncio.sleep(lasts)
-    cloudflare.forget_failures()
+async def fail_twice(cloudflare: FakeCloudflare, seconds: float) -> None:
+    """Take Cloudflare down for a while, and again in the middle."""
+    lasts, passed = seconds / 30, 0.0
+    for begins in (seconds / 12, seconds / 2):
+        await asyncio.sleep(begins - passed)
+        for kind in _OUTAGE:
+            cloudflare.fail_next(kind, times=10**9, status=503)
+        await asyncio.sleep(lasts)
+        cloudflare.forget_failures()
+        passed = begins + lasts
 
 
 async def wait_for_results(people: People) -> None:
