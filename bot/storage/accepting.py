@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Row,
     and_,
     bindparam,
     func,
@@ -178,13 +179,19 @@ def _find_place(connection: Connection, new: NewSubmission) -> _Place:
     newest known one was recorded, and this one is the newest.
     """
     lock_bucket(connection, new.key)
-    newest = connection.execute(_NEWEST, names_of(new.key)).all()
-    in_slot = max((row for row in newest if row.is_in_slot), key=lambda row: row[:2], default=None)
+    rows = connection.execute(_NEWEST, names_of(new.key)).all()
+    newest = [row for row in rows if row.sent_at is not None]  # a damaged one must not refuse every Submit
+    in_slot = max((row for row in newest if row.is_in_slot), key=_times_of, default=None)
     newest_at = max((row.sent_at for row in newest), default=new.sent_at)
     if newest_at - new.sent_at >= FURTHEST_BACK:
         return _Place(sent_at=newest_at + _NEXT)  # a repeated Submit keeps its sequence
-    is_late = new.task is Task.STORE and in_slot is not None and _is_older(new, in_slot.sent_at, in_slot.accepted_at)
+    is_late = new.task is Task.STORE and in_slot is not None and _is_older(new, *_times_of(in_slot))
     return _Place(sent_at=new.sent_at, overtaken_by=in_slot.user_id if in_slot and is_late else None)
+
+
+def _times_of(row: Row[Any]) -> tuple[datetime, datetime]:
+    """Return both times, of which ours may be damaged: an older Submit must be late all the same."""
+    return row.sent_at, row.accepted_at or row.sent_at
 
 
 def _is_older(new: NewSubmission, sent_at: datetime, accepted_at: datetime) -> bool:

@@ -189,6 +189,31 @@ async def test_a_newer_one_goes_on_and_ends_it(tables: Database, query: Query, c
     assert query("SELECT id FROM submissions WHERE sealed_token IS NOT NULL AND id = 'V1'") == []
 
 
+@pytest.mark.parametrize("state", ["accepted", "confirming", "uncertain"])
+@pytest.mark.parametrize(
+    ("engine", "change"),
+    [
+        ("sqlite", "sent_at = 'yesterday'"),
+        ("sqlite", "accepted_at = 'yesterday'"),
+        ("postgresql", "sent_at = 'infinity'"),
+        ("postgresql", "accepted_at = 'infinity'"),
+    ],
+)
+async def test_a_damaged_time_refuses_no_submit(tables: Database, query: Query, change: str, state: str) -> None:
+    """Into the same bucket, whatever became of the damaged one; what is older than its token stays too late."""
+    submissions = Submissions(tables)
+    later = make_new_submission(id="V4", accepted_at=NOW + timedelta(seconds=2))
+    late = make_new_submission(id="V5", accepted_at=NOW - timedelta(seconds=1))
+    await _accept(submissions, OLD, NEWER)
+    written = {"accepted": "", "confirming": ", confirm_until = expires_at", "uncertain": ", ended_at = expires_at"}
+    query(f"UPDATE submissions SET state = '{state}'{written[state]}, {change} WHERE id = 'V2'")  # noqa: S608 - our own words
+    await _accept(submissions, later, late)
+    found = await submissions.find("V5")
+    assert found is not None
+    is_known_to_be_late = state != "accepted" and change.startswith("accepted_at")
+    assert found.state is (State.SUPERSEDED if is_known_to_be_late else State.ACCEPTED)
+
+
 @pytest.mark.parametrize(
     "sealed",
     ["garbage", "", "sealed.v1", "sealed.v2.key.x", "sealed.v1.a.b.c", "sealed.v1.\x1b[2J.x", "....", "\u00e9"],
