@@ -107,7 +107,8 @@ CHANGES: dict[str, tuple[Act, list[str]]] = {
     "all were tested": (lambda catalogs: catalogs.note_all_tested(NOW + SECOND), []),
     "an operator repaired a row": (_run("UPDATE catalogs SET status = 'inactive' WHERE bucket = 'pond'"), ["pond"]),
     "an operator deleted a row": (_run("DELETE FROM credentials WHERE bucket = 'pond'"), ["pond"]),
-    "an operator renamed a row": (_run("UPDATE catalogs SET status = 'great' WHERE bucket = 'pond'"), ["pond"]),
+    "an operator wrote an unknown word": (_run("UPDATE catalogs SET status = 'great' WHERE bucket = 'pond'"), ["pond"]),
+    "an operator renamed a row": (_run("UPDATE catalogs SET bucket = 'bog' WHERE bucket = 'pond'"), ["bog", "pond"]),
 }
 
 

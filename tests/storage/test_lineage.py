@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,13 +25,23 @@ from sqlalchemy import Connection, text
 from bot.model.errors import DatabaseUnavailable, LeaseLost
 from bot.model.move import Change, Changes, Move
 from bot.model.submission import Lease, State
+from bot.storage.catalogs import Catalogs, note_stored
 from bot.storage.high_water_mark import HighWaterMark, Mark
 from bot.storage.jobs import Jobs
 from bot.storage.lineage import Lineage
+from bot.storage.migrations import VERSIONS, bring_up_to_date
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import NOW, make_key, make_new_submission
+from tests.make import (
+    ACCOUNT,
+    LAKE,
+    NOW,
+    make_catalog,
+    make_key,
+    make_new_submission,
+    make_stored_credential,
+)
 from tests.postgres import execute, pg_programs
 
 
@@ -432,9 +443,9 @@ def dump(url: str, to: Path) -> None:
     subprocess.run([pg_programs() / "pg_dump", "--format=custom", f"--file={to}", url], check=True)  # noqa: S603 - our own words
 
 
-def restore(url: str, dumped: Path) -> None:
+def restore(url: str, dumped: Path, *options: str) -> None:
     """Restore over what is there, as docs/backup.md says."""
-    options = ("--clean", "--if-exists", "--no-owner", "--single-transaction")
+    options = options or ("--clean", "--if-exists", "--no-owner", "--single-transaction")
     command = [str(pg_programs() / "pg_restore"), *options, f"--dbname={url}", str(dumped)]
     subprocess.run(command, check=True)  # noqa: S603 - our own words
 
@@ -460,6 +471,34 @@ async def test_a_dump_that_was_put_back_is_recognised_once(
     assert [(b,) for b in ("a", "b")] == execute(
         as_ordinary_role, "SELECT args ->> 'bucket' FROM procrastinate_jobs WHERE priority = 1 GROUP BY 1 ORDER BY 1"
     )
+
+
+async def test_data_alone_can_be_put_back(as_ordinary_role: str, tmp_path: Path) -> None:
+    """Into tables that were kept: the triggers of these run, without a search path."""
+    async with joined(as_ordinary_role) as process:
+        await process.submissions._database.run(partial(note_stored, stored=make_stored_credential()))
+        await Catalogs(process.submissions._database, ACCOUNT).save_catalog(make_catalog())
+    dump(as_ordinary_role, tmp_path / "dump")
+    tables = execute(as_ordinary_role, "SELECT string_agg(tablename, ',') FROM pg_tables WHERE schemaname = 'public'")
+    execute(as_ordinary_role, f"TRUNCATE {tables[0][0]}")
+    restore(as_ordinary_role, tmp_path / "dump", "--data-only", "--single-transaction")
+    assert execute(as_ordinary_role, "SELECT bucket FROM catalogs") == [(LAKE.bucket,)]
+
+
+async def test_a_dump_of_before_the_upgrade_can_be_upgraded_again(as_ordinary_role: str, tmp_path: Path) -> None:
+    """What only the newer version had is still there after the restore."""
+    for step in VERSIONS[0].glob("000[1-4]_*.py"):
+        (tmp_path / step.name).write_text(step.read_text())
+    database = PostgresDatabase(as_ordinary_role, time_limit=timedelta(seconds=30))
+    await database.start(migrates=False)
+    await database.run(partial(bring_up_to_date, versions=[tmp_path]))
+    await database.stop()
+    dump(as_ordinary_role, tmp_path / "dump")
+    for _ in range(2):
+        async with joined(as_ordinary_role) as process:
+            await process.record("a")
+        restore(as_ordinary_role, tmp_path / "dump")
+    assert execute(as_ordinary_role, "SELECT version_num FROM alembic_version") == [("0004",)]
 
 
 async def test_a_dump_in_another_database_is_recognised(
