@@ -418,11 +418,18 @@ class CloudflareClient:
         auth = cargo if isinstance(cargo, Bearer) else httpx.USE_CLIENT_DEFAULT
         headers = {"Content-Type": "application/json", "Content-Length": str(body.length)} if body else {}
         extensions = {"trace": cargo.watch} if cargo else {}
-        async with self._http.stream(
-            method, url, content=body, headers=headers, auth=auth, extensions=extensions
-        ) as response:
-            headers_received = response.headers.multi_items()  # each lookup by name would scan them all
-            received = await _read_body(response, headers_received)
+        response: httpx.Response | None = None
+        try:
+            async with self._http.stream(
+                method, url, content=body, headers=headers, auth=auth, extensions=extensions
+            ) as response:
+                headers_received = response.headers.multi_items()  # each lookup by name would scan them all
+                received = await _read_body(response, headers_received)
+        finally:
+            if (
+                response is not None
+            ):  # both refer to each other: until a collection, they would keep the request's token,
+                response.stream = httpx.ByteStream(b"")  # and forever if they were frozen meanwhile (bot/app.py)
         parse = partial(
             Answer.parse,
             status=response.status_code,

@@ -1,9 +1,12 @@
 """The connections to Cloudflare: which request uses which, and which are closed."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Self
 
+import httpcore
 import httpx
 import pytest
 
@@ -13,7 +16,9 @@ from bot.cloudflare.connections import KEPT_FOR, Connections
 from bot.cloudflare.errors import CloudflareError
 from bot.cloudflare.pace import MOST_IN_FLIGHT
 from bot.model.secret import Secret
+from bot.model.submission import TokenKind
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN
+from bot.sandbox.tokens import Behaviour, make_token
 
 REQUEST = httpx.Request("GET", "https://api.example.com/")
 
@@ -202,6 +207,28 @@ async def test_the_client_keeps_its_connection(status: str) -> None:
         assert server.accepted <= MOST_IN_FLIGHT
         await client.aclose()
         await server.wait_until(lambda: server.open_now == 0)
+
+
+async def test_a_pasted_token_does_not_wait_for_the_garbage_collector() -> None:
+    """What is in a cycle when the collector is told to leave alone what there is would stay as long as the process."""
+    pasted = make_token(Behaviour.GOOD, number=7)
+    async with _Server("200 OK") as server:
+        client = server.make_client()
+        gc.disable()
+        try:
+            with suppress(CloudflareError):
+                await client.verify_token(Secret(pasted), TokenKind.USER, _yes)
+            requests = [each for each in gc.get_objects() if isinstance(each, httpx.Request | httpcore.Request)]
+        finally:
+            gc.enable()
+        assert server.requests == 1
+        assert [each for each in requests if pasted in repr(getattr(each.headers, "raw", each.headers))] == []
+        await client.aclose()
+        await server.wait_until(lambda: server.open_now == 0)
+
+
+async def _yes() -> bool:
+    return True
 
 
 class _Server:
