@@ -70,10 +70,10 @@ from bot.slack.stories.masked_reason import MaskedReasons
 from bot.slack.stories.open_form import FormOpener
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.search import BucketSearch
-from bot.slack.stories.sights import Sights
 from bot.slack.stories.status import Status
 from bot.slack.stories.store import StoreCredential
 from bot.slack.stories.try_again import TryAgain
+from bot.slack.stories.visibility import Visibility
 from bot.slack.traffic import SlackTraffic
 from bot.storage.checks import storage_checks
 from bot.storage.opening import Store, open_store, settle_at_the_start
@@ -429,7 +429,7 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
         slack_post=base.slack_post,
         want_snapshot=catalogs.want,
         clock=base.store.clock,
-        sights=Sights(base.store.catalogs, base.store.clock),
+        visibility=Visibility(base.store.catalogs, base.store.clock),
         may_enable=base.settings.allow_enable,
     )
 

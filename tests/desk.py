@@ -40,7 +40,7 @@ from bot.slack.response_url import SlackPost
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.no_catalog import OPEN_ANYWAY
 from bot.slack.stories.parts import Parts
-from bot.slack.stories.sights import Sights
+from bot.slack.stories.visibility import Visibility
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
@@ -102,7 +102,7 @@ class Desk:
             slack_post=SlackPost(self.http, self.slack.api_url),
             want_snapshot=lambda *, tests=False: self.looks.append("tested" if tests else "listed"),
             clock=self.clock,
-            sights=Sights(self.catalogs, self.clock),
+            visibility=Visibility(self.catalogs, self.clock),
         )
         self.tables = LiveTables(parts)
         ingress = Ingress(build_bolt_app(_routes(parts, self.tables), home), self.key_ring, ACCOUNT, self.clock)

@@ -75,7 +75,7 @@ class LiveTables:
 
     async def _read(self, freshness: Freshness, permit: Permit) -> Table:
         """Return what this person may see now; it is to be shown before the next `await`."""
-        seen = await self.parts.sights.of(permit)
+        seen = await self.parts.visibility.of(permit)
         return Table(
             seen=seen, as_of=self.parts.catalogs.known.refreshed_at, now=self.parts.clock(), freshness=freshness
         )

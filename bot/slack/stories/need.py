@@ -50,9 +50,9 @@ def find_need(catalog: Catalog, expires_at: datetime | None, now: datetime) -> N
     return Need.NOTHING if is_known else Need.NOT_KNOWN
 
 
-def find_turn(expires_at: datetime | None, now: datetime) -> datetime | None:
+def find_next_change(expires_at: datetime | None, now: datetime) -> datetime | None:
     """Return when the need next changes because time passes, at the earliest."""
     if expires_at is None or expires_at <= now:
         return None
-    turns = (expires_at - EXPIRES_SOON + datetime.resolution, expires_at)
-    return next(turn for turn in turns if turn > now)
+    changes = (expires_at - EXPIRES_SOON + datetime.resolution, expires_at)
+    return next(next_change for next_change in changes if next_change > now)

@@ -131,7 +131,7 @@ class FormOpener:
     async def _look(self, key: BucketKey | None, permit: Permit) -> _Known:
         """Return whether there is a list of catalogs, and what is known of the bucket if this person may see it."""
         parts = self.parts
-        seen = await parts.sights.of(permit)
+        seen = await parts.visibility.of(permit)
         parts.want_snapshot()
         slot = find_slot(parts, seen, key) if key is not None and permit.sees(key) else None
         return _Known(is_listed=parts.catalogs.known.listing is not None, slot=slot)

@@ -10,7 +10,7 @@ from bot.policy.gate import Gate
 from bot.slack.api import SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.response_url import SlackPost
-from bot.slack.stories.sights import Sights
+from bot.slack.stories.visibility import Visibility
 from bot.storage.catalogs import Catalogs
 from bot.storage.submissions import Submissions
 
@@ -41,7 +41,7 @@ class Parts:
     slack_post: SlackPost
     want_snapshot: WantSnapshot
     clock: Callable[[], datetime]
-    sights: Sights
+    visibility: Visibility
     max_token_lifetime: timedelta | None = None
     may_enable: bool = False
 

@@ -30,7 +30,7 @@ class BucketSearch:
         parts = self.parts
         try:
             permit = await permit_in_form(parts, search.actor, search.nonce)
-            seen = await parts.sights.of(permit)
+            seen = await parts.visibility.of(permit)
         except BotError as error:
             _log.info("options_refused", user=search.actor.user_id, error=error.code)
             return []

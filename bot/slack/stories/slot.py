@@ -12,8 +12,8 @@ from bot.model.similar_names import find_similar
 from bot.slack.blocks import did_you_mean, escape
 from bot.slack.stories.need import Need, Row
 from bot.slack.stories.parts import Parts
-from bot.slack.stories.seen import Seen
 from bot.slack.stories.table import CREDENTIAL_WORDS, ago, describe_origin
+from bot.slack.stories.visible_catalogs import VisibleCatalogs
 
 _REPLACED: Final = {
     CredentialStatus.ABSENT: "Nothing is replaced.",
@@ -41,7 +41,7 @@ class Slot:
         return self.as_of is not None and is_off
 
 
-def find_slot(parts: Parts, seen: Seen, key: BucketKey) -> Slot:
+def find_slot(parts: Parts, seen: VisibleCatalogs, key: BucketKey) -> Slot:
     """Join what Cloudflare listed with what the bot has stored, for a person who sees the bucket."""
     known = parts.catalogs.known
     catalog = known.catalog(key)

@@ -13,7 +13,7 @@ from bot.slack.button_values import bucket_value
 from bot.slack.messages.explanation import expiry
 from bot.slack.messages.render import TRY_AGAIN
 from bot.slack.stories.need import Need, Row
-from bot.slack.stories.seen import Seen
+from bot.slack.stories.visible_catalogs import VisibleCatalogs
 
 STORE: Final = "store_credential"
 """The action id of the App Home's button, which opens an empty form."""
@@ -60,7 +60,7 @@ class Freshness(StrEnum):
 class Table:
     """All that one person may see, as of `as_of` (None: Cloudflare was never asked)."""
 
-    seen: Seen
+    seen: VisibleCatalogs
     as_of: datetime | None
     now: datetime
     freshness: Freshness

@@ -15,7 +15,6 @@ from bot.sandbox.blocks import texts_of
 from bot.slack.blocks import Json
 from bot.slack.messages.render import TRY_AGAIN
 from bot.slack.stories.need import Row
-from bot.slack.stories.seen import Seen
 from bot.slack.stories.table import (
     NEXT_PAGE,
     PAGE_ROWS,
@@ -28,6 +27,7 @@ from bot.slack.stories.table import (
     notice_home,
     status_message,
 )
+from bot.slack.stories.visible_catalogs import VisibleCatalogs
 from tests.make import NOW, make_catalog, make_key, make_stored_credential
 
 DAY = timedelta(days=1)
@@ -43,7 +43,7 @@ def make_table(
     """Return a table of these catalogs."""
     known = KnownCatalogs()
     known.replace_all(catalogs, stored)
-    return Table(seen=Seen(known, lambda _: True, NOW), as_of=NOW - age, now=NOW, freshness=freshness)
+    return Table(seen=VisibleCatalogs(known, lambda _: True, NOW), as_of=NOW - age, now=NOW, freshness=freshness)
 
 
 def all_rows(table: Table) -> list[Row]:

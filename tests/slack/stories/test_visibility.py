@@ -9,7 +9,7 @@ from bot.model.errors import AccessRefused, BucketNotAllowed
 from bot.policy.gate import Permit
 from bot.policy.rules import Allowlist, Person, Request, Rule
 from bot.slack.stories.need import Need
-from bot.slack.stories.sights import _MOST, Sights
+from bot.slack.stories.visibility import _MOST, Visibility
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from tests.make import ACCOUNT, NOW, make_catalog, make_key
@@ -43,30 +43,30 @@ async def catalogs(database: SqliteDatabase) -> Catalogs:
 
 async def test_those_who_see_the_same_share_it(catalogs: Catalogs) -> None:
     """The list says what is served for everyone."""
-    sights = Sights(catalogs, lambda: NOW)
-    seen = await sights.of(_permit("ada"))
+    visibility = Visibility(catalogs, lambda: NOW)
+    seen = await visibility.of(_permit("ada"))
     assert seen.names == ["ada-lake", "bob-lake"]
-    assert await sights.of(_permit("bob")) is seen
+    assert await visibility.of(_permit("bob")) is seen
 
 
 async def test_a_rule_can_tell_people_apart(catalogs: Catalogs) -> None:
     """No one is shown what was put in order for another person."""
-    sights = Sights(catalogs, lambda: NOW)
+    visibility = Visibility(catalogs, lambda: NOW)
     for user in ("ada", "bob", "ada"):
-        assert (await sights.of(_permit(user, OwnBuckets()))).names == [f"{user}-lake"]
+        assert (await visibility.of(_permit(user, OwnBuckets()))).names == [f"{user}-lake"]
     for number in range(2 * _MOST):
-        assert (await sights.of(_permit(f"user{number}", OwnBuckets()))).names == []
-    assert len(sights._seen) == _MOST
+        assert (await visibility.of(_permit(f"user{number}", OwnBuckets()))).names == []
+    assert len(visibility._seen) == _MOST
 
 
 async def test_a_change_is_seen_by_all(catalogs: Catalogs, database: SqliteDatabase) -> None:
     """Also one that another process made, in each order that is kept."""
-    sights, permits = Sights(catalogs, lambda: NOW), (_permit("ada"), _permit("ada", OwnBuckets()))
+    visibility, permits = Visibility(catalogs, lambda: NOW), (_permit("ada"), _permit("ada", OwnBuckets()))
     for permit in permits:
-        assert (await sights.of(permit)).counts[Need.BROKEN] == 0
+        assert (await visibility.of(permit)).counts[Need.BROKEN] == 0
     await Catalogs(database, ACCOUNT).save_test(make_key("ada-lake"), CredentialStatus.INVALID, NOW)
     for permit in permits:
-        seen = await sights.of(permit)
+        seen = await visibility.of(permit)
         assert [(row.need, row.catalog.bucket) for row in seen.rows(0, 1)] == [(Need.BROKEN, "ada-lake")]
 
 
@@ -74,7 +74,7 @@ async def test_before_the_first_list_nothing_is_seen(database: SqliteDatabase) -
     """A single catalog that was enabled is no list."""
     catalogs = Catalogs(database, ACCOUNT)
     await catalogs.note_enabled(make_key("ada-lake"))
-    assert (await Sights(catalogs, lambda: NOW).of(_permit("ada"))).names == []
+    assert (await Visibility(catalogs, lambda: NOW).of(_permit("ada"))).names == []
 
 
 def test_no_rule_of_the_lists_tells_people_apart() -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from bot.model.catalog import BucketKey, Catalog
 from bot.model.known_catalogs import KnownCatalogs
-from bot.slack.stories.need import Need, Row, find_need, find_turn
+from bot.slack.stories.need import Need, Row, find_need, find_next_change
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -18,7 +18,7 @@ _Place = tuple[Need, datetime, str]
 _Ordered = TypeVar("_Ordered", str, _Place, tuple[datetime, str])
 
 
-class Seen:
+class VisibleCatalogs:
     """The served catalogs that `sees` lets through: sorting 10,000 for each `status` took most of its 439 ms.
 
     A change moves one catalog; so does the time at which a credential expires or is about to.
@@ -30,7 +30,7 @@ class Seen:
         self._now = now
         self.counts = Counter[Need]()
         self._places: dict[str, _Place] = {}
-        self._turn_of: dict[str, datetime] = {}
+        self._next_change_of: dict[str, datetime] = {}
         self._build()
 
     def __len__(self) -> int:
@@ -58,34 +58,34 @@ class Seen:
             self._now = now
             self._build()
         self._now = now
-        while self._turns and self._turns[0][0] <= now:
-            self.put(self._turns[0][1])
+        while self._next_changes and self._next_changes[0][0] <= now:
+            self.put(self._next_changes[0][1])
 
     def put(self, bucket: str) -> None:
         """Put a catalog where it belongs now, or remove it."""
-        place, turn = self._places.pop(bucket, None), self._turn_of.pop(bucket, None)
+        place, next_change = self._places.pop(bucket, None), self._next_change_of.pop(bucket, None)
         if place is not None:
             _remove(self._order, place)
             _remove(self.names, bucket)
             self.counts[place[0]] -= 1
-        if turn is not None:
-            _remove(self._turns, (turn, bucket))
+        if next_change is not None:
+            _remove(self._next_changes, (next_change, bucket))
         catalog = self._known.catalogs.get(bucket)
         if catalog is not None and self._sees(catalog.key):
             insort(self._order, self._find_place(catalog))
             insort(self.names, bucket)
-            if bucket in self._turn_of:
-                insort(self._turns, (self._turn_of[bucket], bucket))
+            if bucket in self._next_change_of:
+                insort(self._next_changes, (self._next_change_of[bucket], bucket))
 
     def _build(self) -> None:
-        for each in (self.counts, self._places, self._turn_of):
+        for each in (self.counts, self._places, self._next_change_of):
             each.clear()
         for catalog in self._known.catalogs.values():
             if self._sees(catalog.key):
                 self._find_place(catalog)
         self.names = sorted(self._places)
         self._order = sorted(self._places.values())
-        self._turns = sorted((turn, bucket) for bucket, turn in self._turn_of.items())
+        self._next_changes = sorted((next_change, bucket) for bucket, next_change in self._next_change_of.items())
 
     def _find_place(self, catalog: Catalog) -> _Place:
         """Return its place, and note it and when it changes."""
@@ -94,9 +94,9 @@ class Seen:
         need = find_need(catalog, expires_at, self._now)
         self._places[catalog.bucket] = place = need, expires_at or _NEVER, catalog.bucket
         self.counts[need] += 1
-        turn = find_turn(expires_at, self._now)
-        if turn is not None:
-            self._turn_of[catalog.bucket] = turn
+        next_change = find_next_change(expires_at, self._now)
+        if next_change is not None:
+            self._next_change_of[catalog.bucket] = next_change
         return place
 
     def _row(self, need: Need, bucket: str) -> Row:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
 from bot.model.known_catalogs import KnownCatalogs
-from bot.slack.stories.need import Need, find_need, find_turn
-from bot.slack.stories.seen import Seen
+from bot.slack.stories.need import Need, find_need, find_next_change
+from bot.slack.stories.visible_catalogs import VisibleCatalogs
 from tests.make import NOW, make_catalog, make_key, make_stored_credential
 
 DAY = timedelta(days=1)
@@ -28,7 +28,7 @@ def _sees(key: BucketKey) -> bool:
     return key.bucket != "secret"
 
 
-def _rows(seen: Seen) -> object:
+def _rows(seen: VisibleCatalogs) -> object:
     return seen.rows(0, 99), seen.names, +seen.counts, len(seen)
 
 
@@ -36,7 +36,7 @@ def _rows(seen: Seen) -> object:
 def test_the_order_is_kept(steps: list[tuple[str, object, timedelta | None] | timedelta]) -> None:
     """Whatever changes, and however the clock jumps."""
     known, now = KnownCatalogs(), NOW
-    seen = Seen(known, _sees, now)
+    seen = VisibleCatalogs(known, _sees, now)
     known.watch(lambda bucket: seen.put(bucket or ""))
     for step in steps:
         if isinstance(step, timedelta):
@@ -47,7 +47,7 @@ def test_the_order_is_kept(steps: list[tuple[str, object, timedelta | None] | ti
             credentials = [] if expires is None else [make_stored_credential(bucket, expires_at=NOW + expires)]
             known.replace([bucket], catalogs, credentials)
         seen.advance(now)
-        assert _rows(seen) == _rows(Seen(known, _sees, now))
+        assert _rows(seen) == _rows(VisibleCatalogs(known, _sees, now))
         assert "secret" not in seen.names
 
 
@@ -59,7 +59,7 @@ def test_what_is_not_seen_is_not_found() -> None:
     """Neither by its name, nor one of another account."""
     known = KnownCatalogs()
     known.replace_all([make_catalog("lake"), make_catalog("secret")], [])
-    seen = Seen(known, _sees, NOW)
+    seen = VisibleCatalogs(known, _sees, NOW)
     assert seen.row(make_key("secret")) is None
     assert seen.row(BucketKey(account_id="0" * 32, bucket="lake")) is None
     assert seen.row(make_key("lake")) is not None
@@ -67,16 +67,16 @@ def test_what_is_not_seen_is_not_found() -> None:
 
 
 @given(_days, st.integers(0, 10**6))
-def test_a_need_changes_only_at_its_turns(expires: timedelta, microseconds: int) -> None:
+def test_a_need_changes_only_at_its_next_change(expires: timedelta, microseconds: int) -> None:
     """Until the next one, it stays the same; after the last one, too."""
     catalog, expires_at = make_catalog(credential_status=CredentialStatus.PRESENT), NOW + expires
-    turn = find_turn(expires_at, NOW)
-    later = NOW + timedelta(days=100) if turn is None else turn - timedelta(microseconds=1 + microseconds)
+    next_change = find_next_change(expires_at, NOW)
+    later = NOW + timedelta(days=100) if next_change is None else next_change - timedelta(microseconds=1 + microseconds)
     assert find_need(catalog, expires_at, max(NOW, later)) is find_need(catalog, expires_at, NOW)
 
 
 @pytest.mark.parametrize("expires_at", [None, NOW, NOW.min.replace(tzinfo=NOW.tzinfo)], ids=str)
-def test_what_has_expired_has_no_turn(expires_at: object) -> None:
+def test_what_has_expired_does_not_change(expires_at: object) -> None:
     """Nor has what never expires; the earliest time that there is needs no earlier one."""
-    turn: Callable[..., object] = find_turn
-    assert turn(expires_at, NOW) is None
+    find: Callable[..., object] = find_next_change
+    assert find(expires_at, NOW) is None
