@@ -45,7 +45,7 @@ _log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Modal:
-    """What a modal has to show; `news` is set while that is not shown yet, `end` once it is the last."""
+    """What a modal has to show; `news` is set while that is not shown yet, `end` once it is the last, or the process stops."""
 
     latest: Submission
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -102,7 +102,9 @@ class ModalProgress:
                 self.show(submission)
 
     async def drain(self) -> None:
-        """Wait until every modal is up to date, for two seconds at most."""
+        """Wait until every modal is up to date, for two seconds at most; no end is waited for that will not come."""
+        for modal in self._modals.values():
+            modal.end.set()
         await self._updates.drain(_STOP_PATIENCE)
 
     def _is_stale(self, submission: Submission) -> bool:

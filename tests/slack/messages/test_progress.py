@@ -376,6 +376,17 @@ async def test_drain_waits_for_pending_updates(scene: Scene) -> None:
     assert "Credential stored" in scene.shown()
 
 
+async def test_a_stop_updates_each_of_many_modals(scene: Scene) -> None:
+    """Their ends will not come in this process: waiting for them would leave all as they are."""
+    for number in range(3 * MANY):
+        scene.progress.show(_submission(f"V{number}", scene.clock()))
+    await scene.pass_time(AFTER_ACKNOWLEDGEMENT)
+    assert scene.updates == 0
+    draining = asyncio.create_task(scene.progress.drain())
+    await scene.updated(3 * MANY)
+    await draining
+
+
 async def test_drain_stops_waiting_after_two_seconds(scene: Scene) -> None:
     """A Slack that hangs does not hold up the stop."""
     submission = scene.open_modal()
