@@ -45,7 +45,7 @@ _log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Modal:
-    """What a modal has to show; `news` is set while that is not shown yet, `end` once it is the last, or the process stops."""
+    """What a modal has to show; `news` is set while that is not shown yet, `end` once it is the last, or at a stop."""
 
     latest: Submission
     news: asyncio.Event = field(default_factory=asyncio.Event)
