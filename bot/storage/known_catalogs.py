@@ -32,7 +32,7 @@ from bot.model.known_catalogs import KnownCatalogs
 from bot.storage.catalog_rows import read_catalog, read_credential
 from bot.storage.damage import SetAside
 from bot.storage.database import Database
-from bot.storage.schema import CATALOG_CHANGES, CATALOGS, CREDENTIALS, SNAPSHOTS
+from bot.storage.schema import CATALOG_CHANGES, CATALOGS, CREDENTIALS, ORIGINS, SNAPSHOTS
 
 MOST_CHANGES: Final = 1000
 """With more, all rows are read: no list of buckets that long is put into a query."""
@@ -41,7 +41,7 @@ _AT_ONCE: Final = 250
 """Rows parsed before other work has its turn: about 5 ms."""
 
 _ANEW: Final = timedelta(hours=1)
-"""How long what no trigger sees can last, such as TRUNCATE, or an older database under the running process."""
+"""How long what no trigger sees can last, such as TRUNCATE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ class _News:
     """
 
     next_number: int
+    database_id: str | None
     refreshed_at: datetime | None
     tested_at: datetime | None
     buckets: Sequence[str] | None
@@ -67,6 +68,7 @@ class CatalogReader:
         self._account_id = account_id
         self._set_aside = SetAside()
         self._next_number: int | None = None
+        self._database_id: str | None = None
         self._began = self._newest_taken = 0
         self._read_all_at = -math.inf
         self._reading_all: asyncio.Task[None] | None = None
@@ -111,10 +113,13 @@ class CatalogReader:
         return True
 
     def _is_older(self, news: _News, since: int) -> bool:
-        """Return whether this is an older database, in which the numbers mean other changes."""
+        """Return whether this is an older database, in which the numbers mean other changes.
+
+        By its times and numbers, or since another process found that it was restored, and gave it another id.
+        """
         before = self.known.refreshed_at
         is_refreshed_before = before is not None and (news.refreshed_at is None or news.refreshed_at < before)
-        return is_refreshed_before or news.next_number < since
+        return is_refreshed_before or news.next_number < since or news.database_id != self._database_id
 
     async def _parse(self, news: _News) -> tuple[list[Catalog], list[StoredCredential]]:
         catalogs: list[Catalog] = []
@@ -129,7 +134,7 @@ class CatalogReader:
 
     def _take(self, news: _News, catalogs: Sequence[Catalog], credentials: Sequence[StoredCredential]) -> None:
         self.known.refreshed_at, self.known.tested_at = news.refreshed_at, news.tested_at
-        self._next_number = news.next_number
+        self._next_number, self._database_id = news.next_number, news.database_id
         if news.buckets is None:
             self.known.replace_all(catalogs, credentials)
         elif news.buckets:
@@ -138,14 +143,14 @@ class CatalogReader:
 
 def _read_news(connection: Connection, account_id: str, since: int | None) -> _News:
     """Read where the next one begins first: what is committed meanwhile is then read once more, and never missed."""
-    number, refreshed_at, tested_at = connection.execute(
+    number, database_id, refreshed_at, tested_at = connection.execute(
         _STATE[connection.dialect.name], {"its_account_id": account_id}
     ).one()
     buckets = None if since is None else _find_changed(connection, account_id, since)
     if buckets is not None and not buckets:
-        return _News(number, refreshed_at, tested_at, buckets, [], [])
+        return _News(number, database_id, refreshed_at, tested_at, buckets, [], [])
     catalogs, credentials = (_read_rows(connection, table, account_id, buckets) for table in (CATALOGS, CREDENTIALS))
-    return _News(number, refreshed_at, tested_at, buckets, catalogs, credentials)
+    return _News(number, database_id, refreshed_at, tested_at, buckets, catalogs, credentials)
 
 
 def _read_rows(
@@ -166,7 +171,8 @@ def _find_changed(connection: Connection, account_id: str, since: int) -> Sequen
 def _state(next_number: ColumnElement[int]) -> Select[Any]:
     its = SNAPSHOTS.c.account_id == bindparam("its_account_id", type_=String)
     times = (SNAPSHOTS.c.refreshed_at, SNAPSHOTS.c.tested_at)
-    return select(next_number, *(select(time).where(its).scalar_subquery() for time in times))
+    database_id = select(func.max(ORIGINS.c.id)).scalar_subquery()  # of the only row
+    return select(next_number, database_id, *(select(time).where(its).scalar_subquery() for time in times))
 
 
 _NUMBER: Final = CATALOG_CHANGES.c.number

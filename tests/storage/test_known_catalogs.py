@@ -181,6 +181,22 @@ async def test_what_no_trigger_notes_is_seen_within_an_hour(
     assert (await catalogs.catch_up()).catalogs["lake"].status is CatalogStatus.INACTIVE
 
 
+async def test_a_restored_database_is_read_anew(tables: Database, writer: Catalogs) -> None:
+    """Its numbers and times may look like newer ones after a refresh. But it gets another id once it is found."""
+    origin = "INSERT INTO origins (id, sent) VALUES ('{}', 0)"
+    await _run(origin.format("before"))(writer)
+    reader, told = Catalogs(tables, ACCOUNT), list[str | None]()
+    (await reader.catch_up()).watch(told.append)
+    await _run("DELETE FROM credentials WHERE bucket = 'lake'")(writer)
+    await _run("UPDATE catalog_changes SET number = 1")(writer)  # as in the backup
+    await _run("DELETE FROM origins")(writer)
+    await _run(origin.format("restored"))(writer)
+    assert list((await reader.catch_up()).credentials) == ["pond"]
+    assert told == [None]
+    await reader.catch_up()
+    assert told == [None]
+
+
 async def test_what_is_committed_late_is_not_missed(tables_url: str) -> None:
     """On PostgreSQL a transaction can be committed after one with a higher id was seen."""
     database = PostgresDatabase(tables_url, time_limit=timedelta(seconds=10))
