@@ -25,6 +25,6 @@ class NotedWay(RightOfWay):
         finally:
             self.is_acknowledging = False
 
-    async def give_way(self) -> None:
+    async def give_way(self, urgency: int = 0) -> None:
         """Note it, and let it pass."""
         self.noted.append(self._look())

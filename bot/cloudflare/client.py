@@ -203,7 +203,7 @@ class CloudflareClient:
         A call whose turn was already used waits for another one of the same urgency, and raises Throttled if nothing
         of that urgency may be sent for a while. A call without a turn has the lowest urgency. Raises DatabaseTrouble.
         """
-        await self._right_of_way.give_way()
+        await self._right_of_way.give_way(urgency)
         if self._pace is None:
             return Turn(None, urgency)
         return await self._pace.turn(urgency) or Turn(self._pace, urgency)
@@ -357,8 +357,9 @@ class CloudflareClient:
         """Use the turn, or take another one of the same urgency: on `auto` a call can be two requests."""
         if self._pace is None or (turn is not None and turn.use()):
             return
-        await self._right_of_way.give_way()
-        if await self._pace.turn(Urgency.BACKGROUND if turn is None else turn.urgency) is not None:
+        urgency = Urgency.BACKGROUND if turn is None else turn.urgency
+        await self._right_of_way.give_way(urgency)
+        if await self._pace.turn(urgency) is not None:
             raise Throttled
 
     def _require_possible(self, key: BucketKey) -> str:

@@ -8,6 +8,7 @@ for each idle connection, whenever a request begins or ends (encode/httpcore#103
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -62,7 +63,7 @@ class Connections(httpx.AsyncBaseTransport):
         self._used.clear()
         self._idle.clear()
         for transport in transports:
-            await transport.aclose()
+            await _close(transport)
 
     def _take(self) -> httpx.AsyncBaseTransport:
         transport = self._idle.pop().transport if self._idle else self._make()
@@ -79,13 +80,19 @@ class Connections(httpx.AsyncBaseTransport):
 
     async def _throw_away(self, transport: httpx.AsyncBaseTransport) -> None:
         self._used.discard(transport)
-        await transport.aclose()
+        await _close(transport)
 
     async def _close_old(self) -> None:
         """Close what has been idle for too long, and the oldest of too many."""
         oldest = self._timer() - KEPT_FOR.total_seconds()
         while self._idle and (len(self._idle) > self._most_idle or self._idle[0].since < oldest):
-            await self._idle.popleft().transport.aclose()
+            await _close(self._idle.popleft().transport)
+
+
+async def _close(transport: httpx.AsyncBaseTransport) -> None:
+    """Close it, as far as that is possible: the request that is about to use another one must not fail for it."""
+    with suppress(httpx.HTTPError, OSError):
+        await transport.aclose()
 
 
 class _Stream(httpx.AsyncByteStream):

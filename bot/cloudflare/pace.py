@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, TypeVar
 
 from bot.cloudflare.budget import Budget, Limits, Urgency
-from bot.cloudflare.line import Line, Place
 from bot.model.errors import DatabaseTrouble
+from bot.model.line import Line, Place
 
 MOMENT: Final = timedelta(seconds=1)
 """The longest stop for which a request stays in the queue."""
@@ -150,8 +150,8 @@ class SharedPace:
 
     def _may_go_on(self, place: Place) -> bool:
         """Return whether this place may take a request now, or learn that none may go."""
-        has_room = self._room(place.urgency) > 0
-        return self._line.is_first(place) and (has_room or self._is_stopped(place.urgency))
+        urgency = Urgency(place.urgency)
+        return self._line.is_first(place) and (self._room(urgency) > 0 or self._is_stopped(urgency))
 
     def _room(self, urgency: Urgency) -> int:
         """Return how many more of that urgency may be in flight."""

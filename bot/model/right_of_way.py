@@ -10,14 +10,22 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
+from bot.model.line import Line
+
 QUIET: Final = timedelta(milliseconds=5)
 """How long no acknowledgement has been in progress before deliveries go on as they like.
 
 A client that sends one request after the other leaves less than that between two of them: each would meet a delivery.
 """
 
-LONGEST_HOLD: Final = timedelta(milliseconds=50)
-"""How long an acknowledgement holds deliveries back: one that takes longer waits for Slack, and needs no CPU."""
+LONGEST_HOLD: Final = timedelta(milliseconds=25)
+"""How long an acknowledgement holds deliveries back: one that takes longer waits for Slack, and needs no CPU.
+
+While there are so many that each takes longer, another one begins all the time.
+"""
+
+LAST_IN_LINE: Final = 9
+"""The urgency of what is only shown."""
 
 LONGEST_WAIT: Final = timedelta(milliseconds=20)
 """How long the first in line waits, however many acknowledgements are in progress: so 50 pass in a second.
@@ -36,7 +44,7 @@ class RightOfWay:
         self._began_at = float("-inf")
         self._last_at = float("-inf")
         self._passed_at = float("-inf")
-        self._line = asyncio.Lock()
+        self._line = Line()
 
     @contextmanager
     def acknowledging(self) -> Iterator[None]:
@@ -49,13 +57,16 @@ class RightOfWay:
             self._in_progress -= 1
             self._last_at = self._timer()
 
-    async def give_way(self) -> None:
-        """Return when a delivery may take the loop until it next waits for something. Safe to cancel."""
-        if self._is_quiet() and not self._line.locked():
+    async def give_way(self, urgency: int = 0) -> None:
+        """Return when a delivery may take the loop until it next waits for something. Safe to cancel.
+
+        The most urgent one, 0, passes first: a write never waits for checks, however many there are.
+        """
+        if self._is_quiet() and self._line.is_empty:
             return
-        async with self._line:
-            while (seconds := self._seconds_to_wait()) > 0:  # noqa: ASYNC110 - a pause must pass, which no event tells
-                await asyncio.sleep(seconds)
+        with self._line.stand(urgency) as place:
+            while not self._line.is_first(place) or (seconds := self._seconds_to_wait()) > 0:
+                await (asyncio.sleep(seconds) if self._line.is_first(place) else place.wait_for_call())
             self._passed_at = self._timer()
 
     def _is_quiet(self) -> bool:

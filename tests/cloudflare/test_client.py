@@ -119,7 +119,7 @@ class Held(RightOfWay):
         self.came = asyncio.Queue[None]()
         self.let_go = asyncio.Event()
 
-    async def give_way(self) -> None:
+    async def give_way(self, urgency: int = 0) -> None:
         """Wait for the test."""
         self.came.put_nowait(None)
         await self.let_go.wait()

@@ -22,6 +22,13 @@ class Road:
         """Start so many at once."""
         return [asyncio.create_task(self._pass()) for _ in range(deliveries)]
 
+    async def be_busy(self, seconds: float) -> None:
+        """Acknowledge one after the other, without a pause."""
+        until = self.time() + seconds
+        while self.time() < until:
+            with self.right_of_way.acknowledging():
+                await asyncio.sleep(min(QUIET.total_seconds(), until - self.time()))
+
     async def _pass(self) -> None:
         await self.right_of_way.give_way()
         self.passed.append(self.time())
@@ -44,9 +51,7 @@ def test_deliveries_pass_one_at_a_time_while_there_are_acknowledgements() -> Non
     async def run() -> None:
         road = Road()
         deliveries = road.send(5)
-        for _ in range(5):
-            with road.right_of_way.acknowledging():
-                await asyncio.sleep(PASS_EVERY)
+        await road.be_busy(4.5 * PASS_EVERY)
         await asyncio.gather(*deliveries)
         assert road.passed == pytest.approx([PASS_EVERY * number for number in range(5)])
 
@@ -60,7 +65,28 @@ def test_an_acknowledgement_that_waits_for_slack_holds_nothing_back_for_long() -
         road = Road()
         with road.right_of_way.acknowledging():
             await asyncio.gather(*road.send(6))
-        assert road.passed == pytest.approx([0.0, PASS_EVERY, 2 * PASS_EVERY, *[LONGEST_HOLD.total_seconds()] * 3])
+        assert road.passed == pytest.approx([0.0, PASS_EVERY, *[LONGEST_HOLD.total_seconds()] * 4])
+
+    run_in_virtual_time(run())
+
+
+def test_the_most_urgent_passes_first_however_late_it_comes() -> None:
+    """Many checks in line do not hold up a write."""
+
+    async def run() -> None:
+        road = Road()
+        passed: list[int] = []
+
+        async def give_way(urgency: int) -> None:
+            await road.right_of_way.give_way(urgency)
+            passed.append(urgency)
+
+        deliveries = [asyncio.create_task(give_way(urgency)) for urgency in (2, 2, 9, 1)]
+        await road.be_busy(PASS_EVERY / 2)
+        deliveries.append(asyncio.create_task(give_way(0)))
+        await road.be_busy(4 * PASS_EVERY)
+        await asyncio.gather(*deliveries)
+        assert passed == [2, 0, 1, 2, 9]
 
     run_in_virtual_time(run())
 
@@ -90,11 +116,11 @@ def test_a_cancelled_delivery_leaves_the_line() -> None:
 
     async def run() -> None:
         road = Road()
-        with road.right_of_way.acknowledging():
-            _, second, third = road.send(3)
-            await asyncio.sleep(PASS_EVERY / 2)
-            second.cancel()
-            await third
+        _, second, third = road.send(3)
+        await road.be_busy(PASS_EVERY / 2)
+        second.cancel()
+        await road.be_busy(PASS_EVERY)
+        await third
         assert road.passed == pytest.approx([0.0, PASS_EVERY])
 
     run_in_virtual_time(run())

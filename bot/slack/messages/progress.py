@@ -16,7 +16,7 @@ import structlog
 from bot.model.background import Background
 from bot.model.errors import SlackRefused, SlackTrouble
 from bot.model.move import Change
-from bot.model.right_of_way import RightOfWay
+from bot.model.right_of_way import LAST_IN_LINE, RightOfWay
 from bot.model.submission import Submission, Task
 from bot.slack.api import SlackWeb
 from bot.slack.blocks import Json
@@ -116,7 +116,7 @@ class ModalProgress:
         try:
             while modal.news.is_set() and not self._is_stale(modal.latest):
                 await _wait(modal.end, (len(self._modals) - MANY) * FOR_EACH_MORE)
-                await self._right_of_way.give_way()
+                await self._right_of_way.give_way(LAST_IN_LINE)
                 modal.news.clear()
                 view = self._view_of(modal.latest)
                 trouble = None if view == shown else await self._update(modal.latest, view, pause)

@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from itertools import count
 from typing import NamedTuple
 
-from bot.cloudflare.budget import Urgency
-
 
 class Place(NamedTuple):
-    """A place in the queue; places compare by urgency and number, and no two numbers are equal."""
+    """A place in the queue; places compare by urgency and number, and no two numbers are equal. 0 is most urgent."""
 
-    urgency: Urgency
+    urgency: int
     number: int
     is_called: asyncio.Event
 
@@ -31,7 +29,7 @@ class Line:
         self._numbers = count()
 
     @contextmanager
-    def stand(self, urgency: Urgency) -> Iterator[Place]:
+    def stand(self, urgency: int) -> Iterator[Place]:
         """Join the queue; on leaving, call the place that is then first."""
         place = Place(urgency, next(self._numbers), asyncio.Event())
         insort(self._places, place)
@@ -41,9 +39,14 @@ class Line:
             del self._places[bisect_left(self._places, place)]
             self.call_first()
 
-    def waiting(self, urgency: Urgency) -> int:
+    @property
+    def is_empty(self) -> bool:
+        """Whether no one waits."""
+        return not self._places
+
+    def waiting(self, urgency: int) -> int:
         """Return how many of that urgency are in the queue."""
-        return sum(place.urgency is urgency for place in self._places)
+        return sum(place.urgency == urgency for place in self._places)
 
     def is_first(self, place: Place) -> bool:
         """Return whether it is first now; a more urgent one may come at any time."""
