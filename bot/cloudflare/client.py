@@ -355,11 +355,11 @@ class CloudflareClient:
 
     async def _enter(self, turn: Turn | None) -> None:
         """Use the turn, or take another one of the same urgency: on `auto` a call can be two requests."""
-        if self._pace is None or (turn is not None and turn.use()):
+        if turn is not None and turn.use():
             return
         urgency = Urgency.BACKGROUND if turn is None else turn.urgency
         await self._right_of_way.give_way(urgency)
-        if await self._pace.turn(urgency) is not None:
+        if self._pace is not None and await self._pace.turn(urgency) is not None:
             raise Throttled
 
     def _require_possible(self, key: BucketKey) -> str:

@@ -40,6 +40,7 @@ from bot.cloudflare.errors import (
     RouteGone,
     Throttled,
 )
+from bot.cloudflare.pace import LocalPace, Pace
 from bot.model.catalog import BucketKey, Catalog, CatalogApi, CatalogStatus, CredentialStatus
 from bot.model.errors import BotError, DatabaseUnavailable, LeaseLost
 from bot.model.right_of_way import RightOfWay
@@ -91,6 +92,7 @@ async def make() -> AsyncIterator[Make]:
         total_timeout: timedelta = timedelta(seconds=10),
         timer: Callable[[], float] = time.monotonic,
         right_of_way: RightOfWay | None = None,
+        pace: Pace | None = None,
     ) -> CloudflareClient:
         clients.append(
             CloudflareClient(
@@ -102,6 +104,7 @@ async def make() -> AsyncIterator[Make]:
                 total_timeout=total_timeout,
                 timer=timer,
                 right_of_way=right_of_way,
+                pace=pace,
             )
         )
         return clients[-1]
@@ -1214,7 +1217,7 @@ def test_every_logger_below_is_known() -> None:
 async def test_a_request_gives_way_before_its_turn_and_not_after_it(server: FakeCloudflare, make: Make) -> None:
     """A delivery looks at what is to be sent when it has its turn: nothing may wait between that and the request."""
     held = Held()
-    client = make(base_url=server.base_url, right_of_way=held)
+    client = make(base_url=server.base_url, right_of_way=held, pace=LocalPace(lambda: NOW))
 
     taking = asyncio.create_task(client.turn(Urgency.WRITE))
     await held.came.get()

@@ -59,8 +59,10 @@ class Line(httpx.AsyncBaseTransport):
         return httpx.Response(200, stream=Body(self._office.failure_in_body), request=request)
 
     async def aclose(self) -> None:
-        """Close."""
+        """Close, or fail at that."""
         self.is_closed = True
+        if self._office.failure_at_the_end is not None:
+            raise self._office.failure_at_the_end
 
 
 class Office:
@@ -71,6 +73,7 @@ class Office:
         self.lines: list[Line] = []
         self.failure: Exception | None = None
         self.failure_in_body: Exception | None = None
+        self.failure_at_the_end: Exception | None = None
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.connections = Connections(self._make, most_idle=most_idle, timer=lambda: self.now)
@@ -113,6 +116,18 @@ async def test_each_request_in_flight_has_a_transport_of_its_own() -> None:
     for _ in range(3):
         await office.ask_at_once(3)
     assert [line.served for line in office.lines] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("failure", [OSError(), httpx.CloseError("")], ids=lambda error: type(error).__name__)
+async def test_one_that_cannot_be_closed_harms_no_other(failure: Exception) -> None:
+    """Old ones are closed when the next request is about to be sent; and at the end, all of them are."""
+    office = Office()
+    await office.ask_at_once(3)
+    office.now += KEPT_FOR.total_seconds() + 1
+    office.failure_at_the_end = failure
+    await office.ask_at_once(2)
+    await office.connections.aclose()
+    assert office.open_lines == []
 
 
 async def test_one_after_the_other_uses_one() -> None:
