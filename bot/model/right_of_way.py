@@ -18,12 +18,6 @@ QUIET: Final = timedelta(milliseconds=5)
 A client that sends one request after the other leaves less than that between two of them: each would meet a delivery.
 """
 
-LONGEST_HOLD: Final = timedelta(milliseconds=25)
-"""How long an acknowledgement holds deliveries back: one that takes longer waits for Slack, and needs no CPU.
-
-While there are so many that each takes longer, another one begins all the time.
-"""
-
 LAST_IN_LINE: Final = 9
 """The urgency of what is only shown."""
 
@@ -41,7 +35,6 @@ class RightOfWay:
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
         self._timer = timer
         self._in_progress = 0
-        self._began_at = float("-inf")
         self._last_at = float("-inf")
         self._passed_at = float("-inf")
         self._line = Line()
@@ -50,7 +43,6 @@ class RightOfWay:
     def acknowledging(self) -> Iterator[None]:
         """Hold deliveries back meanwhile, and for a moment after that."""
         self._in_progress += 1
-        self._began_at = self._timer()
         try:
             yield
         finally:
@@ -70,15 +62,10 @@ class RightOfWay:
             self._passed_at = self._timer()
 
     def _is_quiet(self) -> bool:
-        return self._quiet_from() <= self._timer()
-
-    def _quiet_from(self) -> float:
-        """Return when deliveries go on as they like, if no other acknowledgement begins or ends until then."""
-        ended = self._last_at + QUIET.total_seconds()
-        return max(ended, self._began_at + LONGEST_HOLD.total_seconds()) if self._in_progress else ended
+        return not self._in_progress and self._timer() - self._last_at >= QUIET.total_seconds()
 
     def _seconds_to_wait(self) -> float:
         """Return 0 if it is the next one's turn."""
         now = self._timer()
-        look_again_at = now + QUIET.total_seconds()  # an acknowledgement may end at any moment
-        return min(self._quiet_from(), look_again_at, self._passed_at + LONGEST_WAIT.total_seconds()) - now
+        quiet_from = (now if self._in_progress else self._last_at) + QUIET.total_seconds()
+        return min(quiet_from, self._passed_at + LONGEST_WAIT.total_seconds()) - now

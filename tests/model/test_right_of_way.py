@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bot.model.right_of_way import LONGEST_HOLD, LONGEST_WAIT, QUIET, RightOfWay
+from bot.model.right_of_way import LONGEST_WAIT, QUIET, RightOfWay
 from tests.virtual_time import run_in_virtual_time
 
 PASS_EVERY = LONGEST_WAIT.total_seconds()
@@ -54,18 +54,6 @@ def test_deliveries_pass_one_at_a_time_while_there_are_acknowledgements() -> Non
         await road.be_busy(4.5 * PASS_EVERY)
         await asyncio.gather(*deliveries)
         assert road.passed == pytest.approx([PASS_EVERY * number for number in range(5)])
-
-    run_in_virtual_time(run())
-
-
-def test_an_acknowledgement_that_waits_for_slack_holds_nothing_back_for_long() -> None:
-    """It needs no CPU then."""
-
-    async def run() -> None:
-        road = Road()
-        with road.right_of_way.acknowledging():
-            await asyncio.gather(*road.send(6))
-        assert road.passed == pytest.approx([0.0, PASS_EVERY, *[LONGEST_HOLD.total_seconds()] * 4])
 
     run_in_virtual_time(run())
 

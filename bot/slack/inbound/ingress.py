@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -101,7 +102,7 @@ class Ingress:
         sealed = seal_payload(verified_body, self._key_ring.sealing_key, self._account_id)
         verified_body.clear()  # the callers' frames keep it until Bolt has answered
         reference = view_id_of(sealed.body) if _is_submit(sealed.body) else ""
-        with self._right_of_way.acknowledging(), about(reference):
+        with self._first(sealed.body), about(reference):
             if is_given_up and _is_submit(sealed.body):
                 return _refuse_given_up()
             task = self._under_way.start(self._ask_bolt(sealed, received_at, sent_at), reference=reference)
@@ -111,6 +112,10 @@ class Ingress:
             end(response.status)
             self._metrics.observe(ACKNOWLEDGED, time.monotonic() - began, _kind_of(sealed.body))
             return response
+
+    def _first(self, body: Json) -> AbstractContextManager[None]:
+        """Let a Submit go before deliveries. Most others wait for Slack, which may take long and needs no CPU."""
+        return self._right_of_way.acknowledging() if _is_submit(body) else nullcontext()
 
     async def _ask_bolt(self, sealed: "SealedPayload", received_at: datetime, sent_at: datetime | None) -> BoltResponse:
         """Ask Bolt. Our listeners' errors go to the app's error handler; a traceback of Bolt's must not be logged."""

@@ -1037,6 +1037,9 @@ async def test_an_acknowledgement_has_the_right_of_way_until_it_is_given(slack: 
     assert noted == [True]
     assert not way.is_acknowledging
 
+    assert (await ingress.dispatch(slack.make_command(ADA, PLATFORM, "/r2-credential status"))).status == 200
+    assert noted == [True, False]  # it may wait for Slack, which needs no CPU
+
 
 async def test_a_late_answer_is_given_in_time_and_the_work_goes_on(
     door: Door, slack: FakeSlack, log: io.StringIO, pass_time: Callable[[timedelta], None]
