@@ -427,10 +427,10 @@ class CloudflareClient:
                 headers_received = response.headers.multi_items()  # each lookup by name would scan them all
                 received = await _read_body(response, headers_received)
         finally:
-            if (
-                response is not None
-            ):  # both refer to each other: until a collection, they would keep the request's token,
-                response.stream = httpx.ByteStream(b"")  # and forever if they were frozen meanwhile (bot/app.py)
+            # An answer and its stream refer to each other: until a collection, they would keep the request's token, and
+            # forever if they were frozen meanwhile (bot/app.py).
+            if response is not None:
+                response.stream = httpx.ByteStream(b"")
         parse = partial(
             Answer.parse,
             status=response.status_code,

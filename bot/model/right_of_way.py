@@ -1,4 +1,4 @@
-"""Acknowledgements come first: a person waits for each, for three seconds at most. Deliveries take what is left.
+"""The acknowledgement of a Submit comes first: a person waits for it, for three seconds. Deliveries take what is left.
 
 Both share one event loop. Without this, an acknowledgement waits for every delivery that happens to be ready.
 """

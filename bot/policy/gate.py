@@ -46,7 +46,7 @@ def _keep_quiet(_: AccessRefused) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permit:
-    """Decides what one person may do, without further requests. Created for each event and not kept."""
+    """Decides what one person may do, without further requests. Made for each event; its `outlook` may keep it."""
 
     person: Person
     rules: Sequence[Rule]

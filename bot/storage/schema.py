@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     Dialect,
     Index,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    TextClause,
     TypeDecorator,
     text,
 )
@@ -105,38 +107,18 @@ SUBMISSIONS: Final = Table(
     Column("revision", Integer, nullable=False, default=0),
     sqlite_autoincrement=True,
 )
-Index(
-    "submissions_open",
-    SUBMISSIONS.c.account_id,
-    SUBMISSIONS.c.bucket,
-    SUBMISSIONS.c.sent_at,
-    SUBMISSIONS.c.accepted_at,
-    SUBMISSIONS.c.sequence,
-    sqlite_where=SUBMISSIONS.c.reported_at.is_(None),
-    postgresql_where=SUBMISSIONS.c.reported_at.is_(None),
-)
 
-Index(
-    "submissions_written",
-    SUBMISSIONS.c.account_id,
-    SUBMISSIONS.c.bucket,
-    SUBMISSIONS.c.sent_at,
-    SUBMISSIONS.c.accepted_at,
-    sqlite_where=SUBMISSIONS.c.confirm_until.is_not(None),
-    postgresql_where=SUBMISSIONS.c.confirm_until.is_not(None),
-)
 
-Index(
-    "submissions_uncertain",
-    SUBMISSIONS.c.account_id,
-    SUBMISSIONS.c.bucket,
-    SUBMISSIONS.c.sent_at,
-    SUBMISSIONS.c.accepted_at,
-    SUBMISSIONS.c.sequence,
-    sqlite_where=text("state = 'uncertain'"),
-    postgresql_where=text("state = 'uncertain'"),
-)
+def _index_some(name: str, are_some: ColumnElement[bool] | TextClause, *columns: Column[Any]) -> None:
+    """Add an index of a few submissions of each bucket to the table; the condition is the same in both databases."""
+    its_bucket = SUBMISSIONS.c.account_id, SUBMISSIONS.c.bucket
+    Index(name, *its_bucket, *columns, sqlite_where=are_some, postgresql_where=are_some)
 
+
+_PLACE: Final = (SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at, SUBMISSIONS.c.sequence)
+_index_some("submissions_open", SUBMISSIONS.c.reported_at.is_(None), *_PLACE)
+_index_some("submissions_written", SUBMISSIONS.c.confirm_until.is_not(None), *_PLACE[:2])
+_index_some("submissions_uncertain", text("state = 'uncertain'"), *_PLACE)
 Index("submissions_history", SUBMISSIONS.c.account_id, SUBMISSIONS.c.bucket, SUBMISSIONS.c.sequence)
 Index("submissions_newest", SUBMISSIONS.c.account_id, SUBMISSIONS.c.sequence)
 

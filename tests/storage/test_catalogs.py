@@ -1,21 +1,16 @@
 """The records of catalogs on both engines: the list, the tests, and what the bot has stored in the slots."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import pytest
-import pytest_asyncio
 
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.model.errors import DatabaseUnavailable
 from bot.storage.catalogs import Catalogs, note_stored
 from bot.storage.database import Database
-from bot.storage.postgres import PostgresDatabase
-from tests.postgres import delete_rows, execute
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -36,28 +31,6 @@ LAKE = StoredCredential(
     reminded_at=None,
     broken_at=None,
 )
-
-
-@pytest.fixture(scope="module")
-def tables_url(postgres_server: str) -> Iterator[str]:
-    """Return the URL of a PostgreSQL database for this module's tests, each of which empties its tables."""
-    execute(postgres_server, "CREATE DATABASE test_catalogs")
-    yield urlsplit(postgres_server)._replace(path="/test_catalogs").geturl()
-    execute(postgres_server, "DROP DATABASE test_catalogs WITH (FORCE)")
-
-
-@pytest_asyncio.fixture(params=["sqlite", "postgresql"])
-async def tables(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
-    """Start an empty database, once per engine."""
-    if request.param == "sqlite":
-        yield request.getfixturevalue("database")
-        return
-    url = request.getfixturevalue("tables_url")
-    database = PostgresDatabase(url, time_limit=timedelta(seconds=10))
-    await database.start()
-    await database.run(delete_rows)
-    yield database
-    await database.stop()
 
 
 @pytest.fixture

@@ -1,17 +1,15 @@
 """A damaged row is skipped, reported once and left unchanged; everything else goes on. On both engines."""
 
 import io
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from sqlite3 import connect
-from urllib.parse import urlsplit
 
 import pytest
-import pytest_asyncio
 
 from bot.cloudflare.budget import Budget, Urgency
 from bot.model.catalog import CatalogStatus, CredentialStatus, Snapshot
@@ -22,10 +20,9 @@ from bot.storage.accepting import Verdict
 from bot.storage.budget import PaceRows
 from bot.storage.catalogs import Catalogs, note_stored
 from bot.storage.database import Database
-from bot.storage.postgres import PostgresDatabase
 from bot.storage.submissions import Submissions
 from tests.make import ACCOUNT, LAKE, NOW, make_catalog, make_new_submission, make_stored_credential
-from tests.postgres import delete_rows, execute
+from tests.postgres import execute
 
 POND = replace(LAKE, bucket="pond")
 OLD = make_new_submission(id="V1")
@@ -74,33 +71,6 @@ DAMAGES = [
 ]
 
 Query = Callable[[str], object]
-
-
-@pytest.fixture(scope="module")
-def tables_url(postgres_server: str) -> Iterator[str]:
-    """Return the URL of a PostgreSQL database for this module's tests, each of which empties its tables."""
-    execute(postgres_server, "CREATE DATABASE test_damage")
-    yield urlsplit(postgres_server)._replace(path="/test_damage").geturl()
-    execute(postgres_server, "DROP DATABASE test_damage WITH (FORCE)")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest) -> str:
-    """Return the engine's name."""
-    return str(request.param)
-
-
-@pytest_asyncio.fixture
-async def tables(engine: str, request: pytest.FixtureRequest) -> AsyncIterator[Database]:
-    """Start an empty database."""
-    if engine == "sqlite":
-        yield request.getfixturevalue("database")
-        return
-    database = PostgresDatabase(request.getfixturevalue("tables_url"), time_limit=timedelta(seconds=10))
-    await database.start()
-    await database.run(delete_rows)
-    yield database
-    await database.stop()
 
 
 @pytest.fixture

@@ -2,11 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -22,19 +21,11 @@ from bot.storage.rows import new_row
 from bot.storage.schema import SUBMISSIONS
 from bot.storage.sqlite import SqliteDatabase
 from tests.make import NOW, make_key, make_new_submission, make_stored_credential
-from tests.postgres import delete_rows, execute
+from tests.postgres import delete_rows
 
 YEAR = timedelta(days=365)
 OLD, YOUNG = NOW - YEAR - timedelta(days=1), NOW - YEAR + timedelta(days=1)
 Add = Callable[..., object]
-
-
-@pytest.fixture(scope="module")
-def tables_url(postgres_server: str) -> Iterator[str]:
-    """Return the URL of a PostgreSQL database for this module's tests, each of which empties its tables."""
-    execute(postgres_server, "CREATE DATABASE test_history")
-    yield urlsplit(postgres_server)._replace(path="/test_history").geturl()
-    execute(postgres_server, "DROP DATABASE test_history WITH (FORCE)")
 
 
 @pytest_asyncio.fixture(params=["sqlite", "postgresql"])

@@ -2,12 +2,11 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -24,33 +23,12 @@ from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.make import ACCOUNT, NOW, make_catalog, make_key, make_stored_credential
-from tests.postgres import delete_rows, execute
+from tests.postgres import delete_rows
 
 SECOND = timedelta(seconds=1)
 LAKE, POND = make_key("lake"), make_key("pond")
 
 Act = Callable[[Catalogs], Awaitable[object]]
-
-
-@pytest.fixture(scope="module")
-def tables_url(postgres_server: str) -> Iterator[str]:
-    """Return the URL of a PostgreSQL database for this module's tests, each of which empties its tables."""
-    execute(postgres_server, "CREATE DATABASE test_known_catalogs")
-    yield urlsplit(postgres_server)._replace(path="/test_known_catalogs").geturl()
-    execute(postgres_server, "DROP DATABASE test_known_catalogs WITH (FORCE)")
-
-
-@pytest_asyncio.fixture(params=["sqlite", "postgresql"])
-async def tables(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
-    """Start an empty database, once per engine."""
-    if request.param == "sqlite":
-        yield request.getfixturevalue("database")
-        return
-    database = PostgresDatabase(request.getfixturevalue("tables_url"), time_limit=timedelta(seconds=10))
-    await database.start()
-    await database.run(delete_rows)
-    yield database
-    await database.stop()
 
 
 @pytest_asyncio.fixture

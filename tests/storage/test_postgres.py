@@ -371,8 +371,9 @@ async def test_an_idle_transaction_releases_its_locks(url: str) -> None:
     async with _started(url, time_limit=PATIENCE) as database, asyncio.timeout(PATIENCE.total_seconds()):
         change = update(ENTRIES).values(word="ours")
         holder = asyncio.create_task(database.run(lambda connection: connection.execute(change).rowcount, afterwards))
-        locked = "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
-        await _wait_until(url, locked)
+        # After BEGIN alone it is idle as well, and has no lock yet.
+        locked = "SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE 'UPDATE%'"
+        await _wait_until(url, f"{locked} AND datname = current_database()")
         await asyncio.to_thread(execute, url, "UPDATE entries SET word = 'other'")
         got_the_lock.set()
         await _fails(holder, DatabaseTrouble)

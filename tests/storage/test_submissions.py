@@ -1,17 +1,15 @@
 """The tables on both engines: who may submit, which steps exist, and that only a fresh copy can be moved."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from sqlite3 import connect
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import pytest
-import pytest_asyncio
 from sqlalchemy import create_engine, select
 
 from bot.cloudflare.errors import CloudflareUnreachable, Throttled, TokenInvalid
@@ -38,6 +36,7 @@ from bot.model.submission import (
 )
 from bot.storage.accepting import MOST_OPEN_CHECKS, Acceptance, Verdict, accept
 from bot.storage.catalogs import Catalogs
+from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import SUBMISSIONS
 from bot.storage.submissions import Submissions
@@ -90,32 +89,10 @@ UNCHANGED = Changes()
 Query = Callable[[str], list[tuple[object, ...]]]
 
 
-@pytest.fixture(scope="module")
-def tables_url(postgres_server: str) -> Iterator[str]:
-    """Return the URL of a PostgreSQL database for this module's tests, each of which empties its tables."""
-    execute(postgres_server, "CREATE DATABASE test_records")
-    yield urlsplit(postgres_server)._replace(path="/test_records").geturl()
-    execute(postgres_server, "DROP DATABASE test_records WITH (FORCE)")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest) -> str:
-    """Return the engine's name: every test here holds on both."""
-    return str(request.param)
-
-
-@pytest_asyncio.fixture
-async def submissions(engine: str, request: pytest.FixtureRequest) -> AsyncIterator[Submissions]:
+@pytest.fixture
+def submissions(tables: Database) -> Submissions:
     """Return the tables of an empty database."""
-    if engine == "sqlite":
-        yield Submissions(request.getfixturevalue("database"))
-        return
-    url = request.getfixturevalue("tables_url")
-    database = PostgresDatabase(url, time_limit=timedelta(seconds=10))
-    await database.start()
-    await database.run(delete_rows)
-    yield Submissions(database)
-    await database.stop()
+    return Submissions(tables)
 
 
 @pytest.fixture

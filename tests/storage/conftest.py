@@ -1,0 +1,40 @@
+"""What tests of the storage share: the tables on both engines, empty at the beginning of each test."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+from bot.storage.database import Database
+from bot.storage.postgres import PostgresDatabase
+from tests.postgres import delete_rows, execute
+
+
+@pytest.fixture(scope="module")
+def tables_url(postgres_server: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Return the URL of a PostgreSQL database for a module's tests, each of which empties its tables."""
+    name = request.module.__name__.rpartition(".")[2]
+    execute(postgres_server, f"CREATE DATABASE {name}")
+    yield urlsplit(postgres_server)._replace(path=f"/{name}").geturl()
+    execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Return the engine's name: what needs it holds on both."""
+    return str(request.param)
+
+
+@pytest_asyncio.fixture
+async def tables(engine: str, request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    """Start an empty database, once per engine."""
+    if engine == "sqlite":
+        yield request.getfixturevalue("database")
+        return
+    database = PostgresDatabase(request.getfixturevalue("tables_url"), time_limit=timedelta(seconds=10))
+    await database.start()
+    await database.run(delete_rows)
+    yield database
+    await database.stop()
