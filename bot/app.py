@@ -394,6 +394,7 @@ async def _start_gateway(
         store.sealing,
         settings.cloudflare_account_id,
         store.clock,
+        fingerprint=store.submissions.chain.authenticity.fingerprint,
         metrics=base.metrics,
         right_of_way=base.right_of_way,
     )

@@ -247,10 +247,14 @@ def sandbox(port: int | None, transport: Literal["socket", "http"]) -> None:
     sys.exit(asyncio.run(run_sandbox(port=free_port, transport=transport, manifest=build_manifest(None))))
 
 
-@_command(_argument("path", type=Path, metavar="PATH", help="the file to create; it must not exist"))
-def keygen(path: Path) -> None:
+@_command(
+    _argument("path", type=Path, metavar="PATH", help="the file to create; it must not exist"),
+    _argument("--audit", action="store_true", dest="is_for_audit", help="generate an R2_CREDENTIAL_AUDIT_KEY instead"),
+)
+def keygen(path: Path, *, is_for_audit: bool) -> None:
     """Generate a private sealing key (PKCS#8 PEM, mode 0600) and print its public half."""
     _harden()
+    from bot.sealing.audit_key import write_audit_key
     from bot.sealing.hpke import generate_private_key
     from bot.sealing.key_files import write_key_file
     from bot.sealing.private_places import find_exposure
@@ -259,7 +263,10 @@ def keygen(path: Path) -> None:
         exposure = find_exposure(path.parent)
         if exposure:
             _refuse(f"{path.parent}: not a safe place for a key, since {exposure}.")
-        _print(write_key_file(path, generate_private_key()))
+        if is_for_audit:
+            write_audit_key(path)
+        else:
+            _print(write_key_file(path, generate_private_key()))
     except FileExistsError:
         _refuse(f"{path} already exists, and a key is never overwritten. Choose another name.")
     except OSError as error:

@@ -45,6 +45,7 @@ from bot.setting_values import (
     check_url,
     ids_of,
     list_of,
+    parse_audit_keys,
     parse_duration,
     parse_history,
     parse_host,
@@ -130,6 +131,9 @@ class DatabaseSettings(ListenSettings):
         ),
     ] = Field(None, alias="R2_CREDENTIAL_DATABASE_URL")
     data_dir: Annotated[Path, BeforeValidator(check_path)] = Field(Path("data"), alias="R2_CREDENTIAL_DATA_DIR")
+    audit_keys: Annotated[tuple[Secret, ...], BeforeValidator(parse_audit_keys)] = Field(
+        (), alias="R2_CREDENTIAL_AUDIT_KEY"
+    )
 
     @property
     def postgres_url(self) -> Secret | None:

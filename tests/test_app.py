@@ -340,7 +340,10 @@ async def _wait_until(is_so: Callable[[], bool]) -> None:
 async def test_a_second_bot_on_the_same_data_is_refused(scene: Scene, changes: dict[str, str]) -> None:
     """Two bots would send each submission twice; the refusal names the fix."""
     scene.monkeypatch.chdir(scene.directory)
-    shared = {"R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{scene.directory / 'shared' / 'bot.sqlite'}"}
+    shared = {
+        "R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{scene.directory / 'shared' / 'bot.sqlite'}",
+        "R2_CREDENTIAL_AUDIT_KEY": "made-up-" * 8,
+    }
     async with running(scene.settings(changes=shared)):
         with pytest.raises(StartRefused, match="another process uses"):
             await _start(scene.settings(changes=shared | changes))

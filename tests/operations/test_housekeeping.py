@@ -25,7 +25,7 @@ from bot.storage.opening import Store
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.clock import Clock
-from tests.make import make_new_submission
+from tests.make import CHAIN, make_new_submission
 
 MARK = "MARKED7f3a"
 
@@ -46,7 +46,7 @@ def store(database: SqliteDatabase, clock: Clock, tmp_path: Path) -> Store:
     async def tell_time() -> datetime:
         return clock()
 
-    submissions = Submissions(database)
+    submissions = Submissions(database, CHAIN)
     return Store(
         database=database,
         submissions=submissions,

@@ -161,6 +161,7 @@ class StoreCredential:
             reason=confirm_reason(form.reason),
             token_kind=pasted.kind,
             last_four=pasted.last_four,
+            fingerprint=pasted.fingerprint,
             sealed=Sealed(token=pasted.sealed, response_url=pasted.sealed_response_url),
             sent_at=submit.sent_at,
             accepted_at=submit.received_at,
