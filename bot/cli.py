@@ -207,6 +207,29 @@ def restored() -> None:
     print(f"Open submissions that were ended: {ended}. The bot tells their users when it runs.")
 
 
+@_command(
+    _argument("user", metavar="USER", help="the person's Slack id, such as U0123ABCD"),
+    _argument("--forget", action="store_true", dest="is_to_forget", help="take the person out of every record"),
+)
+def person(user: str, *, is_to_forget: bool) -> None:
+    """Print all that is kept of one person as JSON Lines, while the bot runs; with --forget, forget it."""
+    _harden()
+    from bot.model.errors import StartRefused
+    from bot.settings import SettingsError, find_no_settings, load_database_settings
+    from bot.storage.one_person import export_person, forget
+
+    try:
+        settings = load_database_settings()
+        if is_to_forget:
+            print(asyncio.run(forget(settings, user)))
+        else:
+            asyncio.run(export_person(settings, user, _print))
+    except SettingsError as error:
+        _refuse(*error.problems)
+    except StartRefused as error:
+        _refuse(str(error), *find_no_settings())
+
+
 @_command()
 def health() -> None:
     """Check that the bot on this machine is alive; exit code 1 if it is not. Any role, with the bot's settings."""
