@@ -75,6 +75,9 @@ _NEEDED: Final = frozenset({"SLACK_BOT_TOKEN", "CLOUDFLARE_ACCOUNT_ID"})
 """Every role needs them: where both are missing, a whole file is."""
 
 
+_BOT_TOKEN: Final = secret_like(rf"xoxb-{PRINTABLE}", "is the bot token of the Slack app and starts with xoxb-")
+
+
 class SettingsError(Exception):
     """The settings cannot be used. `problems` has one line for each fault: the setting's name and the fix."""
 
@@ -131,6 +134,7 @@ class DatabaseSettings(ListenSettings):
         ),
     ] = Field(None, alias="R2_CREDENTIAL_DATABASE_URL")
     data_dir: Annotated[Path, BeforeValidator(check_path)] = Field(Path("data"), alias="R2_CREDENTIAL_DATA_DIR")
+    slack_bot_token: Annotated[Secret | None, _BOT_TOKEN] = Field(None, alias="SLACK_BOT_TOKEN")
     audit_keys: Annotated[tuple[Secret, ...], BeforeValidator(parse_audit_keys)] = Field(
         (), alias="R2_CREDENTIAL_AUDIT_KEY"
     )
@@ -172,9 +176,7 @@ class DatabaseSettings(ListenSettings):
 class Settings(DatabaseSettings):
     """All settings of the bot, checked. The aliases are the names in the environment."""
 
-    slack_bot_token: Annotated[
-        Secret, secret_like(rf"xoxb-{PRINTABLE}", "is the bot token of the Slack app and starts with xoxb-")
-    ] = Field(alias="SLACK_BOT_TOKEN")
+    slack_bot_token: Annotated[Secret, _BOT_TOKEN] = Field(alias="SLACK_BOT_TOKEN")
     slack_app_token: Annotated[
         Secret | None, secret_like(rf"xapp-{PRINTABLE}", "is an app-level token and starts with xapp-")
     ] = Field(None, alias="SLACK_APP_TOKEN")
@@ -306,6 +308,11 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
         warnings.append(
             "R2_CREDENTIAL_SEALING_KEY: is not set, so this process generates keys that no other process has; set it "
             "before a second process uses the same database, which could not open what this one seals"
+        )
+    if settings.postgres_url is not None and not settings.audit_keys:
+        warnings.append(
+            "R2_CREDENTIAL_AUDIT_KEY: is not set, so what is recorded is signed with SLACK_BOT_TOKEN; set it for every "
+            "process (`keygen --audit PATH` makes one), or the bot does not start once that token is replaced"
         )
     files = _secret_files(variables, role) | ({str(env_file): env_file} if env_file.is_file() else {})
     return LoadedSettings(settings=settings, warnings=warnings, secret_files=files)
