@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.__main__ import main
-from tests.deploy.checks import CHECKS, Check
+from tests.deploy.checks import CHECKS
+from tests.project_checks import Check
 
 ROOT = Path(__file__).parents[2]
 BY_NAME = {check.name: check for check in CHECKS}
