@@ -69,10 +69,11 @@ dist: $(VENV)/.dev ## build the sdist, and the wheel from it, into dist/
 test-wheels: $(VENV)/.dev ## try the wheel on each Python 3.11 to 3.14 that is here; PYTHONS="PATH ..." names them
 	$(BIN)/python -m tests.wheels $(PYTHONS)
 
-lock: $(VENV)/.dev ## update the lock files from pyproject.toml
-	$(BIN)/uv pip compile $(UV_FLAGS) --group build --output-file requirements.lock pyproject.toml
-	$(BIN)/uv pip compile $(UV_FLAGS) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
-UV_FLAGS := --extra postgres --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade
+lock: $(VENV)/.dev ## write what changed in pyproject.toml into the lock files; UPGRADE=--upgrade takes the newest versions of all
+	$(BIN)/uv pip compile $(UV_FLAGS) $(UPGRADE) --group build --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile $(UV_FLAGS) $(UPGRADE) --group build --group dev --constraint requirements.lock $(NOT_PIP) --output-file requirements-dev.lock pyproject.toml
+NOT_PIP := --no-emit-package pip # pip installs from that file, and must not replace itself meanwhile
+UV_FLAGS := --extra postgres --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate
 
 clean:
 	rm -rf $(VENV) dist
