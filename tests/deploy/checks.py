@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from tests.deploy.images import find_unpinned
 from tests.project_checks import Check, ask, find_problems, find_tool, lacks, run
 
 UNIT: Final = Path("deploy", "r2-credential-bot.service")
@@ -52,7 +53,10 @@ def _judge_unit(directory: Path) -> str:
 
 _ALERTS, _ALERT_TESTS = Path("deploy", "alerts.yml"), Path("deploy", "alerts.test.yml")
 
+IMAGES: Final = Check(name="images by digest", run=lambda directory: "\n".join(find_unpinned(directory)))
+
 CHECKS: Final = (
+    IMAGES,
     Check(name="yamllint", run=run("yamllint", "--strict", "."), missing=lacks("yamllint")),
     Check(name="hadolint", run=run("hadolint", "Dockerfile"), missing=lacks("hadolint")),
     Check(
