@@ -53,7 +53,7 @@ class Check:
         try:
             return Outcome(problems=self.run(directory))
         except NotChecked as reason:
-            return Outcome(skipped=str(reason))
+            return Outcome(skipped=str(reason) or "no reason given")
 
 
 def report(checks: Sequence[Check], directory: Path) -> list[Outcome]:
