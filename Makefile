@@ -82,6 +82,7 @@ UV_FLAGS := --extra postgres --quiet --universal --generate-hashes --no-emit-ind
 clean:
 	rm -rf $(VENV) dist
 
+# Only wheels: to build a source distribution, pip would fetch build tools that are locked nowhere.
 # The stamps save a second call the installation; a changed lock file or pyproject.toml installs again.
 $(VENV)/.venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.13"; exit 1; }
@@ -90,11 +91,11 @@ $(VENV)/.venv:
 
 $(VENV)/.run: $(VENV)/.venv requirements.lock pyproject.toml
 	@echo "Installing into $(VENV) ..."
-	@$(PIP) install --no-deps --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --only-binary=:all: --require-hashes --requirement requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@echo "Installing what the tests need ..."
-	@$(PIP) install --no-deps --require-hashes --requirement requirements-dev.lock
+	@$(PIP) install --no-deps --only-binary=:all: --require-hashes --requirement requirements-dev.lock
 	@touch $@

@@ -11,7 +11,9 @@ _FETCHES: Final = re.compile(
     r"(\bpip3?|\$\(PIP\))\s(.*\s)?(install|download|wheel)\s|\buv\s(sync|run|build|add|tool|pip install|pip sync)\s"
     r"|\b(uvx|pipx|npx|npm|curl|wget|easy_install|git clone|go install|cargo install|ADD https?:)\s"
 )
-_LOCKED: Final = ("--no-deps", "--require-hashes", "--requirement")
+_LOCKED: Final = ("--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement")
+"""A source distribution with a locked hash would not do: to build it, pip fetches build tools without any."""
+
 _BUILT_HERE: Final = ("--no-deps", "--no-build-isolation")
 _NOTHING_FETCHED: Final = ("build", "--offline", "--no-build-isolation")
 _ITSELF: Final = re.compile(r"\s(--editable )?\.(\s|$)")

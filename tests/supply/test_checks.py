@@ -100,6 +100,13 @@ PLANTS = [
     ),
     Plant(
         check="nothing else installed",
+        file="deploy/r2-credential-bot.service",
+        good="--only-binary=:all: ",
+        bad="",
+        named="r2-credential-bot.service: /opt/r2-credential-bot/bin/pip install",
+    ),
+    Plant(
+        check="nothing else installed",
         file="Makefile",
         good="--no-build-isolation --editable .",
         bad="--editable .",
