@@ -66,7 +66,8 @@ attack: $(VENV)/.dev ## attack the running bot with every known class of attack,
 supply-chain: $(VENV)/.dev ## check what comes from elsewhere, and write an SBOM into dist/; fails too if no advisories are to be had; AUDIT has flags for pip-audit
 	$(BIN)/python -m tests.supply $(AUDIT)
 
-dist: $(VENV)/.dev ## build the sdist, the wheel from it, and an SBOM, into dist/
+dist: export SOURCE_DATE_EPOCH = 315532800
+dist: $(VENV)/.dev ## build the sdist, the wheel from it, and an SBOM, into dist/: the same bytes each time
 	$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python --out-dir dist --clear .
 	$(BIN)/python -m tests.supply.bom dist
 
