@@ -79,11 +79,14 @@ _BOT_TOKEN: Final = secret_like(rf"xoxb-{PRINTABLE}", "is the bot token of the S
 
 
 class SettingsError(Exception):
-    """The settings cannot be used. `problems` has one line for each fault: the setting's name and the fix."""
+    """The settings cannot be used. `problems` has one line for each fault: the setting's name and the fix.
+
+    An unknown name is quoted: a control character in it must not change what a terminal shows of the others.
+    """
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = [one_line(problem) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 class ListenSettings(BaseSettings):
@@ -307,7 +310,7 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
         *find_unused(variables),
         *_unused_signing_secret(settings),
     ]
-    warnings = [*ignored, *unknown.in_environment, *near, *unused]
+    warnings = [one_line(each) for each in (*ignored, *unknown.in_environment, *near, *unused)]
     if role is Role.ALL and settings.postgres_url is not None and settings.sealing_key is None:
         warnings.append(
             "R2_CREDENTIAL_SEALING_KEY: is not set, so this process generates keys that no other process has; set it "
