@@ -38,11 +38,13 @@ from bot.operations.housekeeping import keep_house, keep_house_forever
 from bot.operations.metrics import MetricsPort
 from bot.operations.network_checks import network_check
 from bot.operations.ports import open_ports
+from bot.operations.refused_attempts import RefusedAttempts
 from bot.operations.server import Server
 from bot.operations.sources import of_database, of_pace, of_process
 from bot.operations.start_report import describe_start
 from bot.operations.stop_budget import LAST_RESORT, Stage, StopBudget
 from bot.operations.stop_signals import StopSignals
+from bot.policy.attempt import RefusedAttempt
 from bot.policy.gate import Gate
 from bot.settings import Settings
 from bot.slack.api import SlackWeb
@@ -261,11 +263,17 @@ async def _begin(
     if settings.role is not Role.GATEWAY:
         await _catch_up(progress, store, settings.cloudflare_account_id)
     memberships = Memberships(slack, store.clock)
+    attempts = RefusedAttempts(store.database, store.submissions.chain, store.clock)
+
+    def note(attempt: RefusedAttempt) -> None:
+        watched.metrics.count(ACCESS_REFUSED, attempt.refusal.code)
+        attempts.note(attempt)
+
     gate = Gate(
         allowlist(settings).rules(),
         await identify_home(slack, watched.conditions.note),
         memberships,
-        note=lambda refusal: watched.metrics.count(ACCESS_REFUSED, refusal.code),
+        note=note,
     )
     users, usergroups = settings.allowed_users, settings.allowed_usergroups
     checks = slack_checks(
@@ -281,7 +289,7 @@ async def _begin(
     reporting = Background("start_report_broke")
     reporting.start(report_people(memberships, users=users, usergroups=usergroups))  # the start does not wait for it
     stack.callback(reporting.cancel)
-    return _Base(
+    base = _Base(
         settings=settings,
         store=store,
         slack=slack,
@@ -295,6 +303,8 @@ async def _begin(
         conditions=watched.conditions,
         right_of_way=watched.right_of_way,
     )
+    base.keep_running(attempts.run())
+    return base
 
 
 def _clock_watch(store: Store, clock: SteadyClock) -> ClockWatch:

@@ -1,12 +1,13 @@
 """Decides whether a person may do something, with which bucket and in which channel."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, MembershipUnknown, OtherWorkspace, Outsider, UsergroupUnreadable
+from bot.policy.attempt import Note, RefusedAttempt, keep_quiet
 from bot.policy.decision import refuse, refuse_entrance
 from bot.policy.permit import Permit
 from bot.policy.rules import Person, Request, Rule, Verb
@@ -42,10 +43,6 @@ class Memberships(Protocol):
         """Return the members of a group; raises MembershipUnknown, or UsergroupUnreadable if waiting does not help."""
 
 
-def _keep_quiet(_: AccessRefused) -> None:
-    pass
-
-
 class Gate:
     """The only place that decides who may do what. Its rules can be replaced at any time, all at once."""
 
@@ -54,7 +51,7 @@ class Gate:
         rules: Sequence[Rule],
         home: Home,
         memberships: Memberships,
-        note: Callable[[AccessRefused], None] = _keep_quiet,
+        note: Note = keep_quiet,
     ) -> None:
         """Take `note`, called for each person who is refused at an entrance."""
         self._note = note
@@ -80,7 +77,8 @@ class Gate:
         try:
             return await self._permit(actor, was_here=was_here)
         except AccessRefused as refusal:
-            self._note(refusal)
+            team_id = min(actor.team_ids, default="")
+            self._note(RefusedAttempt(user_id=actor.user_id, team_id=team_id, refusal=refusal))
             raise
 
     async def _permit(self, actor: Actor, *, was_here: bool) -> Permit:

@@ -131,13 +131,14 @@ class StoreCredential:
     def _find_errors(self, submit: Submit, permit: Permit, channel_problem: str | None) -> dict[str, str]:
         """Return what is wrong, by block id."""
         form, verb = submit.form, Verb.of_task(submit.form.task)
-        bucket_refusal = permit.refusal(verb, self._key(submit), None)
+        no_bucket = modal.check_bucket(form.bucket)
+        bucket_refusal = None if no_bucket else permit.attempt(verb, self._key(submit), None)
         problems = {
-            modal.BUCKET_BLOCK: modal.check_bucket(form.bucket)
+            modal.BUCKET_BLOCK: no_bucket
             or (f"{bucket_refusal.user_message} Choose another one." if bucket_refusal else None),
             modal.TOKEN_BLOCK: modal.check_token(submit.pasted),
             modal.CHANNEL_BLOCK: channel_problem
-            or (NOT_LISTED.in_form if permit.refusal(verb, None, form.channel_id) else None),
+            or (NOT_LISTED.in_form if permit.attempt(verb, None, form.channel_id) else None),
             modal.REASON_BLOCK: modal.check_reason(form.reason)
             or self.masked_reasons.find_problem(submit.view_id, form.reason),
         }
