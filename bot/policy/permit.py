@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bot.model import bucket_globs
-from bot.model.catalog import BucketKey
+from bot.model.catalog import BucketKey, is_bucket_name
 from bot.model.errors import AccessRefused, MembershipUnknown, NotAnApprover, OwnRequest, UsergroupUnreadable
 from bot.policy.attempt import Note, RefusedAttempt, keep_quiet
 from bot.policy.decision import decide
@@ -52,6 +52,7 @@ class Permit:
         self, refusal: AccessRefused, verb: Verb, key: BucketKey | None, channel_id: str | None
     ) -> AccessRefused:
         user_id = self.person.user_id
+        key = key if key is None or is_bucket_name(key.bucket) else None  # a record names no bucket that cannot be
         self.note(RefusedAttempt(user_id=user_id, refusal=refusal, verb=verb, key=key, channel_id=channel_id))
         return refusal
 
@@ -62,6 +63,17 @@ class Permit:
 
     def _decide(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> Rule | AccessRefused:
         return decide(self.rules, Request(person=self.person, verb=verb, key=key, channel_id=channel_id))
+
+    def find_rules(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> Sequence[Rule]:
+        """Return the rules of which one will decide, as far as that is known: for what a form says beforehand."""
+        request = Request(person=self.person, verb=verb, key=key, channel_id=channel_id)
+        found = []
+        for rule in self.rules:
+            if rule.refuse(request) is None:
+                found.append(rule)
+                if (key or not rule.buckets) and (channel_id or not rule.channels):  # no later one can decide
+                    break
+        return found
 
     def require_approver(self, rule: Rule, requester: str, key: BucketKey, channel_id: str | None) -> None:
         """Raise AccessRefused unless this person may approve what `requester` asked for under the rule.
