@@ -58,6 +58,7 @@ from bot.slack.inbound.socket_mode import SocketModeIngress
 from bot.slack.memberships import Memberships
 from bot.slack.messages.posting import Poster
 from bot.slack.messages.progress import ModalProgress
+from bot.slack.people import People
 from bot.slack.progress_steps import steps_of
 from bot.slack.response_url import ResponseUrls, SlackPost
 from bot.slack.startup import identify_home, open_first_connection
@@ -260,11 +261,12 @@ async def _begin(
     await settle_at_the_start(store, watched.conditions.note)
     if settings.role is not Role.GATEWAY:
         await _catch_up(progress, store, settings.cloudflare_account_id)
-    memberships = Memberships(slack, store.clock)
+    memberships, people = Memberships(slack, store.clock), People(slack, store.clock)
     gate = Gate(
         allowlist(settings).rules(),
         await identify_home(slack, watched.conditions.note),
         memberships,
+        people,
         note=lambda refusal: watched.metrics.count(ACCESS_REFUSED, refusal.code),
     )
     users, usergroups = settings.allowed_users, settings.allowed_usergroups
@@ -272,6 +274,7 @@ async def _begin(
         slack,
         traffic,
         memberships,
+        people,
         store.clock,
         users=users,
         usergroups=usergroups,

@@ -33,6 +33,7 @@ from bot.slack.checks import slack_checks
 from bot.slack.checks.public_url import public_url_check
 from bot.slack.checks.transport import address_check, http_check
 from bot.slack.memberships import Memberships
+from bot.slack.people import People
 from bot.slack.traffic import SlackTraffic
 from bot.storage.examination import examine_storage
 
@@ -96,6 +97,7 @@ async def _list_slack_checks(
         web,
         traffic,
         Memberships(web, steady_clock()),
+        People(web, steady_clock()),
         steady_clock(),
         users=settings.allowed_users,
         usergroups=settings.allowed_usergroups,

@@ -36,6 +36,7 @@ from bot.slack.inbound.ingress import Ingress
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
 from bot.slack.messages import render
 from bot.slack.messages.redacted import RedactedResult
+from bot.slack.people import People
 from bot.slack.response_url import SlackPost
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.no_catalog import OPEN_ANYWAY
@@ -80,6 +81,7 @@ class Desk:
     web: SlackWeb
     http: aiohttp.ClientSession
     memberships: Memberships
+    people: People
     contact: str = "#data-platform"
     dispatched: list[BucketKey] = field(default_factory=list)
     looks: list[str] = field(default_factory=list)
@@ -89,7 +91,7 @@ class Desk:
     def serve(self, allowlist: Allowlist, *more: Rule, enterprise_id: str | None = None) -> None:
         """Start, or restart with another allowlist, as an operator would; `more` are rules that no list can express."""
         home = Home(team_id=self.slack.config.team_id, enterprise_id=enterprise_id)
-        gate = Gate((*allowlist.rules(), *more), home, self.memberships)
+        gate = Gate((*allowlist.rules(), *more), home, self.memberships, self.people)
         parts = Parts(
             account_id=ACCOUNT,
             ttl=TTL,
@@ -190,6 +192,7 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
             web=slack_web,
             http=http,
             memberships=Memberships(slack_web, clock),
+            people=People(slack_web, clock),
         )
 
         async def handle(request: web.Request) -> web.Response:

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bot.model.catalog import BucketKey
-from bot.model.errors import AccessRefused, MembershipUnknown, OtherWorkspace, Outsider, UsergroupUnreadable
+from bot.model.errors import (
+    AccessRefused,
+    MembershipUnknown,
+    NotAMember,
+    OtherWorkspace,
+    Outsider,
+    PersonUnknown,
+    UsergroupUnreadable,
+)
+from bot.policy.profile import Profile
 from bot.policy.rules import Person, Request, Rule, Verb
 
 
@@ -38,6 +47,13 @@ class Memberships(Protocol):
 
     async def members_of(self, usergroup: str) -> frozenset[str]:
         """Return the members of a group; raises MembershipUnknown, or UsergroupUnreadable if waiting does not help."""
+
+
+class People(Protocol):
+    """Looks up what Slack says of people."""
+
+    async def profile_of(self, user_id: str) -> Profile | None:
+        """Return that, or None if Slack does not let the bot know; raises PersonUnknown if it does not answer."""
 
 
 def _keep_quiet(_: AccessRefused) -> None:
@@ -81,6 +97,7 @@ class Gate:
         rules: Sequence[Rule],
         home: Home,
         memberships: Memberships,
+        people: People,
         note: Callable[[AccessRefused], None] = _keep_quiet,
     ) -> None:
         """Take `note`, called for each person who is refused at an entrance."""
@@ -88,6 +105,7 @@ class Gate:
         self._rules = rules
         self.home = home
         self._memberships = memberships
+        self._people = people
 
     async def permit(self, actor: Actor, *, was_here: bool = False) -> Permit:
         """Admit a person who belongs here and whom a rule names; raises AccessRefused.
@@ -120,9 +138,16 @@ class Gate:
         return is_ours and bool(actor.team_ids) and teams_fit
 
     async def permit_user(self, user_id: str) -> Permit:
-        """Admit a user of this workspace whom a rule names; raises AccessRefused (MembershipUnknown passes)."""
+        """Admit a full member of this workspace whom a rule names.
+
+        Raises AccessRefused, of which MembershipUnknown and PersonUnknown pass.
+        """
         asked = sorted(frozenset[str]().union(*(rule.usergroups_to_ask(user_id) for rule in self._rules)))
-        answers = dict(zip(asked, await asyncio.gather(*map(self._ask_members, asked)), strict=True))
+        # Both ask Slack: in sequence they could take longer than Slack waits for the answer.
+        unfit, members_of = await asyncio.gather(
+            self._judge_person(user_id), asyncio.gather(*map(self._ask_members, asked))
+        )
+        answers = dict(zip(asked, members_of, strict=True))
         person = Person(
             user_id=user_id,
             usergroups=frozenset(
@@ -131,20 +156,29 @@ class Gate:
             unknown_usergroups=_which(answers, MembershipUnknown),
             unreadable_usergroups=_which(answers, UsergroupUnreadable),
         )
-        refusal = _refuse(self._rules, Request(person=person))
-        if refusal is not None:
-            raise refusal
+        refusals = [each for each in (_refuse(self._rules, Request(person=person)), unfit) if each is not None]
+        if refusals:
+            raise min(refusals, key=lambda each: each.retryable)  # no one waits for what is refused anyway
         return Permit(person=person, rules=self._rules, note=self._note)
 
     async def sees(self, user_id: str, key: BucketKey) -> bool:
-        """Return whether a user may currently see a bucket; raises MembershipUnknown."""
+        """Return whether a user may currently see a bucket; raises MembershipUnknown, PersonUnknown."""
         try:
             permit = await self.permit_user(user_id)
-        except MembershipUnknown:
-            raise
-        except AccessRefused:
+        except AccessRefused as refusal:
+            if refusal.retryable:
+                raise
             return False
         return permit.sees(key)
+
+    async def _judge_person(self, user_id: str) -> AccessRefused | None:
+        """Return why a person who may be listed is refused all the same: no full member, or not known now."""
+        try:
+            profile = await self._people.profile_of(user_id)
+        except PersonUnknown as refusal:
+            return refusal
+        is_member = profile is None or profile.is_member_of(self.home.team_id, self.home.enterprise_id)
+        return None if is_member else NotAMember()
 
     async def _ask_members(self, usergroup: str) -> frozenset[str] | AccessRefused:
         """Return the members, or the refusal: one unreadable group must not shut out the members of others."""

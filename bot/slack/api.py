@@ -22,8 +22,10 @@ from bot.model.errors import SlackConnectionBroke, SlackRefused, SlackTimedOut, 
 from bot.model.memory import Memory
 from bot.model.no_answer import NoAnswer
 from bot.model.slack_ids import SlackId
+from bot.policy.profile import Profile
 from bot.slack.blocks import Json
 from bot.slack.identity import Identity, read_id, read_identity
+from bot.slack.profile import read_profile
 from bot.slack.session import AnswerRefused
 from bot.slack.silence import explain_silence
 
@@ -196,6 +198,10 @@ class SlackWeb:
             raise SlackUnavailable  # not an empty group: that would be an answer
         return frozenset(user for user in users if isinstance(user, str) and SlackId.USER.fits(user))
 
+    async def person(self, user_id: str) -> Profile | None:
+        """Return what Slack says of a user (users.info), or None for an answer that describes nobody."""
+        return read_profile(await self._ask(lambda client: client.users_info(user=user_id)), user_id)
+
     async def _ask(self, call: _Call, *, is_patient: bool = False) -> AsyncSlackResponse:
         """Make a call that is safe to repeat; if the connection broke, make it once more over a new one.
 
@@ -245,11 +251,11 @@ async def _translated(call: Awaitable[AsyncSlackResponse], until: float) -> Asyn
 def _translate(error: SlackApiError) -> SlackRefused | SlackUnavailable:
     response = error.response  # an AsyncSlackResponse, or aiohttp's own if the body was not JSON
     if not isinstance(response, AsyncSlackResponse):
-        return SlackUnavailable(why=explain_silence(error))
+        return SlackUnavailable(why=explain_silence(error), status=getattr(response, "status", None))
     data = response.data if isinstance(response.data, dict) else {}  # a proxy's 503 is plain text
     code = data.get("error")
     if response.status_code in _TROUBLE_STATUSES or not isinstance(code, str) or not _WORD.fullmatch(code):
-        return SlackUnavailable(_retry_after(response), explain_silence(error))
+        return SlackUnavailable(_retry_after(response), explain_silence(error), status=response.status_code)
     if code in _PASSING:
         return SlackUnavailable(_retry_after(response), NoAnswer(because=f"it has a problem ({code})"))
     return SlackRefused(code, _lacking(data))

@@ -36,7 +36,9 @@ from bot.model.errors import (
     EnablingNotAllowed,
     MembershipUnknown,
     NotAllowed,
+    NotAMember,
     Outsider,
+    PersonUnknown,
     SlackUnavailable,
     error_of_code,
 )
@@ -64,6 +66,7 @@ from bot.model.submission import (
     Way,
 )
 from bot.policy.gate import Gate, Home
+from bot.policy.profile import Flaw, Profile
 from bot.policy.rules import Request, Rule
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, FakeCloudflare, Kind
 from bot.sandbox.tokens import Behaviour, make_token
@@ -172,6 +175,15 @@ class Doorman(Rule):
     always: AccessRefused | None = None
     before_check: Callable[[], Awaitable[object]] | None = None
     checks_before: int = 0
+    profile: Profile | None = None
+    is_silent: bool = False
+    """Whether Slack says nothing about the person."""
+
+    async def profile_of(self, user_id: str) -> Profile | None:
+        """Return what Slack says of the person."""
+        if self.is_silent:
+            raise PersonUnknown
+        return self.profile
 
     def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
         """Request a lookup."""
@@ -256,7 +268,7 @@ class House:
             max_token_lifetime=self.max_token_lifetime,
             cloudflare=self.client,
             key_ring=self.key_ring,
-            gate=Gate([self.gate], Home(team_id="T1", enterprise_id=None), self.gate),
+            gate=Gate([self.gate], Home(team_id="T1", enterprise_id=None), self.gate, self.gate),
             poster=self.reporter,
             clock=self.clock,
             jitter=lambda: self.jitter,
@@ -1374,6 +1386,29 @@ async def test_it_waits_when_slack_does_not_say_who_is_allowed(house: House) -> 
     assert await house.deliver() == timedelta(seconds=2)
     assert (house.posts, (await house.read()).state) == ([], State.VERIFYING)
     assert await house.deliver_all() == _seconds(2, 2, 4, 8, 16, 32, 60)
+    assert (await house.read()).state is State.STORED
+
+
+@pytest.mark.parametrize("flaw", Flaw)
+async def test_who_is_no_member_any_more_is_denied(house: House, flaw: Flaw) -> None:
+    """A person who was deactivated or made a guest after the Submit: the token is not sent, though the id is listed."""
+    await house.submit()
+    house.gate.profile = Profile(team_id="T1", flaws=frozenset({flaw}))
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code, ended.attempts) == (State.DENIED, NotAMember.code, 0)
+    assert house.asked == []
+    _assert_reported_once(house, ended)
+
+
+async def test_it_waits_when_slack_does_not_say_whether_the_person_is_a_member(house: House) -> None:
+    """In doubt nothing is sent; once Slack answers, it goes on."""
+    await house.submit()
+    house.gate.is_silent = True
+    assert await house.deliver() == timedelta(seconds=2)
+    assert (house.posts, (await house.read()).error_code) == ([], PersonUnknown.code)
+    house.gate.is_silent = False
+    await house.deliver_all()
     assert (await house.read()).state is State.STORED
 
 

@@ -76,6 +76,7 @@ from bot.storage.sqlite import SqliteDatabase
 from bot.storage.start_clock import latest_time
 from bot.storage.submissions import Submissions
 from bot.storage.trouble import Trouble
+from tests.everybody import EVERYBODY
 from tests.postgres import execute
 
 EXAMPLES = int(os.environ.get("ORDERING_EXAMPLES", "0"))
@@ -509,7 +510,7 @@ class Ordering(RuleBasedStateMachine):
             fresh_token_patience=PATIENCE,
             cloudflare=ScriptedCloudflare(world, self._submissions),
             key_ring=KEY_RING,
-            gate=Gate([slack], Home(team_id="T1", enterprise_id=None), slack),
+            gate=Gate([slack], Home(team_id="T1", enterprise_id=None), slack, EVERYBODY),
             poster=slack,
             clock=world.clock,
             jitter=lambda: 1.0,

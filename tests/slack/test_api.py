@@ -76,6 +76,7 @@ CALLS: dict[str, Call] = {
     "chat.postMessage": lambda slack_web: slack_web.post(PLATFORM, MESSAGE, CLIENT_MSG_ID),
     "conversations.info": lambda slack_web: slack_web.channel(PLATFORM),
     "usergroups.users.list": lambda slack_web: slack_web.usergroup_members("S0DATAENG"),
+    "users.info": lambda slack_web: slack_web.person(ADA),
 }
 
 
@@ -384,6 +385,7 @@ async def test_a_connection_that_breaks_twice_is_trouble(slack: FakeSlack, slack
         "chat.postMessage": 1,
         "conversations.info": 4,
         "usergroups.users.list": 4,
+        "users.info": 4,
     }.get(method, 2)
 
 

@@ -11,6 +11,7 @@ from bot.slack.checks.channels import channels_check
 from bot.slack.checks.people import people_check
 from bot.slack.checks.token import token_check
 from bot.slack.memberships import Memberships
+from bot.slack.people import People
 from bot.slack.traffic import SlackTraffic
 
 
@@ -18,6 +19,7 @@ def slack_checks(  # noqa: PLR0913 - what is examined, by name
     web: SlackWeb,
     traffic: SlackTraffic,
     memberships: Memberships,
+    people: People,
     clock: Callable[[], datetime],
     *,
     users: Collection[str],
@@ -35,6 +37,6 @@ def slack_checks(  # noqa: PLR0913 - what is examined, by name
         most_groups, most_channels = people_module.LOOKUPS, channels_module.LOOKUPS
     return [
         token_check(web, traffic, lists_usergroups=bool(usergroups)),
-        people_check(memberships, clock, users=users, usergroups=usergroups, most=most_groups),
+        people_check(memberships, people, clock, users=users, usergroups=usergroups, most=most_groups),
         channels_check(web, channels, clock, most=most_channels),
     ]

@@ -24,6 +24,7 @@ from bot.model.errors import (
     NotAllowed,
     OtherWorkspace,
     Outsider,
+    PersonUnknown,
     SlackUnavailable,
     TokenLivesTooLong,
     WhoActs,
@@ -579,7 +580,9 @@ def test_the_contact_is_a_mention_or_text(contact: str, expected: str) -> None:
     ("error", "asks"),
     [
         *(
-            pytest.param(leaf(), leaf not in {MembershipUnknown, EnablingNotAllowed, OtherWorkspace}, id=leaf.code)
+            pytest.param(
+                leaf(), leaf not in {MembershipUnknown, PersonUnknown, EnablingNotAllowed, OtherWorkspace}, id=leaf.code
+            )
             for leaf in sorted(leaves(AccessRefused), key=lambda leaf: leaf.code)
         ),
         pytest.param(SlackUnavailable(), False, id="slack_unavailable"),
