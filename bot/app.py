@@ -53,6 +53,7 @@ from bot.slack.checks.transport import http_check, socket_check
 from bot.slack.inbound.bolt import build_bolt_app
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
+from bot.slack.inbound.owner import Owner
 from bot.slack.inbound.routes import Routes
 from bot.slack.inbound.socket_mode import SocketModeIngress
 from bot.slack.memberships import Memberships
@@ -397,6 +398,7 @@ async def _start_gateway(
         store.sealing,
         settings.cloudflare_account_id,
         store.clock,
+        owner=Owner(base.slack),
         metrics=base.metrics,
         right_of_way=base.right_of_way,
     )

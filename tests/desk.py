@@ -33,6 +33,7 @@ from bot.slack.channels import Channels
 from bot.slack.inbound.bolt import build_bolt_app
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
+from bot.slack.inbound.owner import Owner
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
 from bot.slack.messages import render
 from bot.slack.messages.redacted import RedactedResult
@@ -107,7 +108,8 @@ class Desk:
             visibility=Visibility(self.catalogs, self.clock),
         )
         self.tables = LiveTables(parts)
-        ingress = Ingress(build_bolt_app(_routes(parts, self.tables), home), self.key_ring, ACCOUNT, self.clock)
+        app = build_bolt_app(_routes(parts, self.tables), home)
+        ingress = Ingress(app, self.key_ring, ACCOUNT, self.clock, owner=Owner(self.web))
         self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
 
     async def know_catalogs(self, *more: str) -> None:

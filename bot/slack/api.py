@@ -48,6 +48,8 @@ _SCOPE_OF_GROUP_MESSAGES: Final = "mpim:read"
 
 _SCOPES_OF_CHANNELS: Final = frozenset({"channels:read", "groups:read"})
 
+_SHARED_OUTSIDE: Final = ("is_ext_shared", "is_pending_ext_shared", "pending_shared", "pending_connected_team_ids")
+
 _TRIGGER_USED: Final = "exchanged_trigger_id"
 
 _TROUBLE_STATUSES: Final = frozenset({429, *range(500, 600)})
@@ -101,6 +103,8 @@ class SlackWeb:
         self._good_channels = Memory[str, Channel](clock or steady_clock())
         self.app_id = ""
         """The app that the bot token belongs to, once Slack has told with a view: auth.test does not tell."""
+        self.bot_id = ""
+        """The bot that Slack names as that of this app's views, once it has."""
 
     async def identify(self) -> Identity:
         """Return what this bot token is, and where it is installed (auth.test)."""
@@ -168,8 +172,9 @@ class SlackWeb:
     def _read_view(self, response: AsyncSlackResponse) -> Json:
         view = response.get("view")
         known = view if isinstance(view, dict) else {}
-        app_id = known.get("app_id")
+        app_id, bot_id = known.get("app_id"), known.get("bot_id")
         self.app_id = app_id if isinstance(app_id, str) and SlackId.APP.fits(app_id) else self.app_id
+        self.bot_id = bot_id if isinstance(bot_id, str) and SlackId.BOT.fits(bot_id) else self.bot_id
         return known
 
     async def _look_up_channel(self, channel_id: str) -> Channel:
@@ -185,7 +190,7 @@ class SlackWeb:
         return Channel(
             is_visible=True,
             is_archived=bool(channel.get("is_archived")),
-            is_shared_outside=bool(channel.get("is_ext_shared") or channel.get("is_pending_ext_shared")),
+            is_shared_outside=_is_shared_outside(channel),
             is_group_message=bool(channel.get("is_mpim")),
             is_member=bool(channel.get("is_member")),
         )
@@ -210,6 +215,16 @@ class SlackWeb:
         until = _within(PATIENT_TIMEOUT if is_patient else TIMEOUT)
         response = await _try_once(call(self._patient_kept_client if is_patient else self._client), until)
         return await _translated(call(self._patient_client), until) if response is None else response
+
+
+def _is_shared_outside(channel: Json) -> bool:
+    """Return whether another company reads a channel, or is invited to; a channel shared in one organization is not.
+
+    Fields: https://docs.slack.dev/reference/objects/conversation-object. A channel that is shared, and Slack does not
+    say with whom, counts.
+    """
+    is_shared_somehow = bool(channel.get("is_shared")) and not channel.get("is_org_shared")
+    return is_shared_somehow or any(channel.get(sign) for sign in _SHARED_OUTSIDE)
 
 
 def _within(timeout: timedelta) -> float:
