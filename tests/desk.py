@@ -253,6 +253,12 @@ def of_no_team(payload: JsonObject) -> JsonObject:
     return payload | {"team": None, "user": user, "view": view}
 
 
+def of_no_team_in_our_view(payload: JsonObject) -> JsonObject:
+    """Name no workspace but that of the view, which is ours for anyone who presses."""
+    user = {name: value for name, value in payload["user"].items() if name != "team_id"}
+    return payload | {"team": None, "user": user}
+
+
 Forge = Callable[[JsonObject], JsonObject]
 STRANGERS: dict[str, tuple[Forge, str]] = {
     "on no list": (as_mallory, "not on the list"),
@@ -260,6 +266,7 @@ STRANGERS: dict[str, tuple[Forge, str]] = {
     "a person of another workspace": (of_another_team, "you belong to another one"),
     "a view of another workspace": (in_a_view_of_another_team, "you belong to another one"),
     "of no workspace": (of_no_team, "you belong to another one"),
+    "of no workspace, in a view of ours": (of_no_team_in_our_view, "you belong to another one"),
 }
 
 

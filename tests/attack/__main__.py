@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from bot.sandbox.process import Transport
-from tests.attack import answers, at_the_port, line, ordering, places, rows, texts
+from tests.attack import answers, at_the_port, line, ordering, outsiders, places, rows, texts
 from tests.attack.attack import Arena, Attack, Breach, Case
 
 ATTACKS: Final[tuple[Attack, ...]] = (
@@ -23,6 +23,7 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     *at_the_port.ATTACKS,
     *line.ATTACKS,
     *ordering.ATTACKS,
+    *outsiders.ATTACKS,
     *places.ATTACKS,
     *rows.ATTACKS,
     *texts.ATTACKS,
