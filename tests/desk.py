@@ -37,7 +37,7 @@ from bot.slack.inbound.owner import Owner
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
 from bot.slack.messages import render
 from bot.slack.messages.redacted import RedactedResult
-from bot.slack.people import People
+from bot.slack.profiles import Profiles
 from bot.slack.response_url import SlackPost
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.no_catalog import OPEN_ANYWAY
@@ -46,7 +46,7 @@ from bot.slack.stories.visibility import Visibility
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import ACCOUNT, make_key
+from tests.make import ACCOUNT, CHAIN, make_key
 
 if TYPE_CHECKING:
     from tests.clock import Clock
@@ -82,17 +82,18 @@ class Desk:
     web: SlackWeb
     http: aiohttp.ClientSession
     memberships: Memberships
-    people: People
+    profiles: Profiles
     contact: str = "#data-platform"
     dispatched: list[BucketKey] = field(default_factory=list)
     looks: list[str] = field(default_factory=list)
     door: HttpIngress | None = None
     tables: LiveTables | None = None
 
-    def serve(self, allowlist: Allowlist, *more: Rule, enterprise_id: str | None = None) -> None:
-        """Start, or restart with another allowlist, as an operator would; `more` are rules that no list can express."""
+    def serve(self, *policy: Allowlist | Rule, enterprise_id: str | None = None) -> None:
+        """Start, or restart with another allowlist or other rules, as an operator would."""
         home = Home(team_id=self.slack.config.team_id, enterprise_id=enterprise_id)
-        gate = Gate((*allowlist.rules(), *more), home, self.memberships, self.people)
+        rules = [rule for each in policy for rule in (each.rules() if isinstance(each, Allowlist) else (each,))]
+        gate = Gate(rules, home, self.memberships, self.profiles)
         parts = Parts(
             account_id=ACCOUNT,
             ttl=TTL,
@@ -186,7 +187,7 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         slack_web = SlackWeb(client, clock)
         desk = Desk(
             slack=slack,
-            submissions=Submissions(database),
+            submissions=Submissions(database, CHAIN),
             catalogs=Catalogs(database, ACCOUNT),
             database_path=path,
             clock=clock,
@@ -194,7 +195,7 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
             web=slack_web,
             http=http,
             memberships=Memberships(slack_web, clock),
-            people=People(slack_web, clock),
+            profiles=Profiles(slack_web, clock),
         )
 
         async def handle(request: web.Request) -> web.Response:

@@ -24,7 +24,7 @@ from bot.model.no_answer import NoAnswer
 from bot.model.slack_ids import SlackId
 from bot.policy.profile import Profile
 from bot.slack.blocks import Json
-from bot.slack.identity import Identity, read_id, read_identity
+from bot.slack.identity import Identity, read_id, read_identity, read_object
 from bot.slack.profile import read_profile
 from bot.slack.session import AnswerRefused
 from bot.slack.silence import explain_silence
@@ -186,7 +186,7 @@ class SlackWeb:
             if _is_of_group_message(refusal):
                 return Channel(is_visible=False, is_group_message=True)
             raise
-        channel = response.get("channel") or {}
+        channel = read_object(response.get("channel"))
         return Channel(
             is_visible=True,
             is_archived=bool(channel.get("is_archived")),
@@ -217,7 +217,7 @@ class SlackWeb:
         return await _translated(call(self._patient_client), until) if response is None else response
 
 
-def _is_shared_outside(channel: Json) -> bool:
+def _is_shared_outside(channel: Mapping[str, object]) -> bool:
     """Return whether another company reads a channel, or is invited to; a channel shared in one organization is not.
 
     Fields: https://docs.slack.dev/reference/objects/conversation-object. A channel that is shared, and Slack does not

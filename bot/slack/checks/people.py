@@ -10,7 +10,7 @@ from bot.model.errors import MembershipUnknown, PersonUnknown, UsergroupUnreadab
 from bot.model.finding import Check, Finding, Mark, Part
 from bot.slack.checks.turns import Turns
 from bot.slack.memberships import USERGROUPS, Memberships
-from bot.slack.people import People
+from bot.slack.profiles import Profiles
 
 LOOKUPS: Final = 5
 """At each examination of a running bot, once a minute: Slack allows about 20, which people need as well."""
@@ -29,8 +29,8 @@ _Members = Mapping[str, Collection[str] | None]
 class ListedPeople:
     """Remembers which listed people are refused, since Slack does not call them full members."""
 
-    def __init__(self, people: People, turns: Turns) -> None:
-        self._people = people
+    def __init__(self, profiles: Profiles, turns: Turns) -> None:
+        self._profiles = profiles
         self._turns = turns
         self._refused: dict[str, Finding] = {}
 
@@ -41,14 +41,14 @@ class ListedPeople:
         """
         for user_id in self._turns.due() if self._turns.names else filter(None, [member]):
             try:
-                profile = await self._people.profile_of(user_id)
+                profile = await self._profiles.profile_of(user_id)
             except PersonUnknown:
                 break  # the next question would not be answered either
             self._refused.pop(user_id, None)
             if profile is not None and profile.flaws:
                 self._refused[user_id] = _listed_in_vain(user_id, ", ".join(sorted(profile.flaws)))
             self._turns.note(user_id, is_good=user_id not in self._refused)
-        return [*self._refused.values(), *filter(None, [self._people.trouble])]
+        return [*self._refused.values(), *filter(None, [self._profiles.trouble])]
 
 
 class AllowedPeople:
@@ -78,7 +78,7 @@ class AllowedPeople:
 
 def people_check(  # noqa: PLR0913 - what is examined, by name
     memberships: Memberships,
-    people: People,
+    profiles: Profiles,
     clock: Callable[[], datetime],
     *,
     users: Collection[str],
@@ -86,7 +86,7 @@ def people_check(  # noqa: PLR0913 - what is examined, by name
     most: int = LOOKUPS,
 ) -> Check:
     """Return the check of listed users and user groups, of which `most` are asked about at each examination."""
-    listed = ListedPeople(people, Turns(tuple(users), clock, most))
+    listed = ListedPeople(profiles, Turns(tuple(users), clock, most))
     allowed = AllowedPeople(memberships, users, Turns(usergroups, clock, most), listed)
     return Check(part=Part.PEOPLE, examine=allowed.examine)
 

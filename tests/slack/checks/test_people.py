@@ -14,7 +14,7 @@ from bot.sandbox.workspace import OUTSIDERS, User, UserGroup
 from bot.slack.api import SlackWeb
 from bot.slack.checks.people import people_check, report_people
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
-from bot.slack.people import People
+from bot.slack.profiles import Profiles
 from tests.clock import Clock
 
 ADA, GRACE = "U0ADA0001", "U0GRACE01"
@@ -29,9 +29,9 @@ def memberships(slack: FakeSlack, web: SlackWeb, clock: Clock) -> Memberships:
 
 
 @pytest.fixture
-def people(web: SlackWeb, clock: Clock) -> People:
+def profiles(web: SlackWeb, clock: Clock) -> Profiles:
     """Return what Slack says of people."""
-    return People(web, clock)
+    return Profiles(web, clock)
 
 
 class Examine(Protocol):
@@ -42,11 +42,11 @@ class Examine(Protocol):
 
 
 @pytest.fixture
-def examine(memberships: Memberships, people: People) -> Examine:
+def examine(memberships: Memberships, profiles: Profiles) -> Examine:
     """Return what examines lists."""
 
     async def examine(users: tuple[str, ...], usergroups: tuple[str, ...]) -> list[Finding]:
-        return list(await people_check(memberships, people, Clock(), users=users, usergroups=usergroups).examine())
+        return list(await people_check(memberships, profiles, Clock(), users=users, usergroups=usergroups).examine())
 
     return examine
 
@@ -143,13 +143,13 @@ async def test_the_examination_shares_the_answers_that_people_need(
 
 
 async def test_many_groups_are_asked_about_slowly(
-    slack: FakeSlack, memberships: Memberships, people: People, clock: Clock
+    slack: FakeSlack, memberships: Memberships, profiles: Profiles, clock: Clock
 ) -> None:
     """Five a minute, and each once an hour: Slack allows about twenty, which people need as well."""
     groups = [f"S0{number:07}" for number in range(12)]
     for each in groups:
         slack.workspace.user_groups[each] = UserGroup(id=each, handle=each.lower(), members=(ADA,))
-    check = people_check(memberships, people, clock, users=(), usergroups=groups)
+    check = people_check(memberships, profiles, clock, users=(), usergroups=groups)
     counts = []
     for _ in range(10):
         [found] = await check.examine()
@@ -220,13 +220,13 @@ async def test_an_outage_is_told_of_one_person(slack: FakeSlack, examine: Examin
 
 
 async def test_many_listed_people_are_asked_about_slowly(
-    slack: FakeSlack, memberships: Memberships, people: People, clock: Clock
+    slack: FakeSlack, memberships: Memberships, profiles: Profiles, clock: Clock
 ) -> None:
     """Five a minute, and each once an hour."""
     users = [f"U0{number:07}" for number in range(12)]
     for each in users:
         slack.workspace.change_user(User(id=each, name=each.lower(), real_name=each))
-    check = people_check(memberships, people, clock, users=users, usergroups=())
+    check = people_check(memberships, profiles, clock, users=users, usergroups=())
     counts = []
     for _ in range(6):
         await check.examine()

@@ -17,6 +17,7 @@ from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import (
     AccessRefused,
     BotError,
+    BucketNotInChannel,
     DatabaseRestored,
     DatabaseUnavailable,
     EnablingNotAllowed,
@@ -24,6 +25,7 @@ from bot.model.errors import (
     NotAllowed,
     OtherWorkspace,
     Outsider,
+    OwnRequest,
     PersonUnknown,
     SlackUnavailable,
     TokenLivesTooLong,
@@ -576,13 +578,14 @@ def test_the_contact_is_a_mention_or_text(contact: str, expected: str) -> None:
     assert f"Please ask {expected}." in render.refusal(NotAllowed(), contact=contact)
 
 
+_READERS_TURN = {MembershipUnknown, PersonUnknown, EnablingNotAllowed, OtherWorkspace, BucketNotInChannel, OwnRequest}
+
+
 @pytest.mark.parametrize(
     ("error", "asks"),
     [
         *(
-            pytest.param(
-                leaf(), leaf not in {MembershipUnknown, PersonUnknown, EnablingNotAllowed, OtherWorkspace}, id=leaf.code
-            )
+            pytest.param(leaf(), leaf not in _READERS_TURN, id=leaf.code)
             for leaf in sorted(leaves(AccessRefused), key=lambda leaf: leaf.code)
         ),
         pytest.param(SlackUnavailable(), False, id="slack_unavailable"),

@@ -46,7 +46,7 @@ class _Answer:
     profile: Profile | None
 
 
-class People:
+class Profiles:
     """Profiles, at most a minute old while Slack answers; concurrent callers share one question about a person."""
 
     def __init__(self, web: SlackWeb, clock: Callable[[], datetime]) -> None:

@@ -21,7 +21,7 @@ from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import OUTSIDERS, User
 from bot.slack.api import TIMEOUT, SlackWeb
 from bot.slack.memberships import Memberships
-from bot.slack.people import OLDEST_PROFILE, PROFILE_LIFETIME, SILENCE_LIFETIME, People
+from bot.slack.profiles import OLDEST_PROFILE, PROFILE_LIFETIME, SILENCE_LIFETIME, Profiles
 from bot.slack.session import SlackClient, open_session
 from tests.between import stand_between
 from tests.clock import Clock
@@ -48,9 +48,9 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-def people(slack: FakeSlack, http: aiohttp.ClientSession, clock: Clock) -> People:
-    """Return what Slack says of people."""
-    return People(connect(slack.api_url, http), clock)
+def profiles(slack: FakeSlack, http: aiohttp.ClientSession, clock: Clock) -> Profiles:
+    """Return what Slack says of profiles."""
+    return Profiles(connect(slack.api_url, http), clock)
 
 
 def connect(address: str, http: aiohttp.ClientSession) -> SlackWeb:
@@ -58,19 +58,19 @@ def connect(address: str, http: aiohttp.ClientSession) -> SlackWeb:
     return SlackWeb(SlackClient(token="xoxb-sandbox-bot", base_url=address, session=http, retry_handlers=[]))
 
 
-def gate_of(slack: FakeSlack, http: aiohttp.ClientSession, people: People, clock: Clock, *users: str) -> Gate:
+def gate_of(slack: FakeSlack, http: aiohttp.ClientSession, profiles: Profiles, clock: Clock, *users: str) -> Gate:
     """Build a gate that lists these users, and a group."""
     allowlist = Allowlist(
         users=frozenset(users), usergroups=frozenset({GROUP}), channels=frozenset(), buckets=(), may_enable=True
     )
     memberships = Memberships(connect(slack.api_url, http), clock)
-    return Gate(allowlist.rules(), Home(team_id=HOME, enterprise_id=None), memberships, people)
+    return Gate(allowlist.rules(), Home(team_id=HOME, enterprise_id=None), memberships, profiles)
 
 
 @pytest.fixture
-def gate(slack: FakeSlack, http: aiohttp.ClientSession, people: People, clock: Clock) -> Gate:
+def gate(slack: FakeSlack, http: aiohttp.ClientSession, profiles: Profiles, clock: Clock) -> Gate:
     """Build a gate that lists everyone who must not get in."""
-    return gate_of(slack, http, people, clock, *(user.id for user in OUTSIDERS), "USLACKBOT", "U0NOBODY1")
+    return gate_of(slack, http, profiles, clock, *(user.id for user in OUTSIDERS), "USLACKBOT", "U0NOBODY1")
 
 
 @pytest.mark.parametrize("user", OUTSIDERS, ids=lambda user: user.name)
@@ -108,14 +108,14 @@ async def test_a_person_who_leaves_is_out_within_a_minute(slack: FakeSlack, gate
     await gate.permit_user(ADA)
 
 
-async def test_a_crowd_asks_once_a_minute(slack: FakeSlack, people: People, clock: Clock) -> None:
+async def test_a_crowd_asks_once_a_minute(slack: FakeSlack, profiles: Profiles, clock: Clock) -> None:
     """Of each person, however many wait for the answer."""
-    await asyncio.gather(*(people.profile_of(ADA) for _ in range(20)))
+    await asyncio.gather(*(profiles.profile_of(ADA) for _ in range(20)))
     clock.advance(PROFILE_LIFETIME - timedelta(milliseconds=1))
-    await people.profile_of(ADA)
+    await profiles.profile_of(ADA)
     assert len(slack.calls_of("users.info")) == 1
     clock.advance(timedelta(milliseconds=1))
-    await people.profile_of(ADA)
+    await profiles.profile_of(ADA)
     assert len(slack.calls_of("users.info")) == 2
 
 
@@ -145,7 +145,7 @@ SILENCES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("silence", SILENCES.values(), ids=SILENCES)
 async def test_without_any_answer_the_bot_refuses(
-    slack: FakeSlack, gate: Gate, people: People, clock: Clock, silence: dict[str, Any]
+    slack: FakeSlack, gate: Gate, profiles: Profiles, clock: Clock, silence: dict[str, Any]
 ) -> None:
     """For a moment, in which Slack is left alone; then it is asked again."""
     slack.fail_next("users.info", **silence)
@@ -154,16 +154,16 @@ async def test_without_any_answer_the_bot_refuses(
             await gate.permit_user(ADA)
     asked = len(slack.calls_of("users.info"))
     assert (refused.value.retryable, "Try again" in refused.value.user_message) == (True, True)
-    assert people.trouble is not None
-    assert (people.trouble.event, people.trouble.mark) == ("people_not_asked", Mark.WARNING)
+    assert profiles.trouble is not None
+    assert (profiles.trouble.event, profiles.trouble.mark) == ("people_not_asked", Mark.WARNING)
     clock.advance(SILENCE_LIFETIME)
     await gate.permit_user(ADA)
     assert len(slack.calls_of("users.info")) == asked + 1
-    assert people.trouble is None
+    assert profiles.trouble is None
 
 
 async def test_during_an_outage_the_last_answer_counts_for_ten_minutes(
-    slack: FakeSlack, gate: Gate, people: People, clock: Clock
+    slack: FakeSlack, gate: Gate, profiles: Profiles, clock: Clock
 ) -> None:
     """Whatever it was: a member stays in, and a guest out."""
     await gate.permit_user(ADA)
@@ -171,23 +171,23 @@ async def test_during_an_outage_the_last_answer_counts_for_ten_minutes(
         await gate.permit_user("U0GUEST01")
     slack.fail_next("users.info", status=503, times=100)
     clock.advance(OLDEST_PROFILE - timedelta(seconds=1))
-    assert await people.profile_of(ADA) is not None
+    assert await profiles.profile_of(ADA) is not None
     with pytest.raises(NotAMember):
         await gate.permit_user("U0GUEST01")
     clock.advance(SILENCE_LIFETIME)
     with pytest.raises(PersonUnknown):
-        await people.profile_of(ADA)
+        await profiles.profile_of(ADA)
 
 
-async def test_slack_is_left_alone_as_long_as_it_asks_for(slack: FakeSlack, people: People, clock: Clock) -> None:
+async def test_slack_is_left_alone_as_long_as_it_asks_for(slack: FakeSlack, profiles: Profiles, clock: Clock) -> None:
     """During a rate limit, no further request about this person is sent."""
     slack.fail_next("users.info", retry_after=30)
     for seconds in (0, 10, 19):
         clock.advance(timedelta(seconds=seconds))
         with pytest.raises(PersonUnknown):
-            await people.profile_of(ADA)
+            await profiles.profile_of(ADA)
     clock.advance(timedelta(seconds=1))
-    await people.profile_of(ADA)
+    await profiles.profile_of(ADA)
     assert len(slack.calls_of("users.info")) == 2
 
 
@@ -202,32 +202,32 @@ NOT_KNOWN: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("failure", NOT_KNOWN.values(), ids=NOT_KNOWN)
 async def test_an_app_without_the_scope_works_as_before(
-    slack: FakeSlack, gate: Gate, people: People, clock: Clock, failure: dict[str, Any]
+    slack: FakeSlack, gate: Gate, profiles: Profiles, clock: Clock, failure: dict[str, Any]
 ) -> None:
     """The list decides, and the operator reads what is missing until it is there."""
     slack.fail_next("users.info", **failure, times=2)
     await gate.permit_user(ADA)
     await gate.permit_user("U0GUEST01")
-    assert people.trouble is not None
-    assert (people.trouble.event, people.trouble.mark, people.trouble.blocks) == (
+    assert profiles.trouble is not None
+    assert (profiles.trouble.event, profiles.trouble.mark, profiles.trouble.blocks) == (
         "people_not_looked_up",
         Mark.WARNING,
         False,
     )
-    assert "users:read" in people.trouble.fix
+    assert "users:read" in profiles.trouble.fix
     with pytest.raises(NotAllowed):
         await gate.permit_user(MALLORY)
     clock.advance(PROFILE_LIFETIME)
     with pytest.raises(NotAMember):
         await gate.permit_user("U0GUEST01")
-    assert people.trouble is None
+    assert profiles.trouble is None
 
 
 @asynccontextmanager
-async def _answering(answer: object, http: aiohttp.ClientSession, clock: Clock) -> AsyncIterator[People]:
+async def _answering(answer: object, http: aiohttp.ClientSession, clock: Clock) -> AsyncIterator[Profiles]:
     async with stand_between() as between:
         between.tamper = lambda _: web.json_response(answer)
-        yield People(connect(f"{between.address}/api/", http), clock)
+        yield Profiles(connect(f"{between.address}/api/", http), clock)
 
 
 MEMBER = {"id": ADA, "team_id": HOME}
@@ -261,21 +261,21 @@ async def test_every_answer_is_read_once(
     http: aiohttp.ClientSession, clock: Clock, answer: object, *, expected: bool | type[AccessRefused] | None
 ) -> None:
     """What describes nobody says nothing; what describes someone else is no answer."""
-    async with _answering(answer, http, clock) as people:
+    async with _answering(answer, http, clock) as profiles:
         if isinstance(expected, type):
             with pytest.raises(expected):
-                await people.profile_of(ADA)
+                await profiles.profile_of(ADA)
             return
-        profile = await people.profile_of(ADA)
+        profile = await profiles.profile_of(ADA)
     assert (profile is None) is (expected is None)
     assert profile is None or profile.is_member_of(HOME, None) is expected
 
 
 async def test_what_is_refused_anyway_does_not_wait(
-    slack: FakeSlack, http: aiohttp.ClientSession, people: People, clock: Clock
+    slack: FakeSlack, http: aiohttp.ClientSession, profiles: Profiles, clock: Clock
 ) -> None:
     """A guest need not try again when Slack knows more, nor does a person who is on no list."""
-    gate = gate_of(slack, http, people, clock)
+    gate = gate_of(slack, http, profiles, clock)
     slack.fail_next("usergroups.users.list", error="internal_error")
     with pytest.raises(NotAMember):
         await gate.permit_user("U0GUEST01")
