@@ -55,6 +55,11 @@ OLDEST: Final = Family(
     name="r2_credential_bot_submissions_oldest_waiting_seconds",
     meaning="How long the oldest of them has waited; 0 without any. From the database.",
 )
+UNAPPROVED: Final = Family(
+    kind=Kind.GAUGE,
+    name="r2_credential_bot_approvals_waiting",
+    meaning="Submissions that wait for another person's approval. From the database.",
+)
 UNPOSTED: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_results_unposted",
@@ -126,6 +131,7 @@ READ: Final = (
     FINDINGS,
     WAITING,
     OLDEST,
+    UNAPPROVED,
     UNPOSTED,
     CATALOGS,
     REFRESHED,

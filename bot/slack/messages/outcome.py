@@ -47,6 +47,8 @@ class Special(StrEnum):
     """Stored, but Cloudflare says that it does not work or is not there."""
     NOWHERE = "nowhere"
     """Refused because the bucket has no usable catalog; nothing was wrong with the token."""
+    NOT_APPROVED = "not_approved"
+    """Denied because no approval counts; the person was allowed to ask."""
     RESTORED = "restored"
     """Expired because the database was restored: it is not known what was done after the backup."""
 
@@ -120,6 +122,13 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
             words="no usable catalog",
         ),
         State.DENIED: _denied(_NOT_STORED),
+        Special.NOT_APPROVED: Outcome(
+            mark=":no_entry:",
+            title="Not approved, nothing changed",
+            view_title="Not approved",
+            headline=_NOT_STORED,
+            words="not approved",
+        ),
         State.FAILED: Outcome(
             mark=":x:",
             title="Not stored, nothing changed",
@@ -233,3 +242,9 @@ TASK_WORDS: Final[Mapping[Task, TaskWords]] = {
         aside=", to enable the catalog",
     ),
 }
+
+AWAITING_WORDS: Final = TaskWords(
+    title="Waiting for approval",
+    sentence="The token for the catalog of *{bucket}* passed the checks. It stays encrypted until someone has decided.",
+    aside="",
+)

@@ -12,9 +12,9 @@ import structlog
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, DatabaseTrouble, RecordDamaged
 from bot.model.place import DIRECT
-from bot.model.submission import NewSubmission, Sealed, State, Submission
+from bot.model.submission import NewSubmission, Sealed, State, Submission, Task
 from bot.policy.permit import Permit
-from bot.policy.rules import Verb
+from bot.policy.rules import Rule, Verb
 from bot.slack import form as modal
 from bot.slack.blocks import Json
 from bot.slack.channels import NOT_LISTED
@@ -45,6 +45,10 @@ _TOO_MANY_CHECKS: Final = (
 _NO_CHANNEL: Final = "Choose the channel to which the result is posted."
 _NOWHERE: Final = "Choose a channel, or tick below that the result is sent to you directly."
 _DIRECT_NOT_ALLOWED: Final = "Results of this bot go to channels only. Choose one, and untick the direct message."
+_NOWHERE_TO_ASK: Final = (
+    "This has to be approved by someone else, who is asked in the channel of the result. Choose a channel, and untick "
+    "the direct message."
+)
 _START_AFRESH: Final = (
     "Nothing was sent to Cloudflare, and the token you pasted was not kept. Close this and type "
     f"`{COMMAND}` to start again."
@@ -104,7 +108,8 @@ class StoreCredential:
         )
         errors = self._find_errors(submit, permit, channel_problem)
         if not errors:
-            permit.require(Verb.of_task(submit.form.task), self._key(submit), submit.form.channel_id)
+            rule = permit.require(Verb.of_task(submit.form.task), self._key(submit), submit.form.channel_id)
+            errors = _find_nobody_asked(submit, rule)
         return errors
 
     async def _accept(self, submit: Submit) -> Json:
@@ -212,6 +217,13 @@ class StoreCredential:
             contact=self.parts.contact,
             may_enable=self.parts.may_enable,
         )
+
+
+def _find_nobody_asked(submit: Submit, rule: Rule) -> dict[str, str]:
+    """Return a form error where approvers would be asked in a direct message: that is the requester's own."""
+    place = rule.approval_channel or submit.form.channel_id
+    is_asked = rule.approvals > 0 and submit.form.task is Task.STORE
+    return {modal.CHANNEL_BLOCK: _NOWHERE_TO_ASK} if is_asked and place == DIRECT else {}
 
 
 def _update(view: Json) -> Json:
