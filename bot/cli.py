@@ -40,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _parser.print_help(sys.stderr)
         sys.exit(_SETTINGS_PROBLEM)
     execute = values.pop("execute")
+    not_hardened = _harden(restarts=execute is run and arguments is None)
+    if execute in (run, check):
+        values["not_hardened"] = not_hardened
+    else:
+        _warn(*not_hardened)
     try:
         execute(**values)
     except KeyboardInterrupt:
@@ -94,11 +99,9 @@ _role: Final = _argument(
 
 
 @_command(_role)
-def run(role: str) -> None:
+def run(role: str, not_hardened: Sequence[str]) -> None:
     """Run the bot. Settings come from the environment and from .env (see the README)."""
-    from bot.operations.hardening import harden
-
-    not_hardened = harden()  # before other imports: see bot/operations/hardening.py
+    from bot.operations.hardening import forget_variables
     from bot.operations.stop_signals import end_now, leave_at_once
 
     leave_at_once()
@@ -108,13 +111,14 @@ def run(role: str) -> None:
         from bot.model.role import Role
         from bot.operations.checks import log_doubts
         from bot.operations.logs import configure_logging
-        from bot.settings import SettingsError, load_settings
+        from bot.settings import SettingsError, find_secret_variables, load_settings
 
     configure_logging("info", None)  # before a word is printed: a full pipe or disk would stop the start at a warning
     try:
         loaded = load_settings(role=Role(role))
     except SettingsError as error:
         _refuse("The bot cannot start. Fix these settings:", *error.problems)
+    forget_variables(find_secret_variables())
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_doubts(loaded, not_hardened)
     sys.setswitchinterval(0.001)  # the database's thread gets its turn sooner: a third more submissions per second
@@ -123,7 +127,7 @@ def run(role: str) -> None:
         end_now(await run_bot(loaded.settings))
 
     try:
-        asyncio.run(live())
+        asyncio.run(live(), debug=False)  # PYTHONASYNCIODEBUG would log what callbacks are called with, and results
     except StartRefused as error:
         _refuse("The bot cannot start.", str(error))
     except Exception:
@@ -136,19 +140,17 @@ def run(role: str) -> None:
     _argument("--json", action="store_true", dest="as_json", help="print a JSON object instead of lines"),
     _argument("--url", help="over HTTP, also send a signed request to the https:// URL at which Slack reaches the bot"),
 )
-def check(role: str, url: str | None, *, as_json: bool) -> None:
+def check(role: str, url: str | None, not_hardened: Sequence[str], *, as_json: bool) -> None:
     """Examine everything that the bot needs, and change nothing; exit code 1 if something has to be fixed."""
-    from bot.operations.hardening import harden
-
-    not_hardened = harden()
     with _imports():
         from bot.check import check as examine_everything
         from bot.check import check_without_settings
         from bot.model.role import Role
         from bot.operations.check_report import CheckReport, to_json
         from bot.operations.conditions import has_failed
+        from bot.operations.hardening import forget_variables
         from bot.operations.logs import configure_logging
-        from bot.settings import SettingsError, load_settings
+        from bot.settings import SettingsError, find_secret_variables, load_settings
 
     configure_logging("critical", None)  # the findings say it all
     report = CheckReport(sys.stderr if as_json else sys.stdout)
@@ -157,6 +159,7 @@ def check(role: str, url: str | None, *, as_json: bool) -> None:
     except SettingsError as error:
         found = asyncio.run(check_without_settings(error.problems, not_hardened, report))
     else:
+        forget_variables(find_secret_variables())
         found = asyncio.run(examine_everything(loaded, not_hardened, report, url))
     if as_json:
         _print(to_json(found) + "\n")
@@ -166,7 +169,7 @@ def check(role: str, url: str | None, *, as_json: bool) -> None:
 @_command(_argument("path", type=Path, help="the file to create; it must not exist"))
 def backup(path: Path) -> None:
     """Copy the SQLite database while the bot runs, without what is open. See docs/backup.md."""
-    _harden()
+    _clean_up_at_a_signal()
     from datetime import UTC, datetime
 
     from bot.settings import SettingsError, find_no_settings, load_database_settings
@@ -191,19 +194,22 @@ def backup(path: Path) -> None:
 @_command()
 def restored() -> None:
     """End all that the database holds open, after a restore that the bot cannot recognise. See docs/backup.md."""
-    _harden()
+    _clean_up_at_a_signal()
     from bot.model.errors import StartRefused
+    from bot.operations.hardening import forget_variables
     from bot.operations.logs import configure_logging
-    from bot.settings import SettingsError, find_no_settings, load_database_settings
+    from bot.settings import SettingsError, find_no_settings, find_secret_variables, load_database_settings
     from bot.storage.opening import end_after_a_restore
 
     configure_logging("info", None)
     try:
-        ended = asyncio.run(end_after_a_restore(load_database_settings()))
+        settings, hints = load_database_settings(), find_no_settings()
+        forget_variables(find_secret_variables())
+        ended = asyncio.run(end_after_a_restore(settings))
     except SettingsError as error:
         _refuse(*error.problems)
     except StartRefused as error:
-        _refuse(str(error), *find_no_settings())
+        _refuse(str(error), *hints)
     print(f"Open submissions that were ended: {ended}. The bot tells their users when it runs.")
 
 
@@ -213,7 +219,7 @@ def restored() -> None:
 )
 def person(user: str, *, is_to_forget: bool) -> None:
     """Print all that is kept of one person as JSON Lines, while the bot runs; with --forget, forget it."""
-    _harden()
+    _clean_up_at_a_signal()
     from bot.model.errors import StartRefused
     from bot.settings import SettingsError, find_no_settings, load_database_settings
     from bot.storage.one_person import export_person, forget
@@ -276,7 +282,7 @@ def sandbox(port: int | None, transport: Literal["socket", "http"]) -> None:
 )
 def keygen(path: Path, *, is_for_audit: bool) -> None:
     """Generate a private sealing key (PKCS#8 PEM, mode 0600) and print its public half."""
-    _harden()
+    _clean_up_at_a_signal()
     from bot.sealing.audit_key import write_audit_key
     from bot.sealing.hpke import generate_private_key
     from bot.sealing.key_files import write_key_file
@@ -315,10 +321,18 @@ def _print(text: str) -> None:
     print(text, end="", flush=True)  # now, while `main` can still catch that the reader is gone
 
 
-def _harden() -> None:
+def _harden(*, restarts: bool) -> list[str]:
+    """Harden the process of any command: its environment, too, may hold all secrets. Before other imports: see there.
+
+    Only a process that stays, and was started for this command, overwrites freed memory: it starts again for that.
+    """
+    from bot.operations.freed_memory import overwrite_freed_memory
     from bot.operations.hardening import harden
 
-    _warn(*harden())
+    return [*(overwrite_freed_memory() if restarts else ()), *harden()]
+
+
+def _clean_up_at_a_signal() -> None:
     from bot.operations.stop_signals import clean_up_at_a_signal
 
     clean_up_at_a_signal()

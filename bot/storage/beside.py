@@ -32,7 +32,8 @@ async def open_beside(settings: DatabaseSettings) -> AsyncIterator[tuple[Databas
 
 def _find_chain(settings: DatabaseSettings) -> AuditChain:
     """Return the chain, and never make a key: with a new one, everything would look forged."""
-    if not settings.audit_keys and not (settings.data_dir / AUDIT_KEY).exists():
+    is_in_file = settings.postgres_url is None and not settings.audit_keys
+    if is_in_file and not (settings.data_dir / AUDIT_KEY).exists():
         message = f"{AUDIT_KEY_SETTING}: is not set, and there is no file {settings.data_dir / AUDIT_KEY}"
         raise StartRefused(message)
     try:

@@ -28,10 +28,16 @@ _LAST: Final = select(AUDIT).order_by(AUDIT.c.number.desc()).limit(1)
 def load_chain(settings: DatabaseSettings) -> AuditChain:
     """Return the chain with the operator's keys, or with the bot's own, which is made if there is none.
 
-    Raises StartRefused, and OSError where the data directory cannot be used.
+    Processes that share a PostgreSQL may share no directory; without a key that was given, they take Slack's bot token,
+    which all of them have and the database has not. Raises StartRefused, and OSError for an unusable data directory.
     """
     if settings.audit_keys:
         return AuditChain(Authenticity(key.reveal() for key in settings.audit_keys))
+    if settings.postgres_url is not None:
+        if settings.slack_bot_token is None:
+            message = f"{AUDIT_KEY_SETTING}: set it as for the bot, or SLACK_BOT_TOKEN if the bot has no such key"
+            raise StartRefused(message)
+        return AuditChain(Authenticity([settings.slack_bot_token.reveal()]))
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     require_private(settings.data_dir, DATA_DIR_SETTING)
     try:
@@ -66,7 +72,7 @@ def require_same_key(connection: Connection, chain: AuditChain) -> None:
     if last is not None and not chain.authenticity.key_ids.intersection(key_id):
         message = (
             f"{AUDIT_KEY_SETTING}: the records of this database are signed with another key; set the same one for "
-            f"every process, or put the file {AUDIT_KEY} back into the data directory. If it is lost, stop all "
-            "processes and run `r2-credential-bot audit begin`"
+            f"every process, or put the file {AUDIT_KEY} back into the data directory (with PostgreSQL, the default "
+            "changes with SLACK_BOT_TOKEN). If it is lost, stop all processes and run `r2-credential-bot audit begin`"
         )
         raise StartRefused(message)

@@ -164,7 +164,7 @@ async def office(plain_house: House) -> AsyncIterator[Office]:  # noqa: F811 - t
     """Let a rule need the approval of a member of a user group."""
     house, groups = plain_house, Groups()
     house.asker = asker = Approvers(house.death)
-    house.policy = gate = Gate([RULE], Home(team_id="T1", enterprise_id=None), groups)
+    house.real_gate = gate = Gate([RULE], Home(team_id="T1", enterprise_id=None), groups)
     yield Office(house=house, asker=asker, groups=groups, gate=gate, approvals=Approvals(house.database))
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, MembershipUnknown, NotAnApprover, OwnRequest, UsergroupUnreadable
+from bot.policy.attempt import RefusedAttempt
 from bot.policy.permit import Permit
 from bot.policy.rules import People, Person, Rule, Verb
 
@@ -71,14 +72,14 @@ APPROVERS: dict[str, tuple[Permit, type[AccessRefused] | None]] = {
 @pytest.mark.parametrize(("permit", "said"), APPROVERS.values(), ids=APPROVERS)
 def test_who_may_approve(permit: Permit, said: type[AccessRefused] | None) -> None:
     """The listed ones; if none is listed, anyone whom a rule lets approve. Never the one who asks."""
-    noted: list[AccessRefused] = []
+    noted: list[RefusedAttempt] = []
     permit = replace(permit, note=noted.append)
     if said is None:
         permit.require_approver(permit.rules[0], "U0ADA", LAKE, "C1")
     else:
         with pytest.raises(said):
             permit.require_approver(permit.rules[0], "U0ADA", LAKE, "C1")
-    assert [type(each) for each in noted] == ([] if said is None else [said])
+    assert [type(each.refusal) for each in noted] == ([] if said is None else [said])
 
 
 def test_what_is_required_is_granted_on_the_terms_of_the_rule() -> None:
@@ -101,3 +102,26 @@ def test_a_person_sees_what_some_rule_names_for_them() -> None:
     assert seen(make_permit("U0SAM", lake, pond)) == [False, False]
     assert seen(make_permit("U0ADA", ASKED)) == [True, True]
     assert make_permit("U0ADA", ASKED, lake).outlook() == make_permit("U0ADA", ASKED).outlook()
+
+
+LAKES = Rule(name="lakes", who=People(users=frozenset({"U0ADA"})), buckets=("la*",), channels=frozenset({"C1"}))
+REST = replace(LAKES, name="rest", buckets=(), channels=frozenset())
+LAST = replace(REST, name="last")
+TERMS: dict[str, tuple[BucketKey | None, str | None, list[str]]] = {
+    "all is known": (LAKE, "C1", ["lakes"]),
+    "all is known, of another channel": (LAKE, "C2", ["rest"]),
+    "the channel is open": (LAKE, None, ["lakes", "rest"]),
+    "the channel is open, of another bucket": (replace(LAKE, bucket="pond"), None, ["rest"]),
+    "the bucket is open": (None, "C1", ["lakes", "rest"]),
+    "both are open": (None, None, ["lakes", "rest"]),
+}
+
+
+@pytest.mark.parametrize(("key", "channel", "names"), TERMS.values(), ids=TERMS)
+def test_which_rules_may_decide_is_known_before_all_is(
+    key: BucketKey | None, channel: str | None, names: list[str]
+) -> None:
+    """Up to the first that fits whatever is still to be chosen."""
+    permit = make_permit("U0ADA", LAKES, REST, LAST)
+    assert [rule.name for rule in permit.find_rules(Verb.STORE, key, channel)] == names
+    assert permit.find_rules(Verb.ROTATE, key, channel) == []
