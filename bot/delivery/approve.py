@@ -23,7 +23,7 @@ from bot.model.errors import (
     NotApproved,
 )
 from bot.model.move import Changes, Move
-from bot.model.submission import Pending, State, Submission
+from bot.model.submission import Pending, State, Submission, Task
 from bot.policy.rules import Rule
 
 ASK_AGAIN_AFTER: Final = timedelta(seconds=60)
@@ -76,10 +76,16 @@ class Approve(Step):
         return self._pass(submission, Changes(decided_by=decision.user_id))
 
     def _pass(self, submission: Submission, changes: Changes) -> Move | None:
-        """Go on to the write, which needs new checks if the wait was long."""
-        if submission.state is not State.AWAITING_APPROVAL:
+        """Go on to the write. A token needs new checks first if the wait was long."""
+        if submission.state is not State.AWAITING_APPROVAL or self._is_passed(submission, changes):
             return None
-        return Move(to=State.VERIFYING, at=self._tools.clock(), changes=changes)
+        to = State.AWAITING_APPROVAL if submission.task is Task.ENABLE else State.VERIFYING
+        return Move(to=to, at=self._tools.clock(), changes=changes)
+
+    @staticmethod
+    def _is_passed(submission: Submission, changes: Changes) -> bool:
+        """Return whether nothing is left to record: a catalog is enabled from this very state."""
+        return submission.task is Task.ENABLE and submission.decided_by == changes.decided_by
 
     def _end(self, submission: Submission, error: NotApproved, decision: Decision) -> Move:
         move = end_unwritten(submission, State.DENIED, error, self._tools.clock())

@@ -17,6 +17,6 @@ Plan = tuple[type[Step], ...]
 PLANS: Final[Mapping[Task, Plan]] = {
     Task.STORE: (Permit, Verify, Approve, Store, Confirm),
     Task.CHECK: (Permit, Verify),
-    Task.ENABLE: (Permit, Enable),
+    Task.ENABLE: (Permit, Approve, Enable),
 }
 """Steps that are done are skipped; the report follows the last step, or the one that ended the submission."""

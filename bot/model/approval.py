@@ -48,7 +48,7 @@ class Decision:
         return replace(self, signature=authenticity.sign(_KIND, self._fields()))
 
     def is_authentic(self, authenticity: Authenticity) -> bool:
-        """Return whether the bot signed it. Whoever can write rows cannot decide by that."""
+        """Return whether the bot signed it. Anyone who can write rows cannot decide by that."""
         return authenticity.verifies(_KIND, self._fields(), self.signature)
 
     def _fields(self) -> dict[str, str]:

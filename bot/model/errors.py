@@ -507,7 +507,7 @@ class ApprovalDenied(NotApproved):
     """An approver said no."""
 
     code = "approval_denied"
-    cause = "An approver denied it, and the token was erased."
+    cause = "An approver denied it."
     fixes = ("Ask the approver why.",)
 
 
@@ -532,7 +532,7 @@ class ApproverRemoved(NotApproved):
 
     code = "approver_removed"
     cause = "The person who approved it may no longer do that, so the approval does not count."
-    fixes = ("Submit the token again, and ask another approver.",)
+    fixes = ("Submit it again, and ask another approver.",)
 
 
 class DecisionForged(NotApproved):

@@ -124,9 +124,9 @@ ENDINGS: Final = frozenset(
 _SLOT_UNTOUCHED: Final = frozenset({State.REFUSED, State.DENIED, State.FAILED, State.SUPERSEDED, State.EXPIRED})
 
 STEPS: Final[Mapping[State, frozenset[State]]] = {
-    State.ACCEPTED: _SLOT_UNTOUCHED | {State.VERIFYING, State.CHECKED, State.ENABLED},
+    State.ACCEPTED: _SLOT_UNTOUCHED | {State.VERIFYING, State.AWAITING_APPROVAL, State.CHECKED, State.ENABLED},
     State.VERIFYING: _SLOT_UNTOUCHED | {State.AWAITING_APPROVAL, State.STORING, State.CHECKED},
-    State.AWAITING_APPROVAL: _SLOT_UNTOUCHED | {State.VERIFYING},
+    State.AWAITING_APPROVAL: _SLOT_UNTOUCHED | {State.VERIFYING, State.ENABLED},
     # A write may be in flight: EXPIRED would claim that nothing was sent.
     State.STORING: frozenset(
         {State.CONFIRMING, State.REFUSED, State.DENIED, State.FAILED, State.UNCERTAIN, State.SUPERSEDED}

@@ -567,3 +567,22 @@ async def _die_at(office: Office, step: int, name: str, choice: Choice) -> bool:
     if not task.cancelled():
         task.result()
     return task.cancelled()
+
+
+@pytest.mark.parametrize(
+    ("choice", "ending"), [(Choice.APPROVE, State.ENABLED), (Choice.DENY, State.DENIED), (None, State.EXPIRED)]
+)
+async def test_enabling_waits_as_well(office: Office, choice: Choice | None, ending: State) -> None:
+    """It costs money, and the bot cannot undo it."""
+    new = office.house.make_submission(bucket="pond", task=Task.ENABLE, sealed=Sealed())
+    await office.house.submissions.add(new)
+    assert await office.house.deliver(new.key) == ASK_AGAIN_AFTER
+    assert (await office.house.read()).state is State.AWAITING_APPROVAL
+    assert office.house.posts == []
+    if choice is not None:
+        await office.decide(choice)
+    await office.house.deliver_all(new.key)
+    ended = await office.house.read()
+    assert (ended.state, ended.decided_by) == (ending, APPROVER if choice else None)
+    assert len(office.house.posts) == (1 if choice is Choice.APPROVE else 0)
+    assert office.asker.endings == [("V1", ending)]

@@ -211,5 +211,5 @@ def test_the_progress_is_made_from_the_plan() -> None:
     assert [[step.state for step in steps_of(task)] for task in Task] == [
         [State.VERIFYING, State.AWAITING_APPROVAL, State.STORING, State.CONFIRMING],
         [State.VERIFYING],
-        [State.VERIFYING],
+        [State.AWAITING_APPROVAL, State.VERIFYING],
     ]

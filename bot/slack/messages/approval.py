@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from bot.model.approval import Choice, Decision
 from bot.model.catalog import CredentialStatus
-from bot.model.submission import Findings, Submission, TokenKind
+from bot.model.submission import Findings, Submission, Task, TokenKind
 from bot.slack.blocks import Json, actions, button, confirmation, context, date, escape, fields, section
 from bot.slack.messages.explanation import UNCHECKED
 from bot.slack.messages.facts import CREDENTIAL_WORDS, token_facts
@@ -24,9 +24,10 @@ CHOICES: Final = {APPROVE: Choice.APPROVE, DENY: Choice.DENY}
 _DID: Final = {Choice.APPROVE: "Approved", Choice.DENY: "Denied"}
 _MARKS: Final = {Choice.APPROVE: ":white_check_mark:", Choice.DENY: ":no_entry:"}
 _AFTERWARDS: Final = {
-    Choice.APPROVE: "The token is checked once more and stored; the result follows.",
-    Choice.DENY: "Nothing is stored, and the token is erased; the result follows.",
+    Choice.APPROVE: "The result follows when it is done.",
+    Choice.DENY: "Nothing is changed; the result follows.",
 }
+_KEPT: Final = {True: "", False: " \u00b7 the token was checked, and is kept encrypted"}
 _FINAL: Final = "An approval cannot be taken back."
 
 
@@ -35,6 +36,7 @@ class RedactedRequest:
     """All that an approver is shown of a submission that waits."""
 
     submission_id: str
+    task: Task
     user_id: str
     bucket: str
     reason: str
@@ -49,6 +51,7 @@ class RedactedRequest:
         """Take what may be shown."""
         return cls(
             submission_id=submission.id,
+            task=submission.task,
             user_id=submission.user_id,
             bucket=submission.key.bucket,
             reason=submission.reason,
@@ -62,7 +65,13 @@ class RedactedRequest:
     @property
     def headline(self) -> str:
         """Who asks for what, in one sentence."""
-        return f"<@{self.user_id}> asks to store a credential for the catalog of `{escape(self.bucket)}`."
+        what = "enable the catalog of" if self.is_enabling else "store a credential for the catalog of"
+        return f"<@{self.user_id}> asks to {what} `{escape(self.bucket)}`."
+
+    @property
+    def is_enabling(self) -> bool:
+        """Whether there is no token in it."""
+        return self.task is Task.ENABLE
 
 
 def request_message(request: RedactedRequest, value: str) -> Json:
@@ -73,7 +82,7 @@ def request_message(request: RedactedRequest, value: str) -> Json:
         section(f":raised_hand: *Approval needed*\n{request.headline} {how}"),
         fields(*_facts(request)),
         *([section("\n".join(remarks))] if remarks else []),
-        context(f"Reference {escape(request.submission_id)} \u00b7 the token was checked, and is kept encrypted"),
+        context(f"Reference {escape(request.submission_id)}{_KEPT[request.is_enabling]}"),
         actions(
             button("Approve", APPROVE, value, style="primary", confirm=_confirm_approval(request)),
             button("Deny", DENY, value, style="danger", confirm=_confirm_denial(request)),
@@ -109,9 +118,10 @@ def _facts(request: RedactedRequest) -> list[tuple[str, str]]:
     facts = [
         ("Bucket", f"`{escape(request.bucket)}`"),
         ("Requested by", f"<@{request.user_id}>"),
-        *token_facts(request.findings, request.token_kind, request.last_four, request.now),
-        ("Credential when asked", CREDENTIAL_WORDS[holds]),
     ]
+    if not request.is_enabling:
+        facts += token_facts(request.findings, request.token_kind, request.last_four, request.now)
+        facts.append(("Credential when asked", CREDENTIAL_WORDS[holds]))
     return [*facts, ("Reason", escape(request.reason))] if request.reason else facts
 
 
@@ -122,17 +132,27 @@ def _list_unchecked(findings: Findings | None) -> list[str]:
 def _confirm_approval(request: RedactedRequest) -> Json:
     return confirmation(
         "Approve this?",
-        f"The bot then stores this token for `{escape(request.bucket)}`. A catalog has one credential: the present one "
-        f"is replaced, and nobody can bring it back. {_FINAL}",
+        f"{_what_follows(request)} {_FINAL}",
         confirm="Approve",
         deny="Cancel",
     )
 
 
+def _what_follows(request: RedactedRequest) -> str:
+    bucket = f"`{escape(request.bucket)}`"
+    if request.is_enabling:
+        return f"The bot then enables R2 Data Catalog (Basin Catalog) on {bucket}, which the bot cannot undo."
+    return (
+        f"The bot then stores this token for {bucket}. A catalog has one credential: the present one is replaced, and "
+        "nobody can bring it back."
+    )
+
+
 def _confirm_denial(request: RedactedRequest) -> Json:
+    erased = "" if request.is_enabling else ", and the token is erased"
     return confirmation(
         "Deny this?",
-        f"Nothing is stored for `{escape(request.bucket)}`, and the token is erased.",
+        f"Nothing is changed for `{escape(request.bucket)}`{erased}.",
         confirm="Deny",
         deny="Cancel",
     )

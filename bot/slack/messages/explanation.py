@@ -13,6 +13,7 @@ from bot.model.errors import (
     DatabaseRestored,
     DeadlineReached,
     GivenUp,
+    NotApprovedInTime,
     TokenLivesTooLong,
     Transient,
     what_to_do,
@@ -53,6 +54,7 @@ _PASTE_TO_STORE: Final = {
 }
 _PRESS_AGAIN: Final = "Press the button again; enabling a catalog twice does no harm."
 _NOT_ENABLED_IN_TIME: Final = "The bot did not get to it before the deadline."
+_NOT_APPROVED_IN_TIME: Final = "No approval came in time."
 _SAME_AGAIN: Final = "Submit the same token again; storing it twice does no harm."
 EARLIER_REQUEST: Final = "An earlier request with the token got no clear answer, so the slot may hold it. Why it ended:"
 NO_CLEAR_ANSWER: Final = "A request with the token went out, and no clear answer came back."
@@ -163,7 +165,7 @@ def _explain_cause(result: RedactedResult) -> str:
     if result.error is None:
         return "The bot was stopped before it had an answer."
     if result.task is Task.ENABLE and issubclass(result.error, GivenUp):
-        return _NOT_ENABLED_IN_TIME
+        return _NOT_APPROVED_IN_TIME if issubclass(result.error, NotApprovedInTime) else _NOT_ENABLED_IN_TIME
     if issubclass(result.error, TokenLivesTooLong) and result.findings is not None:
         return _explain_lifetime(result.findings)
     if not issubclass(result.error, Transient):

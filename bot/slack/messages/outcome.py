@@ -71,6 +71,16 @@ def _denied(headline: str) -> Outcome:
     )
 
 
+def _not_approved(headline: str) -> Outcome:
+    return Outcome(
+        mark=":no_entry:",
+        title="Not approved, nothing changed",
+        view_title="Not approved",
+        headline=headline,
+        words="not approved",
+    )
+
+
 def _expired(headline: str) -> Outcome:
     return Outcome(
         mark=":hourglass:",
@@ -122,13 +132,7 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
             words="no usable catalog",
         ),
         State.DENIED: _denied(_NOT_STORED),
-        Special.NOT_APPROVED: Outcome(
-            mark=":no_entry:",
-            title="Not approved, nothing changed",
-            view_title="Not approved",
-            headline=_NOT_STORED,
-            words="not approved",
-        ),
+        Special.NOT_APPROVED: _not_approved(_NOT_STORED),
         State.FAILED: Outcome(
             mark=":x:",
             title="Not stored, nothing changed",
@@ -198,6 +202,7 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
             words="refused",
         ),
         State.DENIED: _denied(_NOT_ENABLED),
+        Special.NOT_APPROVED: _not_approved(_NOT_ENABLED),
         State.FAILED: Outcome(
             mark=":x:",
             title="Catalog not enabled",
@@ -243,8 +248,17 @@ TASK_WORDS: Final[Mapping[Task, TaskWords]] = {
     ),
 }
 
-AWAITING_WORDS: Final = TaskWords(
-    title="Waiting for approval",
-    sentence="The token for the catalog of *{bucket}* passed the checks. It stays encrypted until someone has decided.",
-    aside="",
-)
+_AWAITING: Final = "Waiting for approval"
+AWAITING_WORDS: Final[Mapping[Task, TaskWords]] = {
+    Task.STORE: TaskWords(
+        title=_AWAITING,
+        sentence="The token for the catalog of *{bucket}* is checked, and encrypted until someone has decided.",
+        aside="",
+    ),
+    Task.ENABLE: TaskWords(
+        title=_AWAITING,
+        sentence="The catalog of *{bucket}* is enabled as soon as someone approves it.",
+        aside="",
+    ),
+}
+"""How a task is shown that needs another person's approval; a dry run never does."""

@@ -108,7 +108,7 @@ class RedactedResult:
             return Special.ALARM
         if self.task is Task.STORE and self.ending is State.REFUSED and issubclass(error, CatalogRefusal):
             return Special.NOWHERE
-        if self.task is Task.STORE and self.ending is State.DENIED and issubclass(error, NotApproved):
+        if self.task is not Task.CHECK and self.ending is State.DENIED and issubclass(error, NotApproved):
             return Special.NOT_APPROVED
         if self.ending is State.EXPIRED and issubclass(error, DatabaseRestored):
             return Special.RESTORED
@@ -169,9 +169,9 @@ class RedactedProgress:
 
 
 def _reached(submission: Submission) -> State:
-    """Return the state that is shown: once approved, a token that is checked again is on its way to be stored."""
-    is_approved = submission.decided_by is not None and submission.state is State.VERIFYING
-    return State.STORING if is_approved else submission.state
+    """Return the state that is shown: once approved, what is left is the step behind the approval."""
+    after = {State.VERIFYING: State.STORING, State.AWAITING_APPROVAL: State.VERIFYING}
+    return after.get(submission.state, submission.state) if submission.decided_by else submission.state
 
 
 def _reason_to_wait(error: type[BotError]) -> str:

@@ -77,7 +77,8 @@ def submission_view(
 
 def progress_view(progress: RedactedProgress) -> Json:
     """Return the modal of a submission in progress; it has no input field."""
-    words = AWAITING_WORDS if progress.is_awaiting_approval else TASK_WORDS[progress.task]
+    table = AWAITING_WORDS if progress.is_awaiting_approval else TASK_WORDS
+    words = table.get(progress.task, TASK_WORDS[progress.task])
     waiting = [context(f":hourglass: {progress.waiting}")] if progress.waiting else []
     return modal(
         words.title,
