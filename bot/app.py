@@ -20,6 +20,7 @@ from bot.clients import cloudflare_client, open_slack, services, slack_app_token
 from bot.cloudflare.access import CloudflareAccess
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.pace import LocalPace, SharedPace
+from bot.delivery.asking import Asking
 from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
 from bot.metrics import ACCESS_REFUSED, Metrics
@@ -66,6 +67,7 @@ from bot.slack.profiles import Profiles
 from bot.slack.progress_steps import steps_of
 from bot.slack.response_url import ResponseUrls, SlackPost
 from bot.slack.startup import identify_home, open_first_connection
+from bot.slack.stories.approve import DecideRequest
 from bot.slack.stories.enable import EnableCatalog
 from bot.slack.stories.help import Help
 from bot.slack.stories.history import History
@@ -80,6 +82,7 @@ from bot.slack.stories.store import StoreCredential
 from bot.slack.stories.try_again import TryAgain
 from bot.slack.stories.visibility import Visibility
 from bot.slack.traffic import SlackTraffic
+from bot.storage.approvals import Approvals
 from bot.storage.audit_watch import HEAD_FILE, AuditWatch
 from bot.storage.checks import storage_checks
 from bot.storage.opening import Store, open_store, settle_at_the_start
@@ -361,6 +364,7 @@ async def _start_worker(base: _Base, cloudflare: CloudflareClient, stack: AsyncE
         key_ring=store.key_ring,
         gate=base.gate,
         poster=poster,
+        asking=Asking(Approvals(store.database), poster, store.submissions.chain.authenticity, store.clock),
         clock=store.clock,
         fresh_token_patience=settings.fresh_token_patience,
         metrics=base.metrics,
@@ -450,6 +454,8 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
         contact=base.contact,
         gate=base.gate,
         submissions=base.store.submissions,
+        approvals=Approvals(base.store.database),
+        authenticity=base.store.submissions.chain.authenticity,
         catalogs=base.store.catalogs,
         web=base.slack,
         channels=base.channels,
@@ -468,6 +474,7 @@ def _routes(parts: Parts, tables: LiveTables) -> Routes:
     BucketSearch(parts).register(routes)
     TryAgain(parts, opener).register(routes)
     EnableCatalog(parts).register(routes)
+    DecideRequest(parts).register(routes)
     Status(parts, tables).register(routes)
     History(parts).register(routes)
     AppHome(parts, tables).register(routes)

@@ -43,10 +43,11 @@ from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.no_catalog import OPEN_ANYWAY
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.visibility import Visibility
+from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import ACCOUNT, CHAIN, make_key
+from tests.make import ACCOUNT, AUTHENTICITY, CHAIN, make_key
 
 if TYPE_CHECKING:
     from tests.clock import Clock
@@ -75,6 +76,7 @@ class Desk:
 
     slack: FakeSlack
     submissions: Submissions
+    approvals: Approvals
     catalogs: Catalogs
     database_path: Path
     clock: "Clock"
@@ -100,6 +102,8 @@ class Desk:
             contact=self.contact,
             gate=gate,
             submissions=self.submissions,
+            approvals=self.approvals,
+            authenticity=AUTHENTICITY,
             catalogs=self.catalogs,
             web=self.web,
             channels=Channels(self.web, gate.allows_channel, self.clock),
@@ -188,6 +192,7 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         desk = Desk(
             slack=slack,
             submissions=Submissions(database, CHAIN),
+            approvals=Approvals(database),
             catalogs=Catalogs(database, ACCOUNT),
             database_path=path,
             clock=clock,

@@ -25,6 +25,7 @@ from bot.operations.gauges import (
     REFRESHED,
     SOCKETS,
     TASKS,
+    UNAPPROVED,
     UNPOSTED,
     WAITING,
     Reading,
@@ -86,6 +87,7 @@ def _describe(figures: Figures, now: datetime) -> Reading:
     return {
         WAITING: waiting,
         OLDEST: {(): max(0.0, (now - oldest).total_seconds()) if oldest else 0.0},
+        UNAPPROVED: {(): float(figures.unapproved)},
         UNPOSTED: {(): float(figures.unposted)},
         CATALOGS: catalogs,
         REFRESHED: {(): figures.refreshed_at.timestamp()} if figures.refreshed_at else {},

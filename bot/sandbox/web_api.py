@@ -28,6 +28,7 @@ _LARGEST_MESSAGE = 13_200
 _SCOPES = {
     "chat.postEphemeral": "chat:write",
     "chat.postMessage": "chat:write",
+    "chat.update": "chat:write",
     "usergroups.users.list": "usergroups:read",
     "users.info": "users:read",
 }
@@ -98,6 +99,7 @@ class WebApi:
             "auth.test": self._test_auth,
             "chat.postEphemeral": self._post_ephemeral,
             "chat.postMessage": self._post_message,
+            "chat.update": self._update_message,
             "conversations.info": self._describe_conversation,
             "usergroups.users.list": self._list_group,
             "users.info": self._describe_user,
@@ -158,6 +160,18 @@ class WebApi:
             from_app(self.workspace, channel.id, _said(arguments), client_msg_id=client_msg_id)
         )
         return {"channel": channel.id, "ts": posted.ts, "message": message_json(posted, self.workspace.config)}
+
+    def _update_message(self, arguments: JsonObject) -> JsonObject:
+        """Change one of the app's own messages; an ephemeral one cannot be named."""
+        channel, ts = self._writable(_required(arguments, "channel")), _required(arguments, "ts")
+        message = self.workspace.find_message(ts)
+        if message is None or message.channel_id != channel.id or message.ephemeral_to is not None:
+            refuse("message_not_found")
+        if message.bot_id != self.workspace.config.bot_id:
+            refuse("cant_update_message")
+        text, blocks = _said(arguments)
+        self.workspace.replace_message(ts, text, blocks)
+        return {"channel": channel.id, "ts": ts, "text": text}
 
     def _post_ephemeral(self, arguments: JsonObject) -> JsonObject:
         channel, user_id = self._writable(_required(arguments, "channel")), _required(arguments, "user")

@@ -56,6 +56,8 @@ _TROUBLE_STATUSES: Final = frozenset({429, *range(500, 600)})
 _WORD: Final = re.compile(r"[a-z][a-z0-9_]{1,63}")
 """The shape of Slack's error codes. They are logged and shown, so no sentence or token may pass as one."""
 
+_TS: Final = re.compile(r"[0-9]{1,16}\.[0-9]{1,16}")
+
 _Call = Callable[[AsyncWebClient], Awaitable[AsyncSlackResponse]]
 
 _log = structlog.get_logger()
@@ -147,16 +149,23 @@ class SlackWeb:
         """Replace an open modal (views.update); SlackRefused("not_found") means that its user closed it."""
         await self._ask(lambda client: client.views_update(view_id=view_id, view=view), is_patient=True)
 
-    async def post(self, channel_id: str, message: Json, client_msg_id: str) -> None:
-        """Post a message (chat.postMessage) to a channel, or to a user as a direct message.
+    async def post(self, channel_id: str, message: Json, client_msg_id: str) -> str | None:
+        """Post a message (chat.postMessage) to a channel, or to a user as a direct message; return its `ts`.
 
         The only call that is not repeated here: it may have been posted, and only the caller knows if twice does harm.
         """
-        await _translated(
+        response = await _translated(
             self._patient_client.chat_postMessage(
                 channel=channel_id, client_msg_id=client_msg_id, unfurl_links=False, unfurl_media=False, **message
             ),
             _within(PATIENT_TIMEOUT),
+        )
+        return _read_ts(response.get("ts"))
+
+    async def update_message(self, channel_id: str, message_ts: str, message: Json, *, is_patient: bool = True) -> None:
+        """Replace a message that the bot has posted (chat.update)."""
+        await self._ask(
+            lambda client: client.chat_update(channel=channel_id, ts=message_ts, **message), is_patient=is_patient
         )
 
     async def channel(self, channel_id: str) -> Channel:
@@ -289,6 +298,10 @@ def _is_of_group_message(refusal: SlackRefused) -> bool:
     """Return whether only the scope of group messages is missing: the app could look up a channel."""
     lacking = refusal.lacking_scopes
     return _SCOPE_OF_GROUP_MESSAGES in lacking and not lacking & _SCOPES_OF_CHANNELS
+
+
+def _read_ts(value: object) -> str | None:
+    return value if isinstance(value, str) and _TS.fullmatch(value) else None
 
 
 def _retry_after(response: AsyncSlackResponse) -> timedelta | None:

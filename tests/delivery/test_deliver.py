@@ -24,6 +24,7 @@ from bot.cloudflare.budget import Urgency
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CatalogRefusal, CloudflareTrouble, LacksStorageRights, OperatorError
 from bot.cloudflare.pace import LocalPace
+from bot.delivery.asking import Asker, Asking
 from bot.delivery.confirm import CONFIRM_PATIENCE
 from bot.delivery.deliver import AFTER_FAULT, LOOK_EVERY, Delivery, _Held
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
@@ -77,10 +78,11 @@ from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.messages.render import result_message
 from bot.storage.accepting import Verdict
+from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import CHAIN, at
+from tests.make import AUTHENTICITY, CHAIN, NobodyAsked, at
 from tests.noted_way import NotedWay
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -253,6 +255,7 @@ class House:
     death: Death
     reporter: Notes
     gate: Doorman = field(default_factory=Doorman)
+    asker: Asker = field(default_factory=NobodyAsked)
     real_gate: Gate | None = None
     clock: Clock = field(default_factory=Clock)
     key_ring: KeyRing = field(default_factory=lambda: KeyRing(*load_private_keys(generate_private_key())))
@@ -274,6 +277,7 @@ class House:
             key_ring=self.key_ring,
             gate=self.real_gate or Gate([rule], Home(team_id="T1", enterprise_id=None), self.gate, self.gate),
             poster=self.reporter,
+            asking=Asking(Approvals(self.database), self.asker, AUTHENTICITY, self.clock),
             clock=self.clock,
             jitter=lambda: self.jitter,
             look_every=self.look_every,

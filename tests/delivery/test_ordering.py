@@ -35,6 +35,7 @@ from bot.cloudflare.errors import (
     RouteGone,
     Throttled,
 )
+from bot.delivery.asking import Asking
 from bot.delivery.deliver import Delivery
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
 from bot.model.errors import (
@@ -68,6 +69,7 @@ from bot.policy.gate import Gate, Home
 from bot.policy.rules import Person, Rule, Verb, Who
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.storage.accepting import Verdict
+from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
@@ -77,7 +79,7 @@ from bot.storage.start_clock import latest_time
 from bot.storage.submissions import Submissions
 from bot.storage.trouble import Trouble
 from tests.everybody import EVERYBODY
-from tests.make import CHAIN
+from tests.make import AUTHENTICITY, CHAIN, NobodyAsked
 from tests.postgres import execute
 
 EXAMPLES = int(os.environ.get("ORDERING_EXAMPLES", "0"))
@@ -518,6 +520,7 @@ class Ordering(RuleBasedStateMachine):
                 EVERYBODY,
             ),
             poster=slack,
+            asking=Asking(Approvals(database), NobodyAsked(), AUTHENTICITY, world.clock),
             clock=world.clock,
             jitter=lambda: 1.0,
         )

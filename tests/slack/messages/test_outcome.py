@@ -22,6 +22,7 @@ from bot.delivery.plan import PLANS
 from bot.model.catalog import CredentialStatus
 from bot.model.errors import (
     AccessRefused,
+    ApprovalNotAsked,
     BotError,
     DatabaseRestored,
     DatabaseTrouble,
@@ -30,6 +31,8 @@ from bot.model.errors import (
     MembershipUnknown,
     NeverSent,
     NotAllowed,
+    NotApproved,
+    NotApprovedInTime,
     PersonUnknown,
     SealedValueUnreadable,
     SlackTrouble,
@@ -66,22 +69,28 @@ _FAILURES = _codes(
     DeadlineReached,
 )
 _UNREADABLE = _codes(SealedValueUnreadable)
+_UNASKED, _UNAPPROVED = _codes(ApprovalNotAsked), _codes(NotApproved)
 _LATE: dict[State, Sequence[str | None]] = {
     State.DENIED: _DENIALS,
     State.EXPIRED: [NeverSent.code, DatabaseRestored.code],
 }
+_NOT_APPROVED: dict[State, Sequence[str | None]] = {
+    State.DENIED: [*_DENIALS, *_UNAPPROVED],
+    State.EXPIRED: [*_LATE[State.EXPIRED], NotApprovedInTime.code],
+}
 ENDED_BY: dict[Task, dict[State, Sequence[str | None]]] = {
-    Task.STORE: _LATE
+    Task.STORE: _NOT_APPROVED
     | {
         State.STORED: [None],
         State.REFUSED: _codes(Refusal),
-        State.FAILED: [*_FAILURES, *_UNREADABLE],
-        State.UNCERTAIN: [None, *_codes(Refusal, DatabaseRestored), *_DENIALS, *_FAILURES, *_UNREADABLE],
+        State.FAILED: [*_FAILURES, *_UNREADABLE, *_UNASKED],
+        State.UNCERTAIN: [None, *_codes(Refusal, DatabaseRestored), *_DENIALS, *_UNAPPROVED, *_FAILURES, *_UNREADABLE],
         State.SUPERSEDED: [None],
     },
     Task.CHECK: _LATE
     | {State.CHECKED: [None], State.REFUSED: _codes(Refusal), State.FAILED: [*_FAILURES, *_UNREADABLE]},
-    Task.ENABLE: _LATE | {State.ENABLED: [None], State.REFUSED: _codes(Refusal), State.FAILED: _FAILURES},
+    Task.ENABLE: _NOT_APPROVED
+    | {State.ENABLED: [None], State.REFUSED: _codes(Refusal), State.FAILED: [*_FAILURES, *_UNASKED]},
 }
 """Every ending of every task, with every error that `delivery` can record with it."""
 
@@ -149,9 +158,16 @@ def test_the_table_of_endings_is_complete() -> None:
     """A new task, ending or error class has its row."""
     assert set(ENDED_BY) == set(Task)
     assert {state for states in ENDED_BY.values() for state in states} == ENDINGS
-    recordable = (CloudflareError, DatabaseTrouble, AccessRefused, SealedValueUnreadable)
+    recordable = (
+        CloudflareError,
+        DatabaseTrouble,
+        AccessRefused,
+        SealedValueUnreadable,
+        NotApproved,
+        ApprovalNotAsked,
+    )
     listed = {code for states in ENDED_BY.values() for codes in states.values() for code in codes if code}
-    assert listed == set(_codes(*recordable, NeverSent, DatabaseRestored, DeadlineReached))
+    assert listed == set(_codes(*recordable, NeverSent, NotApprovedInTime, DatabaseRestored, DeadlineReached))
 
 
 _NOT_STORED = "The credential that <@U0ADA0001> submitted for `lake` was not stored; nothing was changed."
