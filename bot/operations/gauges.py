@@ -60,6 +60,11 @@ UNAPPROVED: Final = Family(
     name="r2_credential_bot_approvals_waiting",
     meaning="Submissions that wait for another person's approval. From the database.",
 )
+AUDIT_ENTRIES: Final = Family(
+    kind=Kind.GAUGE,
+    name="r2_credential_bot_audit_entries",
+    meaning="The number of the audit's last entry. It never falls, unless entries are removed. From the database.",
+)
 UNPOSTED: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_results_unposted",
@@ -132,6 +137,7 @@ READ: Final = (
     WAITING,
     OLDEST,
     UNAPPROVED,
+    AUDIT_ENTRIES,
     UNPOSTED,
     CATALOGS,
     REFRESHED,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from bot.sandbox.process import Role, Transport
+from bot.sandbox.process import Transport
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import PATIENCE, Message
 from bot.slack.messages.approval import APPROVE, DENY
