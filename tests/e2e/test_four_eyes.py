@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from bot.sandbox.process import Transport
+from bot.sandbox.run import need_approvals
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import PATIENCE, Message
 from bot.slack.messages.approval import APPROVE, DENY
