@@ -38,6 +38,7 @@ from bot.storage.approvals import Approvals
 from tests.delivery.test_deliver import GOOD, LAKE, OLD, TTL, Death, House
 from tests.delivery.test_deliver import database as database  # noqa: PLC0414 - a fixture
 from tests.delivery.test_deliver import house as plain_house  # noqa: F401 - a fixture
+from tests.everybody import EVERYBODY
 from tests.make import AUTHENTICITY
 
 APPROVER = "U2"
@@ -164,7 +165,7 @@ async def office(plain_house: House) -> AsyncIterator[Office]:  # noqa: F811 - t
     """Let a rule need the approval of a member of a user group."""
     house, groups = plain_house, Groups()
     house.asker = asker = Approvers(house.death)
-    house.real_gate = gate = Gate([RULE], Home(team_id="T1", enterprise_id=None), groups)
+    house.real_gate = gate = Gate([RULE], Home(team_id="T1", enterprise_id=None), groups, EVERYBODY)
     yield Office(house=house, asker=asker, groups=groups, gate=gate, approvals=Approvals(house.database))
 
 

@@ -39,6 +39,7 @@ from bot.storage.jobs import Jobs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
+from tests.everybody import EVERYBODY
 from tests.make import AUTHENTICITY, CHAIN, NobodyAsked
 
 NOW = datetime.now(UTC)  # real, since the server's clock starts the jobs; ours stands still
@@ -94,7 +95,7 @@ def _delivery(submissions: Submissions, database: Database, client: CloudflareCl
         catalogs=Catalogs(database, SANDBOX_ACCOUNT_ID),
         cloudflare=client,
         key_ring=KeyRing(*load_private_keys(generate_private_key())),
-        gate=Gate(allowlist.rules(), Home(team_id="T1", enterprise_id=None), memberships),
+        gate=Gate(allowlist.rules(), Home(team_id="T1", enterprise_id=None), memberships, EVERYBODY),
         poster=notes,
         asking=Asking(Approvals(database), NobodyAsked(), AUTHENTICITY, lambda: NOW),
         clock=lambda: NOW,
