@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bot.model.approval import Choice, Decision
-from bot.model.submission import Check, State, Submission, Task
+from bot.model.submission import Check, Findings, State, Submission, Task
 from bot.sandbox.block_rules import message_problems
 from bot.sandbox.blocks import texts_of
 from bot.slack.blocks import Json
@@ -38,7 +38,7 @@ def build(submission: Submission) -> list[Json]:
 
 @pytest.mark.parametrize("task", [Task.STORE, Task.ENABLE])
 @pytest.mark.parametrize("findings", [FINDINGS, replace(FINDINGS, token=None, unchecked=frozenset(Check)), None])
-def test_each_stage_fits_slack(task: Task, findings: object) -> None:
+def test_each_stage_fits_slack(task: Task, findings: Findings | None) -> None:
     """With the longest bucket and reason, and with nothing known of the token."""
     for message in build(replace(WAITING, task=task, findings=findings)):
         assert message_problems(message["blocks"]) == []
