@@ -278,8 +278,14 @@ def health() -> None:
         default="socket",
         help="how the fake Slack reaches the bot; default: %(default)s",
     ),
+    _argument(
+        "--four-eyes",
+        action="store_true",
+        dest="four_eyes",
+        help="with a policy: what one person submits, another one has to approve (choose who you are at the top)",
+    ),
 )
-def sandbox(port: int | None, transport: Literal["socket", "http"]) -> None:
+def sandbox(port: int | None, transport: Literal["socket", "http"], *, four_eyes: bool) -> None:
     """Try the bot without Slack and Cloudflare: everything runs on this machine, with a web page to use it."""
     from bot.sandbox.run import choose_port, run_sandbox
     from bot.slack.manifest import build_manifest
@@ -288,7 +294,11 @@ def sandbox(port: int | None, transport: Literal["socket", "http"]) -> None:
         free_port = choose_port(port)
     except OSError as error:
         _refuse(f"The page cannot listen on port {port} ({error.strerror}). Choose another one, or omit --port.")
-    sys.exit(asyncio.run(run_sandbox(port=free_port, transport=transport, manifest=build_manifest(None))))
+    sys.exit(
+        asyncio.run(
+            run_sandbox(port=free_port, transport=transport, manifest=build_manifest(None), four_eyes=four_eyes)
+        )
+    )
 
 
 @_command(

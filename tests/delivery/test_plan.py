@@ -12,6 +12,7 @@ import pytest
 
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.client import CloudflareClient, Turn
+from bot.delivery.approve import Approve
 from bot.delivery.asking import Asking
 from bot.delivery.deliver import Delivery
 from bot.delivery.enable import Enable
@@ -20,6 +21,7 @@ from bot.delivery.plan import PLANS
 from bot.delivery.run_inline import InlineDispatcher
 from bot.delivery.run_jobs import JobRunner
 from bot.delivery.step import MaySend, Step
+from bot.delivery.store import Store
 from bot.model.catalog import BucketKey
 from bot.model.move import Change, Move
 from bot.model.secret import Secret
@@ -214,3 +216,10 @@ def test_the_progress_is_made_from_the_plan() -> None:
         [State.VERIFYING],
         [State.AWAITING_APPROVAL, State.VERIFYING],
     ]
+
+
+def test_whatever_changes_a_slot_can_need_an_approval() -> None:
+    """Every plan with a step that writes asks for the approval before it."""
+    for plan in PLANS.values():
+        for writes in {Store, Enable} & {*plan}:
+            assert plan.index(Permit) < plan.index(Approve) < plan.index(writes)

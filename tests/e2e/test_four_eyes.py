@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from bot.sandbox.process import Transport
+from bot.sandbox.run import need_approvals
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import PATIENCE, Message
 from bot.slack.messages.approval import APPROVE, DENY
@@ -149,3 +150,15 @@ async def test_with_replicas_the_worker_follows_what_the_gateway_recorded(
         assert scene.cloudflare.stored_token("of-many") == token
         await wait_for_closed(scene, request, "Credential stored")
         assert any(b"decision_received" in gateway.log() for gateway in fleet.gateways)
+
+
+async def test_the_sandbox_can_be_tried_with_four_eyes(tmp_path: Path) -> None:
+    """With the policy that `--four-eyes` writes: of two people in the group, the other one approves."""
+    async with open_scene("socket", tmp_path) as scene:
+        need_approvals(scene.environment, tmp_path)
+        await scene.start_ready_bot()
+        token = make_token(Behaviour.GOOD, number=5)
+        request = await submit_and_wait(scene, "to-try", token)
+        await scene.slack.click(GRACE, request, APPROVE)
+        await wait_for_end(scene, "to-try")
+        assert scene.cloudflare.stored_token("to-try") == token

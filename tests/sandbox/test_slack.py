@@ -674,6 +674,7 @@ MISSING: dict[str, tuple[str, JsonObject, str]] = {
     "a user group": ("usergroups.users.list", {"usergroup": "S0DATAENG"}, "usergroups:read"),
     "a person": ("users.info", {"user": ADA}, "users:read"),
     "a message": ("chat.postMessage", {"channel": HERE, "text": "x"}, "chat:write"),
+    "a changed message": ("chat.update", {"channel": HERE, "ts": "1.2", "text": "x"}, "chat:write"),
     "an ephemeral message": ("chat.postEphemeral", {"channel": HERE, "user": ADA, "text": "x"}, "chat:write"),
 }
 
@@ -723,6 +724,25 @@ async def test_the_bot_cannot_post_everywhere(slack: FakeSlack, channel: str, er
 
     assert await error_of(client.chat_postMessage(channel=channel, text="x")) == error
     assert await error_of(client.chat_postEphemeral(channel=channel, user=ADA, text="x")) == error
+
+
+async def test_the_bot_changes_its_own_messages_and_no_others(slack: FakeSlack) -> None:
+    """Neither one that was deleted, nor a person's, nor one in another channel, nor one that only one person sees."""
+    client = client_for(slack)
+    posted = await client.chat_postMessage(channel=HERE, text="before")
+    changed = await client.chat_update(channel=HERE, ts=str(posted["ts"]), text="after")
+    said = await slack.say(ADA, HERE, "mine")
+    hidden = await client.chat_postEphemeral(channel=HERE, user=ADA, text="only Ada")
+
+    assert changed["ts"] == posted["ts"]
+    [message] = [message for message in slack.messages(HERE) if message.ts == posted["ts"]]
+    assert (message.text, message.edited) == ("after", True)
+    assert await error_of(client.chat_update(channel=HERE, ts="1.2", text="x")) == "message_not_found"
+    assert await error_of(client.chat_update(channel=HERE, ts=said.ts, text="x")) == "cant_update_message"
+    assert await error_of(client.chat_update(channel=ADA, ts=str(posted["ts"]), text="x")) == "message_not_found"
+    assert (
+        await error_of(client.chat_update(channel=HERE, ts=str(hidden["message_ts"]), text="x")) == "message_not_found"
+    )
 
 
 CONTENTS: dict[str, tuple[JsonObject, str]] = {

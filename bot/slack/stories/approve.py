@@ -1,5 +1,6 @@
 """The buttons by which another person approves or denies what waits for an approval."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,22 +77,23 @@ class DecideRequest:
 
     async def _find_allowed(self, press: Press, submission_id: str) -> Submission | None:
         """Return the submission if this person may decide on it; raises AccessRefused."""
-        parts = self.parts
-        permit = await parts.gate.permit(press.actor)
-        submission = await parts.submissions.find(submission_id)
-        if submission is None or submission.key.account_id != parts.account_id or submission.approval_channel is None:
-            return None
-        rule = await self._find_rule(submission)
-        if rule is None:
+        parts, submission = self.parts, await self.parts.submissions.find(submission_id)
+        # Both may ask Slack: in sequence they could take longer than a trigger lives.
+        permit, rule = await asyncio.gather(parts.gate.permit(press.actor), self._find_rule(submission))
+        if submission is None or rule is None:
             return None
         permit.require_approver(rule, submission.user_id, submission.key, submission.channel_id)
         return submission
 
-    async def _find_rule(self, submission: Submission) -> Rule | None:
-        """Return the rule that lets the requester do this, or None if none does any more.
+    async def _find_rule(self, submission: Submission | None) -> Rule | None:
+        """Return the rule that lets the requester do this; None if none does, or if no approver was asked.
 
-        Raises the AccessRefused that passes: Slack does not say now.
+        Raises the AccessRefused that pass.
         """
+        if submission is None or submission.approval_channel is None:
+            return None
+        if submission.key.account_id != self.parts.account_id:
+            return None
         try:
             requester = await self.parts.gate.permit_user(submission.user_id)
             return requester.require(Verb.of_task(submission.task), submission.key, submission.channel_id)
