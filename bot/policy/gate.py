@@ -124,13 +124,15 @@ class Gate:
         """
         rules, named = self._rules, self._named  # the same ones before and after Slack has answered
         # Both ask Slack: in sequence they could take longer than Slack waits for the answer.
-        unfit, person = await asyncio.gather(self._judge_person(user_id), self._get_to_know(user_id, named))
+        unfit, person = await asyncio.gather(self.judge_person(user_id), self.get_to_know(user_id, named))
         refusals = [each for each in (refuse_entrance(named, person), unfit) if each is not None]
         if refusals:
             raise min(refusals, key=lambda each: each.retryable)  # no one waits for what is refused anyway
         return Permit(person=person, rules=rules, note=self._note)
 
-    async def _get_to_know(self, user_id: str, named: Sequence[Who]) -> Person:
+    async def get_to_know(self, user_id: str, named: Sequence[Who] | None = None) -> Person:
+        """Return a user with the groups that rules name, as far as Slack says who is in them. Admits no one."""
+        named = self._named if named is None else named
         asked = sorted(frozenset[str]().union(*(who.usergroups_to_ask(user_id) for who in named)))
         answers = dict(zip(asked, await asyncio.gather(*map(self._ask_members, asked)), strict=True))
         return Person(
@@ -152,7 +154,7 @@ class Gate:
             return False
         return permit.sees(key)
 
-    async def _judge_person(self, user_id: str) -> AccessRefused | None:
+    async def judge_person(self, user_id: str) -> AccessRefused | None:
         """Return why a person who may be listed is refused all the same: no full member, or not known now."""
         try:
             profile = await self._profiles.profile_of(user_id)
