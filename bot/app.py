@@ -336,7 +336,6 @@ async def _start_worker(base: _Base, cloudflare: CloudflareClient, stack: AsyncE
         poster=poster,
         clock=store.clock,
         fresh_token_patience=settings.fresh_token_patience,
-        max_token_lifetime=settings.max_token_lifetime,
         metrics=base.metrics,
         right_of_way=base.right_of_way,
     )

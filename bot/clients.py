@@ -88,6 +88,7 @@ def allowlist(settings: Settings) -> Allowlist:
         channels=frozenset(settings.allowed_channels),
         buckets=settings.allowed_buckets,
         may_enable=settings.allow_enable,
+        max_token_lifetime=settings.max_token_lifetime,
     )
 
 

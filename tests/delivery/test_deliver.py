@@ -64,7 +64,7 @@ from bot.model.submission import (
     Way,
 )
 from bot.policy.gate import Gate, Home
-from bot.policy.rules import Request, Rule
+from bot.policy.rules import Person, Rule, Verb, Who
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, FakeCloudflare, Kind
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.tokens import TokenKind as SandboxKind
@@ -162,8 +162,8 @@ _OF_PLACES = (BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed)
 
 
 @dataclass(slots=True)
-class Doorman(Rule):
-    """A rule that allows everyone, except for the given refusals; each is used once, `always` forever.
+class Doorman(Who):
+    """Allows everyone, except for the given refusals; each is used once, `always` forever.
 
     It is the one who knows the members of user groups as well: there one can be interrupted.
     """
@@ -188,11 +188,11 @@ class Doorman(Rule):
             raise refusal
         return frozenset()
 
-    def refuse(self, request: Request) -> AccessRefused | None:
-        """Refuse as ordered: the person first, then the place; in doubt as every rule about people does."""
-        if request.person is not None and request.person.unknown_usergroups:
+    def refuse(self, person: Person | None) -> AccessRefused | None:
+        """Refuse as ordered, a place before anyone is asked about; in doubt as People do."""
+        if person is not None and person.unknown_usergroups:
             return MembershipUnknown()
-        return self._next((NotAllowed, Outsider) if request.verb is None else _OF_PLACES)
+        return self._next(_OF_PLACES if person is None else (NotAllowed, Outsider))
 
     def _next(self, kind: type[AccessRefused] | tuple[type[AccessRefused], ...]) -> AccessRefused | None:
         if isinstance(self.always, kind):
@@ -249,14 +249,14 @@ class House:
     @property
     def delivery(self) -> Delivery:
         """A delivery without memory, as after a restart."""
+        rule = Rule(name="doorman", who=self.gate, verbs=frozenset(Verb), max_token_lifetime=self.max_token_lifetime)
         return Delivery(
             submissions=self.submissions,
             catalogs=self.catalogs,
             fresh_token_patience=self.patience,
-            max_token_lifetime=self.max_token_lifetime,
             cloudflare=self.client,
             key_ring=self.key_ring,
-            gate=Gate([self.gate], Home(team_id="T1", enterprise_id=None), self.gate),
+            gate=Gate([rule], Home(team_id="T1", enterprise_id=None), self.gate),
             poster=self.reporter,
             clock=self.clock,
             jitter=lambda: self.jitter,

@@ -24,7 +24,7 @@ from bot.model.errors import (
 )
 from bot.model.finding import Mark
 from bot.policy.gate import Actor, Gate, Home
-from bot.policy.rules import Allowlist, Verb
+from bot.policy.rules import USUAL_VERBS, Allowlist, Verb
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import UserGroup
 from bot.slack.api import TIMEOUT, SlackWeb
@@ -460,7 +460,7 @@ async def test_catalogs_are_enabled_only_where_that_is_allowed(memberships: Memb
     )
     permit = await Gate(allowlist.rules(), Home(team_id=HOME, enterprise_id=None), memberships).permit_user(ADA)
 
-    for verb in Verb:
+    for verb in (*USUAL_VERBS, Verb.ENABLE):
         is_allowed = may_enable or verb is not Verb.ENABLE
         assert _refusal_of(permit.refusal(verb, None, None)) is (None if is_allowed else EnablingNotAllowed)
 

@@ -13,7 +13,8 @@ from bot.model.catalog import BucketKey, is_bucket_name
 from bot.model.errors import BotError, CommitUnknown, DatabaseUnavailable, SlackRefused
 from bot.model.place import DIRECT, is_channel_id
 from bot.model.submission import Opening
-from bot.policy.gate import Actor, Permit
+from bot.policy.gate import Actor
+from bot.policy.permit import Permit
 from bot.policy.rules import Verb
 from bot.slack import form as modal
 from bot.slack.blocks import Json, context
@@ -111,10 +112,11 @@ class FormOpener:
     async def _admit(
         self, actor: Actor, key: BucketKey | None, asked_in: str | None, show: Callable[[Permit], Awaitable[None]]
     ) -> str:
-        """Show a view if the person may store; else return what they read instead."""
+        """Show a view if the person may store, or check; else return what they read instead."""
         try:
             permit = await self.parts.gate.permit(actor)
-            permit.require(Verb.STORE, key, asked_in)
+            if permit.refusal(Verb.CHECK, key, asked_in) is not None:  # its tick is in the same form
+                permit.require(Verb.STORE, key, asked_in)
             await show(permit)
         except SlackRefused as refusal:
             _log.warning("form_not_opened", slack_error=refusal.slack_error)
@@ -131,9 +133,9 @@ class FormOpener:
     async def _look(self, key: BucketKey | None, permit: Permit) -> _Known:
         """Return whether there is a list of catalogs, and what is known of the bucket if this person may see it."""
         parts = self.parts
-        seen = await parts.visibility.of(permit)
+        seen = await parts.visibility.of(permit, Verb.STORE, Verb.CHECK)
         parts.want_snapshot()
-        slot = find_slot(parts, seen, key) if key is not None and permit.sees(key) else None
+        slot = find_slot(parts, seen, key) if key is not None and permit.sees(key, Verb.STORE, Verb.CHECK) else None
         return _Known(is_listed=parts.catalogs.known.listing is not None, slot=slot)
 
     def _build(self, nonce: str, filling: Filling, permit: Permit, known: _Known) -> Json:

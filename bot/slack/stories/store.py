@@ -13,7 +13,7 @@ from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, DatabaseTrouble, RecordDamaged
 from bot.model.place import DIRECT
 from bot.model.submission import NewSubmission, Sealed, State, Submission
-from bot.policy.gate import Permit
+from bot.policy.permit import Permit
 from bot.policy.rules import Verb
 from bot.slack import form as modal
 from bot.slack.blocks import Json
@@ -81,7 +81,7 @@ class StoreCredential:
             known = await self.parts.catalogs.catch_up()
         except (AccessRefused, DatabaseTrouble):
             return True  # the form will report it
-        return permit.sees(key) and known.catalog(key) is not None
+        return permit.sees(key, Verb.STORE, Verb.CHECK) and known.catalog(key) is not None
 
     async def take(self, submit: Submit) -> Json:
         """Take a pressed Submit."""

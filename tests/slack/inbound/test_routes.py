@@ -6,12 +6,11 @@ import json
 import pytest
 
 from bot.model.errors import AccessRefused
-from bot.policy.rules import Request, Rule
+from bot.policy.rules import Person, Rule, Who
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
 from tests.desk import (
     ADA,
     BUCKET,
-    EVERYBODY,
     TOKEN_TEXT,
     Desk,
     shown_in,
@@ -19,10 +18,14 @@ from tests.desk import (
 from tests.make import BAD_BUCKETS
 
 
-class Broken(Rule):
+class Broken(Who):
     """Has a fault of our own."""
 
-    def refuse(self, request: Request) -> AccessRefused | None:
+    def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
+        """Return none."""
+        return frozenset()
+
+    def refuse(self, person: Person | None) -> AccessRefused | None:
         """Raise an error whose text no one may read."""
         message = "MARKER"
         raise RuntimeError(message)
@@ -66,7 +69,7 @@ async def test_typed_text_is_quoted_as_typed(desk: Desk) -> None:
 async def test_a_fault_at_submission_keeps_the_form_and_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
     """The person can give the operator a reference that is in the log; the log has only the error's type."""
     await desk.open_form()
-    desk.serve(EVERYBODY, Broken())
+    desk.serve(Rule(name="broken", who=Broken()))
 
     answer = await desk.deliver(desk.slack.make_submission(ADA))
 
@@ -79,7 +82,7 @@ async def test_a_fault_at_submission_keeps_the_form_and_gives_a_reference(desk: 
 
 async def test_a_fault_at_the_command_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
     """A fault is always answered."""
-    desk.serve(EVERYBODY, Broken())
+    desk.serve(Rule(name="broken", who=Broken()))
 
     answer = await desk.command()
 
@@ -91,7 +94,7 @@ async def test_a_fault_at_the_command_gives_a_reference(desk: Desk, log: io.Stri
 async def test_a_fault_at_the_options_offers_nothing(desk: Desk) -> None:
     """The type-ahead cannot show a sentence."""
     await desk.command()
-    desk.serve(EVERYBODY, Broken())
+    desk.serve(Rule(name="broken", who=Broken()))
 
     found = await desk.slack.search_options(ADA, "bucket", "")
 

@@ -3,19 +3,18 @@
 import io
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from bot.model.catalog import BucketKey, CredentialStatus
-from bot.model.errors import AccessRefused, ChannelNotAllowed
 from bot.model.move import Changes, Move
 from bot.model.place import DIRECT
 from bot.model.submission import State, Task
 from bot.model.submission import TokenKind as PastedKind
-from bot.policy.rules import Allowlist, Request, Rule
+from bot.policy.rules import Allowlist, People, Rule
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Channel, dm_id
@@ -31,6 +30,7 @@ from tests.desk import (
     BUCKET,
     EVERYBODY,
     GRACE,
+    GROUP,
     MALLORY,
     OUTSIDER,
     PARTNER,
@@ -677,24 +677,12 @@ async def test_a_bucket_that_is_not_served_is_reported_at_the_field(desk: Desk) 
     assert await desk.find() is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotInAnalytics(Rule):
-    """A rule that no list can express: results of a user, or of a bucket, must not go to one of the channels."""
-
-    user_id: str = ""
-    bucket: str = ""
-
-    def refuse(self, request: Request) -> AccessRefused | None:
-        """Refuse what is known to go there."""
-        is_known = (request.person is not None and request.person.user_id == self.user_id) or (
-            request.key is not None and request.key.bucket == self.bucket
-        )
-        return ChannelNotAllowed() if is_known and request.channel_id == ANALYTICS else None
-
-
 async def test_a_channel_that_this_person_may_not_use_is_reported_at_the_field(desk: Desk) -> None:
     """Others may post there."""
-    desk.serve(EVERYBODY, NotInAnalytics(user_id=ADA))
+    desk.serve(
+        Rule(name="of Ada", who=People(users=frozenset({ADA})), channels=frozenset({PLATFORM})),
+        Rule(name="of Grace", who=People(users=frozenset({GRACE})), channels=frozenset({ANALYTICS})),
+    )
     await desk.open_form(channel=ANALYTICS)
 
     outcome = await desk.slack.submit(ADA)
@@ -705,13 +693,17 @@ async def test_a_channel_that_this_person_may_not_use_is_reported_at_the_field(d
 
 async def test_a_refused_combination_is_not_recorded(desk: Desk) -> None:
     """Each field is allowed alone, but not the two together."""
-    desk.serve(EVERYBODY, NotInAnalytics(bucket=BUCKET))
+    everyone = People(usergroups=frozenset({GROUP}))
+    desk.serve(
+        Rule(name="one bucket", who=everyone, buckets=(BUCKET,), channels=frozenset({PLATFORM})),
+        Rule(name="others", who=everyone, buckets=("billing-*",)),
+    )
     await desk.open_form(channel=ANALYTICS)
 
     outcome = await desk.slack.submit(ADA)
 
     assert outcome.view is not None
-    assert "may not be used in that channel" in outcome.view.text
+    assert "may not be used for that bucket in that channel" in outcome.view.text
     assert (await desk.find(), desk.dispatched) == (None, [])
 
 

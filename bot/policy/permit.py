@@ -1,0 +1,88 @@
+"""What one person may do: pure, so that it can be asked as often as needed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bot.model import bucket_globs
+from bot.model.catalog import BucketKey
+from bot.model.errors import AccessRefused, MembershipUnknown, NotAnApprover, OwnRequest, UsergroupUnreadable
+from bot.policy.decision import decide
+from bot.policy.rules import Person, Request, Rule, Verb
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Which buckets someone sees: those that one of the lists of globs serves. Equal for all who see the same lists.
+
+    It depends on nothing else, so what was put in order for it stays right when the rules change.
+    """
+
+    lists: frozenset[tuple[str, ...]]
+
+    def sees(self, key: BucketKey) -> bool:
+        """Return whether a bucket is among them."""
+        return any(not globs or bucket_globs.serves(globs, key.bucket) for globs in self.lists)
+
+
+def _keep_quiet(_: AccessRefused) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """Decides what one person may do, without further requests. Made for each event."""
+
+    person: Person
+    rules: Sequence[Rule]
+    note: Callable[[AccessRefused], None] = _keep_quiet
+
+    def require(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> Rule:
+        """Return the first rule that fits, or raise the AccessRefused that applies.
+
+        A bucket or channel that is None is not checked; the terms of the rule apply only if both are given.
+        """
+        decided = self._decide(verb, key, channel_id)
+        if isinstance(decided, AccessRefused):
+            self.note(decided)
+            raise decided
+        return decided
+
+    def refusal(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> AccessRefused | None:
+        """Return what `require` would raise."""
+        decided = self._decide(verb, key, channel_id)
+        return decided if isinstance(decided, AccessRefused) else None
+
+    def _decide(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> Rule | AccessRefused:
+        return decide(self.rules, Request(person=self.person, verb=verb, key=key, channel_id=channel_id))
+
+    def require_approver(self, rule: Rule, requester: str, key: BucketKey, channel_id: str | None) -> None:
+        """Raise AccessRefused unless this person may approve what `requester` asked for under the rule.
+
+        NotAnApprover or OwnRequest; MembershipUnknown or UsergroupUnreadable if Slack does not say.
+        """
+        refusal = self._refuse_approving(rule, requester, key, channel_id)
+        if refusal is not None:
+            self.note(refusal)
+            raise refusal
+
+    def _refuse_approving(
+        self, rule: Rule, requester: str, key: BucketKey, channel_id: str | None
+    ) -> AccessRefused | None:
+        if self.person.user_id == requester:
+            return OwnRequest()
+        if rule.approvers is not None:
+            refusal = rule.approvers.refuse(self.person)
+        else:
+            refusal = self.refusal(Verb.APPROVE, key, channel_id)
+        is_doubt = isinstance(refusal, MembershipUnknown | UsergroupUnreadable)
+        return refusal if refusal is None or is_doubt else NotAnApprover()
+
+    def outlook(self, *verbs: Verb, channel_id: str | None = None) -> Outlook:
+        """Return which buckets this person may do one of these things with, or anything at all; in doubt, fewer."""
+        wanted = [Request(person=self.person, verb=verb, channel_id=channel_id) for verb in (verbs or (None,))]
+        lists = {rule.buckets for rule in self.rules if not all(rule.refuse(request) for request in wanted)}
+        return Outlook(frozenset({()} if () in lists else lists))
+
+    def sees(self, key: BucketKey, *verbs: Verb) -> bool:
+        """Return whether this person may see a bucket in a table, a list or a button."""
+        return self.outlook(*verbs).sees(key)
