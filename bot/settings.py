@@ -42,6 +42,7 @@ from bot.setting_values import (
     DEFAULT_HTTP_PORT,
     PRINTABLE,
     check_path,
+    check_policy_path,
     check_url,
     ids_of,
     list_of,
@@ -205,6 +206,7 @@ class Settings(DatabaseSettings):
     allowed_buckets: Annotated[tuple[str, ...], list_of(bucket_globs.find_slip, any_without="bucket")] = Field(
         (), alias="R2_CREDENTIAL_ALLOWED_BUCKETS"
     )
+    policy: Annotated[Path | None, BeforeValidator(check_policy_path)] = Field(None, alias="R2_CREDENTIAL_POLICY")
     sealing_key: Annotated[
         Secret | None,
         secret_like(r"(?s).*-----BEGIN PRIVATE KEY-----.*", "is a private key in PEM: `keygen PATH` makes one"),

@@ -55,6 +55,17 @@ class Permit:
     def _decide(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> Rule | AccessRefused:
         return decide(self.rules, Request(person=self.person, verb=verb, key=key, channel_id=channel_id))
 
+    def find_rules(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> Sequence[Rule]:
+        """Return the rules of which one will decide, as far as that is known: for what a form says beforehand."""
+        request = Request(person=self.person, verb=verb, key=key, channel_id=channel_id)
+        found = []
+        for rule in self.rules:
+            if rule.refuse(request) is None:
+                found.append(rule)
+                if (key or not rule.buckets) and (channel_id or not rule.channels):  # no later one can decide
+                    break
+        return found
+
     def require_approver(self, rule: Rule, requester: str, key: BucketKey, channel_id: str | None) -> None:
         """Raise AccessRefused unless this person may approve what `requester` asked for under the rule.
 

@@ -101,3 +101,26 @@ def test_a_person_sees_what_some_rule_names_for_them() -> None:
     assert seen(make_permit("U0SAM", lake, pond)) == [False, False]
     assert seen(make_permit("U0ADA", ASKED)) == [True, True]
     assert make_permit("U0ADA", ASKED, lake).outlook() == make_permit("U0ADA", ASKED).outlook()
+
+
+LAKES = Rule(name="lakes", who=People(users=frozenset({"U0ADA"})), buckets=("la*",), channels=frozenset({"C1"}))
+REST = replace(LAKES, name="rest", buckets=(), channels=frozenset())
+LAST = replace(REST, name="last")
+TERMS: dict[str, tuple[BucketKey | None, str | None, list[str]]] = {
+    "all is known": (LAKE, "C1", ["lakes"]),
+    "all is known, of another channel": (LAKE, "C2", ["rest"]),
+    "the channel is open": (LAKE, None, ["lakes", "rest"]),
+    "the channel is open, of another bucket": (replace(LAKE, bucket="pond"), None, ["rest"]),
+    "the bucket is open": (None, "C1", ["lakes", "rest"]),
+    "both are open": (None, None, ["lakes", "rest"]),
+}
+
+
+@pytest.mark.parametrize(("key", "channel", "names"), TERMS.values(), ids=TERMS)
+def test_which_rules_may_decide_is_known_before_all_is(
+    key: BucketKey | None, channel: str | None, names: list[str]
+) -> None:
+    """Up to the first that fits whatever is still to be chosen."""
+    permit = make_permit("U0ADA", LAKES, REST, LAST)
+    assert [rule.name for rule in permit.find_rules(Verb.STORE, key, channel)] == names
+    assert permit.find_rules(Verb.ROTATE, key, channel) == []

@@ -14,7 +14,7 @@ from bot.model.move import Changes, Move
 from bot.model.place import DIRECT
 from bot.model.submission import State, Task
 from bot.model.submission import TokenKind as PastedKind
-from bot.policy.rules import Allowlist, People, Rule
+from bot.policy.rules import Allowlist, People, Rule, Verb
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Channel, dm_id
@@ -691,20 +691,66 @@ async def test_a_channel_that_this_person_may_not_use_is_reported_at_the_field(d
     assert desk.dispatched == []
 
 
-async def test_a_refused_combination_is_not_recorded(desk: Desk) -> None:
-    """Each field is allowed alone, but not the two together."""
-    everyone = People(usergroups=frozenset({GROUP}))
+EVERYONE = People(usergroups=frozenset({GROUP}))
+
+
+async def test_a_bucket_that_is_not_allowed_in_the_channel_is_reported_at_the_field(desk: Desk) -> None:
+    """Each is allowed alone; nothing is recorded, and the token stays in the form."""
     desk.serve(
-        Rule(name="one bucket", who=everyone, buckets=(BUCKET,), channels=frozenset({PLATFORM})),
-        Rule(name="others", who=everyone, buckets=("billing-*",)),
+        Rule(name="one bucket", who=EVERYONE, buckets=(BUCKET,), channels=frozenset({PLATFORM})),
+        Rule(name="others", who=EVERYONE, buckets=("billing-*",)),
     )
     await desk.open_form(channel=ANALYTICS)
 
     outcome = await desk.slack.submit(ADA)
 
-    assert outcome.view is not None
-    assert "may not be used for that bucket in that channel" in outcome.view.text
+    assert outcome.errors is not None
+    assert "may not be used for that bucket in that channel" in outcome.errors["channel"]
     assert (await desk.find(), desk.dispatched) == (None, [])
+
+
+VERBS: dict[str, tuple[Verb, bool, str]] = {
+    "store, and may only check": (Verb.CHECK, False, "tick this"),
+    "check, and may only store": (Verb.STORE, True, "untick this"),
+}
+
+
+@pytest.mark.parametrize(("verb", "is_ticked", "words"), VERBS.values(), ids=VERBS)
+async def test_what_may_not_be_done_is_reported_at_the_tick(
+    desk: Desk, verb: Verb, words: str, *, is_ticked: bool
+) -> None:
+    """Who may do one of the two gets the form, which holds both."""
+    desk.serve(Rule(name="one verb", who=EVERYONE, verbs=frozenset({verb})))
+    await desk.open_form()
+    if is_ticked:
+        await desk.slack.fill(ADA, "check", "check")
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert outcome.errors is not None
+    assert words in outcome.errors["check"]
+    assert (await desk.find(), desk.dispatched) == (None, [])
+
+
+STRICT = Rule(
+    name="strict", who=EVERYONE, buckets=(BUCKET,), require_reason=True, max_token_lifetime=timedelta(days=90)
+)
+
+
+@pytest.mark.parametrize("reason", ["", "  "], ids=["empty", "blank"])
+async def test_a_reason_is_required_where_the_rule_says_so(desk: Desk, reason: str) -> None:
+    """The rule that decides; the form says so before, with the limit of a token's life."""
+    desk.serve(STRICT, Rule(name="others", who=EVERYONE))
+    await desk.open_form(reason=reason)
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert "Needed here." in view.text
+    assert "90 days" in view.text
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert outcome.errors == {"reason": "Say why: for this bucket and channel, a reason is needed."}
+    assert desk.dispatched == []
 
 
 @pytest.mark.parametrize(("forge", "words"), STRANGERS.values(), ids=STRANGERS)
