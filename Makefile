@@ -47,6 +47,7 @@ docs: $(VENV)/.dev ## generate docs/diagnosis.md and docs/metrics.md from the co
 
 bench: $(VENV)/.dev ## measure performance, also of what one would use instead, and write docs/benchmark.md; checks nothing
 	$(BIN)/python -m tests.benchmarks.acknowledge
+	$(BIN)/python -m tests.benchmarks.permit
 	$(BIN)/python -m tests.benchmarks.footprint
 	$(BIN)/python -m tests.benchmarks.deliveries
 	$(BIN)/python -m tests.benchmarks.waiting

@@ -15,9 +15,9 @@ from bot.model.errors import (
     UsergroupUnreadable,
     VerbNotAllowed,
 )
-from bot.policy.rules import Person, Request, Rule
+from bot.policy.rules import Person, Request, Rule, Who
 
-_DOUBTS: Final = (MembershipUnknown, UsergroupUnreadable)
+_DOUBTS: Final = frozenset({MembershipUnknown, UsergroupUnreadable})
 _HOW_NEAR: Final[Mapping[type[AccessRefused], int]] = {
     NotAllowed: 0,
     UsergroupUnreadable: 1,
@@ -42,7 +42,7 @@ def decide(rules: Sequence[Rule], request: Request) -> Rule | AccessRefused:
         refusal = rule.refuse(request)
         if refusal is None:
             return rule if doubt is None or not request.is_whole else doubt
-        if isinstance(refusal, _DOUBTS) and rule.refuse_of_anybody(request) is None:
+        if type(refusal) in _DOUBTS and rule.refuse_of_anybody(request) is None:
             doubt = _nearest([doubt, refusal]) if doubt else refusal
         refusals.append(refusal)
     return doubt or _explain(rules, request, _nearest(refusals))
@@ -54,9 +54,16 @@ def refuse(rules: Sequence[Rule], request: Request) -> AccessRefused | None:
     return decided if isinstance(decided, AccessRefused) else None
 
 
-def refuse_entrance(rules: Sequence[Rule], person: Person) -> AccessRefused | None:
-    """Return why a person whom no rule names has no business here, or None; an approver has."""
-    named = [who for rule in rules for who in (rule.who, rule.approvers) if who is not None]
+def find_named(rules: Sequence[Rule]) -> tuple[Who, ...]:
+    """Return of whom the rules speak, as users or as approvers, each once: many rules speak of the same."""
+    found: list[Who] = []
+    for rule in rules:
+        found += [who for who in (rule.who, rule.approvers) if who is not None and who not in found]
+    return tuple(found)
+
+
+def refuse_entrance(named: Sequence[Who], person: Person) -> AccessRefused | None:
+    """Return why a person who is none of the named ones has no business here, or None."""
     refusals: list[AccessRefused] = []
     for who in named:
         refusal = who.refuse(person)

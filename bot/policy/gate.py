@@ -7,9 +7,9 @@ from typing import Protocol
 
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, MembershipUnknown, OtherWorkspace, Outsider, UsergroupUnreadable
-from bot.policy.decision import refuse, refuse_entrance
+from bot.policy.decision import find_named, refuse, refuse_entrance
 from bot.policy.permit import Permit
-from bot.policy.rules import Person, Request, Rule, Verb
+from bot.policy.rules import Person, Request, Rule, Verb, Who
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +58,9 @@ class Gate:
     ) -> None:
         """Take `note`, called for each person who is refused at an entrance."""
         self._note = note
-        self._rules = tuple(rules)
         self.home = home
         self._memberships = memberships
+        self.follow(rules)
 
     @property
     def rules(self) -> Sequence[Rule]:
@@ -69,7 +69,7 @@ class Gate:
 
     def follow(self, rules: Sequence[Rule]) -> None:
         """Decide by these rules from now on; a permit that was given goes by those of its time."""
-        self._rules = tuple(rules)
+        self._rules, self._named = tuple(rules), find_named(rules)
 
     async def permit(self, actor: Actor, *, was_here: bool = False) -> Permit:
         """Admit a person who belongs here and whom a rule names; raises AccessRefused.
@@ -106,15 +106,15 @@ class Gate:
 
         MembershipUnknown passes.
         """
-        rules = self._rules  # the same ones before and after Slack has answered
-        person = await self._get_to_know(user_id, rules)
-        refusal = refuse_entrance(rules, person)
+        rules, named = self._rules, self._named  # the same ones before and after Slack has answered
+        person = await self._get_to_know(user_id, named)
+        refusal = refuse_entrance(named, person)
         if refusal is not None:
             raise refusal
         return Permit(person=person, rules=rules, note=self._note)
 
-    async def _get_to_know(self, user_id: str, rules: Sequence[Rule]) -> Person:
-        asked = sorted(frozenset[str]().union(*(rule.usergroups_to_ask(user_id) for rule in rules)))
+    async def _get_to_know(self, user_id: str, named: Sequence[Who]) -> Person:
+        asked = sorted(frozenset[str]().union(*(who.usergroups_to_ask(user_id) for who in named)))
         answers = dict(zip(asked, await asyncio.gather(*map(self._ask_members, asked)), strict=True))
         return Person(
             user_id=user_id,

@@ -144,11 +144,6 @@ class Rule:
         """Return whether it is about this bucket: the whole name matches a glob, and none that begins with `!`."""
         return not self.buckets or bucket_globs.serves(self.buckets, key.bucket)
 
-    def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
-        """Return the user groups whose members must be known to decide on this user, as a user or as an approver."""
-        asked = self.who.usergroups_to_ask(user_id)
-        return asked if self.approvers is None else asked | self.approvers.usergroups_to_ask(user_id)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowlist:

@@ -19,7 +19,7 @@ from bot.model.errors import (
     UsergroupUnreadable,
     VerbNotAllowed,
 )
-from bot.policy.decision import decide, refuse, refuse_entrance
+from bot.policy.decision import decide, find_named, refuse, refuse_entrance
 from bot.policy.rules import People, Person, Request, Rule, Verb
 
 ADA = People(users=frozenset({"U0ADA"}))
@@ -140,13 +140,19 @@ def test_anyone_in_a_rule_may_enter_also_as_an_approver() -> None:
 
     def enter(request: Request) -> AccessRefused | None:
         assert request.person is not None
-        return refuse_entrance((rule,), request.person)
+        return refuse_entrance(find_named((rule,)), request.person)
 
     assert enter(ask(user="U0BOB", member_of="S0DATA")) is None
     assert type(enter(ask(user="U0BOB"))) is NotAllowed
     assert type(enter(ask(user="U0BOB", unknown="S0DATA"))) is MembershipUnknown
     assert type(enter(ask(user="U0BOB", unreadable="S0DATA"))) is UsergroupUnreadable
     assert type(refuse((rule,), ask(user="U0BOB", member_of="S0DATA"))) is NotAllowed
+
+
+def test_of_whom_many_rules_speak_is_asked_once() -> None:
+    """Each person and group is looked at once for a permit, however many rules there are."""
+    rules = [replace(STRICT, name=str(number)) for number in range(50)]
+    assert find_named([*rules, LAX, Rule(name="1", who=DATA, approvers=ADA)]) == (DATA, ADA)
 
 
 USERS, GROUPS, CHANNELS = ("U1", "U2"), ("S1", "S2"), ("C1", "C2")
