@@ -39,11 +39,13 @@ from bot.operations.metrics import MetricsPort
 from bot.operations.network_checks import network_check
 from bot.operations.policy_source import PolicySource, name_policy
 from bot.operations.ports import open_ports
+from bot.operations.refused_attempts import RefusedAttempts
 from bot.operations.server import Server
 from bot.operations.sources import of_database, of_pace, of_process
 from bot.operations.start_report import describe_start
 from bot.operations.stop_budget import LAST_RESORT, Stage, StopBudget
 from bot.operations.stop_signals import StopSignals
+from bot.policy.attempt import RefusedAttempt
 from bot.policy.gate import Gate
 from bot.settings import Settings
 from bot.slack.api import SlackWeb
@@ -273,11 +275,17 @@ async def _begin(
     if settings.role is not Role.GATEWAY:
         await _catch_up(progress, store, settings.cloudflare_account_id)
     memberships, policy = Memberships(slack, store.clock), watched.policy
+    attempts = RefusedAttempts(store.database, store.submissions.chain, store.clock)
+
+    def note(attempt: RefusedAttempt) -> None:
+        watched.metrics.count(ACCESS_REFUSED, attempt.refusal.code)
+        attempts.note(attempt)
+
     gate = Gate(
         policy.rules,
         await identify_home(slack, watched.conditions.note),
         memberships,
-        note=lambda refusal: watched.metrics.count(ACCESS_REFUSED, refusal.code),
+        note=note,
     )
     policy.follow_by(gate.follow)
     checks = slack_checks(slack, traffic, memberships, store.clock, listed=policy.listed)
@@ -287,7 +295,7 @@ async def _begin(
         report_people(memberships, users=listed.users, usergroups=listed.usergroups)
     )  # the start does not wait for it
     stack.callback(reporting.cancel)
-    return _Base(
+    base = _Base(
         settings=settings,
         store=store,
         slack=slack,
@@ -302,6 +310,8 @@ async def _begin(
         right_of_way=watched.right_of_way,
         policy=policy,
     )
+    base.keep_running(attempts.run())
+    return base
 
 
 def _clock_watch(store: Store, clock: SteadyClock) -> ClockWatch:
@@ -400,6 +410,7 @@ async def _start_gateway(
         store.sealing,
         settings.cloudflare_account_id,
         store.clock,
+        fingerprint=store.submissions.chain.authenticity.fingerprint,
         metrics=base.metrics,
         right_of_way=base.right_of_way,
     )

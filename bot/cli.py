@@ -40,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _parser.print_help(sys.stderr)
         sys.exit(_SETTINGS_PROBLEM)
     execute = values.pop("execute")
+    not_hardened = _harden(restarts=execute is run and arguments is None)
+    if execute in (run, check):
+        values["not_hardened"] = not_hardened
+    else:
+        _warn(*not_hardened)
     try:
         execute(**values)
     except KeyboardInterrupt:
@@ -94,11 +99,9 @@ _role: Final = _argument(
 
 
 @_command(_role)
-def run(role: str) -> None:
+def run(role: str, not_hardened: Sequence[str]) -> None:
     """Run the bot. Settings come from the environment and from .env (see the README)."""
-    from bot.operations.hardening import harden
-
-    not_hardened = harden()  # before other imports: see bot/operations/hardening.py
+    from bot.operations.hardening import forget_variables
     from bot.operations.stop_signals import end_now, leave_at_once
 
     leave_at_once()
@@ -108,13 +111,14 @@ def run(role: str) -> None:
         from bot.model.role import Role
         from bot.operations.checks import log_doubts
         from bot.operations.logs import configure_logging
-        from bot.settings import SettingsError, load_settings
+        from bot.settings import SettingsError, find_secret_variables, load_settings
 
     configure_logging("info", None)  # before a word is printed: a full pipe or disk would stop the start at a warning
     try:
         loaded = load_settings(role=Role(role))
     except SettingsError as error:
         _refuse("The bot cannot start. Fix these settings:", *error.problems)
+    forget_variables(find_secret_variables())
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_doubts(loaded, not_hardened)
     sys.setswitchinterval(0.001)  # the database's thread gets its turn sooner: a third more submissions per second
@@ -123,7 +127,7 @@ def run(role: str) -> None:
         end_now(await run_bot(loaded.settings))
 
     try:
-        asyncio.run(live())
+        asyncio.run(live(), debug=False)  # PYTHONASYNCIODEBUG would log what callbacks are called with, and results
     except StartRefused as error:
         _refuse("The bot cannot start.", str(error))
     except Exception:
@@ -135,31 +139,19 @@ def run(role: str) -> None:
     _role,
     _argument("--json", action="store_true", dest="as_json", help="print a JSON object instead of lines"),
     _argument("--url", help="over HTTP, also send a signed request to the https:// URL at which Slack reaches the bot"),
-    _argument(
-        "--policy",
-        nargs=2,
-        metavar=("USER", "BUCKET"),
-        help="only say which rule lets this user id use this bucket, for each verb, and why",
-    ),
 )
-def check(role: str, url: str | None, policy: list[str] | None, *, as_json: bool) -> None:
+def check(role: str, url: str | None, not_hardened: Sequence[str], *, as_json: bool) -> None:
     """Examine everything that the bot needs, and change nothing; exit code 1 if something has to be fixed."""
-    from bot.operations.hardening import harden
-
-    not_hardened = harden()
     with _imports():
         from bot.check import check as examine_everything
-        from bot.check import check_policy, check_without_settings
-        from bot.model.catalog import is_bucket_name
+        from bot.check import check_without_settings
         from bot.model.role import Role
-        from bot.model.slack_ids import SlackId
         from bot.operations.check_report import CheckReport, to_json
         from bot.operations.conditions import has_failed
+        from bot.operations.hardening import forget_variables
         from bot.operations.logs import configure_logging
-        from bot.settings import SettingsError, load_settings
+        from bot.settings import SettingsError, find_secret_variables, load_settings
 
-    if policy is not None and not (SlackId.USER.fits(policy[0]) and is_bucket_name(policy[1])):
-        _refuse("--policy takes the id of a user and the name of a bucket: --policy U0123ABCD my-bucket")
     configure_logging("critical", None)  # the findings say it all
     report = CheckReport(sys.stderr if as_json else sys.stdout)
     try:
@@ -167,12 +159,8 @@ def check(role: str, url: str | None, policy: list[str] | None, *, as_json: bool
     except SettingsError as error:
         found = asyncio.run(check_without_settings(error.problems, not_hardened, report))
     else:
-        work = (
-            examine_everything(loaded, not_hardened, report, url)
-            if policy is None
-            else check_policy(loaded.settings, report, *policy)
-        )
-        found = asyncio.run(work)
+        forget_variables(find_secret_variables())
+        found = asyncio.run(examine_everything(loaded, not_hardened, report, url))
     if as_json:
         _print(to_json(found) + "\n")
     sys.exit(has_failed(found))
@@ -181,7 +169,7 @@ def check(role: str, url: str | None, policy: list[str] | None, *, as_json: bool
 @_command(_argument("path", type=Path, help="the file to create; it must not exist"))
 def backup(path: Path) -> None:
     """Copy the SQLite database while the bot runs, without what is open. See docs/backup.md."""
-    _harden()
+    _clean_up_at_a_signal()
     from datetime import UTC, datetime
 
     from bot.settings import SettingsError, find_no_settings, load_database_settings
@@ -206,20 +194,46 @@ def backup(path: Path) -> None:
 @_command()
 def restored() -> None:
     """End all that the database holds open, after a restore that the bot cannot recognise. See docs/backup.md."""
-    _harden()
+    _clean_up_at_a_signal()
     from bot.model.errors import StartRefused
+    from bot.operations.hardening import forget_variables
     from bot.operations.logs import configure_logging
-    from bot.settings import SettingsError, find_no_settings, load_database_settings
+    from bot.settings import SettingsError, find_no_settings, find_secret_variables, load_database_settings
     from bot.storage.opening import end_after_a_restore
 
     configure_logging("info", None)
     try:
-        ended = asyncio.run(end_after_a_restore(load_database_settings()))
+        settings, hints = load_database_settings(), find_no_settings()
+        forget_variables(find_secret_variables())
+        ended = asyncio.run(end_after_a_restore(settings))
+    except SettingsError as error:
+        _refuse(*error.problems)
+    except StartRefused as error:
+        _refuse(str(error), *hints)
+    print(f"Open submissions that were ended: {ended}. The bot tells their users when it runs.")
+
+
+@_command(
+    _argument("user", metavar="USER", help="the person's Slack id, such as U0123ABCD"),
+    _argument("--forget", action="store_true", dest="is_to_forget", help="take the person out of every record"),
+)
+def person(user: str, *, is_to_forget: bool) -> None:
+    """Print all that is kept of one person as JSON Lines, while the bot runs; with --forget, forget it."""
+    _clean_up_at_a_signal()
+    from bot.model.errors import StartRefused
+    from bot.settings import SettingsError, find_no_settings, load_database_settings
+    from bot.storage.one_person import export_person, forget
+
+    try:
+        settings = load_database_settings()
+        if is_to_forget:
+            print(asyncio.run(forget(settings, user)))
+        else:
+            asyncio.run(export_person(settings, user, _print))
     except SettingsError as error:
         _refuse(*error.problems)
     except StartRefused as error:
         _refuse(str(error), *find_no_settings())
-    print(f"Open submissions that were ended: {ended}. The bot tells their users when it runs.")
 
 
 @_command()
@@ -262,10 +276,14 @@ def sandbox(port: int | None, transport: Literal["socket", "http"]) -> None:
     sys.exit(asyncio.run(run_sandbox(port=free_port, transport=transport, manifest=build_manifest(None))))
 
 
-@_command(_argument("path", type=Path, metavar="PATH", help="the file to create; it must not exist"))
-def keygen(path: Path) -> None:
+@_command(
+    _argument("path", type=Path, metavar="PATH", help="the file to create; it must not exist"),
+    _argument("--audit", action="store_true", dest="is_for_audit", help="generate an R2_CREDENTIAL_AUDIT_KEY instead"),
+)
+def keygen(path: Path, *, is_for_audit: bool) -> None:
     """Generate a private sealing key (PKCS#8 PEM, mode 0600) and print its public half."""
-    _harden()
+    _clean_up_at_a_signal()
+    from bot.sealing.audit_key import write_audit_key
     from bot.sealing.hpke import generate_private_key
     from bot.sealing.key_files import write_key_file
     from bot.sealing.private_places import find_exposure
@@ -274,7 +292,10 @@ def keygen(path: Path) -> None:
         exposure = find_exposure(path.parent)
         if exposure:
             _refuse(f"{path.parent}: not a safe place for a key, since {exposure}.")
-        _print(write_key_file(path, generate_private_key()))
+        if is_for_audit:
+            write_audit_key(path)
+        else:
+            _print(write_key_file(path, generate_private_key()))
     except FileExistsError:
         _refuse(f"{path} already exists, and a key is never overwritten. Choose another name.")
     except OSError as error:
@@ -300,10 +321,18 @@ def _print(text: str) -> None:
     print(text, end="", flush=True)  # now, while `main` can still catch that the reader is gone
 
 
-def _harden() -> None:
+def _harden(*, restarts: bool) -> list[str]:
+    """Harden the process of any command: its environment, too, may hold all secrets. Before other imports: see there.
+
+    Only a process that stays, and was started for this command, overwrites freed memory: it starts again for that.
+    """
+    from bot.operations.freed_memory import overwrite_freed_memory
     from bot.operations.hardening import harden
 
-    _warn(*harden())
+    return [*(overwrite_freed_memory() if restarts else ()), *harden()]
+
+
+def _clean_up_at_a_signal() -> None:
     from bot.operations.stop_signals import clean_up_at_a_signal
 
     clean_up_at_a_signal()

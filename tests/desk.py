@@ -44,7 +44,7 @@ from bot.slack.stories.visibility import Visibility
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import ACCOUNT, make_key
+from tests.make import ACCOUNT, CHAIN, make_key
 
 if TYPE_CHECKING:
     from tests.clock import Clock
@@ -183,7 +183,7 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         slack_web = SlackWeb(client, clock)
         desk = Desk(
             slack=slack,
-            submissions=Submissions(database),
+            submissions=Submissions(database, CHAIN),
             catalogs=Catalogs(database, ACCOUNT),
             database_path=path,
             clock=clock,

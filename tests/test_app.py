@@ -340,7 +340,10 @@ async def _wait_until(is_so: Callable[[], bool]) -> None:
 async def test_a_second_bot_on_the_same_data_is_refused(scene: Scene, changes: dict[str, str]) -> None:
     """Two bots would send each submission twice; the refusal names the fix."""
     scene.monkeypatch.chdir(scene.directory)
-    shared = {"R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{scene.directory / 'shared' / 'bot.sqlite'}"}
+    shared = {
+        "R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{scene.directory / 'shared' / 'bot.sqlite'}",
+        "R2_CREDENTIAL_AUDIT_KEY": "made-up-" * 8,
+    }
     async with running(scene.settings(changes=shared)):
         with pytest.raises(StartRefused, match="another process uses"):
             await _start(scene.settings(changes=shared | changes))
@@ -755,7 +758,7 @@ async def test_a_policy_is_read_again_at_a_signal(scene: Scene, log: io.StringIO
     await _wait_until(partial(_is_logged, log, "policy_not_loaded"))
     async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/readyz") as answer:
         said = await answer.json()
-    assert (answer.status, said["parts"]["policy"]["reason"]) == (200, "policy_broken")
+    assert (answer.status, said["parts"]["settings"]["reason"]) == (200, "policy_broken")
     assert (await scene.slack.type_command(ADA, PLATFORM, f"/r2-credential {BUCKET}")).message is None
 
     policy.write_text('[[rule]]\nusers = ["U0NOBODY"]\n')

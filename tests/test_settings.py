@@ -103,6 +103,13 @@ def test_the_least_that_is_needed_is_enough() -> None:
     assert (settings.log_level, settings.log_format) == ("info", None)
 
 
+def test_a_name_in_a_problem_changes_no_other_line(tmp_path: Path) -> None:
+    """A terminal shows each problem on a line of its own, whatever the file has in a name."""
+    (tmp_path / ".env").write_text("R2_CREDENTIAL_\x1b[2J\u202e=x\n\x00SLACK_BOT_TOKEN=x\n")
+    assert any("R2_CREDENTIAL_" in problem for problem in problems())
+    assert all(problem.isprintable() for problem in problems())
+
+
 def test_without_settings_everything_is_reported_at_once(environment: SetEnvironment) -> None:
     """One start names each missing setting once."""
     environment({})

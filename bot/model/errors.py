@@ -17,6 +17,7 @@ BotError
 ├── SealedValueUnreadable      a sealed token or response URL cannot be opened, for any reason
 ├── KeyFileUnusable            a file of the key ring holds no key, or others can read it
 ├── RecordDamaged              a database row holds what the bot never writes
+│   └── RecordForged           a database row that the bot did not write
 ├── DatabaseTrouble            the database could not be read or written
 │   ├── DatabaseUnavailable
 │   └── CommitUnknown
@@ -347,6 +348,16 @@ class RecordDamaged(BotError):
         self.table = table
         self.row = row
         self.column = column
+
+
+class RecordForged(RecordDamaged):
+    """A row was written, changed or put back by someone else than the bot. Nothing is done with it."""
+
+    code = "record_forged"
+    user_message = (
+        "The bot's record of this was not made by the bot, so it does nothing with it. The operator finds the record's "
+        "name, and what to do, in the log."
+    )
 
 
 class LeaseLost(BotError):

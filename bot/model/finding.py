@@ -22,7 +22,6 @@ class Part(StrEnum):
 
     START = "start"
     SETTINGS = "settings"
-    POLICY = "policy"
     INSTALLATION = "installation"
     PROCESS = "process"
     FILES = "files"

@@ -1,12 +1,13 @@
 """Decides whether a person may do something, with which bucket and in which channel."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, MembershipUnknown, OtherWorkspace, Outsider, UsergroupUnreadable
+from bot.policy.attempt import Note, RefusedAttempt, keep_quiet
 from bot.policy.decision import find_named, refuse, refuse_entrance
 from bot.policy.permit import Permit
 from bot.policy.rules import Person, Request, Rule, Verb, Who
@@ -42,10 +43,6 @@ class Memberships(Protocol):
         """Return the members of a group; raises MembershipUnknown, or UsergroupUnreadable if waiting does not help."""
 
 
-def _keep_quiet(_: AccessRefused) -> None:
-    pass
-
-
 class Gate:
     """The only place that decides who may do what. Its rules can be replaced at any time, all at once."""
 
@@ -54,7 +51,7 @@ class Gate:
         rules: Sequence[Rule],
         home: Home,
         memberships: Memberships,
-        note: Callable[[AccessRefused], None] = _keep_quiet,
+        note: Note = keep_quiet,
     ) -> None:
         """Take `note`, called for each person who is refused at an entrance."""
         self._note = note
@@ -80,7 +77,8 @@ class Gate:
         try:
             return await self._permit(actor, was_here=was_here)
         except AccessRefused as refusal:
-            self._note(refusal)
+            team_id = min(actor.team_ids, default="")
+            self._note(RefusedAttempt(user_id=actor.user_id, team_id=team_id, refusal=refusal))
             raise
 
     async def _permit(self, actor: Actor, *, was_here: bool) -> Permit:
@@ -107,15 +105,13 @@ class Gate:
         MembershipUnknown passes.
         """
         rules, named = self._rules, self._named  # the same ones before and after Slack has answered
-        person = await self.get_to_know(user_id, named)
+        person = await self._get_to_know(user_id, named)
         refusal = refuse_entrance(named, person)
         if refusal is not None:
             raise refusal
         return Permit(person=person, rules=rules, note=self._note)
 
-    async def get_to_know(self, user_id: str, named: Sequence[Who] | None = None) -> Person:
-        """Return a user with the groups that rules name, as far as Slack says who is in them. Admits no one."""
-        named = self._named if named is None else named
+    async def _get_to_know(self, user_id: str, named: Sequence[Who]) -> Person:
         asked = sorted(frozenset[str]().union(*(who.usergroups_to_ask(user_id) for who in named)))
         answers = dict(zip(asked, await asyncio.gather(*map(self._ask_members, asked)), strict=True))
         return Person(

@@ -1,11 +1,12 @@
 """What one person may do: pure, so that it can be asked as often as needed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bot.model import bucket_globs
-from bot.model.catalog import BucketKey
+from bot.model.catalog import BucketKey, is_bucket_name
 from bot.model.errors import AccessRefused, MembershipUnknown, NotAnApprover, OwnRequest, UsergroupUnreadable
+from bot.policy.attempt import Note, RefusedAttempt, keep_quiet
 from bot.policy.decision import decide
 from bot.policy.rules import Person, Request, Rule, Verb
 
@@ -24,17 +25,13 @@ class Outlook:
         return any(not globs or bucket_globs.serves(globs, key.bucket) for globs in self.lists)
 
 
-def _keep_quiet(_: AccessRefused) -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permit:
     """Decides what one person may do, without further requests. Made for each event."""
 
     person: Person
     rules: Sequence[Rule]
-    note: Callable[[AccessRefused], None] = _keep_quiet
+    note: Note = keep_quiet
 
     def require(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> Rule:
         """Return the first rule that fits, or raise the AccessRefused that applies.
@@ -43,9 +40,21 @@ class Permit:
         """
         decided = self._decide(verb, key, channel_id)
         if isinstance(decided, AccessRefused):
-            self.note(decided)
-            raise decided
+            raise self._noted(decided, verb, key, channel_id)
         return decided
+
+    def attempt(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> AccessRefused | None:
+        """Return what `require` would raise, for a person who tried it."""
+        refusal = self.refusal(verb, key, channel_id)
+        return None if refusal is None else self._noted(refusal, verb, key, channel_id)
+
+    def _noted(
+        self, refusal: AccessRefused, verb: Verb, key: BucketKey | None, channel_id: str | None
+    ) -> AccessRefused:
+        user_id = self.person.user_id
+        key = key if key is None or is_bucket_name(key.bucket) else None  # a record names no bucket that cannot be
+        self.note(RefusedAttempt(user_id=user_id, refusal=refusal, verb=verb, key=key, channel_id=channel_id))
+        return refusal
 
     def refusal(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> AccessRefused | None:
         """Return what `require` would raise."""
@@ -73,8 +82,7 @@ class Permit:
         """
         refusal = self._refuse_approving(rule, requester, key, channel_id)
         if refusal is not None:
-            self.note(refusal)
-            raise refusal
+            raise self._noted(refusal, Verb.APPROVE, key, channel_id)
 
     def _refuse_approving(
         self, rule: Rule, requester: str, key: BucketKey, channel_id: str | None

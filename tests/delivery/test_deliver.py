@@ -77,7 +77,7 @@ from bot.storage.accepting import Verdict
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import at
+from tests.make import CHAIN, at
 from tests.noted_way import NotedWay
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -421,7 +421,7 @@ async def house(database: MortalDatabase, database_path: Path) -> AsyncIterator[
             auth=ApiToken(token=Secret(SANDBOX_API_TOKEN)),
             transport=transport,
         )
-        submissions, notes = Submissions(database), Notes(death)
+        submissions, notes = Submissions(database, CHAIN), Notes(death)
         submissions.watch(notes.watch)
         yield House(
             submissions=submissions,
@@ -487,7 +487,7 @@ async def test_work_is_read_together_with_the_lease_and_the_moves(house: House) 
             return await super().work(lease)
 
     await house.submit()
-    house.submissions = Watched(house.database)
+    house.submissions = Watched(house.database, CHAIN)
     house.submissions.watch(house.reporter.watch)
     assert await house.deliver() is None
     assert read == []
@@ -1283,7 +1283,7 @@ async def test_enabling_that_was_frozen_sends_nothing(house: House, losers: int,
             return await super().holds(lease)
 
     await house.submit(**_enabling("pond"))
-    submissions, house.submissions = house.submissions, Frozen(house.database)
+    submissions, house.submissions = house.submissions, Frozen(house.database, CHAIN)
     await house.deliver(replace(LAKE, bucket="pond"))
     house.submissions = submissions
     assert house.asked == []
@@ -1332,7 +1332,7 @@ async def test_an_unrecorded_answer_keeps_no_token(house: House) -> None:
     """The database is down after the write: what is kept in memory has no frame that holds the token."""
     token = make_token(Behaviour.WEAK, 4)
     await house.submit(token)
-    house.submissions = forgetful = Forgetful(house.database)
+    house.submissions = forgetful = Forgetful(house.database, CHAIN)
     forgetful.watch(house.reporter.watch)
     forgetful.fails = 1
     delivery = house.delivery
@@ -1851,7 +1851,7 @@ async def test_a_newer_one_frozen_past_its_deadline_supersedes_the_older_one(hou
     assert await house.deliver() == timedelta(seconds=2)
     house.clock.now += timedelta(seconds=2)
     await house.accept_late(FIRST, "V1", by=timedelta(seconds=2, milliseconds=1), ttl=2 * TTL)
-    submissions, house.submissions = house.submissions, Frozen(house.database)
+    submissions, house.submissions = house.submissions, Frozen(house.database, CHAIN)
     await house.deliver()
     house.submissions = submissions
     await house.deliver_all()
@@ -2013,7 +2013,7 @@ async def test_a_lease_lost_while_a_request_goes_out_stops_it(house: House, ques
             return await super().holds(lease)
 
     await house.submit(FIRST)
-    submissions, house.submissions = house.submissions, TakenMeanwhile(house.database)
+    submissions, house.submissions = house.submissions, TakenMeanwhile(house.database, CHAIN)
     assert await house.deliver() is None
     house.submissions = submissions
     once_more = 1  # to find out whether another process holds it, or only the deadline forbids sending
@@ -2038,7 +2038,7 @@ async def test_a_database_that_does_not_answer_the_fence_lets_nothing_out(house:
             return await super().holds(lease)
 
     await house.submit(FIRST)
-    submissions, house.submissions = house.submissions, Unavailable(house.database)
+    submissions, house.submissions = house.submissions, Unavailable(house.database, CHAIN)
     assert await house.deliver() is not None
     house.submissions = submissions
     assert (max(asked, 2), house.posts, house.reported) == (max(question, 2), [], [])
@@ -2071,7 +2071,7 @@ async def test_an_answer_that_cannot_be_recorded_is_not_requested_again(
 ) -> None:
     """A clear no stays one, and a success is not written twice, however long the database is down."""
     await house.submit(token)
-    house.submissions = Forgetful(house.database)
+    house.submissions = Forgetful(house.database, CHAIN)
     house.submissions.watch(house.reporter.watch)
     delivery = house.delivery
     for _ in range(Forgetful.fails):
@@ -2086,7 +2086,7 @@ async def test_an_answer_that_cannot_be_recorded_is_not_requested_again(
 async def test_an_unrecorded_success_does_not_outlive_a_newer_request(house: House) -> None:
     """The newer one may have landed before it was refused: the slot is written again, not just reported."""
     await house.submit(FIRST)
-    house.submissions = Forgetful(house.database)
+    house.submissions = Forgetful(house.database, CHAIN)
     house.submissions.fails = 1
     house.submissions.watch(house.reporter.watch)
     delivery = house.delivery
@@ -2105,7 +2105,7 @@ async def test_an_unrecorded_success_does_not_outlive_a_newer_request(house: Hou
 async def test_a_success_recorded_late_is_confirmed_with_its_full_time(house: House) -> None:
     """A database outage must not make the first look at the slot the last."""
     await house.submit(FIRST)
-    house.submissions = Forgetful(house.database)
+    house.submissions = Forgetful(house.database, CHAIN)
     house.submissions.fails = 1
     house.submissions.watch(house.reporter.watch)
     delivery = house.delivery
@@ -2282,7 +2282,7 @@ async def test_a_process_that_was_frozen_past_the_deadline_sends_nothing(house: 
             return await super().holds(lease)
 
     await house.submit(FIRST)
-    house.submissions = Frozen(house.database)
+    house.submissions = Frozen(house.database, CHAIN)
     await house.deliver_all()
     assert house.sent == []
 

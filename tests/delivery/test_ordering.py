@@ -76,6 +76,7 @@ from bot.storage.sqlite import SqliteDatabase
 from bot.storage.start_clock import latest_time
 from bot.storage.submissions import Submissions
 from bot.storage.trouble import Trouble
+from tests.make import CHAIN
 from tests.postgres import execute
 
 EXAMPLES = int(os.environ.get("ORDERING_EXAMPLES", "0"))
@@ -244,7 +245,7 @@ class WatchedSubmissions(Submissions):
     """Records what a delivery could know when it chose its next step."""
 
     def __init__(self, database: Database, world: World, plain: Submissions) -> None:
-        super().__init__(database)
+        super().__init__(database, CHAIN)
         self._world = world
         self._plain = plain
 
@@ -493,7 +494,7 @@ class Ordering(RuleBasedStateMachine):
         self._next_at: datetime | None = None
         self._taken_at: object = None
         self._database = await self._engine.open()
-        self._submissions = Submissions(self._database)
+        self._submissions = Submissions(self._database, CHAIN)
         self._delivery = self._make_delivery()
 
     def _run(self, work: Any) -> Any:  # noqa: ANN401 - whatever it returns

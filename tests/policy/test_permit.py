@@ -6,6 +6,7 @@ import pytest
 
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, MembershipUnknown, NotAnApprover, OwnRequest, UsergroupUnreadable
+from bot.policy.attempt import RefusedAttempt
 from bot.policy.permit import Permit
 from bot.policy.rules import People, Person, Rule, Verb
 
@@ -71,14 +72,14 @@ APPROVERS: dict[str, tuple[Permit, type[AccessRefused] | None]] = {
 @pytest.mark.parametrize(("permit", "said"), APPROVERS.values(), ids=APPROVERS)
 def test_who_may_approve(permit: Permit, said: type[AccessRefused] | None) -> None:
     """The listed ones; if none is listed, anyone whom a rule lets approve. Never the one who asks."""
-    noted: list[AccessRefused] = []
+    noted: list[RefusedAttempt] = []
     permit = replace(permit, note=noted.append)
     if said is None:
         permit.require_approver(permit.rules[0], "U0ADA", LAKE, "C1")
     else:
         with pytest.raises(said):
             permit.require_approver(permit.rules[0], "U0ADA", LAKE, "C1")
-    assert [type(each) for each in noted] == ([] if said is None else [said])
+    assert [type(each.refusal) for each in noted] == ([] if said is None else [said])
 
 
 def test_what_is_required_is_granted_on_the_terms_of_the_rule() -> None:

@@ -164,6 +164,7 @@ class StoreCredential:
             reason=confirm_reason(form.reason),
             token_kind=pasted.kind,
             last_four=pasted.last_four,
+            fingerprint=pasted.fingerprint,
             sealed=Sealed(token=pasted.sealed, response_url=pasted.sealed_response_url),
             sent_at=submit.sent_at,
             accepted_at=submit.received_at,
@@ -220,12 +221,12 @@ def _find_field(permit: Permit, task: Task, key: BucketKey, channel_id: str) -> 
     """Return the field that another choice would make allowed, and what it says; "" twice if there is none."""
     verb = Verb.of_task(task)
     other_verb, advice = (Verb.STORE, _ONLY_STORE) if verb is Verb.CHECK else (Verb.CHECK, _ONLY_CHECK)
-    refusal = permit.refusal(verb, key, None)
+    refusal = permit.attempt(verb, key, None)
     if refusal is not None:
         if permit.refusal(other_verb, key, None) is None:
             return modal.CHECK_BLOCK, advice
         return ("", "") if refusal.retryable else (modal.BUCKET_BLOCK, f"{refusal.user_message} Choose another one.")
-    refusal = permit.refusal(verb, key, channel_id)
+    refusal = permit.attempt(verb, key, channel_id)
     if isinstance(refusal, ChannelNotAllowed):
         return modal.CHANNEL_BLOCK, NOT_LISTED.in_form
     return (modal.CHANNEL_BLOCK, refusal.user_message) if isinstance(refusal, BucketNotInChannel) else ("", "")

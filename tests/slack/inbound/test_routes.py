@@ -7,7 +7,9 @@ import pytest
 
 from bot.model.errors import AccessRefused
 from bot.policy.rules import Person, Rule, Who
+from bot.sandbox.blocks import JsonObject
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
+from bot.slack.subcommands import COMMAND
 from tests.desk import (
     ADA,
     BUCKET,
@@ -89,6 +91,25 @@ async def test_a_fault_at_the_command_gives_a_reference(desk: Desk, log: io.Stri
     [line] = [line for line in map(json.loads, log.getvalue().splitlines()) if line["event"] == "listener_broke"]
     assert f"reference {line['reference']}" in answer
     assert "MARKER" not in answer + log.getvalue()
+
+
+MISSHAPEN: dict[str, JsonObject] = {
+    "a button without its action": {"type": "block_actions", "actions": [{"value": "x"}]},
+    "no button": {"type": "block_actions", "actions": [None]},
+    "two kinds in one": {"type": "block_suggestion", "command": COMMAND},
+}
+
+
+@pytest.mark.parametrize("payload", MISSHAPEN.values(), ids=MISSHAPEN)
+async def test_a_payload_of_no_known_shape_is_no_fault_of_a_story(
+    desk: Desk, log: io.StringIO, payload: JsonObject
+) -> None:
+    """Bolt trusts the shape, down to any KeyError; the log says that it was the payload, with a reference."""
+    await desk.slack.deliver("interactive", payload)
+
+    events = [json.loads(line)["event"] for line in log.getvalue().splitlines()]
+    assert "slack_payload_broke" in events
+    assert "listener_broke" not in events
 
 
 async def test_a_fault_at_the_options_offers_nothing(desk: Desk) -> None:
