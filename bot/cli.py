@@ -139,19 +139,29 @@ def run(role: str, not_hardened: Sequence[str]) -> None:
     _role,
     _argument("--json", action="store_true", dest="as_json", help="print a JSON object instead of lines"),
     _argument("--url", help="over HTTP, also send a signed request to the https:// URL at which Slack reaches the bot"),
+    _argument(
+        "--policy",
+        nargs=2,
+        metavar=("USER", "BUCKET"),
+        help="only say which rule lets this user id use this bucket, for each verb, and why",
+    ),
 )
-def check(role: str, url: str | None, not_hardened: Sequence[str], *, as_json: bool) -> None:
+def check(role: str, url: str | None, policy: list[str] | None, not_hardened: Sequence[str], *, as_json: bool) -> None:
     """Examine everything that the bot needs, and change nothing; exit code 1 if something has to be fixed."""
     with _imports():
         from bot.check import check as examine_everything
-        from bot.check import check_without_settings
+        from bot.check import check_policy, check_without_settings
+        from bot.model.catalog import is_bucket_name
         from bot.model.role import Role
+        from bot.model.slack_ids import SlackId
         from bot.operations.check_report import CheckReport, to_json
         from bot.operations.conditions import has_failed
         from bot.operations.hardening import forget_variables
         from bot.operations.logs import configure_logging
         from bot.settings import SettingsError, find_secret_variables, load_settings
 
+    if policy is not None and not (SlackId.USER.fits(policy[0]) and is_bucket_name(policy[1])):
+        _refuse("--policy takes the id of a user and the name of a bucket: --policy U0123ABCD my-bucket")
     configure_logging("critical", None)  # the findings say it all
     report = CheckReport(sys.stderr if as_json else sys.stdout)
     try:
@@ -160,7 +170,12 @@ def check(role: str, url: str | None, not_hardened: Sequence[str], *, as_json: b
         found = asyncio.run(check_without_settings(error.problems, not_hardened, report))
     else:
         forget_variables(find_secret_variables())
-        found = asyncio.run(examine_everything(loaded, not_hardened, report, url))
+        work = (
+            examine_everything(loaded, not_hardened, report, url)
+            if policy is None
+            else check_policy(loaded.settings, report, *policy)
+        )
+        found = asyncio.run(work)
     if as_json:
         _print(to_json(found) + "\n")
     sys.exit(has_failed(found))

@@ -22,6 +22,7 @@ class Part(StrEnum):
 
     START = "start"
     SETTINGS = "settings"
+    POLICY = "policy"
     INSTALLATION = "installation"
     PROCESS = "process"
     FILES = "files"
