@@ -68,6 +68,8 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         """Take the signals over; raises ValueError outside the main thread."""
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup, it is to outlive the terminal
+            self._had_terminal = False
         self._before = [signal.signal(number, _only_wake) for number in (*_SIGNALS, signal.SIGHUP)]
         self._heard, self._wakeup = os.pipe()
         os.set_blocking(self._wakeup, False)

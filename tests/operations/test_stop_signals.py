@@ -120,6 +120,20 @@ def test_a_terminal_that_is_closed_stops_the_bot(process: Process, *, is_closed:
         assert process.begun.is_set() is is_closed
 
 
+def test_under_nohup_it_outlives_the_terminal(process: Process) -> None:
+    """The signal, which nohup lets it ignore, still asks for the policy."""
+    process.has_terminal = True
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with process.signals():
+            process.has_terminal = False
+            process.hear(signal.SIGHUP)
+            assert process.hung_up.acquire(timeout=PATIENCE)
+            assert not process.begun.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_the_end_of_the_budget_ends_the_process(process: Process, log: io.StringIO) -> None:
     """The time is up as the thread looks at it."""
 
