@@ -30,6 +30,7 @@ class Part(StrEnum):
     PORTS = "ports"
     DATABASE = "database"
     KEYS = "keys"
+    AUDIT = "audit"
     JOBS = "jobs"
     SLACK = "slack"
     TRANSPORT = "transport"
