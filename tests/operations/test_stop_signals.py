@@ -225,27 +225,34 @@ def test_a_loop_that_hangs_does_not_outlive_a_second_signal(stuck: subprocess.Po
 
 
 LEAVING = """
-import signal
+import signal, sys
 from bot.operations.stop_signals import leave_at_once
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 leave_at_once()
 print("here", flush=True)
-while True:
-    signal.pause()
+for _ in sys.stdin:
+    print("goes on", flush=True)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_before_the_start_ends_it(number: signal.Signals) -> None:
-    """Without a traceback, and also as process 1 of a container, which otherwise ignores SIGTERM."""
+    """Without a traceback, and also as process 1 of a container, which otherwise ignores SIGTERM; not SIGHUP."""
     with subprocess.Popen(  # noqa: S603 - our own words
         [sys.executable, "-c", LEAVING],
         env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path(bot.__file__).parent.parent)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"
+        assert process.stdin is not None
+        process.send_signal(signal.SIGHUP)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "goes on\n"
         process.send_signal(number)
         _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, "")
