@@ -56,11 +56,13 @@ from bot.slack.checks.transport import http_check, socket_check
 from bot.slack.inbound.bolt import build_bolt_app
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
+from bot.slack.inbound.owner import Owner
 from bot.slack.inbound.routes import Routes
 from bot.slack.inbound.socket_mode import SocketModeIngress
 from bot.slack.memberships import Memberships
 from bot.slack.messages.posting import Poster
 from bot.slack.messages.progress import ModalProgress
+from bot.slack.profiles import Profiles
 from bot.slack.progress_steps import steps_of
 from bot.slack.response_url import ResponseUrls, SlackPost
 from bot.slack.startup import identify_home, open_first_connection
@@ -279,7 +281,8 @@ async def _begin(
     await settle_at_the_start(store, watched.conditions.note)
     if settings.role is not Role.GATEWAY:
         await _catch_up(progress, store, settings.cloudflare_account_id)
-    memberships, policy = Memberships(slack, store.clock), watched.policy
+    memberships, profiles = Memberships(slack, store.clock), Profiles(slack, store.clock)
+    policy = watched.policy
     attempts = RefusedAttempts(store.database, store.submissions.chain, store.clock)
 
     def note(attempt: RefusedAttempt) -> None:
@@ -290,10 +293,11 @@ async def _begin(
         policy.rules,
         await identify_home(slack, watched.conditions.note),
         memberships,
+        profiles,
         note=note,
     )
     policy.follow_by(gate.follow)
-    checks = slack_checks(slack, traffic, memberships, store.clock, listed=policy.listed)
+    checks = slack_checks(slack, traffic, memberships, profiles, store.clock, listed=policy.listed)
     watched.conditions.add(*(name_policy(each, settings) for each in checks))
     reporting, listed = Background("start_report_broke"), policy.listed()
     reporting.start(
@@ -416,6 +420,7 @@ async def _start_gateway(
         store.sealing,
         settings.cloudflare_account_id,
         store.clock,
+        owner=Owner(base.slack),
         fingerprint=store.submissions.chain.authenticity.fingerprint,
         metrics=base.metrics,
         right_of_way=base.right_of_way,

@@ -16,7 +16,7 @@ from bot.metrics import Metrics
 from bot.model.catalog import BucketKey, Snapshot
 from bot.model.clock import steady_clock
 from bot.model.clock_comparison import ClockComparison
-from bot.model.errors import BotError
+from bot.model.errors import BotError, SlackRefused, SlackTrouble
 from bot.model.finding import Check, Finding, Part
 from bot.model.role import Role
 from bot.operations.check_report import CheckReport
@@ -25,7 +25,14 @@ from bot.operations.examiner import examine
 from bot.operations.exposed_files import find_exposed
 from bot.operations.installation import installation_check
 from bot.operations.network_checks import network_check
-from bot.operations.policy_source import Policy, find_in_explanation, find_in_policy, load_policy, name_policy
+from bot.operations.policy_source import (
+    Policy,
+    find_in_explanation,
+    find_in_policy,
+    find_unfit,
+    load_policy,
+    name_policy,
+)
 from bot.operations.ports import ports_check
 from bot.policy.explain import explain
 from bot.policy.file import PolicyBroken
@@ -37,6 +44,7 @@ from bot.slack.checks import slack_checks
 from bot.slack.checks.public_url import public_url_check
 from bot.slack.checks.transport import address_check, http_check
 from bot.slack.memberships import Memberships
+from bot.slack.profiles import Profiles
 from bot.slack.traffic import SlackTraffic
 from bot.storage.examination import examine_storage
 
@@ -77,19 +85,25 @@ async def check_policy(settings: Settings, report: CheckReport, user_id: str, bu
     else:
         async with AsyncExitStack() as stack:
             web, _, _ = await open_slack(settings, stack, SlackTraffic(ClockComparison()), Metrics())
-            memberships = Memberships(web, steady_clock())
             key = BucketKey(account_id=settings.cloudflare_account_id, bucket=bucket)
-            found = await _explain(policy, memberships, user_id, key)
+            found = await _explain(policy, web, user_id, key)
     report.tell(found)
     report.end(found)
     return found
 
 
-async def _explain(policy: Policy, memberships: Memberships, user_id: str, key: BucketKey) -> list[Finding]:
-    gate = Gate(policy.rules, Home(team_id="", enterprise_id=None), memberships)
+async def _explain(policy: Policy, web: SlackWeb, user_id: str, key: BucketKey) -> list[Finding]:
+    memberships, profiles = Memberships(web, steady_clock()), Profiles(web, steady_clock())
+    try:
+        home = (await web.identify()).home
+    except (SlackRefused, SlackTrouble):  # then Slack says nothing of the person either
+        home = Home(team_id="", enterprise_id=None)
+    gate = Gate(policy.rules, home, memberships, profiles)
+    unfit = await gate.judge_person(user_id)
     person = await gate.get_to_know(user_id)
     troubles = map(memberships.trouble_with, list_ids(policy.rules).usergroups)
-    return [*filter(None, troubles), *map(find_in_explanation, explain(policy.rules, person, key))]
+    explained = map(find_in_explanation, explain(policy.rules, person, key))
+    return [*([find_unfit(unfit)] if unfit else []), *filter(None, (profiles.trouble, *troubles)), *explained]
 
 
 async def check_without_settings(
@@ -130,6 +144,7 @@ async def _list_slack_checks(
         web,
         traffic,
         Memberships(web, steady_clock()),
+        Profiles(web, steady_clock()),
         steady_clock(),
         listed=lambda: list_ids(policy.rules),
         is_only_examination=True,

@@ -172,6 +172,24 @@ async def test_a_policy_is_explained(explain: Explain, user: str, events: list[s
     assert [each.known["verb"] for each in found][:2] == ["store", "check"]
 
 
+@pytest.mark.parametrize("user", ["U0GUEST01", "U0DEPART1"], ids=["a guest", "who has left"])
+async def test_no_policy_lets_in_who_is_no_member(explain: Explain, policy: Path, user: str) -> None:
+    """Whatever the rules say, and that is said first."""
+    write(policy, f'[[rule]]\nusers = ["{user}"]\n')
+    found = await explain(user)
+    assert [each.event for each in found][:2] == ["policy_refuses_person", "policy_allows"]
+    assert found[0].mark is Mark.FAILED
+
+
+async def test_a_policy_is_not_explained_where_slack_says_nothing_of_the_person(
+    explain: Explain, slack: FakeSlack
+) -> None:
+    """Nor does it refuse for good."""
+    slack.fail_next("users.info", status=503)
+    first, *_ = await explain("U0ADA0001")
+    assert first.event == "policy_unsure"
+
+
 async def test_a_policy_is_not_explained_where_slack_is_silent(explain: Explain, slack: FakeSlack) -> None:
     """What is not known has to be fixed, and it is said why."""
     slack.fail_next("usergroups.users.list", status=503)

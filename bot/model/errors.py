@@ -34,7 +34,9 @@ BotError
 │   ├── NotAnApprover
 │   ├── OwnRequest
 │   ├── UsergroupUnreadable
-│   └── MembershipUnknown
+│   ├── MembershipUnknown
+│   ├── NotAMember
+│   └── PersonUnknown
 ├── GivenUp                    the submission's deadline passed
 │   ├── NeverSent
 │   └── DeadlineReached
@@ -46,7 +48,8 @@ BotError
     ├── SlackTimedOut
     └── SlackConnectionBroke
 
-Errors that pass are also `Transient`: CloudflareTrouble, DatabaseTrouble, MembershipUnknown, SlackTrouble.
+Errors that pass are also `Transient`: CloudflareTrouble, DatabaseTrouble, MembershipUnknown, PersonUnknown,
+SlackTrouble.
 """
 
 # ruff: noqa: N818 - the leaves are named for what happened, as in the documents
@@ -483,6 +486,34 @@ class MembershipUnknown(
     who_acts = WhoActs.NOBODY
 
 
+class NotAMember(AccessRefused):
+    """Slack calls the person a guest, a bot, a stranger, deactivated, or not joined yet: refused even if listed."""
+
+    code = "not_a_member"
+    user_message = (
+        "Slack says that you are a guest, or no active member of this workspace. Only its full members can use this "
+        "bot."
+    )
+
+
+class PersonUnknown(
+    AccessRefused,
+    Transient,
+    told=Told(
+        waiting="Slack does not say whether the person is an active member of the workspace.",
+        lasted="Slack did not say whether the person is an active member of the workspace.",
+        at_once=(
+            "Slack did not say whether you are an active member of this workspace, so the bot refuses. Try again in a "
+            "minute."
+        ),
+    ),
+):
+    """Slack did not answer what it knows of the person, nor lately; when in doubt, the bot refuses."""
+
+    code = "person_unknown"
+    who_acts = WhoActs.NOBODY
+
+
 # Time.
 
 
@@ -554,14 +585,20 @@ class SlackRefused(BotError):
 
 
 class SlackTrouble(Transient, told=None):
-    """Slack gave no usable answer; `retry_after` is how long it asked to wait, if it did. `why` is for the operator."""
+    """Slack gave no usable answer; `retry_after` is how long it asked to wait, if it did.
+
+    `why` is for the operator; `status` is that of an HTTP answer in another format than Slack's.
+    """
 
     who_acts = WhoActs.NOBODY
 
-    def __init__(self, retry_after: timedelta | None = None, why: NoAnswer | None = None) -> None:
+    def __init__(
+        self, retry_after: timedelta | None = None, why: NoAnswer | None = None, *, status: int | None = None
+    ) -> None:
         super().__init__(retry_after)
         self.retry_after = retry_after
         self.why = why or NoAnswer(because="it gave no usable answer")
+        self.status = status
 
 
 class SlackUnavailable(

@@ -11,7 +11,7 @@ import structlog
 
 from bot.file_access import explain
 from bot.model.catalog import BucketKey
-from bot.model.errors import StartRefused
+from bot.model.errors import AccessRefused, StartRefused
 from bot.model.finding import Check, Finding, Mark, Part
 from bot.policy.decision import refuse
 from bot.policy.explain import Explanation
@@ -157,6 +157,22 @@ def find_in_explanation(explanation: Explanation) -> Finding:
             "allowed": is_yes if explanation.is_known else None,
             "rules": [rule.name for rule in explanation.rules],
         },
+    )
+
+
+def find_unfit(refusal: AccessRefused) -> Finding:
+    """Return that a person is refused whatever the rules say, or that Slack does not tell."""
+    is_unknown = refusal.retryable
+    return Finding(
+        part=Part.POLICY,
+        event="policy_unsure" if is_unknown else "policy_refuses_person",
+        text=(
+            "Slack does not say whether this is an active, full member of the workspace; nobody else is let in"
+            if is_unknown
+            else "Slack calls this person a guest, a bot, deactivated or a stranger: refused, whatever the rules say"
+        ),
+        mark=Mark.FAILED,
+        known={"code": refusal.code},
     )
 
 

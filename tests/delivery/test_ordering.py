@@ -76,6 +76,7 @@ from bot.storage.sqlite import SqliteDatabase
 from bot.storage.start_clock import latest_time
 from bot.storage.submissions import Submissions
 from bot.storage.trouble import Trouble
+from tests.everybody import EVERYBODY
 from tests.make import CHAIN
 from tests.postgres import execute
 
@@ -511,7 +512,10 @@ class Ordering(RuleBasedStateMachine):
             cloudflare=ScriptedCloudflare(world, self._submissions),
             key_ring=KEY_RING,
             gate=Gate(
-                [Rule(name="slack", who=slack, verbs=frozenset(Verb))], Home(team_id="T1", enterprise_id=None), slack
+                [Rule(name="slack", who=slack, verbs=frozenset(Verb))],
+                Home(team_id="T1", enterprise_id=None),
+                slack,
+                EVERYBODY,
             ),
             poster=slack,
             clock=world.clock,

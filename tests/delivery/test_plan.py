@@ -35,6 +35,7 @@ from bot.storage.jobs import Jobs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
+from tests.everybody import EVERYBODY
 from tests.make import CHAIN
 
 NOW = datetime.now(UTC)  # real, since the server's clock starts the jobs; ours stands still
@@ -90,7 +91,7 @@ def _delivery(submissions: Submissions, database: Database, client: CloudflareCl
         catalogs=Catalogs(database, SANDBOX_ACCOUNT_ID),
         cloudflare=client,
         key_ring=KeyRing(*load_private_keys(generate_private_key())),
-        gate=Gate(allowlist.rules(), Home(team_id="T1", enterprise_id=None), memberships),
+        gate=Gate(allowlist.rules(), Home(team_id="T1", enterprise_id=None), memberships, EVERYBODY),
         poster=notes,
         clock=lambda: NOW,
         fresh_token_patience=timedelta(0),

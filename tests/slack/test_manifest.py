@@ -120,6 +120,7 @@ SCOPES_OF_CALLS = {
     "chat_postMessage": {"chat:write"},
     "conversations_info": {"channels:read", "groups:read"},
     "usergroups_users_list": {"usergroups:read"},
+    "users_info": {"users:read"},
 }
 
 

@@ -30,6 +30,7 @@ from bot.model.errors import (
     MembershipUnknown,
     NeverSent,
     NotAllowed,
+    PersonUnknown,
     SealedValueUnreadable,
     SlackTrouble,
     Transient,
@@ -54,9 +55,15 @@ def _codes(*errors: type[BotError]) -> list[str]:
     return sorted(leaf.code for error in errors for leaf in leaves(error))
 
 
-_DENIALS = [code for code in _codes(AccessRefused) if code != MembershipUnknown.code]
+_DENIALS = [code for code in _codes(AccessRefused) if code not in {MembershipUnknown.code, PersonUnknown.code}]
 _FAILURES = _codes(
-    OperatorError, UnexplainedRefusal, CloudflareTrouble, DatabaseTrouble, MembershipUnknown, DeadlineReached
+    OperatorError,
+    UnexplainedRefusal,
+    CloudflareTrouble,
+    DatabaseTrouble,
+    MembershipUnknown,
+    PersonUnknown,
+    DeadlineReached,
 )
 _UNREADABLE = _codes(SealedValueUnreadable)
 _LATE: dict[State, Sequence[str | None]] = {
@@ -227,7 +234,7 @@ def test_there_is_one_thing_to_do_and_it_is_clear_who_does_it(submission: Submis
         assert "What to do:" in text or result.asks_operator
 
 
-@pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown))
+@pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown, PersonUnknown))
 @pytest.mark.parametrize("task", Task)
 def test_lasting_trouble_is_reported_as_over(task: Task, code: str) -> None:
     """The text during the wait promises another try, which a final message must not."""
@@ -245,7 +252,7 @@ def test_lasting_trouble_is_reported_as_over(task: Task, code: str) -> None:
         )
 
 
-@pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown))
+@pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown, PersonUnknown))
 def test_not_enabled_is_not_said_if_an_answer_may_be_lost(code: str) -> None:
     """The request may have taken effect without an answer."""
     result = RedactedResult.of(ended(Task.ENABLE, State.FAILED, code))
@@ -479,7 +486,9 @@ def _waiting(error: str | None, state: State, wait: timedelta, task: Task = Task
     return RedactedProgress.of(submission, NOW, steps_of(task))
 
 
-@pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown, TokenRefusal))
+@pytest.mark.parametrize(
+    "code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown, PersonUnknown, TokenRefusal)
+)
 def test_each_wait_is_explained(code: str) -> None:
     """With the second at which the bot tries again; a token that is not known yet is not called bad."""
     waiting = _waiting(code, State.VERIFYING, timedelta(seconds=30)).waiting

@@ -26,6 +26,7 @@ from bot.model.errors import (
     OtherWorkspace,
     Outsider,
     OwnRequest,
+    PersonUnknown,
     SlackUnavailable,
     TokenLivesTooLong,
     WhoActs,
@@ -577,7 +578,7 @@ def test_the_contact_is_a_mention_or_text(contact: str, expected: str) -> None:
     assert f"Please ask {expected}." in render.refusal(NotAllowed(), contact=contact)
 
 
-_READERS_TURN = {MembershipUnknown, EnablingNotAllowed, OtherWorkspace, BucketNotInChannel, OwnRequest}
+_READERS_TURN = {MembershipUnknown, PersonUnknown, EnablingNotAllowed, OtherWorkspace, BucketNotInChannel, OwnRequest}
 
 
 @pytest.mark.parametrize(
