@@ -30,6 +30,8 @@ COPY deploy/healthcheck /opt/bot/bin/
 ENV PATH=/opt/bot/bin:$PATH \
     HOME=/data \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONMALLOC=malloc \
+    GLIBC_TUNABLES=glibc.malloc.perturb=165:glibc.malloc.tcache_count=0 \
     R2_CREDENTIAL_DATA_DIR=/data \
     R2_CREDENTIAL_HTTP_HOST=0.0.0.0 \
     R2_CREDENTIAL_METRICS_HOST=0.0.0.0 \

@@ -52,6 +52,7 @@ bench: $(VENV)/.dev ## measure performance, also of what one would use instead, 
 	$(BIN)/python -m tests.benchmarks.waiting
 	$(BIN)/python -m tests.benchmarks.growth
 	$(BIN)/python -m tests.benchmarks.pace 400
+	$(BIN)/python -m tests.benchmarks.memory_copies
 	$(BIN)/python -m tests.benchmarks.alternatives --docs docs
 
 chaos: $(VENV)/.dev ## kill the bot at random moments, on SQLite and PostgreSQL, and count what is lost

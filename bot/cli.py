@@ -40,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _parser.print_help(sys.stderr)
         sys.exit(_SETTINGS_PROBLEM)
     execute = values.pop("execute")
+    not_hardened = _harden(restarts=execute is run and arguments is None)
+    if execute in (run, check):
+        values["not_hardened"] = not_hardened
+    else:
+        _warn(*not_hardened)
     try:
         execute(**values)
     except KeyboardInterrupt:
@@ -94,11 +99,9 @@ _role: Final = _argument(
 
 
 @_command(_role)
-def run(role: str) -> None:
+def run(role: str, not_hardened: Sequence[str]) -> None:
     """Run the bot. Settings come from the environment and from .env (see the README)."""
-    from bot.operations.hardening import harden
-
-    not_hardened = harden()  # before other imports: see bot/operations/hardening.py
+    from bot.operations.hardening import forget_variables
     from bot.operations.stop_signals import end_now, leave_at_once
 
     leave_at_once()
@@ -115,6 +118,7 @@ def run(role: str) -> None:
         loaded = load_settings(role=Role(role))
     except SettingsError as error:
         _refuse("The bot cannot start. Fix these settings:", *error.problems)
+    forget_variables(loaded.secret_variables)
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_doubts(loaded, not_hardened)
     sys.setswitchinterval(0.001)  # the database's thread gets its turn sooner: a third more submissions per second
@@ -123,7 +127,7 @@ def run(role: str) -> None:
         end_now(await run_bot(loaded.settings))
 
     try:
-        asyncio.run(live())
+        asyncio.run(live(), debug=False)  # PYTHONASYNCIODEBUG would log what callbacks are called with, and results
     except StartRefused as error:
         _refuse("The bot cannot start.", str(error))
     except Exception:
@@ -136,11 +140,8 @@ def run(role: str) -> None:
     _argument("--json", action="store_true", dest="as_json", help="print a JSON object instead of lines"),
     _argument("--url", help="over HTTP, also send a signed request to the https:// URL at which Slack reaches the bot"),
 )
-def check(role: str, url: str | None, *, as_json: bool) -> None:
+def check(role: str, url: str | None, not_hardened: Sequence[str], *, as_json: bool) -> None:
     """Examine everything that the bot needs, and change nothing; exit code 1 if something has to be fixed."""
-    from bot.operations.hardening import harden
-
-    not_hardened = harden()
     with _imports():
         from bot.check import check as examine_everything
         from bot.check import check_without_settings
@@ -166,7 +167,7 @@ def check(role: str, url: str | None, *, as_json: bool) -> None:
 @_command(_argument("path", type=Path, help="the file to create; it must not exist"))
 def backup(path: Path) -> None:
     """Copy the SQLite database while the bot runs, without what is open. See docs/backup.md."""
-    _harden()
+    _clean_up_at_a_signal()
     from datetime import UTC, datetime
 
     from bot.settings import SettingsError, find_no_settings, load_database_settings
@@ -191,7 +192,7 @@ def backup(path: Path) -> None:
 @_command()
 def restored() -> None:
     """End all that the database holds open, after a restore that the bot cannot recognise. See docs/backup.md."""
-    _harden()
+    _clean_up_at_a_signal()
     from bot.model.errors import StartRefused
     from bot.operations.logs import configure_logging
     from bot.settings import SettingsError, find_no_settings, load_database_settings
@@ -250,7 +251,7 @@ def sandbox(port: int | None, transport: Literal["socket", "http"]) -> None:
 @_command(_argument("path", type=Path, metavar="PATH", help="the file to create; it must not exist"))
 def keygen(path: Path) -> None:
     """Generate a private sealing key (PKCS#8 PEM, mode 0600) and print its public half."""
-    _harden()
+    _clean_up_at_a_signal()
     from bot.sealing.hpke import generate_private_key
     from bot.sealing.key_files import write_key_file
     from bot.sealing.private_places import find_exposure
@@ -285,10 +286,18 @@ def _print(text: str) -> None:
     print(text, end="", flush=True)  # now, while `main` can still catch that the reader is gone
 
 
-def _harden() -> None:
+def _harden(*, restarts: bool) -> list[str]:
+    """Harden the process of any command: its environment, too, may hold all secrets. Before other imports: see there.
+
+    Only a process that stays, and was started for this command, overwrites freed memory: it starts again for that.
+    """
+    from bot.operations.freed_memory import overwrite_freed_memory
     from bot.operations.hardening import harden
 
-    _warn(*harden())
+    return [*(overwrite_freed_memory() if restarts else ()), *harden()]
+
+
+def _clean_up_at_a_signal() -> None:
     from bot.operations.stop_signals import clean_up_at_a_signal
 
     clean_up_at_a_signal()

@@ -21,7 +21,7 @@ from bot.model.foreign_text import one_line
 from bot.model.role import Role
 from bot.model.secret import Secret
 from bot.model.slack_ids import SlackId
-from bot.network import DIRECT, Network, find_unused
+from bot.network import DIRECT, PROXIES, Network, find_unused
 from bot.setting_names import find_misspelt_names, find_unknown_names, with_files
 from bot.setting_problems import find_problems_of_fields, find_problems_together
 from bot.setting_sources import (
@@ -266,10 +266,14 @@ _SETTINGS_OF: Final[Mapping[Role, type[Settings]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedSettings:
-    """The settings, warnings for the operator, and the files that hold secrets, by the names of their settings."""
+    """The settings, warnings for the operator, and the files that hold secrets, by the names of their settings.
+
+    `secret_variables` are the environment's that held secrets, also those that the role ignores.
+    """
 
     settings: Settings
     warnings: list[str]
+    secret_variables: frozenset[str] = frozenset()
     secret_files: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -304,7 +308,8 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
             "before a second process uses the same database, which could not open what this one seals"
         )
     files = _secret_files(variables, role) | ({str(env_file): env_file} if env_file.is_file() else {})
-    return LoadedSettings(settings=settings, warnings=warnings, secret_files=files)
+    held = {name for name in os.environ if name in _secret_names() or name.upper() in PROXIES}
+    return LoadedSettings(settings=settings, warnings=warnings, secret_variables=frozenset(held), secret_files=files)
 
 
 def load_listen_settings(env_file: Path = Path(".env")) -> ListenSettings:
@@ -340,13 +345,13 @@ def _names() -> frozenset[str]:
 
 
 def _secret_files(variables: Mapping[str, str], role: Role) -> dict[str, Path]:
-    fields = (each for each in Settings.model_fields.values() if each.alias and each.alias not in _OTHERS[role])
-    names = [
-        f"{each.alias}{FILE_SUFFIX}"
-        for each in fields
-        if Secret in get_args(each.annotation) or each.annotation is Secret
-    ]
+    names = [f"{each}{FILE_SUFFIX}" for each in _secret_names() if each not in _OTHERS[role]]
     return {name: Path(variables[name]) for name in names if name in variables}
+
+
+def _secret_names() -> list[str]:
+    fields = [each for each in Settings.model_fields.values() if each.alias]
+    return [str(each.alias) for each in fields if Secret in get_args(each.annotation) or each.annotation is Secret]
 
 
 def _ignored_secrets(variables: Mapping[str, str], role: Role) -> list[str]:
