@@ -111,14 +111,14 @@ def run(role: str, not_hardened: Sequence[str]) -> None:
         from bot.model.role import Role
         from bot.operations.checks import log_doubts
         from bot.operations.logs import configure_logging
-        from bot.settings import SettingsError, load_settings
+        from bot.settings import SettingsError, find_secret_variables, load_settings
 
     configure_logging("info", None)  # before a word is printed: a full pipe or disk would stop the start at a warning
     try:
         loaded = load_settings(role=Role(role))
     except SettingsError as error:
         _refuse("The bot cannot start. Fix these settings:", *error.problems)
-    forget_variables(loaded.secret_variables)
+    forget_variables(find_secret_variables())
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_doubts(loaded, not_hardened)
     sys.setswitchinterval(0.001)  # the database's thread gets its turn sooner: a third more submissions per second
@@ -148,8 +148,9 @@ def check(role: str, url: str | None, not_hardened: Sequence[str], *, as_json: b
         from bot.model.role import Role
         from bot.operations.check_report import CheckReport, to_json
         from bot.operations.conditions import has_failed
+        from bot.operations.hardening import forget_variables
         from bot.operations.logs import configure_logging
-        from bot.settings import SettingsError, load_settings
+        from bot.settings import SettingsError, find_secret_variables, load_settings
 
     configure_logging("critical", None)  # the findings say it all
     report = CheckReport(sys.stderr if as_json else sys.stdout)
@@ -158,6 +159,7 @@ def check(role: str, url: str | None, not_hardened: Sequence[str], *, as_json: b
     except SettingsError as error:
         found = asyncio.run(check_without_settings(error.problems, not_hardened, report))
     else:
+        forget_variables(find_secret_variables())
         found = asyncio.run(examine_everything(loaded, not_hardened, report, url))
     if as_json:
         _print(to_json(found) + "\n")
@@ -194,17 +196,20 @@ def restored() -> None:
     """End all that the database holds open, after a restore that the bot cannot recognise. See docs/backup.md."""
     _clean_up_at_a_signal()
     from bot.model.errors import StartRefused
+    from bot.operations.hardening import forget_variables
     from bot.operations.logs import configure_logging
-    from bot.settings import SettingsError, find_no_settings, load_database_settings
+    from bot.settings import SettingsError, find_no_settings, find_secret_variables, load_database_settings
     from bot.storage.opening import end_after_a_restore
 
     configure_logging("info", None)
     try:
-        ended = asyncio.run(end_after_a_restore(load_database_settings()))
+        settings, hints = load_database_settings(), find_no_settings()
+        forget_variables(find_secret_variables())
+        ended = asyncio.run(end_after_a_restore(settings))
     except SettingsError as error:
         _refuse(*error.problems)
     except StartRefused as error:
-        _refuse(str(error), *find_no_settings())
+        _refuse(str(error), *hints)
     print(f"Open submissions that were ended: {ended}. The bot tells their users when it runs.")
 
 
