@@ -9,7 +9,8 @@ FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 RUN python -m venv /opt/bot
 COPY requirements.lock ./
-RUN /opt/bot/bin/pip install --no-cache-dir --no-compile --no-deps --require-hashes --requirement requirements.lock
+RUN /opt/bot/bin/pip install --no-cache-dir --no-compile --no-deps --only-binary=:all: --require-hashes \
+    --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY bot ./bot
 RUN /opt/bot/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \

@@ -101,7 +101,6 @@ _role: Final = _argument(
 @_command(_role)
 def run(role: str, not_hardened: Sequence[str]) -> None:
     """Run the bot. Settings come from the environment and from .env (see the README)."""
-    from bot.operations.hardening import forget_variables
     from bot.operations.stop_signals import end_now, leave_at_once
 
     leave_at_once()
@@ -111,14 +110,14 @@ def run(role: str, not_hardened: Sequence[str]) -> None:
         from bot.model.role import Role
         from bot.operations.checks import log_doubts
         from bot.operations.logs import configure_logging
-        from bot.settings import SettingsError, find_secret_variables, load_settings
+        from bot.settings import SettingsError, load_settings
 
     configure_logging("info", None)  # before a word is printed: a full pipe or disk would stop the start at a warning
     try:
         loaded = load_settings(role=Role(role))
     except SettingsError as error:
         _refuse("The bot cannot start. Fix these settings:", *error.problems)
-    forget_variables(find_secret_variables())
+    _forget_secrets()
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_doubts(loaded, not_hardened)
     sys.setswitchinterval(0.001)  # the database's thread gets its turn sooner: a third more submissions per second
@@ -148,9 +147,8 @@ def check(role: str, url: str | None, not_hardened: Sequence[str], *, as_json: b
         from bot.model.role import Role
         from bot.operations.check_report import CheckReport, to_json
         from bot.operations.conditions import has_failed
-        from bot.operations.hardening import forget_variables
         from bot.operations.logs import configure_logging
-        from bot.settings import SettingsError, find_secret_variables, load_settings
+        from bot.settings import SettingsError, load_settings
 
     configure_logging("critical", None)  # the findings say it all
     report = CheckReport(sys.stderr if as_json else sys.stdout)
@@ -159,7 +157,7 @@ def check(role: str, url: str | None, not_hardened: Sequence[str], *, as_json: b
     except SettingsError as error:
         found = asyncio.run(check_without_settings(error.problems, not_hardened, report))
     else:
-        forget_variables(find_secret_variables())
+        _forget_secrets()
         found = asyncio.run(examine_everything(loaded, not_hardened, report, url))
     if as_json:
         _print(to_json(found) + "\n")
@@ -196,21 +194,44 @@ def restored() -> None:
     """End all that the database holds open, after a restore that the bot cannot recognise. See docs/backup.md."""
     _clean_up_at_a_signal()
     from bot.model.errors import StartRefused
-    from bot.operations.hardening import forget_variables
     from bot.operations.logs import configure_logging
-    from bot.settings import SettingsError, find_no_settings, find_secret_variables, load_database_settings
+    from bot.settings import SettingsError, find_no_settings, load_database_settings
     from bot.storage.opening import end_after_a_restore
 
     configure_logging("info", None)
     try:
         settings, hints = load_database_settings(), find_no_settings()
-        forget_variables(find_secret_variables())
+        _forget_secrets()
         ended = asyncio.run(end_after_a_restore(settings))
     except SettingsError as error:
         _refuse(*error.problems)
     except StartRefused as error:
         _refuse(str(error), *hints)
     print(f"Open submissions that were ended: {ended}. The bot tells their users when it runs.")
+
+
+@_command(
+    _argument("user", metavar="USER", help="the person's Slack id, such as U0123ABCD"),
+    _argument("--forget", action="store_true", dest="is_to_forget", help="take the person out of every record"),
+)
+def person(user: str, *, is_to_forget: bool) -> None:
+    """Print all that is kept of one person as JSON Lines, while the bot runs; with --forget, forget it."""
+    _clean_up_at_a_signal()
+    from bot.model.errors import StartRefused
+    from bot.settings import SettingsError, find_no_settings, load_database_settings
+    from bot.storage.one_person import export_person, forget
+
+    try:
+        settings, hints = load_database_settings(), find_no_settings()
+        _forget_secrets()
+        if is_to_forget:
+            print(asyncio.run(forget(settings, user)))
+        else:
+            asyncio.run(export_person(settings, user, _print))
+    except SettingsError as error:
+        _refuse(*error.problems)
+    except StartRefused as error:
+        _refuse(str(error), *hints)
 
 
 @_command()
@@ -253,10 +274,14 @@ def sandbox(port: int | None, transport: Literal["socket", "http"]) -> None:
     sys.exit(asyncio.run(run_sandbox(port=free_port, transport=transport, manifest=build_manifest(None))))
 
 
-@_command(_argument("path", type=Path, metavar="PATH", help="the file to create; it must not exist"))
-def keygen(path: Path) -> None:
+@_command(
+    _argument("path", type=Path, metavar="PATH", help="the file to create; it must not exist"),
+    _argument("--audit", action="store_true", dest="is_for_audit", help="generate an R2_CREDENTIAL_AUDIT_KEY instead"),
+)
+def keygen(path: Path, *, is_for_audit: bool) -> None:
     """Generate a private sealing key (PKCS#8 PEM, mode 0600) and print its public half."""
     _clean_up_at_a_signal()
+    from bot.sealing.audit_key import write_audit_key
     from bot.sealing.hpke import generate_private_key
     from bot.sealing.key_files import write_key_file
     from bot.sealing.private_places import find_exposure
@@ -265,7 +290,10 @@ def keygen(path: Path) -> None:
         exposure = find_exposure(path.parent)
         if exposure:
             _refuse(f"{path.parent}: not a safe place for a key, since {exposure}.")
-        _print(write_key_file(path, generate_private_key()))
+        if is_for_audit:
+            write_audit_key(path)
+        else:
+            _print(write_key_file(path, generate_private_key()))
     except FileExistsError:
         _refuse(f"{path} already exists, and a key is never overwritten. Choose another name.")
     except OSError as error:
@@ -300,6 +328,14 @@ def _harden(*, restarts: bool) -> list[str]:
     from bot.operations.hardening import harden
 
     return [*(overwrite_freed_memory() if restarts else ()), *harden()]
+
+
+def _forget_secrets() -> None:
+    """Keep what was read from the environment away from any program that a library may start from now on."""
+    from bot.operations.hardening import forget_variables
+    from bot.settings import find_secret_variables
+
+    forget_variables(find_secret_variables())
 
 
 def _clean_up_at_a_signal() -> None:

@@ -140,6 +140,24 @@ def parse_signing_secrets(value: object) -> object:
     return tuple(Secret(part) for part in secrets)
 
 
+_SHORTEST_AUDIT_KEY: Final = 32
+
+
+def parse_audit_keys(value: object) -> object:
+    """Read one key, or both of a rotation, the newer one first."""
+    if not isinstance(value, str):
+        return value
+    keys = _parts(value)
+    is_number_right = 1 <= len(keys) <= 2  # noqa: PLR2004 - the new one and the old one of a rotation
+    if not is_number_right or not all(re.fullmatch(PRINTABLE, key) and len(key) >= _SHORTEST_AUDIT_KEY for key in keys):
+        message = (
+            f"is a random text of at least {_SHORTEST_AUDIT_KEY} characters, the same for every process "
+            "(`keygen --audit PATH` makes one); two of them separated by a comma during a rotation, the new one first"
+        )
+        raise ValueError(message)
+    return tuple(Secret(key) for key in keys)
+
+
 _LONGEST_NAME: Final = 253
 _LABEL: Final = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _URL: Final = re.compile(
@@ -202,6 +220,14 @@ def check_path(value: object) -> object:
         message = "is a path with a comment behind it"
         raise ValueError(message)
     return value
+
+
+def check_policy_path(value: object) -> object:
+    """Refuse the text of a policy in the place of its path: NAME_FILE holds a value, and here that is the path."""
+    if isinstance(value, str) and ("\n" in value or "[[" in value):
+        message = "is the path of the policy file, not its text"
+        raise ValueError(message)
+    return check_path(value)
 
 
 def has_comment(value: object) -> bool:

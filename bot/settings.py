@@ -42,9 +42,11 @@ from bot.setting_values import (
     DEFAULT_HTTP_PORT,
     PRINTABLE,
     check_path,
+    check_policy_path,
     check_url,
     ids_of,
     list_of,
+    parse_audit_keys,
     parse_duration,
     parse_history,
     parse_host,
@@ -74,12 +76,18 @@ _NEEDED: Final = frozenset({"SLACK_BOT_TOKEN", "CLOUDFLARE_ACCOUNT_ID"})
 """Every role needs them: where both are missing, a whole file is."""
 
 
+_BOT_TOKEN: Final = secret_like(rf"xoxb-{PRINTABLE}", "is the bot token of the Slack app and starts with xoxb-")
+
+
 class SettingsError(Exception):
-    """The settings cannot be used. `problems` has one line for each fault: the setting's name and the fix."""
+    """The settings cannot be used. `problems` has one line for each fault: the setting's name and the fix.
+
+    An unknown name is quoted: a control character in it must not change what a terminal shows of the others.
+    """
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = [one_line(problem) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 class ListenSettings(BaseSettings):
@@ -130,6 +138,10 @@ class DatabaseSettings(ListenSettings):
         ),
     ] = Field(None, alias="R2_CREDENTIAL_DATABASE_URL")
     data_dir: Annotated[Path, BeforeValidator(check_path)] = Field(Path("data"), alias="R2_CREDENTIAL_DATA_DIR")
+    slack_bot_token: Annotated[Secret | None, _BOT_TOKEN] = Field(None, alias="SLACK_BOT_TOKEN")
+    audit_keys: Annotated[tuple[Secret, ...], BeforeValidator(parse_audit_keys)] = Field(
+        (), alias="R2_CREDENTIAL_AUDIT_KEY"
+    )
 
     @property
     def postgres_url(self) -> Secret | None:
@@ -168,9 +180,7 @@ class DatabaseSettings(ListenSettings):
 class Settings(DatabaseSettings):
     """All settings of the bot, checked. The aliases are the names in the environment."""
 
-    slack_bot_token: Annotated[
-        Secret, secret_like(rf"xoxb-{PRINTABLE}", "is the bot token of the Slack app and starts with xoxb-")
-    ] = Field(alias="SLACK_BOT_TOKEN")
+    slack_bot_token: Annotated[Secret, _BOT_TOKEN] = Field(alias="SLACK_BOT_TOKEN")
     slack_app_token: Annotated[
         Secret | None, secret_like(rf"xapp-{PRINTABLE}", "is an app-level token and starts with xapp-")
     ] = Field(None, alias="SLACK_APP_TOKEN")
@@ -205,6 +215,7 @@ class Settings(DatabaseSettings):
     allowed_buckets: Annotated[tuple[str, ...], list_of(bucket_globs.find_slip, any_without="bucket")] = Field(
         (), alias="R2_CREDENTIAL_ALLOWED_BUCKETS"
     )
+    policy: Annotated[Path | None, BeforeValidator(check_policy_path)] = Field(None, alias="R2_CREDENTIAL_POLICY")
     sealing_key: Annotated[
         Secret | None,
         secret_like(r"(?s).*-----BEGIN PRIVATE KEY-----.*", "is a private key in PEM: `keygen PATH` makes one"),
@@ -297,11 +308,16 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
         *find_unused(variables),
         *_unused_signing_secret(settings),
     ]
-    warnings = [*ignored, *unknown.in_environment, *near, *unused]
+    warnings = [one_line(each) for each in (*ignored, *unknown.in_environment, *near, *unused)]
     if role is Role.ALL and settings.postgres_url is not None and settings.sealing_key is None:
         warnings.append(
             "R2_CREDENTIAL_SEALING_KEY: is not set, so this process generates keys that no other process has; set it "
             "before a second process uses the same database, which could not open what this one seals"
+        )
+    if settings.postgres_url is not None and not settings.audit_keys:
+        warnings.append(
+            "R2_CREDENTIAL_AUDIT_KEY: is not set, so what is recorded is signed with SLACK_BOT_TOKEN; set it for every "
+            "process (`keygen --audit PATH` makes one), or the bot does not start once that token is replaced"
         )
     files = _secret_files(variables, role) | ({str(env_file): env_file} if env_file.is_file() else {})
     return LoadedSettings(settings=settings, warnings=warnings, secret_files=files)

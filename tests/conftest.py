@@ -31,6 +31,7 @@ from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.clock import Clock
 from tests.desk import Desk, open_desk
+from tests.make import CHAIN
 from tests.pgbouncer import PGBOUNCER, running_pgbouncer
 from tests.postgres import execute, running_postgres
 
@@ -177,7 +178,7 @@ def database(migrated_path: Path) -> Iterator[SqliteDatabase]:
 @pytest.fixture
 def submissions(database: SqliteDatabase) -> Submissions:
     """Return the tables of that database."""
-    return Submissions(database)
+    return Submissions(database, CHAIN)
 
 
 @pytest_asyncio.fixture

@@ -44,7 +44,7 @@ from bot.slack.stories.visibility import Visibility
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import ACCOUNT, make_key
+from tests.make import ACCOUNT, CHAIN, make_key
 
 if TYPE_CHECKING:
     from tests.clock import Clock
@@ -86,10 +86,11 @@ class Desk:
     door: HttpIngress | None = None
     tables: LiveTables | None = None
 
-    def serve(self, allowlist: Allowlist, *more: Rule, enterprise_id: str | None = None) -> None:
-        """Start, or restart with another allowlist, as an operator would; `more` are rules that no list can express."""
+    def serve(self, *policy: Allowlist | Rule, enterprise_id: str | None = None) -> None:
+        """Start, or restart with another allowlist or other rules, as an operator would."""
         home = Home(team_id=self.slack.config.team_id, enterprise_id=enterprise_id)
-        gate = Gate((*allowlist.rules(), *more), home, self.memberships)
+        rules = [rule for each in policy for rule in (each.rules() if isinstance(each, Allowlist) else (each,))]
+        gate = Gate(rules, home, self.memberships)
         parts = Parts(
             account_id=ACCOUNT,
             ttl=TTL,
@@ -182,7 +183,7 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         slack_web = SlackWeb(client, clock)
         desk = Desk(
             slack=slack,
-            submissions=Submissions(database),
+            submissions=Submissions(database, CHAIN),
             catalogs=Catalogs(database, ACCOUNT),
             database_path=path,
             clock=clock,

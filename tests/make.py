@@ -16,9 +16,12 @@ from bot.model.submission import (
     TokenFacts,
     TokenKind,
 )
+from bot.sealing.authenticity import Authenticity
+from bot.storage.audit import AuditChain
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ACCOUNT = "5a4db0c0000000000000000000000001"
+CHAIN = AuditChain(Authenticity(["made up, and long enough for a key of the audit"]))
 LAKE = BucketKey(account_id=ACCOUNT, bucket="lake")
 TOKEN = TokenFacts(id="0f" * 16, owner=TokenKind.ACCOUNT, expires_at=NOW + timedelta(days=90))
 FINDINGS = Findings(token=TOKEN, unchecked=frozenset(), credential=CredentialStatus.PRESENT)
@@ -50,8 +53,13 @@ _NEW = NewSubmission(
     accepted_at=NOW,
     expires_at=NOW + timedelta(hours=1),
 )
+_NOT_SHOWN = {"sealed", "sent_at", "fingerprint"}
 _SUBMISSION = Submission(
-    **{name: getattr(_NEW, name) for name in NewSubmission.__slots__ if name not in {"sealed", "sent_at"}},
+    **{
+        name: getattr(_NEW, name)
+        for name in NewSubmission.__slots__
+        if name not in {"sealed", "sent_at", "fingerprint"}
+    },
     state=State.ACCEPTED,
     next_attempt_at=NOW,
     attempts=0,

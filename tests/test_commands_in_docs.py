@@ -16,6 +16,7 @@ BIN = Path(sys.executable).parent
 RUN_HERE = {
     ".venv/bin/r2-credential-bot manifest --url https://bot.example.com": "https://bot.example.com/slack/events",
     "r2-credential-bot keygen sealing.pem > sealing.pub": "",
+    "r2-credential-bot keygen --audit audit.key": "",
 }
 """Commands, and a part of what they print."""
 

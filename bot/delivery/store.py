@@ -36,7 +36,7 @@ class Store(Step):
         submission = pending.submission
         return Move(
             to=State.STORING,
-            at=submission.next_attempt_at,
+            at=self._tools.clock(),
             changes=Changes(attempts=submission.attempts + 1, possibly_written=True),
             effect=partial(self._write, turn=turn, may_send=may_send, landed_before=submission.possibly_written),
         )

@@ -40,12 +40,14 @@ class TokenKind(StrEnum):
 class PastedToken:
     """What the ingress passes on of a pasted token; `sealed` is None if its kind cannot be stored.
 
+    `fingerprint` is keyed (`Authenticity.fingerprint`): it tells the audit whether two tokens are the same.
     `looks_like` names the secret of another service that it is, such as "a Slack token".
     """
 
     kind: TokenKind
     last_four: str
     sealed: SealedToken | None
+    fingerprint: str = ""
     sealed_response_url: SealedResponseUrl | None = None
     looks_like: str = ""
 
@@ -176,6 +178,7 @@ class NewSubmission:
     reason: str
     token_kind: TokenKind
     last_four: str
+    fingerprint: str = ""
     sealed: Sealed
     sent_at: datetime
     accepted_at: datetime

@@ -109,23 +109,36 @@ def write_key_file(path: Path, pem: str) -> str:
 
     Raises FileExistsError instead of replacing a key, and OSError if the path cannot be written.
     """
+    write_private_file(path, pem)
+    return public_pem(load_private_keys(pem)[0])
+
+
+def write_private_file(path: Path, text: str) -> None:
+    """Write a new file, mode 0600, synced to disk, whole or not at all; raises FileExistsError and OSError."""
     draft = path.with_name(f".{path.name}.draft")
     draft.unlink(missing_ok=True)  # left by a kill: a half-written key must never be used
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w") as file:
-            file.write(pem)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.link(draft, path)
     finally:
         draft.unlink()
     _sync_directory(path.parent)
-    return public_pem(load_private_keys(pem)[0])
 
 
 def load_key_file(path: Path) -> list[PrivateKey]:
     """Read the keys of a PEM file; raises KeyFileUnusable with the fix, never with its content."""
+    try:
+        return load_private_keys(read_private_file(path))
+    except ValueError as error:
+        raise KeyFileUnusable(path, str(error)) from None
+
+
+def read_private_file(path: Path) -> str:
+    """Read a file of keys that nobody else can read or change; raises KeyFileUnusable with the fix, and OSError."""
     if not stat.S_ISREG(path.lstat().st_mode):
         raise KeyFileUnusable(path, "it is a link, or not a file: put the key itself there")
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
@@ -133,10 +146,7 @@ def load_key_file(path: Path) -> list[PrivateKey]:
     exposure = find_exposure(path)
     if exposure:
         raise KeyFileUnusable(path, exposure)
-    try:
-        return load_private_keys(path.read_text(encoding="ascii", errors="replace"))
-    except ValueError as error:
-        raise KeyFileUnusable(path, str(error)) from None
+    return path.read_text(encoding="ascii", errors="replace")
 
 
 def _parse(path: Path) -> _KeyFile:

@@ -21,10 +21,13 @@ from sqlalchemy import (
 )
 
 from bot.cloudflare.errors import Refusal
+from bot.model.audit import Entry, Event, Who
 from bot.model.clock import FURTHEST_BACK
 from bot.model.errors import leaves
 from bot.model.move import Change
 from bot.model.submission import NewSubmission, Submission, Task
+from bot.storage.audit import AuditChain
+from bot.storage.authentic import sign_submission
 from bot.storage.lock import lock_bucket, lock_name
 from bot.storage.moves import begin_anew, make_move, superseded_by
 from bot.storage.rows import (
@@ -123,7 +126,7 @@ _INSERT_SUBMISSION: Final = {
 }
 
 
-def accept(connection: Connection, new: NewSubmission, nonce: str, opened_in: str) -> Acceptance:
+def accept(connection: Connection, chain: AuditChain, new: NewSubmission, nonce: str, opened_in: str) -> Acceptance:
     """Use up the opening and record the submission, or do neither and return why.
 
     One check too many leaves the opening unused: the same form can be submitted again.
@@ -138,21 +141,21 @@ def accept(connection: Connection, new: NewSubmission, nonce: str, opened_in: st
     }
     if new.task is Task.CHECK and _has_too_many_checks(connection, new, claim):
         return Acceptance(verdict=Verdict.TOO_MANY_CHECKS)
-    place = _find_place(connection, new)
+    signed = _Signed(chain=chain, new=new, place=_find_place(connection, new), nonce=nonce)
     if connection.execute(_CLAIM_OPENING, claim).rowcount == 0:
         is_repeated = connection.scalar(select(SUBMISSIONS.c.id).where(_is_same_form(new))) is not None
         if not is_repeated:
             return Acceptance(verdict=_why_not(connection, new, nonce, opened_in))
-    elif _insert(connection, new, place):
-        return _recorded(connection, new, place, Verdict.RECORDED)
-    return _accept_again(connection, new, place)
+    elif _insert(connection, signed):
+        return _recorded(connection, signed, Verdict.RECORDED)
+    return _accept_again(connection, signed)
 
 
-def add(connection: Connection, new: NewSubmission) -> Acceptance:
+def add(connection: Connection, chain: AuditChain, new: NewSubmission) -> Acceptance:
     """Record a submission that no form was opened for, once."""
-    place = _find_place(connection, new)
-    if _insert(connection, new, place):
-        return _recorded(connection, new, place, Verdict.RECORDED)
+    signed = _Signed(chain=chain, new=new, place=_find_place(connection, new))
+    if _insert(connection, signed):
+        return _recorded(connection, signed, Verdict.RECORDED)
     return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY)
 
 
@@ -200,28 +203,56 @@ def _is_older(new: NewSubmission, sent_at: datetime, accepted_at: datetime) -> b
     return new.sent_at < sent_at or (new.sent_at == sent_at and timedelta(0) < behind < FURTHEST_BACK)
 
 
-def _row_at(new: NewSubmission, place: _Place) -> dict[str, Any]:
-    row = new_row(new) | {
-        "sent_at": place.sent_at,
-        "accepted_at": new.accepted_at,
-        "next_attempt_at": new.accepted_at,
-        "expires_at": new.expires_at,
-    }
-    # A token that will never be sent is not stored, not even sealed.
-    return row | ({"sealed_token": None} if place.overtaken_by else {})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signed:
+    """A Submit at its place, and what signs and audits it; `nonce` is that of its form, if it has one."""
+
+    chain: AuditChain
+    new: NewSubmission
+    place: _Place
+    nonce: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """Return its row. A token that will never be sent is not stored, not even sealed."""
+        new, place = self.new, self.place
+        row = new_row(new) | {
+            "sent_at": place.sent_at,
+            "accepted_at": new.accepted_at,
+            "next_attempt_at": new.accepted_at,
+            "expires_at": new.expires_at,
+            "nonce": self.nonce,
+        }
+        row |= {"sealed_token": None} if place.overtaken_by else {}
+        return sign_submission(self.chain.authenticity, row)
+
+    def entry(self, verdict: Verdict) -> Entry:
+        """Return what the audit says of it."""
+        new = self.new
+        return Entry(
+            event=Event.SUBMITTED,
+            at=new.accepted_at,
+            key=new.key,
+            submission_id=new.id,
+            task=new.task.value,
+            outcome=verdict.value,
+            fingerprint=new.fingerprint,
+            who=Who(user_id=new.user_id, team_id=new.team_id, channel_id=new.channel_id, reason=new.reason),
+        )
 
 
-def _insert(connection: Connection, new: NewSubmission, place: _Place) -> bool:
-    return connection.scalar(_INSERT_SUBMISSION[connection.dialect.name], _row_at(new, place)) is not None
+def _insert(connection: Connection, signed: _Signed) -> bool:
+    return connection.scalar(_INSERT_SUBMISSION[connection.dialect.name], signed.row()) is not None
 
 
-def _recorded(connection: Connection, new: NewSubmission, place: _Place, verdict: Verdict) -> Acceptance:
+def _recorded(connection: Connection, signed: _Signed, verdict: Verdict) -> Acceptance:
     """Return the recorded submission. An overtaken one ends here, by a normal move."""
-    if place.overtaken_by is None:
+    new, chain = signed.new, signed.chain
+    chain.append(connection, [signed.entry(verdict)])
+    if signed.place.overtaken_by is None:
         is_known = verdict is Verdict.RECORDED  # its state is that of every new one: no query needed
         return Acceptance(verdict=verdict, submission=None if is_known else _find_recorded(connection, new))
-    move = superseded_by(place.overtaken_by, new.accepted_at)
-    [change] = make_move(connection, _find_recorded(connection, new), move, lease=None)
+    move = superseded_by(signed.place.overtaken_by, new.accepted_at)
+    [change] = make_move(connection, chain, _find_recorded(connection, new), move, lease=None)
     return Acceptance(verdict=verdict, submission=change.submission, changes=(change,))
 
 
@@ -239,12 +270,13 @@ def _why_not(connection: Connection, new: NewSubmission, nonce: str, opened_in: 
     return Verdict.USED if opening.used_by not in (None, new.id) else Verdict.TOO_OLD
 
 
-def _accept_again(connection: Connection, new: NewSubmission, place: _Place) -> Acceptance:
+def _accept_again(connection: Connection, signed: _Signed) -> Acceptance:
     """Record a second Submit of the same view, unless it was sent first and merely arrived later."""
-    row = _row_at(new, place) | NOTHING_FOUND
-    its_time, first_time = (place.sent_at, new.accepted_at), (SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at)
+    new = signed.new
+    row = signed.row() | NOTHING_FOUND
+    its_time, first_time = (signed.place.sent_at, new.accepted_at), (SUBMISSIONS.c.sent_at, SUBMISSIONS.c.accepted_at)
     if begin_anew(connection, and_(_is_same_form(new), tuple_(*first_time) <= its_time), row):
-        return _recorded(connection, new, place, Verdict.REPLACED)
+        return _recorded(connection, signed, Verdict.REPLACED)
     return Acceptance(verdict=Verdict.ALREADY_UNDER_WAY, submission=_find_recorded(connection, new))
 
 

@@ -10,10 +10,11 @@ from typing import Any, Final, TypeVar
 import structlog
 from sqlalchemy import JSON, Row, Table
 
-from bot.model.errors import RecordDamaged
+from bot.model.errors import RecordDamaged, RecordForged
 
 _MOST_REPORTED: Final = 1000
 _FIX: Final = "restore this row from a backup, or delete it"
+_FIX_OF_FORGED: Final = "find out who writes to this database besides the bot, and delete this row"
 
 _T = TypeVar("_T")
 _log = structlog.get_logger()
@@ -36,9 +37,14 @@ class SetAside:
     def report(self, damage: RecordDamaged) -> None:
         """Log the key of the row and the fix, but no other value of the row."""
         key = damage.table, damage.row
-        if key not in self._reported and len(self._reported) < _MOST_REPORTED:
-            self._reported.add(key)
-            _log.error("record_set_aside", table=damage.table, row=damage.row, column=damage.column, fix=_FIX)
+        if key in self._reported or len(self._reported) >= _MOST_REPORTED:
+            return
+        self._reported.add(key)
+        names = {"table": damage.table, "row": damage.row, "column": damage.column}
+        if isinstance(damage, RecordForged):
+            _log.critical("record_not_authentic", **names, fix=_FIX_OF_FORGED)
+        else:
+            _log.error("record_set_aside", **names, fix=_FIX)
 
     def read_each(self, rows: Iterable[Any], read: Callable[[Any], _T]) -> list[_T]:
         """Return all rows that can be read, and report the others."""

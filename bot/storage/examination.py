@@ -26,7 +26,7 @@ from bot.storage.places import find_unusable, require_access, require_writable
 from bot.storage.records import HIGH_WATER_MARK, busy, postgres_of
 from bot.storage.ring import KEY_DIRECTORY, read_given_keys, read_public_key
 from bot.storage.sqlite import SqliteDatabase
-from bot.storage.submissions import Submissions, try_to_write
+from bot.storage.submissions import find_needed_keys, try_to_write
 from bot.storage.trouble import DATA_DIR_SETTING, DATABASE_SETTING, Trouble
 from bot.storage.workers_keys import find_seen
 
@@ -200,7 +200,7 @@ async def _undone(database: Database, work: Callable[[Connection], object]) -> N
 async def _find_key_ids(database: Database, now: datetime) -> _KeyIds:
     if not await database.run(is_up_to_date):
         return _KeyIds()
-    return _KeyIds(needed=await Submissions(database).key_ids_needed(now), seen=await find_seen(database, now))
+    return _KeyIds(needed=await find_needed_keys(database, now), seen=await find_seen(database, now))
 
 
 def _leave_as_it_is(connection: Connection) -> None:

@@ -104,7 +104,7 @@ class Lineage:
         changes: list[Change] = []
         if is_restored:
             now = replace(now, id=uuid4().hex)  # by its new id, every older backup is still recognised
-            changes = end_all_open(connection, self._clock())
+            changes = end_all_open(connection, self._submissions.chain, self._clock())
             connection.execute(update(LEASES).values(epoch=LEASES.c.epoch + 1))  # takes each away from its holder
         elif recorded is None:  # on disk before the commit: a kill in between must not look like a restore
             self._mark.adopt(Mark(database_id=now.id, sent=sent, is_new=True))

@@ -15,13 +15,16 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, null, or_, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, null, or_, select, update
 
 from bot.cloudflare.errors import CloudflareError
+from bot.model.audit import Entry, Event
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import BotError, DatabaseRestored, RecordDamaged
 from bot.model.move import Change, Changes, Move
 from bot.model.submission import ENDINGS, STEPS, Lease, State, Submission
+from bot.storage.audit import AuditChain
+from bot.storage.authentic import entry_of, has_ended
 from bot.storage.catalogs import note_stored, note_test
 from bot.storage.lock import lock_bucket
 from bot.storage.rows import (
@@ -41,9 +44,12 @@ from bot.storage.rows import (
 from bot.storage.schema import SUBMISSIONS
 
 _SUCCESSES: Final = (State.STORED, State.CHECKED, State.ENABLED)
+_Changed = tuple[Change, Row[Any]]
 
 
-def make_move(connection: Connection, submission: Submission, move: Move, lease: Lease | None) -> list[Change]:
+def make_move(
+    connection: Connection, chain: AuditChain, submission: Submission, move: Move, lease: Lease | None
+) -> list[Change]:
     """Make a move if the submission is unchanged since it was read; return it as changed, then those it superseded.
 
     With a `lease`, the lease must still hold. Without one, the move comes from outside a delivery, and is made only
@@ -62,12 +68,15 @@ def make_move(connection: Connection, submission: Submission, move: Move, lease:
     row = connection.execute(statement, values | ({"its_epoch": lease.epoch} if lease else {})).one_or_none()
     if row is None:
         return []
-    older = _supersede_older(connection, row, move) if move.supersedes or is_written else []
+    changed = [(Change(submission=read_submission(row), is_new_state=is_new_state), row)]
+    if move.supersedes or is_written:
+        changed += _supersede_older(connection, row, move)
     if is_written:
         note_stored(connection, _as_credential(row, move.at))
     if move.tested_at is not None:
         note_test(connection, submission.key, CredentialStatus(row.confirmation), move.tested_at)
-    return [Change(submission=read_submission(row), is_new_state=is_new_state), *older]
+    chain.append(connection, _entries(changed, move))
+    return [change for change, _ in changed]
 
 
 def begin_anew(connection: Connection, is_it: ColumnElement[bool], row: dict[str, Any]) -> bool:
@@ -80,14 +89,17 @@ def begin_anew(connection: Connection, is_it: ColumnElement[bool], row: dict[str
     return connection.execute(statement.values(row | {"revision": SUBMISSIONS.c.revision + 1})).rowcount > 0
 
 
-def end_all_open(connection: Connection, at: datetime) -> list[Change]:
+def end_all_open(connection: Connection, chain: AuditChain, at: datetime) -> list[Change]:
     """End every submission that has not ended, since the database was restored; return those that can be read.
 
     What they did after the backup is unknown. Those that were being sent end as UNCERTAIN, and those that Cloudflare
     had accepted as STORED.
     """
     rows = connection.execute(_END_ALL_OPEN.returning(SUBMISSIONS), {"at": at}).all()
-    return list(_read_changes(rows))
+    ended = _read_changes(rows)
+    by_backup = connection.execute(_ENDED_BY_BACKUP).all()
+    chain.append(connection, [entry_of(row, Event.ENDED, at) for _, row in (*ended, *_read_changes(by_backup))])
+    return [change for change, _ in ended]
 
 
 def forget_all_open(connection: Connection, at: datetime) -> int:
@@ -159,6 +171,10 @@ _END_ALL_OPEN: Final = (
         revision=_COUNTED,
     )
 )
+_ENDED_BY_BACKUP: Final = select(SUBMISSIONS).where(
+    SUBMISSIONS.c.reported_at.is_(None), SUBMISSIONS.c.error_code == DatabaseRestored.code, ~has_ended(SUBMISSIONS.c.id)
+)
+"""What `forget_all_open` ended in the copy that was put back: the chain does not know of it yet."""
 
 
 def _values(move: Move, *, is_new_state: bool) -> dict[str, Any]:
@@ -192,19 +208,32 @@ def _cause(error: BotError) -> dict[str, Any]:
     }
 
 
-def _supersede_older(connection: Connection, newer: Row[Any], move: Move) -> list[Change]:
+def _supersede_older(connection: Connection, newer: Row[Any], move: Move) -> list[_Changed]:
     """End the older ones that could still be sent: any of them would replace the newer token in the slot."""
     its = {"its_account_id": newer.account_id, "its_bucket": newer.bucket}
     its |= {f"its_{column.name}": getattr(newer, column.name) for column in PLACE}
     superseding = superseded_by(newer.user_id, move.at)
     rows = connection.execute(_SUPERSEDE_OLDER, its | _values(superseding, is_new_state=True) | NO_CAUSE).all()
-    return list(_read_changes(rows))
+    return _read_changes(rows)
 
 
-def _read_changes(rows: Iterable[Row[Any]]) -> Iterator[Change]:
+def _read_changes(rows: Iterable[Row[Any]]) -> list[_Changed]:
+    changed = []
     for row in rows:
         with suppress(RecordDamaged):  # it has ended all the same; the bucket's delivery reports the damage
-            yield Change(submission=read_submission(row), is_new_state=True)
+            changed.append((Change(submission=read_submission(row), is_new_state=True), row))
+    return changed
+
+
+def _entries(changed: Iterable[_Changed], move: Move) -> Iterator[Entry]:
+    """Yield what the audit says of a move: a write before it is sent, what was written, and each ending."""
+    for change, row in changed:
+        if change.is_new_state and change.submission.is_ended:
+            yield entry_of(row, Event.ENDED, move.at)
+        elif change.is_new_state and change.submission.state is State.CONFIRMING:
+            yield entry_of(row, Event.WRITTEN, move.at)
+        elif move.effect is not None:
+            yield entry_of(row, Event.WRITE_SENT, move.at)
 
 
 def _as_credential(written: Row[Any], at: datetime) -> StoredCredential:

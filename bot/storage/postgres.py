@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 import psycopg
@@ -42,10 +43,17 @@ class PostgresDatabase:
     A call takes at most `time_limit`, including the commit, whatever the server and the network do.
     """
 
-    def __init__(self, url: str, *, time_limit: timedelta = timedelta(seconds=1.5)) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        time_limit: timedelta = timedelta(seconds=1.5),
+        set_up: Callable[[Connection], None] = bring_up_to_date,
+    ) -> None:
         """Parse the URL; raises ValueError, with a sentence that quotes no password, if it is invalid."""
         self._connector = Connector(url)
         self._time_limit = time_limit
+        self._set_up = set_up
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self._under_way = Background("transaction_broke")
         self._broke_at = float("-inf")
@@ -68,7 +76,7 @@ class PostgresDatabase:
         try:
             await self._connector.examine(self._time_limit)
             if migrates and not await self.run(is_up_to_date):
-                await self._run(self._engine, _migrate, None, MIGRATION_LIMIT)
+                await self._run(self._engine, partial(_migrate, self._set_up), None, MIGRATION_LIMIT)
         except CommitUnknown:  # the next start will know
             await self.stop()
             raise DatabaseUnavailable from None
@@ -251,10 +259,10 @@ class _Failed(Exception):  # noqa: N818 - reads as what it says
         return cls(DatabaseUnavailable, error=error, is_broken=deadline.is_over or raw.closed)
 
 
-def _migrate(connection: Connection) -> None:
+def _migrate(set_up: Callable[[Connection], None], connection: Connection) -> None:
     for name in ("statement_timeout", "lock_timeout"):  # another replica may be migrating
         connection.exec_driver_sql(f"SET LOCAL {name} = {MIGRATION_LIMIT // timedelta(milliseconds=1)}")
-    bring_up_to_date(connection)
+    set_up(connection)
 
 
 async def _roll_back(connection: AsyncConnection) -> None:

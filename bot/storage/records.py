@@ -8,14 +8,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sqlalchemy import Connection
+
 from bot.model.clock import steady_clock
 from bot.model.errors import DatabaseTrouble, StartRefused
 from bot.model.finding import Finding, log_finding
 from bot.settings import DatabaseSettings
+from bot.storage.chain_start import load_chain, require_same_key, set_up_with
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.high_water_mark import HighWaterMark
 from bot.storage.lineage import Lineage
 from bot.storage.lost_file import require_not_lost
+from bot.storage.migrations import bring_up_to_date
 from bot.storage.places import DiskFull, lock_place, require_access, require_private, unusable
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.sqlite_faults import ROOM
@@ -63,13 +67,15 @@ async def open_file(
                 require_private(each, DATABASE_SETTING)
                 require_access(each)
         require_not_lost(path, settings.data_dir / HIGH_WATER_MARK)
-        database = SqliteDatabase(path)
+        chain = load_chain(settings)
+        database = SqliteDatabase(path, set_up_with(chain, clock or read_clock))
         stack.push_async_callback(database.close)
         await _start_unless_busy(database, path, tell)
+        await database.run(lambda connection: require_same_key(connection, chain))
         mark = HighWaterMark(settings.data_dir / HIGH_WATER_MARK, is_expected=True)
         stack.callback(mark.close)
         mark.open()
-        submissions = Submissions(database, mark=mark)
+        submissions = Submissions(database, chain, mark=mark)
         now = clock or steady_clock(await latest_time(submissions, read_clock()))
     except OSError as error:
         raise unusable(settings, error) from None
@@ -119,7 +125,9 @@ async def _start_unless_busy(database: SqliteDatabase, path: Path, tell: Callabl
             return
 
 
-def postgres_of(settings: DatabaseSettings) -> "PostgresDatabase":
+def postgres_of(
+    settings: DatabaseSettings, set_up: Callable[[Connection], None] = bring_up_to_date
+) -> "PostgresDatabase":
     """Return the database of the URL in the settings, not started.
 
     Raises ImportError without the extra "postgres", and ValueError, which quotes no password, for a bad URL.
@@ -127,7 +135,7 @@ def postgres_of(settings: DatabaseSettings) -> "PostgresDatabase":
     from bot.storage.postgres import PostgresDatabase  # noqa: PLC0415 - the extra "postgres"
 
     url = settings.postgres_url
-    return PostgresDatabase("" if url is None else url.reveal())
+    return PostgresDatabase("" if url is None else url.reveal(), set_up=set_up)
 
 
 async def open_server(
@@ -138,11 +146,14 @@ async def open_server(
 ) -> Records:
     """Open the PostgreSQL database; waits for a server that is away. Raises StartRefused."""
     try:
-        database = postgres_of(settings)
+        chain = load_chain(settings)
+        database = postgres_of(settings, set_up_with(chain, clock or read_clock))
         from bot.storage.jobs import Jobs  # noqa: PLC0415 - the extra "postgres"
     except ImportError:
         message = f"{DATABASE_SETTING}: PostgreSQL needs the extra: pip install '.[postgres]' in the bot's directory"
         raise StartRefused(message) from None
+    except OSError as error:
+        raise unusable(settings, error) from None
     except ValueError as error:
         message = f"{DATABASE_SETTING}: {error}"
         raise StartRefused(message) from None
@@ -151,7 +162,7 @@ async def open_server(
     mark = HighWaterMark(settings.data_dir / HIGH_WATER_MARK, is_expected=False)
     stack.callback(mark.close)
     mark.open()
-    submissions = Submissions(database, enqueue=jobs.deliver_in, mark=mark)
+    submissions = Submissions(database, chain, enqueue=jobs.deliver_in, mark=mark)
     started_at = await _wait_for(database, jobs, submissions, tell)
     now = clock or steady_clock(started_at)
     return Records(
@@ -171,6 +182,7 @@ async def _wait_for(
     while True:
         try:
             await database.start()
+            await database.run(lambda connection: require_same_key(connection, submissions.chain))
             await jobs.prepare()
             return await latest_time(submissions, await database.now())
         except SchemaTooNew:

@@ -92,6 +92,7 @@ def new_row(new: NewSubmission) -> dict[str, Any]:
         "reason": new.reason,
         "token_kind": new.token_kind.value,
         "last_four": new.last_four,
+        "fingerprint": new.fingerprint,
         "sealed_token": new.sealed.token,
         "sealed_response_url": new.sealed.response_url,
     }

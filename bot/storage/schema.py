@@ -63,6 +63,7 @@ OPENINGS: Final = Table(
     Column("user_id", String, nullable=False),
     Column("expires_at", _UtcDateTime, nullable=False),
     Column("used_by", String),
+    Column("signature", String),
 )
 
 SUBMISSIONS: Final = Table(
@@ -105,6 +106,11 @@ SUBMISSIONS: Final = Table(
     Column("reported_at", _UtcDateTime),
     Column("superseded_by", String),
     Column("revision", Integer, nullable=False, default=0),
+    Column("nonce", String),
+    Column("fingerprint", String),
+    Column("token_digest", String),
+    Column("response_url_digest", String),
+    Column("signature", String),
     sqlite_autoincrement=True,
 )
 
@@ -209,3 +215,33 @@ ORIGINS: Final = Table(
     Column("timeline", String),
     Column("sent", BigInteger, nullable=False),
 )
+
+AUDIT: Final = Table(
+    "audit",
+    METADATA,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("at", _UtcDateTime, nullable=False),
+    *(
+        Column(name, String, nullable=False)
+        for name in (
+            "event",
+            "account_id",
+            "bucket",
+            "submission_id",
+            "task",
+            "outcome",
+            "code",
+            "token_id",
+            "fingerprint",
+            "cf_ray",
+            "details",
+        )
+    ),
+    *(Column(name, String) for name in ("user_id", "team_id", "channel_id", "reason", "salt")),
+    *(Column(name, String, nullable=False) for name in ("people_digest", "previous", "signature")),
+)
+"""One chain for all processes; `bot.storage.audit` is its only writer."""
+Index("audit_submissions", AUDIT.c.submission_id)
+_KNOWN: Final = text("user_id IS NOT NULL")
+Index("audit_people", AUDIT.c.user_id, sqlite_where=_KNOWN, postgresql_where=_KNOWN)
+Index("audit_remembered", AUDIT.c.number, sqlite_where=_KNOWN, postgresql_where=_KNOWN)

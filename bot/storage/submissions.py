@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, func, insert, not_, or_, select
 
 from bot.model.catalog import BucketKey
 from bot.model.errors import CommitUnknown, LeaseLost, RecordDamaged
@@ -15,6 +15,8 @@ from bot.model.move import Change, Move
 from bot.model.submission import Lease, NewSubmission, Opening, Pending, Submission
 from bot.sealing.hpke import key_id_of
 from bot.storage.accepting import Acceptance, accept, add
+from bot.storage.audit import AuditChain
+from bot.storage.authentic import OPENING_COLUMNS, has_ended, require_authentic, sign_opening
 from bot.storage.damage import SetAside
 from bot.storage.database import Database
 from bot.storage.high_water_mark import HighWaterMark, Mark
@@ -76,16 +78,23 @@ class Submissions:
     def __init__(
         self,
         database: Database,
+        chain: AuditChain,
         enqueue: Callable[[Any, BucketKey], Awaitable[None]] | None = None,
         mark: HighWaterMark | None = None,
     ) -> None:
         self._database = database
+        self._chain = chain
         self._enqueue = enqueue
         self._mark = mark or HighWaterMark(None, is_expected=False)
         self._settle: _Settle = _leave_unsettled
         self._wake: Callable[[BucketKey], None] = _leave_to_jobs
         self._watchers: list[Callable[[Change], None]] = []
         self._set_aside = SetAside()
+
+    @property
+    def chain(self) -> AuditChain:
+        """The audit's chain, and what the records are signed with."""
+        return self._chain
 
     def wake_by(self, wake: Callable[[BucketKey], None]) -> None:
         """Call this, which must not fail, for each bucket that has new work."""
@@ -119,7 +128,9 @@ class Submissions:
 
     async def add_opening(self, opening: Opening) -> None:
         """Record an opened modal."""
-        row = {field.name: getattr(opening, field.name) for field in fields(opening)}
+        row = sign_opening(
+            self._chain.authenticity, {field.name: getattr(opening, field.name) for field in fields(opening)}
+        )
         await self._database.run(lambda connection: connection.execute(insert(OPENINGS), row).rowcount)
 
     async def is_opener(self, nonce: str, team_id: str, user_id: str) -> bool:
@@ -139,11 +150,15 @@ class Submissions:
         A repeated Submit of the same view replaces the first one while nothing was sent, and changes nothing after
         that.
         """
-        return await self._record(lambda connection: accept(connection, new, nonce, opened_in or new.team_id), new.key)
+
+        def record(connection: Connection) -> Acceptance:
+            return accept(connection, self._chain, new, nonce, opened_in or new.team_id)
+
+        return await self._record(record, new.key)
 
     async def add(self, new: NewSubmission) -> Acceptance:
         """Record a submission that no form was opened for, once."""
-        return await self._record(lambda connection: add(connection, new), new.key)
+        return await self._record(lambda connection: add(connection, self._chain, new), new.key)
 
     async def apply(self, submission: Submission, move: Move, lease: Lease | None = None) -> list[Submission]:
         """Make a move if the submission is unchanged since it was read; return all that changed, it first.
@@ -155,7 +170,7 @@ class Submissions:
         mark = self._mark.current
 
         def make(connection: Connection) -> _Made:
-            return _make(connection, submission, move, lease)
+            return _make(connection, self._chain, submission, move, lease)
 
         if lease is None:
             made = await self._run(make, submission.key, wakes=lambda made: bool(made.changes))
@@ -173,8 +188,8 @@ class Submissions:
         mark = self._mark.current
 
         def make(connection: Connection) -> tuple[_Made, _Read | None]:
-            made = _make(connection, submission, move, lease)
-            return made, _read_work(connection, lease.key) if made.changes else None
+            made = _make(connection, self._chain, submission, move, lease)
+            return made, _read_work(connection, self._chain, lease.key) if made.changes else None
 
         made, read = await self._database.run(make)
         return await self._announce(made, mark), self._open(read) if read else None
@@ -228,7 +243,7 @@ class Submissions:
         mark = self._mark.current
 
         def take(connection: Connection) -> tuple[Lease, Position | None, _Read]:
-            return _take(connection, key), read_position(connection), _read_work(connection, key)
+            return _take(connection, key), read_position(connection), _read_work(connection, self._chain, key)
 
         lease, position, read = await self._database.run(take)
         if mark is not None and not is_at(mark, position):
@@ -249,7 +264,7 @@ class Submissions:
         stored only two, the newest (see `bot.delivery.schedule`) and the one that expires first. A damaged row is
         skipped and reported.
         """
-        return self._open(await self._database.run(lambda connection: _read_held_work(connection, lease)))
+        return self._open(await self._database.run(lambda connection: _read_held_work(connection, self._chain, lease)))
 
     async def unreported_keys(self) -> list[BucketKey]:
         """Return the buckets that have work left."""
@@ -280,14 +295,12 @@ class Submissions:
         A damaged row is not worked on, and an expired one ends without its token: either would keep the bot from being
         ready although no key helps.
         """
-        query = select(SUBMISSIONS).where(_is_unreported(), SUBMISSIONS.c.expires_at > now)
-        rows = await self._database.run(lambda connection: connection.execute(query).all())
-        needed = [each.sealed for each in self._set_aside.read_each(rows, read_pending)]
-        return frozenset(_key_ids(value for sealed in needed for value in (sealed.token, sealed.response_url)))
+        return await find_needed_keys(self._database, now, self._set_aside)
 
     async def forget_openings(self, expired_before: datetime) -> None:
-        """Delete openings that expired before that time."""
-        statement = delete(OPENINGS).where(OPENINGS.c.expires_at < expired_before)
+        """Delete openings that expired before that time, unless what was submitted with them is still open."""
+        is_needed = exists().where(SUBMISSIONS.c.id == OPENINGS.c.used_by, _is_unreported())
+        statement = delete(OPENINGS).where(OPENINGS.c.expires_at < expired_before, ~is_needed)
         await self._database.run(lambda connection: connection.execute(statement).rowcount)
 
     async def latest_time(self, until: datetime) -> datetime | None:
@@ -348,6 +361,14 @@ class Submissions:
                 watcher(change)
 
 
+async def find_needed_keys(database: Database, now: datetime, set_aside: SetAside | None = None) -> frozenset[str]:
+    """Do what `Submissions.key_ids_needed` does, for a command that has no audit key."""
+    query = select(SUBMISSIONS).where(_is_unreported(), SUBMISSIONS.c.expires_at > now)
+    rows = await database.run(lambda connection: connection.execute(query).all())
+    needed = [each.sealed for each in (set_aside or SetAside()).read_each(rows, read_pending)]
+    return frozenset(_key_ids(value for sealed in needed for value in (sealed.token, sealed.response_url)))
+
+
 async def _leave_unsettled(*, is_told: bool = False) -> None:
     """Do nothing."""
 
@@ -373,8 +394,8 @@ def _work_where(*conditions: ColumnElement[bool]) -> Select[Any]:
     sendable = select(SUBMISSIONS.c.sequence).where(ITS_BUCKET, MAY_BE_SENT, IS_FOR_THE_SLOT, *conditions).limit(1)
     newest = sendable.order_by(*(column.desc() for column in PLACE))
     first_to_expire = sendable.order_by(SUBMISSIONS.c.expires_at, SUBMISSIONS.c.sequence)
-    has_ended = SUBMISSIONS.c.ended_at.is_not(None)
-    place = func.row_number().over(partition_by=has_ended, order_by=(not_(IS_FOR_THE_SLOT), *PLACE))
+    is_over = SUBMISSIONS.c.ended_at.is_not(None)
+    place = func.row_number().over(partition_by=is_over, order_by=(not_(IS_FOR_THE_SLOT), *PLACE))
     work = (
         select(SUBMISSIONS, place.label("place"))
         .where(
@@ -390,7 +411,12 @@ def _work_where(*conditions: ColumnElement[bool]) -> Select[Any]:
         )
         .subquery()
     )
-    return select(work).where(work.c.place <= _MOST_WORK).order_by(work.c.ended_at.is_not(None), work.c.place)
+    return (
+        select(work, *OPENING_COLUMNS, has_ended(work.c.id).label("has_ended"))
+        .outerjoin_from(work, OPENINGS, OPENINGS.c.nonce == work.c.nonce)
+        .where(work.c.place <= _MOST_WORK)
+        .order_by(work.c.ended_at.is_not(None), work.c.place)
+    )
 
 
 _WORK: Final = _work_where()
@@ -416,27 +442,28 @@ def _holds(connection: Connection, lease: Lease) -> bool:
     return connection.scalar(EPOCH, names_of(lease.key)) == lease.epoch
 
 
-def _make(connection: Connection, submission: Submission, move: Move, lease: Lease | None) -> _Made:
-    changes = make_move(connection, submission, move, lease)
+def _make(connection: Connection, chain: AuditChain, submission: Submission, move: Move, lease: Lease | None) -> _Made:
+    changes = make_move(connection, chain, submission, move, lease)
     if not changes or move.changes.possibly_written is not True:
         return _Made(changes=changes)
     return _Made(changes=changes, is_sent=True, position=count_sent(connection))
 
 
-def _read_held_work(connection: Connection, lease: Lease) -> _Read:
+def _read_held_work(connection: Connection, chain: AuditChain, lease: Lease) -> _Read:
     if not _holds(connection, lease):
         raise LeaseLost
-    return _read_work(connection, lease.key)
+    return _read_work(connection, chain, lease.key)
 
 
-def _read_work(connection: Connection, key: BucketKey) -> _Read:
-    """Read it; if a row is damaged, read again without that row, which may count as the newest one."""
+def _read_work(connection: Connection, chain: AuditChain, key: BucketKey) -> _Read:
+    """Read it; if a row is damaged or forged, read again without that row, which may count as the newest one."""
     query, damages = _WORK, dict[int, RecordDamaged]()
     while True:
         work, known = [], len(damages)
         for row in connection.execute(query, names_of(key)).all():
             try:
                 work.append(read_pending(row))
+                require_authentic(connection, chain, row)
             except RecordDamaged as damage:
                 damages[row.sequence] = damage
         if len(damages) == known:

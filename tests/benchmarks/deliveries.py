@@ -33,7 +33,7 @@ from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.benchmarks.footprint import cpu_seconds, resident_bytes
-from tests.make import make_key, make_new_submission
+from tests.make import CHAIN, make_key, make_new_submission
 from tests.postgres import running_postgres
 
 STARTS = 400
@@ -85,7 +85,7 @@ async def start_inline(directory: Path) -> AsyncIterator[float]:
     """Yield the time from a recorded submission to its delivery's start."""
     database = SqliteDatabase(directory / "starts.sqlite")
     database.start()
-    submissions, delivery = Submissions(database), Noting()
+    submissions, delivery = Submissions(database, CHAIN), Noting()
     dispatcher = InlineDispatcher(delivery, submissions, lambda: datetime.now(UTC))
     for number in range(STARTS):
         new = await accept(submissions, number)
@@ -104,7 +104,7 @@ async def start_on_postgres(url: str) -> AsyncIterator[float]:
     async def refresh(tests: bool) -> None: ...  # noqa: FBT001 - as the runner calls it
 
     async with postgres(url) as (database, jobs):
-        submissions, delivery = Submissions(database, enqueue=jobs.deliver_in), Noting()
+        submissions, delivery = Submissions(database, CHAIN, enqueue=jobs.deliver_in), Noting()
         runner = JobRunner(
             url=url,
             jobs=jobs,
@@ -222,13 +222,13 @@ async def waiting_bot(
         if url is None:
             database = SqliteDatabase(directory / "data" / "bot.sqlite")
             database.start()
-            await asyncio.gather(*(accept(Submissions(database), number, ring) for number in range(count)))
+            await asyncio.gather(*(accept(Submissions(database, CHAIN), number, ring) for number in range(count)))
             database.stop()
         else:
             environment["R2_CREDENTIAL_DATABASE_URL"] = url
             async with postgres(url) as (shared, jobs):
                 await forget(shared)
-                submissions = Submissions(shared, enqueue=jobs.deliver_in)
+                submissions = Submissions(shared, CHAIN, enqueue=jobs.deliver_in)
                 for number in range(count):
                     await accept(submissions, number, ring)
         process = BotProcess(environment, directory, role=role or ("all" if url is None else "worker"))

@@ -13,6 +13,7 @@ from bot.slack.form import Filling, build_form
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.benchmarks.alternatives.load import MARK
+from tests.make import CHAIN
 
 USER: Final = "U0ADA0001"
 CHANNEL: Final = "C0DATAPLT"
@@ -46,7 +47,7 @@ async def record_openings(path: Path, team_id: str, count: int) -> None:
     """Record an opening for each number below `count`, as if a command had been typed for each."""
     database = SqliteDatabase(path)
     database.start()
-    submissions = Submissions(database)
+    submissions = Submissions(database, CHAIN)
     expires_at = datetime.now(UTC) + timedelta(hours=1)
     openings = (
         Opening(nonce=f"nonce-{number:0{len(MARK)}}", team_id=team_id, user_id=USER, expires_at=expires_at)

@@ -33,6 +33,7 @@ from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
+from tests.make import CHAIN
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 LAKE = BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="lake")
@@ -48,7 +49,7 @@ class Scene:
     """
 
     def __init__(self, database: Database) -> None:
-        self.submissions = Submissions(database)
+        self.submissions = Submissions(database, CHAIN)
         self.catalogs = Catalogs(database, SANDBOX_ACCOUNT_ID)
         self.now = START
         self.asked: asyncio.Queue[None] = asyncio.Queue()

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import httpx
 import pytest
@@ -64,18 +64,20 @@ from bot.model.submission import (
     Way,
 )
 from bot.policy.gate import Gate, Home
-from bot.policy.rules import Request, Rule
+from bot.policy.rules import People, Person, Rule, Verb, Who
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, FakeCloudflare, Kind
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.tokens import TokenKind as SandboxKind
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
+from bot.slack.api import SlackWeb
+from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.messages.render import result_message
 from bot.storage.accepting import Verdict
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import at
+from tests.make import CHAIN, at
 from tests.noted_way import NotedWay
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -158,12 +160,13 @@ class MortalTransport(httpx.AsyncHTTPTransport):
         return response
 
 
+OF_GROUP = Rule(name="of a group", who=People(usergroups=frozenset({"S1"})))
 _OF_PLACES = (BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed)
 
 
 @dataclass(slots=True)
-class Doorman(Rule):
-    """A rule that allows everyone, except for the given refusals; each is used once, `always` forever.
+class Doorman(Who):
+    """Allows everyone, except for the given refusals; each is used once, `always` forever.
 
     It is the one who knows the members of user groups as well: there one can be interrupted.
     """
@@ -188,11 +191,11 @@ class Doorman(Rule):
             raise refusal
         return frozenset()
 
-    def refuse(self, request: Request) -> AccessRefused | None:
-        """Refuse as ordered: the person first, then the place; in doubt as every rule about people does."""
-        if request.person is not None and request.person.unknown_usergroups:
+    def refuse(self, person: Person | None) -> AccessRefused | None:
+        """Refuse as ordered, a place before anyone is asked about; in doubt as People do."""
+        if person is not None and person.unknown_usergroups:
             return MembershipUnknown()
-        return self._next((NotAllowed, Outsider) if request.verb is None else _OF_PLACES)
+        return self._next(_OF_PLACES if person is None else (NotAllowed, Outsider))
 
     def _next(self, kind: type[AccessRefused] | tuple[type[AccessRefused], ...]) -> AccessRefused | None:
         if isinstance(self.always, kind):
@@ -238,6 +241,7 @@ class House:
     death: Death
     reporter: Notes
     gate: Doorman = field(default_factory=Doorman)
+    real_gate: Gate | None = None
     clock: Clock = field(default_factory=Clock)
     key_ring: KeyRing = field(default_factory=lambda: KeyRing(*load_private_keys(generate_private_key())))
     jitter: float = 1.0
@@ -249,14 +253,14 @@ class House:
     @property
     def delivery(self) -> Delivery:
         """A delivery without memory, as after a restart."""
+        rule = Rule(name="doorman", who=self.gate, verbs=frozenset(Verb), max_token_lifetime=self.max_token_lifetime)
         return Delivery(
             submissions=self.submissions,
             catalogs=self.catalogs,
             fresh_token_patience=self.patience,
-            max_token_lifetime=self.max_token_lifetime,
             cloudflare=self.client,
             key_ring=self.key_ring,
-            gate=Gate([self.gate], Home(team_id="T1", enterprise_id=None), self.gate),
+            gate=self.real_gate or Gate([rule], Home(team_id="T1", enterprise_id=None), self.gate),
             poster=self.reporter,
             clock=self.clock,
             jitter=lambda: self.jitter,
@@ -417,7 +421,7 @@ async def house(database: MortalDatabase, database_path: Path) -> AsyncIterator[
             auth=ApiToken(token=Secret(SANDBOX_API_TOKEN)),
             transport=transport,
         )
-        submissions, notes = Submissions(database), Notes(death)
+        submissions, notes = Submissions(database, CHAIN), Notes(death)
         submissions.watch(notes.watch)
         yield House(
             submissions=submissions,
@@ -483,7 +487,7 @@ async def test_work_is_read_together_with_the_lease_and_the_moves(house: House) 
             return await super().work(lease)
 
     await house.submit()
-    house.submissions = Watched(house.database)
+    house.submissions = Watched(house.database, CHAIN)
     house.submissions.watch(house.reporter.watch)
     assert await house.deliver() is None
     assert read == []
@@ -1279,7 +1283,7 @@ async def test_enabling_that_was_frozen_sends_nothing(house: House, losers: int,
             return await super().holds(lease)
 
     await house.submit(**_enabling("pond"))
-    submissions, house.submissions = house.submissions, Frozen(house.database)
+    submissions, house.submissions = house.submissions, Frozen(house.database, CHAIN)
     await house.deliver(replace(LAKE, bucket="pond"))
     house.submissions = submissions
     assert house.asked == []
@@ -1328,7 +1332,7 @@ async def test_an_unrecorded_answer_keeps_no_token(house: House) -> None:
     """The database is down after the write: what is kept in memory has no frame that holds the token."""
     token = make_token(Behaviour.WEAK, 4)
     await house.submit(token)
-    house.submissions = forgetful = Forgetful(house.database)
+    house.submissions = forgetful = Forgetful(house.database, CHAIN)
     forgetful.watch(house.reporter.watch)
     forgetful.fails = 1
     delivery = house.delivery
@@ -1364,6 +1368,60 @@ async def test_who_is_no_longer_allowed_is_denied(house: House, refusal: AccessR
     assert (ended.state, ended.error_code, ended.attempts) == (State.DENIED, refusal.code, 0)
     assert house.asked == []
     _assert_reported_once(house, ended)
+
+
+class UserGroups:
+    """Slack, as far as it says who is in a group."""
+
+    def __init__(self) -> None:
+        self.members = {"U1"}
+
+    async def usergroup_members(self, _: str) -> frozenset[str]:
+        """Return the members."""
+        return frozenset(self.members)
+
+
+REMOVALS: dict[str, Callable[[Gate, UserGroups], None]] = {
+    "from the policy": lambda gate, _: gate.follow([replace(OF_GROUP, who=People(users=frozenset({"U2"})))]),
+    "from the user group": lambda _, groups: groups.members.clear(),
+    "the channel": lambda gate, _: gate.follow([replace(OF_GROUP, channels=frozenset({"C2"}))]),
+    "the bucket": lambda gate, _: gate.follow([replace(OF_GROUP, buckets=("pond",))]),
+    "the verb": lambda gate, _: gate.follow([replace(OF_GROUP, verbs=frozenset({Verb.STATUS}))]),
+}
+
+
+@pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS)
+async def test_what_waits_is_denied_once_it_is_not_allowed(
+    house: House, remove: Callable[[Gate, UserGroups], None]
+) -> None:
+    """A removed person is out within the minute for which memberships are remembered; the token is erased unsent."""
+    groups = UserGroups()
+    memberships = Memberships(cast("SlackWeb", groups), house.clock)
+    house.real_gate = gate = Gate([OF_GROUP], Home(team_id="T1", enterprise_id=None), memberships)
+    await house.submit()
+    house.cloudflare.fail_next("verify", status=503, retry_after=50)
+    assert await house.deliver() == timedelta(seconds=50)
+    asked = len(house.asked)
+
+    remove(gate, groups)
+    house.clock.now += MEMBERSHIP_LIFETIME
+    await house.deliver_all()
+
+    ended = await house.read()
+    assert ended.state is State.DENIED
+    assert (house.read_sealed().token, len(house.asked), house.posts) == (None, asked, [])
+    _assert_reported_once(house, ended)
+
+
+async def test_the_limit_of_a_tokens_life_is_that_of_the_rule_at_the_delivery(house: House) -> None:
+    """Not that of the Submit, and not that of another rule."""
+    limited = replace(OF_GROUP, who=People(users=frozenset({"U1"})), max_token_lifetime=timedelta(days=1))
+    memberships = Memberships(cast("SlackWeb", UserGroups()), house.clock)
+    house.real_gate = gate = Gate([OF_GROUP], Home(team_id="T1", enterprise_id=None), memberships)
+    await house.submit()
+    gate.follow([replace(limited, buckets=("pond",)), limited, OF_GROUP])
+    await house.deliver_all()
+    assert ((await house.read()).state, (await house.read()).error_code) == LIVES_TOO_LONG
 
 
 async def test_it_waits_when_slack_does_not_say_who_is_allowed(house: House) -> None:
@@ -1793,7 +1851,7 @@ async def test_a_newer_one_frozen_past_its_deadline_supersedes_the_older_one(hou
     assert await house.deliver() == timedelta(seconds=2)
     house.clock.now += timedelta(seconds=2)
     await house.accept_late(FIRST, "V1", by=timedelta(seconds=2, milliseconds=1), ttl=2 * TTL)
-    submissions, house.submissions = house.submissions, Frozen(house.database)
+    submissions, house.submissions = house.submissions, Frozen(house.database, CHAIN)
     await house.deliver()
     house.submissions = submissions
     await house.deliver_all()
@@ -1955,7 +2013,7 @@ async def test_a_lease_lost_while_a_request_goes_out_stops_it(house: House, ques
             return await super().holds(lease)
 
     await house.submit(FIRST)
-    submissions, house.submissions = house.submissions, TakenMeanwhile(house.database)
+    submissions, house.submissions = house.submissions, TakenMeanwhile(house.database, CHAIN)
     assert await house.deliver() is None
     house.submissions = submissions
     once_more = 1  # to find out whether another process holds it, or only the deadline forbids sending
@@ -1980,7 +2038,7 @@ async def test_a_database_that_does_not_answer_the_fence_lets_nothing_out(house:
             return await super().holds(lease)
 
     await house.submit(FIRST)
-    submissions, house.submissions = house.submissions, Unavailable(house.database)
+    submissions, house.submissions = house.submissions, Unavailable(house.database, CHAIN)
     assert await house.deliver() is not None
     house.submissions = submissions
     assert (max(asked, 2), house.posts, house.reported) == (max(question, 2), [], [])
@@ -2013,7 +2071,7 @@ async def test_an_answer_that_cannot_be_recorded_is_not_requested_again(
 ) -> None:
     """A clear no stays one, and a success is not written twice, however long the database is down."""
     await house.submit(token)
-    house.submissions = Forgetful(house.database)
+    house.submissions = Forgetful(house.database, CHAIN)
     house.submissions.watch(house.reporter.watch)
     delivery = house.delivery
     for _ in range(Forgetful.fails):
@@ -2028,7 +2086,7 @@ async def test_an_answer_that_cannot_be_recorded_is_not_requested_again(
 async def test_an_unrecorded_success_does_not_outlive_a_newer_request(house: House) -> None:
     """The newer one may have landed before it was refused: the slot is written again, not just reported."""
     await house.submit(FIRST)
-    house.submissions = Forgetful(house.database)
+    house.submissions = Forgetful(house.database, CHAIN)
     house.submissions.fails = 1
     house.submissions.watch(house.reporter.watch)
     delivery = house.delivery
@@ -2047,7 +2105,7 @@ async def test_an_unrecorded_success_does_not_outlive_a_newer_request(house: Hou
 async def test_a_success_recorded_late_is_confirmed_with_its_full_time(house: House) -> None:
     """A database outage must not make the first look at the slot the last."""
     await house.submit(FIRST)
-    house.submissions = Forgetful(house.database)
+    house.submissions = Forgetful(house.database, CHAIN)
     house.submissions.fails = 1
     house.submissions.watch(house.reporter.watch)
     delivery = house.delivery
@@ -2224,7 +2282,7 @@ async def test_a_process_that_was_frozen_past_the_deadline_sends_nothing(house: 
             return await super().holds(lease)
 
     await house.submit(FIRST)
-    house.submissions = Frozen(house.database)
+    house.submissions = Frozen(house.database, CHAIN)
     await house.deliver_all()
     assert house.sent == []
 

@@ -35,6 +35,7 @@ from bot.storage.jobs import Jobs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
+from tests.make import CHAIN
 
 NOW = datetime.now(UTC)  # real, since the server's clock starts the jobs; ours stands still
 POND = BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="pond")
@@ -101,7 +102,7 @@ def _delivery(submissions: Submissions, database: Database, client: CloudflareCl
 async def _inline(path: Path, client: CloudflareClient, notes: Notes) -> AsyncIterator[Submissions]:
     database = SqliteDatabase(path)
     database.start()
-    submissions = Submissions(database)
+    submissions = Submissions(database, CHAIN)
     dispatcher = InlineDispatcher(_delivery(submissions, database, client, notes), submissions, lambda: NOW)
     submissions.wake_by(dispatcher.dispatch)
     yield submissions
@@ -115,7 +116,7 @@ async def _jobs(url: str, client: CloudflareClient, notes: Notes) -> AsyncIterat
     await database.start()
     jobs = Jobs(database)
     await jobs.prepare()
-    submissions = Submissions(database, enqueue=jobs.deliver_in)
+    submissions = Submissions(database, CHAIN, enqueue=jobs.deliver_in)
 
     async def nothing(*_: Any) -> None:  # noqa: ANN401 - whatever it is asked for
         return

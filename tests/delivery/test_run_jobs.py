@@ -24,6 +24,7 @@ from bot.storage.jobs import Jobs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import SUBMISSIONS
 from bot.storage.submissions import Submissions
+from tests.make import CHAIN
 from tests.postgres import PostgresProxy, execute
 from tests.scripted import ScriptedDelivery
 
@@ -40,7 +41,7 @@ class Workplace:
     def __init__(self, url: str, database: PostgresDatabase, stack: AsyncExitStack) -> None:
         self.url = url
         self.jobs = Jobs(database)
-        self.submissions = Submissions(database, enqueue=self.jobs.deliver_in)
+        self.submissions = Submissions(database, CHAIN, enqueue=self.jobs.deliver_in)
         self.delivery = ScriptedDelivery()
         self.refreshed = asyncio.Queue[bool]()
         self.keepers = 0
@@ -229,7 +230,7 @@ async def test_a_failed_recording_leaves_neither_a_submission_nor_a_job(place: W
 
     database = place.submissions._database
     with pytest.raises(ZeroDivisionError):
-        await _record(Submissions(database, enqueue=break_down), LAKE)
+        await _record(Submissions(database, CHAIN, enqueue=break_down), LAKE)
 
     assert place.job_rows() == []
     assert await database.run(lambda connection: connection.execute(select(SUBMISSIONS)).all()) == []

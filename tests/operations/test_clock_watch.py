@@ -12,7 +12,7 @@ from bot.operations.clock_watch import LOOKS, ClockWatch
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.start_clock import not_before_what_is_recorded
 from bot.storage.submissions import Submissions
-from tests.make import at, make_new_submission
+from tests.make import CHAIN, at, make_new_submission
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 DAYS = timedelta(days=60)
@@ -50,7 +50,7 @@ class Machine:
 @pytest.fixture
 def machine(database: SqliteDatabase) -> Machine:
     """Start at the right time; no time passes by itself."""
-    return Machine(submissions=Submissions(database), clock=SteadyClock(NOW, timer=lambda: 0.0))
+    return Machine(submissions=Submissions(database, CHAIN), clock=SteadyClock(NOW, timer=lambda: 0.0))
 
 
 @pytest.mark.parametrize("off", [DAYS, -DAYS, HOUR, -HOUR], ids=["60 days on", "60 days back", "on", "back"])

@@ -22,10 +22,11 @@ from bot.storage.high_water_mark import HighWaterMark
 from bot.storage.history import HistoryLimit
 from bot.storage.lineage import Lineage
 from bot.storage.opening import Store
+from bot.storage.people import PeopleLimit
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.clock import Clock
-from tests.make import make_new_submission
+from tests.make import CHAIN, make_new_submission
 
 MARK = "MARKED7f3a"
 
@@ -46,7 +47,7 @@ def store(database: SqliteDatabase, clock: Clock, tmp_path: Path) -> Store:
     async def tell_time() -> datetime:
         return clock()
 
-    submissions = Submissions(database)
+    submissions = Submissions(database, CHAIN)
     return Store(
         database=database,
         submissions=submissions,
@@ -58,6 +59,7 @@ def store(database: SqliteDatabase, clock: Clock, tmp_path: Path) -> Store:
         jobs=None,
         lineage=Lineage(submissions, HighWaterMark(None, is_expected=False), clock),
         history=HistoryLimit(database, timedelta(days=30)),
+        people=PeopleLimit(database, CHAIN, timedelta(days=365)),
     )
 
 

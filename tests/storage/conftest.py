@@ -1,7 +1,10 @@
 """What tests of the storage share: the tables on both engines, empty at the beginning of each test."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
+from sqlite3 import connect
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,6 +24,9 @@ def tables_url(postgres_server: str, request: pytest.FixtureRequest) -> Iterator
     execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+Query = Callable[[str], list[tuple[object, ...]]]
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def engine(request: pytest.FixtureRequest) -> str:
     """Return the engine's name: what needs it holds on both."""
@@ -38,3 +44,17 @@ async def tables(engine: str, request: pytest.FixtureRequest) -> AsyncIterator[D
     await database.run(delete_rows)
     yield database
     await database.stop()
+
+
+@pytest.fixture
+def query(engine: str, request: pytest.FixtureRequest, database_path: Path) -> Query:
+    """Return a function that queries the database over another connection."""
+    if engine == "postgresql":
+        url = request.getfixturevalue("tables_url")
+        return lambda statement: execute(url, statement)
+
+    def ask(statement: str) -> list[tuple[object, ...]]:
+        with closing(connect(database_path, isolation_level=None)) as other:
+            return other.execute(statement).fetchall()
+
+    return ask

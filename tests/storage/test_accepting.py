@@ -42,9 +42,10 @@ async def test_recording_a_submission_reads_the_first_row_of_indexes_only(
             for each in list(statements)
         ]
     )
-    [_begin, reading, claiming, inserting, _begin_of_this] = plans
+    [_begin, reading, claiming, inserting, chaining, appending, _begin_of_this] = plans
     found = [line.partition(" USING ")[2].partition(" (")[0] for line in reading if line.startswith("SEARCH")]
     assert found == ["INDEX submissions_open", "INDEX submissions_written", "INDEX submissions_uncertain"]
     assert not any("TEMP B-TREE" in line for line in reading)
     assert [line.partition(" (")[0] for line in claiming] == ["SEARCH openings USING INDEX sqlite_autoindex_openings_1"]
-    assert inserting == []
+    assert inserting == appending == []
+    assert chaining == ["SCAN audit"]  # backwards by its primary key: one row

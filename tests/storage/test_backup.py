@@ -23,7 +23,7 @@ from bot.storage.database import SchemaTooNew
 from bot.storage.migrations import VERSIONS, bring_up_to_date
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import NOW, make_key, make_new_submission
+from tests.make import CHAIN, NOW, make_key, make_new_submission
 from tests.sealing.test_private_places import give_away
 from tests.storage.test_migrations import FIRST_SUBMISSION, NEXT, NEXT_STEP
 
@@ -114,7 +114,7 @@ async def test_a_backup_starts_as_the_bots_database(
     back_up(database_path, target, NOW)
     database = SqliteDatabase(target)
     database.start()
-    copied = await Submissions(database).find("Vrefused")
+    copied = await Submissions(database, CHAIN).find("Vrefused")
     database.stop()
 
     assert copied is not None
@@ -186,7 +186,7 @@ async def test_the_backup_of_an_upgrade_is_the_way_back(
     shutil.copy(target, database_path)
     older = SqliteDatabase(database_path)
     older.start()
-    found = await Submissions(older).find("Vrefused")
+    found = await Submissions(older, CHAIN).find("Vrefused")
     older.stop()
 
     assert found is not None

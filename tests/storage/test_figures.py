@@ -19,7 +19,7 @@ from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import CATALOGS, SUBMISSIONS
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import ACCOUNT, at, make_catalog, make_key, make_new_submission, make_stored_credential
+from tests.make import ACCOUNT, CHAIN, at, make_catalog, make_key, make_new_submission, make_stored_credential
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -61,7 +61,7 @@ async def test_nothing_waits_in_an_empty_database(tables: Database) -> None:
 
 async def test_what_waits_is_counted_by_task_with_the_oldest(tables: Database) -> None:
     """What has ended is not waiting; until its result is posted it is counted apart."""
-    submissions = Submissions(tables)
+    submissions = Submissions(tables, CHAIN)
     await _submit(submissions, 1, Task.STORE, NOW - 9 * MINUTE)
     await _submit(submissions, 2, Task.STORE, NOW - 5 * MINUTE)
     await _submit(submissions, 3, Task.STORE, NOW - 4 * MINUTE)
@@ -136,7 +136,7 @@ async def test_what_never_expires_or_has_no_catalog_is_left_out(tables: Database
 
 async def test_damaged_rows_cost_nothing_else(database: SqliteDatabase) -> None:
     """SQLite keeps anything anywhere: what cannot be read is left out, and the rest is counted."""
-    submissions, catalogs = Submissions(database), Catalogs(database, ACCOUNT)
+    submissions, catalogs = Submissions(database, CHAIN), Catalogs(database, ACCOUNT)
     await _submit(submissions, 1, Task.STORE, NOW)
     await _submit(submissions, 2, Task.STORE, NOW)
     for bucket in ("lake", "pond"):

@@ -35,6 +35,7 @@ from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.make import (
     ACCOUNT,
+    CHAIN,
     LAKE,
     NOW,
     make_catalog,
@@ -98,7 +99,7 @@ async def started(path: Path) -> AsyncIterator[Process]:
     database.start()
     mark = HighWaterMark(path.with_name("mark"), is_expected=True)
     mark.open()
-    process = build(Submissions(database, mark=mark), mark)
+    process = build(Submissions(database, CHAIN, mark=mark), mark)
     await process.lineage.settle()
     yield process
     mark.close()
@@ -195,7 +196,7 @@ async def test_a_first_start_of_this_version_ends_nothing(migrated_path: Path, l
     """Open submissions of the version before go on."""
     database = SqliteDatabase(migrated_path)
     database.start()
-    await Submissions(database).add(make_new_submission(id="a", key=make_key("a")))
+    await Submissions(database, CHAIN).add(make_new_submission(id="a", key=make_key("a")))
     database.stop()
     async with started(migrated_path) as process:
         assert await process.state_of("a") == OPEN
@@ -296,7 +297,7 @@ async def test_another_database_with_the_same_mark_is_an_older_one(migrated_path
     database.start()
     mark = HighWaterMark(migrated_path.with_name("mark"), is_expected=True)
     mark.open()
-    elsewhere = build(Submissions(database, mark=mark), mark)
+    elsewhere = build(Submissions(database, CHAIN, mark=mark), mark)
     await elsewhere.lineage.settle()
     await elsewhere.send("newer")
     mark.close()
@@ -431,7 +432,7 @@ async def joined(url: str, mark: HighWaterMark | None = None) -> AsyncIterator[P
     await jobs.prepare()
     mark = mark or HighWaterMark(None, is_expected=False)
     mark.open()
-    process = build(Submissions(database, enqueue=jobs.deliver_in, mark=mark), mark)
+    process = build(Submissions(database, CHAIN, enqueue=jobs.deliver_in, mark=mark), mark)
     await process.lineage.settle()
     yield process
     mark.close()

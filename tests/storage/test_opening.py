@@ -145,15 +145,17 @@ async def test_a_first_start_creates_everything(load: LoadSettings, tmp_path: Pa
 @pytest.mark.parametrize("shared", ["data directory", "database"])
 async def test_a_second_process_is_refused(load: LoadSettings, tmp_path: Path, shared: str) -> None:
     """With the same directory or only the same database; it may start once the first one is gone."""
-    first = load({"R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{tmp_path}/shared/bot.sqlite"})
+    key = {"R2_CREDENTIAL_AUDIT_KEY": "made-up-" * 8}
+    first = load({"R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{tmp_path}/shared/bot.sqlite"} | key)
     other = (
-        load()
+        load(key)
         if shared == "data directory"
         else load(
             {
                 "R2_CREDENTIAL_DATA_DIR": str(tmp_path / "other"),
                 "R2_CREDENTIAL_DATABASE_URL": f"sqlite:///{tmp_path}/shared/bot.sqlite",
             }
+            | key
         )
     )
     async with opened(first):

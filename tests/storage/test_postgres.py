@@ -38,8 +38,8 @@ def url(postgres_url: str) -> str:
 
 
 @asynccontextmanager
-async def _started(url: str, **options: timedelta) -> AsyncIterator[PostgresDatabase]:
-    database = PostgresDatabase(url, **options)
+async def _started(url: str, time_limit: timedelta = timedelta(seconds=1.5)) -> AsyncIterator[PostgresDatabase]:
+    database = PostgresDatabase(url, time_limit=time_limit)
     await database.start()
     try:
         yield database

@@ -2,11 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
-from sqlite3 import connect
 from typing import Any, cast
 
 import pytest
@@ -35,13 +33,15 @@ from bot.model.submission import (
     TokenKind,
 )
 from bot.storage.accepting import MOST_OPEN_CHECKS, Acceptance, Verdict, accept
+from bot.storage.authentic import adopt_unsigned
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.schema import SUBMISSIONS
 from bot.storage.submissions import Submissions
-from tests.make import at
-from tests.postgres import delete_rows, execute
+from tests.make import CHAIN, at
+from tests.postgres import delete_rows
+from tests.storage.conftest import Query
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ACCOUNT = "5a4db0c0000000000000000000000001"
@@ -86,27 +86,10 @@ WAYS = {
 UNCHANGED = Changes()
 
 
-Query = Callable[[str], list[tuple[object, ...]]]
-
-
 @pytest.fixture
 def submissions(tables: Database) -> Submissions:
     """Return the tables of an empty database."""
-    return Submissions(tables)
-
-
-@pytest.fixture
-def query(engine: str, request: pytest.FixtureRequest, database_path: Path) -> Query:
-    """Return a function that queries the database over another connection."""
-    if engine == "postgresql":
-        url = request.getfixturevalue("tables_url")
-        return lambda statement: execute(url, statement)
-
-    def ask(statement: str) -> list[tuple[object, ...]]:
-        with closing(connect(database_path, isolation_level=None)) as other:
-            return other.execute(statement).fetchall()
-
-    return ask
+    return Submissions(tables, CHAIN)
 
 
 async def _accept(submissions: Submissions, new: NewSubmission = NEW) -> Submission:
@@ -184,7 +167,7 @@ async def test_what_is_recorded_is_what_was_submitted(submissions: Submissions) 
     """Every field comes back, times with their zone."""
     submission = await _accept(submissions)
     for field in fields(NEW):
-        if field.name not in {"sealed", "sent_at"}:
+        if field.name not in {"sealed", "sent_at", "fingerprint"}:
             assert getattr(submission, field.name) == getattr(NEW, field.name)
     assert await _sealed(submissions) == NEW.sealed
     assert (submission.state, submission.attempts, submission.possibly_written) == (State.ACCEPTED, 0, False)
@@ -439,12 +422,12 @@ async def test_a_repeated_submit_is_answered_after_the_opening_was_forgotten(
 
 @pytest.mark.parametrize("changes", [{"user_id": "U2"}, {"team_id": "T2"}], ids=["person", "workspace"])
 async def test_no_one_else_can_repeat_a_submit(submissions: Submissions, changes: dict[str, str]) -> None:
-    """A view's id gives no access to another person's submission, with or without the opening."""
+    """A view's id gives no access to another person's submission, however old the opening is."""
     submission = await _accept(submissions)
     forged = replace(AGAIN, **changes)  # type: ignore[arg-type]  # both are texts
     assert await submissions.accept(forged, "nonce of V1") == Acceptance(verdict=Verdict.SOMEBODY_ELSES)
     await submissions.forget_openings(NOW + timedelta(days=1))
-    assert await submissions.accept(forged, "nonce of V1") == Acceptance(verdict=Verdict.UNKNOWN_OPENING)
+    assert await submissions.accept(forged, "nonce of V1") == Acceptance(verdict=Verdict.SOMEBODY_ELSES)
     assert await _read(submissions) == submission
 
 
@@ -1010,14 +993,14 @@ async def test_one_that_is_recorded_while_a_newer_one_is_written_is_superseded(
     database = PostgresDatabase(tables_url)
     await database.start()
     await database.run(delete_rows)
-    submissions = Submissions(database)
+    submissions = Submissions(database, CHAIN)
     await _accept(submissions)
     storing = await _storing(submissions, "V1")
     await submissions.add_opening(replace(OPENING, nonce="nonce of V2"))
     older = replace(NEW, id="V2", **at(NOW - timedelta(seconds=1)))
     engine = create_engine(tables_url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.connect() as other, other.begin():
-        accept(other, older, "nonce of V2", older.team_id)
+        accept(other, CHAIN, older, "nonce of V2", older.team_id)
         with pytest.raises(DatabaseUnavailable):  # it waits for the other transaction, up to the time limit
             await _move(submissions, storing, State.CONFIRMING)
     engine.dispose()
@@ -1026,7 +1009,7 @@ async def test_one_that_is_recorded_while_a_newer_one_is_written_is_superseded(
     await database.stop()
 
 
-async def test_the_newest_of_hundreds_is_found(submissions: Submissions, query: Query) -> None:
+async def test_the_newest_of_hundreds_is_found(submissions: Submissions, tables: Database, query: Query) -> None:
     """However many wait for their turn or for Slack, no limit hides the newest, nor the first to expire."""
     await _accept(submissions)
     columns = "team_id, user_id, account_id, bucket, channel_id, reason, token_kind, last_four, accepted_at, expires_at"
@@ -1038,6 +1021,7 @@ async def test_the_newest_of_hundreds_is_found(submissions: Submissions, query: 
         f"INSERT INTO submissions (id, state, ended_at, {columns}, {rest})"  # noqa: S608 - our own words
         f" {numbers} SELECT 'N' || i, {state}, {ended}, {columns}, {rest} FROM n, submissions WHERE id = 'V1'",
     )
+    await tables.run(lambda connection: adopt_unsigned(connection, CHAIN, NOW))
     await _accept(submissions, replace(NEW, id="V2", **at(NOW + timedelta(seconds=1))))
     work = await submissions.work(await submissions.take(LAKE))
     assert [found.submission.id for found in work][:2] == ["V1", "V2"]

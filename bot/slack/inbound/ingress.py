@@ -78,6 +78,7 @@ class Ingress:
         account_id: str,
         clock: Callable[[], datetime],
         *,
+        fingerprint: Callable[[str], str] = lambda _: "",
         metrics: Metrics | None = None,
         right_of_way: RightOfWay | None = None,
     ) -> None:
@@ -87,6 +88,7 @@ class Ingress:
         self._clock = clock
         self._key_ring = key_ring
         self._account_id = account_id
+        self._fingerprint = fingerprint
         self._under_way = Background("slack_payload_broke")
 
     async def dispatch(
@@ -99,7 +101,7 @@ class Ingress:
         Raises RecursionError for JSON nested deeper than any payload of Slack's.
         """
         received_at, began = self._clock(), time.monotonic()
-        sealed = seal_payload(verified_body, self._key_ring.sealing_key, self._account_id)
+        sealed = seal_payload(verified_body, self._key_ring.sealing_key, self._account_id, self._fingerprint)
         verified_body.clear()  # the callers' frames keep it until Bolt has answered
         reference = view_id_of(sealed.body) if _is_submit(sealed.body) else ""
         with self._first(sealed.body), about(reference):
@@ -145,7 +147,9 @@ class SealedPayload:
     answer_url: Secret | None = None
 
 
-def seal_payload(unverified_body: Json, key: SealingKey, account_id: str) -> SealedPayload:
+def seal_payload(
+    unverified_body: Json, key: SealingKey, account_id: str, fingerprint: Callable[[str], str] = lambda _: ""
+) -> SealedPayload:
     """Take the token out of a payload, mask token-shaped text elsewhere, and remove every response URL.
 
     A submission's token and the response URL of its result channel are returned sealed, bound to workspace, user, view,
@@ -163,7 +167,10 @@ def seal_payload(unverified_body: Json, key: SealingKey, account_id: str) -> Sea
         return SealedPayload(body=body, pasted=None, answer_url=url)
     form = parse_form(body["view"])
     context = _sealing_context(body, account_id, form)
-    return SealedPayload(body=body, pasted=_seal(token, _find_url(response_urls, form.channel_id), key, context))
+    pasted = _seal(token, _find_url(response_urls, form.channel_id), key, context)
+    if pasted.sealed is not None:
+        pasted = replace(pasted, fingerprint=fingerprint(trim(token)))
+    return SealedPayload(body=body, pasted=pasted)
 
 
 def _seal(token: str, response_url: str | None, key: SealingKey, context: SealingContext) -> PastedToken:

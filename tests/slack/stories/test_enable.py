@@ -29,7 +29,7 @@ from tests.desk import (
     Desk,
     end_and_post,
 )
-from tests.make import ACCOUNT
+from tests.make import ACCOUNT, CHAIN
 
 MAY_ENABLE = replace(EVERYBODY, may_enable=True)
 
@@ -170,7 +170,7 @@ async def test_an_enabling_whose_recording_got_no_answer_is_dispatched(desk: Des
             raise CommitUnknown
 
     refusal = await post_catalog_refusal(desk)
-    desk.submissions = Unanswered(desk.submissions._database)
+    desk.submissions = Unanswered(desk.submissions._database, CHAIN)
     desk.submissions.wake_by(desk.dispatched.append)
     desk.serve(MAY_ENABLE)
 

@@ -1,0 +1,58 @@
+"""What the audit records: who tried what, what was decided, what was written, and how it ended."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from bot.model.catalog import BucketKey
+
+
+class Event(StrEnum):
+    """What happened. The words are stable: exports and the receivers of the webhook rely on them."""
+
+    CHAIN_BEGUN = "chain_begun"
+    SUBMITTED = "submitted"
+    REFUSED = "refused"
+    APPROVED = "approved"
+    DENIED = "denied"
+    WRITE_SENT = "write_sent"
+    """Recorded before the request leaves: what follows may or may not have reached the slot."""
+    WRITTEN = "written"
+    ENDED = "ended"
+    PEOPLE_FORGOTTEN = "people_forgotten"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Who:
+    """What an entry says of a person. It can be forgotten without breaking the chain. Never a token."""
+
+    user_id: str
+    team_id: str = ""
+    channel_id: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry, before it gets its number. What it does not speak of is "".
+
+    A token appears by Cloudflare's id and a keyed fingerprint only, never by its last four characters.
+    """
+
+    event: Event
+    at: datetime
+    key: BucketKey | None = None
+    submission_id: str = ""
+    task: str = ""
+    outcome: str = ""
+    code: str = ""
+    token_id: str = ""
+    fingerprint: str = ""
+    cf_ray: str = ""
+    details: str = ""
+    who: Who | None = None
+
+
+PERSONAL: Final = ("user_id", "team_id", "channel_id", "reason")
+"""The names of what can be forgotten."""

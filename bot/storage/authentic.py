@@ -1,0 +1,184 @@
+"""Signs what a person asked for when it is recorded, and sets aside what nobody signed before anything is done with it.
+
+Who can write to the database has no key: an inserted, changed or repeated row opens no token, sends nothing, and is
+announced in nobody's name (docs/threat-model.md).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Row, exists, select, update
+
+from bot.model.audit import Entry, Event, Who
+from bot.model.catalog import BucketKey
+from bot.model.errors import RecordForged
+from bot.model.submission import ENDINGS, State
+from bot.sealing.authenticity import Authenticity, Fields
+from bot.storage.audit import AuditChain, as_text, read_head
+from bot.storage.schema import AUDIT, OPENINGS, SUBMISSIONS
+
+_OPENING: Final = "opening"
+_SUBMISSION: Final = "submission"
+_OF_OPENING: Final = ("nonce", "team_id", "user_id", "expires_at")
+_OF_SUBMISSION: Final = (
+    "id",
+    "task",
+    "team_id",
+    "user_id",
+    "account_id",
+    "bucket",
+    "channel_id",
+    "reason",
+    "token_kind",
+    "last_four",
+    "fingerprint",
+    "nonce",
+    "token_digest",
+    "response_url_digest",
+    "sent_at",
+    "accepted_at",
+    "expires_at",
+)
+_OF_RESULT: Final = (
+    "state",
+    "possibly_written",
+    "checked_at",
+    "token_id",
+    "token_owner",
+    "token_expires_at",
+    "unchecked",
+    "credential_before",
+    "ended_at",
+    "error_code",
+    "cloudflare_code",
+    "cloudflare_message",
+    "cf_ray",
+    "confirmation",
+    "superseded_by",
+)
+"""What a result says: its digest is part of the entry that records the ending."""
+
+_SEALED: Final = {"sealed_token": "token_digest", "sealed_response_url": "response_url_digest"}
+_FINAL_STATES: Final = frozenset(state.value for state in ENDINGS)
+ADOPTED: Final = "adopted"
+"""The nonce of a submission from before there were signatures."""
+
+_ENTRIES: Final = select(AUDIT).order_by(AUDIT.c.number)
+
+
+def has_ended(submission_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Return the condition that the audit knows an ending of a submission."""
+    return exists().where(AUDIT.c.submission_id == submission_id, AUDIT.c.event == Event.ENDED.value)
+
+
+def sign_submission(authenticity: Authenticity, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a new row of a submission with its signature, which covers its sealed values by their digests."""
+    signed = dict(row) | {digest: _digest(row[sealed]) for sealed, digest in _SEALED.items()}
+    return signed | {"signature": authenticity.sign(_SUBMISSION, _fields(signed, _OF_SUBMISSION))}
+
+
+def sign_opening(authenticity: Authenticity, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of an opening with its signature."""
+    return dict(row) | {"signature": authenticity.sign(_OPENING, _fields(row, _OF_OPENING))}
+
+
+def require_authentic(connection: Connection, chain: AuditChain, row: Row[Any]) -> None:
+    """Raise RecordForged unless a row of work is what a person asked for, and has come as far as it says.
+
+    `row` has the columns of the submission, those of its opening as `opening_...`, and `has_ended`.
+    """
+    _require_signature(chain.authenticity, row)
+    _require_opening(chain.authenticity, row)
+    is_final = row.state in _FINAL_STATES
+    if row.has_ended and not is_final:  # an ending is final: this row was put back
+        raise _forged(row, "state")
+    if is_final and not _has_entry(connection, chain, row, Event.ENDED, digest_of_result(row)):
+        raise _forged(row, "state")
+    if row.state == State.CONFIRMING and not _has_entry(connection, chain, row, Event.WRITTEN):
+        raise _forged(row, "state")
+
+
+def digest_of_result(row: Row[Any]) -> str:
+    """Return the digest of what the result of a submission says."""
+    fields = {name: as_text(getattr(row, name)) for name in _OF_RESULT}
+    return hashlib.sha256(repr(sorted(fields.items())).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def entry_of(row: Row[Any], event: Event, at: Any) -> Entry:  # noqa: ANN401 - a time, or a damaged one
+    """Return the entry that a submission's row gives rise to."""
+    is_end = event is Event.ENDED
+    return Entry(
+        event=event,
+        at=at,
+        key=BucketKey(account_id=row.account_id, bucket=row.bucket),
+        submission_id=row.id,
+        task=row.task,
+        outcome=row.state if is_end else "",
+        code=(row.error_code or "") if is_end else "",
+        token_id=row.token_id or "",
+        fingerprint=row.fingerprint or "",
+        cf_ray=row.cf_ray or "",
+        details=digest_of_result(row) if is_end else "",
+        who=Who(user_id=row.user_id, team_id=row.team_id, channel_id=row.channel_id, reason=row.reason),
+    )
+
+
+def _require_signature(authenticity: Authenticity, row: Row[Any]) -> None:
+    if not authenticity.verifies(_SUBMISSION, _fields(row._mapping, _OF_SUBMISSION), row.signature):  # noqa: SLF001 - public in SQLAlchemy, with this name
+        raise _forged(row, "signature")
+    for sealed, digest in _SEALED.items():
+        value = getattr(row, sealed)
+        if value is not None and _digest(value) != getattr(row, digest):
+            raise _forged(row, sealed)
+
+
+def _require_opening(authenticity: Authenticity, row: Row[Any]) -> None:
+    """Require the form of a submission: opened by the same person, and recorded by a gateway."""
+    if row.nonce in ("", ADOPTED):  # signed as such: no form was opened for it
+        return
+    opening = {name: getattr(row, f"opening_{name}") for name in _OF_OPENING}
+    is_signed = authenticity.verifies(_OPENING, _fields(opening, _OF_OPENING), row.opening_signature)
+    if not is_signed or opening["nonce"] != row.nonce or opening["user_id"] != row.user_id:
+        raise _forged(row, "nonce")
+
+
+def _has_entry(connection: Connection, chain: AuditChain, row: Row[Any], event: Event, details: str = "") -> bool:
+    """Return whether the chain has an authentic entry that says the same."""
+    query = _ENTRIES.where(AUDIT.c.submission_id == row.id, AUDIT.c.event == event.value, AUDIT.c.details == details)
+    return any(chain.is_authentic(entry) for entry in connection.execute(query))
+
+
+def adopt_unsigned(connection: Connection, chain: AuditChain, at: Any) -> None:  # noqa: ANN401 - the clock's time
+    """Begin the chain; sign what was open before there were signatures, in the very start that adds them."""
+    is_first = read_head(connection).number == 0
+    entries = [Entry(event=Event.CHAIN_BEGUN, at=at, details=chain.authenticity.key_id)] if is_first else []
+    is_unsigned = SUBMISSIONS.c.signature.is_(None)  # another process may have begun, and recorded more
+    for row in connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.reported_at.is_(None), is_unsigned)).all():
+        signed = sign_submission(chain.authenticity, dict(row._mapping) | {"nonce": ADOPTED})  # noqa: SLF001 - as above
+        names = ("nonce", "signature", *_SEALED.values())
+        is_it = SUBMISSIONS.c.sequence == row.sequence
+        connection.execute(update(SUBMISSIONS).where(is_it).values({name: signed[name] for name in names}))
+        entries += [entry_of(row, event, at) for event in _events_of(row)]
+    chain.append(connection, entries)
+
+
+def _events_of(row: Row[Any]) -> list[Event]:
+    if row.state in _FINAL_STATES:
+        return [Event.ENDED]
+    return [Event.WRITTEN] if row.state == State.CONFIRMING else []
+
+
+def _fields(row: Any, names: tuple[str, ...]) -> Fields:  # noqa: ANN401 - a row or a mapping
+    return {name: as_text(row[name]) for name in names}
+
+
+def _digest(sealed: str | None) -> str:
+    return hashlib.sha256(sealed.encode("utf-8", "surrogatepass")).hexdigest() if sealed else ""
+
+
+def _forged(row: Row[Any], column: str) -> RecordForged:
+    return RecordForged(SUBMISSIONS.name, str(row.id), column)
+
+
+OPENING_COLUMNS: Final = tuple(OPENINGS.c[name].label(f"opening_{name}") for name in (*_OF_OPENING, "signature"))
