@@ -22,12 +22,14 @@ PRIVATE: Final = "G0INCID42"
 GLOBAL_KEY: Final = "cfk_" + "MADEUPKEY".ljust(40, "0") + "5a4db0c1"
 OAUTH: Final = "cfoat_" + "MADEUPOAUTH".ljust(40, "0") + "5a4db0c2"
 PROXY_LOGIN: Final = "operator:MADEUP-proxy-password"
+AUDIT_KEY: Final = "MADEUP-audit-key-5a4db0c35a4db0c35a4db0c3"
 PARTS: Final = {f"MADEUP{behaviour.value}" for behaviour in Behaviour} | {"MADEUPKEY", "MADEUPOAUTH"}
 """Of the marked tokens, one of which is in each."""
 
 SETTINGS: Final = {
     "R2_CREDENTIAL_LOG_LEVEL": "debug",
     "R2_CREDENTIAL_TTL": "30s",
+    "R2_CREDENTIAL_AUDIT_KEY": AUDIT_KEY,
     "HTTPS_PROXY": f"http://{PROXY_LOGIN}@127.0.0.1:9",  # not used: the fakes are reached over plain http
 }
 
@@ -112,6 +114,7 @@ def secrets_of(scene: Scene) -> dict[str, str]:
         "app token": config.app_token or "",
         "signing secret": config.signing_secret,
         "Cloudflare token": scene.cloudflare.api_token,
+        "audit key": AUDIT_KEY,
         "proxy login": PROXY_LOGIN,
         "proxy password": PROXY_LOGIN.partition(":")[2],
     }
@@ -175,9 +178,15 @@ async def go_all_ways(scene: Scene, marked: Marked) -> None:
         scene.cloudflare.add_bucket(bucket)  # the last one does not exist at Cloudflare
     scene.slack.fail_next("chat.postMessage", status=503)
     scene.slack.fail_next("chat.postMessage", drop_connection=True)
+    few_at_once = asyncio.Semaphore(4)  # the talkative bot is slow
+
+    async def submit(at: int, bucket: str, token: str) -> None:
+        async with few_at_once:
+            await scene.submit(bucket, token, user=CROWD[at], channel=PRIVATE if at % 3 == 0 else PLATFORM)
+
     await asyncio.gather(
         *(
-            scene.submit(bucket, marked(behaviour), user=CROWD[at], channel=PRIVATE if at % 3 == 0 else PLATFORM)
+            submit(at, bucket, marked(behaviour))
             for at, (bucket, behaviour) in enumerate(zip(buckets, endings, strict=True))
         )
     )
