@@ -41,7 +41,7 @@ from bot.operations.policy_source import PolicySource, name_policy
 from bot.operations.ports import open_ports
 from bot.operations.refused_attempts import RefusedAttempts
 from bot.operations.server import Server
-from bot.operations.sources import of_database, of_pace, of_process
+from bot.operations.sources import of_audit, of_database, of_pace, of_process
 from bot.operations.start_report import describe_start
 from bot.operations.stop_budget import LAST_RESORT, Stage, StopBudget
 from bot.operations.stop_signals import StopSignals
@@ -78,6 +78,7 @@ from bot.slack.stories.store import StoreCredential
 from bot.slack.stories.try_again import TryAgain
 from bot.slack.stories.visibility import Visibility
 from bot.slack.traffic import SlackTraffic
+from bot.storage.audit_watch import HEAD_FILE, AuditWatch
 from bot.storage.checks import storage_checks
 from bot.storage.opening import Store, open_store, settle_at_the_start
 from bot.storage.start_clock import not_before_what_is_recorded
@@ -152,6 +153,7 @@ class _Base:
 
     settings: Settings
     store: Store
+    audit: AuditWatch
     slack: SlackWeb
     web_client: AsyncWebClient
     slack_post: SlackPost
@@ -246,9 +248,12 @@ def _watch_more(
     """Examine and show what every role has, in addition to what its parts have added; `pace` is that of a worker."""
     settings, store = base.settings, base.store
     catalogs = catalogs_check(store.catalogs.snapshot, base.gate.serves, store.clock)
-    base.conditions.add(network_check(settings), name_policy(catalogs, settings), *base.policy.checks())
+    base.conditions.add(
+        network_check(settings), name_policy(catalogs, settings), *base.policy.checks(), base.audit.check()
+    )
     metrics_port.add(
         of_database(store.database, store.catalogs, store.clock),
+        of_audit(base.audit.count),
         of_process(settings, transport, None if socket is None else lambda: socket.open_connections),
     )
     if pace is not None:
@@ -297,6 +302,7 @@ async def _begin(
     stack.callback(reporting.cancel)
     base = _Base(
         settings=settings,
+        audit=AuditWatch(store.database, store.submissions.chain, store.clock, settings.data_dir / HEAD_FILE),
         store=store,
         slack=slack,
         web_client=patient_client,

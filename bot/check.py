@@ -13,7 +13,7 @@ from bot.clients import cloudflare_client, open_slack, services, slack_app_token
 from bot.cloudflare.access import CloudflareAccess
 from bot.cloudflare.pace import LocalPace
 from bot.metrics import Metrics
-from bot.model.catalog import Snapshot
+from bot.model.catalog import BucketKey, Snapshot
 from bot.model.clock import steady_clock
 from bot.model.clock_comparison import ClockComparison
 from bot.model.errors import BotError
@@ -25,10 +25,11 @@ from bot.operations.examiner import examine
 from bot.operations.exposed_files import find_exposed
 from bot.operations.installation import installation_check
 from bot.operations.network_checks import network_check
-from bot.operations.policy_source import Policy, find_in_policy, load_policy, name_policy
+from bot.operations.policy_source import Policy, find_in_explanation, find_in_policy, load_policy, name_policy
 from bot.operations.ports import ports_check
+from bot.policy.explain import explain
 from bot.policy.file import PolicyBroken
-from bot.policy.gate import is_served
+from bot.policy.gate import Gate, Home, is_served
 from bot.policy.policy import list_ids
 from bot.settings import LoadedSettings, Settings
 from bot.slack.api import SlackWeb
@@ -65,6 +66,30 @@ async def check(
             found += each
     report.end(found)
     return found
+
+
+async def check_policy(settings: Settings, report: CheckReport, user_id: str, bucket: str) -> list[Finding]:
+    """Say for each verb which rule lets this user use this bucket or not, and why; Slack is asked about user groups."""
+    try:
+        policy = load_policy(settings)
+    except PolicyBroken as broken:
+        found = [*find_wrong_settings(broken.problems)]
+    else:
+        async with AsyncExitStack() as stack:
+            web, _, _ = await open_slack(settings, stack, SlackTraffic(ClockComparison()), Metrics())
+            memberships = Memberships(web, steady_clock())
+            key = BucketKey(account_id=settings.cloudflare_account_id, bucket=bucket)
+            found = await _explain(policy, memberships, user_id, key)
+    report.tell(found)
+    report.end(found)
+    return found
+
+
+async def _explain(policy: Policy, memberships: Memberships, user_id: str, key: BucketKey) -> list[Finding]:
+    gate = Gate(policy.rules, Home(team_id="", enterprise_id=None), memberships)
+    person = await gate.get_to_know(user_id)
+    troubles = map(memberships.trouble_with, list_ids(policy.rules).usergroups)
+    return [*filter(None, troubles), *map(find_in_explanation, explain(policy.rules, person, key))]
 
 
 async def check_without_settings(

@@ -758,7 +758,7 @@ async def test_a_policy_is_read_again_at_a_signal(scene: Scene, log: io.StringIO
     await _wait_until(partial(_is_logged, log, "policy_not_loaded"))
     async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/readyz") as answer:
         said = await answer.json()
-    assert (answer.status, said["parts"]["settings"]["reason"]) == (200, "policy_broken")
+    assert (answer.status, said["parts"]["policy"]["reason"]) == (200, "policy_broken")
     assert (await scene.slack.type_command(ADA, PLATFORM, f"/r2-credential {BUCKET}")).message is None
 
     policy.write_text('[[rule]]\nusers = ["U0NOBODY"]\n')

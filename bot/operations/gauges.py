@@ -55,6 +55,11 @@ OLDEST: Final = Family(
     name="r2_credential_bot_submissions_oldest_waiting_seconds",
     meaning="How long the oldest of them has waited; 0 without any. From the database.",
 )
+AUDIT_ENTRIES: Final = Family(
+    kind=Kind.GAUGE,
+    name="r2_credential_bot_audit_entries",
+    meaning="The number of the audit's last entry. It never falls, unless entries are removed. From the database.",
+)
 UNPOSTED: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_results_unposted",
@@ -126,6 +131,7 @@ READ: Final = (
     FINDINGS,
     WAITING,
     OLDEST,
+    AUDIT_ENTRIES,
     UNPOSTED,
     CATALOGS,
     REFRESHED,

@@ -105,13 +105,15 @@ class Gate:
         MembershipUnknown passes.
         """
         rules, named = self._rules, self._named  # the same ones before and after Slack has answered
-        person = await self._get_to_know(user_id, named)
+        person = await self.get_to_know(user_id, named)
         refusal = refuse_entrance(named, person)
         if refusal is not None:
             raise refusal
         return Permit(person=person, rules=rules, note=self._note)
 
-    async def _get_to_know(self, user_id: str, named: Sequence[Who]) -> Person:
+    async def get_to_know(self, user_id: str, named: Sequence[Who] | None = None) -> Person:
+        """Return a user with the groups that rules name, as far as Slack says who is in them. Admits no one."""
+        named = self._named if named is None else named
         asked = sorted(frozenset[str]().union(*(who.usergroups_to_ask(user_id) for who in named)))
         answers = dict(zip(asked, await asyncio.gather(*map(self._ask_members, asked)), strict=True))
         return Person(

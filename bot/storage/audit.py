@@ -31,6 +31,13 @@ class Head:
     number: int
     signature: str
 
+    def __str__(self) -> str:
+        """Return `NUMBER:` and 16 hex digits of the signature: what a log line takes, and `audit verify --head` reads.
+
+        All 64 digits would look like a token, which no log line may have.
+        """
+        return f"{self.number}:{self.signature.rpartition('.')[2][:16]}"
+
 
 class AuditChain:
     """The only writer of the chain, and what signs for it. Its functions run in the caller's transaction."""

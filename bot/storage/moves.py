@@ -98,7 +98,8 @@ def end_all_open(connection: Connection, chain: AuditChain, at: datetime) -> lis
     rows = connection.execute(_END_ALL_OPEN.returning(SUBMISSIONS), {"at": at}).all()
     ended = _read_changes(rows)
     by_backup = connection.execute(_ENDED_BY_BACKUP).all()
-    chain.append(connection, [entry_of(row, Event.ENDED, at) for _, row in (*ended, *_read_changes(by_backup))])
+    entries = [entry_of(row, Event.ENDED, at) for _, row in (*ended, *_read_changes(by_backup))]
+    chain.append(connection, [Entry(event=Event.RESTORED, at=at), *entries])
     return [change for change, _ in ended]
 
 
