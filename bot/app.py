@@ -380,6 +380,7 @@ async def _start_worker(base: _Base, cloudflare: CloudflareClient, stack: AsyncE
         store.clock,
         settings.expiry_reminders,
         serves=base.gate.serves,
+        is_authentic=store.submissions.is_stored_by_the_bot,
     )
     if store.jobs is not None and settings.postgres_url is not None:
         from bot.delivery.run_jobs import JobRunner  # noqa: PLC0415 - the extra "postgres"

@@ -30,7 +30,7 @@ class Announcer(Protocol):
 class CredentialWatch:
     """Announces each event once; a failure is logged, and the next round tries again."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root fills this
         self,
         catalogs: Catalogs,
         announcer: Announcer,
@@ -38,12 +38,16 @@ class CredentialWatch:
         reminders: Collection[timedelta],
         *,
         serves: Callable[[BucketKey], bool],
+        is_authentic: Callable[[StoredCredential], Awaitable[bool]],
     ) -> None:
+        """Take `is_authentic`, which returns whether the bot itself recorded a credential; raises DatabaseTrouble."""
         self._catalogs = catalogs
         self._announcer = announcer
         self._clock = clock
         self._reminders = reminders
         self._serves = serves
+        self._is_authentic = is_authentic
+        self._forged: set[str] = set()
 
     async def announce_due(self) -> None:
         """Announce what is due now. Never fails."""
@@ -69,15 +73,25 @@ class CredentialWatch:
         return sorted(due, key=lambda each: each.bucket)
 
     async def _announce_if_broken(self, credential: StoredCredential) -> None:
-        if credential.broken_at is not None:
+        if credential.broken_at is not None and await self._is_ours(credential):
             await self._announcer.announce_broken(credential)
             await self._catalogs.note_announced(credential)
             _log.warning("credential_broken", bucket=credential.bucket)
 
+    async def _is_ours(self, credential: StoredCredential) -> bool:
+        """Return whether this may be announced in a person's name; who writes to the database must not."""
+        if await self._is_authentic(credential):
+            return True
+        if credential.submission_id not in self._forged:
+            self._forged.add(credential.submission_id)
+            row = f"{credential.key.account_id} {credential.bucket}"
+            _log.critical("record_not_authentic", table="credentials", row=row, column="submission_id")
+        return False
+
     async def _remind_if_due(self, credential: StoredCredential) -> None:
         now = self._clock()
         due_at = find_reminder(credential, now, self._reminders)
-        if due_at is not None:
+        if due_at is not None and await self._is_ours(credential):
             await self._announcer.remind_of_expiry(credential, due_at)
             await self._catalogs.note_reminded(credential, now)
             _log.info("expiry_reminded", bucket=credential.bucket)

@@ -6,17 +6,18 @@ announced in nobody's name (docs/threat-model.md).
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, exists, select, update
 
 from bot.model.audit import Entry, Event, Who
-from bot.model.catalog import BucketKey
+from bot.model.catalog import BucketKey, StoredCredential
 from bot.model.errors import RecordForged
-from bot.model.submission import ENDINGS, State
+from bot.model.submission import ENDINGS, State, Task
 from bot.sealing.authenticity import Authenticity, Fields
 from bot.storage.audit import AuditChain, as_text, read_head
-from bot.storage.schema import AUDIT, OPENINGS, SUBMISSIONS
+from bot.storage.schema import AUDIT, CREDENTIALS, OPENINGS, SUBMISSIONS
 
 _OPENING: Final = "opening"
 _SUBMISSION: Final = "submission"
@@ -96,7 +97,7 @@ def require_authentic(connection: Connection, chain: AuditChain, row: Row[Any]) 
         raise _forged(row, "state")
     if is_final and not _has_entry(connection, chain, row, Event.ENDED, digest_of_result(row)):
         raise _forged(row, "state")
-    if row.state == State.CONFIRMING and not _has_entry(connection, chain, row, Event.WRITTEN):
+    if row.state == State.CONFIRMING and not _has_entry(connection, chain, row, Event.WRITTEN, _expiry(row)):
         raise _forged(row, "state")
 
 
@@ -120,9 +121,37 @@ def entry_of(row: Row[Any], event: Event, at: Any) -> Entry:  # noqa: ANN401 - a
         token_id=row.token_id or "",
         fingerprint=row.fingerprint or "",
         cf_ray=row.cf_ray or "",
-        details=digest_of_result(row) if is_end else "",
+        details=digest_of_result(row) if is_end else _expiry(row) if event is Event.WRITTEN else "",
         who=Who(user_id=row.user_id, team_id=row.team_id, channel_id=row.channel_id, reason=row.reason),
     )
+
+
+def is_stored_by_the_bot(connection: Connection, chain: AuditChain, credential: StoredCredential) -> bool:
+    """Return whether the audit says that this was written, for this person, to this slot: before it is announced.
+
+    Who it was may be forgotten by now; then nobody is named.
+    """
+    its_entry = AUDIT.c.submission_id == credential.submission_id, AUDIT.c.event == Event.WRITTEN.value
+    return any(
+        _says_the_same(entry, credential) and chain.is_authentic(entry)
+        for entry in connection.execute(_ENTRIES.where(*its_entry))
+    )
+
+
+def _says_the_same(entry: Row[Any], credential: StoredCredential) -> bool:
+    its = credential.key.account_id, credential.bucket, credential.token_id or "", _text(credential.expires_at)
+    is_same = (entry.account_id, entry.bucket, entry.token_id, entry.details) == its
+    is_named = (entry.user_id, entry.channel_id) == (credential.stored_by, credential.channel_id)
+    return is_same and (is_named or entry.user_id is None)
+
+
+def _expiry(row: Row[Any]) -> str:
+    """Return what an entry about a write says of the token besides its id."""
+    return _text(row.token_expires_at)
+
+
+def _text(time: datetime | None) -> str:
+    return str(as_text(time)) if time is not None else ""
 
 
 def _require_signature(authenticity: Authenticity, row: Row[Any]) -> None:
@@ -161,7 +190,23 @@ def adopt_unsigned(connection: Connection, chain: AuditChain, at: Any) -> None: 
         is_it = SUBMISSIONS.c.sequence == row.sequence
         connection.execute(update(SUBMISSIONS).where(is_it).values({name: signed[name] for name in names}))
         entries += [entry_of(row, event, at) for event in _events_of(row)]
+    if is_first:
+        entries += [_adopted(row) for row in connection.execute(select(CREDENTIALS)).all()]
     chain.append(connection, entries)
+
+
+def _adopted(stored: Row[Any]) -> Entry:
+    """Return the entry of a write from before there was an audit: its expiry is still to be reminded of."""
+    return Entry(
+        event=Event.WRITTEN,
+        at=stored.stored_at,
+        key=BucketKey(account_id=stored.account_id, bucket=stored.bucket),
+        submission_id=stored.submission_id,
+        task=Task.STORE.value,
+        token_id=stored.token_id or "",
+        details=_text(stored.expires_at),
+        who=Who(user_id=stored.stored_by, channel_id=stored.channel_id),
+    )
 
 
 def _events_of(row: Row[Any]) -> list[Event]:

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, func, insert, not_, or_, select
 
 from bot.model.approval import Answer, Decided, Decision
-from bot.model.catalog import BucketKey
+from bot.model.catalog import BucketKey, StoredCredential
 from bot.model.errors import CommitUnknown, LeaseLost, RecordDamaged
 from bot.model.move import Change, Move
 from bot.model.submission import Lease, NewSubmission, Opening, Pending, Submission
@@ -18,7 +18,7 @@ from bot.sealing.hpke import key_id_of
 from bot.storage.accepting import Acceptance, accept, add
 from bot.storage.approvals import record_decision
 from bot.storage.audit import AuditChain
-from bot.storage.authentic import OPENING_COLUMNS, has_ended, require_authentic, sign_opening
+from bot.storage.authentic import OPENING_COLUMNS, has_ended, is_stored_by_the_bot, require_authentic, sign_opening
 from bot.storage.damage import SetAside
 from bot.storage.database import Database
 from bot.storage.high_water_mark import HighWaterMark, Mark
@@ -298,6 +298,10 @@ class Submissions:
         query = select(SUBMISSIONS).where(SUBMISSIONS.c.id == submission_id)
         row = await self._database.run(lambda connection: connection.execute(query).one_or_none())
         return None if row is None else read_submission(row)
+
+    async def is_stored_by_the_bot(self, credential: StoredCredential) -> bool:
+        """Return whether the audit says that the bot wrote this, for this person."""
+        return await self._database.run(lambda connection: is_stored_by_the_bot(connection, self._chain, credential))
 
     async def key_ids_in_use(self) -> frozenset[str]:
         """Return the ids of the keys that open what is not erased yet: none of them may be destroyed.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,11 +15,14 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from bot.catalogs.reminders import CredentialWatch, find_reminder
+from bot.model.audit import Entry, Event, Who
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot, StoredCredential
 from bot.model.errors import DatabaseUnavailable, SlackUnavailable
 from bot.storage.catalogs import Catalogs, note_stored
 from bot.storage.sqlite import SqliteDatabase
+from bot.storage.submissions import Submissions
 from tests.clock import Clock
+from tests.make import CHAIN
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
@@ -133,6 +137,20 @@ class SmallChannel:
         self.meanwhile()
 
 
+def _written(credential: StoredCredential) -> Entry:
+    """Return what the audit says of a credential that the bot stored."""
+    expires_at = credential.expires_at
+    return Entry(
+        event=Event.WRITTEN,
+        at=credential.stored_at,
+        key=credential.key,
+        submission_id=credential.submission_id,
+        token_id=credential.token_id or "",
+        details=expires_at.astimezone(UTC).isoformat(timespec="microseconds") if expires_at else "",
+        who=Who(user_id=credential.stored_by, channel_id=credential.channel_id),
+    )
+
+
 class Scene:
     """A watch over a real database."""
 
@@ -142,16 +160,20 @@ class Scene:
         self.clock = clock
         self.catalogs = Catalogs(database, ACCOUNT)
         self.channel = SmallChannel()
+        self.is_authentic = Submissions(database, CHAIN).is_stored_by_the_bot
         self.watch = self.new_watch()
 
     def new_watch(self) -> CredentialWatch:
         """Return another one, as a restarted process has it."""
-        return CredentialWatch(self.catalogs, self.channel, self.clock, REMINDERS, serves=lambda _: True)
+        return CredentialWatch(
+            self.catalogs, self.channel, self.clock, REMINDERS, serves=lambda _: True, is_authentic=self.is_authentic
+        )
 
     async def store(self, *credentials: StoredCredential) -> None:
         """Store these in their slots."""
         for credential in credentials:
             await self.database.run(partial(note_stored, stored=credential))
+            await self.database.run(partial(CHAIN.append, entries=[_written(credential)]))
 
     async def look(self) -> list[tuple[str, str, datetime | None]]:
         """Run a round, and return the messages it posted."""
@@ -207,7 +229,9 @@ async def test_only_a_credential_in_its_slot_gets_reminders(
 async def test_a_bucket_that_is_no_longer_served_gets_no_messages(scene: Scene) -> None:
     """The operator removed the bucket from the list."""
     await scene.store(replace(LAKE, broken_at=NOW))
-    scene.watch = CredentialWatch(scene.catalogs, scene.channel, scene.clock, REMINDERS, serves=lambda _: False)
+    scene.watch = CredentialWatch(
+        scene.catalogs, scene.channel, scene.clock, REMINDERS, serves=lambda _: False, is_authentic=scene.is_authentic
+    )
     assert await scene.look() == []
 
 
@@ -263,6 +287,40 @@ async def test_a_notice_is_logged_under_the_submission_that_stored_it(scene: Sce
     await scene.look()
     events = [(line["event"], line["reference"]) for line in map(json.loads, log.getvalue().splitlines())]
     assert events == [("credential_broken", LAKE.submission_id), ("expiry_reminded", LAKE.submission_id)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stored_by": "U0OTHER01"},
+        {"channel_id": "C0OTHER01"},
+        {"submission_id": "V0MADEUP9"},
+        {"token_id": "f" * 32},
+        {"expires_at": NOW - DAY, "broken_at": NOW},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+async def test_what_the_bot_did_not_record_is_announced_in_nobodys_name(
+    scene: Scene, log: io.StringIO, changes: dict[str, Any]
+) -> None:
+    """Who can write to the database could send a message to any channel, about anyone; the log says it once."""
+    await scene.store(LAKE)
+    forged = replace(LAKE, **({"broken_at": NOW} | changes))
+    await scene.database.run(partial(note_stored, stored=forged))
+    scene.clock.now = NOW + 400 * DAY
+    assert await scene.look() == []
+    assert await scene.look() == []
+    assert [json.loads(line)["event"] for line in log.getvalue().splitlines()] == ["record_not_authentic"]
+
+
+async def test_a_person_who_was_forgotten_in_the_audit_is_reminded(scene: Scene) -> None:
+    """The entry still says what was written, and where."""
+    await scene.store(LAKE)
+    await scene.database.run(
+        lambda connection: connection.exec_driver_sql("UPDATE audit SET user_id = NULL, channel_id = NULL").rowcount
+    )
+    scene.clock.now = NOW + 400 * DAY
+    assert len(await scene.look()) == 1
 
 
 def _take_away(path: Path) -> None:

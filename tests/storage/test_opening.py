@@ -399,7 +399,12 @@ def _worker(load: LoadSettings, url: str, changes: Mapping[str, str] | None = No
 
 def _gateway(load: LoadSettings, url: str, changes: Mapping[str, str] | None = None) -> LoadedSettings:
     return load(
-        {"R2_CREDENTIAL_DATABASE_URL": url, "R2_CREDENTIAL_SEALING_PUBLIC_KEY": PUBLIC_KEY, **(changes or {})},
+        {
+            "R2_CREDENTIAL_DATABASE_URL": url,
+            "R2_CREDENTIAL_SEALING_PUBLIC_KEY": PUBLIC_KEY,
+            "R2_CREDENTIAL_AUDIT_KEY": "made-up-" * 8,
+            **(changes or {}),
+        },
         Role.GATEWAY,
     )
 

@@ -7,6 +7,7 @@ from bot.policy.policy import Listed
 from bot.sandbox.slack import FakeSlack
 from bot.slack.checks import slack_checks
 from bot.slack.memberships import Memberships
+from bot.slack.profiles import Profiles
 from tests.clock import Clock
 from tests.slack.checks.conftest import Line
 
@@ -18,7 +19,9 @@ async def test_other_ids_are_examined_when_the_rules_change(slack: FakeSlack, li
     granted = tuple(scope for scope in slack.config.scopes if scope != "usergroups:read")
     slack.workspace.config = replace(slack.config, scopes=granted)
     listed = Listed(users=(ADA,), usergroups=(), channels=())
-    checks = slack_checks(line.web, line.traffic, Memberships(line.web, clock), clock, listed=lambda: listed)
+    checks = slack_checks(
+        line.web, line.traffic, Memberships(line.web, clock), Profiles(line.web, clock), clock, listed=lambda: listed
+    )
 
     async def examine() -> dict[Part, list[str]]:
         return {check.part: [found.event for found in await check.examine()] for check in checks}
