@@ -663,7 +663,7 @@ async def test_a_move_from_outside_needs_no_lease_and_wakes_the_bucket(submissio
     assert woken == [LAKE]  # a delivery continues by itself, and a refused move wakes none
 
 
-@pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED, State.VERIFYING}))
+@pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED, State.VERIFYING, State.AWAITING_APPROVAL}))
 async def test_a_sent_or_ended_one_is_not_moved_from_outside(submissions: Submissions, state: State) -> None:
     """A request or message may be under way: its outcome would meet a stale copy, and be sent again."""
     standing = await _bring_to(submissions, state)
