@@ -85,7 +85,7 @@ class Approve(Step):
     @staticmethod
     def _is_passed(submission: Submission, changes: Changes) -> bool:
         """Return whether nothing is left to record: a catalog is enabled from this very state."""
-        return submission.task is Task.ENABLE and submission.decided_by == changes.decided_by
+        return submission.task is Task.ENABLE and changes.decided_by in (None, submission.decided_by)
 
     def _end(self, submission: Submission, error: NotApproved, decision: Decision) -> Move:
         move = end_unwritten(submission, State.DENIED, error, self._tools.clock())

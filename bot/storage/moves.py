@@ -15,7 +15,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, func, null, or_, select, update
 
 from bot.cloudflare.errors import CloudflareError
 from bot.model.audit import Entry, Event
@@ -129,7 +129,8 @@ def _require_step(state: State, to: State) -> None:
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
 _UNSENT: Final = (State.ACCEPTED, State.VERIFYING, State.AWAITING_APPROVAL)
 _IS_UNSENT: Final = SUBMISSIONS.c.state.in_([state.value for state in _UNSENT])
-_IS_UNSEEN: Final = SUBMISSIONS.c.approval_channel.is_(None)  # an approver decides on the first token
+# An approver decides on the first token, also while it is checked once more after the approval.
+_IS_UNSEEN: Final = and_(SUBMISSIONS.c.state != State.AWAITING_APPROVAL.value, SUBMISSIONS.c.approval_channel.is_(None))
 _CAN_COUNT: Final = SUBMISSIONS.c.revision < MOST_COUNTED  # a damaged one must not fail the move that ends it
 _COUNTED: Final = case((_CAN_COUNT, SUBMISSIONS.c.revision + 1), else_=SUBMISSIONS.c.revision)
 _MOVE: Final = (

@@ -587,3 +587,17 @@ async def test_enabling_waits_as_well(office: Office, choice: Choice | None, end
     assert (ended.state, ended.decided_by) == (ending, APPROVER if choice else None)
     assert len(office.house.posts) == (1 if choice is Choice.APPROVE else 0)
     assert office.asker.endings == [("V1", ending)]
+
+
+async def test_enabling_goes_on_if_no_approval_is_needed_any_more(office: Office) -> None:
+    """Even if it was approved before, and Cloudflare did not answer since."""
+    new = office.house.make_submission(bucket="pond", task=Task.ENABLE, sealed=Sealed())
+    await office.house.submissions.add(new)
+    await office.house.deliver(new.key)
+    await office.decide()
+    office.house.cloudflare.fail_next("enable", status=500)
+    assert await office.house.deliver(new.key) is not None
+    assert (await office.house.read()).decided_by == APPROVER
+    office.follow(replace(RULE, approvals=0))
+    await office.house.deliver_all(new.key)
+    assert (await office.house.read()).state is State.ENABLED
