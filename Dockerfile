@@ -9,7 +9,8 @@ FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 RUN python -m venv /opt/bot
 COPY requirements.lock ./
-RUN /opt/bot/bin/pip install --no-cache-dir --no-compile --no-deps --require-hashes --requirement requirements.lock
+RUN /opt/bot/bin/pip install --no-cache-dir --no-compile --no-deps --only-binary=:all: --require-hashes \
+    --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY bot ./bot
 RUN /opt/bot/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
@@ -30,6 +31,8 @@ COPY deploy/healthcheck /opt/bot/bin/
 ENV PATH=/opt/bot/bin:$PATH \
     HOME=/data \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONMALLOC=malloc \
+    GLIBC_TUNABLES=glibc.malloc.perturb=165:glibc.malloc.tcache_count=0 \
     R2_CREDENTIAL_DATA_DIR=/data \
     R2_CREDENTIAL_HTTP_HOST=0.0.0.0 \
     R2_CREDENTIAL_METRICS_HOST=0.0.0.0 \

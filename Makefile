@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # which takes 9 s of CPU instead of 3. Three workers for each of two cores: more than half of the time is waiting.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 6 --dist loadscope --no-loadscope-reorder
 
-.PHONY: sandbox run test test-all unit coverage lint check-deploy image-test docs bench chaos soak attack dist test-wheels lock clean
+.PHONY: sandbox run test test-all unit coverage lint check-deploy image-test docs bench chaos soak attack supply-chain dist test-wheels lock clean
 
 sandbox: $(VENV)/.run ## try the bot: a page, a fake Slack and a fake Cloudflare, all on this machine
 	$(BIN)/r2-credential-bot sandbox
@@ -47,11 +47,13 @@ docs: $(VENV)/.dev ## generate docs/diagnosis.md and docs/metrics.md from the co
 
 bench: $(VENV)/.dev ## measure performance, also of what one would use instead, and write docs/benchmark.md; checks nothing
 	$(BIN)/python -m tests.benchmarks.acknowledge
+	$(BIN)/python -m tests.benchmarks.permit
 	$(BIN)/python -m tests.benchmarks.footprint
 	$(BIN)/python -m tests.benchmarks.deliveries
 	$(BIN)/python -m tests.benchmarks.waiting
 	$(BIN)/python -m tests.benchmarks.growth
 	$(BIN)/python -m tests.benchmarks.pace 400
+	$(BIN)/python -m tests.benchmarks.memory_copies
 	$(BIN)/python -m tests.benchmarks.alternatives --docs docs
 
 chaos: $(VENV)/.dev ## kill the bot at random moments, on SQLite and PostgreSQL, and count what is lost
@@ -63,20 +65,27 @@ soak: $(VENV)/.dev ## run the bot for half an hour at 20 submissions a second; f
 attack: $(VENV)/.dev ## attack the running bot with every known class of attack, and count what succeeds
 	$(BIN)/python -m tests.attack
 
-dist: $(VENV)/.dev ## build the sdist, and the wheel from it, into dist/
+supply-chain: $(VENV)/.dev ## check what comes from elsewhere, and write an SBOM into dist/; fails too if no advisories are to be had; AUDIT has flags for pip-audit
+	$(BIN)/python -m tests.supply $(AUDIT)
+
+dist: export SOURCE_DATE_EPOCH = 315532800
+dist: $(VENV)/.dev ## build the sdist, the wheel from it, and an SBOM, into dist/: the same bytes each time
 	$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python --out-dir dist --clear .
+	$(BIN)/python -m tests.supply.bom dist
 
 test-wheels: $(VENV)/.dev ## try the wheel on each Python 3.11 to 3.14 that is here; PYTHONS="PATH ..." names them
 	$(BIN)/python -m tests.wheels $(PYTHONS)
 
-lock: $(VENV)/.dev ## update the lock files from pyproject.toml
-	$(BIN)/uv pip compile $(UV_FLAGS) --group build --output-file requirements.lock pyproject.toml
-	$(BIN)/uv pip compile $(UV_FLAGS) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
-UV_FLAGS := --extra postgres --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade
+lock: $(VENV)/.dev ## write what changed in pyproject.toml into the lock files; UPGRADE=--upgrade takes the newest versions of all
+	$(BIN)/uv pip compile $(UV_FLAGS) $(UPGRADE) --group build --output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile $(UV_FLAGS) $(UPGRADE) --group build --group dev --constraint requirements.lock $(NOT_PIP) --output-file requirements-dev.lock pyproject.toml
+NOT_PIP := --no-emit-package pip # pip installs from that file, and must not replace itself meanwhile
+UV_FLAGS := --extra postgres --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate
 
 clean:
 	rm -rf $(VENV) dist
 
+# Only wheels: to build a source distribution, pip would fetch build tools that are locked nowhere.
 # The stamps save a second call the installation; a changed lock file or pyproject.toml installs again.
 $(VENV)/.venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.13"; exit 1; }
@@ -85,11 +94,11 @@ $(VENV)/.venv:
 
 $(VENV)/.run: $(VENV)/.venv requirements.lock pyproject.toml
 	@echo "Installing into $(VENV) ..."
-	@$(PIP) install --no-deps --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --only-binary=:all: --require-hashes --requirement requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@echo "Installing what the tests need ..."
-	@$(PIP) install --no-deps --require-hashes --requirement requirements-dev.lock
+	@$(PIP) install --no-deps --only-binary=:all: --require-hashes --requirement requirements-dev.lock
 	@touch $@

@@ -16,7 +16,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.catalogs.checks import catalogs_check, tell_served_once
 from bot.catalogs.refresh import CatalogsByOthers, SnapshotKeeper
 from bot.catalogs.reminders import CredentialWatch
-from bot.clients import allowlist, cloudflare_client, open_slack, services, slack_app_token, slack_signers
+from bot.clients import cloudflare_client, open_slack, services, slack_app_token, slack_signers
 from bot.cloudflare.access import CloudflareAccess
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.pace import LocalPace, SharedPace
@@ -37,12 +37,15 @@ from bot.operations.descriptors import raise_limit
 from bot.operations.housekeeping import keep_house, keep_house_forever
 from bot.operations.metrics import MetricsPort
 from bot.operations.network_checks import network_check
+from bot.operations.policy_source import PolicySource, name_policy
 from bot.operations.ports import open_ports
+from bot.operations.refused_attempts import RefusedAttempts
 from bot.operations.server import Server
 from bot.operations.sources import of_database, of_pace, of_process
 from bot.operations.start_report import describe_start
 from bot.operations.stop_budget import LAST_RESORT, Stage, StopBudget
 from bot.operations.stop_signals import StopSignals
+from bot.policy.attempt import RefusedAttempt
 from bot.policy.gate import Gate
 from bot.settings import Settings
 from bot.slack.api import SlackWeb
@@ -91,9 +94,10 @@ async def run(settings: Settings) -> timedelta:
     Raises StartRefused or a BotError when it cannot start. A stop that takes too long ends the process.
     """
     raise_limit()
-    stopped, loop, budget = asyncio.Event(), asyncio.get_running_loop(), StopBudget()
-    with StopSignals(budget, partial(loop.call_soon_threadsafe, stopped.set)):
-        stop, life = asyncio.create_task(stopped.wait()), asyncio.create_task(_live(settings, budget))
+    stopped, hang_up, loop, budget = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop(), StopBudget()
+    begin, reload = (partial(loop.call_soon_threadsafe, event.set) for event in (stopped, hang_up))
+    with StopSignals(budget, begin, hang_up=reload):
+        stop, life = asyncio.create_task(stopped.wait()), asyncio.create_task(_live(settings, budget, hang_up))
         await asyncio.wait({stop, life}, return_when=asyncio.FIRST_COMPLETED)
         if stop.done():
             _log.info("stopping")
@@ -104,8 +108,8 @@ async def run(settings: Settings) -> timedelta:
     return budget.left(LAST_RESORT)
 
 
-async def _live(settings: Settings, budget: StopBudget) -> None:
-    async with running(settings, budget=budget) as bot:
+async def _live(settings: Settings, budget: StopBudget, hang_up: asyncio.Event) -> None:
+    async with running(settings, budget=budget, hang_up=hang_up) as bot:
         _collect_only_what_is_new()
         forever = asyncio.ensure_future(asyncio.Event().wait())  # a gateway over HTTP has no background task
         done, _ = await asyncio.wait([forever, *bot.background], return_when=asyncio.FIRST_COMPLETED)
@@ -139,6 +143,7 @@ class _Watched:
     metrics: Metrics
     conditions: Conditions
     right_of_way: RightOfWay
+    policy: PolicySource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +162,7 @@ class _Base:
     background: list[asyncio.Task[None]]
     conditions: Conditions
     right_of_way: RightOfWay
+    policy: PolicySource
 
     @property
     def contact(self) -> str:
@@ -170,18 +176,22 @@ class _Base:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, clock: Callable[[], datetime] | None = None, budget: StopBudget | None = None
+    settings: Settings,
+    clock: Callable[[], datetime] | None = None,
+    budget: StopBudget | None = None,
+    hang_up: asyncio.Event | None = None,
 ) -> AsyncIterator[RunningBot]:
     """Start what the role needs, and stop it in reverse order, each stage within its time of the one budget.
 
-    The port answers from the beginning, "not ready" while the bot waits for the database or Slack.
+    The port answers from the beginning, "not ready" while the bot waits for the database or Slack. The policy is read
+    again each time `hang_up` is set.
     Raises StartRefused, with the fix, before any work is accepted.
     """
-    budget = budget or StopBudget()
+    budget, policy = budget or StopBudget(), PolicySource(settings)
     async with budget.stage(Stage.PORT) as port, budget.stage(Stage.DATABASE) as database:
         metrics, conditions = Metrics(), Conditions()
         right_of_way = RightOfWay()
-        watched = _Watched(metrics=metrics, conditions=conditions, right_of_way=right_of_way)
+        watched = _Watched(metrics=metrics, conditions=conditions, right_of_way=right_of_way, policy=policy)
         server, metrics_port = Server(metrics=metrics), MetricsPort(metrics)
         metrics_port.attach(conditions.ask)
         address, metrics_address = await open_ports(server, metrics_port, settings, port)
@@ -203,6 +213,7 @@ async def running(
             deliveries.push_async_callback(_cancel, base.background)
             if isinstance(store.clock, SteadyClock):
                 base.keep_running(_clock_watch(store, store.clock).run())
+            base.keep_running(policy.reload_at(hang_up or asyncio.Event()))
             socket = await _start_gateway(base, catalogs, server, answers) if is_gateway else None
             if not is_gateway:
                 server.attach(None, partial(_is_ready, conditions))
@@ -215,7 +226,9 @@ async def running(
             _watch_more(base, transport, socket, pace if is_worker else None, metrics_port)
             answers.callback(metrics_port.begin_stop)
             await conditions.begin(
-                **describe_start(settings, transport=transport, http_address=address, metrics_address=metrics_address)
+                **describe_start(
+                    settings, policy.rules, transport=transport, http_address=address, metrics_address=metrics_address
+                )
             )
             server.look_again()
             base.keep_running(conditions.run())
@@ -232,7 +245,8 @@ def _watch_more(
 ) -> None:
     """Examine and show what every role has, in addition to what its parts have added; `pace` is that of a worker."""
     settings, store = base.settings, base.store
-    base.conditions.add(network_check(settings), catalogs_check(store.catalogs.snapshot, base.gate.serves, store.clock))
+    catalogs = catalogs_check(store.catalogs.snapshot, base.gate.serves, store.clock)
+    base.conditions.add(network_check(settings), name_policy(catalogs, settings), *base.policy.checks())
     metrics_port.add(
         of_database(store.database, store.catalogs, store.clock),
         of_process(settings, transport, None if socket is None else lambda: socket.open_connections),
@@ -250,7 +264,7 @@ async def _begin(
         store.clock,
         settings.contact or "",
         steps_of,
-        may_enable=settings.allow_enable,
+        may_enable=watched.policy.offers_enabling,
         right_of_way=watched.right_of_way,
     )
     stack.push_async_callback(progress.drain)
@@ -260,28 +274,28 @@ async def _begin(
     await settle_at_the_start(store, watched.conditions.note)
     if settings.role is not Role.GATEWAY:
         await _catch_up(progress, store, settings.cloudflare_account_id)
-    memberships = Memberships(slack, store.clock)
+    memberships, policy = Memberships(slack, store.clock), watched.policy
+    attempts = RefusedAttempts(store.database, store.submissions.chain, store.clock)
+
+    def note(attempt: RefusedAttempt) -> None:
+        watched.metrics.count(ACCESS_REFUSED, attempt.refusal.code)
+        attempts.note(attempt)
+
     gate = Gate(
-        allowlist(settings).rules(),
+        policy.rules,
         await identify_home(slack, watched.conditions.note),
         memberships,
-        note=lambda refusal: watched.metrics.count(ACCESS_REFUSED, refusal.code),
+        note=note,
     )
-    users, usergroups = settings.allowed_users, settings.allowed_usergroups
-    checks = slack_checks(
-        slack,
-        traffic,
-        memberships,
-        store.clock,
-        users=users,
-        usergroups=usergroups,
-        channels=settings.allowed_channels,
-    )
-    watched.conditions.add(*checks)
-    reporting = Background("start_report_broke")
-    reporting.start(report_people(memberships, users=users, usergroups=usergroups))  # the start does not wait for it
+    policy.follow_by(gate.follow)
+    checks = slack_checks(slack, traffic, memberships, store.clock, listed=policy.listed)
+    watched.conditions.add(*(name_policy(each, settings) for each in checks))
+    reporting, listed = Background("start_report_broke"), policy.listed()
+    reporting.start(
+        report_people(memberships, users=listed.users, usergroups=listed.usergroups)
+    )  # the start does not wait for it
     stack.callback(reporting.cancel)
-    return _Base(
+    base = _Base(
         settings=settings,
         store=store,
         slack=slack,
@@ -294,7 +308,10 @@ async def _begin(
         background=[],
         conditions=watched.conditions,
         right_of_way=watched.right_of_way,
+        policy=policy,
     )
+    base.keep_running(attempts.run())
+    return base
 
 
 def _clock_watch(store: Store, clock: SteadyClock) -> ClockWatch:
@@ -323,7 +340,7 @@ async def _start_worker(base: _Base, cloudflare: CloudflareClient, stack: AsyncE
         post_by_response_url=ResponseUrls(base.slack_post, store.key_ring, store.clock).post,
         clock=store.clock,
         contact=base.contact,
-        may_enable=settings.allow_enable,
+        may_enable=base.policy.offers_enabling,
         channels=base.channels,
         sees=base.gate.sees,
     )
@@ -336,7 +353,6 @@ async def _start_worker(base: _Base, cloudflare: CloudflareClient, stack: AsyncE
         poster=poster,
         clock=store.clock,
         fresh_token_patience=settings.fresh_token_patience,
-        max_token_lifetime=settings.max_token_lifetime,
         metrics=base.metrics,
         right_of_way=base.right_of_way,
     )
@@ -420,7 +436,6 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
     return Parts(
         account_id=base.settings.cloudflare_account_id,
         ttl=base.settings.ttl,
-        max_token_lifetime=base.settings.max_token_lifetime,
         contact=base.contact,
         gate=base.gate,
         submissions=base.store.submissions,
@@ -431,7 +446,7 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
         want_snapshot=catalogs.want,
         clock=base.store.clock,
         visibility=Visibility(base.store.catalogs, base.store.clock),
-        may_enable=base.settings.allow_enable,
+        may_enable=base.policy.offers_enabling,
     )
 
 

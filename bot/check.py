@@ -9,7 +9,7 @@ from functools import partial
 import aiohttp
 
 from bot.catalogs.checks import catalogs_check
-from bot.clients import allowlist, cloudflare_client, open_slack, services, slack_app_token, slack_signers
+from bot.clients import cloudflare_client, open_slack, services, slack_app_token, slack_signers
 from bot.cloudflare.access import CloudflareAccess
 from bot.cloudflare.pace import LocalPace
 from bot.metrics import Metrics
@@ -25,8 +25,11 @@ from bot.operations.examiner import examine
 from bot.operations.exposed_files import find_exposed
 from bot.operations.installation import installation_check
 from bot.operations.network_checks import network_check
+from bot.operations.policy_source import Policy, find_in_policy, load_policy, name_policy
 from bot.operations.ports import ports_check
+from bot.policy.file import PolicyBroken
 from bot.policy.gate import is_served
+from bot.policy.policy import list_ids
 from bot.settings import LoadedSettings, Settings
 from bot.slack.api import SlackWeb
 from bot.slack.checks import slack_checks
@@ -44,14 +47,19 @@ async def check(
 
     `url` is where Slack reaches the bot over HTTP, if that is to be examined.
     """
+    try:
+        policy = load_policy(loaded.settings)
+    except PolicyBroken as broken:
+        return await check_without_settings(broken.problems, not_hardened, report)
     found: list[Finding] = [
         *find_in_settings(loaded),
+        *(find_in_policy(policy, ()) if loaded.settings.policy else ()),
         *await _examine_what_needs_no_settings(not_hardened),
         *find_in_files(find_exposed(loaded)),
     ]
     report.tell(found)
     async with AsyncExitStack() as stack:
-        checks = await _list_checks(loaded, stack, url)
+        checks = await _list_checks(loaded, policy, stack, url)
         async for each in _examine_all(checks, report):
             report.tell(each)
             found += each
@@ -73,22 +81,23 @@ async def _examine_what_needs_no_settings(not_hardened: Sequence[str]) -> list[F
     return [*await examine(installation_check()), *find_in_process(not_hardened)]
 
 
-async def _list_checks(loaded: LoadedSettings, stack: AsyncExitStack, url: str | None) -> list[Check]:
+async def _list_checks(loaded: LoadedSettings, policy: Policy, stack: AsyncExitStack, url: str | None) -> list[Check]:
     settings, comparison = loaded.settings, ClockComparison(answers=1)
     takes_http = settings.role is not Role.WORKER and settings.slack_app_token is None
     checks = [
         network_check(settings),
         ports_check(settings),
         Check(part=Part.DATABASE, examine=partial(examine_storage, settings, datetime.now(UTC))),
-        *await _list_slack_checks(settings, stack, comparison, url),
-        *(_list_cloudflare_checks(settings, stack, comparison) if settings.role is not Role.GATEWAY else ()),
+        *await _list_slack_checks(settings, policy, stack, comparison, url),
+        *(_list_cloudflare_checks(settings, policy, stack, comparison) if settings.role is not Role.GATEWAY else ()),
         comparison.check(services(settings), refuses=takes_http),
     ]
+    checks = [name_policy(each, settings) for each in checks]
     return sorted(checks, key=lambda check: list(Part).index(check.part))
 
 
 async def _list_slack_checks(
-    settings: Settings, stack: AsyncExitStack, comparison: ClockComparison, url: str | None
+    settings: Settings, policy: Policy, stack: AsyncExitStack, comparison: ClockComparison, url: str | None
 ) -> list[Check]:
     traffic = SlackTraffic(comparison)
     web, _, http = await open_slack(settings, stack, traffic, Metrics())
@@ -97,16 +106,16 @@ async def _list_slack_checks(
         traffic,
         Memberships(web, steady_clock()),
         steady_clock(),
-        users=settings.allowed_users,
-        usergroups=settings.allowed_usergroups,
-        channels=settings.allowed_channels,
+        listed=lambda: list_ids(policy.rules),
         is_only_examination=True,
     )
     takes_payloads = settings.role is not Role.WORKER
     return [*checks, _transport_check(settings, web, http, url)] if takes_payloads else checks
 
 
-def _list_cloudflare_checks(settings: Settings, stack: AsyncExitStack, comparison: ClockComparison) -> list[Check]:
+def _list_cloudflare_checks(
+    settings: Settings, policy: Policy, stack: AsyncExitStack, comparison: ClockComparison
+) -> list[Check]:
     clock = steady_clock()
     cloudflare = cloudflare_client(settings, LocalPace(clock), comparison, Metrics())
     stack.push_async_callback(cloudflare.aclose)
@@ -118,7 +127,7 @@ def _list_cloudflare_checks(settings: Settings, stack: AsyncExitStack, compariso
             return None
         return Snapshot(catalogs=tuple(listed), refreshed_at=clock())
 
-    serves = partial(is_served, allowlist(settings).rules())
+    serves = partial(is_served, policy.rules)
     catalogs = catalogs_check(list_catalogs, serves, clock, patience=timedelta(0))
     return [CloudflareAccess(cloudflare, clock=clock).check(), catalogs]
 

@@ -50,6 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _parser.print_help(sys.stderr)
         sys.exit(_SETTINGS_PROBLEM)
     execute = values.pop("execute")
+    not_hardened = _harden(restarts=execute is run and arguments is None)
+    if execute in (run, check):
+        values["not_hardened"] = not_hardened
+    else:
+        _warn(*not_hardened)
     try:
         execute(**values)
     except KeyboardInterrupt:
@@ -131,11 +136,9 @@ _role: Final = _argument(
 
 
 @_command(_role)
-def run(role: str) -> None:
+def run(role: str, not_hardened: Sequence[str]) -> None:
     """Run the bot. Settings come from the environment and from .env (see the README)."""
-    from bot.operations.hardening import harden
-
-    not_hardened = harden()  # before other imports: see bot/operations/hardening.py
+    from bot.operations.hardening import forget_variables
     from bot.operations.stop_signals import end_now, leave_at_once
 
     leave_at_once()
@@ -152,6 +155,7 @@ def run(role: str) -> None:
         loaded = load_settings(role=Role(role))
     except SettingsError as error:
         _refuse("The bot cannot start. Fix these settings:", *error.problems)
+    forget_variables(loaded.secret_variables)
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_doubts(loaded, not_hardened)
     sys.setswitchinterval(0.001)  # the database's thread gets its turn sooner: a third more submissions per second
@@ -160,7 +164,7 @@ def run(role: str) -> None:
         end_now(await run_bot(loaded.settings))
 
     try:
-        asyncio.run(live())
+        asyncio.run(live(), debug=False)  # PYTHONASYNCIODEBUG would log what callbacks are called with, and results
     except StartRefused as error:
         _refuse("The bot cannot start.", str(error))
     except Exception:
@@ -173,11 +177,8 @@ def run(role: str) -> None:
     _argument("--json", action="store_true", dest="as_json", help="print a JSON object instead of lines"),
     _argument("--url", help="over HTTP, also send a signed request to the https:// URL at which Slack reaches the bot"),
 )
-def check(role: str, url: str | None, *, as_json: bool) -> None:
+def check(role: str, url: str | None, not_hardened: Sequence[str], *, as_json: bool) -> None:
     """Examine everything that the bot needs, and change nothing; exit code 1 if something has to be fixed."""
-    from bot.operations.hardening import harden
-
-    not_hardened = harden()
     with _imports():
         from bot.check import check as examine_everything
         from bot.check import check_without_settings
@@ -203,7 +204,7 @@ def check(role: str, url: str | None, *, as_json: bool) -> None:
 @_command(_argument("path", type=Path, help="the file to create; it must not exist"))
 def backup(path: Path) -> None:
     """Copy the SQLite database while the bot runs, without what is open. See docs/backup.md."""
-    _harden()
+    _clean_up_at_a_signal()
     from bot.settings import SettingsError, find_no_settings, load_database_settings
     from bot.storage.backup import BackupRefused, back_up
 
@@ -226,7 +227,7 @@ def backup(path: Path) -> None:
 @_command()
 def restored() -> None:
     """End all that the database holds open, after a restore that the bot cannot recognise. See docs/backup.md."""
-    _harden()
+    _clean_up_at_a_signal()
     from bot.model.errors import StartRefused
     from bot.operations.logs import configure_logging
     from bot.settings import SettingsError, find_no_settings, load_database_settings
@@ -243,12 +244,35 @@ def restored() -> None:
 
 
 @_command(
+    _argument("user", metavar="USER", help="the person's Slack id, such as U0123ABCD"),
+    _argument("--forget", action="store_true", dest="is_to_forget", help="take the person out of every record"),
+)
+def person(user: str, *, is_to_forget: bool) -> None:
+    """Print all that is kept of one person as JSON Lines, while the bot runs; with --forget, forget it."""
+    _clean_up_at_a_signal()
+    from bot.model.errors import StartRefused
+    from bot.settings import SettingsError, find_no_settings, load_database_settings
+    from bot.storage.one_person import export_person, forget
+
+    try:
+        settings = load_database_settings()
+        if is_to_forget:
+            print(asyncio.run(forget(settings, user)))
+        else:
+            asyncio.run(export_person(settings, user, _print))
+    except SettingsError as error:
+        _refuse(*error.problems)
+    except StartRefused as error:
+        _refuse(str(error), *find_no_settings())
+
+
+@_command(
     _argument("--head", type=_head, metavar="NUMBER:SIGNATURE", help="an entry that the chain must contain"),
     among=_audit,
 )
 def verify(head: "Head | None") -> None:
     """Verify the audit's chain; exit code 1, and the first broken, missing or moved entry, if it is not whole."""
-    _harden()
+    _clean_up_at_a_signal()
     from bot.operations.audit_report import describe
     from bot.operations.audit_report import verify as verify_chain
     from bot.storage.audit_verifying import Broken
@@ -270,7 +294,7 @@ def verify(head: "Head | None") -> None:
 )
 def export(since: datetime | None, form: str) -> None:
     """Print the audit's entries, all or those since a time. They name people: keep them as you keep the database."""
-    _harden()
+    _clean_up_at_a_signal()
     from bot.operations.audit_report import export as export_entries
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the locale: the same bytes everywhere
@@ -283,7 +307,7 @@ def export(since: datetime | None, form: str) -> None:
 @_command(among=_audit)
 def begin() -> None:
     """Go on with another key after the audit's key was lost; ends all that the database holds open, as `restored`."""
-    _harden()
+    _clean_up_at_a_signal()
     from bot.operations.logs import configure_logging
     from bot.storage.opening import begin_chain
 
@@ -296,7 +320,7 @@ def begin() -> None:
 @_command(among=_audit)
 def secret() -> None:
     """Print the secret with which the receiver of R2_CREDENTIAL_AUDIT_WEBHOOK verifies what it gets."""
-    _harden()
+    _clean_up_at_a_signal()
     from bot.storage.chain_start import read_webhook_secret
 
     with _told_why_not():
@@ -370,7 +394,7 @@ def sandbox(port: int | None, transport: Literal["socket", "http"]) -> None:
 )
 def keygen(path: Path, *, is_for_audit: bool) -> None:
     """Generate a private sealing key (PKCS#8 PEM, mode 0600) and print its public half."""
-    _harden()
+    _clean_up_at_a_signal()
     from bot.sealing.audit_key import write_audit_key
     from bot.sealing.hpke import generate_private_key
     from bot.sealing.key_files import write_key_file
@@ -409,10 +433,18 @@ def _print(text: str) -> None:
     print(text, end="", flush=True)  # now, while `main` can still catch that the reader is gone
 
 
-def _harden() -> None:
+def _harden(*, restarts: bool) -> list[str]:
+    """Harden the process of any command: its environment, too, may hold all secrets. Before other imports: see there.
+
+    Only a process that stays, and was started for this command, overwrites freed memory: it starts again for that.
+    """
+    from bot.operations.freed_memory import overwrite_freed_memory
     from bot.operations.hardening import harden
 
-    _warn(*harden())
+    return [*(overwrite_freed_memory() if restarts else ()), *harden()]
+
+
+def _clean_up_at_a_signal() -> None:
     from bot.operations.stop_signals import clean_up_at_a_signal
 
     clean_up_at_a_signal()

@@ -1,4 +1,4 @@
-"""Builds the clients and the allowlist from the settings: the same for the running bot and for the command `check`."""
+"""Builds the clients from the settings: the same for the running bot and for the command `check`."""
 
 import logging
 from contextlib import AsyncExitStack
@@ -15,7 +15,6 @@ from bot.model.clock_comparison import ClockComparison
 from bot.model.right_of_way import RightOfWay
 from bot.model.role import Role
 from bot.model.secret import Secret
-from bot.policy.rules import Allowlist
 from bot.settings import Settings
 from bot.slack.api import PATIENT_TIMEOUT, TIMEOUT, SlackWeb
 from bot.slack.session import SlackClient, open_session
@@ -78,17 +77,6 @@ def slack_app_token(settings: Settings) -> str | None:
 def slack_signers(settings: Settings) -> list[SignatureVerifier]:
     """Return what signs and verifies requests of HTTP mode, one for each signing secret."""
     return [SignatureVerifier(secret.reveal()) for secret in settings.slack_signing_secrets]
-
-
-def allowlist(settings: Settings) -> Allowlist:
-    """Return the allowlist of the settings."""
-    return Allowlist(
-        users=frozenset(settings.allowed_users),
-        usergroups=frozenset(settings.allowed_usergroups),
-        channels=frozenset(settings.allowed_channels),
-        buckets=settings.allowed_buckets,
-        may_enable=settings.allow_enable,
-    )
 
 
 def _web_client(settings: Settings, http: aiohttp.ClientSession, metrics: Metrics) -> AsyncWebClient:

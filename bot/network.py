@@ -21,6 +21,9 @@ import certifi
 from bot.model.secret import Secret
 
 _FOR_TLS: Final = ("HTTPS_PROXY", "ALL_PROXY")
+PROXIES: Final = frozenset({*_FOR_TLS, "HTTP_PROXY"})
+"""The variables that may hold the login of a proxy; each also in lower case."""
+
 CA_FILE: Final = "SSL_CERT_FILE"
 CA_DIRECTORY: Final = "SSL_CERT_DIR"
 

@@ -93,8 +93,14 @@ def _find_no_shared_key(values: Mapping[str, Any], role: Role) -> Iterator[str]:
         yield "R2_CREDENTIAL_SEALING_KEY: set it to the private key (`keygen PATH` makes one), the same for all workers"
 
 
+def _find_two_policies(values: Mapping[str, Any], _: Role) -> Iterator[str]:
+    named = [name for name in _SHORT_FORM if values.get(name) not in (None, "")]
+    if values.get(_POLICY) and named:
+        yield f"{_POLICY}: is set together with {', '.join(named)}, which its rules say instead: keep only one of them"
+
+
 def _find_nobody(values: Mapping[str, Any], _: Role) -> Iterator[str]:
-    if not any(_lists_anyone(values.get(name)) for name in _WHO):
+    if not values.get(_POLICY) and not any(_lists_anyone(values.get(name)) for name in _WHO):
         yield f"{' or '.join(_WHO)}: no one is listed, so no one could use the bot; list at least one id"
 
 
@@ -109,6 +115,15 @@ def _port_of(value: object) -> int | None:
     return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else None
 
 
+_POLICY: Final = "R2_CREDENTIAL_POLICY"
+_SHORT_FORM: Final = (
+    "R2_CREDENTIAL_ALLOWED_USERS",
+    "R2_CREDENTIAL_ALLOWED_USERGROUPS",
+    "R2_CREDENTIAL_ALLOWED_CHANNELS",
+    "R2_CREDENTIAL_ALLOWED_BUCKETS",
+    "R2_CREDENTIAL_ALLOW_ENABLE",
+    "R2_CREDENTIAL_MAX_TOKEN_LIFETIME",
+)
 _WHO: Final = ("R2_CREDENTIAL_ALLOWED_USERS", "R2_CREDENTIAL_ALLOWED_USERGROUPS")
 
 
@@ -125,5 +140,6 @@ _RULES: Final[tuple[tuple[tuple[str, ...], _Rule], ...]] = (
     (("R2_CREDENTIAL_SEALING_PUBLIC_KEY", "R2_CREDENTIAL_SEALING_KEY"), _find_no_shared_key),
     (("R2_CREDENTIAL_HTTP_PORT", "R2_CREDENTIAL_METRICS_PORT"), _find_shared_port),
     (_WHO, _find_nobody),
+    ((_POLICY, *_SHORT_FORM), _find_two_policies),
 )
 """Each rule after the settings that it is about."""

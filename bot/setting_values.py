@@ -222,6 +222,14 @@ def check_path(value: object) -> object:
     return value
 
 
+def check_policy_path(value: object) -> object:
+    """Refuse the text of a policy in the place of its path: NAME_FILE holds a value, and here that is the path."""
+    if isinstance(value, str) and ("\n" in value or "[[" in value):
+        message = "is the path of the policy file, not its text"
+        raise ValueError(message)
+    return check_path(value)
+
+
 def has_comment(value: object) -> bool:
     """Return whether a value seems to end with a comment, as in `1h # one hour`."""
     return isinstance(value, str) and re.search(r"\s#", value) is not None

@@ -21,7 +21,7 @@ from bot.model.foreign_text import one_line
 from bot.model.role import Role
 from bot.model.secret import Secret
 from bot.model.slack_ids import SlackId
-from bot.network import DIRECT, Network, find_unused
+from bot.network import DIRECT, PROXIES, Network, find_unused
 from bot.setting_names import find_misspelt_names, find_unknown_names, with_files
 from bot.setting_problems import find_problems_of_fields, find_problems_together
 from bot.setting_sources import (
@@ -42,6 +42,7 @@ from bot.setting_values import (
     DEFAULT_HTTP_PORT,
     PRINTABLE,
     check_path,
+    check_policy_path,
     check_url,
     ids_of,
     list_of,
@@ -75,12 +76,18 @@ _NEEDED: Final = frozenset({"SLACK_BOT_TOKEN", "CLOUDFLARE_ACCOUNT_ID"})
 """Every role needs them: where both are missing, a whole file is."""
 
 
+_BOT_TOKEN: Final = secret_like(rf"xoxb-{PRINTABLE}", "is the bot token of the Slack app and starts with xoxb-")
+
+
 class SettingsError(Exception):
-    """The settings cannot be used. `problems` has one line for each fault: the setting's name and the fix."""
+    """The settings cannot be used. `problems` has one line for each fault: the setting's name and the fix.
+
+    An unknown name is quoted: a control character in it must not change what a terminal shows of the others.
+    """
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+        self.problems = [one_line(problem) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 class ListenSettings(BaseSettings):
@@ -131,6 +138,7 @@ class DatabaseSettings(ListenSettings):
         ),
     ] = Field(None, alias="R2_CREDENTIAL_DATABASE_URL")
     data_dir: Annotated[Path, BeforeValidator(check_path)] = Field(Path("data"), alias="R2_CREDENTIAL_DATA_DIR")
+    slack_bot_token: Annotated[Secret | None, _BOT_TOKEN] = Field(None, alias="SLACK_BOT_TOKEN")
     audit_keys: Annotated[tuple[Secret, ...], BeforeValidator(parse_audit_keys)] = Field(
         (), alias="R2_CREDENTIAL_AUDIT_KEY"
     )
@@ -172,9 +180,7 @@ class DatabaseSettings(ListenSettings):
 class Settings(DatabaseSettings):
     """All settings of the bot, checked. The aliases are the names in the environment."""
 
-    slack_bot_token: Annotated[
-        Secret, secret_like(rf"xoxb-{PRINTABLE}", "is the bot token of the Slack app and starts with xoxb-")
-    ] = Field(alias="SLACK_BOT_TOKEN")
+    slack_bot_token: Annotated[Secret, _BOT_TOKEN] = Field(alias="SLACK_BOT_TOKEN")
     slack_app_token: Annotated[
         Secret | None, secret_like(rf"xapp-{PRINTABLE}", "is an app-level token and starts with xapp-")
     ] = Field(None, alias="SLACK_APP_TOKEN")
@@ -209,6 +215,7 @@ class Settings(DatabaseSettings):
     allowed_buckets: Annotated[tuple[str, ...], list_of(bucket_globs.find_slip, any_without="bucket")] = Field(
         (), alias="R2_CREDENTIAL_ALLOWED_BUCKETS"
     )
+    policy: Annotated[Path | None, BeforeValidator(check_policy_path)] = Field(None, alias="R2_CREDENTIAL_POLICY")
     sealing_key: Annotated[
         Secret | None,
         secret_like(r"(?s).*-----BEGIN PRIVATE KEY-----.*", "is a private key in PEM: `keygen PATH` makes one"),
@@ -270,10 +277,14 @@ _SETTINGS_OF: Final[Mapping[Role, type[Settings]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedSettings:
-    """The settings, warnings for the operator, and the files that hold secrets, by the names of their settings."""
+    """The settings, warnings for the operator, and the files that hold secrets, by the names of their settings.
+
+    `secret_variables` are the environment's that held secrets, also those that the role ignores.
+    """
 
     settings: Settings
     warnings: list[str]
+    secret_variables: frozenset[str] = frozenset()
     secret_files: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -301,14 +312,20 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
         *find_unused(variables),
         *_unused_signing_secret(settings),
     ]
-    warnings = [*ignored, *unknown.in_environment, *near, *unused]
+    warnings = [one_line(each) for each in (*ignored, *unknown.in_environment, *near, *unused)]
     if role is Role.ALL and settings.postgres_url is not None and settings.sealing_key is None:
         warnings.append(
             "R2_CREDENTIAL_SEALING_KEY: is not set, so this process generates keys that no other process has; set it "
             "before a second process uses the same database, which could not open what this one seals"
         )
+    if settings.postgres_url is not None and not settings.audit_keys:
+        warnings.append(
+            "R2_CREDENTIAL_AUDIT_KEY: is not set, so what is recorded is signed with SLACK_BOT_TOKEN; set it for every "
+            "process (`keygen --audit PATH` makes one), or the bot does not start once that token is replaced"
+        )
     files = _secret_files(variables, role) | ({str(env_file): env_file} if env_file.is_file() else {})
-    return LoadedSettings(settings=settings, warnings=warnings, secret_files=files)
+    held = {name for name in os.environ if name in _secret_names() or name.upper() in PROXIES}
+    return LoadedSettings(settings=settings, warnings=warnings, secret_variables=frozenset(held), secret_files=files)
 
 
 def load_listen_settings(env_file: Path = Path(".env")) -> ListenSettings:
@@ -344,13 +361,13 @@ def _names() -> frozenset[str]:
 
 
 def _secret_files(variables: Mapping[str, str], role: Role) -> dict[str, Path]:
-    fields = (each for each in Settings.model_fields.values() if each.alias and each.alias not in _OTHERS[role])
-    names = [
-        f"{each.alias}{FILE_SUFFIX}"
-        for each in fields
-        if Secret in get_args(each.annotation) or each.annotation is Secret
-    ]
+    names = [f"{each}{FILE_SUFFIX}" for each in _secret_names() if each not in _OTHERS[role]]
     return {name: Path(variables[name]) for name in names if name in variables}
+
+
+def _secret_names() -> list[str]:
+    fields = [each for each in Settings.model_fields.values() if each.alias]
+    return [str(each.alias) for each in fields if Secret in get_args(each.annotation) or each.annotation is Secret]
 
 
 def _ignored_secrets(variables: Mapping[str, str], role: Role) -> list[str]:

@@ -86,10 +86,11 @@ class Desk:
     door: HttpIngress | None = None
     tables: LiveTables | None = None
 
-    def serve(self, allowlist: Allowlist, *more: Rule, enterprise_id: str | None = None) -> None:
-        """Start, or restart with another allowlist, as an operator would; `more` are rules that no list can express."""
+    def serve(self, *policy: Allowlist | Rule, enterprise_id: str | None = None) -> None:
+        """Start, or restart with another allowlist or other rules, as an operator would."""
         home = Home(team_id=self.slack.config.team_id, enterprise_id=enterprise_id)
-        gate = Gate((*allowlist.rules(), *more), home, self.memberships)
+        rules = [rule for each in policy for rule in (each.rules() if isinstance(each, Allowlist) else (each,))]
+        gate = Gate(rules, home, self.memberships)
         parts = Parts(
             account_id=ACCOUNT,
             ttl=TTL,

@@ -105,8 +105,8 @@ async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: io.StringI
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    """Restore the handlers of SIGTERM and SIGINT that a run replaces."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    """Restore the handlers of signals that a run replaces."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -736,3 +736,49 @@ def test_the_steady_clock_goes_on() -> None:
     around = time.monotonic() - around_from
 
     assert timedelta(seconds=within) - MICROSECOND <= told <= timedelta(seconds=around) + MICROSECOND
+
+
+OF_GROUP = '[[rule]]\nusergroups = ["S0DATAENG"]\n'
+
+
+async def test_a_policy_is_read_again_at_a_signal(scene: Scene, log: io.StringIO, signals: None) -> None:
+    """In a running process; a broken file leaves the rules as they were, which log and readiness say."""
+    policy = scene.directory / "policy.toml"
+    policy.write_text(OF_GROUP)
+    policy.chmod(0o600)
+    port = find_free_port()
+    lists = dict.fromkeys(("R2_CREDENTIAL_ALLOWED_USERGROUPS", "R2_CREDENTIAL_ALLOW_ENABLE"), "")
+    changes = {"R2_CREDENTIAL_POLICY": str(policy), "R2_CREDENTIAL_METRICS_PORT": str(port), **lists}
+    life = asyncio.create_task(run(scene.settings("socket", changes)))
+    await _wait_until(partial(_is_logged, log, "ready"))
+    assert (await scene.slack.type_command(ADA, PLATFORM, f"/r2-credential {BUCKET}")).message is None
+
+    policy.write_text("[[rule]]\n")
+    os.kill(os.getpid(), signal.SIGHUP)
+    await _wait_until(partial(_is_logged, log, "policy_not_loaded"))
+    async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/readyz") as answer:
+        said = await answer.json()
+    assert (answer.status, said["parts"]["settings"]["reason"]) == (200, "policy_broken")
+    assert (await scene.slack.type_command(ADA, PLATFORM, f"/r2-credential {BUCKET}")).message is None
+
+    policy.write_text('[[rule]]\nusers = ["U0NOBODY"]\n')
+    os.kill(os.getpid(), signal.SIGHUP)
+    await _wait_until(lambda: log.getvalue().count('"policy_loaded"') == 2)
+    refused = await scene.slack.type_command(ADA, PLATFORM, f"/r2-credential {BUCKET}")
+    assert refused.message is not None
+    assert "You are not on the list" in refused.message.text
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    await life
+
+
+async def test_a_broken_policy_refuses_the_start(scene: Scene) -> None:
+    """Before anything is opened, with each line and the fix."""
+    policy = scene.directory / "policy.toml"
+    policy.write_text(f"{OF_GROUP}approvals = 1\n")
+    policy.chmod(0o600)
+    lists = dict.fromkeys(("R2_CREDENTIAL_ALLOWED_USERGROUPS", "R2_CREDENTIAL_ALLOW_ENABLE"), "")
+    settings = scene.settings(changes={"R2_CREDENTIAL_POLICY": str(policy), **lists})
+    with pytest.raises(StartRefused, match="line 3: `approvals`: could be given by no one"):
+        async with running(settings):
+            pass

@@ -159,6 +159,14 @@ def test_reading_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path.name for path in FILE.parent.iterdir()] == ["bot.sqlite"]
 
 
+def test_forgetting_a_person_breaks_no_chain(place: str) -> None:
+    """The export still has the entries, without the person."""
+    _make(place)
+    assert call("person", "U0ADA0001", "--forget").exit_code == 0
+    assert call("audit", "verify").stdout.startswith("entries: 6\n")
+    assert "U0ADA0001" not in call("audit", "export").stdout
+
+
 def test_an_export_says_where_it_ends(place: str) -> None:
     """On standard error: the number of entries, and the head, with which the chain can be verified later."""
     _make(place)

@@ -1,5 +1,7 @@
 """The wheel holds the whole package. The sdist holds the whole project, so that it can be built and tested anywhere."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +19,16 @@ GENERATED = (".venv", ".git", ".hypothesis", "__pycache__", "*_cache", "*.egg-in
 HOOK = "import sys; from flit_core import buildapi; print(getattr(buildapi, sys.argv[1])(sys.argv[2]))"
 
 
-def build(hook: str, source: Path, target: Path) -> Path:
+def build(hook: str, source: Path, target: Path, **environment: str) -> Path:
     """Build as pip and uv do: they call this hook of the build backend in the directory of pyproject.toml."""
-    command = [sys.executable, "-c", HOOK, hook, str(target)]
-    ended = subprocess.run(command, cwd=source, check=True, capture_output=True, text=True)  # noqa: S603 - our own words
+    ended = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", HOOK, hook, str(target)],
+        cwd=source,
+        env=os.environ | environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return target / ended.stdout.strip()
 
 
@@ -93,6 +101,22 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
 def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(sdist: Path, wheel: Path, tmp_path: Path) -> None:
     """Anyone who builds from the sdist gets the same files."""
     assert read(build("build_wheel", sdist, tmp_path)) == read(wheel)
+
+
+@pytest.mark.parametrize("hook", ["build_sdist", "build_wheel"])
+def test_one_commit_is_the_same_bytes_each_time(hook: str, checkout: Path, tmp_path: Path) -> None:
+    """Whenever it was checked out, and with whatever umask: so anyone can see that a package is of this source."""
+    [epoch] = re.findall(r"^dist: export SOURCE_DATE_EPOCH = (\d+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    later = tmp_path / "later"
+    shutil.copytree(checkout, later)
+    for path in later.rglob("*"):
+        os.utime(path, (0x7000_0000, 0x7000_0000))
+        path.chmod(path.stat().st_mode & 0o700)
+    (tmp_path / "of-later").mkdir()
+
+    built = build(hook, checkout, tmp_path, SOURCE_DATE_EPOCH=epoch).read_bytes()
+
+    assert build(hook, later, tmp_path / "of-later", SOURCE_DATE_EPOCH=epoch).read_bytes() == built
 
 
 def test_the_metadata_is_valid_and_complete(wheel: Path) -> None:

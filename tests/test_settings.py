@@ -103,6 +103,13 @@ def test_the_least_that_is_needed_is_enough() -> None:
     assert (settings.log_level, settings.log_format) == ("info", None)
 
 
+def test_a_name_in_a_problem_changes_no_other_line(tmp_path: Path) -> None:
+    """A terminal shows each problem on a line of its own, whatever the file has in a name."""
+    (tmp_path / ".env").write_text("R2_CREDENTIAL_\x1b[2J\u202e=x\n\x00SLACK_BOT_TOKEN=x\n")
+    assert any("R2_CREDENTIAL_" in problem for problem in problems())
+    assert all(problem.isprintable() for problem in problems())
+
+
 def test_without_settings_everything_is_reported_at_once(environment: SetEnvironment) -> None:
     """One start names each missing setting once."""
     environment({})
@@ -1120,3 +1127,35 @@ def test_a_placeholder_of_the_readme_is_recognised(environment: SetEnvironment, 
     """Slack would say only that it is invalid."""
     environment({**GOOD, name: value})
     assert problems() == [f"{name}: is still the placeholder of the README: put the real value there"]
+
+
+SHORT_FORM = {
+    "R2_CREDENTIAL_ALLOWED_USERS": "U0ALICE",
+    "R2_CREDENTIAL_ALLOWED_USERGROUPS": "S0DATA",
+    "R2_CREDENTIAL_ALLOWED_CHANNELS": "C0DATA",
+    "R2_CREDENTIAL_ALLOWED_BUCKETS": "lake",
+    "R2_CREDENTIAL_ALLOW_ENABLE": "true",
+    "R2_CREDENTIAL_MAX_TOKEN_LIFETIME": "90d",
+}
+
+
+def test_a_policy_takes_the_place_of_the_lists(environment: SetEnvironment) -> None:
+    """No one needs to be listed then."""
+    environment(GOOD | {"R2_CREDENTIAL_ALLOWED_USERS": "", "R2_CREDENTIAL_POLICY": "policy.toml"})
+    assert load_settings().settings.policy == Path("policy.toml")
+
+
+@pytest.mark.parametrize("name", SHORT_FORM)
+def test_a_policy_and_a_setting_that_it_replaces_contradict_each_other(environment: SetEnvironment, name: str) -> None:
+    """Each could say that someone may do what the other forbids: both are named."""
+    lists = {"R2_CREDENTIAL_ALLOWED_USERS": "", name: SHORT_FORM[name], "R2_CREDENTIAL_POLICY": "policy.toml"}
+    environment(GOOD | lists)
+    [problem] = problems()
+    assert problem.startswith(f"R2_CREDENTIAL_POLICY: is set together with {name}, which its rules say instead")
+
+
+@pytest.mark.parametrize("text", ['[[rule]]\nusers = ["U0ALICE"]', "rule = [[]]"])
+def test_the_text_of_a_policy_is_not_its_path(environment: SetEnvironment, text: str) -> None:
+    """R2_CREDENTIAL_POLICY_FILE names a file that holds the setting, which is a path."""
+    environment({**GOOD, "R2_CREDENTIAL_ALLOWED_USERS": "", "R2_CREDENTIAL_POLICY": text})
+    assert problems() == ["R2_CREDENTIAL_POLICY: is the path of the policy file, not its text"]

@@ -77,7 +77,6 @@ class Delivery:
         poster: Poster,
         clock: Callable[[], datetime],
         fresh_token_patience: timedelta,
-        max_token_lifetime: timedelta | None = None,
         jitter: Callable[[], float] = random.random,
         look_every: timedelta = LOOK_EVERY,
         plans: Mapping[Task, Plan] = PLANS,
@@ -100,7 +99,6 @@ class Delivery:
             retry=self._retry,
             clock=clock,
             fresh_token_patience=fresh_token_patience,
-            max_token_lifetime=max_token_lifetime,
         )
         self._plans = {task: tuple(kind(tools) for kind in plan) for task, plan in plans.items()}
         self._kept = KeptMoves()

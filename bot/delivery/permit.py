@@ -10,7 +10,8 @@ from bot.cloudflare.client import Turn
 from bot.delivery.step import MaySend, Step
 from bot.model.move import Move
 from bot.model.submission import Pending, State, Submission
-from bot.policy.rules import Verb
+from bot.policy.gate import Gate
+from bot.policy.rules import Rule, Verb
 
 
 class Permit(Step):
@@ -24,9 +25,13 @@ class Permit(Step):
 
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:  # noqa: ARG002 - asks only Slack
         """Ask about the person, the bucket, the channel and the verb."""
-        submission, gate = pending.submission, self._tools.gate
-        verb = Verb.of_task(submission.task)
-        gate.require_of_anybody(verb, submission.key, submission.channel_id)  # first: it needs no answer from Slack
-        permit = await gate.permit_user(submission.user_id)
-        permit.require(verb, submission.key, submission.channel_id)
+        await find_rule(self._tools.gate, pending.submission)
         return None
+
+
+async def find_rule(gate: Gate, submission: Submission) -> Rule:
+    """Return the rule that allows this submission now; raises AccessRefused."""
+    verb = Verb.of_task(submission.task)
+    gate.require_of_anybody(verb, submission.key, submission.channel_id)  # first: it needs no answer from Slack
+    permit = await gate.permit_user(submission.user_id)
+    return permit.require(verb, submission.key, submission.channel_id)

@@ -29,7 +29,6 @@ class Tools:
     retry: Retry
     clock: Callable[[], datetime]
     fresh_token_patience: timedelta
-    max_token_lifetime: timedelta | None = None
 
 
 class Step(ABC):

@@ -11,6 +11,7 @@ from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import CloudflareError
 from bot.delivery.endings import end_unwritten
 from bot.delivery.judge import NOT_OFFERED, REJECTED, Answers, is_bare, is_from_elsewhere, is_no, is_rejected, judge
+from bot.delivery.permit import find_rule
 from bot.delivery.retry import pause_for_fresh_token, wait
 from bot.delivery.step import MaySend, Step
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
@@ -54,7 +55,8 @@ class Verify(Step):
             if refusal.passes and now < patience_until:
                 return self._wait_until_known(submission, refusal, patience_until)
             return self._tools.retry.after(submission, refusal)
-        if self._lives_too_long(findings):
+        rule = await find_rule(self._tools.gate, submission)
+        if self._lives_too_long(findings, rule.max_token_lifetime):
             return self._refuse_lifetime(submission, findings)
         return self._go_on(submission, findings)
 
@@ -78,9 +80,8 @@ class Verify(Step):
         to = State.VERIFYING if submission.state is State.ACCEPTED else submission.state
         return Move(to=to, at=now, changes=Changes(checked_at=now, findings=findings))
 
-    def _lives_too_long(self, findings: Findings) -> bool:
-        """Return whether it exceeds the operator's limit; a token without a known expiry does."""
-        limit = self._tools.max_token_lifetime
+    def _lives_too_long(self, findings: Findings, limit: timedelta | None) -> bool:
+        """Return whether it exceeds the limit of the rule; a token without a known expiry does."""
         expires_at = findings.token.expires_at if findings.token else None
         return limit is not None and (expires_at is None or expires_at - self._tools.clock() > limit)
 

@@ -7,7 +7,8 @@ An entry with `!` always wins, wherever it stands. A list with nothing but exclu
 
 import re
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
+from functools import cache
 from itertools import product
 from string import ascii_lowercase, digits
 from typing import Final
@@ -15,6 +16,7 @@ from typing import Final
 from bot.model.catalog import is_bucket_name
 
 _NOT: Final = "!"
+_NOTHING: Final = r"(?!)"
 _GLOB: Final = re.compile(r"(?:[a-z0-9*?-]|\[!?[a-z0-9-]+\])+")
 _PART: Final = re.compile(r"\[[^]]*\]|.")
 _CHARACTERS: Final = ascii_lowercase + digits + "-"
@@ -26,11 +28,20 @@ _IMPOSSIBLE: Final = "a bucket has 3 to 63 of a-z, 0-9 and hyphens, with no hyph
 
 def serves(globs: Sequence[str], bucket: str) -> bool:
     """Return whether a glob matches the whole name, and no exclusion does."""
-    excluded = (glob.removeprefix(_NOT) for glob in globs if glob.startswith(_NOT))
-    included = (glob for glob in globs if not glob.startswith(_NOT))
-    return any(fnmatchcase(bucket, glob) for glob in included) and not any(
-        fnmatchcase(bucket, glob) for glob in excluded
-    )
+    included, excluded = _compile(tuple(globs))
+    return included.match(bucket) is not None and excluded.match(bucket) is None
+
+
+@cache
+def _compile(globs: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return what is included, and what is excluded: one match each, for 10,000 catalogs."""
+    included = [translate(glob) for glob in globs if not glob.startswith(_NOT)]
+    excluded = [translate(glob.removeprefix(_NOT)) for glob in globs if glob.startswith(_NOT)]
+    return _any_of(included), _any_of(excluded)
+
+
+def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
+    return re.compile("|".join(patterns) or _NOTHING)
 
 
 def find_slip(globs: Sequence[str]) -> str | None:

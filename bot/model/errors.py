@@ -26,9 +26,13 @@ BotError
 │   ├── Outsider
 │   ├── OtherWorkspace
 │   ├── NotAllowed
+│   ├── VerbNotAllowed
 │   ├── BucketNotAllowed
 │   ├── ChannelNotAllowed
+│   ├── BucketNotInChannel
 │   ├── EnablingNotAllowed
+│   ├── NotAnApprover
+│   ├── OwnRequest
 │   ├── UsergroupUnreadable
 │   └── MembershipUnknown
 ├── GivenUp                    the submission's deadline passed
@@ -248,7 +252,7 @@ class NamedValue(NotStorable):
 
 
 class TokenLivesTooLong(BotError):
-    """It lives, or may live, longer than R2_CREDENTIAL_MAX_TOKEN_LIFETIME: the operator's limit, not Cloudflare's."""
+    """It lives, or may live, longer than the rule allows that applies: the operator's limit, not Cloudflare's."""
 
     code = "token_lives_too_long"
     who_acts = WhoActs.YOU
@@ -397,27 +401,59 @@ class NotAllowed(AccessRefused):
     user_message = "You are not on the list of people who may store credentials with this bot."
 
 
+class VerbNotAllowed(AccessRefused):
+    """A rule names the person, but none lets this person do that."""
+
+    code = "verb_not_allowed"
+    user_message = "You may use this bot, but not for that."
+
+
 class BucketNotAllowed(AccessRefused):
-    """This bot does not serve the bucket."""
+    """This bot does not serve the bucket, or not for this person."""
 
     code = "bucket_not_allowed"
-    user_message = "This bot does not store credentials for that bucket."
+    user_message = "This bot does not store credentials for that bucket on your behalf."
 
 
 class ChannelNotAllowed(AccessRefused):
-    """This bot may not be used in the channel, nor post to it."""
+    """This bot may not be used in the channel, nor post to it, or not for what this person wants."""
 
     code = "channel_not_allowed"
-    user_message = "This bot may not be used in that channel."
+    user_message = "This bot may not be used in that channel for what you asked."
+
+
+class BucketNotInChannel(AccessRefused):
+    """The person may use the bucket, and the channel, but no rule allows both together."""
+
+    code = "bucket_not_in_channel"
+    who_acts = WhoActs.YOU
+    cause = "This bot may not be used for that bucket in that channel."
+    fixes = ("Choose another channel for this bucket.",)
 
 
 class EnablingNotAllowed(AccessRefused):
-    """The bot does not enable catalogs (R2_CREDENTIAL_ALLOW_ENABLE is not set)."""
+    """The bot does not enable catalogs, or not for this person (R2_CREDENTIAL_ALLOW_ENABLE, or the verb of a rule)."""
 
     code = "enabling_not_allowed"
     who_acts = WhoActs.YOU
-    cause = "This bot does not enable catalogs."
+    cause = "This bot does not enable catalogs for you."
     fixes = (ENABLE_CATALOG,)
+
+
+class NotAnApprover(AccessRefused):
+    """No rule lets this person approve that."""
+
+    code = "not_an_approver"
+    user_message = "You may not approve or deny this request."
+
+
+class OwnRequest(AccessRefused):
+    """The person who asks may not decide."""
+
+    code = "own_request"
+    who_acts = WhoActs.YOU
+    cause = "You cannot decide on your own request."
+    fixes = ("Ask someone else who may approve it.",)
 
 
 class UsergroupUnreadable(AccessRefused):

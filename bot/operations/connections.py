@@ -199,8 +199,12 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - aiohttp quotes the bytes that it could not parse
     ) -> web.StreamResponse:
-        """Answer a request that is not HTTP, or an error of ours, with only the status."""
-        if status == HTTPStatus.BAD_REQUEST:
+        """Answer a request that is not HTTP, or an error of ours, with only the status.
+
+        aiohttp quotes a request in its own refusals, and breaks at bytes that are no text: that is no fault of ours.
+        """
+        if status == HTTPStatus.BAD_REQUEST or isinstance(exc, UnicodeEncodeError):
+            status = HTTPStatus.BAD_REQUEST
             self._connections.refuse("malformed_request")
         else:
             self._connections.report_fault(exc)

@@ -1,10 +1,13 @@
-"""Hardens the process before it holds a secret: no core dumps, debuggers, shared files or TLS key log."""
+"""Hardens the process before it holds a secret: no core dumps, debuggers, shared files or TLS key log.
+
+Once the settings are read, it forgets the variables that held secrets.
+"""
 
 import ctypes
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +25,25 @@ def harden() -> list[str]:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _provide_home()
     return [*_forbid_inspection(), *_forget_key_log()]
+
+
+def forget_variables(names: Iterable[str]) -> None:
+    """Remove variables from the environment, so that no child process and no report of a crash gets them.
+
+    On Linux also overwrite their values where the kernel put them: `/proc/PID/environ` shows that place to root.
+    """
+    for name in names:
+        if sys.platform == "linux":
+            _overwrite(name.encode())
+        os.environ.pop(name, None)
+
+
+def _overwrite(name: bytes) -> None:
+    libc = ctypes.CDLL(None)
+    libc.getenv.restype, libc.strlen.restype = ctypes.c_void_p, ctypes.c_size_t
+    address = libc.getenv(name)
+    if address is not None:
+        ctypes.memset(address, 0, libc.strlen(ctypes.c_void_p(address)))
 
 
 def _provide_home() -> None:

@@ -33,6 +33,7 @@ async def keep_house(store: Store, watch: CredentialWatch) -> None:
     await _try_to(_rotate_keys, store)
     await _try_to(_forget_openings, store)
     await _try_to(_limit_history, store)
+    await _try_to(_forget_people, store)
     await watch.announce_due()
 
 
@@ -56,6 +57,12 @@ async def _limit_history(store: Store) -> None:
     deleted = await store.history.enforce(store.clock())
     if deleted:
         _log.info("history_deleted", submissions=deleted)
+
+
+async def _forget_people(store: Store) -> None:
+    forgotten = await store.people.enforce(store.clock())
+    if forgotten:
+        _log.info("people_forgotten", entries=forgotten)
 
 
 async def _try_to(keep: Callable[[Store], Awaitable[None]], store: Store) -> None:

@@ -27,7 +27,7 @@ _SECRET: Final = re.compile(  # without word boundaries: an escape or a colour m
     r"|[0-9A-Fa-f]{37,}"
 )
 _OURS: Final = "bot"
-"""Our loggers are below this one. A library logs payloads, headers or statements below WARNING: those are dropped."""
+"""Our loggers are below this one."""
 
 DROPPED: Final = counter_of(LOG_DROPPED)
 SCRUBBED: Final = counter_of(LOG_SCRUBBED)
@@ -59,19 +59,42 @@ def configure_logging(level: str, log_format: str | None, stream: TextIO | LogWr
     ]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_ScrubbingFormatter(foreign_pre_chain=shared, processors=_renderers(is_console=is_console)))
+    handler.addFilter(_is_safe)
     root = logging.getLogger()
+    _close_other_ways_out(root.manager)
     root.handlers[:] = [handler]
     logging.getLogger(_OURS).setLevel(level.upper())
     root.setLevel(max(logging.getLogger(_OURS).level, logging.WARNING))
     logging.raiseExceptions = False  # or a line that cannot be formatted would be printed unscrubbed
-    for name in _WORDY:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _is_safe(record: logging.LogRecord) -> bool:
+    """Return whether a record may be logged, whatever level its logger was set to, and by whom.
+
+    Below WARNING, libraries log payloads, headers and statements.
+    """
+    if _is_below(record.name, _OURS):
+        return True
+    is_wordy = any(_is_below(record.name, name) for name in _WORDY)
+    return record.levelno >= (logging.CRITICAL if is_wordy else logging.WARNING)
+
+
+def _is_below(name: str, parent: str) -> bool:
+    return name == parent or name.startswith(f"{parent}.")
+
+
+def _close_other_ways_out(manager: logging.Manager) -> None:
+    """Remove handlers that a library or a logging configuration gave to any logger: they would not be filtered."""
+    for logger in manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.handlers.clear()
+            logger.propagate = True
 
 
 def scrub(line: str) -> str:

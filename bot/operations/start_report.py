@@ -1,13 +1,18 @@
 """What the line "ready" says about the start."""
 
+from collections.abc import Sequence
+
 from bot import __version__
+from bot.policy.policy import list_ids
+from bot.policy.rules import Rule
 from bot.settings import Settings
 
 
 def describe_start(
-    settings: Settings, *, transport: str, http_address: str, metrics_address: str | None
+    settings: Settings, rules: Sequence[Rule], *, transport: str, http_address: str, metrics_address: str | None
 ) -> dict[str, object]:
-    """Return the fields of the line "ready": what was started, and how much each allowlist lists."""
+    """Return the fields of the line "ready": what was started, and how much the rules list."""
+    listed, globs = list_ids(rules), {glob for rule in rules for glob in rule.buckets}
     return {
         "version": __version__,
         "role": settings.role.value,
@@ -15,8 +20,9 @@ def describe_start(
         "transport": transport,
         "http": http_address,
         "metrics": metrics_address or "off",
-        "users": len(settings.allowed_users),
-        "usergroups": len(settings.allowed_usergroups),
-        "channels": len(settings.allowed_channels) or "any",
-        "buckets": len(settings.allowed_buckets) or "any",
+        "rules": len(rules),
+        "users": len(listed.users),
+        "usergroups": len(listed.usergroups),
+        "channels": len(listed.channels) or "any",
+        "buckets": len(globs) or "any",
     }

@@ -1,4 +1,4 @@
-"""Hears SIGTERM and SIGINT in a thread of its own, which also ends a stop that takes too long.
+"""Hears SIGTERM, SIGINT and SIGHUP in a thread of its own, which also ends a stop that takes too long.
 
 In a thread, since the event loop may be stuck: in a hanging disk, or waiting for a resolver's thread at its end.
 """
@@ -21,6 +21,7 @@ CUT_OFF: Final = 3
 """The exit code of a stop that was cut off. Nothing that was acknowledged is lost: the next start goes on."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_TERMINAL: Final = "/dev/tty"
 _ECHO: Final = timedelta(milliseconds=500)
 """A second signal within this time is taken for the same one: a terminal and a parent process may both send it."""
 
@@ -33,20 +34,41 @@ End = Callable[[int], Any]
 """Ends the process with an exit code, and runs nothing else."""
 
 
-class StopSignals:
-    """While entered, the first signal begins the stop; a second one, or the end of the budget, ends the process."""
+def has_terminal() -> bool:
+    """Return whether the process has a terminal that can be closed."""
+    try:
+        os.close(os.open(_TERMINAL, os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
-    def __init__(self, budget: StopBudget, begin: Callable[[], object], end: End = os._exit) -> None:
-        """Take `begin`, which is called in another thread."""
+
+class StopSignals:
+    """While entered, the first signal begins the stop; a second one, or the end of the budget, ends the process.
+
+    SIGHUP asks for the policy to be read again. When a terminal is closed it is a signal to stop, as it is by default.
+    """
+
+    def __init__(
+        self,
+        budget: StopBudget,
+        begin: Callable[[], object],
+        end: End = os._exit,
+        hang_up: Callable[[], object] = lambda: None,
+        has_terminal: Callable[[], bool] = has_terminal,
+    ) -> None:
+        """Take `begin` and `hang_up`, which are called in another thread."""
         self._budget = budget
         self._begin = begin
         self._end = end
+        self._hang_up = hang_up
+        self._has_terminal, self._had_terminal = has_terminal, has_terminal()
         self._before: list[Any] = []
         self._wakeup_before = -1
 
     def __enter__(self) -> Self:
         """Take the signals over; raises ValueError outside the main thread."""
-        self._before = [signal.signal(number, _only_wake) for number in _SIGNALS]
+        self._before = [signal.signal(number, _only_wake) for number in (*_SIGNALS, signal.SIGHUP)]
         self._heard, self._wakeup = os.pipe()
         os.set_blocking(self._wakeup, False)
         self._wakeup_before = signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
@@ -56,7 +78,7 @@ class StopSignals:
 
     def __exit__(self, *_: object) -> None:
         """Give the signals back."""
-        for number, before in zip(_SIGNALS, self._before, strict=True):
+        for number, before in zip((*_SIGNALS, signal.SIGHUP), self._before, strict=True):
             signal.signal(number, before)
         signal.set_wakeup_fd(self._wakeup_before)
         os.close(self._wakeup)
@@ -64,20 +86,28 @@ class StopSignals:
         os.close(self._heard)
 
     def _attend(self) -> None:
-        if not self._read():
-            return
+        while numbers := self._read():
+            if self._are_to_stop(numbers):
+                break
+            self._hang_up()
+        else:
+            return  # the signals were given back
         self._budget.begin()
         self._begin()
         cause = "it took too long"
         while left := self._budget.left(LAST_RESORT):
             if not select.select([self._heard], [], [], left.total_seconds())[0]:
                 continue
-            if not self._read():
+            numbers = self._read()
+            if not numbers:
                 return  # the stop is over
-            if LAST_RESORT - self._budget.left(LAST_RESORT) > _ECHO:
+            if self._are_to_stop(numbers) and LAST_RESORT - self._budget.left(LAST_RESORT) > _ECHO:
                 cause = "a second signal"
                 break
         _cut_off(CUT_OFF, cause, self._end)
+
+    def _are_to_stop(self, numbers: bytes) -> bool:
+        return {*numbers} != {signal.SIGHUP} or (self._had_terminal and not self._has_terminal())
 
     def _read(self) -> bytes:
         """Wait for the numbers of signals; return nothing once the signals were given back."""

@@ -1,13 +1,16 @@
 """Decides whether a person may do something, with which bucket and in which channel."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from bot.model.catalog import BucketKey
 from bot.model.errors import AccessRefused, MembershipUnknown, OtherWorkspace, Outsider, UsergroupUnreadable
-from bot.policy.rules import Person, Request, Rule, Verb
+from bot.policy.attempt import Note, RefusedAttempt, keep_quiet
+from bot.policy.decision import find_named, refuse, refuse_entrance
+from bot.policy.permit import Permit
+from bot.policy.rules import Person, Request, Rule, Verb, Who
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,54 +43,30 @@ class Memberships(Protocol):
         """Return the members of a group; raises MembershipUnknown, or UsergroupUnreadable if waiting does not help."""
 
 
-def _keep_quiet(_: AccessRefused) -> None:
-    pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Permit:
-    """Decides what one person may do, without further requests. Made for each event; its `outlook` may keep it."""
-
-    person: Person
-    rules: Sequence[Rule]
-    note: Callable[[AccessRefused], None] = _keep_quiet
-
-    def require(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> None:
-        """Raise the AccessRefused that applies; a bucket or channel that is None is not checked."""
-        refusal = self.refusal(verb, key, channel_id)
-        if refusal is not None:
-            self.note(refusal)
-            raise refusal
-
-    def refusal(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> AccessRefused | None:
-        """Return what `require` would raise."""
-        return _refuse(self.rules, Request(person=self.person, verb=verb, key=key, channel_id=channel_id))
-
-    @property
-    def outlook(self) -> Person | None:
-        """What decides which buckets this person sees: None if everyone who is admitted sees the same ones."""
-        return self.person if any(rule.tells_people_apart for rule in self.rules) else None
-
-    def sees(self, key: BucketKey) -> bool:
-        """Return whether this person may see a bucket in a table, a list or a button."""
-        return _refuse(self.rules, Request(person=self.person, key=key)) is None
-
-
 class Gate:
-    """The only place that decides who may do what."""
+    """The only place that decides who may do what. Its rules can be replaced at any time, all at once."""
 
     def __init__(
         self,
         rules: Sequence[Rule],
         home: Home,
         memberships: Memberships,
-        note: Callable[[AccessRefused], None] = _keep_quiet,
+        note: Note = keep_quiet,
     ) -> None:
         """Take `note`, called for each person who is refused at an entrance."""
         self._note = note
-        self._rules = rules
         self.home = home
         self._memberships = memberships
+        self.follow(rules)
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """The rules that hold now."""
+        return self._rules
+
+    def follow(self, rules: Sequence[Rule]) -> None:
+        """Decide by these rules from now on; a permit that was given goes by those of its time."""
+        self._rules, self._named = tuple(rules), find_named(rules)
 
     async def permit(self, actor: Actor, *, was_here: bool = False) -> Permit:
         """Admit a person who belongs here and whom a rule names; raises AccessRefused.
@@ -98,7 +77,8 @@ class Gate:
         try:
             return await self._permit(actor, was_here=was_here)
         except AccessRefused as refusal:
-            self._note(refusal)
+            team_id = min(actor.team_ids, default="")
+            self._note(RefusedAttempt(user_id=actor.user_id, team_id=team_id, refusal=refusal))
             raise
 
     async def _permit(self, actor: Actor, *, was_here: bool) -> Permit:
@@ -120,10 +100,21 @@ class Gate:
         return is_ours and bool(actor.team_ids) and teams_fit
 
     async def permit_user(self, user_id: str) -> Permit:
-        """Admit a user of this workspace whom a rule names; raises AccessRefused (MembershipUnknown passes)."""
-        asked = sorted(frozenset[str]().union(*(rule.usergroups_to_ask(user_id) for rule in self._rules)))
+        """Admit a user of this workspace whom a rule names, also as an approver; raises AccessRefused.
+
+        MembershipUnknown passes.
+        """
+        rules, named = self._rules, self._named  # the same ones before and after Slack has answered
+        person = await self._get_to_know(user_id, named)
+        refusal = refuse_entrance(named, person)
+        if refusal is not None:
+            raise refusal
+        return Permit(person=person, rules=rules, note=self._note)
+
+    async def _get_to_know(self, user_id: str, named: Sequence[Who]) -> Person:
+        asked = sorted(frozenset[str]().union(*(who.usergroups_to_ask(user_id) for who in named)))
         answers = dict(zip(asked, await asyncio.gather(*map(self._ask_members, asked)), strict=True))
-        person = Person(
+        return Person(
             user_id=user_id,
             usergroups=frozenset(
                 group for group, members in answers.items() if isinstance(members, frozenset) and user_id in members
@@ -131,10 +122,6 @@ class Gate:
             unknown_usergroups=_which(answers, MembershipUnknown),
             unreadable_usergroups=_which(answers, UsergroupUnreadable),
         )
-        refusal = _refuse(self._rules, Request(person=person))
-        if refusal is not None:
-            raise refusal
-        return Permit(person=person, rules=self._rules, note=self._note)
 
     async def sees(self, user_id: str, key: BucketKey) -> bool:
         """Return whether a user may currently see a bucket; raises MembershipUnknown."""
@@ -155,27 +142,32 @@ class Gate:
 
     def require_of_anybody(self, verb: Verb, key: BucketKey, channel_id: str) -> None:
         """Raise the AccessRefused that applies to everyone, if there is one."""
-        refusal = _refuse(self._rules, Request(verb=verb, key=key, channel_id=channel_id))
+        refusal = refuse(self._rules, Request(verb=verb, key=key, channel_id=channel_id))
         if refusal is not None:
             raise refusal
+
+    def allows_anybody(self, verb: Verb, key: BucketKey, channel_id: str | None = None) -> bool:
+        """Return whether a rule lets anyone do this, so that it is worth offering where all can see it."""
+        return refuse(self._rules, Request(verb=verb, key=key, channel_id=channel_id)) is None
 
     def serves(self, key: BucketKey) -> bool:
         """Return whether the bot serves this bucket for anyone."""
         return is_served(self._rules, key)
 
     def allows_channel(self, channel_id: str) -> bool:
-        """Return whether the bot may post to this channel for anyone."""
-        return _refuse(self._rules, Request(channel_id=channel_id)) is None
+        """Return whether the bot may post to this channel for anyone: a result, or a request for an approval.
+
+        Whose result, and of which bucket, is for a permit to say.
+        """
+        return any(channel_id == rule.approval_channel for rule in self._rules) or (
+            refuse(self._rules, Request(channel_id=channel_id)) is None
+        )
 
 
 def is_served(rules: Sequence[Rule], key: BucketKey) -> bool:
     """Return whether these rules let the bot serve a bucket for anyone."""
-    return _refuse(rules, Request(key=key)) is None
+    return refuse(rules, Request(key=key)) is None
 
 
 def _which(answers: Mapping[str, object], kind: type[AccessRefused]) -> frozenset[str]:
     return frozenset(group for group, answer in answers.items() if isinstance(answer, kind))
-
-
-def _refuse(rules: Sequence[Rule], request: Request) -> AccessRefused | None:
-    return next((refusal for rule in rules if (refusal := rule.refuse(request)) is not None), None)

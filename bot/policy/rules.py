@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
-from typing import ClassVar, Self
+from typing import Final, Self
 
 from bot.model import bucket_globs
 from bot.model.catalog import BucketKey
@@ -15,6 +16,7 @@ from bot.model.errors import (
     MembershipUnknown,
     NotAllowed,
     UsergroupUnreadable,
+    VerbNotAllowed,
 )
 from bot.model.submission import Task
 
@@ -27,11 +29,17 @@ class Verb(StrEnum):
     STATUS = "status"
     HISTORY = "history"
     ENABLE = "enable"
+    ROTATE = "rotate"
+    APPROVE = "approve"
 
     @classmethod
     def of_task(cls, task: Task) -> Self:
         """Return the verb of a task."""
         return cls(task.value)
+
+
+USUAL_VERBS: Final = frozenset({Verb.STORE, Verb.CHECK, Verb.STATUS, Verb.HISTORY})
+"""What a rule without verbs allows. Enabling costs money, and the bot cannot undo it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,40 +66,40 @@ class Request:
     key: BucketKey | None = None
     channel_id: str | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Return whether nothing is left open, so that one rule decides; else, some rule that fits is enough."""
+        return self.verb is not None and self.key is not None and self.channel_id is not None
 
-class Rule(ABC):
-    """One condition; all of them must be met."""
+
+class Who(ABC):
+    """Of whom a rule speaks."""
 
     __slots__ = ()
 
-    tells_people_apart: ClassVar[bool] = True
-    """Whether it may show a bucket to one person and not to another; where no rule does, what all see is kept once."""
+    @abstractmethod
+    def refuse(self, person: Person | None) -> AccessRefused | None:
+        """Return the reason for a no, or None; nobody in particular passes."""
 
     @abstractmethod
-    def refuse(self, request: Request) -> AccessRefused | None:
-        """Return the reason for a no, or None."""
-
-    def usergroups_to_ask(self, user_id: str) -> frozenset[str]:  # noqa: ARG002 - for rules that name user groups
+    def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
         """Return the user groups whose members must be known to decide on this user."""
-        return frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OnlyPeople(Rule):
-    """A person must be listed, or be in a listed user group."""
+class People(Who):
+    """Listed users, and the members of listed user groups."""
 
-    tells_people_apart: ClassVar[bool] = False
-    users: frozenset[str]
-    usergroups: frozenset[str]
+    users: frozenset[str] = frozenset()
+    usergroups: frozenset[str] = frozenset()
 
-    def refuse(self, request: Request) -> AccessRefused | None:
+    def refuse(self, person: Person | None) -> AccessRefused | None:
         """Refuse everyone else; if Slack did not list a group, with MembershipUnknown or UsergroupUnreadable."""
-        person = request.person
-        if person is None or person.user_id in self.users or self.usergroups & person.usergroups:
+        if person is None or person.user_id in self.users or not self.usergroups.isdisjoint(person.usergroups):
             return None
-        if self.usergroups & person.unknown_usergroups:
+        if not self.usergroups.isdisjoint(person.unknown_usergroups):
             return MembershipUnknown()
-        return UsergroupUnreadable() if self.usergroups & person.unreadable_usergroups else NotAllowed()
+        return NotAllowed() if self.usergroups.isdisjoint(person.unreadable_usergroups) else UsergroupUnreadable()
 
     def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
         """Return none for a listed user, so that an outage of Slack cannot shut this user out."""
@@ -99,46 +107,47 @@ class OnlyPeople(Rule):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OnlyChannels(Rule):
-    """The bot is used in, and posts to, only these channels."""
+class Rule:
+    """Lets some people do some things with some buckets in some channels, and on what terms.
 
-    tells_people_apart: ClassVar[bool] = False
-    channels: frozenset[str]
+    No channels, or no buckets, means any. `approvals`: how many others must agree. `approvers` says who they are; None
+    means anyone whom a rule lets `approve` for the bucket. `approval_channel` is where they are asked; None means where
+    the result goes. `max_token_lifetime` refuses tokens that live longer, or that never expire.
+    """
 
-    def refuse(self, request: Request) -> AccessRefused | None:
-        """Return ChannelNotAllowed for any other."""
-        is_listed = request.channel_id is None or request.channel_id in self.channels
-        return None if is_listed else ChannelNotAllowed()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnlyBuckets(Rule):
-    """The bot serves buckets whose whole name matches one of these globs, and none that matches one with `!`."""
-
-    tells_people_apart: ClassVar[bool] = False
-    globs: tuple[str, ...]
-
-    def refuse(self, request: Request) -> AccessRefused | None:
-        """Return BucketNotAllowed for any other."""
-        key = request.key
-        is_listed = key is None or bucket_globs.serves(self.globs, key.bucket)
-        return None if is_listed else BucketNotAllowed()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoEnabling(Rule):
-    """The bot enables no catalogs: that costs money, and the bot cannot undo it."""
-
-    tells_people_apart: ClassVar[bool] = False
+    name: str
+    who: Who
+    verbs: frozenset[Verb] = USUAL_VERBS
+    channels: frozenset[str] = frozenset()
+    buckets: tuple[str, ...] = ()
+    approvals: int = 0
+    approvers: Who | None = None
+    approval_channel: str | None = None
+    require_reason: bool = False
+    max_token_lifetime: timedelta | None = None
 
     def refuse(self, request: Request) -> AccessRefused | None:
-        """Return EnablingNotAllowed for that verb."""
-        return EnablingNotAllowed() if request.verb is Verb.ENABLE else None
+        """Return the first reason for a no, or None: the person, then what, where, and with which bucket."""
+        return self.who.refuse(request.person) or self.refuse_of_anybody(request)
+
+    def refuse_of_anybody(self, request: Request) -> AccessRefused | None:
+        """Return the reason for a no that does not depend on the person, or None."""
+        if request.verb is not None and request.verb not in self.verbs:
+            return EnablingNotAllowed() if request.verb is Verb.ENABLE else VerbNotAllowed()
+        if request.channel_id is not None and self.channels and request.channel_id not in self.channels:
+            return ChannelNotAllowed()
+        if request.key is not None and not self.serves(request.key):
+            return BucketNotAllowed()
+        return None
+
+    def serves(self, key: BucketKey) -> bool:
+        """Return whether it is about this bucket: the whole name matches a glob, and none that begins with `!`."""
+        return not self.buckets or bucket_globs.serves(self.buckets, key.bucket)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowlist:
-    """The operator's lists, a short form of rules. People must be listed; no channels or no buckets means any.
+    """The operator's lists, a short form of one rule. People must be listed; no channels or no buckets means any.
 
     `may_enable`: whether those who may store may also enable catalogs.
     """
@@ -148,12 +157,16 @@ class Allowlist:
     channels: frozenset[str]
     buckets: tuple[str, ...]
     may_enable: bool = False
+    max_token_lifetime: timedelta | None = None
 
     def rules(self) -> tuple[Rule, ...]:
-        """Return the rules; the reason of the first that refuses is the one shown."""
-        return (
-            OnlyPeople(users=self.users, usergroups=self.usergroups),
-            *([] if self.may_enable else [NoEnabling()]),
-            *([OnlyChannels(channels=self.channels)] if self.channels else []),
-            *([OnlyBuckets(globs=self.buckets)] if self.buckets else []),
+        """Return the rule."""
+        rule = Rule(
+            name="R2_CREDENTIAL_ALLOWED_*",
+            who=People(users=self.users, usergroups=self.usergroups),
+            verbs=USUAL_VERBS | {Verb.ENABLE} if self.may_enable else USUAL_VERBS,
+            channels=self.channels,
+            buckets=self.buckets,
+            max_token_lifetime=self.max_token_lifetime,
         )
+        return (rule,)

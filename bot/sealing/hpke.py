@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
-from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
@@ -26,6 +26,9 @@ PrivateKey = X25519PrivateKey
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 TOKEN: Final = "token"  # noqa: S105 - a purpose, see SealingContext
 RESPONSE_URL: Final = "response_url"
+
+_NO_KEY: Final = (ValueError, TypeError, UnsupportedAlgorithm, InternalError)
+"""What the library raises for a text that is no key; InternalError where the key is of another curve than it says."""
 
 _PREFIX: Final = "sealed.v1"
 _SEALED: Final = re.compile(rf"{re.escape(_PREFIX)}\.(?P<key_id>[0-9a-f]{{16}})\.[A-Za-z0-9_-]+")
@@ -162,7 +165,7 @@ def load_public_key(pem: str) -> SealingKey:
     """Read an X25519 public key in PEM; raises ValueError that quotes nothing."""
     try:
         key = serialization.load_pem_public_key(pem.encode())
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except _NO_KEY:
         key = None
     if not isinstance(key, X25519PublicKey):
         message = "is not an X25519 public key in PEM (`r2-credential-bot keygen PATH` prints one)"
@@ -190,7 +193,7 @@ def _split_pem(text: str) -> list[str]:
 def _load_private_key(pem: str) -> X25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(pem.encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except _NO_KEY:
         key = None
     if not isinstance(key, X25519PrivateKey):
         message = "is not an X25519 private key in PKCS#8 PEM (`r2-credential-bot keygen PATH` makes one)"

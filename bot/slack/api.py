@@ -23,7 +23,7 @@ from bot.model.memory import Memory
 from bot.model.no_answer import NoAnswer
 from bot.model.slack_ids import SlackId
 from bot.slack.blocks import Json
-from bot.slack.identity import Identity, read_id, read_identity
+from bot.slack.identity import Identity, read_id, read_identity, read_object
 from bot.slack.session import AnswerRefused
 from bot.slack.silence import explain_silence
 
@@ -179,7 +179,7 @@ class SlackWeb:
             if _is_of_group_message(refusal):
                 return Channel(is_visible=False, is_group_message=True)
             raise
-        channel = response.get("channel") or {}
+        channel = read_object(response.get("channel"))
         return Channel(
             is_visible=True,
             is_archived=bool(channel.get("is_archived")),

@@ -29,6 +29,11 @@ _MOST_BLOCKS: Final = 100
 _P = TypeVar("_P", bound=Sized)
 
 
+def mention_user(user_id: str) -> str:
+    """Return a mention, or a word for a person who was forgotten."""
+    return f"<@{user_id}>" if user_id else "someone"
+
+
 def escape(foreign: str) -> str:
     """Escape what Slack would interpret as a link or a mention."""
     return foreign.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

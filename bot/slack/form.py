@@ -62,10 +62,14 @@ class Filling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remarks:
-    """Small print in the form: `known` about the bucket, below its field; `token`, advice below the token field."""
+    """Small print in the form: `known` about the bucket, below its field; `token`, advice below the token field.
+
+    `needs_reason`: the hint of the reason says so. The field itself stays optional: another bucket may need none.
+    """
 
     known: Sequence[Json] = ()
     token: Sequence[Json] = ()
+    needs_reason: bool = False
 
 
 _NO_REMARKS: Final = Remarks()
@@ -85,6 +89,7 @@ def build_form(
     `offers_direct`: whether the person may choose a direct message; else a channel is required. The block ids are the
     same in every form: when an open form is updated, Slack keeps what was typed by those ids.
     """
+    reason_hint = f"{_REASON_NEEDED} {_REASON_HINT}" if remarks.needs_reason else _REASON_HINT
     bucket = _bucket_element(filling.key.bucket if filling.key else "", catalogs)
     return {
         "type": "modal",
@@ -101,7 +106,7 @@ def build_form(
             *remarks.token,
             _input(CHANNEL_BLOCK, "Post the result to", _channel_element(filling.channel_id), optional=offers_direct),
             *([_direct_input(is_ticked=filling.channel_id == DIRECT)] if offers_direct else []),
-            _input(REASON_BLOCK, "Reason", _reason_element(filling.reason), hint=_REASON_HINT, optional=True),
+            _input(REASON_BLOCK, "Reason", _reason_element(filling.reason), hint=reason_hint, optional=True),
             _input(CHECK_BLOCK, "Try it first", _check_element(is_ticked=filling.check_only), optional=True),
         ],
     }
@@ -165,8 +170,10 @@ def form_error(problem: str) -> Json:
     return {"response_action": "errors", "errors": {TOKEN_BLOCK: problem}}
 
 
-def check_reason(reason: str) -> str | None:
+def check_reason(reason: str, *, is_needed: bool = False) -> str | None:
     """Return what is wrong with the reason field, or None. `MaskedReasons` asks about a masked commit or checksum."""
+    if is_needed and not reason.strip():
+        return "Say why: for this bucket and channel, a reason is needed."
     if MASK in reason:
         return REVOKE_ADVICE
     too_long = f"Shorten the reason to {REASON_LENGTH} characters; it has {len(reason)}."
@@ -199,6 +206,7 @@ _INTRODUCTION: Final = (
 _REPLACES: Final = "A catalog has one credential: *the present one is replaced.*"  # unless said below the bucket
 _BUCKET_HINT: Final = "Its R2 Data Catalog (Basin Catalog) must be enabled."
 _PASTE_HINT: Final = "An R2 API token with permission for this bucket's data and catalog."
+_REASON_NEEDED: Final = "Needed here."
 _REASON_HINT: Final = "Kept with the record of this change and shown in the result."
 _MASKED_OPTION: Final = "This looked like a token, which does not belong here. Revoke it."
 _NO_BUCKET_NAME: Final = (

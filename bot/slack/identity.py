@@ -1,5 +1,6 @@
 """What a bot token is, and where it is installed, as Slack tells it (auth.test)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slack_sdk.web.async_slack_response import AsyncSlackResponse
@@ -29,8 +30,22 @@ def read_identity(response: AsyncSlackResponse) -> Identity:
 def read_id(kind: SlackId, value: object) -> str:
     """Return a valid id; raises SlackUnavailable for anything else, as for any answer that is not Slack's."""
     if not isinstance(value, str) or not kind.fits(value):
-        raise SlackUnavailable(why=explain_stranger("not Slack's format", "Slack", "SLACK_API_URL"))
+        raise _strange()
     return value
+
+
+def read_object(value: object) -> Mapping[str, object]:
+    """Return an object that says something; raises SlackUnavailable for anything else.
+
+    Read as an empty one, the answer about a channel would say that it is neither archived nor shared.
+    """
+    if not isinstance(value, dict) or not value:
+        raise _strange()
+    return value
+
+
+def _strange() -> SlackUnavailable:
+    return SlackUnavailable(why=explain_stranger("not Slack's format", "Slack", "SLACK_API_URL"))
 
 
 def _read_home(response: AsyncSlackResponse) -> Home:

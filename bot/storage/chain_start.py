@@ -32,10 +32,12 @@ _LAST: Final = select(AUDIT).order_by(AUDIT.c.number.desc()).limit(1)
 def load_chain(settings: DatabaseSettings) -> AuditChain:
     """Return the chain with the operator's keys, or with the bot's own, which is made if there is none.
 
-    Raises StartRefused, and OSError where the data directory cannot be used.
+    Processes that share a PostgreSQL may share no directory; without a key that was given, they take Slack's bot token,
+    which all of them have and the database has not. Raises StartRefused, and OSError for an unusable data directory.
     """
-    if settings.audit_keys:
-        return AuditChain(Authenticity(key.reveal() for key in settings.audit_keys))
+    given = _read_given(settings)
+    if given is not None:
+        return AuditChain(given)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     require_private(settings.data_dir, DATA_DIR_SETTING)
     try:
@@ -45,9 +47,10 @@ def load_chain(settings: DatabaseSettings) -> AuditChain:
 
 
 def read_authenticity(settings: DatabaseSettings) -> Authenticity:
-    """Return the operator's keys, or the bot's own one; makes none. Raises StartRefused."""
-    if settings.audit_keys:
-        return Authenticity(key.reveal() for key in settings.audit_keys)
+    """Return the same keys, and make none. Raises StartRefused."""
+    given = _read_given(settings)
+    if given is not None:
+        return given
     path = settings.data_dir / AUDIT_KEY
     try:
         return Authenticity([read_audit_key(path)])
@@ -59,6 +62,18 @@ def read_authenticity(settings: DatabaseSettings) -> Authenticity:
             "run this with the settings of the bot, as its user"
         )
         raise StartRefused(message) from None
+
+
+def _read_given(settings: DatabaseSettings) -> Authenticity | None:
+    """Return the keys that the settings give; None if it is the one in the data directory."""
+    if settings.audit_keys:
+        return Authenticity(key.reveal() for key in settings.audit_keys)
+    if settings.postgres_url is None:
+        return None
+    if settings.slack_bot_token is None:
+        message = f"{AUDIT_KEY_SETTING}: set it as for the bot, or SLACK_BOT_TOKEN if the bot has no such key"
+        raise StartRefused(message)
+    return Authenticity([settings.slack_bot_token.reveal()])
 
 
 def read_webhook_secret(settings: DatabaseSettings) -> str:
@@ -90,8 +105,8 @@ def require_same_key(connection: Connection, chain: AuditChain) -> None:
     if _has_key_of_last(connection, chain) is False:
         message = (
             f"{AUDIT_KEY_SETTING}: the records of this database are signed with another key; set the same one for "
-            f"every process, or put the file {AUDIT_KEY} back into the data directory. If it is lost, stop all "
-            "processes and run `r2-credential-bot audit begin`"
+            f"every process, or put the file {AUDIT_KEY} back into the data directory (with PostgreSQL, the default "
+            "changes with SLACK_BOT_TOKEN). If it is lost, stop all processes and run `r2-credential-bot audit begin`"
         )
         raise StartRefused(message)
 

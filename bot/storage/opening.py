@@ -19,6 +19,7 @@ from bot.storage.database import Database, SchemaTooNew
 from bot.storage.history import HistoryLimit
 from bot.storage.lineage import Lineage
 from bot.storage.migrations import has_tables
+from bot.storage.people import PeopleLimit
 from bot.storage.places import DiskFull, lock_place, unusable
 from bot.storage.records import Records, open_file, open_server, postgres_of
 from bot.storage.ring import load_public_ring, load_ring
@@ -51,6 +52,7 @@ class Store:
     jobs: "Jobs | None"
     lineage: Lineage
     history: HistoryLimit
+    people: PeopleLimit
 
     @property
     def key_ring(self) -> KeyRing | None:
@@ -213,4 +215,5 @@ def _join(settings: Settings, records: Records, key_files: KeyFiles | None, seal
         jobs=records.jobs,
         lineage=records.lineage,
         history=HistoryLimit(records.database, settings.history),
+        people=PeopleLimit(records.database, records.submissions.chain, settings.history),
     )

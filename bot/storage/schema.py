@@ -244,3 +244,4 @@ AUDIT: Final = Table(
 Index("audit_submissions", AUDIT.c.submission_id)
 _KNOWN: Final = text("user_id IS NOT NULL")
 Index("audit_people", AUDIT.c.user_id, sqlite_where=_KNOWN, postgresql_where=_KNOWN)
+Index("audit_remembered", AUDIT.c.number, sqlite_where=_KNOWN, postgresql_where=_KNOWN)

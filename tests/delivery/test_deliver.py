@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import httpx
 import pytest
@@ -64,11 +64,13 @@ from bot.model.submission import (
     Way,
 )
 from bot.policy.gate import Gate, Home
-from bot.policy.rules import Request, Rule
+from bot.policy.rules import People, Person, Rule, Verb, Who
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, FakeCloudflare, Kind
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.tokens import TokenKind as SandboxKind
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
+from bot.slack.api import SlackWeb
+from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.messages.render import result_message
 from bot.storage.accepting import Verdict
@@ -158,12 +160,13 @@ class MortalTransport(httpx.AsyncHTTPTransport):
         return response
 
 
+OF_GROUP = Rule(name="of a group", who=People(usergroups=frozenset({"S1"})))
 _OF_PLACES = (BucketNotAllowed, ChannelNotAllowed, EnablingNotAllowed)
 
 
 @dataclass(slots=True)
-class Doorman(Rule):
-    """A rule that allows everyone, except for the given refusals; each is used once, `always` forever.
+class Doorman(Who):
+    """Allows everyone, except for the given refusals; each is used once, `always` forever.
 
     It is the one who knows the members of user groups as well: there one can be interrupted.
     """
@@ -188,11 +191,11 @@ class Doorman(Rule):
             raise refusal
         return frozenset()
 
-    def refuse(self, request: Request) -> AccessRefused | None:
-        """Refuse as ordered: the person first, then the place; in doubt as every rule about people does."""
-        if request.person is not None and request.person.unknown_usergroups:
+    def refuse(self, person: Person | None) -> AccessRefused | None:
+        """Refuse as ordered, a place before anyone is asked about; in doubt as People do."""
+        if person is not None and person.unknown_usergroups:
             return MembershipUnknown()
-        return self._next((NotAllowed, Outsider) if request.verb is None else _OF_PLACES)
+        return self._next(_OF_PLACES if person is None else (NotAllowed, Outsider))
 
     def _next(self, kind: type[AccessRefused] | tuple[type[AccessRefused], ...]) -> AccessRefused | None:
         if isinstance(self.always, kind):
@@ -238,6 +241,7 @@ class House:
     death: Death
     reporter: Notes
     gate: Doorman = field(default_factory=Doorman)
+    real_gate: Gate | None = None
     clock: Clock = field(default_factory=Clock)
     key_ring: KeyRing = field(default_factory=lambda: KeyRing(*load_private_keys(generate_private_key())))
     jitter: float = 1.0
@@ -249,14 +253,14 @@ class House:
     @property
     def delivery(self) -> Delivery:
         """A delivery without memory, as after a restart."""
+        rule = Rule(name="doorman", who=self.gate, verbs=frozenset(Verb), max_token_lifetime=self.max_token_lifetime)
         return Delivery(
             submissions=self.submissions,
             catalogs=self.catalogs,
             fresh_token_patience=self.patience,
-            max_token_lifetime=self.max_token_lifetime,
             cloudflare=self.client,
             key_ring=self.key_ring,
-            gate=Gate([self.gate], Home(team_id="T1", enterprise_id=None), self.gate),
+            gate=self.real_gate or Gate([rule], Home(team_id="T1", enterprise_id=None), self.gate),
             poster=self.reporter,
             clock=self.clock,
             jitter=lambda: self.jitter,
@@ -1364,6 +1368,60 @@ async def test_who_is_no_longer_allowed_is_denied(house: House, refusal: AccessR
     assert (ended.state, ended.error_code, ended.attempts) == (State.DENIED, refusal.code, 0)
     assert house.asked == []
     _assert_reported_once(house, ended)
+
+
+class UserGroups:
+    """Slack, as far as it says who is in a group."""
+
+    def __init__(self) -> None:
+        self.members = {"U1"}
+
+    async def usergroup_members(self, _: str) -> frozenset[str]:
+        """Return the members."""
+        return frozenset(self.members)
+
+
+REMOVALS: dict[str, Callable[[Gate, UserGroups], None]] = {
+    "from the policy": lambda gate, _: gate.follow([replace(OF_GROUP, who=People(users=frozenset({"U2"})))]),
+    "from the user group": lambda _, groups: groups.members.clear(),
+    "the channel": lambda gate, _: gate.follow([replace(OF_GROUP, channels=frozenset({"C2"}))]),
+    "the bucket": lambda gate, _: gate.follow([replace(OF_GROUP, buckets=("pond",))]),
+    "the verb": lambda gate, _: gate.follow([replace(OF_GROUP, verbs=frozenset({Verb.STATUS}))]),
+}
+
+
+@pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS)
+async def test_what_waits_is_denied_once_it_is_not_allowed(
+    house: House, remove: Callable[[Gate, UserGroups], None]
+) -> None:
+    """A removed person is out within the minute for which memberships are remembered; the token is erased unsent."""
+    groups = UserGroups()
+    memberships = Memberships(cast("SlackWeb", groups), house.clock)
+    house.real_gate = gate = Gate([OF_GROUP], Home(team_id="T1", enterprise_id=None), memberships)
+    await house.submit()
+    house.cloudflare.fail_next("verify", status=503, retry_after=50)
+    assert await house.deliver() == timedelta(seconds=50)
+    asked = len(house.asked)
+
+    remove(gate, groups)
+    house.clock.now += MEMBERSHIP_LIFETIME
+    await house.deliver_all()
+
+    ended = await house.read()
+    assert ended.state is State.DENIED
+    assert (house.read_sealed().token, len(house.asked), house.posts) == (None, asked, [])
+    _assert_reported_once(house, ended)
+
+
+async def test_the_limit_of_a_tokens_life_is_that_of_the_rule_at_the_delivery(house: House) -> None:
+    """Not that of the Submit, and not that of another rule."""
+    limited = replace(OF_GROUP, who=People(users=frozenset({"U1"})), max_token_lifetime=timedelta(days=1))
+    memberships = Memberships(cast("SlackWeb", UserGroups()), house.clock)
+    house.real_gate = gate = Gate([OF_GROUP], Home(team_id="T1", enterprise_id=None), memberships)
+    await house.submit()
+    gate.follow([replace(limited, buckets=("pond",)), limited, OF_GROUP])
+    await house.deliver_all()
+    assert ((await house.read()).state, (await house.read()).error_code) == LIVES_TOO_LONG
 
 
 async def test_it_waits_when_slack_does_not_say_who_is_allowed(house: House) -> None:

@@ -65,7 +65,7 @@ from bot.model.submission import (
     Way,
 )
 from bot.policy.gate import Gate, Home
-from bot.policy.rules import Request, Rule
+from bot.policy.rules import Person, Rule, Verb, Who
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.storage.accepting import Verdict
 from bot.storage.catalogs import Catalogs
@@ -418,8 +418,8 @@ class ScriptedCloudflare(CloudflareClient):
         return found.state is State.UNCERTAIN and is_no
 
 
-class Slack(Rule):
-    """Accepts messages, knows the members of a user group, and is the authorization rule."""
+class Slack(Who):
+    """Accepts messages, knows the members of a user group, and says of whom the rule speaks."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -447,11 +447,11 @@ class Slack(Rule):
             raise MembershipUnknown
         return frozenset()
 
-    def refuse(self, request: Request) -> AccessRefused | None:
+    def refuse(self, person: Person | None) -> AccessRefused | None:
         """Refuse as planned."""
-        if request.person is not None and request.person.unknown_usergroups:
+        if person is not None and person.unknown_usergroups:
             return MembershipUnknown()
-        is_denied = request.person is not None and request.person.user_id in self._world.denied
+        is_denied = person is not None and person.user_id in self._world.denied
         return NotAllowed() if is_denied else None
 
 
@@ -510,7 +510,9 @@ class Ordering(RuleBasedStateMachine):
             fresh_token_patience=PATIENCE,
             cloudflare=ScriptedCloudflare(world, self._submissions),
             key_ring=KEY_RING,
-            gate=Gate([slack], Home(team_id="T1", enterprise_id=None), slack),
+            gate=Gate(
+                [Rule(name="slack", who=slack, verbs=frozenset(Verb))], Home(team_id="T1", enterprise_id=None), slack
+            ),
             poster=slack,
             clock=world.clock,
             jitter=lambda: 1.0,

@@ -4,18 +4,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.deploy.checks import CHECKS, Check
+from tests.deploy.checks import CHECKS
+from tests.project_checks import Check, report
 
 
 def main(checks: Sequence[Check], directory: Path) -> bool:
-    """Print a line for each check and what it found, and return whether none found anything."""
-    holds = True
-    for check in checks:
-        outcome = check.check(directory)
-        verdict = f"skipped: {outcome.skipped}" if outcome.skipped else "refused" if outcome.problems else "ok"
-        print(f"{check.name:26}{verdict}", *filter(None, [outcome.problems]), sep="\n", flush=True)
-        holds = holds and not outcome.problems
-    return holds
+    """Print what each check found, and return whether none found anything."""
+    return not any(outcome.problems for outcome in report(checks, directory))
 
 
 if __name__ == "__main__":

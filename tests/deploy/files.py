@@ -9,6 +9,7 @@ from typing import Any, Final
 import yaml
 
 from bot.model.role import Role
+from bot.operations.freed_memory import ALLOCATOR, TUNABLES
 
 Json = Mapping[str, Any]
 
@@ -86,6 +87,7 @@ def _of_kubernetes(role: Role) -> Given:
 
 def _of_unit() -> Given:
     variables = dict(each.split("=", 1) for each in values_of("Environment"))
-    del variables["HOME"], variables["PYTHONDONTWRITEBYTECODE"]
+    for name in ("HOME", "PYTHONDONTWRITEBYTECODE", ALLOCATOR, TUNABLES):
+        del variables[name]
     readable = frozenset(f"%d/{each.partition(':')[0]}" for each in values_of("LoadCredential"))
     return Given(where="r2-credential-bot.service", role=Role.ALL, variables=variables, readable=readable)

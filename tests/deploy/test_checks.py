@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.__main__ import main
-from tests.deploy.checks import CHECKS, Check
+from tests.deploy.checks import CHECKS
+from tests.project_checks import Check
 
 ROOT = Path(__file__).parents[2]
 BY_NAME = {check.name: check for check in CHECKS}
@@ -26,6 +27,11 @@ class Plant:
 
 
 PLANTS = [
+    Plant(check="images by digest", file="Dockerfile", good="-slim@sha256:", bad="-slim:", named="python:3.13-slim:"),
+    Plant(check="images by digest", file="Dockerfile", good="--from=build", bad="--from=alpine", named="alpine has no"),
+    Plant(check="images by digest", file="compose.yaml", good="17@sha256:", bad="17:", named="compose.yaml: postgres"),
+    Plant(check="images by digest", file="compose.yaml", good="policy: build", bad="policy: missing", named="fetches"),
+    Plant(check="images by digest", file="deploy/kubernetes.yaml", good="bot@sha256:", bad="bot:", named="bot:0"),
     Plant(check="yamllint", file="compose.yaml", good="\n  gateway:\n", bad="\n   gateway:\n", named="indentation"),
     Plant(check="yamllint", file="deploy/kubernetes.yaml", good="Root: true", bad="Root: yes", named="truthy"),
     Plant(check="hadolint", file="Dockerfile", good="\nUSER 10001", bad="\nUSE 10001", named="Dockerfile:"),

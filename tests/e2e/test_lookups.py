@@ -186,5 +186,5 @@ async def test_without_the_setting_no_catalog_is_enabled(careful: Scene) -> None
 
     assert "Enable the catalog" not in refused.shown_text
     view = await careful.slack.wait_for_view(ADA, lambda view: view.title == "Not possible")
-    assert "This bot does not enable catalogs." in view.text
+    assert "This bot does not enable catalogs for you." in view.text
     assert not any(request.path.endswith("/enable") for request in careful.cloudflare.requests)

@@ -299,6 +299,7 @@ REFUSED: dict[str, tuple[bytes, bytes]] = {
     "two lengths": (HEAD + b"Content-Length: 1\r\nContent-Length: MARKER\r\n\r\n", b"400 Bad Request"),
     "a strange chunk": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nMARKER\r\n", b"400 Bad Request"),
     "a strange expectation": (HEAD + b"Expect: MARKER\r\n\r\n", b"417 Expectation Failed"),
+    "an expectation that is no text": (HEAD + b"Expect: MARKER\xff\r\n\r\n", b"400 Bad Request"),
     "no such page": (b"GET /MARKER HTTP/1.1\r\nHost: bot\r\n\r\n", b"404 Not Found"),
     "no such method": (b"PUT /healthz HTTP/1.1\r\nHost: bot\r\nX: MARKER\r\n\r\n", b"405 Method Not Allowed"),
 }
@@ -317,6 +318,7 @@ async def test_a_refusal_repeats_nothing(port: Port, log: io.StringIO, sent: byt
     assert b"MARKER" not in answer
     assert "MARKER" not in log.getvalue()
     assert "Traceback" not in log.getvalue()
+    assert "request_broke" not in log.getvalue()
 
 
 async def test_malformed_requests_are_one_log_line_a_second(port: Port, log: io.StringIO) -> None:

@@ -22,6 +22,7 @@ from bot.storage.high_water_mark import HighWaterMark
 from bot.storage.history import HistoryLimit
 from bot.storage.lineage import Lineage
 from bot.storage.opening import Store
+from bot.storage.people import PeopleLimit
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
 from tests.clock import Clock
@@ -58,6 +59,7 @@ def store(database: SqliteDatabase, clock: Clock, tmp_path: Path) -> Store:
         jobs=None,
         lineage=Lineage(submissions, HighWaterMark(None, is_expected=False), clock),
         history=HistoryLimit(database, timedelta(days=30)),
+        people=PeopleLimit(database, CHAIN, timedelta(days=365)),
     )
 
 

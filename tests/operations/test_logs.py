@@ -191,6 +191,30 @@ def test_wordy_libraries_log_nothing(configure: Configure, name: str) -> None:
     assert stream.getvalue() == ""
 
 
+@pytest.mark.parametrize("name", ["httpcore.http11", "sqlalchemy.engine.Engine", "slack_sdk.web", "some.library"])
+def test_no_level_makes_a_library_tell_more(configure: Configure, name: str) -> None:
+    """Whoever sets it, at whatever time, on the library's logger or on all."""
+    stream = configure("info")
+    for logger in (logging.getLogger(name), logging.getLogger(name.partition(".")[0]), logging.getLogger()):
+        logger.setLevel(logging.DEBUG)
+    logging.getLogger(name).debug("the whole body")
+    logging.getLogger(name).info("the whole body")
+    logging.getLogger("botany").info("the whole body")
+    structlog.get_logger("bot.x").info("ours")
+    assert [line["event"] for line in lines_of(stream)] == ["ours"]
+
+
+def test_a_logger_with_a_way_out_of_its_own_loses_it(configure: Configure) -> None:
+    """As a logging configuration may give to one: its lines come out like all others."""
+    logger = logging.getLogger("some.talkative.library")
+    logger.addHandler(logging.StreamHandler(before := io.StringIO()))
+    logger.propagate = False
+    stream = configure()
+    logger.error("once")
+    assert [line["event"] for line in lines_of(stream)] == ["once"]
+    assert before.getvalue() == ""
+
+
 def test_libraries_cannot_add_an_unscrubbed_way_out(configure: Configure) -> None:
     """Earlier handlers are removed, and a second call leaves only one."""
     logging.getLogger().addHandler(logging.StreamHandler(before := io.StringIO()))

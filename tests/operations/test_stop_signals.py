@@ -29,6 +29,8 @@ class Process:
 
     seconds: float = 0.0
     begun: threading.Event = field(default_factory=threading.Event)
+    hung_up: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    has_terminal: bool = False
     ended: queue.SimpleQueue[int] = field(default_factory=queue.SimpleQueue)
     budget: StopBudget = field(init=False)
 
@@ -38,7 +40,7 @@ class Process:
 
     def signals(self) -> StopSignals:
         """Return what hears the signals."""
-        return StopSignals(self.budget, self.begun.set, self.ended.put)
+        return StopSignals(self.budget, self.begun.set, self.ended.put, self.hung_up.release, lambda: self.has_terminal)
 
     def hear(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send a signal."""
@@ -92,6 +94,32 @@ def test_an_echo_of_the_first_signal_is_no_second_one(process: Process, log: io.
     assert causes(log) == []
 
 
+def test_a_hang_up_stops_nothing(process: Process) -> None:
+    """Each asks for the policy once more; also after a signal to stop it is none to stop at once."""
+    with process.signals():
+        for _ in range(2):
+            process.hear(signal.SIGHUP)
+            assert process.hung_up.acquire(timeout=PATIENCE)
+        assert not process.begun.is_set()
+        process.hear()
+        assert process.begun.wait(PATIENCE)
+        process.seconds = 1
+        process.hear(signal.SIGHUP)
+    assert process.ended.empty()
+    assert not process.hung_up.acquire(blocking=False)
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_terminal_that_is_closed_stops_the_bot(process: Process, *, is_closed: bool) -> None:
+    """As it does by default; one that stays only sends a signal."""
+    process.has_terminal = True
+    with process.signals():
+        process.has_terminal = not is_closed
+        process.hear(signal.SIGHUP)
+        assert process.begun.wait(PATIENCE) if is_closed else process.hung_up.acquire(timeout=PATIENCE)
+        assert process.begun.is_set() is is_closed
+
+
 def test_the_end_of_the_budget_ends_the_process(process: Process, log: io.StringIO) -> None:
     """The time is up as the thread looks at it."""
 
@@ -106,10 +134,10 @@ def test_the_end_of_the_budget_ends_the_process(process: Process, log: io.String
 
 def test_signals_are_given_back() -> None:
     """With what asyncio or another library had set."""
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
     with Process().signals():
         pass
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
     assert signal.set_wakeup_fd(-1) == -1
     assert not any(thread.name == "stop-signals" for thread in threading.enumerate())
 

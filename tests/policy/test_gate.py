@@ -23,8 +23,9 @@ from bot.model.errors import (
     UsergroupUnreadable,
 )
 from bot.model.finding import Mark
+from bot.policy.attempt import RefusedAttempt
 from bot.policy.gate import Actor, Gate, Home
-from bot.policy.rules import Allowlist, Verb
+from bot.policy.rules import USUAL_VERBS, Allowlist, Verb
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import UserGroup
 from bot.slack.api import TIMEOUT, SlackWeb
@@ -460,7 +461,7 @@ async def test_catalogs_are_enabled_only_where_that_is_allowed(memberships: Memb
     )
     permit = await Gate(allowlist.rules(), Home(team_id=HOME, enterprise_id=None), memberships).permit_user(ADA)
 
-    for verb in Verb:
+    for verb in (*USUAL_VERBS, Verb.ENABLE):
         is_allowed = may_enable or verb is not Verb.ENABLE
         assert _refusal_of(permit.refusal(verb, None, None)) is (None if is_allowed else EnablingNotAllowed)
 
@@ -482,7 +483,7 @@ def _refusal_of(refusal: AccessRefused | None) -> type[AccessRefused] | None:
 
 async def test_each_refusal_at_an_entrance_is_noted(memberships: Memberships) -> None:
     """For the operator's count; a question about a button or a table is no refusal."""
-    noted: list[AccessRefused] = []
+    noted: list[RefusedAttempt] = []
     allowlist = Allowlist(
         users=frozenset({ADA}), usergroups=frozenset(), channels=frozenset({"C1"}), buckets=("lake-*",)
     )
@@ -499,4 +500,4 @@ async def test_each_refusal_at_an_entrance_is_noted(memberships: Memberships) ->
     assert permit.refusal(Verb.STORE, elsewhere, "C1") is not None
     assert not await gate.sees(MALLORY, elsewhere)
 
-    assert [type(refusal) for refusal in noted] == [NotAllowed, Outsider, BucketNotAllowed]
+    assert [type(each.refusal) for each in noted] == [NotAllowed, Outsider, BucketNotAllowed]

@@ -358,6 +358,7 @@ BAD_PEM = {
     "an Ed448 key": _pkcs8(ed448.Ed448PrivateKey.generate()),
     "an X448 key": _pkcs8(x448.X448PrivateKey.generate()),
     "a key of an unknown kind": _armour(_der(KEY).replace(b"\x2b\x65\x6e", b"\x2b\x65\x7f")),
+    "a key that says it is of another kind": _armour(_der(KEY).replace(b"\x2b\x65\x6e", b"\x2b\x65\x6f")),
     "a key on an unknown curve": _armour(_der(P256).replace(b"\xce\x3d\x03\x01\x07", b"\xce\x3d\x03\x01\x7f")),
     "an empty block": _armour(b""),
     "a cut block": _armour(_der(KEY)[:-1]),

@@ -459,12 +459,18 @@ NO_IDS: dict[str, tuple[str, object]] = {
     "no view": ("views.open", {"ok": True, "view": None}),
     "a view without an id": ("views.open", {"ok": True, "view": {"title": "x"}}),
     "a view with another kind of id": ("views.open", {"ok": True, "view": {"id": "U0ADA0001"}}),
+    "no channel": ("conversations.info", {"ok": True}),
+    "a channel of which nothing is said": ("conversations.info", {"ok": True, "channel": {}}),
+    "a channel that is only an id": ("conversations.info", {"ok": True, "channel": PLATFORM}),
+    "several channels": ("conversations.info", {"ok": True, "channel": [{"id": PLATFORM}]}),
 }
 
 
 @pytest.mark.parametrize(("method", "document"), NO_IDS.values(), ids=NO_IDS)
-async def test_an_answer_without_the_id_is_trouble(http: aiohttp.ClientSession, method: str, document: object) -> None:
-    """The bot would take an empty id, or the word None, for a workspace or a submission."""
+async def test_an_answer_without_what_was_asked_is_trouble(
+    http: aiohttp.ClientSession, method: str, document: object
+) -> None:
+    """The bot would take an empty id for a workspace or a submission, and no channel for one that nobody shares."""
 
     async def answer(_: web.Request) -> web.Response:
         return web.json_response(document)

@@ -65,7 +65,7 @@ class ListedChannels:
                 text="no listed channel can be used for results",
                 mark=Mark.FAILED,
                 setting=_SETTING,
-                fix="list a channel that people use, and invite the bot there; unset it to allow any channel",
+                fix="list a channel that people use, and invite the bot there, or list none, which allows any",
             )
             return
         so_far = "" if examined == listed else f" of the {examined} looked up so far"

@@ -22,9 +22,16 @@ from bot.slack.subcommands import COMMAND, Subcommand, ask_back
 PAYLOAD: Final = "parsed_payload"
 """The key of the parsed value in Bolt's context, set by the ingress."""
 
+_REACHED: Final = "reached_a_story"
+"""The key that says that Bolt found a listener for the payload: what breaks before is due to its shape."""
+
 _P = TypeVar("_P", bound=Payload)
 
 _log = structlog.get_logger()
+
+
+class PayloadMisread(Exception):  # noqa: N818 - as the other refusals are named
+    """Bolt and our parser read a payload differently, as none of Slack's makes them."""
 
 
 class Routes:
@@ -117,7 +124,8 @@ class Routes:
     async def _answer_fault(self, error: Exception, request: AsyncBoltRequest) -> BoltResponse:
         """Answer an unexpected error: a reference for the person, the type for the log, nothing of the payload."""
         reference = bound_reference() or secrets.token_hex(4)
-        _log.error("listener_broke", error=type(error).__name__, reference=reference)
+        event = "listener_broke" if _REACHED in request.context else "slack_payload_broke"
+        _log.error(event, error=type(error).__name__, reference=reference)
         text = f"Something unexpected happened, reference {reference}. Please report it to the operator of the bot."
         payload = request.context.get(PAYLOAD)
         if isinstance(payload, Submit):
@@ -126,9 +134,9 @@ class Routes:
 
 
 def _parsed(context: AsyncBoltContext, kind: type[_P]) -> _P:
-    """Return the parsed value; raises TypeError where Bolt and our parser disagree on its type."""
+    """Return the parsed value; raises PayloadMisread where it is of another type than Bolt takes it for."""
     payload = context[PAYLOAD]
     if not isinstance(payload, kind):
-        message = f"not a {kind.__name__}"
-        raise TypeError(message)
+        raise PayloadMisread
+    context[_REACHED] = True
     return payload

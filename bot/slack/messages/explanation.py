@@ -18,7 +18,7 @@ from bot.model.errors import (
     what_to_do,
 )
 from bot.model.submission import Check, Findings, State, Task, TokenKind
-from bot.slack.blocks import date, escape
+from bot.slack.blocks import date, escape, mention_user
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.subcommands import COMMAND
 
@@ -145,8 +145,9 @@ def _explain_superseded(result: RedactedResult) -> str:
         if result.possibly_written
         else "This token was never stored."
     )
+    who = mention_user(result.superseded_by or "")
     return (
-        f"<@{result.superseded_by}> submitted a newer one for the same catalog, and that one was sent to Cloudflare "
+        f"{who} submitted a newer one for the same catalog, and that one was sent to Cloudflare "
         f"({date(result.ended_at)}). {fate} No action is needed."
     )
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from bot.model.submission import State, Submission, Task
-from bot.slack.blocks import Json, context, date, escape, section, verbatim
+from bot.slack.blocks import Json, context, date, escape, mention_user, section, verbatim
 from bot.slack.messages.outcome import TASK_WORDS, ProgressStep
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 
@@ -48,7 +48,7 @@ def history_message(
 
 def _line(submission: Submission, outcome: tuple[str, str], *, with_bucket: bool) -> str:
     where = f" `{escape(submission.key.bucket)}`" if with_bucket else ""
-    who = f"<@{submission.user_id}> on {date(submission.accepted_at)}"
+    who = f"{mention_user(submission.user_id)} on {date(submission.accepted_at)}"
     reason = f"\n>{escape(submission.reason)}" if submission.reason else ""
     mark, words = outcome
     aside = "" if submission.state in _SAY_IT else TASK_WORDS[submission.task].aside
@@ -77,6 +77,5 @@ def _token(submission: Submission) -> str:
 def _say_newest(submission: Submission, broken: frozenset[str]) -> str:
     words = RedactedResult.of(submission).outcome.words if submission.is_ended else "under way"
     words = _BROKEN[1] if submission.id in broken else words
-    return (
-        f"<@{submission.user_id}>'s for `{escape(submission.key.bucket)}` on {date(submission.accepted_at)}: {words}."
-    )
+    who, bucket = mention_user(submission.user_id), f"`{escape(submission.key.bucket)}`"
+    return f"{who}'s for {bucket} on {date(submission.accepted_at)}: {words}."

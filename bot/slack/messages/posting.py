@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from bot.model.catalog import BucketKey, StoredCredential
+from bot.model.enabling import MayEnable, nobody_may
 from bot.model.errors import SlackRefused, SlackTrouble, SlackUnavailable
 from bot.model.memory import Memory
 from bot.model.submission import Pending, Posted, Submission, Way
@@ -68,11 +69,11 @@ class Poster:
         post_by_response_url: Callable[[Pending, Json], Awaitable[bool | None]],
         clock: Callable[[], datetime],
         contact: str,
-        may_enable: bool = False,
+        may_enable: MayEnable = nobody_may,
         channels: Channels,
         sees: Callable[[str, BucketKey], Awaitable[bool]],
     ) -> None:
-        """Take `sees`, which returns whether a user may still know of a bucket."""
+        """Take `sees`, which returns whether a user may still know of a bucket; `may_enable`, see MayEnable."""
         self._web = web
         self._post_by_response_url = post_by_response_url
         self._clock = clock
@@ -174,8 +175,9 @@ class Poster:
         return Posted(place=submission.user_id, way=Way.DIRECT_MESSAGE)
 
     def _message(self, submission: Submission, placement: str = "") -> Json:
+        may_enable = self._may_enable(submission.key, submission.channel_id)
         return result_message(
-            RedactedResult.of(submission), contact=self._contact, may_enable=self._may_enable, placement=placement
+            RedactedResult.of(submission), contact=self._contact, may_enable=may_enable, placement=placement
         )
 
 

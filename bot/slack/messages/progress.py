@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from bot.model.background import Background
+from bot.model.enabling import MayEnable, nobody_may
 from bot.model.errors import SlackRefused, SlackTrouble
 from bot.model.move import Change
 from bot.model.right_of_way import LAST_IN_LINE, RightOfWay
@@ -65,7 +66,7 @@ class ModalProgress:
         contact: str,
         steps_of: Callable[[Task], tuple[ProgressStep, ...]],
         *,
-        may_enable: bool = False,
+        may_enable: MayEnable = nobody_may,
         right_of_way: RightOfWay | None = None,
     ) -> None:
         self._right_of_way = right_of_way or RightOfWay()
@@ -131,9 +132,8 @@ class ModalProgress:
 
     def _view_of(self, submission: Submission) -> Json:
         steps = self._steps_of(submission.task)
-        return submission_view(
-            submission, now=self._clock(), steps=steps, contact=self._contact, may_enable=self._may_enable
-        )
+        may_enable = self._may_enable(submission.key, submission.channel_id)
+        return submission_view(submission, now=self._clock(), steps=steps, contact=self._contact, may_enable=may_enable)
 
     async def _update(self, submission: Submission, view: Json, pause: timedelta) -> SlackTrouble | None:
         """Return the error if it is transient. A refusal is final: usually the user has closed the modal."""

@@ -11,7 +11,7 @@ from bot.cloudflare.errors import CatalogRefusal, CloudflareError
 from bot.model.catalog import CredentialStatus
 from bot.model.errors import BotError, DatabaseRestored, Transient, WhoActs, error_of_code
 from bot.model.submission import Findings, State, Submission, Task, TokenKind
-from bot.slack.blocks import escape, moment
+from bot.slack.blocks import escape, mention_user, moment
 from bot.slack.messages.outcome import OUTCOMES, UNFORESEEN, Outcome, ProgressStep, Special
 
 _UNKNOWN: Final = "The bot does not know what this waits for."
@@ -84,7 +84,7 @@ class RedactedResult:
     @property
     def headline(self) -> str:
         """Who, which bucket and the outcome, in one sentence."""
-        return self.outcome.headline.format(user=f"<@{self.user_id}>", bucket=f"`{escape(self.bucket)}`")
+        return self.outcome.headline.format(user=mention_user(self.user_id), bucket=f"`{escape(self.bucket)}`")
 
     @property
     def _shown_as(self) -> State | Special:

@@ -12,7 +12,19 @@ from bot.cloudflare.errors import DOCUMENTATION_URL, CatalogInactive, CatalogNot
 from bot.model.catalog import CredentialStatus, StoredCredential
 from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, AccessRefused, BotError, WhoActs, what_to_do
 from bot.model.submission import Check, State, Submission, Task, TokenKind
-from bot.slack.blocks import Json, actions, button, confirmation, context, date, escape, fields, modal, section
+from bot.slack.blocks import (
+    Json,
+    actions,
+    button,
+    confirmation,
+    context,
+    date,
+    escape,
+    fields,
+    mention_user,
+    modal,
+    section,
+)
 from bot.slack.button_values import bucket_value
 from bot.slack.messages.explanation import expiry, find_cause, list_fixes, list_unchecked, list_warnings
 from bot.slack.messages.outcome import TASK_WORDS, ProgressStep
@@ -190,7 +202,7 @@ def _checks(result: RedactedResult) -> Iterable[str]:
 
 
 def _facts(result: RedactedResult) -> list[tuple[str, str]]:
-    facts = [("Bucket", f"`{escape(result.bucket)}`"), ("By", f"<@{result.user_id}>")]
+    facts = [("Bucket", f"`{escape(result.bucket)}`"), ("By", mention_user(result.user_id))]
     if result.task is not Task.ENABLE:
         facts += _token_facts(result)
     if result.ending is State.STORED:

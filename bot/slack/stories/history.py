@@ -7,7 +7,7 @@ from typing import Final
 
 from bot.model.errors import BotError, DatabaseTrouble, RecordDamaged
 from bot.model.submission import Submission
-from bot.policy.gate import Permit
+from bot.policy.permit import Outlook
 from bot.policy.rules import Verb
 from bot.slack.blocks import Json
 from bot.slack.inbound.payloads import Command
@@ -38,25 +38,25 @@ class History:
         try:
             permit = await parts.gate.permit(command.actor)
             permit.require(Verb.HISTORY, parts.key(bucket) if bucket else None, command.channel_id)
-            seen = await self._find_seen(permit, bucket)
+            seen = await self._find_seen(permit.outlook(Verb.HISTORY, channel_id=command.channel_id), bucket)
             broken = await self._find_broken(seen)
         except BotError as error:
             return refuse_lookup(error, command.actor, parts.contact)
         return history_message(seen, bucket, parts.clock(), steps_of, broken=broken)
 
-    async def _find_seen(self, permit: Permit, bucket: str) -> list[Submission]:
+    async def _find_seen(self, outlook: Outlook, bucket: str) -> list[Submission]:
         """Return the last ones that this person may see.
 
         Mostly these are simply the last ones: reading and parsing 500 of them took 15 ms, those that are shown 1 ms.
         """
         history, account_id = self.parts.submissions.history, self.parts.account_id
         if bucket:
-            return _seen(permit, await history(account_id, bucket, MOST_SHOWN))
+            return _seen(outlook, await history(account_id, bucket, MOST_SHOWN))
         with suppress(RecordDamaged):  # an older one may be readable
-            found = _seen(permit, await history(account_id, None, MOST_SHOWN))
+            found = _seen(outlook, await history(account_id, None, MOST_SHOWN))
             if len(found) == MOST_SHOWN:
                 return found
-        return _seen(permit, await history(account_id, None, _MOST_READ))
+        return _seen(outlook, await history(account_id, None, _MOST_READ))
 
     async def _find_broken(self, submissions: Iterable[Submission]) -> frozenset[str]:
         """Return the submissions whose credential no longer works: a tick beside them would be untrue."""
@@ -68,5 +68,5 @@ class History:
         return frozenset(each.submission_id for each in in_slots if known.is_broken(each))
 
 
-def _seen(permit: Permit, submissions: Iterable[Submission]) -> list[Submission]:
-    return [each for each in submissions if permit.sees(each.key)]
+def _seen(outlook: Outlook, submissions: Iterable[Submission]) -> list[Submission]:
+    return [each for each in submissions if outlook.sees(each.key)]

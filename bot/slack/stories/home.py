@@ -53,7 +53,7 @@ class AppHome:
         try:
             permit = await self.parts.gate.permit(actor)
             permit.require(Verb.STATUS, None, None)
-            table = await self.tables.begin(f"home of {actor.user_id}", actor, permit, show)
+            table = await self.tables.begin(f"home of {actor.user_id}", actor, permit, None, show)
         except BotError as error:
             await self._publish(actor, notice_home(refuse_lookup(error, actor, self.parts.contact)))
         else:

@@ -1,6 +1,7 @@
 """Checks who acts in a form, with one more check than elsewhere, for members of several workspaces."""
 
-from bot.policy.gate import Actor, Permit
+from bot.policy.gate import Actor
+from bot.policy.permit import Permit
 from bot.slack.stories.parts import Parts
 
 

@@ -16,7 +16,9 @@ from bot.catalogs.freshness import is_listed_lately, is_tested_lately
 from bot.model.background import Background
 from bot.model.errors import BotError
 from bot.model.known_catalogs import Listing
-from bot.policy.gate import Actor, Permit
+from bot.policy.gate import Actor
+from bot.policy.permit import Permit
+from bot.policy.rules import Verb
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.table import Freshness, Table
 
@@ -38,28 +40,30 @@ class LiveTables:
     parts: Parts
     _follow_ups: Background = field(default_factory=partial(Background, "fresh_table_broke"))
 
-    async def begin(self, name: str, actor: Actor, permit: Permit, show: Show) -> Table:
+    async def begin(self, name: str, actor: Actor, permit: Permit, channel_id: str | None, show: Show) -> Table:
         """Return the stored table; unless it is fresh, schedule `show` of a fresh one.
 
-        Cancels an earlier lookup under the same name: its answer is no longer wanted.
+        `channel_id` is where it was asked for, None for no channel. Cancels an earlier lookup under the same name: its
+        answer is no longer wanted.
         """
         earlier = self._follow_ups.find(name)
         if earlier is not None:
             earlier.cancel()
-        table = await self._read(Freshness.BEING_ASKED, permit)
+        table = await self._read(Freshness.BEING_ASKED, permit, channel_id)
         listing = self.parts.catalogs.known.listing
         if _is_fresh(listing, table.now):
             return replace(table, freshness=Freshness.FRESH)
         self.parts.want_snapshot(tests=True)
-        self._follow_ups.start(self._follow(listing, actor, show), name)
+        self._follow_ups.start(self._follow(listing, actor, channel_id, show), name)
         return table
 
-    async def _follow(self, shown: Listing | None, actor: Actor, show: Show) -> None:
+    async def _follow(self, shown: Listing | None, actor: Actor, channel_id: str | None, show: Show) -> None:
         """Show the table again: when it is fresh, or saying that it could not be refreshed."""
         try:
             freshness = await self._wait_for_news(shown)
             permit = await self.parts.gate.permit(actor)  # a minute may have passed
-            await show(await self._read(freshness, permit))
+            permit.require(Verb.STATUS, None, channel_id)
+            await show(await self._read(freshness, permit, channel_id))
         except BotError as error:
             _log.warning("fresh_table_not_shown", error=str(error))
 
@@ -73,9 +77,9 @@ class LiveTables:
                 return Freshness.FRESH
         return Freshness.NOT_ANSWERED
 
-    async def _read(self, freshness: Freshness, permit: Permit) -> Table:
+    async def _read(self, freshness: Freshness, permit: Permit, channel_id: str | None) -> Table:
         """Return what this person may see now; it is to be shown before the next `await`."""
-        seen = await self.parts.visibility.of(permit)
+        seen = await self.parts.visibility.of(permit, Verb.STATUS, channel_id=channel_id)
         return Table(
             seen=seen, as_of=self.parts.catalogs.known.refreshed_at, now=self.parts.clock(), freshness=freshness
         )

@@ -6,7 +6,7 @@ The list may be older than the catalog, so the form can be opened anyway.
 from dataclasses import replace
 from typing import Final
 
-from bot.policy.gate import Permit
+from bot.policy.permit import Permit
 from bot.policy.rules import Verb
 from bot.slack.blocks import Json, actions, button, confirmation, context, escape, modal, section
 from bot.slack.button_values import place_value

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -13,8 +13,9 @@ from bot.model.catalog import BucketKey, is_bucket_name
 from bot.model.errors import BotError, CommitUnknown, DatabaseUnavailable, SlackRefused
 from bot.model.place import DIRECT, is_channel_id
 from bot.model.submission import Opening
-from bot.policy.gate import Actor, Permit
-from bot.policy.rules import Verb
+from bot.policy.gate import Actor
+from bot.policy.permit import Permit
+from bot.policy.rules import Rule, Verb
 from bot.slack import form as modal
 from bot.slack.blocks import Json, context
 from bot.slack.form import Filling
@@ -111,10 +112,11 @@ class FormOpener:
     async def _admit(
         self, actor: Actor, key: BucketKey | None, asked_in: str | None, show: Callable[[Permit], Awaitable[None]]
     ) -> str:
-        """Show a view if the person may store; else return what they read instead."""
+        """Show a view if the person may store, or check; else return what they read instead."""
         try:
             permit = await self.parts.gate.permit(actor)
-            permit.require(Verb.STORE, key, asked_in)
+            if permit.refusal(Verb.CHECK, key, asked_in) is not None:  # its tick is in the same form
+                permit.require(Verb.STORE, key, asked_in)
             await show(permit)
         except SlackRefused as refusal:
             _log.warning("form_not_opened", slack_error=refusal.slack_error)
@@ -131,13 +133,13 @@ class FormOpener:
     async def _look(self, key: BucketKey | None, permit: Permit) -> _Known:
         """Return whether there is a list of catalogs, and what is known of the bucket if this person may see it."""
         parts = self.parts
-        seen = await parts.visibility.of(permit)
+        seen = await parts.visibility.of(permit, Verb.STORE, Verb.CHECK)
         parts.want_snapshot()
-        slot = find_slot(parts, seen, key) if key is not None and permit.sees(key) else None
+        slot = find_slot(parts, seen, key) if key is not None and permit.sees(key, Verb.STORE, Verb.CHECK) else None
         return _Known(is_listed=parts.catalogs.known.listing is not None, slot=slot)
 
     def _build(self, nonce: str, filling: Filling, permit: Permit, known: _Known) -> Json:
-        place, slot = filling.channel_id or DIRECT, known.slot
+        place, slot, terms = filling.channel_id or DIRECT, known.slot, _find_terms(filling, permit)
         return modal.build_form(
             nonce=nonce,
             filling=filling,
@@ -145,7 +147,8 @@ class FormOpener:
             offers_direct=permit.refusal(Verb.STORE, filling.key, DIRECT) is None,
             remarks=modal.Remarks(
                 known=_describe_known(slot, place, permit) if slot else (),
-                token=advise(self.parts.account_id, self.parts.max_token_lifetime),
+                token=advise(self.parts.account_id, _find_limit(terms)),
+                needs_reason=bool(terms) and all(rule.require_reason for rule in terms),
             ),
         )
 
@@ -166,6 +169,18 @@ class FormOpener:
         except CommitUnknown:  # an unused opening is harmless, so it counts as not recorded
             raise DatabaseUnavailable from None
         return nonce
+
+
+def _find_terms(filling: Filling, permit: Permit) -> Sequence[Rule]:
+    """Return the rules of which one will decide, by what the form holds now."""
+    verb = Verb.CHECK if filling.check_only else Verb.STORE
+    return permit.find_rules(verb, filling.key, filling.channel_id or None)
+
+
+def _find_limit(rules: Sequence[Rule]) -> timedelta | None:
+    """Return how long a token may live, if that is certain."""
+    limits = {rule.max_token_lifetime for rule in rules}
+    return limits.pop() if len(limits) == 1 else None
 
 
 def _describe_known(slot: Slot, place: str, permit: Permit) -> list[Json]:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from bot.model.catalog import BucketKey
+from bot.model.enabling import MayEnable, nobody_may
 from bot.policy.gate import Gate
 from bot.slack.api import SlackWeb
 from bot.slack.channels import Channels
@@ -26,8 +27,7 @@ class WantSnapshot(Protocol):
 class Parts:
     """Within Slack's 3 s a story waits only for the database and for Slack.
 
-    `contact` is whom a refused person should ask. `max_token_lifetime`: the form announces this limit; longer-lived
-    tokens are refused later. `may_enable`: whether a result offers to enable its catalog.
+    `contact` is whom a refused person should ask. `may_enable`: whether a result offers to enable its catalog.
     """
 
     account_id: str
@@ -42,8 +42,7 @@ class Parts:
     want_snapshot: WantSnapshot
     clock: Callable[[], datetime]
     visibility: Visibility
-    max_token_lifetime: timedelta | None = None
-    may_enable: bool = False
+    may_enable: MayEnable = nobody_may
 
     def key(self, bucket: str) -> BucketKey:
         """Return the slot of a bucket of the account."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import structlog
 
 from bot.model.errors import BotError
+from bot.policy.rules import Verb
 from bot.slack import form as modal
 from bot.slack.blocks import Json
 from bot.slack.inbound.payloads import Search
@@ -30,7 +31,7 @@ class BucketSearch:
         parts = self.parts
         try:
             permit = await permit_in_form(parts, search.actor, search.nonce)
-            seen = await parts.visibility.of(permit)
+            seen = await parts.visibility.of(permit, Verb.STORE, Verb.CHECK)
         except BotError as error:
             _log.info("options_refused", user=search.actor.user_id, error=error.code)
             return []

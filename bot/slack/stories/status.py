@@ -41,7 +41,7 @@ class Status:
             permit = await self.parts.gate.permit(command.actor)
             permit.require(Verb.STATUS, key, command.channel_id)
             show = self._replace_by(command.answer_url, look)
-            table = await self.tables.begin(look.id, command.actor, permit, show)
+            table = await self.tables.begin(look.id, command.actor, permit, command.channel_id, show)
         except BotError as error:
             return refuse_lookup(error, command.actor, self.parts.contact)
         return status_message(table, look)
@@ -55,7 +55,7 @@ class Status:
         try:
             permit = await self.parts.gate.permit(press.actor)
             permit.require(Verb.STATUS, None, press.channel_id)
-            table = await self.tables.begin(look.id, press.actor, permit, show)
+            table = await self.tables.begin(look.id, press.actor, permit, press.channel_id, show)
         except BotError as error:
             await self._post(press.answer_url, {"text": refuse_lookup(error, press.actor, self.parts.contact)})
         else:

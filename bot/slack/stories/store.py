@@ -10,10 +10,10 @@ from typing import Final
 import structlog
 
 from bot.model.catalog import BucketKey
-from bot.model.errors import AccessRefused, DatabaseTrouble, RecordDamaged
+from bot.model.errors import AccessRefused, BucketNotInChannel, ChannelNotAllowed, DatabaseTrouble, RecordDamaged
 from bot.model.place import DIRECT
-from bot.model.submission import NewSubmission, Sealed, State, Submission
-from bot.policy.gate import Permit
+from bot.model.submission import NewSubmission, Sealed, State, Submission, Task
+from bot.policy.permit import Permit
 from bot.policy.rules import Verb
 from bot.slack import form as modal
 from bot.slack.blocks import Json
@@ -45,6 +45,8 @@ _TOO_MANY_CHECKS: Final = (
 _NO_CHANNEL: Final = "Choose the channel to which the result is posted."
 _NOWHERE: Final = "Choose a channel, or tick below that the result is sent to you directly."
 _DIRECT_NOT_ALLOWED: Final = "Results of this bot go to channels only. Choose one, and untick the direct message."
+_ONLY_CHECK: Final = "You may only check tokens for this bucket: tick this."
+_ONLY_STORE: Final = "For this bucket you may store tokens, but not only check them: untick this."
 _START_AFRESH: Final = (
     "Nothing was sent to Cloudflare, and the token you pasted was not kept. Close this and type "
     f"`{COMMAND}` to start again."
@@ -81,7 +83,7 @@ class StoreCredential:
             known = await self.parts.catalogs.catch_up()
         except (AccessRefused, DatabaseTrouble):
             return True  # the form will report it
-        return permit.sees(key) and known.catalog(key) is not None
+        return permit.sees(key, Verb.STORE, Verb.CHECK) and known.catalog(key) is not None
 
     async def take(self, submit: Submit) -> Json:
         """Take a pressed Submit."""
@@ -131,16 +133,17 @@ class StoreCredential:
     def _find_errors(self, submit: Submit, permit: Permit, channel_problem: str | None) -> dict[str, str]:
         """Return what is wrong, by block id."""
         form, verb = submit.form, Verb.of_task(submit.form.task)
-        bucket_refusal = permit.refusal(verb, self._key(submit), None)
+        key = self._key(submit)
+        refused_at, refusal = _find_field(permit, form.task, key, form.channel_id)
+        needs_reason = any(rule.require_reason for rule in permit.find_rules(verb, key, form.channel_id))
         problems = {
-            modal.BUCKET_BLOCK: modal.check_bucket(form.bucket)
-            or (f"{bucket_refusal.user_message} Choose another one." if bucket_refusal else None),
+            modal.BUCKET_BLOCK: modal.check_bucket(form.bucket),
             modal.TOKEN_BLOCK: modal.check_token(submit.pasted),
-            modal.CHANNEL_BLOCK: channel_problem
-            or (NOT_LISTED.in_form if permit.refusal(verb, None, form.channel_id) else None),
-            modal.REASON_BLOCK: modal.check_reason(form.reason)
+            modal.CHANNEL_BLOCK: channel_problem,
+            modal.REASON_BLOCK: modal.check_reason(form.reason, is_needed=needs_reason)
             or self.masked_reasons.find_problem(submit.view_id, form.reason),
         }
+        problems[refused_at] = problems.get(refused_at) or refusal
         return {block: problem for block, problem in problems.items() if problem}
 
     def _key(self, submit: Submit) -> BucketKey:
@@ -210,8 +213,23 @@ class StoreCredential:
             now=self.parts.clock(),
             steps=steps,
             contact=self.parts.contact,
-            may_enable=self.parts.may_enable,
+            may_enable=self.parts.may_enable(submission.key, submission.channel_id),
         )
+
+
+def _find_field(permit: Permit, task: Task, key: BucketKey, channel_id: str) -> tuple[str, str]:
+    """Return the field that another choice would make allowed, and what it says; "" twice if there is none."""
+    verb = Verb.of_task(task)
+    other_verb, advice = (Verb.STORE, _ONLY_STORE) if verb is Verb.CHECK else (Verb.CHECK, _ONLY_CHECK)
+    refusal = permit.attempt(verb, key, None)
+    if refusal is not None:
+        if permit.refusal(other_verb, key, None) is None:
+            return modal.CHECK_BLOCK, advice
+        return ("", "") if refusal.retryable else (modal.BUCKET_BLOCK, f"{refusal.user_message} Choose another one.")
+    refusal = permit.attempt(verb, key, channel_id)
+    if isinstance(refusal, ChannelNotAllowed):
+        return modal.CHANNEL_BLOCK, NOT_LISTED.in_form
+    return (modal.CHANNEL_BLOCK, refusal.user_message) if isinstance(refusal, BucketNotInChannel) else ("", "")
 
 
 def _update(view: Json) -> Json:

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from bot.model.catalog import BucketKey, CatalogStatus, CredentialStatus
 from bot.model.similar_names import find_similar
-from bot.slack.blocks import Json, actions, button, context, date, did_you_mean, escape, header, section
+from bot.slack.blocks import Json, actions, button, context, date, did_you_mean, escape, header, mention_user, section
 from bot.slack.button_values import bucket_value
 from bot.slack.messages.explanation import expiry
 from bot.slack.messages.render import TRY_AGAIN
@@ -169,7 +169,7 @@ def describe_origin(row: Row, now: datetime) -> str:
     """Return who stored the last credential, and when it expires."""
     if row.stored is None:
         return "Nothing was stored through this bot."
-    by = f"Stored last by <@{row.stored.stored_by}> on {date(row.stored.stored_at)}"
+    by = f"Stored last by {mention_user(row.stored.stored_by)} on {date(row.stored.stored_at)}"
     expires_at = row.expires_at
     if row.catalog.credential_status is CredentialStatus.ABSENT:
         return f"{by}; it is no longer there."

@@ -1,4 +1,4 @@
-"""Keeps what people see of the catalogs in order: once for all of them, unless a rule tells people apart."""
+"""Keeps what people see of the catalogs in order: once for all who see the same buckets."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Final
 
 from bot.model.known_catalogs import KnownCatalogs
-from bot.policy.gate import Permit
-from bot.policy.rules import Person
+from bot.policy.permit import Outlook, Permit
+from bot.policy.rules import Verb
 from bot.slack.stories.visible_catalogs import VisibleCatalogs
 from bot.storage.catalogs import Catalogs
 
@@ -21,22 +21,24 @@ class Visibility:
     def __init__(self, catalogs: Catalogs, clock: Callable[[], datetime]) -> None:
         self._catalogs = catalogs
         self._clock = clock
-        self._seen = OrderedDict[Person | None, VisibleCatalogs]()
+        self._seen = OrderedDict[Outlook, VisibleCatalogs]()
         catalogs.known.watch(self._note)
 
-    async def of(self, permit: Permit) -> VisibleCatalogs:
-        """Return what this person may see now, nothing before the first list; raises DatabaseTrouble.
+    async def of(self, permit: Permit, *verbs: Verb, channel_id: str | None = None) -> VisibleCatalogs:
+        """Return the catalogs with which this person may do one of these things there; raises DatabaseTrouble.
+
+        Nothing before the first list.
 
         The same object each time, so it is to be used before the next `await`.
         """
         known = await self._catalogs.catch_up()
-        now = self._clock()
+        now, outlook = self._clock(), permit.outlook(*verbs, channel_id=channel_id)
         if known.listing is None:
-            return VisibleCatalogs(KnownCatalogs(), permit.sees, now)
-        seen = self._seen.get(permit.outlook)
+            return VisibleCatalogs(KnownCatalogs(), outlook.sees, now)
+        seen = self._seen.get(outlook)
         if seen is None:
-            self._seen[permit.outlook] = seen = VisibleCatalogs(known, permit.sees, now)
-        self._seen.move_to_end(permit.outlook)
+            self._seen[outlook] = seen = VisibleCatalogs(known, outlook.sees, now)
+        self._seen.move_to_end(outlook)
         if len(self._seen) > _MOST:
             self._seen.popitem(last=False)
         seen.advance(now)

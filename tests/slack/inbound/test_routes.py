@@ -6,12 +6,13 @@ import json
 import pytest
 
 from bot.model.errors import AccessRefused
-from bot.policy.rules import Request, Rule
+from bot.policy.rules import Person, Rule, Who
+from bot.sandbox.blocks import JsonObject
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
+from bot.slack.subcommands import COMMAND
 from tests.desk import (
     ADA,
     BUCKET,
-    EVERYBODY,
     TOKEN_TEXT,
     Desk,
     shown_in,
@@ -19,10 +20,14 @@ from tests.desk import (
 from tests.make import BAD_BUCKETS
 
 
-class Broken(Rule):
+class Broken(Who):
     """Has a fault of our own."""
 
-    def refuse(self, request: Request) -> AccessRefused | None:
+    def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
+        """Return none."""
+        return frozenset()
+
+    def refuse(self, person: Person | None) -> AccessRefused | None:
         """Raise an error whose text no one may read."""
         message = "MARKER"
         raise RuntimeError(message)
@@ -66,7 +71,7 @@ async def test_typed_text_is_quoted_as_typed(desk: Desk) -> None:
 async def test_a_fault_at_submission_keeps_the_form_and_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
     """The person can give the operator a reference that is in the log; the log has only the error's type."""
     await desk.open_form()
-    desk.serve(EVERYBODY, Broken())
+    desk.serve(Rule(name="broken", who=Broken()))
 
     answer = await desk.deliver(desk.slack.make_submission(ADA))
 
@@ -79,7 +84,7 @@ async def test_a_fault_at_submission_keeps_the_form_and_gives_a_reference(desk: 
 
 async def test_a_fault_at_the_command_gives_a_reference(desk: Desk, log: io.StringIO) -> None:
     """A fault is always answered."""
-    desk.serve(EVERYBODY, Broken())
+    desk.serve(Rule(name="broken", who=Broken()))
 
     answer = await desk.command()
 
@@ -88,10 +93,29 @@ async def test_a_fault_at_the_command_gives_a_reference(desk: Desk, log: io.Stri
     assert "MARKER" not in answer + log.getvalue()
 
 
+MISSHAPEN: dict[str, JsonObject] = {
+    "a button without its action": {"type": "block_actions", "actions": [{"value": "x"}]},
+    "no button": {"type": "block_actions", "actions": [None]},
+    "two kinds in one": {"type": "block_suggestion", "command": COMMAND},
+}
+
+
+@pytest.mark.parametrize("payload", MISSHAPEN.values(), ids=MISSHAPEN)
+async def test_a_payload_of_no_known_shape_is_no_fault_of_a_story(
+    desk: Desk, log: io.StringIO, payload: JsonObject
+) -> None:
+    """Bolt trusts the shape, down to any KeyError; the log says that it was the payload, with a reference."""
+    await desk.slack.deliver("interactive", payload)
+
+    events = [json.loads(line)["event"] for line in log.getvalue().splitlines()]
+    assert "slack_payload_broke" in events
+    assert "listener_broke" not in events
+
+
 async def test_a_fault_at_the_options_offers_nothing(desk: Desk) -> None:
     """The type-ahead cannot show a sentence."""
     await desk.command()
-    desk.serve(EVERYBODY, Broken())
+    desk.serve(Rule(name="broken", who=Broken()))
 
     found = await desk.slack.search_options(ADA, "bucket", "")
 

@@ -89,7 +89,7 @@ class Scene:
             post_by_response_url=ResponseUrls(SlackPost(self.http, api_url), self.key_ring, self.clock).post,
             clock=self.clock,
             contact=self.contact,
-            may_enable=self.may_enable,
+            may_enable=lambda _, __: self.may_enable,
             channels=Channels(web, lambda channel_id: self.allowed is None or channel_id in self.allowed, self.clock),
             sees=sees,
         )

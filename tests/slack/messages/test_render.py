@@ -17,6 +17,7 @@ from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
 from bot.model.errors import (
     AccessRefused,
     BotError,
+    BucketNotInChannel,
     DatabaseRestored,
     DatabaseUnavailable,
     EnablingNotAllowed,
@@ -24,6 +25,7 @@ from bot.model.errors import (
     NotAllowed,
     OtherWorkspace,
     Outsider,
+    OwnRequest,
     SlackUnavailable,
     TokenLivesTooLong,
     WhoActs,
@@ -575,11 +577,14 @@ def test_the_contact_is_a_mention_or_text(contact: str, expected: str) -> None:
     assert f"Please ask {expected}." in render.refusal(NotAllowed(), contact=contact)
 
 
+_READERS_TURN = {MembershipUnknown, EnablingNotAllowed, OtherWorkspace, BucketNotInChannel, OwnRequest}
+
+
 @pytest.mark.parametrize(
     ("error", "asks"),
     [
         *(
-            pytest.param(leaf(), leaf not in {MembershipUnknown, EnablingNotAllowed, OtherWorkspace}, id=leaf.code)
+            pytest.param(leaf(), leaf not in _READERS_TURN, id=leaf.code)
             for leaf in sorted(leaves(AccessRefused), key=lambda leaf: leaf.code)
         ),
         pytest.param(SlackUnavailable(), False, id="slack_unavailable"),

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from bot.policy.rules import Allowlist, Request, Rule
+from bot.policy.rules import Allowlist, Person, Rule, Who
 from bot.slack.stories.live_table import PATIENCE
 from bot.slack.stories.table import NEXT_PAGE
 from tests.desk import (
@@ -29,12 +29,16 @@ from tests.desk import (
 
 
 @dataclass
-class Broken(Rule):
+class Broken(Who):
     """Lets everything pass until it is given a fault."""
 
     fault: Exception | None = None
 
-    def refuse(self, request: Request) -> None:
+    def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
+        """Return none."""
+        return frozenset()
+
+    def refuse(self, person: Person | None) -> None:
         """Raise the fault, if any."""
         if self.fault is not None:
             raise self.fault
@@ -206,7 +210,7 @@ async def test_a_database_failure_during_the_refresh_breaks_nothing(desk: Desk, 
 async def test_a_fault_of_our_own_during_the_refresh_is_logged_by_its_type(desk: Desk, log: io.StringIO) -> None:
     """Nothing else of it is logged."""
     broken = Broken()
-    desk.serve(EVERYBODY, broken)
+    desk.serve(Rule(name="broken", who=broken))
     desk.clock.advance(timedelta(minutes=4))
     await ask(desk, "status")
     assert desk.tables is not None

@@ -3,19 +3,18 @@
 import io
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from bot.model.catalog import BucketKey, CredentialStatus
-from bot.model.errors import AccessRefused, ChannelNotAllowed
 from bot.model.move import Changes, Move
 from bot.model.place import DIRECT
 from bot.model.submission import State, Task
 from bot.model.submission import TokenKind as PastedKind
-from bot.policy.rules import Allowlist, Request, Rule
+from bot.policy.rules import Allowlist, People, Rule, Verb
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.tokens import Behaviour, make_token
 from bot.sandbox.workspace import Channel, dm_id
@@ -31,6 +30,7 @@ from tests.desk import (
     BUCKET,
     EVERYBODY,
     GRACE,
+    GROUP,
     MALLORY,
     OUTSIDER,
     PARTNER,
@@ -677,24 +677,12 @@ async def test_a_bucket_that_is_not_served_is_reported_at_the_field(desk: Desk) 
     assert await desk.find() is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotInAnalytics(Rule):
-    """A rule that no list can express: results of a user, or of a bucket, must not go to one of the channels."""
-
-    user_id: str = ""
-    bucket: str = ""
-
-    def refuse(self, request: Request) -> AccessRefused | None:
-        """Refuse what is known to go there."""
-        is_known = (request.person is not None and request.person.user_id == self.user_id) or (
-            request.key is not None and request.key.bucket == self.bucket
-        )
-        return ChannelNotAllowed() if is_known and request.channel_id == ANALYTICS else None
-
-
 async def test_a_channel_that_this_person_may_not_use_is_reported_at_the_field(desk: Desk) -> None:
     """Others may post there."""
-    desk.serve(EVERYBODY, NotInAnalytics(user_id=ADA))
+    desk.serve(
+        Rule(name="of Ada", who=People(users=frozenset({ADA})), channels=frozenset({PLATFORM})),
+        Rule(name="of Grace", who=People(users=frozenset({GRACE})), channels=frozenset({ANALYTICS})),
+    )
     await desk.open_form(channel=ANALYTICS)
 
     outcome = await desk.slack.submit(ADA)
@@ -703,16 +691,66 @@ async def test_a_channel_that_this_person_may_not_use_is_reported_at_the_field(d
     assert desk.dispatched == []
 
 
-async def test_a_refused_combination_is_not_recorded(desk: Desk) -> None:
-    """Each field is allowed alone, but not the two together."""
-    desk.serve(EVERYBODY, NotInAnalytics(bucket=BUCKET))
+EVERYONE = People(usergroups=frozenset({GROUP}))
+
+
+async def test_a_bucket_that_is_not_allowed_in_the_channel_is_reported_at_the_field(desk: Desk) -> None:
+    """Each is allowed alone; nothing is recorded, and the token stays in the form."""
+    desk.serve(
+        Rule(name="one bucket", who=EVERYONE, buckets=(BUCKET,), channels=frozenset({PLATFORM})),
+        Rule(name="others", who=EVERYONE, buckets=("billing-*",)),
+    )
     await desk.open_form(channel=ANALYTICS)
 
     outcome = await desk.slack.submit(ADA)
 
-    assert outcome.view is not None
-    assert "may not be used in that channel" in outcome.view.text
+    assert outcome.errors is not None
+    assert "may not be used for that bucket in that channel" in outcome.errors["channel"]
     assert (await desk.find(), desk.dispatched) == (None, [])
+
+
+VERBS: dict[str, tuple[Verb, bool, str]] = {
+    "store, and may only check": (Verb.CHECK, False, "tick this"),
+    "check, and may only store": (Verb.STORE, True, "untick this"),
+}
+
+
+@pytest.mark.parametrize(("verb", "is_ticked", "words"), VERBS.values(), ids=VERBS)
+async def test_what_may_not_be_done_is_reported_at_the_tick(
+    desk: Desk, verb: Verb, words: str, *, is_ticked: bool
+) -> None:
+    """Who may do one of the two gets the form, which holds both."""
+    desk.serve(Rule(name="one verb", who=EVERYONE, verbs=frozenset({verb})))
+    await desk.open_form()
+    if is_ticked:
+        await desk.slack.fill(ADA, "check", "check")
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert outcome.errors is not None
+    assert words in outcome.errors["check"]
+    assert (await desk.find(), desk.dispatched) == (None, [])
+
+
+STRICT = Rule(
+    name="strict", who=EVERYONE, buckets=(BUCKET,), require_reason=True, max_token_lifetime=timedelta(days=90)
+)
+
+
+@pytest.mark.parametrize("reason", ["", "  "], ids=["empty", "blank"])
+async def test_a_reason_is_required_where_the_rule_says_so(desk: Desk, reason: str) -> None:
+    """The rule that decides; the form says so before, with the limit of a token's life."""
+    desk.serve(STRICT, Rule(name="others", who=EVERYONE))
+    await desk.open_form(reason=reason)
+    view = desk.slack.modal(ADA)
+    assert view is not None
+    assert "Needed here." in view.text
+    assert "90 days" in view.text
+
+    outcome = await desk.slack.submit(ADA)
+
+    assert outcome.errors == {"reason": "Say why: for this bucket and channel, a reason is needed."}
+    assert desk.dispatched == []
 
 
 @pytest.mark.parametrize(("forge", "words"), STRANGERS.values(), ids=STRANGERS)

@@ -1,13 +1,14 @@
 """Who sees which catalogs: kept once for all who see the same, and apart for those who do not."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 
 from bot.model.catalog import CredentialStatus, Snapshot
-from bot.model.errors import AccessRefused, BucketNotAllowed
-from bot.policy.gate import Permit
-from bot.policy.rules import Allowlist, Person, Request, Rule
+from bot.policy.gate import Gate, Home
+from bot.policy.permit import Permit
+from bot.policy.rules import Allowlist, People, Person, Rule, Verb
+from bot.slack.memberships import Memberships
 from bot.slack.stories.need import Need
 from bot.slack.stories.visibility import _MOST, Visibility
 from bot.storage.catalogs import Catalogs
@@ -17,19 +18,22 @@ from tests.make import ACCOUNT, NOW, make_catalog, make_key
 LIST = Allowlist(users=frozenset({"ada", "bob"}), usergroups=frozenset(), channels=frozenset(), buckets=("*-lake",))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnBuckets(Rule):
-    """A rule that no list can express: people see the buckets that begin with their name."""
-
-    def refuse(self, request: Request) -> AccessRefused | None:
-        """Return BucketNotAllowed for any other."""
-        if request.person is None or request.key is None or request.key.bucket.startswith(request.person.user_id):
-            return None
-        return BucketNotAllowed()
+def _permit(user: str, *rules: Rule) -> Permit:
+    return Permit(person=Person(user_id=user, usergroups=frozenset()), rules=rules or LIST.rules())
 
 
-def _permit(user: str, *more: Rule) -> Permit:
-    return Permit(person=Person(user_id=user, usergroups=frozenset()), rules=(*LIST.rules(), *more))
+def _own_buckets(user: str, *channels: str, verb: Verb = Verb.STATUS) -> Rule:
+    """Return a rule by which a user sees the buckets that begin with this name."""
+    return Rule(
+        name=f"of {user}",
+        who=People(users=frozenset({user})),
+        verbs=frozenset({verb}),
+        buckets=(f"{user}-*",),
+        channels=frozenset(channels),
+    )
+
+
+OWN = (_own_buckets("ada"), _own_buckets("bob"))
 
 
 @pytest.fixture
@@ -49,19 +53,41 @@ async def test_those_who_see_the_same_share_it(catalogs: Catalogs) -> None:
     assert await visibility.of(_permit("bob")) is seen
 
 
-async def test_a_rule_can_tell_people_apart(catalogs: Catalogs) -> None:
-    """No one is shown what was put in order for another person."""
+async def test_rules_can_tell_people_apart(catalogs: Catalogs) -> None:
+    """No one is shown what was put in order for another person; those whom no rule names see nothing."""
     visibility = Visibility(catalogs, lambda: NOW)
     for user in ("ada", "bob", "ada"):
-        assert (await visibility.of(_permit(user, OwnBuckets()))).names == [f"{user}-lake"]
+        assert (await visibility.of(_permit(user, *OWN))).names == [f"{user}-lake"]
     for number in range(2 * _MOST):
-        assert (await visibility.of(_permit(f"user{number}", OwnBuckets()))).names == []
+        user = f"user{number}"
+        assert (await visibility.of(_permit(user, *OWN))).names == []
+        assert (await visibility.of(_permit(user, *OWN, _own_buckets(user)))).names == []
     assert len(visibility._seen) == _MOST
+
+
+async def test_the_verb_and_the_channel_tell_what_is_seen(catalogs: Catalogs) -> None:
+    """A table in one channel does not show what may be asked for in another only, nor what may only be stored."""
+    visibility = Visibility(catalogs, lambda: NOW)
+    permit = _permit("ada", _own_buckets("ada", "C1"), replace(LIST.rules()[0], verbs=frozenset({Verb.STORE})))
+
+    assert (await visibility.of(permit, Verb.STATUS, channel_id="C1")).names == ["ada-lake"]
+    assert (await visibility.of(permit, Verb.STATUS, channel_id="C2")).names == []
+    assert (await visibility.of(permit, Verb.STORE, channel_id="C2")).names == ["ada-lake", "bob-lake"]
+    assert (await visibility.of(permit)).names == ["ada-lake", "bob-lake"]
+
+
+async def test_other_rules_show_other_buckets_at_once(catalogs: Catalogs) -> None:
+    """What is kept depends on the lists of buckets alone, so it outlives no rule."""
+    visibility = Visibility(catalogs, lambda: NOW)
+    gate = Gate(LIST.rules(), Home(team_id="T1", enterprise_id=None), Memberships(None, lambda: NOW))  # type: ignore[arg-type]  # no groups
+    assert (await visibility.of(await gate.permit_user("ada"))).names == ["ada-lake", "bob-lake"]
+    gate.follow(OWN)
+    assert (await visibility.of(await gate.permit_user("ada"))).names == ["ada-lake"]
 
 
 async def test_a_change_is_seen_by_all(catalogs: Catalogs, database: SqliteDatabase) -> None:
     """Also one that another process made, in each order that is kept."""
-    visibility, permits = Visibility(catalogs, lambda: NOW), (_permit("ada"), _permit("ada", OwnBuckets()))
+    visibility, permits = Visibility(catalogs, lambda: NOW), (_permit("ada"), _permit("ada", *OWN))
     for permit in permits:
         assert (await visibility.of(permit)).counts[Need.BROKEN] == 0
     await Catalogs(database, ACCOUNT).save_test(make_key("ada-lake"), CredentialStatus.INVALID, NOW)
@@ -77,10 +103,8 @@ async def test_before_the_first_list_nothing_is_seen(database: SqliteDatabase) -
     assert (await Visibility(catalogs, lambda: NOW).of(_permit("ada"))).names == []
 
 
-def test_no_rule_of_the_lists_tells_people_apart() -> None:
-    """So one order is enough; a rule that says nothing of it is taken to do so."""
-    every = Allowlist(users=frozenset({"ada"}), usergroups=frozenset(), channels=frozenset({"C1"}), buckets=("*",))
-    assert [rule.tells_people_apart for rule in every.rules()] == [False] * 4
-    assert OwnBuckets().tells_people_apart
-    assert _permit("ada").outlook is None
-    assert _permit("ada", OwnBuckets()).outlook == Person(user_id="ada", usergroups=frozenset())
+def test_the_lists_tell_no_people_apart() -> None:
+    """So one order is enough for all whom they name, whatever the channel."""
+    every = replace(LIST, channels=frozenset({"C1"}), buckets=("*",)).rules()
+    assert _permit("ada", *every).outlook() == _permit("bob", *every).outlook(Verb.STATUS, channel_id="C1")
+    assert _permit("ada", *OWN).outlook() != _permit("bob", *OWN).outlook()

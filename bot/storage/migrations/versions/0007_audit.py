@@ -39,6 +39,5 @@ def upgrade() -> None:
     )
     op.create_index("audit_submissions", "audit", ["submission_id"], if_not_exists=True)
     is_known = text("user_id IS NOT NULL")
-    op.create_index(
-        "audit_people", "audit", ["user_id"], sqlite_where=is_known, postgresql_where=is_known, if_not_exists=True
-    )
+    for name, column in (("audit_people", "user_id"), ("audit_remembered", "number")):
+        op.create_index(name, "audit", [column], sqlite_where=is_known, postgresql_where=is_known, if_not_exists=True)
