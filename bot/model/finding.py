@@ -29,7 +29,7 @@ class Part(StrEnum):
     PORTS = "ports"
     DATABASE = "database"
     KEYS = "keys"
-    AUDIT_WEBHOOK = "audit_webhook"
+    WEBHOOK = "webhook"
     JOBS = "jobs"
     SLACK = "slack"
     TRANSPORT = "transport"

@@ -148,7 +148,7 @@ class AuditWebhook:
 
     def check(self) -> Check:
         """Return the check that the receiver has got what is older than a few minutes."""
-        return Check(part=Part.AUDIT_WEBHOOK, examine=self._examine)
+        return Check(part=Part.WEBHOOK, examine=self._examine)
 
     async def _examine(self) -> Sequence[Finding]:
         backlog = await self._outbox.backlog()
@@ -156,11 +156,11 @@ class AuditWebhook:
         waiting = f"{backlog.waiting} entries of the audit"
         if oldest is None or self._clock() - oldest < LAGS_AFTER:
             text = f"{waiting} wait to be sent"
-            return [Finding(part=Part.AUDIT_WEBHOOK, event="audit_webhook_keeps_up", text=text, known=known)]
+            return [Finding(part=Part.WEBHOOK, event="audit_webhook_keeps_up", text=text, known=known)]
         why = f": {self._failure.because}" if self._failure else ""
         return [
             Finding(
-                part=Part.AUDIT_WEBHOOK,
+                part=Part.WEBHOOK,
                 event="audit_webhook_lags",
                 text=f"{waiting} are not delivered, the oldest of {oldest:%Y-%m-%d %H:%M}{why}",
                 mark=Mark.WARNING,
@@ -187,10 +187,10 @@ def receiver_check(receiver: Receiver) -> Check:
         failure = await receiver.post("[]", f"check_{uuid4().hex}")
         if failure is None:
             text = "the receiver of the audit accepts a signed request"
-            return [Finding(part=Part.AUDIT_WEBHOOK, event="audit_webhook_answers", text=text)]
+            return [Finding(part=Part.WEBHOOK, event="audit_webhook_answers", text=text)]
         return [
             Finding(
-                part=Part.AUDIT_WEBHOOK,
+                part=Part.WEBHOOK,
                 event="audit_webhook_refuses",
                 text=f"the receiver of the audit accepts nothing: {failure.because}",
                 mark=Mark.FAILED,
@@ -199,7 +199,7 @@ def receiver_check(receiver: Receiver) -> Check:
             )
         ]
 
-    return Check(part=Part.AUDIT_WEBHOOK, examine=examine)
+    return Check(part=Part.WEBHOOK, examine=examine)
 
 
 def unsigned_check(why: str) -> Check:
@@ -208,9 +208,9 @@ def unsigned_check(why: str) -> Check:
     async def examine() -> Sequence[Finding]:
         text = f"the webhook of the audit is not asked, since nothing can be signed: {why}"
         event = "audit_webhook_not_asked"
-        return [Finding(part=Part.AUDIT_WEBHOOK, event=event, text=text, mark=Mark.WARNING)]
+        return [Finding(part=Part.WEBHOOK, event=event, text=text, mark=Mark.WARNING)]
 
-    return Check(part=Part.AUDIT_WEBHOOK, examine=examine)
+    return Check(part=Part.WEBHOOK, examine=examine)
 
 
 def _judge(status: int) -> NoAnswer | None:
