@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # which takes 9 s of CPU instead of 3. Three workers for each of two cores: more than half of the time is waiting.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 6 --dist loadscope --no-loadscope-reorder
 
-.PHONY: sandbox run test test-all unit coverage lint check-deploy image-test docs bench chaos soak attack supply-chain dist test-wheels lock clean
+.PHONY: sandbox run test test-all unit coverage lint check-deploy image-test docs bench chaos soak attack fuzz supply-chain dist test-wheels lock clean
 
 sandbox: $(VENV)/.run ## try the bot: a page, a fake Slack and a fake Cloudflare, all on this machine
 	$(BIN)/r2-credential-bot sandbox
@@ -64,6 +64,9 @@ soak: $(VENV)/.dev ## run the bot for half an hour at 20 submissions a second; f
 
 attack: $(VENV)/.dev ## attack the running bot with every known class of attack, and count what succeeds
 	$(BIN)/python -m tests.attack
+
+fuzz: $(VENV)/.dev ## make up what others may send, 10 s for each target and way; fails if any of it breaks more than itself; FUZZ="60"
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 supply-chain: $(VENV)/.dev ## check what comes from elsewhere, and write an SBOM into dist/; fails too if no advisories are to be had; AUDIT has flags for pip-audit
 	$(BIN)/python -m tests.supply $(AUDIT)

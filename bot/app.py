@@ -20,6 +20,7 @@ from bot.clients import cloudflare_client, open_slack, services, slack_app_token
 from bot.cloudflare.access import CloudflareAccess
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.pace import LocalPace, SharedPace
+from bot.delivery.asking import Asking
 from bot.delivery.deliver import Delivery
 from bot.delivery.run_inline import InlineDispatcher
 from bot.metrics import ACCESS_REFUSED, Metrics
@@ -42,7 +43,7 @@ from bot.operations.policy_source import PolicySource, name_policy
 from bot.operations.ports import open_ports
 from bot.operations.refused_attempts import RefusedAttempts
 from bot.operations.server import Server
-from bot.operations.sources import of_database, of_pace, of_process
+from bot.operations.sources import of_audit, of_database, of_pace, of_process
 from bot.operations.start_report import describe_start
 from bot.operations.stop_budget import LAST_RESORT, Stage, StopBudget
 from bot.operations.stop_signals import StopSignals
@@ -57,14 +58,17 @@ from bot.slack.checks.transport import http_check, socket_check
 from bot.slack.inbound.bolt import build_bolt_app
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
+from bot.slack.inbound.owner import Owner
 from bot.slack.inbound.routes import Routes
 from bot.slack.inbound.socket_mode import SocketModeIngress
 from bot.slack.memberships import Memberships
 from bot.slack.messages.posting import Poster
 from bot.slack.messages.progress import ModalProgress
+from bot.slack.profiles import Profiles
 from bot.slack.progress_steps import steps_of
 from bot.slack.response_url import ResponseUrls, SlackPost
 from bot.slack.startup import identify_home, open_first_connection
+from bot.slack.stories.approve import DecideRequest
 from bot.slack.stories.enable import EnableCatalog
 from bot.slack.stories.help import Help
 from bot.slack.stories.history import History
@@ -79,7 +83,9 @@ from bot.slack.stories.store import StoreCredential
 from bot.slack.stories.try_again import TryAgain
 from bot.slack.stories.visibility import Visibility
 from bot.slack.traffic import SlackTraffic
+from bot.storage.approvals import Approvals
 from bot.storage.audit_outbox import AuditOutbox
+from bot.storage.audit_watch import HEAD_FILE, AuditWatch
 from bot.storage.checks import storage_checks
 from bot.storage.opening import Store, open_store, settle_at_the_start
 from bot.storage.start_clock import not_before_what_is_recorded
@@ -154,6 +160,7 @@ class _Base:
 
     settings: Settings
     store: Store
+    audit: AuditWatch
     slack: SlackWeb
     web_client: AsyncWebClient
     slack_post: SlackPost
@@ -250,9 +257,12 @@ def _watch_more(
     """Examine and show what every role has, in addition to what its parts have added; `pace` is that of a worker."""
     settings, store = base.settings, base.store
     catalogs = catalogs_check(store.catalogs.snapshot, base.gate.serves, store.clock)
-    base.conditions.add(network_check(settings), name_policy(catalogs, settings), *base.policy.checks())
+    base.conditions.add(
+        network_check(settings), name_policy(catalogs, settings), *base.policy.checks(), base.audit.check()
+    )
     metrics_port.add(
         of_database(store.database, store.catalogs, store.clock),
+        of_audit(base.audit.count),
         of_process(settings, transport, None if socket is None else lambda: socket.open_connections),
     )
     if pace is not None:
@@ -289,7 +299,8 @@ async def _begin(
     await settle_at_the_start(store, watched.conditions.note)
     if settings.role is not Role.GATEWAY:
         await _catch_up(progress, store, settings.cloudflare_account_id)
-    memberships, policy = Memberships(slack, store.clock), watched.policy
+    memberships, profiles = Memberships(slack, store.clock), Profiles(slack, store.clock)
+    policy = watched.policy
     attempts = RefusedAttempts(store.database, store.submissions.chain, store.clock)
 
     def note(attempt: RefusedAttempt) -> None:
@@ -300,10 +311,11 @@ async def _begin(
         policy.rules,
         await identify_home(slack, watched.conditions.note),
         memberships,
+        profiles,
         note=note,
     )
     policy.follow_by(gate.follow)
-    checks = slack_checks(slack, traffic, memberships, store.clock, listed=policy.listed)
+    checks = slack_checks(slack, traffic, memberships, profiles, store.clock, listed=policy.listed)
     watched.conditions.add(*(name_policy(each, settings) for each in checks))
     reporting, listed = Background("start_report_broke"), policy.listed()
     reporting.start(
@@ -312,6 +324,7 @@ async def _begin(
     stack.callback(reporting.cancel)
     base = _Base(
         settings=settings,
+        audit=AuditWatch(store.database, store.submissions.chain, store.clock, settings.data_dir / HEAD_FILE),
         store=store,
         slack=slack,
         web_client=patient_client,
@@ -366,6 +379,7 @@ async def _start_worker(base: _Base, cloudflare: CloudflareClient, stack: AsyncE
         key_ring=store.key_ring,
         gate=base.gate,
         poster=poster,
+        asking=Asking(Approvals(store.database), poster, store.submissions.chain.authenticity, store.clock),
         clock=store.clock,
         fresh_token_patience=settings.fresh_token_patience,
         metrics=base.metrics,
@@ -425,6 +439,7 @@ async def _start_gateway(
         store.sealing,
         settings.cloudflare_account_id,
         store.clock,
+        owner=Owner(base.slack),
         fingerprint=store.submissions.chain.authenticity.fingerprint,
         metrics=base.metrics,
         right_of_way=base.right_of_way,
@@ -454,6 +469,8 @@ def _parts(base: _Base, catalogs: _Refresher) -> Parts:
         contact=base.contact,
         gate=base.gate,
         submissions=base.store.submissions,
+        approvals=Approvals(base.store.database),
+        authenticity=base.store.submissions.chain.authenticity,
         catalogs=base.store.catalogs,
         web=base.slack,
         channels=base.channels,
@@ -472,6 +489,7 @@ def _routes(parts: Parts, tables: LiveTables) -> Routes:
     BucketSearch(parts).register(routes)
     TryAgain(parts, opener).register(routes)
     EnableCatalog(parts).register(routes)
+    DecideRequest(parts).register(routes)
     Status(parts, tables).register(routes)
     History(parts).register(routes)
     AppHome(parts, tables).register(routes)

@@ -13,10 +13,10 @@ from bot.clients import cloudflare_client, open_slack, services, slack_app_token
 from bot.cloudflare.access import CloudflareAccess
 from bot.cloudflare.pace import LocalPace
 from bot.metrics import Metrics
-from bot.model.catalog import Snapshot
+from bot.model.catalog import BucketKey, Snapshot
 from bot.model.clock import steady_clock
 from bot.model.clock_comparison import ClockComparison
-from bot.model.errors import BotError, StartRefused
+from bot.model.errors import BotError, SlackRefused, SlackTrouble, StartRefused
 from bot.model.finding import Check, Finding, Part
 from bot.model.role import Role
 from bot.operations.audit_webhook import Receiver, receiver_check, unsigned_check
@@ -26,10 +26,18 @@ from bot.operations.examiner import examine
 from bot.operations.exposed_files import find_exposed
 from bot.operations.installation import installation_check
 from bot.operations.network_checks import network_check
-from bot.operations.policy_source import Policy, find_in_policy, load_policy, name_policy
+from bot.operations.policy_source import (
+    Policy,
+    find_in_explanation,
+    find_in_policy,
+    find_unfit,
+    load_policy,
+    name_policy,
+)
 from bot.operations.ports import ports_check
+from bot.policy.explain import explain
 from bot.policy.file import PolicyBroken
-from bot.policy.gate import is_served
+from bot.policy.gate import Gate, Home, is_served
 from bot.policy.policy import list_ids
 from bot.settings import LoadedSettings, Settings
 from bot.slack.api import SlackWeb
@@ -37,6 +45,7 @@ from bot.slack.checks import slack_checks
 from bot.slack.checks.public_url import public_url_check
 from bot.slack.checks.transport import address_check, http_check
 from bot.slack.memberships import Memberships
+from bot.slack.profiles import Profiles
 from bot.slack.traffic import SlackTraffic
 from bot.storage.chain_start import read_authenticity
 from bot.storage.examination import examine_storage
@@ -67,6 +76,36 @@ async def check(
             found += each
     report.end(found)
     return found
+
+
+async def check_policy(settings: Settings, report: CheckReport, user_id: str, bucket: str) -> list[Finding]:
+    """Say for each verb which rule lets this user use this bucket or not, and why; Slack is asked about user groups."""
+    try:
+        policy = load_policy(settings)
+    except PolicyBroken as broken:
+        found = [*find_wrong_settings(broken.problems)]
+    else:
+        async with AsyncExitStack() as stack:
+            web, _, _ = await open_slack(settings, stack, SlackTraffic(ClockComparison()), Metrics())
+            key = BucketKey(account_id=settings.cloudflare_account_id, bucket=bucket)
+            found = await _explain(policy, web, user_id, key)
+    report.tell(found)
+    report.end(found)
+    return found
+
+
+async def _explain(policy: Policy, web: SlackWeb, user_id: str, key: BucketKey) -> list[Finding]:
+    memberships, profiles = Memberships(web, steady_clock()), Profiles(web, steady_clock())
+    try:
+        home = (await web.identify()).home
+    except (SlackRefused, SlackTrouble):  # then Slack says nothing of the person either
+        home = Home(team_id="", enterprise_id=None)
+    gate = Gate(policy.rules, home, memberships, profiles)
+    unfit = await gate.judge_person(user_id)
+    person = await gate.get_to_know(user_id)
+    troubles = map(memberships.trouble_with, list_ids(policy.rules).usergroups)
+    explained = map(find_in_explanation, explain(policy.rules, person, key))
+    return [*([find_unfit(unfit)] if unfit else []), *filter(None, (profiles.trouble, *troubles)), *explained]
 
 
 async def check_without_settings(
@@ -119,6 +158,7 @@ async def _list_slack_checks(
         web,
         traffic,
         Memberships(web, steady_clock()),
+        Profiles(web, steady_clock()),
         steady_clock(),
         listed=lambda: list_ids(policy.rules),
         is_only_examination=True,

@@ -85,7 +85,8 @@ def _head(text: str) -> "Head":
     from bot.storage.audit import Head
 
     number, _, signature = text.partition(":")
-    if not re.fullmatch("[1-9][0-9]{0,17}", number) or key_id_of(signature) is None:
+    is_signature = re.fullmatch("[0-9a-f]{16}", signature) or key_id_of(signature)
+    if not re.fullmatch("[1-9][0-9]{0,17}", number) or not is_signature:
         problem = "is not NUMBER:SIGNATURE, as the log, an export and `audit verify` write it"
         raise argparse.ArgumentTypeError(problem)
     return Head(number=int(number), signature=signature)
@@ -148,14 +149,14 @@ def run(role: str, not_hardened: Sequence[str]) -> None:
         from bot.model.role import Role
         from bot.operations.checks import log_doubts
         from bot.operations.logs import configure_logging
-        from bot.settings import SettingsError, load_settings
+        from bot.settings import SettingsError, find_secret_variables, load_settings
 
     configure_logging("info", None)  # before a word is printed: a full pipe or disk would stop the start at a warning
     try:
         loaded = load_settings(role=Role(role))
     except SettingsError as error:
         _refuse("The bot cannot start. Fix these settings:", *error.problems)
-    forget_variables(loaded.secret_variables)
+    forget_variables(find_secret_variables())
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_doubts(loaded, not_hardened)
     sys.setswitchinterval(0.001)  # the database's thread gets its turn sooner: a third more submissions per second
@@ -176,18 +177,29 @@ def run(role: str, not_hardened: Sequence[str]) -> None:
     _role,
     _argument("--json", action="store_true", dest="as_json", help="print a JSON object instead of lines"),
     _argument("--url", help="over HTTP, also send a signed request to the https:// URL at which Slack reaches the bot"),
+    _argument(
+        "--policy",
+        nargs=2,
+        metavar=("USER", "BUCKET"),
+        help="only say which rule lets this user id use this bucket, for each verb, and why",
+    ),
 )
-def check(role: str, url: str | None, not_hardened: Sequence[str], *, as_json: bool) -> None:
+def check(role: str, url: str | None, policy: list[str] | None, not_hardened: Sequence[str], *, as_json: bool) -> None:
     """Examine everything that the bot needs, and change nothing; exit code 1 if something has to be fixed."""
     with _imports():
         from bot.check import check as examine_everything
-        from bot.check import check_without_settings
+        from bot.check import check_policy, check_without_settings
+        from bot.model.catalog import is_bucket_name
         from bot.model.role import Role
+        from bot.model.slack_ids import SlackId
         from bot.operations.check_report import CheckReport, to_json
         from bot.operations.conditions import has_failed
+        from bot.operations.hardening import forget_variables
         from bot.operations.logs import configure_logging
-        from bot.settings import SettingsError, load_settings
+        from bot.settings import SettingsError, find_secret_variables, load_settings
 
+    if policy is not None and not (SlackId.USER.fits(policy[0]) and is_bucket_name(policy[1])):
+        _refuse("--policy takes the id of a user and the name of a bucket: --policy U0123ABCD my-bucket")
     configure_logging("critical", None)  # the findings say it all
     report = CheckReport(sys.stderr if as_json else sys.stdout)
     try:
@@ -195,7 +207,13 @@ def check(role: str, url: str | None, not_hardened: Sequence[str], *, as_json: b
     except SettingsError as error:
         found = asyncio.run(check_without_settings(error.problems, not_hardened, report))
     else:
-        found = asyncio.run(examine_everything(loaded, not_hardened, report, url))
+        forget_variables(find_secret_variables())
+        work = (
+            examine_everything(loaded, not_hardened, report, url)
+            if policy is None
+            else check_policy(loaded.settings, report, *policy)
+        )
+        found = asyncio.run(work)
     if as_json:
         _print(to_json(found) + "\n")
     sys.exit(has_failed(found))
@@ -229,17 +247,20 @@ def restored() -> None:
     """End all that the database holds open, after a restore that the bot cannot recognise. See docs/backup.md."""
     _clean_up_at_a_signal()
     from bot.model.errors import StartRefused
+    from bot.operations.hardening import forget_variables
     from bot.operations.logs import configure_logging
-    from bot.settings import SettingsError, find_no_settings, load_database_settings
+    from bot.settings import SettingsError, find_no_settings, find_secret_variables, load_database_settings
     from bot.storage.opening import end_after_a_restore
 
     configure_logging("info", None)
     try:
-        ended = asyncio.run(end_after_a_restore(load_database_settings()))
+        settings, hints = load_database_settings(), find_no_settings()
+        forget_variables(find_secret_variables())
+        ended = asyncio.run(end_after_a_restore(settings))
     except SettingsError as error:
         _refuse(*error.problems)
     except StartRefused as error:
-        _refuse(str(error), *find_no_settings())
+        _refuse(str(error), *hints)
     print(f"Open submissions that were ended: {ended}. The bot tells their users when it runs.")
 
 
@@ -375,8 +396,14 @@ def health() -> None:
         default="socket",
         help="how the fake Slack reaches the bot; default: %(default)s",
     ),
+    _argument(
+        "--four-eyes",
+        action="store_true",
+        dest="four_eyes",
+        help="with a policy: what one person submits, another one has to approve (choose who you are at the top)",
+    ),
 )
-def sandbox(port: int | None, transport: Literal["socket", "http"]) -> None:
+def sandbox(port: int | None, transport: Literal["socket", "http"], *, four_eyes: bool) -> None:
     """Try the bot without Slack and Cloudflare: everything runs on this machine, with a web page to use it."""
     from bot.sandbox.run import choose_port, run_sandbox
     from bot.slack.manifest import build_manifest
@@ -385,7 +412,11 @@ def sandbox(port: int | None, transport: Literal["socket", "http"]) -> None:
         free_port = choose_port(port)
     except OSError as error:
         _refuse(f"The page cannot listen on port {port} ({error.strerror}). Choose another one, or omit --port.")
-    sys.exit(asyncio.run(run_sandbox(port=free_port, transport=transport, manifest=build_manifest(None))))
+    sys.exit(
+        asyncio.run(
+            run_sandbox(port=free_port, transport=transport, manifest=build_manifest(None), four_eyes=four_eyes)
+        )
+    )
 
 
 @_command(

@@ -151,6 +151,7 @@ SLACK_METHODS: Final = (
     "chat.postMessage",
     "conversations.info",
     "usergroups.users.list",
+    "users.info",
     "views.open",
     "views.publish",
     "views.push",

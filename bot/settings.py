@@ -278,14 +278,10 @@ _SETTINGS_OF: Final[Mapping[Role, type[Settings]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedSettings:
-    """The settings, warnings for the operator, and the files that hold secrets, by the names of their settings.
-
-    `secret_variables` are the environment's that held secrets, also those that the role ignores.
-    """
+    """The settings, warnings for the operator, and the files that hold secrets, by the names of their settings."""
 
     settings: Settings
     warnings: list[str]
-    secret_variables: frozenset[str] = frozenset()
     secret_files: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -325,8 +321,12 @@ def load_settings(env_file: Path = Path(".env"), role: Role = Role.ALL) -> Loade
             "process (`keygen --audit PATH` makes one), or the bot does not start once that token is replaced"
         )
     files = _secret_files(variables, role) | ({str(env_file): env_file} if env_file.is_file() else {})
-    held = {name for name in os.environ if name in _secret_names() or name.upper() in PROXIES}
-    return LoadedSettings(settings=settings, warnings=warnings, secret_variables=frozenset(held), secret_files=files)
+    return LoadedSettings(settings=settings, warnings=warnings, secret_files=files)
+
+
+def find_secret_variables() -> list[str]:
+    """Return the names in the environment whose values are secrets, also those that the role ignores."""
+    return [name for name in os.environ if name in _secret_names() or name.upper() in PROXIES]
 
 
 def load_listen_settings(env_file: Path = Path(".env")) -> ListenSettings:

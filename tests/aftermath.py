@@ -16,18 +16,20 @@ from bot.sandbox.tokens import Behaviour, TokenKind, make_token
 from bot.sandbox.workspace import PATIENCE
 from tests.leaks import find_leaks
 from tests.scene import ADA, CROWD, GRACE, MALLORY, PLATFORM, Scene, is_result
-from tests.talkative import loggers_below_warning, tracked
+from tests.talkative import children, loggers_below_warning, tracked
 
 PRIVATE: Final = "G0INCID42"
 GLOBAL_KEY: Final = "cfk_" + "MADEUPKEY".ljust(40, "0") + "5a4db0c1"
 OAUTH: Final = "cfoat_" + "MADEUPOAUTH".ljust(40, "0") + "5a4db0c2"
 PROXY_LOGIN: Final = "operator:MADEUP-proxy-password"
+AUDIT_KEY: Final = "MADEUP-audit-key-5a4db0c35a4db0c35a4db0c3"
 PARTS: Final = {f"MADEUP{behaviour.value}" for behaviour in Behaviour} | {"MADEUPKEY", "MADEUPOAUTH"}
 """Of the marked tokens, one of which is in each."""
 
 SETTINGS: Final = {
     "R2_CREDENTIAL_LOG_LEVEL": "debug",
     "R2_CREDENTIAL_TTL": "30s",
+    "R2_CREDENTIAL_AUDIT_KEY": AUDIT_KEY,
     "HTTPS_PROXY": f"http://{PROXY_LOGIN}@127.0.0.1:9",  # not used: the fakes are reached over plain http
 }
 
@@ -51,6 +53,7 @@ class Aftermath:
     response_urls: Sequence[str]
     secrets: Mapping[str, str]
     results: Mapping[str, str] = field(default_factory=dict)
+    database: bytes = b""
 
     def find(self, place: str, texts: Sequence[str]) -> list[str]:
         """Return those of the texts that are in a place, in any encoding. An empty place is an error."""
@@ -67,16 +70,14 @@ class Watch:
     ) -> None:
         """Take `ports`: for each port for metrics that of health."""
         self._scene, self._ports, self._directories, self._notes = scene, ports, directories, notes
-        self._pages = self._processes = self._children = self._data = self._modals = b""
+        self._pages = self._processes = self._data = self._modals = b""
 
     async def look(self) -> None:
         """Look at what is gone when the bot ends."""
-        self._data = _read_files(self._directories)
+        self._data = read_files(self._directories)
         self._modals = repr([self._scene.slack.modal(user) for user in (ADA, GRACE, MALLORY, *CROWD)]).encode()
         for bot in self._scene.bots:
-            shown, children = _look_at(Path(f"/proc/{bot.pid}"))
-            self._processes += shown
-            self._children += children
+            self._processes += _look_at(Path(f"/proc/{bot.pid}"))
         async with aiohttp.ClientSession() as http:
             for metrics, health in self._ports.items():
                 for place in (f"{metrics}/metrics", f"{metrics}/readyz", f"{health}/readyz", f"{health}/nowhere"):
@@ -89,12 +90,12 @@ class Watch:
         return Aftermath(
             printed=printed,
             data_while_running=self._data,
-            data_afterwards=_read_files(self._directories),
+            data_afterwards=read_files(self._directories),
             traffic=scene.slack.traffic_received(),
             modals=self._modals,
             pages=self._pages,
             processes=self._processes,
-            children=self._children,
+            children=b"".join(map(children, self._notes)),
             tracker=b"".join(map(tracked, self._notes)),
             loggers=frozenset(name for notes in self._notes for name in loggers_below_warning(notes)),
             cloudflare=_out_of_place(scene.cloudflare),
@@ -113,9 +114,23 @@ def secrets_of(scene: Scene) -> dict[str, str]:
         "app token": config.app_token or "",
         "signing secret": config.signing_secret,
         "Cloudflare token": scene.cloudflare.api_token,
+        "audit key": AUDIT_KEY,
         "proxy login": PROXY_LOGIN,
         "proxy password": PROXY_LOGIN.partition(":")[2],
     }
+
+
+def read_files(places: Sequence[Path]) -> bytes:
+    """Return the content of these files, and of all files in these directories."""
+    paths = [path for place in places for path in (place, *sorted(place.rglob("*"))) if path.is_file()]
+    return b"\n".join(map(_read_if_there, paths))
+
+
+def _read_if_there(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # removed meanwhile
+        return b""
 
 
 def _out_of_place(cloudflare: FakeCloudflare) -> bytes:
@@ -127,18 +142,12 @@ def _out_of_place(cloudflare: FakeCloudflare) -> bytes:
     )
 
 
-def _read_files(directories: Sequence[Path]) -> bytes:
-    paths = [path for directory in directories for path in sorted(directory.rglob("*"))]
-    return b"\n".join(path.read_bytes() for path in paths if path.is_file())
-
-
-def _look_at(process: Path) -> tuple[bytes, bytes]:
-    """Return what `ps` shows of a process and, to root, its environment; and the ids of its children."""
+def _look_at(process: Path) -> bytes:
+    """Return what `ps` shows of a process and, to root, its environment."""
     environment = b""
     with suppress(PermissionError):
         environment = (process / "environ").read_bytes()
-    children = b"".join(path.read_bytes() for path in process.glob("task/*/children"))
-    return (process / "cmdline").read_bytes() + environment, children
+    return (process / "cmdline").read_bytes() + environment
 
 
 def _issued_urls(scene: Scene) -> Iterator[str]:
@@ -169,9 +178,15 @@ async def go_all_ways(scene: Scene, marked: Marked) -> None:
         scene.cloudflare.add_bucket(bucket)  # the last one does not exist at Cloudflare
     scene.slack.fail_next("chat.postMessage", status=503)
     scene.slack.fail_next("chat.postMessage", drop_connection=True)
+    few_at_once = asyncio.Semaphore(4)  # the talkative bot is slow
+
+    async def submit(at: int, bucket: str, token: str) -> None:
+        async with few_at_once:
+            await scene.submit(bucket, token, user=CROWD[at], channel=PRIVATE if at % 3 == 0 else PLATFORM)
+
     await asyncio.gather(
         *(
-            scene.submit(bucket, marked(behaviour), user=CROWD[at], channel=PRIVATE if at % 3 == 0 else PLATFORM)
+            submit(at, bucket, marked(behaviour))
             for at, (bucket, behaviour) in enumerate(zip(buckets, endings, strict=True))
         )
     )

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import io
-import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,15 +19,14 @@ from uuid import uuid4
 import httpx
 import pytest
 import pytest_asyncio
-import structlog
 from httpx._transports import default as httpx_transports
 from hypothesis import settings
 from playwright.async_api import Browser, async_playwright, expect
 
-from bot.operations.logs import configure_logging
 from bot.sandbox.workspace import PATIENCE
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
+from tests.captured_log import captured_log
 from tests.clock import Clock
 from tests.desk import Desk, open_desk
 from tests.make import CHAIN
@@ -204,15 +202,8 @@ def clock() -> Clock:
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     """Capture every line that the program logs at level debug and above."""
-    root, ours = logging.getLogger(), logging.getLogger("bot")
-    handlers, levels = root.handlers[:], (root.level, ours.level)
-    stream = io.StringIO()
-    configure_logging("debug", "json", stream)
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
-    structlog.reset_defaults()
+    with captured_log() as stream:
+        yield stream
 
 
 @pytest_asyncio.fixture

@@ -33,18 +33,21 @@ from bot.slack.channels import Channels
 from bot.slack.inbound.bolt import build_bolt_app
 from bot.slack.inbound.http import HttpIngress
 from bot.slack.inbound.ingress import Ingress
+from bot.slack.inbound.owner import Owner
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
 from bot.slack.messages import render
 from bot.slack.messages.redacted import RedactedResult
+from bot.slack.profiles import Profiles
 from bot.slack.response_url import SlackPost
 from bot.slack.stories.live_table import LiveTables
 from bot.slack.stories.no_catalog import OPEN_ANYWAY
 from bot.slack.stories.parts import Parts
 from bot.slack.stories.visibility import Visibility
+from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import ACCOUNT, CHAIN, make_key
+from tests.make import ACCOUNT, AUTHENTICITY, CHAIN, make_key
 
 if TYPE_CHECKING:
     from tests.clock import Clock
@@ -73,6 +76,7 @@ class Desk:
 
     slack: FakeSlack
     submissions: Submissions
+    approvals: Approvals
     catalogs: Catalogs
     database_path: Path
     clock: "Clock"
@@ -80,6 +84,7 @@ class Desk:
     web: SlackWeb
     http: aiohttp.ClientSession
     memberships: Memberships
+    profiles: Profiles
     contact: str = "#data-platform"
     dispatched: list[BucketKey] = field(default_factory=list)
     looks: list[str] = field(default_factory=list)
@@ -90,13 +95,15 @@ class Desk:
         """Start, or restart with another allowlist or other rules, as an operator would."""
         home = Home(team_id=self.slack.config.team_id, enterprise_id=enterprise_id)
         rules = [rule for each in policy for rule in (each.rules() if isinstance(each, Allowlist) else (each,))]
-        gate = Gate(rules, home, self.memberships)
+        gate = Gate(rules, home, self.memberships, self.profiles)
         parts = Parts(
             account_id=ACCOUNT,
             ttl=TTL,
             contact=self.contact,
             gate=gate,
             submissions=self.submissions,
+            approvals=self.approvals,
+            authenticity=AUTHENTICITY,
             catalogs=self.catalogs,
             web=self.web,
             channels=Channels(self.web, gate.allows_channel, self.clock),
@@ -106,7 +113,8 @@ class Desk:
             visibility=Visibility(self.catalogs, self.clock),
         )
         self.tables = LiveTables(parts)
-        ingress = Ingress(build_bolt_app(_routes(parts, self.tables), home), self.key_ring, ACCOUNT, self.clock)
+        app = build_bolt_app(_routes(parts, self.tables), home)
+        ingress = Ingress(app, self.key_ring, ACCOUNT, self.clock, owner=Owner(self.web))
         self.door = HttpIngress(ingress, [SignatureVerifier(self.slack.config.signing_secret)])
 
     async def know_catalogs(self, *more: str) -> None:
@@ -184,6 +192,7 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
         desk = Desk(
             slack=slack,
             submissions=Submissions(database, CHAIN),
+            approvals=Approvals(database),
             catalogs=Catalogs(database, ACCOUNT),
             database_path=path,
             clock=clock,
@@ -191,6 +200,7 @@ async def open_desk(database: SqliteDatabase, path: Path, clock: "Clock") -> Asy
             web=slack_web,
             http=http,
             memberships=Memberships(slack_web, clock),
+            profiles=Profiles(slack_web, clock),
         )
 
         async def handle(request: web.Request) -> web.Response:
@@ -249,6 +259,12 @@ def of_no_team(payload: JsonObject) -> JsonObject:
     return payload | {"team": None, "user": user, "view": view}
 
 
+def of_no_team_in_our_view(payload: JsonObject) -> JsonObject:
+    """Name no workspace but that of the view, which is ours for anyone who presses."""
+    user = {name: value for name, value in payload["user"].items() if name != "team_id"}
+    return payload | {"team": None, "user": user}
+
+
 Forge = Callable[[JsonObject], JsonObject]
 STRANGERS: dict[str, tuple[Forge, str]] = {
     "on no list": (as_mallory, "not on the list"),
@@ -256,6 +272,7 @@ STRANGERS: dict[str, tuple[Forge, str]] = {
     "a person of another workspace": (of_another_team, "you belong to another one"),
     "a view of another workspace": (in_a_view_of_another_team, "you belong to another one"),
     "of no workspace": (of_no_team, "you belong to another one"),
+    "of no workspace, in a view of ours": (of_no_team_in_our_view, "you belong to another one"),
 }
 
 

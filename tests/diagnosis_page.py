@@ -30,10 +30,12 @@ from bot.delivery.verify import Questions
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.errors import (
     AccessRefused,
+    ApprovalNotAsked,
     BotError,
     DatabaseRestored,
     DeadlineReached,
     GivenUp,
+    NotApproved,
     NotStorable,
     SealedValueUnreadable,
     TokenLivesTooLong,
@@ -259,6 +261,11 @@ _SECTIONS: tuple[tuple[str, str, tuple[type[BotError], ...]], ...] = (
         "Permissions",
         "Shown at once to the person. Checked again before each step; a refusal then ends as *denied*.",
         (AccessRefused,),
+    ),
+    (
+        "Four eyes",
+        "Ends as *not approved*, or *failed* where nobody could be asked; nothing is written.",
+        (NotApproved, ApprovalNotAsked),
     ),
     (
         "Time and keys",

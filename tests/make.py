@@ -4,10 +4,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from bot.model.approval import Request
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, StoredCredential
 from bot.model.submission import (
     Findings,
     NewSubmission,
+    Pending,
     Sealed,
     SealedToken,
     State,
@@ -25,6 +27,7 @@ CHAIN = AuditChain(Authenticity(["made up, and long enough for a key of the audi
 LAKE = BucketKey(account_id=ACCOUNT, bucket="lake")
 TOKEN = TokenFacts(id="0f" * 16, owner=TokenKind.ACCOUNT, expires_at=NOW + timedelta(days=90))
 FINDINGS = Findings(token=TOKEN, unchecked=frozenset(), credential=CredentialStatus.PRESENT)
+AUTHENTICITY = CHAIN.authenticity
 
 BAD_BUCKETS = {
     "capital letter": "Analytics",
@@ -142,3 +145,15 @@ def _with_deadline(fields: dict[str, Any]) -> dict[str, Any]:
     """Derive `expires_at` from `accepted_at`, unless it is given."""
     accepted_at: datetime = fields.get("accepted_at", NOW)
     return {"expires_at": accepted_at + timedelta(hours=1), "task": Task.STORE} | fields
+
+
+class NobodyAsked:
+    """Posts no message to approvers: no rule of these tests needs one."""
+
+    async def post_request(self, pending: Pending) -> str | None:
+        """Fail the test."""
+        raise AssertionError(pending.submission.id)
+
+    async def close_request(self, submission: Submission, request: Request) -> None:
+        """Fail the test."""
+        raise AssertionError(submission.id, request)

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -11,14 +11,15 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from bot.check import check
+from bot.check import check, check_policy
 from bot.model.finding import Finding, Mark, Part
 from bot.operations.check_report import CheckReport
+from bot.operations.conditions import has_failed
 from bot.sandbox.cloudflare import FakeCloudflare
 from bot.sandbox.process import bot_environment
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.tokens import Behaviour
-from bot.settings import load_settings
+from bot.settings import LoadedSettings, load_settings
 
 
 class Examine(Protocol):
@@ -26,6 +27,9 @@ class Examine(Protocol):
 
     def __call__(self, changes: Mapping[str, str], url: str | None = None) -> Awaitable[dict[Part, list[Finding]]]:
         """Return the findings of each part, with these settings on top of good ones."""
+
+
+Explain = Callable[[str], Awaitable[list[Finding]]]
 
 
 @pytest_asyncio.fixture
@@ -37,23 +41,50 @@ async def cloudflare() -> AsyncIterator[FakeCloudflare]:
 
 
 @pytest_asyncio.fixture
-async def examine(
-    cloudflare: FakeCloudflare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Examine]:
-    """Return a function that runs the command with these settings on top, and returns the findings of each part."""
+async def slack() -> AsyncIterator[FakeSlack]:
+    """Start a Slack."""
+    async with FakeSlack() as small:
+        yield small
+
+
+@pytest.fixture
+def load(
+    slack: FakeSlack, cloudflare: FakeCloudflare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Mapping[str, str]], LoadedSettings]:
+    """Return a function that loads these settings on top of good ones."""
     for name in [name for name in os.environ if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_"))]:
         monkeypatch.delenv(name)
-    async with FakeSlack() as slack:
 
-        async def run(changes: Mapping[str, str], url: str | None = None) -> dict[Part, list[Finding]]:
-            environment = bot_environment(slack, cloudflare, tmp_path / "data", "socket", 0)
-            for name, value in (environment | dict(changes)).items():
-                if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_")):
-                    monkeypatch.setenv(name, value)
-            found = await check(load_settings(tmp_path / "no.env"), [], CheckReport(io.StringIO()), url)
-            return {part: [each for each in found if each.part is part] for part in Part}
+    def load_with(changes: Mapping[str, str]) -> LoadedSettings:
+        environment = bot_environment(slack, cloudflare, tmp_path / "data", "socket", 0)
+        for name, value in (environment | dict(changes)).items():
+            if name.startswith(("SLACK_", "CLOUDFLARE_", "R2_CREDENTIAL_")):
+                monkeypatch.setenv(name, value)
+        return load_settings(tmp_path / "no.env")
 
-        yield run
+    return load_with
+
+
+@pytest.fixture
+def examine(load: Callable[[Mapping[str, str]], LoadedSettings]) -> Examine:
+    """Return a function that runs the command with these settings on top, and returns the findings of each part."""
+
+    async def run(changes: Mapping[str, str], url: str | None = None) -> dict[Part, list[Finding]]:
+        found = await check(load(changes), [], CheckReport(io.StringIO()), url)
+        return {part: [each for each in found if each.part is part] for part in Part}
+
+    return run
+
+
+@pytest.fixture
+def explain(load: Callable[[Mapping[str, str]], LoadedSettings], policy: Path) -> Explain:
+    """Return a function that says what the policy lets a user do with a bucket."""
+
+    async def run(user: str) -> list[Finding]:
+        settings = load({**NO_LISTS, "R2_CREDENTIAL_POLICY": str(policy)}).settings
+        return await check_policy(settings, CheckReport(io.StringIO()), user, "lake")
+
+    return run
 
 
 async def test_a_whole_check_writes_nothing_to_cloudflare(cloudflare: FakeCloudflare, examine: Examine) -> None:
@@ -86,6 +117,97 @@ async def test_the_public_url_is_examined_on_request(examine: Examine) -> None:
     [found] = (await examine({}, "https://bot.example.com"))[Part.TRANSPORT]
     assert (found.event, found.mark) == ("public_url_wrong", Mark.FAILED)
     assert "unset SLACK_APP_TOKEN" in found.fix
+
+
+OF_GROUP = '[[rule]]\nusergroups = ["S0DATAENG"]\n'
+NO_LISTS = dict.fromkeys(("R2_CREDENTIAL_ALLOWED_USERGROUPS", "R2_CREDENTIAL_ALLOW_ENABLE"), "")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a policy."""
+    path.write_text(text)
+    path.chmod(0o600)
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """Return the path of a policy that names a group."""
+    path = tmp_path / "policy.toml"
+    write(path, OF_GROUP)
+    return path
+
+
+async def test_a_policy_is_examined(examine: Examine, policy: Path) -> None:
+    """Its rules are counted, and the ids that it names are looked up; what is wrong with one names the file."""
+    settings = {**NO_LISTS, "R2_CREDENTIAL_POLICY": str(policy)}
+    found = await examine(settings)
+    assert [each.event for each in found[Part.POLICY]] == ["policy_holds"]
+    assert [each.mark for each in found[Part.PEOPLE]] == [Mark.OK]
+    write(policy, '[[rule]]\nusergroups = ["S0NOPE1234"]\nbuckets = ["pond*"]')
+    found = await examine(settings)
+    assert {each.setting for each in found[Part.PEOPLE]} == {"R2_CREDENTIAL_POLICY"}
+    assert [each.setting for each in found[Part.CATALOGS]] == ["R2_CREDENTIAL_POLICY"]
+
+
+async def test_each_fault_of_a_policy_is_a_cross(examine: Examine, policy: Path) -> None:
+    """As faults of settings are."""
+    write(policy, f"{OF_GROUP}bukets = []\nverbs = []\n")
+    found = await examine({**NO_LISTS, "R2_CREDENTIAL_POLICY": str(policy)})
+    assert [(each.event, each.mark, each.setting) for each in found[Part.SETTINGS]] == [
+        ("setting_wrong", Mark.FAILED, "R2_CREDENTIAL_POLICY")
+    ] * 2
+    assert found[Part.SLACK] == []
+
+
+EXPLAINED = {
+    "a member": ("U0ADA0001", ["policy_allows"] * 4 + ["policy_refuses"] * 3),
+    "a stranger": ("U0MALLORY", ["policy_refuses"] * 7),
+}
+
+
+@pytest.mark.parametrize(("user", "events"), EXPLAINED.values(), ids=EXPLAINED)
+async def test_a_policy_is_explained(explain: Explain, user: str, events: list[str]) -> None:
+    """For each verb, and a no is nothing to fix."""
+    found = await explain(user)
+    assert [each.event for each in found] == events
+    assert {each.mark for each in found} == {Mark.OK}
+    assert [each.known["verb"] for each in found][:2] == ["store", "check"]
+
+
+@pytest.mark.parametrize("user", ["U0GUEST01", "U0DEPART1"], ids=["a guest", "who has left"])
+async def test_no_policy_lets_in_who_is_no_member(explain: Explain, policy: Path, user: str) -> None:
+    """Whatever the rules say, and that is said first."""
+    write(policy, f'[[rule]]\nusers = ["{user}"]\n')
+    found = await explain(user)
+    assert [each.event for each in found][:2] == ["policy_refuses_person", "policy_allows"]
+    assert found[0].mark is Mark.FAILED
+
+
+async def test_a_policy_is_not_explained_where_slack_says_nothing_of_the_person(
+    explain: Explain, slack: FakeSlack
+) -> None:
+    """Nor does it refuse for good."""
+    slack.fail_next("users.info", status=503)
+    first, *_ = await explain("U0ADA0001")
+    assert first.event == "policy_unsure"
+
+
+async def test_a_policy_is_not_explained_where_slack_is_silent(explain: Explain, slack: FakeSlack) -> None:
+    """What is not known has to be fixed, and it is said why."""
+    slack.fail_next("usergroups.users.list", status=503)
+    found = await explain("U0ADA0001")
+    assert [each.event for each in found] == [
+        "usergroup_not_asked",
+        *["policy_unsure"] * 4,
+        *["policy_refuses"] * 3,
+    ]
+    assert has_failed(found)
+
+
+async def test_a_broken_policy_is_not_explained(explain: Explain, policy: Path) -> None:
+    """Its faults are told instead."""
+    write(policy, "[[rule]]")
+    assert [each.event for each in await explain("U0ADA0001")] == ["setting_wrong"]
 
 
 async def test_the_audits_webhook_is_asked_without_an_entry(examine: Examine) -> None:

@@ -592,3 +592,20 @@ def test_the_manifest_does_not_wait_for_the_bot() -> None:
     )
     assert ended.stderr.split() == []
     assert ended.stdout == build_manifest(None)
+
+
+@pytest.mark.parametrize("words", [("ada", "lake"), ("U0ALICE", "A lake"), ("S0DATA", "lake")])
+def test_a_policy_is_explained_for_ids_and_names_only(words: tuple[str, str]) -> None:
+    """Anything else is a slip."""
+    ended = call("check", "--policy", *words)
+    assert (ended.exit_code, ended.stdout) == (REFUSED, "")
+    assert ended.stderr.startswith("--policy takes the id of a user and the name of a bucket")
+
+
+def test_the_lists_are_explained_like_rules() -> None:
+    """As a process, with JSON on stdout; a listed user needs no answer of Slack's."""
+    ended = call_process("check", "--json", "--policy", "U0ALICE", "lake", environment=GOOD)
+    said = json.loads(ended.stdout)
+    assert (ended.returncode, said["ok"]) == (0, True)
+    assert said["findings"][0]["text"] == "store: yes, by R2_CREDENTIAL_ALLOWED_* in any channel"
+    assert "policy:" in ended.stderr

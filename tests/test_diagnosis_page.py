@@ -2,7 +2,15 @@
 
 from bot.cloudflare.diagnosis import ERROR_OF_CLIENT_CODE, ERROR_OF_CODE, ERROR_OF_STATUS
 from bot.cloudflare.errors import CloudflareError, OperatorError, TokenRefusal
-from bot.model.errors import AccessRefused, DatabaseRestored, GivenUp, NotStorable, SealedValueUnreadable, leaves
+from bot.model.errors import (
+    AccessRefused,
+    DatabaseRestored,
+    GivenUp,
+    NotApproved,
+    NotStorable,
+    SealedValueUnreadable,
+    leaves,
+)
 from tests.diagnosis_page import ACTORS, COMMAND, DOCUMENT, ask_all, build_document, list_samples
 
 
@@ -15,7 +23,7 @@ def test_the_page_matches_the_code() -> None:
 def test_every_cause_is_listed_once() -> None:
     """Cloudflare's errors, refusals of the form and of the gate, and what came too late or cannot be opened."""
     written = DOCUMENT.read_text(encoding="utf-8")
-    kinds = (CloudflareError, NotStorable, GivenUp, DatabaseRestored, AccessRefused, SealedValueUnreadable)
+    kinds = (CloudflareError, NotStorable, GivenUp, DatabaseRestored, AccessRefused, SealedValueUnreadable, NotApproved)
     for error in (leaf for kind in kinds for leaf in leaves(kind)):
         assert written.count(f" | `{error.code}` | {ACTORS[error.who_acts]} | ") == 1
 

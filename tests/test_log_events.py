@@ -32,6 +32,8 @@ ALSO_EXPLAINED = (
     "submission_interrupted",
     "submission_ended",
     "result_posted",
+    "approval_asked",
+    "decision_received",
 )
 """Events below warning that an operator searches for."""
 

@@ -18,6 +18,7 @@ import structlog
 from bot.cloudflare.budget import Urgency
 from bot.cloudflare.client import CloudflareClient, Turn
 from bot.cloudflare.errors import CloudflareError, Throttled
+from bot.delivery.asking import Asking
 from bot.delivery.endings import end_unwritten, give_up
 from bot.delivery.kept import KeptMoves
 from bot.delivery.opener import Opener
@@ -30,7 +31,15 @@ from bot.delivery.step import MaySend, Step, Tools
 from bot.delivery.step_log import follow_step, following, log_wait
 from bot.metrics import RETRIED, STEPS, Metrics
 from bot.model.catalog import BucketKey, CredentialStatus
-from bot.model.errors import AccessRefused, BotError, DatabaseTrouble, LeaseLost, SealedValueUnreadable
+from bot.model.errors import (
+    AccessRefused,
+    ApprovalNotAsked,
+    BotError,
+    DatabaseTrouble,
+    LeaseLost,
+    NotApproved,
+    SealedValueUnreadable,
+)
 from bot.model.memory import Memory
 from bot.model.move import Changes, Move
 from bot.model.reference import about
@@ -48,7 +57,14 @@ LOOK_EVERY: Final = timedelta(seconds=1)
 """How often a waiting check asks whether a write of its own bucket has become due."""
 
 _STALE_AFTER: Final = timedelta(milliseconds=100)
-_FAILURES: Final = (AccessRefused, CloudflareError, SealedValueUnreadable, DatabaseTrouble)
+_FAILURES: Final = (
+    AccessRefused,
+    NotApproved,
+    ApprovalNotAsked,
+    CloudflareError,
+    SealedValueUnreadable,
+    DatabaseTrouble,
+)
 """The errors of a step that `Retry` decides on; any other one is a bug."""
 
 _log = structlog.get_logger()
@@ -75,6 +91,7 @@ class Delivery:
         key_ring: KeyRing,
         gate: Gate,
         poster: Poster,
+        asking: Asking,
         clock: Callable[[], datetime],
         fresh_token_patience: timedelta,
         jitter: Callable[[], float] = random.random,
@@ -90,12 +107,13 @@ class Delivery:
         self._clock = clock
         self._look_every = look_every
         self._retry = Retry(clock, jitter)
-        self._report = Report(poster, clock, self._metrics)
+        self._report = Report(poster, clock, asking.close, self._metrics)
         tools = Tools(
             gate=gate,
             cloudflare=cloudflare,
             opener=Opener(key_ring, cloudflare.account_id),
             catalogs=catalogs,
+            asking=asking,
             retry=self._retry,
             clock=clock,
             fresh_token_patience=fresh_token_patience,

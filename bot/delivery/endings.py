@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from bot.cloudflare.errors import Refusal
-from bot.model.errors import BotError, NeverSent, error_of_code
+from bot.model.errors import BotError, NeverSent, NotApprovedInTime, error_of_code
 from bot.model.move import Changes, Move
 from bot.model.submission import State, Submission
 
@@ -30,7 +30,8 @@ def give_up(submission: Submission, now: datetime) -> Move:
     cause = error_of_code(submission.error_code) if submission.error_code else None
     landed = submission.possibly_written
     if submission.attempts == 0 and cause is None:
-        return Move(to=State.EXPIRED, at=now, because=NeverSent())
+        is_unapproved = submission.state is State.AWAITING_APPROVAL
+        return Move(to=State.EXPIRED, at=now, because=NotApprovedInTime() if is_unapproved else NeverSent())
     is_refused = cause is not None and issubclass(cause, Refusal)
     ending = State.UNCERTAIN if landed else State.REFUSED if is_refused else State.FAILED
     return Move(to=ending, at=now, supersedes=landed)

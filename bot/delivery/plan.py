@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from bot.delivery.approve import Approve
 from bot.delivery.confirm import Confirm
 from bot.delivery.enable import Enable
 from bot.delivery.permit import Permit
@@ -14,8 +15,8 @@ from bot.model.submission import Task
 Plan = tuple[type[Step], ...]
 
 PLANS: Final[Mapping[Task, Plan]] = {
-    Task.STORE: (Permit, Verify, Store, Confirm),
+    Task.STORE: (Permit, Verify, Approve, Store, Confirm),
     Task.CHECK: (Permit, Verify),
-    Task.ENABLE: (Permit, Enable),
+    Task.ENABLE: (Permit, Approve, Enable),
 }
 """Steps that are done are skipped; the report follows the last step, or the one that ended the submission."""

@@ -4,7 +4,7 @@ Only one message appears: each attempt has the same `client_msg_id`, and an unre
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -13,7 +13,7 @@ import structlog
 from bot.metrics import RETRIED, STEPS, Metrics
 from bot.model.errors import SlackTrouble
 from bot.model.move import Changes, Move
-from bot.model.submission import RESPONSE_URL_LIFETIME, Pending, Posted, Way
+from bot.model.submission import RESPONSE_URL_LIFETIME, Pending, Posted, Submission, Way
 
 _SHORTEST_PAUSE: Final = timedelta(seconds=2)
 _LONGEST_PAUSE: Final = timedelta(minutes=5)
@@ -31,16 +31,25 @@ class Poster(Protocol):
 class Report:
     """Posts the final message of a submission that has ended. It follows every plan but is part of none."""
 
-    def __init__(self, poster: Poster, clock: Callable[[], datetime], metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        poster: Poster,
+        clock: Callable[[], datetime],
+        close_request: Callable[[Submission], Awaitable[None]],
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Take `close_request`, which ends an approver's message and raises SlackTrouble, as posting does."""
         self._metrics = metrics or Metrics()
         self._poster = poster
         self._clock = clock
+        self._close_request = close_request
 
     async def take(self, pending: Pending) -> Move:
         """Post it. If recording that fails, the delivery repeats only the recording."""
         submission, asked_at = pending.submission, self._clock()
         began = time.monotonic()  # the clock may be set meanwhile, and no histogram counts backwards
         try:
+            await self._close_request(submission)
             posted = await self._poster.post_result(pending)
         except SlackTrouble as error:
             self._metrics.count(RETRIED, error.code)

@@ -6,7 +6,7 @@ from typing import Final
 
 from bot.cloudflare.errors import CloudflareError, Refusal
 from bot.delivery.endings import end_unwritten
-from bot.model.errors import AccessRefused, BotError
+from bot.model.errors import AccessRefused, ApprovalNotAsked, BotError, NotApproved
 from bot.model.move import Changes, Move
 from bot.model.submission import State, Submission, Task
 
@@ -51,7 +51,7 @@ def wait(submission: Submission, at: datetime, because: BotError, changes: Chang
 
 
 def _ending_after(error: BotError) -> State:
-    if isinstance(error, AccessRefused):
+    if isinstance(error, AccessRefused | NotApproved):
         return State.DENIED
     return State.REFUSED if isinstance(error, Refusal) else State.FAILED
 
@@ -61,10 +61,10 @@ def pause_after(error: BotError, submission: Submission, now: datetime, jitter: 
 
     After the n-th attempt to write, the ceiling is 2^n seconds; before the first, the time since acceptance.
     """
-    if isinstance(error, CloudflareError) and error.retry_after:  # "0" must not become a busy loop
+    if isinstance(error, CloudflareError | ApprovalNotAsked) and error.retry_after:  # "0" must not become a busy loop
         return max(error.retry_after, _SHORTEST)
     waited = now - submission.accepted_at
-    if isinstance(error, AccessRefused):
+    if isinstance(error, AccessRefused | ApprovalNotAsked):
         return min(max(waited, _SHORTEST_FOR_SLACK), _LONGEST)
     ceiling = (
         timedelta(seconds=2 ** min(submission.attempts, _MOST_DOUBLINGS))

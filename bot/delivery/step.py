@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar
 
 from bot.cloudflare.client import CloudflareClient, Turn
+from bot.delivery.asking import Asking
 from bot.delivery.opener import Opener
 from bot.delivery.retry import Retry
 from bot.model.move import Move
@@ -26,6 +27,7 @@ class Tools:
     cloudflare: CloudflareClient
     opener: Opener
     catalogs: Catalogs
+    asking: Asking
     retry: Retry
     clock: Callable[[], datetime]
     fresh_token_patience: timedelta

@@ -40,9 +40,12 @@ class Verify(Step):
     label = "Verify the token and the catalog"
 
     def is_done(self, submission: Submission, now: datetime) -> bool:
-        """Return whether the findings are still valid, or no longer needed."""
+        """Return whether the findings are still valid, or no longer needed.
+
+        While an approver is asked, the token is not opened: the checks are repeated after the approval.
+        """
         is_fresh = submission.checked_at is not None and now - submission.checked_at < CHECK_LIFETIME
-        return is_fresh or submission.state is State.CONFIRMING
+        return is_fresh or submission.state in (State.AWAITING_APPROVAL, State.CONFIRMING)
 
     async def take(self, pending: Pending, turn: Turn, may_send: MaySend) -> Move | None:
         """Open the token, ask about it, drop it, and judge the answers."""

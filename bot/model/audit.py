@@ -20,6 +20,8 @@ class Event(StrEnum):
     """Recorded before the request leaves: what follows may or may not have reached the slot."""
     WRITTEN = "written"
     ENDED = "ended"
+    RESTORED = "restored"
+    """A backup of the database was put back: what was recorded after it is missing, and what it held open has ended."""
     PEOPLE_FORGOTTEN = "people_forgotten"
 
 

@@ -34,9 +34,21 @@ BotError
 │   ├── NotAnApprover
 │   ├── OwnRequest
 │   ├── UsergroupUnreadable
-│   └── MembershipUnknown
+│   ├── MembershipUnknown
+│   ├── NotAMember
+│   └── PersonUnknown
+├── NotApproved                an approval is needed, and there is none that counts
+│   ├── ApprovalDenied
+│   ├── ApprovalMissing
+│   ├── ApprovalOutdated
+│   ├── ApproverRemoved
+│   └── DecisionForged
+├── ApprovalNotAsked           the approver's message could not be posted
+│   ├── ApprovalUnposted
+│   └── ApprovalChannelUnfit
 ├── GivenUp                    the submission's deadline passed
 │   ├── NeverSent
+│   ├── NotApprovedInTime
 │   └── DeadlineReached
 ├── DatabaseRestored           a backup of the database was put back, in which the submission was open
 ├── UnknownCause               a code of another version of the bot, or a damaged record
@@ -46,7 +58,8 @@ BotError
     ├── SlackTimedOut
     └── SlackConnectionBroke
 
-Errors that pass are also `Transient`: CloudflareTrouble, DatabaseTrouble, MembershipUnknown, SlackTrouble.
+Errors that pass are also `Transient`: ApprovalNotAsked, CloudflareTrouble, DatabaseTrouble, MembershipUnknown,
+PersonUnknown, SlackTrouble.
 """
 
 # ruff: noqa: N818 - the leaves are named for what happened, as in the documents
@@ -483,6 +496,121 @@ class MembershipUnknown(
     who_acts = WhoActs.NOBODY
 
 
+class NotAMember(AccessRefused):
+    """Slack calls the person a guest, a bot, a stranger, deactivated, or not joined yet: refused even if listed."""
+
+    code = "not_a_member"
+    user_message = (
+        "Slack says that you are a guest, or no active member of this workspace. Only its full members can use this "
+        "bot."
+    )
+
+
+class PersonUnknown(
+    AccessRefused,
+    Transient,
+    told=Told(
+        waiting="Slack does not say whether the person is an active member of the workspace.",
+        lasted="Slack did not say whether the person is an active member of the workspace.",
+        at_once=(
+            "Slack did not say whether you are an active member of this workspace, so the bot refuses. Try again in a "
+            "minute."
+        ),
+    ),
+):
+    """Slack did not answer what it knows of the person, nor lately; when in doubt, the bot refuses."""
+
+    code = "person_unknown"
+    who_acts = WhoActs.NOBODY
+
+
+# Four eyes.
+
+
+class NotApproved(BotError):
+    """An approval is needed by the rule that applies, and there is none that counts."""
+
+    who_acts = WhoActs.YOU
+
+
+class ApprovalDenied(NotApproved):
+    """An approver said no."""
+
+    code = "approval_denied"
+    cause = "An approver denied it."
+    fixes = ("Ask the approver why.",)
+
+
+class ApprovalMissing(NotApproved):
+    """A rule that needs an approval came to apply only when the token was about to be sent."""
+
+    code = "approval_missing"
+    cause = "By now, a rule says that this needs an approval, and nobody was asked for it."
+    fixes = (PASTE_AGAIN,)
+
+
+class ApprovalOutdated(NotApproved):
+    """What would be stored is no longer what the approver saw."""
+
+    code = "approval_outdated"
+    cause = "What Cloudflare says of this token has changed since it was approved, so the approval does not count."
+    fixes = (PASTE_AGAIN,)
+
+
+class ApproverRemoved(NotApproved):
+    """The person who approved it was removed from the approvers since."""
+
+    code = "approver_removed"
+    cause = "The person who approved it may no longer do that, so the approval does not count."
+    fixes = ("Submit it again, and ask another approver.",)
+
+
+class DecisionForged(NotApproved):
+    """The record of the decision was not signed by the bot: someone else wrote or changed it."""
+
+    code = "decision_forged"
+    who_acts = WhoActs.OPERATOR
+    user_message = "The bot's record of the decision was not made by the bot, so it does not count."
+    operator_fix = "find out who writes to this database besides the bot"
+
+
+class ApprovalNotAsked(Transient, told=None):
+    """The message that asks for an approval could not be posted; `retry_after` is how long Slack asked to wait."""
+
+    def __init__(self, retry_after: timedelta | None = None) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+
+class ApprovalUnposted(
+    ApprovalNotAsked,
+    told=Told(
+        waiting="Slack does not take the message that asks for the approval.",
+        lasted="Slack did not take the message that asks for the approval.",
+        at_once="Slack did not take the message that asks for the approval. Try again in a minute.",
+    ),
+):
+    """Slack gave no usable answer."""
+
+    code = "approval_unposted"
+
+
+class ApprovalChannelUnfit(
+    ApprovalNotAsked,
+    told=Told(
+        waiting="The bot cannot post in the channel where this has to be approved: someone there has to invite it.",
+        lasted="The bot could not post in the channel where this had to be approved.",
+        at_once="The bot cannot post in the channel where this has to be approved. Try again when it was invited.",
+    ),
+):
+    """The channel is not allowed, archived, shared with another company, or the bot is not in it."""
+
+    code = "approval_channel_unfit"
+    who_acts = WhoActs.OPERATOR
+    operator_fix = "invite the bot to the channel, or name another one as approval_channel of the rule"
+    setting = "R2_CREDENTIAL_POLICY"
+
+
 # Time.
 
 
@@ -498,6 +626,14 @@ class NeverSent(GivenUp):
     code = "expired"
     cause = "The deadline passed before its turn came: nothing was written, and the token was erased."
     fixes = (PASTE_AGAIN,)
+
+
+class NotApprovedInTime(GivenUp):
+    """The deadline passed while the submission waited for an approval."""
+
+    code = "not_approved_in_time"
+    cause = "No approval came in time: nothing was written, and the token was erased."
+    fixes = ("Submit the token again, and tell an approver.",)
 
 
 class DeadlineReached(GivenUp):
@@ -554,14 +690,20 @@ class SlackRefused(BotError):
 
 
 class SlackTrouble(Transient, told=None):
-    """Slack gave no usable answer; `retry_after` is how long it asked to wait, if it did. `why` is for the operator."""
+    """Slack gave no usable answer; `retry_after` is how long it asked to wait, if it did.
+
+    `why` is for the operator; `status` is that of an HTTP answer in another format than Slack's.
+    """
 
     who_acts = WhoActs.NOBODY
 
-    def __init__(self, retry_after: timedelta | None = None, why: NoAnswer | None = None) -> None:
+    def __init__(
+        self, retry_after: timedelta | None = None, why: NoAnswer | None = None, *, status: int | None = None
+    ) -> None:
         super().__init__(retry_after)
         self.retry_after = retry_after
         self.why = why or NoAnswer(because="it gave no usable answer")
+        self.status = status
 
 
 class SlackUnavailable(

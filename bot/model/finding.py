@@ -22,6 +22,7 @@ class Part(StrEnum):
 
     START = "start"
     SETTINGS = "settings"
+    POLICY = "policy"
     INSTALLATION = "installation"
     PROCESS = "process"
     FILES = "files"
@@ -29,6 +30,7 @@ class Part(StrEnum):
     PORTS = "ports"
     DATABASE = "database"
     KEYS = "keys"
+    AUDIT = "audit"
     WEBHOOK = "webhook"
     JOBS = "jobs"
     SLACK = "slack"

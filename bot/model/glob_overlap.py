@@ -4,8 +4,9 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from string import ascii_lowercase, digits
-from typing import Final
+from typing import Final, TypeAlias
 
 from bot.model.catalog import is_bucket_name
 
@@ -17,11 +18,15 @@ _LONGEST_NAME: Final = 63
 _PART: Final = re.compile(r"\[[^]]*\]|.")
 _STAR: Final = "*"
 
+Lists: TypeAlias = tuple[tuple[str, ...], ...]
+"""Lists of globs."""
+
 _Places = tuple[frozenset[int], ...]
 """For each glob, the parts that the next character may meet: the states of an automaton."""
 
 
-def find_bucket(wanted: Sequence[Sequence[str]], unwanted: Sequence[Sequence[str]] = ()) -> str | None:
+@lru_cache
+def find_bucket(wanted: Lists, unwanted: Lists = ()) -> str | None:
     """Return a possible name that all of the `wanted` lists serve and none of the others; None if there is none.
 
     An empty list serves all. Walks all beginnings of names at once that lead to the same places in every glob.

@@ -24,6 +24,8 @@ class Changes:
     confirmation: CredentialStatus | None = None
     reported_at: datetime | None = None
     superseded_by: str | None = None
+    approval_channel: str | None = None
+    decided_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ class SlackId(Enum):
     CONVERSATION = "CGD"
     VIEW = "V"
     APP = "A"
+    BOT = "B"
 
     def fits(self, text: str) -> bool:
         """Return whether a text can be such an id."""

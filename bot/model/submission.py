@@ -93,6 +93,7 @@ class State(StrEnum):
 
     ACCEPTED = "accepted"
     VERIFYING = "verifying"
+    AWAITING_APPROVAL = "awaiting_approval"
     STORING = "storing"
     CONFIRMING = "confirming"
     STORED = "stored"
@@ -123,8 +124,9 @@ ENDINGS: Final = frozenset(
 _SLOT_UNTOUCHED: Final = frozenset({State.REFUSED, State.DENIED, State.FAILED, State.SUPERSEDED, State.EXPIRED})
 
 STEPS: Final[Mapping[State, frozenset[State]]] = {
-    State.ACCEPTED: _SLOT_UNTOUCHED | {State.VERIFYING, State.CHECKED, State.ENABLED},
-    State.VERIFYING: _SLOT_UNTOUCHED | {State.STORING, State.CHECKED},
+    State.ACCEPTED: _SLOT_UNTOUCHED | {State.VERIFYING, State.AWAITING_APPROVAL, State.CHECKED, State.ENABLED},
+    State.VERIFYING: _SLOT_UNTOUCHED | {State.AWAITING_APPROVAL, State.STORING, State.CHECKED},
+    State.AWAITING_APPROVAL: _SLOT_UNTOUCHED | {State.VERIFYING, State.ENABLED},
     # A write may be in flight: EXPIRED would claim that nothing was sent.
     State.STORING: frozenset(
         {State.CONFIRMING, State.REFUSED, State.DENIED, State.FAILED, State.UNCERTAIN, State.SUPERSEDED}
@@ -217,6 +219,10 @@ class Submission:
     reported_at: datetime | None
     superseded_by: str | None
     revision: int
+    approval_channel: str | None = None
+    """Where an approver is asked; None as long as none is needed."""
+    decided_by: str | None = None
+    """Who approved or denied it."""
 
     @property
     def is_ended(self) -> bool:

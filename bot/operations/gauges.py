@@ -55,6 +55,16 @@ OLDEST: Final = Family(
     name="r2_credential_bot_submissions_oldest_waiting_seconds",
     meaning="How long the oldest of them has waited; 0 without any. From the database.",
 )
+UNAPPROVED: Final = Family(
+    kind=Kind.GAUGE,
+    name="r2_credential_bot_approvals_waiting",
+    meaning="Submissions that wait for another person's approval. From the database.",
+)
+AUDIT_ENTRIES: Final = Family(
+    kind=Kind.GAUGE,
+    name="r2_credential_bot_audit_entries",
+    meaning="The number of the audit's last entry. It never falls, unless entries are removed. From the database.",
+)
 UNPOSTED: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_results_unposted",
@@ -131,6 +141,8 @@ READ: Final = (
     FINDINGS,
     WAITING,
     OLDEST,
+    UNAPPROVED,
+    AUDIT_ENTRIES,
     UNPOSTED,
     CATALOGS,
     REFRESHED,

@@ -11,9 +11,10 @@ import structlog
 
 from bot.file_access import explain
 from bot.model.catalog import BucketKey
-from bot.model.errors import StartRefused
+from bot.model.errors import AccessRefused, StartRefused
 from bot.model.finding import Check, Finding, Mark, Part
 from bot.policy.decision import refuse
+from bot.policy.explain import Explanation
 from bot.policy.file import PolicyBroken, read_rules
 from bot.policy.policy import Listed, list_ids
 from bot.policy.rules import Allowlist, Request, Rule, Verb
@@ -138,7 +139,39 @@ class PolicySource:
             return find_in_policy(self._policy, self._problems)
 
         is_file = self._settings.policy is not None
-        return [Check(part=Part.SETTINGS, examine=examine, is_quick=True)] if is_file else []
+        return [Check(part=Part.POLICY, examine=examine, is_quick=True)] if is_file else []
+
+
+def find_in_explanation(explanation: Explanation) -> Finding:
+    """Return what a person may do as a finding: a no is as fine as a yes, but not to know it is not."""
+    is_yes = explanation.is_known and bool(explanation.rules)
+    return Finding(
+        part=Part.POLICY,
+        event="policy_allows" if is_yes else "policy_refuses" if explanation.is_known else "policy_unsure",
+        text=explanation.text,
+        mark=Mark.OK if explanation.is_known else Mark.FAILED,
+        known={
+            "verb": explanation.verb,
+            "allowed": is_yes if explanation.is_known else None,
+            "rules": [rule.name for rule in explanation.rules],
+        },
+    )
+
+
+def find_unfit(refusal: AccessRefused) -> Finding:
+    """Return that a person is refused whatever the rules say, or that Slack does not tell."""
+    is_unknown = refusal.retryable
+    return Finding(
+        part=Part.POLICY,
+        event="policy_unsure" if is_unknown else "policy_refuses_person",
+        text=(
+            "Slack does not say whether this is an active, full member of the workspace; nobody else is let in"
+            if is_unknown
+            else "Slack calls this person a guest, a bot, deactivated or a stranger: refused, whatever the rules say"
+        ),
+        mark=Mark.FAILED,
+        known={"code": refusal.code},
+    )
 
 
 def name_policy(check: Check, settings: Settings) -> Check:
@@ -157,11 +190,11 @@ def find_in_policy(policy: Policy, problems: Sequence[str]) -> list[Finding]:
     known: dict[str, object] = {"rules": len(policy.rules), "digest": policy.digest}
     if not problems:
         count = f"{len(policy.rules)} {'rule holds' if len(policy.rules) == 1 else 'rules hold'}"
-        return [Finding(part=Part.SETTINGS, event="policy_holds", text=f"{count}, of {SETTING}", known=known)]
+        return [Finding(part=Part.POLICY, event="policy_holds", text=f"{count}, of {SETTING}", known=known)]
     more = f"; and {len(problems) - _MOST_TOLD} more" if len(problems) > _MOST_TOLD else ""
     return [
         Finding(
-            part=Part.SETTINGS,
+            part=Part.POLICY,
             event="policy_broken",
             text=f"the policy file is broken, so its former rules hold: {'; '.join(problems[:_MOST_TOLD])}{more}",
             mark=Mark.FAILED,

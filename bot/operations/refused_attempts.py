@@ -1,7 +1,7 @@
 """Records refused attempts in the audit: the first of a kind at once, the others of the same minute with their number.
 
-So whoever presses a button ten times a second adds two entries a minute. Nothing waits for this, and nobody is let in
-because it fails: a refusal needs no record.
+So a person who presses a button ten times a second adds two entries a minute. Nothing waits for this, and nobody is let
+in because it fails: a refusal needs no record.
 """
 
 import asyncio

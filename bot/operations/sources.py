@@ -14,6 +14,7 @@ from bot.operations.conditions import is_ready
 from bot.operations.gauges import (
     ALLOWANCE,
     ALLOWANCE_LEFT,
+    AUDIT_ENTRIES,
     BUILD,
     CATALOGS,
     EXPIRY,
@@ -24,6 +25,7 @@ from bot.operations.gauges import (
     REFRESHED,
     SOCKETS,
     TASKS,
+    UNAPPROVED,
     UNPOSTED,
     WAITING,
     Reading,
@@ -85,6 +87,7 @@ def _describe(figures: Figures, now: datetime) -> Reading:
     return {
         WAITING: waiting,
         OLDEST: {(): max(0.0, (now - oldest).total_seconds()) if oldest else 0.0},
+        UNAPPROVED: {(): float(figures.unapproved)},
         UNPOSTED: {(): float(figures.unposted)},
         CATALOGS: catalogs,
         REFRESHED: {(): figures.refreshed_at.timestamp()} if figures.refreshed_at else {},
@@ -100,6 +103,15 @@ def of_pace(left: Callable[[], Awaitable[tuple[int, int]]]) -> Source:
         return {ALLOWANCE_LEFT: {(): float(remaining)}, ALLOWANCE: {(): float(limit)}}
 
     return Source(name="allowance", read=read)
+
+
+def of_audit(count: Callable[[], Awaitable[int]]) -> Source:
+    """Return how long the audit's chain is."""
+
+    async def read() -> Reading:
+        return {AUDIT_ENTRIES: {(): float(await count())}}
+
+    return Source(name="audit", read=read)
 
 
 def of_process(settings: Settings, transport: str, sockets: Callable[[], int] | None) -> Source:

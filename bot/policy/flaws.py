@@ -40,7 +40,10 @@ def _find_shadows(stated: Stated, earlier: Sequence[Stated]) -> list[str]:
         named = [one.rule for one in earlier if user in one.people.users or group in one.people.usergroups]
         for verb, channel in product(rule.verbs, rule.channels or {None}):
             fitting = [one for one in named if verb in one.verbs and (not one.channels or channel in one.channels)]
-            if not fitting or find_bucket([rule.buckets], [one.buckets for one in fitting]) is not None:
+            if (
+                not fitting
+                or find_bucket((rule.buckets,), tuple(dict.fromkeys(one.buckets for one in fitting))) is not None
+            ):
                 return []
             shadows |= dict.fromkeys(one.name for one in fitting)
     return [*shadows]
@@ -71,4 +74,4 @@ def _is_one_of(people: People, approvers: Sequence[People]) -> bool:
 def _may_approve(other: Rule, rule: Rule) -> bool:
     """Return whether the other rule lets someone approve what is asked for under this one."""
     shares_channel = not other.channels or not rule.channels or not other.channels.isdisjoint(rule.channels)
-    return Verb.APPROVE in other.verbs and shares_channel and find_bucket([rule.buckets, other.buckets]) is not None
+    return Verb.APPROVE in other.verbs and shares_channel and find_bucket((rule.buckets, other.buckets)) is not None

@@ -6,10 +6,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bot.model.catalog import BucketKey
-from bot.model.errors import AccessRefused, MembershipUnknown, OtherWorkspace, Outsider, UsergroupUnreadable
+from bot.model.errors import (
+    AccessRefused,
+    MembershipUnknown,
+    NotAMember,
+    OtherWorkspace,
+    Outsider,
+    PersonUnknown,
+    UsergroupUnreadable,
+)
 from bot.policy.attempt import Note, RefusedAttempt, keep_quiet
 from bot.policy.decision import find_named, refuse, refuse_entrance
 from bot.policy.permit import Permit
+from bot.policy.profile import Profile
 from bot.policy.rules import Person, Request, Rule, Verb, Who
 
 
@@ -43,6 +52,13 @@ class Memberships(Protocol):
         """Return the members of a group; raises MembershipUnknown, or UsergroupUnreadable if waiting does not help."""
 
 
+class Profiles(Protocol):
+    """Looks up what Slack says of people."""
+
+    async def profile_of(self, user_id: str) -> Profile | None:
+        """Return that, or None if Slack does not let the bot know; raises PersonUnknown if it does not answer."""
+
+
 class Gate:
     """The only place that decides who may do what. Its rules can be replaced at any time, all at once."""
 
@@ -51,12 +67,14 @@ class Gate:
         rules: Sequence[Rule],
         home: Home,
         memberships: Memberships,
+        profiles: Profiles,
         note: Note = keep_quiet,
     ) -> None:
         """Take `note`, called for each person who is refused at an entrance."""
         self._note = note
         self.home = home
         self._memberships = memberships
+        self._profiles = profiles
         self.follow(rules)
 
     @property
@@ -100,18 +118,21 @@ class Gate:
         return is_ours and bool(actor.team_ids) and teams_fit
 
     async def permit_user(self, user_id: str) -> Permit:
-        """Admit a user of this workspace whom a rule names, also as an approver; raises AccessRefused.
+        """Admit a full member of this workspace whom a rule names, also as an approver; raises AccessRefused.
 
-        MembershipUnknown passes.
+        MembershipUnknown and PersonUnknown pass.
         """
         rules, named = self._rules, self._named  # the same ones before and after Slack has answered
-        person = await self._get_to_know(user_id, named)
-        refusal = refuse_entrance(named, person)
-        if refusal is not None:
-            raise refusal
+        # Both ask Slack: in sequence they could take longer than Slack waits for the answer.
+        unfit, person = await asyncio.gather(self.judge_person(user_id), self.get_to_know(user_id, named))
+        refusals = [each for each in (refuse_entrance(named, person), unfit) if each is not None]
+        if refusals:
+            raise min(refusals, key=lambda each: each.retryable)  # no one waits for what is refused anyway
         return Permit(person=person, rules=rules, note=self._note)
 
-    async def _get_to_know(self, user_id: str, named: Sequence[Who]) -> Person:
+    async def get_to_know(self, user_id: str, named: Sequence[Who] | None = None) -> Person:
+        """Return a user with the groups that rules name, as far as Slack says who is in them. Admits no one."""
+        named = self._named if named is None else named
         asked = sorted(frozenset[str]().union(*(who.usergroups_to_ask(user_id) for who in named)))
         answers = dict(zip(asked, await asyncio.gather(*map(self._ask_members, asked)), strict=True))
         return Person(
@@ -124,14 +145,23 @@ class Gate:
         )
 
     async def sees(self, user_id: str, key: BucketKey) -> bool:
-        """Return whether a user may currently see a bucket; raises MembershipUnknown."""
+        """Return whether a user may currently see a bucket; raises MembershipUnknown, PersonUnknown."""
         try:
             permit = await self.permit_user(user_id)
-        except MembershipUnknown:
-            raise
-        except AccessRefused:
+        except AccessRefused as refusal:
+            if refusal.retryable:
+                raise
             return False
         return permit.sees(key)
+
+    async def judge_person(self, user_id: str) -> AccessRefused | None:
+        """Return why a person who may be listed is refused all the same: no full member, or not known now."""
+        try:
+            profile = await self._profiles.profile_of(user_id)
+        except PersonUnknown as refusal:
+            return refusal
+        is_member = profile is None or profile.is_member_of(self.home.team_id, self.home.enterprise_id)
+        return None if is_member else NotAMember()
 
     async def _ask_members(self, usergroup: str) -> frozenset[str] | AccessRefused:
         """Return the members, or the refusal: one unreadable group must not shut out the members of others."""

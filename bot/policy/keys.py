@@ -59,7 +59,7 @@ def _channel(value: object) -> str:
 def _globs(value: object) -> tuple[str, ...]:
     globs = _texts(value)
     _raise(bucket_globs.find_slip(globs))
-    if find_bucket([globs]) is None:
+    if find_bucket((globs,)) is None:
         message = "excludes all that it includes, so it can match no bucket: correct it"
         raise ValueError(message)
     return globs

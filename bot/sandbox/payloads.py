@@ -133,6 +133,29 @@ class Payloads:
         }
 
 
+def user_json(user: User, config: FakeSlackConfig) -> JsonObject:
+    """Return a person as users.info does: without the flags that do not apply to a person who left."""
+    described: JsonObject = {
+        "id": user.id,
+        "team_id": user.team_id or config.team_id,
+        "name": user.name,
+        "deleted": user.deleted,
+        "real_name": user.real_name,
+        "profile": {"real_name": user.real_name, "display_name": user.name, "team": user.team_id or config.team_id},
+        "is_bot": user.is_bot,
+        "is_app_user": False,
+        "updated": int(config.clock()),
+    }
+    if user.enterprise_id is not None:
+        teams = list(user.workspaces)
+        described["enterprise_user"] = {"id": user.id, "enterprise_id": user.enterprise_id, "teams": teams}
+    if user.deleted:
+        return described
+    flags = ("is_restricted", "is_ultra_restricted", "is_stranger", "is_invited_user")
+    described |= {name: getattr(user, name) for name in flags if name in flags[:2] or getattr(user, name)}
+    return described | {"is_admin": False, "is_owner": False, "is_primary_owner": False}
+
+
 def message_json(message: Message, config: FakeSlackConfig) -> JsonObject:
     """Return a message as Slack sends it in payloads and answers."""
     sent: JsonObject = {

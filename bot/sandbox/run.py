@@ -15,6 +15,13 @@ from bot.sandbox.tokens import READY_MADE_TOKENS, Behaviour, make_token
 
 DEFAULT_PORT: Final = 8080
 
+_POLICY: Final = """[[rule]]
+usergroups = ["{group}"]
+verbs = ["store", "check", "status", "history", "enable"]
+approvals = 1
+approvers = ["{group}"]
+"""
+
 _CATALOG_WORDS: Final = {"active": "active", "inactive": "switched off", None: "not enabled"}
 
 
@@ -28,10 +35,10 @@ def choose_port(wanted: int | None) -> int:
         return find_free_port()
 
 
-async def run_sandbox(*, port: int, transport: Transport, manifest: str) -> int:
+async def run_sandbox(*, port: int, transport: Transport, manifest: str, four_eyes: bool = False) -> int:
     """Run until SIGINT or SIGTERM, or until the bot ends; return the bot's exit code.
 
-    `manifest` is the app's, as it would be pasted into Slack.
+    `manifest` is the app's, as it would be pasted into Slack. `four_eyes`: another person has to agree to each token.
     """
     async with FakeCloudflare() as cloudflare, FakeSlack(install(manifest), port=port) as slack:
         furnish(cloudflare)
@@ -41,7 +48,19 @@ async def run_sandbox(*, port: int, transport: Transport, manifest: str) -> int:
             if transport == "http":
                 slack.request_url = f"http://127.0.0.1:{bot_port}/slack/events"
             environment = bot_environment(slack, cloudflare, Path(directory) / "data", transport, bot_port)
+            if four_eyes:
+                need_approvals(environment, Path(directory))
             return await _run_bot(BotProcess(environment, Path(directory)), slack.url)
+
+
+def need_approvals(environment: dict[str, str], directory: Path) -> None:
+    """Put a policy in the place of the lists: what one of the people submits, another one approves."""
+    group = environment.pop("R2_CREDENTIAL_ALLOWED_USERGROUPS")
+    environment.pop("R2_CREDENTIAL_ALLOW_ENABLE")
+    policy = directory / "policy.toml"
+    policy.write_text(_POLICY.format(group=group), encoding="utf-8")
+    policy.chmod(0o600)
+    environment["R2_CREDENTIAL_POLICY"] = str(policy)
 
 
 def furnish(cloudflare: FakeCloudflare) -> None:

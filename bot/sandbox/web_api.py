@@ -16,7 +16,7 @@ from bot.sandbox.faults import Faults
 from bot.sandbox.handles import RefusedError, Triggers, from_app, refuse, said
 from bot.sandbox.homes import Homes
 from bot.sandbox.modals import Modals, OpenView
-from bot.sandbox.payloads import message_json
+from bot.sandbox.payloads import message_json, user_json
 from bot.sandbox.transport import Transport
 from bot.sandbox.views import View
 from bot.sandbox.workspace import Channel, User, Workspace
@@ -28,7 +28,9 @@ _LARGEST_MESSAGE = 13_200
 _SCOPES = {
     "chat.postEphemeral": "chat:write",
     "chat.postMessage": "chat:write",
+    "chat.update": "chat:write",
     "usergroups.users.list": "usergroups:read",
+    "users.info": "users:read",
 }
 _SCOPE_OF_KIND = {"im": "im:read", "mpim": "mpim:read", "private": "groups:read", "public": "channels:read"}
 _SCOPE_OF_SOCKETS = "connections:write"
@@ -97,8 +99,10 @@ class WebApi:
             "auth.test": self._test_auth,
             "chat.postEphemeral": self._post_ephemeral,
             "chat.postMessage": self._post_message,
+            "chat.update": self._update_message,
             "conversations.info": self._describe_conversation,
             "usergroups.users.list": self._list_group,
+            "users.info": self._describe_user,
             "views.open": self._open_view,
             "views.push": self._push_view,
             "views.publish": self._publish_view,
@@ -157,6 +161,18 @@ class WebApi:
         )
         return {"channel": channel.id, "ts": posted.ts, "message": message_json(posted, self.workspace.config)}
 
+    def _update_message(self, arguments: JsonObject) -> JsonObject:
+        """Change one of the app's own messages; an ephemeral one cannot be named."""
+        channel, ts = self._writable(_required(arguments, "channel")), _required(arguments, "ts")
+        message = self.workspace.find_message(ts)
+        if message is None or message.channel_id != channel.id or message.ephemeral_to is not None:
+            refuse("message_not_found")
+        if message.bot_id != self.workspace.config.bot_id:
+            refuse("cant_update_message")
+        text, blocks = _said(arguments)
+        self.workspace.replace_message(ts, text, blocks)
+        return {"channel": channel.id, "ts": ts, "text": text}
+
     def _post_ephemeral(self, arguments: JsonObject) -> JsonObject:
         channel, user_id = self._writable(_required(arguments, "channel")), _required(arguments, "user")
         if user_id not in self.workspace.users or not channel.is_seen_by(user_id):
@@ -181,9 +197,11 @@ class WebApi:
                 "is_private": channel.kind != "public",
                 "is_archived": channel.is_archived,
                 "is_member": channel.bot_is_member,
-                "is_shared": channel.is_ext_shared,
+                "is_shared": channel.is_ext_shared or channel.is_org_shared,
                 "is_ext_shared": channel.is_ext_shared,
-                "is_org_shared": False,
+                "is_pending_ext_shared": channel.is_pending_ext_shared,
+                "pending_shared": ["T0PARTNER"] if channel.is_pending_ext_shared else [],
+                "is_org_shared": channel.is_org_shared,
                 "context_team_id": self.workspace.config.team_id,
                 "topic": {"value": channel.topic},
             }
@@ -194,6 +212,9 @@ class WebApi:
         if group is None or group.is_disabled:
             refuse("no_such_subteam")
         return {"users": list(group.members)}
+
+    def _describe_user(self, arguments: JsonObject) -> JsonObject:
+        return {"user": user_json(self._user(_required(arguments, "user")), self.workspace.config)}
 
     def _open_view(self, arguments: JsonObject) -> JsonObject:
         definition = _view(arguments)

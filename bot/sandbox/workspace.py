@@ -18,12 +18,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """A person; `team_id` is set for a person of another company (Slack Connect)."""
+    """A person; `team_id` is set for a person of another company (Slack Connect).
+
+    The flags are Slack's own. `workspaces` are those of an organization that the person is in.
+    """
 
     id: str
     name: str
     real_name: str
     team_id: str | None = None
+    deleted: bool = False
+    is_bot: bool = False
+    is_restricted: bool = False
+    is_ultra_restricted: bool = False
+    is_stranger: bool = False
+    is_invited_user: bool = False
+    enterprise_id: str | None = None
+    workspaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +50,8 @@ class Channel:
     is_im: bool = False
     is_mpim: bool = False
     is_ext_shared: bool = False
+    is_pending_ext_shared: bool = False
+    is_org_shared: bool = False
     is_archived: bool = False
     bot_is_member: bool = False
     members: frozenset[str] = frozenset()
@@ -110,6 +123,17 @@ DEFAULT_USERS = (
     User(id="U0GRACE01", name="grace", real_name="Grace Hopper"),
     User(id="U0MALLORY", name="mallory", real_name="Mallory"),
 )
+OUTSIDERS = (
+    User(id="U0GUEST01", name="gus", real_name="Gus of the agency", is_restricted=True),
+    User(id="U0ONECHAN", name="una", real_name="Una of one channel", is_restricted=True, is_ultra_restricted=True),
+    User(id="U0DEPART1", name="dora", real_name="Dora, who left", deleted=True),
+    User(id="U0ROBOT01", name="robo", real_name="Robo", is_bot=True),
+    User(id="U0INVITED", name="iris", real_name="Iris, invited", is_invited_user=True),
+    User(id="U0STRANGE", name="sam", real_name="Sam of elsewhere", team_id="T0PARTNER", is_stranger=True),
+    User(id="U0PARTNER", name="oscar", real_name="Oscar of Acme", team_id="T0PARTNER"),
+)
+"""People whom Slack does not call full members; they are in no workspace until a test adds them."""
+
 DEFAULT_CHANNELS = (
     Channel(id="C0DATAPLT", name="data-platform", bot_is_member=True, topic="Catalogs, pipelines and who broke them"),
     Channel(id="C0ANALYTX", name="analytics", topic="Numbers, and what they mean"),
@@ -144,7 +168,10 @@ class FakeSlackConfig:
     signing_secret: str = "5a4d0b0c5a4d0b0c5a4d0b0c5a4d0b0c"  # noqa: S105 - made up, as above
     verification_token: str = "legacy-token-sandbox"  # noqa: S105 - the legacy `token` field, made up
     request_url: str | None = None
-    scopes: tuple[str, ...] = ("commands", "chat:write", "channels:read", "groups:read", "usergroups:read")
+    scopes: tuple[str, ...] = (
+        *("commands", "chat:write", "channels:read", "groups:read", "usergroups:read"),
+        "users:read",
+    )
     commands: tuple[SlashCommand, ...] = DEFAULT_COMMANDS
     bot_events: tuple[str, ...] = ("app_home_opened",)
     home_tab_enabled: bool = True
@@ -213,6 +240,13 @@ class Workspace:
     def channel_for(self, address: str) -> Channel | None:
         """Return the channel with this id, or the direct message with the user of this id."""
         return self.channels.get(dm_id(address) if address in self.users else address)
+
+    def change_user(self, user: User) -> None:
+        """Put a changed person in the place of the one with this id, or add them."""
+        self.users[user.id] = user
+        direct = Channel(id=dm_id(user.id), name=user.name, dm_with=user.id)
+        self.channels.setdefault(direct.id, direct)
+        self.changes.announce()
 
     def change_channel(self, channel: Channel) -> None:
         """Put a changed channel in the place of the one with its id."""

@@ -22,8 +22,10 @@ from bot.model.errors import SlackConnectionBroke, SlackRefused, SlackTimedOut, 
 from bot.model.memory import Memory
 from bot.model.no_answer import NoAnswer
 from bot.model.slack_ids import SlackId
+from bot.policy.profile import Profile
 from bot.slack.blocks import Json
 from bot.slack.identity import Identity, read_id, read_identity, read_object
+from bot.slack.profile import read_profile
 from bot.slack.session import AnswerRefused
 from bot.slack.silence import explain_silence
 
@@ -46,11 +48,15 @@ _SCOPE_OF_GROUP_MESSAGES: Final = "mpim:read"
 
 _SCOPES_OF_CHANNELS: Final = frozenset({"channels:read", "groups:read"})
 
+_SHARED_OUTSIDE: Final = ("is_ext_shared", "is_pending_ext_shared", "pending_shared", "pending_connected_team_ids")
+
 _TRIGGER_USED: Final = "exchanged_trigger_id"
 
 _TROUBLE_STATUSES: Final = frozenset({429, *range(500, 600)})
 _WORD: Final = re.compile(r"[a-z][a-z0-9_]{1,63}")
 """The shape of Slack's error codes. They are logged and shown, so no sentence or token may pass as one."""
+
+_TS: Final = re.compile(r"[0-9]{1,16}\.[0-9]{1,16}")
 
 _Call = Callable[[AsyncWebClient], Awaitable[AsyncSlackResponse]]
 
@@ -99,6 +105,8 @@ class SlackWeb:
         self._good_channels = Memory[str, Channel](clock or steady_clock())
         self.app_id = ""
         """The app that the bot token belongs to, once Slack has told with a view: auth.test does not tell."""
+        self.bot_id = ""
+        """The bot that Slack names as that of this app's views, once it has."""
 
     async def identify(self) -> Identity:
         """Return what this bot token is, and where it is installed (auth.test)."""
@@ -141,16 +149,23 @@ class SlackWeb:
         """Replace an open modal (views.update); SlackRefused("not_found") means that its user closed it."""
         await self._ask(lambda client: client.views_update(view_id=view_id, view=view), is_patient=True)
 
-    async def post(self, channel_id: str, message: Json, client_msg_id: str) -> None:
-        """Post a message (chat.postMessage) to a channel, or to a user as a direct message.
+    async def post(self, channel_id: str, message: Json, client_msg_id: str) -> str | None:
+        """Post a message (chat.postMessage) to a channel, or to a user as a direct message; return its `ts`.
 
         The only call that is not repeated here: it may have been posted, and only the caller knows if twice does harm.
         """
-        await _translated(
+        response = await _translated(
             self._patient_client.chat_postMessage(
                 channel=channel_id, client_msg_id=client_msg_id, unfurl_links=False, unfurl_media=False, **message
             ),
             _within(PATIENT_TIMEOUT),
+        )
+        return _read_ts(response.get("ts"))
+
+    async def update_message(self, channel_id: str, message_ts: str, message: Json, *, is_patient: bool = True) -> None:
+        """Replace a message that the bot has posted (chat.update)."""
+        await self._ask(
+            lambda client: client.chat_update(channel=channel_id, ts=message_ts, **message), is_patient=is_patient
         )
 
     async def channel(self, channel_id: str) -> Channel:
@@ -166,8 +181,9 @@ class SlackWeb:
     def _read_view(self, response: AsyncSlackResponse) -> Json:
         view = response.get("view")
         known = view if isinstance(view, dict) else {}
-        app_id = known.get("app_id")
+        app_id, bot_id = known.get("app_id"), known.get("bot_id")
         self.app_id = app_id if isinstance(app_id, str) and SlackId.APP.fits(app_id) else self.app_id
+        self.bot_id = bot_id if isinstance(bot_id, str) and SlackId.BOT.fits(bot_id) else self.bot_id
         return known
 
     async def _look_up_channel(self, channel_id: str) -> Channel:
@@ -183,7 +199,7 @@ class SlackWeb:
         return Channel(
             is_visible=True,
             is_archived=bool(channel.get("is_archived")),
-            is_shared_outside=bool(channel.get("is_ext_shared") or channel.get("is_pending_ext_shared")),
+            is_shared_outside=_is_shared_outside(channel),
             is_group_message=bool(channel.get("is_mpim")),
             is_member=bool(channel.get("is_member")),
         )
@@ -196,6 +212,10 @@ class SlackWeb:
             raise SlackUnavailable  # not an empty group: that would be an answer
         return frozenset(user for user in users if isinstance(user, str) and SlackId.USER.fits(user))
 
+    async def person(self, user_id: str) -> Profile | None:
+        """Return what Slack says of a user (users.info), or None for an answer that describes nobody."""
+        return read_profile(await self._ask(lambda client: client.users_info(user=user_id)), user_id)
+
     async def _ask(self, call: _Call, *, is_patient: bool = False) -> AsyncSlackResponse:
         """Make a call that is safe to repeat; if the connection broke, make it once more over a new one.
 
@@ -204,6 +224,16 @@ class SlackWeb:
         until = _within(PATIENT_TIMEOUT if is_patient else TIMEOUT)
         response = await _try_once(call(self._patient_kept_client if is_patient else self._client), until)
         return await _translated(call(self._patient_client), until) if response is None else response
+
+
+def _is_shared_outside(channel: Mapping[str, object]) -> bool:
+    """Return whether another company reads a channel, or is invited to; a channel shared in one organization is not.
+
+    Fields: https://docs.slack.dev/reference/objects/conversation-object. A channel that is shared, and Slack does not
+    say with whom, counts.
+    """
+    is_shared_somehow = bool(channel.get("is_shared")) and not channel.get("is_org_shared")
+    return is_shared_somehow or any(channel.get(sign) for sign in _SHARED_OUTSIDE)
 
 
 def _within(timeout: timedelta) -> float:
@@ -245,11 +275,11 @@ async def _translated(call: Awaitable[AsyncSlackResponse], until: float) -> Asyn
 def _translate(error: SlackApiError) -> SlackRefused | SlackUnavailable:
     response = error.response  # an AsyncSlackResponse, or aiohttp's own if the body was not JSON
     if not isinstance(response, AsyncSlackResponse):
-        return SlackUnavailable(why=explain_silence(error))
+        return SlackUnavailable(why=explain_silence(error), status=getattr(response, "status", None))
     data = response.data if isinstance(response.data, dict) else {}  # a proxy's 503 is plain text
     code = data.get("error")
     if response.status_code in _TROUBLE_STATUSES or not isinstance(code, str) or not _WORD.fullmatch(code):
-        return SlackUnavailable(_retry_after(response), explain_silence(error))
+        return SlackUnavailable(_retry_after(response), explain_silence(error), status=response.status_code)
     if code in _PASSING:
         return SlackUnavailable(_retry_after(response), NoAnswer(because=f"it has a problem ({code})"))
     return SlackRefused(code, _lacking(data))
@@ -268,6 +298,10 @@ def _is_of_group_message(refusal: SlackRefused) -> bool:
     """Return whether only the scope of group messages is missing: the app could look up a channel."""
     lacking = refusal.lacking_scopes
     return _SCOPE_OF_GROUP_MESSAGES in lacking and not lacking & _SCOPES_OF_CHANNELS
+
+
+def _read_ts(value: object) -> str | None:
+    return value if isinstance(value, str) and _TS.fullmatch(value) else None
 
 
 def _retry_after(response: AsyncSlackResponse) -> timedelta | None:

@@ -1,7 +1,13 @@
 """The values of buttons for a bucket. A value comes back from a client, maybe years later."""
 
+import re
+from typing import Final
+
 from bot.model.catalog import BucketKey, is_bucket_name
 from bot.model.place import DIRECT, is_channel_id
+from bot.model.slack_ids import SlackId
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{32}")
 
 
 def bucket_value(key: BucketKey) -> str:
@@ -30,3 +36,14 @@ def read_place_value(value: str, account_id: str) -> tuple[BucketKey, str] | Non
     key = read_bucket_value(bucket, account_id) if blank else None
     is_place = place == DIRECT or is_channel_id(place)
     return (key, place) if key is not None and is_place else None
+
+
+def request_value(submission_id: str, digest: str) -> str:
+    """Return the value of a button that decides on what this digest stands for."""
+    return f"{submission_id} {digest}"
+
+
+def read_request_value(value: str) -> tuple[str, str] | None:
+    """Return the submission's id and the digest, or None. Both come from a client."""
+    submission_id, _, digest = value.partition(" ")
+    return (submission_id, digest) if SlackId.VIEW.fits(submission_id) and _DIGEST.fullmatch(digest) else None

@@ -39,6 +39,7 @@ oauth_config:
       - channels:read # is the result channel archived, or shared with another company?
       - groups:read # the same for private channels that the bot is in
       - usergroups:read # who is in R2_CREDENTIAL_ALLOWED_USERGROUPS
+      - users:read # is a person a guest, a bot or deactivated?
 settings:
   event_subscriptions:{event_url}
     bot_events:

@@ -34,8 +34,11 @@ class Head:
     signature: str
 
     def __str__(self) -> str:
-        """Return it as the log, an export and `audit verify --head` write it."""
-        return f"{self.number}:{self.signature}"
+        """Return `NUMBER:` and 16 hex digits of the signature: what a log line takes, and `audit verify --head` reads.
+
+        All 64 digits would look like a token, which no log line may have.
+        """
+        return f"{self.number}:{self.signature.rpartition('.')[2][:16]}"
 
 
 BEFORE_THE_FIRST: Final = Head(number=0, signature="")

@@ -56,6 +56,7 @@ _OF_RESULT: Final = (
     "cf_ray",
     "confirmation",
     "superseded_by",
+    "decided_by",
 )
 """What a result says: its digest is part of the entry that records the ending."""
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, select
 
 from bot.model.catalog import is_bucket_name
 from bot.model.known_catalogs import KnownCatalogs
+from bot.model.submission import State
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.schema import CATALOGS, SNAPSHOTS, SUBMISSIONS
@@ -24,6 +25,7 @@ class Figures:
     waiting: Mapping[str, int]
     oldest_waiting_at: datetime | None
     unposted: int
+    unapproved: int
     catalogs: Mapping[tuple[str, str], int]
     refreshed_at: datetime | None
     expiries: Mapping[str, datetime]
@@ -46,6 +48,7 @@ _OPEN: Final = (
         _HAS_ENDED.label("has_ended"),
         func.count().label("number"),
         func.min(_SUBMISSION.accepted_at).label("oldest"),
+        func.count(case((_SUBMISSION.state == State.AWAITING_APPROVAL.value, 1))).label("unapproved"),
     )
     .where(_SUBMISSION.reported_at.is_(None))
     .group_by(_SUBMISSION.task, _HAS_ENDED)
@@ -59,6 +62,7 @@ def _read(connection: Connection, account_id: str) -> Figures:
     return Figures(
         waiting={str(row.task): row.number for row in waiting},
         oldest_waiting_at=min((row.oldest for row in waiting if row.oldest is not None), default=None),
+        unapproved=sum(row.unapproved for row in waiting),
         unposted=sum(row.number for row in rows if row.has_ended),
         catalogs=_count_catalogs(connection, account_id),
         refreshed_at=connection.scalar(select(SNAPSHOTS.c.refreshed_at).where(SNAPSHOTS.c.account_id == account_id)),

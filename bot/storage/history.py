@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, exists, select
+from sqlalchemy import Connection, and_, bindparam, delete, exists, select
 
 from bot.storage.database import Database
-from bot.storage.schema import CREDENTIALS, SUBMISSIONS
+from bot.storage.schema import APPROVAL_REQUESTS, CREDENTIALS, DECISIONS, SUBMISSIONS
 
 BATCH: Final = 500
 """Rows in one transaction, so that no submission waits long for it."""
@@ -32,7 +32,7 @@ _IS_IN_THE_SLOT: Final = exists().where(
     CREDENTIALS.c.bucket == _ROW.bucket,
     CREDENTIALS.c.submission_id == _ROW.id,
 )
-_DELETE: Final = delete(SUBMISSIONS).where(
+_IS_OVER: Final = and_(
     _ROW.sequence > bindparam("after"),
     _ROW.sequence <= bindparam("last"),
     _ROW.reported_at < _BEFORE,
@@ -40,6 +40,12 @@ _DELETE: Final = delete(SUBMISSIONS).where(
     _ROW.sent_at < _BEFORE,
     ~_IS_IN_THE_SLOT,
 )
+_DELETE: Final = delete(SUBMISSIONS).where(_IS_OVER)
+_DELETE_FIRST: Final = [
+    delete(table).where(table.c.submission_id.in_(select(_ROW.id).where(_IS_OVER)))
+    for table in (APPROVAL_REQUESTS, DECISIONS)
+]
+"""What belongs to the submissions that are deleted."""
 
 
 class HistoryLimit:
@@ -71,5 +77,8 @@ def _prune(connection: Connection, after: int, before: datetime) -> tuple[int | 
     if all(row.accepted_at is not None and row.accepted_at >= before for row in rows):
         return None, 0
     last = rows[-1].sequence
-    deleted = connection.execute(_DELETE, {"after": after, "last": last, "before": before}).rowcount
+    its = {"after": after, "last": last, "before": before}
+    for statement in _DELETE_FIRST:
+        connection.execute(statement, its)
+    deleted = connection.execute(_DELETE, its).rowcount
     return (last if len(rows) == BATCH else None), deleted

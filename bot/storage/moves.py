@@ -82,10 +82,12 @@ def make_move(
 def begin_anew(connection: Connection, is_it: ColumnElement[bool], row: dict[str, Any]) -> bool:
     """Replace the first Submit of a form by a repeated one, if nothing was sent yet; return whether it was replaced.
 
+    One that an approver was asked about stays as it is.
+
     This is not a step but another submission under the same id. The higher revision makes every copy of the first
     one stale, so that a delivery that has read it cannot record anything.
     """
-    statement = update(SUBMISSIONS).where(is_it, _IS_UNSENT)
+    statement = update(SUBMISSIONS).where(is_it, _IS_UNSENT, _IS_UNSEEN)
     return connection.execute(statement.values(row | {"revision": SUBMISSIONS.c.revision + 1})).rowcount > 0
 
 
@@ -98,7 +100,8 @@ def end_all_open(connection: Connection, chain: AuditChain, at: datetime) -> lis
     rows = connection.execute(_END_ALL_OPEN.returning(SUBMISSIONS), {"at": at}).all()
     ended = _read_changes(rows)
     by_backup = connection.execute(_ENDED_BY_BACKUP).all()
-    chain.append(connection, [entry_of(row, Event.ENDED, at) for _, row in (*ended, *_read_changes(by_backup))])
+    entries = [entry_of(row, Event.ENDED, at) for _, row in (*ended, *_read_changes(by_backup))]
+    chain.append(connection, [Entry(event=Event.RESTORED, at=at), *entries])
     return [change for change, _ in ended]
 
 
@@ -124,7 +127,9 @@ def _require_step(state: State, to: State) -> None:
 
 
 # Statements that run for each submission are built once: building and hashing them took longer than running them.
-_IS_UNSENT: Final = SUBMISSIONS.c.state.in_([State.ACCEPTED.value, State.VERIFYING.value])
+_UNSENT: Final = (State.ACCEPTED, State.VERIFYING, State.AWAITING_APPROVAL)
+_IS_UNSENT: Final = SUBMISSIONS.c.state.in_([state.value for state in _UNSENT])
+_IS_UNSEEN: Final = SUBMISSIONS.c.approval_channel.is_(None)  # an approver decides on the first token
 _CAN_COUNT: Final = SUBMISSIONS.c.revision < MOST_COUNTED  # a damaged one must not fail the move that ends it
 _COUNTED: Final = case((_CAN_COUNT, SUBMISSIONS.c.revision + 1), else_=SUBMISSIONS.c.revision)
 _MOVE: Final = (

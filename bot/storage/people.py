@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Table, and_, func, or_, select, update
+from sqlalchemy import Column, Connection, Table, and_, exists, func, or_, select, update
 
 from bot.model.audit import PERSONAL, Entry, Event
 from bot.storage.audit import AuditChain, as_text
 from bot.storage.database import Database
-from bot.storage.schema import AUDIT, CREDENTIALS, OPENINGS, SUBMISSIONS
+from bot.storage.schema import AUDIT, CREDENTIALS, DECISIONS, OPENINGS, SUBMISSIONS
 
 BATCH: Final = 2000
 """Entries in one transaction, so that no submission waits long for it."""
@@ -21,7 +21,8 @@ _STEP: Final = timedelta(days=1)
 """How much older than allowed something may get: else each minute would add an entry about what it forgot."""
 
 PEOPLE: Final[Mapping[Table, tuple[Column[Any], ...]]] = {
-    SUBMISSIONS: (SUBMISSIONS.c.user_id, SUBMISSIONS.c.superseded_by),
+    SUBMISSIONS: (SUBMISSIONS.c.user_id, SUBMISSIONS.c.superseded_by, SUBMISSIONS.c.decided_by),
+    DECISIONS: (DECISIONS.c.user_id,),
     OPENINGS: (OPENINGS.c.user_id,),
     CREDENTIALS: (CREDENTIALS.c.stored_by,),
     AUDIT: (AUDIT.c.user_id,),
@@ -64,6 +65,10 @@ def forget_person(connection: Connection, chain: AuditChain, user_id: str, at: d
     submissions = connection.execute(update(SUBMISSIONS).where(is_theirs).values(_OF_SUBMISSION)).rowcount
     is_named = and_(submission.superseded_by == user_id, submission.reported_at.is_not(None))
     connection.execute(update(SUBMISSIONS).where(is_named).values(superseded_by=""))
+    is_over = exists().where(submission.id == DECISIONS.c.submission_id, submission.reported_at.is_not(None))
+    connection.execute(DECISIONS.delete().where(DECISIONS.c.user_id == user_id, is_over))
+    has_decided = and_(submission.decided_by == user_id, submission.reported_at.is_not(None))
+    connection.execute(update(SUBMISSIONS).where(has_decided).values(decided_by=""))
     connection.execute(update(CREDENTIALS).where(CREDENTIALS.c.stored_by == user_id).values(stored_by=""))
     connection.execute(OPENINGS.delete().where(OPENINGS.c.user_id == user_id))
     numbers = sorted(connection.scalars(select(AUDIT.c.number).where(AUDIT.c.user_id == user_id)))

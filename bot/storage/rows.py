@@ -153,6 +153,8 @@ def _as_submission(row: Row[Any]) -> Submission:
         reported_at=row.reported_at,
         superseded_by=row.superseded_by,
         revision=row.revision,
+        approval_channel=row.approval_channel,
+        decided_by=row.decided_by,
     )
 
 

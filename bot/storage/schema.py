@@ -111,6 +111,8 @@ SUBMISSIONS: Final = Table(
     Column("token_digest", String),
     Column("response_url_digest", String),
     Column("signature", String),
+    Column("approval_channel", String),
+    Column("decided_by", String),
     sqlite_autoincrement=True,
 )
 
@@ -127,6 +129,26 @@ _index_some("submissions_written", SUBMISSIONS.c.confirm_until.is_not(None), *_P
 _index_some("submissions_uncertain", text("state = 'uncertain'"), *_PLACE)
 Index("submissions_history", SUBMISSIONS.c.account_id, SUBMISSIONS.c.bucket, SUBMISSIONS.c.sequence)
 Index("submissions_newest", SUBMISSIONS.c.account_id, SUBMISSIONS.c.sequence)
+
+APPROVAL_REQUESTS: Final = Table(
+    "approval_requests",
+    METADATA,
+    Column("submission_id", String, primary_key=True),
+    Column("channel_id", String, nullable=False),
+    Column("message_ts", String),
+    Column("asked_at", _UtcDateTime, nullable=False),
+)
+
+DECISIONS: Final = Table(
+    "decisions",
+    METADATA,
+    Column("submission_id", String, primary_key=True),
+    Column("choice", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("decided_at", _UtcDateTime, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("signature", String, nullable=False),
+)
 
 LEASES: Final = Table(
     "leases",

@@ -9,12 +9,14 @@ from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, exists, func, insert, not_, or_, select
 
+from bot.model.approval import Answer, Decided, Decision
 from bot.model.catalog import BucketKey
 from bot.model.errors import CommitUnknown, LeaseLost, RecordDamaged
 from bot.model.move import Change, Move
 from bot.model.submission import Lease, NewSubmission, Opening, Pending, Submission
 from bot.sealing.hpke import key_id_of
 from bot.storage.accepting import Acceptance, accept, add
+from bot.storage.approvals import record_decision
 from bot.storage.audit import AuditChain
 from bot.storage.authentic import OPENING_COLUMNS, has_ended, require_authentic, sign_opening
 from bot.storage.damage import SetAside
@@ -159,6 +161,23 @@ class Submissions:
     async def add(self, new: NewSubmission) -> Acceptance:
         """Record a submission that no form was opened for, once."""
         return await self._record(lambda connection: add(connection, self._chain, new), new.key)
+
+    async def decide(self, decision: Decision) -> Decided:
+        """Record an approver's decision, once, and wake the bucket; or return why not. Raises RecordDamaged."""
+
+        def wakes(done: tuple[Decided, list[Change]]) -> bool:
+            return bool(done[1])
+
+        found = await self.find(decision.submission_id)
+        if found is None:
+            return Decided(answer=Answer.NOT_WAITING)
+
+        def record(connection: Connection) -> tuple[Decided, list[Change]]:
+            return record_decision(connection, self._chain, decision)
+
+        decided, changes = await self._run(record, found.key, wakes)
+        self._notify(changes)
+        return decided
 
     async def apply(self, submission: Submission, move: Move, lease: Lease | None = None) -> list[Submission]:
         """Make a move if the submission is unchanged since it was read; return all that changed, it first.

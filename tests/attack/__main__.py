@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Final
 
 from bot.sandbox.process import Transport
-from tests.attack import answers, at_the_port, line, ordering, places, rows, texts
+from tests.attack import answers, at_the_port, forged, forged_rows, line, ordering, outsiders, places, rows, texts
 from tests.attack.attack import Arena, Attack, Breach, Case
 
 ATTACKS: Final[tuple[Attack, ...]] = (
     *answers.ATTACKS,
     *at_the_port.ATTACKS,
+    *forged.ATTACKS,
+    *forged_rows.ATTACKS,
     *line.ATTACKS,
     *ordering.ATTACKS,
+    *outsiders.ATTACKS,
     *places.ATTACKS,
     *rows.ATTACKS,
     *texts.ATTACKS,

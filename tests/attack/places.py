@@ -114,7 +114,7 @@ class _Later:
     def may_read(self, message: Message, *, is_notice: bool) -> bool:
         """Say whether a message may be where it is."""
         now = self.becomes or self.channel
-        is_open = self.is_listed and not (now.is_ext_shared or now.is_archived)
+        is_open = self.is_listed and not (now.is_ext_shared or now.is_pending_ext_shared or now.is_archived)
         in_channel = message.channel_id == self.channel.id and is_open
         may_hear = not is_notice or (self.user_id != GRACE and self.is_served)
         return in_channel if message.channel_id != dm_id(self.user_id) else may_hear
@@ -130,11 +130,12 @@ def _laters() -> Iterator[_Later]:
     for is_private in (False, True):
         for user_id in (ADA, GRACE):
             who = f"{'private' if is_private else 'public'}, by {'one who stays' if user_id == ADA else 'one who left'}"
-            for what in ("shared", "archived", "left by the bot", "off the list", "bucket off the list"):
+            for what in ("shared", "offered", "archived", "left by the bot", "off the list", "bucket off the list"):
                 room, bucket = _room(number, is_private=is_private), f"later-{number:02d}"
                 number += 1
                 becomes = {
                     "shared": replace(room, is_ext_shared=True),
+                    "offered": replace(room, is_pending_ext_shared=True),
                     "archived": replace(room, is_archived=True),
                     "left by the bot": replace(room, bot_is_member=False),
                 }.get(what)

@@ -41,10 +41,6 @@ _CHANGES: Final = {
 }
 
 
-_WATCHED: Final = "bucket NOT LIKE '%-other'"
-"""Submissions moved to another bucket are only read when something happens there."""
-
-
 def _execute(scene: Scene, statement: str) -> list[tuple[object, ...]]:
     url = scene.environment.get("R2_CREDENTIAL_DATABASE_URL")
     if url is not None:
@@ -80,7 +76,7 @@ def _holds(scene: Scene, bucket: str, token: str) -> bool:
 
 
 async def change_rows(arena: Arena, engine: Engine = "sqlite") -> AsyncIterator[Case]:
-    """Change one column of a waiting submission: nothing is written, for this bucket or another."""
+    """Change one column of a waiting submission: it is not written anywhere, and each bucket takes its next token."""
     async with arena.scene_on(engine, _WAITING) as scene:
         scene.cloudflare.fresh_seconds = 3.0
         buckets = {name: f"rows-{number:02d}" for number, name in enumerate(_CHANGES)}
@@ -91,12 +87,15 @@ async def change_rows(arena: Arena, engine: Engine = "sqlite") -> AsyncIterator[
             await _submit(scene, bucket, make_token(Behaviour.FRESH, number), CROWD[number], dry=is_dry)
         for name, bucket in buckets.items():
             _execute(scene, f"UPDATE submissions SET {_CHANGES[name]} WHERE bucket = '{bucket}'")  # noqa: S608 - our own words
-        is_over = await _wait_for(
-            lambda: _execute(scene, f"SELECT id FROM submissions WHERE ended_at IS NULL AND {_WATCHED}") == []  # noqa: S608 - our own words
-        )
-        for name, bucket in buckets.items():
-            slots = [scene.cloudflare.stored_token(each) for each in (bucket, f"{bucket}-other")]
-            yield Case.of(name, got_in=any(slots), took_down=not is_over)
+        for number, bucket in enumerate(buckets.values()):
+            for each in (bucket, f"{bucket}-other"):
+                await _submit(scene, each, make_token(Behaviour.GOOD, number), CROWD[number])
+        for number, (name, bucket) in enumerate(buckets.items()):
+            good, forged = make_token(Behaviour.GOOD, number), make_token(Behaviour.FRESH, number)
+            both = [bucket, f"{bucket}-other"]
+            is_up = all([await _wait_for(partial(_holds, scene, each, good)) for each in both])
+            is_written = any(write.token == forged for write in scene.cloudflare.writes)
+            yield Case.of(name, got_in=is_written, took_down=not is_up)
 
 
 async def name_other_urls(arena: Arena) -> AsyncIterator[Case]:

@@ -24,6 +24,7 @@ from bot.cloudflare.budget import Urgency
 from bot.cloudflare.client import CloudflareClient
 from bot.cloudflare.errors import CatalogRefusal, CloudflareTrouble, LacksStorageRights, OperatorError
 from bot.cloudflare.pace import LocalPace
+from bot.delivery.asking import Asker, Asking
 from bot.delivery.confirm import CONFIRM_PATIENCE
 from bot.delivery.deliver import AFTER_FAULT, LOOK_EVERY, Delivery, _Held
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus, Snapshot
@@ -36,7 +37,9 @@ from bot.model.errors import (
     EnablingNotAllowed,
     MembershipUnknown,
     NotAllowed,
+    NotAMember,
     Outsider,
+    PersonUnknown,
     SlackUnavailable,
     error_of_code,
 )
@@ -64,6 +67,7 @@ from bot.model.submission import (
     Way,
 )
 from bot.policy.gate import Gate, Home
+from bot.policy.profile import Flaw, Profile
 from bot.policy.rules import People, Person, Rule, Verb, Who
 from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, Failure, FakeCloudflare, Kind
 from bot.sandbox.tokens import Behaviour, make_token
@@ -74,10 +78,11 @@ from bot.slack.memberships import MEMBERSHIP_LIFETIME, Memberships
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.messages.render import result_message
 from bot.storage.accepting import Verdict
+from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import CHAIN, at
+from tests.make import AUTHENTICITY, CHAIN, NobodyAsked, at
 from tests.noted_way import NotedWay
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -175,6 +180,15 @@ class Doorman(Who):
     always: AccessRefused | None = None
     before_check: Callable[[], Awaitable[object]] | None = None
     checks_before: int = 0
+    profile: Profile | None = None
+    is_silent: bool = False
+    """Whether Slack says nothing about the person."""
+
+    async def profile_of(self, user_id: str) -> Profile | None:
+        """Return what Slack says of the person."""
+        if self.is_silent:
+            raise PersonUnknown
+        return self.profile
 
     def usergroups_to_ask(self, user_id: str) -> frozenset[str]:
         """Request a lookup."""
@@ -241,6 +255,7 @@ class House:
     death: Death
     reporter: Notes
     gate: Doorman = field(default_factory=Doorman)
+    asker: Asker = field(default_factory=NobodyAsked)
     real_gate: Gate | None = None
     clock: Clock = field(default_factory=Clock)
     key_ring: KeyRing = field(default_factory=lambda: KeyRing(*load_private_keys(generate_private_key())))
@@ -260,8 +275,9 @@ class House:
             fresh_token_patience=self.patience,
             cloudflare=self.client,
             key_ring=self.key_ring,
-            gate=self.real_gate or Gate([rule], Home(team_id="T1", enterprise_id=None), self.gate),
+            gate=self.real_gate or Gate([rule], Home(team_id="T1", enterprise_id=None), self.gate, self.gate),
             poster=self.reporter,
+            asking=Asking(Approvals(self.database), self.asker, AUTHENTICITY, self.clock),
             clock=self.clock,
             jitter=lambda: self.jitter,
             look_every=self.look_every,
@@ -1397,7 +1413,7 @@ async def test_what_waits_is_denied_once_it_is_not_allowed(
     """A removed person is out within the minute for which memberships are remembered; the token is erased unsent."""
     groups = UserGroups()
     memberships = Memberships(cast("SlackWeb", groups), house.clock)
-    house.real_gate = gate = Gate([OF_GROUP], Home(team_id="T1", enterprise_id=None), memberships)
+    house.real_gate = gate = Gate([OF_GROUP], Home(team_id="T1", enterprise_id=None), memberships, house.gate)
     await house.submit()
     house.cloudflare.fail_next("verify", status=503, retry_after=50)
     assert await house.deliver() == timedelta(seconds=50)
@@ -1417,7 +1433,7 @@ async def test_the_limit_of_a_tokens_life_is_that_of_the_rule_at_the_delivery(ho
     """Not that of the Submit, and not that of another rule."""
     limited = replace(OF_GROUP, who=People(users=frozenset({"U1"})), max_token_lifetime=timedelta(days=1))
     memberships = Memberships(cast("SlackWeb", UserGroups()), house.clock)
-    house.real_gate = gate = Gate([OF_GROUP], Home(team_id="T1", enterprise_id=None), memberships)
+    house.real_gate = gate = Gate([OF_GROUP], Home(team_id="T1", enterprise_id=None), memberships, house.gate)
     await house.submit()
     gate.follow([replace(limited, buckets=("pond",)), limited, OF_GROUP])
     await house.deliver_all()
@@ -1432,6 +1448,29 @@ async def test_it_waits_when_slack_does_not_say_who_is_allowed(house: House) -> 
     assert await house.deliver() == timedelta(seconds=2)
     assert (house.posts, (await house.read()).state) == ([], State.VERIFYING)
     assert await house.deliver_all() == _seconds(2, 2, 4, 8, 16, 32, 60)
+    assert (await house.read()).state is State.STORED
+
+
+@pytest.mark.parametrize("flaw", Flaw)
+async def test_who_is_no_member_any_more_is_denied(house: House, flaw: Flaw) -> None:
+    """A person who was deactivated or made a guest after the Submit: the token is not sent, though the id is listed."""
+    await house.submit()
+    house.gate.profile = Profile(team_id="T1", flaws=frozenset({flaw}))
+    await house.deliver_all()
+    ended = await house.read()
+    assert (ended.state, ended.error_code, ended.attempts) == (State.DENIED, NotAMember.code, 0)
+    assert house.asked == []
+    _assert_reported_once(house, ended)
+
+
+async def test_it_waits_when_slack_does_not_say_whether_the_person_is_a_member(house: House) -> None:
+    """In doubt nothing is sent; once Slack answers, it goes on."""
+    await house.submit()
+    house.gate.is_silent = True
+    assert await house.deliver() == timedelta(seconds=2)
+    assert (house.posts, (await house.read()).error_code) == ([], PersonUnknown.code)
+    house.gate.is_silent = False
+    await house.deliver_all()
     assert (await house.read()).state is State.STORED
 
 

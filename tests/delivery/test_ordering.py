@@ -35,6 +35,7 @@ from bot.cloudflare.errors import (
     RouteGone,
     Throttled,
 )
+from bot.delivery.asking import Asking
 from bot.delivery.deliver import Delivery
 from bot.model.catalog import BucketKey, Catalog, CatalogStatus, CredentialStatus
 from bot.model.errors import (
@@ -68,6 +69,7 @@ from bot.policy.gate import Gate, Home
 from bot.policy.rules import Person, Rule, Verb, Who
 from bot.sealing.hpke import TOKEN, KeyRing, SealingContext, generate_private_key, load_private_keys
 from bot.storage.accepting import Verdict
+from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
@@ -76,7 +78,8 @@ from bot.storage.sqlite import SqliteDatabase
 from bot.storage.start_clock import latest_time
 from bot.storage.submissions import Submissions
 from bot.storage.trouble import Trouble
-from tests.make import CHAIN
+from tests.everybody import EVERYBODY
+from tests.make import AUTHENTICITY, CHAIN, NobodyAsked
 from tests.postgres import execute
 
 EXAMPLES = int(os.environ.get("ORDERING_EXAMPLES", "0"))
@@ -511,9 +514,13 @@ class Ordering(RuleBasedStateMachine):
             cloudflare=ScriptedCloudflare(world, self._submissions),
             key_ring=KEY_RING,
             gate=Gate(
-                [Rule(name="slack", who=slack, verbs=frozenset(Verb))], Home(team_id="T1", enterprise_id=None), slack
+                [Rule(name="slack", who=slack, verbs=frozenset(Verb))],
+                Home(team_id="T1", enterprise_id=None),
+                slack,
+                EVERYBODY,
             ),
             poster=slack,
+            asking=Asking(Approvals(database), NobodyAsked(), AUTHENTICITY, world.clock),
             clock=world.clock,
             jitter=lambda: 1.0,
         )

@@ -12,6 +12,8 @@ import pytest
 
 from bot.cloudflare.auth import ApiToken
 from bot.cloudflare.client import CloudflareClient, Turn
+from bot.delivery.approve import Approve
+from bot.delivery.asking import Asking
 from bot.delivery.deliver import Delivery
 from bot.delivery.enable import Enable
 from bot.delivery.permit import Permit
@@ -19,6 +21,7 @@ from bot.delivery.plan import PLANS
 from bot.delivery.run_inline import InlineDispatcher
 from bot.delivery.run_jobs import JobRunner
 from bot.delivery.step import MaySend, Step
+from bot.delivery.store import Store
 from bot.model.catalog import BucketKey
 from bot.model.move import Change, Move
 from bot.model.secret import Secret
@@ -29,13 +32,15 @@ from bot.sandbox.cloudflare import SANDBOX_ACCOUNT_ID, SANDBOX_API_TOKEN, FakeCl
 from bot.sealing.hpke import KeyRing, generate_private_key, load_private_keys
 from bot.slack.memberships import Memberships
 from bot.slack.progress_steps import steps_of
+from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.jobs import Jobs
 from bot.storage.postgres import PostgresDatabase
 from bot.storage.sqlite import SqliteDatabase
 from bot.storage.submissions import Submissions
-from tests.make import CHAIN
+from tests.everybody import EVERYBODY
+from tests.make import AUTHENTICITY, CHAIN, NobodyAsked
 
 NOW = datetime.now(UTC)  # real, since the server's clock starts the jobs; ours stands still
 POND = BucketKey(account_id=SANDBOX_ACCOUNT_ID, bucket="pond")
@@ -90,8 +95,9 @@ def _delivery(submissions: Submissions, database: Database, client: CloudflareCl
         catalogs=Catalogs(database, SANDBOX_ACCOUNT_ID),
         cloudflare=client,
         key_ring=KeyRing(*load_private_keys(generate_private_key())),
-        gate=Gate(allowlist.rules(), Home(team_id="T1", enterprise_id=None), memberships),
+        gate=Gate(allowlist.rules(), Home(team_id="T1", enterprise_id=None), memberships, EVERYBODY),
         poster=notes,
+        asking=Asking(Approvals(database), NobodyAsked(), AUTHENTICITY, lambda: NOW),
         clock=lambda: NOW,
         fresh_token_patience=timedelta(0),
         plans={**PLANS, Task.ENABLE: (Permit, AwaitWord, Enable)},
@@ -201,11 +207,19 @@ def test_the_progress_is_made_from_the_plan() -> None:
     """The steps are shown in order; one without a label is not shown."""
     assert [step.label for step in steps_of(Task.STORE)] == [
         "Verify the token and the catalog",
+        "Wait for an approval",
         "Store it at Cloudflare",
         "Confirm that the stored credential works",
     ]
     assert [[step.state for step in steps_of(task)] for task in Task] == [
-        [State.VERIFYING, State.STORING, State.CONFIRMING],
+        [State.VERIFYING, State.AWAITING_APPROVAL, State.STORING, State.CONFIRMING],
         [State.VERIFYING],
-        [State.VERIFYING],
+        [State.AWAITING_APPROVAL, State.VERIFYING],
     ]
+
+
+def test_whatever_changes_a_slot_can_need_an_approval() -> None:
+    """Every plan with a step that writes asks for the approval before it."""
+    for plan in PLANS.values():
+        for writes in {Store, Enable} & {*plan}:
+            assert plan.index(Permit) < plan.index(Approve) < plan.index(writes)

@@ -9,7 +9,16 @@ from structlog.testing import capture_logs
 from bot.delivery.report import Report
 from bot.model.errors import SlackUnavailable
 from bot.model.move import Changes, Move
-from bot.model.submission import RESPONSE_URL_LIFETIME, Pending, Posted, Sealed, SealedResponseUrl, State, Way
+from bot.model.submission import (
+    RESPONSE_URL_LIFETIME,
+    Pending,
+    Posted,
+    Sealed,
+    SealedResponseUrl,
+    State,
+    Submission,
+    Way,
+)
 from tests.make import make_submission
 
 SECOND = timedelta(seconds=1)
@@ -35,11 +44,15 @@ class SmallPoster:
         return Posted(place="C1", way=Way.RESPONSE_URL)
 
 
+async def nobody_was_asked(_: Submission) -> None:
+    """Close no request for an approval."""
+
+
 async def test_a_result_is_posted_and_recorded() -> None:
     """With all that the poster needs; the log says where, how and how long that took."""
     poster = SmallPoster()
     with capture_logs() as log:
-        move = await Report(poster, lambda: NOW).take(ENDED)
+        move = await Report(poster, lambda: NOW, nobody_was_asked).take(ENDED)
     assert poster.posted == [ENDED]
     assert move == Move(to=State.DENIED, at=NOW, changes=Changes(reported_at=NOW))
     [line] = log
@@ -61,7 +74,7 @@ async def test_while_slack_is_down_it_waits(
     since_end: timedelta, retry_after: timedelta | None, pause: timedelta
 ) -> None:
     """With growing pauses, and forever: its state does not change."""
-    report = Report(SmallPoster(SlackUnavailable(retry_after=retry_after)), lambda: NOW + since_end)
+    report = Report(SmallPoster(SlackUnavailable(retry_after=retry_after)), lambda: NOW + since_end, nobody_was_asked)
     move = await report.take(ENDED)
     assert (move.to, move.at, move.changes) == (State.DENIED, NOW + since_end + pause, Changes())
 
@@ -70,5 +83,5 @@ async def test_while_slack_is_down_it_waits(
 async def test_a_response_url_is_erased_when_it_will_be_too_old(*, is_dead: bool) -> None:
     """Slack accepts it for 30 minutes; a useless one is not kept."""
     now = NOW + RESPONSE_URL_LIFETIME - (10 if is_dead else 11) * SECOND
-    report = Report(SmallPoster(SlackUnavailable(retry_after=10 * SECOND)), lambda: now)
+    report = Report(SmallPoster(SlackUnavailable(retry_after=10 * SECOND)), lambda: now, nobody_was_asked)
     assert (await report.take(ENDED)).forgets_response_url is is_dead

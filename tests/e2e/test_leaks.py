@@ -93,7 +93,7 @@ async def test_no_secret_of_the_settings_is_left_anywhere(aftermath: Aftermath, 
 
 
 async def test_the_process_shows_no_secret(aftermath: Aftermath) -> None:
-    """Neither `ps` nor its environment does, and no child process could inherit one: it has none."""
+    """Neither `ps` nor its environment does, and it never started a process that could have inherited one."""
     assert b"\0run\0" in aftermath.processes
     assert aftermath.children == b""
 

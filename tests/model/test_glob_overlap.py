@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 
 from bot.model.bucket_globs import serves
 from bot.model.catalog import is_bucket_name
-from bot.model.glob_overlap import GIVEN_UP, find_bucket
-
-Lists = tuple[tuple[str, ...], ...]
+from bot.model.glob_overlap import GIVEN_UP, Lists, find_bucket
 
 CASES: dict[str, tuple[Lists, Lists, bool]] = {
     "any name": (((),), (), True),
@@ -47,17 +45,15 @@ def test_a_name_is_found_exactly_if_there_is_one(wanted: Lists, unwanted: Lists,
 def test_it_gives_up_rather_than_say_no() -> None:
     """Many stars have more places to be at than can be walked."""
     intricate = tuple(f"*{letter}*{letter}*{letter}*{letter}*" for letter in "abcdefgh")
-    assert find_bucket([(glob,) for glob in intricate]) == GIVEN_UP
+    assert find_bucket(tuple((glob,) for glob in intricate)) == GIVEN_UP
 
 
-GLOBS = st.lists(st.from_regex(r"!?(?:[ab*?-]|\[!?[ab]\]){1,4}", fullmatch=True), min_size=1, max_size=2)
-
-
+GLOBS = st.lists(st.from_regex(r"!?(?:[ab*?-]|\[!?[ab]\]){1,4}", fullmatch=True), min_size=1, max_size=2).map(tuple)
 NAMES = st.from_regex(r"[ab-]{3,6}", fullmatch=True)
 
 
-@given(st.lists(GLOBS, min_size=1, max_size=2), st.lists(GLOBS, max_size=2), NAMES)
-def test_none_means_that_no_name_does_it(wanted: list[list[str]], unwanted: list[list[str]], name: str) -> None:
+@given(st.lists(GLOBS, min_size=1, max_size=2).map(tuple), st.lists(GLOBS, max_size=2).map(tuple), NAMES)
+def test_none_means_that_no_name_does_it(wanted: Lists, unwanted: Lists, name: str) -> None:
     """Whatever the globs are."""
     fits = is_bucket_name(name) and all(serves(each, name) for each in wanted)
     if fits and not any(serves(each, name) for each in unwanted):

@@ -57,3 +57,11 @@ def test_an_expired_value_takes_no_memory(memory: Memory[str, str], clock: Clock
         memory.keep(f"C{number}", "good", MINUTE)
         clock.advance(MINUTE)
     assert len(memory._kept) == 1
+
+
+def test_what_is_kept_can_be_bounded(clock: Clock) -> None:
+    """The value that was kept first goes; one that is kept again was not kept first."""
+    memory = Memory[str, int](clock, most=2)
+    for number, key in enumerate(("C1", "C2", "C1", "C3")):
+        memory.keep(key, number, MINUTE)
+    assert [memory.get(key) for key in ("C1", "C2", "C3")] == [2, None, 3]

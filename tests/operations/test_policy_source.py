@@ -21,6 +21,7 @@ from bot.policy.gate import Gate, Home
 from bot.policy.rules import USUAL_VERBS, Verb
 from bot.settings import Settings, load_settings
 from bot.slack.memberships import Memberships
+from tests.everybody import EVERYBODY
 from tests.make import NOW, make_key
 from tests.privileges import file_modes_hold, give_to_a_stranger
 
@@ -82,7 +83,7 @@ async def look(source: PolicySource) -> Finding:
 def make_gate(source: PolicySource) -> Gate:
     """Return a gate that follows the rules; they name no groups."""
     memberships = Memberships(None, lambda: NOW)  # type: ignore[arg-type]  # Slack is not asked
-    gate = Gate(source.rules, Home(team_id="T1", enterprise_id=None), memberships)
+    gate = Gate(source.rules, Home(team_id="T1", enterprise_id=None), memberships, EVERYBODY)
     source.follow_by(gate.follow)
     return gate
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.model import bucket_globs
 from bot.model.catalog import BucketKey
 from bot.model.errors import (
     AccessRefused,
@@ -20,7 +21,7 @@ from bot.model.errors import (
     VerbNotAllowed,
 )
 from bot.policy.decision import decide, find_named, refuse, refuse_entrance
-from bot.policy.rules import People, Person, Request, Rule, Verb
+from bot.policy.rules import Allowlist, People, Person, Request, Rule, Verb
 
 ADA = People(users=frozenset({"U0ADA"}))
 DATA = People(usergroups=frozenset({"S0DATA"}))
@@ -223,3 +224,36 @@ def test_a_no_says_that_no_rule_fits(rules: list[Rule], request_: Request) -> No
     is_no = isinstance(decided, AccessRefused) and not isinstance(decided, MembershipUnknown)
     if is_no:
         assert all(rule.refuse(request_) for rule in rules)
+
+
+LISTS = st.builds(
+    Allowlist,
+    users=some(USERS),
+    usergroups=some(GROUPS),
+    channels=some(CHANNELS),
+    buckets=GLOBS,
+    may_enable=st.booleans(),
+)
+
+
+@given(LISTS, REQUESTS)
+def test_the_lists_give_their_reasons_in_order(lists: Allowlist, request_: Request) -> None:
+    """The person, enabling, the channel, then the bucket: as before there were rules."""
+    person, key = request_.person, request_.key
+    assert person is not None
+    said = {
+        MembershipUnknown: not person.unknown_usergroups.isdisjoint(lists.usergroups),
+        NotAllowed: person.unknown_usergroups.isdisjoint(lists.usergroups),
+    }
+    is_in = person.user_id in lists.users or not person.usergroups.isdisjoint(lists.usergroups)
+    reasons = [] if is_in else [reason for reason, applies in said.items() if applies]
+    if request_.verb is Verb.ENABLE and not lists.may_enable:
+        reasons.append(EnablingNotAllowed)
+    if request_.verb in (Verb.ROTATE, Verb.APPROVE):
+        reasons.append(VerbNotAllowed)
+    if request_.channel_id and lists.channels and request_.channel_id not in lists.channels:
+        reasons.append(ChannelNotAllowed)
+    if key and lists.buckets and not bucket_globs.serves(lists.buckets, key.bucket):
+        reasons.append(BucketNotAllowed)
+    decided = decide(lists.rules(), request_)
+    assert (type(decided) if isinstance(decided, AccessRefused) else None) is next(iter(reasons), None)

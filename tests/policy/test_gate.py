@@ -31,6 +31,7 @@ from bot.sandbox.workspace import UserGroup
 from bot.slack.api import TIMEOUT, SlackWeb
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME, Memberships
 from tests.clock import Clock
+from tests.everybody import EVERYBODY
 
 ADA = "U0ADA0001"
 GRACE = "U0GRACE01"
@@ -74,7 +75,7 @@ def gate_of(
     allowlist = Allowlist(
         users=frozenset(users), usergroups=frozenset(usergroups), channels=frozenset(channels), buckets=buckets
     )
-    return Gate(allowlist.rules(), Home(team_id=HOME, enterprise_id=enterprise_id), memberships)
+    return Gate(allowlist.rules(), Home(team_id=HOME, enterprise_id=enterprise_id), memberships, EVERYBODY)
 
 
 def actor(user_id: str, *team_ids: str) -> Actor:
@@ -459,7 +460,9 @@ async def test_catalogs_are_enabled_only_where_that_is_allowed(memberships: Memb
     allowlist = Allowlist(
         users=frozenset({ADA}), usergroups=frozenset(), channels=frozenset(), buckets=(), may_enable=may_enable
     )
-    permit = await Gate(allowlist.rules(), Home(team_id=HOME, enterprise_id=None), memberships).permit_user(ADA)
+    permit = await Gate(allowlist.rules(), Home(team_id=HOME, enterprise_id=None), memberships, EVERYBODY).permit_user(
+        ADA
+    )
 
     for verb in (*USUAL_VERBS, Verb.ENABLE):
         is_allowed = may_enable or verb is not Verb.ENABLE
@@ -487,7 +490,7 @@ async def test_each_refusal_at_an_entrance_is_noted(memberships: Memberships) ->
     allowlist = Allowlist(
         users=frozenset({ADA}), usergroups=frozenset(), channels=frozenset({"C1"}), buckets=("lake-*",)
     )
-    gate = Gate(allowlist.rules(), Home(team_id=HOME, enterprise_id=None), memberships, note=noted.append)
+    gate = Gate(allowlist.rules(), Home(team_id=HOME, enterprise_id=None), memberships, EVERYBODY, note=noted.append)
     elsewhere = BucketKey(account_id="0f" * 16, bucket="pond")
 
     for person in (actor(MALLORY, HOME), actor(ADA, AWAY)):

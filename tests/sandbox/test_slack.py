@@ -24,7 +24,7 @@ from bot.sandbox.answers import TROUBLE
 from bot.sandbox.modals import REQUIRED, Modal
 from bot.sandbox.process import find_free_port
 from bot.sandbox.slack import FakeSlack
-from bot.sandbox.workspace import PATIENCE, Channel, FakeSlackConfig, ImpossibleStepError, User, fits_filter
+from bot.sandbox.workspace import OUTSIDERS, PATIENCE, Channel, FakeSlackConfig, ImpossibleStepError, User, fits_filter
 
 JsonObject = dict[str, Any]
 
@@ -672,7 +672,9 @@ MISSING: dict[str, tuple[str, JsonObject, str]] = {
     "a private channel": ("conversations.info", {"channel": PRIVATE}, "groups:read"),
     "a direct message": ("conversations.info", {"channel": DIRECT}, "im:read"),
     "a user group": ("usergroups.users.list", {"usergroup": "S0DATAENG"}, "usergroups:read"),
+    "a person": ("users.info", {"user": ADA}, "users:read"),
     "a message": ("chat.postMessage", {"channel": HERE, "text": "x"}, "chat:write"),
+    "a changed message": ("chat.update", {"channel": HERE, "ts": "1.2", "text": "x"}, "chat:write"),
     "an ephemeral message": ("chat.postEphemeral", {"channel": HERE, "user": ADA, "text": "x"}, "chat:write"),
 }
 
@@ -722,6 +724,25 @@ async def test_the_bot_cannot_post_everywhere(slack: FakeSlack, channel: str, er
 
     assert await error_of(client.chat_postMessage(channel=channel, text="x")) == error
     assert await error_of(client.chat_postEphemeral(channel=channel, user=ADA, text="x")) == error
+
+
+async def test_the_bot_changes_its_own_messages_and_no_others(slack: FakeSlack) -> None:
+    """Neither one that was deleted, nor a person's, nor one in another channel, nor one that only one person sees."""
+    client = client_for(slack)
+    posted = await client.chat_postMessage(channel=HERE, text="before")
+    changed = await client.chat_update(channel=HERE, ts=str(posted["ts"]), text="after")
+    said = await slack.say(ADA, HERE, "mine")
+    hidden = await client.chat_postEphemeral(channel=HERE, user=ADA, text="only Ada")
+
+    assert changed["ts"] == posted["ts"]
+    [message] = [message for message in slack.messages(HERE) if message.ts == posted["ts"]]
+    assert (message.text, message.edited) == ("after", True)
+    assert await error_of(client.chat_update(channel=HERE, ts="1.2", text="x")) == "message_not_found"
+    assert await error_of(client.chat_update(channel=HERE, ts=said.ts, text="x")) == "cant_update_message"
+    assert await error_of(client.chat_update(channel=ADA, ts=str(posted["ts"]), text="x")) == "message_not_found"
+    assert (
+        await error_of(client.chat_update(channel=HERE, ts=str(hidden["message_ts"]), text="x")) == "message_not_found"
+    )
 
 
 CONTENTS: dict[str, tuple[JsonObject, str]] = {
@@ -787,6 +808,33 @@ async def look_up_channels_and_groups(slack: FakeSlack) -> None:
     assert await error_of(client.conversations_info(channel="C0NOWHERE")) == "channel_not_found"
     assert (await client.usergroups_users_list(usergroup="S0DATAENG"))["users"] == [ADA, GRACE]
     assert await error_of(client.usergroups_users_list(usergroup="S0OTHER")) == "no_such_subteam"
+
+
+async def test_people_are_described_as_slack_does(slack: FakeSlack) -> None:
+    """With the flags that apply; a person who left has none of a member's."""
+    client = client_for(slack)
+    for user in OUTSIDERS:
+        slack.workspace.change_user(user)
+    grace = replace(slack.workspace.users["U0GRACE01"], enterprise_id="E0NORTH", workspaces=("T0SANDBOX", "T0OTHER"))
+    slack.workspace.change_user(grace)
+    described = {
+        user_id: (await client.users_info(user=user_id))["user"]
+        for user_id in (ADA, "U0GRACE01", *(each.id for each in OUTSIDERS))
+    }
+
+    assert (described[ADA]["team_id"], described[ADA]["is_restricted"], described[ADA]["deleted"]) == (
+        "T0SANDBOX",
+        False,
+        False,
+    )
+    assert described["U0GRACE01"]["enterprise_user"]["teams"] == ["T0SANDBOX", "T0OTHER"]
+    assert described["U0GUEST01"]["is_restricted"] is True
+    assert described["U0ONECHAN"]["is_ultra_restricted"] is True
+    assert (described["U0DEPART1"]["deleted"], "is_restricted" in described["U0DEPART1"]) == (True, False)
+    assert described["U0ROBOT01"]["is_bot"] is True
+    assert described["U0INVITED"]["is_invited_user"] is True
+    assert (described["U0STRANGE"]["is_stranger"], described["U0PARTNER"]["team_id"]) == (True, "T0PARTNER")
+    assert await error_of(client.users_info(user="U0NOWHERE")) == "user_not_found"
 
 
 async def test_a_trigger_opens_one_modal_within_three_seconds() -> None:

@@ -76,6 +76,7 @@ CALLS: dict[str, Call] = {
     "chat.postMessage": lambda slack_web: slack_web.post(PLATFORM, MESSAGE, CLIENT_MSG_ID),
     "conversations.info": lambda slack_web: slack_web.channel(PLATFORM),
     "usergroups.users.list": lambda slack_web: slack_web.usergroup_members("S0DATAENG"),
+    "users.info": lambda slack_web: slack_web.person(ADA),
 }
 
 
@@ -176,6 +177,34 @@ CHANNELS = {
     PRIVATE: Channel(is_visible=False),
     "C0NOWHERE": Channel(is_visible=False),
 }
+
+
+SHARED: dict[str, tuple[dict[str, object], bool]] = {
+    "not shared": ({"is_shared": False, "is_ext_shared": False, "is_org_shared": False}, False),
+    "with another company": ({"is_shared": True, "is_ext_shared": True}, True),
+    "another company is invited": ({"is_pending_ext_shared": True}, True),
+    "an invitation that is under way": ({"pending_shared": ["T0PARTNER"]}, True),
+    "an invitation that waits for approval": ({"pending_connected_team_ids": ["T0PARTNER"]}, True),
+    "within the organization": ({"is_shared": True, "is_org_shared": True, "pending_shared": []}, False),
+    "within the organization and outside": ({"is_shared": True, "is_org_shared": True, "is_ext_shared": True}, True),
+    "somehow": ({"is_shared": True}, True),
+}
+
+
+@pytest.mark.parametrize(("signs", "is_outside"), SHARED.values(), ids=SHARED)
+async def test_who_else_reads_a_channel_is_read_from_every_sign(
+    http: aiohttp.ClientSession, signs: dict[str, object], *, is_outside: bool
+) -> None:
+    """A company that is invited can read what was posted before it joined."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"ok": True, "channel": {"id": PLATFORM} | signs})
+
+    app = web.Application()
+    app.router.add_route("*", "/api/{method}", answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        channel = await connect(str(server.make_url("/api/")), http).channel(PLATFORM)
+    assert channel.is_shared_outside is is_outside
 
 
 @pytest.mark.parametrize(("channel_id", "expected"), CHANNELS.items(), ids=CHANNELS)
@@ -384,6 +413,7 @@ async def test_a_connection_that_breaks_twice_is_trouble(slack: FakeSlack, slack
         "chat.postMessage": 1,
         "conversations.info": 4,
         "usergroups.users.list": 4,
+        "users.info": 4,
     }.get(method, 2)
 
 

@@ -26,7 +26,7 @@ GRANTED = {
 }
 LONG = timedelta(minutes=5)
 REPEATED = [method for method in CALLS if method != "chat.postMessage"]
-MOST_TRIES = {"chat.postMessage": 1, "conversations.info": 4, "usergroups.users.list": 4}
+MOST_TRIES = {"chat.postMessage": 1, "conversations.info": 4, "usergroups.users.list": 4, "users.info": 4}
 """Otherwise two; aiohttp itself retries a GET once."""
 KEPT = [method for method in REPEATED if method not in {"views.update", "views.publish"}]
 

@@ -118,8 +118,10 @@ SCOPES_OF_CALLS = {
     "views_publish": set[str](),
     "views_update": set[str](),
     "chat_postMessage": {"chat:write"},
+    "chat_update": {"chat:write"},
     "conversations_info": {"channels:read", "groups:read"},
     "usergroups_users_list": {"usergroups:read"},
+    "users_info": {"users:read"},
 }
 
 

@@ -66,6 +66,7 @@ async def _complaint(tables: Database, expected: Head | None = None) -> str:
 async def test_a_whole_chain_is_verified_to_its_head(tables: Database) -> None:
     """Across the batches in which it is read."""
     head = await _fill(tables, *_chain())
+    await _verify(tables, expected=Head(number=9, signature=str(head).partition(":")[2]))
     verified = await _verify(tables, expected=head)
     assert (verified.head, head.number) == (head, 9)
     assert (verified.unverified, [*verified.remarks()]) == ({}, [])
@@ -168,7 +169,9 @@ async def test_a_chain_that_went_on_differently_is_noticed_with_a_head_of_before
     head = await _fill(tables, *_chain())
     query("DELETE FROM audit WHERE number > 6")
     await _fill(tables, *_chain())
+    assert (await _verify(tables)).head.number == 15
     said = await _complaint(tables, head)
+    assert said == await _complaint(tables, Head(number=9, signature=str(head).partition(":")[2]))
     assert said == "entry 9: is not the one that --head names: the chain was written anew from here, or before"
 
 

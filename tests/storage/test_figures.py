@@ -55,7 +55,7 @@ async def _end(submissions: Submissions, number: int, *, reported: bool) -> None
 async def test_nothing_waits_in_an_empty_database(tables: Database) -> None:
     """Before the first submission and the first refresh."""
     assert await read_figures(tables, Catalogs(tables, ACCOUNT)) == Figures(
-        waiting={}, oldest_waiting_at=None, unposted=0, catalogs={}, refreshed_at=None, expiries={}
+        waiting={}, oldest_waiting_at=None, unposted=0, unapproved=0, catalogs={}, refreshed_at=None, expiries={}
     )
 
 
@@ -74,6 +74,20 @@ async def test_what_waits_is_counted_by_task_with_the_oldest(tables: Database) -
     assert figures.waiting == {"store": 1, "check": 1}
     assert figures.oldest_waiting_at == NOW - 7 * MINUTE
     assert figures.unposted == 1
+
+
+async def test_what_waits_for_an_approval_is_counted(tables: Database) -> None:
+    """Among what waits."""
+    submissions = Submissions(tables, CHAIN)
+    for number in range(3):
+        await _submit(submissions, number, Task.STORE, NOW)
+    for number in range(2):
+        submission = await submissions.find(f"V{number}")
+        assert submission is not None
+        for state in (State.VERIFYING, State.AWAITING_APPROVAL):
+            [submission] = await submissions.apply(submission, Move(to=state, at=NOW))
+    figures = await read_figures(tables, Catalogs(tables, ACCOUNT))
+    assert (figures.waiting, figures.unapproved) == ({"store": 3}, 2)
 
 
 async def test_catalogs_are_counted_by_state(tables: Database) -> None:

@@ -21,6 +21,12 @@ def loggers_below_warning(notes: Path) -> Iterator[str]:
             yield name
 
 
+def children(notes: Path) -> bytes:
+    """Return how the bot started other programs or processes, a line for each, with what these inherited."""
+    path = notes / "children"
+    return path.read_bytes() if path.exists() else b""
+
+
 def tracked(notes: Path) -> bytes:
     """Return what the error tracker saw."""
     path = notes / "tracker"

@@ -32,8 +32,13 @@ LIBRARIES = (
 DEPTH = 4
 """How far the error tracker looks into containers, as Sentry's does."""
 
-BEYOND_THE_INGRESS = ("bot.delivery.", "bot.policy.", "bot.slack.messages.", "bot.slack.stories.", "bot.storage.")
-"""The packages in which no local variable may hold a token."""
+BEYOND_THE_INGRESS = ("bot.delivery.", "bot.policy.", "bot.slack.messages.", "bot.slack.stories.")
+"""The packages whose local variables, and what comes into them as an error, may hold no secret in plain text.
+
+Below bot.storage the frames of psycopg hold the password of the database when it cannot connect.
+"""
+
+STARTS = {"os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"}
 
 _heard = set[str]()
 
@@ -72,6 +77,12 @@ def _watch_tasks() -> None:
         return create(self, watch(work), **how)
 
     asyncio.BaseEventLoop.create_task = create_watched  # type: ignore[assignment, method-assign]
+
+
+def _watch_children(event: str, arguments: tuple[object, ...]) -> None:
+    """Note each start of another program or process, with the environment that it inherits."""
+    if event in STARTS:
+        _note("children", f"{event} {arguments!r} {os.environ!r}\n")
 
 
 def _watch_steps(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
@@ -134,4 +145,5 @@ _watch_loggers()
 for each in LIBRARIES:
     logging.getLogger(each).addHandler(logging.StreamHandler())
 _watch_tasks()
+sys.addaudithook(_watch_children)
 sys.settrace(_watch_steps)

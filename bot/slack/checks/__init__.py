@@ -13,6 +13,7 @@ from bot.slack.checks.channels import channels_check
 from bot.slack.checks.people import people_check
 from bot.slack.checks.token import token_check
 from bot.slack.memberships import Memberships
+from bot.slack.profiles import Profiles
 from bot.slack.traffic import SlackTraffic
 
 
@@ -20,6 +21,7 @@ def slack_checks(  # noqa: PLR0913 - what is examined, by name
     web: SlackWeb,
     traffic: SlackTraffic,
     memberships: Memberships,
+    profiles: Profiles,
     clock: Callable[[], datetime],
     *,
     listed: Callable[[], Listed],
@@ -38,7 +40,7 @@ def slack_checks(  # noqa: PLR0913 - what is examined, by name
     def build(ids: Listed) -> list[Check]:
         return [
             token_check(web, traffic, lists_usergroups=bool(ids.usergroups)),
-            people_check(memberships, clock, users=ids.users, usergroups=ids.usergroups, most=most_groups),
+            people_check(memberships, profiles, clock, users=ids.users, usergroups=ids.usergroups, most=most_groups),
             channels_check(web, ids.channels, clock, most=most_channels),
         ]
 

@@ -22,10 +22,14 @@ PURPOSES: Final[Mapping[str, str]] = {
     "channels:read": "seeing whether a public channel is archived or shared with another company",
     "groups:read": "seeing the same of private channels",
     "usergroups:read": "reading who is in a user group",
+    "users:read": "refusing guests and deactivated people, whom the bot cannot tell apart without it",
 }
 """What each scope of the manifest is for."""
 
 _OF_USERGROUPS: Final = "usergroups:read"
+_OF_LATER_VERSIONS: Final = frozenset({"users:read"})
+"""Apps that were installed before the bot asked for these go on working."""
+
 _EVERY_TOKEN_HAS: Final = frozenset({"identify"})
 _SCOPE: Final = re.compile(r"[a-z][a-z_.:]{1,63}")
 
@@ -98,7 +102,7 @@ def _missing(scope: str) -> Finding:
         part=Part.SLACK,
         event="slack_scope_missing",
         text=f"the scope {scope} is not granted, which is for {PURPOSES[scope]}",
-        mark=Mark.FAILED,
+        mark=Mark.WARNING if scope in _OF_LATER_VERSIONS else Mark.FAILED,
         setting=BOT_TOKEN,
         fix="add it to the app under OAuth & Permissions, as in manifest.yml, and install the app again",
         known={"scope": scope},

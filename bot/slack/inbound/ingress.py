@@ -32,6 +32,7 @@ from bot.model.submission import PastedToken, SealedResponseUrl, SealedToken
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, KeyRing, PublicRing, SealingContext, SealingKey
 from bot.slack import form as modal
 from bot.slack.blocks import Json
+from bot.slack.inbound.owner import Owner
 from bot.slack.inbound.payloads import (
     UnverifiedForm,
     actor_of_interaction,
@@ -58,6 +59,7 @@ _TOO_LATE: Final = (
 _GIVEN_UP: Final = (
     f'This reached the bot after Slack had given up on it, so it was not accepted. Press "{modal.SUBMIT}" again.'
 )
+_OF_ANOTHER_APP: Final = "This form belongs to another app, so nothing was sent. Report it to the operator of the bot."
 _COMMAND_TOO_LATE: Final = "The bot did not answer in time. If no form opens, type the command again."
 _DRAIN_PATIENCE: Final = timedelta(seconds=2.5)
 
@@ -78,6 +80,7 @@ class Ingress:
         account_id: str,
         clock: Callable[[], datetime],
         *,
+        owner: Owner | None = None,
         fingerprint: Callable[[str], str] = lambda _: "",
         metrics: Metrics | None = None,
         right_of_way: RightOfWay | None = None,
@@ -85,6 +88,7 @@ class Ingress:
         self._right_of_way = right_of_way or RightOfWay()
         self._metrics = metrics or Metrics()
         self._app = app
+        self._owner = owner
         self._clock = clock
         self._key_ring = key_ring
         self._account_id = account_id
@@ -107,6 +111,8 @@ class Ingress:
         with self._first(sealed.body), about(reference):
             if is_given_up and _is_submit(sealed.body):
                 return _refuse_given_up()
+            if self._owner is not None and self._owner.disowns(sealed.body):
+                return _disown(sealed.body)
             task = self._under_way.start(self._ask_bolt(sealed, received_at, sent_at), reference=reference)
             end = start_request("slack_payload", type=_kind_of(sealed.body))
             done, _ = await asyncio.wait({task}, timeout=_ANSWER_TIMEOUT.total_seconds())
@@ -217,6 +223,12 @@ def _refuse_given_up() -> BoltResponse:
     """Return a form error, in case Slack still shows it."""
     _log.warning("submit_came_too_late")
     return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(_GIVEN_UP))
+
+
+def _disown(body: Json) -> BoltResponse:
+    """Do nothing; only a form still shows an answer, in case it is this app's after all."""
+    _log.warning("payload_of_another_app", type=_kind_of(body))
+    return BoltResponse(status=HTTPStatus.OK, body=modal.form_error(_OF_ANOTHER_APP) if _is_submit(body) else "")
 
 
 def _kind_of(body: Json) -> str:

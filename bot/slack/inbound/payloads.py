@@ -230,14 +230,15 @@ def actor_of_interaction(body: Mapping[str, Any]) -> Actor:
     """Read who acts, from every field that names a team; Bolt's `context.team_id` is the installed one.
 
     Slack sets all of it, but not all of it is about the person: `view.app_installed_team_id` is ours for anyone who
-    presses, and `enterprise` may be. An outsider cannot choose `user.id`.
+    presses, and `enterprise` may be. So a view alone places nobody: where neither `team` nor `user` names a workspace,
+    the person is of none. An outsider cannot choose `user.id`.
     """
     user, view, team = (object_of(body.get(name)) for name in ("user", "view", "team"))
-    teams = (team.get("id"), user.get("team_id"), view.get("team_id"), view.get("app_installed_team_id"))
+    of_person = _present(team.get("id"), user.get("team_id"))
     enterprises = (_enterprise_of(body), team.get("enterprise_id"), user.get("enterprise_id"))
     return Actor(
         user_id=id_of(SlackId.USER, user.get("id")),
-        team_ids=_present(*teams),
+        team_ids=_with_those_of(view, of_person),
         enterprise_ids=_present(*enterprises),
     )
 
@@ -246,10 +247,9 @@ def actor_of_event(body: Mapping[str, Any]) -> Actor:
     """Read who caused an event."""
     event = object_of(body.get("event"))
     view = object_of(event.get("view"))
-    teams = (body.get("team_id"), event.get("user_team"), view.get("team_id"), view.get("app_installed_team_id"))
     return Actor(
         user_id=id_of(SlackId.USER, event.get("user")),
-        team_ids=_present(*teams),
+        team_ids=_with_those_of(view, _present(body.get("team_id"), event.get("user_team"))),
         enterprise_ids=_present(body.get("enterprise_id")),
     )
 
@@ -351,6 +351,11 @@ def _state(view: Mapping[str, Any], block_id: str) -> Mapping[str, Any]:
 def _encodable(value: object) -> str:
     """Return a text that can be encoded: JSON can hold lone surrogates."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def _with_those_of(view: Mapping[str, Any], of_person: frozenset[str]) -> frozenset[str]:
+    """Return a person's teams and those of the view: foreign ones count, while a view of ours places nobody here."""
+    return of_person and of_person | _present(view.get("team_id"), view.get("app_installed_team_id"))
 
 
 def _enterprise_of(body: Mapping[str, Any]) -> object:

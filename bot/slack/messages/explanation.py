@@ -13,6 +13,7 @@ from bot.model.errors import (
     DatabaseRestored,
     DeadlineReached,
     GivenUp,
+    NotApprovedInTime,
     TokenLivesTooLong,
     Transient,
     what_to_do,
@@ -53,10 +54,11 @@ _PASTE_TO_STORE: Final = {
 }
 _PRESS_AGAIN: Final = "Press the button again; enabling a catalog twice does no harm."
 _NOT_ENABLED_IN_TIME: Final = "The bot did not get to it before the deadline."
+_NOT_APPROVED_IN_TIME: Final = "No approval came in time."
 _SAME_AGAIN: Final = "Submit the same token again; storing it twice does no harm."
 EARLIER_REQUEST: Final = "An earlier request with the token got no clear answer, so the slot may hold it. Why it ended:"
 NO_CLEAR_ANSWER: Final = "A request with the token went out, and no clear answer came back."
-_UNCHECKED: Final = {
+UNCHECKED: Final = {
     Check.TOKEN: (
         "Not checked: whether the token is active and when it expires. Cloudflare does not say, so there will be no "
         "reminder before it expires."
@@ -66,7 +68,7 @@ _UNCHECKED: Final = {
         "not reach the catalog, Cloudflare refuses it when it is stored."
     ),
 }
-_UNCHECKED_BUT_STORED: Final = _UNCHECKED | {
+_UNCHECKED_BUT_STORED: Final = UNCHECKED | {
     Check.REACH: (
         "Not checked: whether the token reaches this catalog. Cloudflare does not let this token ask that, but "
         "accepted it."
@@ -106,7 +108,7 @@ def list_unchecked(result: RedactedResult) -> list[str]:
     """Return which checks of the token were not possible, and what that means."""
     if result.findings is None or result.ending not in (State.STORED, State.CHECKED):
         return []
-    words = _UNCHECKED_BUT_STORED if result.ending is State.STORED else _UNCHECKED
+    words = _UNCHECKED_BUT_STORED if result.ending is State.STORED else UNCHECKED
     return [words[check] for check in Check if check in result.findings.unchecked]
 
 
@@ -163,7 +165,7 @@ def _explain_cause(result: RedactedResult) -> str:
     if result.error is None:
         return "The bot was stopped before it had an answer."
     if result.task is Task.ENABLE and issubclass(result.error, GivenUp):
-        return _NOT_ENABLED_IN_TIME
+        return _NOT_APPROVED_IN_TIME if issubclass(result.error, NotApprovedInTime) else _NOT_ENABLED_IN_TIME
     if issubclass(result.error, TokenLivesTooLong) and result.findings is not None:
         return _explain_lifetime(result.findings)
     if not issubclass(result.error, Transient):

@@ -47,6 +47,8 @@ class Special(StrEnum):
     """Stored, but Cloudflare says that it does not work or is not there."""
     NOWHERE = "nowhere"
     """Refused because the bucket has no usable catalog; nothing was wrong with the token."""
+    NOT_APPROVED = "not_approved"
+    """Denied because no approval counts; the person was allowed to ask."""
     RESTORED = "restored"
     """Expired because the database was restored: it is not known what was done after the backup."""
 
@@ -66,6 +68,16 @@ def _denied(headline: str) -> Outcome:
         view_title="Not allowed",
         headline=headline,
         words="not allowed",
+    )
+
+
+def _not_approved(headline: str) -> Outcome:
+    return Outcome(
+        mark=":no_entry:",
+        title="Not approved, nothing changed",
+        view_title="Not approved",
+        headline=headline,
+        words="not approved",
     )
 
 
@@ -120,6 +132,7 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
             words="no usable catalog",
         ),
         State.DENIED: _denied(_NOT_STORED),
+        Special.NOT_APPROVED: _not_approved(_NOT_STORED),
         State.FAILED: Outcome(
             mark=":x:",
             title="Not stored, nothing changed",
@@ -189,6 +202,7 @@ OUTCOMES: Final[Mapping[Task, Mapping[State | Special, Outcome]]] = {
             words="refused",
         ),
         State.DENIED: _denied(_NOT_ENABLED),
+        Special.NOT_APPROVED: _not_approved(_NOT_ENABLED),
         State.FAILED: Outcome(
             mark=":x:",
             title="Catalog not enabled",
@@ -233,3 +247,18 @@ TASK_WORDS: Final[Mapping[Task, TaskWords]] = {
         aside=", to enable the catalog",
     ),
 }
+
+_AWAITING: Final = "Waiting for approval"
+AWAITING_WORDS: Final[Mapping[Task, TaskWords]] = {
+    Task.STORE: TaskWords(
+        title=_AWAITING,
+        sentence="The token for the catalog of *{bucket}* is checked, and encrypted until someone has decided.",
+        aside="",
+    ),
+    Task.ENABLE: TaskWords(
+        title=_AWAITING,
+        sentence="The catalog of *{bucket}* is enabled as soon as someone approves it.",
+        aside="",
+    ),
+}
+"""How a task is shown that needs another person's approval; a dry run never does."""

@@ -11,14 +11,17 @@ from typing import Final
 
 import structlog
 
+from bot.model.approval import Request, digest_of
 from bot.model.catalog import BucketKey, StoredCredential
 from bot.model.enabling import MayEnable, nobody_may
-from bot.model.errors import SlackRefused, SlackTrouble, SlackUnavailable
+from bot.model.errors import ApprovalChannelUnfit, ApprovalUnposted, SlackRefused, SlackTrouble, SlackUnavailable
 from bot.model.memory import Memory
 from bot.model.submission import Pending, Posted, Submission, Way
 from bot.slack.api import SlackWeb
 from bot.slack.blocks import Json
+from bot.slack.button_values import request_value
 from bot.slack.channels import NO_CHANNEL, Channels, Unfit
+from bot.slack.messages.approval import RedactedRequest, closed_message, request_message
 from bot.slack.messages.redacted import RedactedResult
 from bot.slack.messages.render import broken_notice, expiry_reminder, result_message
 
@@ -100,6 +103,36 @@ class Poster:
         why = _why_direct(channel_id, unfit) if delivered is False else _WHY_BOTH.format(channel_id)
         return await self._post_directly(submission, why)
 
+    async def post_request(self, pending: Pending) -> str | None:
+        """Post the message that asks an approver, with the bot's own voice; return its `ts`.
+
+        Raises ApprovalNotAsked: no other place than the approvers' will do.
+        """
+        submission = pending.submission
+        channel_id = submission.approval_channel or ""
+        request = RedactedRequest.of(submission, self._clock())
+        message = request_message(request, request_value(submission.id, digest_of(pending)))
+        try:
+            unfit = await self._channels.find_problem(channel_id)
+            if unfit is None:
+                return await self._post(channel_id, message, f"{submission.id} approval")
+        except SlackTrouble as trouble:
+            raise ApprovalUnposted(trouble.retry_after) from None
+        except SlackRefused as refusal:
+            unfit = Unfit("", refusal.slack_error)
+        _log.error("approval_not_asked", channel=channel_id, because=unfit.because or unfit.in_form)
+        raise ApprovalChannelUnfit
+
+    async def close_request(self, submission: Submission, request: Request) -> None:
+        """Say in that message how it ended, if the channel may still read that; raises SlackTrouble."""
+        if request.message_ts is None or await self._channels.find_problem(request.channel_id) is not None:
+            return
+        message = closed_message(RedactedRequest.of(submission, self._clock()), RedactedResult.of(submission))
+        try:
+            await self._web.update_message(request.channel_id, request.message_ts, message)
+        except SlackRefused as refusal:
+            _log.warning("approval_message_not_updated", channel=request.channel_id, slack_error=refusal.slack_error)
+
     async def _post_by_url(self, pending: Pending) -> bool | None:
         """Post where the bot itself may not. A channel that it cannot see was chosen within the last half hour."""
         message = self._message(pending.submission, _WHY_RESPONSE_URL) | {"response_type": "in_channel"}
@@ -145,14 +178,14 @@ class Poster:
         except SlackRefused as refusal:
             _log.warning("notice_refused", bucket=credential.bucket, slack_error=refusal.slack_error)
 
-    async def _post(self, place: str, message: Json, name: str) -> None:
-        """Post a message to a channel or a user, only once for each `name`."""
+    async def _post(self, place: str, message: Json, name: str) -> str | None:
+        """Post a message to a channel or a user, only once for each `name`; return its `ts`."""
         client_msg_id = str(uuid.uuid5(_NAMESPACE, name))
         closed_until = self._closed_until.get(place)
         if closed_until is not None:  # asking anyway would cost each waiting message its own 429
             raise SlackUnavailable(retry_after=closed_until - self._clock())
         try:
-            await self._web.post(place, message, client_msg_id)
+            return await self._web.post(place, message, client_msg_id)
         except SlackTrouble as trouble:
             if trouble.retry_after is not None:
                 self._closed_until.keep(place, self._clock() + trouble.retry_after, trouble.retry_after)
@@ -163,7 +196,7 @@ class Poster:
                 raise SlackUnavailable from None
             if refusal.slack_error in _POSTED_BEFORE:
                 _log.warning("message_posted_before", channel=place)
-                return
+                return None
             raise
 
     async def _post_directly(self, submission: Submission, why: str) -> Posted:

@@ -9,7 +9,15 @@ from typing import Final, Self
 
 from bot.cloudflare.errors import CatalogRefusal, CloudflareError
 from bot.model.catalog import CredentialStatus
-from bot.model.errors import BotError, DatabaseRestored, Transient, WhoActs, error_of_code
+from bot.model.errors import (
+    ApprovalDenied,
+    BotError,
+    DatabaseRestored,
+    NotApproved,
+    Transient,
+    WhoActs,
+    error_of_code,
+)
 from bot.model.submission import Findings, State, Submission, Task, TokenKind
 from bot.slack.blocks import escape, mention_user, moment
 from bot.slack.messages.outcome import OUTCOMES, UNFORESEEN, Outcome, ProgressStep, Special
@@ -37,6 +45,7 @@ class RedactedResult:
     cf_ray: str | None
     possibly_written: bool
     superseded_by: str | None
+    decided_by: str | None = None
     ended_at: datetime
     took: timedelta
 
@@ -61,6 +70,7 @@ class RedactedResult:
             cf_ray=submission.cf_ray,
             possibly_written=submission.possibly_written,
             superseded_by=submission.superseded_by,
+            decided_by=submission.decided_by,
             ended_at=ended_at,
             took=max(ended_at - submission.accepted_at, timedelta(0)),
         )
@@ -75,6 +85,11 @@ class RedactedResult:
         """Whether the operator has to act."""
         is_lost = self.is_alarm and self.confirmation is CredentialStatus.ABSENT
         return is_lost or (self.error is not None and self.error.who_acts is WhoActs.OPERATOR)
+
+    @property
+    def decided_as(self) -> str:
+        """What the person in `decided_by` did."""
+        return "Denied by" if self.error is not None and issubclass(self.error, ApprovalDenied) else "Approved by"
 
     @property
     def outcome(self) -> Outcome:
@@ -93,6 +108,8 @@ class RedactedResult:
             return Special.ALARM
         if self.task is Task.STORE and self.ending is State.REFUSED and issubclass(error, CatalogRefusal):
             return Special.NOWHERE
+        if self.task is not Task.CHECK and self.ending is State.DENIED and issubclass(error, NotApproved):
+            return Special.NOT_APPROVED
         if self.ending is State.EXPIRED and issubclass(error, DatabaseRestored):
             return Special.RESTORED
         is_lost = self.task is Task.ENABLE and issubclass(error, Transient)
@@ -109,6 +126,8 @@ class RedactedProgress:
     steps: tuple[ProgressStep, ...]
     error: type[BotError] | None = None
     waits_until: datetime | None = None
+    approval_channel: str | None = None
+    expires_at: datetime | None = None
 
     @classmethod
     def of(cls, submission: Submission, now: datetime, steps: tuple[ProgressStep, ...]) -> Self:
@@ -118,18 +137,41 @@ class RedactedProgress:
         return cls(
             task=submission.task,
             bucket=submission.key.bucket,
-            state=submission.state,
+            state=_reached(submission),
             steps=steps,
+            approval_channel=submission.approval_channel,
+            expires_at=submission.expires_at,
             error=error_of_code(submission.error_code) if submission.error_code and waits else None,
             waits_until=submission.next_attempt_at if waits else None,
         )
 
     @property
+    def shown_steps(self) -> tuple[ProgressStep, ...]:
+        """The steps that this submission takes: most need no approval."""
+        is_asked = self.approval_channel is not None
+        return tuple(step for step in self.steps if is_asked or step.state is not State.AWAITING_APPROVAL)
+
+    @property
+    def is_awaiting_approval(self) -> bool:
+        """Whether someone else has to decide now."""
+        return self.state is State.AWAITING_APPROVAL
+
+    def _say_who_approves(self) -> str:
+        until = f" until {moment(self.expires_at)}" if self.expires_at else ""
+        return f"Waiting for approval: an approver in <#{self.approval_channel}> can decide{until}."
+
+    @property
     def waiting(self) -> str:
         """What it waits for and until when, or ""."""
         if self.error is None or self.waits_until is None:
-            return ""
+            return self._say_who_approves() if self.is_awaiting_approval else ""
         return f"{_reason_to_wait(self.error)} The bot tries again by itself at {moment(self.waits_until)}."
+
+
+def _reached(submission: Submission) -> State:
+    """Return the state that is shown: once approved, what is left is the step behind the approval."""
+    after = {State.VERIFYING: State.STORING, State.AWAITING_APPROVAL: State.VERIFYING}
+    return after.get(submission.state, submission.state) if submission.decided_by else submission.state
 
 
 def _reason_to_wait(error: type[BotError]) -> str:

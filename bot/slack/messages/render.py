@@ -11,7 +11,7 @@ from typing import Final
 from bot.cloudflare.errors import DOCUMENTATION_URL, CatalogInactive, CatalogNotEnabled
 from bot.model.catalog import CredentialStatus, StoredCredential
 from bot.model.errors import CREATE_ANOTHER, ENABLE_CATALOG, AccessRefused, BotError, WhoActs, what_to_do
-from bot.model.submission import Check, State, Submission, Task, TokenKind
+from bot.model.submission import Check, State, Submission, Task
 from bot.slack.blocks import (
     Json,
     actions,
@@ -27,7 +27,8 @@ from bot.slack.blocks import (
 )
 from bot.slack.button_values import bucket_value
 from bot.slack.messages.explanation import expiry, find_cause, list_fixes, list_unchecked, list_warnings
-from bot.slack.messages.outcome import TASK_WORDS, ProgressStep
+from bot.slack.messages.facts import CREDENTIAL_WORDS, token_facts
+from bot.slack.messages.outcome import AWAITING_WORDS, TASK_WORDS, ProgressStep
 from bot.slack.messages.redacted import RedactedProgress, RedactedResult
 
 TRY_AGAIN: Final = "try_again"
@@ -76,7 +77,8 @@ def submission_view(
 
 def progress_view(progress: RedactedProgress) -> Json:
     """Return the modal of a submission in progress; it has no input field."""
-    words = TASK_WORDS[progress.task]
+    table = AWAITING_WORDS if progress.is_awaiting_approval else TASK_WORDS
+    words = table.get(progress.task, TASK_WORDS[progress.task])
     waiting = [context(f":hourglass: {progress.waiting}")] if progress.waiting else []
     return modal(
         words.title,
@@ -125,18 +127,6 @@ def refusal(error: BotError, *, contact: str) -> str:
     return f"{text} {_ask_whom(contact)}" if asks else text
 
 
-_CREDENTIAL_WORDS: Final = {
-    CredentialStatus.VALID: "works",
-    CredentialStatus.INVALID: "does not work",
-    CredentialStatus.PRESENT: "present",
-    CredentialStatus.ABSENT: "none",
-    CredentialStatus.UNKNOWN: "not known",
-}
-_TOKEN_WORDS: Final = {
-    TokenKind.USER: "user API token",
-    TokenKind.ACCOUNT: "account API token",
-    TokenKind.UNPREFIXED: "API token",
-}
 _CHECKS_PASSED: Final = {
     Check.TOKEN: "Cloudflare knows the token, and it is active.",
     Check.REACH: "The token reaches this catalog.",
@@ -169,7 +159,8 @@ def _body(result: RedactedResult, contact: str, *, may_enable: bool = False) -> 
 def _explanation(result: RedactedResult, contact: str, *, may_enable: bool) -> list[str]:
     """Return the explanation that follows the headline, then what else should be known."""
     explanation = what_to_do(_cause(result, contact), *_list_fixes(result, may_enable=may_enable))
-    return [explanation, *list_unchecked(result), *list_warnings(result)]
+    decided = [f"{result.decided_as} {mention_user(result.decided_by)}."] if result.decided_by else []
+    return [explanation, *decided, *list_unchecked(result), *list_warnings(result)]
 
 
 def _cause(result: RedactedResult, contact: str) -> str:
@@ -204,29 +195,22 @@ def _checks(result: RedactedResult) -> Iterable[str]:
 def _facts(result: RedactedResult) -> list[tuple[str, str]]:
     facts = [("Bucket", f"`{escape(result.bucket)}`"), ("By", mention_user(result.user_id))]
     if result.task is not Task.ENABLE:
-        facts += _token_facts(result)
+        facts += token_facts(result.findings, result.token_kind, result.last_four, result.ended_at)
     if result.ending is State.STORED:
         facts.append(("Credential before, and now", _before_and_after(result)))
     if result.ending is State.CHECKED and result.findings:
-        facts.append(("Credential now", _CREDENTIAL_WORDS[result.findings.credential]))
+        facts.append(("Credential now", CREDENTIAL_WORDS[result.findings.credential]))
+    if result.decided_by:
+        facts.append((result.decided_as, mention_user(result.decided_by)))
     if result.reason:
         facts.append(("Reason", escape(result.reason)))
     return facts
 
 
-def _token_facts(result: RedactedResult) -> list[tuple[str, str]]:
-    token = result.findings.token if result.findings else None
-    kind = _TOKEN_WORDS.get(token.owner if token else result.token_kind, "token")
-    facts = [("Token", f"{kind} ending in `{escape(result.last_four)}`")]
-    if token is None:
-        return facts
-    return [*facts, ("Token ID", f"`{escape(token.id)}`"), ("Expires", expiry(token.expires_at, result.ended_at))]
-
-
 def _before_and_after(result: RedactedResult) -> str:
     before = result.findings.credential if result.findings else CredentialStatus.UNKNOWN
     after = result.confirmation or CredentialStatus.UNKNOWN
-    return f"{_CREDENTIAL_WORDS[before]} \u2192 {_CREDENTIAL_WORDS[after]}"
+    return f"{CREDENTIAL_WORDS[before]} \u2192 {CREDENTIAL_WORDS[after]}"
 
 
 def _small_print(result: RedactedResult) -> str:
@@ -305,8 +289,8 @@ def _duration(took: timedelta) -> str:
 
 
 def _tick_off(progress: RedactedProgress) -> Iterable[str]:
-    states = [step.state for step in progress.steps]
+    states = [step.state for step in progress.shown_steps]
     reached = states.index(progress.state) if progress.state in states else 0  # a queued one looks started
-    for place, step in enumerate(progress.steps):
+    for place, step in enumerate(progress.shown_steps):
         mark = ":white_check_mark:" if place < reached else ":white_circle:"
         yield f"{':hourglass_flowing_sand:' if place == reached else mark}  {step.label}"

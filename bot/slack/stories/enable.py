@@ -22,6 +22,10 @@ from bot.slack.stories.tell import tell_presser
 from bot.storage.accepting import Verdict
 
 _FORGOTTEN: Final = "The bot no longer knows what this button refers to. Type `/r2-credential` instead."
+_NOWHERE_TO_ASK: Final = (
+    "This has to be approved by someone else, who is asked in the channel of the result, and there is none. Submit a "
+    "token with a channel for its result, and press the button there."
+)
 _ANOTHER_CHANNEL: Final = "To choose another channel, submit the token again: its result offers this button as well."
 _UNTIL_RECORDED: Final = (
     "This view changes when that is done. If it does not within a few minutes, press the button again; enabling a "
@@ -55,7 +59,9 @@ class EnableCatalog:
             if wanted is None:
                 await tell_presser(parts.web, press, _FORGOTTEN)
                 return
-            permit.require(Verb.ENABLE, wanted.key, wanted.place)
+            rule = permit.require(Verb.ENABLE, wanted.key, wanted.place)
+            if rule.approvals and (rule.approval_channel or wanted.place) == DIRECT:
+                problem = _NOWHERE_TO_ASK
             if problem:
                 await tell_presser(parts.web, press, problem)
                 return

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from bot.model.approval import Authenticity
 from bot.model.catalog import BucketKey
 from bot.model.enabling import MayEnable, nobody_may
 from bot.policy.gate import Gate
@@ -12,6 +13,7 @@ from bot.slack.api import SlackWeb
 from bot.slack.channels import Channels
 from bot.slack.response_url import SlackPost
 from bot.slack.stories.visibility import Visibility
+from bot.storage.approvals import Approvals
 from bot.storage.catalogs import Catalogs
 from bot.storage.submissions import Submissions
 
@@ -35,6 +37,8 @@ class Parts:
     contact: str
     gate: Gate
     submissions: Submissions
+    approvals: Approvals
+    authenticity: Authenticity
     catalogs: Catalogs
     web: SlackWeb
     channels: Channels

@@ -14,7 +14,7 @@ from bot.model.errors import AccessRefused, BucketNotInChannel, ChannelNotAllowe
 from bot.model.place import DIRECT
 from bot.model.submission import NewSubmission, Sealed, State, Submission, Task
 from bot.policy.permit import Permit
-from bot.policy.rules import Verb
+from bot.policy.rules import Rule, Verb
 from bot.slack import form as modal
 from bot.slack.blocks import Json
 from bot.slack.channels import NOT_LISTED
@@ -45,6 +45,10 @@ _TOO_MANY_CHECKS: Final = (
 _NO_CHANNEL: Final = "Choose the channel to which the result is posted."
 _NOWHERE: Final = "Choose a channel, or tick below that the result is sent to you directly."
 _DIRECT_NOT_ALLOWED: Final = "Results of this bot go to channels only. Choose one, and untick the direct message."
+_NOWHERE_TO_ASK: Final = (
+    "This has to be approved by someone else, who is asked in the channel of the result. Choose a channel, and untick "
+    "the direct message."
+)
 _ONLY_CHECK: Final = "You may only check tokens for this bucket: tick this."
 _ONLY_STORE: Final = "For this bucket you may store tokens, but not only check them: untick this."
 _START_AFRESH: Final = (
@@ -106,7 +110,8 @@ class StoreCredential:
         )
         errors = self._find_errors(submit, permit, channel_problem)
         if not errors:
-            permit.require(Verb.of_task(submit.form.task), self._key(submit), submit.form.channel_id)
+            rule = permit.require(Verb.of_task(submit.form.task), self._key(submit), submit.form.channel_id)
+            errors = _find_nobody_asked(submit, rule)
         return errors
 
     async def _accept(self, submit: Submit) -> Json:
@@ -215,6 +220,13 @@ class StoreCredential:
             contact=self.parts.contact,
             may_enable=self.parts.may_enable(submission.key, submission.channel_id),
         )
+
+
+def _find_nobody_asked(submit: Submit, rule: Rule) -> dict[str, str]:
+    """Return a form error where approvers would be asked in a direct message: that is the requester's own."""
+    place = rule.approval_channel or submit.form.channel_id
+    is_asked = rule.approvals > 0 and submit.form.task is Task.STORE
+    return {modal.CHANNEL_BLOCK: _NOWHERE_TO_ASK} if is_asked and place == DIRECT else {}
 
 
 def _find_field(permit: Permit, task: Task, key: BucketKey, channel_id: str) -> tuple[str, str]:

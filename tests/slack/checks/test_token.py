@@ -124,7 +124,7 @@ SCOPES: dict[str, tuple[set[str] | None, bool, list[tuple[str, str]]]] = {
     ),
     "nothing granted": ({""}, True, [("slack_scope_missing", scope) for scope in GRANTED]),
     "no groups to read": (set(GRANTED) - {"usergroups:read"}, False, [("slack_scopes_granted", "")]),
-    "too many": ({*GRANTED, "users:read", "files:write"}, True, [("slack_scopes_unneeded", "files:write users:read")]),
+    "too many": ({*GRANTED, "pins:read", "files:write"}, True, [("slack_scopes_unneeded", "files:write pins:read")]),
     "no scope at all": ({*GRANTED, "<https://x.example|MARKER>"}, True, [("slack_scopes_granted", "")]),
     "Slack did not say": (None, True, [("slack_scopes_unknown", "")]),
 }
@@ -141,6 +141,13 @@ def test_scopes_are_compared(
     assert all(bool(each.fix) == (each.mark is not Mark.OK) for each in found)
     assert not any("MARKER" in each.text for each in found)
     assert not any(each.blocks for each in found)
+
+
+def test_an_app_that_was_installed_before_a_scope_was_asked_for_goes_on() -> None:
+    """The scope of users.info came later: without it, a warning."""
+    [found] = find_scopes(set(GRANTED) - {"users:read"}, lists_usergroups=True)
+
+    assert (found.event, found.about, found.mark) == ("slack_scope_missing", "users:read", Mark.WARNING)
 
 
 def test_the_scopes_are_those_of_the_manifest() -> None:

@@ -83,6 +83,11 @@ def key_ring() -> KeyRing:
 
 @pytest.fixture
 def slack() -> FakeSlack:
+    """Return such a workspace."""
+    return make_workspace()
+
+
+def make_workspace() -> FakeSlack:
     """Return a workspace that is not started: its people can still fill in a form."""
     slack = FakeSlack()
     form = modal.build_form(nonce="the-nonce", filling=FILLED_IN, catalogs=())

@@ -236,6 +236,8 @@ PAYLOADS: dict[str, tuple[Callable[[dict[str, Any]], Actor], dict[str, Any], tup
         {"user": {"id": ADA, "team_id": HOME}, "team": {"id": HOME}, "view": _VIEW | {"team_id": AWAY}},
         (HOME, AWAY),
     ),
+    "a submission that places nobody": (actor_of_interaction, {"user": {"id": ADA}, "team": None, "view": _VIEW}, ()),
+    "an opened Home that places nobody": (actor_of_event, {"event": {"user": ADA, "view": _VIEW}}, ()),
     "the App Home opened": (actor_of_event, {"team_id": HOME, "event": {"user": ADA, "view": _VIEW}}, (HOME,)),
     "the App Home opened for the first time": (actor_of_event, {"team_id": HOME, "event": {"user": ADA}}, (HOME,)),
     "the App Home opened by an outsider": (

@@ -39,7 +39,8 @@ def test_every_state_of_every_task_has_words(state: State, task: Task) -> None:
     text = shown(submission)
 
     assert "<@U0ADA0001>" in text
-    assert ("under way" in text) is (state not in ENDINGS)
+    words = "Waiting for approval" if state is State.AWAITING_APPROVAL else "under way"
+    assert (words in text) is (state not in ENDINGS)
 
 
 def test_a_credential_that_no_longer_works_has_no_tick() -> None:

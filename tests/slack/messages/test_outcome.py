@@ -22,6 +22,7 @@ from bot.delivery.plan import PLANS
 from bot.model.catalog import CredentialStatus
 from bot.model.errors import (
     AccessRefused,
+    ApprovalNotAsked,
     BotError,
     DatabaseRestored,
     DatabaseTrouble,
@@ -30,6 +31,9 @@ from bot.model.errors import (
     MembershipUnknown,
     NeverSent,
     NotAllowed,
+    NotApproved,
+    NotApprovedInTime,
+    PersonUnknown,
     SealedValueUnreadable,
     SlackTrouble,
     Transient,
@@ -54,27 +58,39 @@ def _codes(*errors: type[BotError]) -> list[str]:
     return sorted(leaf.code for error in errors for leaf in leaves(error))
 
 
-_DENIALS = [code for code in _codes(AccessRefused) if code != MembershipUnknown.code]
+_DENIALS = [code for code in _codes(AccessRefused) if code not in {MembershipUnknown.code, PersonUnknown.code}]
 _FAILURES = _codes(
-    OperatorError, UnexplainedRefusal, CloudflareTrouble, DatabaseTrouble, MembershipUnknown, DeadlineReached
+    OperatorError,
+    UnexplainedRefusal,
+    CloudflareTrouble,
+    DatabaseTrouble,
+    MembershipUnknown,
+    PersonUnknown,
+    DeadlineReached,
 )
 _UNREADABLE = _codes(SealedValueUnreadable)
+_UNASKED, _UNAPPROVED = _codes(ApprovalNotAsked), _codes(NotApproved)
 _LATE: dict[State, Sequence[str | None]] = {
     State.DENIED: _DENIALS,
     State.EXPIRED: [NeverSent.code, DatabaseRestored.code],
 }
+_NOT_APPROVED: dict[State, Sequence[str | None]] = {
+    State.DENIED: [*_DENIALS, *_UNAPPROVED],
+    State.EXPIRED: [*_LATE[State.EXPIRED], NotApprovedInTime.code],
+}
 ENDED_BY: dict[Task, dict[State, Sequence[str | None]]] = {
-    Task.STORE: _LATE
+    Task.STORE: _NOT_APPROVED
     | {
         State.STORED: [None],
         State.REFUSED: _codes(Refusal),
-        State.FAILED: [*_FAILURES, *_UNREADABLE],
-        State.UNCERTAIN: [None, *_codes(Refusal, DatabaseRestored), *_DENIALS, *_FAILURES, *_UNREADABLE],
+        State.FAILED: [*_FAILURES, *_UNREADABLE, *_UNASKED],
+        State.UNCERTAIN: [None, *_codes(Refusal, DatabaseRestored), *_DENIALS, *_UNAPPROVED, *_FAILURES, *_UNREADABLE],
         State.SUPERSEDED: [None],
     },
     Task.CHECK: _LATE
     | {State.CHECKED: [None], State.REFUSED: _codes(Refusal), State.FAILED: [*_FAILURES, *_UNREADABLE]},
-    Task.ENABLE: _LATE | {State.ENABLED: [None], State.REFUSED: _codes(Refusal), State.FAILED: _FAILURES},
+    Task.ENABLE: _NOT_APPROVED
+    | {State.ENABLED: [None], State.REFUSED: _codes(Refusal), State.FAILED: [*_FAILURES, *_UNASKED]},
 }
 """Every ending of every task, with every error that `delivery` can record with it."""
 
@@ -142,9 +158,16 @@ def test_the_table_of_endings_is_complete() -> None:
     """A new task, ending or error class has its row."""
     assert set(ENDED_BY) == set(Task)
     assert {state for states in ENDED_BY.values() for state in states} == ENDINGS
-    recordable = (CloudflareError, DatabaseTrouble, AccessRefused, SealedValueUnreadable)
+    recordable = (
+        CloudflareError,
+        DatabaseTrouble,
+        AccessRefused,
+        SealedValueUnreadable,
+        NotApproved,
+        ApprovalNotAsked,
+    )
     listed = {code for states in ENDED_BY.values() for codes in states.values() for code in codes if code}
-    assert listed == set(_codes(*recordable, NeverSent, DatabaseRestored, DeadlineReached))
+    assert listed == set(_codes(*recordable, NeverSent, NotApprovedInTime, DatabaseRestored, DeadlineReached))
 
 
 _NOT_STORED = "The credential that <@U0ADA0001> submitted for `lake` was not stored; nothing was changed."
@@ -227,7 +250,7 @@ def test_there_is_one_thing_to_do_and_it_is_clear_who_does_it(submission: Submis
         assert "What to do:" in text or result.asks_operator
 
 
-@pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown))
+@pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown, PersonUnknown))
 @pytest.mark.parametrize("task", Task)
 def test_lasting_trouble_is_reported_as_over(task: Task, code: str) -> None:
     """The text during the wait promises another try, which a final message must not."""
@@ -245,7 +268,7 @@ def test_lasting_trouble_is_reported_as_over(task: Task, code: str) -> None:
         )
 
 
-@pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown))
+@pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown, PersonUnknown))
 def test_not_enabled_is_not_said_if_an_answer_may_be_lost(code: str) -> None:
     """The request may have taken effect without an answer."""
     result = RedactedResult.of(ended(Task.ENABLE, State.FAILED, code))
@@ -479,7 +502,9 @@ def _waiting(error: str | None, state: State, wait: timedelta, task: Task = Task
     return RedactedProgress.of(submission, NOW, steps_of(task))
 
 
-@pytest.mark.parametrize("code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown, TokenRefusal))
+@pytest.mark.parametrize(
+    "code", _codes(CloudflareTrouble, DatabaseTrouble, MembershipUnknown, PersonUnknown, TokenRefusal)
+)
 def test_each_wait_is_explained(code: str) -> None:
     """With the second at which the bot tries again; a token that is not known yet is not called bad."""
     waiting = _waiting(code, State.VERIFYING, timedelta(seconds=30)).waiting

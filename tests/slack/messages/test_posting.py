@@ -16,8 +16,9 @@ from aiohttp.test_utils import TestServer
 from slack_sdk.web.async_client import AsyncWebClient
 from structlog.testing import capture_logs
 
+from bot.model.approval import Request, digest_of
 from bot.model.catalog import BucketKey, CredentialStatus, StoredCredential
-from bot.model.errors import SlackTrouble, SlackUnavailable
+from bot.model.errors import ApprovalChannelUnfit, ApprovalUnposted, SlackTrouble, SlackUnavailable
 from bot.model.place import DIRECT
 from bot.model.submission import (
     RESPONSE_URL_LIFETIME,
@@ -35,7 +36,7 @@ from bot.slack.channels import Channels
 from bot.slack.messages.posting import Poster
 from bot.slack.response_url import ResponseUrls, SlackPost
 from bot.slack.session import open_session
-from tests.make import NOW, make_ended_submission
+from tests.make import FINDINGS, NOW, make_ended_submission, make_submission
 
 ADA = "U0ADA0001"
 MEMBER, NOT_MEMBER, PRIVATE, ARCHIVED, NOWHERE = "C0DATAPLT", "C0ANALYTX", "G0INCID42", "C0OLDWARE", "C0NOWHERE"
@@ -657,3 +658,74 @@ async def test_slack_deduplicates_a_repeated_notice_and_no_other(scene: Scene) -
     assert reminder == again
     assert others[2] == others[3]
     assert len({result, reminder, *others}) == 6
+
+
+WAITING = replace(
+    make_submission(id="V0123ABCDEF", user_id=ADA, channel_id=MEMBER, findings=FINDINGS, reason="ticket 42"),
+    state=State.AWAITING_APPROVAL,
+    approval_channel=MEMBER,
+)
+DENIED = replace(WAITING, state=State.DENIED, error_code="approval_denied", decided_by="U0GRACE01", ended_at=NOW)
+
+
+async def test_a_request_is_posted_and_closed_in_the_same_message(scene: Scene) -> None:
+    """With buttons for what was asked, and without them at the end."""
+    ts = await scene.poster.post_request(pending(WAITING))
+    [message] = scene.messages
+    assert (message.ts, message.channel_id) == (ts, MEMBER)
+    assert {each["value"] for each in message.blocks[-1]["elements"]} == {f"V0123ABCDEF {digest_of(pending(WAITING))}"}
+    request = Request(submission_id=WAITING.id, channel_id=MEMBER, message_ts=ts, asked_at=NOW)
+    await scene.poster.close_request(DENIED, request)
+    [message] = scene.messages
+    assert "Not approved, nothing changed" in message.shown_text
+    assert "Denied by <@U0GRACE01>" in message.shown_text
+    assert message.blocks[-1]["type"] == "context"
+
+
+async def test_a_request_is_posted_only_once(scene: Scene) -> None:
+    """By Slack's memory of the id, however often it is tried; the id is not that of the result."""
+    for _ in range(2):
+        await scene.poster.post_request(pending(WAITING))
+    await scene.poster.post_result(pending(replace(STORED, id=WAITING.id)))
+    assert [len({message.client_msg_id for message in scene.messages}), len(scene.messages)] == [2, 3]
+
+
+@pytest.mark.parametrize("channel", [NOT_MEMBER, PRIVATE, ARCHIVED, NOWHERE, "C0PARTNER", DIRECT])
+async def test_approvers_are_asked_in_no_other_place(scene: Scene, channel: str) -> None:
+    """Not where others read it, nor where the bot may not post: it waits, and the log says why."""
+    with capture_logs() as log, pytest.raises(ApprovalChannelUnfit):
+        await scene.poster.post_request(pending(replace(WAITING, approval_channel=channel)))
+    assert scene.messages == []
+    assert [line["event"] for line in log].count("approval_not_asked") == 1
+
+
+async def test_trouble_of_slacks_delays_a_request(scene: Scene) -> None:
+    """As long as Slack asks."""
+    scene.slack.fail_next("chat.postMessage", retry_after=30)
+    with pytest.raises(ApprovalUnposted) as trouble:
+        await scene.poster.post_request(pending(WAITING))
+    assert trouble.value.retry_after == timedelta(seconds=30)
+
+
+@pytest.mark.parametrize("error", ["message_not_found", "cant_update_message", "edit_window_closed"])
+async def test_a_message_that_cannot_be_changed_holds_up_nothing(scene: Scene, error: str) -> None:
+    """Its buttons decide nothing any more; the log says it."""
+    scene.slack.fail_next("chat.update", error=error)
+    request = Request(submission_id=WAITING.id, channel_id=MEMBER, message_ts="1764000000.000100", asked_at=NOW)
+    with capture_logs() as log:
+        await scene.poster.close_request(DENIED, request)
+    assert [line["event"] for line in log] == ["approval_message_not_updated"]
+
+
+@pytest.mark.parametrize(
+    ("channel", "ts"),
+    [
+        pytest.param("C0PARTNER", "1764000000.000100", id="now shared with another company"),
+        pytest.param(MEMBER, None, id="Slack did not say which"),
+    ],
+)
+async def test_a_message_that_may_not_be_changed_is_left(scene: Scene, channel: str, ts: str | None) -> None:
+    """Nothing is said where others could read it."""
+    request = Request(submission_id=WAITING.id, channel_id=channel, message_ts=ts, asked_at=NOW)
+    await scene.poster.close_request(DENIED, request)
+    assert scene.slack.calls_of("chat.update") == []

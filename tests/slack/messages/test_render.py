@@ -26,6 +26,7 @@ from bot.model.errors import (
     OtherWorkspace,
     Outsider,
     OwnRequest,
+    PersonUnknown,
     SlackUnavailable,
     TokenLivesTooLong,
     WhoActs,
@@ -577,7 +578,7 @@ def test_the_contact_is_a_mention_or_text(contact: str, expected: str) -> None:
     assert f"Please ask {expected}." in render.refusal(NotAllowed(), contact=contact)
 
 
-_READERS_TURN = {MembershipUnknown, EnablingNotAllowed, OtherWorkspace, BucketNotInChannel, OwnRequest}
+_READERS_TURN = {MembershipUnknown, PersonUnknown, EnablingNotAllowed, OtherWorkspace, BucketNotInChannel, OwnRequest}
 
 
 @pytest.mark.parametrize(
@@ -713,3 +714,42 @@ def test_which_limit_a_token_is_over_is_said(token: TokenFacts | None, cause: st
     text = _read(message["blocks"])
     assert cause in text
     assert "\u2022 Create one that expires within the time that the form names." in text
+
+
+APPROVALS: dict[str, tuple[Task, State, str | None, list[str], str]] = {
+    "a token that waits": (
+        Task.STORE,
+        State.AWAITING_APPROVAL,
+        None,
+        [_DONE, _WAITS, _YET, _YET],
+        "Waiting for approval",
+    ),
+    "checked once more": (Task.STORE, State.VERIFYING, "U2", [_DONE, _DONE, _WAITS, _YET], ""),
+    "a catalog that waits": (Task.ENABLE, State.AWAITING_APPROVAL, None, [_WAITS, _YET], "Waiting"),
+    "an approved catalog": (Task.ENABLE, State.AWAITING_APPROVAL, "U2", [_DONE, _WAITS], ""),
+}
+
+
+@pytest.mark.parametrize(("task", "state", "by", "marks", "words"), APPROVALS.values(), ids=APPROVALS)
+def test_progress_shows_an_approval_where_one_is_needed(
+    task: Task, state: State, by: str | None, marks: list[str], words: str
+) -> None:
+    """Who can give it, and until when; without such a rule, no line speaks of it."""
+    waiting = replace(
+        ended(task, state, None), ended_at=None, approval_channel="C0APPROVE", decided_by=by, expires_at=NOW + DAY
+    )
+    view = render.progress_view(RedactedProgress.of(waiting, NOW, steps_of(task)))
+    shown = _read(view["blocks"])
+    assert view_problems(view) == []
+    assert re.findall(r":[a-z_]+:", _read([view["blocks"][1]])) == marks
+    assert ("an approver in <#C0APPROVE> can decide until" in shown) is bool(words)
+    assert (view["title"]["text"] == "Waiting for approval") is bool(words)
+
+
+def test_a_result_names_who_approved_or_denied_it() -> None:
+    """As a fact, and in the text for a screen reader."""
+    for ending, error, words in ((State.STORED, None, "Approved by"), (State.DENIED, "approval_denied", "Denied by")):
+        result = RedactedResult.of(replace(ended(Task.STORE, ending, error), decided_by="U0GRACE01"))
+        message = render.result_message(result, contact="")
+        assert f"*{words}*\n<@U0GRACE01>" in _read(message["blocks"])
+        assert f"{words} <@U0GRACE01>." in message["text"]

@@ -13,6 +13,7 @@ from bot.slack.stories.need import Need
 from bot.slack.stories.visibility import _MOST, Visibility
 from bot.storage.catalogs import Catalogs
 from bot.storage.sqlite import SqliteDatabase
+from tests.everybody import EVERYBODY
 from tests.make import ACCOUNT, NOW, make_catalog, make_key
 
 LIST = Allowlist(users=frozenset({"ada", "bob"}), usergroups=frozenset(), channels=frozenset(), buckets=("*-lake",))
@@ -79,7 +80,8 @@ async def test_the_verb_and_the_channel_tell_what_is_seen(catalogs: Catalogs) ->
 async def test_other_rules_show_other_buckets_at_once(catalogs: Catalogs) -> None:
     """What is kept depends on the lists of buckets alone, so it outlives no rule."""
     visibility = Visibility(catalogs, lambda: NOW)
-    gate = Gate(LIST.rules(), Home(team_id="T1", enterprise_id=None), Memberships(None, lambda: NOW))  # type: ignore[arg-type]  # no groups
+    memberships = Memberships(None, lambda: NOW)  # type: ignore[arg-type]  # no groups
+    gate = Gate(LIST.rules(), Home(team_id="T1", enterprise_id=None), memberships, EVERYBODY)
     assert (await visibility.of(await gate.permit_user("ada"))).names == ["ada-lake", "bob-lake"]
     gate.follow(OWN)
     assert (await visibility.of(await gate.permit_user("ada"))).names == ["ada-lake"]

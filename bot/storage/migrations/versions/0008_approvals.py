@@ -1,0 +1,29 @@
+"""Keeps requests for an approval, and the decisions on them."""
+
+from alembic import op
+from sqlalchemy import Column, DateTime, String
+
+revision = "0008"
+down_revision = "0007"
+
+
+def upgrade() -> None:
+    """Add the two tables, and what a submission shows of them."""
+    op.add_column("submissions", Column("approval_channel", String))
+    op.add_column("submissions", Column("decided_by", String))
+    op.create_table(
+        "approval_requests",
+        Column("submission_id", String, primary_key=True),
+        Column("channel_id", String, nullable=False),
+        Column("message_ts", String),
+        Column("asked_at", DateTime(timezone=True), nullable=False),
+    )
+    op.create_table(
+        "decisions",
+        Column("submission_id", String, primary_key=True),
+        Column("choice", String, nullable=False),
+        Column("user_id", String, nullable=False),
+        Column("decided_at", DateTime(timezone=True), nullable=False),
+        Column("digest", String, nullable=False),
+        Column("signature", String, nullable=False),
+    )
