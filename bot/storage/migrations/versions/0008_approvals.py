@@ -17,6 +17,7 @@ def upgrade() -> None:
         Column("channel_id", String, nullable=False),
         Column("message_ts", String),
         Column("asked_at", DateTime(timezone=True), nullable=False),
+        if_not_exists=True,  # a dump of before, put back over a later version, leaves it
     )
     op.create_table(
         "decisions",
@@ -26,4 +27,5 @@ def upgrade() -> None:
         Column("decided_at", DateTime(timezone=True), nullable=False),
         Column("digest", String, nullable=False),
         Column("signature", String, nullable=False),
+        if_not_exists=True,
     )
