@@ -139,7 +139,6 @@ _role: Final = _argument(
 @_command(_role)
 def run(role: str, not_hardened: Sequence[str]) -> None:
     """Run the bot. Settings come from the environment and from .env (see the README)."""
-    from bot.operations.hardening import forget_variables
     from bot.operations.stop_signals import end_now, leave_at_once
 
     leave_at_once()
@@ -149,14 +148,14 @@ def run(role: str, not_hardened: Sequence[str]) -> None:
         from bot.model.role import Role
         from bot.operations.checks import log_doubts
         from bot.operations.logs import configure_logging
-        from bot.settings import SettingsError, find_secret_variables, load_settings
+        from bot.settings import SettingsError, load_settings
 
     configure_logging("info", None)  # before a word is printed: a full pipe or disk would stop the start at a warning
     try:
         loaded = load_settings(role=Role(role))
     except SettingsError as error:
         _refuse("The bot cannot start. Fix these settings:", *error.problems)
-    forget_variables(find_secret_variables())
+    _forget_secrets()
     configure_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_doubts(loaded, not_hardened)
     sys.setswitchinterval(0.001)  # the database's thread gets its turn sooner: a third more submissions per second
@@ -194,9 +193,8 @@ def check(role: str, url: str | None, policy: list[str] | None, not_hardened: Se
         from bot.model.slack_ids import SlackId
         from bot.operations.check_report import CheckReport, to_json
         from bot.operations.conditions import has_failed
-        from bot.operations.hardening import forget_variables
         from bot.operations.logs import configure_logging
-        from bot.settings import SettingsError, find_secret_variables, load_settings
+        from bot.settings import SettingsError, load_settings
 
     if policy is not None and not (SlackId.USER.fits(policy[0]) and is_bucket_name(policy[1])):
         _refuse("--policy takes the id of a user and the name of a bucket: --policy U0123ABCD my-bucket")
@@ -207,7 +205,7 @@ def check(role: str, url: str | None, policy: list[str] | None, not_hardened: Se
     except SettingsError as error:
         found = asyncio.run(check_without_settings(error.problems, not_hardened, report))
     else:
-        forget_variables(find_secret_variables())
+        _forget_secrets()
         work = (
             examine_everything(loaded, not_hardened, report, url)
             if policy is None
@@ -247,15 +245,14 @@ def restored() -> None:
     """End all that the database holds open, after a restore that the bot cannot recognise. See docs/backup.md."""
     _clean_up_at_a_signal()
     from bot.model.errors import StartRefused
-    from bot.operations.hardening import forget_variables
     from bot.operations.logs import configure_logging
-    from bot.settings import SettingsError, find_no_settings, find_secret_variables, load_database_settings
+    from bot.settings import SettingsError, find_no_settings, load_database_settings
     from bot.storage.opening import end_after_a_restore
 
     configure_logging("info", None)
     try:
         settings, hints = load_database_settings(), find_no_settings()
-        forget_variables(find_secret_variables())
+        _forget_secrets()
         ended = asyncio.run(end_after_a_restore(settings))
     except SettingsError as error:
         _refuse(*error.problems)
@@ -276,7 +273,8 @@ def person(user: str, *, is_to_forget: bool) -> None:
     from bot.storage.one_person import export_person, forget
 
     try:
-        settings = load_database_settings()
+        settings, hints = load_database_settings(), find_no_settings()
+        _forget_secrets()
         if is_to_forget:
             print(asyncio.run(forget(settings, user)))
         else:
@@ -284,7 +282,7 @@ def person(user: str, *, is_to_forget: bool) -> None:
     except SettingsError as error:
         _refuse(*error.problems)
     except StartRefused as error:
-        _refuse(str(error), *find_no_settings())
+        _refuse(str(error), *hints)
 
 
 @_command(
@@ -473,6 +471,14 @@ def _harden(*, restarts: bool) -> list[str]:
     from bot.operations.hardening import harden
 
     return [*(overwrite_freed_memory() if restarts else ()), *harden()]
+
+
+def _forget_secrets() -> None:
+    """Keep what was read from the environment away from any program that a library may start from now on."""
+    from bot.operations.hardening import forget_variables
+    from bot.settings import find_secret_variables
+
+    forget_variables(find_secret_variables())
 
 
 def _clean_up_at_a_signal() -> None:

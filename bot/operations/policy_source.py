@@ -55,6 +55,8 @@ def load_policy(settings: Settings) -> Policy:
 
 def _read(path: Path) -> Policy:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe would wait, and empty it
+            raise PolicyBroken([f"{SETTING}: {path} is not a file: write the rules to one"])
         exposure = find_exposure(path) if path.is_file() else None
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)

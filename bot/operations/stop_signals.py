@@ -68,6 +68,8 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         """Take the signals over; raises ValueError outside the main thread."""
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup, it is to outlive the terminal
+            self._had_terminal = False
         self._before = [signal.signal(number, _only_wake) for number in (*_SIGNALS, signal.SIGHUP)]
         self._heard, self._wakeup = os.pipe()
         os.set_blocking(self._wakeup, False)
@@ -127,10 +129,15 @@ def end_now(patience: timedelta, end: End = os._exit) -> None:
 
 
 def leave_at_once() -> None:
-    """End the process at a signal, until `StopSignals` takes over: as process 1 it would ignore SIGTERM."""
+    """End the process at a signal, until `StopSignals` takes over: as process 1 it would ignore SIGTERM.
+
+    SIGHUP, which would end it, asks for a policy that is read later anyway.
+    """
     if threading.current_thread() is threading.main_thread():  # no other may
         for number in _SIGNALS:
             signal.signal(number, _leave)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+            signal.signal(signal.SIGHUP, _only_wake)
 
 
 def clean_up_at_a_signal() -> None:

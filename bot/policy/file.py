@@ -25,7 +25,7 @@ def read_rules(text: str, name: str) -> tuple[Rule, ...]:
     """Return the rules of a policy file; `name` is what it is called in problems. Raises PolicyBroken."""
     try:
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or a number of too many digits
         raise PolicyBroken([_explain_syntax(str(error), name)]) from None
     except RecursionError:
         raise PolicyBroken([f"{name}: is nested too deeply to be a policy: write [[rule]] tables"]) from None
@@ -39,9 +39,11 @@ def read_rules(text: str, name: str) -> tuple[Rule, ...]:
 def _explain_syntax(message: str, name: str) -> str:
     """Say where it is. The message itself may quote what the file says."""
     place = re.search(r"\(at line (\d+), column (\d+)\)$", message)
-    where = f"{name}, line {place[1]}, column {place[2]}" if place else f"{name}, at its end"
+    where = f"{name}, line {place[1]}, column {place[2]}" if place else name
     if re.match(r"Cannot (overwrite|declare|mutate)|Duplicate", message):
         return f"{where}: sets something twice: keep one"
+    if message.endswith("(at end of document)"):
+        return f"{name}, at its end: is not TOML: a quote or a bracket is not closed"
     return f"{where}: is not TOML: check the quotes, commas and brackets there and before"
 
 

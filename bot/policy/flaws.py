@@ -40,10 +40,8 @@ def _find_shadows(stated: Stated, earlier: Sequence[Stated]) -> list[str]:
         named = [one.rule for one in earlier if user in one.people.users or group in one.people.usergroups]
         for verb, channel in product(rule.verbs, rule.channels or {None}):
             fitting = [one for one in named if verb in one.verbs and (not one.channels or channel in one.channels)]
-            if (
-                not fitting
-                or find_bucket((rule.buckets,), tuple(dict.fromkeys(one.buckets for one in fitting))) is not None
-            ):
+            lists = tuple(dict.fromkeys(one.buckets for one in fitting))
+            if not fitting or find_bucket((rule.buckets,), lists) is not None:
                 return []
             shadows |= dict.fromkeys(one.name for one in fitting)
     return [*shadows]

@@ -19,7 +19,7 @@ from bot.policy.attempt import Note, RefusedAttempt, keep_quiet
 from bot.policy.decision import find_named, refuse, refuse_entrance
 from bot.policy.permit import Permit
 from bot.policy.profile import Profile
-from bot.policy.rules import Person, Request, Rule, Verb, Who
+from bot.policy.rules import WITH_RESULT, Person, Request, Rule, Verb, Who
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +152,10 @@ class Gate:
             if refusal.retryable:
                 raise
             return False
-        return permit.sees(key)
+        unseen = refuse(permit.rules, Request(person=permit.person, key=key))
+        if isinstance(unseen, MembershipUnknown):
+            raise unseen
+        return unseen is None
 
     async def judge_person(self, user_id: str) -> AccessRefused | None:
         """Return why a person who may be listed is refused all the same: no full member, or not known now."""
@@ -176,10 +179,6 @@ class Gate:
         if refusal is not None:
             raise refusal
 
-    def allows_anybody(self, verb: Verb, key: BucketKey, channel_id: str | None = None) -> bool:
-        """Return whether a rule lets anyone do this, so that it is worth offering where all can see it."""
-        return refuse(self._rules, Request(verb=verb, key=key, channel_id=channel_id)) is None
-
     def serves(self, key: BucketKey) -> bool:
         """Return whether the bot serves this bucket for anyone."""
         return is_served(self._rules, key)
@@ -189,14 +188,18 @@ class Gate:
 
         Whose result, and of which bucket, is for a permit to say.
         """
-        return any(channel_id == rule.approval_channel for rule in self._rules) or (
-            refuse(self._rules, Request(channel_id=channel_id)) is None
-        )
+        is_for_approvals = any(channel_id == rule.approval_channel for rule in self._rules)
+        return is_for_approvals or _allow(self._rules, WITH_RESULT, Request(channel_id=channel_id))
 
 
 def is_served(rules: Sequence[Rule], key: BucketKey) -> bool:
     """Return whether these rules let the bot serve a bucket for anyone."""
-    return refuse(rules, Request(key=key)) is None
+    return _allow(rules, frozenset(Verb) - {Verb.APPROVE}, Request(key=key))
+
+
+def _allow(rules: Sequence[Rule], verbs: frozenset[Verb], request: Request) -> bool:
+    """Return whether anyone may do one of these things: a rule for others, such as approving, opens nothing."""
+    return any(rule.verbs & verbs and rule.refuse(request) is None for rule in rules)
 
 
 def _which(answers: Mapping[str, object], kind: type[AccessRefused]) -> frozenset[str]:

@@ -41,6 +41,9 @@ class Verb(StrEnum):
 USUAL_VERBS: Final = frozenset({Verb.STORE, Verb.CHECK, Verb.STATUS, Verb.HISTORY})
 """What a rule without verbs allows. Enabling costs money, and the bot cannot undo it."""
 
+WITH_RESULT: Final = frozenset({Verb.STORE, Verb.CHECK, Verb.ENABLE, Verb.ROTATE})
+"""What has a result, which is posted to a channel."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:

@@ -138,7 +138,7 @@ class WebApi:
     def _open_connection(self, _: JsonObject) -> JsonObject:
         if not self.is_socket_mode_on:
             refuse("socket_mode_not_enabled")
-        address = self.base_url.replace("http://", "ws://", 1)
+        address = self.base_url.replace("http", "ws", 1)
         return {"url": f"{address}/link/?ticket={self.transport.issue_ticket()}&app_id={self.workspace.config.app_id}"}
 
     def _test_auth(self, _: JsonObject) -> JsonObject:

@@ -15,7 +15,19 @@ from pathlib import Path
 from typing import Final
 
 from bot.sandbox.process import Transport
-from tests.attack import answers, at_the_port, forged, forged_rows, line, ordering, outsiders, places, rows, texts
+from tests.attack import (
+    answers,
+    at_the_port,
+    forged,
+    forged_rows,
+    line,
+    meanwhile,
+    ordering,
+    outsiders,
+    places,
+    rows,
+    texts,
+)
 from tests.attack.attack import Arena, Attack, Breach, Case
 
 ATTACKS: Final[tuple[Attack, ...]] = (
@@ -24,6 +36,7 @@ ATTACKS: Final[tuple[Attack, ...]] = (
     *forged.ATTACKS,
     *forged_rows.ATTACKS,
     *line.ATTACKS,
+    *meanwhile.ATTACKS,
     *ordering.ATTACKS,
     *outsiders.ATTACKS,
     *places.ATTACKS,

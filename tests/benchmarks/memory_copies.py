@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
 
+from yarl import URL
+
 from bot.operations.freed_memory import ALLOCATOR
 from bot.sandbox.process import Transport
 from bot.sandbox.tokens import Behaviour, make_token
 from tests.process_memory import MemoryDoor, ProcessMemory
 from tests.scene import ADA, CROWD, Scene, open_scene
+from tests.tls import Authority, make_authority, terminate_tls
 
 ONE_BY_ONE: Final = 20
 TOGETHER: Final = len(CROWD)
@@ -89,12 +92,32 @@ async def running_bot(transport: Transport, settings: Mapping[str, str]) -> Asyn
         directory = Path(scratch)
         (directory / "door").mkdir()
         door = MemoryDoor(directory / "door")
-        async with open_scene(transport, directory, {"R2_CREDENTIAL_TTL": "10s", **settings}) as scene:
+        async with (
+            open_scene(transport, directory, {"R2_CREDENTIAL_TTL": "10s", **settings}) as scene,
+            over_tls(scene, make_authority(directory)),
+        ):
             scene.environment = door.environment(scene.environment)
             await scene.start_ready_bot()
             memory = door.receive()
             yield scene, memory
             memory.close()
+
+
+@asynccontextmanager
+async def over_tls(scene: Scene, authority: Authority) -> AsyncIterator[None]:
+    """Let the bot reach Slack and Cloudflare over TLS, whose buffers hold plain text as well."""
+    api, cloudflare = URL(scene.slack.api_url), URL(scene.cloudflare.base_url)
+    async with (
+        terminate_tls(authority, api.port or 0) as api_port,
+        terminate_tls(authority, cloudflare.port or 0) as cloudflare_port,
+    ):
+        scene.slack._web_api.base_url = f"https://localhost:{api_port}"
+        scene.environment |= {
+            "SSL_CERT_FILE": str(authority.ca_file),
+            "SLACK_API_URL": f"https://localhost:{api_port}{api.path}",
+            "CLOUDFLARE_BASE_URL": f"https://localhost:{cloudflare_port}{cloudflare.path}",
+        }
+        yield
 
 
 async def send(scene: Scene, number: int, token: str, user: str) -> None:

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import pytest_asyncio
 
-from bot.sandbox.process import Transport
+from bot.sandbox.process import Role, Transport
 from tests.aftermath import PARTS, SETTINGS, Aftermath, Marked, Watch, go_all_ways, read_files
 from tests.e2e.conftest import ONE_WAY
 from tests.e2e.test_leaks import OF_SLACK, PLACES, TALKATIVE
@@ -26,11 +26,22 @@ SEALING_KEY = "".join(PRIVATE_KEY.splitlines()[1:-1])
 """The key itself, without the words around it."""
 
 
+@pytest.fixture(
+    scope="module",
+    params=[("gateway", "worker"), pytest.param(("all",), marks=pytest.mark.thorough)],
+    ids=["gateway and worker", "all"],
+)
+def roles(request: pytest.FixtureRequest) -> tuple[Role, ...]:
+    """Parametrize over who does what."""
+    chosen: tuple[Role, ...] = request.param
+    return chosen
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def aftermath(
-    set_scene: SetScene, transport: Transport, tmp_path_factory: pytest.TempPathFactory
+    set_scene: SetScene, transport: Transport, roles: tuple[Role, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Aftermath]:
-    """Take tokens through success and every failure, then stop both processes."""
+    """Take tokens through success and every failure, then stop all processes."""
     directory = tmp_path_factory.mktemp("leaks-of-roles")
 
     @asynccontextmanager
@@ -43,7 +54,7 @@ async def aftermath(
         postgres = Path(stack.enter_context(TemporaryDirectory(prefix="postgres-")))
         postgres.chmod(0o755)  # noqa: ASYNC240 - setting up; as root the server runs as nobody
         url = stack.enter_context(running_postgres(postgres / "server")).replace("@", f":{PASSWORD}@")
-        async with running_fleet(set_talkative, transport, directory, url, ["gateway", "worker"]) as fleet:
+        async with running_fleet(set_talkative, transport, directory, url, roles) as fleet:
             execute(url, "ALTER SYSTEM SET log_statement = 'all'")
             execute(url, "SELECT pg_reload_conf()")
             marked = Marked()
@@ -51,7 +62,7 @@ async def aftermath(
             ports = {each.environment[METRICS_PORT]: each.environment[HTTP_PORT] for each in fleet.replicas}
             watch = Watch(fleet.scene, ports, [], [directory / "notes"])
             await watch.look()
-            assert [await each.bot.stop() for each in fleet.replicas] == [0, 0]
+            assert [await each.bot.stop() for each in fleet.replicas] == [0] * len(roles)
             printed = b"".join(each.log() for each in fleet.replicas)
             left = watch.report(marked, {"database password": PASSWORD, "sealing key": SEALING_KEY}, printed)
         execute(url, "CHECKPOINT")
@@ -77,10 +88,9 @@ async def test_neither_the_files_nor_the_log_of_the_database_hold_any(aftermath:
     assert aftermath.find("database", ["MADEUPGOOD", "MADEUPSLOW", PASSWORD, SEALING_KEY, "/response/"]) == []
 
 
-async def test_the_processes_show_no_secret(aftermath: Aftermath) -> None:
+async def test_the_processes_show_no_secret(aftermath: Aftermath, roles: tuple[Role, ...]) -> None:
     """What `ps` shows are the roles. A library of Procrastinate runs `file` at its import, which inherits no secret."""
-    assert b"\0gateway\0" in aftermath.processes
-    assert b"\0worker\0" in aftermath.processes
+    assert [role for role in roles if f"\0{role}\0".encode() not in aftermath.processes] == []
     started = aftermath.children.splitlines()
     assert [line for line in started if not line.startswith(b"subprocess.Popen ('file',")] == []
     assert [name for name, secret in aftermath.secrets.items() if find_leaks(aftermath.children, secret)] == []

@@ -8,8 +8,6 @@ from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-import pytest
-
 from bot.model.errors import SealedValueUnreadable
 from bot.model.pasted_token import STORABLE, classify, trim
 from bot.policy.gate import Actor
@@ -86,8 +84,15 @@ def _check_context(ring: KeyRing, sealed: str, submit: Submit, typed: str) -> No
     )
     assert ring.open(sealed, context).reveal() == typed
     for name in SealingContext.__slots__:
-        with pytest.raises(SealedValueUnreadable):
-            ring.open(sealed, replace(context, **{name: getattr(context, name) + "x"}))
+        assert not _opens(ring, sealed, replace(context, **{name: getattr(context, name) + "x"}))
+
+
+def _opens(ring: KeyRing, sealed: str, context: SealingContext) -> bool:
+    try:
+        ring.open(sealed, context)
+    except SealedValueUnreadable:
+        return False
+    return True
 
 
 def _texts(parsed: object) -> Iterator[str]:

@@ -38,9 +38,9 @@ _PEM: Final = (
 """The same key in every run, and no secret."""
 
 _RING: Final = KeyRing(*load_private_keys(_PEM))
-_PLAINTEXT: Final = "a made-up token"
+_PLAINTEXT: Final = "a made-up token."
 _SEALED: Final = (
-    "sealed.v1.eedd883da0a94515.YDek5mqWVmFt2frvwq9I4fcmv3XcFZ-9cFPN13-ClmAfntFp4bkVluEH-1sEdX24h873ULH8d9MdKp3Xc1pa"
+    "sealed.v1.eedd883da0a94515.4VSnJzIqLGZDLpvs5XyOU5Q3sKiFU-aokDItv2aZtAjrrm5psyI_M3m1PAXv61AcCVGx2iI66N50iWgCgSgIxw"
 )
 """That text, sealed with that key."""
 
@@ -101,6 +101,7 @@ _SEEDS: Final = (
     b"sealed.v1.0123456789abcdef.AAAA",
     f"sealed.v1.{_RING.sealing_key.key_id}.AAAA".encode(),
     f"sealed.v1.{_RING.sealing_key.key_id}.{'A' * 96}".encode(),  # a point of low order
+    (_SEALED[:-1] + chr(ord(_SEALED[-1]) + 1)).encode(),  # the same bytes in a text that is not canonical
     _SEALED.encode() + b"=",
     _SEALED.encode() + b"\n",
     _SEALED.replace("sealed.v1", "sealed.v2").encode(),

@@ -18,6 +18,9 @@ from tests.fuzz.target import PLANTED, Check, Target
 from tests.leaks import find_leaks
 from tests.slack.test_api import CALLS
 
+_READ: Final = ("auth.test", "apps.connections.open", "views.open", "conversations.info", "usergroups.users.list")
+"""The calls whose answers are read; of the others, only whether Slack refused is."""
+
 _PATIENCE: Final = timedelta(seconds=10)
 
 
@@ -56,10 +59,10 @@ def _answers() -> Iterator[Check]:
 
 async def _call_all(address: str) -> None:
     async with asyncio.timeout(_PATIENCE.total_seconds()), open_session(_PATIENCE) as http:
-        for name, call in CALLS.items():
+        for name in _READ:
             client = SlackClient(token="xoxb-MADEUP-1", base_url=f"{address}/api/", session=http, retry_handlers=[])
             try:
-                await call(SlackWeb(client))
+                await CALLS[name](SlackWeb(client))
             except (SlackRefused, SlackTrouble) as error:
                 assert error.__cause__ is error.__context__ is None, name
                 assert find_leaks(repr((error, vars(error))).encode("utf-8", "replace"), PLANTED) == [], name

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.fuzz import cloudflare, http, payloads, sealed, settings, slack, texts
+from tests.fuzz import cloudflare, http, payloads, rules, sealed, settings, slack, texts
 from tests.fuzz.target import Target
 
 TARGETS: Final[tuple[Target, ...]] = (
@@ -13,4 +13,5 @@ TARGETS: Final[tuple[Target, ...]] = (
     *cloudflare.TARGETS,
     *slack.TARGETS,
     *settings.TARGETS,
+    *rules.TARGETS,
 )

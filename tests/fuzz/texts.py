@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bot.model.catalog import BucketKey, is_bucket_name
 from bot.model.foreign_text import one_line
 from bot.model.pasted_token import classify, find_other_secret, mask_tokens, trim, trim_typed
+from bot.model.place import DIRECT, is_channel_id
 from bot.slack import form as modal
 from bot.slack.blocks import escape
 from bot.slack.button_values import bucket_value, place_value, read_bucket_value, read_place_value
@@ -95,6 +96,7 @@ def _check_value(data: bytes) -> None:
         assert read_bucket_value(bucket_value(key), ACCOUNT) == key
     found = read_place_value(value, ACCOUNT)
     if found is not None:
+        assert found[1] == DIRECT or is_channel_id(found[1])
         assert read_place_value(place_value(*found), ACCOUNT) == found
     assert read_bucket_value(bucket_value(BucketKey(account_id="f" * 32, bucket="lake")), ACCOUNT) is None
 

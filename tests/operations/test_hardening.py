@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,15 @@ dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) if sys.platform == "linux" els
 print(*resource.getrlimit(resource.RLIMIT_CORE), dumpable)
 """
 
+CRASH = """
+import os, resource
+hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+from bot.operations.hardening import harden
+harden()
+os.abort()
+"""
+
 
 def _run(program: str, environment: dict[str, str], *arguments: str) -> str:
     path = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path(bot.__file__).parent.parent)}
@@ -82,3 +92,14 @@ def test_every_command_is_hardened(arguments: tuple[str, ...]) -> None:
     """Also one that needs no secret: the environment of a container holds all of them."""
     shown = _run(COMMAND, {"R2_CREDENTIAL_HTTP_PORT": "0", "R2_CREDENTIAL_DATA_DIR": "/dev/null"}, *arguments)
     assert shown.splitlines()[-1] == "0 0 0"
+
+
+def test_a_crash_leaves_no_core_dump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a file nor, by what the kernel says of its end, anything for the program that collects core dumps."""
+    monkeypatch.chdir(tmp_path)
+    path = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path(bot.__file__).parent.parent)}
+    pid = os.posix_spawn(sys.executable, [sys.executable, "-c", CRASH], path)
+    _, status = os.waitpid(pid, 0)
+    assert os.WTERMSIG(status) == signal.SIGABRT
+    assert not os.WCOREDUMP(status)
+    assert list(tmp_path.iterdir()) == []

@@ -237,6 +237,20 @@ def test_a_directory_is_no_policy(set_up: SetUp) -> None:
         load_policy(set_up())
 
 
+def test_a_pipe_is_no_policy(set_up: SetUp) -> None:
+    """It can be read once, and anyone could be at its other end."""
+    os.mkfifo("policy.toml")
+    with pytest.raises(PolicyBroken, match=r"policy\.toml is not a file"):
+        load_policy(set_up())
+
+
+def test_a_link_that_leads_nowhere_is_named_with_the_fix(set_up: SetUp) -> None:
+    """As for every file."""
+    Path("policy.toml").symlink_to("elsewhere.toml")
+    with pytest.raises(PolicyBroken, match=r"cannot read policy\.toml .*leads nowhere"):
+        load_policy(set_up())
+
+
 async def test_a_finding_about_listed_ids_names_what_lists_them(set_up: SetUp, source: PolicySource) -> None:
     """The operator is not sent to a setting that is not set."""
     listed, other = (

@@ -120,6 +120,20 @@ def test_a_terminal_that_is_closed_stops_the_bot(process: Process, *, is_closed:
         assert process.begun.is_set() is is_closed
 
 
+def test_under_nohup_it_outlives_the_terminal(process: Process) -> None:
+    """The signal, which nohup lets it ignore, still asks for the policy."""
+    process.has_terminal = True
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with process.signals():
+            process.has_terminal = False
+            process.hear(signal.SIGHUP)
+            assert process.hung_up.acquire(timeout=PATIENCE)
+            assert not process.begun.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_the_end_of_the_budget_ends_the_process(process: Process, log: io.StringIO) -> None:
     """The time is up as the thread looks at it."""
 
@@ -211,27 +225,34 @@ def test_a_loop_that_hangs_does_not_outlive_a_second_signal(stuck: subprocess.Po
 
 
 LEAVING = """
-import signal
+import signal, sys
 from bot.operations.stop_signals import leave_at_once
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 leave_at_once()
 print("here", flush=True)
-while True:
-    signal.pause()
+for _ in sys.stdin:
+    print("goes on", flush=True)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_before_the_start_ends_it(number: signal.Signals) -> None:
-    """Without a traceback, and also as process 1 of a container, which otherwise ignores SIGTERM."""
+    """Without a traceback, and also as process 1 of a container, which otherwise ignores SIGTERM; not SIGHUP."""
     with subprocess.Popen(  # noqa: S603 - our own words
         [sys.executable, "-c", LEAVING],
         env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(Path(bot.__file__).parent.parent)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"
+        assert process.stdin is not None
+        process.send_signal(signal.SIGHUP)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "goes on\n"
         process.send_signal(number)
         _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, "")

@@ -25,7 +25,7 @@ from bot.model.errors import (
 from bot.model.finding import Mark
 from bot.policy.attempt import RefusedAttempt
 from bot.policy.gate import Actor, Gate, Home
-from bot.policy.rules import USUAL_VERBS, Allowlist, Verb
+from bot.policy.rules import USUAL_VERBS, Allowlist, People, Rule, Verb
 from bot.sandbox.slack import FakeSlack
 from bot.sandbox.workspace import UserGroup
 from bot.slack.api import TIMEOUT, SlackWeb
@@ -504,3 +504,62 @@ async def test_each_refusal_at_an_entrance_is_noted(memberships: Memberships) ->
     assert not await gate.sees(MALLORY, elsewhere)
 
     assert [type(each.refusal) for each in noted] == [NotAllowed, Outsider, BucketNotAllowed]
+
+
+LAKE, POND = (BucketKey(account_id="a" * 32, bucket=bucket) for bucket in ("lake", "pond"))
+STORES = Rule(
+    name="stores",
+    who=People(usergroups=frozenset({GROUP})),
+    buckets=("lake",),
+    channels=frozenset({"C1"}),
+    approvals=1,
+    approval_channel="C2",
+)
+APPROVES = Rule(name="approves", who=People(users=frozenset({GRACE})), verbs=frozenset({Verb.APPROVE}))
+LOOKS = Rule(name="looks", who=People(users=frozenset({GRACE})), verbs=frozenset({Verb.STATUS}), buckets=("pond",))
+
+
+def _gate_of_rules(memberships: Memberships, *rules: Rule) -> Gate:
+    return Gate(rules, Home(team_id=HOME, enterprise_id=None), memberships, EVERYBODY)
+
+
+def test_what_is_served_and_where_is_posted_follows_the_rules_that_say_so(memberships: Memberships) -> None:
+    """A rule about approving, or looking, opens no bucket and no channel for results."""
+    gate = _gate_of_rules(memberships, STORES, APPROVES, LOOKS)
+    assert [gate.serves(key) for key in (LAKE, POND)] == [True, True]
+    assert [gate.allows_channel(channel) for channel in ("C1", "C2", "C3", "direct")] == [True, True, False, False]
+    gate.follow([STORES, APPROVES])
+    assert [gate.serves(key) for key in (LAKE, POND)] == [True, False]
+    gate.require_of_anybody(Verb.STORE, LAKE, "C1")
+    with pytest.raises(ChannelNotAllowed):  # it is for requests, not for results
+        gate.require_of_anybody(Verb.STORE, LAKE, "C2")
+
+
+async def test_a_silent_group_leaves_open_who_sees_its_bucket(slack: FakeSlack, memberships: Memberships) -> None:
+    """A person whom another rule admits gets the message about it later, and not never."""
+    gate = _gate_of_rules(memberships, STORES, LOOKS)
+    slack.fail_next("usergroups.users.list", status=503)
+    assert await gate.sees(GRACE, POND)
+    with pytest.raises(MembershipUnknown):
+        await gate.sees(GRACE, LAKE)
+
+
+async def test_an_approver_is_let_in_and_may_do_nothing_else(slack: FakeSlack, memberships: Memberships) -> None:
+    """Named in a rule as an approver only, by group."""
+    slack.workspace.user_groups[OTHER_GROUP] = UserGroup(id=OTHER_GROUP, handle="security", members=(MALLORY,))
+    gate = _gate_of_rules(memberships, replace(STORES, approvers=People(usergroups=frozenset({OTHER_GROUP}))))
+    permit = await gate.permit(actor(MALLORY, HOME))
+    permit.require_approver(gate.rules[0], ADA, LAKE, "C1")
+    assert [_refusal_of(permit.refusal(verb, LAKE, "C1")) for verb in Verb] == [NotAllowed] * len(Verb)
+    assert not permit.sees(LAKE)
+
+
+async def test_rules_that_change_meanwhile_do_not_mix(memberships: Memberships) -> None:
+    """A permit goes by the rules that were asked about, though Slack's answer came after others held."""
+    gate = _gate_of_rules(memberships, STORES)
+    asking = asyncio.create_task(gate.permit_user(ADA))
+    await asyncio.sleep(0)
+    gate.follow([LOOKS])
+    assert (await asking).require(Verb.STORE, LAKE, "C1") is STORES
+    with pytest.raises(NotAllowed):
+        await gate.permit_user(ADA)

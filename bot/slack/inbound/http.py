@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
@@ -31,6 +32,12 @@ _LONGEST_SSL_CHECK: Final = 200
 _FREE_CHUNKS: Final = 64
 _SHORTEST_CHUNK: Final = 256
 """On average. A proxy's chunks are far longer; a megabyte in one-byte chunks would keep the bot busy for a second."""
+
+_MOST_FIELDS: Final = 64
+"""Slack sends a dozen with a command. Each takes time, and a megabyte holds half a million."""
+
+_SMALL_BYTES: Final = 64 * 1024
+"""A larger body is parsed in a thread: it can take half a second, in which no other request would be answered."""
 
 _PAYLOAD: Final = re.compile(rb"payload=((?:[^%=&;\r\n\x80-\xff]|%[0-9A-Fa-f]{2})*+)")
 """An interaction: one field, well-formed. Anything else takes the longer way."""
@@ -86,9 +93,9 @@ class HttpIngress:
         if not self._is_signed(request, unverified_body):
             reason, seconds = _find_fault(request)
             return self._turn_away(HTTPStatus.UNAUTHORIZED, reason, seconds)
-        return _parse(request.content_type, unverified_body) or self._turn_away(
-            HTTPStatus.BAD_REQUEST, "malformed_body"
-        )
+        parse = partial(_parse, request.content_type, unverified_body)
+        parsed = await asyncio.to_thread(parse) if len(unverified_body) > _SMALL_BYTES else parse()
+        return parsed or self._turn_away(HTTPStatus.BAD_REQUEST, "malformed_body")
 
     async def _answer(self, verified_body: Json, signed_at: datetime) -> web.Response:
         is_given_up = self._lateness.is_given_up(signed_at)
@@ -182,7 +189,8 @@ def _parse(content_type: str, verified_body: bytes) -> Json | None:
             return parse_json_object(verified_body.decode())
         if payload := _PAYLOAD.fullmatch(verified_body):
             return parse_json_object(_unquote(payload[1]).decode("utf-8", "replace"))
-        form = dict(parse_qsl(verified_body.decode(), keep_blank_values=True, strict_parsing=True))
+        text = verified_body.decode()
+        form = dict(parse_qsl(text, keep_blank_values=True, strict_parsing=True, max_num_fields=_MOST_FIELDS))
     except ValueError:
         return None
     return parse_json_object(form["payload"]) if "payload" in form else form or None

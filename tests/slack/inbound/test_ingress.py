@@ -18,7 +18,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from slack_bolt.async_app import AsyncAck, AsyncApp, AsyncBoltContext
@@ -56,6 +57,7 @@ PRIVATE = "G0INCID42"
 BUCKET = "analytics-events"
 ACCOUNT = "5a4db0c0000000000000000000000001"
 FILLED_IN = modal.Filling(key=BucketKey(account_id=ACCOUNT, bucket=BUCKET))
+FORM_TYPE = "application/x-www-form-urlencoded"
 SECRET = "0123456789abcdef-made-up"
 OLDER_SECRET = "fedcba9876543210-made-up"
 TOKEN_TEXT = make_token(Behaviour.GOOD, number=881)
@@ -831,6 +833,7 @@ async def test_a_clock_that_is_somewhat_wrong_is_tolerated(door: Door, minutes: 
 
 JSON_TYPE = "application/json"
 MALFORMED: dict[str, tuple[bytes, str]] = {
+    "many fields": (b"&".join(b"a%d=MARKER" % number for number in range(65)), "application/x-www-form-urlencoded"),
     "empty form": (b"", "application/x-www-form-urlencoded"),
     "no form": (b"MARKER", "application/x-www-form-urlencoded"),
     "no JSON in the payload": (b"payload=MARKER", "application/x-www-form-urlencoded"),
@@ -857,6 +860,32 @@ async def test_a_malformed_body_is_refused(door: Door, log: io.StringIO, body: b
     assert text == "malformed_body\n"
     assert "MARKER" not in log.getvalue()
     assert [json.loads(line)["event"] for line in log.getvalue().splitlines()] == ["slack_request_refused"]
+
+
+def make_request(body: bytes) -> web.Request:
+    """Return a signed request whose body has arrived."""
+    stamp = str(int(time.time()))
+    signature = SignatureVerifier(SECRET).generate_signature(timestamp=stamp, body=body) or ""
+    headers = {"X-Slack-Request-Timestamp": stamp, "X-Slack-Signature": signature, "Content-Type": FORM_TYPE}
+    payload = aiohttp.StreamReader(BaseProtocol(asyncio.get_running_loop()), len(body))
+    payload.feed_data(body)
+    payload.feed_eof()
+    return make_mocked_request("POST", "/slack/events", headers=headers, payload=payload)
+
+
+async def test_a_body_that_takes_long_to_parse_holds_up_no_other(door: Door, slack: FakeSlack) -> None:
+    """A command that arrives after it is answered before it."""
+    answered = list[str]()
+    http = HttpIngress(door.ingress, [SignatureVerifier(SECRET)])
+
+    async def take(name: str, body: bytes) -> None:
+        await http.handle(make_request(body))
+        answered.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(take("hard", b"command=%2Fother&text=" + b"%" * 1_000_000))
+        group.create_task(take("usual", urlencode(make_command(slack, "")).encode()))
+    assert answered == ["usual", "hard"]
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
