@@ -30,6 +30,7 @@ from bot.model.clock_comparison import ClockComparison
 from bot.model.errors import DatabaseTrouble, RecordDamaged
 from bot.model.right_of_way import RightOfWay
 from bot.model.role import Role
+from bot.operations.audit_webhook import AuditWebhook, Receiver, of_audit_webhook
 from bot.operations.changes import count_endings, log_change
 from bot.operations.checks import jobs_check
 from bot.operations.clock_watch import ClockWatch
@@ -83,6 +84,7 @@ from bot.slack.stories.try_again import TryAgain
 from bot.slack.stories.visibility import Visibility
 from bot.slack.traffic import SlackTraffic
 from bot.storage.approvals import Approvals
+from bot.storage.audit_outbox import AuditOutbox
 from bot.storage.audit_watch import HEAD_FILE, AuditWatch
 from bot.storage.checks import storage_checks
 from bot.storage.opening import Store, open_store, settle_at_the_start
@@ -231,6 +233,8 @@ async def running(
             transport = "socket_mode" if socket else "http" if is_gateway else "none"
             conditions.add(comparison.check(services(settings), refuses=transport == "http"))
             _watch_more(base, transport, socket, pace if is_worker else None, metrics_port)
+            if is_worker and settings.audit_webhook is not None:
+                _send_audit(base, settings.audit_webhook, metrics_port)
             answers.callback(metrics_port.begin_stop)
             await conditions.begin(
                 **describe_start(
@@ -263,6 +267,17 @@ def _watch_more(
     )
     if pace is not None:
         metrics_port.add(of_pace(pace.left))
+
+
+def _send_audit(base: _Base, url: str, metrics_port: MetricsPort) -> None:
+    """Send the audit's entries to the operator's webhook."""
+    store = base.store
+    outbox = AuditOutbox(store.database, store.clock)
+    receiver = Receiver(url, store.submissions.chain.authenticity, base.settings.network, store.clock)
+    webhook = AuditWebhook(receiver, outbox, store.clock)
+    base.conditions.add(webhook.check())
+    metrics_port.add(of_audit_webhook(outbox))
+    base.keep_running(webhook.run())
 
 
 async def _begin(

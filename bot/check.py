@@ -16,9 +16,10 @@ from bot.metrics import Metrics
 from bot.model.catalog import BucketKey, Snapshot
 from bot.model.clock import steady_clock
 from bot.model.clock_comparison import ClockComparison
-from bot.model.errors import BotError, SlackRefused, SlackTrouble
+from bot.model.errors import BotError, SlackRefused, SlackTrouble, StartRefused
 from bot.model.finding import Check, Finding, Part
 from bot.model.role import Role
+from bot.operations.audit_webhook import Receiver, receiver_check, unsigned_check
 from bot.operations.check_report import CheckReport
 from bot.operations.checks import find_in_files, find_in_process, find_in_settings, find_wrong_settings
 from bot.operations.examiner import examine
@@ -46,6 +47,7 @@ from bot.slack.checks.transport import address_check, http_check
 from bot.slack.memberships import Memberships
 from bot.slack.profiles import Profiles
 from bot.slack.traffic import SlackTraffic
+from bot.storage.chain_start import read_authenticity
 from bot.storage.examination import examine_storage
 
 
@@ -129,10 +131,22 @@ async def _list_checks(loaded: LoadedSettings, policy: Policy, stack: AsyncExitS
         Check(part=Part.DATABASE, examine=partial(examine_storage, settings, datetime.now(UTC))),
         *await _list_slack_checks(settings, policy, stack, comparison, url),
         *(_list_cloudflare_checks(settings, policy, stack, comparison) if settings.role is not Role.GATEWAY else ()),
+        *_list_audit_checks(settings),
         comparison.check(services(settings), refuses=takes_http),
     ]
     checks = [name_policy(each, settings) for each in checks]
     return sorted(checks, key=lambda check: list(Part).index(check.part))
+
+
+def _list_audit_checks(settings: Settings) -> list[Check]:
+    """Return the check of the audit's webhook, for a process that sends to it."""
+    if settings.audit_webhook is None or settings.role is Role.GATEWAY:
+        return []
+    try:
+        authenticity = read_authenticity(settings)
+    except StartRefused as refused:
+        return [unsigned_check(str(refused))]
+    return [receiver_check(Receiver(settings.audit_webhook, authenticity, settings.network, steady_clock()))]
 
 
 async def _list_slack_checks(

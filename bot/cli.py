@@ -3,18 +3,25 @@
 import argparse
 import asyncio
 import gc
+import io
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
-from typing import Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
 from bot import __version__
+
+if TYPE_CHECKING:
+    from bot.settings import DatabaseSettings
+    from bot.storage.audit import Head
 
 _SETTINGS_PROBLEM: Final = 2
 """The exit code if the settings, or other input, must be fixed: a restart does not help."""
@@ -29,6 +36,9 @@ _parser: Final = argparse.ArgumentParser(
 )
 _parser.add_argument("--version", action="version", version=__version__, help="print the version and exit")
 _commands: Final = _parser.add_subparsers(title="commands", metavar="COMMAND")
+_audit: Final = _commands.add_parser(
+    "audit", help="Verify and export the record of all that was done. See docs/audit.md.", allow_abbrev=False
+).add_subparsers(title="commands", metavar="COMMAND", required=True)
 _argument: Final = partial(methodcaller, "add_argument")
 """Takes what `ArgumentParser.add_argument` takes; the function under `@_command` gets the value by its name."""
 
@@ -54,18 +64,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _command(*arguments: methodcaller) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _command(
+    *arguments: methodcaller, among: "argparse._SubParsersAction[argparse.ArgumentParser]" = _commands
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a function a command with its name; its docstring is what `--help` prints."""
 
     def declare(execute: Callable[..., None]) -> Callable[..., None]:
         text = execute.__doc__ or ""
-        parser = _commands.add_parser(execute.__name__, help=text, description=text, allow_abbrev=False)
+        parser = among.add_parser(execute.__name__, help=text, description=text, allow_abbrev=False)
         for add_to in arguments:
             add_to(parser)
         parser.set_defaults(execute=execute)
         return execute
 
     return declare
+
+
+def _head(text: str) -> "Head":
+    from bot.sealing.authenticity import key_id_of
+    from bot.storage.audit import Head
+
+    number, _, signature = text.partition(":")
+    is_signature = re.fullmatch("[0-9a-f]{16}", signature) or key_id_of(signature)
+    if not re.fullmatch("[1-9][0-9]{0,17}", number) or not is_signature:
+        problem = "is not NUMBER:SIGNATURE, as the log, an export and `audit verify` write it"
+        raise argparse.ArgumentTypeError(problem)
+    return Head(number=int(number), signature=signature)
+
+
+_TIME: Final = re.compile(
+    r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d))?", re.IGNORECASE | re.ASCII
+)
+
+
+def _time(text: str) -> datetime:
+    with suppress(ValueError, OverflowError):
+        if _TIME.fullmatch(text):
+            time = datetime.fromisoformat(text.upper())
+            return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    problem = f"{text!r} is not a time: write 2026-11-30, or 2026-11-30T12:00:00Z (RFC 3339); a date begins in UTC"
+    raise argparse.ArgumentTypeError(problem)
 
 
 def _port(text: str) -> int:
@@ -183,8 +221,6 @@ def check(role: str, url: str | None, policy: list[str] | None, not_hardened: Se
 def backup(path: Path) -> None:
     """Copy the SQLite database while the bot runs, without what is open. See docs/backup.md."""
     _clean_up_at_a_signal()
-    from datetime import UTC, datetime
-
     from bot.settings import SettingsError, find_no_settings, load_database_settings
     from bot.storage.backup import BackupRefused, back_up
 
@@ -247,6 +283,88 @@ def person(user: str, *, is_to_forget: bool) -> None:
         _refuse(*error.problems)
     except StartRefused as error:
         _refuse(str(error), *hints)
+
+
+@_command(
+    _argument("--head", type=_head, metavar="NUMBER:SIGNATURE", help="an entry that the chain must contain"),
+    among=_audit,
+)
+def verify(head: "Head | None") -> None:
+    """Verify the audit's chain; exit code 1, and the first broken, missing or moved entry, if it is not whole."""
+    _clean_up_at_a_signal()
+    from bot.operations.audit_report import describe
+    from bot.operations.audit_report import verify as verify_chain
+    from bot.storage.audit_verifying import Broken
+
+    with _told_why_not():
+        try:
+            verified = asyncio.run(verify_chain(_database_settings(), head))
+        except Broken as broken:
+            print(broken)
+            sys.exit(1)
+    print(*describe(verified), f"entries: {verified.head.number}", f"head: {verified.head}", sep="\n")
+    sys.exit(bool(verified.unverified))
+
+
+@_command(
+    _argument("--since", type=_time, metavar="TIME", help="2026-11-30, or 2026-11-30T12:00:00Z"),
+    _argument("--format", choices=("jsonl", "csv"), default="jsonl", dest="form", help="default: %(default)s"),
+    among=_audit,
+)
+def export(since: datetime | None, form: str) -> None:
+    """Print the audit's entries, all or those since a time. They name people: keep them as you keep the database."""
+    _clean_up_at_a_signal()
+    from bot.operations.audit_report import export as export_entries
+
+    if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the locale: the same bytes everywhere
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace", newline="")
+    with _told_why_not():
+        count, head = asyncio.run(export_entries(_database_settings(), since, form, _print))
+    print(f"entries: {count}", f"head: {head}", sep="\n", file=sys.stderr)
+
+
+@_command(among=_audit)
+def begin() -> None:
+    """Go on with another key after the audit's key was lost; ends all that the database holds open, as `restored`."""
+    _clean_up_at_a_signal()
+    from bot.operations.logs import configure_logging
+    from bot.storage.opening import begin_chain
+
+    configure_logging("info", None)
+    with _told_why_not():
+        ended = asyncio.run(begin_chain(_database_settings()))
+    print(f"Begun. Open submissions that were ended: {ended}. The bot tells their users when it runs.")
+
+
+@_command(among=_audit)
+def secret() -> None:
+    """Print the secret with which the receiver of R2_CREDENTIAL_AUDIT_WEBHOOK verifies what it gets."""
+    _clean_up_at_a_signal()
+    from bot.storage.chain_start import read_webhook_secret
+
+    with _told_why_not():
+        _print(f"{read_webhook_secret(_database_settings())}\n")
+
+
+@contextmanager
+def _told_why_not() -> Iterator[None]:
+    """End with the fix if the audit or its key cannot be used."""
+    from bot.model.errors import StartRefused
+    from bot.settings import SettingsError, find_no_settings
+    from bot.storage.audit_reading import AuditUnreadable
+
+    try:
+        yield
+    except SettingsError as error:
+        _refuse(*error.problems)
+    except (StartRefused, AuditUnreadable) as error:
+        _refuse(str(error), *find_no_settings())
+
+
+def _database_settings() -> "DatabaseSettings":
+    from bot.settings import load_database_settings
+
+    return load_database_settings()
 
 
 @_command()

@@ -180,6 +180,7 @@ class DatabaseSettings(ListenSettings):
 class Settings(DatabaseSettings):
     """All settings of the bot, checked. The aliases are the names in the environment."""
 
+    audit_webhook: Annotated[str | None, BeforeValidator(check_url)] = Field(None, alias="R2_CREDENTIAL_AUDIT_WEBHOOK")
     slack_bot_token: Annotated[Secret, _BOT_TOKEN] = Field(alias="SLACK_BOT_TOKEN")
     slack_app_token: Annotated[
         Secret | None, secret_like(rf"xapp-{PRINTABLE}", "is an app-level token and starts with xapp-")

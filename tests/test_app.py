@@ -22,6 +22,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from bot.app import RunningBot, run, running
@@ -158,6 +159,30 @@ async def test_the_port_for_metrics_is_open_only_if_it_is_asked_for(scene: Scene
         assert (answer.status, said["ready"]) == (200, True)
         assert {"database", "keys"} <= set(said["parts"])
         assert said["parts"]["database"]["reason"] == "database_answers"
+
+
+async def test_the_audit_is_sent_while_the_bot_runs(scene: Scene) -> None:
+    """What was recorded of a delivery, in order; the port shows how much waits."""
+    events: list[str] = []
+    has_ended = asyncio.Event()
+
+    async def take(request: web.Request) -> web.Response:
+        events.extend(entry["event"] for entry in await request.json())
+        if "ended" in events:
+            has_ended.set()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/audit", take)
+    async with TestServer(app, host="127.0.0.1") as receiver, aiohttp.ClientSession() as http:
+        changes = {"R2_CREDENTIAL_METRICS_PORT": "0", "R2_CREDENTIAL_AUDIT_WEBHOOK": str(receiver.make_url("/audit"))}
+        async with running(scene.settings(changes=changes)) as bot:
+            scene.meet(bot)
+            await scene.submit()
+            await has_ended.wait()
+            async with http.get(f"http://{bot.metrics_address}/metrics") as answer:
+                assert "r2_credential_bot_audit_webhook_lag " in await answer.text()
+    assert events == ["chain_begun", "submitted", "write_sent", "written", "ended"]
 
 
 async def test_the_port_without_a_login_names_no_one(scene: Scene) -> None:

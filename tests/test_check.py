@@ -8,6 +8,8 @@ from typing import Protocol
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from bot.check import check, check_policy
 from bot.model.finding import Finding, Mark, Part
@@ -206,3 +208,23 @@ async def test_a_broken_policy_is_not_explained(explain: Explain, policy: Path) 
     """Its faults are told instead."""
     write(policy, "[[rule]]")
     assert [each.event for each in await explain("U0ADA0001")] == ["setting_wrong"]
+
+
+async def test_the_audits_webhook_is_asked_without_an_entry(examine: Examine) -> None:
+    """With a signed empty array; before the first start there is no key to sign with."""
+    asked: list[tuple[bytes, str]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        asked.append((await request.read(), request.headers["webhook-signature"][:3]))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/audit", take)
+    async with TestServer(app, host="127.0.0.1") as receiver:
+        webhook = {"R2_CREDENTIAL_AUDIT_WEBHOOK": str(receiver.make_url("/audit"))}
+        found = await examine(webhook)
+        assert [each.event for each in found[Part.WEBHOOK]] == ["audit_webhook_not_asked"]
+        assert any("The audit's webhook: 127.0.0.1" in each.text for each in found[Part.NETWORK])
+        found = await examine(webhook | {"R2_CREDENTIAL_AUDIT_KEY": "k" * 32})
+    assert [each.event for each in found[Part.WEBHOOK]] == ["audit_webhook_answers"]
+    assert asked == [(b"[]", "v1,")]

@@ -556,7 +556,7 @@ def test_the_package_runs_as_a_module(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().out == build_manifest(None)
 
 
-@pytest.mark.parametrize("command", ["run", "health", "sandbox", "keygen", "manifest"])
+@pytest.mark.parametrize("command", ["run", "health", "sandbox", "keygen", "manifest", "audit"])
 def test_each_command_describes_itself(command: str) -> None:
     """In the list, and in full on its own page."""
     assert f"\n    {command} " in call("--help").stdout

@@ -412,7 +412,7 @@ def test_a_proxy_that_no_request_uses_is_a_warning(environment: SetEnvironment) 
     ]
 
 
-URLS = ("SLACK_API_URL", "CLOUDFLARE_BASE_URL")
+URLS = ("SLACK_API_URL", "CLOUDFLARE_BASE_URL", "R2_CREDENTIAL_AUDIT_WEBHOOK")
 
 
 @pytest.mark.parametrize(
@@ -462,7 +462,8 @@ def test_a_url_that_could_leak_is_refused(environment: SetEnvironment, name: str
 def test_https_and_loopback_are_good(environment: SetEnvironment, name: str, url: str) -> None:
     """The operator's own proxy and the sandbox both work; the text is unchanged."""
     environment(GOOD | {name: url})
-    assert url in (loaded().settings.slack_api_url, loaded().settings.cloudflare_base_url)
+    settings = loaded().settings
+    assert url in (settings.slack_api_url, settings.cloudflare_base_url, settings.audit_webhook)
 
 
 NEW, OLD = "a" * 32, "b" * 32

@@ -31,6 +31,7 @@ class Part(StrEnum):
     DATABASE = "database"
     KEYS = "keys"
     AUDIT = "audit"
+    WEBHOOK = "webhook"
     JOBS = "jobs"
     SLACK = "slack"
     TRANSPORT = "transport"

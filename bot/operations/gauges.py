@@ -128,7 +128,12 @@ SOURCE_UP: Final = Family(
     kind=Kind.GAUGE,
     name="r2_credential_bot_source_up",
     meaning="0 if the metrics of this source are missing, since it failed or gave no answer within two seconds.",
-    labels=(Label(name="source", values=("readiness", "database", "allowance", "process")),),
+    labels=(Label(name="source", values=("readiness", "database", "allowance", "process", "audit_webhook")),),
+)
+AUDIT_WEBHOOK_LAG: Final = Family(
+    kind=Kind.GAUGE,
+    name="r2_credential_bot_audit_webhook_lag",
+    meaning="Entries of the audit that its webhook has not got yet. From the database; absent without a webhook.",
 )
 READ: Final = (
     READY,
@@ -147,6 +152,7 @@ READ: Final = (
     SOCKETS,
     TASKS,
     BUILD,
+    AUDIT_WEBHOOK_LAG,
     SOURCE_UP,
 )
 

@@ -76,6 +76,9 @@ def _list_clients(settings: Settings) -> Iterator[_Client]:
     if settings.role is not Role.GATEWAY:
         api = urlsplit(settings.cloudflare_base_url)
         yield _Client(name="Cloudflare's API", scheme=api.scheme, host=api.hostname or "", port=api.port)
+        if settings.audit_webhook is not None:
+            hook = urlsplit(settings.audit_webhook)
+            yield _Client(name="The audit's webhook", scheme=hook.scheme, host=hook.hostname or "", port=hook.port)
 
 
 def _describe(client: _Client, route: Route, network: Network) -> Finding:

@@ -25,6 +25,11 @@ def load_audit_key(path: Path) -> str:
     if not path.exists():
         with suppress(FileExistsError):
             write_audit_key(path)
+    return read_audit_key(path)
+
+
+def read_audit_key(path: Path) -> str:
+    """Return the key in a file. Raises KeyFileUnusable and OSError."""
     key = read_private_file(path).strip()
     if len(key) < SHORTEST or not key.isprintable():
         raise KeyFileUnusable(path, "it holds no key: put it back from a copy")

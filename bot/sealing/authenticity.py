@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -19,6 +20,7 @@ _VERSION: Final = "v1"
 _LABEL: Final = b"r2-credential-bot authenticity.v1 "
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 _FINGERPRINT_DIGITS: Final = 32
+_SIGNATURE: Final = re.compile(rf"{_VERSION}\.([0-9a-f]{{16}})\.[0-9a-f]{{64}}")
 
 
 class Authenticity:
@@ -29,7 +31,7 @@ class Authenticity:
         secrets = {_id_of(key): key.encode("utf-8", "surrogatepass") for key in keys}
         self.key_id = next(iter(secrets))
         self._signing = {key_id: _derive(secret, "records") for key_id, secret in secrets.items()}
-        self._commitment = _derive(secrets[self.key_id], "people")
+        self._commitments = [_derive(secret, "people") for secret in secrets.values()]
         self._fingerprint = _derive(secrets[self.key_id], "fingerprints")
         self._webhook = _derive(secrets[self.key_id], "webhook")
 
@@ -53,7 +55,12 @@ class Authenticity:
 
     def commit(self, salt: str, fields: Fields) -> str:
         """Return a digest that stays when the fields are forgotten; without the salt nobody can guess them from it."""
-        return _mac(self._commitment, f"people {salt}", fields)
+        return _mac(self._commitments[0], f"people {salt}", fields)
+
+    def is_committed(self, salt: str, fields: Fields, digest: str) -> bool:
+        """Return whether this is the digest of these very fields under one of the keys."""
+        found = [_mac(key, f"people {salt}", fields) for key in self._commitments]
+        return any(hmac.compare_digest(each.encode(), digest.encode("utf-8", "surrogatepass")) for each in found)
 
     def fingerprint(self, token: str) -> str:
         """Return what tells two tokens apart and, without the key, says nothing about either."""
@@ -66,6 +73,12 @@ class Authenticity:
     def sign_webhook(self, content: bytes) -> str:
         """Return base64 of the content's HMAC-SHA-256 under the webhook's secret."""
         return base64.b64encode(hmac.digest(self._webhook, content, hashlib.sha256)).decode()
+
+
+def key_id_of(signature: object) -> str | None:
+    """Return the id of the key that a signature names, or None if it is no signature."""
+    found = _SIGNATURE.fullmatch(signature) if isinstance(signature, str) else None
+    return found[1] if found else None
 
 
 def _derive(secret: bytes, purpose: str) -> bytes:

@@ -5,7 +5,7 @@ recorded did not happen.
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -17,7 +17,9 @@ from bot.sealing.authenticity import Authenticity, Fields
 from bot.storage.lock import lock_name
 from bot.storage.schema import AUDIT
 
-KIND: Final = "audit"
+AUDIT_KIND: Final = "audit"
+"""Keeps a signature of another table from serving here."""
+
 _NAMES: Final = ("event", "submission_id", "task", "outcome", "code", "token_id", "fingerprint", "cf_ray", "details")
 _SIGNED: Final = ("number", "at", "account_id", "bucket", *_NAMES, "people_digest", "previous")
 _LAST: Final = select(AUDIT.c.number, AUDIT.c.signature).order_by(AUDIT.c.number.desc()).limit(1)
@@ -26,7 +28,7 @@ _APPEND: Final = insert(AUDIT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The last entry of a chain; (0, "") before the first one."""
+    """The last entry of a chain."""
 
     number: int
     signature: str
@@ -37,6 +39,9 @@ class Head:
         All 64 digits would look like a token, which no log line may have.
         """
         return f"{self.number}:{self.signature.rpartition('.')[2][:16]}"
+
+
+BEFORE_THE_FIRST: Final = Head(number=0, signature="")
 
 
 class AuditChain:
@@ -50,7 +55,7 @@ class AuditChain:
         waiting = [*entries]
         if not waiting:
             return
-        lock_name(connection, KIND)
+        lock_name(connection, AUDIT_KIND)
         head = read_head(connection)
         rows = []
         for entry in waiting:
@@ -60,7 +65,7 @@ class AuditChain:
 
     def is_authentic(self, row: Row[Any]) -> bool:
         """Return whether an entry is as it was signed, wherever it stands in the chain."""
-        return self.authenticity.verifies(KIND, signed_fields(row), row.signature)
+        return self.authenticity.verifies(AUDIT_KIND, signed_fields(row), row.signature)
 
     def _row(self, entry: Entry, head: Head) -> dict[str, Any]:
         row: dict[str, Any] = {name: str(getattr(entry, name)) for name in _NAMES}
@@ -69,7 +74,7 @@ class AuditChain:
         who = dict.fromkeys(PERSONAL) if entry.who is None else asdict(entry.who)
         salt = None if entry.who is None else secrets.token_hex(16)
         row |= who | {"salt": salt, "people_digest": self.authenticity.commit(salt, who) if salt else ""}
-        return row | {"signature": self.authenticity.sign(KIND, _fields(row))}
+        return row | {"signature": self.authenticity.sign(AUDIT_KIND, signed_part(row))}
 
 
 _NO_BUCKET: Final = {"account_id": "", "bucket": ""}
@@ -78,15 +83,16 @@ _NO_BUCKET: Final = {"account_id": "", "bucket": ""}
 def read_head(connection: Connection) -> Head:
     """Return the last entry."""
     last = connection.execute(_LAST).one_or_none()
-    return Head(number=last.number, signature=last.signature) if last else Head(number=0, signature="")
+    return Head(number=last.number, signature=last.signature) if last else BEFORE_THE_FIRST
 
 
 def signed_fields(row: Row[Any]) -> Fields:
     """Return what an entry's signature covers: all of it but the people, of whom it covers a digest."""
-    return _fields(row._mapping)  # noqa: SLF001 - public in SQLAlchemy, with this name
+    return signed_part(row._mapping)  # noqa: SLF001 - public in SQLAlchemy, with this name
 
 
-def _fields(row: Any) -> Fields:  # noqa: ANN401 - a row or its mapping
+def signed_part(row: Mapping[Any, Any]) -> Fields:
+    """Return the same of an entry by the names of its columns, as they are read or exported."""
     return {name: as_text(row[name]) for name in _SIGNED}
 
 

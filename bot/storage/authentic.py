@@ -183,8 +183,18 @@ def adopt_unsigned(connection: Connection, chain: AuditChain, at: Any) -> None: 
     """Begin the chain; sign what was open before there were signatures, in the very start that adds them."""
     is_first = read_head(connection).number == 0
     entries = [Entry(event=Event.CHAIN_BEGUN, at=at, details=chain.authenticity.key_id)] if is_first else []
-    is_unsigned = SUBMISSIONS.c.signature.is_(None)  # another process may have begun, and recorded more
-    for row in connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.reported_at.is_(None), is_unsigned)).all():
+    adopt(connection, chain, at, entries, SUBMISSIONS.c.signature.is_(None))  # another process may have recorded more
+
+
+def adopt(
+    connection: Connection,
+    chain: AuditChain,
+    at: Any,  # noqa: ANN401 - the clock's time
+    entries: list[Entry],
+    *which: ColumnElement[bool],
+) -> None:
+    """Append these entries; then vouch for submissions whose results are not posted, as they are now."""
+    for row in connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.reported_at.is_(None), *which)).all():
         signed = sign_submission(chain.authenticity, dict(row._mapping) | {"nonce": ADOPTED})  # noqa: SLF001 - as above
         names = ("nonce", "signature", *_SEALED.values())
         is_it = SUBMISSIONS.c.sequence == row.sequence

@@ -7,12 +7,13 @@ from typing import Final
 
 from sqlalchemy import Connection, inspect, select
 
+from bot.model.audit import Entry, Event
 from bot.model.errors import KeyFileUnusable, StartRefused
-from bot.sealing.audit_key import load_audit_key
-from bot.sealing.authenticity import Authenticity
+from bot.sealing.audit_key import load_audit_key, read_audit_key
+from bot.sealing.authenticity import Authenticity, key_id_of
 from bot.settings import DatabaseSettings
 from bot.storage.audit import AuditChain
-from bot.storage.authentic import adopt_unsigned
+from bot.storage.authentic import adopt, adopt_unsigned
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
 from bot.storage.places import require_private
 from bot.storage.schema import AUDIT, SUBMISSIONS
@@ -21,6 +22,9 @@ from bot.storage.trouble import DATA_DIR_SETTING
 AUDIT_KEY_SETTING: Final = "R2_CREDENTIAL_AUDIT_KEY"
 AUDIT_KEY: Final = "audit-key"
 """In the data directory, where no key is given. Not one of the sealing keys: those are replaced each day."""
+
+RequireKey = Callable[[Connection, AuditChain], None]
+"""Refuses, by StartRefused, a process whose key is not the one that is wanted."""
 
 _LAST: Final = select(AUDIT).order_by(AUDIT.c.number.desc()).limit(1)
 
@@ -31,19 +35,50 @@ def load_chain(settings: DatabaseSettings) -> AuditChain:
     Processes that share a PostgreSQL may share no directory; without a key that was given, they take Slack's bot token,
     which all of them have and the database has not. Raises StartRefused, and OSError for an unusable data directory.
     """
-    if settings.audit_keys:
-        return AuditChain(Authenticity(key.reveal() for key in settings.audit_keys))
-    if settings.postgres_url is not None:
-        if settings.slack_bot_token is None:
-            message = f"{AUDIT_KEY_SETTING}: set it as for the bot, or SLACK_BOT_TOKEN if the bot has no such key"
-            raise StartRefused(message)
-        return AuditChain(Authenticity([settings.slack_bot_token.reveal()]))
+    given = _read_given(settings)
+    if given is not None:
+        return AuditChain(given)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     require_private(settings.data_dir, DATA_DIR_SETTING)
     try:
         return AuditChain(Authenticity([load_audit_key(settings.data_dir / AUDIT_KEY)]))
     except KeyFileUnusable as error:
         raise StartRefused(str(error)) from None
+
+
+def read_authenticity(settings: DatabaseSettings) -> Authenticity:
+    """Return the same keys, and make none. Raises StartRefused."""
+    given = _read_given(settings)
+    if given is not None:
+        return given
+    path = settings.data_dir / AUDIT_KEY
+    try:
+        return Authenticity([read_audit_key(path)])
+    except KeyFileUnusable as error:
+        raise StartRefused(str(error)) from None
+    except OSError as error:
+        message = (
+            f"{AUDIT_KEY_SETTING}: is not set, and the bot's own key cannot be read from {path} ({error.strerror}); "
+            "run this with the settings of the bot, as its user"
+        )
+        raise StartRefused(message) from None
+
+
+def _read_given(settings: DatabaseSettings) -> Authenticity | None:
+    """Return the keys that the settings give; None if it is the one in the data directory."""
+    if settings.audit_keys:
+        return Authenticity(key.reveal() for key in settings.audit_keys)
+    if settings.postgres_url is None:
+        return None
+    if settings.slack_bot_token is None:
+        message = f"{AUDIT_KEY_SETTING}: set it as for the bot, or SLACK_BOT_TOKEN if the bot has no such key"
+        raise StartRefused(message)
+    return Authenticity([settings.slack_bot_token.reveal()])
+
+
+def read_webhook_secret(settings: DatabaseSettings) -> str:
+    """Return the webhook's secret in plain text, to be printed for its receiver. Raises StartRefused."""
+    return read_authenticity(settings).webhook_secret().reveal()
 
 
 def set_up_with(chain: AuditChain, now: Callable[[], datetime]) -> Callable[[Connection], None]:
@@ -67,12 +102,28 @@ def _has_signatures(connection: Connection) -> bool:
 
 def require_same_key(connection: Connection, chain: AuditChain) -> None:
     """Raise StartRefused if the last entry is signed with a key that this process does not have."""
-    last = connection.execute(_LAST).one_or_none()
-    key_id = "" if last is None else str(last.signature).split(".")[1:2]
-    if last is not None and not chain.authenticity.key_ids.intersection(key_id):
+    if _has_key_of_last(connection, chain) is False:
         message = (
             f"{AUDIT_KEY_SETTING}: the records of this database are signed with another key; set the same one for "
             f"every process, or put the file {AUDIT_KEY} back into the data directory (with PostgreSQL, the default "
             "changes with SLACK_BOT_TOKEN). If it is lost, stop all processes and run `r2-credential-bot audit begin`"
         )
         raise StartRefused(message)
+
+
+def require_another_key(connection: Connection, chain: AuditChain) -> None:
+    """Raise StartRefused if this process has the key that signed the last entry: then no key is lost."""
+    if _has_key_of_last(connection, chain) is not False:
+        message = f"{AUDIT_KEY_SETTING}: signs the last entry of the audit already, so there is nothing to do"
+        raise StartRefused(message)
+
+
+def begin_anew(connection: Connection, chain: AuditChain, at: datetime) -> None:
+    """Go on with this process's key, after the entries of a lost one, and sign with it what no result was posted of."""
+    adopt(connection, chain, at, [Entry(event=Event.CHAIN_BEGUN, at=at, details=chain.authenticity.key_id)])
+
+
+def _has_key_of_last(connection: Connection, chain: AuditChain) -> bool | None:
+    """Return whether this process has the key of the last entry; None before the first one."""
+    last = connection.execute(_LAST).one_or_none()
+    return None if last is None else key_id_of(last.signature) in chain.authenticity.key_ids

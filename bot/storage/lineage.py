@@ -20,6 +20,7 @@ from sqlalchemy import Connection, TextClause, exists, insert, select, text, upd
 from sqlalchemy.exc import DBAPIError
 
 from bot.model.move import Change
+from bot.storage.chain_start import begin_anew
 from bot.storage.high_water_mark import HighWaterMark, Mark
 from bot.storage.lock import lock_name
 from bot.storage.moves import end_all_open
@@ -84,7 +85,22 @@ class Lineage:
 
         Raises DatabaseTrouble.
         """
-        settled = await self._submissions.end_all(lambda connection: self._settle(connection, is_told=is_told))
+        return await self._run(lambda connection: self._settle(connection, is_told=is_told))
+
+    async def begin_chain(self) -> int:
+        """End what is open, and go on with the present key of the audit; return how many submissions.
+
+        Raises DatabaseTrouble.
+        """
+
+        def begin(connection: Connection) -> Settled:
+            begin_anew(connection, self._submissions.chain, self._clock())
+            return self._settle(connection, is_told=True)
+
+        return await self._run(begin)
+
+    async def _run(self, settle: Callable[[Connection], Settled]) -> int:
+        settled = await self._submissions.end_all(settle)
         self._mark.adopt(settled.mark)
         before, after = settled.timelines
         if settled.is_restored:

@@ -14,6 +14,7 @@ from bot.sealing.hpke import KeyRing, PublicRing
 from bot.sealing.key_files import KeyFiles
 from bot.settings import DatabaseSettings, Settings
 from bot.storage.catalogs import Catalogs
+from bot.storage.chain_start import RequireKey, require_another_key, require_same_key
 from bot.storage.database import Database, SchemaTooNew
 from bot.storage.history import HistoryLimit
 from bot.storage.lineage import Lineage
@@ -95,12 +96,26 @@ async def end_after_a_restore(settings: DatabaseSettings) -> int:
     Raises StartRefused, also while a bot uses the SQLite file, and where there is no database: the operator would take
     an empty one, made at a wrong place, for the restored one.
     """
+    return await _end_all(settings, require_same_key, lambda lineage: lineage.settle(is_told=True))
+
+
+async def begin_chain(settings: DatabaseSettings) -> int:
+    """Go on with the present key of the audit after one that is lost, and end all that the database holds open.
+
+    Returns how many submissions that were. Raises StartRefused, also if the present key signs the audit already.
+    """
+    return await _end_all(settings, require_another_key, Lineage.begin_chain)
+
+
+async def _end_all(
+    settings: DatabaseSettings, require_key: RequireKey, end: Callable[[Lineage], Awaitable[int]]
+) -> int:
     await _require_database(settings)
     async with AsyncExitStack() as stack:
         opener = open_file if settings.postgres_url is None else open_server
-        records = await opener(settings, stack, tell=log_each_once())
+        records = await opener(settings, stack, tell=log_each_once(), require_key=require_key)
         try:
-            return await records.lineage.settle(is_told=True)
+            return await end(records.lineage)
         except DatabaseTrouble as error:
             message = f"{DATABASE_SETTING}: the database failed ({error}), so nothing was ended; try again"
             raise StartRefused(message) from None

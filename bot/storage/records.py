@@ -14,7 +14,7 @@ from bot.model.clock import steady_clock
 from bot.model.errors import DatabaseTrouble, StartRefused
 from bot.model.finding import Finding, log_finding
 from bot.settings import DatabaseSettings
-from bot.storage.chain_start import load_chain, require_same_key, set_up_with
+from bot.storage.chain_start import RequireKey, load_chain, require_same_key, set_up_with
 from bot.storage.database import Database, DatabaseBusy, DatabaseCorrupt, SchemaTooNew
 from bot.storage.high_water_mark import HighWaterMark
 from bot.storage.lineage import Lineage
@@ -56,6 +56,7 @@ async def open_file(
     stack: AsyncExitStack,
     clock: Callable[[], datetime] | None = None,
     tell: Callable[[Finding], None] = log_finding,
+    require_key: RequireKey = require_same_key,
 ) -> Records:
     """Open the SQLite file; waits while another program holds it. Raises StartRefused."""
     path = settings.database_path
@@ -71,7 +72,7 @@ async def open_file(
         database = SqliteDatabase(path, set_up_with(chain, clock or read_clock))
         stack.push_async_callback(database.close)
         await _start_unless_busy(database, path, tell)
-        await database.run(lambda connection: require_same_key(connection, chain))
+        await database.run(lambda connection: require_key(connection, chain))
         mark = HighWaterMark(settings.data_dir / HIGH_WATER_MARK, is_expected=True)
         stack.callback(mark.close)
         mark.open()
@@ -143,6 +144,7 @@ async def open_server(
     stack: AsyncExitStack,
     clock: Callable[[], datetime] | None = None,
     tell: Callable[[Finding], None] = log_finding,
+    require_key: RequireKey = require_same_key,
 ) -> Records:
     """Open the PostgreSQL database; waits for a server that is away. Raises StartRefused."""
     try:
@@ -163,7 +165,7 @@ async def open_server(
     stack.callback(mark.close)
     mark.open()
     submissions = Submissions(database, chain, enqueue=jobs.deliver_in, mark=mark)
-    started_at = await _wait_for(database, jobs, submissions, tell)
+    started_at = await _wait_for(database, jobs, submissions, tell, require_key)
     now = clock or steady_clock(started_at)
     return Records(
         database=database,
@@ -176,13 +178,17 @@ async def open_server(
 
 
 async def _wait_for(
-    database: "PostgresDatabase", jobs: "Jobs", submissions: Submissions, tell: Callable[[Finding], None]
+    database: "PostgresDatabase",
+    jobs: "Jobs",
+    submissions: Submissions,
+    tell: Callable[[Finding], None],
+    require_key: RequireKey,
 ) -> datetime:
     """Wait until the database has all tables, and return the time to start the clock with."""
     while True:
         try:
             await database.start()
-            await database.run(lambda connection: require_same_key(connection, submissions.chain))
+            await database.run(lambda connection: require_key(connection, submissions.chain))
             await jobs.prepare()
             return await latest_time(submissions, await database.now())
         except SchemaTooNew:

@@ -267,3 +267,14 @@ Index("audit_submissions", AUDIT.c.submission_id)
 _KNOWN: Final = text("user_id IS NOT NULL")
 Index("audit_people", AUDIT.c.user_id, sqlite_where=_KNOWN, postgresql_where=_KNOWN)
 Index("audit_remembered", AUDIT.c.number, sqlite_where=_KNOWN, postgresql_where=_KNOWN)
+
+AUDIT_WEBHOOK: Final = Table(
+    "audit_webhook",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("delivered", BigInteger, nullable=False),
+    Column("signature", String, nullable=False),
+    Column("holder", String),
+    Column("held_until", _UtcDateTime),
+)
+"""One row: the last entry that the audit's webhook has got, and the process that sends the next ones."""
