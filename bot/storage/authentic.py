@@ -193,15 +193,18 @@ def adopt(
     entries: list[Entry],
     *which: ColumnElement[bool],
 ) -> None:
-    """Append these entries; then vouch for submissions whose results are not posted, as they are now."""
+    """Append these entries; then vouch for submissions whose results are not posted, as they are now.
+
+    A chain that begins with them vouches for the credentials in the slots too.
+    """
+    stored = connection.execute(select(CREDENTIALS)).all() if entries else []
+    entries += map(_adopted, stored)
     for row in connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.reported_at.is_(None), *which)).all():
         signed = sign_submission(chain.authenticity, dict(row._mapping) | {"nonce": ADOPTED})  # noqa: SLF001 - as above
         names = ("nonce", "signature", *_SEALED.values())
         is_it = SUBMISSIONS.c.sequence == row.sequence
         connection.execute(update(SUBMISSIONS).where(is_it).values({name: signed[name] for name in names}))
         entries += [entry_of(row, event, at) for event in _events_of(row)]
-    if is_first:
-        entries += [_adopted(row) for row in connection.execute(select(CREDENTIALS)).all()]
     chain.append(connection, entries)
 
 
