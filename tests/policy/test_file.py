@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.policy.file import PolicyBroken, read_rules
-from bot.policy.policy import Listed, list_ids
+from bot.policy.listed import Listed, list_ids
 from bot.policy.rules import USUAL_VERBS, People, Rule, Verb
 
 WHOLE = """
