@@ -603,7 +603,7 @@ def test_a_policy_is_explained_for_ids_and_names_only(words: tuple[str, str]) ->
 
 
 def test_the_lists_are_explained_like_rules() -> None:
-    """As a process, with JSON on stdout. Here Slack does not say who is a guest, so what the rules allow is not sure."""
+    """As a process, with JSON on stdout. Here Slack does not say who is a guest, so what the rules allow is unsure."""
     ended = call_process("check", "--json", "--policy", "U0ALICE", "lake", environment=GOOD)
     said = json.loads(ended.stdout)
     assert (ended.returncode, said["ok"]) == (1, False)
