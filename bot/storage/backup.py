@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 from sqlalchemy import Connection, StaticPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
+from bot.model.errors import StartRefused
 from bot.sealing.private_places import find_exposure
 from bot.storage.backup_draft import AnotherBackup, backup_draft
 from bot.storage.database import SchemaTooNew
@@ -31,7 +32,7 @@ _PAGES_AT_ONCE: Final = 1000
 _AS_ITS_USER: Final = "run this as the bot's user, who can read and write the database's directory"
 
 
-class BackupRefused(Exception):  # noqa: N818 - reads as what it says
+class BackupRefused(StartRefused):
     """No backup was made; the message says why and names the fix."""
 
 
