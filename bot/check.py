@@ -38,7 +38,7 @@ from bot.operations.ports import ports_check
 from bot.policy.explain import explain
 from bot.policy.file import PolicyBroken
 from bot.policy.gate import Gate, Home, is_served
-from bot.policy.policy import list_ids
+from bot.policy.listed import list_ids
 from bot.settings import LoadedSettings, Settings
 from bot.slack.api import SlackWeb
 from bot.slack.checks import slack_checks

@@ -34,7 +34,7 @@ from bot.model.submission import (
     TokenKind,
 )
 from bot.storage.accepting import MOST_OPEN_CHECKS, Acceptance, Verdict, accept
-from bot.storage.authentic import adopt_unsigned
+from bot.storage.adoption import adopt_unsigned
 from bot.storage.catalogs import Catalogs
 from bot.storage.database import Database
 from bot.storage.postgres import PostgresDatabase
