@@ -422,6 +422,7 @@ def long_chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("arguments", [("verify",), ("export",), ("export", "--since", "2026-11-19")], ids=" ".join)
 def test_a_long_chain_takes_no_more_memory_than_a_short_one(
     long_chain: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
