@@ -1,7 +1,7 @@
 """Signs what a person asked for when it is recorded, and sets aside what nobody signed before anything is done with it.
 
-Who can write to the database has no key: an inserted, changed or repeated row opens no token, sends nothing, and is
-announced in nobody's name (docs/threat-model.md).
+Who can write to the database has no key: an inserted or changed row opens no token, sends nothing, and is announced in
+nobody's name; nor does one that has ended by what the audit says. What remains is in docs/threat-model.md.
 """
 
 import hashlib

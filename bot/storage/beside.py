@@ -38,6 +38,10 @@ _OTHER_VERSION: Final = (
 _NO_AUDIT: Final = "there is no audit in this database; the first start of this version begins it"
 
 
+class NoRecordsYet(StartRefused):
+    """There is no database, or none with an audit: the bot's first start, or that after an upgrade, makes it."""
+
+
 @asynccontextmanager
 async def open_beside(settings: DatabaseSettings) -> AsyncIterator[tuple[Database, AuditChain]]:
     """Yield the database, and what its records are signed with. Raises StartRefused, also without the audit's key."""
@@ -87,7 +91,7 @@ def _refuse_for(problem: str | None, settings: DatabaseSettings) -> None:
     if problem is not None:
         place = DATABASE_SETTING if settings.postgres_url is not None else settings.database_path
         message = f"{place}: {problem}"
-        raise StartRefused(message)
+        raise (NoRecordsYet if problem in (_NO_DATABASE, _NO_AUDIT) else StartRefused)(message)
 
 
 @asynccontextmanager
@@ -115,7 +119,7 @@ def _require_file(path: Path) -> None:
         exposure = find_exposure(path.parent) or find_exposure(path)
     except FileNotFoundError:
         message = f"{path}: {_NO_DATABASE}"
-        raise StartRefused(message) from None
+        raise NoRecordsYet(message) from None
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror}); run this as the bot's user"
         raise StartRefused(message) from None
