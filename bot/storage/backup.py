@@ -13,8 +13,9 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final
+from uuid import uuid4
 
-from sqlalchemy import Connection, StaticPool, create_engine
+from sqlalchemy import Connection, StaticPool, create_engine, inspect, update
 from sqlalchemy.exc import DBAPIError
 
 from bot.model.errors import StartRefused
@@ -23,6 +24,7 @@ from bot.storage.database import SchemaTooNew
 from bot.storage.migrations import is_up_to_date
 from bot.storage.moves import forget_all_open
 from bot.storage.places import require_file
+from bot.storage.schema import ORIGINS
 
 _BUSY_SECONDS: Final = 5.0
 _LEFT_FOR_THE_BOT: Final = 16 * 1024 * 1024
@@ -107,10 +109,17 @@ def _forget(copy: sqlite3.Connection, database: Path, at: datetime) -> int:
             _require_ours(connection, database)
             connection.exec_driver_sql("BEGIN")
             ended = forget_all_open(connection, at)
+            _tell_apart(connection)
             connection.exec_driver_sql("COMMIT")
     except DBAPIError as error:
         raise _refusal(database, error.orig) from None
     return ended
+
+
+def _tell_apart(connection: Connection) -> None:
+    """Give the copy an id of its own, so that a start knows it for a backup even if nothing was sent since."""
+    if inspect(connection).has_table(ORIGINS.name):  # an earlier version has none
+        connection.execute(update(ORIGINS).values(id=uuid4().hex))
 
 
 def _require_ours(connection: Connection, database: Path) -> None:
