@@ -10,7 +10,7 @@ from typing import Any, Final
 from bot.policy.flaws import Stated, find_flaws
 from bot.policy.keys import KEYS
 from bot.policy.lines import Lines, find_lines
-from bot.policy.rules import USUAL_VERBS, People, Rule, Verb
+from bot.policy.rules import APPROVABLE, USUAL_VERBS, WITH_TOKEN, People, Rule, Verb
 
 
 class PolicyBroken(Exception):  # noqa: N818 - named for what happened
@@ -48,11 +48,10 @@ def _explain_syntax(message: str, name: str) -> str:
 
 
 _NEEDS_APPROVALS: Final = ("approvers", "approval_channel")
-_WITH_TOKEN: Final = frozenset({Verb.STORE, Verb.CHECK, Verb.ROTATE})
 _APPLIES_TO: Final[Mapping[str, frozenset[Verb]]] = {
-    "approvals": _WITH_TOKEN | {Verb.ENABLE},
-    "require_reason": _WITH_TOKEN,
-    "max_token_lifetime": _WITH_TOKEN,
+    "approvals": APPROVABLE,
+    "require_reason": WITH_TOKEN,
+    "max_token_lifetime": WITH_TOKEN,
 }
 """The verbs without which a term means nothing."""
 
