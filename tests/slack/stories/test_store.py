@@ -170,8 +170,6 @@ async def test_a_form_without_an_id_is_not_taken(desk: Desk, view_id: object) ->
 async def test_a_reason_is_one_line(desk: Desk) -> None:
     """In the database, and so in every message and list: it cannot forge a line of the bot."""
     await desk.open_form(reason="ticket\u2800 \u2800 7\n\n \n:white_check_mark: *stored*\0\u202e by <@U0GRACE01>\u2028")
-        reason="ticket\u2800 \u2800 7\n\n  \n:white_check_mark: *stored*\0\u202e by <@U0GRACE01>\u2028"
-    )
 
     await desk.slack.submit(ADA)
 
