@@ -1,7 +1,7 @@
 """Signs what a person asked for when it is recorded, and sets aside what nobody signed before anything is done with it.
 
-Who can write to the database has no key: an inserted, changed or repeated row opens no token, sends nothing, and is
-announced in nobody's name (docs/threat-model.md).
+Who can write to the database has no key: an inserted or changed row opens no token, sends nothing, and is announced in
+nobody's name; nor does one that has ended by what the audit says. What remains is in docs/threat-model.md.
 """
 
 import hashlib
@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, select, update
+from sqlalchemy import ColumnElement, Connection, Row, exists, select
 
 from bot.model.audit import Entry, Event, Who
 from bot.model.catalog import BucketKey, StoredCredential
 from bot.model.errors import RecordForged
-from bot.model.submission import ENDINGS, State, Task
+from bot.model.submission import ENDINGS, State
 from bot.sealing.authenticity import Authenticity, Fields
-from bot.storage.audit import AuditChain, as_text, read_head
-from bot.storage.schema import AUDIT, CREDENTIALS, OPENINGS, SUBMISSIONS
+from bot.storage.audit import AuditChain, as_text
+from bot.storage.schema import AUDIT, OPENINGS, SUBMISSIONS
 
 _OPENING: Final = "opening"
 _SUBMISSION: Final = "submission"
@@ -61,8 +61,8 @@ _OF_RESULT: Final = (
 )
 """What a result says: its digest is part of the entry that records the ending."""
 
-_SEALED: Final = {"sealed_token": "token_digest", "sealed_response_url": "response_url_digest"}
-_FINAL_STATES: Final = frozenset(state.value for state in ENDINGS)
+SEALED: Final = {"sealed_token": "token_digest", "sealed_response_url": "response_url_digest"}
+FINAL_STATES: Final = frozenset(state.value for state in ENDINGS)
 ADOPTED: Final = "adopted"
 """The nonce of a submission from before there were signatures."""
 
@@ -76,7 +76,7 @@ def has_ended(submission_id: ColumnElement[str]) -> ColumnElement[bool]:
 
 def sign_submission(authenticity: Authenticity, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a new row of a submission with its signature, which covers its sealed values by their digests."""
-    signed = dict(row) | {digest: _digest(row[sealed]) for sealed, digest in _SEALED.items()}
+    signed = dict(row) | {digest: _digest(row[sealed]) for sealed, digest in SEALED.items()}
     return signed | {"signature": authenticity.sign(_SUBMISSION, _fields(signed, _OF_SUBMISSION))}
 
 
@@ -92,7 +92,7 @@ def require_authentic(connection: Connection, chain: AuditChain, row: Row[Any]) 
     """
     _require_signature(chain.authenticity, row)
     _require_opening(chain.authenticity, row)
-    is_final = row.state in _FINAL_STATES
+    is_final = row.state in FINAL_STATES
     if row.has_ended and not is_final:  # an ending is final: this row was put back
         raise _forged(row, "state")
     if is_final and not _has_entry(connection, chain, row, Event.ENDED, digest_of_result(row)):
@@ -139,7 +139,7 @@ def is_stored_by_the_bot(connection: Connection, chain: AuditChain, credential: 
 
 
 def _says_the_same(entry: Row[Any], credential: StoredCredential) -> bool:
-    its = credential.key.account_id, credential.bucket, credential.token_id or "", _text(credential.expires_at)
+    its = credential.key.account_id, credential.bucket, credential.token_id or "", text_of(credential.expires_at)
     is_same = (entry.account_id, entry.bucket, entry.token_id, entry.details) == its
     is_named = (entry.user_id, entry.channel_id) == (credential.stored_by, credential.channel_id)
     return is_same and (is_named or entry.user_id is None)
@@ -147,17 +147,18 @@ def _says_the_same(entry: Row[Any], credential: StoredCredential) -> bool:
 
 def _expiry(row: Row[Any]) -> str:
     """Return what an entry about a write says of the token besides its id."""
-    return _text(row.token_expires_at)
+    return text_of(row.token_expires_at)
 
 
-def _text(time: datetime | None) -> str:
+def text_of(time: datetime | None) -> str:
+    """Return a time as an entry says it; "" for none."""
     return str(as_text(time)) if time is not None else ""
 
 
 def _require_signature(authenticity: Authenticity, row: Row[Any]) -> None:
     if not authenticity.verifies(_SUBMISSION, _fields(row._mapping, _OF_SUBMISSION), row.signature):  # noqa: SLF001 - public in SQLAlchemy, with this name
         raise _forged(row, "signature")
-    for sealed, digest in _SEALED.items():
+    for sealed, digest in SEALED.items():
         value = getattr(row, sealed)
         if value is not None and _digest(value) != getattr(row, digest):
             raise _forged(row, sealed)
@@ -177,55 +178,6 @@ def _has_entry(connection: Connection, chain: AuditChain, row: Row[Any], event: 
     """Return whether the chain has an authentic entry that says the same."""
     query = _ENTRIES.where(AUDIT.c.submission_id == row.id, AUDIT.c.event == event.value, AUDIT.c.details == details)
     return any(chain.is_authentic(entry) for entry in connection.execute(query))
-
-
-def adopt_unsigned(connection: Connection, chain: AuditChain, at: Any) -> None:  # noqa: ANN401 - the clock's time
-    """Begin the chain; sign what was open before there were signatures, in the very start that adds them."""
-    is_first = read_head(connection).number == 0
-    entries = [Entry(event=Event.CHAIN_BEGUN, at=at, details=chain.authenticity.key_id)] if is_first else []
-    adopt(connection, chain, at, entries, SUBMISSIONS.c.signature.is_(None))  # another process may have recorded more
-
-
-def adopt(
-    connection: Connection,
-    chain: AuditChain,
-    at: Any,  # noqa: ANN401 - the clock's time
-    entries: list[Entry],
-    *which: ColumnElement[bool],
-) -> None:
-    """Append these entries; then vouch for submissions whose results are not posted, as they are now.
-
-    A chain that begins with them vouches for the credentials in the slots too.
-    """
-    stored = connection.execute(select(CREDENTIALS)).all() if entries else []
-    entries += map(_adopted, stored)
-    for row in connection.execute(select(SUBMISSIONS).where(SUBMISSIONS.c.reported_at.is_(None), *which)).all():
-        signed = sign_submission(chain.authenticity, dict(row._mapping) | {"nonce": ADOPTED})  # noqa: SLF001 - as above
-        names = ("nonce", "signature", *_SEALED.values())
-        is_it = SUBMISSIONS.c.sequence == row.sequence
-        connection.execute(update(SUBMISSIONS).where(is_it).values({name: signed[name] for name in names}))
-        entries += [entry_of(row, event, at) for event in _events_of(row)]
-    chain.append(connection, entries)
-
-
-def _adopted(stored: Row[Any]) -> Entry:
-    """Return the entry of a write from before there was an audit: its expiry is still to be reminded of."""
-    return Entry(
-        event=Event.WRITTEN,
-        at=stored.stored_at,
-        key=BucketKey(account_id=stored.account_id, bucket=stored.bucket),
-        submission_id=stored.submission_id,
-        task=Task.STORE.value,
-        token_id=stored.token_id or "",
-        details=_text(stored.expires_at),
-        who=Who(user_id=stored.stored_by, channel_id=stored.channel_id),
-    )
-
-
-def _events_of(row: Row[Any]) -> list[Event]:
-    if row.state in _FINAL_STATES:
-        return [Event.ENDED]
-    return [Event.WRITTEN] if row.state == State.CONFIRMING else []
 
 
 def _fields(row: Any, names: tuple[str, ...]) -> Fields:  # noqa: ANN401 - a row or a mapping

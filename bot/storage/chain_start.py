@@ -12,8 +12,8 @@ from bot.model.errors import KeyFileUnusable, StartRefused
 from bot.sealing.audit_key import load_audit_key, read_audit_key
 from bot.sealing.authenticity import Authenticity, key_id_of
 from bot.settings import DatabaseSettings
+from bot.storage.adoption import adopt, adopt_unsigned
 from bot.storage.audit import AuditChain
-from bot.storage.authentic import adopt, adopt_unsigned
 from bot.storage.migrations import bring_up_to_date, is_up_to_date
 from bot.storage.places import require_private
 from bot.storage.schema import AUDIT, SUBMISSIONS

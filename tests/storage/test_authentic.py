@@ -158,3 +158,35 @@ async def test_a_forged_row_holds_back_no_other(submissions: Submissions, query:
     assert (await submissions.add(newer)).is_recorded
     query("UPDATE submissions SET signature = NULL WHERE id = 'V2'")
     assert [each.submission.id for each in await _work(submissions)] == [NEW.id]
+
+
+_NOT_SIGNED_YET = {
+    "the state": "state = 'verifying'",
+    "when it was checked, and what was found": "checked_at = accepted_at, token_id = 'f', token_owner = 'user'",
+    "when it is due": "next_attempt_at = expires_at",
+    "who decided": "decided_by = 'U0GRACE01'",
+    "where an approver is asked": "approval_channel = 'C0ANALYTX'",
+}
+
+
+@pytest.mark.parametrize("change", _NOT_SIGNED_YET.values(), ids=_NOT_SIGNED_YET)
+async def test_what_only_the_way_there_says_is_believed(submissions: Submissions, query: Query, change: str) -> None:
+    """The threat model says so: until the end, nothing signs what a delivery notes. What it asks for stays the same."""
+    await _accept(submissions)
+    query(f"UPDATE submissions SET {change}")  # noqa: S608 - our own words
+    [pending] = await _work(submissions)
+    assert (pending.submission.user_id, pending.submission.key) == (NEW.user_id, NEW.key)
+    assert (pending.submission.channel_id, pending.sealed) == (NEW.channel_id, NEW.sealed)
+
+
+async def test_one_whose_ending_was_removed_comes_back_and_leaves_a_gap(submissions: Submissions, query: Query) -> None:
+    """The threat model says so: until it expires, with the audit's entry gone too. `audit verify` names the gap."""
+    await _accept(submissions)
+    newer = replace(NEW, id="V2", sent_at=NOW + timedelta(minutes=1))
+    await _move(submissions, State.DENIED)
+    assert (await submissions.add(newer)).is_recorded
+    query("DELETE FROM audit WHERE event = 'ended'")
+    query("UPDATE submissions SET state = 'accepted', ended_at = NULL, sealed_token = 'sealed.v1.0000000000facade.ONE'")
+    assert NEW.id in [each.submission.id for each in await _work(submissions)]
+    numbers = [number for (number,) in query("SELECT number FROM audit ORDER BY number")]
+    assert numbers == [1, 3]

@@ -11,6 +11,8 @@ def upgrade() -> None:
     """Add the two tables, and what a submission shows of them."""
     op.add_column("submissions", Column("approval_channel", String))
     op.add_column("submissions", Column("decided_by", String))
+    for left in ("approval_requests", "decisions"):  # by a dump of before, put back over a later version
+        op.execute(f"DROP TABLE IF EXISTS {left}")
     op.create_table(
         "approval_requests",
         Column("submission_id", String, primary_key=True),
