@@ -42,7 +42,16 @@ def test_the_example_does_what_its_comments_say(group: str, verb: Verb, bucket: 
         assert permit.refusal(verb, key, "C0DATAPLT")
     else:
         assert permit.require(verb, key, "C0DATAPLT").approvals == approvals
-        assert permit.require(verb, key, "D0PRIVATE").approvals == approvals
+
+
+@pytest.mark.parametrize("channel", ["C0OTHER01", "direct"])
+def test_no_other_channel_leads_around_the_approval(channel: str) -> None:
+    """The second rule of the example is about any channel, and the first one about one."""
+    prod, billing = (BucketKey(account_id="a" * 32, bucket=name) for name in ("prod-lake", "billing-exports"))
+    permit = ask("U0SOMEONE", "S0DATAENG")
+    assert permit.refusal(Verb.STORE, prod, channel)
+    assert permit.find_rules(Verb.STORE, prod, channel) == []
+    assert permit.require(Verb.STORE, billing, channel).approvals == 0
 
 
 def test_a_silent_group_stops_what_it_could_decide() -> None:

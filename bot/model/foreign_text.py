@@ -6,7 +6,7 @@ What people really write survives: all scripts, their joiners, emoji and flags.
 import re
 from typing import Final
 
-_BLANK: Final = re.compile(r"\r\n|[\s\x00-\x1f\x7f-\x9f]")
+_BLANK: Final = re.compile(r"\r\n|[\s\x00-\x1f\x7f-\x9f\u2800]")  # Braille has a blank of its own
 _UNSEEN: Final = re.compile(  # direction marks would reverse the text that follows
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0"
     "\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\ue000-\uf8ff\U000f0000-\U0010ffff]"

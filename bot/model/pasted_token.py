@@ -14,6 +14,9 @@ DIGEST_MASK: Final = "[token, commit or checksum: masked]"
 SHA-256 that of an S3 secret. `mask_tokens` sets it where the caller asks for it.
 """
 
+CONFIRMED: Final = "[masked: commit or checksum]"
+"""Recorded for a word that was sent after the warning: "Try again" fills it in, and it is not asked about again."""
+
 STORABLE: Final = frozenset({TokenKind.USER, TokenKind.ACCOUNT, TokenKind.UNPREFIXED, TokenKind.UNKNOWN})
 
 _UNSEEN: Final = (  # invisible, but not white space to Python: zero-width characters and direction marks

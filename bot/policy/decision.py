@@ -34,18 +34,32 @@ def decide(rules: Sequence[Rule], request: Request) -> Rule | AccessRefused:
     """Return the first rule that fits, or the refusal. No rule is a no.
 
     A rule of which Slack does not say whether it fits stops a whole request: a later one could decide on other terms.
+    Where one fits but for the channel, which people choose, those that ask for less than it are passed over.
     Where a part is left open, no terms follow from the answer, and any rule that surely fits is enough.
     """
     doubt: AccessRefused | None = None
     refusals: list[AccessRefused] = []
-    for rule in rules:
-        refusal = rule.refuse(request)
+    for number, rule in enumerate(rules):
+        refusal = rule.refuse(request) or _refuse_detour(rule, rules[:number], request)
         if refusal is None:
             return rule if doubt is None or not request.is_whole else doubt
         if type(refusal) in _DOUBTS and rule.refuse_of_anybody(request) is None:
             doubt = _nearest([doubt, refusal]) if doubt else refusal
         refusals.append(refusal)
     return doubt or _explain(rules, request, _nearest(refusals))
+
+
+def _refuse_detour(rule: Rule, earlier: Sequence[Rule], request: Request) -> AccessRefused | None:
+    """Return the reason for a no to a rule that fits, where the chosen channel alone evades the terms of another."""
+    if request.person is None or request.verb is None or not request.is_whole:
+        return None
+    anywhere = replace(request, channel_id=None)
+    for other in earlier:
+        if other.channels and rule.asks_less_than(other, request.verb) and not other.refuse_of_anybody(anywhere):
+            refusal = other.refuse(anywhere)
+            if refusal is None or type(refusal) in _DOUBTS:
+                return refusal or ChannelNotAllowed()
+    return None
 
 
 def refuse(rules: Sequence[Rule], request: Request) -> AccessRefused | None:

@@ -60,7 +60,9 @@ def _explain(rules: Sequence[Rule], request: Request, verb: Verb, channels: Sequ
     decided = {channel: decide(rules, each) for channel, each in asked.items()}
     allowing = {each: _where(each, decided) for each in decided.values() if isinstance(each, Rule)}
     doubts = {
-        channel: _find_doubts(rules, asked[channel]) for channel, each in decided.items() if not isinstance(each, Rule)
+        channel: _find_doubts(rules, asked[channel]) or _find_doubts(rules, request)
+        for channel, each in decided.items()
+        if isinstance(each, _DOUBTS)
     }
     doubtful = [channel for channel, rules_in_doubt in doubts.items() if rules_in_doubt]
     parts = [

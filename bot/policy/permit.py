@@ -67,6 +67,9 @@ class Permit:
     def find_rules(self, verb: Verb, key: BucketKey | None, channel_id: str | None) -> Sequence[Rule]:
         """Return the rules of which one will decide, as far as that is known: for what a form says beforehand."""
         request = Request(person=self.person, verb=verb, key=key, channel_id=channel_id)
+        if request.is_whole:
+            decided = decide(self.rules, request)
+            return [decided] if isinstance(decided, Rule) else []
         found = []
         for rule in self.rules:
             if rule.refuse(request) is None:

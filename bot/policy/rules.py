@@ -45,12 +45,16 @@ USUAL_VERBS: Final = frozenset({Verb.STORE, Verb.CHECK, Verb.STATUS, Verb.HISTOR
 WITH_RESULT: Final = frozenset({Verb.STORE, Verb.CHECK, Verb.ENABLE, Verb.ROTATE})
 """What has a result, which is posted to a channel."""
 
+WITH_TOKEN: Final = frozenset({Verb.STORE, Verb.CHECK, Verb.ROTATE})
+"""What a token is submitted for, and a reason given."""
 
-_WITH_TOKEN: Final = frozenset({Verb.STORE, Verb.CHECK, Verb.ROTATE})
+APPROVABLE: Final = frozenset({Verb.STORE, Verb.ENABLE, Verb.ROTATE})
+"""What changes something, and so may need an approval."""
+
 APPLIES_TO: Final[Mapping[str, frozenset[Verb]]] = {
-    "approvals": frozenset({Verb.STORE, Verb.ENABLE, Verb.ROTATE}),  # a dry run waits for nobody
-    "require_reason": _WITH_TOKEN,
-    "max_token_lifetime": _WITH_TOKEN,
+    "approvals": APPROVABLE,  # a dry run waits for nobody
+    "require_reason": WITH_TOKEN,
+    "max_token_lifetime": WITH_TOKEN,
 }
 """The verbs without which a term means nothing."""
 
@@ -152,6 +156,14 @@ class Rule:
         if request.key is not None and not self.serves(request.key):
             return BucketNotAllowed()
         return None
+
+    def asks_less_than(self, other: "Rule", verb: Verb) -> bool:
+        """Return whether its terms leave out, or loosen, one of another rule's."""
+        mine, its = self.max_token_lifetime, other.max_token_lifetime
+        is_longer = its is not None and (mine is None or mine > its)
+        is_silent = other.require_reason and not self.require_reason
+        is_alone = other.approvals > self.approvals
+        return (verb in APPROVABLE and is_alone) or (verb in WITH_TOKEN and (is_silent or is_longer))
 
     def serves(self, key: BucketKey) -> bool:
         """Return whether it is about this bucket: the whole name matches a glob, and none that begins with `!`."""

@@ -20,7 +20,7 @@ from bot.model.errors import (
     S3SecretAccessKey,
     SeveralTokens,
 )
-from bot.model.pasted_token import MASK, trim_typed
+from bot.model.pasted_token import CONFIRMED, DIGEST_MASK, MASK, trim_typed
 from bot.model.place import DIRECT
 from bot.model.similar_names import find_similar
 from bot.model.submission import PastedToken, TokenKind
@@ -172,12 +172,17 @@ def form_error(problem: str) -> Json:
 
 def check_reason(reason: str, *, is_needed: bool = False) -> str | None:
     """Return what is wrong with the reason field, or None. `MaskedReasons` asks about a masked commit or checksum."""
-    if is_needed and not reason.strip():
-        return "Say why: for this bucket and channel, a reason is needed."
+    if is_needed and not _says_something(reason):
+        return "Say why, in words: for this bucket and channel, a reason is needed."
     if MASK in reason:
         return REVOKE_ADVICE
     too_long = f"Shorten the reason to {REASON_LENGTH} characters; it has {len(reason)}."
     return too_long if len(reason) > REASON_LENGTH else None
+
+
+def _says_something(reason: str) -> bool:
+    """Return whether a letter or digit is left without masked words: many characters show as nothing at all."""
+    return any(map(str.isalnum, reason.replace(DIGEST_MASK, "").replace(CONFIRMED, "")))
 
 
 REVOKE_ADVICE: Final = (

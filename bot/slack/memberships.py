@@ -68,13 +68,15 @@ class Memberships:
         return answer
 
     def _read_failure(self, usergroup: str, error: SlackRefused | SlackTrouble) -> tuple[_Answer, timedelta]:
-        """Distinguish a deleted group, which has no members, from one that Slack does not show, and from no answer."""
+        """Distinguish a refusal, which stays until an operator acts, from no answer.
+
+        A group that is disabled, or was never there, counts as one that Slack does not show: if it counted as empty, a
+        misspelt id, or who may disable a group, would leave the decision to a later rule without its approval.
+        """
         self._trouble[usergroup] = _describe(usergroup, error)
         if isinstance(error, SlackTrouble):
             return _Answer(refusal=MembershipUnknown), max(error.retry_after or timedelta(0), SILENCE_LIFETIME)
-        if error.slack_error == _GONE:
-            return _Answer(), MEMBERSHIP_LIFETIME
-        if error.slack_error in _FIXES:
+        if error.slack_error == _GONE or error.slack_error in _FIXES:
             return _Answer(refusal=UsergroupUnreadable), MEMBERSHIP_LIFETIME
         return _Answer(refusal=MembershipUnknown), SILENCE_LIFETIME  # such as during the rotation of the bot token
 

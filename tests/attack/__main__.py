@@ -17,6 +17,7 @@ from typing import Final
 from bot.sandbox.process import Transport
 from tests.attack import (
     answers,
+    approvals,
     at_the_port,
     forged,
     forged_rows,
@@ -32,6 +33,7 @@ from tests.attack.attack import Arena, Attack, Breach, Case
 
 ATTACKS: Final[tuple[Attack, ...]] = (
     *answers.ATTACKS,
+    *approvals.ATTACKS,
     *at_the_port.ATTACKS,
     *forged.ATTACKS,
     *forged_rows.ATTACKS,

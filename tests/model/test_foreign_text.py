@@ -63,7 +63,7 @@ FORGED = {
     "direction marks": ("a\u200eb\u200fc\u061cd", "abcd"),
     "a zero-width blank": ("la\u200bke", "lake"),
     "a soft hyphen": ("la\u00adke", "lake"),
-    "fillers": ("\u3164\uffa0\u115f\u1160\u2800", "\u2800"),
+    "fillers": ("\u3164\uffa0\u115f\u1160\u2800", " "),
     "a joiner between letters": ("la\u200dke\u200c", "lake"),
     "many joiners": ("\u0645\u200c\u200c\u200d\u0645", "\u0645\u200c\u0645"),
     "variants of letters": ("l\ufe0fa\ufe01\ufe02k\U000e0100e", "lake"),

@@ -1,6 +1,7 @@
 """Several rules: the first that fits decides, doubt stops it, and the reason of a no is the one that helps."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 import pytest
@@ -20,8 +21,9 @@ from bot.model.errors import (
     UsergroupUnreadable,
     VerbNotAllowed,
 )
+from bot.model.place import DIRECT
 from bot.policy.decision import decide, find_named, refuse, refuse_entrance
-from bot.policy.rules import Allowlist, People, Person, Request, Rule, Verb
+from bot.policy.rules import APPROVABLE, Allowlist, People, Person, Request, Rule, Verb
 
 ADA = People(users=frozenset({"U0ADA"}))
 DATA = People(usergroups=frozenset({"S0DATA"}))
@@ -61,7 +63,27 @@ FIRST: Final[dict[str, tuple[tuple[Rule, ...], Request, str]]] = {
     "in the other order": ((LAX, STRICT), ask(member_of="S0DATA"), "lax"),
     "another person": ((STRICT, LAX), ask(), "lax"),
     "another bucket": ((STRICT, LAX), ask(bucket="lake", member_of="S0DATA"), "lax"),
-    "another channel": ((replace(STRICT, channels=C2), LAX), ask(member_of="S0DATA"), "lax"),
+    "another channel, on the same terms": (
+        (replace(STRICT, channels=C2), replace(LAX, approvals=1)),
+        ask(member_of="S0DATA"),
+        "lax",
+    ),
+    "another channel, and a later rule that asks for as much": (
+        (replace(STRICT, channels=C2), LAX, replace(LAX, name="last", approvals=1)),
+        ask(member_of="S0DATA"),
+        "last",
+    ),
+    "another channel, for what needs no approval": (
+        (replace(STRICT, channels=C2), LAX),
+        ask(Verb.CHECK, member_of="S0DATA"),
+        "lax",
+    ),
+    "another channel, and another bucket": (
+        (replace(STRICT, channels=C2), LAX),
+        ask(bucket="lake", member_of="S0DATA"),
+        "lax",
+    ),
+    "another channel of the others": ((replace(STRICT, channels=C2), LAX), ask(), "lax"),
     "another verb": ((STRICT, replace(LAX, verbs=frozenset({Verb.ROTATE}))), ask(Verb.ROTATE), "lax"),
     "no bucket given": ((STRICT, LAX), ask(bucket=None, member_of="S0DATA"), "strict"),
     "a silent group elsewhere": ((STRICT, LAX), ask(bucket="lake", unknown="S0DATA"), "lax"),
@@ -76,6 +98,37 @@ def test_the_first_rule_that_fits_decides(rules: tuple[Rule, ...], request_: Req
     decided = decide(rules, request_)
     assert isinstance(decided, Rule)
     assert decided.name == name
+
+
+LONGER = timedelta(days=365)
+DETOURS: Final[dict[str, tuple[Rule, Rule, Verb]]] = {
+    "without the approval": (STRICT, LAX, Verb.STORE),
+    "enabling without the approval": (
+        replace(STRICT, verbs=frozenset({Verb.ENABLE})),
+        replace(LAX, verbs=frozenset({Verb.ENABLE})),
+        Verb.ENABLE,
+    ),
+    "without a reason": (replace(STRICT, approvals=0, require_reason=True), LAX, Verb.CHECK),
+    "with a token without end": (replace(STRICT, approvals=0, max_token_lifetime=LONGER), LAX, Verb.STORE),
+    "with a token that lives longer": (
+        replace(STRICT, approvals=0, max_token_lifetime=LONGER / 2),
+        replace(LAX, max_token_lifetime=LONGER),
+        Verb.STORE,
+    ),
+}
+
+
+@pytest.mark.parametrize(("strict", "lax", "verb"), DETOURS.values(), ids=DETOURS)
+def test_no_other_channel_leads_around_the_terms_of_an_earlier_rule(strict: Rule, lax: Rule, verb: Verb) -> None:
+    """Who asks chooses where the result goes, and so must not choose the terms by that; nor if Slack is silent."""
+    rules = (replace(strict, channels=C2), lax)
+    for channel in ("C1", DIRECT):
+        assert type(decide(rules, ask(verb, channel=channel, member_of="S0DATA"))) is BucketNotInChannel
+        assert type(decide(rules, ask(verb, channel=channel, unknown="S0DATA"))) is MembershipUnknown
+        assert type(decide(rules, ask(verb, channel=channel, unreadable="S0DATA"))) is UsergroupUnreadable
+        assert decide(rules, ask(verb, channel=channel)) is lax
+    assert decide(rules, ask(verb, channel="C2", member_of="S0DATA")) is rules[0]
+    assert refuse(rules, Request(verb=verb, key=make_key("team-a"), channel_id="C1")) is None  # of nobody in particular
 
 
 NEITHER: Final[dict[str, tuple[tuple[Rule, ...], Request, type[AccessRefused]]]] = {
@@ -219,11 +272,20 @@ def test_what_slack_does_not_say_is_never_a_yes(rules: list[Rule], request_: Req
 
 @given(st.lists(RULES, max_size=5), REQUESTS)
 def test_a_no_says_that_no_rule_fits(rules: list[Rule], request_: Request) -> None:
-    """Unless it is a doubt."""
+    """Unless it is a doubt, or the channel would lead around an approval."""
     decided = decide(rules, request_)
     is_no = isinstance(decided, AccessRefused) and not isinstance(decided, MembershipUnknown)
-    if is_no:
+    if is_no and not any(rule.approvals and rule.channels for rule in rules):
         assert all(rule.refuse(request_) for rule in rules)
+
+
+@given(st.lists(RULES, max_size=5), REQUESTS, st.sampled_from([*CHANNELS, "C3"]))
+def test_no_choice_of_a_channel_saves_the_approval(rules: list[Rule], request_: Request, channel: str) -> None:
+    """If the first rule that fits asks for one in one channel, then so does every yes of a later rule elsewhere."""
+    here, there = decide(rules, request_), decide(rules, replace(request_, channel_id=channel))
+    if isinstance(here, Rule) and isinstance(there, Rule) and request_.is_whole and request_.verb in APPROVABLE:
+        is_later = rules.index(there) > rules.index(here)
+        assert there.approvals >= here.approvals or not is_later
 
 
 LISTS = st.builds(

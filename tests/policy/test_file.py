@@ -152,30 +152,6 @@ PROBLEMS: dict[str, tuple[str, list[str]]] = {
         f'[[rule]]\n{USERS}approvals = 1\napprovers = ["U02"]\nverbs = ["check", "status"]',
         ["line 3: `approvals`: means nothing without one of the verbs enable, rotate, store"],
     ),
-    "approvals in one channel only": (
-        f'[[rule]]\n{USERS}channels = ["C01"]\n{ASKS}[[rule]]\n{USERS}',
-        ["line 4: `approvals`: a requester avoids it by choosing another channel", "rule 2 (line 6) decides"],
-    ),
-    "approvals in all channels but one": (
-        f'[[rule]]\n{USERS}channels = ["C01"]\n[[rule]]\n{USERS}{ASKS}',
-        ["line 6: `approvals`: a requester avoids it by choosing another channel", "rule 1 (line 1) decides"],
-    ),
-    "approvals of enabling in one channel only": (
-        f'[[rule]]\n{USERS}channels = ["C01"]\nverbs = ["enable"]\n{ASKS}[[rule]]\n{USERS}verbs = ["enable"]',
-        ["line 5: `approvals`: a requester avoids it"],
-    ),
-    "approvals of a bucket that two rules share": (
-        f'[[rule]]\n{USERS}buckets = ["a*"]\nchannels = ["C01"]\n{ASKS}[[rule]]\n{USERS}buckets = ["*b"]',
-        ["line 5: `approvals`: a requester avoids it"],
-    ),
-    "a reason in one channel only": (
-        f'[[rule]]\n{USERS}channels = ["C01"]\nrequire_reason = true\n[[rule]]\n{USERS}',
-        ["line 4: `require_reason`: a requester avoids it"],
-    ),
-    "a shorter life in one channel only": (
-        f'[[rule]]\n{USERS}channels = ["C01"]\nmax_token_lifetime = "1d"\n[[rule]]\n{USERS}max_token_lifetime = "2d"',
-        ["line 4: `max_token_lifetime`: a requester avoids it"],
-    ),
     "a reason for a look": (
         f'[[rule]]\n{USERS}require_reason = true\nverbs = ["status"]',
         ["line 3: `require_reason`: means nothing without"],

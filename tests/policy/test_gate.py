@@ -313,7 +313,7 @@ async def test_who_is_in_no_group_that_answered_waits_for_the_others(
 
 
 KEPT_BACK: dict[str, tuple[str, type[AccessRefused], str, str]] = {
-    "it is gone": ("no_such_subteam", NotAllowed, "usergroup_gone", "its id from the list"),
+    "it is gone": ("no_such_subteam", UsergroupUnreadable, "usergroup_gone", "its id from the list"),
     **{
         error: (error, UsergroupUnreadable, "usergroup_unreadable", fix)
         for fix, errors in {
@@ -353,6 +353,17 @@ async def test_a_definite_no_of_slacks_is_one_of_the_bots(
         await gate.permit_user(ADA)
         assert memberships.trouble_with(GROUP) is None
         clock.advance(MEMBERSHIP_LIFETIME)
+
+
+async def test_a_group_that_is_not_there_leaves_the_decision_to_no_later_rule(memberships: Memberships) -> None:
+    """A misspelt id in the strict rule does not open the lax one; what the strict one is not about goes on."""
+    strict = Rule(name="1", who=People(usergroups=frozenset({"S0MISSPELT"})), buckets=("prod-*",), approvals=1)
+    gate = gate_of(memberships, users=(ADA,))
+    gate.follow([strict, *gate.rules])
+    permit = await gate.permit_user(ADA)
+    prod, lake = (BucketKey(account_id="a" * 32, bucket=bucket) for bucket in ("prod-lake", "lake"))
+    assert _refusal_of(permit.refusal(Verb.STORE, prod, "C1")) is UsergroupUnreadable
+    assert permit.refusal(Verb.STORE, lake, "C1") is None
 
 
 async def test_a_bot_token_that_is_refused_is_the_operators_and_may_pass(

@@ -184,7 +184,7 @@ def parse_form(view: Mapping[str, Any]) -> UnverifiedForm:
         nonce=text_of(view.get("private_metadata")),
         bucket=_bucket(view),
         channel_id=DIRECT if is_direct else id_of(SlackId.CONVERSATION, chosen),
-        reason=text_of(_state(view, REASON_BLOCK).get("value")).strip(),
+        reason=" ".join(text_of(_state(view, REASON_BLOCK).get("value")).split()),  # many blanks look like a new line
         check_only=bool(_state(view, CHECK_BLOCK).get("selected_options")),
     )
 

@@ -5,12 +5,9 @@ from datetime import datetime
 from typing import Final
 
 from bot.model.memory import Memory
-from bot.model.pasted_token import DIGEST_MASK
+from bot.model.pasted_token import CONFIRMED, DIGEST_MASK
 from bot.slack import form as modal
 from bot.slack.stories.open_form import OPENING_LIFETIME
-
-CONFIRMED: Final = "[masked: commit or checksum]"
-"""Recorded for a word that was sent after the warning: "Try again" fills it in, and it is not asked about again."""
 
 _WARNING: Final = (
     "This looks like a token, so it was masked. If it is one, revoke it where it was created. If it is a commit or a "

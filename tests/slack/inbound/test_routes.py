@@ -9,6 +9,8 @@ from bot.model.errors import AccessRefused
 from bot.policy.rules import Person, Rule, Who
 from bot.sandbox.blocks import JsonObject
 from bot.sandbox.tokens import Behaviour, TokenKind, make_token
+from bot.slack.messages.approval import APPROVE
+from bot.slack.stories.no_catalog import OPEN_ANYWAY
 from bot.slack.subcommands import COMMAND
 from tests.desk import (
     ADA,
@@ -110,6 +112,19 @@ async def test_a_payload_of_no_known_shape_is_no_fault_of_a_story(
     events = [json.loads(line)["event"] for line in log.getvalue().splitlines()]
     assert "slack_payload_broke" in events
     assert "listener_broke" not in events
+
+
+@pytest.mark.parametrize("action_id", [APPROVE, OPEN_ANYWAY])
+async def test_a_button_in_a_place_where_it_never_stands_does_nothing(
+    desk: Desk, log: io.StringIO, action_id: str
+) -> None:
+    """Approve stands in messages and the notice's button in views: a modified client may say something else."""
+    view = {"view": {"type": "modal", "id": "V0MADEUP1"}} if action_id == APPROVE else {}
+    user = {"id": ADA, "team_id": desk.slack.config.team_id}
+    payload = {"type": "block_actions", "user": user, "actions": [{"action_id": action_id, "value": "x"}], **view}
+    answer = await desk.slack.deliver("interactive", payload)
+    assert answer.failure is None
+    assert "broke" not in log.getvalue()
 
 
 async def test_a_fault_at_the_options_offers_nothing(desk: Desk) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from bot.model.catalog import BucketKey, CredentialStatus
 from bot.model.move import Changes, Move
+from bot.model.pasted_token import CONFIRMED
 from bot.model.place import DIRECT
 from bot.model.submission import State, Task
 from bot.model.submission import TokenKind as PastedKind
@@ -21,7 +22,6 @@ from bot.sandbox.workspace import Channel, dm_id
 from bot.sealing.hpke import RESPONSE_URL, TOKEN, SealingContext
 from bot.slack.api import CHANNEL_LIFETIME
 from bot.slack.memberships import MEMBERSHIP_LIFETIME, SILENCE_LIFETIME
-from bot.slack.stories.masked_reason import CONFIRMED
 from bot.storage.accepting import MOST_OPEN_CHECKS
 from tests.desk import (
     ADA,
@@ -169,13 +169,13 @@ async def test_a_form_without_an_id_is_not_taken(desk: Desk, view_id: object) ->
 
 async def test_a_reason_is_one_line(desk: Desk) -> None:
     """In the database, and so in every message and list: it cannot forge a line of the bot."""
-    await desk.open_form(reason="ticket 7\n:white_check_mark: *stored*\0\u202e by <@U0GRACE01>\u2028")
+    await desk.open_form(reason="ticket\u2800 \u2800 7\n\n \n:white_check_mark: *stored*\0\u202e by <@U0GRACE01>\u2028")
 
     await desk.slack.submit(ADA)
 
     recorded = await desk.find()
     assert recorded is not None
-    assert recorded.reason == "ticket 7 :white_check_mark: *stored*  by <@U0GRACE01>"
+    assert recorded.reason == "ticket 7 :white_check_mark: *stored* by <@U0GRACE01>"
 
 
 COMMANDS_REFUSED: dict[str, tuple[str, Allowlist, str]] = {
@@ -737,7 +737,18 @@ STRICT = Rule(
 )
 
 
-@pytest.mark.parametrize("reason", ["", "  "], ids=["empty", "blank"])
+NO_REASONS = {
+    "empty": "",
+    "blank": "  ",
+    "of Braille blanks": "\u2800\u2800",
+    "invisible": "\u3164\u200b\u180b\U0001d159",
+    "of dots": "...",
+    "a commit, which is masked": COMMIT,
+    "masked words alone": f"{CONFIRMED}, {CONFIRMED}",
+}
+
+
+@pytest.mark.parametrize("reason", NO_REASONS.values(), ids=NO_REASONS)
 async def test_a_reason_is_required_where_the_rule_says_so(desk: Desk, reason: str) -> None:
     """The rule that decides; the form says so before, with the limit of a token's life."""
     desk.serve(STRICT, Rule(name="others", who=EVERYONE))
@@ -749,7 +760,7 @@ async def test_a_reason_is_required_where_the_rule_says_so(desk: Desk, reason: s
 
     outcome = await desk.slack.submit(ADA)
 
-    assert outcome.errors == {"reason": "Say why: for this bucket and channel, a reason is needed."}
+    assert outcome.errors == {"reason": "Say why, in words: for this bucket and channel, a reason is needed."}
     assert desk.dispatched == []
 
 
