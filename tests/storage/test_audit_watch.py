@@ -1,6 +1,7 @@
 """A chain that was cut is noticed: by the running process and after a restart, but not after a recorded restore."""
 
 import secrets
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -106,9 +107,18 @@ async def test_a_restore_that_the_bot_recorded_is_no_cut(tables: Database, watch
     await _append(tables, 9)
     await _find(watch)
     query("DELETE FROM audit WHERE number > 4")
-    await tables.run(lambda connection: end_all_open(connection, CHAIN, NOW))
+    await tables.run(lambda connection: end_all_open(connection, CHAIN, NOW + timedelta(hours=1)))
     assert (await _find(watch)).event == "audit_whole"
     assert await watch.count() == 5
+
+
+async def test_a_restore_of_before_excuses_no_cut(tables: Database, watch: AuditWatch, query: Query) -> None:
+    """Its entry stays in the chain for good, and whoever cuts the chain leaves it there."""
+    await tables.run(lambda connection: end_all_open(connection, CHAIN, NOW - timedelta(days=1)))
+    await _append(tables, 9)
+    await _find(watch)
+    query("DELETE FROM audit WHERE number > 4")
+    assert (await _find(watch)).event == "audit_cut"
 
 
 async def test_the_head_is_logged_now_and_then(tables: Database, watch: AuditWatch, clock: Clock) -> None:
