@@ -18,7 +18,14 @@ from bot.sealing.hpke import key_id_of
 from bot.storage.accepting import Acceptance, accept, add
 from bot.storage.approvals import record_decision
 from bot.storage.audit import AuditChain
-from bot.storage.authentic import OPENING_COLUMNS, has_ended, is_stored_by_the_bot, require_authentic, sign_opening
+from bot.storage.authentic import (
+    OPENING_COLUMNS,
+    has_ended,
+    is_stored_by_the_bot,
+    require_authentic,
+    require_progress,
+    sign_opening,
+)
 from bot.storage.damage import SetAside
 from bot.storage.database import Database
 from bot.storage.high_water_mark import HighWaterMark, Mark
@@ -294,10 +301,13 @@ class Submissions:
         return await self._keys_where(_is_unreported(), SUBMISSIONS.c.next_attempt_at < due_before)
 
     async def find(self, submission_id: str) -> Submission | None:
-        """Return one submission; raises RecordDamaged."""
+        """Return one submission; raises RecordDamaged, also if it is open and not as the bot recorded it."""
         query = select(SUBMISSIONS).where(SUBMISSIONS.c.id == submission_id)
         row = await self._database.run(lambda connection: connection.execute(query).one_or_none())
-        return None if row is None else read_submission(row)
+        if row is None:
+            return None
+        submission = read_submission(row)
+        return submission if submission.is_ended else require_progress(self._chain, row)
 
     async def is_stored_by_the_bot(self, credential: StoredCredential) -> bool:
         """Return whether the audit says that the bot wrote this, for this person."""
